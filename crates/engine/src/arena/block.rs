@@ -1,0 +1,289 @@
+//! Allocating and freeing blocks.
+//!
+//! A block is free exactly when its owner cell says so. The stacks of freed blocks and the marks of
+//! fresh ones are hints: a process killed anywhere leaves at worst a free block that no hint names,
+//! and such blocks are found by looking at all cells of the class before the class grows.
+//!
+//! The stack is Treiber's (IBM RJ 5118, 1986), with a counter beside the top against reuse, over
+//! cells whose `listed` mark keeps a block from being pushed twice: a block may be taken by a search
+//! while it is still listed; whoever pops it then finds its owner changed and drops the hint.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::class::{CLASSES, Class};
+use super::owner::{Owner, OwnerCell};
+use super::{Arena, budget};
+use crate::error::{Error, Result};
+use crate::kill;
+use crate::sys::memfd;
+
+const INDEX_BITS: u32 = 20;
+pub(crate) const BLOCKS_PER_SEGMENT: u32 = 1 << INDEX_BITS;
+
+/// Blocks from this size on give their pages back when too much memory lies free.
+const TRIM_FROM: u64 = 1 << 20;
+/// Free memory that is kept warm for the next large message.
+const HIGH_WATER: i64 = 256 << 20;
+/// Blocks from this size on are brought in by one call before they are written.
+const POPULATE_FROM: u64 = 64 << 10;
+
+/// A block of the arena: its segment and its number in there. Never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct BlockId(pub(crate) u32);
+
+impl BlockId {
+    pub(crate) fn new(raw: u32) -> Option<BlockId> {
+        (raw >> INDEX_BITS != 0).then_some(BlockId(raw))
+    }
+
+    pub(crate) fn segment(self) -> u32 {
+        self.0 >> INDEX_BITS
+    }
+
+    pub(crate) fn index(self) -> u32 {
+        self.0 & (BLOCKS_PER_SEGMENT - 1)
+    }
+}
+
+/// What is known about a block, apart from its payload (which may be given back to the system).
+#[repr(C)]
+pub(crate) struct Cell {
+    pub(crate) owner: OwnerCell,
+    /// The block below on the stack of freed blocks.
+    next: AtomicU32,
+    /// Set while the block is on the stack.
+    listed: AtomicU32,
+    /// How many bytes from the start were ever touched and not given back.
+    committed: AtomicU64,
+    /// Grows when the block becomes an object, so that old handles are known.
+    pub(crate) generation: AtomicU32,
+    /// What lies in the block ([`super::object::Kind`]); zero whenever the block is free.
+    pub(crate) kind: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Cell>() == 32);
+
+impl Arena {
+    /// Takes a block of at least `size` bytes for this process.
+    pub(crate) fn alloc(&self, size: u64) -> Result<BlockId> {
+        let class = Class::holding(size).ok_or_else(|| Error::OutOfMemory {
+            asked: size,
+            left: super::class::LARGEST,
+            limit: "the largest block there is".into(),
+        })?;
+        self.alloc_class(class, size)
+    }
+
+    pub(crate) fn alloc_class(&self, class: Class, size: u64) -> Result<BlockId> {
+        let block = loop {
+            if let Some(block) = self.pop(class).or_else(|| self.take_fresh(class)) {
+                break block;
+            }
+            match self.search(class) {
+                Some(block) => break block,
+                None => self.grow(class)?,
+            }
+        };
+        kill::point("arena.taken");
+        match self.commit(block, size) {
+            Ok(()) => Ok(block),
+            Err(error) => {
+                self.free(block, self.mine());
+                Err(error)
+            }
+        }
+    }
+
+    /// Frees a block that is `from`'s. False when it was not: somebody else freed it.
+    pub(crate) fn free(&self, block: BlockId, from: Owner) -> bool {
+        let Ok(cell) = self.cell(block) else {
+            return false;
+        };
+        let committed = cell.committed.load(Ordering::Relaxed);
+        let large = committed >= TRIM_FROM;
+        if large && cell.owner.is(from) && from == self.mine() {
+            self.trim(block, cell, committed);
+        }
+        kill::point("arena.freeing");
+        if !cell.owner.pass(from, Owner::Free) {
+            return false;
+        }
+        if large {
+            self.root().free_bytes.fetch_add(
+                cell.committed.load(Ordering::Relaxed) as i64,
+                Ordering::Relaxed,
+            );
+        }
+        kill::point("arena.freed");
+        self.push(block, cell);
+        true
+    }
+
+    /// Gives the pages of a large block back when enough memory lies free already.
+    fn trim(&self, block: BlockId, cell: &Cell, committed: u64) {
+        let free = self.root().free_bytes.load(Ordering::Relaxed);
+        if free + committed as i64 <= HIGH_WATER {
+            return;
+        }
+        if let Some((start, size)) = self.file_range(block) {
+            let first = start.next_multiple_of(4096);
+            let end = (start + size) / 4096 * 4096;
+            memfd::punch(self.fd(), first, end.saturating_sub(first));
+            cell.committed.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Pays for the part of the block that was not touched before.
+    fn commit(&self, block: BlockId, size: u64) -> Result<()> {
+        let cell = self.cell(block)?;
+        let committed = cell.committed.load(Ordering::Relaxed);
+        if committed >= TRIM_FROM {
+            self.root()
+                .free_bytes
+                .fetch_sub(committed as i64, Ordering::Relaxed);
+        }
+        if size > committed {
+            budget::check(self, size - committed)?;
+            if size - committed >= POPULATE_FROM {
+                memfd::populate(self.payload(block)?, size as usize)?;
+            }
+            cell.committed.store(size, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn push(&self, block: BlockId, cell: &Cell) {
+        if cell.listed.swap(1, Ordering::AcqRel) == 1 {
+            return;
+        }
+        kill::point("arena.listing");
+        let Some(segment) = self.segment(block.segment()) else {
+            return;
+        };
+        let head = &self.root().classes[segment.class.index()].free;
+        let mut top = head.load(Ordering::Relaxed);
+        loop {
+            cell.next.store(top as u32, Ordering::Relaxed);
+            let new = ((top >> 32) + 1) << 32 | u64::from(block.0);
+            // Release pairs with the Acquire in `pop`: who sees the block on top sees its `next`.
+            match head.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => top = now,
+            }
+        }
+    }
+
+    fn pop(&self, class: Class) -> Option<BlockId> {
+        let head = &self.root().classes[class.index()].free;
+        let mut top = head.load(Ordering::Acquire);
+        loop {
+            let block = BlockId::new(top as u32)?;
+            let cell = self.cell(block).ok()?;
+            let below = cell.next.load(Ordering::Relaxed);
+            let new = ((top >> 32) + 1) << 32 | u64::from(below);
+            if let Err(now) =
+                head.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Acquire)
+            {
+                top = now;
+                continue;
+            }
+            kill::point("arena.popped");
+            cell.listed.store(0, Ordering::Release);
+            if cell.owner.pass(Owner::Free, self.mine()) {
+                return Some(block);
+            }
+            top = head.load(Ordering::Acquire);
+        }
+    }
+
+    fn take_fresh(&self, class: Class) -> Option<BlockId> {
+        let open = self.root().classes[class.index()]
+            .open
+            .load(Ordering::Acquire);
+        self.take_fresh_of(open)
+    }
+
+    fn take_fresh_of(&self, number: u32) -> Option<BlockId> {
+        let segment = self.segment(number)?;
+        let fresh = &self.root().fresh[number as usize];
+        loop {
+            let index = fresh
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |index| {
+                    (index < segment.count).then_some(index + 1)
+                })
+                .ok()?;
+            kill::point("arena.fresh");
+            let block = BlockId(number << INDEX_BITS | index);
+            if self.cell(block).ok()?.owner.pass(Owner::Free, self.mine()) {
+                return Some(block);
+            }
+        }
+    }
+
+    /// Looks at every block of a class for one that is free though no hint names it.
+    ///
+    /// Only before a class grows, and a class grows by doubling: constant work for each block taken.
+    #[cold]
+    fn search(&self, class: Class) -> Option<BlockId> {
+        for (number, segment) in self.segments() {
+            if segment.class != class {
+                continue;
+            }
+            if let Some(block) = self.take_fresh_of(number) {
+                return Some(block);
+            }
+            for index in 0..segment.count {
+                let block = BlockId(number << INDEX_BITS | index);
+                let cell = self.cell(block).ok()?;
+                if cell.owner.is(Owner::Free) && cell.owner.pass(Owner::Free, self.mine()) {
+                    return Some(block);
+                }
+            }
+        }
+        None
+    }
+
+    /// Every block that was ever taken.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
+        self.segments()
+            .flat_map(move |(number, segment)| {
+                let fresh = self.root().fresh[number as usize].load(Ordering::Acquire);
+                (0..fresh.min(segment.count))
+                    .map(move |index| BlockId(number << INDEX_BITS | index))
+            })
+            .filter_map(|block| Some((block, self.cell(block).ok()?)))
+    }
+
+    /// The cell of a block that may come from another process: bounds are checked.
+    pub(crate) fn cell(&self, block: BlockId) -> Result<&Cell> {
+        let base = self.base(block.segment())?;
+        let segment = self.segment(block.segment()).ok_or(Error::BadHandle)?;
+        if block.index() >= segment.count {
+            return Err(Error::BadHandle);
+        }
+        // SAFETY: the cells lie at the start of the segment, this one within its count; segments are
+        // never unmapped, and all fields are atomics for which any bytes are valid.
+        Ok(unsafe { base.cast::<Cell>().add(block.index() as usize).as_ref() })
+    }
+
+    /// Where a block's payload lies in this process.
+    pub(crate) fn payload(&self, block: BlockId) -> Result<NonNull<u8>> {
+        let base = self.base(block.segment())?;
+        let segment = self.segment(block.segment()).ok_or(Error::BadHandle)?;
+        if block.index() >= segment.count {
+            return Err(Error::BadHandle);
+        }
+        let offset = segment.payload_offset() + u64::from(block.index()) * segment.class.size();
+        // SAFETY: the payload lies within the segment's length, which is mapped as a whole.
+        Ok(unsafe { base.add(offset as usize) })
+    }
+
+    /// The bytes a block can hold.
+    pub(crate) fn capacity(&self, block: BlockId) -> u64 {
+        self.segment(block.segment())
+            .map_or(0, |segment| segment.class.size())
+    }
+}
+
+const _: () = assert!(CLASSES < 256);

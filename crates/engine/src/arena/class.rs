@@ -1,0 +1,88 @@
+//! The sizes that blocks come in.
+//!
+//! Powers of two up to a page, then four steps to each doubling, so that a large block wastes at most
+//! a fifth of its addresses (and no memory: pages that were never touched are never there).
+
+/// A size class: an index into the class heads of the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Class(u8);
+
+const SMALL: u8 = 7;
+const LARGEST_SHIFT: u32 = 42;
+const BYTES_END: u8 = SMALL + 4 * (LARGEST_SHIFT - 12) as u8;
+
+/// How many classes there are.
+pub(crate) const CLASSES: usize = BYTES_END as usize + 2;
+
+/// Strip memory is only ever strip memory, so that a process that stalled over an old strip finds a
+/// newer strip there and never somebody's bytes.
+pub(crate) const SHORT_STRIP: Class = Class(BYTES_END);
+pub(crate) const LONG_STRIP: Class = Class(BYTES_END + 1);
+
+/// A strip's header, and its slots of 128 bytes.
+const STRIP_HEADER: u64 = 192;
+pub(crate) const SHORT_SLOTS: u32 = 16;
+pub(crate) const LONG_SLOTS: u32 = 256;
+
+/// The largest block there is.
+pub(crate) const LARGEST: u64 = 1 << LARGEST_SHIFT;
+
+impl Class {
+    /// The smallest class whose blocks hold `size` bytes; `None` beyond [`LARGEST`].
+    pub(crate) fn holding(size: u64) -> Option<Class> {
+        if size > LARGEST {
+            return None;
+        }
+        if size <= 4096 {
+            let shift = size.max(64).next_power_of_two().trailing_zeros();
+            return Some(Class((shift - 6) as u8));
+        }
+        let below = 63 - (size - 1).leading_zeros();
+        let quarter = ((size - 1) >> (below - 2)) & 3;
+        Some(Class(SMALL + ((below - 12) * 4) as u8 + quarter as u8))
+    }
+
+    /// The bytes a block of this class holds.
+    pub(crate) fn size(self) -> u64 {
+        match self {
+            SHORT_STRIP => STRIP_HEADER + u64::from(SHORT_SLOTS) * 128,
+            LONG_STRIP => STRIP_HEADER + u64::from(LONG_SLOTS) * 128,
+            Class(index) if index < SMALL => 64 << index,
+            Class(index) => {
+                let step = u32::from(index - SMALL);
+                let base = 1u64 << (12 + step / 4);
+                base + base / 4 * u64::from(step % 4 + 1)
+            }
+        }
+    }
+
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    pub(crate) fn from_index(index: usize) -> Class {
+        debug_assert!(index < CLASSES);
+        Class(index as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_holds_what_it_is_chosen_for_and_the_one_below_does_not() {
+        let sizes = (0..200_000u64).chain((17..=LARGEST_SHIFT).flat_map(|s| {
+            let power = 1u64 << s;
+            [power - 1, power, power + 1]
+        }));
+        for size in sizes.filter(|size| *size <= LARGEST) {
+            let class = Class::holding(size).unwrap();
+            assert!(class.size() >= size, "{size} in {class:?}");
+            if class.0 > 0 {
+                assert!(Class(class.0 - 1).size() < size, "{size} in {class:?}");
+            }
+        }
+        assert_eq!(Class::holding(LARGEST + 1), None);
+    }
+}

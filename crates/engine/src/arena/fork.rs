@@ -1,0 +1,145 @@
+//! Identity, and what happens to it when a process forks.
+//!
+//! Before every `fork` of the C library a handler reserves a seat for the child and makes the child a
+//! holder of all that the parent holds. So there is no moment at which the child lives and is not in
+//! the books. The child sits down before `fork` returns.
+//!
+//! A child made by a raw `clone` passes no handler. It is recognised because the page with the id was
+//! wiped by the kernel, and takes a seat of its own then.
+
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
+use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use super::object::Local;
+use super::owner::OwnerId;
+use super::{Arena, home_if_any};
+use crate::error::Result;
+use crate::sys::memfd;
+
+/// The word with this process's id, in a page that forked children find zeroed.
+static IDENTITY: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+
+thread_local! {
+    /// Held from before a fork until after it, so that the child finds everything whole.
+    static FORKING: RefCell<Option<Locks>> = const { RefCell::new(None) };
+    /// The seat reserved for the child of this thread's last fork.
+    static CHILD: Cell<Option<OwnerId>> = const { Cell::new(None) };
+    /// Keeps watch over the thread that holds the process's life word.
+    static HOLDER: Holder = const { Holder(Cell::new(None)) };
+}
+
+/// Every lock of this process's own that a fork could catch in the hands of another thread.
+type Locks = (
+    MutexGuard<'static, ()>,
+    Option<(MutexGuard<'static, Local>, MutexGuard<'static, ()>)>,
+);
+
+/// In the thread that holds the life word; when it ends before the process, others must know.
+struct Holder(Cell<Option<OwnerId>>);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        if let (Some(owner), Some(arena)) = (self.0.get(), home_if_any()) {
+            if rustix::thread::gettid() != rustix::process::getpid() {
+                arena.know_by_pid(owner);
+            }
+        }
+    }
+}
+
+fn identity() -> Option<&'static AtomicU32> {
+    // SAFETY: set once to a mapped page that is never unmapped, holding one aligned atomic.
+    NonNull::new(IDENTITY.load(Ordering::Acquire)).map(|word| unsafe { word.as_ref() })
+}
+
+/// The id in the identity page, unless there is none yet or a fork wiped it.
+#[inline]
+pub(super) fn current() -> Option<OwnerId> {
+    OwnerId::from_u32(identity()?.load(Ordering::Relaxed))
+}
+
+/// Prepares the identity page and the handlers; once a process image.
+pub(super) fn prepare() -> Result<()> {
+    let page = memfd::fork_wiped_page()?;
+    let word = page.cast::<AtomicU32>().as_ptr();
+    if IDENTITY
+        .compare_exchange(
+            std::ptr::null_mut(),
+            word,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        )
+        .is_ok()
+    {
+        // SAFETY: the three functions are `extern "C"`, never unloaded, and do not unwind.
+        unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
+    }
+    Ok(())
+}
+
+/// Makes the calling process the one with this id.
+pub(super) fn become_owner(owner: OwnerId) {
+    if let Some(word) = identity() {
+        word.store(owner.as_u32(), Ordering::Release);
+    }
+    HOLDER.with(|holder| holder.0.set(Some(owner)));
+}
+
+/// Where the child of this thread's last fork sits.
+pub(crate) fn child() -> Option<OwnerId> {
+    CHILD.with(Cell::take)
+}
+
+extern "C" fn before() {
+    CHILD.with(|child| child.set(None));
+    let settling = super::lock(&super::SETTLING);
+    let inner = home_if_any().map(|arena| {
+        let local = arena.lock_local();
+        if let Some(me) = current() {
+            reserve_for_child(arena, me, &local);
+        }
+        (local, super::lock(&arena.mapping))
+    });
+    FORKING.with(|forking| *forking.borrow_mut() = Some((settling, inner)));
+}
+
+/// Without a seat the child still runs; it looks for one at its first use of the engine.
+fn reserve_for_child(arena: &Arena, me: OwnerId, local: &Local) {
+    if let Ok(seat) = arena.reserve(Some(me)) {
+        for block in local.keys() {
+            let _ = arena.add_hold(*block, seat);
+        }
+        CHILD.with(|child| child.set(Some(seat)));
+    }
+}
+
+extern "C" fn in_parent() {
+    FORKING.with(|forking| forking.borrow_mut().take());
+}
+
+extern "C" fn in_child() {
+    let locks = FORKING.with(|forking| forking.borrow_mut().take());
+    let seat = CHILD.with(Cell::take);
+    if let (Some(arena), Some(seat)) = (home_if_any(), seat)
+        && arena.sit(seat).is_ok()
+    {
+        become_owner(seat);
+    }
+    drop(locks);
+}
+
+impl Arena {
+    /// A seat for a child that no handler gave one, with a hold on all that its memory says is open.
+    #[cold]
+    pub(super) fn sit_anew(&self) -> Result<OwnerId> {
+        let seat = self.reserve(None)?;
+        self.sit(seat)?;
+        become_owner(seat);
+        for block in self.lock_local().keys() {
+            self.add_hold(*block, seat)?;
+        }
+        Ok(seat)
+    }
+}

@@ -1,0 +1,54 @@
+//! The first segment: everything that has a fixed place.
+//!
+//! All fields are atomics, all-zero bytes are the valid beginning of each, and every process maps this
+//! at an address of its own. Changing anything here changes [`VERSION`].
+
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
+
+use super::class::CLASSES;
+use super::seat::SeatEntry;
+
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"procesn1");
+pub(crate) const VERSION: u32 = 1;
+
+/// Processes in one tree at a time (seat 0 is never taken).
+pub(crate) const SEATS: usize = 4096;
+/// Segments of one arena (segment 0 is the root).
+pub(crate) const SEGMENTS: usize = 4096;
+/// Bytes of the file that the root takes.
+pub(crate) const ROOT_BYTES: u64 = 1 << 20;
+
+#[repr(C)]
+pub(crate) struct Root {
+    /// [`MAGIC`], stored last when the arena is made.
+    pub(crate) magic: AtomicU64,
+    pub(crate) version: AtomicU32,
+    _pad: AtomicU32,
+    /// 128 random bits that tell this arena from every other.
+    pub(crate) id: [AtomicU64; 2],
+    /// The last incarnation number given to a strip.
+    pub(crate) incarnations: AtomicU64,
+    /// Bytes of memory in free large blocks, about; what is over the high-water mark goes back.
+    pub(crate) free_bytes: AtomicI64,
+    /// Where the search for a free seat starts.
+    pub(crate) seat_hint: AtomicU32,
+    _pad2: [AtomicU32; 13],
+    pub(crate) classes: [ClassHead; CLASSES],
+    /// What each segment is, in one word: see `segment.rs`.
+    pub(crate) segments: [AtomicU64; SEGMENTS],
+    /// How many blocks of each segment were ever taken.
+    pub(crate) fresh: [AtomicU32; SEGMENTS],
+    pub(crate) seats: [SeatEntry; SEATS],
+}
+
+const _: () = assert!(size_of::<Root>() as u64 <= ROOT_BYTES);
+
+/// Where a class's free blocks are looked for. All of it is hints: whether a block is free is said by
+/// its owner cell alone.
+#[repr(C, align(64))]
+pub(crate) struct ClassHead {
+    /// Top of the stack of freed blocks: a counter against reuse (high half) and a block (low half).
+    pub(crate) free: AtomicU64,
+    /// The segment that fresh blocks are taken from.
+    pub(crate) open: AtomicU32,
+}

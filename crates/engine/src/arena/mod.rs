@@ -1,0 +1,236 @@
+//! The shared memory of a process tree. See README.md in this folder for the protocols.
+//!
+//! One memory file without a name, cut into segments, cut into blocks. This layer gives out blocks,
+//! knows the processes, and gives back what the dead owned. What the blocks are for is the business of
+//! the layers above.
+
+pub(crate) mod block;
+pub(crate) mod budget;
+pub(crate) mod class;
+pub(crate) mod fork;
+pub(crate) mod handle;
+pub(crate) mod layout;
+pub(crate) mod object;
+pub(crate) mod owner;
+pub(crate) mod seat;
+pub(crate) mod segment;
+mod sweep;
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use crate::error::{Error, Result};
+use crate::sys::memfd;
+use layout::{MAGIC, ROOT_BYTES, Root, SEGMENTS, VERSION};
+use object::{Kind, Local};
+use owner::{Owner, OwnerId};
+
+/// An arena as this process sees it.
+pub(crate) struct Arena {
+    fd: OwnedFd,
+    root: NonNull<Root>,
+    /// Where each segment lies in this process; null before its first use.
+    bases: [AtomicPtr<u8>; SEGMENTS],
+    mapping: Mutex<()>,
+    local: Mutex<Local>,
+}
+
+// SAFETY: the root is shared memory of atomics that is never unmapped; the rest has its own locks.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+/// The arena of this process; null before its first use. Never freed once set.
+static HOME: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
+static SETTLING: Mutex<()> = Mutex::new(());
+
+/// This process's arena, if it has one yet.
+#[inline]
+pub(crate) fn home_if_any() -> Option<&'static Arena> {
+    // SAFETY: set to a leaked box and never changed afterwards.
+    NonNull::new(HOME.load(Ordering::Acquire)).map(|arena| unsafe { arena.as_ref() })
+}
+
+/// This process's arena, made if need be.
+#[inline]
+pub(crate) fn home() -> Result<&'static Arena> {
+    match home_if_any() {
+        Some(arena) => Ok(arena),
+        None => settle(None),
+    }
+}
+
+/// Gives this process an arena: a new one, or the one behind a descriptor with a seat in it.
+#[cold]
+fn settle(place: Option<(OwnedFd, OwnerId)>) -> Result<&'static Arena> {
+    let _one_at_a_time = lock(&SETTLING);
+    if let Some(arena) = home_if_any() {
+        return match place {
+            None => Ok(arena),
+            Some((fd, seat)) => arena.move_to(fd, seat),
+        };
+    }
+    fork::prepare()?;
+    let (arena, seat) = match place {
+        None => {
+            let arena = Arena::create()?;
+            let seat = arena.reserve(None)?;
+            (arena, seat)
+        }
+        Some((fd, seat)) => (Arena::attach(fd)?, seat),
+    };
+    arena.sit(seat)?;
+    let arena = Box::leak(arena);
+    HOME.store(arena, Ordering::Release);
+    fork::become_owner(seat);
+    Ok(arena)
+}
+
+/// Takes the seat `owner` in the arena behind `fd`; for a process whose program was just started.
+pub(crate) fn enter(fd: OwnedFd, owner: OwnerId) -> Result<()> {
+    settle(Some((fd, owner))).map(drop)
+}
+
+impl Arena {
+    fn create() -> Result<Box<Arena>> {
+        let fd = memfd::create()?;
+        memfd::ensure_length(&fd, ROOT_BYTES)?;
+        let arena = Arena::over(fd)?;
+        let mut id = [0u8; 16];
+        getrandom(&mut id)?;
+        let (words, _) = id.as_chunks::<8>();
+        for (place, word) in arena.root().id.iter().zip(words) {
+            place.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+        }
+        arena.root().version.store(VERSION, Ordering::Relaxed);
+        arena.root().magic.store(MAGIC, Ordering::Release);
+        Ok(arena)
+    }
+
+    fn attach(fd: OwnedFd) -> Result<Box<Arena>> {
+        let size = rustix::fs::fstat(&fd)
+            .map_err(|errno| Error::os("look at the shared memory passed to this process", errno))?
+            .st_size;
+        if (size as u64) < ROOT_BYTES {
+            return Err(Error::BadHandle);
+        }
+        let arena = Arena::over(fd)?;
+        if arena.root().magic.load(Ordering::Acquire) != MAGIC {
+            return Err(Error::BadHandle);
+        }
+        match arena.root().version.load(Ordering::Relaxed) {
+            VERSION => Ok(arena),
+            found => Err(Error::Version {
+                found,
+                ours: VERSION,
+            }),
+        }
+    }
+
+    fn over(fd: OwnedFd) -> Result<Box<Arena>> {
+        let root = memfd::map(&fd, 0, ROOT_BYTES as usize)?.cast();
+        Ok(Box::new(Arena {
+            fd,
+            root,
+            bases: [const { AtomicPtr::new(std::ptr::null_mut()) }; SEGMENTS],
+            mapping: Mutex::new(()),
+            local: Mutex::default(),
+        }))
+    }
+
+    /// A process that has an arena is told to sit in another place of the same one.
+    fn move_to(&'static self, fd: OwnedFd, seat: OwnerId) -> Result<&'static Arena> {
+        let other = Arena::attach(fd)?;
+        if other.id() != self.id() {
+            return Err(Error::Invalid(
+                "this process uses shared memory of its own already; let it enter its parent's before it makes a queue, lock or value".into(),
+            ));
+        }
+        self.take_seat(seat)?;
+        Ok(self)
+    }
+
+    /// Moves this process from the seat a fork gave it to one that was reserved for it.
+    pub(crate) fn take_seat(&self, seat: OwnerId) -> Result<()> {
+        let former = self.me();
+        if former == seat {
+            return Ok(());
+        }
+        let local = self.lock_local();
+        for block in local.keys() {
+            self.add_hold(*block, seat)?;
+        }
+        self.sit(seat)?;
+        fork::become_owner(seat);
+        drop(local);
+        self.vacate(former);
+        Ok(())
+    }
+
+    pub(crate) fn root(&self) -> &Root {
+        // SAFETY: mapped for good, large enough, and made of atomics.
+        unsafe { self.root.as_ref() }
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    pub(crate) fn id(&self) -> [u64; 2] {
+        let [high, low] = &self.root().id;
+        [high.load(Ordering::Relaxed), low.load(Ordering::Relaxed)]
+    }
+
+    /// This process.
+    #[inline]
+    pub(crate) fn me(&self) -> OwnerId {
+        match fork::current() {
+            Some(owner) => owner,
+            // Without a seat nothing of ours could be told from anybody's: there is no going on.
+            None => self.sit_anew().unwrap_or_else(|error| {
+                panic!("a forked process could not join its parent's shared memory: {error}")
+            }),
+        }
+    }
+
+    /// This process, as the owner of a block.
+    pub(crate) fn mine(&self) -> Owner {
+        Owner::Process(self.me())
+    }
+
+    fn lock_local(&self) -> MutexGuard<'_, Local> {
+        lock(&self.local)
+    }
+
+    /// The blocks open in this process that hold an object of `kind`.
+    pub(crate) fn open_objects(&self, kind: Kind) -> Vec<block::BlockId> {
+        let of_kind = |block: &&block::BlockId| {
+            self.cell(**block)
+                .is_ok_and(|cell| cell.kind.load(Ordering::Acquire) == kind as u32)
+        };
+        self.lock_local().keys().filter(of_kind).copied().collect()
+    }
+}
+
+/// Locks a mutex of this process's own; what a panicking thread left is whole, every change is one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn getrandom(bytes: &mut [u8]) -> Result<()> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(Error::os("draw random bytes", errno)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,451 @@
+//! Objects: what several processes share, and who holds it.
+//!
+//! An object lives in a block whose owner is [`Owner::Shared`]. Who holds it is not a count (a count
+//! is wrong for ever once somebody died between two steps) but a set of cells, each with the id of one
+//! process. A process adds a cell for itself, or for a child it is about to start, and only who is in
+//! the set already can do that; so the set never grows again once it was empty. Whoever takes out the
+//! last living id frees the object:
+//!
+//! ```text
+//! leaver:  cell := 0;       owner Shared -> Process(me);  set still empty?  free : give back
+//! opener:  cell := me;      owner still Shared?           go on : take the cell back, "stale"
+//! ```
+//!
+//! All four steps are sequentially consistent, so a leaver and an opener can't both be content.
+//! Within a process, handles are counted in [`Arena::local`]; the cell stands for all of them.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::block::BlockId;
+use super::handle::Handle;
+use super::layout::SEATS;
+use super::owner::{Owner, OwnerId};
+use super::{Arena, home};
+use crate::error::{Error, Result};
+use crate::kill;
+
+const INLINE: usize = 14;
+/// The part that holds further holders, and the one that types may use.
+const HOLDERS: usize = 0;
+pub(crate) const EXTENSION: usize = 1;
+
+/// What lies in a block. Zero, plain bytes, is what every free block says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    Bytes = 0,
+    Strip = 1,
+    Part = 2,
+    Queue = 3,
+    Pipe = 4,
+    Lock = 5,
+    RLock = 6,
+    Semaphore = 7,
+    Condition = 8,
+    Event = 9,
+    Barrier = 10,
+    Value = 11,
+}
+
+impl Kind {
+    pub(crate) fn from_u32(raw: u32) -> Kind {
+        use Kind::*;
+        let all = [
+            Bytes, Strip, Part, Queue, Pipe, Lock, RLock, Semaphore, Condition, Event, Barrier,
+            Value,
+        ];
+        all.get(raw as usize).copied().unwrap_or(Bytes)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Bytes | Kind::Strip | Kind::Part => "block",
+            Kind::Queue => "queue",
+            Kind::Pipe => "pipe",
+            Kind::Lock => "lock",
+            Kind::RLock => "recursive lock",
+            Kind::Semaphore => "semaphore",
+            Kind::Condition => "condition",
+            Kind::Event => "event",
+            Kind::Barrier => "barrier",
+            Kind::Value => "shared value",
+        }
+    }
+}
+
+/// What every object starts with.
+#[repr(C, align(64))]
+pub(crate) struct ObjectHead {
+    /// Blocks that belong to the object and are made when first needed: zero until then. The first
+    /// is the table of further holders, one cell for each seat; the second is for the object's type.
+    parts: [AtomicU32; 2],
+    /// The first holders: owner ids, zero where nobody is.
+    cells: [AtomicU32; INLINE],
+}
+
+/// A type that may lie in an object's block.
+///
+/// # Safety
+/// `repr(C)`, beginning with an [`ObjectHead`], made of atomics (and memory reached only through raw
+/// pointers), valid for any bytes and starting out as zeroes.
+pub(crate) unsafe trait Layout: Sync + 'static {
+    const KIND: Kind;
+    fn head(&self) -> &ObjectHead;
+}
+
+/// An open handle: keeps its object alive in this process.
+pub(crate) struct Shared<T: Layout> {
+    arena: &'static Arena,
+    block: BlockId,
+    generation: u32,
+    object: NonNull<T>,
+    _type: PhantomData<&'static T>,
+}
+
+// SAFETY: the object is shared memory of atomics (the contract of `Layout`); the handle itself is
+// immutable, and the registry behind opening and dropping has a lock.
+unsafe impl<T: Layout> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Layout> Sync for Shared<T> {}
+
+impl<T: Layout> Shared<T> {
+    /// Makes an object of `size_of::<T>() + extra` zero bytes, prepared by `fill` before anybody sees it.
+    pub(crate) fn make(extra: u64, fill: impl FnOnce(&T)) -> Result<Shared<T>> {
+        let arena = home()?;
+        let me = arena.me();
+        let size = size_of::<T>() as u64 + extra;
+        let block = arena.alloc(size)?;
+        let made = (|| {
+            let payload = arena.payload(block)?;
+            // SAFETY: the block was just taken and holds at least `size` bytes; nobody else looks.
+            unsafe { payload.write_bytes(0, size as usize) };
+            Ok((arena.cell(block)?, payload.cast::<T>()))
+        })();
+        let (cell, object) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                arena.free(block, arena.mine());
+                return Err(error);
+            }
+        };
+        // SAFETY: zeroed, large enough, aligned (payloads are 64-aligned), and `T` is a `Layout`.
+        let contents = unsafe { object.as_ref() };
+        contents.head().cells[0].store(me.as_u32(), Ordering::Relaxed);
+        fill(contents);
+        let generation = cell.generation.load(Ordering::Relaxed).wrapping_add(1);
+        cell.generation.store(generation, Ordering::Relaxed);
+        cell.kind.store(T::KIND as u32, Ordering::Release);
+        kill::point("object.filled");
+        // Entered before it is shared: a fork in between hands it on like any other.
+        arena.enter_local(block);
+        cell.owner.pass(Owner::Process(me), Owner::Shared);
+        kill::point("object.shared");
+        Ok(Shared {
+            arena,
+            block,
+            generation,
+            object,
+            _type: PhantomData,
+        })
+    }
+
+    /// Opens the object a handle names.
+    pub(crate) fn open(handle: &Handle) -> Result<Shared<T>> {
+        let arena = home()?;
+        if handle.arena() != arena.id() {
+            return Err(Error::ForeignHandle);
+        }
+        let block = BlockId::new(handle.block()).ok_or(Error::BadHandle)?;
+        let cell = arena.cell(block)?;
+        let current = || {
+            cell.owner.is(Owner::Shared)
+                && cell.generation.load(Ordering::Acquire) == handle.generation()
+        };
+        if !current() {
+            return Err(Error::StaleHandle);
+        }
+        let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
+        if kind != T::KIND {
+            return Err(Error::WrongKind {
+                wanted: T::KIND.name(),
+                found: kind.name(),
+            });
+        }
+        let object = arena.payload(block)?.cast::<T>();
+        arena.enter_local(block);
+        let added = arena.add_hold(block, arena.me());
+        if added.is_err() || !current() {
+            arena.leave_local(block);
+            added?;
+            return Err(Error::StaleHandle);
+        }
+        Ok(Shared {
+            arena,
+            block,
+            generation: handle.generation(),
+            object,
+            _type: PhantomData,
+        })
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        Handle::new(
+            self.arena.id(),
+            self.block.0,
+            self.generation,
+            T::KIND as u32,
+        )
+    }
+
+    pub(crate) fn arena(&self) -> &'static Arena {
+        self.arena
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    pub(crate) fn block(&self) -> BlockId {
+        self.block
+    }
+
+    /// The bytes behind the typed part.
+    pub(crate) fn tail(&self) -> NonNull<u8> {
+        // SAFETY: the block holds `size_of::<T>()` bytes and what `make` was asked for behind them.
+        unsafe { self.object.add(1).cast() }
+    }
+}
+
+impl<T: Layout> std::ops::Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the block is an object of this layout for as long as this process holds it, and
+        // segments are never unmapped.
+        unsafe { self.object.as_ref() }
+    }
+}
+
+impl<T: Layout> Drop for Shared<T> {
+    fn drop(&mut self) {
+        self.arena.leave_local(self.block);
+    }
+}
+
+impl<T: Layout> std::fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}#{:x}", T::KIND.name(), self.block.0)
+    }
+}
+
+/// The objects open in this process, and how often.
+pub(crate) type Local = HashMap<BlockId, usize>;
+
+impl Arena {
+    fn enter_local(&self, block: BlockId) {
+        *self.lock_local().entry(block).or_insert(0) += 1;
+    }
+
+    fn leave_local(&self, block: BlockId) {
+        let mut local = self.lock_local();
+        let Some(count) = local.get_mut(&block) else {
+            return;
+        };
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        local.remove(&block);
+        // Still under the lock: a fork must see the object either held here or not at all.
+        self.drop_hold(block, self.me());
+        drop(local);
+        self.free_if_unheld(block);
+    }
+
+    fn head(&self, block: BlockId) -> Result<&ObjectHead> {
+        let payload = self.payload(block)?;
+        // SAFETY: within the mapped segment, 64-aligned, all atomics; whether it really is an object
+        // was checked by the caller or makes only stale words visible.
+        Ok(unsafe { payload.cast::<ObjectHead>().as_ref() })
+    }
+
+    /// Makes `owner` a holder. The caller is one, or checks afterwards that the object is still there.
+    pub(crate) fn add_hold(&self, block: BlockId, owner: OwnerId) -> Result<()> {
+        let head = self.head(block)?;
+        let id = owner.as_u32();
+        if head.cells.iter().any(|c| c.load(Ordering::Acquire) == id) {
+            return Ok(());
+        }
+        for cell in &head.cells {
+            let seen = cell.load(Ordering::Acquire);
+            let vacant = seen == 0 || OwnerId::from_u32(seen).is_none_or(|o| self.is_dead(o));
+            if vacant
+                && cell
+                    .compare_exchange(seen, id, Ordering::SeqCst, Ordering::Acquire)
+                    .is_ok()
+            {
+                kill::point("object.held");
+                return Ok(());
+            }
+        }
+        let table = self.hold_table(block, head)?;
+        table[owner.seat() as usize].store(id, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// The cells for holders beyond the first, one for each seat; made when first needed.
+    #[cold]
+    fn hold_table(&self, object: BlockId, head: &ObjectHead) -> Result<&[AtomicU32]> {
+        self.ensure_part(object, head, HOLDERS, (SEATS * 4) as u64)?;
+        self.holders(head).ok_or(Error::BadHandle)
+    }
+
+    /// The table of further holders, if there is one.
+    fn holders(&self, head: &ObjectHead) -> Option<&[AtomicU32]> {
+        let table = self.part(head, HOLDERS, (SEATS * 4) as u64)?;
+        // SAFETY: the part is at least this large, 64-aligned, mapped for good; any bytes are atomics.
+        Some(unsafe { std::slice::from_raw_parts(table.cast().as_ptr(), SEATS) })
+    }
+
+    /// Where a part of an object lies, if it was made, checked to hold `size` bytes.
+    pub(crate) fn part(&self, head: &ObjectHead, which: usize, size: u64) -> Option<NonNull<u8>> {
+        let block = BlockId::new(head.parts[which].load(Ordering::Acquire))?;
+        (self.capacity(block) >= size)
+            .then(|| self.payload(block).ok())
+            .flatten()
+    }
+
+    /// Makes a part of an object, of `size` zero bytes, unless it is there. The caller is a holder.
+    #[cold]
+    pub(crate) fn ensure_part(
+        &self,
+        object: BlockId,
+        head: &ObjectHead,
+        which: usize,
+        size: u64,
+    ) -> Result<()> {
+        let link = &head.parts[which];
+        if link.load(Ordering::Acquire) != 0 {
+            return Ok(());
+        }
+        let part = self.alloc(size)?;
+        // SAFETY: just taken, this many bytes, seen by nobody else.
+        unsafe { self.payload(part)?.write_bytes(0, size as usize) };
+        let cell = self.cell(part)?;
+        // Names its object, so that a sweep can tell whether it was linked: see `reclaim_part`.
+        cell.generation.store(object.0, Ordering::Relaxed);
+        cell.kind.store(Kind::Part as u32, Ordering::Release);
+        kill::point("object.part");
+        if link
+            .compare_exchange(0, part.0, Ordering::SeqCst, Ordering::Acquire)
+            .is_ok()
+        {
+            kill::point("object.linked");
+            cell.owner.pass(self.mine(), Owner::Part(object.0));
+        } else {
+            cell.kind.store(Kind::Bytes as u32, Ordering::Release);
+            self.free(part, self.mine());
+        }
+        Ok(())
+    }
+
+    /// Whether `part` is linked to `object`.
+    pub(super) fn has_part(&self, object: BlockId, part: BlockId) -> bool {
+        let is_object = self.cell(object).is_ok_and(|cell| {
+            let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
+            !matches!(kind, Kind::Bytes | Kind::Strip | Kind::Part)
+        });
+        is_object
+            && self.head(object).is_ok_and(|head| {
+                let linked = |link: &AtomicU32| link.load(Ordering::Acquire) == part.0;
+                head.parts.iter().any(linked)
+            })
+    }
+
+    /// Takes `owner` out of an object's holders.
+    pub(crate) fn drop_hold(&self, block: BlockId, owner: OwnerId) {
+        let Ok(head) = self.head(block) else { return };
+        let id = owner.as_u32();
+        for cell in &head.cells {
+            if cell.load(Ordering::Acquire) == id {
+                let _ = cell.compare_exchange(id, 0, Ordering::SeqCst, Ordering::Acquire);
+            }
+        }
+        if let Some(table) = self.holders(head) {
+            let cell = &table[owner.seat() as usize];
+            let _ = cell.compare_exchange(id, 0, Ordering::SeqCst, Ordering::Acquire);
+        }
+        kill::point("object.dropped");
+    }
+
+    fn is_held(&self, head: &ObjectHead) -> bool {
+        let living = |cell: &AtomicU32| {
+            let id = cell.load(Ordering::SeqCst);
+            OwnerId::from_u32(id).is_some_and(|owner| !self.is_dead(owner))
+        };
+        head.cells.iter().any(living)
+            || self
+                .holders(head)
+                .is_some_and(|table| table.iter().any(living))
+    }
+
+    /// Frees an object that nobody holds.
+    pub(crate) fn free_if_unheld(&self, block: BlockId) {
+        let (Ok(head), Ok(cell)) = (self.head(block), self.cell(block)) else {
+            return;
+        };
+        if !cell.owner.is(Owner::Shared) || self.is_held(head) {
+            return;
+        }
+        if !cell.owner.pass(Owner::Shared, self.mine()) {
+            return;
+        }
+        kill::point("object.dying");
+        if self.is_held(head) {
+            cell.owner.pass(self.mine(), Owner::Shared);
+            return;
+        }
+        self.dismantle(block);
+    }
+
+    /// Frees an object that is this process's alone: first what it owns, then its block.
+    ///
+    /// Whoever takes over from a process that died in here begins again; each step can be repeated.
+    pub(super) fn dismantle(&self, block: BlockId) {
+        let Ok(cell) = self.cell(block) else { return };
+        let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
+        crate::reclaim::contents(self, kind, block);
+        if !matches!(kind, Kind::Bytes | Kind::Strip | Kind::Part)
+            && let Ok(head) = self.head(block)
+        {
+            for link in &head.parts {
+                self.free_part(block, link);
+            }
+        }
+        kill::point("object.emptied");
+        cell.kind.store(Kind::Bytes as u32, Ordering::Release);
+        self.free(block, self.mine());
+    }
+
+    fn free_part(&self, object: BlockId, link: &AtomicU32) {
+        if let Some(part) = BlockId::new(link.load(Ordering::Acquire))
+            && let Ok(cell) = self.cell(part)
+        {
+            let owner = cell.owner.get();
+            // A maker that died before it handed the part over left it its own.
+            let ours = match owner {
+                Owner::Part(whose) => whose == object.0,
+                Owner::Process(_) => cell.generation.load(Ordering::Acquire) == object.0,
+                _ => false,
+            };
+            if ours {
+                cell.kind.store(Kind::Bytes as u32, Ordering::Release);
+                self.free(part, owner);
+            }
+        }
+        link.store(0, Ordering::Release);
+    }
+}

@@ -1,0 +1,154 @@
+//! Growing the arena, and finding an address in this process.
+//!
+//! A segment is described by ONE word, set by one compare-and-swap from zero:
+//!
+//! ```text
+//! bit 63     set
+//! bits 48-55 size class
+//! bits 40-47 the segment holds 2^n blocks
+//! bits 0-39  where it starts in the file, in pages
+//! ```
+//!
+//! There is no half-made segment: who reads the word can compute everything else, and whoever maps a
+//! segment first makes the file long enough. So a process that is killed or stopped while growing
+//! keeps nobody waiting.
+
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+use super::block::{BLOCKS_PER_SEGMENT, BlockId, Cell};
+use super::class::Class;
+use super::layout::{ROOT_BYTES, SEGMENTS};
+use super::{Arena, budget};
+use crate::error::{Error, Result};
+use crate::kill;
+use crate::sys::memfd;
+
+const PAGE: u64 = 4096;
+const VALID: u64 = 1 << 63;
+
+/// The payload of a class's first segment, and of its largest ones.
+const FIRST_PAYLOAD: u64 = 256 << 10;
+const LAST_PAYLOAD: u64 = 64 << 20;
+
+/// What a segment's word says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Segment {
+    pub(crate) class: Class,
+    pub(crate) count: u32,
+    /// Where it starts in the file.
+    pub(crate) start: u64,
+}
+
+impl Segment {
+    fn from_word(word: u64) -> Option<Segment> {
+        (word & VALID != 0).then(|| Segment {
+            class: Class::from_index((word >> 48) as usize & 0xff),
+            count: 1 << ((word >> 40) & 0xff),
+            start: (word & 0xff_ffff_ffff) * PAGE,
+        })
+    }
+
+    fn word(class: Class, order: u32, start: u64) -> u64 {
+        VALID | (class.index() as u64) << 48 | u64::from(order) << 40 | start / PAGE
+    }
+
+    /// The cells come first, the payloads start on a page.
+    pub(crate) fn payload_offset(&self) -> u64 {
+        (u64::from(self.count) * size_of::<Cell>() as u64).next_multiple_of(PAGE)
+    }
+
+    fn length(&self) -> u64 {
+        let payload = u64::from(self.count) * self.class.size();
+        self.payload_offset() + payload.next_multiple_of(PAGE)
+    }
+}
+
+impl Arena {
+    pub(crate) fn segment(&self, number: u32) -> Option<Segment> {
+        Segment::from_word(
+            self.root()
+                .segments
+                .get(number as usize)?
+                .load(Ordering::Acquire),
+        )
+    }
+
+    /// All segments with their numbers.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (u32, Segment)> + '_ {
+        (1..SEGMENTS as u32).map_while(|number| Some((number, self.segment(number)?)))
+    }
+
+    /// Adds a segment of `class` and names it as the one fresh blocks come from.
+    pub(super) fn grow(&self, class: Class) -> Result<()> {
+        let mut end = ROOT_BYTES;
+        let mut siblings = 0;
+        let mut number = 1;
+        loop {
+            while let Some(segment) = self.segment(number) {
+                siblings += u32::from(segment.class == class);
+                end = segment.start + segment.length();
+                number += 1;
+            }
+            if number as usize >= SEGMENTS {
+                return Err(Error::TableFull("segment"));
+            }
+            let order = order_of(class, siblings);
+            let word = Segment::word(class, order, end);
+            let segment = Segment::from_word(word).expect("just made");
+            // Only the cells are touched by being there; payload is paid for when it is taken.
+            budget::check(self, segment.payload_offset())?;
+            memfd::ensure_length(self.fd(), end + segment.length())?;
+            kill::point("arena.grow");
+            let entry = &self.root().segments[number as usize];
+            if entry
+                .compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+            {
+                kill::point("arena.grown");
+                self.root().classes[class.index()]
+                    .open
+                    .store(number, Ordering::Release);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Where a segment lies in this process, mapping it at the first visit.
+    pub(crate) fn base(&self, number: u32) -> Result<NonNull<u8>> {
+        let slot = self.bases.get(number as usize).ok_or(Error::BadHandle)?;
+        match NonNull::new(slot.load(Ordering::Acquire)) {
+            Some(base) => Ok(base),
+            None => self.map_segment(number),
+        }
+    }
+
+    #[cold]
+    fn map_segment(&self, number: u32) -> Result<NonNull<u8>> {
+        let _one_at_a_time = super::lock(&self.mapping);
+        let slot = &self.bases[number as usize];
+        if let Some(base) = NonNull::new(slot.load(Ordering::Acquire)) {
+            return Ok(base);
+        }
+        let segment = self.segment(number).ok_or(Error::BadHandle)?;
+        memfd::ensure_length(self.fd(), segment.start + segment.length())?;
+        let base = memfd::map(self.fd(), segment.start, segment.length() as usize)?;
+        slot.store(base.as_ptr(), Ordering::Release);
+        Ok(base)
+    }
+
+    /// The file range of a block's payload.
+    pub(super) fn file_range(&self, block: BlockId) -> Option<(u64, u64)> {
+        let segment = self.segment(block.segment())?;
+        let size = segment.class.size();
+        let start = segment.start + segment.payload_offset() + u64::from(block.index()) * size;
+        Some((start, size))
+    }
+}
+
+/// Each further segment of a class is twice the last, so that few are needed and little is wasted.
+fn order_of(class: Class, siblings: u32) -> u32 {
+    let payload = (FIRST_PAYLOAD << siblings.min(16)).min(LAST_PAYLOAD);
+    let count = (payload / class.size()).clamp(1, u64::from(BLOCKS_PER_SEGMENT));
+    count.ilog2()
+}

@@ -1,0 +1,59 @@
+//! Giving back what the dead owned.
+//!
+//! There is no process whose task this is: the parent that reaps a child does it, or anybody who runs
+//! out of seats. Several may do it at once and any of them may be killed in the middle, since every
+//! step names the dead owner and changes nothing when it was done before.
+
+use std::sync::atomic::Ordering;
+
+use super::Arena;
+use super::block::{BlockId, Cell};
+use super::object::Kind;
+use super::owner::{Owner, OwnerId};
+use crate::kill;
+
+impl Arena {
+    /// Gives back every block and every hold of a process that is dead.
+    pub(super) fn reclaim_all_of(&self, dead: OwnerId) {
+        for (block, cell) in self.blocks() {
+            match cell.owner.get() {
+                Owner::Process(owner) if owner == dead => self.reclaim_block(block, cell, dead),
+                owner @ Owner::Retiring { by, .. } if by == dead => {
+                    crate::reclaim::retiring_strip(self, block, owner);
+                }
+                Owner::Shared => {
+                    self.drop_hold(block, dead);
+                    self.free_if_unheld(block);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn reclaim_block(&self, block: BlockId, cell: &Cell, dead: OwnerId) {
+        let from = Owner::Process(dead);
+        match Kind::from_u32(cell.kind.load(Ordering::Acquire)) {
+            Kind::Bytes => drop(self.free(block, from)),
+            Kind::Strip => crate::reclaim::unfinished_strip(self, block, from),
+            Kind::Part => self.reclaim_part(block, cell, from),
+            // It died while making or freeing an object: finish freeing it in its place.
+            _ => {
+                if cell.owner.pass(from, self.mine()) {
+                    kill::point("sweep.taken");
+                    self.dismantle(block);
+                }
+            }
+        }
+    }
+
+    /// A part whose maker died is kept when it was linked to its object, and freed when it was not.
+    fn reclaim_part(&self, part: BlockId, cell: &Cell, from: Owner) {
+        let object = BlockId(cell.generation.load(Ordering::Acquire));
+        if self.has_part(object, part) {
+            cell.owner.pass(from, Owner::Part(object.0));
+        } else if cell.owner.pass(from, self.mine()) {
+            cell.kind.store(Kind::Bytes as u32, Ordering::Release);
+            self.free(part, self.mine());
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The bell of a pipe's end: how a sender reaches a receiver that sleeps on a descriptor.
+//!
+//! Messages travel through memory. A byte goes through the socket only while somebody listens: while a
+//! receiver sleeps, or for good once somebody asked for a descriptor to wait on. Such a descriptor is
+//! readable exactly when a message or the end of the stream is there:
+//!
+//! ```text
+//! sender:   publish;  armed and not rung?  rung := 1, one byte
+//! receiver: rung := 0;  take all bytes out;  a message there?  own event := 1  : own event := 0
+//! ```
+//!
+//! The descriptor is an epoll set over the socket and an event of the receiving process alone. A byte
+//! taken out too many is made up for by the event, since the messages are looked at after the bytes.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::event::{self, EventfdFlags, PollFd, PollFlags, epoll};
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags, SendFlags};
+
+use crate::arena::owner::OwnerId;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::kill;
+use crate::sys::futex::NAP;
+
+const SLEEPER: u32 = 1;
+const DESCRIPTOR: u32 = 2;
+
+/// The words of one direction's bell, in shared memory.
+#[repr(C, align(64))]
+pub(crate) struct Bell {
+    /// Bit 0: a receiver sleeps, or did and has not looked since. Bit 1: somebody has a descriptor.
+    armed: AtomicU32,
+    /// A byte is on its way or in the socket.
+    rung: AtomicU32,
+    _pad: [AtomicU32; 14],
+}
+
+impl Bell {
+    /// Announces a sleeper. To be followed by another look at the messages.
+    pub(super) fn arm(&self) {
+        self.armed.fetch_or(SLEEPER, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::SeqCst) != 0
+    }
+
+    /// Rings if somebody listens. To be called after a message was published.
+    #[inline]
+    pub(super) fn ring(&self, socket: BorrowedFd<'_>) {
+        if self.is_armed() && self.rung.swap(1, Ordering::SeqCst) == 0 {
+            kill::point("pipe.rung");
+            // A full socket holds bytes enough, and of a closed one the sender hears otherwise.
+            let _ = net::send(socket, b"!", SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
+    }
+
+    /// Takes the rings out, by a receiver that is about to look at the messages.
+    fn silence(&self, socket: BorrowedFd<'_>) {
+        self.armed.fetch_and(!SLEEPER, Ordering::SeqCst);
+        self.rung.store(0, Ordering::SeqCst);
+        kill::point("pipe.silenced");
+        let mut bytes = [0u8; 64];
+        while let Ok((count, _)) = net::recv(socket, &mut bytes, RecvFlags::DONTWAIT) {
+            if count < bytes.len() {
+                break;
+            }
+        }
+    }
+}
+
+/// Whether every copy of the other end is closed.
+pub(super) fn peer_is_gone(socket: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
+    let gone = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
+    matches!(
+        event::poll(&mut fds, Some(&rustix::time::Timespec::default())),
+        Ok(1..)
+    ) && fds[0].revents().intersects(gone)
+}
+
+/// Sleeps until the bell rings, the peer is gone, or a nap is over; false when a signal came.
+pub(super) fn sleep(socket: BorrowedFd<'_>, deadline: Deadline) -> bool {
+    let time = deadline.min(Deadline::after(NAP)).remaining();
+    let time = time.unwrap_or(NAP);
+    let timeout = rustix::time::Timespec {
+        tv_sec: time.as_secs() as i64,
+        tv_nsec: i64::from(time.subsec_nanos()),
+    };
+    let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+    !matches!(event::poll(&mut fds, Some(&timeout)), Err(Errno::INTR))
+}
+
+/// The descriptors of this process for waiting on one end.
+#[derive(Debug, Default)]
+pub(super) struct Listener(Mutex<Option<Descriptors>>);
+
+#[derive(Debug)]
+struct Descriptors {
+    /// The process that made them: a forked child shares the event with its parent and needs its own.
+    of: OwnerId,
+    set: OwnedFd,
+    event: OwnedFd,
+    raised: bool,
+}
+
+impl Listener {
+    /// The descriptor to wait on, made at the first call.
+    pub(super) fn fileno(
+        &self,
+        me: OwnerId,
+        bell: &Bell,
+        socket: BorrowedFd<'_>,
+        has_message: impl Fn() -> bool,
+    ) -> Result<RawFd> {
+        let mut inner = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(descriptors) = inner.as_ref().filter(|d| d.of == me) {
+            return Ok(descriptors.set.as_raw_fd());
+        }
+        let mut descriptors = Descriptors::new(me, socket)?;
+        bell.armed.fetch_or(DESCRIPTOR, Ordering::SeqCst);
+        descriptors.show(has_message());
+        let raw = descriptors.set.as_raw_fd();
+        *inner = Some(descriptors);
+        Ok(raw)
+    }
+
+    /// Brings bell and descriptor in line with what is there, after a look or a message.
+    pub(super) fn settle(
+        &self,
+        me: OwnerId,
+        bell: &Bell,
+        socket: BorrowedFd<'_>,
+        has_message: impl Fn() -> bool,
+    ) {
+        if !bell.is_armed() {
+            return;
+        }
+        bell.silence(socket);
+        let mut inner = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(descriptors) = inner.as_mut().filter(|d| d.of == me) {
+            descriptors.show(has_message());
+        }
+    }
+}
+
+impl Descriptors {
+    fn new(of: OwnerId, socket: BorrowedFd<'_>) -> Result<Descriptors> {
+        let make = || -> rustix::io::Result<Descriptors> {
+            let event = event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+            for fd in [socket, event.as_fd()] {
+                let data = epoll::EventData::new_u64(0);
+                epoll::add(&set, fd, data, epoll::EventFlags::IN)?;
+            }
+            Ok(Descriptors {
+                of,
+                set,
+                event,
+                raised: false,
+            })
+        };
+        make().map_err(|errno| Error::os("make a descriptor to wait on", errno))
+    }
+
+    fn show(&mut self, message: bool) {
+        if message == self.raised {
+            return;
+        }
+        let mut count = [0u8; 8];
+        let done = match message {
+            true => rustix::io::write(&self.event, &1u64.to_ne_bytes()),
+            false => rustix::io::read(&self.event, &mut count),
+        };
+        if done.is_ok() {
+            self.raised = message;
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! The chain of strips that is a queue: finding, linking, retiring and taking apart.
+//!
+//! ```text
+//! link a new strip N behind S:             retire the first strip S:
+//!   N belongs to its maker                   S linked --> S retiring(me)
+//!   S.next: end --> N                        move head, received, tail off S  (anybody may help)
+//!   N --> linked  (anybody may help)         S --> free
+//! ```
+//!
+//! Each arrow is one compare-and-swap. A strip found belonging to a dead maker is linked exactly when
+//! its predecessor says so; one found retiring by a dead process is finished by whoever finds it.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::slot::{Phase, View};
+use super::strip::{Link, Strip, class_after};
+use crate::arena::Arena;
+use crate::arena::block::BlockId;
+use crate::arena::object::Kind;
+use crate::arena::owner::Owner;
+use crate::error::Result;
+use crate::kill;
+use crate::sync::eventcount::EventCount;
+
+/// The words of one queue. Zeroed but for `limit` and `flags` until the first strip is there.
+#[repr(C, align(64))]
+pub(crate) struct Chain {
+    /// The most messages there may be; zero for no limit.
+    pub(crate) limit: AtomicU64,
+    /// The most bytes large messages may take while another is there; zero for no limit.
+    pub(crate) byte_limit: AtomicU64,
+    pub(crate) flags: AtomicU32,
+    /// Tasks reported done before their message was received.
+    pub(crate) credits: AtomicU32,
+    _pad: [AtomicU64; 5],
+    /// The strip in which slots are claimed.
+    tail: AtomicU64,
+    _pad2: [AtomicU64; 7],
+    /// The oldest strip.
+    head: AtomicU64,
+    /// The oldest strip from which something may be received. A hint.
+    received: AtomicU64,
+    _pad3: [AtomicU64; 6],
+    /// Consumers sleep here.
+    pub(crate) items: EventCount,
+    _pad4: [AtomicU32; 15],
+    /// Producers sleep here.
+    pub(crate) space: EventCount,
+    /// Those that wait for all tasks to be done sleep here.
+    pub(crate) finished: EventCount,
+    _pad5: [AtomicU32; 14],
+}
+
+pub(crate) const CLOSED: u32 = 1;
+pub(crate) const JOINABLE: u32 = 2;
+
+const _: () = assert!(size_of::<Chain>() == 320);
+
+/// A chain, where it lies, and the arena it lies in.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    pub(crate) arena: &'a Arena,
+    pub(crate) chain: &'a Chain,
+    /// The object the chain is in, its generation, and which of the object's chains it is.
+    pub(crate) home: BlockId,
+    pub(crate) generation: u32,
+    pub(crate) which: u32,
+}
+
+impl<'a> At<'a> {
+    pub(crate) fn has(&self, flag: u32) -> bool {
+        self.chain.flags.load(Ordering::SeqCst) & flag != 0
+    }
+
+    fn linked(&self, inc: u32) -> Owner {
+        Owner::Linked {
+            queue: self.home.0,
+            inc,
+        }
+    }
+
+    /// The strip that one of the chain's words names; `None` before the first one is there.
+    fn strip_at(&self, word: &AtomicU64) -> Result<Option<Strip<'a>>> {
+        loop {
+            let link = Link::from_word(word.load(Ordering::SeqCst));
+            if link == Link::NONE {
+                return Ok(None);
+            }
+            if let Some(strip) = Strip::of(self.arena, link)? {
+                return Ok(Some(strip));
+            }
+            // It lives another life: then the word was moved off it before.
+        }
+    }
+
+    pub(crate) fn head(&self) -> Result<Option<Strip<'a>>> {
+        self.strip_at(&self.chain.head)
+    }
+
+    /// The strip to look for messages in first.
+    pub(crate) fn first_to_receive(&self) -> Result<Option<Strip<'a>>> {
+        let hint = Link::from_word(self.chain.received.load(Ordering::SeqCst));
+        match Strip::of(self.arena, hint)? {
+            Some(strip) => Ok(Some(strip)),
+            None => self.head(),
+        }
+    }
+
+    /// The strip to claim a slot in, made if need be.
+    pub(crate) fn tail(&self) -> Result<Strip<'a>> {
+        match self.strip_at(&self.chain.tail)? {
+            Some(strip) => Ok(strip),
+            None => self.begin(),
+        }
+    }
+
+    /// The strip behind `strip`, if there is one yet. Sees to it that it is the chain's own.
+    pub(crate) fn after(&self, strip: &Strip<'a>) -> Result<Option<Strip<'a>>> {
+        let link = strip.next();
+        let Some(block) = link.block() else {
+            return Ok(None);
+        };
+        self.adopt(block, link.inc())?;
+        Strip::of(self.arena, link)
+    }
+
+    /// The strip behind `strip`, made if need be; the tail is moved on to it.
+    pub(crate) fn extend(&self, strip: &Strip<'a>) -> Result<()> {
+        if strip.next().block().is_none() {
+            let new = self.make(strip.link, strip.base() + u64::from(strip.count))?;
+            kill::point("chain.made");
+            let end = Link::end_of(strip.inc());
+            if !cas(&strip.header.next, end, new) {
+                self.unmake(new);
+            }
+            kill::point("chain.linked");
+        }
+        let link = strip.next();
+        if let Some(block) = link.block() {
+            self.adopt(block, link.inc())?;
+            cas(&self.chain.tail, strip.link, link);
+        }
+        Ok(())
+    }
+
+    /// Makes the first strip.
+    #[cold]
+    fn begin(&self) -> Result<Strip<'a>> {
+        let head = &self.chain.head;
+        if head.load(Ordering::SeqCst) == 0 {
+            let new = self.make(Link::NONE, 0)?;
+            kill::point("chain.made");
+            if !cas(head, Link::NONE, new) {
+                self.unmake(new);
+            }
+            kill::point("chain.begun");
+        }
+        loop {
+            // Whoever linked the first strip may have died before it wrote the tail.
+            let first = Link::from_word(head.load(Ordering::SeqCst));
+            if let Some(block) = first.block() {
+                self.adopt(block, first.inc())?;
+                cas(&self.chain.tail, Link::NONE, first);
+            }
+            if let Some(strip) = self.strip_at(&self.chain.tail)? {
+                return Ok(strip);
+            }
+        }
+    }
+
+    /// A strip of this process's own, ready to be linked behind `prev`.
+    fn make(&self, prev: Link, base: u64) -> Result<Link> {
+        let class = class_after(prev == Link::NONE);
+        let block = self.arena.alloc_class(class, class.size())?;
+        let strip = Strip::at(self.arena, block)?;
+        let inc = strip.inc().wrapping_add(1);
+        let header = strip.header;
+        let link = Link::new(block, inc);
+        header.queue.store(self.home.0, Ordering::SeqCst);
+        header.generation.store(self.generation, Ordering::SeqCst);
+        header.which.store(self.which, Ordering::SeqCst);
+        header.base.store(base, Ordering::SeqCst);
+        header.prev.store(prev.word(), Ordering::SeqCst);
+        header
+            .next
+            .store(Link::end_of(link.inc()).word(), Ordering::SeqCst);
+        header.claimed.store(0, Ordering::SeqCst);
+        header.received.store(0, Ordering::SeqCst);
+        header
+            .done
+            .store(u64::from(link.inc()) << 32, Ordering::SeqCst);
+        // From here on a sweep treats it as a strip; before, as a block without meaning.
+        self.arena
+            .cell(block)?
+            .kind
+            .store(Kind::Strip as u32, Ordering::SeqCst);
+        kill::point("chain.prepared");
+        header.inc.store(link.inc(), Ordering::SeqCst);
+        Ok(link)
+    }
+
+    /// Gives back a strip that nobody saw.
+    fn unmake(&self, link: Link) {
+        if let Some(block) = link.block() {
+            free_wiped(self.arena, block, self.arena.mine());
+        }
+    }
+
+    /// Makes a linked strip the chain's own if its maker did not get to it.
+    fn adopt(&self, block: BlockId, inc: u32) -> Result<()> {
+        let owner = &self.arena.cell(block)?.owner;
+        if let maker @ Owner::Process(_) = owner.get() {
+            let strip = Strip::at(self.arena, block)?;
+            if strip.inc() == inc {
+                owner.pass(maker, self.linked(inc));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the chain's hint off a strip from which nothing will be received any more.
+    pub(crate) fn received_all(&self, strip: &Strip<'a>, next: &Strip<'a>) {
+        let hint = Link::from_word(self.chain.received.load(Ordering::SeqCst));
+        if hint == strip.link || hint == Link::NONE {
+            cas(&self.chain.received, hint, next.link);
+        }
+    }
+
+    /// Frees the oldest strips, as far as everything in them is done.
+    pub(crate) fn retire_done(&self) -> Result<()> {
+        while let Some(head) = self.head()? {
+            if done_in(&head) < head.count || self.after(&head)?.is_none() {
+                break;
+            }
+            self.retire(&head)?;
+        }
+        Ok(())
+    }
+
+    fn retire(&self, strip: &Strip<'a>) -> Result<()> {
+        let Some(block) = strip.link.block() else {
+            return Ok(());
+        };
+        let by = self.arena.me();
+        let inc = strip.inc();
+        let claimed = self
+            .arena
+            .cell(block)?
+            .owner
+            .pass(self.linked(inc), Owner::Retiring { by, inc });
+        kill::point("chain.retiring");
+        self.move_off(strip);
+        kill::point("chain.moved");
+        if claimed {
+            free(self.arena, block, Owner::Retiring { by, inc });
+        }
+        Ok(())
+    }
+
+    /// Sees to it that none of the chain's words names `strip` any more; head last.
+    ///
+    /// A strip without a successor is only ever taken out when the whole chain is taken apart.
+    fn move_off(&self, strip: &Strip<'a>) {
+        let next = match strip.next() {
+            next if next.block().is_some() => next,
+            _ => Link::NONE,
+        };
+        for word in [&self.chain.tail, &self.chain.received, &self.chain.head] {
+            cas(word, strip.link, next);
+        }
+    }
+
+    /// Frees every strip and every message, for a chain that nobody uses any more.
+    fn dismantle(&self) {
+        while let Ok(Some(strip)) = self.head() {
+            free_messages(self.arena, &strip);
+            let Some(block) = strip.link.block() else {
+                break;
+            };
+            let next = strip.next();
+            if let Some(successor) = next.block() {
+                let _ = self.adopt(successor, next.inc());
+            }
+            let _ = self.adopt(block, strip.inc());
+            let Ok(cell) = self.arena.cell(block) else {
+                break;
+            };
+            let mine = Owner::Retiring {
+                by: self.arena.me(),
+                inc: strip.inc(),
+            };
+            let former = cell.owner.get();
+            let ours = matches!(former, Owner::Linked { .. } | Owner::Retiring { .. })
+                && cell.owner.pass(former, mine);
+            kill::point("chain.dismantling");
+            self.move_off(&strip);
+            if ours {
+                free_wiped(self.arena, block, mine);
+            }
+        }
+        self.chain.tail.store(0, Ordering::SeqCst);
+        self.chain.received.store(0, Ordering::SeqCst);
+    }
+}
+
+fn cas(word: &AtomicU64, from: Link, to: Link) -> bool {
+    word.compare_exchange(from.word(), to.word(), Ordering::SeqCst, Ordering::SeqCst)
+        .is_ok()
+}
+
+/// How many slots from the start are done, moving the strip's hint along.
+pub(crate) fn done_in(strip: &Strip<'_>) -> u32 {
+    let hint = &strip.header.done;
+    let seen = hint.load(Ordering::Relaxed);
+    let of_this_life = (seen >> 32) as u32 == strip.inc();
+    let first = match of_this_life {
+        true => (seen as u32).min(strip.count),
+        false => 0,
+    };
+    let mut done = first;
+    while done < strip.count
+        && matches!(
+            strip.slot(done).word.look().view(strip.inc()),
+            View::In(Phase::Done | Phase::Pad)
+        )
+    {
+        done += 1;
+    }
+    if done > first && of_this_life {
+        let new = u64::from(strip.inc()) << 32 | u64::from(done);
+        let _ = hint.compare_exchange(seen, new, Ordering::Relaxed, Ordering::Relaxed);
+    }
+    done
+}
+
+/// Frees a strip whose slots all say that they were used up.
+fn free(arena: &Arena, block: BlockId, from: Owner) {
+    let Ok(cell) = arena.cell(block) else { return };
+    cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
+    arena.free(block, from);
+}
+
+/// Frees a strip of which not every slot was used.
+fn free_wiped(arena: &Arena, block: BlockId, from: Owner) {
+    if let Ok(strip) = Strip::at(arena, block) {
+        strip.wipe();
+    }
+    free(arena, block, from);
+}
+
+/// Frees the blocks of the messages in a strip that nobody will receive.
+fn free_messages(arena: &Arena, strip: &Strip<'_>) {
+    let Some(own) = strip.link.block() else {
+        return;
+    };
+    for (index, slot) in strip.slots() {
+        let Some(block) = BlockId::new(slot.block.load(Ordering::SeqCst)) else {
+            continue;
+        };
+        let owner = Owner::Slot {
+            strip: own.0,
+            index,
+            inc: strip.inc(),
+        };
+        // Exactly the messages of this life: a number left over from another names another owner.
+        let _ = arena.free(block, owner);
+    }
+}
+
+/// The chains in the object of a block, if it is of a kind that has some.
+pub(crate) fn chains_of(arena: &Arena, kind: Kind, block: BlockId) -> &[Chain] {
+    let count = match kind {
+        Kind::Queue => 1,
+        Kind::Pipe => 2,
+        _ => return &[],
+    };
+    let size = 64 + size_of::<Chain>() * count;
+    match arena.payload(block) {
+        // SAFETY: objects of these kinds have so many chains behind their 64-byte head (the layouts
+        // assert it), blocks are mapped for good, and chains are atomics.
+        Ok(payload) if arena.capacity(block) >= size as u64 => unsafe {
+            std::slice::from_raw_parts(payload.add(64).cast().as_ptr(), count)
+        },
+        _ => &[],
+    }
+}
+
+/// Takes all chains of an object apart.
+pub(crate) fn dismantle_all(arena: &Arena, kind: Kind, block: BlockId) {
+    for (which, chain) in chains_of(arena, kind, block).iter().enumerate() {
+        let at = At {
+            arena,
+            chain,
+            home: block,
+            generation: 0,
+            which: which as u32,
+        };
+        at.dismantle();
+    }
+}
+
+/// The chain a strip says it belongs to, if that still is the same object.
+fn chain_of<'a>(arena: &'a Arena, strip: &Strip<'a>) -> Option<At<'a>> {
+    let home = BlockId::new(strip.header.queue.load(Ordering::SeqCst))?;
+    let cell = arena.cell(home).ok()?;
+    let kind = Kind::from_u32(cell.kind.load(Ordering::SeqCst));
+    let generation = strip.header.generation.load(Ordering::SeqCst);
+    let which = strip.header.which.load(Ordering::SeqCst);
+    let chain = chains_of(arena, kind, home).get(which as usize)?;
+    (cell.generation.load(Ordering::SeqCst) == generation).then_some(At {
+        arena,
+        chain,
+        home,
+        generation,
+        which,
+    })
+}
+
+/// Finishes a retirement in the place of the process that died over it.
+pub(crate) fn finish_retiring(arena: &Arena, block: BlockId, from: Owner) {
+    let Ok(strip) = Strip::at(arena, block) else {
+        return;
+    };
+    if let Some(at) = chain_of(arena, &strip) {
+        at.move_off(&strip);
+    }
+    free_messages(arena, &strip);
+    // Owner first: a second helper must not wipe what was given to somebody else meanwhile.
+    let mine = arena.mine();
+    if let Ok(cell) = arena.cell(block)
+        && cell.owner.pass(from, mine)
+    {
+        free_wiped(arena, block, mine);
+    }
+}
+
+/// Keeps a strip whose maker died if it was linked, and frees it if not.
+pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
+    let (Ok(strip), Ok(cell)) = (Strip::at(arena, block), arena.cell(block)) else {
+        return;
+    };
+    let prev = Link::from_word(strip.header.prev.load(Ordering::SeqCst));
+    let linked = match prev.block() {
+        Some(before) => {
+            // Whoever takes a strip out adopts its successor first, so a predecessor that is not part
+            // of the chain any more tells nothing about this one.
+            let in_chain = arena.cell(before).is_ok_and(
+                |cell| matches!(cell.owner.get(), Owner::Linked { inc, .. } if inc == prev.inc()),
+            );
+            let before = Strip::of(arena, prev).ok().flatten();
+            in_chain && before.is_some_and(|before| before.next() == strip.link)
+        }
+        None => chain_of(arena, &strip)
+            .is_some_and(|at| at.chain.head.load(Ordering::SeqCst) == strip.link.word()),
+    };
+    if linked {
+        let queue = strip.header.queue.load(Ordering::SeqCst);
+        cell.owner.pass(
+            from,
+            Owner::Linked {
+                queue,
+                inc: strip.inc(),
+            },
+        );
+        return;
+    }
+    let mine = arena.mine();
+    if cell.owner.pass(from, mine) {
+        free_wiped(arena, block, mine);
+    }
+}

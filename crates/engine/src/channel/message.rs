@@ -1,0 +1,101 @@
+//! A message that was received.
+
+use crate::arena::Arena;
+use crate::arena::block::BlockId;
+use crate::arena::owner::Owner;
+
+use super::strip::BODY;
+
+/// The bytes of a message; its memory is given back when this is dropped.
+pub struct Message(Inner);
+
+enum Inner {
+    Short([u8; BODY], u8),
+    Long {
+        arena: &'static Arena,
+        block: BlockId,
+        owner: Owner,
+        length: usize,
+    },
+}
+
+impl Message {
+    pub(super) fn short(bytes: [u8; BODY], length: usize) -> Message {
+        Message(Inner::Short(bytes, length as u8))
+    }
+
+    /// The message in a block that `owner`, this process, took over. The length was checked.
+    pub(super) fn long(
+        arena: &'static Arena,
+        block: BlockId,
+        owner: Owner,
+        length: usize,
+    ) -> Message {
+        Message(Inner::Long {
+            arena,
+            block,
+            owner,
+            length,
+        })
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Inner::Short(bytes, length) => &bytes[..usize::from(*length)],
+            Inner::Long {
+                arena,
+                block,
+                length,
+                ..
+            } => match arena.payload(*block) {
+                // SAFETY: the block is this process's own until `self` is dropped, holds at least
+                // `length` bytes (checked when it was taken over), and is mapped for good.
+                Ok(start) => unsafe { std::slice::from_raw_parts(start.as_ptr(), *length) },
+                Err(_) => &[],
+            },
+        }
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes in memory of this process.
+    pub fn into_vec(self) -> Vec<u8> {
+        self.bytes().to_vec()
+    }
+}
+
+impl AsRef<[u8]> for Message {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Message({} bytes)", self.len())
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        if let Inner::Long {
+            arena,
+            block,
+            owner,
+            ..
+        } = self.0
+        {
+            // In a forked child the block is the parent's, and this does nothing.
+            arena.free(block, owner);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Messages between processes: [`Queue`] and [`pipe`]. See README.md in this folder for the protocol.
+
+mod bell;
+pub(crate) mod chain;
+mod message;
+mod pipe;
+mod queue;
+mod receive;
+mod repair;
+mod send;
+pub(crate) mod slot;
+mod strip;
+mod tally;
+
+pub use message::Message;
+pub use pipe::{End, pipe};
+pub use queue::Queue;
+pub use receive::Watched;

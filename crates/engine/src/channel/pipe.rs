@@ -1,0 +1,315 @@
+//! A pipe: two ends, two chains of messages, and a socket that shows when an end is gone.
+//!
+//! The socket pair carries no messages. The kernel closes it when the last process with a copy of an
+//! end closes it or dies, so the end of the stream means what it means for every pipe.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use super::bell::{self, Bell, Listener};
+use super::chain::{At, Chain};
+use super::message::Message;
+use crate::arena::handle::Handle;
+use crate::arena::object::{Kind, Layout, ObjectHead, Shared};
+use crate::deadline::{Deadline, monotonic_ns};
+use crate::error::{Error, GetError, PutError, Result, WaitError};
+use crate::sync::spin::Spin;
+
+/// Messages in flight in one direction, and bytes of large ones: a sender that is faster waits.
+const LIMIT: u64 = 1024;
+const BYTE_LIMIT: u64 = 1 << 20;
+
+/// How often a sender that finds its messages unread asks the kernel whether anybody is there.
+const PROBE_NS: u64 = 1_000_000;
+/// How long a sender that waits for room goes without asking.
+const FULL_NAP: Duration = Duration::from_millis(50);
+
+const SECOND: u32 = 1;
+const READABLE: u32 = 2;
+const WRITABLE: u32 = 4;
+
+#[repr(C)]
+pub(crate) struct PipeObject {
+    head: ObjectHead,
+    /// `chains[s]` carries what side `s` sends.
+    chains: [Chain; 2],
+    /// `bells[s]` rings for what side `s` sends.
+    bells: [Bell; 2],
+    /// How often a process closed a copy of side `s`: time to ask the kernel.
+    closings: [AtomicU32; 2],
+}
+
+const _: () = assert!(std::mem::offset_of!(PipeObject, chains) == 64);
+
+// SAFETY: repr(C), head first, atomics only.
+unsafe impl Layout for PipeObject {
+    const KIND: Kind = Kind::Pipe;
+
+    fn head(&self) -> &ObjectHead {
+        &self.head
+    }
+}
+
+/// One end of a pipe. Dropped, this process's copy of the end is closed.
+#[derive(Debug)]
+pub struct End {
+    shared: Shared<PipeObject>,
+    /// Which end (bit 0), and what it may do.
+    note: u32,
+    socket: OwnedFd,
+    listener: Listener,
+    sending: Spin,
+    receiving: Spin,
+    /// The peer's closings when the kernel was last asked.
+    closings: AtomicU32,
+    /// When the kernel was last asked.
+    probed: AtomicU64,
+}
+
+/// A new pipe. With `duplex` both ends send and receive; without, the first receives and the second
+/// sends.
+///
+/// # Errors
+/// When shared memory or descriptors cannot be had.
+pub fn pipe(duplex: bool) -> Result<(End, End)> {
+    let fill = |object: &PipeObject| {
+        for chain in &object.chains {
+            chain.limit.store(LIMIT, Ordering::Relaxed);
+            chain.byte_limit.store(BYTE_LIMIT, Ordering::Relaxed);
+        }
+    };
+    let (one, two) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(|errno| Error::os("make a socket pair", errno))?;
+    let first = Shared::<PipeObject>::make(0, fill)?;
+    let second = Shared::open(&first.handle())?;
+    let (reads, writes) = match duplex {
+        true => (READABLE | WRITABLE, READABLE | WRITABLE),
+        false => (READABLE, WRITABLE),
+    };
+    Ok((
+        End::over(first, reads, one),
+        End::over(second, SECOND | writes, two),
+    ))
+}
+
+impl End {
+    fn over(shared: Shared<PipeObject>, note: u32, socket: OwnedFd) -> End {
+        End {
+            shared,
+            note,
+            socket,
+            listener: Listener::default(),
+            sending: Spin::default(),
+            receiving: Spin::default(),
+            closings: AtomicU32::new(0),
+            probed: AtomicU64::new(0),
+        }
+    }
+
+    /// The end a handle names, with a copy of its descriptor.
+    ///
+    /// # Errors
+    /// When the handle is another tree's, stale, or names something else.
+    pub fn open(handle: &Handle, socket: OwnedFd) -> Result<End> {
+        Ok(End::over(Shared::open(handle)?, handle.note(), socket))
+    }
+
+    /// The name by which a process that is also given the [descriptor](End::socket_fd) opens this end.
+    pub fn handle(&self) -> Handle {
+        self.shared.handle().with_note(self.note)
+    }
+
+    fn side(&self) -> usize {
+        (self.note & SECOND) as usize
+    }
+
+    fn chain(&self, side: usize) -> At<'static> {
+        let at = At {
+            arena: self.shared.arena(),
+            chain: &self.shared.chains[side],
+            home: self.shared.block(),
+            generation: self.shared.generation(),
+            which: side as u32,
+        };
+        // SAFETY: the chain lies in memory that is never unmapped; what outlives `self` is only ever
+        // a message's own block.
+        unsafe { std::mem::transmute::<At<'_>, At<'static>>(at) }
+    }
+
+    fn outgoing(&self) -> At<'static> {
+        self.chain(self.side())
+    }
+
+    fn incoming(&self) -> At<'static> {
+        self.chain(1 - self.side())
+    }
+
+    /// The bell that rings for what arrives here.
+    fn bell(&self) -> &Bell {
+        &self.shared.bells[1 - self.side()]
+    }
+
+    /// Whether this end receives.
+    pub fn is_readable(&self) -> bool {
+        self.note & READABLE != 0
+    }
+
+    /// Whether this end sends.
+    pub fn is_writable(&self) -> bool {
+        self.note & WRITABLE != 0
+    }
+
+    /// Sends one message, the parts one behind the other.
+    ///
+    /// # Errors
+    /// [`PutError::Closed`] when every copy of the other end is closed, [`PutError::Full`] when there
+    /// was no room before the deadline.
+    pub fn send(&self, parts: &[&[u8]], deadline: Deadline) -> Result<(), PutError> {
+        if !self.is_writable() {
+            return Err(Error::Invalid("this end of the pipe only receives".into()).into());
+        }
+        let out = self.outgoing();
+        if self.should_probe(out) && bell::peer_is_gone(self.socket.as_fd()) {
+            return Err(PutError::Closed);
+        }
+        let hopeless = || bell::peer_is_gone(self.socket.as_fd());
+        out.put_napping(parts, deadline, &self.sending, &hopeless, FULL_NAP)?;
+        self.shared.bells[self.side()].ring(self.socket.as_fd());
+        Ok(())
+    }
+
+    /// Asking costs a system call: only when a copy of the other end was closed, or when earlier
+    /// messages still lie unread and some time went by.
+    fn should_probe(&self, out: At<'_>) -> bool {
+        let closings = self.shared.closings[1 - self.side()].load(Ordering::SeqCst);
+        if self.closings.swap(closings, Ordering::Relaxed) != closings {
+            return true;
+        }
+        if out.is_empty() {
+            return false;
+        }
+        let now = monotonic_ns();
+        let due = now.saturating_sub(self.probed.load(Ordering::Relaxed)) > PROBE_NS;
+        if due {
+            self.probed.store(now, Ordering::Relaxed);
+        }
+        due
+    }
+
+    /// Receives one message.
+    ///
+    /// # Errors
+    /// [`GetError::Closed`] when all was received and every copy of the other end is closed,
+    /// [`GetError::Empty`] when nothing came before the deadline.
+    pub fn recv(&self, deadline: Deadline) -> Result<Message, GetError> {
+        if !self.is_readable() {
+            return Err(Error::Invalid("this end of the pipe only sends".into()).into());
+        }
+        let incoming = self.incoming();
+        let message = self.wait_for(deadline, || incoming.take().transpose())?;
+        let message = message.ok_or(GetError::Closed)??;
+        self.settle();
+        Ok(message)
+    }
+
+    /// Waits until a message or the end of the stream is there; false when the deadline passed.
+    ///
+    /// # Errors
+    /// [`WaitError::Interrupted`].
+    pub fn poll(&self, deadline: Deadline) -> Result<bool, WaitError> {
+        let incoming = self.incoming();
+        match self.wait_for(deadline, || (!incoming.is_empty()).then_some(())) {
+            Ok(_) => Ok(true),
+            Err(GetError::Interrupted) => Err(WaitError::Interrupted),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Asks `ready` until it says yes; `None` at the end of the stream.
+    fn wait_for<T>(
+        &self,
+        deadline: Deadline,
+        ready: impl Fn() -> Option<T>,
+    ) -> Result<Option<T>, GetError> {
+        if let Some(found) = ready() {
+            return Ok(Some(found));
+        }
+        if deadline != Deadline::NOW
+            && let Some(found) = self.receiving.until(&ready)
+        {
+            return Ok(Some(found));
+        }
+        loop {
+            if bell::peer_is_gone(self.socket.as_fd()) {
+                // What it sent before it went is still there to be received.
+                return Ok(ready());
+            }
+            if deadline.is_past() {
+                return Err(GetError::Empty);
+            }
+            self.bell().arm();
+            if let Some(found) = ready() {
+                return Ok(Some(found));
+            }
+            if !bell::sleep(self.socket.as_fd(), deadline) {
+                return Err(GetError::Interrupted);
+            }
+            self.settle();
+            if let Some(found) = ready() {
+                return Ok(Some(found));
+            }
+        }
+    }
+
+    fn settle(&self) {
+        let incoming = self.incoming();
+        let me = self.shared.arena().me();
+        self.listener
+            .settle(me, self.bell(), self.socket.as_fd(), || {
+                !incoming.is_empty()
+            });
+    }
+
+    /// A descriptor that is readable exactly when a message or the end of the stream is there.
+    ///
+    /// From the first call on a message costs its sender a system call. It is this process's own and
+    /// lives as long as the end.
+    ///
+    /// # Errors
+    /// When no descriptor can be had.
+    pub fn fileno(&self) -> Result<RawFd> {
+        let incoming = self.incoming();
+        let me = self.shared.arena().me();
+        self.listener
+            .fileno(me, self.bell(), self.socket.as_fd(), || {
+                !incoming.is_empty()
+            })
+    }
+
+    /// The descriptor that stands for this end, to be passed on with the [handle](End::handle).
+    pub fn socket_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl AsFd for End {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.shared.closings[self.side()].fetch_add(1, Ordering::SeqCst);
+        // Senders that wait for room look whether there is anybody left.
+        self.incoming().chain.space.notify(u32::MAX);
+    }
+}

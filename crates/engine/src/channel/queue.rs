@@ -1,0 +1,204 @@
+//! A queue with many producers and many consumers.
+
+use std::sync::atomic::Ordering;
+
+use super::chain::{At, CLOSED, Chain, JOINABLE};
+use super::message::Message;
+use super::receive::Watched;
+use crate::arena::handle::Handle;
+use crate::arena::object::{Kind, Layout, ObjectHead, Shared};
+use crate::arena::owner::OwnerId;
+use crate::deadline::Deadline;
+use crate::error::{GetError, PutError, Result, TooMany, WaitError};
+use crate::sync::spin::Spin;
+use crate::sys::futex::{self, Slept};
+
+#[repr(C)]
+pub(crate) struct QueueObject {
+    head: ObjectHead,
+    chain: Chain,
+}
+
+const _: () = assert!(std::mem::offset_of!(QueueObject, chain) == 64);
+
+// SAFETY: repr(C), head first, atomics only.
+unsafe impl Layout for QueueObject {
+    const KIND: Kind = Kind::Queue;
+
+    fn head(&self) -> &ObjectHead {
+        &self.head
+    }
+}
+
+/// A queue of messages in shared memory.
+///
+/// When [`put`](Queue::put) returns, the message is in shared memory and survives the death of its
+/// producer. A producer killed before that loses its message and nobody else's; what a consumer was
+/// taking out when it was killed is given to another. Messages of one producer arrive in their order.
+#[derive(Debug)]
+pub struct Queue {
+    shared: Shared<QueueObject>,
+    putting: Spin,
+    getting: Spin,
+}
+
+impl Queue {
+    /// An empty queue for at most `maxsize` messages; zero for no limit.
+    ///
+    /// # Errors
+    /// When shared memory cannot be had.
+    pub fn new(maxsize: usize) -> Result<Queue> {
+        Queue::make(maxsize, 0)
+    }
+
+    /// A queue that also keeps count of the messages not yet [reported done](Queue::task_done).
+    ///
+    /// # Errors
+    /// When shared memory cannot be had.
+    pub fn joinable(maxsize: usize) -> Result<Queue> {
+        Queue::make(maxsize, JOINABLE)
+    }
+
+    fn make(maxsize: usize, flags: u32) -> Result<Queue> {
+        let fill = |object: &QueueObject| {
+            object.chain.limit.store(maxsize as u64, Ordering::Relaxed);
+            object.chain.flags.store(flags, Ordering::Relaxed);
+        };
+        Ok(Queue::over(Shared::make(0, fill)?))
+    }
+
+    /// The queue a handle names.
+    ///
+    /// # Errors
+    /// When the handle is another tree's, stale, or names something else.
+    pub fn open(handle: &Handle) -> Result<Queue> {
+        Ok(Queue::over(Shared::open(handle)?))
+    }
+
+    fn over(shared: Shared<QueueObject>) -> Queue {
+        Queue {
+            shared,
+            putting: Spin::default(),
+            getting: Spin::default(),
+        }
+    }
+
+    /// The name by which other processes open the queue.
+    pub fn handle(&self) -> Handle {
+        self.shared.handle()
+    }
+
+    fn at(&self) -> At<'static> {
+        let at = At {
+            arena: self.shared.arena(),
+            chain: &self.shared.chain,
+            home: self.shared.block(),
+            generation: self.shared.generation(),
+            which: 0,
+        };
+        // SAFETY: the chain lies in memory that is never unmapped; what outlives `self` is only ever
+        // a message's own block.
+        unsafe { std::mem::transmute::<At<'_>, At<'static>>(at) }
+    }
+
+    /// Puts one message, the parts one behind the other.
+    ///
+    /// # Errors
+    /// [`PutError::Full`] when there was no room before the deadline, [`PutError::Closed`],
+    /// [`PutError::Failed`] with [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub fn put(&self, parts: &[&[u8]], deadline: Deadline) -> Result<(), PutError> {
+        self.at().put(parts, deadline, &self.putting)
+    }
+
+    /// Receives one message.
+    ///
+    /// # Errors
+    /// [`GetError::Empty`] when none came before the deadline, [`GetError::Closed`] when the queue was
+    /// closed and is empty.
+    pub fn get(&self, deadline: Deadline) -> Result<Message, GetError> {
+        match self.at().get(&[], deadline, &self.getting)? {
+            Watched::Message(message) => Ok(message),
+            Watched::Gone(_) => Err(GetError::Empty),
+        }
+    }
+
+    /// Receives one message, or learns at once that one of the processes in `watch` is gone.
+    ///
+    /// # Errors
+    /// As [`Queue::get`].
+    pub fn get_watching(&self, watch: &[OwnerId], deadline: Deadline) -> Result<Watched, GetError> {
+        self.at().get(watch, deadline, &self.getting)
+    }
+
+    /// How many messages wait. Exact when nobody puts or gets at the same time.
+    pub fn len(&self) -> usize {
+        self.at().len().unwrap_or(0) as usize
+    }
+
+    /// Whether a `get` would have to wait.
+    pub fn is_empty(&self) -> bool {
+        self.at().is_empty()
+    }
+
+    /// Whether a `put` would have to wait.
+    pub fn is_full(&self) -> bool {
+        let limit = self.maxsize();
+        limit > 0 && self.len() >= limit
+    }
+
+    /// The limit it was made with; zero for none.
+    pub fn maxsize(&self) -> usize {
+        self.shared.chain.limit.load(Ordering::Relaxed) as usize
+    }
+
+    /// Whether it keeps count of the messages not yet reported done.
+    pub fn is_joinable(&self) -> bool {
+        self.at().has(JOINABLE)
+    }
+
+    /// Reports that one message was dealt with.
+    ///
+    /// # Errors
+    /// [`TooMany`] when more were reported than were put.
+    pub fn task_done(&self) -> Result<(), TooMany> {
+        self.at().task_done().unwrap_or(Err(TooMany))
+    }
+
+    /// How many messages were put and not reported done.
+    pub fn unfinished(&self) -> u64 {
+        self.at().unfinished().unwrap_or(0)
+    }
+
+    /// Waits until every message was reported done.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`], [`WaitError::Interrupted`].
+    pub fn join(&self, deadline: Deadline) -> Result<(), WaitError> {
+        let finished = &self.shared.chain.finished;
+        loop {
+            let key = finished.announce();
+            if self.unfinished() == 0 {
+                return Ok(());
+            }
+            if deadline.is_past() {
+                return Err(WaitError::TimedOut);
+            }
+            if futex::wait(finished.word(), key, deadline) == Slept::Interrupted {
+                return Err(WaitError::Interrupted);
+            }
+        }
+    }
+
+    /// Ends the queue: `put` fails from now on, and `get` does once all messages were received.
+    pub fn close(&self) {
+        let chain = &self.shared.chain;
+        chain.flags.fetch_or(CLOSED, Ordering::SeqCst);
+        chain.items.notify(u32::MAX);
+        chain.space.notify(u32::MAX);
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.at().has(CLOSED)
+    }
+}

@@ -1,0 +1,210 @@
+//! Taking a message out of a chain.
+//!
+//! READY to TAKEN(me), copy, TAKEN(me) to DONE: killed before the last step, the message is given
+//! again. Slots that are still being written are stepped over, so that a writer that was stopped holds
+//! up nobody else's messages.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::chain::{At, CLOSED};
+use super::message::Message;
+use super::repair;
+use super::send::slot_owner;
+use super::slot::{Phase, View};
+use super::strip::{BODY, Slot, Strip};
+use crate::arena::Arena;
+use crate::arena::block::BlockId;
+use crate::arena::owner::OwnerId;
+use crate::deadline::Deadline;
+use crate::error::{Error, GetError, Result};
+use crate::kill;
+use crate::sync::spin::Spin;
+use crate::sys::futex::{self, Slept};
+
+/// What [`get_watching`](super::Queue::get_watching) came back with.
+#[derive(Debug)]
+pub enum Watched {
+    /// A message.
+    Message(Message),
+    /// One of the processes watched is gone.
+    Gone(OwnerId),
+}
+
+impl<'a> At<'a>
+where
+    'a: 'static,
+{
+    /// Receives the first message, waiting until `deadline` or until one of `watch` is gone.
+    pub(super) fn get(
+        &self,
+        watch: &[OwnerId],
+        deadline: Deadline,
+        spin: &Spin,
+    ) -> Result<Watched, GetError> {
+        if let Some(message) = self.take()? {
+            return Ok(Watched::Message(message));
+        }
+        if deadline == Deadline::NOW && watch.is_empty() {
+            return Err(self.none(GetError::Empty));
+        }
+        if let Some(message) = spin.until(|| self.take().transpose()) {
+            return Ok(Watched::Message(message?));
+        }
+        loop {
+            let key = self.chain.items.announce();
+            if let Some(message) = self.take()? {
+                return Ok(Watched::Message(message));
+            }
+            let mut words = vec![(self.chain.items.word(), key)];
+            for owner in watch {
+                match self.arena.watch_life(*owner) {
+                    Some(life) => words.push(life),
+                    None => return Ok(Watched::Gone(*owner)),
+                }
+            }
+            if self.has(CLOSED) {
+                return Err(GetError::Closed);
+            }
+            if deadline.is_past() {
+                return Err(self.give_up(GetError::Empty));
+            }
+            kill::point("queue.empty");
+            if futex::wait_any(&words, deadline) == Slept::Interrupted {
+                return Err(self.give_up(GetError::Interrupted));
+            }
+        }
+    }
+
+    fn none(&self, error: GetError) -> GetError {
+        match self.has(CLOSED) {
+            true => GetError::Closed,
+            false => error,
+        }
+    }
+
+    /// A wake-up that was meant for this thread goes on to the next.
+    fn give_up(&self, error: GetError) -> GetError {
+        if !self.is_empty() {
+            self.chain.items.notify(1);
+        }
+        error
+    }
+
+    /// Takes the first message that is ready.
+    pub(super) fn take(&self) -> Result<Option<Message>> {
+        let me = self.arena.me();
+        let mut next = self.first_to_receive()?;
+        while let Some(strip) = next {
+            match self.take_from(&strip, me)? {
+                Found::Message(message) => return Ok(Some(message)),
+                Found::Nothing => return Ok(None),
+                Found::Stale => next = self.first_to_receive()?,
+                Found::End { over } => {
+                    next = self.after(&strip)?;
+                    if let (true, Some(after)) = (over, &next) {
+                        self.received_all(&strip, after);
+                        self.retire_done()?;
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn take_from(&self, strip: &Strip<'a>, me: OwnerId) -> Result<Found> {
+        let hint = &strip.header.received;
+        let first = hint.load(Ordering::Relaxed).min(strip.count);
+        // Whether nothing will come any more from all the slots up to here.
+        let mut over = true;
+        for index in first..strip.count {
+            let slot = strip.slot(index);
+            let mut view = repair::look(self, strip, index);
+            while view == View::In(Phase::Ready) {
+                if slot.word.pass(strip.inc(), Phase::Ready, Phase::Taken(me)) {
+                    kill::point("queue.taken");
+                    if over {
+                        // Now, while the slot taken keeps the strip in this life.
+                        hint.store(index, Ordering::Relaxed);
+                    }
+                    return Ok(Found::Message(self.read(strip, index, me)?));
+                }
+                view = repair::look(self, strip, index);
+            }
+            match view {
+                View::Empty => return Ok(Found::Nothing),
+                View::Stale => return Ok(Found::Stale),
+                View::In(phase) => over &= phase.is_over(),
+            }
+        }
+        Ok(Found::End { over })
+    }
+
+    /// Reads a taken slot and marks it as received.
+    fn read(&self, strip: &Strip<'a>, index: u32, me: OwnerId) -> Result<Message> {
+        let slot = strip.slot(index);
+        // Copied before it is checked: another process might change it.
+        let length = slot.length.load(Ordering::Relaxed);
+        let message = match BlockId::new(slot.block.load(Ordering::Acquire)) {
+            None => Ok(short(slot, length)),
+            Some(block) => self.unwrap(strip, index, block, length),
+        };
+        kill::point("queue.copied");
+        let to = match self.use_credit() {
+            true => Phase::Done,
+            false => repair::handed(self),
+        };
+        slot.word.pass(strip.inc(), Phase::Taken(me), to);
+        kill::point("queue.received");
+        self.chain.space.notify(1);
+        message
+    }
+
+    /// Makes a large message's block this process's own.
+    fn unwrap(
+        &self,
+        strip: &Strip<'a>,
+        index: u32,
+        block: BlockId,
+        length: u64,
+    ) -> Result<Message> {
+        let arena: &'static Arena = self.arena;
+        let mine = arena.mine();
+        let cell = arena.cell(block)?;
+        if !cell.owner.pass(slot_owner(strip, index), mine) {
+            return Err(Error::BadHandle);
+        }
+        kill::point("queue.block_owned");
+        if length > arena.capacity(block) {
+            arena.free(block, mine);
+            return Err(Error::BadHandle);
+        }
+        Ok(Message::long(arena, block, mine, length as usize))
+    }
+
+    fn use_credit(&self) -> bool {
+        let credits: &AtomicU32 = &self.chain.credits;
+        credits.load(Ordering::Relaxed) > 0
+            && credits
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |c| c.checked_sub(1))
+                .is_ok()
+    }
+}
+
+enum Found {
+    Message(Message),
+    /// No slot behind this one was claimed yet.
+    Nothing,
+    Stale,
+    /// The end of the strip, and whether nothing will come from it any more.
+    End {
+        over: bool,
+    },
+}
+
+fn short(slot: &Slot, length: u64) -> Message {
+    let mut bytes = [0; BODY];
+    let length = (length as usize).min(BODY);
+    // SAFETY: the slot is taken by this process; its body holds `BODY` bytes and is not `bytes`.
+    unsafe { std::ptr::copy_nonoverlapping(slot.body(), bytes.as_mut_ptr(), length) };
+    Message::short(bytes, length)
+}

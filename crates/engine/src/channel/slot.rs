@@ -1,0 +1,136 @@
+//! One message's place, and the word that says what is in it.
+//!
+//! ```text
+//!            put                     get
+//! EMPTY --> CLAIMED(me) --> READY --> TAKEN(me) --> DONE
+//!               |            ^  ^        |     \--> HANDED --task_done--> DONE
+//!    owner dies |            |  +--------+ owner dies: given again
+//!               +--> PAD     +-- (a large message that was complete)
+//! ```
+//!
+//! The word carries the incarnation of the strip, so every state of an earlier life of the same memory
+//! is told apart; a slot is used once an incarnation. A slot of incarnation `n` is EMPTY exactly when
+//! its word still says `n - 1`: a strip is used again only after every slot said `n - 1`.
+
+use crate::arena::owner::OwnerId;
+use crate::sys::atomic::{AtomicU64, Ordering};
+
+const INC_BITS: u32 = 30;
+pub(crate) const INC_MASK: u32 = (1 << INC_BITS) - 1;
+
+/// What is in a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Somebody writes a message.
+    Claimed(OwnerId),
+    /// A message is there.
+    Ready,
+    /// Somebody reads the message.
+    Taken(OwnerId),
+    /// The message was received; the task it stands for is not done yet.
+    Handed,
+    /// The message was received.
+    Done,
+    /// There never was a message: its writer died.
+    Pad,
+}
+
+impl Phase {
+    /// Nothing will ever be received here again.
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, Phase::Handed | Phase::Done | Phase::Pad)
+    }
+}
+
+/// A slot's word as it was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen(u64);
+
+/// What the word says about the incarnation asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum View {
+    Empty,
+    In(Phase),
+    /// The strip lives another life already: look at the queue anew.
+    Stale,
+}
+
+impl Seen {
+    fn new(phase: Phase, inc: u32) -> Seen {
+        let (kind, owner) = match phase {
+            Phase::Claimed(owner) => (1, owner.as_u32()),
+            Phase::Ready => (2, 0),
+            Phase::Taken(owner) => (3, owner.as_u32()),
+            Phase::Handed => (4, 0),
+            Phase::Done => (5, 0),
+            Phase::Pad => (6, 0),
+        };
+        Seen(kind << 61 | u64::from(inc & INC_MASK) << 31 | u64::from(owner))
+    }
+
+    /// How this looks to somebody at work in incarnation `inc`.
+    pub(crate) fn view(self, inc: u32) -> View {
+        let own = (self.0 >> 31) as u32 & INC_MASK;
+        if own == inc.wrapping_sub(1) & INC_MASK {
+            return View::Empty;
+        }
+        if own != inc & INC_MASK {
+            return View::Stale;
+        }
+        let owner = OwnerId::from_u32(self.0 as u32 & 0x7fff_ffff);
+        match (self.0 >> 61, owner) {
+            (1, Some(owner)) => View::In(Phase::Claimed(owner)),
+            (2, _) => View::In(Phase::Ready),
+            (3, Some(owner)) => View::In(Phase::Taken(owner)),
+            (4, _) => View::In(Phase::Handed),
+            (6, _) => View::In(Phase::Pad),
+            _ => View::In(Phase::Done),
+        }
+    }
+}
+
+#[repr(transparent)]
+pub(crate) struct SlotWord(AtomicU64);
+
+impl SlotWord {
+    #[cfg(loom)]
+    pub(crate) fn new() -> SlotWord {
+        SlotWord(AtomicU64::new(0))
+    }
+
+    pub(crate) fn look(&self) -> Seen {
+        Seen(self.0.load(Ordering::SeqCst))
+    }
+
+    /// EMPTY to CLAIMED, by whoever saw it empty.
+    ///
+    /// Acquire pairs with the Release of the last reader's [`SlotWord::pass`]: it is done reading.
+    pub(crate) fn claim(&self, seen: Seen, inc: u32, me: OwnerId) -> Result<(), Seen> {
+        let claimed = Seen::new(Phase::Claimed(me), inc);
+        self.0
+            .compare_exchange(seen.0, claimed.0, Ordering::SeqCst, Ordering::SeqCst)
+            .map(drop)
+            .map_err(Seen)
+    }
+
+    /// From one phase to the next; false when it was not in `from` any more.
+    ///
+    /// To READY it is the Release that pairs with the reader's Acquire (READY to TAKEN): the reader sees
+    /// the whole message. It is SeqCst because the writer looks for sleepers next.
+    pub(crate) fn pass(&self, inc: u32, from: Phase, to: Phase) -> bool {
+        self.0
+            .compare_exchange(
+                Seen::new(from, inc).0,
+                Seen::new(to, inc).0,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            )
+            .is_ok()
+    }
+
+    /// Marks a slot of a strip that is nobody else's as used up in `inc`.
+    pub(crate) fn wipe(&self, inc: u32) {
+        self.0
+            .store(Seen::new(Phase::Done, inc).0, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,165 @@
+//! What can go wrong, one small type for each kind of call.
+
+use std::io;
+
+/// A `Result` whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Making, opening or growing something failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The memory asked for is not there. Nothing was taken.
+    #[error(
+        "out of shared memory: {asked} bytes asked, {left} left under {limit}; free some or raise the limit"
+    )]
+    OutOfMemory {
+        /// Bytes asked for.
+        asked: u64,
+        /// Bytes that could still be had.
+        left: u64,
+        /// The limit that was met, and how to raise it.
+        limit: String,
+    },
+    /// The kernel, or a filter around this process, refuses a call the engine cannot do without.
+    #[error(
+        "this system refuses {call} (errno {errno}); Procession needs Linux 5.10 or later and a sandbox that allows the call"
+    )]
+    MissingCall {
+        /// The system call.
+        call: &'static str,
+        /// What it returned.
+        errno: i32,
+    },
+    /// The operating system refused.
+    #[error("could not {what}: {source}")]
+    Os {
+        /// What was being done.
+        what: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The handle names something in the memory of another process tree.
+    #[error(
+        "this handle belongs to another process tree; pass it to a process started from the one that made it"
+    )]
+    ForeignHandle,
+    /// The thing behind the handle is gone.
+    #[error("this handle is stale: nobody held the object any more and it was freed")]
+    StaleHandle,
+    /// The handle names a thing of another kind.
+    #[error("this handle names a {found}, not a {wanted}")]
+    WrongKind {
+        /// What was to be opened.
+        wanted: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
+    /// The bytes are no handle.
+    #[error("these bytes are no handle")]
+    BadHandle,
+    /// Every seat of the process table, or every segment, is taken.
+    #[error("no free {0} left in the shared memory of this process tree")]
+    TableFull(&'static str),
+    /// The shared memory was laid out by another version of the engine.
+    #[error(
+        "the shared memory has layout {found}, this engine speaks layout {ours}; use one version of Procession in all processes of a tree"
+    )]
+    Version {
+        /// The layout of the memory.
+        found: u32,
+        /// The layout of this engine.
+        ours: u32,
+    },
+    /// The seat a child was started for is no longer its own.
+    #[error("the place reserved for this process was given up; was its parent killed meanwhile?")]
+    SeatGone,
+    /// An argument that cannot be.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl Error {
+    pub(crate) fn os(what: &'static str, errno: rustix::io::Errno) -> Error {
+        Error::Os {
+            what,
+            source: errno.into(),
+        }
+    }
+}
+
+/// A lock was not acquired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LockError {
+    /// The deadline passed.
+    #[error("timed out waiting for the lock")]
+    TimedOut,
+    /// A signal arrived; nothing was changed.
+    #[error("interrupted by a signal while waiting for the lock")]
+    Interrupted,
+    /// The holder died. The lock is free now, and what it guards may be half changed.
+    #[error(
+        "the process that held the lock died; the lock is free again, check what it guards and acquire it anew"
+    )]
+    OwnerDied,
+}
+
+/// A wait ended without what was waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WaitError {
+    /// The deadline passed.
+    #[error("timed out")]
+    TimedOut,
+    /// A signal arrived; nothing was changed.
+    #[error("interrupted by a signal")]
+    Interrupted,
+}
+
+/// A message was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    /// There was no room before the deadline.
+    #[error("full")]
+    Full,
+    /// A signal arrived; nothing was put.
+    #[error("interrupted by a signal")]
+    Interrupted,
+    /// Nobody can receive any more.
+    #[error("closed: nobody can receive any more")]
+    Closed,
+    /// The memory for the message could not be had.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+/// No message was received.
+#[derive(Debug, thiserror::Error)]
+pub enum GetError {
+    /// None came before the deadline.
+    #[error("empty")]
+    Empty,
+    /// A signal arrived; nothing was taken.
+    #[error("interrupted by a signal")]
+    Interrupted,
+    /// All messages were received and nobody can send any more.
+    #[error("closed: end of the stream")]
+    Closed,
+    /// A message could not be read.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+/// Released more often than acquired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("released too many times")]
+pub struct TooMany;
+
+/// Released while nobody held it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the lock is not held")]
+pub struct NotHeld;
+
+/// Released by a thread that does not own it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the lock is owned by another thread or by nobody")]
+pub struct NotOwner;

@@ -1,0 +1,181 @@
+//! Named steps at which a test may kill the process.
+//!
+//! Without the feature `kill-points` a point is nothing at all.
+
+#[cfg(not(feature = "kill-points"))]
+#[inline(always)]
+pub(crate) fn point(_name: &'static str) {}
+
+#[cfg(feature = "kill-points")]
+pub(crate) use armed::point;
+#[cfg(feature = "kill-points")]
+pub use armed::{Deed, arm, disarm, names, visited};
+
+#[cfg(feature = "kill-points")]
+mod armed {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// What happens at an armed point.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Deed {
+        /// SIGKILL.
+        Kill,
+        /// SIGSTOP; goes on after SIGCONT.
+        Stop,
+        /// Another program takes over the process.
+        Exec,
+        /// `_exit(0)`, with no mark of an orderly exit.
+        Exit,
+    }
+
+    struct Armed {
+        name: &'static str,
+        left: u32,
+        deed: Deed,
+    }
+
+    static ARMED: Mutex<Option<Armed>> = Mutex::new(None);
+    static ANY: AtomicBool = AtomicBool::new(false);
+    static RECORD: AtomicBool = AtomicBool::new(true);
+    static SEEN: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+
+    /// Does `deed` at the `nth` visit (from 1) of the point `name` by this process.
+    pub fn arm(name: &'static str, nth: u32, deed: Deed) {
+        *ARMED.lock().unwrap() = Some(Armed {
+            name,
+            left: nth,
+            deed,
+        });
+        RECORD.store(false, Ordering::Relaxed);
+        ANY.store(true, Ordering::Release);
+    }
+
+    /// Takes the arming back.
+    pub fn disarm() {
+        ANY.store(false, Ordering::Release);
+        RECORD.store(true, Ordering::Relaxed);
+    }
+
+    /// Every point there is.
+    pub fn names() -> &'static [&'static str] {
+        super::NAMES
+    }
+
+    /// The points this process has passed.
+    pub fn visited() -> Vec<&'static str> {
+        SEEN.lock().unwrap().clone()
+    }
+
+    pub(crate) fn point(name: &'static str) {
+        debug_assert!(super::NAMES.contains(&name), "{name} is not listed");
+        if ANY.load(Ordering::Acquire) {
+            strike(name);
+        } else if RECORD.load(Ordering::Relaxed) {
+            if let Ok(mut seen) = SEEN.try_lock() {
+                if !seen.contains(&name) {
+                    seen.push(name);
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn strike(name: &'static str) {
+        let mut armed = ARMED.lock().unwrap();
+        let Some(plan) = armed.as_mut().filter(|plan| plan.name == name) else {
+            return;
+        };
+        plan.left -= 1;
+        if plan.left > 0 {
+            return;
+        }
+        let deed = plan.deed;
+        ANY.store(false, Ordering::Release);
+        drop(armed);
+        // SAFETY: plain system calls; the path is a C string and the argument list ends with null.
+        unsafe {
+            match deed {
+                Deed::Kill => drop(libc::kill(libc::getpid(), libc::SIGKILL)),
+                Deed::Stop => drop(libc::kill(libc::getpid(), libc::SIGSTOP)),
+                Deed::Exit => libc::_exit(0),
+                Deed::Exec => {
+                    let path = c"/bin/true".as_ptr();
+                    libc::execv(path, [path, std::ptr::null()].as_ptr());
+                    libc::_exit(127)
+                }
+            }
+        }
+    }
+}
+
+/// Every point, by layer.
+#[cfg(feature = "kill-points")]
+const NAMES: &[&str] = &[
+    "arena.freed",
+    "arena.freeing",
+    "arena.fresh",
+    "arena.grow",
+    "arena.grown",
+    "arena.listing",
+    "arena.popped",
+    "arena.taken",
+    "barrier.announced",
+    "barrier.arrived",
+    "barrier.opened",
+    "barrier.reset",
+    "chain.begun",
+    "chain.dismantling",
+    "chain.linked",
+    "chain.made",
+    "chain.moved",
+    "chain.prepared",
+    "chain.retiring",
+    "condition.claimed",
+    "condition.notified",
+    "event.announced",
+    "event.set",
+    "lock.announced",
+    "lock.found_dead",
+    "lock.freed",
+    "lock.taken",
+    "object.dropped",
+    "object.dying",
+    "object.emptied",
+    "object.filled",
+    "object.held",
+    "object.linked",
+    "object.part",
+    "object.shared",
+    "pipe.rung",
+    "pipe.silenced",
+    "pool.claimed",
+    "pool.done",
+    "pool.finished",
+    "pool.running",
+    "queue.block_named",
+    "queue.block_owned",
+    "queue.block_passed",
+    "queue.block_taken",
+    "queue.claimed",
+    "queue.copied",
+    "queue.empty",
+    "queue.full",
+    "queue.ready",
+    "queue.received",
+    "queue.taken",
+    "queue.task_done",
+    "queue.written",
+    "repair.found",
+    "repair.settled",
+    "seat.burying",
+    "seat.held",
+    "seat.live",
+    "seat.reserved",
+    "seat.swept",
+    "semaphore.announced",
+    "semaphore.given",
+    "semaphore.taken",
+    "sweep.taken",
+    "sync.bumped",
+];

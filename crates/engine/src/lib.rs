@@ -1,0 +1,48 @@
+//! The engine of Procession: shared memory, locks, channels and processes that survive each other.
+//!
+//! It knows bytes and processes, no types and no language. The layers, each using only those below:
+//!
+//! ```text
+//! pool        tasks, claims, deadlines, retries, results
+//! process     enter, leave, what became of whom
+//! channel     Queue, Pipe        sync  Lock ... Barrier        value  SharedBytes
+//! arena       segments, blocks, process table, owners, giving back what the dead owned
+//! sys         the raw Linux calls
+//! ```
+//!
+//! What every layer keeps to: whoever takes something does it by ONE compare-and-swap whose new value
+//! names the taker, so that a process that is killed, stopped or replaced between any two instructions
+//! leaves the others going on. `arena/README.md` and `channel/README.md` hold the protocols.
+
+#[cfg(not(loom))]
+pub(crate) mod arena;
+#[cfg(not(loom))]
+pub mod channel;
+#[cfg(not(loom))]
+mod deadline;
+#[cfg(not(loom))]
+pub mod error;
+#[cfg(all(not(loom), feature = "kill-points"))]
+pub mod kill;
+#[cfg(all(not(loom), not(feature = "kill-points")))]
+pub(crate) mod kill;
+#[cfg(not(loom))]
+pub mod pool;
+#[cfg(not(loom))]
+pub mod process;
+#[cfg(not(loom))]
+mod reclaim;
+#[cfg(not(loom))]
+pub mod sync;
+mod sys;
+#[cfg(not(loom))]
+pub mod value;
+
+#[cfg(not(loom))]
+pub use arena::handle::Handle;
+#[cfg(not(loom))]
+pub use arena::owner::OwnerId;
+#[cfg(not(loom))]
+pub use deadline::Deadline;
+#[cfg(not(loom))]
+pub use error::{Error, Result};

@@ -1,0 +1,351 @@
+//! The submitting process's side of a board.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::Handle;
+use crate::channel::{Message, Queue, Watched};
+use crate::deadline::{Deadline, monotonic_ns};
+use crate::error::{Error, GetError, PutError, Result};
+use crate::sys::futex;
+use crate::{OwnerId, process};
+
+use super::desk::Desk;
+use super::ground::Ground;
+use super::reply::{self, Reply, Tone};
+use super::tickets::{self, Ticket};
+
+/// Tasks that lie in shared memory at once, unless told otherwise. Others wait in the submitter's own.
+const CAPACITY: u32 = 1024;
+
+/// A run of results this long is worth a [`BREATHER`] before going to sleep.
+const BURST: u32 = 4;
+
+/// While results come in quick succession, the submitter looks for them this often instead of having
+/// each worker wake it for each of them.
+const BREATHER: Duration = Duration::from_micros(40);
+
+/// A task as the submitter names it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Task {
+    /// The job it is part of; any number.
+    pub job: u64,
+    /// Its place within the job; any number.
+    pub index: u64,
+    /// How long it may run once a worker has it.
+    pub timeout: Option<Duration>,
+    /// How many times it is tried again when the worker that has it dies.
+    pub retries: u32,
+}
+
+/// What [`Board::next_event`] reports.
+#[derive(Debug)]
+pub enum Event {
+    /// A task is done.
+    Result {
+        /// The task's job.
+        job: u64,
+        /// Its place in the job.
+        index: u64,
+        /// What the worker passed to `finish`.
+        verdict: u8,
+        /// The result.
+        reply: Reply,
+    },
+    /// A worker let go of a task without a result, and lives.
+    Abandoned {
+        /// The task's job.
+        job: u64,
+        /// Its place in the job.
+        index: u64,
+    },
+    /// A task could not be given to the workers.
+    Refused {
+        /// The task's job.
+        job: u64,
+        /// Its place in the job.
+        index: u64,
+        /// Why.
+        error: Error,
+    },
+    /// A worker said something outside of any task.
+    Notice {
+        /// Who.
+        worker: OwnerId,
+        /// What it passed to `notify`.
+        verdict: u8,
+        /// The rest of it.
+        reply: Reply,
+    },
+    /// A watched worker is gone; all it sent was reported before. [`Board::lost_by`] says what it held.
+    Gone(OwnerId),
+    /// A task ran longer than it may. It is ended; its worker has to be killed.
+    Overdue {
+        /// The task's job.
+        job: u64,
+        /// Its place in the job.
+        index: u64,
+        /// Who runs it, and claims nothing any more.
+        worker: OwnerId,
+    },
+    /// [`Board::ring`] was called.
+    Rung,
+}
+
+/// A task that went down with its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// The task's job.
+    pub job: u64,
+    /// Its place in the job.
+    pub index: u64,
+    /// How many workers died over it.
+    pub attempts: u32,
+    /// Whether it is queued again; otherwise it has ended.
+    pub repeated: bool,
+}
+
+/// What [`Board::cancel`] could do. The tasks named have ended; no event follows for them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cancelled {
+    /// Places of the tasks that had not begun.
+    pub withdrawn: Vec<u64>,
+    /// Places of the tasks that run, and the workers that have to be killed for it.
+    pub running: Vec<(u64, OwnerId)>,
+}
+
+/// Tasks, offered by the process that makes the board to workers at their [`Workbench`](super::Workbench).
+#[derive(Debug)]
+pub struct Board {
+    ground: Ground,
+    results: Queue,
+    submitter: OwnerId,
+    desk: Mutex<Desk>,
+    /// Signalled when waiting tasks were placed.
+    room: Condvar,
+    /// A watched worker that is gone while what it sent is still being reported.
+    gone: Mutex<VecDeque<OwnerId>>,
+    /// Results reported since the last sleep.
+    burst: AtomicU32,
+}
+
+impl Board {
+    /// A new board.
+    pub fn new() -> Result<Board> {
+        Board::with_capacity(CAPACITY)
+    }
+
+    /// A new board with room for at least `tasks` tasks in shared memory. Others wait outside of it.
+    pub fn with_capacity(tasks: u32) -> Result<Board> {
+        let capacity = tasks.clamp(8, 1 << 20).next_power_of_two();
+        let results = Queue::new(0)?;
+        Ok(Board {
+            ground: Ground::new(capacity, &results.handle())?,
+            results,
+            submitter: process::me(),
+            desk: Mutex::new(Desk::new(capacity)),
+            room: Condvar::new(),
+            gone: Mutex::default(),
+            burst: AtomicU32::new(0),
+        })
+    }
+
+    /// What a worker opens its [`Workbench`](super::Workbench) with.
+    pub fn handle(&self) -> Handle {
+        self.ground.handle()
+    }
+
+    /// Every object that has to be held for a worker which is being started.
+    pub fn handles(&self) -> [Handle; 2] {
+        [self.ground.handle(), self.results.handle()]
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, sleepers: u32) {
+        if sleepers > 0 {
+            tickets::ring(&self.ground, sleepers, futex::wake);
+        }
+    }
+
+    /// Queues a task. Never waits; tasks are claimed in the order in which they were submitted.
+    pub fn submit(&self, task: Task, parts: &[&[u8]]) -> Result<()> {
+        if self.ground.is_closed() {
+            return Err(Error::Invalid("the board is closed".into()));
+        }
+        let sleepers = self.desk().accept(&self.ground, task, parts)?;
+        self.wake(sleepers);
+        Ok(())
+    }
+
+    /// Tasks that have not ended.
+    pub fn outstanding(&self) -> usize {
+        self.desk().outstanding()
+    }
+
+    /// Waits until fewer than `limit` tasks wait outside of the shared memory. False at `deadline`.
+    pub fn wait_for_room(&self, limit: usize, deadline: Deadline) -> bool {
+        let mut desk = self.desk();
+        while desk.waiting() >= limit {
+            if deadline.is_past() {
+                return false;
+            }
+            let nap = deadline.remaining().unwrap_or(futex::NAP).min(futex::NAP);
+            desk = match self.room.wait_timeout(desk, nap) {
+                Ok((desk, _)) => desk,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+        true
+    }
+
+    /// What happened next, waiting for it until `deadline`. One thread at a time calls this.
+    ///
+    /// The workers in `watch` are reported when they are gone, for as long as they are in the list.
+    pub fn next_event(
+        &self,
+        deadline: Deadline,
+        watch: &[OwnerId],
+    ) -> std::result::Result<Event, GetError> {
+        loop {
+            if let Some(event) = self.desk().events.pop_front() {
+                return Ok(event);
+            }
+            match self.next_message() {
+                Err(GetError::Empty) => {}
+                Err(error) => return Err(error),
+                Ok(message) => match self.receive(message) {
+                    Some(event) => return Ok(event),
+                    None => continue,
+                },
+            }
+            if let Some(worker) = self.gone().pop_front() {
+                // A ring that woke the dead one woke nobody.
+                self.wake(u32::MAX);
+                return Ok(Event::Gone(worker));
+            }
+            let (overdue, look_again) = self.desk().overdue(&self.ground, monotonic_ns());
+            if let Some(event) = overdue {
+                return Ok(event);
+            }
+            let until = look_again.map_or(deadline, |time| deadline.min(Deadline::after(time)));
+            match self.results.get_watching(watch, until) {
+                Ok(Watched::Message(message)) => {
+                    if let Some(event) = self.receive(message) {
+                        return Ok(event);
+                    }
+                }
+                Ok(Watched::Gone(worker)) => self.gone().push_back(worker),
+                Err(GetError::Empty) if !deadline.is_past() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn gone(&self) -> MutexGuard<'_, VecDeque<OwnerId>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A message that is there, or comes within a breather while many come.
+    fn next_message(&self) -> std::result::Result<Message, GetError> {
+        loop {
+            match self.results.get(Deadline::NOW) {
+                Err(GetError::Empty) if self.burst.swap(0, Ordering::Relaxed) >= BURST => {
+                    std::thread::sleep(BREATHER);
+                }
+                Ok(message) => {
+                    self.burst.fetch_add(1, Ordering::Relaxed);
+                    return Ok(message);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn receive(&self, message: Message) -> Option<Event> {
+        let (tone, verdict, worker, ticket, reply) = Reply::parse(message)?;
+        match tone {
+            Tone::Result => {
+                let Task { job, index, .. } = self.settle(ticket)?;
+                Some(Event::Result {
+                    job,
+                    index,
+                    verdict,
+                    reply,
+                })
+            }
+            Tone::Abandoned => {
+                let Task { job, index, .. } = self.settle(ticket)?;
+                Some(Event::Abandoned { job, index })
+            }
+            Tone::Notice => Some(Event::Notice {
+                worker: OwnerId::from_u32(worker)?,
+                verdict,
+                reply,
+            }),
+            Tone::Rung => Some(Event::Rung),
+        }
+    }
+
+    fn settle(&self, ticket: Ticket) -> Option<Task> {
+        let mut desk = self.desk();
+        let task = desk.settle(&self.ground, ticket)?;
+        self.refill(desk);
+        Some(task)
+    }
+
+    fn refill(&self, mut desk: MutexGuard<'_, Desk>) {
+        if desk.waiting() > 0 {
+            let placed = desk.refill(&self.ground);
+            drop(desk);
+            self.wake(placed);
+            self.room.notify_all();
+        }
+    }
+
+    /// What a worker held that [`Event::Gone`] reported. Tasks with retries left are queued again.
+    pub fn lost_by(&self, worker: OwnerId) -> Vec<Lost> {
+        let mut desk = self.desk();
+        let lost = desk.bereave(&self.ground, worker);
+        self.refill(desk);
+        self.wake(lost.len() as u32);
+        lost
+    }
+
+    /// Ends the tasks of a job, or the one at `index`.
+    pub fn cancel(&self, job: u64, index: Option<u64>) -> Cancelled {
+        let mut desk = self.desk();
+        let cancelled = desk.cancel(&self.ground, job, index);
+        self.refill(desk);
+        cancelled
+    }
+
+    /// Makes `next_event` return, from any thread.
+    pub fn ring(&self) -> std::result::Result<(), PutError> {
+        let nothing = Ticket {
+            number: u32::MAX,
+            generation: 0,
+        };
+        let header = reply::header(Tone::Rung, 0, self.submitter, nothing);
+        self.results.put(&[&header], Deadline::NEVER)
+    }
+
+    /// Sends the workers home once all tasks are claimed.
+    pub fn close(&self) {
+        self.ground.close();
+        tickets::ring(&self.ground, u32::MAX, futex::wake);
+    }
+}
+
+impl Drop for Board {
+    /// Workers that outlive the board find it closed. A forked copy of it closes nothing.
+    fn drop(&mut self) {
+        if process::me() == self.submitter {
+            self.close();
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! What only the submitting process knows: which records are in use, for what, and what waits.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::OwnerId;
+use crate::error::{Error, Result};
+use crate::sys::atomic::Ordering;
+use crate::value::SharedBytes;
+
+use super::board::{Cancelled, Event, Lost, Task};
+use super::ground::Ground;
+use super::record::{self, Stage};
+use super::tickets::{self, Ticket, Words};
+
+/// A task in a record.
+#[derive(Debug)]
+struct Placed {
+    task: Task,
+    attempt: u32,
+    /// Keeps a long payload alive.
+    _payload: Option<SharedBytes>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    placed: Option<Placed>,
+}
+
+/// A task that found no free record yet.
+#[derive(Debug)]
+struct Waiting {
+    task: Task,
+    payload: Box<[u8]>,
+}
+
+#[derive(Debug)]
+pub(super) struct Desk {
+    slots: Vec<Slot>,
+    /// Free record numbers, the last freed on top: its memory is warm.
+    free: Vec<u32>,
+    waiting: VecDeque<Waiting>,
+    /// Records whose tasks have a time limit.
+    timed: Vec<u32>,
+    /// Events that did not come from a worker.
+    pub(super) events: VecDeque<Event>,
+}
+
+/// Why a task was not placed.
+enum Unplaced {
+    /// No ticket was free; the record was given back.
+    NoTicket,
+    Failed(Error),
+}
+
+impl Desk {
+    pub(super) fn new(capacity: u32) -> Desk {
+        Desk {
+            slots: (0..capacity)
+                .map(|_| Slot {
+                    generation: 0,
+                    placed: None,
+                })
+                .collect(),
+            free: (0..capacity).rev().collect(),
+            waiting: VecDeque::new(),
+            timed: Vec::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Tasks that are not done.
+    pub(super) fn outstanding(&self) -> usize {
+        self.slots.len() - self.free.len() + self.waiting.len()
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Places the task, or lets it wait behind the others. Returns how many workers to wake.
+    pub(super) fn accept(&mut self, ground: &Ground, task: Task, parts: &[&[u8]]) -> Result<u32> {
+        if self.waiting.is_empty() && !self.free.is_empty() {
+            match self.place(ground, task, parts) {
+                Ok(()) => return Ok(1),
+                Err(Unplaced::Failed(error)) => return Err(error),
+                Err(Unplaced::NoTicket) => {}
+            }
+        }
+        let payload = parts.concat().into_boxed_slice();
+        self.waiting.push_back(Waiting { task, payload });
+        Ok(0)
+    }
+
+    /// Gives free records to waiting tasks. Returns how many workers to wake.
+    pub(super) fn refill(&mut self, ground: &Ground) -> u32 {
+        let mut placed = 0;
+        while !self.free.is_empty() {
+            let Some(waiting) = self.waiting.pop_front() else {
+                break;
+            };
+            match self.place(ground, waiting.task, &[&waiting.payload]) {
+                Ok(()) => placed += 1,
+                Err(Unplaced::NoTicket) => {
+                    self.waiting.push_front(waiting);
+                    break;
+                }
+                Err(Unplaced::Failed(error)) => self.events.push_back(Event::Refused {
+                    job: waiting.task.job,
+                    index: waiting.task.index,
+                    error,
+                }),
+            }
+        }
+        placed
+    }
+
+    fn place(
+        &mut self,
+        ground: &Ground,
+        task: Task,
+        parts: &[&[u8]],
+    ) -> std::result::Result<(), Unplaced> {
+        let number = *self.free.last().expect("checked by the callers");
+        let payload = ground
+            .write(number, (task.job, task.index), parts)
+            .map_err(Unplaced::Failed)?;
+        ground.write_attempt(number, 0);
+        let slot = &mut self.slots[number as usize];
+        record::publish(ground.state(number), slot.generation);
+        let ticket = Ticket {
+            number,
+            generation: slot.generation,
+        };
+        if !tickets::offer(ground, ticket) {
+            record::withdraw(ground.state(number), slot.generation);
+            slot.generation = record::next_generation(slot.generation);
+            return Err(Unplaced::NoTicket);
+        }
+        slot.placed = Some(Placed {
+            task,
+            attempt: 0,
+            _payload: payload,
+        });
+        self.free.pop();
+        if task.timeout.is_some() {
+            self.timed.push(number);
+        }
+        Ok(())
+    }
+
+    /// Ends the task of a ticket and frees its record; `None` when somebody ended it before.
+    pub(super) fn settle(&mut self, ground: &Ground, ticket: Ticket) -> Option<Task> {
+        let slot = self.slots.get(ticket.number as usize)?;
+        let live = slot.placed.is_some() && slot.generation == ticket.generation;
+        // A doomed task was reported already; its record stays until its worker is gone.
+        if !live || record::load(ground.state(ticket.number)).stage() == Stage::Doomed {
+            return None;
+        }
+        Some(self.free(ground, ticket.number))
+    }
+
+    fn free(&mut self, ground: &Ground, number: u32) -> Task {
+        let slot = &mut self.slots[number as usize];
+        record::release(ground.state(number), slot.generation);
+        slot.generation = record::next_generation(slot.generation);
+        let placed = slot.placed.take().expect("only placed records are freed");
+        self.forget(number, placed.task)
+    }
+
+    fn forget(&mut self, number: u32, task: Task) -> Task {
+        self.free.push(number);
+        if task.timeout.is_some() {
+            self.timed.retain(|&timed| timed != number);
+        }
+        task
+    }
+
+    fn placed(&self) -> impl Iterator<Item = (u32, u32, Task)> + '_ {
+        self.slots.iter().zip(0..).filter_map(|(slot, number)| {
+            let placed = slot.placed.as_ref()?;
+            Some((number, slot.generation, placed.task))
+        })
+    }
+
+    /// Ends or repeats what a dead worker ran. Its results must have been consumed before.
+    pub(super) fn bereave(&mut self, ground: &Ground, dead: OwnerId) -> Vec<Lost> {
+        let held: Vec<u32> = self
+            .placed()
+            .map(|(number, ..)| number)
+            .filter(|&number| record::load(ground.state(number)).owner() == dead.as_u32())
+            .collect();
+        let mut lost = Vec::new();
+        for number in held {
+            match record::load(ground.state(number)).stage() {
+                Stage::Doomed => drop(self.free(ground, number)),
+                Stage::Running => lost.push(self.lose(ground, number)),
+                // Its result is on the way.
+                _ => {}
+            }
+        }
+        lost
+    }
+
+    fn lose(&mut self, ground: &Ground, number: u32) -> Lost {
+        let slot = &mut self.slots[number as usize];
+        let placed = slot.placed.as_mut().expect("only placed records are lost");
+        let task = placed.task;
+        let attempt = placed.attempt + 1;
+        let mut repeated = false;
+        if placed.attempt < task.retries {
+            placed.attempt = attempt;
+            record::release(ground.state(number), slot.generation);
+            slot.generation = record::next_generation(slot.generation);
+            ground.write_attempt(number, attempt);
+            record::publish(ground.state(number), slot.generation);
+            let generation = slot.generation;
+            repeated = tickets::offer(ground, Ticket { number, generation });
+        }
+        if !repeated {
+            self.free(ground, number);
+        }
+        Lost {
+            job: task.job,
+            index: task.index,
+            attempts: attempt,
+            repeated,
+        }
+    }
+
+    /// Takes back the tasks of a job, or one of them.
+    pub(super) fn cancel(&mut self, ground: &Ground, job: u64, index: Option<u64>) -> Cancelled {
+        let meant = |task: &Task| task.job == job && index.is_none_or(|index| task.index == index);
+        let mut cancelled = Cancelled::default();
+        self.waiting.retain(|waiting| {
+            let take = meant(&waiting.task);
+            if take {
+                cancelled.withdrawn.push(waiting.task.index);
+            }
+            !take
+        });
+        let placed: Vec<_> = self.placed().filter(|(_, _, task)| meant(task)).collect();
+        for (number, generation, task) in placed {
+            if record::withdraw(ground.state(number), generation) {
+                let slot = &mut self.slots[number as usize];
+                slot.generation = record::next_generation(generation);
+                slot.placed = None;
+                self.forget(number, task);
+                cancelled.withdrawn.push(task.index);
+            } else if let Some(owner) = self.doom(ground, number, generation) {
+                cancelled.running.push((task.index, owner));
+            }
+        }
+        cancelled
+    }
+
+    fn doom(&self, ground: &Ground, number: u32, generation: u32) -> Option<OwnerId> {
+        record::doom(ground.state(number), generation).and_then(OwnerId::from_u32)
+    }
+
+    /// Dooms the first task that ran longer than it may, or says after what time to look again.
+    pub(super) fn overdue(
+        &mut self,
+        ground: &Ground,
+        now: u64,
+    ) -> (Option<Event>, Option<Duration>) {
+        let mut look_again = None;
+        for &number in &self.timed {
+            let slot = &self.slots[number as usize];
+            let Some(task) = slot.placed.as_ref().map(|placed| placed.task) else {
+                continue;
+            };
+            let limit = task.timeout.unwrap_or(Duration::MAX);
+            let started = match record::load(ground.state(number)).stage() {
+                Stage::Running => {
+                    let said = ground.started_at(number);
+                    match said.load(Ordering::Relaxed) {
+                        0 => now,
+                        at => at,
+                    }
+                }
+                // Not begun: whoever claims it now has the whole limit before it.
+                Stage::Queued => now,
+                _ => continue,
+            };
+            let ran = Duration::from_nanos(now.saturating_sub(started));
+            if let Some(left) = limit.checked_sub(ran).filter(|left| !left.is_zero()) {
+                look_again = Some(look_again.map_or(left, |soonest: Duration| soonest.min(left)));
+            } else if let Some(worker) = self.doom(ground, number, slot.generation) {
+                let (job, index) = (task.job, task.index);
+                return (Some(Event::Overdue { job, index, worker }), None);
+            }
+        }
+        (None, look_again)
+    }
+}

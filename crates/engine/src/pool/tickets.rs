@@ -1,0 +1,147 @@
+//! The order in which tasks are offered, and how workers sleep when there are none.
+//!
+//! The ring of tickets is a *hint*: it says in which order records are worth trying. The claim itself
+//! is the swap in the record ([`record::claim`]), so a worker that dies anywhere in here leaves
+//! nothing behind but a head that the next one moves on. Nothing is ever taken out of the ring and
+//! then lost, which is why tasks do not travel in a queue.
+//!
+//! The bell: bit 0 says that somebody may sleep, the rest counts rings. A worker sets the bit, looks
+//! once more and sleeps on the value it saw; a submitter publishes, then looks at the bit. Both sides
+//! have a sequentially consistent fence in between, so one of them sees the other.
+
+use super::record;
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+const MAY_SLEEP: u32 = 1;
+const RING: u32 = 2;
+
+/// Where the words of a board lie: in shared memory, or in a model's.
+pub(super) trait Words {
+    /// Records, and tickets in the ring: a power of two, below 2^32.
+    fn capacity(&self) -> u32;
+    fn state(&self, number: u32) -> &AtomicU64;
+    /// The ticket at a position: record number in the low half, generation in the high half.
+    fn ticket(&self, position: u64) -> &AtomicU64;
+    /// The first position that may still hold a task to claim. Moved on by whoever finds it done.
+    fn head(&self) -> &AtomicU64;
+    /// One past the last ticket. Written by the submitting process only.
+    fn tail(&self) -> &AtomicU64;
+    fn bell(&self) -> &AtomicU32;
+}
+
+/// A record at one of its lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Ticket {
+    pub(super) number: u32,
+    pub(super) generation: u32,
+}
+
+impl Ticket {
+    pub(super) fn to_word(self) -> u64 {
+        u64::from(self.number) | u64::from(self.generation) << 32
+    }
+
+    pub(super) fn from_word(word: u64) -> Ticket {
+        Ticket {
+            number: word as u32,
+            generation: (word >> 32) as u32,
+        }
+    }
+}
+
+/// Offers a record that is QUEUED. False when the ring is full; only the submitting process calls it,
+/// one thread at a time.
+pub(super) fn offer(words: &impl Words, ticket: Ticket) -> bool {
+    let tail = words.tail().load(Ordering::Relaxed);
+    if tail.wrapping_sub(words.head().load(Ordering::Acquire)) >= u64::from(words.capacity()) {
+        skip_done(words, tail);
+        let head = words.head().load(Ordering::Acquire);
+        if tail.wrapping_sub(head) >= u64::from(words.capacity()) {
+            return false;
+        }
+    }
+    words
+        .ticket(tail)
+        .store(ticket.to_word(), Ordering::Relaxed);
+    // Pairs with the load of `tail` in `take`: who sees the new tail sees the ticket.
+    words.tail().store(tail.wrapping_add(1), Ordering::Release);
+    true
+}
+
+/// Moves the head over tickets whose records nobody can claim any more.
+fn skip_done(words: &impl Words, tail: u64) {
+    loop {
+        let head = words.head().load(Ordering::Acquire);
+        if head == tail
+            || is_open(
+                words,
+                Ticket::from_word(words.ticket(head).load(Ordering::Acquire)),
+            )
+        {
+            return;
+        }
+        advance(words, head);
+    }
+}
+
+fn is_open(words: &impl Words, ticket: Ticket) -> bool {
+    let state = record::load(words.state(ticket.number % words.capacity()));
+    state.stage() == record::Stage::Queued && state.generation() == ticket.generation
+}
+
+fn advance(words: &impl Words, head: u64) {
+    let next = head.wrapping_add(1);
+    // Failing means that somebody else moved it on.
+    let _ = words
+        .head()
+        .compare_exchange(head, next, Ordering::AcqRel, Ordering::Relaxed);
+}
+
+/// Claims the first task that is open. `claimed` is told between the claim and the head's move.
+pub(super) fn take(words: &impl Words, me: u32, claimed: impl Fn()) -> Option<Ticket> {
+    loop {
+        let head = words.head().load(Ordering::Acquire);
+        if head >= words.tail().load(Ordering::Acquire) {
+            return None;
+        }
+        // The head may be old and the ticket from a later lap: then a later task is claimed, once.
+        let mut ticket = Ticket::from_word(words.ticket(head).load(Ordering::Acquire));
+        ticket.number %= words.capacity();
+        let mine = record::claim(words.state(ticket.number), ticket.generation, me);
+        if mine {
+            claimed();
+        }
+        advance(words, head);
+        if mine {
+            return Some(ticket);
+        }
+    }
+}
+
+/// Says that the caller is going to sleep; the value to sleep on. The caller looks once more first.
+pub(super) fn announce_sleep(words: &impl Words) -> u32 {
+    let seen = words.bell().fetch_or(MAY_SLEEP, Ordering::Relaxed) | MAY_SLEEP;
+    fence(Ordering::SeqCst);
+    seen
+}
+
+/// Wakes up to `sleepers` workers if any may sleep. `wake` is the system call and says how many woke.
+pub(super) fn ring(words: &impl Words, sleepers: u32, wake: impl FnOnce(&AtomicU32, u32) -> usize) {
+    fence(Ordering::SeqCst);
+    if words.bell().load(Ordering::Relaxed) & MAY_SLEEP == 0 {
+        return;
+    }
+    let now = words
+        .bell()
+        .fetch_add(RING, Ordering::Relaxed)
+        .wrapping_add(RING);
+    if wake(words.bell(), sleepers) == 0 {
+        // Nobody slept. Who is about to sleep on `now` finds another value and looks again.
+        let _ = words.bell().compare_exchange(
+            now,
+            now & !MAY_SLEEP,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+}

@@ -1,0 +1,179 @@
+//! Children that are fresh images of this very executable.
+//!
+//! A child is started with the arena's descriptor, a reserved seat and a note from its parent,
+//! all named by one variable in its environment ([`summons`]). Which function it runs is said by
+//! its place in a table that the linker made ([`entry`]), so nothing is ever transmuted from a
+//! number: parent and child run the same file (`/proc/self/exe` is the same inode even after an
+//! upgrade replaced it), hence hold the same table, and the fingerprint of the table travels with
+//! the order to prove it.
+//!
+//! Invariants kept here:
+//!
+//! * a started child has a pidfd before anybody hears of it, and nothing is done by bare pid;
+//! * the seat of a child is buried exactly when its exit status was collected;
+//! * a descriptor passed to a child has one owner in it, and is close-on-exec again there.
+
+mod entry;
+mod function;
+mod launch;
+mod lifeline;
+mod summons;
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+
+use crate::Deadline;
+use crate::error::{Error, Result};
+use crate::process::{self, OwnerId};
+
+pub use entry::{
+    Entry, EntryId, Glue, NotPlain, announce_test, entry, entry_of, fingerprint, test_entry,
+};
+pub use function::Function;
+pub use launch::{Launch, copy_for_child};
+pub use summons::{Summons, close_inherited, inherited, is_summoned, summons};
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited by itself with this code.
+    Code(i32),
+    /// A signal ended it.
+    Signal {
+        /// The number of the signal.
+        number: i32,
+        /// Whether it left a core file.
+        core: bool,
+    },
+    /// Its status was collected by somebody else, or `SIGCHLD` is ignored.
+    Unknown,
+}
+
+/// A started child process.
+///
+/// Dropping it neither stops the child nor waits for it.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    pidfd: OwnedFd,
+    seat: OwnerId,
+    exit: Option<Exit>,
+}
+
+impl Child {
+    fn started(pid: Pid, seat: OwnerId) -> Result<Child> {
+        match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Child {
+                pid,
+                pidfd,
+                seat,
+                exit: None,
+            }),
+            Err(errno) => {
+                // Not reaped yet, so the pid is still its own.
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+                let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+                process::bury(seat);
+                Err(Error::MissingCall {
+                    call: "pidfd_open",
+                    errno: errno.raw_os_error(),
+                })
+            }
+        }
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Where the child sits in the process table.
+    pub fn seat(&self) -> OwnerId {
+        self.seat
+    }
+
+    /// How it ended, when that is known already.
+    pub fn exit(&self) -> Option<Exit> {
+        self.exit
+    }
+
+    /// Waits until the child has ended, collects its status and gives back all it owned.
+    /// `None` when the deadline passed first.
+    pub fn wait(&mut self, deadline: Deadline) -> Result<Option<Exit>> {
+        if self.exit.is_some() {
+            return Ok(self.exit);
+        }
+        if !self.has_ended(deadline)? {
+            return Ok(None);
+        }
+        let exit = match rustix::process::waitid(
+            WaitId::PidFd(self.pidfd.as_fd()),
+            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+        ) {
+            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Exit::Code(code),
+                (_, Some(number)) => Exit::Signal {
+                    number,
+                    core: status.dumped(),
+                },
+                _ => Exit::Unknown,
+            },
+            Ok(None) => return Ok(None),
+            Err(Errno::CHILD) => Exit::Unknown,
+            Err(errno) => return Err(Error::os("collect the status of a child", errno)),
+        };
+        self.exit = Some(exit);
+        process::bury(self.seat);
+        Ok(self.exit)
+    }
+
+    /// Sends a signal; `false` when the child had ended before.
+    pub fn signal(&self, number: i32) -> Result<bool> {
+        let signal = Signal::from_named_raw(number)
+            .ok_or_else(|| Error::Invalid(format!("there is no signal {number}")))?;
+        if self.exit.is_some() {
+            return Ok(false);
+        }
+        match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) => Ok(true),
+            Err(Errno::SRCH) => Ok(false),
+            Err(errno) => Err(Error::os("send a signal to a child", errno)),
+        }
+    }
+
+    /// Whether it ended before the deadline; leaves its status to be collected.
+    pub fn has_ended(&self, deadline: Deadline) -> Result<bool> {
+        if self.exit.is_some() {
+            return Ok(true);
+        }
+        loop {
+            let left = deadline.remaining().map(|left| Timespec {
+                tv_sec: left.as_secs() as _,
+                tv_nsec: left.subsec_nanos() as _,
+            });
+            let mut watched = [PollFd::new(&self.pidfd, PollFlags::IN)];
+            match rustix::event::poll(&mut watched, left.as_ref()) {
+                Ok(0) => return Ok(false),
+                Ok(_) => return Ok(true),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::os("wait for a child", errno)),
+            }
+        }
+    }
+}
+
+impl AsFd for Child {
+    /// Readable once the child has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl AsRawFd for Child {
+    fn as_raw_fd(&self) -> RawFd {
+        self.pidfd.as_raw_fd()
+    }
+}

@@ -1,0 +1,315 @@
+//! The functions of this executable that a child can be told to run.
+//!
+//! The table is made by the assembler and the linker: wherever [`entry_of`] is compiled for a
+//! function, it leaves the address of that function's description in the section
+//! `procession_entries`, and the linker joins these into one array. A child reaches a function
+//! by its index there, through a pointer of the right type that the linker wrote. That is why
+//! there is neither a list to maintain by hand nor a number turned into a code address.
+//!
+//! Parent and child run the same file and so see the same array; [`fingerprint`] lets the child
+//! check that before it runs anything.
+
+use std::any::{TypeId, type_name};
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
+use super::function::Function;
+
+/// Turns bytes into the arguments of an `F`, calls it, and turns what it gave into bytes.
+pub trait Glue<F>: 'static {
+    /// Runs `function` on the arguments in `input`.
+    fn run(function: F, input: &[u8]) -> Vec<u8>;
+}
+
+/// A function's place in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EntryId(u32);
+
+impl EntryId {
+    /// As a number to send.
+    pub fn as_u32(self) -> u32 {
+        self.0
+    }
+
+    /// From a number that was sent; checked by [`entry`].
+    pub fn from_u32(index: u32) -> EntryId {
+        EntryId(index)
+    }
+}
+
+/// What the table says about a function.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    name: &'static str,
+    role: Role,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Role {
+    Call {
+        of: TypeId,
+        call: fn(&[u8]) -> Vec<u8>,
+    },
+    Test,
+}
+
+impl Entry {
+    /// The function's path in its crate.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Runs the function; `None` when it is not one to be called.
+    pub fn call(&self, input: &[u8]) -> Option<Vec<u8>> {
+        match self.role {
+            Role::Call { call, .. } => Some(call(input)),
+            Role::Test => None,
+        }
+    }
+}
+
+/// The value given is no plain function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotPlain {
+    /// It is a closure.
+    #[error(
+        "{0} is a closure; only a plain `fn` can run in another process, pass what it captures as arguments"
+    )]
+    Closure(&'static str),
+    /// It was compiled into a library of its own, beyond the table of the executable.
+    #[error("{0} is not in the table of this executable; was it loaded from a shared library?")]
+    Unlisted(&'static str),
+}
+
+/// Finds the place of `function`, and by being compiled puts it into the table.
+///
+/// A value that has a size (a function pointer, a closure with captures) does not compile.
+pub fn entry_of<F, Args, Shape, G>(_function: F) -> Result<EntryId, NotPlain>
+where
+    F: Function<Args, Shape>,
+    Args: 'static,
+    Shape: 'static,
+    G: Glue<F>,
+{
+    announce::<Called<F, Args, Shape, G>>();
+    if !is_plain::<F>() {
+        return Err(NotPlain::Closure(type_name::<F>()));
+    }
+    let found = table().places.get(&TypeId::of::<(F, G)>());
+    found.copied().ok_or(NotPlain::Unlisted(type_name::<F>()))
+}
+
+/// The function at a place that was sent here.
+pub fn entry(id: EntryId) -> Option<&'static Entry> {
+    table().entries.get(id.0 as usize)
+}
+
+/// A number that is the same in two processes exactly when their tables are.
+pub fn fingerprint() -> u64 {
+    table().fingerprint
+}
+
+/// Puts a `#[test]` function into the table as the one through which children enter.
+pub fn announce_test<F: Copy + 'static>(_test: F) {
+    announce::<Tested<F>>();
+}
+
+/// The path of the `#[test]` function through which children enter, in a test executable.
+pub fn test_entry() -> Option<&'static str> {
+    table().test
+}
+
+/// Closures may have captured zero-sized values that stand for something true in this process
+/// only, so they must not be made from nothing elsewhere. Plain functions hold nothing.
+fn is_plain<F>() -> bool {
+    size_of::<F>() == 0 && !type_name::<F>().contains("{{closure}}")
+}
+
+trait Described: 'static {
+    fn describe() -> Entry;
+}
+
+struct Called<F, Args, Shape, G>(PhantomData<(F, Args, Shape, G)>);
+
+impl<F, Args, Shape, G> Described for Called<F, Args, Shape, G>
+where
+    F: Function<Args, Shape>,
+    Args: 'static,
+    Shape: 'static,
+    G: Glue<F>,
+{
+    fn describe() -> Entry {
+        Entry {
+            name: type_name::<F>(),
+            role: Role::Call {
+                of: TypeId::of::<(F, G)>(),
+                call: call::<F, Args, Shape, G>,
+            },
+        }
+    }
+}
+
+struct Tested<F>(PhantomData<F>);
+
+impl<F: 'static> Described for Tested<F> {
+    fn describe() -> Entry {
+        Entry {
+            name: type_name::<F>(),
+            role: Role::Test,
+        }
+    }
+}
+
+fn call<F: Function<Args, Shape>, Args, Shape, G: Glue<F>>(input: &[u8]) -> Vec<u8> {
+    const {
+        assert!(
+            size_of::<F>() == 0,
+            "only a plain function can run in another process: \
+             closures that capture and function pointers cannot"
+        );
+    }
+    assert!(is_plain::<F>(), "{} is a closure", type_name::<F>());
+    // SAFETY: F has size zero, so reading it touches no memory, and is Copy, so one more of it
+    // is no harm. It is a value that safe code could have made here: a plain `fn` item, which is
+    // valid everywhere in a program and carries nothing. What is zero-sized and a `Function`
+    // (which is sealed) is either that or a closure, and closures were turned away above.
+    let function = unsafe { std::ptr::NonNull::<F>::dangling().read() };
+    G::run(function, input)
+}
+
+/// What the linker's array holds: written by this module's assembly only, so all elements are
+/// either null or a function of this type.
+type Describe = extern "C" fn(&mut Option<Entry>);
+
+extern "C" fn describe<D: Described>(out: &mut Option<Entry>) {
+    *out = Some(D::describe());
+}
+
+fn announce<D: Described>() {
+    // SAFETY: no instruction is emitted where control passes; the directives append one aligned,
+    // relocated pointer to a section of our own and return to the section they came from.
+    unsafe {
+        std::arch::asm!(
+            ".pushsection procession_entries, \"awR\", %progbits",
+            ".balign 8",
+            ".8byte {describe}",
+            ".popsection",
+            describe = sym describe::<D>,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+}
+
+struct Table {
+    entries: Vec<Entry>,
+    places: HashMap<TypeId, EntryId>,
+    test: Option<&'static str>,
+    fingerprint: u64,
+}
+
+fn table() -> &'static Table {
+    static TABLE: OnceLock<Table> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let entries = read_section();
+        let mut places = HashMap::new();
+        let mut test = None;
+        let mut hasher = DefaultHasher::new();
+        for (index, entry) in entries.iter().enumerate() {
+            entry.name.hash(&mut hasher);
+            match entry.role {
+                // One function compiled into several units stands there several times, all alike.
+                Role::Call { of, .. } => {
+                    of.hash(&mut hasher);
+                    places.entry(of).or_insert(EntryId(index as u32));
+                }
+                Role::Test => test = Some(entry.name),
+            }
+        }
+        Table {
+            entries,
+            places,
+            test,
+            fingerprint: hasher.finish(),
+        }
+    })
+}
+
+fn read_section() -> Vec<Entry> {
+    // The linker names the two ends of a section whose name is an identifier.
+    unsafe extern "C" {
+        #[link_name = "__start_procession_entries"]
+        static START: [Option<Describe>; 0];
+        #[link_name = "__stop_procession_entries"]
+        static STOP: [Option<Describe>; 0];
+    }
+    // SAFETY: as in `announce`; the null keeps the section, and so its two ends, in programs
+    // that start no child.
+    unsafe {
+        std::arch::asm!(
+            ".pushsection procession_entries, \"awR\", %progbits",
+            ".balign 8",
+            ".8byte 0",
+            ".popsection",
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    let (start, stop) = (&raw const START, &raw const STOP);
+    let count = (stop.addr() - start.addr()) / size_of::<Option<Describe>>();
+    // SAFETY: everything between the two ends was put there by this module's assembly: aligned
+    // pointers, each null or the address of a `Describe`, never written after relocation.
+    let pointers = unsafe { std::slice::from_raw_parts(start.cast::<Option<Describe>>(), count) };
+    pointers
+        .iter()
+        .flatten()
+        .filter_map(|describe| {
+            let mut entry = None;
+            describe(&mut entry);
+            entry
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Doubled;
+
+    impl<F: Fn(u8) -> u8> Glue<F> for Doubled {
+        fn run(function: F, input: &[u8]) -> Vec<u8> {
+            input.iter().map(|&n| function(n)).collect()
+        }
+    }
+
+    fn double(n: u8) -> u8 {
+        2 * n
+    }
+
+    fn triple(n: u8) -> u8 {
+        3 * n
+    }
+
+    #[test]
+    fn a_function_is_found_by_its_type_and_called_by_its_place() {
+        let two = entry_of::<_, _, _, Doubled>(double).unwrap();
+        let three = entry_of::<_, _, _, Doubled>(triple).unwrap();
+        assert_ne!(two, three);
+        let two = entry(EntryId::from_u32(two.as_u32())).unwrap();
+        assert!(two.name().ends_with("tests::double"));
+        assert_eq!(two.call(&[1, 2]), Some(vec![2, 4]));
+        assert_eq!(entry(three).unwrap().call(&[1, 2]), Some(vec![3, 6]));
+    }
+
+    #[test]
+    fn a_closure_is_refused() {
+        let refused = entry_of::<_, _, _, Doubled>(|n: u8| n);
+        assert!(matches!(refused, Err(NotPlain::Closure(_))));
+    }
+
+    #[test]
+    fn a_place_outside_the_table_is_nothing() {
+        assert!(entry(EntryId::from_u32(u32::MAX)).is_none());
+    }
+}

@@ -1,0 +1,208 @@
+//! How a fresh image learns that it is a child, and whose.
+//!
+//! One variable of the environment names the arena's descriptor, that descriptor's inode, the
+//! seat, the lifeline, the descriptors passed on, and a note. It is valid only while the named
+//! descriptor is open, *not* close-on-exec and has that inode. Answering makes all of them
+//! close-on-exec, so what this process starts in turn inherits the variable but no descriptor to
+//! go with it, and a second answer finds nothing to answer. Nothing has to be removed from the
+//! environment, which would not be sound once there are other threads.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::io::FdFlags;
+
+use super::lifeline;
+use crate::error::{Error, Result};
+use crate::process::{self, OwnerId};
+
+pub(super) const VARIABLE: &str = "PROCESSION_CHILD";
+
+const LAYOUT: &str = "1";
+
+/// What the parent had to say.
+#[derive(Debug)]
+pub struct Summons {
+    /// The seat this process now has.
+    pub seat: OwnerId,
+    /// The parent's note.
+    pub note: String,
+}
+
+/// Descriptors that came with the summons and that nobody has claimed yet.
+static INHERITED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+pub(super) fn write(
+    arena: &OwnedFd,
+    seat: OwnerId,
+    lifeline: Option<&OwnedFd>,
+    voice: Option<&OwnedFd>,
+    keep: &[OwnedFd],
+    note: &str,
+) -> Result<String> {
+    if note.contains([':', '\0']) {
+        return Err(Error::Invalid(
+            "a note to a child has a colon or a NUL in it".into(),
+        ));
+    }
+    let number = |fd: Option<&OwnedFd>| fd.map(|fd| fd.as_raw_fd().to_string()).unwrap_or_default();
+    let keep: Vec<String> = keep.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    Ok(format!(
+        "{LAYOUT}:{}:{}:{}:{}:{}:{}:{note}",
+        arena.as_raw_fd(),
+        inode(arena)?,
+        seat.as_u32(),
+        number(lifeline),
+        number(voice),
+        keep.join(","),
+    ))
+}
+
+/// Whether this process was started by [`super::Launch`] and has not answered yet. Cheap.
+pub fn is_summoned() -> bool {
+    Written::read().is_some_and(|written| written.is_for_us())
+}
+
+/// Takes the seat that the parent reserved; `None` in a process that was started otherwise.
+pub fn summons() -> Result<Option<Summons>> {
+    // One answer at a time: the descriptors are claimed under this lock.
+    let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(written) = Written::read().filter(Written::is_for_us) else {
+        return Ok(None);
+    };
+    let numbers: BTreeSet<RawFd> = written.numbers().collect();
+    if numbers.len() != written.numbers().count() || numbers.first().is_some_and(|&fd| fd < 3) {
+        return Err(Error::Invalid(
+            "the summons names a descriptor twice".into(),
+        ));
+    }
+    let arena = claim(written.arena)?;
+    let lifeline = written.lifeline.map(claim).transpose()?;
+    let voice = written.voice.map(claim).transpose()?;
+    for fd in written.keep {
+        inherited.push(claim(fd)?);
+    }
+    if let Some(voice) = voice {
+        rustix::stdio::dup2_stdout(&voice)
+            .map_err(|errno| Error::os("restore standard output", errno))?;
+    }
+    process::enter(arena, written.seat)?;
+    if let Some(lifeline) = lifeline {
+        lifeline::hang_on(lifeline)?;
+    }
+    Ok(Some(Summons {
+        seat: written.seat,
+        note: written.note,
+    }))
+}
+
+/// A descriptor that the parent passed on under this number, once.
+pub fn inherited(number: RawFd) -> Option<OwnedFd> {
+    let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
+    let at = inherited.iter().position(|fd| fd.as_raw_fd() == number)?;
+    Some(inherited.swap_remove(at))
+}
+
+/// Closes what was passed on and nobody claimed.
+pub fn close_inherited() {
+    INHERITED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clear();
+}
+
+struct Written {
+    arena: RawFd,
+    inode: u64,
+    seat: OwnerId,
+    lifeline: Option<RawFd>,
+    voice: Option<RawFd>,
+    keep: Vec<RawFd>,
+    note: String,
+}
+
+impl Written {
+    /// A variable of another form was not written by this executable and means nothing to it.
+    fn read() -> Option<Written> {
+        let text = std::env::var(VARIABLE).ok()?;
+        let mut parts = text.split(':');
+        let mut part = || parts.next();
+        if part()? != LAYOUT {
+            return None;
+        }
+        let arena = part()?.parse().ok()?;
+        let inode = part()?.parse().ok()?;
+        let seat = OwnerId::from_u32(part()?.parse().ok()?)?;
+        let lifeline = optional(part()?)?;
+        let voice = optional(part()?)?;
+        let keep = part()?.split(',').filter(|number| !number.is_empty());
+        let keep = keep
+            .map(|number| number.parse().ok())
+            .collect::<Option<_>>()?;
+        let note = part()?.to_owned();
+        Some(Written {
+            arena,
+            inode,
+            seat,
+            lifeline,
+            voice,
+            keep,
+            note,
+        })
+    }
+
+    fn is_for_us(&self) -> bool {
+        is_passed_on(self.arena) && inode_of(self.arena) == Some(self.inode)
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = RawFd> {
+        let single = [Some(self.arena), self.lifeline, self.voice];
+        single
+            .into_iter()
+            .flatten()
+            .chain(self.keep.iter().copied())
+    }
+}
+
+fn optional(number: &str) -> Option<Option<RawFd>> {
+    match number {
+        "" => Some(None),
+        number => number.parse().ok().map(Some),
+    }
+}
+
+/// Makes this process's one owner of a descriptor that exec left open for it.
+fn claim(number: RawFd) -> Result<OwnedFd> {
+    if !is_passed_on(number) {
+        return Err(Error::Invalid(format!(
+            "descriptor {number} did not reach this process"
+        )));
+    }
+    // SAFETY: the descriptor is open and has no owner yet: it came through exec (whatever this
+    // image opened itself is close-on-exec), the summons lists it once, and it is close-on-exec
+    // from the next line on, so no second answer can claim it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC)
+        .map_err(|errno| Error::os("keep a descriptor to this process", errno))?;
+    Ok(fd)
+}
+
+fn is_passed_on(number: RawFd) -> bool {
+    // SAFETY: F_GETFD takes no argument, touches no memory and fails on a number not open.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
+fn inode_of(number: RawFd) -> Option<u64> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat fills the place it is given when it returns 0, and fails on a number not open.
+    unsafe { (libc::fstat(number, stat.as_mut_ptr()) == 0).then(|| stat.assume_init().st_ino) }
+}
+
+fn inode(fd: &OwnedFd) -> Result<u64> {
+    inode_of(fd.as_raw_fd()).ok_or_else(|| Error::Os {
+        what: "look at a descriptor",
+        source: std::io::Error::last_os_error(),
+    })
+}

@@ -1,0 +1,213 @@
+//! Processes as members of the tree: entering, leaving, and knowing what became of the others.
+
+use std::os::fd::{OwnedFd, RawFd};
+
+use crate::arena::handle::Handle;
+use crate::arena::object::Kind;
+use crate::arena::{self, home, home_if_any, owner::Owner};
+use crate::error::{Error, Result};
+use crate::sync;
+
+pub mod child;
+
+pub use crate::arena::owner::OwnerId;
+pub use crate::arena::seat::Fate;
+
+/// Makes sure that this process has shared memory and a place in its process table.
+///
+/// # Errors
+/// [`Error::MissingCall`] where the kernel lacks memory files, [`Error::OutOfMemory`].
+pub fn ensure() -> Result<()> {
+    home().map(drop)
+}
+
+/// The descriptor of the shared memory, to be passed to a program that will [`enter`].
+///
+/// # Errors
+/// As [`ensure`].
+pub fn arena_fd() -> Result<RawFd> {
+    Ok(home()?.raw_fd())
+}
+
+/// This process.
+///
+/// # Panics
+/// When the process has no shared memory and none can be had; [`ensure`] tells why.
+pub fn me() -> OwnerId {
+    match home() {
+        Ok(arena) => arena.me(),
+        Err(error) => panic!("this process has no shared memory: {error}"),
+    }
+}
+
+/// Joins the process tree whose memory is behind `fd`, on the seat its parent reserved.
+///
+/// # Errors
+/// [`Error::SeatGone`] when the seat was given up meanwhile, [`Error::Version`] when the memory was
+/// laid out by another version, [`Error::Invalid`] when this process uses memory of its own already.
+pub fn enter(fd: OwnedFd, seat: OwnerId) -> Result<()> {
+    arena::enter(fd, seat)
+}
+
+/// Moves this forked process to a seat that somebody reserved for it.
+///
+/// # Errors
+/// [`Error::SeatGone`] when the seat was given up meanwhile.
+pub fn take_seat(seat: OwnerId) -> Result<()> {
+    home()?.take_seat(seat)
+}
+
+/// Where the child of this thread's last `fork` sits; once, in the parent.
+pub fn forked_seat() -> Option<OwnerId> {
+    arena::fork::child()
+}
+
+/// Marks this process's end as orderly.
+///
+/// Locks it holds stay held, as a gate that nobody opened. Without the mark its end is a death, and
+/// they are broken.
+pub fn leave() {
+    if let Some(arena) = home_if_any() {
+        let me = arena.me();
+        for kind in [Kind::Lock, Kind::RLock] {
+            for block in arena.open_objects(kind) {
+                sync::keep_held(arena, block, me);
+            }
+        }
+        arena.leave(me);
+    }
+}
+
+/// A place in the process table for a child that is about to be started.
+///
+/// Dropped, it is given back; [`Seat::keep`] leaves it to the child.
+#[derive(Debug)]
+pub struct Seat(Option<OwnerId>);
+
+impl Seat {
+    /// Takes a free place.
+    ///
+    /// # Errors
+    /// [`Error::TableFull`] when 4095 processes are in the tree.
+    pub fn reserve() -> Result<Seat> {
+        let arena = home()?;
+        Ok(Seat(Some(arena.reserve(Some(arena.me()))?)))
+    }
+
+    /// The id of the child to be.
+    pub fn id(&self) -> OwnerId {
+        self.0.expect("a seat that was not kept")
+    }
+
+    /// Makes the child a holder of the object, which must be open in this process.
+    ///
+    /// # Errors
+    /// [`Error::StaleHandle`], [`Error::ForeignHandle`], [`Error::OutOfMemory`].
+    pub fn hold(&self, handle: &Handle) -> Result<()> {
+        hold_for(self.id(), handle)
+    }
+
+    /// Writes down the child's process number, so that its death before it sits is seen.
+    pub fn note_pid(&self, pid: u32) {
+        note_pid(self.id(), pid);
+    }
+
+    /// Leaves the seat to the child.
+    pub fn keep(mut self) -> OwnerId {
+        self.0.take().expect("a seat that was not kept")
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(owner) = self.0 {
+            release_seat(owner);
+        }
+    }
+}
+
+/// As [`Seat::hold`], for a seat known by its id.
+///
+/// # Errors
+/// As [`Seat::hold`].
+pub fn hold_for(seat: OwnerId, handle: &Handle) -> Result<()> {
+    let arena = home()?;
+    if handle.arena() != arena.id() {
+        return Err(Error::ForeignHandle);
+    }
+    let block = arena::block::BlockId::new(handle.block()).ok_or(Error::BadHandle)?;
+    if !arena.cell(block)?.owner.is(Owner::Shared) {
+        return Err(Error::StaleHandle);
+    }
+    arena.add_hold(block, seat)?;
+    // A sweep over a child that died meanwhile may have passed here already.
+    if arena.is_dead(seat) {
+        arena.drop_hold(block, seat);
+    }
+    Ok(())
+}
+
+/// As [`Seat::note_pid`], for a seat known by its id.
+pub fn note_pid(seat: OwnerId, pid: u32) {
+    if let Some(arena) = home_if_any() {
+        arena.note_pid(seat, pid);
+    }
+}
+
+/// Gives back a reserved seat whose process was never started.
+pub fn release_seat(seat: OwnerId) {
+    if let Some(arena) = home_if_any() {
+        arena.release(seat);
+    }
+}
+
+/// What became of a process.
+pub fn fate(owner: OwnerId) -> Fate {
+    home_if_any().map_or(Fate::Left, |arena| arena.fate(owner))
+}
+
+/// Gives back all that a process owned, once it is gone; says how it went.
+///
+/// To be called by whoever reaps a child. Of a living process nothing is taken.
+pub fn bury(owner: OwnerId) -> Fate {
+    home_if_any().map_or(Fate::Left, |arena| arena.bury(owner))
+}
+
+/// Buries every process of the tree that is gone; the number of them.
+pub fn sweep() -> usize {
+    home_if_any().map_or(0, |arena| arena.sweep())
+}
+
+/// What is in use in the shared memory of this process tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Census {
+    /// Places taken in the process table.
+    pub seats: usize,
+    /// Blocks that are not free, those of objects included.
+    pub blocks_in_use: usize,
+    /// Locks, queues, values and the like.
+    pub objects: usize,
+    /// Bytes of memory behind all of it, free blocks kept warm included.
+    pub bytes_committed: u64,
+    /// Pieces that the memory was grown by.
+    pub segments: usize,
+}
+
+/// Counts what is in use, for tests and tools. Walks over everything.
+pub fn census() -> Census {
+    let Some(arena) = home_if_any() else {
+        return Census::default();
+    };
+    let mut census = Census {
+        seats: arena.occupied().count(),
+        segments: arena.segments().count(),
+        bytes_committed: crate::sys::memfd::resident(arena.fd()),
+        ..Census::default()
+    };
+    for (_, cell) in arena.blocks() {
+        let owner = cell.owner.get();
+        census.blocks_in_use += usize::from(owner != Owner::Free);
+        census.objects += usize::from(owner == Owner::Shared);
+    }
+    census
+}

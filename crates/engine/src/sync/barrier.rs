@@ -1,0 +1,352 @@
+//! A place where so many processes wait for each other.
+//!
+//! ```text
+//! word: bit 0     somebody may be asleep
+//!       bit 1     broken: whoever comes or waits is turned away until a reset
+//!       bit 2     the round before this one was ended by a reset
+//!       bits 3-31 the round
+//! ```
+//!
+//! A party is a cell with its id and the round. The one that fills the last cell opens the barrier by
+//! moving the word to the next round, which empties all cells at once, in one step.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::arena::handle::Handle;
+use crate::arena::object::{Kind, Layout, ObjectHead, Shared};
+use crate::arena::owner::OwnerId;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::kill;
+use crate::sys::futex::{self, Slept};
+
+const SLEEPERS: u32 = 1;
+const BROKEN: u32 = 2;
+const RESET: u32 = 4;
+const ROUND: u32 = 8;
+
+#[repr(C)]
+pub(crate) struct BarrierObject {
+    head: ObjectHead,
+    word: AtomicU32,
+    parties: AtomicU32,
+    // Behind it: a u64 for each party, the round (high half) and who it is (low half).
+}
+
+// SAFETY: repr(C), head first, atomics only.
+unsafe impl Layout for BarrierObject {
+    const KIND: Kind = Kind::Barrier;
+
+    fn head(&self) -> &ObjectHead {
+        &self.head
+    }
+}
+
+/// A barrier for a fixed number of parties. A party that dies while it waits breaks it.
+#[derive(Debug)]
+pub struct Barrier {
+    shared: Shared<BarrierObject>,
+}
+
+/// Why a party was not let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BarrierError {
+    /// It was broken: by a timeout, an abort, a reset, or a party's death.
+    #[error("the barrier is broken; reset it to use it again")]
+    Broken,
+    /// The deadline passed. The party still counts.
+    #[error("timed out waiting at the barrier")]
+    TimedOut,
+    /// A signal arrived. The party still counts.
+    #[error("interrupted by a signal while waiting at the barrier")]
+    Interrupted,
+}
+
+/// A party's place in a round.
+#[derive(Debug)]
+pub struct Place {
+    round: u32,
+    /// `None` for one too many, who waits for the next round.
+    index: Option<u32>,
+}
+
+/// How a party comes through.
+#[derive(Debug)]
+pub enum Arrival<'a> {
+    /// It came last: the others wait until it opens the barrier.
+    Last(Turnstile<'a>),
+    /// The barrier was opened.
+    Passed {
+        /// Which of the parties this was, from 0.
+        index: u32,
+    },
+}
+
+/// The right to open the barrier. Dropped without opening, it breaks it.
+#[derive(Debug)]
+pub struct Turnstile<'a> {
+    barrier: &'a Barrier,
+    round: u32,
+    index: u32,
+}
+
+impl Barrier {
+    /// A barrier for `parties` parties.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for no parties; when shared memory cannot be had.
+    pub fn new(parties: u32) -> Result<Barrier> {
+        if parties == 0 {
+            return Err(Error::Invalid("a barrier needs at least one party".into()));
+        }
+        let fill = |object: &BarrierObject| {
+            // Round zero is what empty cells say.
+            object.word.store(ROUND, Ordering::Relaxed);
+            object.parties.store(parties, Ordering::Relaxed);
+        };
+        Ok(Barrier {
+            shared: Shared::make(u64::from(parties) * 8, fill)?,
+        })
+    }
+
+    /// The barrier a handle names.
+    ///
+    /// # Errors
+    /// When the handle is another tree's, stale, or names something else.
+    pub fn open(handle: &Handle) -> Result<Barrier> {
+        Ok(Barrier {
+            shared: Shared::open(handle)?,
+        })
+    }
+
+    /// The name by which other processes open the barrier.
+    pub fn handle(&self) -> Handle {
+        self.shared.handle()
+    }
+
+    fn cells(&self) -> &[AtomicU64] {
+        // SAFETY: `new` made the object with so many cells behind it, zeroed and aligned.
+        unsafe {
+            let count = self.shared.parties.load(Ordering::Relaxed) as usize;
+            std::slice::from_raw_parts(self.shared.tail().cast().as_ptr(), count)
+        }
+    }
+
+    fn look(&self) -> u32 {
+        self.shared.word.load(Ordering::SeqCst)
+    }
+
+    fn change(&self, from: u32, to: u32) -> bool {
+        self.shared
+            .word
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+
+    /// Arrives and waits for the others.
+    ///
+    /// # Errors
+    /// [`BarrierError::Broken`], also when the deadline passes, which breaks it for all.
+    pub fn arrive(&self, deadline: Deadline) -> Result<Arrival<'_>, BarrierError> {
+        let mut place = self.enter()?;
+        loop {
+            match self.pass(&mut place, deadline) {
+                Err(BarrierError::Interrupted) => {}
+                Err(BarrierError::TimedOut) => self.give_up(&place),
+                done => return done,
+            }
+        }
+    }
+
+    /// Takes a place in the present round, without waiting.
+    ///
+    /// # Errors
+    /// [`BarrierError::Broken`].
+    pub fn enter(&self) -> Result<Place, BarrierError> {
+        let seen = self.look();
+        if seen & BROKEN != 0 {
+            return Err(BarrierError::Broken);
+        }
+        let round = seen / ROUND;
+        Ok(Place {
+            round,
+            index: self.claim(round),
+        })
+    }
+
+    /// Waits on a place. It may be called again with the same place after a timeout or a signal.
+    ///
+    /// # Errors
+    /// [`BarrierError`]; a timeout does not break the barrier here, [`Barrier::give_up`] does.
+    pub fn pass(&self, place: &mut Place, deadline: Deadline) -> Result<Arrival<'_>, BarrierError> {
+        loop {
+            match place.index {
+                Some(index) if index + 1 == self.parties() => {
+                    return Ok(Arrival::Last(Turnstile {
+                        barrier: self,
+                        round: place.round,
+                        index,
+                    }));
+                }
+                Some(index) => {
+                    self.wait(place.round, deadline)?;
+                    return Ok(Arrival::Passed { index });
+                }
+                None => {
+                    self.wait(place.round, deadline)?;
+                    *place = self.enter()?;
+                }
+            }
+        }
+    }
+
+    /// Breaks the round that a place belongs to.
+    pub fn give_up(&self, place: &Place) {
+        self.break_round(place.round);
+    }
+
+    fn claim(&self, round: u32) -> Option<u32> {
+        let arena = self.shared.arena();
+        let mine = u64::from(round) << 32 | u64::from(arena.me().as_u32());
+        for (index, cell) in self.cells().iter().enumerate() {
+            let seen = cell.load(Ordering::SeqCst);
+            if (seen >> 32) as u32 != round
+                && cell
+                    .compare_exchange(seen, mine, Ordering::SeqCst, Ordering::SeqCst)
+                    .is_ok()
+            {
+                kill::point("barrier.arrived");
+                return Some(index as u32);
+            }
+        }
+        None
+    }
+
+    fn wait(&self, round: u32, deadline: Deadline) -> Result<(), BarrierError> {
+        loop {
+            let seen = self.look();
+            if seen / ROUND != round {
+                return match seen / ROUND == round + 1 && seen & RESET != 0 {
+                    true => Err(BarrierError::Broken),
+                    false => Ok(()),
+                };
+            }
+            if seen & BROKEN != 0 {
+                return Err(BarrierError::Broken);
+            }
+            let Some(lives) = self.lives_of(round) else {
+                self.break_round(round);
+                continue;
+            };
+            if deadline.is_past() {
+                return Err(BarrierError::TimedOut);
+            }
+            let announced = seen | SLEEPERS;
+            if seen != announced && !self.change(seen, announced) {
+                continue;
+            }
+            let mut words = vec![(&self.shared.word, announced)];
+            words.extend(lives);
+            kill::point("barrier.announced");
+            if futex::wait_any(&words, deadline) == Slept::Interrupted {
+                return Err(BarrierError::Interrupted);
+            }
+        }
+    }
+
+    /// The life words of the other parties that are here; `None` when one is dead.
+    fn lives_of(&self, round: u32) -> Option<Vec<(&AtomicU32, u32)>> {
+        let arena = self.shared.arena();
+        let me = arena.me();
+        let here = self.cells().iter().filter_map(|cell| {
+            let seen = cell.load(Ordering::SeqCst);
+            let owner = OwnerId::from_u32(seen as u32)?;
+            ((seen >> 32) as u32 == round && owner != me).then_some(owner)
+        });
+        let mut parties: Vec<OwnerId> = here.collect();
+        parties.sort_unstable_by_key(|owner| owner.as_u32());
+        parties.dedup();
+        parties
+            .into_iter()
+            .map(|owner| arena.watch_life(owner))
+            .collect()
+    }
+
+    fn break_round(&self, round: u32) {
+        let mut seen = self.look();
+        while seen / ROUND == round && seen & BROKEN == 0 {
+            if self.change(seen, (seen | BROKEN) & !SLEEPERS) {
+                futex::wake(&self.shared.word, u32::MAX);
+                return;
+            }
+            seen = self.look();
+        }
+    }
+
+    /// Breaks the barrier: all that wait, and all that come, are turned away.
+    pub fn abort(&self) {
+        self.break_round(self.look() / ROUND);
+    }
+
+    /// Empties the barrier and mends it. Those that wait are turned away.
+    pub fn reset(&self) {
+        loop {
+            let seen = self.look();
+            if self.change(seen, (seen / ROUND + 1) * ROUND | RESET) {
+                kill::point("barrier.reset");
+                futex::wake(&self.shared.word, u32::MAX);
+                return;
+            }
+        }
+    }
+
+    /// How many parties must come.
+    pub fn parties(&self) -> u32 {
+        self.shared.parties.load(Ordering::Relaxed)
+    }
+
+    /// How many wait now.
+    pub fn waiting(&self) -> u32 {
+        let seen = self.look();
+        if seen & BROKEN != 0 {
+            return 0;
+        }
+        let here = |cell: &&AtomicU64| (cell.load(Ordering::SeqCst) >> 32) as u32 == seen / ROUND;
+        self.cells().iter().filter(here).count() as u32
+    }
+
+    /// Whether it is broken.
+    pub fn is_broken(&self) -> bool {
+        self.look() & BROKEN != 0
+    }
+}
+
+impl Turnstile<'_> {
+    /// Lets all through; which of the parties this one was.
+    ///
+    /// # Errors
+    /// [`BarrierError::Broken`] when the barrier was broken or reset meanwhile.
+    pub fn open(self) -> Result<u32, BarrierError> {
+        let turnstile = std::mem::ManuallyDrop::new(self);
+        let barrier = turnstile.barrier;
+        loop {
+            let seen = barrier.look();
+            if seen / ROUND != turnstile.round || seen & BROKEN != 0 {
+                return Err(BarrierError::Broken);
+            }
+            if barrier.change(seen, (seen / ROUND + 1) * ROUND) {
+                kill::point("barrier.opened");
+                if seen & SLEEPERS != 0 {
+                    futex::wake(&barrier.shared.word, u32::MAX);
+                }
+                return Ok(turnstile.index);
+            }
+        }
+    }
+}
+
+impl Drop for Turnstile<'_> {
+    fn drop(&mut self) {
+        self.barrier.break_round(self.round);
+    }
+}

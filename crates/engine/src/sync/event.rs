@@ -1,0 +1,129 @@
+//! A flag that processes wait for.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::arena::handle::Handle;
+use crate::arena::object::{Kind, Layout, ObjectHead, Shared};
+use crate::deadline::Deadline;
+use crate::error::{Result, WaitError};
+use crate::kill;
+use crate::sys::futex::{self, Slept};
+
+const SET: u32 = 1;
+const SLEEPERS: u32 = 2;
+const TURN: u32 = 4;
+
+#[repr(C)]
+pub(crate) struct EventObject {
+    head: ObjectHead,
+    /// Bit 0: set. Bit 1: somebody may be asleep. Bits 2-31: how often it was set.
+    word: AtomicU32,
+}
+
+// SAFETY: repr(C), head first, atomics only.
+unsafe impl Layout for EventObject {
+    const KIND: Kind = Kind::Event;
+
+    fn head(&self) -> &ObjectHead {
+        &self.head
+    }
+}
+
+/// A flag. Who waits while it is set is let go even when it is cleared again at once.
+#[derive(Debug)]
+pub struct Event {
+    shared: Shared<EventObject>,
+}
+
+impl Event {
+    /// A new event, not set.
+    ///
+    /// # Errors
+    /// When shared memory cannot be had.
+    pub fn new() -> Result<Event> {
+        Ok(Event {
+            shared: Shared::make(0, |_| {})?,
+        })
+    }
+
+    /// The event a handle names.
+    ///
+    /// # Errors
+    /// When the handle is another tree's, stale, or names something else.
+    pub fn open(handle: &Handle) -> Result<Event> {
+        Ok(Event {
+            shared: Shared::open(handle)?,
+        })
+    }
+
+    /// The name by which other processes open the event.
+    pub fn handle(&self) -> Handle {
+        self.shared.handle()
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        &self.shared.word
+    }
+
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
+        self.word().load(Ordering::SeqCst) & SET != 0
+    }
+
+    /// Sets it and lets all go that wait.
+    pub fn set(&self) {
+        let mut seen = self.word().load(Ordering::SeqCst);
+        loop {
+            if seen & SET != 0 {
+                return;
+            }
+            let set = (seen & !SLEEPERS).wrapping_add(TURN) | SET;
+            match self
+                .word()
+                .compare_exchange(seen, set, Ordering::SeqCst, Ordering::SeqCst)
+            {
+                Ok(_) => break,
+                Err(now) => seen = now,
+            }
+        }
+        kill::point("event.set");
+        if seen & SLEEPERS != 0 {
+            futex::wake(self.word(), u32::MAX);
+        }
+    }
+
+    /// Clears it.
+    pub fn clear(&self) {
+        self.word().fetch_and(!SET, Ordering::SeqCst);
+    }
+
+    /// Waits until it is set.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`], [`WaitError::Interrupted`].
+    pub fn wait(&self, deadline: Deadline) -> Result<(), WaitError> {
+        let begun = self.word().load(Ordering::SeqCst);
+        loop {
+            let seen = self.word().load(Ordering::SeqCst);
+            if seen & SET != 0 || seen / TURN != begun / TURN {
+                return Ok(());
+            }
+            if deadline.is_past() {
+                return Err(WaitError::TimedOut);
+            }
+            let announced = seen | SLEEPERS;
+            if seen != announced
+                && self
+                    .word()
+                    .compare_exchange(seen, announced, Ordering::SeqCst, Ordering::SeqCst)
+                    .is_err()
+            {
+                continue;
+            }
+            kill::point("event.announced");
+            if futex::wait(self.word(), announced, deadline) == Slept::Interrupted {
+                return Err(WaitError::Interrupted);
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What the two locks have in common: waiting for the holder, and what happens when it dies.
+
+use std::sync::atomic::AtomicU32;
+
+use super::spin::Spin;
+use super::thread;
+use super::word::{LockWord, Seen};
+use crate::arena::Arena;
+use crate::arena::block::BlockId;
+use crate::arena::object::{Kind, Layout, ObjectHead};
+use crate::arena::owner::OwnerId;
+use crate::deadline::Deadline;
+use crate::error::LockError;
+use crate::kill;
+use crate::sys::futex::{self, Slept};
+
+/// A lock in shared memory.
+#[repr(C)]
+pub(crate) struct Gate<const KIND: u32> {
+    head: ObjectHead,
+    pub(super) word: LockWord,
+    /// How often the holder acquired it beyond the first time; only the holder touches it.
+    pub(super) again: AtomicU32,
+}
+
+// SAFETY: repr(C), head first, atomics only, zeroes are a free lock.
+unsafe impl<const KIND: u32> Layout for Gate<KIND> {
+    const KIND: Kind = if KIND == Kind::Lock as u32 {
+        Kind::Lock
+    } else {
+        Kind::RLock
+    };
+
+    fn head(&self) -> &ObjectHead {
+        &self.head
+    }
+}
+
+/// What to do with the lock of a holder that died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AfterDeath {
+    /// Leave it free and say so.
+    Free,
+    /// Hold it, for repair.
+    Hold,
+}
+
+/// The word's holder died, and the lock is this thread's now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inherited(pub(super) bool);
+
+/// Acquires `word` or says why not.
+pub(super) fn acquire(
+    arena: &Arena,
+    word: &LockWord,
+    spin: &Spin,
+    deadline: Deadline,
+    after: AfterDeath,
+) -> Result<Inherited, LockError> {
+    let me = arena.me();
+    let thread = thread::number(me);
+    let Err(seen) = word.take(me, thread) else {
+        kill::point("lock.taken");
+        return Ok(Inherited(false));
+    };
+    let dead = |seen: Seen| seen.holder().is_some_and(|holder| arena.is_dead(holder));
+    if deadline == Deadline::NOW && !dead(seen) {
+        return Err(LockError::TimedOut);
+    }
+    if spin
+        .until(|| (word.look().is_free() && word.take(me, thread).is_ok()).then_some(()))
+        .is_some()
+    {
+        return Ok(Inherited(false));
+    }
+    let waited = wait(arena, word, (me, thread), deadline, after);
+    if waited.is_err() {
+        // A wake-up that was meant for this thread goes on to the next.
+        let seen = word.look();
+        if seen.is_free() && seen.has_sleepers() {
+            wake_one(word);
+        }
+    }
+    waited
+}
+
+fn wait(
+    arena: &Arena,
+    word: &LockWord,
+    (me, thread): (OwnerId, u32),
+    deadline: Deadline,
+    after: AfterDeath,
+) -> Result<Inherited, LockError> {
+    loop {
+        let Err(seen) = word.take(me, thread) else {
+            kill::point("lock.taken");
+            return Ok(Inherited(false));
+        };
+        let holder = seen.holder().filter(|holder| *holder != OwnerId::KEPT);
+        let watch = holder.map(|holder| arena.watch_life(holder));
+        if matches!(watch, Some(None)) {
+            kill::point("lock.found_dead");
+            match after {
+                AfterDeath::Free if word.break_hold(seen) => return Err(LockError::OwnerDied),
+                AfterDeath::Hold if word.inherit(seen, me, thread) => return Ok(Inherited(true)),
+                _ => continue,
+            }
+        }
+        if deadline.is_past() {
+            return Err(LockError::TimedOut);
+        }
+        let Some(announced) = word.announce_sleeper(seen) else {
+            continue;
+        };
+        kill::point("lock.announced");
+        let mut words = vec![(word.futex(), announced.futex())];
+        words.extend(watch.flatten());
+        if futex::wait_any(&words, deadline) == Slept::Interrupted {
+            return Err(LockError::Interrupted);
+        }
+    }
+}
+
+/// Frees the lock and wakes a sleeper. `Err` when nobody held it.
+#[inline]
+pub(super) fn release(word: &LockWord) -> Result<(), ()> {
+    let wake = word.free()?;
+    if wake {
+        kill::point("lock.freed");
+        wake_one(word);
+    }
+    Ok(())
+}
+
+#[cold]
+fn wake_one(word: &LockWord) {
+    if futex::wake(word.futex(), 1) == 0 {
+        word.forget_sleepers();
+    }
+}
+
+/// Keeps a lock that this process leaves behind held for good.
+pub(crate) fn keep_held(arena: &Arena, block: BlockId, me: OwnerId) {
+    let Ok(payload) = arena.payload(block) else {
+        return;
+    };
+    // SAFETY: the caller names a lock that is open in this process; both kinds have this layout.
+    let gate = unsafe { payload.cast::<Gate<{ Kind::Lock as u32 }>>().as_ref() };
+    let seen = gate.word.look();
+    if seen.holder() == Some(me) {
+        gate.word.keep(seen);
+    }
+}
+
+impl<const KIND: u32> Gate<KIND> {
+    pub(super) fn is_mine(&self, me: OwnerId) -> bool {
+        let seen = self.word.look();
+        seen.holder() == Some(me) && seen.thread() == thread::number(me)
+    }
+}

@@ -1,0 +1,116 @@
+//! A mutual-exclusion lock between processes.
+
+use super::gate::{self, AfterDeath, Gate};
+use super::spin::Spin;
+use crate::arena::handle::Handle;
+use crate::arena::object::{Kind, Shared};
+use crate::arena::owner::OwnerId;
+use crate::deadline::Deadline;
+use crate::error::{LockError, NotHeld, Result};
+
+/// A lock that any process of the tree may hold, and that outlives a holder's death.
+///
+/// As with the lock of Python's `multiprocessing`, whoever likes may release it: it can serve as a gate
+/// that one process closes and another opens. A holder that is killed, calls `_exit` or is replaced by
+/// another program makes the next [`acquire`](Lock::acquire) fail once with
+/// [`LockError::OwnerDied`]; a holder that ends in order leaves it held.
+#[derive(Debug)]
+pub struct Lock {
+    shared: Shared<Gate<{ Kind::Lock as u32 }>>,
+    spin: Spin,
+}
+
+/// How a lock came to be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acquired {
+    /// It was free.
+    Clean,
+    /// Its holder died: what it guards may be half changed.
+    AfterOwnerDied,
+}
+
+impl Lock {
+    /// A new, free lock.
+    ///
+    /// # Errors
+    /// When shared memory cannot be had.
+    pub fn new() -> Result<Lock> {
+        Ok(Lock {
+            shared: Shared::make(0, |_| {})?,
+            spin: Spin::default(),
+        })
+    }
+
+    /// The lock a handle names.
+    ///
+    /// # Errors
+    /// When the handle is another tree's, stale, or names something else.
+    pub fn open(handle: &Handle) -> Result<Lock> {
+        Ok(Lock {
+            shared: Shared::open(handle)?,
+            spin: Spin::default(),
+        })
+    }
+
+    /// The name by which other processes open the lock.
+    pub fn handle(&self) -> Handle {
+        self.shared.handle()
+    }
+
+    /// Takes the lock if it is free.
+    #[inline]
+    pub fn try_acquire(&self) -> bool {
+        let me = self.shared.arena().me();
+        self.shared.word.take(me, super::thread::number(me)).is_ok()
+    }
+
+    /// Waits for the lock and takes it.
+    ///
+    /// # Errors
+    /// [`LockError::OwnerDied`], once, when the holder died: the lock is free then and not taken.
+    pub fn acquire(&self, deadline: Deadline) -> Result<(), LockError> {
+        self.enter(deadline, AfterDeath::Free).map(drop)
+    }
+
+    /// As [`acquire`](Lock::acquire), but a dead holder's lock is taken over, so that what it guards can
+    /// be repaired.
+    ///
+    /// # Errors
+    /// [`LockError::TimedOut`], [`LockError::Interrupted`].
+    pub fn acquire_for_repair(&self, deadline: Deadline) -> Result<Acquired, LockError> {
+        let inherited = self.enter(deadline, AfterDeath::Hold)?;
+        Ok(match inherited.0 {
+            true => Acquired::AfterOwnerDied,
+            false => Acquired::Clean,
+        })
+    }
+
+    fn enter(&self, deadline: Deadline, after: AfterDeath) -> Result<gate::Inherited, LockError> {
+        let arena = self.shared.arena();
+        gate::acquire(arena, &self.shared.word, &self.spin, deadline, after)
+    }
+
+    /// Frees the lock, whoever holds it.
+    ///
+    /// # Errors
+    /// [`NotHeld`] when it is free.
+    #[inline]
+    pub fn release(&self) -> Result<(), NotHeld> {
+        gate::release(&self.shared.word).map_err(|()| NotHeld)
+    }
+
+    /// Whether somebody holds it.
+    pub fn is_held(&self) -> bool {
+        !self.shared.word.look().is_free()
+    }
+
+    /// The process that acquired it, if it is held.
+    pub fn holder(&self) -> Option<OwnerId> {
+        self.shared.word.look().holder()
+    }
+
+    /// Whether the calling thread acquired it.
+    pub fn is_mine(&self) -> bool {
+        self.shared.is_mine(self.shared.arena().me())
+    }
+}

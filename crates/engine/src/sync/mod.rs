@@ -1,0 +1,27 @@
+//! Locks, semaphores, events: what processes wait for each other with.
+//!
+//! Each is one object in shared memory, made with `new`, named by `handle`, opened elsewhere with
+//! `open`. Waiting takes a [`Deadline`](crate::Deadline) and ends early, with nothing changed, when a
+//! signal arrives. A process may be killed at any instruction: who waits for what it held is told
+//! ([`LockError::OwnerDied`](crate::error::LockError)), who waits beside it is not concerned.
+
+mod barrier;
+mod condition;
+mod event;
+pub(crate) mod eventcount;
+mod gate;
+mod lock;
+mod rlock;
+mod semaphore;
+pub(crate) mod spin;
+mod thread;
+pub(crate) mod word;
+
+pub use barrier::{Arrival, Barrier, BarrierError, Place, Turnstile};
+pub use condition::{Condition, Ticket};
+pub use event::Event;
+pub use lock::{Acquired, Lock};
+pub use rlock::RLock;
+pub use semaphore::Semaphore;
+
+pub(crate) use gate::keep_held;

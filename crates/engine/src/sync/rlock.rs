@@ -1,0 +1,142 @@
+//! A lock that its holder may acquire again.
+
+use std::sync::atomic::Ordering;
+
+use super::gate::{self, AfterDeath, Gate};
+use super::spin::Spin;
+use super::{Acquired, thread};
+use crate::arena::handle::Handle;
+use crate::arena::object::{Kind, Shared};
+use crate::arena::owner::OwnerId;
+use crate::deadline::Deadline;
+use crate::error::{LockError, NotOwner, Result};
+
+/// A lock of one thread of one process, which must release it as often as it acquired it.
+///
+/// A holder that dies makes the next [`acquire`](RLock::acquire) fail once with
+/// [`LockError::OwnerDied`].
+#[derive(Debug)]
+pub struct RLock {
+    shared: Shared<Gate<{ Kind::RLock as u32 }>>,
+    spin: Spin,
+}
+
+impl RLock {
+    /// A new, free lock.
+    ///
+    /// # Errors
+    /// When shared memory cannot be had.
+    pub fn new() -> Result<RLock> {
+        Ok(RLock {
+            shared: Shared::make(0, |_| {})?,
+            spin: Spin::default(),
+        })
+    }
+
+    /// The lock a handle names.
+    ///
+    /// # Errors
+    /// When the handle is another tree's, stale, or names something else.
+    pub fn open(handle: &Handle) -> Result<RLock> {
+        Ok(RLock {
+            shared: Shared::open(handle)?,
+            spin: Spin::default(),
+        })
+    }
+
+    /// The name by which other processes open the lock.
+    pub fn handle(&self) -> Handle {
+        self.shared.handle()
+    }
+
+    /// Takes the lock if it is free or this thread's.
+    #[inline]
+    pub fn try_acquire(&self) -> bool {
+        let me = self.shared.arena().me();
+        match self.shared.word.take(me, thread::number(me)) {
+            Ok(()) => {
+                self.shared.again.store(0, Ordering::Relaxed);
+                true
+            }
+            Err(_) => self.acquire_again(me),
+        }
+    }
+
+    /// Counts one more hold of the thread that has the lock.
+    fn acquire_again(&self, me: OwnerId) -> bool {
+        let mine = self.shared.is_mine(me);
+        if mine {
+            self.shared.again.fetch_add(1, Ordering::Relaxed);
+        }
+        mine
+    }
+
+    /// Waits for the lock and takes it.
+    ///
+    /// # Errors
+    /// [`LockError::OwnerDied`], once, when the holder died: the lock is free then and not taken.
+    pub fn acquire(&self, deadline: Deadline) -> Result<(), LockError> {
+        self.enter(deadline, AfterDeath::Free).map(drop)
+    }
+
+    /// As [`acquire`](RLock::acquire), but a dead holder's lock is taken over.
+    ///
+    /// # Errors
+    /// [`LockError::TimedOut`], [`LockError::Interrupted`].
+    pub fn acquire_for_repair(&self, deadline: Deadline) -> Result<Acquired, LockError> {
+        self.enter(deadline, AfterDeath::Hold)
+    }
+
+    fn enter(&self, deadline: Deadline, after: AfterDeath) -> Result<Acquired, LockError> {
+        let arena = self.shared.arena();
+        if self.try_acquire() {
+            return Ok(Acquired::Clean);
+        }
+        let inherited = gate::acquire(arena, &self.shared.word, &self.spin, deadline, after)?;
+        self.shared.again.store(0, Ordering::Relaxed);
+        Ok(match inherited.0 {
+            true => Acquired::AfterOwnerDied,
+            false => Acquired::Clean,
+        })
+    }
+
+    /// Gives one hold back; the lock is free when it was the last.
+    ///
+    /// # Errors
+    /// [`NotOwner`] when the calling thread does not hold it.
+    #[inline]
+    pub fn release(&self) -> Result<(), NotOwner> {
+        if !self.is_mine() {
+            return Err(NotOwner);
+        }
+        let again = self.shared.again.load(Ordering::Relaxed);
+        if again > 0 {
+            self.shared.again.store(again - 1, Ordering::Relaxed);
+            return Ok(());
+        }
+        gate::release(&self.shared.word).map_err(|()| NotOwner)
+    }
+
+    /// How often the calling thread holds it.
+    pub fn count(&self) -> u32 {
+        match self.is_mine() {
+            true => self.shared.again.load(Ordering::Relaxed) + 1,
+            false => 0,
+        }
+    }
+
+    /// Whether the calling thread holds it.
+    pub fn is_mine(&self) -> bool {
+        self.shared.is_mine(self.shared.arena().me())
+    }
+
+    /// Whether somebody holds it.
+    pub fn is_held(&self) -> bool {
+        !self.shared.word.look().is_free()
+    }
+
+    /// The process that holds it.
+    pub fn holder(&self) -> Option<OwnerId> {
+        self.shared.word.look().holder()
+    }
+}

@@ -1,0 +1,20 @@
+//! The number of the calling thread.
+
+use std::cell::Cell;
+
+use crate::arena::owner::OwnerId;
+
+/// The thread's number, unique within its process. Asked from the system once a thread; a forked child
+/// is told by its new id that the number it remembers is its parent's.
+pub(crate) fn number(me: OwnerId) -> u32 {
+    thread_local! {
+        static KNOWN: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+    }
+    let (owner, thread) = KNOWN.get();
+    if owner == me.as_u32() {
+        return thread;
+    }
+    let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+    KNOWN.set((me.as_u32(), thread));
+    thread
+}

@@ -1,0 +1,135 @@
+//! The word of a lock: who holds it, and whether somebody sleeps.
+//!
+//! ```text
+//! bits 32-63  the holding thread's number (for `is_mine` and recursion)
+//! bit  31     somebody may be asleep on the low half
+//! bits 0-30   the holding process, zero when free
+//! ```
+//!
+//! Taking the lock, giving it back and breaking a dead holder's hold are each one compare-and-swap on
+//! the whole word. Sleepers are a bit, not a count: a count would be wrong for ever after a sleeper
+//! was killed. The bit stays set as long as a wake-up found somebody; a needless wake-up is its price.
+
+use crate::arena::owner::OwnerId;
+use crate::sys::atomic::{AtomicU64, Ordering};
+
+const SLEEPERS: u64 = 1 << 31;
+const HOLDER: u64 = SLEEPERS - 1;
+
+/// What was seen in a [`LockWord`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen(u64);
+
+impl Seen {
+    pub(crate) fn holder(self) -> Option<OwnerId> {
+        OwnerId::from_u32((self.0 & HOLDER) as u32)
+    }
+
+    pub(crate) fn is_free(self) -> bool {
+        self.0 & HOLDER == 0
+    }
+
+    pub(crate) fn thread(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(crate) fn has_sleepers(self) -> bool {
+        self.0 & SLEEPERS != 0
+    }
+
+    /// The low half, as a futex compares it.
+    pub(crate) fn futex(self) -> u32 {
+        self.0 as u32
+    }
+
+    fn held_by(self, owner: OwnerId, thread: u32) -> u64 {
+        u64::from(thread) << 32 | self.0 & SLEEPERS | u64::from(owner.as_u32())
+    }
+}
+
+#[repr(transparent)]
+pub(crate) struct LockWord(AtomicU64);
+
+impl LockWord {
+    #[cfg(loom)]
+    pub(crate) fn new() -> LockWord {
+        LockWord(AtomicU64::new(0))
+    }
+
+    #[cfg(not(loom))]
+    pub(crate) fn futex(&self) -> &std::sync::atomic::AtomicU32 {
+        let low = if cfg!(target_endian = "little") { 0 } else { 4 };
+        // SAFETY: the low half of a live atomic, aligned; the kernel and we access it atomically.
+        unsafe { std::sync::atomic::AtomicU32::from_ptr(self.0.as_ptr().byte_add(low).cast()) }
+    }
+
+    pub(crate) fn look(&self) -> Seen {
+        Seen(self.0.load(Ordering::SeqCst))
+    }
+
+    fn swap(&self, seen: Seen, new: u64) -> Result<(), Seen> {
+        self.0
+            .compare_exchange(seen.0, new, Ordering::SeqCst, Ordering::SeqCst)
+            .map(drop)
+            .map_err(Seen)
+    }
+
+    /// Takes a free lock. What was seen instead when it is not free.
+    #[inline]
+    pub(crate) fn take(&self, me: OwnerId, thread: u32) -> Result<(), Seen> {
+        let free = Seen(0);
+        let mut seen = match self.swap(free, free.held_by(me, thread)) {
+            Ok(()) => return Ok(()),
+            Err(seen) => seen,
+        };
+        while seen.is_free() {
+            match self.swap(seen, seen.held_by(me, thread)) {
+                Ok(()) => return Ok(()),
+                Err(now) => seen = now,
+            }
+        }
+        Err(seen)
+    }
+
+    /// Says that somebody is about to sleep; what to sleep on, or `None` when the word changed.
+    pub(crate) fn announce_sleeper(&self, seen: Seen) -> Option<Seen> {
+        let announced = Seen(seen.0 | SLEEPERS);
+        (seen == announced || self.swap(seen, announced.0).is_ok()).then_some(announced)
+    }
+
+    /// Frees the lock, whoever holds it. Whether somebody is to be woken; `Err` when it was free.
+    #[inline]
+    pub(crate) fn free(&self) -> Result<bool, ()> {
+        let mut seen = self.look();
+        loop {
+            if seen.is_free() {
+                return Err(());
+            }
+            match self.swap(seen, seen.0 & SLEEPERS) {
+                Ok(()) => return Ok(seen.has_sleepers()),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Nobody was asleep at the last wake-up: takes the bit out if the lock is still free.
+    pub(crate) fn forget_sleepers(&self) {
+        let _ = self.swap(Seen(SLEEPERS), 0);
+    }
+
+    /// Frees the lock of a holder that died; true for exactly one caller.
+    pub(crate) fn break_hold(&self, seen: Seen) -> bool {
+        self.swap(seen, seen.0 & SLEEPERS).is_ok()
+    }
+
+    /// Takes the lock over from a holder that died; true for exactly one caller.
+    pub(crate) fn inherit(&self, seen: Seen, me: OwnerId, thread: u32) -> bool {
+        self.swap(seen, seen.held_by(me, thread)).is_ok()
+    }
+
+    /// Leaves the lock held for good in the name of nobody, if `seen` still holds.
+    #[cfg(not(loom))]
+    pub(crate) fn keep(&self, seen: Seen) -> bool {
+        self.swap(seen, seen.held_by(OwnerId::KEPT, 0)).is_ok()
+    }
+}

@@ -1,0 +1,117 @@
+//! Sleeping on words of shared memory.
+//!
+//! Every sleep is cut into naps of at most [`NAP`]: a wake-up that was lost because its sender was
+//! killed between its store and its `futex` call costs the sleeper one nap, never for ever.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::thread::futex::{self, Flags, WaitvFlags};
+use rustix::time::{ClockId, Timespec};
+
+use crate::deadline::Deadline;
+
+/// The longest time a sleeper stays asleep without looking around.
+pub(crate) const NAP: Duration = Duration::from_millis(400);
+
+/// The nap of those who watch more words than the kernel lets them wait for.
+const SHORT_NAP: Duration = Duration::from_millis(40);
+
+/// The most words one `futex_waitv` takes.
+const WAITV_MAX: usize = 128;
+
+/// Why a sleep ended. A `Stirred` sleeper looks at its word again: it may have been woken, the word
+/// may have changed before it slept, or its nap may be over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slept {
+    Stirred,
+    Interrupted,
+}
+
+/// Whether `futex_waitv` is there (Linux 5.16, and not filtered away).
+static NO_WAITV: AtomicBool = AtomicBool::new(false);
+
+fn timespec(at: Deadline) -> Timespec {
+    let ns = at.as_nanos();
+    Timespec {
+        tv_sec: (ns / 1_000_000_000) as i64,
+        tv_nsec: (ns % 1_000_000_000) as i64,
+    }
+}
+
+fn outcome(result: Result<(), Errno>) -> Slept {
+    match result {
+        Err(Errno::INTR) => Slept::Interrupted,
+        _ => Slept::Stirred,
+    }
+}
+
+/// Sleeps while `word` holds `expected`, until a wake, `deadline` or the end of a nap.
+pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> Slept {
+    nap(word, expected, deadline.min(Deadline::after(NAP)))
+}
+
+fn nap(word: &AtomicU32, expected: u32, until: Deadline) -> Slept {
+    let until = timespec(until);
+    let any = std::num::NonZeroU32::MAX;
+    outcome(futex::wait_bitset(
+        word,
+        Flags::empty(),
+        expected,
+        Some(&until),
+        any,
+    ))
+}
+
+/// Sleeps while every word of `words` holds what stands beside it.
+///
+/// Words beyond what the kernel takes are looked at after a shorter nap.
+pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept {
+    match words {
+        [] => return Slept::Stirred,
+        [(word, expected)] => return wait(word, *expected, deadline),
+        _ => {}
+    }
+    if NO_WAITV.load(Ordering::Relaxed) {
+        return nap(
+            words[0].0,
+            words[0].1,
+            deadline.min(Deadline::after(SHORT_NAP)),
+        );
+    }
+    let length = if words.len() > WAITV_MAX {
+        SHORT_NAP
+    } else {
+        NAP
+    };
+    let waiters: Vec<futex::Wait> = words
+        .iter()
+        .take(WAITV_MAX)
+        .map(|(word, expected)| {
+            let mut wait = futex::Wait::new();
+            wait.val = u64::from(*expected);
+            wait.uaddr = futex::WaitPtr::new(word.as_ptr().cast());
+            wait.flags = futex::WaitFlags::SIZE_U32;
+            wait
+        })
+        .collect();
+    let until = timespec(deadline.min(Deadline::after(length)));
+    let result = futex::waitv(
+        &waiters,
+        WaitvFlags::empty(),
+        Some(&until),
+        ClockId::Monotonic,
+    );
+    if matches!(result, Err(Errno::NOSYS | Errno::PERM)) {
+        NO_WAITV.store(true, Ordering::Relaxed);
+        return Slept::Stirred;
+    }
+    outcome(result.map(drop))
+}
+
+/// Wakes up to `count` sleepers and says how many there were.
+pub(crate) fn wake(word: &AtomicU32, count: u32) -> usize {
+    // The kernel reads the count as signed.
+    futex::wake(word, Flags::empty(), count.min(i32::MAX as u32)).unwrap_or(0)
+}

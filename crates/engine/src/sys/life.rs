@@ -1,0 +1,108 @@
+//! The life word: how others see at once that a process died.
+//!
+//! A process holds a robust, process-shared mutex of the C library for as long as it lives and never
+//! unlocks it. When the holding thread's process is killed, exits **or calls exec**, the kernel itself
+//! sets [`DIED`] in the mutex's word and wakes a sleeper on it. A mutex of the C library is used and
+//! not a robust list of our own, because a thread can have only one such list.
+
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Set by the kernel when the holder is gone.
+const DIED: u32 = 0x4000_0000;
+/// Set by whoever sleeps on the word, so that the kernel wakes it.
+const WAITERS: u32 = 0x8000_0000;
+const TID: u32 = 0x3fff_ffff;
+
+/// Where the C library keeps the futex word within its mutex.
+const WORD_OFFSET: usize = if cfg!(target_env = "musl") { 4 } else { 0 };
+
+/// A robust mutex in shared memory, zeroed before its first use.
+#[repr(C)]
+pub(crate) struct LifeWord(UnsafeCell<libc::pthread_mutex_t>);
+
+// SAFETY: the mutex is made to be used by many threads and processes; the only access beside the C
+// library's own is through the atomic word.
+unsafe impl Sync for LifeWord {}
+
+impl LifeWord {
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        // SAFETY: the futex word lies at this offset in both C libraries, is four-aligned, and lives
+        // as long as the mutex; all access to it, the kernel's too, is atomic.
+        unsafe { AtomicU32::from_ptr(self.0.get().byte_add(WORD_OFFSET).cast()) }
+    }
+
+    /// Makes the calling thread the holder. False when the C library has no robust mutexes.
+    ///
+    /// The caller owns the seat the word belongs to, so nobody else makes or takes the mutex.
+    pub(crate) fn hold(&self) -> bool {
+        let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
+        // SAFETY: plain C calls on a mutex that only the owner of the seat initialises and locks; its
+        // memory is never unmapped, so the thread's robust list stays valid until the thread ends.
+        unsafe {
+            libc::pthread_mutexattr_init(attributes.as_mut_ptr());
+            libc::pthread_mutexattr_setpshared(
+                attributes.as_mut_ptr(),
+                libc::PTHREAD_PROCESS_SHARED,
+            );
+            let robust = libc::pthread_mutexattr_setrobust(
+                attributes.as_mut_ptr(),
+                libc::PTHREAD_MUTEX_ROBUST,
+            );
+            self.0.get().write(std::mem::zeroed());
+            let made = libc::pthread_mutex_init(self.0.get(), attributes.as_ptr());
+            libc::pthread_mutexattr_destroy(attributes.as_mut_ptr());
+            robust == 0 && made == 0 && libc::pthread_mutex_lock(self.0.get()) == 0
+        }
+    }
+
+    /// Ends the calling thread's hold; false when another thread has it.
+    pub(crate) fn let_go(&self) -> bool {
+        // SAFETY: an initialised mutex; unlocking one that another thread holds is refused with EPERM.
+        unsafe { libc::pthread_mutex_unlock(self.0.get()) == 0 }
+    }
+
+    pub(crate) fn holder_died(&self) -> bool {
+        self.word().load(Ordering::Acquire) & DIED != 0
+    }
+
+    /// Prepares a sleep on the word: the value to expect, or `None` when the holder is gone already.
+    pub(crate) fn watch(&self) -> Option<u32> {
+        let word = self.word();
+        let mut seen = word.load(Ordering::Acquire);
+        loop {
+            if seen & DIED != 0 {
+                return None;
+            }
+            // Without a holder the bit must stay clear, or the next `hold` would wait for ever.
+            if seen & WAITERS != 0 || seen & TID == 0 {
+                return Some(seen);
+            }
+            match word.compare_exchange(seen, seen | WAITERS, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(seen | WAITERS),
+                Err(now) => seen = now,
+            }
+        }
+    }
+}
+
+/// Whether `pid`, started at `start` (clock ticks since boot), still runs.
+pub(crate) fn runs(pid: u32, start: u64) -> bool {
+    match start_time(pid) {
+        Some(started) => start == 0 || started == start,
+        None => false,
+    }
+}
+
+/// When `pid` started, in clock ticks since boot; `None` for a process that is gone or a zombie.
+pub(crate) fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in the second field may hold spaces and brackets; what follows its last bracket not.
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X" | "x") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}

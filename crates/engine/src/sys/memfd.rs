@@ -1,0 +1,120 @@
+//! The file that has no name: shared memory that is gone when its last process is.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+
+use rustix::fs::{self, FallocateFlags, MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::{self, Advice, MapFlags, ProtFlags};
+
+use crate::error::{Error, Result};
+
+/// Makes an empty memory file that can grow but never shrink.
+pub(crate) fn create() -> Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = fs::memfd_create("procession", flags).map_err(|errno| match errno {
+        Errno::NOSYS | Errno::PERM => Error::MissingCall {
+            call: "memfd_create",
+            errno: errno.raw_os_error(),
+        },
+        other => Error::os("create the shared memory file", other),
+    })?;
+    fs::fcntl_add_seals(&fd, SealFlags::SHRINK)
+        .map_err(|errno| Error::os("seal the shared memory file", errno))?;
+    Ok(fd)
+}
+
+/// Makes the file at least `length` bytes long; whoever comes second finds it done.
+pub(crate) fn ensure_length(fd: impl AsFd, length: u64) -> Result<()> {
+    let fd = fd.as_fd();
+    let current = |what| fs::fstat(fd).map_err(|errno| Error::os(what, errno));
+    if current("look at the shared memory file")?.st_size as u64 >= length {
+        return Ok(());
+    }
+    // Past this limit ftruncate does not fail, it kills the process with SIGXFSZ.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    if limit.is_some_and(|limit| length > limit) {
+        return Err(Error::OutOfMemory {
+            asked: length,
+            left: limit.unwrap_or(0),
+            limit: "RLIMIT_FSIZE (ulimit -f); raise it: shared memory counts as a file".into(),
+        });
+    }
+    match fs::ftruncate(fd, length) {
+        Ok(()) => Ok(()),
+        // Another process made it longer meanwhile, and the seal kept us from cutting it.
+        Err(Errno::PERM) if current("look again")?.st_size as u64 >= length => Ok(()),
+        Err(errno) => Err(Error::os("grow the shared memory file", errno)),
+    }
+}
+
+/// The bytes of memory the file really takes.
+pub(crate) fn resident(fd: impl AsFd) -> u64 {
+    fs::fstat(fd).map_or(0, |stat| stat.st_blocks as u64 * 512)
+}
+
+/// Maps `length` bytes from `offset`, shared, for the life of the process.
+pub(crate) fn map(fd: impl AsFd, offset: u64, length: usize) -> Result<NonNull<u8>> {
+    let prot = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choosing touches no memory of ours.
+    let address = unsafe {
+        mm::mmap(
+            std::ptr::null_mut(),
+            length,
+            prot,
+            MapFlags::SHARED,
+            fd,
+            offset,
+        )
+    };
+    let address = address.map_err(|errno| match errno {
+        Errno::NOMEM => Error::OutOfMemory {
+            asked: length as u64,
+            left: 0,
+            limit: "the address space (RLIMIT_AS, ulimit -v, or vm.max_map_count)".into(),
+        },
+        other => Error::os("map shared memory", other),
+    })?;
+    // Core files would otherwise hold all of it. A kernel that does not know the advice goes on.
+    // SAFETY: the range is the mapping just made.
+    let _ = unsafe { mm::madvise(address, length, Advice::LinuxDontDump) };
+    Ok(NonNull::new(address.cast()).expect("mmap never returns null"))
+}
+
+/// A private page that a forked child, however it was made, finds zeroed.
+pub(crate) fn fork_wiped_page() -> Result<NonNull<u8>> {
+    let prot = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choosing touches no memory of ours.
+    let page = unsafe { mm::mmap_anonymous(std::ptr::null_mut(), 4096, prot, MapFlags::PRIVATE) }
+        .map_err(|errno| Error::os("map a page", errno))?;
+    // SAFETY: the range is the mapping just made.
+    unsafe { mm::madvise(page, 4096, Advice::LinuxWipeOnFork) }
+        .map_err(|errno| Error::os("mark a page as wiped on fork", errno))?;
+    Ok(NonNull::new(page.cast()).expect("mmap never returns null"))
+}
+
+/// Brings in all pages of a range for writing, so that running out is an error and not a SIGBUS.
+pub(crate) fn populate(start: NonNull<u8>, length: usize) -> Result<()> {
+    let first = start.as_ptr().addr() & !4095;
+    let length = length + (start.as_ptr().addr() - first);
+    let address = start.as_ptr().with_addr(first).cast();
+    // SAFETY: populating changes no contents; the range lies within one mapped segment.
+    match unsafe { mm::madvise(address, length, Advice::LinuxPopulateWrite) } {
+        // Kernels before 5.14 do not know it: the pages then come one by one.
+        Ok(()) | Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::INTR | Errno::AGAIN) => {
+            Ok(())
+        }
+        Err(_) => Err(Error::OutOfMemory {
+            asked: length as u64,
+            left: 0,
+            limit: "the machine's memory".into(),
+        }),
+    }
+}
+
+/// Gives the pages of a file range back to the system; they read as zeroes afterwards.
+pub(crate) fn punch(fd: impl AsFd, offset: u64, length: u64) {
+    let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    // Failing keeps the memory, which is what would happen without the call.
+    let _ = fs::fallocate(fd, mode, offset, length);
+}

@@ -1,0 +1,14 @@
+//! The raw Linux calls, each behind a safe function that says what it promises.
+//!
+//! What every file here keeps to: no state of its own, errors as values, nothing that knows what
+//! lies in the shared memory.
+
+pub(crate) mod atomic;
+#[cfg(not(loom))]
+pub(crate) mod cpu;
+#[cfg(not(loom))]
+pub(crate) mod futex;
+#[cfg(not(loom))]
+pub(crate) mod life;
+#[cfg(not(loom))]
+pub(crate) mod memfd;

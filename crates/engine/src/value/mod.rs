@@ -1,0 +1,137 @@
+//! Memory that several processes see, for values and arrays.
+
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use crate::arena::handle::Handle;
+use crate::arena::object::{Kind, Layout, ObjectHead, Shared};
+use crate::error::{Error, Result};
+
+#[repr(C)]
+pub(crate) struct ValueObject {
+    head: ObjectHead,
+    length: AtomicU64,
+    _pad: [AtomicU64; 7],
+}
+
+// SAFETY: repr(C), head first, atomics only.
+unsafe impl Layout for ValueObject {
+    const KIND: Kind = Kind::Value;
+
+    fn head(&self) -> &ObjectHead {
+        &self.head
+    }
+}
+
+/// A stretch of shared bytes, zeroed when made, 64-aligned in every process.
+#[derive(Debug)]
+pub struct SharedBytes {
+    shared: Shared<ValueObject>,
+    length: usize,
+}
+
+impl SharedBytes {
+    /// `length` zero bytes.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn new(length: usize) -> Result<SharedBytes> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let fill = |object: &ValueObject| object.length.store(length as u64, Relaxed);
+        Ok(SharedBytes {
+            shared: Shared::make(length as u64, fill)?,
+            length,
+        })
+    }
+
+    /// The bytes a handle names.
+    ///
+    /// # Errors
+    /// When the handle is another tree's, stale, or names something else.
+    pub fn open(handle: &Handle) -> Result<SharedBytes> {
+        let shared = Shared::<ValueObject>::open(handle)?;
+        let length = shared.length.load(std::sync::atomic::Ordering::Relaxed);
+        let room = shared.arena().capacity(shared.block());
+        if length > room.saturating_sub(size_of::<ValueObject>() as u64) {
+            return Err(Error::BadHandle);
+        }
+        Ok(SharedBytes {
+            shared,
+            length: length as usize,
+        })
+    }
+
+    /// The name by which other processes open the bytes.
+    pub fn handle(&self) -> Handle {
+        self.shared.handle()
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Where the bytes lie in this process; valid as long as `self`.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.shared.tail().as_ptr()
+    }
+
+    fn check(&self, offset: usize, length: usize) {
+        let end = offset.checked_add(length);
+        assert!(
+            end.is_some_and(|end| end <= self.length),
+            "{length} bytes at {offset} do not lie within {} bytes",
+            self.length
+        );
+    }
+
+    /// Copies bytes out. Others may write meanwhile: guard it with a lock when that matters.
+    ///
+    /// # Panics
+    /// When the range does not lie within the bytes.
+    pub fn read_at(&self, offset: usize, out: &mut [u8]) {
+        self.check(offset, out.len());
+        // SAFETY: within the object (checked); `out` is not shared memory, so they do not overlap.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.as_ptr().add(offset), out.as_mut_ptr(), out.len());
+        }
+    }
+
+    /// Copies bytes in. Others may read meanwhile: guard it with a lock when that matters.
+    ///
+    /// # Panics
+    /// When the range does not lie within the bytes.
+    pub fn write_at(&self, offset: usize, bytes: &[u8]) {
+        self.check(offset, bytes.len());
+        // SAFETY: within the object (checked); a slice of ours does not overlap it.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.as_ptr().add(offset), bytes.len());
+        }
+    }
+
+    /// Four bytes as an atomic.
+    ///
+    /// # Panics
+    /// When `offset` is not a multiple of four or not within the bytes.
+    pub fn atomic_u32(&self, offset: usize) -> &AtomicU32 {
+        self.check(offset, 4);
+        assert!(offset % 4 == 0, "offset {offset} is not a multiple of 4");
+        // SAFETY: within the object, aligned (the start is 64-aligned), alive as long as `self`.
+        unsafe { AtomicU32::from_ptr(self.as_ptr().add(offset).cast()) }
+    }
+
+    /// Eight bytes as an atomic.
+    ///
+    /// # Panics
+    /// When `offset` is not a multiple of eight or not within the bytes.
+    pub fn atomic_u64(&self, offset: usize) -> &AtomicU64 {
+        self.check(offset, 8);
+        assert!(offset % 8 == 0, "offset {offset} is not a multiple of 8");
+        // SAFETY: within the object, aligned (the start is 64-aligned), alive as long as `self`.
+        unsafe { AtomicU64::from_ptr(self.as_ptr().add(offset).cast()) }
+    }
+}

@@ -1,0 +1,314 @@
+//! A board and its workers, as several processes see them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use procession_engine::error::GetError;
+use procession_engine::pool::{Board, Cancelled, Event, Lost, Standing, Task, Workbench};
+use procession_engine::{Deadline, OwnerId, process};
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+fn task(job: u64, index: u64) -> Task {
+    Task {
+        job,
+        index,
+        ..Task::default()
+    }
+}
+
+/// A worker process that runs `body` and then ends without a word.
+struct Worker {
+    pid: libc::pid_t,
+    seat: OwnerId,
+}
+
+impl Worker {
+    fn start(board: &Board, body: impl FnOnce(&Workbench)) -> Worker {
+        let handle = board.handle();
+        // SAFETY: the child runs nothing but the engine's code, whose fork handlers see to its locks,
+        // the allocator, whose locks are the C library's, and `_exit`.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let run = || body(&Workbench::open(&handle).expect("a board"));
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(outcome.is_err().into()) }
+        }
+        let seat = process::forked_seat().expect("the seat of the child");
+        Worker { pid, seat }
+    }
+
+    fn kill(&self) {
+        // SAFETY: our own child, not reaped yet.
+        unsafe { libc::kill(self.pid, libc::SIGKILL) };
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill();
+        let mut status = 0;
+        // SAFETY: our own child.
+        unsafe { libc::waitpid(self.pid, &raw mut status, 0) };
+        process::bury(self.seat);
+    }
+}
+
+/// Answers every task with its bytes in reverse.
+fn work(bench: &Workbench) {
+    loop {
+        match bench.claim(soon()) {
+            Ok(mut claim) => {
+                let answer: Vec<u8> = claim.bytes().iter().rev().copied().collect();
+                if claim.finish(1, &[&answer]).expect("memory") == Standing::Doomed {
+                    return;
+                }
+            }
+            Err(GetError::Interrupted) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Takes a task, says so, and does nothing more.
+fn hold_one(bench: &Workbench) {
+    let _claim = bench.claim(soon()).expect("a task");
+    bench.notify(7, &[]).expect("memory");
+    loop {
+        std::thread::park();
+    }
+}
+
+fn next(board: &Board, watch: &[OwnerId]) -> Event {
+    loop {
+        match board.next_event(soon(), watch) {
+            Err(GetError::Interrupted) => {}
+            event => return event.expect("an event in time"),
+        }
+    }
+}
+
+fn result(board: &Board) -> (u64, u64, Vec<u8>) {
+    match next(board, &[]) {
+        Event::Result {
+            job, index, reply, ..
+        } => (job, index, reply.bytes().to_vec()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn await_notice(board: &Board) {
+    let event = next(board, &[]);
+    assert!(matches!(event, Event::Notice { .. }), "{event:?}");
+}
+
+fn await_death(board: &Board, worker: &Worker) {
+    let event = next(board, &[worker.seat]);
+    assert!(
+        matches!(event, Event::Gone(seat) if seat == worker.seat),
+        "{event:?}"
+    );
+}
+
+#[test]
+fn every_task_comes_back_once() {
+    let board = Board::with_capacity(16).unwrap();
+    let _workers = [(); 3].map(|()| Worker::start(&board, work));
+    let long: Vec<u8> = (0..10_000).map(|n| n as u8).collect();
+    let payload = |index: u64| match index % 50 {
+        0 => long.clone(),
+        _ => vec![1, index as u8],
+    };
+    for index in 0..500 {
+        board.submit(task(9, index), &[&payload(index)]).unwrap();
+    }
+    let mut seen = BTreeSet::new();
+    for _ in 0..500 {
+        let (job, index, mut bytes) = result(&board);
+        bytes.reverse();
+        assert_eq!((job, bytes), (9, payload(index)));
+        assert!(seen.insert(index));
+    }
+    assert_eq!(board.outstanding(), 0);
+    let left = board.next_event(Deadline::NOW, &[]);
+    assert!(matches!(left, Err(GetError::Empty)), "{left:?}");
+}
+
+#[test]
+fn tasks_are_claimed_in_order() {
+    let board = Board::new().unwrap();
+    let bench = Workbench::open(&board.handle()).unwrap();
+    for index in 0..5 {
+        board.submit(task(1, index), &[]).unwrap();
+    }
+    for index in 0..5 {
+        let mut claim = bench.claim(Deadline::NOW).unwrap();
+        assert_eq!((claim.job(), claim.index(), claim.attempt()), (1, index, 0));
+        claim.finish(0, &[]).unwrap();
+    }
+    assert!(matches!(bench.claim(Deadline::NOW), Err(GetError::Empty)));
+}
+
+#[test]
+fn a_closed_board_gives_out_what_it_has_and_then_sends_workers_home() {
+    let board = Board::new().unwrap();
+    let bench = Workbench::open(&board.handle()).unwrap();
+    board.submit(task(0, 0), &[b"last"]).unwrap();
+    board.close();
+    assert!(board.submit(task(0, 1), &[]).is_err());
+    assert_eq!(bench.claim(soon()).unwrap().bytes(), b"last");
+    assert!(matches!(bench.claim(soon()), Err(GetError::Closed)));
+}
+
+#[test]
+fn a_dropped_claim_is_reported() {
+    let board = Board::new().unwrap();
+    let bench = Workbench::open(&board.handle()).unwrap();
+    board.submit(task(4, 2), &[]).unwrap();
+    drop(bench.claim(Deadline::NOW).unwrap());
+    let event = next(&board, &[]);
+    assert!(
+        matches!(event, Event::Abandoned { job: 4, index: 2 }),
+        "{event:?}"
+    );
+}
+
+#[test]
+fn a_killed_worker_loses_its_task_and_no_other() {
+    let board = Board::new().unwrap();
+    for index in 0..3 {
+        board.submit(task(1, index), &[b"x"]).unwrap();
+    }
+    let victim = Worker::start(&board, hold_one);
+    await_notice(&board);
+    victim.kill();
+    await_death(&board, &victim);
+    let lost = Lost {
+        job: 1,
+        index: 0,
+        attempts: 1,
+        repeated: false,
+    };
+    assert_eq!(board.lost_by(victim.seat), [lost]);
+    assert_eq!(board.lost_by(victim.seat), []);
+    let _other = Worker::start(&board, work);
+    let left: BTreeSet<u64> = (0..2).map(|_| result(&board).1).collect();
+    assert_eq!(left, BTreeSet::from([1, 2]));
+}
+
+#[test]
+fn what_a_worker_sent_before_it_died_is_not_lost() {
+    let board = Board::new().unwrap();
+    for index in 0..4 {
+        board.submit(task(1, index), &[b"x"]).unwrap();
+    }
+    let victim = Worker::start(&board, |bench| {
+        for _ in 0..3 {
+            bench.claim(soon()).unwrap().finish(1, &[]).unwrap();
+        }
+        bench.claim(soon()).unwrap().leave_unfinished();
+    });
+    for index in 0..3 {
+        match next(&board, &[victim.seat]) {
+            Event::Result { index: came, .. } => assert_eq!(came, index),
+            other => panic!("{other:?}"),
+        }
+    }
+    await_death(&board, &victim);
+    let lost: Vec<u64> = board
+        .lost_by(victim.seat)
+        .iter()
+        .map(|lost| lost.index)
+        .collect();
+    assert_eq!(lost, [3]);
+}
+
+#[test]
+fn a_lost_task_is_tried_again_as_often_as_allowed() {
+    let board = Board::new().unwrap();
+    let stubborn = Task {
+        retries: 1,
+        ..task(1, 0)
+    };
+    board.submit(stubborn, &[b"again"]).unwrap();
+    for attempts in 1..=2 {
+        let victim = Worker::start(&board, hold_one);
+        await_notice(&board);
+        victim.kill();
+        await_death(&board, &victim);
+        let lost = board.lost_by(victim.seat)[0];
+        assert_eq!(
+            (lost.attempts, lost.repeated),
+            (attempts, attempts == 1),
+            "{lost:?}"
+        );
+    }
+    assert_eq!(board.outstanding(), 0);
+}
+
+#[test]
+fn a_waiting_task_is_taken_back_and_a_running_one_dooms_its_worker() {
+    let board = Board::with_capacity(8).unwrap();
+    let bench = Workbench::open(&board.handle()).unwrap();
+    for index in 0..20 {
+        board.submit(task(1, index), &[]).unwrap();
+    }
+    board.submit(task(2, 0), &[]).unwrap();
+    let mut running = bench.claim(Deadline::NOW).unwrap();
+    let cancelled = board.cancel(1, None);
+    assert_eq!(cancelled.running, [(0, process::me())]);
+    assert_eq!(cancelled.withdrawn.len(), 19);
+    assert_eq!(board.cancel(1, Some(3)), Cancelled::default());
+    assert_eq!(running.finish(1, &[]).unwrap(), Standing::Doomed);
+    let mut other = bench.claim(Deadline::NOW).unwrap();
+    assert_eq!(other.job(), 2);
+    other.finish(1, &[]).unwrap();
+    assert_eq!(result(&board).0, 2);
+}
+
+#[test]
+fn a_task_beyond_its_time_is_reported_with_its_worker() {
+    let board = Board::new().unwrap();
+    let hasty = Task {
+        timeout: Some(Duration::from_millis(1)),
+        ..task(6, 1)
+    };
+    board.submit(hasty, &[]).unwrap();
+    let worker = Worker::start(&board, hold_one);
+    let overdue = loop {
+        match next(&board, &[]) {
+            Event::Notice { .. } => {}
+            Event::Overdue { job, index, worker } => break (job, index, worker),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(overdue, (6, 1, worker.seat));
+    worker.kill();
+    while !matches!(next(&board, &[worker.seat]), Event::Gone(_)) {}
+    assert_eq!(board.lost_by(worker.seat), []);
+    assert_eq!(board.outstanding(), 0);
+}
+
+#[test]
+fn a_sleeping_worker_is_woken_for_a_task() {
+    let board = Board::new().unwrap();
+    let _worker = Worker::start(&board, |bench| {
+        bench.notify(1, &[]).expect("memory");
+        work(bench);
+    });
+    await_notice(&board);
+    board.submit(task(0, 0), &[b"ab"]).unwrap();
+    assert_eq!(result(&board).2, b"ba");
+}
+
+#[test]
+fn ringing_ends_a_wait() {
+    let board = Board::new().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| board.ring().unwrap());
+        assert!(matches!(next(&board, &[]), Event::Rung));
+    });
+}
