@@ -177,5 +177,5 @@ const NAMES: &[&str] = &[
     "semaphore.given",
     "semaphore.taken",
     "sweep.taken",
-    "sync.bumped",
+    "sync.called",
 ];

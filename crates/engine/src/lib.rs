@@ -46,3 +46,23 @@ pub use arena::owner::OwnerId;
 pub use deadline::Deadline;
 #[cfg(not(loom))]
 pub use error::{Error, Result};
+
+// The models compile the words of the protocols alone, over loom's atomics.
+#[cfg(loom)]
+#[allow(dead_code)]
+mod arena {
+    pub(crate) mod owner;
+}
+#[cfg(loom)]
+#[allow(dead_code)]
+mod channel {
+    pub(crate) mod slot;
+}
+#[cfg(loom)]
+#[allow(dead_code)]
+mod sync {
+    pub(crate) mod eventcount;
+    pub(crate) mod word;
+}
+#[cfg(all(loom, test))]
+mod models;

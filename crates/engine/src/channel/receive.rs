@@ -50,6 +50,12 @@ where
         if let Some(message) = spin.until(|| self.take().transpose()) {
             return Ok(Watched::Message(message?));
         }
+        let waited = self.wait_for_message(watch, deadline);
+        self.chain.items.woke(|| !self.is_empty());
+        waited
+    }
+
+    fn wait_for_message(&self, watch: &[OwnerId], deadline: Deadline) -> Result<Watched, GetError> {
         loop {
             let key = self.chain.items.announce();
             if let Some(message) = self.take()? {
@@ -66,11 +72,11 @@ where
                 return Err(GetError::Closed);
             }
             if deadline.is_past() {
-                return Err(self.give_up(GetError::Empty));
+                return Err(GetError::Empty);
             }
             kill::point("queue.empty");
             if futex::wait_any(&words, deadline) == Slept::Interrupted {
-                return Err(self.give_up(GetError::Interrupted));
+                return Err(GetError::Interrupted);
             }
         }
     }
@@ -80,14 +86,6 @@ where
             true => GetError::Closed,
             false => error,
         }
-    }
-
-    /// A wake-up that was meant for this thread goes on to the next.
-    fn give_up(&self, error: GetError) -> GetError {
-        if !self.is_empty() {
-            self.chain.items.notify(1);
-        }
-        error
     }
 
     /// Takes the first message that is ready.

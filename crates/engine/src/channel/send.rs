@@ -146,6 +146,12 @@ impl<'a> At<'a> {
         if let Some(claimed) = wait.spin.until(|| self.claim(large).transpose()) {
             return Ok(claimed?);
         }
+        let waited = self.wait_for_room(large, wait);
+        self.chain.space.woke(|| true);
+        waited
+    }
+
+    fn wait_for_room(&self, large: u64, wait: &Wait<'_>) -> Result<Claimed<'a>, PutError> {
         loop {
             let key = self.chain.space.announce();
             if let Some(claimed) = self.claim(large)? {
@@ -155,13 +161,11 @@ impl<'a> At<'a> {
                 return Err(PutError::Closed);
             }
             if wait.deadline.is_past() {
-                self.chain.space.notify(1);
                 return Err(PutError::Full);
             }
             kill::point("queue.full");
             let until = wait.deadline.min(Deadline::after(wait.nap));
             if futex::wait(self.chain.space.word(), key, until) == Slept::Interrupted {
-                self.chain.space.notify(1);
                 return Err(PutError::Interrupted);
             }
         }

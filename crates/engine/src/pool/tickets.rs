@@ -10,7 +10,11 @@
 //! have a sequentially consistent fence in between, so one of them sees the other.
 
 use super::record;
-use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
+#[cfg(loom)]
+use loom::sync::atomic::fence;
+#[cfg(not(loom))]
+use std::sync::atomic::fence;
 
 const MAY_SLEEP: u32 = 1;
 const RING: u32 = 2;

@@ -33,7 +33,7 @@ pub use entry::{
     Entry, EntryId, Glue, NotPlain, announce_test, entry, entry_of, fingerprint, test_entry,
 };
 pub use function::Function;
-pub use launch::{Launch, copy_for_child};
+pub use launch::Launch;
 pub use summons::{Summons, close_inherited, inherited, is_summoned, summons};
 
 /// How a child ended.

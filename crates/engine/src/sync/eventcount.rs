@@ -8,8 +8,19 @@
 //! The four accesses are in one total order, so either the publisher sees the sleeper announced or the
 //! sleeper sees what was published. Release and acquire alone would let both look away (store
 //! buffering). When nobody sleeps, publishing costs one load.
+//!
+//! Calling takes the announcement out, though more may sleep than are woken. So whoever slept announces
+//! again before it goes on, and lets one more look if something is left ([`EventCount::woke`]).
 
 use crate::sys::atomic::{AtomicU32, Ordering};
+
+/// Loom takes sequentially consistent accesses for acquire and release ones, and only fences for what
+/// they are. The accesses here are in one total order without it.
+#[inline(always)]
+fn total_order() {
+    #[cfg(loom)]
+    crate::sys::atomic::fence(Ordering::SeqCst);
+}
 
 const SLEEPERS: u32 = 1;
 const BUMP: u32 = 2;
@@ -26,7 +37,9 @@ impl EventCount {
 
     /// Announces a sleeper; what the word must still be when it falls asleep.
     pub(crate) fn announce(&self) -> u32 {
-        self.0.fetch_or(SLEEPERS, Ordering::SeqCst) | SLEEPERS
+        let announced = self.0.fetch_or(SLEEPERS, Ordering::SeqCst) | SLEEPERS;
+        total_order();
+        announced
     }
 
     /// The word to sleep on.
@@ -37,24 +50,16 @@ impl EventCount {
     /// Whether somebody may be asleep. To be asked after publishing with `SeqCst`.
     #[inline]
     pub(crate) fn is_awaited(&self) -> bool {
+        total_order();
         self.0.load(Ordering::SeqCst) & SLEEPERS != 0
     }
 
-    /// Lets nobody fall asleep who announced before; what the word is then.
-    pub(crate) fn bump(&self) -> u32 {
-        self.0.fetch_add(BUMP, Ordering::SeqCst).wrapping_add(BUMP)
-    }
-
-    /// Nobody was left asleep after `bump` gave `bumped`: takes the announcement out.
-    ///
-    /// Whoever announced since then did not change the word, finds it changed now and looks again.
-    pub(crate) fn settle(&self, bumped: u32) {
-        let _ = self.0.compare_exchange(
-            bumped | SLEEPERS,
-            bumped & !SLEEPERS,
-            Ordering::SeqCst,
-            Ordering::Relaxed,
-        );
+    /// Takes the announcement out and lets nobody fall asleep who announced before.
+    pub(crate) fn call(&self) {
+        let bump = |word: u32| Some(word.wrapping_add(BUMP) & !SLEEPERS);
+        let _ = self
+            .0
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, bump);
     }
 
     /// Wakes up to `count` sleepers, if there are any.
@@ -66,13 +71,20 @@ impl EventCount {
         }
     }
 
+    /// To be called by whoever slept, before it goes on. `more`: something is left for another.
+    #[cfg(not(loom))]
+    pub(crate) fn woke(&self, more: impl FnOnce() -> bool) {
+        self.announce();
+        if more() {
+            self.wake(1);
+        }
+    }
+
     #[cfg(not(loom))]
     #[cold]
     fn wake(&self, count: u32) {
-        let bumped = self.bump();
-        crate::kill::point("sync.bumped");
-        if crate::sys::futex::wake(&self.0, count) < count as usize {
-            self.settle(bumped);
-        }
+        self.call();
+        crate::kill::point("sync.called");
+        crate::sys::futex::wake(&self.0, count);
     }
 }

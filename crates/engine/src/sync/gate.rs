@@ -59,7 +59,7 @@ pub(super) fn acquire(
 ) -> Result<Inherited, LockError> {
     let me = arena.me();
     let thread = thread::number(me);
-    let Err(seen) = word.take(me, thread) else {
+    let Err(seen) = word.take(me, thread, false) else {
         kill::point("lock.taken");
         return Ok(Inherited(false));
     };
@@ -68,20 +68,30 @@ pub(super) fn acquire(
         return Err(LockError::TimedOut);
     }
     if spin
-        .until(|| (word.look().is_free() && word.take(me, thread).is_ok()).then_some(()))
+        .until(|| (word.look().is_free() && word.take(me, thread, false).is_ok()).then_some(()))
         .is_some()
     {
         return Ok(Inherited(false));
     }
     let waited = wait(arena, word, (me, thread), deadline, after);
     if waited.is_err() {
-        // A wake-up that was meant for this thread goes on to the next.
-        let seen = word.look();
-        if seen.is_free() && seen.has_sleepers() {
-            wake_one(word);
-        }
+        pass_on(word);
     }
     waited
+}
+
+/// A thread that slept and does not take the lock: a wake-up meant for it goes on to the next.
+fn pass_on(word: &LockWord) {
+    loop {
+        let seen = word.look();
+        if seen.is_free() {
+            futex::wake(word.futex(), 1);
+            return;
+        }
+        if word.announce_sleeper(seen).is_some() {
+            return;
+        }
+    }
 }
 
 fn wait(
@@ -91,8 +101,9 @@ fn wait(
     deadline: Deadline,
     after: AfterDeath,
 ) -> Result<Inherited, LockError> {
+    let mut slept = false;
     loop {
-        let Err(seen) = word.take(me, thread) else {
+        let Err(seen) = word.take(me, thread, slept) else {
             kill::point("lock.taken");
             return Ok(Inherited(false));
         };
@@ -118,25 +129,18 @@ fn wait(
         if futex::wait_any(&words, deadline) == Slept::Interrupted {
             return Err(LockError::Interrupted);
         }
+        slept = true;
     }
 }
 
 /// Frees the lock and wakes a sleeper. `Err` when nobody held it.
 #[inline]
 pub(super) fn release(word: &LockWord) -> Result<(), ()> {
-    let wake = word.free()?;
-    if wake {
+    if word.free()? {
         kill::point("lock.freed");
-        wake_one(word);
+        futex::wake(word.futex(), 1);
     }
     Ok(())
-}
-
-#[cold]
-fn wake_one(word: &LockWord) {
-    if futex::wake(word.futex(), 1) == 0 {
-        word.forget_sleepers();
-    }
 }
 
 /// Keeps a lock that this process leaves behind held for good.

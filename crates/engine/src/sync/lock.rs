@@ -61,7 +61,10 @@ impl Lock {
     #[inline]
     pub fn try_acquire(&self) -> bool {
         let me = self.shared.arena().me();
-        self.shared.word.take(me, super::thread::number(me)).is_ok()
+        self.shared
+            .word
+            .take(me, super::thread::number(me), false)
+            .is_ok()
     }
 
     /// Waits for the lock and takes it.

@@ -53,7 +53,7 @@ impl RLock {
     #[inline]
     pub fn try_acquire(&self) -> bool {
         let me = self.shared.arena().me();
-        match self.shared.word.take(me, thread::number(me)) {
+        match self.shared.word.take(me, thread::number(me), false) {
             Ok(()) => {
                 self.shared.again.store(0, Ordering::Relaxed);
                 true

@@ -111,8 +111,9 @@ impl Semaphore {
             return Ok(());
         }
         let waited = self.wait(deadline);
-        if waited.is_err() && self.value() > 0 {
-            // A wake-up that was meant for this thread goes on to the next.
+        // Whoever slept says so again for those that may sleep still, and lets one of them look when
+        // more is left or a wake-up meant for this thread was not used.
+        if self.shared.word.fetch_or(SLEEPERS, Ordering::SeqCst) & VALUE > 0 {
             self.wake(1);
         }
         waited
@@ -150,7 +151,8 @@ impl Semaphore {
         let max = self.shared.max.load(Ordering::Relaxed);
         let give = |word: u32| {
             let value = (word & VALUE).checked_add(count)?;
-            (value <= max).then_some(value | word & SLEEPERS)
+            // Clears the bit: those that are woken set it again.
+            (value <= max).then_some(value)
         };
         let former = self
             .shared
@@ -166,12 +168,7 @@ impl Semaphore {
 
     #[cold]
     fn wake(&self, count: u32) {
-        let word = &self.shared.word;
-        if futex::wake(word, count) < count as usize {
-            // Nobody sleeps any more; whoever announces now finds the word changed.
-            let seen = word.load(Ordering::SeqCst);
-            let _ = word.compare_exchange(seen, seen & VALUE, Ordering::SeqCst, Ordering::Relaxed);
-        }
+        futex::wake(&self.shared.word, count);
     }
 
     /// The units that can be taken now.

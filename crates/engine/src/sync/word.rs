@@ -8,7 +8,8 @@
 //!
 //! Taking the lock, giving it back and breaking a dead holder's hold are each one compare-and-swap on
 //! the whole word. Sleepers are a bit, not a count: a count would be wrong for ever after a sleeper
-//! was killed. The bit stays set as long as a wake-up found somebody; a needless wake-up is its price.
+//! was killed. Freeing clears the bit and wakes one; whoever slept sets it again as it takes the lock,
+//! since others may sleep still ("Mutex, take 3" of Drepper's *Futexes Are Tricky*, 2011).
 
 use crate::arena::owner::OwnerId;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -26,7 +27,7 @@ impl Seen {
     }
 
     pub(crate) fn is_free(self) -> bool {
-        self.0 & HOLDER == 0
+        self.0 == 0
     }
 
     pub(crate) fn thread(self) -> u32 {
@@ -41,10 +42,11 @@ impl Seen {
     pub(crate) fn futex(self) -> u32 {
         self.0 as u32
     }
+}
 
-    fn held_by(self, owner: OwnerId, thread: u32) -> u64 {
-        u64::from(thread) << 32 | self.0 & SLEEPERS | u64::from(owner.as_u32())
-    }
+fn held(owner: OwnerId, thread: u32, sleepers: bool) -> u64 {
+    let bit = if sleepers { SLEEPERS } else { 0 };
+    u64::from(thread) << 32 | bit | u64::from(owner.as_u32())
 }
 
 #[repr(transparent)]
@@ -74,21 +76,10 @@ impl LockWord {
             .map_err(Seen)
     }
 
-    /// Takes a free lock. What was seen instead when it is not free.
+    /// Takes the lock if it is free; what was seen when it is not. `slept`: others may sleep still.
     #[inline]
-    pub(crate) fn take(&self, me: OwnerId, thread: u32) -> Result<(), Seen> {
-        let free = Seen(0);
-        let mut seen = match self.swap(free, free.held_by(me, thread)) {
-            Ok(()) => return Ok(()),
-            Err(seen) => seen,
-        };
-        while seen.is_free() {
-            match self.swap(seen, seen.held_by(me, thread)) {
-                Ok(()) => return Ok(()),
-                Err(now) => seen = now,
-            }
-        }
-        Err(seen)
+    pub(crate) fn take(&self, me: OwnerId, thread: u32, slept: bool) -> Result<(), Seen> {
+        self.swap(Seen(0), held(me, thread, slept))
     }
 
     /// Says that somebody is about to sleep; what to sleep on, or `None` when the word changed.
@@ -105,31 +96,27 @@ impl LockWord {
             if seen.is_free() {
                 return Err(());
             }
-            match self.swap(seen, seen.0 & SLEEPERS) {
+            match self.swap(seen, 0) {
                 Ok(()) => return Ok(seen.has_sleepers()),
                 Err(now) => seen = now,
             }
         }
     }
 
-    /// Nobody was asleep at the last wake-up: takes the bit out if the lock is still free.
-    pub(crate) fn forget_sleepers(&self) {
-        let _ = self.swap(Seen(SLEEPERS), 0);
-    }
-
     /// Frees the lock of a holder that died; true for exactly one caller.
     pub(crate) fn break_hold(&self, seen: Seen) -> bool {
-        self.swap(seen, seen.0 & SLEEPERS).is_ok()
+        self.swap(seen, 0).is_ok()
     }
 
     /// Takes the lock over from a holder that died; true for exactly one caller.
     pub(crate) fn inherit(&self, seen: Seen, me: OwnerId, thread: u32) -> bool {
-        self.swap(seen, seen.held_by(me, thread)).is_ok()
+        self.swap(seen, held(me, thread, true)).is_ok()
     }
 
     /// Leaves the lock held for good in the name of nobody, if `seen` still holds.
     #[cfg(not(loom))]
     pub(crate) fn keep(&self, seen: Seen) -> bool {
-        self.swap(seen, seen.held_by(OwnerId::KEPT, 0)).is_ok()
+        self.swap(seen, held(OwnerId::KEPT, 0, seen.has_sleepers()))
+            .is_ok()
     }
 }

@@ -13,7 +13,6 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
 use super::{Child, lifeline, summons};
-use crate::channel::End;
 use crate::error::{Error, Result};
 use crate::process::Seat;
 
@@ -106,11 +105,6 @@ impl Launch {
     }
 }
 
-/// A descriptor of a pipe's end for [`Launch::keep`].
-pub fn copy_for_child(end: &End) -> Result<OwnedFd> {
-    duplicate(end.socket_fd())
-}
-
 /// Sends standard output nowhere and returns where it was to go.
 fn hush(stdio: &mut Vec<(OwnedFd, RawFd)>) -> Result<OwnedFd> {
     let voice = match stdio.iter().position(|(_, number)| *number == 1) {
@@ -125,8 +119,7 @@ fn hush(stdio: &mut Vec<(OwnedFd, RawFd)>) -> Result<OwnedFd> {
 
 /// A close-on-exec copy whose number is none of the standard three.
 fn duplicate(fd: RawFd) -> Result<OwnedFd> {
-    // SAFETY: the callers pass the arena's descriptor, one whose owner they have, or standard
-    // output; the
+    // SAFETY: the callers pass the arena's descriptor, one they own, or standard output; the
     // borrow ends with this call, which fails cleanly on a number that is not open.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     rustix::io::fcntl_dupfd_cloexec(fd, 3)

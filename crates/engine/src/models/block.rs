@@ -1,0 +1,148 @@
+//! A large message's block: freed once, and never while somebody may read it.
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicU32, Ordering};
+use loom::thread;
+
+use super::{Deaths, process};
+use crate::arena::owner::{Owner, OwnerCell};
+use crate::channel::slot::{Phase, SlotWord, View};
+
+const INC: u32 = 1;
+const SLOT: Owner = Owner::Slot {
+    strip: 9,
+    index: 0,
+    inc: INC,
+};
+
+struct Parcel {
+    block: OwnerCell,
+    slot: SlotWord,
+    deaths: Arc<Deaths>,
+    freed: AtomicU32,
+    received: AtomicU32,
+}
+
+impl Parcel {
+    fn new() -> Arc<Parcel> {
+        Arc::new(Parcel {
+            block: OwnerCell::new(Owner::Process(process(1))),
+            slot: SlotWord::new(),
+            deaths: Deaths::of(5),
+            freed: AtomicU32::new(0),
+            received: AtomicU32::new(0),
+        })
+    }
+
+    /// Process 1 puts the block it filled, dying after so many steps.
+    fn put(&self, steps: u32) {
+        let me = process(1);
+        let seen = self.slot.look();
+        self.slot.claim(seen, INC, me).unwrap();
+        if steps == 1 {
+            return self.deaths.die(me);
+        }
+        self.block.pass(Owner::Process(me), SLOT);
+        if steps == 2 {
+            return self.deaths.die(me);
+        }
+        self.slot.pass(INC, Phase::Claimed(me), Phase::Ready);
+    }
+
+    /// Receives, dying after so many steps.
+    fn get(&self, number: u32, steps: u32) {
+        let me = process(number);
+        self.repair();
+        if !self.slot.pass(INC, Phase::Ready, Phase::Taken(me)) {
+            return;
+        }
+        if steps == 1 {
+            return self.deaths.die(me);
+        }
+        assert!(self.block.pass(SLOT, Owner::Process(me)));
+        if steps == 2 {
+            return self.deaths.die(me);
+        }
+        self.slot.pass(INC, Phase::Taken(me), Phase::Done);
+        self.received.fetch_add(1, Ordering::SeqCst);
+        self.free(Owner::Process(me));
+    }
+
+    fn free(&self, from: Owner) {
+        if self.block.pass(from, Owner::Free) {
+            self.freed.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// The table of `channel/repair.rs`.
+    fn repair(&self) {
+        let (from, owner) = match self.slot.look().view(INC) {
+            View::In(from @ (Phase::Claimed(owner) | Phase::Taken(owner))) => (from, owner),
+            _ => return,
+        };
+        if !self.deaths.is_dead(owner) {
+            return;
+        }
+        let to = match (from, self.block.is(SLOT)) {
+            (Phase::Claimed(_), true) => Phase::Ready,
+            (Phase::Claimed(_), false) => Phase::Pad,
+            (_, true) => Phase::Ready,
+            (_, false) => Phase::Done,
+        };
+        self.slot.pass(INC, from, to);
+    }
+
+    /// What a sweep does.
+    fn bury(&self, number: u32) {
+        if self.deaths.is_dead(process(number)) {
+            self.free(Owner::Process(process(number)));
+        }
+    }
+}
+
+#[test]
+fn a_block_is_freed_once_whenever_its_producer_dies() {
+    for steps in [1, 2, 9] {
+        loom::model(move || {
+            let parcel = Parcel::new();
+            let other = parcel.clone();
+            let producer = thread::spawn(move || other.put(steps));
+            let other = parcel.clone();
+            let sweeper = thread::spawn(move || other.bury(1));
+            parcel.get(2, 9);
+            producer.join().unwrap();
+            sweeper.join().unwrap();
+            parcel.get(3, 9);
+            parcel.bury(1);
+            assert_eq!(parcel.freed.load(Ordering::SeqCst), 1);
+            let received = parcel.received.load(Ordering::SeqCst);
+            assert_eq!(received, u32::from(steps > 1));
+        });
+    }
+}
+
+#[test]
+fn a_block_is_freed_once_whenever_its_consumer_dies() {
+    for steps in [1, 2] {
+        loom::model(move || {
+            let parcel = Parcel::new();
+            parcel.put(9);
+            let other = parcel.clone();
+            let consumer = thread::spawn(move || other.get(2, steps));
+            let other = parcel.clone();
+            let sweeper = thread::spawn(move || other.bury(2));
+            parcel.get(3, 9);
+            consumer.join().unwrap();
+            sweeper.join().unwrap();
+            parcel.get(4, 9);
+            parcel.bury(2);
+            assert_eq!(parcel.freed.load(Ordering::SeqCst), 1);
+            // The one that died with the block in its hands had received it.
+            let received = parcel.received.load(Ordering::SeqCst);
+            assert!(received <= 1);
+            if steps == 1 {
+                assert!(received == 1 || parcel.slot.look().view(INC) == View::In(Phase::Done));
+            }
+        });
+    }
+}

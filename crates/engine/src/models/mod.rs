@@ -1,0 +1,70 @@
+//! Models of the protocols, run by loom over every order of steps that the memory model allows.
+//!
+//! They run the very words the engine runs, over loom's atomics. A death is a thread that stops in the
+//! middle and sets its `dead` flag; what the kernel does for the real engine.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test -p procession-engine --release --lib models
+//! ```
+
+mod block;
+mod event;
+mod lock;
+mod slot;
+
+use crate::arena::owner::OwnerId;
+use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::sync::{Arc, Condvar, Mutex};
+
+/// Processes of the models.
+pub(crate) fn process(number: u32) -> OwnerId {
+    OwnerId::new(number, 1)
+}
+
+/// Who is dead.
+#[derive(Default)]
+pub(crate) struct Deaths(Vec<AtomicBool>);
+
+impl Deaths {
+    pub(crate) fn of(count: usize) -> Arc<Deaths> {
+        Arc::new(Deaths((0..count).map(|_| AtomicBool::new(false)).collect()))
+    }
+
+    /// The last thing a thread does for the process `owner`.
+    pub(crate) fn die(&self, owner: OwnerId) {
+        self.0[owner.seat() as usize].store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_dead(&self, owner: OwnerId) -> bool {
+        self.0[owner.seat() as usize].load(Ordering::SeqCst)
+    }
+}
+
+/// The kernel's part of a futex: looking at the word and falling asleep is one step.
+#[derive(Default)]
+pub(crate) struct Futex {
+    turn: Mutex<()>,
+    wake: Condvar,
+}
+
+impl Futex {
+    pub(crate) fn new() -> Futex {
+        Futex {
+            turn: Mutex::new(()),
+            wake: Condvar::new(),
+        }
+    }
+
+    /// Sleeps if `unchanged`; the woken look again.
+    pub(crate) fn wait(&self, unchanged: impl Fn() -> bool) {
+        let turn = self.turn.lock().unwrap();
+        if unchanged() {
+            drop(self.wake.wait(turn).unwrap());
+        }
+    }
+
+    pub(crate) fn wake_one(&self) {
+        drop(self.turn.lock().unwrap());
+        self.wake.notify_one();
+    }
+}
