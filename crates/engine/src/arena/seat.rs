@@ -26,11 +26,12 @@ const UNBORN_NS: u64 = 10_000_000_000;
 pub(crate) struct SeatEntry {
     /// The [`Stage`] (bits 60-63), the epoch (bits 31-49), who reserved the seat (bits 0-30).
     state: AtomicU64,
-    pub(crate) pid: AtomicU32,
-    /// Nonzero when the life word's thread is gone while the process lives: look at `/proc` instead.
-    by_pid: AtomicU32,
-    /// Clock ticks since boot at which the process started; zero while unknown.
+    /// The process number, once known (low half), and the epoch it is about (high half).
+    process: AtomicU64,
+    /// Clock ticks since boot at which that process started; zero while unknown.
     start: AtomicU64,
+    /// The epoch whose life word's thread is gone while the process lives: look at `/proc` instead.
+    by_pid: AtomicU32,
     /// When the seat was reserved.
     since: AtomicU64,
     life: LifeWord,
@@ -102,11 +103,22 @@ impl SeatEntry {
             .is_ok()
     }
 
-    fn runs(&self) -> bool {
-        life::runs(
-            self.pid.load(Ordering::Acquire),
-            self.start.load(Ordering::Acquire),
-        )
+    /// Notes which process an epoch is about. Start first: who sees the number sees its start.
+    fn identify(&self, epoch: u32, pid: u32, start: u64) {
+        self.start.store(start, Ordering::SeqCst);
+        let process = u64::from(epoch) << 32 | u64::from(pid);
+        self.process.store(process, Ordering::SeqCst);
+    }
+
+    /// Whether the process of an epoch runs; `None` while it is not known which it is.
+    fn runs(&self, epoch: u32) -> Option<bool> {
+        let process = self.process.load(Ordering::SeqCst);
+        let start = self.start.load(Ordering::SeqCst);
+        ((process >> 32) as u32 == epoch).then(|| life::runs(process as u32, start))
+    }
+
+    fn is_known_by_pid(&self, epoch: u32) -> bool {
+        self.by_pid.load(Ordering::Acquire) == epoch
     }
 }
 
@@ -144,11 +156,13 @@ impl Arena {
                 epoch,
                 by: by.map_or(0, OwnerId::as_u32),
             };
+            // Before the swap: nobody may take the seat for one that waits since its last occupant.
+            entry.since.store(monotonic_ns(), Ordering::SeqCst);
             if owner != OwnerId::KEPT && entry.change(state, reserved) {
-                entry.pid.store(0, Ordering::Release);
-                entry.start.store(0, Ordering::Release);
-                entry.by_pid.store(0, Ordering::Release);
-                entry.since.store(monotonic_ns(), Ordering::Release);
+                if by.is_none() {
+                    // Reserved by its own occupant to be.
+                    entry.identify(epoch, std::process::id(), 0);
+                }
                 root.seat_hint.store(number as u32, Ordering::Relaxed);
                 kill::point("seat.reserved");
                 return Ok(owner);
@@ -164,8 +178,7 @@ impl Arena {
         if state.stage != Stage::Reserved || state.epoch != owner.epoch() {
             return Err(Error::SeatGone);
         }
-        let pid = std::process::id();
-        entry.pid.store(pid, Ordering::Release);
+        entry.identify(owner.epoch(), std::process::id(), 0);
         if !entry.life.hold() {
             self.know_by_pid(owner);
         }
@@ -180,9 +193,9 @@ impl Arena {
     /// From now on the process is known by its number, since the thread that held its life word ends.
     pub(crate) fn know_by_pid(&self, owner: OwnerId) {
         let entry = self.seat(owner);
-        let start = life::start_time(std::process::id()).unwrap_or(0);
-        entry.start.store(start, Ordering::Release);
-        entry.by_pid.store(1, Ordering::SeqCst);
+        let pid = std::process::id();
+        entry.identify(owner.epoch(), pid, life::start_time(pid).unwrap_or(0));
+        entry.by_pid.store(owner.epoch(), Ordering::SeqCst);
     }
 
     /// Writes down which process a reserved seat is for, so that its early death can be seen.
@@ -190,10 +203,7 @@ impl Arena {
         let entry = self.seat(owner);
         let state = entry.state();
         if state.stage == Stage::Reserved && state.epoch == owner.epoch() {
-            entry
-                .start
-                .store(life::start_time(pid).unwrap_or(0), Ordering::Release);
-            entry.pid.store(pid, Ordering::Release);
+            entry.identify(owner.epoch(), pid, life::start_time(pid).unwrap_or(0));
         }
     }
 
@@ -233,10 +243,10 @@ impl Arena {
             return true;
         }
         match state.stage {
-            Stage::Live | Stage::Leaving if entry.by_pid.load(Ordering::Acquire) == 0 => {
-                entry.life.holder_died()
+            Stage::Live | Stage::Leaving if entry.is_known_by_pid(state.epoch) => {
+                entry.runs(state.epoch) == Some(false)
             }
-            Stage::Live | Stage::Leaving => !entry.runs(),
+            Stage::Live | Stage::Leaving => entry.life.holder_died(),
             Stage::Reserved => self.never_came(entry, state),
             Stage::Free | Stage::Burying | Stage::Clearing => true,
         }
@@ -245,12 +255,11 @@ impl Arena {
     /// Whether nobody will sit on a reserved seat any more.
     #[cold]
     fn never_came(&self, entry: &SeatEntry, state: State) -> bool {
-        if entry.pid.load(Ordering::Acquire) != 0 {
-            // The life word may be held already while the seat is not yet marked live.
-            return !entry.runs();
+        if let Some(runs) = entry.runs(state.epoch) {
+            return !runs;
         }
         let late = monotonic_ns().saturating_sub(entry.since.load(Ordering::Acquire)) > UNBORN_NS;
-        late && OwnerId::from_u32(state.by).is_none_or(|by| self.is_dead(by))
+        late && OwnerId::from_u32(state.by).is_some_and(|by| by == self.me() || self.is_dead(by))
     }
 
     /// What to expect on the life word while sleeping until `owner` is gone; `None` when it is.
