@@ -71,12 +71,11 @@ mod armed {
         debug_assert!(super::NAMES.contains(&name), "{name} is not listed");
         if ANY.load(Ordering::Acquire) {
             strike(name);
-        } else if RECORD.load(Ordering::Relaxed) {
-            if let Ok(mut seen) = SEEN.try_lock() {
-                if !seen.contains(&name) {
-                    seen.push(name);
-                }
-            }
+        } else if RECORD.load(Ordering::Relaxed)
+            && let Ok(mut seen) = SEEN.try_lock()
+            && !seen.contains(&name)
+        {
+            seen.push(name);
         }
     }
 

@@ -41,10 +41,10 @@ struct Holder(Cell<Option<OwnerId>>);
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        if let (Some(owner), Some(arena)) = (self.0.get(), home_if_any()) {
-            if rustix::thread::gettid() != rustix::process::getpid() {
-                arena.know_by_pid(owner);
-            }
+        if let (Some(owner), Some(arena)) = (self.0.get(), home_if_any())
+            && rustix::thread::gettid() != rustix::process::getpid()
+        {
+            arena.know_by_pid(owner);
         }
     }
 }

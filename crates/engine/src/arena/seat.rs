@@ -348,8 +348,11 @@ impl Arena {
 
     /// Buries every dead process; the number of them.
     pub(crate) fn sweep(&self) -> usize {
-        let dead = self.occupied().filter(|owner| self.is_dead(*owner));
-        dead.map(|owner| self.bury(owner)).count()
+        let dead: Vec<OwnerId> = self.occupied().filter(|o| self.is_dead(*o)).collect();
+        for owner in &dead {
+            self.bury(*owner);
+        }
+        dead.len()
     }
 
     /// Every seat that is not free.

@@ -50,7 +50,7 @@ impl Segment {
     }
 
     fn word(class: Class, order: u32, start: u64) -> u64 {
-        VALID | (class.index() as u64) << 48 | u64::from(order) << 40 | start / PAGE
+        VALID | (class.index() as u64) << 48 | u64::from(order) << 40 | (start / PAGE)
     }
 
     /// The cells come first, the payloads start on a page.

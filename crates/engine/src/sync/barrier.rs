@@ -292,7 +292,7 @@ impl Barrier {
     pub fn reset(&self) {
         loop {
             let seen = self.look();
-            if self.change(seen, (seen / ROUND + 1) * ROUND | RESET) {
+            if self.change(seen, ((seen / ROUND + 1) * ROUND) | RESET) {
                 kill::point("barrier.reset");
                 futex::wake(&self.shared.word, u32::MAX);
                 return;

@@ -40,7 +40,8 @@ impl Spin {
         }
         let mut budget = self.nanos.load(Ordering::Relaxed);
         if budget < SHORTEST_NS {
-            if self.skipped.fetch_add(1, Ordering::Relaxed) % RETRY_ONE_IN != 0 {
+            let skipped = self.skipped.fetch_add(1, Ordering::Relaxed);
+            if !skipped.is_multiple_of(RETRY_ONE_IN) {
                 return None;
             }
             budget = FIRST_NS;

@@ -119,7 +119,10 @@ impl SharedBytes {
     /// When `offset` is not a multiple of four or not within the bytes.
     pub fn atomic_u32(&self, offset: usize) -> &AtomicU32 {
         self.check(offset, 4);
-        assert!(offset % 4 == 0, "offset {offset} is not a multiple of 4");
+        assert!(
+            offset.is_multiple_of(4),
+            "offset {offset} is not a multiple of 4"
+        );
         // SAFETY: within the object, aligned (the start is 64-aligned), alive as long as `self`.
         unsafe { AtomicU32::from_ptr(self.as_ptr().add(offset).cast()) }
     }
@@ -130,7 +133,10 @@ impl SharedBytes {
     /// When `offset` is not a multiple of eight or not within the bytes.
     pub fn atomic_u64(&self, offset: usize) -> &AtomicU64 {
         self.check(offset, 8);
-        assert!(offset % 8 == 0, "offset {offset} is not a multiple of 8");
+        assert!(
+            offset.is_multiple_of(8),
+            "offset {offset} is not a multiple of 8"
+        );
         // SAFETY: within the object, aligned (the start is 64-aligned), alive as long as `self`.
         unsafe { AtomicU64::from_ptr(self.as_ptr().add(offset).cast()) }
     }
