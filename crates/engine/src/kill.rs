@@ -160,6 +160,7 @@ const NAMES: &[&str] = &[
     "queue.copied",
     "queue.empty",
     "queue.full",
+    "queue.handed",
     "queue.ready",
     "queue.received",
     "queue.taken",

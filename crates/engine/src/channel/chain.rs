@@ -184,11 +184,6 @@ impl<'a> At<'a> {
         header
             .next
             .store(Link::end_of(link.inc()).word(), Ordering::SeqCst);
-        header.claimed.store(0, Ordering::SeqCst);
-        header.received.store(0, Ordering::SeqCst);
-        header
-            .done
-            .store(u64::from(link.inc()) << 32, Ordering::SeqCst);
         // From here on a sweep treats it as a strip; before, as a block without meaning.
         self.arena
             .cell(block)?
@@ -310,13 +305,7 @@ fn cas(word: &AtomicU64, from: Link, to: Link) -> bool {
 
 /// How many slots from the start are done, moving the strip's hint along.
 pub(crate) fn done_in(strip: &Strip<'_>) -> u32 {
-    let hint = &strip.header.done;
-    let seen = hint.load(Ordering::Relaxed);
-    let of_this_life = (seen >> 32) as u32 == strip.inc();
-    let first = match of_this_life {
-        true => (seen as u32).min(strip.count),
-        false => 0,
-    };
+    let first = strip.header.done.get(strip);
     let mut done = first;
     while done < strip.count
         && matches!(
@@ -326,9 +315,8 @@ pub(crate) fn done_in(strip: &Strip<'_>) -> u32 {
     {
         done += 1;
     }
-    if done > first && of_this_life {
-        let new = u64::from(strip.inc()) << 32 | u64::from(done);
-        let _ = hint.compare_exchange(seen, new, Ordering::Relaxed, Ordering::Relaxed);
+    if done > first {
+        strip.header.done.set(strip, done);
     }
     done
 }

@@ -1,7 +1,9 @@
 //! Taking a message out of a chain.
 //!
-//! READY to TAKEN(me), copy, TAKEN(me) to DONE: killed before the last step, the message is given
-//! again. Slots that are still being written are stepped over, so that a writer that was stopped holds
+//! A message that lies in its slot is copied first and then taken, READY to DONE: who was not the one
+//! to take it throws its copy away, and who is killed in between took nothing. The block of a large
+//! message has to change hands: READY to TAKEN(me), the block from the slot to this process, TAKEN(me)
+//! to DONE; killed before its block is handed over, the message is given again. Slots that are still being written are stepped over, so that a writer that was stopped holds
 //! up nobody else's messages.
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -111,20 +113,17 @@ where
 
     fn take_from(&self, strip: &Strip<'a>, me: OwnerId) -> Result<Found> {
         let hint = &strip.header.received;
-        let first = hint.load(Ordering::Relaxed).min(strip.count);
+        let first = hint.get(strip);
         // Whether nothing will come any more from all the slots up to here.
         let mut over = true;
         for index in first..strip.count {
-            let slot = strip.slot(index);
             let mut view = repair::look(self, strip, index);
             while view == View::In(Phase::Ready) {
-                if slot.word.pass(strip.inc(), Phase::Ready, Phase::Taken(me)) {
-                    kill::point("queue.taken");
+                if let Some(message) = self.take_one(strip, index, me)? {
                     if over {
-                        // Now, while the slot taken keeps the strip in this life.
-                        hint.store(index, Ordering::Relaxed);
+                        hint.set(strip, index + 1);
                     }
-                    return Ok(Found::Message(self.read(strip, index, me)?));
+                    return Ok(Found::Message(message));
                 }
                 view = repair::look(self, strip, index);
             }
@@ -137,24 +136,40 @@ where
         Ok(Found::End { over })
     }
 
-    /// Reads a taken slot and marks it as received.
-    fn read(&self, strip: &Strip<'a>, index: u32, me: OwnerId) -> Result<Message> {
+    /// Takes the message out of a slot that was READY; `None` when somebody else was faster.
+    fn take_one(&self, strip: &Strip<'a>, index: u32, me: OwnerId) -> Result<Option<Message>> {
         let slot = strip.slot(index);
-        // Copied before it is checked: another process might change it.
+        let inc = strip.inc();
+        // Both are copied before they are checked: what another process wrote may change.
         let length = slot.length.load(Ordering::Relaxed);
-        let message = match BlockId::new(slot.block.load(Ordering::Acquire)) {
-            None => Ok(short(slot, length)),
-            Some(block) => self.unwrap(strip, index, block, length),
+        let Some(block) = BlockId::new(slot.block.load(Ordering::Acquire)) else {
+            let length = (length as usize).min(BODY);
+            let message = Message::short(slot.read(length), length);
+            kill::point("queue.copied");
+            let taken = slot.word.pass(inc, Phase::Ready, repair::handed(self));
+            kill::point("queue.received");
+            if taken {
+                self.after_receiving(slot, inc);
+            }
+            return Ok(taken.then_some(message));
         };
-        kill::point("queue.copied");
-        let to = match self.use_credit() {
-            true => Phase::Done,
-            false => repair::handed(self),
-        };
-        slot.word.pass(strip.inc(), Phase::Taken(me), to);
-        kill::point("queue.received");
+        if !slot.word.pass(inc, Phase::Ready, Phase::Taken(me)) {
+            return Ok(None);
+        }
+        kill::point("queue.taken");
+        let message = self.unwrap(strip, index, block, length);
+        slot.word.pass(inc, Phase::Taken(me), repair::handed(self));
+        kill::point("queue.handed");
+        self.after_receiving(slot, inc);
+        message.map(Some)
+    }
+
+    /// There is room for another message; and its task may have been reported done before.
+    fn after_receiving(&self, slot: &Slot, inc: u32) {
+        if self.use_credit() {
+            slot.word.pass(inc, Phase::Handed, Phase::Done);
+        }
         self.chain.space.notify(1);
-        message
     }
 
     /// Makes a large message's block this process's own.
@@ -197,12 +212,4 @@ enum Found {
     End {
         over: bool,
     },
-}
-
-fn short(slot: &Slot, length: u64) -> Message {
-    let mut bytes = [0; BODY];
-    let length = (length as usize).min(BODY);
-    // SAFETY: the slot is taken by this process; its body holds `BODY` bytes and is not `bytes`.
-    unsafe { std::ptr::copy_nonoverlapping(slot.body(), bytes.as_mut_ptr(), length) };
-    Message::short(bytes, length)
 }

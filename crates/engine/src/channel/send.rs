@@ -110,8 +110,7 @@ impl<'a> At<'a> {
         match parcel {
             None => {
                 slot.block.store(0, Ordering::Relaxed);
-                // SAFETY: the slot is claimed by this process, and the message fits into its body.
-                unsafe { copy_parts(parts, slot.body()) };
+                slot.write(parts);
             }
             Some(parcel) => {
                 slot.block.store(parcel.block.0, Ordering::Release);
@@ -176,8 +175,7 @@ impl<'a> At<'a> {
         let me = self.arena.me();
         loop {
             let strip = self.tail()?;
-            let hint = &strip.header.claimed;
-            let mut index = hint.load(Ordering::Relaxed);
+            let mut index = strip.header.claimed.get(&strip);
             while index < strip.count {
                 let slot = strip.slot(index);
                 let seen = slot.word.look();
@@ -189,7 +187,7 @@ impl<'a> At<'a> {
                             return Ok(None);
                         }
                         if slot.word.claim(seen, strip.inc(), me).is_ok() {
-                            hint.store(index + 1, Ordering::Relaxed);
+                            strip.header.claimed.set(&strip, index + 1);
                             return Ok(Some(Claimed { strip, slot, index }));
                         }
                     }

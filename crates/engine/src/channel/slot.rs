@@ -1,10 +1,10 @@
 //! One message's place, and the word that says what is in it.
 //!
 //! ```text
-//!            put                     get
-//! EMPTY --> CLAIMED(me) --> READY --> TAKEN(me) --> DONE
-//!               |            ^  ^        |     \--> HANDED --task_done--> DONE
-//!    owner dies |            |  +--------+ owner dies: given again
+//!            put                  get
+//! EMPTY --> CLAIMED(me) --> READY ----------------------> DONE
+//!               |            ^  \--> TAKEN(me) --large--> DONE    (HANDED, then DONE by task_done,
+//!    owner dies |            +----------+ owner dies              where tasks are counted)
 //!               +--> PAD     +-- (a large message that was complete)
 //! ```
 //!

@@ -65,17 +65,36 @@ pub(crate) struct StripHeader {
     /// The strip behind this one, or [`Link::end_of`] this life.
     pub(crate) next: AtomicU64,
     _pad: [AtomicU64; 3],
-    /// All slots before this one were claimed. A hint: too low is right as well. Written only by who
-    /// has a slot of this life claimed, so that it never says anything about another life.
-    pub(crate) claimed: AtomicU32,
-    _pad2: [AtomicU32; 15],
-    /// From all slots before this one nothing will be received any more. A hint, too, written only by
-    /// who has a slot taken.
-    pub(crate) received: AtomicU32,
-    _pad3: AtomicU32,
-    /// All slots before this one (low half) are done or pads, in the life in the high half. A hint, too.
-    pub(crate) done: AtomicU64,
-    _pad4: [AtomicU32; 12],
+    /// All slots before this one were claimed.
+    pub(crate) claimed: Hint,
+    _pad2: [AtomicU64; 7],
+    /// From all slots before this one nothing will be received any more.
+    pub(crate) received: Hint,
+    /// All slots before this one are done or pads.
+    pub(crate) done: Hint,
+    _pad3: [AtomicU64; 6],
+}
+
+/// A slot number that holds for one life of the strip (high half). Too low is right as well, and so is
+/// what a process that stalled over a former life may still write: it reads as zero.
+#[repr(transparent)]
+pub(crate) struct Hint(AtomicU64);
+
+impl Hint {
+    #[inline]
+    pub(crate) fn get(&self, strip: &Strip<'_>) -> u32 {
+        let word = self.0.load(Ordering::Relaxed);
+        match (word >> 32) as u32 == strip.inc() {
+            true => (word as u32).min(strip.count),
+            false => 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, strip: &Strip<'_>, index: u32) {
+        let word = u64::from(strip.inc()) << 32 | u64::from(index);
+        self.0.store(word, Ordering::Relaxed);
+    }
 }
 
 #[repr(C, align(64))]
@@ -86,7 +105,9 @@ pub(crate) struct Slot {
     /// The block with the message; zero when it lies in `body`.
     pub(crate) block: AtomicU32,
     _pad: AtomicU32,
-    body: std::cell::UnsafeCell<[u8; BODY]>,
+    /// Read while others may take the message away and put another here: whoever reads finds out by
+    /// the word. So it is atomics, too.
+    body: [AtomicU64; BODY / 8],
 }
 
 const _: () = assert!(size_of::<StripHeader>() == 192 && size_of::<Slot>() == 128);
@@ -114,7 +135,7 @@ impl<'a> Strip<'a> {
         };
         let payload = arena.payload(block)?;
         // SAFETY: a block of a strip class holds a header and `count` slots, is never anything else,
-        // is mapped for good, and both are atomics but for the bodies, reached by raw pointer only.
+        // is mapped for good, and both are made of atomics.
         let (header, slots) = unsafe {
             let header = payload.cast::<StripHeader>();
             (header.as_ref(), header.add(1).cast())
@@ -174,11 +195,29 @@ pub(crate) fn class_after(first: bool) -> Class {
 }
 
 impl Slot {
-    /// Where the message lies. Only who claimed or took the slot may follow the pointer.
-    pub(crate) fn body(&self) -> *mut u8 {
-        self.body.get().cast()
+    /// Writes a message of at most [`BODY`] bytes, by who claimed the slot.
+    #[inline]
+    pub(crate) fn write(&self, parts: &[&[u8]]) {
+        let mut bytes = [0u8; BODY];
+        let mut end = 0;
+        for part in parts {
+            bytes[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
+        }
+        let (words, _) = bytes.as_chunks::<8>();
+        for (place, word) in self.body.iter().zip(words).take(end.div_ceil(8)) {
+            place.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+        }
+    }
+
+    /// Reads a message of `length` bytes; what is behind them is zero.
+    #[inline]
+    pub(crate) fn read(&self, length: usize) -> [u8; BODY] {
+        let mut bytes = [0u8; BODY];
+        let (words, _) = bytes.as_chunks_mut::<8>();
+        for (word, place) in words.iter_mut().zip(&self.body).take(length.div_ceil(8)) {
+            *word = place.load(Ordering::Relaxed).to_ne_bytes();
+        }
+        bytes
     }
 }
-
-// SAFETY: `body` is followed only by the one process that the word names; the rest is atomics.
-unsafe impl Sync for Slot {}

@@ -52,8 +52,7 @@ impl At<'_> {
             return true;
         };
         while let Some(strip) = next {
-            let first = strip.header.received.load(Ordering::Relaxed);
-            for index in first.min(strip.count)..strip.count {
+            for index in strip.header.received.get(&strip)..strip.count {
                 match repair::look(self, &strip, index) {
                     View::In(Phase::Ready) => return false,
                     View::In(_) => {}

@@ -1,6 +1,5 @@
 //! A queue's slot: a message is received whole and once, whoever dies in the middle.
 
-use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
@@ -13,7 +12,7 @@ const INC: u32 = 1;
 
 struct Place {
     word: SlotWord,
-    body: UnsafeCell<u32>,
+    body: AtomicU32,
     deaths: Arc<Deaths>,
     received: AtomicU32,
 }
@@ -22,7 +21,7 @@ impl Place {
     fn new() -> Arc<Place> {
         Arc::new(Place {
             word: SlotWord::new(),
-            body: UnsafeCell::new(0),
+            body: AtomicU32::new(0),
             deaths: Deaths::of(5),
             received: AtomicU32::new(0),
         })
@@ -38,8 +37,7 @@ impl Place {
             self.deaths.die(me);
             return false;
         }
-        // SAFETY: the slot is claimed; loom reports it when anybody else is in here.
-        self.body.with_mut(|body| unsafe { *body = 7 });
+        self.body.store(7, Ordering::Relaxed);
         if steps == 2 {
             self.deaths.die(me);
             return false;
@@ -50,21 +48,15 @@ impl Place {
     /// Takes the message if it is there, dying after so many steps.
     fn get(&self, me: OwnerId, steps: u32) {
         self.repair();
-        if !self.word.pass(INC, Phase::Ready, Phase::Taken(me)) {
+        if self.word.look().view(INC) != View::In(Phase::Ready) {
             return;
         }
+        let message = self.body.load(Ordering::Relaxed);
         if steps == 1 {
-            self.deaths.die(me);
-            return;
+            return self.deaths.die(me);
         }
-        // SAFETY: the slot is taken; loom reports it when anybody writes meanwhile.
-        let message = self.body.with(|body| unsafe { *body });
-        assert_eq!(message, 7, "a torn message");
-        if steps == 2 {
-            self.deaths.die(me);
-            return;
-        }
-        if self.word.pass(INC, Phase::Taken(me), Phase::Done) {
+        if self.word.pass(INC, Phase::Ready, Phase::Done) {
+            assert_eq!(message, 7, "a torn message");
             self.received.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -136,18 +128,42 @@ fn a_slot_of_a_dead_producer_becomes_a_pad_and_is_never_read() {
 }
 
 #[test]
-fn what_a_consumer_held_when_it_died_is_given_again() {
-    for steps in [1, 2] {
-        loom::model(move || {
-            let place = Place::new();
-            assert!(place.put(process(1), 9));
-            let other = place.clone();
-            let thread = thread::spawn(move || other.get(process(2), steps));
-            place.get(process(3), 9);
-            thread.join().unwrap();
-            place.get(process(4), 9);
-            assert_eq!(place.received.load(Ordering::SeqCst), 1);
-            assert_eq!(place.end(), View::In(Phase::Done));
+fn a_message_whose_reader_died_is_there_for_the_next() {
+    loom::model(|| {
+        let place = Place::new();
+        assert!(place.put(process(1), 9));
+        let other = place.clone();
+        let thread = thread::spawn(move || other.get(process(2), 1));
+        place.get(process(3), 9);
+        thread.join().unwrap();
+        place.get(process(4), 9);
+        assert_eq!(place.received.load(Ordering::SeqCst), 1);
+        assert_eq!(place.end(), View::In(Phase::Done));
+    });
+}
+
+/// The strip's next life begins while a reader still looks at the former one.
+#[test]
+fn a_reader_of_a_former_life_takes_nothing_of_the_next() {
+    loom::model(|| {
+        let place = Place::new();
+        assert!(place.put(process(1), 9));
+        let other = place.clone();
+        let late = thread::spawn(move || {
+            let seen = other.word.look().view(INC);
+            let message = other.body.load(Ordering::Relaxed);
+            let taken = other.word.pass(INC, Phase::Ready, Phase::Done);
+            assert!(!taken || (seen == View::In(Phase::Ready) && message == 7));
+            taken
         });
-    }
+        let taken = place.word.pass(INC, Phase::Ready, Phase::Done);
+        let seen = place.word.look();
+        if seen.view(INC + 1) == View::Empty {
+            place.word.claim(seen, INC + 1, process(2)).unwrap();
+            place.body.store(8, Ordering::Relaxed);
+            let claimed = Phase::Claimed(process(2));
+            assert!(place.word.pass(INC + 1, claimed, Phase::Ready));
+        }
+        assert!(taken ^ late.join().unwrap());
+    });
 }

@@ -124,7 +124,7 @@ pub fn test_entry() -> Option<&'static str> {
 /// Closures may have captured zero-sized values that stand for something true in this process
 /// only, so they must not be made from nothing elsewhere. Plain functions hold nothing.
 fn is_plain<F>() -> bool {
-    size_of::<F>() == 0 && !type_name::<F>().contains("{{closure}}")
+    size_of::<F>() == 0 && !type_name::<F>().ends_with("{{closure}}")
 }
 
 trait Described: 'static {
