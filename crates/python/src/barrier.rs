@@ -1,0 +1,106 @@
+//! `Barrier`: a point that a number of threads of any processes pass together.
+
+use procession_engine::Handle;
+use procession_engine::sync::{self, Arrival};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::args::{Keyword, Positional};
+use crate::errors::{BrokenBarrierError, raise};
+use crate::patience;
+use crate::slot::Slot;
+
+/// A barrier without an action of its own: the caller of `pass_through` brings it.
+#[pyclass(frozen, subclass, module = "procession._engine")]
+#[derive(Debug)]
+pub struct Barrier(Slot<sync::Barrier>);
+
+fn broken() -> PyErr {
+    BrokenBarrierError::new_err(())
+}
+
+#[pymethods]
+impl Barrier {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: Positional<'_, '_>, _kwargs: Option<Keyword<'_, '_>>) -> Barrier {
+        Barrier(Slot::empty())
+    }
+
+    fn __init__(&self, parties: i64) -> PyResult<()> {
+        let parties = u32::try_from(parties)
+            .ok()
+            .filter(|parties| *parties > 0)
+            .ok_or_else(|| PyValueError::new_err(format!("parties must be >= 1, not {parties}")))?;
+        self.0.fill(sync::Barrier::new(parties).map_err(raise)?)
+    }
+
+    fn _adopt(&self, handle: &[u8]) -> PyResult<()> {
+        let handle = Handle::from_bytes(handle).map_err(raise)?;
+        self.0.fill(sync::Barrier::open(&handle).map_err(raise)?)
+    }
+
+    #[getter]
+    fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
+    }
+
+    /// Waits for the others and returns the order of arrival, from 0.
+    ///
+    /// The last to arrive calls `action` and then lets everybody through. When the action raises, the
+    /// timeout passes, or a signal handler's exception ends the wait, the barrier breaks.
+    #[pyo3(signature = (timeout=None, action=None))]
+    fn pass_through(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+        action: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<u32> {
+        let barrier = self.0.get()?;
+        let deadline = patience::deadline(true, timeout)?;
+        let mut place = barrier.enter().map_err(|_| broken())?;
+        let attempt = |slice| barrier.pass(&mut place, slice);
+        match patience::wait(py, deadline, attempt) {
+            Ok(Ok(Arrival::Passed { index })) => Ok(index),
+            Ok(Ok(Arrival::Last(turnstile))) => {
+                // Dropped unopened, when the action raises, the turnstile breaks the barrier.
+                if let Some(action) = action {
+                    action.call0()?;
+                }
+                turnstile.open().map_err(|_| broken())
+            }
+            gave_up => {
+                barrier.give_up(&place);
+                gave_up.and(Err(broken()))
+            }
+        }
+    }
+
+    /// Breaks the barrier: everybody who waits or comes later gets `BrokenBarrierError`.
+    fn abort(&self) -> PyResult<()> {
+        self.0.get()?.abort();
+        Ok(())
+    }
+
+    /// Makes the barrier whole and empty; those who wait get `BrokenBarrierError`.
+    fn reset(&self) -> PyResult<()> {
+        self.0.get()?.reset();
+        Ok(())
+    }
+
+    #[getter]
+    fn parties(&self) -> PyResult<u32> {
+        Ok(self.0.get()?.parties())
+    }
+
+    #[getter]
+    fn n_waiting(&self) -> PyResult<u32> {
+        Ok(self.0.get()?.waiting())
+    }
+
+    #[getter]
+    fn broken(&self) -> PyResult<bool> {
+        Ok(self.0.get()?.is_broken())
+    }
+}

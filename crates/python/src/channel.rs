@@ -1,0 +1,291 @@
+//! `Channel`: one end of a pipe.
+//!
+//! An end may be used by several threads while another closes it: each call works on its own
+//! reference, and the descriptor is closed when the last of them is done. A call that waits on an
+//! end which is closed meanwhile gives up at its next slice.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use procession_engine::channel::{self, End, Message};
+use procession_engine::error::{GetError, PutError};
+use procession_engine::{Deadline, Handle};
+use pyo3::exceptions::{PyBrokenPipeError, PyEOFError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyType};
+
+use crate::args::{Keyword, Positional};
+use crate::descriptor;
+use crate::errors::raise;
+use crate::message::Encoded;
+use crate::patience;
+use crate::wire;
+
+const EPIPE: i32 = 32;
+
+/// Messages up to this size are copied into shared memory without detaching first.
+const COPY_ATTACHED: usize = 64 * 1024;
+
+#[derive(Debug)]
+enum State {
+    Fresh,
+    Open(Arc<End>),
+    Closed,
+}
+
+/// One end of a pipe: sends and receives objects or bytes.
+#[pyclass(frozen, subclass, module = "procession._engine")]
+#[derive(Debug)]
+pub struct Channel {
+    // Locked only while attached to the interpreter and never across a call, so a fork cannot
+    // catch it locked.
+    state: Mutex<State>,
+    // Set by a message that was longer than its receiver allowed: the stream is out of step.
+    unreadable: AtomicBool,
+}
+
+fn handle_is_closed() -> PyErr {
+    PyOSError::new_err("handle is closed")
+}
+
+fn send_error(error: PutError) -> PyErr {
+    match error {
+        PutError::Failed(error) => raise(error),
+        _ => {
+            PyBrokenPipeError::new_err((EPIPE, "Broken pipe: the other end of the pipe is closed"))
+        }
+    }
+}
+
+fn receive_error(error: GetError) -> PyErr {
+    match error {
+        GetError::Failed(error) => raise(error),
+        _ => PyEOFError::new_err(()),
+    }
+}
+
+impl Channel {
+    fn with_state<R>(&self, use_it: impl FnOnce(&mut State) -> R) -> R {
+        use_it(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn fill(&self, end: End) -> PyResult<()> {
+        self.with_state(|state| match state {
+            State::Fresh => {
+                *state = State::Open(Arc::new(end));
+                Ok(())
+            }
+            _ => Err(PyRuntimeError::new_err(
+                "this connection was initialised already",
+            )),
+        })
+    }
+
+    fn end(&self) -> PyResult<Arc<End>> {
+        self.with_state(|state| match state {
+            State::Open(end) => Ok(Arc::clone(end)),
+            State::Closed => Err(handle_is_closed()),
+            State::Fresh => Err(PyRuntimeError::new_err(
+                "this connection is not initialised: make it with Pipe()",
+            )),
+        })
+    }
+
+    fn still_open(&self) -> PyResult<()> {
+        self.with_state(|state| match state {
+            State::Closed => Err(handle_is_closed()),
+            _ => Ok(()),
+        })
+    }
+
+    fn readable_end(&self) -> PyResult<Arc<End>> {
+        let end = self.end()?;
+        if !end.is_readable() || self.unreadable.load(Ordering::Relaxed) {
+            return Err(PyOSError::new_err("connection is write-only"));
+        }
+        Ok(end)
+    }
+
+    fn writable_end(&self) -> PyResult<Arc<End>> {
+        let end = self.end()?;
+        if !end.is_writable() {
+            return Err(PyOSError::new_err("connection is read-only"));
+        }
+        Ok(end)
+    }
+
+    fn transmit(&self, py: Python<'_>, end: &End, bytes: &[u8]) -> PyResult<()> {
+        if bytes.len() <= COPY_ATTACHED {
+            match end.send(&[bytes], Deadline::NOW) {
+                Ok(()) => return Ok(()),
+                Err(PutError::Full | PutError::Interrupted) => {}
+                Err(error) => return Err(send_error(error)),
+            }
+        }
+        patience::wait_while(
+            py,
+            Deadline::NEVER,
+            || self.still_open(),
+            |slice| end.send(&[bytes], slice),
+        )?
+        .map_err(send_error)
+    }
+
+    fn receive(&self, py: Python<'_>) -> PyResult<Message> {
+        let end = self.readable_end()?;
+        match end.recv(Deadline::NOW) {
+            Ok(message) => return Ok(message),
+            Err(GetError::Empty | GetError::Interrupted) => {}
+            Err(error) => return Err(receive_error(error)),
+        }
+        patience::wait_while(
+            py,
+            Deadline::NEVER,
+            || self.still_open(),
+            |slice| end.recv(slice),
+        )?
+        .map_err(receive_error)
+    }
+
+    fn reject_long_message(&self) -> PyErr {
+        match self.end() {
+            Ok(end) if end.is_writable() => self.unreadable.store(true, Ordering::Relaxed),
+            _ => self.close(),
+        }
+        PyOSError::new_err("bad message length")
+    }
+}
+
+#[pymethods]
+impl Channel {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: Positional<'_, '_>, _kwargs: Option<Keyword<'_, '_>>) -> Channel {
+        Channel {
+            state: Mutex::new(State::Fresh),
+            unreadable: AtomicBool::new(false),
+        }
+    }
+
+    /// Makes this the end that `handle` names; owns the descriptor from then on.
+    fn _adopt(&self, py: Python<'_>, handle: &[u8], fd: RawFd) -> PyResult<()> {
+        let handle = Handle::from_bytes(handle).map_err(raise)?;
+        let fd = descriptor::take_over(py, fd)?;
+        self.fill(End::open(&handle, fd).map_err(raise)?)
+    }
+
+    #[getter]
+    fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.end()?.handle().to_bytes()))
+    }
+
+    /// Sends an object.
+    fn send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        let end = self.writable_end()?;
+        let encoded = Encoded::of(obj)?;
+        self.transmit(obj.py(), &end, encoded.bytes())
+    }
+
+    /// Receives an object; `EOFError` when nothing is left and nobody can send any more.
+    fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let message = self.receive(py)?;
+        wire::decode(py, message.bytes())
+    }
+
+    fn _send_bytes(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        let end = self.writable_end()?;
+        self.transmit(py, &end, data)
+    }
+
+    /// Receives a message as bytes; `OSError` when it is longer than `maxlength`.
+    #[pyo3(signature = (maxlength=None))]
+    fn recv_bytes<'py>(
+        &self,
+        py: Python<'py>,
+        maxlength: Option<i64>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let limit = match maxlength {
+            None => usize::MAX,
+            Some(length) => {
+                usize::try_from(length).map_err(|_| PyValueError::new_err("negative maxlength"))?
+            }
+        };
+        let message = self.receive(py)?;
+        if message.len() > limit {
+            return Err(self.reject_long_message());
+        }
+        Ok(PyBytes::new(py, message.bytes()))
+    }
+
+    /// Whether `recv` would return, or raise `EOFError`, at once.
+    #[pyo3(signature = (timeout=Some(0.0)))]
+    fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let end = self.readable_end()?;
+        if let Ok(ready) = end.poll(Deadline::NOW)
+            && ready
+        {
+            return Ok(true);
+        }
+        let deadline = patience::deadline(true, timeout)?;
+        if deadline == Deadline::NOW {
+            return Ok(false);
+        }
+        let outcome =
+            patience::wait_while(py, deadline, || self.still_open(), |slice| end.poll(slice))?;
+        Ok(outcome.unwrap_or(false))
+    }
+
+    /// A descriptor that is readable exactly while `poll()` is true.
+    fn fileno(&self) -> PyResult<RawFd> {
+        self.end()?.fileno().map_err(raise)
+    }
+
+    /// The same descriptor, when only its number is wanted.
+    fn socket_fd(&self) -> PyResult<RawFd> {
+        Ok(self.end()?.socket_fd())
+    }
+
+    /// Closes this end in this process.
+    fn close(&self) {
+        let end = self.with_state(|state| std::mem::replace(state, State::Closed));
+        drop(end);
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.with_state(|state| !matches!(state, State::Open(_)))
+    }
+
+    #[getter]
+    fn readable(&self) -> PyResult<bool> {
+        Ok(self.end()?.is_readable() && !self.unreadable.load(Ordering::Relaxed))
+    }
+
+    #[getter]
+    fn writable(&self) -> PyResult<bool> {
+        Ok(self.end()?.is_writable())
+    }
+}
+
+/// Makes a pipe and returns its two ends as objects of `kind`, a subclass of `Channel`.
+///
+/// Without `duplex` the first end only receives and the second only sends.
+#[pyfunction]
+#[pyo3(signature = (duplex=crate::args::Truth(true), kind=None))]
+pub fn pipe<'py>(
+    py: Python<'py>,
+    duplex: crate::args::Truth,
+    kind: Option<Bound<'py, PyType>>,
+) -> PyResult<(Bound<'py, Channel>, Bound<'py, Channel>)> {
+    let kind = kind.unwrap_or_else(|| py.get_type::<Channel>());
+    let (first, second) = channel::pipe(duplex.0).map_err(raise)?;
+    let make = |end: End| -> PyResult<Bound<'py, Channel>> {
+        let object = kind
+            .call_method1("__new__", (&kind,))?
+            .cast_into::<Channel>()?;
+        object.get().fill(end)?;
+        Ok(object)
+    };
+    Ok((make(first)?, make(second)?))
+}

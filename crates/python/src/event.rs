@@ -1,0 +1,68 @@
+//! `Event`: a flag that processes wait for.
+
+use procession_engine::{Deadline, Handle, sync};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::args::{Keyword, Positional};
+use crate::errors::raise;
+use crate::patience;
+use crate::slot::Slot;
+
+/// A flag that starts unset.
+#[pyclass(frozen, subclass, module = "procession._engine")]
+#[derive(Debug)]
+pub struct Event(Slot<sync::Event>);
+
+#[pymethods]
+impl Event {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: Positional<'_, '_>, _kwargs: Option<Keyword<'_, '_>>) -> Event {
+        Event(Slot::empty())
+    }
+
+    fn __init__(&self) -> PyResult<()> {
+        self.0.fill(sync::Event::new().map_err(raise)?)
+    }
+
+    fn _adopt(&self, handle: &[u8]) -> PyResult<()> {
+        let handle = Handle::from_bytes(handle).map_err(raise)?;
+        self.0.fill(sync::Event::open(&handle).map_err(raise)?)
+    }
+
+    #[getter]
+    fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
+    }
+
+    /// Sets the flag and wakes everybody who waits for it.
+    fn set(&self) -> PyResult<()> {
+        self.0.get()?.set();
+        Ok(())
+    }
+
+    /// Takes the flag down.
+    fn clear(&self) -> PyResult<()> {
+        self.0.get()?.clear();
+        Ok(())
+    }
+
+    fn is_set(&self) -> PyResult<bool> {
+        Ok(self.0.get()?.is_set())
+    }
+
+    /// Waits until the flag is set; False when the timeout passed first.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let event = self.0.get()?;
+        if event.is_set() {
+            return Ok(true);
+        }
+        let deadline = patience::deadline(true, timeout)?;
+        if deadline == Deadline::NOW {
+            return Ok(false);
+        }
+        Ok(patience::wait(py, deadline, |slice| event.wait(slice))?.is_ok())
+    }
+}

@@ -1,0 +1,93 @@
+//! What `Lock` and `RLock` have in common: how they are taken.
+//!
+//! A holder that exits in order leaves its lock held, one that dies raises `OwnerDied` in the next
+//! acquirer, once. `with lock:` runs the classes' `__enter__` and `__exit__` without a Python frame.
+
+use procession_engine::error::LockError;
+use procession_engine::{Deadline, OwnerId, process, sync};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::errors::owner_died;
+use crate::patience;
+
+/// What `acquire` does with a lock whose holder died.
+#[derive(Debug, Clone, Copy)]
+pub enum OnOwnerDied {
+    /// Frees the lock and raises `OwnerDied`.
+    Raise,
+    /// Takes the lock, so that the caller can repair what it guards.
+    Hold,
+}
+
+impl OnOwnerDied {
+    /// The policy a word stands for; None stands for "raise".
+    pub fn parse(word: Option<&str>) -> PyResult<OnOwnerDied> {
+        match word {
+            None | Some("raise") => Ok(OnOwnerDied::Raise),
+            Some("hold") => Ok(OnOwnerDied::Hold),
+            Some(other) => Err(PyValueError::new_err(format!(
+                "on_owner_died must be 'raise' or 'hold', not {other:?}"
+            ))),
+        }
+    }
+}
+
+/// A lock of the engine.
+pub trait Exclusive: Sync {
+    /// Takes it if it is free.
+    fn try_acquire(&self) -> bool;
+    /// Waits for it and takes it, whatever became of its holder when `died` says so.
+    fn acquire(&self, deadline: Deadline, died: OnOwnerDied) -> Result<(), LockError>;
+}
+
+impl Exclusive for sync::Lock {
+    #[inline]
+    fn try_acquire(&self) -> bool {
+        sync::Lock::try_acquire(self)
+    }
+
+    fn acquire(&self, deadline: Deadline, died: OnOwnerDied) -> Result<(), LockError> {
+        match died {
+            OnOwnerDied::Raise => sync::Lock::acquire(self, deadline),
+            OnOwnerDied::Hold => self.acquire_for_repair(deadline).map(drop),
+        }
+    }
+}
+
+impl Exclusive for sync::RLock {
+    #[inline]
+    fn try_acquire(&self) -> bool {
+        sync::RLock::try_acquire(self)
+    }
+
+    fn acquire(&self, deadline: Deadline, died: OnOwnerDied) -> Result<(), LockError> {
+        match died {
+            OnOwnerDied::Raise => sync::RLock::acquire(self, deadline),
+            OnOwnerDied::Hold => self.acquire_for_repair(deadline).map(drop),
+        }
+    }
+}
+
+/// Takes a lock; false when the deadline passed first.
+#[inline]
+pub fn take(
+    py: Python<'_>,
+    lock: &impl Exclusive,
+    deadline: Deadline,
+    died: OnOwnerDied,
+) -> PyResult<bool> {
+    if lock.try_acquire() {
+        return Ok(true);
+    }
+    match patience::wait(py, deadline, |slice| lock.acquire(slice, died))? {
+        Ok(()) => Ok(true),
+        Err(LockError::OwnerDied) => Err(owner_died(py)),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Whether the holder of a lock is a thread of this process.
+pub fn is_this_process(holder: Option<OwnerId>) -> bool {
+    holder.is_some_and(|holder| holder == process::me())
+}

@@ -1,0 +1,24 @@
+//! The native part of `Pool`: what has to be fast, and what has to go on without the interpreter.
+//!
+//! [`ledger`] knows the open jobs and [`job`] collects a job's results; both serve process pools and
+//! thread pools. [`board`] is the submitting side of a process pool and [`bench`] its workers' side,
+//! with [`payload`] between them. The loops that run once a task are here; what runs once a job, once
+//! a worker or once an error is in `procession/pool.py` and its helpers.
+
+mod bench;
+mod board;
+mod failure;
+mod job;
+mod ledger;
+mod payload;
+
+use pyo3::prelude::*;
+
+/// Adds the classes of this file's modules.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<bench::PoolBench>()?;
+    module.add_class::<board::PoolBoard>()?;
+    module.add_class::<job::PoolJob>()?;
+    module.add_class::<ledger::PoolLedger>()?;
+    module.add_class::<payload::PoolFunction>()
+}

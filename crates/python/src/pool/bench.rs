@@ -1,0 +1,235 @@
+//! A worker's loop: claim, load, call, encode, hand in.
+
+use procession_engine::pool::{Claim, Standing, Workbench};
+use procession_engine::value::SharedBytes;
+use procession_engine::error::{GetError, PutError};
+use procession_engine::{Deadline, Handle};
+use pyo3::exceptions::{PyRuntimeError, PySystemExit};
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyTuple, PyType};
+
+use super::failure;
+use super::job::Verdict;
+use super::payload::{Kind, Payload};
+use crate::errors::raise;
+use crate::patience;
+use crate::wire;
+
+/// So many tasks in a row, and other threads of the worker get a turn.
+const TURN: u64 = 256;
+
+/// Functions kept loaded.
+const KEPT: usize = 8;
+
+/// Where a worker process of a pool works.
+#[pyclass(frozen, module = "procession._engine")]
+#[derive(Debug)]
+pub struct PoolBench(Workbench);
+
+/// Functions loaded before, by the bytes that stand for them, the last used at the end.
+///
+/// Only kinds of functions are kept that calling cannot change. Others are loaded for each task, as
+/// each task is to find them as they were sent.
+#[derive(Default)]
+struct Repertoire<'py>(Vec<(Vec<u8>, Bound<'py, PyAny>)>);
+
+impl<'py> Repertoire<'py> {
+    fn function(&mut self, py: Python<'py>, payload: &Payload<'_>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(at) = self.0.iter().rposition(|(key, _)| key == payload.function) {
+            if at + 1 < self.0.len() {
+                let known = self.0.remove(at);
+                self.0.push(known);
+            }
+            return Ok(self.0[self.0.len() - 1].1.clone());
+        }
+        let function = if payload.shared {
+            let handle = Handle::from_bytes(payload.function).map_err(raise)?;
+            let object = SharedBytes::open(&handle).map_err(raise)?;
+            let mut bytes = vec![0; object.len()];
+            object.read_at(0, &mut bytes);
+            wire::decode(py, &bytes)?
+        } else {
+            wire::decode(py, payload.function)?
+        };
+        if function.is_exact_instance_of::<PyFunction>()
+            || function.is_exact_instance_of::<PyCFunction>()
+            || function.is_instance_of::<PyType>()
+        {
+            if self.0.len() == KEPT {
+                self.0.remove(0);
+            }
+            self.0.push((payload.function.to_vec(), function.clone()));
+        }
+        Ok(function)
+    }
+
+    /// Runs a task.
+    fn perform(
+        &mut self,
+        py: Python<'py>,
+        bytes: &[u8],
+    ) -> PyResult<(Verdict, Bound<'py, PyAny>)> {
+        let payload = Payload::parse(bytes)
+            .ok_or_else(|| PyRuntimeError::new_err("a task arrived damaged"))?;
+        if payload.kind == Kind::Whole {
+            let value = wire::decode(py, payload.value)?;
+            let (function, args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) =
+                value.extract()?;
+            return Ok((Verdict::One, call(&function, &args, &kwds)?));
+        }
+        let function = self.function(py, &payload)?;
+        let value = wire::decode(py, payload.value)?;
+        match payload.kind {
+            Kind::One => Ok((Verdict::One, function.call1((value,))?)),
+            Kind::StarOne => Ok((Verdict::One, function.call1(arguments(&value)?)?)),
+            Kind::Many => each(&value, |item| function.call1((item,))),
+            Kind::StarMany => each(&value, |item| function.call1(arguments(&item)?)),
+            Kind::Call | Kind::Whole => {
+                let (args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>) = value.extract()?;
+                Ok((Verdict::One, call(&function, &args, &kwds)?))
+            }
+        }
+    }
+}
+
+fn arguments<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    match value.cast::<PyTuple>() {
+        Ok(tuple) => Ok(tuple.clone()),
+        Err(_) => PyTuple::new(value.py(), value.try_iter()?.collect::<PyResult<Vec<_>>>()?),
+    }
+}
+
+fn call<'py>(
+    function: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyAny>,
+    kwds: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let args = arguments(args)?;
+    if kwds.is_none() {
+        return function.call1(args);
+    }
+    match kwds.cast::<PyDict>() {
+        Ok(kwds) if kwds.is_empty() => function.call1(args),
+        Ok(kwds) => function.call(args, Some(kwds)),
+        Err(_) => {
+            let copy = PyDict::new(function.py());
+            copy.call_method1("update", (kwds,))?;
+            function.call(args, Some(&copy))
+        }
+    }
+}
+
+fn each<'py>(
+    items: &Bound<'py, PyAny>,
+    mut task: impl FnMut(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<(Verdict, Bound<'py, PyAny>)> {
+    let results = PyList::empty(items.py());
+    for item in items.try_iter()? {
+        results.append(task(item?)?)?;
+    }
+    Ok((Verdict::Many, results.into_any()))
+}
+
+impl PoolBench {
+    fn claim(&self, py: Python<'_>) -> PyResult<Option<Claim<'_>>> {
+        let claimed = match self.0.claim(Deadline::NOW) {
+            Err(GetError::Empty | GetError::Interrupted) => {
+                patience::wait(py, Deadline::NEVER, |slice| self.0.claim(slice))?
+            }
+            at_once => at_once,
+        };
+        match claimed {
+            Ok(claim) => Ok(Some(claim)),
+            Err(GetError::Failed(error)) => Err(raise(error)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn hand_in(
+        py: Python<'_>,
+        claim: &mut Claim<'_>,
+        done: PyResult<(Verdict, Bound<'_, PyAny>)>,
+        buffer: &mut Vec<u8>,
+    ) -> PyResult<Standing> {
+        buffer.clear();
+        let error = match done {
+            Ok((verdict, value)) => {
+                let unsendable = match wire::encode(py, &value, buffer) {
+                    Err(error) => error,
+                    Ok(()) => match claim.finish(verdict as u8, &[buffer]) {
+                        Ok(standing) => return Ok(standing),
+                        Err(error) => put_error(error),
+                    },
+                };
+                pass_on_exit(py, &unsendable)?;
+                failure::describe_unsendable(py, &unsendable, &value)?
+            }
+            Err(error) => {
+                pass_on_exit(py, &error)?;
+                failure::describe(py, &error)?
+            }
+        };
+        claim
+            .finish(Verdict::Failed as u8, &[error.as_bytes()])
+            .map_err(put_error)
+    }
+}
+
+fn put_error(error: PutError) -> PyErr {
+    match error {
+        PutError::Failed(error) => raise(error),
+        other => PyRuntimeError::new_err(other.to_string()),
+    }
+}
+
+/// `sys.exit` ends the worker, not only the task.
+fn pass_on_exit(py: Python<'_>, error: &PyErr) -> PyResult<()> {
+    if error.is_instance_of::<PySystemExit>(py) { Err(error.clone_ref(py)) } else { Ok(()) }
+}
+
+#[pymethods]
+impl PoolBench {
+    #[new]
+    fn new(handle: &[u8]) -> PyResult<PoolBench> {
+        let handle = Handle::from_bytes(handle).map_err(raise)?;
+        Ok(PoolBench(Workbench::open(&handle).map_err(raise)?))
+    }
+
+    /// Tells the pool something outside of any task.
+    fn notify(&self, verdict: u8, data: &[u8]) -> PyResult<()> {
+        self.0.notify(verdict, &[data]).map_err(put_error)
+    }
+
+    /// Works until the pool is closed, `max_tasks` are done or a task is given up on by the pool.
+    ///
+    /// An exception that ends the worker leaves its task unfinished: it fails with the worker's death.
+    #[pyo3(signature = (max_tasks=None))]
+    fn work(&self, py: Python<'_>, max_tasks: Option<u64>) -> PyResult<u64> {
+        let mut repertoire = Repertoire::default();
+        let mut buffer = Vec::new();
+        let mut done = 0;
+        while max_tasks.is_none_or(|most| done < most) {
+            let Some(mut claim) = self.claim(py)? else {
+                break;
+            };
+            let result = repertoire.perform(py, claim.bytes());
+            match PoolBench::hand_in(py, &mut claim, result, &mut buffer) {
+                Ok(Standing::Good) => {}
+                Ok(Standing::Doomed) => break,
+                Err(error) => {
+                    claim.leave_unfinished();
+                    return Err(error);
+                }
+            }
+            done += 1;
+            py.check_signals()?;
+            if done % TURN == 0 {
+                py.detach(|| ());
+            }
+            if buffer.capacity() > 1 << 20 {
+                buffer = Vec::new();
+            }
+        }
+        Ok(done)
+    }
+}

@@ -1,0 +1,383 @@
+//! The submitting side of a process pool.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use procession_engine::pool::{Board, Event, Task, guided};
+use procession_engine::error::GetError;
+use procession_engine::{Deadline, Error, OwnerId};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyFunction, PyIterator, PyList, PySequence, PyTuple};
+
+use super::job::{Part, PoolJob, Verdict};
+use super::ledger::{Ledger, PoolLedger};
+use super::payload::{self, Kind, PoolFunction};
+use crate::errors::raise;
+use crate::wire;
+
+/// While so many tasks wait outside of the shared memory, no more arguments are generated.
+const PLENTY: usize = 1024;
+
+/// The watcher returns at least this often while it has something to tidy up.
+const TIDY: Duration = Duration::from_millis(50);
+
+/// How a task may be ended or repeated.
+#[derive(Clone, Copy)]
+struct Terms {
+    timeout: Option<Duration>,
+    retries: u32,
+}
+
+impl Terms {
+    fn new(timeout: Option<f64>, retries: u32) -> PyResult<Terms> {
+        let timeout = match timeout {
+            None => None,
+            Some(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds).ok(),
+            Some(_) => return Err(PyValueError::new_err("task_timeout must be greater than 0")),
+        };
+        Ok(Terms { timeout, retries })
+    }
+
+    fn task(self, job: u64, index: usize) -> Task {
+        Task { job, index: index as u64, timeout: self.timeout, retries: self.retries }
+    }
+}
+
+/// Tasks on their way to worker processes.
+#[pyclass(frozen, module = "procession._engine")]
+#[derive(Debug)]
+pub struct PoolBoard {
+    board: Board,
+    ledger: Arc<Ledger>,
+    /// Set when no more jobs will be opened: the watcher then returns as the last one ends.
+    closing: AtomicBool,
+    /// The function of the last call, which is often that of the next one.
+    last: Mutex<Option<(Py<PyAny>, PoolFunction)>>,
+}
+
+impl PoolBoard {
+    /// Submits a payload, or files why that failed.
+    fn submit(&self, py: Python<'_>, task: Task, payload: PyResult<&[u8]>) {
+        let submitted = payload.and_then(|bytes| self.board.submit(task, &[bytes]).map_err(raise));
+        if let Err(error) = submitted {
+            self.file_error(py, task.job, task.index, error);
+        }
+    }
+
+    fn file_error(&self, py: Python<'_>, job: u64, index: u64, error: PyErr) {
+        let error = error.into_value(py).into_any();
+        self.ledger.file(job, index, Part::from_object(Verdict::Failed, error));
+    }
+
+    /// Starts the payload of a call of a plain function.
+    fn begin_call(&self, function: &Bound<'_, PyAny>, payload: &mut Vec<u8>) -> PyResult<()> {
+        {
+            // Held while attached only, and across no Python code.
+            let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((known, encoded)) = &*last
+                && known.is(function)
+            {
+                encoded.begin(Kind::Call, payload);
+                return Ok(());
+            }
+        }
+        let encoded = PoolFunction::single(function)?;
+        encoded.begin(Kind::Call, payload);
+        let keep = encoded.is_name().then(|| (function.clone().unbind(), encoded));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let replaced = std::mem::replace(&mut *last, keep);
+        drop(last);
+        drop(replaced);
+        Ok(())
+    }
+
+    /// Handles what needs no interpreter; returns what does.
+    fn digest(&self, event: Event) -> Option<Event> {
+        match event {
+            Event::Result { job, index, verdict, reply } => {
+                let part = Part::from_reply(Verdict::from_byte(verdict), reply);
+                self.ledger.file(job, index, part);
+                None
+            }
+            other => Some(other),
+        }
+    }
+
+    fn next_event(&self, watch: &[OwnerId], deadline: Deadline) -> Result<Event, GetError> {
+        loop {
+            let until = match self.ledger.has_finished() {
+                true => deadline.min(Deadline::after(TIDY)),
+                false => deadline,
+            };
+            if let Some(event) = self.digest(self.board.next_event(until, watch)?) {
+                return Ok(event);
+            }
+            if self.closing.load(Ordering::Relaxed) && self.ledger.is_empty() {
+                return Ok(Event::Rung);
+            }
+        }
+    }
+}
+
+fn report<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyTuple>> {
+    match event {
+        Event::Rung | Event::Result { .. } => ("rung",).into_pyobject(py),
+        Event::Gone(worker) => ("gone", worker.as_u32()).into_pyobject(py),
+        Event::Notice { worker, verdict, reply } => {
+            let bytes = PyBytes::new(py, reply.bytes());
+            ("notice", worker.as_u32(), verdict, bytes).into_pyobject(py)
+        }
+        Event::Overdue { job, index, worker } => {
+            ("overdue", job, index, worker.as_u32()).into_pyobject(py)
+        }
+        Event::Abandoned { job, index } => ("abandoned", job, index).into_pyobject(py),
+        Event::Refused { job, index, error } => {
+            ("refused", job, index, raise(error).into_value(py)).into_pyobject(py)
+        }
+    }
+}
+
+fn owner(raw: u32) -> PyResult<OwnerId> {
+    OwnerId::from_u32(raw).ok_or_else(|| raise(Error::BadHandle))
+}
+
+/// Appends the value of a task that takes `items`, one of them or several.
+fn append_items(items: &Bound<'_, PyAny>, payload: &mut Vec<u8>) -> PyResult<()> {
+    wire::encode(items.py(), items, payload)
+}
+
+fn kind(star: bool, many: bool) -> Kind {
+    match (star, many) {
+        (false, false) => Kind::One,
+        (false, true) => Kind::Many,
+        (true, false) => Kind::StarOne,
+        (true, true) => Kind::StarMany,
+    }
+}
+
+#[pymethods]
+impl PoolBoard {
+    #[new]
+    fn new(ledger: &PoolLedger) -> PyResult<PoolBoard> {
+        Ok(PoolBoard { board: Board::new().map_err(raise)?, ledger: ledger.0.clone(), closing: AtomicBool::new(false), last: Mutex::new(None) })
+    }
+
+    /// What a worker makes its `PoolBench` from.
+    #[getter]
+    fn handle<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.board.handle().to_bytes())
+    }
+
+    /// Every handle that has to be handed over to a worker.
+    #[getter]
+    fn handles<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        let handles = self.board.handles();
+        handles.iter().map(|handle| PyBytes::new(py, &handle.to_bytes())).collect()
+    }
+
+    /// Submits `function(*args, **kwds)` as the only task of a job.
+    fn call(
+        &self,
+        py: Python<'_>,
+        job: &PoolJob,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+        kwds: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+        retries: u32,
+    ) -> PyResult<()> {
+        let task = Terms::new(timeout, retries)?.task(job.0.number, 0);
+        let mut payload = Vec::with_capacity(160);
+        let encoded = if function.is_exact_instance_of::<PyFunction>() {
+            self.begin_call(function, &mut payload).and_then(|()| {
+                wire::encode(py, (args, kwds).into_pyobject(py)?.as_any(), &mut payload)
+            })
+        } else {
+            payload = payload::whole();
+            let value = (function, args, kwds).into_pyobject(py)?;
+            wire::encode(py, value.as_any(), &mut payload)
+        };
+        self.submit(py, task, encoded.map(|()| payload.as_slice()));
+        Ok(())
+    }
+
+    /// Cuts `items` into tasks: of `chunksize` items, or guided if None. Returns how many.
+    #[staticmethod]
+    fn chunks(items: usize, chunksize: Option<usize>, workers: usize) -> usize {
+        match chunksize {
+            Some(size) => items.div_ceil(size.max(1)),
+            None => guided(items, workers).count(),
+        }
+    }
+
+    /// Submits the items of a list or tuple, cut as `chunks` said.
+    fn spread(
+        &self,
+        py: Python<'_>,
+        job: &PoolJob,
+        function: &PoolFunction,
+        star: bool,
+        items: &Bound<'_, PySequence>,
+        chunksize: Option<usize>,
+        workers: usize,
+        timeout: Option<f64>,
+        retries: u32,
+    ) -> PyResult<()> {
+        let terms = Terms::new(timeout, retries)?;
+        let length = items.len()?;
+        let list = items.cast::<PyList>().ok();
+        let mut payload = Vec::new();
+        let mut submit = |index: usize, start: usize, end: usize, many: bool| -> PyResult<()> {
+            function.begin(kind(star, many), &mut payload);
+            let value = match list {
+                _ if many => items.get_slice(start, end)?.into_any(),
+                Some(list) => list.get_item(start)?,
+                None => items.get_item(start)?,
+            };
+            let encoded = append_items(&value, &mut payload);
+            self.submit(py, terms.task(job.0.number, index), encoded.map(|()| payload.as_slice()));
+            if index % 1024 == 1023 { py.check_signals() } else { Ok(()) }
+        };
+        match chunksize {
+            Some(size) => {
+                for (index, start) in (0..length).step_by(size.max(1)).enumerate() {
+                    submit(index, start, length.min(start + size), size > 1)?;
+                }
+            }
+            None => {
+                for (index, chunk) in guided(length, workers).enumerate() {
+                    submit(index, chunk.start, chunk.end, chunk.len() > 1)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits items of an iterator as tasks from number `index` on, `chunksize` in each, until it
+    /// ends, until there are plenty, or up to number `limit`.
+    ///
+    /// Returns the next number and whether the iterator ended; its exception ends it, too, and is
+    /// filed as the result of the task it would have been part of.
+    fn feed(
+        &self,
+        py: Python<'_>,
+        job: &PoolJob,
+        function: &PoolFunction,
+        items: &Bound<'_, PyIterator>,
+        chunksize: usize,
+        index: usize,
+        limit: Option<usize>,
+        timeout: Option<f64>,
+        retries: u32,
+    ) -> PyResult<(usize, bool)> {
+        let terms = Terms::new(timeout, retries)?;
+        let mut payload = Vec::new();
+        let mut items = items.clone();
+        let mut index = index;
+        while limit.is_none_or(|limit| index < limit) {
+            if index % 64 == 0 && !self.board.wait_for_room(PLENTY, Deadline::NOW) {
+                return Ok((index, false));
+            }
+            let chunk = match next_chunk(&mut items, chunksize) {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Ok((index, true)),
+                Err(error) => {
+                    self.file_error(py, job.0.number, index as u64, error);
+                    return Ok((index + 1, true));
+                }
+            };
+            function.begin(kind(false, chunksize > 1), &mut payload);
+            let encoded = append_items(&chunk, &mut payload);
+            self.submit(py, terms.task(job.0.number, index), encoded.map(|()| payload.as_slice()));
+            index += 1;
+        }
+        Ok((index, false))
+    }
+
+    /// Waits until `feed` can go on; False when `timeout` seconds passed first.
+    fn wait_for_room(&self, py: Python<'_>, timeout: f64) -> bool {
+        let deadline = Deadline::after(Duration::from_secs_f64(timeout));
+        py.detach(|| self.board.wait_for_room(PLENTY, deadline))
+    }
+
+    /// Files results until something happens that is not one; returns it as a tuple, None after
+    /// `timeout` seconds or when there are finished jobs to tidy up after.
+    fn watch<'py>(
+        &self,
+        py: Python<'py>,
+        workers: Vec<u32>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let workers = workers.into_iter().map(owner).collect::<PyResult<Vec<_>>>()?;
+        let deadline = crate::patience::deadline(true, timeout)?;
+        match py.detach(|| self.next_event(&workers, deadline)) {
+            Ok(event) => report(py, event).map(Some),
+            Err(GetError::Empty | GetError::Interrupted) => Ok(None),
+            Err(GetError::Failed(error)) => Err(raise(error)),
+            Err(error @ GetError::Closed) => Err(PyValueError::new_err(error.to_string())),
+        }
+    }
+
+    /// What a worker that is gone held: (job, index, deaths, whether it is tried again).
+    fn lost_by(&self, py: Python<'_>, worker: u32) -> PyResult<Vec<(u64, u64, u32, bool)>> {
+        let worker = owner(worker)?;
+        let lost = py.detach(|| self.board.lost_by(worker));
+        Ok(lost
+            .into_iter()
+            .map(|lost| (lost.job, lost.index, lost.attempts, lost.repeated))
+            .collect())
+    }
+
+    /// Takes tasks back: (numbers of those that had not begun, (number, worker) of those that run).
+    #[pyo3(signature = (job, index=None))]
+    fn cancel(&self, job: u64, index: Option<u64>) -> (Vec<u64>, Vec<(u64, u32)>) {
+        let cancelled = self.board.cancel(job, index);
+        let running = cancelled.running.into_iter();
+        (cancelled.withdrawn, running.map(|(index, owner)| (index, owner.as_u32())).collect())
+    }
+
+    /// Tasks that have not ended.
+    fn outstanding(&self) -> usize {
+        self.board.outstanding()
+    }
+
+    /// Makes `watch` return.
+    fn ring(&self) {
+        // Without memory for the bell the watcher still looks around now and then.
+        let _ = self.board.ring();
+    }
+
+    /// Says that no more jobs will be opened.
+    fn finish(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.ring();
+    }
+
+    /// Sends the workers home once all tasks are claimed.
+    fn close(&self) {
+        self.board.close();
+    }
+}
+
+/// The next item, or for chunks of more than one the list of the next items.
+fn next_chunk<'py>(
+    items: &mut Bound<'py, PyIterator>,
+    chunksize: usize,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let Some(first) = items.next().transpose()? else {
+        return Ok(None);
+    };
+    if chunksize == 1 {
+        return Ok(Some(first));
+    }
+    let chunk = PyList::new(first.py(), [first])?;
+    while chunk.len() < chunksize {
+        match items.next().transpose()? {
+            Some(item) => chunk.append(item)?,
+            None => break,
+        }
+    }
+    Ok(Some(chunk.into_any()))
+}

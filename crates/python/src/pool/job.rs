@@ -1,0 +1,441 @@
+//! A job: the results of one `apply`, `map` or `imap` as they come in.
+//!
+//! Results are stored as the bytes they came as, by whichever thread brings them, attached to the
+//! interpreter or not. They are decoded in the thread that asks for them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use procession_engine::pool::Reply;
+use procession_engine::{Deadline, sync};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use super::failure;
+use crate::errors::raise;
+use crate::patience;
+use crate::wire;
+
+/// A result this short lies in the job itself.
+const SMALL: usize = 54;
+/// A result this long stays in shared memory until it is decoded.
+const LARGE: usize = 16 * 1024;
+
+/// What a worker says about a result it sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Failed = 0,
+    One = 1,
+    Many = 2,
+}
+
+impl Verdict {
+    pub(super) fn from_byte(byte: u8) -> Verdict {
+        match byte {
+            1 => Verdict::One,
+            2 => Verdict::Many,
+            _ => Verdict::Failed,
+        }
+    }
+}
+
+/// The result of one task.
+#[derive(Debug)]
+pub(super) struct Part {
+    verdict: Verdict,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Small(u8, [u8; SMALL]),
+    Boxed(Box<[u8]>),
+    Shared(Reply),
+    Object(Py<PyAny>),
+}
+
+impl Part {
+    pub(super) fn from_reply(verdict: Verdict, reply: Reply) -> Part {
+        let bytes = reply.bytes();
+        let content = match bytes.len() {
+            length @ ..=SMALL => {
+                let mut small = [0; SMALL];
+                small[..length].copy_from_slice(bytes);
+                Content::Small(length as u8, small)
+            }
+            ..LARGE => Content::Boxed(bytes.into()),
+            _ => Content::Shared(reply),
+        };
+        Part { verdict, content }
+    }
+
+    pub(super) fn from_object(verdict: Verdict, object: Py<PyAny>) -> Part {
+        let content = Content::Object(object);
+        Part { verdict, content }
+    }
+
+    /// The value, or the exception as an `Err`.
+    fn decode<'py>(self, py: Python<'py>) -> Result<Bound<'py, PyAny>, Bound<'py, PyAny>> {
+        let bytes = match &self.content {
+            Content::Object(object) => {
+                let object = object.bind(py).clone();
+                return if self.verdict == Verdict::Failed { Err(object) } else { Ok(object) };
+            }
+            Content::Small(length, bytes) => &bytes[..usize::from(*length)],
+            Content::Boxed(bytes) => bytes,
+            Content::Shared(reply) => reply.bytes(),
+        };
+        if self.verdict == Verdict::Failed {
+            return Err(failure::rebuild(py, bytes));
+        }
+        wire::decode(py, bytes).map_err(|error| error.into_value(py).into_bound(py).into_any())
+    }
+}
+
+/// How results come out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// One value.
+    Single,
+    /// A list, all at once.
+    List,
+    /// An iterator, in the order of the tasks.
+    Ordered,
+    /// An iterator, in the order of completion.
+    Unordered,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Tasks the job has; `None` while its arguments are still being generated.
+    expected: Option<usize>,
+    arrived: usize,
+    /// By index: all results of a list, or those that came before their turn.
+    parts: HashMap<usize, Part>,
+    list: Vec<Option<Part>>,
+    first_failure: Option<usize>,
+    /// Iterators: results in their turn, and values of chunks taken apart.
+    turn: VecDeque<Part>,
+    next: usize,
+    loose: VecDeque<Py<PyAny>>,
+    /// Set when callbacks have run, too.
+    announced: bool,
+    /// Made by the first thread that has to wait.
+    bell: Option<Arc<sync::Event>>,
+    waiting: bool,
+    /// Tasks whose results were taken out: what bounds a bounded `imap`.
+    consumed: usize,
+}
+
+/// The job, as the threads without the interpreter know it.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) number: u64,
+    pub(super) delivered: bool,
+    shape: Shape,
+    state: Mutex<State>,
+}
+
+impl Job {
+    pub(super) fn new(number: u64, shape: Shape, expected: Option<usize>, delivered: bool) -> Job {
+        let mut list = Vec::new();
+        if matches!(shape, Shape::Single | Shape::List) {
+            list.resize_with(expected.unwrap_or(0), || None);
+        }
+        let state = State {
+            expected,
+            arrived: 0,
+            parts: HashMap::new(),
+            list,
+            first_failure: None,
+            turn: VecDeque::new(),
+            next: 0,
+            loose: VecDeque::new(),
+            announced: false,
+            bell: None,
+            waiting: false,
+            consumed: 0,
+        };
+        Job { number, delivered, shape, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Files the result of task `index`. True when it was the last one.
+    pub(super) fn file(&self, index: usize, part: Part) -> bool {
+        let mut state = self.state();
+        let failed = part.verdict == Verdict::Failed;
+        match self.shape {
+            Shape::Single | Shape::List => match state.list.get_mut(index) {
+                Some(place @ None) => *place = Some(part),
+                _ => return false,
+            },
+            Shape::Unordered => state.turn.push_back(part),
+            Shape::Ordered => {
+                state.parts.insert(index, part);
+                let mut next = state.next;
+                while let Some(part) = state.parts.remove(&next) {
+                    state.turn.push_back(part);
+                    next += 1;
+                }
+                state.next = next;
+            }
+        }
+        state.arrived += 1;
+        if failed {
+            state.first_failure.get_or_insert(index);
+        }
+        let complete = state.expected == Some(state.arrived);
+        if matches!(self.shape, Shape::Ordered | Shape::Unordered) {
+            state.stir();
+        }
+        complete
+    }
+
+    /// Says how many tasks there are in all. True when they are all done.
+    pub(super) fn expect(&self, expected: usize) -> bool {
+        let mut state = self.state();
+        state.expected = Some(expected);
+        state.stir();
+        state.arrived == expected
+    }
+
+    /// Lets waiting threads have the results.
+    pub(super) fn announce(&self) {
+        let mut state = self.state();
+        state.announced = true;
+        state.stir();
+    }
+
+    /// Fails every task without a result. True when that completed the job.
+    pub(super) fn fail_rest(&self, error: &Py<PyAny>, py: Python<'_>) -> bool {
+        let part = || Part::from_object(Verdict::Failed, error.clone_ref(py));
+        let mut state = self.state();
+        if state.expected == Some(state.arrived) {
+            return false;
+        }
+        match self.shape {
+            Shape::Single | Shape::List => {
+                let open = state.list.iter().position(Option::is_none);
+                if let Some(open) = open {
+                    state.first_failure.get_or_insert(open);
+                    state.list[open] = Some(part());
+                }
+            }
+            // One error ends the iteration, after the results that are there.
+            Shape::Ordered | Shape::Unordered => {
+                let mut early: Vec<_> = state.parts.drain().collect();
+                early.sort_by_key(|(index, _)| *index);
+                state.turn.extend(early.into_iter().map(|(_, part)| part));
+                state.turn.push_back(part());
+            }
+        }
+        state.arrived = state.expected.unwrap_or(state.arrived + 1);
+        state.expected = Some(state.arrived);
+        state.stir();
+        true
+    }
+}
+
+impl State {
+    fn stir(&mut self) {
+        if std::mem::take(&mut self.waiting) {
+            if let Some(bell) = &self.bell {
+                bell.set();
+            }
+        }
+    }
+
+    /// A bell that rings at the next change.
+    fn bell(&mut self) -> PyResult<Arc<sync::Event>> {
+        let bell = match &self.bell {
+            Some(bell) => bell.clone(),
+            None => {
+                let bell = Arc::new(sync::Event::new().map_err(raise)?);
+                self.bell.insert(bell).clone()
+            }
+        };
+        bell.clear();
+        self.waiting = true;
+        Ok(bell)
+    }
+}
+
+/// A job, as Python knows it.
+#[pyclass(frozen, module = "procession._engine")]
+#[derive(Debug)]
+pub struct PoolJob(pub(super) Arc<Job>);
+
+impl PoolJob {
+    /// Waits until `check` finds something, or until the timeout.
+    fn wait_until<T>(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+        check: impl Fn(&mut State) -> Option<T>,
+    ) -> PyResult<Option<T>> {
+        let mut deadline = None;
+        loop {
+            let bell = {
+                let mut state = self.0.state();
+                if let Some(found) = check(&mut state) {
+                    return Ok(Some(found));
+                }
+                let until = match deadline {
+                    Some(until) => until,
+                    None => *deadline.insert(patience::deadline(true, timeout)?),
+                };
+                if until.is_past() {
+                    return Ok(None);
+                }
+                state.bell()?
+            };
+            let until = deadline.unwrap_or(Deadline::NEVER);
+            // Timed out or not, the check decides.
+            let _ = patience::wait(py, until, |slice| bell.wait(slice))?;
+        }
+    }
+
+    fn collect<'py>(&self, py: Python<'py>) -> (bool, Py<PyAny>) {
+        let (parts, failure) = {
+            let mut state = self.0.state();
+            (std::mem::take(&mut state.list), state.first_failure)
+        };
+        let decoded = match (self.0.shape, failure) {
+            (_, Some(index)) => parts
+                .into_iter()
+                .nth(index)
+                .flatten()
+                .map_or_else(|| Err(lost(py)), |part| part.decode(py)),
+            (Shape::Single, None) => match parts.into_iter().next().flatten() {
+                Some(part) => part.decode(py),
+                None => Err(lost(py)),
+            },
+            (_, None) => join_parts(py, parts),
+        };
+        match decoded {
+            Ok(value) => (true, value.unbind()),
+            Err(error) => (false, error.unbind()),
+        }
+    }
+}
+
+fn lost(py: Python<'_>) -> Bound<'_, PyAny> {
+    PyRuntimeError::new_err("the result was taken already").into_value(py).into_bound(py).into_any()
+}
+
+fn join_parts<'py>(
+    py: Python<'py>,
+    parts: Vec<Option<Part>>,
+) -> Result<Bound<'py, PyAny>, Bound<'py, PyAny>> {
+    let list = PyList::empty(py);
+    let raised = |error: PyErr| error.into_value(py).into_bound(py).into_any();
+    for part in parts.into_iter().flatten() {
+        let many = part.verdict == Verdict::Many;
+        let value = part.decode(py)?;
+        if !many {
+            list.append(value).map_err(raised)?;
+        } else {
+            let length = list.len();
+            list.set_slice(length, length, &value).map_err(raised)?;
+        }
+    }
+    Ok(list.into_any())
+}
+
+#[pymethods]
+impl PoolJob {
+    #[getter]
+    fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    /// Whether the results may be had, callbacks done.
+    fn ready(&self) -> bool {
+        self.0.state().announced
+    }
+
+    /// Waits until the results may be had; False when the timeout passed first.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let ready = self.wait_until(py, timeout, |state| state.announced.then_some(()))?;
+        Ok(ready.is_some())
+    }
+
+    /// Lets waiting threads have the results, once the callbacks have run.
+    fn announce(&self) {
+        self.0.announce();
+    }
+
+    /// Whether the job succeeded, and its value or exception. All results must be there; they are
+    /// given away, so the caller keeps the outcome.
+    ///
+    /// It is not kept here because an exception refers to the frames it passed, which refer to the
+    /// job: a cycle that must lie in Python, where it can be collected.
+    fn take_outcome(&self, py: Python<'_>) -> (bool, Py<PyAny>) {
+        self.collect(py)
+    }
+
+    /// The next result of an iterator, as (success, value or exception).
+    ///
+    /// False when there will be no more, None when none came before the timeout.
+    #[pyo3(signature = (timeout=None))]
+    fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        enum Found {
+            Loose(Py<PyAny>),
+            Part(Part),
+            End,
+        }
+        loop {
+            let found = self.wait_until(py, timeout, |state| {
+                if let Some(value) = state.loose.pop_front() {
+                    return Some(Found::Loose(value));
+                }
+                match state.turn.pop_front() {
+                    Some(part) => {
+                        state.consumed += 1;
+                        Some(Found::Part(part))
+                    }
+                    None if state.expected == Some(state.arrived) => Some(Found::End),
+                    None => None,
+                }
+            })?;
+            let part = match found {
+                None => return Ok(py.None()),
+                Some(Found::End) => return Ok(false.into_pyobject(py)?.to_owned().into_any().unbind()),
+                Some(Found::Loose(value)) => return success(py, value.into_bound(py)),
+                Some(Found::Part(part)) => part,
+            };
+            let many = part.verdict == Verdict::Many;
+            match part.decode(py) {
+                Err(error) => return Ok((false, error).into_pyobject(py)?.into_any().unbind()),
+                Ok(value) if !many => return success(py, value),
+                Ok(values) => {
+                    let mut loose = VecDeque::new();
+                    for value in values.try_iter()? {
+                        loose.push_back(value?.unbind());
+                    }
+                    self.0.state().loose.append(&mut loose);
+                }
+            }
+        }
+    }
+
+    /// Whether there is nothing to wait for any more.
+    fn ended(&self) -> bool {
+        let state = self.0.state();
+        state.expected == Some(state.arrived)
+    }
+
+    /// Tasks whose results were taken out.
+    fn consumed(&self) -> usize {
+        self.0.state().consumed
+    }
+}
+
+fn success(py: Python<'_>, value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    Ok((true, value).into_pyobject(py)?.into_any().unbind())
+}

@@ -1,0 +1,173 @@
+//! The ledger: which jobs are open, which have finished, whose callbacks are due.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::job::{Job, Part, PoolJob, Shape, Verdict};
+
+/// A waiting courier looks around this often.
+const NAP: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Default)]
+struct Courier {
+    due: VecDeque<u64>,
+    stopped: bool,
+}
+
+/// The ledger, as the threads without the interpreter know it.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    open: Mutex<HashMap<u64, Arc<Job>>>,
+    finished: Mutex<Vec<u64>>,
+    courier: Mutex<Courier>,
+    due: Condvar,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ledger {
+    pub(super) fn job(&self, number: u64) -> Option<Arc<Job>> {
+        lock(&self.open).get(&number).cloned()
+    }
+
+    /// Files a result; one of a job that is not open any more is dropped.
+    pub(super) fn file(&self, number: u64, index: u64, part: Part) {
+        let Some(job) = self.job(number) else { return };
+        if job.file(index as usize, part) {
+            self.close(&job);
+        }
+    }
+
+    pub(super) fn close(&self, job: &Job) {
+        if lock(&self.open).remove(&job.number).is_none() {
+            return;
+        }
+        if job.delivered {
+            lock(&self.courier).due.push_back(job.number);
+            self.due.notify_one();
+        } else {
+            job.announce();
+            lock(&self.finished).push(job.number);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.open).is_empty()
+    }
+
+    pub(super) fn has_finished(&self) -> bool {
+        !lock(&self.finished).is_empty()
+    }
+}
+
+/// The open jobs of a pool.
+#[pyclass(frozen, module = "procession._engine")]
+#[derive(Debug, Default)]
+pub struct PoolLedger(pub(super) Arc<Ledger>);
+
+#[pymethods]
+impl PoolLedger {
+    #[new]
+    fn new() -> PoolLedger {
+        PoolLedger::default()
+    }
+
+    /// Opens a job of 'single', 'list', 'ordered' or 'unordered' results.
+    ///
+    /// `expected` is the number of its tasks, None while they are not counted yet. With `delivered`
+    /// its number comes out of `next_delivery`, and its results may be had after `announce`. A job
+    /// without tasks ends with a call of `expect`.
+    fn open(&self, shape: &str, expected: Option<usize>, delivered: bool) -> PyResult<PoolJob> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let shape = match shape {
+            "single" => Shape::Single,
+            "list" => Shape::List,
+            "ordered" => Shape::Ordered,
+            "unordered" => Shape::Unordered,
+            other => return Err(PyValueError::new_err(format!("no shape of a job: {other:?}"))),
+        };
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let job = Arc::new(Job::new(number, shape, expected, delivered));
+        lock(&self.0.open).insert(number, job.clone());
+        Ok(PoolJob(job))
+    }
+
+    /// Files a result that is there as an object.
+    fn file(&self, job: u64, index: u64, success: bool, value: Py<PyAny>) {
+        let verdict = if success { Verdict::One } else { Verdict::Failed };
+        self.0.file(job, index, Part::from_object(verdict, value));
+    }
+
+    /// Files the results of a chunk.
+    fn file_many(&self, job: u64, index: u64, values: Py<PyAny>) {
+        self.0.file(job, index, Part::from_object(Verdict::Many, values));
+    }
+
+    /// Says how many tasks a job has whose arguments were generated.
+    fn expect(&self, job: &PoolJob, expected: usize) {
+        if job.0.expect(expected) {
+            self.0.close(&job.0);
+        }
+    }
+
+    /// Ends a job with an error in the place of what is missing.
+    fn fail(&self, py: Python<'_>, number: u64, error: Py<PyAny>) {
+        if let Some(job) = self.0.job(number) {
+            if job.fail_rest(&error, py) {
+                self.0.close(&job);
+            }
+        }
+    }
+
+    /// The numbers of the open jobs.
+    fn open_jobs(&self) -> Vec<u64> {
+        lock(&self.0.open).keys().copied().collect()
+    }
+
+    /// How many jobs are open.
+    fn __len__(&self) -> usize {
+        lock(&self.0.open).len()
+    }
+
+    /// The numbers of the jobs that finished since the last call.
+    fn take_finished(&self) -> Vec<u64> {
+        std::mem::take(&mut lock(&self.0.finished))
+    }
+
+    /// Counts a job as finished whose callbacks have run.
+    fn finish(&self, number: u64) {
+        lock(&self.0.finished).push(number);
+    }
+
+    /// The number of a job whose callbacks are due; None after `stop_deliveries`.
+    fn next_delivery(&self, py: Python<'_>) -> Option<u64> {
+        py.detach(|| {
+            let mut courier = lock(&self.0.courier);
+            loop {
+                if let Some(number) = courier.due.pop_front() {
+                    return Some(number);
+                }
+                if courier.stopped {
+                    return None;
+                }
+                courier = match self.0.due.wait_timeout(courier, NAP) {
+                    Ok((courier, _)) => courier,
+                    Err(poisoned) => poisoned.into_inner().0,
+                };
+            }
+        })
+    }
+
+    /// Makes `next_delivery` return None once nothing is due any more.
+    fn stop_deliveries(&self) {
+        lock(&self.0.courier).stopped = true;
+        self.0.due.notify_all();
+    }
+}

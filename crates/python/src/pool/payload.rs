@@ -1,0 +1,117 @@
+//! What a task carries: which function, how to call it, on what.
+//!
+//! ```text
+//! payload   kind u8 | where u8 | length u32 | function | value
+//! function  `length` bytes of a message, or the handle of shared bytes that hold one
+//! ```
+//!
+//! A function that is short when pickled (as it is by reference) travels with every task, a long one
+//! is put into shared memory once a job. Workers keep what they loaded, see [`super::bench`].
+
+use procession_engine::value::SharedBytes;
+use pyo3::prelude::*;
+
+use crate::errors::raise;
+use crate::wire;
+
+/// A pickled function up to this size travels with the task; with a small argument the whole payload
+/// still fits into a task's record.
+const SHORT: usize = 96;
+const HEADER: usize = 6;
+
+/// How a task's value is passed to its function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `function(value)`
+    One = 0,
+    /// `function(item)` for each item of the value
+    Many = 1,
+    /// `function(*value)`
+    StarOne = 2,
+    /// `function(*item)` for each item of the value
+    StarMany = 3,
+    /// `function(*value[0], **value[1])`
+    Call = 4,
+    /// `value[0](*value[1], **value[2])`, with no function in front
+    Whole = 5,
+}
+
+/// A payload taken apart.
+#[derive(Debug)]
+pub(super) struct Payload<'a> {
+    pub(super) kind: Kind,
+    pub(super) shared: bool,
+    pub(super) function: &'a [u8],
+    pub(super) value: &'a [u8],
+}
+
+impl Payload<'_> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Payload<'_>> {
+        let (header, rest) = bytes.split_at_checked(HEADER)?;
+        let kind = match header[0] {
+            0 => Kind::One,
+            1 => Kind::Many,
+            2 => Kind::StarOne,
+            3 => Kind::StarMany,
+            4 => Kind::Call,
+            5 => Kind::Whole,
+            _ => return None,
+        };
+        let length = u32::from_le_bytes(header[2..].try_into().ok()?);
+        let (function, value) = rest.split_at_checked(length as usize)?;
+        Some(Payload { kind, shared: header[1] != 0, function, value })
+    }
+}
+
+/// Starts a payload whose function is part of the value.
+pub(super) fn whole() -> Vec<u8> {
+    let mut payload = vec![0; HEADER];
+    payload[0] = Kind::Whole as u8;
+    payload
+}
+
+/// A function ready to be sent with many tasks. Lives as long as its tasks.
+#[pyclass(frozen, module = "procession._engine")]
+#[derive(Debug)]
+pub struct PoolFunction {
+    shared: Option<SharedBytes>,
+    bytes: Vec<u8>,
+}
+
+impl PoolFunction {
+    /// A function for one task, with which it travels however long it is.
+    pub(super) fn single(function: &Bound<'_, PyAny>) -> PyResult<PoolFunction> {
+        let mut bytes = Vec::new();
+        wire::encode(function.py(), function, &mut bytes)?;
+        Ok(PoolFunction { shared: None, bytes })
+    }
+
+    /// Whether the bytes only name the function, so that they are the same next time.
+    pub(super) fn is_name(&self) -> bool {
+        self.shared.is_none() && self.bytes.len() <= SHORT
+    }
+
+    /// Starts the payload of a task.
+    pub(super) fn begin(&self, kind: Kind, payload: &mut Vec<u8>) {
+        payload.clear();
+        payload.push(kind as u8);
+        payload.push(self.shared.is_some().into());
+        payload.extend_from_slice(&(self.bytes.len() as u32).to_le_bytes());
+        payload.extend_from_slice(&self.bytes);
+    }
+}
+
+#[pymethods]
+impl PoolFunction {
+    #[new]
+    fn new(function: &Bound<'_, PyAny>) -> PyResult<PoolFunction> {
+        let mut function = PoolFunction::single(function)?;
+        if function.bytes.len() > SHORT {
+            let object = SharedBytes::new(function.bytes.len()).map_err(raise)?;
+            object.write_at(0, &function.bytes);
+            function.bytes = object.handle().to_bytes().to_vec();
+            function.shared = Some(object);
+        }
+        Ok(function)
+    }
+}

@@ -1,0 +1,271 @@
+//! `Queue`: messages between any number of producers and consumers.
+//!
+//! `put` serialises first and claims a place after, so an object that cannot be pickled leaves no
+//! trace; when it returns, the message is in shared memory and outlives its producer. `get` takes
+//! the message out before it decodes it.
+//!
+//! Closing is local, as in the standard library: it ends the use of the queue in this process and
+//! says nothing to the others.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use procession_engine::channel::{self, Message};
+use procession_engine::error::{GetError, PutError};
+use procession_engine::{Deadline, Handle};
+use pyo3::exceptions::{PyEOFError, PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::args::{Keyword, Positional, Truth};
+use crate::errors::{Empty, Full, raise};
+use crate::message::Encoded;
+use crate::patience;
+use crate::slot::Slot;
+use crate::wire;
+
+/// Messages up to this size are copied into shared memory without detaching first.
+const COPY_ATTACHED: usize = 64 * 1024;
+
+/// A queue of Python objects.
+#[pyclass(frozen, subclass, module = "procession._engine")]
+#[derive(Debug)]
+pub struct Queue {
+    engine: Slot<channel::Queue>,
+    closed: AtomicBool,
+    used: AtomicBool,
+}
+
+impl Queue {
+    fn engine_of<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a channel::Queue> {
+        let this = slf.get();
+        if this.closed.load(Ordering::Relaxed) {
+            return Err(PyValueError::new_err(format!(
+                "Queue {} is closed",
+                slf.repr()?
+            )));
+        }
+        this.engine.get()
+    }
+
+    fn push(&self, py: Python<'_>, bytes: &[u8], deadline: Deadline) -> PyResult<()> {
+        let queue = self.engine.get()?;
+        self.used.store(true, Ordering::Relaxed);
+        if bytes.len() <= COPY_ATTACHED {
+            match queue.put(&[bytes], Deadline::NOW) {
+                Ok(()) => return Ok(()),
+                Err(PutError::Full) if deadline == Deadline::NOW => return Err(Full::new_err(())),
+                Err(PutError::Full | PutError::Interrupted) => {}
+                Err(error) => return Err(put_error(error)),
+            }
+        }
+        patience::wait(py, deadline, |slice| queue.put(&[bytes], slice))?.map_err(put_error)
+    }
+
+    fn pop(queue: &channel::Queue, py: Python<'_>, deadline: Deadline) -> PyResult<Message> {
+        match queue.get(Deadline::NOW) {
+            Ok(message) => return Ok(message),
+            Err(GetError::Empty) if deadline == Deadline::NOW => return Err(Empty::new_err(())),
+            Err(GetError::Empty | GetError::Interrupted) => {}
+            Err(error) => return Err(get_error(error)),
+        }
+        patience::wait(py, deadline, |slice| queue.get(slice))?.map_err(get_error)
+    }
+
+    fn put_object(
+        slf: &Bound<'_, Self>,
+        object: &Bound<'_, PyAny>,
+        deadline: Deadline,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        Queue::engine_of(slf)?;
+        match Encoded::of(object) {
+            Ok(encoded) => slf.get().push(py, encoded.bytes(), deadline),
+            Err(error) => slf.call_method1("_put_failed", (error, object)).map(drop),
+        }
+    }
+}
+
+fn put_error(error: PutError) -> PyErr {
+    match error {
+        PutError::Full | PutError::Interrupted => Full::new_err(()),
+        PutError::Closed => PyValueError::new_err("the queue is closed"),
+        PutError::Failed(error) => raise(error),
+    }
+}
+
+fn get_error(error: GetError) -> PyErr {
+    match error {
+        GetError::Empty | GetError::Interrupted => Empty::new_err(()),
+        GetError::Closed => PyEOFError::new_err(()),
+        GetError::Failed(error) => raise(error),
+    }
+}
+
+#[pymethods]
+impl Queue {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: Positional<'_, '_>, _kwargs: Option<Keyword<'_, '_>>) -> Queue {
+        Queue {
+            engine: Slot::empty(),
+            closed: AtomicBool::new(false),
+            used: AtomicBool::new(false),
+        }
+    }
+
+    /// A queue of at most `maxsize` messages; 0 or less for as many as memory holds.
+    ///
+    /// A `joinable` queue keeps count of the messages that were not reported as dealt with.
+    #[pyo3(signature = (maxsize=0, *, joinable=false))]
+    fn __init__(&self, maxsize: i64, joinable: bool) -> PyResult<()> {
+        let maxsize = usize::try_from(maxsize).unwrap_or(0);
+        let queue = match joinable {
+            true => channel::Queue::joinable(maxsize),
+            false => channel::Queue::new(maxsize),
+        };
+        self.engine.fill(queue.map_err(raise)?)
+    }
+
+    fn _adopt(&self, handle: &[u8]) -> PyResult<()> {
+        let handle = Handle::from_bytes(handle).map_err(raise)?;
+        self.engine
+            .fill(channel::Queue::open(&handle).map_err(raise)?)
+    }
+
+    #[getter]
+    fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.engine.get()?.handle().to_bytes()))
+    }
+
+    /// Puts an object in; raises `queue.Full` when there was no room before the timeout.
+    #[pyo3(signature = (obj, block=Truth(true), timeout=None))]
+    fn put(
+        slf: &Bound<'_, Self>,
+        obj: &Bound<'_, PyAny>,
+        block: Truth,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        Queue::put_object(slf, obj, patience::deadline(block.0, timeout)?)
+    }
+
+    /// Puts an object in or raises `queue.Full`, without waiting.
+    fn put_nowait(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        Queue::put_object(slf, obj, Deadline::NOW)
+    }
+
+    /// Takes the oldest object out; raises `queue.Empty` when none came before the timeout.
+    #[pyo3(signature = (block=Truth(true), timeout=None))]
+    fn get<'py>(
+        slf: &Bound<'py, Self>,
+        block: Truth,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let deadline = patience::deadline(block.0, timeout)?;
+        let message = Queue::pop(Queue::engine_of(slf)?, slf.py(), deadline)?;
+        wire::decode(slf.py(), message.bytes())
+    }
+
+    /// Takes the oldest object out or raises `queue.Empty`, without waiting.
+    fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let message = Queue::pop(Queue::engine_of(slf)?, slf.py(), Deadline::NOW)?;
+        wire::decode(slf.py(), message.bytes())
+    }
+
+    /// Puts bytes in as they are.
+    #[pyo3(signature = (data, block=Truth(true), timeout=None))]
+    fn put_bytes(
+        slf: &Bound<'_, Self>,
+        data: &[u8],
+        block: Truth,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        Queue::engine_of(slf)?;
+        slf.get()
+            .push(slf.py(), data, patience::deadline(block.0, timeout)?)
+    }
+
+    /// Takes a message out as the bytes it is.
+    #[pyo3(signature = (block=Truth(true), timeout=None))]
+    fn get_bytes<'py>(
+        slf: &Bound<'py, Self>,
+        block: Truth,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let deadline = patience::deadline(block.0, timeout)?;
+        let message = Queue::pop(Queue::engine_of(slf)?, slf.py(), deadline)?;
+        Ok(PyBytes::new(slf.py(), message.bytes()))
+    }
+
+    /// How many messages are in the queue.
+    fn qsize(&self) -> PyResult<usize> {
+        Ok(self.engine.get()?.len())
+    }
+
+    /// Whether there is no message.
+    fn empty(&self) -> PyResult<bool> {
+        if self.closed.load(Ordering::Relaxed) && self.used.load(Ordering::Relaxed) {
+            return Err(PyOSError::new_err("handle is closed"));
+        }
+        Ok(self.engine.get()?.is_empty())
+    }
+
+    /// Whether a message comes before the timeout; it stays in the queue.
+    #[pyo3(signature = (timeout=Some(0.0)))]
+    fn _poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let queue = self.engine.get()?;
+        let deadline = patience::deadline(true, timeout)?;
+        patience::until(py, deadline, || !queue.is_empty())
+    }
+
+    /// Whether `put` would have to wait.
+    fn full(&self) -> PyResult<bool> {
+        Ok(self.engine.get()?.is_full())
+    }
+
+    /// Ends the use of the queue in this process.
+    fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    #[getter]
+    fn _closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    #[getter]
+    fn _maxsize(&self) -> PyResult<usize> {
+        Ok(self.engine.get()?.maxsize())
+    }
+
+    /// Reports one message as dealt with.
+    fn _task_done(&self) -> PyResult<()> {
+        self.engine
+            .get()?
+            .task_done()
+            .map_err(|_| PyValueError::new_err("task_done() called too many times"))
+    }
+
+    /// Waits until every message put was dealt with; False when the timeout passed first.
+    #[pyo3(signature = (timeout=None))]
+    fn _join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let queue = self.engine.get()?;
+        let deadline = patience::deadline(true, timeout)?;
+        Ok(patience::wait(py, deadline, |slice| queue.join(slice))?.is_ok())
+    }
+
+    /// How many messages were put and not yet dealt with.
+    fn _unfinished(&self) -> PyResult<u64> {
+        Ok(self.engine.get()?.unfinished())
+    }
+
+    /// Closes the queue for all processes: what is in it can be taken out, then comes `EOFError`.
+    fn _close_for_all(&self) -> PyResult<()> {
+        self.engine.get()?.close();
+        Ok(())
+    }
+
+    /// Called when an object could not be serialised.
+    fn _put_failed(&self, error: &Bound<'_, PyAny>, _obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(PyErr::from_value(error.clone()))
+    }
+}

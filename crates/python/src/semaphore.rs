@@ -1,0 +1,144 @@
+//! `Semaphore` and `BoundedSemaphore`.
+//!
+//! A semaphore has no owners: units taken by a process that died stay taken, and anyone may give
+//! units back.
+
+use procession_engine::{Deadline, Handle, sync};
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::args::{Keyword, Positional, Truth};
+use crate::errors::{raise, released_too_often};
+use crate::patience;
+use crate::slot::Slot;
+
+/// The largest value, as of POSIX semaphores.
+pub const MAX_VALUE: u32 = i32::MAX as u32;
+
+const EINVAL: i32 = 22;
+
+/// A counter that `acquire` takes a unit from, waiting while there is none.
+#[pyclass(frozen, subclass, module = "procession._engine")]
+#[derive(Debug)]
+pub struct Semaphore {
+    engine: Slot<sync::Semaphore>,
+    max: Slot<u32>,
+}
+
+impl Semaphore {
+    fn start(&self, value: i64, bounded: bool) -> PyResult<()> {
+        let value = u32::try_from(value)
+            .ok()
+            .filter(|value| *value <= MAX_VALUE)
+            .ok_or_else(|| {
+                PyOSError::new_err((
+                    EINVAL,
+                    format!(
+                        "the initial value of a semaphore must be 0 to {MAX_VALUE}, not {value}"
+                    ),
+                ))
+            })?;
+        let max = if bounded { value } else { MAX_VALUE };
+        self.engine
+            .fill(sync::Semaphore::new(value, Some(max)).map_err(raise)?)?;
+        self.max.fill(max)
+    }
+
+    #[inline]
+    fn take(&self, py: Python<'_>, deadline: Deadline) -> PyResult<bool> {
+        let semaphore = self.engine.get()?;
+        if semaphore.try_acquire() {
+            return Ok(true);
+        }
+        Ok(patience::wait(py, deadline, |slice| semaphore.acquire(slice))?.is_ok())
+    }
+}
+
+#[pymethods]
+impl Semaphore {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: Positional<'_, '_>, _kwargs: Option<Keyword<'_, '_>>) -> Semaphore {
+        Semaphore {
+            engine: Slot::empty(),
+            max: Slot::empty(),
+        }
+    }
+
+    #[pyo3(signature = (value=1, *, bounded=false))]
+    fn __init__(&self, value: i64, bounded: bool) -> PyResult<()> {
+        self.start(value, bounded)
+    }
+
+    fn _adopt(&self, handle: &[u8], max: u32) -> PyResult<()> {
+        let handle = Handle::from_bytes(handle).map_err(raise)?;
+        self.engine
+            .fill(sync::Semaphore::open(&handle).map_err(raise)?)?;
+        self.max.fill(max)
+    }
+
+    #[getter]
+    fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.engine.get()?.handle().to_bytes()))
+    }
+
+    /// The value that `release` may not exceed.
+    #[getter]
+    fn maxvalue(&self) -> PyResult<u32> {
+        self.max.get().copied()
+    }
+
+    /// Takes a unit; False when none was to be had before the timeout.
+    #[pyo3(signature = (block=Truth(true), timeout=None))]
+    fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
+        self.take(py, patience::deadline(block.0, timeout)?)
+    }
+
+    /// Gives a unit back.
+    fn release(&self) -> PyResult<()> {
+        self.engine
+            .get()?
+            .release(1)
+            .map_err(|_| released_too_often())
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        self.take(py, Deadline::NEVER)
+    }
+
+    fn __exit__(
+        &self,
+        _type: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.release()
+    }
+
+    /// How many units are there.
+    fn get_value(&self) -> PyResult<u32> {
+        Ok(self.engine.get()?.value())
+    }
+
+    /// Whether the next `acquire` would wait.
+    fn locked(&self) -> PyResult<bool> {
+        Ok(self.get_value()? == 0)
+    }
+
+    fn _get_value(&self) -> PyResult<u32> {
+        self.get_value()
+    }
+
+    fn _is_zero(&self) -> PyResult<bool> {
+        self.locked()
+    }
+
+    fn _is_mine(&self) -> bool {
+        false
+    }
+
+    fn _count(&self) -> u32 {
+        0
+    }
+}

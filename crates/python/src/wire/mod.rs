@@ -1,0 +1,68 @@
+//! The wire format: how Python values become the bytes of a message.
+//!
+//! A message is one value. `None`, `bool`, `int`, `float`, `str`, `bytes`, `bytearray`, `tuple`,
+//! `list`, `dict`, `set` and `frozenset`, all of exactly these types, are written here. A value with
+//! anything else inside is pickled whole by `multiprocessing`'s `ForkingPickler`, so that what is
+//! registered there is honoured. No registration is missed by writing the exact types here: pickle's
+//! C code looks at them first, too.
+//!
+//! ```text
+//! message  'P' pickle-bytes | value
+//! value    0x80..=0xff                     the ints 0..=127
+//!          '1' '2' '4' '8'  bytes          a signed int of that many bytes, little endian
+//!          'i' length bytes                any other int: two's complement, little endian
+//!          'n' 't' 'f'                     None, True, False
+//!          'd' 8 bytes                     a float's bits, little endian
+//!          's' 'b' 'y'  length bytes       str (UTF-8), bytes, bytearray
+//!          'u' 'l' 'e' 'z'  count values   tuple, list, set, frozenset
+//!          'm' count (key value)*          dict
+//!          'r' offset                      the value whose tag is at that offset, once more
+//! ```
+//!
+//! Lengths, counts and offsets are unsigned LEB128. A tag that some `'r'` points at is in upper case:
+//! the reader keeps those values and no others. The writer learns of it late, and goes back to change
+//! the letter.
+//!
+//! # What holds
+//!
+//! * What pickle keeps together stays together: a mutable container that is met twice is written once,
+//!   cycles included. Immutable values that are large or hold others are not written twice either, so
+//!   a message is never much larger than its value. Short strings are written once where that is cheap.
+//! * No value nests deeper than [`MAX_DEPTH`], as far as writing, reading or hashing it would recurse.
+//!   That counts what references lead to.
+//! * The reader takes any bytes: it checks before it allocates, and fails with `UnpicklingError`.
+
+mod decode;
+mod encode;
+mod keys;
+mod pickle;
+mod reader;
+mod seen;
+mod tag;
+mod varint;
+
+use pyo3::prelude::*;
+
+/// How deep containers may nest; pickle takes what is deeper.
+const MAX_DEPTH: usize = 100;
+
+/// Appends the message that carries `obj`; leaves `out` as it was if that fails.
+///
+/// Any Python code may run meanwhile: hold no lock and borrow nothing that it could want.
+pub fn encode(py: Python<'_>, obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
+    let start = out.len();
+    if encode::plain(obj, out).is_ok() {
+        return Ok(());
+    }
+    out.truncate(start);
+    out.push(tag::PICKLE);
+    pickle::dump(py, obj, out).inspect_err(|_| out.truncate(start))
+}
+
+/// The value that a message carries.
+pub fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    match bytes {
+        [tag::PICKLE, pickled @ ..] => pickle::load(py, pickled),
+        plain => decode::plain(py, plain),
+    }
+}

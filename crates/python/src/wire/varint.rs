@@ -1,0 +1,29 @@
+//! Lengths, counts and offsets: unsigned LEB128.
+
+/// Appends `n`, seven bits a byte, the lowest first.
+#[inline]
+pub(super) fn write(out: &mut Vec<u8>, mut n: usize) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// The number at the start of `bytes` and how many bytes it takes, unless it is cut off or too large.
+#[inline]
+pub(super) fn read(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut n = 0;
+    for (taken, &byte) in bytes.iter().enumerate() {
+        let shift = 7 * taken as u32;
+        let bits = usize::from(byte & 0x7f);
+        if shift >= usize::BITS || bits > usize::MAX >> shift {
+            return None;
+        }
+        n |= bits << shift;
+        if byte < 0x80 {
+            return Some((n, taken + 1));
+        }
+    }
+    None
+}

@@ -1,0 +1,103 @@
+"""The two exceptions the stdlib has no name for.
+
+Both are `multiprocessing.ProcessError`s, so code that guards against that class already
+handles them, and both survive pickling with everything they know about the death.
+"""
+
+from __future__ import annotations
+
+import signal as _signal
+from typing import Any
+
+from .stdlib import context
+
+__all__ = ["OwnerDied", "WorkerDied"]
+
+
+def _how_it_ended(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "died"
+    if exitcode < 0:
+        try:
+            name = _signal.Signals(-exitcode).name
+        except ValueError:
+            name = f"signal {-exitcode}"
+        return f"was killed by {name}"
+    return f"exited with status {exitcode}"
+
+
+class _Died(context.ProcessError):
+    """A process ended without an orderly exit; `signal` follows from `exitcode` unless it is given."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        pid: int | None = None,
+        exitcode: int | None = None,
+        signal: int | None = None,
+    ) -> None:
+        if exitcode is None and signal is not None:
+            exitcode = -signal
+        elif signal is None and exitcode is not None and exitcode < 0:
+            signal = -exitcode
+        self.pid = pid
+        self.exitcode = exitcode
+        self.signal = signal
+        super().__init__(self._describe() if message is None else message)
+
+    def _who(self) -> str:
+        return "a process" if self.pid is None else f"process {self.pid}"
+
+    def _describe(self) -> str:
+        return f"{self._who()} {_how_it_ended(self.exitcode)}"
+
+    def _known(self) -> dict[str, Any]:
+        return {"pid": self.pid, "exitcode": self.exitcode, "signal": self.signal}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remake, (type(self), self.args, self._known()), self.__dict__
+
+
+class OwnerDied(_Died):
+    """The process that held this lock died; the lock is free again, what it guarded may be half changed."""
+
+    def _describe(self) -> str:
+        return (
+            f"{self._who()} {_how_it_ended(self.exitcode)} while it held this lock; the lock is free again, "
+            'but check what it guards (acquire(on_owner_died="hold") gives you the lock for the repair)'
+        )
+
+
+class WorkerDied(_Died):
+    """A pool's worker died with a task in hand; `task` says which."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        pid: int | None = None,
+        exitcode: int | None = None,
+        signal: int | None = None,
+        task: Any = None,
+    ) -> None:
+        self.task = task
+        super().__init__(message, pid=pid, exitcode=exitcode, signal=signal)
+
+    def _who(self) -> str:
+        return "a pool worker" if self.pid is None else f"pool worker {self.pid}"
+
+    def _describe(self) -> str:
+        doing = "" if self.task is None else f" while it ran {self.task}"
+        return f"{super()._describe()}{doing}; the task was not finished"
+
+    def _known(self) -> dict[str, Any]:
+        return {**super()._known(), "task": self.task}
+
+
+def _remake(kind: type[_Died], args: tuple[Any, ...], known: dict[str, Any]) -> _Died:
+    return kind(*args, **known)
+
+
+# The public address, and the one that pickles and tracebacks name.
+OwnerDied.__module__ = WorkerDied.__module__ = "procession"

@@ -1,0 +1,53 @@
+"""Descriptors sent through a pipe with the stdlib's `reduction.send_handle` and `recv_handle`.
+
+Those two use the socket behind a connection. A pipe's socket carries none of its messages, so for a pipe's
+end they send the descriptor as a message: in order with the others, and served by the resource sharer.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from procession import _engine
+
+from .stdlib import reduction
+
+__all__ = ["teach_reduction"]
+
+
+class _Passed:
+    """A descriptor in a message."""
+
+    def __init__(self, handle: int) -> None:
+        self.ticket = reduction.DupFd(handle)
+
+
+def teach_reduction() -> None:
+    """Make the stdlib's two functions take ends of pipes."""
+    reduction.send_handle = _sender(reduction.send_handle)
+    reduction.recv_handle = _receiver(reduction.recv_handle)
+
+
+def _sender(for_sockets: Any) -> Any:
+    @functools.wraps(for_sockets)
+    def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
+        if isinstance(conn, _engine.Channel):
+            conn.send(_Passed(handle))
+        else:
+            for_sockets(conn, handle, destination_pid)
+
+    return send_handle
+
+
+def _receiver(for_sockets: Any) -> Any:
+    @functools.wraps(for_sockets)
+    def recv_handle(conn: Any) -> int:
+        if not isinstance(conn, _engine.Channel):
+            return for_sockets(conn)
+        passed = conn.recv()
+        if not isinstance(passed, _Passed):
+            raise RuntimeError(f"a descriptor was expected, and {type(passed).__name__} was received")
+        return passed.ticket.detach()
+
+    return recv_handle

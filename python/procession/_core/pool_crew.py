@@ -1,0 +1,179 @@
+"""What the crews of both kinds of pools have in common: open jobs, callbacks, argument generators.
+
+A crew is everything of a pool but the pool object itself. The threads of a pool hold on to its crew only,
+so that a pool nobody uses any more is collected; an open job keeps its pool, see `pool_results`.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+
+from procession import _engine
+
+from .pool_feeder import Feed, Feeder
+from .pool_results import report_failed_callback
+from .stdlib import context
+
+__all__ = ["CLOSE", "INIT", "RUN", "TERMINATE", "Crew"]
+
+INIT = "INIT"
+RUN = "RUN"
+CLOSE = "CLOSE"
+TERMINATE = "TERMINATE"
+
+# How long `terminate` waits for code of the user's that it cannot end, in seconds.
+GRACE = 1.0
+
+
+class Crew(ABC):
+    """The workers of a pool and what they work on."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.state = RUN
+        self.workers: list[Any] = []
+        self.ledger = _engine.PoolLedger()
+        self.cache: dict[int, Any] = {}
+        self.feeder = Feeder(self, self.ledger, self.job_ended)
+        self._courier: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    @abstractmethod
+    def function(self, function: Callable[..., Any]) -> Any:
+        """Prepare a function for many tasks."""
+
+    @abstractmethod
+    def call(
+        self, job: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
+    ) -> None:
+        """Submit the only task of a job."""
+
+    @abstractmethod
+    def chunks(self, items: int, chunksize: int | None) -> int:
+        """Into how many tasks `spread` cuts so many items."""
+
+    @abstractmethod
+    def spread(
+        self,
+        job: Any,
+        function: Any,
+        star: bool,
+        items: Sequence[Any],
+        chunksize: int | None,
+        timeout: float | None,
+        retries: int,
+    ) -> None:
+        """Submit the items of a sequence as the tasks of a job."""
+
+    @abstractmethod
+    def feed(self, feed: Feed) -> tuple[int, bool]:
+        """Submit tasks of a feed until it ends or there are plenty; the next index, and whether it ended."""
+
+    @abstractmethod
+    def wait_for_room(self, timeout: float) -> bool:
+        """Wait until there are not plenty of tasks any more."""
+
+    @abstractmethod
+    def cancel(self, number: int) -> bool:
+        """Give up a job."""
+
+    @abstractmethod
+    def repopulate(self) -> None:
+        """Start the workers that are missing."""
+
+    @abstractmethod
+    def job_ended(self) -> None:
+        """A job ended in a thread of the pool's own."""
+
+    def taken(self, result: Any) -> None:
+        """A result was taken out of an iterator."""
+        if result.bounded:
+            self.feeder.stir()
+
+    def give_up(self, number: int, error: BaseException) -> None:
+        """Fail what is left of a job."""
+        self.ledger.fail(number, error)
+
+    def give_up_all(self, error: BaseException) -> None:
+        """Fail what is left of every job."""
+        for number in self.ledger.open_jobs():
+            self.give_up(number, error)
+
+    def tidy(self) -> None:
+        """Forget the jobs that are done."""
+        for number in self.ledger.take_finished():
+            result = self.cache.pop(number, None)
+            if result is not None:
+                result._forget_pool()
+
+    def start_courier(self) -> None:
+        """See to it that there is a thread that runs callbacks."""
+        with self._starting:
+            if self._courier is None:
+                self._courier = threading.Thread(target=self._deliver, name="PoolCallbacks", daemon=True)
+                self._courier.start()
+
+    def _deliver(self) -> None:
+        while True:
+            number = self.ledger.next_delivery()
+            if number is None:
+                return
+            result = self.cache.get(number)
+            if result is None:
+                continue
+            try:
+                result._deliver()
+            except BaseException:
+                report_failed_callback()
+            # Between two deliveries nothing is kept alive.
+            del result
+            self.job_ended()
+
+    def close(self) -> None:
+        """Take no more jobs."""
+        if self.state == RUN:
+            self.state = CLOSE
+
+    def terminate(self) -> None:
+        """End everything now."""
+        self.state = TERMINATE
+        self.feeder.stop()
+        self._stop_workers()
+        self.give_up_all(context.ProcessError("the pool was terminated before this task was done"))
+        self.ledger.stop_deliveries()
+        self.feeder.join(GRACE)
+        self._join_courier(GRACE)
+        self.tidy()
+
+    @abstractmethod
+    def _stop_workers(self) -> None:
+        """Part of `terminate`."""
+
+    def join(self) -> None:
+        """Wait until all jobs are done and all workers gone."""
+        self.feeder.lift_bounds()
+        self._join_workers()
+        self.feeder.stop()
+        self.ledger.stop_deliveries()
+        limit = GRACE if self.state == TERMINATE else None
+        self.feeder.join(limit)
+        self._join_courier(limit)
+        self.tidy()
+
+    @abstractmethod
+    def _join_workers(self) -> None:
+        """Part of `join`."""
+
+    def _join_courier(self, timeout: float | None) -> None:
+        courier = self._courier
+        if courier is not None and courier is not threading.current_thread():
+            courier.join(timeout)
+
+
+def cancelled() -> CancelledError:
+    """What a job fails with that was cancelled."""
+    return CancelledError("this task was cancelled")

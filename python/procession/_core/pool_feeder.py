@@ -1,0 +1,122 @@
+"""The thread that runs the argument generators of `imap` and `imap_unordered`.
+
+Generators are drained in the order of the calls. One that has to wait for its consumer, because its
+`imap` is bounded by `buffersize`, lets the others pass.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+__all__ = ["Feed", "Feeder"]
+
+# A pause in which something may have been overlooked, in seconds.
+NAP = 0.5
+
+
+@dataclass(eq=False)
+class Feed:
+    """The arguments of one job, on their way."""
+
+    job: Any
+    function: Any
+    items: Iterator[Any]
+    chunksize: int
+    buffersize: int | None
+    timeout: float | None
+    retries: int
+    index: int = 0
+
+    def limit(self) -> int | None:
+        """The number of the first task that has to wait for the consumer."""
+        if self.buffersize is None:
+            return None
+        return self.job.consumed() + max(1, self.buffersize // self.chunksize)
+
+
+class Submitter(Protocol):
+    """Where tasks go: a board of processes or of threads."""
+
+    def feed(self, feed: Feed) -> tuple[int, bool]: ...
+
+    def wait_for_room(self, timeout: float) -> bool: ...
+
+
+class Feeder:
+    """The feeds of a pool and, from the first one on, their thread."""
+
+    def __init__(self, submitter: Submitter, ledger: Any, on_end: Any) -> None:
+        self._submitter = submitter
+        self._ledger = ledger
+        self._on_end = on_end
+        self._feeds: list[Feed] = []
+        self._stirred = threading.Event()
+        self._stopped = False
+        self._unbounded = False
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def add(self, feed: Feed) -> None:
+        """Drain one more generator."""
+        self._feeds.append(feed)
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="PoolFeeder", daemon=True)
+                self._thread.start()
+        self._stirred.set()
+
+    def stir(self) -> None:
+        """Something was consumed: a bounded feed may go on."""
+        self._stirred.set()
+
+    def lift_bounds(self) -> None:
+        """Nobody will consume any more: bounded feeds go on without."""
+        self._unbounded = True
+        self._stirred.set()
+
+    def stop(self) -> None:
+        """Drain nothing more; returns at once, also while a generator is running."""
+        self._stopped = True
+        self._stirred.set()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the thread, unless it is the caller."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._stirred.clear()
+            held = [feed for feed in list(self._feeds) if not self._drain(feed)]
+            if len(self._feeds) == len(held):
+                self._stirred.wait(NAP if held else None)
+
+    def _drain(self, feed: Feed) -> bool:
+        """Drain a feed until it ends; False if it has to wait for its consumer."""
+        while not self._stopped:
+            if feed.job.ended():
+                self._feeds.remove(feed)
+                return True
+            if self._unbounded:
+                feed.buffersize = None
+            limit = feed.limit()
+            if limit is not None and feed.index >= limit:
+                return False
+            ended = True
+            try:
+                feed.index, ended = self._submitter.feed(feed)
+            except BaseException as error:
+                self._ledger.file(feed.job.number, feed.index, False, error)
+                feed.index += 1
+            if ended:
+                self._feeds.remove(feed)
+                self._ledger.expect(feed.job, feed.index)
+                self._on_end()
+                return True
+            if feed.limit() is None or feed.index < (feed.limit() or 0):
+                self._submitter.wait_for_room(NAP)
+        return True

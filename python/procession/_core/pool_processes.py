@@ -1,0 +1,350 @@
+"""The crew of a `Pool`: worker processes, and the thread that watches them.
+
+The watcher sleeps in the engine, without the interpreter lock and deaf to signals, until a worker is gone,
+speaks up, or runs a task for too long. Results do not concern it: the engine files them on the way.
+It runs no code of the user's but what starting a process runs.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from procession import _engine
+
+from .errors import WorkerDied
+from .pool_crew import RUN, TERMINATE, Crew, cancelled
+from .pool_errors import rebuild
+from .pool_feeder import Feed
+from .pool_work import FAILED_TO_START, STARTED, Post, serve
+from .stdlib import context, util
+
+__all__ = ["ProcessCrew"]
+
+# Workers that have not said that they work are looked after this often, in seconds.
+LOOK = 0.1
+# Between SIGTERM and SIGKILL: the time for the `finally` blocks of a task.
+MERCY = 0.5
+# The pause after a worker could not be started grows up to this.
+LONGEST_PAUSE = 1.0
+# So many workers in a row fail to start before the waiting tasks are failed, if no worker works. Workers
+# that are killed from outside get more tries: whoever does that may stop doing it.
+FEW_TRIES = 3
+MANY_TRIES = 8
+
+
+class ProcessCrew(Crew):
+    """Worker processes, replaced as they go."""
+
+    def __init__(
+        self,
+        ctx: Any,
+        make_process: Callable[..., Any],
+        size: int,
+        initializer: Callable[..., object] | None,
+        initargs: Iterable[Any],
+        max_tasks: int | None,
+    ) -> None:
+        super().__init__(size)
+        self.board = _engine.PoolBoard(self.ledger)
+        self._ctx = ctx
+        self._make_process = make_process
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        post = Post(self.board.handle, self.board.handles)
+        self._worker_args = (post, initializer, initargs, max_tasks, mask)
+        self._populating = threading.RLock()
+        # Workers that said they work, and workers that are to be killed, with the time for it.
+        self._started: set[int] = set()
+        self._doomed: dict[int, float] = {}
+        self._failed_starts = 0
+        self._next_start = 0.0
+        self._broken = False
+        self._watcher: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start all workers, or none and raise."""
+        try:
+            self.repopulate()
+        except BaseException:
+            for worker in self.workers:
+                if worker.exitcode is None:
+                    worker.terminate()
+            for worker in self.workers:
+                worker.join()
+            raise
+        self._watcher = threading.Thread(target=self._watch, name="PoolWatcher", daemon=True)
+        self._watcher.start()
+
+    # Jobs
+
+    def function(self, function: Callable[..., Any]) -> Any:
+        return _engine.PoolFunction(function)
+
+    def call(
+        self, job: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
+    ) -> None:
+        self.board.call(job, function, args, kwds, timeout, retries)
+        self._submitted()
+
+    def chunks(self, items: int, chunksize: int | None) -> int:
+        return self.board.chunks(items, chunksize, self.size)
+
+    def spread(
+        self,
+        job: Any,
+        function: Any,
+        star: bool,
+        items: Sequence[Any],
+        chunksize: int | None,
+        timeout: float | None,
+        retries: int,
+    ) -> None:
+        self.board.spread(job, function, star, items, chunksize, self.size, timeout, retries)
+        self._submitted()
+
+    def feed(self, feed: Feed) -> tuple[int, bool]:
+        fed = self.board.feed(
+            feed.job,
+            feed.function,
+            feed.items,
+            feed.chunksize,
+            feed.index,
+            feed.limit(),
+            feed.timeout,
+            feed.retries,
+        )
+        self._submitted()
+        return fed
+
+    def wait_for_room(self, timeout: float) -> bool:
+        return self.board.wait_for_room(timeout)
+
+    def _submitted(self) -> None:
+        if self._broken:
+            self.board.ring()
+
+    def cancel(self, number: int) -> bool:
+        if number not in self.ledger.open_jobs():
+            return False
+        self.give_up(number, cancelled())
+        return True
+
+    def give_up(self, number: int, error: BaseException) -> None:
+        _, running = self.board.cancel(number)
+        super().give_up(number, error)
+        for _, owner in running:
+            self._doom(owner)
+        self.job_ended()
+
+    def job_ended(self) -> None:
+        self.board.ring()
+
+    # Workers
+
+    def repopulate(self) -> None:
+        with self._populating:
+            while len(self.workers) < self.size and self.state != TERMINATE:
+                worker = self._make_process(self._ctx, target=serve, args=self._worker_args)
+                worker.name = worker.name.replace("Process", "PoolWorker")
+                worker.daemon = True
+                worker.start()
+                self.workers.append(worker)
+                util.debug("added worker")
+
+    def _doom(self, owner: int) -> None:
+        """End a worker for the sake of its task."""
+        for worker in self.workers:
+            if _seat(worker) == owner:
+                self._doomed[owner] = time.monotonic() + MERCY
+                worker.terminate()
+
+    def _watch(self) -> None:
+        # Signals are for threads that run the user's code; they would only delay the watcher.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            while self._goes_on():
+                event = self.board.watch(self._seats(), self._patience())
+                if event is not None:
+                    self._handle(*event)
+                self._look_after_starters()
+                self._kill_doomed()
+                self.tidy()
+                self._replace()
+        except BaseException as error:
+            # Whatever it is, nobody may wait for ever.
+            self.state = TERMINATE
+            failure = context.ProcessError(f"the pool cannot go on: {error!r}")
+            failure.__cause__ = error
+            self.give_up_all(failure)
+            raise
+        finally:
+            util.debug("pool watcher exiting")
+
+    def _goes_on(self) -> bool:
+        if self.state == RUN:
+            return True
+        if self.state == TERMINATE:
+            return False
+        if len(self.ledger) == 0:
+            self.board.close()
+            return bool(self.workers)
+        return True
+
+    def _seats(self) -> list[int]:
+        return [seat for seat in map(_seat, self.workers) if seat is not None]
+
+    def _patience(self) -> float | None:
+        if any(_seat(worker) not in self._started for worker in self.workers):
+            return LOOK
+        if self._doomed or len(self.workers) < self.size and self._needed():
+            return LOOK
+        return None
+
+    def _handle(self, kind: str, *details: Any) -> None:
+        match kind:
+            case "gone":
+                for worker in list(self.workers):
+                    if _seat(worker) == details[0]:
+                        self._mourn(worker)
+            case "notice":
+                self._listen(*details)
+            case "overdue":
+                job, index, owner = details
+                error = context.TimeoutError(f"{self._name(job, index)} took too long")
+                self.ledger.file(job, index, False, error)
+                self._doom(owner)
+            case "refused":
+                job, index, error = details
+                self.ledger.file(job, index, False, error)
+            case "abandoned":
+                job, index = details
+                error = context.ProcessError(f"{self._name(job, index)} was dropped by its worker")
+                self.ledger.file(job, index, False, error)
+
+    def _listen(self, owner: int, what: int, data: bytes) -> None:
+        if what == STARTED:
+            self._started.add(owner)
+            self._failed_starts = 0
+            self._broken = False
+        elif what == FAILED_TO_START:
+            self._count_failed_start(rebuild(data), "its initializer raised an exception")
+            # Counted once, not again when it is gone.
+            self._started.add(owner)
+
+    def _mourn(self, worker: Any) -> None:
+        """A worker is gone: what did it hold, was that to be expected?"""
+        worker.join(MERCY)
+        if worker.exitcode is None:
+            # It lives on as another program.
+            worker.kill()
+            worker.join()
+        with self._populating:
+            self.workers.remove(worker)
+        owner = _seat(worker)
+        started = owner in self._started
+        killed_by_us = owner in self._doomed
+        if owner is not None:
+            self._started.discard(owner)
+            self._doomed.pop(owner, None)
+            for job, index, _, repeated in self.board.lost_by(owner):
+                if not repeated:
+                    error = _death(worker, self._name(job, index))
+                    self.ledger.file(job, index, False, error)
+        if not started and not killed_by_us and self.state == RUN:
+            self._count_failed_start(_death(worker, None), "it died before it could work")
+
+    def _name(self, job: int, index: int) -> str:
+        result = self.cache.get(job)
+        return f"task {index} of {result.name}" if result is not None else f"task {index}"
+
+    def _look_after_starters(self) -> None:
+        """The engine tells of deaths, but not of those who died before they had to do with it."""
+        for worker in list(self.workers):
+            if _seat(worker) not in self._started and worker.exitcode is not None:
+                self._mourn(worker)
+
+    def _kill_doomed(self) -> None:
+        now = time.monotonic()
+        for worker in self.workers:
+            if self._doomed.get(_seat(worker) or 0, now + 1) <= now:
+                worker.kill()
+
+    def _needed(self) -> bool:
+        return self.state == RUN and not self._broken or self.board.outstanding() > 0
+
+    def _replace(self) -> None:
+        if len(self.workers) == self.size or self.state == TERMINATE or not self._needed():
+            return
+        now = time.monotonic()
+        if now < self._next_start:
+            return
+        try:
+            self.repopulate()
+        except Exception as error:
+            self._count_failed_start(error, "it could not be started")
+
+    def _count_failed_start(self, cause: BaseException, what: str) -> None:
+        self._failed_starts += 1
+        pause = min(LONGEST_PAUSE, 0.05 * 2 ** min(self._failed_starts - 1, 10))
+        nobody_works = not any(_seat(worker) in self._started for worker in self.workers)
+        killed = isinstance(cause, WorkerDied) and cause.signal == signal.SIGKILL
+        tries = max(MANY_TRIES if killed else FEW_TRIES, self.size)
+        if nobody_works and (self._broken or self._failed_starts >= tries):
+            self._broken = True
+            error = WorkerDied(f"no worker of the pool could be started: {what}: {_brief(cause)}")
+            error.__cause__ = cause
+            self.give_up_all(error)
+        self._next_start = time.monotonic() + pause
+
+    # The end
+
+    def close(self) -> None:
+        super().close()
+        self.board.finish()
+
+    def _stop_workers(self) -> None:
+        self.board.ring()
+        self._join_watcher()
+        with self._populating:
+            workers = list(self.workers)
+        running = [worker for worker in workers if worker.exitcode is None]
+        for worker in running:
+            worker.terminate()
+        limit = time.monotonic() + MERCY
+        for worker in running:
+            worker.join(max(0.0, limit - time.monotonic()))
+        for worker in running:
+            if worker.exitcode is None:
+                worker.kill()
+        for worker in running:
+            worker.join()
+
+    def _join_watcher(self) -> None:
+        watcher = self._watcher
+        if watcher is not None and watcher is not threading.current_thread():
+            watcher.join()
+
+    def _join_workers(self) -> None:
+        self._join_watcher()
+        for worker in list(self.workers):
+            worker.join()
+
+
+def _seat(worker: Any) -> int | None:
+    return getattr(getattr(worker, "_popen", None), "seat", None)
+
+
+def _death(worker: Any, task: str | None) -> WorkerDied:
+    error = WorkerDied(pid=worker.pid, exitcode=worker.exitcode, task=task)
+    if worker.exitcode == -signal.SIGKILL:
+        error.add_note(
+            "SIGKILL is what the kernel sends when memory runs out: see dmesg, or the cgroup's events."
+        )
+    return error
+
+
+def _brief(cause: BaseException) -> str:
+    return f"{type(cause).__name__}: {cause}"

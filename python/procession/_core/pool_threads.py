@@ -1,0 +1,173 @@
+"""The crew of a `ThreadPool`: tasks go to threads of this process, as they are.
+
+Threads cannot be killed: what runs when the pool is terminated, or a job cancelled, runs to its end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from .errors import WorkerDied
+from .pool_crew import Crew, cancelled
+from .pool_feeder import Feed
+
+__all__ = ["ThreadCrew"]
+
+# So many waiting tasks are plenty.
+PLENTY = 1024
+
+Task = tuple[int, int, bool, Callable[[], Any]]
+
+
+class ThreadCrew(Crew):
+    """Worker threads."""
+
+    def __init__(
+        self,
+        ctx: Any,
+        make_process: Callable[..., Any],
+        size: int,
+        initializer: Callable[..., object] | None,
+        initargs: Iterable[Any],
+    ) -> None:
+        super().__init__(size)
+        self._ctx = ctx
+        self._make_process = make_process
+        self._initializer = initializer
+        self._initargs = tuple(initargs)
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._room = threading.Event()
+        self._done = threading.Event()
+
+    def start(self) -> None:
+        """Start all workers."""
+        self.repopulate()
+
+    def repopulate(self) -> None:
+        while len(self.workers) < self.size:
+            worker = self._make_process(self._ctx, target=self._work)
+            worker.name = worker.name.replace("Process", "PoolWorker")
+            worker.daemon = True
+            worker.start()
+            self.workers.append(worker)
+
+    def function(self, function: Callable[..., Any]) -> Any:
+        return function
+
+    def call(
+        self, job: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
+    ) -> None:
+        _refuse(timeout)
+        self._tasks.put((job.number, 0, False, lambda: function(*args, **kwds)))
+
+    def chunks(self, items: int, chunksize: int | None) -> int:
+        return -(-items // self._chunksize(items, chunksize))
+
+    def _chunksize(self, items: int, chunksize: int | None) -> int:
+        # Four chunks a thread: nothing is copied, so there is little to save with larger ones.
+        return chunksize or max(1, -(-items // (4 * self.size)))
+
+    def spread(
+        self,
+        job: Any,
+        function: Any,
+        star: bool,
+        items: Sequence[Any],
+        chunksize: int | None,
+        timeout: float | None,
+        retries: int,
+    ) -> None:
+        _refuse(timeout)
+        size = self._chunksize(len(items), chunksize)
+        for index, start in enumerate(range(0, len(items), size)):
+            self._put_chunk(job, index, function, star, items[start : start + size])
+
+    def _put_chunk(self, job: Any, index: int, function: Any, star: bool, chunk: Sequence[Any]) -> None:
+        apply = itertools.starmap if star else map
+        self._tasks.put((job.number, index, True, lambda: list(apply(function, chunk))))
+
+    def feed(self, feed: Feed) -> tuple[int, bool]:
+        _refuse(feed.timeout)
+        limit = feed.limit()
+        while (limit is None or feed.index < limit) and self._tasks.qsize() < PLENTY:
+            chunk = list(itertools.islice(feed.items, feed.chunksize))
+            if not chunk:
+                return feed.index, True
+            self._put_chunk(feed.job, feed.index, feed.function, False, chunk)
+            feed.index += 1
+        return feed.index, False
+
+    def wait_for_room(self, timeout: float) -> bool:
+        self._room.clear()
+        return self._tasks.qsize() < PLENTY or self._room.wait(timeout)
+
+    def cancel(self, number: int) -> bool:
+        if number not in self.ledger.open_jobs():
+            return False
+        self.give_up(number, cancelled())
+        return True
+
+    def job_ended(self) -> None:
+        self.tidy()
+        if self.state != "RUN" and len(self.ledger) == 0:
+            self._send_home()
+
+    def _work(self) -> None:
+        try:
+            if self._initializer is not None:
+                self._initializer(*self._initargs)
+        except BaseException as cause:
+            error = WorkerDied(f"a thread of the pool could not be started: {type(cause).__name__}: {cause}")
+            error.__cause__ = cause
+            self._refuse_tasks(error)
+            return
+        for number, index, many, task in iter(self._tasks.get, None):
+            self._perform(number, index, many, task)
+            del task
+
+    def _perform(self, number: int, index: int, many: bool, task: Callable[[], Any]) -> None:
+        try:
+            value = task()
+        except BaseException as error:
+            self.ledger.file(number, index, False, error)
+        else:
+            if many:
+                self.ledger.file_many(number, index, value)
+            else:
+                self.ledger.file(number, index, True, value)
+        if self._tasks.qsize() < PLENTY:
+            self._room.set()
+        self.job_ended()
+
+    def _refuse_tasks(self, error: WorkerDied) -> None:
+        for number, index, _, _ in iter(self._tasks.get, None):
+            self.ledger.file(number, index, False, error)
+
+    def _send_home(self) -> None:
+        for _ in self.workers:
+            self._tasks.put(None)
+
+    def close(self) -> None:
+        super().close()
+        self.job_ended()
+
+    def _stop_workers(self) -> None:
+        try:
+            while True:
+                self._tasks.get_nowait()
+        except queue.Empty:
+            self._send_home()
+
+    def _join_workers(self) -> None:
+        for worker in self.workers:
+            if worker is not threading.current_thread():
+                worker.join()
+
+
+def _refuse(timeout: float | None) -> None:
+    if timeout is not None:
+        raise ValueError("a thread cannot be stopped, so a ThreadPool knows no task_timeout")

@@ -1,0 +1,228 @@
+"""The fork server's own loop, and the messages it exchanges with those who want children.
+
+A request is one message on the control socket: a seat number, and as descriptors the socket to report on,
+then what `Request` lists. Reports are messages too. The *child* reports that it has started and the server
+that it has ended, so whichever of the two is killed, the client hears from the other, and hears the end of
+the socket only when nothing was started or nothing more can be known.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from procession import _engine
+
+from .leaving import end_forked_child, forget_inherited_exit_handlers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["MOST_FDS", "Report", "Request", "Server", "pair", "read_end", "receive_report", "send_request"]
+
+STARTED, ENDED, REFUSED = range(3)
+
+# The kernel passes at most this many descriptors with one message.
+MOST_FDS = 253
+
+_REQUEST = struct.Struct("=I?")
+_REPORT = struct.Struct("=Bqq")
+_LONGEST_MESSAGE = 64
+
+
+class Report(NamedTuple):
+    """What became of a request: `value` is the exit code of a child, or the errno of a refusal."""
+
+    kind: int
+    pid: int
+    value: int
+    pidfd: int | None = None
+
+
+class Request(NamedTuple):
+    """What a new child is given. With `control` it can ask for children of its own."""
+
+    seat: int
+    payload: int
+    parent: int
+    control: int
+    tracker: int | None
+    others: list[int]
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets for messages; they block, whatever `socket.setdefaulttimeout` says."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in ends:
+        end.setblocking(True)
+    return ends
+
+
+def send_request(request: Request, report_to: socket.socket) -> None:
+    """Ask the server at the other end of `request.control` for a child."""
+    tracker = [] if request.tracker is None else [request.tracker]
+    fds = [report_to.fileno(), request.payload, request.parent, request.control, *tracker, *request.others]
+    with _borrowed(request.control) as control:
+        _send(control, _REQUEST.pack(request.seat, request.tracker is not None), fds)
+
+
+def receive_report(reports: socket.socket) -> Report | None:
+    """Wait for the first report on a request; None if there will be none."""
+    try:
+        message, fds, _ = _receive(reports, 1)
+    except ConnectionError:
+        return None
+    if not message:
+        return None
+    kind, pid, value = _REPORT.unpack(message)
+    return Report(kind, pid, value, fds[0] if fds else None)
+
+
+def read_end(reports: int) -> int | None:
+    """Wait for a started child's exit code; None if the server will not tell."""
+    try:
+        message = os.read(reports, _LONGEST_MESSAGE)
+    except ConnectionError:
+        return None
+    return Report(*_REPORT.unpack(message)).value if message else None
+
+
+class Server:
+    """Forks a child for every request, until every holder of a control socket is gone."""
+
+    def __init__(self, control: int, run_child: Callable[[Request], int]) -> None:
+        self._control = control
+        self._run_child = run_child
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(control, selectors.EVENT_READ)
+        # pidfd of a running child -> its pid and the socket to report its end on
+        self._running: dict[int, tuple[int, socket.socket]] = {}
+        # Ctrl-C is for the programs that ask for children, not for the server between them.
+        self._interrupt_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def run(self) -> None:
+        """Serve until nobody is left who could ask."""
+        somebody_left = True
+        while somebody_left:
+            for key, _ in self._selector.select():
+                if key.fd == self._control:
+                    somebody_left = self._answer()
+                else:
+                    self._report_end(key.fd)
+
+    def _answer(self) -> bool:
+        with _borrowed(self._control) as control:
+            message, fds, truncated = _receive(control, MOST_FDS)
+        if not message:
+            return False
+        if fds:
+            with socket.socket(fileno=fds.pop(0)) as report_to:
+                try:
+                    if truncated:
+                        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                    self._fork(_unpack_request(message, fds), report_to)
+                except OSError as error:
+                    _tell(report_to, Report(REFUSED, 0, error.errno or 0))
+                finally:
+                    for fd in fds:
+                        os.close(fd)
+        return True
+
+    def _fork(self, request: Request, report_to: socket.socket) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self._become_child(request, report_to)
+        try:
+            still_needed = report_to.dup()
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        self._running[pidfd] = pid, still_needed
+        self._selector.register(pidfd, selectors.EVENT_READ)
+
+    def _become_child(self, request: Request, report_to: socket.socket) -> NoReturn:
+        code = 1
+        try:
+            forget_inherited_exit_handlers()
+            self._close_in_child()
+            signal.signal(signal.SIGINT, self._interrupt_handler)
+            pidfd = os.pidfd_open(os.getpid())
+            _tell(report_to, Report(STARTED, os.getpid(), 0, pidfd))
+            os.close(pidfd)
+            report_to.close()
+            _engine.take_seat(request.seat)
+            code = self._run_child(request)
+        except Exception:
+            sys.excepthook(*sys.exc_info())
+            sys.stderr.flush()
+        finally:
+            end_forked_child(code)
+
+    def _close_in_child(self) -> None:
+        self._selector.close()
+        os.close(self._control)
+        for pidfd, (_, report_to) in self._running.items():
+            os.close(pidfd)
+            report_to.close()
+
+    def _report_end(self, pidfd: int) -> None:
+        self._selector.unregister(pidfd)
+        os.close(pidfd)
+        pid, report_to = self._running.pop(pidfd)
+        with report_to:
+            _, status = os.waitpid(pid, 0)
+            _tell(report_to, Report(ENDED, pid, os.waitstatus_to_exitcode(status)))
+
+
+def _unpack_request(message: bytes, fds: list[int]) -> Request:
+    seat, has_tracker = _REQUEST.unpack(message)
+    payload, parent, control, *others = fds
+    tracker = others.pop(0) if has_tracker else None
+    return Request(seat, payload, parent, control, tracker, others)
+
+
+def _tell(report_to: socket.socket, report: Report) -> None:
+    """Report to a client, who may be gone."""
+    fds = [] if report.pidfd is None else [report.pidfd]
+    try:
+        _send(report_to, _REPORT.pack(report.kind, report.pid, report.value), fds)
+    except ConnectionError:
+        pass
+
+
+def _send(connection: socket.socket, message: bytes, fds: list[int]) -> None:
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    connection.sendmsg([message], ancillary, socket.MSG_NOSIGNAL)
+
+
+def _receive(connection: socket.socket, most_fds: int) -> tuple[bytes, list[int], bool]:
+    """One message, its descriptors (none inheritable), and whether some of them are missing."""
+    room = socket.CMSG_SPACE(most_fds * array.array("i").itemsize)
+    message, ancillary, flags, _ = connection.recvmsg(_LONGEST_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return message, fds.tolist(), bool(flags & socket.MSG_CTRUNC)
+
+
+@contextmanager
+def _borrowed(fd: int) -> Iterator[socket.socket]:
+    """A socket object for a descriptor that stays open; kept as a number, it may outlive every object."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=fd)
+    connection.setblocking(True)
+    try:
+        yield connection
+    finally:
+        connection.detach()

@@ -1,0 +1,296 @@
+"""Connections: pipes between processes, sockets with message frames, and waiting for several at once.
+
+A pipe's ends are the engine's: messages go through shared memory. A `Connection` around any other descriptor
+(a socket of `Listener` and `Client`, a handle that another library kept) speaks the stdlib's framed bytes:
+a big-endian length of four bytes, or -1 and one of eight.
+
+The listening side and the handshake that proves the key are the stdlib's.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+from . import _engine
+from ._core import pipe_transit
+from ._core.forwarding import forward_other_names
+from ._core.handle_passing import teach_reduction
+from ._core.readiness import wait_for_readable
+from ._core.stdlib import connection as _std
+from ._core.stdlib import context, reduction
+
+__all__ = ["Client", "Listener", "Pipe", "wait"]
+
+_SHORT = struct.Struct("!i")
+_LONG = struct.Struct("!Q")
+_LONG_MARK = _SHORT.pack(-1)
+_LONGEST_SHORT = 0x7FFFFFFF
+# Below this size header and message go out in one write: two would meet Nagle's algorithm.
+_ONE_WRITE = 16384
+
+
+def _part_of(buf: Any, offset: int, size: int | None) -> memoryview:
+    """The bytes `offset` to `offset + size` of a buffer of any shape."""
+    view = memoryview(buf)
+    if view.itemsize > 1 or view.ndim != 1:
+        view = view.cast("B")
+    if offset < 0:
+        raise ValueError("offset is negative")
+    if view.nbytes < offset:
+        raise ValueError("buffer length < offset")
+    if size is None:
+        return view[offset:]
+    if size < 0:
+        raise ValueError("size is negative")
+    if offset + size > view.nbytes:
+        raise ValueError("buffer length < offset + size")
+    return view[offset : offset + size]
+
+
+def _store(message: bytes | bytearray, buf: Any, offset: int) -> int:
+    """Copy a message into a buffer of any shape; return its length."""
+    with memoryview(buf) as whole, whole.cast("B") as view:
+        if offset < 0:
+            raise ValueError("negative offset")
+        if offset > view.nbytes:
+            raise ValueError("offset too large")
+        size = len(message)
+        if view.nbytes < offset + size:
+            raise context.BufferTooShort(bytes(message))
+        view[offset : offset + size] = message
+        return size
+
+
+class _ConnectionBase:
+    """A connection around a descriptor that carries framed messages."""
+
+    _handle: int | None = None
+
+    def __init__(self, handle: Any, readable: bool = True, writable: bool = True) -> None:
+        handle = handle.__index__()
+        if handle < 0:
+            raise ValueError("invalid handle")
+        if not readable and not writable:
+            raise ValueError("at least one of `readable` and `writable` must be True")
+        self._handle = handle
+        self._readable = readable
+        self._writable = writable
+
+    def __del__(self) -> None:
+        if self._handle is not None:
+            self._close()
+
+    def _close(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
+
+    def _check_closed(self) -> None:
+        if self._handle is None:
+            raise OSError("handle is closed")
+
+    def _check_readable(self) -> None:
+        if not self._readable:
+            raise OSError("connection is write-only")
+
+    def _check_writable(self) -> None:
+        if not self._writable:
+            raise OSError("connection is read-only")
+
+    @property
+    def closed(self) -> bool:
+        """True if the connection is closed."""
+        return self._handle is None
+
+    @property
+    def readable(self) -> bool:
+        """True if the connection is readable."""
+        return self._readable
+
+    @property
+    def writable(self) -> bool:
+        """True if the connection is writable."""
+        return self._writable
+
+    def fileno(self) -> int:
+        """Return the descriptor: readable when there is a message or the other end is closed."""
+        self._check_closed()
+        assert self._handle is not None
+        return self._handle
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._close()
+
+    def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
+        """Send the bytes of a buffer, or a part of it, as one message."""
+        self._check_closed()
+        self._check_writable()
+        self._send_frame(_part_of(buf, offset, size))
+
+    def send(self, obj: Any) -> None:
+        """Send an object."""
+        self._check_closed()
+        self._check_writable()
+        self._send_frame(memoryview(reduction.ForkingPickler.dumps(obj)))
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        """Receive a message as bytes; OSError if it is longer than `maxlength`."""
+        self._check_closed()
+        self._check_readable()
+        if maxlength is not None and maxlength < 0:
+            raise ValueError("negative maxlength")
+        return bytes(self._recv_frame(maxlength))
+
+    def recv_bytes_into(self, buf: Any, offset: int = 0) -> int:
+        """Receive a message into a writable buffer; return its length."""
+        self._check_closed()
+        self._check_readable()
+        return _store(self._recv_frame(), buf, offset)
+
+    def recv(self) -> Any:
+        """Receive an object."""
+        self._check_closed()
+        self._check_readable()
+        return reduction.ForkingPickler.loads(self._recv_frame())
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Return whether there is anything to receive; wait up to `timeout` for it."""
+        self._check_closed()
+        self._check_readable()
+        return bool(wait([self], timeout))
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.close()
+
+    def _send_frame(self, message: memoryview) -> None:
+        size = message.nbytes
+        if size > _LONGEST_SHORT:
+            self._write(_LONG_MARK + _LONG.pack(size))
+            self._write(message)
+        elif size > _ONE_WRITE:
+            self._write(_SHORT.pack(size))
+            self._write(message)
+        else:
+            self._write(_SHORT.pack(size) + message)
+
+    def _recv_frame(self, maxlength: int | None = None) -> bytearray:
+        (size,) = _SHORT.unpack(self._read(4))
+        if size == -1:
+            (size,) = _LONG.unpack(self._read(8))
+        if size < 0 or (maxlength is not None and size > maxlength):
+            self._bad_message_length()
+        return self._read(size)
+
+    def _bad_message_length(self) -> None:
+        """The stream is out of step: nothing can be received any more."""
+        if self._writable:
+            self._readable = False
+        else:
+            self.close()
+        raise OSError("bad message length")
+
+    def _write(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        while rest.nbytes:
+            rest = rest[os.write(self.fileno(), rest) :]
+
+    def _read(self, size: int) -> bytearray:
+        data = bytearray(size)
+        got = 0
+        with memoryview(data) as view:
+            while got < size:
+                count = os.readv(self.fileno(), [view[got:]])
+                if count == 0:
+                    if got == 0:
+                        raise EOFError
+                    raise OSError("got end of file during message")
+                got += count
+        return data
+
+
+class Connection(_ConnectionBase):
+    """A connection; around a descriptor of its own when it is made directly."""
+
+
+class PipeEnd(_engine.Channel, Connection):
+    """One end of a `Pipe`: messages go through shared memory, the descriptor tells that they are there."""
+
+    _handle = None
+
+    def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
+        """Send the bytes of a buffer, or a part of it, as one message."""
+        if type(buf) is not bytes or offset or size is not None:
+            buf = bytes(_part_of(buf, offset, size))
+        self._send_bytes(buf)
+
+    def recv_bytes_into(self, buf: Any, offset: int = 0) -> int:
+        """Receive a message into a writable buffer; return its length."""
+        return _store(self.recv_bytes(), buf, offset)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a pipe's end is pickled when it is sent through a queue or a pipe, or given to a process that "
+            "is being started; not by pickle alone"
+        )
+
+
+def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
+    """Return the two ends of a pipe; without `duplex` the first only receives and the second only sends."""
+    return _engine.pipe(duplex, PipeEnd)
+
+
+def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
+    """Wait until some of the objects are readable and return those: connections, sockets, descriptors."""
+    return wait_for_readable(list(object_list), timeout)
+
+
+class Listener(_std.Listener):
+    """A socket that waits for connections from `Client`."""
+
+    def accept(self) -> Connection:
+        """Accept a connection, prove the key on both sides, and return it."""
+        return _ours(super().accept())
+
+
+def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Connection:
+    """Return a connection to a `Listener`."""
+    return _ours(_std.Client(address, family, authkey))
+
+
+def _ours(theirs: Any) -> Connection:
+    with theirs:
+        return Connection(os.dup(theirs.fileno()), theirs.readable, theirs.writable)
+
+
+def reduce_connection(conn: Connection) -> tuple[Any, ...]:
+    """Pickle a connection around a descriptor: the receiver gets a duplicate."""
+    return rebuild_connection, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
+
+
+def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
+    """Undo `reduce_connection`."""
+    return Connection(df.detach(), readable, writable)
+
+
+def _reduce_pipe_end(end: PipeEnd) -> tuple[Any, ...]:
+    return _rebuild_pipe_end, (pipe_transit.send_off(end),)
+
+
+def _rebuild_pipe_end(ticket: Any) -> PipeEnd:
+    end = PipeEnd.__new__(PipeEnd)
+    ticket.arrive(end)
+    return end
+
+
+reduction.ForkingPickler.register(Connection, reduce_connection)
+reduction.ForkingPickler.register(PipeEnd, _reduce_pipe_end)
+teach_reduction()
+
+forward_other_names(__name__, _std)

@@ -1,0 +1,344 @@
+"""Contexts: one start method each, and the factories that make this package's objects for it.
+
+What must exist once a process stays where the stdlib keeps it: the chosen start method, the `Popen` that is
+pickling, the contexts that other libraries register, and the exception classes. The contexts here are
+subclasses of the stdlib's, so that `isinstance` and `mp_context=` work anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._core.forwarding import forward_other_names
+from ._core.leaving import mark_at_interpreter_exit
+from ._core.stdlib import context as _std
+from ._core.stdlib import process
+
+if TYPE_CHECKING:
+    from . import managers, pool, queues, synchronize
+    from .connection import Connection
+
+__all__ = [
+    "AuthenticationError",
+    "BaseContext",
+    "BufferTooShort",
+    "DefaultContext",
+    "ForkContext",
+    "ForkProcess",
+    "ForkServerContext",
+    "ForkServerProcess",
+    "Process",
+    "ProcessError",
+    "SpawnContext",
+    "SpawnProcess",
+    "TimeoutError",
+    "assert_spawning",
+    "get_spawning_popen",
+    "set_spawning_popen",
+]
+
+if TYPE_CHECKING:
+    from multiprocessing.context import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
+    from multiprocessing.process import BaseProcess
+else:
+    AuthenticationError = _std.AuthenticationError
+    BufferTooShort = _std.BufferTooShort
+    ProcessError = _std.ProcessError
+    TimeoutError = _std.TimeoutError
+    BaseProcess = process.BaseProcess
+
+assert_spawning = _std.assert_spawning
+get_spawning_popen = _std.get_spawning_popen
+set_spawning_popen = _std.set_spawning_popen
+
+
+def _part(name: str) -> Any:
+    """One of the package's modules, loaded when it is first needed."""
+    return import_module(f"{__package__}.{name}")
+
+
+def _starter(popen_module: str) -> Any:
+    """The `_Popen` of a process class: a static method, since the stdlib calls it on classes and objects."""
+
+    def start(process_obj: BaseProcess) -> Any:
+        return _part(popen_module).Popen(process_obj)
+
+    return staticmethod(start)
+
+
+def _current_kind() -> Any:
+    """The process class of the current start method."""
+    return _default_context.get_context().Process
+
+
+class _StartableProcess(BaseProcess):
+    """What every Python version's process can do here, the newest methods included."""
+
+    _popen: Any
+    _check_closed: Callable[[], None]
+
+    def interrupt(self) -> None:
+        """Ask the process to stop as Ctrl-C would: SIGINT."""
+        self._check_closed()
+        self._popen.interrupt()
+
+
+class Process(_StartableProcess):
+    """A process started by whatever start method is current when `start` is called."""
+
+    _start_method = None
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        return _current_kind()._Popen(process_obj)
+
+    @staticmethod
+    def _after_fork() -> None:
+        _current_kind()._after_fork()
+
+
+class ForkProcess(_StartableProcess):
+    """A process that begins as a copy of its parent."""
+
+    _start_method = "fork"
+    _Popen = _starter("popen_fork")
+
+
+class SpawnProcess(_StartableProcess):
+    """A process that begins as a fresh interpreter."""
+
+    _start_method = "spawn"
+    _Popen = _starter("popen_spawn_posix")
+
+    @staticmethod
+    def _after_fork() -> None:
+        """A fresh interpreter has inherited nothing that needs repair."""
+
+
+class ForkServerProcess(_StartableProcess):
+    """A process that begins as a copy of a small server process."""
+
+    _start_method = "forkserver"
+    _Popen = _starter("popen_forkserver")
+
+
+class BaseContext(_std.BaseContext):
+    """The stdlib's context with every factory making this package's objects."""
+
+    def Manager(self) -> managers.SyncManager:
+        """Start a manager process and return the manager."""
+        manager = _part("managers").SyncManager(ctx=self.get_context())
+        manager.start()
+        return manager
+
+    def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:
+        """Return the two connected ends of a pipe."""
+        return _part("connection").Pipe(duplex)
+
+    def Lock(self) -> synchronize.Lock:
+        """Return a lock that is not recursive."""
+        return _part("synchronize").Lock(ctx=self.get_context())
+
+    def RLock(self) -> synchronize.RLock:
+        """Return a recursive lock."""
+        return _part("synchronize").RLock(ctx=self.get_context())
+
+    def Condition(self, lock: Any = None) -> synchronize.Condition:
+        """Return a condition variable."""
+        return _part("synchronize").Condition(lock, ctx=self.get_context())
+
+    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:
+        """Return a semaphore."""
+        return _part("synchronize").Semaphore(value, ctx=self.get_context())
+
+    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
+        """Return a semaphore that refuses to rise above its first value."""
+        return _part("synchronize").BoundedSemaphore(value, ctx=self.get_context())
+
+    def Event(self) -> synchronize.Event:
+        """Return an event."""
+        return _part("synchronize").Event(ctx=self.get_context())
+
+    def Barrier(
+        self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
+    ) -> synchronize.Barrier:
+        """Return a barrier for `parties` processes or threads."""
+        return _part("synchronize").Barrier(parties, action, timeout, ctx=self.get_context())
+
+    def Queue(self, maxsize: int = 0) -> queues.Queue:
+        """Return a queue for many producers and consumers."""
+        return _part("queues").Queue(maxsize, ctx=self.get_context())
+
+    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue:
+        """Return a queue that counts what is still unfinished."""
+        return _part("queues").JoinableQueue(maxsize, ctx=self.get_context())
+
+    def SimpleQueue(self) -> queues.SimpleQueue:
+        """Return a queue with nothing but `get`, `put` and `empty`."""
+        return _part("queues").SimpleQueue(ctx=self.get_context())
+
+    def Pool(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+    ) -> pool.Pool:
+        """Return a pool of worker processes."""
+        return _part("pool").Pool(
+            processes, initializer, initargs, maxtasksperchild, context=self.get_context()
+        )
+
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
+        """Return a shared ctypes object without a lock."""
+        return _part("sharedctypes").RawValue(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) -> Any:
+        """Return a shared ctypes array without a lock."""
+        return _part("sharedctypes").RawArray(typecode_or_type, size_or_initializer)
+
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
+        """Return a shared ctypes object, with a lock unless `lock` is false."""
+        return _part("sharedctypes").Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    def Array(
+        self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, lock: Any = True
+    ) -> Any:
+        """Return a shared ctypes array, with a lock unless `lock` is false."""
+        return _part("sharedctypes").Array(
+            typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context()
+        )
+
+    def freeze_support(self) -> None:
+        """In a frozen executable that was started as a child: run the child and exit."""
+        if getattr(sys, "frozen", False):
+            _part("spawn").freeze_support()
+
+    def allow_connection_pickling(self) -> None:
+        """Make connections picklable while a process is being started; they always are."""
+        _part("connection")
+
+    def set_executable(self, executable: str | bytes | os.PathLike[str] | None) -> None:
+        """Set the interpreter that spawned children and fork servers run."""
+        _part("spawn").set_executable(executable)
+
+    def set_forkserver_preload(self, module_names: list[str]) -> None:
+        """Name the modules that the fork server should import before it forks; a hint."""
+        _part("forkserver").set_forkserver_preload(module_names)
+
+    def get_context(self, method: str | None = None) -> Any:
+        """Return the context of a start method, or this one."""
+        if method is None:
+            return self
+        if method not in _concrete_contexts:
+            raise ValueError(f"cannot find context for {method!r}")
+        context = _concrete_contexts[method]
+        context._check_available()
+        return context
+
+
+class DefaultContext(BaseContext):
+    """The context behind the package's own functions: its start method may be chosen once.
+
+    It has no state of its own: the choice is the stdlib's, whose `_bootstrap` makes it in every child.
+    """
+
+    Process = Process
+
+    @property
+    def _actual_context(self) -> Any:
+        chosen = _std._default_context._actual_context
+        return None if chosen is None else _counterpart(chosen)
+
+    @_actual_context.setter
+    def _actual_context(self, context: Any) -> None:
+        _std._default_context._actual_context = context
+
+    @property
+    def _default_context(self) -> Any:
+        return _counterpart(_std._default_context._default_context)
+
+    def get_context(self, method: str | None = None) -> Any:
+        """Return the context of a start method, or the current one, which is settled by asking."""
+        if method is None:
+            return _counterpart(_std._default_context.get_context())
+        return super().get_context(method)
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """Choose the start method; a second time only by force, and None by force takes the choice back."""
+        _std._default_context.set_start_method(method, force)
+
+    def get_start_method(self, allow_none: bool = False) -> str | None:
+        """Return the start method's name; None if it is still open and `allow_none` is true."""
+        return _std._default_context.get_start_method(allow_none)
+
+    def get_all_start_methods(self) -> list[str]:
+        """Return the names of the start methods there are, the default first."""
+        return _std._default_context.get_all_start_methods()
+
+
+class ForkContext(BaseContext):
+    """Children begin as copies of the process that starts them."""
+
+    _name = "fork"
+    Process = ForkProcess
+
+
+class SpawnContext(BaseContext):
+    """Children begin as fresh interpreters."""
+
+    _name = "spawn"
+    Process = SpawnProcess
+
+
+class ForkServerContext(BaseContext):
+    """Children begin as copies of a small server process."""
+
+    _name = "forkserver"
+    Process = ForkServerProcess
+
+    def _check_available(self) -> None:
+        _std._concrete_contexts[self._name]._check_available()
+
+
+class _Contexts(dict[str, Any]):
+    """This package's contexts by name; other names are looked up, and registered, in the stdlib's table."""
+
+    def __missing__(self, name: str) -> Any:
+        return _std._concrete_contexts[name]
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in _std._concrete_contexts
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default
+
+    def __setitem__(self, name: str, context: Any) -> None:
+        if super().__contains__(name):
+            super().__setitem__(name, context)
+        else:
+            _std._concrete_contexts[name] = context
+
+
+def _counterpart(context: Any) -> Any:
+    """This package's context for one of the stdlib's; somebody else's stays as it is."""
+    if type(context).__module__ == _std.__name__:
+        return _concrete_contexts.get(context._name, context)
+    return context
+
+
+def _force_start_method(method: str) -> None:
+    _std._force_start_method(method)
+
+
+_concrete_contexts = _Contexts(
+    {"fork": ForkContext(), "spawn": SpawnContext(), "forkserver": ForkServerContext()}
+)
+_default_context = DefaultContext()
+
+mark_at_interpreter_exit()
+forward_other_names(__name__, _std)

@@ -1,0 +1,65 @@
+"""The same interface on threads: the stdlib's `multiprocessing.dummy`, with this package's `ThreadPool`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+from .._core.forwarding import forward_other_names
+from .._core.stdlib import dummy as _std
+from . import connection  # noqa: F401
+
+__all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
+    "Pipe",
+    "Pool",
+    "Process",
+    "Queue",
+    "RLock",
+    "Semaphore",
+    "active_children",
+    "current_process",
+    "freeze_support",
+]
+
+Barrier = _std.Barrier
+BoundedSemaphore = _std.BoundedSemaphore
+Condition = _std.Condition
+Event = _std.Event
+JoinableQueue = _std.JoinableQueue
+Lock = _std.Lock
+Pipe = _std.Pipe
+Process = _std.Process
+Queue = _std.Queue
+RLock = _std.RLock
+Semaphore = _std.Semaphore
+active_children = _std.active_children
+current_process = _std.current_process
+freeze_support = _std.freeze_support
+
+
+def Manager() -> ModuleType:
+    """Return this module, which has everything a manager has."""
+    return sys.modules[__name__]
+
+
+def Pool(
+    processes: int | None = None,
+    initializer: Callable[..., object] | None = None,
+    initargs: Iterable[Any] = (),
+) -> Any:
+    """Return a pool of threads."""
+    from .. import pool
+
+    return pool.ThreadPool(processes, initializer, initargs)
+
+
+forward_other_names(__name__, _std)

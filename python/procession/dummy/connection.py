@@ -1,0 +1,15 @@
+"""The stdlib's `multiprocessing.dummy.connection`, the very module: pipes between threads."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from .._core.stdlib import load
+
+connection = load("dummy.connection")
+
+if TYPE_CHECKING:
+    from multiprocessing.dummy.connection import *  # noqa: F403
+
+__all__ = connection.__all__
+
+sys.modules[__name__] = connection

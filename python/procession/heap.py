@@ -1,0 +1,81 @@
+"""Shared memory by the block.
+
+The engine allocates, so there is no heap to manage in Python. `BufferWrapper` is a block that is handed
+over to a child while it starts; `Arena` and `Heap` are the stdlib's names for the same memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+from . import _engine
+from ._core.handing import hand_over
+
+__all__ = ["BufferWrapper"]
+
+
+def _checked(size: int) -> int:
+    if size < 0:
+        raise ValueError(f"Size {size:n} out of range")
+    if size >= sys.maxsize:
+        raise OverflowError(f"Size {size:n} too large")
+    return size
+
+
+class BufferWrapper:
+    """A zeroed block of shared memory that lives as long as this object and every view of it."""
+
+    def __init__(self, size: int) -> None:
+        self._size = _checked(size)
+        self._block = _engine.Block(max(size, 1))
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        hand_over(self._block.handle, self)
+        return (self._size, self._block.handle)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._size, handle = state
+        self._block = _engine.Block.__new__(_engine.Block)
+        self._block._adopt(handle)
+
+    def lay(self, type_: type[Any]) -> Any:
+        """Return a ctypes object of the type over the block's memory, which keeps the block alive."""
+        if ctypes.sizeof(type_) > self._size:
+            raise ValueError(f"a {type_.__name__} does not fit into {self._size} bytes")
+        # Views of it (memoryview, numpy, a field) refer to the object, and it refers to the block.
+        obj = type_.from_address(self._block.address)
+        obj._wrapper = self
+        return obj
+
+    def create_memoryview(self) -> memoryview:
+        """Return the memory as a writable view of bytes."""
+        return memoryview(self.lay(ctypes.c_ubyte * self._size)).cast("B")
+
+
+class Arena:
+    """An area of shared memory with a `buffer`."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._wrapper = BufferWrapper(size)
+
+    @property
+    def buffer(self) -> memoryview:
+        """The memory."""
+        return self._wrapper.create_memoryview()
+
+
+class Heap:
+    """Where blocks come from: `malloc` returns (arena, start, stop)."""
+
+    def __init__(self, size: int = 0) -> None:
+        self._size = size
+
+    def malloc(self, size: int) -> tuple[Arena, int, int]:
+        """Return a block of `size` bytes as an arena of its own."""
+        return Arena(_checked(size)), 0, size
+
+    def free(self, block: tuple[Arena, int, int]) -> None:
+        """Nothing to do: a block is free when nobody refers to it any more."""

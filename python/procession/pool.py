@@ -1,0 +1,385 @@
+"""Pools of workers.
+
+`Pool` has processes, `ThreadPool` threads; both are a front over a crew (`_core/pool_crew.py`), which
+has the workers, the open jobs and the threads of this process that see to them.
+
+Beside the stdlib's arguments, the methods take `task_timeout` (seconds a task may run: its worker is
+stopped and the task fails with `TimeoutError`) and `retries` (times a task is run again whose worker died).
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, NoReturn
+
+from ._core.pool_classic import is_classic, make_classic
+from ._core.pool_crew import CLOSE, INIT, RUN, TERMINATE, Crew
+from ._core.pool_feeder import Feed
+from ._core.pool_processes import ProcessCrew
+from ._core.pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
+from ._core.pool_threads import ThreadCrew
+from ._core.stdlib import context as _std_context
+from ._core.stdlib import pool as _std
+from ._core.stdlib import util
+from .context import _default_context
+
+__all__ = ["Pool", "ThreadPool"]
+
+AsyncResult = ApplyResult
+
+# Names that programs and other libraries look for here; the exceptions are one class under both packages.
+ExceptionWithTraceback = _std.ExceptionWithTraceback
+MaybeEncodingError = _std.MaybeEncodingError
+RemoteTraceback = _std.RemoteTraceback
+TimeoutError = _std_context.TimeoutError
+mapstar = _std.mapstar
+rebuild_exc = _std.rebuild_exc
+starmapstar = _std.starmapstar
+worker = _std.worker
+
+Callback = Callable[[Any], object] | None
+ErrorCallback = Callable[[BaseException], object] | None
+
+# Sequences up to this length are submitted by the caller of `imap`, without a thread of the pool's own.
+SHORT = 10_000
+
+
+class Pool:
+    """Worker processes that run functions for this one."""
+
+    _wrap_exception = True
+    # True for subclasses that replace the insides.
+    _is_classic = False
+    _crew: Crew
+
+    def __init_subclass__(cls, **kwds: Any) -> None:
+        super().__init_subclass__(**kwds)
+        if is_classic(cls):
+            make_classic(cls, Pool)
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        """Make, but do not start, a worker."""
+        return ctx.Process(*args, **kwds)
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+    ) -> None:
+        # Before anything can fail: __del__ looks at it.
+        self._state = INIT
+        if self._is_classic:
+            _std.Pool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
+            return
+        self._ctx = _default_context.get_context() if context is None else context
+        self._initializer = initializer
+        self._initargs = initargs
+        self._maxtasksperchild = maxtasksperchild
+        if processes is None:
+            processes = _usable_processors()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._processes = processes
+        self._crew = crew = self._make_crew()
+        self._pool = crew.workers
+        crew.start()
+        self._terminate = util.Finalize(self, crew.terminate, exitpriority=15)
+        self._state = RUN
+
+    def _make_crew(self) -> Any:
+        return ProcessCrew(
+            self._ctx,
+            self.Process,
+            self._processes,
+            self._initializer,
+            self._initargs,
+            self._maxtasksperchild,
+        )
+
+    def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
+        if self._state == RUN:
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+
+    def __repr__(self) -> str:
+        cls = self.__class__
+        return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def __enter__(self) -> Pool:
+        self._check_running()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self.terminate()
+
+    @property
+    def _cache(self) -> dict[int, Any]:
+        """The open jobs."""
+        self._crew.tidy()
+        return self._crew.cache
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+
+    def _repopulate_pool(self) -> None:
+        self._crew.repopulate()
+
+    def apply(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        *,
+        task_timeout: float | None = None,
+        retries: int = 0,
+    ) -> Any:
+        """Return `func(*args, **kwds)`, called by a worker."""
+        return self.apply_async(func, args, kwds, task_timeout=task_timeout, retries=retries).get()
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        callback: Callback = None,
+        error_callback: ErrorCallback = None,
+        *,
+        task_timeout: float | None = None,
+        retries: int = 0,
+    ) -> ApplyResult:
+        """Have a worker call `func(*args, **kwds)`."""
+        self._check_running()
+        result = ApplyResult(self, func, callback, error_callback)
+        self._crew.call(result._handle, func, args, kwds, task_timeout, retries)
+        return result
+
+    def map(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        task_timeout: float | None = None,
+        retries: int = 0,
+    ) -> list[Any]:
+        """Return the list of `func(item)` for each item."""
+        return self._map_async(func, iterable, False, chunksize, None, None, task_timeout, retries).get()
+
+    def map_async(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callback = None,
+        error_callback: ErrorCallback = None,
+        *,
+        task_timeout: float | None = None,
+        retries: int = 0,
+    ) -> MapResult:
+        """Have workers call `func(item)` for each item."""
+        return self._map_async(
+            func, iterable, False, chunksize, callback, error_callback, task_timeout, retries
+        )
+
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        task_timeout: float | None = None,
+        retries: int = 0,
+    ) -> list[Any]:
+        """Return the list of `func(*item)` for each item."""
+        return self._map_async(func, iterable, True, chunksize, None, None, task_timeout, retries).get()
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callback = None,
+        error_callback: ErrorCallback = None,
+        *,
+        task_timeout: float | None = None,
+        retries: int = 0,
+    ) -> MapResult:
+        """Have workers call `func(*item)` for each item."""
+        return self._map_async(
+            func, iterable, True, chunksize, callback, error_callback, task_timeout, retries
+        )
+
+    def _map_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        star: bool,
+        chunksize: int | None,
+        callback: Callback,
+        error_callback: ErrorCallback,
+        task_timeout: float | None,
+        retries: int,
+    ) -> MapResult:
+        self._check_running()
+        try:
+            items = iterable if isinstance(iterable, (list, tuple)) else list(iterable)
+        except Exception as error:
+            if not hasattr(iterable, "__len__"):
+                raise
+            failed = MapResult(self, func, callback, error_callback, 1)
+            self._crew.ledger.file(failed._job, 0, False, error)
+            return failed
+        if chunksize is not None:
+            chunksize = max(1, chunksize)
+        parts = self._crew.chunks(len(items), chunksize)
+        result = MapResult(self, func, callback, error_callback, parts)
+        self._spread(result, func, star, items, chunksize, task_timeout, retries)
+        return result
+
+    def _spread(
+        self,
+        result: MapResult | IMapIterator,
+        func: Callable[..., Any],
+        star: bool,
+        items: Sequence[Any],
+        chunksize: int | None,
+        task_timeout: float | None,
+        retries: int,
+    ) -> None:
+        try:
+            function = self._crew.function(func)
+        except Exception as error:
+            self._crew.ledger.fail(result._job, error)
+            return
+        result._function = function
+        self._crew.spread(result._handle, function, star, items, chunksize, task_timeout, retries)
+
+    def imap(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        task_timeout: float | None = None,
+        retries: int = 0,
+    ) -> IMapIterator:
+        """Return an iterator over `func(item)` for each item, in their order.
+
+        Arguments are generated as fast as workers take them; with `buffersize`, only so many items ahead of
+        the results that were taken out.
+        """
+        return self._imap(IMapIterator, func, iterable, chunksize, buffersize, task_timeout, retries)
+
+    def imap_unordered(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        task_timeout: float | None = None,
+        retries: int = 0,
+    ) -> IMapIterator:
+        """Like `imap`, with results in the order in which they become ready."""
+        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, buffersize, task_timeout, retries)
+
+    def _imap(
+        self,
+        kind: type[IMapIterator],
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+        buffersize: int | None,
+        task_timeout: float | None,
+        retries: int,
+    ) -> IMapIterator:
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be at least 1")
+        if buffersize is None and isinstance(iterable, (list, tuple)) and len(iterable) <= SHORT:
+            result = kind(self, func, self._crew.chunks(len(iterable), chunksize))
+            self._spread(result, func, False, iterable, chunksize, task_timeout, retries)
+            return result
+        result = kind(self, func, None, bounded=buffersize is not None)
+        try:
+            function = result._function = self._crew.function(func)
+            items = iter(iterable)
+        except Exception as error:
+            self._crew.ledger.fail(result._job, error)
+        else:
+            feed = Feed(result._handle, function, items, chunksize, buffersize, task_timeout, retries)
+            self._crew.feeder.add(feed)
+        return result
+
+    def close(self) -> None:
+        """Take no more tasks; the workers exit when all are done."""
+        util.debug("closing pool")
+        if self._state == RUN:
+            self._state = CLOSE
+            self._crew.close()
+
+    def terminate(self) -> None:
+        """Stop the workers now; results that are not there fail."""
+        util.debug("terminating pool")
+        self._state = TERMINATE
+        self._terminate()
+
+    def join(self) -> None:
+        """Wait until the workers have exited; `close` or `terminate` first."""
+        util.debug("joining pool")
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        self._crew.join()
+
+
+class ThreadPool(Pool):
+    """Worker threads that run functions for whoever asks."""
+
+    _wrap_exception = False
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        """Make, but do not start, a worker."""
+        from .dummy import Process
+
+        return Process(*args, **kwds)
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+    ) -> None:
+        super().__init__(processes, initializer, initargs)
+
+    def _make_crew(self) -> Any:
+        return ThreadCrew(self._ctx, self.Process, self._processes, self._initializer, self._initargs)
+
+
+def _usable_processors() -> int:
+    count = getattr(os, "process_cpu_count", os.cpu_count)
+    return count() or 1

@@ -1,0 +1,131 @@
+"""A child that begins as a copy of its parent, and what all kinds of children have in common.
+
+The sentinel is a pidfd: it tells of the child's death and of nothing else, whoever inherits
+which descriptors. The child's seat in the engine is buried as soon as its exit status is known.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any, NoReturn
+
+from . import _engine
+from ._core.leaving import end_forked_child, forget_inherited_exit_handlers
+from ._core.stdlib import util
+from ._core.waiting import is_readable
+
+__all__ = ["Popen"]
+
+# What a process reports whose exit status somebody else has taken.
+UNKNOWN_STATUS = 255
+
+
+class Popen:
+    """One started child; the engine knows it by `seat`."""
+
+    method = "fork"
+
+    pid: int
+    sentinel: int
+
+    def __init__(self, process_obj: Any) -> None:
+        util._flush_std_streams()
+        self.returncode: int | None = None
+        self.finalizer: util.Finalize | None = None
+        self.seat: int | None = None
+        self._reaping = threading.Lock()
+        self._launch(process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Make a descriptor of this process exist in the child; here it does by nature."""
+        return fd
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Return the exit code, None while the child runs; wait for it if `flag` is 0."""
+        return self.wait(0 if flag == os.WNOHANG else None)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Return the exit code, None if the child still runs after `timeout` seconds."""
+        if self.returncode is None and is_readable(self.sentinel, timeout):
+            with self._reaping:
+                if self.returncode is None:
+                    self.returncode = self._collect_status()
+                    self._bury()
+        return self.returncode
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send_signal(signal.SIGKILL)
+
+    def interrupt(self) -> None:
+        """Send SIGINT."""
+        self._send_signal(signal.SIGINT)
+
+    def close(self) -> None:
+        """Give the sentinel back."""
+        if self.finalizer is not None:
+            self.finalizer()
+
+    def _launch(self, process_obj: Any) -> None:
+        _engine.ensure()
+        parent = os.pidfd_open(os.getpid())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._run_child(process_obj, parent)
+        finally:
+            os.close(parent)
+        self.seat = _engine.forked_seat()
+        self._watch(pid)
+
+    def _run_child(self, process_obj: Any, parent: int) -> NoReturn:
+        code = 1
+        try:
+            forget_inherited_exit_handlers()
+            code = process_obj._bootstrap(parent)
+        finally:
+            end_forked_child(code)
+
+    def _watch(self, pid: int) -> None:
+        """Take charge of a child that was just started; one that cannot be watched is not left running."""
+        self.pid = pid
+        try:
+            sentinel = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            self._collect_status()
+            self._bury()
+            raise
+        self._own(sentinel)
+
+    def _own(self, sentinel: int, *others: int) -> None:
+        self.sentinel = sentinel
+        self.finalizer = util.Finalize(self, util.close_fds, (sentinel, *others))
+
+    def _collect_status(self) -> int:
+        """Reap the child, which has ended."""
+        try:
+            _, status = os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            return UNKNOWN_STATUS
+        return os.waitstatus_to_exitcode(status)
+
+    def _bury(self) -> None:
+        if self.seat is not None:
+            _engine.bury(self.seat)
+
+    def _send_signal(self, sig: int) -> None:
+        if self.returncode is None:
+            try:
+                signal.pidfd_send_signal(self.sentinel, sig)
+            except ProcessLookupError:
+                pass
+            except OSError:
+                if self.wait(timeout=0.1) is None:
+                    raise

@@ -1,0 +1,74 @@
+"""A child that begins as a copy of the fork server.
+
+It is the server's child and not this process's: its end is seen through its own pidfd, its exit status
+comes from the server, and is unknown if the server has died.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import _engine, forkserver, popen_fork
+from ._core import serving
+from ._core.payload import pack
+from ._core.stdlib import util
+from .popen_spawn_posix import tracker_fd
+
+__all__ = ["Popen"]
+
+
+class _DupFd:
+    """A descriptor that the child finds among those it was given, by position."""
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+
+    def detach(self) -> int:
+        inherited = forkserver.get_inherited_fds()
+        assert inherited is not None, "not a child of the fork server"
+        return inherited[self.position]
+
+
+class Popen(popen_fork.Popen):
+    """One child of the fork server."""
+
+    method = "forkserver"
+    DupFd = _DupFd
+
+    def __init__(self, process_obj: Any) -> None:
+        self._fds: list[int] = []
+        super().__init__(process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Make a descriptor of this process travel to the child; return its position among those that do."""
+        self._fds.append(fd)
+        return len(self._fds) - 1
+
+    def _launch(self, process_obj: Any) -> None:
+        seat = self.seat = _engine.reserve_seat()
+        lent: list[int] = []
+        try:
+            lent.append(payload := pack(process_obj, self))
+            lent.append(parent := os.pidfd_open(os.getpid()))
+            report, reports = forkserver.connect_to_new_process(
+                seat, payload, parent, tracker_fd(), self._fds
+            )
+        except BaseException:
+            _engine.release_seat(seat)
+            raise
+        finally:
+            util.close_fds(*lent)
+        _engine.note_pid(seat, report.pid)
+        self.pid = report.pid
+        self._reports = reports
+        if report.pidfd is not None:
+            self._own(report.pidfd, reports)
+        else:
+            self._own(reports)
+            self.returncode = report.value
+            self._bury()
+
+    def _collect_status(self) -> int:
+        code = serving.read_end(self._reports)
+        return popen_fork.UNKNOWN_STATUS if code is None else code

@@ -1,0 +1,13 @@
+"""The stdlib's `multiprocessing.resource_sharer`, the very module: one server of descriptors a process."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from ._core.stdlib import resource_sharer
+
+if TYPE_CHECKING:
+    from multiprocessing.resource_sharer import *  # noqa: F403
+
+__all__ = resource_sharer.__all__
+
+sys.modules[__name__] = resource_sharer

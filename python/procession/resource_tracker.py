@@ -1,0 +1,17 @@
+"""The stdlib's `multiprocessing.resource_tracker`, the very module.
+
+Nothing of the engine's has a name that could be left behind, so nothing here starts the tracker process;
+it serves named shared memory and the stdlib's own semaphores.
+"""
+
+import sys
+from typing import TYPE_CHECKING
+
+from ._core.stdlib import resource_tracker
+
+if TYPE_CHECKING:
+    from multiprocessing.resource_tracker import *  # noqa: F403
+
+__all__ = resource_tracker.__all__
+
+sys.modules[__name__] = resource_tracker

@@ -1,0 +1,244 @@
+"""ctypes objects in shared memory, with a lock around them or without."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from . import heap
+from ._core.stdlib import context, reduction
+
+__all__ = ["RawValue", "RawArray", "Value", "Array", "copy", "synchronized"]
+
+typecode_to_type: dict[str, Any] = {
+    "c": ctypes.c_char,
+    "u": ctypes.c_wchar,
+    "b": ctypes.c_byte,
+    "B": ctypes.c_ubyte,
+    "h": ctypes.c_short,
+    "H": ctypes.c_ushort,
+    "i": ctypes.c_int,
+    "I": ctypes.c_uint,
+    "l": ctypes.c_long,
+    "L": ctypes.c_ulong,
+    "q": ctypes.c_longlong,
+    "Q": ctypes.c_ulonglong,
+    "f": ctypes.c_float,
+    "d": ctypes.c_double,
+}
+
+
+def _ctype(typecode_or_type: Any) -> Any:
+    type_ = typecode_to_type.get(typecode_or_type, typecode_or_type)
+    try:
+        ctypes.sizeof(type_)
+    except TypeError:
+        known = " ".join(typecode_to_type)
+        raise TypeError(
+            f"this type has no size: {typecode_or_type!r} is neither a ctypes type nor a type code; "
+            f"the type codes are {known}"
+        ) from None
+    return type_
+
+
+def _new(type_: Any) -> Any:
+    return rebuild_ctype(type_, heap.BufferWrapper(ctypes.sizeof(type_)), None)
+
+
+def RawValue(typecode_or_type: Any, *args: Any) -> Any:
+    """Return a shared ctypes object, without a lock."""
+    value = _new(_ctype(typecode_or_type))
+    value.__init__(*args)
+    return value
+
+
+def RawArray(typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) -> Any:
+    """Return a shared ctypes array, without a lock; zeroed, or filled from a sequence."""
+    type_ = _ctype(typecode_or_type)
+    if isinstance(size_or_initializer, int):
+        return _new(type_ * size_or_initializer)
+    array = _new(type_ * len(size_or_initializer))
+    array.__init__(*size_or_initializer)
+    return array
+
+
+def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
+    """Return a shared ctypes object behind a lock: a new RLock, the one given, or none if `lock` is False."""
+    return _with_lock(RawValue(typecode_or_type, *args), lock, ctx)
+
+
+def Array(
+    typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, lock: Any = True, ctx: Any = None
+) -> Any:
+    """Return a shared ctypes array behind a lock: a new RLock, the one given, or none if `lock` is False."""
+    return _with_lock(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
+
+
+def _with_lock(obj: Any, lock: Any, ctx: Any) -> Any:
+    if lock is False:
+        return obj
+    if lock is True or lock is None:
+        lock = _new_lock(ctx)
+    if not hasattr(lock, "acquire"):
+        raise AttributeError(f"{lock!r} has no method 'acquire'; pass a lock, True or False")
+    return synchronized(obj, lock, ctx=ctx)
+
+
+def _new_lock(ctx: Any) -> Any:
+    if ctx is None:
+        from .context import _default_context
+
+        ctx = _default_context.get_context()
+    return ctx.RLock()
+
+
+def copy(obj: Any) -> Any:
+    """Return a shared copy of a ctypes object."""
+    twin = _new(type(obj))
+    ctypes.memmove(ctypes.addressof(twin), ctypes.addressof(obj), ctypes.sizeof(obj))
+    return twin
+
+
+def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
+    """Return a wrapper that holds the lock during every access to the ctypes object."""
+    assert not isinstance(obj, SynchronizedBase), "object already synchronized"
+    if isinstance(obj, ctypes._SimpleCData):
+        return Synchronized(obj, lock, ctx)
+    if isinstance(obj, ctypes.Array):
+        kind = SynchronizedString if obj._type_ is ctypes.c_char else SynchronizedArray
+        return kind(obj, lock, ctx)
+    return _structure_wrapper(type(obj))(obj, lock, ctx)
+
+
+def _structure_wrapper(type_: Any) -> Any:
+    wrapper = class_cache.get(type_)
+    if wrapper is None:
+        fields = {field[0]: make_property(field[0]) for field in _all_fields(type_)}
+        wrapper = type("Synchronized" + type_.__name__, (SynchronizedBase,), fields)
+        class_cache[type_] = wrapper
+    return wrapper
+
+
+def _all_fields(type_: Any) -> list[Any]:
+    """The fields of a Structure or Union, those of its base classes included."""
+    return [field for base in reversed(type_.__mro__) for field in vars(base).get("_fields_", ())]
+
+
+def reduce_ctype(obj: Any) -> tuple[Any, ...]:
+    """Pickle a shared ctypes object for the child that is being started."""
+    context.assert_spawning(obj)
+    if isinstance(obj, ctypes.Array):
+        return rebuild_ctype, (obj._type_, obj._wrapper, obj._length_)
+    return rebuild_ctype, (type(obj), obj._wrapper, None)
+
+
+def rebuild_ctype(type_: Any, wrapper: heap.BufferWrapper, length: int | None) -> Any:
+    """Lay a ctypes object, or an array of them, over shared memory."""
+    if length is not None:
+        type_ = type_ * length
+    reduction.ForkingPickler.register(type_, reduce_ctype)
+    return wrapper.lay(type_)
+
+
+def make_property(name: str) -> property:
+    """Return a property that reads and writes an attribute of the wrapped object under the lock."""
+    made = prop_cache.get(name)
+    if made is None:
+
+        def read(self: Any) -> Any:
+            self.acquire()
+            try:
+                return getattr(self._obj, name)
+            finally:
+                self.release()
+
+        def write(self: Any, value: Any) -> None:
+            self.acquire()
+            try:
+                setattr(self._obj, name, value)
+            finally:
+                self.release()
+
+        made = prop_cache[name] = property(read, write)
+    return made
+
+
+prop_cache: dict[str, property] = {}
+class_cache: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+class SynchronizedBase:
+    """A ctypes object and the lock that guards it."""
+
+    def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
+        self._obj = obj
+        self._lock = lock or _new_lock(ctx)
+        self.acquire = self._lock.acquire
+        self.release = self._lock.release
+
+    def __enter__(self) -> Any:
+        return self._lock.__enter__()
+
+    def __exit__(self, *exc_info: Any) -> Any:
+        return self._lock.__exit__(*exc_info)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        context.assert_spawning(self)
+        return synchronized, (self._obj, self._lock)
+
+    def get_obj(self) -> Any:
+        """Return the ctypes object, to be used under the lock."""
+        return self._obj
+
+    def get_lock(self) -> Any:
+        """Return the lock."""
+        return self._lock
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} wrapper for {self._obj}>"
+
+
+class Synchronized(SynchronizedBase):
+    """A single value."""
+
+    # The property that programs use most, written out: it is faster than the general one.
+    @property
+    def value(self) -> Any:
+        """The value, read and written under the lock."""
+        self.acquire()
+        try:
+            return self._obj.value
+        finally:
+            self.release()
+
+    @value.setter
+    def value(self, new: Any) -> None:
+        self.acquire()
+        try:
+            self._obj.value = new
+        finally:
+            self.release()
+
+
+class SynchronizedArray(SynchronizedBase):
+    """An array; each access of an item or a slice holds the lock."""
+
+    def __len__(self) -> int:
+        return self._obj._length_
+
+    def __getitem__(self, index: Any) -> Any:
+        with self._lock:
+            return self._obj[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        with self._lock:
+            self._obj[index] = value
+
+
+class SynchronizedString(SynchronizedArray):
+    """An array of characters, also as one bytes object."""
+
+    value = make_property("value")
+    raw = make_property("raw")

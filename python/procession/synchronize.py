@@ -1,0 +1,318 @@
+"""Locks, semaphores, conditions, events and barriers between processes.
+
+The engine's classes do the work; the classes here give them the constructors, the pickling and the
+`repr` that programs know from the stdlib. `with lock:` runs no Python code.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from . import _engine
+from ._core.handing import hand_over
+from ._core.stdlib import process
+
+__all__ = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier"]
+
+RECURSIVE_MUTEX, SEMAPHORE = range(2)
+SEM_VALUE_MAX = 2**31 - 1
+
+_Result = TypeVar("_Result")
+
+
+class SemLock:
+    """What locks and semaphores have in common: they are handed over to a child while it starts."""
+
+    __slots__ = ()
+
+    handle: bytes
+    _adopt: Callable[..., None]
+
+    @property
+    def _semlock(self) -> Any:
+        """The object that answers `_is_mine`, `_count`, `_get_value` and `_is_zero`: this one."""
+        return self
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        hand_over(self.handle, self)
+        return (self.handle,)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._adopt(*state)
+
+    def _owner_name(self) -> str:
+        lock: Any = self
+        if lock._is_mine():
+            name = process.current_process().name
+            thread = threading.current_thread().name
+            return name if thread == "MainThread" else f"{name}|{thread}"
+        if not lock.locked():
+            return "None"
+        return "SomeOtherThread" if lock._count() > 0 else "SomeOtherProcess"
+
+
+class Lock(SemLock, _engine.Lock):
+    """A lock that is not recursive; any thread of any process may release it."""
+
+    def __init__(self, *, ctx: Any = None) -> None:
+        _engine.Lock.__init__(self)
+
+    def __repr__(self) -> str:
+        try:
+            name = self._owner_name()
+        except Exception:
+            name = "unknown"
+        return f"<{type(self).__name__}(owner={name})>"
+
+
+class RLock(SemLock, _engine.RLock):
+    """A lock that its owner may acquire again."""
+
+    def __init__(self, *, ctx: Any = None) -> None:
+        _engine.RLock.__init__(self)
+
+    def __repr__(self) -> str:
+        count: object
+        try:
+            name = self._owner_name()
+            count = self._count() if self._is_mine() else 0 if name == "None" else "nonzero"
+        except Exception:
+            name = count = "unknown"
+        return f"<{type(self).__name__}({name}, {count})>"
+
+
+class Semaphore(SemLock, _engine.Semaphore):
+    """A counter that `acquire` takes a unit from and `release` gives one back to."""
+
+    def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
+        _engine.Semaphore.__init__(self, value)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return (*super().__getstate__(), self.maxvalue)
+
+    def _value_name(self) -> object:
+        try:
+            return self.get_value()
+        except Exception:
+            return "unknown"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(value={self._value_name()})>"
+
+
+class BoundedSemaphore(Semaphore):
+    """A semaphore that refuses to rise above its first value."""
+
+    def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
+        _engine.Semaphore.__init__(self, value, bounded=True)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(value={self._value_name()}, maxvalue={self.maxvalue})>"
+
+
+class Condition:
+    """A condition variable around a lock of ours or of anybody else."""
+
+    def __init__(self, lock: Any = None, *, ctx: Any = None) -> None:
+        self._lock = lock or (RLock() if ctx is None else ctx.RLock())
+        self._waiters = _engine.Waiters()
+        self._make_methods()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        hand_over(self._waiters.handle, self)
+        return (self._lock, self._waiters.handle)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._lock, handle = state
+        self._waiters = _engine.Waiters.__new__(_engine.Waiters)
+        self._waiters._adopt(handle)
+        self._make_methods()
+
+    def _make_methods(self) -> None:
+        self.acquire = self._lock.acquire
+        self.release = self._lock.release
+
+    def __enter__(self) -> Any:
+        return self._lock.__enter__()
+
+    def __exit__(self, *exc_info: Any) -> Any:
+        return self._lock.__exit__(*exc_info)
+
+    def __repr__(self) -> str:
+        try:
+            waiting: object = self._waiters.count()
+        except Exception:
+            waiting = "unknown"
+        return f"<{type(self).__name__}({self._lock}, {waiting})>"
+
+    def _is_owned(self) -> bool:
+        lock = self._lock
+        if isinstance(lock, (_engine.Lock, _engine.RLock)):
+            return lock._is_mine()
+        if not isinstance(lock, _engine.Semaphore):
+            inner = getattr(lock, "_semlock", lock)
+            answer = getattr(inner, "_is_mine", None) or getattr(lock, "_is_owned", None)
+            if answer is not None:
+                return answer()
+        # A lock without an owner: held by somebody is all that can be known.
+        if lock.acquire(False):
+            lock.release()
+            return False
+        return True
+
+    def _let_go(self) -> Callable[[], None]:
+        """Release the lock, however often it is held, and return what takes it back as often."""
+        lock = self._lock
+        if hasattr(lock, "_release_save") and hasattr(lock, "_acquire_restore"):
+            return functools.partial(lock._acquire_restore, lock._release_save())
+        count = getattr(getattr(lock, "_semlock", lock), "_count", None)
+        depth = max(1, count()) if callable(count) else 1
+        for _ in range(depth):
+            lock.release()
+        return functools.partial(_take_back, lock, depth)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Release the lock, sleep until notified, hold the lock again; False if the timeout passed first."""
+        assert self._is_owned(), "must acquire() condition before using wait()"
+        return self._waiters.wait(self._let_go, timeout)
+
+    def wait_for(self, predicate: Callable[[], _Result], timeout: float | None = None) -> _Result:
+        """Wait until the predicate is true or the timeout has passed; return what it said last."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        result = predicate()
+        while not result:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            self.wait(left)
+            result = predicate()
+        return result
+
+    def notify(self, n: int = 1) -> None:
+        """Wake up to `n` waiters."""
+        assert self._is_owned(), "lock is not owned"
+        self._waiters.notify(max(0, n))
+
+    def notify_all(self) -> None:
+        """Wake every waiter."""
+        self.notify(sys.maxsize)
+
+    # The stdlib keeps three semaphores instead of a list of waiters, and its tests look at them.
+    @property
+    def _sleeping_count(self) -> _Gauge:
+        return _Gauge(self._waiters.count)
+
+    @property
+    def _woken_count(self) -> _Gauge:
+        return _Gauge(lambda: 0)
+
+    @property
+    def _wait_semaphore(self) -> _Gauge:
+        return _Gauge(lambda: 0)
+
+
+def _take_back(lock: Any, depth: int) -> None:
+    """Acquire a lock `depth` times, also when a signal handler or the owner's death gets in between.
+
+    `wait` promises to return holding the lock: the first exception is held back until it does.
+    """
+    held_back: BaseException | None = None
+    for _ in range(depth):
+        try:
+            lock.acquire()
+        except BaseException as error:
+            lock.acquire()
+            held_back = error
+    if held_back is not None:
+        raise held_back
+
+
+class _Gauge:
+    """A number that is read like a semaphore."""
+
+    def __init__(self, read: Callable[[], int]) -> None:
+        self.get_value = self._get_value = read
+
+    @property
+    def _semlock(self) -> _Gauge:
+        return self
+
+
+class Event(_engine.Event):
+    """A flag that processes wait for."""
+
+    def __init__(self, *, ctx: Any = None) -> None:
+        _engine.Event.__init__(self)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        hand_over(self.handle, self)
+        return (self.handle,)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._adopt(*state)
+
+    def __repr__(self) -> str:
+        flag = "set" if self.is_set() else "unset"
+        return f"<{type(self).__qualname__} at {id(self):#x} {flag}>"
+
+
+class Barrier(threading.Barrier):
+    """A point that a number of processes or threads pass together."""
+
+    def __init__(
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        *,
+        ctx: Any = None,
+    ) -> None:
+        # The base class only lends its name to isinstance: its own state would live in one process.
+        self._gate = _engine.Barrier(parties)
+        self._action = action
+        self._timeout = timeout
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        hand_over(self._gate.handle, self)
+        return (self._gate.handle, self._action, self._timeout)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        handle, self._action, self._timeout = state
+        self._gate = _engine.Barrier.__new__(_engine.Barrier)
+        self._gate._adopt(handle)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the others; return a different number from 0 to parties - 1 in each of them."""
+        return self._gate.pass_through(self._timeout if timeout is None else timeout, self._action)
+
+    def reset(self) -> None:
+        """Make the barrier whole and empty; those who wait get `BrokenBarrierError`."""
+        self._gate.reset()
+
+    def abort(self) -> None:
+        """Break the barrier for everybody."""
+        self._gate.abort()
+
+    @property
+    def parties(self) -> int:
+        """How many have to come."""
+        return self._gate.parties
+
+    @property
+    def _parties(self) -> int:
+        return self._gate.parties
+
+    @property
+    def n_waiting(self) -> int:
+        """How many are waiting."""
+        return self._gate.n_waiting
+
+    @property
+    def broken(self) -> bool:
+        """Whether the barrier is broken."""
+        return self._gate.broken

@@ -1,0 +1,13 @@
+"""The stdlib's `multiprocessing.util`, the very module: finalizers and the logger exist once a process."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from ._core.stdlib import util
+
+if TYPE_CHECKING:
+    from multiprocessing.util import *  # noqa: F403
+
+__all__ = util.__all__
+
+sys.modules[__name__] = util
