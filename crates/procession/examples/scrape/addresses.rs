@@ -1,0 +1,74 @@
+//! Reading addresses, and saying what is wrong with one before the network is asked for it.
+
+use std::collections::HashSet;
+
+use ureq::http::Uri;
+
+/// One address a line; blank lines and comments don't count.
+///
+/// A comment starts with a `#` at the start of a line or after a space: elsewhere `#` is a fragment.
+pub fn parse_list(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.trim_start_matches('\u{feff}')
+        .lines()
+        .map(|line| without_comment(line).trim())
+        .filter(|address| !address.is_empty())
+        .map(str::to_owned)
+}
+
+fn without_comment(line: &str) -> &str {
+    let starts_comment = |&(at, _): &(usize, &str)| {
+        line[..at]
+            .chars()
+            .next_back()
+            .is_none_or(char::is_whitespace)
+    };
+    match line.match_indices('#').find(starts_comment) {
+        Some((at, _)) => &line[..at],
+        None => line,
+    }
+}
+
+/// The addresses in their order, each once.
+pub fn without_repeats(addresses: Vec<String>) -> Vec<String> {
+    let mut met = HashSet::new();
+    addresses
+        .into_iter()
+        .filter(|address| met.insert(address.clone()))
+        .collect()
+}
+
+/// What is wrong with the address, or `None` when it is worth a request.
+pub fn complaint(address: &str) -> Option<String> {
+    if address.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Some("contains a space or a control character".into());
+    }
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return Some("no scheme: put http:// or https:// in front".into());
+    };
+    if !["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) {
+        return Some(format!("scheme '{scheme}' is neither http nor https"));
+    }
+    if rest.is_empty() || rest.starts_with(['/', ':', '?', '#']) {
+        return Some("no host".into());
+    }
+    match address.parse::<Uri>() {
+        Err(error) => Some(error.to_string()),
+        Ok(uri) => port_complaint(&uri),
+    }
+}
+
+fn port_complaint(uri: &Uri) -> Option<String> {
+    let authority = uri.authority()?.as_str();
+    let host_and_port = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, after)| after);
+    let (_, port) = host_and_port.rsplit_once(':')?;
+    if port.ends_with(']') {
+        return None;
+    }
+    match port.parse::<u16>() {
+        Ok(0) => Some("port 0 can't be connected to".into()),
+        Ok(_) => None,
+        Err(_) => Some(format!("port '{port}' is not a number from 1 to 65535")),
+    }
+}

@@ -1,0 +1,86 @@
+//! What became of one address.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The ways an address can end, in the order the summary lists them.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Kind {
+    #[serde(rename = "ok")]
+    Ok,
+    #[serde(rename = "not found")]
+    NotFound,
+    #[serde(rename = "bad status")]
+    BadStatus,
+    #[serde(rename = "malformed")]
+    Malformed,
+    #[serde(rename = "refused")]
+    Refused,
+    #[serde(rename = "unreachable")]
+    Unreachable,
+    #[serde(rename = "timed out")]
+    TimedOut,
+    #[serde(rename = "broken")]
+    Broken,
+    #[serde(rename = "worker died")]
+    WorkerDied,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Ok => "ok",
+            Kind::NotFound => "not found",
+            Kind::BadStatus => "bad status",
+            Kind::Malformed => "malformed",
+            Kind::Refused => "refused",
+            Kind::Unreachable => "unreachable",
+            Kind::TimedOut => "timed out",
+            Kind::Broken => "broken",
+            Kind::WorkerDied => "worker died",
+        })
+    }
+}
+
+/// One address and what became of it; `status` is `None` when no answer came.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Outcome {
+    pub address: String,
+    pub kind: Kind,
+    pub status: Option<u16>,
+    pub detail: String,
+    pub size: u64,
+    pub attempts: u32,
+    pub seconds: f64,
+}
+
+impl Outcome {
+    /// An address that gave no answer.
+    pub fn failed(address: impl Into<String>, kind: Kind, detail: impl Into<String>) -> Self {
+        Self {
+            address: address.into(),
+            kind,
+            status: None,
+            detail: detail.into(),
+            size: 0,
+            attempts: 0,
+            seconds: 0.0,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            Some(status) => write!(f, "URL: {}, Status Code: {status}", self.address)?,
+            None => write!(f, "URL: {}, Failed: {}", self.address, self.kind)?,
+        }
+        match (self.detail.as_str(), self.attempts) {
+            ("", ..=1) => Ok(()),
+            (detail, ..=1) => write!(f, " ({detail})"),
+            ("", attempts) => write!(f, " ({attempts} attempts)"),
+            (detail, attempts) => write!(f, " ({detail}; {attempts} attempts)"),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Values as bytes: serde through postcard.
+
+use std::any::type_name;
+
+use postcard::ser_flavors::Flavor;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+use crate::handing;
+
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    encode_onto(&mut bytes, value)?;
+    Ok(bytes)
+}
+
+/// Appends the bytes of `value`, or nothing when it fails.
+pub(crate) fn encode_onto<T: Serialize>(bytes: &mut Vec<u8>, value: &T) -> Result<(), Error> {
+    handing::take_reason();
+    let before = bytes.len();
+    postcard::serialize_with_flavor(value, Onto(bytes)).map_err(|error| {
+        bytes.truncate(before);
+        handing::take_reason().unwrap_or_else(|| Error::Encode {
+            kind: type_name::<T>(),
+            reason: error.to_string(),
+        })
+    })
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    match decode_front(bytes)? {
+        (value, []) => Ok(value),
+        (_, rest) => Err(Error::Decode {
+            kind: type_name::<T>(),
+            reason: format!("{} bytes are left over", rest.len()),
+        }),
+    }
+}
+
+/// Reads a value and returns what follows it.
+pub(crate) fn decode_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Error> {
+    handing::take_reason();
+    postcard::take_from_bytes(bytes).map_err(|error| {
+        handing::take_reason().unwrap_or_else(|| Error::Decode {
+            kind: type_name::<T>(),
+            reason: error.to_string(),
+        })
+    })
+}
+
+struct Onto<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Onto<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,306 @@
+//! What can go wrong, one small type for each kind of call.
+
+use std::fmt;
+use std::time::Duration;
+
+use procession_engine as engine;
+
+/// A `Result` whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Setting something up failed; and what every other error of this crate turns into with `?`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The engine or the operating system refused.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// Children would not know where to enter this program.
+    #[error(
+        "no process can be started yet: call procession::init() first thing in main(), \
+         or put procession::test_support!() beside the tests"
+    )]
+    NotInitialised,
+    /// What was to run in another process is no plain function.
+    #[error(transparent)]
+    NotPlain(#[from] engine::process::child::NotPlain),
+    /// A value could not be turned into bytes.
+    #[error("cannot send a {kind}: {reason}")]
+    Encode {
+        /// The type of the value.
+        kind: &'static str,
+        /// What the serialiser said.
+        reason: String,
+    },
+    /// Bytes could not be turned into a value.
+    #[error("cannot read a {kind}: {reason}")]
+    Decode {
+        /// The type of the value.
+        kind: &'static str,
+        /// What the deserialiser said.
+        reason: String,
+    },
+    /// An object was sent to a process that was running already.
+    #[error(
+        "a {0} reaches a process only as an argument, when the process is started; \
+         pass it to Process::spawn or to the initializer of a pool"
+    )]
+    NotSpawning(&'static str),
+    /// A pipe's end was claimed twice, or comes from a process that is no parent.
+    #[error("this end of a pipe did not come with the process that opens it")]
+    EndNotInherited,
+    /// See [`JoinError`].
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// See [`TaskError`].
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// See [`LockError`].
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// See [`GetError`].
+    #[error(transparent)]
+    Get(Box<GetError>),
+    /// See [`PutError::Full`].
+    #[error("no room before the time was up")]
+    Full,
+    /// See [`PutError::Closed`].
+    #[error("closed: nobody can receive any more")]
+    Closed,
+    /// See [`BarrierError`].
+    #[error(transparent)]
+    Barrier(#[from] BarrierError),
+    /// See [`TooMany`].
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    /// The pool takes no more work.
+    #[error("the pool is closed")]
+    PoolClosed,
+}
+
+/// Why a process gave no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// Its function panicked.
+    #[error(transparent)]
+    Panicked(#[from] Panic),
+    /// A signal ended it.
+    #[error("process {pid} was killed by signal {signal} ({})", signal_name(*signal))]
+    Killed {
+        /// Its process id.
+        pid: u32,
+        /// The number of the signal.
+        signal: i32,
+        /// Whether it left a core file.
+        core_dumped: bool,
+    },
+    /// It exited before its function returned.
+    #[error("process {pid} exited with code {code} before its function returned")]
+    Exited {
+        /// Its process id.
+        pid: u32,
+        /// Its exit code.
+        code: i32,
+    },
+    /// It ended, but its status went to somebody else, or `SIGCHLD` is ignored.
+    #[error("process {pid} ended without a result, and how it ended is not known")]
+    Vanished {
+        /// Its process id.
+        pid: u32,
+    },
+    /// Its arguments or its result could not be carried over.
+    #[error("process {pid} could not do its work: {reason}")]
+    Undelivered {
+        /// Its process id.
+        pid: u32,
+        /// What went wrong there.
+        reason: String,
+    },
+    /// The result was handed out before.
+    #[error("the result of this process was taken already")]
+    Taken,
+    /// Waiting for it failed.
+    #[error(transparent)]
+    System(#[from] engine::Error),
+}
+
+/// Why a task of a pool gave no result.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// Its function panicked.
+    #[error(transparent)]
+    Panicked(#[from] Panic),
+    /// The worker that had claimed it died. The other tasks go on.
+    #[error("the worker {pid} died while it worked on this task: {how}")]
+    WorkerDied {
+        /// The worker's process id; 0 when it is not known.
+        pid: u32,
+        /// How it ended, in words.
+        how: String,
+    },
+    /// No worker can be started; an initializer that fails does that.
+    #[error("the pool has no workers: {0}")]
+    NoWorkers(String),
+    /// It did not finish in the time it was given; its worker was stopped.
+    #[error("the task did not finish in time")]
+    TimedOut,
+    /// It was cancelled before it ran.
+    #[error("the task was cancelled")]
+    Cancelled,
+    /// The pool ended before it ran.
+    #[error("the pool was terminated before this task ran")]
+    PoolGone,
+    /// Its arguments or its result could not be carried over.
+    #[error("the task could not be done: {0}")]
+    Undelivered(String),
+    /// The result was handed out before.
+    #[error("the result of this task was taken already")]
+    Taken,
+}
+
+/// A panic that happened in another process.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Panic {
+    /// What the panic said.
+    pub message: String,
+    /// Where it happened: file, line and column.
+    pub location: Option<String>,
+    /// The calls that led there; `None` with `RUST_BACKTRACE=0`.
+    pub backtrace: Option<String>,
+}
+
+impl fmt::Display for Panic {
+    /// The alternate form, `{:#}`, shows the backtrace too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "panicked")?;
+        if let Some(location) = &self.location {
+            write!(f, " at {location}")?;
+        }
+        write!(f, ": {}", self.message)?;
+        match &self.backtrace {
+            Some(backtrace) if f.alternate() => write!(f, "\n{backtrace}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Panic {}
+
+/// Why a lock was not acquired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LockError {
+    /// Somebody held it until the time was up.
+    #[error("timed out waiting for the lock")]
+    TimedOut,
+    /// The process that held it died. The lock is free again, and what it guards may be half
+    /// changed: look at it, then lock anew.
+    #[error("the process that held the lock died; the lock is free again, check what it guards")]
+    OwnerDied,
+}
+
+/// Why nothing was put into a queue or sent through a pipe. Gives the value back.
+#[derive(thiserror::Error)]
+pub enum PutError<T> {
+    /// There was no room before the time was up.
+    #[error("no room before the time was up")]
+    Full(T),
+    /// Nobody can receive any more.
+    #[error("closed: nobody can receive any more")]
+    Closed(T),
+    /// The value could not be turned into bytes, or there is no memory for them.
+    #[error("{1}")]
+    Failed(T, #[source] Box<Error>),
+}
+
+impl<T> PutError<T> {
+    /// The value that was not put.
+    pub fn into_inner(self) -> T {
+        match self {
+            PutError::Full(value) | PutError::Closed(value) | PutError::Failed(value, _) => value,
+        }
+    }
+}
+
+impl<T> fmt::Debug for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PutError::Full(_) => f.write_str("Full(..)"),
+            PutError::Closed(_) => f.write_str("Closed(..)"),
+            PutError::Failed(_, error) => write!(f, "Failed(.., {error:?})"),
+        }
+    }
+}
+
+impl<T> From<PutError<T>> for Error {
+    fn from(error: PutError<T>) -> Error {
+        match error {
+            PutError::Full(_) => Error::Full,
+            PutError::Closed(_) => Error::Closed,
+            PutError::Failed(_, error) => *error,
+        }
+    }
+}
+
+/// Why nothing was got from a queue or received through a pipe.
+#[derive(Debug, thiserror::Error)]
+pub enum GetError {
+    /// Nothing came before the time was up.
+    #[error("nothing came before the time was up")]
+    Empty,
+    /// Everything was got, and nobody can put any more.
+    #[error("closed: everything was received and nobody can send any more")]
+    Closed,
+    /// The message is no value of this type, or could not be read.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl From<GetError> for Error {
+    fn from(error: GetError) -> Error {
+        match error {
+            GetError::Failed(error) => error,
+            other => Error::Get(Box::new(other)),
+        }
+    }
+}
+
+/// Why a barrier did not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the barrier is broken: a party timed out, died or aborted, or it was reset")]
+pub struct BarrierError;
+
+/// Released or marked done more often than acquired or put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("released or marked done too many times")]
+pub struct TooMany;
+
+/// The name of a signal that commonly ends processes.
+pub(crate) fn signal_name(number: i32) -> &'static str {
+    // The numbers are the same on every architecture this crate supports.
+    match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        _ => "a signal",
+    }
+}
+
+/// The deadline of a call that may wait this long.
+pub(crate) fn within(time: Duration) -> engine::Deadline {
+    engine::Deadline::after(time)
+}

@@ -1,0 +1,108 @@
+//! Where children enter the program.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use procession_engine::process::child;
+
+use crate::error::Error;
+
+static INITIALISED: AtomicBool = AtomicBool::new(false);
+
+/// Lets children enter here. Call it first thing in `main`.
+///
+/// A process started by this crate is a fresh run of the same program. In it, this call runs the
+/// function it was started for and exits; it never returns. In any other process it returns at
+/// once. What `main` does before this call is done in every child too.
+///
+/// Without it no process can be started, and trying to is [`Error::NotInitialised`]. In tests,
+/// [`test_support!`](crate::test_support) takes its place.
+///
+/// # Panics
+/// When this is a child and cannot take the place its parent reserved for it.
+///
+/// # Examples
+/// ```
+/// fn greet(name: String) -> String {
+///     format!("Hello, {name}!")
+/// }
+///
+/// fn main() -> procession::Result<()> {
+///     procession::init();
+///     let process = procession::Process::spawn(greet, "world".to_owned())?;
+///     assert_eq!(process.join()?, "Hello, world!");
+///     Ok(())
+/// }
+/// ```
+pub fn init() {
+    INITIALISED.store(true, Ordering::Relaxed);
+    if child::is_summoned() {
+        crate::process::serve();
+    }
+}
+
+/// Lets the `#[test]` functions of this executable start processes.
+///
+/// Put it once into each test executable: into a file of `tests/`, or into the `tests` module of a
+/// crate. It defines a test through which children enter, and which otherwise does nothing.
+///
+/// # Examples
+/// ```
+/// procession::test_support!();
+///
+/// fn square(n: u64) -> u64 {
+///     n * n
+/// }
+///
+/// #[test]
+/// fn squares() -> procession::Result<()> {
+///     let process = procession::Process::spawn(square, 4)?;
+///     assert_eq!(process.join()?, 16);
+///     Ok(())
+/// }
+/// ```
+#[expect(clippy::test_attr_in_doctest, reason = "it is what the macro is for")]
+#[macro_export]
+macro_rules! test_support {
+    () => {
+        /// Children of the other tests enter here.
+        #[test]
+        fn procession_child_entry() {
+            $crate::enter_test(procession_child_entry);
+        }
+    };
+}
+
+/// What [`test_support!`](crate::test_support) calls.
+#[doc(hidden)]
+pub fn enter_test<F: Fn() + Copy + 'static>(test: F) {
+    child::announce_test(test);
+    init();
+}
+
+/// How a child has to be called to come by [`init`].
+pub(crate) enum Way {
+    /// As the program was.
+    Main,
+    /// As a test executable that runs one test only.
+    Test(Vec<String>),
+}
+
+pub(crate) fn way_in() -> Result<Way, Error> {
+    if let Some(test) = child::test_entry() {
+        // libtest names tests by their path within the crate.
+        let path = test.split_once("::").map_or(test, |(_crate, path)| path);
+        let flags = ["--exact", "--nocapture", "--test-threads=1"];
+        return Ok(Way::Test(
+            [path]
+                .iter()
+                .chain(&flags)
+                .map(ToString::to_string)
+                .collect(),
+        ));
+    }
+    if INITIALISED.load(Ordering::Relaxed) {
+        Ok(Way::Main)
+    } else {
+        Err(Error::NotInitialised)
+    }
+}

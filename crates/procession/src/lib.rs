@@ -1,0 +1,110 @@
+//! Process-based parallelism: processes, pools, queues, pipes and shared values that survive
+//! each other.
+//!
+//! # Hello, world!
+//!
+//! ```
+//! use procession::Pool;
+//!
+//! fn square(n: u64) -> u64 {
+//!     n * n
+//! }
+//!
+//! fn main() -> procession::Result<()> {
+//!     procession::init(); // children enter here
+//!     let pool = Pool::new(3)?;
+//!     assert_eq!(pool.map(square, [1, 2, 3, 4, 5])?, [1, 4, 9, 16, 25]);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Processes
+//!
+//! [`Process::spawn`] runs a function in a process of its own, and [`Process::join`] gives what it
+//! returned. The process is a fresh run of this program that enters at [`init()`]. Any plain
+//! function will do whose arguments and result serde can carry; nothing has to be registered.
+//! A closure is refused; what it captures goes as an argument:
+//!
+//! ```compile_fail
+//! let offset = 5;
+//! procession::Process::spawn(move |n: u64| n + offset, 1); // captures: does not compile
+//! ```
+//!
+//! A panic comes back as an error with its message and backtrace ([`JoinError::Panicked`]), a
+//! signal as that signal ([`JoinError::Killed`]), an exit as its code ([`JoinError::Exited`]).
+//!
+//! [`Pool`] keeps processes at hand and gives them work: [`Pool::map`], [`Pool::imap`],
+//! [`Pool::imap_unordered`], [`Pool::apply`], [`Pool::apply_async`].
+//!
+//! # What processes share
+//!
+//! | to | use |
+//! |---|---|
+//! | pass messages, many to many | [`Queue`], [`JoinableQueue`] |
+//! | pass messages, one to one | [`pipe()`], [`one_way()`] |
+//! | share numbers | [`Value`], [`Array`] |
+//! | take turns | [`Lock`], [`RLock`], [`Semaphore`] |
+//! | wait for each other | [`Condvar`], [`Event`], [`Barrier`] |
+//!
+//! All of them are passed to a process as arguments, and only so: an object lives for as long as
+//! a process holds it, and whoever starts a process makes it a holder. Sent any other way, they
+//! are refused with [`Error::NotSpawning`].
+//!
+//! They outlive any one process. One that is killed in the middle of anything leaves the others
+//! going on: a lock it held is given to the next with [`LockError::OwnerDied`], a message it was
+//! writing is never seen, one that it had put is.
+//!
+//! # In tests
+//!
+//! [`test_support!`] lets the `#[test]` functions of an executable start processes.
+//!
+//! # Blocking
+//!
+//! Calls that wait have a twin with a timeout and one that does not wait. Signals do not end them.
+
+#![forbid(unsafe_code)]
+
+mod array;
+mod barrier;
+mod call;
+mod codec;
+mod condvar;
+mod error;
+mod event;
+mod handing;
+mod init;
+mod joinable;
+mod lock;
+mod panic;
+mod pipe;
+mod plain;
+mod pool;
+mod process;
+mod queue;
+mod rlock;
+mod semaphore;
+mod shared;
+mod value;
+
+pub use array::{Array, ArrayGuard};
+pub use barrier::{Barrier, BarrierWaitResult};
+pub use condvar::Condvar;
+pub use error::{
+    BarrierError, Error, GetError, JoinError, LockError, Panic, PutError, Result, TaskError,
+    TooMany,
+};
+pub use event::Event;
+#[doc(hidden)]
+pub use init::enter_test;
+pub use init::init;
+pub use joinable::JoinableQueue;
+pub use lock::{Lock, LockGuard};
+pub use pipe::{Connection, Receiver, Sender, one_way, pipe};
+pub use plain::Plain;
+pub use pool::{Imap, ImapUnordered, Pool, PoolBuilder, Task};
+pub use process::{Builder, Process, Stdio, name as process_name};
+pub use procession_engine::process::child::Function;
+pub use queue::{Iter, Queue};
+pub use rlock::{RLock, RLockGuard};
+pub use semaphore::{Permit, Semaphore};
+pub use value::{Value, ValueGuard};

@@ -1,0 +1,218 @@
+//! The workers of a pool, and who may still come.
+
+use procession_engine::Deadline;
+use procession_engine::pool::Board;
+use procession_engine::process::OwnerId;
+
+use super::worker::{self, BoardName, Initializer, Orders};
+use crate::call::Failure;
+use crate::error::{Error, JoinError, TaskError, signal_name};
+use crate::process::Process;
+
+/// How a worker is started.
+#[derive(Debug)]
+pub(super) struct Recipe {
+    pub(super) name: String,
+    pub(super) initializer: Option<Initializer>,
+    pub(super) max_tasks: Option<u64>,
+}
+
+struct Worker {
+    process: Process<Result<(), Failure>>,
+    /// It said that it can work.
+    ready: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Takes no more tasks, and ends with the last.
+    Closed,
+    /// Ends now.
+    Over,
+}
+
+pub(super) struct Crew {
+    pub(super) wanted: usize,
+    workers: Vec<Worker>,
+    recipe: Recipe,
+    started: u64,
+    phase: Phase,
+    /// Workers that ended before they were ready, with none getting ready in between.
+    stillborn: usize,
+    /// Why no more workers are started.
+    broken: Option<TaskError>,
+}
+
+/// A worker that is gone.
+pub(super) struct Departed {
+    pub(super) pid: u32,
+    pub(super) how: String,
+}
+
+impl Crew {
+    pub(super) fn new(wanted: usize, recipe: Recipe) -> Crew {
+        Crew {
+            wanted,
+            workers: Vec::new(),
+            recipe,
+            started: 0,
+            phase: Phase::Open,
+            stillborn: 0,
+            broken: None,
+        }
+    }
+
+    /// Starts as many workers as there should be. What cannot be started breaks the pool once
+    /// nobody is left to work.
+    pub(super) fn fill(&mut self, board: &Board) -> Result<(), Error> {
+        let wanted = match self.phase {
+            _ if self.broken.is_some() => 0,
+            Phase::Open => self.wanted,
+            // The last may have died over the last tasks.
+            Phase::Closed => usize::from(board.outstanding() > 0),
+            Phase::Over => 0,
+        };
+        while self.workers.len() < wanted {
+            self.started += 1;
+            let orders = Orders {
+                board: BoardName::of(board),
+                initializer: self.recipe.initializer.clone(),
+                max_tasks: self.recipe.max_tasks,
+            };
+            let process = Process::builder()
+                .name(format!("{}-{}", self.recipe.name, self.started))
+                .daemon(true)
+                .kill_on_drop(true)
+                .spawn(worker::work, orders)?;
+            self.workers.push(Worker {
+                process,
+                ready: false,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn ids(&self) -> Vec<u32> {
+        self.workers
+            .iter()
+            .map(|worker| worker.process.id())
+            .collect()
+    }
+
+    pub(super) fn seats(&self) -> Vec<OwnerId> {
+        self.workers
+            .iter()
+            .map(|worker| worker.process.seat())
+            .collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.workers.is_empty()
+    }
+
+    /// Whether the pool takes no more tasks.
+    pub(super) fn is_ending(&self) -> bool {
+        self.phase != Phase::Open || self.broken.is_some()
+    }
+
+    pub(super) fn is_starting(&self) -> bool {
+        self.workers.iter().any(|worker| !worker.ready)
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), Error> {
+        match &self.broken {
+            Some(error) => Err(error.clone().into()),
+            None if self.phase == Phase::Open => Ok(()),
+            None => Err(Error::PoolClosed),
+        }
+    }
+
+    pub(super) fn broken(&self) -> Option<&TaskError> {
+        self.broken.as_ref()
+    }
+
+    pub(super) fn give_up(&mut self, why: String) {
+        self.broken.get_or_insert(TaskError::NoWorkers(why));
+        self.kill_all();
+    }
+
+    pub(super) fn ready(&mut self, seat: OwnerId) {
+        self.stillborn = 0;
+        for worker in &mut self.workers {
+            worker.ready |= worker.process.seat() == seat;
+        }
+    }
+
+    pub(super) fn close(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Closed;
+        }
+    }
+
+    pub(super) fn terminate(&mut self) {
+        self.phase = Phase::Over;
+        self.kill_all();
+    }
+
+    fn kill_all(&self) {
+        for worker in &self.workers {
+            // Only the system's refusal is an error, and the worker is ours.
+            let _ = worker.process.kill();
+        }
+    }
+
+    pub(super) fn kill(&mut self, seat: OwnerId) {
+        for worker in &self.workers {
+            if worker.process.seat() == seat {
+                let _ = worker.process.kill();
+            }
+        }
+    }
+
+    /// Workers that ended before they took their seats, which nobody else notices.
+    pub(super) fn ended_early(&self) -> Vec<OwnerId> {
+        let ended = self
+            .workers
+            .iter()
+            .filter(|worker| !worker.ready && !worker.process.is_alive());
+        ended.map(|worker| worker.process.seat()).collect()
+    }
+
+    /// Waits for the end of a worker that is about to be gone, and strikes it off.
+    pub(super) fn part_with(&mut self, seat: OwnerId) -> Option<Departed> {
+        let at = self
+            .workers
+            .iter()
+            .position(|worker| worker.process.seat() == seat)?;
+        let Worker { mut process, ready } = self.workers.swap_remove(at);
+        let pid = process.id();
+        let ended = process.join_until(Deadline::NEVER);
+        // Its initializer failed: it would fail in the next one too.
+        let refused = matches!(ended, Ok(Some(Err(_))));
+        let how = match ended {
+            Ok(Some(Ok(())) | None) => "it ended".to_owned(),
+            Ok(Some(Err(Failure::Panicked(panic)))) | Err(JoinError::Panicked(panic)) => {
+                panic.to_string()
+            }
+            Ok(Some(Err(Failure::Undelivered(reason)))) => reason,
+            Err(JoinError::Killed { signal, .. }) => {
+                format!("killed by signal {signal} ({})", signal_name(signal))
+            }
+            Err(JoinError::Exited { code, .. }) => format!("exited with code {code}"),
+            Err(other) => other.to_string(),
+        };
+        if !ready && self.phase != Phase::Over {
+            self.stillborn += 1;
+            if refused {
+                self.give_up(how.clone());
+            } else if self.stillborn >= self.wanted.max(3) {
+                let count = self.stillborn;
+                self.give_up(format!(
+                    "{count} ended before they were ready; the last: {how}"
+                ));
+            }
+        }
+        Some(Departed { pid, how })
+    }
+}

@@ -1,0 +1,81 @@
+//! One call on its way.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use procession_engine::Deadline;
+use serde::de::DeserializeOwned;
+
+use super::job::{self, Results};
+use crate::error::{TaskError, within};
+
+/// A call given to a [`Pool`](crate::Pool) with
+/// [`apply_async`](crate::Pool::apply_async).
+///
+/// Dropped, the call is made all the same, and its result is let go of.
+#[derive(Debug)]
+pub struct Task<R> {
+    results: Results,
+    taken: bool,
+    _result: PhantomData<fn() -> R>,
+}
+
+impl<R: DeserializeOwned> Task<R> {
+    pub(super) fn new(results: Results) -> Task<R> {
+        Task {
+            results,
+            taken: false,
+            _result: PhantomData,
+        }
+    }
+
+    /// Waits for the result.
+    ///
+    /// # Errors
+    /// When the task gave none.
+    pub fn join(mut self) -> Result<R, TaskError> {
+        self.join_until(Deadline::NEVER)?.ok_or(TaskError::PoolGone)
+    }
+
+    /// Waits for the result, no longer than `timeout`. `None` while it is not there.
+    ///
+    /// # Errors
+    /// When the task gave none; and [`TaskError::Taken`] once the result was returned.
+    pub fn join_timeout(&mut self, timeout: Duration) -> Result<Option<R>, TaskError> {
+        self.join_until(within(timeout))
+    }
+
+    /// The result, if it is there.
+    ///
+    /// # Errors
+    /// As for [`join_timeout`](Task::join_timeout).
+    pub fn try_join(&mut self) -> Result<Option<R>, TaskError> {
+        self.join_until(Deadline::NOW)
+    }
+
+    fn join_until(&mut self, deadline: Deadline) -> Result<Option<R>, TaskError> {
+        if self.taken {
+            return Err(TaskError::Taken);
+        }
+        match self.results.job().take(deadline) {
+            Some((_, outcome)) => {
+                self.taken = true;
+                job::only_output(outcome).map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+impl<R> Task<R> {
+    /// Whether [`join`](Task::join) would return at once.
+    pub fn is_ready(&self) -> bool {
+        self.taken || self.results.job().is_ready()
+    }
+
+    /// Ends the task with [`TaskError::Cancelled`], killing its worker if it runs already. `false`
+    /// when it had ended.
+    pub fn cancel(&self) -> bool {
+        self.results.withdraw()
+    }
+}
