@@ -1,0 +1,197 @@
+"""A `Condition` between processes."""
+
+import os
+import pickle
+import signal
+import threading
+
+import pytest
+
+import procession
+
+
+def sleep_once(cond, asleep, woken, timeout=None):
+    with cond:
+        asleep.release()
+        cond.wait(timeout)
+    woken.release()
+
+
+def sleepers(ctx, cond, count):
+    """Start processes that sleep in the condition; return them and the semaphore each raises when woken."""
+    asleep, woken = ctx.Semaphore(0), ctx.Semaphore(0)
+    children = [ctx.Process(target=sleep_once, args=(cond, asleep, woken)) for _ in range(count)]
+    for child in children:
+        child.start()
+    for _ in children:
+        assert asleep.acquire(timeout=30)
+    return children, woken
+
+
+def follow(cond, state):
+    with cond:
+        state.value = 0
+        cond.notify()
+        assert cond.wait_for(lambda: state.value == 4, timeout=30)
+
+
+def notify_and_interrupt(cond, pid):
+    with cond:
+        cond.notify()
+    while True:
+        with cond:
+            if cond._waiters.count():
+                os.kill(pid, signal.SIGUSR1)
+                return
+
+
+def die_while_the_parent_waits(cond):
+    cond.acquire()
+    cond.notify()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_notify_wakes_as_many_as_it_is_told(ctx):
+    """`notify` wakes one, `notify(n)` n, and `notify_all` the rest."""
+    cond = ctx.Condition()
+    children, woken = sleepers(ctx, cond, 4)
+    with cond:
+        cond.notify()
+    assert woken.acquire(timeout=30)
+    with cond:
+        assert cond._waiters.count() == 3
+        cond.notify(n=2)
+    for _ in range(2):
+        assert woken.acquire(timeout=30)
+    with cond:
+        cond.notify_all()
+    assert woken.acquire(timeout=30)
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+    assert repr(cond) == "<Condition(<RLock(None, 0)>, 0)>"
+
+
+def test_a_notification_before_the_wait_is_not_kept():
+    """Notifying nobody is forgotten."""
+    cond = procession.Condition()
+    with cond:
+        cond.notify_all()
+        assert cond.wait(0) is False
+        assert cond.wait(-1) is False
+        assert cond.wait(0.01) is False
+    assert cond._waiters.count() == 0
+
+
+def test_wait_gives_back_the_lock_as_often_as_it_was_held():
+    """A lock that was acquired three times is free during the wait and held three times after it."""
+    cond = procession.Condition()
+    held_inside = []
+
+    def notifier():
+        with cond:
+            held_inside.append(True)
+            cond.notify()
+
+    thread = threading.Thread(target=notifier)
+    with cond, cond, cond:
+        thread.start()
+        assert cond.wait(30) is True
+        assert cond._lock._count() == 3
+    thread.join()
+    assert held_inside and not cond._lock.locked()
+
+
+def test_wait_for_waits_until_the_predicate_is_true(ctx):
+    """`wait_for` sees a change that another process makes."""
+    cond, state = ctx.Condition(), ctx.Value("i", -1)
+    child = ctx.Process(target=follow, args=(cond, state))
+    child.start()
+    with cond:
+        assert cond.wait_for(lambda: state.value == 0, timeout=30)
+    for _ in range(4):
+        with cond:
+            state.value += 1
+            cond.notify()
+    child.join()
+    assert child.exitcode == 0
+
+
+def test_wait_for_gives_up_with_what_the_predicate_said():
+    """After the timeout the predicate's last answer is returned."""
+    cond = procession.Condition()
+    with cond:
+        assert cond.wait_for(list, timeout=0.01) == []
+        assert cond.wait_for(lambda: "yes", timeout=0) == "yes"
+
+
+def test_waiting_and_notifying_need_the_lock():
+    """Using a condition without its lock is an AssertionError."""
+    cond = procession.Condition()
+    with pytest.raises(AssertionError, match="must acquire"):
+        cond.wait(0)
+    with pytest.raises(AssertionError, match="not owned"):
+        cond.notify()
+
+
+@pytest.mark.parametrize("make", [procession.Lock, procession.RLock, threading.Lock, threading.RLock])
+def test_any_lock_will_do(make):
+    """A condition works around our locks and around those of threading."""
+    cond = procession.Condition(make())
+    woken = []
+
+    def waiter():
+        with cond:
+            woken.append(cond.wait(30))
+
+    thread = threading.Thread(target=waiter)
+    thread.start()
+    while not cond._waiters.count():
+        os.sched_yield()
+    with cond:
+        cond.notify()
+    thread.join()
+    assert woken == [True]
+    with cond:
+        assert cond.wait(0) is False
+
+
+def test_a_signal_handler_interrupts_a_wait_that_then_holds_the_lock(ctx):
+    """An exception of a signal handler comes out of `wait`, with the lock held again."""
+
+    def handler(*_):
+        raise InterruptedError("enough")
+
+    cond = ctx.Condition()
+    previous = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with cond:
+            child = ctx.Process(target=notify_and_interrupt, args=(cond, os.getpid()))
+            child.start()
+            assert cond.wait(30) is True
+            with pytest.raises(InterruptedError, match="enough"):
+                cond.wait(30)
+            assert cond._lock._is_mine()
+        child.join()
+        assert child.exitcode == 0
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
+def test_a_notifier_that_dies_with_the_lock_is_reported_and_the_lock_held(ctx):
+    """`wait` raises OwnerDied and still returns holding the lock."""
+    cond = ctx.Condition()
+    with cond:
+        child = ctx.Process(target=die_while_the_parent_waits, args=(cond,))
+        child.start()
+        with pytest.raises(procession.OwnerDied):
+            cond.wait(30)
+        assert cond._lock._is_mine()
+    child.join()
+    assert not cond._lock.locked()
+
+
+def test_pickling_outside_a_start_is_refused():
+    """A condition is shared through inheritance only."""
+    with pytest.raises(RuntimeError, match="through inheritance"):
+        pickle.dumps(procession.Condition())
