@@ -90,7 +90,7 @@ impl Workbench {
         let Some(ticket) = tickets::take(&self.ground, self.me.as_u32(), claimed) else {
             return Ok(None);
         };
-        kill::point("pool.head-moved");
+        kill::point("pool.head_moved");
         self.ground
             .started_at(ticket.number)
             .store(monotonic_ns(), Ordering::Relaxed);
@@ -188,7 +188,7 @@ impl Claim<'_> {
     ) -> std::result::Result<Standing, PutError> {
         kill::point("pool.done");
         self.bench.send(Tone::Result, verdict, self.ticket, parts)?;
-        kill::point("pool.result-sent");
+        kill::point("pool.result_sent");
         Ok(self.close())
     }
 

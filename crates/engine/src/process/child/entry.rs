@@ -2,7 +2,7 @@
 //!
 //! The table is made by the assembler and the linker: wherever [`entry_of`] is compiled for a
 //! function, it leaves the address of that function's description in the section
-//! `procession_entries`, and the linker joins these into one array. A child reaches a function
+//! `procession_entries_...`, and the linker joins these into one array. A child reaches a function
 //! by its index there, through a pointer of the right type that the linker wrote. That is why
 //! there is neither a list to maintain by hand nor a number turned into a code address.
 //!
@@ -181,25 +181,41 @@ fn call<F: Function<Args, Shape>, Args, Shape, G: Glue<F>>(input: &[u8]) -> Vec<
 
 /// What the linker's array holds: written by this module's assembly only, so all elements are
 /// either null or a function of this type.
-type Describe = extern "C" fn(&mut Option<Entry>);
+type Describe = fn() -> Entry;
 
-extern "C" fn describe<D: Described>(out: &mut Option<Entry>) {
-    *out = Some(D::describe());
+/// The section's name. It has the version in it, since a program may contain two versions of this
+/// crate, and their entries may differ.
+macro_rules! section {
+    () => {
+        concat!(
+            "procession_entries_",
+            env!("CARGO_PKG_VERSION_MAJOR"),
+            "_",
+            env!("CARGO_PKG_VERSION_MINOR"),
+            "_",
+            env!("CARGO_PKG_VERSION_PATCH")
+        )
+    };
+}
+
+/// Appends one pointer to the section. "R" keeps the linker from collecting it as garbage.
+macro_rules! append {
+    ($pointer:literal $(, $name:ident = sym $function:path)?) => {
+        std::arch::asm!(
+            concat!(".pushsection ", section!(), ", \"awR\", %progbits"),
+            ".balign 8",
+            concat!(".8byte ", $pointer),
+            ".popsection",
+            $($name = sym $function,)?
+            options(nomem, nostack, preserves_flags),
+        )
+    };
 }
 
 fn announce<D: Described>() {
     // SAFETY: no instruction is emitted where control passes; the directives append one aligned,
     // relocated pointer to a section of our own and return to the section they came from.
-    unsafe {
-        std::arch::asm!(
-            ".pushsection procession_entries, \"awR\", %progbits",
-            ".balign 8",
-            ".8byte {describe}",
-            ".popsection",
-            describe = sym describe::<D>,
-            options(nomem, nostack, preserves_flags),
-        );
-    }
+    unsafe { append!("{describe}", describe = sym D::describe) }
 }
 
 struct Table {
@@ -239,22 +255,14 @@ fn table() -> &'static Table {
 fn read_section() -> Vec<Entry> {
     // The linker names the two ends of a section whose name is an identifier.
     unsafe extern "C" {
-        #[link_name = "__start_procession_entries"]
-        static START: [Option<Describe>; 0];
-        #[link_name = "__stop_procession_entries"]
-        static STOP: [Option<Describe>; 0];
+        #[link_name = concat!("__start_", section!())]
+        static START: [usize; 0];
+        #[link_name = concat!("__stop_", section!())]
+        static STOP: [usize; 0];
     }
     // SAFETY: as in `announce`; the null keeps the section, and so its two ends, in programs
     // that start no child.
-    unsafe {
-        std::arch::asm!(
-            ".pushsection procession_entries, \"awR\", %progbits",
-            ".balign 8",
-            ".8byte 0",
-            ".popsection",
-            options(nomem, nostack, preserves_flags),
-        );
-    }
+    unsafe { append!("0") }
     let (start, stop) = (&raw const START, &raw const STOP);
     let count = (stop.addr() - start.addr()) / size_of::<Option<Describe>>();
     // SAFETY: everything between the two ends was put there by this module's assembly: aligned
@@ -263,11 +271,7 @@ fn read_section() -> Vec<Entry> {
     pointers
         .iter()
         .flatten()
-        .filter_map(|describe| {
-            let mut entry = None;
-            describe(&mut entry);
-            entry
-        })
+        .map(|describe| describe())
         .collect()
 }
 

@@ -8,7 +8,10 @@
 //! environment, which would not be sound once there are other threads.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::io::FdFlags;
@@ -87,6 +90,7 @@ pub fn summons() -> Result<Option<Summons>> {
         rustix::stdio::dup2_stdout(&voice)
             .map_err(|errno| Error::os("restore standard output", errno))?;
     }
+    bear_the_programs_name();
     process::enter(arena, written.seat)?;
     if let Some(lifeline) = lifeline {
         lifeline::hang_on(lifeline)?;
@@ -95,6 +99,16 @@ pub fn summons() -> Result<Option<Summons>> {
         seat: written.seat,
         note: written.note,
     }))
+}
+
+/// Started through `/proc/self/exe`, a process is called "exe" in lists of processes.
+fn bear_the_programs_name() {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&program).file_name().unwrap_or_default();
+    // The kernel cuts it short by itself; a name is not worth an error.
+    if let Ok(name) = CString::new(name.as_bytes()) {
+        let _ = rustix::thread::set_name(&name);
+    }
 }
 
 /// A descriptor that the parent passed on under this number, once.

@@ -1,0 +1,94 @@
+# Everything a visitor or a contributor runs. `make` alone lists it.
+#
+# Needs: a Rust toolchain, a C linker, Python >= 3.11 with venv. The rest is installed into a virtual
+# environment of its own for each Python version (`make test PYTHON=python3.13`).
+
+PYTHON ?= python3
+JOBS   ?= $(shell nproc)
+CARGO  ?= cargo
+
+PYTAG  := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VENV   := .venv-$(PYTAG)
+BIN    := $(VENV)/bin
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+WHEELS := $(TARGET)/wheels-$(PYTAG)
+LOGS   := $(TARGET)/test-logs
+
+# The Python crate is a cdylib: it is tested through the wheel, by pytest.
+RUST_TESTS := --workspace --exclude procession-python --features procession-engine/kill-points
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-rust test-loom test-python kill bench bench-python bench-rust lint format install clean
+
+export CARGO_BUILD_JOBS ?= $(JOBS)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=python3.13 picks the interpreter; JOBS=n bounds the build."
+
+demo: install ## run the demonstration programs, in Python and in Rust
+	$(BIN)/python examples/demo.py
+	$(CARGO) run --locked --quiet --release --package procession --example tour
+	$(CARGO) run --locked --quiet --release --package procession --example scrape
+
+test: test-rust test-loom test-python ## run every test and say how many ran
+	@.ci/tally $(LOGS)/rust.log $(LOGS)/loom.log $(LOGS)/python.log
+
+test-rust: ## unit, integration and documentation tests of the crates, with a sample of the kill matrix
+	@.ci/logged $(LOGS)/rust.log $(CARGO) test --locked --no-fail-fast $(RUST_TESTS)
+
+test-loom: ## the protocols under every interleaving (loom)
+	@RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom \
+		.ci/logged $(LOGS)/loom.log $(CARGO) test --locked --release --package procession-engine --lib models
+
+test-python: install ## the tests of the Python package
+	@.ci/logged $(LOGS)/python.log timeout --foreground --kill-after=30 900 $(BIN)/python -m pytest
+
+kill: ## the whole kill matrix: SIGKILL at every named step and after every k-th instruction
+	PROCESSION_KILL=full $(CARGO) test --locked --package procession-engine --features kill-points --test kill
+
+bench: bench-python bench-rust ## measure against the standard library (ONLY=queue, REPEAT=9)
+
+BENCH := $(if $(ONLY),--only $(ONLY)) $(if $(REPEAT),--repeat $(REPEAT))
+
+bench-python: install
+	$(BIN)/python benches/run.py $(BENCH)
+
+bench-rust:
+	$(CARGO) bench --locked --package procession --bench table -- $(BENCH) $(if $(ONLY),,| tee benches/results-rust.md)
+
+lint: $(VENV)/.ready ## check format, lints, documentation and types
+	$(CARGO) fmt --all --check
+	PYO3_PYTHON=$(abspath $(BIN)/python) $(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	PYO3_PYTHON=$(abspath $(BIN)/python) RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.ready ## rewrite the sources in the house format
+	$(CARGO) fmt --all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(VENV)/.ready ## build the wheel and put it into the virtual environment
+	@rm -rf $(WHEELS)
+	$(BIN)/maturin build --locked --release --interpreter $(BIN)/python --out $(WHEELS)
+	@$(BIN)/pip install --quiet --no-deps --force-reinstall $(WHEELS)/procession-*.whl
+
+$(VENV)/.ready: requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Procession needs Python 3.11 or newer with venv; pick one: make PYTHON=python3.13" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+clean: ## remove what was built
+	$(CARGO) clean
+	rm -rf .venv-* dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,118 @@
+"""The table: the standard library beside Procession, in the same run.
+
+Each measurement is a process of its own; the two sides take turns, and who goes first alternates,
+so that a machine that warms up or slows down does it to both.
+
+    python benches/run.py                           every row; writes benches/results.json
+    python benches/run.py --only queue --repeat 9   the rows whose name has "queue" in it
+    python benches/run.py --list
+"""
+
+import argparse
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import harness
+import rows
+import table
+
+HERE = Path(__file__).parent
+STDLIB, OURS = "multiprocessing", "procession"
+LIMIT_SECONDS = 120
+
+
+def measure(package, name, seconds):
+    """One reading in a fresh process, or a RuntimeError that says what went wrong."""
+    process = subprocess.Popen(
+        [sys.executable, HERE / "once.py", package, name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "BENCH_SECONDS": str(seconds)},
+    )
+    try:
+        out, err = process.communicate(timeout=LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise RuntimeError(f"still running after {LIMIT_SECONDS} s") from None
+    if process.returncode:
+        raise RuntimeError((err.strip().splitlines() or [f"exit status {process.returncode}"])[-1])
+    return json.loads(out)
+
+
+def measure_row(row, packages, repeat, seconds):
+    """The readings of both sides, one record."""
+    readings = {side: [] for side in packages}
+    for turn in range(repeat):
+        order = list(packages) if turn % 2 == 0 else list(reversed(packages))
+        for side in order:
+            readings[side].append(measure(packages[side], row.name, seconds))
+    record = {
+        "name": row.name,
+        "title": row.title,
+        "unit": row.unit,
+        "lower_is_better": row.lower_is_better,
+    }
+    for side, taken in readings.items():
+        values = [reading["value"] for reading in taken]
+        cpu = [reading["cpu_us"] for reading in taken if reading["cpu_us"] is not None]
+        record[side] = {"median": median(values), "values": values, "cpu_us": median(cpu) if cpu else None}
+    if not row.lower_is_better:
+        pairs = zip(record["ours"]["values"], record["stdlib"]["values"], strict=True)
+        ratios = sorted(ours / stdlib for ours, stdlib in pairs)
+        record["ratio"] = {"median": median(ratios), "low": ratios[0], "high": ratios[-1]}
+    return record
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Measure Procession beside the standard library.")
+    parser.add_argument("--only", action="append", help="rows whose name contains this (may be repeated)")
+    parser.add_argument("--repeat", type=int, default=5, help="measurements of each side (default 5)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="least length of one (default 0.5)")
+    parser.add_argument("--ours", default=OURS, help="the package to put beside the standard library")
+    parser.add_argument("--json", type=Path, help="where to write (default: results.json, full runs only)")
+    parser.add_argument("--list", action="store_true", help="name the rows and stop")
+    options = parser.parse_args()
+
+    for family in rows.FAMILIES:
+        importlib.import_module(f"rows.{family}")
+    chosen = [
+        row
+        for row in harness.ROWS.values()
+        if options.only is None or any(part in row.name for part in options.only)
+    ]
+    if options.list:
+        print("\n".join(f"{row.name:28} {row.title}" for row in chosen))
+        return 0
+    if not chosen:
+        parser.error("no row has such a name; see --list")
+
+    packages = {"stdlib": STDLIB, "ours": options.ours}
+    records, failed = [], False
+    for number, row in enumerate(chosen, 1):
+        print(f"[{number}/{len(chosen)}] {row.title} ...", file=sys.stderr, flush=True)
+        try:
+            record = measure_row(row, packages, options.repeat, options.seconds)
+        except RuntimeError as error:
+            failed = True
+            record = {"name": row.name, "title": row.title, "unit": row.unit, "error": str(error)}
+        records.append(record)
+    results = {"machine": table.machine(), "repeat": options.repeat, "rows": records}
+    print(table.render(results))
+
+    path = options.json or (HERE / "results.json" if options.only is None else None)
+    if path:
+        path.write_text(json.dumps(results, indent=1) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

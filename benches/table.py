@@ -1,0 +1,104 @@
+"""Draws the table. Run alone, it puts the tables of the last full run into benches/README.md."""
+
+import json
+import os
+import platform
+import re
+from datetime import date
+from pathlib import Path
+
+HERE = Path(__file__).parent
+HEAD = ["", "unit", "stdlib", "Procession", "ratio", "lowest - highest", "CPU an operation"]
+
+
+def machine():
+    """What the numbers depend on: never a host name or a path."""
+    model = "unknown CPU"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith(("model name", "Model")):
+            model = line.partition(":")[2].strip()
+            break
+    return {
+        "cpu": model,
+        "architecture": platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "date": date.today().isoformat(),
+    }
+
+
+def render(results):
+    """The table of one run, as Markdown that also reads well in a terminal."""
+    lines = [HEAD, *map(_cells, results["rows"])]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in [HEAD, rule, *lines[1:]]
+    )
+
+
+def _cells(record):
+    if "error" in record:
+        return [
+            record["title"],
+            record["unit"],
+            "failed:",
+            record["error"].replace("|", "/")[:70],
+            "",
+            "",
+            "",
+        ]
+    stdlib, ours, ratio = record["stdlib"], record["ours"], record.get("ratio")
+    return [
+        record["title"],
+        record["unit"],
+        _with_spread(stdlib),
+        _with_spread(ours),
+        f"{ratio['median']:.3g}x" if ratio else "",
+        f"{ratio['low']:.3g} - {ratio['high']:.3g}" if ratio else "",
+        _cpu(stdlib["cpu_us"], ours["cpu_us"]),
+    ]
+
+
+def _with_spread(side):
+    half = (max(side["values"]) - min(side["values"])) / 2
+    spread = f" ±{100 * half / side['median']:.0f} %" if side["median"] >= 1 else ""
+    return number(side["median"]) + spread
+
+
+def _cpu(stdlib, ours):
+    return f"{ours / stdlib:.2f} of the stdlib's" if stdlib and ours else ""
+
+
+def number(value):
+    """Three figures and a letter: 277 k, 11.0 M."""
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def into_readme():
+    """Replaces what stands between the markers of README.md with the tables of the last full run."""
+    results = json.loads((HERE / "results.json").read_text())
+    about = results["machine"]
+    text = (
+        f"{about['cpu']} ({about['architecture']}), {about['cpus']} CPUs, Linux {about['kernel']}, "
+        f"Python {about['python']}, {about['date']}; `make bench`; "
+        f"medians of {results['repeat']}.\n\n{render(results)}"
+    )
+    readme = HERE / "README.md"
+    page = _between(readme.read_text(), "python", text)
+    page = _between(page, "rust", (HERE / "results-rust.md").read_text().strip())
+    readme.write_text(page)
+
+
+def _between(page, language, text):
+    marked = re.compile(rf"(?<=<!-- {language} table -->\n).*?(?=\n<!-- end -->)", re.DOTALL)
+    return marked.sub(lambda _: f"\n{text}\n", page)
+
+
+if __name__ == "__main__":
+    into_readme()
