@@ -135,6 +135,30 @@ def test_poll_tells_whether_something_is_there():
         a.recv()
 
 
+def test_waiting_goes_on_for_as_long_as_it_was_told():
+    """A wait of many seconds is not over when the first of its slices is."""
+    a, b = procession.Pipe()
+    q = procession.Queue()
+    late = threading.Timer(1.2, lambda: (b.send(1), q.put(2)))
+    late.start()
+    assert a.poll(30) is True
+    assert a.recv() == 1
+    assert q.get(timeout=30) == 2
+    late.join()
+
+
+def test_stdlib_connections_travel_too(pickling_ctx):
+    """A connection of the stdlib's may be given to a process of ours."""
+    from multiprocessing import connection as stdlib_connection
+
+    ours, theirs = stdlib_connection.Pipe()
+    with ours, theirs:
+        child = pickling_ctx.Process(target=theirs.send, args=("hello",))
+        child.start()
+        assert ours.recv() == "hello"
+        child.join()
+
+
 def test_messages_outlive_the_sender(ctx):
     """What a killed child sent is received, and then comes the end."""
     reader, writer = ctx.Pipe(duplex=False)

@@ -21,11 +21,7 @@ class Tattletale:
     """Travels in the preparation data and leaves a mark where it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return tattle, ()
-
-
-def tattle() -> None:
-    sys.tattled = True  # type: ignore[attr-defined]
+        return exec, ("import sys; sys.tattled = True",)
 
 
 def report(connection: Any, *names: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -279,6 +280,18 @@ def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
     return Connection(df.detach(), readable, writable)
 
 
+def _reduce_theirs(conn: Any) -> Any:
+    """Pickle a connection of the stdlib's own, also while its module's name stands for this one."""
+    its_name_is_its_own = sys.modules.get(_std.__name__) is _std
+    if its_name_is_its_own:
+        return _std.reduce_connection(conn)
+    return _rebuild_theirs, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
+
+
+def _rebuild_theirs(df: Any, readable: bool, writable: bool) -> Any:
+    return _std.Connection(df.detach(), readable, writable)
+
+
 def _reduce_pipe_end(end: PipeEnd) -> tuple[Any, ...]:
     return _rebuild_pipe_end, (pipe_transit.send_off(end),)
 
@@ -290,6 +303,7 @@ def _rebuild_pipe_end(ticket: Any) -> PipeEnd:
 
 
 reduction.ForkingPickler.register(Connection, reduce_connection)
+reduction.ForkingPickler.register(_std.Connection, _reduce_theirs)
 reduction.ForkingPickler.register(PipeEnd, _reduce_pipe_end)
 teach_reduction()
 

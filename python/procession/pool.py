@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -252,26 +252,25 @@ class Pool:
             chunksize = max(1, chunksize)
         parts = self._crew.chunks(len(items), chunksize)
         result = MapResult(self, func, callback, error_callback, parts)
-        self._spread(result, func, star, items, chunksize, task_timeout, retries)
+        if self._prepare(result, func, star, task_timeout, retries):
+            self._crew.spread(result._handle, result._function, items, chunksize)
         return result
 
-    def _spread(
+    def _prepare(
         self,
         result: MapResult | IMapIterator,
         func: Callable[..., Any],
         star: bool,
-        items: Sequence[Any],
-        chunksize: int | None,
         task_timeout: float | None,
         retries: int,
-    ) -> None:
+    ) -> bool:
+        """Make the function ready for the tasks of a job; False if that failed, and the job with it."""
         try:
-            function = self._crew.function(func)
+            result._function = self._crew.function(func, star, task_timeout, retries)
         except Exception as error:
-            self._crew.ledger.fail(result._job, error)
-            return
-        result._function = function
-        self._crew.spread(result._handle, function, star, items, chunksize, task_timeout, retries)
+            self._crew.give_up(result._job, error)
+            return False
+        return True
 
     def imap(
         self,
@@ -320,17 +319,18 @@ class Pool:
             raise ValueError("buffersize must be at least 1")
         if buffersize is None and isinstance(iterable, (list, tuple)) and len(iterable) <= SHORT:
             result = kind(self, func, self._crew.chunks(len(iterable), chunksize))
-            self._spread(result, func, False, iterable, chunksize, task_timeout, retries)
+            if self._prepare(result, func, False, task_timeout, retries):
+                self._crew.spread(result._handle, result._function, iterable, chunksize)
             return result
         result = kind(self, func, None, bounded=buffersize is not None)
+        if not self._prepare(result, func, False, task_timeout, retries):
+            return result
         try:
-            function = result._function = self._crew.function(func)
             items = iter(iterable)
         except Exception as error:
-            self._crew.ledger.fail(result._job, error)
+            self._crew.give_up(result._job, error)
         else:
-            feed = Feed(result._handle, function, items, chunksize, buffersize, task_timeout, retries)
-            self._crew.feeder.add(feed)
+            self._crew.feeder.add(Feed(result._handle, result._function, items, chunksize, buffersize))
         return result
 
     def close(self) -> None:

@@ -76,7 +76,7 @@ class Queue(_engine.Queue):
         """Called, when a subclass overrides it, with an object that could not be serialised."""
         traceback.print_exception(e)
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
 class JoinableQueue(Queue):
@@ -125,4 +125,4 @@ class SimpleQueue:
         """Put an object in."""
         self._writer.send(obj)
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)

@@ -129,9 +129,10 @@ def _all_fields(type_: Any) -> list[Any]:
 def reduce_ctype(obj: Any) -> tuple[Any, ...]:
     """Pickle a shared ctypes object for the child that is being started."""
     context.assert_spawning(obj)
+    wrapper = obj._wrapper
     if isinstance(obj, ctypes.Array):
-        return rebuild_ctype, (obj._type_, obj._wrapper, obj._length_)
-    return rebuild_ctype, (type(obj), obj._wrapper, None)
+        return rebuild_ctype, (obj._type_, wrapper, obj._length_)
+    return rebuild_ctype, (type(obj), wrapper, None)
 
 
 def rebuild_ctype(type_: Any, wrapper: heap.BufferWrapper, length: int | None) -> Any:

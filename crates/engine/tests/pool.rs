@@ -312,3 +312,52 @@ fn ringing_ends_a_wait() {
         assert!(matches!(next(&board, &[]), Event::Rung));
     });
 }
+
+/// Workers that end at each of their steps, and what becomes of the tasks.
+#[cfg(feature = "kill-points")]
+mod kill_matrix {
+    use procession_engine::kill::{self, Deed};
+
+    use super::*;
+
+    const TASKS: u64 = 6;
+
+    fn survive(point: &'static str, deed: Deed) {
+        let board = Board::new().unwrap();
+        for index in 0..TASKS {
+            board.submit(task(1, index), &[b"x"]).unwrap();
+        }
+        let victim = Worker::start(&board, |bench| {
+            kill::arm(point, 2, deed);
+            work(bench);
+        });
+        let mut ended = Vec::new();
+        loop {
+            match next(&board, &[victim.seat]) {
+                Event::Result { index, .. } => ended.push(index),
+                Event::Gone(_) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(ended.len() < TASKS as usize, "{point} was never met");
+        ended.extend(board.lost_by(victim.seat).iter().map(|lost| lost.index));
+        let _other = Worker::start(&board, work);
+        while board.outstanding() > 0 {
+            ended.push(result(&board).1);
+        }
+        ended.sort_unstable();
+        assert_eq!(ended, (0..TASKS).collect::<Vec<_>>(), "{point}");
+    }
+
+    #[test]
+    fn every_task_ends_once_wherever_a_worker_ends() {
+        let points = kill::names()
+            .iter()
+            .filter(|name| name.starts_with("pool."));
+        for point in points {
+            for deed in [Deed::Kill, Deed::Exit, Deed::Exec] {
+                survive(point, deed);
+            }
+        }
+    }
+}

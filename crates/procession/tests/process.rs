@@ -1,7 +1,6 @@
 //! Functions that run in a process of their own.
 
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use procession::{Error, Event, JoinError, Process, Queue};
@@ -161,12 +160,31 @@ fn a_result_is_handed_out_once() {
 
 #[test]
 fn the_sentinel_becomes_readable_when_the_process_ends() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
     let event = Event::new().unwrap();
     let process = Process::spawn(wait_for, event.clone()).unwrap();
-    let sentinel = process.as_fd().try_clone_to_owned().unwrap();
+    let mut watched = [PollFd::new(&process, PollFlags::IN)];
+    let at_once = Timespec::default();
+    assert_eq!(poll(&mut watched, Some(&at_once)).unwrap(), 0);
     event.set();
+    assert_eq!(poll(&mut watched, None).unwrap(), 1);
     process.join().unwrap();
-    drop(sentinel);
+}
+
+#[test]
+fn a_stack_overflow_comes_back_as_a_signal() {
+    #[expect(unconditional_recursion, reason = "it is to overflow")]
+    fn dig(depth: u64) -> u64 {
+        std::hint::black_box([depth; 1000]);
+        dig(depth + 1) + 1
+    }
+    let process = Process::builder()
+        .stderr(procession::Stdio::Null)
+        .spawn(dig, 0)
+        .unwrap();
+    let error = process.join().unwrap_err();
+    assert!(matches!(error, JoinError::Killed { .. }), "{error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use procession_engine::channel::{self, End, Message};
-use procession_engine::error::{GetError, PutError};
+use procession_engine::error::{GetError, PutError, WaitError};
 use procession_engine::{Deadline, Handle};
 use pyo3::exceptions::{PyBrokenPipeError, PyEOFError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -222,18 +222,20 @@ impl Channel {
     #[pyo3(signature = (timeout=Some(0.0)))]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let end = self.readable_end()?;
-        if let Ok(ready) = end.poll(Deadline::NOW)
-            && ready
-        {
+        let look = |until: Deadline| match end.poll(until) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(WaitError::TimedOut),
+            Err(error) => Err(error),
+        };
+        if look(Deadline::NOW).is_ok() {
             return Ok(true);
         }
         let deadline = patience::deadline(true, timeout)?;
         if deadline == Deadline::NOW {
             return Ok(false);
         }
-        let outcome =
-            patience::wait_while(py, deadline, || self.still_open(), |slice| end.poll(slice))?;
-        Ok(outcome.unwrap_or(false))
+        let outcome = patience::wait_while(py, deadline, || self.still_open(), look)?;
+        Ok(outcome.is_ok())
     }
 
     /// A descriptor that is readable exactly while `poll()` is true.

@@ -43,8 +43,8 @@ class Crew(ABC):
         self._starting = threading.Lock()
 
     @abstractmethod
-    def function(self, function: Callable[..., Any]) -> Any:
-        """Prepare a function for many tasks."""
+    def function(self, function: Callable[..., Any], star: bool, timeout: float | None, retries: int) -> Any:
+        """Prepare a function for many tasks; with `star` it takes items apart as its arguments."""
 
     @abstractmethod
     def call(
@@ -57,16 +57,7 @@ class Crew(ABC):
         """Into how many tasks `spread` cuts so many items."""
 
     @abstractmethod
-    def spread(
-        self,
-        job: Any,
-        function: Any,
-        star: bool,
-        items: Sequence[Any],
-        chunksize: int | None,
-        timeout: float | None,
-        retries: int,
-    ) -> None:
+    def spread(self, job: Any, function: Any, items: Sequence[Any], chunksize: int | None) -> None:
         """Submit the items of a sequence as the tasks of a job."""
 
     @abstractmethod

@@ -26,8 +26,6 @@ class Feed:
     items: Iterator[Any]
     chunksize: int
     buffersize: int | None
-    timeout: float | None
-    retries: int
     index: int = 0
 
     def limit(self) -> int | None:

@@ -80,8 +80,8 @@ class ProcessCrew(Crew):
 
     # Jobs
 
-    def function(self, function: Callable[..., Any]) -> Any:
-        return _engine.PoolFunction(function)
+    def function(self, function: Callable[..., Any], star: bool, timeout: float | None, retries: int) -> Any:
+        return _engine.PoolFunction(function, star, timeout, retries)
 
     def call(
         self, job: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
@@ -92,30 +92,12 @@ class ProcessCrew(Crew):
     def chunks(self, items: int, chunksize: int | None) -> int:
         return self.board.chunks(items, chunksize, self.size)
 
-    def spread(
-        self,
-        job: Any,
-        function: Any,
-        star: bool,
-        items: Sequence[Any],
-        chunksize: int | None,
-        timeout: float | None,
-        retries: int,
-    ) -> None:
-        self.board.spread(job, function, star, items, chunksize, self.size, timeout, retries)
+    def spread(self, job: Any, function: Any, items: Sequence[Any], chunksize: int | None) -> None:
+        self.board.spread(job, function, items, chunksize, self.size)
         self._submitted()
 
     def feed(self, feed: Feed) -> tuple[int, bool]:
-        fed = self.board.feed(
-            feed.job,
-            feed.function,
-            feed.items,
-            feed.chunksize,
-            feed.index,
-            feed.limit(),
-            feed.timeout,
-            feed.retries,
-        )
+        fed = self.board.feed(feed.job, feed.function, feed.items, feed.chunksize, feed.index, feed.limit())
         self._submitted()
         return fed
 

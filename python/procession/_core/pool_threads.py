@@ -9,6 +9,7 @@ import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from .errors import WorkerDied
@@ -55,8 +56,9 @@ class ThreadCrew(Crew):
             worker.start()
             self.workers.append(worker)
 
-    def function(self, function: Callable[..., Any]) -> Any:
-        return function
+    def function(self, function: Callable[..., Any], star: bool, timeout: float | None, retries: int) -> Any:
+        _refuse(timeout)
+        return partial(itertools.starmap if star else map, function)
 
     def call(
         self, job: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
@@ -71,33 +73,21 @@ class ThreadCrew(Crew):
         # Four chunks a thread: nothing is copied, so there is little to save with larger ones.
         return chunksize or max(1, -(-items // (4 * self.size)))
 
-    def spread(
-        self,
-        job: Any,
-        function: Any,
-        star: bool,
-        items: Sequence[Any],
-        chunksize: int | None,
-        timeout: float | None,
-        retries: int,
-    ) -> None:
-        _refuse(timeout)
+    def spread(self, job: Any, function: Any, items: Sequence[Any], chunksize: int | None) -> None:
         size = self._chunksize(len(items), chunksize)
         for index, start in enumerate(range(0, len(items), size)):
-            self._put_chunk(job, index, function, star, items[start : start + size])
+            self._put_chunk(job, index, function, items[start : start + size])
 
-    def _put_chunk(self, job: Any, index: int, function: Any, star: bool, chunk: Sequence[Any]) -> None:
-        apply = itertools.starmap if star else map
-        self._tasks.put((job.number, index, True, lambda: list(apply(function, chunk))))
+    def _put_chunk(self, job: Any, index: int, function: Any, chunk: Sequence[Any]) -> None:
+        self._tasks.put((job.number, index, True, lambda: list(function(chunk))))
 
     def feed(self, feed: Feed) -> tuple[int, bool]:
-        _refuse(feed.timeout)
         limit = feed.limit()
         while (limit is None or feed.index < limit) and self._tasks.qsize() < PLENTY:
             chunk = list(itertools.islice(feed.items, feed.chunksize))
             if not chunk:
                 return feed.index, True
-            self._put_chunk(feed.job, feed.index, feed.function, False, chunk)
+            self._put_chunk(feed.job, feed.index, feed.function, chunk)
             feed.index += 1
         return feed.index, False
 

@@ -53,7 +53,7 @@ def _asked(objects: list[Any]) -> set[int]:
 
 
 def _selected(selector: selectors.BaseSelector, timeout: float) -> set[int]:
-    found = (key.fileobj for key, _ in selector.select(timeout))
+    found: list[Any] = [key.fileobj for key, _ in selector.select(timeout)]
     # Somebody else may have taken the message since: an end of a pipe has the last word.
     return {id(obj) for obj in found if not _can_tell(obj) or obj.poll()}
 

@@ -44,7 +44,7 @@ impl Drop for Holder {
         if let (Some(owner), Some(arena)) = (self.0.get(), home_if_any())
             && rustix::thread::gettid() != rustix::process::getpid()
         {
-            arena.know_by_pid(owner);
+            arena.thread_ends(owner);
         }
     }
 }

@@ -191,7 +191,16 @@ impl Arena {
     }
 
     /// From now on the process is known by its number, since the thread that held its life word ends.
-    pub(crate) fn know_by_pid(&self, owner: OwnerId) {
+    ///
+    /// Not when it is leaving: then the thread most likely ends with it, and the word tells at once.
+    pub(crate) fn thread_ends(&self, owner: OwnerId) {
+        let state = self.seat(owner).state();
+        if state.stage == Stage::Live && state.epoch == owner.epoch() {
+            self.know_by_pid(owner);
+        }
+    }
+
+    fn know_by_pid(&self, owner: OwnerId) {
         let entry = self.seat(owner);
         let pid = std::process::id();
         entry.identify(owner.epoch(), pid, life::start_time(pid).unwrap_or(0));

@@ -64,7 +64,10 @@ pub fn table(rows: &[Row], only: &str, repeat: usize) -> String {
     let mut text = String::from(
         "| | unit | side | rate | Procession's ratio to it |\n|---|---|---|---|---|\n",
     );
-    for row in rows.iter().filter(|r| r.name.to_lowercase().contains(&only)) {
+    for row in rows
+        .iter()
+        .filter(|r| r.name.to_lowercase().contains(&only))
+    {
         eprintln!("{} ...", row.name);
         let mut readings = vec![Vec::new(); row.sides.len()];
         for turn in 0..repeat {

@@ -1,8 +1,8 @@
 //! A worker's loop: claim, load, call, encode, hand in.
 
+use procession_engine::error::{GetError, PutError};
 use procession_engine::pool::{Claim, Standing, Workbench};
 use procession_engine::value::SharedBytes;
-use procession_engine::error::{GetError, PutError};
 use procession_engine::{Deadline, Handle};
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
@@ -64,11 +64,7 @@ impl<'py> Repertoire<'py> {
     }
 
     /// Runs a task.
-    fn perform(
-        &mut self,
-        py: Python<'py>,
-        bytes: &[u8],
-    ) -> PyResult<(Verdict, Bound<'py, PyAny>)> {
+    fn perform(&mut self, py: Python<'py>, bytes: &[u8]) -> PyResult<(Verdict, Bound<'py, PyAny>)> {
         let payload = Payload::parse(bytes)
             .ok_or_else(|| PyRuntimeError::new_err("a task arrived damaged"))?;
         if payload.kind == Kind::Whole {
@@ -184,7 +180,11 @@ fn put_error(error: PutError) -> PyErr {
 
 /// `sys.exit` ends the worker, not only the task.
 fn pass_on_exit(py: Python<'_>, error: &PyErr) -> PyResult<()> {
-    if error.is_instance_of::<PySystemExit>(py) { Err(error.clone_ref(py)) } else { Ok(()) }
+    if error.is_instance_of::<PySystemExit>(py) {
+        Err(error.clone_ref(py))
+    } else {
+        Ok(())
+    }
 }
 
 #[pymethods]

@@ -1,11 +1,12 @@
 //! The submitting side of a process pool.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use procession_engine::pool::{Board, Event, Task, guided};
 use procession_engine::error::GetError;
+use procession_engine::pool::{Board, Event, Task, guided};
 use procession_engine::{Deadline, Error, OwnerId};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -13,7 +14,7 @@ use pyo3::types::{PyBytes, PyFunction, PyIterator, PyList, PySequence, PyTuple};
 
 use super::job::{Part, PoolJob, Verdict};
 use super::ledger::{Ledger, PoolLedger};
-use super::payload::{self, Kind, PoolFunction};
+use super::payload::{self, Kind, PoolFunction, Terms};
 use crate::errors::raise;
 use crate::wire;
 
@@ -22,28 +23,6 @@ const PLENTY: usize = 1024;
 
 /// The watcher returns at least this often while it has something to tidy up.
 const TIDY: Duration = Duration::from_millis(50);
-
-/// How a task may be ended or repeated.
-#[derive(Clone, Copy)]
-struct Terms {
-    timeout: Option<Duration>,
-    retries: u32,
-}
-
-impl Terms {
-    fn new(timeout: Option<f64>, retries: u32) -> PyResult<Terms> {
-        let timeout = match timeout {
-            None => None,
-            Some(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds).ok(),
-            Some(_) => return Err(PyValueError::new_err("task_timeout must be greater than 0")),
-        };
-        Ok(Terms { timeout, retries })
-    }
-
-    fn task(self, job: u64, index: usize) -> Task {
-        Task { job, index: index as u64, timeout: self.timeout, retries: self.retries }
-    }
-}
 
 /// Tasks on their way to worker processes.
 #[pyclass(frozen, module = "procession._engine")]
@@ -68,7 +47,8 @@ impl PoolBoard {
 
     fn file_error(&self, py: Python<'_>, job: u64, index: u64, error: PyErr) {
         let error = error.into_value(py).into_any();
-        self.ledger.file(job, index, Part::from_object(Verdict::Failed, error));
+        self.ledger
+            .file(job, index, Part::from_object(Verdict::Failed, error));
     }
 
     /// Starts the payload of a call of a plain function.
@@ -85,7 +65,9 @@ impl PoolBoard {
         }
         let encoded = PoolFunction::single(function)?;
         encoded.begin(Kind::Call, payload);
-        let keep = encoded.is_name().then(|| (function.clone().unbind(), encoded));
+        let keep = encoded
+            .is_name()
+            .then(|| (function.clone().unbind(), encoded));
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let replaced = std::mem::replace(&mut *last, keep);
         drop(last);
@@ -96,7 +78,12 @@ impl PoolBoard {
     /// Handles what needs no interpreter; returns what does.
     fn digest(&self, event: Event) -> Option<Event> {
         match event {
-            Event::Result { job, index, verdict, reply } => {
+            Event::Result {
+                job,
+                index,
+                verdict,
+                reply,
+            } => {
                 let part = Part::from_reply(Verdict::from_byte(verdict), reply);
                 self.ledger.file(job, index, part);
                 None
@@ -125,7 +112,11 @@ fn report<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyTuple>> {
     match event {
         Event::Rung | Event::Result { .. } => ("rung",).into_pyobject(py),
         Event::Gone(worker) => ("gone", worker.as_u32()).into_pyobject(py),
-        Event::Notice { worker, verdict, reply } => {
+        Event::Notice {
+            worker,
+            verdict,
+            reply,
+        } => {
             let bytes = PyBytes::new(py, reply.bytes());
             ("notice", worker.as_u32(), verdict, bytes).into_pyobject(py)
         }
@@ -143,25 +134,16 @@ fn owner(raw: u32) -> PyResult<OwnerId> {
     OwnerId::from_u32(raw).ok_or_else(|| raise(Error::BadHandle))
 }
 
-/// Appends the value of a task that takes `items`, one of them or several.
-fn append_items(items: &Bound<'_, PyAny>, payload: &mut Vec<u8>) -> PyResult<()> {
-    wire::encode(items.py(), items, payload)
-}
-
-fn kind(star: bool, many: bool) -> Kind {
-    match (star, many) {
-        (false, false) => Kind::One,
-        (false, true) => Kind::Many,
-        (true, false) => Kind::StarOne,
-        (true, true) => Kind::StarMany,
-    }
-}
-
 #[pymethods]
 impl PoolBoard {
     #[new]
     fn new(ledger: &PoolLedger) -> PyResult<PoolBoard> {
-        Ok(PoolBoard { board: Board::new().map_err(raise)?, ledger: ledger.0.clone(), closing: AtomicBool::new(false), last: Mutex::new(None) })
+        Ok(PoolBoard {
+            board: Board::new().map_err(raise)?,
+            ledger: ledger.0.clone(),
+            closing: AtomicBool::new(false),
+            last: Mutex::new(None),
+        })
     }
 
     /// What a worker makes its `PoolBench` from.
@@ -174,13 +156,15 @@ impl PoolBoard {
     #[getter]
     fn handles<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
         let handles = self.board.handles();
-        handles.iter().map(|handle| PyBytes::new(py, &handle.to_bytes())).collect()
+        handles
+            .iter()
+            .map(|handle| PyBytes::new(py, &handle.to_bytes()))
+            .collect()
     }
 
     /// Submits `function(*args, **kwds)` as the only task of a job.
     fn call(
         &self,
-        py: Python<'_>,
         job: &PoolJob,
         function: &Bound<'_, PyAny>,
         args: &Bound<'_, PyAny>,
@@ -188,6 +172,7 @@ impl PoolBoard {
         timeout: Option<f64>,
         retries: u32,
     ) -> PyResult<()> {
+        let py = function.py();
         let task = Terms::new(timeout, retries)?.task(job.0.number, 0);
         let mut payload = Vec::with_capacity(160);
         let encoded = if function.is_exact_instance_of::<PyFunction>() {
@@ -203,7 +188,7 @@ impl PoolBoard {
         Ok(())
     }
 
-    /// Cuts `items` into tasks: of `chunksize` items, or guided if None. Returns how many.
+    /// Into how many tasks `spread` cuts `items` items: of `chunksize` each, or guided if None.
     #[staticmethod]
     fn chunks(items: usize, chunksize: Option<usize>, workers: usize) -> usize {
         match chunksize {
@@ -218,37 +203,39 @@ impl PoolBoard {
         py: Python<'_>,
         job: &PoolJob,
         function: &PoolFunction,
-        star: bool,
         items: &Bound<'_, PySequence>,
         chunksize: Option<usize>,
         workers: usize,
-        timeout: Option<f64>,
-        retries: u32,
     ) -> PyResult<()> {
-        let terms = Terms::new(timeout, retries)?;
         let length = items.len()?;
         let list = items.cast::<PyList>().ok();
         let mut payload = Vec::new();
-        let mut submit = |index: usize, start: usize, end: usize, many: bool| -> PyResult<()> {
-            function.begin(kind(star, many), &mut payload);
+        let mut submit = |index: usize, chunk: Range<usize>, many: bool| -> PyResult<()> {
+            function.begin_items(many, &mut payload);
             let value = match list {
-                _ if many => items.get_slice(start, end)?.into_any(),
-                Some(list) => list.get_item(start)?,
-                None => items.get_item(start)?,
+                _ if many => items.get_slice(chunk.start, chunk.end)?.into_any(),
+                Some(list) => list.get_item(chunk.start)?,
+                None => items.get_item(chunk.start)?,
             };
-            let encoded = append_items(&value, &mut payload);
-            self.submit(py, terms.task(job.0.number, index), encoded.map(|()| payload.as_slice()));
-            if index % 1024 == 1023 { py.check_signals() } else { Ok(()) }
+            let encoded = wire::encode(py, &value, &mut payload);
+            let task = function.terms.task(job.0.number, index);
+            self.submit(py, task, encoded.map(|()| payload.as_slice()));
+            if index % 1024 == 1023 {
+                py.check_signals()
+            } else {
+                Ok(())
+            }
         };
         match chunksize {
             Some(size) => {
                 for (index, start) in (0..length).step_by(size.max(1)).enumerate() {
-                    submit(index, start, length.min(start + size), size > 1)?;
+                    submit(index, start..length.min(start + size), size > 1)?;
                 }
             }
             None => {
                 for (index, chunk) in guided(length, workers).enumerate() {
-                    submit(index, chunk.start, chunk.end, chunk.len() > 1)?;
+                    let many = chunk.len() > 1;
+                    submit(index, chunk, many)?;
                 }
             }
         }
@@ -262,38 +249,36 @@ impl PoolBoard {
     /// filed as the result of the task it would have been part of.
     fn feed(
         &self,
-        py: Python<'_>,
         job: &PoolJob,
         function: &PoolFunction,
         items: &Bound<'_, PyIterator>,
         chunksize: usize,
         index: usize,
         limit: Option<usize>,
-        timeout: Option<f64>,
-        retries: u32,
-    ) -> PyResult<(usize, bool)> {
-        let terms = Terms::new(timeout, retries)?;
+    ) -> (usize, bool) {
+        let py = items.py();
         let mut payload = Vec::new();
         let mut items = items.clone();
         let mut index = index;
         while limit.is_none_or(|limit| index < limit) {
-            if index % 64 == 0 && !self.board.wait_for_room(PLENTY, Deadline::NOW) {
-                return Ok((index, false));
+            if index.is_multiple_of(64) && !self.board.wait_for_room(PLENTY, Deadline::NOW) {
+                return (index, false);
             }
             let chunk = match next_chunk(&mut items, chunksize) {
                 Ok(Some(chunk)) => chunk,
-                Ok(None) => return Ok((index, true)),
+                Ok(None) => return (index, true),
                 Err(error) => {
                     self.file_error(py, job.0.number, index as u64, error);
-                    return Ok((index + 1, true));
+                    return (index + 1, true);
                 }
             };
-            function.begin(kind(false, chunksize > 1), &mut payload);
-            let encoded = append_items(&chunk, &mut payload);
-            self.submit(py, terms.task(job.0.number, index), encoded.map(|()| payload.as_slice()));
+            function.begin_items(chunksize > 1, &mut payload);
+            let encoded = wire::encode(py, &chunk, &mut payload);
+            let task = function.terms.task(job.0.number, index);
+            self.submit(py, task, encoded.map(|()| payload.as_slice()));
             index += 1;
         }
-        Ok((index, false))
+        (index, false)
     }
 
     /// Waits until `feed` can go on; False when `timeout` seconds passed first.
@@ -310,7 +295,10 @@ impl PoolBoard {
         workers: Vec<u32>,
         timeout: Option<f64>,
     ) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let workers = workers.into_iter().map(owner).collect::<PyResult<Vec<_>>>()?;
+        let workers = workers
+            .into_iter()
+            .map(owner)
+            .collect::<PyResult<Vec<_>>>()?;
         let deadline = crate::patience::deadline(true, timeout)?;
         match py.detach(|| self.next_event(&workers, deadline)) {
             Ok(event) => report(py, event).map(Some),
@@ -335,7 +323,12 @@ impl PoolBoard {
     fn cancel(&self, job: u64, index: Option<u64>) -> (Vec<u64>, Vec<(u64, u32)>) {
         let cancelled = self.board.cancel(job, index);
         let running = cancelled.running.into_iter();
-        (cancelled.withdrawn, running.map(|(index, owner)| (index, owner.as_u32())).collect())
+        (
+            cancelled.withdrawn,
+            running
+                .map(|(index, owner)| (index, owner.as_u32()))
+                .collect(),
+        )
     }
 
     /// Tasks that have not ended.

@@ -80,7 +80,11 @@ impl Part {
         let bytes = match &self.content {
             Content::Object(object) => {
                 let object = object.bind(py).clone();
-                return if self.verdict == Verdict::Failed { Err(object) } else { Ok(object) };
+                return if self.verdict == Verdict::Failed {
+                    Err(object)
+                } else {
+                    Ok(object)
+                };
             }
             Content::Small(length, bytes) => &bytes[..usize::from(*length)],
             Content::Boxed(bytes) => bytes,
@@ -157,7 +161,12 @@ impl Job {
             waiting: false,
             consumed: 0,
         };
-        Job { number, delivered, shape, state: Mutex::new(state) }
+        Job {
+            number,
+            delivered,
+            shape,
+            state: Mutex::new(state),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -242,10 +251,10 @@ impl Job {
 
 impl State {
     fn stir(&mut self) {
-        if std::mem::take(&mut self.waiting) {
-            if let Some(bell) = &self.bell {
-                bell.set();
-            }
+        if std::mem::take(&mut self.waiting)
+            && let Some(bell) = &self.bell
+        {
+            bell.set();
         }
     }
 
@@ -324,7 +333,10 @@ impl PoolJob {
 }
 
 fn lost(py: Python<'_>) -> Bound<'_, PyAny> {
-    PyRuntimeError::new_err("the result was taken already").into_value(py).into_bound(py).into_any()
+    PyRuntimeError::new_err("the result was taken already")
+        .into_value(py)
+        .into_bound(py)
+        .into_any()
 }
 
 fn join_parts<'py>(
@@ -405,7 +417,9 @@ impl PoolJob {
             })?;
             let part = match found {
                 None => return Ok(py.None()),
-                Some(Found::End) => return Ok(false.into_pyobject(py)?.to_owned().into_any().unbind()),
+                Some(Found::End) => {
+                    return Ok(false.into_pyobject(py)?.to_owned().into_any().unbind());
+                }
                 Some(Found::Loose(value)) => return success(py, value.into_bound(py)),
                 Some(Found::Part(part)) => part,
             };

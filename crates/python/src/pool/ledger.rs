@@ -91,7 +91,11 @@ impl PoolLedger {
             "list" => Shape::List,
             "ordered" => Shape::Ordered,
             "unordered" => Shape::Unordered,
-            other => return Err(PyValueError::new_err(format!("no shape of a job: {other:?}"))),
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "no shape of a job: {other:?}"
+                )));
+            }
         };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let job = Arc::new(Job::new(number, shape, expected, delivered));
@@ -101,13 +105,18 @@ impl PoolLedger {
 
     /// Files a result that is there as an object.
     fn file(&self, job: u64, index: u64, success: bool, value: Py<PyAny>) {
-        let verdict = if success { Verdict::One } else { Verdict::Failed };
+        let verdict = if success {
+            Verdict::One
+        } else {
+            Verdict::Failed
+        };
         self.0.file(job, index, Part::from_object(verdict, value));
     }
 
     /// Files the results of a chunk.
     fn file_many(&self, job: u64, index: u64, values: Py<PyAny>) {
-        self.0.file(job, index, Part::from_object(Verdict::Many, values));
+        self.0
+            .file(job, index, Part::from_object(Verdict::Many, values));
     }
 
     /// Says how many tasks a job has whose arguments were generated.
@@ -119,10 +128,10 @@ impl PoolLedger {
 
     /// Ends a job with an error in the place of what is missing.
     fn fail(&self, py: Python<'_>, number: u64, error: Py<PyAny>) {
-        if let Some(job) = self.0.job(number) {
-            if job.fail_rest(&error, py) {
-                self.0.close(&job);
-            }
+        if let Some(job) = self.0.job(number)
+            && job.fail_rest(&error, py)
+        {
+            self.0.close(&job);
         }
     }
 

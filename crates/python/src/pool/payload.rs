@@ -8,7 +8,11 @@
 //! A function that is short when pickled (as it is by reference) travels with every task, a long one
 //! is put into shared memory once a job. Workers keep what they loaded, see [`super::bench`].
 
+use std::time::Duration;
+
+use procession_engine::pool::Task;
 use procession_engine::value::SharedBytes;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::errors::raise;
@@ -59,7 +63,12 @@ impl Payload<'_> {
         };
         let length = u32::from_le_bytes(header[2..].try_into().ok()?);
         let (function, value) = rest.split_at_checked(length as usize)?;
-        Some(Payload { kind, shared: header[1] != 0, function, value })
+        Some(Payload {
+            kind,
+            shared: header[1] != 0,
+            function,
+            value,
+        })
     }
 }
 
@@ -70,12 +79,41 @@ pub(super) fn whole() -> Vec<u8> {
     payload
 }
 
-/// A function ready to be sent with many tasks. Lives as long as its tasks.
+/// How the tasks of a job may be ended or repeated.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Terms {
+    timeout: Option<Duration>,
+    retries: u32,
+}
+
+impl Terms {
+    pub(super) fn new(timeout: Option<f64>, retries: u32) -> PyResult<Terms> {
+        let timeout = match timeout {
+            None => None,
+            Some(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds).ok(),
+            Some(_) => return Err(PyValueError::new_err("task_timeout must be greater than 0")),
+        };
+        Ok(Terms { timeout, retries })
+    }
+
+    pub(super) fn task(self, job: u64, index: usize) -> Task {
+        Task {
+            job,
+            index: index as u64,
+            timeout: self.timeout,
+            retries: self.retries,
+        }
+    }
+}
+
+/// A function ready to be sent with many tasks, and its terms. Lives as long as its tasks.
 #[pyclass(frozen, module = "procession._engine")]
 #[derive(Debug)]
 pub struct PoolFunction {
     shared: Option<SharedBytes>,
     bytes: Vec<u8>,
+    star: bool,
+    pub(super) terms: Terms,
 }
 
 impl PoolFunction {
@@ -83,12 +121,28 @@ impl PoolFunction {
     pub(super) fn single(function: &Bound<'_, PyAny>) -> PyResult<PoolFunction> {
         let mut bytes = Vec::new();
         wire::encode(function.py(), function, &mut bytes)?;
-        Ok(PoolFunction { shared: None, bytes })
+        Ok(PoolFunction {
+            shared: None,
+            bytes,
+            star: false,
+            terms: Terms::default(),
+        })
     }
 
     /// Whether the bytes only name the function, so that they are the same next time.
     pub(super) fn is_name(&self) -> bool {
         self.shared.is_none() && self.bytes.len() <= SHORT
+    }
+
+    /// Starts the payload of a task of one item, or of many.
+    pub(super) fn begin_items(&self, many: bool, payload: &mut Vec<u8>) {
+        let kind = match (self.star, many) {
+            (false, false) => Kind::One,
+            (false, true) => Kind::Many,
+            (true, false) => Kind::StarOne,
+            (true, true) => Kind::StarMany,
+        };
+        self.begin(kind, payload);
     }
 
     /// Starts the payload of a task.
@@ -103,9 +157,21 @@ impl PoolFunction {
 
 #[pymethods]
 impl PoolFunction {
+    /// With `star`, items are unpacked as the arguments of their calls.
     #[new]
-    fn new(function: &Bound<'_, PyAny>) -> PyResult<PoolFunction> {
-        let mut function = PoolFunction::single(function)?;
+    #[pyo3(signature = (function, star=false, timeout=None, retries=0))]
+    fn new(
+        function: &Bound<'_, PyAny>,
+        star: bool,
+        timeout: Option<f64>,
+        retries: u32,
+    ) -> PyResult<PoolFunction> {
+        let terms = Terms::new(timeout, retries)?;
+        let mut function = PoolFunction {
+            star,
+            terms,
+            ..PoolFunction::single(function)?
+        };
         if function.bytes.len() > SHORT {
             let object = SharedBytes::new(function.bytes.len()).map_err(raise)?;
             object.write_at(0, &function.bytes);
