@@ -95,7 +95,7 @@ def main():
     if not chosen:
         parser.error("no row has such a name; see --list")
 
-    packages = {"stdlib": STDLIB, "ours": options.ours}
+    machine, packages = table.machine(), {"stdlib": STDLIB, "ours": options.ours}
     records, failed = [], False
     for number, row in enumerate(chosen, 1):
         print(f"[{number}/{len(chosen)}] {row.title} ...", file=sys.stderr, flush=True)
@@ -105,12 +105,13 @@ def main():
             failed = True
             record = {"name": row.name, "title": row.title, "unit": row.unit, "error": str(error)}
         records.append(record)
-    results = {"machine": table.machine(), "repeat": options.repeat, "rows": records}
+    command = f"python benches/run.py --repeat {options.repeat} --seconds {options.seconds:g}"
+    results = {"machine": machine, "command": command, "rows": records}
     print(table.render(results))
 
     path = options.json or (HERE / "results.json" if options.only is None else None)
     if path:
-        path.write_text(json.dumps(results, indent=1) + "\n")
+        path.write_text(table.to_json(results))
     return 1 if failed else 0
 
 

@@ -22,10 +22,18 @@ def machine():
         "cpu": model,
         "architecture": platform.machine(),
         "cpus": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "date": date.today().isoformat(),
     }
+
+
+def to_json(results):
+    """The results with a line for each row, so that two versions compare well."""
+    about = {key: value for key, value in results.items() if key != "rows"}
+    rows = ",\n".join(json.dumps(record) for record in results["rows"])
+    return f'{json.dumps(about)[:-1]}, "rows": [\n{rows}\n]}}\n'
 
 
 def render(results):
@@ -85,9 +93,9 @@ def into_readme():
     results = json.loads((HERE / "results.json").read_text())
     about = results["machine"]
     text = (
-        f"{about['cpu']} ({about['architecture']}), {about['cpus']} CPUs, Linux {about['kernel']}, "
-        f"Python {about['python']}, {about['date']}; `make bench`; "
-        f"medians of {results['repeat']}.\n\n{render(results)}"
+        f"{about['cpu']} ({about['architecture']}), {about['cpus']} CPUs with a load of {about['load']} from "
+        f"other work at the start, Linux {about['kernel']}, Python {about['python']}, {about['date']}; "
+        f"`{results['command']}`.\n\n{render(results)}"
     )
     readme = HERE / "README.md"
     page = _between(readme.read_text(), "python", text)
@@ -97,7 +105,7 @@ def into_readme():
 
 def _between(page, language, text):
     marked = re.compile(rf"(?<=<!-- {language} table -->\n).*?(?=\n<!-- end -->)", re.DOTALL)
-    return marked.sub(lambda _: f"\n{text}\n", page)
+    return marked.sub(lambda _: f"\n{text}\n", page, count=1)
 
 
 if __name__ == "__main__":

@@ -189,9 +189,11 @@ def test_a_task_is_stopped_when_its_time_is_over() -> None:
             stuck.get(LIMIT)
         assert fine.get(LIMIT) == [square(n) for n in range(20)]
         assert pool.map(square, range(4), 1) == [0, 1, 4, 9]
-        with pytest.raises(ValueError, match="task_timeout"):
-            pool.apply(square, (1,), task_timeout=0)
-    pool.join()
+        for refused in (pool.apply, pool.map):
+            with pytest.raises(ValueError, match="task_timeout"):
+                refused(square, (1,), task_timeout=0)
+        pool.close()
+        pool.join()
 
 
 def test_queued_and_running_tasks_can_be_cancelled(tmp_path: Path) -> None:

@@ -320,6 +320,12 @@ def test_the_reader_can_be_waited_for():
     thread.join()
 
 
+def test_importing_queues_makes_util_reachable(run_script):
+    """`concurrent.futures` imports the queues and then uses `multiprocessing.util`."""
+    ran = run_script("import procession.queues; print(procession.util.Finalize.__name__)")
+    assert (ran.stdout, ran.stderr) == ("Finalize\n", "")
+
+
 def test_generic_alias():
     """`Queue[int]` is a type, as in the stdlib."""
     assert queues.Queue[int].__args__ == (int,)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -169,7 +169,11 @@ class Pool:
         """Have a worker call `func(*args, **kwds)`."""
         self._check_running()
         result = ApplyResult(self, func, callback, error_callback)
-        self._crew.call(result._handle, func, args, kwds, task_timeout, retries)
+        try:
+            self._crew.call(result._handle, func, args, kwds, task_timeout, retries)
+        except BaseException as error:
+            self._crew.give_up(result._job, error)
+            raise
         return result
 
     def map(
@@ -252,9 +256,27 @@ class Pool:
             chunksize = max(1, chunksize)
         parts = self._crew.chunks(len(items), chunksize)
         result = MapResult(self, func, callback, error_callback, parts)
-        if self._prepare(result, func, star, task_timeout, retries):
-            self._crew.spread(result._handle, result._function, items, chunksize)
+        self._spread(result, func, star, items, chunksize, task_timeout, retries)
         return result
+
+    def _spread(
+        self,
+        result: MapResult | IMapIterator,
+        func: Callable[..., Any],
+        star: bool,
+        items: Sequence[Any],
+        chunksize: int | None,
+        task_timeout: float | None,
+        retries: int,
+    ) -> None:
+        if not self._prepare(result, func, star, task_timeout, retries):
+            return
+        try:
+            self._crew.spread(result._handle, result._function, items, chunksize)
+        except BaseException as error:
+            # Interrupted: what was submitted is taken back.
+            self._crew.give_up(result._job, error)
+            raise
 
     def _prepare(
         self,
@@ -319,8 +341,7 @@ class Pool:
             raise ValueError("buffersize must be at least 1")
         if buffersize is None and isinstance(iterable, (list, tuple)) and len(iterable) <= SHORT:
             result = kind(self, func, self._crew.chunks(len(iterable), chunksize))
-            if self._prepare(result, func, False, task_timeout, retries):
-                self._crew.spread(result._handle, result._function, iterable, chunksize)
+            self._spread(result, func, False, iterable, chunksize, task_timeout, retries)
             return result
         result = kind(self, func, None, bounded=buffersize is not None)
         if not self._prepare(result, func, False, task_timeout, retries):

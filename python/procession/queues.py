@@ -14,7 +14,9 @@ from queue import Empty as Empty
 from queue import Full as Full
 from typing import Any
 
+# concurrent.futures finds `multiprocessing.util` because the stdlib's queues import it.
 from . import _engine
+from . import util as util
 from ._core.handing import hand_over
 from ._core.queue_ends import QueueReader, QueueWriter
 from ._core.stdlib import context

@@ -60,6 +60,14 @@ mod channel {
 }
 #[cfg(loom)]
 #[allow(dead_code)]
+mod pool {
+    #[cfg(test)]
+    mod models;
+    mod record;
+    mod tickets;
+}
+#[cfg(loom)]
+#[allow(dead_code)]
 mod sync {
     pub(crate) mod eventcount;
     pub(crate) mod word;

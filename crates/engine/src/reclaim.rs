@@ -25,3 +25,8 @@ pub(crate) fn retiring_strip(arena: &Arena, strip: BlockId, from: Owner) {
 pub(crate) fn unfinished_strip(arena: &Arena, strip: BlockId, from: Owner) {
     chain::finish_linking(arena, strip, from);
 }
+
+/// Frees a strip that a dead process had not begun to make, or had taken out already.
+pub(crate) fn unlinked_strip(arena: &Arena, strip: BlockId, from: Owner) {
+    chain::free_unlinked(arena, strip, from);
+}

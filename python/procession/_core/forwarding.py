@@ -17,7 +17,9 @@ def forward_other_names(module_name: str, target: ModuleType) -> None:
     """Turn the module, once all its own names are defined, into a forwarding one."""
     own = sys.modules[module_name]
     others = [name for name in vars(target) if name not in vars(own) and not name.startswith("__")]
-    own.__class__ = type("ForwardingModule", (ModuleType,), {name: _forwarded(target, name) for name in others})
+    own.__class__ = type(
+        "ForwardingModule", (ModuleType,), {name: _forwarded(target, name) for name in others}
+    )
 
 
 def _forwarded(target: ModuleType, name: str) -> property:

@@ -76,14 +76,26 @@ impl Arena {
     }
 
     pub(crate) fn alloc_class(&self, class: Class, size: u64) -> Result<BlockId> {
+        match self.try_alloc(class, size) {
+            // What the dead still own may be enough.
+            Err(Error::OutOfMemory { .. }) if self.sweep() > 0 => self.try_alloc(class, size),
+            done => done,
+        }
+    }
+
+    fn try_alloc(&self, class: Class, size: u64) -> Result<BlockId> {
+        let mut swept = false;
         let block = loop {
             if let Some(block) = self.pop(class).or_else(|| self.take_fresh(class)) {
                 break block;
             }
-            match self.search(class) {
-                Some(block) => break block,
-                None => self.grow(class)?,
+            if let Some(block) = self.search(class) {
+                break block;
             }
+            if !std::mem::replace(&mut swept, true) && self.sweep() > 0 {
+                continue;
+            }
+            self.grow(class)?;
         };
         kill::point("arena.taken");
         match self.commit(block, size) {
@@ -286,4 +298,4 @@ impl Arena {
     }
 }
 
-const _: () = assert!(CLASSES < 256);
+const _: () = assert!(CLASSES <= 256);

@@ -40,6 +40,11 @@ pub(crate) fn check(arena: &Arena, bytes: u64) -> Result<()> {
     Ok(())
 }
 
+/// Reads what is read once, so that no fork catches a thread at it.
+pub(crate) fn warm() {
+    cgroups();
+}
+
 /// The bytes left under the tightest limit, and that limit's name.
 fn left(arena: &Arena) -> (u64, String) {
     let mut tightest = (u64::MAX, String::from("no limit"));

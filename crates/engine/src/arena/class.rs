@@ -8,16 +8,20 @@
 pub(crate) struct Class(u8);
 
 const SMALL: u8 = 7;
-const LARGEST_SHIFT: u32 = 42;
-const BYTES_END: u8 = SMALL + 4 * (LARGEST_SHIFT - 12) as u8;
+const LARGEST_SHIFT: u32 = 41;
+const SIZES: u8 = SMALL + 4 * (LARGEST_SHIFT - 12) as u8;
 
-/// How many classes there are.
-pub(crate) const CLASSES: usize = BYTES_END as usize + 2;
+/// How many classes there are: of bytes, of objects, and the special ones.
+pub(crate) const CLASSES: usize = SIZES as usize * 2 + 4;
 
-/// Strip memory is only ever strip memory, so that a process that stalled over an old strip finds a
-/// newer strip there and never somebody's bytes.
-pub(crate) const SHORT_STRIP: Class = Class(BYTES_END);
-pub(crate) const LONG_STRIP: Class = Class(BYTES_END + 1);
+/// Memory that others may still look at, or name themselves in, after it was freed is never used for
+/// anything else: whoever stalled over an old strip or object finds a newer one there, and never
+/// somebody's bytes.
+pub(crate) const SHORT_STRIP: Class = Class(2 * SIZES);
+pub(crate) const LONG_STRIP: Class = Class(2 * SIZES + 1);
+/// Tables that belong to an object.
+pub(crate) const SMALL_PART: Class = Class(2 * SIZES + 2);
+pub(crate) const LARGE_PART: Class = Class(2 * SIZES + 3);
 
 /// A strip's header, and its slots of 128 bytes.
 const STRIP_HEADER: u64 = 192;
@@ -28,6 +32,11 @@ pub(crate) const LONG_SLOTS: u32 = 256;
 pub(crate) const LARGEST: u64 = 1 << LARGEST_SHIFT;
 
 impl Class {
+    /// The smallest class for an object of `size` bytes.
+    pub(crate) fn of_object(size: u64) -> Option<Class> {
+        Class::holding(size).map(|class| Class(class.0 + SIZES))
+    }
+
     /// The smallest class whose blocks hold `size` bytes; `None` beyond [`LARGEST`].
     pub(crate) fn holding(size: u64) -> Option<Class> {
         if size > LARGEST {
@@ -42,11 +51,19 @@ impl Class {
         Some(Class(SMALL + ((below - 12) * 4) as u8 + quarter as u8))
     }
 
+    /// Whether blocks of this class only ever hold objects.
+    pub(crate) fn is_of_objects(self) -> bool {
+        (SIZES..2 * SIZES).contains(&self.0)
+    }
+
     /// The bytes a block of this class holds.
     pub(crate) fn size(self) -> u64 {
         match self {
             SHORT_STRIP => STRIP_HEADER + u64::from(SHORT_SLOTS) * 128,
             LONG_STRIP => STRIP_HEADER + u64::from(LONG_SLOTS) * 128,
+            SMALL_PART => 16 << 10,
+            LARGE_PART => 64 << 10,
+            Class(index) if index >= SIZES => Class(index - SIZES).size(),
             Class(index) if index < SMALL => 64 << index,
             Class(index) => {
                 let step = u32::from(index - SMALL);

@@ -9,8 +9,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
-use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::{MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::object::Local;
 use super::owner::OwnerId;
@@ -32,9 +32,19 @@ thread_local! {
 
 /// Every lock of this process's own that a fork could catch in the hands of another thread.
 type Locks = (
+    RwLockWriteGuard<'static, ()>,
     MutexGuard<'static, ()>,
     Option<(MutexGuard<'static, Local>, MutexGuard<'static, ()>)>,
 );
+
+/// No thread is inside a lock of the upper layers while another forks.
+static INSIDE: RwLock<()> = RwLock::new(());
+
+/// To be held around every other lock of this process's own, so that a forked child never finds one
+/// taken by a thread that it does not have.
+pub(crate) fn fork_guard() -> RwLockReadGuard<'static, ()> {
+    INSIDE.read().unwrap_or_else(|e| e.into_inner())
+}
 
 /// In the thread that holds the life word; when it ends before the process, others must know.
 struct Holder(Cell<Option<OwnerId>>);
@@ -94,6 +104,7 @@ pub(crate) fn child() -> Option<OwnerId> {
 
 extern "C" fn before() {
     CHILD.with(|child| child.set(None));
+    let inside = INSIDE.write().unwrap_or_else(|e| e.into_inner());
     let settling = super::lock(&super::SETTLING);
     let inner = home_if_any().map(|arena| {
         let local = arena.lock_local();
@@ -102,14 +113,18 @@ extern "C" fn before() {
         }
         (local, super::lock(&arena.mapping))
     });
-    FORKING.with(|forking| *forking.borrow_mut() = Some((settling, inner)));
+    FORKING.with(|forking| *forking.borrow_mut() = Some((inside, settling, inner)));
 }
 
 /// Without a seat the child still runs; it looks for one at its first use of the engine.
 fn reserve_for_child(arena: &Arena, me: OwnerId, local: &Local) {
     if let Ok(seat) = arena.reserve(Some(me)) {
         for block in local.keys() {
-            let _ = arena.add_hold(*block, seat);
+            if arena.add_hold(*block, seat).is_err() {
+                // No memory for the child's names: it runs without a seat.
+                let _ = arena.release(seat);
+                return;
+            }
         }
         CHILD.with(|child| child.set(Some(seat)));
     }
@@ -137,8 +152,9 @@ impl Arena {
         let seat = self.reserve(None)?;
         self.sit(seat)?;
         become_owner(seat);
-        for block in self.lock_local().keys() {
-            self.add_hold(*block, seat)?;
+        for (block, (generation, _)) in self.lock_local().iter() {
+            // What its parent let go meanwhile is gone; the handle finds that out.
+            let _ = self.add_checked_hold(*block, *generation, seat);
         }
         Ok(seat)
     }

@@ -32,7 +32,10 @@ pub(crate) struct Root {
     pub(crate) free_bytes: AtomicI64,
     /// Where the search for a free seat starts.
     pub(crate) seat_hint: AtomicU32,
-    _pad2: [AtomicU32; 13],
+    /// Where the next few seats are looked at, and how many were ever taken.
+    pub(crate) seat_turn: AtomicU32,
+    pub(crate) seats_used: AtomicU32,
+    _pad2: [AtomicU32; 11],
     pub(crate) classes: [ClassHead; CLASSES],
     /// What each segment is, in one word: see `segment.rs`.
     pub(crate) segments: [AtomicU64; SEGMENTS],

@@ -83,8 +83,11 @@ fn settle(place: Option<(OwnedFd, OwnerId)>) -> Result<&'static Arena> {
     };
     arena.sit(seat)?;
     let arena = Box::leak(arena);
-    HOME.store(arena, Ordering::Release);
+    // First: whoever finds the arena finds out who it is.
     fork::become_owner(seat);
+    HOME.store(arena, Ordering::Release);
+    budget::warm();
+    crate::sys::cpu::available();
     Ok(arena)
 }
 

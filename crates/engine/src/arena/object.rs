@@ -20,6 +20,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::block::BlockId;
+use super::class::{Class, LARGE_PART, SMALL_PART};
 use super::handle::Handle;
 use super::layout::SEATS;
 use super::owner::{Owner, OwnerId};
@@ -27,7 +28,7 @@ use super::{Arena, home};
 use crate::error::{Error, Result};
 use crate::kill;
 
-const INLINE: usize = 14;
+const INLINE: usize = 13;
 /// The part that holds further holders, and the one that types may use.
 const HOLDERS: usize = 0;
 pub(crate) const EXTENSION: usize = 1;
@@ -82,6 +83,8 @@ pub(crate) struct ObjectHead {
     /// Blocks that belong to the object and are made when first needed: zero until then. The first
     /// is the table of further holders, one cell for each seat; the second is for the object's type.
     parts: [AtomicU32; 2],
+    /// Moves with every holder added, so that a look over all of them knows whether it saw one moment.
+    added: AtomicU32,
     /// The first holders: owner ids, zero where nobody is.
     cells: [AtomicU32; INLINE],
 }
@@ -116,8 +119,11 @@ impl<T: Layout> Shared<T> {
     pub(crate) fn make(extra: u64, fill: impl FnOnce(&T)) -> Result<Shared<T>> {
         let arena = home()?;
         let me = arena.me();
-        let size = size_of::<T>() as u64 + extra;
-        let block = arena.alloc(size)?;
+        let size = (size_of::<T>() as u64).checked_add(extra);
+        let (size, class) = size
+            .and_then(|size| Some((size, Class::of_object(size)?)))
+            .ok_or_else(|| too_large(extra))?;
+        let block = arena.alloc_class(class, size)?;
         let made = (|| {
             let payload = arena.payload(block)?;
             // SAFETY: the block was just taken and holds at least `size` bytes; nobody else looks.
@@ -140,7 +146,7 @@ impl<T: Layout> Shared<T> {
         cell.kind.store(T::KIND as u32, Ordering::Release);
         kill::point("object.filled");
         // Entered before it is shared: a fork in between hands it on like any other.
-        arena.enter_local(block);
+        arena.enter_local(block, generation);
         cell.owner.pass(Owner::Process(me), Owner::Shared);
         kill::point("object.shared");
         Ok(Shared {
@@ -160,11 +166,7 @@ impl<T: Layout> Shared<T> {
         }
         let block = BlockId::new(handle.block()).ok_or(Error::BadHandle)?;
         let cell = arena.cell(block)?;
-        let current = || {
-            cell.owner.is(Owner::Shared)
-                && cell.generation.load(Ordering::Acquire) == handle.generation()
-        };
-        if !current() {
+        if !arena.is_object(block, handle.generation()) {
             return Err(Error::StaleHandle);
         }
         let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
@@ -175,12 +177,10 @@ impl<T: Layout> Shared<T> {
             });
         }
         let object = arena.payload(block)?.cast::<T>();
-        arena.enter_local(block);
-        let added = arena.add_hold(block, arena.me());
-        if added.is_err() || !current() {
+        arena.enter_local(block, handle.generation());
+        if let Err(error) = arena.add_checked_hold(block, handle.generation(), arena.me()) {
             arena.leave_local(block);
-            added?;
-            return Err(Error::StaleHandle);
+            return Err(error);
         }
         Ok(Shared {
             arena,
@@ -241,17 +241,29 @@ impl<T: Layout> std::fmt::Debug for Shared<T> {
     }
 }
 
-/// The objects open in this process, and how often.
-pub(crate) type Local = HashMap<BlockId, usize>;
+/// The objects open in this process: which generation of the block, and how often.
+pub(crate) type Local = HashMap<BlockId, (u32, usize)>;
+
+fn too_large(asked: u64) -> Error {
+    Error::OutOfMemory {
+        asked,
+        left: super::class::LARGEST,
+        limit: "the largest object there is".into(),
+    }
+}
 
 impl Arena {
-    fn enter_local(&self, block: BlockId) {
-        *self.lock_local().entry(block).or_insert(0) += 1;
+    fn enter_local(&self, block: BlockId, generation: u32) {
+        let mut local = self.lock_local();
+        let entry = local.entry(block).or_insert((generation, 0));
+        *entry = (generation, entry.1 + 1);
     }
 
     fn leave_local(&self, block: BlockId) {
+        // Before the lock: a child that no handler gave a seat takes one here, under the same lock.
+        let me = self.me();
         let mut local = self.lock_local();
-        let Some(count) = local.get_mut(&block) else {
+        let Some((_, count)) = local.get_mut(&block) else {
             return;
         };
         *count -= 1;
@@ -260,9 +272,36 @@ impl Arena {
         }
         local.remove(&block);
         // Still under the lock: a fork must see the object either held here or not at all.
-        self.drop_hold(block, self.me());
+        self.drop_hold(block, me);
         drop(local);
         self.free_if_unheld(block);
+    }
+
+    /// Whether the block is an object in this generation.
+    fn is_object(&self, block: BlockId, generation: u32) -> bool {
+        self.cell(block).is_ok_and(|cell| {
+            cell.owner.is(Owner::Shared) && cell.generation.load(Ordering::SeqCst) == generation
+        })
+    }
+
+    /// Makes `owner` a holder of an object that may be gone already. Object memory is always objects, so
+    /// that at worst a later object in the same block had one holder too many for a moment.
+    pub(crate) fn add_checked_hold(
+        &self,
+        block: BlockId,
+        generation: u32,
+        owner: OwnerId,
+    ) -> Result<()> {
+        let class = self.segment(block.segment()).map(|segment| segment.class);
+        if !class.is_some_and(Class::is_of_objects) || !self.is_object(block, generation) {
+            return Err(Error::StaleHandle);
+        }
+        self.add_hold(block, owner)?;
+        if self.is_object(block, generation) {
+            return Ok(());
+        }
+        self.drop_hold(block, owner);
+        Err(Error::StaleHandle)
     }
 
     fn head(&self, block: BlockId) -> Result<&ObjectHead> {
@@ -279,21 +318,27 @@ impl Arena {
         if head.cells.iter().any(|c| c.load(Ordering::Acquire) == id) {
             return Ok(());
         }
-        for cell in &head.cells {
-            let seen = cell.load(Ordering::Acquire);
-            let vacant = seen == 0 || OwnerId::from_u32(seen).is_none_or(|o| self.is_dead(o));
-            if vacant
-                && cell
-                    .compare_exchange(seen, id, Ordering::SeqCst, Ordering::Acquire)
-                    .is_ok()
-            {
-                kill::point("object.held");
-                return Ok(());
-            }
+        // On both sides: a look over all holders that overlaps with this one sees it move.
+        head.added.fetch_add(1, Ordering::SeqCst);
+        if !head.cells.iter().any(|cell| self.enter_name(cell, id)) {
+            let table = self.hold_table(block, head)?;
+            let cell = &table[owner.seat() as usize];
+            // Only one who held the seat before can stand there, and it is dead.
+            while cell.load(Ordering::Acquire) != id && !self.enter_name(cell, id) {}
         }
-        let table = self.hold_table(block, head)?;
-        table[owner.seat() as usize].store(id, Ordering::SeqCst);
+        kill::point("object.held");
+        head.added.fetch_add(1, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Writes a name into a cell that is empty or a dead process's.
+    fn enter_name(&self, cell: &AtomicU32, id: u32) -> bool {
+        let seen = cell.load(Ordering::Acquire);
+        let vacant = OwnerId::from_u32(seen).is_none_or(|owner| self.is_dead(owner));
+        vacant
+            && cell
+                .compare_exchange(seen, id, Ordering::SeqCst, Ordering::Acquire)
+                .is_ok()
     }
 
     /// The cells for holders beyond the first, one for each seat; made when first needed.
@@ -331,7 +376,15 @@ impl Arena {
         if link.load(Ordering::Acquire) != 0 {
             return Ok(());
         }
-        let part = self.alloc(size)?;
+        let class = if which == HOLDERS {
+            SMALL_PART
+        } else {
+            LARGE_PART
+        };
+        if class.size() < size {
+            return Err(too_large(size));
+        }
+        let part = self.alloc_class(class, size)?;
         // SAFETY: just taken, this many bytes, seen by nobody else.
         unsafe { self.payload(part)?.write_bytes(0, size as usize) };
         let cell = self.cell(part)?;
@@ -346,6 +399,7 @@ impl Arena {
             kill::point("object.linked");
             cell.owner.pass(self.mine(), Owner::Part(object.0));
         } else {
+            cell.generation.store(0, Ordering::Release);
             cell.kind.store(Kind::Bytes as u32, Ordering::Release);
             self.free(part, self.mine());
         }
@@ -386,10 +440,16 @@ impl Arena {
             let id = cell.load(Ordering::SeqCst);
             OwnerId::from_u32(id).is_some_and(|owner| !self.is_dead(owner))
         };
-        head.cells.iter().any(living)
-            || self
-                .holders(head)
-                .is_some_and(|table| table.iter().any(living))
+        loop {
+            let added = head.added.load(Ordering::SeqCst);
+            let held = head.cells.iter().any(living)
+                || self
+                    .holders(head)
+                    .is_some_and(|table| table.iter().any(living));
+            if held || head.added.load(Ordering::SeqCst) == added {
+                return held;
+            }
+        }
     }
 
     /// Frees an object that nobody holds.
@@ -404,17 +464,25 @@ impl Arena {
             return;
         }
         kill::point("object.dying");
+        self.dismantle_unless_held(block);
+    }
+
+    /// Frees an object that was moved to this process, unless somebody turns out to hold it.
+    pub(super) fn dismantle_unless_held(&self, block: BlockId) {
+        let (Ok(head), Ok(cell)) = (self.head(block), self.cell(block)) else {
+            return;
+        };
         if self.is_held(head) {
             cell.owner.pass(self.mine(), Owner::Shared);
-            return;
+        } else {
+            self.dismantle(block);
         }
-        self.dismantle(block);
     }
 
     /// Frees an object that is this process's alone: first what it owns, then its block.
     ///
     /// Whoever takes over from a process that died in here begins again; each step can be repeated.
-    pub(super) fn dismantle(&self, block: BlockId) {
+    fn dismantle(&self, block: BlockId) {
         let Ok(cell) = self.cell(block) else { return };
         let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
         crate::reclaim::contents(self, kind, block);
@@ -433,17 +501,23 @@ impl Arena {
     fn free_part(&self, object: BlockId, link: &AtomicU32) {
         if let Some(part) = BlockId::new(link.load(Ordering::Acquire))
             && let Ok(cell) = self.cell(part)
+            && cell.kind.load(Ordering::Acquire) == Kind::Part as u32
+            && cell.generation.load(Ordering::Acquire) == object.0
         {
+            let mine = self.mine();
             let owner = cell.owner.get();
             // A maker that died before it handed the part over left it its own.
             let ours = match owner {
                 Owner::Part(whose) => whose == object.0,
-                Owner::Process(_) => cell.generation.load(Ordering::Acquire) == object.0,
+                Owner::Process(by) => owner == mine || self.is_dead(by),
                 _ => false,
             };
-            if ours {
+            if ours && (owner == mine || cell.owner.pass(owner, mine)) {
+                kill::point("object.part_taken");
+                link.store(0, Ordering::Release);
+                cell.generation.store(0, Ordering::Release);
                 cell.kind.store(Kind::Bytes as u32, Ordering::Release);
-                self.free(part, owner);
+                self.free(part, mine);
             }
         }
         link.store(0, Ordering::Release);

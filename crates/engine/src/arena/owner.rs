@@ -56,6 +56,8 @@ pub(crate) enum Owner {
     Shared,
     /// A strip, in this incarnation, that is part of the queue in this block.
     Linked { queue: u32, inc: u32 },
+    /// A strip being made ready for a queue, or just linked to it, by this process.
+    Making { by: OwnerId, inc: u32 },
     /// A strip being taken out of its queue by this process.
     Retiring { by: OwnerId, inc: u32 },
     /// The table of holds of the object in this block.
@@ -85,8 +87,19 @@ impl Owner {
             Owner::Linked { queue, inc } => (4, cut(inc, LINK_INC) << 32 | u64::from(queue)),
             Owner::Retiring { by, inc } => (5, cut(inc, LINK_INC) << 32 | u64::from(by.0)),
             Owner::Part(object) => (6, u64::from(object)),
+            Owner::Making { by, inc } => (7, cut(inc, LINK_INC) << 32 | u64::from(by.0)),
         };
         tag << TAG | rest
+    }
+
+    /// As it comes out of a word, where incarnations are cut short.
+    pub(crate) fn cut(self) -> Owner {
+        Owner::from_word(self.word())
+    }
+
+    /// Whether `inc` is what a word can tell of it.
+    pub(crate) fn same_inc(inc: u32, told: u32) -> bool {
+        cut(inc, LINK_INC) == cut(told, LINK_INC)
     }
 
     pub(crate) fn from_word(word: u64) -> Owner {
@@ -109,6 +122,10 @@ impl Owner {
                 inc: high,
             },
             6 => Owner::Part(low),
+            7 => Owner::Making {
+                by: OwnerId(low),
+                inc: high,
+            },
             _ => Owner::Free,
         }
     }
@@ -164,6 +181,7 @@ mod tests {
             Owner::Shared,
             Owner::Linked { queue: 7, inc: 8 },
             Owner::Retiring { by: me, inc: 9 },
+            Owner::Making { by: me, inc: 10 },
             Owner::Part(9),
         ] {
             assert_eq!(Owner::from_word(owner.word()), owner);

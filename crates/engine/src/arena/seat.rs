@@ -1,13 +1,17 @@
 //! The process table: who is here, who is alive, and who sits where.
 //!
 //! ```text
-//! FREE(e) --reserve--> RESERVED(e+1) --sit--> LIVE(e+1) --leave--> LEAVING(e+1)
-//!    ^                      |                    |                     |
-//!    +------ bury: all that the epoch owned was given back ------------+
+//!        reserve           note_pid            sit             sit           leave
+//! FREE(e) --> RESERVED(e+1) --> AWAITED(e+1) --> SITTING(e+1) --> LIVE(e+1) --> LEAVING(e+1)
+//!    ^              +---------------------------------^               |             |
+//!    |              |                |                |               |             |
+//!    +--------------+---- bury: all that the epoch owned was given back ------------+
 //! ```
 //!
-//! A seat is FREE again only after a whole sweep over what its occupant owned. Sweeps may run twice or
-//! stop halfway: each repair names the exact owner, epoch included.
+//! The word carries the epoch and, from AWAITED on, the number of the process it is about. A process
+//! makes the seat its own, in SITTING, before it touches the seat's life word. A seat is FREE again only
+//! after a whole sweep over what its occupant owned. Sweeps may run twice or stop halfway: each repair
+//! names the exact owner, epoch included.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -24,60 +28,73 @@ const UNBORN_NS: u64 = 10_000_000_000;
 
 #[repr(C, align(128))]
 pub(crate) struct SeatEntry {
-    /// The [`Stage`] (bits 60-63), the epoch (bits 31-49), who reserved the seat (bits 0-30).
+    /// The [`Stage`] (bits 60-63), the epoch (bits 31-49), and who: the reserver of a RESERVED seat, the
+    /// process number from AWAITED on (bits 0-30).
     state: AtomicU64,
-    /// The process number, once known (low half), and the epoch it is about (high half).
-    process: AtomicU64,
-    /// Clock ticks since boot at which that process started; zero while unknown.
+    /// When that process started, in clock ticks since boot (bits 0-44); for the epoch in bits 45-63.
     start: AtomicU64,
-    /// The epoch whose life word's thread is gone while the process lives: look at `/proc` instead.
-    by_pid: AtomicU32,
     /// When the seat was reserved.
     since: AtomicU64,
+    /// The epoch whose life word's thread is gone while the process lives: look at `/proc` instead.
+    by_pid: AtomicU32,
     life: LifeWord,
 }
+
+const START_BITS: u32 = 45;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     Free = 0,
     Reserved = 1,
-    Live = 2,
-    Leaving = 3,
-    Burying = 4,
+    Awaited = 2,
+    Sitting = 3,
+    Live = 4,
+    Leaving = 5,
+    Burying = 6,
     /// As `Burying`, of one that had left in order.
-    Clearing = 5,
+    Clearing = 7,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) stage: Stage,
     epoch: u32,
-    /// Who reserved the seat.
-    by: u32,
+    /// Who reserved the seat, or which process it is about.
+    who: u32,
 }
 
 impl State {
     fn word(self) -> u64 {
-        (self.stage as u64) << 60 | u64::from(self.epoch) << 31 | u64::from(self.by)
+        (self.stage as u64) << 60 | u64::from(self.epoch) << 31 | u64::from(self.who & 0x7fff_ffff)
     }
 
     fn from_word(word: u64) -> State {
         State {
             stage: match word >> 60 {
                 1 => Stage::Reserved,
-                2 => Stage::Live,
-                3 => Stage::Leaving,
-                4 => Stage::Burying,
-                5 => Stage::Clearing,
+                2 => Stage::Awaited,
+                3 => Stage::Sitting,
+                4 => Stage::Live,
+                5 => Stage::Leaving,
+                6 => Stage::Burying,
+                7 => Stage::Clearing,
                 _ => Stage::Free,
             },
             epoch: (word >> 31) as u32 & EPOCH_MASK,
-            by: word as u32 & 0x7fff_ffff,
+            who: word as u32 & 0x7fff_ffff,
         }
     }
 
     fn at(self, stage: Stage) -> State {
         State { stage, ..self }
+    }
+
+    fn of(self, stage: Stage, pid: u32) -> State {
+        State {
+            stage,
+            who: pid,
+            ..self
+        }
     }
 }
 
@@ -103,18 +120,21 @@ impl SeatEntry {
             .is_ok()
     }
 
-    /// Notes which process an epoch is about. Start first: who sees the number sees its start.
-    fn identify(&self, epoch: u32, pid: u32, start: u64) {
-        self.start.store(start, Ordering::SeqCst);
-        let process = u64::from(epoch) << 32 | u64::from(pid);
-        self.process.store(process, Ordering::SeqCst);
+    /// Notes when the process that an epoch is about started.
+    fn note_start(&self, epoch: u32, pid: u32) {
+        let start = life::start_time(pid).unwrap_or(0) & ((1 << START_BITS) - 1);
+        let word = u64::from(epoch) << START_BITS | start;
+        self.start.store(word, Ordering::SeqCst);
     }
 
-    /// Whether the process of an epoch runs; `None` while it is not known which it is.
-    fn runs(&self, epoch: u32) -> Option<bool> {
-        let process = self.process.load(Ordering::SeqCst);
+    /// Whether the process that `state` is about runs.
+    fn runs(&self, state: State) -> bool {
         let start = self.start.load(Ordering::SeqCst);
-        ((process >> 32) as u32 == epoch).then(|| life::runs(process as u32, start))
+        let start = match (start >> START_BITS) as u32 == state.epoch {
+            true => start & ((1 << START_BITS) - 1),
+            false => 0,
+        };
+        life::runs(state.who, start)
     }
 
     fn is_known_by_pid(&self, epoch: u32) -> bool {
@@ -136,6 +156,7 @@ impl Arena {
     }
 
     fn look_for_seat(&self, by: Option<OwnerId>) -> Result<OwnerId> {
+        self.look_around();
         let root = self.root();
         let first = root.seat_hint.fetch_add(1, Ordering::Relaxed) as usize;
         for step in 0..SEATS - 1 {
@@ -151,19 +172,24 @@ impl Arena {
                 epoch => epoch,
             };
             let owner = OwnerId::new(number as u32, epoch);
-            let reserved = State {
-                stage: Stage::Reserved,
-                epoch,
-                by: by.map_or(0, OwnerId::as_u32),
+            let reserved = match by {
+                Some(by) => State {
+                    stage: Stage::Reserved,
+                    epoch,
+                    who: by.as_u32(),
+                },
+                None => State {
+                    stage: Stage::Awaited,
+                    epoch,
+                    who: std::process::id(),
+                },
             };
             // Before the swap: nobody may take the seat for one that waits since its last occupant.
             entry.since.store(monotonic_ns(), Ordering::SeqCst);
             if owner != OwnerId::KEPT && entry.change(state, reserved) {
-                if by.is_none() {
-                    // Reserved by its own occupant to be.
-                    entry.identify(epoch, std::process::id(), 0);
-                }
                 root.seat_hint.store(number as u32, Ordering::Relaxed);
+                root.seats_used
+                    .fetch_max(number as u32 + 1, Ordering::Relaxed);
                 kill::point("seat.reserved");
                 return Ok(owner);
             }
@@ -171,19 +197,46 @@ impl Arena {
         Err(Error::TableFull("place for a further process"))
     }
 
+    /// Buries the dead among a few seats, others at each call, so that nobody's things lie about until
+    /// all seats are taken.
+    fn look_around(&self) {
+        let root = self.root();
+        let used = root
+            .seats_used
+            .load(Ordering::Relaxed)
+            .clamp(2, SEATS as u32);
+        for _ in 0..4 {
+            let turn = root.seat_turn.fetch_add(1, Ordering::Relaxed);
+            let number = 1 + turn % (used - 1);
+            let state = root.seats[number as usize].state();
+            let owner = OwnerId::new(number, state.epoch);
+            if state.stage != Stage::Free && self.is_dead(owner) {
+                self.bury(owner);
+            }
+        }
+    }
+
     /// Makes the calling process the occupant of a reserved seat.
     pub(crate) fn sit(&self, owner: OwnerId) -> Result<()> {
         let entry = self.seat(owner);
-        let state = entry.state();
-        if state.stage != Stage::Reserved || state.epoch != owner.epoch() {
-            return Err(Error::SeatGone);
-        }
-        entry.identify(owner.epoch(), std::process::id(), 0);
+        let pid = std::process::id();
+        let sitting = loop {
+            let state = entry.state();
+            let waits = matches!(state.stage, Stage::Reserved | Stage::Awaited);
+            if !waits || state.epoch != owner.epoch() {
+                return Err(Error::SeatGone);
+            }
+            let sitting = state.of(Stage::Sitting, pid);
+            if entry.change(state, sitting) {
+                break sitting;
+            }
+        };
+        kill::point("seat.sitting");
         if !entry.life.hold() {
             self.know_by_pid(owner);
         }
         kill::point("seat.held");
-        if !entry.change(state, state.at(Stage::Live)) {
+        if !entry.change(sitting, sitting.at(Stage::Live)) {
             return Err(Error::SeatGone);
         }
         kill::point("seat.live");
@@ -202,8 +255,7 @@ impl Arena {
 
     fn know_by_pid(&self, owner: OwnerId) {
         let entry = self.seat(owner);
-        let pid = std::process::id();
-        entry.identify(owner.epoch(), pid, life::start_time(pid).unwrap_or(0));
+        entry.note_start(owner.epoch(), std::process::id());
         entry.by_pid.store(owner.epoch(), Ordering::SeqCst);
     }
 
@@ -212,7 +264,8 @@ impl Arena {
         let entry = self.seat(owner);
         let state = entry.state();
         if state.stage == Stage::Reserved && state.epoch == owner.epoch() {
-            entry.identify(owner.epoch(), pid, life::start_time(pid).unwrap_or(0));
+            entry.note_start(state.epoch, pid);
+            entry.change(state, state.of(Stage::Awaited, pid));
         }
     }
 
@@ -222,19 +275,25 @@ impl Arena {
         let state = entry.state();
         if state.stage == Stage::Live && state.epoch == owner.epoch() {
             entry.change(state, state.at(Stage::Leaving));
+            kill::point("seat.leaving");
         }
     }
 
-    /// Gives a reserved seat back whose process was never started.
-    pub(crate) fn release(&self, owner: OwnerId) {
+    /// Gives back a seat this process reserved, on which nobody sits and nobody is expected any more.
+    pub(crate) fn release(&self, owner: OwnerId) -> bool {
         let entry = self.seat(owner);
         let state = entry.state();
-        if state.stage == Stage::Reserved
-            && state.epoch == owner.epoch()
-            && entry.change(state, state.at(Stage::Burying))
-        {
+        let ours = match state.stage {
+            Stage::Reserved => state.who == self.me().as_u32(),
+            Stage::Awaited => true,
+            _ => false,
+        };
+        let released =
+            ours && state.epoch == owner.epoch() && entry.change(state, state.at(Stage::Burying));
+        if released {
             self.clear(owner);
         }
+        released
     }
 
     /// Whether the occupant is gone for good.
@@ -253,22 +312,20 @@ impl Arena {
         }
         match state.stage {
             Stage::Live | Stage::Leaving if entry.is_known_by_pid(state.epoch) => {
-                entry.runs(state.epoch) == Some(false)
+                !entry.runs(state)
             }
             Stage::Live | Stage::Leaving => entry.life.holder_died(),
+            Stage::Awaited | Stage::Sitting => !entry.runs(state),
             Stage::Reserved => self.never_came(entry, state),
             Stage::Free | Stage::Burying | Stage::Clearing => true,
         }
     }
 
-    /// Whether nobody will sit on a reserved seat any more.
+    /// Whether nobody will sit any more on a seat for a process whose number nobody noted.
     #[cold]
     fn never_came(&self, entry: &SeatEntry, state: State) -> bool {
-        if let Some(runs) = entry.runs(state.epoch) {
-            return !runs;
-        }
         let late = monotonic_ns().saturating_sub(entry.since.load(Ordering::Acquire)) > UNBORN_NS;
-        late && OwnerId::from_u32(state.by).is_some_and(|by| by == self.me() || self.is_dead(by))
+        late && OwnerId::from_u32(state.who).is_none_or(|by| by == self.me() || self.is_dead(by))
     }
 
     /// What to expect on the life word while sleeping until `owner` is gone; `None` when it is.
@@ -299,7 +356,7 @@ impl Arena {
         }
         match state.stage {
             Stage::Leaving | Stage::Clearing | Stage::Free => Fate::Left,
-            Stage::Reserved | Stage::Live | Stage::Burying => Fate::Died,
+            _ => Fate::Died,
         }
     }
 
@@ -307,7 +364,10 @@ impl Arena {
     pub(crate) fn bury(&self, owner: OwnerId) -> Fate {
         let fate = self.fate(owner);
         if fate == Fate::Alive {
-            return fate;
+            return match self.release(owner) {
+                true => Fate::Died,
+                false => fate,
+            };
         }
         let entry = self.seat(owner);
         let state = entry.state();
@@ -326,11 +386,18 @@ impl Arena {
         fate
     }
 
-    /// Gives up the seat this process had before it moved to another.
+    /// Gives up the seat this process had before it moved to another, unless something is owned in its
+    /// name still; then the seat goes when the process does.
     pub(crate) fn vacate(&self, former: OwnerId) {
+        if self.owns_blocks(former) {
+            return;
+        }
         let entry = self.seat(former);
+        // Killed after letting go of the life word, the process is found dead by its number.
+        self.know_by_pid(former);
+        kill::point("seat.vacating");
         let state = entry.state();
-        // Another thread's life word can't be let go from here; the seat then waits for the end.
+        // Another thread's life word can't be let go from here; the seat then waits for the end, too.
         if state.epoch == former.epoch()
             && entry.life.let_go()
             && entry.change(state, state.at(Stage::Clearing))
@@ -366,7 +433,8 @@ impl Arena {
 
     /// Every seat that is not free.
     pub(crate) fn occupied(&self) -> impl Iterator<Item = OwnerId> + '_ {
-        let seats = self.root().seats.iter().enumerate().skip(1);
+        let used = self.root().seats_used.load(Ordering::Relaxed) as usize;
+        let seats = self.root().seats.iter().enumerate().take(used).skip(1);
         seats.filter_map(|(number, entry)| {
             let state = entry.state();
             (state.stage != Stage::Free).then(|| OwnerId::new(number as u32, state.epoch))

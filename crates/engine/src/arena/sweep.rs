@@ -21,6 +21,9 @@ impl Arena {
                 owner @ Owner::Retiring { by, .. } if by == dead => {
                     crate::reclaim::retiring_strip(self, block, owner);
                 }
+                owner @ Owner::Making { by, .. } if by == dead => {
+                    crate::reclaim::unfinished_strip(self, block, owner);
+                }
                 Owner::Shared => {
                     self.drop_hold(block, dead);
                     self.free_if_unheld(block);
@@ -34,13 +37,13 @@ impl Arena {
         let from = Owner::Process(dead);
         match Kind::from_u32(cell.kind.load(Ordering::Acquire)) {
             Kind::Bytes => drop(self.free(block, from)),
-            Kind::Strip => crate::reclaim::unfinished_strip(self, block, from),
+            Kind::Strip => crate::reclaim::unlinked_strip(self, block, from),
             Kind::Part => self.reclaim_part(block, cell, from),
             // It died while making or freeing an object: finish freeing it in its place.
             _ => {
                 if cell.owner.pass(from, self.mine()) {
                     kill::point("sweep.taken");
-                    self.dismantle(block);
+                    self.dismantle_unless_held(block);
                 }
             }
         }
@@ -52,8 +55,19 @@ impl Arena {
         if self.has_part(object, part) {
             cell.owner.pass(from, Owner::Part(object.0));
         } else if cell.owner.pass(from, self.mine()) {
+            cell.generation.store(0, Ordering::Release);
             cell.kind.store(Kind::Bytes as u32, Ordering::Release);
             self.free(part, self.mine());
         }
+    }
+
+    /// Whether any block is a process's own.
+    pub(super) fn owns_blocks(&self, owner: OwnerId) -> bool {
+        self.blocks().any(|(_, cell)| match cell.owner.get() {
+            Owner::Process(by) | Owner::Making { by, .. } | Owner::Retiring { by, .. } => {
+                by == owner
+            }
+            _ => false,
+        })
     }
 }

@@ -5,12 +5,13 @@
 //! readable exactly when a message or the end of the stream is there:
 //!
 //! ```text
-//! sender:   publish;  armed and not rung?  rung := 1, one byte
-//! receiver: rung := 0;  take all bytes out;  a message there?  own event := 1  : own event := 0
+//! sender:   publish;  armed?  one byte
+//! receiver: no message there?  take all bytes out, look again;  own event := is one there
 //! ```
 //!
 //! The descriptor is an epoll set over the socket and an event of the receiving process alone. A byte
-//! taken out too many is made up for by the event, since the messages are looked at after the bytes.
+//! taken out too many is made up for by the event, since the messages are looked at after the bytes. No
+//! sender relies on another's byte: that one might be killed before it sends it.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Mutex;
@@ -20,6 +21,7 @@ use rustix::event::{self, EventfdFlags, PollFd, PollFlags, epoll};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags};
 
+use crate::arena::fork::fork_guard;
 use crate::arena::owner::OwnerId;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
@@ -34,9 +36,7 @@ const DESCRIPTOR: u32 = 2;
 pub(crate) struct Bell {
     /// Bit 0: a receiver sleeps, or did and has not looked since. Bit 1: somebody has a descriptor.
     armed: AtomicU32,
-    /// A byte is on its way or in the socket.
-    rung: AtomicU32,
-    _pad: [AtomicU32; 14],
+    _pad: [AtomicU32; 15],
 }
 
 impl Bell {
@@ -52,18 +52,21 @@ impl Bell {
     /// Rings if somebody listens. To be called after a message was published.
     #[inline]
     pub(super) fn ring(&self, socket: BorrowedFd<'_>) {
-        if self.is_armed() && self.rung.swap(1, Ordering::SeqCst) == 0 {
-            kill::point("pipe.rung");
+        if self.is_armed() {
+            kill::point("pipe.ringing");
             // A full socket holds bytes enough, and of a closed one the sender hears otherwise.
             let _ = net::send(socket, b"!", SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         }
     }
 
-    /// Takes the rings out, by a receiver that is about to look at the messages.
-    fn silence(&self, socket: BorrowedFd<'_>) {
+    /// Says that a receiver that slept is awake.
+    pub(super) fn disarm(&self) {
         self.armed.fetch_and(!SLEEPER, Ordering::SeqCst);
-        self.rung.store(0, Ordering::SeqCst);
-        kill::point("pipe.silenced");
+    }
+
+    /// Takes the rings out, by a receiver that looks at the messages again afterwards.
+    fn silence(&self, socket: BorrowedFd<'_>) {
+        kill::point("pipe.silencing");
         let mut bytes = [0u8; 64];
         while let Ok((count, _)) = net::recv(socket, &mut bytes, RecvFlags::DONTWAIT) {
             if count < bytes.len() {
@@ -117,6 +120,7 @@ impl Listener {
         socket: BorrowedFd<'_>,
         has_message: impl Fn() -> bool,
     ) -> Result<RawFd> {
+        let _no_fork = fork_guard();
         let mut inner = self.0.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(descriptors) = inner.as_ref().filter(|d| d.of == me) {
             return Ok(descriptors.set.as_raw_fd());
@@ -140,10 +144,15 @@ impl Listener {
         if !bell.is_armed() {
             return;
         }
-        bell.silence(socket);
+        let mut there = has_message();
+        if !there {
+            bell.silence(socket);
+            there = has_message();
+        }
+        let _no_fork = fork_guard();
         let mut inner = self.0.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(descriptors) = inner.as_mut().filter(|d| d.of == me) {
-            descriptors.show(has_message());
+            descriptors.show(there);
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! link a new strip N behind S:             retire the first strip S:
-//!   N belongs to its maker                   S linked --> S retiring(me)
+//!   N making(me)                             S linked --> S retiring(me)
 //!   S.next: end --> N                        move head, received, tail off S  (anybody may help)
-//!   N --> linked  (anybody may help)         S --> free
+//!   N --> linked  (anybody may help)         S begins its next life;  S --> free
 //! ```
 //!
 //! Each arrow is one compare-and-swap. A strip found belonging to a dead maker is linked exactly when
@@ -55,6 +55,15 @@ pub(crate) const CLOSED: u32 = 1;
 pub(crate) const JOINABLE: u32 = 2;
 
 const _: () = assert!(size_of::<Chain>() == 320);
+
+/// What is behind a strip.
+pub(crate) enum Next<'a> {
+    Strip(Strip<'a>),
+    /// Nothing yet.
+    End,
+    /// The strip was taken out meanwhile: look at the chain anew.
+    Stale,
+}
 
 /// A chain, where it lies, and the arena it lies in.
 #[derive(Clone, Copy)]
@@ -114,14 +123,21 @@ impl<'a> At<'a> {
         }
     }
 
-    /// The strip behind `strip`, if there is one yet. Sees to it that it is the chain's own.
-    pub(crate) fn after(&self, strip: &Strip<'a>) -> Result<Option<Strip<'a>>> {
+    /// What is behind `strip`. Sees to it that the next strip is the chain's own.
+    pub(crate) fn after(&self, strip: &Strip<'a>) -> Result<Next<'a>> {
         let link = strip.next();
+        // What was read belongs to this life only if the strip still lives it.
+        if !strip.is_current() {
+            return Ok(Next::Stale);
+        }
         let Some(block) = link.block() else {
-            return Ok(None);
+            return Ok(Next::End);
         };
         self.adopt(block, link.inc())?;
-        Strip::of(self.arena, link)
+        Ok(match Strip::of(self.arena, link)? {
+            Some(next) => Next::Strip(next),
+            None => Next::Stale,
+        })
     }
 
     /// The strip behind `strip`, made if need be; the tail is moved on to it.
@@ -135,10 +151,8 @@ impl<'a> At<'a> {
             }
             kill::point("chain.linked");
         }
-        let link = strip.next();
-        if let Some(block) = link.block() {
-            self.adopt(block, link.inc())?;
-            cas(&self.chain.tail, strip.link, link);
+        if let Next::Strip(next) = self.after(strip)? {
+            cas(&self.chain.tail, strip.link, next.link);
         }
         Ok(())
     }
@@ -160,6 +174,7 @@ impl<'a> At<'a> {
             let first = Link::from_word(head.load(Ordering::SeqCst));
             if let Some(block) = first.block() {
                 self.adopt(block, first.inc())?;
+                cas(&self.chain.received, Link::NONE, first);
                 cas(&self.chain.tail, Link::NONE, first);
             }
             if let Some(strip) = self.strip_at(&self.chain.tail)? {
@@ -173,9 +188,9 @@ impl<'a> At<'a> {
         let class = class_after(prev == Link::NONE);
         let block = self.arena.alloc_class(class, class.size())?;
         let strip = Strip::at(self.arena, block)?;
-        let inc = strip.inc().wrapping_add(1);
         let header = strip.header;
-        let link = Link::new(block, inc);
+        // Memory that was never a strip says zero; every slot of it says so, too.
+        let link = Link::new(block, strip.inc().max(1));
         header.queue.store(self.home.0, Ordering::SeqCst);
         header.generation.store(self.generation, Ordering::SeqCst);
         header.which.store(self.which, Ordering::SeqCst);
@@ -184,47 +199,49 @@ impl<'a> At<'a> {
         header
             .next
             .store(Link::end_of(link.inc()).word(), Ordering::SeqCst);
-        // From here on a sweep treats it as a strip; before, as a block without meaning.
-        self.arena
-            .cell(block)?
-            .kind
-            .store(Kind::Strip as u32, Ordering::SeqCst);
-        kill::point("chain.prepared");
         header.inc.store(link.inc(), Ordering::SeqCst);
+        let cell = self.arena.cell(block)?;
+        cell.kind.store(Kind::Strip as u32, Ordering::SeqCst);
+        kill::point("chain.prepared");
+        cell.owner.pass(self.arena.mine(), self.making(link.inc()));
         Ok(link)
+    }
+
+    fn making(&self, inc: u32) -> Owner {
+        Owner::Making {
+            by: self.arena.me(),
+            inc,
+        }
     }
 
     /// Gives back a strip that nobody saw.
     fn unmake(&self, link: Link) {
         if let Some(block) = link.block() {
-            free_wiped(self.arena, block, self.arena.mine());
+            free(self.arena, block, self.making(link.inc()));
         }
     }
 
     /// Makes a linked strip the chain's own if its maker did not get to it.
     fn adopt(&self, block: BlockId, inc: u32) -> Result<()> {
         let owner = &self.arena.cell(block)?.owner;
-        if let maker @ Owner::Process(_) = owner.get() {
-            let strip = Strip::at(self.arena, block)?;
-            if strip.inc() == inc {
-                owner.pass(maker, self.linked(inc));
-            }
+        let maker = owner.get();
+        if let Owner::Making { by, .. } = maker
+            && maker == (Owner::Making { by, inc }).cut()
+        {
+            owner.pass(maker, self.linked(inc));
         }
         Ok(())
     }
 
     /// Moves the chain's hint off a strip from which nothing will be received any more.
     pub(crate) fn received_all(&self, strip: &Strip<'a>, next: &Strip<'a>) {
-        let hint = Link::from_word(self.chain.received.load(Ordering::SeqCst));
-        if hint == strip.link || hint == Link::NONE {
-            cas(&self.chain.received, hint, next.link);
-        }
+        cas(&self.chain.received, strip.link, next.link);
     }
 
     /// Frees the oldest strips, as far as everything in them is done.
     pub(crate) fn retire_done(&self) -> Result<()> {
         while let Some(head) = self.head()? {
-            if done_in(&head) < head.count || self.after(&head)?.is_none() {
+            if done_in(&head) < head.count || !matches!(self.after(&head)?, Next::Strip(_)) {
                 break;
             }
             self.retire(&head)?;
@@ -247,6 +264,7 @@ impl<'a> At<'a> {
         self.move_off(strip);
         kill::point("chain.moved");
         if claimed {
+            strip.end_life();
             free(self.arena, block, Owner::Retiring { by, inc });
         }
         Ok(())
@@ -285,12 +303,16 @@ impl<'a> At<'a> {
                 inc: strip.inc(),
             };
             let former = cell.owner.get();
-            let ours = matches!(former, Owner::Linked { .. } | Owner::Retiring { .. })
-                && cell.owner.pass(former, mine);
+            let ours = matches!(
+                former,
+                Owner::Linked { .. } | Owner::Retiring { .. } | Owner::Making { .. }
+            ) && cell.owner.pass(former, mine);
             kill::point("chain.dismantling");
             self.move_off(&strip);
             if ours {
-                free_wiped(self.arena, block, mine);
+                strip.wipe();
+                strip.end_life();
+                free(self.arena, block, mine);
             }
         }
         self.chain.tail.store(0, Ordering::SeqCst);
@@ -321,19 +343,11 @@ pub(crate) fn done_in(strip: &Strip<'_>) -> u32 {
     done
 }
 
-/// Frees a strip whose slots all say that they were used up.
+/// Frees a strip that is between two lives.
 fn free(arena: &Arena, block: BlockId, from: Owner) {
     let Ok(cell) = arena.cell(block) else { return };
     cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
     arena.free(block, from);
-}
-
-/// Frees a strip of which not every slot was used.
-fn free_wiped(arena: &Arena, block: BlockId, from: Owner) {
-    if let Ok(strip) = Strip::at(arena, block) {
-        strip.wipe();
-    }
-    free(arena, block, from);
 }
 
 /// Frees the blocks of the messages in a strip that nobody will receive.
@@ -406,35 +420,55 @@ fn chain_of<'a>(arena: &'a Arena, strip: &Strip<'a>) -> Option<At<'a>> {
 
 /// Finishes a retirement in the place of the process that died over it.
 pub(crate) fn finish_retiring(arena: &Arena, block: BlockId, from: Owner) {
+    let Owner::Retiring { inc, .. } = from else {
+        return;
+    };
+    let mine = Owner::Retiring {
+        by: arena.me(),
+        inc,
+    };
+    // First of all: nobody else may be at it, and it must not have been used again.
+    if !arena
+        .cell(block)
+        .is_ok_and(|cell| cell.owner.pass(from, mine))
+    {
+        return;
+    }
+    kill::point("chain.inherited");
     let Ok(strip) = Strip::at(arena, block) else {
         return;
     };
-    if let Some(at) = chain_of(arena, &strip) {
-        at.move_off(&strip);
+    // Unless its life was ended already, and nothing is left but freeing it.
+    if Owner::same_inc(strip.inc(), inc) {
+        if let Some(at) = chain_of(arena, &strip) {
+            at.move_off(&strip);
+        }
+        free_messages(arena, &strip);
+        strip.wipe();
+        strip.end_life();
     }
-    free_messages(arena, &strip);
-    // Owner first: a second helper must not wipe what was given to somebody else meanwhile.
-    let mine = arena.mine();
-    if let Ok(cell) = arena.cell(block)
-        && cell.owner.pass(from, mine)
-    {
-        free_wiped(arena, block, mine);
-    }
+    free(arena, block, mine);
 }
 
 /// Keeps a strip whose maker died if it was linked, and frees it if not.
 pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
+    let Owner::Making { inc, .. } = from else {
+        return;
+    };
     let (Ok(strip), Ok(cell)) = (Strip::at(arena, block), arena.cell(block)) else {
         return;
     };
     let prev = Link::from_word(strip.header.prev.load(Ordering::SeqCst));
+    let queue = strip.header.queue.load(Ordering::SeqCst);
     let linked = match prev.block() {
         Some(before) => {
             // Whoever takes a strip out adopts its successor first, so a predecessor that is not part
             // of the chain any more tells nothing about this one.
-            let in_chain = arena.cell(before).is_ok_and(
-                |cell| matches!(cell.owner.get(), Owner::Linked { inc, .. } if inc == prev.inc()),
-            );
+            let part = Owner::Linked {
+                queue,
+                inc: prev.inc(),
+            };
+            let in_chain = arena.cell(before).is_ok_and(|cell| cell.owner.is(part));
             let before = Strip::of(arena, prev).ok().flatten();
             in_chain && before.is_some_and(|before| before.next() == strip.link)
         }
@@ -442,18 +476,19 @@ pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
             .is_some_and(|at| at.chain.head.load(Ordering::SeqCst) == strip.link.word()),
     };
     if linked {
-        let queue = strip.header.queue.load(Ordering::SeqCst);
-        cell.owner.pass(
-            from,
-            Owner::Linked {
-                queue,
-                inc: strip.inc(),
-            },
-        );
-        return;
+        cell.owner.pass(from, Owner::Linked { queue, inc });
+    } else {
+        free_unlinked(arena, block, from);
     }
+}
+
+/// Frees a strip that a dead process had not linked. No slot of it was touched in this life.
+pub(crate) fn free_unlinked(arena: &Arena, block: BlockId, from: Owner) {
     let mine = arena.mine();
-    if cell.owner.pass(from, mine) {
-        free_wiped(arena, block, mine);
+    if arena
+        .cell(block)
+        .is_ok_and(|cell| cell.owner.pass(from, mine))
+    {
+        free(arena, block, mine);
     }
 }

@@ -257,12 +257,15 @@ impl End {
             }
             self.bell().arm();
             if let Some(found) = ready() {
+                self.bell().disarm();
                 return Ok(Some(found));
             }
-            if !bell::sleep(self.socket.as_fd(), deadline) {
+            let slept = bell::sleep(self.socket.as_fd(), deadline);
+            self.settle();
+            self.bell().disarm();
+            if !slept {
                 return Err(GetError::Interrupted);
             }
-            self.settle();
             if let Some(found) = ready() {
                 return Ok(Some(found));
             }

@@ -8,7 +8,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::chain::{At, CLOSED};
+use super::chain::{At, CLOSED, Next};
 use super::message::Message;
 use super::repair;
 use super::send::slot_owner;
@@ -43,11 +43,16 @@ where
         deadline: Deadline,
         spin: &Spin,
     ) -> Result<Watched, GetError> {
+        // Asked before the messages are looked at: what was put before it was closed is received.
+        let closed = self.has(CLOSED);
         if let Some(message) = self.take()? {
             return Ok(Watched::Message(message));
         }
+        if closed {
+            return Err(GetError::Closed);
+        }
         if deadline == Deadline::NOW && watch.is_empty() {
-            return Err(self.none(GetError::Empty));
+            return Err(GetError::Empty);
         }
         if let Some(message) = spin.until(|| self.take().transpose()) {
             return Ok(Watched::Message(message?));
@@ -60,6 +65,7 @@ where
     fn wait_for_message(&self, watch: &[OwnerId], deadline: Deadline) -> Result<Watched, GetError> {
         loop {
             let key = self.chain.items.announce();
+            let closed = self.has(CLOSED);
             if let Some(message) = self.take()? {
                 return Ok(Watched::Message(message));
             }
@@ -70,7 +76,7 @@ where
                     None => return Ok(Watched::Gone(*owner)),
                 }
             }
-            if self.has(CLOSED) {
+            if closed {
                 return Err(GetError::Closed);
             }
             if deadline.is_past() {
@@ -80,13 +86,6 @@ where
             if futex::wait_any(&words, deadline) == Slept::Interrupted {
                 return Err(GetError::Interrupted);
             }
-        }
-    }
-
-    fn none(&self, error: GetError) -> GetError {
-        match self.has(CLOSED) {
-            true => GetError::Closed,
-            false => error,
         }
     }
 
@@ -100,11 +99,17 @@ where
                 Found::Nothing => return Ok(None),
                 Found::Stale => next = self.first_to_receive()?,
                 Found::End { over } => {
-                    next = self.after(&strip)?;
-                    if let (true, Some(after)) = (over, &next) {
-                        self.received_all(&strip, after);
-                        self.retire_done()?;
-                    }
+                    next = match self.after(&strip)? {
+                        Next::End => None,
+                        Next::Stale => self.first_to_receive()?,
+                        Next::Strip(after) => {
+                            if over {
+                                self.received_all(&strip, &after);
+                                self.retire_done()?;
+                            }
+                            Some(after)
+                        }
+                    };
                 }
             }
         }

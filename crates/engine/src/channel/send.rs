@@ -11,6 +11,7 @@ use super::chain::{At, CLOSED, done_in};
 use super::repair;
 use super::slot::{Phase, View};
 use super::strip::{BODY, Slot, Strip};
+use super::tally::Step;
 use crate::arena::block::BlockId;
 use crate::arena::owner::Owner;
 use crate::deadline::Deadline;
@@ -212,6 +213,9 @@ impl<'a> At<'a> {
             return Ok(true);
         };
         let first = head.base() + u64::from(done_in(&head));
+        if !head.is_current() {
+            return self.has_room(strip, index, large);
+        }
         let outstanding = position.saturating_sub(first);
         if outstanding == 0 {
             return Ok(true);
@@ -229,23 +233,19 @@ impl<'a> At<'a> {
 
     /// Sums `weight` over all messages before `end` that were not received yet.
     pub(super) fn count(&self, end: u64, weight: impl Fn(&Slot) -> u64) -> Result<u64> {
-        let mut sum = 0;
-        let mut next = self.head()?;
-        while let Some(strip) = next {
-            for (index, slot) in strip.slots().skip(done_in(&strip) as usize) {
-                if strip.base() + u64::from(index) >= end {
-                    return Ok(sum);
-                }
-                match repair::look(self, &strip, index) {
-                    View::In(phase) if phase.is_over() => {}
-                    View::In(Phase::Claimed(_)) => sum += 1,
-                    View::In(_) => sum += weight(slot),
-                    View::Empty | View::Stale => return Ok(sum),
-                }
+        self.walk(self.head()?, |strip, index, sum| {
+            if strip.base() + u64::from(index) >= end {
+                return Step::Done;
             }
-            next = self.after(&strip)?;
-        }
-        Ok(sum)
+            *sum += match repair::look(self, strip, index) {
+                View::In(phase) if phase.is_over() => 0,
+                View::In(Phase::Claimed(_)) => 1,
+                View::In(_) => weight(strip.slot(index)),
+                View::Empty => return Step::Done,
+                View::Stale => return Step::Again,
+            };
+            Step::NextSlot
+        })
     }
 }
 

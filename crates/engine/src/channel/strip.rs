@@ -162,6 +162,18 @@ impl<'a> Strip<'a> {
         self.link.inc()
     }
 
+    /// Whether it still lives this life.
+    pub(crate) fn is_current(&self) -> bool {
+        self.header.inc.load(Ordering::SeqCst) == self.inc()
+    }
+
+    /// Begins the next life, by the strip's owner alone: every slot says that it was used up in this one,
+    /// and from now on whoever comes with a link to this life finds it over.
+    pub(crate) fn end_life(&self) {
+        let next = Link::new(BlockId(0), self.inc().wrapping_add(1)).inc();
+        self.header.inc.store(next, Ordering::SeqCst);
+    }
+
     pub(crate) fn slot(&self, index: u32) -> &'a Slot {
         assert!(index < self.count);
         // SAFETY: within the strip's count; see `at`.

@@ -2,15 +2,25 @@
 
 use std::sync::atomic::Ordering;
 
-use super::chain::{At, done_in};
+use super::chain::{At, Next, done_in};
 use super::repair;
 use super::slot::{Phase, View};
+use super::strip::Strip;
 use crate::error::{Result, TooMany};
 
 /// Up to so many positions are looked at one by one; beyond, whole strips are taken as full.
 const EXACT: u64 = 1 << 16;
 
-impl At<'_> {
+/// Where a walk over the slots goes on.
+pub(super) enum Step {
+    NextSlot,
+    NextStrip,
+    Done,
+    /// From the head, with a new sum.
+    Again,
+}
+
+impl<'a> At<'a> {
     /// How many messages wait to be received.
     pub(super) fn len(&self) -> Result<u64> {
         self.tally(|phase| matches!(phase, Phase::Ready | Phase::Claimed(_)))
@@ -24,62 +34,103 @@ impl At<'_> {
     }
 
     fn tally(&self, counts: impl Fn(Phase) -> bool) -> Result<u64> {
-        let mut sum = 0;
         let mut looked_at = 0;
-        let mut next = self.head()?;
-        while let Some(strip) = next {
-            let after = self.after(&strip)?;
-            if looked_at >= EXACT && after.is_some() {
-                sum += u64::from(strip.count);
-                next = after;
-                continue;
+        self.walk(self.head()?, |strip, index, sum| {
+            // Far behind the head, a strip that is followed by another is taken as full.
+            if looked_at >= EXACT && strip.next().block().is_some() {
+                *sum += u64::from(strip.count - index);
+                return Step::NextStrip;
             }
-            for index in done_in(&strip)..strip.count {
-                looked_at += 1;
-                match repair::look(self, &strip, index) {
-                    View::In(phase) => sum += u64::from(counts(phase)),
-                    View::Empty | View::Stale => return Ok(sum),
+            looked_at += 1;
+            match repair::look(self, strip, index) {
+                View::In(phase) => {
+                    *sum += u64::from(counts(phase));
+                    Step::NextSlot
                 }
+                View::Empty => Step::Done,
+                View::Stale => Step::Again,
             }
-            next = after;
-        }
-        Ok(sum)
+        })
     }
 
     /// Whether nothing waits to be received.
     pub(super) fn is_empty(&self) -> bool {
-        let Ok(mut next) = self.first_to_receive() else {
-            return true;
-        };
-        while let Some(strip) = next {
-            for index in strip.header.received.get(&strip)..strip.count {
-                match repair::look(self, &strip, index) {
-                    View::In(Phase::Ready) => return false,
-                    View::In(_) => {}
-                    View::Empty | View::Stale => return true,
+        let found = self.first_to_receive().and_then(|first| {
+            self.walk(first, |strip, index, found| {
+                if index < strip.header.received.get(strip) {
+                    return Step::NextSlot;
+                }
+                match repair::look(self, strip, index) {
+                    View::In(Phase::Ready) => {
+                        *found = 1;
+                        Step::Done
+                    }
+                    View::In(_) => Step::NextSlot,
+                    View::Empty => Step::Done,
+                    View::Stale => Step::Again,
+                }
+            })
+        });
+        found.is_ok_and(|found| found == 0)
+    }
+
+    /// Goes over the slots from `first` on, those done at the start of a strip left out. A strip that
+    /// was taken out on the way is a reason to begin again at the head with a new sum.
+    pub(super) fn walk(
+        &self,
+        first: Option<Strip<'a>>,
+        mut visit: impl FnMut(&Strip<'a>, u32, &mut u64) -> Step,
+    ) -> Result<u64> {
+        let mut next = first;
+        let mut sum = 0;
+        'strips: while let Some(strip) = next {
+            let mut index = done_in(&strip);
+            while index < strip.count {
+                match visit(&strip, index, &mut sum) {
+                    Step::NextSlot => index += 1,
+                    Step::NextStrip => break,
+                    Step::Done => return Ok(sum),
+                    Step::Again => {
+                        sum = 0;
+                        next = self.head()?;
+                        continue 'strips;
+                    }
                 }
             }
-            next = self.after(&strip).ok().flatten();
+            next = match self.after(&strip)? {
+                Next::Strip(after) => Some(after),
+                Next::End => None,
+                Next::Stale => {
+                    sum = 0;
+                    self.head()?
+                }
+            };
         }
-        true
+        Ok(sum)
     }
 
     /// Reports one task done.
     pub(super) fn task_done(&self) -> Result<Result<(), TooMany>> {
-        let mut next = self.head()?;
-        while let Some(strip) = next {
-            for index in done_in(&strip)..strip.count {
-                let word = &strip.slot(index).word;
-                if word.look().view(strip.inc()) == View::In(Phase::Handed)
-                    && word.pass(strip.inc(), Phase::Handed, Phase::Done)
-                {
-                    crate::kill::point("queue.task_done");
-                    self.retire_done()?;
-                    self.notify_if_finished()?;
-                    return Ok(Ok(()));
+        let reported = self.walk(self.head()?, |strip, index, reported| {
+            let word = &strip.slot(index).word;
+            match word.look().view(strip.inc()) {
+                View::In(Phase::Handed) => {
+                    if word.pass(strip.inc(), Phase::Handed, Phase::Done) {
+                        *reported = 1;
+                        return Step::Done;
+                    }
+                    Step::NextSlot
                 }
+                View::In(_) => Step::NextSlot,
+                View::Empty => Step::Done,
+                View::Stale => Step::Again,
             }
-            next = self.after(&strip)?;
+        })?;
+        if reported > 0 {
+            crate::kill::point("queue.task_done");
+            self.retire_done()?;
+            self.notify_if_finished()?;
+            return Ok(Ok(()));
         }
         // Reported before the message was received: the next one received counts as done at once.
         if self.unfinished()? == 0 {

@@ -5,6 +5,7 @@ use crate::channel::Queue;
 use crate::deadline::{Deadline, monotonic_ns};
 use crate::error::{Error, GetError, PutError, Result};
 use crate::kill;
+use crate::sync::spin::Spin;
 use crate::sys::atomic::Ordering;
 use crate::sys::futex::{self, Slept};
 use crate::{OwnerId, process};
@@ -20,6 +21,7 @@ pub struct Workbench {
     ground: Ground,
     results: Queue,
     me: OwnerId,
+    spin: Spin,
 }
 
 /// A task that this worker has, and that nobody else will get while it lives.
@@ -53,6 +55,7 @@ impl Workbench {
             ground,
             results: Queue::open(&results)?,
             me: process::me(),
+            spin: Spin::default(),
         })
     }
 
@@ -66,6 +69,13 @@ impl Workbench {
             }
             if deadline == Deadline::NOW && !self.ground.is_closed() {
                 return Err(GetError::Empty);
+            }
+            if self
+                .spin
+                .until(|| tickets::are_there(&self.ground).then_some(()))
+                .is_some()
+            {
+                continue;
             }
             let seen = tickets::announce_sleep(&self.ground);
             // The order matters: what was offered before the board was closed is still given out.

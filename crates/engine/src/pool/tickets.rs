@@ -122,6 +122,11 @@ pub(super) fn take(words: &impl Words, me: u32, claimed: impl Fn()) -> Option<Ti
     }
 }
 
+/// Whether it is worth trying to take a task.
+pub(super) fn are_there(words: &impl Words) -> bool {
+    words.head().load(Ordering::Relaxed) < words.tail().load(Ordering::Relaxed)
+}
+
 /// Says that the caller is going to sleep; the value to sleep on. The caller looks once more first.
 pub(super) fn announce_sleep(words: &impl Words) -> u32 {
     let seen = words.bell().fetch_or(MAY_SLEEP, Ordering::Relaxed) | MAY_SLEEP;

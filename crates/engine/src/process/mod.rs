@@ -136,10 +136,7 @@ pub fn hold_for(seat: OwnerId, handle: &Handle) -> Result<()> {
         return Err(Error::ForeignHandle);
     }
     let block = arena::block::BlockId::new(handle.block()).ok_or(Error::BadHandle)?;
-    if !arena.cell(block)?.owner.is(Owner::Shared) {
-        return Err(Error::StaleHandle);
-    }
-    arena.add_hold(block, seat)?;
+    arena.add_checked_hold(block, handle.generation(), seat)?;
     // A sweep over a child that died meanwhile may have passed here already.
     if arena.is_dead(seat) {
         arena.drop_hold(block, seat);
@@ -157,7 +154,7 @@ pub fn note_pid(seat: OwnerId, pid: u32) {
 /// Gives back a reserved seat whose process was never started.
 pub fn release_seat(seat: OwnerId) {
     if let Some(arena) = home_if_any() {
-        arena.release(seat);
+        let _ = arena.release(seat);
     }
 }
 

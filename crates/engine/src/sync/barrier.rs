@@ -30,6 +30,8 @@ pub(crate) struct BarrierObject {
     head: ObjectHead,
     word: AtomicU32,
     parties: AtomicU32,
+    /// The last round that was ended by a reset, for parties that slept over the round after it.
+    reset: AtomicU32,
     // Behind it: a u64 for each party, the round (high half) and who it is (low half).
 }
 
@@ -90,6 +92,21 @@ pub struct Turnstile<'a> {
     index: u32,
 }
 
+const ROUNDS: u32 = u32::MAX / ROUND;
+
+/// Rounds go round; zero, which empty cells say, is left out.
+fn next_round(round: u32) -> u32 {
+    match round {
+        ROUNDS => 1,
+        round => round + 1,
+    }
+}
+
+fn is_older(round: u32, than: u32) -> bool {
+    let behind = than.wrapping_sub(round) & ROUNDS;
+    round == 0 || (behind != 0 && behind < ROUNDS / 2)
+}
+
 impl Barrier {
     /// A barrier for `parties` parties.
     ///
@@ -125,9 +142,12 @@ impl Barrier {
     }
 
     fn cells(&self) -> &[AtomicU64] {
-        // SAFETY: `new` made the object with so many cells behind it, zeroed and aligned.
+        // SAFETY: `new` made the object with so many cells behind it, zeroed and aligned (the object's
+        // own size is a multiple of 64); no more than the block has room for.
         unsafe {
-            let count = self.shared.parties.load(Ordering::Relaxed) as usize;
+            let room = self.shared.arena().capacity(self.shared.block()) as usize;
+            let room = room.saturating_sub(size_of::<BarrierObject>()) / 8;
+            let count = (self.shared.parties.load(Ordering::Relaxed) as usize).min(room);
             std::slice::from_raw_parts(self.shared.tail().cast().as_ptr(), count)
         }
     }
@@ -163,15 +183,17 @@ impl Barrier {
     /// # Errors
     /// [`BarrierError::Broken`].
     pub fn enter(&self) -> Result<Place, BarrierError> {
-        let seen = self.look();
-        if seen & BROKEN != 0 {
-            return Err(BarrierError::Broken);
+        loop {
+            let seen = self.look();
+            if seen & BROKEN != 0 {
+                return Err(BarrierError::Broken);
+            }
+            let round = seen / ROUND;
+            let index = self.claim(round);
+            if index.is_some() || self.look() / ROUND == round {
+                return Ok(Place { round, index });
+            }
         }
-        let round = seen / ROUND;
-        Ok(Place {
-            round,
-            index: self.claim(round),
-        })
     }
 
     /// Waits on a place. It may be called again with the same place after a timeout or a signal.
@@ -210,7 +232,7 @@ impl Barrier {
         let mine = u64::from(round) << 32 | u64::from(arena.me().as_u32());
         for (index, cell) in self.cells().iter().enumerate() {
             let seen = cell.load(Ordering::SeqCst);
-            if (seen >> 32) as u32 != round
+            if is_older((seen >> 32) as u32, round)
                 && cell
                     .compare_exchange(seen, mine, Ordering::SeqCst, Ordering::SeqCst)
                     .is_ok()
@@ -226,7 +248,11 @@ impl Barrier {
         loop {
             let seen = self.look();
             if seen / ROUND != round {
-                return match seen / ROUND == round + 1 && seen & RESET != 0 {
+                let reset = match seen / ROUND == next_round(round) {
+                    true => seen & RESET != 0,
+                    false => self.shared.reset.load(Ordering::SeqCst) == round,
+                };
+                return match reset {
                     true => Err(BarrierError::Broken),
                     false => Ok(()),
                 };
@@ -292,7 +318,8 @@ impl Barrier {
     pub fn reset(&self) {
         loop {
             let seen = self.look();
-            if self.change(seen, ((seen / ROUND + 1) * ROUND) | RESET) {
+            if self.change(seen, (next_round(seen / ROUND) * ROUND) | RESET) {
+                self.shared.reset.store(seen / ROUND, Ordering::SeqCst);
                 kill::point("barrier.reset");
                 futex::wake(&self.shared.word, u32::MAX);
                 return;
@@ -334,7 +361,7 @@ impl Turnstile<'_> {
             if seen / ROUND != turnstile.round || seen & BROKEN != 0 {
                 return Err(BarrierError::Broken);
             }
-            if barrier.change(seen, (seen / ROUND + 1) * ROUND) {
+            if barrier.change(seen, next_round(seen / ROUND) * ROUND) {
                 kill::point("barrier.opened");
                 if seen & SLEEPERS != 0 {
                     futex::wake(&barrier.shared.word, u32::MAX);

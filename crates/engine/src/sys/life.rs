@@ -87,22 +87,45 @@ impl LifeWord {
     }
 }
 
-/// Whether `pid`, started at `start` (clock ticks since boot), still runs.
+/// Whether `pid`, started at `start` (clock ticks since boot, zero for unknown), still runs.
+///
+/// In doubt it does: taking a living process for dead would free what it uses.
 pub(crate) fn runs(pid: u32, start: u64) -> bool {
-    match start_time(pid) {
-        Some(started) => start == 0 || started == start,
-        None => false,
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => match parse(&stat) {
+            Some((state, started)) => {
+                let ended = matches!(state, "Z" | "X" | "x") && !has_other_threads(pid);
+                !ended && (start == 0 || started == start)
+            }
+            None => true,
+        },
+        Err(_) => answers(pid),
     }
 }
 
-/// When `pid` started, in clock ticks since boot; `None` for a process that is gone or a zombie.
+/// Whether there is a process of this number at all, for want of a readable `/proc`.
+fn answers(pid: u32) -> bool {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    pid.is_none_or(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+/// A leader that ended while other threads of its process go on shows as a zombie.
+fn has_other_threads(pid: u32) -> bool {
+    std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1)
+}
+
+/// When `pid` started, in clock ticks since boot; `None` when that cannot be read.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    parse(&stat).map(|(_, start)| start)
+}
+
+/// State and start time from a line of `/proc/<pid>/stat`.
+fn parse(stat: &str) -> Option<(&str, u64)> {
     // The name in the second field may hold spaces and brackets; what follows its last bracket not.
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
     let state = fields.next()?;
-    if matches!(state, "Z" | "X" | "x") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    Some((state, fields.nth(18)?.parse().ok()?))
 }

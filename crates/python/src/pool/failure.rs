@@ -1,5 +1,6 @@
 //! Errors on their way: the Python helpers that take them apart in a worker and rebuild them here.
 
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyModule};
@@ -15,8 +16,13 @@ fn helpers(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
 
 /// The bytes that stand for an exception a task raised.
 pub(super) fn describe<'py>(py: Python<'py>, error: &PyErr) -> PyResult<Bound<'py, PyBytes>> {
-    let described = helpers(py)?.call_method1("describe", (error.value(py),))?;
+    let described = helpers(py)?.call_method1("describe", (with_traceback(py, error),))?;
     Ok(described.cast_into()?)
+}
+
+/// The exception object; before Python 3.12 its traceback is kept apart from it.
+fn with_traceback(py: Python<'_>, error: &PyErr) -> Py<PyBaseException> {
+    error.clone_ref(py).into_value(py)
 }
 
 /// The bytes that stand for a result which could not be encoded.

@@ -28,6 +28,8 @@ pub(super) fn reading_end() -> Result<OwnedFd> {
     }
     static LINE: Mutex<Option<Line>> = Mutex::new(None);
 
+    let _no_fork = crate::arena::fork::fork_guard();
+
     let mut line = LINE.lock().unwrap_or_else(PoisonError::into_inner);
     // A forked process needs a line of its own: the one it inherited ends with its parent too.
     let line = match &mut *line {

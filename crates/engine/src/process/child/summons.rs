@@ -70,6 +70,7 @@ pub fn is_summoned() -> bool {
 /// Takes the seat that the parent reserved; `None` in a process that was started otherwise.
 pub fn summons() -> Result<Option<Summons>> {
     // One answer at a time: the descriptors are claimed under this lock.
+    let _no_fork = crate::arena::fork::fork_guard();
     let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(written) = Written::read().filter(Written::is_for_us) else {
         return Ok(None);
@@ -113,6 +114,7 @@ fn bear_the_programs_name() {
 
 /// A descriptor that the parent passed on under this number, once.
 pub fn inherited(number: RawFd) -> Option<OwnedFd> {
+    let _no_fork = crate::arena::fork::fork_guard();
     let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
     let at = inherited.iter().position(|fd| fd.as_raw_fd() == number)?;
     Some(inherited.swap_remove(at))
@@ -120,6 +122,7 @@ pub fn inherited(number: RawFd) -> Option<OwnedFd> {
 
 /// Closes what was passed on and nobody claimed.
 pub fn close_inherited() {
+    let _no_fork = crate::arena::fork::fork_guard();
     INHERITED
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

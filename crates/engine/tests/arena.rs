@@ -1,0 +1,194 @@
+//! The shared memory as its users see it: what is used is given back, and nothing is mixed up.
+
+mod common;
+
+use common::{Child, Footprint, Slate, die, isolated};
+use procession_engine::process;
+use procession_engine::value::SharedBytes;
+
+#[test]
+fn memory_used_and_given_back_is_used_again() {
+    isolated(|| {
+        process::ensure().unwrap();
+        let turn = || {
+            drop(
+                (0..50)
+                    .map(|_| SharedBytes::new(10_000).unwrap())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        turn();
+        let segments = process::census().segments;
+        (0..20).for_each(|_| turn());
+        assert_eq!(process::census().segments, segments);
+        assert_eq!(process::census().objects, 0);
+    });
+}
+
+#[test]
+fn processes_that_take_memory_at_once_never_share_it() {
+    isolated(|| {
+        process::ensure().unwrap();
+        let before = Footprint::take();
+        let work = |mark: u8| {
+            for round in 0..60 {
+                let size = 64 << (round % 8);
+                let many: Vec<_> = (0..8).map(|_| SharedBytes::new(size).unwrap()).collect();
+                many.iter()
+                    .for_each(|bytes| bytes.write_at(0, &vec![mark; size]));
+                for bytes in &many {
+                    let mut seen = vec![0; size];
+                    bytes.read_at(0, &mut seen);
+                    assert!(
+                        seen.iter().all(|&byte| byte == mark),
+                        "somebody else writes here"
+                    );
+                }
+            }
+        };
+        let others = [Child::fork(|| work(1)), Child::fork(|| work(2))];
+        work(3);
+        others.iter().for_each(Child::succeed);
+        before.assert_unchanged();
+    });
+}
+
+#[test]
+fn memory_of_the_dead_comes_back() {
+    isolated(|| {
+        process::ensure().unwrap();
+        let before = Footprint::take();
+        for _ in 0..5 {
+            let child = Child::fork(|| {
+                std::mem::forget(
+                    (0..10)
+                        .map(|_| SharedBytes::new(100_000).unwrap())
+                        .collect::<Vec<_>>(),
+                );
+                die();
+            });
+            child.join();
+            before.assert_unchanged();
+        }
+    });
+}
+
+#[test]
+fn memory_grown_by_a_child_is_seen_by_its_parent() {
+    isolated(|| {
+        let slate = Slate::new();
+        let kept = SharedBytes::new(32).unwrap();
+        let child = Child::fork(|| {
+            let grown = SharedBytes::new(30 << 20).unwrap();
+            grown.write_at((30 << 20) - 1, &[7]);
+            kept.write_at(0, &grown.handle().to_bytes());
+            slate.write(0, 1);
+            slate.until(0, 2);
+        });
+        slate.until(0, 1);
+        let mut handle = [0; 32];
+        kept.read_at(0, &mut handle);
+        let grown =
+            SharedBytes::open(&procession_engine::Handle::from_bytes(&handle).unwrap()).unwrap();
+        slate.write(0, 2);
+        child.succeed();
+        let mut seen = [0];
+        grown.read_at((30 << 20) - 1, &mut seen);
+        assert_eq!(seen, [7]);
+    });
+}
+
+#[test]
+fn a_hundred_processes_may_hold_one_object() {
+    isolated(|| {
+        process::ensure().unwrap();
+        let before = Footprint::take();
+        let slate = Slate::new();
+        let shared = SharedBytes::new(8).unwrap();
+        let crowd: Vec<_> = (0..100)
+            .map(|_| {
+                Child::fork(|| {
+                    slate.until(0, 1);
+                    shared
+                        .atomic_u64(0)
+                        .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                })
+            })
+            .collect();
+        slate.write(0, 1);
+        crowd.iter().for_each(Child::succeed);
+        assert_eq!(
+            shared
+                .atomic_u64(0)
+                .load(std::sync::atomic::Ordering::SeqCst),
+            100
+        );
+        drop(crowd);
+        drop(shared);
+        before.assert_unchanged();
+    });
+}
+
+#[test]
+fn handles_of_another_tree_and_nonsense_are_refused() {
+    use procession_engine::{Error, Handle};
+    isolated(|| {
+        assert!(matches!(
+            Handle::from_bytes(&[0; 32]),
+            Err(Error::BadHandle)
+        ));
+        let slate = Slate::new();
+        // Forked before there is an arena: this child makes one of its own.
+        let stranger = Child::fork(|| {
+            let bytes = SharedBytes::new(8).unwrap().handle().to_bytes();
+            for (at, word) in bytes.chunks(8).enumerate() {
+                slate.write(at, u64::from_le_bytes(word.try_into().unwrap()));
+            }
+        });
+        stranger.succeed();
+        let bytes: Vec<u8> = (0..4).flat_map(|at| slate.read(at).to_le_bytes()).collect();
+        let handle = Handle::from_bytes(&bytes).unwrap();
+        assert!(matches!(
+            SharedBytes::open(&handle),
+            Err(Error::ForeignHandle)
+        ));
+    });
+}
+
+#[test]
+fn an_object_handed_back_and_forth_is_never_lost() {
+    use procession_engine::OwnerId;
+    isolated(|| {
+        const ROUNDS: u64 = 20_000;
+        let slate = Slate::new();
+        let baton = SharedBytes::new(8).unwrap();
+        let handle = baton.handle();
+        let play = |me: usize| {
+            let mut mine = Some(SharedBytes::open(&handle).unwrap());
+            slate.write(2 + me, process::me().as_u32().into());
+            slate.until(3 - me, 1);
+            let other = OwnerId::from_u32(slate.read(3 - me) as u32).unwrap();
+            if me == 1 {
+                mine = None;
+            }
+            slate.until(4, 1);
+            for round in (me as u64..ROUNDS).step_by(2) {
+                slate.until(0, round);
+                let held = mine
+                    .take()
+                    .unwrap_or_else(|| SharedBytes::open(&handle).unwrap());
+                process::hold_for(other, &handle).unwrap();
+                drop(held);
+                slate.write(0, round + 1);
+            }
+        };
+        let players = [Child::fork(|| play(0)), Child::fork(|| play(1))];
+        drop(baton);
+        slate.write(4, 1);
+        // Each seat given back is a look at all objects for some that nobody holds.
+        while slate.read(0) < ROUNDS && !players.iter().any(Child::has_ended) {
+            drop(process::Seat::reserve().unwrap());
+        }
+        players.iter().for_each(Child::succeed);
+    });
+}

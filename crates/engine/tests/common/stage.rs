@@ -1,0 +1,127 @@
+//! A process of its own for each test body, with a limit, and with what its processes were doing
+//! in the failure message when the limit ends it.
+
+use super::child::{die_with_parent, exit_now};
+use super::footprint::assert_no_children;
+use super::words::Words;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, waitid,
+};
+use std::fmt::Write;
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs `body` in a process of its own and fails as it fails, or after a minute.
+#[track_caller]
+pub fn isolated(body: impl FnOnce()) {
+    isolated_within(LIMIT, body);
+}
+
+/// Runs `body` in a process of its own and fails as it fails, or when the limit is over.
+#[track_caller]
+pub fn isolated_within(limit: Duration, body: impl FnOnce()) {
+    let mut words = Words::new();
+    // SAFETY: the test process has other threads, so the child is as restricted as a signal
+    // handler in theory; glibc makes malloc usable after fork, and the body avoids the standard
+    // streams, whose locks another test thread might have held.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    if pid == 0 {
+        words.adopt();
+        exit_now(play(body));
+    }
+    let pid = Pid::from_raw(pid).expect("a child's pid is positive");
+    let in_time = ended_within(pid, limit);
+    let mut report = String::new();
+    if !in_time {
+        let _ = writeln!(report, "it hung for {limit:?}:");
+        for member in session(pid) {
+            let _ = writeln!(report, "  {}", describe(member));
+        }
+        // The stage last: with it, its children die and say nothing.
+        let mut members = session(pid);
+        members.sort_by_key(|&member| member == pid);
+        for member in members {
+            let _ = kill_process(member, Signal::ABORT);
+            ended_within(member, Duration::from_secs(4));
+        }
+    }
+    let left: Vec<Pid> = session(pid)
+        .into_iter()
+        .filter(|&member| member != pid)
+        .collect();
+    for &member in &left {
+        let _ = writeln!(report, "left behind: {}", describe(member));
+        let _ = kill_process(member, Signal::KILL);
+    }
+    if !ended_within(pid, Duration::ZERO) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    let status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED).expect("the stage is our child");
+    let good = status.is_some_and(|status| status.exit_status() == Some(0));
+    if !good || !report.is_empty() {
+        panic!("{}{report}{status:?}", words.read());
+    }
+}
+
+fn play(body: impl FnOnce()) -> i32 {
+    die_with_parent();
+    rustix::process::setsid().expect("a forked process leads no group");
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .expect("PR_SET_CHILD_SUBREAPER");
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        body();
+        assert_no_children();
+    }));
+    if played.is_ok() { 0 } else { 101 }
+}
+
+fn ended_within(pid: Pid, limit: Duration) -> bool {
+    let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return true;
+    };
+    let limit = Timespec {
+        tv_sec: limit.as_secs() as i64,
+        tv_nsec: limit.subsec_nanos().into(),
+    };
+    let mut watched = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
+    matches!(poll(&mut watched, Some(&limit)), Ok(1..))
+}
+
+/// Every process of the stage's session: a session survives the death of a parent, so orphans are
+/// found too.
+fn session(leader: Pid) -> Vec<Pid> {
+    let all = std::fs::read_dir("/proc").expect("/proc is mounted");
+    let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let member = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        let state = fields.next()?;
+        let session: i32 = fields.nth(2)?.parse().ok()?;
+        (session == leader.as_raw_nonzero().get() && state != "Z").then(|| Pid::from_raw(pid))?
+    };
+    pids.filter_map(member).collect()
+}
+
+fn describe(pid: Pid) -> String {
+    let number = pid.as_raw_nonzero();
+    let read = |what: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{number}/{what}")).unwrap_or_default();
+        text.trim().to_owned()
+    };
+    let status = read("status");
+    let state = status
+        .lines()
+        .find_map(|line| line.strip_prefix("State:"))
+        .unwrap_or("gone")
+        .trim();
+    format!(
+        "process {number}: {state}, in {}, system call {}",
+        read("wchan"),
+        read("syscall")
+    )
+}

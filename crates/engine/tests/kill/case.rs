@@ -1,0 +1,210 @@
+//! One death: a scenario, the step at which its victim dies, and how.
+
+use crate::common::{Child, End, Footprint, Slate, isolated_within, promptly};
+use procession_engine::kill::{self, Deed};
+use procession_engine::process;
+use std::panic::catch_unwind;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+/// What a scenario's processes do. A new one is made in a fresh arena for every case.
+pub trait Play {
+    /// Whether a second process plays from before the death until the [`curtain`] falls.
+    const BYSTANDER: bool = false;
+
+    /// What the process does that dies on the way. Ends by itself if it survives.
+    fn victim(&mut self, slate: Slate);
+
+    /// What the second process does.
+    fn bystander(&mut self, _slate: Slate) {}
+
+    /// What must go on while the victim is merely stopped.
+    fn while_stopped(&mut self, _slate: Slate) {}
+
+    /// What must go on after the death, before anybody buried the victim.
+    fn survive(&mut self, slate: Slate);
+
+    /// What must be true after the burial, before all is dropped.
+    fn verify(&mut self, _slate: Slate) {}
+}
+
+/// Cells of the slate that the cases use; plays have those from [`FREE_CELLS`] on.
+const FINISHED: usize = 1;
+const CURTAIN: usize = 2;
+const VISITED: usize = 8;
+/// Where the victim sits.
+pub const VICTIM_SEAT: usize = 4;
+pub const FREE_CELLS: usize = 512;
+
+/// Whether the bystander may go home.
+pub fn curtain(slate: Slate) -> bool {
+    slate.read(CURTAIN) != 0
+}
+
+/// How a case ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The victim died or stopped at the step, and all the promises were kept.
+    Struck,
+    /// The victim finished without coming to that step so often.
+    NotReached,
+}
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Plays one case in a process of its own; panics, naming the case, if a promise is broken.
+pub fn strike<P: Play>(make: fn(Slate) -> P, step: &'static str, nth: u32, deed: Deed) -> Outcome {
+    let slate = Slate::new();
+    let struck = slate.cell(VISITED);
+    isolated_within(LIMIT, || {
+        process::ensure().expect("an arena");
+        let before = Footprint::take();
+        let mut play = make(slate);
+        let bystander = P::BYSTANDER.then(|| Child::fork(|| play.bystander(slate)));
+        let victim = Child::fork(|| {
+            kill::arm(step, nth, deed);
+            play.victim(slate);
+            kill::disarm();
+            slate.write(FINISHED, 1);
+        });
+        slate.write(VICTIM_SEAT, seat_of(&victim));
+        let end = victim.ended_or_stopped();
+        let finished = slate.read(FINISHED) == 1;
+        if !finished {
+            struck.store(1, SeqCst);
+        }
+        match (end, deed, finished) {
+            (End::Killed(libc::SIGKILL), Deed::Kill, false)
+            | (End::Exited(0), Deed::Exit | Deed::Exec, false)
+            | (End::Exited(0), _, true) => {}
+            (End::Stopped(_), Deed::Stop, false) => {
+                play.while_stopped(slate);
+                victim.go_on();
+                assert_eq!(
+                    victim.ended(),
+                    End::Exited(0),
+                    "it did not go on after SIGCONT"
+                );
+            }
+            other => panic!("the victim should have struck {deed:?}: {other:?}"),
+        }
+        play.survive(slate);
+        victim.join();
+        slate.write(CURTAIN, 1);
+        if let Some(bystander) = bystander {
+            bystander.succeed();
+        }
+        play.verify(slate);
+        drop(play);
+        before.assert_unchanged();
+    });
+    if struck.load(SeqCst) == 1 {
+        Outcome::Struck
+    } else {
+        Outcome::NotReached
+    }
+}
+
+fn seat_of(child: &Child) -> u64 {
+    child.seat().map_or(0, |seat| seat.as_u32().into())
+}
+
+/// The steps that the victim of a scenario passes.
+pub fn steps_of<P: Play>(make: fn(Slate) -> P) -> Vec<&'static str> {
+    let slate = Slate::new();
+    isolated_within(LIMIT, || {
+        // An arming that never strikes keeps what this process passes out of the child's record.
+        kill::arm("nowhere", u32::MAX, Deed::Kill);
+        process::ensure().expect("an arena");
+        let mut play = make(slate);
+        let bystander = P::BYSTANDER.then(|| Child::fork(|| play.bystander(slate)));
+        let victim = Child::fork(|| {
+            kill::disarm();
+            play.victim(slate);
+            for name in kill::visited() {
+                let at = kill::names().iter().position(|&listed| listed == name);
+                slate.write(VISITED + at.expect("a listed step"), 1);
+            }
+        });
+        slate.write(VICTIM_SEAT, seat_of(&victim));
+        assert_eq!(victim.ended(), End::Exited(0));
+        play.survive(slate);
+        slate.write(CURTAIN, 1);
+        if let Some(bystander) = bystander {
+            bystander.succeed();
+        }
+    });
+    let passed = |&(at, _): &(usize, &&str)| slate.read(VISITED + at) == 1;
+    kill::names()
+        .iter()
+        .enumerate()
+        .filter(passed)
+        .map(|(_, &name)| name)
+        .collect()
+}
+
+/// Cells in which the bystander counts its turns.
+const TURNS: usize = 3;
+
+/// The bystander did another turn.
+pub fn turned(slate: Slate) {
+    slate.count(TURNS);
+}
+
+/// Fails unless the bystander does a few more turns at once.
+#[track_caller]
+pub fn assert_bystander_goes_on(slate: Slate) {
+    assert_bystander_goes_on_after(slate, || ());
+}
+
+/// Fails unless the bystander does a few more turns at once, given that nudge.
+#[track_caller]
+pub fn assert_bystander_goes_on_after(slate: Slate, nudge: impl FnOnce()) {
+    let limit = promptly();
+    let goal = slate.read(TURNS) + 3;
+    nudge();
+    while slate.read(TURNS) < goal {
+        assert!(!limit.is_past(), "the bystander stands still");
+        std::thread::yield_now();
+    }
+}
+
+/// Plays every death a scenario can die: each step its victim passes, at the first few visits, in
+/// every way. Says which steps were struck.
+pub fn strike_everywhere<P: Play>(make: fn(Slate) -> P) -> Vec<&'static str> {
+    let steps = steps_of(make);
+    assert!(!steps.is_empty(), "the victim passes no step");
+    let mut failures = Vec::new();
+    let mut struck = 0;
+    for &step in &steps {
+        for deed in [Deed::Kill, Deed::Exit, Deed::Exec, Deed::Stop] {
+            for nth in VISITS {
+                match catch_unwind(|| strike(make, step, nth, deed)) {
+                    Ok(Outcome::Struck) => struck += 1,
+                    // How often it comes by may depend on who else is there just then.
+                    Ok(Outcome::NotReached) => break,
+                    Err(why) => {
+                        let why = why.downcast_ref::<String>().cloned().unwrap_or_default();
+                        failures.push(format!("{deed:?} at visit {nth} of {step}:\n{why}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(
+        struck >= steps.len(),
+        "only {struck} deaths at {} steps: something is wrong",
+        steps.len()
+    );
+    let failed = failures.len();
+    assert!(
+        failures.is_empty(),
+        "{failed} deaths went badly:\n{}",
+        failures.join("\n")
+    );
+    steps
+}
+
+/// The how-manieth visits of a step are struck: the first, when much is done for the first time; the
+/// second; and one when all is warm.
+const VISITS: [u32; 3] = [1, 2, 4];

@@ -1,0 +1,98 @@
+//! Death at every step: survivors go on, messages arrive whole and once, nothing is left behind.
+//!
+//! The engine names its steps (`kill::names()`). Each test here plays one scenario over and over; each
+//! time its victim is killed, exits, calls exec or is stopped at another step (`case.rs`). The
+//! stepper goes below the named steps: it kills short operations after every k-th instruction.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod case;
+mod locks;
+mod meetings;
+mod memory;
+mod pipes;
+mod queues;
+mod stepper;
+mod workers;
+
+use case::strike_everywhere;
+use procession_engine::kill;
+use std::collections::BTreeSet;
+
+macro_rules! scenarios {
+    ($($test:ident: $make:expr;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                strike_everywhere($make);
+            }
+        )*
+
+        /// Every step the victims of all scenarios pass.
+        fn all_steps() -> BTreeSet<&'static str> {
+            let mut all = BTreeSet::new();
+            $( all.extend(case::steps_of($make)); )*
+            all
+        }
+    };
+}
+
+scenarios! {
+    death_while_taking_and_giving_back_memory: memory::Taking::small;
+    death_while_using_large_memory: memory::Taking::large;
+    death_while_the_arena_grows: memory::Growing::new;
+    death_while_holding_and_dropping_objects: memory::Holding::new;
+    death_while_adding_many_holders: memory::Crowding::new;
+    death_while_forking: memory::Forking::new;
+    death_while_burying_the_dead: memory::Burying::idle;
+    death_while_burying_one_that_died_making_an_object: memory::Burying::making;
+    death_while_burying_one_that_died_freeing_an_object: memory::Burying::freeing;
+    death_while_leaving: memory::Leaving::new;
+    death_while_moving_to_a_reserved_seat: memory::Moving::new;
+
+    death_while_locking: locks::Locking::new;
+    death_with_a_lock_is_told_once: locks::Telling::new;
+    death_while_taking_the_lock_of_the_dead: locks::Inheriting::new;
+    death_while_locking_recursively: locks::Recursing::new;
+    death_while_using_a_semaphore: locks::Counting::new;
+    death_while_giving_units_to_sleepers: locks::Giving::new;
+    death_while_waiting_on_a_condition: meetings::Waiting::new;
+    death_while_using_an_event: meetings::Signalling::new;
+    death_at_a_barrier: meetings::Meeting::new;
+    death_while_resetting_a_barrier: meetings::Resetting::new;
+
+    death_while_putting: queues::Putting::small;
+    death_while_putting_large_messages: queues::Putting::large;
+    death_while_putting_huge_messages: queues::Putting::huge;
+    death_while_putting_into_a_bounded_queue: queues::Putting::bounded;
+    death_while_putting_large_messages_into_a_bounded_queue: queues::Putting::bounded_large;
+    death_while_getting: queues::Getting::small;
+    death_while_getting_from_strip_to_strip: queues::Getting::strips;
+    death_while_getting_large_messages: queues::Getting::large;
+    death_while_getting_from_a_bounded_queue: queues::Getting::bounded;
+    death_with_an_unfinished_task: queues::Tasks::new;
+    death_while_making_and_dropping_queues: queues::Making::new;
+    death_while_closing_a_queue: queues::Closing::new;
+    death_while_repairing_what_the_dead_left: queues::Repairing::small;
+    death_while_repairing_large_messages_of_the_dead: queues::Repairing::large;
+
+    death_of_a_worker_of_a_pool: workers::Working::new;
+    death_of_a_worker_with_large_tasks: workers::Working::large;
+
+    death_while_sending: pipes::Sending::small;
+    death_while_sending_large_messages: pipes::Sending::large;
+    death_while_sending_to_a_watched_end: pipes::Sending::armed;
+    death_while_receiving: pipes::Receiving::small;
+    death_while_receiving_large_messages: pipes::Receiving::large;
+    death_while_receiving_at_a_watched_end: pipes::Receiving::armed;
+    death_of_one_of_several_users_of_a_pipe: pipes::Sharing::new;
+}
+
+#[test]
+fn every_named_step_is_struck_by_a_scenario() {
+    let struck = all_steps();
+    let listed: BTreeSet<_> = kill::names().iter().copied().collect();
+    let missed: Vec<_> = listed.difference(&struck).collect();
+    assert!(missed.is_empty(), "no scenario comes to {missed:?}");
+}

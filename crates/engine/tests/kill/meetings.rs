@@ -1,0 +1,231 @@
+//! Deaths in condition, event and barrier.
+
+use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on, curtain, turned};
+use crate::common::{Child, PROMPTLY, Slate, briefly, linger, promptly};
+use procession_engine::Deadline;
+use procession_engine::error::{LockError, WaitError};
+use procession_engine::sync::{Acquired, Arrival, Barrier, BarrierError, Condition, Event, Lock};
+
+const TURNS: usize = 5;
+const GIVEN: usize = FREE_CELLS;
+
+fn hold(lock: &Lock) {
+    let acquired: Result<Acquired, LockError> =
+        lock.acquire_for_repair(Deadline::after(5 * PROMPTLY));
+    acquired.expect("the lock");
+}
+
+/// A condition over a lock: the victim waits and notifies, the bystander waits.
+pub struct Waiting {
+    lock: Lock,
+    condition: Condition,
+}
+
+impl Waiting {
+    pub fn new(_: Slate) -> Waiting {
+        Waiting {
+            lock: Lock::new().expect("a lock"),
+            condition: Condition::new().expect("a condition"),
+        }
+    }
+
+    fn wait(&self, deadline: Deadline) -> Result<(), WaitError> {
+        hold(&self.lock);
+        let ticket = self.condition.enroll().expect("a ticket");
+        self.lock.release().expect("it is held");
+        let waited = self.condition.sleep(&ticket, deadline);
+        drop(ticket);
+        waited
+    }
+
+    fn notify(&self, count: usize) {
+        hold(&self.lock);
+        self.condition.notify(count);
+        self.lock.release().expect("it is held");
+    }
+}
+
+impl Play for Waiting {
+    const BYSTANDER: bool = true;
+
+    fn victim(&mut self, _: Slate) {
+        for _ in 0..TURNS {
+            self.notify(1);
+            let _ = self.wait(briefly());
+            self.notify(8);
+        }
+    }
+
+    fn bystander(&mut self, slate: Slate) {
+        while !curtain(slate) {
+            match self.wait(briefly()) {
+                Ok(()) => turned(slate),
+                Err(WaitError::TimedOut) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn survive(&mut self, slate: Slate) {
+        let limit = promptly();
+        slate.write(GIVEN, 0);
+        // A notification may go to the dead waiter or come between two waits: a few are needed.
+        let notifier = Child::fork(|| {
+            while slate.read(GIVEN) == 0 && !limit.is_past() {
+                self.notify(1);
+            }
+        });
+        assert_bystander_goes_on(slate);
+        slate.write(GIVEN, 1);
+        notifier.succeed();
+    }
+
+    fn verify(&mut self, _: Slate) {
+        assert_eq!(self.condition.waiters(), 0, "a waiter is left on the books");
+    }
+}
+
+/// An event that one side sets and clears, and the other waits for.
+pub struct Signalling {
+    event: Event,
+}
+
+impl Signalling {
+    pub fn new(_: Slate) -> Signalling {
+        Signalling {
+            event: Event::new().expect("an event"),
+        }
+    }
+}
+
+impl Play for Signalling {
+    const BYSTANDER: bool = true;
+
+    fn victim(&mut self, _: Slate) {
+        for _ in 0..TURNS {
+            self.event.clear();
+            linger();
+            let _ = self.event.wait(briefly());
+            self.event.set();
+            self.event.wait(promptly()).expect("it was just set");
+        }
+    }
+
+    fn bystander(&mut self, slate: Slate) {
+        while !curtain(slate) {
+            if self.event.wait(briefly()).is_ok() {
+                turned(slate);
+            }
+        }
+    }
+
+    fn while_stopped(&mut self, slate: Slate) {
+        self.survive(slate);
+    }
+
+    fn survive(&mut self, slate: Slate) {
+        self.event.clear();
+        assert!(!self.event.is_set());
+        self.event.set();
+        self.event.wait(promptly()).expect("it is set");
+        assert_bystander_goes_on(slate);
+    }
+}
+
+/// A barrier of two at which the victim and the bystander meet.
+pub struct Meeting {
+    barrier: Barrier,
+}
+
+impl Meeting {
+    pub fn new(_: Slate) -> Meeting {
+        Meeting {
+            barrier: Barrier::new(2).expect("a barrier"),
+        }
+    }
+
+    fn meet(&self, deadline: Deadline) -> Result<u32, BarrierError> {
+        match self.barrier.arrive(deadline)? {
+            Arrival::Last(turnstile) => turnstile.open(),
+            Arrival::Passed { index } => Ok(index),
+        }
+    }
+}
+
+impl Play for Meeting {
+    const BYSTANDER: bool = true;
+
+    fn victim(&mut self, _: Slate) {
+        for turn in 0..TURNS {
+            // Now the first to come, now the last.
+            (0..turn % 2 * 4).for_each(|_| linger());
+            let _ = self.meet(promptly());
+        }
+    }
+
+    fn bystander(&mut self, _: Slate) {
+        // The victim is the other party: without it the barrier breaks, at the latest in time.
+        while self.meet(Deadline::after(PROMPTLY / 10)).is_ok() {
+            linger();
+        }
+        assert!(self.barrier.is_broken(), "its other party is gone");
+    }
+
+    fn survive(&mut self, _: Slate) {}
+
+    fn verify(&mut self, _: Slate) {
+        self.barrier.reset();
+        assert_eq!(
+            (self.barrier.waiting(), self.barrier.is_broken()),
+            (0, false)
+        );
+        let other = Child::fork(|| {
+            self.meet(promptly()).expect("the other party is here");
+        });
+        self.meet(promptly()).expect("the other party is here");
+        other.succeed();
+    }
+}
+
+/// A barrier of two that the victim resets while the bystander waits for somebody to come.
+pub struct Resetting {
+    meeting: Meeting,
+}
+
+impl Resetting {
+    pub fn new(slate: Slate) -> Resetting {
+        Resetting {
+            meeting: Meeting::new(slate),
+        }
+    }
+}
+
+impl Play for Resetting {
+    const BYSTANDER: bool = true;
+
+    fn victim(&mut self, _: Slate) {
+        for _ in 0..TURNS {
+            linger();
+            self.meeting.barrier.reset();
+        }
+    }
+
+    fn bystander(&mut self, slate: Slate) {
+        while !curtain(slate) {
+            let passed = self.meeting.barrier.arrive(briefly()).is_ok();
+            assert!(!passed, "nobody else comes");
+            if self.meeting.barrier.is_broken() {
+                self.meeting.barrier.reset();
+            }
+            turned(slate);
+        }
+    }
+
+    fn survive(&mut self, slate: Slate) {
+        assert_bystander_goes_on(slate);
+    }
+
+    fn verify(&mut self, slate: Slate) {
+        self.meeting.verify(slate);
+    }
+}

@@ -1,0 +1,369 @@
+//! Deaths in the arena: taking and giving back memory, growing, holding objects, taking a seat.
+
+use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on, curtain, turned};
+use crate::common::{Child, End, Slate, die, reap_orphans};
+use procession_engine::OwnerId;
+use procession_engine::kill::{self, Deed};
+use procession_engine::process::{self, Seat};
+use procession_engine::value::SharedBytes;
+
+/// Takes memory, fills it, looks at it and gives it back.
+fn use_bytes(len: usize, fill: u8) {
+    let bytes = SharedBytes::new(len).expect("memory");
+    let mut seen = vec![1; len.min(5_000)];
+    bytes.read_at(0, &mut seen);
+    assert!(
+        seen.iter().all(|&byte| byte == 0),
+        "new memory is not zeroed"
+    );
+    bytes.write_at(0, &vec![fill; seen.len()]);
+    bytes.read_at(0, &mut seen);
+    assert!(
+        seen.iter().all(|&byte| byte == fill),
+        "somebody else writes here"
+    );
+}
+
+/// Memory of a few sizes, one after the other and several at a time.
+pub struct Taking {
+    sizes: &'static [usize],
+}
+
+impl Taking {
+    pub fn small(_: Slate) -> Taking {
+        Taking {
+            sizes: &[1, 100, 100, 5_000],
+        }
+    }
+
+    pub fn large(_: Slate) -> Taking {
+        Taking {
+            sizes: &[300_000, 2 << 20],
+        }
+    }
+
+    fn turn(&self, fill: u8) {
+        for &size in self.sizes {
+            use_bytes(size, fill);
+        }
+        let several: Vec<_> = self
+            .sizes
+            .iter()
+            .map(|&size| SharedBytes::new(size).expect("memory"))
+            .collect();
+        self.sizes.iter().for_each(|&size| use_bytes(size, fill));
+        drop(several);
+    }
+}
+
+impl Play for Taking {
+    const BYSTANDER: bool = true;
+
+    fn victim(&mut self, _: Slate) {
+        (0..6).for_each(|_| self.turn(1));
+    }
+
+    fn bystander(&mut self, slate: Slate) {
+        while !curtain(slate) {
+            self.turn(2);
+            turned(slate);
+        }
+    }
+
+    fn while_stopped(&mut self, slate: Slate) {
+        self.survive(slate);
+    }
+
+    fn survive(&mut self, slate: Slate) {
+        (0..3).for_each(|_| self.turn(3));
+        assert_bystander_goes_on(slate);
+    }
+}
+
+/// So much memory that new segments are needed all the time.
+pub struct Growing;
+
+impl Growing {
+    pub fn new(_: Slate) -> Growing {
+        Growing
+    }
+
+    fn turn() {
+        let many: Vec<_> = (0..40)
+            .map(|_| SharedBytes::new(60_000).expect("memory"))
+            .collect();
+        use_bytes(60_000, 9);
+        drop(many);
+    }
+}
+
+impl Play for Growing {
+    fn victim(&mut self, _: Slate) {
+        (0..2).for_each(|_| Growing::turn());
+    }
+
+    fn while_stopped(&mut self, slate: Slate) {
+        self.survive(slate);
+    }
+
+    fn survive(&mut self, _: Slate) {
+        (0..3).for_each(|_| Growing::turn());
+    }
+}
+
+/// An object that several processes open and drop, of which the victim is the last to hold some.
+pub struct Holding {
+    kept: SharedBytes,
+    handed_over: Option<SharedBytes>,
+}
+
+impl Holding {
+    pub fn new(_: Slate) -> Holding {
+        let make = || SharedBytes::new(64).expect("memory");
+        Holding {
+            kept: make(),
+            handed_over: Some(make()),
+        }
+    }
+}
+
+impl Play for Holding {
+    fn victim(&mut self, slate: Slate) {
+        slate.write(FREE_CELLS, 1);
+        for _ in 0..4 {
+            let again = SharedBytes::open(&self.kept.handle()).expect("it is held");
+            again.write_at(0, &[5]);
+        }
+        slate.until(FREE_CELLS + 1, 1);
+        self.handed_over = None;
+    }
+
+    const BYSTANDER: bool = true;
+
+    fn bystander(&mut self, slate: Slate) {
+        // From here on the victim alone holds what was handed over.
+        self.handed_over = None;
+        slate.write(FREE_CELLS + 1, 1);
+        for _ in 0..20 {
+            SharedBytes::open(&self.kept.handle())
+                .expect("it is held")
+                .write_at(0, &[6]);
+        }
+    }
+
+    fn survive(&mut self, _: Slate) {
+        self.handed_over = None;
+        for _ in 0..6 {
+            let again = SharedBytes::open(&self.kept.handle()).expect("it is held");
+            again.write_at(0, &[7]);
+        }
+    }
+}
+
+/// More holders than fit in the object itself.
+pub struct Crowding {
+    kept: SharedBytes,
+    crowd: Vec<Seat>,
+}
+
+impl Crowding {
+    pub fn new(_: Slate) -> Crowding {
+        let kept = SharedBytes::new(64).expect("memory");
+        Crowding {
+            kept,
+            crowd: (0..CROWD)
+                .map(|_| Seat::reserve().expect("a seat"))
+                .collect(),
+        }
+    }
+
+    fn turn(&self) {
+        let own = SharedBytes::new(64).expect("memory");
+        for shared in [&own, &self.kept] {
+            for seat in &self.crowd {
+                seat.hold(&shared.handle()).expect("it is held here");
+            }
+        }
+    }
+}
+
+const CROWD: usize = 16;
+
+impl Play for Crowding {
+    fn victim(&mut self, _: Slate) {
+        self.turn();
+    }
+
+    fn while_stopped(&mut self, _: Slate) {
+        self.turn();
+    }
+
+    fn survive(&mut self, _: Slate) {
+        self.turn();
+    }
+}
+
+/// A process that forks on its own, and dies before, during or after it.
+pub struct Forking {
+    kept: SharedBytes,
+}
+
+impl Forking {
+    pub fn new(_: Slate) -> Forking {
+        Forking {
+            kept: SharedBytes::new(64).expect("memory"),
+        }
+    }
+
+    fn turn(&self) {
+        let own = SharedBytes::new(64).expect("memory");
+        let child = Child::fork(|| {
+            // The one to die is the parent.
+            kill::disarm();
+            own.write_at(0, &[1]);
+            self.kept.write_at(0, &[1]);
+            drop(SharedBytes::new(64).expect("memory"));
+        });
+        child.succeed();
+    }
+}
+
+impl Play for Forking {
+    fn victim(&mut self, _: Slate) {
+        (0..3).for_each(|_| self.turn());
+    }
+
+    fn survive(&mut self, _: Slate) {
+        (0..3).for_each(|_| self.turn());
+    }
+
+    fn verify(&mut self, _: Slate) {
+        sweep_orphans();
+    }
+}
+
+/// A process that dies while it buries another one.
+pub struct Burying {
+    dead: Option<Child>,
+}
+
+impl Burying {
+    /// It died at that step, with a few things in its hands.
+    fn of_one_that_died_at(step: &'static str) -> Burying {
+        let shared = SharedBytes::new(64).expect("memory");
+        let dead = Child::fork(|| {
+            let all: Vec<_> = (0..4)
+                .map(|_| SharedBytes::new(5_000).expect("memory"))
+                .collect();
+            SharedBytes::open(&shared.handle())
+                .expect("it is held")
+                .write_at(0, &[1]);
+            kill::arm(step, 1, Deed::Kill);
+            drop(SharedBytes::new(5_000).expect("memory"));
+            std::mem::forget(all);
+            die();
+        });
+        dead.ended();
+        Burying { dead: Some(dead) }
+    }
+
+    pub fn idle(_: Slate) -> Burying {
+        Burying::of_one_that_died_at("nowhere")
+    }
+
+    pub fn making(_: Slate) -> Burying {
+        Burying::of_one_that_died_at("object.filled")
+    }
+
+    pub fn freeing(_: Slate) -> Burying {
+        Burying::of_one_that_died_at("object.dying")
+    }
+}
+
+impl Play for Burying {
+    fn victim(&mut self, _: Slate) {
+        let seat = self
+            .dead
+            .as_ref()
+            .and_then(Child::seat)
+            .expect("it had a seat");
+        process::bury(seat);
+        process::sweep();
+    }
+
+    fn survive(&mut self, _: Slate) {
+        let dead = self.dead.take().expect("it is not buried yet");
+        let (end, fate) = dead.join();
+        assert_eq!(end, End::Killed(libc::SIGKILL));
+        assert_ne!(fate, Some(process::Fate::Alive));
+    }
+}
+
+/// A process that leaves in order, and dies while it does.
+pub struct Leaving {
+    kept: SharedBytes,
+}
+
+impl Leaving {
+    pub fn new(_: Slate) -> Leaving {
+        Leaving {
+            kept: SharedBytes::new(64).expect("memory"),
+        }
+    }
+}
+
+impl Play for Leaving {
+    fn victim(&mut self, _: Slate) {
+        self.kept.write_at(0, &[1]);
+        process::leave();
+    }
+
+    fn survive(&mut self, _: Slate) {
+        self.kept.write_at(0, &[2]);
+    }
+}
+
+/// A forked process that moves to a seat reserved by somebody else.
+pub struct Moving {
+    kept: SharedBytes,
+    seat: Option<OwnerId>,
+}
+
+impl Moving {
+    pub fn new(_: Slate) -> Moving {
+        let kept = SharedBytes::new(64).expect("memory");
+        let seat = Seat::reserve().expect("a seat");
+        seat.hold(&kept.handle()).expect("it is held here");
+        Moving {
+            kept,
+            seat: Some(seat.keep()),
+        }
+    }
+}
+
+impl Play for Moving {
+    fn victim(&mut self, _: Slate) {
+        let seat = self.seat.expect("reserved");
+        process::note_pid(seat, std::process::id());
+        process::take_seat(seat).expect("it is reserved for this");
+        self.kept.write_at(0, &[1]);
+    }
+
+    fn survive(&mut self, _: Slate) {
+        self.kept.write_at(0, &[2]);
+    }
+
+    fn verify(&mut self, _: Slate) {
+        process::bury(self.seat.expect("reserved"));
+    }
+}
+
+/// Buries those whom nobody else can: children of the victim, and seats it reserved in vain.
+fn sweep_orphans() {
+    reap_orphans();
+    let limit = procession_engine::Deadline::after(std::time::Duration::from_secs(20));
+    while process::census().seats > 1 && !limit.is_past() {
+        process::sweep();
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,141 @@
+//! Deaths of a pool's worker: every task ends exactly once, and the others do what it left.
+
+use crate::case::{FREE_CELLS, Play, VICTIM_SEAT, curtain};
+use crate::common::{PROMPTLY, Slate, briefly, promptly};
+use procession_engine::error::GetError;
+use procession_engine::pool::{Board, Event, Standing, Task, Workbench};
+use procession_engine::{Deadline, OwnerId};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const TASKS: u64 = 40;
+const CLAIMED: usize = FREE_CELLS;
+const LET_GO: usize = FREE_CELLS + 1;
+const JOB: u64 = 7;
+
+/// A board with tasks, of which the victim gets the first few and the bystander the rest.
+pub struct Working {
+    board: Board,
+    size: usize,
+    done: BTreeSet<u64>,
+}
+
+impl Working {
+    pub fn new(slate: Slate) -> Working {
+        Working::with(slate, 20)
+    }
+
+    pub fn large(slate: Slate) -> Working {
+        Working::with(slate, 3_000)
+    }
+
+    fn with(_: Slate, size: usize) -> Working {
+        let board = Board::with_capacity(16).expect("a board");
+        for index in 0..TASKS {
+            let task = Task {
+                job: JOB,
+                index,
+                timeout: None,
+                retries: 1,
+            };
+            board
+                .submit(task, &[&index.to_le_bytes(), &vec![index as u8; size]])
+                .expect("memory");
+        }
+        Working {
+            board,
+            size,
+            done: BTreeSet::new(),
+        }
+    }
+
+    /// Works until nothing came for a moment and `enough` says so.
+    fn work(&self, slate: Slate, enough: impl Fn() -> bool) {
+        let bench = Workbench::open(&self.board.handle()).expect("the board is there");
+        loop {
+            match bench.claim(briefly()) {
+                Ok(mut claim) => {
+                    slate.count(CLAIMED);
+                    let index = claim.index();
+                    assert_eq!(claim.bytes()[..8], index.to_le_bytes(), "torn");
+                    assert!(
+                        claim.bytes()[8..].iter().all(|&byte| byte == index as u8),
+                        "torn"
+                    );
+                    assert_eq!(claim.bytes().len(), 8 + self.size, "torn");
+                    let result = vec![!(index as u8); self.size];
+                    assert_eq!(claim.finish(1, &[&result]).expect("memory"), Standing::Good);
+                }
+                Err(GetError::Empty) if !enough() => {}
+                Err(GetError::Empty | GetError::Closed) => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Collects results until all are there or the deadline passes.
+    fn collect(&mut self, watch: &[OwnerId], deadline: Deadline) {
+        let mut watch = watch.to_vec();
+        while (self.done.len() as u64) < TASKS || !watch.is_empty() {
+            match self.board.next_event(deadline, &watch) {
+                Ok(Event::Result {
+                    job,
+                    index,
+                    verdict,
+                    reply,
+                }) => {
+                    assert_eq!((job, verdict), (JOB, 1));
+                    assert_eq!(reply.bytes(), vec![!(index as u8); self.size], "torn");
+                    assert!(self.done.insert(index), "task {index} ended twice");
+                }
+                Ok(Event::Gone(worker)) => {
+                    watch.retain(|&other| other != worker);
+                    for lost in self.board.lost_by(worker) {
+                        assert!(lost.repeated, "it has another try: {lost:?}");
+                    }
+                }
+                Ok(other) => panic!("{other:?}"),
+                Err(GetError::Empty) => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+impl Play for Working {
+    const BYSTANDER: bool = true;
+
+    fn victim(&mut self, slate: Slate) {
+        self.work(slate, || true);
+    }
+
+    fn bystander(&mut self, slate: Slate) {
+        // The victim first, or there would be nothing left for it to die over.
+        while slate.read(CLAIMED) < 6 && slate.read(LET_GO) == 0 {
+            std::thread::yield_now();
+        }
+        self.work(slate, || curtain(slate));
+    }
+
+    fn while_stopped(&mut self, slate: Slate) {
+        slate.write(LET_GO, 1);
+        self.collect(&[], Deadline::after(Duration::from_millis(200)));
+        let left = TASKS - self.done.len() as u64;
+        assert!(
+            left <= 1,
+            "{left} tasks wait for a worker that is stopped over one"
+        );
+    }
+
+    fn survive(&mut self, slate: Slate) {
+        slate.write(LET_GO, 1);
+        let victim = OwnerId::from_u32(slate.read(VICTIM_SEAT) as u32).expect("it had a seat");
+        self.collect(&[victim], promptly());
+        assert_eq!(
+            self.done.len() as u64,
+            TASKS,
+            "not all tasks ended within {PROMPTLY:?}"
+        );
+        assert_eq!(self.board.outstanding(), 0);
+    }
+}

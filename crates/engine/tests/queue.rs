@@ -1,0 +1,264 @@
+//! Queue as its users see it.
+
+mod common;
+
+use common::{Child, Footprint, Ledger, Letter, Slate, briefly, die, isolated, promptly};
+use procession_engine::channel::Queue;
+use procession_engine::error::{GetError, PutError, WaitError};
+use procession_engine::{Deadline, process};
+
+const LEDGER: usize = 16;
+const EACH: usize = 1_000;
+
+fn text(queue: &Queue, deadline: Deadline) -> String {
+    String::from_utf8(queue.get(deadline).unwrap().into_vec()).unwrap()
+}
+
+#[test]
+fn what_one_process_puts_another_gets() {
+    isolated(|| {
+        let queue = Queue::new(0).unwrap();
+        let producer = Child::fork(|| {
+            queue
+                .put(&[b"Hello ", b"from producer!"], Deadline::NEVER)
+                .unwrap()
+        });
+        assert_eq!(text(&queue, Deadline::NEVER), "Hello from producer!");
+        producer.succeed();
+    });
+}
+
+#[test]
+fn messages_come_in_the_order_in_which_they_were_put() {
+    isolated(|| {
+        let slate = Slate::new();
+        let ledger = Ledger::on(slate, LEDGER, 1, EACH);
+        let queue = Queue::new(0).unwrap();
+        let producer = Child::fork(|| {
+            for number in 0..EACH {
+                // Small and large ones in turn.
+                let letter = Letter::new(0, number, if number % 10 == 9 { 9_000 } else { 30 });
+                ledger.begin(letter);
+                queue.put(&[&letter.bytes()], Deadline::NEVER).unwrap();
+                ledger.sent(letter);
+            }
+        });
+        for number in 0..EACH {
+            let message = queue.get(promptly()).unwrap();
+            assert_eq!(ledger.received(message.bytes()).number, number);
+        }
+        producer.succeed();
+        assert!(queue.is_empty());
+    });
+}
+
+#[test]
+fn many_producers_and_consumers_lose_and_double_nothing() {
+    isolated(|| {
+        let slate = Slate::new();
+        let ledger = Ledger::on(slate, LEDGER, 3, EACH);
+        let queue = Queue::new(0).unwrap();
+        let producers: Vec<_> = (0..3)
+            .map(|writer| {
+                Child::fork(|| {
+                    for number in 0..EACH {
+                        let letter = Letter::new(writer, number, 30 + number % 200);
+                        ledger.begin(letter);
+                        queue.put(&[&letter.bytes()], Deadline::NEVER).unwrap();
+                        ledger.sent(letter);
+                    }
+                })
+            })
+            .collect();
+        let consume = || {
+            while let Ok(message) = queue.get(Deadline::NEVER) {
+                ledger.received(message.bytes());
+            }
+        };
+        let consumers = [Child::fork(consume), Child::fork(consume)];
+        producers.iter().for_each(Child::succeed);
+        queue.close();
+        consumers.iter().for_each(Child::succeed);
+        assert_eq!(ledger.received_count(), 3 * EACH);
+    });
+}
+
+#[test]
+fn a_bounded_queue_is_full_until_somebody_gets() {
+    isolated(|| {
+        let queue = Queue::new(2).unwrap();
+        assert_eq!(queue.maxsize(), 2);
+        queue.put(&[b"1"], Deadline::NOW).unwrap();
+        assert!(!queue.is_full());
+        queue.put(&[b"2"], Deadline::NOW).unwrap();
+        assert!(queue.is_full());
+        assert_eq!(queue.len(), 2);
+        assert!(matches!(
+            queue.put(&[b"3"], Deadline::NOW),
+            Err(PutError::Full)
+        ));
+        assert!(matches!(queue.put(&[b"3"], briefly()), Err(PutError::Full)));
+        let producer = Child::fork(|| queue.put(&[b"3"], Deadline::NEVER).unwrap());
+        assert_eq!(text(&queue, Deadline::NOW), "1");
+        producer.succeed();
+        assert_eq!(
+            (text(&queue, promptly()), text(&queue, promptly())),
+            ("2".into(), "3".into())
+        );
+    });
+}
+
+#[test]
+fn an_empty_queue_times_out_or_waits() {
+    isolated(|| {
+        let queue = Queue::new(0).unwrap();
+        assert!(matches!(queue.get(Deadline::NOW), Err(GetError::Empty)));
+        assert!(matches!(queue.get(briefly()), Err(GetError::Empty)));
+        let consumer = Child::fork(|| assert_eq!(text(&queue, Deadline::NEVER), "late"));
+        queue.put(&[b"late"], Deadline::NOW).unwrap();
+        consumer.succeed();
+    });
+}
+
+#[test]
+fn messages_of_all_sizes_come_whole() {
+    isolated(|| {
+        process::ensure().unwrap();
+        let before = Footprint::take();
+        let slate = Slate::new();
+        let ledger = Ledger::on(slate, LEDGER, 1, 64);
+        let queue = Queue::new(0).unwrap();
+        let sizes = [
+            24,
+            63,
+            64,
+            65,
+            95,
+            96,
+            97,
+            127,
+            128,
+            4_095,
+            4_096,
+            4_097,
+            300_000,
+            20 << 20,
+        ];
+        for (number, size) in sizes.into_iter().enumerate() {
+            let letter = Letter::new(0, number, size);
+            ledger.begin(letter);
+            queue.put(&[&letter.bytes()], Deadline::NOW).unwrap();
+        }
+        queue.put(&[], Deadline::NOW).unwrap();
+        for number in 0..sizes.len() {
+            assert_eq!(
+                ledger
+                    .received(queue.get(Deadline::NOW).unwrap().bytes())
+                    .number,
+                number
+            );
+        }
+        assert_eq!(queue.get(Deadline::NOW).unwrap().len(), 0);
+        drop(queue);
+        before.assert_unchanged();
+    });
+}
+
+#[test]
+fn a_message_outlives_its_producer_and_its_queue() {
+    isolated(|| {
+        let queue = Queue::new(0).unwrap();
+        for size in [10, 100_000] {
+            let producer = Child::fork(|| {
+                queue.put(&[&vec![7; size]], Deadline::NOW).unwrap();
+                die();
+            });
+            producer.join();
+            assert_eq!(queue.get(promptly()).unwrap().bytes(), vec![7; size]);
+        }
+        queue.put(&[&[9; 50_000]], Deadline::NOW).unwrap();
+        let message = queue.get(Deadline::NOW).unwrap();
+        drop(queue);
+        assert_eq!(message.bytes(), [9; 50_000]);
+    });
+}
+
+#[test]
+fn a_consumer_killed_in_its_sleep_takes_nothing_along() {
+    isolated(|| {
+        let slate = Slate::new();
+        let queue = Queue::new(0).unwrap();
+        let consumers: Vec<_> = (0..3)
+            .map(|_| {
+                Child::fork(|| {
+                    slate.count(0);
+                    let _ = queue.get(Deadline::NEVER);
+                    loop {
+                        std::thread::park();
+                    }
+                })
+            })
+            .collect();
+        slate.until(0, 3);
+        consumers.iter().for_each(Child::kill);
+        for consumer in &consumers {
+            consumer.join();
+        }
+        queue.put(&[b"for the living"], Deadline::NOW).unwrap();
+        assert_eq!(text(&queue, promptly()), "for the living");
+    });
+}
+
+#[test]
+fn joining_waits_until_all_tasks_are_done() {
+    isolated(|| {
+        let queue = Queue::joinable(0).unwrap();
+        queue.join(Deadline::NOW).unwrap();
+        (0..3).for_each(|_| queue.put(&[b"task"], Deadline::NOW).unwrap());
+        assert_eq!(queue.unfinished(), 3);
+        assert_eq!(queue.join(briefly()), Err(WaitError::TimedOut));
+        let worker = Child::fork(|| {
+            for _ in 0..3 {
+                queue.get(Deadline::NOW).unwrap();
+                queue.task_done().unwrap();
+            }
+        });
+        queue.join(promptly()).unwrap();
+        worker.succeed();
+        assert!(queue.task_done().is_err(), "nothing is unfinished");
+        assert_eq!(queue.unfinished(), 0);
+    });
+}
+
+#[test]
+fn closing_ends_the_stream_after_what_was_put() {
+    isolated(|| {
+        let queue = Queue::new(0).unwrap();
+        let consumer = Child::fork(|| {
+            assert_eq!(text(&queue, Deadline::NEVER), "last");
+            assert!(matches!(queue.get(Deadline::NEVER), Err(GetError::Closed)));
+        });
+        queue.put(&[b"last"], Deadline::NOW).unwrap();
+        queue.close();
+        assert!(matches!(
+            queue.put(&[b"later"], Deadline::NOW),
+            Err(PutError::Closed)
+        ));
+        consumer.succeed();
+    });
+}
+
+#[test]
+fn a_long_queue_gives_its_memory_back() {
+    isolated(|| {
+        process::ensure().unwrap();
+        let queue = Queue::new(0).unwrap();
+        let short = Footprint::take();
+        for _ in 0..3 {
+            (0..2_000).for_each(|_| queue.put(&[b"x"], Deadline::NOW).unwrap());
+            assert_eq!(queue.len(), 2_000);
+            (0..2_000).for_each(|_| drop(queue.get(Deadline::NOW).unwrap()));
+        }
+        short.assert_about(4);
+    });
+}
