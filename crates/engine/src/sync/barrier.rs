@@ -1,11 +1,13 @@
 //! A place where so many processes wait for each other.
 //!
 //! ```text
-//! word: bit 0     somebody may be asleep
-//!       bit 1     broken: whoever comes or waits is turned away until a reset
-//!       bit 2     the round before this one was ended by a reset
-//!       bits 3-31 the round
+//! word: bit 0      somebody may be asleep
+//!       bit 1      broken: whoever comes or waits is turned away until a reset
+//!       bits 2-31  the round; the half that sleepers sleep on ends here
+//!       bits 32-63 how the last rounds ended, the latest lowest: opened, or else reset
 //! ```
+//!
+//! A waiter that slept over several rounds reads off the word how its own one ended.
 //!
 //! A party is a cell with its id and the round. The one that fills the last cell opens the barrier by
 //! moving the word to the next round, which empties all cells at once, in one step.
@@ -20,18 +22,16 @@ use crate::error::{Error, Result};
 use crate::kill;
 use crate::sys::futex::{self, Slept};
 
-const SLEEPERS: u32 = 1;
-const BROKEN: u32 = 2;
-const RESET: u32 = 4;
-const ROUND: u32 = 8;
+const SLEEPERS: u64 = 1;
+const BROKEN: u64 = 2;
+const ROUND_SHIFT: u32 = 2;
+const ROUNDS: u32 = (1 << 30) - 1;
 
 #[repr(C)]
 pub(crate) struct BarrierObject {
     head: ObjectHead,
-    word: AtomicU32,
+    word: AtomicU64,
     parties: AtomicU32,
-    /// The last round that was ended by a reset, for parties that slept over the round after it.
-    reset: AtomicU32,
     // Behind it: a u64 for each party, the round (high half) and who it is (low half).
 }
 
@@ -92,13 +92,34 @@ pub struct Turnstile<'a> {
     index: u32,
 }
 
-const ROUNDS: u32 = u32::MAX / ROUND;
+/// The word as it was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen(u64);
 
-/// Rounds go round; zero, which empty cells say, is left out.
-fn next_round(round: u32) -> u32 {
-    match round {
-        ROUNDS => 1,
-        round => round + 1,
+impl Seen {
+    fn round(self) -> u32 {
+        self.0 as u32 >> ROUND_SHIFT
+    }
+
+    fn is_broken(self) -> bool {
+        self.0 & BROKEN != 0
+    }
+
+    /// After this round, which was opened or else reset.
+    fn ended(self, opened: bool) -> Seen {
+        let round = match self.round() {
+            // Zero is what empty cells say.
+            ROUNDS => 1,
+            round => round + 1,
+        };
+        let history = (self.0 >> 32) << 1 | u64::from(opened);
+        Seen(history << 32 | u64::from(round << ROUND_SHIFT))
+    }
+
+    /// Whether an earlier round was opened. Of rounds too long ago nothing is known; they count as it.
+    fn was_opened(self, round: u32) -> bool {
+        let ago = self.round().wrapping_sub(round) & ROUNDS;
+        !(1..=32).contains(&ago) || self.0 >> (32 + ago - 1) & 1 != 0
     }
 }
 
@@ -117,8 +138,7 @@ impl Barrier {
             return Err(Error::Invalid("a barrier needs at least one party".into()));
         }
         let fill = |object: &BarrierObject| {
-            // Round zero is what empty cells say.
-            object.word.store(ROUND, Ordering::Relaxed);
+            object.word.store(Seen(0).ended(true).0, Ordering::Relaxed);
             object.parties.store(parties, Ordering::Relaxed);
         };
         Ok(Barrier {
@@ -152,15 +172,20 @@ impl Barrier {
         }
     }
 
-    fn look(&self) -> u32 {
-        self.shared.word.load(Ordering::SeqCst)
+    fn look(&self) -> Seen {
+        Seen(self.shared.word.load(Ordering::SeqCst))
     }
 
-    fn change(&self, from: u32, to: u32) -> bool {
+    fn change(&self, from: Seen, to: Seen) -> bool {
         self.shared
             .word
-            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+            .compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok()
+    }
+
+    /// The half of the word that sleepers sleep on.
+    fn futex(&self) -> &AtomicU32 {
+        futex::low_half(&self.shared.word)
     }
 
     /// Arrives and waits for the others.
@@ -185,12 +210,12 @@ impl Barrier {
     pub fn enter(&self) -> Result<Place, BarrierError> {
         loop {
             let seen = self.look();
-            if seen & BROKEN != 0 {
+            if seen.is_broken() {
                 return Err(BarrierError::Broken);
             }
-            let round = seen / ROUND;
+            let round = seen.round();
             let index = self.claim(round);
-            if index.is_some() || self.look() / ROUND == round {
+            if index.is_some() || self.look().round() == round {
                 return Ok(Place { round, index });
             }
         }
@@ -247,17 +272,13 @@ impl Barrier {
     fn wait(&self, round: u32, deadline: Deadline) -> Result<(), BarrierError> {
         loop {
             let seen = self.look();
-            if seen / ROUND != round {
-                let reset = match seen / ROUND == next_round(round) {
-                    true => seen & RESET != 0,
-                    false => self.shared.reset.load(Ordering::SeqCst) == round,
-                };
-                return match reset {
-                    true => Err(BarrierError::Broken),
-                    false => Ok(()),
+            if seen.round() != round {
+                return match seen.was_opened(round) {
+                    true => Ok(()),
+                    false => Err(BarrierError::Broken),
                 };
             }
-            if seen & BROKEN != 0 {
+            if seen.is_broken() {
                 return Err(BarrierError::Broken);
             }
             let Some(lives) = self.lives_of(round) else {
@@ -267,11 +288,11 @@ impl Barrier {
             if deadline.is_past() {
                 return Err(BarrierError::TimedOut);
             }
-            let announced = seen | SLEEPERS;
+            let announced = Seen(seen.0 | SLEEPERS);
             if seen != announced && !self.change(seen, announced) {
                 continue;
             }
-            let mut words = vec![(&self.shared.word, announced)];
+            let mut words = vec![(self.futex(), announced.0 as u32)];
             words.extend(lives);
             kill::point("barrier.announced");
             if futex::wait_any(&words, deadline) == Slept::Interrupted {
@@ -300,9 +321,9 @@ impl Barrier {
 
     fn break_round(&self, round: u32) {
         let mut seen = self.look();
-        while seen / ROUND == round && seen & BROKEN == 0 {
-            if self.change(seen, (seen | BROKEN) & !SLEEPERS) {
-                futex::wake(&self.shared.word, u32::MAX);
+        while seen.round() == round && !seen.is_broken() {
+            if self.change(seen, Seen((seen.0 | BROKEN) & !SLEEPERS)) {
+                futex::wake(self.futex(), u32::MAX);
                 return;
             }
             seen = self.look();
@@ -311,17 +332,16 @@ impl Barrier {
 
     /// Breaks the barrier: all that wait, and all that come, are turned away.
     pub fn abort(&self) {
-        self.break_round(self.look() / ROUND);
+        self.break_round(self.look().round());
     }
 
     /// Empties the barrier and mends it. Those that wait are turned away.
     pub fn reset(&self) {
         loop {
             let seen = self.look();
-            if self.change(seen, (next_round(seen / ROUND) * ROUND) | RESET) {
-                self.shared.reset.store(seen / ROUND, Ordering::SeqCst);
+            if self.change(seen, seen.ended(false)) {
                 kill::point("barrier.reset");
-                futex::wake(&self.shared.word, u32::MAX);
+                futex::wake(self.futex(), u32::MAX);
                 return;
             }
         }
@@ -335,16 +355,16 @@ impl Barrier {
     /// How many wait now.
     pub fn waiting(&self) -> u32 {
         let seen = self.look();
-        if seen & BROKEN != 0 {
+        if seen.is_broken() {
             return 0;
         }
-        let here = |cell: &&AtomicU64| (cell.load(Ordering::SeqCst) >> 32) as u32 == seen / ROUND;
+        let here = |cell: &&AtomicU64| (cell.load(Ordering::SeqCst) >> 32) as u32 == seen.round();
         self.cells().iter().filter(here).count() as u32
     }
 
     /// Whether it is broken.
     pub fn is_broken(&self) -> bool {
-        self.look() & BROKEN != 0
+        self.look().is_broken()
     }
 }
 
@@ -358,13 +378,13 @@ impl Turnstile<'_> {
         let barrier = turnstile.barrier;
         loop {
             let seen = barrier.look();
-            if seen / ROUND != turnstile.round || seen & BROKEN != 0 {
+            if seen.round() != turnstile.round || seen.is_broken() {
                 return Err(BarrierError::Broken);
             }
-            if barrier.change(seen, next_round(seen / ROUND) * ROUND) {
+            if barrier.change(seen, seen.ended(true)) {
                 kill::point("barrier.opened");
-                if seen & SLEEPERS != 0 {
-                    futex::wake(&barrier.shared.word, u32::MAX);
+                if seen.0 & SLEEPERS != 0 {
+                    futex::wake(barrier.futex(), u32::MAX);
                 }
                 return Ok(turnstile.index);
             }

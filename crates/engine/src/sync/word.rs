@@ -60,9 +60,7 @@ impl LockWord {
 
     #[cfg(not(loom))]
     pub(crate) fn futex(&self) -> &std::sync::atomic::AtomicU32 {
-        let low = if cfg!(target_endian = "little") { 0 } else { 4 };
-        // SAFETY: the low half of a live atomic, aligned; the kernel and we access it atomically.
-        unsafe { std::sync::atomic::AtomicU32::from_ptr(self.0.as_ptr().byte_add(low).cast()) }
+        crate::sys::futex::low_half(&self.0)
     }
 
     pub(crate) fn look(&self) -> Seen {

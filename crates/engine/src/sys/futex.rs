@@ -3,7 +3,7 @@
 //! Every sleep is cut into naps of at most [`NAP`]: a wake-up that was lost because its sender was
 //! killed between its store and its `futex` call costs the sleeper one nap, never for ever.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -108,6 +108,13 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept
         return Slept::Stirred;
     }
     outcome(result.map(drop))
+}
+
+/// The low half of a word of 64 bits, to sleep on.
+pub(crate) fn low_half(word: &AtomicU64) -> &AtomicU32 {
+    let low = if cfg!(target_endian = "little") { 0 } else { 4 };
+    // SAFETY: half of a live atomic, aligned; the kernel and we only ever access it atomically.
+    unsafe { AtomicU32::from_ptr(word.as_ptr().byte_add(low).cast()) }
 }
 
 /// Wakes up to `count` sleepers and says how many there were.
