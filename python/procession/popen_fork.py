@@ -82,6 +82,9 @@ class Popen:
         finally:
             os.close(parent)
         self.seat = _engine.forked_seat()
+        if self.seat is not None:
+            # The child sits down by itself; should it be killed before that, its number tells.
+            _engine.note_pid(self.seat, pid)
         self._watch(pid)
 
     def _run_child(self, process_obj: Any, parent: int) -> NoReturn:

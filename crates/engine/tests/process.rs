@@ -11,9 +11,13 @@ fn a_child_is_alive_until_it_ends_and_how_it_ended_is_known() {
     isolated(|| {
         process::ensure().unwrap();
         let slate = Slate::new();
-        let child = Child::fork(|| slate.until(0, 1));
+        let child = Child::fork(|| {
+            slate.write(1, 1);
+            slate.until(0, 1);
+        });
         let seat = child.seat().unwrap();
         assert_eq!(process::fate(seat), Fate::Alive);
+        slate.until(1, 1);
         assert_eq!(
             process::bury(seat),
             Fate::Alive,

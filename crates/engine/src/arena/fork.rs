@@ -122,7 +122,7 @@ fn reserve_for_child(arena: &Arena, me: OwnerId, local: &Local) {
         for block in local.keys() {
             if arena.add_hold(*block, seat).is_err() {
                 // No memory for the child's names: it runs without a seat.
-                let _ = arena.release(seat);
+                arena.release(seat);
                 return;
             }
         }

@@ -280,7 +280,7 @@ impl Arena {
     }
 
     /// Gives back a seat this process reserved, on which nobody sits and nobody is expected any more.
-    pub(crate) fn release(&self, owner: OwnerId) -> bool {
+    pub(crate) fn release(&self, owner: OwnerId) {
         let entry = self.seat(owner);
         let state = entry.state();
         let ours = match state.stage {
@@ -288,12 +288,9 @@ impl Arena {
             Stage::Awaited => true,
             _ => false,
         };
-        let released =
-            ours && state.epoch == owner.epoch() && entry.change(state, state.at(Stage::Burying));
-        if released {
+        if ours && state.epoch == owner.epoch() && entry.change(state, state.at(Stage::Burying)) {
             self.clear(owner);
         }
-        released
     }
 
     /// Whether the occupant is gone for good.
@@ -364,10 +361,7 @@ impl Arena {
     pub(crate) fn bury(&self, owner: OwnerId) -> Fate {
         let fate = self.fate(owner);
         if fate == Fate::Alive {
-            return match self.release(owner) {
-                true => Fate::Died,
-                false => fate,
-            };
+            return fate;
         }
         let entry = self.seat(owner);
         let state = entry.state();

@@ -4,7 +4,7 @@
 //! word: bit 0      somebody may be asleep
 //!       bit 1      broken: whoever comes or waits is turned away until a reset
 //!       bits 2-31  the round; the half that sleepers sleep on ends here
-//!       bits 32-63 how the last rounds ended, the latest lowest: opened, or else reset
+//!       bits 32-63 the last round that was opened; others were ended by a reset
 //! ```
 //!
 //! A waiter that slept over several rounds reads off the word how its own one ended.
@@ -112,14 +112,21 @@ impl Seen {
             ROUNDS => 1,
             round => round + 1,
         };
-        let history = (self.0 >> 32) << 1 | u64::from(opened);
-        Seen(history << 32 | u64::from(round << ROUND_SHIFT))
+        let last_opened = match opened {
+            true => self.round(),
+            false => self.last_opened(),
+        };
+        Seen(u64::from(last_opened) << 32 | u64::from(round << ROUND_SHIFT))
     }
 
-    /// Whether an earlier round was opened. Of rounds too long ago nothing is known; they count as it.
+    fn last_opened(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Whether an earlier round was opened. When a later one was, too, it counts as opened: that takes
+    /// more processes than there are parties, or else its own parties would still be waiting for it.
     fn was_opened(self, round: u32) -> bool {
-        let ago = self.round().wrapping_sub(round) & ROUNDS;
-        !(1..=32).contains(&ago) || self.0 >> (32 + ago - 1) & 1 != 0
+        !is_older(self.last_opened(), round)
     }
 }
 

@@ -43,9 +43,14 @@ impl Child {
             };
             exit_now(code);
         }
+        let seat = process::forked_seat();
+        if let Some(seat) = seat {
+            // Killed before it sits, it is known by its number.
+            process::note_pid(seat, pid.unsigned_abs());
+        }
         Child {
             pid: Pid::from_raw(pid).expect("a child's pid is positive"),
-            seat: process::forked_seat(),
+            seat,
             reaped: Cell::new(false),
         }
     }

@@ -12,6 +12,10 @@ pub trait Play {
     /// Whether a second process plays from before the death until the [`curtain`] falls.
     const BYSTANDER: bool = false;
 
+    /// The how-manieth visits of a step are struck: the first, when much is done for the first time,
+    /// the second, and one when all is warm.
+    const VISITS: &[u32] = &[1, 2, 4];
+
     /// What the process does that dies on the way. Ends by itself if it survives.
     fn victim(&mut self, slate: Slate);
 
@@ -178,7 +182,7 @@ pub fn strike_everywhere<P: Play>(make: fn(Slate) -> P) -> Vec<&'static str> {
     let mut struck = 0;
     for &step in &steps {
         for deed in [Deed::Kill, Deed::Exit, Deed::Exec, Deed::Stop] {
-            for nth in VISITS {
+            for &nth in P::VISITS {
                 match catch_unwind(|| strike(make, step, nth, deed)) {
                     Ok(Outcome::Struck) => struck += 1,
                     // How often it comes by may depend on who else is there just then.
@@ -204,7 +208,3 @@ pub fn strike_everywhere<P: Play>(make: fn(Slate) -> P) -> Vec<&'static str> {
     );
     steps
 }
-
-/// The how-manieth visits of a step are struck: the first, when much is done for the first time; the
-/// second; and one when all is warm.
-const VISITS: [u32; 3] = [1, 2, 4];

@@ -48,6 +48,8 @@ scenarios! {
     death_while_burying_the_dead: memory::Burying::idle;
     death_while_burying_one_that_died_making_an_object: memory::Burying::making;
     death_while_burying_one_that_died_freeing_an_object: memory::Burying::freeing;
+    death_while_burying_one_that_died_leaving_a_strip: memory::Burying::retiring;
+    death_while_burying_one_that_died_freeing_a_queue: memory::Burying::dismantling;
     death_while_leaving: memory::Leaving::new;
     death_while_moving_to_a_reserved_seat: memory::Moving::new;
 
@@ -58,6 +60,7 @@ scenarios! {
     death_while_using_a_semaphore: locks::Counting::new;
     death_while_giving_units_to_sleepers: locks::Giving::new;
     death_while_waiting_on_a_condition: meetings::Waiting::new;
+    death_while_a_crowd_waits_on_a_condition: meetings::Crowding::new;
     death_while_using_an_event: meetings::Signalling::new;
     death_at_a_barrier: meetings::Meeting::new;
     death_while_resetting_a_barrier: meetings::Resetting::new;

@@ -229,3 +229,35 @@ impl Play for Resetting {
         self.meeting.verify(slate);
     }
 }
+
+/// So many wait on a condition that it needs more memory, and it is dropped again.
+pub struct Crowding;
+
+impl Crowding {
+    pub fn new(_: Slate) -> Crowding {
+        Crowding
+    }
+
+    fn turn() {
+        let condition = Condition::new().expect("a condition");
+        let crowd: Vec<_> = (0..40)
+            .map(|_| condition.enroll().expect("a ticket"))
+            .collect();
+        assert_eq!(condition.notify(100), 40);
+        drop(crowd);
+    }
+}
+
+impl Play for Crowding {
+    fn victim(&mut self, _: Slate) {
+        (0..2).for_each(|_| Crowding::turn());
+    }
+
+    fn while_stopped(&mut self, _: Slate) {
+        Crowding::turn();
+    }
+
+    fn survive(&mut self, _: Slate) {
+        (0..2).for_each(|_| Crowding::turn());
+    }
+}

@@ -2,10 +2,11 @@
 
 use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on, curtain, turned};
 use crate::common::{Child, End, Slate, die, reap_orphans};
-use procession_engine::OwnerId;
+use procession_engine::channel::Queue;
 use procession_engine::kill::{self, Deed};
-use procession_engine::process::{self, Seat};
+use procession_engine::process::{self, Fate, Seat};
 use procession_engine::value::SharedBytes;
+use procession_engine::{Deadline, OwnerId};
 
 /// Takes memory, fills it, looks at it and gives it back.
 fn use_bytes(len: usize, fill: u8) {
@@ -229,6 +230,9 @@ impl Forking {
 }
 
 impl Play for Forking {
+    /// A seat reserved for a child that was never born is given up after ten seconds only.
+    const VISITS: &[u32] = &[1];
+
     fn victim(&mut self, _: Slate) {
         (0..3).for_each(|_| self.turn());
     }
@@ -245,57 +249,86 @@ impl Play for Forking {
 /// A process that dies while it buries another one.
 pub struct Burying {
     dead: Option<Child>,
+    queue: Queue,
 }
 
+const DIE: usize = FREE_CELLS;
+
 impl Burying {
-    /// It died at that step, with a few things in its hands.
-    fn of_one_that_died_at(step: &'static str) -> Burying {
+    /// The other one will die at that step, with a few things in its hands. It waits for its word:
+    /// the dead are buried by whoever comes by, and that shall be the victim.
+    fn one_that_dies_at(slate: Slate, step: &'static str) -> Burying {
         let shared = SharedBytes::new(64).expect("memory");
+        let queue = Queue::new(0).expect("a queue");
         let dead = Child::fork(|| {
-            let all: Vec<_> = (0..4)
-                .map(|_| SharedBytes::new(5_000).expect("memory"))
-                .collect();
-            SharedBytes::open(&shared.handle())
-                .expect("it is held")
-                .write_at(0, &[1]);
+            let mut all = Vec::new();
+            for _ in 0..4 {
+                all.push(SharedBytes::new(5_000).expect("memory"));
+            }
+            let own = Queue::new(0).expect("a queue");
+            for _ in 0..20 {
+                queue.put(&[&[1; 300]], Deadline::NOW).expect("no limit");
+                own.put(&[&[1; 300]], Deadline::NOW).expect("no limit");
+            }
+            let again = SharedBytes::open(&shared.handle()).expect("it is held");
+            slate.until(DIE, 1);
             kill::arm(step, 1, Deed::Kill);
             drop(SharedBytes::new(5_000).expect("memory"));
-            std::mem::forget(all);
+            for _ in 0..18 {
+                queue.get(Deadline::NOW).expect("a message");
+            }
+            drop(own);
+            std::mem::forget((all, again));
             die();
         });
-        dead.ended();
-        Burying { dead: Some(dead) }
+        Burying {
+            dead: Some(dead),
+            queue,
+        }
     }
 
-    pub fn idle(_: Slate) -> Burying {
-        Burying::of_one_that_died_at("nowhere")
+    pub fn idle(slate: Slate) -> Burying {
+        Burying::one_that_dies_at(slate, "nowhere")
     }
 
-    pub fn making(_: Slate) -> Burying {
-        Burying::of_one_that_died_at("object.filled")
+    pub fn making(slate: Slate) -> Burying {
+        Burying::one_that_dies_at(slate, "object.filled")
     }
 
-    pub fn freeing(_: Slate) -> Burying {
-        Burying::of_one_that_died_at("object.dying")
+    pub fn freeing(slate: Slate) -> Burying {
+        Burying::one_that_dies_at(slate, "object.dying")
+    }
+
+    pub fn retiring(slate: Slate) -> Burying {
+        Burying::one_that_dies_at(slate, "chain.retiring")
+    }
+
+    pub fn dismantling(slate: Slate) -> Burying {
+        Burying::one_that_dies_at(slate, "chain.dismantling")
     }
 }
 
 impl Play for Burying {
-    fn victim(&mut self, _: Slate) {
-        let seat = self
-            .dead
-            .as_ref()
-            .and_then(Child::seat)
-            .expect("it had a seat");
+    fn victim(&mut self, slate: Slate) {
+        let dead = self.dead.as_ref().and_then(Child::seat);
+        let seat = dead.expect("it had a seat");
+        slate.write(DIE, 1);
+        while process::fate(seat) == Fate::Alive {
+            std::thread::yield_now();
+        }
         process::bury(seat);
         process::sweep();
     }
 
-    fn survive(&mut self, _: Slate) {
+    fn survive(&mut self, slate: Slate) {
+        slate.write(DIE, 1);
         let dead = self.dead.take().expect("it is not buried yet");
         let (end, fate) = dead.join();
         assert_eq!(end, End::Killed(libc::SIGKILL));
-        assert_ne!(fate, Some(process::Fate::Alive));
+        assert_ne!(fate, Some(Fate::Alive));
+        while self.queue.get(Deadline::NOW).is_ok() {}
+        assert!(self.queue.is_empty());
+        self.queue.put(&[b"x"], Deadline::NOW).expect("no limit");
     }
 }
 
@@ -361,7 +394,7 @@ impl Play for Moving {
 /// Buries those whom nobody else can: children of the victim, and seats it reserved in vain.
 fn sweep_orphans() {
     reap_orphans();
-    let limit = procession_engine::Deadline::after(std::time::Duration::from_secs(20));
+    let limit = Deadline::after(std::time::Duration::from_secs(20));
     while process::census().seats > 1 && !limit.is_past() {
         process::sweep();
         std::thread::yield_now();

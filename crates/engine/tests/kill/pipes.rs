@@ -20,15 +20,12 @@ struct Line {
     ledger: Ledger,
     next: [usize; 2],
     size: usize,
+    armed: bool,
 }
 
 impl Line {
     fn new(slate: Slate, size: usize, armed: bool) -> Line {
         let (near, far) = pipe(true).expect("a pipe");
-        if armed {
-            near.fileno().expect("a descriptor");
-            far.fileno().expect("a descriptor");
-        }
         let ledger = Ledger::on(slate, FREE_CELLS + 16, 2, EACH);
         Line {
             near: Some(near),
@@ -36,6 +33,19 @@ impl Line {
             ledger,
             next: [0; 2],
             size,
+            armed,
+        }
+    }
+
+    /// Keeps one end, and asks for its descriptor if that is part of the play: it is a process's own.
+    fn keep(&mut self, side: usize) {
+        let (kept, other) = match side {
+            VICTIM => (&self.far, &mut self.near),
+            _ => (&self.near, &mut self.far),
+        };
+        *other = None;
+        if let (true, Some(kept)) = (self.armed, kept) {
+            kept.fileno().expect("a descriptor");
         }
     }
 
@@ -99,7 +109,7 @@ impl Play for Sending {
     const BYSTANDER: bool = true;
 
     fn victim(&mut self, _: Slate) {
-        self.line.near = None;
+        self.line.keep(VICTIM);
         for _ in 0..self.letters {
             self.line
                 .send(VICTIM, patiently())
@@ -108,7 +118,7 @@ impl Play for Sending {
     }
 
     fn bystander(&mut self, _: Slate) {
-        self.line.far = None;
+        self.line.keep(STAGE);
         loop {
             match self.line.recv(STAGE, patiently()) {
                 Ok(_) => {}
@@ -119,7 +129,7 @@ impl Play for Sending {
     }
 
     fn survive(&mut self, _: Slate) {
-        self.line.far = None;
+        self.line.keep(STAGE);
         let limit = promptly();
         loop {
             match self.line.recv(STAGE, limit) {
@@ -174,7 +184,7 @@ impl Play for Receiving {
     const BYSTANDER: bool = true;
 
     fn victim(&mut self, _: Slate) {
-        self.line.near = None;
+        self.line.keep(VICTIM);
         for _ in 0..self.letters {
             self.line
                 .recv(VICTIM, patiently())
@@ -183,7 +193,7 @@ impl Play for Receiving {
     }
 
     fn bystander(&mut self, _: Slate) {
-        self.line.far = None;
+        self.line.keep(STAGE);
         loop {
             match self.line.send(STAGE, patiently()) {
                 Ok(()) => {}
@@ -197,7 +207,7 @@ impl Play for Receiving {
     }
 
     fn survive(&mut self, _: Slate) {
-        self.line.far = None;
+        self.line.keep(STAGE);
         let near = self.line.near.as_ref().expect("open");
         let limit = promptly();
         while !matches!(near.send(&[b"to nobody"], limit), Err(PutError::Closed)) {

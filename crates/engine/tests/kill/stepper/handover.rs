@@ -27,7 +27,9 @@ fn an_object_that_changes_hands_is_never_lost() {
         process::ensure().expect("an arena");
         change_hands(slate, usize::MAX);
         let length = change_hands(slate, usize::MAX);
-        for at in 0..length {
+        // What the reader sees of one cell takes it a few instructions.
+        let stride = if super::is_full() { 1 } else { 3 };
+        for at in (0..length).step_by(stride) {
             change_hands(slate, at);
         }
     });

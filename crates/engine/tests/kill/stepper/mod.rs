@@ -2,7 +2,7 @@
 //!
 //! Named steps are where the authors thought that something might go wrong. Here nobody thinks: a
 //! fresh child is prepared, traced, advanced by k instructions of the operation and killed, for all k
-//! (`KILL_FULL=1`) or every seventh. After each death the survivor does the same operations, and all
+//! (`PROCESSION_KILL=full`) or every seventh. After each death the survivor does the same operations, and all
 //! that the engine promises is checked. In turn with that, the survivor also goes on while the child
 //! hangs between its two instructions, and the child is killed only then or goes on itself.
 
@@ -40,7 +40,7 @@ pub trait Operation {
     fn verify(&mut self, _done: bool) {}
 }
 
-/// Without `KILL_FULL`: every seventh instruction, but no more of them than that.
+/// Otherwise: every seventh instruction, but no more of them than that.
 const STRIDE: usize = 7;
 const SAMPLES: usize = 200;
 const LIMIT: Duration = Duration::from_secs(1800);
@@ -58,9 +58,14 @@ enum Cut {
 
 const CUTS: [Cut; 3] = [Cut::Killed, Cut::Hung, Cut::Stalled];
 
+/// Whether every instruction is to be tried and not a sample.
+fn is_full() -> bool {
+    std::env::var_os("PROCESSION_KILL").is_some_and(|what| what == "full")
+}
+
 /// Kills the operation at each k and checks what is left.
 fn sweep<O: Operation>() {
-    let full = std::env::var_os("KILL_FULL").is_some();
+    let full = is_full();
     let slate = Slate::new();
     isolated_within(LIMIT, || {
         tracee::stay_on_one_processor();
