@@ -231,7 +231,9 @@ class PoolJob:
     def consumed(self) -> int: ...
 
 class PoolFunction:
-    def __new__(cls, function: Any) -> PoolFunction: ...
+    def __new__(
+        cls, function: Any, star: bool = False, timeout: float | None = None, retries: int = 0
+    ) -> PoolFunction: ...
 
 class PoolBoard:
     def __new__(cls, ledger: PoolLedger) -> PoolBoard: ...
@@ -248,12 +250,9 @@ class PoolBoard:
         self,
         job: PoolJob,
         function: PoolFunction,
-        star: bool,
         items: Sequence[Any],
         chunksize: int | None,
         workers: int,
-        timeout: float | None,
-        retries: int,
     ) -> None: ...
     def feed(
         self,
@@ -263,8 +262,6 @@ class PoolBoard:
         chunksize: int,
         index: int,
         limit: int | None,
-        timeout: float | None,
-        retries: int,
     ) -> tuple[int, bool]: ...
     def wait_for_room(self, timeout: float) -> bool: ...
     def watch(self, workers: list[int], timeout: float | None) -> tuple[Any, ...] | None: ...
