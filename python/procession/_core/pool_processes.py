@@ -28,6 +28,8 @@ __all__ = ["ProcessCrew"]
 LOOK = 0.1
 # Between SIGTERM and SIGKILL: the time for the `finally` blocks of a task.
 MERCY = 0.5
+# How often the watcher looks for results to let go while there are any.
+TIDY = 1.0
 # The pause after a worker could not be started grows up to this.
 LONGEST_PAUSE = 1.0
 # So many workers in a row fail to start before the waiting tasks are failed, if no worker works. Workers
@@ -183,7 +185,8 @@ class ProcessCrew(Crew):
             return LOOK
         if self._doomed or len(self.workers) < self.size and self._needed():
             return LOOK
-        return None
+        # A result that nobody waits for any more is let go without a ring, too.
+        return TIDY if self.cache else None
 
     def _handle(self, kind: str, *details: Any) -> None:
         match kind:
@@ -244,8 +247,14 @@ class ProcessCrew(Crew):
 
     def _look_after_starters(self) -> None:
         """The engine tells of deaths, but not of those who died before they had to do with it."""
-        for worker in list(self.workers):
-            if _seat(worker) not in self._started and worker.exitcode is not None:
+        gone = [w for w in self.workers if _seat(w) not in self._started and w.exitcode is not None]
+        if not gone:
+            return
+        # What they had to say before they died says why.
+        while (event := self.board.watch([], 0.0)) is not None:
+            self._handle(*event)
+        for worker in gone:
+            if worker in self.workers:
                 self._mourn(worker)
 
     def _kill_doomed(self) -> None:

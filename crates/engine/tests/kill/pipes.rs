@@ -1,7 +1,7 @@
 //! Deaths in the pipe: sending, receiving, and what the other side then sees.
 
 use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on_after, curtain, turned};
-use crate::common::{Ledger, Letter, PROMPTLY, Slate, briefly, promptly};
+use crate::common::{Ledger, Letter, PROMPTLY, Slate, briefly, linger, promptly};
 use procession_engine::Deadline;
 use procession_engine::channel::{End, pipe};
 use procession_engine::error::{GetError, PutError};
@@ -195,6 +195,10 @@ impl Play for Receiving {
     fn bystander(&mut self, _: Slate) {
         self.line.keep(STAGE);
         loop {
+            if self.line.armed {
+                // So that the victim finds nothing left now and then.
+                linger();
+            }
             match self.line.send(STAGE, patiently()) {
                 Ok(()) => {}
                 Err(PutError::Closed) => return,

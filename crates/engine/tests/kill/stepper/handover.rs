@@ -12,7 +12,7 @@ use procession_engine::process;
 use procession_engine::value::SharedBytes;
 use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(900);
 const FLIP: usize = 8;
 const FLIPPED: usize = 9;
 /// So many instructions after the change, what the reader saw before it has had its effect.

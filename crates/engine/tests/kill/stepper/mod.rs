@@ -43,7 +43,7 @@ pub trait Operation {
 /// Otherwise: every seventh instruction, but no more of them than that.
 const STRIDE: usize = 7;
 const SAMPLES: usize = 200;
-const LIMIT: Duration = Duration::from_secs(1800);
+const LIMIT: Duration = Duration::from_secs(3600);
 
 /// What happens to the child after so many instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
