@@ -172,9 +172,16 @@ class Condition:
             return functools.partial(lock._acquire_restore, lock._release_save())
         count = getattr(getattr(lock, "_semlock", lock), "_count", None)
         depth = max(1, count()) if callable(count) else 1
-        for _ in range(depth):
-            lock.release()
-        return functools.partial(_take_back, lock, depth)
+        take_back = functools.partial(_take_back, lock, depth)
+        try:
+            for _ in range(depth):
+                lock.release()
+        except BaseException:
+            # A signal handler raised in between: `wait` ends here, and must end with the lock held.
+            if callable(count):
+                _take_back(lock, depth - count())
+            raise
+        return take_back
 
     def wait(self, timeout: float | None = None) -> bool:
         """Release the lock, sleep until notified, hold the lock again; False if the timeout passed first."""
