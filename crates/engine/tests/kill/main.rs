@@ -13,6 +13,7 @@ mod meetings;
 mod memory;
 mod pipes;
 mod queues;
+#[cfg(target_arch = "x86_64")]
 mod stepper;
 mod workers;
 
