@@ -465,3 +465,17 @@ def test_no_descriptor_is_left_behind():
         a.close()
     del a, b
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_descriptor_that_nobody_is_left_to_send(ctx):
+    """A process that ended without sending it is a RuntimeError, and nobody waits for ever."""
+    conn, child_conn = ctx.Pipe()
+    child = ctx.Process(target=describe, args=(child_conn,))
+    child.start()
+    with pytest.raises(RuntimeError, match="is gone and sent none"):
+        reduction.recv_handle(conn)
+    child.join()
+
+
+def describe(conn):
+    repr(conn)

@@ -273,29 +273,6 @@ def test_modules_may_be_preloaded(fresh_server: Any) -> None:
         procession.set_forkserver_preload([1, 2])  # type: ignore[list-item]
 
 
-def test_the_main_script_is_loaded_once_by_the_fork_server(run_script: Any) -> None:
-    """Its children find it there and do not run it again."""
-    done = run_script(
-        """
-        import os, sys, procession
-
-        print(__name__, flush=True)
-
-        def tell():
-            print(os.path.basename(sys.argv[0]), sys.argv[1:], flush=True)
-
-        if __name__ == "__main__":
-            for _ in range(3):
-                process = procession.get_context("forkserver").Process(target=tell)
-                process.start()
-                process.join()
-        """,
-        "argument",
-    )
-    assert done.stdout.split("\n") == ["__main__", "__mp_main__", *["script.py ['argument']"] * 3, ""]
-    assert done.stderr == ""
-
-
 def test_the_fork_server_ends_with_its_last_client(run_script: Any) -> None:
     """Nobody is left when the program has ended, even by SIGKILL."""
     done = run_script(

@@ -5,6 +5,7 @@ The names and their meaning are the stdlib's; `import procession as multiprocess
 
 from . import context
 from ._core.errors import OwnerDied, WorkerDied
+from ._core.install import install
 from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
 from .process import active_children, current_process, parent_process
 
@@ -77,6 +78,7 @@ __all__ = [
     "get_context",
     "get_logger",
     "get_start_method",
+    "install",
     "log_to_stderr",
     "parent_process",
     "reducer",

@@ -70,6 +70,11 @@ def _starter(popen_module: str) -> Any:
     return staticmethod(start)
 
 
+def _choose_forkserver_main(mode: str | None) -> None:
+    if mode is not None:
+        _part("forkserver")._forkserver.set_main(mode)
+
+
 def _current_kind() -> Any:
     """The process class of the current start method."""
     return _default_context.get_context().Process
@@ -226,12 +231,20 @@ class BaseContext(_std.BaseContext):
         """Set the interpreter that spawned children and fork servers run."""
         _part("spawn").set_executable(executable)
 
-    def set_forkserver_preload(self, module_names: list[str]) -> None:
-        """Name the modules that the fork server should import before it forks; a hint."""
-        _part("forkserver").set_forkserver_preload(module_names)
+    def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "ignore") -> None:
+        """Name the modules that the fork server should import before it forks; a hint.
 
-    def get_context(self, method: str | None = None) -> Any:
-        """Return the context of a start method, or this one."""
+        `on_error` is "ignore", "warn" or "fail": what to do about a module that cannot be imported.
+        """
+        _part("forkserver").set_forkserver_preload(module_names, on_error=on_error)
+
+    def get_context(self, method: str | None = None, *, forkserver_main: str | None = None) -> Any:
+        """Return the context of a start method, or this one.
+
+        `forkserver_main` chooses, for this whole process, how the fork server's children get the main
+        program: "warm" has it imported once, in the server; "cold" has each child import it.
+        """
+        _choose_forkserver_main(forkserver_main)
         if method is None:
             return self
         if method not in _concrete_contexts:
@@ -262,15 +275,22 @@ class DefaultContext(BaseContext):
     def _default_context(self) -> Any:
         return _counterpart(_std._default_context._default_context)
 
-    def get_context(self, method: str | None = None) -> Any:
+    def get_context(self, method: str | None = None, *, forkserver_main: str | None = None) -> Any:
         """Return the context of a start method, or the current one, which is settled by asking."""
         if method is None:
+            _choose_forkserver_main(forkserver_main)
             return _counterpart(_std._default_context.get_context())
-        return super().get_context(method)
+        return super().get_context(method, forkserver_main=forkserver_main)
 
-    def set_start_method(self, method: str | None, force: bool = False) -> None:
-        """Choose the start method; a second time only by force, and None by force takes the choice back."""
+    def set_start_method(
+        self, method: str | None, force: bool = False, *, forkserver_main: str | None = None
+    ) -> None:
+        """Choose the start method; a second time only by force, and None by force takes the choice back.
+
+        `forkserver_main` is that of `get_context`.
+        """
         _std._default_context.set_start_method(method, force)
+        _choose_forkserver_main(forkserver_main)
 
     def get_start_method(self, allow_none: bool = False) -> str | None:
         """Return the start method's name; None if it is still open and `allow_none` is true."""

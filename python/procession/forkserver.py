@@ -1,5 +1,8 @@
 """The fork server as its clients see it: started, asked for children, and replaced when it has died.
 
+It is a warm template: the main program is imported there once (`_core/template.py`), unless
+`forkserver_main="cold"` was chosen. A server whose main program was changed since is replaced, too.
+
 The server listens on one end of a socket pair and its clients hold the other: there is no address that
 others could reach or that could be left behind, and the server ends with its last client. It is a process
 of the engine's arena with a seat of its own; a child it forks moves to the seat that its parent reserved.
@@ -11,11 +14,12 @@ import os
 import select
 import sys
 import threading
-from typing import Any
+import warnings
+from typing import Any, NoReturn
 
 from . import _engine, spawn
-from ._core import serving
-from ._core.stdlib import process, resource_tracker, util
+from ._core import serving, template
+from ._core.stdlib import resource_tracker, util
 from ._core.stdlib import spawn as _std_spawn
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
@@ -28,7 +32,11 @@ _OWN_FDS = 5
 # A server that was killed is found out by asking it; one that dies at once, again and again, is given up.
 _ATTEMPTS = 3
 
-_PREPARED_IN_SERVER = ("init_main_from_name", "init_main_from_path", "sys_argv", "sys_path")
+# What to do about a module that cannot be preloaded.
+_ON_ERROR = ("ignore", "warn", "fail")
+
+# The environment's choice between a warm and a cold start, for programs that make none.
+MAIN_VARIABLE = "PROCESSION_FORKSERVER_MAIN"
 
 
 class ForkServer:
@@ -40,14 +48,38 @@ class ForkServer:
         self._control: int | None = None
         self._inherited_fds: list[int] | None = None
         self._preload_modules = ["__main__"]
+        self._on_error = "ignore"
+        self._main_mode: str | None = None
+        # What the server of this process's own was made of, and those that were replaced.
+        self._key: template.Key | None = None
+        self._replaced: list[tuple[int, int]] = []
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._after_fork)
 
-    def set_forkserver_preload(self, modules_names: list[str]) -> None:
-        """Name the modules that a server started from now on tries to import before it forks."""
+    def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
+        """Name the modules that a server started from now on tries to import before it forks.
+
+        If one cannot be imported, `on_error` says whether the server ignores that, issues an
+        `ImportWarning`, or fails, so that no process can be started.
+        """
         if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
+        if on_error not in _ON_ERROR:
+            raise ValueError(f"on_error must be one of {', '.join(_ON_ERROR)}, not {on_error!r}")
         self._preload_modules = modules_names
+        self._on_error = on_error
+
+    def set_main(self, mode: str) -> None:
+        """Choose whether the server imports the main program for all children, or each for itself."""
+        if mode not in template.MODES:
+            raise ValueError(f"forkserver_main must be 'warm' or 'cold', not {mode!r}")
+        self._main_mode = mode
+
+    def _mode(self) -> str:
+        mode = self._main_mode or os.environ.get(MAIN_VARIABLE) or template.MODES[0]
+        if mode not in template.MODES:
+            raise ValueError(f"{MAIN_VARIABLE} must be 'warm' or 'cold', not {mode!r}")
+        return mode
 
     def get_inherited_fds(self) -> list[int] | None:
         """Return the descriptors this process was given by the server that forked it; None if none did."""
@@ -85,34 +117,52 @@ class ForkServer:
         raise EOFError("the fork server ended before it started the process; its error output may tell why")
 
     def _living_server(self) -> int:
+        key = template.Key.of_now(self._mode())
         if self._control is not None:
-            if not _is_abandoned(self._control):
+            if _is_abandoned(self._control):
+                self._forget()
+            elif self._forkserver_pid is None or self._key == key:
                 return self._control
-            self._forget()
+            else:
+                self._replace()
         ours, theirs = serving.pair()
         with ours, theirs:
-            self._start(theirs.fileno())
+            self._start(theirs.fileno(), key.mode)
             self._control = ours.detach()
+        self._key = key
         return self._control
 
-    def _start(self, control: int) -> None:
-        settings: dict[str, Any] = {}
-        if self._preload_modules:
-            data = _std_spawn.get_preparation_data("ignore")
-            settings = {name: data[name] for name in _PREPARED_IN_SERVER if name in data}
+    def _start(self, control: int, mode: str) -> None:
+        preload = [name for name in self._preload_modules if mode == "warm" or name != "__main__"]
+        settings = template.settings_of_main() if preload else {}
         seat = _engine.reserve_seat()
         try:
             arena = _engine.arena_fd()
-            arguments = f"{control}, {arena}, {seat}, {self._preload_modules!r}, **{settings!r}"
-            program = spawn.package_import(f"from procession.forkserver import main; main({arguments})")
-            executable = _std_spawn.get_executable()
-            command = [executable, *util._args_from_interpreter_flags(), "-c", program]
-            pid = util.spawnv_passfds(executable, command, [control, arena])
+            command = _command(control, arena, seat, preload, self._on_error, settings)
+            pid = util.spawnv_passfds(command[0], command, [control, arena])
         except BaseException:
             _engine.release_seat(seat)
             raise
         _engine.note_pid(seat, pid)
         self._forkserver_pid, self._seat = pid, seat
+        self._reap_replaced()
+
+    def _replace(self) -> None:
+        """Let go of a server that lives on while children of it do."""
+        assert self._control is not None and self._forkserver_pid is not None and self._seat is not None
+        os.close(self._control)
+        self._replaced.append((self._forkserver_pid, self._seat))
+        self._control = self._forkserver_pid = self._seat = None
+
+    def _reap_replaced(self) -> None:
+        for pid, seat in list(self._replaced):
+            try:
+                ended, _ = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                ended = pid
+            if ended:
+                self._replaced.remove((pid, seat))
+                _engine.bury(seat)
 
     def _forget(self) -> None:
         """Let go of the server; if it is this process's child, wait for its end, which others may put off."""
@@ -133,11 +183,13 @@ class ForkServer:
         with self._lock:
             if self._forkserver_pid is not None:
                 self._forget()
+            self._reap_replaced()
 
     def _after_fork(self) -> None:
         """A forked child goes on with the server it inherits, but is not that server's parent."""
         self._lock = threading.Lock()
         self._forkserver_pid = self._seat = None
+        self._replaced = []
 
     def _adopt(self, request: serving.Request) -> None:
         """In a child of the server: what it was given, and the way to ask for children of its own."""
@@ -157,45 +209,83 @@ def _wait_until_abandoned(control: int) -> None:
     _is_abandoned(control, timeout_ms=1000)
 
 
-def main(control: int, arena: int, seat: int, preload: list[str], **prepared: Any) -> None:
+def _command(
+    control: int, arena: int, seat: int, preload: list[str], on_error: str, settings: dict[str, Any]
+) -> list[str]:
+    """The command line of a server."""
+    arguments = f"{control}, {arena}, {seat}, {preload!r}, {on_error!r}, {settings!r}"
+    program = spawn.package_import(f"from procession.forkserver import main; main({arguments})")
+    return [_std_spawn.get_executable(), *util._args_from_interpreter_flags(), "-c", program]
+
+
+def main(
+    control: int, arena: int, seat: int, preload: list[str], on_error: str, settings: dict[str, Any]
+) -> None:
     """The whole life of the fork server."""
     for fd in (control, arena):
         os.set_inheritable(fd, False)
     _engine.enter(arena, seat)
-    if "sys_path" in prepared:
-        sys.path[:] = prepared["sys_path"]
-    if "sys_argv" in prepared:
-        sys.argv[:] = prepared["sys_argv"]
+    _settle_in(settings)
+    before = template.Belongings.of_now()
     if "__main__" in preload:
-        _preload_main(prepared)
+        template.import_main(settings)
+        if acquired := template.Belongings.of_now().acquired_since(before):
+            _log_as_the_program_does(settings)
+            util.sub_warning(
+                "importing the main program left %s, which a fork would break: processes start cold",
+                acquired,
+            )
+            others = [name for name in preload if name != "__main__"]
+            _start_over(control, others, on_error, settings)
     for name in preload:
-        try:
-            __import__(name)
-        except ImportError:
-            pass
+        _preload(name, on_error)
     util._close_stdin()
     util._flush_std_streams()
     serving.Server(control, _run_child).run()
 
 
-def _preload_main(prepared: dict[str, Any]) -> None:
-    """Import the main program once for all children; one that fails here fails in the child, visibly."""
-    current: Any = process.current_process()
-    current._inheriting = True
+def _settle_in(settings: dict[str, Any]) -> None:
+    """Be what the main program expects around it."""
+    if "sys_path" in settings:
+        sys.path[:] = settings["sys_path"]
+    if "sys_argv" in settings:
+        sys.argv[:] = settings["sys_argv"]
+    if "dir" in settings:
+        os.chdir(settings["dir"])
+
+
+def _log_as_the_program_does(settings: dict[str, Any]) -> None:
+    # Not before there is something to log: children would inherit a handler and add another.
+    if settings.get("log_to_stderr"):
+        util.log_to_stderr()
+    if "log_level" in settings:
+        util.get_logger().setLevel(settings["log_level"])
+
+
+def _preload(name: str, on_error: str) -> None:
     try:
-        if "init_main_from_name" in prepared:
-            _std_spawn._fixup_main_from_name(prepared["init_main_from_name"])
-        elif "init_main_from_path" in prepared:
-            _std_spawn._fixup_main_from_path(prepared["init_main_from_path"])
-    except (Exception, SystemExit):
-        pass
-    finally:
-        del current._inheriting
+        __import__(name)
+    except ImportError as error:
+        if on_error == "fail":
+            raise
+        if on_error == "warn":
+            warnings.warn(f"the fork server could not preload {name!r}: {error}", ImportWarning, stacklevel=1)
+
+
+def _start_over(control: int, preload: list[str], on_error: str, settings: dict[str, Any]) -> NoReturn:
+    """Become a fresh interpreter, with the same clients; the engine takes that for a death."""
+    arena, seat = _engine.arena_fd(), _engine.reserve_seat()
+    _engine.note_pid(seat, os.getpid())
+    for fd in (control, arena):
+        os.set_inheritable(fd, True)
+    command = _command(control, arena, seat, preload, on_error, settings)
+    os.execv(command[0], command)
 
 
 def _run_child(request: serving.Request) -> int:
     _forkserver._adopt(request)
     resource_tracker._resource_tracker._fd = request.tracker
+    template.reseed()
     return spawn._main(request.payload, request.parent)
 
 

@@ -11,6 +11,8 @@ import os
 import sys
 from typing import Any
 
+import _procession_alias
+
 from . import _engine
 from ._core.forwarding import forward_other_names
 from ._core.payload import unpack
@@ -24,9 +26,15 @@ _CHILD_FLAG = "--multiprocessing-fork"
 
 
 def package_import(statement: str) -> str:
-    """A program text that runs an import from this package in an interpreter that may not know its path."""
+    """A program text that runs an import from this package, and keeps up the alias if there is one.
+
+    An interpreter started with -S or -I may find neither by itself.
+    """
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return f"import sys; sys.path.append({home!r}); {statement}"
+    alias = (
+        "import _procession_alias; _procession_alias.activate(); " if _procession_alias.is_active() else ""
+    )
+    return f"import sys; sys.path.append({home!r}); {alias}{statement}"
 
 
 def get_command_line(**kwds: int | None) -> list[str]:

@@ -243,6 +243,11 @@ impl Channel {
         self.end()?.fileno().map_err(raise)
     }
 
+    /// Whether other processes had an end of this pipe, and none has one any more.
+    fn others_are_gone(&self) -> PyResult<bool> {
+        Ok(self.end()?.others_are_gone())
+    }
+
     /// The same descriptor, when only its number is wanted.
     fn socket_fd(&self) -> PyResult<RawFd> {
         Ok(self.end()?.socket_fd())

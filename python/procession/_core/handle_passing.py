@@ -16,6 +16,10 @@ from .stdlib import reduction
 __all__ = ["teach_reduction"]
 
 
+# How often a receiver looks whether anybody is left who could send, in seconds.
+LOOK = 0.2
+
+
 class _Passed:
     """A descriptor in a message."""
 
@@ -45,6 +49,10 @@ def _receiver(for_sockets: Any) -> Any:
     def recv_handle(conn: Any) -> int:
         if not isinstance(conn, _engine.Channel):
             return for_sockets(conn)
+        # Who was to send it may write to the socket that it takes the descriptor of the end for, and end.
+        while not conn.poll(LOOK):
+            if conn.others_are_gone() and not conn.poll():
+                raise RuntimeError("the process that was to send a descriptor is gone and sent none")
         passed = conn.recv()
         if not isinstance(passed, _Passed):
             raise RuntimeError(f"a descriptor was expected, and {type(passed).__name__} was received")

@@ -18,7 +18,7 @@ import struct
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from procession import _engine
 
@@ -88,11 +88,13 @@ def receive_report(reports: socket.socket) -> Report | None:
 
 
 def read_end(reports: int) -> int | None:
-    """Wait for a started child's exit code; None if the server will not tell."""
-    try:
-        message = os.read(reports, _LONGEST_MESSAGE)
-    except ConnectionError:
-        return None
+    """Wait for a started child's exit code; None if the server will not tell. The child may vanish then."""
+    with _borrowed(reports) as server:
+        try:
+            message = server.recv(_LONGEST_MESSAGE)
+            server.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            message = b""
     return Report(*_REPORT.unpack(message)).value if message else None
 
 
@@ -106,6 +108,9 @@ class Server:
         self._selector.register(control, selectors.EVENT_READ)
         # pidfd of a running child -> its pid and the socket to report its end on
         self._running: dict[int, tuple[int, socket.socket]] = {}
+        # Such a socket, once the end was reported -> the child, which keeps its number until the client
+        # has read the report: so the number means the same to the client as that of a forked child.
+        self._ended: dict[socket.socket, int] = {}
         # Ctrl-C is for the programs that ask for children, not for the server between them.
         self._interrupt_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -116,6 +121,8 @@ class Server:
             for key, _ in self._selector.select():
                 if key.fd == self._control:
                     somebody_left = self._answer()
+                elif key.fileobj in self._ended:
+                    self._bury(key.fileobj)
                 else:
                     self._report_end(key.fd)
 
@@ -175,14 +182,25 @@ class Server:
         for pidfd, (_, report_to) in self._running.items():
             os.close(pidfd)
             report_to.close()
+        for report_to in self._ended:
+            report_to.close()
 
     def _report_end(self, pidfd: int) -> None:
         self._selector.unregister(pidfd)
-        os.close(pidfd)
         pid, report_to = self._running.pop(pidfd)
-        with report_to:
-            _, status = os.waitpid(pid, 0)
-            _tell(report_to, Report(ENDED, pid, os.waitstatus_to_exitcode(status)))
+        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
+        os.close(pidfd)
+        assert ended is not None
+        exited = ended.si_code == os.CLD_EXITED
+        _tell(report_to, Report(ENDED, pid, ended.si_status if exited else -ended.si_status))
+        self._ended[report_to] = pid
+        self._selector.register(report_to, selectors.EVENT_READ)
+
+    def _bury(self, report_to: Any) -> None:
+        """The client has read the report, or is gone."""
+        self._selector.unregister(report_to)
+        os.waitpid(self._ended.pop(report_to), 0)
+        report_to.close()
 
 
 def _unpack_request(message: bytes, fds: list[int]) -> Request:

@@ -39,6 +39,15 @@ def load(submodule: str) -> Any:
     return _genuine[name]
 
 
+def remember() -> list[str]:
+    """Keep hold of what is loaded now, before another module takes the names; return the names."""
+    with _loading:
+        loaded = _named_so()
+        for name, module in loaded.items():
+            _genuine.setdefault(name, module)
+        return list(loaded)
+
+
 def _named_so() -> dict[str, ModuleType]:
     """What `multiprocessing` and its submodules stand for now."""
     return {name: m for name, m in sys.modules.items() if name == _NAME or name.startswith(_NAME + ".")}

@@ -208,6 +208,13 @@ impl<T: Layout> Shared<T> {
         self.generation
     }
 
+    /// Whether other processes held the object, and none of them is left.
+    pub(crate) fn others_are_gone(&self) -> bool {
+        let head = self.head();
+        let me = self.arena.me();
+        head.added.load(Ordering::SeqCst) != 0 && !self.arena.is_held_but_for(head, Some(me))
+    }
+
     pub(crate) fn block(&self) -> BlockId {
         self.block
     }
@@ -436,9 +443,13 @@ impl Arena {
     }
 
     fn is_held(&self, head: &ObjectHead) -> bool {
+        self.is_held_but_for(head, None)
+    }
+
+    fn is_held_but_for(&self, head: &ObjectHead, except: Option<OwnerId>) -> bool {
         let living = |cell: &AtomicU32| {
-            let id = cell.load(Ordering::SeqCst);
-            OwnerId::from_u32(id).is_some_and(|owner| !self.is_dead(owner))
+            let holder = OwnerId::from_u32(cell.load(Ordering::SeqCst));
+            holder.is_some_and(|owner| holder != except && !self.is_dead(owner))
         };
         loop {
             let added = head.added.load(Ordering::SeqCst);

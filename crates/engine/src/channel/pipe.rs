@@ -297,6 +297,12 @@ impl End {
             })
     }
 
+    /// Whether other processes had an end of this pipe, and none has one any more: what comes now, if
+    /// anything, comes from this process.
+    pub fn others_are_gone(&self) -> bool {
+        self.shared.others_are_gone()
+    }
+
     /// The descriptor that stands for this end, to be passed on with the [handle](End::handle).
     pub fn socket_fd(&self) -> RawFd {
         self.socket.as_raw_fd()

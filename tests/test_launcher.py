@@ -1,0 +1,335 @@
+"""`python -m procession`, `procession.install()` and the switch: `multiprocessing` means the package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import venv
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import procession
+
+HOME = Path(procession.__file__).parent.parent
+
+# A program that knows nothing of the package, and tells what it is, and what its children are.
+PROGRAM = """
+import multiprocessing, os, subprocess, sys
+import multiprocessing.pool
+from concurrent.futures import ProcessPoolExecutor
+
+
+def who(_):
+    import multiprocessing
+    return multiprocessing.__name__, type(multiprocessing.current_process()).__mro__[0].__module__
+
+
+if __name__ == "__main__":
+    print(multiprocessing.__name__, multiprocessing.pool.__name__, sys.modules["multiprocessing.pool"].__name__)
+    for method in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context(method)
+        with context.Pool(2) as pool:
+            print(*sorted(set(pool.map(who, range(4)))))
+        with ProcessPoolExecutor(2, mp_context=context) as executor:
+            print(*sorted(set(executor.map(who, range(4)))))
+"""
+EVERYWHERE_OURS = [
+    "procession procession.pool procession.pool",
+    *["('procession', 'procession.context')"] * 6,
+]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Run:
+    """Run `python` with arguments in a folder of its own, with the package importable."""
+
+    def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        environment = {"PYTHONPATH": str(HOME), **options.pop("env", {})}
+        return subprocess.run(
+            [sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            **options,
+        )
+
+    return run
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
+    assert done.stderr == "" and done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_an_unmodified_script_runs_on_the_package(python: Run, tmp_path: Path) -> None:
+    """Itself, the children of every start method, and those of `concurrent.futures`."""
+    write(tmp_path / "program.py", PROGRAM)
+    assert lines(python("-m", "procession", "program.py")) == EVERYWHERE_OURS
+
+
+def test_an_unmodified_module_runs_on_the_package(python: Run, tmp_path: Path) -> None:
+    """With `-m`, from a package with relative imports."""
+    write(tmp_path / "tool" / "__init__.py", "")
+    write(tmp_path / "tool" / "helper.py", "answer = 42")
+    write(tmp_path / "tool" / "program.py", "from .helper import answer\nassert answer == 42\n" + PROGRAM)
+    assert lines(python("-m", "procession", "-m", "tool.program")) == EVERYWHERE_OURS
+
+
+TELL = """
+import sys
+main = sys.modules["__main__"]
+names = sorted(name for name in vars(main) if name.startswith("__") and name != "__annotations__")
+print(sys.argv, sys.path[0], __name__, getattr(main, "__file__", None), getattr(__spec__, "name", None))
+print(names, __package__, type(__loader__), __doc__, vars(main) is globals())
+"""
+
+
+@pytest.mark.parametrize("way", ["script", "-m", "-c", "stdin", "directory", "zip", "compiled"])
+@pytest.mark.parametrize("flags", [(), ("-P",)], ids=["plain", "safe path"])
+def test_a_program_sees_what_python_would_have_shown_it(
+    python: Run, tmp_path: Path, way: str, flags: tuple[str, ...]
+) -> None:
+    """`sys.argv`, `sys.path[0]` and the names in `__main__` are those without the launcher."""
+    write(tmp_path / "sub" / "script.py", TELL)
+    write(tmp_path / "site" / "module.py", TELL)
+    write(tmp_path / "folder" / "__main__.py", TELL)
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as packed:
+        packed.writestr("__main__.py", TELL)
+    code = f"import py_compile; py_compile.compile({'sub/script.py'!r}, {'sub/compiled.pyc'!r})"
+    assert python("-c", code).returncode == 0
+    command: list[str] = {
+        "script": ["sub/script.py"],
+        "-m": ["-m", "module"],
+        "-c": ["-c", TELL],
+        "stdin": ["-"],
+        "directory": ["folder"],
+        "zip": ["packed.zip"],
+        "compiled": ["sub/compiled.pyc"],
+    }[way]
+    environment = {"PYTHONPATH": f"{HOME}{os.pathsep}{tmp_path / 'site'}"}
+    seen = [
+        python(*flags, *launcher, *command, "a", "-b", input=TELL, env=environment)
+        for launcher in ((), ("-m", "procession"))
+    ]
+    assert lines(seen[0]) == lines(seen[1])
+
+
+@pytest.mark.parametrize("end", ["sys.exit(7)", "raise SystemExit('text')", "1 / 0", "os._exit(3)"])
+def test_a_program_ends_as_it_would_have(python: Run, tmp_path: Path, end: str) -> None:
+    """With the same status and the same last words."""
+    script = write(tmp_path / "script.py", f"import os, sys\n{end}\n")
+    plain, launched = python(str(script)), python("-m", "procession", str(script))
+    assert plain.returncode == launched.returncode
+    assert plain.stderr.splitlines()[-1:] == launched.stderr.splitlines()[-1:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "usage: python -m procession"),
+        (["-m"], "argument expected for the -m option"),
+        (["-c"], "argument expected for the -c option"),
+        (["-O", "x.py"], "unknown option -O"),
+        (["nowhere.py"], "can't open file"),
+        (["-m", "nowhere"], "No module named nowhere"),
+    ],
+)
+def test_a_command_line_that_names_no_program(python: Run, arguments: list[str], message: str) -> None:
+    """The launcher says what it takes, and fails."""
+    done = python("-m", "procession", *arguments)
+    assert done.returncode != 0 and message in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_says_how_it_is_used(python: Run) -> None:
+    """And is a success."""
+    done = python("-m", "procession", "--help")
+    assert done.returncode == 0 and "PROCESSION_INSTALL" in done.stdout
+
+
+def test_every_submodule_is_one_object_under_both_names(python: Run) -> None:
+    """Whichever name was imported first."""
+    code = """
+    import importlib, pkgutil
+    import procession, procession.pool, multiprocessing, multiprocessing.queues
+    names = [m.name for m in pkgutil.iter_modules(procession.__path__) if not m.name.startswith("_")]
+    names = [name for name in names if name != "popen_spawn_win32"] + ["dummy.connection"]
+    for count, name in enumerate(names):
+        order = ["procession", "multiprocessing"][:: 1 if count % 2 else -1]
+        first, second = (importlib.import_module(f"{home}.{name}") for home in order)
+        assert first is second, name
+        assert first.__spec__.loader is not None and first.__spec__.name.endswith(name), first.__spec__
+    from multiprocessing import pool, shared_memory
+    assert pool is procession.pool and multiprocessing is procession
+    print(len(names) > 15)
+    """
+    assert lines(python("-m", "procession", "-c", textwrap.dedent(code))) == ["True"]
+
+
+def test_a_submodule_that_does_not_exist_is_missing_under_the_asked_name(python: Run) -> None:
+    """The error names what the program asked for."""
+    done = python("-m", "procession", "-c", "import multiprocessing.nowhere")
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'multiprocessing.nowhere'"
+
+
+def test_install_turns_a_program_over(python: Run, tmp_path: Path) -> None:
+    """What is imported after it is the package, in its children too."""
+    write(
+        tmp_path / "program.py", "import procession\nprocession.install()\nprocession.install()\n" + PROGRAM
+    )
+    assert lines(python("program.py")) == EVERYWHERE_OURS
+
+
+@pytest.mark.parametrize(
+    "holding",
+    [
+        "import multiprocessing as mp",
+        "from multiprocessing import Pool",
+        "from multiprocessing.queues import Queue",
+        "import concurrent.futures.process",
+    ],
+)
+def test_install_refuses_when_modules_hold_the_stdlibs(python: Run, holding: str) -> None:
+    """The error names them; with `force` they keep what they have, and the rest gets the package."""
+    holder = "concurrent.futures.process" if "futures" in holding else "__main__"
+    code = f"""
+    {holding}
+    import procession
+    try:
+        procession.install()
+    except RuntimeError as error:
+        assert {holder!r} in str(error) and "force=True" in str(error), error
+    else:
+        raise AssertionError("installed")
+    import multiprocessing
+    assert multiprocessing.__name__ == "multiprocessing"
+    procession.install(force=True)
+    import multiprocessing.pool
+    print(multiprocessing.__name__, multiprocessing.pool.__name__)
+    """
+    assert lines(python("-c", textwrap.dedent(code))) == ["procession procession.pool"]
+
+
+def test_what_both_share_keeps_nobody_from_installing(python: Run) -> None:
+    """Whoever imported the exceptions, the current process or the reducers loses nothing."""
+    code = """
+    from multiprocessing import TimeoutError, current_process, util, reduction
+    from multiprocessing.process import BaseProcess
+    import procession
+    procession.install()
+    import multiprocessing
+    print(multiprocessing.util is util, multiprocessing.TimeoutError is TimeoutError)
+    """
+    assert lines(python("-c", textwrap.dedent(code))) == ["True True"]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A virtual environment with the package installed, by hand; runs its python, isolated, on a text."""
+    home = tmp_path / "environment"
+    venv.create(home, with_pip=False, symlinks=True)
+    site = next(home.glob("lib/python*/site-packages"))
+    for name in ("procession", "_procession_alias.py", "procession.pth"):
+        source = HOME / name
+        if source.is_dir():
+            shutil.copytree(source, site / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, site)
+
+    def run(text: str, switch: bool, *flags: str) -> subprocess.CompletedProcess[str]:
+        switched = {"PROCESSION_INSTALL": "1"} if switch else {}
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PROCESSION"))}
+        return subprocess.run(
+            [home / "bin" / "python", "-I", *flags, "-c", textwrap.dedent(text)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**clean, **switched},
+        )
+
+    run.site = site  # type: ignore[attr-defined]
+    return run
+
+
+TELL_NAME = "import multiprocessing; print(multiprocessing.__name__)"
+
+
+def test_the_switch_reaches_an_isolated_interpreter(environment: Any) -> None:
+    """A child that the package did not start has the alias, with -I too, and only under the switch."""
+    assert lines(environment(TELL_NAME, False)) == ["multiprocessing"]
+    assert lines(environment(TELL_NAME, True)) == ["procession"]
+
+
+def test_the_switch_loads_nothing_before_it_is_needed(environment: Any) -> None:
+    """An interpreter that never asks for `multiprocessing` loads no part of the package."""
+    loaded = "import sys; print(sorted(name for name in sys.modules if 'process' in name))"
+    assert lines(environment(loaded, False)) == ["[]"]
+    assert lines(environment(loaded, True)) == ["['_procession_alias']"]
+
+
+def test_children_without_a_site_keep_the_alias(environment: Any) -> None:
+    """An interpreter started with -S cannot find the switch; one of the package's is told."""
+    text = """
+    import os, sys
+    sys.path.append({site!r})
+    import procession
+    procession.install()
+    import multiprocessing
+    for method in "spawn", "forkserver":
+        ours, theirs = multiprocessing.get_context(method).Pipe()
+        os.environ.pop("PROCESSION_INSTALL", None)
+        process = multiprocessing.get_context(method).Process(
+            target=exec, args=("import multiprocessing; theirs.send(multiprocessing.__name__)", {{"theirs": theirs}})
+        )
+        process.start()
+        print(ours.recv())
+        process.join()
+    """.format(site=str(environment.site))
+    assert lines(environment(text, False, "-S")) == ["procession"] * 2
+
+
+@pytest.mark.parametrize("switch", [False, True], ids=["off", "on"])
+@pytest.mark.parametrize(
+    "damage",
+    ["package removed", "package broken", "alias removed", "alias broken", "all but the pth file removed"],
+)
+def test_a_damaged_installation_disturbs_no_other_program(
+    environment: Any, damage: str, switch: bool
+) -> None:
+    """Nothing is printed at the start of an interpreter, whatever became of the package."""
+    site = environment.site
+    if damage in ("package removed", "all but the pth file removed"):
+        shutil.rmtree(site / "procession")
+    if damage in ("alias removed", "all but the pth file removed"):
+        (site / "_procession_alias.py").unlink()
+    if damage == "package broken":
+        (site / "procession" / "__init__.py").write_text("this is not Python")
+    if damage == "alias broken":
+        (site / "_procession_alias.py").write_text("this is not Python")
+    assert lines(environment("print('started')", switch)) == ["started"]
+    if not switch:
+        assert lines(environment(TELL_NAME, switch)) == ["multiprocessing"]
+
+
+def test_under_the_switch_a_missing_package_is_named(environment: Any) -> None:
+    """Importing `multiprocessing` fails and says why, since the program was promised the package."""
+    shutil.rmtree(environment.site / "procession")
+    done = environment(TELL_NAME, True)
+    assert "PROCESSION_INSTALL is set, but this Python has no procession" in done.stderr

@@ -1,0 +1,256 @@
+"""The fork server as a warm template: the main program is imported once, where that is safe."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import procession
+from procession import connection, forkserver
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+# A main program that prints its name whenever it is run, and starts three processes that print `told`.
+SCRIPT = """
+import logging, os, random, socket, sys, threading
+import procession
+
+print(__name__, flush=True)
+{at_import}
+
+def tell():
+    print({told}, flush=True)
+
+if __name__ == "__main__":
+    procession.log_to_stderr({level})
+    context = procession.get_context("forkserver"{options})
+    for _ in range(3):
+        process = context.Process(target=tell)
+        process.start()
+        process.join()
+"""
+
+WARM = ["__main__", "__mp_main__"]
+COLD = ["__main__", *["__mp_main__"] * 3]
+
+
+def script(told: str, at_import: str = "", options: str = "", level: str = "logging.ERROR") -> str:
+    return SCRIPT.format(told=told, at_import=textwrap.dedent(at_import), options=options, level=level)
+
+
+def test_the_main_program_is_imported_once(run_script: Run) -> None:
+    """The server's children find it there and do not run it again."""
+    done = run_script(script("'told'"))
+    assert done.stdout.split() == [*WARM, *["told"] * 3]
+    assert done.stderr == ""
+
+
+def test_children_see_the_arguments_path_and_directory_of_the_program(
+    run_script: Run, tmp_path: Path
+) -> None:
+    """`sys.argv`, `sys.path` and the working directory are the parent's, in the server and in a child."""
+    (tmp_path / "elsewhere").mkdir()
+    at_import = """
+        if __name__ == "__main__":
+            os.chdir("elsewhere")
+            sys.path.append("added by the program")
+        seen = sys.argv[1:], sys.path[-1], os.path.basename(os.getcwd())
+    """
+    told = "seen == (sys.argv[1:], sys.path[-1], os.path.basename(os.getcwd())), seen"
+    done = run_script(script(told, at_import), "an", "argument")
+    line = "True (['an', 'argument'], 'added by the program', 'elsewhere')"
+    assert done.stdout.splitlines() == [*WARM, *[line] * 3]
+
+
+def test_each_child_follows_the_directory_and_the_path_of_its_start(run_script: Run) -> None:
+    """What the parent changed since the server was started reaches the next child."""
+    done = run_script(
+        """
+        import os, sys, procession
+
+        def tell():
+            print(os.getcwd(), sys.argv[1:], sys.path[-1], flush=True)
+
+        if __name__ == "__main__":
+            for change in "/", "/proc":
+                os.chdir(change)
+                sys.argv[1:] = [change]
+                sys.path.append(change)
+                process = procession.get_context("forkserver").Process(target=tell)
+                process.start()
+                process.join()
+        """
+    )
+    assert done.stdout.splitlines() == ["/ ['/'] /", "/proc ['/proc'] /proc"]
+
+
+def test_children_draw_different_random_numbers(run_script: Run) -> None:
+    """`random` and `numpy.random` are seeded anew in each child, whatever the main program seeded."""
+    pytest.importorskip("numpy")
+    at_import = """
+        import numpy
+        random.seed(1)
+        numpy.random.seed(1)
+    """
+    done = run_script(script("random.random(), numpy.random.random()", at_import))
+    *names, one, two, three = done.stdout.splitlines()
+    assert names == WARM
+    assert len({line.split()[0] for line in (one, two, three)}) == 3
+    assert len({line.split()[1] for line in (one, two, three)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("at_import", "reason"),
+    [
+        ("threading.Thread(target=threading.Event().wait, name='waits', daemon=True).start()", "waits"),
+        ("listener = socket.socket()", "1 open socket"),
+        ("ends = socket.socketpair()", "2 open sockets"),
+    ],
+    ids=["thread", "socket", "sockets"],
+)
+def test_what_a_fork_would_break_makes_starts_cold(run_script: Run, at_import: str, reason: str) -> None:
+    """A main program that starts a thread or opens a socket is imported by each child, and a log line says so."""
+    done = run_script(script("'told'", at_import, level="logging.INFO"))
+    # The template tried it once, and is not asked again.
+    assert done.stdout.split() == [*WARM, "__mp_main__", "told", "__mp_main__", "told", "__mp_main__", "told"]
+    lines = [line for line in done.stderr.splitlines() if "start cold" in line]
+    assert len(lines) == 1 and reason in lines[0]
+
+
+def test_without_logging_a_cold_start_is_silent(run_script: Run) -> None:
+    """Nothing is printed that the program did not ask for."""
+    done = run_script(script("'told'", "listener = socket.socket()"))
+    assert done.stdout.split().count("told") == 3 and done.stderr == ""
+
+
+def test_a_changed_main_program_is_imported_again(run_script: Run) -> None:
+    """A template made of another version of the file is not used any more."""
+    done = run_script(
+        """
+        import os, procession
+
+        VERSION = 1
+
+        def tell():
+            print(VERSION, flush=True)
+
+        if __name__ == "__main__":
+            def start():
+                process = procession.get_context("forkserver").Process(target=tell)
+                process.start()
+                process.join()
+
+            start()
+            with open(__file__) as file:
+                text = file.read()
+            with open(__file__, "w") as file:
+                file.write(text.replace("VERSION = 1", "VERSION = 22"))
+            start()
+            start()
+        """
+    )
+    assert done.stdout.split() == ["1", "22", "22"], done.stderr
+
+
+@pytest.mark.parametrize("how", ["get_context", "set_start_method", "environment"])
+def test_a_cold_start_can_be_chosen(run_script: Run, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """With `forkserver_main="cold"`, or the environment variable, every child imports the main program."""
+    options, at_import = "", ""
+    if how == "get_context":
+        options = ', forkserver_main="cold"'
+    elif how == "set_start_method":
+        at_import = """
+            if __name__ == "__main__":
+                procession.set_start_method("forkserver", forkserver_main="cold")
+        """
+    else:
+        monkeypatch.setenv(forkserver.MAIN_VARIABLE, "cold")
+    done = run_script(script("'told'", at_import, options))
+    assert done.stdout.split() == ["__main__", *["__mp_main__", "told"] * 3]
+
+
+def test_the_choice_may_be_changed(run_script: Run) -> None:
+    """From warm to cold and back, in one program."""
+    done = run_script(
+        """
+        import procession
+
+        print(__name__, flush=True)
+
+        if __name__ == "__main__":
+            for mode in "warm", "warm", "cold", "cold", "warm":
+                context = procession.get_context("forkserver", forkserver_main=mode)
+                process = context.Process(target=print, args=(mode,), kwargs={"flush": True})
+                process.start()
+                process.join()
+        """
+    )
+    expected = "__main__ __mp_main__ warm warm __mp_main__ cold __mp_main__ cold __mp_main__ warm"
+    assert done.stdout.split() == expected.split()
+
+
+def test_an_unknown_choice_is_refused(monkeypatch: pytest.MonkeyPatch, fresh_server: Any) -> None:
+    """With what there is to choose from."""
+    with pytest.raises(ValueError, match="'warm' or 'cold', not 'hot'"):
+        procession.get_context("forkserver", forkserver_main="hot")
+    monkeypatch.setenv(forkserver.MAIN_VARIABLE, "hot")
+    with pytest.raises(ValueError, match="PROCESSION_FORKSERVER_MAIN must be 'warm' or 'cold'"):
+        procession.get_context("forkserver").Process(target=print).start()
+
+
+@pytest.mark.parametrize("on_error", ["ignore", "warn", "fail"])
+def test_a_module_that_cannot_be_preloaded(run_script: Run, on_error: str) -> None:
+    """It is ignored, warned of, or keeps every process from being started."""
+    done = run_script(
+        f"""
+        import procession
+
+        if __name__ == "__main__":
+            procession.set_forkserver_preload(["no_such_module"], on_error="{on_error}")
+            process = procession.get_context("forkserver").Process(target=print, args=("child",))
+            try:
+                process.start()
+                process.join()
+            except EOFError:
+                print("EOFError")
+        """,
+        flags=("-W", "always"),
+    )
+    assert done.stdout.split() == ["EOFError" if on_error == "fail" else "child"]
+    assert ("ImportWarning" in done.stderr) == (on_error == "warn")
+    assert ("ModuleNotFoundError" in done.stderr) == (on_error == "fail")
+
+
+def test_an_unknown_way_with_errors_is_refused() -> None:
+    """With the ways there are."""
+    with pytest.raises(ValueError, match="one of ignore, warn, fail, not 'raise'"):
+        procession.set_forkserver_preload(["os"], on_error="raise")
+
+
+def test_a_childs_number_is_its_own_until_it_is_joined(fresh_server: Any) -> None:
+    """As with fork, a signal to a child that has ended meets nobody else."""
+    process = procession.get_context("forkserver").Process(target=os.getpid)
+    process.start()
+    connection.wait([process.sentinel])
+    os.kill(process.pid, signal.SIGUSR1)
+    process.join()
+    assert process.exitcode == 0
+    # And no zombie stays behind.
+    with pytest.raises(ProcessLookupError):
+        while True:
+            os.kill(process.pid, 0)
+
+
+def test_threads_of_numpy_do_not_make_starts_cold(run_script: Run) -> None:
+    """Its library stops them around a fork by itself."""
+    pytest.importorskip("numpy")
+    done = run_script(script("'told'", "import numpy"))
+    assert done.stdout.split() == [*WARM, *["told"] * 3], (done.stderr, sys.version)
