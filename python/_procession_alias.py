@@ -52,10 +52,10 @@ class AliasFinder:
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """The module ran under its own name already."""
+        """The module ran under its own name already: only give back what it knew about itself."""
         spec = module.__spec__
-        if spec is not None and spec.loader is self:
-            module.__spec__, module.__loader__ = spec.loader_state
+        assert spec is not None
+        module.__spec__, module.__loader__ = spec.loader_state
 
 
 def is_active() -> bool:

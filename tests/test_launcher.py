@@ -32,7 +32,8 @@ def who(_):
 
 
 if __name__ == "__main__":
-    print(multiprocessing.__name__, multiprocessing.pool.__name__, sys.modules["multiprocessing.pool"].__name__)
+    pool = sys.modules["multiprocessing.pool"]
+    print(multiprocessing.__name__, multiprocessing.pool.__name__, pool.__name__)
     for method in multiprocessing.get_all_start_methods():
         context = multiprocessing.get_context(method)
         with context.Pool(2) as pool:
@@ -286,22 +287,23 @@ def test_the_switch_loads_nothing_before_it_is_needed(environment: Any) -> None:
 
 def test_children_without_a_site_keep_the_alias(environment: Any) -> None:
     """An interpreter started with -S cannot find the switch; one of the package's is told."""
-    text = """
+    text = f"""
     import os, sys
-    sys.path.append({site!r})
+    sys.path.append({str(environment.site)!r})
     import procession
     procession.install()
     import multiprocessing
     for method in "spawn", "forkserver":
         ours, theirs = multiprocessing.get_context(method).Pipe()
         os.environ.pop("PROCESSION_INSTALL", None)
+        program = "import multiprocessing; theirs.send(multiprocessing.__name__)"
         process = multiprocessing.get_context(method).Process(
-            target=exec, args=("import multiprocessing; theirs.send(multiprocessing.__name__)", {{"theirs": theirs}})
+            target=exec, args=(program, {{"theirs": theirs}})
         )
         process.start()
         print(ours.recv())
         process.join()
-    """.format(site=str(environment.site))
+    """
     assert lines(environment(text, False, "-S")) == ["procession"] * 2
 
 

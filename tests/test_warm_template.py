@@ -117,7 +117,7 @@ def test_children_draw_different_random_numbers(run_script: Run) -> None:
     ids=["thread", "socket", "sockets"],
 )
 def test_what_a_fork_would_break_makes_starts_cold(run_script: Run, at_import: str, reason: str) -> None:
-    """A main program that starts a thread or opens a socket is imported by each child, and a log line says so."""
+    """A main program that starts a thread or opens a socket is imported by each child; a log line says so."""
     done = run_script(script("'told'", at_import, level="logging.INFO"))
     # The template tried it once, and is not asked again.
     assert done.stdout.split() == [*WARM, "__mp_main__", "told", "__mp_main__", "told", "__mp_main__", "told"]
