@@ -190,9 +190,31 @@ def test_a_subclass_may_deal_with_unpicklable_objects():
 
     q = Safe(ctx=procession.get_context())
     q.put(Unpicklable())
+    q.put_nowait(Unpicklable())
     q.put(True)
     assert q.get() is True
-    assert dealt_with == [(AttributeError, Unpicklable)]
+    q.close()
+    q.join_thread()
+    assert dealt_with == [(AttributeError, Unpicklable)] * 2
+
+
+def test_the_error_hook_may_want_what_the_caller_of_put_holds():
+    """It runs on a thread of its own, as with the stdlib, which ends with the queue."""
+    lock, told = threading.Lock(), threading.Event()
+
+    class Safe(queues.Queue):
+        def _on_queue_feeder_error(self, error, obj):
+            with lock:
+                told.set()
+
+    q = Safe(ctx=procession.get_context())
+    with lock:
+        q.put(Unpicklable())
+    assert told.wait(30)
+    herald = q._herald._thread
+    del q
+    herald.join(30)
+    assert not herald.is_alive()
 
 
 def test_a_subclass_travels_with_its_state(ctx):

@@ -19,6 +19,8 @@ from typing import Any
 
 from procession._core.install import install
 
+__all__: list[str] = []
+
 USAGE = """\
 usage: python -m procession [-m module | -c program | script | directory | zip file | -] [argument ...]
 

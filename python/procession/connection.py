@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from . import _engine
@@ -51,13 +51,17 @@ def _part_of(buf: Any, offset: int, size: int | None) -> memoryview:
     return view[offset : offset + size]
 
 
-def _store(message: bytes | bytearray, buf: Any, offset: int) -> int:
-    """Copy a message into a buffer of any shape; return its length."""
+def _receive_into(buf: Any, offset: int, receive: Callable[[], bytes | bytearray]) -> int:
+    """Receive a message into a buffer of any shape; return its length.
+
+    What is wrong with the place is found out before a message is taken: it would be lost.
+    """
     with memoryview(buf) as whole, whole.cast("B") as view:
         if offset < 0:
             raise ValueError("negative offset")
         if offset > view.nbytes:
             raise ValueError("offset too large")
+        message = receive()
         size = len(message)
         if view.nbytes < offset + size:
             raise context.BufferTooShort(bytes(message))
@@ -150,7 +154,7 @@ class _ConnectionBase:
         """Receive a message into a writable buffer; return its length."""
         self._check_closed()
         self._check_readable()
-        return _store(self._recv_frame(), buf, offset)
+        return _receive_into(buf, offset, self._recv_frame)
 
     def recv(self) -> Any:
         """Receive an object."""
@@ -227,19 +231,23 @@ class PipeEnd(_engine.Channel, Connection):
 
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
         """Send the bytes of a buffer, or a part of it, as one message."""
-        if type(buf) is not bytes or offset or size is not None:
+        if type(buf) is not bytes or type(offset) is not int or offset != 0 or size is not None:
+            self._check_writable()
             buf = bytes(_part_of(buf, offset, size))
         self._send_bytes(buf)
 
     def recv_bytes_into(self, buf: Any, offset: int = 0) -> int:
         """Receive a message into a writable buffer; return its length."""
-        return _store(self.recv_bytes(), buf, offset)
+        self._check_readable()
+        return _receive_into(buf, offset, self.recv_bytes)
 
     def __reduce__(self) -> Any:
-        raise TypeError(
-            "a pipe's end is pickled when it is sent through a queue or a pipe, or given to a process that "
-            "is being started; not by pickle alone"
-        )
+        if context.get_spawning_popen() is None:
+            raise TypeError(
+                "a pipe's end is pickled when it is sent through a queue or a pipe, or given to a process "
+                "that is being started; not by pickle alone"
+            )
+        return _reduce_pipe_end(self)
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:

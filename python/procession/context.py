@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,18 @@ class _StartableProcess(BaseProcess):
 
     _popen: Any
     _check_closed: Callable[[], None]
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        daemon: bool | None = None,
+    ) -> None:
+        super().__init__(group, target, name, args, {} if kwargs is None else kwargs, daemon=daemon)
 
     def interrupt(self) -> None:
         """Ask the process to stop as Ctrl-C would: SIGINT."""

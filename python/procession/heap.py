@@ -32,8 +32,7 @@ class BufferWrapper:
         self._block = _engine.Block(max(size, 1))
 
     def __getstate__(self) -> tuple[Any, ...]:
-        hand_over(self._block.handle, self)
-        return (self._size, self._block.handle)
+        return (self._size, hand_over(self._block.handle, self))
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._size, handle = state

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
-from ._core.pool_classic import is_classic, make_classic
+from ._core.classic import INSIDES_OF_POOL, is_classic, make_classic
 from ._core.pool_crew import CLOSE, INIT, RUN, TERMINATE, Crew
 from ._core.pool_feeder import Feed
 from ._core.pool_processes import ProcessCrew
@@ -47,8 +47,11 @@ ErrorCallback = Callable[[BaseException], object] | None
 SHORT = 10_000
 
 
-class Pool:
-    """Worker processes that run functions for this one."""
+class Pool(_std.Pool):
+    """Worker processes that run functions for this one.
+
+    Of the base class nothing is used but its name: libraries ask for it with `isinstance`.
+    """
 
     _wrap_exception = True
     # True for subclasses that replace the insides.
@@ -57,8 +60,10 @@ class Pool:
 
     def __init_subclass__(cls, **kwds: Any) -> None:
         super().__init_subclass__(**kwds)
-        if is_classic(cls):
-            make_classic(cls, Pool)
+        if is_classic(cls, INSIDES_OF_POOL):
+            make_classic(cls, Pool, _std.Pool)
+            if cls._help_stuff_finish is _std.Pool._help_stuff_finish:
+                cls._help_stuff_finish = staticmethod(_help_stuff_finish)
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
@@ -377,7 +382,7 @@ class Pool:
         self._crew.join()
 
 
-class ThreadPool(Pool):
+class ThreadPool(Pool, _std.ThreadPool):
     """Worker threads that run functions for whoever asks."""
 
     _wrap_exception = False
@@ -399,6 +404,12 @@ class ThreadPool(Pool):
 
     def _make_crew(self) -> Any:
         return ThreadCrew(self._ctx, self.Process, self._processes, self._initializer, self._initargs)
+
+
+def _help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:
+    """Keep the thread that fills `inqueue` from waiting for room; this package's queues always have some."""
+    if getattr(inqueue, "_rlock", None) is not None:
+        _std.Pool._help_stuff_finish(inqueue, task_handler, size)
 
 
 def _usable_processors() -> int:

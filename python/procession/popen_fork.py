@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from . import _engine
@@ -20,6 +21,12 @@ __all__ = ["Popen"]
 
 # What a process reports whose exit status somebody else has taken.
 UNKNOWN_STATUS = 255
+
+
+def _close(*fds: int, close: Callable[[int], None] = os.close) -> None:
+    # A child that is never joined may be forgotten when the names of modules are gone already.
+    for fd in fds:
+        close(fd)
 
 
 class Popen:
@@ -109,7 +116,7 @@ class Popen:
 
     def _own(self, sentinel: int, *others: int) -> None:
         self.sentinel = sentinel
-        self.finalizer = util.Finalize(self, util.close_fds, (sentinel, *others))
+        self.finalizer = util.Finalize(self, _close, (sentinel, *others))
 
     def _collect_status(self) -> int:
         """Reap the child, which has ended."""

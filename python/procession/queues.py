@@ -17,9 +17,11 @@ from typing import Any
 # concurrent.futures finds `multiprocessing.util` because the stdlib's queues import it.
 from . import _engine
 from . import util as util
-from ._core.handing import hand_over
+from ._core import stdlib
+from ._core.classic import INSIDES_OF_QUEUE, is_classic, make_classic
+from ._core.feeder_errors import Herald
+from ._core.handing import assert_handing, hand_over
 from ._core.queue_ends import QueueReader, QueueWriter
-from ._core.stdlib import context
 from .connection import Pipe
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
@@ -32,14 +34,36 @@ class Queue(_engine.Queue):
     """A queue for many producers and many consumers, unbounded unless `maxsize` is positive."""
 
     _joinable = False
+    # True for subclasses that replace the insides.
+    _is_classic = False
+    # Of subclasses that overrule the hook, once something was put.
+    _herald: Herald | None = None
+
+    def __init_subclass__(cls, **kwds: Any) -> None:
+        super().__init_subclass__(**kwds)
+        if is_classic(cls, INSIDES_OF_QUEUE):
+            make_classic(cls, Queue, stdlib.queues.Queue)
+        elif "_on_queue_feeder_error" in vars(cls) and "put" not in vars(cls) and not cls._is_classic:
+            setattr(cls, "put", _put_with_a_herald)  # noqa: B010
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
-        _engine.Queue.__init__(self, maxsize, joinable=self._joinable)
+        if self._is_classic:
+            self._init_classic(maxsize, ctx)
+            return
+        _engine.Queue.__init__(self, maxsize if maxsize > 0 else 0, joinable=self._joinable)
         self._ignore_epipe = False
 
+    def _init_classic(self, maxsize: int, ctx: Any) -> None:
+        """Be the stdlib's queue, around a pipe of this package."""
+        classic: Any = self
+        stdlib.queues.Queue.__init__(classic, maxsize, ctx=ctx)
+        classic._reader.close()
+        classic._writer.close()
+        classic._reader, classic._writer = Pipe(duplex=False)
+        classic._reset()
+
     def __getstate__(self) -> tuple[Any, ...]:
-        hand_over(self.handle, self)
-        return (self._ignore_epipe, self.handle)
+        return (self._ignore_epipe, hand_over(self.handle, self))
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._ignore_epipe, handle = state
@@ -55,8 +79,10 @@ class Queue(_engine.Queue):
         return QueueWriter(self.handle)
 
     def join_thread(self) -> None:
-        """Return at once: what was put is in the queue already. The queue must be closed."""
+        """Wait for nothing but an overruled error hook: what was put is in the queue. It must be closed."""
         assert self._closed, f"Queue {self!r} not closed"
+        if self._herald is not None and self._herald.is_at_work():
+            self._herald.dismiss()
 
     def cancel_join_thread(self) -> None:
         """Do nothing: there is no thread that an exit would wait for."""
@@ -68,10 +94,14 @@ class Queue(_engine.Queue):
 
     def _put_failed(self, error: BaseException, obj: object) -> None:
         """Serialising failed: a subclass may deal with it, or else the error is the caller's."""
-        hook = self._on_queue_feeder_error
-        if hook is Queue._on_queue_feeder_error or not isinstance(error, Exception):
+        if self._on_queue_feeder_error is Queue._on_queue_feeder_error or not isinstance(error, Exception):
             raise error
-        hook(error, obj)
+        self._working_herald().announce(error, obj)
+
+    def _working_herald(self) -> Herald:
+        if self._herald is None or not self._herald.is_at_work():
+            self._herald = Herald(self)
+        return self._herald
 
     @staticmethod
     def _on_queue_feeder_error(e: BaseException, obj: object) -> None:
@@ -79,6 +109,12 @@ class Queue(_engine.Queue):
         traceback.print_exception(e)
 
     __class_getitem__: Any = classmethod(types.GenericAlias)
+
+
+def _put_with_a_herald(self: Queue, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+    """Put an object in; if it cannot be serialised, the overruled hook is told."""
+    self._working_herald()
+    super(Queue, self).put(obj, block, timeout)
 
 
 class JoinableQueue(Queue):
@@ -98,6 +134,9 @@ class JoinableQueue(Queue):
 class SimpleQueue:
     """A queue with nothing but `get`, `put`, `empty` and `close`."""
 
+    # Messages are whole without: subclasses in the stdlib's shape look for locks.
+    _rlock = _wlock = None
+
     def __init__(self, *, ctx: Any = None) -> None:
         self._reader, self._writer = Pipe(duplex=False)
         self._poll = self._reader.poll
@@ -112,7 +151,7 @@ class SimpleQueue:
         return not self._poll()
 
     def __getstate__(self) -> tuple[Any, ...]:
-        context.assert_spawning(self)
+        assert_handing(self)
         return (self._reader, self._writer)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:

@@ -1,7 +1,8 @@
 """The stdlib's `multiprocessing.resource_tracker`, the very module.
 
 Nothing of the engine's has a name that could be left behind, so nothing here starts the tracker process;
-it serves named shared memory and the stdlib's own semaphores.
+it serves named shared memory and the stdlib's own semaphores. One that was never needed counts as one that
+found nothing.
 """
 
 import sys
@@ -13,5 +14,8 @@ if TYPE_CHECKING:
     from multiprocessing.resource_tracker import *  # noqa: F403
 
 __all__ = resource_tracker.__all__
+
+if getattr(resource_tracker._resource_tracker, "_exitcode", 0) is None:
+    resource_tracker._resource_tracker._exitcode = 0
 
 sys.modules[__name__] = resource_tracker

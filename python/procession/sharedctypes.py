@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import heap
-from ._core.stdlib import context, reduction
+from ._core.handing import assert_handing
+from ._core.stdlib import reduction
 
 __all__ = ["RawValue", "RawArray", "Value", "Array", "copy", "synchronized"]
 
@@ -79,7 +80,7 @@ def Array(
 def _with_lock(obj: Any, lock: Any, ctx: Any) -> Any:
     if lock is False:
         return obj
-    if lock is True or lock is None:
+    if lock in (True, None):
         lock = _new_lock(ctx)
     if not hasattr(lock, "acquire"):
         raise AttributeError(f"{lock!r} has no method 'acquire'; pass a lock, True or False")
@@ -109,6 +110,10 @@ def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
     if isinstance(obj, ctypes.Array):
         kind = SynchronizedString if obj._type_ is ctypes.c_char else SynchronizedArray
         return kind(obj, lock, ctx)
+    if not isinstance(obj, (ctypes.Structure, ctypes.Union)):
+        raise AttributeError(
+            f"a {type(obj).__name__} has neither a value, nor items, nor fields that a wrapper could guard"
+        )
     return _structure_wrapper(type(obj))(obj, lock, ctx)
 
 
@@ -127,8 +132,8 @@ def _all_fields(type_: Any) -> list[Any]:
 
 
 def reduce_ctype(obj: Any) -> tuple[Any, ...]:
-    """Pickle a shared ctypes object for the child that is being started."""
-    context.assert_spawning(obj)
+    """Pickle a shared ctypes object for another process."""
+    assert_handing(obj)
     wrapper = obj._wrapper
     if isinstance(obj, ctypes.Array):
         return rebuild_ctype, (obj._type_, wrapper, obj._length_)
@@ -186,7 +191,7 @@ class SynchronizedBase:
         return self._lock.__exit__(*exc_info)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        context.assert_spawning(self)
+        assert_handing(self)
         return synchronized, (self._obj, self._lock)
 
     def get_obj(self) -> Any:
@@ -230,11 +235,11 @@ class SynchronizedArray(SynchronizedBase):
         return self._obj._length_
 
     def __getitem__(self, index: Any) -> Any:
-        with self._lock:
+        with self:
             return self._obj[index]
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        with self._lock:
+        with self:
             self._obj[index] = value
 
 

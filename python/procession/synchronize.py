@@ -39,8 +39,7 @@ class SemLock:
         return self
 
     def __getstate__(self) -> tuple[Any, ...]:
-        hand_over(self.handle, self)
-        return (self.handle,)
+        return (hand_over(self.handle, self),)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._adopt(*state)
@@ -124,8 +123,7 @@ class Condition:
         self._make_methods()
 
     def __getstate__(self) -> tuple[Any, ...]:
-        hand_over(self._waiters.handle, self)
-        return (self._lock, self._waiters.handle)
+        return (self._lock, hand_over(self._waiters.handle, self))
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._lock, handle = state
@@ -257,8 +255,7 @@ class Event(_engine.Event):
         _engine.Event.__init__(self)
 
     def __getstate__(self) -> tuple[Any, ...]:
-        hand_over(self.handle, self)
-        return (self.handle,)
+        return (hand_over(self.handle, self),)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._adopt(*state)
@@ -285,8 +282,7 @@ class Barrier(threading.Barrier):
         self._timeout = timeout
 
     def __getstate__(self) -> tuple[Any, ...]:
-        hand_over(self._gate.handle, self)
-        return (self._gate.handle, self._action, self._timeout)
+        return (hand_over(self._gate.handle, self), self._action, self._timeout)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         handle, self._action, self._timeout = state

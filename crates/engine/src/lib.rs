@@ -41,6 +41,8 @@ pub mod value;
 #[cfg(not(loom))]
 pub use arena::handle::Handle;
 #[cfg(not(loom))]
+pub use arena::object::Held;
+#[cfg(not(loom))]
 pub use arena::owner::OwnerId;
 #[cfg(not(loom))]
 pub use deadline::Deadline;

@@ -7,12 +7,19 @@ use crate::arena::Arena;
 use crate::arena::block::BlockId;
 use crate::arena::object::Kind;
 use crate::arena::owner::Owner;
-use crate::channel::chain;
+use crate::channel::{chain, pipe};
 
 /// Frees what an object owns beside its block. May be begun again by another process.
 pub(crate) fn contents(arena: &Arena, kind: Kind, block: BlockId) {
     if matches!(kind, Kind::Queue | Kind::Pipe) {
         chain::dismantle_all(arena, kind, block);
+    }
+}
+
+/// Tells those who hold an object that a process that held it too is gone.
+pub(crate) fn holder_is_gone(arena: &Arena, kind: Kind, block: BlockId) {
+    if kind == Kind::Pipe {
+        pipe::holder_is_gone(arena, block);
     }
 }
 

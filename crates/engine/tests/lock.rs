@@ -3,9 +3,10 @@
 mod common;
 
 use common::{Child, End, Footprint, Slate, die, exit_now, isolated, promptly};
+use procession_engine::channel::Queue;
 use procession_engine::error::LockError;
 use procession_engine::sync::{Acquired, Lock, RLock};
-use procession_engine::{Deadline, Handle};
+use procession_engine::{Deadline, Handle, Held};
 
 const COUNTER: usize = 0;
 const HELD: usize = 1;
@@ -91,6 +92,24 @@ fn a_holder_that_exits_in_order_leaves_it_held() {
         assert_eq!(lock.acquire(Deadline::NOW), Err(LockError::TimedOut));
         lock.release().unwrap();
         lock.acquire(Deadline::NOW).unwrap();
+    });
+}
+
+#[test]
+fn a_holder_that_let_go_of_its_handle_leaves_it_held_too() {
+    isolated(|| {
+        let mail = Queue::new(0).unwrap();
+        Child::fork(|| {
+            let lock = Lock::new().unwrap();
+            lock.acquire(Deadline::NOW).unwrap();
+            let held = [Held::of(&lock.handle()).unwrap()];
+            let bytes = lock.handle().to_bytes();
+            mail.put_with(&[&bytes], &held, Deadline::NOW).unwrap();
+        })
+        .succeed();
+        let message = mail.get(Deadline::NOW).unwrap();
+        let lock = Lock::open(&Handle::from_bytes(message.bytes()).unwrap()).unwrap();
+        assert_eq!(lock.acquire(Deadline::NOW), Err(LockError::TimedOut));
     });
 }
 

@@ -6,14 +6,14 @@
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use procession_engine::channel::{self, End, Message};
 use procession_engine::error::{GetError, PutError, WaitError};
-use procession_engine::{Deadline, Handle};
+use procession_engine::{Deadline, Handle, Held};
 use pyo3::exceptions::{PyBrokenPipeError, PyEOFError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::{PyBytes, PyInt, PyType};
 
 use crate::args::{Keyword, Positional};
 use crate::descriptor;
@@ -41,12 +41,18 @@ pub struct Channel {
     // Locked only while attached to the interpreter and never across a call, so a fork cannot
     // catch it locked.
     state: Mutex<State>,
+    // Whether it receives and sends, which a closed end still tells.
+    direction: OnceLock<(bool, bool)>,
     // Set by a message that was longer than its receiver allowed: the stream is out of step.
     unreadable: AtomicBool,
 }
 
 fn handle_is_closed() -> PyErr {
     PyOSError::new_err("handle is closed")
+}
+
+fn uninitialised() -> PyErr {
+    PyRuntimeError::new_err("this connection is not initialised: make it with Pipe()")
 }
 
 fn send_error(error: PutError) -> PyErr {
@@ -73,6 +79,7 @@ impl Channel {
     fn fill(&self, end: End) -> PyResult<()> {
         self.with_state(|state| match state {
             State::Fresh => {
+                let _ = self.direction.set((end.is_readable(), end.is_writable()));
                 *state = State::Open(Arc::new(end));
                 Ok(())
             }
@@ -86,9 +93,7 @@ impl Channel {
         self.with_state(|state| match state {
             State::Open(end) => Ok(Arc::clone(end)),
             State::Closed => Err(handle_is_closed()),
-            State::Fresh => Err(PyRuntimeError::new_err(
-                "this connection is not initialised: make it with Pipe()",
-            )),
+            State::Fresh => Err(uninitialised()),
         })
     }
 
@@ -115,9 +120,9 @@ impl Channel {
         Ok(end)
     }
 
-    fn transmit(&self, py: Python<'_>, end: &End, bytes: &[u8]) -> PyResult<()> {
+    fn transmit(&self, py: Python<'_>, end: &End, bytes: &[u8], held: &[Held]) -> PyResult<()> {
         if bytes.len() <= COPY_ATTACHED {
-            match end.send(&[bytes], Deadline::NOW) {
+            match end.send_with(&[bytes], held, Deadline::NOW) {
                 Ok(()) => return Ok(()),
                 Err(PutError::Full | PutError::Interrupted) => {}
                 Err(error) => return Err(send_error(error)),
@@ -127,7 +132,7 @@ impl Channel {
             py,
             Deadline::NEVER,
             || self.still_open(),
-            |slice| end.send(&[bytes], slice),
+            |slice| end.send_with(&[bytes], held, slice),
         )?
         .map_err(send_error)
     }
@@ -164,6 +169,7 @@ impl Channel {
     fn new(_args: Positional<'_, '_>, _kwargs: Option<Keyword<'_, '_>>) -> Channel {
         Channel {
             state: Mutex::new(State::Fresh),
+            direction: OnceLock::new(),
             unreadable: AtomicBool::new(false),
         }
     }
@@ -184,7 +190,7 @@ impl Channel {
     fn send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         let end = self.writable_end()?;
         let encoded = Encoded::of(obj)?;
-        self.transmit(obj.py(), &end, encoded.bytes())
+        self.transmit(obj.py(), &end, encoded.bytes(), encoded.held())
     }
 
     /// Receives an object; `EOFError` when nothing is left and nobody can send any more.
@@ -193,9 +199,19 @@ impl Channel {
         wire::decode(py, message.bytes())
     }
 
+    /// Raises what `send` would raise for lack of an open end that sends.
+    fn _check_writable(&self) -> PyResult<()> {
+        self.writable_end().map(drop)
+    }
+
+    /// Raises what `recv` would raise for lack of an open end that receives.
+    fn _check_readable(&self) -> PyResult<()> {
+        self.readable_end().map(drop)
+    }
+
     fn _send_bytes(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
         let end = self.writable_end()?;
-        self.transmit(py, &end, data)
+        self.transmit(py, &end, data, &[])
     }
 
     /// Receives a message as bytes; `OSError` when it is longer than `maxlength`.
@@ -203,13 +219,16 @@ impl Channel {
     fn recv_bytes<'py>(
         &self,
         py: Python<'py>,
-        maxlength: Option<i64>,
+        maxlength: Option<Bound<'py, PyInt>>,
     ) -> PyResult<Bound<'py, PyBytes>> {
+        self.readable_end()?;
         let limit = match maxlength {
             None => usize::MAX,
-            Some(length) => {
-                usize::try_from(length).map_err(|_| PyValueError::new_err("negative maxlength"))?
+            Some(length) if length.lt(0)? => {
+                return Err(PyValueError::new_err("negative maxlength"));
             }
+            // What does not fit is more than any message has.
+            Some(length) => length.extract().unwrap_or(usize::MAX),
         };
         let message = self.receive(py)?;
         if message.len() > limit {
@@ -266,12 +285,14 @@ impl Channel {
 
     #[getter]
     fn readable(&self) -> PyResult<bool> {
-        Ok(self.end()?.is_readable() && !self.unreadable.load(Ordering::Relaxed))
+        let (readable, _) = self.direction.get().ok_or_else(uninitialised)?;
+        Ok(*readable && !self.unreadable.load(Ordering::Relaxed))
     }
 
     #[getter]
     fn writable(&self) -> PyResult<bool> {
-        Ok(self.end()?.is_writable())
+        let (_, writable) = self.direction.get().ok_or_else(uninitialised)?;
+        Ok(*writable)
     }
 }
 

@@ -54,6 +54,8 @@ mod _engine {
     use crate::rlock::RLock;
     #[pymodule_export]
     use crate::semaphore::Semaphore;
+    #[pymodule_export]
+    use crate::wire::{enclose, is_enclosing};
 
     use pyo3::prelude::*;
 

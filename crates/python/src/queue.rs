@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use procession_engine::channel::{self, Message};
 use procession_engine::error::{GetError, PutError};
-use procession_engine::{Deadline, Handle};
+use procession_engine::{Deadline, Handle, Held};
 use pyo3::exceptions::{PyEOFError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -47,18 +47,25 @@ impl Queue {
         this.engine.get()
     }
 
-    fn push(&self, py: Python<'_>, bytes: &[u8], deadline: Deadline) -> PyResult<()> {
+    fn push(
+        &self,
+        py: Python<'_>,
+        bytes: &[u8],
+        held: &[Held],
+        deadline: Deadline,
+    ) -> PyResult<()> {
         let queue = self.engine.get()?;
         self.used.store(true, Ordering::Relaxed);
         if bytes.len() <= COPY_ATTACHED {
-            match queue.put(&[bytes], Deadline::NOW) {
+            match queue.put_with(&[bytes], held, Deadline::NOW) {
                 Ok(()) => return Ok(()),
                 Err(PutError::Full) if deadline == Deadline::NOW => return Err(Full::new_err(())),
                 Err(PutError::Full | PutError::Interrupted) => {}
                 Err(error) => return Err(put_error(error)),
             }
         }
-        patience::wait(py, deadline, |slice| queue.put(&[bytes], slice))?.map_err(put_error)
+        patience::wait(py, deadline, |slice| queue.put_with(&[bytes], held, slice))?
+            .map_err(put_error)
     }
 
     fn pop(queue: &channel::Queue, py: Python<'_>, deadline: Deadline) -> PyResult<Message> {
@@ -79,7 +86,9 @@ impl Queue {
         let py = slf.py();
         Queue::engine_of(slf)?;
         match Encoded::of(object) {
-            Ok(encoded) => slf.get().push(py, encoded.bytes(), deadline),
+            Ok(encoded) => slf
+                .get()
+                .push(py, encoded.bytes(), encoded.held(), deadline),
             Err(error) => slf.call_method1("_put_failed", (error, object)).map(drop),
         }
     }
@@ -181,7 +190,7 @@ impl Queue {
     ) -> PyResult<()> {
         Queue::engine_of(slf)?;
         slf.get()
-            .push(slf.py(), data, patience::deadline(block.0, timeout)?)
+            .push(slf.py(), data, &[], patience::deadline(block.0, timeout)?)
     }
 
     /// Takes a message out as the bytes it is.

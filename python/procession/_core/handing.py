@@ -1,22 +1,96 @@
-"""Handing an engine object to a process that is being started.
+"""Handing an engine object to another process: by inheritance, or in a message.
 
-A child that is not forked opens the object later, by its handle. Until then the object must not
-be freed, so the child's seat is made a holder of it while the parent pickles: should the child die
-before it opens anything, burying its seat drops the hold.
+The other process opens the object by its handle, later, and a handle keeps nothing alive. So the object
+gets a new holder while it is pickled. In a message, that is the message itself. For a process that is being
+started it is the process's seat: should the child die before it opens anything, burying its seat drops the
+hold. Pickled for anything else, an object would be a dangling name, so that is refused.
+
+The stdlib's `Popen` classes, and those of other libraries, know nothing of seats. What is pickled for their
+children reserves one, and brings along the arena and the way into it.
 """
 
 from __future__ import annotations
+
+import os
+from typing import Any
 
 from procession import _engine
 
 from .stdlib import context
 
-__all__ = ["hand_over"]
+__all__ = ["assert_handing", "hand_over"]
 
 
-def hand_over(handle: bytes, owner: object = None) -> None:
-    """Make the process being started a holder of the object; RuntimeError if none is being started."""
-    context.assert_spawning(owner)
-    seat = getattr(context.get_spawning_popen(), "seat", None)
-    if seat is not None:
-        _engine.hold_for(seat, handle)
+def hand_over(handle: bytes, owner: object = None) -> Any:
+    """Make the receiver of what is being pickled a holder of the object; return what stands for the handle.
+
+    RuntimeError if nothing is being pickled for another process.
+    """
+    popen = context.get_spawning_popen()
+    if popen is None:
+        if not _engine.enclose(handle):
+            _refuse(owner)
+        return handle
+    if hasattr(popen, "seat"):
+        if popen.seat is not None:
+            _engine.hold_for(popen.seat, handle)
+        return handle
+    way_in = _WayIn.of(popen)
+    _engine.hold_for(way_in.seat, handle)
+    return _Escorted(handle, way_in)
+
+
+def assert_handing(owner: object) -> None:
+    """RuntimeError unless something is pickled for another process."""
+    if context.get_spawning_popen() is None and not _engine.is_enclosing():
+        _refuse(owner)
+
+
+def _refuse(owner: object) -> None:
+    raise RuntimeError(
+        f"{type(owner).__name__} objects should only be shared between processes through inheritance, or "
+        "by sending them through a Queue, a Pipe or a Pool of this package: pickled otherwise they could "
+        "be gone before they are used"
+    )
+
+
+class _WayIn:
+    """The arena and a seat in it, for a child that somebody else starts; one for all objects it is given."""
+
+    def __init__(self, popen: Any) -> None:
+        self.seat = _engine.reserve_seat()
+        self._arena = popen.DupFd(popen.duplicate_for_child(_engine.arena_fd()))
+
+    @classmethod
+    def of(cls, popen: Any) -> _WayIn:
+        way_in = getattr(popen, "_procession_way_in", None)
+        if way_in is None:
+            way_in = popen._procession_way_in = cls(popen)
+        return way_in
+
+    def enter(self) -> None:
+        """In the child: sit down, once."""
+        if self.seat not in _entered:
+            arena = self._arena.detach()
+            os.set_inheritable(arena, False)
+            _engine.enter(arena, self.seat)
+            _entered.add(self.seat)
+
+
+_entered: set[int] = set()
+
+
+class _Escorted:
+    """A handle that is unpickled as one, where the arena was entered."""
+
+    def __init__(self, handle: bytes, way_in: _WayIn) -> None:
+        self._handle = handle
+        self._way_in = way_in
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrive, (self._handle, self._way_in)
+
+
+def _arrive(handle: bytes, way_in: _WayIn) -> bytes:
+    way_in.enter()
+    return handle

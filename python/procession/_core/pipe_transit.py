@@ -29,8 +29,7 @@ class _Inherited:
     """An end for the child that is being started."""
 
     def __init__(self, end: _engine.Channel) -> None:
-        hand_over(end.handle, end)
-        self._handle = end.handle
+        self._handle = hand_over(end.handle, end)
         self._fd = reduction.DupFd(end.socket_fd())
 
     def arrive(self, end: _engine.Channel) -> None:

@@ -33,9 +33,7 @@ class Post:
         self.handles = list(handles)
 
     def __getstate__(self) -> tuple[bytes, list[bytes]]:
-        for handle in self.handles:
-            hand_over(handle, self)
-        return self.handle, self.handles
+        return self.handle, [hand_over(handle, self) for handle in self.handles]
 
     def __setstate__(self, state: tuple[bytes, list[bytes]]) -> None:
         self.handle, self.handles = state

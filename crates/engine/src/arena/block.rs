@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::class::{CLASSES, Class};
+use super::object::Kind;
 use super::owner::{Owner, OwnerCell};
 use super::{Arena, budget};
 use crate::error::{Error, Result};
@@ -112,6 +113,9 @@ impl Arena {
         let Ok(cell) = self.cell(block) else {
             return false;
         };
+        if cell.kind.load(Ordering::Acquire) == Kind::Envelope as u32 {
+            return self.free_envelope(block, cell, from);
+        }
         let committed = cell.committed.load(Ordering::Relaxed);
         let large = committed >= TRIM_FROM;
         if large && cell.owner.is(from) && from == self.mine() {

@@ -7,6 +7,7 @@
 pub(crate) mod block;
 pub(crate) mod budget;
 pub(crate) mod class;
+pub(crate) mod envelope;
 pub(crate) mod fork;
 pub(crate) mod handle;
 pub(crate) mod layout;
@@ -23,6 +24,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
 use crate::sys::memfd;
+use block::BlockId;
 use layout::{MAGIC, ROOT_BYTES, Root, SEGMENTS, VERSION};
 use object::{Kind, Local};
 use owner::{Owner, OwnerId};
@@ -211,13 +213,13 @@ impl Arena {
         lock(&self.local)
     }
 
-    /// The blocks open in this process that hold an object of `kind`.
-    pub(crate) fn open_objects(&self, kind: Kind) -> Vec<block::BlockId> {
-        let of_kind = |block: &&block::BlockId| {
-            self.cell(**block)
-                .is_ok_and(|cell| cell.kind.load(Ordering::Acquire) == kind as u32)
-        };
-        self.lock_local().keys().filter(of_kind).copied().collect()
+    /// The blocks that hold an object of `kind`, open in this process or not, as they were a moment ago.
+    pub(crate) fn objects_of(&'static self, kind: Kind) -> impl Iterator<Item = BlockId> {
+        self.blocks()
+            .filter(move |(_, cell)| {
+                cell.kind.load(Ordering::Acquire) == kind as u32 && cell.owner.is(Owner::Shared)
+            })
+            .map(|(block, _)| block)
     }
 }
 

@@ -29,6 +29,8 @@ use crate::error::{Error, Result};
 use crate::kill;
 
 const INLINE: usize = 13;
+const SENT: u32 = 1;
+const ADDED: u32 = 2;
 /// The part that holds further holders, and the one that types may use.
 const HOLDERS: usize = 0;
 pub(crate) const EXTENSION: usize = 1;
@@ -49,6 +51,8 @@ pub(crate) enum Kind {
     Event = 9,
     Barrier = 10,
     Value = 11,
+    /// Bytes that hold objects: see [`super::envelope`].
+    Envelope = 12,
 }
 
 impl Kind {
@@ -56,14 +60,14 @@ impl Kind {
         use Kind::*;
         let all = [
             Bytes, Strip, Part, Queue, Pipe, Lock, RLock, Semaphore, Condition, Event, Barrier,
-            Value,
+            Value, Envelope,
         ];
         all.get(raw as usize).copied().unwrap_or(Bytes)
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Kind::Bytes | Kind::Strip | Kind::Part => "block",
+            Kind::Bytes | Kind::Strip | Kind::Part | Kind::Envelope => "block",
             Kind::Queue => "queue",
             Kind::Pipe => "pipe",
             Kind::Lock => "lock",
@@ -75,6 +79,14 @@ impl Kind {
             Kind::Value => "shared value",
         }
     }
+
+    /// Whether it is one of the kinds that start with an [`ObjectHead`].
+    fn is_object(self) -> bool {
+        !matches!(
+            self,
+            Kind::Bytes | Kind::Strip | Kind::Part | Kind::Envelope
+        )
+    }
 }
 
 /// What every object starts with.
@@ -83,7 +95,8 @@ pub(crate) struct ObjectHead {
     /// Blocks that belong to the object and are made when first needed: zero until then. The first
     /// is the table of further holders, one cell for each seat; the second is for the object's type.
     parts: [AtomicU32; 2],
-    /// Moves with every holder added, so that a look over all of them knows whether it saw one moment.
+    /// Moves by [`ADDED`] with every holder added, so that a look over all of them knows whether it saw one
+    /// moment; and [`SENT`] once an envelope was a holder.
     added: AtomicU32,
     /// The first holders: owner ids, zero where nobody is.
     cells: [AtomicU32; INLINE],
@@ -99,11 +112,77 @@ pub(crate) unsafe trait Layout: Sync + 'static {
     fn head(&self) -> &ObjectHead;
 }
 
-/// An open handle: keeps its object alive in this process.
-pub(crate) struct Shared<T: Layout> {
+/// Keeps an object, whatever its kind, alive in this process.
+pub struct Held {
     arena: &'static Arena,
     block: BlockId,
     generation: u32,
+}
+
+impl Held {
+    /// Holds the object a handle names.
+    ///
+    /// # Errors
+    /// When the handle is another tree's or stale.
+    pub fn of(handle: &Handle) -> Result<Held> {
+        let arena = home()?;
+        if handle.arena() != arena.id() {
+            return Err(Error::ForeignHandle);
+        }
+        let block = BlockId::new(handle.block()).ok_or(Error::BadHandle)?;
+        arena.cell(block)?;
+        Held::checked(arena, block, handle.generation())
+    }
+
+    /// Holds the object that is in the block now, if one is.
+    pub(crate) fn in_block(arena: &'static Arena, block: BlockId) -> Option<Held> {
+        let generation = arena.cell(block).ok()?.generation.load(Ordering::SeqCst);
+        Held::checked(arena, block, generation).ok()
+    }
+
+    fn checked(arena: &'static Arena, block: BlockId, generation: u32) -> Result<Held> {
+        if !arena.is_object(block, generation) {
+            return Err(Error::StaleHandle);
+        }
+        // From here on dropping it is right, whatever comes of it.
+        let held = Held::entered(arena, block, generation);
+        arena.add_checked_hold(block, generation, arena.me())?;
+        Ok(held)
+    }
+
+    fn entered(arena: &'static Arena, block: BlockId, generation: u32) -> Held {
+        arena.enter_local(block, generation);
+        Held {
+            arena,
+            block,
+            generation,
+        }
+    }
+
+    pub(crate) fn block(&self) -> BlockId {
+        self.block
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Held#{:x}", self.block.0)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.arena.leave_local(self.block);
+    }
+}
+
+/// An open handle: an object of a known kind, kept alive.
+pub(crate) struct Shared<T: Layout> {
+    held: Held,
     object: NonNull<T>,
     _type: PhantomData<&'static T>,
 }
@@ -146,13 +225,11 @@ impl<T: Layout> Shared<T> {
         cell.kind.store(T::KIND as u32, Ordering::Release);
         kill::point("object.filled");
         // Entered before it is shared: a fork in between hands it on like any other.
-        arena.enter_local(block, generation);
+        let held = Held::entered(arena, block, generation);
         cell.owner.pass(Owner::Process(me), Owner::Shared);
         kill::point("object.shared");
         Ok(Shared {
-            arena,
-            block,
-            generation,
+            held,
             object,
             _type: PhantomData,
         })
@@ -160,15 +237,8 @@ impl<T: Layout> Shared<T> {
 
     /// Opens the object a handle names.
     pub(crate) fn open(handle: &Handle) -> Result<Shared<T>> {
-        let arena = home()?;
-        if handle.arena() != arena.id() {
-            return Err(Error::ForeignHandle);
-        }
-        let block = BlockId::new(handle.block()).ok_or(Error::BadHandle)?;
-        let cell = arena.cell(block)?;
-        if !arena.is_object(block, handle.generation()) {
-            return Err(Error::StaleHandle);
-        }
+        let held = Held::of(handle)?;
+        let cell = held.arena.cell(held.block)?;
         let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
         if kind != T::KIND {
             return Err(Error::WrongKind {
@@ -176,16 +246,9 @@ impl<T: Layout> Shared<T> {
                 found: kind.name(),
             });
         }
-        let object = arena.payload(block)?.cast::<T>();
-        arena.enter_local(block, handle.generation());
-        if let Err(error) = arena.add_checked_hold(block, handle.generation(), arena.me()) {
-            arena.leave_local(block);
-            return Err(error);
-        }
+        let object = held.arena.payload(held.block)?.cast::<T>();
         Ok(Shared {
-            arena,
-            block,
-            generation: handle.generation(),
+            held,
             object,
             _type: PhantomData,
         })
@@ -193,30 +256,31 @@ impl<T: Layout> Shared<T> {
 
     pub(crate) fn handle(&self) -> Handle {
         Handle::new(
-            self.arena.id(),
-            self.block.0,
-            self.generation,
+            self.held.arena.id(),
+            self.held.block.0,
+            self.held.generation,
             T::KIND as u32,
         )
     }
 
     pub(crate) fn arena(&self) -> &'static Arena {
-        self.arena
+        self.held.arena
     }
 
     pub(crate) fn generation(&self) -> u32 {
-        self.generation
+        self.held.generation
     }
 
     /// Whether other processes held the object, and none of them is left.
     pub(crate) fn others_are_gone(&self) -> bool {
         let head = self.head();
-        let me = self.arena.me();
-        head.added.load(Ordering::SeqCst) != 0 && !self.arena.is_held_but_for(head, Some(me))
+        let me = self.held.arena.me();
+        let were_there = head.added.load(Ordering::SeqCst) >= ADDED;
+        were_there && !self.held.arena.has_holder_but(head, Some(me))
     }
 
     pub(crate) fn block(&self) -> BlockId {
-        self.block
+        self.held.block
     }
 
     /// The bytes behind the typed part.
@@ -236,15 +300,9 @@ impl<T: Layout> std::ops::Deref for Shared<T> {
     }
 }
 
-impl<T: Layout> Drop for Shared<T> {
-    fn drop(&mut self) {
-        self.arena.leave_local(self.block);
-    }
-}
-
 impl<T: Layout> std::fmt::Debug for Shared<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}#{:x}", T::KIND.name(), self.block.0)
+        write!(f, "{}#{:x}", T::KIND.name(), self.held.block.0)
     }
 }
 
@@ -285,7 +343,7 @@ impl Arena {
     }
 
     /// Whether the block is an object in this generation.
-    fn is_object(&self, block: BlockId, generation: u32) -> bool {
+    pub(super) fn is_object(&self, block: BlockId, generation: u32) -> bool {
         self.cell(block).is_ok_and(|cell| {
             cell.owner.is(Owner::Shared) && cell.generation.load(Ordering::SeqCst) == generation
         })
@@ -326,7 +384,7 @@ impl Arena {
             return Ok(());
         }
         // On both sides: a look over all holders that overlaps with this one sees it move.
-        head.added.fetch_add(1, Ordering::SeqCst);
+        head.added.fetch_add(ADDED, Ordering::SeqCst);
         if !head.cells.iter().any(|cell| self.enter_name(cell, id)) {
             let table = self.hold_table(block, head)?;
             let cell = &table[owner.seat() as usize];
@@ -334,7 +392,7 @@ impl Arena {
             while cell.load(Ordering::Acquire) != id && !self.enter_name(cell, id) {}
         }
         kill::point("object.held");
-        head.added.fetch_add(1, Ordering::SeqCst);
+        head.added.fetch_add(ADDED, Ordering::SeqCst);
         Ok(())
     }
 
@@ -417,7 +475,7 @@ impl Arena {
     pub(super) fn has_part(&self, object: BlockId, part: BlockId) -> bool {
         let is_object = self.cell(object).is_ok_and(|cell| {
             let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
-            !matches!(kind, Kind::Bytes | Kind::Strip | Kind::Part)
+            kind.is_object()
         });
         is_object
             && self.head(object).is_ok_and(|head| {
@@ -426,41 +484,63 @@ impl Arena {
             })
     }
 
-    /// Takes `owner` out of an object's holders.
-    pub(crate) fn drop_hold(&self, block: BlockId, owner: OwnerId) {
-        let Ok(head) = self.head(block) else { return };
+    /// Takes `owner` out of an object's holders; false if it was none.
+    pub(crate) fn drop_hold(&self, block: BlockId, owner: OwnerId) -> bool {
+        let Ok(head) = self.head(block) else {
+            return false;
+        };
         let id = owner.as_u32();
+        let clear = |cell: &AtomicU32| {
+            cell.load(Ordering::Acquire) == id
+                && cell
+                    .compare_exchange(id, 0, Ordering::SeqCst, Ordering::Acquire)
+                    .is_ok()
+        };
+        let mut held = false;
         for cell in &head.cells {
-            if cell.load(Ordering::Acquire) == id {
-                let _ = cell.compare_exchange(id, 0, Ordering::SeqCst, Ordering::Acquire);
-            }
+            held |= clear(cell);
         }
         if let Some(table) = self.holders(head) {
-            let cell = &table[owner.seat() as usize];
-            let _ = cell.compare_exchange(id, 0, Ordering::SeqCst, Ordering::Acquire);
+            held |= clear(&table[owner.seat() as usize]);
         }
         kill::point("object.dropped");
+        held
     }
 
-    fn is_held(&self, head: &ObjectHead) -> bool {
-        self.is_held_but_for(head, None)
-    }
-
-    fn is_held_but_for(&self, head: &ObjectHead, except: Option<OwnerId>) -> bool {
-        let living = |cell: &AtomicU32| {
-            let holder = OwnerId::from_u32(cell.load(Ordering::SeqCst));
-            holder.is_some_and(|owner| holder != except && !self.is_dead(owner))
-        };
+    /// Whether a living process, or an envelope, holds the object in the block.
+    fn is_held(&self, block: BlockId, head: &ObjectHead) -> bool {
         loop {
             let added = head.added.load(Ordering::SeqCst);
-            let held = head.cells.iter().any(living)
-                || self
-                    .holders(head)
-                    .is_some_and(|table| table.iter().any(living));
+            let held = self.has_holder_but(head, None) || added & SENT != 0 && self.is_sent(block);
             if held || head.added.load(Ordering::SeqCst) == added {
                 return held;
             }
         }
+    }
+
+    /// Whether a living process holds the object, other than `except`.
+    fn has_holder_but(&self, head: &ObjectHead, except: Option<OwnerId>) -> bool {
+        let living = |cell: &AtomicU32| {
+            let holder = OwnerId::from_u32(cell.load(Ordering::SeqCst));
+            holder.is_some_and(|owner| holder != except && !self.is_dead(owner))
+        };
+        head.cells.iter().any(living)
+            || self
+                .holders(head)
+                .is_some_and(|table| table.iter().any(living))
+    }
+
+    fn is_sent(&self, block: BlockId) -> bool {
+        self.cell(block)
+            .is_ok_and(|cell| self.is_in_an_envelope(block, cell.generation.load(Ordering::SeqCst)))
+    }
+
+    /// Says that an envelope holds the object, or is about to; the caller is a holder.
+    pub(super) fn note_sent(&self, block: BlockId) -> Result<()> {
+        let head = self.head(block)?;
+        head.added.fetch_or(SENT, Ordering::SeqCst);
+        head.added.fetch_add(ADDED, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Frees an object that nobody holds.
@@ -468,7 +548,7 @@ impl Arena {
         let (Ok(head), Ok(cell)) = (self.head(block), self.cell(block)) else {
             return;
         };
-        if !cell.owner.is(Owner::Shared) || self.is_held(head) {
+        if !cell.owner.is(Owner::Shared) || self.is_held(block, head) {
             return;
         }
         if !cell.owner.pass(Owner::Shared, self.mine()) {
@@ -483,7 +563,7 @@ impl Arena {
         let (Ok(head), Ok(cell)) = (self.head(block), self.cell(block)) else {
             return;
         };
-        if self.is_held(head) {
+        if self.is_held(block, head) {
             cell.owner.pass(self.mine(), Owner::Shared);
         } else {
             self.dismantle(block);
@@ -497,7 +577,7 @@ impl Arena {
         let Ok(cell) = self.cell(block) else { return };
         let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
         crate::reclaim::contents(self, kind, block);
-        if !matches!(kind, Kind::Bytes | Kind::Strip | Kind::Part)
+        if kind.is_object()
             && let Ok(head) = self.head(block)
         {
             for link in &head.parts {

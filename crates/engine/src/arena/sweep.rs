@@ -25,7 +25,10 @@ impl Arena {
                     crate::reclaim::unfinished_strip(self, block, owner);
                 }
                 Owner::Shared => {
-                    self.drop_hold(block, dead);
+                    if self.drop_hold(block, dead) {
+                        let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
+                        crate::reclaim::holder_is_gone(self, kind, block);
+                    }
                     self.free_if_unheld(block);
                 }
                 _ => {}
@@ -36,7 +39,7 @@ impl Arena {
     fn reclaim_block(&self, block: BlockId, cell: &Cell, dead: OwnerId) {
         let from = Owner::Process(dead);
         match Kind::from_u32(cell.kind.load(Ordering::Acquire)) {
-            Kind::Bytes => drop(self.free(block, from)),
+            Kind::Bytes | Kind::Envelope => drop(self.free(block, from)),
             Kind::Strip => crate::reclaim::unlinked_strip(self, block, from),
             Kind::Part => self.reclaim_part(block, cell, from),
             // It died while making or freeing an object: finish freeing it in its place.

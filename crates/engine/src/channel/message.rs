@@ -1,5 +1,7 @@
 //! A message that was received.
 
+use std::ops::Range;
+
 use crate::arena::Arena;
 use crate::arena::block::BlockId;
 use crate::arena::owner::Owner;
@@ -15,7 +17,8 @@ enum Inner {
         arena: &'static Arena,
         block: BlockId,
         owner: Owner,
-        length: usize,
+        /// Where the bytes lie in the block.
+        range: Range<usize>,
     },
 }
 
@@ -24,18 +27,18 @@ impl Message {
         Message(Inner::Short(bytes, length as u8))
     }
 
-    /// The message in a block that `owner`, this process, took over. The length was checked.
+    /// The message in a block that `owner`, this process, took over. The block holds the range.
     pub(super) fn long(
         arena: &'static Arena,
         block: BlockId,
         owner: Owner,
-        length: usize,
+        range: Range<usize>,
     ) -> Message {
         Message(Inner::Long {
             arena,
             block,
             owner,
-            length,
+            range,
         })
     }
 
@@ -46,15 +49,22 @@ impl Message {
             Inner::Long {
                 arena,
                 block,
-                length,
+                range,
                 ..
             } => match arena.payload(*block) {
-                // SAFETY: the block is this process's own until `self` is dropped, holds at least
-                // `length` bytes (checked when it was taken over), and is mapped for good.
-                Ok(start) => unsafe { std::slice::from_raw_parts(start.as_ptr(), *length) },
+                // SAFETY: the block is this process's own until `self` is dropped, holds the range
+                // (checked when it was taken over), and is mapped for good.
+                Ok(start) => unsafe {
+                    std::slice::from_raw_parts(start.add(range.start).as_ptr(), range.len())
+                },
                 Err(_) => &[],
             },
         }
+    }
+
+    /// Whether the message keeps objects alive: what its bytes mention goes when it is dropped.
+    pub fn holds_objects(&self) -> bool {
+        matches!(&self.0, Inner::Long { range, .. } if range.start > 0)
     }
 
     /// How many bytes there are.
@@ -92,10 +102,12 @@ impl Drop for Message {
             block,
             owner,
             ..
-        } = self.0
+        } = &self.0
         {
-            // In a forked child the block is the parent's, and this does nothing.
-            arena.free(block, owner);
+            // In a forked child the block is the parent's.
+            if *owner == arena.mine() {
+                arena.free(*block, *owner);
+            }
         }
     }
 }

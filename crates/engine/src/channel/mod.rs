@@ -3,7 +3,7 @@
 mod bell;
 pub(crate) mod chain;
 mod message;
-mod pipe;
+pub(crate) mod pipe;
 mod queue;
 mod receive;
 mod repair;

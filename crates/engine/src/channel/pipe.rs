@@ -4,7 +4,7 @@
 //! end closes it or dies, so the end of the stream means what it means for every pipe.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -12,8 +12,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::bell::{self, Bell, Listener};
 use super::chain::{At, Chain};
 use super::message::Message;
+use crate::arena::Arena;
+use crate::arena::block::BlockId;
 use crate::arena::handle::Handle;
-use crate::arena::object::{Kind, Layout, ObjectHead, Shared};
+use crate::arena::object::{Held, Kind, Layout, ObjectHead, Shared};
 use crate::deadline::{Deadline, monotonic_ns};
 use crate::error::{Error, GetError, PutError, Result, WaitError};
 use crate::sync::spin::Spin;
@@ -67,6 +69,8 @@ pub struct End {
     closings: AtomicU32,
     /// When the kernel was last asked.
     probed: AtomicU64,
+    /// Set once every copy of the other end is closed, which is for good.
+    peer_is_gone: AtomicBool,
 }
 
 /// A new pipe. With `duplex` both ends send and receive; without, the first receives and the second
@@ -111,6 +115,7 @@ impl End {
             receiving: Spin::default(),
             closings: AtomicU32::new(0),
             probed: AtomicU64::new(0),
+            peer_is_gone: AtomicBool::new(false),
         }
     }
 
@@ -173,15 +178,29 @@ impl End {
     /// [`PutError::Closed`] when every copy of the other end is closed, [`PutError::Full`] when there
     /// was no room before the deadline.
     pub fn send(&self, parts: &[&[u8]], deadline: Deadline) -> Result<(), PutError> {
+        self.send_with(parts, &[], deadline)
+    }
+
+    /// As [`End::send`], with objects that stay alive until the [`Message`] is dropped by whoever receives
+    /// it, or the pipe is gone.
+    ///
+    /// # Errors
+    /// As [`End::send`].
+    pub fn send_with(
+        &self,
+        parts: &[&[u8]],
+        objects: &[Held],
+        deadline: Deadline,
+    ) -> Result<(), PutError> {
         if !self.is_writable() {
             return Err(Error::Invalid("this end of the pipe only receives".into()).into());
         }
         let out = self.outgoing();
-        if self.should_probe(out) && bell::peer_is_gone(self.socket.as_fd()) {
+        if self.should_probe(out) && self.peer_is_gone() {
             return Err(PutError::Closed);
         }
-        let hopeless = || bell::peer_is_gone(self.socket.as_fd());
-        out.put_napping(parts, deadline, &self.sending, &hopeless, FULL_NAP)?;
+        let hopeless = || self.peer_is_gone();
+        out.put_napping(parts, objects, deadline, &self.sending, &hopeless, FULL_NAP)?;
         self.shared.bells[self.side()].ring(self.socket.as_fd());
         Ok(())
     }
@@ -189,6 +208,9 @@ impl End {
     /// Asking costs a system call: only when a copy of the other end was closed, or when earlier
     /// messages still lie unread and some time went by.
     fn should_probe(&self, out: At<'_>) -> bool {
+        if self.peer_is_gone.load(Ordering::Relaxed) {
+            return true;
+        }
         let closings = self.shared.closings[1 - self.side()].load(Ordering::SeqCst);
         if self.closings.swap(closings, Ordering::Relaxed) != closings {
             return true;
@@ -202,6 +224,15 @@ impl End {
             self.probed.store(now, Ordering::Relaxed);
         }
         due
+    }
+
+    fn peer_is_gone(&self) -> bool {
+        let known = self.peer_is_gone.load(Ordering::Relaxed);
+        let gone = known || bell::peer_is_gone(self.socket.as_fd());
+        if gone && !known {
+            self.peer_is_gone.store(true, Ordering::Relaxed);
+        }
+        gone
     }
 
     /// Receives one message.
@@ -317,8 +348,24 @@ impl AsFd for End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.shared.closings[self.side()].fetch_add(1, Ordering::SeqCst);
-        // Senders that wait for room look whether there is anybody left.
-        self.incoming().chain.space.notify(u32::MAX);
+        self.shared.closed_one(self.side());
+    }
+}
+
+impl PipeObject {
+    /// A copy of an end was closed: who sends to it is to ask the kernel whether anybody is left.
+    fn closed_one(&self, side: usize) {
+        self.closings[side].fetch_add(1, Ordering::SeqCst);
+        self.chains[1 - side].space.notify(u32::MAX);
+    }
+}
+
+/// A process that held the pipe in `block` is gone, and with it its copies of the ends.
+pub(crate) fn holder_is_gone(arena: &Arena, block: BlockId) {
+    if let Ok(payload) = arena.payload(block) {
+        // SAFETY: an object's block that says it is a pipe; atomics, mapped for good.
+        let pipe = unsafe { payload.cast::<PipeObject>().as_ref() };
+        pipe.closed_one(0);
+        pipe.closed_one(1);
     }
 }

@@ -6,7 +6,7 @@ use super::chain::{At, CLOSED, Chain, JOINABLE};
 use super::message::Message;
 use super::receive::Watched;
 use crate::arena::handle::Handle;
-use crate::arena::object::{Kind, Layout, ObjectHead, Shared};
+use crate::arena::object::{Held, Kind, Layout, ObjectHead, Shared};
 use crate::arena::owner::OwnerId;
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError, Result, TooMany, WaitError};
@@ -107,7 +107,21 @@ impl Queue {
     /// [`PutError::Full`] when there was no room before the deadline, [`PutError::Closed`],
     /// [`PutError::Failed`] with [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn put(&self, parts: &[&[u8]], deadline: Deadline) -> Result<(), PutError> {
-        self.at().put(parts, deadline, &self.putting)
+        self.put_with(parts, &[], deadline)
+    }
+
+    /// As [`Queue::put`], with objects that stay alive while the message waits: until its [`Message`] is
+    /// dropped by whoever receives it, or the queue is gone.
+    ///
+    /// # Errors
+    /// As [`Queue::put`].
+    pub fn put_with(
+        &self,
+        parts: &[&[u8]],
+        objects: &[Held],
+        deadline: Deadline,
+    ) -> Result<(), PutError> {
+        self.at().put(parts, objects, deadline, &self.putting)
     }
 
     /// Receives one message.

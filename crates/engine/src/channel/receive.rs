@@ -13,7 +13,7 @@ use super::message::Message;
 use super::repair;
 use super::send::slot_owner;
 use super::slot::{Phase, View};
-use super::strip::{BODY, Slot, Strip};
+use super::strip::{BODY, Link, Slot, Strip};
 use crate::arena::Arena;
 use crate::arena::block::BlockId;
 use crate::arena::owner::OwnerId;
@@ -90,13 +90,37 @@ where
     }
 
     /// Takes the first message that is ready.
+    ///
+    /// A slot that is being written is stepped over, and may be written, and what comes after it put as a
+    /// consequence, before that is looked at. So when a message is found behind such a slot, the slots
+    /// before it are looked at once more: none that is still being written then can have been put first.
     pub(super) fn take(&self) -> Result<Option<Message>> {
-        let me = self.arena.me();
+        let mut found = None;
+        loop {
+            match self.take_unless_behind(found)? {
+                Ok(message) => return Ok(message),
+                Err(behind) => found = Some(behind),
+            }
+        }
+    }
+
+    /// Takes the first message that is ready, or says where it is if slots before it are being written.
+    /// That is no hindrance for the place `confirmed`, which was ready before this look began.
+    fn take_unless_behind(
+        &self,
+        confirmed: Option<Place>,
+    ) -> Result<std::result::Result<Option<Message>, Place>> {
+        let mut look = Look {
+            me: self.arena.me(),
+            confirmed,
+            stepped_over: false,
+        };
         let mut next = self.first_to_receive()?;
         while let Some(strip) = next {
-            match self.take_from(&strip, me)? {
-                Found::Message(message) => return Ok(Some(message)),
-                Found::Nothing => return Ok(None),
+            match self.take_from(&strip, &mut look)? {
+                Found::Message(message) => return Ok(Ok(Some(message))),
+                Found::Behind(place) => return Ok(Err(place)),
+                Found::Nothing => return Ok(Ok(None)),
                 Found::Stale => next = self.first_to_receive()?,
                 Found::End { over } => {
                     next = match self.after(&strip)? {
@@ -113,10 +137,10 @@ where
                 }
             }
         }
-        Ok(None)
+        Ok(Ok(None))
     }
 
-    fn take_from(&self, strip: &Strip<'a>, me: OwnerId) -> Result<Found> {
+    fn take_from(&self, strip: &Strip<'a>, look: &mut Look) -> Result<Found> {
         let hint = &strip.header.received;
         let first = hint.get(strip);
         // Whether nothing will come any more from all the slots up to here.
@@ -124,7 +148,11 @@ where
         for index in first..strip.count {
             let mut view = repair::look(self, strip, index);
             while view == View::In(Phase::Ready) {
-                if let Some(message) = self.take_one(strip, index, me)? {
+                let place = (strip.link, index);
+                if look.stepped_over && look.confirmed != Some(place) {
+                    return Ok(Found::Behind(place));
+                }
+                if let Some(message) = self.take_one(strip, index, look.me)? {
                     if over {
                         hint.set(strip, index + 1);
                     }
@@ -135,7 +163,13 @@ where
             match view {
                 View::Empty => return Ok(Found::Nothing),
                 View::Stale => return Ok(Found::Stale),
-                View::In(phase) => over &= phase.is_over(),
+                View::In(phase) => {
+                    over &= phase.is_over();
+                    if matches!(phase, Phase::Claimed(_)) {
+                        look.stepped_over = true;
+                        kill::point("queue.stepped_over");
+                    }
+                }
             }
         }
         Ok(Found::End { over })
@@ -192,11 +226,12 @@ where
             return Err(Error::BadHandle);
         }
         kill::point("queue.block_owned");
-        if length > arena.capacity(block) {
+        let start = arena.opened_at(block).unwrap_or(0);
+        if length > arena.capacity(block) || start as u64 > length {
             arena.free(block, mine);
             return Err(Error::BadHandle);
         }
-        Ok(Message::long(arena, block, mine, length as usize))
+        Ok(Message::long(arena, block, mine, start..length as usize))
     }
 
     fn use_credit(&self) -> bool {
@@ -208,8 +243,22 @@ where
     }
 }
 
+/// A slot, in one life of its strip.
+type Place = (Link, u32);
+
+/// One look over the slots, from the oldest on.
+struct Look {
+    me: OwnerId,
+    /// Where a message was before the look began.
+    confirmed: Option<Place>,
+    /// Whether a slot was being written when it was looked at.
+    stepped_over: bool,
+}
+
 enum Found {
     Message(Message),
+    /// A message is here, but slots before it were being written.
+    Behind(Place),
     /// No slot behind this one was claimed yet.
     Nothing,
     Stale,

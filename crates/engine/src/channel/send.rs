@@ -13,6 +13,8 @@ use super::slot::{Phase, View};
 use super::strip::{BODY, Slot, Strip};
 use super::tally::Step;
 use crate::arena::block::BlockId;
+use crate::arena::envelope;
+use crate::arena::object::Held;
 use crate::arena::owner::Owner;
 use crate::deadline::Deadline;
 use crate::error::{Error, PutError, Result};
@@ -48,20 +50,22 @@ struct Wait<'w> {
 }
 
 impl<'a> At<'a> {
-    /// Puts the message made of `parts`, waiting for room until `deadline`.
+    /// Puts the message made of `parts`, which keeps `objects` alive, waiting for room until `deadline`.
     pub(super) fn put(
         &self,
         parts: &[&[u8]],
+        objects: &[Held],
         deadline: Deadline,
         spin: &Spin,
     ) -> Result<(), PutError> {
-        self.put_napping(parts, deadline, spin, &|| false, futex::NAP)
+        self.put_napping(parts, objects, deadline, spin, &|| false, futex::NAP)
     }
 
     /// As [`At::put`], asking at least every `nap` whether waiting for room became `hopeless`.
     pub(super) fn put_napping(
         &self,
         parts: &[&[u8]],
+        objects: &[Held],
         deadline: Deadline,
         spin: &Spin,
         hopeless: &dyn Fn() -> bool,
@@ -70,9 +74,13 @@ impl<'a> At<'a> {
         if self.has(CLOSED) {
             return Err(PutError::Closed);
         }
-        let length = parts.iter().map(|part| part.len()).sum::<usize>();
-        let parcel = match length > BODY {
-            true => Some(self.wrap(parts, length)?),
+        let bytes = parts.iter().map(|part| part.len()).sum::<usize>();
+        let length = match objects {
+            [] => bytes,
+            _ => envelope::offset(objects.len()) + bytes,
+        };
+        let parcel = match length > BODY || !objects.is_empty() {
+            true => Some(self.wrap(parts, objects, length)?),
             false => None,
         };
         let large = parcel.as_ref().map_or(0, |_| length as u64);
@@ -89,12 +97,18 @@ impl<'a> At<'a> {
         Ok(())
     }
 
-    fn wrap(&self, parts: &[&[u8]], length: usize) -> Result<Parcel<'a>> {
+    fn wrap(&self, parts: &[&[u8]], objects: &[Held], length: usize) -> Result<Parcel<'a>> {
         let block = self.arena.alloc(length as u64)?;
         let parcel = Parcel { at: *self, block };
         kill::point("queue.block_taken");
+        let mut start = self.arena.payload(block)?;
+        if !objects.is_empty() {
+            self.arena.seal(block, objects)?;
+            // SAFETY: `length` counts the list.
+            start = unsafe { start.add(envelope::offset(objects.len())) };
+        }
         // SAFETY: a block of at least `length` bytes that is this process's alone.
-        unsafe { copy_parts(parts, self.arena.payload(block)?.as_ptr()) };
+        unsafe { copy_parts(parts, start.as_ptr()) };
         Ok(parcel)
     }
 

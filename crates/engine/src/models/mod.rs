@@ -8,8 +8,10 @@
 //! ```
 
 mod block;
+mod envelope;
 mod event;
 mod lock;
+mod order;
 mod slot;
 
 use crate::arena::owner::OwnerId;

@@ -8,7 +8,7 @@ use crate::kill;
 use crate::sync::spin::Spin;
 use crate::sys::atomic::Ordering;
 use crate::sys::futex::{self, Slept};
-use crate::{OwnerId, process};
+use crate::{Held, OwnerId, process};
 
 use super::ground::{Ground, Payload};
 use super::record::{self, Closing};
@@ -130,7 +130,7 @@ impl Workbench {
             number: u32::MAX,
             generation: 0,
         };
-        self.send(Tone::Notice, verdict, nothing, parts)
+        self.send(Tone::Notice, verdict, nothing, parts, &[])
     }
 
     fn send(
@@ -139,24 +139,25 @@ impl Workbench {
         verdict: u8,
         ticket: Ticket,
         parts: &[&[u8]],
+        objects: &[Held],
     ) -> std::result::Result<(), PutError> {
         let header = reply::header(tone, verdict, self.me, ticket);
         match parts {
             // Without a detour over the heap for what nearly every call is.
-            [] => self.put(&[&header]),
-            [only] => self.put(&[&header, only]),
+            [] => self.put(&[&header], objects),
+            [only] => self.put(&[&header, only], objects),
             _ => {
                 let mut all: Vec<&[u8]> = vec![&header];
                 all.extend_from_slice(parts);
-                self.put(&all)
+                self.put(&all, objects)
             }
         }
     }
 
-    fn put(&self, parts: &[&[u8]]) -> std::result::Result<(), PutError> {
+    fn put(&self, parts: &[&[u8]], objects: &[Held]) -> std::result::Result<(), PutError> {
         loop {
             // The queue is unbounded, so it never makes the worker wait; a signal changes nothing.
-            match self.results.put(parts, Deadline::NEVER) {
+            match self.results.put_with(parts, objects, Deadline::NEVER) {
                 Err(PutError::Interrupted) => {}
                 done => return done,
             }
@@ -196,8 +197,22 @@ impl Claim<'_> {
         verdict: u8,
         parts: &[&[u8]],
     ) -> std::result::Result<Standing, PutError> {
+        self.finish_with(verdict, parts, &[])
+    }
+
+    /// As [`Claim::finish`], with objects that stay alive until the submitter has dropped the result.
+    ///
+    /// # Errors
+    /// As [`Claim::finish`].
+    pub fn finish_with(
+        &mut self,
+        verdict: u8,
+        parts: &[&[u8]],
+        objects: &[Held],
+    ) -> std::result::Result<Standing, PutError> {
         kill::point("pool.done");
-        self.bench.send(Tone::Result, verdict, self.ticket, parts)?;
+        self.bench
+            .send(Tone::Result, verdict, self.ticket, parts, objects)?;
         kill::point("pool.result_sent");
         Ok(self.close())
     }
@@ -224,7 +239,7 @@ impl Drop for Claim<'_> {
         if self.open
             && self
                 .bench
-                .send(Tone::Abandoned, 0, self.ticket, &[])
+                .send(Tone::Abandoned, 0, self.ticket, &[], &[])
                 .is_ok()
         {
             self.close();

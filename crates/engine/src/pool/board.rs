@@ -10,7 +10,7 @@ use crate::channel::{Message, Queue, Watched};
 use crate::deadline::{Deadline, monotonic_ns};
 use crate::error::{Error, GetError, PutError, Result};
 use crate::sys::futex;
-use crate::{OwnerId, process};
+use crate::{Held, OwnerId, process};
 
 use super::desk::Desk;
 use super::ground::Ground;
@@ -174,10 +174,18 @@ impl Board {
 
     /// Queues a task. Never waits; tasks are claimed in the order in which they were submitted.
     pub fn submit(&self, task: Task, parts: &[&[u8]]) -> Result<()> {
+        self.submit_with(task, parts, Vec::new())
+    }
+
+    /// As [`Board::submit`], with objects that stay alive until the task has ended.
+    ///
+    /// # Errors
+    /// As [`Board::submit`].
+    pub fn submit_with(&self, task: Task, parts: &[&[u8]], objects: Vec<Held>) -> Result<()> {
         if self.ground.is_closed() {
             return Err(Error::Invalid("the board is closed".into()));
         }
-        let sleepers = self.desk().accept(&self.ground, task, parts)?;
+        let sleepers = self.desk().accept(&self.ground, task, parts, objects)?;
         self.wake(sleepers);
         Ok(())
     }

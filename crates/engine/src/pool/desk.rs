@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::OwnerId;
 use crate::error::{Error, Result};
 use crate::sys::atomic::Ordering;
 use crate::value::SharedBytes;
+use crate::{Held, OwnerId};
 
 use super::board::{Cancelled, Event, Lost, Task};
 use super::ground::Ground;
@@ -18,8 +18,9 @@ use super::tickets::{self, Ticket, Words};
 struct Placed {
     task: Task,
     attempt: u32,
-    /// Keeps a long payload alive.
+    /// Keeps a long payload alive, and what any payload mentions.
     _payload: Option<SharedBytes>,
+    _held: Vec<Held>,
 }
 
 #[derive(Debug)]
@@ -33,6 +34,7 @@ struct Slot {
 struct Waiting {
     task: Task,
     payload: Box<[u8]>,
+    held: Vec<Held>,
 }
 
 #[derive(Debug)]
@@ -50,7 +52,7 @@ pub(super) struct Desk {
 /// Why a task was not placed.
 enum Unplaced {
     /// No ticket was free; the record was given back.
-    NoTicket,
+    NoTicket(Vec<Held>),
     Failed(Error),
 }
 
@@ -80,16 +82,26 @@ impl Desk {
     }
 
     /// Places the task, or lets it wait behind the others. Returns how many workers to wake.
-    pub(super) fn accept(&mut self, ground: &Ground, task: Task, parts: &[&[u8]]) -> Result<u32> {
+    pub(super) fn accept(
+        &mut self,
+        ground: &Ground,
+        task: Task,
+        parts: &[&[u8]],
+        mut held: Vec<Held>,
+    ) -> Result<u32> {
         if self.waiting.is_empty() && !self.free.is_empty() {
-            match self.place(ground, task, parts) {
+            match self.place(ground, task, parts, held) {
                 Ok(()) => return Ok(1),
                 Err(Unplaced::Failed(error)) => return Err(error),
-                Err(Unplaced::NoTicket) => {}
+                Err(Unplaced::NoTicket(back)) => held = back,
             }
         }
         let payload = parts.concat().into_boxed_slice();
-        self.waiting.push_back(Waiting { task, payload });
+        self.waiting.push_back(Waiting {
+            task,
+            payload,
+            held,
+        });
         Ok(0)
     }
 
@@ -100,15 +112,24 @@ impl Desk {
             let Some(waiting) = self.waiting.pop_front() else {
                 break;
             };
-            match self.place(ground, waiting.task, &[&waiting.payload]) {
+            let Waiting {
+                task,
+                payload,
+                held,
+            } = waiting;
+            match self.place(ground, task, &[&payload], held) {
                 Ok(()) => placed += 1,
-                Err(Unplaced::NoTicket) => {
-                    self.waiting.push_front(waiting);
+                Err(Unplaced::NoTicket(held)) => {
+                    self.waiting.push_front(Waiting {
+                        task,
+                        payload,
+                        held,
+                    });
                     break;
                 }
                 Err(Unplaced::Failed(error)) => self.events.push_back(Event::Refused {
-                    job: waiting.task.job,
-                    index: waiting.task.index,
+                    job: task.job,
+                    index: task.index,
                     error,
                 }),
             }
@@ -121,6 +142,7 @@ impl Desk {
         ground: &Ground,
         task: Task,
         parts: &[&[u8]],
+        held: Vec<Held>,
     ) -> std::result::Result<(), Unplaced> {
         let number = *self.free.last().expect("checked by the callers");
         let payload = ground
@@ -136,12 +158,13 @@ impl Desk {
         if !tickets::offer(ground, ticket) {
             record::withdraw(ground.state(number), slot.generation);
             slot.generation = record::next_generation(slot.generation);
-            return Err(Unplaced::NoTicket);
+            return Err(Unplaced::NoTicket(held));
         }
         slot.placed = Some(Placed {
             task,
             attempt: 0,
             _payload: payload,
+            _held: held,
         });
         self.free.pop();
         if task.timeout.is_some() {

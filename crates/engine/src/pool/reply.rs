@@ -55,6 +55,11 @@ impl Reply {
         Some((tone, verdict, worker, ticket, Reply(message)))
     }
 
+    /// Whether the reply keeps objects alive that its bytes mention.
+    pub fn holds_objects(&self) -> bool {
+        self.0.holds_objects()
+    }
+
     /// What the worker passed to `finish` or `notify`.
     pub fn bytes(&self) -> &[u8] {
         &self.0.bytes()[HEADER..]

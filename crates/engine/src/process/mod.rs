@@ -70,7 +70,8 @@ pub fn leave() {
     if let Some(arena) = home_if_any() {
         let me = arena.me();
         for kind in [Kind::Lock, Kind::RLock] {
-            for block in arena.open_objects(kind) {
+            // Not only those that are open: a lock may be held whose last handle here was dropped.
+            for block in arena.objects_of(kind) {
                 sync::keep_held(arena, block, me);
             }
         }

@@ -1,13 +1,13 @@
 //! What the two locks have in common: waiting for the holder, and what happens when it dies.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::spin::Spin;
 use super::thread;
 use super::word::{LockWord, Seen};
 use crate::arena::Arena;
 use crate::arena::block::BlockId;
-use crate::arena::object::{Kind, Layout, ObjectHead};
+use crate::arena::object::{Held, Kind, Layout, ObjectHead};
 use crate::arena::owner::OwnerId;
 use crate::deadline::Deadline;
 use crate::error::LockError;
@@ -143,15 +143,27 @@ pub(super) fn release(word: &LockWord) -> Result<(), ()> {
     Ok(())
 }
 
-/// Keeps a lock that this process leaves behind held for good.
-pub(crate) fn keep_held(arena: &Arena, block: BlockId, me: OwnerId) {
+/// Keeps a lock that this process leaves behind held for good, if it holds the one in `block`.
+pub(crate) fn keep_held(arena: &'static Arena, block: BlockId, me: OwnerId) {
     let Ok(payload) = arena.payload(block) else {
         return;
     };
-    // SAFETY: the caller names a lock that is open in this process; both kinds have this layout.
+    // SAFETY: memory of objects, which is never anything else, 64-aligned and mapped for good; all atomics.
+    // Both kinds of locks have this layout, and what an object of another kind says is only compared.
     let gate = unsafe { payload.cast::<Gate<{ Kind::Lock as u32 }>>().as_ref() };
+    if gate.word.look().holder() != Some(me) {
+        return;
+    }
+    // With a hold of its own it stays a lock; it may have become something else since it was looked up.
+    let Some(_held) = Held::in_block(arena, block) else {
+        return;
+    };
+    let kind = arena
+        .cell(block)
+        .map(|cell| cell.kind.load(Ordering::Acquire));
+    let is_lock = kind.is_ok_and(|kind| kind == Kind::Lock as u32 || kind == Kind::RLock as u32);
     let seen = gate.word.look();
-    if seen.holder() == Some(me) {
+    if is_lock && seen.holder() == Some(me) {
         gate.word.keep(seen);
     }
 }

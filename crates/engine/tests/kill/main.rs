@@ -8,6 +8,7 @@
 mod common;
 
 mod case;
+mod envelopes;
 mod locks;
 mod meetings;
 mod memory;
@@ -80,6 +81,12 @@ scenarios! {
     death_while_closing_a_queue: queues::Closing::new;
     death_while_repairing_what_the_dead_left: queues::Repairing::small;
     death_while_repairing_large_messages_of_the_dead: queues::Repairing::large;
+
+    death_while_stepping_over_a_stopped_writer: queues::SteppingOver::new;
+
+    death_while_sending_objects: envelopes::Sending::new;
+    death_while_receiving_objects: envelopes::Receiving::new;
+    death_while_dropping_a_queue_of_objects: envelopes::Dropping::new;
 
     death_of_a_worker_of_a_pool: workers::Working::new;
     death_of_a_worker_with_large_tasks: workers::Working::large;

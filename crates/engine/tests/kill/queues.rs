@@ -1,11 +1,14 @@
 //! Deaths in the queue: putting, getting, small and large, bounded, and from strip to strip.
 
 use crate::case::{FREE_CELLS, Play, curtain, turned};
-use crate::common::{Child, Ledger, Letter, PROMPTLY, Slate, briefly, linger, promptly};
+use crate::common::{
+    Child, End, Ledger, Letter, PROMPTLY, Slate, briefly, isolated, linger, promptly,
+};
 use procession_engine::Deadline;
 use procession_engine::channel::Queue;
 use procession_engine::error::{GetError, PutError, WaitError};
 use procession_engine::kill::{self, Deed};
+use procession_engine::process;
 use std::time::Duration;
 
 /// Writers on the ledger.
@@ -477,4 +480,79 @@ impl Play for Repairing {
         // The victim's, and that of the one that died with a block it owned.
         self.mail.assert_complete(2);
     }
+}
+
+/// A queue whose oldest slot belongs to a writer that was stopped in the middle.
+pub struct SteppingOver {
+    mail: Mail,
+    writer: Child,
+}
+
+impl SteppingOver {
+    pub fn new(slate: Slate) -> SteppingOver {
+        let mut mail = Mail::new(slate, 0, 30);
+        let writer = Child::fork(|| {
+            kill::arm("queue.claimed", 1, Deed::Stop);
+            mail.put(BYSTANDER, Deadline::NOW).expect("no limit");
+        });
+        writer.ended_or_stopped();
+        SteppingOver { mail, writer }
+    }
+}
+
+impl Play for SteppingOver {
+    fn victim(&mut self, _: Slate) {
+        for _ in 0..4 {
+            self.mail.put(VICTIM, Deadline::NOW).expect("no limit");
+            self.mail.get(promptly()).expect("a letter");
+        }
+    }
+
+    fn while_stopped(&mut self, slate: Slate) {
+        self.survive(slate);
+    }
+
+    fn survive(&mut self, _: Slate) {
+        for _ in 0..6 {
+            self.mail.put(STAGE, Deadline::NOW).expect("no limit");
+            self.mail.get(promptly()).expect("a letter");
+        }
+    }
+
+    fn verify(&mut self, _: Slate) {
+        self.writer.go_on();
+        self.writer.succeed();
+        // The victim's.
+        self.mail.assert_complete(1);
+    }
+}
+
+/// The reader is stopped right behind the slot it stepped over, and finds the second message next.
+#[test]
+fn a_message_that_was_stepped_over_comes_before_those_put_after_it() {
+    let slate = Slate::new();
+    isolated(|| {
+        process::ensure().expect("an arena");
+        let queue = Queue::new(0).expect("a queue");
+        let writer = Child::fork(|| {
+            kill::arm("queue.claimed", 1, Deed::Stop);
+            queue.put(&[b"1"], Deadline::NOW).expect("no limit");
+        });
+        assert!(matches!(writer.ended_or_stopped(), End::Stopped(_)));
+        let reader = Child::fork(|| {
+            kill::arm("queue.stepped_over", 1, Deed::Stop);
+            for cell in 0..2 {
+                let message = queue.get(patiently()).expect("a message");
+                slate.write(FREE_CELLS + cell, message.bytes()[0].into());
+            }
+        });
+        assert!(matches!(reader.ended_or_stopped(), End::Stopped(_)));
+        writer.go_on();
+        writer.succeed();
+        queue.put(&[b"2"], Deadline::NOW).expect("no limit");
+        reader.go_on();
+        reader.succeed();
+        let received = [0, 1].map(|cell| slate.read(FREE_CELLS + cell));
+        assert_eq!(received, [b'1', b'2'].map(u64::from));
+    });
 }

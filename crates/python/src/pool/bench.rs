@@ -150,9 +150,10 @@ impl PoolBench {
         buffer.clear();
         let error = match done {
             Ok((verdict, value)) => {
-                let unsendable = match wire::encode(py, &value, buffer) {
+                let mut held = Vec::new();
+                let unsendable = match wire::encode(py, &value, buffer, &mut held) {
                     Err(error) => error,
-                    Ok(()) => match claim.finish(verdict as u8, &[buffer]) {
+                    Ok(()) => match claim.finish_with(verdict as u8, &[buffer], &held) {
                         Ok(standing) => return Ok(standing),
                         Err(error) => put_error(error),
                     },

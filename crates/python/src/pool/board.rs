@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use procession_engine::error::GetError;
 use procession_engine::pool::{Board, Event, Task, guided};
-use procession_engine::{Deadline, Error, OwnerId};
+use procession_engine::{Deadline, Error, Held, OwnerId};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFunction, PyIterator, PyList, PySequence, PyTuple};
@@ -37,9 +37,10 @@ pub struct PoolBoard {
 }
 
 impl PoolBoard {
-    /// Submits a payload, or files why that failed.
-    fn submit(&self, py: Python<'_>, task: Task, payload: PyResult<&[u8]>) {
-        let submitted = payload.and_then(|bytes| self.board.submit(task, &[bytes]).map_err(raise));
+    /// Submits a payload and what it mentions, or files why that failed.
+    fn submit(&self, py: Python<'_>, task: Task, payload: PyResult<&[u8]>, held: Vec<Held>) {
+        let submitted =
+            payload.and_then(|bytes| self.board.submit_with(task, &[bytes], held).map_err(raise));
         if let Err(error) = submitted {
             self.file_error(py, task.job, task.index, error);
         }
@@ -51,8 +52,12 @@ impl PoolBoard {
             .file(job, index, Part::from_object(Verdict::Failed, error));
     }
 
-    /// Starts the payload of a call of a plain function.
-    fn begin_call(&self, function: &Bound<'_, PyAny>, payload: &mut Vec<u8>) -> PyResult<()> {
+    /// Starts the payload of a call of a plain function; returns what the function mentions.
+    fn begin_call(
+        &self,
+        function: &Bound<'_, PyAny>,
+        payload: &mut Vec<u8>,
+    ) -> PyResult<Vec<Held>> {
         {
             // Held while attached only, and across no Python code.
             let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,19 +65,20 @@ impl PoolBoard {
                 && known.is(function)
             {
                 encoded.begin(Kind::Call, payload);
-                return Ok(());
+                return Ok(Vec::new());
             }
         }
         let encoded = PoolFunction::single(function)?;
         encoded.begin(Kind::Call, payload);
-        let keep = encoded
-            .is_name()
-            .then(|| (function.clone().unbind(), encoded));
+        if !encoded.is_name() {
+            return Ok(encoded.into_held());
+        }
+        let keep = Some((function.clone().unbind(), encoded));
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let replaced = std::mem::replace(&mut *last, keep);
         drop(last);
         drop(replaced);
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// Handles what needs no interpreter; returns what does.
@@ -175,16 +181,20 @@ impl PoolBoard {
         let py = function.py();
         let task = Terms::new(timeout, retries)?.task(job.0.number, 0);
         let mut payload = Vec::with_capacity(160);
+        let mut held = Vec::new();
         let encoded = if function.is_exact_instance_of::<PyFunction>() {
-            self.begin_call(function, &mut payload).and_then(|()| {
-                wire::encode(py, (args, kwds).into_pyobject(py)?.as_any(), &mut payload)
-            })
+            self.begin_call(function, &mut payload)
+                .and_then(|of_function| {
+                    held = of_function;
+                    let value = (args, kwds).into_pyobject(py)?;
+                    wire::encode(py, value.as_any(), &mut payload, &mut held)
+                })
         } else {
             payload = payload::whole();
             let value = (function, args, kwds).into_pyobject(py)?;
-            wire::encode(py, value.as_any(), &mut payload)
+            wire::encode(py, value.as_any(), &mut payload, &mut held)
         };
-        self.submit(py, task, encoded.map(|()| payload.as_slice()));
+        self.submit(py, task, encoded.map(|()| payload.as_slice()), held);
         Ok(())
     }
 
@@ -217,9 +227,10 @@ impl PoolBoard {
                 Some(list) => list.get_item(chunk.start)?,
                 None => items.get_item(chunk.start)?,
             };
-            let encoded = wire::encode(py, &value, &mut payload);
+            let mut held = Vec::new();
+            let encoded = wire::encode(py, &value, &mut payload, &mut held);
             let task = function.terms.task(job.0.number, index);
-            self.submit(py, task, encoded.map(|()| payload.as_slice()));
+            self.submit(py, task, encoded.map(|()| payload.as_slice()), held);
             if index % 1024 == 1023 {
                 py.check_signals()
             } else {
@@ -273,9 +284,10 @@ impl PoolBoard {
                 }
             };
             function.begin_items(chunksize > 1, &mut payload);
-            let encoded = wire::encode(py, &chunk, &mut payload);
+            let mut held = Vec::new();
+            let encoded = wire::encode(py, &chunk, &mut payload, &mut held);
             let task = function.terms.task(job.0.number, index);
-            self.submit(py, task, encoded.map(|()| payload.as_slice()));
+            self.submit(py, task, encoded.map(|()| payload.as_slice()), held);
             index += 1;
         }
         (index, false)

@@ -59,6 +59,7 @@ impl Part {
     pub(super) fn from_reply(verdict: Verdict, reply: Reply) -> Part {
         let bytes = reply.bytes();
         let content = match bytes.len() {
+            _ if reply.holds_objects() => Content::Shared(reply),
             length @ ..=SMALL => {
                 let mut small = [0; SMALL];
                 small[..length].copy_from_slice(bytes);

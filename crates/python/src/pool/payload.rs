@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use procession_engine::Held;
 use procession_engine::pool::Task;
 use procession_engine::value::SharedBytes;
 use pyo3::exceptions::PyValueError;
@@ -112,6 +113,8 @@ impl Terms {
 pub struct PoolFunction {
     shared: Option<SharedBytes>,
     bytes: Vec<u8>,
+    /// What the function mentions.
+    held: Vec<Held>,
     star: bool,
     pub(super) terms: Terms,
 }
@@ -119,11 +122,12 @@ pub struct PoolFunction {
 impl PoolFunction {
     /// A function for one task, with which it travels however long it is.
     pub(super) fn single(function: &Bound<'_, PyAny>) -> PyResult<PoolFunction> {
-        let mut bytes = Vec::new();
-        wire::encode(function.py(), function, &mut bytes)?;
+        let (mut bytes, mut held) = (Vec::new(), Vec::new());
+        wire::encode(function.py(), function, &mut bytes, &mut held)?;
         Ok(PoolFunction {
             shared: None,
             bytes,
+            held,
             star: false,
             terms: Terms::default(),
         })
@@ -131,7 +135,12 @@ impl PoolFunction {
 
     /// Whether the bytes only name the function, so that they are the same next time.
     pub(super) fn is_name(&self) -> bool {
-        self.shared.is_none() && self.bytes.len() <= SHORT
+        self.shared.is_none() && self.held.is_empty() && self.bytes.len() <= SHORT
+    }
+
+    /// What a task is to keep alive that carries the function of this one.
+    pub(super) fn into_held(self) -> Vec<Held> {
+        self.held
     }
 
     /// Starts the payload of a task of one item, or of many.

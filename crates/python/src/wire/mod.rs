@@ -7,7 +7,7 @@
 //! C code looks at them first, too.
 //!
 //! ```text
-//! message  'P' pickle-bytes | value
+//! message  'P' pickle-bytes | value | pickle-bytes, which begin with 0x80 and are longer than one byte
 //! value    0x80..=0xff                     the ints 0..=127
 //!          '1' '2' '4' '8'  bytes          a signed int of that many bytes, little endian
 //!          'i' length bytes                any other int: two's complement, little endian
@@ -33,6 +33,7 @@
 //! * The reader takes any bytes: it checks before it allocates, and fails with `UnpicklingError`.
 
 mod decode;
+mod enclosure;
 mod encode;
 mod keys;
 mod pickle;
@@ -41,28 +42,41 @@ mod seen;
 mod tag;
 mod varint;
 
+use procession_engine::Held;
 use pyo3::prelude::*;
+
+pub use enclosure::{enclose, is_enclosing};
 
 /// How deep containers may nest; pickle takes what is deeper.
 const MAX_DEPTH: usize = 100;
 
-/// Appends the message that carries `obj`; leaves `out` as it was if that fails.
+/// Appends the message that carries `obj`, and the shared objects in it to `held`; leaves both as they
+/// were if that fails.
 ///
 /// Any Python code may run meanwhile: hold no lock and borrow nothing that it could want.
-pub fn encode(py: Python<'_>, obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
+pub fn encode(
+    py: Python<'_>,
+    obj: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    held: &mut Vec<Held>,
+) -> PyResult<()> {
     let start = out.len();
     if encode::plain(obj, out).is_ok() {
         return Ok(());
     }
     out.truncate(start);
     out.push(tag::PICKLE);
-    pickle::dump(py, obj, out).inspect_err(|_| out.truncate(start))
+    let (pickled, enclosed) = enclosure::collect(|| pickle::dump(py, obj, out));
+    pickled.inspect_err(|_| out.truncate(start))?;
+    held.extend(enclosed);
+    Ok(())
 }
 
-/// The value that a message carries.
+/// The value that a message carries, or the pickle that somebody sent as bytes.
 pub fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     match bytes {
         [tag::PICKLE, pickled @ ..] => pickle::load(py, pickled),
+        [tag::PROTO, _, ..] => pickle::load(py, bytes),
         plain => decode::plain(py, plain),
     }
 }

@@ -1,6 +1,8 @@
 //! The bytes that values begin with.
 
 pub(super) const PICKLE: u8 = b'P';
+/// What a pickle begins with; as a message of one byte it is the int 0.
+pub(super) const PROTO: u8 = 0x80;
 
 /// Set in a byte that is a small int by itself.
 pub(super) const SMALL_INT: u8 = 0x80;

@@ -1,0 +1,164 @@
+//! Envelopes: blocks of bytes that keep objects alive while they travel.
+//!
+//! A message may mention objects, and neither its sender nor its receiver needs to live while it waits.
+//! So the block of such a message, an *envelope*, begins with a list of the objects, and an object is held
+//! by every envelope that lists it, as by a process. Nothing in the object says so: an envelope holds while
+//! its block is an envelope and not free, which is one truth, whoever owns the block and whoever died.
+//!
+//! ```text
+//! sender:   holds the object;  added += 2, sent := 1;  list;  kind := Envelope;  added += 2;  may let go
+//! receiver: owns the envelope;  opens the object (its cell, added += 2);  frees the envelope
+//! leaver:   added?  cells?  sent: envelopes?  added unchanged?          held if any says so
+//! ```
+//!
+//! Cells are looked at before envelopes. Who holds an object through all of the look is seen by it. A hold
+//! that goes from a cell into an envelope meanwhile is seen in the envelope, if it had left the cell before
+//! the cells were looked at, or in the cell; one that goes from an envelope into a cell moves `added`
+//! before the envelope is gone. An envelope is made by a holder only, so an empty set stays empty.
+//!
+//! Finding the envelopes is a walk over all blocks. It is taken only by the last process that lets go of an
+//! object that was ever sent.
+//!
+//! ```text
+//! payload   count u32 | unused u32 | (block u32, generation u32) for each object | bytes, 64-aligned
+//! ```
+
+use std::cell::{Cell as Local, RefCell};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::Arena;
+use super::block::{BlockId, Cell};
+use super::object::{Held, Kind};
+use super::owner::Owner;
+use crate::error::{Error, Result};
+use crate::kill;
+
+const HEADER: usize = 8;
+const ENTRY: usize = 8;
+
+thread_local! {
+    /// Objects to be let go of, while this thread does so already: taking a queue apart frees its messages,
+    /// and these may be envelopes with further queues, to any depth.
+    static LOOSE: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+    static LETTING_GO: Local<bool> = const { Local::new(false) };
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    block: BlockId,
+    generation: u32,
+}
+
+/// Where the bytes begin in an envelope for so many objects.
+pub(crate) fn offset(objects: usize) -> usize {
+    (HEADER + objects * ENTRY).next_multiple_of(64)
+}
+
+impl Arena {
+    /// Makes a block of this process's own, with room for the list, an envelope that holds `objects`.
+    pub(crate) fn seal(&self, block: BlockId, objects: &[Held]) -> Result<()> {
+        let cell = self.cell(block)?;
+        let words = self.list_words(block, objects.len())?;
+        for (held, entry) in objects.iter().zip(words[2..].as_chunks::<2>().0) {
+            self.note_sent(held.block())?;
+            entry[0].store(held.block().0, Ordering::Relaxed);
+            entry[1].store(held.generation(), Ordering::Relaxed);
+        }
+        words[0].store(objects.len() as u32, Ordering::Relaxed);
+        kill::point("envelope.listed");
+        cell.kind.store(Kind::Envelope as u32, Ordering::SeqCst);
+        for held in objects {
+            self.note_sent(held.block())?;
+        }
+        kill::point("envelope.sealed");
+        Ok(())
+    }
+
+    /// Where the bytes of an envelope begin; `None` for a block that is none.
+    pub(crate) fn opened_at(&self, block: BlockId) -> Option<usize> {
+        let cell = self.cell(block).ok()?;
+        let is_one = cell.kind.load(Ordering::Acquire) == Kind::Envelope as u32;
+        is_one.then(|| offset(self.list(block).len()))
+    }
+
+    /// Frees an envelope that is `from`'s, and lets go of what it held. False when it was not `from`'s.
+    ///
+    /// The block is this process's before its list is read and its kind changes, so that whoever stalled
+    /// on the way to freeing it changes nothing of its next life. Killed on the way, the objects are found
+    /// by the sweep that buries this process.
+    #[cold]
+    pub(super) fn free_envelope(&self, block: BlockId, cell: &Cell, from: Owner) -> bool {
+        let mine = self.mine();
+        if from != mine && !cell.owner.pass(from, mine) {
+            return false;
+        }
+        if !cell.owner.is(mine) {
+            return false;
+        }
+        kill::point("envelope.taken");
+        let objects = self.list(block);
+        cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
+        kill::point("envelope.emptied");
+        self.free(block, mine);
+        self.let_go(objects);
+        true
+    }
+
+    fn let_go(&self, objects: Vec<Entry>) {
+        LOOSE.with_borrow_mut(|loose| loose.extend(objects));
+        if LETTING_GO.replace(true) {
+            return;
+        }
+        while let Some(entry) = LOOSE.with_borrow_mut(Vec::pop) {
+            if self.is_object(entry.block, entry.generation) {
+                self.free_if_unheld(entry.block);
+            }
+        }
+        LETTING_GO.set(false);
+    }
+
+    /// Whether an envelope holds the object.
+    #[cold]
+    pub(super) fn is_in_an_envelope(&self, object: BlockId, generation: u32) -> bool {
+        self.blocks().any(|(block, cell)| {
+            cell.kind.load(Ordering::SeqCst) == Kind::Envelope as u32
+                && !cell.owner.is(Owner::Free)
+                && self
+                    .list(block)
+                    .iter()
+                    .any(|entry| entry.block == object && entry.generation == generation)
+        })
+    }
+
+    /// What an envelope lists. Of a block that is none any more, anything, to be taken for a rumour.
+    fn list(&self, block: BlockId) -> Vec<Entry> {
+        let Ok(head) = self.list_words(block, 0) else {
+            return Vec::new();
+        };
+        let count = head[0].load(Ordering::Relaxed) as usize;
+        let Ok(words) = self.list_words(block, count) else {
+            return Vec::new();
+        };
+        let entries = words[2..].as_chunks::<2>().0.iter();
+        entries
+            .filter_map(|[block, generation]| {
+                Some(Entry {
+                    block: BlockId::new(block.load(Ordering::Relaxed))?,
+                    generation: generation.load(Ordering::Relaxed),
+                })
+            })
+            .collect()
+    }
+
+    /// The words of a list of so many objects, if the block can hold one.
+    fn list_words(&self, block: BlockId, objects: usize) -> Result<&[AtomicU32]> {
+        let capacity = self.capacity(block) as usize;
+        if objects > capacity / ENTRY || offset(objects) > capacity {
+            return Err(Error::BadHandle);
+        }
+        let words = self.payload(block)?.cast::<AtomicU32>();
+        // SAFETY: within the block's payload (just checked), which is 64-aligned and mapped for good; any
+        // bytes are atomics.
+        Ok(unsafe { std::slice::from_raw_parts(words.as_ptr(), 2 + 2 * objects) })
+    }
+}

@@ -1,0 +1,118 @@
+//! The order of messages: one that was put after another was put is not received before it.
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicU32, Ordering};
+use loom::thread;
+
+use super::process;
+use crate::channel::slot::{Phase, Seen, SlotWord, View};
+
+const INC: u32 = 1;
+const SLOTS: usize = 2;
+
+struct Strip {
+    words: [SlotWord; SLOTS],
+    bodies: [AtomicU32; SLOTS],
+    /// What an empty slot looks like.
+    empty: Seen,
+}
+
+impl Strip {
+    fn new() -> Arc<Strip> {
+        let words = [SlotWord::new(), SlotWord::new()];
+        let empty = words[0].look();
+        Arc::new(Strip {
+            words,
+            bodies: [AtomicU32::new(0), AtomicU32::new(0)],
+            empty,
+        })
+    }
+
+    /// Puts a message into the first empty slot.
+    ///
+    /// Without a look first: loom remembers one access of a word, and a thread's own load before its swap
+    /// would hide from it that others' loads race with the swap.
+    fn put(&self, number: u32, message: u32) {
+        let me = process(number);
+        for (word, body) in self.words.iter().zip(&self.bodies) {
+            if word.claim(self.empty, INC, me).is_ok() {
+                body.store(message, Ordering::Relaxed);
+                assert!(word.pass(INC, Phase::Claimed(me), Phase::Ready));
+                return;
+            }
+        }
+        panic!("no slot is left");
+    }
+
+    /// The rule of `channel/receive.rs`.
+    fn get(&self) -> Option<u32> {
+        let mut confirmed = None;
+        loop {
+            match self.look(confirmed) {
+                Ok(message) => return message,
+                Err(behind) => confirmed = Some(behind),
+            }
+        }
+    }
+
+    fn look(&self, confirmed: Option<usize>) -> Result<Option<u32>, usize> {
+        let mut stepped_over = false;
+        for (index, word) in self.words.iter().enumerate() {
+            match word.look().view(INC) {
+                View::In(Phase::Ready) if stepped_over && confirmed != Some(index) => {
+                    return Err(index);
+                }
+                View::In(Phase::Ready) => {
+                    let message = self.bodies[index].load(Ordering::Relaxed);
+                    assert!(word.pass(INC, Phase::Ready, Phase::Done));
+                    return Ok(Some(message));
+                }
+                View::In(Phase::Claimed(_)) => stepped_over = true,
+                View::Empty => return Ok(None),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[test]
+fn messages_of_one_producer_are_received_in_their_order() {
+    loom::model(|| {
+        let strip = Strip::new();
+        let other = strip.clone();
+        let producer = thread::spawn(move || {
+            other.put(1, 1);
+            other.put(1, 2);
+        });
+        let mut received: Vec<u32> = (0..2).filter_map(|_| strip.get()).collect();
+        producer.join().unwrap();
+        received.extend(std::iter::from_fn(|| strip.get()));
+        assert_eq!(received, [1, 2]);
+    });
+}
+
+/// The other one is another process, which learned of the first message in whatever way.
+#[test]
+fn a_message_put_because_another_was_put_is_received_after_it() {
+    loom::model(|| {
+        let strip = Strip::new();
+        let told = Arc::new(AtomicU32::new(0));
+        let (one, tell) = (strip.clone(), told.clone());
+        let first = thread::spawn(move || {
+            one.put(1, 1);
+            tell.store(1, Ordering::SeqCst);
+        });
+        let two = strip.clone();
+        let second = thread::spawn(move || {
+            if told.load(Ordering::SeqCst) == 1 {
+                two.put(2, 2);
+            }
+        });
+        let mut received: Vec<u32> = (0..2).filter_map(|_| strip.get()).collect();
+        first.join().unwrap();
+        second.join().unwrap();
+        received.extend(std::iter::from_fn(|| strip.get()));
+        assert!(received == [1] || received == [1, 2], "{received:?}");
+    });
+}

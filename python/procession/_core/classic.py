@@ -1,0 +1,63 @@
+"""Subclasses in the stdlib's shape, which replace what this package does in another way.
+
+joblib and torch subclass `Pool` and make its queues themselves (`_setup_queues`, `_inqueue` ...); loky
+subclasses `Queue` and feeds its pipe from a thread (`_start_thread`, `_buffer`, `_sem` ...). A base that
+ignored that would be broken, so such a subclass gets the stdlib's methods for all it does not define itself,
+and runs the classic way on this package's contexts, processes and locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import FunctionType
+from typing import Any
+
+__all__ = ["INSIDES_OF_POOL", "INSIDES_OF_QUEUE", "is_classic", "make_classic"]
+
+# Who defines one of these counts on the stdlib's insides.
+INSIDES_OF_POOL = (
+    "_get_tasks",
+    "_handle_results",
+    "_handle_tasks",
+    "_handle_workers",
+    "_repopulate_pool",
+    "_repopulate_pool_static",
+    "_setup_queues",
+    "_terminate_pool",
+)
+INSIDES_OF_QUEUE = ("_after_fork", "_feed", "_finalize_close", "_finalize_join", "_reset", "_start_thread")
+
+
+def is_classic(cls: type[Any], insides: Iterable[str]) -> bool:
+    """Whether a subclass defines one of the insides."""
+    return any(name in vars(cls) for name in insides)
+
+
+def make_classic(cls: type[Any], base: type[Any], standard: type[Any]) -> None:
+    """Give a subclass of `base` the methods of `standard` where it has none of its own below `base`."""
+    below = cls.__mro__[: cls.__mro__.index(base)]
+    for name, member in _methods(standard).items():
+        if not any(name in vars(ancestor) for ancestor in below):
+            setattr(cls, name, member)
+    # Not the properties of this package's class: the stdlib's methods set plain attributes.
+    for name in _properties(base) - {name for ancestor in below for name in vars(ancestor)}:
+        setattr(cls, name, None)
+    cls._is_classic = True
+
+
+def _methods(standard: type[Any]) -> dict[str, Any]:
+    methods: dict[str, Any] = {}
+    for ancestor in reversed(standard.__mro__[:-1]):
+        for name, member in vars(ancestor).items():
+            if isinstance(member, (FunctionType, staticmethod, classmethod, property)):
+                methods[name] = member
+    return methods
+
+
+def _properties(base: type[Any]) -> set[str]:
+    return {
+        name
+        for ancestor in base.__mro__
+        for name, member in vars(ancestor).items()
+        if hasattr(member, "__set__") and not name.startswith("__")
+    }

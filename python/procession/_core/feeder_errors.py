@@ -1,0 +1,60 @@
+"""The hook that subclasses of `Queue` overrule, `_on_queue_feeder_error`, on a thread of its own.
+
+With the stdlib, a thread pickles what was put, and calls the hook when it can't. Here `put` pickles, and
+whoever overrules the hook may rely on being called from another thread: the caller of `put` may hold a lock
+that the hook wants. So a queue with such a hook has a thread, from its first `put` on. It holds on to the
+queue only while the hook runs.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from queue import SimpleQueue
+from typing import Any
+
+from .stdlib import util
+
+__all__ = ["Herald"]
+
+
+class Herald:
+    """The thread that tells one queue object of what could not be put."""
+
+    def __init__(self, queue: Any) -> None:
+        self._owner = os.getpid()
+        failures: SimpleQueue[tuple[BaseException, object] | None] = SimpleQueue()
+        thread = threading.Thread(
+            target=_tell, args=(weakref.ref(queue), failures), name="QueueFeederThread", daemon=True
+        )
+        thread.start()
+        self._failures, self._thread = failures, thread
+        # At exit, or when the queue is gone: after what was put before.
+        util.Finalize(queue, _dismiss, (failures, thread), exitpriority=-5)
+
+    def is_at_work(self) -> bool:
+        """False in a child of the process that the thread belongs to."""
+        return self._owner == os.getpid()
+
+    def announce(self, error: BaseException, obj: object) -> None:
+        """Have the hook called."""
+        self._failures.put((error, obj))
+
+    def dismiss(self) -> None:
+        """End the thread once the hook was called for everything announced."""
+        _dismiss(self._failures, self._thread)
+
+
+def _tell(queue: weakref.ref[Any], failures: SimpleQueue[Any]) -> None:
+    while (failure := failures.get()) is not None:
+        told = queue()
+        if told is not None:
+            told._on_queue_feeder_error(*failure)
+        del failure, told
+
+
+def _dismiss(failures: SimpleQueue[Any], thread: threading.Thread) -> None:
+    failures.put(None)
+    if thread is not threading.current_thread():
+        thread.join()
