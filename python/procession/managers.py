@@ -1,14 +1,19 @@
 """Managers: the stdlib's, with their server processes started through this package's contexts.
 
-The server, the proxies and their protocol are the stdlib's own objects (a manager may be at another
-machine, with another implementation); names that are not defined here are forwarded to its module.
+The server, the protocol and most proxies are the stdlib's own objects (a manager may be at another machine,
+with another implementation); names that are not defined here are forwarded to its module. Proxies have the
+methods that newer Pythons gave them, on every Python.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+from . import connection as connection  # teaches how connections are pickled: the server's start needs it
 from . import context, pool
+from . import shared_memory as shared_memory
+from ._core import late_memory, late_proxies, served_locks
 from ._core.forwarding import forward_other_names
 from ._core.stdlib import managers as _std
 
@@ -17,6 +22,12 @@ __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "To
 
 BaseProxy = _std.BaseProxy
 Token = _std.Token
+
+AcquirerProxy = late_proxies.complete("AcquirerProxy")
+ConditionProxy = late_proxies.complete("ConditionProxy")
+DictProxy = late_proxies.complete("DictProxy")
+ListProxy = late_proxies.complete("ListProxy")
+SetProxy = late_proxies.complete("SetProxy")
 
 
 class BaseManager(_std.BaseManager):
@@ -35,7 +46,7 @@ class BaseManager(_std.BaseManager):
 
 
 class SyncManager(BaseManager, _std.SyncManager):
-    """A manager of the usual types: list, dict, Queue, Lock, Pool, Namespace and so on."""
+    """A manager of the usual types: list, dict, set, Queue, Lock, Pool, Namespace and so on."""
 
 
 class SharedMemoryManager(BaseManager, _std.SharedMemoryManager):
@@ -53,7 +64,25 @@ class SharedMemoryManager(BaseManager, _std.SharedMemoryManager):
         context_of_server = ctx or context._default_context.get_context()
         _std.SharedMemoryManager.__init__(self, address, authkey, serializer, context_of_server, **options)
 
+    if sys.version_info < (3, 13):
+
+        def SharedMemory(self, size: int) -> Any:
+            """Return new memory of `size` bytes."""
+            return late_memory.adopted(super().SharedMemory(size))
+
+        def ShareableList(self, sequence: Any) -> Any:
+            """Return a new list in shared memory, with the items of `sequence`."""
+            return late_memory.adopted(super().ShareableList(sequence))
+
 
 SyncManager.register("Pool", pool.Pool, _std.PoolProxy)
+SyncManager.register("list", list, ListProxy)
+SyncManager.register("dict", dict, DictProxy)
+SyncManager.register("set", set, SetProxy)
+SyncManager.register("Lock", served_locks.able("Lock"), AcquirerProxy)
+SyncManager.register("RLock", served_locks.able("RLock"), AcquirerProxy)
+SyncManager.register("Semaphore", served_locks.able("Semaphore"), AcquirerProxy)
+SyncManager.register("BoundedSemaphore", served_locks.able("BoundedSemaphore"), AcquirerProxy)
+SyncManager.register("Condition", served_locks.able("Condition"), ConditionProxy)
 
 forward_other_names(__name__, _std)

@@ -1,13 +1,21 @@
-"""The stdlib's `multiprocessing.shared_memory`, the very module: named segments, open to any program."""
+"""The stdlib's `multiprocessing.shared_memory`: named segments, open to any program.
+
+It is the very module, except on Pythons whose `SharedMemory` has no `track` yet: there this module adds it.
+"""
+
+from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from ._core.stdlib import shared_memory
+from ._core import late_memory
+from ._core.forwarding import forward_other_names
+from ._core.stdlib import shared_memory as _std
 
-if TYPE_CHECKING:
-    from multiprocessing.shared_memory import *  # noqa: F403
+__all__ = ["ShareableList", "SharedMemory"]
 
-__all__ = shared_memory.__all__
-
-sys.modules[__name__] = shared_memory
+if sys.version_info >= (3, 13):
+    sys.modules[__name__] = _std
+else:
+    SharedMemory = late_memory.SharedMemory
+    ShareableList = late_memory.ShareableList
+    forward_other_names(__name__, _std)
