@@ -13,6 +13,7 @@ BIN    := $(VENV)/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 WHEELS := $(TARGET)/wheels-$(PYTAG)
 LOGS   := $(TARGET)/test-logs
+ECOSYSTEM := .venv-ecosystem-$(PYTAG)
 
 # The Python crate is a cdylib: it is tested through the wheel, by pytest.
 RUST_TESTS := --workspace --exclude procession-python --features procession-engine/kill-points
@@ -22,7 +23,8 @@ SHELL       := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-loom test-python kill bench bench-python bench-rust lint format install clean
+.PHONY: help demo test test-rust test-loom test-python kill conformance ecosystem \
+	bench bench-python bench-rust lint format install clean
 
 export CARGO_BUILD_JOBS ?= $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -52,6 +54,16 @@ test-python: install ## the tests of the Python package
 
 kill: ## the whole kill matrix: SIGKILL at every named step and after every k-th instruction
 	PROCESSION_KILL=full $(CARGO) test --locked --package procession-engine --features kill-points --test kill
+
+conformance: install ## CPython's own tests of multiprocessing, against this package (START=spawn, SUITE=futures)
+	$(BIN)/python tests/conformance/run.py --start $(or $(START),all) --suite $(or $(SUITE),all)
+
+ecosystem: install ## programs of libraries from PyPI on this package (TORCH=1 for torch, a large download)
+	@test -x $(ECOSYSTEM)/bin/python || $(PYTHON) -m venv $(ECOSYSTEM)
+	$(ECOSYSTEM)/bin/pip install --quiet --requirement tests/ecosystem/requirements.txt \
+		$(if $(TORCH),--requirement tests/ecosystem/requirements-torch.txt)
+	$(ECOSYSTEM)/bin/pip install --quiet --no-deps --force-reinstall $(WHEELS)/procession-*.whl
+	PROCESSION_ECOSYSTEM=1 $(ECOSYSTEM)/bin/python -m pytest tests/ecosystem $(if $(TORCH),,--ignore tests/ecosystem/test_torch.py)
 
 bench: bench-python bench-rust ## measure against the standard library (ONLY=queue, REPEAT=9)
 
