@@ -1,9 +1,11 @@
 """A `Queue` between processes."""
 
+import asyncio
 import gc
 import os
 import pickle
 import queue
+import select
 import signal
 import threading
 
@@ -351,3 +353,59 @@ def test_importing_queues_makes_util_reachable(run_script):
 def test_generic_alias():
     """`Queue[int]` is a type, as in the stdlib."""
     assert queues.Queue[int].__args__ == (int,)
+
+
+def put_numbers(q, count):
+    for number in range(count):
+        q.put(number)
+
+
+def test_the_reading_end_is_waited_on_with_select(ctx):
+    """Its descriptor is readable while there is a message, and a `get` then never waits."""
+    q = ctx.Queue()
+    assert select.select([q._reader], [], [], 0)[0] == []
+    child = ctx.Process(target=put_numbers, args=(q, 50))
+    child.start()
+    got = []
+    while len(got) < 50:
+        assert select.select([q._reader], [], [], 30)[0] == [q._reader]
+        got.append(q.get(timeout=0) if len(got) % 2 else q.get_nowait())
+    assert got == list(range(50))
+    assert select.select([q._reader], [], [], 0)[0] == []
+    child.join()
+
+
+def test_an_event_loop_reads_a_queue():
+    """`add_reader` on the reading end."""
+
+    async def collect(q, count):
+        loop, got, done = asyncio.get_running_loop(), [], asyncio.Event()
+
+        def take():
+            got.append(q.get_nowait())
+            if len(got) == count:
+                done.set()
+
+        loop.add_reader(q._reader, take)
+        await asyncio.wait_for(done.wait(), 30)
+        loop.remove_reader(q._reader)
+        return got
+
+    q = procession.Queue()
+    thread = threading.Thread(target=put_numbers, args=(q, 20))
+    thread.start()
+    assert asyncio.run(collect(q, 20)) == list(range(20))
+    thread.join()
+
+
+def test_the_descriptor_of_a_queue_ends_with_it():
+    """And its thread, too."""
+    q = procession.Queue()
+    fd = q._reader.fileno()
+    watcher = next(thread for thread in threading.enumerate() if thread.name == "QueueWatcher")
+    del q
+    gc.collect()
+    watcher.join(30)
+    assert not watcher.is_alive()
+    with pytest.raises(OSError):
+        os.fstat(fd)

@@ -72,7 +72,7 @@ class Queue(_engine.Queue):
     # Kept by the object once made, so that subclasses may put something else in their place.
     @functools.cached_property
     def _reader(self) -> Any:
-        return QueueReader(self.handle)
+        return QueueReader(self.handle, self)
 
     @functools.cached_property
     def _writer(self) -> Any:
@@ -113,7 +113,7 @@ class Queue(_engine.Queue):
 
 def _put_with_a_herald(self: Queue, obj: Any, block: bool = True, timeout: float | None = None) -> None:
     """Put an object in; if it cannot be serialised, the overruled hook is told."""
-    self._working_herald()
+    self._working_herald().catch_up()
     super(Queue, self).put(obj, block, timeout)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
 from typing import Any
 
 from procession import _engine
@@ -165,6 +164,8 @@ class Crew(ABC):
             courier.join(timeout)
 
 
-def cancelled() -> CancelledError:
+def cancelled() -> BaseException:
     """What a job fails with that was cancelled."""
+    from concurrent.futures import CancelledError
+
     return CancelledError("this task was cancelled")

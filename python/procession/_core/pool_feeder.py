@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 __all__ = ["Feed", "Feeder"]
@@ -17,16 +16,18 @@ __all__ = ["Feed", "Feeder"]
 NAP = 0.5
 
 
-@dataclass(eq=False)
 class Feed:
     """The arguments of one job, on their way."""
 
-    job: Any
-    function: Any
-    items: Iterator[Any]
-    chunksize: int
-    buffersize: int | None
-    index: int = 0
+    def __init__(
+        self, job: Any, function: Any, items: Iterator[Any], chunksize: int, buffersize: int | None
+    ) -> None:
+        self.job = job
+        self.function = function
+        self.items = items
+        self.chunksize = chunksize
+        self.buffersize = buffersize
+        self.index = 0
 
     def limit(self) -> int | None:
         """The number of the first task that has to wait for the consumer."""

@@ -1,14 +1,18 @@
 """A queue seen as the two ends of a pipe, for what expects the stdlib's `_reader` and `_writer`.
 
-The queue itself uses neither. An end refers to the queue's memory, not to the queue object.
+The queue itself uses neither. An end refers to the queue's memory, and only weakly to the queue object.
 """
 
 from __future__ import annotations
 
 import io
+import os
+import weakref
 from typing import Any
 
 from procession import _engine
+
+from .queue_watch import QueueWatch
 
 __all__ = ["QueueReader", "QueueWriter"]
 
@@ -27,13 +31,6 @@ class _End:
             raise OSError("handle is closed")
         return self._messages
 
-    def fileno(self) -> int:
-        """There is none: messages go through memory alone."""
-        raise io.UnsupportedOperation(
-            "a Queue has no descriptor: use procession.connection.wait, "
-            "or a SimpleQueue, whose _reader has one"
-        )
-
     def close(self) -> None:
         """Refuse further use of this end."""
         self.closed = True
@@ -44,26 +41,52 @@ class QueueReader(_End):
 
     readable = True
 
+    def __init__(self, handle: bytes, queue: Any) -> None:
+        super().__init__(handle)
+        self._queue = weakref.ref(queue)
+        self._watch: QueueWatch | None = None
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while there are messages: a thread sees to that."""
+        messages = self._open()
+        if self._watch is None or self._watch.owner != os.getpid():
+            self._watch = QueueWatch(messages)
+            queue = self._queue()
+            if queue is not None:
+                self._watch.follow(queue)
+        return self._watch.fd
+
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Return whether a message comes within the timeout."""
         return self._open()._poll(timeout)
 
     def recv(self) -> Any:
         """Take an object out."""
-        return self._open().get()
+        message = self._open().get()
+        self._settle()
+        return message
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """Take a message out as bytes."""
         message = self._open().get_bytes()
+        self._settle()
         if maxlength is not None and len(message) > maxlength:
             raise OSError("bad message length")
         return message
+
+    def _settle(self) -> None:
+        if self._watch is not None:
+            self._watch.settle()
 
 
 class QueueWriter(_End):
     """The end that messages go into."""
 
     writable = True
+
+    def fileno(self) -> int:
+        """There is none: messages go through memory alone, and `put` knows whether there is room."""
+        raise io.UnsupportedOperation("the writing end of a Queue has no descriptor")
 
     def send(self, obj: Any) -> None:
         """Put an object in."""
