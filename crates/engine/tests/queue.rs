@@ -5,7 +5,8 @@ mod common;
 use common::{Child, Footprint, Ledger, Letter, Slate, briefly, die, isolated, promptly};
 use procession_engine::channel::Queue;
 use procession_engine::error::{GetError, PutError, WaitError};
-use procession_engine::{Deadline, process};
+use procession_engine::value::SharedBytes;
+use procession_engine::{Deadline, Handle, Held, process};
 
 const LEDGER: usize = 16;
 const EACH: usize = 1_000;
@@ -260,5 +261,45 @@ fn a_long_queue_gives_its_memory_back() {
             (0..2_000).for_each(|_| drop(queue.get(Deadline::NOW).unwrap()));
         }
         short.assert_about(4);
+    });
+}
+
+#[test]
+fn a_forked_child_that_drops_a_message_frees_nothing_of_its_parents() {
+    isolated(|| {
+        let queue = Queue::new(0).unwrap();
+        queue.put(&[&[7; 20_000]], Deadline::NOW).unwrap();
+        let mut message = Some(queue.get(Deadline::NOW).unwrap());
+        Child::fork(|| drop(message.take())).succeed();
+        // It would take the block of a message that was freed.
+        queue.put(&[&[9; 20_000]], Deadline::NOW).unwrap();
+        assert!(message.unwrap().bytes().iter().all(|byte| *byte == 7));
+    });
+}
+
+#[test]
+fn objects_live_while_a_message_that_holds_them_waits() {
+    isolated(|| {
+        let queue = Queue::new(0).unwrap();
+        queue.put(&[b"the first strip"], Deadline::NOW).unwrap();
+        drop(queue.get(Deadline::NOW).unwrap());
+        let before = Footprint::take();
+        let value = SharedBytes::new(8).unwrap();
+        value.write_at(0, b"enclosed");
+        let handle = value.handle();
+        let held = [Held::of(&handle).unwrap()];
+        queue
+            .put_with(&[&handle.to_bytes()], &held, Deadline::NOW)
+            .unwrap();
+        drop((held, value));
+        let message = queue.get(Deadline::NOW).unwrap();
+        assert!(message.holds_objects());
+        let value = SharedBytes::open(&Handle::from_bytes(message.bytes()).unwrap()).unwrap();
+        let mut found = [0; 8];
+        value.read_at(0, &mut found);
+        assert_eq!(&found, b"enclosed");
+        drop((message, value));
+        assert!(SharedBytes::open(&handle).is_err());
+        before.assert_unchanged();
     });
 }
