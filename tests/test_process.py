@@ -5,10 +5,12 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import platform
 import select
 import signal
 import sys
 import threading
+import time
 import types
 from typing import Any
 
@@ -382,3 +384,66 @@ def test_daemons_end_with_the_program(run_script: Any) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.split(";")) == ["", "main done", "worker done"]
+
+
+WAIT4 = {"x86_64": "61", "aarch64": "260"}
+
+
+@pytest.mark.skipif(platform.machine() not in WAIT4, reason="knows no number of the system call here")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_handler_of_sigchld_meets_no_zombie_of_a_child_that_is_joined(method):
+    """`join` reaps the child in the call it sleeps in: torch's handler takes zombies for crashed workers."""
+    context = procession.get_context(method)
+    go_on = context.Event()
+    child = context.Process(target=go_on.wait)
+    seen = []
+
+    def look(signum, frame):
+        try:
+            seen.append(os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+        except ChildProcessError:
+            seen.append("reaped")
+
+    def let_it_end_once_it_is_waited_for(thread):
+        limit = time.monotonic() + 30
+        while time.monotonic() < limit:
+            with open(f"/proc/self/task/{thread}/syscall") as call:
+                if call.read().split()[0] == WAIT4[platform.machine()]:
+                    break
+        go_on.set()
+
+    before = signal.signal(signal.SIGCHLD, look)
+    try:
+        child.start()
+        helper = threading.Thread(target=let_it_end_once_it_is_waited_for, args=(threading.get_native_id(),))
+        helper.start()
+        child.join()
+        helper.join()
+        assert seen == ["reaped"]
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_many_threads_join_one_child(ctx):
+    """Each of them learns its exit code."""
+    go_on = ctx.Event()
+    child = ctx.Process(target=exit_when_told, args=(go_on, 7))
+    child.start()
+    codes = []
+
+    def join():
+        child.join()
+        codes.append(child.exitcode)
+
+    threads = [threading.Thread(target=join) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert codes == [7] * 6
+
+
+def exit_when_told(go_on, code):
+    go_on.wait()
+    sys.exit(code)

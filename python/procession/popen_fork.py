@@ -42,7 +42,9 @@ class Popen:
         self.returncode: int | None = None
         self.finalizer: util.Finalize | None = None
         self.seat: int | None = None
-        self._reaping = threading.Lock()
+        # Several threads may wait for the child's end; the kernel tells one of them.
+        self._reaping = threading.Condition()
+        self._reapers = 0
         self._launch(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
@@ -55,12 +57,33 @@ class Popen:
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Return the exit code, None if the child still runs after `timeout` seconds."""
-        if self.returncode is None and is_readable(self.sentinel, timeout):
-            with self._reaping:
-                if self.returncode is None:
-                    self.returncode = self._collect_status()
-                    self._bury()
+        if self.returncode is None and (timeout is None or is_readable(self.sentinel, timeout)):
+            self._reap()
         return self.returncode
+
+    def _reap(self) -> None:
+        """Wait for the child's end without looking first, so that no handler of SIGCHLD meets a zombie."""
+        with self._reaping:
+            self._reapers += 1
+        code = None
+        try:
+            code = self._collect_status()
+        finally:
+            with self._reaping:
+                self._reapers -= 1
+                if code is not None:
+                    self._settle(code)
+                self._reaping.notify_all()
+        with self._reaping:
+            # Whoever has taken the status is about to say so, if it was one of us.
+            while self.returncode is None and self._reapers:
+                self._reaping.wait()
+            self._settle(UNKNOWN_STATUS)
+
+    def _settle(self, code: int) -> None:
+        if self.returncode is None:
+            self.returncode = code
+            self._bury()
 
     def terminate(self) -> None:
         """Send SIGTERM."""
@@ -118,12 +141,12 @@ class Popen:
         self.sentinel = sentinel
         self.finalizer = util.Finalize(self, _close, (sentinel, *others))
 
-    def _collect_status(self) -> int:
-        """Reap the child, which has ended."""
+    def _collect_status(self) -> int | None:
+        """Wait for the child's end and reap it; None if somebody else did."""
         try:
             _, status = os.waitpid(self.pid, 0)
         except ChildProcessError:
-            return UNKNOWN_STATUS
+            return None
         return os.waitstatus_to_exitcode(status)
 
     def _bury(self) -> None:

@@ -69,6 +69,5 @@ class Popen(popen_fork.Popen):
             self.returncode = report.value
             self._bury()
 
-    def _collect_status(self) -> int:
-        code = serving.read_end(self._reports)
-        return popen_fork.UNKNOWN_STATUS if code is None else code
+    def _collect_status(self) -> int | None:
+        return serving.read_end(self._reports)
