@@ -15,8 +15,8 @@ import runpy
 import sys
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from types import CodeType, ModuleType
-from typing import Any
 
+from procession._core.hints import Any
 from procession._core.install import install
 
 __all__: list[str] = []

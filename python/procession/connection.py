@@ -13,12 +13,12 @@ import os
 import struct
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from . import _engine
 from ._core import pipe_transit
 from ._core.forwarding import forward_other_names
 from ._core.handle_passing import teach_reduction
+from ._core.hints import Any
 from ._core.readiness import wait_for_readable
 from ._core.stdlib import connection as _std
 from ._core.stdlib import context, reduction

@@ -11,9 +11,9 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from ._core.forwarding import forward_other_names
+from ._core.hints import TYPE_CHECKING, Any
 from ._core.leaving import mark_at_interpreter_exit
 from ._core.stdlib import context as _std
 from ._core.stdlib import process

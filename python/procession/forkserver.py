@@ -15,10 +15,10 @@ import select
 import sys
 import threading
 import warnings
-from typing import Any, NoReturn
 
 from . import _engine, spawn
 from ._core import serving, template
+from ._core.hints import Any, NoReturn
 from ._core.stdlib import resource_tracker, util
 from ._core.stdlib import spawn as _std_spawn
 

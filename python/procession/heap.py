@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from typing import Any
 
 from . import _engine
 from ._core.handing import hand_over
+from ._core.hints import Any
 
 __all__ = ["BufferWrapper"]
 

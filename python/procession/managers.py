@@ -8,13 +8,13 @@ methods that newer Pythons gave them, on every Python.
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from . import connection as connection  # teaches how connections are pickled: the server's start needs it
 from . import context, pool
 from . import shared_memory as shared_memory
 from ._core import late_memory, late_proxies, served_locks
 from ._core.forwarding import forward_other_names
+from ._core.hints import Any
 from ._core.stdlib import managers as _std
 
 __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]

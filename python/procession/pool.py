@@ -13,9 +13,9 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, NoReturn
 
 from ._core.classic import INSIDES_OF_POOL, is_classic, make_classic
+from ._core.hints import Any, NoReturn
 from ._core.pool_crew import CLOSE, INIT, RUN, TERMINATE, Crew
 from ._core.pool_feeder import Feed
 from ._core.pool_processes import ProcessCrew

@@ -10,9 +10,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn
 
 from . import _engine
+from ._core.hints import Any, NoReturn
 from ._core.leaving import end_forked_child, forget_inherited_exit_handlers
 from ._core.stdlib import util
 from ._core.waiting import is_readable

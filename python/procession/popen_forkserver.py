@@ -7,10 +7,10 @@ comes from the server, and is unknown if the server has died.
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from . import _engine, forkserver, popen_fork
 from ._core import serving
+from ._core.hints import Any
 from ._core.payload import pack
 from ._core.stdlib import util
 from .popen_spawn_posix import tracker_fd

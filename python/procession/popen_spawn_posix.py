@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 from . import _engine, popen_fork, spawn
+from ._core.hints import Any
 from ._core.payload import pack
 from ._core.stdlib import resource_tracker, util
 

@@ -12,7 +12,6 @@ import traceback
 import types
 from queue import Empty as Empty
 from queue import Full as Full
-from typing import Any
 
 # concurrent.futures finds `multiprocessing.util` because the stdlib's queues import it.
 from . import _engine
@@ -21,6 +20,7 @@ from ._core import stdlib
 from ._core.classic import INSIDES_OF_QUEUE, is_classic, make_classic
 from ._core.feeder_errors import Herald
 from ._core.handing import assert_handing, hand_over
+from ._core.hints import Any
 from ._core.queue_ends import QueueReader, QueueWriter
 from .connection import Pipe
 

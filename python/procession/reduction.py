@@ -4,8 +4,8 @@ What libraries register with `ForkingPickler` counts for this package's messages
 """
 
 import sys
-from typing import TYPE_CHECKING
 
+from ._core.hints import TYPE_CHECKING
 from ._core.stdlib import reduction
 
 if TYPE_CHECKING:

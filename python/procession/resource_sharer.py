@@ -1,8 +1,8 @@
 """The stdlib's `multiprocessing.resource_sharer`, the very module: one server of descriptors a process."""
 
 import sys
-from typing import TYPE_CHECKING
 
+from ._core.hints import TYPE_CHECKING
 from ._core.stdlib import resource_sharer
 
 if TYPE_CHECKING:

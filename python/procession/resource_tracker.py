@@ -6,8 +6,8 @@ found nothing.
 """
 
 import sys
-from typing import TYPE_CHECKING
 
+from ._core.hints import TYPE_CHECKING
 from ._core.stdlib import resource_tracker
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Sequence
-from typing import Any
 
 from . import heap
 from ._core.handing import assert_handing
+from ._core.hints import Any
 from ._core.stdlib import reduction
 
 __all__ = ["RawValue", "RawArray", "Value", "Array", "copy", "synchronized"]

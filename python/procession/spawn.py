@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 import _procession_alias
 
 from . import _engine
 from ._core.forwarding import forward_other_names
+from ._core.hints import Any
 from ._core.payload import unpack
 from ._core.stdlib import resource_tracker, util
 from ._core.stdlib import spawn as _std

@@ -11,10 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 from . import _engine
 from ._core.handing import hand_over
+from ._core.hints import TYPE_CHECKING, Any, TypeVar
 from ._core.stdlib import process
 
 __all__ = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier"]
@@ -22,7 +22,8 @@ __all__ = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event
 RECURSIVE_MUTEX, SEMAPHORE = range(2)
 SEM_VALUE_MAX = 2**31 - 1
 
-_Result = TypeVar("_Result")
+if TYPE_CHECKING:
+    _Result = TypeVar("_Result")
 
 
 class SemLock:

@@ -1,8 +1,8 @@
 """The stdlib's `multiprocessing.util`, the very module: finalizers and the logger exist once a process."""
 
 import sys
-from typing import TYPE_CHECKING
 
+from ._core.hints import TYPE_CHECKING
 from ._core.stdlib import util
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import FunctionType
-from typing import Any
+
+from .hints import Any
 
 __all__ = ["INSIDES_OF_POOL", "INSIDES_OF_QUEUE", "is_classic", "make_classic"]
 

@@ -7,8 +7,8 @@ handles them, and both survive pickling with everything they know about the deat
 from __future__ import annotations
 
 import signal as _signal
-from typing import Any
 
+from .hints import Any
 from .stdlib import context
 
 __all__ = ["OwnerDied", "WorkerDied"]

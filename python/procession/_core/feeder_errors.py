@@ -13,8 +13,8 @@ import threading
 import traceback
 import weakref
 from queue import SimpleQueue
-from typing import Any
 
+from .hints import Any
 from .stdlib import util
 
 __all__ = ["Herald"]

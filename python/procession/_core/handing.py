@@ -12,10 +12,10 @@ children reserves one, and brings along the arena and the way into it.
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from procession import _engine
 
+from .hints import Any
 from .stdlib import context
 
 __all__ = ["assert_handing", "hand_over"]

@@ -7,10 +7,10 @@ end they send the descriptor as a message: in order with the others, and served 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 from procession import _engine
 
+from .hints import Any
 from .stdlib import reduction
 
 __all__ = ["teach_reduction"]

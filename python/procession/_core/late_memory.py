@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
 
+from .hints import Any
 from .stdlib import shared_memory as _std
 
 __all__ = ["ShareableList", "SharedMemory", "adopted"]

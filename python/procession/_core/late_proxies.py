@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, MutableMapping, MutableSequence, MutableSet, Set
 from types import GenericAlias
-from typing import Any
 
+from .hints import Any
 from .stdlib import managers as _std
 
 __all__ = ["AcquirerProxy", "ConditionProxy", "DictProxy", "ListProxy", "SetProxy", "complete"]

@@ -10,10 +10,10 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from typing import NoReturn
 
 from procession import _engine
 
+from .hints import NoReturn
 from .stdlib import util
 
 __all__ = ["end_forked_child", "forget_inherited_exit_handlers", "mark_at_interpreter_exit"]

@@ -7,8 +7,8 @@ shows in its exit status and not as a broken pipe in the parent's `start`.
 from __future__ import annotations
 
 import os
-from typing import Any
 
+from .hints import Any
 from .stdlib import context, process, spawn
 
 __all__ = ["pack", "unpack"]

@@ -8,11 +8,11 @@ and reports that it has it: the pipe lives on even when all other ends are close
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from procession import _engine
 
 from .handing import hand_over
+from .hints import Any
 from .stdlib import context, reduction, resource_sharer
 
 __all__ = ["send_off"]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from procession import _engine
 
+from .hints import Any
 from .pool_feeder import Feed, Feeder
 from .pool_results import report_failed_callback
 from .stdlib import context

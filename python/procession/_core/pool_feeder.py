@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any, Protocol
+
+from .hints import TYPE_CHECKING, Any, Protocol
 
 __all__ = ["Feed", "Feeder"]
 
@@ -36,12 +37,14 @@ class Feed:
         return self.job.consumed() + max(1, self.buffersize // self.chunksize)
 
 
-class Submitter(Protocol):
-    """Where tasks go: a board of processes or of threads."""
+if TYPE_CHECKING:
 
-    def feed(self, feed: Feed) -> tuple[int, bool]: ...
+    class Submitter(Protocol):
+        """Where tasks go: a board of processes or of threads."""
 
-    def wait_for_room(self, timeout: float) -> bool: ...
+        def feed(self, feed: Feed) -> tuple[int, bool]: ...
+
+        def wait_for_room(self, timeout: float) -> bool: ...
 
 
 class Feeder:

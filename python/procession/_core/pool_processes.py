@@ -11,11 +11,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from procession import _engine
 
 from .errors import WorkerDied
+from .hints import Any
 from .pool_crew import RUN, TERMINATE, Crew, cancelled
 from .pool_errors import rebuild
 from .pool_feeder import Feed

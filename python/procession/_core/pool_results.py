@@ -10,8 +10,8 @@ import sys
 import threading
 from collections.abc import Callable
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any
 
+from .hints import TYPE_CHECKING, Any
 from .stdlib import context
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
 
 from .errors import WorkerDied
+from .hints import Any
 from .pool_crew import Crew, cancelled
 from .pool_feeder import Feed
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from procession import _engine
 
 from .handing import hand_over
+from .hints import Any
 from .pool_errors import describe
 from .stdlib import util
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import io
 import os
 import weakref
-from typing import Any
 
 from procession import _engine
 
+from .hints import Any
 from .queue_watch import QueueWatch
 
 __all__ = ["QueueReader", "QueueWriter"]

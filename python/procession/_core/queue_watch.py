@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Any
 
 from procession import _engine
+
+from .hints import Any
 
 __all__ = ["QueueWatch"]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import selectors
 import time
-from typing import Any
 
 from procession import _engine
 
+from .hints import Any
 from .queue_ends import QueueReader
 
 __all__ = ["wait_for_readable"]

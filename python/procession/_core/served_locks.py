@@ -6,7 +6,8 @@ Python 3.14 taught the locks and conditions of `threading` to say so, but not th
 from __future__ import annotations
 
 import threading
-from typing import Any
+
+from .hints import Any
 
 __all__ = ["BoundedSemaphore", "Condition", "RLock", "Semaphore", "able"]
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+
+from .hints import Any
 
 __all__: list[str] = []
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import Any
 
 from .._core.forwarding import forward_other_names
+from .._core.hints import Any
 from .._core.stdlib import dummy as _std
 from . import connection  # noqa: F401
 
