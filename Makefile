@@ -24,7 +24,7 @@ SHELL       := bash
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-rust test-loom test-python kill conformance ecosystem \
-	bench bench-python bench-rust lint format install clean
+	bench bench-python bench-rust lint format install wheels clean
 
 export CARGO_BUILD_JOBS ?= $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -92,6 +92,18 @@ install: $(VENV)/.ready ## build the wheel and put it into the virtual environme
 	@rm -rf $(WHEELS)
 	$(BIN)/maturin build --locked --release --interpreter $(BIN)/python --out $(WHEELS)
 	@$(BIN)/pip install --quiet --no-deps --force-reinstall $(WHEELS)/procession-*.whl
+
+# zig links against the symbols of an old glibc, so that the wheel runs on every Linux of the last ten years.
+ZIG := ziglang==0.17.1
+
+wheels: $(VENV)/.ready ## fill dist/ with what PyPI takes: the engine's wheel, the one for other systems, the source
+	@rm -rf dist
+	$(BIN)/pip install --quiet $(ZIG)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --locked --release --zig --compatibility manylinux_2_17 \
+		--interpreter $(BIN)/python --out dist
+	$(BIN)/maturin sdist --out dist
+	cd fallback && $(abspath $(BIN))/python -c 'from flit_core.buildapi import build_wheel; build_wheel("../dist")'
+	PROCESSION_WHEELS=$(abspath dist) $(BIN)/python -m pytest tests/test_fallback.py
 
 $(VENV)/.ready: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
