@@ -7,7 +7,7 @@
 //! C code looks at them first, too.
 //!
 //! ```text
-//! message  'P' pickle-bytes | value | pickle-bytes, which begin with 0x80 and are longer than one byte
+//! message  'P' pickle-bytes | value | pickle-bytes as they are, which begin with 0x80 and a protocol
 //! value    0x80..=0xff                     the ints 0..=127
 //!          '1' '2' '4' '8'  bytes          a signed int of that many bytes, little endian
 //!          'i' length bytes                any other int: two's complement, little endian
@@ -76,7 +76,7 @@ pub fn encode(
 pub fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     match bytes {
         [tag::PICKLE, pickled @ ..] => pickle::load(py, pickled),
-        [tag::PROTO, _, ..] => pickle::load(py, bytes),
+        [tag::PROTO, 2..=5, _, ..] => pickle::load(py, bytes),
         plain => decode::plain(py, plain),
     }
 }
