@@ -41,7 +41,7 @@ pub mod value;
 #[cfg(not(loom))]
 pub use arena::handle::Handle;
 #[cfg(not(loom))]
-pub use arena::object::Held;
+pub use arena::open::Held;
 #[cfg(not(loom))]
 pub use arena::owner::OwnerId;
 #[cfg(not(loom))]

@@ -28,7 +28,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Arena;
 use super::block::{BlockId, Cell};
-use super::object::{Held, Kind};
+use super::object::Kind;
+use super::open::Held;
 use super::owner::Owner;
 use crate::error::{Error, Result};
 use crate::kill;

@@ -12,6 +12,7 @@ pub(crate) mod fork;
 pub(crate) mod handle;
 pub(crate) mod layout;
 pub(crate) mod object;
+pub(crate) mod open;
 pub(crate) mod owner;
 pub(crate) mod seat;
 pub(crate) mod segment;

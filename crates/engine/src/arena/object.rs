@@ -15,16 +15,14 @@
 //! Within a process, handles are counted in [`Arena::local`]; the cell stands for all of them.
 
 use std::collections::HashMap;
-use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::Arena;
 use super::block::BlockId;
 use super::class::{Class, LARGE_PART, SMALL_PART};
-use super::handle::Handle;
 use super::layout::SEATS;
 use super::owner::{Owner, OwnerId};
-use super::{Arena, home};
 use crate::error::{Error, Result};
 use crate::kill;
 
@@ -102,6 +100,13 @@ pub(crate) struct ObjectHead {
     cells: [AtomicU32; INLINE],
 }
 
+impl ObjectHead {
+    /// Makes its maker the first holder, before anybody else sees the object.
+    pub(super) fn begin(&self, maker: OwnerId) {
+        self.cells[0].store(maker.as_u32(), Ordering::Relaxed);
+    }
+}
+
 /// A type that may lie in an object's block.
 ///
 /// # Safety
@@ -112,204 +117,10 @@ pub(crate) unsafe trait Layout: Sync + 'static {
     fn head(&self) -> &ObjectHead;
 }
 
-/// Keeps an object, whatever its kind, alive in this process.
-pub struct Held {
-    arena: &'static Arena,
-    block: BlockId,
-    generation: u32,
-}
-
-impl Held {
-    /// Holds the object a handle names.
-    ///
-    /// # Errors
-    /// When the handle is another tree's or stale.
-    pub fn of(handle: &Handle) -> Result<Held> {
-        let arena = home()?;
-        if handle.arena() != arena.id() {
-            return Err(Error::ForeignHandle);
-        }
-        let block = BlockId::new(handle.block()).ok_or(Error::BadHandle)?;
-        arena.cell(block)?;
-        Held::checked(arena, block, handle.generation())
-    }
-
-    /// Holds the object that is in the block now, if one is.
-    pub(crate) fn in_block(arena: &'static Arena, block: BlockId) -> Option<Held> {
-        let generation = arena.cell(block).ok()?.generation.load(Ordering::SeqCst);
-        Held::checked(arena, block, generation).ok()
-    }
-
-    fn checked(arena: &'static Arena, block: BlockId, generation: u32) -> Result<Held> {
-        if !arena.is_object(block, generation) {
-            return Err(Error::StaleHandle);
-        }
-        // From here on dropping it is right, whatever comes of it.
-        let held = Held::entered(arena, block, generation);
-        arena.add_checked_hold(block, generation, arena.me())?;
-        Ok(held)
-    }
-
-    fn entered(arena: &'static Arena, block: BlockId, generation: u32) -> Held {
-        arena.enter_local(block, generation);
-        Held {
-            arena,
-            block,
-            generation,
-        }
-    }
-
-    pub(crate) fn block(&self) -> BlockId {
-        self.block
-    }
-
-    pub(crate) fn generation(&self) -> u32 {
-        self.generation
-    }
-}
-
-impl std::fmt::Debug for Held {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Held#{:x}", self.block.0)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.arena.leave_local(self.block);
-    }
-}
-
-/// An open handle: an object of a known kind, kept alive.
-pub(crate) struct Shared<T: Layout> {
-    held: Held,
-    object: NonNull<T>,
-    _type: PhantomData<&'static T>,
-}
-
-// SAFETY: the object is shared memory of atomics (the contract of `Layout`); the handle itself is
-// immutable, and the registry behind opening and dropping has a lock.
-unsafe impl<T: Layout> Send for Shared<T> {}
-// SAFETY: as above.
-unsafe impl<T: Layout> Sync for Shared<T> {}
-
-impl<T: Layout> Shared<T> {
-    /// Makes an object of `size_of::<T>() + extra` zero bytes, prepared by `fill` before anybody sees it.
-    pub(crate) fn make(extra: u64, fill: impl FnOnce(&T)) -> Result<Shared<T>> {
-        let arena = home()?;
-        let me = arena.me();
-        let size = (size_of::<T>() as u64).checked_add(extra);
-        let (size, class) = size
-            .and_then(|size| Some((size, Class::of_object(size)?)))
-            .ok_or_else(|| too_large(extra))?;
-        let block = arena.alloc_class(class, size)?;
-        let made = (|| {
-            let payload = arena.payload(block)?;
-            // SAFETY: the block was just taken and holds at least `size` bytes; nobody else looks.
-            unsafe { payload.write_bytes(0, size as usize) };
-            Ok((arena.cell(block)?, payload.cast::<T>()))
-        })();
-        let (cell, object) = match made {
-            Ok(made) => made,
-            Err(error) => {
-                arena.free(block, arena.mine());
-                return Err(error);
-            }
-        };
-        // SAFETY: zeroed, large enough, aligned (payloads are 64-aligned), and `T` is a `Layout`.
-        let contents = unsafe { object.as_ref() };
-        contents.head().cells[0].store(me.as_u32(), Ordering::Relaxed);
-        fill(contents);
-        let generation = cell.generation.load(Ordering::Relaxed).wrapping_add(1);
-        cell.generation.store(generation, Ordering::Relaxed);
-        cell.kind.store(T::KIND as u32, Ordering::Release);
-        kill::point("object.filled");
-        // Entered before it is shared: a fork in between hands it on like any other.
-        let held = Held::entered(arena, block, generation);
-        cell.owner.pass(Owner::Process(me), Owner::Shared);
-        kill::point("object.shared");
-        Ok(Shared {
-            held,
-            object,
-            _type: PhantomData,
-        })
-    }
-
-    /// Opens the object a handle names.
-    pub(crate) fn open(handle: &Handle) -> Result<Shared<T>> {
-        let held = Held::of(handle)?;
-        let cell = held.arena.cell(held.block)?;
-        let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
-        if kind != T::KIND {
-            return Err(Error::WrongKind {
-                wanted: T::KIND.name(),
-                found: kind.name(),
-            });
-        }
-        let object = held.arena.payload(held.block)?.cast::<T>();
-        Ok(Shared {
-            held,
-            object,
-            _type: PhantomData,
-        })
-    }
-
-    pub(crate) fn handle(&self) -> Handle {
-        Handle::new(
-            self.held.arena.id(),
-            self.held.block.0,
-            self.held.generation,
-            T::KIND as u32,
-        )
-    }
-
-    pub(crate) fn arena(&self) -> &'static Arena {
-        self.held.arena
-    }
-
-    pub(crate) fn generation(&self) -> u32 {
-        self.held.generation
-    }
-
-    /// Whether other processes held the object, and none of them is left.
-    pub(crate) fn others_are_gone(&self) -> bool {
-        let head = self.head();
-        let me = self.held.arena.me();
-        let were_there = head.added.load(Ordering::SeqCst) >= ADDED;
-        were_there && !self.held.arena.has_holder_but(head, Some(me))
-    }
-
-    pub(crate) fn block(&self) -> BlockId {
-        self.held.block
-    }
-
-    /// The bytes behind the typed part.
-    pub(crate) fn tail(&self) -> NonNull<u8> {
-        // SAFETY: the block holds `size_of::<T>()` bytes and what `make` was asked for behind them.
-        unsafe { self.object.add(1).cast() }
-    }
-}
-
-impl<T: Layout> std::ops::Deref for Shared<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        // SAFETY: the block is an object of this layout for as long as this process holds it, and
-        // segments are never unmapped.
-        unsafe { self.object.as_ref() }
-    }
-}
-
-impl<T: Layout> std::fmt::Debug for Shared<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}#{:x}", T::KIND.name(), self.held.block.0)
-    }
-}
-
 /// The objects open in this process: which generation of the block, and how often.
 pub(crate) type Local = HashMap<BlockId, (u32, usize)>;
 
-fn too_large(asked: u64) -> Error {
+pub(super) fn too_large(asked: u64) -> Error {
     Error::OutOfMemory {
         asked,
         left: super::class::LARGEST,
@@ -318,13 +129,13 @@ fn too_large(asked: u64) -> Error {
 }
 
 impl Arena {
-    fn enter_local(&self, block: BlockId, generation: u32) {
+    pub(super) fn enter_local(&self, block: BlockId, generation: u32) {
         let mut local = self.lock_local();
         let entry = local.entry(block).or_insert((generation, 0));
         *entry = (generation, entry.1 + 1);
     }
 
-    fn leave_local(&self, block: BlockId) {
+    pub(super) fn leave_local(&self, block: BlockId) {
         // Before the lock: a child that no handler gave a seat takes one here, under the same lock.
         let me = self.me();
         let mut local = self.lock_local();
@@ -528,6 +339,12 @@ impl Arena {
             || self
                 .holders(head)
                 .is_some_and(|table| table.iter().any(living))
+    }
+
+    /// Whether other processes held the object, and none of them is left.
+    pub(super) fn others_are_gone(&self, head: &ObjectHead) -> bool {
+        let were_there = head.added.load(Ordering::SeqCst) >= ADDED;
+        were_there && !self.has_holder_but(head, Some(self.me()))
     }
 
     fn is_sent(&self, block: BlockId) -> bool {

@@ -14,7 +14,7 @@ use super::strip::{BODY, Slot, Strip};
 use super::tally::Step;
 use crate::arena::block::BlockId;
 use crate::arena::envelope;
-use crate::arena::object::Held;
+use crate::arena::open::Held;
 use crate::arena::owner::Owner;
 use crate::deadline::Deadline;
 use crate::error::{Error, PutError, Result};

@@ -11,7 +11,8 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::arena::handle::Handle;
-use crate::arena::object::{EXTENSION, Kind, Layout, ObjectHead, Shared};
+use crate::arena::object::{EXTENSION, Kind, Layout, ObjectHead};
+use crate::arena::open::Shared;
 use crate::arena::owner::OwnerId;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, WaitError};

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::arena::handle::Handle;
-use crate::arena::object::{Kind, Layout, ObjectHead, Shared};
+use crate::arena::object::{Kind, Layout, ObjectHead};
+use crate::arena::open::Shared;
 use crate::deadline::Deadline;
 use crate::error::{Result, WaitError};
 use crate::kill;

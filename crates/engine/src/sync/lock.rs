@@ -3,7 +3,8 @@
 use super::gate::{self, AfterDeath, Gate};
 use super::spin::Spin;
 use crate::arena::handle::Handle;
-use crate::arena::object::{Kind, Shared};
+use crate::arena::object::Kind;
+use crate::arena::open::Shared;
 use crate::arena::owner::OwnerId;
 use crate::deadline::Deadline;
 use crate::error::{LockError, NotHeld, Result};

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::spin::Spin;
 use crate::arena::handle::Handle;
-use crate::arena::object::{Kind, Layout, ObjectHead, Shared};
+use crate::arena::object::{Kind, Layout, ObjectHead};
+use crate::arena::open::Shared;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, TooMany, WaitError};
 use crate::kill;

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::arena::handle::Handle;
-use crate::arena::object::{Kind, Layout, ObjectHead, Shared};
+use crate::arena::object::{Kind, Layout, ObjectHead};
+use crate::arena::open::Shared;
 use crate::error::{Error, Result};
 
 #[repr(C)]
