@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import logging
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.pool
 import multiprocessing.queues
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,6 +56,22 @@ def test_the_stdlibs_processes_use_our_objects(ctx: Any, start_method: str) -> N
     check_all(ctx, multiprocessing.get_context(start_method))
     _engine.sweep()
     assert _engine.census()["seats"] == before
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_process_of_the_stdlibs_that_cannot_be_started_takes_no_seat(method: str) -> None:
+    """Nor does it keep what it was to be given."""
+    _engine.ensure()
+    before = _engine.census()
+    process = multiprocessing.get_context(method).Process(
+        target=print, args=(procession.Event(), lambda: None)
+    )
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        process.start()
+    del process
+    gc.collect()
+    after = _engine.census()
+    assert (after["seats"], after["objects"]) == (before["seats"], before["objects"])
 
 
 def double(n: int) -> int:

@@ -12,6 +12,7 @@ children reserves one, and brings along the arena and the way into it.
 from __future__ import annotations
 
 import os
+import weakref
 
 from procession import _engine
 
@@ -59,6 +60,8 @@ class _WayIn:
 
     def __init__(self, popen: Any) -> None:
         self.seat = _engine.reserve_seat()
+        # Does nothing once the child sits there; its process object is kept as long as it lives.
+        weakref.finalize(popen, _engine.release_seat, self.seat).atexit = False
         self._arena = popen.DupFd(popen.duplicate_for_child(_engine.arena_fd()))
 
     @classmethod
