@@ -5,13 +5,18 @@
 //! readable exactly when a message or the end of the stream is there:
 //!
 //! ```text
-//! sender:   publish;  armed?  one byte
-//! receiver: no message there?  take all bytes out, look again;  own event := is one there
+//! sender:   publish;  armed?  one byte, unless the socket is full
+//! receiver: how many bytes;  no message there?  take out that many, but one of several;  again
 //! ```
 //!
-//! The descriptor is an epoll set over the socket and an event of the receiving process alone. A byte
-//! taken out too many is made up for by the event, since the messages are looked at after the bytes. No
-//! sender relies on another's byte: that one might be killed before it sends it.
+//! Several processes may wait at the end, so nobody may take out the byte of a message that is there. A byte
+//! that was in the socket before the messages were looked at, and none was there, belongs to a message that
+//! was received. Only one process at a time takes bytes out, so nobody takes another's share; one of several
+//! stays until the next turn, since a sender that found the socket full relies on it. No sender relies on
+//! another's byte otherwise: that one might be killed before it sends it.
+//!
+//! The descriptor is an epoll set over the socket and an event of the receiving process alone, which stands
+//! for messages that were sent before anybody listened.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Mutex;
@@ -21,6 +26,7 @@ use rustix::event::{self, EventfdFlags, PollFd, PollFlags, epoll};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags};
 
+use crate::arena::Arena;
 use crate::arena::fork::fork_guard;
 use crate::arena::owner::OwnerId;
 use crate::deadline::Deadline;
@@ -36,7 +42,9 @@ const DESCRIPTOR: u32 = 2;
 pub(crate) struct Bell {
     /// Bit 0: a receiver sleeps, or did and has not looked since. Bit 1: somebody has a descriptor.
     armed: AtomicU32,
-    _pad: [AtomicU32; 15],
+    /// Who takes bytes out of the socket just now; zero for nobody.
+    silencer: AtomicU32,
+    _pad: [AtomicU32; 14],
 }
 
 impl Bell {
@@ -64,15 +72,40 @@ impl Bell {
         self.armed.fetch_and(!SLEEPER, Ordering::SeqCst);
     }
 
-    /// Takes the rings out, by a receiver that looks at the messages again afterwards.
-    fn silence(&self, socket: BorrowedFd<'_>) {
-        kill::point("pipe.silencing");
-        let mut bytes = [0u8; 64];
-        while let Ok((count, _)) = net::recv(socket, &mut bytes, RecvFlags::DONTWAIT) {
-            if count < bytes.len() {
+    /// Takes out the rings of messages that were received.
+    fn silence(&self, arena: &Arena, socket: BorrowedFd<'_>, has_message: impl Fn() -> bool) {
+        let Some(me) = self.begin_silencing(arena) else {
+            // Somebody else is at it. What it leaves is taken out when the end is looked at again.
+            return;
+        };
+        loop {
+            let rings = rustix::io::ioctl_fionread(socket).unwrap_or(0) as usize;
+            if rings == 0 || has_message() {
+                break;
+            }
+            kill::point("pipe.silencing");
+            let mut bytes = [0u8; 64];
+            let count = (rings - 1).clamp(1, bytes.len());
+            if net::recv(socket, &mut bytes[..count], RecvFlags::DONTWAIT).is_err() {
                 break;
             }
         }
+        // Not a store: whoever was taken for dead has had its turn taken over.
+        let _ = self
+            .silencer
+            .compare_exchange(me, 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    fn begin_silencing(&self, arena: &Arena) -> Option<u32> {
+        let me = arena.me().as_u32();
+        let seen = self.silencer.load(Ordering::SeqCst);
+        let vacant = OwnerId::from_u32(seen).is_none_or(|owner| arena.is_dead(owner));
+        let taken = vacant
+            && self
+                .silencer
+                .compare_exchange(seen, me, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok();
+        taken.then_some(me)
     }
 }
 
@@ -136,7 +169,7 @@ impl Listener {
     /// Brings bell and descriptor in line with what is there, after a look or a message.
     pub(super) fn settle(
         &self,
-        me: OwnerId,
+        arena: &Arena,
         bell: &Bell,
         socket: BorrowedFd<'_>,
         has_message: impl Fn() -> bool,
@@ -144,9 +177,10 @@ impl Listener {
         if !bell.is_armed() {
             return;
         }
+        let me = arena.me();
         let mut there = has_message();
         if !there {
-            bell.silence(socket);
+            bell.silence(arena, socket, &has_message);
             there = has_message();
         }
         let _no_fork = fork_guard();

@@ -306,9 +306,9 @@ impl End {
 
     fn settle(&self) {
         let incoming = self.incoming();
-        let me = self.shared.arena().me();
+        let arena = self.shared.arena();
         self.listener
-            .settle(me, self.bell(), self.socket.as_fd(), || {
+            .settle(arena, self.bell(), self.socket.as_fd(), || {
                 !incoming.is_empty()
             });
     }

@@ -1,10 +1,15 @@
 //! Deaths in the pipe: sending, receiving, and what the other side then sees.
 
 use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on_after, curtain, turned};
-use crate::common::{Ledger, Letter, PROMPTLY, Slate, briefly, linger, promptly};
-use procession_engine::Deadline;
+use crate::common::{
+    Child, End as Ending, Ledger, Letter, PROMPTLY, Slate, briefly, isolated, linger, promptly,
+};
 use procession_engine::channel::{End, pipe};
 use procession_engine::error::{GetError, PutError};
+use procession_engine::kill::{self, Deed};
+use procession_engine::{Deadline, process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::BorrowedFd;
 
 const VICTIM: usize = 0;
 const STAGE: usize = 1;
@@ -274,4 +279,37 @@ impl Play for Sharing {
         let missing = self.line.ledger.missing();
         assert!(missing.len() <= 1, "lost: {missing:?}");
     }
+}
+
+fn is_readable(end: &End) -> bool {
+    // SAFETY: the end keeps its descriptor open while it is borrowed.
+    let fd = unsafe { BorrowedFd::borrow_raw(end.fileno().expect("a descriptor")) };
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).expect("poll") == 1
+}
+
+/// One of two processes that share an end is stopped while it takes the rings out of the socket.
+#[test]
+fn a_descriptor_tells_of_a_message_that_came_while_another_process_settled() {
+    let slate = Slate::new();
+    isolated(|| {
+        process::ensure().expect("an arena");
+        let (receiver, sender) = pipe(false).expect("a pipe");
+        let other = Child::fork(|| {
+            receiver.fileno().expect("a descriptor");
+            kill::arm("pipe.silencing", 1, Deed::Stop);
+            slate.write(FREE_CELLS, 1);
+            receiver.recv(patiently()).expect("the first message");
+        });
+        slate.until(FREE_CELLS, 1);
+        sender.send(&[b"first"], Deadline::NOW).expect("room");
+        assert!(matches!(other.ended_or_stopped(), Ending::Stopped(_)));
+        receiver.fileno().expect("a descriptor");
+        sender.send(&[b"second"], Deadline::NOW).expect("room");
+        other.go_on();
+        other.succeed();
+        assert!(is_readable(&receiver), "the second message is there");
+        assert_eq!(receiver.recv(Deadline::NOW).expect("it").bytes(), b"second");
+        assert!(!is_readable(&receiver));
+    });
 }
