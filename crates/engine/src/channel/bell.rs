@@ -5,13 +5,17 @@
 //! readable exactly when a message or the end of the stream is there:
 //!
 //! ```text
-//! sender:   publish;  armed?  one byte, unless the socket is full
-//! receiver: how many bytes;  no message there?  take out that many, but one of several;  again
+//! sender:   claim a slot;  descriptor?  one byte;  publish;  armed, and no byte yet?  one byte
+//! receiver: how many bytes;  no message there or coming?  take out that many, but one of several;  again
 //! ```
 //!
+//! The byte comes before its message: one that came behind would be left over when the message was received
+//! in between, and a reader that trusts the descriptor would wait for a message that is not there. (So it is
+//! only for a message that was being sent when the descriptor was made.)
+//!
 //! Several processes may wait at the end, so nobody may take out the byte of a message that is there. A byte
-//! that was in the socket before the messages were looked at, and none was there, belongs to a message that
-//! was received. Only one process at a time takes bytes out, so nobody takes another's share; one of several
+//! that was in the socket before the slots were looked at, and none was claimed or ready, belongs to a message
+//! that was received. Only one process at a time takes bytes out, so nobody takes another's share; one of several
 //! stays until the next turn, since a sender that found the socket full relies on it. No sender relies on
 //! another's byte otherwise: that one might be killed before it sends it.
 //!
@@ -67,20 +71,30 @@ impl Bell {
         }
     }
 
+    /// Rings before the message is there, if somebody has a descriptor; false if not.
+    #[inline]
+    pub(super) fn ring_ahead(&self, socket: BorrowedFd<'_>) -> bool {
+        let wanted = self.armed.load(Ordering::SeqCst) & DESCRIPTOR != 0;
+        if wanted {
+            self.ring(socket);
+        }
+        wanted
+    }
+
     /// Says that a receiver that slept is awake.
     pub(super) fn disarm(&self) {
         self.armed.fetch_and(!SLEEPER, Ordering::SeqCst);
     }
 
     /// Takes out the rings of messages that were received.
-    fn silence(&self, arena: &Arena, socket: BorrowedFd<'_>, has_message: impl Fn() -> bool) {
+    fn silence(&self, arena: &Arena, socket: BorrowedFd<'_>, is_coming: impl Fn() -> bool) {
         let Some(me) = self.begin_silencing(arena) else {
             // Somebody else is at it. What it leaves is taken out when the end is looked at again.
             return;
         };
         loop {
             let rings = rustix::io::ioctl_fionread(socket).unwrap_or(0) as usize;
-            if rings == 0 || has_message() {
+            if rings == 0 || is_coming() {
                 break;
             }
             kill::point("pipe.silencing");
@@ -117,6 +131,11 @@ pub(super) fn peer_is_gone(socket: BorrowedFd<'_>) -> bool {
         event::poll(&mut fds, Some(&rustix::time::Timespec::default())),
         Ok(1..)
     ) && fds[0].revents().intersects(gone)
+}
+
+/// Whether there are rings to be taken out.
+pub(super) fn has_rings(socket: BorrowedFd<'_>) -> bool {
+    rustix::io::ioctl_fionread(socket).is_ok_and(|rings| rings > 0)
 }
 
 /// Sleeps until the bell rings, the peer is gone, or a nap is over; false when a signal came.
@@ -173,6 +192,7 @@ impl Listener {
         bell: &Bell,
         socket: BorrowedFd<'_>,
         has_message: impl Fn() -> bool,
+        is_coming: impl Fn() -> bool,
     ) {
         if !bell.is_armed() {
             return;
@@ -180,7 +200,7 @@ impl Listener {
         let me = arena.me();
         let mut there = has_message();
         if !there {
-            bell.silence(arena, socket, &has_message);
+            bell.silence(arena, socket, is_coming);
             there = has_message();
         }
         let _no_fork = fork_guard();

@@ -3,6 +3,7 @@
 //! The socket pair carries no messages. The kernel closes it when the last process with a copy of an
 //! end closes it or dies, so the end of the stream means what it means for every pipe.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::bell::{self, Bell, Listener};
 use super::chain::{At, Chain};
 use super::message::Message;
+use super::send::Wait;
 use crate::arena::Arena;
 use crate::arena::block::BlockId;
 use crate::arena::handle::Handle;
@@ -29,6 +31,8 @@ const BYTE_LIMIT: u64 = 1 << 20;
 const PROBE_NS: u64 = 1_000_000;
 /// How long a sender that waits for room goes without asking.
 const FULL_NAP: Duration = Duration::from_millis(50);
+/// How long a receiver that was rung for in vain goes without looking.
+const RING_NAP: Duration = Duration::from_micros(50);
 
 const SECOND: u32 = 1;
 const READABLE: u32 = 2;
@@ -200,9 +204,19 @@ impl End {
         if self.should_probe(out) && self.peer_is_gone() {
             return Err(PutError::Closed);
         }
-        let hopeless = || self.peer_is_gone();
-        out.put_napping(parts, objects, deadline, &self.sending, &hopeless, FULL_NAP)?;
-        self.shared.bells[self.side()].ring(self.socket.as_fd());
+        let bell = &self.shared.bells[self.side()];
+        let rung = Cell::new(false);
+        let wait = Wait {
+            deadline,
+            spin: &self.sending,
+            hopeless: &|| self.peer_is_gone(),
+            nap: FULL_NAP,
+            claimed: &|| rung.set(bell.ring_ahead(self.socket.as_fd())),
+        };
+        out.put_waiting(parts, objects, &wait)?;
+        if !rung.get() {
+            bell.ring(self.socket.as_fd());
+        }
         Ok(())
     }
 
@@ -285,6 +299,7 @@ impl End {
                 return Ok(ready());
             }
             if deadline.is_past() {
+                self.settle();
                 return Err(GetError::Empty);
             }
             self.bell().arm();
@@ -301,16 +316,24 @@ impl End {
             if let Some(found) = ready() {
                 return Ok(Some(found));
             }
+            if bell::has_rings(self.socket.as_fd()) {
+                // Its message is about to come, or somebody else is about to take the ring out.
+                std::thread::sleep(RING_NAP);
+            }
         }
     }
 
     fn settle(&self) {
         let incoming = self.incoming();
         let arena = self.shared.arena();
-        self.listener
-            .settle(arena, self.bell(), self.socket.as_fd(), || {
-                !incoming.is_empty()
-            });
+        let socket = self.socket.as_fd();
+        self.listener.settle(
+            arena,
+            self.bell(),
+            socket,
+            || !incoming.is_empty(),
+            || incoming.len().map_or(true, |coming| coming > 0),
+        );
     }
 
     /// A descriptor that is readable exactly when a message or the end of the stream is there.

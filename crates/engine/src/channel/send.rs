@@ -41,12 +41,15 @@ impl Drop for Parcel<'_> {
     }
 }
 
-/// How to wait for room.
-struct Wait<'w> {
-    deadline: Deadline,
-    spin: &'w Spin,
-    hopeless: &'w dyn Fn() -> bool,
-    nap: Duration,
+/// How to wait for room, and what to do once there is.
+pub(super) struct Wait<'w> {
+    pub(super) deadline: Deadline,
+    pub(super) spin: &'w Spin,
+    /// Asked at least every `nap` whether waiting became hopeless.
+    pub(super) hopeless: &'w dyn Fn() -> bool,
+    pub(super) nap: Duration,
+    /// Done when a slot is claimed, before the message is there.
+    pub(super) claimed: &'w dyn Fn(),
 }
 
 impl<'a> At<'a> {
@@ -58,18 +61,22 @@ impl<'a> At<'a> {
         deadline: Deadline,
         spin: &Spin,
     ) -> Result<(), PutError> {
-        self.put_napping(parts, objects, deadline, spin, &|| false, futex::NAP)
+        let wait = Wait {
+            deadline,
+            spin,
+            hopeless: &|| false,
+            nap: futex::NAP,
+            claimed: &|| (),
+        };
+        self.put_waiting(parts, objects, &wait)
     }
 
-    /// As [`At::put`], asking at least every `nap` whether waiting for room became `hopeless`.
-    pub(super) fn put_napping(
+    /// As [`At::put`].
+    pub(super) fn put_waiting(
         &self,
         parts: &[&[u8]],
         objects: &[Held],
-        deadline: Deadline,
-        spin: &Spin,
-        hopeless: &dyn Fn() -> bool,
-        nap: Duration,
+        wait: &Wait<'_>,
     ) -> Result<(), PutError> {
         if self.has(CLOSED) {
             return Err(PutError::Closed);
@@ -84,14 +91,9 @@ impl<'a> At<'a> {
             false => None,
         };
         let large = parcel.as_ref().map_or(0, |_| length as u64);
-        let wait = Wait {
-            deadline,
-            spin,
-            hopeless,
-            nap,
-        };
-        let claimed = self.claim_waiting(large, &wait)?;
+        let claimed = self.claim_waiting(large, wait)?;
         kill::point("queue.claimed");
+        (wait.claimed)();
         self.fill(&claimed, parts, length, parcel)?;
         self.chain.items.notify(1);
         Ok(())

@@ -313,3 +313,26 @@ fn a_descriptor_tells_of_a_message_that_came_while_another_process_settled() {
         assert!(!is_readable(&receiver));
     });
 }
+
+/// The sender is stopped as it rings, and whatever it did before, no ring is left over.
+#[test]
+fn a_descriptor_is_not_readable_without_a_message_when_its_sender_was_slow() {
+    isolated(|| {
+        process::ensure().expect("an arena");
+        let (receiver, sender) = pipe(false).expect("a pipe");
+        assert!(!is_readable(&receiver));
+        let slow = Child::fork(|| {
+            kill::arm("pipe.ringing", 1, Deed::Stop);
+            sender.send(&[b"late"], Deadline::NOW).expect("room");
+        });
+        assert!(matches!(slow.ended_or_stopped(), Ending::Stopped(_)));
+        let early = receiver.recv(Deadline::NOW);
+        slow.go_on();
+        slow.succeed();
+        if early.is_err() {
+            assert!(is_readable(&receiver));
+            receiver.recv(Deadline::NOW).expect("the message");
+        }
+        assert!(!is_readable(&receiver), "nothing is there");
+    });
+}
