@@ -409,3 +409,42 @@ def test_the_descriptor_of_a_queue_ends_with_it():
     assert not watcher.is_alive()
     with pytest.raises(OSError):
         os.fstat(fd)
+
+
+def take_one(q, answers):
+    answers.put(q.get(timeout=30))
+
+
+def test_a_forked_child_leaves_its_parents_descriptor_alone():
+    """The child gets its message, and the parent's descriptor goes on telling."""
+    context = procession.get_context("fork")
+    q, answers = context.Queue(), context.SimpleQueue()
+    q.put("for the child")
+    assert select.select([q._reader], [], [], 30)[0] == [q._reader]
+    child = context.Process(target=take_one, args=(q, answers))
+    child.start()
+    assert answers.get() == "for the child"
+    child.join()
+    q.put("for the parent")
+    assert select.select([q._reader], [], [], 30)[0] == [q._reader]
+    assert q.get(timeout=30) == "for the parent"
+
+
+def test_an_inherited_put_is_not_passed_by():
+    """A subclass that adds an error hook keeps the `put` of the class it comes from."""
+
+    class Counting(queues.Queue):
+        puts = 0
+
+        def put(self, *args):
+            self.puts += 1
+            super().put(*args)
+
+    class Safe(Counting):
+        def _on_queue_feeder_error(self, error, obj):
+            pass
+
+    q = Safe(ctx=procession.get_context())
+    q.put(1)
+    q.put(Unpicklable())
+    assert q.puts == 2

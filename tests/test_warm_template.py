@@ -254,3 +254,42 @@ def test_threads_of_numpy_do_not_make_starts_cold(run_script: Run) -> None:
     pytest.importorskip("numpy")
     done = run_script(script("'told'", "import numpy"))
     assert done.stdout.split() == [*WARM, *["told"] * 3], (done.stderr, sys.version)
+
+
+def test_a_program_that_ignores_sigchld_learns_exit_codes(run_script: Run) -> None:
+    """The server inherits the choice, and must not."""
+    done = run_script(
+        """
+        import signal, sys, procession
+
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+        if __name__ == "__main__":
+            for _ in range(2):
+                process = procession.get_context("forkserver").Process(target=sys.exit, args=(7,))
+                process.start()
+                process.join()
+                print(process.exitcode)
+        """
+    )
+    assert done.stdout.split() == ["7", "7"], done.stderr
+
+
+def test_the_exit_code_of_a_replaced_servers_last_child(run_script: Run) -> None:
+    """It is known, though nobody is left who could ask that server for more."""
+    done = run_script(
+        """
+        import sys, procession
+
+        if __name__ == "__main__":
+            processes = []
+            for turn in range(6):
+                context = procession.get_context("forkserver", forkserver_main=["warm", "cold"][turn % 2])
+                processes.append(context.Process(target=sys.exit, args=(7,)))
+                processes[-1].start()
+            for process in processes:
+                process.join()
+            print(*(process.exitcode for process in processes))
+        """
+    )
+    assert done.stdout.split() == ["7"] * 6, done.stderr

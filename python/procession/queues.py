@@ -43,7 +43,7 @@ class Queue(_engine.Queue):
         super().__init_subclass__(**kwds)
         if is_classic(cls, INSIDES_OF_QUEUE):
             make_classic(cls, Queue, stdlib.queues.Queue)
-        elif "_on_queue_feeder_error" in vars(cls) and "put" not in vars(cls) and not cls._is_classic:
+        elif "_on_queue_feeder_error" in vars(cls) and cls.put is Queue.put and not cls._is_classic:
             setattr(cls, "put", _put_with_a_herald)  # noqa: B010
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:

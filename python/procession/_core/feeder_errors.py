@@ -50,7 +50,7 @@ class Herald:
     def catch_up(self) -> None:
         """Wait until the hook was called for everything announced."""
         told, self._last_told = self._last_told, None
-        if told is not None:
+        if told is not None and threading.current_thread() is not self._thread:
             told.wait(PATIENCE)
 
     def dismiss(self) -> None:

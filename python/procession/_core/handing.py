@@ -60,8 +60,10 @@ class _WayIn:
 
     def __init__(self, popen: Any) -> None:
         self.seat = _engine.reserve_seat()
+        # However long the child takes to come: the seat waits as long as this process lives.
+        _engine.note_pid(self.seat, os.getpid())
         # Does nothing once the child sits there; its process object is kept as long as it lives.
-        weakref.finalize(popen, _engine.release_seat, self.seat).atexit = False
+        weakref.finalize(popen, _give_back, self.seat, os.getpid()).atexit = False
         self._arena = popen.DupFd(popen.duplicate_for_child(_engine.arena_fd()))
 
     @classmethod
@@ -78,6 +80,11 @@ class _WayIn:
             os.set_inheritable(arena, False)
             _engine.enter(arena, self.seat)
             _entered.add(self.seat)
+
+
+def _give_back(seat: int, owner: int) -> None:
+    if os.getpid() == owner:
+        _engine.release_seat(seat)
 
 
 _entered: set[int] = set()

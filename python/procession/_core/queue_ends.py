@@ -75,7 +75,7 @@ class QueueReader(_End):
         return message
 
     def _settle(self) -> None:
-        if self._watch is not None:
+        if self._watch is not None and self._watch.owner == os.getpid():
             self._watch.settle()
 
 

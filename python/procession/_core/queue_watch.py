@@ -61,7 +61,9 @@ class QueueWatch:
             try:
                 return get(*args, **kwds)
             finally:
-                self.settle()
+                # A forked child has the descriptor, and the lock as it was, but they are its parent's.
+                if self.owner == os.getpid():
+                    self.settle()
 
         return get_and_settle
 

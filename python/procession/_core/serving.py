@@ -113,14 +113,19 @@ class Server:
         self._ended: dict[socket.socket, int] = {}
         # Ctrl-C is for the programs that ask for children, not for the server between them.
         self._interrupt_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Whoever ignores SIGCHLD, or reaps in its handler, would take the exit codes away.
+        self._child_handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def run(self) -> None:
         """Serve until nobody is left who could ask."""
         somebody_left = True
-        while somebody_left:
+        # Who asked last may be gone before the end of its child was reported.
+        while somebody_left or self._running:
             for key, _ in self._selector.select():
                 if key.fd == self._control:
                     somebody_left = self._answer()
+                    if not somebody_left:
+                        self._selector.unregister(self._control)
                 elif key.fileobj in self._ended:
                     self._bury(key.fileobj)
                 else:
@@ -164,6 +169,7 @@ class Server:
             forget_inherited_exit_handlers()
             self._close_in_child()
             signal.signal(signal.SIGINT, self._interrupt_handler)
+            signal.signal(signal.SIGCHLD, self._child_handler or signal.SIG_DFL)
             pidfd = os.pidfd_open(os.getpid())
             _tell(report_to, Report(STARTED, os.getpid(), 0, pidfd))
             os.close(pidfd)
