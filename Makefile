@@ -96,7 +96,7 @@ install: $(VENV)/.ready ## build the wheel and put it into the virtual environme
 # zig links against the symbols of an old glibc, so that the wheel runs on every Linux of the last ten years.
 ZIG := ziglang==0.17.1
 
-wheels: $(VENV)/.ready ## fill dist/ with what PyPI takes: the engine's wheel, the one for other systems, the source
+wheels: install ## fill dist/ with what PyPI takes: the engine's wheel, the one for other systems, the source
 	@rm -rf dist
 	$(BIN)/pip install --quiet $(ZIG)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --locked --release --zig --compatibility manylinux_2_17 \
