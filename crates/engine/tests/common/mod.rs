@@ -19,7 +19,7 @@ pub use child::{Child, End, die, exec_true, exit_now, hear_signals, reap_orphans
 pub use footprint::Footprint;
 pub use letters::{Ledger, Letter};
 pub use slate::Slate;
-pub use stage::{isolated, isolated_within};
+pub use stage::{isolated, isolated_within, stalled};
 pub use words::{note, say};
 
 use procession_engine::Deadline;

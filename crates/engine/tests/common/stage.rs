@@ -8,12 +8,23 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, waitid,
 };
+use std::cell::Cell;
 use std::fmt::Write;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
+
+thread_local! {
+    static STALLED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// How long the machine kept this thread from running while its last stage played. A promise of
+/// seconds that was not kept meanwhile says nothing about the engine.
+pub fn stalled() -> Duration {
+    STALLED.get()
+}
 
 /// Runs `body` in a process of its own and fails as it fails, or after a minute.
 #[track_caller]
@@ -35,6 +46,7 @@ pub fn isolated_within(limit: Duration, body: impl FnOnce()) {
         exit_now(play(body));
     }
     let pid = Pid::from_raw(pid).expect("a child's pid is positive");
+    STALLED.set(Duration::ZERO);
     let in_time = ended_within(pid, limit);
     let mut report = String::new();
     if !in_time {
@@ -64,7 +76,11 @@ pub fn isolated_within(limit: Duration, body: impl FnOnce()) {
     let status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED).expect("the stage is our child");
     let good = status.is_some_and(|status| status.exit_status() == Some(0));
     if !good || !report.is_empty() {
-        panic!("{}{report}{status:?}", words.read());
+        let stalled = stalled();
+        panic!(
+            "{}{report}{status:?}; the machine stood still for {stalled:?}",
+            words.read()
+        );
     }
 }
 
@@ -81,15 +97,29 @@ fn play(body: impl FnOnce()) -> i32 {
 }
 
 fn ended_within(pid: Pid, limit: Duration) -> bool {
+    const TICK: Duration = Duration::from_millis(20);
     let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else {
         return true;
     };
-    let limit = Timespec {
-        tv_sec: limit.as_secs() as i64,
-        tv_nsec: limit.subsec_nanos().into(),
-    };
     let mut watched = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
-    matches!(poll(&mut watched, Some(&limit)), Ok(1..))
+    let start = Instant::now();
+    loop {
+        let tick = TICK.min(limit.saturating_sub(start.elapsed()));
+        let asked = Instant::now();
+        let ended = poll(
+            &mut watched,
+            Some(&Timespec {
+                tv_sec: 0,
+                tv_nsec: tick.subsec_nanos().into(),
+            }),
+        );
+        STALLED.set(stalled() + asked.elapsed().saturating_sub(TICK));
+        match ended {
+            Ok(1..) => return true,
+            _ if start.elapsed() >= limit => return false,
+            _ => {}
+        }
+    }
 }
 
 /// Every process of the stage's session: a session survives the death of a parent, so orphans are

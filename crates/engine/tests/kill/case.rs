@@ -1,9 +1,9 @@
 //! One death: a scenario, the step at which its victim dies, and how.
 
-use crate::common::{Child, End, Footprint, Slate, isolated_within, promptly};
+use crate::common::{Child, End, Footprint, PROMPTLY, Slate, isolated_within, promptly, stalled};
 use procession_engine::kill::{self, Deed};
 use procession_engine::process;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -113,8 +113,24 @@ fn seat_of(child: &Child) -> u64 {
     child.seat().map_or(0, |seat| seat.as_u32().into())
 }
 
+/// Plays; again if it failed while the machine stood still, when nobody could be prompt.
+fn on_a_running_machine<T>(play: impl Fn() -> T) -> std::thread::Result<T> {
+    let play = || catch_unwind(AssertUnwindSafe(&play));
+    for _ in 0..2 {
+        let played = play();
+        if played.is_ok() || stalled() < PROMPTLY / 4 {
+            return played;
+        }
+    }
+    play()
+}
+
 /// The steps that the victim of a scenario passes.
 pub fn steps_of<P: Play>(make: fn(Slate) -> P) -> Vec<&'static str> {
+    on_a_running_machine(|| steps_passed(make)).unwrap_or_else(|why| resume_unwind(why))
+}
+
+fn steps_passed<P: Play>(make: fn(Slate) -> P) -> Vec<&'static str> {
     let slate = Slate::new();
     isolated_within(LIMIT, || {
         // An arming that never strikes keeps what this process passes out of the child's record.
@@ -183,7 +199,7 @@ pub fn strike_everywhere<P: Play>(make: fn(Slate) -> P) -> Vec<&'static str> {
     for &step in &steps {
         for deed in [Deed::Kill, Deed::Exit, Deed::Exec, Deed::Stop] {
             for &nth in P::VISITS {
-                match catch_unwind(|| strike(make, step, nth, deed)) {
+                match on_a_running_machine(|| strike(make, step, nth, deed)) {
                     Ok(Outcome::Struck) => struck += 1,
                     // How often it comes by may depend on who else is there just then.
                     Ok(Outcome::NotReached) => break,
