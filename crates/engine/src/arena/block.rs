@@ -272,27 +272,17 @@ impl Arena {
     }
 
     /// The cell of a block that may come from another process: bounds are checked.
+    #[inline]
     pub(crate) fn cell(&self, block: BlockId) -> Result<&Cell> {
-        let base = self.base(block.segment())?;
-        let segment = self.segment(block.segment()).ok_or(Error::BadHandle)?;
-        if block.index() >= segment.count {
-            return Err(Error::BadHandle);
-        }
-        // SAFETY: the cells lie at the start of the segment, this one within its count; segments are
-        // never unmapped, and all fields are atomics for which any bytes are valid.
-        Ok(unsafe { base.cast::<Cell>().add(block.index() as usize).as_ref() })
+        let cell = self.mapped(block.segment())?.cell(block.index());
+        cell.ok_or_else(bad_handle)
     }
 
     /// Where a block's payload lies in this process.
+    #[inline]
     pub(crate) fn payload(&self, block: BlockId) -> Result<NonNull<u8>> {
-        let base = self.base(block.segment())?;
-        let segment = self.segment(block.segment()).ok_or(Error::BadHandle)?;
-        if block.index() >= segment.count {
-            return Err(Error::BadHandle);
-        }
-        let offset = segment.payload_offset() + u64::from(block.index()) * segment.class.size();
-        // SAFETY: the payload lies within the segment's length, which is mapped as a whole.
-        Ok(unsafe { base.add(offset as usize) })
+        let payload = self.mapped(block.segment())?.payload(block.index());
+        payload.ok_or_else(bad_handle)
     }
 
     /// The bytes a block can hold.
@@ -300,6 +290,12 @@ impl Arena {
         self.segment(block.segment())
             .map_or(0, |segment| segment.class.size())
     }
+}
+
+/// Made only where it is needed: an error that goes unused is not free.
+#[cold]
+fn bad_handle() -> Error {
+    Error::BadHandle
 }
 
 const _: () = assert!(CLASSES <= 256);

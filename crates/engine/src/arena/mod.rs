@@ -29,13 +29,14 @@ use block::BlockId;
 use layout::{MAGIC, ROOT_BYTES, Root, SEGMENTS, VERSION};
 use object::{Kind, Local};
 use owner::{Owner, OwnerId};
+use segment::Mapped;
 
 /// An arena as this process sees it.
 pub(crate) struct Arena {
     fd: OwnedFd,
     root: NonNull<Root>,
-    /// Where each segment lies in this process; null before its first use.
-    bases: [AtomicPtr<u8>; SEGMENTS],
+    /// Each segment as it lies in this process; null before its first use.
+    mapped: [AtomicPtr<Mapped>; SEGMENTS],
     mapping: Mutex<()>,
     local: Mutex<Local>,
 }
@@ -140,7 +141,7 @@ impl Arena {
         Ok(Box::new(Arena {
             fd,
             root,
-            bases: [const { AtomicPtr::new(std::ptr::null_mut()) }; SEGMENTS],
+            mapped: [const { AtomicPtr::new(std::ptr::null_mut()) }; SEGMENTS],
             mapping: Mutex::new(()),
             local: Mutex::default(),
         }))

@@ -40,6 +40,48 @@ pub(crate) struct Segment {
     pub(crate) start: u64,
 }
 
+/// A segment where it lies in this process, with what is computed from its word.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    pub(crate) class: Class,
+    count: u32,
+    /// The size of a block.
+    pub(crate) size: u64,
+    cells: NonNull<Cell>,
+    payload: NonNull<u8>,
+}
+
+impl Mapped {
+    /// # Safety
+    /// `base` must be where the whole segment is mapped, for good.
+    unsafe fn new(segment: Segment, base: NonNull<u8>) -> Mapped {
+        Mapped {
+            class: segment.class,
+            count: segment.count,
+            size: segment.class.size(),
+            cells: base.cast(),
+            // SAFETY: the payload lies within the segment.
+            payload: unsafe { base.add(segment.payload_offset() as usize) },
+        }
+    }
+
+    /// The cell of the block with that number, if there is one.
+    #[inline]
+    pub(super) fn cell(&self, index: u32) -> Option<&Cell> {
+        // SAFETY: the cells lie at the start of the segment, this one within its count; segments are
+        // never unmapped, and all fields are atomics for which any bytes are valid.
+        (index < self.count).then(|| unsafe { self.cells.add(index as usize).as_ref() })
+    }
+
+    /// Where the payload of the block with that number lies, if there is one.
+    #[inline]
+    pub(super) fn payload(&self, index: u32) -> Option<NonNull<u8>> {
+        let offset = u64::from(index) * self.size;
+        // SAFETY: within the segment, which is mapped as a whole.
+        (index < self.count).then(|| unsafe { self.payload.add(offset as usize) })
+    }
+}
+
 impl Segment {
     fn from_word(word: u64) -> Option<Segment> {
         (word & VALID != 0).then(|| Segment {
@@ -114,27 +156,32 @@ impl Arena {
         }
     }
 
-    /// Where a segment lies in this process, mapping it at the first visit.
-    pub(crate) fn base(&self, number: u32) -> Result<NonNull<u8>> {
-        let slot = self.bases.get(number as usize).ok_or(Error::BadHandle)?;
-        match NonNull::new(slot.load(Ordering::Acquire)) {
-            Some(base) => Ok(base),
+    /// A segment as this process sees it, mapped at the first visit.
+    #[inline]
+    pub(crate) fn mapped(&self, number: u32) -> Result<&Mapped> {
+        let place = self.mapped.get(number as usize);
+        match place.and_then(|place| NonNull::new(place.load(Ordering::Acquire))) {
+            // SAFETY: a leaked box.
+            Some(mapped) => Ok(unsafe { mapped.as_ref() }),
             None => self.map_segment(number),
         }
     }
 
     #[cold]
-    fn map_segment(&self, number: u32) -> Result<NonNull<u8>> {
+    fn map_segment(&self, number: u32) -> Result<&Mapped> {
         let _one_at_a_time = super::lock(&self.mapping);
-        let slot = &self.bases[number as usize];
-        if let Some(base) = NonNull::new(slot.load(Ordering::Acquire)) {
-            return Ok(base);
-        }
         let segment = self.segment(number).ok_or(Error::BadHandle)?;
+        let place = &self.mapped[number as usize];
+        if let Some(mapped) = NonNull::new(place.load(Ordering::Acquire)) {
+            // SAFETY: a leaked box.
+            return Ok(unsafe { mapped.as_ref() });
+        }
         memfd::ensure_length(self.fd(), segment.start + segment.length())?;
         let base = memfd::map(self.fd(), segment.start, segment.length() as usize)?;
-        slot.store(base.as_ptr(), Ordering::Release);
-        Ok(base)
+        // SAFETY: just mapped, and never unmapped.
+        let mapped = Box::leak(Box::new(unsafe { Mapped::new(segment, base) }));
+        place.store(mapped, Ordering::Release);
+        Ok(mapped)
     }
 
     /// The file range of a block's payload.

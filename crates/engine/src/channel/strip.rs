@@ -124,11 +124,7 @@ pub(crate) struct Strip<'a> {
 impl<'a> Strip<'a> {
     /// The strip in `block`, whatever life it lives.
     pub(crate) fn at(arena: &'a Arena, block: BlockId) -> Result<Strip<'a>> {
-        let class = arena
-            .segment(block.segment())
-            .ok_or(Error::BadHandle)?
-            .class;
-        let count = match class {
+        let count = match arena.mapped(block.segment())?.class {
             SHORT_STRIP => SHORT_SLOTS,
             LONG_STRIP => LONG_SLOTS,
             _ => return Err(Error::BadHandle),
