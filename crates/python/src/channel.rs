@@ -139,10 +139,8 @@ impl Channel {
 
     fn receive(&self, py: Python<'_>) -> PyResult<Message> {
         let end = self.readable_end()?;
-        match end.recv(Deadline::NOW) {
-            Ok(message) => return Ok(message),
-            Err(GetError::Empty | GetError::Interrupted) => {}
-            Err(error) => return Err(receive_error(error)),
+        if let Some(message) = end.try_recv().map_err(raise)? {
+            return Ok(message);
         }
         patience::wait_while(
             py,

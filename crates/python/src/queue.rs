@@ -69,11 +69,11 @@ impl Queue {
     }
 
     fn pop(queue: &channel::Queue, py: Python<'_>, deadline: Deadline) -> PyResult<Message> {
-        match queue.get(Deadline::NOW) {
-            Ok(message) => return Ok(message),
-            Err(GetError::Empty) if deadline == Deadline::NOW => return Err(Empty::new_err(())),
-            Err(GetError::Empty | GetError::Interrupted) => {}
-            Err(error) => return Err(get_error(error)),
+        if deadline == Deadline::NOW {
+            return queue.get(deadline).map_err(get_error);
+        }
+        if let Some(message) = queue.try_get().map_err(raise)? {
+            return Ok(message);
         }
         patience::wait(py, deadline, |slice| queue.get(slice))?.map_err(get_error)
     }

@@ -12,7 +12,7 @@ const LARGEST_SHIFT: u32 = 41;
 const SIZES: u8 = SMALL + 4 * (LARGEST_SHIFT - 12) as u8;
 
 /// How many classes there are: of bytes, of objects, and the special ones.
-pub(crate) const CLASSES: usize = SIZES as usize * 2 + 4;
+pub(crate) const CLASSES: usize = SIZES as usize * 2 + 5;
 
 /// Memory that others may still look at, or name themselves in, after it was freed is never used for
 /// anything else: whoever stalled over an old strip or object finds a newer one there, and never
@@ -23,10 +23,21 @@ pub(crate) const LONG_STRIP: Class = Class(2 * SIZES + 1);
 pub(crate) const SMALL_PART: Class = Class(2 * SIZES + 2);
 pub(crate) const LARGE_PART: Class = Class(2 * SIZES + 3);
 
-/// A strip's header, and its slots of 128 bytes.
-const STRIP_HEADER: u64 = 192;
-pub(crate) const SHORT_SLOTS: u32 = 16;
-pub(crate) const LONG_SLOTS: u32 = 256;
+/// Slots for messages of up to a kilobyte.
+pub(crate) const WIDE_STRIP: Class = Class(2 * SIZES + 4);
+
+/// A strip's header, and how many slots of how many bytes come behind it.
+pub(crate) const STRIP_HEADER: u64 = 192;
+
+/// The slots of a strip: how many, and the bytes of each.
+pub(crate) fn slots_of(class: Class) -> Option<(u32, u32)> {
+    match class {
+        SHORT_STRIP => Some((16, 128)),
+        LONG_STRIP => Some((256, 128)),
+        WIDE_STRIP => Some((64, 1152)),
+        _ => None,
+    }
+}
 
 /// The largest block there is.
 pub(crate) const LARGEST: u64 = 1 << LARGEST_SHIFT;
@@ -59,8 +70,10 @@ impl Class {
     /// The bytes a block of this class holds.
     pub(crate) fn size(self) -> u64 {
         match self {
-            SHORT_STRIP => STRIP_HEADER + u64::from(SHORT_SLOTS) * 128,
-            LONG_STRIP => STRIP_HEADER + u64::from(LONG_SLOTS) * 128,
+            SHORT_STRIP | LONG_STRIP | WIDE_STRIP => {
+                let (count, bytes) = slots_of(self).unwrap_or_default();
+                STRIP_HEADER + u64::from(count) * u64::from(bytes)
+            }
             SMALL_PART => 16 << 10,
             LARGE_PART => 64 << 10,
             Class(index) if index >= SIZES => Class(index - SIZES).size(),

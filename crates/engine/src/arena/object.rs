@@ -347,6 +347,22 @@ impl Arena {
         were_there && !self.has_holder_but(head, Some(self.me()))
     }
 
+    /// See [`Shared::watch_others`](super::open::Shared::watch_others).
+    pub(super) fn watch_others(
+        &'static self,
+        head: &ObjectHead,
+    ) -> Option<Vec<(&'static AtomicU32, u32)>> {
+        let me = self.me();
+        let mut words = Vec::with_capacity(head.cells.len());
+        for cell in &head.cells {
+            match OwnerId::from_u32(cell.load(Ordering::SeqCst)) {
+                Some(owner) if owner != me => words.push(self.watch_closely(owner)?),
+                _ => {}
+            }
+        }
+        self.holders(head).is_none().then_some(words)
+    }
+
     fn is_sent(&self, block: BlockId) -> bool {
         self.cell(block)
             .is_ok_and(|cell| self.is_in_an_envelope(block, cell.generation.load(Ordering::SeqCst)))

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::block::BlockId;
 use super::class::Class;
@@ -175,6 +175,12 @@ impl<T: Layout> Shared<T> {
     /// Whether other processes held the object, and none of them is left.
     pub(crate) fn others_are_gone(&self) -> bool {
         self.held.arena.others_are_gone(self.head())
+    }
+
+    /// The words on which the other processes that hold the object are watched, each with what stands
+    /// there while its process lives; `None` when not all of them can be watched so.
+    pub(crate) fn watch_others(&self) -> Option<Vec<(&'static AtomicU32, u32)>> {
+        self.held.arena.watch_others(self.head())
     }
 
     pub(crate) fn block(&self) -> BlockId {

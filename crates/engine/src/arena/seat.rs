@@ -338,6 +338,12 @@ impl Arena {
         }
     }
 
+    /// As [`Arena::watch_life`], but only if its end changes the word at once.
+    pub(crate) fn watch_closely(&self, owner: OwnerId) -> Option<(&AtomicU32, u32)> {
+        self.watch_life(owner)
+            .filter(|(_, expected)| life::is_held(*expected))
+    }
+
     /// What became of `owner`. Of those whose seat was given on already, only that they are gone is
     /// known; they count as having left.
     pub(crate) fn fate(&self, owner: OwnerId) -> Fate {

@@ -13,9 +13,10 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::slot::{Phase, View};
-use super::strip::{Link, Strip, class_after};
+use super::strip::{Link, Strip, next_class};
 use crate::arena::Arena;
 use crate::arena::block::BlockId;
+use crate::arena::class::Class;
 use crate::arena::object::Kind;
 use crate::arena::owner::Owner;
 use crate::error::Result;
@@ -35,7 +36,9 @@ pub(crate) struct Chain {
     _pad: [AtomicU64; 5],
     /// The strip in which slots are claimed.
     tail: AtomicU64,
-    _pad2: [AtomicU64; 7],
+    /// How many messages put since that strip was linked would have needed a wide slot, about.
+    pub(crate) medium: AtomicU32,
+    _pad2: [AtomicU32; 13],
     /// The oldest strip.
     head: AtomicU64,
     /// The oldest strip from which something may be received. A hint.
@@ -143,11 +146,15 @@ impl<'a> At<'a> {
     /// The strip behind `strip`, made if need be; the tail is moved on to it.
     pub(crate) fn extend(&self, strip: &Strip<'a>) -> Result<()> {
         if strip.next().block().is_none() {
-            let new = self.make(strip.link, strip.base() + u64::from(strip.count))?;
+            let wide = self.chain.medium.load(Ordering::Relaxed) > strip.count / 8;
+            let class = next_class(false, wide);
+            let base = strip.base() + u64::from(strip.count);
+            let new = self.make(class, strip.link, base)?;
             kill::point("chain.made");
             let end = Link::end_of(strip.inc());
-            if !cas(&strip.header.next, end, new) {
-                self.unmake(new);
+            match cas(&strip.header.next, end, new) {
+                true => self.chain.medium.store(0, Ordering::Relaxed),
+                false => self.unmake(new),
             }
             kill::point("chain.linked");
         }
@@ -162,7 +169,7 @@ impl<'a> At<'a> {
     fn begin(&self) -> Result<Strip<'a>> {
         let head = &self.chain.head;
         if head.load(Ordering::SeqCst) == 0 {
-            let new = self.make(Link::NONE, 0)?;
+            let new = self.make(next_class(true, false), Link::NONE, 0)?;
             kill::point("chain.made");
             if !cas(head, Link::NONE, new) {
                 self.unmake(new);
@@ -184,8 +191,7 @@ impl<'a> At<'a> {
     }
 
     /// A strip of this process's own, ready to be linked behind `prev`.
-    fn make(&self, prev: Link, base: u64) -> Result<Link> {
-        let class = class_after(prev == Link::NONE);
+    fn make(&self, class: Class, prev: Link, base: u64) -> Result<Link> {
         let block = self.arena.alloc_class(class, class.size())?;
         let strip = Strip::at(self.arena, block)?;
         let header = strip.header;

@@ -13,6 +13,8 @@ pub struct Message(Inner);
 
 enum Inner {
     Short([u8; BODY], u8),
+    /// From a wide slot.
+    Copied(Vec<u8>),
     Long {
         arena: &'static Arena,
         block: BlockId,
@@ -25,6 +27,10 @@ enum Inner {
 impl Message {
     pub(super) fn short(bytes: [u8; BODY], length: usize) -> Message {
         Message(Inner::Short(bytes, length as u8))
+    }
+
+    pub(super) fn copied(bytes: Vec<u8>) -> Message {
+        Message(Inner::Copied(bytes))
     }
 
     /// The message in a block that `owner`, this process, took over. The block holds the range.
@@ -46,6 +52,7 @@ impl Message {
     pub fn bytes(&self) -> &[u8] {
         match &self.0 {
             Inner::Short(bytes, length) => &bytes[..usize::from(*length)],
+            Inner::Copied(bytes) => bytes,
             Inner::Long {
                 arena,
                 block,
@@ -78,8 +85,11 @@ impl Message {
     }
 
     /// The bytes in memory of this process.
-    pub fn into_vec(self) -> Vec<u8> {
-        self.bytes().to_vec()
+    pub fn into_vec(mut self) -> Vec<u8> {
+        match &mut self.0 {
+            Inner::Copied(bytes) => std::mem::take(bytes),
+            _ => self.bytes().to_vec(),
+        }
     }
 }
 

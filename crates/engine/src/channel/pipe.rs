@@ -13,22 +13,24 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::bell::{self, Bell, Listener};
 use super::chain::{At, Chain};
 use super::message::Message;
-use super::send::Wait;
+use super::send::{Sending, Wait};
 use crate::arena::Arena;
 use crate::arena::block::BlockId;
 use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
 use crate::arena::open::{Held, Shared};
-use crate::deadline::{Deadline, monotonic_ns};
+use crate::deadline::{Deadline, coarse_ns};
 use crate::error::{Error, GetError, PutError, Result, WaitError};
+use crate::kill;
 use crate::sync::spin::Spin;
+use crate::sys::futex::{self, Slept};
 
 /// Messages in flight in one direction, and bytes of large ones: a sender that is faster waits.
 const LIMIT: u64 = 1024;
 const BYTE_LIMIT: u64 = 1 << 20;
 
 /// How often a sender that finds its messages unread asks the kernel whether anybody is there.
-const PROBE_NS: u64 = 1_000_000;
+const PROBE_NS: u64 = 2_000_000;
 /// How long a sender that waits for room goes without asking.
 const FULL_NAP: Duration = Duration::from_millis(50);
 /// How long a receiver that was rung for in vain goes without looking.
@@ -63,12 +65,11 @@ unsafe impl Layout for PipeObject {
 /// One end of a pipe. Dropped, this process's copy of the end is closed.
 #[derive(Debug)]
 pub struct End {
-    shared: Shared<PipeObject>,
-    /// Which end (bit 0), and what it may do.
-    note: u32,
+    // Before `part`: whoever is told that a copy was closed asks the kernel.
     socket: OwnedFd,
+    part: Part,
     listener: Listener,
-    sending: Spin,
+    sending: Sending,
     receiving: Spin,
     /// The peer's closings when the kernel was last asked.
     closings: AtomicU32,
@@ -76,6 +77,26 @@ pub struct End {
     probed: AtomicU64,
     /// Set once every copy of the other end is closed, which is for good.
     peer_is_gone: AtomicBool,
+}
+
+/// This process's part in a pipe; dropped, it says that a copy of an end was closed.
+#[derive(Debug)]
+struct Part {
+    shared: Shared<PipeObject>,
+    /// Which end (bit 0), and what it may do.
+    note: u32,
+}
+
+impl Part {
+    fn side(&self) -> usize {
+        (self.note & SECOND) as usize
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.shared.closed_one(self.side());
+    }
 }
 
 /// A new pipe. With `duplex` both ends send and receive; without, the first receives and the second
@@ -112,11 +133,10 @@ pub fn pipe(duplex: bool) -> Result<(End, End)> {
 impl End {
     fn over(shared: Shared<PipeObject>, note: u32, socket: OwnedFd) -> End {
         End {
-            shared,
-            note,
             socket,
+            part: Part { shared, note },
             listener: Listener::default(),
-            sending: Spin::default(),
+            sending: Sending::default(),
             receiving: Spin::default(),
             closings: AtomicU32::new(0),
             probed: AtomicU64::new(0),
@@ -134,19 +154,23 @@ impl End {
 
     /// The name by which a process that is also given the [descriptor](End::socket_fd) opens this end.
     pub fn handle(&self) -> Handle {
-        self.shared.handle().with_note(self.note)
+        self.part.shared.handle().with_note(self.part.note)
+    }
+
+    fn object(&self) -> &PipeObject {
+        &self.part.shared
     }
 
     fn side(&self) -> usize {
-        (self.note & SECOND) as usize
+        self.part.side()
     }
 
     fn chain(&self, side: usize) -> At<'static> {
         let at = At {
-            arena: self.shared.arena(),
-            chain: &self.shared.chains[side],
-            home: self.shared.block(),
-            generation: self.shared.generation(),
+            arena: self.part.shared.arena(),
+            chain: &self.object().chains[side],
+            home: self.part.shared.block(),
+            generation: self.part.shared.generation(),
             which: side as u32,
         };
         // SAFETY: the chain lies in memory that is never unmapped; what outlives `self` is only ever
@@ -164,17 +188,17 @@ impl End {
 
     /// The bell that rings for what arrives here.
     fn bell(&self) -> &Bell {
-        &self.shared.bells[1 - self.side()]
+        &self.object().bells[1 - self.side()]
     }
 
     /// Whether this end receives.
     pub fn is_readable(&self) -> bool {
-        self.note & READABLE != 0
+        self.part.note & READABLE != 0
     }
 
     /// Whether this end sends.
     pub fn is_writable(&self) -> bool {
-        self.note & WRITABLE != 0
+        self.part.note & WRITABLE != 0
     }
 
     /// Sends one message, the parts one behind the other.
@@ -204,11 +228,11 @@ impl End {
         if self.should_probe(out) && self.peer_is_gone() {
             return Err(PutError::Closed);
         }
-        let bell = &self.shared.bells[self.side()];
+        let bell = &self.object().bells[self.side()];
         let rung = Cell::new(false);
         let wait = Wait {
             deadline,
-            spin: &self.sending,
+            sending: &self.sending,
             hopeless: &|| self.peer_is_gone(),
             nap: FULL_NAP,
             claimed: &|| rung.set(bell.ring_ahead(self.socket.as_fd())),
@@ -223,29 +247,38 @@ impl End {
     /// Asking costs a system call: only when a copy of the other end was closed, or when earlier
     /// messages still lie unread and some time went by.
     fn should_probe(&self, out: At<'_>) -> bool {
+        if self.some_peer_closed() {
+            return true;
+        }
+        let now = coarse_ns();
+        if now.saturating_sub(self.probed.load(Ordering::Relaxed)) <= PROBE_NS {
+            return false;
+        }
+        self.probed.store(now, Ordering::Relaxed);
+        !out.is_empty()
+    }
+
+    /// Whether every copy of the other end may be closed: one was since the kernel was last asked.
+    fn some_peer_closed(&self) -> bool {
+        self.peer_is_gone.load(Ordering::Relaxed)
+            || self.peer_closings() != self.closings.load(Ordering::Relaxed)
+    }
+
+    fn peer_closings(&self) -> u32 {
+        self.object().closings[1 - self.side()].load(Ordering::SeqCst)
+    }
+
+    /// Asks the kernel, unless the answer is known for good.
+    fn peer_is_gone(&self) -> bool {
         if self.peer_is_gone.load(Ordering::Relaxed) {
             return true;
         }
-        let closings = self.shared.closings[1 - self.side()].load(Ordering::SeqCst);
-        if self.closings.swap(closings, Ordering::Relaxed) != closings {
-            return true;
-        }
-        if out.is_empty() {
-            return false;
-        }
-        let now = monotonic_ns();
-        let due = now.saturating_sub(self.probed.load(Ordering::Relaxed)) > PROBE_NS;
-        if due {
-            self.probed.store(now, Ordering::Relaxed);
-        }
-        due
-    }
-
-    fn peer_is_gone(&self) -> bool {
-        let known = self.peer_is_gone.load(Ordering::Relaxed);
-        let gone = known || bell::peer_is_gone(self.socket.as_fd());
-        if gone && !known {
+        let closings = self.peer_closings();
+        let gone = bell::peer_is_gone(self.socket.as_fd());
+        if gone {
             self.peer_is_gone.store(true, Ordering::Relaxed);
+        } else {
+            self.closings.store(closings, Ordering::Relaxed);
         }
         gone
     }
@@ -264,6 +297,23 @@ impl End {
         let message = message.ok_or(GetError::Closed)??;
         self.settle();
         Ok(message)
+    }
+
+    /// Receives a message that is there; `None` also when none will come any more. No system call.
+    ///
+    /// # Errors
+    /// When memory of the pipe is damaged, or this end only sends.
+    pub fn try_recv(&self) -> Result<Option<Message>> {
+        if !self.is_readable() {
+            return Err(Error::Invalid("this end of the pipe only sends".into()));
+        }
+        let incoming = self.incoming();
+        let look = || incoming.take().transpose();
+        let message = look().or_else(|| self.receiving.briefly(look));
+        if message.is_some() {
+            self.settle();
+        }
+        message.transpose()
     }
 
     /// Waits until a message or the end of the stream is there; false when the deadline passed.
@@ -293,39 +343,82 @@ impl End {
         {
             return Ok(Some(found));
         }
+        let items = &self.incoming().chain.items;
+        let found = self.wait_asleep(deadline, &ready);
+        items.woke(|| !self.incoming().is_empty());
+        found
+    }
+
+    /// As [`End::wait_for`], when a first look was in vain.
+    fn wait_asleep<T>(
+        &self,
+        deadline: Deadline,
+        ready: impl Fn() -> Option<T>,
+    ) -> Result<Option<T>, GetError> {
+        let items = &self.incoming().chain.items;
+        // What is told to nobody is found out by asking after every nap.
+        let mut ask = deadline == Deadline::NOW;
         loop {
-            if bell::peer_is_gone(self.socket.as_fd()) {
+            let key = items.announce();
+            let others = self.part.shared.watch_others();
+            let closed = self.some_peer_closed();
+            if (ask || closed || others.is_none()) && self.peer_is_gone() {
                 // What it sent before it went is still there to be received.
                 return Ok(ready());
+            }
+            if let Some(found) = ready() {
+                return Ok(Some(found));
             }
             if deadline.is_past() {
                 self.settle();
                 return Err(GetError::Empty);
             }
-            self.bell().arm();
-            if let Some(found) = ready() {
-                self.bell().disarm();
-                return Ok(Some(found));
+            match others {
+                Some(mut words) => {
+                    words.push((items.word(), key));
+                    kill::point("pipe.empty");
+                    if futex::wait_any(&words, deadline) == Slept::Interrupted {
+                        return Err(GetError::Interrupted);
+                    }
+                }
+                None => {
+                    if let Some(found) = self.sleep_on_socket(deadline, &ready)? {
+                        return Ok(Some(found));
+                    }
+                }
             }
-            let slept = bell::sleep(self.socket.as_fd(), deadline);
-            self.settle();
-            self.bell().disarm();
-            if !slept {
-                return Err(GetError::Interrupted);
-            }
-            if let Some(found) = ready() {
-                return Ok(Some(found));
-            }
-            if bell::has_rings(self.socket.as_fd()) {
-                // Its message is about to come, or somebody else is about to take the ring out.
-                std::thread::sleep(RING_NAP);
-            }
+            ask = true;
         }
+    }
+
+    /// Sleeps where only the kernel tells that the other end is gone.
+    fn sleep_on_socket<T>(
+        &self,
+        deadline: Deadline,
+        ready: impl Fn() -> Option<T>,
+    ) -> Result<Option<T>, GetError> {
+        self.bell().arm();
+        if let Some(found) = ready() {
+            self.bell().disarm();
+            return Ok(Some(found));
+        }
+        let slept = bell::sleep(self.socket.as_fd(), deadline);
+        self.settle();
+        self.bell().disarm();
+        if !slept {
+            return Err(GetError::Interrupted);
+        }
+        let found = ready();
+        if found.is_none() && bell::has_rings(self.socket.as_fd()) {
+            // Its message is about to come, or somebody else is about to take the ring out.
+            std::thread::sleep(RING_NAP);
+        }
+        Ok(found)
     }
 
     fn settle(&self) {
         let incoming = self.incoming();
-        let arena = self.shared.arena();
+        let arena = self.part.shared.arena();
         let socket = self.socket.as_fd();
         self.listener.settle(
             arena,
@@ -345,7 +438,7 @@ impl End {
     /// When no descriptor can be had.
     pub fn fileno(&self) -> Result<RawFd> {
         let incoming = self.incoming();
-        let me = self.shared.arena().me();
+        let me = self.part.shared.arena().me();
         self.listener
             .fileno(me, self.bell(), self.socket.as_fd(), || {
                 !incoming.is_empty()
@@ -355,7 +448,7 @@ impl End {
     /// Whether other processes had an end of this pipe, and none has one any more: what comes now, if
     /// anything, comes from this process.
     pub fn others_are_gone(&self) -> bool {
-        self.shared.others_are_gone()
+        self.part.shared.others_are_gone()
     }
 
     /// The descriptor that stands for this end, to be passed on with the [handle](End::handle).
@@ -370,17 +463,13 @@ impl AsFd for End {
     }
 }
 
-impl Drop for End {
-    fn drop(&mut self) {
-        self.shared.closed_one(self.side());
-    }
-}
-
 impl PipeObject {
-    /// A copy of an end was closed: who sends to it is to ask the kernel whether anybody is left.
+    /// A copy of an end was closed: who sends to it, or waits for what it sends, is to ask the kernel
+    /// whether anybody is left.
     fn closed_one(&self, side: usize) {
         self.closings[side].fetch_add(1, Ordering::SeqCst);
         self.chains[1 - side].space.notify(u32::MAX);
+        self.chains[side].items.notify(u32::MAX);
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::chain::{At, CLOSED, Chain, JOINABLE};
 use super::message::Message;
 use super::receive::Watched;
+use super::send::Sending;
 use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
 use crate::arena::open::{Held, Shared};
@@ -39,7 +40,7 @@ unsafe impl Layout for QueueObject {
 #[derive(Debug)]
 pub struct Queue {
     shared: Shared<QueueObject>,
-    putting: Spin,
+    putting: Sending,
     getting: Spin,
 }
 
@@ -79,7 +80,7 @@ impl Queue {
     fn over(shared: Shared<QueueObject>) -> Queue {
         Queue {
             shared,
-            putting: Spin::default(),
+            putting: Sending::default(),
             getting: Spin::default(),
         }
     }
@@ -135,6 +136,15 @@ impl Queue {
             Watched::Message(message) => Ok(message),
             Watched::Gone(_) => Err(GetError::Empty),
         }
+    }
+
+    /// Receives a message that is there, or comes within a moment; no system call.
+    ///
+    /// # Errors
+    /// When memory of the queue is damaged.
+    pub fn try_get(&self) -> Result<Option<Message>> {
+        let look = || self.at().take().transpose();
+        look().or_else(|| self.getting.briefly(look)).transpose()
     }
 
     /// Receives one message, or learns at once that one of the processes in `watch` is gone.

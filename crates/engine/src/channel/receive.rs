@@ -182,8 +182,7 @@ where
         // Both are copied before they are checked: what another process wrote may change.
         let length = slot.length.load(Ordering::Relaxed);
         let Some(block) = BlockId::new(slot.block.load(Ordering::Acquire)) else {
-            let length = (length as usize).min(BODY);
-            let message = Message::short(slot.read(length), length);
+            let message = copy(strip, index, length);
             kill::point("queue.copied");
             let taken = slot.word.pass(inc, Phase::Ready, repair::handed(self));
             kill::point("queue.received");
@@ -241,6 +240,20 @@ where
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |c| c.checked_sub(1))
                 .is_ok()
     }
+}
+
+/// The message in a slot.
+#[inline]
+fn copy(strip: &Strip<'_>, index: u32, length: u64) -> Message {
+    let length = (length as usize).min(strip.body_size());
+    if length > BODY {
+        let mut bytes = vec![0; length];
+        strip.read(index, &mut bytes);
+        return Message::copied(bytes);
+    }
+    let mut bytes = [0; BODY];
+    strip.read(index, &mut bytes[..length]);
+    Message::short(bytes, length)
 }
 
 /// A slot, in one life of its strip.

@@ -4,13 +4,13 @@
 //! message lies in a block; the block's owner becomes the slot before the slot becomes READY, so that
 //! at every instant one word says whose the block is.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::chain::{At, CLOSED, done_in};
 use super::repair;
 use super::slot::{Phase, View};
-use super::strip::{BODY, Slot, Strip};
+use super::strip::{BODY, Slot, Strip, WIDE_BODY};
 use super::tally::Step;
 use crate::arena::block::BlockId;
 use crate::arena::envelope;
@@ -29,6 +29,42 @@ struct Claimed<'a> {
     index: u32,
 }
 
+/// What came of claiming a slot.
+enum Claim<'a> {
+    Done(Claimed<'a>),
+    /// There is no room.
+    Full,
+    /// The message does not fit into the slots of this strip.
+    TooNarrow,
+}
+
+impl<'a> Claim<'a> {
+    /// What there is to do, if there was room: go on with the slot, or come back with a block.
+    fn made(self) -> Option<Option<Claimed<'a>>> {
+        match self {
+            Claim::Done(claimed) => Some(Some(claimed)),
+            Claim::TooNarrow => Some(None),
+            Claim::Full => None,
+        }
+    }
+}
+
+/// Where a message of how many bytes is to lie.
+#[derive(Clone, Copy)]
+enum Size {
+    InSlot(usize),
+    InBlock(u64),
+}
+
+impl Size {
+    fn of_block(self) -> u64 {
+        match self {
+            Size::InSlot(_) => 0,
+            Size::InBlock(bytes) => bytes,
+        }
+    }
+}
+
 /// A large message's block, freed unless a slot took it over.
 struct Parcel<'a> {
     at: At<'a>,
@@ -41,10 +77,18 @@ impl Drop for Parcel<'_> {
     }
 }
 
+/// What one handle knows about sending into a chain; of this process alone.
+#[derive(Debug, Default)]
+pub(super) struct Sending {
+    spin: Spin,
+    /// All messages before this position were received. It may be further on by now.
+    first: AtomicU64,
+}
+
 /// How to wait for room, and what to do once there is.
 pub(super) struct Wait<'w> {
     pub(super) deadline: Deadline,
-    pub(super) spin: &'w Spin,
+    pub(super) sending: &'w Sending,
     /// Asked at least every `nap` whether waiting became hopeless.
     pub(super) hopeless: &'w dyn Fn() -> bool,
     pub(super) nap: Duration,
@@ -59,11 +103,11 @@ impl<'a> At<'a> {
         parts: &[&[u8]],
         objects: &[Held],
         deadline: Deadline,
-        spin: &Spin,
+        sending: &Sending,
     ) -> Result<(), PutError> {
         let wait = Wait {
             deadline,
-            spin,
+            sending,
             hopeless: &|| false,
             nap: futex::NAP,
             claimed: &|| (),
@@ -86,17 +130,42 @@ impl<'a> At<'a> {
             [] => bytes,
             _ => envelope::offset(objects.len()) + bytes,
         };
-        let parcel = match length > BODY || !objects.is_empty() {
-            true => Some(self.wrap(parts, objects, length)?),
-            false => None,
-        };
-        let large = parcel.as_ref().map_or(0, |_| length as u64);
-        let claimed = self.claim_waiting(large, wait)?;
+        if length > BODY && length <= WIDE_BODY {
+            self.count_medium();
+        }
+        let (claimed, parcel) = self.place(parts, objects, length, wait)?;
         kill::point("queue.claimed");
         (wait.claimed)();
         self.fill(&claimed, parts, length, parcel)?;
         self.chain.items.notify(1);
         Ok(())
+    }
+
+    /// Claims a slot for a message: one in which it lies itself, or its block.
+    fn place(
+        &self,
+        parts: &[&[u8]],
+        objects: &[Held],
+        length: usize,
+        wait: &Wait<'_>,
+    ) -> Result<(Claimed<'a>, Option<Parcel<'a>>), PutError> {
+        if length <= WIDE_BODY && objects.is_empty() {
+            let size = Size::InSlot(length);
+            if let Some(claimed) = self.claim_waiting(size, wait)? {
+                return Ok((claimed, None));
+            }
+        }
+        let parcel = self.wrap(parts, objects, length)?;
+        let claimed = self.claim_waiting(Size::InBlock(length as u64), wait)?;
+        let claimed = claimed.expect("the number of a block fits into every slot");
+        Ok((claimed, Some(parcel)))
+    }
+
+    /// That one in several messages is of a size for wide slots makes the next strip one of those.
+    fn count_medium(&self) {
+        let medium = &self.chain.medium;
+        let count = medium.load(Ordering::Relaxed);
+        medium.store(count.wrapping_add(1), Ordering::Relaxed);
     }
 
     fn wrap(&self, parts: &[&[u8]], objects: &[Held], length: usize) -> Result<Parcel<'a>> {
@@ -127,7 +196,7 @@ impl<'a> At<'a> {
         match parcel {
             None => {
                 slot.block.store(0, Ordering::Relaxed);
-                slot.write(parts);
+                strip.write(index, parts);
             }
             Some(parcel) => {
                 slot.block.store(parcel.block.0, Ordering::Release);
@@ -152,26 +221,32 @@ impl<'a> At<'a> {
         Ok(())
     }
 
-    fn claim_waiting(&self, large: u64, wait: &Wait<'_>) -> Result<Claimed<'a>, PutError> {
-        if let Some(claimed) = self.claim(large)? {
-            return Ok(claimed);
+    /// Claims a slot as soon as there is room; `None` when the slots are too narrow for the message.
+    fn claim_waiting(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Claimed<'a>>, PutError> {
+        let claim = || self.claim(size, &wait.sending.first);
+        match claim()? {
+            Claim::Done(claimed) => return Ok(Some(claimed)),
+            Claim::TooNarrow => return Ok(None),
+            Claim::Full if wait.deadline == Deadline::NOW => return Err(PutError::Full),
+            Claim::Full => {}
         }
-        if wait.deadline == Deadline::NOW {
-            return Err(PutError::Full);
+        if let Some(claim) = wait
+            .sending
+            .spin
+            .until(|| claim().map(Claim::made).transpose())
+        {
+            return Ok(claim?);
         }
-        if let Some(claimed) = wait.spin.until(|| self.claim(large).transpose()) {
-            return Ok(claimed?);
-        }
-        let waited = self.wait_for_room(large, wait);
+        let waited = self.wait_for_room(size, wait);
         self.chain.space.woke(|| true);
         waited
     }
 
-    fn wait_for_room(&self, large: u64, wait: &Wait<'_>) -> Result<Claimed<'a>, PutError> {
+    fn wait_for_room(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Claimed<'a>>, PutError> {
         loop {
             let key = self.chain.space.announce();
-            if let Some(claimed) = self.claim(large)? {
-                return Ok(claimed);
+            if let Some(claim) = self.claim(size, &wait.sending.first)?.made() {
+                return Ok(claim);
             }
             if self.has(CLOSED) || (wait.hopeless)() {
                 return Err(PutError::Closed);
@@ -187,25 +262,28 @@ impl<'a> At<'a> {
         }
     }
 
-    /// Claims the first empty slot; `None` when there is no room.
-    fn claim(&self, large: u64) -> Result<Option<Claimed<'a>>> {
+    /// Claims the first empty slot.
+    fn claim(&self, size: Size, received: &AtomicU64) -> Result<Claim<'a>> {
         let me = self.arena.me();
         loop {
             let strip = self.tail()?;
             let mut index = strip.header.claimed.get(&strip);
             while index < strip.count {
+                if matches!(size, Size::InSlot(length) if length > strip.body_size()) {
+                    return Ok(Claim::TooNarrow);
+                }
                 let slot = strip.slot(index);
                 let seen = slot.word.look();
                 match seen.view(strip.inc()) {
                     View::In(_) => index += 1,
                     View::Stale => break,
                     View::Empty => {
-                        if !self.has_room(&strip, index, large)? {
-                            return Ok(None);
+                        if !self.has_room(&strip, index, size.of_block(), received)? {
+                            return Ok(Claim::Full);
                         }
                         if slot.word.claim(seen, strip.inc(), me).is_ok() {
                             strip.header.claimed.set(&strip, index + 1);
-                            return Ok(Some(Claimed { strip, slot, index }));
+                            return Ok(Claim::Done(Claimed { strip, slot, index }));
                         }
                     }
                 }
@@ -218,20 +296,32 @@ impl<'a> At<'a> {
 
     /// Whether a message may be put at this place. Once true of an empty place, it stays true: messages
     /// before it only become fewer.
-    fn has_room(&self, strip: &Strip<'a>, index: u32, large: u64) -> Result<bool> {
+    fn has_room(
+        &self,
+        strip: &Strip<'a>,
+        index: u32,
+        large: u64,
+        received: &AtomicU64,
+    ) -> Result<bool> {
         let limit = self.chain.limit.load(Ordering::Relaxed);
         let bytes = self.chain.byte_limit.load(Ordering::Relaxed);
         if limit == 0 && (bytes == 0 || large == 0) {
             return Ok(true);
         }
         let position = strip.base() + u64::from(index);
+        // What was known before is often enough, and spares a look at what consumers write.
+        let known = received.load(Ordering::Relaxed);
+        if large == 0 && position.saturating_sub(known) < limit {
+            return Ok(true);
+        }
         let Some(head) = self.head()? else {
             return Ok(true);
         };
         let first = head.base() + u64::from(done_in(&head));
         if !head.is_current() {
-            return self.has_room(strip, index, large);
+            return self.has_room(strip, index, large, received);
         }
+        received.store(first, Ordering::Relaxed);
         let outstanding = position.saturating_sub(first);
         if outstanding == 0 {
             return Ok(true);

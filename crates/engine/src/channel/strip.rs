@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::slot::{INC_MASK, SlotWord};
 use crate::arena::Arena;
 use crate::arena::block::BlockId;
-use crate::arena::class::{Class, LONG_SLOTS, LONG_STRIP, SHORT_SLOTS, SHORT_STRIP};
+use crate::arena::class::{self, Class, LONG_STRIP, SHORT_STRIP, STRIP_HEADER, WIDE_STRIP};
 use crate::error::{Error, Result};
 
-/// The longest message that lies in its slot.
-pub(crate) const BODY: usize = 104;
+/// The longest message that lies in its slot in every strip, and in a wide one.
+pub(crate) const BODY: usize = 128 - SLOT_HEAD;
+pub(crate) const WIDE_BODY: usize = 1152 - SLOT_HEAD;
 
 /// A strip in one of its lives. Zero: no strip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,37 +98,37 @@ impl Hint {
     }
 }
 
-#[repr(C, align(64))]
+/// What every slot starts with; the message comes behind it.
+#[repr(C)]
 pub(crate) struct Slot {
     pub(crate) word: SlotWord,
     /// Bytes in the message.
     pub(crate) length: AtomicU64,
-    /// The block with the message; zero when it lies in `body`.
+    /// The block with the message; zero when it lies in the slot.
     pub(crate) block: AtomicU32,
     _pad: AtomicU32,
-    /// Read while others may take the message away and put another here: whoever reads finds out by
-    /// the word. So it is atomics, too.
-    body: [AtomicU64; BODY / 8],
 }
 
-const _: () = assert!(size_of::<StripHeader>() == 192 && size_of::<Slot>() == 128);
+const SLOT_HEAD: usize = size_of::<Slot>();
+const _: () = assert!(size_of::<StripHeader>() as u64 == STRIP_HEADER && SLOT_HEAD == 24);
 
 /// A strip as seen by somebody at work in one of its lives.
 #[derive(Clone, Copy)]
 pub(crate) struct Strip<'a> {
     pub(crate) header: &'a StripHeader,
-    slots: NonNull<Slot>,
+    slots: NonNull<u8>,
     pub(crate) count: u32,
+    /// From one slot to the next.
+    stride: u32,
     pub(crate) link: Link,
 }
 
 impl<'a> Strip<'a> {
     /// The strip in `block`, whatever life it lives.
     pub(crate) fn at(arena: &'a Arena, block: BlockId) -> Result<Strip<'a>> {
-        let count = match arena.mapped(block.segment())?.class {
-            SHORT_STRIP => SHORT_SLOTS,
-            LONG_STRIP => LONG_SLOTS,
-            _ => return Err(Error::BadHandle),
+        let class = arena.mapped(block.segment())?.class;
+        let Some((count, stride)) = class::slots_of(class) else {
+            return Err(Error::BadHandle);
         };
         let payload = arena.payload(block)?;
         // SAFETY: a block of a strip class holds a header and `count` slots, is never anything else,
@@ -141,6 +142,7 @@ impl<'a> Strip<'a> {
             header,
             slots,
             count,
+            stride,
             link: Link::new(block, inc),
         })
     }
@@ -170,10 +172,59 @@ impl<'a> Strip<'a> {
         self.header.inc.store(next, Ordering::SeqCst);
     }
 
-    pub(crate) fn slot(&self, index: u32) -> &'a Slot {
+    #[inline]
+    fn slot_at(&self, index: u32) -> NonNull<u8> {
         assert!(index < self.count);
         // SAFETY: within the strip's count; see `at`.
-        unsafe { self.slots.add(index as usize).as_ref() }
+        unsafe { self.slots.add(index as usize * self.stride as usize) }
+    }
+
+    #[inline]
+    pub(crate) fn slot(&self, index: u32) -> &'a Slot {
+        // SAFETY: every slot starts with one; see `at`. Strides are multiples of its alignment.
+        unsafe { self.slot_at(index).cast().as_ref() }
+    }
+
+    /// The longest message that lies in a slot here.
+    #[inline]
+    pub(crate) fn body_size(&self) -> usize {
+        self.stride as usize - SLOT_HEAD
+    }
+
+    /// Where a message lies. It is read while others may take it away and put another there: whoever
+    /// reads finds out by the slot's word. So it is atomics, too.
+    #[inline]
+    fn body(&self, index: u32) -> &'a [AtomicU64] {
+        // SAFETY: the rest of the slot, 8-aligned.
+        unsafe {
+            let start = self.slot_at(index).add(SLOT_HEAD).cast();
+            std::slice::from_raw_parts(start.as_ptr(), self.body_size() / 8)
+        }
+    }
+
+    /// Writes a message of at most [`Strip::body_size`] bytes, by who claimed the slot.
+    #[inline]
+    pub(crate) fn write(&self, index: u32, parts: &[&[u8]]) {
+        let body = self.body(index);
+        if let [part] = parts {
+            return write_words(body, part);
+        }
+        let bytes = parts.concat();
+        write_words(body, &bytes);
+    }
+
+    /// Reads the first bytes of a slot, as many as `to` has.
+    #[inline]
+    pub(crate) fn read(&self, index: u32, to: &mut [u8]) {
+        let body = self.body(index);
+        let (words, rest) = to.as_chunks_mut::<8>();
+        for (word, place) in words.iter_mut().zip(body) {
+            *word = place.load(Ordering::Relaxed).to_ne_bytes();
+        }
+        if let Some(place) = body.get(words.len()) {
+            let last = place.load(Ordering::Relaxed).to_ne_bytes();
+            rest.copy_from_slice(&last[..rest.len()]);
+        }
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = (u32, &'a Slot)> + use<'a> {
@@ -197,35 +248,24 @@ impl<'a> Strip<'a> {
     }
 }
 
-/// The class of the strip behind one of `class`: a queue starts small and goes on large.
-pub(crate) fn class_after(first: bool) -> Class {
-    if first { SHORT_STRIP } else { LONG_STRIP }
+/// The class of the next strip of a queue: it starts small and goes on large.
+pub(crate) fn next_class(first: bool, wide: bool) -> Class {
+    match (first, wide) {
+        (true, _) => SHORT_STRIP,
+        (_, true) => WIDE_STRIP,
+        _ => LONG_STRIP,
+    }
 }
 
-impl Slot {
-    /// Writes a message of at most [`BODY`] bytes, by who claimed the slot.
-    #[inline]
-    pub(crate) fn write(&self, parts: &[&[u8]]) {
-        let mut bytes = [0u8; BODY];
-        let mut end = 0;
-        for part in parts {
-            bytes[end..end + part.len()].copy_from_slice(part);
-            end += part.len();
-        }
-        let (words, _) = bytes.as_chunks::<8>();
-        for (place, word) in self.body.iter().zip(words).take(end.div_ceil(8)) {
-            place.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
-        }
+#[inline]
+fn write_words(body: &[AtomicU64], bytes: &[u8]) {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (place, word) in body.iter().zip(words) {
+        place.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
     }
-
-    /// Reads a message of `length` bytes; what is behind them is zero.
-    #[inline]
-    pub(crate) fn read(&self, length: usize) -> [u8; BODY] {
-        let mut bytes = [0u8; BODY];
-        let (words, _) = bytes.as_chunks_mut::<8>();
-        for (word, place) in words.iter_mut().zip(&self.body).take(length.div_ceil(8)) {
-            *word = place.load(Ordering::Relaxed).to_ne_bytes();
-        }
-        bytes
+    if let (false, Some(place)) = (rest.is_empty(), body.get(words.len())) {
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        place.store(u64::from_ne_bytes(last), Ordering::Relaxed);
     }
 }

@@ -33,6 +33,20 @@ impl Default for Spin {
 }
 
 impl Spin {
+    /// Asks `ready` a few times more, for less than a microsecond.
+    pub(crate) fn briefly<T>(&self, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+        if cpu::available() < 2 || self.nanos.load(Ordering::Relaxed) < SHORTEST_NS {
+            return None;
+        }
+        for _ in 0..4 {
+            (0..4).for_each(|_| hint::spin_loop());
+            if let Some(found) = ready() {
+                return Some(found);
+            }
+        }
+        None
+    }
+
     /// Asks `ready` again and again for a bounded time.
     pub(crate) fn until<T>(&self, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
         if cpu::available() < 2 {

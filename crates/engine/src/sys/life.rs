@@ -87,6 +87,11 @@ impl LifeWord {
     }
 }
 
+/// Whether a life word that says so has a living holder.
+pub(crate) fn is_held(word: u32) -> bool {
+    word & DIED == 0 && word & TID != 0
+}
+
 /// Whether `pid`, started at `start` (clock ticks since boot, zero for unknown), still runs.
 ///
 /// In doubt it does: taking a living process for dead would free what it uses.
