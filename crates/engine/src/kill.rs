@@ -152,6 +152,7 @@ const NAMES: &[&str] = &[
     "object.part",
     "object.part_taken",
     "object.shared",
+    "pipe.empty",
     "pipe.ringing",
     "pipe.silencing",
     "pool.claimed",

@@ -360,14 +360,13 @@ impl End {
         let mut ask = deadline == Deadline::NOW;
         loop {
             let key = items.announce();
-            let others = self.part.shared.watch_others();
-            let closed = self.some_peer_closed();
-            if (ask || closed || others.is_none()) && self.peer_is_gone() {
-                // What it sent before it went is still there to be received.
-                return Ok(ready());
-            }
             if let Some(found) = ready() {
                 return Ok(Some(found));
+            }
+            let others = self.part.shared.watch_others();
+            if (ask || others.is_none() || self.some_peer_closed()) && self.peer_is_gone() {
+                // What it sent before it went is still there to be received.
+                return Ok(ready());
             }
             if deadline.is_past() {
                 self.settle();
