@@ -16,6 +16,7 @@ mod errors;
 mod event;
 mod exclusive;
 mod lock;
+mod many;
 mod message;
 mod patience;
 mod pool;

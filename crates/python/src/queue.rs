@@ -14,10 +14,11 @@ use procession_engine::error::{GetError, PutError};
 use procession_engine::{Deadline, Handle, Held};
 use pyo3::exceptions::{PyEOFError, PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList};
 
 use crate::args::{Keyword, Positional, Truth};
 use crate::errors::{Empty, Full, raise};
+use crate::many;
 use crate::message::Encoded;
 use crate::patience;
 use crate::slot::Slot;
@@ -68,17 +69,29 @@ impl Queue {
             .map_err(put_error)
     }
 
-    fn pop(queue: &channel::Queue, py: Python<'_>, deadline: Deadline) -> PyResult<Message> {
+    /// Takes the oldest message out.
+    pub(crate) fn pop(slf: &Bound<'_, Self>, deadline: Deadline) -> PyResult<Message> {
+        let queue = Queue::engine_of(slf)?;
         if deadline == Deadline::NOW {
             return queue.get(deadline).map_err(get_error);
         }
         if let Some(message) = queue.try_get().map_err(raise)? {
             return Ok(message);
         }
-        patience::wait(py, deadline, |slice| queue.get(slice))?.map_err(get_error)
+        patience::wait(slf.py(), deadline, |slice| queue.get(slice))?.map_err(get_error)
     }
 
-    fn put_object(
+    /// Takes the oldest message out, if there is one.
+    pub(crate) fn pop_if_any(slf: &Bound<'_, Self>) -> PyResult<Option<Message>> {
+        match slf.get().engine.get()?.get(Deadline::NOW) {
+            Ok(message) => Ok(Some(message)),
+            Err(GetError::Failed(error)) => Err(raise(error)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Serialises an object and puts it in.
+    pub(crate) fn put_object(
         slf: &Bound<'_, Self>,
         object: &Bound<'_, PyAny>,
         deadline: Deadline,
@@ -170,14 +183,51 @@ impl Queue {
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let deadline = patience::deadline(block.0, timeout)?;
-        let message = Queue::pop(Queue::engine_of(slf)?, slf.py(), deadline)?;
+        let message = Queue::pop(slf, deadline)?;
         wire::decode(slf.py(), message.bytes())
     }
 
     /// Takes the oldest object out or raises `queue.Empty`, without waiting.
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let message = Queue::pop(Queue::engine_of(slf)?, slf.py(), Deadline::NOW)?;
+        let message = Queue::pop(slf, Deadline::NOW)?;
         wire::decode(slf.py(), message.bytes())
+    }
+
+    /// Puts each object of an iterable in; `queue.Full` says with `put` how many there was room for.
+    #[pyo3(signature = (objs, block=Truth(true), timeout=None))]
+    fn put_many(
+        slf: &Bound<'_, Self>,
+        objs: &Bound<'_, PyAny>,
+        block: Truth,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        many::put(slf, objs, patience::deadline(block.0, timeout)?)
+    }
+
+    /// `put_many` without waiting.
+    fn put_many_nowait(slf: &Bound<'_, Self>, objs: &Bound<'_, PyAny>) -> PyResult<()> {
+        many::put(slf, objs, Deadline::NOW)
+    }
+
+    /// Takes out a list of the objects that are there, waiting for the first one.
+    #[pyo3(signature = (block=Truth(true), timeout=None, max_messages_to_get=None))]
+    fn get_many<'py>(
+        slf: &Bound<'py, Self>,
+        block: Truth,
+        timeout: Option<f64>,
+        max_messages_to_get: Option<usize>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let deadline = patience::deadline(block.0, timeout)?;
+        many::get(slf, deadline, max_messages_to_get)
+    }
+
+    /// `get_many` without waiting.
+    #[pyo3(signature = (max_messages_to_get=None))]
+    fn get_many_nowait<'py>(
+        slf: &Bound<'py, Self>,
+        max_messages_to_get: Option<usize>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        many::get(slf, Deadline::NOW, max_messages_to_get)
     }
 
     /// Puts bytes in as they are.
@@ -201,7 +251,7 @@ impl Queue {
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let deadline = patience::deadline(block.0, timeout)?;
-        let message = Queue::pop(Queue::engine_of(slf)?, slf.py(), deadline)?;
+        let message = Queue::pop(slf, deadline)?;
         Ok(PyBytes::new(slf.py(), message.bytes()))
     }
 

@@ -1,0 +1,58 @@
+//! Several objects in one call: `put_many` and `get_many`, named as in faster-fifo.
+
+use procession_engine::Deadline;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::errors::Full;
+use crate::queue::Queue;
+
+/// Puts one object after the other; each is in the queue before the next one is looked at.
+///
+/// When there is no room in time, `Full` says with its attribute `put` how many were put.
+pub fn put(slf: &Bound<'_, Queue>, objects: &Bound<'_, PyAny>, deadline: Deadline) -> PyResult<()> {
+    let mut count = 0;
+    for object in objects.try_iter()? {
+        Queue::put_object(slf, &object?, deadline).or_else(|error| {
+            if error.is_instance_of::<Full>(slf.py()) {
+                error.value(slf.py()).setattr("put", count)?;
+            }
+            Err(error)
+        })?;
+        count += 1;
+    }
+    Ok(())
+}
+
+/// Takes out what is there, at least one object and at most `limit`; waits for the first one only.
+///
+/// When an object cannot be loaded, the error says with its attribute `got` which ones came before it.
+pub fn get<'py>(
+    slf: &Bound<'py, Queue>,
+    deadline: Deadline,
+    limit: Option<usize>,
+) -> PyResult<Bound<'py, PyList>> {
+    if limit == Some(0) {
+        return Err(PyValueError::new_err(
+            "max_messages_to_get must be greater than 0",
+        ));
+    }
+    let objects = PyList::empty(slf.py());
+    let mut next = Some(Queue::pop(slf, deadline)?);
+    while let Some(message) = next {
+        match crate::wire::decode(slf.py(), message.bytes()) {
+            Ok(object) => objects.append(object)?,
+            Err(error) => {
+                // An exception that takes no attributes is told all the same.
+                let _ = error.value(slf.py()).setattr("got", objects);
+                return Err(error);
+            }
+        }
+        next = match limit {
+            Some(limit) if objects.len() >= limit => None,
+            _ => Queue::pop_if_any(slf)?,
+        };
+    }
+    Ok(objects)
+}
