@@ -246,6 +246,7 @@ where
 #[inline]
 fn copy(strip: &Strip<'_>, index: u32, length: u64) -> Message {
     let length = (length as usize).min(strip.body_size());
+    strip.expect_read(index, length);
     if length > BODY {
         let mut bytes = vec![0; length];
         strip.read(index, &mut bytes);

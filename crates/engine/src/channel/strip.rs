@@ -185,6 +185,21 @@ impl<'a> Strip<'a> {
         unsafe { self.slot_at(index).cast().as_ref() }
     }
 
+    /// Asks the processor for the slots behind one from which a message of `length` bytes was read: the
+    /// next message, likely as long, was written on another processor.
+    #[inline]
+    pub(crate) fn expect_read(&self, index: u32, length: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if index + 1 < self.count {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let next = self.slot_at(index + 1);
+            for line in 0..(SLOT_HEAD + length).div_ceil(64) {
+                // SAFETY: a hint; the slot holds `length` bytes behind its head.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(next.add(line * 64).as_ptr().cast()) };
+            }
+        }
+    }
+
     /// The longest message that lies in a slot here.
     #[inline]
     pub(crate) fn body_size(&self) -> usize {
