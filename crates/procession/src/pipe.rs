@@ -211,7 +211,7 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     }
 
     fn recv_until(&self, deadline: Deadline) -> Result<R, GetError> {
-        get_decoded(|| self.end.recv(deadline))
+        get_decoded(|message| self.end.recv_into(message, deadline))
     }
 }
 

@@ -178,7 +178,7 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
-        get_decoded(|| self.inner.get(deadline))
+        get_decoded(|message| self.inner.get_into(message, deadline))
     }
 }
 
@@ -206,11 +206,12 @@ pub(crate) fn put_encoded<T: Serialize>(
 
 /// Gets a message, through signals, and decodes it.
 pub(crate) fn get_decoded<T: DeserializeOwned>(
-    mut get: impl FnMut() -> Result<channel::Message, engine::error::GetError>,
+    mut get: impl FnMut(&mut channel::Message) -> Result<(), engine::error::GetError>,
 ) -> Result<T, GetError> {
+    let mut message = channel::Message::default();
     loop {
-        return match get() {
-            Ok(message) => Ok(codec::decode(message.bytes())?),
+        return match get(&mut message) {
+            Ok(()) => Ok(codec::decode(message.bytes())?),
             Err(engine::error::GetError::Interrupted) => continue,
             Err(engine::error::GetError::Empty) => Err(GetError::Empty),
             Err(engine::error::GetError::Closed) => Err(GetError::Closed),

@@ -137,18 +137,24 @@ impl Channel {
         .map_err(send_error)
     }
 
-    fn receive(&self, py: Python<'_>) -> PyResult<Message> {
+    /// Receives a message, and what `with` makes of it.
+    fn receive<'py, T>(
+        &self,
+        py: Python<'py>,
+        with: impl FnOnce(Python<'py>, &[u8]) -> PyResult<T>,
+    ) -> PyResult<T> {
         let end = self.readable_end()?;
-        if let Some(message) = end.try_recv().map_err(raise)? {
-            return Ok(message);
+        let mut message = Message::default();
+        if !end.try_recv_into(&mut message).map_err(raise)? {
+            patience::wait_while(
+                py,
+                Deadline::NEVER,
+                || self.still_open(),
+                |slice| end.recv_into(&mut message, slice),
+            )?
+            .map_err(receive_error)?;
         }
-        patience::wait_while(
-            py,
-            Deadline::NEVER,
-            || self.still_open(),
-            |slice| end.recv(slice),
-        )?
-        .map_err(receive_error)
+        with(py, message.bytes())
     }
 
     fn reject_long_message(&self) -> PyErr {
@@ -193,8 +199,7 @@ impl Channel {
 
     /// Receives an object; `EOFError` when nothing is left and nobody can send any more.
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let message = self.receive(py)?;
-        wire::decode(py, message.bytes())
+        self.receive(py, wire::decode)
     }
 
     /// Raises what `send` would raise for lack of an open end that sends.
@@ -228,11 +233,10 @@ impl Channel {
             // What does not fit is more than any message has.
             Some(length) => length.extract().unwrap_or(usize::MAX),
         };
-        let message = self.receive(py)?;
-        if message.len() > limit {
-            return Err(self.reject_long_message());
-        }
-        Ok(PyBytes::new(py, message.bytes()))
+        self.receive(py, |py, bytes| match bytes.len() > limit {
+            true => Err(self.reject_long_message()),
+            false => Ok(PyBytes::new(py, bytes)),
+        })
     }
 
     /// Whether `recv` would return, or raise `EOFError`, at once.

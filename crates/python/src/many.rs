@@ -5,8 +5,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::errors::Full;
+use crate::errors::{Empty, Full};
 use crate::queue::Queue;
+use crate::wire;
 
 /// Puts one object after the other; each is in the queue before the next one is looked at.
 ///
@@ -39,20 +40,24 @@ pub fn get<'py>(
         ));
     }
     let objects = PyList::empty(slf.py());
-    let mut next = Some(Queue::pop(slf, deadline)?);
-    while let Some(message) = next {
-        match crate::wire::decode(slf.py(), message.bytes()) {
+    let mut until = deadline;
+    while limit.is_none_or(|limit| objects.len() < limit) {
+        let mut came = false;
+        let object = Queue::pop(slf, until, |py, bytes| {
+            came = true;
+            wire::decode(py, bytes)
+        });
+        match object {
             Ok(object) => objects.append(object)?,
+            Err(error) if objects.is_empty() => return Err(error),
+            Err(error) if !came && error.is_instance_of::<Empty>(slf.py()) => break,
             Err(error) => {
                 // An exception that takes no attributes is told all the same.
                 let _ = error.value(slf.py()).setattr("got", objects);
                 return Err(error);
             }
         }
-        next = match limit {
-            Some(limit) if objects.len() >= limit => None,
-            _ => Queue::pop_if_any(slf)?,
-        };
+        until = Deadline::NOW;
     }
     Ok(objects)
 }

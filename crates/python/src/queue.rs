@@ -69,25 +69,23 @@ impl Queue {
             .map_err(put_error)
     }
 
-    /// Takes the oldest message out.
-    pub(crate) fn pop(slf: &Bound<'_, Self>, deadline: Deadline) -> PyResult<Message> {
+    /// Takes the oldest message out, and what `with` makes of it.
+    pub(crate) fn pop<'py, T>(
+        slf: &Bound<'py, Self>,
+        deadline: Deadline,
+        with: impl FnOnce(Python<'py>, &[u8]) -> PyResult<T>,
+    ) -> PyResult<T> {
         let queue = Queue::engine_of(slf)?;
+        let mut message = Message::default();
         if deadline == Deadline::NOW {
-            return queue.get(deadline).map_err(get_error);
+            queue.get_into(&mut message, deadline).map_err(get_error)?;
+        } else if !queue.try_get_into(&mut message).map_err(raise)? {
+            patience::wait(slf.py(), deadline, |slice| {
+                queue.get_into(&mut message, slice)
+            })?
+            .map_err(get_error)?;
         }
-        if let Some(message) = queue.try_get().map_err(raise)? {
-            return Ok(message);
-        }
-        patience::wait(slf.py(), deadline, |slice| queue.get(slice))?.map_err(get_error)
-    }
-
-    /// Takes the oldest message out, if there is one.
-    pub(crate) fn pop_if_any(slf: &Bound<'_, Self>) -> PyResult<Option<Message>> {
-        match slf.get().engine.get()?.get(Deadline::NOW) {
-            Ok(message) => Ok(Some(message)),
-            Err(GetError::Failed(error)) => Err(raise(error)),
-            Err(_) => Ok(None),
-        }
+        with(slf.py(), message.bytes())
     }
 
     /// Serialises an object and puts it in.
@@ -183,14 +181,12 @@ impl Queue {
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let deadline = patience::deadline(block.0, timeout)?;
-        let message = Queue::pop(slf, deadline)?;
-        wire::decode(slf.py(), message.bytes())
+        Queue::pop(slf, deadline, wire::decode)
     }
 
     /// Takes the oldest object out or raises `queue.Empty`, without waiting.
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let message = Queue::pop(slf, Deadline::NOW)?;
-        wire::decode(slf.py(), message.bytes())
+        Queue::pop(slf, Deadline::NOW, wire::decode)
     }
 
     /// Puts each object of an iterable in; `queue.Full` says with `put` how many there was room for.
@@ -251,8 +247,7 @@ impl Queue {
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let deadline = patience::deadline(block.0, timeout)?;
-        let message = Queue::pop(slf, deadline)?;
-        Ok(PyBytes::new(slf.py(), message.bytes()))
+        Queue::pop(slf, deadline, |py, bytes| Ok(PyBytes::new(py, bytes)))
     }
 
     /// How many messages are in the queue.

@@ -6,7 +6,7 @@ use crate::arena::Arena;
 use crate::arena::block::BlockId;
 use crate::arena::owner::Owner;
 
-use super::strip::BODY;
+use super::strip::{BODY, Strip};
 
 /// The bytes of a message; its memory is given back when this is dropped.
 pub struct Message(Inner);
@@ -25,12 +25,25 @@ enum Inner {
 }
 
 impl Message {
-    pub(super) fn short(bytes: [u8; BODY], length: usize) -> Message {
-        Message(Inner::Short(bytes, length as u8))
-    }
-
-    pub(super) fn copied(bytes: Vec<u8>) -> Message {
-        Message(Inner::Copied(bytes))
+    /// Becomes a copy of what lies in a slot. Not returned but filled in place: small messages come by
+    /// the million, and each hand they go through costs a copy.
+    #[inline]
+    pub(super) fn copy_from(&mut self, strip: &Strip<'_>, index: u32, length: u64) {
+        let length = (length as usize).min(strip.body_size());
+        strip.expect_read(index, length);
+        if length > BODY {
+            let mut bytes = vec![0; length];
+            strip.read(index, &mut bytes);
+            self.0 = Inner::Copied(bytes);
+            return;
+        }
+        if !matches!(self.0, Inner::Short(..)) {
+            self.0 = Inner::Short([0; BODY], 0);
+        }
+        if let Inner::Short(bytes, len) = &mut self.0 {
+            strip.read(index, &mut bytes[..length]);
+            *len = length as u8;
+        }
     }
 
     /// The message in a block that `owner`, this process, took over. The block holds the range.
@@ -90,6 +103,13 @@ impl Message {
             Inner::Copied(bytes) => std::mem::take(bytes),
             _ => self.bytes().to_vec(),
         }
+    }
+}
+
+/// A message of no bytes, for one to be received into.
+impl Default for Message {
+    fn default() -> Message {
+        Message(Inner::Short([0; BODY], 0))
     }
 }
 

@@ -289,31 +289,50 @@ impl End {
     /// [`GetError::Closed`] when all was received and every copy of the other end is closed,
     /// [`GetError::Empty`] when nothing came before the deadline.
     pub fn recv(&self, deadline: Deadline) -> Result<Message, GetError> {
-        if !self.is_readable() {
-            return Err(Error::Invalid("this end of the pipe only sends".into()).into());
-        }
-        let incoming = self.incoming();
-        let message = self.wait_for(deadline, || incoming.take().transpose())?;
-        let message = message.ok_or(GetError::Closed)??;
-        self.settle();
+        let mut message = Message::default();
+        self.recv_into(&mut message, deadline)?;
         Ok(message)
     }
 
-    /// Receives a message that is there; `None` also when none will come any more. No system call.
+    /// Receives one message into `message`, which spares a copy.
+    ///
+    /// # Errors
+    /// As [`End::recv`]; the message may have changed.
+    pub fn recv_into(&self, message: &mut Message, deadline: Deadline) -> Result<(), GetError> {
+        self.check_readable()?;
+        let incoming = self.incoming();
+        let taken = self.wait_for(deadline, || incoming.try_take(message))?;
+        taken.ok_or(GetError::Closed)??;
+        self.settle();
+        Ok(())
+    }
+
+    /// Receives a message that is there, or comes within a moment; no system call. False for none, also
+    /// when none will come any more.
     ///
     /// # Errors
     /// When memory of the pipe is damaged, or this end only sends.
-    pub fn try_recv(&self) -> Result<Option<Message>> {
-        if !self.is_readable() {
-            return Err(Error::Invalid("this end of the pipe only sends".into()));
-        }
+    pub fn try_recv_into(&self, message: &mut Message) -> Result<bool> {
+        self.check_readable()?;
         let incoming = self.incoming();
-        let look = || incoming.take().transpose();
-        let message = look().or_else(|| self.receiving.briefly(look));
-        if message.is_some() {
+        let mut taken = incoming.take(message)?;
+        if taken {
+            self.receiving.hit();
+        } else {
+            let later = self.receiving.briefly(|| incoming.try_take(message));
+            taken = later.transpose()?.is_some();
+        }
+        if taken {
             self.settle();
         }
-        message.transpose()
+        Ok(taken)
+    }
+
+    fn check_readable(&self) -> Result<()> {
+        match self.is_readable() {
+            true => Ok(()),
+            false => Err(Error::Invalid("this end of the pipe only sends".into())),
+        }
     }
 
     /// Waits until a message or the end of the stream is there; false when the deadline passed.
@@ -333,18 +352,19 @@ impl End {
     fn wait_for<T>(
         &self,
         deadline: Deadline,
-        ready: impl Fn() -> Option<T>,
+        mut ready: impl FnMut() -> Option<T>,
     ) -> Result<Option<T>, GetError> {
         if let Some(found) = ready() {
+            self.receiving.hit();
             return Ok(Some(found));
         }
         if deadline != Deadline::NOW
-            && let Some(found) = self.receiving.until(&ready)
+            && let Some(found) = self.receiving.until(&mut ready)
         {
             return Ok(Some(found));
         }
         let items = &self.incoming().chain.items;
-        let found = self.wait_asleep(deadline, &ready);
+        let found = self.wait_asleep(deadline, &mut ready);
         items.woke(|| !self.incoming().is_empty());
         found
     }
@@ -353,7 +373,7 @@ impl End {
     fn wait_asleep<T>(
         &self,
         deadline: Deadline,
-        ready: impl Fn() -> Option<T>,
+        mut ready: impl FnMut() -> Option<T>,
     ) -> Result<Option<T>, GetError> {
         let items = &self.incoming().chain.items;
         // What is told to nobody is found out by asking after every nap.
@@ -381,7 +401,7 @@ impl End {
                     }
                 }
                 None => {
-                    if let Some(found) = self.sleep_on_socket(deadline, &ready)? {
+                    if let Some(found) = self.sleep_on_socket(deadline, &mut ready)? {
                         return Ok(Some(found));
                     }
                 }
@@ -394,7 +414,7 @@ impl End {
     fn sleep_on_socket<T>(
         &self,
         deadline: Deadline,
-        ready: impl Fn() -> Option<T>,
+        mut ready: impl FnMut() -> Option<T>,
     ) -> Result<Option<T>, GetError> {
         self.bell().arm();
         if let Some(found) = ready() {

@@ -132,19 +132,34 @@ impl Queue {
     /// [`GetError::Empty`] when none came before the deadline, [`GetError::Closed`] when the queue was
     /// closed and is empty.
     pub fn get(&self, deadline: Deadline) -> Result<Message, GetError> {
-        match self.at().get(&[], deadline, &self.getting)? {
-            Watched::Message(message) => Ok(message),
-            Watched::Gone(_) => Err(GetError::Empty),
+        let mut message = Message::default();
+        self.get_into(&mut message, deadline)?;
+        Ok(message)
+    }
+
+    /// Receives one message into `message`, which spares a copy.
+    ///
+    /// # Errors
+    /// As [`Queue::get`]; the message may have changed.
+    pub fn get_into(&self, message: &mut Message, deadline: Deadline) -> Result<(), GetError> {
+        match self.at().get(message, &[], deadline, &self.getting)? {
+            None => Ok(()),
+            Some(_) => Err(GetError::Empty),
         }
     }
 
-    /// Receives a message that is there, or comes within a moment; no system call.
+    /// Receives a message that is there, or comes within a moment; no system call. False for none.
     ///
     /// # Errors
     /// When memory of the queue is damaged.
-    pub fn try_get(&self) -> Result<Option<Message>> {
-        let look = || self.at().take().transpose();
-        look().or_else(|| self.getting.briefly(look)).transpose()
+    pub fn try_get_into(&self, message: &mut Message) -> Result<bool> {
+        let at = self.at();
+        if at.take(message)? {
+            self.getting.hit();
+            return Ok(true);
+        }
+        let taken = self.getting.briefly(|| at.try_take(message));
+        Ok(taken.transpose()?.is_some())
     }
 
     /// Receives one message, or learns at once that one of the processes in `watch` is gone.
@@ -152,7 +167,11 @@ impl Queue {
     /// # Errors
     /// As [`Queue::get`].
     pub fn get_watching(&self, watch: &[OwnerId], deadline: Deadline) -> Result<Watched, GetError> {
-        self.at().get(watch, deadline, &self.getting)
+        let mut message = Message::default();
+        let gone = self
+            .at()
+            .get(&mut message, watch, deadline, &self.getting)?;
+        Ok(gone.map_or(Watched::Message(message), Watched::Gone))
     }
 
     /// How many messages wait. Exact when nobody puts or gets at the same time.

@@ -13,7 +13,7 @@ use super::message::Message;
 use super::repair;
 use super::send::slot_owner;
 use super::slot::{Phase, View};
-use super::strip::{BODY, Link, Slot, Strip};
+use super::strip::{Link, Slot, Strip};
 use crate::arena::Arena;
 use crate::arena::block::BlockId;
 use crate::arena::owner::OwnerId;
@@ -36,17 +36,20 @@ impl<'a> At<'a>
 where
     'a: 'static,
 {
-    /// Receives the first message, waiting until `deadline` or until one of `watch` is gone.
+    /// Receives the first message into `into`, waiting until `deadline` or until one of `watch` is gone,
+    /// which is then returned.
     pub(super) fn get(
         &self,
+        into: &mut Message,
         watch: &[OwnerId],
         deadline: Deadline,
         spin: &Spin,
-    ) -> Result<Watched, GetError> {
+    ) -> Result<Option<OwnerId>, GetError> {
         // Asked before the messages are looked at: what was put before it was closed is received.
         let closed = self.has(CLOSED);
-        if let Some(message) = self.take()? {
-            return Ok(Watched::Message(message));
+        if self.take(into)? {
+            spin.hit();
+            return Ok(None);
         }
         if closed {
             return Err(GetError::Closed);
@@ -54,26 +57,31 @@ where
         if deadline == Deadline::NOW && watch.is_empty() {
             return Err(GetError::Empty);
         }
-        if let Some(message) = spin.until(|| self.take().transpose()) {
-            return Ok(Watched::Message(message?));
+        if let Some(taken) = spin.until(|| self.try_take(into)) {
+            return Ok(taken.map(|()| None)?);
         }
-        let waited = self.wait_for_message(watch, deadline);
+        let waited = self.wait_for_message(into, watch, deadline);
         self.chain.items.woke(|| !self.is_empty());
         waited
     }
 
-    fn wait_for_message(&self, watch: &[OwnerId], deadline: Deadline) -> Result<Watched, GetError> {
+    fn wait_for_message(
+        &self,
+        into: &mut Message,
+        watch: &[OwnerId],
+        deadline: Deadline,
+    ) -> Result<Option<OwnerId>, GetError> {
         loop {
             let key = self.chain.items.announce();
             let closed = self.has(CLOSED);
-            if let Some(message) = self.take()? {
-                return Ok(Watched::Message(message));
+            if self.take(into)? {
+                return Ok(None);
             }
             let mut words = vec![(self.chain.items.word(), key)];
             for owner in watch {
                 match self.arena.watch_life(*owner) {
                     Some(life) => words.push(life),
-                    None => return Ok(Watched::Gone(*owner)),
+                    None => return Ok(Some(*owner)),
                 }
             }
             if closed {
@@ -94,22 +102,31 @@ where
     /// A slot that is being written is stepped over, and may be written, and what comes after it put as a
     /// consequence, before that is looked at. So when a message is found behind such a slot, the slots
     /// before it are looked at once more: none that is still being written then can have been put first.
-    pub(super) fn take(&self) -> Result<Option<Message>> {
+    ///
+    /// False when there is none; `into` may have changed all the same.
+    pub(super) fn take(&self, into: &mut Message) -> Result<bool> {
         let mut found = None;
         loop {
-            match self.take_unless_behind(found)? {
-                Ok(message) => return Ok(message),
-                Err(behind) => found = Some(behind),
+            match self.take_unless_behind(found, into)? {
+                Taken::Message => return Ok(true),
+                Taken::Nothing => return Ok(false),
+                Taken::Behind(place) => found = Some(place),
             }
+        }
+    }
+
+    /// As [`At::take`], for those who ask until there is something to say.
+    pub(super) fn try_take(&self, into: &mut Message) -> Option<Result<()>> {
+        match self.take(into) {
+            Ok(true) => Some(Ok(())),
+            Ok(false) => None,
+            Err(error) => Some(Err(error)),
         }
     }
 
     /// Takes the first message that is ready, or says where it is if slots before it are being written.
     /// That is no hindrance for the place `confirmed`, which was ready before this look began.
-    fn take_unless_behind(
-        &self,
-        confirmed: Option<Place>,
-    ) -> Result<std::result::Result<Option<Message>, Place>> {
+    fn take_unless_behind(&self, confirmed: Option<Place>, into: &mut Message) -> Result<Taken> {
         let mut look = Look {
             me: self.arena.me(),
             confirmed,
@@ -117,10 +134,10 @@ where
         };
         let mut next = self.first_to_receive()?;
         while let Some(strip) = next {
-            match self.take_from(&strip, &mut look)? {
-                Found::Message(message) => return Ok(Ok(Some(message))),
-                Found::Behind(place) => return Ok(Err(place)),
-                Found::Nothing => return Ok(Ok(None)),
+            match self.take_from(&strip, &mut look, into)? {
+                Found::Message => return Ok(Taken::Message),
+                Found::Behind(place) => return Ok(Taken::Behind(place)),
+                Found::Nothing => return Ok(Taken::Nothing),
                 Found::Stale => next = self.first_to_receive()?,
                 Found::End { over } => {
                     next = match self.after(&strip)? {
@@ -137,10 +154,10 @@ where
                 }
             }
         }
-        Ok(Ok(None))
+        Ok(Taken::Nothing)
     }
 
-    fn take_from(&self, strip: &Strip<'a>, look: &mut Look) -> Result<Found> {
+    fn take_from(&self, strip: &Strip<'a>, look: &mut Look, into: &mut Message) -> Result<Found> {
         let hint = &strip.header.received;
         let first = hint.get(strip);
         // Whether nothing will come any more from all the slots up to here.
@@ -152,11 +169,11 @@ where
                 if look.stepped_over && look.confirmed != Some(place) {
                     return Ok(Found::Behind(place));
                 }
-                if let Some(message) = self.take_one(strip, index, look.me)? {
+                if self.take_one(strip, index, look.me, into)? {
                     if over {
                         hint.set(strip, index + 1);
                     }
-                    return Ok(Found::Message(message));
+                    return Ok(Found::Message);
                 }
                 view = repair::look(self, strip, index);
             }
@@ -175,31 +192,38 @@ where
         Ok(Found::End { over })
     }
 
-    /// Takes the message out of a slot that was READY; `None` when somebody else was faster.
-    fn take_one(&self, strip: &Strip<'a>, index: u32, me: OwnerId) -> Result<Option<Message>> {
+    /// Takes the message out of a slot that was READY; false when somebody else was faster.
+    fn take_one(
+        &self,
+        strip: &Strip<'a>,
+        index: u32,
+        me: OwnerId,
+        into: &mut Message,
+    ) -> Result<bool> {
         let slot = strip.slot(index);
         let inc = strip.inc();
         // Both are copied before they are checked: what another process wrote may change.
         let length = slot.length.load(Ordering::Relaxed);
         let Some(block) = BlockId::new(slot.block.load(Ordering::Acquire)) else {
-            let message = copy(strip, index, length);
+            into.copy_from(strip, index, length);
             kill::point("queue.copied");
             let taken = slot.word.pass(inc, Phase::Ready, repair::handed(self));
             kill::point("queue.received");
             if taken {
                 self.after_receiving(slot, inc);
             }
-            return Ok(taken.then_some(message));
+            return Ok(taken);
         };
         if !slot.word.pass(inc, Phase::Ready, Phase::Taken(me)) {
-            return Ok(None);
+            return Ok(false);
         }
         kill::point("queue.taken");
         let message = self.unwrap(strip, index, block, length);
         slot.word.pass(inc, Phase::Taken(me), repair::handed(self));
         kill::point("queue.handed");
         self.after_receiving(slot, inc);
-        message.map(Some)
+        *into = message?;
+        Ok(true)
     }
 
     /// There is room for another message; and its task may have been reported done before.
@@ -242,21 +266,6 @@ where
     }
 }
 
-/// The message in a slot.
-#[inline]
-fn copy(strip: &Strip<'_>, index: u32, length: u64) -> Message {
-    let length = (length as usize).min(strip.body_size());
-    strip.expect_read(index, length);
-    if length > BODY {
-        let mut bytes = vec![0; length];
-        strip.read(index, &mut bytes);
-        return Message::copied(bytes);
-    }
-    let mut bytes = [0; BODY];
-    strip.read(index, &mut bytes[..length]);
-    Message::short(bytes, length)
-}
-
 /// A slot, in one life of its strip.
 type Place = (Link, u32);
 
@@ -269,8 +278,16 @@ struct Look {
     stepped_over: bool,
 }
 
+/// What came of looking for a message.
+enum Taken {
+    Message,
+    Nothing,
+    /// One is here, but slots before it were being written.
+    Behind(Place),
+}
+
 enum Found {
-    Message(Message),
+    Message,
     /// A message is here, but slots before it were being written.
     Behind(Place),
     /// No slot behind this one was claimed yet.
