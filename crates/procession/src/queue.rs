@@ -187,20 +187,22 @@ pub(crate) fn put_encoded<T: Serialize>(
     message: T,
     mut put: impl FnMut(&[u8]) -> Result<(), engine::error::PutError>,
 ) -> Result<(), PutError<T>> {
-    let bytes = match codec::encode(&message) {
-        Ok(bytes) => bytes,
-        Err(error) => return Err(PutError::Failed(message, Box::new(error))),
-    };
-    loop {
-        return match put(&bytes) {
-            Ok(()) => Ok(()),
-            Err(engine::error::PutError::Interrupted) => continue,
-            Err(engine::error::PutError::Full) => Err(PutError::Full(message)),
-            Err(engine::error::PutError::Closed) => Err(PutError::Closed(message)),
-            Err(engine::error::PutError::Failed(error)) => {
-                Err(PutError::Failed(message, Box::new(error.into())))
+    let put = |bytes: &[u8]| {
+        loop {
+            match put(bytes) {
+                Err(engine::error::PutError::Interrupted) => {}
+                done => return done,
             }
-        };
+        }
+    };
+    match codec::with_encoded(&message, put) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(engine::error::PutError::Closed)) => Err(PutError::Closed(message)),
+        Ok(Err(engine::error::PutError::Failed(error))) => {
+            Err(PutError::Failed(message, Box::new(error.into())))
+        }
+        Ok(Err(_)) => Err(PutError::Full(message)),
+        Err(error) => Err(PutError::Failed(message, Box::new(error))),
     }
 }
 
