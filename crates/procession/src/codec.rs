@@ -1,7 +1,6 @@
 //! Values as bytes: serde through postcard.
 
 use std::any::type_name;
-use std::cell::Cell;
 
 use postcard::ser_flavors::Flavor;
 use serde::Serialize;
@@ -10,27 +9,22 @@ use serde::de::DeserializeOwned;
 use crate::error::Error;
 use crate::handing;
 
-/// Buffers that grew beyond this are given back to the allocator.
-const KEEP: usize = 64 * 1024;
+/// What fits in here is encoded without an allocation.
+const SMALL: usize = 256;
 
-thread_local! {
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// Hands the bytes of `value` to `with`. They lie in a buffer of the thread's, so that small messages
-/// allocate nothing.
+/// Hands the bytes of `value` to `with`.
+#[inline]
 pub(crate) fn with_encoded<T: Serialize, R>(
     value: &T,
     with: impl FnOnce(&[u8]) -> R,
 ) -> Result<R, Error> {
-    // Taken out while in use: `Serialize` may be anybody's code, and put a message itself.
-    let mut bytes = SPARE.take();
-    bytes.clear();
-    let result = encode_onto(&mut bytes, value).map(|()| with(&bytes));
-    if bytes.capacity() <= KEEP {
-        SPARE.set(bytes);
+    handing::take_reason();
+    let mut small = [0; SMALL];
+    match postcard::to_slice(value, &mut small) {
+        Ok(bytes) => Ok(with(bytes)),
+        // It may only have been too long; what else is wrong with it is found again.
+        Err(_) => encode(value).map(|bytes| with(&bytes)),
     }
-    result
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
