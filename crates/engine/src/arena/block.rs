@@ -27,7 +27,7 @@ const TRIM_FROM: u64 = 1 << 20;
 /// Free memory that is kept warm for the next large message.
 const HIGH_WATER: i64 = 256 << 20;
 /// Blocks from this size on are brought in by one call before they are written.
-const POPULATE_FROM: u64 = 64 << 10;
+const POPULATE_FROM: u64 = 16 << 10;
 
 /// A block of the arena: its segment and its number in there. Never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
