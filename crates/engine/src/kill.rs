@@ -147,6 +147,7 @@ const NAMES: &[&str] = &[
     "object.dying",
     "object.emptied",
     "object.filled",
+    "lent.leasing",
     "object.held",
     "object.linked",
     "object.part",

@@ -41,6 +41,8 @@ pub mod value;
 #[cfg(not(loom))]
 pub use arena::handle::Handle;
 #[cfg(not(loom))]
+pub use arena::lent::Region;
+#[cfg(not(loom))]
 pub use arena::open::Held;
 #[cfg(not(loom))]
 pub use arena::owner::OwnerId;

@@ -8,9 +8,9 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use procession_engine::channel::{self, End, Message};
+use procession_engine::channel::{self, Draft, End, Message};
 use procession_engine::error::{GetError, PutError, WaitError};
-use procession_engine::{Deadline, Handle, Held};
+use procession_engine::{Deadline, Handle};
 use pyo3::exceptions::{PyBrokenPipeError, PyEOFError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyType};
@@ -18,14 +18,11 @@ use pyo3::types::{PyBytes, PyInt, PyType};
 use crate::args::{Keyword, Positional};
 use crate::descriptor;
 use crate::errors::raise;
-use crate::message::Encoded;
+use crate::message::{Encoded, draft_of_bytes};
 use crate::patience;
 use crate::wire;
 
 const EPIPE: i32 = 32;
-
-/// Messages up to this size are copied into shared memory without detaching first.
-const COPY_ATTACHED: usize = 64 * 1024;
 
 #[derive(Debug)]
 enum State {
@@ -120,28 +117,30 @@ impl Channel {
         Ok(end)
     }
 
-    fn transmit(&self, py: Python<'_>, end: &End, bytes: &[u8], held: &[Held]) -> PyResult<()> {
-        if bytes.len() <= COPY_ATTACHED {
-            match end.send_with(&[bytes], held, Deadline::NOW) {
-                Ok(()) => return Ok(()),
-                Err(PutError::Full | PutError::Interrupted) => {}
-                Err(error) => return Err(send_error(error)),
-            }
+    /// Sends a message by `put`, which tries until a deadline; first without detaching.
+    fn transmit(
+        &self,
+        py: Python<'_>,
+        mut put: impl FnMut(Deadline) -> Result<(), PutError> + Send,
+    ) -> PyResult<()> {
+        match put(Deadline::NOW) {
+            Ok(()) => return Ok(()),
+            Err(PutError::Full | PutError::Interrupted) => {}
+            Err(error) => return Err(send_error(error)),
         }
-        patience::wait_while(
-            py,
-            Deadline::NEVER,
-            || self.still_open(),
-            |slice| end.send_with(&[bytes], held, slice),
-        )?
-        .map_err(send_error)
+        patience::wait_while(py, Deadline::NEVER, || self.still_open(), put)?.map_err(send_error)
+    }
+
+    fn transmit_draft(&self, py: Python<'_>, end: &End, draft: Draft) -> PyResult<()> {
+        let mut draft = Some(draft);
+        self.transmit(py, |until| end.send_draft(&mut draft, until))
     }
 
     /// Receives a message, and what `with` makes of it.
     fn receive<'py, T>(
         &self,
         py: Python<'py>,
-        with: impl FnOnce(Python<'py>, &[u8]) -> PyResult<T>,
+        with: impl FnOnce(Python<'py>, Message) -> PyResult<T>,
     ) -> PyResult<T> {
         let end = self.readable_end()?;
         let mut message = Message::default();
@@ -154,7 +153,7 @@ impl Channel {
             )?
             .map_err(receive_error)?;
         }
-        with(py, message.bytes())
+        with(py, message)
     }
 
     fn reject_long_message(&self) -> PyErr {
@@ -194,12 +193,17 @@ impl Channel {
     fn send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         let end = self.writable_end()?;
         let encoded = Encoded::of(obj)?;
-        self.transmit(obj.py(), &end, encoded.bytes(), encoded.held())
+        match encoded.small() {
+            Some(bytes) => self.transmit(obj.py(), |until| {
+                end.send_with(&[bytes], encoded.held(), until)
+            }),
+            None => self.transmit_draft(obj.py(), &end, encoded.draft(obj.py())?),
+        }
     }
 
     /// Receives an object; `EOFError` when nothing is left and nobody can send any more.
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.receive(py, wire::decode)
+        self.receive(py, wire::receive)
     }
 
     /// Raises what `send` would raise for lack of an open end that sends.
@@ -214,7 +218,10 @@ impl Channel {
 
     fn _send_bytes(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
         let end = self.writable_end()?;
-        self.transmit(py, &end, data, &[])
+        match draft_of_bytes(py, data)? {
+            Some(draft) => self.transmit_draft(py, &end, draft),
+            None => self.transmit(py, |until| end.send(&[data], until)),
+        }
     }
 
     /// Receives a message as bytes; `OSError` when it is longer than `maxlength`.
@@ -233,9 +240,9 @@ impl Channel {
             // What does not fit is more than any message has.
             Some(length) => length.extract().unwrap_or(usize::MAX),
         };
-        self.receive(py, |py, bytes| match bytes.len() > limit {
+        self.receive(py, |py, message| match message.len() > limit {
             true => Err(self.reject_long_message()),
-            false => Ok(PyBytes::new(py, bytes)),
+            false => Ok(PyBytes::new(py, message.bytes())),
         })
     }
 

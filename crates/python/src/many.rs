@@ -43,9 +43,9 @@ pub fn get<'py>(
     let mut until = deadline;
     while limit.is_none_or(|limit| objects.len() < limit) {
         let mut came = false;
-        let object = Queue::pop(slf, until, |py, bytes| {
+        let object = Queue::pop(slf, until, |py, message| {
             came = true;
-            wire::decode(py, bytes)
+            wire::receive(py, message)
         });
         match object {
             Ok(object) => objects.append(object)?,

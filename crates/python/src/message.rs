@@ -7,11 +7,13 @@
 use std::cell::Cell;
 
 use procession_engine::Held;
+use procession_engine::channel::Draft;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyByteArray, PyBytes};
 
+use crate::errors::raise;
 use crate::wire;
 
 /// Buffers that grew beyond this are given back to the allocator.
@@ -21,11 +23,25 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The bytes of one object, and the shared objects that are mentioned there.
+/// From this size on a message is written straight to where it will lie.
+const LARGE: usize = 64 * 1024;
+
+/// One object serialised, and the shared objects that are mentioned there.
 #[derive(Debug)]
 pub struct Encoded {
     bytes: Vec<u8>,
     held: Vec<Held>,
+    beside: Beside,
+}
+
+/// What belongs to a message and was not copied yet.
+#[derive(Debug)]
+enum Beside {
+    Nothing,
+    /// The rest of it.
+    Rest(PyBuffer<u8>),
+    /// The buffers of the pickle that `bytes` are.
+    Buffers(Vec<PyBuffer<u8>>),
 }
 
 impl Encoded {
@@ -35,15 +51,49 @@ impl Encoded {
         let mut encoded = Encoded {
             bytes: SPARE.take(),
             held: Vec::new(),
+            beside: Beside::Nothing,
         };
-        wire::encode(object.py(), object, &mut encoded.bytes, &mut encoded.held)?;
+        let (bytes, held) = (&mut encoded.bytes, &mut encoded.held);
+        if let Some(content) = large_bytes(object)? {
+            let is_array = !object.is_exact_instance_of::<PyBytes>();
+            wire::begin_bytes(is_array, content.len_bytes(), bytes);
+            encoded.beside = Beside::Rest(content);
+        } else {
+            let buffers = wire::encode_apart(object.py(), object, bytes, held)?;
+            if !buffers.is_empty() {
+                encoded.beside = Beside::Buffers(buffers);
+            }
+        }
         Ok(encoded)
     }
 
-    /// What is to be sent.
+    /// What is to be sent, if it is small.
     #[inline]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    pub fn small(&self) -> Option<&[u8]> {
+        let small = matches!(self.beside, Beside::Nothing) && self.bytes.len() < LARGE;
+        small.then_some(&self.bytes)
+    }
+
+    /// The message, written to where it will lie.
+    pub fn draft(&self, py: Python<'_>) -> PyResult<Draft> {
+        let size = match &self.beside {
+            Beside::Nothing => self.bytes.len(),
+            Beside::Rest(rest) => self.bytes.len() + rest.len_bytes(),
+            Beside::Buffers(buffers) => wire::apart::size(&self.bytes, buffers),
+        };
+        let held = self.held();
+        let mut draft = py.detach(|| Draft::new(size, held)).map_err(raise)?;
+        let to = draft.bytes_mut();
+        if let Beside::Buffers(buffers) = &self.beside {
+            wire::apart::write(py, &self.bytes, buffers, to)?;
+            return Ok(draft);
+        }
+        let (front, rest) = to.split_at_mut(self.bytes.len());
+        front.copy_from_slice(&self.bytes);
+        if let Beside::Rest(content) = &self.beside {
+            content.copy_to_slice(py, rest)?;
+        }
+        Ok(draft)
     }
 
     /// What the message is to keep alive.
@@ -51,6 +101,31 @@ impl Encoded {
     pub fn held(&self) -> &[Held] {
         &self.held
     }
+}
+
+/// A draft of bytes that are large; small ones are sent from where they are.
+pub fn draft_of_bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Option<Draft>> {
+    if bytes.len() < LARGE {
+        return Ok(None);
+    }
+    let draft = py.detach(|| {
+        let mut draft = Draft::new(bytes.len(), &[])?;
+        draft.bytes_mut().copy_from_slice(bytes);
+        Ok(draft)
+    });
+    draft.map(Some).map_err(raise)
+}
+
+/// The content of a large `bytes` or `bytearray`.
+#[inline]
+fn large_bytes(object: &Bound<'_, PyAny>) -> PyResult<Option<PyBuffer<u8>>> {
+    let is_large = match object.cast_exact::<PyBytes>() {
+        Ok(bytes) => bytes.as_bytes().len() >= LARGE,
+        Err(_) => object
+            .cast_exact::<PyByteArray>()
+            .is_ok_and(|array| array.len() >= LARGE),
+    };
+    is_large.then(|| PyBuffer::get(object)).transpose()
 }
 
 impl Drop for Encoded {
@@ -67,13 +142,14 @@ impl Drop for Encoded {
 /// cannot keep alive.
 #[pyfunction]
 pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    let encoded = Encoded::of(obj)?;
-    if !encoded.held.is_empty() {
+    let (mut bytes, mut held) = (Vec::new(), Vec::new());
+    wire::encode(obj.py(), obj, &mut bytes, &mut held)?;
+    if !held.is_empty() {
         return Err(PyRuntimeError::new_err(
             "shared objects are kept alive by messages and processes, and not by bytes",
         ));
     }
-    Ok(PyBytes::new(obj.py(), encoded.bytes()))
+    Ok(PyBytes::new(obj.py(), &bytes))
 }
 
 /// The object that `dumps` made these bytes of.

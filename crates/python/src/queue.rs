@@ -9,9 +9,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use procession_engine::channel::{self, Message};
+use procession_engine::channel::{self, Draft, Message};
 use procession_engine::error::{GetError, PutError};
-use procession_engine::{Deadline, Handle, Held};
+use procession_engine::{Deadline, Handle};
 use pyo3::exceptions::{PyEOFError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -19,13 +19,10 @@ use pyo3::types::{PyBytes, PyList};
 use crate::args::{Keyword, Positional, Truth};
 use crate::errors::{Empty, Full, raise};
 use crate::many;
-use crate::message::Encoded;
+use crate::message::{Encoded, draft_of_bytes};
 use crate::patience;
 use crate::slot::Slot;
 use crate::wire;
-
-/// Messages up to this size are copied into shared memory without detaching first.
-const COPY_ATTACHED: usize = 64 * 1024;
 
 /// A queue of Python objects.
 #[pyclass(frozen, subclass, module = "procession._engine")]
@@ -48,32 +45,36 @@ impl Queue {
         this.engine.get()
     }
 
+    /// Puts a message by `put`, which tries until a deadline; first without detaching.
     fn push(
         &self,
         py: Python<'_>,
-        bytes: &[u8],
-        held: &[Held],
         deadline: Deadline,
+        mut put: impl FnMut(&channel::Queue, Deadline) -> Result<(), PutError> + Send,
     ) -> PyResult<()> {
         let queue = self.engine.get()?;
         self.used.store(true, Ordering::Relaxed);
-        if bytes.len() <= COPY_ATTACHED {
-            match queue.put_with(&[bytes], held, Deadline::NOW) {
-                Ok(()) => return Ok(()),
-                Err(PutError::Full) if deadline == Deadline::NOW => return Err(Full::new_err(())),
-                Err(PutError::Full | PutError::Interrupted) => {}
-                Err(error) => return Err(put_error(error)),
-            }
+        match put(queue, Deadline::NOW) {
+            Ok(()) => return Ok(()),
+            Err(PutError::Full) if deadline == Deadline::NOW => return Err(Full::new_err(())),
+            Err(PutError::Full | PutError::Interrupted) => {}
+            Err(error) => return Err(put_error(error)),
         }
-        patience::wait(py, deadline, |slice| queue.put_with(&[bytes], held, slice))?
-            .map_err(put_error)
+        patience::wait(py, deadline, |slice| put(queue, slice))?.map_err(put_error)
+    }
+
+    fn push_draft(&self, py: Python<'_>, draft: Draft, deadline: Deadline) -> PyResult<()> {
+        let mut draft = Some(draft);
+        self.push(py, deadline, |queue, until| {
+            queue.put_draft(&mut draft, until)
+        })
     }
 
     /// Takes the oldest message out, and what `with` makes of it.
     pub(crate) fn pop<'py, T>(
         slf: &Bound<'py, Self>,
         deadline: Deadline,
-        with: impl FnOnce(Python<'py>, &[u8]) -> PyResult<T>,
+        with: impl FnOnce(Python<'py>, Message) -> PyResult<T>,
     ) -> PyResult<T> {
         let queue = Queue::engine_of(slf)?;
         let mut message = Message::default();
@@ -85,7 +86,7 @@ impl Queue {
             })?
             .map_err(get_error)?;
         }
-        with(slf.py(), message.bytes())
+        with(slf.py(), message)
     }
 
     /// Serialises an object and puts it in.
@@ -96,12 +97,16 @@ impl Queue {
     ) -> PyResult<()> {
         let py = slf.py();
         Queue::engine_of(slf)?;
-        match Encoded::of(object) {
-            Ok(encoded) => slf
-                .get()
-                .push(py, encoded.bytes(), encoded.held(), deadline),
-            Err(error) => slf.call_method1("_put_failed", (error, object)).map(drop),
+        let encoded = match Encoded::of(object) {
+            Ok(encoded) => encoded,
+            Err(error) => return slf.call_method1("_put_failed", (error, object)).map(drop),
+        };
+        if let Some(bytes) = encoded.small() {
+            let put =
+                |queue: &channel::Queue, until| queue.put_with(&[bytes], encoded.held(), until);
+            return slf.get().push(py, deadline, put);
         }
+        slf.get().push_draft(py, encoded.draft(py)?, deadline)
     }
 }
 
@@ -181,12 +186,12 @@ impl Queue {
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let deadline = patience::deadline(block.0, timeout)?;
-        Queue::pop(slf, deadline, wire::decode)
+        Queue::pop(slf, deadline, wire::receive)
     }
 
     /// Takes the oldest object out or raises `queue.Empty`, without waiting.
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Queue::pop(slf, Deadline::NOW, wire::decode)
+        Queue::pop(slf, Deadline::NOW, wire::receive)
     }
 
     /// Puts each object of an iterable in; `queue.Full` says with `put` how many there was room for.
@@ -235,8 +240,13 @@ impl Queue {
         timeout: Option<f64>,
     ) -> PyResult<()> {
         Queue::engine_of(slf)?;
-        slf.get()
-            .push(slf.py(), data, &[], patience::deadline(block.0, timeout)?)
+        let deadline = patience::deadline(block.0, timeout)?;
+        match draft_of_bytes(slf.py(), data)? {
+            Some(draft) => slf.get().push_draft(slf.py(), draft, deadline),
+            None => slf
+                .get()
+                .push(slf.py(), deadline, |queue, until| queue.put(&[data], until)),
+        }
     }
 
     /// Takes a message out as the bytes it is.
@@ -247,7 +257,9 @@ impl Queue {
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let deadline = patience::deadline(block.0, timeout)?;
-        Queue::pop(slf, deadline, |py, bytes| Ok(PyBytes::new(py, bytes)))
+        Queue::pop(slf, deadline, |py, message| {
+            Ok(PyBytes::new(py, message.bytes()))
+        })
     }
 
     /// How many messages are in the queue.

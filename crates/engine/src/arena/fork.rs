@@ -14,7 +14,7 @@ use std::sync::{MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::object::Local;
 use super::owner::OwnerId;
-use super::{Arena, home_if_any};
+use super::{Arena, home_if_any, lent};
 use crate::error::Result;
 use crate::sys::memfd;
 
@@ -105,6 +105,11 @@ pub(crate) fn child() -> Option<OwnerId> {
 extern "C" fn before() {
     CHILD.with(|child| child.set(None));
     let inside = INSIDE.write().unwrap_or_else(|e| e.into_inner());
+    if let Some(arena) = home_if_any()
+        && current().is_some()
+    {
+        lent::lease_all(arena);
+    }
     let settling = super::lock(&super::SETTLING);
     let inner = home_if_any().map(|arena| {
         let local = arena.lock_local();

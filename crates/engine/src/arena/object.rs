@@ -51,6 +51,8 @@ pub(crate) enum Kind {
     Value = 11,
     /// Bytes that hold objects: see [`super::envelope`].
     Envelope = 12,
+    /// What holds a block that several processes use privately: see [`super::lent`].
+    Lease = 13,
 }
 
 impl Kind {
@@ -58,7 +60,7 @@ impl Kind {
         use Kind::*;
         let all = [
             Bytes, Strip, Part, Queue, Pipe, Lock, RLock, Semaphore, Condition, Event, Barrier,
-            Value, Envelope,
+            Value, Envelope, Lease,
         ];
         all.get(raw as usize).copied().unwrap_or(Bytes)
     }
@@ -75,6 +77,7 @@ impl Kind {
             Kind::Event => "event",
             Kind::Barrier => "barrier",
             Kind::Value => "shared value",
+            Kind::Lease => "lease",
         }
     }
 
@@ -263,23 +266,38 @@ impl Arena {
         let part = self.alloc_class(class, size)?;
         // SAFETY: just taken, this many bytes, seen by nobody else.
         unsafe { self.payload(part)?.write_bytes(0, size as usize) };
-        let cell = self.cell(part)?;
+        if !self.make_part(part, object, head, which) {
+            self.free(part, self.mine());
+        }
+        Ok(())
+    }
+
+    /// Makes a block of this process's own a part of an object that has none there yet; false when it has.
+    pub(super) fn make_part(
+        &self,
+        part: BlockId,
+        object: BlockId,
+        head: &ObjectHead,
+        which: usize,
+    ) -> bool {
+        let Ok(cell) = self.cell(part) else {
+            return false;
+        };
         // Names its object, so that a sweep can tell whether it was linked: see `reclaim_part`.
         cell.generation.store(object.0, Ordering::Relaxed);
         cell.kind.store(Kind::Part as u32, Ordering::Release);
         kill::point("object.part");
-        if link
+        let linked = head.parts[which]
             .compare_exchange(0, part.0, Ordering::SeqCst, Ordering::Acquire)
-            .is_ok()
-        {
+            .is_ok();
+        if linked {
             kill::point("object.linked");
             cell.owner.pass(self.mine(), Owner::Part(object.0));
         } else {
             cell.generation.store(0, Ordering::Release);
             cell.kind.store(Kind::Bytes as u32, Ordering::Release);
-            self.free(part, self.mine());
         }
-        Ok(())
+        linked
     }
 
     /// Whether `part` is linked to `object`.

@@ -1,9 +1,11 @@
 //! A message that was received.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::arena::Arena;
 use crate::arena::block::BlockId;
+use crate::arena::lent::{Lent, Region};
 use crate::arena::owner::Owner;
 
 use super::strip::{BODY, Strip};
@@ -87,6 +89,32 @@ impl Message {
         matches!(&self.0, Inner::Long { range, .. } if range.start > 0)
     }
 
+    /// Makes the memory of a message this process's own for longer, so that parts of it can be used where
+    /// they are; gives the message back if that cannot be, since it is small.
+    ///
+    /// # Errors
+    /// The message itself.
+    pub fn lend(mut self) -> Result<Lending, Message> {
+        let Inner::Long {
+            arena,
+            block,
+            owner,
+            range,
+        } = &self.0
+        else {
+            return Err(self);
+        };
+        match Lent::new(arena, *block, *owner, range.clone()) {
+            Some(lent) => {
+                // The block is the lent one's to free.
+                let without = Inner::Short([0; BODY], 0);
+                std::mem::forget(std::mem::replace(&mut self.0, without));
+                Ok(Lending(Arc::new(lent)))
+            }
+            None => Err(self),
+        }
+    }
+
     /// How many bytes there are.
     pub fn len(&self) -> usize {
         self.bytes().len()
@@ -103,6 +131,22 @@ impl Message {
             Inner::Copied(bytes) => std::mem::take(bytes),
             _ => self.bytes().to_vec(),
         }
+    }
+}
+
+/// The memory of a message that was lent to the program; freed when this and all its regions are dropped.
+#[derive(Debug)]
+pub struct Lending(Arc<Lent>);
+
+impl Lending {
+    /// A part of the message's bytes; `None` when it has no such part.
+    pub fn region(&self, part: Range<usize>) -> Option<Region> {
+        Region::of(&self.0, part)
+    }
+
+    /// Lets go of the objects that the message kept alive: its receiver opened those it wants.
+    pub fn unseal(&self) {
+        self.0.unseal();
     }
 }
 

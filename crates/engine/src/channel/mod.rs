@@ -2,6 +2,7 @@
 
 mod bell;
 pub(crate) mod chain;
+mod draft;
 mod message;
 pub(crate) mod pipe;
 mod queue;
@@ -12,7 +13,8 @@ pub(crate) mod slot;
 mod strip;
 mod tally;
 
-pub use message::Message;
+pub use draft::Draft;
+pub use message::{Lending, Message};
 pub use pipe::{End, pipe};
 pub use queue::Queue;
 pub use receive::Watched;

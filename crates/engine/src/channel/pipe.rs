@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::bell::{self, Bell, Listener};
 use super::chain::{At, Chain};
+use super::draft::Draft;
 use super::message::Message;
 use super::send::{Sending, Wait};
 use crate::arena::Arena;
@@ -221,6 +222,27 @@ impl End {
         objects: &[Held],
         deadline: Deadline,
     ) -> Result<(), PutError> {
+        self.send_by(deadline, |out, wait| out.put_waiting(parts, objects, wait))
+    }
+
+    /// As [`End::send`], with a message that was written already. The draft is taken when it is sent, and
+    /// left when it is not.
+    ///
+    /// # Errors
+    /// As [`End::send`].
+    pub fn send_draft(
+        &self,
+        draft: &mut Option<Draft>,
+        deadline: Deadline,
+    ) -> Result<(), PutError> {
+        self.send_by(deadline, |out, wait| out.put_draft_waiting(draft, wait))
+    }
+
+    fn send_by(
+        &self,
+        deadline: Deadline,
+        put: impl FnOnce(&At<'static>, &Wait<'_>) -> Result<(), PutError>,
+    ) -> Result<(), PutError> {
         if !self.is_writable() {
             return Err(Error::Invalid("this end of the pipe only receives".into()).into());
         }
@@ -237,7 +259,7 @@ impl End {
             nap: FULL_NAP,
             claimed: &|| rung.set(bell.ring_ahead(self.socket.as_fd())),
         };
-        out.put_waiting(parts, objects, &wait)?;
+        put(&out, &wait)?;
         if !rung.get() {
             bell.ring(self.socket.as_fd());
         }

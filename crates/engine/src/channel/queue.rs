@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::chain::{At, CLOSED, Chain, JOINABLE};
+use super::draft::Draft;
 use super::message::Message;
 use super::receive::Watched;
 use super::send::Sending;
@@ -124,6 +125,15 @@ impl Queue {
         deadline: Deadline,
     ) -> Result<(), PutError> {
         self.at().put(parts, objects, deadline, &self.putting)
+    }
+
+    /// As [`Queue::put`], with a message that was written already. The draft is taken when it is put, and
+    /// left when it is not.
+    ///
+    /// # Errors
+    /// As [`Queue::put`].
+    pub fn put_draft(&self, draft: &mut Option<Draft>, deadline: Deadline) -> Result<(), PutError> {
+        self.at().put_draft(draft, deadline, &self.putting)
     }
 
     /// Receives one message.

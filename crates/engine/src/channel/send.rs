@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::chain::{At, CLOSED, done_in};
+use super::draft::Draft;
 use super::repair;
 use super::slot::{Phase, View};
 use super::strip::{BODY, Slot, Strip, WIDE_BODY};
 use super::tally::Step;
-use crate::arena::block::BlockId;
-use crate::arena::envelope;
 use crate::arena::open::Held;
 use crate::arena::owner::Owner;
 use crate::deadline::Deadline;
@@ -65,18 +64,6 @@ impl Size {
     }
 }
 
-/// A large message's block, freed unless a slot took it over.
-struct Parcel<'a> {
-    at: At<'a>,
-    block: BlockId,
-}
-
-impl Drop for Parcel<'_> {
-    fn drop(&mut self) {
-        self.at.arena.free(self.block, self.at.arena.mine());
-    }
-}
-
 /// What one handle knows about sending into a chain; of this process alone.
 #[derive(Debug, Default)]
 pub(super) struct Sending {
@@ -96,6 +83,18 @@ pub(super) struct Wait<'w> {
     pub(super) claimed: &'w dyn Fn(),
 }
 
+impl<'w> Wait<'w> {
+    fn simply(deadline: Deadline, sending: &'w Sending) -> Wait<'w> {
+        Wait {
+            deadline,
+            sending,
+            hopeless: &|| false,
+            nap: futex::NAP,
+            claimed: &|| (),
+        }
+    }
+}
+
 impl<'a> At<'a> {
     /// Puts the message made of `parts`, which keeps `objects` alive, waiting for room until `deadline`.
     pub(super) fn put(
@@ -105,14 +104,17 @@ impl<'a> At<'a> {
         deadline: Deadline,
         sending: &Sending,
     ) -> Result<(), PutError> {
-        let wait = Wait {
-            deadline,
-            sending,
-            hopeless: &|| false,
-            nap: futex::NAP,
-            claimed: &|| (),
-        };
-        self.put_waiting(parts, objects, &wait)
+        self.put_waiting(parts, objects, &Wait::simply(deadline, sending))
+    }
+
+    /// Puts a message that was written already; takes the draft when it is put.
+    pub(super) fn put_draft(
+        &self,
+        draft: &mut Option<Draft>,
+        deadline: Deadline,
+        sending: &Sending,
+    ) -> Result<(), PutError> {
+        self.put_draft_waiting(draft, &Wait::simply(deadline, sending))
     }
 
     /// As [`At::put`].
@@ -125,40 +127,53 @@ impl<'a> At<'a> {
         if self.has(CLOSED) {
             return Err(PutError::Closed);
         }
-        let bytes = parts.iter().map(|part| part.len()).sum::<usize>();
-        let length = match objects {
-            [] => bytes,
-            _ => envelope::offset(objects.len()) + bytes,
-        };
-        if length > BODY && length <= WIDE_BODY {
-            self.count_medium();
-        }
-        let (claimed, parcel) = self.place(parts, objects, length, wait)?;
-        kill::point("queue.claimed");
-        (wait.claimed)();
-        self.fill(&claimed, parts, length, parcel)?;
-        self.chain.items.notify(1);
-        Ok(())
-    }
-
-    /// Claims a slot for a message: one in which it lies itself, or its block.
-    fn place(
-        &self,
-        parts: &[&[u8]],
-        objects: &[Held],
-        length: usize,
-        wait: &Wait<'_>,
-    ) -> Result<(Claimed<'a>, Option<Parcel<'a>>), PutError> {
+        let length = parts.iter().map(|part| part.len()).sum::<usize>();
         if length <= WIDE_BODY && objects.is_empty() {
-            let size = Size::InSlot(length);
-            if let Some(claimed) = self.claim_waiting(size, wait)? {
-                return Ok((claimed, None));
+            if length > BODY {
+                self.count_medium();
+            }
+            if let Some(claimed) = self.claim_waiting(Size::InSlot(length), wait)? {
+                kill::point("queue.claimed");
+                (wait.claimed)();
+                let Claimed { strip, slot, index } = claimed;
+                slot.length.store(length as u64, Ordering::Relaxed);
+                slot.block.store(0, Ordering::Relaxed);
+                strip.write(index, parts);
+                return self.publish(&claimed);
             }
         }
-        let parcel = self.wrap(parts, objects, length)?;
-        let claimed = self.claim_waiting(Size::InBlock(length as u64), wait)?;
+        self.put_draft_waiting(&mut Some(Draft::of(parts, objects)?), wait)
+    }
+
+    /// As [`At::put_draft`].
+    pub(super) fn put_draft_waiting(
+        &self,
+        draft: &mut Option<Draft>,
+        wait: &Wait<'_>,
+    ) -> Result<(), PutError> {
+        if self.has(CLOSED) {
+            return Err(PutError::Closed);
+        }
+        let Some(written) = draft else {
+            return Err(Error::Invalid("the draft was sent already".into()).into());
+        };
+        let size = written.size()?;
+        let claimed = self.claim_waiting(Size::InBlock(size), wait)?;
         let claimed = claimed.expect("the number of a block fits into every slot");
-        Ok((claimed, Some(parcel)))
+        kill::point("queue.claimed");
+        (wait.claimed)();
+        let Claimed { strip, slot, index } = claimed;
+        slot.length.store(size, Ordering::Relaxed);
+        slot.block.store(written.block.0, Ordering::Release);
+        kill::point("queue.block_named");
+        let owner = slot_owner(&strip, index);
+        let cell = self.arena.cell(written.block)?;
+        cell.owner.pass(self.arena.mine(), owner);
+        kill::point("queue.block_passed");
+        if let Some(sent) = draft.take() {
+            sent.spend();
+        }
+        self.publish(&claimed)
     }
 
     /// That one in several messages is of a size for wide slots makes the next strip one of those.
@@ -168,46 +183,9 @@ impl<'a> At<'a> {
         medium.store(count.wrapping_add(1), Ordering::Relaxed);
     }
 
-    fn wrap(&self, parts: &[&[u8]], objects: &[Held], length: usize) -> Result<Parcel<'a>> {
-        let block = self.arena.alloc(length as u64)?;
-        let parcel = Parcel { at: *self, block };
-        kill::point("queue.block_taken");
-        let mut start = self.arena.payload(block)?;
-        if !objects.is_empty() {
-            self.arena.seal(block, objects)?;
-            // SAFETY: `length` counts the list.
-            start = unsafe { start.add(envelope::offset(objects.len())) };
-        }
-        // SAFETY: a block of at least `length` bytes that is this process's alone.
-        unsafe { copy_parts(parts, start.as_ptr()) };
-        Ok(parcel)
-    }
-
-    /// Writes the message into the slot and makes it READY.
-    fn fill(
-        &self,
-        claimed: &Claimed<'a>,
-        parts: &[&[u8]],
-        length: usize,
-        parcel: Option<Parcel<'a>>,
-    ) -> Result<(), PutError> {
-        let Claimed { strip, slot, index } = *claimed;
-        slot.length.store(length as u64, Ordering::Relaxed);
-        match parcel {
-            None => {
-                slot.block.store(0, Ordering::Relaxed);
-                strip.write(index, parts);
-            }
-            Some(parcel) => {
-                slot.block.store(parcel.block.0, Ordering::Release);
-                kill::point("queue.block_named");
-                let owner = slot_owner(&strip, index);
-                let cell = self.arena.cell(parcel.block)?;
-                cell.owner.pass(self.arena.mine(), owner);
-                kill::point("queue.block_passed");
-                // The block is the slot's: dropping the parcel finds another owner.
-            }
-        }
+    /// Makes a slot that was written READY.
+    fn publish(&self, claimed: &Claimed<'a>) -> Result<(), PutError> {
+        let Claimed { strip, slot, .. } = claimed;
         kill::point("queue.written");
         let me = self.arena.me();
         if !slot
@@ -218,6 +196,7 @@ impl<'a> At<'a> {
             return Err(Error::SeatGone.into());
         }
         kill::point("queue.ready");
+        self.chain.items.notify(1);
         Ok(())
     }
 
@@ -361,20 +340,5 @@ pub(super) fn slot_owner(strip: &Strip<'_>, index: u32) -> Owner {
         strip: strip.link.block().map_or(0, |block| block.0),
         index,
         inc: strip.inc(),
-    }
-}
-
-/// Copies the parts one behind the other.
-///
-/// # Safety
-/// `to` must be valid for writing as many bytes as the parts have together, and not overlap them.
-unsafe fn copy_parts(parts: &[&[u8]], to: *mut u8) {
-    let mut to = to;
-    for part in parts {
-        // SAFETY: the caller's promise; the parts are slices of this process's.
-        unsafe {
-            std::ptr::copy_nonoverlapping(part.as_ptr(), to, part.len());
-            to = to.add(part.len());
-        }
     }
 }

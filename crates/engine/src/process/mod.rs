@@ -75,6 +75,7 @@ pub fn leave() {
                 sync::keep_held(arena, block, me);
             }
         }
+        arena::lent::withdraw_all(arena);
         arena.leave(me);
     }
 }

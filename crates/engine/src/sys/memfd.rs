@@ -81,6 +81,50 @@ pub(crate) fn map(fd: impl AsFd, offset: u64, length: usize) -> Result<NonNull<u
     Ok(NonNull::new(address.cast()).expect("mmap never returns null"))
 }
 
+/// The size of a page.
+pub(crate) const PAGE: u64 = 4096;
+
+/// Who sees what is written to a mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// Everybody who maps the file.
+    Shared,
+    /// This process, and its children as they were forked.
+    Private,
+}
+
+/// Maps a part of the file over what is mapped there now.
+///
+/// # Safety
+/// The range must be mapped already, and nobody may rely on what is there and not in the file.
+pub(crate) unsafe fn map_over(
+    start: NonNull<u8>,
+    fd: impl AsFd,
+    offset: u64,
+    length: usize,
+    sharing: Sharing,
+) -> Result<()> {
+    let prot = ProtFlags::READ | ProtFlags::WRITE;
+    let flags = match sharing {
+        Sharing::Shared => MapFlags::SHARED,
+        Sharing::Private => MapFlags::PRIVATE,
+    };
+    // SAFETY: the caller's promise.
+    unsafe {
+        mm::mmap(
+            start.as_ptr().cast(),
+            length,
+            prot,
+            flags | MapFlags::FIXED,
+            fd,
+            offset,
+        )
+        .map_err(|errno| Error::os("map shared memory anew", errno))?;
+        let _ = mm::madvise(start.as_ptr().cast(), length, Advice::LinuxDontDump);
+    }
+    Ok(())
+}
+
 /// A private page that a forked child, however it was made, finds zeroed.
 pub(crate) fn fork_wiped_page() -> Result<NonNull<u8>> {
     let prot = ProtFlags::READ | ProtFlags::WRITE;

@@ -7,7 +7,7 @@
 //! C code looks at them first, too.
 //!
 //! ```text
-//! message  'P' pickle-bytes | value | pickle-bytes as they are, which begin with 0x80 and a protocol
+//! message  'P' pickle-bytes | 'O' a pickle and its large buffers (`apart.rs`) | value | pickle-bytes as they are, which begin with 0x80 and a protocol
 //! value    0x80..=0xff                     the ints 0..=127
 //!          '1' '2' '4' '8'  bytes          a signed int of that many bytes, little endian
 //!          'i' length bytes                any other int: two's complement, little endian
@@ -32,6 +32,7 @@
 //!   That counts what references lead to.
 //! * The reader takes any bytes: it checks before it allocates, and fails with `UnpicklingError`.
 
+pub mod apart;
 mod decode;
 mod enclosure;
 mod encode;
@@ -43,6 +44,8 @@ mod tag;
 mod varint;
 
 use procession_engine::Held;
+use procession_engine::channel::Message;
+use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 
 pub use enclosure::{enclose, is_enclosing};
@@ -70,6 +73,44 @@ pub fn encode(
     pickled.inspect_err(|_| out.truncate(start))?;
     held.extend(enclosed);
     Ok(())
+}
+
+/// As [`encode`], but leaves out the large buffers of a value that is pickled, and returns them: then `out`
+/// gets the pickle alone, of which [`apart::write`] makes a message.
+pub fn encode_apart(
+    py: Python<'_>,
+    obj: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    held: &mut Vec<Held>,
+) -> PyResult<Vec<PyBuffer<u8>>> {
+    let start = out.len();
+    if encode::plain(obj, out).is_ok() {
+        return Ok(Vec::new());
+    }
+    out.truncate(start);
+    out.push(tag::PICKLE);
+    let (pickled, enclosed) = enclosure::collect(|| pickle::dump_apart(py, obj, out));
+    let buffers = pickled.inspect_err(|_| out.truncate(start))?;
+    if !buffers.is_empty() {
+        out.remove(start);
+    }
+    held.extend(enclosed);
+    Ok(buffers)
+}
+
+/// Begins the message of so many `bytes`, or of a `bytearray`, which are to follow.
+pub fn begin_bytes(is_array: bool, length: usize, out: &mut Vec<u8>) {
+    out.push(if is_array { tag::BYTEARRAY } else { tag::BYTES });
+    varint::write(out, length);
+}
+
+/// The value that a received message carries. Its arrays may use the message's memory for as long as they
+/// live.
+pub fn receive(py: Python<'_>, message: Message) -> PyResult<Bound<'_, PyAny>> {
+    match message.bytes() {
+        [tag::APART, ..] => apart::load(py, message),
+        bytes => decode(py, bytes),
+    }
 }
 
 /// The value that a message carries, or the pickle that somebody sent as bytes.

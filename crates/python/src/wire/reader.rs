@@ -127,3 +127,8 @@ impl<'a> Reader<'a> {
         }
     }
 }
+
+/// What a message that cannot have been written by this package is told with.
+pub(super) fn damaged(what: &'static str) -> PyErr {
+    UnpicklingError::new_err(format!("damaged message: {what}"))
+}

@@ -1,6 +1,8 @@
 //! The bytes that values begin with.
 
 pub(super) const PICKLE: u8 = b'P';
+/// A pickle whose large buffers lie behind it.
+pub(super) const APART: u8 = b'O';
 /// What a pickle begins with; as a message of one byte it is the int 0.
 pub(super) const PROTO: u8 = 0x80;
 

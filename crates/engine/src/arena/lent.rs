@@ -1,0 +1,224 @@
+//! Blocks that a program uses as memory of its own: the arrays in a message that was received.
+//!
+//! Such a block is this process's, nobody else looks at it, and it is freed when its last user here drops
+//! it. Only a fork makes it two processes': what either of them writes is not to be seen by the other, as
+//! with any memory, and the block must not be used again before both are done with it. So before the fork
+//!
+//! ```text
+//! 1  a lease is made, an object whose part the block becomes:   Process(me) --> Part(lease)
+//! 2  the block is mapped anew in its place, privately:          writes go to pages of the process's own
+//! 3  the child becomes a holder of the lease, as of every object of its parent
+//! ```
+//!
+//! and each process that drops the last of its users maps the range shared again and lets go of the lease;
+//! the last holder's going frees the block, whoever died meanwhile. The file's own pages are not written
+//! while the lease lives, so both go on to see what was there.
+//!
+//! A child of a raw `clone` passes no handler: it still sees the parent's memory, for as long as the parent
+//! keeps it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::Arena;
+use super::block::BlockId;
+use super::fork::fork_guard;
+use super::object::{EXTENSION, Kind, Layout, ObjectHead};
+use super::open::Shared;
+use super::owner::Owner;
+use crate::error::{Error, Result};
+use crate::kill;
+use crate::sys::memfd;
+
+/// What holds a lent block that several processes use.
+#[repr(C)]
+pub(crate) struct LeaseObject {
+    head: ObjectHead,
+    _pad: [AtomicU64; 8],
+}
+
+// SAFETY: repr(C), head first, atomics only.
+unsafe impl Layout for LeaseObject {
+    const KIND: Kind = Kind::Lease;
+
+    fn head(&self) -> &ObjectHead {
+        &self.head
+    }
+}
+
+enum Hold {
+    /// The block is this process's own.
+    Own(Owner),
+    /// The block is a lease's part, and mapped privately.
+    Leased(Shared<LeaseObject>),
+}
+
+/// Every lent block of this process. Touched under the [`fork_guard`] only.
+static LENT: Mutex<BTreeMap<u32, Hold>> = Mutex::new(BTreeMap::new());
+
+fn all() -> MutexGuard<'static, BTreeMap<u32, Hold>> {
+    super::lock(&LENT)
+}
+
+/// A block in use as this process's own memory; freed when dropped.
+pub(crate) struct Lent {
+    arena: &'static Arena,
+    block: BlockId,
+    start: NonNull<u8>,
+    range: Range<usize>,
+}
+
+// SAFETY: plain memory, to which `Region` gives out pointers only; the books behind it have a lock.
+unsafe impl Send for Lent {}
+// SAFETY: as above.
+unsafe impl Sync for Lent {}
+
+impl Lent {
+    /// Lends the part `range` of a block that is `owner`'s, this process's. `None`, and nothing changed, for
+    /// a block that shares pages with its neighbours and so could not be mapped alone.
+    pub(crate) fn new(
+        arena: &'static Arena,
+        block: BlockId,
+        owner: Owner,
+        range: Range<usize>,
+    ) -> Option<Lent> {
+        let (place, size) = arena.file_range(block)?;
+        if place % memfd::PAGE != 0 || size % memfd::PAGE != 0 {
+            return None;
+        }
+        let start = arena.payload(block).ok()?;
+        let _no_fork = fork_guard();
+        all().insert(block.0, Hold::Own(owner));
+        Some(Lent {
+            arena,
+            block,
+            start,
+            range,
+        })
+    }
+
+    /// Lets go of the objects that the block's message kept alive.
+    pub(crate) fn unseal(&self) {
+        self.arena.unseal(self.block);
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let _no_fork = fork_guard();
+        let hold = all().remove(&self.block.0);
+        match hold {
+            // In a child of a raw clone the block is the parent's.
+            Some(Hold::Own(owner)) if owner == self.arena.mine() => {
+                self.arena.free(self.block, owner);
+            }
+            Some(Hold::Leased(lease)) => {
+                if self
+                    .arena
+                    .map_block(self.block, memfd::Sharing::Shared)
+                    .is_err()
+                {
+                    // This process would not see what others write there: keep it out of use.
+                    std::mem::forget(lease);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for Lent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Lent#{:x}({} bytes)", self.block.0, self.range.len())
+    }
+}
+
+/// A stretch of memory of the arena that a program may read and write like its own, for as long as it keeps
+/// this. Only the engine makes one.
+#[derive(Debug, Clone)]
+pub struct Region {
+    start: NonNull<u8>,
+    length: usize,
+    _keep: Arc<Lent>,
+}
+
+// SAFETY: a pointer to memory that `_keep` keeps; what is done with it is up to whoever dereferences it.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// A part of a lent block; `None` when it is none.
+    pub(crate) fn of(lent: &Arc<Lent>, part: Range<usize>) -> Option<Region> {
+        if part.start > part.end || part.end > lent.range.len() {
+            return None;
+        }
+        // SAFETY: within the block, which holds `range`.
+        let start = unsafe { lent.start.add(lent.range.start + part.start) };
+        Some(Region {
+            start,
+            length: part.len(),
+            _keep: Arc::clone(lent),
+        })
+    }
+
+    /// Where it starts; valid for reading and writing [`len`](Region::len) bytes.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+}
+
+/// Before a fork, with nobody else inside the engine: makes every lent block one that two processes can have.
+pub(super) fn lease_all(arena: &'static Arena) {
+    for (block, hold) in all().iter_mut() {
+        let block = BlockId(*block);
+        if let Hold::Own(owner) = *hold
+            && owner == arena.mine()
+            && let Ok(lease) = arena.lease(block)
+        {
+            *hold = Hold::Leased(lease);
+            // Where it cannot be mapped anew, both go on to see one memory: nothing worse comes of it.
+            let _ = arena.map_block(block, memfd::Sharing::Private);
+        }
+    }
+}
+
+/// For a process that leaves, and gives its blocks back: what it still writes is seen by nobody.
+pub(crate) fn withdraw_all(arena: &Arena) {
+    let _no_fork = fork_guard();
+    for block in all().keys() {
+        let _ = arena.map_block(BlockId(*block), memfd::Sharing::Private);
+    }
+}
+
+impl Arena {
+    /// Makes a block of this process's the part of a new lease.
+    fn lease(&self, block: BlockId) -> Result<Shared<LeaseObject>> {
+        let lease = Shared::<LeaseObject>::make(0, |_| ())?;
+        kill::point("lent.leasing");
+        self.make_part(block, lease.block(), &lease.head, EXTENSION);
+        Ok(lease)
+    }
+
+    /// Maps a block's payload anew, where it is.
+    fn map_block(&self, block: BlockId, sharing: memfd::Sharing) -> Result<()> {
+        let (place, size) = self.file_range(block).ok_or(Error::BadHandle)?;
+        let start = self.payload(block)?;
+        // SAFETY: the payload of a block whose pages are its own, of which the file has what the mapping
+        // had; who looks at it holds it.
+        unsafe { memfd::map_over(start, self.fd(), place, size as usize, sharing) }
+    }
+}

@@ -1,0 +1,105 @@
+//! A message that is written where it will lie.
+
+use std::ops::Range;
+
+use crate::arena::block::BlockId;
+use crate::arena::open::Held;
+use crate::arena::owner::Owner;
+use crate::arena::{Arena, envelope, home};
+use crate::error::{Error, Result};
+use crate::kill;
+
+/// A large message before it is sent: a block of this process's own, to be filled in place.
+///
+/// Dropped unsent, it is gone.
+pub struct Draft {
+    arena: &'static Arena,
+    pub(super) block: BlockId,
+    owner: Owner,
+    /// Where the message's bytes lie in the block, behind the list of objects.
+    range: Range<usize>,
+}
+
+impl Draft {
+    /// Room for a message of `length` bytes that keeps `objects` alive. What it says at first is undefined.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn new(length: usize, objects: &[Held]) -> Result<Draft> {
+        let arena = home()?;
+        let start = match objects {
+            [] => 0,
+            _ => envelope::offset(objects.len()),
+        };
+        // What overflows is more than any block holds.
+        let end = start.saturating_add(length);
+        let block = arena.alloc(end as u64)?;
+        let draft = Draft {
+            arena,
+            block,
+            owner: arena.mine(),
+            range: start..end,
+        };
+        kill::point("queue.block_taken");
+        if !objects.is_empty() {
+            arena.seal(block, objects)?;
+        }
+        Ok(draft)
+    }
+
+    /// A draft of the parts, one behind the other.
+    pub(super) fn of(parts: &[&[u8]], objects: &[Held]) -> Result<Draft> {
+        let mut draft = Draft::new(parts.iter().map(|part| part.len()).sum(), objects)?;
+        let mut rest = draft.bytes_mut();
+        for part in parts {
+            let (place, behind) = rest.split_at_mut(part.len());
+            place.copy_from_slice(part);
+            rest = behind;
+        }
+        Ok(draft)
+    }
+
+    /// The bytes of the message, which start at a multiple of 64.
+    ///
+    /// # Panics
+    /// In a child that was forked meanwhile: the draft is its parent's.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        assert!(self.is_mine(), "a draft is written by who began it");
+        let payload = self.arena.payload(self.block);
+        let start = payload.expect("a block that was taken is mapped").as_ptr();
+        // SAFETY: the block is this process's alone until the draft is sent, which takes the draft; it
+        // holds the range, is mapped for good, and memory of a file is always initialised.
+        unsafe { std::slice::from_raw_parts_mut(start.add(self.range.start), self.range.len()) }
+    }
+
+    fn is_mine(&self) -> bool {
+        self.owner == self.arena.mine()
+    }
+
+    /// The bytes of the block that are in use; an error in a child that was forked meanwhile.
+    pub(super) fn size(&self) -> Result<u64> {
+        match self.is_mine() {
+            true => Ok(self.range.end as u64),
+            false => Err(Error::Invalid("a draft is sent by who began it".into())),
+        }
+    }
+
+    /// Its block has another owner now.
+    pub(super) fn spend(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if self.is_mine() {
+            self.arena.free(self.block, self.owner);
+        }
+    }
+}
+
+impl std::fmt::Debug for Draft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Draft({} bytes)", self.range.len())
+    }
+}
