@@ -41,7 +41,9 @@ pub mod value;
 #[cfg(not(loom))]
 pub use arena::handle::Handle;
 #[cfg(not(loom))]
-pub use arena::lent::Region;
+pub use arena::lease::Lease;
+#[cfg(not(loom))]
+pub use arena::lent::{Lending, Region};
 #[cfg(not(loom))]
 pub use arena::open::Held;
 #[cfg(not(loom))]

@@ -74,18 +74,19 @@ impl Encoded {
         small.then_some(&self.bytes)
     }
 
-    /// The message, written to where it will lie.
-    pub fn draft(&self, py: Python<'_>) -> PyResult<Draft> {
+    /// The message, written to where it will lie, behind `front` bytes that are not its own.
+    pub fn draft_behind(&self, py: Python<'_>, front: usize, held: &[Held]) -> PyResult<Draft> {
         let size = match &self.beside {
             Beside::Nothing => self.bytes.len(),
             Beside::Rest(rest) => self.bytes.len() + rest.len_bytes(),
-            Beside::Buffers(buffers) => wire::apart::size(&self.bytes, buffers),
+            Beside::Buffers(buffers) => wire::apart::size(&self.bytes, buffers, front),
         };
-        let held = self.held();
-        let mut draft = py.detach(|| Draft::new(size, held)).map_err(raise)?;
-        let to = draft.bytes_mut();
+        let mut draft = py
+            .detach(|| Draft::new(front + size, held))
+            .map_err(raise)?;
+        let to = &mut draft.bytes_mut()[front..];
         if let Beside::Buffers(buffers) = &self.beside {
-            wire::apart::write(py, &self.bytes, buffers, to)?;
+            wire::apart::write(py, &self.bytes, buffers, front, to)?;
             return Ok(draft);
         }
         let (front, rest) = to.split_at_mut(self.bytes.len());
@@ -94,6 +95,16 @@ impl Encoded {
             content.copy_to_slice(py, rest)?;
         }
         Ok(draft)
+    }
+
+    /// The message, written to where it will lie.
+    pub fn draft(&self, py: Python<'_>) -> PyResult<Draft> {
+        self.draft_behind(py, 0, &self.held)
+    }
+
+    /// Gives away what the message is to keep alive.
+    pub fn take_held(&mut self) -> Vec<Held> {
+        std::mem::take(&mut self.held)
     }
 
     /// What the message is to keep alive.

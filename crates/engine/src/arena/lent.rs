@@ -20,34 +20,16 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::Arena;
 use super::block::BlockId;
 use super::fork::fork_guard;
-use super::object::{EXTENSION, Kind, Layout, ObjectHead};
+use super::lease::{Lease, LeaseObject};
 use super::open::Shared;
 use super::owner::Owner;
 use crate::error::{Error, Result};
-use crate::kill;
 use crate::sys::memfd;
-
-/// What holds a lent block that several processes use.
-#[repr(C)]
-pub(crate) struct LeaseObject {
-    head: ObjectHead,
-    _pad: [AtomicU64; 8],
-}
-
-// SAFETY: repr(C), head first, atomics only.
-unsafe impl Layout for LeaseObject {
-    const KIND: Kind = Kind::Lease;
-
-    fn head(&self) -> &ObjectHead {
-        &self.head
-    }
-}
 
 enum Hold {
     /// The block is this process's own.
@@ -85,11 +67,7 @@ impl Lent {
         owner: Owner,
         range: Range<usize>,
     ) -> Option<Lent> {
-        let (place, size) = arena.file_range(block)?;
-        if place % memfd::PAGE != 0 || size % memfd::PAGE != 0 {
-            return None;
-        }
-        let start = arena.payload(block).ok()?;
+        let start = arena.start_of_pages(block)?;
         let _no_fork = fork_guard();
         all().insert(block.0, Hold::Own(owner));
         Some(Lent {
@@ -100,9 +78,28 @@ impl Lent {
         })
     }
 
-    /// Lets go of the objects that the block's message kept alive.
-    pub(crate) fn unseal(&self) {
-        self.arena.unseal(self.block);
+    /// Lends the part `range` of a lease's block; gives the lease back if that cannot be.
+    pub(super) fn of_lease(
+        lease: Shared<LeaseObject>,
+        block: BlockId,
+        range: Range<usize>,
+    ) -> std::result::Result<Lent, Shared<LeaseObject>> {
+        let arena = lease.arena();
+        let Some(start) = arena.start_of_pages(block) else {
+            return Err(lease);
+        };
+        let _no_fork = fork_guard();
+        let mut all = all();
+        if all.contains_key(&block.0) || arena.map_block(block, memfd::Sharing::Private).is_err() {
+            return Err(lease);
+        }
+        all.insert(block.0, Hold::Leased(lease));
+        Ok(Lent {
+            arena,
+            block,
+            start,
+            range,
+        })
     }
 }
 
@@ -151,20 +148,6 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// A part of a lent block; `None` when it is none.
-    pub(crate) fn of(lent: &Arc<Lent>, part: Range<usize>) -> Option<Region> {
-        if part.start > part.end || part.end > lent.range.len() {
-            return None;
-        }
-        // SAFETY: within the block, which holds `range`.
-        let start = unsafe { lent.start.add(lent.range.start + part.start) };
-        Some(Region {
-            start,
-            length: part.len(),
-            _keep: Arc::clone(lent),
-        })
-    }
-
     /// Where it starts; valid for reading and writing [`len`](Region::len) bytes.
     pub fn as_ptr(&self) -> *mut u8 {
         self.start.as_ptr()
@@ -181,15 +164,46 @@ impl Region {
     }
 }
 
+/// Memory that was lent to the program; given back when this and all its regions are dropped.
+#[derive(Debug)]
+pub struct Lending(Arc<Lent>);
+
+impl Lending {
+    pub(crate) fn of(lent: Arc<Lent>) -> Lending {
+        Lending(lent)
+    }
+
+    /// A part of the bytes that were lent; `None` when there is no such part.
+    pub fn region(&self, part: Range<usize>) -> Option<Region> {
+        let whole = &self.0.range;
+        if part.start > part.end || part.end > whole.len() {
+            return None;
+        }
+        // SAFETY: within the block, which holds `whole`.
+        let start = unsafe { self.0.start.add(whole.start + part.start) };
+        Some(Region {
+            start,
+            length: part.len(),
+            _keep: Arc::clone(&self.0),
+        })
+    }
+
+    /// Lets go of the objects that the message kept alive whose memory this is: its receiver opened those
+    /// it wants.
+    pub fn unseal(&self) {
+        self.0.arena.unseal(self.0.block);
+    }
+}
+
 /// Before a fork, with nobody else inside the engine: makes every lent block one that two processes can have.
 pub(super) fn lease_all(arena: &'static Arena) {
     for (block, hold) in all().iter_mut() {
         let block = BlockId(*block);
         if let Hold::Own(owner) = *hold
             && owner == arena.mine()
-            && let Ok(lease) = arena.lease(block)
+            && let Ok(lease) = Lease::new(arena, block, 0..0)
         {
-            *hold = Hold::Leased(lease);
+            *hold = Hold::Leased(lease.into());
             // Where it cannot be mapped anew, both go on to see one memory: nothing worse comes of it.
             let _ = arena.map_block(block, memfd::Sharing::Private);
         }
@@ -205,12 +219,11 @@ pub(crate) fn withdraw_all(arena: &Arena) {
 }
 
 impl Arena {
-    /// Makes a block of this process's the part of a new lease.
-    fn lease(&self, block: BlockId) -> Result<Shared<LeaseObject>> {
-        let lease = Shared::<LeaseObject>::make(0, |_| ())?;
-        kill::point("lent.leasing");
-        self.make_part(block, lease.block(), &lease.head, EXTENSION);
-        Ok(lease)
+    /// Where a block starts that has its pages for itself.
+    fn start_of_pages(&self, block: BlockId) -> Option<NonNull<u8>> {
+        let (place, size) = self.file_range(block)?;
+        let alone = place % memfd::PAGE == 0 && size % memfd::PAGE == 0;
+        alone.then(|| self.payload(block).ok()).flatten()
     }
 
     /// Maps a block's payload anew, where it is.

@@ -11,6 +11,7 @@ pub(crate) mod envelope;
 pub(crate) mod fork;
 pub(crate) mod handle;
 pub(crate) mod layout;
+pub(crate) mod lease;
 pub(crate) mod lent;
 pub(crate) mod object;
 pub(crate) mod open;

@@ -242,6 +242,11 @@ impl Arena {
             .flatten()
     }
 
+    /// The block that is linked as a part of an object.
+    pub(super) fn linked_part(&self, head: &ObjectHead, which: usize) -> Option<BlockId> {
+        BlockId::new(head.parts[which].load(Ordering::Acquire))
+    }
+
     /// Makes a part of an object, of `size` zero bytes, unless it is there. The caller is a holder.
     #[cold]
     pub(crate) fn ensure_part(

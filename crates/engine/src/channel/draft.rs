@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::arena::block::BlockId;
+use crate::arena::lease::Lease;
 use crate::arena::open::Held;
 use crate::arena::owner::Owner;
 use crate::arena::{Arena, envelope, home};
@@ -82,6 +83,17 @@ impl Draft {
             true => Ok(self.range.end as u64),
             false => Err(Error::Invalid("a draft is sent by who began it".into())),
         }
+    }
+
+    /// Makes the bytes a lease's, for others to use whom its handle reaches. The draft is of no objects.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn lease(self) -> Result<Lease> {
+        self.size()?;
+        let lease = Lease::new(self.arena, self.block, self.range.clone())?;
+        self.spend();
+        Ok(lease)
     }
 
     /// Its block has another owner now.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::arena::Arena;
 use crate::arena::block::BlockId;
-use crate::arena::lent::{Lent, Region};
+use crate::arena::lent::{Lending, Lent};
 use crate::arena::owner::Owner;
 
 use super::strip::{BODY, Strip};
@@ -86,7 +86,7 @@ impl Message {
 
     /// Whether the message keeps objects alive: what its bytes mention goes when it is dropped.
     pub fn holds_objects(&self) -> bool {
-        matches!(&self.0, Inner::Long { range, .. } if range.start > 0)
+        matches!(&self.0, Inner::Long { arena, block, .. } if arena.opened_at(*block).is_some())
     }
 
     /// Makes the memory of a message this process's own for longer, so that parts of it can be used where
@@ -109,10 +109,24 @@ impl Message {
                 // The block is the lent one's to free.
                 let without = Inner::Short([0; BODY], 0);
                 std::mem::forget(std::mem::replace(&mut self.0, without));
-                Ok(Lending(Arc::new(lent)))
+                Ok(Lending::of(Arc::new(lent)))
             }
             None => Err(self),
         }
+    }
+
+    /// The message without its first `count` bytes, or as many as it has.
+    pub fn without_front(mut self, count: usize) -> Message {
+        match &mut self.0 {
+            Inner::Short(bytes, length) => {
+                let count = count.min(usize::from(*length));
+                bytes.copy_within(count.., 0);
+                *length -= count as u8;
+            }
+            Inner::Copied(bytes) => drop(bytes.drain(..count.min(bytes.len()))),
+            Inner::Long { range, .. } => range.start += count.min(range.len()),
+        }
+        self
     }
 
     /// How many bytes there are.
@@ -131,22 +145,6 @@ impl Message {
             Inner::Copied(bytes) => std::mem::take(bytes),
             _ => self.bytes().to_vec(),
         }
-    }
-}
-
-/// The memory of a message that was lent to the program; freed when this and all its regions are dropped.
-#[derive(Debug)]
-pub struct Lending(Arc<Lent>);
-
-impl Lending {
-    /// A part of the message's bytes; `None` when it has no such part.
-    pub fn region(&self, part: Range<usize>) -> Option<Region> {
-        Region::of(&self.0, part)
-    }
-
-    /// Lets go of the objects that the message kept alive: its receiver opened those it wants.
-    pub fn unseal(&self) {
-        self.0.unseal();
     }
 }
 

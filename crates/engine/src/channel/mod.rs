@@ -14,7 +14,7 @@ mod strip;
 mod tally;
 
 pub use draft::Draft;
-pub use message::{Lending, Message};
+pub use message::Message;
 pub use pipe::{End, pipe};
 pub use queue::Queue;
 pub use receive::Watched;

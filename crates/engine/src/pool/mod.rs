@@ -19,4 +19,4 @@ mod tickets;
 pub use bench::{Claim, Standing, Workbench};
 pub use board::{Board, Cancelled, Event, Lost, Task};
 pub use guided::guided;
-pub use reply::Reply;
+pub use reply::{HEADER as RESULT_HEAD, Reply};

@@ -8,7 +8,7 @@ use super::tickets::Ticket;
 
 /// Bytes in front of every message in the results queue:
 /// `tone u8 | verdict u8 | 2 unused | worker u32 | ticket u64`.
-pub(super) const HEADER: usize = 16;
+pub const HEADER: usize = 16;
 
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,11 @@ impl Reply {
     /// Whether the reply keeps objects alive that its bytes mention.
     pub fn holds_objects(&self) -> bool {
         self.0.holds_objects()
+    }
+
+    /// The message that the worker passed to `finish` or `notify`.
+    pub fn into_message(self) -> Message {
+        self.0.without_front(HEADER)
     }
 
     /// What the worker passed to `finish` or `notify`.

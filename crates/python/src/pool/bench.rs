@@ -1,7 +1,7 @@
 //! A worker's loop: claim, load, call, encode, hand in.
 
 use procession_engine::error::{GetError, PutError};
-use procession_engine::pool::{Claim, Standing, Workbench};
+use procession_engine::pool::{Claim, RESULT_HEAD, Standing, Workbench};
 use procession_engine::value::SharedBytes;
 use procession_engine::{Deadline, Handle};
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
@@ -12,6 +12,7 @@ use super::failure;
 use super::job::Verdict;
 use super::payload::{Kind, Payload};
 use crate::errors::raise;
+use crate::message::Encoded;
 use crate::patience;
 use crate::wire;
 
@@ -68,13 +69,13 @@ impl<'py> Repertoire<'py> {
         let payload = Payload::parse(bytes)
             .ok_or_else(|| PyRuntimeError::new_err("a task arrived damaged"))?;
         if payload.kind == Kind::Whole {
-            let value = wire::decode(py, payload.value)?;
+            let value = payload.value(py)?;
             let (function, args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) =
                 value.extract()?;
             return Ok((Verdict::One, call(&function, &args, &kwds)?));
         }
         let function = self.function(py, &payload)?;
-        let value = wire::decode(py, payload.value)?;
+        let value = payload.value(py)?;
         match payload.kind {
             Kind::One => Ok((Verdict::One, function.call1((value,))?)),
             Kind::StarOne => Ok((Verdict::One, function.call1(arguments(&value)?)?)),
@@ -145,18 +146,12 @@ impl PoolBench {
         py: Python<'_>,
         claim: &mut Claim<'_>,
         done: PyResult<(Verdict, Bound<'_, PyAny>)>,
-        buffer: &mut Vec<u8>,
     ) -> PyResult<Standing> {
-        buffer.clear();
         let error = match done {
             Ok((verdict, value)) => {
-                let mut held = Vec::new();
-                let unsendable = match wire::encode(py, &value, buffer, &mut held) {
+                let unsendable = match finish(py, claim, verdict, &value) {
+                    Ok(standing) => return Ok(standing),
                     Err(error) => error,
-                    Ok(()) => match claim.finish_with(verdict as u8, &[buffer], &held) {
-                        Ok(standing) => return Ok(standing),
-                        Err(error) => put_error(error),
-                    },
                 };
                 pass_on_exit(py, &unsendable)?;
                 failure::describe_unsendable(py, &unsendable, &value)?
@@ -170,6 +165,24 @@ impl PoolBench {
             .finish(Verdict::Failed as u8, &[error.as_bytes()])
             .map_err(put_error)
     }
+}
+
+/// Hands a value in.
+fn finish(
+    py: Python<'_>,
+    claim: &mut Claim<'_>,
+    verdict: Verdict,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<Standing> {
+    let encoded = Encoded::of(value)?;
+    let finished = match encoded.small() {
+        Some(bytes) => claim.finish_with(verdict as u8, &[bytes], encoded.held()),
+        None => {
+            let draft = encoded.draft_behind(py, RESULT_HEAD, encoded.held())?;
+            claim.finish_draft(verdict as u8, &mut Some(draft))
+        }
+    };
+    finished.map_err(put_error)
 }
 
 fn put_error(error: PutError) -> PyErr {
@@ -207,14 +220,13 @@ impl PoolBench {
     #[pyo3(signature = (max_tasks=None))]
     fn work(&self, py: Python<'_>, max_tasks: Option<u64>) -> PyResult<u64> {
         let mut repertoire = Repertoire::default();
-        let mut buffer = Vec::new();
         let mut done = 0;
         while max_tasks.is_none_or(|most| done < most) {
             let Some(mut claim) = self.claim(py)? else {
                 break;
             };
             let result = repertoire.perform(py, claim.bytes());
-            match PoolBench::hand_in(py, &mut claim, result, &mut buffer) {
+            match PoolBench::hand_in(py, &mut claim, result) {
                 Ok(Standing::Good) => {}
                 Ok(Standing::Doomed) => break,
                 Err(error) => {
@@ -226,9 +238,6 @@ impl PoolBench {
             py.check_signals()?;
             if done % TURN == 0 {
                 py.detach(|| ());
-            }
-            if buffer.capacity() > 1 << 20 {
-                buffer = Vec::new();
             }
         }
         Ok(done)

@@ -16,7 +16,6 @@ use super::job::{Part, PoolJob, Verdict};
 use super::ledger::{Ledger, PoolLedger};
 use super::payload::{self, Kind, PoolFunction, Terms};
 use crate::errors::raise;
-use crate::wire;
 
 /// While so many tasks wait outside of the shared memory, no more arguments are generated.
 const PLENTY: usize = 1024;
@@ -187,12 +186,12 @@ impl PoolBoard {
                 .and_then(|of_function| {
                     held = of_function;
                     let value = (args, kwds).into_pyobject(py)?;
-                    wire::encode(py, value.as_any(), &mut payload, &mut held)
+                    payload::end(value.as_any(), &mut payload, &mut held)
                 })
         } else {
             payload = payload::whole();
             let value = (function, args, kwds).into_pyobject(py)?;
-            wire::encode(py, value.as_any(), &mut payload, &mut held)
+            payload::end(value.as_any(), &mut payload, &mut held)
         };
         self.submit(py, task, encoded.map(|()| payload.as_slice()), held);
         Ok(())
@@ -228,7 +227,7 @@ impl PoolBoard {
                 None => items.get_item(chunk.start)?,
             };
             let mut held = Vec::new();
-            let encoded = wire::encode(py, &value, &mut payload, &mut held);
+            let encoded = payload::end(&value, &mut payload, &mut held);
             let task = function.terms.task(job.0.number, index);
             self.submit(py, task, encoded.map(|()| payload.as_slice()), held);
             if index % 1024 == 1023 {
@@ -285,7 +284,7 @@ impl PoolBoard {
             };
             function.begin_items(chunksize > 1, &mut payload);
             let mut held = Vec::new();
-            let encoded = wire::encode(py, &chunk, &mut payload, &mut held);
+            let encoded = payload::end(&chunk, &mut payload, &mut held);
             let task = function.terms.task(job.0.number, index);
             self.submit(py, task, encoded.map(|()| payload.as_slice()), held);
             index += 1;

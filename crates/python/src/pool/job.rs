@@ -76,25 +76,35 @@ impl Part {
         Part { verdict, content }
     }
 
-    /// The value, or the exception as an `Err`.
+    /// The value, or the exception as an `Err`. Large arrays in it use the memory they came in.
     fn decode<'py>(self, py: Python<'py>) -> Result<Bound<'py, PyAny>, Bound<'py, PyAny>> {
-        let bytes = match &self.content {
+        let failed = self.verdict == Verdict::Failed;
+        let value = match self.content {
             Content::Object(object) => {
-                let object = object.bind(py).clone();
-                return if self.verdict == Verdict::Failed {
-                    Err(object)
-                } else {
-                    Ok(object)
-                };
+                let object = object.into_bound(py);
+                return if failed { Err(object) } else { Ok(object) };
             }
+            Content::Shared(reply) if !failed => wire::receive(py, reply.into_message()),
+            content => {
+                let bytes = content.bytes();
+                if failed {
+                    return Err(failure::rebuild(py, bytes));
+                }
+                wire::decode(py, bytes)
+            }
+        };
+        value.map_err(|error| error.into_value(py).into_bound(py).into_any())
+    }
+}
+
+impl Content {
+    fn bytes(&self) -> &[u8] {
+        match self {
             Content::Small(length, bytes) => &bytes[..usize::from(*length)],
             Content::Boxed(bytes) => bytes,
             Content::Shared(reply) => reply.bytes(),
-        };
-        if self.verdict == Verdict::Failed {
-            return Err(failure::rebuild(py, bytes));
+            Content::Object(_) => &[],
         }
-        wire::decode(py, bytes).map_err(|error| error.into_value(py).into_bound(py).into_any())
     }
 }
 

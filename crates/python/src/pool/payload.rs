@@ -3,6 +3,7 @@
 //! ```text
 //! payload   kind u8 | where u8 | length u32 | function | value
 //! function  `length` bytes of a message, or the handle of shared bytes that hold one
+//! value     a message, or the handle of a lease of one
 //! ```
 //!
 //! A function that is short when pickled (as it is by reference) travels with every task, a long one
@@ -10,19 +11,24 @@
 
 use std::time::Duration;
 
-use procession_engine::Held;
 use procession_engine::pool::Task;
 use procession_engine::value::SharedBytes;
+use procession_engine::{Handle, Held, Lease};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::errors::raise;
+use crate::message::Encoded;
 use crate::wire;
 
 /// A pickled function up to this size travels with the task; with a small argument the whole payload
 /// still fits into a task's record.
 const SHORT: usize = 96;
 const HEADER: usize = 6;
+
+/// Bits of `where`.
+const FUNCTION_SHARED: u8 = 1;
+const VALUE_LEASED: u8 = 2;
 
 /// How a task's value is passed to its function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +52,9 @@ pub(super) enum Kind {
 pub(super) struct Payload<'a> {
     pub(super) kind: Kind,
     pub(super) shared: bool,
+    leased: bool,
     pub(super) function: &'a [u8],
-    pub(super) value: &'a [u8],
+    value: &'a [u8],
 }
 
 impl Payload<'_> {
@@ -66,11 +73,45 @@ impl Payload<'_> {
         let (function, value) = rest.split_at_checked(length as usize)?;
         Some(Payload {
             kind,
-            shared: header[1] != 0,
+            shared: header[1] & FUNCTION_SHARED != 0,
+            leased: header[1] & VALUE_LEASED != 0,
             function,
             value,
         })
     }
+}
+
+impl Payload<'_> {
+    /// The value. Large arrays in it use the memory they came in.
+    pub(super) fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if !self.leased {
+            return wire::decode(py, self.value);
+        }
+        let handle = Handle::from_bytes(self.value).map_err(raise)?;
+        wire::receive_lease(py, Lease::open(&handle).map_err(raise)?)
+    }
+}
+
+/// Ends a payload that was begun with its value: a large one is written to memory of its own, once, for
+/// each worker that gets the task to use in place.
+pub(super) fn end(
+    value: &Bound<'_, PyAny>,
+    payload: &mut Vec<u8>,
+    held: &mut Vec<Held>,
+) -> PyResult<()> {
+    let py = value.py();
+    let mut encoded = Encoded::of(value)?;
+    match encoded.small() {
+        Some(bytes) => payload.extend_from_slice(bytes),
+        None => {
+            let lease = encoded.draft_behind(py, 0, &[])?.lease().map_err(raise)?;
+            payload.extend_from_slice(&lease.handle().to_bytes());
+            payload[1] |= VALUE_LEASED;
+            held.push(lease.hold().map_err(raise)?);
+        }
+    }
+    held.append(&mut encoded.take_held());
+    Ok(())
 }
 
 /// Starts a payload whose function is part of the value.
@@ -158,7 +199,11 @@ impl PoolFunction {
     pub(super) fn begin(&self, kind: Kind, payload: &mut Vec<u8>) {
         payload.clear();
         payload.push(kind as u8);
-        payload.push(self.shared.is_some().into());
+        payload.push(if self.shared.is_some() {
+            FUNCTION_SHARED
+        } else {
+            0
+        });
         payload.extend_from_slice(&(self.bytes.len() as u32).to_le_bytes());
         payload.extend_from_slice(&self.bytes);
     }

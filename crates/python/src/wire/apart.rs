@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use procession_buffer::SharedBuffer;
-use procession_engine::channel::{Lending, Message};
+use procession_engine::Lending;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::intern;
@@ -75,11 +75,12 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(pickle: usize, buffers: &[PyBuffer<u8>]) -> Layout {
+    /// `skew`: how far behind a multiple of 64 the message begins.
+    fn of(pickle: usize, buffers: &[PyBuffer<u8>], skew: usize) -> Layout {
         let start = HEADER + ENTRY * buffers.len();
         let mut end = start + pickle;
         let place = |buffer: &PyBuffer<u8>| {
-            let start = end.next_multiple_of(ALIGNMENT);
+            let start = (end + skew).next_multiple_of(ALIGNMENT) - skew;
             end = start + buffer.len_bytes();
             start..end
         };
@@ -117,9 +118,9 @@ impl Layout {
     }
 }
 
-/// How long the message of a pickle and its buffers is.
-pub fn size(pickle: &[u8], buffers: &[PyBuffer<u8>]) -> usize {
-    Layout::of(pickle.len(), buffers).size()
+/// How long the message of a pickle and its buffers is, if it begins `skew` bytes behind a multiple of 64.
+pub fn size(pickle: &[u8], buffers: &[PyBuffer<u8>], skew: usize) -> usize {
+    Layout::of(pickle.len(), buffers, skew).size()
 }
 
 /// Writes the message of a pickle and its buffers to where it is to lie, which has its [`size`].
@@ -127,9 +128,10 @@ pub fn write(
     py: Python<'_>,
     pickle: &[u8],
     buffers: &[PyBuffer<u8>],
+    skew: usize,
     to: &mut [u8],
 ) -> PyResult<()> {
-    let layout = Layout::of(pickle.len(), buffers);
+    let layout = Layout::of(pickle.len(), buffers, skew);
     to[0] = tag::APART;
     to[1..5].copy_from_slice(&(buffers.len() as u32).to_le_bytes());
     to[5..HEADER].copy_from_slice(&(pickle.len() as u64).to_le_bytes());
@@ -143,13 +145,16 @@ pub fn write(
     Ok(())
 }
 
-/// The value of such a message, whose memory it uses from then on.
-pub(super) fn load(py: Python<'_>, message: Message) -> PyResult<Bound<'_, PyAny>> {
-    let layout =
-        Layout::read(message.bytes()).ok_or_else(|| damaged("its parts lie outside of it"))?;
-    let pickled = PyBytes::new(py, &message.bytes()[layout.pickle.clone()]);
+/// The value of such a message, whose memory it uses from then on: `lend` is what makes that possible.
+pub(super) fn load<M: AsRef<[u8]>>(
+    py: Python<'_>,
+    message: M,
+    lend: impl FnOnce(M) -> Result<Lending, M>,
+) -> PyResult<Bound<'_, PyAny>> {
+    let layout = Layout::read(message.as_ref()).ok_or_else(out_of_place)?;
+    let pickled = PyBytes::new(py, &message.as_ref()[layout.pickle.clone()]);
     let buffers = PyList::empty(py);
-    match message.lend() {
+    match lend(message) {
         Ok(lending) => {
             for place in layout.buffers {
                 buffers.append(view(py, &lending, place)?)?;
@@ -158,14 +163,17 @@ pub(super) fn load(py: Python<'_>, message: Message) -> PyResult<Bound<'_, PyAny
             lending.unseal();
             value
         }
-        // Nobody who writes such messages makes them so small; but it can be read.
         Err(message) => {
             for place in layout.buffers {
-                buffers.append(PyByteArray::new(py, &message.bytes()[place]))?;
+                buffers.append(PyByteArray::new(py, &message.as_ref()[place]))?;
             }
             pickle::load_with(&pickled, &buffers)
         }
     }
+}
+
+fn out_of_place() -> PyErr {
+    damaged("its parts lie outside of it")
 }
 
 fn view<'py>(

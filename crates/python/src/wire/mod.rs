@@ -43,8 +43,8 @@ mod seen;
 mod tag;
 mod varint;
 
-use procession_engine::Held;
 use procession_engine::channel::Message;
+use procession_engine::{Held, Lease};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 
@@ -108,7 +108,15 @@ pub fn begin_bytes(is_array: bool, length: usize, out: &mut Vec<u8>) {
 /// live.
 pub fn receive(py: Python<'_>, message: Message) -> PyResult<Bound<'_, PyAny>> {
     match message.bytes() {
-        [tag::APART, ..] => apart::load(py, message),
+        [tag::APART, ..] => apart::load(py, message, Message::lend),
+        bytes => decode(py, bytes),
+    }
+}
+
+/// As [`receive`], of a message that lies in a lease.
+pub fn receive_lease(py: Python<'_>, lease: Lease) -> PyResult<Bound<'_, PyAny>> {
+    match lease.bytes() {
+        [tag::APART, ..] => apart::load(py, lease, Lease::lend),
         bytes => decode(py, bytes),
     }
 }
