@@ -37,7 +37,8 @@ def no_object_is_left() -> Iterator[None]:
     yield
     gc.collect()
     _engine.sweep()
-    assert _engine.census()["objects"] == before
+    # What an earlier test left to a thread or process may have gone meanwhile.
+    assert _engine.census()["objects"] <= before
 
 
 def use(thing: Any) -> Any:

@@ -57,6 +57,8 @@ mod _engine {
     use crate::semaphore::Semaphore;
     #[pymodule_export]
     use crate::wire::{enclose, is_enclosing};
+    #[pymodule_export]
+    use procession_buffer::SharedBuffer;
 
     use pyo3::prelude::*;
 

@@ -24,7 +24,11 @@ use crate::kill;
 use crate::sys::life::{self, LifeWord};
 
 /// How long a seat reserved by a fork may wait for its child, which sits down before fork returns.
-const UNBORN_NS: u64 = 10_000_000_000;
+const UNBORN_NS: u64 = match cfg!(feature = "kill-points") {
+    false => 10_000_000_000,
+    // The kill matrix waits for it at each of its deaths.
+    true => 1_000_000_000,
+};
 
 #[repr(C, align(128))]
 pub(crate) struct SeatEntry {

@@ -9,6 +9,7 @@ mod common;
 
 mod case;
 mod envelopes;
+mod leases;
 mod locks;
 mod meetings;
 mod memory;
@@ -87,6 +88,9 @@ scenarios! {
     death_while_sending_objects: envelopes::Sending::new;
     death_while_receiving_objects: envelopes::Receiving::new;
     death_while_dropping_a_queue_of_objects: envelopes::Dropping::new;
+
+    death_while_memory_is_lent: leases::Lending::new;
+    death_while_leasing_memory: leases::Leasing::new;
 
     death_of_a_worker_of_a_pool: workers::Working::new;
     death_of_a_worker_with_large_tasks: workers::Working::large;

@@ -230,7 +230,7 @@ impl Forking {
 }
 
 impl Play for Forking {
-    /// A seat reserved for a child that was never born is given up after ten seconds only.
+    /// A seat reserved for a child that was never born is given up after a while only.
     const VISITS: &[u32] = &[1];
 
     fn victim(&mut self, _: Slate) {
@@ -392,7 +392,7 @@ impl Play for Moving {
 }
 
 /// Buries those whom nobody else can: children of the victim, and seats it reserved in vain.
-fn sweep_orphans() {
+pub fn sweep_orphans() {
     reap_orphans();
     let limit = Deadline::after(std::time::Duration::from_secs(20));
     while process::census().seats > 1 && !limit.is_past() {
