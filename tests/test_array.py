@@ -5,6 +5,7 @@ import ctypes
 import gc
 import pickle
 
+import numpy as np
 import pytest
 
 import procession
@@ -164,3 +165,43 @@ def test_pickling_outside_a_start_is_refused():
         pickle.dumps(procession.Array("i", 3))
     with pytest.raises(RuntimeError, match="through inheritance"):
         pickle.dumps(heap.BufferWrapper(3))
+
+
+def test_numpy_and_memoryview_look_at_the_shared_memory_itself(ctx):
+    """No copy: what a child writes shows, and what is written through the view shows in the child."""
+    numbers = ctx.Array("d", [1.0, 2.0, 3.0])
+    view = np.asarray(numbers)
+    assert view.dtype == np.dtype("f8") and view.flags.writeable
+    view[0] = 10
+    child = ctx.Process(target=add_one, args=(numbers,))
+    child.start()
+    child.join()
+    assert view.tolist() == [11, 3, 4]
+    assert memoryview(numbers)[1] == 3
+    assert memoryview(numbers).shape == (3,)
+
+
+def test_the_memory_lives_as_long_as_a_view_of_it():
+    """The array itself need not."""
+    view = memoryview(procession.Array("i", [1, 2, 3]))
+    gc.collect()
+    others = [procession.Array("i", [9] * 3) for _ in range(10)]
+    assert view.tolist() == [1, 2, 3]
+    del others
+
+
+def test_items_are_converted_as_ctypes_does_it():
+    """What does not fit is cut off, a number of another type is an error, and True is 1."""
+    numbers = procession.Array("B", 3)
+    numbers[0], numbers[1], numbers[-1] = 257, -1, True
+    assert numbers[:] == [1, 255, 1]
+    for wrong in ("1", 1.5, None):
+        with pytest.raises(TypeError):
+            numbers[0] = wrong
+    halves = procession.Array("f", 2)
+    halves[0], halves[1] = 0.1, 3
+    assert halves[0] == ctypes.c_float(0.1).value and halves[1] == 3.0
+    with pytest.raises(IndexError, match="invalid index"):
+        halves[2]
+    with pytest.raises(IndexError):
+        halves[-3] = 1.0

@@ -71,7 +71,8 @@ def test_a_process_of_the_stdlibs_that_cannot_be_started_takes_no_seat(method: s
     del process
     gc.collect()
     after = _engine.census()
-    assert (after["seats"], after["objects"]) == (before["seats"], before["objects"])
+    # What an earlier test left may have gone meanwhile.
+    assert after["seats"] <= before["seats"] and after["objects"] <= before["objects"]
 
 
 def double(n: int) -> int:

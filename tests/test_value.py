@@ -204,3 +204,28 @@ def test_pickling_outside_a_start_is_refused():
 def test_repr():
     """`repr` shows the wrapper and what it wraps."""
     assert repr(procession.Value("i", 3)) == "<Synchronized wrapper for c_int(3)>"
+
+
+def add_many(number, times):
+    for _ in range(times):
+        number.add(1)
+
+
+def test_add_is_one_step(ctx):
+    """Processes that add at the same time lose nothing; the new value is returned."""
+    number = ctx.Value("q", 0)
+    children = [ctx.Process(target=add_many, args=(number, 500)) for _ in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert number.value == 1000
+    assert number.add(5) == 1005
+    assert procession.Value("b", 127).add(1) == -128
+    assert procession.Value("d", 1.0).add(0.5) == 1.5
+
+
+def test_add_works_under_any_lock():
+    """A lock that its holder cannot take twice, too."""
+    number = procession.Value("i", 1, lock=procession.Lock())
+    assert number.add(2) == 3

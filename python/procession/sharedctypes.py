@@ -6,10 +6,11 @@ import ctypes
 import weakref
 from collections.abc import Sequence
 
-from . import heap
+from . import _engine, heap
 from ._core.handing import assert_handing
 from ._core.hints import Any
 from ._core.stdlib import reduction
+from .synchronize import Lock, RLock
 
 __all__ = ["RawValue", "RawArray", "Value", "Array", "copy", "synchronized"]
 
@@ -206,39 +207,68 @@ class SynchronizedBase:
         return f"<{type(self).__name__} wrapper for {self._obj}>"
 
 
-class Synchronized(SynchronizedBase):
-    """A single value."""
+def _block_and_code(obj: Any, lock: Any, item_type: Any) -> tuple[_engine.Block, str] | None:
+    """The block that a ctypes object of ours lies in, if its items are numbers and the lock is ours."""
+    wrapper = getattr(obj, "_wrapper", None)
+    if type(lock) not in (RLock, Lock) or not isinstance(wrapper, heap.BufferWrapper):
+        return None
+    for code, known in typecode_to_type.items():
+        if known is item_type:
+            return wrapper._block, code
+    return None
 
-    # The property that programs use most, written out: it is faster than the general one.
-    @property
-    def value(self) -> Any:
-        """The value, read and written under the lock."""
+
+class Synchronized(SynchronizedBase, _engine.GuardedValue):
+    """A single value. Its `value` is read and written under the lock, mostly without any Python code."""
+
+    def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
+        super().__init__(obj, lock, ctx)
+        if plain := _block_and_code(obj, self._lock, type(obj)):
+            self._guard(self._lock, *plain)
+
+    def _get_value(self) -> Any:
         self.acquire()
         try:
             return self._obj.value
         finally:
             self.release()
 
-    @value.setter
-    def value(self, new: Any) -> None:
+    def _set_value(self, new: Any) -> None:
         self.acquire()
         try:
             self._obj.value = new
         finally:
             self.release()
 
+    def add(self, amount: Any) -> Any:
+        """Add to the value, under the lock as one step, and return the new value."""
+        with self:
+            self._obj.value += amount
+            return self._obj.value
 
-class SynchronizedArray(SynchronizedBase):
-    """An array; each access of an item or a slice holds the lock."""
+
+class SynchronizedArray(SynchronizedBase, _engine.GuardedArray):
+    """An array; each access of an item or a slice holds the lock.
+
+    Its buffer is the array's, so that `memoryview` and `numpy.asarray` look at the shared memory itself; what
+    goes through them does not hold the lock.
+    """
+
+    def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
+        super().__init__(obj, lock, ctx)
+        self._guard_buffer(obj)
+        item_type = type(obj)._type_
+        if type(obj) is item_type * len(obj) and (plain := _block_and_code(obj, self._lock, item_type)):
+            self._guard(self._lock, *plain, len(obj))
 
     def __len__(self) -> int:
         return self._obj._length_
 
-    def __getitem__(self, index: Any) -> Any:
+    def _get_item(self, index: Any) -> Any:
         with self:
             return self._obj[index]
 
-    def __setitem__(self, index: Any, value: Any) -> None:
+    def _set_item(self, index: Any, value: Any) -> None:
         with self:
             self._obj[index] = value
 

@@ -16,6 +16,14 @@ use crate::slot::Slot;
 #[derive(Debug)]
 pub struct Block(Slot<SharedBytes>);
 
+impl Block {
+    /// The memory.
+    #[inline]
+    pub fn bytes(&self) -> PyResult<&SharedBytes> {
+        self.0.get()
+    }
+}
+
 #[pymethods]
 impl Block {
     #[new]

@@ -15,6 +15,7 @@ mod descriptor;
 mod errors;
 mod event;
 mod exclusive;
+mod guarded;
 mod lock;
 mod many;
 mod message;
@@ -41,6 +42,8 @@ mod _engine {
     #[pymodule_export]
     use crate::event::Event;
     #[pymodule_export]
+    use crate::guarded::{GuardedArray, GuardedValue};
+    #[pymodule_export]
     use crate::lock::Lock;
     #[pymodule_export]
     use crate::message::{dumps, loads};
@@ -58,7 +61,7 @@ mod _engine {
     #[pymodule_export]
     use crate::wire::{enclose, is_enclosing};
     #[pymodule_export]
-    use procession_buffer::SharedBuffer;
+    use procession_buffer::{BufferOf, SharedBuffer};
 
     use pyo3::prelude::*;
 

@@ -15,6 +15,14 @@ use crate::slot::Slot;
 #[derive(Debug)]
 pub struct Lock(Slot<sync::Lock>);
 
+impl Lock {
+    /// The engine's lock.
+    #[inline]
+    pub fn engine(&self) -> PyResult<&sync::Lock> {
+        self.0.get()
+    }
+}
+
 #[pymethods]
 impl Lock {
     #[new]

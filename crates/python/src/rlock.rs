@@ -16,6 +16,14 @@ use crate::slot::Slot;
 #[derive(Debug)]
 pub struct RLock(Slot<sync::RLock>);
 
+impl RLock {
+    /// The engine's lock.
+    #[inline]
+    pub fn engine(&self) -> PyResult<&sync::RLock> {
+        self.0.get()
+    }
+}
+
 #[pymethods]
 impl RLock {
     #[new]
