@@ -6,6 +6,7 @@ use procession_engine::value::SharedBytes;
 use procession_engine::{Deadline, Handle};
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyTuple, PyType};
 
 use super::failure;
@@ -79,8 +80,8 @@ impl<'py> Repertoire<'py> {
         match payload.kind {
             Kind::One => Ok((Verdict::One, function.call1((value,))?)),
             Kind::StarOne => Ok((Verdict::One, function.call1(arguments(&value)?)?)),
-            Kind::Many => each(&value, |item| function.call1((item,))),
-            Kind::StarMany => each(&value, |item| function.call1(arguments(&item)?)),
+            Kind::Many => all_of(&MAP, ("builtins", "map"), &function, &value),
+            Kind::StarMany => all_of(&STARMAP, ("itertools", "starmap"), &function, &value),
             Kind::Call | Kind::Whole => {
                 let (args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>) = value.extract()?;
                 Ok((Verdict::One, call(&function, &args, &kwds)?))
@@ -116,15 +117,20 @@ fn call<'py>(
     }
 }
 
-fn each<'py>(
+static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static STARMAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// The results of a function for all items, by the interpreter's own loop.
+fn all_of<'py>(
+    known: &PyOnceLock<Py<PyAny>>,
+    (module, name): (&str, &str),
+    function: &Bound<'py, PyAny>,
     items: &Bound<'py, PyAny>,
-    mut task: impl FnMut(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
 ) -> PyResult<(Verdict, Bound<'py, PyAny>)> {
-    let results = PyList::empty(items.py());
-    for item in items.try_iter()? {
-        results.append(task(item?)?)?;
-    }
-    Ok((Verdict::Many, results.into_any()))
+    let py = items.py();
+    let lazy = known.import(py, module, name)?.call1((function, items))?;
+    let results = py.get_type::<PyList>().call1((lazy,))?;
+    Ok((Verdict::Many, results))
 }
 
 impl PoolBench {

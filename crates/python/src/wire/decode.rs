@@ -13,21 +13,24 @@ use super::{MAX_DEPTH, tag};
 
 /// The value of a message that is not pickled.
 pub(super) fn plain<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let mut decoder = Decoder {
-        py,
-        reader: Reader::new(bytes),
-        depth: 0,
-        height: 0,
-        promised: 0,
-        kept: Vec::new(),
-        likely: 0,
-        keys: None,
-    };
+    let mut decoder = Decoder::new(py, bytes);
     let value = decoder.value()?;
-    match decoder.reader.left() {
-        0 => Ok(value),
-        _ => Err(decoder.reader.damaged("more than one value").into()),
+    decoder.finish()?;
+    Ok(value)
+}
+
+/// Appends the items of the list that a message is to another list; false, and nothing done, if the message
+/// is no plain list.
+pub(super) fn items_onto(bytes: &[u8], list: &Bound<'_, PyList>) -> PyResult<bool> {
+    // In upper case it would hold itself.
+    if bytes.first() != Some(&tag::LIST) {
+        return Ok(false);
     }
+    let mut decoder = Decoder::new(list.py(), bytes);
+    decoder.reader.byte()?;
+    decoder.nested(|decoder| decoder.extend(list))?;
+    decoder.finish()?;
+    Ok(true)
 }
 
 struct Decoder<'a, 'py> {
@@ -87,6 +90,28 @@ impl<'py> IntoPyObject<'py> for Item<'py> {
     #[inline]
     fn into_pyobject(self, _: Python<'py>) -> Read<Bound<'py, PyAny>> {
         self.0
+    }
+}
+
+impl<'a, 'py> Decoder<'a, 'py> {
+    fn new(py: Python<'py>, bytes: &'a [u8]) -> Decoder<'a, 'py> {
+        Decoder {
+            py,
+            reader: Reader::new(bytes),
+            depth: 0,
+            height: 0,
+            promised: 0,
+            kept: Vec::new(),
+            likely: 0,
+            keys: None,
+        }
+    }
+
+    fn finish(&self) -> PyResult<()> {
+        match self.reader.left() {
+            0 => Ok(()),
+            _ => Err(self.reader.damaged("more than one value").into()),
+        }
     }
 }
 

@@ -47,6 +47,7 @@ use procession_engine::channel::Message;
 use procession_engine::{Held, Lease};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
 pub use enclosure::{enclose, is_enclosing};
 
@@ -102,6 +103,12 @@ pub fn encode_apart(
 pub fn begin_bytes(is_array: bool, length: usize, out: &mut Vec<u8>) {
     out.push(if is_array { tag::BYTEARRAY } else { tag::BYTES });
     varint::write(out, length);
+}
+
+/// Appends the items of the list that a message carries to `list`; false, and nothing done, if the message is
+/// anything but a plain list.
+pub fn decode_onto(bytes: &[u8], list: &Bound<'_, PyList>) -> PyResult<bool> {
+    decode::items_onto(bytes, list)
 }
 
 /// The value that a received message carries. Its arrays may use the message's memory for as long as they
