@@ -250,7 +250,7 @@ class Pool(_std.Pool):
     ) -> MapResult:
         self._check_running()
         try:
-            items = iterable if type(iterable) in (list, tuple, range) else list(iterable)
+            items: Any = iterable if type(iterable) in (list, tuple, range) else list(iterable)
         except Exception as error:
             if not hasattr(iterable, "__len__"):
                 raise

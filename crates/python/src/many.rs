@@ -13,15 +13,13 @@ use crate::wire;
 ///
 /// When there is no room in time, `Full` says with its attribute `put` how many were put.
 pub fn put(slf: &Bound<'_, Queue>, objects: &Bound<'_, PyAny>, deadline: Deadline) -> PyResult<()> {
-    let mut count = 0;
-    for object in objects.try_iter()? {
+    for (count, object) in objects.try_iter()?.enumerate() {
         Queue::put_object(slf, &object?, deadline).or_else(|error| {
             if error.is_instance_of::<Full>(slf.py()) {
                 error.value(slf.py()).setattr("put", count)?;
             }
             Err(error)
         })?;
-        count += 1;
     }
     Ok(())
 }

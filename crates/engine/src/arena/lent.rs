@@ -112,16 +112,16 @@ impl Drop for Lent {
             Some(Hold::Own(owner)) if owner == self.arena.mine() => {
                 self.arena.free(self.block, owner);
             }
-            Some(Hold::Leased(lease)) => {
+            // This process would not see what others write there: keep it out of use.
+            Some(Hold::Leased(lease))
                 if self
                     .arena
                     .map_block(self.block, memfd::Sharing::Shared)
-                    .is_err()
-                {
-                    // This process would not see what others write there: keep it out of use.
-                    std::mem::forget(lease);
-                }
+                    .is_err() =>
+            {
+                std::mem::forget(lease);
             }
+            // A lease is let go of here.
             _ => {}
         }
     }
