@@ -3,8 +3,10 @@
 mod common;
 
 use common::{Child, Footprint, Slate, die, isolated};
-use procession_engine::process;
+use procession_engine::channel::Queue;
 use procession_engine::value::SharedBytes;
+use procession_engine::{Deadline, Held, process};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]
 fn memory_used_and_given_back_is_used_again() {
@@ -191,4 +193,48 @@ fn an_object_handed_back_and_forth_is_never_lost() {
         }
         players.iter().for_each(Child::succeed);
     });
+}
+
+/// A process that cannot map all of the memory does not take an object for unheld that a message holds.
+#[test]
+fn an_object_in_a_message_outlives_a_process_that_cannot_look_there() {
+    isolated(|| {
+        let (queue, told) = (Queue::new(0).unwrap(), Queue::new(0).unwrap());
+        told.put(&[b"warm"], Deadline::NEVER).unwrap();
+        told.get(Deadline::NEVER).unwrap();
+        let mut bytes = Some(SharedBytes::new(64).unwrap());
+        let name = bytes.as_ref().map(|bytes| {
+            bytes.write_at(0, b"here");
+            bytes.handle()
+        });
+        let name = name.expect("it was made");
+        let last = Child::fork(|| {
+            allow_no_more_memory();
+            told.get(Deadline::NEVER).expect("the word to go");
+            drop(bytes.take());
+        });
+        let held = Held::of(&name).expect("it is there");
+        // So long that its block lies in memory that the other process has not seen.
+        let message: [&[u8]; 2] = [&name.to_bytes(), &[0; 200_000]];
+        queue.put_with(&message, &[held], Deadline::NEVER).unwrap();
+        drop(bytes);
+        told.put(&[b"go"], Deadline::NEVER).unwrap();
+        last.succeed();
+        let message = queue.get(Deadline::NOW).expect("the message");
+        let opened = SharedBytes::open(&name).expect("the object is there");
+        drop(message);
+        let mut seen = [0; 4];
+        opened.read_at(0, &mut seen);
+        assert_eq!(&seen, b"here");
+    });
+}
+
+fn allow_no_more_memory() {
+    let size = std::fs::read_to_string("/proc/self/statm").expect("/proc is mounted");
+    let pages = size.split(' ').next().and_then(|pages| pages.parse().ok());
+    let limit = Rlimit {
+        current: pages.map(|pages: u64| pages * 4096),
+        maximum: getrlimit(Resource::As).maximum,
+    };
+    setrlimit(Resource::As, limit).expect("a limit may be lowered");
 }

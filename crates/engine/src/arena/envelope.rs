@@ -118,29 +118,37 @@ impl Arena {
     }
 
     fn let_go(&self, objects: Vec<Entry>) {
-        LOOSE.with_borrow_mut(|loose| loose.extend(objects));
+        let free = |entry: Entry| {
+            if self.is_object(entry.block, entry.generation) {
+                self.free_if_unheld(entry.block);
+            }
+        };
+        // A thread that ends has no such list any more.
+        let listed = LOOSE.try_with(|loose| loose.borrow_mut().extend(&objects));
+        if listed.is_err() {
+            return objects.into_iter().for_each(free);
+        }
         if LETTING_GO.replace(true) {
             return;
         }
         while let Some(entry) = LOOSE.with_borrow_mut(Vec::pop) {
-            if self.is_object(entry.block, entry.generation) {
-                self.free_if_unheld(entry.block);
-            }
+            free(entry);
         }
         LETTING_GO.set(false);
     }
 
-    /// Whether an envelope holds the object.
+    /// Whether an envelope holds the object, or one may where this process cannot look.
     #[cold]
     pub(super) fn is_in_an_envelope(&self, object: BlockId, generation: u32) -> bool {
-        self.blocks().any(|(block, cell)| {
-            cell.kind.load(Ordering::SeqCst) == Kind::Envelope as u32
-                && !cell.owner.is(Owner::Free)
-                && self
-                    .list(block)
-                    .iter()
-                    .any(|entry| entry.block == object && entry.generation == generation)
-        })
+        !self.sees_all()
+            || self.blocks().any(|(block, cell)| {
+                cell.kind.load(Ordering::SeqCst) == Kind::Envelope as u32
+                    && !cell.owner.is(Owner::Free)
+                    && self
+                        .list(block)
+                        .iter()
+                        .any(|entry| entry.block == object && entry.generation == generation)
+            })
     }
 
     /// What an envelope lists. Of a block that is none any more, anything, to be taken for a rumour.

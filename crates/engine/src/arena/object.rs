@@ -179,7 +179,10 @@ impl Arena {
         if self.is_object(block, generation) {
             return Ok(());
         }
-        self.drop_hold(block, owner);
+        // This process's own hold goes with its last handle: another thread may have a newer object there.
+        if owner != self.me() {
+            self.drop_hold(block, owner);
+        }
         Err(Error::StaleHandle)
     }
 
@@ -195,6 +198,10 @@ impl Arena {
         let head = self.head(block)?;
         let id = owner.as_u32();
         if head.cells.iter().any(|c| c.load(Ordering::Acquire) == id) {
+            if head.added.load(Ordering::SeqCst) & SENT != 0 {
+                // As below: a hold that comes from an envelope shows, though it adds no name.
+                head.added.fetch_add(ADDED, Ordering::SeqCst);
+            }
             return Ok(());
         }
         // On both sides: a look over all holders that overlaps with this one sees it move.

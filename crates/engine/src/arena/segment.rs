@@ -121,6 +121,12 @@ impl Arena {
         (1..SEGMENTS as u32).map_while(|number| Some((number, self.segment(number)?)))
     }
 
+    /// Whether this process can look at every segment. Where the address space is limited it may not.
+    pub(super) fn sees_all(&self) -> bool {
+        self.segments()
+            .all(|(number, _)| self.mapped(number).is_ok())
+    }
+
     /// Adds a segment of `class` and names it as the one fresh blocks come from.
     pub(super) fn grow(&self, class: Class) -> Result<()> {
         let mut end = ROOT_BYTES;

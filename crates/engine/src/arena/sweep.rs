@@ -13,8 +13,10 @@ use super::owner::{Owner, OwnerId};
 use crate::kill;
 
 impl Arena {
-    /// Gives back every block and every hold of a process that is dead.
-    pub(super) fn reclaim_all_of(&self, dead: OwnerId) {
+    /// Gives back every block and every hold of a process that is dead; false when some may be left, where
+    /// this process cannot look.
+    pub(super) fn reclaim_all_of(&self, dead: OwnerId) -> bool {
+        let sees_all = self.sees_all();
         for (block, cell) in self.blocks() {
             match cell.owner.get() {
                 Owner::Process(owner) if owner == dead => self.reclaim_block(block, cell, dead),
@@ -34,6 +36,7 @@ impl Arena {
                 _ => {}
             }
         }
+        sees_all
     }
 
     fn reclaim_block(&self, block: BlockId, cell: &Cell, dead: OwnerId) {
@@ -64,13 +67,14 @@ impl Arena {
         }
     }
 
-    /// Whether any block is a process's own.
+    /// Whether any block is a process's own, or may be.
     pub(super) fn owns_blocks(&self, owner: OwnerId) -> bool {
-        self.blocks().any(|(_, cell)| match cell.owner.get() {
-            Owner::Process(by) | Owner::Making { by, .. } | Owner::Retiring { by, .. } => {
-                by == owner
-            }
-            _ => false,
-        })
+        !self.sees_all()
+            || self.blocks().any(|(_, cell)| match cell.owner.get() {
+                Owner::Process(by) | Owner::Making { by, .. } | Owner::Retiring { by, .. } => {
+                    by == owner
+                }
+                _ => false,
+            })
     }
 }

@@ -12,6 +12,7 @@ use std::cell::Cell;
 use std::fmt::Write;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -26,6 +27,14 @@ pub fn stalled() -> Duration {
     STALLED.get()
 }
 
+/// Held while a stage is forked and while a test thread panics: a stage that was forked in the middle of
+/// another thread's panic would wait for the panic hook for ever.
+static FORK_OR_PANIC: Mutex<()> = Mutex::new(());
+
+fn undisturbed() -> MutexGuard<'static, ()> {
+    FORK_OR_PANIC.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs `body` in a process of its own and fails as it fails, or after a minute.
 #[track_caller]
 pub fn isolated(body: impl FnOnce()) {
@@ -36,6 +45,7 @@ pub fn isolated(body: impl FnOnce()) {
 #[track_caller]
 pub fn isolated_within(limit: Duration, body: impl FnOnce()) {
     let mut words = Words::new();
+    let forking = undisturbed();
     // SAFETY: the test process has other threads, so the child is as restricted as a signal
     // handler in theory; glibc makes malloc usable after fork, and the body avoids the standard
     // streams, whose locks another test thread might have held.
@@ -45,6 +55,7 @@ pub fn isolated_within(limit: Duration, body: impl FnOnce()) {
         words.adopt();
         exit_now(play(body));
     }
+    drop(forking);
     let pid = Pid::from_raw(pid).expect("a child's pid is positive");
     STALLED.set(Duration::ZERO);
     let in_time = ended_within(pid, limit);
@@ -77,6 +88,7 @@ pub fn isolated_within(limit: Duration, body: impl FnOnce()) {
     let good = status.is_some_and(|status| status.exit_status() == Some(0));
     if !good || !report.is_empty() {
         let stalled = stalled();
+        let _panicking = undisturbed();
         panic!(
             "{}{report}{status:?}; the machine stood still for {stalled:?}",
             words.read()
