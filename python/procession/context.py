@@ -58,7 +58,8 @@ set_spawning_popen = _std.set_spawning_popen
 
 def _part(name: str) -> Any:
     """One of the package's modules, loaded when it is first needed."""
-    return import_module(f"{__package__}.{name}")
+    full_name = f"{__package__}.{name}"
+    return sys.modules.get(full_name) or import_module(full_name)
 
 
 def _starter(popen_module: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 
 from . import _engine
@@ -18,6 +19,9 @@ from ._core.stdlib import util
 from ._core.waiting import is_readable
 
 __all__ = ["Popen"]
+
+# How long one of several that wait for a child leaves the others alone.
+_A_MOMENT = 0.0005
 
 # What a process reports whose exit status somebody else has taken.
 UNKNOWN_STATUS = 255
@@ -42,9 +46,9 @@ class Popen:
         self.returncode: int | None = None
         self.finalizer: util.Finalize | None = None
         self.seat: int | None = None
-        # Several threads may wait for the child's end; the kernel tells one of them.
-        self._reaping = threading.Condition()
-        self._reapers = 0
+        # The threads that wait for the child's end, of which the kernel tells one. (No condition variable: a
+        # start pays for every object it makes.)
+        self._reapers: list[int] = []
         self._launch(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
@@ -63,22 +67,19 @@ class Popen:
 
     def _reap(self) -> None:
         """Wait for the child's end without looking first, so that no handler of SIGCHLD meets a zombie."""
-        with self._reaping:
-            self._reapers += 1
+        me = threading.get_ident()
+        self._reapers.append(me)
         code = None
         try:
             code = self._collect_status()
+            if code is not None:
+                self._settle(code)
         finally:
-            with self._reaping:
-                self._reapers -= 1
-                if code is not None:
-                    self._settle(code)
-                self._reaping.notify_all()
-        with self._reaping:
-            # Whoever has taken the status is about to say so, if it was one of us.
-            while self.returncode is None and self._reapers:
-                self._reaping.wait()
-            self._settle(UNKNOWN_STATUS)
+            self._reapers.remove(me)
+        # Whoever has taken the status is about to say so, if it was one of us.
+        while self.returncode is None and self._reapers:
+            time.sleep(_A_MOMENT)
+        self._settle(UNKNOWN_STATUS)
 
     def _settle(self, code: int) -> None:
         if self.returncode is None:
