@@ -24,7 +24,7 @@ SHELL       := bash
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-rust test-loom test-python kill conformance ecosystem \
-	bench bench-python bench-rust lint format install wheels clean
+	bench bench-check bench-python bench-rust lint format install wheels clean
 
 export CARGO_BUILD_JOBS ?= $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -68,6 +68,9 @@ ecosystem: install ## programs of libraries from PyPI on this package (TORCH=1 f
 bench: bench-python bench-rust ## measure against the standard library (ONLY=queue, REPEAT=9)
 
 BENCH := $(if $(ONLY),--only $(ONLY)) $(if $(REPEAT),--repeat $(REPEAT))
+
+bench-check: install ## fail if a row of the table misses its floor, or is surely slower than the stdlib (15 runs)
+	$(BIN)/python benches/run.py --check --repeat 15 $(if $(ONLY),--only $(ONLY))
 
 bench-python: install
 	$(BIN)/python benches/run.py $(BENCH)

@@ -5,6 +5,7 @@ so that a machine that warms up or slows down does it to both.
 
     python benches/run.py                           every row; writes benches/results.json
     python benches/run.py --only queue --repeat 9   the rows whose name has "queue" in it
+    python benches/run.py --check --repeat 15        fails when a row misses its floor, or is surely slower
     python benches/run.py --list
 """
 
@@ -18,6 +19,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
+import goals
 import harness
 import rows
 import table
@@ -79,6 +81,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=0.5, help="least length of one (default 0.5)")
     parser.add_argument("--ours", default=OURS, help="the package to put beside the standard library")
     parser.add_argument("--json", type=Path, help="where to write (default: results.json, full runs only)")
+    parser.add_argument("--check", action="store_true", help="fail when a row misses its goal (goals.py)")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     options = parser.parse_args()
 
@@ -96,13 +99,12 @@ def main():
         parser.error("no row has such a name; see --list")
 
     machine, packages = table.machine(), {"stdlib": STDLIB, "ours": options.ours}
-    records, failed = [], False
+    records = []
     for number, row in enumerate(chosen, 1):
         print(f"[{number}/{len(chosen)}] {row.title} ...", file=sys.stderr, flush=True)
         try:
             record = measure_row(row, packages, options.repeat, options.seconds)
         except RuntimeError as error:
-            failed = True
             record = {"name": row.name, "title": row.title, "unit": row.unit, "error": str(error)}
         records.append(record)
     command = f"python benches/run.py --repeat {options.repeat} --seconds {options.seconds:g}"
@@ -112,7 +114,9 @@ def main():
     path = options.json or (HERE / "results.json" if options.only is None else None)
     if path:
         path.write_text(table.to_json(results))
-    return 1 if failed else 0
+    short = list(goals.shortfalls(records if options.check else [r for r in records if "error" in r]))
+    print(*short, sep="\n", file=sys.stderr)
+    return 1 if short else 0
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ import re
 from datetime import date
 from pathlib import Path
 
+import goals
+
 HERE = Path(__file__).parent
-HEAD = ["", "unit", "stdlib", "Procession", "ratio", "lowest - highest", "CPU an operation"]
+HEAD = ["", "unit", "stdlib", "Procession", "ratio", "lowest - highest", "floor / aim", "CPU an operation"]
 
 
 def machine():
@@ -57,6 +59,7 @@ def _cells(record):
             "",
             "",
             "",
+            "",
         ]
     stdlib, ours, ratio = record["stdlib"], record["ours"], record.get("ratio")
     return [
@@ -66,6 +69,7 @@ def _cells(record):
         _with_spread(ours),
         f"{ratio['median']:.3g}x" if ratio else "",
         f"{ratio['low']:.3g} - {ratio['high']:.3g}" if ratio else "",
+        goals.mark(record),
         _cpu(stdlib["cpu_us"], ours["cpu_us"]),
     ]
 
