@@ -5,7 +5,6 @@ The names and their meaning are the stdlib's; `import procession as multiprocess
 
 from . import context
 from ._core.errors import OwnerDied, WorkerDied
-from ._core.install import install
 from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
 from .process import active_children, current_process, parent_process
 
@@ -40,6 +39,18 @@ reducer = _default.reducer
 set_executable = _default.set_executable
 set_forkserver_preload = _default.set_forkserver_preload
 set_start_method = _default.set_start_method
+
+
+def install(*, force: bool = False) -> None:
+    """Make `multiprocessing` a name of this package, here and in every process started from now on.
+
+    Call it first thing in a program. RuntimeError if modules hold parts of the standard library's
+    `multiprocessing` already, since those would go on using it; with `force` they do.
+    """
+    from ._core.install import install
+
+    install(force=force)
+
 
 SUBDEBUG = 5
 SUBWARNING = 25

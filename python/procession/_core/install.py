@@ -18,11 +18,7 @@ _SHARED = ("process", "reduction", "resource_sharer", "resource_tracker", "util"
 
 
 def install(*, force: bool = False) -> None:
-    """Make `multiprocessing` a name of this package, here and in every process started from now on.
-
-    Call it first thing in a program. RuntimeError if modules hold parts of the standard library's
-    `multiprocessing` already, since those would go on using it; with `force` they do.
-    """
+    """See `procession.install`."""
     if _procession_alias.is_active():
         return
     holders = _holders()
