@@ -353,3 +353,19 @@ def test_a_default_timeout_for_sockets_does_not_disturb_the_fork_server(
     finally:
         socket.setdefaulttimeout(None)
     assert process.exitcode == 0
+
+
+def test_a_program_may_have_a_long_command_line(ctx, monkeypatch):
+    """Longer than one argument of a process may be: children get it all the same."""
+    forkserver._forkserver._stop()
+    monkeypatch.setattr(sys, "argv", ["a program", *["argument" * 10_000] * 5])
+    here, there = ctx.Pipe()
+    child = ctx.Process(target=send_argv, args=(there,))
+    child.start()
+    assert here.recv() == sys.argv
+    child.join()
+    forkserver._forkserver._stop()
+
+
+def send_argv(end):
+    end.send(sys.argv)

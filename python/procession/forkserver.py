@@ -11,10 +11,12 @@ of the engine's arena with a seat of its own; a child it forks moves to the seat
 from __future__ import annotations
 
 import os
+import pickle
 import select
 import sys
 import threading
 import warnings
+from typing import IO, NamedTuple
 
 from . import _engine, spawn
 from ._core import serving, template
@@ -138,8 +140,9 @@ class ForkServer:
         seat = _engine.reserve_seat()
         try:
             arena = _engine.arena_fd()
-            command = _command(control, arena, seat, preload, self._on_error, settings)
-            pid = util.spawnv_passfds(command[0], command, [control, arena])
+            with _written(Orders(preload, self._on_error, settings)) as orders:
+                command = _command(control, arena, seat, orders.fileno())
+                pid = util.spawnv_passfds(command[0], command, [control, arena, orders.fileno()])
         except BaseException:
             _engine.release_seat(seat)
             raise
@@ -209,21 +212,34 @@ def _wait_until_abandoned(control: int) -> None:
     _is_abandoned(control, timeout_ms=1000)
 
 
-def _command(
-    control: int, arena: int, seat: int, preload: list[str], on_error: str, settings: dict[str, Any]
-) -> list[str]:
-    """The command line of a server."""
-    arguments = f"{control}, {arena}, {seat}, {preload!r}, {on_error!r}, {settings!r}"
-    program = spawn.package_import(f"from procession.forkserver import main; main({arguments})")
+class Orders(NamedTuple):
+    """What a server is told in a file: `sys.argv` and `sys.path` may be longer than a command line."""
+
+    preload: list[str]
+    on_error: str
+    settings: dict[str, Any]
+
+
+def _written(orders: Orders) -> IO[bytes]:
+    file = os.fdopen(os.memfd_create("procession-server"), "w+b")
+    pickle.dump(tuple(orders), file)
+    file.seek(0)
+    return file
+
+
+def _command(*arguments: int) -> list[str]:
+    """The command line of a server that is passed these descriptors, and its seat."""
+    call = f"main({', '.join(map(str, arguments))})"
+    program = spawn.package_import(f"from procession.forkserver import main; {call}")
     return [_std_spawn.get_executable(), *util._args_from_interpreter_flags(), "-c", program]
 
 
-def main(
-    control: int, arena: int, seat: int, preload: list[str], on_error: str, settings: dict[str, Any]
-) -> None:
+def main(control: int, arena: int, seat: int, orders: int) -> None:
     """The whole life of the fork server."""
     for fd in (control, arena):
         os.set_inheritable(fd, False)
+    with os.fdopen(orders, "rb") as file:
+        preload, on_error, settings = Orders(*pickle.load(file))
     _engine.enter(arena, seat)
     _settle_in(settings)
     before = template.Belongings.of_now()
@@ -276,9 +292,10 @@ def _start_over(control: int, preload: list[str], on_error: str, settings: dict[
     """Become a fresh interpreter, with the same clients; the engine takes that for a death."""
     arena, seat = _engine.arena_fd(), _engine.reserve_seat()
     _engine.note_pid(seat, os.getpid())
-    for fd in (control, arena):
+    orders = _written(Orders(preload, on_error, settings))
+    for fd in (control, arena, orders.fileno()):
         os.set_inheritable(fd, True)
-    command = _command(control, arena, seat, preload, on_error, settings)
+    command = _command(control, arena, seat, orders.fileno())
     os.execv(command[0], command)
 
 
