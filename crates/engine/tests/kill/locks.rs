@@ -245,6 +245,8 @@ impl Play for Counting {
                 .release(1 + more as u32)
                 .expect("the units are out");
             turned(slate);
+            // Units go to whoever comes first: without a pause that would be this process again and again.
+            linger();
         }
     }
 
