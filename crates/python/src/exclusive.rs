@@ -8,7 +8,7 @@ use procession_engine::{Deadline, OwnerId, process, sync};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::errors::owner_died;
+use crate::errors::{owner_died, released_too_often};
 use crate::patience;
 
 /// What `acquire` does with a lock whose holder died.
@@ -39,6 +39,8 @@ pub trait Exclusive: Sync {
     fn try_acquire(&self) -> bool;
     /// Waits for it and takes it, whatever became of its holder when `died` says so.
     fn acquire(&self, deadline: Deadline, died: OnOwnerDied) -> Result<(), LockError>;
+    /// Gives it back; false when it was not taken.
+    fn give_back(&self) -> bool;
 }
 
 impl Exclusive for sync::Lock {
@@ -53,6 +55,11 @@ impl Exclusive for sync::Lock {
             OnOwnerDied::Hold => self.acquire_for_repair(deadline).map(drop),
         }
     }
+
+    #[inline]
+    fn give_back(&self) -> bool {
+        self.release().is_ok()
+    }
 }
 
 impl Exclusive for sync::RLock {
@@ -66,6 +73,11 @@ impl Exclusive for sync::RLock {
             OnOwnerDied::Raise => sync::RLock::acquire(self, deadline),
             OnOwnerDied::Hold => self.acquire_for_repair(deadline).map(drop),
         }
+    }
+
+    #[inline]
+    fn give_back(&self) -> bool {
+        self.release().is_ok()
     }
 }
 
@@ -84,6 +96,17 @@ pub fn take(
         Ok(()) => Ok(true),
         Err(LockError::OwnerDied) => Err(owner_died(py)),
         Err(_) => Ok(false),
+    }
+}
+
+/// Does something under a lock.
+#[inline]
+pub fn under<T>(py: Python<'_>, lock: &impl Exclusive, access: impl FnOnce() -> T) -> PyResult<T> {
+    take(py, lock, Deadline::NEVER, OnOwnerDied::Raise)?;
+    let done = access();
+    match lock.give_back() {
+        true => Ok(done),
+        false => Err(released_too_often()),
     }
 }
 

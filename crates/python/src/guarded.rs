@@ -7,7 +7,6 @@ use std::ffi::{c_long, c_ulong};
 use std::sync::OnceLock;
 
 use procession_buffer::BufferOf;
-use procession_engine::Deadline;
 use procession_engine::value::SharedBytes;
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::intern;
@@ -16,8 +15,7 @@ use pyo3::types::{PyFloat, PyInt};
 
 use crate::args::{Keyword, Positional};
 use crate::block::Block;
-use crate::errors::released_too_often;
-use crate::exclusive::{OnOwnerDied, take};
+use crate::exclusive::under;
 use crate::lock::Lock;
 use crate::rlock::RLock;
 
@@ -174,20 +172,8 @@ impl Guard {
     fn locked<T>(&self, py: Python<'_>, access: impl FnOnce(&SharedBytes) -> T) -> PyResult<T> {
         let bytes = self.block.get().bytes()?;
         match &self.latch {
-            Latch::RLock(lock) => {
-                let lock = lock.get().engine()?;
-                take(py, lock, Deadline::NEVER, OnOwnerDied::Raise)?;
-                let done = access(bytes);
-                lock.release().map_err(|_| released_too_often())?;
-                Ok(done)
-            }
-            Latch::Lock(lock) => {
-                let lock = lock.get().engine()?;
-                take(py, lock, Deadline::NEVER, OnOwnerDied::Raise)?;
-                let done = access(bytes);
-                lock.release().map_err(|_| released_too_often())?;
-                Ok(done)
-            }
+            Latch::RLock(lock) => under(py, lock.get().engine()?, || access(bytes)),
+            Latch::Lock(lock) => under(py, lock.get().engine()?, || access(bytes)),
         }
     }
 
