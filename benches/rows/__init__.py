@@ -1,3 +1,3 @@
 """The rows of the table, a file for each family."""
 
-FAMILIES = ["queue", "pipe", "pool", "process", "lock", "value", "manager", "idle", "startup"]
+FAMILIES = ["queue", "pipe", "pool", "process", "lock", "value", "manager", "idle", "memory", "startup"]
