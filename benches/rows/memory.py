@@ -1,4 +1,4 @@
-"""What an idle worker takes of the machine's memory: its own pages, and its share of those it shares (PSS)."""
+"""What an idle worker takes of the machine's memory: its own pages, and its share of shared ones (PSS)."""
 
 from harness import Reading, row
 from rows.targets import identity
