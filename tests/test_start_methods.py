@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -369,3 +370,29 @@ def test_a_program_may_have_a_long_command_line(ctx, monkeypatch):
 
 def send_argv(end):
     end.send(sys.argv)
+
+
+def test_threads_may_start_their_first_processes_at_the_same_time(start_method):
+    """What a start needs is loaded when it is first needed, and nobody gets half of it."""
+    program = f"""
+import sys, threading
+import procession
+
+def start(gate):
+    gate.wait()
+    process = context.Process(target=print)
+    process.start()
+    process.join()
+    codes.append(process.exitcode)
+
+if __name__ == "__main__":
+    sys.setswitchinterval(1e-6)
+    context, codes, gate = procession.get_context({start_method!r}), [], threading.Barrier(6)
+    threads = [threading.Thread(target=start, args=(gate,)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == [0] * 6, codes
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, stdout=subprocess.DEVNULL)

@@ -58,8 +58,14 @@ set_spawning_popen = _std.set_spawning_popen
 
 def _part(name: str) -> Any:
     """One of the package's modules, loaded when it is first needed."""
-    full_name = f"{__package__}.{name}"
-    return sys.modules.get(full_name) or import_module(full_name)
+    part = _parts.get(name)
+    if part is None:
+        # Not from sys.modules: another thread may be in the middle of loading it.
+        part = _parts[name] = import_module(f"{__package__}.{name}")
+    return part
+
+
+_parts: dict[str, Any] = {}
 
 
 def _starter(popen_module: str) -> Any:
