@@ -16,7 +16,7 @@ LOGS   := $(TARGET)/test-logs
 ECOSYSTEM := .venv-ecosystem-$(PYTAG)
 
 # The Python crate is a cdylib: it is tested through the wheel, by pytest.
-RUST_TESTS := --workspace --exclude procession-buffer --exclude procession-python --features procession-engine/kill-points
+RUST_TESTS := --workspace --exclude procession-native --exclude procession-python --features procession-engine/kill-points
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c

@@ -1,6 +1,7 @@
 """A `Lock` between processes."""
 
 import gc
+import inspect
 import os
 import pickle
 import signal
@@ -72,6 +73,40 @@ def test_with_is_native():
     assert "__enter__" not in vars(synchronize.Lock)
     assert not hasattr(synchronize.Lock.__enter__, "__code__")
     assert not hasattr(synchronize.RLock.__exit__, "__code__")
+
+
+@pytest.mark.parametrize("make", [procession.Lock, procession.RLock, procession.Semaphore])
+def test_what_is_free_is_taken_whatever_way_it_is_asked_for(make):
+    """The short way of a call without arguments and the ordinary one mean the same."""
+    lock = make()
+    for acquired in (
+        lambda: lock.acquire(),
+        lambda: lock.acquire(True),
+        lambda: lock.acquire(block=False),
+        lambda: lock.acquire(False, None),
+        lambda: lock.acquire(block=True, timeout=5),
+        lambda: lock.acquire(*(), **{}),
+        lambda: lock.__enter__(),
+        lambda: type(lock).acquire(lock),
+    ):
+        assert acquired() is True
+        assert lock.locked()
+        assert lock.release() is None
+        assert not lock.locked()
+
+
+@pytest.mark.parametrize("make", [procession.Lock, procession.RLock, procession.Semaphore])
+def test_wrong_arguments_are_named(make):
+    """The error is about the method that was called."""
+    lock = make()
+    with pytest.raises(TypeError, match=r"acquire\(\) got an unexpected keyword argument 'bloc'"):
+        lock.acquire(bloc=True)
+    with pytest.raises(TypeError, match="release"):
+        lock.release(1)
+    with pytest.raises(TypeError):
+        type(lock).acquire(3)
+    assert not lock.locked()
+    assert next(iter(inspect.signature(lock.acquire).parameters.values())).default is True
 
 
 def test_a_timeout_that_passes_gives_false():

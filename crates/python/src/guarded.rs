@@ -6,8 +6,8 @@
 use std::ffi::{c_long, c_ulong};
 use std::sync::OnceLock;
 
-use procession_buffer::BufferOf;
 use procession_engine::value::SharedBytes;
+use procession_native::BufferOf;
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;

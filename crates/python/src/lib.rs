@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 mod args;
+mod at_once;
 mod barrier;
 mod block;
 mod channel;
@@ -61,12 +62,13 @@ mod _engine {
     #[pymodule_export]
     use crate::wire::{enclose, is_enclosing};
     #[pymodule_export]
-    use procession_buffer::{BufferOf, SharedBuffer};
+    use procession_native::{BufferOf, SharedBuffer};
 
     use pyo3::prelude::*;
 
     #[pymodule_init]
-    fn add_pool(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::at_once::register(module.py())?;
         crate::pool::register(module)
     }
 }

@@ -46,7 +46,10 @@ impl Lock {
     }
 
     /// Takes the lock; False when it was not to be had before the timeout.
-    #[pyo3(signature = (block=Truth(true), timeout=None, *, on_owner_died=None))]
+    #[pyo3(
+        signature = (block=Truth(true), timeout=None, *, on_owner_died=None),
+        text_signature = "($self, block=True, timeout=None, *, on_owner_died=None)"
+    )]
     fn acquire(
         &self,
         py: Python<'_>,

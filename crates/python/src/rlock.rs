@@ -47,7 +47,10 @@ impl RLock {
     }
 
     /// Takes the lock once more; False when it was not to be had before the timeout.
-    #[pyo3(signature = (block=Truth(true), timeout=None, *, on_owner_died=None))]
+    #[pyo3(
+        signature = (block=Truth(true), timeout=None, *, on_owner_died=None),
+        text_signature = "($self, block=True, timeout=None, *, on_owner_died=None)"
+    )]
     fn acquire(
         &self,
         py: Python<'_>,

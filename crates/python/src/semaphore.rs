@@ -27,6 +27,12 @@ pub struct Semaphore {
 }
 
 impl Semaphore {
+    /// The engine's semaphore.
+    #[inline]
+    pub fn engine(&self) -> PyResult<&sync::Semaphore> {
+        self.engine.get()
+    }
+
     fn start(&self, value: i64, bounded: bool) -> PyResult<()> {
         let value = u32::try_from(value)
             .ok()
@@ -90,7 +96,10 @@ impl Semaphore {
     }
 
     /// Takes a unit; False when none was to be had before the timeout.
-    #[pyo3(signature = (block=Truth(true), timeout=None))]
+    #[pyo3(
+        signature = (block=Truth(true), timeout=None),
+        text_signature = "($self, block=True, timeout=None)"
+    )]
     fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
         self.take(py, patience::deadline(block.0, timeout)?)
     }

@@ -13,8 +13,8 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use procession_buffer::SharedBuffer;
 use procession_engine::Lending;
+use procession_native::SharedBuffer;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::intern;

@@ -1,14 +1,7 @@
 //! Memory of the engine as a Python object with the buffer protocol.
 //!
-//! The protocol passes raw pointers, so this cannot be written in safe Rust, and the bindings have no unsafe
-//! code. It is therefore a crate of its own, with two classes and nothing else. What makes the one sound is the
-//! type it exports: a [`Region`] is made by the engine alone, its memory stays where it is for as long as the
-//! region is kept, and every view keeps the object that keeps the region. The other one ([`BufferOf`]) passes
-//! requests on.
-
-mod of;
-
-pub use of::BufferOf;
+//! What makes it sound is the type it exports: a [`Region`] is made by the engine alone, its memory stays where
+//! it is for as long as the region is kept, and every view keeps the object that keeps the region.
 
 use std::ffi::c_int;
 

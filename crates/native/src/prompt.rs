@@ -1,0 +1,154 @@
+//! Methods that usually have their answer at once.
+//!
+//! `lock.acquire()` on a free lock takes the engine a few nanoseconds. What PyO3 does around a method (entering
+//! the interpreter's state, taking the arguments apart, checking the class) takes ten times as long. A [`Prompt`]
+//! method is called by the interpreter as it is, and answers from the object alone; whenever it has no answer
+//! (there were arguments, the lock is held, something is wrong) the ordinary method it stands before is called
+//! with the same arguments, and does it all properly.
+
+use std::ffi::CString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::PyClass;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
+
+/// What a prompt method returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// `None`
+    Nothing,
+    /// `True`
+    Yes,
+}
+
+/// The method that a prompt one stands before.
+pub type Ordinary = PyOnceLock<Py<PyAny>>;
+
+/// A method that answers without the interpreter, or not at all.
+pub trait Prompt {
+    /// The class it is a method of.
+    type Class: PyClass<Frozen = True> + Sync;
+
+    /// The name of the method.
+    const NAME: &'static str;
+    /// Whether it answers whatever it is called with; else only a call without arguments.
+    const IGNORES_ARGUMENTS: bool = false;
+
+    /// The answer, if there is one at once.
+    fn answer(object: &Self::Class) -> Option<Answer>;
+
+    /// Where the method of the class is kept that is asked when this one has no answer.
+    fn ordinary() -> &'static Ordinary;
+}
+
+/// Puts `P` before the method of its name.
+pub fn add<P: Prompt>(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<P::Class>();
+    let ordinary = class.getattr(P::NAME)?;
+    let signature: Option<String> = ordinary.getattr("__text_signature__")?.extract()?;
+    let doc: Option<String> = ordinary.getattr("__doc__")?.extract()?;
+    let doc = match signature {
+        Some(signature) => format!("{}{signature}\n--\n\n{}", P::NAME, doc.unwrap_or_default()),
+        None => doc.unwrap_or_default(),
+    };
+    let _ = P::ordinary().set(py, ordinary.unbind());
+    let definition = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: CString::new(P::NAME)?.into_raw(),
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunctionFastWithKeywords: call::<P>,
+        },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: CString::new(doc)?.into_raw(),
+    }));
+    // SAFETY: the class is one, the definition lives for ever, and its flags are those of `call`'s signature.
+    let method = unsafe {
+        let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
+        Bound::from_owned_ptr_or_err(py, method)?
+    };
+    class.setattr(P::NAME, method)
+}
+
+/// What the interpreter calls.
+///
+/// # Safety
+/// As `METH_FASTCALL | METH_KEYWORDS`: the thread is attached, `object` is an instance of the class whose
+/// method this is (method descriptors check it), `arguments` points to `count` objects and then one for each
+/// of `names`, which is null or a tuple of strings.
+unsafe extern "C" fn call<P: Prompt>(
+    object: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let answer = (P::IGNORES_ARGUMENTS || (count == 0 && names.is_null()))
+        .then(|| {
+            // SAFETY: the thread is attached, and the caller keeps the object, which is of the class, until
+            // this returns. A frozen class is shared by nature: a reference to it is all that is needed.
+            let object = unsafe {
+                let py = Python::assume_attached();
+                Borrowed::from_ptr(py, object).cast_unchecked::<P::Class>()
+            };
+            // A panic goes the ordinary way, which reports it.
+            catch_unwind(AssertUnwindSafe(|| P::answer(object.get()))).unwrap_or(None)
+        })
+        .flatten();
+    // SAFETY: attached, and the two objects are always there; this function's own arguments.
+    unsafe {
+        match answer {
+            Some(Answer::Nothing) => ffi::Py_NewRef(ffi::Py_None()),
+            Some(Answer::Yes) => ffi::Py_NewRef(ffi::Py_True()),
+            None => ordinary::<P>(object, arguments, count, names),
+        }
+    }
+}
+
+/// Calls the ordinary method with the arguments.
+///
+/// # Safety
+/// As [`call`].
+#[cold]
+unsafe fn ordinary<P: Prompt>(
+    object: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    Python::attach(|py| {
+        let call = || {
+            // SAFETY: the caller's promise: objects that it keeps until this returns.
+            let (object, names) = unsafe {
+                let names = (!names.is_null()).then(|| Borrowed::from_ptr(py, names));
+                (Borrowed::from_ptr(py, object), names)
+            };
+            // SAFETY: `at` stays below the number of arguments.
+            let argument = |at: usize| unsafe { Borrowed::from_ptr(py, *arguments.add(at)) };
+            let count = usize::try_from(count).unwrap_or(0);
+            let mut positional = vec![object];
+            positional.extend((0..count).map(argument));
+            let keywords = PyDict::new(py);
+            if let Some(names) = names {
+                for (at, name) in names.cast::<PyTuple>()?.iter_borrowed().enumerate() {
+                    keywords.set_item(name, argument(count + at))?;
+                }
+            }
+            let Some(method) = P::ordinary().get(py) else {
+                return Err(PyRuntimeError::new_err("the module is not initialised"));
+            };
+            method
+                .bind(py)
+                .call(PyTuple::new(py, positional)?, Some(&keywords))
+        };
+        match call() {
+            Ok(result) => result.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                std::ptr::null_mut()
+            }
+        }
+    })
+}

@@ -1,0 +1,110 @@
+//! Locks and semaphores that are free, without anything between the interpreter and the engine.
+
+use procession_native::prompt::{self, Answer, Ordinary, Prompt};
+use pyo3::prelude::*;
+
+use crate::lock::Lock;
+use crate::rlock::RLock;
+use crate::semaphore::Semaphore;
+
+/// What is taken and given back.
+trait Gate {
+    /// Takes it; false when that has to wait, or cannot be done.
+    fn take(&self) -> bool;
+    /// Gives it back; false when that is an error.
+    fn give_back(&self) -> bool;
+}
+
+impl Gate for Lock {
+    #[inline]
+    fn take(&self) -> bool {
+        self.engine().is_ok_and(|lock| lock.try_acquire())
+    }
+
+    #[inline]
+    fn give_back(&self) -> bool {
+        self.engine().is_ok_and(|lock| lock.release().is_ok())
+    }
+}
+
+impl Gate for RLock {
+    #[inline]
+    fn take(&self) -> bool {
+        self.engine().is_ok_and(|lock| lock.try_acquire())
+    }
+
+    #[inline]
+    fn give_back(&self) -> bool {
+        self.engine().is_ok_and(|lock| lock.release().is_ok())
+    }
+}
+
+impl Gate for Semaphore {
+    #[inline]
+    fn take(&self) -> bool {
+        self.engine().is_ok_and(|semaphore| semaphore.try_acquire())
+    }
+
+    #[inline]
+    fn give_back(&self) -> bool {
+        self.engine()
+            .is_ok_and(|semaphore| semaphore.release(1).is_ok())
+    }
+}
+
+/// The four methods of a class.
+macro_rules! at_once {
+    ($class:ty, $py:expr) => {{
+        struct Take<const CONTEXT: bool>;
+        struct GiveBack<const CONTEXT: bool>;
+
+        at_once!(Take<false>, $class, "acquire", take, Answer::Yes, false);
+        at_once!(Take<true>, $class, "__enter__", take, Answer::Yes, false);
+        at_once!(
+            GiveBack<false>,
+            $class,
+            "release",
+            give_back,
+            Answer::Nothing,
+            false
+        );
+        at_once!(
+            GiveBack<true>,
+            $class,
+            "__exit__",
+            give_back,
+            Answer::Nothing,
+            true
+        );
+
+        prompt::add::<Take<false>>($py)?;
+        prompt::add::<Take<true>>($py)?;
+        prompt::add::<GiveBack<false>>($py)?;
+        prompt::add::<GiveBack<true>>($py)?;
+    }};
+    ($method:ty, $class:ty, $name:literal, $does:ident, $answer:expr, $ignores:literal) => {
+        impl Prompt for $method {
+            type Class = $class;
+            const NAME: &'static str = $name;
+            const IGNORES_ARGUMENTS: bool = $ignores;
+
+            #[inline]
+            fn answer(object: &$class) -> Option<Answer> {
+                object.$does().then_some($answer)
+            }
+
+            fn ordinary() -> &'static Ordinary {
+                static ORDINARY: Ordinary = Ordinary::new();
+                &ORDINARY
+            }
+        }
+    };
+}
+
+/// Puts the methods before those of the classes.
+pub fn register(py: Python<'_>) -> PyResult<()> {
+    at_once!(Lock, py);
+    at_once!(RLock, py);
+    at_once!(Semaphore, py);
+    Ok(())
+}
