@@ -85,7 +85,6 @@ def test_what_is_free_is_taken_whatever_way_it_is_asked_for(make):
         lambda: lock.acquire(block=False),
         lambda: lock.acquire(False, None),
         lambda: lock.acquire(block=True, timeout=5),
-        lambda: lock.acquire(*(), **{}),
         lambda: lock.__enter__(),
         lambda: type(lock).acquire(lock),
     ):

@@ -12,7 +12,7 @@ import sys
 from . import connection as connection  # teaches how connections are pickled: the server's start needs it
 from . import context, pool
 from . import shared_memory as shared_memory
-from ._core import late_memory, late_proxies, served_locks
+from ._core import kept, late_memory, late_proxies, served_locks, stored_proxies
 from ._core.forwarding import forward_other_names
 from ._core.hints import Any
 from ._core.stdlib import managers as _std
@@ -25,8 +25,8 @@ Token = _std.Token
 
 AcquirerProxy = late_proxies.complete("AcquirerProxy")
 ConditionProxy = late_proxies.complete("ConditionProxy")
-DictProxy = late_proxies.complete("DictProxy")
-ListProxy = late_proxies.complete("ListProxy")
+DictProxy = stored_proxies.DictProxy
+ListProxy = stored_proxies.ListProxy
 SetProxy = late_proxies.complete("SetProxy")
 
 
@@ -76,8 +76,8 @@ class SharedMemoryManager(BaseManager, _std.SharedMemoryManager):
 
 
 SyncManager.register("Pool", pool.Pool, _std.PoolProxy)
-SyncManager.register("list", list, ListProxy)
-SyncManager.register("dict", dict, DictProxy)
+SyncManager.register("list", kept.KeptList, ListProxy)
+SyncManager.register("dict", kept.KeptDict, DictProxy)
 SyncManager.register("set", set, SetProxy)
 SyncManager.register("Lock", served_locks.able("Lock"), AcquirerProxy)
 SyncManager.register("RLock", served_locks.able("RLock"), AcquirerProxy)

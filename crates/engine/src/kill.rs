@@ -190,6 +190,11 @@ const NAMES: &[&str] = &[
     "semaphore.announced",
     "semaphore.given",
     "semaphore.taken",
+    "store.cleared",
+    "store.entered",
+    "store.forgotten",
+    "store.logged",
+    "store.pushed",
     "sweep.taken",
     "sync.called",
 ];

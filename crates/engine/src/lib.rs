@@ -5,6 +5,7 @@
 //! ```text
 //! pool        tasks, claims, deadlines, retries, results
 //! process     enter, leave, what became of whom
+//! store       tables of bytes
 //! channel     Queue, Pipe        sync  Lock ... Barrier        value  SharedBytes
 //! arena       segments, blocks, process table, owners, giving back what the dead owned
 //! sys         the raw Linux calls
@@ -32,6 +33,8 @@ pub mod pool;
 pub mod process;
 #[cfg(not(loom))]
 mod reclaim;
+#[cfg(not(loom))]
+pub mod store;
 #[cfg(not(loom))]
 pub mod sync;
 mod sys;

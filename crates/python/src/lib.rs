@@ -27,6 +27,7 @@ mod queue;
 mod rlock;
 mod semaphore;
 mod slot;
+mod store;
 mod wire;
 
 // Free-threaded interpreters are not tested yet.
@@ -59,6 +60,8 @@ mod _engine {
     use crate::rlock::RLock;
     #[pymodule_export]
     use crate::semaphore::Semaphore;
+    #[pymodule_export]
+    use crate::store::{DictStore, Elsewhere, ListStore, NoRoom};
     #[pymodule_export]
     use crate::wire::{enclose, is_enclosing};
     #[pymodule_export]

@@ -102,6 +102,16 @@ impl SharedBytes {
         }
     }
 
+    /// Whether these bytes lie at `offset`. Others may write meanwhile: guard it with a lock.
+    ///
+    /// # Panics
+    /// When the range does not lie within the bytes.
+    pub(crate) fn holds_at(&self, offset: usize, bytes: &[u8]) -> bool {
+        self.check(offset, bytes.len());
+        // SAFETY: within the object (checked), and read byte by byte through a raw pointer.
+        (0..bytes.len()).all(|at| unsafe { self.as_ptr().add(offset + at).read() } == bytes[at])
+    }
+
     /// Copies bytes in. Others may read meanwhile: guard it with a lock when that matters.
     ///
     /// # Panics

@@ -17,6 +17,7 @@ mod pipes;
 mod queues;
 #[cfg(target_arch = "x86_64")]
 mod stepper;
+mod stores;
 mod workers;
 
 use case::strike_everywhere;
@@ -91,6 +92,7 @@ scenarios! {
 
     death_while_memory_is_lent: leases::Lending::new;
     death_while_leasing_memory: leases::Leasing::new;
+    death_while_using_a_store: stores::Storing::new;
 
     death_of_a_worker_of_a_pool: workers::Working::new;
     death_of_a_worker_with_large_tasks: workers::Working::large;

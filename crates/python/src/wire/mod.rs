@@ -33,6 +33,7 @@
 //! * The reader takes any bytes: it checks before it allocates, and fails with `UnpicklingError`.
 
 pub mod apart;
+mod canonical;
 mod decode;
 mod enclosure;
 mod encode;
@@ -97,6 +98,27 @@ pub fn encode_apart(
     }
     held.extend(enclosed);
     Ok(buffers)
+}
+
+/// Appends the message that carries a plain value; false, and nothing appended, if it is anything else.
+pub fn encode_plain(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    let written = encode::plain(obj, out).is_ok();
+    if !written {
+        out.truncate(start);
+    }
+    written
+}
+
+/// Appends the message that carries a value which is equal to another if and only if their messages are;
+/// false, and nothing appended, if this cannot be said of it.
+pub fn encode_key(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    let written = canonical::write(obj, out).is_ok();
+    if !written {
+        out.truncate(start);
+    }
+    written
 }
 
 /// Begins the message of so many `bytes`, or of a `bytearray`, which are to follow.

@@ -1,0 +1,491 @@
+//! The entries of a store, in one stretch of shared bytes.
+//!
+//! ```text
+//! head     room  slots  used  log end  live  filled       8 bytes each
+//! index    slots x 4 bytes      the number of an entry plus one; 0 empty, all ones deleted
+//! entries  room x 24 bytes      hash, key, value, in the order of their insertion
+//! log      keys and values, each from a multiple of eight on
+//! ```
+//!
+//! A key or a value is one word: where its bytes are, in units of eight, above their length. What an entry
+//! says is never written over: a new value goes to the end of the log, and then one store of its word makes it
+//! the value. A new entry is one store of `used`. So whoever dies in between changes nothing, and what lies in
+//! the log without a word is left over until the book is copied. The index, `live` and `filled` follow from the
+//! entries; they are made anew after a death ([`Book::mend`]).
+//!
+//! All of it is done under the store's lock. The layout is that of compact dicts, as Python's since 3.6
+//! (R. Hettinger's proposal of 2012): an index of numbers, and entries in order.
+
+use std::hash::Hasher;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::kill;
+use crate::value::SharedBytes;
+
+use super::{Room, StoreError};
+
+const ROOM: usize = 0;
+const SLOTS: usize = 8;
+const USED: usize = 16;
+const LOG_END: usize = 24;
+const LIVE: usize = 32;
+const FILLED: usize = 40;
+const HEAD: usize = 64;
+
+const ENTRY: usize = 24;
+const UNIT: usize = 8;
+
+const EMPTY: u32 = 0;
+const DELETED: u32 = u32::MAX;
+
+/// Where bytes lie in a book; zero for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span(u64);
+
+impl Span {
+    const NONE: Span = Span(0);
+
+    fn new(start: usize, length: usize) -> Span {
+        Span((start / UNIT) as u64 | (length as u64) << 32)
+    }
+
+    fn start(self) -> usize {
+        (self.0 as u32) as usize * UNIT
+    }
+
+    fn length(self) -> usize {
+        (self.0 >> 32) as usize
+    }
+}
+
+/// How large a book is to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    pub(super) entries: usize,
+    pub(super) log: usize,
+}
+
+impl Size {
+    /// The least a book has.
+    pub(super) const SMALLEST: Size = Size {
+        entries: 32,
+        log: 8192,
+    };
+}
+
+#[derive(Debug)]
+pub(super) struct Book {
+    bytes: SharedBytes,
+    room: usize,
+    slots: usize,
+}
+
+/// What was found for a key: the slot of the index, and its entry.
+struct Found {
+    slot: usize,
+    entry: usize,
+}
+
+pub(super) fn padded(length: usize) -> usize {
+    length.next_multiple_of(UNIT)
+}
+
+fn hash(key: &[u8]) -> u64 {
+    // With fixed keys: every process gets the same.
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write(key);
+    hasher.finish()
+}
+
+fn damaged() -> Error {
+    Error::Invalid("the memory of this store was overwritten by something else".into())
+}
+
+impl Book {
+    pub(super) fn new(size: Size) -> Result<Book> {
+        let slots = (size.entries * 2).next_power_of_two();
+        let start = Book::log_start(size.entries, slots);
+        let length = start + padded(size.log);
+        if length / UNIT > u32::MAX as usize || slots > (u32::MAX / 2) as usize {
+            return Err(Error::Invalid(format!(
+                "a store of {length} bytes is larger than stores can be"
+            )));
+        }
+        let bytes = SharedBytes::new(length)?;
+        let book = Book {
+            bytes,
+            room: size.entries,
+            slots,
+        };
+        book.set(ROOM, size.entries);
+        book.set(SLOTS, slots);
+        book.set(LOG_END, start);
+        Ok(book)
+    }
+
+    /// The book in bytes that another process made one in.
+    pub(super) fn over(bytes: SharedBytes) -> Result<Book> {
+        if bytes.len() < HEAD {
+            return Err(damaged());
+        }
+        let word = |at| bytes.atomic_u64(at).load(Ordering::Relaxed) as usize;
+        let (room, slots) = (word(ROOM), word(SLOTS));
+        let is_possible = slots.is_power_of_two()
+            && room < slots
+            && slots < bytes.len()
+            && Book::log_start(room, slots) <= bytes.len();
+        match is_possible {
+            true => Ok(Book { bytes, room, slots }),
+            false => Err(damaged()),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &SharedBytes {
+        &self.bytes
+    }
+
+    fn entries_start(slots: usize) -> usize {
+        HEAD + padded(slots * 4)
+    }
+
+    fn log_start(room: usize, slots: usize) -> usize {
+        Book::entries_start(slots) + room * ENTRY
+    }
+
+    fn word(&self, at: usize) -> &AtomicU64 {
+        self.bytes.atomic_u64(at)
+    }
+
+    fn at(&self, word: usize) -> usize {
+        self.word(word).load(Ordering::Relaxed) as usize
+    }
+
+    /// Release: a helper that finds the word after a death finds what was written before it.
+    fn set(&self, word: usize, value: usize) {
+        self.word(word).store(value as u64, Ordering::Release);
+    }
+
+    fn used(&self) -> usize {
+        self.at(USED).min(self.room)
+    }
+
+    pub(super) fn live(&self) -> usize {
+        self.at(LIVE)
+    }
+
+    fn slot(&self, slot: usize) -> u32 {
+        self.bytes
+            .atomic_u32(HEAD + slot * 4)
+            .load(Ordering::Relaxed)
+    }
+
+    fn set_slot(&self, slot: usize, entry: u32) {
+        self.bytes
+            .atomic_u32(HEAD + slot * 4)
+            .store(entry, Ordering::Release);
+    }
+
+    fn entry(&self, entry: usize) -> usize {
+        Book::entries_start(self.slots) + entry * ENTRY
+    }
+
+    fn hash_of(&self, entry: usize) -> u64 {
+        self.word(self.entry(entry)).load(Ordering::Relaxed)
+    }
+
+    fn key_of(&self, entry: usize) -> Span {
+        Span(self.word(self.entry(entry) + 8).load(Ordering::Relaxed))
+    }
+
+    fn value_of(&self, entry: usize) -> Span {
+        Span(self.word(self.entry(entry) + 16).load(Ordering::Relaxed))
+    }
+
+    fn set_value(&self, entry: usize, value: Span) {
+        self.word(self.entry(entry) + 16)
+            .store(value.0, Ordering::Release);
+    }
+
+    /// Appends the bytes of a span to `out`.
+    fn copy(&self, span: Span, out: &mut Vec<u8>) -> Result<()> {
+        if span.start().saturating_add(span.length()) > self.bytes.len() {
+            return Err(damaged());
+        }
+        let start = out.len();
+        out.resize(start + span.length(), 0);
+        self.bytes.read_at(span.start(), &mut out[start..]);
+        Ok(())
+    }
+
+    fn is(&self, span: Span, bytes: &[u8]) -> bool {
+        span.length() == bytes.len()
+            && span.start().saturating_add(span.length()) <= self.bytes.len()
+            && self.bytes.holds_at(span.start(), bytes)
+    }
+
+    /// Makes sure that so much can be added.
+    pub(super) fn check(&self, room: Room) -> Result<(), StoreError> {
+        let free = self.bytes.len().saturating_sub(self.at(LOG_END));
+        match self.used() + room.entries <= self.room && room.bytes <= free {
+            true => Ok(()),
+            false => Err(StoreError::NoRoom(room)),
+        }
+    }
+
+    /// Makes sure that a value can be given to an entry that is there.
+    fn check_value(&self, value: &[u8]) -> Result<(), StoreError> {
+        let room = Room::of(&[], value);
+        self.check(Room { entries: 0, ..room })
+    }
+
+    /// Writes to the end of the log, for which there must be room.
+    fn log(&self, bytes: &[u8]) -> Span {
+        let start = self.at(LOG_END);
+        self.bytes.write_at(start, bytes);
+        // Before a word points there: nobody may write over it then.
+        self.set(LOG_END, start + padded(bytes.len()));
+        kill::point("store.logged");
+        Span::new(start, bytes.len())
+    }
+
+    /// The probes of a hash, until the one that finds nothing.
+    fn find(&self, key: &[u8], hash: u64) -> (Option<Found>, Option<usize>) {
+        let mask = self.slots - 1;
+        let mut free = None;
+        for step in 0..self.slots {
+            let slot = (hash as usize).wrapping_add(step) & mask;
+            match self.slot(slot) {
+                EMPTY => return (None, free.or(Some(slot))),
+                DELETED => free = free.or(Some(slot)),
+                number => {
+                    let entry = number as usize - 1;
+                    let is_it = entry < self.room
+                        && self.hash_of(entry) == hash
+                        && self.is(self.key_of(entry), key);
+                    if is_it {
+                        return (Some(Found { slot, entry }), free);
+                    }
+                }
+            }
+        }
+        (None, free)
+    }
+
+    pub(super) fn get(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+        match self.find(key, hash(key)).0 {
+            Some(found) => self.copy(self.value_of(found.entry), out).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    pub(super) fn contains(&self, key: &[u8]) -> bool {
+        self.find(key, hash(key)).0.is_some()
+    }
+
+    pub(super) fn set_key(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let hash = hash(key);
+        let (found, free) = self.find(key, hash);
+        if let Some(found) = found {
+            self.check_value(value)?;
+            self.set_value(found.entry, self.log(value));
+            return Ok(());
+        }
+        self.check(Room::of(key, value))?;
+        let entry = self.append(hash, key, value);
+        kill::point("store.entered");
+        match free {
+            // Few slots were never used: the next search would be long.
+            Some(slot) if self.slot(slot) == EMPTY && self.at(FILLED) * 4 >= self.slots * 3 => {
+                self.mend()?;
+            }
+            Some(slot) => {
+                if self.slot(slot) == EMPTY {
+                    self.set(FILLED, self.at(FILLED) + 1);
+                }
+                self.set_slot(slot, entry as u32 + 1);
+                self.set(LIVE, self.live() + 1);
+            }
+            None => self.mend()?,
+        }
+        Ok(())
+    }
+
+    /// One entry more, for which there must be room.
+    fn append(&self, hash: u64, key: &[u8], value: &[u8]) -> usize {
+        let key = match key {
+            [] => Span::NONE,
+            key => self.log(key),
+        };
+        let value = self.log(value);
+        let entry = self.used();
+        let at = self.entry(entry);
+        self.word(at).store(hash, Ordering::Relaxed);
+        self.word(at + 8).store(key.0, Ordering::Relaxed);
+        self.word(at + 16).store(value.0, Ordering::Relaxed);
+        self.set(USED, entry + 1);
+        entry
+    }
+
+    /// Removes a key; its value goes to `out`.
+    pub(super) fn remove(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+        let (Some(found), _) = self.find(key, hash(key)) else {
+            return Ok(false);
+        };
+        self.copy(self.value_of(found.entry), out)?;
+        self.forget(&found);
+        Ok(true)
+    }
+
+    fn forget(&self, found: &Found) {
+        self.set_value(found.entry, Span::NONE);
+        kill::point("store.forgotten");
+        self.set_slot(found.slot, DELETED);
+        self.set(LIVE, self.live().saturating_sub(1));
+        self.trim();
+    }
+
+    /// Gives the room of the last entries back, where they were removed.
+    fn trim(&self) {
+        let mut used = self.used();
+        while used > 0 && self.value_of(used - 1) == Span::NONE {
+            used -= 1;
+        }
+        self.set(USED, used);
+        if used == 0 {
+            self.set(LOG_END, Book::log_start(self.room, self.slots));
+        }
+    }
+
+    /// Removes the last entry; its key and value go to `key` and `value`.
+    pub(super) fn pop_last(&self, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Result<bool> {
+        let Some(entry) = self.entries().next_back() else {
+            return Ok(false);
+        };
+        self.copy(self.key_of(entry), key)?;
+        self.copy(self.value_of(entry), value)?;
+        match self.find(key, self.hash_of(entry)).0 {
+            Some(found) if found.entry == entry => self.forget(&found),
+            _ => return Err(damaged()),
+        }
+        Ok(true)
+    }
+
+    pub(super) fn clear(&self) {
+        self.set(USED, 0);
+        kill::point("store.cleared");
+        self.set(LOG_END, Book::log_start(self.room, self.slots));
+        self.empty_index();
+    }
+
+    fn empty_index(&self) {
+        (0..self.slots).for_each(|slot| self.set_slot(slot, EMPTY));
+        self.set(LIVE, 0);
+        self.set(FILLED, 0);
+    }
+
+    /// The numbers of the entries that are there.
+    fn entries(&self) -> impl DoubleEndedIterator<Item = usize> {
+        (0..self.used()).filter(|entry| self.value_of(*entry) != Span::NONE)
+    }
+
+    /// Makes what follows from the entries anew.
+    pub(super) fn mend(&self) -> Result<()> {
+        self.empty_index();
+        let mut live = 0;
+        for entry in self.entries() {
+            live += 1;
+            if self.key_of(entry) == Span::NONE {
+                continue;
+            }
+            let mask = self.slots - 1;
+            let start = self.hash_of(entry) as usize;
+            let free = (0..self.slots)
+                .map(|step| start.wrapping_add(step) & mask)
+                .find(|slot| self.slot(*slot) == EMPTY);
+            self.set_slot(free.ok_or_else(damaged)?, entry as u32 + 1);
+            self.set(FILLED, self.at(FILLED) + 1);
+        }
+        self.set(LIVE, live);
+        Ok(())
+    }
+
+    /// Visits the keys and values, in order.
+    pub(super) fn each(&self, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        for entry in self.entries() {
+            key.clear();
+            value.clear();
+            self.copy(self.key_of(entry), &mut key)?;
+            self.copy(self.value_of(entry), &mut value)?;
+            visit(&key, &value);
+        }
+        Ok(())
+    }
+
+    // A sequence: entries without keys, none of them ever removed but the last.
+
+    pub(super) fn get_at(&self, index: usize, out: &mut Vec<u8>) -> Result<bool> {
+        match index < self.used() {
+            true => self.copy(self.value_of(index), out).map(|()| true),
+            false => Ok(false),
+        }
+    }
+
+    pub(super) fn set_at(&self, index: usize, value: &[u8]) -> Result<bool, StoreError> {
+        if index >= self.used() {
+            return Ok(false);
+        }
+        self.check_value(value)?;
+        self.set_value(index, self.log(value));
+        Ok(true)
+    }
+
+    pub(super) fn push(&self, value: &[u8]) -> Result<(), StoreError> {
+        self.check(Room::of(&[], value))?;
+        self.append(0, &[], value);
+        kill::point("store.pushed");
+        self.set(LIVE, self.used());
+        Ok(())
+    }
+
+    pub(super) fn pop(&self, out: &mut Vec<u8>) -> Result<bool> {
+        let Some(last) = self.used().checked_sub(1) else {
+            return Ok(false);
+        };
+        let value = self.value_of(last);
+        self.copy(value, out)?;
+        self.set(USED, last);
+        self.set(LIVE, last);
+        if value.start() + padded(value.length()) == self.at(LOG_END) {
+            self.set(LOG_END, value.start());
+        }
+        Ok(true)
+    }
+
+    /// A book with the same entries and room for more.
+    pub(super) fn copied(&self, more: Room) -> Result<Book> {
+        let mut entries = 0;
+        let mut bytes = 0;
+        self.each(|key, value| {
+            entries += 1;
+            bytes += Room::of(key, value).bytes;
+        })?;
+        let needed = bytes + more.bytes;
+        let book = Book::new(Size {
+            entries: (entries * 2 + more.entries).max(Size::SMALLEST.entries),
+            log: (needed + needed.max(needed.min(LAVISH) * 3)).max(Size::SMALLEST.log),
+        })?;
+        for entry in self.entries() {
+            let (mut key, mut value) = (Vec::new(), Vec::new());
+            self.copy(self.key_of(entry), &mut key)?;
+            self.copy(self.value_of(entry), &mut value)?;
+            book.append(self.hash_of(entry), &key, &value);
+        }
+        book.mend()?;
+        Ok(book)
+    }
+}
+
+/// Up to here a book has room for four times what is in it, from there on for twice as much.
+const LAVISH: usize = 1 << 20;

@@ -1,0 +1,359 @@
+//! A table of bytes that several processes read and change: `Manager().dict()` and `list()` of plain values.
+//!
+//! One process keeps the store; the others have its [`StoreHandle`]. Every turn is under one lock ([`Store::enter`])
+//! and leaves the entries whole wherever its process dies (`book.rs`). When the book is full, its keeper copies it
+//! into a larger one; the others find that in the root. What a store cannot hold, or when its keeper is gone, is
+//! [`StoreError::Elsewhere`]: the keeper has taken the entries out and serves them by other means, or nobody does.
+//!
+//! All of it is made of objects that exist otherwise: shared bytes and a lock. There is no further protocol.
+
+mod book;
+
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard};
+
+use crate::arena::handle::Handle;
+use crate::arena::home;
+use crate::arena::owner::OwnerId;
+use crate::deadline::Deadline;
+use crate::error::{Error, LockError, Result};
+use crate::sync::{Acquired, Lock};
+use crate::value::SharedBytes;
+use book::{Book, Size};
+
+/// Why a turn could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The entries are not in the store any more, or its keeper is gone.
+    #[error("the entries are not in shared memory any more")]
+    Elsewhere,
+    /// The keeper has to make room first ([`Store::grow`]).
+    #[error("there is no room for {} entries of {} bytes more", .0.entries, .0.bytes)]
+    NoRoom(Room),
+    /// The entries cannot be read.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+/// What something takes of a store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Room {
+    /// How many entries.
+    pub entries: usize,
+    /// How many bytes the log needs for their keys and values.
+    pub bytes: usize,
+}
+
+impl Room {
+    /// What one entry takes.
+    pub fn of(key: &[u8], value: &[u8]) -> Room {
+        Room {
+            entries: 1,
+            bytes: book::padded(key.len()) + book::padded(value.len()),
+        }
+    }
+}
+
+impl std::iter::Sum for Room {
+    fn sum<I: Iterator<Item = Room>>(rooms: I) -> Room {
+        rooms.fold(Room::default(), |sum, room| Room {
+            entries: sum.entries + room.entries,
+            bytes: sum.bytes + room.bytes,
+        })
+    }
+}
+
+// The root: these words, then the book's handle.
+const STATE: usize = 0;
+const KEEPER: usize = 8;
+const EDITION: usize = 16;
+const BOOK: usize = 24;
+const ROOT: usize = BOOK + 32;
+
+const HERE: u64 = 0;
+const ELSEWHERE: u64 = 1;
+
+/// The name by which other processes open a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreHandle {
+    root: Handle,
+    lock: Handle,
+}
+
+impl StoreHandle {
+    /// The handle as bytes.
+    pub fn to_bytes(&self) -> [u8; 64] {
+        let mut bytes = [0; 64];
+        bytes[..32].copy_from_slice(&self.root.to_bytes());
+        bytes[32..].copy_from_slice(&self.lock.to_bytes());
+        bytes
+    }
+
+    /// The handle behind bytes.
+    ///
+    /// # Errors
+    /// [`Error::BadHandle`] when they are not what [`StoreHandle::to_bytes`] gives.
+    pub fn from_bytes(bytes: &[u8]) -> Result<StoreHandle> {
+        let (root, lock) = bytes.split_at_checked(32).ok_or(Error::BadHandle)?;
+        Ok(StoreHandle {
+            root: Handle::from_bytes(root)?,
+            lock: Handle::from_bytes(lock)?,
+        })
+    }
+}
+
+/// A table of bytes in shared memory, in the order of insertion.
+///
+/// It is used as a map, whose keys are not empty, or as a sequence, and never as both.
+#[derive(Debug)]
+pub struct Store {
+    root: SharedBytes,
+    lock: Lock,
+    /// The book of the edition that this process met last. Locked within turns alone.
+    current: Mutex<Option<Current>>,
+}
+
+#[derive(Debug)]
+struct Current {
+    edition: u64,
+    book: Book,
+}
+
+impl Store {
+    /// An empty store, kept by this process.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn new() -> Result<Store> {
+        let store = Store {
+            root: SharedBytes::new(ROOT)?,
+            lock: Lock::new()?,
+            current: Mutex::new(None),
+        };
+        let keeper = home()?.me().as_u32();
+        store.word(KEEPER).store(keeper.into(), Ordering::Relaxed);
+        store.publish(Book::new(Size::SMALLEST)?);
+        Ok(store)
+    }
+
+    /// The store a handle names.
+    ///
+    /// # Errors
+    /// When the handle is another tree's, stale, or names something else.
+    pub fn open(handle: &StoreHandle) -> Result<Store> {
+        let store = Store {
+            root: SharedBytes::open(&handle.root)?,
+            lock: Lock::open(&handle.lock)?,
+            current: Mutex::new(None),
+        };
+        match store.root.len() {
+            ROOT => Ok(store),
+            _ => Err(Error::BadHandle),
+        }
+    }
+
+    /// The name by which other processes open it.
+    pub fn handle(&self) -> StoreHandle {
+        StoreHandle {
+            root: self.root.handle(),
+            lock: self.lock.handle(),
+        }
+    }
+
+    fn word(&self, at: usize) -> &std::sync::atomic::AtomicU64 {
+        self.root.atomic_u64(at)
+    }
+
+    /// Whether the entries are here, and their keeper lives.
+    pub fn is_here(&self) -> bool {
+        let keeper = OwnerId::from_u32(self.word(KEEPER).load(Ordering::Relaxed) as u32);
+        self.word(STATE).load(Ordering::Acquire) == HERE
+            && keeper.is_some_and(|keeper| home().is_ok_and(|arena| !arena.is_dead(keeper)))
+    }
+
+    /// Makes a book the store's; under the lock, and by the keeper, whose death ends the store.
+    fn publish(&self, book: Book) {
+        let edition = self.word(EDITION).load(Ordering::Relaxed) + 1;
+        self.root.write_at(BOOK, &book.bytes().handle().to_bytes());
+        self.word(EDITION).store(edition, Ordering::Release);
+        *self.book() = Some(Current { edition, book });
+    }
+
+    fn book(&self) -> MutexGuard<'_, Option<Current>> {
+        self.current.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Waits for the store's lock. Until the turn is dropped nobody else sees or changes the entries.
+    ///
+    /// # Errors
+    /// [`LockError::TimedOut`], [`LockError::Interrupted`].
+    pub fn enter(&self, deadline: Deadline) -> Result<Result<Turn<'_>, StoreError>, LockError> {
+        let acquired = match self.lock.try_acquire() {
+            true => Acquired::Clean,
+            false => self.lock.acquire_for_repair(deadline)?,
+        };
+        let turn = Turn { store: self };
+        Ok(turn.begin(acquired).map(|()| turn))
+    }
+}
+
+/// The time in which this process alone uses a store.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    store: &'a Store,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // Nobody but the holder of a turn releases it.
+        let _ = self.store.lock.release();
+    }
+}
+
+impl Turn<'_> {
+    fn begin(&self, acquired: Acquired) -> Result<(), StoreError> {
+        if !self.store.is_here() {
+            return Err(StoreError::Elsewhere);
+        }
+        let edition = self.store.word(EDITION).load(Ordering::Acquire);
+        let mut current = self.store.book();
+        if current
+            .as_ref()
+            .is_none_or(|known| known.edition != edition)
+        {
+            let mut handle = [0; 32];
+            self.store.root.read_at(BOOK, &mut handle);
+            let bytes = SharedBytes::open(&Handle::from_bytes(&handle)?)?;
+            let book = Book::over(bytes)?;
+            *current = Some(Current { edition, book });
+        }
+        drop(current);
+        if acquired == Acquired::AfterOwnerDied {
+            self.with(Book::mend)?;
+        }
+        Ok(())
+    }
+
+    fn with<T>(&self, access: impl FnOnce(&Book) -> T) -> T {
+        match self.store.book().as_ref() {
+            Some(current) => access(&current.book),
+            None => unreachable!("a turn begins with a book"),
+        }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.with(Book::live)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends the value of a key to `out`; false if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], of this and of all that follow, when the memory was overwritten.
+    pub fn get(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool, StoreError> {
+        Ok(self.with(|book| book.get(key, out))?)
+    }
+
+    /// Whether there is a value of the key.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.with(|book| book.contains(key))
+    }
+
+    /// Makes `value` the value of a key.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`]: nothing was changed.
+    pub fn set(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.with(|book| book.set_key(key, value))
+    }
+
+    /// Removes a key and appends its value to `out`; false if there is none.
+    ///
+    /// # Errors
+    /// As [`Turn::get`].
+    pub fn remove(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool, StoreError> {
+        Ok(self.with(|book| book.remove(key, out))?)
+    }
+
+    /// Removes the entry that was inserted last; false if there is none.
+    ///
+    /// # Errors
+    /// As [`Turn::get`].
+    pub fn pop_last(&self, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Result<bool, StoreError> {
+        Ok(self.with(|book| book.pop_last(key, value))?)
+    }
+
+    /// Appends the value at an index to `out`; false if there is none.
+    ///
+    /// # Errors
+    /// As [`Turn::get`].
+    pub fn get_at(&self, index: usize, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+        Ok(self.with(|book| book.get_at(index, out))?)
+    }
+
+    /// Makes `value` the value at an index; false if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`]: nothing was changed.
+    pub fn set_at(&self, index: usize, value: &[u8]) -> Result<bool, StoreError> {
+        self.with(|book| book.set_at(index, value))
+    }
+
+    /// Appends a value to the sequence.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`]: nothing was changed.
+    pub fn push(&self, value: &[u8]) -> Result<(), StoreError> {
+        self.with(|book| book.push(value))
+    }
+
+    /// Removes the last value of the sequence and appends it to `out`; false if there is none.
+    ///
+    /// # Errors
+    /// As [`Turn::get`].
+    pub fn pop(&self, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+        Ok(self.with(|book| book.pop(out))?)
+    }
+
+    /// Removes all.
+    pub fn clear(&self) {
+        self.with(Book::clear);
+    }
+
+    /// Visits the keys and values in order; the keys of a sequence are empty.
+    ///
+    /// # Errors
+    /// As [`Turn::get`].
+    pub fn each(&self, visit: impl FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
+        Ok(self.with(|book| book.each(visit))?)
+    }
+
+    /// Makes sure that there is room.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`].
+    pub fn reserve(&self, room: Room) -> Result<(), StoreError> {
+        self.with(|book| book.check(room))
+    }
+
+    /// Makes room for more; for the keeper alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] when there is no memory: the store is as it was.
+    pub fn grow(&self, room: Room) -> Result<(), StoreError> {
+        let book = self.with(|book| book.copied(room))?;
+        self.store.publish(book);
+        Ok(())
+    }
+
+    /// From now on the entries are elsewhere; for the keeper, who has read them.
+    pub fn retire(self) {
+        self.store.word(STATE).store(ELSEWHERE, Ordering::Release);
+    }
+}

@@ -1,0 +1,172 @@
+//! Stores as their users see them.
+
+mod common;
+
+use common::{Child, Footprint, isolated, promptly};
+use procession_engine::process;
+use procession_engine::store::{Store, StoreError, StoreHandle, Turn};
+
+fn turn(store: &Store) -> Turn<'_> {
+    store.enter(promptly()).unwrap().unwrap()
+}
+
+fn set(store: &Store, key: &[u8], value: &[u8]) {
+    let turn = turn(store);
+    if let Err(StoreError::NoRoom(room)) = turn.set(key, value) {
+        turn.grow(room).unwrap();
+        turn.set(key, value).unwrap();
+    }
+}
+
+fn get(store: &Store, key: &[u8]) -> Option<Vec<u8>> {
+    let mut value = Vec::new();
+    turn(store).get(key, &mut value).unwrap().then_some(value)
+}
+
+fn entries(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut entries = Vec::new();
+    turn(store)
+        .each(|key, value| entries.push((key.to_vec(), value.to_vec())))
+        .unwrap();
+    entries
+}
+
+#[test]
+fn a_child_finds_what_its_parent_set_and_the_other_way_round() {
+    isolated(|| {
+        let store = Store::new().unwrap();
+        set(&store, b"one", b"1");
+        Child::fork(|| {
+            assert_eq!(get(&store, b"one").unwrap(), b"1");
+            set(&store, b"two", b"2");
+        })
+        .succeed();
+        assert_eq!(get(&store, b"two").unwrap(), b"2");
+        assert_eq!(get(&store, b"three"), None);
+    });
+}
+
+#[test]
+fn it_means_what_a_map_means() {
+    isolated(|| {
+        let store = Store::new().unwrap();
+        let mut model: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut random = 12345_u64;
+        for round in 0..20_000_u64 {
+            random = random
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            let key = (random >> 33) % 97;
+            let key = key.to_string().into_bytes();
+            let at = model.iter().position(|(known, _)| *known == key);
+            if random >> 60 < 9 {
+                let value = vec![round as u8; (random >> 40) as usize % 70];
+                set(&store, &key, &value);
+                match at {
+                    Some(at) => model[at].1 = value,
+                    None => model.push((key, value)),
+                }
+            } else {
+                let mut value = Vec::new();
+                let was_there = turn(&store).remove(&key, &mut value).unwrap();
+                let expected = at.map(|at| model.remove(at).1);
+                assert_eq!(was_there.then_some(value), expected);
+            }
+            assert_eq!(turn(&store).len(), model.len());
+        }
+        assert_eq!(entries(&store), model);
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        assert!(turn(&store).pop_last(&mut key, &mut value).unwrap());
+        assert_eq!(Some((key, value)), model.pop());
+        turn(&store).clear();
+        assert_eq!(entries(&store), []);
+    });
+}
+
+#[test]
+fn a_sequence_keeps_its_order() {
+    isolated(|| {
+        let store = Store::new().unwrap();
+        for number in 0..1000_u32 {
+            let turn = turn(&store);
+            let bytes = number.to_le_bytes();
+            if let Err(StoreError::NoRoom(room)) = turn.push(&bytes) {
+                turn.grow(room).unwrap();
+                turn.push(&bytes).unwrap();
+            }
+        }
+        let turn = turn(&store);
+        let mut value = Vec::new();
+        assert!(turn.get_at(700, &mut value).unwrap());
+        assert_eq!(value, 700_u32.to_le_bytes());
+        assert!(!turn.get_at(1000, &mut value).unwrap());
+        value.clear();
+        assert!(turn.pop(&mut value).unwrap());
+        assert_eq!(value, 999_u32.to_le_bytes());
+        assert_eq!(turn.len(), 999);
+    });
+}
+
+#[test]
+fn others_follow_when_it_grows() {
+    isolated(|| {
+        let store = Store::new().unwrap();
+        let other = Store::open(&StoreHandle::from_bytes(&store.handle().to_bytes()).unwrap());
+        let other = other.unwrap();
+        for number in 0..500_u32 {
+            set(&store, &number.to_le_bytes(), &[7; 100]);
+            assert_eq!(get(&other, &number.to_le_bytes()).unwrap(), [7; 100]);
+        }
+    });
+}
+
+#[test]
+fn without_its_keeper_it_is_elsewhere() {
+    isolated(|| {
+        let store = Store::new().unwrap();
+        set(&store, b"key", b"value");
+        let other = Store::open(&store.handle()).unwrap();
+        turn(&store).retire();
+        assert!(!other.is_here());
+        let entered = other.enter(promptly()).unwrap();
+        assert!(matches!(entered, Err(StoreError::Elsewhere)));
+    });
+}
+
+#[test]
+fn it_ends_with_the_process_that_keeps_it() {
+    isolated(|| {
+        process::ensure().unwrap();
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        let keeper = Child::fork(|| {
+            let store = Store::new().unwrap();
+            set(&store, b"key", b"value");
+            std::io::Write::write_all(&mut writer, &store.handle().to_bytes()).unwrap();
+            loop {
+                std::thread::park();
+            }
+        });
+        let mut handle = [0; 64];
+        std::io::Read::read_exact(&mut reader, &mut handle).unwrap();
+        let store = Store::open(&StoreHandle::from_bytes(&handle).unwrap()).unwrap();
+        assert_eq!(get(&store, b"key").unwrap(), b"value");
+        keeper.kill();
+        keeper.join();
+        assert!(matches!(
+            store.enter(promptly()).unwrap(),
+            Err(StoreError::Elsewhere)
+        ));
+    });
+}
+
+#[test]
+fn nothing_is_left_of_it() {
+    isolated(|| {
+        drop(Store::new().unwrap());
+        let before = Footprint::take();
+        let store = Store::new().unwrap();
+        (0..200_u32).for_each(|number| set(&store, &number.to_le_bytes(), &[1; 300]));
+        drop(store);
+        before.assert_unchanged();
+    });
+}

@@ -1,0 +1,244 @@
+"""What a manager's dict and list do by themselves, while their plain values lie in shared memory.
+
+The same methods serve both ends: the proxies, and the objects in the server that keep the values (`kept.py`).
+Each method asks the store first. What the store cannot do (a value that is not plain, a full store,
+values that were taken home to the server) goes to `_otherwise`, which differs between the ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .. import _engine
+from .hints import Any
+
+__all__ = ["UNABLE", "DictMethods", "ListMethods"]
+
+UNABLE = (_engine.Elsewhere, _engine.NoRoom)
+
+_MISSING: Any = object()
+
+
+class _Stored:
+    """Something whose values may be in a store."""
+
+    _store_kind: Any
+    # A store that was never made answers everything with `Elsewhere`.
+    _nowhere: Any
+    _store: Any
+
+    def _otherwise(self, why: Exception, method: str, *args: Any) -> Any:
+        """Do what the store could not do."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        try:
+            return len(self._store)
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "__len__")
+
+    def clear(self) -> None:
+        """Remove everything."""
+        try:
+            return self._store.clear()
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "clear")
+
+    def copy(self) -> Any:
+        """Return everything as a plain object."""
+        try:
+            return self._store.copy()
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "copy")
+
+
+class DictMethods(_Stored):
+    """The methods of a dict."""
+
+    _store_kind = _engine.DictStore
+    _nowhere = _store = _engine.DictStore.__new__(_engine.DictStore)
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self._store[key]
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "__getitem__", key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        try:
+            self._store[key] = value
+        except UNABLE as error:
+            why = error
+        else:
+            return None
+        return self._otherwise(why, "__setitem__", key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        try:
+            del self._store[key]
+        except UNABLE as error:
+            why = error
+        else:
+            return None
+        return self._otherwise(why, "__delitem__", key)
+
+    def __contains__(self, key: Any) -> bool:
+        try:
+            return key in self._store
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "__contains__", key)
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            return self._each(self._store.keys())
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "__iter__")
+
+    def _each(self, keys: list[Any]) -> Iterator[Any]:
+        for key in keys:
+            if len(self) != len(keys):
+                raise RuntimeError("dictionary changed size during iteration")
+            yield key
+
+    def get(self, key: Any, default: Any = None, /) -> Any:
+        """Return the value of a key, or the default."""
+        try:
+            return self._store.get(key, default)
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "get", key, default)
+
+    def pop(self, key: Any, default: Any = _MISSING, /) -> Any:
+        """Remove a key and return its value, or the default."""
+        fallback = () if default is _MISSING else (default,)
+        try:
+            return self._store.pop(key, fallback or None)
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "pop", key, *fallback)
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Remove the key that was inserted last and return it with its value."""
+        try:
+            return self._store.popitem()
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "popitem")
+
+    def setdefault(self, key: Any, default: Any = None, /) -> Any:
+        """Return the value of a key, and make it the default if it has none."""
+        try:
+            return self._store.setdefault(key, default)
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "setdefault", key, default)
+
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """Set all the keys of a dict, or of pairs, and those given by name."""
+        everything = dict(other, **more)
+        try:
+            return self._store.update(everything)
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "update", everything)
+
+    def keys(self) -> Any:
+        """Return the keys in a list."""
+        try:
+            return self._store.keys()
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "keys")
+
+    def values(self) -> Any:
+        """Return the values in a list."""
+        try:
+            return self._store.values()
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "values")
+
+    def items(self) -> Any:
+        """Return the keys and values in a list of pairs."""
+        try:
+            return list(self._store.copy().items())
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "items")
+
+
+class ListMethods(_Stored):
+    """The methods of a list."""
+
+    _store_kind = _engine.ListStore
+    _nowhere = _store = _engine.ListStore.__new__(_engine.ListStore)
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return self._store.copy()[index] if isinstance(index, slice) else self._store.get(index)
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "__getitem__", index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        try:
+            return self._store.set(index, value)
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "__setitem__", index, value)
+
+    def __contains__(self, value: Any) -> bool:
+        try:
+            return value in self._store.copy()
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "__contains__", value)
+
+    def append(self, value: Any, /) -> None:
+        """Add an item at the end."""
+        try:
+            return self._store.append(value)
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "append", value)
+
+    def extend(self, values: Any, /) -> None:
+        """Add items at the end."""
+        values = list(values)
+        try:
+            return self._store.extend(values)
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "extend", values)
+
+    def pop(self, *index: Any) -> Any:
+        """Remove an item, the last one unless an index is given, and return it."""
+        try:
+            if index in ((), (-1,)):
+                return self._store.pop()
+            why: Exception = _engine.Elsewhere("only the last item is removed at once")
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "pop", *index)
+
+    def count(self, value: Any, /) -> int:
+        """Return how often a value occurs."""
+        try:
+            return self._store.copy().count(value)
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "count", value)
+
+    def index(self, value: Any, /, *between: Any) -> int:
+        """Return where a value is found first."""
+        try:
+            return self._store.copy().index(value, *between)
+        except UNABLE as error:
+            why = error
+        return self._otherwise(why, "index", value, *between)

@@ -1,0 +1,73 @@
+"""Proxies of a manager's dict and list that use the values where they lie, in shared memory.
+
+A proxy asks the server for the store when it is first used. Where there is none (another machine, another
+process tree, a manager of the stdlib's, values that are not plain) it does what the stdlib's proxies do.
+"""
+
+from __future__ import annotations
+
+from .. import _engine
+from . import late_proxies
+from .hints import Any
+from .stdlib import managers as _std
+from .stored import DictMethods, ListMethods
+
+__all__ = ["DictProxy", "ListProxy"]
+
+_BaseDict: Any = late_proxies.complete("DictProxy")
+_BaseList: Any = late_proxies.complete("ListProxy")
+
+
+class _Proxied:
+    _store: Any
+    _store_kind: Any
+    _nowhere: Any
+    _may_ask = True
+    _serializer: str
+    _callmethod: Any
+
+    def _otherwise(self, why: Exception, method: str, *args: Any) -> Any:
+        if isinstance(why, _engine.NoRoom):
+            self._callmethod("_grow", why.args)
+            return getattr(self, method)(*args)
+        if self._may_ask and self._find_store():
+            return getattr(self, method)(*args)
+        if not self._store.is_here:
+            self._store = self._nowhere
+        return self._callmethod(method, args)
+
+    def _find_store(self) -> bool:
+        try:
+            handle = self._callmethod("_share") if self._serializer == "pickle" else None
+        except _std.RemoteError:  # it does not know the method
+            handle = None
+        if handle is False:
+            return False
+        self._may_ask = False
+        if handle is None:
+            return False
+        store = self._store_kind.__new__(self._store_kind)
+        try:
+            store._adopt(handle)
+        except (ValueError, MemoryError, OSError, RuntimeError):
+            return False
+        self._store = store
+        return True
+
+
+class DictProxy(_Proxied, DictMethods, _BaseDict):
+    """A dict in a manager."""
+
+    __module__ = "procession.managers"
+    _exposed_ = (*_BaseDict._exposed_, "_grow", "_share")
+
+
+class ListProxy(_Proxied, ListMethods, _BaseList):
+    """A list in a manager."""
+
+    __module__ = "procession.managers"
+    _exposed_ = (*_BaseList._exposed_, "_grow", "_share")
+
+    def __iadd__(self, values: Any) -> Any:
+        self.extend(values)
+        return self
