@@ -172,7 +172,8 @@ class Pool(_std.Pool):
         retries: int = 0,
     ) -> ApplyResult:
         """Have a worker call `func(*args, **kwds)`."""
-        self._check_running()
+        if self._state != RUN:
+            self._check_running()
         result = ApplyResult(self, func, callback, error_callback)
         try:
             self._crew.call(result._handle, func, args, kwds, task_timeout, retries)

@@ -95,10 +95,7 @@ class Crew(ABC):
 
     def tidy(self) -> None:
         """Forget the jobs that are done."""
-        for number in self.ledger.take_finished():
-            result = self.cache.pop(number, None)
-            if result is not None:
-                result._forget_pool()
+        self.ledger.tidy(self.cache)
 
     def start_courier(self) -> None:
         """See to it that there is a thread that runs callbacks."""

@@ -89,7 +89,8 @@ class ProcessCrew(Crew):
         self, job: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
     ) -> None:
         self.board.call(job, function, args, kwds, timeout, retries)
-        self._submitted()
+        if self._broken:
+            self.board.ring()
 
     def chunks(self, items: int, chunksize: int | None) -> int:
         return self.board.chunks(items, chunksize, self.size)

@@ -17,6 +17,8 @@ from .stdlib import context
 if TYPE_CHECKING:
     from ..pool import Pool
 
+_Lock = threading.Lock
+
 __all__ = ["ApplyResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "report_failed_callback"]
 
 
@@ -24,6 +26,8 @@ class _Job:
     """A job of a pool: what all kinds of results have in common."""
 
     _pool: Pool | None
+    # Keeps what the tasks need alive as long as there may be tasks.
+    _function: Any = None
 
     # Whether tasks wait for results to be taken out.
     bounded = False
@@ -32,17 +36,15 @@ class _Job:
         self, pool: Pool, func: Callable[..., Any], shape: str, expected: int | None, delivered: bool
     ) -> None:
         self._pool = pool
+        self._crew = crew = pool._crew
         self.name = getattr(func, "__qualname__", None) or repr(func)
-        # Keeps what the tasks need alive as long as there may be tasks.
-        self._function: Any = None
-        self._crew = pool._crew
         # As in the stdlib, nothing is called back when there was nothing to do.
-        self._handle = self._crew.ledger.open(shape, expected, delivered and expected != 0)
+        self._handle = crew.ledger.open(shape, expected, delivered and expected != 0)
         self._job: int = self._handle.number
-        self._crew.tidy()
-        self._crew.cache[self._job] = self
+        crew.ledger.tidy(crew.cache)
+        crew.cache[self._job] = self
         if expected == 0:
-            self._crew.ledger.expect(self._handle, 0)
+            crew.ledger.expect(self._handle, 0)
 
     def cancel(self) -> bool:
         """Give the job up: tasks that wait are taken back, workers that run one are replaced.
@@ -51,14 +53,14 @@ class _Job:
         """
         return self._crew.cancel(self._job)
 
-    def _forget_pool(self) -> None:
-        self._pool = self._function = None
-
 
 class ApplyResult(_Job):
     """The result of one call that goes on elsewhere."""
 
     _shape = "single"
+    _callback: Callable[[Any], object] | None = None
+    _error_callback: Callable[[BaseException], object] | None = None
+    _outcome: tuple[bool, Any] | None = None
 
     def __init__(
         self,
@@ -68,14 +70,14 @@ class ApplyResult(_Job):
         error_callback: Callable[[BaseException], object] | None,
         expected: int = 1,
     ) -> None:
+        self._decoding = _Lock()
+        if callback is None and error_callback is None:
+            _Job.__init__(self, pool, func, self._shape, expected, False)
+            return
         self._callback = callback
         self._error_callback = error_callback
-        self._outcome: tuple[bool, Any] | None = None
-        self._decoding = threading.Lock()
-        delivered = callback is not None or error_callback is not None
-        super().__init__(pool, func, self._shape, expected, delivered)
-        if delivered:
-            self._crew.start_courier()
+        _Job.__init__(self, pool, func, self._shape, expected, True)
+        self._crew.start_courier()
 
     def ready(self) -> bool:
         """Whether the call is done and its callback has run."""

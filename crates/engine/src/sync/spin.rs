@@ -115,6 +115,8 @@ impl Spin {
                     return Some(found);
                 }
             }
+            // Where more threads want to run than there are processors, they are not held up by this one.
+            std::thread::yield_now();
             if monotonic_ns() >= end {
                 let shrunk = self.nanos.load(Ordering::Relaxed) / 2;
                 self.nanos.store(shrunk, Ordering::Relaxed);

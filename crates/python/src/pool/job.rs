@@ -126,19 +126,33 @@ struct State {
     /// Tasks the job has; `None` while its arguments are still being generated.
     expected: Option<usize>,
     arrived: usize,
-    /// By index: all results of a list, or those that came before their turn.
-    parts: HashMap<usize, Part>,
-    list: Vec<Option<Part>>,
     first_failure: Option<usize>,
-    /// Iterators: results in their turn, and values of chunks taken apart.
-    turn: VecDeque<Part>,
-    next: usize,
-    loose: VecDeque<Py<PyAny>>,
+    results: Results,
     /// Set when callbacks have run, too.
     announced: bool,
     /// Made by the first thread that has to wait.
     bell: Option<Arc<sync::Event>>,
     waiting: bool,
+}
+
+#[derive(Debug)]
+enum Results {
+    /// Of one task.
+    Single(Option<Part>),
+    /// Of a list, by index.
+    List(Vec<Option<Part>>),
+    Stream(Box<Stream>),
+}
+
+/// Results on their way through an iterator.
+#[derive(Debug, Default)]
+struct Stream {
+    /// Those that came before their turn, by index.
+    early: HashMap<usize, Part>,
+    next: usize,
+    /// Results in their turn, and values of chunks taken apart.
+    turn: VecDeque<Part>,
+    loose: VecDeque<Py<PyAny>>,
     /// Tasks whose results were taken out: what bounds a bounded `imap`.
     consumed: usize,
 }
@@ -154,23 +168,21 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn new(number: u64, shape: Shape, expected: Option<usize>, delivered: bool) -> Job {
-        let mut list = Vec::new();
-        if matches!(shape, Shape::Single | Shape::List) {
-            list.resize_with(expected.unwrap_or(0), || None);
-        }
+        let results = match (shape, expected) {
+            (Shape::Single, Some(1)) => Results::Single(None),
+            (Shape::Single | Shape::List, _) => {
+                Results::List((0..expected.unwrap_or(0)).map(|_| None).collect())
+            }
+            (Shape::Ordered | Shape::Unordered, _) => Results::Stream(Box::default()),
+        };
         let state = State {
             expected,
             arrived: 0,
-            parts: HashMap::new(),
-            list,
             first_failure: None,
-            turn: VecDeque::new(),
-            next: 0,
-            loose: VecDeque::new(),
+            results,
             announced: false,
             bell: None,
             waiting: false,
-            consumed: 0,
         };
         Job {
             number,
@@ -188,28 +200,30 @@ impl Job {
     pub(super) fn file(&self, index: usize, part: Part) -> bool {
         let mut state = self.state();
         let failed = part.verdict == Verdict::Failed;
-        match self.shape {
-            Shape::Single | Shape::List => match state.list.get_mut(index) {
-                Some(place @ None) => *place = Some(part),
+        let streams = match &mut state.results {
+            Results::Single(place @ None) if index == 0 => {
+                *place = Some(part);
+                false
+            }
+            Results::Single(_) => return false,
+            Results::List(list) => match list.get_mut(index) {
+                Some(place @ None) => {
+                    *place = Some(part);
+                    false
+                }
                 _ => return false,
             },
-            Shape::Unordered => state.turn.push_back(part),
-            Shape::Ordered => {
-                state.parts.insert(index, part);
-                let mut next = state.next;
-                while let Some(part) = state.parts.remove(&next) {
-                    state.turn.push_back(part);
-                    next += 1;
-                }
-                state.next = next;
+            Results::Stream(stream) => {
+                stream.add(index, part, self.shape == Shape::Ordered);
+                true
             }
-        }
+        };
         state.arrived += 1;
         if failed {
             state.first_failure.get_or_insert(index);
         }
         let complete = state.expected == Some(state.arrived);
-        if matches!(self.shape, Shape::Ordered | Shape::Unordered) {
+        if streams {
             state.stir();
         }
         complete
@@ -237,21 +251,25 @@ impl Job {
         if state.expected == Some(state.arrived) {
             return false;
         }
-        match self.shape {
-            Shape::Single | Shape::List => {
-                let open = state.list.iter().position(Option::is_none);
+        let open = match &mut state.results {
+            Results::Single(place) => {
+                *place = Some(part());
+                Some(0)
+            }
+            Results::List(list) => {
+                let open = list.iter().position(Option::is_none);
                 if let Some(open) = open {
-                    state.first_failure.get_or_insert(open);
-                    state.list[open] = Some(part());
+                    list[open] = Some(part());
                 }
+                open
             }
-            // One error ends the iteration, after the results that are there.
-            Shape::Ordered | Shape::Unordered => {
-                let mut early: Vec<_> = state.parts.drain().collect();
-                early.sort_by_key(|(index, _)| *index);
-                state.turn.extend(early.into_iter().map(|(_, part)| part));
-                state.turn.push_back(part());
+            Results::Stream(stream) => {
+                stream.end_with(part());
+                None
             }
+        };
+        if let Some(open) = open {
+            state.first_failure.get_or_insert(open);
         }
         state.arrived = state.expected.unwrap_or(state.arrived + 1);
         state.expected = Some(state.arrived);
@@ -260,7 +278,36 @@ impl Job {
     }
 }
 
+impl Stream {
+    fn add(&mut self, index: usize, part: Part, in_order: bool) {
+        if !in_order {
+            self.turn.push_back(part);
+            return;
+        }
+        self.early.insert(index, part);
+        while let Some(part) = self.early.remove(&self.next) {
+            self.turn.push_back(part);
+            self.next += 1;
+        }
+    }
+
+    /// One error ends the iteration, after the results that are there.
+    fn end_with(&mut self, error: Part) {
+        let mut early: Vec<_> = self.early.drain().collect();
+        early.sort_by_key(|(index, _)| *index);
+        self.turn.extend(early.into_iter().map(|(_, part)| part));
+        self.turn.push_back(error);
+    }
+}
+
 impl State {
+    fn stream(&mut self) -> Option<&mut Stream> {
+        match &mut self.results {
+            Results::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
     fn stir(&mut self) {
         if std::mem::take(&mut self.waiting)
             && let Some(bell) = &self.bell
@@ -320,21 +367,17 @@ impl PoolJob {
     }
 
     fn collect<'py>(&self, py: Python<'py>) -> (bool, Py<PyAny>) {
-        let (parts, failure) = {
+        let (results, failure) = {
             let mut state = self.0.state();
-            (std::mem::take(&mut state.list), state.first_failure)
+            let taken = std::mem::replace(&mut state.results, Results::Single(None));
+            (taken, state.first_failure)
         };
-        let decoded = match (self.0.shape, failure) {
-            (_, Some(index)) => parts
-                .into_iter()
-                .nth(index)
-                .flatten()
-                .map_or_else(|| Err(lost(py)), |part| part.decode(py)),
-            (Shape::Single, None) => match parts.into_iter().next().flatten() {
-                Some(part) => part.decode(py),
-                None => Err(lost(py)),
-            },
-            (_, None) => join_parts(py, parts),
+        let one = |part: Option<Part>| part.map_or_else(|| Err(lost(py)), |part| part.decode(py));
+        let decoded = match (results, failure) {
+            (Results::Single(part), _) => one(part),
+            (Results::List(parts), Some(failed)) => one(parts.into_iter().nth(failed).flatten()),
+            (Results::List(parts), None) => join_parts(py, parts),
+            (Results::Stream(_), _) => Err(lost(py)),
         };
         match decoded {
             Ok(value) => (true, value.unbind()),
@@ -417,12 +460,13 @@ impl PoolJob {
         }
         loop {
             let found = self.wait_until(py, timeout, |state| {
-                if let Some(value) = state.loose.pop_front() {
+                let stream = state.stream()?;
+                if let Some(value) = stream.loose.pop_front() {
                     return Some(Found::Loose(value));
                 }
-                match state.turn.pop_front() {
+                match stream.turn.pop_front() {
                     Some(part) => {
-                        state.consumed += 1;
+                        stream.consumed += 1;
                         Some(Found::Part(part))
                     }
                     None if state.expected == Some(state.arrived) => Some(Found::End),
@@ -446,7 +490,9 @@ impl PoolJob {
                     for value in values.try_iter()? {
                         loose.push_back(value?.unbind());
                     }
-                    self.0.state().loose.append(&mut loose);
+                    if let Some(stream) = self.0.state().stream() {
+                        stream.loose.append(&mut loose);
+                    }
                 }
             }
         }
@@ -460,7 +506,7 @@ impl PoolJob {
 
     /// Tasks whose results were taken out.
     fn consumed(&self) -> usize {
-        self.0.state().consumed
+        self.0.state().stream().map_or(0, |stream| stream.consumed)
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::job::{Job, Part, PoolJob, Shape, Verdict};
 
@@ -145,9 +147,19 @@ impl PoolLedger {
         lock(&self.0.open).len()
     }
 
-    /// The numbers of the jobs that finished since the last call.
-    fn take_finished(&self) -> Vec<u64> {
-        std::mem::take(&mut lock(&self.0.finished))
+    /// Removes the jobs that finished since the last call from a dict of results by their numbers, and takes
+    /// from the results what they needed of the pool.
+    fn tidy(&self, results: &Bound<'_, PyDict>) -> PyResult<()> {
+        let py = results.py();
+        let finished = std::mem::take(&mut *lock(&self.0.finished));
+        for number in finished {
+            if let Some(result) = results.get_item(number)? {
+                results.del_item(number)?;
+                result.setattr(intern!(py, "_pool"), py.None())?;
+                result.setattr(intern!(py, "_function"), py.None())?;
+            }
+        }
+        Ok(())
     }
 
     /// Counts a job as finished whose callbacks have run.
