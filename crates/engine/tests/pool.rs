@@ -1,6 +1,9 @@
 //! A board and its workers, as several processes see them.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use procession_engine::error::GetError;
@@ -360,4 +363,91 @@ mod kill_matrix {
             }
         }
     }
+}
+
+/// Has tasks done one by one by whoever sees the results first, this thread or the one that watches.
+fn done_by_whoever_looks(board: &Board, tasks: u64) {
+    let seen = Mutex::new(BTreeSet::new());
+    let file = |event: Event| match event {
+        Event::Result { index, .. } => {
+            assert!(seen.lock().unwrap().insert(index), "twice: {index}")
+        }
+        other => panic!("{other:?}"),
+    };
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            loop {
+                match next(board, &[]) {
+                    Event::Rung => return,
+                    event => file(event),
+                }
+            }
+        });
+        for index in 0..tasks {
+            board.submit(task(1, index), &[&[1]]).unwrap();
+            let is_done = || seen.lock().unwrap().contains(&index);
+            while !is_done() {
+                board.assist(is_done, file);
+            }
+        }
+        board.ring().unwrap();
+        watcher.join().unwrap();
+    });
+    assert_eq!(seen.lock().unwrap().len() as u64, tasks);
+    assert_eq!(board.outstanding(), 0);
+}
+
+#[test]
+fn whoever_waits_may_look_for_its_result_itself() {
+    let board = Board::new().unwrap();
+    let _worker = Worker::start(&board, work);
+    done_by_whoever_looks(&board, 2_000);
+}
+
+#[test]
+fn what_a_helper_finds_besides_results_reaches_the_watcher() {
+    let board = Board::new().unwrap();
+    let notes = 200;
+    let _worker = Worker::start(&board, |bench| {
+        (0..notes).for_each(|_| bench.notify(7, &[]).expect("memory"));
+        work(bench);
+    });
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(SeqCst) {
+                board.assist(|| over.load(SeqCst), |event| panic!("{event:?}"));
+            }
+        });
+        let mut heard = 0;
+        while heard < notes {
+            match next(&board, &[]) {
+                Event::Notice { verdict: 7, .. } => heard += 1,
+                Event::Rung => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        over.store(true, SeqCst);
+    });
+}
+
+#[test]
+fn a_death_is_told_though_others_look_for_results() {
+    let board = Board::new().unwrap();
+    let worker = Worker::start(&board, hold_one);
+    board.submit(task(1, 0), &[&[1]]).unwrap();
+    await_notice(&board);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(SeqCst) {
+                board.assist(|| over.load(SeqCst), |event| panic!("{event:?}"));
+            }
+        });
+        worker.kill();
+        await_death(&board, &worker);
+        over.store(true, SeqCst);
+    });
+    let lost = board.lost_by(worker.seat);
+    assert_eq!(lost.len(), 1, "{lost:?}");
 }

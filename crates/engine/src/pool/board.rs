@@ -12,6 +12,7 @@ use crate::error::{Error, GetError, PutError, Result};
 use crate::sys::futex;
 use crate::{Held, OwnerId, process};
 
+use super::aside::Aside;
 use super::desk::Desk;
 use super::ground::Ground;
 use super::reply::{self, Reply, Tone};
@@ -129,6 +130,7 @@ pub struct Board {
     gone: Mutex<VecDeque<OwnerId>>,
     /// Results reported since the last sleep.
     burst: AtomicU32,
+    aside: Aside,
 }
 
 impl Board {
@@ -149,6 +151,7 @@ impl Board {
             room: Condvar::new(),
             gone: Mutex::default(),
             burst: AtomicU32::new(0),
+            aside: Aside::default(),
         })
     }
 
@@ -240,6 +243,9 @@ impl Board {
             if let Some(event) = overdue {
                 return Ok(event);
             }
+            if !deadline.is_past() && self.aside.nap() {
+                continue;
+            }
             let until = look_again.map_or(deadline, |time| deadline.min(Deadline::after(time)));
             match self.results.get_watching(watch, until) {
                 Ok(Watched::Message(message)) => {
@@ -252,6 +258,48 @@ impl Board {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Looks for results for a moment, and gives them to `file` as `next_event` would report them, until
+    /// `is_done`; any number of threads may do so. False if that was not to be seen in so short a time.
+    pub fn assist(&self, is_done: impl Fn() -> bool, mut file: impl FnMut(Event)) -> bool {
+        let mut passed_on = false;
+        self.aside.enter();
+        let done = self.aside.spin.until(|| {
+            while let Some(event) = self.take_event() {
+                match event {
+                    Event::Result { .. } => file(event),
+                    other => {
+                        self.desk().events.push_back(other);
+                        passed_on = true;
+                    }
+                }
+            }
+            is_done().then_some(())
+        });
+        self.aside.leave(done.is_some() && !passed_on);
+        if passed_on {
+            // It may be asleep by now.
+            let _ = self.ring();
+        }
+        done.is_some()
+    }
+
+    /// An event that a worker has sent.
+    fn take_event(&self) -> Option<Event> {
+        if self.results.is_empty() {
+            return None;
+        }
+        // Until the task is settled nobody may conclude from an empty queue that it never will be.
+        let mut desk = self.desk();
+        let event = loop {
+            let message = self.results.get(Deadline::NOW).ok()?;
+            if let Some(event) = self.read(message, &mut desk) {
+                break event;
+            }
+        };
+        self.refill(desk);
+        Some(event)
     }
 
     fn gone(&self) -> MutexGuard<'_, VecDeque<OwnerId>> {
@@ -275,10 +323,17 @@ impl Board {
     }
 
     fn receive(&self, message: Message) -> Option<Event> {
+        let mut desk = self.desk();
+        let event = self.read(message, &mut desk)?;
+        self.refill(desk);
+        Some(event)
+    }
+
+    fn read(&self, message: Message, desk: &mut Desk) -> Option<Event> {
         let (tone, verdict, worker, ticket, reply) = Reply::parse(message)?;
         match tone {
             Tone::Result => {
-                let Task { job, index, .. } = self.settle(ticket)?;
+                let Task { job, index, .. } = desk.settle(&self.ground, ticket)?;
                 Some(Event::Result {
                     job,
                     index,
@@ -287,7 +342,7 @@ impl Board {
                 })
             }
             Tone::Abandoned => {
-                let Task { job, index, .. } = self.settle(ticket)?;
+                let Task { job, index, .. } = desk.settle(&self.ground, ticket)?;
                 Some(Event::Abandoned { job, index })
             }
             Tone::Notice => Some(Event::Notice {
@@ -297,13 +352,6 @@ impl Board {
             }),
             Tone::Rung => Some(Event::Rung),
         }
-    }
-
-    fn settle(&self, ticket: Ticket) -> Option<Task> {
-        let mut desk = self.desk();
-        let task = desk.settle(&self.ground, ticket)?;
-        self.refill(desk);
-        Some(task)
     }
 
     fn refill(&self, mut desk: MutexGuard<'_, Desk>) {

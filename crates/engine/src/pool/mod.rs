@@ -7,6 +7,7 @@
 //! Invariant: a task that was submitted ends exactly once, by one of: a result, an abandonment, a
 //! refusal, an overdue report, a cancellation, or [`Board::lost_by`] naming it as not repeated.
 
+mod aside;
 mod bench;
 mod board;
 mod desk;

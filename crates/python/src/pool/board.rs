@@ -27,7 +27,7 @@ const TIDY: Duration = Duration::from_millis(50);
 #[pyclass(frozen, module = "procession._engine")]
 #[derive(Debug)]
 pub struct PoolBoard {
-    board: Board,
+    board: Arc<Board>,
     ledger: Arc<Ledger>,
     /// Set when no more jobs will be opened: the watcher then returns as the last one ends.
     closing: AtomicBool,
@@ -80,30 +80,13 @@ impl PoolBoard {
         Ok(Vec::new())
     }
 
-    /// Handles what needs no interpreter; returns what does.
-    fn digest(&self, event: Event) -> Option<Event> {
-        match event {
-            Event::Result {
-                job,
-                index,
-                verdict,
-                reply,
-            } => {
-                let part = Part::from_reply(Verdict::from_byte(verdict), reply);
-                self.ledger.file(job, index, part);
-                None
-            }
-            other => Some(other),
-        }
-    }
-
     fn next_event(&self, watch: &[OwnerId], deadline: Deadline) -> Result<Event, GetError> {
         loop {
             let until = match self.ledger.has_finished() {
                 true => deadline.min(Deadline::after(TIDY)),
                 false => deadline,
             };
-            if let Some(event) = self.digest(self.board.next_event(until, watch)?) {
+            if let Some(event) = self.ledger.digest(self.board.next_event(until, watch)?) {
                 return Ok(event);
             }
             if self.closing.load(Ordering::Relaxed) && self.ledger.is_empty() {
@@ -143,8 +126,10 @@ fn owner(raw: u32) -> PyResult<OwnerId> {
 impl PoolBoard {
     #[new]
     fn new(ledger: &PoolLedger) -> PyResult<PoolBoard> {
+        let board = Arc::new(Board::new().map_err(raise)?);
+        ledger.0.comes_from(&board);
         Ok(PoolBoard {
-            board: Board::new().map_err(raise)?,
+            board,
             ledger: ledger.0.clone(),
             closing: AtomicBool::new(false),
             last: Mutex::new(None),

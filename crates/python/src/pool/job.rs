@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::failure;
+use super::ledger::Ledger;
 use crate::errors::raise;
 use crate::patience;
 use crate::wire;
@@ -237,6 +238,12 @@ impl Job {
         state.arrived == expected
     }
 
+    /// Whether there is something to be had.
+    fn has_news(&self) -> bool {
+        let mut state = self.state();
+        state.announced || state.stream().is_some_and(|stream| !stream.turn.is_empty())
+    }
+
     /// Lets waiting threads have the results.
     pub(super) fn announce(&self) {
         let mut state = self.state();
@@ -334,7 +341,7 @@ impl State {
 /// A job, as Python knows it.
 #[pyclass(frozen, module = "procession._engine")]
 #[derive(Debug)]
-pub struct PoolJob(pub(super) Arc<Job>);
+pub struct PoolJob(pub(super) Arc<Job>, pub(super) Arc<Ledger>);
 
 impl PoolJob {
     /// Waits until `check` finds something, or until the timeout.
@@ -345,6 +352,7 @@ impl PoolJob {
         check: impl Fn(&mut State) -> Option<T>,
     ) -> PyResult<Option<T>> {
         let mut deadline = None;
+        let mut assisted = false;
         loop {
             let bell = {
                 let mut state = self.0.state();
@@ -357,6 +365,12 @@ impl PoolJob {
                 };
                 if until.is_past() {
                     return Ok(None);
+                }
+                let first = !std::mem::replace(&mut assisted, true);
+                if first && !self.0.delivered {
+                    drop(state);
+                    py.detach(|| self.1.assist(|| self.0.has_news()));
+                    continue;
                 }
                 state.bell()?
             };

@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use procession_engine::pool::{Board, Event};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -28,6 +29,8 @@ pub(super) struct Ledger {
     finished: Mutex<Vec<u64>>,
     courier: Mutex<Courier>,
     due: Condvar,
+    /// Where results come from, if it is from processes.
+    board: OnceLock<Weak<Board>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -37,6 +40,35 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Ledger {
     pub(super) fn job(&self, number: u64) -> Option<Arc<Job>> {
         lock(&self.open).get(&number).cloned()
+    }
+
+    /// Says where results come from.
+    pub(super) fn comes_from(&self, board: &Arc<Board>) {
+        let _ = self.board.set(Arc::downgrade(board));
+    }
+
+    /// Handles what needs no interpreter; returns what does.
+    pub(super) fn digest(&self, event: Event) -> Option<Event> {
+        match event {
+            Event::Result {
+                job,
+                index,
+                verdict,
+                reply,
+            } => {
+                let part = Part::from_reply(Verdict::from_byte(verdict), reply);
+                self.file(job, index, part);
+                None
+            }
+            other => Some(other),
+        }
+    }
+
+    /// Looks for results for a moment, until `is_done`.
+    pub(super) fn assist(&self, is_done: impl Fn() -> bool) {
+        if let Some(board) = self.board.get().and_then(Weak::upgrade) {
+            board.assist(is_done, |event| drop(self.digest(event)));
+        }
     }
 
     /// Files a result; one of a job that is not open any more is dropped.
@@ -102,7 +134,7 @@ impl PoolLedger {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let job = Arc::new(Job::new(number, shape, expected, delivered));
         lock(&self.0.open).insert(number, job.clone());
-        Ok(PoolJob(job))
+        Ok(PoolJob(job, self.0.clone()))
     }
 
     /// Files a result that is there as an object.
