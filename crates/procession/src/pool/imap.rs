@@ -96,7 +96,7 @@ impl<R: DeserializeOwned> Iterator for Imap<'_, R> {
             return None;
         }
         self.feed.taken += 1;
-        let (_, outcome) = self.feed.results.job().take(Deadline::NEVER)?;
+        let (_, outcome) = self.feed.results.take(Deadline::NEVER)?;
         Some(job::only_output(outcome))
     }
 }
@@ -133,7 +133,7 @@ impl<R: DeserializeOwned> Iterator for ImapUnordered<'_, R> {
             return None;
         }
         self.feed.taken += 1;
-        match self.feed.results.job().take(Deadline::NEVER)? {
+        match self.feed.results.take(Deadline::NEVER)? {
             (Some(index), outcome) => Some((index as usize, job::only_output(outcome))),
             (None, outcome) => {
                 // The pool ended: this item stands for all that are left.

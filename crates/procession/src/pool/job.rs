@@ -202,6 +202,15 @@ impl Results {
         &self.job
     }
 
+    /// Takes the next result as [`Job::take`] does. A result that comes at once is looked for in this thread.
+    pub(super) fn take(&self, deadline: Deadline) -> Option<(Option<u64>, Outcome)> {
+        if !self.job.is_ready() && !deadline.is_past() {
+            let board = &self.hall.board;
+            board.assist(|| self.job.is_ready(), |event| self.hall.file(event));
+        }
+        self.job.take(deadline)
+    }
+
     /// Ends those tasks that have not begun.
     pub(super) fn withdraw(&self) -> bool {
         let cancelled = self.hall.board.cancel(self.id, None);

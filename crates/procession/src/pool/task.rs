@@ -57,7 +57,7 @@ impl<R: DeserializeOwned> Task<R> {
         if self.taken {
             return Err(TaskError::Taken);
         }
-        match self.results.job().take(deadline) {
+        match self.results.take(deadline) {
             Some((_, outcome)) => {
                 self.taken = true;
                 job::only_output(outcome).map(Some)

@@ -25,20 +25,8 @@ pub(super) fn watch(hall: &Arc<Hall>) {
             Deadline::NEVER
         };
         match hall.board.next_event(until, &seats) {
-            Ok(Event::Result {
-                job,
-                index,
-                verdict,
-                reply,
-            }) => {
-                let outcome = match verdict {
-                    REFUSAL => {
-                        let reason = String::from_utf8_lossy(reply.bytes()).into_owned();
-                        Err(TaskError::Undelivered(reason))
-                    }
-                    _ => Ok(reply),
-                };
-                hall.deliver(job, index, outcome);
+            Ok(result @ Event::Result { .. }) => {
+                hall.file(result);
                 if hall.board.outstanding() > 0 {
                     // Nothing about the crew has changed.
                     continue;
@@ -74,6 +62,27 @@ pub(super) fn watch(hall: &Arc<Hall>) {
 }
 
 impl Hall {
+    /// Delivers the result that an event is.
+    pub(super) fn file(&self, event: Event) {
+        let Event::Result {
+            job,
+            index,
+            verdict,
+            reply,
+        } = event
+        else {
+            return;
+        };
+        let outcome = match verdict {
+            REFUSAL => {
+                let reason = String::from_utf8_lossy(reply.bytes()).into_owned();
+                Err(TaskError::Undelivered(reason))
+            }
+            _ => Ok(reply),
+        };
+        self.deliver(job, index, outcome);
+    }
+
     fn deliver(&self, job: u64, index: u64, outcome: super::job::Outcome) {
         let job = self.jobs().get(&job).cloned();
         // Nobody may wait for it any more.
