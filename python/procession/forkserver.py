@@ -21,6 +21,7 @@ from typing import IO, NamedTuple
 from . import _engine, spawn
 from ._core import serving, template
 from ._core.hints import Any, NoReturn
+from ._core.payload import unpack
 from ._core.stdlib import resource_tracker, util
 from ._core.stdlib import spawn as _std_spawn
 
@@ -257,7 +258,9 @@ def main(control: int, arena: int, seat: int, orders: int) -> None:
         _preload(name, on_error)
     util._close_stdin()
     util._flush_std_streams()
-    serving.Server(control, _run_child).run()
+    # The children's collectors are not to touch, and so to copy, what they all share.
+    spawn.settle()
+    serving.Server(control, _role_of).run()
 
 
 def _settle_in(settings: dict[str, Any]) -> None:
@@ -299,11 +302,12 @@ def _start_over(control: int, preload: list[str], on_error: str, settings: dict[
     os.execv(command[0], command)
 
 
-def _run_child(request: serving.Request) -> int:
+def _role_of(request: serving.Request) -> tuple[Any, int]:
+    """In a child: what it is to be."""
     _forkserver._adopt(request)
     resource_tracker._resource_tracker._fd = request.tracker
     template.reseed()
-    return spawn._main(request.payload, request.parent)
+    return unpack(request.payload), request.parent
 
 
 _forkserver = ForkServer()

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 
 from . import _engine
-from ._core.hints import Any, NoReturn
-from ._core.leaving import end_forked_child, forget_inherited_exit_handlers
+from ._core.bootstrap import run_forked_child
+from ._core.hints import Any
 from ._core.stdlib import util
 from ._core.waiting import is_readable
 
@@ -109,22 +109,11 @@ class Popen:
         try:
             pid = os.fork()
             if pid == 0:
-                self._run_child(process_obj, parent)
+                run_forked_child(process_obj, parent)
         finally:
             os.close(parent)
         self.seat = _engine.forked_seat()
-        if self.seat is not None:
-            # The child sits down by itself; should it be killed before that, its number tells.
-            _engine.note_pid(self.seat, pid)
         self._watch(pid)
-
-    def _run_child(self, process_obj: Any, parent: int) -> NoReturn:
-        code = 1
-        try:
-            forget_inherited_exit_handlers()
-            code = process_obj._bootstrap(parent)
-        finally:
-            end_forked_child(code)
 
     def _watch(self, pid: int) -> None:
         """Take charge of a child that was just started; one that cannot be watched is not left running."""

@@ -7,6 +7,7 @@ with -S or -I has no site-packages to find it in.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -28,13 +29,20 @@ _CHILD_FLAG = "--multiprocessing-fork"
 def package_import(statement: str) -> str:
     """A program text that runs an import from this package, and keeps up the alias if there is one.
 
-    An interpreter started with -S or -I may find neither by itself.
+    An interpreter started with -S or -I may find neither by itself. There is no garbage before the program
+    begins; `settle` ends the truce.
     """
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     alias = (
         "import _procession_alias; _procession_alias.activate(); " if _procession_alias.is_active() else ""
     )
-    return f"import sys; sys.path.append({home!r}); {alias}{statement}"
+    return f"import gc, sys; gc.disable(); sys.path.append({home!r}); {alias}{statement}"
+
+
+def settle() -> None:
+    """In a new interpreter, with all loaded that a start takes: these things stay, and need not be looked at."""
+    gc.freeze()
+    gc.enable()
 
 
 def get_command_line(**kwds: int | None) -> list[str]:
@@ -65,6 +73,7 @@ def spawn_main(pipe_handle: int, arena: int, seat: int, parent: int, tracker_fd:
     assert is_forking(sys.argv), "Not forking"
     for fd in (arena, parent):
         os.set_inheritable(fd, False)
+    settle()
     _engine.enter(arena, seat)
     resource_tracker._resource_tracker._fd = tracker_fd
     sys.exit(_main(pipe_handle, parent))

@@ -104,11 +104,11 @@ pub fn fate(seat: u32) -> PyResult<&'static str> {
     Ok(name(process::fate(owner(seat)?)))
 }
 
-/// Frees what the occupant of a seat owned, if it is gone, and returns its fate.
+/// Frees what the occupant of a seat owned, a child of this process that was reaped, and returns its fate.
 #[pyfunction]
 pub fn bury(py: Python<'_>, seat: u32) -> PyResult<&'static str> {
     let seat = owner(seat)?;
-    Ok(name(py.detach(|| process::bury(seat))))
+    Ok(name(py.detach(|| process::bury_reaped(seat))))
 }
 
 /// Buries every process that is gone, and says how many there were.

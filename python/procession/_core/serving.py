@@ -8,21 +8,21 @@ the socket only when nothing was started or nothing more can be known.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # its functions know no enumerations, and are faster
 import array
 import errno
 import os
-import selectors
+import select
 import signal
 import socket
 import struct
-import sys
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 from procession import _engine
 
-from .leaving import end_forked_child, forget_inherited_exit_handlers
+from .bootstrap import Role, run_forked_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,35 +101,39 @@ def read_end(reports: int) -> int | None:
 class Server:
     """Forks a child for every request, until every holder of a control socket is gone."""
 
-    def __init__(self, control: int, run_child: Callable[[Request], int]) -> None:
+    def __init__(self, control: int, role_of: Callable[[Request], Role]) -> None:
         self._control = control
-        self._run_child = run_child
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(control, selectors.EVENT_READ)
+        self._role_of = role_of
+        # It has no descriptor that a child would have to close.
+        self._poller = select.poll()
+        self._poller.register(control, select.POLLIN)
         # pidfd of a running child -> its pid and the socket to report its end on
         self._running: dict[int, tuple[int, socket.socket]] = {}
-        # Such a socket, once the end was reported -> the child, which keeps its number until the client
-        # has read the report: so the number means the same to the client as that of a forked child.
-        self._ended: dict[socket.socket, int] = {}
-        # Ctrl-C is for the programs that ask for children, not for the server between them.
-        self._interrupt_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # Whoever ignores SIGCHLD, or reaps in its handler, would take the exit codes away.
-        self._child_handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # The descriptor of such a socket, once the end was reported -> the socket, and the child, which keeps
+        # its number until the client has read the report: so the number means the same to the client as that
+        # of a forked child.
+        self._ended: dict[int, tuple[socket.socket, int]] = {}
+        # Ctrl-C is for the programs that ask for children, not for the server between them. And whoever
+        # ignores SIGCHLD, or reaps in its handler, would take the exit codes away.
+        self._handlers = {
+            signal.SIGINT: _signal.signal(signal.SIGINT, _signal.SIG_IGN),
+            signal.SIGCHLD: _signal.signal(signal.SIGCHLD, _signal.SIG_DFL),
+        }
 
     def run(self) -> None:
         """Serve until nobody is left who could ask."""
         somebody_left = True
         # Who asked last may be gone before the end of its child was reported.
         while somebody_left or self._running:
-            for key, _ in self._selector.select():
-                if key.fd == self._control:
+            for fd, _ in self._poller.poll():
+                if fd == self._control:
                     somebody_left = self._answer()
                     if not somebody_left:
-                        self._selector.unregister(self._control)
-                elif key.fileobj in self._ended:
-                    self._bury(key.fileobj)
+                        self._poller.unregister(fd)
+                elif fd in self._ended:
+                    self._bury(fd)
                 else:
-                    self._report_end(key.fd)
+                    self._report_end(fd)
 
     def _answer(self) -> bool:
         with _borrowed(self._control) as control:
@@ -152,7 +156,7 @@ class Server:
     def _fork(self, request: Request, report_to: socket.socket) -> None:
         pid = os.fork()
         if pid == 0:
-            self._become_child(request, report_to)
+            run_forked_child(None, 0, lambda: self._become_child(request, report_to))
         try:
             still_needed = report_to.dup()
             pidfd = os.pidfd_open(pid)
@@ -161,51 +165,41 @@ class Server:
             os.waitpid(pid, 0)
             raise
         self._running[pidfd] = pid, still_needed
-        self._selector.register(pidfd, selectors.EVENT_READ)
+        self._poller.register(pidfd, select.POLLIN)
 
-    def _become_child(self, request: Request, report_to: socket.socket) -> NoReturn:
-        code = 1
-        try:
-            forget_inherited_exit_handlers()
-            self._close_in_child()
-            signal.signal(signal.SIGINT, self._interrupt_handler)
-            signal.signal(signal.SIGCHLD, self._child_handler or signal.SIG_DFL)
-            pidfd = os.pidfd_open(os.getpid())
-            _tell(report_to, Report(STARTED, os.getpid(), 0, pidfd))
-            os.close(pidfd)
-            report_to.close()
-            _engine.take_seat(request.seat)
-            code = self._run_child(request)
-        except Exception:
-            sys.excepthook(*sys.exc_info())
-            sys.stderr.flush()
-        finally:
-            end_forked_child(code)
-
-    def _close_in_child(self) -> None:
-        self._selector.close()
+    def _become_child(self, request: Request, report_to: socket.socket) -> Role:
         os.close(self._control)
-        for pidfd, (_, report_to) in self._running.items():
+        for pidfd, (_, client) in self._running.items():
             os.close(pidfd)
-            report_to.close()
-        for report_to in self._ended:
-            report_to.close()
+            client.close()
+        for client, _ in self._ended.values():
+            client.close()
+        for number, handler in self._handlers.items():
+            if handler is not None:
+                _signal.signal(number, handler)
+        pidfd = os.pidfd_open(os.getpid())
+        _tell(report_to, Report(STARTED, os.getpid(), 0, pidfd))
+        os.close(pidfd)
+        os.close(report_to.detach())
+        _engine.take_seat(request.seat)
+        return self._role_of(request)
 
     def _report_end(self, pidfd: int) -> None:
-        self._selector.unregister(pidfd)
+        self._poller.unregister(pidfd)
         pid, report_to = self._running.pop(pidfd)
         ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
         os.close(pidfd)
         assert ended is not None
         exited = ended.si_code == os.CLD_EXITED
         _tell(report_to, Report(ENDED, pid, ended.si_status if exited else -ended.si_status))
-        self._ended[report_to] = pid
-        self._selector.register(report_to, selectors.EVENT_READ)
+        self._ended[report_to.fileno()] = report_to, pid
+        self._poller.register(report_to, select.POLLIN)
 
-    def _bury(self, report_to: Any) -> None:
+    def _bury(self, fd: int) -> None:
         """The client has read the report, or is gone."""
-        self._selector.unregister(report_to)
-        os.waitpid(self._ended.pop(report_to), 0)
+        self._poller.unregister(fd)
+        report_to, pid = self._ended.pop(fd)
+        os.waitpid(pid, 0)
         report_to.close()
 
 

@@ -297,6 +297,12 @@ impl Arena {
         }
     }
 
+    /// Whether nobody sat down yet on a seat that was reserved.
+    pub(crate) fn is_expected(&self, owner: OwnerId) -> bool {
+        let state = self.seat(owner).state();
+        state.epoch == owner.epoch() && matches!(state.stage, Stage::Reserved | Stage::Awaited)
+    }
+
     /// Whether the occupant is gone for good.
     ///
     /// One load for a living process: helpers may ask at every slot they meet.

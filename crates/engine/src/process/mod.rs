@@ -172,6 +172,18 @@ pub fn bury(owner: OwnerId) -> Fate {
     home_if_any().map_or(Fate::Left, |arena| arena.bury(owner))
 }
 
+/// As [`bury`], for a child of this process that it has reaped: if it was killed before it could sit, nobody
+/// ever will.
+pub fn bury_reaped(owner: OwnerId) -> Fate {
+    home_if_any().map_or(Fate::Left, |arena| match arena.is_expected(owner) {
+        true => {
+            arena.release(owner);
+            Fate::Died
+        }
+        false => arena.bury(owner),
+    })
+}
+
 /// Buries every process of the tree that is gone; the number of them.
 pub fn sweep() -> usize {
     home_if_any().map_or(0, |arena| arena.sweep())
