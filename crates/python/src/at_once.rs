@@ -101,10 +101,20 @@ macro_rules! at_once {
     };
 }
 
-/// Puts the methods before those of the classes.
-pub fn register(py: Python<'_>) -> PyResult<()> {
+/// Puts the methods of `Lock` before its own.
+pub fn lock(py: Python<'_>) -> PyResult<()> {
     at_once!(Lock, py);
+    Ok(())
+}
+
+/// Puts the methods of `RLock` before its own.
+pub fn rlock(py: Python<'_>) -> PyResult<()> {
     at_once!(RLock, py);
+    Ok(())
+}
+
+/// Puts the methods of `Semaphore` before its own.
+pub fn semaphore(py: Python<'_>) -> PyResult<()> {
     at_once!(Semaphore, py);
     Ok(())
 }

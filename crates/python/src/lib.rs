@@ -11,6 +11,7 @@ mod at_once;
 mod barrier;
 mod block;
 mod channel;
+mod classes;
 mod condition;
 mod descriptor;
 mod errors;
@@ -34,19 +35,9 @@ mod wire;
 #[pyo3::pymodule(gil_used = true)]
 mod _engine {
     #[pymodule_export]
-    use crate::barrier::Barrier;
+    use crate::channel::pipe;
     #[pymodule_export]
-    use crate::block::Block;
-    #[pymodule_export]
-    use crate::channel::{Channel, pipe};
-    #[pymodule_export]
-    use crate::condition::Waiters;
-    #[pymodule_export]
-    use crate::event::Event;
-    #[pymodule_export]
-    use crate::guarded::{GuardedArray, GuardedValue};
-    #[pymodule_export]
-    use crate::lock::Lock;
+    use crate::classes::{__dir__, __getattr__};
     #[pymodule_export]
     use crate::message::{dumps, loads};
     #[pymodule_export]
@@ -55,23 +46,5 @@ mod _engine {
         release_seat, reserve_seat, sweep, take_seat,
     };
     #[pymodule_export]
-    use crate::queue::Queue;
-    #[pymodule_export]
-    use crate::rlock::RLock;
-    #[pymodule_export]
-    use crate::semaphore::Semaphore;
-    #[pymodule_export]
-    use crate::store::{DictStore, Elsewhere, ListStore, NoRoom};
-    #[pymodule_export]
     use crate::wire::{enclose, is_enclosing};
-    #[pymodule_export]
-    use procession_native::{BufferOf, SharedBuffer};
-
-    use pyo3::prelude::*;
-
-    #[pymodule_init]
-    fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        crate::at_once::register(module.py())?;
-        crate::pool::register(module)
-    }
 }

@@ -12,13 +12,8 @@ mod job;
 mod ledger;
 mod payload;
 
-use pyo3::prelude::*;
-
-/// Adds the classes of this file's modules.
-pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<bench::PoolBench>()?;
-    module.add_class::<board::PoolBoard>()?;
-    module.add_class::<job::PoolJob>()?;
-    module.add_class::<ledger::PoolLedger>()?;
-    module.add_class::<payload::PoolFunction>()
-}
+pub use bench::PoolBench;
+pub use board::PoolBoard;
+pub use job::PoolJob;
+pub use ledger::PoolLedger;
+pub use payload::PoolFunction;

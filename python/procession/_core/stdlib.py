@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 
@@ -34,7 +32,7 @@ def load(submodule: str) -> Any:
     """Return a submodule of the standard library's `multiprocessing`, by its dotted name below it."""
     name = f"{_NAME}.{submodule}"
     if name not in _genuine:
-        with _loading, _genuine_view():
+        with _loading, _GenuineView(), _SubprocessLater():
             import_module(name)
             _genuine.update(_named_so())
     return _genuine[name]
@@ -54,21 +52,49 @@ def _named_so() -> dict[str, ModuleType]:
     return {name: m for name, m in sys.modules.items() if name == _NAME or name.startswith(_NAME + ".")}
 
 
-@contextmanager
-def _genuine_view() -> Iterator[None]:
+# No use of `contextlib` here: a process that starts has no other need for it.
+class _GenuineView:
     """Within, `multiprocessing` is the standard library's, and what stood for it is back afterwards."""
-    if not _is_aliased():
-        yield
-        return
-    stand_ins, finders = _named_so(), sys.meta_path[:]
-    _rename(stand_ins, _genuine)
-    sys.meta_path[:] = [finder for finder in finders if not _claims_the_name(finder)]
-    try:
-        yield
-        _genuine.update(_named_so())
-    finally:
-        sys.meta_path[:] = finders
-        _rename(_named_so(), stand_ins)
+
+    def __enter__(self) -> None:
+        self._is_needed = _is_aliased()
+        if self._is_needed:
+            self._stand_ins, self._finders = _named_so(), sys.meta_path[:]
+            _rename(self._stand_ins, _genuine)
+            sys.meta_path[:] = [finder for finder in self._finders if not _claims_the_name(finder)]
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if self._is_needed:
+            if error is None:
+                _genuine.update(_named_so())
+            sys.meta_path[:] = self._finders
+            _rename(_named_so(), self._stand_ins)
+
+
+class _SubprocessLater:
+    """Within, `subprocess` is a module with the one function that `multiprocessing.util` wants to have.
+
+    It calls the real one when a process is started; loading that takes a tenth of the time in which an
+    interpreter that is started as a child becomes ready.
+    """
+
+    def __enter__(self) -> None:
+        # With other threads somebody could meet the stand-in.
+        self._is_needed = "subprocess" not in sys.modules and threading.active_count() == 1
+        if self._is_needed:
+            self._stand_in = ModuleType("subprocess")
+            vars(self._stand_in)["_args_from_interpreter_flags"] = _args_from_interpreter_flags
+            sys.modules["subprocess"] = self._stand_in
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if self._is_needed and sys.modules.get("subprocess") is self._stand_in:
+            del sys.modules["subprocess"]
+
+
+def _args_from_interpreter_flags() -> list[str]:
+    import subprocess
+
+    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined, no-any-return]
 
 
 def _rename(old: dict[str, ModuleType], new: dict[str, ModuleType]) -> None:
