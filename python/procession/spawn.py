@@ -40,7 +40,7 @@ def package_import(statement: str) -> str:
 
 
 def settle() -> None:
-    """In a new interpreter, with all loaded that a start takes: these things stay, and need not be looked at."""
+    """In a new interpreter, with all loaded that a start takes: none of that will ever be garbage."""
     gc.freeze()
     gc.enable()
 
