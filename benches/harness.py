@@ -12,8 +12,9 @@ SECONDS = float(os.environ.get("BENCH_SECONDS", "0.5"))
 
 Row = namedtuple("Row", "name title unit start_method lower_is_better measure")
 
-# value: in the row's unit; cpu_us: microseconds of CPU that one operation took on all sides together.
-Reading = namedtuple("Reading", "value cpu_us", defaults=(None,))
+# value: in the row's unit; cpu_us: microseconds of CPU that one operation took on all sides together;
+# survives: whether a message was there that a producer had put right before it was killed.
+Reading = namedtuple("Reading", "value cpu_us survives", defaults=(None, None))
 
 ROWS: dict[str, Row] = {}
 

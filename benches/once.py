@@ -1,4 +1,7 @@
-"""once.py PACKAGE ROW: one measurement of one row in this fresh process; prints the reading as JSON."""
+"""once.py PACKAGE ROW: one measurement of one row in this fresh process; prints the reading as JSON.
+
+`rival:NAME` in the package's place measures one of the `rivals`.
+"""
 
 
 def main():
@@ -12,8 +15,13 @@ def main():
     import harness
 
     row = harness.ROWS[name]
-    mp = importlib.import_module(package)
-    reading = row.measure(mp, mp.get_context(row.start_method))
+    if package.startswith("rival:"):
+        import rivals
+
+        reading = row.measure(None, rivals.contexts(package.removeprefix("rival:"))[name]())
+    else:
+        mp = importlib.import_module(package)
+        reading = row.measure(mp, mp.get_context(row.start_method))
     print(json.dumps(reading._asdict()))
 
 

@@ -6,6 +6,7 @@ so that a machine that warms up or slows down does it to both.
     python benches/run.py                           every row; writes benches/results.json
     python benches/run.py --only queue --repeat 9   the rows whose name has "queue" in it
     python benches/run.py --check --repeat 15        fails when a row misses its floor, or is surely slower
+    python benches/run.py --rivals                  Procession beside others that are installed
     python benches/run.py --list
 """
 
@@ -21,12 +22,13 @@ from statistics import median
 
 import goals
 import harness
+import rivals
 import rows
 import table
 
 HERE = Path(__file__).parent
 STDLIB, OURS = "multiprocessing", "procession"
-LIMIT_SECONDS = 120
+LIMIT_SECONDS = 60
 
 
 def measure(package, name, seconds):
@@ -64,14 +66,35 @@ def measure_row(row, packages, repeat, seconds):
         "lower_is_better": row.lower_is_better,
     }
     for side, taken in readings.items():
+        kept = [reading["survives"] for reading in taken if reading["survives"] is not None]
         values = [reading["value"] for reading in taken]
         cpu = [reading["cpu_us"] for reading in taken if reading["cpu_us"] is not None]
         record[side] = {"median": median(values), "values": values, "cpu_us": median(cpu) if cpu else None}
+        if kept:
+            record[side]["survives"] = all(kept)
     if not row.lower_is_better:
         pairs = zip(record["ours"]["values"], record["stdlib"]["values"], strict=True)
         ratios = sorted(ours / stdlib for ours, stdlib in pairs)
         record["ratio"] = {"median": median(ratios), "low": ratios[0], "high": ratios[-1]}
     return record
+
+
+def measure_rivals(row, package, repeat, seconds):
+    """The readings of Procession and of every rival that has the row; one that fails has none."""
+    sides = {"Procession": package}
+    sides |= {rival: f"rival:{rival}" for rival in rivals.MODULES if row.name in rivals.contexts(rival)}
+    if len(sides) == 1:
+        return None
+    readings = {side: [] for side in sides}
+    for turn in range(repeat):
+        for step in range(len(sides)):
+            side = list(sides)[(turn + step) % len(sides)]
+            try:
+                readings[side].append(measure(sides[side], row.name, seconds)["value"])
+            except RuntimeError as error:
+                print(f"{side}: {error}", file=sys.stderr)
+    medians = {side: median(taken) for side, taken in readings.items() if taken}
+    return {"name": row.name, "title": row.title, "unit": row.unit, "rates": medians}
 
 
 def main():
@@ -82,6 +105,7 @@ def main():
     parser.add_argument("--ours", default=OURS, help="the package to put beside the standard library")
     parser.add_argument("--json", type=Path, help="where to write (default: results.json, full runs only)")
     parser.add_argument("--check", action="store_true", help="fail when a row misses its goal (goals.py)")
+    parser.add_argument("--rivals", action="store_true", help="measure the others that are installed")
     parser.add_argument("--list", action="store_true", help="name the rows and stop")
     options = parser.parse_args()
 
@@ -100,6 +124,18 @@ def main():
 
     machine, packages = table.machine(), {"stdlib": STDLIB, "ours": options.ours}
     records = []
+    if options.rivals:
+        for row in chosen:
+            record = measure_rivals(row, options.ours, options.repeat, options.seconds)
+            if record is not None:
+                print(f"{row.title} ...", file=sys.stderr, flush=True)
+                records.append(record)
+        command = f"python benches/run.py --rivals --repeat {options.repeat} --seconds {options.seconds:g}"
+        results = {"machine": machine, "command": command, "rows": records}
+        print(table.render_rivals(results))
+        if options.only is None:
+            (HERE / "results-rivals.json").write_text(table.to_json(results))
+        return 0
     for number, row in enumerate(chosen, 1):
         print(f"[{number}/{len(chosen)}] {row.title} ...", file=sys.stderr, flush=True)
         try:

@@ -11,6 +11,7 @@ import goals
 
 HERE = Path(__file__).parent
 HEAD = ["", "unit", "stdlib", "Procession", "ratio", "lowest - highest", "floor / aim", "CPU an operation"]
+HEAD += ["put, then killed"]
 
 
 def machine():
@@ -40,12 +41,29 @@ def to_json(results):
 
 def render(results):
     """The table of one run, as Markdown that also reads well in a terminal."""
-    lines = [HEAD, *map(_cells, results["rows"])]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+    return _aligned([HEAD, *map(_cells, results["rows"])])
+
+
+def render_rivals(results):
+    """Procession beside others: its rate, and how many times it is of theirs."""
+    rivals = list(dict.fromkeys(side for record in results["rows"] for side in record["rates"]))
+    lines = [["", "unit", *rivals]]
+    for record in results["rows"]:
+        ours = record["rates"]["Procession"]
+        cells = [number(ours)]
+        for rival in rivals[1:]:
+            rate = record["rates"].get(rival)
+            cells.append(f"{number(rate)} ({ours / rate:.3g}x)" if rate else "")
+        lines.append([record["title"], record["unit"], *cells])
+    return _aligned(lines)
+
+
+def _aligned(lines):
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     rule = ["-" * width for width in widths]
     return "\n".join(
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-        for line in [HEAD, rule, *lines[1:]]
+        for line in [lines[0], rule, *lines[1:]]
     )
 
 
@@ -56,6 +74,7 @@ def _cells(record):
             record["unit"],
             "failed:",
             record["error"].replace("|", "/")[:70],
+            "",
             "",
             "",
             "",
@@ -71,7 +90,16 @@ def _cells(record):
         f"{ratio['low']:.3g} - {ratio['high']:.3g}" if ratio else "",
         goals.mark(record),
         _cpu(stdlib["cpu_us"], ours["cpu_us"]),
+        _fate(stdlib, ours),
     ]
+
+
+def _fate(stdlib, ours):
+    """What became of a message whose producer was killed right after `put`."""
+    words = {True: "kept", False: "lost"}
+    if "survives" not in ours:
+        return ""
+    return f"{words[ours['survives']]}; stdlib: {words[stdlib['survives']]}"
 
 
 def _with_spread(side):
@@ -94,17 +122,25 @@ def number(value):
 
 def into_readme():
     """Replaces what stands between the markers of README.md with the tables of the last full run."""
-    results = json.loads((HERE / "results.json").read_text())
-    about = results["machine"]
-    text = (
-        f"{about['cpu']} ({about['architecture']}), {about['cpus']} CPUs with a load of {about['load']} from "
-        f"other work at the start, Linux {about['kernel']}, Python {about['python']}, {about['date']}; "
-        f"`{results['command']}`.\n\n{render(results)}"
-    )
     readme = HERE / "README.md"
-    page = _between(readme.read_text(), "python", text)
+    page = readme.read_text()
+    for marker, file, draw in (
+        ("python", "results.json", render),
+        ("rivals", "results-rivals.json", render_rivals),
+    ):
+        results = json.loads((HERE / file).read_text())
+        page = _between(page, marker, f"{_circumstances(results)}\n\n{draw(results)}")
     page = _between(page, "rust", (HERE / "results-rust.md").read_text().strip())
     readme.write_text(page)
+
+
+def _circumstances(results):
+    about = results["machine"]
+    return (
+        f"{about['cpu']} ({about['architecture']}), {about['cpus']} CPUs with a load of {about['load']} from "
+        f"other work at the start, Linux {about['kernel']}, Python {about['python']}, {about['date']}; "
+        f"`{results['command']}`."
+    )
 
 
 def _between(page, language, text):

@@ -1,0 +1,112 @@
+"""Instructions that the hot paths take, at two commits: noise cannot hide a loss there.
+
+    python benches/instructions.py              the working tree beside HEAD
+    python benches/instructions.py 1a2b3c4      beside another commit
+
+Both are built, and each path runs under callgrind (Debian's package valgrind): 500 times and 2500 times, so that
+what remains is the path alone. One process, one thread, nobody sleeps. Fails if a path takes 3 % more.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+FEW, MANY = 500, 2500
+WORSE = 1.03
+
+PATHS = {
+    "Queue: put and get an int": ("q = mp.Queue()", "q.put(7); q.get()"),
+    "Queue: put and get a dict of 4": ("q = mp.Queue()", "q.put(DICT); q.get()"),
+    "Pipe: send and recv an int": ("r, w = mp.Pipe(False)", "w.send(7); r.recv()"),
+    "Pipe: 1 KiB of bytes": ("r, w = mp.Pipe(False); b = bytes(1024)", "w.send_bytes(b); r.recv_bytes()"),
+    "lock.acquire() and release()": ("lock = mp.Lock()", "lock.acquire(); lock.release()"),
+    "with lock:": ("lock = mp.Lock()", "\n  with lock: pass"),
+    "Value += 1 under its lock": ("v = mp.Value('i')", "\n  with v.get_lock(): v.value += 1"),
+    "Array[i]: a read and a write": ("a = mp.Array('i', 8)", "a[3] = a[3]"),
+    "Event: set, wait, clear": ("e = mp.Event()", "e.set(); e.wait(); e.clear()"),
+    "a manager's dict: set and get": (
+        "from procession import _engine; d = _engine.DictStore()",
+        "d['key'] = 7; d['key']",
+    ),
+}
+
+PROGRAM = """
+import procession as mp
+DICT = {{"id": 17, "name": "measurement", "value": 2.5, "ok": True}}
+if __name__ == "__main__":
+ {setup}
+ for _ in range({count}): {statement}
+"""
+
+
+def count(tree, setup, statement, times):
+    """All instructions of a program that does it so often."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, "program.py")
+        program.write_text(PROGRAM.format(setup=setup, statement=statement, count=times))
+        valgrind = [
+            "valgrind",
+            "--tool=callgrind",
+            f"--callgrind-out-file={folder}/out",
+            sys.executable,
+            program,
+        ]
+        environment = {**os.environ, "PYTHONPATH": f"{tree}/python", "PYTHONHASHSEED": "1"}
+        done = subprocess.run(valgrind, capture_output=True, text=True, env=environment, check=False)
+        if done.returncode:
+            raise SystemExit(f"{statement}: {done.stderr[-2000:]}")
+        return int(re.search(r"Collected : (\d+)", done.stderr)[1])
+
+
+def build(tree):
+    """Puts the engine of a source tree beside its package."""
+    environment = {**os.environ, "PYO3_BUILD_EXTENSION_MODULE": "1", "PYO3_PYTHON": sys.executable}
+    environment["CARGO_TARGET_DIR"] = str(ROOT / "target" / "instructions")
+    command = ["cargo", "build", "--release", "--quiet", "--package", "procession-python"]
+    subprocess.run(command, cwd=tree, env=environment, check=True)
+    built = Path(environment["CARGO_TARGET_DIR"], "release", "lib_engine.so")
+    Path(tree, "python", "procession", "_engine.abi3.so").write_bytes(built.read_bytes())
+
+
+@contextmanager
+def source_of(commit):
+    """The files of a commit; the working tree's, but for what is not committed and new, for None."""
+    with tempfile.TemporaryDirectory() as folder:
+        if commit is None:
+            commit = subprocess.run(
+                ["git", "stash", "create"], cwd=ROOT, capture_output=True, text=True, check=True
+            ).stdout.strip()
+        archive = subprocess.run(
+            ["git", "archive", commit or "HEAD"], cwd=ROOT, capture_output=True, check=True
+        )
+        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+        yield folder
+
+
+def main():
+    other = sys.argv[1] if len(sys.argv) > 1 else "HEAD"
+    with source_of(other) as before, source_of(None) as now:
+        for tree in (before, now):
+            build(tree)
+        worse = []
+        print(f"| instructions for one | {other} | now | ratio |\n|---|---|---|---|")
+        for name, (setup, statement) in PATHS.items():
+            counts = [
+                (count(tree, setup, statement, MANY) - count(tree, setup, statement, FEW)) // (MANY - FEW)
+                for tree in (before, now)
+            ]
+            ratio = counts[1] / counts[0]
+            print(f"| {name} | {counts[0]} | {counts[1]} | {ratio:.3f} |", flush=True)
+            if ratio > WORSE:
+                worse.append(name)
+    if worse:
+        raise SystemExit(f"takes more instructions than before: {', '.join(worse)}")
+
+
+if __name__ == "__main__":
+    main()

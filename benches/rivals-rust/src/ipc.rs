@@ -1,0 +1,130 @@
+//! ipc-channel: channels over Unix sockets, and shared memory for large data.
+
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, IpcSender, IpcSharedMemory, channel};
+
+use crate::harness::{clocked, steady};
+
+/// How this program is told to be the other side: `CHILD KIND SERVER`.
+pub const CHILD: &str = "--ipc-child";
+
+const LARGE: usize = 64 << 20;
+
+type Line = (IpcSender<u64>, IpcReceiver<u64>);
+
+/// A child of the kind, and what it sends first.
+fn start<T: serde::de::DeserializeOwned + serde::Serialize>(kind: &str) -> (Child, T) {
+    let (server, name) = IpcOneShotServer::<T>::new().expect("a server");
+    let exe = std::env::current_exe().expect("the path of this program");
+    let child = Command::new(exe)
+        .args([CHILD, kind, &name])
+        .spawn()
+        .expect("a process");
+    let (_, first) = server.accept().expect("the child's word");
+    (child, first)
+}
+
+fn give<T: serde::de::DeserializeOwned + serde::Serialize>(server: &str, what: T) {
+    let sender = IpcSender::connect(server.to_owned()).expect("the server");
+    sender.send(what).expect("the parent lives");
+}
+
+/// The other side.
+pub fn child(kind: &str, server: &str) {
+    let (orders_out, orders) = channel::<u64>().expect("a channel");
+    match kind {
+        "echo" => {
+            let (answers, answers_in) = channel::<u64>().expect("a channel");
+            give::<Line>(server, (orders_out, answers_in));
+            while let Ok(number) = orders.recv() {
+                answers.send(number).expect("the parent lives");
+            }
+        }
+        "stream" => {
+            let (numbers, numbers_in) = channel::<u64>().expect("a channel");
+            give::<Line>(server, (orders_out, numbers_in));
+            while let Ok(count) = orders.recv() {
+                (0..count).for_each(|i| numbers.send(i).expect("the parent lives"));
+            }
+        }
+        "large" => {
+            let (buffers, buffers_in) = channel::<IpcSharedMemory>().expect("a channel");
+            give(server, (orders_out, buffers_in));
+            let source = vec![7; LARGE];
+            while let Ok(count) = orders.recv() {
+                for _ in 0..count {
+                    buffers
+                        .send(IpcSharedMemory::from_bytes(&source))
+                        .expect("the parent lives");
+                }
+            }
+        }
+        other => panic!("no such kind: {other}"),
+    }
+}
+
+pub fn stream() -> f64 {
+    let (mut child, (orders, numbers)) = start::<Line>("stream");
+    let rate = steady(|n| {
+        clocked(|| {
+            orders.send(n).expect("the child lives");
+            (0..n).for_each(|i| assert_eq!(numbers.recv().expect("a message"), i));
+        })
+    });
+    drop(orders);
+    child.wait().expect("it ends");
+    rate
+}
+
+pub fn ping_pong() -> f64 {
+    let (mut child, (orders, answers)) = start::<Line>("echo");
+    let trip = |i| {
+        orders.send(i).expect("the child lives");
+        assert_eq!(answers.recv().expect("an answer"), i);
+    };
+    let rate = steady(|n| clocked(|| (0..n).for_each(trip)));
+    drop(orders);
+    child.wait().expect("it ends");
+    rate
+}
+
+pub fn ping_pong_asleep() -> f64 {
+    let (mut child, (orders, answers)) = start::<Line>("echo");
+    let rate = asleep(|i| {
+        orders.send(i).expect("the child lives");
+        assert_eq!(answers.recv().expect("an answer"), i);
+    });
+    drop(orders);
+    child.wait().expect("it ends");
+    rate
+}
+
+/// Trips a second when both sides went to sleep before each; the pauses are not counted.
+pub fn asleep(trip: impl Fn(u64)) -> f64 {
+    const TRIPS: u64 = 400;
+    let mut took = Duration::ZERO;
+    for i in 0..TRIPS {
+        std::thread::sleep(Duration::from_millis(1));
+        let started = Instant::now();
+        trip(i);
+        took += started.elapsed();
+    }
+    TRIPS as f64 / took.as_secs_f64()
+}
+
+pub fn large() -> f64 {
+    let (mut child, (orders, buffers)) =
+        start::<(IpcSender<u64>, IpcReceiver<IpcSharedMemory>)>("large");
+    let megabytes = LARGE as f64 / 1e6;
+    let rate = steady(|n| {
+        clocked(|| {
+            orders.send(n).expect("the child lives");
+            (0..n).for_each(|_| assert_eq!(buffers.recv().expect("a buffer")[LARGE - 1], 7));
+        })
+    });
+    drop(orders);
+    child.wait().expect("it ends");
+    rate * megabytes
+}
