@@ -14,6 +14,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 WHEELS := $(TARGET)/wheels-$(PYTAG)
 LOGS   := $(TARGET)/test-logs
 ECOSYSTEM := .venv-ecosystem-$(PYTAG)
+RIVALS_VENV := .venv-rivals-$(PYTAG)
 
 # The Python crate is a cdylib: it is tested through the wheel, by pytest.
 RUST_TESTS := --workspace --exclude procession-native --exclude procession-python --features procession-engine/kill-points
@@ -24,13 +25,13 @@ SHELL       := bash
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-rust test-loom test-python kill conformance ecosystem \
-	bench bench-check bench-python bench-rust lint format install wheels clean
+	bench bench-check bench-curves bench-instructions bench-python bench-rivals bench-rust lint format install wheels clean
 
 export CARGO_BUILD_JOBS ?= $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.13 picks the interpreter; JOBS=n bounds the build."
 
@@ -65,7 +66,7 @@ ecosystem: install ## programs of libraries from PyPI on this package (TORCH=1 f
 	$(ECOSYSTEM)/bin/pip install --quiet --no-deps --force-reinstall $(WHEELS)/procession-*.whl
 	PROCESSION_ECOSYSTEM=1 $(ECOSYSTEM)/bin/python -m pytest tests/ecosystem $(if $(TORCH),,--ignore tests/ecosystem/test_torch.py)
 
-bench: bench-python bench-rust ## measure against the standard library (ONLY=queue, REPEAT=9)
+bench: bench-python bench-rust $(if $(RIVALS),bench-rivals) ## measure against the standard library (ONLY=queue, REPEAT=9, RIVALS=1)
 
 BENCH := $(if $(ONLY),--only $(ONLY)) $(if $(REPEAT),--repeat $(REPEAT))
 
@@ -78,8 +79,24 @@ bench-python: install
 bench-rust:
 	$(CARGO) bench --locked --package procession --bench table -- $(BENCH) $(if $(ONLY),,| tee benches/results-rust.md)
 
+bench-rivals: install ## measure beside other libraries, in both languages
+	@test -x $(RIVALS_VENV)/bin/python || $(PYTHON) -m venv $(RIVALS_VENV)
+	$(RIVALS_VENV)/bin/pip install --quiet --requirement benches/requirements-rivals.txt
+	$(RIVALS_VENV)/bin/pip install --quiet --no-deps --force-reinstall $(WHEELS)/procession-*.whl
+	$(RIVALS_VENV)/bin/python benches/run.py --rivals $(BENCH)
+	$(CARGO) run --locked --release --quiet --manifest-path benches/rivals-rust/Cargo.toml -- $(BENCH) \
+		$(if $(ONLY),,| tee benches/results-rivals-rust.md)
+
+bench-curves: bench-rivals ## cost against size and against the number of workers, with plots
+	$(RIVALS_VENV)/bin/python benches/curves.py
+	$(RIVALS_VENV)/bin/python benches/curves.py --draw
+
+bench-instructions: install ## compare the hot paths of two commits by instruction counts (AGAINST=commit; needs valgrind)
+	$(BIN)/python benches/instructions.py $(or $(AGAINST),HEAD)
+
 lint: $(VENV)/.ready ## check format, lints, documentation and types
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path benches/rivals-rust/Cargo.toml --check
 	PYO3_PYTHON=$(abspath $(BIN)/python) $(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	PYO3_PYTHON=$(abspath $(BIN)/python) RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	$(BIN)/ruff check .

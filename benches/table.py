@@ -130,7 +130,8 @@ def into_readme():
     ):
         results = json.loads((HERE / file).read_text())
         page = _between(page, marker, f"{_circumstances(results)}\n\n{draw(results)}")
-    page = _between(page, "rust", (HERE / "results-rust.md").read_text().strip())
+    for marker, file in (("rust", "results-rust.md"), ("rust rivals", "results-rivals-rust.md")):
+        page = _between(page, marker, (HERE / file).read_text().strip())
     readme.write_text(page)
 
 
