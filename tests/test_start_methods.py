@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import select
@@ -396,3 +397,34 @@ if __name__ == "__main__":
     assert codes == [0] * 6, codes
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+def exit_with_the_collectors_state() -> None:
+    """Run in a child: 0 if garbage is collected there."""
+    raise SystemExit(0 if gc.isenabled() else 1)
+
+
+def test_garbage_is_collected_in_a_child(ctx: Any) -> None:
+    """It is not while an interpreter starts, but it is when the program begins."""
+    child = ctx.Process(target=exit_with_the_collectors_state)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+
+
+def test_subprocess_is_loaded_when_it_is_needed(run_script: Any) -> None:
+    """Importing the package leaves it out; it is the real one whoever imports it then."""
+    done = run_script(
+        """
+        import sys
+        import procession
+        from procession import util
+
+        print("subprocess" in sys.modules)
+        import subprocess
+        print(subprocess.__file__ is not None, callable(subprocess.run))
+        print(util._args_from_interpreter_flags() == subprocess._args_from_interpreter_flags())
+        """,
+        flags=("-W", "ignore", "-X", "dev"),
+    )
+    assert done.stdout.split() == ["False", "True", "True", "True"], done.stderr
