@@ -11,6 +11,8 @@ use crate::handing;
 
 /// What fits in here is encoded without an allocation.
 const SMALL: usize = 256;
+/// What a type of few bytes usually fits in, since clearing more takes longer than encoding it.
+const TINY: usize = 48;
 
 /// Hands the bytes of `value` to `with`.
 #[inline]
@@ -18,9 +20,19 @@ pub(crate) fn with_encoded<T: Serialize, R>(
     value: &T,
     with: impl FnOnce(&[u8]) -> R,
 ) -> Result<R, Error> {
-    handing::take_reason();
-    let mut small = [0; SMALL];
-    match postcard::to_slice(value, &mut small) {
+    handing::forget_reason();
+    if size_of::<T>() <= TINY / 2 && !std::mem::needs_drop::<T>() {
+        return with_encoded_in::<TINY, T, R>(value, with);
+    }
+    with_encoded_in::<SMALL, T, R>(value, with)
+}
+
+#[inline]
+fn with_encoded_in<const ROOM: usize, T: Serialize, R>(
+    value: &T,
+    with: impl FnOnce(&[u8]) -> R,
+) -> Result<R, Error> {
+    match postcard::to_slice(value, &mut [0; ROOM]) {
         Ok(bytes) => Ok(with(bytes)),
         // It may only have been too long; what else is wrong with it is found again.
         Err(_) => encode(value).map(|bytes| with(&bytes)),
@@ -35,7 +47,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
 
 /// Appends the bytes of `value`, or nothing when it fails.
 pub(crate) fn encode_onto<T: Serialize>(bytes: &mut Vec<u8>, value: &T) -> Result<(), Error> {
-    handing::take_reason();
+    handing::forget_reason();
     let before = bytes.len();
     postcard::serialize_with_flavor(value, Onto(bytes)).map_err(|error| {
         bytes.truncate(before);
@@ -58,7 +70,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
 
 /// Reads a value and returns what follows it.
 pub(crate) fn decode_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Error> {
-    handing::take_reason();
+    handing::forget_reason();
     postcard::take_from_bytes(bytes).map_err(|error| {
         handing::take_reason().unwrap_or_else(|| Error::Decode {
             kind: type_name::<T>(),

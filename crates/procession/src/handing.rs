@@ -7,7 +7,7 @@
 //!
 //! Postcard's errors drop the text of custom errors; the real reason waits here too.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use procession_engine::Handle;
@@ -27,6 +27,8 @@ struct Desk {
 
 thread_local! {
     static DESK: RefCell<Desk> = RefCell::new(Desk::default());
+    /// Whether there may be a reason; asking this costs a message nothing.
+    static EXPLAINED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs `serialise` such that what it meets is handed to `child`. Returns the descriptors too.
@@ -65,21 +67,33 @@ pub(crate) fn hand_over_fd(fd: OwnedFd) -> RawFd {
     number
 }
 
+fn keep_reason(reason: Error) -> String {
+    let text = reason.to_string();
+    EXPLAINED.set(true);
+    DESK.with_borrow_mut(|desk| desk.reason = Some(reason));
+    text
+}
+
 /// Keeps the reason of a failure that is about to pass through the serialiser.
 pub(crate) fn explain<E: serde::de::Error>(reason: Error) -> E {
-    let text = reason.to_string();
-    DESK.with_borrow_mut(|desk| desk.reason = Some(reason));
-    E::custom(text)
+    E::custom(keep_reason(reason))
 }
 
 /// As [`explain`], on the way out.
 pub(crate) fn explain_ser<E: serde::ser::Error>(reason: Error) -> E {
-    let text = reason.to_string();
-    DESK.with_borrow_mut(|desk| desk.reason = Some(reason));
-    E::custom(text)
+    E::custom(keep_reason(reason))
+}
+
+/// Forgets the reason of a failure that nobody asked about.
+#[inline]
+pub(crate) fn forget_reason() {
+    if EXPLAINED.get() {
+        take_reason();
+    }
 }
 
 /// The reason of the failure that just came out of the serialiser, if it was ours.
 pub(crate) fn take_reason() -> Option<Error> {
+    EXPLAINED.set(false);
     DESK.with_borrow_mut(|desk| desk.reason.take())
 }
