@@ -80,6 +80,7 @@ pub(crate) struct At<'a> {
 }
 
 impl<'a> At<'a> {
+    #[inline]
     pub(crate) fn has(&self, flag: u32) -> bool {
         self.chain.flags.load(Ordering::SeqCst) & flag != 0
     }
@@ -92,6 +93,7 @@ impl<'a> At<'a> {
     }
 
     /// The strip that one of the chain's words names; `None` before the first one is there.
+    #[inline]
     fn strip_at(&self, word: &AtomicU64) -> Result<Option<Strip<'a>>> {
         loop {
             let link = Link::from_word(word.load(Ordering::SeqCst));
@@ -105,11 +107,13 @@ impl<'a> At<'a> {
         }
     }
 
+    #[inline]
     pub(crate) fn head(&self) -> Result<Option<Strip<'a>>> {
         self.strip_at(&self.chain.head)
     }
 
     /// The strip to look for messages in first.
+    #[inline]
     pub(crate) fn first_to_receive(&self) -> Result<Option<Strip<'a>>> {
         let hint = Link::from_word(self.chain.received.load(Ordering::SeqCst));
         match Strip::of(self.arena, hint)? {
@@ -119,6 +123,7 @@ impl<'a> At<'a> {
     }
 
     /// The strip to claim a slot in, made if need be.
+    #[inline]
     pub(crate) fn tail(&self) -> Result<Strip<'a>> {
         match self.strip_at(&self.chain.tail)? {
             Some(strip) => Ok(strip),

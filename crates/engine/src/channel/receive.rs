@@ -38,6 +38,7 @@ where
 {
     /// Receives the first message into `into`, waiting until `deadline` or until one of `watch` is gone,
     /// which is then returned.
+    #[inline]
     pub(super) fn get(
         &self,
         into: &mut Message,
@@ -104,6 +105,7 @@ where
     /// before it are looked at once more: none that is still being written then can have been put first.
     ///
     /// False when there is none; `into` may have changed all the same.
+    #[inline]
     pub(super) fn take(&self, into: &mut Message) -> Result<bool> {
         let mut found = None;
         loop {
@@ -116,6 +118,7 @@ where
     }
 
     /// As [`At::take`], for those who ask until there is something to say.
+    #[inline]
     pub(super) fn try_take(&self, into: &mut Message) -> Option<Result<()>> {
         match self.take(into) {
             Ok(true) => Some(Ok(())),
@@ -126,6 +129,7 @@ where
 
     /// Takes the first message that is ready, or says where it is if slots before it are being written.
     /// That is no hindrance for the place `confirmed`, which was ready before this look began.
+    #[inline]
     fn take_unless_behind(&self, confirmed: Option<Place>, into: &mut Message) -> Result<Taken> {
         let mut look = Look {
             me: self.arena.me(),
@@ -157,6 +161,7 @@ where
         Ok(Taken::Nothing)
     }
 
+    #[inline]
     fn take_from(&self, strip: &Strip<'a>, look: &mut Look, into: &mut Message) -> Result<Found> {
         let hint = &strip.header.received;
         let first = hint.get(strip);

@@ -97,6 +97,7 @@ impl<'w> Wait<'w> {
 
 impl<'a> At<'a> {
     /// Puts the message made of `parts`, which keeps `objects` alive, waiting for room until `deadline`.
+    #[inline]
     pub(super) fn put(
         &self,
         parts: &[&[u8]],
@@ -118,6 +119,7 @@ impl<'a> At<'a> {
     }
 
     /// As [`At::put`].
+    #[inline]
     pub(super) fn put_waiting(
         &self,
         parts: &[&[u8]],
@@ -184,6 +186,7 @@ impl<'a> At<'a> {
     }
 
     /// Makes a slot that was written READY.
+    #[inline]
     fn publish(&self, claimed: &Claimed<'a>) -> Result<(), PutError> {
         let Claimed { strip, slot, .. } = claimed;
         kill::point("queue.written");
@@ -201,6 +204,7 @@ impl<'a> At<'a> {
     }
 
     /// Claims a slot as soon as there is room; `None` when the slots are too narrow for the message.
+    #[inline]
     fn claim_waiting(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Claimed<'a>>, PutError> {
         let claim = || self.claim(size, &wait.sending.first);
         match claim()? {
@@ -242,6 +246,7 @@ impl<'a> At<'a> {
     }
 
     /// Claims the first empty slot.
+    #[inline]
     fn claim(&self, size: Size, received: &AtomicU64) -> Result<Claim<'a>> {
         let me = self.arena.me();
         loop {
@@ -275,6 +280,7 @@ impl<'a> At<'a> {
 
     /// Whether a message may be put at this place. Once true of an empty place, it stays true: messages
     /// before it only become fewer.
+    #[inline]
     fn has_room(
         &self,
         strip: &Strip<'a>,

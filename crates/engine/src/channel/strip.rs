@@ -45,6 +45,7 @@ impl Link {
         BlockId::new(self.0 as u32)
     }
 
+    #[inline]
     pub(crate) fn inc(self) -> u32 {
         (self.0 >> 32) as u32
     }
@@ -125,6 +126,7 @@ pub(crate) struct Strip<'a> {
 
 impl<'a> Strip<'a> {
     /// The strip in `block`, whatever life it lives.
+    #[inline]
     pub(crate) fn at(arena: &'a Arena, block: BlockId) -> Result<Strip<'a>> {
         let class = arena.mapped(block.segment())?.class;
         let Some((count, stride)) = class::slots_of(class) else {
@@ -148,6 +150,7 @@ impl<'a> Strip<'a> {
     }
 
     /// The strip a link names; `None` when it lives another life now.
+    #[inline]
     pub(crate) fn of(arena: &'a Arena, link: Link) -> Result<Option<Strip<'a>>> {
         let Some(block) = link.block() else {
             return Ok(None);
@@ -161,6 +164,7 @@ impl<'a> Strip<'a> {
     }
 
     /// Whether it still lives this life.
+    #[inline]
     pub(crate) fn is_current(&self) -> bool {
         self.header.inc.load(Ordering::SeqCst) == self.inc()
     }
