@@ -28,7 +28,7 @@ pub enum StoreError {
     /// The entries are not in the store any more, or its keeper is gone.
     #[error("the entries are not in shared memory any more")]
     Elsewhere,
-    /// The keeper has to make room first ([`Store::grow`]).
+    /// The keeper has to make room first ([`Turn::grow`]).
     #[error("there is no room for {} entries of {} bytes more", .0.entries, .0.bytes)]
     NoRoom(Room),
     /// The entries cannot be read.
