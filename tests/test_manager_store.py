@@ -301,7 +301,7 @@ def test_a_large_value_makes_room(manager: Any) -> None:
     assert is_in_memory(shared)
 
 
-def test_without_memory_for_it_the_server_keeps_it(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_memory_for_it_the_server_keeps_it() -> None:
     """A store that cannot grow is given up, and nothing is lost."""
     from procession._core.kept import KeptDict
 

@@ -1,7 +1,7 @@
 //! Methods that usually have their answer at once.
 //!
 //! `lock.acquire()` on a free lock takes the engine a few nanoseconds. What PyO3 does around a method (entering
-//! the interpreter's state, taking the arguments apart, checking the class) takes ten times as long. A [`Prompt`]
+//! the interpreter's state, taking the arguments apart, checking the class) takes several times as long. A [`Prompt`]
 //! method is called by the interpreter as it is, and answers from the object alone; whenever it has no answer
 //! (there were arguments, the lock is held, something is wrong) the ordinary method it stands before is called
 //! with the same arguments, and does it all properly.

@@ -1,54 +1,41 @@
 //! Locks and semaphores that are free, without anything between the interpreter and the engine.
 
+use procession_engine::sync;
 use procession_native::prompt::{self, Answer, Ordinary, Prompt};
 use pyo3::prelude::*;
 
+use crate::exclusive::Exclusive;
 use crate::lock::Lock;
 use crate::rlock::RLock;
 use crate::semaphore::Semaphore;
 
-/// What is taken and given back.
+/// What is taken and given back; both say whether that was possible at once.
 trait Gate {
-    /// Takes it; false when that has to wait, or cannot be done.
     fn take(&self) -> bool;
-    /// Gives it back; false when that is an error.
     fn give_back(&self) -> bool;
 }
 
-impl Gate for Lock {
+impl<L: Exclusive> Gate for L {
     #[inline]
     fn take(&self) -> bool {
-        self.engine().is_ok_and(|lock| lock.try_acquire())
+        self.try_acquire()
     }
 
     #[inline]
     fn give_back(&self) -> bool {
-        self.engine().is_ok_and(|lock| lock.release().is_ok())
+        Exclusive::give_back(self)
     }
 }
 
-impl Gate for RLock {
+impl Gate for sync::Semaphore {
     #[inline]
     fn take(&self) -> bool {
-        self.engine().is_ok_and(|lock| lock.try_acquire())
+        self.try_acquire()
     }
 
     #[inline]
     fn give_back(&self) -> bool {
-        self.engine().is_ok_and(|lock| lock.release().is_ok())
-    }
-}
-
-impl Gate for Semaphore {
-    #[inline]
-    fn take(&self) -> bool {
-        self.engine().is_ok_and(|semaphore| semaphore.try_acquire())
-    }
-
-    #[inline]
-    fn give_back(&self) -> bool {
-        self.engine()
-            .is_ok_and(|semaphore| semaphore.release(1).is_ok())
+        self.release(1).is_ok()
     }
 }
 
@@ -90,7 +77,8 @@ macro_rules! at_once {
 
             #[inline]
             fn answer(object: &$class) -> Option<Answer> {
-                object.$does().then_some($answer)
+                let gate = object.engine().ok()?;
+                Gate::$does(gate).then_some($answer)
             }
 
             fn ordinary() -> &'static Ordinary {

@@ -93,7 +93,7 @@ impl<'a> At<'a> {
     }
 
     /// The strip that one of the chain's words names; `None` before the first one is there.
-    #[inline]
+    #[inline(always)]
     fn strip_at(&self, word: &AtomicU64) -> Result<Option<Strip<'a>>> {
         loop {
             let link = Link::from_word(word.load(Ordering::SeqCst));
@@ -113,7 +113,7 @@ impl<'a> At<'a> {
     }
 
     /// The strip to look for messages in first.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn first_to_receive(&self) -> Result<Option<Strip<'a>>> {
         let hint = Link::from_word(self.chain.received.load(Ordering::SeqCst));
         match Strip::of(self.arena, hint)? {
@@ -123,7 +123,7 @@ impl<'a> At<'a> {
     }
 
     /// The strip to claim a slot in, made if need be.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tail(&self) -> Result<Strip<'a>> {
         match self.strip_at(&self.chain.tail)? {
             Some(strip) => Ok(strip),

@@ -3,8 +3,8 @@
 //! A message that lies in its slot is copied first and then taken, READY to DONE: who was not the one
 //! to take it throws its copy away, and who is killed in between took nothing. The block of a large
 //! message has to change hands: READY to TAKEN(me), the block from the slot to this process, TAKEN(me)
-//! to DONE; killed before its block is handed over, the message is given again. Slots that are still being written are stepped over, so that a writer that was stopped holds
-//! up nobody else's messages.
+//! to DONE; killed before its block is handed over, the message is given again. Slots that are still
+//! being written are stepped over, so that a writer that was stopped holds up nobody else's messages.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -198,6 +198,7 @@ where
     }
 
     /// Takes the message out of a slot that was READY; false when somebody else was faster.
+    #[inline]
     fn take_one(
         &self,
         strip: &Strip<'a>,
@@ -206,19 +207,35 @@ where
         into: &mut Message,
     ) -> Result<bool> {
         let slot = strip.slot(index);
-        let inc = strip.inc();
         // Both are copied before they are checked: what another process wrote may change.
         let length = slot.length.load(Ordering::Relaxed);
-        let Some(block) = BlockId::new(slot.block.load(Ordering::Acquire)) else {
-            into.copy_from(strip, index, length);
-            kill::point("queue.copied");
-            let taken = slot.word.pass(inc, Phase::Ready, repair::handed(self));
-            kill::point("queue.received");
-            if taken {
-                self.after_receiving(slot, inc);
-            }
-            return Ok(taken);
-        };
+        if let Some(block) = BlockId::new(slot.block.load(Ordering::Acquire)) {
+            return self.take_large(strip, index, me, block, length, into);
+        }
+        into.copy_from(strip, index, length);
+        kill::point("queue.copied");
+        let taken = slot
+            .word
+            .pass(strip.inc(), Phase::Ready, repair::handed(self));
+        kill::point("queue.received");
+        if taken {
+            self.after_receiving(slot, strip.inc());
+        }
+        Ok(taken)
+    }
+
+    #[inline(never)]
+    fn take_large(
+        &self,
+        strip: &Strip<'a>,
+        index: u32,
+        me: OwnerId,
+        block: BlockId,
+        length: u64,
+        into: &mut Message,
+    ) -> Result<bool> {
+        let slot = strip.slot(index);
+        let inc = strip.inc();
         if !slot.word.pass(inc, Phase::Ready, Phase::Taken(me)) {
             return Ok(false);
         }
@@ -232,6 +249,7 @@ where
     }
 
     /// There is room for another message; and its task may have been reported done before.
+    #[inline]
     fn after_receiving(&self, slot: &Slot, inc: u32) {
         if self.use_credit() {
             slot.word.pass(inc, Phase::Handed, Phase::Done);
@@ -262,6 +280,7 @@ where
         Ok(Message::long(arena, block, mine, start..length as usize))
     }
 
+    #[inline]
     fn use_credit(&self) -> bool {
         let credits: &AtomicU32 = &self.chain.credits;
         credits.load(Ordering::Relaxed) > 0

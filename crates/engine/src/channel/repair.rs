@@ -19,7 +19,16 @@ use crate::arena::block::BlockId;
 use crate::kill;
 
 /// What is in a slot, after a dead process's part in it was settled.
+#[inline]
 pub(super) fn look(at: &At<'_>, strip: &Strip<'_>, index: u32) -> View {
+    match strip.slot(index).word.look().view(strip.inc()) {
+        View::In(Phase::Claimed(_) | Phase::Taken(_)) => look_at_owned(at, strip, index),
+        view => view,
+    }
+}
+
+#[inline(never)]
+fn look_at_owned(at: &At<'_>, strip: &Strip<'_>, index: u32) -> View {
     let slot = strip.slot(index);
     loop {
         let view = slot.word.look().view(strip.inc());
@@ -63,6 +72,7 @@ fn fate(at: &At<'_>, strip: &Strip<'_>, index: u32, from: Phase) -> Phase {
 }
 
 /// What a slot becomes when its message was received.
+#[inline]
 pub(super) fn handed(at: &At<'_>) -> Phase {
     match at.has(JOINABLE) {
         true => Phase::Handed,

@@ -206,18 +206,22 @@ impl<'a> At<'a> {
     /// Claims a slot as soon as there is room; `None` when the slots are too narrow for the message.
     #[inline]
     fn claim_waiting(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Claimed<'a>>, PutError> {
-        let claim = || self.claim(size, &wait.sending.first);
-        match claim()? {
-            Claim::Done(claimed) => return Ok(Some(claimed)),
-            Claim::TooNarrow => return Ok(None),
-            Claim::Full if wait.deadline == Deadline::NOW => return Err(PutError::Full),
-            Claim::Full => {}
+        match self.claim(size, &wait.sending.first)? {
+            Claim::Done(claimed) => Ok(Some(claimed)),
+            Claim::TooNarrow => Ok(None),
+            Claim::Full if wait.deadline == Deadline::NOW => Err(PutError::Full),
+            Claim::Full => self.claim_when_there_is_room(size, wait),
         }
-        if let Some(claim) = wait
-            .sending
-            .spin
-            .until(|| claim().map(Claim::made).transpose())
-        {
+    }
+
+    #[inline(never)]
+    fn claim_when_there_is_room(
+        &self,
+        size: Size,
+        wait: &Wait<'_>,
+    ) -> Result<Option<Claimed<'a>>, PutError> {
+        let claim = || self.claim_again(size, wait);
+        if let Some(claim) = wait.sending.spin.until(|| claim().transpose()) {
             return Ok(claim?);
         }
         let waited = self.wait_for_room(size, wait);
@@ -225,10 +229,16 @@ impl<'a> At<'a> {
         waited
     }
 
+    /// What came of claiming a slot, if there was room.
+    #[inline(never)]
+    fn claim_again(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Option<Claimed<'a>>>> {
+        Ok(self.claim(size, &wait.sending.first)?.made())
+    }
+
     fn wait_for_room(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Claimed<'a>>, PutError> {
         loop {
             let key = self.chain.space.announce();
-            if let Some(claim) = self.claim(size, &wait.sending.first)?.made() {
+            if let Some(claim) = self.claim_again(size, wait)? {
                 return Ok(claim);
             }
             if self.has(CLOSED) || (wait.hopeless)() {
@@ -245,8 +255,8 @@ impl<'a> At<'a> {
         }
     }
 
-    /// Claims the first empty slot.
-    #[inline]
+    /// Claims the first empty slot. Always part of its caller: what it returns is large.
+    #[inline(always)]
     fn claim(&self, size: Size, received: &AtomicU64) -> Result<Claim<'a>> {
         let me = self.arena.me();
         loop {

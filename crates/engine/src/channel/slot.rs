@@ -69,6 +69,7 @@ impl Seen {
     }
 
     /// How this looks to somebody at work in incarnation `inc`.
+    #[inline]
     pub(crate) fn view(self, inc: u32) -> View {
         let own = (self.0 >> 31) as u32 & INC_MASK;
         if own == inc.wrapping_sub(1) & INC_MASK {
@@ -98,6 +99,7 @@ impl SlotWord {
         SlotWord(AtomicU64::new(0))
     }
 
+    #[inline]
     pub(crate) fn look(&self) -> Seen {
         Seen(self.0.load(Ordering::SeqCst))
     }
@@ -105,6 +107,7 @@ impl SlotWord {
     /// EMPTY to CLAIMED, by whoever saw it empty.
     ///
     /// Acquire pairs with the Release of the last reader's [`SlotWord::pass`]: it is done reading.
+    #[inline]
     pub(crate) fn claim(&self, seen: Seen, inc: u32, me: OwnerId) -> Result<(), Seen> {
         let claimed = Seen::new(Phase::Claimed(me), inc);
         self.0
@@ -117,6 +120,7 @@ impl SlotWord {
     ///
     /// To READY it is the Release that pairs with the reader's Acquire (READY to TAKEN): the reader sees
     /// the whole message. It is SeqCst because the writer looks for sleepers next.
+    #[inline]
     pub(crate) fn pass(&self, inc: u32, from: Phase, to: Phase) -> bool {
         self.0
             .compare_exchange(

@@ -126,7 +126,7 @@ pub(crate) struct Strip<'a> {
 
 impl<'a> Strip<'a> {
     /// The strip in `block`, whatever life it lives.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn at(arena: &'a Arena, block: BlockId) -> Result<Strip<'a>> {
         let class = arena.mapped(block.segment())?.class;
         let Some((count, stride)) = class::slots_of(class) else {
@@ -150,7 +150,7 @@ impl<'a> Strip<'a> {
     }
 
     /// The strip a link names; `None` when it lives another life now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of(arena: &'a Arena, link: Link) -> Result<Option<Strip<'a>>> {
         let Some(block) = link.block() else {
             return Ok(None);
