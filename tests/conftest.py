@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import procession
-from procession import _engine, forkserver
+from procession import _engine, forkserver, resource_tracker
 
 START_METHODS = ("fork", "spawn", "forkserver")
 
@@ -54,7 +54,10 @@ def fresh_server() -> Iterator[forkserver.ForkServer]:
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
     """Fails the test if it leaves descriptors, seats in the process table or zombies behind."""
+    # What a process keeps once it has it: its shared memory, what daemons hang on to, the resource tracker.
     _engine.ensure()
+    _engine.prepare_lifeline()
+    resource_tracker.ensure_running()
     before = _in_use()
     yield
     assert not procession.active_children()

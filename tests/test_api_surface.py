@@ -39,9 +39,12 @@ def test_the_windows_module_refuses_as_the_stdlibs_does() -> None:
         importlib.import_module(f"procession.{WINDOWS_ONLY}")
 
 
-def test_the_packages_names_are_the_stdlibs_and_three_more() -> None:
+MORE = ("OwnerDied", "WorkerDied", "debug_dump", "debug_on_signal", "install")
+
+
+def test_the_packages_names_are_the_stdlibs_and_a_few_more() -> None:
     """`__all__` is complete, and nothing public is outside it."""
-    assert set(procession.__all__) == {*multiprocessing.__all__, "OwnerDied", "WorkerDied", "install"}
+    assert set(procession.__all__) == {*multiprocessing.__all__, *MORE}
     namespace: dict[str, Any] = {}
     exec("from procession import *", namespace)
     assert set(procession.__all__) <= set(namespace)

@@ -322,6 +322,25 @@ def test_an_endless_generator_is_not_swallowed(any_pool: Pool) -> None:
     assert list(itertools.islice(results, 20)) == [square(n) for n in range(20)]
 
 
+def test_join_can_be_bounded(any_pool: Pool) -> None:
+    """What takes longer is a TimeoutError; nothing is lost by it."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def arguments() -> Iterator[int]:
+        started.set()
+        go_on.wait()
+        yield 2
+
+    result = any_pool.imap(square, arguments())
+    started.wait()
+    any_pool.close()
+    with pytest.raises(procession.TimeoutError):
+        any_pool.join(0.01)
+    go_on.set()
+    any_pool.join(LIMIT)
+    assert list(result) == [4]
+
+
 def test_closed_pools_refuse(any_pool: Pool) -> None:
     """A pool that is closed or terminated takes no tasks, and one that runs cannot be joined."""
     with pytest.raises(ValueError, match="still running"):

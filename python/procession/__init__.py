@@ -3,8 +3,11 @@
 The names and their meaning are the stdlib's; `import procession as multiprocessing` is all a program needs.
 """
 
+import os
+
 from . import context
 from ._core.errors import OwnerDied, WorkerDied
+from ._core.hints import Any as _Any
 from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
 from .process import active_children, current_process, parent_process
 
@@ -52,6 +55,27 @@ def install(*, force: bool = False) -> None:
     install(force=force)
 
 
+def debug_dump(file: _Any = None) -> None:
+    """Write to `file` (stderr) what each process of this tree holds and waits for, and what will never end.
+
+    The stacks of this process's threads follow. With `PROCESSION_DEBUG_SIGNAL=USR2` in the environment, or
+    after `debug_on_signal`, `kill -USR2` has a process do it.
+    """
+    from ._core.diagnosis import debug_dump
+
+    debug_dump(file)
+
+
+def debug_on_signal(number: int | None = None) -> None:
+    """Have this process, and those started from now on, answer a signal (SIGUSR2) with `debug_dump`."""
+    from ._core.diagnosis import debug_on_signal
+
+    debug_on_signal(number)
+
+
+if "PROCESSION_DEBUG_SIGNAL" in os.environ:
+    debug_on_signal()
+
 SUBDEBUG = 5
 SUBWARNING = 25
 
@@ -84,6 +108,8 @@ __all__ = [
     "allow_connection_pickling",
     "cpu_count",
     "current_process",
+    "debug_dump",
+    "debug_on_signal",
     "freeze_support",
     "get_all_start_methods",
     "get_context",

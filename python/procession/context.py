@@ -51,6 +51,8 @@ else:
     TimeoutError = _std.TimeoutError
     BaseProcess = process.BaseProcess
 
+_process: Any = process
+
 assert_spawning = _std.assert_spawning
 get_spawning_popen = _std.get_spawning_popen
 set_spawning_popen = _std.set_spawning_popen
@@ -109,6 +111,26 @@ class _StartableProcess(BaseProcess):
         """Ask the process to stop as Ctrl-C would: SIGINT."""
         self._check_closed()
         self._popen.interrupt()
+
+
+def _start_from_a_daemon(self: Any) -> None:
+    """Start the process, as the base class does it, which refuses daemons."""
+    self._check_closed()
+    assert self._popen is None, "cannot start a process twice"
+    assert self._parent_pid == os.getpid(), "can only start a process object created by current process"
+    _process._cleanup()
+    self._popen = self._Popen(self)
+    self._sentinel = self._popen.sentinel
+    del self._target, self._args, self._kwargs
+    _process._children.add(self)
+
+
+def allow_daemons_children() -> None:
+    """From here on this process may start others although it is a daemon.
+
+    The stdlib forbids it since they would be left behind when the daemon is killed; here they are not.
+    """
+    _StartableProcess.start = _start_from_a_daemon  # type: ignore[method-assign]
 
 
 class Process(_StartableProcess):

@@ -30,7 +30,7 @@ __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set
 MAXFDS_TO_SEND = serving.MOST_FDS
 
 # What a request needs besides the descriptors that travel for the child's arguments.
-_OWN_FDS = 5
+_OWN_FDS = 6
 
 # A server that was killed is found out by asking it; one that dies at once, again and again, is given up.
 _ATTEMPTS = 3
@@ -94,7 +94,13 @@ class ForkServer:
             self._living_server()
 
     def connect_to_new_process(
-        self, seat: int, payload: int, parent: int, tracker: int | None, fds: list[int]
+        self,
+        seat: int,
+        payload: int,
+        parent: int,
+        lifeline: int | None,
+        tracker: int | None,
+        fds: list[int],
     ) -> tuple[serving.Report, int]:
         """Ask for a child; return the first report on it, and the descriptor on which its end is reported."""
         if len(fds) + _OWN_FDS > MAXFDS_TO_SEND:
@@ -106,7 +112,7 @@ class ForkServer:
                     control = self._living_server()
                     try:
                         serving.send_request(
-                            serving.Request(seat, payload, parent, control, tracker, fds), theirs
+                            serving.Request(seat, payload, parent, control, lifeline, tracker, fds), theirs
                         )
                     except ConnectionError:
                         continue
@@ -305,6 +311,9 @@ def _start_over(control: int, preload: list[str], on_error: str, settings: dict[
 def _role_of(request: serving.Request) -> tuple[Any, int]:
     """In a child: what it is to be."""
     _forkserver._adopt(request)
+    if request.lifeline is not None:
+        _engine.hang_on(request.lifeline)
+        os.close(request.lifeline)
     resource_tracker._resource_tracker._fd = request.tracker
     template.reseed()
     return unpack(request.payload), request.parent

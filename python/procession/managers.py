@@ -8,11 +8,12 @@ methods that newer Pythons gave them, on every Python.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
 from . import connection as connection  # teaches how connections are pickled: the server's start needs it
 from . import context, pool
 from . import shared_memory as shared_memory
-from ._core import kept, late_memory, late_proxies, served_locks, stored_proxies
+from ._core import kept, late_memory, late_proxies, served_locks, stored_proxies, ties
 from ._core.forwarding import forward_other_names
 from ._core.hints import Any
 from ._core.stdlib import managers as _std
@@ -33,6 +34,8 @@ SetProxy = late_proxies.complete("SetProxy")
 class BaseManager(_std.BaseManager):
     """A manager whose server is a process of this package."""
 
+    _ctx: Any
+
     def __init__(
         self,
         address: Any = None,
@@ -43,6 +46,15 @@ class BaseManager(_std.BaseManager):
     ) -> None:
         context_of_server = ctx or context._default_context.get_context()
         super().__init__(address, authkey, serializer, context_of_server, **options)
+
+    def start(self, initializer: Any = None, initargs: Iterable[Any] = ()) -> None:
+        """Start the server; it ends with this process, however that ends."""
+        context_of_server = self._ctx
+        self._ctx = ties.TyingContext(context_of_server)
+        try:
+            super().start(initializer, initargs)
+        finally:
+            self._ctx = context_of_server
 
 
 class SyncManager(BaseManager, _std.SyncManager):

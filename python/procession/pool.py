@@ -373,14 +373,17 @@ class Pool(_std.Pool):
         self._state = TERMINATE
         self._terminate()
 
-    def join(self) -> None:
-        """Wait until the workers have exited; `close` or `terminate` first."""
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the workers have exited; `close` or `terminate` first.
+
+        TimeoutError if they have not after `timeout` seconds: `join` again, or `terminate`.
+        """
         util.debug("joining pool")
         if self._state == RUN:
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
-        self._crew.join()
+        self._crew.join(timeout)
 
 
 class ThreadPool(Pool, _std.ThreadPool):

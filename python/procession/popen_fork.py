@@ -16,6 +16,7 @@ from . import _engine
 from ._core.bootstrap import run_forked_child
 from ._core.hints import Any
 from ._core.stdlib import util
+from ._core.ties import is_tied
 from ._core.waiting import is_readable
 
 __all__ = ["Popen"]
@@ -105,11 +106,18 @@ class Popen:
 
     def _launch(self, process_obj: Any) -> None:
         _engine.ensure()
+        if is_tied(process_obj):
+            _engine.prepare_lifeline()
         parent = os.pidfd_open(os.getpid())
         try:
             pid = os.fork()
             if pid == 0:
                 run_forked_child(process_obj, parent)
+        except OSError:
+            # The seat was reserved before the fork failed.
+            if (seat := _engine.forked_seat()) is not None:
+                _engine.release_seat(seat)
+            raise
         finally:
             os.close(parent)
         self.seat = _engine.forked_seat()
@@ -120,6 +128,11 @@ class Popen:
         self.pid = pid
         try:
             sentinel = os.pidfd_open(pid)
+        except ProcessLookupError:
+            # Where SIGCHLD is ignored it may have ended already, and nobody knows how.
+            self._own(os.eventfd(1))
+            self._settle(UNKNOWN_STATUS)
+            return
         except OSError:
             os.kill(pid, signal.SIGKILL)
             self._collect_status()

@@ -13,6 +13,7 @@ from ._core import serving
 from ._core.hints import Any
 from ._core.payload import pack
 from ._core.stdlib import util
+from ._core.ties import passed_lifeline
 from .popen_spawn_posix import tracker_fd
 
 __all__ = ["Popen"]
@@ -51,9 +52,10 @@ class Popen(popen_fork.Popen):
         try:
             lent.append(payload := pack(process_obj, self))
             lent.append(parent := os.pidfd_open(os.getpid()))
-            report, reports = forkserver.connect_to_new_process(
-                seat, payload, parent, tracker_fd(), self._fds
-            )
+            with passed_lifeline(process_obj) as lifeline:
+                report, reports = forkserver.connect_to_new_process(
+                    seat, payload, parent, lifeline, tracker_fd(), self._fds
+                )
         except BaseException:
             _engine.release_seat(seat)
             raise

@@ -13,6 +13,7 @@ from . import _engine, popen_fork, spawn
 from ._core.hints import Any
 from ._core.payload import pack
 from ._core.stdlib import resource_tracker, util
+from ._core.ties import passed_lifeline
 
 __all__ = ["Popen"]
 
@@ -56,7 +57,8 @@ class Popen(popen_fork.Popen):
         try:
             lent.append(pack(process_obj, self))
             lent.append(os.pidfd_open(os.getpid()))
-            pid = self._execute(seat, *lent)
+            with passed_lifeline(process_obj) as lifeline:
+                pid = self._execute(seat, lent[0], lent[1], lifeline)
         except BaseException:
             _engine.release_seat(seat)
             raise
@@ -65,12 +67,11 @@ class Popen(popen_fork.Popen):
         _engine.note_pid(seat, pid)
         self._watch(pid)
 
-    def _execute(self, seat: int, payload: int, parent: int) -> int:
+    def _execute(self, seat: int, payload: int, parent: int, lifeline: int | None) -> int:
         arena, tracker = _engine.arena_fd(), tracker_fd()
         passed = [*self._fds, payload, parent, arena]
-        if tracker is not None:
-            passed.append(tracker)
+        passed += [fd for fd in (lifeline, tracker) if fd is not None]
         command = spawn.get_command_line(
-            pipe_handle=payload, arena=arena, seat=seat, parent=parent, tracker_fd=tracker
+            pipe_handle=payload, arena=arena, seat=seat, parent=parent, lifeline=lifeline, tracker_fd=tracker
         )
         return util.spawnv_passfds(command[0], command, passed)

@@ -68,13 +68,23 @@ def freeze_support() -> None:
         sys.exit()
 
 
-def spawn_main(pipe_handle: int, arena: int, seat: int, parent: int, tracker_fd: int | None = None) -> None:
+def spawn_main(
+    pipe_handle: int,
+    arena: int,
+    seat: int,
+    parent: int,
+    lifeline: int | None = None,
+    tracker_fd: int | None = None,
+) -> None:
     """The whole life of a spawned child: its payload is in `pipe_handle`, its parent's pidfd is `parent`."""
     assert is_forking(sys.argv), "Not forking"
     for fd in (arena, parent):
         os.set_inheritable(fd, False)
     settle()
     _engine.enter(arena, seat)
+    if lifeline is not None:
+        _engine.hang_on(lifeline)
+        os.close(lifeline)
     resource_tracker._resource_tracker._fd = tracker_fd
     sys.exit(_main(pipe_handle, parent))
 

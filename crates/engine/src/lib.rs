@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! pool        tasks, claims, deadlines, retries, results
-//! process     enter, leave, what became of whom
+//! process     enter, leave, what became of whom    report  who holds what and waits for what
 //! store       tables of bytes
 //! channel     Queue, Pipe        sync  Lock ... Barrier        value  SharedBytes
 //! arena       segments, blocks, process table, owners, giving back what the dead owned
@@ -33,6 +33,8 @@ pub mod pool;
 pub mod process;
 #[cfg(not(loom))]
 mod reclaim;
+#[cfg(not(loom))]
+pub mod report;
 #[cfg(not(loom))]
 pub mod store;
 #[cfg(not(loom))]

@@ -229,6 +229,25 @@ fn an_object_in_a_message_outlives_a_process_that_cannot_look_there() {
     });
 }
 
+/// Whoever may not map more memory is told so at each try, and takes nothing away from the others by trying.
+#[test]
+fn trying_for_memory_that_cannot_be_mapped_uses_nothing_up() {
+    isolated(|| {
+        drop(SharedBytes::new(64).unwrap());
+        Child::fork(|| {
+            allow_no_more_memory();
+            for _ in 0..5_000 {
+                let failed = SharedBytes::new(50 << 20).expect_err("there is no room for it");
+                assert!(matches!(failed, Error::OutOfMemory { .. }), "{failed}");
+            }
+        })
+        .succeed();
+        let segments = process::census().segments;
+        assert!(segments < 16, "{segments} pieces of memory");
+        drop(SharedBytes::new(50 << 20).expect("who may, gets it"));
+    });
+}
+
 fn allow_no_more_memory() {
     let size = std::fs::read_to_string("/proc/self/statm").expect("/proc is mounted");
     let pages = size.split(' ').next().and_then(|pages| pages.parse().ok());

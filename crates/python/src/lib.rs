@@ -25,6 +25,7 @@ mod patience;
 mod pool;
 mod process;
 mod queue;
+mod report;
 mod rlock;
 mod semaphore;
 mod slot;
@@ -42,9 +43,11 @@ mod _engine {
     use crate::message::{dumps, loads};
     #[pymodule_export]
     use crate::process::{
-        arena_fd, bury, census, ensure, enter, fate, forked_seat, hold_for, leave, me, note_pid,
-        release_seat, reserve_seat, sweep, take_seat,
+        arena_fd, bury, census, ensure, enter, fate, forked_seat, hang_on, hold_for, leave,
+        lifeline_fd, me, note_pid, prepare_lifeline, release_seat, reserve_seat, sweep, take_seat,
     };
+    #[pymodule_export]
+    use crate::report::report;
     #[pymodule_export]
     use crate::wire::{enclose, is_enclosing};
 }

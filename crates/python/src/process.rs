@@ -2,9 +2,9 @@
 //!
 //! The package's start methods call these; see the engine's `process` module for the protocol.
 
-use std::os::fd::RawFd;
+use std::os::fd::{IntoRawFd, RawFd};
 
-use procession_engine::process::{self, Fate, Seat};
+use procession_engine::process::{self, Fate, Seat, lifeline};
 use procession_engine::{Handle, OwnerId};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -90,6 +90,30 @@ pub fn take_seat(seat: u32) -> PyResult<()> {
 #[pyfunction]
 pub fn forked_seat() -> Option<u32> {
     process::forked_seat().map(OwnerId::as_u32)
+}
+
+/// Before a fork: sees to it that the child can `hang_on`.
+#[pyfunction]
+pub fn prepare_lifeline() -> PyResult<()> {
+    lifeline::prepare().map_err(raise)
+}
+
+/// A descriptor to pass to a child that is to `hang_on`; the caller closes its own copy.
+#[pyfunction]
+pub fn lifeline_fd() -> PyResult<RawFd> {
+    Ok(lifeline::reading_end().map_err(raise)?.into_raw_fd())
+}
+
+/// From here on this process dies when the one does whose lifeline this is: the one that passed it `fd`, or the
+/// one that forked it.
+#[pyfunction]
+#[pyo3(signature = (fd=None))]
+pub fn hang_on(fd: Option<RawFd>) -> PyResult<()> {
+    match fd {
+        Some(fd) => lifeline::hang_on(fd),
+        None => lifeline::hang_on_to_parent(),
+    }
+    .map_err(raise)
 }
 
 /// Marks the exit of this process as an orderly one.

@@ -19,6 +19,7 @@ from procession import _engine
 
 from .hints import Any, NoReturn
 from .stdlib import context, process, util
+from .ties import is_tied
 
 __all__ = ["run_forked_child"]
 
@@ -48,6 +49,8 @@ def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role
             _exit_handlers._clear()
         if find_role is not None:
             process_obj, parent = find_role()
+        elif is_tied(process_obj):
+            _engine.hang_on()
         kind = type(process_obj)
         if _IS_KNOWN and kind._bootstrap is _bootstrap and kind._after_fork is _after_fork:
             code = _run(process_obj, parent)

@@ -7,6 +7,7 @@ so that a pool nobody uses any more is collected; an open job keeps its pool, se
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
@@ -140,10 +141,11 @@ class Crew(ABC):
     def _stop_workers(self) -> None:
         """Part of `terminate`."""
 
-    def join(self) -> None:
+    def join(self, timeout: float | None = None) -> None:
         """Wait until all jobs are done and all workers gone."""
         self.feeder.lift_bounds()
-        self._join_workers()
+        if not self._join_workers(None if timeout is None else time.monotonic() + timeout):
+            raise context.TimeoutError(f"the pool's workers are still there after {timeout} s")
         self.feeder.stop()
         self.ledger.stop_deliveries()
         limit = GRACE if self.state == TERMINATE else None
@@ -152,13 +154,18 @@ class Crew(ABC):
         self.tidy()
 
     @abstractmethod
-    def _join_workers(self) -> None:
-        """Part of `join`."""
+    def _join_workers(self, limit: float | None) -> bool:
+        """Part of `join`; False if it is not done at that time."""
 
     def _join_courier(self, timeout: float | None) -> None:
         courier = self._courier
         if courier is not None and courier is not threading.current_thread():
             courier.join(timeout)
+
+
+def remaining(limit: float | None) -> float | None:
+    """How long to wait when that is the time to stop waiting."""
+    return None if limit is None else max(0.0, limit - time.monotonic())
 
 
 def cancelled() -> BaseException:

@@ -16,7 +16,7 @@ from procession import _engine
 
 from .errors import WorkerDied
 from .hints import Any
-from .pool_crew import RUN, TERMINATE, Crew, cancelled
+from .pool_crew import RUN, TERMINATE, Crew, cancelled, remaining
 from .pool_errors import rebuild
 from .pool_feeder import Feed
 from .pool_work import FAILED_TO_START, STARTED, Post, serve
@@ -62,6 +62,7 @@ class ProcessCrew(Crew):
         self._started: set[int] = set()
         self._doomed: dict[int, float] = {}
         self._failed_starts = 0
+        self._times_out_of_memory = _times_out_of_memory()
         self._next_start = 0.0
         self._broken = False
         self._watcher: threading.Thread | None = None
@@ -237,10 +238,23 @@ class ProcessCrew(Crew):
             self._doomed.pop(owner, None)
             for job, index, _, repeated in self.board.lost_by(owner):
                 if not repeated:
-                    error = _death(worker, self._name(job, index))
+                    error = self._death(worker, self._name(job, index))
                     self.ledger.file(job, index, False, error)
         if not started and not killed_by_us and self.state == RUN:
-            self._count_failed_start(_death(worker, None), "it died before it could work")
+            self._count_failed_start(self._death(worker, None), "it died before it could work")
+
+    def _death(self, worker: Any, task: str | None) -> WorkerDied:
+        error = WorkerDied(pid=worker.pid, exitcode=worker.exitcode, task=task)
+        if worker.exitcode == -signal.SIGKILL:
+            times = _times_out_of_memory()
+            if times is None:
+                error.add_note("SIGKILL is what the kernel sends when memory runs out: see dmesg.")
+            elif times != self._times_out_of_memory:
+                error.add_note(
+                    "The kernel has killed for want of memory since the pool looked last: see dmesg."
+                )
+            self._times_out_of_memory = times
+        return error
 
     def _name(self, job: int, index: int) -> str:
         result = self.cache.get(job)
@@ -314,28 +328,33 @@ class ProcessCrew(Crew):
         for worker in running:
             worker.join()
 
-    def _join_watcher(self) -> None:
+    def _join_watcher(self, limit: float | None = None) -> bool:
         watcher = self._watcher
-        if watcher is not None and watcher is not threading.current_thread():
-            watcher.join()
+        if watcher is None or watcher is threading.current_thread():
+            return True
+        watcher.join(remaining(limit))
+        return not watcher.is_alive()
 
-    def _join_workers(self) -> None:
-        self._join_watcher()
-        for worker in list(self.workers):
-            worker.join()
+    def _join_workers(self, limit: float | None) -> bool:
+        if not self._join_watcher(limit):
+            return False
+        workers = list(self.workers)
+        for worker in workers:
+            worker.join(remaining(limit))
+        return all(worker.exitcode is not None for worker in workers)
 
 
 def _seat(worker: Any) -> int | None:
     return getattr(getattr(worker, "_popen", None), "seat", None)
 
 
-def _death(worker: Any, task: str | None) -> WorkerDied:
-    error = WorkerDied(pid=worker.pid, exitcode=worker.exitcode, task=task)
-    if worker.exitcode == -signal.SIGKILL:
-        error.add_note(
-            "SIGKILL is what the kernel sends when memory runs out: see dmesg, or the cgroup's events."
-        )
-    return error
+def _times_out_of_memory() -> int | None:
+    """How often the kernel killed a process of this machine for want of memory; None if it does not say."""
+    try:
+        with open("/proc/vmstat") as table:
+            return next(int(line.split()[1]) for line in table if line.startswith("oom_kill "))
+    except (OSError, StopIteration):
+        return None
 
 
 def _brief(cause: BaseException) -> str:

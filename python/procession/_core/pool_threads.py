@@ -13,7 +13,7 @@ from functools import partial
 
 from .errors import WorkerDied
 from .hints import Any
-from .pool_crew import Crew, cancelled
+from .pool_crew import Crew, cancelled, remaining
 from .pool_feeder import Feed
 
 __all__ = ["ThreadCrew"]
@@ -152,10 +152,11 @@ class ThreadCrew(Crew):
         except queue.Empty:
             self._send_home()
 
-    def _join_workers(self) -> None:
-        for worker in self.workers:
-            if worker is not threading.current_thread():
-                worker.join()
+    def _join_workers(self, limit: float | None) -> bool:
+        others = [worker for worker in self.workers if worker is not threading.current_thread()]
+        for worker in others:
+            worker.join(remaining(limit))
+        return not any(worker.is_alive() for worker in others)
 
 
 def _refuse(timeout: float | None) -> None:

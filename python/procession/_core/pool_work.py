@@ -12,7 +12,9 @@ import signal
 from collections.abc import Callable, Iterable
 
 from procession import _engine
+from procession.context import allow_daemons_children
 
+from .diagnosis import show_crashes
 from .handing import hand_over
 from .hints import Any
 from .pool_errors import describe
@@ -52,6 +54,8 @@ def serve(
 ) -> None:
     """Run tasks until the pool has no more, or until `max_tasks` are done."""
     _take_over_signals()
+    allow_daemons_children()
+    show_crashes()
     # The thread that starts workers blocks all signals, and children inherit that.
     signal.pthread_sigmask(signal.SIG_SETMASK, signal_mask)
     try:

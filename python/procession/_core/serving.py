@@ -34,7 +34,7 @@ STARTED, ENDED, REFUSED = range(3)
 # The kernel passes at most this many descriptors with one message.
 MOST_FDS = 253
 
-_REQUEST = struct.Struct("=I?")
+_REQUEST = struct.Struct("=I??")
 _REPORT = struct.Struct("=Bqq")
 _LONGEST_MESSAGE = 64
 
@@ -49,12 +49,14 @@ class Report(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a new child is given. With `control` it can ask for children of its own."""
+    """What a new child is given. With `control` it can ask for children of its own; with `lifeline` it dies
+    when the process does that asked for it."""
 
     seat: int
     payload: int
     parent: int
     control: int
+    lifeline: int | None
     tracker: int | None
     others: list[int]
 
@@ -69,10 +71,12 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def send_request(request: Request, report_to: socket.socket) -> None:
     """Ask the server at the other end of `request.control` for a child."""
-    tracker = [] if request.tracker is None else [request.tracker]
-    fds = [report_to.fileno(), request.payload, request.parent, request.control, *tracker, *request.others]
+    optional = request.lifeline, request.tracker
+    fds = [report_to.fileno(), request.payload, request.parent, request.control]
+    fds += [fd for fd in optional if fd is not None]
     with _borrowed(request.control) as control:
-        _send(control, _REQUEST.pack(request.seat, request.tracker is not None), fds)
+        there = (fd is not None for fd in optional)
+        _send(control, _REQUEST.pack(request.seat, *there), fds + request.others)
 
 
 def receive_report(reports: socket.socket) -> Report | None:
@@ -204,10 +208,11 @@ class Server:
 
 
 def _unpack_request(message: bytes, fds: list[int]) -> Request:
-    seat, has_tracker = _REQUEST.unpack(message)
+    seat, has_lifeline, has_tracker = _REQUEST.unpack(message)
     payload, parent, control, *others = fds
+    lifeline = others.pop(0) if has_lifeline else None
     tracker = others.pop(0) if has_tracker else None
-    return Request(seat, payload, parent, control, tracker, others)
+    return Request(seat, payload, parent, control, lifeline, tracker, others)
 
 
 def _tell(report_to: socket.socket, report: Report) -> None:

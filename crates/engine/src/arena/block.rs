@@ -38,6 +38,10 @@ impl BlockId {
         (raw >> INDEX_BITS != 0).then_some(BlockId(raw))
     }
 
+    pub(super) fn at(segment: u32, index: u32) -> BlockId {
+        BlockId(segment << INDEX_BITS | index)
+    }
+
     pub(crate) fn segment(self) -> u32 {
         self.0 >> INDEX_BITS
     }
@@ -96,6 +100,7 @@ impl Arena {
             if !std::mem::replace(&mut swept, true) && self.sweep() > 0 {
                 continue;
             }
+            self.check_view(class)?;
             self.grow(class)?;
         };
         kill::point("arena.taken");
@@ -230,7 +235,7 @@ impl Arena {
                 })
                 .ok()?;
             kill::point("arena.fresh");
-            let block = BlockId(number << INDEX_BITS | index);
+            let block = BlockId::at(number, index);
             if self.cell(block).ok()?.owner.pass(Owner::Free, self.mine()) {
                 return Some(block);
             }
@@ -250,7 +255,7 @@ impl Arena {
                 return Some(block);
             }
             for index in 0..segment.count {
-                let block = BlockId(number << INDEX_BITS | index);
+                let block = BlockId::at(number, index);
                 let cell = self.cell(block).ok()?;
                 if cell.owner.is(Owner::Free) && cell.owner.pass(Owner::Free, self.mine()) {
                     return Some(block);
@@ -265,8 +270,7 @@ impl Arena {
         self.segments()
             .flat_map(move |(number, segment)| {
                 let fresh = self.root().fresh[number as usize].load(Ordering::Acquire);
-                (0..fresh.min(segment.count))
-                    .map(move |index| BlockId(number << INDEX_BITS | index))
+                (0..fresh.min(segment.count)).map(move |index| BlockId::at(number, index))
             })
             .filter_map(|block| Some((block, self.cell(block).ok()?)))
     }

@@ -148,6 +148,7 @@ extern "C" fn in_child() {
         become_owner(seat);
     }
     drop(locks);
+    crate::process::lifeline::after_fork();
 }
 
 impl Arena {

@@ -19,6 +19,7 @@ pub(crate) mod owner;
 pub(crate) mod seat;
 pub(crate) mod segment;
 mod sweep;
+pub(crate) mod waits;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr::NonNull;

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::Arena;
 use super::layout::SEATS;
 use super::owner::{EPOCH_MASK, OwnerId};
+use super::waits::NOTES;
 use crate::deadline::monotonic_ns;
 use crate::error::{Error, Result};
 use crate::kill;
@@ -42,7 +43,11 @@ pub(crate) struct SeatEntry {
     /// The epoch whose life word's thread is gone while the process lives: look at `/proc` instead.
     by_pid: AtomicU32,
     life: LifeWord,
+    /// See `waits.rs`.
+    pub(super) waits: [AtomicU64; NOTES],
 }
+
+const _: () = assert!(size_of::<SeatEntry>() == 128);
 
 const START_BITS: u32 = 45;
 
@@ -236,6 +241,7 @@ impl Arena {
             }
         };
         kill::point("seat.sitting");
+        self.clear_waits(owner);
         if !entry.life.hold() {
             self.know_by_pid(owner);
         }
@@ -301,6 +307,13 @@ impl Arena {
     pub(crate) fn is_expected(&self, owner: OwnerId) -> bool {
         let state = self.seat(owner).state();
         state.epoch == owner.epoch() && matches!(state.stage, Stage::Reserved | Stage::Awaited)
+    }
+
+    /// The number of the process that sits there.
+    pub(crate) fn pid_of(&self, owner: OwnerId) -> Option<u32> {
+        let state = self.seat(owner).state();
+        let sits = matches!(state.stage, Stage::Sitting | Stage::Live | Stage::Leaving);
+        (sits && state.epoch == owner.epoch()).then_some(state.who)
     }
 
     /// Whether the occupant is gone for good.

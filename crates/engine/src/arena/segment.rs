@@ -121,6 +121,14 @@ impl Arena {
         (1..SEGMENTS as u32).map_while(|number| Some((number, self.segment(number)?)))
     }
 
+    /// Whether this process can look at every segment of a class: where it cannot, a further one would only be
+    /// one more that it cannot look at.
+    pub(super) fn check_view(&self, class: Class) -> Result<()> {
+        self.segments()
+            .filter(|(_, segment)| segment.class == class)
+            .try_for_each(|(number, _)| self.mapped(number).map(drop))
+    }
+
     /// Whether this process can look at every segment. Where the address space is limited it may not.
     pub(super) fn sees_all(&self) -> bool {
         self.segments()
@@ -188,6 +196,24 @@ impl Arena {
         let mapped = Box::leak(Box::new(unsafe { Mapped::new(segment, base) }));
         place.store(mapped, Ordering::Release);
         Ok(mapped)
+    }
+
+    /// The block whose payload holds an address of this process.
+    pub(super) fn block_at(&self, address: usize) -> Option<BlockId> {
+        for (number, place) in self.mapped.iter().enumerate().skip(1) {
+            self.segment(number as u32)?;
+            // SAFETY: a leaked box, if anything.
+            let Some(mapped) = (unsafe { place.load(Ordering::Acquire).as_ref() }) else {
+                continue;
+            };
+            if let Some(offset) = address.checked_sub(mapped.payload.as_ptr().addr()) {
+                let index = offset as u64 / mapped.size;
+                if index < u64::from(mapped.count) {
+                    return Some(BlockId::at(number as u32, index as u32));
+                }
+            }
+        }
+        None
     }
 
     /// The file range of a block's payload.

@@ -20,6 +20,7 @@ use crate::arena::block::BlockId;
 use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
 use crate::arena::open::{Held, Shared};
+use crate::arena::waits::{self, What};
 use crate::deadline::{Deadline, coarse_ns};
 use crate::error::{Error, GetError, PutError, Result, WaitError};
 use crate::kill;
@@ -418,7 +419,10 @@ impl End {
                 Some(mut words) => {
                     words.push((items.word(), key));
                     kill::point("pipe.empty");
-                    if futex::wait_any(&words, deadline) == Slept::Interrupted {
+                    let slept = waits::noting(What::Message, items.word(), || {
+                        futex::wait_any(&words, deadline)
+                    });
+                    if slept == Slept::Interrupted {
                         return Err(GetError::Interrupted);
                     }
                 }
@@ -443,7 +447,9 @@ impl End {
             self.bell().disarm();
             return Ok(Some(found));
         }
-        let slept = bell::sleep(self.socket.as_fd(), deadline);
+        let slept = waits::noting(What::Message, self.incoming().chain.items.word(), || {
+            bell::sleep(self.socket.as_fd(), deadline)
+        });
         self.settle();
         self.bell().disarm();
         if !slept {

@@ -11,10 +11,11 @@ use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
 use crate::arena::open::{Held, Shared};
 use crate::arena::owner::OwnerId;
+use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError, Result, TooMany, WaitError};
 use crate::sync::spin::Spin;
-use crate::sys::futex::{self, Slept};
+use crate::sys::futex::Slept;
 
 #[repr(C)]
 pub(crate) struct QueueObject {
@@ -237,7 +238,7 @@ impl Queue {
             if deadline.is_past() {
                 return Err(WaitError::TimedOut);
             }
-            if futex::wait(finished.word(), key, deadline) == Slept::Interrupted {
+            if waits::wait(What::Finished, finished.word(), key, deadline) == Slept::Interrupted {
                 return Err(WaitError::Interrupted);
             }
         }

@@ -17,11 +17,12 @@ use super::strip::{Link, Slot, Strip};
 use crate::arena::Arena;
 use crate::arena::block::BlockId;
 use crate::arena::owner::OwnerId;
+use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Error, GetError, Result};
 use crate::kill;
 use crate::sync::spin::Spin;
-use crate::sys::futex::{self, Slept};
+use crate::sys::futex::Slept;
 
 /// What [`get_watching`](super::Queue::get_watching) came back with.
 #[derive(Debug)]
@@ -92,7 +93,7 @@ where
                 return Err(GetError::Empty);
             }
             kill::point("queue.empty");
-            if futex::wait_any(&words, deadline) == Slept::Interrupted {
+            if waits::wait_any(What::Message, &words, deadline) == Slept::Interrupted {
                 return Err(GetError::Interrupted);
             }
         }

@@ -15,6 +15,7 @@ use super::strip::{BODY, Slot, Strip, WIDE_BODY};
 use super::tally::Step;
 use crate::arena::open::Held;
 use crate::arena::owner::Owner;
+use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Error, PutError, Result};
 use crate::kill;
@@ -249,7 +250,7 @@ impl<'a> At<'a> {
             }
             kill::point("queue.full");
             let until = wait.deadline.min(Deadline::after(wait.nap));
-            if futex::wait(self.chain.space.word(), key, until) == Slept::Interrupted {
+            if waits::wait(What::Room, self.chain.space.word(), key, until) == Slept::Interrupted {
                 return Err(PutError::Interrupted);
             }
         }

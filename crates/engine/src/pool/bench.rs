@@ -1,13 +1,14 @@
 //! The worker's side of a board.
 
 use crate::Handle;
+use crate::arena::waits::{self, What};
 use crate::channel::{Draft, Queue};
 use crate::deadline::{Deadline, monotonic_ns};
 use crate::error::{Error, GetError, PutError, Result};
 use crate::kill;
 use crate::sync::spin::Spin;
 use crate::sys::atomic::Ordering;
-use crate::sys::futex::{self, Slept};
+use crate::sys::futex::Slept;
 use crate::{Held, OwnerId, process};
 
 use super::ground::{Ground, Payload};
@@ -89,7 +90,7 @@ impl Workbench {
             if deadline.is_past() {
                 return Err(GetError::Empty);
             }
-            if futex::wait(self.ground.bell(), seen, deadline) == Slept::Interrupted {
+            if waits::wait(What::Task, self.ground.bell(), seen, deadline) == Slept::Interrupted {
                 return Err(GetError::Interrupted);
             }
         }

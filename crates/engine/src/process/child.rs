@@ -16,7 +16,6 @@
 mod entry;
 mod function;
 mod launch;
-mod lifeline;
 mod summons;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::sync;
 
 pub mod child;
+pub mod lifeline;
 
 pub use crate::arena::owner::OwnerId;
 pub use crate::arena::seat::Fate;

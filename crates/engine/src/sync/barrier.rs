@@ -18,6 +18,7 @@ use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
 use crate::arena::open::Shared;
 use crate::arena::owner::OwnerId;
+use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kill;
@@ -303,7 +304,7 @@ impl Barrier {
             let mut words = vec![(self.futex(), announced.0 as u32)];
             words.extend(lives);
             kill::point("barrier.announced");
-            if futex::wait_any(&words, deadline) == Slept::Interrupted {
+            if waits::wait_any(What::Parties, &words, deadline) == Slept::Interrupted {
                 return Err(BarrierError::Interrupted);
             }
         }

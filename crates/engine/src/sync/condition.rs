@@ -14,6 +14,7 @@ use crate::arena::handle::Handle;
 use crate::arena::object::{EXTENSION, Kind, Layout, ObjectHead};
 use crate::arena::open::Shared;
 use crate::arena::owner::OwnerId;
+use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, WaitError};
 use crate::kill;
@@ -157,12 +158,20 @@ impl Condition {
             if deadline.is_past() {
                 return Err(WaitError::TimedOut);
             }
-            if futex::wait(state, waiting, deadline) == Slept::Interrupted
+            if self.sleep_in(state, waiting, deadline) == Slept::Interrupted
                 && state.load(Ordering::SeqCst) == waiting
             {
                 return Err(WaitError::Interrupted);
             }
         }
+    }
+
+    fn sleep_in(&self, state: &AtomicU32, waiting: u32, deadline: Deadline) -> Slept {
+        // The cell may lie in an extension: the condition is known by its first one.
+        let known_by = &self.shared.cells[0].state;
+        waits::noting(What::Notification, known_by, || {
+            futex::wait(state, waiting, deadline)
+        })
     }
 
     /// Lets up to `count` waiters go, those that came first; how many they were.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
 use crate::arena::open::Shared;
+use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Result, WaitError};
 use crate::kill;
@@ -122,7 +123,7 @@ impl Event {
                 continue;
             }
             kill::point("event.announced");
-            if futex::wait(self.word(), announced, deadline) == Slept::Interrupted {
+            if waits::wait(What::Event, self.word(), announced, deadline) == Slept::Interrupted {
                 return Err(WaitError::Interrupted);
             }
         }

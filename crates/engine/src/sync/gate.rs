@@ -10,6 +10,7 @@ use crate::arena::block::BlockId;
 use crate::arena::object::{Kind, Layout, ObjectHead};
 use crate::arena::open::Held;
 use crate::arena::owner::OwnerId;
+use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::LockError;
 use crate::kill;
@@ -127,7 +128,7 @@ fn wait(
         kill::point("lock.announced");
         let mut words = vec![(word.futex(), announced.futex())];
         words.extend(watch.flatten());
-        if futex::wait_any(&words, deadline) == Slept::Interrupted {
+        if waits::wait_any(What::Lock, &words, deadline) == Slept::Interrupted {
             return Err(LockError::Interrupted);
         }
         slept = true;
@@ -167,6 +168,14 @@ pub(crate) fn keep_held(arena: &'static Arena, block: BlockId, me: OwnerId) {
     if is_lock && seen.holder() == Some(me) {
         gate.word.keep(seen);
     }
+}
+
+/// Who holds the lock in `block`, if it is one and anybody does.
+pub(crate) fn holder_of(arena: &Arena, block: BlockId) -> Option<OwnerId> {
+    let payload = arena.payload(block).ok()?;
+    // SAFETY: as in `keep_held`.
+    let gate = unsafe { payload.cast::<Gate<{ Kind::Lock as u32 }>>().as_ref() };
+    gate.word.look().holder()
 }
 
 impl<const KIND: u32> Gate<KIND> {

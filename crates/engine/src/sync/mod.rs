@@ -24,4 +24,4 @@ pub use lock::{Acquired, Lock};
 pub use rlock::RLock;
 pub use semaphore::Semaphore;
 
-pub(crate) use gate::keep_held;
+pub(crate) use gate::{holder_of, keep_held};

@@ -6,6 +6,7 @@ use super::spin::Spin;
 use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
 use crate::arena::open::Shared;
+use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, TooMany, WaitError};
 use crate::kill;
@@ -138,7 +139,7 @@ impl Semaphore {
                 continue;
             }
             kill::point("semaphore.announced");
-            if futex::wait(word, SLEEPERS, deadline) == Slept::Interrupted {
+            if waits::wait(What::Units, word, SLEEPERS, deadline) == Slept::Interrupted {
                 return Err(WaitError::Interrupted);
             }
         }

@@ -12,9 +12,10 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
-use super::{Child, lifeline, summons};
+use super::{Child, summons};
 use crate::error::{Error, Result};
 use crate::process::Seat;
+use crate::process::lifeline;
 
 /// Everything about a child that is to be started.
 #[derive(Debug)]

@@ -16,8 +16,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::io::FdFlags;
 
-use super::lifeline;
 use crate::error::{Error, Result};
+use crate::process::lifeline;
 use crate::process::{self, OwnerId};
 
 pub(super) const VARIABLE: &str = "PROCESSION_CHILD";
@@ -94,7 +94,7 @@ pub fn summons() -> Result<Option<Summons>> {
     bear_the_programs_name();
     process::enter(arena, written.seat)?;
     if let Some(lifeline) = lifeline {
-        lifeline::hang_on(lifeline)?;
+        lifeline::hang_on(lifeline.as_raw_fd())?;
     }
     Ok(Some(Summons {
         seat: written.seat,

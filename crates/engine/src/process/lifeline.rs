@@ -1,0 +1,168 @@
+//! Processes that must not outlive their parent.
+//!
+//! The parent holds the writing end of a pipe that nobody writes to. The child asks the kernel to
+//! send it SIGKILL when something happens on the reading end, and the only thing that can happen
+//! is that the parent is gone, or has become another program. Unlike `PR_SET_PDEATHSIG` this follows
+//! the process, not the thread that started the child, and it may be asked for on behalf of a process
+//! that is not the parent, but the parent's server.
+//!
+//! One pipe serves all children. A child that was forked closes its copy of the writing end before
+//! `fork` returns, or it would keep its siblings alive.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use rustix::process::{Signal, getpid, kill_process};
+
+use crate::arena::fork::fork_guard;
+use crate::error::{Error, Result};
+
+/// `F_SETSIG` of asm-generic/fcntl.h, which libc does not name everywhere.
+const F_SETSIG: libc::c_int = 10;
+
+/// The lines that this process has to do with.
+struct Lines {
+    /// What its children hang on to.
+    own: Option<Line>,
+    /// The reading end of its parent's, if it was forked from it.
+    parents: Option<OwnedFd>,
+    /// What it hangs on to itself.
+    held: Option<OwnedFd>,
+}
+
+struct Line {
+    read: OwnedFd,
+    _write: OwnedFd,
+}
+
+static LINES: Mutex<Lines> = Mutex::new(Lines {
+    own: None,
+    parents: None,
+    held: None,
+});
+
+fn lines() -> MutexGuard<'static, Lines> {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Lines {
+    fn own(&mut self) -> Result<&Line> {
+        if self.own.is_none() {
+            let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+                .map_err(|errno| Error::os("make a pipe", errno))?;
+            self.own = Some(Line {
+                read,
+                _write: write,
+            });
+        }
+        self.own.as_ref().ok_or(Error::BadHandle)
+    }
+}
+
+/// Sees to it that a child about to be forked finds a line to [hang on to](hang_on_to_parent).
+///
+/// # Errors
+/// When there are no descriptors left.
+pub fn prepare() -> Result<()> {
+    let _no_fork = fork_guard();
+    lines().own().map(drop)
+}
+
+/// A reading end of this process's line, to pass to a child that is to [`hang_on`].
+///
+/// # Errors
+/// When there are no descriptors left.
+pub fn reading_end() -> Result<OwnedFd> {
+    let _no_fork = fork_guard();
+    let mut lines = lines();
+    rustix::io::fcntl_dupfd_cloexec(&lines.own()?.read, 3)
+        .map_err(|errno| Error::os("duplicate a descriptor", errno))
+}
+
+/// From here on this process dies when the one dies whose line this is the [reading end](reading_end) of.
+/// The descriptor stays the caller's, to be closed.
+///
+/// # Errors
+/// When there are no descriptors left, or this is not one.
+pub fn hang_on(inherited: RawFd) -> Result<()> {
+    let _no_fork = fork_guard();
+    let held = tie(inherited)?;
+    lines().held = held;
+    Ok(())
+}
+
+/// As [`hang_on`], in a child that was forked by a process that was [prepared](prepare) for it.
+///
+/// # Errors
+/// As [`hang_on`].
+pub fn hang_on_to_parent() -> Result<()> {
+    let _no_fork = fork_guard();
+    let mut lines = lines();
+    if let Some(inherited) = lines.parents.take() {
+        lines.held = tie(inherited.as_raw_fd())?;
+    }
+    Ok(())
+}
+
+/// In a forked child: what was its parent's own is its parent's, and what that held is nothing to it.
+pub(crate) fn after_fork() {
+    let mut lines = lines();
+    lines.parents = lines.own.take().map(|line| line.read);
+    lines.held = None;
+}
+
+/// Ties this process to a line; what has to stay open for that.
+fn tie(inherited: RawFd) -> Result<Option<OwnedFd>> {
+    let failed = |errno| Error::os("tie the lifeline", errno);
+    // The owner of the signals belongs to the open file description, which the siblings share:
+    // opening the pipe again gives one of our own.
+    let path = format!("/proc/self/fd/{inherited}");
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(read) => {
+            set_owner_and_signal(&read).map_err(failed)?;
+            rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK | OFlags::ASYNC).map_err(failed)?;
+            die_if_cut(read.as_fd());
+            Ok(Some(read))
+        }
+        Err(Errno::NOENT) => {
+            // Without /proc the thread that forked this process has to do for the whole parent.
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
+            // SAFETY: only asked for its state, now; a number that is no descriptor is an error of that.
+            die_if_cut(unsafe { BorrowedFd::borrow_raw(inherited) });
+            Ok(None)
+        }
+        Err(errno) => Err(failed(errno)),
+    }
+}
+
+fn set_owner_and_signal(read: &OwnedFd) -> Result<(), Errno> {
+    let me = getpid().as_raw_nonzero().get();
+    let fd = read.as_raw_fd();
+    // SAFETY: both commands take an int and touch no memory; the descriptor is open.
+    let done = unsafe {
+        libc::fcntl(fd, libc::F_SETOWN, me) == 0 && libc::fcntl(fd, F_SETSIG, libc::SIGKILL) == 0
+    };
+    if done {
+        Ok(())
+    } else {
+        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+    }
+}
+
+/// The parent may have gone before the signal was asked for.
+fn die_if_cut(read: BorrowedFd<'_>) {
+    let mut watched = [PollFd::from_borrowed_fd(read, PollFlags::empty())];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let looked = rustix::event::poll(&mut watched, Some(&at_once));
+    if looked.is_ok() && watched[0].revents().contains(PollFlags::HUP) {
+        let _ = kill_process(getpid(), Signal::KILL);
+    }
+}

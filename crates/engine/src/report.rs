@@ -1,0 +1,275 @@
+//! Who is in the process tree, what each holds and waits for, and whether that can end well.
+//!
+//! All of it is read off the shared memory, of processes that go on meanwhile: a report is to be read by a
+//! person, who may ask for another.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::arena::block::BlockId;
+use crate::arena::object::Kind;
+use crate::arena::{self, Arena, home_if_any};
+use crate::process::OwnerId;
+use crate::sync;
+
+pub use crate::arena::waits::What;
+
+/// A lock, queue or the like. Its number is the same in every process of the tree, as long as it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Object {
+    /// Its number.
+    pub number: u32,
+    /// What it is: `"lock"`, `"queue"`.
+    pub kind: &'static str,
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.number)
+    }
+}
+
+/// One thread's wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// At which object.
+    pub at: Object,
+    /// For what.
+    pub what: What,
+    /// For how long, in tenths of a second.
+    pub since: Duration,
+}
+
+/// One process of the tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Where it sits in the process table.
+    pub seat: OwnerId,
+    /// Its process number.
+    pub pid: u32,
+    /// The locks it holds.
+    pub holds: Vec<Object>,
+    /// What its threads wait for.
+    pub waits: Vec<Waiting>,
+}
+
+/// Something that will not end by itself, or only by what the process that asks will do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// Each process waits for a lock that the next one holds, and the last for one of the first.
+    Circle(Vec<(u32, Object)>),
+    /// All other processes wait, and one for room that only a receiver could make.
+    NobodyReceives(Object),
+    /// All other processes wait, and one for a message that only another could send.
+    NobodySends(Object),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Finding::Circle(links) => {
+                f.write_str("a circle of locks: ")?;
+                for (place, (pid, lock)) in links.iter().enumerate() {
+                    let holder = links[(place + 1) % links.len()].0;
+                    let comma = if place > 0 { ", " } else { "" };
+                    write!(
+                        f,
+                        "{comma}process {pid} waits for {lock}, which process {holder} holds"
+                    )?;
+                }
+                Ok(())
+            }
+            Finding::NobodyReceives(queue) => write!(
+                f,
+                "{queue} is full and nobody receives from it: all processes but this one wait"
+            ),
+            Finding::NobodySends(queue) => write!(
+                f,
+                "{queue} is empty and nobody sends to it: all processes but this one wait"
+            ),
+        }
+    }
+}
+
+/// The living processes of this process's tree.
+pub fn members() -> Vec<Member> {
+    let Some(arena) = home_if_any() else {
+        return Vec::new();
+    };
+    let mut held: BTreeMap<u32, Vec<Object>> = BTreeMap::new();
+    for kind in [Kind::Lock, Kind::RLock] {
+        for block in arena.objects_of(kind) {
+            if let Some(holder) = sync::holder_of(arena, block) {
+                held.entry(holder.as_u32()).or_default().push(Object {
+                    number: block.0,
+                    kind: kind.name(),
+                });
+            }
+        }
+    }
+    let alive = arena.occupied().filter(|owner| !arena.is_dead(*owner));
+    alive
+        .filter_map(|seat| {
+            Some(Member {
+                seat,
+                pid: arena.pid_of(seat)?,
+                holds: held.remove(&seat.as_u32()).unwrap_or_default(),
+                waits: waits_of(arena, seat),
+            })
+        })
+        .collect()
+}
+
+fn waits_of(arena: &Arena, seat: OwnerId) -> Vec<Waiting> {
+    let seen = arena.waits_of(seat).into_iter();
+    seen.map(|arena::waits::Wait { what, block, since }| Waiting {
+        at: Object {
+            number: block.0,
+            kind: kind_of(arena, block),
+        },
+        what,
+        since,
+    })
+    .collect()
+}
+
+fn kind_of(arena: &Arena, block: BlockId) -> &'static str {
+    let kind = arena
+        .cell(block)
+        .map(|cell| cell.kind.load(std::sync::atomic::Ordering::Acquire));
+    kind.map_or("object", |kind| Kind::from_u32(kind).name())
+}
+
+/// What among these processes will not end by itself, seen by the one with the number `asker`.
+///
+/// It is a guess where a process has several threads, as one may free what another waits for.
+pub fn findings(members: &[Member], asker: u32) -> Vec<Finding> {
+    let mut found = circles(members);
+    let others = || members.iter().filter(|member| member.pid != asker);
+    if others().all(|member| !member.waits.is_empty()) {
+        let waits: Vec<&Waiting> = others().flat_map(|member| &member.waits).collect();
+        for wait in &waits {
+            let finding = match wait.what {
+                What::Room => Finding::NobodyReceives(wait.at),
+                What::Message => Finding::NobodySends(wait.at),
+                _ => continue,
+            };
+            if !found.contains(&finding) {
+                found.push(finding);
+            }
+        }
+    }
+    found
+}
+
+/// The circles in which each process waits for a lock of the next one.
+fn circles(members: &[Member]) -> Vec<Finding> {
+    let next = |member: &Member| {
+        let waits = member.waits.iter().filter(|wait| wait.what == What::Lock);
+        waits
+            .filter_map(|wait| {
+                let holder = members.iter().position(|m| m.holds.contains(&wait.at))?;
+                Some((wait.at, holder))
+            })
+            .next()
+    };
+    let mut found = Vec::new();
+    let mut seen = vec![false; members.len()];
+    for start in 0..members.len() {
+        let mut path: Vec<(usize, Object)> = Vec::new();
+        let mut here = start;
+        while !std::mem::replace(&mut seen[here], true) {
+            let Some((lock, holder)) = next(&members[here]) else {
+                break;
+            };
+            path.push((here, lock));
+            if let Some(first) = path.iter().position(|(member, _)| *member == holder) {
+                let links = path[first..].iter();
+                found.push(Finding::Circle(
+                    links
+                        .map(|(member, lock)| (members[*member].pid, *lock))
+                        .collect(),
+                ));
+                break;
+            }
+            here = holder;
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock(number: u32) -> Object {
+        Object {
+            number,
+            kind: "lock",
+        }
+    }
+
+    fn member(pid: u32, holds: &[u32], waits: &[(u32, What)]) -> Member {
+        Member {
+            seat: OwnerId::new(pid, 1),
+            pid,
+            holds: holds.iter().copied().map(lock).collect(),
+            waits: waits
+                .iter()
+                .map(|(number, what)| Waiting {
+                    at: lock(*number),
+                    what: *what,
+                    since: Duration::ZERO,
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_circle_of_locks_is_found_once() {
+        let members = [
+            member(1, &[10], &[(20, What::Lock)]),
+            member(2, &[20], &[(30, What::Lock)]),
+            member(3, &[30], &[(20, What::Lock)]),
+            member(4, &[], &[]),
+        ];
+        let circle = Finding::Circle(vec![(2, lock(30)), (3, lock(20))]);
+        assert_eq!(findings(&members, 9), [circle.clone()]);
+        assert_eq!(
+            circle.to_string(),
+            "a circle of locks: process 2 waits for lock 30, which process 3 holds, \
+             process 3 waits for lock 20, which process 2 holds"
+        );
+    }
+
+    #[test]
+    fn who_waits_for_its_own_lock_is_a_circle_of_one() {
+        let members = [member(1, &[10], &[(10, What::Lock)])];
+        assert_eq!(findings(&members, 9), [Finding::Circle(vec![(1, lock(10))])]);
+    }
+
+    #[test]
+    fn a_chain_that_ends_with_somebody_at_work_is_none() {
+        let members = [
+            member(1, &[], &[(10, What::Lock)]),
+            member(2, &[10], &[(20, What::Lock)]),
+            member(3, &[20], &[]),
+        ];
+        assert_eq!(findings(&members, 9), []);
+    }
+
+    #[test]
+    fn that_nobody_receives_is_said_only_when_all_wait() {
+        let full = member(1, &[], &[(10, What::Room)]);
+        let asleep = member(2, &[], &[(11, What::Event)]);
+        let busy = member(3, &[], &[]);
+        assert_eq!(
+            findings(&[full.clone(), asleep.clone()], 9),
+            [Finding::NobodyReceives(lock(10))]
+        );
+        let members = [full, asleep, busy];
+        assert_eq!(findings(&members, 9), []);
+        assert_eq!(findings(&members, 3), [Finding::NobodyReceives(lock(10))]);
+    }
+}

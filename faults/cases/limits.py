@@ -1,0 +1,241 @@
+"""Programs that run out of something, or may not do something: it works, or says what is wrong."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import resource
+import struct
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import Any
+
+from subject import METHOD, ctx, fault, package, raises, start
+
+SMALL = 40
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def use_everything() -> None:
+    """The whole of it, in small."""
+    box, lock, value = ctx.Queue(), ctx.Lock(), ctx.Value("i", 0)
+    process = start(work, box, lock, value)
+    assert box.get(timeout=20) == "done"
+    process.join(20)
+    assert process.exitcode == 0 and value.value == 1
+    with ctx.Pool(2) as pool:
+        assert pool.map(square, range(10)) == [x * x for x in range(10)]
+
+
+def work(box: Any, lock: Any, value: Any) -> None:
+    with lock:
+        value.value += 1
+    box.put("done")
+
+
+@contextmanager
+def limited(what: int, soft: int) -> Any:
+    before = resource.getrlimit(what)
+    resource.setrlimit(what, (soft, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(what, before)
+
+
+@fault("descriptors run out while pipes and processes are made")
+def descriptors_run_out() -> None:
+    use_everything()
+    kept = []
+    with limited(resource.RLIMIT_NOFILE, SMALL):
+        with raises(OSError):
+            for _ in range(10 * SMALL):
+                kept.append(package.Pipe())
+                kept.append(start(time.sleep, 0))
+    for one in kept:
+        if not isinstance(one, tuple):
+            one.join()
+    kept.clear()
+    use_everything()
+
+
+@fault("descriptors run out while pools are made")
+def descriptors_run_out_for_pools() -> None:
+    pools: list[Any] = []
+    with limited(resource.RLIMIT_NOFILE, SMALL):
+        with raises(OSError):
+            for _ in range(SMALL):
+                pools.append(ctx.Pool(2))
+    for pool in pools:
+        pool.terminate()
+        pool.join()
+    use_everything()
+
+
+@fault("memory runs out (RLIMIT_AS) while large messages are put")
+def memory_runs_out() -> None:
+    use_everything()
+    box = ctx.Queue()
+    with open("/proc/self/statm") as statm:
+        used = int(statm.read().split()[0]) * resource.getpagesize()
+    with limited(resource.RLIMIT_AS, used + (300 << 20)):
+        with raises(MemoryError, OSError):
+            for _ in range(100):
+                box.put(bytes(50 << 20))
+    while not box.empty():
+        box.get(timeout=10)
+    del box
+    use_everything()
+
+
+@fault("files may not grow (RLIMIT_FSIZE)")
+def files_may_not_grow() -> None:
+    with limited(resource.RLIMIT_FSIZE, 1 << 16):
+        try:
+            use_everything()
+            box = ctx.Queue()
+            for _ in range(20):
+                box.put(bytes(4 << 20))
+            for _ in range(20):
+                box.get(timeout=10)
+        except (MemoryError, OSError) as error:
+            assert str(error)
+    use_everything()
+
+
+@fault("ten thousand queues at a time", once=True)
+def many_queues() -> None:
+    queues = []
+    for number in range(10_000):
+        box = ctx.Queue()
+        box.put(number)
+        queues.append(box)
+    for number, box in enumerate(queues):
+        assert box.get(timeout=10) == number
+    del queues, box
+    use_everything()
+
+
+REFUSABLE = {"x86_64": {"futex_waitv": 449, "pidfd_open": 434, "memfd_create": 319, "clone": 56, "vfork": 58}}
+ARCHITECTURE = {"x86_64": 0xC000003E}
+
+PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 38, 2
+LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
+ALLOW, ERRNO = 0x7FFF0000, 0x00050000
+
+
+def refuse(call: str, code: int) -> None:
+    """From here on the kernel refuses a system call to this process and all it starts."""
+    number = REFUSABLE[platform.machine()][call]
+    program = b"".join(
+        struct.pack("=HBBI", *step)
+        for step in [
+            (LOAD, 0, 0, 0),
+            (JUMP_IF_EQUAL, 0, 1, number),
+            (RETURN, 0, 0, ERRNO | code),
+            (RETURN, 0, 0, ALLOW),
+        ]
+    )
+    libc = ctypes.CDLL(None, use_errno=True)
+    code_of = ctypes.create_string_buffer(program, len(program))
+    filter_ = struct.pack("@HxxxxxxP", len(program) // 8, ctypes.addressof(code_of))
+    assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+    assert libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter_, 0, 0) == 0, os.strerror(
+        ctypes.get_errno()
+    )
+
+
+def check_refused(call: str, may_fail: bool) -> None:
+    """In a program of its own for each error, from its first step on."""
+    for code in (errno.EPERM, errno.ENOSYS):
+        run = subprocess.run(
+            [sys.executable, __file__, call, str(code)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env={**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(__file__)))},
+        )
+        if run.returncode == 0 and run.stdout == "works\n":
+            continue
+        assert may_fail and call in run.stderr, f"{call} {errno.errorcode[code]}: {run.stderr}"
+
+
+@fault("futex_waitv is refused by a sandbox")
+def no_futex_waitv() -> None:
+    check_refused("futex_waitv", may_fail=False)
+
+
+@fault("pidfd_open is refused by a sandbox")
+def no_pidfd_open() -> None:
+    check_refused("pidfd_open", may_fail=True)
+
+
+@fault("memfd_create is refused by a sandbox")
+def no_memfd_create() -> None:
+    check_refused("memfd_create", may_fail=True)
+
+
+@fault("there is no /dev/shm, and nothing can be written where the program runs")
+def nothing_is_writable() -> None:
+    script = f"""
+import os, sys
+sys.path.insert(0, {os.path.dirname(os.path.dirname(os.path.abspath(__file__)))!r})
+from cases.limits import use_everything
+if __name__ == "__main__":
+    use_everything()
+    print("works")
+"""
+    home = os.path.join(os.environ["TMPDIR"], "a path with spaces, and ümläute")
+    os.mkdir(home)
+    path = os.path.join(home, "the program.py")
+    with open(path, "w") as file:
+        file.write(script)
+    shell = f'mount -t tmpfs -o ro none /dev/shm && mount --bind "{home}" "{home}" && '
+    shell += f'mount -o remount,ro,bind "{home}" && cd "{home}" && '
+    shell += f'TMPDIR="{home}" exec "{sys.executable}" "{path}"'
+    run = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", shell],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    if "unshare" in run.stderr or "mount" in run.stderr:
+        # Where that is not allowed, the part with the spaces is left.
+        run = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=30, cwd=home)
+    assert (run.returncode, run.stdout) == (0, "works\n"), run.stderr
+
+
+@fault("there may be no more processes: starting one fails, again and again; all else works")
+def processes_run_out() -> None:
+    box = ctx.Queue()
+    start(put_one, box).join()
+    refuse("clone", errno.EAGAIN)
+    refuse("vfork", errno.EAGAIN)
+    for _ in range(3):
+        with raises(OSError):
+            start(put_one, box)
+            # A server that was there before finds it out, if it is not under the limit itself.
+            raise OSError if METHOD == "forkserver" else AssertionError
+        if METHOD != "forkserver":
+            with raises(OSError):
+                ctx.Pool(2)
+    assert box.get(timeout=5) == "one"
+    box.put("two")
+    assert box.get(timeout=5) in ("one", "two")
+
+
+def put_one(box: Any) -> None:
+    box.put("one")
+
+
+if __name__ == "__main__":
+    refuse(sys.argv[1], int(sys.argv[2]))
+    use_everything()
+    print("works", flush=True)

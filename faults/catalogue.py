@@ -1,0 +1,12 @@
+"""All cases, in the order in which they are shown."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from subject import FAULTS
+
+__all__ = ["FAULTS"]
+
+for group in ("pools", "locks", "queues", "tree", "forks", "managers", "limits"):
+    import_module(f"cases.{group}")

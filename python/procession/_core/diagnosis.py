@@ -1,0 +1,106 @@
+"""Why nothing goes on: what the processes of a tree hold and wait for, for a person to read.
+
+A process that is asked by a signal shows the stacks of its threads at once, even in the middle of C code;
+the rest comes as soon as its main thread runs Python code again. One that sleeps in this package
+does so at once.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import os
+import signal
+import sys
+
+from procession import _engine
+
+from .hints import Any
+
+__all__ = ["VARIABLE", "debug_dump", "debug_on_signal", "show_crashes"]
+
+VARIABLE = "PROCESSION_DEBUG_SIGNAL"
+
+
+def debug_dump(file: Any = None) -> None:
+    """See `procession.debug_dump`."""
+    out = sys.stderr if file is None else file
+    out.write(_describe_tree())
+    out.flush()
+    _write_stacks(out)
+
+
+def _describe_tree() -> str:
+    _engine.ensure()
+    members, findings = _engine.report()
+    lines = [f"Procession: {len(members)} process{'es'[: 2 * (len(members) > 1)]} in this tree"]
+    for member in members:
+        own = " (this one)" if member["pid"] == os.getpid() else ""
+        lines.append(f"process {member['pid']}{own}: {_command_of(member['pid'])}")
+        if member["holds"]:
+            lines.append(f"    holds {', '.join(member['holds'])}")
+        lines += [
+            f"    has waited for {seconds:.1f} s to {purpose} {at}"
+            for purpose, at, seconds in member["waits"]
+        ]
+    lines += [f"This does not end by itself: {finding}." for finding in findings]
+    return "\n".join(lines) + "\n\n"
+
+
+def _command_of(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().replace(b"\0", b" ").decode(errors="replace").strip()[:100]
+    except OSError:
+        return "?"
+
+
+def _write_stacks(out: Any) -> None:
+    try:
+        faulthandler.dump_traceback(out, all_threads=True)
+    except (AttributeError, ValueError, io.UnsupportedOperation):
+        # Not a file of the system's: by way of one.
+        with os.fdopen(os.memfd_create("stacks"), "w+") as file:
+            faulthandler.dump_traceback(file, all_threads=True)
+            file.seek(0)
+            out.write(file.read())
+
+
+def debug_on_signal(number: int | None = None) -> None:
+    """See `procession.debug_on_signal`."""
+    if number is None:
+        number = _number_of(os.environ.get(VARIABLE) or "USR2")
+    os.environ[VARIABLE] = str(int(number))
+    try:
+        signal.signal(number, _show_tree)
+    except ValueError:
+        # Only a main thread of the main interpreter may have handlers; the stacks are shown in any case.
+        faulthandler.register(number, file=2, all_threads=True)
+    else:
+        faulthandler.register(number, file=2, all_threads=True, chain=True)
+
+
+def _show_tree(signum: int, frame: Any) -> None:
+    # The stacks were shown already, by faulthandler.
+    sys.stderr.write(_describe_tree())
+    sys.stderr.flush()
+
+
+def _number_of(name: str) -> int:
+    if name.isdigit():
+        return int(name)
+    full = name.upper() if name.upper().startswith("SIG") else f"SIG{name.upper()}"
+    try:
+        return signal.Signals[full].value
+    except KeyError:
+        raise ValueError(f"{VARIABLE} must name a signal, such as USR2, not {name!r}") from None
+
+
+def show_crashes() -> None:
+    """Have a segmentation fault of this process show its Python stack, unless the program chose otherwise."""
+    if not faulthandler.is_enabled():
+        try:
+            faulthandler.enable(2)
+        except (OSError, ValueError, RuntimeError):
+            # There is no standard error to show it on.
+            pass

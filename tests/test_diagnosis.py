@@ -1,0 +1,190 @@
+"""What a program tells about itself when nothing goes on any more."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import procession
+
+LIMIT = 30.0
+
+
+def report() -> str:
+    out = io.StringIO()
+    procession.debug_dump(out)
+    return out.getvalue()
+
+
+def wait_for_report(*parts: str) -> str:
+    limit = time.monotonic() + LIMIT
+    while not all(part in (text := report()) for part in parts):
+        assert time.monotonic() < limit, f"no {parts} in\n{text}"
+        time.sleep(0.01)
+    return text
+
+
+def hold(first: Any, line: Any) -> None:
+    with first:
+        line.send("held")
+        line.recv()
+
+
+def hold_both(first: Any, second: Any, barrier: Any) -> None:
+    with first:
+        barrier.wait()
+        with second:
+            pass
+
+
+def run_out(process: Any) -> None:
+    process.kill()
+    process.join()
+
+
+def test_a_dump_shows_who_holds_what_and_waits_for_what(ctx: Any) -> None:
+    """Each process of the tree, with its locks and its waits, and the stacks of this one."""
+    lock, other = ctx.Lock(), ctx.RLock()
+    ours, theirs = ctx.Pipe()
+    process = ctx.Process(target=hold, args=(lock, theirs))
+    with other:
+        process.start()
+        assert ours.recv() == "held"
+        text = wait_for_report("to receive from pipe")
+    assert f"process {os.getpid()} (this one)" in text
+    assert "holds recursive lock" in text
+    block = text[text.index(f"process {process.pid}:") :]
+    assert "holds lock" in block.splitlines()[1]
+    assert "has waited for" in block.splitlines()[2]
+    assert "test_a_dump_shows" in text
+    ours.send("go")
+    process.join()
+
+
+def test_a_circle_of_locks_is_named() -> None:
+    """The processes and locks of a deadlock."""
+    a, b, barrier = procession.Lock(), procession.Lock(), procession.Barrier(2)
+    one = procession.Process(target=hold_both, args=(a, b, barrier))
+    two = procession.Process(target=hold_both, args=(b, a, barrier))
+    one.start()
+    two.start()
+    text = wait_for_report("a circle of locks")
+    line = next(line for line in text.splitlines() if "a circle of locks" in line)
+    assert str(one.pid) in line
+    assert str(two.pid) in line
+    run_out(one)
+    run_out(two)
+    assert "a circle of locks" not in report()
+
+
+PROGRAM = """
+import sys
+import time
+import procession
+
+def fill(queue):
+    queue.put(1)
+    queue.put(2)
+
+if __name__ == "__main__":
+    queue = procession.get_context(sys.argv[1]).Queue(1)
+    process = procession.get_context(sys.argv[1]).Process(target=fill, args=(queue,))
+    process.start()
+    event = procession.Event()
+    while not queue.full():
+        time.sleep(0.01)
+    print(process.pid, flush=True)
+    event.wait()
+"""
+
+
+@pytest.fixture
+def stuck(tmp_path: Path, start_method: str) -> Any:
+    """A program that waits for ever, as does its child; it dumps when it is asked to."""
+    script = tmp_path / "stuck.py"
+    script.write_text(PROGRAM)
+    home = os.path.dirname(os.path.dirname(os.path.abspath(procession.__file__)))
+    program = subprocess.Popen(
+        [sys.executable, str(script), start_method],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": home, "PROCESSION_DEBUG_SIGNAL": "USR2"},
+    )
+    assert program.stdout is not None
+    child = int(program.stdout.readline())
+    yield program, child
+    program.kill()
+    os.kill(child, signal.SIGKILL)
+    program.communicate()
+
+
+def lines_until(program: Any, last: str) -> list[str]:
+    lines = []
+    for line in program.stderr:
+        lines.append(line)
+        if line == last or last.strip() and last in line:
+            return lines
+    raise AssertionError("".join(lines))
+
+
+def test_a_signal_asks_a_program_that_is_stuck(stuck: Any, start_method: str) -> None:
+    """Its answer names the queue that nobody reads while its child waits."""
+    program, child = stuck
+    if start_method == "forkserver":
+        pytest.skip("the server is a process that does not wait in this package")
+    limit = time.monotonic() + LIMIT
+    while True:
+        os.kill(program.pid, signal.SIGUSR2)
+        lines_until(program, "in this tree")
+        text = "".join(lines_until(program, "\n"))
+        if "is full and nobody receives from it" in text:
+            break
+        assert time.monotonic() < limit, text
+    assert f"process {child}" in text
+    assert "to put into queue" in text
+
+
+def test_a_child_can_be_asked_too(stuck: Any) -> None:
+    """Whatever it was started by; it shows where it is."""
+    program, child = stuck
+    os.kill(child, signal.SIGUSR2)
+    assert "in fill" in "".join(lines_until(program, "in fill"))
+
+
+def test_a_signal_that_is_none_is_refused(run_script: Callable[..., Any], monkeypatch: Any) -> None:
+    """The message says what may stand there."""
+    monkeypatch.setenv("PROCESSION_DEBUG_SIGNAL", "nonsense")
+    done = run_script("import procession")
+    assert "must name a signal, such as USR2" in done.stderr
+
+
+def test_a_worker_that_crashes_shows_its_stack(run_script: Callable[..., Any], start_method: str) -> None:
+    """The segmentation fault of a task comes with the line it happened in."""
+    done = run_script(
+        """
+        import ctypes, sys, procession
+
+        def crash():
+            ctypes.string_at(0)
+
+        if __name__ == "__main__":
+            with procession.get_context(sys.argv[1]).Pool(1) as pool:
+                try:
+                    pool.apply(crash)
+                except procession.WorkerDied:
+                    print("told")
+        """,
+        start_method,
+    )
+    assert done.stdout == "told\n"
+    assert "in crash" in done.stderr
