@@ -56,6 +56,17 @@ test-python: install ## the tests of the Python package
 kill: ## the whole kill matrix: SIGKILL at every named step and after every k-th instruction
 	PROCESSION_KILL=full $(CARGO) test --locked --package procession-engine --features kill-points --test kill
 
+faults: install ## provoke every fault, 20 times, and the standard library once (REPEAT=3 METHOD=spawn ONLY=lock)
+	$(BIN)/python faults/run.py $(if $(REPEAT),--repeat $(REPEAT)) $(if $(METHOD),--method $(METHOD)) \
+		$(if $(ONLY),--only $(ONLY))
+
+soak: install ## kill processes at random for half an hour (MINUTES=5)
+	$(BIN)/python faults/soak.py --minutes $(or $(MINUTES),30)
+
+fuzz: install ## feed nonsense to decoder, memory and handshake for half an hour each (MINUTES=5)
+	for target in wire arena handshake; do \
+		$(BIN)/python faults/fuzz.py --target $$target --minutes $(or $(MINUTES),30) || exit; done
+
 conformance: install ## CPython's own tests of multiprocessing, against this package (START=spawn, SUITE=futures)
 	$(BIN)/python tests/conformance/run.py --start $(or $(START),all) --suite $(or $(SUITE),all)
 

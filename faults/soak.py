@@ -3,7 +3,8 @@
     python faults/soak.py --minutes 30
 
 Each part is a program of its own: it keeps its processes at work, kills one every now and then, replaces it,
-and checks every message, number and result. What the parts use (memory, descriptors, processes) must not grow.
+and checks every message, number and result. What the parts use (memory, descriptors, processes) must not
+grow.
 """
 
 from __future__ import annotations

@@ -58,6 +58,11 @@ pub enum Error {
     /// The bytes are no handle.
     #[error("these bytes are no handle")]
     BadHandle,
+    /// The shared memory says what cannot be.
+    #[error(
+        "the shared memory of this process tree is damaged: one of its processes wrote where it should not"
+    )]
+    Damaged,
     /// Every seat of the process table, or every segment, is taken.
     #[error("no free {0} left in the shared memory of this process tree")]
     TableFull(&'static str),

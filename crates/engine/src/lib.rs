@@ -36,6 +36,8 @@ mod reclaim;
 #[cfg(not(loom))]
 pub mod report;
 #[cfg(not(loom))]
+mod retries;
+#[cfg(not(loom))]
 pub mod store;
 #[cfg(not(loom))]
 pub mod sync;

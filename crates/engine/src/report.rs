@@ -235,7 +235,7 @@ mod tests {
             member(4, &[], &[]),
         ];
         let circle = Finding::Circle(vec![(2, lock(30)), (3, lock(20))]);
-        assert_eq!(findings(&members, 9), [circle.clone()]);
+        assert_eq!(findings(&members, 9), std::slice::from_ref(&circle));
         assert_eq!(
             circle.to_string(),
             "a circle of locks: process 2 waits for lock 30, which process 3 holds, \
@@ -246,7 +246,10 @@ mod tests {
     #[test]
     fn who_waits_for_its_own_lock_is_a_circle_of_one() {
         let members = [member(1, &[10], &[(10, What::Lock)])];
-        assert_eq!(findings(&members, 9), [Finding::Circle(vec![(1, lock(10))])]);
+        assert_eq!(
+            findings(&members, 9),
+            [Finding::Circle(vec![(1, lock(10))])]
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::owner::{Owner, OwnerCell};
 use super::{Arena, budget};
 use crate::error::{Error, Result};
 use crate::kill;
+use crate::retries::Retries;
 use crate::sys::memfd;
 
 const INDEX_BITS: u32 = 20;
@@ -26,6 +27,8 @@ pub(crate) const BLOCKS_PER_SEGMENT: u32 = 1 << INDEX_BITS;
 const TRIM_FROM: u64 = 1 << 20;
 /// Free memory that is kept warm for the next large message.
 const HIGH_WATER: i64 = 256 << 20;
+/// So often others are faster to take what the memory was grown by.
+const MOST_SEGMENTS_FOR_ONE_BLOCK: u32 = 16;
 /// Blocks from this size on are brought in by one call before they are written.
 const POPULATE_FROM: u64 = 16 << 10;
 
@@ -90,6 +93,7 @@ impl Arena {
 
     fn try_alloc(&self, class: Class, size: u64) -> Result<BlockId> {
         let mut swept = false;
+        let mut grown = 0;
         let block = loop {
             if let Some(block) = self.pop(class).or_else(|| self.take_fresh(class)) {
                 break block;
@@ -101,9 +105,17 @@ impl Arena {
                 continue;
             }
             self.check_view(class)?;
+            grown += 1;
+            if grown > MOST_SEGMENTS_FOR_ONE_BLOCK {
+                return Err(Error::Damaged);
+            }
             self.grow(class)?;
         };
         kill::point("arena.taken");
+        // The lists are others' to write in: whoever trusted them would write behind the block.
+        if self.mapped(block.segment())?.class != class {
+            return Err(Error::Damaged);
+        }
         match self.commit(block, size) {
             Ok(()) => Ok(block),
             Err(error) => {
@@ -198,7 +210,10 @@ impl Arena {
     fn pop(&self, class: Class) -> Option<BlockId> {
         let head = &self.root().classes[class.index()].free;
         let mut top = head.load(Ordering::Acquire);
+        let mut retries = Retries::default();
         loop {
+            // Whoever finds no end looks for a block otherwise.
+            retries.again().ok()?;
             let block = BlockId::new(top as u32)?;
             let cell = self.cell(block).ok()?;
             let below = cell.next.load(Ordering::Relaxed);
@@ -291,8 +306,8 @@ impl Arena {
 
     /// The bytes a block can hold.
     pub(crate) fn capacity(&self, block: BlockId) -> u64 {
-        self.segment(block.segment())
-            .map_or(0, |segment| segment.class.size())
+        self.mapped(block.segment())
+            .map_or(0, |segment| segment.size)
     }
 }
 

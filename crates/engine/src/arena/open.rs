@@ -147,6 +147,9 @@ impl<T: Layout> Shared<T> {
                 found: kind.name(),
             });
         }
+        if held.arena.capacity(held.block) < size_of::<T>() as u64 {
+            return Err(Error::Damaged);
+        }
         let object = held.arena.payload(held.block)?.cast::<T>();
         Ok(Shared {
             held,

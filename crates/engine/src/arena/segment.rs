@@ -17,11 +17,12 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 use super::block::{BLOCKS_PER_SEGMENT, BlockId, Cell};
-use super::class::Class;
+use super::class::{CLASSES, Class};
 use super::layout::{ROOT_BYTES, SEGMENTS};
 use super::{Arena, budget};
 use crate::error::{Error, Result};
 use crate::kill;
+use crate::retries::Retries;
 use crate::sys::memfd;
 
 const PAGE: u64 = 4096;
@@ -84,9 +85,14 @@ impl Mapped {
 
 impl Segment {
     fn from_word(word: u64) -> Option<Segment> {
-        (word & VALID != 0).then(|| Segment {
-            class: Class::from_index((word >> 48) as usize & 0xff),
-            count: 1 << ((word >> 40) & 0xff),
+        let class = (word >> 48) as usize & 0xff;
+        let order = (word >> 40) as u32 & 0xff;
+        // What cannot be, because somebody wrote there who should not, is no segment.
+        let is_one =
+            word & VALID != 0 && class < CLASSES && 1 << order.min(31) <= BLOCKS_PER_SEGMENT;
+        is_one.then(|| Segment {
+            class: Class::from_index(class),
+            count: 1 << order,
             start: (word & 0xff_ffff_ffff) * PAGE,
         })
     }
@@ -140,6 +146,7 @@ impl Arena {
         let mut end = ROOT_BYTES;
         let mut siblings = 0;
         let mut number = 1;
+        let mut retries = Retries::default();
         loop {
             while let Some(segment) = self.segment(number) {
                 siblings += u32::from(segment.class == class);
@@ -167,6 +174,7 @@ impl Arena {
                     .store(number, Ordering::Release);
                 return Ok(());
             }
+            retries.again()?;
         }
     }
 

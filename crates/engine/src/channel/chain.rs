@@ -19,8 +19,9 @@ use crate::arena::block::BlockId;
 use crate::arena::class::Class;
 use crate::arena::object::Kind;
 use crate::arena::owner::Owner;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kill;
+use crate::retries::Retries;
 use crate::sync::eventcount::EventCount;
 
 /// The words of one queue. Zeroed but for `limit` and `flags` until the first strip is there.
@@ -95,6 +96,20 @@ impl<'a> At<'a> {
     /// The strip that one of the chain's words names; `None` before the first one is there.
     #[inline(always)]
     fn strip_at(&self, word: &AtomicU64) -> Result<Option<Strip<'a>>> {
+        let link = Link::from_word(word.load(Ordering::SeqCst));
+        if link == Link::NONE {
+            return Ok(None);
+        }
+        match Strip::of(self.arena, link)? {
+            Some(strip) => Ok(Some(strip)),
+            None => self.strip_at_last(word),
+        }
+    }
+
+    /// As [`At::strip_at`]: a strip lives another life, then the word was moved off it before.
+    #[cold]
+    fn strip_at_last(&self, word: &AtomicU64) -> Result<Option<Strip<'a>>> {
+        let mut retries = Retries::default();
         loop {
             let link = Link::from_word(word.load(Ordering::SeqCst));
             if link == Link::NONE {
@@ -103,7 +118,7 @@ impl<'a> At<'a> {
             if let Some(strip) = Strip::of(self.arena, link)? {
                 return Ok(Some(strip));
             }
-            // It lives another life: then the word was moved off it before.
+            retries.again()?;
         }
     }
 
@@ -142,10 +157,15 @@ impl<'a> At<'a> {
             return Ok(Next::End);
         };
         self.adopt(block, link.inc())?;
-        Ok(match Strip::of(self.arena, link)? {
-            Some(next) => Next::Strip(next),
-            None => Next::Stale,
-        })
+        match Strip::of(self.arena, link)? {
+            // A chain only ever leads on: without that one could go round in it for ever.
+            Some(next) if next.base() == strip.base().wrapping_add(strip.count.into()) => {
+                Ok(Next::Strip(next))
+            }
+            // The next one is taken out only after this one.
+            _ if strip.is_current() => Err(Error::Damaged),
+            _ => Ok(Next::Stale),
+        }
     }
 
     /// The strip behind `strip`, made if need be; the tail is moved on to it.
@@ -181,6 +201,7 @@ impl<'a> At<'a> {
             }
             kill::point("chain.begun");
         }
+        let mut retries = Retries::default();
         loop {
             // Whoever linked the first strip may have died before it wrote the tail.
             let first = Link::from_word(head.load(Ordering::SeqCst));
@@ -192,6 +213,7 @@ impl<'a> At<'a> {
             if let Some(strip) = self.strip_at(&self.chain.tail)? {
                 return Ok(strip);
             }
+            retries.again()?;
         }
     }
 

@@ -21,6 +21,7 @@ use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Error, GetError, Result};
 use crate::kill;
+use crate::retries::Retries;
 use crate::sync::spin::Spin;
 use crate::sys::futex::Slept;
 
@@ -109,11 +110,15 @@ where
     #[inline]
     pub(super) fn take(&self, into: &mut Message) -> Result<bool> {
         let mut found = None;
+        let mut retries = Retries::default();
         loop {
             match self.take_unless_behind(found, into)? {
                 Taken::Message => return Ok(true),
                 Taken::Nothing => return Ok(false),
-                Taken::Behind(place) => found = Some(place),
+                Taken::Behind(place) => {
+                    retries.again()?;
+                    found = Some(place);
+                }
             }
         }
     }
@@ -138,16 +143,23 @@ where
             stepped_over: false,
         };
         let mut next = self.first_to_receive()?;
+        let mut retries = Retries::default();
         while let Some(strip) = next {
             match self.take_from(&strip, &mut look, into)? {
                 Found::Message => return Ok(Taken::Message),
                 Found::Behind(place) => return Ok(Taken::Behind(place)),
                 Found::Nothing => return Ok(Taken::Nothing),
-                Found::Stale => next = self.first_to_receive()?,
+                Found::Stale => {
+                    retries.again()?;
+                    next = self.first_to_receive()?;
+                }
                 Found::End { over } => {
                     next = match self.after(&strip)? {
                         Next::End => None,
-                        Next::Stale => self.first_to_receive()?,
+                        Next::Stale => {
+                            retries.again()?;
+                            self.first_to_receive()?
+                        }
                         Next::Strip(after) => {
                             if over {
                                 self.received_all(&strip, &after);
@@ -168,6 +180,7 @@ where
         let first = hint.get(strip);
         // Whether nothing will come any more from all the slots up to here.
         let mut over = true;
+        let mut retries = Retries::default();
         for index in first..strip.count {
             let mut view = repair::look(self, strip, index);
             while view == View::In(Phase::Ready) {
@@ -181,6 +194,7 @@ where
                     }
                     return Ok(Found::Message);
                 }
+                retries.again()?;
                 view = repair::look(self, strip, index);
             }
             match view {

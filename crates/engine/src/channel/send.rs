@@ -19,6 +19,7 @@ use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Error, PutError, Result};
 use crate::kill;
+use crate::retries::Retries;
 use crate::sync::spin::Spin;
 use crate::sys::futex::{self, Slept};
 
@@ -260,6 +261,7 @@ impl<'a> At<'a> {
     #[inline(always)]
     fn claim(&self, size: Size, received: &AtomicU64) -> Result<Claim<'a>> {
         let me = self.arena.me();
+        let mut retries = Retries::default();
         loop {
             let strip = self.tail()?;
             let mut index = strip.header.claimed.get(&strip);
@@ -280,12 +282,14 @@ impl<'a> At<'a> {
                             strip.header.claimed.set(&strip, index + 1);
                             return Ok(Claim::Done(Claimed { strip, slot, index }));
                         }
+                        retries.again()?;
                     }
                 }
             }
             if index >= strip.count {
                 self.extend(&strip)?;
             }
+            retries.again()?;
         }
     }
 

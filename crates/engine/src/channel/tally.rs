@@ -7,6 +7,7 @@ use super::repair;
 use super::slot::{Phase, View};
 use super::strip::Strip;
 use crate::error::{Result, TooMany};
+use crate::retries::Retries;
 
 /// Up to so many positions are looked at one by one; beyond, whole strips are taken as full.
 const EXACT: u64 = 1 << 16;
@@ -83,6 +84,7 @@ impl<'a> At<'a> {
     ) -> Result<u64> {
         let mut next = first;
         let mut sum = 0;
+        let mut retries = Retries::default();
         'strips: while let Some(strip) = next {
             let mut index = done_in(&strip);
             while index < strip.count {
@@ -91,6 +93,7 @@ impl<'a> At<'a> {
                     Step::NextStrip => break,
                     Step::Done => return Ok(sum),
                     Step::Again => {
+                        retries.again()?;
                         sum = 0;
                         next = self.head()?;
                         continue 'strips;
@@ -101,6 +104,7 @@ impl<'a> At<'a> {
                 Next::Strip(after) => Some(after),
                 Next::End => None,
                 Next::Stale => {
+                    retries.again()?;
                     sum = 0;
                     self.head()?
                 }

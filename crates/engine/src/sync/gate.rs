@@ -145,14 +145,25 @@ pub(super) fn release(word: &LockWord) -> Result<(), ()> {
     Ok(())
 }
 
+/// What lies in a block that was a lock's a moment ago.
+fn gate_in(arena: &Arena, block: BlockId) -> Option<&Gate<{ Kind::Lock as u32 }>> {
+    let payload = arena.payload(block).ok()?;
+    let is_room = arena.capacity(block) >= size_of::<Gate<{ Kind::Lock as u32 }>>() as u64;
+    // SAFETY: large enough, 64-aligned and mapped for good; all atomics. Both kinds of locks have this layout,
+    // and what something else says there is only compared.
+    is_room.then(|| unsafe { payload.cast().as_ref() })
+}
+
+/// Who holds the lock in `block`, if it is one and anybody does.
+pub(crate) fn holder_of(arena: &Arena, block: BlockId) -> Option<OwnerId> {
+    gate_in(arena, block)?.word.look().holder()
+}
+
 /// Keeps a lock that this process leaves behind held for good, if it holds the one in `block`.
 pub(crate) fn keep_held(arena: &'static Arena, block: BlockId, me: OwnerId) {
-    let Ok(payload) = arena.payload(block) else {
+    let Some(gate) = gate_in(arena, block) else {
         return;
     };
-    // SAFETY: memory of objects, which is never anything else, 64-aligned and mapped for good; all atomics.
-    // Both kinds of locks have this layout, and what an object of another kind says is only compared.
-    let gate = unsafe { payload.cast::<Gate<{ Kind::Lock as u32 }>>().as_ref() };
     if gate.word.look().holder() != Some(me) {
         return;
     }
@@ -168,14 +179,6 @@ pub(crate) fn keep_held(arena: &'static Arena, block: BlockId, me: OwnerId) {
     if is_lock && seen.holder() == Some(me) {
         gate.word.keep(seen);
     }
-}
-
-/// Who holds the lock in `block`, if it is one and anybody does.
-pub(crate) fn holder_of(arena: &Arena, block: BlockId) -> Option<OwnerId> {
-    let payload = arena.payload(block).ok()?;
-    // SAFETY: as in `keep_held`.
-    let gate = unsafe { payload.cast::<Gate<{ Kind::Lock as u32 }>>().as_ref() };
-    gate.word.look().holder()
 }
 
 impl<const KIND: u32> Gate<KIND> {

@@ -1,0 +1,28 @@
+//! Loops that go round again when somebody else was faster.
+//!
+//! Each round says that another process got something done, so there are never many of them: unless the
+//! memory says what cannot be, because a process wrote where it should not. Then the loop has to end.
+
+use crate::error::{Error, Result};
+
+/// More rounds than any number of processes can cause.
+const MOST: u32 = 100_000;
+
+/// The rounds of one loop.
+#[derive(Debug, Default)]
+pub(crate) struct Retries(u32);
+
+impl Retries {
+    /// Counts a round.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when there were too many.
+    #[inline]
+    pub(crate) fn again(&mut self) -> Result<()> {
+        self.0 += 1;
+        match self.0 < MOST {
+            true => Ok(()),
+            false => Err(Error::Damaged),
+        }
+    }
+}

@@ -1,0 +1,341 @@
+"""Bytes that nobody would send: nothing but an exception may come of them.
+
+    python faults/fuzz.py --target wire --minutes 30
+
+`wire` decodes damaged messages, `arena` writes nonsense into the shared memory of a process that goes on
+using it, `handshake` connects to a listener and says something else than it should. Each try is made of one
+number, so that number is all there is to keep: what was found once is in `corpus/` and is tried first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import mmap
+import os
+import random
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import procession
+from procession import _engine
+from procession.connection import Client, Listener
+
+CORPUS = Path(__file__).parent / "corpus"
+
+# Tries of one child process, and how long it may be without finishing one.
+BATCH = 200
+PATIENCE = 20.0
+# Of address space, so that a length that is none asks for more than there is.
+ROOM = 512 << 20
+
+
+def damaged(dice: random.Random, data: bytes) -> bytes:
+    """The bytes with a few changes."""
+    body = bytearray(data)
+    for _ in range(dice.choice((1, 1, 2, 4, 16))):
+        place = dice.randrange(len(body) + 1)
+        match dice.randrange(6):
+            case 0 if body:
+                body[place % len(body)] ^= 1 << dice.randrange(8)
+            case 1 if body:
+                body[place % len(body)] = dice.choice((0, 1, 127, 128, 254, 255))
+            case 2:
+                del body[place : place + dice.randrange(1, 9)]
+            case 3:
+                body[place:place] = dice.randbytes(dice.randrange(1, 9))
+            case 4:
+                body[place : place + 8] = dice.choice((0, 2**31, 2**32 - 1, 2**63, 2**64 - 1)).to_bytes(
+                    8, "little"
+                )
+            case 5 if body:
+                start = dice.randrange(len(body))
+                body[place:place] = body[start : start + dice.randrange(1, 33)]
+    return bytes(body)
+
+
+def some_value(dice: random.Random, depth: int = 0) -> Any:
+    """Something that a program might send."""
+    kind = dice.randrange(8 if depth > 3 else 13)
+    size = dice.choice((0, 1, 2, 3, 8))
+    match kind:
+        case 0:
+            return dice.choice((None, True, False))
+        case 1:
+            return dice.choice((0, -1, 255, 2**31, -(2**63), 2**64, dice.getrandbits(200)))
+        case 2:
+            return dice.choice((0.0, -0.5, 1e308, float("inf"), float("nan")))
+        case 3 | 4:
+            return "".join(dice.choice("aé€😀\x00") for _ in range(size * 5))
+        case 5:
+            return dice.randbytes(size * 9)
+        case 6:
+            return bytearray(dice.randbytes(size))
+        case 7:
+            return range(size)
+        case 8:
+            return [some_value(dice, depth + 1) for _ in range(size)]
+        case 9:
+            return tuple(some_value(dice, depth + 1) for _ in range(size))
+        case 10:
+            return {str(number): some_value(dice, depth + 1) for number in range(size)}
+        case 11:
+            shared = [some_value(dice, depth + 1)]
+            shared.append(shared)
+            return [shared, shared]
+        case _:
+            return {number: {number} for number in range(size)}
+
+
+def try_wire(seed: int) -> None:
+    """A message that was damaged on its way."""
+    dice = random.Random(seed)
+    data = damaged(dice, _engine.dumps(some_value(dice)))
+    try:
+        repr(_engine.loads(data))
+    except (Exception, SystemExit):
+        pass
+
+
+class World:
+    """One of everything, in the memory that is written over."""
+
+    def __init__(self) -> None:
+        self.queue = procession.JoinableQueue()
+        self.full = procession.Queue(3)
+        self.lock = procession.Lock()
+        self.rlock = procession.RLock()
+        self.semaphore = procession.BoundedSemaphore(2)
+        self.condition = procession.Condition()
+        self.event = procession.Event()
+        self.barrier = procession.Barrier(2)
+        self.value = procession.Value("q", 3)
+        self.array = procession.Array("d", 20)
+        self.ends = procession.Pipe()
+        for number in range(40):
+            self.queue.put([number] * number)
+        for _ in range(20):
+            self.queue.get()
+        self.queue.put(bytes(100_000))
+
+    def steps(self) -> Iterator[Callable[[], object]]:
+        """What a program does with it all, without waiting for long."""
+        for body in (1, "x" * 300, bytes(5_000), bytes(90_000)):
+            yield lambda body=body: self.queue.put(body, timeout=0.01)
+            yield lambda body=body: self.full.put(body, timeout=0.01)
+            yield lambda: self.queue.get(timeout=0.01)
+            yield lambda: self.full.get(timeout=0.01)
+        yield self.queue.qsize
+        yield self.queue.task_done
+        yield lambda: [self.lock.acquire(timeout=0.01), self.lock.release()]
+        yield lambda: [self.rlock.acquire(timeout=0.01), self.rlock.release()]
+        yield lambda: [self.semaphore.acquire(timeout=0.01), self.semaphore.release()]
+        yield lambda: self.event.wait(0.01)
+        yield self.event.set
+        yield lambda: self.barrier.wait(0.01)
+        yield self.wait_for_a_notification
+        yield lambda: self.value.value
+        yield lambda: self.array[3]
+        yield lambda: self.ends[0].send([1, 2])
+        yield lambda: self.ends[1].poll(0.01) and self.ends[1].recv()
+        yield lambda: procession.Queue().put(1)
+        yield _engine.census
+        yield _engine.report
+        yield _engine.sweep
+
+    def wait_for_a_notification(self) -> None:
+        """As a thread does."""
+        if self.condition.acquire(timeout=0.01):
+            self.condition.wait(0.01)
+            self.condition.notify_all()
+            self.condition.release()
+
+
+def try_arena(seed: int) -> None:
+    """A process that writes where it should not, in a tree of its own."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _scribble(random.Random(seed))
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        # As if this process had died of it.
+        signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+        os.kill(os.getpid(), os.WTERMSIG(status))
+
+
+def _scribble(dice: random.Random) -> None:
+    world = World()
+    fd = _engine.arena_fd()
+    with mmap.mmap(fd, os.fstat(fd).st_size) as memory:
+        words = memoryview(memory).cast("Q")
+        used = [place for place in range(len(words)) if words[place]]
+        for step in world.steps():
+            if dice.randrange(2):
+                for _ in range(dice.choice((1, 2, 8))):
+                    place = (dice.choice(used) + dice.choice((0, 0, 0, 1, -1, 8))) % len(words)
+                    words[place] = _nonsense(dice, words, used)
+            try:
+                step()
+            except Exception:
+                pass
+        del words
+    # What is left of it is not to be taken apart in order: a process that is killed leaves the same.
+
+
+def _nonsense(dice: random.Random, words: Any, used: list[int]) -> int:
+    match dice.randrange(5):
+        case 0:
+            return dice.getrandbits(64)
+        case 1:
+            return dice.choice((0, 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1))
+        case 2:
+            return words[dice.choice(used)]
+        case 3:
+            return words[dice.choice(used)] ^ (1 << dice.randrange(64))
+        case _:
+            return dice.getrandbits(32)
+
+
+class Bomb:
+    """What must not be unpickled for somebody who did not say who it is."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (99,)
+
+
+def try_handshake(seed: int) -> None:
+    """A client that does not know the key, and others that do."""
+    dice = random.Random(seed)
+    with Listener(family="AF_UNIX", authkey=b"the key") as listener:
+        accepted: list[Any] = []
+
+        def serve() -> None:
+            for _ in range(2):
+                try:
+                    accepted.append(listener.accept())
+                except (OSError, EOFError, procession.AuthenticationError):
+                    pass
+
+        server = threading.Thread(target=serve)
+        server.start()
+        _pretend(dice, str(listener.address))
+        with Client(listener.address, authkey=b"the key") as client:
+            server.join()
+            client.send("message")
+            assert accepted[-1].recv() == "message"
+        assert len(accepted) == 1, "somebody was let in who does not know the key"
+        accepted[0].close()
+
+
+def _pretend(dice: random.Random, address: str) -> None:
+    import pickle
+
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.connect(address)
+        bomb = pickle.dumps(Bomb())
+        frames = (
+            b"#CHALLENGE#" + dice.randbytes(20),
+            b"#WELCOME#",
+            b"#FAILURE#",
+            b"{sha256}" + bytes(32),
+            bomb,
+        )
+        for _ in range(dice.randrange(4)):
+            body = dice.choice(frames)
+            frame = len(body).to_bytes(4, "big") + body
+            try:
+                stranger.send(damaged(dice, frame) if dice.randrange(2) else frame, socket.MSG_NOSIGNAL)
+            except OSError:
+                return
+
+
+TARGETS: dict[str, Callable[[int], None]] = {"wire": try_wire, "arena": try_arena, "handshake": try_handshake}
+
+
+def run_batch(target: Callable[[int], None], seeds: list[int]) -> tuple[int, str] | None:
+    """Try numbers in a child process; the one that something came of, and what."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _be_quiet()
+        for seed in seeds:
+            os.write(writer, b".")
+            target(seed)
+        os._exit(0)
+    os.close(writer)
+    begun = 0
+    with open(reader, "rb", buffering=0) as dots:
+        while select.select([dots], [], [], PATIENCE)[0]:
+            if not (seen := dots.read(4096)):
+                break
+            begun += len(seen)
+        else:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return seeds[begun - 1], "hangs"
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code == 0:
+        return None
+    return seeds[begun - 1], f"ends with {code}" if code > 0 else signal.Signals(-code).name
+
+
+def _be_quiet() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with open("/proc/self/statm") as statm:
+        used = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, resource.RLIM_INFINITY))
+
+
+def known(name: str) -> list[int]:
+    """The numbers that something came of once."""
+    file = CORPUS / f"{name}.txt"
+    return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+
+def main() -> int:
+    """Try for as long as it was asked; how many numbers something came of is the exit code."""
+    parser = argparse.ArgumentParser(description="Feed nonsense to what must bear it.")
+    parser.add_argument("--target", choices=TARGETS, required=True)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, help="try this number only, here")
+    options = parser.parse_args()
+    target = TARGETS[options.target]
+    if options.seed is not None:
+        target(options.seed)
+        return 0
+    end = time.monotonic() + options.minutes * 60
+    waiting = known(options.target)
+    first = random.SystemRandom().getrandbits(48)
+    tried = found = 0
+    while waiting or time.monotonic() < end:
+        batch = waiting[:BATCH] or list(range(first, first + BATCH))
+        waiting = waiting[BATCH:]
+        first += BATCH
+        while batch and (finding := run_batch(target, batch)):
+            seed, what = finding
+            found += 1
+            print(f"{options.target} {seed}: {what}", flush=True)
+            tried += batch.index(seed) + 1
+            batch = batch[batch.index(seed) + 1 :]
+            if seed not in known(options.target):
+                CORPUS.mkdir(exist_ok=True)
+                with open(CORPUS / f"{options.target}.txt", "a") as corpus:
+                    corpus.write(f"{seed}\n")
+        tried += len(batch)
+    print(f"{options.target}: {tried} tries, {found} findings")
+    return min(found, 99)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

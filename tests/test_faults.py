@@ -1,0 +1,45 @@
+"""Every fault of the suite in `faults/`, once under each start method; `make faults` repeats and compares."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FAULTS = Path(__file__).parent.parent / "faults"
+sys.path.insert(0, str(FAULTS))
+
+import catalogue  # noqa: E402
+import fuzz  # noqa: E402
+
+import run  # noqa: E402
+
+# The long ones are for the suite itself.
+CASES = [fault.name for fault in catalogue.FAULTS.values() if not fault.once]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_program_survives(name: str, start_method: str) -> None:
+    """It goes on or ends as it should, and leaves no process and no file behind."""
+    outcome, said = run.run_case(name, run.OURS, start_method)
+    assert outcome == run.SURVIVED, said
+
+
+@pytest.mark.parametrize("target", fuzz.TARGETS)
+def test_nonsense_is_an_error_and_no_more(target: str) -> None:
+    """A sample of what `make fuzz` tries, and all that something came of once."""
+    seeds = [*fuzz.known(target), *range(100)]
+    assert fuzz.run_batch(fuzz.TARGETS[target], seeds) is None
+
+
+@pytest.mark.parametrize("part", ["queues", "locks", "pipes", "pools"])
+def test_a_short_soak(part: str) -> None:
+    """What `make soak` does for half an hour."""
+    soak = subprocess.run(
+        [sys.executable, str(FAULTS / "soak.py"), "--minutes", "0.05", "--part", part],
+        capture_output=True,
+        text=True,
+    )
+    assert soak.returncode == 0, soak.stdout + soak.stderr
