@@ -32,7 +32,7 @@ METHODS = ("fork", "forkserver", "spawn")
 OURS, STDLIB = "procession", "multiprocessing"
 
 # A case that takes longer hangs, in seconds.
-LIMIT = 30.0
+LIMIT = {OURS: 30.0, STDLIB: 15.0}
 LIMIT_OF_LONG_ONES = 240.0
 # Processes of a case have so long to be gone after it.
 CLEAN_WITHIN = 2.0
@@ -42,7 +42,7 @@ SURVIVED, HANGS, LEAVES = "survives", "hangs", "leaves processes"
 
 def run_case(name: str, package: str, method: str) -> tuple[str, str]:
     """Run one case once; what became of it, and the details."""
-    limit = LIMIT_OF_LONG_ONES if catalogue.FAULTS[name].once else LIMIT
+    limit = LIMIT_OF_LONG_ONES if catalogue.FAULTS[name].once else LIMIT[package]
     folder = tempfile.mkdtemp(prefix="fault-")
     environment = {
         **os.environ,

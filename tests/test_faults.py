@@ -21,8 +21,10 @@ CASES = [fault.name for fault in catalogue.FAULTS.values() if not fault.once]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_program_survives(name: str, start_method: str) -> None:
+def test_a_program_survives(name: str, start_method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes on or ends as it should, and leaves no process and no file behind."""
+    # How promptly is measured by the suite itself.
+    monkeypatch.setenv("FAULTS_PROMPT", "20")
     outcome, said = run.run_case(name, run.OURS, start_method)
     assert outcome == run.SURVIVED, said
 

@@ -5,7 +5,7 @@ mod common;
 use common::{Child, Footprint, Slate, die, isolated};
 use procession_engine::channel::Queue;
 use procession_engine::value::SharedBytes;
-use procession_engine::{Deadline, Held, process};
+use procession_engine::{Deadline, Error, Held, process};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]
