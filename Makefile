@@ -24,7 +24,7 @@ SHELL       := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-loom test-python kill conformance ecosystem \
+.PHONY: help demo test test-rust test-loom test-python kill faults soak fuzz asan conformance ecosystem \
 	bench bench-check bench-curves bench-instructions bench-python bench-rivals bench-rust lint format install wheels clean
 
 export CARGO_BUILD_JOBS ?= $(JOBS)
@@ -51,7 +51,7 @@ test-loom: ## the protocols under every interleaving (loom)
 		.ci/logged $(LOGS)/loom.log $(CARGO) test --locked --release --package procession-engine --lib models
 
 test-python: install ## the tests of the Python package
-	@.ci/logged $(LOGS)/python.log timeout --foreground --kill-after=30 900 $(BIN)/python -m pytest
+	@.ci/logged $(LOGS)/python.log timeout --foreground --kill-after=30 1100 $(BIN)/python -m pytest
 
 kill: ## the whole kill matrix: SIGKILL at every named step and after every k-th instruction
 	PROCESSION_KILL=full $(CARGO) test --locked --package procession-engine --features kill-points --test kill
@@ -66,6 +66,10 @@ soak: install ## kill processes at random for half an hour (MINUTES=5)
 fuzz: install ## feed nonsense to decoder, memory and handshake for half an hour each (MINUTES=5)
 	for target in wire arena handshake; do \
 		$(BIN)/python faults/fuzz.py --target $$target --minutes $(or $(MINUTES),30) || exit; done
+
+asan: ## the engine's tests under the address sanitizer (needs a nightly toolchain)
+	RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +nightly test --locked \
+		--package procession-engine --target $$($(CARGO) +nightly -vV | sed -n 's/^host: //p')
 
 conformance: install ## CPython's own tests of multiprocessing, against this package (START=spawn, SUITE=futures)
 	$(BIN)/python tests/conformance/run.py --start $(or $(START),all) --suite $(or $(SUITE),all)
