@@ -1,5 +1,7 @@
 """A `JoinableQueue` between processes."""
 
+import os
+
 import pytest
 
 import procession
@@ -49,3 +51,38 @@ def test_only_joinable_queues_join():
     """A plain queue offers neither method."""
     plain = procession.Queue()
     assert not hasattr(plain, "join") and not hasattr(plain, "task_done")
+
+
+def take_and_die(q):
+    q.get()
+    os._exit(1)
+
+
+def test_join_says_that_a_message_died_with_its_reader(ctx):
+    """Nobody will report it done; whoever knows better may, and join is content then."""
+    q = ctx.JoinableQueue()
+    for number in range(2):
+        q.put(number)
+    process = ctx.Process(target=take_and_die, args=(q,))
+    process.start()
+    process.join()
+    assert q.get() == 1
+    q.task_done()
+    with pytest.raises(procession.WorkerDied, match="1 message of this queue will never be reported done"):
+        q.join()
+    q.task_done()
+    q.join()
+
+
+def test_a_process_reports_its_own_messages_first(ctx):
+    """What another one holds that is gone stays open, whatever the order of the messages."""
+    q = ctx.JoinableQueue()
+    q.put("lost")
+    process = ctx.Process(target=take_and_die, args=(q,))
+    process.start()
+    process.join()
+    q.put("own")
+    q.get()
+    q.task_done()
+    with pytest.raises(procession.WorkerDied):
+        q.join()

@@ -18,6 +18,7 @@ from . import _engine
 from . import util as util
 from ._core import stdlib
 from ._core.classic import INSIDES_OF_QUEUE, is_classic, make_classic
+from ._core.errors import WorkerDied
 from ._core.feeder_errors import Herald
 from ._core.handing import assert_handing, hand_over
 from ._core.hints import Any
@@ -127,8 +128,16 @@ class JoinableQueue(Queue):
         self._task_done()
 
     def join(self) -> None:
-        """Wait until every message that was put is dealt with."""
-        self._join()
+        """Wait until every message that was put is dealt with.
+
+        WorkerDied if the only ones left were received by processes that are gone; `task_done` still reports
+        those, for whoever deals with them.
+        """
+        if lost := self._join():
+            raise WorkerDied(
+                f"{lost} message{'s'[: lost > 1]} of this queue will never be reported done: "
+                "whoever received them is gone"
+            )
 
 
 class SimpleQueue:

@@ -46,6 +46,14 @@ pub enum Error {
          pass it to Process::spawn or to the initializer of a pool"
     )]
     NotSpawning(&'static str),
+    /// Messages of a [`JoinableQueue`](crate::JoinableQueue) will never be done: who got them is gone.
+    #[error(
+        "{messages} messages of a queue were got by processes that are gone, and never reported done"
+    )]
+    Unfinished {
+        /// How many there are.
+        messages: u64,
+    },
     /// A pipe's end was claimed twice, or comes from a process that is no parent.
     #[error("this end of a pipe did not come with the process that opens it")]
     EndNotInherited,

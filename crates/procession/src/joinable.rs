@@ -29,7 +29,7 @@ use crate::queue::{Iter, Queue};
 ///     let consumer = Process::spawn(consume, queue.clone())?;
 ///     queue.put(1)?;
 ///     queue.put(2)?;
-///     queue.join();
+///     queue.join()?;
 ///     assert_eq!(queue.unfinished(), 0);
 ///     queue.close();
 ///     consumer.join()?;
@@ -76,21 +76,29 @@ impl<T> JoinableQueue<T> {
     }
 
     /// Waits until all messages that were put are done with.
-    pub fn join(&self) {
-        self.join_until(Deadline::NEVER);
+    ///
+    /// # Errors
+    /// [`Error::Unfinished`] when the only ones left were got by processes that are gone;
+    /// [`task_done`](JoinableQueue::task_done) still says it of those, for whoever deals with them.
+    pub fn join(&self) -> Result<(), Error> {
+        self.join_until(Deadline::NEVER).map(drop)
     }
 
     /// As [`join`](JoinableQueue::join), but waits no longer than `timeout`; says whether all is
     /// done.
-    pub fn join_timeout(&self, timeout: Duration) -> bool {
+    ///
+    /// # Errors
+    /// As for [`join`](JoinableQueue::join).
+    pub fn join_timeout(&self, timeout: Duration) -> Result<bool, Error> {
         self.join_until(within(timeout))
     }
 
-    fn join_until(&self, deadline: Deadline) -> bool {
+    fn join_until(&self, deadline: Deadline) -> Result<bool, Error> {
         loop {
             match self.queue.engine().join(deadline) {
-                Ok(()) => return true,
-                Err(WaitError::TimedOut) => return false,
+                Ok(0) => return Ok(true),
+                Ok(messages) => return Err(Error::Unfinished { messages }),
+                Err(WaitError::TimedOut) => return Ok(false),
                 Err(WaitError::Interrupted) => {}
             }
         }

@@ -136,6 +136,25 @@ fn finish(queue: JoinableQueue<u32>) {
     }
 }
 
+fn get_and_die(queue: JoinableQueue<u32>) {
+    queue.get().unwrap();
+    std::process::abort();
+}
+
+#[test]
+fn joining_says_that_a_message_died_with_its_reader() {
+    let queue = JoinableQueue::new().unwrap();
+    queue.put(1).unwrap();
+    let reader = Process::spawn(get_and_die, queue.clone()).unwrap();
+    assert!(matches!(
+        queue.join(),
+        Err(procession::Error::Unfinished { messages: 1 })
+    ));
+    assert!(reader.join().is_err());
+    queue.task_done().expect("whoever knows better may say so");
+    queue.join().unwrap();
+}
+
 #[test]
 fn a_joinable_queue_waits_until_all_is_done() {
     let queue = JoinableQueue::new().unwrap();
@@ -143,9 +162,9 @@ fn a_joinable_queue_waits_until_all_is_done() {
         queue.put(n).unwrap();
     }
     assert_eq!(queue.unfinished(), 100);
-    assert!(!queue.join_timeout(Duration::from_millis(1)));
+    assert!(!queue.join_timeout(Duration::from_millis(1)).unwrap());
     let consumer = Process::spawn(finish, queue.clone()).unwrap();
-    queue.join();
+    queue.join().unwrap();
     assert_eq!(queue.unfinished(), 0);
     assert!(queue.task_done().is_err());
     queue.close();

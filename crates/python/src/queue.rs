@@ -311,12 +311,13 @@ impl Queue {
             .map_err(|_| PyValueError::new_err("task_done() called too many times"))
     }
 
-    /// Waits until every message put was dealt with; False when the timeout passed first.
+    /// Waits until every message put was dealt with, or only such are left as processes received that are gone:
+    /// how many; None when the timeout passed first.
     #[pyo3(signature = (timeout=None))]
-    fn _join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+    fn _join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<u64>> {
         let queue = self.engine.get()?;
         let deadline = patience::deadline(true, timeout)?;
-        Ok(patience::wait(py, deadline, |slice| queue.join(slice))?.is_ok())
+        Ok(patience::wait(py, deadline, |slice| queue.join(slice))?.ok())
     }
 
     /// How many messages were put and not yet dealt with.

@@ -224,16 +224,20 @@ impl Queue {
         self.at().unfinished().unwrap_or(0)
     }
 
-    /// Waits until every message was reported done.
+    /// Waits until every message was reported done, or until all that were not were received by processes
+    /// that are gone: how many those are.
     ///
     /// # Errors
     /// [`WaitError::TimedOut`], [`WaitError::Interrupted`].
-    pub fn join(&self, deadline: Deadline) -> Result<(), WaitError> {
+    pub fn join(&self, deadline: Deadline) -> Result<u64, WaitError> {
         let finished = &self.shared.chain.finished;
         loop {
             let key = finished.announce();
             if self.unfinished() == 0 {
-                return Ok(());
+                return Ok(0);
+            }
+            if let Ok(lost @ 1..) = self.at().lost() {
+                return Ok(lost);
             }
             if deadline.is_past() {
                 return Err(WaitError::TimedOut);

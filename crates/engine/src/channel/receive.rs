@@ -231,10 +231,10 @@ where
         kill::point("queue.copied");
         let taken = slot
             .word
-            .pass(strip.inc(), Phase::Ready, repair::handed(self));
+            .pass(strip.inc(), Phase::Ready, repair::handed(self, me));
         kill::point("queue.received");
         if taken {
-            self.after_receiving(slot, strip.inc());
+            self.after_receiving(slot, strip.inc(), me);
         }
         Ok(taken)
     }
@@ -256,18 +256,19 @@ where
         }
         kill::point("queue.taken");
         let message = self.unwrap(strip, index, block, length);
-        slot.word.pass(inc, Phase::Taken(me), repair::handed(self));
+        slot.word
+            .pass(inc, Phase::Taken(me), repair::handed(self, me));
         kill::point("queue.handed");
-        self.after_receiving(slot, inc);
+        self.after_receiving(slot, inc, me);
         *into = message?;
         Ok(true)
     }
 
     /// There is room for another message; and its task may have been reported done before.
     #[inline]
-    fn after_receiving(&self, slot: &Slot, inc: u32) {
+    fn after_receiving(&self, slot: &Slot, inc: u32, me: OwnerId) {
         if self.use_credit() {
-            slot.word.pass(inc, Phase::Handed, Phase::Done);
+            slot.word.pass(inc, Phase::Handed(me), Phase::Done);
         }
         self.chain.space.notify(1);
     }

@@ -16,6 +16,7 @@ use super::send::slot_owner;
 use super::slot::{Phase, View};
 use super::strip::Strip;
 use crate::arena::block::BlockId;
+use crate::arena::owner::OwnerId;
 use crate::kill;
 
 /// What is in a slot, after a dead process's part in it was settled.
@@ -66,16 +67,16 @@ fn fate(at: &At<'_>, strip: &Strip<'_>, index: u32, from: Phase) -> Phase {
         // The number may be left over from an earlier message; then the block is not this slot's.
         (Phase::Claimed(_), Some(block)) if is_slots(block) => Phase::Ready,
         (Phase::Claimed(_), _) => Phase::Pad,
-        (Phase::Taken(_), Some(block)) if !is_slots(block) => handed(at),
+        (Phase::Taken(reader), Some(block)) if !is_slots(block) => handed(at, reader),
         _ => Phase::Ready,
     }
 }
 
-/// What a slot becomes when its message was received.
+/// What a slot becomes when its message was received by `reader`.
 #[inline]
-pub(super) fn handed(at: &At<'_>) -> Phase {
+pub(super) fn handed(at: &At<'_>, reader: OwnerId) -> Phase {
     match at.has(JOINABLE) {
-        true => Phase::Handed,
+        true => Phase::Handed(reader),
         false => Phase::Done,
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!            put                  get
 //! EMPTY --> CLAIMED(me) --> READY ----------------------> DONE
-//!               |            ^  \--> TAKEN(me) --large--> DONE    (HANDED, then DONE by task_done,
+//!               |            ^  \--> TAKEN(me) --large--> DONE    (HANDED(me), then DONE by task_done,
 //!    owner dies |            +----------+ owner dies              where tasks are counted)
 //!               +--> PAD     +-- (a large message that was complete)
 //! ```
@@ -27,8 +27,8 @@ pub(crate) enum Phase {
     Ready,
     /// Somebody reads the message.
     Taken(OwnerId),
-    /// The message was received; the task it stands for is not done yet.
-    Handed,
+    /// Somebody received the message; the task it stands for is not done yet.
+    Handed(OwnerId),
     /// The message was received.
     Done,
     /// There never was a message: its writer died.
@@ -38,7 +38,7 @@ pub(crate) enum Phase {
 impl Phase {
     /// Nothing will ever be received here again.
     pub(crate) fn is_over(self) -> bool {
-        matches!(self, Phase::Handed | Phase::Done | Phase::Pad)
+        matches!(self, Phase::Handed(_) | Phase::Done | Phase::Pad)
     }
 }
 
@@ -61,7 +61,7 @@ impl Seen {
             Phase::Claimed(owner) => (1, owner.as_u32()),
             Phase::Ready => (2, 0),
             Phase::Taken(owner) => (3, owner.as_u32()),
-            Phase::Handed => (4, 0),
+            Phase::Handed(owner) => (4, owner.as_u32()),
             Phase::Done => (5, 0),
             Phase::Pad => (6, 0),
         };
@@ -83,7 +83,7 @@ impl Seen {
             (1, Some(owner)) => View::In(Phase::Claimed(owner)),
             (2, _) => View::In(Phase::Ready),
             (3, Some(owner)) => View::In(Phase::Taken(owner)),
-            (4, _) => View::In(Phase::Handed),
+            (4, Some(owner)) => View::In(Phase::Handed(owner)),
             (6, _) => View::In(Phase::Pad),
             _ => View::In(Phase::Done),
         }

@@ -6,6 +6,7 @@ use super::chain::{At, Next, done_in};
 use super::repair;
 use super::slot::{Phase, View};
 use super::strip::Strip;
+use crate::arena::owner::OwnerId;
 use crate::error::{Result, TooMany};
 use crate::retries::Retries;
 
@@ -113,13 +114,33 @@ impl<'a> At<'a> {
         Ok(sum)
     }
 
-    /// Reports one task done.
-    pub(super) fn task_done(&self) -> Result<Result<(), TooMany>> {
+    /// How many messages were received by processes that are gone and never reported done, if all others
+    /// were: nobody will report those.
+    pub(super) fn lost(&self) -> Result<u64> {
+        let mut others = false;
+        let lost = self.walk(self.head()?, |strip, index, lost| {
+            match repair::look(self, strip, index) {
+                View::In(Phase::Handed(reader)) if self.arena.is_dead(reader) => *lost += 1,
+                View::In(Phase::Done | Phase::Pad) => {}
+                View::In(_) => {
+                    others = true;
+                    return Step::Done;
+                }
+                View::Empty => return Step::Done,
+                View::Stale => return Step::Again,
+            }
+            Step::NextSlot
+        })?;
+        Ok(if others { 0 } else { lost })
+    }
+
+    /// Turns the first message handed to whom it may concern into one that is done; false if there is none.
+    fn report_done(&self, concerns: impl Fn(OwnerId) -> bool) -> Result<bool> {
         let reported = self.walk(self.head()?, |strip, index, reported| {
             let word = &strip.slot(index).word;
             match word.look().view(strip.inc()) {
-                View::In(Phase::Handed) => {
-                    if word.pass(strip.inc(), Phase::Handed, Phase::Done) {
+                View::In(from @ Phase::Handed(reader)) if concerns(reader) => {
+                    if word.pass(strip.inc(), from, Phase::Done) {
                         *reported = 1;
                         return Step::Done;
                     }
@@ -130,7 +151,13 @@ impl<'a> At<'a> {
                 View::Stale => Step::Again,
             }
         })?;
-        if reported > 0 {
+        Ok(reported > 0)
+    }
+
+    /// Reports one task done: one of this process's, or else anybody's.
+    pub(super) fn task_done(&self) -> Result<Result<(), TooMany>> {
+        let me = self.arena.me();
+        if self.report_done(|reader| reader == me)? || self.report_done(|_| true)? {
             crate::kill::point("queue.task_done");
             self.retire_done()?;
             self.notify_if_finished()?;
