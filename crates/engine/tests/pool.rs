@@ -295,6 +295,61 @@ fn a_task_beyond_its_time_is_reported_with_its_worker() {
     assert_eq!(board.outstanding(), 0);
 }
 
+/// Until the thread that sends its number sleeps for good.
+fn until_asleep(thread: &std::sync::mpsc::Receiver<i32>) {
+    let id = thread.recv().expect("the thread says who it is");
+    let mut seen = 0;
+    while seen < 20 {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).expect("it lives");
+        let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+        seen = if state.starts_with('S') { seen + 1 } else { 0 };
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_watcher_that_sleeps_without_end_hears_of_a_limit() {
+    let board = Board::new().unwrap();
+    let worker = Worker::start(&board, |bench| {
+        let _claim = bench.claim(soon()).expect("a task");
+        loop {
+            std::thread::park();
+        }
+    });
+    let (say, who) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            say.send(rustix::thread::gettid().as_raw_nonzero().get())
+                .unwrap();
+            loop {
+                match board.next_event(Deadline::NEVER, &[]) {
+                    Ok(Event::Rung | Event::Notice { .. }) => {}
+                    event => break event,
+                }
+            }
+        });
+        until_asleep(&who);
+        let hasty = Task {
+            timeout: Some(Duration::from_millis(1)),
+            ..task(6, 1)
+        };
+        board.submit(hasty, &[]).unwrap();
+        let event = watcher.join().expect("no panic");
+        assert!(
+            matches!(
+                event,
+                Ok(Event::Overdue {
+                    job: 6,
+                    index: 1,
+                    ..
+                })
+            ),
+            "{event:?}"
+        );
+    });
+    worker.kill();
+}
+
 #[test]
 fn a_sleeping_worker_is_woken_for_a_task() {
     let board = Board::new().unwrap();

@@ -188,8 +188,12 @@ impl Board {
         if self.ground.is_closed() {
             return Err(Error::Invalid("the board is closed".into()));
         }
-        let sleepers = self.desk().accept(&self.ground, task, parts, objects)?;
+        let mut desk = self.desk();
+        let sleepers = desk.accept(&self.ground, task, parts, objects)?;
+        let hasty = desk.is_hasty();
+        drop(desk);
         self.wake(sleepers);
+        self.hurry(hasty);
         Ok(())
     }
 
@@ -239,14 +243,18 @@ impl Board {
                 self.wake(u32::MAX);
                 return Ok(Event::Gone(worker));
             }
-            let (overdue, look_again) = self.desk().overdue(&self.ground, monotonic_ns());
+            let mut desk = self.desk();
+            let (overdue, look_again) = desk.overdue(&self.ground, monotonic_ns());
             if let Some(event) = overdue {
                 return Ok(event);
             }
+            let until = look_again.map_or(deadline, |time| deadline.min(Deadline::after(time)));
+            // In one piece with the look: a task that comes in between is either seen or wakes the sleeper.
+            desk.note_sleep(until);
+            drop(desk);
             if !deadline.is_past() && self.aside.nap() {
                 continue;
             }
-            let until = look_again.map_or(deadline, |time| deadline.min(Deadline::after(time)));
             match self.results.get_watching(watch, until) {
                 Ok(Watched::Message(message)) => {
                     if let Some(event) = self.receive(message) {
@@ -357,9 +365,19 @@ impl Board {
     fn refill(&self, mut desk: MutexGuard<'_, Desk>) {
         if desk.waiting() > 0 {
             let placed = desk.refill(&self.ground);
+            let hasty = desk.is_hasty();
             drop(desk);
             self.wake(placed);
+            self.hurry(hasty);
             self.room.notify_all();
+        }
+    }
+
+    /// Wakes the watcher if it sleeps beyond the limit of a task.
+    fn hurry(&self, hasty: bool) {
+        if hasty {
+            // Without memory for it, the limit is seen when the watcher wakes for another reason.
+            let _ = self.ring();
         }
     }
 

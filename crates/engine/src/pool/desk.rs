@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::sys::atomic::Ordering;
 use crate::value::SharedBytes;
@@ -45,6 +46,9 @@ pub(super) struct Desk {
     waiting: VecDeque<Waiting>,
     /// Records whose tasks have a time limit.
     timed: Vec<u32>,
+    /// Until when the watcher sleeps, if it does: a limit that ends sooner is to wake it.
+    watched_until: Deadline,
+    hasty: bool,
     /// Events that did not come from a worker.
     pub(super) events: VecDeque<Event>,
 }
@@ -68,6 +72,8 @@ impl Desk {
             free: (0..capacity).rev().collect(),
             waiting: VecDeque::new(),
             timed: Vec::new(),
+            watched_until: Deadline::NOW,
+            hasty: false,
             events: VecDeque::new(),
         }
     }
@@ -167,10 +173,25 @@ impl Desk {
             _held: held,
         });
         self.free.pop();
-        if task.timeout.is_some() {
+        if let Some(timeout) = task.timeout {
             self.timed.push(number);
+            let limit = Deadline::after(timeout);
+            if limit < self.watched_until {
+                self.watched_until = limit;
+                self.hasty = true;
+            }
         }
         Ok(())
+    }
+
+    /// The watcher is about to sleep until then.
+    pub(super) fn note_sleep(&mut self, until: Deadline) {
+        self.watched_until = until;
+    }
+
+    /// Whether the watcher sleeps too long for a task that was placed since this was asked last.
+    pub(super) fn is_hasty(&mut self) -> bool {
+        std::mem::take(&mut self.hasty)
     }
 
     /// Ends the task of a ticket and frees its record; `None` when somebody ended it before.
