@@ -51,7 +51,7 @@ test-loom: ## the protocols under every interleaving (loom)
 		.ci/logged $(LOGS)/loom.log $(CARGO) test --locked --release --package procession-engine --lib models
 
 test-python: install ## the tests of the Python package
-	@.ci/logged $(LOGS)/python.log timeout --foreground --kill-after=30 1100 $(BIN)/python -m pytest
+	@.ci/logged $(LOGS)/python.log timeout $$([ -t 0 ] && echo --foreground) --kill-after=30 1000 $(BIN)/python -m pytest
 
 kill: ## the whole kill matrix: SIGKILL at every named step and after every k-th instruction
 	PROCESSION_KILL=full $(CARGO) test --locked --package procession-engine --features kill-points --test kill

@@ -308,6 +308,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Feed nonsense to what must bear it.")
     parser.add_argument("--target", choices=TARGETS, required=True)
     parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--first", type=int, help="only the first so many numbers, and what is known")
     parser.add_argument("--seed", type=int, help="try this number only, here")
     options = parser.parse_args()
     target = TARGETS[options.target]
@@ -316,6 +317,9 @@ def main() -> int:
         return 0
     end = time.monotonic() + options.minutes * 60
     waiting = known(options.target)
+    if options.first is not None:
+        waiting += range(options.first)
+        end = 0.0
     first = random.SystemRandom().getrandbits(48)
     tried = found = 0
     while waiting or time.monotonic() < end:
