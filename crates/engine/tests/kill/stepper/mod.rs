@@ -8,11 +8,12 @@
 
 mod handover;
 mod operations;
+mod tasks;
 mod tracee;
 
 use crate::common::{Footprint, Slate, isolated_within, note};
 use procession_engine::kill::{self, Deed};
-use procession_engine::process;
+use procession_engine::{OwnerId, process};
 use std::time::Duration;
 use tracee::{Mark, Tracee};
 
@@ -20,6 +21,9 @@ use tracee::{Mark, Tracee};
 pub trait Operation {
     /// Makes the objects, in the survivor.
     fn new(slate: Slate) -> Self;
+
+    /// In the survivor: which process the child is.
+    fn forked(&mut self, _child: OwnerId) {}
 
     /// In the child: does once what is done lazily, so that the operation is itself only.
     fn prepare(&mut self) {}
@@ -101,6 +105,7 @@ fn cut_off<O: Operation>(slate: Slate, at: usize, cut: Cut) -> usize {
         mark(Mark::End);
         operation.conclude();
     });
+    operation.forked(child.seat());
     let mut steps = 0;
     let mut done = false;
     while steps < at && !done {
@@ -130,25 +135,28 @@ fn cut_off<O: Operation>(slate: Slate, at: usize, cut: Cut) -> usize {
 }
 
 macro_rules! swept {
-    ($($test:ident: $operation:ident;)*) => {
+    ($($test:ident: $operation:path;)*) => {
         $(
             #[test]
             fn $test() {
-                sweep::<operations::$operation>();
+                sweep::<$operation>();
             }
         )*
     };
 }
 
 swept! {
-    put_is_safe_at_every_instruction: PutSmall;
-    put_of_a_large_message_is_safe_at_every_instruction: PutLarge;
-    put_into_the_next_strip_is_safe_at_every_instruction: PutOver;
-    get_is_safe_at_every_instruction: GetSmall;
-    get_of_a_large_message_is_safe_at_every_instruction: GetLarge;
-    get_from_the_next_strip_is_safe_at_every_instruction: GetOver;
-    acquire_is_safe_at_every_instruction: Acquire;
-    release_is_safe_at_every_instruction: Release;
-    alloc_is_safe_at_every_instruction: Alloc;
-    free_is_safe_at_every_instruction: Free;
+    put_is_safe_at_every_instruction: operations::PutSmall;
+    put_of_a_large_message_is_safe_at_every_instruction: operations::PutLarge;
+    put_into_the_next_strip_is_safe_at_every_instruction: operations::PutOver;
+    get_is_safe_at_every_instruction: operations::GetSmall;
+    get_of_a_large_message_is_safe_at_every_instruction: operations::GetLarge;
+    get_from_the_next_strip_is_safe_at_every_instruction: operations::GetOver;
+    acquire_is_safe_at_every_instruction: operations::Acquire;
+    release_is_safe_at_every_instruction: operations::Release;
+    alloc_is_safe_at_every_instruction: operations::Alloc;
+    free_is_safe_at_every_instruction: operations::Free;
+    claim_of_a_task_is_safe_at_every_instruction: tasks::ClaimTask;
+    result_of_a_task_is_safe_at_every_instruction: tasks::FinishSmall;
+    large_result_of_a_task_is_safe_at_every_instruction: tasks::FinishLarge;
 }

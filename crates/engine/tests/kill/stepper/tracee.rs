@@ -1,6 +1,7 @@
 //! A forked child under ptrace that is advanced one instruction at a time.
 
 use crate::common::{Child, End, Slate};
+use procession_engine::OwnerId;
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -112,6 +113,11 @@ impl Tracee {
             std::io::Error::last_os_error()
         );
         self.child.succeed();
+    }
+
+    /// The seat it has in the engine.
+    pub fn seat(&self) -> OwnerId {
+        self.child.seat().expect("a forked child has a seat")
     }
 
     /// Reaps it and buries it.
