@@ -15,6 +15,7 @@ from collections.abc import Callable
 from . import _engine
 from ._core.bootstrap import run_forked_child
 from ._core.hints import Any
+from ._core.pidfd import pidfd_open
 from ._core.stdlib import util
 from ._core.ties import is_tied
 from ._core.waiting import is_readable
@@ -108,7 +109,7 @@ class Popen:
         _engine.ensure()
         if is_tied(process_obj):
             _engine.prepare_lifeline()
-        parent = os.pidfd_open(os.getpid())
+        parent = pidfd_open(os.getpid())
         try:
             pid = os.fork()
             if pid == 0:
@@ -127,7 +128,7 @@ class Popen:
         """Take charge of a child that was just started; one that cannot be watched is not left running."""
         self.pid = pid
         try:
-            sentinel = os.pidfd_open(pid)
+            sentinel = pidfd_open(pid)
         except ProcessLookupError:
             # Where SIGCHLD is ignored it may have ended already, and nobody knows how.
             self._own(os.eventfd(1))

@@ -12,6 +12,7 @@ from . import _engine, forkserver, popen_fork
 from ._core import serving
 from ._core.hints import Any
 from ._core.payload import pack
+from ._core.pidfd import pidfd_open
 from ._core.stdlib import util
 from ._core.ties import passed_lifeline
 from .popen_spawn_posix import tracker_fd
@@ -51,7 +52,7 @@ class Popen(popen_fork.Popen):
         lent: list[int] = []
         try:
             lent.append(payload := pack(process_obj, self))
-            lent.append(parent := os.pidfd_open(os.getpid()))
+            lent.append(parent := pidfd_open(os.getpid()))
             with passed_lifeline(process_obj) as lifeline:
                 report, reports = forkserver.connect_to_new_process(
                     seat, payload, parent, lifeline, tracker_fd(), self._fds

@@ -12,6 +12,7 @@ import sys
 from . import _engine, popen_fork, spawn
 from ._core.hints import Any
 from ._core.payload import pack
+from ._core.pidfd import pidfd_open
 from ._core.stdlib import resource_tracker, util
 from ._core.ties import passed_lifeline
 
@@ -56,7 +57,7 @@ class Popen(popen_fork.Popen):
         lent: list[int] = []
         try:
             lent.append(pack(process_obj, self))
-            lent.append(os.pidfd_open(os.getpid()))
+            lent.append(pidfd_open(os.getpid()))
             with passed_lifeline(process_obj) as lifeline:
                 pid = self._execute(seat, lent[0], lent[1], lifeline)
         except BaseException:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from procession import _engine
 
 from .bootstrap import Role, run_forked_child
+from .pidfd import pidfd_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,7 +164,7 @@ class Server:
             run_forked_child(None, 0, lambda: self._become_child(request, report_to))
         try:
             still_needed = report_to.dup()
-            pidfd = os.pidfd_open(pid)
+            pidfd = pidfd_open(pid)
         except OSError:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -181,7 +182,7 @@ class Server:
         for number, handler in self._handlers.items():
             if handler is not None:
                 _signal.signal(number, handler)
-        pidfd = os.pidfd_open(os.getpid())
+        pidfd = pidfd_open(os.getpid())
         _tell(report_to, Report(STARTED, os.getpid(), 0, pidfd))
         os.close(pidfd)
         os.close(report_to.detach())
