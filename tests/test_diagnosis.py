@@ -168,6 +168,56 @@ def test_a_signal_that_is_none_is_refused(run_script: Callable[..., Any], monkey
     assert "must name a signal, such as USR2" in done.stderr
 
 
+DEADLOCK = """
+import sys
+import procession
+
+def hold_both(first, second, barrier):
+    with first:
+        barrier.wait()
+        with second:
+            pass
+
+if __name__ == "__main__":
+    ctx = procession.get_context(sys.argv[1])
+    a, b, barrier = ctx.Lock(), ctx.Lock(), ctx.Barrier(2)
+    processes = [ctx.Process(target=hold_both, args=(*locks, barrier)) for locks in ((a, b), (b, a))]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+"""
+
+
+def test_a_watched_program_says_by_itself_that_it_is_stuck(tmp_path: Path, start_method: str) -> None:
+    """Once, and from one process only; the circle ends when one of its processes does."""
+    script = tmp_path / "deadlock.py"
+    script.write_text(DEADLOCK)
+    home = os.path.dirname(os.path.dirname(os.path.abspath(procession.__file__)))
+    program = subprocess.Popen(
+        [sys.executable, str(script), start_method],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": home, "PROCESSION_DEBUG_WATCH": "0.1"},
+    )
+    with program:
+        lines = lines_until(program, "a circle of locks")
+        one, *_ = [word for word in lines[-1].split() if word.rstrip(",:").isdigit()]
+        os.kill(int(one.rstrip(",:")), signal.SIGKILL)
+        assert program.stderr is not None
+        rest = program.stderr.read()
+    assert "a circle of locks" not in rest
+
+
+def test_how_often_to_look_is_a_number(run_script: Callable[..., Any], monkeypatch: Any) -> None:
+    """The message says what may stand there."""
+    monkeypatch.setenv("PROCESSION_DEBUG_WATCH", "often")
+    done = run_script("import procession")
+    assert "must be a number of seconds, such as 10" in done.stderr
+    with pytest.raises(ValueError, match="positive"):
+        procession.debug_watch(0)
+
+
 def test_a_worker_that_crashes_shows_its_stack(run_script: Callable[..., Any], start_method: str) -> None:
     """The segmentation fault of a task comes with the line it happened in."""
     done = run_script(

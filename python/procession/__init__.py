@@ -73,8 +73,25 @@ def debug_on_signal(number: int | None = None) -> None:
     debug_on_signal(number)
 
 
+def debug_watch(every: float = 10.0) -> None:
+    """Look every so many seconds for locks in a circle and queues that nobody reads, and report them.
+
+    Each is reported once, as `debug_dump` does, when it was there at two looks in a row. In one process of a
+    tree this is enough; `PROCESSION_DEBUG_WATCH=10` in the environment begins it in the first.
+    """
+    from ._core.hang_watch import debug_watch
+
+    debug_watch(every)
+
+
 if "PROCESSION_DEBUG_SIGNAL" in os.environ:
     debug_on_signal()
+
+if "PROCESSION_DEBUG_WATCH" in os.environ:
+    from ._core.hang_watch import watch_as_environment_says
+
+    watch_as_environment_says()
+    del watch_as_environment_says
 
 SUBDEBUG = 5
 SUBWARNING = 25
@@ -110,6 +127,7 @@ __all__ = [
     "current_process",
     "debug_dump",
     "debug_on_signal",
+    "debug_watch",
     "freeze_support",
     "get_all_start_methods",
     "get_context",
