@@ -191,6 +191,8 @@ def main() -> int:
             if not options.no_stdlib and not fault.extension:
                 jobs.append((fault.name, STDLIB, method))
     report = Report()
+    # A shell that runs this in the background has it ignore Ctrl-C, and the cases would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     shared_before = set(os.listdir("/dev/shm"))
     with ThreadPoolExecutor(options.jobs) as threads:
         for _ in threads.map(lambda key: report.add(key, *run_case(*key)), jobs):

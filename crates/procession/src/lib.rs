@@ -43,6 +43,7 @@
 //! | pass messages, many to many | [`Queue`], [`JoinableQueue`] |
 //! | pass messages, one to one | [`pipe()`], [`one_way()`] |
 //! | share numbers | [`Value`], [`Array`] |
+//! | share a value of any type | [`Mutex`], [`OnceLock`] |
 //! | take turns | [`Lock`], [`RLock`], [`Semaphore`] |
 //! | wait for each other | [`Condvar`], [`Event`], [`Barrier`] |
 //!
@@ -75,8 +76,11 @@ mod handing;
 mod init;
 mod joinable;
 mod lock;
+mod mutex;
+mod once;
 mod panic;
 mod pipe;
+mod place;
 mod plain;
 mod pool;
 mod process;
@@ -99,6 +103,8 @@ pub use init::enter_test;
 pub use init::init;
 pub use joinable::JoinableQueue;
 pub use lock::{Lock, LockGuard};
+pub use mutex::{Mutex, MutexError, MutexGuard};
+pub use once::OnceLock;
 pub use pipe::{Connection, Receiver, Sender, one_way, pipe};
 pub use plain::Plain;
 pub use pool::{Imap, ImapUnordered, Pool, PoolBuilder, Task};

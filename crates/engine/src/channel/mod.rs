@@ -4,6 +4,7 @@ mod bell;
 pub(crate) mod chain;
 mod draft;
 mod message;
+mod newest;
 pub(crate) mod pipe;
 mod queue;
 mod receive;

@@ -185,6 +185,15 @@ impl Queue {
         Ok(gone.map_or(Watched::Message(message), Watched::Gone))
     }
 
+    /// Copies the newest message that waits into `out`, and leaves it where it is. False when there is none.
+    /// For a queue that holds one value, under a lock: others may neither put nor receive meanwhile.
+    ///
+    /// # Errors
+    /// When the message cannot be read.
+    pub fn newest(&self, out: &mut Vec<u8>) -> Result<bool> {
+        self.at().newest(out)
+    }
+
     /// How many messages wait. Exact when nobody puts or gets at the same time.
     pub fn len(&self) -> usize {
         self.at().len().unwrap_or(0) as usize

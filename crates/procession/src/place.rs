@@ -1,0 +1,93 @@
+//! The place in shared memory where a value of any type lies.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use procession_engine::channel::{Message, Queue};
+use procession_engine::{self as engine, Deadline, error::GetError, error::PutError};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+use crate::error::Error;
+use crate::shared::Shared;
+
+/// A value, as bytes behind one that says whether it was left by somebody who died.
+///
+/// It is the newest message of a queue: to replace it is one step for everybody who looks, whatever happens
+/// to the process on the way. Only who holds the lock that goes with it may use it.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent, bound = "")]
+pub(crate) struct Place<T> {
+    queue: Shared<Queue>,
+    _value: PhantomData<fn(T) -> T>,
+}
+
+/// Whether whoever held the lock last left everything as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Consistent = 0,
+    Doubtful = 1,
+}
+
+impl<T: Serialize + DeserializeOwned> Place<T> {
+    pub(crate) fn new(value: &T) -> Result<Place<T>, Error> {
+        let place = Place {
+            queue: Shared::new(Queue::new(0)?),
+            _value: PhantomData,
+        };
+        place.write(value, State::Consistent)?;
+        Ok(place)
+    }
+
+    pub(crate) fn read(&self) -> Result<(T, State), Error> {
+        let mut bytes = Vec::new();
+        self.queue.newest(&mut bytes)?;
+        let (&state, value) = bytes.split_first().ok_or(engine::Error::Damaged)?;
+        let state = match state {
+            0 => State::Consistent,
+            _ => State::Doubtful,
+        };
+        Ok((codec::decode(value)?, state))
+    }
+
+    pub(crate) fn write(&self, value: &T, state: State) -> Result<(), Error> {
+        codec::with_encoded(value, |bytes| self.replace(bytes, state))?
+    }
+
+    fn replace(&self, bytes: &[u8], state: State) -> Result<(), Error> {
+        loop {
+            match self.queue.put(&[&[state as u8], bytes], Deadline::NEVER) {
+                Ok(()) => break,
+                Err(PutError::Interrupted) => {}
+                Err(PutError::Failed(error)) => return Err(error.into()),
+                Err(PutError::Full | PutError::Closed) => return Err(engine::Error::Damaged.into()),
+            }
+        }
+        // Whoever was killed here left older ones as well.
+        let mut old = Message::default();
+        while self.queue.len() > 1 {
+            match self.queue.get_into(&mut old, Deadline::NOW) {
+                Ok(()) | Err(GetError::Interrupted) => {}
+                Err(GetError::Failed(error)) => return Err(error.into()),
+                Err(GetError::Empty | GetError::Closed) => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T> Clone for Place<T> {
+    fn clone(&self) -> Place<T> {
+        Place {
+            queue: self.queue.clone(),
+            _value: PhantomData,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Place<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.queue.fmt(f)
+    }
+}
