@@ -107,19 +107,23 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture
-def stuck(tmp_path: Path, start_method: str) -> Any:
-    """A program that waits for ever, as does its child; it dumps when it is asked to."""
-    script = tmp_path / "stuck.py"
-    script.write_text(PROGRAM)
+def start(script: Path, text: str, start_method: str, **env: str) -> Any:
+    """A program of its own, whose output can be read."""
+    script.write_text(text)
     home = os.path.dirname(os.path.dirname(os.path.abspath(procession.__file__)))
-    program = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, str(script), start_method],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": home, "PROCESSION_DEBUG_SIGNAL": "USR2"},
+        env={**os.environ, "PYTHONPATH": home, **env},
     )
+
+
+@pytest.fixture
+def stuck(tmp_path: Path, start_method: str) -> Any:
+    """A program that waits for ever, as does its child; it dumps when it is asked to."""
+    program = start(tmp_path / "stuck.py", PROGRAM, start_method, PROCESSION_DEBUG_SIGNAL="USR2")
     assert program.stdout is not None
     child = int(program.stdout.readline())
     yield program, child
@@ -191,16 +195,7 @@ if __name__ == "__main__":
 
 def test_a_watched_program_says_by_itself_that_it_is_stuck(tmp_path: Path, start_method: str) -> None:
     """Once, and from one process only; the circle ends when one of its processes does."""
-    script = tmp_path / "deadlock.py"
-    script.write_text(DEADLOCK)
-    home = os.path.dirname(os.path.dirname(os.path.abspath(procession.__file__)))
-    program = subprocess.Popen(
-        [sys.executable, str(script), start_method],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": home, "PROCESSION_DEBUG_WATCH": "0.1"},
-    )
-    with program:
+    with start(tmp_path / "deadlock.py", DEADLOCK, start_method, PROCESSION_DEBUG_WATCH="0.1") as program:
         lines = lines_until(program, "a circle of locks")
         one, *_ = [word for word in lines[-1].split() if word.rstrip(",:").isdigit()]
         os.kill(int(one.rstrip(",:")), signal.SIGKILL)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import procession
+from procession import _engine
 from procession.pool import Pool
 
 LIMIT_MS = 30_000
@@ -22,6 +23,7 @@ LIMIT_MS = 30_000
 PROGRAM = """
 import os, signal, sys
 import procession
+from procession import _engine
 from procession.managers import SyncManager
 
 def be_busy(pids):
@@ -213,3 +215,10 @@ def test_daemons_do_not_collect_descriptors() -> None:
 
 def tell(line: Any, question: Callable[[], Any]) -> None:
     line.send(question())
+
+
+@pytest.mark.parametrize("number", [-1, 9999])
+def test_a_lifeline_that_is_no_descriptor_is_refused(number: int) -> None:
+    """Instead of leaving the process tied to nothing."""
+    with pytest.raises(OSError, match="lifeline"):
+        _engine.hang_on(number)

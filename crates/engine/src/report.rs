@@ -52,6 +52,8 @@ pub struct Member {
     pub holds: Vec<Object>,
     /// What its threads wait for.
     pub waits: Vec<Waiting>,
+    /// How many threads it has.
+    pub threads: usize,
 }
 
 /// Something that will not end by itself, or only by what the process that asks will do.
@@ -111,14 +113,20 @@ pub fn members() -> Vec<Member> {
     let alive = arena.occupied().filter(|owner| !arena.is_dead(*owner));
     alive
         .filter_map(|seat| {
+            let pid = arena.pid_of(seat)?;
             Some(Member {
                 seat,
-                pid: arena.pid_of(seat)?,
+                pid,
+                threads: threads_of(pid),
                 holds: held.remove(&seat.as_u32()).unwrap_or_default(),
                 waits: waits_of(arena, seat),
             })
         })
         .collect()
+}
+
+fn threads_of(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).map_or(1, Iterator::count)
 }
 
 fn waits_of(arena: &Arena, seat: OwnerId) -> Vec<Waiting> {
@@ -185,6 +193,10 @@ fn circles(members: &[Member]) -> Vec<Finding> {
             };
             path.push((here, lock));
             if let Some(first) = path.iter().position(|(member, _)| *member == holder) {
+                // One thread may wait for what another of its process holds.
+                if holder == here && members[here].threads > 1 {
+                    break;
+                }
                 let links = path[first..].iter();
                 found.push(Finding::Circle(
                     links
@@ -214,6 +226,7 @@ mod tests {
         Member {
             seat: OwnerId::new(pid, 1),
             pid,
+            threads: 1,
             holds: holds.iter().copied().map(lock).collect(),
             waits: waits
                 .iter()
@@ -250,6 +263,13 @@ mod tests {
             findings(&members, 9),
             [Finding::Circle(vec![(1, lock(10))])]
         );
+    }
+
+    #[test]
+    fn who_waits_for_another_of_its_threads_is_none() {
+        let mut one = member(1, &[10], &[(10, What::Lock)]);
+        one.threads = 2;
+        assert_eq!(findings(&[one], 9), []);
     }
 
     #[test]

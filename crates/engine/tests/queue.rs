@@ -303,3 +303,44 @@ fn objects_live_while_a_message_that_holds_them_waits() {
         before.assert_unchanged();
     });
 }
+
+#[test]
+fn the_newest_message_is_read_without_being_received() {
+    isolated(|| {
+        let queue = Queue::new(0).unwrap();
+        let mut seen = Vec::new();
+        assert!(!queue.newest(&mut seen).unwrap());
+        for size in [3, 700, 200_000, 0, 5_000, 8] {
+            let message = vec![size as u8; size];
+            queue.put(&[&message], Deadline::NOW).unwrap();
+            assert!(queue.newest(&mut seen).unwrap());
+            assert_eq!(seen, message);
+            if queue.len() > 2 {
+                queue.get(Deadline::NOW).unwrap();
+            }
+        }
+        assert_eq!(queue.len(), 2);
+        assert_eq!(queue.get(Deadline::NOW).unwrap().len(), 5_000);
+    });
+}
+
+#[test]
+fn what_a_lent_message_keeps_alive_stays_alive_through_a_fork() {
+    isolated(|| {
+        let queue = Queue::new(0).unwrap();
+        let object = SharedBytes::new(8).unwrap();
+        let handle = object.handle();
+        let held = Held::of(&handle).unwrap();
+        queue
+            .put_with(&[&vec![7; 100_000]], &[held], Deadline::NOW)
+            .unwrap();
+        drop(object);
+        let lending = queue.get(Deadline::NOW).unwrap().lend().unwrap();
+        Child::fork(|| ()).succeed();
+        process::sweep();
+        assert!(SharedBytes::open(&handle).is_ok());
+        lending.unseal();
+        process::sweep();
+        assert!(SharedBytes::open(&handle).is_err());
+    });
+}

@@ -117,6 +117,17 @@ impl Arena {
         }
     }
 
+    /// Holds what an envelope holds, for as long as it is one.
+    pub(super) fn hold_contents(&'static self, block: BlockId) -> Vec<Held> {
+        if self.opened_at(block).is_none() {
+            return Vec::new();
+        }
+        let entries = self.list(block).into_iter();
+        entries
+            .filter_map(|entry| Held::checked(self, entry.block, entry.generation).ok())
+            .collect()
+    }
+
     fn let_go(&self, objects: Vec<Entry>) {
         let free = |entry: Entry| {
             if self.is_object(entry.block, entry.generation) {

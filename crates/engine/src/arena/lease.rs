@@ -45,9 +45,22 @@ impl Lease {
             lease.start.store(range.start as u64, Ordering::Relaxed);
             lease.end.store(range.end as u64, Ordering::Relaxed);
         })?;
+        Ok(Lease::over(arena, lease, block))
+    }
+
+    fn over(arena: &Arena, lease: Shared<LeaseObject>, block: BlockId) -> Lease {
         kill::point("lent.leasing");
         arena.make_part(block, lease.block(), &lease.head, EXTENSION);
-        Ok(Lease(lease))
+        Lease(lease)
+    }
+
+    /// As [`Lease::new`], of a block that may be an envelope: it is none any more, and what it held is held by
+    /// what this gives.
+    pub(super) fn of_lent(arena: &'static Arena, block: BlockId) -> Result<(Lease, Vec<Held>)> {
+        let lease = Shared::<LeaseObject>::make(0, |_| {})?;
+        let kept = arena.hold_contents(block);
+        arena.unseal(block);
+        Ok((Lease::over(arena, lease, block), kept))
     }
 
     /// The lease that a handle names.

@@ -26,7 +26,7 @@ use super::Arena;
 use super::block::BlockId;
 use super::fork::fork_guard;
 use super::lease::{Lease, LeaseObject};
-use super::open::Shared;
+use super::open::{Held, Shared};
 use super::owner::Owner;
 use crate::error::{Error, Result};
 use crate::sys::memfd;
@@ -34,8 +34,10 @@ use crate::sys::memfd;
 enum Hold {
     /// The block is this process's own.
     Own(Owner),
-    /// The block is a lease's part, and mapped privately.
-    Leased(Shared<LeaseObject>),
+    /// The block is a lease's part, and mapped privately. What it held as an envelope is held here.
+    Leased(Shared<LeaseObject>, Vec<Held>),
+    /// The block was given back, and is mapped privately for what its users still write.
+    Withdrawn,
 }
 
 /// Every lent block of this process. Touched under the [`fork_guard`] only.
@@ -93,7 +95,7 @@ impl Lent {
         if all.contains_key(&block.0) || arena.map_block(block, memfd::Sharing::Private).is_err() {
             return Err(lease);
         }
-        all.insert(block.0, Hold::Leased(lease));
+        all.insert(block.0, Hold::Leased(lease, Vec::new()));
         Ok(Lent {
             arena,
             block,
@@ -106,21 +108,23 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let _no_fork = fork_guard();
-        let hold = all().remove(&self.block.0);
+        let mut all = all();
+        let hold = all.remove(&self.block.0);
+        // Before anybody else here can lend the block.
+        let shared_again = match &hold {
+            Some(Hold::Leased(..) | Hold::Withdrawn) => {
+                self.arena.map_block(self.block, memfd::Sharing::Shared)
+            }
+            _ => Ok(()),
+        };
+        drop(all);
         match hold {
             // In a child of a raw clone the block is the parent's.
             Some(Hold::Own(owner)) if owner == self.arena.mine() => {
                 self.arena.free(self.block, owner);
             }
             // This process would not see what others write there: keep it out of use.
-            Some(Hold::Leased(lease))
-                if self
-                    .arena
-                    .map_block(self.block, memfd::Sharing::Shared)
-                    .is_err() =>
-            {
-                std::mem::forget(lease);
-            }
+            Some(Hold::Leased(lease, _)) if shared_again.is_err() => std::mem::forget(lease),
             // A lease is let go of here.
             _ => {}
         }
@@ -191,6 +195,12 @@ impl Lending {
     /// Lets go of the objects that the message kept alive whose memory this is: its receiver opened those
     /// it wants.
     pub fn unseal(&self) {
+        let _no_fork = fork_guard();
+        let kept = match all().get_mut(&self.0.block.0) {
+            Some(Hold::Leased(_, kept)) => std::mem::take(kept),
+            _ => Vec::new(),
+        };
+        drop(kept);
         self.0.arena.unseal(self.0.block);
     }
 }
@@ -201,9 +211,9 @@ pub(super) fn lease_all(arena: &'static Arena) {
         let block = BlockId(*block);
         if let Hold::Own(owner) = *hold
             && owner == arena.mine()
-            && let Ok(lease) = Lease::new(arena, block, 0..0)
+            && let Ok((lease, kept)) = Lease::of_lent(arena, block)
         {
-            *hold = Hold::Leased(lease.into());
+            *hold = Hold::Leased(lease.into(), kept);
             // Where it cannot be mapped anew, both go on to see one memory: nothing worse comes of it.
             let _ = arena.map_block(block, memfd::Sharing::Private);
         }
@@ -213,8 +223,15 @@ pub(super) fn lease_all(arena: &'static Arena) {
 /// For a process that leaves, and gives its blocks back: what it still writes is seen by nobody.
 pub(crate) fn withdraw_all(arena: &Arena) {
     let _no_fork = fork_guard();
-    for block in all().keys() {
-        let _ = arena.map_block(BlockId(*block), memfd::Sharing::Private);
+    for (block, hold) in all().iter_mut() {
+        // What is leased is private, and has been written to.
+        if let Hold::Own(_) = hold
+            && arena
+                .map_block(BlockId(*block), memfd::Sharing::Private)
+                .is_ok()
+        {
+            *hold = Hold::Withdrawn;
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use super::layout::SEATS;
 use super::owner::{Owner, OwnerId};
 use crate::error::{Error, Result};
 use crate::kill;
+use crate::retries::Retries;
 
 const INLINE: usize = 13;
 const SENT: u32 = 1;
@@ -210,7 +211,10 @@ impl Arena {
             let table = self.hold_table(block, head)?;
             let cell = &table[owner.seat() as usize];
             // Only one who held the seat before can stand there, and it is dead.
-            while cell.load(Ordering::Acquire) != id && !self.enter_name(cell, id) {}
+            let mut retries = Retries::default();
+            while cell.load(Ordering::Acquire) != id && !self.enter_name(cell, id) {
+                retries.again()?;
+            }
         }
         kill::point("object.held");
         head.added.fetch_add(ADDED, Ordering::SeqCst);

@@ -41,7 +41,7 @@ impl Held {
         Held::checked(arena, block, generation).ok()
     }
 
-    fn checked(arena: &'static Arena, block: BlockId, generation: u32) -> Result<Held> {
+    pub(super) fn checked(arena: &'static Arena, block: BlockId, generation: u32) -> Result<Held> {
         if !arena.is_object(block, generation) {
             return Err(Error::StaleHandle);
         }

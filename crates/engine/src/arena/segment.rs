@@ -50,6 +50,8 @@ pub(crate) struct Mapped {
     pub(crate) size: u64,
     cells: NonNull<Cell>,
     payload: NonNull<u8>,
+    /// Where the payload starts in the file.
+    place: u64,
 }
 
 impl Mapped {
@@ -63,6 +65,7 @@ impl Mapped {
             cells: base.cast(),
             // SAFETY: the payload lies within the segment.
             payload: unsafe { base.add(segment.payload_offset() as usize) },
+            place: segment.start + segment.payload_offset(),
         }
     }
 
@@ -226,10 +229,10 @@ impl Arena {
 
     /// The file range of a block's payload.
     pub(super) fn file_range(&self, block: BlockId) -> Option<(u64, u64)> {
-        let segment = self.segment(block.segment())?;
-        let size = segment.class.size();
-        let start = segment.start + segment.payload_offset() + u64::from(block.index()) * size;
-        Some((start, size))
+        // Not what the shared word says by now: a mapping is laid over what is there.
+        let mapped = self.mapped(block.segment()).ok()?;
+        let start = mapped.place + u64::from(block.index()) * mapped.size;
+        (block.index() < mapped.count).then_some((start, mapped.size))
     }
 }
 

@@ -314,13 +314,17 @@ impl<'a> At<'a> {
         if large == 0 && position.saturating_sub(known) < limit {
             return Ok(true);
         }
-        let Some(head) = self.head()? else {
-            return Ok(true);
+        let mut retries = Retries::default();
+        let first = loop {
+            let Some(head) = self.head()? else {
+                return Ok(true);
+            };
+            let first = head.base() + u64::from(done_in(&head));
+            if head.is_current() {
+                break first;
+            }
+            retries.again()?;
         };
-        let first = head.base() + u64::from(done_in(&head));
-        if !head.is_current() {
-            return self.has_room(strip, index, large, received);
-        }
         received.store(first, Ordering::Relaxed);
         let outstanding = position.saturating_sub(first);
         if outstanding == 0 {

@@ -166,13 +166,19 @@ impl<'a> Strip<'a> {
     /// Whether it still lives this life.
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
-        self.header.inc.load(Ordering::SeqCst) == self.inc()
+        self.header.inc.load(Ordering::SeqCst) & INC_MASK == self.inc()
     }
 
     /// Begins the next life, by the strip's owner alone: every slot says that it was used up in this one,
     /// and from now on whoever comes with a link to this life finds it over.
     pub(crate) fn end_life(&self) {
-        let next = Link::new(BlockId(0), self.inc().wrapping_add(1)).inc();
+        let next = self.inc().wrapping_add(1) & INC_MASK;
+        if next == 0 {
+            // Zero is no life, and the first comes after it: the slots are to say so.
+            for (_, slot) in self.slots() {
+                slot.word.wipe(next);
+            }
+        }
         self.header.inc.store(next, Ordering::SeqCst);
     }
 
@@ -286,5 +292,30 @@ fn write_words(body: &[AtomicU64], bytes: &[u8]) {
         let mut last = [0; 8];
         last[..rest.len()].copy_from_slice(rest);
         place.store(u64::from_ne_bytes(last), Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::channel::slot::View;
+
+    #[test]
+    fn the_life_after_the_last_number_is_a_first_one() {
+        let arena = crate::arena::home().expect("an arena");
+        let class = next_class(true, false);
+        let block = arena.alloc_class(class, class.size()).expect("memory");
+        let strip = Strip::at(arena, block).expect("a strip");
+        strip.header.inc.store(INC_MASK, Ordering::SeqCst);
+        let strip = Strip::at(arena, block).expect("a strip");
+        strip.wipe();
+        strip.end_life();
+        assert!(!strip.is_current());
+        let next = Strip::at(arena, block).expect("a strip");
+        let first_life = next.inc().max(1);
+        for (_, slot) in next.slots() {
+            assert_eq!(slot.word.look().view(first_life), View::Empty);
+        }
+        arena.free(block, arena.mine());
     }
 }

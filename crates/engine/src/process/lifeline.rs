@@ -90,6 +90,11 @@ pub fn reading_end() -> Result<OwnedFd> {
 /// When there are no descriptors left, or this is not one.
 pub fn hang_on(inherited: RawFd) -> Result<()> {
     let _no_fork = fork_guard();
+    hang_on_guarded(inherited)
+}
+
+/// As [`hang_on`], for who holds the [`fork_guard`] already: to ask for it twice can wait for ever.
+pub(crate) fn hang_on_guarded(inherited: RawFd) -> Result<()> {
     let held = tie(inherited)?;
     lines().held = held;
     Ok(())
@@ -118,6 +123,9 @@ pub(crate) fn after_fork() {
 /// Ties this process to a line; what has to stay open for that.
 fn tie(inherited: RawFd) -> Result<Option<OwnedFd>> {
     let failed = |errno| Error::os("tie the lifeline", errno);
+    if !is_open(inherited) {
+        return Err(failed(Errno::BADF));
+    }
     // The owner of the signals belongs to the open file description, which the siblings share:
     // opening the pipe again gives one of our own.
     let path = format!("/proc/self/fd/{inherited}");
@@ -132,12 +140,17 @@ fn tie(inherited: RawFd) -> Result<Option<OwnedFd>> {
         Err(Errno::NOENT) => {
             // Without /proc the thread that forked this process has to do for the whole parent.
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
-            // SAFETY: only asked for its state, now; a number that is no descriptor is an error of that.
+            // SAFETY: it is open (checked), and the caller's for as long as this call.
             die_if_cut(unsafe { BorrowedFd::borrow_raw(inherited) });
             Ok(None)
         }
         Err(errno) => Err(failed(errno)),
     }
+}
+
+fn is_open(number: RawFd) -> bool {
+    // SAFETY: the command touches no memory, and a number that is no descriptor is an error of it.
+    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
 
 fn set_owner_and_signal(read: &OwnedFd) -> Result<(), Errno> {

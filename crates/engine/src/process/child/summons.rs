@@ -94,7 +94,7 @@ pub fn summons() -> Result<Option<Summons>> {
     bear_the_programs_name();
     process::enter(arena, written.seat)?;
     if let Some(lifeline) = lifeline {
-        lifeline::hang_on(lifeline.as_raw_fd())?;
+        lifeline::hang_on_guarded(lifeline.as_raw_fd())?;
     }
     Ok(Some(Summons {
         seat: written.seat,
