@@ -43,7 +43,7 @@
 //! | pass messages, many to many | [`Queue`], [`JoinableQueue`] |
 //! | pass messages, one to one | [`pipe()`], [`one_way()`] |
 //! | share numbers | [`Value`], [`Array`] |
-//! | share a value of any type | [`Mutex`], [`OnceLock`] |
+//! | share a value of any type | [`Mutex`], [`RwLock`], [`OnceLock`] |
 //! | take turns | [`Lock`], [`RLock`], [`Semaphore`] |
 //! | wait for each other | [`Condvar`], [`Event`], [`Barrier`] |
 //!
@@ -72,6 +72,7 @@ mod codec;
 mod condvar;
 mod error;
 mod event;
+mod guard_error;
 mod handing;
 mod init;
 mod joinable;
@@ -86,6 +87,7 @@ mod pool;
 mod process;
 mod queue;
 mod rlock;
+mod rwlock;
 mod semaphore;
 mod shared;
 mod value;
@@ -98,12 +100,13 @@ pub use error::{
     TooMany,
 };
 pub use event::Event;
+pub use guard_error::GuardError;
 #[doc(hidden)]
 pub use init::enter_test;
 pub use init::init;
 pub use joinable::JoinableQueue;
 pub use lock::{Lock, LockGuard};
-pub use mutex::{Mutex, MutexError, MutexGuard};
+pub use mutex::{Mutex, MutexGuard};
 pub use once::OnceLock;
 pub use pipe::{Connection, Receiver, Sender, one_way, pipe};
 pub use plain::Plain;
@@ -112,5 +115,6 @@ pub use process::{Builder, Process, Stdio, name as process_name};
 pub use procession_engine::process::child::Function;
 pub use queue::{Iter, Queue};
 pub use rlock::{RLock, RLockGuard};
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Permit, Semaphore};
 pub use value::{Value, ValueGuard};

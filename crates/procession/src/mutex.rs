@@ -3,7 +3,6 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::thread;
 use std::time::Duration;
 
 use procession_engine::sync::{self, Acquired};
@@ -12,7 +11,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, within};
-use crate::place::{Place, State};
+use crate::guard_error::GuardError;
+use crate::place::{Edit, Place, State};
 use crate::shared::Shared;
 
 /// A value in shared memory under a lock.
@@ -21,7 +21,7 @@ use crate::shared::Shared;
 /// back, when it was changed, as it is dropped. That is one step: a process that dies while it holds the
 /// lock leaves the value as it was before. So does a panic. Clones are the same mutex.
 ///
-/// After a holder's death the next to lock gets [`MutexError::OwnerDied`], with the guard: other things that
+/// After a holder's death the next to lock gets [`GuardError::OwnerDied`], with the guard: other things that
 /// the lock stands for may be half done. It goes on being reported until
 /// [`mark_consistent`](MutexGuard::mark_consistent) says that all is well again.
 ///
@@ -67,61 +67,59 @@ impl<T: Serialize + DeserializeOwned> Mutex<T> {
     /// Waits for the lock, and holds it for as long as the guard lives.
     ///
     /// # Errors
-    /// [`MutexError::OwnerDied`], with the guard, when a process died holding it;
-    /// [`MutexError::Failed`] when the value there is no `T`.
-    pub fn lock(&self) -> Result<MutexGuard<'_, T>, MutexError<MutexGuard<'_, T>>> {
+    /// [`GuardError::OwnerDied`], with the guard, when a process died holding it;
+    /// [`GuardError::Failed`] when the value there is no `T`.
+    pub fn lock(&self) -> Result<MutexGuard<'_, T>, GuardError<MutexGuard<'_, T>>> {
         self.lock_until(Deadline::NEVER)
     }
 
     /// Holds the lock if it is free.
     ///
     /// # Errors
-    /// As for [`lock`](Mutex::lock); and [`MutexError::TimedOut`] when it is not free.
-    pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, MutexError<MutexGuard<'_, T>>> {
+    /// As for [`lock`](Mutex::lock); and [`GuardError::TimedOut`] when it is not free.
+    pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, GuardError<MutexGuard<'_, T>>> {
         self.lock_until(Deadline::NOW)
     }
 
     /// As [`lock`](Mutex::lock), but waits no longer than `timeout`.
     ///
     /// # Errors
-    /// As for [`lock`](Mutex::lock); and [`MutexError::TimedOut`].
+    /// As for [`lock`](Mutex::lock); and [`GuardError::TimedOut`].
     pub fn lock_timeout(
         &self,
         timeout: Duration,
-    ) -> Result<MutexGuard<'_, T>, MutexError<MutexGuard<'_, T>>> {
+    ) -> Result<MutexGuard<'_, T>, GuardError<MutexGuard<'_, T>>> {
         self.lock_until(within(timeout))
     }
 
     fn lock_until(
         &self,
         deadline: Deadline,
-    ) -> Result<MutexGuard<'_, T>, MutexError<MutexGuard<'_, T>>> {
+    ) -> Result<MutexGuard<'_, T>, GuardError<MutexGuard<'_, T>>> {
         let acquired = loop {
             match self.lock.acquire_for_repair(deadline) {
                 Ok(acquired) => break acquired,
                 Err(engine::error::LockError::Interrupted) => {}
-                Err(_) => return Err(MutexError::TimedOut),
+                Err(_) => return Err(GuardError::TimedOut),
             }
         };
         // Its drop gives the lock back, also when the value cannot be read.
         let held = Held { lock: &self.lock };
-        let (value, found) = self.place.read().map_err(MutexError::Failed)?;
+        let (mut edit, found) = Edit::begin(&self.place).map_err(GuardError::Failed)?;
         let state = match acquired {
             Acquired::Clean => found,
             Acquired::AfterOwnerDied => State::Doubtful,
         };
+        edit.changed = state != found;
         let guard = MutexGuard {
-            value,
-            changed: state != found,
+            edit,
             state,
-            panicking: thread::panicking(),
-            place: &self.place,
-            _held: held,
+            held,
             _thread: PhantomData,
         };
         match state {
             State::Consistent => Ok(guard),
-            State::Doubtful => Err(MutexError::OwnerDied(guard)),
+            State::Doubtful => Err(GuardError::OwnerDied(guard)),
         }
     }
 }
@@ -169,13 +167,9 @@ impl Drop for Held<'_> {
 /// leaves the value as it was.
 #[must_use = "the lock is given back at once when its guard is dropped"]
 pub struct MutexGuard<'a, T: Serialize + DeserializeOwned> {
-    value: T,
-    changed: bool,
+    edit: Edit<'a, T>,
     state: State,
-    /// Whether the thread was panicking when it locked.
-    panicking: bool,
-    place: &'a Place<T>,
-    _held: Held<'a>,
+    held: Held<'a>,
     /// Belongs to the thread that locked.
     _thread: PhantomData<*const ()>,
 }
@@ -183,7 +177,7 @@ pub struct MutexGuard<'a, T: Serialize + DeserializeOwned> {
 impl<T: Serialize + DeserializeOwned> MutexGuard<'_, T> {
     /// Says that all is well after a holder's death, which is not reported again then.
     pub fn mark_consistent(&mut self) {
-        self.changed |= self.state == State::Doubtful;
+        self.edit.changed |= self.state == State::Doubtful;
         self.state = State::Consistent;
     }
 
@@ -201,17 +195,17 @@ impl<T: Serialize + DeserializeOwned> MutexGuard<'_, T> {
         T: Default,
     {
         self.write_back()?;
-        Ok(std::mem::take(&mut self.value))
+        Ok(std::mem::take(&mut self.edit.value))
     }
 
     /// Gives the lock back, and leaves the value as it was.
     pub fn discard(mut self) {
-        self.changed = false;
+        self.edit.changed = false;
     }
 
     fn write_back(&mut self) -> Result<(), Error> {
-        match std::mem::take(&mut self.changed) && self._held.lock.is_mine() {
-            true => self.place.write(&self.value, self.state),
+        match self.held.lock.is_mine() {
+            true => self.edit.write_back(self.state),
             false => Ok(()),
         }
     }
@@ -221,93 +215,26 @@ impl<T: Serialize + DeserializeOwned> Deref for MutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.value
+        &self.edit.value
     }
 }
 
 impl<T: Serialize + DeserializeOwned> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.changed = true;
-        &mut self.value
+        self.edit.value_mut()
     }
 }
 
 impl<T: Serialize + DeserializeOwned + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.value.fmt(f)
+        self.edit.value.fmt(f)
     }
 }
 
 impl<T: Serialize + DeserializeOwned> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
-        let panicking = thread::panicking();
-        if panicking && !self.panicking {
-            return;
-        }
-        if let Err(error) = self.write_back()
-            && !panicking
-        {
-            panic!("the value of a mutex could not be written back: {error}");
-        }
-    }
-}
-
-/// Why a [`Mutex`] was not locked in good order.
-#[non_exhaustive]
-pub enum MutexError<G> {
-    /// A process died holding it. The guard holds it now: the value is what it was before the dead one
-    /// locked, but what else it did may be half done.
-    OwnerDied(G),
-    /// Somebody held it until the time was up.
-    TimedOut,
-    /// The value cannot be read.
-    Failed(Error),
-}
-
-impl<G> MutexError<G> {
-    /// The guard, if the only trouble is that a holder died.
-    ///
-    /// # Errors
-    /// The error, if there is none.
-    pub fn into_guard(self) -> Result<G, MutexError<G>> {
-        match self {
-            MutexError::OwnerDied(guard) => Ok(guard),
-            other => Err(other),
-        }
-    }
-}
-
-impl<G> fmt::Display for MutexError<G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            MutexError::OwnerDied(_) => f.write_str(
-                "a process died holding the mutex; its value is as before, check what else it stands for",
-            ),
-            MutexError::TimedOut => f.write_str("timed out waiting for the mutex"),
-            MutexError::Failed(error) => write!(f, "the value of the mutex cannot be read: {error}"),
-        }
-    }
-}
-
-impl<G> fmt::Debug for MutexError<G> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            MutexError::OwnerDied(_) => f.write_str("OwnerDied(..)"),
-            MutexError::TimedOut => f.write_str("TimedOut"),
-            MutexError::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
-        }
-    }
-}
-
-impl<G> std::error::Error for MutexError<G> {}
-
-/// Forgets the guard: the lock is given back, and the death is reported to the next one as well.
-impl<G> From<MutexError<G>> for Error {
-    fn from(error: MutexError<G>) -> Error {
-        match error {
-            MutexError::OwnerDied(_) => crate::LockError::OwnerDied.into(),
-            MutexError::TimedOut => crate::LockError::TimedOut.into(),
-            MutexError::Failed(error) => error,
+        if self.held.lock.is_mine() {
+            self.edit.end(self.state);
         }
     }
 }

@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::mutex::{Mutex, MutexError};
+use crate::guard_error::GuardError;
+use crate::mutex::Mutex;
 
 /// A value that whoever needs it first makes, for all processes.
 ///
@@ -93,7 +94,7 @@ impl<T: Serialize + DeserializeOwned> OnceLock<T> {
             return Ok(Some(value));
         }
         // Who died making it left nothing.
-        let mut guard = match self.shared.lock().or_else(MutexError::into_guard) {
+        let mut guard = match self.shared.lock().or_else(GuardError::into_guard) {
             Ok(guard) => guard,
             Err(error) => return Err(Error::from(error).into()),
         };

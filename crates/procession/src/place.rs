@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::thread;
 
 use procession_engine::channel::{Message, Queue};
 use procession_engine::{self as engine, Deadline, error::GetError, error::PutError};
@@ -74,6 +75,54 @@ impl<T: Serialize + DeserializeOwned> Place<T> {
             }
         }
         Ok(())
+    }
+}
+
+/// A value that was copied out of its place by who holds the lock, and goes back if it is changed.
+pub(crate) struct Edit<'a, T> {
+    pub(crate) value: T,
+    pub(crate) changed: bool,
+    /// Whether the thread was panicking when it locked.
+    panicking: bool,
+    place: &'a Place<T>,
+}
+
+impl<'a, T: Serialize + DeserializeOwned> Edit<'a, T> {
+    pub(crate) fn begin(place: &'a Place<T>) -> Result<(Edit<'a, T>, State), Error> {
+        let (value, state) = place.read()?;
+        let edit = Edit {
+            value,
+            changed: false,
+            panicking: thread::panicking(),
+            place,
+        };
+        Ok((edit, state))
+    }
+
+    pub(crate) fn value_mut(&mut self) -> &mut T {
+        self.changed = true;
+        &mut self.value
+    }
+
+    /// Puts the value back if it was changed; to be asked only by who still holds the lock.
+    pub(crate) fn write_back(&mut self, state: State) -> Result<(), Error> {
+        match std::mem::take(&mut self.changed) {
+            true => self.place.write(&self.value, state),
+            false => Ok(()),
+        }
+    }
+
+    /// As [`Edit::write_back`], as the guard is dropped: a panic leaves the value as it was.
+    pub(crate) fn end(&mut self, state: State) {
+        let panicking = thread::panicking();
+        if panicking && !self.panicking {
+            return;
+        }
+        if let Err(error) = self.write_back(state)
+            && !panicking
+        {
+            panic!("the value under a lock could not be written back: {error}");
+        }
     }
 }
 

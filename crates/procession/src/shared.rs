@@ -40,6 +40,7 @@ objects! {
     sync::Event: "Event",
     sync::Lock: "Lock",
     sync::RLock: "RLock",
+    sync::RwLock: "RwLock",
     sync::Semaphore: "Semaphore",
     value::SharedBytes: "Value or Array",
 }

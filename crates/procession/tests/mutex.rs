@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use procession::{Event, Mutex, MutexError, OnceLock, Process, Value};
+use procession::{Event, GuardError, Mutex, OnceLock, Process, Value};
 use serde::{Deserialize, Serialize};
 
 procession::test_support!();
@@ -62,7 +62,7 @@ fn a_dead_holder_leaves_the_value_as_it_was() {
     // Reported until somebody says that it is well again.
     for _ in 0..2 {
         match account.lock() {
-            Err(MutexError::OwnerDied(guard)) => assert_eq!(*guard, before),
+            Err(GuardError::OwnerDied(guard)) => assert_eq!(*guard, before),
             other => panic!("{other:?}"),
         }
     }
@@ -99,9 +99,9 @@ fn a_held_mutex_is_waited_for_no_longer_than_asked() {
     let process = Process::spawn(hold, (number.clone(), held.clone(), leave.clone())).unwrap();
     held.wait();
     assert!(number.is_held());
-    assert!(matches!(number.try_lock(), Err(MutexError::TimedOut)));
+    assert!(matches!(number.try_lock(), Err(GuardError::TimedOut)));
     let late = number.lock_timeout(Duration::from_millis(1));
-    assert!(matches!(late, Err(MutexError::TimedOut)));
+    assert!(matches!(late, Err(GuardError::TimedOut)));
     leave.set();
     assert_eq!(*number.lock().unwrap(), 1);
     process.join().unwrap();
@@ -146,7 +146,7 @@ impl From<Even> for u8 {
 fn what_the_type_does_not_allow_is_not_handed_out() {
     let number = Mutex::new(Even(2)).unwrap();
     *number.lock().unwrap() = Even(3);
-    assert!(matches!(number.lock(), Err(MutexError::Failed(_))));
+    assert!(matches!(number.lock(), Err(GuardError::Failed(_))));
     assert!(!number.is_held(), "an error holds nothing");
 }
 

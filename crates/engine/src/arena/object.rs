@@ -54,6 +54,7 @@ pub(crate) enum Kind {
     Envelope = 12,
     /// What holds a block that several processes use privately: see [`super::lent`].
     Lease = 13,
+    RwLock = 14,
 }
 
 impl Kind {
@@ -61,7 +62,7 @@ impl Kind {
         use Kind::*;
         let all = [
             Bytes, Strip, Part, Queue, Pipe, Lock, RLock, Semaphore, Condition, Event, Barrier,
-            Value, Envelope, Lease,
+            Value, Envelope, Lease, RwLock,
         ];
         all.get(raw as usize).copied().unwrap_or(Bytes)
     }
@@ -79,6 +80,7 @@ impl Kind {
             Kind::Barrier => "barrier",
             Kind::Value => "shared value",
             Kind::Lease => "lease",
+            Kind::RwLock => "readers-writer lock",
         }
     }
 

@@ -7,22 +7,21 @@ use loom::thread;
 use super::{Deaths, Futex, process};
 use crate::sync::word::LockWord;
 
-struct Guarded {
-    word: LockWord,
+/// A lock word and those who sleep on it.
+pub(super) struct Latch {
+    pub(super) word: LockWord,
     futex: Futex,
-    value: UnsafeCell<u32>,
 }
 
-impl Guarded {
-    fn new() -> Arc<Guarded> {
-        Arc::new(Guarded {
+impl Latch {
+    pub(super) fn new() -> Latch {
+        Latch {
             word: LockWord::new(),
             futex: Futex::new(),
-            value: UnsafeCell::new(0),
-        })
+        }
     }
 
-    fn acquire(&self, number: u32) {
+    pub(super) fn acquire(&self, number: u32) {
         let mut slept = false;
         loop {
             let Err(seen) = self.word.take(process(number), number, slept) else {
@@ -35,10 +34,24 @@ impl Guarded {
         }
     }
 
-    fn release(&self) {
+    pub(super) fn release(&self) {
         if self.word.free().unwrap() {
             self.futex.wake_one();
         }
+    }
+}
+
+struct Guarded {
+    latch: Latch,
+    value: UnsafeCell<u32>,
+}
+
+impl Guarded {
+    fn new() -> Arc<Guarded> {
+        Arc::new(Guarded {
+            latch: Latch::new(),
+            value: UnsafeCell::new(0),
+        })
     }
 
     fn add_one(&self) {
@@ -56,9 +69,9 @@ fn one_holder_at_a_time_and_nobody_sleeps_for_ever() {
         let work = |number: u32| {
             let guarded = guarded.clone();
             move || {
-                guarded.acquire(number);
+                guarded.latch.acquire(number);
                 guarded.add_one();
-                guarded.release();
+                guarded.latch.release();
             }
         };
         let threads = [thread::spawn(work(1)), thread::spawn(work(2))];
@@ -79,7 +92,7 @@ fn a_dead_holders_lock_is_broken_exactly_once() {
         let dying = {
             let (guarded, deaths) = (guarded.clone(), deaths.clone());
             thread::spawn(move || {
-                if guarded.word.take(process(1), 1, false).is_ok() {
+                if guarded.latch.word.take(process(1), 1, false).is_ok() {
                     guarded.add_one();
                 }
                 deaths.die(process(1));
@@ -88,9 +101,9 @@ fn a_dead_holders_lock_is_broken_exactly_once() {
         let heir = |number: u32| {
             let (guarded, deaths) = (guarded.clone(), deaths.clone());
             move || {
-                let seen = guarded.word.look();
+                let seen = guarded.latch.word.look();
                 let dead = seen.holder().is_some_and(|holder| deaths.is_dead(holder));
-                let mine = dead && guarded.word.inherit(seen, process(number), number);
+                let mine = dead && guarded.latch.word.inherit(seen, process(number), number);
                 if mine {
                     guarded.add_one();
                 }

@@ -12,6 +12,7 @@ mod envelope;
 mod event;
 mod lock;
 mod order;
+mod rwlock;
 mod slot;
 
 use crate::arena::owner::OwnerId;

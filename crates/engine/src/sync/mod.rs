@@ -12,6 +12,7 @@ pub(crate) mod eventcount;
 mod gate;
 mod lock;
 mod rlock;
+mod rwlock;
 mod semaphore;
 pub(crate) mod spin;
 mod thread;
@@ -22,6 +23,7 @@ pub use condition::{Condition, Ticket};
 pub use event::Event;
 pub use lock::{Acquired, Lock};
 pub use rlock::RLock;
+pub use rwlock::{ReadHold, RwLock};
 pub use semaphore::Semaphore;
 
 pub(crate) use gate::{holder_of, keep_held};

@@ -15,6 +15,7 @@ mod meetings;
 mod memory;
 mod pipes;
 mod queues;
+mod sharing;
 #[cfg(target_arch = "x86_64")]
 mod stepper;
 mod stores;
@@ -61,6 +62,7 @@ scenarios! {
     death_with_a_lock_is_told_once: locks::Telling::new;
     death_while_taking_the_lock_of_the_dead: locks::Inheriting::new;
     death_while_locking_recursively: locks::Recursing::new;
+    death_while_reading_and_writing: sharing::ReadingAndWriting::new;
     death_while_using_a_semaphore: locks::Counting::new;
     death_while_giving_units_to_sleepers: locks::Giving::new;
     death_while_waiting_on_a_condition: meetings::Waiting::new;

@@ -1,0 +1,65 @@
+//! What locking gives when it does not simply give a guard.
+
+use std::fmt;
+
+use crate::error::{Error, LockError};
+
+/// Why a [`Mutex`](crate::Mutex) or [`RwLock`](crate::RwLock) was not locked in good order.
+#[non_exhaustive]
+pub enum GuardError<G> {
+    /// A process died holding it. The guard holds it now: the value is what it was before the dead one
+    /// locked, but what else it did may be half done.
+    OwnerDied(G),
+    /// Somebody held it until the time was up.
+    TimedOut,
+    /// The value cannot be read.
+    Failed(Error),
+}
+
+impl<G> GuardError<G> {
+    /// The guard, if the only trouble is that a holder died.
+    ///
+    /// # Errors
+    /// The error, if there is none.
+    pub fn into_guard(self) -> Result<G, GuardError<G>> {
+        match self {
+            GuardError::OwnerDied(guard) => Ok(guard),
+            other => Err(other),
+        }
+    }
+}
+
+impl<G> fmt::Display for GuardError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GuardError::OwnerDied(_) => f.write_str(
+                "a process died holding the lock; the value is as it was, check what else it stands for",
+            ),
+            GuardError::TimedOut => f.write_str("timed out waiting for the lock"),
+            GuardError::Failed(error) => write!(f, "the value under the lock cannot be read: {error}"),
+        }
+    }
+}
+
+impl<G> fmt::Debug for GuardError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GuardError::OwnerDied(_) => f.write_str("OwnerDied(..)"),
+            GuardError::TimedOut => f.write_str("TimedOut"),
+            GuardError::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+        }
+    }
+}
+
+impl<G> std::error::Error for GuardError<G> {}
+
+/// Forgets the guard: the lock is given back, and the death is reported to the next one as well.
+impl<G> From<GuardError<G>> for Error {
+    fn from(error: GuardError<G>) -> Error {
+        match error {
+            GuardError::OwnerDied(_) => LockError::OwnerDied.into(),
+            GuardError::TimedOut => LockError::TimedOut.into(),
+            GuardError::Failed(error) => error,
+        }
+    }
+}
