@@ -194,7 +194,7 @@ if __name__ == "__main__":
 
 
 def test_a_watched_program_says_by_itself_that_it_is_stuck(tmp_path: Path, start_method: str) -> None:
-    """Once, and from one process only; the circle ends when one of its processes does."""
+    """It names the circle, which ends when one of its processes does."""
     with start(tmp_path / "deadlock.py", DEADLOCK, start_method, PROCESSION_DEBUG_WATCH="0.1") as program:
         lines = lines_until(program, "a circle of locks")
         one, *_ = [word for word in lines[-1].split() if word.rstrip(",:").isdigit()]

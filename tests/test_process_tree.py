@@ -23,7 +23,6 @@ LIMIT_MS = 30_000
 PROGRAM = """
 import os, signal, sys
 import procession
-from procession import _engine
 from procession.managers import SyncManager
 
 def be_busy(pids):

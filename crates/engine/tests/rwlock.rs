@@ -9,10 +9,6 @@ use procession_engine::sync::{Acquired, RwLock};
 const INSIDE: usize = 0;
 const LEAVE: usize = 1;
 
-fn until(slate: Slate, cell: usize) {
-    slate.until(cell, 1);
-}
-
 #[test]
 fn readers_share_and_writers_do_not() {
     let slate = Slate::new();
@@ -21,10 +17,10 @@ fn readers_share_and_writers_do_not() {
         let reader = Child::fork(|| {
             let (hold, _) = lock.read(promptly()).unwrap();
             slate.write(INSIDE, 1);
-            until(slate, LEAVE);
+            slate.until(LEAVE, 1);
             lock.leave(hold);
         });
-        until(slate, INSIDE);
+        slate.until(INSIDE, 1);
         let (hold, state) = lock.read(promptly()).unwrap();
         assert_eq!(state, Acquired::Clean);
         lock.leave(hold);

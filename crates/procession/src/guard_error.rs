@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use procession_engine as engine;
+
 use crate::error::{Error, LockError};
 
 /// Why a [`Mutex`](crate::Mutex) or [`RwLock`](crate::RwLock) was not locked in good order.
@@ -60,6 +62,19 @@ impl<G> From<GuardError<G>> for Error {
             GuardError::OwnerDied(_) => LockError::OwnerDied.into(),
             GuardError::TimedOut => LockError::TimedOut.into(),
             GuardError::Failed(error) => error,
+        }
+    }
+}
+
+/// Repeats an acquisition that a signal interrupts.
+pub(crate) fn through_signals<R, G>(
+    mut acquire: impl FnMut() -> Result<R, engine::error::LockError>,
+) -> Result<R, GuardError<G>> {
+    loop {
+        match acquire() {
+            Ok(acquired) => return Ok(acquired),
+            Err(engine::error::LockError::Interrupted) => {}
+            Err(_) => return Err(GuardError::TimedOut),
         }
     }
 }

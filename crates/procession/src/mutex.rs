@@ -5,13 +5,13 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use procession_engine::Deadline;
 use procession_engine::sync::{self, Acquired};
-use procession_engine::{self as engine, Deadline};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, within};
-use crate::guard_error::GuardError;
+use crate::guard_error::{GuardError, through_signals};
 use crate::place::{Edit, Place, State};
 use crate::shared::Shared;
 
@@ -96,13 +96,7 @@ impl<T: Serialize + DeserializeOwned> Mutex<T> {
         &self,
         deadline: Deadline,
     ) -> Result<MutexGuard<'_, T>, GuardError<MutexGuard<'_, T>>> {
-        let acquired = loop {
-            match self.lock.acquire_for_repair(deadline) {
-                Ok(acquired) => break acquired,
-                Err(engine::error::LockError::Interrupted) => {}
-                Err(_) => return Err(GuardError::TimedOut),
-            }
-        };
+        let acquired = through_signals(|| self.lock.acquire_for_repair(deadline))?;
         // Its drop gives the lock back, also when the value cannot be read.
         let held = Held { lock: &self.lock };
         let (mut edit, found) = Edit::begin(&self.place).map_err(GuardError::Failed)?;

@@ -5,13 +5,13 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use procession_engine::Deadline;
 use procession_engine::sync::{self, Acquired, ReadHold};
-use procession_engine::{self as engine, Deadline};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, within};
-use crate::guard_error::GuardError;
+use crate::guard_error::{GuardError, through_signals};
 use crate::place::{Edit, Place, State};
 use crate::shared::Shared;
 
@@ -141,19 +141,6 @@ impl<T: Serialize + DeserializeOwned> RwLock<T> {
         match state {
             Acquired::Clean => Ok(guard),
             Acquired::AfterOwnerDied => Err(GuardError::OwnerDied(guard)),
-        }
-    }
-}
-
-/// Repeats an acquisition that a signal interrupts.
-fn through_signals<R, G>(
-    mut acquire: impl FnMut() -> Result<R, engine::error::LockError>,
-) -> Result<R, GuardError<G>> {
-    loop {
-        match acquire() {
-            Ok(acquired) => return Ok(acquired),
-            Err(engine::error::LockError::Interrupted) => {}
-            Err(_) => return Err(GuardError::TimedOut),
         }
     }
 }

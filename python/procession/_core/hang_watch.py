@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 
 from procession import _engine
 
@@ -20,12 +21,9 @@ def watch_as_environment_says() -> None:
     """Begin, in the first process of the program that was told to; one for the whole tree is enough."""
     text = os.environ.pop(VARIABLE)
     try:
-        every = float(text or EVERY)
+        debug_watch(float(text or EVERY))
     except ValueError:
-        every = 0.0
-    if not 0 < every < threading.TIMEOUT_MAX:
-        raise ValueError(f"{VARIABLE} must be a number of seconds, such as 10, not {text!r}")
-    debug_watch(every)
+        raise ValueError(f"{VARIABLE} must be a number of seconds, such as 10, not {text!r}") from None
 
 
 def debug_watch(every: float = EVERY) -> None:
@@ -37,19 +35,14 @@ def debug_watch(every: float = EVERY) -> None:
 
 
 def _watch(every: float) -> None:
-    pause = threading.Event()
+    _engine.ensure()
     seen: set[str] = set()
     told: set[str] = set()
-    while not pause.wait(every):
-        found = _findings()
+    while True:
+        time.sleep(every)
+        found = set(_engine.report()[1])
         # What is found once may be over the next moment; what is found twice is told once.
         if new := (found & seen) - told:
             told |= new
             diagnosis.debug_dump(sys.stderr)
         seen = found
-
-
-def _findings() -> set[str]:
-    _engine.ensure()
-    _, findings = _engine.report()
-    return set(findings)

@@ -117,7 +117,7 @@ impl Arena {
         }
     }
 
-    /// Holds what an envelope holds, for as long as it is one.
+    /// What an envelope holds, held by this process as well; nothing for a block that is none.
     pub(super) fn hold_contents(&'static self, block: BlockId) -> Vec<Held> {
         if self.opened_at(block).is_none() {
             return Vec::new();

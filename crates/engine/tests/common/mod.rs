@@ -33,6 +33,11 @@ pub fn promptly() -> Deadline {
     Deadline::after(PROMPTLY)
 }
 
+/// A deadline for those who play along: longer than any victim stays stopped.
+pub fn patiently() -> Deadline {
+    Deadline::after(5 * PROMPTLY)
+}
+
 /// Gives others the time to fall asleep over what this process holds. Nothing depends on it: without
 /// it, the ways of the sleepers and of those who wake them would be taken less often.
 pub fn linger() {

@@ -3,18 +3,13 @@
 use crate::case::{
     FREE_CELLS, Play, assert_bystander_goes_on, assert_bystander_goes_on_after, curtain, turned,
 };
-use crate::common::{Child, PROMPTLY, Slate, briefly, die, linger, promptly};
+use crate::common::{Child, Slate, briefly, die, linger, patiently, promptly};
 use procession_engine::Deadline;
 use procession_engine::error::{LockError, WaitError};
 use procession_engine::sync::{Acquired, Lock, RLock, Semaphore};
 
 const INSIDE: usize = FREE_CELLS;
 const TURNS: usize = 6;
-
-/// Longer than any victim stays stopped.
-fn patiently() -> Deadline {
-    Deadline::after(5 * PROMPTLY)
-}
 
 /// Holding the lock: nobody else may be inside, unless it died there.
 fn stay_inside(slate: Slate, acquired: Acquired) {

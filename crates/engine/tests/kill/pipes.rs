@@ -2,7 +2,7 @@
 
 use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on_after, curtain, turned};
 use crate::common::{
-    Child, End as Ending, Ledger, Letter, PROMPTLY, Slate, briefly, isolated, linger, promptly,
+    Child, End as Ending, Ledger, Letter, Slate, briefly, isolated, linger, patiently, promptly,
 };
 use procession_engine::channel::{End, pipe};
 use procession_engine::error::{GetError, PutError};
@@ -14,10 +14,6 @@ use std::os::fd::BorrowedFd;
 const VICTIM: usize = 0;
 const STAGE: usize = 1;
 const EACH: usize = 1200;
-
-fn patiently() -> Deadline {
-    Deadline::after(5 * PROMPTLY)
-}
 
 struct Line {
     near: Option<End>,

@@ -2,7 +2,7 @@
 
 use crate::case::{FREE_CELLS, Play, curtain, turned};
 use crate::common::{
-    Child, End, Ledger, Letter, PROMPTLY, Slate, briefly, isolated, linger, promptly,
+    Child, End, Ledger, Letter, Slate, briefly, isolated, linger, patiently, promptly,
 };
 use procession_engine::Deadline;
 use procession_engine::channel::Queue;
@@ -16,10 +16,6 @@ const VICTIM: usize = 0;
 const BYSTANDER: usize = 1;
 const STAGE: usize = 2;
 const EACH: usize = 900;
-
-fn patiently() -> Deadline {
-    Deadline::after(5 * PROMPTLY)
-}
 
 /// A queue and the books over it.
 struct Mail {

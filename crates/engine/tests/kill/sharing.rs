@@ -1,7 +1,7 @@
 //! Deaths of readers and writers of one lock.
 
 use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on, curtain, turned};
-use crate::common::{PROMPTLY, Slate, briefly, linger, promptly};
+use crate::common::{Slate, briefly, linger, patiently, promptly};
 use procession_engine::Deadline;
 use procession_engine::error::LockError;
 use procession_engine::sync::{Acquired, RwLock};
@@ -10,11 +10,6 @@ use procession_engine::sync::{Acquired, RwLock};
 const LEFT: usize = FREE_CELLS;
 const RIGHT: usize = FREE_CELLS + 1;
 const TURNS: usize = 8;
-
-/// Longer than any victim stays stopped.
-fn patiently() -> Deadline {
-    Deadline::after(5 * PROMPTLY)
-}
 
 /// A lock held to read and to write by three processes.
 pub struct ReadingAndWriting {
