@@ -54,7 +54,7 @@ test-python: install ## the tests of the Python package
 	@.ci/logged $(LOGS)/python.log timeout $$([ -t 0 ] && echo --foreground) --kill-after=30 1000 $(BIN)/python -m pytest
 
 kill: ## the whole kill matrix: SIGKILL at every named step and after every k-th instruction
-	PROCESSION_KILL=full $(CARGO) test --locked --package procession-engine --features kill-points --test kill
+	PROCESSION_KILL=full $(CARGO) test --release --locked --package procession-engine --features kill-points --test kill
 
 faults: install ## provoke every fault, 20 times, and the standard library once (REPEAT=3 METHOD=spawn ONLY=lock)
 	$(BIN)/python faults/run.py $(if $(REPEAT),--repeat $(REPEAT)) $(if $(METHOD),--method $(METHOD)) \

@@ -30,7 +30,7 @@ PATHS = {
     "Array[i]: a read and a write": ("a = mp.Array('i', 8)", "a[3] = a[3]"),
     "Event: set, wait, clear": ("e = mp.Event()", "e.set(); e.wait(); e.clear()"),
     "a manager's dict: set and get": (
-        "from procession import _engine; d = _engine.DictStore()",
+        "from procession import _engine; d = _engine.DictStore(); d.grow(64, 65536)",
         "d['key'] = 7; d['key']",
     ),
 }

@@ -3,10 +3,10 @@
 mod common;
 
 use common::{Child, Footprint, Ledger, Letter, Slate, briefly, die, isolated, promptly};
-use procession_engine::channel::Queue;
+use procession_engine::channel::{Draft, Queue};
 use procession_engine::error::{GetError, PutError, WaitError};
 use procession_engine::value::SharedBytes;
-use procession_engine::{Deadline, Handle, Held, process};
+use procession_engine::{Deadline, Handle, Held, Lease, process};
 
 const LEDGER: usize = 16;
 const EACH: usize = 1_000;
@@ -342,5 +342,21 @@ fn what_a_lent_message_keeps_alive_stays_alive_through_a_fork() {
         lending.unseal();
         process::sweep();
         assert!(SharedBytes::open(&handle).is_err());
+    });
+}
+
+#[test]
+fn what_one_user_of_a_lease_writes_is_not_seen_by_the_next() {
+    isolated(|| {
+        const LENGTH: usize = 100_000;
+        let mut draft = Draft::new(LENGTH, &[]).unwrap();
+        draft.bytes_mut().fill(1);
+        let lease = draft.lease().unwrap();
+        let first = Lease::open(&lease.handle()).unwrap().lend().unwrap();
+        let region = first.region(0..LENGTH).unwrap();
+        // SAFETY: the region is this process's own memory, and nobody else looks at it.
+        unsafe { region.as_ptr().write_bytes(2, LENGTH) };
+        let second = Lease::open(&lease.handle()).unwrap().lend().unwrap_err();
+        assert_eq!(second.bytes(), [1; LENGTH]);
     });
 }

@@ -36,7 +36,11 @@ unsafe impl Layout for LeaseObject {
 
 /// Bytes in shared memory that nobody changes any more, for any number of processes to use.
 #[derive(Debug)]
-pub struct Lease(Shared<LeaseObject>);
+pub struct Lease(
+    Shared<LeaseObject>,
+    /// What the bytes are, where this process has the block's pages for something else.
+    Option<Vec<u8>>,
+);
 
 impl Lease {
     /// Makes a block of this process's the part of a lease of the bytes in `range`.
@@ -51,7 +55,7 @@ impl Lease {
     fn over(arena: &Arena, lease: Shared<LeaseObject>, block: BlockId) -> Lease {
         kill::point("lent.leasing");
         arena.make_part(block, lease.block(), &lease.head, EXTENSION);
-        Lease(lease)
+        Lease(lease, None)
     }
 
     /// As [`Lease::new`], of a block that may be an envelope: it is none any more, and what it held is held by
@@ -68,7 +72,7 @@ impl Lease {
     /// # Errors
     /// When the handle is another tree's, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<Lease> {
-        let lease = Lease(Shared::open(handle)?);
+        let lease = Lease(Shared::open(handle)?, None);
         match lease.place() {
             Some(_) => Ok(lease),
             None => Err(Error::BadHandle),
@@ -99,6 +103,9 @@ impl Lease {
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
+        if let Some(copy) = &self.1 {
+            return copy;
+        }
         let bytes = self.place().and_then(|(block, range)| {
             let start = self.0.arena().payload(block).ok()?;
             // SAFETY: within the block, which is the lease's for as long as this process holds it, and is
@@ -111,7 +118,7 @@ impl Lease {
     }
 
     /// Makes the bytes this process's own, so that parts of them can be used where they are; gives the lease
-    /// back if that cannot be, since they are few, or lent to this process already.
+    /// back, with a copy of its bytes, if that cannot be, since they are few, or lent to this process already.
     ///
     /// # Errors
     /// The lease itself.
@@ -119,9 +126,12 @@ impl Lease {
         let Some((block, range)) = self.place() else {
             return Err(self);
         };
-        match Lent::of_lease(self.0, block, range) {
+        match Lent::of_lease(self.0, block, range.clone()) {
             Ok(lent) => Ok(Lending::of(Arc::new(lent))),
-            Err(lease) => Err(Lease(lease)),
+            Err(lease) => {
+                let copy = lease.arena().read_file(block, range).ok();
+                Err(Lease(lease, copy))
+            }
         }
     }
 }

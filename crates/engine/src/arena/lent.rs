@@ -209,6 +209,7 @@ impl Lending {
 pub(super) fn lease_all(arena: &'static Arena) {
     for (block, hold) in all().iter_mut() {
         let block = BlockId(*block);
+        // With no memory left for a lease, the child sees the parent's block, as after a raw clone.
         if let Hold::Own(owner) = *hold
             && owner == arena.mine()
             && let Ok((lease, kept)) = Lease::of_lent(arena, block)
@@ -250,5 +251,11 @@ impl Arena {
         // SAFETY: the payload of a block whose pages are its own, of which the file has what the mapping
         // had; who looks at it holds it.
         unsafe { memfd::map_over(start, self.fd(), place, size as usize, sharing) }
+    }
+
+    /// What the file has of a block, whatever is mapped there.
+    pub(super) fn read_file(&self, block: BlockId, range: Range<usize>) -> Result<Vec<u8>> {
+        let (place, _) = self.file_range(block).ok_or(Error::BadHandle)?;
+        memfd::read(self.fd(), place + range.start as u64, range.len())
     }
 }

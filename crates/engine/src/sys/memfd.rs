@@ -93,7 +93,7 @@ pub(crate) enum Sharing {
     Private,
 }
 
-/// Maps a part of the file over what is mapped there now.
+/// Maps a part of the file over what is mapped there now. If that fails, something is mapped there still.
 ///
 /// # Safety
 /// The range must be mapped already, and nobody may rely on what is there and not in the file.
@@ -105,24 +105,40 @@ pub(crate) unsafe fn map_over(
     sharing: Sharing,
 ) -> Result<()> {
     let prot = ProtFlags::READ | ProtFlags::WRITE;
+    let fd = fd.as_fd();
+    let place = start.as_ptr().cast();
     let flags = match sharing {
         Sharing::Shared => MapFlags::SHARED,
         Sharing::Private => MapFlags::PRIVATE,
     };
-    // SAFETY: the caller's promise.
-    unsafe {
-        mm::mmap(
-            start.as_ptr().cast(),
-            length,
-            prot,
-            flags | MapFlags::FIXED,
-            fd,
-            offset,
-        )
-        .map_err(|errno| Error::os("map shared memory anew", errno))?;
-        let _ = mm::madvise(start.as_ptr().cast(), length, Advice::LinuxDontDump);
-    }
+    // SAFETY: the caller's promise; the second call replaces nothing.
+    let mapped = unsafe {
+        mm::mmap(place, length, prot, flags | MapFlags::FIXED, fd, offset).inspect_err(|_| {
+            // Kernels before 6.12 have taken away the old mapping by then. What is private was refused for
+            // its pages' sake, which what is shared needs none of.
+            let whole = MapFlags::SHARED | MapFlags::FIXED_NOREPLACE;
+            let _ = mm::mmap(place, length, prot, whole, fd, offset);
+        })
+    };
+    mapped.map_err(|errno| Error::os("map shared memory anew", errno))?;
+    // SAFETY: the range is the mapping just made.
+    let _ = unsafe { mm::madvise(place, length, Advice::LinuxDontDump) };
     Ok(())
+}
+
+/// Reads a part of the file, whatever this process has written to mappings of its own.
+pub(crate) fn read(fd: impl AsFd, offset: u64, length: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let mut done = 0;
+    while done < length {
+        match rustix::io::pread(&fd, &mut bytes[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(more) => done += more,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::os("read shared memory", errno)),
+        }
+    }
+    Ok(bytes)
 }
 
 /// A private page that a forked child, however it was made, finds zeroed.
