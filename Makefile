@@ -17,7 +17,7 @@ ECOSYSTEM := .venv-ecosystem-$(PYTAG)
 RIVALS_VENV := .venv-rivals-$(PYTAG)
 
 # The Python crate is a cdylib: it is tested through the wheel, by pytest.
-RUST_TESTS := --workspace --exclude procession-native --exclude procession-python --features procession-engine/kill-points
+RUST_TESTS := --workspace --exclude procession-native --exclude procession-python --features procession-engine/kill-points,procession/async
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -113,7 +113,7 @@ lint: $(VENV)/.ready ## check format, lints, documentation and types
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path benches/rivals-rust/Cargo.toml --check
 	PYO3_PYTHON=$(abspath $(BIN)/python) $(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
-	PYO3_PYTHON=$(abspath $(BIN)/python) RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	PYO3_PYTHON=$(abspath $(BIN)/python) RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

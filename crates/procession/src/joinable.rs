@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, GetError, PutError, TooMany, within};
 use crate::queue::{Iter, Queue};
+use crate::shared::Shared;
 
 /// A [`Queue`] whose consumers say when they are done with a message.
 ///
@@ -107,6 +108,15 @@ impl<T> JoinableQueue<T> {
     /// How many messages that were put are not done with.
     pub fn unfinished(&self) -> u64 {
         self.queue.engine().unfinished()
+    }
+
+    #[cfg(feature = "async")]
+    pub(crate) fn queue(&self) -> &Queue<T> {
+        &self.queue
+    }
+
+    pub(crate) fn engine(&self) -> &Shared<channel::Queue> {
+        self.queue.engine()
     }
 
     /// How many messages are waiting.

@@ -44,6 +44,7 @@
 //! | pass messages, one to one | [`pipe()`], [`one_way()`] |
 //! | share numbers | [`Value`], [`Array`] |
 //! | share a value of any type | [`Mutex`], [`RwLock`], [`OnceLock`] |
+//! | wait for the first of several | [`Select`], [`select!`] |
 //! | take turns | [`Lock`], [`RLock`], [`Semaphore`] |
 //! | wait for each other | [`Condvar`], [`Event`], [`Barrier`] |
 //!
@@ -72,6 +73,8 @@ mod codec;
 mod condvar;
 mod error;
 mod event;
+#[cfg(feature = "async")]
+mod futures;
 mod guard_error;
 mod handing;
 mod init;
@@ -86,8 +89,11 @@ mod plain;
 mod pool;
 mod process;
 mod queue;
+#[cfg(feature = "async")]
+mod reactor;
 mod rlock;
 mod rwlock;
+mod select;
 mod semaphore;
 mod shared;
 mod value;
@@ -116,5 +122,8 @@ pub use procession_engine::process::child::Function;
 pub use queue::{Iter, Queue};
 pub use rlock::{RLock, RLockGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+#[doc(hidden)]
+pub use select::take_if_there;
+pub use select::{Select, SelectRecv, SelectSend};
 pub use semaphore::{Permit, Semaphore};
 pub use value::{Value, ValueGuard};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use procession_engine::channel::{self, End};
@@ -91,16 +92,20 @@ pub fn one_way<T>() -> Result<(Sender<T>, Receiver<T>), Error> {
 /// Passed to a process as an argument, the end is that process's. The other side sees the end of
 /// the stream once all that had this end dropped it or ended.
 pub struct Connection<S, R> {
-    end: End,
+    end: Arc<End>,
     _messages: PhantomData<fn(S) -> R>,
 }
 
 impl<S, R> Connection<S, R> {
     fn new(end: End) -> Connection<S, R> {
         Connection {
-            end,
+            end: Arc::new(end),
             _messages: PhantomData,
         }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<End> {
+        &self.end
     }
 
     fn copy_for_child(&self) -> Result<OwnedFd, Error> {
@@ -256,6 +261,17 @@ impl<'de, S, R> Deserialize<'de> for Connection<S, R> {
 #[serde(transparent, bound = "")]
 pub struct Sender<T>(Connection<T, ()>);
 
+impl<T> Sender<T> {
+    #[cfg(feature = "async")]
+    pub(crate) fn connection(&self) -> &Connection<T, ()> {
+        &self.0
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<End> {
+        self.0.engine()
+    }
+}
+
 impl<T: Serialize> Sender<T> {
     /// See [`Connection::send`].
     ///
@@ -286,6 +302,17 @@ impl<T: Serialize> Sender<T> {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(transparent, bound = "")]
 pub struct Receiver<T>(Connection<(), T>);
+
+impl<T> Receiver<T> {
+    #[cfg(feature = "async")]
+    pub(crate) fn connection(&self) -> &Connection<(), T> {
+        &self.0
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<End> {
+        self.0.engine()
+    }
+}
 
 impl<T: DeserializeOwned> Receiver<T> {
     /// See [`Connection::recv`].

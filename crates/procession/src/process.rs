@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use procession_engine::process::child::{self, Exit};
+use procession_engine::select::Source;
 use procession_engine::{Deadline, channel};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -210,6 +211,10 @@ impl<R> Process<R> {
     /// When there is no such signal; and as for [`kill`](Process::kill).
     pub fn signal(&self, number: i32) -> Result<bool, Error> {
         Ok(self.child().signal(number)?)
+    }
+
+    pub(crate) fn exit_source(&self) -> Source<'_> {
+        Source::Exit(self.child().as_fd(), self.child().seat())
     }
 
     pub(crate) fn seat(&self) -> procession_engine::OwnerId {

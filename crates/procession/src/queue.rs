@@ -97,7 +97,7 @@ impl<T> Queue<T> {
         self.inner.close();
     }
 
-    pub(crate) fn engine(&self) -> &channel::Queue {
+    pub(crate) fn engine(&self) -> &Shared<channel::Queue> {
         &self.inner
     }
 }
