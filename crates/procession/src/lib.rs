@@ -100,7 +100,7 @@ mod value;
 
 pub use array::{Array, ArrayGuard};
 pub use barrier::{Barrier, BarrierWaitResult};
-pub use condvar::Condvar;
+pub use condvar::{Condvar, CondvarGuard};
 pub use error::{
     BarrierError, Error, GetError, JoinError, LockError, Panic, PutError, Result, TaskError,
     TooMany,
