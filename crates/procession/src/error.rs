@@ -40,10 +40,10 @@ pub enum Error {
         /// What the deserialiser said.
         reason: String,
     },
-    /// An object was sent to a process that was running already.
+    /// An object was to travel in a way that objects cannot.
     #[error(
-        "a {0} reaches a process only as an argument, when the process is started; \
-         pass it to Process::spawn or to the initializer of a pool"
+        "a {0} cannot travel this way: pass it as an argument to Process::spawn or to the initializer of \
+         a pool, or, unless it is the end of a pipe, in a message of a queue or pipe"
     )]
     NotSpawning(&'static str),
     /// Messages of a [`JoinableQueue`](crate::JoinableQueue) will never be done: who got them is gone.

@@ -48,8 +48,8 @@
 //! | take turns | [`Lock`], [`RLock`], [`Semaphore`] |
 //! | wait for each other | [`Condvar`], [`Event`], [`Barrier`] |
 //!
-//! All of them are passed to a process as arguments, and only so: an object lives for as long as
-//! a process holds it, and whoever starts a process makes it a holder. Sent any other way, they
+//! All of them are passed to a process as arguments, and all but the ends of a pipe in messages of a queue
+//! or pipe as well: an object lives for as long as a process or a message holds it. Sent any other way, they
 //! are refused with [`Error::NotSpawning`].
 //!
 //! They outlive any one process. One that is killed in the middle of anything leaves the others

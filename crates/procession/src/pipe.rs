@@ -177,7 +177,9 @@ impl<S: Serialize, R> Connection<S, R> {
     }
 
     fn send_until(&self, message: S, deadline: Deadline) -> Result<(), PutError<S>> {
-        put_encoded(message, |bytes| self.end.send(&[bytes], deadline))
+        put_encoded(message, |bytes, held| {
+            self.end.send_with(&[bytes], held, deadline)
+        })
     }
 }
 
@@ -232,7 +234,7 @@ impl<S, R> Serialize for Connection<S, R> {
     fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
         let hand_over = || {
             let handle = self.end.handle();
-            handing::hand_over(&handle, "Connection")?;
+            handing::hand_to_child(&handle, "Connection")?;
             let number = handing::hand_over_fd(self.copy_for_child()?);
             Ok((handle.to_bytes(), number))
         };

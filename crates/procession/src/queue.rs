@@ -4,12 +4,13 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use procession_engine::{self as engine, Deadline, channel};
+use procession_engine::{self as engine, Deadline, Held, channel};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::error::{Error, GetError, PutError, within};
+use crate::handing;
 use crate::shared::Shared;
 
 /// A first-in first-out queue of many producers and many consumers.
@@ -128,7 +129,9 @@ impl<T: Serialize> Queue<T> {
     }
 
     fn put_until(&self, message: T, deadline: Deadline) -> Result<(), PutError<T>> {
-        put_encoded(message, |bytes| self.inner.put(&[bytes], deadline))
+        put_encoded(message, |bytes, held| {
+            self.inner.put_with(&[bytes], held, deadline)
+        })
     }
 }
 
@@ -182,20 +185,21 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 }
 
-/// Encodes a message and puts it, through signals.
+/// Encodes a message and puts it, with what it refers to, through signals.
 pub(crate) fn put_encoded<T: Serialize>(
     message: T,
-    mut put: impl FnMut(&[u8]) -> Result<(), engine::error::PutError>,
+    mut put: impl FnMut(&[u8], &[Held]) -> Result<(), engine::error::PutError>,
 ) -> Result<(), PutError<T>> {
     let put = |bytes: &[u8]| {
+        let held = handing::take_enclosed();
         loop {
-            match put(bytes) {
+            match put(bytes, &held) {
                 Err(engine::error::PutError::Interrupted) => {}
                 done => return done,
             }
         }
     };
-    match codec::with_encoded(&message, put) {
+    match handing::enclosing(|| codec::with_encoded(&message, put)) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(engine::error::PutError::Closed)) => Err(PutError::Closed(message)),
         Ok(Err(engine::error::PutError::Failed(error))) => {

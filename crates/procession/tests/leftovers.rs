@@ -53,6 +53,11 @@ fn round(dying: bool) {
     assert_eq!(process.join().is_err(), dying);
     drop(receiver);
 
+    let mail = Queue::new().unwrap();
+    (0..3).for_each(|n| mail.put((n, Queue::<u64>::new().unwrap())).unwrap());
+    assert!(mail.get().unwrap().1.is_empty());
+    drop(mail);
+
     let pool = Pool::new(2).unwrap();
     assert_eq!(pool.map(twice, 0..50).unwrap().len(), 50);
     if dying {
