@@ -24,7 +24,7 @@ SHELL       := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-loom test-python kill faults soak fuzz asan conformance ecosystem \
+.PHONY: help demo test test-rust test-loom test-python kill faults soak fuzz asan oldest package conformance ecosystem \
 	bench bench-check bench-curves bench-instructions bench-python bench-rivals bench-rust lint format install wheels clean
 
 export CARGO_BUILD_JOBS ?= $(JOBS)
@@ -70,6 +70,17 @@ fuzz: install ## feed nonsense to decoder, memory and handshake for half an hour
 asan: ## the engine's tests under the address sanitizer (needs a nightly toolchain)
 	RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +nightly test --locked \
 		--package procession-engine --target $$($(CARGO) +nightly -vV | sed -n 's/^host: //p')
+
+# What the manifest says.
+OLDEST_RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+oldest: install ## build with the oldest Rust, and test as on the oldest Linux, that will do
+	rustup toolchain install --profile minimal $(OLDEST_RUST)
+	$(CARGO) +$(OLDEST_RUST) check --locked --package procession --all-features
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(abspath $(BIN)/python) $(abspath faults/old_kernel.py)" \
+		$(CARGO) test --locked --package procession --all-features --tests
+
+package: ## check what crates.io would take
+	$(CARGO) package --locked --package procession-engine --package procession
 
 conformance: install ## CPython's own tests of multiprocessing, against this package (START=spawn, SUITE=futures)
 	$(BIN)/python tests/conformance/run.py --start $(or $(START),all) --suite $(or $(SUITE),all)
