@@ -44,6 +44,7 @@
 //! | pass messages, one to one | [`pipe()`], [`one_way()`] |
 //! | share numbers | [`Value`], [`Array`] |
 //! | share a value of any type | [`Mutex`], [`RwLock`], [`OnceLock`] |
+//! | do something once | [`Once`] |
 //! | wait for the first of several | [`Select`], [`select!`] |
 //! | take turns | [`Lock`], [`RLock`], [`Semaphore`] |
 //! | wait for each other | [`Condvar`], [`Event`], [`Barrier`] |
@@ -113,7 +114,7 @@ pub use init::init;
 pub use joinable::JoinableQueue;
 pub use lock::{Lock, LockGuard};
 pub use mutex::{Mutex, MutexGuard};
-pub use once::OnceLock;
+pub use once::{Once, OnceLock};
 pub use pipe::{Connection, Receiver, Sender, one_way, pipe};
 pub use plain::Plain;
 pub use pool::{Imap, ImapUnordered, Pool, PoolBuilder, Task};

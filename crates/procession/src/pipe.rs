@@ -89,8 +89,9 @@ pub fn one_way<T>() -> Result<(Sender<T>, Receiver<T>), Error> {
 
 /// An end of a pipe that sends `S` and receives `R`.
 ///
-/// Passed to a process as an argument, the end is that process's. The other side sees the end of
-/// the stream once all that had this end dropped it or ended.
+/// Clones are the same end, and so is what a process gets that is passed one as an argument: several may
+/// send, and several receive, each message by one of them. The other side sees the end of the stream once all
+/// that had this end dropped it or ended.
 pub struct Connection<S, R> {
     end: Arc<End>,
     _messages: PhantomData<fn(S) -> R>,
@@ -222,6 +223,15 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     }
 }
 
+impl<S, R> Clone for Connection<S, R> {
+    fn clone(&self) -> Connection<S, R> {
+        Connection {
+            end: Arc::clone(&self.end),
+            _messages: PhantomData,
+        }
+    }
+}
+
 impl<S, R> fmt::Debug for Connection<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
@@ -258,10 +268,16 @@ impl<'de, S, R> Deserialize<'de> for Connection<S, R> {
     }
 }
 
-/// The sending end of [`one_way`].
+/// The sending end of [`one_way`]. Clones are the same end.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(transparent, bound = "")]
 pub struct Sender<T>(Connection<T, ()>);
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Sender<T> {
+        Sender(self.0.clone())
+    }
+}
 
 impl<T> Sender<T> {
     #[cfg(feature = "async")]
@@ -300,10 +316,16 @@ impl<T: Serialize> Sender<T> {
     }
 }
 
-/// The receiving end of [`one_way`].
+/// The receiving end of [`one_way`]. Clones are the same end.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(transparent, bound = "")]
 pub struct Receiver<T>(Connection<(), T>);
+
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Receiver<T> {
+        Receiver(self.0.clone())
+    }
+}
 
 impl<T> Receiver<T> {
     #[cfg(feature = "async")]
