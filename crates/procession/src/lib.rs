@@ -42,6 +42,7 @@
 //! |---|---|
 //! | pass messages, many to many | [`Queue`], [`JoinableQueue`] |
 //! | pass messages, one to one | [`pipe()`], [`one_way()`] |
+//! | pass large arrays without a copy | [`Loan`], through any of these |
 //! | share numbers | [`Value`], [`Array`] |
 //! | share a value of any type | [`Mutex`], [`RwLock`], [`OnceLock`] |
 //! | take turns | [`Lock`], [`RLock`], [`Semaphore`] |
@@ -76,6 +77,8 @@ mod guard_error;
 mod handing;
 mod init;
 mod joinable;
+#[cfg(feature = "zero-copy")]
+mod loan;
 mod lock;
 mod mutex;
 mod once;
@@ -94,6 +97,8 @@ mod value;
 
 pub use array::{Array, ArrayGuard};
 pub use barrier::{Barrier, BarrierWaitResult};
+#[cfg(feature = "zero-copy")]
+pub use bytemuck;
 pub use condvar::Condvar;
 pub use error::{
     BarrierError, Error, GetError, JoinError, LockError, Panic, PutError, Result, TaskError,
@@ -105,6 +110,8 @@ pub use guard_error::GuardError;
 pub use init::enter_test;
 pub use init::init;
 pub use joinable::JoinableQueue;
+#[cfg(feature = "zero-copy")]
+pub use loan::{Loan, Received};
 pub use lock::{Lock, LockGuard};
 pub use mutex::{Mutex, MutexGuard};
 pub use once::OnceLock;

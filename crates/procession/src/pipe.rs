@@ -103,6 +103,11 @@ impl<S, R> Connection<S, R> {
         }
     }
 
+    #[cfg(feature = "zero-copy")]
+    pub(crate) fn end(&self) -> &End {
+        &self.end
+    }
+
     fn copy_for_child(&self) -> Result<OwnedFd, Error> {
         let copy = self.end.as_fd().try_clone_to_owned();
         copy.map_err(|source| {
@@ -256,6 +261,13 @@ impl<'de, S, R> Deserialize<'de> for Connection<S, R> {
 #[serde(transparent, bound = "")]
 pub struct Sender<T>(Connection<T, ()>);
 
+#[cfg(feature = "zero-copy")]
+impl<T> Sender<T> {
+    pub(crate) fn connection(&self) -> &Connection<T, ()> {
+        &self.0
+    }
+}
+
 impl<T: Serialize> Sender<T> {
     /// See [`Connection::send`].
     ///
@@ -286,6 +298,13 @@ impl<T: Serialize> Sender<T> {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(transparent, bound = "")]
 pub struct Receiver<T>(Connection<(), T>);
+
+#[cfg(feature = "zero-copy")]
+impl<T> Receiver<T> {
+    pub(crate) fn connection(&self) -> &Connection<(), T> {
+        &self.0
+    }
+}
 
 impl<T: DeserializeOwned> Receiver<T> {
     /// See [`Connection::recv`].

@@ -8,6 +8,7 @@
 mod common;
 
 mod case;
+mod drafts;
 mod envelopes;
 mod leases;
 mod locks;
@@ -94,6 +95,7 @@ scenarios! {
 
     death_while_memory_is_lent: leases::Lending::new;
     death_while_leasing_memory: leases::Leasing::new;
+    death_while_passing_on_a_message: drafts::PassingOn::new;
     death_while_using_a_store: stores::Storing::new;
 
     death_of_a_worker_of_a_pool: workers::Working::new;
