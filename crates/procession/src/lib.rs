@@ -43,7 +43,7 @@
 //! | pass messages, many to many | [`Queue`], [`JoinableQueue`] |
 //! | pass messages, one to one | [`pipe()`], [`one_way()`] |
 //! | pass large arrays without a copy | [`Loan`], through any of these |
-//! | share numbers | [`Value`], [`Array`] |
+//! | share numbers, and [plain structs](plain!) | [`Value`], [`Array`] |
 //! | share a value of any type | [`Mutex`], [`RwLock`], [`OnceLock`] |
 //! | take turns | [`Lock`], [`RLock`], [`Semaphore`] |
 //! | wait for each other | [`Condvar`], [`Event`], [`Barrier`] |
@@ -67,6 +67,7 @@
 #![forbid(unsafe_code)]
 
 mod array;
+mod atomic;
 mod barrier;
 mod call;
 mod codec;
@@ -86,6 +87,7 @@ mod panic;
 mod pipe;
 mod place;
 mod plain;
+mod plain_macro;
 mod pool;
 mod process;
 mod queue;
@@ -95,7 +97,8 @@ mod semaphore;
 mod shared;
 mod value;
 
-pub use array::{Array, ArrayGuard};
+pub use array::{Array, ArrayGuard, ArraySlice};
+pub use atomic::{AtomicFlag, AtomicPrimitive};
 pub use barrier::{Barrier, BarrierWaitResult};
 #[cfg(feature = "zero-copy")]
 pub use bytemuck;
@@ -117,6 +120,8 @@ pub use mutex::{Mutex, MutexGuard};
 pub use once::OnceLock;
 pub use pipe::{Connection, Receiver, Sender, one_way, pipe};
 pub use plain::Plain;
+#[doc(hidden)]
+pub use plain_macro::{Fields, FieldsMut};
 pub use pool::{Imap, ImapUnordered, Pool, PoolBuilder, Task};
 pub use process::{Builder, Process, Stdio, name as process_name};
 pub use procession_engine::process::child::Function;

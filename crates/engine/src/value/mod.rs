@@ -1,6 +1,9 @@
 //! Memory that several processes see, for values and arrays.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{
+    AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32,
+    AtomicU64, AtomicUsize,
+};
 
 use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
@@ -127,28 +130,50 @@ impl SharedBytes {
     /// Four bytes as an atomic.
     ///
     /// # Panics
-    /// When `offset` is not a multiple of four or not within the bytes.
+    /// As [`SharedBytes::atomic`].
     pub fn atomic_u32(&self, offset: usize) -> &AtomicU32 {
-        self.check(offset, 4);
-        assert!(
-            offset.is_multiple_of(4),
-            "offset {offset} is not a multiple of 4"
-        );
-        // SAFETY: within the object, aligned (the start is 64-aligned), alive as long as `self`.
-        unsafe { AtomicU32::from_ptr(self.as_ptr().add(offset).cast()) }
+        self.atomic(offset)
     }
 
     /// Eight bytes as an atomic.
     ///
     /// # Panics
-    /// When `offset` is not a multiple of eight or not within the bytes.
+    /// As [`SharedBytes::atomic`].
     pub fn atomic_u64(&self, offset: usize) -> &AtomicU64 {
-        self.check(offset, 8);
+        self.atomic(offset)
+    }
+
+    /// The bytes at `offset` as an atomic. Those that are used so are to be used in no other way meanwhile, nor
+    /// as an atomic of another size.
+    ///
+    /// # Panics
+    /// When `offset` is not a multiple of the atomic's alignment, or the atomic does not lie within the bytes.
+    #[inline]
+    pub fn atomic<A: Atomic>(&self, offset: usize) -> &A {
+        self.check(offset, size_of::<A>());
         assert!(
-            offset.is_multiple_of(8),
-            "offset {offset} is not a multiple of 8"
+            offset.is_multiple_of(align_of::<A>()),
+            "offset {offset} is not a multiple of {}",
+            align_of::<A>()
         );
-        // SAFETY: within the object, aligned (the start is 64-aligned), alive as long as `self`.
-        unsafe { AtomicU64::from_ptr(self.as_ptr().add(offset).cast()) }
+        // SAFETY: within the object, aligned (the start is 64-aligned), alive as long as `self`; any bytes are
+        // an `A` and others may change it, the trait says.
+        unsafe { &*self.as_ptr().add(offset).cast::<A>() }
     }
 }
+
+/// A number that the processor changes in one step.
+///
+/// # Safety
+/// Any bytes are one, and it may be changed through a shared reference, by other processes as well.
+pub unsafe trait Atomic: Sync {}
+
+macro_rules! atomics {
+    ($($atomic:ty)+) => {$(
+        // SAFETY: a number of as many bytes, changed by instructions of the processor alone.
+        unsafe impl Atomic for $atomic {}
+        const _: () = assert!(align_of::<$atomic>() <= 64);
+    )+};
+}
+
+atomics!(AtomicU8 AtomicU16 AtomicU32 AtomicU64 AtomicUsize AtomicI8 AtomicI16 AtomicI32 AtomicI64 AtomicIsize);
