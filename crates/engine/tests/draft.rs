@@ -110,7 +110,9 @@ fn a_forked_child_neither_writes_nor_sends_nor_frees_its_parents_draft() {
         let queue = Queue::new(0).unwrap();
         let mut draft = Some(draft_of(&[1; 5000]));
         let child = Child::fork(|| {
-            let written = catch_unwind(AssertUnwindSafe(|| draft.as_ref().map(|draft| draft.bytes().len())));
+            let written = catch_unwind(AssertUnwindSafe(|| {
+                draft.as_ref().map(|draft| draft.bytes().len())
+            }));
             assert!(written.is_err());
             assert!(queue.put_draft(&mut draft, Deadline::NOW).is_err());
             drop(draft.take());

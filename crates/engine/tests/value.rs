@@ -71,8 +71,9 @@ fn an_atomic_that_is_not_aligned_or_not_within_the_bytes_is_refused() {
     isolated(|| {
         let bytes = SharedBytes::new(10).unwrap();
         for offset in [2, 4, 8, usize::MAX - 7] {
-            let refused = 
-                catch_unwind(AssertUnwindSafe(|| bytes.atomic::<AtomicU64>(offset).load(SeqCst)));
+            let refused = catch_unwind(AssertUnwindSafe(|| {
+                bytes.atomic::<AtomicU64>(offset).load(SeqCst)
+            }));
             assert!(refused.is_err(), "at {offset}");
         }
         assert_eq!(bytes.atomic::<AtomicU64>(0).load(SeqCst), 0);

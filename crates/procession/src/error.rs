@@ -86,6 +86,14 @@ pub enum Error {
     PoolClosed,
 }
 
+impl Error {
+    /// Whether there was no shared memory left, or a limit was met: freeing some of it, or raising the limit, is
+    /// what helps. See [`set_memory_limit`](crate::set_memory_limit).
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Error::Engine(engine::Error::OutOfMemory { .. }))
+    }
+}
+
 /// Why a process gave no result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -56,6 +56,10 @@
 //! going on: a lock it held is given to the next with [`LockError::OwnerDied`], a message it was
 //! writing is never seen, one that it had put is.
 //!
+//! # Memory
+//!
+//! [`memory_usage`] says how much of it is shared, and [`set_memory_limit`] how much may be.
+//!
 //! # In tests
 //!
 //! [`test_support!`] lets the `#[test]` functions of an executable start processes.
@@ -81,6 +85,7 @@ mod joinable;
 #[cfg(feature = "zero-copy")]
 mod loan;
 mod lock;
+mod memory;
 mod mutex;
 mod once;
 mod panic;
@@ -116,6 +121,7 @@ pub use joinable::JoinableQueue;
 #[cfg(feature = "zero-copy")]
 pub use loan::{Loan, Received};
 pub use lock::{Lock, LockGuard};
+pub use memory::{MemoryUsage, memory_usage, set_memory_limit};
 pub use mutex::{Mutex, MutexGuard};
 pub use once::OnceLock;
 pub use pipe::{Connection, Receiver, Sender, one_way, pipe};

@@ -84,7 +84,10 @@ pub trait Plain: Copy + 'static {
     fn store_all(items: &[Self], place: &SharedBytes, at: usize) {
         if Self::IN_ONE_STEP {
             let places = (at..).step_by(Self::SIZE);
-            return items.iter().zip(places).for_each(|(item, at)| item.store(place, at));
+            return items
+                .iter()
+                .zip(places)
+                .for_each(|(item, at)| item.store(place, at));
         }
         let some = at_once::<Self>(items.len());
         let mut buffer = vec![0; some * Self::SIZE];

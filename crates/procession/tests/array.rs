@@ -171,10 +171,7 @@ fn hold(array: ArraySlice<u8>, held: Event, done: Event) {
 #[test]
 fn who_holds_the_lock_of_a_part_holds_that_of_the_array() {
     let array = Array::<u8>::zeroed(2).unwrap();
-    let (held, done) = (
-        Event::new().unwrap(),
-        Event::new().unwrap(),
-    );
+    let (held, done) = (Event::new().unwrap(), Event::new().unwrap());
     let args = (array.slice(..1), held.clone(), done.clone());
     let holder = Process::spawn(hold, args).unwrap();
     held.wait();

@@ -66,8 +66,7 @@ fn claim(taken: Value<bool>, wins: Value<u32>) {
 #[test]
 fn of_several_processes_one_raises_a_flag() {
     let (taken, wins) = (Value::new(false).unwrap(), Value::new(0).unwrap());
-    let processes =
-        [0; 3].map(|_| Process::spawn(claim, (taken.clone(), wins.clone())).unwrap());
+    let processes = [0; 3].map(|_| Process::spawn(claim, (taken.clone(), wins.clone())).unwrap());
     for process in processes {
         process.join().unwrap();
     }

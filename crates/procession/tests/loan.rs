@@ -134,9 +134,7 @@ fn receiving_loans_can_be_limited() {
 #[test]
 fn bytes_become_items_only_where_they_are_a_whole_number_of_them() {
     let queue = Queue::<Loan<u8>>::new().unwrap();
-    queue
-        .put_loan(Loan::from_slice(&[0; 12]).unwrap())
-        .unwrap();
+    queue.put_loan(Loan::from_slice(&[0; 12]).unwrap()).unwrap();
     let bytes = queue.get_loan().unwrap();
     let bytes = bytes.cast::<f64>().expect_err("a number and a half");
     assert_eq!(bytes.len(), 12, "the message is not lost");
