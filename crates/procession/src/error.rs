@@ -40,6 +40,15 @@ pub enum Error {
         /// What the deserialiser said.
         reason: String,
     },
+    /// A [`Loan`](crate::Loan) was received as one of items that its bytes are no whole number of. Here they are.
+    #[cfg(feature = "zero-copy")]
+    #[error("cannot read a {kind}: {} bytes are no whole number of items", bytes.len())]
+    Misfit {
+        /// What it was received as.
+        kind: &'static str,
+        /// What was received.
+        bytes: Box<crate::Received<u8>>,
+    },
     /// An object was sent to a process that was running already.
     #[error(
         "a {0} reaches a process only as an argument, when the process is started; \

@@ -67,6 +67,11 @@ impl<T> JoinableQueue<T> {
         })
     }
 
+    #[cfg(feature = "zero-copy")]
+    pub(crate) fn queue(&self) -> &Queue<T> {
+        &self.queue
+    }
+
     /// Says that one of the messages got is done with.
     ///
     /// # Errors

@@ -60,6 +60,10 @@
 //!
 //! [`memory_usage`] says how much of it is shared, and [`set_memory_limit`] how much may be.
 //!
+//! # Features
+//!
+//! `zero-copy`, on unless it is turned off: [`Loan`], and with it the crate [`bytemuck`].
+//!
 //! # In tests
 //!
 //! [`test_support!`] lets the `#[test]` functions of an executable start processes.

@@ -20,7 +20,7 @@ use crate::plain_macro::{Fields, FieldsMut};
 /// let greeting = procession::Value::new("hello"); // its bytes are in this process alone
 /// ```
 /// ```compile_fail
-/// let names = procession::Array::new([String::new()]);
+/// let name = procession::Value::new(String::new());
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot lie in memory that other processes write",

@@ -12,13 +12,13 @@ use crate::plain::Plain;
 /// ```compile_fail
 /// procession::plain! {
 ///     #[derive(Clone, Copy)]
-///     struct Named<'a> { id: u64, name: &'a str }
+///     struct Named { id: u64, name: &'static str }
 /// }
 /// ```
 /// ```compile_fail
 /// procession::plain! {
-///     #[derive(Clone)]
-///     struct Named { id: u64, name: String }
+///     #[derive(Clone, Copy)]
+///     struct Maybe { id: Option<u64> } // not any byte says which
 /// }
 /// ```
 /// ```compile_fail

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use procession::{
-    Connection, GetError, Loan, Process, PutError, Queue, Receiver, Sender, one_way, pipe,
+    Connection, Error, GetError, JoinableQueue, Loan, Process, PutError, Queue, Receiver, Sender,
+    one_way, pipe,
 };
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 procession::test_support!();
 
@@ -145,4 +147,58 @@ fn bytes_become_items_only_where_they_are_a_whole_number_of_them() {
 fn more_than_there_is_is_refused() {
     let too_much = Loan::<u64>::new(usize::MAX).unwrap_err();
     assert!(too_much.to_string().contains("out of shared memory"));
+}
+
+fn finish(queue: JoinableQueue<Loan<u8>>) {
+    for message in queue.loans() {
+        assert_eq!(*message.unwrap(), [5]);
+        queue.task_done().unwrap();
+    }
+}
+
+#[test]
+fn a_joinable_queue_of_loans_waits_until_all_is_done() {
+    let queue = JoinableQueue::new().unwrap();
+    let consumer = Process::spawn(finish, queue.clone()).unwrap();
+    for _ in 0..20 {
+        queue.put_loan(Loan::from_slice(&[5]).unwrap()).unwrap();
+    }
+    queue.join().unwrap();
+    queue.close();
+    consumer.join().unwrap();
+}
+
+/// Goes out as a queue of one type and comes in as one of another.
+struct Disguised(Queue<Loan<u8>>, Option<Queue<Loan<f64>>>);
+
+impl Serialize for Disguised {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Disguised {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Disguised, D::Error> {
+        let numbers = Queue::deserialize(deserializer)?;
+        Ok(Disguised(Queue::new().unwrap(), Some(numbers)))
+    }
+}
+
+fn read_numbers(queue: Disguised) -> Vec<u8> {
+    let numbers = queue.1.unwrap();
+    assert_eq!(*numbers.get_loan().unwrap(), [0.0; 2]);
+    match numbers.get_loan() {
+        Err(GetError::Failed(Error::Misfit { bytes, .. })) => bytes.to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn who_receives_loans_of_another_type_gets_them_with_an_error_where_they_do_not_fit() {
+    let queue = Queue::new().unwrap();
+    for len in [16, 12] {
+        queue.put_loan(Loan::zeroed(len).unwrap()).unwrap();
+    }
+    let reader = Process::spawn(read_numbers, Disguised(queue, None)).unwrap();
+    assert_eq!(reader.join().unwrap(), [0; 12]);
 }

@@ -27,7 +27,8 @@ const ALIGNMENT: usize = 64;
 /// loan of 1 MiB and one of 1 byte cost the same on the way.
 ///
 /// `T` is any [`bytemuck::Pod`]: a number, or a `#[repr(C)]` struct of them without padding. Any bytes are one,
-/// so no process can send what another could not read. The items are aligned as `T` wants it, up to 64 bytes.
+/// so no process can send what another could not read; and a message of bytes that say what they are becomes items
+/// of another type by a [`cast`](Received::cast). The items are aligned as `T` wants it, up to 64 bytes.
 ///
 /// A queue of loans takes loans only, and gives out nothing else: [`put`](crate::Queue::put) and
 /// [`get`](crate::Queue::get) are for what serde carries, which a loan is not.
@@ -156,9 +157,9 @@ impl<T: Pod> AsMut<[T]> for Loan<T> {
     }
 }
 
-impl<T: Pod + fmt::Debug> fmt::Debug for Loan<T> {
+impl<T> fmt::Debug for Loan<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
+        f.debug_tuple("Loan").field(&self.draft).finish()
     }
 }
 

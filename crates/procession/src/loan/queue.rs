@@ -7,6 +7,7 @@ use procession_engine::Deadline;
 
 use super::{Loan, Received, receive, send};
 use crate::error::{Error, GetError, PutError, within};
+use crate::joinable::JoinableQueue;
 use crate::queue::Queue;
 
 /// For messages that are written, and read, where they lie: see [`Loan`].
@@ -52,7 +53,8 @@ impl<T: Pod> Queue<Loan<T>> {
     /// dropped.
     ///
     /// # Errors
-    /// [`GetError::Closed`] when the queue is closed and empty.
+    /// [`GetError::Closed`] when the queue is closed and empty; [`Error::Misfit`], with the message, where somebody
+    /// opened a queue of other items as one of these.
     pub fn get_loan(&self) -> Result<Received<T>, GetError> {
         self.get_loan_until(Deadline::NEVER)
     }
@@ -87,5 +89,73 @@ impl<T: Pod> Queue<Loan<T>> {
 
     fn get_loan_until(&self, deadline: Deadline) -> Result<Received<T>, GetError> {
         receive(|message| self.engine().get_into(message, deadline))
+    }
+}
+
+/// For messages that are written, and read, where they lie: see [`Loan`].
+impl<T: Pod> JoinableQueue<Loan<T>> {
+    /// See [`Queue::loan`].
+    ///
+    /// # Errors
+    /// As for [`Queue::loan`].
+    pub fn loan(&self, len: usize) -> Result<Loan<T>, Error> {
+        self.queue().loan(len)
+    }
+
+    /// See [`Queue::put_loan`].
+    ///
+    /// # Errors
+    /// As for [`Queue::put_loan`].
+    pub fn put_loan(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
+        self.queue().put_loan(loan)
+    }
+
+    /// See [`Queue::try_put_loan`].
+    ///
+    /// # Errors
+    /// As for [`Queue::try_put_loan`].
+    pub fn try_put_loan(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
+        self.queue().try_put_loan(loan)
+    }
+
+    /// See [`Queue::put_loan_timeout`].
+    ///
+    /// # Errors
+    /// As for [`Queue::put_loan_timeout`].
+    pub fn put_loan_timeout(
+        &self,
+        loan: Loan<T>,
+        timeout: Duration,
+    ) -> Result<(), PutError<Loan<T>>> {
+        self.queue().put_loan_timeout(loan, timeout)
+    }
+
+    /// See [`Queue::get_loan`].
+    ///
+    /// # Errors
+    /// As for [`Queue::get_loan`].
+    pub fn get_loan(&self) -> Result<Received<T>, GetError> {
+        self.queue().get_loan()
+    }
+
+    /// See [`Queue::try_get_loan`].
+    ///
+    /// # Errors
+    /// As for [`Queue::try_get_loan`].
+    pub fn try_get_loan(&self) -> Result<Received<T>, GetError> {
+        self.queue().try_get_loan()
+    }
+
+    /// See [`Queue::get_loan_timeout`].
+    ///
+    /// # Errors
+    /// As for [`Queue::get_loan_timeout`].
+    pub fn get_loan_timeout(&self, timeout: Duration) -> Result<Received<T>, GetError> {
+        self.queue().get_loan_timeout(timeout)
+    }
+
+    /// See [`Queue::loans`].
+    pub fn loans(&self) -> impl Iterator<Item = Result<Received<T>, GetError>> {
+        self.queue().loans()
     }
 }

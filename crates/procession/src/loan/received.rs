@@ -50,16 +50,15 @@ impl<T: Pod> Received<T> {
     /// The items of a message that was put as a loan of them, which only a type that lies to serde can be wrong
     /// about.
     pub(super) fn over(message: Message) -> Result<Received<T>, Error> {
-        let reason = match message.is_draft() {
-            true if message.len().is_multiple_of(size_of::<T>()) => {
-                return Ok(Received::of(message));
-            }
-            true => format!("{} bytes are no whole number of them", message.len()),
-            false => "it was not put as a loan".to_owned(),
-        };
-        Err(Error::Decode {
-            kind: type_name::<Loan<T>>(),
-            reason,
+        let kind = type_name::<Loan<T>>();
+        if !message.is_draft() {
+            let reason = "it was not put as a loan".to_owned();
+            return Err(Error::Decode { kind, reason });
+        }
+        let bytes = Received::<u8>::of(message);
+        bytes.cast().map_err(|bytes| Error::Misfit {
+            kind,
+            bytes: Box::new(bytes),
         })
     }
 
@@ -132,8 +131,8 @@ impl<T: Pod> AsRef<[T]> for Received<T> {
     }
 }
 
-impl<T: Pod + fmt::Debug> fmt::Debug for Received<T> {
+impl<T> fmt::Debug for Received<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
+        f.debug_tuple("Received").field(&self.message).finish()
     }
 }
