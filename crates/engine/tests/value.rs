@@ -67,6 +67,32 @@ fn atomics_of_every_size_count_across_processes_beside_each_other() {
 }
 
 #[test]
+fn bytes_are_copied_beside_those_who_count_in_them() {
+    isolated(|| {
+        let bytes = SharedBytes::new(9000).unwrap();
+        let pattern: Vec<u8> = (0..8990).map(|n| n as u8).collect();
+        let count = || {
+            for _ in 0..50_000 {
+                bytes.atomic::<AtomicU8>(4).fetch_add(1, SeqCst);
+            }
+        };
+        let other = Child::fork(count);
+        let mut seen = vec![0; 8990];
+        for _ in 0..20 {
+            bytes.write_bytes(7, &pattern);
+            bytes.read_bytes(7, &mut seen);
+            assert!(seen == pattern);
+        }
+        other.succeed();
+        assert_eq!(
+            bytes.atomic::<AtomicU8>(4).load(SeqCst),
+            (50_000 % 256) as u8
+        );
+        assert!(catch_unwind(AssertUnwindSafe(|| bytes.write_bytes(11, &pattern))).is_err());
+    });
+}
+
+#[test]
 fn an_atomic_that_is_not_aligned_or_not_within_the_bytes_is_refused() {
     isolated(|| {
         let bytes = SharedBytes::new(10).unwrap();

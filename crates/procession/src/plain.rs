@@ -61,43 +61,80 @@ pub trait Plain: Copy + 'static {
         });
     }
 
-    /// Hands `count` values, one beside the other, to `each`.
+    /// Copies values that lie one beside the other.
     #[doc(hidden)]
-    fn load_each(place: &SharedBytes, at: usize, count: usize, mut each: impl FnMut(Self)) {
-        if Self::IN_ONE_STEP {
-            return (0..count).for_each(|index| each(Self::load(place, at + index * Self::SIZE)));
-        }
-        let some = at_once::<Self>(count);
-        let mut buffer = vec![0; some * Self::SIZE];
-        let mut done = 0;
-        while done < count {
-            let now = some.min(count - done);
-            let bytes = &mut buffer[..now * Self::SIZE];
-            place.read_at(at + done * Self::SIZE, bytes);
-            (0..now).for_each(|index| each(Self::read(&bytes[index * Self::SIZE..][..Self::SIZE])));
-            done += now;
+    fn load_all(place: &SharedBytes, at: usize, out: &mut [Self]) {
+        match Way::of::<Self>() {
+            Way::Steps => {
+                let places = (at..).step_by(Self::SIZE);
+                for (item, at) in out.iter_mut().zip(places) {
+                    *item = Self::load(place, at);
+                }
+            }
+            Way::Bytes => out_of_bytes(out, |from, bytes| place.read_bytes(at + from, bytes)),
+            Way::Copies => out_of_bytes(out, |from, bytes| place.read_at(at + from, bytes)),
         }
     }
 
     /// Stores values one beside the other.
     #[doc(hidden)]
     fn store_all(items: &[Self], place: &SharedBytes, at: usize) {
-        if Self::IN_ONE_STEP {
-            let places = (at..).step_by(Self::SIZE);
-            return items
-                .iter()
-                .zip(places)
-                .for_each(|(item, at)| item.store(place, at));
-        }
-        let some = at_once::<Self>(items.len());
-        let mut buffer = vec![0; some * Self::SIZE];
-        for (index, items) in items.chunks(some).enumerate() {
-            let bytes = &mut buffer[..items.len() * Self::SIZE];
-            for (index, item) in items.iter().enumerate() {
-                item.write(&mut bytes[index * Self::SIZE..][..Self::SIZE]);
+        match Way::of::<Self>() {
+            Way::Steps => {
+                let places = (at..).step_by(Self::SIZE);
+                for (item, at) in items.iter().zip(places) {
+                    item.store(place, at);
+                }
             }
-            place.write_at(at + index * some * Self::SIZE, bytes);
+            Way::Bytes => into_bytes(items, |from, bytes| place.write_bytes(at + from, bytes)),
+            Way::Copies => into_bytes(items, |from, bytes| place.write_at(at + from, bytes)),
         }
+    }
+}
+
+/// How several values are copied.
+enum Way {
+    /// Each in one step, since it may be changed without the lock.
+    Steps,
+    /// The same, of single bytes, for which the processor has an instruction.
+    Bytes,
+    /// As memory that nobody changes meanwhile.
+    Copies,
+}
+
+impl Way {
+    fn of<T: Plain>() -> Way {
+        match (T::IN_ONE_STEP, T::SIZE) {
+            (true, 1) => Way::Bytes,
+            (true, _) => Way::Steps,
+            (false, _) => Way::Copies,
+        }
+    }
+}
+
+/// Makes values of bytes that `read` copies from a distance to the first on.
+fn out_of_bytes<T: Plain>(out: &mut [T], read: impl Fn(usize, &mut [u8])) {
+    let some = at_once::<T>(out.len());
+    let mut buffer = vec![0; some * T::SIZE];
+    for (number, items) in out.chunks_mut(some).enumerate() {
+        let bytes = &mut buffer[..items.len() * T::SIZE];
+        read(number * some * T::SIZE, bytes);
+        for (index, item) in items.iter_mut().enumerate() {
+            *item = T::read(&bytes[index * T::SIZE..][..T::SIZE]);
+        }
+    }
+}
+
+/// Makes bytes of values, which `write` copies to a distance from the first on.
+fn into_bytes<T: Plain>(items: &[T], write: impl Fn(usize, &[u8])) {
+    let some = at_once::<T>(items.len());
+    let mut buffer = vec![0; some * T::SIZE];
+    for (number, items) in items.chunks(some).enumerate() {
+        let bytes = &mut buffer[..items.len() * T::SIZE];
+        for (index, item) in items.iter().enumerate() {
+            item.write(&mut bytes[index * T::SIZE..][..T::SIZE]);
+        }
+        write(number * some * T::SIZE, bytes);
     }
 }
 

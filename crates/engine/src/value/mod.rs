@@ -127,6 +127,26 @@ impl SharedBytes {
         }
     }
 
+    /// Copies bytes out that others may change as [atomics](SharedBytes::atomic) of one byte meanwhile.
+    ///
+    /// # Panics
+    /// When the range does not lie within the bytes.
+    pub fn read_bytes(&self, offset: usize, out: &mut [u8]) {
+        self.check(offset, out.len());
+        // SAFETY: within the object (checked); `out` is not shared memory, so they do not overlap.
+        unsafe { copy_bytes(self.as_ptr().add(offset), out.as_mut_ptr(), out.len()) }
+    }
+
+    /// Copies bytes in that others may read and change as [atomics](SharedBytes::atomic) of one byte meanwhile.
+    ///
+    /// # Panics
+    /// When the range does not lie within the bytes.
+    pub fn write_bytes(&self, offset: usize, bytes: &[u8]) {
+        self.check(offset, bytes.len());
+        // SAFETY: within the object (checked); a slice of ours does not overlap it.
+        unsafe { copy_bytes(bytes.as_ptr(), self.as_ptr().add(offset), bytes.len()) }
+    }
+
     /// Four bytes as an atomic.
     ///
     /// # Panics
@@ -159,6 +179,43 @@ impl SharedBytes {
         // SAFETY: within the object, aligned (the start is 64-aligned), alive as long as `self`; any bytes are
         // an `A` and others may change it, the trait says.
         unsafe { &*self.as_ptr().add(offset).cast::<A>() }
+    }
+}
+
+/// Copies byte by byte, each of them as an atomic: a compiler would make that one step for each.
+///
+/// # Safety
+/// Both ranges are mapped, do not overlap, and are changed by others as atomics of one byte only.
+#[cfg(target_arch = "x86_64")]
+unsafe fn copy_bytes(from: *const u8, to: *mut u8, count: usize) {
+    // SAFETY: the caller's promise. The instruction moves bytes, none of which can be torn.
+    unsafe {
+        std::arch::asm!(
+            "rep movsb",
+            inout("rcx") count => _,
+            inout("rdi") to => _,
+            inout("rsi") from => _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// Copies byte by byte, each of them as an atomic.
+///
+/// # Safety
+/// Both ranges are mapped, do not overlap, and are changed by others as atomics of one byte only.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn copy_bytes(from: *const u8, to: *mut u8, count: usize) {
+    use std::sync::atomic::Ordering::Relaxed;
+    for index in 0..count {
+        // SAFETY: the caller's promise; what is only read is not written to through the pointer.
+        let (from, to) = unsafe {
+            (
+                AtomicU8::from_ptr(from.add(index).cast_mut()),
+                AtomicU8::from_ptr(to.add(index)),
+            )
+        };
+        to.store(from.load(Relaxed), Relaxed);
     }
 }
 

@@ -60,8 +60,12 @@ impl<'a, T: Plain> ArrayGuard<'a, T> {
     /// When the range does not lie within the items.
     pub fn read(&self, range: impl RangeBounds<usize>) -> Vec<T> {
         let range = self.items.within(range);
-        let mut copy = Vec::with_capacity(range.len());
-        self.items.load(range, |item| copy.push(item));
+        if range.is_empty() {
+            return Vec::new();
+        }
+        // Any value will do for what is overwritten.
+        let mut copy = vec![self.get(range.start); range.len()];
+        self.items.load(range.start, &mut copy);
         copy
     }
 
@@ -70,13 +74,7 @@ impl<'a, T: Plain> ArrayGuard<'a, T> {
     /// # Panics
     /// When there are fewer items from `at` on than `out` has.
     pub fn read_into(&self, at: usize, out: &mut [T]) {
-        let range = self.items.within(at..at.saturating_add(out.len()));
-        let mut places = out.iter_mut();
-        self.items.load(range, |item| {
-            if let Some(place) = places.next() {
-                *place = item;
-            }
-        });
+        self.items.load(at, out);
     }
 
     /// Replaces the items from `at` on by these.

@@ -293,8 +293,9 @@ impl<T: Plain> ArraySlice<T> {
         item.store(&self.bytes, self.offset(index));
     }
 
-    pub(super) fn load(&self, range: Range<usize>, each: impl FnMut(T)) {
-        T::load_each(&self.bytes, self.offset(range.start), range.len(), each);
+    pub(super) fn load(&self, at: usize, out: &mut [T]) {
+        self.within(at..at.saturating_add(out.len()));
+        T::load_all(&self.bytes, self.offset(at), out);
     }
 
     pub(super) fn store(&self, at: usize, items: &[T]) {
