@@ -40,6 +40,14 @@ pub enum Error {
         /// What the deserialiser said.
         reason: String,
     },
+    /// A [`Loan`](crate::Loan) was received as one of items that its bytes are no whole number of. Here they are.
+    #[error("cannot read a {kind}: {} bytes are no whole number of items", bytes.len())]
+    Misfit {
+        /// What it was received as.
+        kind: &'static str,
+        /// What was received.
+        bytes: Box<crate::Received<u8>>,
+    },
     /// An object was to travel in a way that objects cannot.
     #[error(
         "a {0} cannot travel this way: pass it as an argument to Process::spawn or to the initializer of \
@@ -84,6 +92,14 @@ pub enum Error {
     /// The pool takes no more work.
     #[error("the pool is closed")]
     PoolClosed,
+}
+
+impl Error {
+    /// Whether there was no shared memory left, or a limit was met: freeing some of it, or raising the limit, is
+    /// what helps. See [`set_memory_limit`](crate::set_memory_limit).
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Error::Engine(engine::Error::OutOfMemory { .. }))
+    }
 }
 
 /// Why a process gave no result.

@@ -68,6 +68,10 @@ impl<T> JoinableQueue<T> {
         })
     }
 
+    pub(crate) fn queue(&self) -> &Queue<T> {
+        &self.queue
+    }
+
     /// Says that one of the messages got is done with.
     ///
     /// # Errors
@@ -108,11 +112,6 @@ impl<T> JoinableQueue<T> {
     /// How many messages that were put are not done with.
     pub fn unfinished(&self) -> u64 {
         self.queue.engine().unfinished()
-    }
-
-    #[cfg(feature = "async")]
-    pub(crate) fn queue(&self) -> &Queue<T> {
-        &self.queue
     }
 
     pub(crate) fn engine(&self) -> &Shared<channel::Queue> {

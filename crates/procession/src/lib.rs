@@ -42,7 +42,8 @@
 //! |---|---|
 //! | pass messages, many to many | [`Queue`], [`JoinableQueue`] |
 //! | pass messages, one to one | [`pipe()`], [`one_way()`] |
-//! | share numbers | [`Value`], [`Array`] |
+//! | pass large arrays without a copy | [`Loan`], through any of these |
+//! | share numbers, and [plain structs](plain!) | [`Value`], [`Array`] |
 //! | share a value of any type | [`Mutex`], [`RwLock`], [`OnceLock`] |
 //! | do something once | [`Once`] |
 //! | wait for the first of several | [`Select`], [`select!`] |
@@ -57,6 +58,10 @@
 //! going on: a lock it held is given to the next with [`LockError::OwnerDied`], a message it was
 //! writing is never seen, one that it had put is.
 //!
+//! # Memory
+//!
+//! [`memory_usage`] says how much of it is shared, and [`set_memory_limit`] how much may be.
+//!
 //! # In tests
 //!
 //! [`test_support!`] lets the `#[test]` functions of an executable start processes.
@@ -68,6 +73,7 @@
 #![forbid(unsafe_code)]
 
 mod array;
+mod atomic;
 mod barrier;
 mod call;
 mod codec;
@@ -80,13 +86,16 @@ mod guard_error;
 mod handing;
 mod init;
 mod joinable;
+mod loan;
 mod lock;
+mod memory;
 mod mutex;
 mod once;
 mod panic;
 mod pipe;
 mod place;
 mod plain;
+mod plain_macro;
 mod pool;
 mod process;
 mod queue;
@@ -99,8 +108,10 @@ mod semaphore;
 mod shared;
 mod value;
 
-pub use array::{Array, ArrayGuard};
+pub use array::{Array, ArrayGuard, ArraySlice};
+pub use atomic::{AtomicFlag, AtomicPrimitive};
 pub use barrier::{Barrier, BarrierWaitResult};
+pub use bytemuck;
 pub use condvar::{Condvar, CondvarGuard};
 pub use error::{
     BarrierError, Error, GetError, JoinError, LockError, Panic, PutError, Result, TaskError,
@@ -112,11 +123,15 @@ pub use guard_error::GuardError;
 pub use init::enter_test;
 pub use init::init;
 pub use joinable::JoinableQueue;
+pub use loan::{Loan, Received};
 pub use lock::{Lock, LockGuard};
+pub use memory::{MemoryUsage, memory_usage, set_memory_limit};
 pub use mutex::{Mutex, MutexGuard};
 pub use once::{Once, OnceLock};
 pub use pipe::{Connection, Receiver, Sender, one_way, pipe};
 pub use plain::Plain;
+#[doc(hidden)]
+pub use plain_macro::{Fields, FieldsMut};
 pub use pool::{Imap, ImapUnordered, Pool, PoolBuilder, Task};
 pub use process::{Builder, Process, Stdio, name as process_name};
 pub use procession_engine::process::child::Function;

@@ -280,7 +280,6 @@ impl<T> Clone for Sender<T> {
 }
 
 impl<T> Sender<T> {
-    #[cfg(feature = "async")]
     pub(crate) fn connection(&self) -> &Connection<T, ()> {
         &self.0
     }
@@ -328,7 +327,6 @@ impl<T> Clone for Receiver<T> {
 }
 
 impl<T> Receiver<T> {
-    #[cfg(feature = "async")]
     pub(crate) fn connection(&self) -> &Connection<(), T> {
         &self.0
     }

@@ -192,32 +192,55 @@ pub(crate) fn put_encoded<T: Serialize>(
 ) -> Result<(), PutError<T>> {
     let put = |bytes: &[u8]| {
         let held = handing::take_enclosed();
-        loop {
-            match put(bytes, &held) {
-                Err(engine::error::PutError::Interrupted) => {}
-                done => return done,
-            }
-        }
+        put_through_signals(|| put(bytes, &held))
     };
     match handing::enclosing(|| codec::with_encoded(&message, put)) {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(engine::error::PutError::Closed)) => Err(PutError::Closed(message)),
-        Ok(Err(engine::error::PutError::Failed(error))) => {
-            Err(PutError::Failed(message, Box::new(error.into())))
-        }
-        Ok(Err(_)) => Err(PutError::Full(message)),
+        Ok(Err(error)) => Err(refused(message, error)),
         Err(error) => Err(PutError::Failed(message, Box::new(error))),
+    }
+}
+
+#[inline]
+pub(crate) fn put_through_signals(
+    mut put: impl FnMut() -> Result<(), engine::error::PutError>,
+) -> Result<(), engine::error::PutError> {
+    loop {
+        match put() {
+            Err(engine::error::PutError::Interrupted) => {}
+            done => return done,
+        }
+    }
+}
+
+/// Why a message was not put, with the message.
+pub(crate) fn refused<T>(message: T, error: engine::error::PutError) -> PutError<T> {
+    match error {
+        engine::error::PutError::Closed => PutError::Closed(message),
+        engine::error::PutError::Failed(error) => PutError::Failed(message, Box::new(error.into())),
+        engine::error::PutError::Full | engine::error::PutError::Interrupted => {
+            PutError::Full(message)
+        }
     }
 }
 
 /// Gets a message, through signals, and decodes it.
 pub(crate) fn get_decoded<T: DeserializeOwned>(
-    mut get: impl FnMut(&mut channel::Message) -> Result<(), engine::error::GetError>,
+    get: impl FnMut(&mut channel::Message) -> Result<(), engine::error::GetError>,
 ) -> Result<T, GetError> {
     let mut message = channel::Message::default();
+    get_through_signals(&mut message, get)?;
+    Ok(codec::decode(message.bytes())?)
+}
+
+#[inline]
+pub(crate) fn get_through_signals(
+    message: &mut channel::Message,
+    mut get: impl FnMut(&mut channel::Message) -> Result<(), engine::error::GetError>,
+) -> Result<(), GetError> {
     loop {
-        return match get(&mut message) {
-            Ok(()) => Ok(codec::decode(message.bytes())?),
+        return match get(message) {
+            Ok(()) => Ok(()),
             Err(engine::error::GetError::Interrupted) => continue,
             Err(engine::error::GetError::Empty) => Err(GetError::Empty),
             Err(engine::error::GetError::Closed) => Err(GetError::Closed),

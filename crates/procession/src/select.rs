@@ -24,8 +24,11 @@ pub(crate) mod sealed {
     use super::{GetError, Source};
 
     pub trait Receive {
-        type Item;
         fn arrival(&self) -> Source<'_>;
+    }
+
+    pub trait Take: Receive {
+        type Item;
         fn take(&self) -> Result<Self::Item, GetError>;
     }
 
@@ -150,14 +153,16 @@ const SMALL: usize = 1;
 
 macro_rules! queues {
     ($($queue:ident)+) => {$(
-        impl<T: DeserializeOwned> SelectRecv for $queue<T> {}
+        impl<T> SelectRecv for $queue<T> {}
 
-        impl<T: DeserializeOwned> sealed::Receive for $queue<T> {
-            type Item = T;
-
+        impl<T> sealed::Receive for $queue<T> {
             fn arrival(&self) -> Source<'_> {
                 Source::Message(self.engine())
             }
+        }
+
+        impl<T: DeserializeOwned> sealed::Take for $queue<T> {
+            type Item = T;
 
             fn take(&self) -> Result<T, GetError> {
                 self.try_get()
@@ -176,14 +181,16 @@ macro_rules! queues {
 
 queues!(Queue JoinableQueue);
 
-impl<S, R: DeserializeOwned> SelectRecv for Connection<S, R> {}
+impl<S, R> SelectRecv for Connection<S, R> {}
 
-impl<S, R: DeserializeOwned> sealed::Receive for Connection<S, R> {
-    type Item = R;
-
+impl<S, R> sealed::Receive for Connection<S, R> {
     fn arrival(&self) -> Source<'_> {
         Source::Arrival(self.engine())
     }
+}
+
+impl<S, R: DeserializeOwned> sealed::Take for Connection<S, R> {
+    type Item = R;
 
     fn take(&self) -> Result<R, GetError> {
         self.try_recv()
@@ -198,14 +205,16 @@ impl<S, R> sealed::Send for Connection<S, R> {
     }
 }
 
-impl<T: DeserializeOwned> SelectRecv for Receiver<T> {}
+impl<T> SelectRecv for Receiver<T> {}
 
-impl<T: DeserializeOwned> sealed::Receive for Receiver<T> {
-    type Item = T;
-
+impl<T> sealed::Receive for Receiver<T> {
     fn arrival(&self) -> Source<'_> {
         Source::Arrival(self.engine())
     }
+}
+
+impl<T: DeserializeOwned> sealed::Take for Receiver<T> {
+    type Item = T;
 
     fn take(&self) -> Result<T, GetError> {
         self.try_recv()
@@ -340,7 +349,7 @@ macro_rules! select {
 
 /// What [`select!`](crate::select!) calls: `None` when somebody else was faster.
 #[doc(hidden)]
-pub fn take_if_there<S: SelectRecv>(from: &S) -> Option<Result<S::Item, GetError>> {
+pub fn take_if_there<S: sealed::Take>(from: &S) -> Option<Result<S::Item, GetError>> {
     match from.take() {
         Err(GetError::Empty) => None,
         taken => Some(taken),
