@@ -56,6 +56,20 @@ pub(crate) fn carry_out(order: &[u8]) -> Result<Vec<u8>, String> {
     answer.ok_or_else(|| format!("{} is not to be called", entry.name()))
 }
 
+/// The answer of a call that was not ordered, but made right here.
+pub(crate) fn answer_of<R: Serialize>(call: impl FnOnce() -> R) -> Vec<u8> {
+    let mut answer = Vec::new();
+    append(&mut answer, &caught(call).map_err(Failure::Panicked));
+    answer
+}
+
+fn append<R: Serialize>(answer: &mut Vec<u8>, result: &Result<R, Failure>) {
+    if let Err(error) = codec::encode_onto(answer, result) {
+        let failure = Err::<(), _>(Failure::Undelivered(error.to_string()));
+        codec::encode_onto(answer, &failure).expect("text can be encoded");
+    }
+}
+
 /// Takes the next result off an answer.
 pub(crate) fn next_result<R: DeserializeOwned>(
     answer: &mut &[u8],
@@ -87,10 +101,7 @@ where
                 }
                 Err(error) => Err(Failure::Undelivered(error.to_string())),
             };
-            if let Err(error) = codec::encode_onto(&mut answer, &result) {
-                let failure = Err::<(), _>(Failure::Undelivered(error.to_string()));
-                codec::encode_onto(&mut answer, &failure).expect("text can be encoded");
-            }
+            append(&mut answer, &result);
         }
         answer
     }

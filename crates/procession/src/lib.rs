@@ -112,7 +112,7 @@ pub use pipe::{Connection, Receiver, Sender, one_way, pipe};
 pub use plain::Plain;
 pub use pool::{Imap, ImapUnordered, Pool, PoolBuilder, Task};
 pub use process::{Builder, Process, Stdio, name as process_name};
-pub use procession_engine::process::child::Function;
+pub use procession_engine::process::child::{ForkSafe, Function, PreExec};
 pub use queue::{Iter, Queue};
 pub use rlock::{RLock, RLockGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
