@@ -235,7 +235,7 @@ impl Builder {
         let line = Arc::new(Queue::new(0)?);
         seat.hold(&line.handle())?;
         let args = [args];
-        let (order, keep) = handing::handing_to(seat.id(), || call::order(function, &args));
+        let (order, keep) = handing::handing_to(seat.id(), || call::order(&function, &args));
         let order = order?;
         let name = self.name.clone().unwrap_or_else(next_name);
         put_order(&line, &name, &order)?;
