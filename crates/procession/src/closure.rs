@@ -108,10 +108,8 @@ macro_rules! closure {
             ($($($arg)+),*): ($($arg_type),*),
         ) $(-> $output)? $body
 
-        $crate::Closure::new(
-            __procession_closure,
-            ($($crate::closure!(@value $($name)+ $(= $value)?),)*),
-        )
+        let captured: ($($type,)*) = ($($crate::closure!(@value $($name)+ $(= $value)?),)*);
+        $crate::Closure::new(__procession_closure, captured)
     }};
     (@value $($name:ident)+ = $value:expr) => { $value };
     (@value mut $name:ident) => { $name };

@@ -188,7 +188,8 @@ fn guards_of_the_parent_do_nothing_in_the_child() {
     assert_eq!((rlock.count(), semaphore.available()), (0, 1));
     let process = fork(|| {
         let _turns = (lock.try_lock().unwrap(), rlock.try_lock().unwrap());
-        (value.set(7).unwrap(), array.set(0, 7).unwrap());
+        value.set(7).unwrap();
+        array.set(0, 7).unwrap();
         *mutex.lock().unwrap() = 7;
     });
     process.join().unwrap();

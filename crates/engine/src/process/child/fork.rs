@@ -195,6 +195,10 @@ impl Fork {
         child
     }
 
+    #[expect(
+        clippy::result_large_err,
+        reason = "nothing is allocated before the steps are taken"
+    )]
     fn begin(&mut self, passes: &[(RawFd, RawFd)], cwd: Option<&CStr>) -> Result<(), Failed> {
         if !is_seated() {
             return Err(Failed::in_words(Step::Seat, NO_SEAT));

@@ -3,6 +3,11 @@
 //! It has one thread, and may have been forked while others held locks. So all it does here is make system
 //! calls on memory that was prepared before; nothing is allocated, and nothing waits for a lock.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "what an error has to say cannot be put on the heap here"
+)]
+
 use std::ffi::CStr;
 use std::fmt;
 use std::io;
