@@ -179,7 +179,7 @@ impl From<Unreadable> for u8 {
 #[test]
 fn what_cannot_be_read_is_an_error_of_each_call() {
     let thing = Unreadable;
-    let closure = closure!([thing: Unreadable] |n: u32| -> u32 { drop(thing); n });
+    let closure = closure!([thing: Unreadable] |n: u32| -> u32 { let Unreadable = thing; n });
     match Process::spawn(closure.clone(), 1).unwrap().join() {
         Err(JoinError::Undelivered { reason, .. }) => assert!(reason.contains("Unreadable")),
         other => panic!("{other:?}"),

@@ -72,6 +72,20 @@ fn a_signal_an_exit_and_an_end_are_told_apart() {
     process.join().unwrap();
 }
 
+#[test]
+fn a_stack_overflow_comes_back_as_a_signal() {
+    #[expect(unconditional_recursion, reason = "it is to overflow")]
+    fn dig(depth: u64) -> u64 {
+        std::hint::black_box([depth; 1000]);
+        dig(depth + 1) + 1
+    }
+    let process = Process::builder().stderr(Stdio::Null);
+    // SAFETY: it uses its stack only.
+    let process = process.fork(unsafe { ForkSafe::new(|| dig(0)) }).unwrap();
+    let error = process.join().unwrap_err();
+    assert!(matches!(error.signal(), Some(6 | 11)), "{error}");
+}
+
 /// A process that does not come to its end.
 trait JoinUnit {
     fn join_unit(self) -> JoinError;

@@ -143,30 +143,6 @@ fn hooks_come_after_the_directory_and_the_streams() {
     assert_eq!(said, "at the root");
 }
 
-#[test]
-fn a_process_that_is_forked_meanwhile_does_not_hold_up_the_start() {
-    let (mut ready, say_ready) = io::pipe().unwrap();
-    let (go, mut say_go) = io::pipe().unwrap();
-    let leave = Event::new().unwrap();
-    let starter = std::thread::spawn(move || {
-        let builder = Process::builder().pre_exec(hook(move || {
-            rustix::io::write(&say_ready, b"x")?;
-            rustix::io::read(&go, &mut [0])?;
-            Ok(())
-        }));
-        builder.spawn(nothing, ()).unwrap().join().unwrap();
-    });
-    ready.read_exact(&mut [0]).unwrap();
-    // SAFETY: it waits for an event.
-    let closure = unsafe { ForkSafe::new(|| leave.wait()) };
-    let forked = Process::fork(closure).unwrap();
-    say_go.write_all(b"x").unwrap();
-    starter.join().unwrap();
-    assert!(forked.is_alive());
-    leave.set();
-    forked.join().unwrap();
-}
-
 fn nothing() {}
 
 /// The text of what starting a process with this hook ends with.

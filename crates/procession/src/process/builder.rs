@@ -130,7 +130,8 @@ impl Builder {
         self
     }
 
-    /// Has the process run a closure after all else was set, right before it begins.
+    /// Has the process run a closure after all else was set, right before it begins: before its program does, or
+    /// before what a [forked](Builder::fork) process is to run.
     ///
     /// Several are run in the order in which they were given. One that fails ends the process, and its error is
     /// that of [`spawn`](Builder::spawn).

@@ -55,9 +55,8 @@ pub(super) fn exec(image: &Image, mut setup: Setup, seat: Seat) -> Result<Child>
         writer.say(&failed);
         exit_now(NOT_STARTED)
     }
-    drop(signals);
     let forked = forked(pid);
-    drop(writer);
+    drop((signals, writer));
     let pid = forked?;
     seat.note_pid(pid.as_raw_nonzero().get().unsigned_abs());
     let child = Child::started(pid, seat.keep())?;

@@ -225,7 +225,7 @@ impl Reader {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -260,5 +260,30 @@ mod tests {
         let (reader, writer) = pipe().unwrap();
         drop(writer);
         reader.read().unwrap();
+    }
+    #[test]
+    fn a_process_that_is_forked_meanwhile_does_not_keep_the_pipe_open() {
+        crate::process::ensure().unwrap();
+        let (reader, writer) = pipe_until_exec().unwrap();
+        let (go, say_go) = rustix::pipe::pipe().unwrap();
+        // SAFETY: the child closes a descriptor, waits and ends.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            drop(say_go);
+            let _ = rustix::io::read(&go, &mut [0]);
+            // SAFETY: a call without preconditions.
+            unsafe { libc::_exit(0) }
+        }
+        drop(writer);
+        reader.read().unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        let wait = |options| rustix::process::waitpid(Some(pid), options).unwrap();
+        let still_there = wait(rustix::process::WaitOptions::NOHANG).is_none();
+        drop(say_go);
+        let ended = still_there.then(|| wait(rustix::process::WaitOptions::empty()));
+        assert!(still_there && ended.is_some());
+        if let Some(seat) = crate::process::forked_seat() {
+            crate::process::bury(seat);
+        }
     }
 }
