@@ -110,7 +110,11 @@ pub enum JoinError {
     #[error(transparent)]
     Panicked(#[from] Panic),
     /// A signal ended it.
-    #[error("process {pid} was killed by signal {signal} ({})", signal_name(*signal))]
+    #[error(
+        "process {pid} was killed by signal {signal} ({}){}",
+        signal_name(*signal),
+        signal_hint(*signal)
+    )]
     Killed {
         /// Its process id.
         pid: u32,
@@ -133,6 +137,12 @@ pub enum JoinError {
         /// Its process id.
         pid: u32,
     },
+    /// It was started by another process, of which this one is a fork.
+    #[error("process {pid} was started by another process, which alone can wait for it")]
+    NotOurs {
+        /// Its process id.
+        pid: u32,
+    },
     /// Its arguments or its result could not be carried over.
     #[error("process {pid} could not do its work: {reason}")]
     Undelivered {
@@ -147,6 +157,52 @@ pub enum JoinError {
     /// Waiting for it failed.
     #[error(transparent)]
     System(#[from] engine::Error),
+}
+
+impl JoinError {
+    /// The process's exit code, when it exited before its function returned.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn give_up() {
+    ///     std::process::exit(3);
+    /// }
+    ///
+    /// fn main() -> procession::Result<()> {
+    ///     procession::init();
+    ///     let error = Process::spawn(give_up, ())?.join().unwrap_err();
+    ///     assert_eq!(error.code(), Some(3));
+    ///     assert_eq!(error.signal(), None);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn code(&self) -> Option<i32> {
+        match self {
+            JoinError::Exited { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// The number of the signal that ended the process, when one did.
+    pub fn signal(&self) -> Option<i32> {
+        match self {
+            JoinError::Killed { signal, .. } => Some(*signal),
+            _ => None,
+        }
+    }
+
+    /// Whether the process left a core file.
+    pub fn core_dumped(&self) -> bool {
+        matches!(
+            self,
+            JoinError::Killed {
+                core_dumped: true,
+                ..
+            }
+        )
+    }
 }
 
 /// Why a task of a pool gave no result.
@@ -322,6 +378,24 @@ pub(crate) fn signal_name(number: i32) -> &'static str {
         31 => "SIGSYS",
         _ => "a signal",
     }
+}
+
+/// What commonly makes a process end by this signal, where that is not plain.
+fn signal_hint(number: i32) -> &'static str {
+    match number {
+        6 => {
+            "; it ended itself, as Rust does after a stack overflow, and its standard error says why"
+        }
+        7 | 11 => {
+            "; it used memory that it does not have, as after a stack overflow in foreign code"
+        }
+        _ => "",
+    }
+}
+
+/// What the system said while this was being done.
+pub(crate) fn os(what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    move |source| engine::Error::Os { what, source }.into()
 }
 
 /// The deadline of a call that may wait this long.

@@ -23,12 +23,26 @@
 //! [`Process::spawn`] runs a function in a process of its own, and [`Process::join`] gives what it
 //! returned. The process is a fresh run of this program that enters at [`init()`]. Any plain
 //! function will do whose arguments and result serde can carry; nothing has to be registered.
-//! A closure is refused; what it captures goes as an argument:
+//! A closure of Rust is refused, since nobody can see what it captures:
 //!
 //! ```compile_fail
 //! let offset = 5;
 //! procession::Process::spawn(move |n: u64| n + offset, 1); // captures: does not compile
 //! ```
+//!
+//! [`closure!`] makes one that says what it captures, and [`spawn!`] runs one at once:
+//!
+//! ```
+//! # fn main() -> procession::Result<()> {
+//! # procession::init();
+//! let offset = 5;
+//! let process = procession::spawn!(|offset: u64| -> u64 { 1 + offset })?;
+//! assert_eq!(process.join()?, 6);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Process::fork`] runs any closure, in a copy of this process, for those who accept the rules of `fork`.
 //!
 //! A panic comes back as an error with its message and backtrace ([`JoinError::Panicked`]), a
 //! signal as that signal ([`JoinError::Killed`]), an exit as its code ([`JoinError::Exited`]).
@@ -76,10 +90,12 @@ mod array;
 mod atomic;
 mod barrier;
 mod call;
+mod closure;
 mod codec;
 mod condvar;
 mod error;
 mod event;
+mod function;
 #[cfg(feature = "async")]
 mod futures;
 mod guard_error;
@@ -112,12 +128,14 @@ pub use array::{Array, ArrayGuard, ArraySlice};
 pub use atomic::{AtomicFlag, AtomicPrimitive};
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use bytemuck;
+pub use closure::Closure;
 pub use condvar::{Condvar, CondvarGuard};
 pub use error::{
     BarrierError, Error, GetError, JoinError, LockError, Panic, PutError, Result, TaskError,
     TooMany,
 };
 pub use event::Event;
+pub use function::Function;
 pub use guard_error::GuardError;
 #[doc(hidden)]
 pub use init::enter_test;
@@ -134,7 +152,7 @@ pub use plain::Plain;
 pub use plain_macro::{Fields, FieldsMut};
 pub use pool::{Imap, ImapUnordered, Pool, PoolBuilder, Task};
 pub use process::{Builder, Process, Stdio, name as process_name};
-pub use procession_engine::process::child::Function;
+pub use procession_engine::process::child::{ForkSafe, PreExec};
 pub use queue::{Iter, Queue};
 pub use rlock::{RLock, RLockGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
