@@ -1,6 +1,6 @@
 """Runs a program as on Linux 5.4: all later system calls are unknown to it.
 
-    python faults/old_kernel.py PROGRAM ARGUMENTS...
+python faults/old_kernel.py PROGRAM ARGUMENTS...
 """
 
 import errno
