@@ -31,9 +31,16 @@ where
     Args: Serialize + DeserializeOwned + 'static,
     Shape: 'static,
 {
-    let entry = child::entry_of::<F, Args, Shape, Each<Args, Shape>>(function)?;
+    order_of(
+        child::entry_of::<F, Shape, Each<Args, Shape>>(function)?,
+        args,
+    )
+}
+
+/// The order to call what is at `entry` once for each of `args`.
+pub(crate) fn order_of<Sent: Serialize>(entry: EntryId, args: &[Sent]) -> Result<Vec<u8>, Error> {
     let count = u32::try_from(args.len()).map_err(|_| Error::Encode {
-        kind: std::any::type_name::<[Args]>(),
+        kind: std::any::type_name::<[Sent]>(),
         reason: "there are more than four thousand million of them".to_owned(),
     })?;
     let mut bytes = Vec::with_capacity(HEADER + size_of_val(args));
@@ -75,23 +82,31 @@ where
     Shape: 'static,
 {
     fn run(function: F, input: &[u8]) -> Vec<u8> {
-        let (count, mut input) = input
-            .split_first_chunk::<4>()
-            .expect("an order has a count");
-        let mut answer = Vec::new();
-        for _ in 0..u32::from_le_bytes(*count) {
-            let result = match codec::decode_front::<Args>(input) {
-                Ok((args, rest)) => {
-                    input = rest;
-                    caught(|| function.call(args)).map_err(Failure::Panicked)
-                }
-                Err(error) => Err(Failure::Undelivered(error.to_string())),
-            };
-            if let Err(error) = codec::encode_onto(&mut answer, &result) {
-                let failure = Err::<(), _>(Failure::Undelivered(error.to_string()));
-                codec::encode_onto(&mut answer, &failure).expect("text can be encoded");
-            }
-        }
-        answer
+        answer_each(input, |args| caught(|| function.call(args)))
     }
+}
+
+/// Calls with each of the arguments that follow an order's entry. Gives the answer.
+pub(crate) fn answer_each<Args: DeserializeOwned, R: Serialize>(
+    input: &[u8],
+    mut call: impl FnMut(Args) -> Result<R, Panic>,
+) -> Vec<u8> {
+    let (count, mut input) = input
+        .split_first_chunk::<4>()
+        .expect("an order has a count");
+    let mut answer = Vec::new();
+    for _ in 0..u32::from_le_bytes(*count) {
+        let result = match codec::decode_front::<Args>(input) {
+            Ok((args, rest)) => {
+                input = rest;
+                call(args).map_err(Failure::Panicked)
+            }
+            Err(error) => Err(Failure::Undelivered(error.to_string())),
+        };
+        if let Err(error) = codec::encode_onto(&mut answer, &result) {
+            let failure = Err::<(), _>(Failure::Undelivered(error.to_string()));
+            codec::encode_onto(&mut answer, &failure).expect("text can be encoded");
+        }
+    }
+    answer
 }

@@ -98,12 +98,43 @@ impl Pool {
         PoolBuilder::default()
     }
 
-    /// How many workers it has.
+    /// How many workers it has; while one that died is being replaced, how many it will have.
     pub fn workers(&self) -> usize {
         self.hall.crew().wanted
     }
 
-    /// Process ids of the workers at the moment.
+    /// Changes how many workers it has.
+    ///
+    /// New ones are started at once. If there are too many, the idle ones leave first, and others
+    /// when they have finished the task they are at: no task is lost. This does not wait for them.
+    ///
+    /// # Errors
+    /// When `workers` is zero, or the pool is closed or broken; and when the system has no room for
+    /// so many: those that could be started stay then.
+    ///
+    /// # Examples
+    /// ```
+    /// # use procession::Pool;
+    /// fn main() -> procession::Result<()> {
+    ///     procession::init();
+    ///     let pool = Pool::new(1)?;
+    ///     pool.resize(3)?;
+    ///     assert_eq!(pool.worker_ids().len(), 3);
+    ///     pool.resize(1)?;
+    ///     assert_eq!(pool.worker_ids().len(), 1);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn resize(&self, workers: usize) -> Result<(), Error> {
+        let workers = builder::at_least_one(workers)?;
+        let resized = self.hall.crew().resize(workers, &self.hall.board);
+        // There may be others to be watched.
+        let _ = self.hall.board.ring();
+        resized
+    }
+
+    /// Process ids of the workers at the moment, without those that [`resize`](Pool::resize) sent
+    /// away.
     pub fn worker_ids(&self) -> Vec<u32> {
         self.hall.crew().ids()
     }

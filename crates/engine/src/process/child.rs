@@ -31,7 +31,7 @@ use crate::process::{self, OwnerId};
 pub use entry::{
     Entry, EntryId, Glue, NotPlain, announce_test, entry, entry_of, fingerprint, test_entry,
 };
-pub use function::Function;
+pub use function::{Function, TaskFunction, WithState};
 pub use launch::Launch;
 pub use summons::{Summons, close_inherited, inherited, is_summoned, summons};
 

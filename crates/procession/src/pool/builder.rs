@@ -118,11 +118,7 @@ impl PoolBuilder {
         static POOLS: AtomicU32 = AtomicU32::new(0);
 
         let per_cpu = || std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = self.workers.unwrap_or_else(per_cpu);
-        if workers == 0 {
-            let message = "a pool needs at least one worker".to_owned();
-            return Err(procession_engine::Error::Invalid(message).into());
-        }
+        let workers = at_least_one(self.workers.unwrap_or_else(per_cpu))?;
         let name = self
             .name
             .unwrap_or_else(|| format!("Pool-{}", POOLS.fetch_add(1, Ordering::Relaxed) + 1));
@@ -155,4 +151,13 @@ impl PoolBuilder {
             watcher: Some(watcher),
         })
     }
+}
+
+/// The number of workers, unless it is none.
+pub(super) fn at_least_one(workers: usize) -> Result<usize, Error> {
+    if workers == 0 {
+        let message = "a pool needs at least one worker".to_owned();
+        return Err(procession_engine::Error::Invalid(message).into());
+    }
+    Ok(workers)
 }

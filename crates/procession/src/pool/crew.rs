@@ -1,5 +1,7 @@
 //! The workers of a pool, and who may still come.
 
+use std::time::Duration;
+
 use procession_engine::Deadline;
 use procession_engine::pool::Board;
 use procession_engine::process::OwnerId;
@@ -8,6 +10,10 @@ use super::worker::{self, BoardName, Initializer, Orders};
 use crate::call::Failure;
 use crate::error::{Error, JoinError, TaskError, signal_name};
 use crate::process::Process;
+
+/// How often to look at what nobody tells of: a worker that dies before it takes its seat, and one
+/// that could not be started for the moment.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// How a worker is started.
 #[derive(Debug)]
@@ -21,6 +27,8 @@ struct Worker {
     process: Process<Result<(), Failure>>,
     /// It said that it can work.
     ready: bool,
+    /// There are too many: it leaves after its task, and does not count any more.
+    dismissed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,17 +71,35 @@ impl Crew {
         }
     }
 
-    /// Starts as many workers as there should be. What cannot be started breaks the pool once
-    /// nobody is left to work.
-    pub(super) fn fill(&mut self, board: &Board) -> Result<(), Error> {
-        let wanted = match self.phase {
+    /// How many workers there should be.
+    fn needed(&self, board: &Board) -> usize {
+        match self.phase {
             _ if self.broken.is_some() => 0,
             Phase::Open => self.wanted,
             // The last may have died over the last tasks.
             Phase::Closed => usize::from(board.outstanding() > 0),
             Phase::Over => 0,
-        };
-        while self.workers.len() < wanted {
+        }
+    }
+
+    /// Those who will go on.
+    fn staff(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.iter().filter(|worker| !worker.dismissed)
+    }
+
+    /// As [`fill`](Crew::fill); breaks the pool when none can be started and nobody is left to work.
+    pub(super) fn fill_or_give_up(&mut self, board: &Board) {
+        if let Err(error) = self.fill(board)
+            && self.is_empty()
+        {
+            self.give_up(error.to_string());
+        }
+    }
+
+    /// Starts as many workers as there should be.
+    pub(super) fn fill(&mut self, board: &Board) -> Result<(), Error> {
+        let needed = self.needed(board);
+        while self.staff().count() < needed {
             self.started += 1;
             let orders = Orders {
                 board: BoardName::of(board),
@@ -88,16 +114,43 @@ impl Crew {
             self.workers.push(Worker {
                 process,
                 ready: false,
+                dismissed: false,
             });
         }
         Ok(())
     }
 
+    /// Starts or dismisses workers until there are `wanted`. Where the system has no room for so
+    /// many, those stay that there are.
+    pub(super) fn resize(&mut self, wanted: usize, board: &Board) -> Result<(), Error> {
+        self.check_open()?;
+        self.wanted = wanted;
+        if let Err(error) = self.fill(board) {
+            self.wanted = self.staff().count().max(1);
+            return Err(error);
+        }
+        let surplus = self.staff().count().saturating_sub(wanted);
+        if surplus > 0 {
+            self.dismiss(surplus, board);
+        }
+        Ok(())
+    }
+
+    /// Lets so many workers go, the idle ones first and of those the last that came.
+    fn dismiss(&mut self, count: usize, board: &Board) {
+        let busy = board.busy();
+        let staff = self.workers.iter_mut().rev();
+        let mut staff: Vec<&mut Worker> = staff.filter(|worker| !worker.dismissed).collect();
+        staff.sort_by_key(|worker| busy.contains(&worker.process.seat()));
+        for worker in staff.into_iter().take(count) {
+            worker.dismissed = true;
+            board.dismiss(worker.process.seat());
+        }
+    }
+
+    /// Process ids of those who will go on.
     pub(super) fn ids(&self) -> Vec<u32> {
-        self.workers
-            .iter()
-            .map(|worker| worker.process.id())
-            .collect()
+        self.staff().map(|worker| worker.process.id()).collect()
     }
 
     pub(super) fn seats(&self) -> Vec<OwnerId> {
@@ -116,8 +169,9 @@ impl Crew {
         self.phase != Phase::Open || self.broken.is_some()
     }
 
-    pub(super) fn is_starting(&self) -> bool {
-        self.workers.iter().any(|worker| !worker.ready)
+    /// Whether something may happen that only looking shows.
+    pub(super) fn is_unsettled(&self, board: &Board) -> bool {
+        self.workers.iter().any(|worker| !worker.ready) || self.staff().count() < self.needed(board)
     }
 
     pub(super) fn check_open(&self) -> Result<(), Error> {
@@ -185,7 +239,9 @@ impl Crew {
             .workers
             .iter()
             .position(|worker| worker.process.seat() == seat)?;
-        let Worker { mut process, ready } = self.workers.swap_remove(at);
+        let Worker {
+            mut process, ready, ..
+        } = self.workers.swap_remove(at);
         let pid = process.id();
         let ended = process.join_until(Deadline::NEVER);
         // Its initializer failed: it would fail in the next one too.

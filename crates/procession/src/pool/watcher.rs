@@ -1,7 +1,7 @@
 //! The thread that passes results on and replaces workers.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use procession_engine::Deadline;
 use procession_engine::error::GetError;
@@ -9,25 +9,24 @@ use procession_engine::pool::{Event, Lost};
 use procession_engine::process::OwnerId;
 
 use super::Hall;
+use super::crew::LOOK;
 use super::worker::REFUSAL;
 use crate::error::TaskError;
 
-/// A worker that dies before it takes its seat is seen by looking; one that has it, by waiting.
-const LOOK: Duration = Duration::from_millis(100);
-
 pub(super) fn watch(hall: &Arc<Hall>) {
-    let mut seats = hall.crew().seats();
-    let mut starting = true;
+    let mut looked = Instant::now();
+    let (mut seats, mut unsettled) = (hall.crew().seats(), true);
     loop {
-        let until = if starting {
+        let until = if unsettled {
             Deadline::after(LOOK)
         } else {
             Deadline::NEVER
         };
+        let is_time = || unsettled && looked.elapsed() >= LOOK;
         match hall.board.next_event(until, &seats) {
             Ok(result @ Event::Result { .. }) => {
                 hall.file(result);
-                if hall.board.outstanding() > 0 {
+                if hall.board.outstanding() > 0 && !is_time() {
                     // Nothing about the crew has changed.
                     continue;
                 }
@@ -45,19 +44,19 @@ pub(super) fn watch(hall: &Arc<Hall>) {
                 hall.deliver(job, index, Err(TaskError::TimedOut));
                 hall.crew().kill(worker);
             }
-            Ok(Event::Rung) | Err(GetError::Interrupted) => {}
-            Err(GetError::Empty) => {
-                let ended = hall.crew().ended_early();
-                ended.into_iter().for_each(|worker| hall.bury(worker));
-            }
+            Ok(Event::Rung) | Err(GetError::Interrupted | GetError::Empty) => {}
             Err(error) => hall.give_up(&error.to_string(), &seats),
+        }
+        if is_time() {
+            hall.look();
+            looked = Instant::now();
         }
         let crew = hall.crew();
         if crew.is_ending() && crew.is_empty() {
             break;
         }
         seats = crew.seats();
-        starting = crew.is_starting();
+        unsettled = crew.is_unsettled(&hall.board);
     }
 }
 
@@ -98,6 +97,19 @@ impl Hall {
         self.fail_all(&TaskError::NoWorkers(why.to_owned()));
     }
 
+    /// Sees to what happened without a word.
+    fn look(&self) {
+        let ended = self.crew().ended_early();
+        ended.into_iter().for_each(|worker| self.bury(worker));
+        let mut crew = self.crew();
+        crew.fill_or_give_up(&self.board);
+        let broken = crew.broken().cloned();
+        drop(crew);
+        if let Some(error) = broken {
+            self.fail_all(&error);
+        }
+    }
+
     /// Ends what a worker held, and puts another in its place.
     fn bury(&self, worker: OwnerId) {
         let mut crew = self.crew();
@@ -105,11 +117,7 @@ impl Hall {
             return;
         };
         let lost: Vec<Lost> = self.board.lost_by(worker);
-        if let Err(error) = crew.fill(&self.board)
-            && crew.is_empty()
-        {
-            crew.give_up(error.to_string());
-        }
+        crew.fill_or_give_up(&self.board);
         let broken = crew.broken().cloned();
         drop(crew);
         for task in lost.into_iter().filter(|task| !task.repeated) {
