@@ -34,7 +34,8 @@
 //! signal as that signal ([`JoinError::Killed`]), an exit as its code ([`JoinError::Exited`]).
 //!
 //! [`Pool`] keeps processes at hand and gives them work: [`Pool::map`], [`Pool::imap`],
-//! [`Pool::imap_unordered`], [`Pool::apply`], [`Pool::apply_async`].
+//! [`Pool::map_unordered`], [`Pool::imap_unordered`], [`Pool::apply`], [`Pool::submit`], and
+//! [`Pool::scope`]. Its workers may keep a state of any type ([`PoolBuilder::state`]).
 //!
 //! # What processes share
 //!
@@ -110,9 +111,11 @@ pub use mutex::{Mutex, MutexGuard};
 pub use once::OnceLock;
 pub use pipe::{Connection, Receiver, Sender, one_way, pipe};
 pub use plain::Plain;
-pub use pool::{Imap, ImapUnordered, Pool, PoolBuilder, Task};
+pub use pool::{
+    Imap, ImapUnordered, Limited, MapUnordered, Pool, PoolBuilder, Scope, ScopedTask, SendAs, Task,
+};
 pub use process::{Builder, Process, Stdio, name as process_name};
-pub use procession_engine::process::child::Function;
+pub use procession_engine::process::child::{Function, TaskFunction};
 pub use queue::{Iter, Queue};
 pub use rlock::{RLock, RLockGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};

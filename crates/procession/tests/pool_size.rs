@@ -52,7 +52,7 @@ fn wait_until_gone(pid: u32) {
 fn a_pool_grows_under_work() {
     let (pool, (at_work, stop)) = gated(1);
     let tasks: Vec<_> = (0..3)
-        .map(|n| pool.apply_async(wait_for_stop, n).unwrap())
+        .map(|n| pool.submit(wait_for_stop, n).unwrap())
         .collect();
     let first = at_work.get().unwrap();
     pool.resize(3).unwrap();
@@ -69,7 +69,7 @@ fn a_pool_grows_under_work() {
 fn a_pool_shrinks_by_its_idle_workers_first() {
     let (pool, (at_work, stop)) = gated(3);
     let before = pool.worker_ids();
-    let task = pool.apply_async(wait_for_stop, 0).unwrap();
+    let task = pool.submit(wait_for_stop, 0).unwrap();
     let busy = at_work.get().unwrap();
     pool.resize(1).unwrap();
     assert_eq!(pool.worker_ids(), [busy]);
@@ -85,7 +85,7 @@ fn a_pool_shrinks_by_its_idle_workers_first() {
 fn a_worker_that_is_sent_away_finishes_its_task() {
     let (pool, (at_work, stop)) = gated(2);
     let tasks: Vec<_> = (0..6)
-        .map(|n| pool.apply_async(wait_for_stop, n).unwrap())
+        .map(|n| pool.submit(wait_for_stop, n).unwrap())
         .collect();
     let both: HashSet<u32> = [at_work.get().unwrap(), at_work.get().unwrap()].into();
     pool.resize(1).unwrap();
@@ -104,7 +104,7 @@ fn a_worker_that_is_sent_away_finishes_its_task() {
 fn a_pool_may_grow_while_it_shrinks() {
     let (pool, (at_work, stop)) = gated(2);
     let tasks: Vec<_> = (0..2)
-        .map(|n| pool.apply_async(wait_for_stop, n).unwrap())
+        .map(|n| pool.submit(wait_for_stop, n).unwrap())
         .collect();
     let both: HashSet<u32> = [at_work.get().unwrap(), at_work.get().unwrap()].into();
     pool.resize(1).unwrap();

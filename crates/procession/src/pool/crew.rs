@@ -19,7 +19,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Recipe {
     pub(super) name: String,
-    pub(super) initializer: Option<Initializer>,
+    pub(super) initializers: Vec<Initializer>,
     pub(super) max_tasks: Option<u64>,
 }
 
@@ -50,12 +50,6 @@ pub(super) struct Crew {
     stillborn: usize,
     /// Why no more workers are started.
     broken: Option<TaskError>,
-}
-
-/// A worker that is gone.
-pub(super) struct Departed {
-    pub(super) pid: u32,
-    pub(super) how: String,
 }
 
 impl Crew {
@@ -103,7 +97,7 @@ impl Crew {
             self.started += 1;
             let orders = Orders {
                 board: BoardName::of(board),
-                initializer: self.recipe.initializer.clone(),
+                initializers: self.recipe.initializers.clone(),
                 max_tasks: self.recipe.max_tasks,
             };
             let process = Process::builder()
@@ -233,8 +227,9 @@ impl Crew {
         ended.map(|worker| worker.process.seat()).collect()
     }
 
-    /// Waits for the end of a worker that is about to be gone, and strikes it off.
-    pub(super) fn part_with(&mut self, seat: OwnerId) -> Option<Departed> {
+    /// Waits for the end of a worker that is about to be gone, and strikes it off. Gives what the tasks
+    /// that it had end with.
+    pub(super) fn part_with(&mut self, seat: OwnerId) -> Option<TaskError> {
         let at = self
             .workers
             .iter()
@@ -269,6 +264,11 @@ impl Crew {
                 ));
             }
         }
-        Some(Departed { pid, how })
+        Some(match &self.broken {
+            // It was killed with all the others.
+            _ if self.phase == Phase::Over => TaskError::PoolGone,
+            Some(error) => error.clone(),
+            None => TaskError::WorkerDied { pid, how },
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! The thread that passes results on and replaces workers.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use procession_engine::Deadline;
@@ -8,8 +8,9 @@ use procession_engine::error::GetError;
 use procession_engine::pool::{Event, Lost};
 use procession_engine::process::OwnerId;
 
-use super::Hall;
-use super::crew::LOOK;
+use super::crew::{Crew, LOOK};
+use super::hall::Hall;
+use super::job::Answer;
 use super::worker::REFUSAL;
 use crate::error::TaskError;
 
@@ -77,17 +78,9 @@ impl Hall {
                 let reason = String::from_utf8_lossy(reply.bytes()).into_owned();
                 Err(TaskError::Undelivered(reason))
             }
-            _ => Ok(reply),
+            _ => Ok(Answer::Arrived(reply)),
         };
         self.deliver(job, index, outcome);
-    }
-
-    fn deliver(&self, job: u64, index: u64, outcome: super::job::Outcome) {
-        let job = self.jobs().get(&job).cloned();
-        // Nobody may wait for it any more.
-        if let Some(job) = job {
-            job.deliver(index, outcome);
-        }
     }
 
     /// Ends everything when not even the board can be read any more.
@@ -101,35 +94,29 @@ impl Hall {
     fn look(&self) {
         let ended = self.crew().ended_early();
         ended.into_iter().for_each(|worker| self.bury(worker));
-        let mut crew = self.crew();
-        crew.fill_or_give_up(&self.board);
-        let broken = crew.broken().cloned();
-        drop(crew);
-        if let Some(error) = broken {
-            self.fail_all(&error);
-        }
+        let broken = self.replace_the_gone(self.crew());
+        broken.iter().for_each(|error| self.fail_all(error));
     }
 
     /// Ends what a worker held, and puts another in its place.
     fn bury(&self, worker: OwnerId) {
         let mut crew = self.crew();
-        let Some(departed) = crew.part_with(worker) else {
+        let Some(error) = crew.part_with(worker) else {
             return;
         };
         let lost: Vec<Lost> = self.board.lost_by(worker);
-        crew.fill_or_give_up(&self.board);
-        let broken = crew.broken().cloned();
-        drop(crew);
+        let broken = self.replace_the_gone(crew);
         for task in lost.into_iter().filter(|task| !task.repeated) {
-            let (pid, how) = (departed.pid, departed.how.clone());
-            self.deliver(
-                task.job,
-                task.index,
-                Err(TaskError::WorkerDied { pid, how }),
-            );
+            self.deliver(task.job, task.index, Err(error.clone()));
         }
-        if let Some(error) = broken {
-            self.fail_all(&error);
-        }
+        broken.iter().for_each(|error| self.fail_all(error));
+        // What it was killed for has ended only now.
+        self.stir();
+    }
+
+    /// Starts the workers that are missing. Gives the reason why there will be none, if so.
+    fn replace_the_gone(&self, mut crew: MutexGuard<'_, Crew>) -> Option<TaskError> {
+        crew.fill_or_give_up(&self.board);
+        crew.broken().cloned()
     }
 }
