@@ -11,6 +11,7 @@ mod hall;
 mod imap;
 mod job;
 mod limited;
+mod oom;
 mod results;
 mod scope;
 mod send_as;
@@ -42,7 +43,20 @@ pub use unordered::MapUnordered;
 /// [`TaskError::WorkerDied`]. The workers die with this process, however it ends.
 ///
 /// Dropping a pool lets it finish the tasks it was given and waits for that;
-/// [`terminate`](Pool::terminate) does not. Where a panic drops it, it is terminated.
+/// [`terminate`](Pool::terminate) does not. Where a panic drops it, it is terminated. A pool that is
+/// leaked with [`std::mem::forget`] keeps its workers, until this process ends.
+///
+/// `S` is what each worker keeps from task to task, if anything; see [`PoolBuilder::state`].
+///
+/// # What it holds
+///
+/// A task that is submitted takes memory until it ends. The oldest thousand lie in shared memory, the
+/// others in this process's own; how many there may be, [`PoolBuilder::max_pending`] says.
+///
+/// A result takes shared memory until it is taken or let go of: dropping a [`Task`] lets go of its
+/// result, and dropping an iterator of those that were not taken, without doing what has not begun.
+/// [`imap`](Pool::imap) takes only 32 items for each worker ahead of the results that were taken from
+/// it. Results that are still there when the pool has ended are moved out of the shared memory.
 ///
 /// # Examples
 /// ```

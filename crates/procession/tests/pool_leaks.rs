@@ -41,6 +41,7 @@ fn nothing_that_is_dropped_or_leaked_stays_in_shared_memory() {
     tasks_that_nobody_takes();
     a_task_that_outlives_its_pool();
     a_pool_that_is_leaked();
+    a_pool_whose_workers_come_and_go();
 }
 
 fn tasks_that_nobody_takes() {
@@ -89,5 +90,30 @@ fn a_pool_that_is_leaked() {
     process.join().unwrap();
     drop(workers);
     sweep();
+    assert_eq!(count(), before);
+}
+
+fn own_id(_: u64) -> u32 {
+    std::process::id()
+}
+
+fn a_pool_whose_workers_come_and_go() {
+    let before = count();
+    let pool = Pool::builder().workers(1).max_tasks(1).build().unwrap();
+    let ids: Vec<u32> = pool
+        .imap(own_id, 0..40)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert!(ids.windows(2).all(|pair| pair[0] != pair[1]));
+    // The seats and objects of those that left were given to those that came.
+    let (seats, objects, _) = count();
+    assert!(seats <= before.0 + 2, "{seats} seats, {} before", before.0);
+    assert!(
+        objects <= before.1 + 10,
+        "{objects} objects, {} before",
+        before.1
+    );
+    pool.join();
     assert_eq!(count(), before);
 }

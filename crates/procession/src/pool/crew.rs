@@ -6,6 +6,7 @@ use procession_engine::Deadline;
 use procession_engine::pool::Board;
 use procession_engine::process::OwnerId;
 
+use super::oom;
 use super::worker::{self, BoardName, Initializer, Orders};
 use crate::call::Failure;
 use crate::error::{Error, JoinError, TaskError, signal_name};
@@ -50,6 +51,8 @@ pub(super) struct Crew {
     stillborn: usize,
     /// Why no more workers are started.
     broken: Option<TaskError>,
+    /// How often the kernel had killed for want of memory when that was looked at last.
+    oom_kills: Option<u64>,
 }
 
 impl Crew {
@@ -62,6 +65,7 @@ impl Crew {
             phase: Phase::Open,
             stillborn: 0,
             broken: None,
+            oom_kills: oom::kills(),
         }
     }
 
@@ -241,18 +245,7 @@ impl Crew {
         let ended = process.join_until(Deadline::NEVER);
         // Its initializer failed: it would fail in the next one too.
         let refused = matches!(ended, Ok(Some(Err(_))));
-        let how = match ended {
-            Ok(Some(Ok(())) | None) => "it ended".to_owned(),
-            Ok(Some(Err(Failure::Panicked(panic)))) | Err(JoinError::Panicked(panic)) => {
-                panic.to_string()
-            }
-            Ok(Some(Err(Failure::Undelivered(reason)))) => reason,
-            Err(JoinError::Killed { signal, .. }) => {
-                format!("killed by signal {signal} ({})", signal_name(signal))
-            }
-            Err(JoinError::Exited { code, .. }) => format!("exited with code {code}"),
-            Err(other) => other.to_string(),
-        };
+        let how = self.words_for(ended);
         if !ready && self.phase != Phase::Over {
             self.stillborn += 1;
             if refused {
@@ -270,5 +263,25 @@ impl Crew {
             Some(error) => error.clone(),
             None => TaskError::WorkerDied { pid, how },
         })
+    }
+
+    fn words_for(&mut self, ended: Result<Option<Result<(), Failure>>, JoinError>) -> String {
+        match ended {
+            Ok(Some(Ok(())) | None) => "it ended".to_owned(),
+            Ok(Some(Err(Failure::Panicked(panic)))) | Err(JoinError::Panicked(panic)) => {
+                panic.to_string()
+            }
+            Ok(Some(Err(Failure::Undelivered(reason)))) => reason,
+            Err(JoinError::Killed { signal: 9, .. }) => {
+                let before = std::mem::replace(&mut self.oom_kills, oom::kills());
+                let hint = oom::hint(before, self.oom_kills);
+                format!("killed by signal 9 (SIGKILL){hint}")
+            }
+            Err(JoinError::Killed { signal, .. }) => {
+                format!("killed by signal {signal} ({})", signal_name(signal))
+            }
+            Err(JoinError::Exited { code, .. }) => format!("exited with code {code}"),
+            Err(other) => other.to_string(),
+        }
     }
 }

@@ -89,7 +89,10 @@ impl<'env, S: 'static> Scope<'env, S> {
 impl<S> Drop for Scope<'_, S> {
     /// What is open here is so because of a panic.
     fn drop(&mut self) {
-        for entry in self.open.get_mut().values() {
+        let open = self.open.get_mut();
+        // A worker that is killed is replaced: nothing may be left for the next one to begin.
+        open.values().for_each(|entry| entry.results.withdraw());
+        for entry in open.values() {
             entry.results.cancel();
         }
     }
