@@ -120,7 +120,8 @@ impl<S: 'static> PoolBuilder<S> {
     /// # Examples
     /// ```
     /// use procession::Pool;
-    ///     ///
+    /// use std::collections::HashMap;
+    ///
     /// struct Squares(HashMap<u64, u64>);
     ///
     /// fn make(room: usize) -> Squares {

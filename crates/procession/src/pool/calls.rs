@@ -267,13 +267,13 @@ impl<S: 'static> Pool<S> {
     ///     let pool = Pool::new(2)?;
     ///     let text = String::from("a banana");
     ///     let mut counts = [0; 3];
-    ///     pool.scope(|scope| {
+    ///     pool.scope(|scope| -> procession::Result<()> {
     ///         for (count_of, letter) in counts.iter_mut().zip(['a', 'b', 'c']) {
     ///             // The text is neither cloned nor moved.
     ///             let task = scope.submit(count, (text.as_str(), letter))?;
     ///             task.then(|result| *count_of = result.unwrap());
     ///         }
-    ///         procession::Result::Ok(())
+    ///         Ok(())
     ///     })?;
     ///     assert_eq!(counts, [4, 1, 0]);
     ///     Ok(())

@@ -41,17 +41,17 @@ use serde::Serialize;
 ///     procession::init();
 ///     let pool = Pool::new(2)?;
 ///     let text = "processes that walk in procession".to_owned();
-///     let (walk, run) = pool.scope(|scope| {
+///     let (walk, run) = pool.scope(|scope| -> procession::Result<_> {
 ///         let walk = scope.submit(find, SearchIn { text: &text, word: "walk" })?;
 ///         let run = scope.submit(find, SearchIn { text: &text, word: "run" })?;
-///         procession::Result::Ok((walk.join()?, run.join()?))
+///         Ok((walk.join()?, run.join()?))
 ///     })?;
 ///     assert_eq!((walk, run), (Some(15), None));
 ///     Ok(())
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "a `{Self}` cannot be sent as `{Args}`",
+    message = "`{Self}` cannot be sent as `{Args}`",
     note = "pass a reference to it, or a tuple of references for several arguments"
 )]
 pub trait SendAs<Args>: Serialize {}
