@@ -40,7 +40,8 @@ pub use unordered::MapUnordered;
 /// A number of worker processes that call functions.
 ///
 /// A worker that dies is replaced; only the tasks it was working on fail, with
-/// [`TaskError::WorkerDied`](crate::TaskError::WorkerDied). The workers die with this process, however it ends.
+/// [`TaskError::WorkerDied`](crate::TaskError::WorkerDied). The workers die with this process, however
+/// it ends.
 ///
 /// Dropping a pool lets it finish the tasks it was given and waits for that;
 /// [`terminate`](Pool::terminate) does not. Where a panic drops it, it is terminated. A pool that is

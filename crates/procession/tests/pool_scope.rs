@@ -216,7 +216,7 @@ fn a_scope_has_the_limits_of_its_pool() {
 }
 
 #[test]
-fn a_scope_ends_with_its_pool() {
+fn a_scope_ends_though_the_workers_of_its_pool_die() {
     let (pool, (begun, _)) = gated();
     let mut results = [const { None }; 3];
     pool.scope(|scope| {
@@ -224,19 +224,10 @@ fn a_scope_ends_with_its_pool() {
             let task = scope.submit(wait_for_stop, n).unwrap();
             task.then(|result| *slot = Some(result));
         }
-        begun.get().unwrap();
-        // As it is when its workers cannot be replaced.
         pool.close();
-        for id in pool.worker_ids() {
-            kill(id);
-        }
-        begun.get().unwrap();
-        for id in pool.worker_ids() {
-            kill(id);
-        }
-        begun.get().unwrap();
-        for id in pool.worker_ids() {
-            kill(id);
+        for n in 0..3 {
+            assert_eq!(begun.get().unwrap(), n);
+            kill(pool.worker_ids()[0]);
         }
     });
     for result in results {
