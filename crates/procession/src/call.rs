@@ -41,25 +41,31 @@ where
     Args: Serialize + DeserializeOwned + 'static,
     Shape: 'static,
 {
-    let entry = child::entry_of::<F, Args, Shape, Each<Args, Shape>>(function)?;
+    let entry = child::entry_of::<F, Shape, Each<Args, Shape>>(function)?;
+    order_of(entry, args)
+}
+
+/// The order to call what is at `entry` once for each of `args`.
+pub(crate) fn order_of<Sent: Serialize>(entry: EntryId, args: &[Sent]) -> Result<Vec<u8>, Error> {
     let mut bytes = beginning(entry, args)?;
     append_args(&mut bytes, args)?;
     Ok(bytes)
 }
 
 /// As [`order`], for a function whose first argument is the same in all calls, and is carried once.
-pub(crate) fn order_with<F, C, Args, R>(
+pub(crate) fn order_with<F, C, Args, R, Sent>(
     function: F,
     captured: &C,
-    args: &[Args],
+    args: &[Sent],
 ) -> Result<Vec<u8>, Error>
 where
     F: PlainFunction<(C, Args), fn(C, Args) -> R, Output = R>,
     C: Serialize + DeserializeOwned + 'static,
-    Args: Serialize + DeserializeOwned + 'static,
+    Args: DeserializeOwned + 'static,
     R: Serialize + 'static,
+    Sent: Serialize,
 {
-    let entry = child::entry_of::<F, _, _, EachWith<C, Args, R>>(function)?;
+    let entry = child::entry_of::<F, _, EachWith<C, Args, R>>(function)?;
     let mut bytes = beginning(entry, args)?;
     codec::encode_onto(&mut bytes, captured)?;
     append_args(&mut bytes, args)?;
@@ -127,7 +133,7 @@ where
 {
     fn run(function: F, input: &[u8]) -> Vec<u8> {
         let (count, args) = counted(input);
-        answers(count, args, |args| Ok(function.call(args)))
+        answers(count, args, |args| caught(|| function.call(args)))
     }
 }
 
@@ -147,17 +153,19 @@ where
             Err(error) => return no_answers(count, &error),
         };
         answers(count, args, |args| {
-            // Each call has a value of its own.
-            let captured = match first.take() {
-                Some(captured) => captured,
-                None => codec::decode_front(captured)?.0,
-            };
-            Ok(function.call((captured, args)))
+            caught(|| {
+                // Each call has a value of its own.
+                let captured = first.take().unwrap_or_else(|| {
+                    let again = codec::decode_front(captured);
+                    again.expect("what was read once can be read again").0
+                });
+                function.call((captured, args))
+            })
         })
     }
 }
 
-fn counted(input: &[u8]) -> (u32, &[u8]) {
+pub(crate) fn counted(input: &[u8]) -> (u32, &[u8]) {
     let (count, rest) = input
         .split_first_chunk::<4>()
         .expect("an order has a count");
@@ -173,10 +181,10 @@ fn no_answers(count: u32, error: &Error) -> Vec<u8> {
 }
 
 /// What comes of a call with each of the arguments in `input`.
-fn answers<Args, R>(
+pub(crate) fn answers<Args, R>(
     count: u32,
     mut input: &[u8],
-    mut call: impl FnMut(Args) -> Result<R, Error>,
+    mut call: impl FnMut(Args) -> Result<R, Panic>,
 ) -> Vec<u8>
 where
     Args: DeserializeOwned,
@@ -187,11 +195,7 @@ where
         let result = match codec::decode_front::<Args>(input) {
             Ok((args, rest)) => {
                 input = rest;
-                match caught(|| call(args)) {
-                    Ok(Ok(result)) => Ok(result),
-                    Ok(Err(error)) => Err(Failure::Undelivered(error.to_string())),
-                    Err(panic) => Err(Failure::Panicked(panic)),
-                }
+                call(args).map_err(Failure::Panicked)
             }
             Err(error) => Err(Failure::Undelivered(error.to_string())),
         };

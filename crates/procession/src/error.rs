@@ -226,7 +226,7 @@ pub enum TaskError {
     /// It did not finish in the time it was given; its worker was stopped.
     #[error("the task did not finish in time")]
     TimedOut,
-    /// It was cancelled before it ran.
+    /// It was cancelled.
     #[error("the task was cancelled")]
     Cancelled,
     /// The pool ended before it ran.
@@ -280,7 +280,7 @@ pub enum LockError {
     OwnerDied,
 }
 
-/// Why nothing was put into a queue or sent through a pipe. Gives the value back.
+/// Why nothing was put into a queue, sent through a pipe or submitted to a pool. Gives the value back.
 #[derive(thiserror::Error)]
 pub enum PutError<T> {
     /// There was no room before the time was up.

@@ -2,13 +2,16 @@
 
 use std::marker::PhantomData;
 
-use procession_engine::process::child::Function as PlainFunction;
+use procession_engine::process::child::{
+    Function as PlainFunction, TaskFunction as PlainTaskFunction,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::call;
 use crate::closure::Closure;
 use crate::error::Error;
+use crate::pool::state;
 
 /// What takes `Args` and can be called in another process: a plain `fn`, or a [`closure!`](crate::closure).
 ///
@@ -62,6 +65,55 @@ where
     type Output = R;
 
     fn order(&self, args: &[Args]) -> Result<Vec<u8>, Error> {
+        call::order_with(self.function, &self.captured, args)
+    }
+}
+
+/// What takes `Args` and can be called by a pool's worker that keeps an `S`: every [`Function`], and every plain
+/// `fn` that takes a `&mut S` before its other arguments.
+///
+/// `Shape` only keeps functions apart; the compiler always infers it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be called by a worker that keeps a `{S}` with `{Args}`",
+    note = "pass a plain `fn` or a `closure!`, and its arguments by value: nothing for no argument is `()`, \
+            several are a tuple",
+    note = "this pool's workers keep a `{S}`: a plain `fn` may ask for a `&mut {S}` before its other arguments",
+    note = "arguments and result have to implement serde's `Serialize` and `Deserialize`"
+)]
+pub trait TaskFunction<S, Args, Shape>: 'static {
+    /// What the function returns.
+    type Output;
+
+    /// The order to call it once for each of `args`, which are read as `Args`.
+    #[doc(hidden)]
+    fn order_for<Sent: Serialize>(&self, args: &[Sent]) -> Result<Vec<u8>, Error>;
+}
+
+impl<F, S, Args, Shape> TaskFunction<S, Args, Bare<Shape>> for F
+where
+    F: PlainTaskFunction<S, Args, Shape>,
+    F::Output: Serialize,
+    S: 'static,
+    Args: DeserializeOwned + 'static,
+    Shape: 'static,
+{
+    type Output = <F as PlainTaskFunction<S, Args, Shape>>::Output;
+
+    fn order_for<Sent: Serialize>(&self, args: &[Sent]) -> Result<Vec<u8>, Error> {
+        state::order::<S, F, Args, Shape, Sent>(*self, args)
+    }
+}
+
+impl<F, C, S, Args, R> TaskFunction<S, Args, WithCaptures<fn(C, Args) -> R>> for Closure<F, C>
+where
+    F: PlainFunction<(C, Args), fn(C, Args) -> R, Output = R>,
+    C: Serialize + DeserializeOwned + 'static,
+    Args: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    type Output = R;
+
+    fn order_for<Sent: Serialize>(&self, args: &[Sent]) -> Result<Vec<u8>, Error> {
         call::order_with(self.function, &self.captured, args)
     }
 }

@@ -91,8 +91,9 @@
 //! # Pools
 //!
 //! A [`Pool`] keeps processes at hand and gives them work. [`Pool::map`] returns all results in their order,
-//! [`Pool::imap`] and [`Pool::imap_unordered`] hand them out while others are computed, and [`Pool::apply_async`]
-//! gives a [`Task`] to wait for later. A worker that dies fails the task it held, with
+//! [`Pool::imap`] and [`Pool::imap_unordered`] hand them out while others are computed, and [`Pool::submit`]
+//! gives a [`Task`] to wait for later. Workers may keep a [state](PoolBuilder::state) of any type, and in a
+//! [scope](Pool::scope) arguments may be borrowed. A worker that dies fails the task it held, with
 //! [`TaskError::WorkerDied`], and is replaced; nothing else notices.
 //!
 //! ```
@@ -237,7 +238,7 @@ pub use error::{
     TooMany,
 };
 pub use event::Event;
-pub use function::Function;
+pub use function::{Function, TaskFunction};
 pub use guard_error::GuardError;
 #[doc(hidden)]
 pub use init::enter_test;
@@ -252,7 +253,9 @@ pub use pipe::{Connection, Receiver, Sender, one_way, pipe};
 pub use plain::Plain;
 #[doc(hidden)]
 pub use plain_macro::{Fields, FieldsMut};
-pub use pool::{Imap, ImapUnordered, Pool, PoolBuilder, Task};
+pub use pool::{
+    Imap, ImapUnordered, Limited, MapUnordered, Pool, PoolBuilder, Scope, ScopedTask, SendAs, Task,
+};
 pub use process::{Builder, Process, Stdio, name as process_name};
 pub use procession_engine::process::child::{ForkSafe, PreExec};
 pub use queue::{Iter, Queue};

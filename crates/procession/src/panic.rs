@@ -15,9 +15,12 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lets panics of this thread go without the usual words on standard error, from here on.
-pub(crate) fn be_quiet() {
+/// Runs `work`; panics in it go without the usual words on standard error.
+pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> T {
     QUIET.set(true);
+    let done = work();
+    QUIET.set(false);
+    done
 }
 
 /// Runs `work`; a panic in it becomes an error. Only in processes that called [`watch`] does the

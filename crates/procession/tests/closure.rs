@@ -103,7 +103,7 @@ fn a_pool_takes_closures_wherever_it_takes_functions() {
         [10, 11, 12]
     );
     assert_eq!(pool.apply(add.clone(), 4).unwrap(), 14);
-    let task = pool.apply_async(add.clone(), 5).unwrap();
+    let task = pool.submit(add.clone(), 5).unwrap();
     assert_eq!(task.join().unwrap(), 15);
     let lazily: Result<Vec<u64>, _> = pool.imap(add.clone(), 1..).unwrap().take(2).collect();
     assert_eq!(lazily.unwrap(), [11, 12]);

@@ -100,7 +100,7 @@ fn a_task_can_be_waited_for_later() {
         .initializer(keep, stop.clone())
         .build()
         .unwrap();
-    let mut task = pool.apply_async(wait_for_stop, 0).unwrap();
+    let mut task = pool.submit(wait_for_stop, 0).unwrap();
     assert!(!task.is_ready());
     assert!(task.try_join().unwrap().is_none());
     assert!(
@@ -203,8 +203,8 @@ fn a_task_can_be_cancelled_before_and_while_it_runs() {
         .initializer(keep, stop.clone())
         .build()
         .unwrap();
-    let running = pool.apply_async(wait_for_stop, 0).unwrap();
-    let waiting = pool.apply_async(wait_for_stop, 1).unwrap();
+    let running = pool.submit(wait_for_stop, 0).unwrap();
+    let waiting = pool.submit(wait_for_stop, 1).unwrap();
     assert!(waiting.cancel());
     assert!(matches!(waiting.join(), Err(TaskError::Cancelled)));
     assert!(running.cancel());
@@ -242,9 +242,7 @@ fn an_initializer_that_panics_fails_the_tasks_with_its_message() {
 #[test]
 fn a_closed_pool_finishes_its_tasks_and_takes_no_more() {
     let pool = Pool::new(2).unwrap();
-    let tasks: Vec<_> = (0..50)
-        .map(|n| pool.apply_async(square, n).unwrap())
-        .collect();
+    let tasks: Vec<_> = (0..50).map(|n| pool.submit(square, n).unwrap()).collect();
     pool.close();
     assert!(matches!(pool.apply(square, 1), Err(Error::PoolClosed)));
     pool.join();
@@ -262,7 +260,7 @@ fn a_terminated_pool_ends_its_tasks() {
         .build()
         .unwrap();
     let ids = pool.worker_ids();
-    let task = pool.apply_async(wait_for_stop, 0).unwrap();
+    let task = pool.submit(wait_for_stop, 0).unwrap();
     pool.terminate();
     assert!(matches!(task.join(), Err(TaskError::PoolGone)));
     for id in ids {

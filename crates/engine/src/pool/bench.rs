@@ -62,9 +62,13 @@ impl Workbench {
 
     /// Takes the next task, waiting for one until `deadline`.
     ///
-    /// `Closed` when the board is closed and all tasks are claimed, `Empty` when the time is over.
+    /// `Closed` when the board is closed and all tasks are claimed, or when this worker was dismissed; `Empty`
+    /// when the time is over.
     pub fn claim(&self, deadline: Deadline) -> std::result::Result<Claim<'_>, GetError> {
         loop {
+            if self.ground.is_dismissed(self.me) {
+                return Err(GetError::Closed);
+            }
             if let Some(claim) = self.look().map_err(GetError::Failed)? {
                 return Ok(claim);
             }
@@ -79,6 +83,9 @@ impl Workbench {
                 continue;
             }
             let seen = tickets::announce_sleep(&self.ground);
+            if self.ground.is_dismissed(self.me) {
+                continue;
+            }
             // The order matters: what was offered before the board was closed is still given out.
             let closed = self.ground.is_closed();
             if let Some(claim) = self.look().map_err(GetError::Failed)? {

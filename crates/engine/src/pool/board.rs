@@ -185,10 +185,10 @@ impl Board {
     /// # Errors
     /// As [`Board::submit`].
     pub fn submit_with(&self, task: Task, parts: &[&[u8]], objects: Vec<Held>) -> Result<()> {
-        if self.ground.is_closed() {
+        let mut desk = self.desk();
+        if desk.closing {
             return Err(Error::Invalid("the board is closed".into()));
         }
-        let mut desk = self.desk();
         let sleepers = desk.accept(&self.ground, task, parts, objects)?;
         let hasty = desk.is_hasty();
         drop(desk);
@@ -363,10 +363,15 @@ impl Board {
     }
 
     fn refill(&self, mut desk: MutexGuard<'_, Desk>) {
-        if desk.waiting() > 0 {
-            let placed = desk.refill(&self.ground);
-            let hasty = desk.is_hasty();
-            drop(desk);
+        let waited = desk.waiting() > 0;
+        let placed = desk.refill(&self.ground);
+        let hasty = desk.is_hasty();
+        let last = desk.closing && desk.waiting() == 0 && !self.ground.is_closed();
+        drop(desk);
+        if last {
+            self.send_home();
+        }
+        if waited {
             self.wake(placed);
             self.hurry(hasty);
             self.room.notify_all();
@@ -398,6 +403,26 @@ impl Board {
         cancelled
     }
 
+    /// Ends those tasks of a job that have not begun. Returns their places; no event follows for them.
+    pub fn withdraw(&self, job: u64) -> Vec<u64> {
+        let mut desk = self.desk();
+        let withdrawn = desk.withdraw(&self.ground, job, None);
+        self.refill(desk);
+        withdrawn
+    }
+
+    /// Lets a worker go: it finishes what it has claimed, and finds the board closed then.
+    pub fn dismiss(&self, worker: OwnerId) {
+        self.ground.dismiss(worker);
+        // Nobody else can tell which of the sleepers it is.
+        self.wake(u32::MAX);
+    }
+
+    /// The workers that have claimed a task and not ended it.
+    pub fn busy(&self) -> Vec<OwnerId> {
+        self.desk().busy(&self.ground)
+    }
+
     /// Makes `next_event` return, from any thread.
     pub fn ring(&self) -> std::result::Result<(), PutError> {
         let nothing = Ticket {
@@ -408,10 +433,21 @@ impl Board {
         self.results.put(&[&header], Deadline::NEVER)
     }
 
-    /// Sends the workers home once all tasks are claimed.
+    /// Takes no more tasks, and sends the workers home once all tasks are claimed.
     pub fn close(&self) {
+        let mut desk = self.desk();
+        desk.closing = true;
+        let last = desk.waiting() == 0;
+        drop(desk);
+        if last {
+            self.send_home();
+        }
+    }
+
+    /// No task waits outside of the shared memory any more: who finds none there may leave.
+    fn send_home(&self) {
         self.ground.close();
-        tickets::ring(&self.ground, u32::MAX, futex::wake);
+        self.wake(u32::MAX);
     }
 }
 
@@ -419,7 +455,7 @@ impl Drop for Board {
     /// Workers that outlive the board find it closed. A forked copy of it closes nothing.
     fn drop(&mut self) {
         if process::me() == self.submitter {
-            self.close();
+            self.send_home();
         }
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct Desk {
     /// Until when the watcher sleeps, if it does: a limit that ends sooner is to wake it.
     watched_until: Deadline,
     hasty: bool,
+    /// No more tasks are accepted.
+    pub(super) closing: bool,
     /// Events that did not come from a worker.
     pub(super) events: VecDeque<Event>,
 }
@@ -74,6 +76,7 @@ impl Desk {
             timed: Vec::new(),
             watched_until: Deadline::NOW,
             hasty: false,
+            closing: false,
             events: VecDeque::new(),
         }
     }
@@ -275,28 +278,52 @@ impl Desk {
 
     /// Takes back the tasks of a job, or one of them.
     pub(super) fn cancel(&mut self, ground: &Ground, job: u64, index: Option<u64>) -> Cancelled {
-        let meant = |task: &Task| task.job == job && index.is_none_or(|index| task.index == index);
-        let mut cancelled = Cancelled::default();
+        let withdrawn = self.withdraw(ground, job, index);
+        let running = self
+            .placed()
+            .filter(|(_, _, task)| is_meant(task, job, index))
+            .filter_map(|(number, generation, task)| {
+                Some((task.index, self.doom(ground, number, generation)?))
+            });
+        Cancelled {
+            running: running.collect(),
+            withdrawn,
+        }
+    }
+
+    /// Takes back those tasks of a job that nobody has claimed.
+    pub(super) fn withdraw(&mut self, ground: &Ground, job: u64, index: Option<u64>) -> Vec<u64> {
+        let mut withdrawn = Vec::new();
         self.waiting.retain(|waiting| {
-            let take = meant(&waiting.task);
+            let take = is_meant(&waiting.task, job, index);
             if take {
-                cancelled.withdrawn.push(waiting.task.index);
+                withdrawn.push(waiting.task.index);
             }
             !take
         });
-        let placed: Vec<_> = self.placed().filter(|(_, _, task)| meant(task)).collect();
+        let placed: Vec<_> = self
+            .placed()
+            .filter(|(_, _, task)| is_meant(task, job, index))
+            .collect();
         for (number, generation, task) in placed {
             if record::withdraw(ground.state(number), generation) {
                 let slot = &mut self.slots[number as usize];
                 slot.generation = record::next_generation(generation);
                 slot.placed = None;
                 self.forget(number, task);
-                cancelled.withdrawn.push(task.index);
-            } else if let Some(owner) = self.doom(ground, number, generation) {
-                cancelled.running.push((task.index, owner));
+                withdrawn.push(task.index);
             }
         }
-        cancelled
+        withdrawn
+    }
+
+    /// Who runs one of the tasks.
+    pub(super) fn busy(&self, ground: &Ground) -> Vec<OwnerId> {
+        self.placed()
+            .map(|(number, ..)| record::load(ground.state(number)))
+            .filter(|state| matches!(state.stage(), Stage::Running | Stage::Doomed))
+            .filter_map(|state| OwnerId::from_u32(state.owner()))
+            .collect()
     }
 
     fn doom(&self, ground: &Ground, number: u32, generation: u32) -> Option<OwnerId> {
@@ -338,4 +365,8 @@ impl Desk {
         }
         (None, look_again)
     }
+}
+
+fn is_meant(task: &Task, job: u64, index: Option<u64>) -> bool {
+    task.job == job && index.is_none_or(|index| task.index == index)
 }

@@ -3,7 +3,8 @@
 //! ```text
 //!    0  magic u64 | capacity u32 | closed u32
 //!   64  head u64        128  tail u64        192  bell u32       256  handle of the results queue
-//!  320  tickets: capacity x u64
+//!  320  dismissed: a u32 for each seat of the process table, the owner id of who is to leave
+//!       tickets: capacity x u64
 //!       records: capacity x 256 bytes, 64-aligned
 //! ```
 //!
@@ -12,6 +13,8 @@
 //! which the submitting process keeps alive until the task is done.
 
 use crate::Handle;
+use crate::OwnerId;
+use crate::arena::layout::SEATS;
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::value::SharedBytes;
@@ -24,7 +27,8 @@ const HEAD: usize = 64;
 const TAIL: usize = 128;
 const BELL: usize = 192;
 const RESULTS: usize = 256;
-const TICKETS: usize = 320;
+const DISMISSED: usize = 320;
+const TICKETS: usize = DISMISSED + SEATS * 4;
 
 const RECORD: usize = 256;
 const JOB: usize = 8;
@@ -114,6 +118,21 @@ impl Ground {
 
     pub(super) fn is_closed(&self) -> bool {
         self.bytes.atomic_u32(CLOSED).load(Ordering::SeqCst) != 0
+    }
+
+    /// Who of the worker's seat is to leave: an owner id, which outdates itself.
+    fn dismissed(&self, worker: OwnerId) -> &AtomicU32 {
+        let seat = worker.seat() as usize % SEATS;
+        self.bytes.atomic_u32(DISMISSED + seat * 4)
+    }
+
+    pub(super) fn dismiss(&self, worker: OwnerId) {
+        self.dismissed(worker)
+            .store(worker.as_u32(), Ordering::SeqCst);
+    }
+
+    pub(super) fn is_dismissed(&self, worker: OwnerId) -> bool {
+        self.dismissed(worker).load(Ordering::SeqCst) == worker.as_u32()
     }
 
     fn record(&self, number: u32) -> usize {

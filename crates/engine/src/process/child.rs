@@ -36,7 +36,7 @@ pub use entry::{
     Entry, EntryId, Glue, NotPlain, announce_test, entry, entry_of, fingerprint, test_entry,
 };
 pub use fork::{Fork, ForkSafe};
-pub use function::Function;
+pub use function::{Function, TaskFunction, WithState};
 pub use launch::Launch;
 pub(crate) use report::after_fork;
 pub use setup::{PreExec, Setup};

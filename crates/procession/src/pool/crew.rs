@@ -1,19 +1,26 @@
 //! The workers of a pool, and who may still come.
 
+use std::time::Duration;
+
 use procession_engine::Deadline;
 use procession_engine::pool::Board;
 use procession_engine::process::OwnerId;
 
+use super::oom;
 use super::worker::{self, BoardName, Initializer, Orders};
 use crate::call::Failure;
 use crate::error::{Error, JoinError, TaskError, signal_name};
 use crate::process::Process;
 
+/// How often to look at what nobody tells of: a worker that dies before it takes its seat, and one
+/// that could not be started for the moment.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
+
 /// How a worker is started.
 #[derive(Debug)]
 pub(super) struct Recipe {
     pub(super) name: String,
-    pub(super) initializer: Option<Initializer>,
+    pub(super) initializers: Vec<Initializer>,
     pub(super) max_tasks: Option<u64>,
 }
 
@@ -21,6 +28,8 @@ struct Worker {
     process: Process<Result<(), Failure>>,
     /// It said that it can work.
     ready: bool,
+    /// There are too many: it leaves after its task, and does not count any more.
+    dismissed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +51,8 @@ pub(super) struct Crew {
     stillborn: usize,
     /// Why no more workers are started.
     broken: Option<TaskError>,
-}
-
-/// A worker that is gone.
-pub(super) struct Departed {
-    pub(super) pid: u32,
-    pub(super) how: String,
+    /// How often the kernel had killed for want of memory when that was looked at last.
+    oom_kills: Option<u64>,
 }
 
 impl Crew {
@@ -60,24 +65,43 @@ impl Crew {
             phase: Phase::Open,
             stillborn: 0,
             broken: None,
+            oom_kills: oom::kills(),
         }
     }
 
-    /// Starts as many workers as there should be. What cannot be started breaks the pool once
-    /// nobody is left to work.
-    pub(super) fn fill(&mut self, board: &Board) -> Result<(), Error> {
-        let wanted = match self.phase {
+    /// How many workers there should be.
+    fn needed(&self, board: &Board) -> usize {
+        match self.phase {
             _ if self.broken.is_some() => 0,
             Phase::Open => self.wanted,
             // The last may have died over the last tasks.
             Phase::Closed => usize::from(board.outstanding() > 0),
             Phase::Over => 0,
-        };
-        while self.workers.len() < wanted {
+        }
+    }
+
+    /// Those who will go on.
+    fn staff(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.iter().filter(|worker| !worker.dismissed)
+    }
+
+    /// As [`fill`](Crew::fill); breaks the pool when none can be started and nobody is left to work.
+    pub(super) fn fill_or_give_up(&mut self, board: &Board) {
+        if let Err(error) = self.fill(board)
+            && self.is_empty()
+        {
+            self.give_up(error.to_string());
+        }
+    }
+
+    /// Starts as many workers as there should be.
+    pub(super) fn fill(&mut self, board: &Board) -> Result<(), Error> {
+        let needed = self.needed(board);
+        while self.staff().count() < needed {
             self.started += 1;
             let orders = Orders {
                 board: BoardName::of(board),
-                initializer: self.recipe.initializer.clone(),
+                initializers: self.recipe.initializers.clone(),
                 max_tasks: self.recipe.max_tasks,
             };
             let process = Process::builder()
@@ -88,16 +112,43 @@ impl Crew {
             self.workers.push(Worker {
                 process,
                 ready: false,
+                dismissed: false,
             });
         }
         Ok(())
     }
 
+    /// Starts or dismisses workers until there are `wanted`. Where the system has no room for so
+    /// many, those stay that there are.
+    pub(super) fn resize(&mut self, wanted: usize, board: &Board) -> Result<(), Error> {
+        self.check_open()?;
+        self.wanted = wanted;
+        if let Err(error) = self.fill(board) {
+            self.wanted = self.staff().count().max(1);
+            return Err(error);
+        }
+        let surplus = self.staff().count().saturating_sub(wanted);
+        if surplus > 0 {
+            self.dismiss(surplus, board);
+        }
+        Ok(())
+    }
+
+    /// Lets so many workers go, the idle ones first and of those the last that came.
+    fn dismiss(&mut self, count: usize, board: &Board) {
+        let busy = board.busy();
+        let staff = self.workers.iter_mut().rev();
+        let mut staff: Vec<&mut Worker> = staff.filter(|worker| !worker.dismissed).collect();
+        staff.sort_by_key(|worker| busy.contains(&worker.process.seat()));
+        for worker in staff.into_iter().take(count) {
+            worker.dismissed = true;
+            board.dismiss(worker.process.seat());
+        }
+    }
+
+    /// Process ids of those who will go on.
     pub(super) fn ids(&self) -> Vec<u32> {
-        self.workers
-            .iter()
-            .map(|worker| worker.process.id())
-            .collect()
+        self.staff().map(|worker| worker.process.id()).collect()
     }
 
     pub(super) fn seats(&self) -> Vec<OwnerId> {
@@ -116,8 +167,9 @@ impl Crew {
         self.phase != Phase::Open || self.broken.is_some()
     }
 
-    pub(super) fn is_starting(&self) -> bool {
-        self.workers.iter().any(|worker| !worker.ready)
+    /// Whether something may happen that only looking shows.
+    pub(super) fn is_unsettled(&self, board: &Board) -> bool {
+        self.workers.iter().any(|worker| !worker.ready) || self.staff().count() < self.needed(board)
     }
 
     pub(super) fn check_open(&self) -> Result<(), Error> {
@@ -179,29 +231,21 @@ impl Crew {
         ended.map(|worker| worker.process.seat()).collect()
     }
 
-    /// Waits for the end of a worker that is about to be gone, and strikes it off.
-    pub(super) fn part_with(&mut self, seat: OwnerId) -> Option<Departed> {
+    /// Waits for the end of a worker that is about to be gone, and strikes it off. Gives what the tasks
+    /// that it had end with.
+    pub(super) fn part_with(&mut self, seat: OwnerId) -> Option<TaskError> {
         let at = self
             .workers
             .iter()
             .position(|worker| worker.process.seat() == seat)?;
-        let Worker { mut process, ready } = self.workers.swap_remove(at);
+        let Worker {
+            mut process, ready, ..
+        } = self.workers.swap_remove(at);
         let pid = process.id();
         let ended = process.join_until(Deadline::NEVER);
         // Its initializer failed: it would fail in the next one too.
         let refused = matches!(ended, Ok(Some(Err(_))));
-        let how = match ended {
-            Ok(Some(Ok(())) | None) => "it ended".to_owned(),
-            Ok(Some(Err(Failure::Panicked(panic)))) | Err(JoinError::Panicked(panic)) => {
-                panic.to_string()
-            }
-            Ok(Some(Err(Failure::Undelivered(reason)))) => reason,
-            Err(JoinError::Killed { signal, .. }) => {
-                format!("killed by signal {signal} ({})", signal_name(signal))
-            }
-            Err(JoinError::Exited { code, .. }) => format!("exited with code {code}"),
-            Err(other) => other.to_string(),
-        };
+        let how = self.words_for(ended);
         if !ready && self.phase != Phase::Over {
             self.stillborn += 1;
             if refused {
@@ -213,6 +257,31 @@ impl Crew {
                 ));
             }
         }
-        Some(Departed { pid, how })
+        Some(match &self.broken {
+            // It was killed with all the others.
+            _ if self.phase == Phase::Over => TaskError::PoolGone,
+            Some(error) => error.clone(),
+            None => TaskError::WorkerDied { pid, how },
+        })
+    }
+
+    fn words_for(&mut self, ended: Result<Option<Result<(), Failure>>, JoinError>) -> String {
+        match ended {
+            Ok(Some(Ok(())) | None) => "it ended".to_owned(),
+            Ok(Some(Err(Failure::Panicked(panic)))) | Err(JoinError::Panicked(panic)) => {
+                panic.to_string()
+            }
+            Ok(Some(Err(Failure::Undelivered(reason)))) => reason,
+            Err(JoinError::Killed { signal: 9, .. }) => {
+                let before = std::mem::replace(&mut self.oom_kills, oom::kills());
+                let hint = oom::hint(before, self.oom_kills);
+                format!("killed by signal 9 (SIGKILL){hint}")
+            }
+            Err(JoinError::Killed { signal, .. }) => {
+                format!("killed by signal {signal} ({})", signal_name(signal))
+            }
+            Err(JoinError::Exited { code, .. }) => format!("exited with code {code}"),
+            Err(other) => other.to_string(),
+        }
     }
 }

@@ -2,39 +2,42 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use procession_engine::Deadline;
 use serde::de::DeserializeOwned;
 
-use super::Hall;
-use super::job::{self, Results};
+use super::hall::{Hall, Limits};
+use super::job;
+use super::results::Results;
 use crate::error::{Error, TaskError};
 
 /// Tasks that lie ready for each worker.
 const AHEAD: usize = 32;
 
 /// Takes items and submits them, a window ahead of the results that were taken.
+///
+/// Dropped, it ends what has not begun.
 pub(super) struct Feed<'a> {
-    hall: Arc<Hall>,
+    hall: &'a Hall,
+    limits: Limits,
     results: Results,
     orders: Option<Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>>,
-    window: usize,
     submitted: u64,
     taken: u64,
 }
 
 impl<'a> Feed<'a> {
     pub(super) fn new(
-        hall: &Arc<Hall>,
+        hall: &'a Hall,
+        limits: Limits,
         results: Results,
         orders: Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>,
     ) -> Feed<'a> {
         let mut feed = Feed {
-            hall: Arc::clone(hall),
+            hall,
+            limits,
             results,
             orders: Some(orders),
-            window: hall.crew().wanted * AHEAD,
             submitted: 0,
             taken: 0,
         };
@@ -42,38 +45,70 @@ impl<'a> Feed<'a> {
         feed
     }
 
+    /// Submits tasks when there are few left.
     fn top_up(&mut self) {
-        while self.submitted - self.taken < self.window as u64
-            && let Some(orders) = &mut self.orders
-        {
+        let Some(orders) = &mut self.orders else {
+            return;
+        };
+        let window = (self.hall.crew().wanted * AHEAD) as u64;
+        if (self.submitted - self.taken) * 2 > window {
+            return;
+        }
+        while self.submitted - self.taken < window {
+            // To wait for room is for those who have no result to wait for.
+            if self.submitted > self.taken && !self.hall.has_room() {
+                return;
+            }
             let Some(order) = orders.next() else {
                 self.orders = None;
                 return;
             };
             let index = self.submitted;
             self.submitted += 1;
-            let submitted = order.and_then(|order| self.hall.submit(&self.results, index, &order));
-            if let Err(error) = submitted {
-                let error = match error {
-                    Error::Task(error) => error,
-                    Error::PoolClosed => TaskError::PoolGone,
-                    other => TaskError::Undelivered(other.to_string()),
-                };
-                self.results.job().deliver(index, Err(error));
+            let task = self.limits.task(self.results.id(), index);
+            let submitted = order.and_then(|order| self.hall.submit(task, &order, Deadline::NEVER));
+            let Err(error) = submitted else {
+                continue;
+            };
+            let (error, is_last) = match error {
+                Error::Task(error) => (error, true),
+                Error::PoolClosed => (TaskError::PoolGone, true),
+                other => (TaskError::Undelivered(other.to_string()), false),
+            };
+            self.results.job().deliver(index, Err(error));
+            if is_last {
+                // No other item would fare better.
+                self.orders = None;
+                return;
             }
         }
     }
 
-    /// Whether there is another result; tops up when there are few tasks left.
+    /// Whether there is another result, which is to be taken then.
     fn advance(&mut self) -> bool {
-        if (self.submitted - self.taken) as usize * 2 <= self.window {
-            self.top_up();
+        self.top_up();
+        let more = self.taken < self.submitted;
+        self.taken += u64::from(more);
+        more
+    }
+
+    fn cancel(mut self) {
+        self.orders = None;
+        self.results.cancel();
+    }
+}
+
+impl Drop for Feed<'_> {
+    fn drop(&mut self) {
+        if self.taken < self.submitted {
+            self.results.withdraw();
         }
-        self.taken < self.submitted
     }
 }
 
 /// The results of [`Pool::imap`](crate::Pool::imap), in the order of the items.
+///
+/// Dropped, it takes no more items, and what has not begun is not done.
 pub struct Imap<'a, R> {
     feed: Feed<'a>,
     _results: PhantomData<fn() -> R>,
@@ -86,6 +121,11 @@ impl<'a, R> Imap<'a, R> {
             _results: PhantomData,
         }
     }
+
+    /// Ends all of it at once. The workers of those tasks that run are killed, and replaced.
+    pub fn cancel(self) {
+        self.feed.cancel();
+    }
 }
 
 impl<R: DeserializeOwned> Iterator for Imap<'_, R> {
@@ -95,7 +135,6 @@ impl<R: DeserializeOwned> Iterator for Imap<'_, R> {
         if !self.feed.advance() {
             return None;
         }
-        self.feed.taken += 1;
         let (_, outcome) = self.feed.results.take(Deadline::NEVER)?;
         Some(job::only_output(outcome))
     }
@@ -110,6 +149,8 @@ impl<R> fmt::Debug for Imap<'_, R> {
 }
 
 /// The results of [`Pool::imap_unordered`](crate::Pool::imap_unordered), as they come.
+///
+/// Dropped, it takes no more items, and what has not begun is not done.
 pub struct ImapUnordered<'a, R> {
     feed: Feed<'a>,
     _results: PhantomData<fn() -> R>,
@@ -122,6 +163,11 @@ impl<'a, R> ImapUnordered<'a, R> {
             _results: PhantomData,
         }
     }
+
+    /// Ends all of it at once. The workers of those tasks that run are killed, and replaced.
+    pub fn cancel(self) {
+        self.feed.cancel();
+    }
 }
 
 impl<R: DeserializeOwned> Iterator for ImapUnordered<'_, R> {
@@ -132,7 +178,6 @@ impl<R: DeserializeOwned> Iterator for ImapUnordered<'_, R> {
         if !self.feed.advance() {
             return None;
         }
-        self.feed.taken += 1;
         match self.feed.results.take(Deadline::NEVER)? {
             (Some(index), outcome) => Some((index as usize, job::only_output(outcome))),
             (None, outcome) => {

@@ -1,19 +1,42 @@
 //! Results on their way from the watcher to the one who waits for them.
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 use procession_engine::Deadline;
 use procession_engine::pool::Reply;
 use serde::de::DeserializeOwned;
 
-use super::Hall;
 use crate::call::{self, Failure};
 use crate::error::TaskError;
 
 /// What came of a task: an answer to decode, or why there is none.
-pub(super) type Outcome = Result<Reply, TaskError>;
+pub(super) type Outcome = Result<Answer, TaskError>;
+
+/// What a worker answered.
+pub(super) enum Answer {
+    /// As it came, in shared memory.
+    Arrived(Reply),
+    /// In this process's own.
+    Kept(Vec<u8>),
+}
+
+impl Answer {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Answer::Arrived(reply) => reply.bytes(),
+            Answer::Kept(bytes) => bytes,
+        }
+    }
+
+    /// Moves it out of shared memory.
+    pub(super) fn keep(&mut self) {
+        if let Answer::Arrived(reply) = self {
+            *self = Answer::Kept(reply.bytes().to_vec());
+        }
+    }
+}
 
 /// The results of some tasks. One thread at a time waits for them.
 pub(super) struct Job {
@@ -28,6 +51,8 @@ struct State {
     /// Set when no more results come: what every other task ended with.
     end: Option<TaskError>,
     awaited: Awaited,
+    /// Who polled for the next result in vain.
+    waker: Option<Waker>,
 }
 
 /// What has arrived and was not taken.
@@ -95,6 +120,24 @@ impl State {
         self.count -= 1;
         Some(popped)
     }
+
+    /// The next result and whose it is, or what all tasks that are left ended with.
+    fn next(&mut self) -> Option<(Option<u64>, Outcome)> {
+        if let Some((index, outcome)) = self.pop() {
+            return Some((Some(index), outcome));
+        }
+        self.end.clone().map(|error| (None, Err(error)))
+    }
+
+    fn answers(&mut self) -> impl Iterator<Item = &mut Answer> {
+        let (slots, queue) = match &mut self.arrived {
+            Arrived::InOrder { slots, .. } => (Some(slots), None),
+            Arrived::AsTheyCome(queue) => (None, Some(queue)),
+        };
+        let slots = slots.into_iter().flatten().flatten();
+        let queue = queue.into_iter().flatten().map(|(_, outcome)| outcome);
+        slots.chain(queue).flatten()
+    }
 }
 
 impl Job {
@@ -117,6 +160,7 @@ impl Job {
             count: 0,
             end: None,
             awaited: Awaited::Nothing,
+            waker: None,
         };
         Job {
             state: Mutex::new(state),
@@ -131,14 +175,31 @@ impl Job {
     pub(super) fn deliver(&self, index: u64, outcome: Outcome) {
         let mut state = self.state();
         state.put(index, outcome);
+        self.tell(state);
+    }
+
+    /// Ends the tasks that have not ended.
+    pub(super) fn fail(&self, error: TaskError) {
+        let mut state = self.state();
+        state.end.get_or_insert(error);
+        self.tell(state);
+    }
+
+    fn tell(&self, mut state: MutexGuard<'_, State>) {
         if state.is_there(state.awaited) {
             self.changed.notify_one();
         }
+        if state.is_there(Awaited::Next)
+            && let Some(waker) = state.waker.take()
+        {
+            drop(state);
+            waker.wake();
+        }
     }
 
-    pub(super) fn fail(&self, error: TaskError) {
-        self.state().end.get_or_insert(error);
-        self.changed.notify_one();
+    /// Moves what was not taken out of shared memory.
+    pub(super) fn detach(&self) {
+        self.state().answers().for_each(Answer::keep);
     }
 
     /// Waits until this many results are there to be taken.
@@ -149,11 +210,17 @@ impl Job {
     /// Takes the next result and says whose it is, waiting for it; `None` when the deadline
     /// passed. Without a task, it is what all tasks that are left ended with.
     pub(super) fn take(&self, deadline: Deadline) -> Option<(Option<u64>, Outcome)> {
-        let mut state = self.wait(Awaited::Next, deadline);
-        if let Some((index, outcome)) = state.pop() {
-            return Some((Some(index), outcome));
+        self.wait(Awaited::Next, deadline).next()
+    }
+
+    /// As [`take`](Job::take), but has somebody woken instead of waiting.
+    pub(super) fn poll(&self, waker: &Waker) -> Poll<Outcome> {
+        let mut state = self.state();
+        if let Some((_, outcome)) = state.next() {
+            return Poll::Ready(outcome);
         }
-        state.end.clone().map(|error| (None, Err(error)))
+        state.waker = Some(waker.clone());
+        Poll::Pending
     }
 
     /// Whether a result is there to be taken.
@@ -179,62 +246,6 @@ impl Job {
         }
         state.awaited = Awaited::Nothing;
         state
-    }
-}
-
-/// The right to the results of a job. When it goes, results still to come are let go of.
-pub(super) struct Results {
-    hall: Arc<Hall>,
-    id: u64,
-    job: Arc<Job>,
-}
-
-impl Results {
-    pub(super) fn new(hall: Arc<Hall>, id: u64, job: Arc<Job>) -> Results {
-        Results { hall, id, job }
-    }
-
-    pub(super) fn id(&self) -> u64 {
-        self.id
-    }
-
-    pub(super) fn job(&self) -> &Job {
-        &self.job
-    }
-
-    /// Takes the next result as [`Job::take`] does. A result that comes at once is looked for in this thread.
-    pub(super) fn take(&self, deadline: Deadline) -> Option<(Option<u64>, Outcome)> {
-        if !self.job.is_ready() && !deadline.is_past() {
-            let board = &self.hall.board;
-            board.assist(|| self.job.is_ready(), |event| self.hall.file(event));
-        }
-        self.job.take(deadline)
-    }
-
-    /// Ends those tasks that have not begun.
-    pub(super) fn withdraw(&self) -> bool {
-        let cancelled = self.hall.board.cancel(self.id, None);
-        let mut crew = self.hall.crew();
-        for (index, worker) in &cancelled.running {
-            crew.kill(*worker);
-            self.job.deliver(*index, Err(TaskError::Cancelled));
-        }
-        for index in &cancelled.withdrawn {
-            self.job.deliver(*index, Err(TaskError::Cancelled));
-        }
-        !cancelled.running.is_empty() || !cancelled.withdrawn.is_empty()
-    }
-}
-
-impl Drop for Results {
-    fn drop(&mut self) {
-        self.hall.jobs().remove(&self.id);
-    }
-}
-
-impl fmt::Debug for Results {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "job {}", self.id)
     }
 }
 

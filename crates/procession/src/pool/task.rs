@@ -1,18 +1,23 @@
 //! One call on its way.
 
 use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use procession_engine::Deadline;
 use serde::de::DeserializeOwned;
 
-use super::job::{self, Results};
+use super::job;
+use super::results::Results;
 use crate::error::{TaskError, within};
 
-/// A call given to a [`Pool`](crate::Pool) with
-/// [`apply_async`](crate::Pool::apply_async).
+/// A call given to a [`Pool`](crate::Pool) with [`submit`](crate::Pool::submit): what other
+/// libraries call a future. It is a [`Future`] too, for any executor.
 ///
-/// Dropped, the call is made all the same, and its result is let go of.
+/// Dropped, the call is made all the same, and its result is let go of when it comes. Leaked with
+/// [`std::mem::forget`], the result stays with the pool, and is moved out of the shared memory when the
+/// pool ends. A task may outlive its pool.
 #[derive(Debug)]
 pub struct Task<R> {
     results: Results,
@@ -76,6 +81,20 @@ impl<R> Task<R> {
     /// Ends the task with [`TaskError::Cancelled`], killing its worker if it runs already. `false`
     /// when it had ended.
     pub fn cancel(&self) -> bool {
-        self.results.withdraw()
+        self.results.cancel()
+    }
+}
+
+impl<R: DeserializeOwned> Future for Task<R> {
+    type Output = Result<R, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.taken {
+            return Poll::Ready(Err(TaskError::Taken));
+        }
+        self.results.poll(context).map(|outcome| {
+            self.taken = true;
+            job::only_output(outcome)
+        })
     }
 }

@@ -1,33 +1,33 @@
 //! The thread that passes results on and replaces workers.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, MutexGuard};
+use std::time::Instant;
 
 use procession_engine::Deadline;
 use procession_engine::error::GetError;
 use procession_engine::pool::{Event, Lost};
 use procession_engine::process::OwnerId;
 
-use super::Hall;
+use super::crew::{Crew, LOOK};
+use super::hall::Hall;
+use super::job::Answer;
 use super::worker::REFUSAL;
 use crate::error::TaskError;
 
-/// A worker that dies before it takes its seat is seen by looking; one that has it, by waiting.
-const LOOK: Duration = Duration::from_millis(100);
-
 pub(super) fn watch(hall: &Arc<Hall>) {
-    let mut seats = hall.crew().seats();
-    let mut starting = true;
+    let mut looked = Instant::now();
+    let (mut seats, mut unsettled) = (hall.crew().seats(), true);
     loop {
-        let until = if starting {
+        let until = if unsettled {
             Deadline::after(LOOK)
         } else {
             Deadline::NEVER
         };
+        let is_time = || unsettled && looked.elapsed() >= LOOK;
         match hall.board.next_event(until, &seats) {
             Ok(result @ Event::Result { .. }) => {
                 hall.file(result);
-                if hall.board.outstanding() > 0 {
+                if hall.board.outstanding() > 0 && !is_time() {
                     // Nothing about the crew has changed.
                     continue;
                 }
@@ -45,19 +45,19 @@ pub(super) fn watch(hall: &Arc<Hall>) {
                 hall.deliver(job, index, Err(TaskError::TimedOut));
                 hall.crew().kill(worker);
             }
-            Ok(Event::Rung) | Err(GetError::Interrupted) => {}
-            Err(GetError::Empty) => {
-                let ended = hall.crew().ended_early();
-                ended.into_iter().for_each(|worker| hall.bury(worker));
-            }
+            Ok(Event::Rung) | Err(GetError::Interrupted | GetError::Empty) => {}
             Err(error) => hall.give_up(&error.to_string(), &seats),
+        }
+        if is_time() {
+            hall.look();
+            looked = Instant::now();
         }
         let crew = hall.crew();
         if crew.is_ending() && crew.is_empty() {
             break;
         }
         seats = crew.seats();
-        starting = crew.is_starting();
+        unsettled = crew.is_unsettled(&hall.board);
     }
 }
 
@@ -78,17 +78,9 @@ impl Hall {
                 let reason = String::from_utf8_lossy(reply.bytes()).into_owned();
                 Err(TaskError::Undelivered(reason))
             }
-            _ => Ok(reply),
+            _ => Ok(Answer::Arrived(reply)),
         };
         self.deliver(job, index, outcome);
-    }
-
-    fn deliver(&self, job: u64, index: u64, outcome: super::job::Outcome) {
-        let job = self.jobs().get(&job).cloned();
-        // Nobody may wait for it any more.
-        if let Some(job) = job {
-            job.deliver(index, outcome);
-        }
     }
 
     /// Ends everything when not even the board can be read any more.
@@ -98,30 +90,33 @@ impl Hall {
         self.fail_all(&TaskError::NoWorkers(why.to_owned()));
     }
 
+    /// Sees to what happened without a word.
+    fn look(&self) {
+        let ended = self.crew().ended_early();
+        ended.into_iter().for_each(|worker| self.bury(worker));
+        let broken = self.replace_the_gone(self.crew());
+        broken.iter().for_each(|error| self.fail_all(error));
+    }
+
     /// Ends what a worker held, and puts another in its place.
     fn bury(&self, worker: OwnerId) {
         let mut crew = self.crew();
-        let Some(departed) = crew.part_with(worker) else {
+        let Some(error) = crew.part_with(worker) else {
             return;
         };
         let lost: Vec<Lost> = self.board.lost_by(worker);
-        if let Err(error) = crew.fill(&self.board)
-            && crew.is_empty()
-        {
-            crew.give_up(error.to_string());
-        }
-        let broken = crew.broken().cloned();
-        drop(crew);
+        let broken = self.replace_the_gone(crew);
         for task in lost.into_iter().filter(|task| !task.repeated) {
-            let (pid, how) = (departed.pid, departed.how.clone());
-            self.deliver(
-                task.job,
-                task.index,
-                Err(TaskError::WorkerDied { pid, how }),
-            );
+            self.deliver(task.job, task.index, Err(error.clone()));
         }
-        if let Some(error) = broken {
-            self.fail_all(&error);
-        }
+        broken.iter().for_each(|error| self.fail_all(error));
+        // What it was killed for has ended only now.
+        self.stir();
+    }
+
+    /// Starts the workers that are missing. Gives the reason why there will be none, if so.
+    fn replace_the_gone(&self, mut crew: MutexGuard<'_, Crew>) -> Option<TaskError> {
+        crew.fill_or_give_up(&self.board);
+        crew.broken().cloned()
     }
 }

@@ -10,6 +10,7 @@ use serde::de::Deserializer;
 use serde::ser::{Error as _, Serializer};
 use serde::{Deserialize, Serialize};
 
+use super::state;
 use crate::call::{self, Failure};
 use crate::error::{Error, Result};
 use crate::handing;
@@ -24,7 +25,8 @@ pub(super) const REFUSAL: u8 = 1;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Orders {
     pub(super) board: BoardName,
-    pub(super) initializer: Option<Initializer>,
+    /// In the order in which they are to be called.
+    pub(super) initializers: Vec<Initializer>,
     pub(super) max_tasks: Option<u64>,
 }
 
@@ -101,15 +103,22 @@ impl fmt::Debug for Initializer {
 pub(super) fn work(orders: Orders) -> Result<(), Failure> {
     let failed = |error: &dyn fmt::Display| Failure::Undelivered(error.to_string());
     let bench = Workbench::open(&orders.board.name).map_err(|error| failed(&error))?;
-    if let Some(Initializer::Order(order)) = &orders.initializer {
+    for initializer in &orders.initializers {
+        let Initializer::Order(order) = initializer else {
+            continue;
+        };
         let answer = call::carry_out(order).map_err(Failure::Undelivered)?;
         call::next_result::<()>(&mut &answer[..]).map_err(|error| failed(&error))??;
     }
-    // A task's panic is its error; nobody has to read about it twice.
-    panic::be_quiet();
     bench.notify(ANSWER, &[]).map_err(|error| failed(&error))?;
+    // A task's panic is its error; nobody has to read about it twice.
+    let done = panic::quietly(|| work_at(&bench, orders.max_tasks.unwrap_or(u64::MAX)));
+    state::let_go();
+    done
+}
 
-    let mut left = orders.max_tasks.unwrap_or(u64::MAX);
+fn work_at(bench: &Workbench, mut left: u64) -> Result<(), Failure> {
+    let failed = |error: &dyn fmt::Display| Failure::Undelivered(error.to_string());
     while left > 0 {
         let mut claim = match bench.claim(Deadline::NEVER) {
             Ok(claim) => claim,

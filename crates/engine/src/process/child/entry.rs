@@ -15,7 +15,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use super::function::Function;
+use super::function::sealed::Callable;
 
 /// Turns bytes into the arguments of an `F`, calls it, and turns what it gave into bytes.
 pub trait Glue<F>: 'static {
@@ -86,14 +86,13 @@ pub enum NotPlain {
 /// Finds the place of `function`, and by being compiled puts it into the table.
 ///
 /// A value that has a size (a function pointer, a closure with captures) does not compile.
-pub fn entry_of<F, Args, Shape, G>(_function: F) -> Result<EntryId, NotPlain>
+pub fn entry_of<F, Shape, G>(_function: F) -> Result<EntryId, NotPlain>
 where
-    F: Function<Args, Shape>,
-    Args: 'static,
+    F: Callable<Shape> + Copy + Send + Sync + 'static,
     Shape: 'static,
     G: Glue<F>,
 {
-    announce::<Called<F, Args, Shape, G>>();
+    announce::<Called<F, Shape, G>>();
     if !is_plain::<F>() {
         return Err(NotPlain::Closure(type_name::<F>()));
     }
@@ -131,12 +130,11 @@ trait Described: 'static {
     fn describe() -> Entry;
 }
 
-struct Called<F, Args, Shape, G>(PhantomData<(F, Args, Shape, G)>);
+struct Called<F, Shape, G>(PhantomData<(F, Shape, G)>);
 
-impl<F, Args, Shape, G> Described for Called<F, Args, Shape, G>
+impl<F, Shape, G> Described for Called<F, Shape, G>
 where
-    F: Function<Args, Shape>,
-    Args: 'static,
+    F: Callable<Shape> + Copy + Send + Sync + 'static,
     Shape: 'static,
     G: Glue<F>,
 {
@@ -145,7 +143,7 @@ where
             name: type_name::<F>(),
             role: Role::Call {
                 of: TypeId::of::<(F, G)>(),
-                call: call::<F, Args, Shape, G>,
+                call: call::<F, Shape, G>,
             },
         }
     }
@@ -162,7 +160,11 @@ impl<F: 'static> Described for Tested<F> {
     }
 }
 
-fn call<F: Function<Args, Shape>, Args, Shape, G: Glue<F>>(input: &[u8]) -> Vec<u8> {
+fn call<F, Shape, G>(input: &[u8]) -> Vec<u8>
+where
+    F: Callable<Shape> + Copy + Send + Sync + 'static,
+    G: Glue<F>,
+{
     const {
         assert!(
             size_of::<F>() == 0,
@@ -173,7 +175,7 @@ fn call<F: Function<Args, Shape>, Args, Shape, G: Glue<F>>(input: &[u8]) -> Vec<
     assert!(is_plain::<F>(), "{} is a closure", type_name::<F>());
     // SAFETY: F has size zero, so reading it touches no memory, and is Copy, so one more of it
     // is no harm. It is a value that safe code could have made here: a plain `fn` item, which is
-    // valid everywhere in a program and carries nothing. What is zero-sized and a `Function`
+    // valid everywhere in a program and carries nothing. What is zero-sized and `Callable`
     // (which is sealed) is either that or a closure, and closures were turned away above.
     let function = unsafe { std::ptr::NonNull::<F>::dangling().read() };
     G::run(function, input)
@@ -297,8 +299,8 @@ mod tests {
 
     #[test]
     fn a_function_is_found_by_its_type_and_called_by_its_place() {
-        let two = entry_of::<_, _, _, Doubled>(double).unwrap();
-        let three = entry_of::<_, _, _, Doubled>(triple).unwrap();
+        let two = entry_of::<_, _, Doubled>(double).unwrap();
+        let three = entry_of::<_, _, Doubled>(triple).unwrap();
         assert_ne!(two, three);
         let two = entry(EntryId::from_u32(two.as_u32())).unwrap();
         assert!(two.name().ends_with("tests::double"));
@@ -308,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_closure_is_refused() {
-        let refused = entry_of::<_, _, _, Doubled>(|n: u8| n);
+        let refused = entry_of::<_, _, Doubled>(|n: u8| n);
         assert!(matches!(refused, Err(NotPlain::Closure(_))));
     }
 

@@ -1,5 +1,7 @@
 //! What counts as a function that another process can run.
 
+use std::marker::PhantomData;
+
 /// A plain function that takes `Args`.
 ///
 /// `Args` is the one argument of a function of one argument, and a tuple of them otherwise:
@@ -18,60 +20,98 @@ pub trait Function<Args, Shape>: sealed::Callable<Shape> + Copy + Send + Sync + 
     fn call(self, args: Args) -> Self::Output;
 }
 
-mod sealed {
-    /// Implemented for what can be called, and for nothing else: so whatever is zero-sized and a
-    /// `Function` is a `fn` item or a closure.
+/// A plain function that a worker which keeps an `S` can call with `Args`.
+///
+/// That is every [`Function`], and every function that takes a `&mut S` before its other arguments.
+/// `Shape` tells these apart; the compiler always infers it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a function that takes `{Args}`, nor one that takes `&mut {S}` and `{Args}`",
+    note = "pass a plain `fn`, and its arguments by value: nothing for no argument is `()`, \
+            several are a tuple",
+    note = "this pool's workers keep a `{S}`: a function may ask for a `&mut {S}` before its other arguments"
+)]
+pub trait TaskFunction<S, Args, Shape>:
+    sealed::Callable<Shape> + Copy + Send + Sync + 'static
+{
+    /// What the function returns.
+    type Output;
+
+    /// Calls the function; one that takes the state asks `state` for it.
+    fn call<'s>(self, state: impl FnOnce() -> &'s mut S, args: Args) -> Self::Output
+    where
+        S: 's;
+}
+
+/// The shape of a function that takes a `&mut S` first and is of shape `Rest` otherwise.
+#[derive(Debug)]
+pub struct WithState<S, Rest>(PhantomData<fn(S) -> Rest>);
+
+pub(super) mod sealed {
+    /// Implemented for what can be called, and for nothing else: so whatever is zero-sized and
+    /// `Callable` is a `fn` item or a closure.
     pub trait Callable<Shape> {}
 }
 
-impl<F, R> sealed::Callable<fn() -> R> for F where F: Fn() -> R {}
+macro_rules! functions {
+    ($args:ty, $pattern:pat, ($($arg:ident)*)) => {
+        impl<F, $($arg,)* R> sealed::Callable<fn($($arg),*) -> R> for F where F: Fn($($arg),*) -> R {}
 
-impl<F, R> Function<(), fn() -> R> for F
-where
-    F: Fn() -> R + Copy + Send + Sync + 'static,
-{
-    type Output = R;
-
-    fn call(self, (): ()) -> R {
-        self()
-    }
-}
-
-impl<F, A, R> sealed::Callable<fn(A) -> R> for F where F: Fn(A) -> R {}
-
-impl<F, A, R> Function<A, fn(A) -> R> for F
-where
-    F: Fn(A) -> R + Copy + Send + Sync + 'static,
-{
-    type Output = R;
-
-    fn call(self, args: A) -> R {
-        self(args)
-    }
-}
-
-macro_rules! several_arguments {
-    ($($arg:ident)+) => {
-        impl<F, $($arg,)+ R> sealed::Callable<fn($($arg),+) -> R> for F where F: Fn($($arg),+) -> R {}
-
-        impl<F, $($arg,)+ R> Function<($($arg,)+), fn($($arg),+) -> R> for F
+        impl<F, $($arg,)* R> Function<$args, fn($($arg),*) -> R> for F
         where
-            F: Fn($($arg),+) -> R + Copy + Send + Sync + 'static,
+            F: Fn($($arg),*) -> R + Copy + Send + Sync + 'static,
         {
             type Output = R;
 
             #[allow(non_snake_case, reason = "each argument is named after its type")]
-            fn call(self, ($($arg,)+): ($($arg,)+)) -> R {
-                self($($arg),+)
+            fn call(self, $pattern: $args) -> R {
+                self($($arg),*)
+            }
+        }
+
+        impl<F, S, $($arg,)* R> TaskFunction<S, $args, fn($($arg),*) -> R> for F
+        where
+            F: Fn($($arg),*) -> R + Copy + Send + Sync + 'static,
+        {
+            type Output = R;
+
+            #[allow(non_snake_case, reason = "each argument is named after its type")]
+            fn call<'s>(self, _: impl FnOnce() -> &'s mut S, $pattern: $args) -> R
+            where
+                S: 's,
+            {
+                self($($arg),*)
+            }
+        }
+
+        impl<F, S, $($arg,)* R> sealed::Callable<WithState<S, fn($($arg),*) -> R>> for F
+        where
+            F: Fn(&mut S, $($arg),*) -> R,
+        {
+        }
+
+        impl<F, S, $($arg,)* R> TaskFunction<S, $args, WithState<S, fn($($arg),*) -> R>> for F
+        where
+            F: Fn(&mut S, $($arg),*) -> R + Copy + Send + Sync + 'static,
+        {
+            type Output = R;
+
+            #[allow(non_snake_case, reason = "each argument is named after its type")]
+            fn call<'s>(self, state: impl FnOnce() -> &'s mut S, $pattern: $args) -> R
+            where
+                S: 's,
+            {
+                self(state(), $($arg),*)
             }
         }
     };
 }
 
-several_arguments!(A B);
-several_arguments!(A B C);
-several_arguments!(A B C D);
-several_arguments!(A B C D E);
-several_arguments!(A B C D E G);
-several_arguments!(A B C D E G H);
-several_arguments!(A B C D E G H I);
+functions!((), (), ());
+functions!(A, A, (A));
+functions!((A, B), (A, B), (A B));
+functions!((A, B, C), (A, B, C), (A B C));
+functions!((A, B, C, D), (A, B, C, D), (A B C D));
+functions!((A, B, C, D, E), (A, B, C, D, E), (A B C D E));
+functions!((A, B, C, D, E, G), (A, B, C, D, E, G), (A B C D E G));
+functions!((A, B, C, D, E, G, H), (A, B, C, D, E, G, H), (A B C D E G H));
+functions!((A, B, C, D, E, G, H, I), (A, B, C, D, E, G, H, I), (A B C D E G H I));

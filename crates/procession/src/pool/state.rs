@@ -1,0 +1,133 @@
+//! What a worker keeps from task to task, and how its tasks get at it.
+//!
+//! The state never leaves the thread of the worker that made it: it is of any type. A task that
+//! panics while it has the state leaves it half changed at worst, so that state is dropped, and made
+//! anew for the next task that asks.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use procession_engine::process::child::{self, Function, Glue, TaskFunction};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::call::{self, Failure};
+use crate::codec;
+use crate::error::{Error, Panic};
+use crate::panic::caught;
+
+struct Keeper {
+    make: Rc<dyn Fn() -> Result<Box<dyn Any>, Error>>,
+    state: Option<Box<dyn Any>>,
+}
+
+thread_local! {
+    static KEEPER: RefCell<Keeper> = RefCell::new(Keeper {
+        make: Rc::new(|| Ok(Box::new(()))),
+        state: None,
+    });
+}
+
+/// The order to make the worker's state by calling `function` with `args`.
+pub(super) fn order_to_make<F, Args, Shape>(function: F, args: &Args) -> Result<Vec<u8>, Error>
+where
+    F: Function<Args, Shape>,
+    F::Output: 'static,
+    Args: Serialize + DeserializeOwned + 'static,
+    Shape: 'static,
+{
+    let entry = child::entry_of::<F, Shape, Make<Args, Shape>>(function)?;
+    call::order_of(entry, std::slice::from_ref(args))
+}
+
+struct Make<Args, Shape>(PhantomData<fn(Args) -> Shape>);
+
+impl<F, Args, Shape> Glue<F> for Make<Args, Shape>
+where
+    F: Function<Args, Shape>,
+    F::Output: 'static,
+    Args: DeserializeOwned + 'static,
+    Shape: 'static,
+{
+    fn run(function: F, input: &[u8]) -> Vec<u8> {
+        let (_count, input) = input.split_at(size_of::<u32>());
+        let input = input.to_vec();
+        let make = move || -> Result<Box<dyn Any>, Error> {
+            let args = codec::decode(&input)?;
+            Ok(Box::new(function.call(args)))
+        };
+        let made = match caught(&make) {
+            Ok(Ok(state)) => {
+                let (make, state) = (Rc::new(make), Some(state));
+                KEEPER.set(Keeper { make, state });
+                Ok(())
+            }
+            Ok(Err(error)) => Err(Failure::Undelivered(error.to_string())),
+            Err(panic) => Err(Failure::Panicked(panic)),
+        };
+        codec::encode(&made).expect("text can be encoded")
+    }
+}
+
+/// The order to call `function` once for each of `args`, in a worker that keeps an `S`.
+pub(crate) fn order<S, F, Args, Shape, Sent>(function: F, args: &[Sent]) -> Result<Vec<u8>, Error>
+where
+    S: 'static,
+    F: TaskFunction<S, Args, Shape>,
+    F::Output: Serialize,
+    Args: DeserializeOwned + 'static,
+    Shape: 'static,
+    Sent: Serialize,
+{
+    let entry = child::entry_of::<F, Shape, EachWith<S, Args, Shape>>(function)?;
+    call::order_of(entry, args)
+}
+
+struct EachWith<S, Args, Shape>(PhantomData<fn(S, Args) -> Shape>);
+
+impl<F, S, Args, Shape> Glue<F> for EachWith<S, Args, Shape>
+where
+    S: 'static,
+    F: TaskFunction<S, Args, Shape>,
+    F::Output: Serialize,
+    Args: DeserializeOwned + 'static,
+    Shape: 'static,
+{
+    fn run(function: F, input: &[u8]) -> Vec<u8> {
+        let (count, args) = call::counted(input);
+        call::answers(count, args, |args| with_state(function, args))
+    }
+}
+
+fn with_state<S, F, Args, Shape>(function: F, args: Args) -> Result<F::Output, Panic>
+where
+    S: 'static,
+    F: TaskFunction<S, Args, Shape>,
+{
+    let mut lent: Option<Box<S>> = None;
+    let slot = &mut lent;
+    let done = caught(move || function.call(move || &mut **slot.insert(take()), args));
+    match lent {
+        Some(state) if done.is_ok() => KEEPER.with_borrow_mut(|keeper| keeper.state = Some(state)),
+        // The task's own panic is what there is to say.
+        state => drop(caught(|| drop(state))),
+    }
+    done
+}
+
+fn take<S: 'static>() -> Box<S> {
+    let (state, make) =
+        KEEPER.with_borrow_mut(|keeper| (keeper.state.take(), Rc::clone(&keeper.make)));
+    let state = state.map_or_else(|| make(), Ok);
+    state
+        .unwrap_or_else(|error| panic!("the state of this worker cannot be made again: {error}"))
+        .downcast()
+        .expect("the compiler saw to it that the pool's functions take its state")
+}
+
+/// Drops the state, if there is one.
+pub(super) fn let_go() {
+    drop(KEEPER.with_borrow_mut(|keeper| keeper.state.take()));
+}

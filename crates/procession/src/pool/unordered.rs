@@ -1,0 +1,120 @@
+//! The results of many tasks that were all submitted at once, as they come.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use procession_engine::Deadline;
+use serde::de::DeserializeOwned;
+
+use super::job::{self, Answer, Outcome};
+use super::results::Results;
+use crate::error::TaskError;
+
+/// The results of [`Pool::map_unordered`](crate::Pool::map_unordered), as they come.
+///
+/// Dropped, what has not begun is not done.
+pub struct MapUnordered<R> {
+    results: Results,
+    /// The items of each task, until its outcome has come.
+    chunks: Vec<Option<Range<usize>>>,
+    current: Option<Chunk>,
+    left: usize,
+    _results: PhantomData<fn() -> R>,
+}
+
+/// What came of some of the items, and which of them are still to be given out.
+struct Chunk {
+    places: Range<usize>,
+    outcome: Outcome,
+    /// How far the answer was read.
+    read: usize,
+}
+
+impl Chunk {
+    fn next<R: DeserializeOwned>(&mut self) -> Option<(usize, Result<R, TaskError>)> {
+        let place = self.places.next()?;
+        let result = match &self.outcome {
+            Err(error) => Err(error.clone()),
+            Ok(answer) => {
+                let mut rest = &answer.bytes()[self.read..];
+                let output = job::next_output(&mut rest);
+                self.read = answer.bytes().len() - rest.len();
+                output
+            }
+        };
+        Some((place, result))
+    }
+}
+
+impl<R> MapUnordered<R> {
+    pub(super) fn new(results: Results, chunks: Vec<Range<usize>>) -> MapUnordered<R> {
+        MapUnordered {
+            results,
+            left: chunks.iter().map(Range::len).sum(),
+            chunks: chunks.into_iter().map(Some).collect(),
+            current: None,
+            _results: PhantomData,
+        }
+    }
+
+    /// Ends all of it at once. The workers of those tasks that run are killed, and replaced.
+    pub fn cancel(self) {
+        self.results.cancel();
+    }
+
+    /// Waits for the next outcome of some items.
+    fn next_chunk(&mut self) -> Option<Chunk> {
+        let (index, mut outcome) = self.results.take(Deadline::NEVER)?;
+        let chunk = match index {
+            Some(index) => self.chunks.get_mut(index as usize),
+            // The pool ended, and so did all that are left.
+            None => self.chunks.iter_mut().find(|chunk| chunk.is_some()),
+        };
+        // The answer may lie about for as long as the caller likes.
+        outcome.iter_mut().for_each(Answer::keep);
+        Some(Chunk {
+            places: chunk?.take()?,
+            outcome,
+            read: 0,
+        })
+    }
+}
+
+impl<R: DeserializeOwned> Iterator for MapUnordered<R> {
+    /// The place of the item among the items, and its result.
+    type Item = (usize, Result<R, TaskError>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.left > 0 {
+            if let Some(next) = self.current.as_mut().and_then(Chunk::next) {
+                self.left -= 1;
+                return Some(next);
+            }
+            self.current = Some(self.next_chunk()?);
+        }
+        None
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl<R: DeserializeOwned> ExactSizeIterator for MapUnordered<R> {}
+
+impl<R> fmt::Debug for MapUnordered<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MapUnordered")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R> Drop for MapUnordered<R> {
+    fn drop(&mut self) {
+        if self.chunks.iter().any(Option::is_some) {
+            self.results.withdraw();
+        }
+    }
+}
