@@ -32,6 +32,18 @@ pub enum Error {
         /// What the serialiser said.
         reason: String,
     },
+    /// There is no Python to start.
+    #[cfg(feature = "python")]
+    #[error(
+        "cannot start the Python interpreter {}: {source}; name another one with python::Builder::interpreter",
+        interpreter.display()
+    )]
+    NoInterpreter {
+        /// What was to be started.
+        interpreter: std::path::PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// Bytes could not be turned into a value.
     #[error("cannot read a {kind}: {reason}")]
     Decode {
@@ -93,6 +105,10 @@ pub enum JoinError {
     /// Its function panicked.
     #[error(transparent)]
     Panicked(#[from] Panic),
+    /// Its Python function raised an exception.
+    #[cfg(feature = "python")]
+    #[error(transparent)]
+    Raised(#[from] crate::python::Exception),
     /// A signal ended it.
     #[error("process {pid} was killed by signal {signal} ({})", signal_name(*signal))]
     Killed {
@@ -131,6 +147,22 @@ pub enum JoinError {
     /// Waiting for it failed.
     #[error(transparent)]
     System(#[from] engine::Error),
+}
+
+impl JoinError {
+    /// Why a process that ended so gave no result.
+    pub(crate) fn of_exit(pid: u32, exit: engine::process::child::Exit) -> JoinError {
+        use engine::process::child::Exit;
+        match exit {
+            Exit::Code(code) => JoinError::Exited { pid, code },
+            Exit::Signal { number, core } => JoinError::Killed {
+                pid,
+                signal: number,
+                core_dumped: core,
+            },
+            Exit::Unknown => JoinError::Vanished { pid },
+        }
+    }
 }
 
 /// Why a task of a pool gave no result.
@@ -223,6 +255,22 @@ pub enum PutError<T> {
 }
 
 impl<T> PutError<T> {
+    /// What came of putting the bytes of a value, or of making them.
+    pub(crate) fn unless_put(
+        put: Result<Result<(), engine::error::PutError>, Error>,
+        value: T,
+    ) -> Result<(), PutError<T>> {
+        match put {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(engine::error::PutError::Closed)) => Err(PutError::Closed(value)),
+            Ok(Err(engine::error::PutError::Failed(error))) => {
+                Err(PutError::Failed(value, Box::new(error.into())))
+            }
+            Ok(Err(_)) => Err(PutError::Full(value)),
+            Err(error) => Err(PutError::Failed(value, Box::new(error))),
+        }
+    }
+
     /// The value that was not put.
     pub fn into_inner(self) -> T {
         match self {

@@ -85,6 +85,20 @@ pub(crate) enum Way {
     Main,
     /// As a test executable that runs one test only.
     Test(Vec<String>),
+    /// As another program, which finds its own way.
+    #[cfg(feature = "python")]
+    Program(Program),
+}
+
+/// Another program that is to run as a child.
+#[cfg(feature = "python")]
+pub(crate) struct Program {
+    /// Where it is, or its name.
+    pub(crate) path: std::path::PathBuf,
+    /// Its first arguments.
+    pub(crate) args: Vec<String>,
+    /// Where it writes why it could not become a child.
+    pub(crate) complaint: std::os::fd::OwnedFd,
 }
 
 pub(crate) fn way_in() -> Result<Way, Error> {

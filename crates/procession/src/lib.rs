@@ -55,6 +55,11 @@
 //! going on: a lock it held is given to the next with [`LockError::OwnerDied`], a message it was
 //! writing is never seen, one that it had put is.
 //!
+//! # Python
+//!
+//! With the feature `python`, the module `python` starts Python functions as processes, lets Python programs start
+//! functions of this one, and shares queues with them.
+//!
 //! # In tests
 //!
 //! [`test_support!`] lets the `#[test]` functions of an executable start processes.
@@ -85,6 +90,8 @@ mod place;
 mod plain;
 mod pool;
 mod process;
+#[cfg(feature = "python")]
+pub mod python;
 mod queue;
 mod rlock;
 mod rwlock;

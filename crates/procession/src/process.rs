@@ -19,6 +19,10 @@ use crate::call::{self, Failure};
 use crate::error::{Error, JoinError, within};
 
 pub use builder::{Builder, Stdio};
+#[cfg(feature = "python")]
+pub(crate) use builder::{put_on, reserve};
+#[cfg(feature = "python")]
+pub(crate) use serve::bear_name;
 pub use serve::name;
 pub(crate) use serve::serve;
 
@@ -160,15 +164,7 @@ impl<R: DeserializeOwned> Process<R> {
                 _ => {}
             }
         }
-        Err(match exit {
-            Exit::Code(code) => JoinError::Exited { pid, code },
-            Exit::Signal { number, core } => JoinError::Killed {
-                pid,
-                signal: number,
-                core_dumped: core,
-            },
-            Exit::Unknown => JoinError::Vanished { pid },
-        })
+        Err(JoinError::of_exit(pid, exit))
     }
 }
 
@@ -210,6 +206,18 @@ impl<R> Process<R> {
     /// When there is no such signal; and as for [`kill`](Process::kill).
     pub fn signal(&self, number: i32) -> Result<bool, Error> {
         Ok(self.child().signal(number)?)
+    }
+
+    /// Waits for its end; `None` when the deadline passed first.
+    #[cfg(feature = "python")]
+    pub(crate) fn ended(&mut self, deadline: Deadline) -> Result<Option<Exit>, JoinError> {
+        Ok(self.child_mut().wait(deadline)?)
+    }
+
+    /// What came over its line.
+    #[cfg(feature = "python")]
+    pub(crate) fn next_message(&self) -> Option<channel::Message> {
+        self.line.get(Deadline::NOW).ok()
     }
 
     pub(crate) fn seat(&self) -> procession_engine::OwnerId {

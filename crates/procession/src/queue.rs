@@ -187,33 +187,40 @@ pub(crate) fn put_encoded<T: Serialize>(
     message: T,
     mut put: impl FnMut(&[u8]) -> Result<(), engine::error::PutError>,
 ) -> Result<(), PutError<T>> {
-    let put = |bytes: &[u8]| {
-        loop {
-            match put(bytes) {
-                Err(engine::error::PutError::Interrupted) => {}
-                done => return done,
-            }
+    let put = codec::with_encoded(&message, |bytes| put_through_signals(|| put(bytes)));
+    PutError::unless_put(put, message)
+}
+
+/// Repeats putting that a signal interrupts.
+#[inline]
+pub(crate) fn put_through_signals(
+    mut put: impl FnMut() -> Result<(), engine::error::PutError>,
+) -> Result<(), engine::error::PutError> {
+    loop {
+        match put() {
+            Err(engine::error::PutError::Interrupted) => {}
+            done => return done,
         }
-    };
-    match codec::with_encoded(&message, put) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(engine::error::PutError::Closed)) => Err(PutError::Closed(message)),
-        Ok(Err(engine::error::PutError::Failed(error))) => {
-            Err(PutError::Failed(message, Box::new(error.into())))
-        }
-        Ok(Err(_)) => Err(PutError::Full(message)),
-        Err(error) => Err(PutError::Failed(message, Box::new(error))),
     }
 }
 
 /// Gets a message, through signals, and decodes it.
 pub(crate) fn get_decoded<T: DeserializeOwned>(
-    mut get: impl FnMut(&mut channel::Message) -> Result<(), engine::error::GetError>,
+    get: impl FnMut(&mut channel::Message) -> Result<(), engine::error::GetError>,
 ) -> Result<T, GetError> {
+    let message = get_through_signals(get)?;
+    Ok(codec::decode(message.bytes())?)
+}
+
+/// Gets a message, through signals.
+#[inline]
+pub(crate) fn get_through_signals(
+    mut get: impl FnMut(&mut channel::Message) -> Result<(), engine::error::GetError>,
+) -> Result<channel::Message, GetError> {
     let mut message = channel::Message::default();
     loop {
         return match get(&mut message) {
-            Ok(()) => Ok(codec::decode(message.bytes())?),
+            Ok(()) => Ok(message),
             Err(engine::error::GetError::Interrupted) => continue,
             Err(engine::error::GetError::Empty) => Err(GetError::Empty),
             Err(engine::error::GetError::Closed) => Err(GetError::Closed),

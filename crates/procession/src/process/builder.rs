@@ -170,20 +170,33 @@ impl Builder {
         Shape: 'static,
     {
         let way = way_in()?;
-        reap_unjoined();
-        engine::process::ensure()?;
-        let seat = Seat::reserve()?;
-        let line = Queue::new(0)?;
-        seat.hold(&line.handle())?;
+        let (seat, line) = reserve()?;
         let args = [args];
         let (order, keep) = handing::handing_to(seat.id(), || call::order(function, &args));
         let order = order?;
-        let name = self.name.clone().unwrap_or_else(next_name);
+        let name = self.name_or_next();
         put_order(&line, &name, &order)?;
-
-        let child = self.launch(way, keep, &line)?.start(seat)?;
+        let process = self.start(way, seat, line, name, keep)?;
         // Only now does the child hold what the arguments hold.
         drop(args);
+        Ok(process)
+    }
+
+    /// The name it was given, or the next one.
+    pub(crate) fn name_or_next(&self) -> String {
+        self.name.clone().unwrap_or_else(next_name)
+    }
+
+    /// Starts a process whose order is in its line.
+    pub(crate) fn start<R>(
+        &self,
+        way: Way,
+        seat: Seat,
+        line: Queue,
+        name: String,
+        keep: Vec<OwnedFd>,
+    ) -> Result<Process<R>, Error> {
+        let child = self.launch(way, keep, &line)?.start(seat)?;
         Ok(Process {
             child: Some(child),
             line,
@@ -194,21 +207,42 @@ impl Builder {
         })
     }
 
-    fn launch(&self, way: Way, keep: Vec<OwnedFd>, line: &Queue) -> Result<Launch, Error> {
-        let program = std::env::args_os()
-            .next()
-            .unwrap_or_else(|| "procession".into());
-        let mut args = vec![program];
-        let hushed = match way {
+    fn command(&self, way: Way) -> Command {
+        let own_name = std::env::args_os().next();
+        let mut args = vec![own_name.unwrap_or_else(|| "procession".into())];
+        match way {
             Way::Main => {
                 args.extend(self.args.iter().cloned());
-                false
+                Command {
+                    args,
+                    ..Command::default()
+                }
             }
             Way::Test(flags) => {
                 args.extend(flags.into_iter().map(OsString::from));
-                true
+                Command {
+                    args,
+                    hushed: true,
+                    ..Command::default()
+                }
             }
-        };
+            #[cfg(feature = "python")]
+            Way::Program(other) => {
+                args = vec![other.path.clone().into_os_string()];
+                args.extend(other.args.into_iter().map(OsString::from));
+                args.extend(self.args.iter().cloned());
+                Command {
+                    program: Some(other.path),
+                    args,
+                    hushed: false,
+                    complaint: Some(other.complaint),
+                }
+            }
+        }
+    }
+
+    fn launch(&self, way: Way, keep: Vec<OwnedFd>, line: &Queue) -> Result<Launch, Error> {
+        let command = self.command(way);
         let mut env: BTreeMap<OsString, OsString> = if self.clear_env {
             BTreeMap::new()
         } else {
@@ -229,23 +263,49 @@ impl Builder {
             };
         }
         Ok(Launch {
-            args,
+            program: command.program,
+            args: command.args,
             env: env.into_iter().collect(),
             cwd: self.cwd.clone(),
             stdio,
             keep,
+            complaint: command.complaint,
             tied: self.daemon,
-            hushed,
+            hushed: command.hushed,
             note: hex(&line.handle().to_bytes()),
         })
     }
+}
+
+/// What is run, and how.
+#[derive(Default)]
+struct Command {
+    program: Option<PathBuf>,
+    args: Vec<OsString>,
+    hushed: bool,
+    complaint: Option<OwnedFd>,
+}
+
+/// A seat for a process that is about to be started, and the line to it.
+pub(crate) fn reserve() -> Result<(Seat, Queue), Error> {
+    reap_unjoined();
+    engine::process::ensure()?;
+    let seat = Seat::reserve()?;
+    let line = Queue::new(0)?;
+    seat.hold(&line.handle())?;
+    Ok((seat, line))
 }
 
 fn put_order(line: &Queue, name: &str, order: &[u8]) -> Result<(), Error> {
     let mut head = vec![tag::ORDER];
     head.extend_from_slice(&fingerprint().to_le_bytes());
     head.extend_from_slice(&(name.len() as u32).to_le_bytes());
-    match line.put(&[&head, name.as_bytes(), order], Deadline::NEVER) {
+    put_on(line, &[&head, name.as_bytes(), order])
+}
+
+/// Puts a message on the line to a process that is not started yet.
+pub(crate) fn put_on(line: &Queue, message: &[&[u8]]) -> Result<(), Error> {
+    match line.put(message, Deadline::NEVER) {
         Ok(()) => Ok(()),
         Err(engine::error::PutError::Failed(error)) => Err(error.into()),
         // Unbounded, ours alone so far, and a queue with room never sleeps.

@@ -26,26 +26,60 @@ pub(crate) fn serve() -> ! {
         Ok(line) => Arc::new(line),
         Err(error) => panic!("this process cannot take the place reserved for it: {error}"),
     };
-    let reporter = Arc::clone(&line);
-    panic::watch(move |panic| {
-        if let Ok(bytes) = codec::encode(&panic) {
-            say(&reporter, tag::ABORTED, &bytes);
+    let code = match take_order(&line) {
+        Ok(order) if order.bytes().first() == Some(&tag::ORDER) => {
+            serve_order(&line, order.bytes())
         }
-    });
-    let code = match obey(&line) {
-        Ok(answer) => {
-            // Either the result, or an `Err` in postcard's form: one byte, which is 1.
-            let panicked = answer.first() == Some(&1);
-            say(&line, tag::ANSWER, &answer);
-            if panicked { 101 } else { 0 }
-        }
-        Err(reason) => {
-            say(&line, tag::REFUSED, reason.as_bytes());
+        Ok(order) => serve_python(&line, order.bytes()),
+        Err(error) => {
+            say(&line, tag::REFUSED, error.to_string().as_bytes());
             1
         }
     };
     engine::process::leave();
     exit(code)
+}
+
+/// Carries out what another process of this program ordered; the exit code.
+fn serve_order(line: &Arc<Queue>, order: &[u8]) -> i32 {
+    let reporter = Arc::clone(line);
+    panic::watch(move |panic| {
+        if let Ok(bytes) = codec::encode(&panic) {
+            say(&reporter, tag::ABORTED, &bytes);
+        }
+    });
+    match obey(order) {
+        Ok(answer) => {
+            // Either the result, or an `Err` in postcard's form: one byte, which is 1.
+            let panicked = answer.first() == Some(&1);
+            say(line, tag::ANSWER, &answer);
+            if panicked { 101 } else { 0 }
+        }
+        Err(reason) => {
+            say(line, tag::REFUSED, reason.as_bytes());
+            1
+        }
+    }
+}
+
+/// Carries out what a Python process ordered; the exit code.
+#[cfg(feature = "python")]
+fn serve_python(line: &Arc<Queue>, order: &[u8]) -> i32 {
+    let line = Arc::clone(line);
+    crate::python::serve(order, move |answer| tell(&line, &[answer]))
+}
+
+#[cfg(not(feature = "python"))]
+fn serve_python(line: &Arc<Queue>, _order: &[u8]) -> i32 {
+    let reason = "a Python process started this program, which was built without the feature \"python\" of \
+                  the crate procession";
+    say(line, tag::REFUSED, reason.as_bytes());
+    1
+}
+
+/// From here on this process goes by that name.
+pub(crate) fn bear_name(name: String) {
+    let _ = NAME.set(name);
 }
 
 fn take_seat() -> Result<Queue> {
@@ -54,13 +88,12 @@ fn take_seat() -> Result<Queue> {
     Ok(Queue::open(&Handle::from_bytes(&handle)?)?)
 }
 
-fn obey(line: &Queue) -> Result<Vec<u8>, String> {
-    let message = take_order(line).map_err(|error| error.to_string())?;
-    let (fingerprint, name, order) = parts(message.bytes()).ok_or("an order cut short")?;
+fn obey(order: &[u8]) -> Result<Vec<u8>, String> {
+    let (fingerprint, name, order) = parts(order).ok_or("an order cut short")?;
     if fingerprint != child::fingerprint() {
         return Err("parent and child are not the same build of the program".to_owned());
     }
-    let _ = NAME.set(name);
+    bear_name(name);
     let answer = call::carry_out(order);
     // Ends of pipes that the arguments did not claim must not keep their pipes open.
     child::close_inherited();
@@ -88,10 +121,12 @@ fn parts(message: &[u8]) -> Option<(u64, String, &[u8])> {
 }
 
 fn say(line: &Queue, tag: u8, bytes: &[u8]) {
+    tell(line, &[&[tag], bytes]);
+}
+
+fn tell(line: &Queue, parts: &[&[u8]]) {
     // A parent that cannot be told sees how this process ended.
-    while let Err(engine::error::PutError::Interrupted) =
-        line.put(&[&[tag], bytes], Deadline::NEVER)
-    {}
+    while let Err(engine::error::PutError::Interrupted) = line.put(parts, Deadline::NEVER) {}
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -1,9 +1,9 @@
-//! Starting a fresh image of this executable.
+//! Starting a fresh image of this executable, or of another that has the engine in it.
 //!
 //! `posix_spawn` does it without copying this process's memory map and without running fork
 //! handlers, so its price does not grow with the parent, and other threads are no danger.
 
-use std::ffi::{CString, OsString, c_char, c_int};
+use std::ffi::{CStr, CString, OsString, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
@@ -20,6 +20,8 @@ use crate::process::lifeline;
 /// Everything about a child that is to be started.
 #[derive(Debug)]
 pub struct Launch {
+    /// What is run, looked for as a shell does; this executable if it is `None`.
+    pub program: Option<PathBuf>,
     /// The arguments, with the program's name first.
     pub args: Vec<OsString>,
     /// The whole environment.
@@ -30,6 +32,8 @@ pub struct Launch {
     pub stdio: [Option<OwnedFd>; 3],
     /// Descriptors it gets under the same numbers, to be claimed by [`super::inherited`].
     pub keep: Vec<OwnedFd>,
+    /// Where it writes why it could not answer its summons.
+    pub complaint: Option<OwnedFd>,
     /// Whether it dies when this process does.
     pub tied: bool,
     /// Whether what it prints before it answers its summons is thrown away.
@@ -65,6 +69,7 @@ impl Launch {
             seat.id(),
             lifeline.as_ref(),
             voice.as_ref(),
+            self.complaint.as_ref(),
             &self.keep,
             &self.note,
         )?;
@@ -89,6 +94,7 @@ impl Launch {
             .into_iter()
             .chain(&lifeline)
             .chain(&voice)
+            .chain(&self.complaint)
             .chain(&self.keep)
         {
             actions.pass(fd.as_raw_fd(), fd.as_raw_fd())?;
@@ -100,7 +106,12 @@ impl Launch {
         if let Some(cwd) = &cwd {
             actions.change_directory(cwd)?;
         }
-        let pid = spawn(&actions, &Attributes::new()?, &args, &env)?;
+        let program = self
+            .program
+            .map(|program| c_string(program.into_os_string()))
+            .transpose()?;
+        let attributes = Attributes::new()?;
+        let pid = spawn(program.as_deref(), &actions, &attributes, &args, &env)?;
         seat.note_pid(pid.as_raw_nonzero().get().unsigned_abs());
         Child::started(pid, seat.keep())
     }
@@ -137,6 +148,7 @@ fn strings(texts: impl IntoIterator<Item = OsString>) -> Result<Vec<CString>> {
 }
 
 fn spawn(
+    program: Option<&CStr>,
     actions: &Actions,
     attributes: &Attributes,
     args: &[CString],
@@ -148,9 +160,9 @@ fn spawn(
     // SAFETY: the path is a C string; actions and attributes were initialised and live through
     // the call, as do the strings behind both null-terminated arrays. The callee reads only.
     let code = unsafe {
-        libc::posix_spawn(
+        libc::posix_spawnp(
             &mut pid,
-            c"/proc/self/exe".as_ptr(),
+            program.unwrap_or(c"/proc/self/exe").as_ptr(),
             &actions.0,
             &attributes.0,
             args.as_ptr(),

@@ -1,0 +1,201 @@
+//! What can be set about a Python process before it is started.
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use procession_engine as engine;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::bytes::Bytes;
+use super::message::PythonOrder;
+use super::process::Process;
+use super::wire;
+use crate::error::Error;
+use crate::handing;
+use crate::init::{Program, Way};
+use crate::process::{self, Stdio, put_on, reserve};
+
+/// Sets up a [`Process`].
+///
+/// # Examples
+/// ```no_run
+/// use procession::python;
+///
+/// # fn main() -> procession::Result<()> {
+/// let process: python::Process<String> = python::Process::builder()
+///     .interpreter("venv/bin/python")
+///     .env("PYTHONPATH", "scripts")
+///     .kill_on_drop(true)
+///     .spawn("report", "render", ("monthly", 2026))?;
+/// println!("{}", process.join()?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Builder {
+    interpreter: PathBuf,
+    setup: process::Builder,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder {
+            interpreter: "python3".into(),
+            setup: process::Builder::default(),
+        }
+    }
+}
+
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*);)+) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $($argument: $type),*) -> Builder {
+            self.setup = self.setup.$name($($argument),*);
+            self
+        }
+    )+};
+}
+
+impl Builder {
+    /// The interpreter that is run: a path, or a name that is looked for in `PATH`. It is `python3` if nothing
+    /// else is said.
+    #[must_use]
+    pub fn interpreter(mut self, interpreter: impl Into<PathBuf>) -> Builder {
+        self.interpreter = interpreter.into();
+        self
+    }
+
+    settings! {
+        /// The name it goes by: that of its `procession.current_process()`.
+        name(name: impl Into<String>);
+        /// Arguments that its `sys.argv` shows behind the program's name.
+        args(args: impl IntoIterator<Item = impl Into<OsString>>);
+        /// Sets a variable of its environment, which is otherwise a copy of this process's. `PYTHONPATH` names
+        /// the directories, besides the one it starts in, where its modules are.
+        env(key: impl Into<OsString>, value: impl Into<OsString>);
+        /// Removes a variable from its environment.
+        env_remove(key: impl Into<OsString>);
+        /// Starts it with an empty environment but for what [`env`](Builder::env) sets.
+        env_clear();
+        /// The directory it starts in, where modules are looked for first.
+        current_dir(directory: impl Into<PathBuf>);
+        /// Where its standard input comes from.
+        stdin(stream: impl Into<Stdio>);
+        /// Where its standard output goes.
+        stdout(stream: impl Into<Stdio>);
+        /// Where its standard error goes.
+        stderr(stream: impl Into<Stdio>);
+        /// Whether it dies at once when this process ends, in whatever way.
+        daemon(daemon: bool);
+        /// Whether dropping the [`Process`] kills it.
+        kill_on_drop(kill: bool);
+    }
+
+    /// Starts the process; see [`Process::spawn`].
+    ///
+    /// # Errors
+    /// As for [`Process::spawn`].
+    pub fn spawn<R, Args>(
+        self,
+        module: &str,
+        function: &str,
+        args: Args,
+    ) -> Result<Process<R>, Error>
+    where
+        R: DeserializeOwned,
+        Args: Serialize,
+    {
+        let (seat, line) = reserve()?;
+        let (encoded, keep) = handing::handing_to(seat.id(), || wire::encode(&args));
+        let encoded = encoded?;
+        if !wire::is_call(&encoded) {
+            return Err(Error::Encode {
+                kind: std::any::type_name::<Args>(),
+                reason: "the arguments of a Python function are a tuple, such as (5,) for one; or a struct or \
+                         map, whose fields are its keyword arguments; or () for none"
+                    .to_owned(),
+            });
+        }
+        let name = self.setup.name_or_next();
+        let order = wire::encode(&PythonOrder {
+            name: &name,
+            module,
+            function,
+            args: Bytes(encoded),
+        })?;
+        put_on(&line, &[&order])?;
+
+        let (complaints, complaint) = UnixStream::pair().map_err(no_stream)?;
+        complaints.set_nonblocking(true).map_err(no_stream)?;
+        let complaint = OwnedFd::from(complaint);
+        let interpreter = located(&self.interpreter)?;
+        let way = Way::Program(Program {
+            args: vec!["-c".to_owned(), program(&complaint)],
+            path: interpreter,
+            complaint,
+        });
+        let process = self
+            .setup
+            .start(way, seat, line, name, keep)
+            .map_err(|error| self.explained(error))?;
+        // Only now does the child hold what the arguments hold.
+        drop(args);
+        Ok(Process::started(process, complaints))
+    }
+
+    fn explained(&self, error: Error) -> Error {
+        match error {
+            Error::Engine(engine::Error::Os { source, .. })
+                if matches!(
+                    source.kind(),
+                    ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::NotADirectory
+                ) =>
+            {
+                Error::NoInterpreter {
+                    interpreter: self.interpreter.clone(),
+                    source,
+                }
+            }
+            other => other,
+        }
+    }
+}
+
+fn no_stream(source: io::Error) -> Error {
+    let what = "make a pair of sockets";
+    engine::Error::Os { what, source }.into()
+}
+
+/// A path stays what it is for a process that starts in another directory; a name is looked for.
+fn located(interpreter: &Path) -> Result<PathBuf, Error> {
+    if interpreter.components().count() < 2 {
+        return Ok(interpreter.to_owned());
+    }
+    std::path::absolute(interpreter).map_err(|source| Error::NoInterpreter {
+        interpreter: interpreter.to_owned(),
+        source,
+    })
+}
+
+/// The program that the interpreter runs. Where it cannot begin, it says so through the descriptor.
+fn program(complaint: &OwnedFd) -> String {
+    use std::os::fd::AsRawFd;
+    let (complaint, version) = (complaint.as_raw_fd(), env!("CARGO_PKG_VERSION"));
+    format!(
+        "import os, sys
+try:
+    from procession._core.called_by_rust import main
+except Exception as error:
+    os.write({complaint}, f'{{sys.executable}} has no package procession that a Rust program can start \
+({{type(error).__name__}}: {{error}}); install it: {{sys.executable}} -m pip install \
+procession=={version}'.encode(errors='replace'))
+    sys.exit(1)
+main()
+"
+    )
+}
