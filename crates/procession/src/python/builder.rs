@@ -195,7 +195,7 @@ except Exception as error:
 ({{type(error).__name__}}: {{error}}); install it: {{sys.executable}} -m pip install \
 procession=={version}'.encode(errors='replace'))
     sys.exit(1)
-main()
+main({complaint})
 "
     )
 }
