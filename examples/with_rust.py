@@ -1,7 +1,6 @@
 """Functions of a Rust program in processes of their own, and queues shared with them.
 
-    cargo build --release --package procession --features python --example for_python
-    python examples/with_rust.py
+The Rust program is `crates/procession/examples/for_python.rs`; without it, this one says how to build it.
 """
 
 import sys

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @functools.cache
 def rust_program(name: str) -> str:
-    """The path of an example of the crate; `make test-python` has built it before, or else this takes long."""
+    """The path of an example of the crate, which `make test-python` has built before."""
     cargo = os.environ.get("CARGO") or "cargo"
     if shutil.which(cargo) is None:
         pytest.skip("cargo, which builds the Rust program, is not installed")

@@ -19,8 +19,9 @@ Python starts them:
     process.start()
     assert process.result() == 16
 
-Arguments and results are plain data: None, bool, int, float, str, bytes, lists, tuples, sets and dicts. Arguments
-may also be, or contain, queues, events and locks of this package; a queue between the two carries plain data.
+Arguments and results are plain data: None, bool, int, float, str, bytes, lists, tuples, sets and dicts.
+Arguments may also be, or contain, queues, events and locks of this package; a queue between the two carries
+plain data.
 """
 
 from __future__ import annotations

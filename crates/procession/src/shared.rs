@@ -113,7 +113,7 @@ impl<'de, E: Object> Visitor<'de> for Opener<E> {
     type Value = Shared<E>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a {}", E::KIND)
+        write!(f, "an object of the kind {}", E::KIND)
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(

@@ -47,8 +47,8 @@ def _take_seat(complaint: int) -> _engine.Queue:
     note = _engine.answer_summons()
     if note is None:
         text = (
-            f"the package procession of {sys.executable} does not know how it was summoned; use one version of "
-            "Procession in all processes of a tree"
+            f"the package procession of {sys.executable} does not know how it was summoned; "
+            "use one version of Procession in all processes of a tree"
         )
         os.write(complaint, text.encode())
         sys.exit(1)

@@ -35,8 +35,9 @@ def plain(value: Any) -> bytes | None:
 def lent(value: Any, seat: int, depth: int = 0) -> Any:
     """The same data with handles for the objects in it, which the occupant of the seat holds from now on."""
     if isinstance(value, tuple(_SHARED.values())) and not getattr(value, "_is_classic", False):
-        _engine.hold_for(seat, value.handle)
-        return value.handle
+        handle: bytes = value.handle  # type: ignore[attr-defined]
+        _engine.hold_for(seat, handle)
+        return handle
     if depth == _MAX_DEPTH:
         return value
     if type(value) is list or type(value) is tuple:

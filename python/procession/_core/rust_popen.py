@@ -82,8 +82,8 @@ class Popen(popen_fork.Popen):
             encoded = common_values.plain(args)
         if encoded is None:
             raise TypeError(
-                f"{common_values.what_is_not_plain(args)} cannot be an argument of a Rust function; it can take "
-                f"{common_values.PLAIN_DATA}, and a Queue, an Event, a Lock or an RLock"
+                f"{common_values.what_is_not_plain(args)} cannot be an argument of a Rust function; it can "
+                f"take {common_values.PLAIN_DATA}, and a Queue, an Event, a Lock or an RLock"
             )
         order = {"name": process_obj.name, "function": self._function, "args": encoded}
         message = common_values.plain(order)
@@ -127,8 +127,8 @@ class Popen(popen_fork.Popen):
         if took_its_order or (self.returncode or 0) < 0:
             return {}
         return {
-            "refused": f"{self._executable} exited with status {self.returncode} and did not look at what it was "
-            f"started for; {_HOW_TO}"
+            "refused": f"{self._executable} exited with status {self.returncode} and did not look at what it "
+            f"was started for; {_HOW_TO}"
         }
 
 

@@ -16,7 +16,7 @@ use crate::shared::Shared;
 /// As [`procession::Queue`](crate::Queue), for messages of plain data that Python reads and writes too.
 ///
 /// In Python it is a `procession.Queue`. It is an argument of what [`Process::spawn`](super::Process::spawn)
-/// starts, or of an [exported](super::export) function; and of processes of this program.
+/// starts, or of an [exported](super::export!) function; and of processes of this program.
 ///
 /// A message that is no `T` is an error for who gets it, and gone from the queue; the queue goes on. What
 /// Python puts there as a pickle, such as an instance of a class, is such a message.

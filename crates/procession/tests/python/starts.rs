@@ -46,7 +46,7 @@ pub fn call(interpreter: &str, module: &str, function: &str, args: &str) -> Valu
 pub fn queues(interpreter: &str) -> Value {
     let questions: Queue<Vec<i64>> = Queue::bounded(2).unwrap();
     let answers: Queue<HashMap<String, Any>> = Queue::new().unwrap();
-    let pair = [(questions.clone(), answers.clone())];
+    let pair = (questions.clone(), answers.clone());
     let worker = started::<i64>(interpreter, "workers", "answer", (pair,)).unwrap();
     let mut all = Vec::new();
     for n in 0..5 {
