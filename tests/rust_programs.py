@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import select
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,3 +31,15 @@ def rust_program(name: str) -> str:
         if message.get("executable") and message["target"]["name"] == name:
             return str(message["executable"])
     raise RuntimeError(f"cargo built no {name}")
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait for the end of a process that is no child of this one."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([process], [], [], 60)[0], f"process {pid} goes on"
+    finally:
+        os.close(process)

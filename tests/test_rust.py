@@ -2,24 +2,19 @@
 
 import fractions
 import gc
-import json
 import math
 import os
 import pickle
 import signal
-import struct
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
-from rust_programs import rust_program
+from rust_programs import rust_program, wait_for_end
 from wire_values import edges, patient, plain, portrait
 
 import procession
-from procession import _engine
 from procession.rust import Panic, Process, RustError
 
 
@@ -340,6 +335,27 @@ def test_a_missing_executable_and_one_that_is_none(tmp_path: Path) -> None:
         Process(data, "square", (4,)).start()
 
 
+DAEMON = """
+import os, sys
+import procession
+from procession.rust import Process
+
+started = procession.Event()
+process = Process(sys.argv[1], "wait_for_ever", (started,), daemon=True)
+process.start()
+started.wait()
+print(process.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_rust_daemon_ends_with_the_python_program_that_started_it(run_script: Any) -> None:
+    """Also if that is killed."""
+    done = run_script(DAEMON, rust_program("partner"))
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    wait_for_end(int(done.stdout))
+
+
 def test_a_rust_function_is_not_run_here() -> None:
     """`run` is what other processes run in the child."""
     with pytest.raises(NotImplementedError, match="start"):
@@ -362,325 +378,3 @@ def test_nothing_is_left_behind(nothing_left: None) -> None:
     rust_program("partner")
     round_of_everything()
     gc.collect()
-
-
-def summoned(
-    command: list[str], arena: int, version: str, form: str = "2"
-) -> tuple[subprocess.CompletedProcess[str], str]:
-    """Start a program as another version of the engine would; what it complained of."""
-    complaint = os.memfd_create("complaint")
-    os.set_inheritable(arena, True)
-    seat = _engine.reserve_seat()
-    try:
-        fields = [form, version, arena, os.fstat(arena).st_ino, seat, "", "", complaint, "", "00"]
-        done = subprocess.run(
-            command,
-            env={**os.environ, "PROCESSION_CHILD": ":".join(map(str, fields))},
-            pass_fds=[arena, complaint],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        return done, os.pread(complaint, 10_000, 0).decode()
-    finally:
-        _engine.release_seat(seat)
-        os.close(complaint)
-
-
-def programs() -> list[list[str]]:
-    python = "from procession._core.called_by_rust import main; main(2)"
-    return [[rust_program("partner")], [sys.executable, "-c", python]]
-
-
-@pytest.mark.parametrize("which", [0, 1], ids=["rust", "python"])
-def test_another_version_of_the_engine_is_told_apart(which: int) -> None:
-    """A wheel and a crate of different versions do not meet in one tree."""
-    arena = os.dup(_engine.arena_fd())
-    try:
-        done, complaint = summoned(programs()[which], arena, "0.0.1")
-    finally:
-        os.close(arena)
-    assert "started by version 0.0.1 of Procession and has version" in complaint
-    assert "use one version of Procession" in complaint
-    assert done.returncode != 0
-
-
-@pytest.mark.parametrize("which", [0, 1], ids=["rust", "python"])
-def test_shared_memory_of_another_layout_is_told_apart(which: int) -> None:
-    """Even if the versions were the same."""
-    arena = os.memfd_create("arena")
-    try:
-        os.truncate(arena, 1 << 16)
-        header = os.pread(_engine.arena_fd(), 16, 0)
-        magic, layout = struct.unpack_from("<QI", header)
-        os.pwrite(arena, struct.pack("<QI", magic, layout + 1), 0)
-        done, complaint = summoned(programs()[which], arena, version())
-    finally:
-        os.close(arena)
-    assert f"has layout {layout + 1}, this engine speaks layout {layout}" in complaint
-    assert done.returncode != 0
-
-
-def version() -> str:
-    from importlib.metadata import version
-
-    return version("procession")
-
-
-def test_python_that_was_summoned_in_another_form_says_so() -> None:
-    """The crate that started it is older or newer."""
-    arena = os.dup(_engine.arena_fd())
-    try:
-        done, _ = summoned(programs()[1], arena, version(), form="1")
-    finally:
-        os.close(arena)
-    assert "does not know how it was summoned; use one version of Procession" in done.stderr
-    assert done.returncode == 1
-
-
-WORKERS = """\
-import fractions, os, sys, time
-import procession
-
-def answer(pair):
-    questions, answers = pair
-    count = 0
-    while True:
-        try:
-            numbers = questions.get()
-        except EOFError:
-            return count
-        answers.put({"sum": sum(numbers), "bytes": bytes(numbers)})
-        count += 1
-
-def put_anything(queue):
-    for message in (1, fractions.Fraction(1, 2), "two", 3):
-        queue.put(message)
-
-def hold(go, lock, held):
-    with lock:
-        held.set()
-        go.wait()
-    return f"{type(go).__module__}.{type(go).__name__} {type(lock).__module__}.{type(lock).__name__}"
-
-def settings():
-    return [procession.current_process().name, sys.argv[1:], os.environ["GREETING"], os.getcwd()]
-
-def fails():
-    raise LookupError("no such \\ud800 thing")
-
-def silent():
-    raise ValueError
-
-def exits(code):
-    sys.exit(code)
-
-def dies():
-    os.kill(os.getpid(), 9)
-
-def a_pool():
-    with procession.Pool(2) as pool:
-        return pool.map(abs, [-1, 2, -3])
-
-def an_object():
-    return {"halves": [fractions.Fraction(1, 2)]}
-
-def keywords(*, data, scale):
-    return [scale * item for item in data]
-
-class Place:
-    @staticmethod
-    def name():
-        return "a method"
-
-number = 5
-"""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("modules")
-    (folder / "workers.py").write_text(WORKERS)
-    (folder / "broken.py").write_text("import not_there_either\n")
-    return folder
-
-
-def from_rust(folder: Path, part: str, *arguments: str, python: str = sys.executable) -> Any:
-    """What the partner said of a Python process that it started."""
-    done = subprocess.run(
-        [rust_program("partner"), part, python, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=folder,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def python_call(folder: Path, module: str, function: str, args: Any = (), **options: Any) -> Any:
-    return from_rust(folder, "call", module, function, json.dumps(args), **options)
-
-
-def test_rust_calls_functions_of_python(folder: Path) -> None:
-    """Of the standard library and of a module in the working directory; by place and by name."""
-    assert python_call(folder, "math", "factorial", [10]) == {"returned": 3628800}
-    assert python_call(folder, "builtins", "print", None) == {"returned": None}
-    assert python_call(folder, "workers", "keywords", {"data": [1, 2], "scale": 2}) == {"returned": [2, 4]}
-    assert python_call(folder, "workers", "Place.name") == {"returned": "a method"}
-    assert python_call(folder, "os.path", "basename", ["a/b"]) == {"returned": "b"}
-
-
-def test_a_python_process_of_rust_may_have_a_pool_of_its_own(folder: Path) -> None:
-    """It is as good as any main process."""
-    assert python_call(folder, "workers", "a_pool") == {"returned": [1, 2, 3]}
-
-
-def test_an_exception_comes_back_with_type_text_and_traceback(folder: Path) -> None:
-    """Also one without a text, and one whose text is no UTF-8."""
-    raised = python_call(folder, "workers", "fails")["raised"]
-    assert (raised["kind"], raised["message"]) == ("LookupError", r"no such \ud800 thing")
-    assert 'in fails\n    raise LookupError("no such' in raised["traceback"]
-    assert "called_by_rust" not in raised["traceback"]
-    assert python_call(folder, "workers", "silent")["raised"]["message"] == ""
-    raised = python_call(folder, "json", "loads", ["{"])["raised"]
-    assert raised["kind"] == "json.decoder.JSONDecodeError"
-
-
-def test_an_import_that_fails_is_an_exception_of_the_module(folder: Path) -> None:
-    """Its own imports are not the module that was asked for."""
-    raised = python_call(folder, "broken", "main")["raised"]
-    assert raised["message"] == "No module named 'not_there_either'"
-
-
-@pytest.mark.parametrize(
-    ("module", "function", "why"),
-    [
-        ("worker", "answer", "there is no module 'worker' in ["),
-        ("os.paths", "basename", "there is no module 'os.paths' in ["),
-        ("math", "factorail", "there is no 'factorail' in module 'math'; did you mean 'factorial'?"),
-        ("workers", "Place.nothing", "there is no 'Place.nothing' in module 'workers'"),
-        ("workers", "number", "workers.number is a int and cannot be called"),
-        ("workers", "an_object", "workers.an_object returned a Fraction, and Rust reads None, bool, int"),
-    ],
-)
-def test_what_cannot_be_called_or_carried_is_told(folder: Path, module: str, function: str, why: str) -> None:
-    """With what there is to do about it."""
-    assert why in python_call(folder, module, function)["undelivered"]
-
-
-def test_a_python_process_that_ends_before_its_function_returns(folder: Path) -> None:
-    """By a code or by a signal."""
-    assert python_call(folder, "workers", "exits", [3]) == {"exited": 3}
-    assert python_call(folder, "workers", "dies") == {"killed": 9}
-    before, was_alive, after = from_rust(folder, "kill")
-    assert (before, was_alive, after) == (None, True, {"killed": 9})
-
-
-def test_an_interpreter_that_is_missing_or_lacks_the_package(folder: Path, tmp_path: Path) -> None:
-    """The error names it, and what to install."""
-    nowhere = str(tmp_path / "python")
-    assert python_call(folder, "math", "sqrt", [4], python=nowhere) == {"no interpreter": nowhere}
-    bare = tmp_path / "bare"
-    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S -I "$@"\n')
-    bare.chmod(0o755)
-    why = python_call(folder, "math", "sqrt", [4], python=str(bare))["undelivered"]
-    assert "has no package procession that a Rust program can start (ModuleNotFoundError" in why
-    assert f"-m pip install procession=={version()}" in why
-
-
-def test_arguments_that_are_no_call_are_refused_before_anything_starts(folder: Path) -> None:
-    """With a word on what a call is."""
-    one, numbered, keyed, message = from_rust(folder, "bad-arguments")
-    assert "are a tuple, such as (5,) for one" in one
-    assert "are a tuple, such as (5,) for one" in numbered
-    assert "a list cannot be in the key of a dict" in keyed
-    assert "a list cannot be in the key of a dict" in message
-    assert "procession::python::Queue" in from_rust(folder, "own-queue")
-
-
-def test_queues_events_and_locks_of_rust_are_pythons(folder: Path) -> None:
-    """In both directions, inside other arguments too."""
-    answers, count = from_rust(folder, "queues")
-    assert count == 5
-    assert answers[0] == "Int(1) Bytes([0, 1])"
-    is_held, kinds, is_free = from_rust(folder, "event-and-lock")
-    assert is_held and is_free
-    assert kinds == "procession.synchronize.Event procession.synchronize.Lock"
-
-
-def test_a_message_that_is_no_number_is_an_error_and_the_next_one_is_not(folder: Path) -> None:
-    """As for queues that Python made."""
-    first, pickled, text, last = from_rust(folder, "foreign-messages")
-    assert (first, last) == (1, 3)
-    assert "it is a pickle" in pickled
-    assert "expected i64" in text
-
-
-def test_a_python_process_finds_what_was_set_about_it(folder: Path) -> None:
-    """Name, arguments, environment and directory."""
-    (folder / "settings").mkdir(exist_ok=True)
-    done = subprocess.run(
-        [rust_program("partner"), "settings", sys.executable],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": str(folder)},
-    )
-    assert json.loads(done.stdout) == ["scout", ["one", "two"], "hello", "/"], done.stderr
-
-
-def test_rust_leaves_nothing_behind(folder: Path) -> None:
-    """No seat, object, block or descriptor, however it went."""
-    assert from_rust(folder, "nothing-left") is True
-
-
-EXAMPLE_IN_RUST = """\
-Functions
-  30! = 265252859812191058636308480000000
-  the mean is 3
-  e is about 2.72
-An exception
-  ValueError: factorial() not defined for negative values
-Queues
-  mean 3, median 2
-  mean 5, median 5
-"""
-
-EXAMPLE_IN_PYTHON = """\
-Functions
-  78498 primes are below a million
-An unknown function
-  this program exports no function primes; it has count_words, primes_below
-Queues
-  4 words: the quick brown fox
-  2 words: lazy dog
-"""
-
-
-def test_the_example_in_rust_prints_what_it_should() -> None:
-    """Rust starts Python."""
-    done = subprocess.run(
-        [rust_program("with_python"), sys.executable], capture_output=True, text=True, timeout=60
-    )
-    assert (done.stdout, done.stderr) == (EXAMPLE_IN_RUST, "")
-
-
-def test_the_example_in_python_prints_what_it_should() -> None:
-    """Python starts Rust."""
-    example = Path(__file__).resolve().parent.parent / "examples" / "with_rust.py"
-    done = subprocess.run(
-        [sys.executable, str(example), rust_program("for_python")], capture_output=True, text=True, timeout=60
-    )
-    assert (done.stdout, done.stderr) == (EXAMPLE_IN_PYTHON, "")
-
-
-def test_the_example_says_how_to_build_its_program(tmp_path: Path) -> None:
-    """Where there is none yet."""
-    source = Path(__file__).resolve().parent.parent / "examples" / "with_rust.py"
-    (tmp_path / "examples").mkdir()
-    example = tmp_path / "examples" / "with_rust.py"
-    example.write_text(source.read_text())
-    done = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
-    assert "cargo build --release --package procession" in done.stderr

@@ -19,6 +19,7 @@ fn main() {
         ["kill", interpreter] => starts::kill(interpreter),
         ["bad-arguments", interpreter] => starts::bad_arguments(interpreter),
         ["own-queue", interpreter] => starts::own_queue(interpreter),
+        ["daemon", interpreter] => starts::daemon(interpreter),
         ["settings", interpreter] => starts::settings(interpreter),
         ["nothing-left", interpreter] => starts::nothing_left(interpreter),
         _ => panic!("no such part: {args:?}"),

@@ -102,6 +102,20 @@ pub fn kill(interpreter: &str) -> Value {
     json!([before, was_alive, said(worker.join())])
 }
 
+/// Ends like a program that is killed, while a daemon works.
+pub fn daemon(interpreter: &str) -> Value {
+    let started = Event::new().unwrap();
+    let _daemon: python::Process<()> = python::Process::builder()
+        .interpreter(interpreter)
+        .daemon(true)
+        .spawn("workers", "daemon", (started.clone(),))
+        .unwrap();
+    started.wait();
+    let me = nix::unistd::Pid::this();
+    nix::sys::signal::kill(me, nix::sys::signal::Signal::SIGKILL).unwrap();
+    Value::Null
+}
+
 pub fn bad_arguments(interpreter: &str) -> Value {
     let keyed = HashMap::from([((vec![1], 2), 3)]);
     let refused = |result: Result<python::Process<()>, Error>| result.unwrap_err().to_string();
