@@ -18,14 +18,14 @@ RIVALS_VENV := .venv-rivals-$(PYTAG)
 
 # The Python crate is a cdylib: it is tested through the wheel, by pytest.
 RUST_TESTS := --workspace --exclude procession-native --exclude procession-python \
-	--features procession-engine/kill-points,procession/python
+	--features procession-engine/kill-points,procession/async,procession/python
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-loom test-python kill faults soak fuzz asan conformance ecosystem \
+.PHONY: help demo test test-rust test-loom test-python kill faults soak fuzz asan oldest package conformance ecosystem \
 	bench bench-check bench-curves bench-instructions bench-python bench-rivals bench-rust lint format install wheels clean
 
 export CARGO_BUILD_JOBS ?= $(JOBS)
@@ -76,6 +76,17 @@ asan: ## the engine's tests under the address sanitizer (needs a nightly toolcha
 	RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +nightly test --locked \
 		--package procession-engine --target $$($(CARGO) +nightly -vV | sed -n 's/^host: //p')
 
+# What the manifest says.
+OLDEST_RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+oldest: install ## build with the oldest Rust, and test as on the oldest Linux, that will do
+	rustup toolchain install --profile minimal $(OLDEST_RUST)
+	$(CARGO) +$(OLDEST_RUST) check --locked --package procession --all-features
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(abspath $(BIN)/python) $(abspath faults/old_kernel.py)" \
+		$(CARGO) test --locked --package procession --all-features --tests
+
+package: ## check what crates.io would take
+	$(CARGO) package --locked --package procession-engine --package procession
+
 conformance: install ## CPython's own tests of multiprocessing, against this package (START=spawn, SUITE=futures)
 	$(BIN)/python tests/conformance/run.py --start $(or $(START),all) --suite $(or $(SUITE),all)
 
@@ -118,7 +129,7 @@ lint: $(VENV)/.ready ## check format, lints, documentation and types
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path benches/rivals-rust/Cargo.toml --check
 	PYO3_PYTHON=$(abspath $(BIN)/python) $(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
-	PYO3_PYTHON=$(abspath $(BIN)/python) RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --features procession/python
+	PYO3_PYTHON=$(abspath $(BIN)/python) RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

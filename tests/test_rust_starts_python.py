@@ -38,6 +38,7 @@ def hold(go, lock, held):
     return f"{type(go).__module__}.{type(go).__name__} {type(lock).__module__}.{type(lock).__name__}"
 
 def settings():
+    print(sys.stdin.read())
     return [procession.current_process().name, sys.argv[1:], os.environ["GREETING"], os.getcwd()]
 
 def fails():
@@ -197,8 +198,7 @@ def test_a_message_that_is_no_number_is_an_error_and_the_next_one_is_not(folder:
 
 
 def test_a_python_process_finds_what_was_set_about_it(folder: Path) -> None:
-    """Name, arguments, environment and directory."""
-    (folder / "settings").mkdir(exist_ok=True)
+    """Name, arguments, environment, directory and streams."""
     done = subprocess.run(
         [rust_program("partner"), "settings", sys.executable],
         capture_output=True,
@@ -206,7 +206,10 @@ def test_a_python_process_finds_what_was_set_about_it(folder: Path) -> None:
         timeout=60,
         env={**os.environ, "PYTHONPATH": str(folder)},
     )
-    assert json.loads(done.stdout) == ["scout", ["one", "two"], "hello", "/"], done.stderr
+    assert json.loads(done.stdout) == [
+        "typed\n",
+        ["scout", ["one", "two"], "hello", "/"],
+    ], done.stderr
 
 
 def test_a_python_daemon_ends_with_the_rust_program_that_started_it(folder: Path) -> None:

@@ -123,22 +123,34 @@ def many_queues() -> None:
     use_everything()
 
 
-REFUSABLE = {"x86_64": {"futex_waitv": 449, "pidfd_open": 434, "memfd_create": 319, "clone": 56, "vfork": 58}}
+# The first call that Linux 5.4 does not have, and with it all later ones.
+LATER = "close_range"
+REFUSABLE = {
+    "x86_64": {
+        "futex_waitv": 449,
+        LATER: 436,
+        "pidfd_open": 434,
+        "memfd_create": 319,
+        "clone": 56,
+        "vfork": 58,
+    }
+}
 ARCHITECTURE = {"x86_64": 0xC000003E}
 
 PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 38, 2
-LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
+LOAD, JUMP_IF_EQUAL, JUMP_FROM_THERE_ON, RETURN = 0x20, 0x15, 0x35, 0x06
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 
 
 def refuse(call: str, code: int) -> None:
     """From here on the kernel refuses a system call to this process and all it starts."""
     number = REFUSABLE[platform.machine()][call]
+    jump = JUMP_FROM_THERE_ON if call == LATER else JUMP_IF_EQUAL
     program = b"".join(
         struct.pack("=HBBI", *step)
         for step in [
             (LOAD, 0, 0, 0),
-            (JUMP_IF_EQUAL, 0, 1, number),
+            (jump, 0, 1, number),
             (RETURN, 0, 0, ERRNO | code),
             (RETURN, 0, 0, ALLOW),
         ]
@@ -170,6 +182,11 @@ def check_refused(call: str, may_fail: bool) -> None:
 @fault("futex_waitv is refused by a sandbox")
 def no_futex_waitv() -> None:
     check_refused("futex_waitv", may_fail=False)
+
+
+@fault("the kernel knows no call that is newer than Linux 5.4")
+def old_kernel() -> None:
+    check_refused(LATER, may_fail=False)
 
 
 @fault("pidfd_open is refused by a sandbox")

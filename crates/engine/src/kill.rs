@@ -114,6 +114,7 @@ const NAMES: &[&str] = &[
     "arena.freed",
     "arena.freeing",
     "arena.fresh",
+    "arena.giving_back",
     "arena.grow",
     "arena.grown",
     "arena.listing",

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! pool        tasks, claims, deadlines, retries, results
+//! select      the first of several queues, pipes and processes
 //! process     enter, leave, what became of whom    report  who holds what and waits for what
 //! store       tables of bytes
 //! channel     Queue, Pipe        sync  Lock ... Barrier        value  SharedBytes
@@ -37,6 +38,8 @@ mod reclaim;
 pub mod report;
 #[cfg(not(loom))]
 mod retries;
+#[cfg(not(loom))]
+pub mod select;
 #[cfg(not(loom))]
 pub mod store;
 #[cfg(not(loom))]

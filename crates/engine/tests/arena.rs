@@ -28,6 +28,48 @@ fn memory_used_and_given_back_is_used_again() {
 }
 
 #[test]
+fn a_limit_holds_for_all_processes_until_it_is_taken_back() {
+    isolated(|| {
+        process::ensure().unwrap();
+        let small = SharedBytes::new(1 << 20).unwrap();
+        let limit = process::memory().unwrap().resident + (4 << 20);
+        let refused = || {
+            let error = SharedBytes::new(8 << 20).unwrap_err();
+            assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+            assert!(error.to_string().contains("set_memory_limit"), "{error}");
+        };
+        process::set_memory_limit(Some(limit)).unwrap();
+        assert_eq!(process::memory().unwrap().limit, Some(limit));
+        refused();
+        Child::fork(refused).succeed();
+        small.write_at(0, &[1]);
+        drop(SharedBytes::new(2 << 20).unwrap());
+        process::set_memory_limit(None).unwrap();
+        drop(SharedBytes::new(8 << 20).unwrap());
+        assert_eq!(process::memory().unwrap().limit, None);
+    });
+}
+
+#[test]
+fn what_lies_free_in_other_sizes_makes_room_under_a_limit() {
+    isolated(|| {
+        process::ensure().unwrap();
+        let before = process::memory().unwrap();
+        process::set_memory_limit(Some(before.resident + (8 << 20))).unwrap();
+        for size in [3 << 20, 4 << 20, 5 << 20, 6 << 20, 7 << 20, 20_000] {
+            let count = (6 << 20) / size;
+            let many: Vec<_> = (0..count.max(1))
+                .map(|_| SharedBytes::new(size).unwrap())
+                .collect();
+            let now = process::memory().unwrap();
+            assert!(now.in_use >= (many.len() * size) as u64);
+            assert!(now.resident <= before.resident + (8 << 20));
+        }
+        assert!(process::memory().unwrap().in_use < 1 << 20);
+    });
+}
+
+#[test]
 fn processes_that_take_memory_at_once_never_share_it() {
     isolated(|| {
         process::ensure().unwrap();

@@ -3,18 +3,39 @@
 use std::time::Duration;
 
 use procession_engine::{Deadline, error::WaitError, sync};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, within};
-use crate::lock::LockGuard;
 use crate::shared::Shared;
+use crate::{GuardError, Lock, LockGuard, Mutex, MutexGuard};
 
-/// Lets processes wait, without holding a [`Lock`](crate::Lock), until another says that
-/// something changed.
+/// Lets processes wait, without holding a [`Lock`] or [`Mutex`], until another says that something changed.
 ///
 /// Clones are the same condition variable.
 ///
 /// # Examples
+/// ```
+/// use procession::{Condvar, Mutex, Process};
+///
+/// fn raise(level: Mutex<u32>, raised: Condvar) {
+///     *level.lock().unwrap() += 1;
+///     raised.notify_one();
+/// }
+///
+/// fn main() -> procession::Result<()> {
+///     procession::init();
+///     let (level, raised) = (Mutex::new(0)?, Condvar::new()?);
+///     let process = Process::spawn(raise, (level.clone(), raised.clone()))?;
+///     let level = raised.wait_while(level.lock()?, |level| *level == 0)?;
+///     assert_eq!(*level, 1);
+///     process.join()?;
+///     Ok(())
+/// }
+/// ```
+///
+/// With a [`Lock`], what is waited for is looked at from outside:
+///
 /// ```
 /// use procession::{Condvar, Lock, Process, Value};
 ///
@@ -27,9 +48,8 @@ use crate::shared::Shared;
 /// fn main() -> procession::Result<()> {
 ///     procession::init();
 ///     let (lock, raised, value) = (Lock::new()?, Condvar::new()?, Value::new(0)?);
-///     let turn = lock.lock()?;
 ///     let process = Process::spawn(raise, (lock.clone(), raised.clone(), value.clone()))?;
-///     let turn = raised.wait_while(turn, || value.get().is_ok_and(|n| n == 0))?;
+///     let turn = raised.wait_while(lock.lock()?, |()| value.get().is_ok_and(|n| n == 0))?;
 ///     assert_eq!(value.get()?, 1);
 ///     drop(turn);
 ///     process.join()?;
@@ -56,8 +76,8 @@ impl Condvar {
     /// Gives the lock back, waits until notified, and locks again.
     ///
     /// # Errors
-    /// As for [`Lock::lock`](crate::Lock::lock); and when there is no shared memory left.
-    pub fn wait<'a>(&self, guard: LockGuard<'a>) -> Result<LockGuard<'a>, Error> {
+    /// As for locking the [`Lock`] or [`Mutex`]; and when there is no shared memory left.
+    pub fn wait<G: CondvarGuard>(&self, guard: G) -> Result<G, G::Error> {
         Ok(self.wait_until(guard, Deadline::NEVER)?.0)
     }
 
@@ -66,11 +86,11 @@ impl Condvar {
     ///
     /// # Errors
     /// As for [`wait`](Condvar::wait).
-    pub fn wait_timeout<'a>(
+    pub fn wait_timeout<G: CondvarGuard>(
         &self,
-        guard: LockGuard<'a>,
+        guard: G,
         timeout: Duration,
-    ) -> Result<(LockGuard<'a>, bool), Error> {
+    ) -> Result<(G, bool), G::Error> {
         self.wait_until(guard, within(timeout))
     }
 
@@ -78,12 +98,12 @@ impl Condvar {
     ///
     /// # Errors
     /// As for [`wait`](Condvar::wait).
-    pub fn wait_while<'a>(
+    pub fn wait_while<G: CondvarGuard>(
         &self,
-        mut guard: LockGuard<'a>,
-        mut condition: impl FnMut() -> bool,
-    ) -> Result<LockGuard<'a>, Error> {
-        while condition() {
+        mut guard: G,
+        mut condition: impl FnMut(&G::Value) -> bool,
+    ) -> Result<G, G::Error> {
+        while condition(guard.value()) {
             guard = self.wait(guard)?;
         }
         Ok(guard)
@@ -94,14 +114,14 @@ impl Condvar {
     ///
     /// # Errors
     /// As for [`wait`](Condvar::wait).
-    pub fn wait_while_timeout<'a>(
+    pub fn wait_while_timeout<G: CondvarGuard>(
         &self,
-        mut guard: LockGuard<'a>,
+        mut guard: G,
         timeout: Duration,
-        mut condition: impl FnMut() -> bool,
-    ) -> Result<(LockGuard<'a>, bool), Error> {
+        mut condition: impl FnMut(&G::Value) -> bool,
+    ) -> Result<(G, bool), G::Error> {
         let deadline = within(timeout);
-        while condition() {
+        while condition(guard.value()) {
             if deadline.is_past() {
                 return Ok((guard, false));
             }
@@ -120,14 +140,17 @@ impl Condvar {
         self.inner.notify(usize::MAX);
     }
 
-    fn wait_until<'a>(
+    fn wait_until<G: CondvarGuard>(
         &self,
-        guard: LockGuard<'a>,
+        guard: G,
         deadline: Deadline,
-    ) -> Result<(LockGuard<'a>, bool), Error> {
+    ) -> Result<(G, bool), G::Error> {
         let lock = guard.lock();
-        let ticket = self.inner.enroll()?;
-        drop(guard);
+        let ticket = self
+            .inner
+            .enroll()
+            .map_err(|error| G::failed(error.into()))?;
+        guard.release().map_err(G::failed)?;
         let notified = loop {
             match self.inner.sleep(&ticket, deadline) {
                 Ok(()) => break true,
@@ -136,6 +159,86 @@ impl Condvar {
             }
         };
         drop(ticket);
-        Ok((lock.lock()?, notified))
+        Ok((G::lock_again(lock)?, notified))
+    }
+}
+
+/// The guard of what a [`Condvar`] can wait under: a [`LockGuard`] or a [`MutexGuard`].
+///
+/// The trait is sealed.
+pub trait CondvarGuard: sealed::Guard {}
+
+pub(crate) mod sealed {
+    use crate::error::Error;
+
+    pub trait Guard: Sized {
+        /// What the lock guards, to be looked at.
+        type Value;
+        /// Why locking failed.
+        type Error;
+        type Lock;
+
+        fn value(&self) -> &Self::Value;
+        fn lock(&self) -> Self::Lock;
+        fn release(self) -> Result<(), Error>;
+        fn lock_again(lock: Self::Lock) -> Result<Self, Self::Error>;
+        fn failed(error: Error) -> Self::Error;
+    }
+}
+
+impl CondvarGuard for LockGuard<'_> {}
+
+impl<'a> sealed::Guard for LockGuard<'a> {
+    type Value = ();
+    type Error = Error;
+    type Lock = &'a Lock;
+
+    fn value(&self) -> &() {
+        &()
+    }
+
+    fn lock(&self) -> &'a Lock {
+        LockGuard::lock(self)
+    }
+
+    fn release(self) -> Result<(), Error> {
+        drop(self);
+        Ok(())
+    }
+
+    fn lock_again(lock: &'a Lock) -> Result<LockGuard<'a>, Error> {
+        Ok(lock.lock()?)
+    }
+
+    fn failed(error: Error) -> Error {
+        error
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> CondvarGuard for MutexGuard<'_, T> {}
+
+impl<'a, T: Serialize + DeserializeOwned> sealed::Guard for MutexGuard<'a, T> {
+    type Value = T;
+    type Error = GuardError<MutexGuard<'a, T>>;
+    type Lock = &'a Mutex<T>;
+
+    fn value(&self) -> &T {
+        self
+    }
+
+    fn lock(&self) -> &'a Mutex<T> {
+        self.mutex()
+    }
+
+    fn release(self) -> Result<(), Error> {
+        self.commit()
+    }
+
+    fn lock_again(mutex: &'a Mutex<T>) -> Result<MutexGuard<'a, T>, Self::Error> {
+        mutex.lock()
+    }
+
+    fn failed(error: Error) -> Self::Error {
+        GuardError::Failed(error)
     }
 }

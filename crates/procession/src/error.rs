@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use procession_engine as engine;
+use procession_engine::process::child::Exit;
 
 /// A `Result` whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -52,10 +53,18 @@ pub enum Error {
         /// What the deserialiser said.
         reason: String,
     },
-    /// An object was sent to a process that was running already.
+    /// A [`Loan`](crate::Loan) was received as one of items that its bytes are no whole number of. Here they are.
+    #[error("cannot read a {kind}: {} bytes are no whole number of items", bytes.len())]
+    Misfit {
+        /// What it was received as.
+        kind: &'static str,
+        /// What was received.
+        bytes: Box<crate::Received<u8>>,
+    },
+    /// An object was to travel in a way that objects cannot.
     #[error(
-        "a {0} reaches a process only as an argument, when the process is started; \
-         pass it to Process::spawn or to the initializer of a pool"
+        "a {0} cannot travel this way: pass it as an argument to Process::spawn or to the initializer of \
+         a pool, or, unless it is the end of a pipe, in a message of a queue or pipe"
     )]
     NotSpawning(&'static str),
     /// Messages of a [`JoinableQueue`](crate::JoinableQueue) will never be done: who got them is gone.
@@ -98,6 +107,14 @@ pub enum Error {
     PoolClosed,
 }
 
+impl Error {
+    /// Whether there was no shared memory left, or a limit was met: freeing some of it, or raising the limit, is
+    /// what helps. See [`set_memory_limit`](crate::set_memory_limit).
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Error::Engine(engine::Error::OutOfMemory { .. }))
+    }
+}
+
 /// Why a process gave no result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -110,7 +127,11 @@ pub enum JoinError {
     #[error(transparent)]
     Raised(#[from] crate::python::Exception),
     /// A signal ended it.
-    #[error("process {pid} was killed by signal {signal} ({})", signal_name(*signal))]
+    #[error(
+        "process {pid} was killed by signal {signal} ({}){}",
+        signal_name(*signal),
+        signal_hint(*signal)
+    )]
     Killed {
         /// Its process id.
         pid: u32,
@@ -133,6 +154,12 @@ pub enum JoinError {
         /// Its process id.
         pid: u32,
     },
+    /// It was started by another process, of which this one is a fork.
+    #[error("process {pid} was started by another process, which alone can wait for it")]
+    NotOurs {
+        /// Its process id.
+        pid: u32,
+    },
     /// Its arguments or its result could not be carried over.
     #[error("process {pid} could not do its work: {reason}")]
     Undelivered {
@@ -151,8 +178,7 @@ pub enum JoinError {
 
 impl JoinError {
     /// Why a process that ended so gave no result.
-    pub(crate) fn of_exit(pid: u32, exit: engine::process::child::Exit) -> JoinError {
-        use engine::process::child::Exit;
+    pub(crate) fn of_exit(pid: u32, exit: Exit) -> JoinError {
         match exit {
             Exit::Code(code) => JoinError::Exited { pid, code },
             Exit::Signal { number, core } => JoinError::Killed {
@@ -162,6 +188,50 @@ impl JoinError {
             },
             Exit::Unknown => JoinError::Vanished { pid },
         }
+    }
+
+    /// The process's exit code, when it exited before its function returned.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn give_up() {
+    ///     std::process::exit(3);
+    /// }
+    ///
+    /// fn main() -> procession::Result<()> {
+    ///     procession::init();
+    ///     let error = Process::spawn(give_up, ())?.join().unwrap_err();
+    ///     assert_eq!(error.code(), Some(3));
+    ///     assert_eq!(error.signal(), None);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn code(&self) -> Option<i32> {
+        match self {
+            JoinError::Exited { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// The number of the signal that ended the process, when one did.
+    pub fn signal(&self) -> Option<i32> {
+        match self {
+            JoinError::Killed { signal, .. } => Some(*signal),
+            _ => None,
+        }
+    }
+
+    /// Whether the process left a core file.
+    pub fn core_dumped(&self) -> bool {
+        matches!(
+            self,
+            JoinError::Killed {
+                core_dumped: true,
+                ..
+            }
+        )
     }
 }
 
@@ -255,22 +325,6 @@ pub enum PutError<T> {
 }
 
 impl<T> PutError<T> {
-    /// What came of putting the bytes of a value, or of making them.
-    pub(crate) fn unless_put(
-        put: Result<Result<(), engine::error::PutError>, Error>,
-        value: T,
-    ) -> Result<(), PutError<T>> {
-        match put {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(engine::error::PutError::Closed)) => Err(PutError::Closed(value)),
-            Ok(Err(engine::error::PutError::Failed(error))) => {
-                Err(PutError::Failed(value, Box::new(error.into())))
-            }
-            Ok(Err(_)) => Err(PutError::Full(value)),
-            Err(error) => Err(PutError::Failed(value, Box::new(error))),
-        }
-    }
-
     /// The value that was not put.
     pub fn into_inner(self) -> T {
         match self {
@@ -354,6 +408,24 @@ pub(crate) fn signal_name(number: i32) -> &'static str {
         31 => "SIGSYS",
         _ => "a signal",
     }
+}
+
+/// What commonly makes a process end by this signal, where that is not plain.
+fn signal_hint(number: i32) -> &'static str {
+    match number {
+        6 => {
+            "; it ended itself, as Rust does after a stack overflow, and its standard error says why"
+        }
+        7 | 11 => {
+            "; it used memory that it does not have, as after a stack overflow in foreign code"
+        }
+        _ => "",
+    }
+}
+
+/// What the system said while this was being done.
+pub(crate) fn os(what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    move |source| engine::Error::Os { what, source }.into()
 }
 
 /// The deadline of a call that may wait this long.

@@ -1,17 +1,18 @@
-//! Handing shared objects to a process that is being started.
+//! Handing shared objects to another process, with arguments or in a message.
 //!
 //! An object lives while somebody holds it. So when an argument that refers to one is serialised,
 //! the seat reserved for the child becomes a holder at once, before the parent can let go; and an
-//! end of a pipe goes along as a descriptor. Both need to know for whom the bytes are, which
-//! serde's traits have no place for: it lies in a thread-local while arguments are serialised.
+//! end of a pipe goes along as a descriptor. A message holds what it refers to until it is received.
+//! Both need to know for whom the bytes are, which serde's traits have no place for: it lies in a
+//! thread-local while they are serialised.
 //!
 //! Postcard's errors drop the text of custom errors; the real reason waits here too.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use procession_engine::Handle;
 use procession_engine::process::{self, OwnerId};
+use procession_engine::{Handle, Held};
 
 use crate::error::Error;
 
@@ -21,12 +22,18 @@ struct Desk {
     child: Option<OwnerId>,
     /// Descriptors for it.
     keep: Vec<OwnedFd>,
+    /// What the message that is being serialised refers to.
+    enclosed: Vec<Held>,
     /// Why an object refused to be serialised or deserialised.
     reason: Option<Error>,
 }
 
 thread_local! {
     static DESK: RefCell<Desk> = RefCell::new(Desk::default());
+    /// Whether what is being serialised is a message that can hold objects.
+    static ENCLOSING: Cell<bool> = const { Cell::new(false) };
+    /// Whether it refers to any; asking this costs a message nothing.
+    static ENCLOSED: Cell<bool> = const { Cell::new(false) };
     /// Whether there may be a reason; asking this costs a message nothing.
     static EXPLAINED: Cell<bool> = const { Cell::new(false) };
 }
@@ -52,8 +59,47 @@ pub(crate) fn handing_to<T>(child: OwnerId, serialise: impl FnOnce() -> T) -> (T
     (made, keep)
 }
 
-/// Makes the child that is being started a holder of the object.
+/// Serialises a message, and may send it: what it refers to is [`take_enclosed`]'s meanwhile.
+#[inline]
+pub(crate) fn enclosing<T>(send: impl FnOnce() -> T) -> T {
+    /// What a message refers to whose serialisation sends another.
+    struct Outer(bool, Vec<Held>);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            ENCLOSING.set(self.0);
+            if ENCLOSED.replace(!self.1.is_empty()) || !self.1.is_empty() {
+                let outer = std::mem::take(&mut self.1);
+                // A message that failed has left something.
+                drop(DESK.with_borrow_mut(|desk| std::mem::replace(&mut desk.enclosed, outer)));
+            }
+        }
+    }
+    let _outer = Outer(ENCLOSING.replace(true), take_enclosed());
+    send()
+}
+
+/// What the message that was just serialised refers to, to be sent along.
+#[inline]
+pub(crate) fn take_enclosed() -> Vec<Held> {
+    match ENCLOSED.replace(false) {
+        true => DESK.with_borrow_mut(|desk| std::mem::take(&mut desk.enclosed)),
+        false => Vec::new(),
+    }
+}
+
+/// Makes whoever the bytes are for a holder of the object.
 pub(crate) fn hand_over(handle: &Handle, kind: &'static str) -> Result<(), Error> {
+    if ENCLOSING.get() {
+        let held = Held::of(handle)?;
+        ENCLOSED.set(true);
+        DESK.with_borrow_mut(|desk| desk.enclosed.push(held));
+        return Ok(());
+    }
+    hand_to_child(handle, kind)
+}
+
+/// As [`hand_over`], of what only a process that is being started can get.
+pub(crate) fn hand_to_child(handle: &Handle, kind: &'static str) -> Result<(), Error> {
     let child = DESK
         .with_borrow(|desk| desk.child)
         .ok_or(Error::NotSpawning(kind))?;

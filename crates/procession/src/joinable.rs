@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, GetError, PutError, TooMany, within};
 use crate::queue::{Iter, Queue};
+use crate::shared::Shared;
 
 /// A [`Queue`] whose consumers say when they are done with a message.
 ///
@@ -67,6 +68,10 @@ impl<T> JoinableQueue<T> {
         })
     }
 
+    pub(crate) fn queue(&self) -> &Queue<T> {
+        &self.queue
+    }
+
     /// Says that one of the messages got is done with.
     ///
     /// # Errors
@@ -107,6 +112,10 @@ impl<T> JoinableQueue<T> {
     /// How many messages that were put are not done with.
     pub fn unfinished(&self) -> u64 {
         self.queue.engine().unfinished()
+    }
+
+    pub(crate) fn engine(&self) -> &Shared<channel::Queue> {
+        self.queue.engine()
     }
 
     /// How many messages are waiting.

@@ -121,7 +121,9 @@ impl<'a> LockGuard<'a> {
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
-        // Fails only when it is not held, which is what is wanted.
-        let _ = self.lock.inner.release();
+        // In a forked child it never was this thread's.
+        if self.lock.inner.is_mine() {
+            let _ = self.lock.inner.release();
+        }
     }
 }

@@ -98,7 +98,7 @@ impl<T: Serialize + DeserializeOwned> Mutex<T> {
     ) -> Result<MutexGuard<'_, T>, GuardError<MutexGuard<'_, T>>> {
         let acquired = through_signals(|| self.lock.acquire_for_repair(deadline))?;
         // Its drop gives the lock back, also when the value cannot be read.
-        let held = Held { lock: &self.lock };
+        let held = Held(self);
         let (mut edit, found) = Edit::begin(&self.place).map_err(GuardError::Failed)?;
         let state = match acquired {
             Acquired::Clean => found,
@@ -143,14 +143,18 @@ impl<T> fmt::Debug for Mutex<T> {
 }
 
 /// A lock to be given back, unless it is not this thread's any more: in a forked child it never was.
-struct Held<'a> {
-    lock: &'a sync::Lock,
+struct Held<'a, T>(&'a Mutex<T>);
+
+impl<T> Held<'_, T> {
+    fn is_mine(&self) -> bool {
+        self.0.lock.is_mine()
+    }
 }
 
-impl Drop for Held<'_> {
+impl<T> Drop for Held<'_, T> {
     fn drop(&mut self) {
-        if self.lock.is_mine() {
-            let _ = self.lock.release();
+        if self.is_mine() {
+            let _ = self.0.lock.release();
         }
     }
 }
@@ -163,12 +167,16 @@ impl Drop for Held<'_> {
 pub struct MutexGuard<'a, T: Serialize + DeserializeOwned> {
     edit: Edit<'a, T>,
     state: State,
-    held: Held<'a>,
+    held: Held<'a, T>,
     /// Belongs to the thread that locked.
     _thread: PhantomData<*const ()>,
 }
 
-impl<T: Serialize + DeserializeOwned> MutexGuard<'_, T> {
+impl<'a, T: Serialize + DeserializeOwned> MutexGuard<'a, T> {
+    pub(crate) fn mutex(&self) -> &'a Mutex<T> {
+        self.held.0
+    }
+
     /// Says that all is well after a holder's death, which is not reported again then.
     pub fn mark_consistent(&mut self) {
         self.edit.changed |= self.state == State::Doubtful;
@@ -198,7 +206,7 @@ impl<T: Serialize + DeserializeOwned> MutexGuard<'_, T> {
     }
 
     fn write_back(&mut self) -> Result<(), Error> {
-        match self.held.lock.is_mine() {
+        match self.held.is_mine() {
             true => self.edit.write_back(self.state),
             false => Ok(()),
         }
@@ -227,7 +235,7 @@ impl<T: Serialize + DeserializeOwned + fmt::Debug> fmt::Debug for MutexGuard<'_,
 
 impl<T: Serialize + DeserializeOwned> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
-        if self.held.lock.is_mine() {
+        if self.held.is_mine() {
             self.edit.end(self.state);
         }
     }

@@ -1,4 +1,4 @@
-//! A value that is made once for all processes.
+//! What is done, or made, once for all processes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -122,5 +122,64 @@ impl<T> Clone for OnceLock<T> {
 impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("OnceLock").field(&self.seen.get()).finish()
+    }
+}
+
+/// Something that is done once for all processes.
+///
+/// Who comes while it is being done waits for that. When the process that does it dies, the next one does it.
+/// Clones are the same.
+///
+/// # Examples
+/// ```
+/// use procession::{Once, Process, Value};
+///
+/// fn prepare(once: Once, count: Value<u32>) {
+///     once.call_once(|| count.set(count.get().unwrap() + 1).unwrap()).unwrap();
+/// }
+///
+/// fn main() -> procession::Result<()> {
+///     procession::init();
+///     let (once, count) = (Once::new()?, Value::new(0)?);
+///     let prepare = || Process::spawn(prepare, (once.clone(), count.clone()));
+///     let (one, other) = (prepare()?, prepare()?);
+///     one.join()?;
+///     other.join()?;
+///     assert!(once.is_completed()?);
+///     assert_eq!(count.get()?, 1);
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Once {
+    done: OnceLock<()>,
+}
+
+impl Once {
+    /// A new one, of what was not done yet.
+    ///
+    /// # Errors
+    /// When there is no shared memory left.
+    pub fn new() -> Result<Once, Error> {
+        Ok(Once {
+            done: OnceLock::new()?,
+        })
+    }
+
+    /// Does it, unless it was done. When it panics it was not, and the next one does it.
+    ///
+    /// # Errors
+    /// When there is no shared memory left.
+    pub fn call_once(&self, work: impl FnOnce()) -> Result<(), Error> {
+        self.done.get_or_init(work).copied()
+    }
+
+    /// Whether it was done. Waits while it is being done.
+    ///
+    /// # Errors
+    /// When the shared memory is damaged.
+    pub fn is_completed(&self) -> Result<bool, Error> {
+        Ok(self.done.get()?.is_some())
     }
 }

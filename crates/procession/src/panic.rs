@@ -3,7 +3,8 @@
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::Once;
+use std::sync::{Once, PoisonError, RwLock, RwLockWriteGuard};
+use std::thread;
 
 use crate::error::Panic;
 
@@ -33,25 +34,57 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panic> {
     })
 }
 
+/// Told of a panic where panics abort, which is the last chance to report it.
+type Reporter = Box<dyn Fn(Panic) + Send + Sync>;
+
+/// Set in a process whose panics are noted.
+static REPORTER: RwLock<Option<Reporter>> = RwLock::new(None);
+
 /// Notes every panic from here on, besides what was done before.
-///
-/// Where panics abort, `on_abort` is the last chance to report one.
 pub(crate) fn watch(on_abort: impl Fn(Panic) + Send + Sync + 'static) {
+    hook_in();
+    reporter().watch(on_abort);
+}
+
+/// Prepares this process for [`watch`], without noting anything yet.
+pub(crate) fn hook_in() {
     static ONCE: Once = Once::new();
+    // The hook cannot be changed during a panic.
+    if thread::panicking() {
+        return;
+    }
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if !QUIET.get() {
                 before(info);
             }
-            let panic = describe(info);
-            if cfg!(panic = "abort") {
-                on_abort(panic);
-            } else {
-                LAST.set(Some(panic));
+            let reporter = REPORTER.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(report) = &*reporter {
+                let panic = describe(info);
+                if cfg!(panic = "abort") {
+                    report(panic);
+                } else {
+                    LAST.set(Some(panic));
+                }
             }
         }));
     });
+}
+
+/// Keeps the reporter from being used or changed by others.
+pub(crate) fn reporter() -> HeldReporter {
+    HeldReporter(REPORTER.write().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// See [`reporter`].
+pub(crate) struct HeldReporter(RwLockWriteGuard<'static, Option<Reporter>>);
+
+impl HeldReporter {
+    pub(crate) fn watch(mut self, on_abort: impl Fn(Panic) + Send + Sync + 'static) {
+        // A forked child's is its parent's, and not to be dropped here.
+        std::mem::forget(self.0.replace(Box::new(on_abort)));
+    }
 }
 
 fn describe(info: &PanicHookInfo<'_>) -> Panic {

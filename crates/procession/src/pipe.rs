@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use procession_engine::channel::{self, End};
@@ -88,19 +89,24 @@ pub fn one_way<T>() -> Result<(Sender<T>, Receiver<T>), Error> {
 
 /// An end of a pipe that sends `S` and receives `R`.
 ///
-/// Passed to a process as an argument, the end is that process's. The other side sees the end of
-/// the stream once all that had this end dropped it or ended.
+/// Clones are the same end, and so is what a process gets that is passed one as an argument: several may
+/// send, and several receive, each message by one of them. The other side sees the end of the stream once all
+/// that had this end dropped it or ended.
 pub struct Connection<S, R> {
-    end: End,
+    end: Arc<End>,
     _messages: PhantomData<fn(S) -> R>,
 }
 
 impl<S, R> Connection<S, R> {
     fn new(end: End) -> Connection<S, R> {
         Connection {
-            end,
+            end: Arc::new(end),
             _messages: PhantomData,
         }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<End> {
+        &self.end
     }
 
     fn copy_for_child(&self) -> Result<OwnedFd, Error> {
@@ -172,7 +178,9 @@ impl<S: Serialize, R> Connection<S, R> {
     }
 
     fn send_until(&self, message: S, deadline: Deadline) -> Result<(), PutError<S>> {
-        put_encoded(message, |bytes| self.end.send(&[bytes], deadline))
+        put_encoded(message, |bytes, held| {
+            self.end.send_with(&[bytes], held, deadline)
+        })
     }
 }
 
@@ -215,6 +223,15 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     }
 }
 
+impl<S, R> Clone for Connection<S, R> {
+    fn clone(&self) -> Connection<S, R> {
+        Connection {
+            end: Arc::clone(&self.end),
+            _messages: PhantomData,
+        }
+    }
+}
+
 impl<S, R> fmt::Debug for Connection<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
@@ -227,7 +244,7 @@ impl<S, R> Serialize for Connection<S, R> {
     fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
         let hand_over = || {
             let handle = self.end.handle();
-            handing::hand_over(&handle, "Connection")?;
+            handing::hand_to_child(&handle, "Connection")?;
             let number = handing::hand_over_fd(self.copy_for_child()?);
             Ok((handle.to_bytes(), number))
         };
@@ -250,10 +267,26 @@ impl<'de, S, R> Deserialize<'de> for Connection<S, R> {
     }
 }
 
-/// The sending end of [`one_way`].
+/// The sending end of [`one_way`]. Clones are the same end.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(transparent, bound = "")]
 pub struct Sender<T>(Connection<T, ()>);
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Sender<T> {
+        Sender(self.0.clone())
+    }
+}
+
+impl<T> Sender<T> {
+    pub(crate) fn connection(&self) -> &Connection<T, ()> {
+        &self.0
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<End> {
+        self.0.engine()
+    }
+}
 
 impl<T: Serialize> Sender<T> {
     /// See [`Connection::send`].
@@ -281,10 +314,26 @@ impl<T: Serialize> Sender<T> {
     }
 }
 
-/// The receiving end of [`one_way`].
+/// The receiving end of [`one_way`]. Clones are the same end.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(transparent, bound = "")]
 pub struct Receiver<T>(Connection<(), T>);
+
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Receiver<T> {
+        Receiver(self.0.clone())
+    }
+}
+
+impl<T> Receiver<T> {
+    pub(crate) fn connection(&self) -> &Connection<(), T> {
+        &self.0
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<End> {
+        self.0.engine()
+    }
+}
 
 impl<T: DeserializeOwned> Receiver<T> {
     /// See [`Connection::recv`].

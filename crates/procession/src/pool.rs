@@ -174,7 +174,7 @@ impl Pool {
     {
         let results = self.hall.open_job(Job::in_order());
         for (index, chunk) in (0..).zip(chunks) {
-            let order = call::order(function, &items[chunk.clone()]);
+            let order = call::order(&function, &items[chunk.clone()]);
             let submitted = order.and_then(|order| self.hall.submit(&results, index, &order));
             if let Err(error) = submitted {
                 results.withdraw();
@@ -274,10 +274,10 @@ impl Pool {
         I::IntoIter: 'a,
     {
         // Refuses what cannot run before the first item is taken.
-        call::order::<F, Args, Shape>(function, &[])?;
+        call::order::<F, Args, Shape>(&function, &[])?;
         let orders = items
             .into_iter()
-            .map(move |item| call::order(function, &[item]));
+            .map(move |item| call::order(&function, &[item]));
         Ok(imap::Feed::new(
             &self.hall,
             self.hall.open_job(job),
@@ -331,7 +331,7 @@ impl Pool {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        let order = call::order(function, &[args])?;
+        let order = call::order(&function, &[args])?;
         let results = self.hall.open_job(Job::in_order());
         self.hall.submit(&results, 0, &order)?;
         Ok(Task::new(results))

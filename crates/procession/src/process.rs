@@ -1,16 +1,22 @@
 //! Functions that run in a process of their own.
 
 mod builder;
+mod forking;
 mod serve;
+mod stdio;
 
 use std::fmt;
+use std::io::{PipeReader, PipeWriter};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use procession_engine::process::child::{self, Exit};
-use procession_engine::{Deadline, channel};
+use procession_engine::process::child::{self, Exit, ForkSafe};
+use procession_engine::select::Source;
+use procession_engine::{Deadline, OwnerId, channel, process};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -18,22 +24,27 @@ use crate::Function;
 use crate::call::{self, Failure};
 use crate::error::{Error, JoinError, within};
 
-pub use builder::{Builder, Stdio};
+pub use builder::Builder;
 #[cfg(feature = "python")]
 pub(crate) use builder::{put_on, reserve};
 #[cfg(feature = "python")]
 pub(crate) use serve::bear_name;
 pub use serve::name;
 pub(crate) use serve::serve;
+pub use stdio::Stdio;
 
 /// A function running in a process of its own.
 ///
 /// The process is a fresh run of this program that enters at [`init`](crate::init): it shares no
 /// memory with this one but what it is given as arguments. Arguments and result travel by serde.
 ///
+/// [`Process::fork`] is the other way: the process is a copy of this one, and runs a closure.
+///
 /// Dropping a `Process` neither stops it nor waits for it, unless
-/// [`kill_on_drop`](Builder::kill_on_drop) was asked for. A process outlives the one that started
-/// it unless it is a [`daemon`](Builder::daemon).
+/// [`kill_on_drop`](Builder::kill_on_drop) was asked for. It goes on, its result is let go of, and it is reaped when
+/// a later process is started. One that is forgotten (`std::mem::forget`) goes on too, is never killed, and stays
+/// a zombie after its end for as long as this process lives. A process outlives the one that started it unless it
+/// is a [`daemon`](Builder::daemon).
 ///
 /// # Examples
 /// ```
@@ -54,8 +65,17 @@ pub(crate) use serve::serve;
 /// }
 /// ```
 pub struct Process<R> {
+    /// Its standard input, if it was [piped](Stdio::piped). [`join`](Process::join) and [`wait`](Process::wait)
+    /// close it first, so that a process which reads to the end comes to one.
+    pub stdin: Option<PipeWriter>,
+    /// Its standard output, if it was [piped](Stdio::piped).
+    pub stdout: Option<PipeReader>,
+    /// Its standard error, if it was [piped](Stdio::piped).
+    pub stderr: Option<PipeReader>,
     child: Option<child::Child>,
-    line: channel::Queue,
+    /// The process that started it.
+    parent: OwnerId,
+    line: Arc<channel::Queue>,
     name: String,
     taken: bool,
     kill_on_drop: bool,
@@ -98,11 +118,52 @@ impl<R: DeserializeOwned> Process<R> {
         Builder::default().spawn(function, args)
     }
 
+    /// Forks this process: the new one is a copy of it, which runs `closure` and ends.
+    ///
+    /// The closure may have captured anything, and nothing of it is serialised; what it returns is. No call of
+    /// [`init`](crate::init) is needed. In return it has to keep to the rules of [`ForkSafe::new`], above all where
+    /// this process has other threads. [`Process::spawn`] has no such rules.
+    ///
+    /// The child runs nothing but the closure: it neither drops values of its parent that the closure did not
+    /// capture, nor runs its parent's exit handlers. A panic, an exit or a signal comes back as it does from a
+    /// spawned process. Shared objects may be captured and used by both. A guard that is captured stays the parent's:
+    /// dropped in the child, it does nothing.
+    ///
+    /// This call waits for the locks of standard output and standard error, and flushes standard output, so that no
+    /// line comes twice. The first call wraps the panic hook, in order that panics of forked processes are reported with
+    /// their place.
+    ///
+    /// # Errors
+    /// When the system or the shared memory has no room for a process, or does not let it be what it is to be.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::collections::HashMap;
+    /// use procession::{ForkSafe, Process};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let prices = HashMap::from([("tea", 3), ("milk", 2)]);
+    /// let sum = || prices.values().sum::<u32>();
+    /// // SAFETY: this program has no other threads.
+    /// let sum = unsafe { ForkSafe::new(sum) };
+    /// assert_eq!(Process::fork(sum)?.join()?, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fork<F>(closure: ForkSafe<F>) -> Result<Process<R>, Error>
+    where
+        F: FnOnce() -> R,
+        R: Serialize,
+    {
+        Builder::default().fork(closure)
+    }
+
     /// Waits for the process to end, and returns what its function returned.
     ///
     /// # Errors
     /// When the function panicked, or the process ended before the function returned.
     pub fn join(mut self) -> Result<R, JoinError> {
+        self.stdin = None;
         match self.join_until(Deadline::NEVER)? {
             Some(result) => Ok(result),
             None => Err(JoinError::Vanished { pid: self.id() }),
@@ -126,7 +187,7 @@ impl<R: DeserializeOwned> Process<R> {
     }
 
     pub(crate) fn join_until(&mut self, deadline: Deadline) -> Result<Option<R>, JoinError> {
-        let Some(exit) = self.child_mut().wait(deadline)? else {
+        let Some(exit) = self.ended(deadline)? else {
             return Ok(None);
         };
         if std::mem::replace(&mut self.taken, true) {
@@ -169,6 +230,102 @@ impl<R: DeserializeOwned> Process<R> {
 }
 
 impl<R> Process<R> {
+    fn started(
+        child: child::Child,
+        line: Arc<channel::Queue>,
+        name: String,
+        ends: stdio::Ends,
+        kill_on_drop: bool,
+    ) -> Process<R> {
+        Process {
+            stdin: ends.stdin,
+            stdout: ends.stdout,
+            stderr: ends.stderr,
+            child: Some(child),
+            parent: process::me(),
+            line,
+            name,
+            taken: false,
+            kill_on_drop,
+            _result: PhantomData,
+        }
+    }
+
+    /// Waits for the process to end, and says how it did. Its result can be joined afterwards.
+    ///
+    /// The code is 0 when the function returned and 101 when it panicked.
+    ///
+    /// # Errors
+    /// [`JoinError::Vanished`] when how it ended is not known, [`JoinError::NotOurs`], [`JoinError::System`].
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn work() {}
+    ///
+    /// fn main() -> procession::Result<()> {
+    ///     procession::init();
+    ///     let mut process = Process::spawn(work, ())?;
+    ///     assert!(process.wait()?.success());
+    ///     process.join()?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn wait(&mut self) -> Result<ExitStatus, JoinError> {
+        self.stdin = None;
+        let vanished = JoinError::Vanished { pid: self.id() };
+        self.status(Deadline::NEVER)?.ok_or(vanished)
+    }
+
+    /// As [`wait`](Process::wait), but waits no longer than `timeout` and leaves standard input open. `None` while
+    /// it runs.
+    ///
+    /// # Errors
+    /// As for [`wait`](Process::wait).
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<ExitStatus>, JoinError> {
+        self.status(within(timeout))
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// As for [`wait`](Process::wait).
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, JoinError> {
+        self.status(Deadline::NOW)
+    }
+
+    fn status(&mut self, deadline: Deadline) -> Result<Option<ExitStatus>, JoinError> {
+        const CORE: i32 = 0x80;
+        Ok(match self.ended(deadline)? {
+            None => None,
+            Some(Exit::Code(code)) => Some(ExitStatus::from_raw(code << 8)),
+            Some(Exit::Signal { number, core }) => {
+                let core = if core { CORE } else { 0 };
+                Some(ExitStatus::from_raw(number | core))
+            }
+            Some(Exit::Unknown) => return Err(JoinError::Vanished { pid: self.id() }),
+        })
+    }
+
+    /// What came over its line.
+    #[cfg(feature = "python")]
+    pub(crate) fn next_message(&self) -> Option<channel::Message> {
+        self.line.get(Deadline::NOW).ok()
+    }
+
+    pub(crate) fn ended(&mut self, deadline: Deadline) -> Result<Option<Exit>, JoinError> {
+        if !self.is_ours() {
+            return Err(JoinError::NotOurs { pid: self.id() });
+        }
+        Ok(self.child_mut().wait(deadline)?)
+    }
+
+    /// Not so in a forked child of the process that started it.
+    fn is_ours(&self) -> bool {
+        self.parent == process::me()
+    }
+
     /// The process id.
     pub fn id(&self) -> u32 {
         self.child().id()
@@ -208,19 +365,11 @@ impl<R> Process<R> {
         Ok(self.child().signal(number)?)
     }
 
-    /// Waits for its end; `None` when the deadline passed first.
-    #[cfg(feature = "python")]
-    pub(crate) fn ended(&mut self, deadline: Deadline) -> Result<Option<Exit>, JoinError> {
-        Ok(self.child_mut().wait(deadline)?)
+    pub(crate) fn exit_source(&self) -> Source<'_> {
+        Source::Exit(self.child().as_fd(), self.child().seat())
     }
 
-    /// What came over its line.
-    #[cfg(feature = "python")]
-    pub(crate) fn next_message(&self) -> Option<channel::Message> {
-        self.line.get(Deadline::NOW).ok()
-    }
-
-    pub(crate) fn seat(&self) -> procession_engine::OwnerId {
+    pub(crate) fn seat(&self) -> OwnerId {
         self.child().seat()
     }
 
@@ -258,7 +407,8 @@ impl<R> fmt::Debug for Process<R> {
 
 impl<R> Drop for Process<R> {
     fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else {
+        let is_ours = self.is_ours();
+        let Some(mut child) = self.child.take().filter(|_| is_ours) else {
             return;
         };
         if self.kill_on_drop {

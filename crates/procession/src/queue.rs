@@ -4,12 +4,13 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use procession_engine::{self as engine, Deadline, channel};
+use procession_engine::{self as engine, Deadline, Held, channel};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::error::{Error, GetError, PutError, within};
+use crate::handing;
 use crate::shared::Shared;
 
 /// A first-in first-out queue of many producers and many consumers.
@@ -97,7 +98,7 @@ impl<T> Queue<T> {
         self.inner.close();
     }
 
-    pub(crate) fn engine(&self) -> &channel::Queue {
+    pub(crate) fn engine(&self) -> &Shared<channel::Queue> {
         &self.inner
     }
 }
@@ -128,7 +129,9 @@ impl<T: Serialize> Queue<T> {
     }
 
     fn put_until(&self, message: T, deadline: Deadline) -> Result<(), PutError<T>> {
-        put_encoded(message, |bytes| self.inner.put(&[bytes], deadline))
+        put_encoded(message, |bytes, held| {
+            self.inner.put_with(&[bytes], held, deadline)
+        })
     }
 }
 
@@ -182,16 +185,22 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 }
 
-/// Encodes a message and puts it, through signals.
+/// Encodes a message and puts it, with what it refers to, through signals.
 pub(crate) fn put_encoded<T: Serialize>(
     message: T,
-    mut put: impl FnMut(&[u8]) -> Result<(), engine::error::PutError>,
+    mut put: impl FnMut(&[u8], &[Held]) -> Result<(), engine::error::PutError>,
 ) -> Result<(), PutError<T>> {
-    let put = codec::with_encoded(&message, |bytes| put_through_signals(|| put(bytes)));
-    PutError::unless_put(put, message)
+    let put = |bytes: &[u8]| {
+        let held = handing::take_enclosed();
+        put_through_signals(|| put(bytes, &held))
+    };
+    match handing::enclosing(|| codec::with_encoded(&message, put)) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(refused(message, error)),
+        Err(error) => Err(PutError::Failed(message, Box::new(error))),
+    }
 }
 
-/// Repeats putting that a signal interrupts.
 #[inline]
 pub(crate) fn put_through_signals(
     mut put: impl FnMut() -> Result<(), engine::error::PutError>,
@@ -204,23 +213,34 @@ pub(crate) fn put_through_signals(
     }
 }
 
+/// Why a message was not put, with the message.
+pub(crate) fn refused<T>(message: T, error: engine::error::PutError) -> PutError<T> {
+    match error {
+        engine::error::PutError::Closed => PutError::Closed(message),
+        engine::error::PutError::Failed(error) => PutError::Failed(message, Box::new(error.into())),
+        engine::error::PutError::Full | engine::error::PutError::Interrupted => {
+            PutError::Full(message)
+        }
+    }
+}
+
 /// Gets a message, through signals, and decodes it.
 pub(crate) fn get_decoded<T: DeserializeOwned>(
     get: impl FnMut(&mut channel::Message) -> Result<(), engine::error::GetError>,
 ) -> Result<T, GetError> {
-    let message = get_through_signals(get)?;
+    let mut message = channel::Message::default();
+    get_through_signals(&mut message, get)?;
     Ok(codec::decode(message.bytes())?)
 }
 
-/// Gets a message, through signals.
 #[inline]
 pub(crate) fn get_through_signals(
+    message: &mut channel::Message,
     mut get: impl FnMut(&mut channel::Message) -> Result<(), engine::error::GetError>,
-) -> Result<channel::Message, GetError> {
-    let mut message = channel::Message::default();
+) -> Result<(), GetError> {
     loop {
-        return match get(&mut message) {
-            Ok(()) => Ok(message),
+        return match get(message) {
+            Ok(()) => Ok(()),
             Err(engine::error::GetError::Interrupted) => continue,
             Err(engine::error::GetError::Empty) => Err(GetError::Empty),
             Err(engine::error::GetError::Closed) => Err(GetError::Closed),

@@ -89,7 +89,7 @@ pub struct RLockGuard<'a> {
 
 impl Drop for RLockGuard<'_> {
     fn drop(&mut self) {
-        // Fails only when this thread does not hold it, which cannot be while the guard is its.
+        // Fails when this thread does not hold it: in a forked child it is the parent's.
         let _ = self.lock.inner.release();
     }
 }

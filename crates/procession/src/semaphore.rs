@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use procession_engine::{Deadline, error::WaitError, sync};
+use procession_engine::{Deadline, OwnerId, error::WaitError, process, sync};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, TooMany, within};
@@ -88,7 +88,12 @@ impl Semaphore {
     fn acquire_until(&self, deadline: Deadline) -> Option<Permit<'_>> {
         loop {
             match self.inner.acquire(deadline) {
-                Ok(()) => return Some(Permit { semaphore: self }),
+                Ok(()) => {
+                    return Some(Permit {
+                        semaphore: self,
+                        taker: process::me(),
+                    });
+                }
                 Err(WaitError::TimedOut) => return None,
                 Err(WaitError::Interrupted) => {}
             }
@@ -101,6 +106,7 @@ impl Semaphore {
 #[must_use = "the permit is given back at once when it is dropped"]
 pub struct Permit<'a> {
     semaphore: &'a Semaphore,
+    taker: OwnerId,
 }
 
 impl Permit<'_> {
@@ -112,7 +118,10 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        // Too many only when somebody released what he did not take.
-        let _ = self.semaphore.release(1);
+        // In a forked child it is the parent's.
+        if self.taker == process::me() {
+            // Too many only when somebody released what he did not take.
+            let _ = self.semaphore.release(1);
+        }
     }
 }

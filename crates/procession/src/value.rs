@@ -7,14 +7,16 @@ use std::time::Duration;
 use procession_engine::value::SharedBytes;
 use serde::{Deserialize, Serialize};
 
+use crate::atomic::AtomicPrimitive;
 use crate::error::{Error, LockError};
-use crate::plain::{self, Plain};
+use crate::plain::Plain;
 use crate::rlock::{RLock, RLockGuard};
 use crate::shared::Shared;
 
 /// A value in shared memory, with a lock.
 ///
-/// Clones are the same value.
+/// A number, a `bool`, an array of them, or a struct of such fields that [`plain!`](crate::plain) makes. Clones
+/// are the same value. An integer also changes [without the lock](Value::atomic).
 ///
 /// # Examples
 /// ```
@@ -52,7 +54,7 @@ impl<T: Plain> Value<T> {
             lock: RLock::new()?,
             _value: PhantomData,
         };
-        value_of.write(value);
+        value.store(&value_of.bytes, 0);
         Ok(value_of)
     }
 
@@ -94,6 +96,17 @@ impl<T: Plain> Value<T> {
         })
     }
 
+    /// As [`lock`](Value::lock), but only if nobody else holds it.
+    ///
+    /// # Errors
+    /// As for [`get`](Value::get); and [`LockError::TimedOut`] when somebody else holds it.
+    pub fn try_lock(&self) -> Result<ValueGuard<'_, T>, LockError> {
+        Ok(ValueGuard {
+            value: self,
+            _held: self.lock.try_lock()?,
+        })
+    }
+
     /// As [`lock`](Value::lock), but waits no longer than `timeout`.
     ///
     /// # Errors
@@ -104,19 +117,41 @@ impl<T: Plain> Value<T> {
             _held: self.lock.lock_timeout(timeout)?,
         })
     }
+}
 
-    fn read(&self) -> T {
-        plain::with_buffer::<T, _>(|buffer| {
-            self.bytes.read_at(0, buffer);
-            T::read(buffer)
-        })
-    }
-
-    fn write(&self, value: T) {
-        plain::with_buffer::<T, _>(|buffer| {
-            value.write(buffer);
-            self.bytes.write_at(0, buffer);
-        });
+impl<T: AtomicPrimitive> Value<T> {
+    /// The value as std's atomic, to be changed in one step without the lock.
+    ///
+    /// Who holds the lock is not waited for: an [`update`](Value::update) at the same time may undo what is done
+    /// here. A value is best changed in one of the two ways only.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::atomic::Ordering::SeqCst;
+    /// use procession::{Process, Value};
+    ///
+    /// fn count(hits: Value<u64>) {
+    ///     for _ in 0..1000 {
+    ///         hits.atomic().fetch_add(1, SeqCst);
+    ///     }
+    /// }
+    ///
+    /// fn main() -> procession::Result<()> {
+    ///     procession::init();
+    ///     let hits = Value::new(0)?;
+    ///     let process = Process::spawn(count, hits.clone())?;
+    ///     count(hits.clone());
+    ///     process.join()?;
+    ///     assert_eq!(hits.atomic().load(SeqCst), 2000);
+    ///     Ok(())
+    /// }
+    /// ```
+    /// ```compile_fail
+    /// let value = procession::Value::new(1.5).unwrap();
+    /// value.atomic(); // std has no atomic of an f64
+    /// ```
+    pub fn atomic(&self) -> T::Atomic<'_> {
+        T::atomic(&self.bytes, 0)
     }
 }
 
@@ -148,12 +183,12 @@ pub struct ValueGuard<'a, T> {
 impl<T: Plain> ValueGuard<'_, T> {
     /// What the value is.
     pub fn get(&self) -> T {
-        self.value.read()
+        T::load(&self.value.bytes, 0)
     }
 
     /// Sets the value.
     pub fn set(&mut self, value: T) {
-        self.value.write(value);
+        value.store(&self.value.bytes, 0);
     }
 
     /// Replaces the value by what `change` makes of it, and returns that.

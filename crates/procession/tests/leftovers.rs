@@ -1,8 +1,10 @@
 //! What is left behind when all is dropped: nothing.
 
+use std::io;
+
 use procession::{
-    Array, Barrier, Condvar, Event, JoinableQueue, Lock, Pool, Process, Queue, RLock, Receiver,
-    Semaphore, Sender, Value,
+    Array, Barrier, Condvar, Event, ForkSafe, JoinableQueue, Lock, Pool, PreExec, Process, Queue,
+    RLock, Receiver, Semaphore, Sender, Stdio, Value,
 };
 use procession_engine::process::{Census, census};
 
@@ -32,7 +34,47 @@ fn die(_: u64) {
     std::process::abort();
 }
 
+/// Processes that are forked, and processes that cannot be started.
+fn forks(dying: bool) {
+    let (queue, lock) = (Queue::new().unwrap(), Lock::new().unwrap());
+    let closure = || {
+        let _turn = lock.lock().unwrap();
+        queue.put(vec![0; 100_000]).unwrap();
+        std::mem::forget(Queue::<u32>::new().unwrap());
+        if dying {
+            std::process::abort();
+        }
+        vec![1; 100_000]
+    };
+    let builder = Process::builder().daemon(true).stdin(Stdio::piped());
+    // SAFETY: it allocates and uses objects of this crate, of which no other thread holds anything.
+    let process = builder.fork(unsafe { ForkSafe::new(closure) }).unwrap();
+    assert_eq!(process.join().is_err(), dying);
+
+    let refuse = |stdio| {
+        // SAFETY: it does nothing.
+        let hook = unsafe { PreExec::new(|| Err(io::Error::other("no"))) };
+        Process::builder().pre_exec(hook).stdout(stdio)
+    };
+    let event = Event::new().unwrap();
+    let error = refuse(Stdio::piped()).spawn(wait_for, event.clone());
+    assert!(error.unwrap_err().to_string().ends_with("no"));
+    // SAFETY: it is not run.
+    let never = unsafe { ForkSafe::new(|| event.wait()) };
+    let error = refuse(Stdio::piped()).fork(never);
+    assert!(error.unwrap_err().to_string().ends_with("no"));
+    // SAFETY: it does nothing.
+    let hook = unsafe { PreExec::new(|| Ok(())) };
+    let process = Process::builder().pre_exec(hook).spawn(twice, 4).unwrap();
+    assert_eq!(process.join().unwrap(), 8);
+}
+
+fn wait_for(event: Event) {
+    event.wait();
+}
+
 fn round(dying: bool) {
+    forks(dying);
     let numbers: Numbers = (
         Queue::new().unwrap(),
         JoinableQueue::new().unwrap(),
@@ -52,6 +94,11 @@ fn round(dying: bool) {
     assert_eq!(receiver.recv().unwrap().len(), 100_000);
     assert_eq!(process.join().is_err(), dying);
     drop(receiver);
+
+    let mail = Queue::new().unwrap();
+    (0..3).for_each(|n| mail.put((n, Queue::<u64>::new().unwrap())).unwrap());
+    assert!(mail.get().unwrap().1.is_empty());
+    drop(mail);
 
     let pool = Pool::new(2).unwrap();
     assert_eq!(pool.map(twice, 0..50).unwrap().len(), 50);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use procession::{Event, GuardError, Mutex, OnceLock, Process, Value};
+use procession::{Condvar, Event, GuardError, Mutex, OnceLock, Process, Value};
 use serde::{Deserialize, Serialize};
 
 procession::test_support!();
@@ -184,4 +184,45 @@ fn the_next_one_makes_what_a_dead_process_did_not() {
     let failed = once.get_or_try_init(|| Err(procession::Error::Closed));
     assert!(failed.is_err());
     assert_eq!(*once.get_or_init(|| 5).unwrap(), 5);
+}
+
+fn fill(jar: Mutex<Vec<u32>>, filled: Condvar) {
+    for drop in 0..10 {
+        jar.lock().unwrap().push(drop);
+        filled.notify_all();
+    }
+}
+
+#[test]
+fn a_value_is_waited_for() {
+    let (jar, filled) = (Mutex::new(Vec::new()).unwrap(), Condvar::new().unwrap());
+    let process = Process::spawn(fill, (jar.clone(), filled.clone())).unwrap();
+    let full = filled
+        .wait_while(jar.lock().unwrap(), |jar| jar.len() < 10)
+        .unwrap();
+    assert_eq!(full[9], 9);
+    drop(full);
+    process.join().unwrap();
+}
+
+#[test]
+fn what_was_changed_before_a_wait_is_seen_by_others() {
+    let (steps, changed) = (Mutex::new(0).unwrap(), Condvar::new().unwrap());
+    let mut guard = steps.lock().unwrap();
+    *guard = 1;
+    let process = Process::spawn(answer_one, (steps.clone(), changed.clone())).unwrap();
+    let guard = changed.wait_while(guard, |steps| *steps != 2).unwrap();
+    drop(guard);
+    process.join().unwrap();
+    let (guard, changed) = changed
+        .wait_while_timeout(steps.lock().unwrap(), Duration::from_millis(5), |_| true)
+        .unwrap();
+    assert_eq!((*guard, changed), (2, false));
+}
+
+fn answer_one(steps: Mutex<u32>, changed: Condvar) {
+    let mut guard = steps.lock().unwrap();
+    assert_eq!(*guard, 1);
+    *guard = 2;
+    changed.notify_one();
 }

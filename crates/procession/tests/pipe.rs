@@ -94,3 +94,27 @@ fn much_more_than_fits_passes_through() {
     drop(sender);
     assert_eq!(process.join().unwrap(), 10_000_000);
 }
+
+#[test]
+fn the_stream_ends_when_the_last_clone_of_a_sender_is_gone() {
+    let (sender, receiver) = procession::one_way::<u32>().unwrap();
+    let (one, other) = (receiver.clone(), receiver);
+    let senders = [(); 3].map(|()| Process::spawn(send_ten, sender.clone()).unwrap());
+    let clone = sender.clone();
+    drop(sender);
+    clone.send(1).unwrap();
+    assert!(one.recv_timeout(Duration::from_secs(30)).is_ok());
+    drop(clone);
+    let count = std::thread::scope(|scope| {
+        let counted = scope.spawn(|| one.iter().count());
+        other.iter().count() + counted.join().unwrap()
+    });
+    assert_eq!(count, 30);
+    senders
+        .into_iter()
+        .for_each(|sender| sender.join().unwrap());
+}
+
+fn send_ten(sender: Sender<u32>) {
+    (0..10).for_each(|n| sender.send(n).unwrap());
+}

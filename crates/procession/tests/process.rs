@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use procession::{Error, Event, JoinError, Process, Queue};
+use procession::{Error, Event, JoinError, Process, PutError, Queue};
 
 procession::test_support!();
 
@@ -321,7 +321,7 @@ fn give_back(event: Event) -> Event {
 }
 
 #[test]
-fn a_shared_object_cannot_be_sent_but_as_an_argument() {
+fn a_shared_object_is_no_result() {
     match Process::spawn(give_back, Event::new().unwrap())
         .unwrap()
         .join()
@@ -329,7 +329,20 @@ fn a_shared_object_cannot_be_sent_but_as_an_argument() {
         Err(JoinError::Undelivered { reason, .. }) => assert!(reason.contains("Event")),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn the_end_of_a_pipe_is_no_message() {
     let queue = Queue::new().unwrap();
-    let error = queue.put(Event::new().unwrap()).unwrap_err();
-    assert!(matches!(Error::from(error), Error::NotSpawning("Event")));
+    let (sender, receiver) = procession::one_way::<u64>().unwrap();
+    let error = queue.put(sender).unwrap_err();
+    let sender = match error {
+        PutError::Failed(sender, error) => {
+            assert!(matches!(*error, Error::NotSpawning("Connection")));
+            sender
+        }
+        other => panic!("{other:?}"),
+    };
+    sender.send(1).unwrap();
+    assert_eq!(receiver.recv().unwrap(), 1);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use procession::{GetError, JoinableQueue, Process, PutError, Queue};
+use procession::{Event, GetError, JoinableQueue, Process, PutError, Queue};
 use serde::{Deserialize, Serialize};
 
 procession::test_support!();
@@ -169,4 +169,49 @@ fn a_joinable_queue_waits_until_all_is_done() {
     assert!(queue.task_done().is_err());
     queue.close();
     consumer.join().unwrap();
+}
+
+/// What to do, and where to say that it was done.
+#[derive(Serialize, Deserialize)]
+struct Request {
+    number: u64,
+    answer: Queue<u64>,
+    answered: Event,
+}
+
+fn serve(requests: Queue<Request>) {
+    for request in requests.iter() {
+        let request = request.unwrap();
+        request.answer.put(request.number * 2).unwrap();
+        request.answered.set();
+    }
+}
+
+#[test]
+fn a_message_may_refer_to_other_objects() {
+    let requests = Queue::new().unwrap();
+    let server = Process::spawn(serve, requests.clone()).unwrap();
+    for number in 0..50 {
+        let (answer, answered) = (Queue::new().unwrap(), Event::new().unwrap());
+        let request = Request {
+            number,
+            answer: answer.clone(),
+            answered: answered.clone(),
+        };
+        requests.put(request).unwrap();
+        answered.wait();
+        assert_eq!(answer.get().unwrap(), number * 2);
+    }
+    requests.close();
+    server.join().unwrap();
+}
+
+#[test]
+fn what_a_waiting_message_refers_to_lives_on() {
+    let queues = Queue::new().unwrap();
+    let inner = Queue::new().unwrap();
+    inner.put("still here".to_owned()).unwrap();
+    queues.put(inner).unwrap();
+    let inner: Queue<String> = queues.get().unwrap();
+    assert_eq!(inner.get().unwrap(), "still here");
 }

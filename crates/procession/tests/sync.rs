@@ -52,7 +52,7 @@ fn a_condition_variable_wakes_who_waits_for_a_change() {
     let args = (lock.clone(), raised.clone(), value.clone());
     let process = Process::spawn(raise, args).unwrap();
     let turn = raised
-        .wait_while(turn, || value.get().unwrap() < 10)
+        .wait_while(turn, |()| value.get().unwrap() < 10)
         .unwrap();
     drop(turn);
     process.join().unwrap();
@@ -65,7 +65,7 @@ fn waiting_for_a_condition_can_be_limited() {
     let (turn, notified) = never.wait_timeout(turn, Duration::from_millis(1)).unwrap();
     assert!(!notified);
     let brief = Duration::from_millis(1);
-    let (turn, changed) = never.wait_while_timeout(turn, brief, || true).unwrap();
+    let (turn, changed) = never.wait_while_timeout(turn, brief, |()| true).unwrap();
     assert!(!changed);
     assert!(lock.is_held());
     drop(turn);

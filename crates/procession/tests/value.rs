@@ -57,6 +57,17 @@ fn the_holder_of_the_lock_may_use_the_value_itself() {
     assert_eq!(guard.update(|n| n * 10), 20);
 }
 
+#[test]
+fn a_value_that_another_thread_holds_is_not_waited_for() {
+    let value = Value::new((1u8, 2.5f32)).unwrap();
+    let guard = value.try_lock().unwrap();
+    let other = value.clone();
+    let refused = std::thread::spawn(move || other.try_lock().map(|guard| guard.get()));
+    assert_eq!(refused.join().unwrap(), Err(LockError::TimedOut));
+    drop(guard);
+    assert_eq!(value.try_lock().unwrap().get(), (1, 2.5));
+}
+
 fn die_holding(value: Value<i32>) {
     let mut guard = value.lock().unwrap();
     guard.set(99);

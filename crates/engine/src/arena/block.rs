@@ -72,6 +72,13 @@ pub(crate) struct Cell {
 
 const _: () = assert!(size_of::<Cell>() == 32);
 
+impl Cell {
+    /// How many bytes of the block there is memory for, about.
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed)
+    }
+}
+
 impl Arena {
     /// Takes a block of at least `size` bytes for this process.
     pub(crate) fn alloc(&self, size: u64) -> Result<BlockId> {
@@ -84,11 +91,15 @@ impl Arena {
     }
 
     pub(crate) fn alloc_class(&self, class: Class, size: u64) -> Result<BlockId> {
-        match self.try_alloc(class, size) {
-            // What the dead still own may be enough.
-            Err(Error::OutOfMemory { .. }) if self.sweep() > 0 => self.try_alloc(class, size),
-            done => done,
+        // What the dead still own may be enough, or what lies free in blocks of other sizes.
+        let ways: [fn(&Arena) -> bool; 2] = [|arena| arena.sweep() > 0, Arena::give_back_free];
+        let mut taken = self.try_alloc(class, size);
+        for make_room in ways {
+            if matches!(taken, Err(Error::OutOfMemory { .. })) && make_room(self) {
+                taken = self.try_alloc(class, size);
+            }
         }
+        taken
     }
 
     fn try_alloc(&self, class: Class, size: u64) -> Result<BlockId> {
@@ -159,12 +170,42 @@ impl Arena {
         if free + committed as i64 <= HIGH_WATER {
             return;
         }
+        self.give_pages_back(block, cell);
+    }
+
+    fn give_pages_back(&self, block: BlockId, cell: &Cell) {
         if let Some((start, size)) = self.file_range(block) {
-            let first = start.next_multiple_of(4096);
-            let end = (start + size) / 4096 * 4096;
+            let first = start.next_multiple_of(memfd::PAGE);
+            let end = (start + size) / memfd::PAGE * memfd::PAGE;
             memfd::punch(self.fd(), first, end.saturating_sub(first));
             cell.committed.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// Gives the pages of all free blocks back; whether there were any.
+    #[cold]
+    fn give_back_free(&self) -> bool {
+        let mut any = false;
+        for (block, cell) in self.blocks() {
+            let ordinary = self
+                .segment(block.segment())
+                .is_some_and(|segment| segment.class.is_ordinary());
+            let warm = cell.committed() >= memfd::PAGE;
+            if !ordinary || !warm || !cell.owner.pass(Owner::Free, self.mine()) {
+                continue;
+            }
+            kill::point("arena.giving_back");
+            let committed = cell.committed();
+            if committed >= TRIM_FROM {
+                self.root()
+                    .free_bytes
+                    .fetch_sub(committed as i64, Ordering::Relaxed);
+            }
+            self.give_pages_back(block, cell);
+            self.free(block, self.mine());
+            any = true;
+        }
+        any
     }
 
     /// Pays for the part of the block that was not touched before.

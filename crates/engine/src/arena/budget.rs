@@ -2,7 +2,8 @@
 //!
 //! Before new pages are touched the engine looks at what the machine, every memory cgroup above this
 //! process and `PROCESSION_MEMORY` leave, less a reserve. Reading that costs microseconds, so a
-//! process looks once for each [`STEP`] it takes, and every time when little is left.
+//! process looks once for each [`STEP`] it takes, and every time when little is left. A limit that the program
+//! sets is in shared memory, holds for all its processes at once, and is looked at every time.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -20,8 +21,25 @@ const RESERVE: u64 = 32 << 20;
 /// Bytes this process may still take before it looks again.
 static CREDIT: AtomicI64 = AtomicI64::new(0);
 
+/// Sets what the memory of the whole tree may take.
+pub(crate) fn set_limit(arena: &Arena, limit: Option<u64>) {
+    // Zero says that there is none.
+    let word = limit.map_or(0, |bytes| bytes.max(1));
+    arena.root().memory_limit.store(word, Ordering::Relaxed);
+}
+
+/// The tighter of what was set and `PROCESSION_MEMORY`.
+pub(crate) fn limit(arena: &Arena) -> Option<u64> {
+    set_limit_of(arena).into_iter().chain(own_limit()).min()
+}
+
+fn set_limit_of(arena: &Arena) -> Option<u64> {
+    Some(arena.root().memory_limit.load(Ordering::Relaxed)).filter(|&limit| limit > 0)
+}
+
 /// Makes sure that `bytes` of new memory may be touched.
 pub(crate) fn check(arena: &Arena, bytes: u64) -> Result<()> {
+    check_set_limit(arena, bytes)?;
     let wanted = i64::try_from(bytes).unwrap_or(i64::MAX);
     if CREDIT.fetch_sub(wanted, Ordering::Relaxed) >= wanted {
         return Ok(());
@@ -38,6 +56,20 @@ pub(crate) fn check(arena: &Arena, bytes: u64) -> Result<()> {
     let spare = i64::try_from(left - bytes).unwrap_or(i64::MAX);
     CREDIT.store((spare / 8).min(STEP), Ordering::Relaxed);
     Ok(())
+}
+
+fn check_set_limit(arena: &Arena, bytes: u64) -> Result<()> {
+    let Some(limit) = set_limit_of(arena) else {
+        return Ok(());
+    };
+    match limit.saturating_sub(memfd::resident(arena.fd())) {
+        left if left < bytes => Err(Error::OutOfMemory {
+            asked: bytes,
+            left,
+            limit: "the limit that this program set (set_memory_limit)".into(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Reads what is read once, so that no fork catches a thread at it.

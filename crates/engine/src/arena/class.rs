@@ -67,6 +67,11 @@ impl Class {
         (SIZES..2 * SIZES).contains(&self.0)
     }
 
+    /// Whether blocks of this class hold bytes or an object, and nothing that a chain is made of.
+    pub(crate) fn is_ordinary(self) -> bool {
+        self.0 < 2 * SIZES
+    }
+
     /// The bytes a block of this class holds.
     pub(crate) fn size(self) -> u64 {
         match self {

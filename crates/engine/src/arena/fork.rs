@@ -6,6 +6,9 @@
 //!
 //! A child made by a raw `clone` passes no handler. It is recognised because the page with the id was
 //! wiped by the kernel, and takes a seat of its own then.
+//!
+//! A child that is about to become another program is none of the tree's before it [enters](super::enter):
+//! its fork passes [unseen].
 
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
@@ -26,6 +29,8 @@ thread_local! {
     static FORKING: RefCell<Option<Locks>> = const { RefCell::new(None) };
     /// The seat reserved for the child of this thread's last fork.
     static CHILD: Cell<Option<OwnerId>> = const { Cell::new(None) };
+    /// Whether the handlers let the fork that this thread makes pass.
+    static UNSEEN: Cell<bool> = const { Cell::new(false) };
     /// Keeps watch over the thread that holds the process's life word.
     static HOLDER: Holder = const { Holder(Cell::new(None)) };
 }
@@ -102,7 +107,24 @@ pub(crate) fn child() -> Option<OwnerId> {
     CHILD.with(Cell::take)
 }
 
+/// Whether this process sits somewhere.
+pub(crate) fn is_seated() -> bool {
+    current().is_some()
+}
+
+/// Runs `fork`, a fork whose child does nothing but become another program, or end: it gets no seat, and no
+/// lock is waited for.
+pub(crate) fn unseen<T>(fork: impl FnOnce() -> T) -> T {
+    UNSEEN.set(true);
+    let forked = fork();
+    UNSEEN.set(false);
+    forked
+}
+
 extern "C" fn before() {
+    if UNSEEN.get() {
+        return;
+    }
     CHILD.with(|child| child.set(None));
     let inside = INSIDE.write().unwrap_or_else(|e| e.into_inner());
     if let Some(arena) = home_if_any()
@@ -140,6 +162,9 @@ extern "C" fn in_parent() {
 }
 
 extern "C" fn in_child() {
+    if UNSEEN.get() {
+        return;
+    }
     let locks = FORKING.with(|forking| forking.borrow_mut().take());
     let seat = CHILD.with(Cell::take);
     if let (Some(arena), Some(seat)) = (home_if_any(), seat)
@@ -149,6 +174,7 @@ extern "C" fn in_child() {
     }
     drop(locks);
     crate::process::lifeline::after_fork();
+    crate::process::child::after_fork();
 }
 
 impl Arena {

@@ -9,7 +9,7 @@ use super::class::CLASSES;
 use super::seat::SeatEntry;
 
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"procesn1");
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Processes in one tree at a time (seat 0 is never taken).
 pub(crate) const SEATS: usize = 4096;
@@ -37,7 +37,10 @@ pub(crate) struct Root {
     /// Where the next few seats are looked at, and how many were ever taken.
     pub(crate) seat_turn: AtomicU32,
     pub(crate) seats_used: AtomicU32,
-    _pad2: [AtomicU32; 11],
+    _pad2: AtomicU32,
+    /// Bytes of memory that the file may take, zero for no limit: see `budget.rs`.
+    pub(crate) memory_limit: AtomicU64,
+    _pad3: [AtomicU32; 8],
     pub(crate) classes: [ClassHead; CLASSES],
     /// What each segment is, in one word: see `segment.rs`.
     pub(crate) segments: [AtomicU64; SEGMENTS],

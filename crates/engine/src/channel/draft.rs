@@ -1,6 +1,7 @@
 //! A message that is written where it will lie.
 
 use std::ops::Range;
+use std::ptr::NonNull;
 
 use crate::arena::block::BlockId;
 use crate::arena::lease::Lease;
@@ -60,17 +61,57 @@ impl Draft {
         Ok(draft)
     }
 
+    /// What a message becomes that this process owns and that begins where its block does.
+    pub(super) fn over(
+        arena: &'static Arena,
+        block: BlockId,
+        owner: Owner,
+        length: usize,
+    ) -> Draft {
+        Draft {
+            arena,
+            block,
+            owner,
+            range: 0..length,
+        }
+    }
+
     /// The bytes of the message, which start at a multiple of 64.
     ///
     /// # Panics
     /// In a child that was forked meanwhile: the draft is its parent's.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        assert!(self.is_mine(), "a draft is written by who began it");
+        let start = self.start();
+        // SAFETY: the block is this process's alone (`start` looked) until the draft is sent, which takes
+        // the draft; it holds the range, is mapped for good, and memory of a file is always initialised.
+        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.range.len()) }
+    }
+
+    /// What was written so far.
+    ///
+    /// # Panics
+    /// As [`Draft::bytes_mut`].
+    pub fn bytes(&self) -> &[u8] {
+        let start = self.start();
+        // SAFETY: as in `bytes_mut`; who borrows the draft keeps it from being written.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), self.range.len()) }
+    }
+
+    fn start(&self) -> NonNull<u8> {
+        assert!(
+            self.is_mine(),
+            "a draft is used by the process that began it, not by a forked child"
+        );
         let payload = self.arena.payload(self.block);
-        let start = payload.expect("a block that was taken is mapped").as_ptr();
-        // SAFETY: the block is this process's alone until the draft is sent, which takes the draft; it
-        // holds the range, is mapped for good, and memory of a file is always initialised.
-        unsafe { std::slice::from_raw_parts_mut(start.add(self.range.start), self.range.len()) }
+        let payload = payload.expect("a block that was taken is mapped");
+        // SAFETY: within the block, which holds the range.
+        unsafe { payload.add(self.range.start) }
+    }
+
+    /// Leaves away what is behind the first `length` bytes, if there is any.
+    pub fn truncate(&mut self, length: usize) {
+        let length = length.min(self.range.len());
+        self.range.end = self.range.start + length;
     }
 
     fn is_mine(&self) -> bool {

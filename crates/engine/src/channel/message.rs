@@ -8,6 +8,7 @@ use crate::arena::block::BlockId;
 use crate::arena::lent::{Lending, Lent};
 use crate::arena::owner::Owner;
 
+use super::draft::Draft;
 use super::strip::{BODY, Strip};
 
 /// The bytes of a message; its memory is given back when this is dropped.
@@ -63,7 +64,7 @@ impl Message {
         })
     }
 
-    /// The bytes.
+    /// The bytes. What was sent as a [`Draft`] of no objects lies where it was written, at a multiple of 64.
     pub fn bytes(&self) -> &[u8] {
         match &self.0 {
             Inner::Short(bytes, length) => &bytes[..usize::from(*length)],
@@ -113,6 +114,43 @@ impl Message {
             }
             None => Err(self),
         }
+    }
+
+    /// Whether the bytes are this process's own. In a child that was forked meanwhile those of a message in a
+    /// block are its parent's, who may give them back at any time.
+    pub fn is_mine(&self) -> bool {
+        match &self.0 {
+            Inner::Long { arena, owner, .. } => *owner == arena.mine(),
+            Inner::Short(..) | Inner::Copied(_) => true,
+        }
+    }
+
+    /// Whether it lies in a block from the start on and keeps no objects, as what was sent as a [`Draft`] of no
+    /// objects does.
+    pub fn is_draft(&self) -> bool {
+        matches!(&self.0, Inner::Long { range, .. } if range.start == 0) && !self.holds_objects()
+    }
+
+    /// Makes a message a draft again, for its bytes to be changed and sent on where they are.
+    ///
+    /// # Errors
+    /// The message itself, if it does not lie [as a draft](Message::is_draft) or is not
+    /// [this process's](Message::is_mine).
+    pub fn into_draft(mut self) -> Result<Draft, Message> {
+        if !self.is_draft() || !self.is_mine() {
+            return Err(self);
+        }
+        let without = Inner::Short([0; BODY], 0);
+        let Inner::Long {
+            arena,
+            block,
+            owner,
+            range,
+        } = std::mem::replace(&mut self.0, without)
+        else {
+            unreachable!("a draft lies in a block");
+        };
+        Ok(Draft::over(arena, block, owner, range.end))
     }
 
     /// The message without its first `count` bytes, or as many as it has.
@@ -175,11 +213,9 @@ impl Drop for Message {
             owner,
             ..
         } = &self.0
+            && self.is_mine()
         {
-            // In a forked child the block is the parent's.
-            if *owner == arena.mine() {
-                arena.free(*block, *owner);
-            }
+            arena.free(*block, *owner);
         }
     }
 }

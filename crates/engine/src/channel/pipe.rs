@@ -180,11 +180,11 @@ impl End {
         unsafe { std::mem::transmute::<At<'_>, At<'static>>(at) }
     }
 
-    fn outgoing(&self) -> At<'static> {
+    pub(crate) fn outgoing(&self) -> At<'static> {
         self.chain(self.side())
     }
 
-    fn incoming(&self) -> At<'static> {
+    pub(crate) fn incoming(&self) -> At<'static> {
         self.chain(1 - self.side())
     }
 
@@ -292,7 +292,7 @@ impl End {
     }
 
     /// Asks the kernel, unless the answer is known for good.
-    fn peer_is_gone(&self) -> bool {
+    pub(crate) fn peer_is_gone(&self) -> bool {
         if self.peer_is_gone.load(Ordering::Relaxed) {
             return true;
         }
@@ -496,6 +496,11 @@ impl End {
     /// anything, comes from this process.
     pub fn others_are_gone(&self) -> bool {
         self.part.shared.others_are_gone()
+    }
+
+    /// See [`Shared::watch_others`].
+    pub(crate) fn watch_others(&self) -> Option<Vec<(&'static AtomicU32, u32)>> {
+        self.part.shared.watch_others()
     }
 
     /// The descriptor that stands for this end, to be passed on with the [handle](End::handle).

@@ -92,7 +92,7 @@ impl Queue {
         self.shared.handle()
     }
 
-    fn at(&self) -> At<'static> {
+    pub(crate) fn at(&self) -> At<'static> {
         let at = At {
             arena: self.shared.arena(),
             chain: &self.shared.chain,

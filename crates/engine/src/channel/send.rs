@@ -341,6 +341,18 @@ impl<'a> At<'a> {
         Ok(true)
     }
 
+    /// Whether a message of so many bytes may be put, as far as anybody can tell.
+    pub(crate) fn has_room_for(&self, size: usize) -> bool {
+        let limit = self.chain.limit.load(Ordering::Relaxed);
+        let bytes = self.chain.byte_limit.load(Ordering::Relaxed);
+        let has_place = limit == 0 || self.len().is_ok_and(|messages| messages < limit);
+        let fits = || {
+            let there = self.count(u64::MAX, |slot| slot.length.load(Ordering::Relaxed));
+            there.is_ok_and(|there| there == 0 || there + size as u64 <= bytes)
+        };
+        has_place && (bytes == 0 || size <= WIDE_BODY || fits())
+    }
+
     /// Sums `weight` over all messages before `end` that were not received yet.
     pub(super) fn count(&self, end: u64, weight: impl Fn(&Slot) -> u64) -> Result<u64> {
         self.walk(self.head()?, |strip, index, sum| {

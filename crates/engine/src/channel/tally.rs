@@ -56,7 +56,7 @@ impl<'a> At<'a> {
     }
 
     /// Whether nothing waits to be received.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let found = self.first_to_receive().and_then(|first| {
             self.walk(first, |strip, index, found| {
                 if index < strip.header.received.get(strip) {

@@ -1,6 +1,6 @@
-//! Children that are fresh images, mostly of this very executable.
+//! Children that are fresh images, mostly of this very executable, or [forks](Fork) of this process.
 //!
-//! A child is started with the arena's descriptor, a reserved seat and a note from its parent,
+//! A fresh image is started with the arena's descriptor, a reserved seat and a note from its parent,
 //! all named by one variable in its environment ([`summons`]). Which function it runs is said by
 //! its place in a table that the linker made ([`entry`]), so nothing is ever transmuted from a
 //! number: parent and child run the same file (`/proc/self/exe` is the same inode even after an
@@ -14,8 +14,12 @@
 //! * a descriptor passed to a child has one owner in it, and is close-on-exec again there.
 
 mod entry;
+mod fork;
 mod function;
 mod launch;
+mod report;
+mod setup;
+mod spawn;
 mod summons;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -31,8 +35,11 @@ use crate::process::{self, OwnerId};
 pub use entry::{
     Entry, EntryId, Glue, NotPlain, announce_test, entry, entry_of, fingerprint, test_entry,
 };
+pub use fork::{Fork, ForkSafe};
 pub use function::Function;
 pub use launch::Launch;
+pub(crate) use report::after_fork;
+pub use setup::{PreExec, Setup};
 pub use summons::{Summons, close_inherited, inherited, is_summoned, summons};
 
 /// How a child ended.

@@ -54,6 +54,10 @@ impl Lines {
         if self.own.is_none() {
             let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
                 .map_err(|errno| Error::os("make a pipe", errno))?;
+            // A child that became another user opens it by its path. Who may look at a process's
+            // descriptors does, and can do no more with this one than find out when it is cut.
+            rustix::fs::fchmod(&read, Mode::RUSR | Mode::RGRP | Mode::ROTH)
+                .map_err(|errno| Error::os("let children read a pipe", errno))?;
             self.own = Some(Line {
                 read,
                 _write: write,

@@ -4,7 +4,7 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use crate::arena::handle::Handle;
 use crate::arena::object::Kind;
-use crate::arena::{self, home, home_if_any, owner::Owner};
+use crate::arena::{self, budget, home, home_if_any, owner::Owner};
 use crate::error::{Error, Result};
 use crate::sync;
 
@@ -208,6 +208,43 @@ pub struct Census {
     pub bytes_committed: u64,
     /// Pieces that the memory was grown by.
     pub segments: usize,
+}
+
+/// How much memory a process tree has, and may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes in blocks that somebody uses.
+    pub in_use: u64,
+    /// Bytes that the kernel has given: what is in use, what lies free for the next, and the tables.
+    pub resident: u64,
+    /// How many those may be, if there is a limit besides the machine's.
+    pub limit: Option<u64>,
+}
+
+/// How much memory the process tree has. Walks over everything.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn memory() -> Result<Memory> {
+    let arena = home()?;
+    let used = arena
+        .blocks()
+        .filter(|(_, cell)| !cell.owner.is(Owner::Free));
+    Ok(Memory {
+        in_use: used.map(|(_, cell)| cell.committed()).sum(),
+        resident: crate::sys::memfd::resident(arena.fd()),
+        limit: budget::limit(arena),
+    })
+}
+
+/// Sets how many bytes the memory of the process tree may take, for all its processes; `None` for no limit.
+/// What is there already stays.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn set_memory_limit(limit: Option<u64>) -> Result<()> {
+    budget::set_limit(home()?, limit);
+    Ok(())
 }
 
 /// Counts what is in use, for tests and tools. Walks over everything.

@@ -1,6 +1,9 @@
 //! Memory that several processes see, for values and arrays.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{
+    AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32,
+    AtomicU64, AtomicUsize,
+};
 
 use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
@@ -124,31 +127,110 @@ impl SharedBytes {
         }
     }
 
+    /// Copies bytes out that others may change as [atomics](SharedBytes::atomic) of one byte meanwhile.
+    ///
+    /// # Panics
+    /// When the range does not lie within the bytes.
+    pub fn read_bytes(&self, offset: usize, out: &mut [u8]) {
+        self.check(offset, out.len());
+        // SAFETY: within the object (checked); `out` is not shared memory, so they do not overlap.
+        unsafe { copy_bytes(self.as_ptr().add(offset), out.as_mut_ptr(), out.len()) }
+    }
+
+    /// Copies bytes in that others may read and change as [atomics](SharedBytes::atomic) of one byte meanwhile.
+    ///
+    /// # Panics
+    /// When the range does not lie within the bytes.
+    pub fn write_bytes(&self, offset: usize, bytes: &[u8]) {
+        self.check(offset, bytes.len());
+        // SAFETY: within the object (checked); a slice of ours does not overlap it.
+        unsafe { copy_bytes(bytes.as_ptr(), self.as_ptr().add(offset), bytes.len()) }
+    }
+
     /// Four bytes as an atomic.
     ///
     /// # Panics
-    /// When `offset` is not a multiple of four or not within the bytes.
+    /// As [`SharedBytes::atomic`].
     pub fn atomic_u32(&self, offset: usize) -> &AtomicU32 {
-        self.check(offset, 4);
-        assert!(
-            offset.is_multiple_of(4),
-            "offset {offset} is not a multiple of 4"
-        );
-        // SAFETY: within the object, aligned (the start is 64-aligned), alive as long as `self`.
-        unsafe { AtomicU32::from_ptr(self.as_ptr().add(offset).cast()) }
+        self.atomic(offset)
     }
 
     /// Eight bytes as an atomic.
     ///
     /// # Panics
-    /// When `offset` is not a multiple of eight or not within the bytes.
+    /// As [`SharedBytes::atomic`].
     pub fn atomic_u64(&self, offset: usize) -> &AtomicU64 {
-        self.check(offset, 8);
+        self.atomic(offset)
+    }
+
+    /// The bytes at `offset` as an atomic. Those that are used so are to be used in no other way meanwhile, nor
+    /// as an atomic of another size.
+    ///
+    /// # Panics
+    /// When `offset` is not a multiple of the atomic's alignment, or the atomic does not lie within the bytes.
+    #[inline]
+    pub fn atomic<A: Atomic>(&self, offset: usize) -> &A {
+        self.check(offset, size_of::<A>());
         assert!(
-            offset.is_multiple_of(8),
-            "offset {offset} is not a multiple of 8"
+            offset.is_multiple_of(align_of::<A>()),
+            "offset {offset} is not a multiple of {}",
+            align_of::<A>()
         );
-        // SAFETY: within the object, aligned (the start is 64-aligned), alive as long as `self`.
-        unsafe { AtomicU64::from_ptr(self.as_ptr().add(offset).cast()) }
+        // SAFETY: within the object, aligned (the start is 64-aligned), alive as long as `self`; any bytes are
+        // an `A` and others may change it, the trait says.
+        unsafe { &*self.as_ptr().add(offset).cast::<A>() }
     }
 }
+
+/// Copies byte by byte, each of them as an atomic: a compiler would make that one step for each.
+///
+/// # Safety
+/// Both ranges are mapped, do not overlap, and are changed by others as atomics of one byte only.
+#[cfg(target_arch = "x86_64")]
+unsafe fn copy_bytes(from: *const u8, to: *mut u8, count: usize) {
+    // SAFETY: the caller's promise. The instruction moves bytes, none of which can be torn.
+    unsafe {
+        std::arch::asm!(
+            "rep movsb",
+            inout("rcx") count => _,
+            inout("rdi") to => _,
+            inout("rsi") from => _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// Copies byte by byte, each of them as an atomic.
+///
+/// # Safety
+/// Both ranges are mapped, do not overlap, and are changed by others as atomics of one byte only.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn copy_bytes(from: *const u8, to: *mut u8, count: usize) {
+    use std::sync::atomic::Ordering::Relaxed;
+    for index in 0..count {
+        // SAFETY: the caller's promise; what is only read is not written to through the pointer.
+        let (from, to) = unsafe {
+            (
+                AtomicU8::from_ptr(from.add(index).cast_mut()),
+                AtomicU8::from_ptr(to.add(index)),
+            )
+        };
+        to.store(from.load(Relaxed), Relaxed);
+    }
+}
+
+/// A number that the processor changes in one step.
+///
+/// # Safety
+/// Any bytes are one, and it may be changed through a shared reference, by other processes as well.
+pub unsafe trait Atomic: Sync {}
+
+macro_rules! atomics {
+    ($($atomic:ty)+) => {$(
+        // SAFETY: a number of as many bytes, changed by instructions of the processor alone.
+        unsafe impl Atomic for $atomic {}
+        const _: () = assert!(align_of::<$atomic>() <= 64);
+    )+};
+}
+
+atomics!(AtomicU8 AtomicU16 AtomicU32 AtomicU64 AtomicUsize AtomicI8 AtomicI16 AtomicI32 AtomicI64 AtomicIsize);

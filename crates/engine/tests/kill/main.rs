@@ -8,6 +8,7 @@
 mod common;
 
 mod case;
+mod drafts;
 mod envelopes;
 mod leases;
 mod locks;
@@ -47,6 +48,7 @@ scenarios! {
     death_while_taking_and_giving_back_memory: memory::Taking::small;
     death_while_using_large_memory: memory::Taking::large;
     death_while_the_arena_grows: memory::Growing::new;
+    death_while_memory_is_tight: memory::Tight::new;
     death_while_holding_and_dropping_objects: memory::Holding::new;
     death_while_adding_many_holders: memory::Crowding::new;
     death_while_forking: memory::Forking::new;
@@ -94,6 +96,7 @@ scenarios! {
 
     death_while_memory_is_lent: leases::Lending::new;
     death_while_leasing_memory: leases::Leasing::new;
+    death_while_passing_on_a_message: drafts::PassingOn::new;
     death_while_using_a_store: stores::Storing::new;
 
     death_of_a_worker_of_a_pool: workers::Working::new;

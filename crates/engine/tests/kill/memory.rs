@@ -112,6 +112,37 @@ impl Play for Growing {
     }
 }
 
+/// So little memory that what lies free in one size must go before there is room for another.
+pub struct Tight;
+
+impl Tight {
+    pub fn new(_: Slate) -> Tight {
+        let memory = process::memory().expect("an arena");
+        process::set_memory_limit(Some(memory.resident + (16 << 20))).expect("an arena");
+        Tight
+    }
+
+    fn turn(fill: u8) {
+        for size in [2 << 20, 5 << 19, 3 << 20, 7 << 19, 4 << 20, 5 << 20] {
+            use_bytes(size, fill);
+        }
+    }
+}
+
+impl Play for Tight {
+    fn victim(&mut self, _: Slate) {
+        (0..2).for_each(|_| Tight::turn(1));
+    }
+
+    fn while_stopped(&mut self, _: Slate) {
+        Tight::turn(2);
+    }
+
+    fn survive(&mut self, _: Slate) {
+        (0..2).for_each(|_| Tight::turn(3));
+    }
+}
+
 /// An object that several processes open and drop, of which the victim is the last to hold some.
 pub struct Holding {
     kept: SharedBytes,

@@ -29,6 +29,20 @@ const ROWS: &[Row] = &[
         ],
     },
     Row {
+        name: "Queue of 1 MiB, one to one",
+        unit: "messages/s",
+        sides: &[
+            Side {
+                name: "Procession, loans",
+                rate: processes::loan_stream,
+            },
+            Side {
+                name: "Procession, Vec<u8> by serde",
+                rate: processes::vec_stream,
+            },
+        ],
+    },
+    Row {
         name: "Pipe, ping-pong of a u64",
         unit: "round trips/s",
         sides: &[

@@ -1,7 +1,7 @@
 //! What Procession does between processes. Each child says that it is there before the clock starts.
 
 use crate::harness::{clocked, steady};
-use procession::{Connection, Event, Lock, Pool, Process, Queue};
+use procession::{Connection, Event, Loan, Lock, Pool, Process, Queue};
 use std::hint::black_box;
 use std::process::Command;
 
@@ -32,6 +32,57 @@ pub fn queue_stream() -> f64 {
                 assert_eq!(queue.get().expect("a message"), i);
             }
         });
+        producer.join().expect("no panic");
+        took
+    })
+}
+
+/// Large enough that copying is most of the work of those who copy.
+const LARGE: usize = 1 << 20;
+/// As many large messages wait at most.
+const WAITING: usize = 4;
+
+fn lend(queue: Queue<Loan<u8>>, n: u64) {
+    for i in 0..=n {
+        let mut loan = queue.loan(LARGE).expect("memory");
+        loan.fill(i as u8);
+        queue.put_loan(loan).expect("room for a message");
+    }
+}
+
+/// One process fills messages of 1 MiB where they lie, this one looks at their last byte.
+pub fn loan_stream() -> f64 {
+    steady(|n| {
+        let queue = Queue::bounded(WAITING).expect("shared memory");
+        let producer = Process::spawn(lend, (queue.clone(), n)).expect("a process");
+        let get = |i| {
+            let message = queue.get_loan().expect("a message");
+            assert_eq!(message.last(), Some(&(i as u8)));
+        };
+        get(0);
+        let took = clocked(|| (1..=n).for_each(get));
+        producer.join().expect("no panic");
+        took
+    })
+}
+
+fn fill_and_put(queue: Queue<Vec<u8>>, n: u64) {
+    for i in 0..=n {
+        queue.put(vec![i as u8; LARGE]).expect("room for a message");
+    }
+}
+
+/// The same with a `Vec<u8>` that serde carries.
+pub fn vec_stream() -> f64 {
+    steady(|n| {
+        let queue = Queue::bounded(WAITING).expect("shared memory");
+        let producer = Process::spawn(fill_and_put, (queue.clone(), n)).expect("a process");
+        let get = |i| {
+            let message = queue.get().expect("a message");
+            assert_eq!(message.last(), Some(&(i as u8)));
+        };
+        get(0);
+        let took = clocked(|| (1..=n).for_each(get));
         producer.join().expect("no panic");
         took
     })

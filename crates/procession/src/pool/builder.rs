@@ -74,13 +74,13 @@ impl PoolBuilder {
     #[must_use]
     pub fn initializer<F, Args, Shape>(mut self, function: F, args: Args) -> PoolBuilder
     where
-        F: Function<Args, Shape, Output = ()>,
+        F: Function<Args, Shape, Output = ()> + Send + Sync,
         Args: Serialize + DeserializeOwned + Send + Sync + 'static,
         Shape: 'static,
     {
         let args = [args];
         self.initializer = Some(Initializer::Recipe(Arc::new(move || {
-            call::order(function, &args)
+            call::order(&function, &args)
         })));
         self
     }

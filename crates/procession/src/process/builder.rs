@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
-use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use procession_engine::channel::Queue;
 use procession_engine::process::Seat;
-use procession_engine::process::child::{Launch, fingerprint};
+use procession_engine::process::child::{Launch, PreExec, Setup, fingerprint};
 use procession_engine::{self as engine, Deadline};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::stdio::{self, Stdio};
 use super::{Process, reap_unjoined, tag};
 use crate::Function;
 use crate::call;
@@ -48,33 +48,15 @@ use crate::init::{Way, way_in};
 /// ```
 #[derive(Debug, Default)]
 pub struct Builder {
-    name: Option<String>,
+    pub(super) name: Option<String>,
     args: Vec<OsString>,
     env: BTreeMap<OsString, Option<OsString>>,
     clear_env: bool,
-    cwd: Option<PathBuf>,
-    stdio: [Stdio; 3],
-    daemon: bool,
-    kill_on_drop: bool,
-}
-
-/// Where a standard stream of a process leads.
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub enum Stdio {
-    /// Where this process's own does.
-    #[default]
-    Inherit,
-    /// Nowhere.
-    Null,
-    /// To a file, a pipe or a socket.
-    To(OwnedFd),
-}
-
-impl<T: Into<OwnedFd>> From<T> for Stdio {
-    fn from(stream: T) -> Stdio {
-        Stdio::To(stream.into())
-    }
+    pub(super) cwd: Option<PathBuf>,
+    pub(super) setup: Setup,
+    pub(super) stdio: [Stdio; 3],
+    pub(super) daemon: bool,
+    pub(super) kill_on_drop: bool,
 }
 
 impl Builder {
@@ -123,6 +105,64 @@ impl Builder {
         self
     }
 
+    /// The user that the process becomes before it begins.
+    ///
+    /// A process of root that becomes somebody else gives up root's supplementary groups as well, unless
+    /// [`groups`](Builder::groups) says which it is to have. The program's file has to be one that this user may
+    /// execute. Shared objects are passed on as ever.
+    #[must_use]
+    pub fn uid(mut self, uid: u32) -> Builder {
+        self.setup.uid = Some(uid);
+        self
+    }
+
+    /// The group that the process takes before it begins.
+    #[must_use]
+    pub fn gid(mut self, gid: u32) -> Builder {
+        self.setup.gid = Some(gid);
+        self
+    }
+
+    /// The supplementary groups that the process takes before it begins.
+    #[must_use]
+    pub fn groups(mut self, groups: impl IntoIterator<Item = u32>) -> Builder {
+        self.setup.groups = Some(groups.into_iter().collect());
+        self
+    }
+
+    /// Has the process run a closure after all else was set, right before it begins: before its program does, or
+    /// before what a [forked](Builder::fork) process is to run.
+    ///
+    /// Several are run in the order in which they were given. One that fails ends the process, and its error is
+    /// that of [`spawn`](Builder::spawn).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{PreExec, Process};
+    /// use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    ///
+    /// fn limit() -> Option<u64> {
+    ///     getrlimit(Resource::Core).current
+    /// }
+    ///
+    /// fn main() -> procession::Result<()> {
+    ///     procession::init();
+    ///     let none = Rlimit { current: Some(0), maximum: Some(0) };
+    ///     // SAFETY: it makes one system call, on a value of its own.
+    ///     let no_core_files = unsafe {
+    ///         PreExec::new(move || Ok(setrlimit(Resource::Core, none.clone())?))
+    ///     };
+    ///     let process = Process::builder().pre_exec(no_core_files).spawn(limit, ())?;
+    ///     assert_eq!(process.join()?, Some(0));
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn pre_exec(mut self, hook: PreExec) -> Builder {
+        self.setup.hooks.push(hook);
+        self
+    }
+
     /// Where its standard input comes from.
     #[must_use]
     pub fn stdin(mut self, stream: impl Into<Stdio>) -> Builder {
@@ -131,6 +171,26 @@ impl Builder {
     }
 
     /// Where its standard output goes.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::Read;
+    /// use procession::{Process, Stdio};
+    ///
+    /// fn greet() {
+    ///     println!("hello");
+    /// }
+    ///
+    /// fn main() -> procession::Result<()> {
+    ///     procession::init();
+    ///     let mut process = Process::builder().stdout(Stdio::piped()).spawn(greet, ())?;
+    ///     let mut said = String::new();
+    ///     process.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    ///     assert_eq!(said, "hello\n");
+    ///     process.join()?;
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
     pub fn stdout(mut self, stream: impl Into<Stdio>) -> Builder {
         self.stdio[1] = stream.into();
@@ -172,7 +232,7 @@ impl Builder {
         let way = way_in()?;
         let (seat, line) = reserve()?;
         let args = [args];
-        let (order, keep) = handing::handing_to(seat.id(), || call::order(function, &args));
+        let (order, keep) = handing::handing_to(seat.id(), || call::order(&function, &args));
         let order = order?;
         let name = self.name_or_next();
         put_order(&line, &name, &order)?;
@@ -189,109 +249,74 @@ impl Builder {
 
     /// Starts a process whose order is in its line.
     pub(crate) fn start<R>(
-        &self,
+        self,
         way: Way,
         seat: Seat,
-        line: Queue,
+        line: Arc<Queue>,
         name: String,
         keep: Vec<OwnedFd>,
     ) -> Result<Process<R>, Error> {
-        let child = self.launch(way, keep, &line)?.start(seat)?;
-        Ok(Process {
-            child: Some(child),
-            line,
-            name,
-            taken: false,
-            kill_on_drop: self.kill_on_drop,
-            _result: PhantomData,
-        })
+        let kill_on_drop = self.kill_on_drop;
+        let (launch, ends) = self.launch(way, keep, &line)?;
+        let child = launch.start(seat)?;
+        Ok(Process::started(child, line, name, ends, kill_on_drop))
     }
 
-    fn command(&self, way: Way) -> Command {
-        let own_name = std::env::args_os().next();
-        let mut args = vec![own_name.unwrap_or_else(|| "procession".into())];
-        match way {
-            Way::Main => {
-                args.extend(self.args.iter().cloned());
-                Command {
-                    args,
-                    ..Command::default()
-                }
-            }
-            Way::Test(flags) => {
-                args.extend(flags.into_iter().map(OsString::from));
-                Command {
-                    args,
-                    hushed: true,
-                    ..Command::default()
-                }
-            }
-            #[cfg(feature = "python")]
-            Way::Program(other) => {
-                args = vec![other.path.clone().into_os_string()];
-                args.extend(other.args.into_iter().map(OsString::from));
-                args.extend(self.args.iter().cloned());
-                Command {
-                    program: Some(other.path),
-                    args,
-                    hushed: false,
-                    complaint: Some(other.complaint),
-                }
-            }
-        }
-    }
-
-    fn launch(&self, way: Way, keep: Vec<OwnedFd>, line: &Queue) -> Result<Launch, Error> {
-        let command = self.command(way);
+    /// Everything about the child, and this process's ends of its streams.
+    fn launch(
+        self,
+        way: Way,
+        keep: Vec<OwnedFd>,
+        line: &Queue,
+    ) -> Result<(Launch, stdio::Ends), Error> {
+        let command = way.command(self.args);
         let mut env: BTreeMap<OsString, OsString> = if self.clear_env {
             BTreeMap::new()
         } else {
             std::env::vars_os().collect()
         };
-        for (key, value) in &self.env {
+        for (key, value) in self.env {
             match value {
-                Some(value) => env.insert(key.clone(), value.clone()),
-                None => env.remove(key),
+                Some(value) => env.insert(key, value),
+                None => env.remove(&key),
             };
         }
-        let mut stdio = [None, None, None];
-        for (slot, stream) in stdio.iter_mut().zip(&self.stdio) {
-            *slot = match stream {
-                Stdio::Inherit => None,
-                Stdio::Null => Some(null()?),
-                Stdio::To(fd) => Some(fd.try_clone().map_err(os("duplicate a stream"))?),
-            };
-        }
-        Ok(Launch {
+        let (stdio, ends) = stdio::open(self.stdio)?;
+        let launch = Launch {
             program: command.program,
             args: command.args,
             env: env.into_iter().collect(),
-            cwd: self.cwd.clone(),
+            cwd: self.cwd,
+            setup: self.setup,
             stdio,
             keep,
             complaint: command.complaint,
             tied: self.daemon,
             hushed: command.hushed,
             note: hex(&line.handle().to_bytes()),
-        })
+        };
+        Ok((launch, ends))
+    }
+
+    /// Whether all that was set can be had by a process that is not a fresh run of the program.
+    pub(super) fn check_forkable(&self) -> Result<(), Error> {
+        match self.args.is_empty() && self.env.is_empty() && !self.clear_env {
+            true => Ok(()),
+            false => Err(engine::Error::Invalid(
+                "a forked process has its parent's arguments and environment: set none, or spawn it"
+                    .to_owned(),
+            )
+            .into()),
+        }
     }
 }
 
-/// What is run, and how.
-#[derive(Default)]
-struct Command {
-    program: Option<PathBuf>,
-    args: Vec<OsString>,
-    hushed: bool,
-    complaint: Option<OwnedFd>,
-}
-
 /// A seat for a process that is about to be started, and the line to it.
-pub(crate) fn reserve() -> Result<(Seat, Queue), Error> {
+pub(crate) fn reserve() -> Result<(Seat, Arc<Queue>), Error> {
     reap_unjoined();
     engine::process::ensure()?;
     let seat = Seat::reserve()?;
-    let line = Queue::new(0)?;
+    let line = Arc::new(Queue::new(0)?);
     seat.hold(&line.handle())?;
     Ok((seat, line))
 }
@@ -313,16 +338,7 @@ pub(crate) fn put_on(line: &Queue, message: &[&[u8]]) -> Result<(), Error> {
     }
 }
 
-fn null() -> Result<OwnedFd, Error> {
-    let open = File::options().read(true).write(true).open("/dev/null");
-    open.map(OwnedFd::from).map_err(os("open /dev/null"))
-}
-
-fn os(what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
-    move |source| engine::Error::Os { what, source }.into()
-}
-
-fn next_name() -> String {
+pub(super) fn next_name() -> String {
     static STARTED: AtomicU32 = AtomicU32::new(0);
     format!("Process-{}", STARTED.fetch_add(1, Ordering::Relaxed) + 1)
 }

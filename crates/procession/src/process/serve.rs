@@ -1,7 +1,7 @@
 //! The child's side: take the order, carry it out, answer.
 
 use std::process::exit;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use procession_engine::channel::{Message, Queue};
 use procession_engine::process::child;
@@ -10,14 +10,29 @@ use procession_engine::{self as engine, Deadline, Handle, error::GetError};
 use super::tag;
 use crate::call;
 use crate::codec;
-use crate::error::Result;
+use crate::error::{Panic, Result};
 use crate::panic;
 
-static NAME: OnceLock<String> = OnceLock::new();
+static NAME: RwLock<&str> = RwLock::new("MainProcess");
 
 /// The name of this process: the one it was started under, or `"MainProcess"`.
 pub fn name() -> &'static str {
-    NAME.get().map_or("MainProcess", String::as_str)
+    *NAME.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps the name from being used or changed by others.
+pub(super) fn held_name() -> HeldName {
+    HeldName(NAME.write().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// See [`held_name`].
+pub(super) struct HeldName(RwLockWriteGuard<'static, &'static str>);
+
+impl HeldName {
+    /// To be done once in a process: names are never freed.
+    pub(super) fn set(mut self, name: String) {
+        *self.0 = name.leak();
+    }
 }
 
 /// Runs what this process was started for, and exits.
@@ -26,60 +41,60 @@ pub(crate) fn serve() -> ! {
         Ok(line) => Arc::new(line),
         Err(error) => panic!("this process cannot take the place reserved for it: {error}"),
     };
-    let code = match take_order(&line) {
+    let done = match take_order(&line) {
         Ok(order) if order.bytes().first() == Some(&tag::ORDER) => {
-            serve_order(&line, order.bytes())
+            panic::watch(on_abort(&line));
+            obey(order.bytes()).map(|answer| deliver(&line, &answer))
         }
-        Ok(order) => serve_python(&line, order.bytes()),
-        Err(error) => {
-            say(&line, tag::REFUSED, error.to_string().as_bytes());
-            1
-        }
+        Ok(order) => obey_python(&line, order.bytes()),
+        Err(error) => Err(error.to_string()),
     };
+    let code = done.unwrap_or_else(|reason| {
+        say(&line, tag::REFUSED, reason.as_bytes());
+        1
+    });
     engine::process::leave();
     exit(code)
 }
 
-/// Carries out what another process of this program ordered; the exit code.
-fn serve_order(line: &Arc<Queue>, order: &[u8]) -> i32 {
-    let reporter = Arc::clone(line);
-    panic::watch(move |panic| {
+/// Carries out what a Python process ordered; the exit code, or why it was not done.
+#[cfg(feature = "python")]
+fn obey_python(line: &Arc<Queue>, order: &[u8]) -> Result<i32, String> {
+    let line = Arc::clone(line);
+    Ok(crate::python::serve(order, move |answer| {
+        tell(&line, &[answer]);
+    }))
+}
+
+#[cfg(not(feature = "python"))]
+fn obey_python(_line: &Arc<Queue>, _order: &[u8]) -> Result<i32, String> {
+    let reason = "a Python process started this program, which was built without the feature \"python\" of \
+                  the crate procession";
+    Err(reason.to_owned())
+}
+
+/// From here on this process goes by that name.
+#[cfg(feature = "python")]
+pub(crate) fn bear_name(name: String) {
+    held_name().set(name);
+}
+
+/// Reports a panic that ends this process.
+pub(super) fn on_abort(line: &Arc<Queue>) -> impl Fn(Panic) + Send + Sync + 'static {
+    let line = Arc::clone(line);
+    move |panic| {
         if let Ok(bytes) = codec::encode(&panic) {
-            say(&reporter, tag::ABORTED, &bytes);
-        }
-    });
-    match obey(order) {
-        Ok(answer) => {
-            // Either the result, or an `Err` in postcard's form: one byte, which is 1.
-            let panicked = answer.first() == Some(&1);
-            say(line, tag::ANSWER, &answer);
-            if panicked { 101 } else { 0 }
-        }
-        Err(reason) => {
-            say(line, tag::REFUSED, reason.as_bytes());
-            1
+            say(&line, tag::ABORTED, &bytes);
         }
     }
 }
 
-/// Carries out what a Python process ordered; the exit code.
-#[cfg(feature = "python")]
-fn serve_python(line: &Arc<Queue>, order: &[u8]) -> i32 {
-    let line = Arc::clone(line);
-    crate::python::serve(order, move |answer| tell(&line, &[answer]))
-}
-
-#[cfg(not(feature = "python"))]
-fn serve_python(line: &Arc<Queue>, _order: &[u8]) -> i32 {
-    let reason = "a Python process started this program, which was built without the feature \"python\" of \
-                  the crate procession";
-    say(line, tag::REFUSED, reason.as_bytes());
-    1
-}
-
-/// From here on this process goes by that name.
-pub(crate) fn bear_name(name: String) {
-    let _ = NAME.set(name);
+/// Sends the answer to the parent; returns the exit code that goes with it.
+pub(super) fn deliver(line: &Queue, answer: &[u8]) -> i32 {
+    // Either the result, or an `Err` in postcard's form: one byte, which is 1.
+    let panicked = answer.first() == Some(&1);
+    say(line, tag::ANSWER, answer);
+    if panicked { 101 } else { 0 }
 }
 
 fn take_seat() -> Result<Queue> {
@@ -93,7 +108,7 @@ fn obey(order: &[u8]) -> Result<Vec<u8>, String> {
     if fingerprint != child::fingerprint() {
         return Err("parent and child are not the same build of the program".to_owned());
     }
-    bear_name(name);
+    held_name().set(name);
     let answer = call::carry_out(order);
     // Ends of pipes that the arguments did not claim must not keep their pipes open.
     child::close_inherited();

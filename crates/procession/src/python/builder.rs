@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,8 @@ use super::bytes::Bytes;
 use super::message::PythonOrder;
 use super::process::Process;
 use super::wire;
-use crate::error::Error;
+use crate::PreExec;
+use crate::error::{Error, os};
 use crate::handing;
 use crate::init::{Program, Way};
 use crate::process::{self, Stdio, put_on, reserve};
@@ -84,6 +86,15 @@ impl Builder {
         env_clear();
         /// The directory it starts in, where modules are looked for first.
         current_dir(directory: impl Into<PathBuf>);
+        /// The user that it becomes; as for [`procession::Builder::uid`](crate::Builder::uid).
+        uid(uid: u32);
+        /// The group that it takes.
+        gid(gid: u32);
+        /// The supplementary groups that it takes.
+        groups(groups: impl IntoIterator<Item = u32>);
+        /// Has it run a closure before the interpreter begins; as for
+        /// [`procession::Builder::pre_exec`](crate::Builder::pre_exec).
+        pre_exec(hook: PreExec);
         /// Where its standard input comes from.
         stdin(stream: impl Into<Stdio>);
         /// Where its standard output goes.
@@ -130,61 +141,69 @@ impl Builder {
         })?;
         put_on(&line, &[&order])?;
 
-        let (complaints, complaint) = UnixStream::pair().map_err(no_stream)?;
-        complaints.set_nonblocking(true).map_err(no_stream)?;
+        let (complaints, complaint) = UnixStream::pair().map_err(os("make a pair of sockets"))?;
+        let nonblocking = complaints.set_nonblocking(true);
+        nonblocking.map_err(os("make a pair of sockets"))?;
         let complaint = OwnedFd::from(complaint);
-        let interpreter = located(&self.interpreter)?;
         let way = Way::Program(Program {
+            path: located(&self.interpreter)
+                .map_err(|source| no_interpreter(&self.interpreter, source))?,
             args: vec!["-c".to_owned(), program(&complaint)],
-            path: interpreter,
             complaint,
         });
         let process = self
             .setup
             .start(way, seat, line, name, keep)
-            .map_err(|error| self.explained(error))?;
+            .map_err(|error| explained(error, &self.interpreter))?;
         // Only now does the child hold what the arguments hold.
         drop(args);
         Ok(Process::started(process, complaints))
     }
-
-    fn explained(&self, error: Error) -> Error {
-        match error {
-            Error::Engine(engine::Error::Os { source, .. })
-                if matches!(
-                    source.kind(),
-                    ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::NotADirectory
-                ) =>
-            {
-                Error::NoInterpreter {
-                    interpreter: self.interpreter.clone(),
-                    source,
-                }
-            }
-            other => other,
-        }
-    }
 }
 
-fn no_stream(source: io::Error) -> Error {
-    let what = "make a pair of sockets";
-    engine::Error::Os { what, source }.into()
-}
-
-/// A path stays what it is for a process that starts in another directory; a name is looked for.
-fn located(interpreter: &Path) -> Result<PathBuf, Error> {
-    if interpreter.components().count() < 2 {
-        return Ok(interpreter.to_owned());
-    }
-    std::path::absolute(interpreter).map_err(|source| Error::NoInterpreter {
+fn no_interpreter(interpreter: &Path, source: io::Error) -> Error {
+    Error::NoInterpreter {
         interpreter: interpreter.to_owned(),
         source,
-    })
+    }
+}
+
+/// What starting the interpreter failed with, if it is to blame.
+fn explained(error: Error, interpreter: &Path) -> Error {
+    match error {
+        Error::Engine(engine::Error::Os {
+            what: "start a process",
+            source,
+        }) if matches!(
+            source.kind(),
+            ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::NotADirectory
+        ) =>
+        {
+            no_interpreter(interpreter, source)
+        }
+        other => other,
+    }
+}
+
+/// A path stays what it is for a process that starts in another directory; a name is looked for in `PATH`.
+fn located(interpreter: &Path) -> io::Result<PathBuf> {
+    if interpreter.components().count() != 1 || interpreter.is_absolute() {
+        return std::path::absolute(interpreter);
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders)
+        .map(|folder| folder.join(interpreter))
+        .find(|path| is_executable(path))
+        .map_or(Err(ErrorKind::NotFound.into()), std::path::absolute)
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
 /// The program that the interpreter runs. Where it cannot begin, it says so through the descriptor.
 fn program(complaint: &OwnedFd) -> String {
-    use std::os::fd::AsRawFd;
     let (complaint, version) = (complaint.as_raw_fd(), env!("CARGO_PKG_VERSION"));
     format!(
         "import os, sys

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use procession_engine::process::child::Function as PlainFunction;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::bytes::Bytes;
 use super::message::Answer;
 use super::wire;
-use crate::Function;
 use crate::error::Error;
 use crate::panic::caught;
 
@@ -64,7 +64,7 @@ macro_rules! __export_to_python {
 /// ```
 pub fn export<F, Args, Shape>(name: &str, function: F)
 where
-    F: Function<Args, Shape>,
+    F: PlainFunction<Args, Shape>,
     F::Output: Serialize,
     Shape: Signature<Args>,
 {
@@ -79,7 +79,7 @@ where
 
 fn call_of<F, Args, Shape>(name: String, function: F) -> Call
 where
-    F: Function<Args, Shape>,
+    F: PlainFunction<Args, Shape>,
     F::Output: Serialize,
     Shape: Signature<Args>,
 {

@@ -1,10 +1,11 @@
 //! Python functions that run in a process of their own.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{PipeReader, PipeWriter, Read};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use procession_engine::Deadline;
@@ -41,6 +42,13 @@ use crate::process;
 /// # }
 /// ```
 pub struct Process<R> {
+    /// Its standard input, if it was [piped](crate::Stdio::piped). [`join`](Process::join) and
+    /// [`wait`](Process::wait) close it first, so that a process which reads to the end comes to one.
+    pub stdin: Option<PipeWriter>,
+    /// Its standard output, if it was [piped](crate::Stdio::piped).
+    pub stdout: Option<PipeReader>,
+    /// Its standard error, if it was [piped](crate::Stdio::piped).
+    pub stderr: Option<PipeReader>,
     inner: process::Process<()>,
     /// Where the interpreter says why it could not begin.
     complaints: UnixStream,
@@ -80,6 +88,7 @@ impl<R: DeserializeOwned> Process<R> {
     /// be called (there is no such module or function, or no package `procession`) or returned
     /// something else than an `R`; or when the process ended before the function returned.
     pub fn join(mut self) -> Result<R, JoinError> {
+        self.stdin = None;
         match self.join_until(Deadline::NEVER)? {
             Some(result) => Ok(result),
             None => Err(JoinError::Vanished { pid: self.id() }),
@@ -138,13 +147,44 @@ impl<R: DeserializeOwned> Process<R> {
 }
 
 impl<R> Process<R> {
-    pub(super) fn started(inner: process::Process<()>, complaints: UnixStream) -> Process<R> {
+    pub(super) fn started(mut inner: process::Process<()>, complaints: UnixStream) -> Process<R> {
         Process {
+            stdin: inner.stdin.take(),
+            stdout: inner.stdout.take(),
+            stderr: inner.stderr.take(),
             inner,
             complaints,
             taken: false,
             _result: PhantomData,
         }
+    }
+
+    /// Waits for the process to end, and says how it did. Its result can be joined afterwards.
+    ///
+    /// The code is 0 when the function returned, and 1 when it raised an exception or could not be called.
+    ///
+    /// # Errors
+    /// As for [`procession::Process::wait`](crate::Process::wait).
+    pub fn wait(&mut self) -> Result<ExitStatus, JoinError> {
+        self.stdin = None;
+        self.inner.wait()
+    }
+
+    /// As [`wait`](Process::wait), but waits no longer than `timeout` and leaves standard input open. `None` while
+    /// it runs.
+    ///
+    /// # Errors
+    /// As for [`wait`](Process::wait).
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<ExitStatus>, JoinError> {
+        self.inner.wait_timeout(timeout)
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// As for [`wait`](Process::wait).
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, JoinError> {
+        self.inner.try_wait()
     }
 
     /// The process id.

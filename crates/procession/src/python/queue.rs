@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{objects, wire};
 use crate::error::{Error, GetError, PutError, within};
-use crate::queue::{get_through_signals, put_through_signals};
+use crate::queue::{get_through_signals, put_through_signals, refused};
 use crate::shared::Shared;
 
 /// As [`procession::Queue`](crate::Queue), for messages of plain data that Python reads and writes too.
@@ -119,9 +119,12 @@ impl<T: Serialize> Queue<T> {
     }
 
     fn put_until(&self, message: T, deadline: Deadline) -> Result<(), PutError<T>> {
-        let put = wire::encode(&message)
-            .map(|bytes| put_through_signals(|| self.inner.put(&[&bytes], deadline)));
-        PutError::unless_put(put, message)
+        let bytes = match wire::encode(&message) {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(PutError::Failed(message, Box::new(error))),
+        };
+        put_through_signals(|| self.inner.put(&[&bytes], deadline))
+            .map_err(|error| refused(message, error))
     }
 }
 
@@ -157,7 +160,10 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
-        let message = get_through_signals(|message| self.inner.get_into(message, deadline))?;
+        let mut message = channel::Message::default();
+        get_through_signals(&mut message, |message| {
+            self.inner.get_into(message, deadline)
+        })?;
         Ok(wire::decode(message.bytes())?)
     }
 }

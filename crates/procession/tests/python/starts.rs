@@ -1,6 +1,7 @@
 //! Starting Python, and what there is to say about it.
 
 use std::collections::HashMap;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use procession::python::{self, Queue};
@@ -143,17 +144,23 @@ pub fn own_queue(interpreter: &str) -> Value {
 }
 
 pub fn settings(interpreter: &str) -> Value {
-    let process: python::Process<Value> = python::Process::builder()
+    let mut process: python::Process<Value> = python::Process::builder()
         .interpreter(interpreter)
         .name("scout")
         .args(["one", "two"])
         .env("GREETING", "hello")
         .current_dir("/")
-        .stdout(procession::Stdio::Null)
+        .stdin(procession::Stdio::piped())
+        .stdout(procession::Stdio::piped())
         .spawn("workers", "settings", ())
         .unwrap();
     assert_eq!(process.name(), "scout");
-    process.join().unwrap()
+    write!(process.stdin.as_ref().unwrap(), "typed").unwrap();
+    assert!(process.wait().unwrap().success());
+    let mut printed = String::new();
+    let mut stdout = process.stdout.take().unwrap();
+    stdout.read_to_string(&mut printed).unwrap();
+    json!([printed, process.join().unwrap()])
 }
 
 /// What is in use after many a start, good and bad, beyond what was after the first.

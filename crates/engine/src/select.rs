@@ -1,0 +1,220 @@
+//! Waiting for several things at once: the first of any number of queues, pipes and processes.
+//!
+//! Nothing is taken here. Who is told that a message is there tries to receive it, and waits again if
+//! somebody else was faster.
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::event::{self, PollFd, PollFlags};
+
+use crate::arena::home_if_any;
+use crate::arena::owner::OwnerId;
+use crate::channel::{End, Queue};
+use crate::deadline::Deadline;
+use crate::error::WaitError;
+use crate::sync::eventcount::EventCount;
+use crate::sync::spin::Spin;
+use crate::sys::futex::{self, NAP, Slept};
+
+/// How long to go without a look at what no word tells of.
+const BLIND_NAP: Duration = Duration::from_millis(20);
+/// As [`BLIND_NAP`], of a process that has left its place and is about to end.
+const LAST_NAP: Duration = Duration::from_millis(1);
+
+/// Something to be waited for.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// A queue that has a message, or is closed.
+    Message(&'a Queue),
+    /// A queue that has room, or is closed.
+    Room(&'a Queue),
+    /// An end of a pipe at which a message is there, or the end of the stream.
+    Arrival(&'a End),
+    /// An end of a pipe that has room for a message of so many bytes, or whose peer is gone.
+    Departure(&'a End, usize),
+    /// A child that ended: its pidfd, and its place in the process table.
+    Exit(BorrowedFd<'a>, OwnerId),
+    /// An alarm that rang after it had [this count](Alarm::count).
+    Alarm(&'a Alarm, u32),
+}
+
+impl Source<'_> {
+    /// Whether there would be nothing to wait for.
+    pub fn is_ready(&self) -> bool {
+        self.is_ready_by_memory()
+            || match self {
+                Source::Arrival(end) | Source::Departure(end, _) => end.peer_is_gone(),
+                Source::Exit(pidfd, _) => has_ended(*pidfd),
+                _ => false,
+            }
+    }
+
+    /// As [`Source::is_ready`], as far as that can be told without a system call.
+    fn is_ready_by_memory(&self) -> bool {
+        match self {
+            Source::Message(queue) => queue.is_closed() || !queue.is_empty(),
+            Source::Room(queue) => queue.is_closed() || !queue.is_full(),
+            Source::Arrival(end) => !end.incoming().is_empty(),
+            Source::Departure(end, size) => end.outgoing().has_room_for(*size),
+            Source::Exit(..) => false,
+            Source::Alarm(alarm, count) => alarm.count() != *count,
+        }
+    }
+
+    /// Says that somebody is about to sleep; `None` when it need not. Adds the words to sleep on, and returns
+    /// how long at most.
+    fn announce<'w>(&'w self, words: &mut Vec<(&'w AtomicU32, u32)>) -> Duration {
+        match self {
+            Source::Message(queue) => words.push(asleep_on(&queue.at().chain.items)),
+            Source::Room(queue) => words.push(asleep_on(&queue.at().chain.space)),
+            Source::Arrival(end) => {
+                words.push(asleep_on(&end.incoming().chain.items));
+                return watch(end.watch_others(), words);
+            }
+            Source::Departure(end, _) => {
+                words.push(asleep_on(&end.outgoing().chain.space));
+                return watch(end.watch_others(), words);
+            }
+            Source::Exit(_, seat) => {
+                let life = home_if_any().and_then(|arena| arena.watch_life(*seat));
+                let Some(life) = life else { return LAST_NAP };
+                words.push(life);
+                // One that has not taken its place yet changes nothing there when it dies.
+                let seated = home_if_any().is_some_and(|a| a.watch_closely(*seat).is_some());
+                return if seated { NAP } else { BLIND_NAP };
+            }
+            Source::Alarm(alarm, count) => words.push((&alarm.0, *count)),
+        }
+        NAP
+    }
+
+    /// After a sleep: lets another go on who waits for the same, since a call to wake one may have been for us.
+    fn pass_on(&self) {
+        match self {
+            Source::Message(queue) => queue.at().chain.items.woke(|| !queue.is_empty()),
+            Source::Room(queue) => queue.at().chain.space.woke(|| true),
+            Source::Arrival(end) => {
+                let incoming = end.incoming();
+                incoming.chain.items.woke(|| !incoming.is_empty());
+            }
+            Source::Departure(end, _) => end.outgoing().chain.space.woke(|| true),
+            Source::Exit(..) | Source::Alarm(..) => {}
+        }
+    }
+}
+
+fn asleep_on(sleepers: &'static EventCount) -> (&'static AtomicU32, u32) {
+    let key = sleepers.announce();
+    (sleepers.word(), key)
+}
+
+/// Adds the words of the processes at a pipe's other end.
+fn watch<'w>(
+    others: Option<Vec<(&'w AtomicU32, u32)>>,
+    words: &mut Vec<(&'w AtomicU32, u32)>,
+) -> Duration {
+    match others {
+        Some(others) => {
+            words.extend(others);
+            NAP
+        }
+        None => BLIND_NAP,
+    }
+}
+
+fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut watched = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    matches!(
+        event::poll(&mut watched, Some(&rustix::time::Timespec::default())),
+        Ok(1..)
+    )
+}
+
+/// A word of this process alone by which one thread reaches another that waits for other things as well.
+#[derive(Debug, Default)]
+pub struct Alarm(AtomicU32);
+
+impl Alarm {
+    /// How often it rang.
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Wakes whoever waits for it.
+    pub fn ring(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        futex::wake(&self.0, u32::MAX);
+    }
+}
+
+/// Waits for the first of several sources.
+#[derive(Debug, Default)]
+pub struct Select {
+    spin: Spin,
+    /// Where the next look begins, so that no source is always last.
+    turn: AtomicU32,
+}
+
+impl Select {
+    /// Waits until one of the sources is ready, and says which. Of several, each has its turn.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`], [`WaitError::Interrupted`].
+    pub fn wait(&self, sources: &[Source<'_>], deadline: Deadline) -> Result<usize, WaitError> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) as usize;
+        let at_once = || first(sources, turn, |source| source.is_ready_by_memory());
+        let at_all = || first(sources, turn, |source| source.is_ready());
+        if let Some(ready) = at_once() {
+            self.spin.hit();
+            return Ok(ready);
+        }
+        if deadline == Deadline::NOW {
+            return at_all().ok_or(WaitError::TimedOut);
+        }
+        if let Some(ready) = self.spin.until(at_once) {
+            return Ok(ready);
+        }
+        let mut slept = false;
+        let found = loop {
+            let mut words = Vec::with_capacity(sources.len() + 1);
+            let naps = sources.iter().map(|source| source.announce(&mut words));
+            let nap = naps.min().unwrap_or(NAP);
+            if let Some(ready) = at_all() {
+                break Ok(ready);
+            }
+            if deadline.is_past() {
+                break Err(WaitError::TimedOut);
+            }
+            slept = true;
+            let until = deadline.min(Deadline::after(nap));
+            if sleep(&words, until) == Slept::Interrupted {
+                break Err(WaitError::Interrupted);
+            }
+        };
+        if slept {
+            sources.iter().for_each(Source::pass_on);
+        }
+        found
+    }
+}
+
+/// The first source that is ready, of those from `turn` on and then those before it.
+fn first(
+    sources: &[Source<'_>],
+    turn: usize,
+    is_ready: impl Fn(&Source<'_>) -> bool,
+) -> Option<usize> {
+    let count = sources.len();
+    let mut order = (0..count).map(|at| (at + turn) % count);
+    order.find(|&at| is_ready(&sources[at]))
+}
+
+fn sleep(words: &[(&AtomicU32, u32)], until: Deadline) -> Slept {
+    if words.is_empty() {
+        std::thread::sleep(until.remaining().unwrap_or(NAP));
+        return Slept::Stirred;
+    }
+    futex::wait_any(words, until)
+}

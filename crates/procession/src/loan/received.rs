@@ -1,0 +1,138 @@
+//! A message that is read where it lies.
+
+use std::any::type_name;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use bytemuck::Pod;
+use procession_engine::channel::Message;
+
+use super::Loan;
+use crate::error::Error;
+
+/// A [`Loan`] that was received: its items, read where the sender wrote them.
+///
+/// The memory is this process's own, which nobody else writes to; it is given back when this is dropped, or
+/// when the process ends. A forked child has no part in what its parent received: looking at it panics there,
+/// and dropping it does nothing.
+///
+/// # Examples
+/// A process that changes what comes by, without a copy:
+/// ```
+/// use procession::{Connection, Loan, Process};
+///
+/// fn brighten(images: Connection<Loan<u8>, Loan<u8>>) {
+///     for image in images.loans() {
+///         let mut image = image.unwrap().into_loan();
+///         image.iter_mut().for_each(|pixel| *pixel = pixel.saturating_add(10));
+///         images.send_loan(image).unwrap();
+///     }
+/// }
+///
+/// fn main() -> procession::Result<()> {
+///     procession::init();
+///     let (ours, theirs) = procession::pipe()?;
+///     let process = Process::spawn(brighten, theirs)?;
+///     ours.send_loan(Loan::from_slice(&[0, 100, 250])?)?;
+///     assert_eq!(*ours.recv_loan()?, [10, 110, 255]);
+///     drop(ours);
+///     process.join()?;
+///     Ok(())
+/// }
+/// ```
+pub struct Received<T> {
+    message: Message,
+    _items: PhantomData<T>,
+}
+
+impl<T: Pod> Received<T> {
+    /// The items of a message that was put as a loan of them, which only a type that lies to serde can be wrong
+    /// about.
+    pub(super) fn over(message: Message) -> Result<Received<T>, Error> {
+        let kind = type_name::<Loan<T>>();
+        if !message.is_draft() {
+            let reason = "it was not put as a loan".to_owned();
+            return Err(Error::Decode { kind, reason });
+        }
+        let bytes = Received::<u8>::of(message);
+        bytes.cast().map_err(|bytes| Error::Misfit {
+            kind,
+            bytes: Box::new(bytes),
+        })
+    }
+
+    fn of(message: Message) -> Received<T> {
+        Received {
+            message,
+            _items: PhantomData,
+        }
+    }
+
+    /// The same memory as a loan, to be changed where it lies and passed on.
+    ///
+    /// # Panics
+    /// In a child that was forked since it was received.
+    pub fn into_loan(self) -> Loan<T> {
+        let draft = self.message.into_draft();
+        Loan::over(draft.unwrap_or_else(|_| panic!("{NOT_THE_CHILDS}")))
+    }
+
+    /// The same memory as items of another type, for messages of bytes that say themselves what they are.
+    ///
+    /// A `U` to be aligned to more than 64 does not compile.
+    ///
+    /// # Errors
+    /// What was to be cast, if its bytes are no whole number of `U`s.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Loan, Queue};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = Queue::<Loan<u8>>::new()?;
+    /// queue.put_loan(Loan::from_slice(&[1, 0, 2, 0])?)?;
+    /// let bytes = queue.get_loan()?.cast::<u64>().unwrap_err();
+    /// let pairs = bytes.cast::<[u8; 2]>().unwrap();
+    /// assert_eq!(*pairs, [[1, 0], [2, 0]]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cast<U: Pod>(self) -> Result<Received<U>, Received<T>> {
+        const {
+            assert!(size_of::<U>() > 0, "items without bytes cannot be lent");
+            assert!(
+                align_of::<U>() <= super::ALIGNMENT,
+                "loans are aligned to 64 bytes, not to more"
+            );
+        }
+        match self.message.len().is_multiple_of(size_of::<U>()) {
+            true => Ok(Received::of(self.message)),
+            false => Err(self),
+        }
+    }
+}
+
+const NOT_THE_CHILDS: &str =
+    "a message is used by the process that received it, not by a forked child";
+
+impl<T: Pod> Deref for Received<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        assert!(self.message.is_mine(), "{NOT_THE_CHILDS}");
+        bytemuck::cast_slice(self.message.bytes())
+    }
+}
+
+impl<T: Pod> AsRef<[T]> for Received<T> {
+    fn as_ref(&self) -> &[T] {
+        self
+    }
+}
+
+impl<T> fmt::Debug for Received<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Received").field(&self.message).finish()
+    }
+}

@@ -1,0 +1,92 @@
+//! A process that is forked, to run a closure.
+
+use std::io::{StderrLock, StdoutLock, Write, stderr, stdout};
+use std::sync::{Arc, MutexGuard};
+
+use procession_engine::channel::Queue;
+use procession_engine::process::child::{Child, Fork, ForkSafe, fingerprint};
+use procession_engine::{self as engine};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::builder::Builder;
+use super::serve::{self, HeldName};
+use super::{Process, reap_unjoined, stdio, unjoined};
+use crate::call;
+use crate::error::Error;
+use crate::panic::{self, HeldReporter};
+
+impl Builder {
+    /// Forks the process; see [`Process::fork`].
+    ///
+    /// # Errors
+    /// As for [`Process::fork`]; and when [`args`](Builder::args) or a variable was set, which a forked process
+    /// has from its parent.
+    pub fn fork<F, R>(self, closure: ForkSafe<F>) -> Result<Process<R>, Error>
+    where
+        F: FnOnce() -> R,
+        R: Serialize + DeserializeOwned,
+    {
+        self.check_forkable()?;
+        reap_unjoined();
+        engine::process::ensure()?;
+        let line = Arc::new(Queue::new(0)?);
+        let (stdio, mut ends) = stdio::open(self.stdio)?;
+        let fork = Fork {
+            cwd: self.cwd,
+            setup: self.setup,
+            stdio,
+            tied: self.daemon,
+        };
+        let name = self.name.unwrap_or_else(super::builder::next_name);
+        let standstill = Standstill::begin();
+        let child = fork.start(closure, |closure| {
+            // The parent's ends are the parent's alone, or a stream would never end.
+            drop(std::mem::take(&mut ends));
+            standstill.end_in_child(name.clone(), &line);
+            let answer = call::answer_of(closure);
+            let code = serve::deliver(&line, &answer);
+            let _ = stdout().flush();
+            engine::process::leave();
+            code
+        })?;
+        Ok(Process::started(child, line, name, ends, self.kill_on_drop))
+    }
+}
+
+/// Everything that this crate and std could be in the middle of in another thread, in the hands of the thread
+/// that forks: so the child finds it whole, and free once it was told that it is the child.
+///
+/// The streams come first: a thread that has one of them may be waiting for what comes after.
+struct Standstill {
+    _stdout: StdoutLock<'static>,
+    _stderr: StderrLock<'static>,
+    unjoined: MutexGuard<'static, Vec<Child>>,
+    name: HeldName,
+    reporter: HeldReporter,
+}
+
+impl Standstill {
+    fn begin() -> Standstill {
+        // Made once a process: not to be found half made.
+        fingerprint();
+        panic::hook_in();
+        let (mut stdout, stderr) = (stdout().lock(), stderr().lock());
+        // What is written in one process must not be in the other's buffer too.
+        let _ = stdout.flush();
+        Standstill {
+            _stdout: stdout,
+            _stderr: stderr,
+            unjoined: unjoined(),
+            name: serve::held_name(),
+            reporter: panic::reporter(),
+        }
+    }
+
+    fn end_in_child(mut self, name: String, line: &Arc<Queue>) {
+        // They are children of the parent.
+        self.unjoined.clear();
+        self.name.set(name);
+        self.reporter.watch(serve::on_abort(line));
+    }
+}

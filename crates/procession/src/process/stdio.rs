@@ -1,0 +1,90 @@
+//! Where the standard streams of a process lead.
+
+use std::fs::File;
+use std::io::{PipeReader, PipeWriter};
+use std::os::fd::OwnedFd;
+
+use crate::error::{Error, os};
+
+/// Where a standard stream of a process leads.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub enum Stdio {
+    /// Where this process's own does.
+    #[default]
+    Inherit,
+    /// Nowhere.
+    Null,
+    /// To this process, which has the other end in [`Process::stdin`](crate::Process::stdin),
+    /// [`stdout`](crate::Process::stdout) or [`stderr`](crate::Process::stderr).
+    Piped,
+    /// To a file, a pipe or a socket.
+    To(OwnedFd),
+}
+
+impl Stdio {
+    /// Where this process's own does; what a stream does unless said otherwise.
+    pub fn inherit() -> Stdio {
+        Stdio::Inherit
+    }
+
+    /// Nowhere: nothing to be read there, and all that is written is lost.
+    pub fn null() -> Stdio {
+        Stdio::Null
+    }
+
+    /// To this process, over a pipe.
+    ///
+    /// A process that writes more than a pipe takes waits until it is read.
+    pub fn piped() -> Stdio {
+        Stdio::Piped
+    }
+}
+
+impl<T: Into<OwnedFd>> From<T> for Stdio {
+    fn from(stream: T) -> Stdio {
+        Stdio::To(stream.into())
+    }
+}
+
+/// This process's ends of the streams of another.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    pub(super) stdin: Option<PipeWriter>,
+    pub(super) stdout: Option<PipeReader>,
+    pub(super) stderr: Option<PipeReader>,
+}
+
+/// The streams as descriptors for the process, and the ends that stay here.
+pub(super) fn open(streams: [Stdio; 3]) -> Result<([Option<OwnedFd>; 3], Ends), Error> {
+    let writing = |(theirs, ours): (PipeReader, PipeWriter)| (theirs.into(), ours);
+    let reading = |(ours, theirs): (PipeReader, PipeWriter)| (theirs.into(), ours);
+    let [stdin, stdout, stderr] = streams;
+    let (their_stdin, stdin) = open_one(stdin, writing)?;
+    let (their_stdout, stdout) = open_one(stdout, reading)?;
+    let (their_stderr, stderr) = open_one(stderr, reading)?;
+    let ends = Ends {
+        stdin,
+        stdout,
+        stderr,
+    };
+    Ok(([their_stdin, their_stdout, their_stderr], ends))
+}
+
+fn open_one<End>(
+    stream: Stdio,
+    split: impl FnOnce((PipeReader, PipeWriter)) -> (OwnedFd, End),
+) -> Result<(Option<OwnedFd>, Option<End>), Error> {
+    Ok(match stream {
+        Stdio::Inherit => (None, None),
+        Stdio::To(fd) => (Some(fd), None),
+        Stdio::Null => {
+            let open = File::options().read(true).write(true).open("/dev/null");
+            (Some(open.map_err(os("open /dev/null"))?.into()), None)
+        }
+        Stdio::Piped => {
+            let (theirs, ours) = split(std::io::pipe().map_err(os("make a pipe"))?);
+            (Some(theirs), Some(ours))
+        }
+    })
+}

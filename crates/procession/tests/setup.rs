@@ -1,0 +1,245 @@
+//! What a process is made to be before it begins.
+
+use std::io::{self, Read, Write};
+
+use procession::{Error, Event, ForkSafe, JoinError, PreExec, Process, Queue, Stdio};
+use rustix::process::{
+    Resource, Rlimit, getegid, geteuid, getgroups, getrlimit, getsid, setrlimit, setsid,
+};
+
+procession::test_support!();
+
+/// A user and group that this process is not.
+fn somebody_else() -> u32 {
+    let taken = [geteuid().as_raw(), getegid().as_raw()];
+    let mut others = (65_000..=65_534).rev();
+    others.find(|id| !taken.contains(id)).unwrap()
+}
+
+fn hook(hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> PreExec {
+    // SAFETY: the hooks of these tests make system calls only, or fail.
+    unsafe { PreExec::new(hook) }
+}
+
+fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+/// User, group and supplementary groups; and that the shared memory is there.
+fn who_am_i(told: Queue<u32>) -> (u32, u32, Vec<u32>) {
+    told.put(geteuid().as_raw()).unwrap();
+    let groups = getgroups().unwrap().into_iter().map(|group| group.as_raw());
+    (geteuid().as_raw(), getegid().as_raw(), groups.collect())
+}
+
+#[test]
+fn a_process_may_be_another_user_if_this_one_is_root() {
+    let (told, other) = (Queue::new().unwrap(), somebody_else());
+    let builder = Process::builder().uid(other).gid(other).daemon(true);
+    let started = builder.spawn(who_am_i, told.clone());
+    if is_root() {
+        let who = started.unwrap().join().unwrap();
+        assert_eq!(who, (other, other, vec![]), "root's groups are given up");
+        assert_eq!(told.get().unwrap(), other);
+    } else {
+        assert_refused(started.unwrap_err(), "group");
+    }
+}
+
+#[test]
+fn supplementary_groups_are_those_that_were_named_if_this_is_root() {
+    let (told, other) = (Queue::new().unwrap(), somebody_else());
+    let builder = Process::builder().uid(other).groups([12, 34]);
+    let started = builder.spawn(who_am_i, told);
+    if is_root() {
+        let (user, group, mut groups) = started.unwrap().join().unwrap();
+        groups.sort_unstable();
+        assert_eq!((user, group), (other, getegid().as_raw()));
+        assert_eq!(groups, [12, 34]);
+    } else {
+        assert_refused(started.unwrap_err(), "supplementary groups");
+    }
+}
+
+#[test]
+fn a_process_may_be_the_same_user_whoever_that_is() {
+    let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+    let builder = Process::builder().uid(user).gid(group);
+    let process = builder.spawn(who_am_i, Queue::new().unwrap()).unwrap();
+    let who = process.join().unwrap();
+    assert_eq!((who.0, who.1), (user, group));
+}
+
+#[test]
+fn a_forked_process_may_be_another_user_if_this_one_is_root() {
+    let (told, other) = (Queue::new().unwrap(), somebody_else());
+    let builder = Process::builder().uid(other).gid(other).daemon(true);
+    // SAFETY: it asks for numbers and uses a queue.
+    let started = builder.fork(unsafe { ForkSafe::new(|| who_am_i(told.clone())) });
+    if is_root() {
+        let who = started.unwrap().join().unwrap();
+        assert_eq!(who, (other, other, vec![]));
+        assert_eq!(told.get().unwrap(), other);
+    } else {
+        assert_refused(started.unwrap_err(), "group");
+    }
+}
+
+#[track_caller]
+fn assert_refused(error: Error, what: &str) {
+    match error {
+        Error::Engine(procession_engine::Error::Os { what: step, source }) => {
+            assert!(step.contains(what), "{step}");
+            assert_eq!(source.kind(), io::ErrorKind::PermissionDenied);
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn limit_and_session() -> (Option<u64>, bool) {
+    let own = rustix::process::getpid();
+    (
+        getrlimit(Resource::Core).current,
+        getsid(None).unwrap() == own,
+    )
+}
+
+#[test]
+fn what_a_hook_sets_is_seen_by_the_process() {
+    let limit = hook(|| {
+        let limit = Rlimit {
+            current: Some(0),
+            maximum: getrlimit(Resource::Core).maximum,
+        };
+        Ok(setrlimit(Resource::Core, limit)?)
+    });
+    let session = hook(|| {
+        setsid()?;
+        Ok(())
+    });
+    let builder = Process::builder().pre_exec(limit).pre_exec(session);
+    let process = builder.spawn(limit_and_session, ()).unwrap();
+    assert_eq!(process.join().unwrap(), (Some(0), true));
+}
+
+#[test]
+fn hooks_come_after_the_directory_and_the_streams() {
+    let mut process = Process::builder()
+        .current_dir("/")
+        .stderr(Stdio::piped())
+        .pre_exec(hook(|| {
+            let (here, root) = (rustix::fs::stat(".")?, rustix::fs::stat("/")?);
+            if here.st_ino == root.st_ino {
+                rustix::io::write(rustix::stdio::stderr(), b"at the root")?;
+            }
+            Ok(())
+        }))
+        .spawn(nothing, ())
+        .unwrap();
+    let mut said = String::new();
+    let mut stderr = process.stderr.take().unwrap();
+    stderr.read_to_string(&mut said).unwrap();
+    process.join().unwrap();
+    assert_eq!(said, "at the root");
+}
+
+fn nothing() {}
+
+/// The text of what starting a process with this hook ends with.
+fn failure_of(pre_exec: PreExec) -> String {
+    let builder = Process::builder().pre_exec(pre_exec).stderr(Stdio::Null);
+    builder.spawn(nothing, ()).unwrap_err().to_string()
+}
+
+#[test]
+fn the_error_of_a_hook_is_that_of_the_start() {
+    let error = failure_of(hook(|| Err(io::Error::from_raw_os_error(28))));
+    assert!(error.contains("pre-exec hook"), "{error}");
+    assert!(error.contains("No space left"), "{error}");
+    let error = failure_of(hook(|| Err(io::Error::other("not today"))));
+    assert!(error.contains("not today"), "{error}");
+    let error = failure_of(hook(|| panic!("not ever")));
+    assert!(error.contains("panicked"), "{error}");
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_named_as_the_trouble() {
+    let builder = Process::builder()
+        .pre_exec(hook(|| Ok(())))
+        .current_dir("/proc/self/no such place");
+    let error = builder.spawn(nothing, ()).unwrap_err().to_string();
+    assert!(error.contains("directory"), "{error}");
+}
+
+fn echo(event: Event) {
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text).unwrap();
+    print!("{text}");
+    eprint!("{}", event.is_set());
+}
+
+#[test]
+fn streams_of_this_process_lead_to_piped_ones() {
+    let mut process = Process::builder()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn(echo, Event::new().unwrap())
+        .unwrap();
+    let mut stdin = process.stdin.take().unwrap();
+    stdin.write_all(b"there and back").unwrap();
+    drop(stdin);
+    let (mut said, mut complained) = (String::new(), String::new());
+    process
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    process
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut complained)
+        .unwrap();
+    assert_eq!((&*said, &*complained), ("there and back", "false"));
+    process.join().unwrap();
+}
+
+#[test]
+fn joining_ends_a_process_that_reads_to_the_end() {
+    for waited in [false, true] {
+        let mut process = Process::builder()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::Null)
+            .stderr(Stdio::Null)
+            .spawn(echo, Event::new().unwrap())
+            .unwrap();
+        assert!(process.try_wait().unwrap().is_none());
+        if waited {
+            assert!(process.wait().unwrap().success());
+        }
+        process.join().unwrap();
+    }
+}
+
+fn abort() {
+    std::process::abort();
+}
+
+fn panic_quietly() {
+    panic!("quietly");
+}
+
+#[test]
+fn how_a_process_ended_is_known_without_its_result() {
+    use std::os::unix::process::ExitStatusExt;
+
+    let builder = || Process::builder().stderr(Stdio::Null);
+    let mut process = builder().spawn(abort, ()).unwrap();
+    assert_eq!(process.wait().unwrap().signal(), Some(6));
+    assert_eq!(process.join().unwrap_err().signal(), Some(6));
+    let mut process = builder().spawn(panic_quietly, ()).unwrap();
+    assert_eq!(process.wait().unwrap().code(), Some(101));
+    assert!(matches!(process.join(), Err(JoinError::Panicked(_))));
+}

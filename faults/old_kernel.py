@@ -1,0 +1,17 @@
+"""Runs a program as on Linux 5.4: all later system calls are unknown to it.
+
+python faults/old_kernel.py PROGRAM ARGUMENTS...
+"""
+
+import errno
+import os
+import sys
+
+os.environ.setdefault("FAULTS_PACKAGE", "procession")
+os.environ.setdefault("FAULTS_METHOD", "fork")
+
+from cases.limits import LATER, refuse
+
+if __name__ == "__main__":
+    refuse(LATER, errno.ENOSYS)
+    os.execv(sys.argv[1], sys.argv[1:])
