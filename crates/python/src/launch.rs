@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use procession_engine::OwnerId;
 use procession_engine::process::Seat;
-use procession_engine::process::child::{Launch, Setup, summons};
+use procession_engine::process::child::{Launch, summons};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -41,13 +41,10 @@ pub fn launch(
         args: command,
         env,
         cwd,
-        setup: Setup::default(),
-        stdio: [None, None, None],
-        keep: Vec::new(),
         complaint: Some(descriptor::take_over(py, complaint)?),
         tied,
-        hushed: false,
         note,
+        ..Launch::default()
     };
     Ok(launch.start(seat).map_err(raise)?.id())
 }

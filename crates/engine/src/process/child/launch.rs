@@ -20,7 +20,7 @@ use crate::process::lifeline;
 const PROGRAM: &CStr = c"/proc/self/exe";
 
 /// Everything about a child that is to be started.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Launch {
     /// The path of what is run; this executable if it is `None`.
     pub program: Option<PathBuf>,
