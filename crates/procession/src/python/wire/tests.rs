@@ -241,3 +241,28 @@ fn what_python_could_not_read_is_refused() {
     );
     assert!(encode(&BTreeMap::from([(Shape::Empty, vec![1])])).is_ok());
 }
+
+#[test]
+fn no_bytes_make_it_panic_or_take_memory_they_do_not_have() {
+    let rows = serde_json::json!([
+        {"id": 1, "name": "somebody", "tags": ["a", "bb", 2.5, null, true]},
+        {"id": -70000, "nested": [[], {}, [[["deep"]]]]},
+    ]);
+    let kept = b"l\x04L\x02S\x02ab\x85r\x04r\x02D\x01s\x01xr\x02".to_vec();
+    let messages = [encode(&rows).unwrap(), encode(&u128::MAX).unwrap(), kept];
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..20_000 {
+        let mut message = random.choice(&messages).unwrap().clone();
+        for _ in 0..random.usize(1..6) {
+            let at = random.usize(..message.len());
+            match random.u8(..3) {
+                0 => message[at] = random.u8(..),
+                1 => message[at] = *random.choice(b"rlmSLDMdinb8\x80\xff").unwrap(),
+                _ => message.truncate(at.max(1)),
+            }
+        }
+        // Whatever comes of it, it comes.
+        let _ = decode::<serde_json::Value>(&message);
+        let _ = decode::<Vec<Shape>>(&message);
+    }
+}
