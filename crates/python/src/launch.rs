@@ -41,7 +41,8 @@ pub fn launch(
         args: command,
         env,
         cwd,
-        complaint: Some(descriptor::take_over(py, complaint)?),
+        // A copy is none of the standard three, which the child may have otherwise.
+        complaint: Some(descriptor::take_over(py, complaint)?.try_clone()?),
         tied,
         note,
         ..Launch::default()

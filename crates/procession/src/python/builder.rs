@@ -144,7 +144,10 @@ impl Builder {
         let (complaints, complaint) = UnixStream::pair().map_err(os("make a pair of sockets"))?;
         let nonblocking = complaints.set_nonblocking(true);
         nonblocking.map_err(os("make a pair of sockets"))?;
-        let complaint = OwnedFd::from(complaint);
+        // A copy is none of the standard three, which the child may have otherwise.
+        let complaint = OwnedFd::from(complaint)
+            .try_clone()
+            .map_err(os("duplicate a descriptor"))?;
         let way = Way::Program(Program {
             path: located(&self.interpreter)
                 .map_err(|source| no_interpreter(&self.interpreter, source))?,
