@@ -18,11 +18,32 @@
 //! }
 //! ```
 //!
+//! It takes [`init()`] as the first thing in `main`, and nothing else: no build script, no registration, no
+//! files, no server. In tests [`test_support!`] takes its place.
+//!
 //! # Processes
 //!
 //! [`Process::spawn`] runs a function in a process of its own, and [`Process::join`] gives what it
 //! returned. The process is a fresh run of this program that enters at [`init()`]. Any plain
-//! function will do whose arguments and result serde can carry; nothing has to be registered.
+//! function will do whose arguments and result serde can carry. Several arguments are a tuple, and none is `()`.
+//!
+//! ```
+//! use procession::Process;
+//!
+//! fn longest(words: Vec<String>, at_least: usize) -> Option<String> {
+//!     let long = words.into_iter().filter(|word| word.len() >= at_least);
+//!     long.max_by_key(|word| word.len())
+//! }
+//!
+//! # fn main() -> procession::Result<()> {
+//! # procession::init();
+//! let words = ["many", "processes"].map(str::to_owned).to_vec();
+//! let process = Process::spawn(longest, (words, 5))?;
+//! assert_eq!(process.join()?.as_deref(), Some("processes"));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! A closure of Rust is refused, since nobody can see what it captures:
 //!
 //! ```compile_fail
@@ -43,34 +64,116 @@
 //! ```
 //!
 //! [`Process::fork`] runs any closure, in a copy of this process, for those who accept the rules of `fork`.
+//! [`Process::builder`] sets name, environment, directory, streams, user, and whether it dies with its parent.
+//!
+//! ## How they end
 //!
 //! A panic comes back as an error with its message and backtrace ([`JoinError::Panicked`]), a
 //! signal as that signal ([`JoinError::Killed`]), an exit as its code ([`JoinError::Exited`]).
 //!
-//! [`Pool`] keeps processes at hand and gives them work: [`Pool::map`], [`Pool::imap`],
-//! [`Pool::imap_unordered`], [`Pool::apply`], [`Pool::apply_async`].
+//! ```
+//! use procession::{JoinError, Process};
+//!
+//! fn crash() {
+//!     std::process::abort();
+//! }
+//!
+//! # fn main() -> procession::Result<()> {
+//! # procession::init();
+//! match Process::spawn(crash, ())?.join() {
+//!     Err(JoinError::Killed { signal, .. }) => assert_eq!(signal, 6), // SIGABRT
+//!     other => panic!("{other:?}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Pools
+//!
+//! A [`Pool`] keeps processes at hand and gives them work. [`Pool::map`] returns all results in their order,
+//! [`Pool::imap`] and [`Pool::imap_unordered`] hand them out while others are computed, and [`Pool::apply_async`]
+//! gives a [`Task`] to wait for later. A worker that dies fails the task it held, with
+//! [`TaskError::WorkerDied`], and is replaced; nothing else notices.
+//!
+//! ```
+//! use procession::Pool;
+//! use std::time::Duration;
+//!
+//! fn parse(text: String) -> u32 {
+//!     text.parse().expect("a number")
+//! }
+//!
+//! # fn main() -> procession::Result<()> {
+//! # procession::init();
+//! let pool = Pool::builder().workers(2).task_timeout(Duration::from_secs(60)).build()?;
+//! let texts = ["1", "two", "3"].map(str::to_owned);
+//! let numbers: Vec<Option<u32>> = pool.imap(parse, texts)?.map(Result::ok).collect();
+//! assert_eq!(numbers, [Some(1), None, Some(3)]); // a panic is one task's error
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # What processes share
 //!
 //! | to | use |
 //! |---|---|
 //! | pass messages, many to many | [`Queue`], [`JoinableQueue`] |
-//! | pass messages, one to one | [`pipe()`], [`one_way()`] |
+//! | pass messages between two sides | [`pipe()`], [`one_way()`] |
 //! | pass large arrays without a copy | [`Loan`], through any of these |
+//! | wait for the first of several | [`Select`], [`select!`] |
 //! | share numbers, and [plain structs](plain!) | [`Value`], [`Array`] |
 //! | share a value of any type | [`Mutex`], [`RwLock`], [`OnceLock`] |
 //! | do something once | [`Once`] |
-//! | wait for the first of several | [`Select`], [`select!`] |
 //! | take turns | [`Lock`], [`RLock`], [`Semaphore`] |
 //! | wait for each other | [`Condvar`], [`Event`], [`Barrier`] |
 //!
 //! All of them are passed to a process as arguments, and all but the ends of a pipe in messages of a queue
 //! or pipe as well: an object lives for as long as a process or a message holds it. Sent any other way, they
-//! are refused with [`Error::NotSpawning`].
+//! are refused with [`Error::NotSpawning`]. Clones are the same object.
 //!
 //! They outlive any one process. One that is killed in the middle of anything leaves the others
 //! going on: a lock it held is given to the next with [`LockError::OwnerDied`], a message it was
 //! writing is never seen, one that it had put is.
+//!
+//! ## Messages
+//!
+//! A [`Queue`] is without a bound, or [bounded](Queue::bounded): then putting waits for room. It has no two sides, so it
+//! does not end by itself: somebody [closes](Queue::close) it, and getting is an error once all is gone. The two
+//! sides of a pipe end like a channel of crossbeam: when the last sender is gone, in whatever process and by
+//! whatever death, receiving is [`GetError::Closed`], and the other way round.
+//!
+//! ```
+//! use procession::{Process, Sender};
+//!
+//! fn count(upto: u32, sender: Sender<u32>) {
+//!     (1..=upto).for_each(|n| sender.send(n).unwrap());
+//! }
+//!
+//! # fn main() -> procession::Result<()> {
+//! # procession::init();
+//! let (sender, receiver) = procession::one_way()?;
+//! let processes = [3, 4].map(|upto| Process::spawn(count, (upto, sender.clone())));
+//! drop(sender); // those of the processes are left
+//! let sum: u32 = receiver.iter().map(|number| number.unwrap()).sum();
+//! assert_eq!(sum, 6 + 10);
+//! # for process in processes { process?.join()?; }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`select!`] waits for the first of several queues, pipes and processes.
+//!
+//! ## Values
+//!
+//! A [`Value`] or [`Array`] of numbers or [plain structs](plain!) lies in shared memory as it is, and is read and
+//! written in place: under its lock, or [atomically](Value::atomic). What has pointers goes under a [`Mutex`], which
+//! holds it serialised; each change is one step, so a process that dies under the lock leaves the value as it was.
+//!
+//! # Waiting
+//!
+//! Calls that wait have a twin with a timeout and one that does not wait; signals do not end them. With the feature
+//! `async` they have a future as well, of any executor: [`get_async`](Queue#method.get_async), `recv_async`,
+//! `put_async`, `send_async`, `join_async`. Dropping one loses nothing.
 //!
 //! # Python
 //!
@@ -79,15 +182,14 @@
 //!
 //! # Memory
 //!
-//! [`memory_usage`] says how much of it is shared, and [`set_memory_limit`] how much may be.
+//! Everything shared lies in one memory of the tree of processes, which has no name and is gone with the last
+//! of them. [`memory_usage`] says how much there is, and [`set_memory_limit`] how much may be: what would go beyond
+//! fails with an error, and what was to be sent is given back.
 //!
-//! # In tests
+//! # Where it runs
 //!
-//! [`test_support!`] lets the `#[test]` functions of an executable start processes.
-//!
-//! # Blocking
-//!
-//! Calls that wait have a twin with a timeout and one that does not wait. Signals do not end them.
+//! On Linux 5.4 or newer, with Rust 1.90 or newer. All processes of a tree need the same version of this crate;
+//! another one is refused.
 
 #![forbid(unsafe_code)]
 
