@@ -38,14 +38,20 @@ use serializer::Writer;
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
     handing::forget_reason();
     let mut message = Vec::new();
-    value
-        .serialize(&mut Writer::onto(&mut message))
-        .map_err(|error| {
-            handing::take_reason().unwrap_or_else(|| Error::Encode {
-                kind: type_name::<T>(),
-                reason: error.to_string(),
-            })
-        })?;
+    let written = value.serialize(&mut Writer::onto(&mut message));
+    written.map_err(|error| match handing::take_reason() {
+        Some(Error::NotSpawning(kind)) => Error::Encode {
+            kind,
+            reason:
+                "between Rust and Python an object is an argument of a process, and in no message"
+                    .to_owned(),
+        },
+        Some(reason) => reason,
+        None => Error::Encode {
+            kind: type_name::<T>(),
+            reason: error.to_string(),
+        },
+    })?;
     Ok(message)
 }
 
