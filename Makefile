@@ -17,7 +17,8 @@ ECOSYSTEM := .venv-ecosystem-$(PYTAG)
 RIVALS_VENV := .venv-rivals-$(PYTAG)
 
 # The Python crate is a cdylib: it is tested through the wheel, by pytest.
-RUST_TESTS := --workspace --exclude procession-native --exclude procession-python --features procession-engine/kill-points,procession/async
+RUST_TESTS := --workspace --exclude procession-native --exclude procession-python \
+	--features procession-engine/kill-points,procession/async,procession/python
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -35,10 +36,13 @@ help: ## list the targets
 	@echo
 	@echo "  PYTHON=python3.13 picks the interpreter; JOBS=n bounds the build."
 
-demo: install ## run the demonstration programs, in Python and in Rust
+demo: install ## run the demonstration programs, in Python, in Rust, and in both
 	$(BIN)/python examples/demo.py
 	$(CARGO) run --locked --quiet --release --package procession --example tour
 	$(CARGO) run --locked --quiet --release --package procession --example scrape
+	$(CARGO) run --locked --quiet --release --package procession --features python --example with_python -- $(BIN)/python
+	$(CARGO) build --locked --quiet --release --package procession --features python --example for_python
+	$(BIN)/python examples/with_rust.py $(TARGET)/release/examples/for_python
 
 test: test-rust test-loom test-python ## run every test and say how many ran
 	@.ci/tally $(LOGS)/rust.log $(LOGS)/loom.log $(LOGS)/python.log
@@ -50,7 +54,8 @@ test-loom: ## the protocols under every interleaving (loom)
 	@RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom \
 		.ci/logged $(LOGS)/loom.log $(CARGO) test --locked --release --package procession-engine --lib models
 
-test-python: install ## the tests of the Python package
+test-python: install ## the tests of the Python package, and of the Rust crate where the two meet
+	$(CARGO) build --locked --quiet --package procession --features python --examples
 	@.ci/logged $(LOGS)/python.log timeout $$([ -t 0 ] && echo --foreground) --kill-after=30 1000 $(BIN)/python -m pytest
 
 kill: ## the whole kill matrix: SIGKILL at every named step and after every k-th instruction

@@ -76,6 +76,16 @@ pub enum Error {
         /// The layout of this engine.
         ours: u32,
     },
+    /// The process that started this one has another version of the engine.
+    #[error(
+        "this process was started by version {found} of Procession and has version {ours} in it; use one version of Procession in all processes of a tree"
+    )]
+    Release {
+        /// The version of the one that started this process.
+        found: String,
+        /// The version of this engine.
+        ours: &'static str,
+    },
     /// The seat a child was started for is no longer its own.
     #[error("the place reserved for this process was given up; was its parent killed meanwhile?")]
     SeatGone,

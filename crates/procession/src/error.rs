@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use procession_engine as engine;
+use procession_engine::process::child::Exit;
 
 /// A `Result` whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -31,6 +32,18 @@ pub enum Error {
         kind: &'static str,
         /// What the serialiser said.
         reason: String,
+    },
+    /// There is no Python to start.
+    #[cfg(feature = "python")]
+    #[error(
+        "cannot start the Python interpreter {}: {source}; name another one with python::Builder::interpreter",
+        interpreter.display()
+    )]
+    NoInterpreter {
+        /// What was to be started.
+        interpreter: std::path::PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
     },
     /// Bytes could not be turned into a value.
     #[error("cannot read a {kind}: {reason}")]
@@ -109,6 +122,10 @@ pub enum JoinError {
     /// Its function panicked.
     #[error(transparent)]
     Panicked(#[from] Panic),
+    /// Its Python function raised an exception.
+    #[cfg(feature = "python")]
+    #[error(transparent)]
+    Raised(#[from] crate::python::Exception),
     /// A signal ended it.
     #[error(
         "process {pid} was killed by signal {signal} ({}){}",
@@ -160,6 +177,19 @@ pub enum JoinError {
 }
 
 impl JoinError {
+    /// Why a process that ended so gave no result.
+    pub(crate) fn of_exit(pid: u32, exit: Exit) -> JoinError {
+        match exit {
+            Exit::Code(code) => JoinError::Exited { pid, code },
+            Exit::Signal { number, core } => JoinError::Killed {
+                pid,
+                signal: number,
+                core_dumped: core,
+            },
+            Exit::Unknown => JoinError::Vanished { pid },
+        }
+    }
+
     /// The process's exit code, when it exited before its function returned.
     ///
     /// # Examples

@@ -1,5 +1,8 @@
 //! Where children enter the program.
 
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use procession_engine::process::child;
@@ -85,6 +88,60 @@ pub(crate) enum Way {
     Main,
     /// As a test executable that runs one test only.
     Test(Vec<String>),
+    /// As another program, which finds its own way.
+    #[cfg(feature = "python")]
+    Program(Program),
+}
+
+/// Another program that is to run as a child.
+#[cfg(feature = "python")]
+pub(crate) struct Program {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Its first arguments.
+    pub(crate) args: Vec<String>,
+    /// Where it writes why it could not become a child.
+    pub(crate) complaint: OwnedFd,
+}
+
+/// What is run, and how.
+pub(crate) struct Command {
+    pub(crate) program: Option<PathBuf>,
+    pub(crate) args: Vec<OsString>,
+    /// Whether what it prints before it enters is thrown away.
+    pub(crate) hushed: bool,
+    pub(crate) complaint: Option<OwnedFd>,
+}
+
+impl Way {
+    /// What this way takes, for a child that is to have `args`.
+    pub(crate) fn command(self, args: Vec<OsString>) -> Command {
+        let own = |args: Vec<OsString>, hushed| {
+            let name = std::env::args_os().next();
+            let name = name.unwrap_or_else(|| "procession".into());
+            Command {
+                program: None,
+                args: std::iter::once(name).chain(args).collect(),
+                hushed,
+                complaint: None,
+            }
+        };
+        match self {
+            Way::Main => own(args, false),
+            Way::Test(flags) => own(flags.into_iter().map(OsString::from).collect(), true),
+            #[cfg(feature = "python")]
+            Way::Program(program) => {
+                let name = program.path.clone().into_os_string();
+                let own_args = program.args.into_iter().map(OsString::from);
+                Command {
+                    program: Some(program.path),
+                    args: std::iter::once(name).chain(own_args).chain(args).collect(),
+                    hushed: false,
+                    complaint: Some(program.complaint),
+                }
+            }
+        }
+    }
 }
 
 pub(crate) fn way_in() -> Result<Way, Error> {

@@ -176,6 +176,11 @@
 //! `async` they have a future as well, of any executor: [`get_async`](Queue#method.get_async), `recv_async`,
 //! `put_async`, `send_async`, `join_async`. Dropping one loses nothing.
 //!
+//! # Python
+//!
+//! With the feature `python`, the module `python` starts Python functions as processes, lets Python programs start
+//! functions of this one, and shares queues with them.
+//!
 //! # Memory
 //!
 //! Everything shared lies in one memory of the tree of processes, which has no name and is gone with the last
@@ -217,6 +222,8 @@ mod plain;
 mod plain_macro;
 mod pool;
 mod process;
+#[cfg(feature = "python")]
+pub mod python;
 mod queue;
 #[cfg(feature = "async")]
 mod reactor;

@@ -248,9 +248,8 @@ impl<S, R> Serialize for Connection<S, R> {
             let number = handing::hand_over_fd(self.copy_for_child()?);
             Ok((handle.to_bytes(), number))
         };
-        hand_over()
-            .map_err(handing::explain_ser)?
-            .serialize(serializer)
+        let way = hand_over().map_err(handing::explain_ser)?;
+        serializer.serialize_newtype_struct("procession::Connection", &way)
     }
 }
 

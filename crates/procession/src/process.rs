@@ -25,6 +25,10 @@ use crate::call::{self, Failure};
 use crate::error::{Error, JoinError, within};
 
 pub use builder::Builder;
+#[cfg(feature = "python")]
+pub(crate) use builder::{put_on, reserve};
+#[cfg(feature = "python")]
+pub(crate) use serve::bear_name;
 pub use serve::name;
 pub(crate) use serve::serve;
 pub use stdio::Stdio;
@@ -221,15 +225,7 @@ impl<R: DeserializeOwned> Process<R> {
                 _ => {}
             }
         }
-        Err(match exit {
-            Exit::Code(code) => JoinError::Exited { pid, code },
-            Exit::Signal { number, core } => JoinError::Killed {
-                pid,
-                signal: number,
-                core_dumped: core,
-            },
-            Exit::Unknown => JoinError::Vanished { pid },
-        })
+        Err(JoinError::of_exit(pid, exit))
     }
 }
 
@@ -312,7 +308,13 @@ impl<R> Process<R> {
         })
     }
 
-    fn ended(&mut self, deadline: Deadline) -> Result<Option<Exit>, JoinError> {
+    /// What came over its line.
+    #[cfg(feature = "python")]
+    pub(crate) fn next_message(&self) -> Option<channel::Message> {
+        self.line.get(Deadline::NOW).ok()
+    }
+
+    pub(crate) fn ended(&mut self, deadline: Deadline) -> Result<Option<Exit>, JoinError> {
         if !self.is_ours() {
             return Err(JoinError::NotOurs { pid: self.id() });
         }

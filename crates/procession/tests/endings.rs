@@ -7,7 +7,7 @@ use procession::{Event, JoinError, Process, Queue, Stdio};
 use procession_engine::Deadline;
 use procession_engine::channel;
 use procession_engine::process::Seat;
-use procession_engine::process::child::{Exit, Launch, Setup, fingerprint};
+use procession_engine::process::child::{Exit, Launch, fingerprint};
 
 procession::test_support!();
 
@@ -84,13 +84,9 @@ fn answer_to(order: &[u8]) -> (Vec<u8>, Exit) {
     let launch = Launch {
         args: ["endings"].iter().chain(&flags).map(Into::into).collect(),
         env: std::env::vars_os().collect(),
-        cwd: None,
-        setup: Setup::default(),
-        stdio: [None, None, None],
-        keep: Vec::new(),
-        tied: false,
         hushed: true,
         note: note.iter().map(|byte| format!("{byte:02x}")).collect(),
+        ..Launch::default()
     };
     let mut child = launch.start(seat).unwrap();
     let exit = child.wait(Deadline::NEVER).unwrap().unwrap();

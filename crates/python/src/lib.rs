@@ -18,6 +18,7 @@ mod errors;
 mod event;
 mod exclusive;
 mod guarded;
+mod launch;
 mod lock;
 mod many;
 mod message;
@@ -40,7 +41,9 @@ mod _engine {
     #[pymodule_export]
     use crate::classes::{__dir__, __getattr__};
     #[pymodule_export]
-    use crate::message::{dumps, loads};
+    use crate::launch::{answer_summons, launch};
+    #[pymodule_export]
+    use crate::message::{dumps, dumps_plain, loads};
     #[pymodule_export]
     use crate::process::{
         arena_fd, bury, census, ensure, enter, fate, forked_seat, hang_on, hold_for, leave,

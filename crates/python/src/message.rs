@@ -163,6 +163,13 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     Ok(PyBytes::new(obj.py(), &bytes))
 }
 
+/// As `dumps`, of plain data; None for anything else.
+#[pyfunction]
+pub fn dumps_plain<'py>(obj: &Bound<'py, PyAny>) -> Option<Bound<'py, PyBytes>> {
+    let mut bytes = Vec::new();
+    wire::encode_plain(obj, &mut bytes).then(|| PyBytes::new(obj.py(), &bytes))
+}
+
 /// The object that `dumps` made these bytes of.
 #[pyfunction]
 pub fn loads<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {

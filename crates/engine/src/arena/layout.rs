@@ -15,6 +15,8 @@ pub(crate) const VERSION: u32 = 2;
 pub(crate) const SEATS: usize = 4096;
 /// Segments of one arena (segment 0 is the root).
 pub(crate) const SEGMENTS: usize = 4096;
+/// Bytes of the file in which every version of the engine says which one it is.
+pub(crate) const FIRST_PAGE: u64 = 4096;
 /// Bytes of the file that the root takes.
 pub(crate) const ROOT_BYTES: u64 = 1 << 20;
 

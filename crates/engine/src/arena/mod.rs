@@ -29,7 +29,7 @@ use std::sync::{Mutex, MutexGuard};
 use crate::error::{Error, Result};
 use crate::sys::memfd;
 use block::BlockId;
-use layout::{MAGIC, ROOT_BYTES, Root, SEGMENTS, VERSION};
+use layout::{FIRST_PAGE, MAGIC, ROOT_BYTES, Root, SEGMENTS, VERSION};
 use object::{Kind, Local};
 use owner::{Owner, OwnerId};
 use segment::Mapped;
@@ -123,7 +123,7 @@ impl Arena {
         let size = rustix::fs::fstat(&fd)
             .map_err(|errno| Error::os("look at the shared memory passed to this process", errno))?
             .st_size;
-        if (size as u64) < ROOT_BYTES {
+        if (size as u64) < FIRST_PAGE {
             return Err(Error::BadHandle);
         }
         let arena = Arena::over(fd)?;
@@ -131,6 +131,7 @@ impl Arena {
             return Err(Error::BadHandle);
         }
         match arena.root().version.load(Ordering::Relaxed) {
+            VERSION if (size as u64) < ROOT_BYTES => Err(Error::BadHandle),
             VERSION => Ok(arena),
             found => Err(Error::Version {
                 found,

@@ -1,11 +1,11 @@
-//! Children that are fresh images of this very executable, or [forks](Fork) of this process.
+//! Children that are fresh images, mostly of this very executable, or [forks](Fork) of this process.
 //!
 //! A fresh image is started with the arena's descriptor, a reserved seat and a note from its parent,
 //! all named by one variable in its environment ([`summons`]). Which function it runs is said by
 //! its place in a table that the linker made ([`entry`]), so nothing is ever transmuted from a
 //! number: parent and child run the same file (`/proc/self/exe` is the same inode even after an
 //! upgrade replaced it), hence hold the same table, and the fingerprint of the table travels with
-//! the order to prove it.
+//! the order to prove it. A child that runs another file is told by name what to do, by the fronts.
 //!
 //! Invariants kept here:
 //!

@@ -97,6 +97,11 @@ impl Seat {
         Ok(Seat(Some(arena.reserve(Some(arena.me()))?)))
     }
 
+    /// The place that somebody [kept](Seat::keep) for a child that is yet to be started.
+    pub fn kept(id: OwnerId) -> Seat {
+        Seat(Some(id))
+    }
+
     /// The id of the child to be.
     pub fn id(&self) -> OwnerId {
         self.0.expect("a seat that was not kept")

@@ -230,22 +230,35 @@ impl Builder {
         Shape: 'static,
     {
         let way = way_in()?;
-        reap_unjoined();
-        engine::process::ensure()?;
-        let seat = Seat::reserve()?;
-        let line = Arc::new(Queue::new(0)?);
-        seat.hold(&line.handle())?;
+        let (seat, line) = reserve()?;
         let args = [args];
         let (order, keep) = handing::handing_to(seat.id(), || call::order(&function, &args));
         let order = order?;
-        let name = self.name.clone().unwrap_or_else(next_name);
+        let name = self.name_or_next();
         put_order(&line, &name, &order)?;
+        let process = self.start(way, seat, line, name, keep)?;
+        // Only now does the child hold what the arguments hold.
+        drop(args);
+        Ok(process)
+    }
 
+    /// The name it was given, or the next one.
+    pub(crate) fn name_or_next(&self) -> String {
+        self.name.clone().unwrap_or_else(next_name)
+    }
+
+    /// Starts a process whose order is in its line.
+    pub(crate) fn start<R>(
+        self,
+        way: Way,
+        seat: Seat,
+        line: Arc<Queue>,
+        name: String,
+        keep: Vec<OwnedFd>,
+    ) -> Result<Process<R>, Error> {
         let kill_on_drop = self.kill_on_drop;
         let (launch, ends) = self.launch(way, keep, &line)?;
         let child = launch.start(seat)?;
-        // Only now does the child hold what the arguments hold.
-        drop(args);
         Ok(Process::started(child, line, name, ends, kill_on_drop))
     }
 
@@ -256,20 +269,7 @@ impl Builder {
         keep: Vec<OwnedFd>,
         line: &Queue,
     ) -> Result<(Launch, stdio::Ends), Error> {
-        let program = std::env::args_os()
-            .next()
-            .unwrap_or_else(|| "procession".into());
-        let mut args = vec![program];
-        let hushed = match way {
-            Way::Main => {
-                args.extend(self.args);
-                false
-            }
-            Way::Test(flags) => {
-                args.extend(flags.into_iter().map(OsString::from));
-                true
-            }
-        };
+        let command = way.command(self.args);
         let mut env: BTreeMap<OsString, OsString> = if self.clear_env {
             BTreeMap::new()
         } else {
@@ -283,14 +283,16 @@ impl Builder {
         }
         let (stdio, ends) = stdio::open(self.stdio)?;
         let launch = Launch {
-            args,
+            program: command.program,
+            args: command.args,
             env: env.into_iter().collect(),
             cwd: self.cwd,
             setup: self.setup,
             stdio,
             keep,
+            complaint: command.complaint,
             tied: self.daemon,
-            hushed,
+            hushed: command.hushed,
             note: hex(&line.handle().to_bytes()),
         };
         Ok((launch, ends))
@@ -309,11 +311,26 @@ impl Builder {
     }
 }
 
+/// A seat for a process that is about to be started, and the line to it.
+pub(crate) fn reserve() -> Result<(Seat, Arc<Queue>), Error> {
+    reap_unjoined();
+    engine::process::ensure()?;
+    let seat = Seat::reserve()?;
+    let line = Arc::new(Queue::new(0)?);
+    seat.hold(&line.handle())?;
+    Ok((seat, line))
+}
+
 fn put_order(line: &Queue, name: &str, order: &[u8]) -> Result<(), Error> {
     let mut head = vec![tag::ORDER];
     head.extend_from_slice(&fingerprint().to_le_bytes());
     head.extend_from_slice(&(name.len() as u32).to_le_bytes());
-    match line.put(&[&head, name.as_bytes(), order], Deadline::NEVER) {
+    put_on(line, &[&head, name.as_bytes(), order])
+}
+
+/// Puts a message on the line to a process that is not started yet.
+pub(crate) fn put_on(line: &Queue, message: &[&[u8]]) -> Result<(), Error> {
+    match line.put(message, Deadline::NEVER) {
         Ok(()) => Ok(()),
         Err(engine::error::PutError::Failed(error)) => Err(error.into()),
         // Unbounded, ours alone so far, and a queue with room never sleeps.

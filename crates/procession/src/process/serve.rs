@@ -41,16 +41,42 @@ pub(crate) fn serve() -> ! {
         Ok(line) => Arc::new(line),
         Err(error) => panic!("this process cannot take the place reserved for it: {error}"),
     };
-    panic::watch(on_abort(&line));
-    let code = match obey(&line) {
-        Ok(answer) => deliver(&line, &answer),
-        Err(reason) => {
-            say(&line, tag::REFUSED, reason.as_bytes());
-            1
+    let done = match take_order(&line) {
+        Ok(order) if order.bytes().first() == Some(&tag::ORDER) => {
+            panic::watch(on_abort(&line));
+            obey(order.bytes()).map(|answer| deliver(&line, &answer))
         }
+        Ok(order) => obey_python(&line, order.bytes()),
+        Err(error) => Err(error.to_string()),
     };
+    let code = done.unwrap_or_else(|reason| {
+        say(&line, tag::REFUSED, reason.as_bytes());
+        1
+    });
     engine::process::leave();
     exit(code)
+}
+
+/// Carries out what a Python process ordered; the exit code, or why it was not done.
+#[cfg(feature = "python")]
+fn obey_python(line: &Arc<Queue>, order: &[u8]) -> Result<i32, String> {
+    let line = Arc::clone(line);
+    Ok(crate::python::serve(order, move |answer| {
+        tell(&line, &[answer]);
+    }))
+}
+
+#[cfg(not(feature = "python"))]
+fn obey_python(_line: &Arc<Queue>, _order: &[u8]) -> Result<i32, String> {
+    let reason = "a Python process started this program, which was built without the feature \"python\" of \
+                  the crate procession";
+    Err(reason.to_owned())
+}
+
+/// From here on this process goes by that name.
+#[cfg(feature = "python")]
+pub(crate) fn bear_name(name: String) {
+    held_name().set(name);
 }
 
 /// Reports a panic that ends this process.
@@ -77,9 +103,8 @@ fn take_seat() -> Result<Queue> {
     Ok(Queue::open(&Handle::from_bytes(&handle)?)?)
 }
 
-fn obey(line: &Queue) -> Result<Vec<u8>, String> {
-    let message = take_order(line).map_err(|error| error.to_string())?;
-    let (fingerprint, name, order) = parts(message.bytes()).ok_or("an order cut short")?;
+fn obey(order: &[u8]) -> Result<Vec<u8>, String> {
+    let (fingerprint, name, order) = parts(order).ok_or("an order cut short")?;
     if fingerprint != child::fingerprint() {
         return Err("parent and child are not the same build of the program".to_owned());
     }
@@ -111,10 +136,12 @@ fn parts(message: &[u8]) -> Option<(u64, String, &[u8])> {
 }
 
 fn say(line: &Queue, tag: u8, bytes: &[u8]) {
+    tell(line, &[&[tag], bytes]);
+}
+
+fn tell(line: &Queue, parts: &[&[u8]]) {
     // A parent that cannot be told sees how this process ended.
-    while let Err(engine::error::PutError::Interrupted) =
-        line.put(&[&[tag], bytes], Deadline::NEVER)
-    {}
+    while let Err(engine::error::PutError::Interrupted) = line.put(parts, Deadline::NEVER) {}
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -15,14 +15,15 @@ use std::sync::{Mutex, PoisonError};
 
 use procession_engine::Lending;
 use procession_native::SharedBuffer;
+use procession_wire::tag;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView};
 
-use super::reader::damaged;
-use super::{pickle, tag};
+use super::fault::damaged;
+use super::pickle;
 
 /// Buffers from this size on travel beside the pickle: below, copying costs less than the bookkeeping, and
 /// a small view would keep a whole message alive.

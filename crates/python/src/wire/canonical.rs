@@ -1,10 +1,10 @@
 //! Values that are equal exactly if their bytes are.
 
+use procession_wire::{MAX_DEPTH, tag, varint};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
 
 use super::encode::{self, Foreign};
-use super::{MAX_DEPTH, tag, varint};
 
 /// Appends the bytes of a `str`, `bytes`, `int`, `None` or tuple of such, all of exactly these types. Equal
 /// values of them have the same bytes, others (`1` and `True`, `1` and `1.0`) may be equal and have not.

@@ -1,5 +1,6 @@
 //! The reader of plain values.
 
+use procession_wire::{MAX_DEPTH, Reader, tag};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::frozenset::PyFrozenSetBuilder;
@@ -7,9 +8,8 @@ use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PySet, PyString, PyTuple,
 };
 
+use super::fault::{Fault, Read, blame};
 use super::keys::Keys;
-use super::reader::{Fault, Read, Reader};
-use super::{MAX_DEPTH, tag};
 
 /// The value of a message that is not pickled.
 pub(super) fn plain<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
@@ -27,7 +27,7 @@ pub(super) fn items_onto(bytes: &[u8], list: &Bound<'_, PyList>) -> PyResult<boo
         return Ok(false);
     }
     let mut decoder = Decoder::new(list.py(), bytes);
-    decoder.reader.byte()?;
+    decoder.reader.byte().map_err(Fault::from)?;
     decoder.nested(|decoder| decoder.extend(list))?;
     decoder.finish()?;
     Ok(true)
@@ -107,7 +107,7 @@ impl<'a, 'py> Decoder<'a, 'py> {
         }
     }
 
-    fn finish(&self) -> PyResult<()> {
+    fn finish(&self) -> Read<()> {
         match self.reader.left() {
             0 => Ok(()),
             _ => Err(self.reader.damaged("more than one value").into()),
@@ -180,7 +180,7 @@ impl<'py> Decoder<'_, 'py> {
                 .bytearray()
                 .map(|bytearray| self.keep(offset, bytearray)),
             tag::BIG_INT => self.big_int(),
-            _ => Err(self.reader.damaged("unknown kind of value")),
+            _ => Err(self.reader.damaged("unknown kind of value").into()),
         }
     }
 }
@@ -212,7 +212,7 @@ impl<'py> Decoder<'_, 'py> {
 
     #[cold]
     fn bad_text(&self, error: PyErr) -> Fault {
-        self.reader.blame(self.py, error, "text that is not UTF-8")
+        blame(&self.reader, self.py, error, "text that is not UTF-8")
     }
 
     #[inline]
@@ -305,7 +305,7 @@ impl<'py> Decoder<'_, 'py> {
 
     #[cold]
     fn unhashable(&self, error: PyErr) -> Fault {
-        self.reader.blame(self.py, error, "a key that has no hash")
+        blame(&self.reader, self.py, error, "a key that has no hash")
     }
 
     /// How many items come, each of so many values.
@@ -314,7 +314,7 @@ impl<'py> Decoder<'_, 'py> {
         let count = self.reader.number()?;
         let free = self.reader.left().saturating_sub(self.promised);
         if count > free / values {
-            return Err(self.reader.damaged("more items than bytes"));
+            return Err(self.reader.damaged("more items than bytes").into());
         }
         self.promised += count * values;
         Ok(count)
@@ -379,7 +379,7 @@ impl<'py> Decoder<'_, 'py> {
 
     #[cold]
     fn too_deep(&self) -> Fault {
-        self.reader.damaged("containers nested too deep")
+        self.reader.damaged("containers nested too deep").into()
     }
 
     fn keep(&mut self, offset: usize, value: Bound<'py, PyAny>) -> Bound<'py, PyAny> {

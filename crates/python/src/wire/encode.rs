@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use procession_wire::{MAX_DEPTH, tag, varint};
 use pyo3::PyTypeInfo;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -10,8 +11,8 @@ use pyo3::types::{
     PyTuple,
 };
 
+use super::pickle;
 use super::seen::{Met, Place, RecentStrings, Seen};
-use super::{MAX_DEPTH, pickle, tag, varint};
 
 /// From this size on a string or bytes object that may be met again is remembered for certain.
 const LARGE: usize = 64;

@@ -1,35 +1,16 @@
 //! The wire format: how Python values become the bytes of a message.
 //!
-//! A message is one value. `None`, `bool`, `int`, `float`, `str`, `bytes`, `bytearray`, `tuple`,
-//! `list`, `dict`, `set` and `frozenset`, all of exactly these types, are written here. A value with
-//! anything else inside is pickled whole by `multiprocessing`'s `ForkingPickler`, so that what is
-//! registered there is honoured. No registration is missed by writing the exact types here: pickle's
-//! C code looks at them first, too.
-//!
-//! ```text
-//! message  'P' pickle-bytes | 'O' a pickle and its large buffers (`apart.rs`) | value | pickle-bytes as they are, which begin with 0x80 and a protocol
-//! value    0x80..=0xff                     the ints 0..=127
-//!          '1' '2' '4' '8'  bytes          a signed int of that many bytes, little endian
-//!          'i' length bytes                any other int: two's complement, little endian
-//!          'n' 't' 'f'                     None, True, False
-//!          'd' 8 bytes                     a float's bits, little endian
-//!          's' 'b' 'y'  length bytes       str (UTF-8), bytes, bytearray
-//!          'u' 'l' 'e' 'z'  count values   tuple, list, set, frozenset
-//!          'm' count (key value)*          dict
-//!          'r' offset                      the value whose tag is at that offset, once more
-//! ```
-//!
-//! Lengths, counts and offsets are unsigned LEB128. A tag that some `'r'` points at is in upper case:
-//! the reader keeps those values and no others. The writer learns of it late, and goes back to change
-//! the letter.
+//! The format is [`procession_wire`]'s. What is not plain there is pickled whole by `multiprocessing`'s
+//! `ForkingPickler`, so that what is registered there is honoured. No registration is missed by writing the
+//! exact types here: pickle's C code looks at them first, too. A pickle's large buffers lie beside it
+//! (`apart.rs`).
 //!
 //! # What holds
 //!
 //! * What pickle keeps together stays together: a mutable container that is met twice is written once,
 //!   cycles included. Immutable values that are large or hold others are not written twice either, so
 //!   a message is never much larger than its value. Short strings are written once where that is cheap.
-//! * No value nests deeper than [`MAX_DEPTH`], as far as writing, reading or hashing it would recurse.
-//!   That counts what references lead to.
+//! * No value nests deeper than [`procession_wire::MAX_DEPTH`]; pickle takes what is deeper.
 //! * The reader takes any bytes: it checks before it allocates, and fails with `UnpicklingError`.
 
 pub mod apart;
@@ -37,23 +18,19 @@ mod canonical;
 mod decode;
 mod enclosure;
 mod encode;
+mod fault;
 mod keys;
 mod pickle;
-mod reader;
 mod seen;
-mod tag;
-mod varint;
 
 use procession_engine::channel::Message;
 use procession_engine::{Held, Lease};
+use procession_wire::{Form, tag, varint};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 pub use enclosure::{enclose, is_enclosing};
-
-/// How deep containers may nest; pickle takes what is deeper.
-const MAX_DEPTH: usize = 100;
 
 /// Appends the message that carries `obj`, and the shared objects in it to `held`; leaves both as they
 /// were if that fails.
@@ -136,25 +113,24 @@ pub fn decode_onto(bytes: &[u8], list: &Bound<'_, PyList>) -> PyResult<bool> {
 /// The value that a received message carries. Its arrays may use the message's memory for as long as they
 /// live.
 pub fn receive(py: Python<'_>, message: Message) -> PyResult<Bound<'_, PyAny>> {
-    match message.bytes() {
-        [tag::APART, ..] => apart::load(py, message, Message::lend),
-        bytes => decode(py, bytes),
+    match Form::of(message.bytes()) {
+        Form::Apart => apart::load(py, message, Message::lend),
+        _ => decode(py, message.bytes()),
     }
 }
 
 /// As [`receive`], of a message that lies in a lease.
 pub fn receive_lease(py: Python<'_>, lease: Lease) -> PyResult<Bound<'_, PyAny>> {
-    match lease.bytes() {
-        [tag::APART, ..] => apart::load(py, lease, Lease::lend),
-        bytes => decode(py, bytes),
+    match Form::of(lease.bytes()) {
+        Form::Apart => apart::load(py, lease, Lease::lend),
+        _ => decode(py, lease.bytes()),
     }
 }
 
 /// The value that a message carries, or the pickle that somebody sent as bytes.
 pub fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    match bytes {
-        [tag::PICKLE, pickled @ ..] => pickle::load(py, pickled),
-        [tag::PROTO, 2..=5, _, ..] => pickle::load(py, bytes),
-        plain => decode::plain(py, plain),
+    match Form::of(bytes) {
+        Form::Pickle(pickled) => pickle::load(py, pickled),
+        _ => decode::plain(py, bytes),
     }
 }

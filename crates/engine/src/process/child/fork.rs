@@ -30,7 +30,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::Child;
-use super::launch::{Image, PROGRAM, out_of_the_way, path};
+use super::launch::{Image, out_of_the_way, path};
 use super::report::{self, Failed, Step};
 use super::setup::Setup;
 use crate::Deadline;
@@ -71,7 +71,7 @@ fn become_image(image: &Image, setup: &mut Setup) -> Failed {
     // SAFETY: the path is a C string, and both arrays are null-terminated and of C strings.
     unsafe {
         libc::execve(
-            PROGRAM.as_ptr(),
+            image.program.as_ptr(),
             image.args.as_ptr().cast(),
             image.env.as_ptr().cast(),
         )

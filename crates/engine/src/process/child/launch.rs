@@ -1,4 +1,4 @@
-//! Starting a fresh image of this executable.
+//! Starting a fresh image of this executable, or of another that has the engine in it.
 //!
 //! Which can be done in two ways: [`spawn`](super::spawn), and for what that cannot do a
 //! [fork](super::fork::exec).
@@ -17,11 +17,13 @@ use crate::process::Seat;
 use crate::process::lifeline;
 
 /// This very executable, also when its file was replaced meanwhile.
-pub(super) const PROGRAM: &CStr = c"/proc/self/exe";
+const PROGRAM: &CStr = c"/proc/self/exe";
 
 /// Everything about a child that is to be started.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Launch {
+    /// The path of what is run; this executable if it is `None`.
+    pub program: Option<PathBuf>,
     /// The arguments, with the program's name first.
     pub args: Vec<OsString>,
     /// The whole environment.
@@ -34,6 +36,8 @@ pub struct Launch {
     pub stdio: [Option<OwnedFd>; 3],
     /// Descriptors it gets under the same numbers, to be claimed by [`super::inherited`].
     pub keep: Vec<OwnedFd>,
+    /// Where it writes why it could not answer its summons.
+    pub complaint: Option<OwnedFd>,
     /// Whether it dies when this process does.
     pub tied: bool,
     /// Whether what it prints before it answers its summons is thrown away.
@@ -66,6 +70,7 @@ impl Launch {
             seat.id(),
             lifeline.as_ref(),
             voice.as_ref(),
+            self.complaint.as_ref(),
             &self.keep,
             &self.note,
         )?;
@@ -73,12 +78,15 @@ impl Launch {
         let mut passes: Vec<(RawFd, RawFd)> = Vec::new();
         passes.extend(stdio.iter().map(|(fd, number)| (fd.as_raw_fd(), *number)));
         let passed_on = [&arena].into_iter().chain(&lifeline).chain(&voice);
+        let passed_on = passed_on.chain(&self.complaint);
         passes.extend(
             passed_on
                 .chain(&self.keep)
                 .map(|fd| (fd.as_raw_fd(), fd.as_raw_fd())),
         );
+        let program = self.program.map(path).transpose()?;
         let image = Image {
+            program: program.unwrap_or_else(|| PROGRAM.to_owned()),
             args: Strings::new(self.args)?,
             env: environment(self.env, summons)?,
             cwd: self.cwd.map(path).transpose()?,
@@ -96,6 +104,7 @@ impl Launch {
 
 /// A program that is ready to be started: nothing has to be allocated for it any more.
 pub(super) struct Image {
+    pub(super) program: CString,
     pub(super) args: Strings,
     pub(super) env: Strings,
     pub(super) cwd: Option<CString>,

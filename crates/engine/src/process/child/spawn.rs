@@ -1,4 +1,4 @@
-//! A fresh image of this executable by `posix_spawn`.
+//! A fresh image by `posix_spawn`.
 //!
 //! It does without copying this process's memory map and without running fork handlers, so its price does
 //! not grow with the parent, and other threads are no danger.
@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 
 use rustix::process::Pid;
 
-use super::launch::{Image, PROGRAM};
+use super::launch::Image;
 use crate::error::{Error, Result};
 
 /// Starts the image.
@@ -28,7 +28,7 @@ pub(super) fn spawn(image: &Image) -> Result<Pid> {
     let code = unsafe {
         libc::posix_spawn(
             &mut pid,
-            PROGRAM.as_ptr(),
+            image.program.as_ptr(),
             &actions.0,
             &attributes.0,
             image.args.as_ptr(),

@@ -1,11 +1,14 @@
 //! How a fresh image learns that it is a child, and whose.
 //!
-//! One variable of the environment names the arena's descriptor, that descriptor's inode, the
-//! seat, the lifeline, the descriptors passed on, and a note. It is valid only while the named
+//! One variable of the environment names the engine's version, the arena's descriptor, that
+//! descriptor's inode, the seat, the lifeline, the descriptors passed on, and a note. It is valid only while the named
 //! descriptor is open, *not* close-on-exec and has that inode. Answering makes all of them
 //! close-on-exec, so what this process starts in turn inherits the variable but no descriptor to
 //! go with it, and a second answer finds nothing to answer. Nothing has to be removed from the
 //! environment, which would not be sound once there are other threads.
+//!
+//! The child may be another program, built with another version of the engine. Then it takes no
+//! part in anything, and says so through the descriptor that is there for complaints.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -22,7 +25,8 @@ use crate::process::{self, OwnerId};
 
 pub(super) const VARIABLE: &str = "PROCESSION_CHILD";
 
-const LAYOUT: &str = "1";
+const LAYOUT: &str = "2";
+const ENGINE: &str = env!("CARGO_PKG_VERSION");
 
 /// What the parent had to say.
 #[derive(Debug)]
@@ -41,6 +45,7 @@ pub(super) fn write(
     seat: OwnerId,
     lifeline: Option<&OwnedFd>,
     voice: Option<&OwnedFd>,
+    complaint: Option<&OwnedFd>,
     keep: &[OwnedFd],
     note: &str,
 ) -> Result<String> {
@@ -52,12 +57,13 @@ pub(super) fn write(
     let number = |fd: Option<&OwnedFd>| fd.map(|fd| fd.as_raw_fd().to_string()).unwrap_or_default();
     let keep: Vec<String> = keep.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
     Ok(format!(
-        "{LAYOUT}:{}:{}:{}:{}:{}:{}:{note}",
+        "{LAYOUT}:{ENGINE}:{}:{}:{}:{}:{}:{}:{}:{note}",
         arena.as_raw_fd(),
         inode(arena)?,
         seat.as_u32(),
         number(lifeline),
         number(voice),
+        number(complaint),
         keep.join(","),
     ))
 }
@@ -68,6 +74,10 @@ pub fn is_summoned() -> bool {
 }
 
 /// Takes the seat that the parent reserved; `None` in a process that was started otherwise.
+///
+/// # Errors
+/// [`Error::Release`] and [`Error::Version`] when the parent has another version of the engine,
+/// [`Error::SeatGone`]. The parent is told.
 pub fn summons() -> Result<Option<Summons>> {
     // One answer at a time: the descriptors are claimed under this lock.
     let _no_fork = crate::arena::fork::fork_guard();
@@ -75,6 +85,22 @@ pub fn summons() -> Result<Option<Summons>> {
     let Some(written) = Written::read().filter(Written::is_for_us) else {
         return Ok(None);
     };
+    let complaint = written.complaint.map(claim).transpose()?;
+    let answered = answer(written, &mut inherited);
+    if let (Some(complaint), Err(error)) = (complaint, &answered) {
+        // A parent that cannot be told sees how this process ends.
+        let _ = rustix::io::write(complaint, error.to_string().as_bytes());
+    }
+    answered.map(Some)
+}
+
+fn answer(written: Written, inherited: &mut Vec<OwnedFd>) -> Result<Summons> {
+    if written.engine != ENGINE {
+        return Err(Error::Release {
+            found: written.engine,
+            ours: ENGINE,
+        });
+    }
     let numbers: BTreeSet<RawFd> = written.numbers().collect();
     if numbers.len() != written.numbers().count() || numbers.first().is_some_and(|&fd| fd < 3) {
         return Err(Error::Invalid(
@@ -96,10 +122,10 @@ pub fn summons() -> Result<Option<Summons>> {
     if let Some(lifeline) = lifeline {
         lifeline::hang_on_guarded(lifeline.as_raw_fd())?;
     }
-    Ok(Some(Summons {
+    Ok(Summons {
         seat: written.seat,
         note: written.note,
-    }))
+    })
 }
 
 /// Started through `/proc/self/exe`, a process is called "exe" in lists of processes.
@@ -130,17 +156,19 @@ pub fn close_inherited() {
 }
 
 struct Written {
+    engine: String,
     arena: RawFd,
     inode: u64,
     seat: OwnerId,
     lifeline: Option<RawFd>,
     voice: Option<RawFd>,
+    complaint: Option<RawFd>,
     keep: Vec<RawFd>,
     note: String,
 }
 
 impl Written {
-    /// A variable of another form was not written by this executable and means nothing to it.
+    /// A variable of another form means nothing to this version of the engine.
     fn read() -> Option<Written> {
         let text = std::env::var(VARIABLE).ok()?;
         let mut parts = text.split(':');
@@ -148,22 +176,26 @@ impl Written {
         if part()? != LAYOUT {
             return None;
         }
+        let engine = part()?.to_owned();
         let arena = part()?.parse().ok()?;
         let inode = part()?.parse().ok()?;
         let seat = OwnerId::from_u32(part()?.parse().ok()?)?;
         let lifeline = optional(part()?)?;
         let voice = optional(part()?)?;
+        let complaint = optional(part()?)?;
         let keep = part()?.split(',').filter(|number| !number.is_empty());
         let keep = keep
             .map(|number| number.parse().ok())
             .collect::<Option<_>>()?;
         let note = part()?.to_owned();
         Some(Written {
+            engine,
             arena,
             inode,
             seat,
             lifeline,
             voice,
+            complaint,
             keep,
             note,
         })
@@ -174,7 +206,7 @@ impl Written {
     }
 
     fn numbers(&self) -> impl Iterator<Item = RawFd> {
-        let single = [Some(self.arena), self.lifeline, self.voice];
+        let single = [Some(self.arena), self.lifeline, self.voice, self.complaint];
         single
             .into_iter()
             .flatten()

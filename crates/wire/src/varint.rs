@@ -2,7 +2,7 @@
 
 /// Appends `n`, seven bits a byte, the lowest first.
 #[inline]
-pub(super) fn write(out: &mut Vec<u8>, mut n: usize) {
+pub fn write(out: &mut Vec<u8>, mut n: usize) {
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
         n >>= 7;
@@ -12,7 +12,7 @@ pub(super) fn write(out: &mut Vec<u8>, mut n: usize) {
 
 /// The number at the start of `bytes` and how many bytes it takes, unless it is cut off or too large.
 #[inline]
-pub(super) fn read(bytes: &[u8]) -> Option<(usize, usize)> {
+pub fn read(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut n = 0;
     for (taken, &byte) in bytes.iter().enumerate() {
         let shift = 7 * taken as u32;

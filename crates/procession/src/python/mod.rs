@@ -1,0 +1,74 @@
+//! Python functions as processes of a Rust program, and Rust functions as processes of a Python program.
+//!
+//! Both languages are on the same engine, so a Rust process and a Python process are members of one tree:
+//! what they share outlives any of them, and the death of one is an error for the others and no hang.
+//!
+//! # Python from Rust
+//!
+//! [`Process::spawn`] starts an interpreter that calls a function of a module. It needs the package
+//! `procession` there, in the version of this crate.
+//!
+//! ```no_run
+//! use procession::python;
+//!
+//! # fn main() -> procession::Result<()> {
+//! let process = python::Process::<f64>::spawn("statistics", "mean", ([1.0, 2.0, 6.0],))?;
+//! assert_eq!(process.join()?, 3.0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Rust from Python
+//!
+//! [`export!`] names functions that a Python program may start with `procession.rust.Process`:
+//!
+//! ```
+//! fn square(n: i64) -> i64 {
+//!     n * n
+//! }
+//!
+//! fn main() {
+//!     procession::python::export!(square);
+//!     procession::init(); // processes that Python starts enter here
+//! }
+//! ```
+//!
+//! ```python
+//! from procession.rust import Process
+//!
+//! process = Process("target/release/program", "square", args=(4,))
+//! process.start()
+//! assert process.result() == 16
+//! ```
+//!
+//! # What travels
+//!
+//! Plain data: Python's `None`, `bool`, `int`, `float`, `str`, `bytes`, `tuple`, `list`, `dict`, and sets in the
+//! direction of Rust. Serde makes of it what it makes of JSON: a struct is a dict, a variant its name
+//! or a dict of its name and what it holds, a `Result` the dict `{"Ok": ..}` or `{"Err": ..}`. Beyond JSON, bytes are
+//! [`Bytes`], tuples are tuples, the keys of a dict may be numbers or tuples, and an int may have as
+//! many bits as Rust's have.
+//!
+//! As arguments, and only so: a [`Queue`], an [`Event`](crate::Event), a [`Lock`](crate::Lock) or an
+//! [`RLock`](crate::RLock). Python sees its own classes of these names.
+
+mod builder;
+mod bytes;
+mod error;
+mod export;
+mod message;
+mod objects;
+mod process;
+mod queue;
+mod serve;
+mod wire;
+
+#[doc(inline)]
+pub use crate::__export_to_python as export;
+pub use builder::Builder;
+pub use bytes::Bytes;
+pub use error::Exception;
+pub use export::export;
+pub use process::Process;
+pub use queue::{Iter, Queue};
+pub(crate) use serve::serve;

@@ -1,0 +1,57 @@
+//! Functions that start programs with the engine in them, and that are there for such programs to start this one.
+
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use procession_engine::OwnerId;
+use procession_engine::process::Seat;
+use procession_engine::process::child::{Launch, summons};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::descriptor;
+use crate::errors::raise;
+
+/// Starts a program on a seat, which is given back if that fails; the process id.
+///
+/// Owns `complaint` from then on, where the program writes why it could not sit down.
+#[pyfunction]
+#[pyo3(signature = (command, env, cwd, *, seat, complaint, tied, note))]
+#[expect(clippy::too_many_arguments, reason = "Python has names for them")]
+pub fn launch(
+    py: Python<'_>,
+    command: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    cwd: Option<PathBuf>,
+    seat: u32,
+    complaint: RawFd,
+    tied: bool,
+    note: String,
+) -> PyResult<u32> {
+    let seat = OwnerId::from_u32(seat)
+        .map(Seat::kept)
+        .ok_or_else(|| PyValueError::new_err(format!("{seat} is not the number of a seat")))?;
+    let program = command
+        .first()
+        .map(PathBuf::from)
+        .ok_or_else(|| PyValueError::new_err("a command needs a program"))?;
+    let launch = Launch {
+        program: Some(program),
+        args: command,
+        env,
+        cwd,
+        // A copy is none of the standard three, which the child may have otherwise.
+        complaint: Some(descriptor::take_over(py, complaint)?.try_clone()?),
+        tied,
+        note,
+        ..Launch::default()
+    };
+    Ok(launch.start(seat).map_err(raise)?.id())
+}
+
+/// In a program that was started so: sits down, and returns the note; None in any other.
+#[pyfunction]
+pub fn answer_summons() -> PyResult<Option<String>> {
+    Ok(summons().map_err(raise)?.map(|summons| summons.note))
+}

@@ -1,0 +1,63 @@
+//! Why a message can't be read.
+
+use procession_wire::{Damaged, Reader};
+use pyo3::exceptions::{PyTypeError, PyUnicodeDecodeError};
+use pyo3::prelude::*;
+
+pyo3::import_exception!(pickle, UnpicklingError);
+
+/// Why a message can't be read. Boxed, so that what comes out of the hot path fits into registers.
+#[derive(Debug)]
+pub(super) struct Fault(Box<Cause>);
+
+#[derive(Debug)]
+enum Cause {
+    Damaged(Damaged),
+    Python(PyErr),
+}
+
+pub(super) type Read<T> = Result<T, Fault>;
+
+impl From<PyErr> for Fault {
+    fn from(error: PyErr) -> Self {
+        Fault(Box::new(Cause::Python(error)))
+    }
+}
+
+impl From<Damaged> for Fault {
+    #[cold]
+    fn from(damaged: Damaged) -> Self {
+        Fault(Box::new(Cause::Damaged(damaged)))
+    }
+}
+
+impl From<Fault> for PyErr {
+    fn from(fault: Fault) -> Self {
+        match *fault.0 {
+            Cause::Python(error) => error,
+            Cause::Damaged(damaged) => UnpicklingError::new_err(damaged.to_string()),
+        }
+    }
+}
+
+/// Tells an error that only a damaged message leads to from one that may come at any time.
+#[cold]
+pub(super) fn blame(
+    reader: &Reader<'_>,
+    py: Python<'_>,
+    error: PyErr,
+    what: &'static str,
+) -> Fault {
+    let is_message =
+        error.is_instance_of::<PyTypeError>(py) || error.is_instance_of::<PyUnicodeDecodeError>(py);
+    if is_message {
+        reader.damaged(what).into()
+    } else {
+        error.into()
+    }
+}
+
+/// What a message that cannot have been written by this package is told with.
+pub(super) fn damaged(what: &'static str) -> PyErr {
+    UnpicklingError::new_err(format!("damaged message: {what}"))
+}

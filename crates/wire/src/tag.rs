@@ -1,0 +1,72 @@
+//! The bytes that values begin with.
+
+/// A pickle follows.
+pub const PICKLE: u8 = b'P';
+/// A pickle whose large buffers lie behind it.
+pub const APART: u8 = b'O';
+/// What a pickle begins with; as a message of one byte it is the int 0.
+pub const PROTO: u8 = 0x80;
+
+/// Set in a byte that is a small int by itself.
+pub const SMALL_INT: u8 = 0x80;
+/// A signed int of 8 bits.
+pub const INT_8: u8 = b'1';
+/// A signed int of 16 bits.
+pub const INT_16: u8 = b'2';
+/// A signed int of 32 bits.
+pub const INT_32: u8 = b'4';
+/// A signed int of 64 bits.
+pub const INT_64: u8 = b'8';
+/// An int of any length.
+pub const BIG_INT: u8 = b'i';
+
+/// `None`
+pub const NONE: u8 = b'n';
+/// `True`
+pub const TRUE: u8 = b't';
+/// `False`
+pub const FALSE: u8 = b'f';
+/// A float.
+pub const FLOAT: u8 = b'd';
+
+/// A `str`.
+pub const STR: u8 = b's';
+/// A `bytes`.
+pub const BYTES: u8 = b'b';
+/// A `bytearray`.
+pub const BYTEARRAY: u8 = b'y';
+/// A `tuple`.
+pub const TUPLE: u8 = b'u';
+/// A `list`.
+pub const LIST: u8 = b'l';
+/// A `dict`.
+pub const DICT: u8 = b'm';
+/// A `set`.
+pub const SET: u8 = b'e';
+/// A `frozenset`.
+pub const FROZENSET: u8 = b'z';
+
+/// A value that stood earlier.
+pub const AGAIN: u8 = b'r';
+
+/// The tag of a value that is referred to later on.
+pub const fn kept(tag: u8) -> u8 {
+    tag.to_ascii_uppercase()
+}
+
+/// As [`STR`], referred to later on.
+pub const KEPT_STR: u8 = kept(STR);
+/// As [`BYTES`], referred to later on.
+pub const KEPT_BYTES: u8 = kept(BYTES);
+/// As [`BYTEARRAY`], referred to later on.
+pub const KEPT_BYTEARRAY: u8 = kept(BYTEARRAY);
+/// As [`TUPLE`], referred to later on.
+pub const KEPT_TUPLE: u8 = kept(TUPLE);
+/// As [`LIST`], referred to later on.
+pub const KEPT_LIST: u8 = kept(LIST);
+/// As [`DICT`], referred to later on.
+pub const KEPT_DICT: u8 = kept(DICT);
+/// As [`SET`], referred to later on.
+pub const KEPT_SET: u8 = kept(SET);
+/// As [`FROZENSET`], referred to later on.
+pub const KEPT_FROZENSET: u8 = kept(FROZENSET);
