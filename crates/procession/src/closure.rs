@@ -54,7 +54,8 @@ impl<F, C: fmt::Debug> fmt::Debug for Closure<F, C> {
 /// It is a plain `fn` in truth, whose first argument is what was captured:
 ///
 /// * Captured values are moved into it and owned by each call. A task of a pool that is many calls
-///   ([`Pool::map`](crate::Pool::map)) carries them once, and each call reads a value of its own from that.
+///   ([`Pool::map`](crate::Pool::map)) carries them once, and each call reads a value of its own from that; with
+///   [`Pool::imap`](crate::Pool::imap), whose tasks are single calls, they go along with each item.
 /// * Shared objects ([`Queue`](crate::Queue), [`Lock`](crate::Lock), ...) may be captured where they may be arguments:
 ///   by a process that is started, and by the initializer of a pool.
 /// * It sees nothing else of what is around it but items: no other variables, no type parameters, no `self`.

@@ -53,7 +53,14 @@ pub(crate) fn encode_onto<T: Serialize>(bytes: &mut Vec<u8>, value: &T) -> Resul
         bytes.truncate(before);
         handing::take_reason().unwrap_or_else(|| Error::Encode {
             kind: type_name::<T>(),
-            reason: error.to_string(),
+            reason: match error {
+                // Postcard keeps what it said to itself.
+                postcard::Error::SerdeSerCustom => {
+                    "its `Serialize` refused (a path that is not UTF-8? pass an OsString)"
+                        .to_owned()
+                }
+                error => error.to_string(),
+            },
         })
     })
 }

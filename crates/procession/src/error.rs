@@ -10,7 +10,7 @@ use procession_engine::process::child::Exit;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Setting something up failed; and what every other error of this crate turns into with `?`.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The engine or the operating system refused.
@@ -116,7 +116,7 @@ impl Error {
 }
 
 /// Why a process gave no result.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
     /// Its function panicked.
@@ -236,7 +236,7 @@ impl JoinError {
 }
 
 /// Why a task of a pool gave no result.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
     /// Its function panicked.
@@ -269,6 +269,19 @@ pub enum TaskError {
     #[error("the result of this task was taken already")]
     Taken,
 }
+
+/// They end up before users, by `unwrap` and by a `main` that returns them: so `Debug` says what `Display` does.
+macro_rules! speaks_plainly {
+    ($($error:ty)+) => {$(
+        impl fmt::Debug for $error {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    )+};
+}
+
+speaks_plainly!(Error JoinError TaskError);
 
 /// A panic that happened in another process.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

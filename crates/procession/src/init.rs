@@ -46,7 +46,8 @@ pub fn init() {
 /// Lets the `#[test]` functions of this executable start processes.
 ///
 /// Put it once into each test executable: into a file of `tests/`, or into the `tests` module of a
-/// crate. It defines a test through which children enter, and which otherwise does nothing.
+/// crate. It defines a test through which children enter, and which otherwise does nothing. A test that only runs
+/// a program that calls [`init`] needs none.
 ///
 /// # Examples
 /// ```

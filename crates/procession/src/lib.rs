@@ -25,7 +25,8 @@
 //!
 //! [`Process::spawn`] runs a function in a process of its own, and [`Process::join`] gives what it
 //! returned. The process is a fresh run of this program that enters at [`init()`]. Any plain
-//! function will do whose arguments and result serde can carry. Several arguments are a tuple, and none is `()`.
+//! function will do whose arguments and result are owned (no references) and can be carried by serde. Several arguments
+//! are a tuple, and none is `()`. Paths that may not be UTF-8 go as `OsString`.
 //!
 //! ```
 //! use procession::Process;
@@ -44,7 +45,7 @@
 //! # }
 //! ```
 //!
-//! A closure of Rust is refused, since nobody can see what it captures:
+//! A bare closure is refused, since nobody can see what it captures; one that captures does not even compile:
 //!
 //! ```compile_fail
 //! let offset = 5;
@@ -88,6 +89,8 @@
 //! # }
 //! ```
 //!
+//! Ctrl-C needs nothing: pools' workers and [daemons](Builder::daemon) are gone with this process, however it ends.
+//!
 //! # Pools
 //!
 //! A [`Pool`] keeps processes at hand and gives them work. [`Pool::map`] returns all results in their order,
@@ -97,19 +100,22 @@
 //! [`TaskError::WorkerDied`], and is replaced; nothing else notices.
 //!
 //! ```
-//! use procession::Pool;
+//! use procession::{Pool, TaskError};
 //! use std::time::Duration;
 //!
-//! fn parse(text: String) -> u32 {
-//!     text.parse().expect("a number")
+//! fn parse(text: String) -> Result<u32, String> {
+//!     assert!(text != "13", "an unlucky number");
+//!     text.parse().map_err(|error| format!("{text:?}: {error}"))
 //! }
 //!
 //! # fn main() -> procession::Result<()> {
 //! # procession::init();
 //! let pool = Pool::builder().workers(2).task_timeout(Duration::from_secs(60)).build()?;
-//! let texts = ["1", "two", "3"].map(str::to_owned);
-//! let numbers: Vec<Option<u32>> = pool.imap(parse, texts)?.map(Result::ok).collect();
-//! assert_eq!(numbers, [Some(1), None, Some(3)]); // a panic is one task's error
+//! let texts = ["1", "two", "13"].map(str::to_owned);
+//! let results: Vec<_> = pool.imap(parse, texts)?.collect();
+//! assert!(matches!(results[0], Ok(Ok(1))));
+//! assert!(matches!(&results[1], Ok(Err(_)))); // an error of its own, which serde has to carry
+//! assert!(matches!(&results[2], Err(TaskError::Panicked(_))));
 //! # Ok(())
 //! # }
 //! ```
@@ -186,6 +192,12 @@
 //! Everything shared lies in one memory of the tree of processes, which has no name and is gone with the last
 //! of them. [`memory_usage`] says how much there is, and [`set_memory_limit`] how much may be: what would go beyond
 //! fails with an error, and what was to be sent is given back.
+//!
+//! # More
+//!
+//! The folder `examples` has a tour, a web scraper, crash isolation of a C library, checksums of a large file, a word
+//! count, and a Monte Carlo simulation with a progress bar. With the feature `python`, programs in Rust and in Python run
+//! each other's functions and share queues.
 //!
 //! # Where it runs
 //!

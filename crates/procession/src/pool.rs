@@ -41,7 +41,12 @@ pub use unordered::MapUnordered;
 ///
 /// A worker that dies is replaced; only the tasks it was working on fail, with
 /// [`TaskError::WorkerDied`](crate::TaskError::WorkerDied). The workers die with this process, however
-/// it ends.
+/// it ends: also by Ctrl-C, for which nothing has to be done.
+///
+/// A worker is a fresh run of this program that enters at [`init`](crate::init()): of what this process has, it sees
+/// the environment, the directory and the standard streams as they are when it is started, its task, and what its
+/// [initializer](PoolBuilder::initializer) was given; `std::env::args` shows the program's name only. A panic in a task is
+/// printed nowhere: it is that task's error, with its backtrace.
 ///
 /// Dropping a pool lets it finish the tasks it was given and waits for that;
 /// [`terminate`](Pool::terminate) does not. Where a panic drops it, it is terminated. A pool that is
@@ -89,7 +94,7 @@ pub struct Pool<S = ()> {
 }
 
 impl Pool {
-    /// A pool of this many workers.
+    /// A pool of this many workers. `Pool::builder().build()` makes one for each CPU.
     ///
     /// # Errors
     /// When this program did not call [`init`](crate::init()), when `workers` is zero, or when
@@ -151,7 +156,8 @@ impl<S> Pool<S> {
         self.hall.close();
     }
 
-    /// Takes no more tasks, and waits until those it was given are done and the workers are gone.
+    /// Takes no more tasks, and waits until those it was given are done and the workers are gone; dropping the pool
+    /// does the same.
     pub fn join(mut self) {
         self.finish();
     }

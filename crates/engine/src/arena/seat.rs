@@ -203,7 +203,9 @@ impl Arena {
                 return Ok(owner);
             }
         }
-        Err(Error::TableFull("place for a further process"))
+        Err(Error::TableFull(
+            "place for a further process (a tree has 4095)",
+        ))
     }
 
     /// Buries the dead among a few seats, others at each call, so that nobody's things lie about until

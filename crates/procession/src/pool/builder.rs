@@ -73,7 +73,8 @@ impl Default for PoolBuilder {
 }
 
 impl<S: 'static> PoolBuilder<S> {
-    /// How many workers; one for each CPU unless said otherwise.
+    /// How many workers; unless said otherwise one for each CPU that this process may use
+    /// ([`available_parallelism`](std::thread::available_parallelism)).
     #[must_use]
     pub fn workers(mut self, workers: usize) -> PoolBuilder<S> {
         self.workers = Some(workers);
@@ -204,14 +205,16 @@ impl<S: 'static> PoolBuilder<S> {
         self
     }
 
-    /// How long a task may run once it has begun. Its worker is killed then.
+    /// How long a task may run by the clock once it has begun, also when it sleeps or is stuck in a system call. Its
+    /// worker is killed then, and it fails with [`TaskError::TimedOut`](crate::TaskError::TimedOut). In
+    /// [`Pool::map`] each item has that time.
     #[must_use]
     pub fn task_timeout(mut self, timeout: Duration) -> PoolBuilder<S> {
         self.limits.timeout = Some(timeout);
         self
     }
 
-    /// How many times a task is tried again when its worker dies over it.
+    /// How many times a task is tried again when its worker dies over it; not when its time was up.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> PoolBuilder<S> {
         self.limits.retries = retries;

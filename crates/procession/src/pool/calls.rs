@@ -29,10 +29,12 @@ impl<S: 'static> Pool<S> {
 
     /// Calls `function` with each of `items` and returns what it returned, in their order.
     ///
-    /// The items are cut into chunks: large ones first, single items at the end.
+    /// The items are cut into chunks: large ones first, single items at the end. A time limit is each item's, and
+    /// items go one by one then. A worker that dies fails its whole chunk.
     ///
     /// # Errors
-    /// The first item's, in their order, that gave no result; the others are done all the same.
+    /// The first item's, in their order, that gave no result; the others are done all the same. Where each item is
+    /// to have a result or an error of its own, use [`imap`](Pool::imap).
     pub fn map<F, Args, Shape>(
         &self,
         function: F,
@@ -75,7 +77,7 @@ impl<S: 'static> Pool<S> {
     /// one by one, and suits items that are many or come slowly.
     ///
     /// # Errors
-    /// When `function` is a closure, an item cannot be serialised, or the pool is closed. What concerns
+    /// When `function` is a bare closure (a [`closure!`](crate::closure) is fine), an item cannot be serialised, or the pool is closed. What concerns
     /// one item is that item's result.
     ///
     /// # Examples
@@ -110,10 +112,15 @@ impl<S: 'static> Pool<S> {
 
     /// Calls `function` with each of `items` and gives the results one by one, in their order.
     ///
-    /// Items are taken only as fast as results are: an endless iterator will do.
+    /// Items are taken as results are, up to 32 for each worker ahead of them: an endless iterator will do. So a
+    /// result that takes long holds up those behind it only once the others are that far ahead.
+    ///
+    /// Dropped before its end, as by `?` or `break`, the iterator leaves undone what has not begun. What runs goes on;
+    /// [`cancel`](Imap::cancel) ends that too.
     ///
     /// # Errors
-    /// When `function` is a closure. What concerns one item is that item's result.
+    /// When `function` is a bare closure (a [`closure!`](crate::closure) is fine). What concerns one item is that
+    /// item's result.
     ///
     /// # Examples
     /// ```
@@ -147,6 +154,24 @@ impl<S: 'static> Pool<S> {
     }
 
     /// As [`imap`](Pool::imap), but gives the results as they come, each with its item's place.
+    ///
+    /// # Examples
+    /// ```
+    /// # use procession::Pool;
+    /// fn length(text: String) -> usize {
+    ///     text.len()
+    /// }
+    ///
+    /// fn main() -> procession::Result<()> {
+    ///     procession::init();
+    ///     let pool = Pool::new(2)?;
+    ///     let words = ["one", "three"];
+    ///     for (place, length) in pool.imap_unordered(length, words.map(str::to_owned))? {
+    ///         assert_eq!(length?, words[place].len());
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     /// As for [`imap`](Pool::imap).
@@ -184,7 +209,7 @@ impl<S: 'static> Pool<S> {
     /// [bound](crate::PoolBuilder::max_pending).
     ///
     /// # Errors
-    /// When `function` is a closure, the arguments cannot be serialised, or the pool is closed.
+    /// When `function` is a bare closure (a [`closure!`](crate::closure) is fine), the arguments cannot be serialised, or the pool is closed.
     ///
     /// # Examples
     /// ```

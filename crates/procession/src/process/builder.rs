@@ -204,7 +204,7 @@ impl Builder {
         self
     }
 
-    /// Whether it dies at once when this process ends, in whatever way.
+    /// Whether it dies at once when this process ends, in whatever way; unless said otherwise it goes on.
     #[must_use]
     pub fn daemon(mut self, daemon: bool) -> Builder {
         self.daemon = daemon;
