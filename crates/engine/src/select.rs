@@ -30,10 +30,15 @@ pub enum Source<'a> {
     Message(&'a Queue),
     /// A queue that has room, or is closed.
     Room(&'a Queue),
+    /// A queue from which something was received after [this](Queue::moment), or that is closed.
+    RoomSince(&'a Queue, Moment),
     /// An end of a pipe at which a message is there, or the end of the stream.
     Arrival(&'a End),
-    /// An end of a pipe that has room for a message of so many bytes, or whose peer is gone.
-    Departure(&'a End, usize),
+    /// An end of a pipe that has room for a small message, or whose peer is gone.
+    Departure(&'a End),
+    /// An end of a pipe from whose other end something was received after [this](End::moment), or whose peer is
+    /// gone.
+    DepartureSince(&'a End, Moment),
     /// A child that ended: its pidfd, and its place in the process table.
     Exit(BorrowedFd<'a>, OwnerId),
     /// An alarm that rang after it had [this count](Alarm::count).
@@ -45,7 +50,9 @@ impl Source<'_> {
     pub fn is_ready(&self) -> bool {
         self.is_ready_by_memory()
             || match self {
-                Source::Arrival(end) | Source::Departure(end, _) => end.peer_is_gone(),
+                Source::Arrival(end) | Source::Departure(end) | Source::DepartureSince(end, _) => {
+                    end.peer_is_gone()
+                }
                 Source::Exit(pidfd, _) => has_ended(*pidfd),
                 _ => false,
             }
@@ -55,9 +62,13 @@ impl Source<'_> {
     fn is_ready_by_memory(&self) -> bool {
         match self {
             Source::Message(queue) => queue.is_closed() || !queue.is_empty(),
-            Source::Room(queue) => queue.is_closed() || !queue.is_full(),
+            Source::Room(queue) => queue.is_closed() || queue.at().has_room_for_one(),
+            Source::RoomSince(queue, moment) => {
+                queue.is_closed() || moment.is_over(&queue.at().chain.space)
+            }
             Source::Arrival(end) => !end.incoming().is_empty(),
-            Source::Departure(end, size) => end.outgoing().has_room_for(*size),
+            Source::Departure(end) => end.outgoing().has_room_for_one(),
+            Source::DepartureSince(end, moment) => moment.is_over(&end.outgoing().chain.space),
             Source::Exit(..) => false,
             Source::Alarm(alarm, count) => alarm.count() != *count,
         }
@@ -69,12 +80,19 @@ impl Source<'_> {
         match self {
             Source::Message(queue) => words.push(asleep_on(&queue.at().chain.items)),
             Source::Room(queue) => words.push(asleep_on(&queue.at().chain.space)),
+            Source::RoomSince(queue, moment) => {
+                words.push((queue.at().chain.space.word(), moment.0));
+            }
             Source::Arrival(end) => {
                 words.push(asleep_on(&end.incoming().chain.items));
                 return watch(end.watch_others(), words);
             }
-            Source::Departure(end, _) => {
+            Source::Departure(end) => {
                 words.push(asleep_on(&end.outgoing().chain.space));
+                return watch(end.watch_others(), words);
+            }
+            Source::DepartureSince(end, moment) => {
+                words.push((end.outgoing().chain.space.word(), moment.0));
                 return watch(end.watch_others(), words);
             }
             Source::Exit(_, seat) => {
@@ -95,11 +113,13 @@ impl Source<'_> {
         match self {
             Source::Message(queue) => queue.at().chain.items.woke(|| !queue.is_empty()),
             Source::Room(queue) => queue.at().chain.space.woke(|| true),
+            Source::RoomSince(queue, moment) => moment.pass_on(&queue.at().chain.space),
             Source::Arrival(end) => {
                 let incoming = end.incoming();
                 incoming.chain.items.woke(|| !incoming.is_empty());
             }
-            Source::Departure(end, _) => end.outgoing().chain.space.woke(|| true),
+            Source::Departure(end) => end.outgoing().chain.space.woke(|| true),
+            Source::DepartureSince(end, moment) => moment.pass_on(&end.outgoing().chain.space),
             Source::Exit(..) | Source::Alarm(..) => {}
         }
     }
@@ -130,6 +150,28 @@ fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
         event::poll(&mut watched, Some(&rustix::time::Timespec::default())),
         Ok(1..)
     )
+}
+
+/// When there may have been no room. What is tried in vain after it is worth another try once something was
+/// received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment(u32);
+
+impl Moment {
+    pub(crate) fn now(senders: &EventCount) -> Moment {
+        Moment(senders.announce())
+    }
+
+    fn is_over(self, senders: &EventCount) -> bool {
+        senders.word().load(Ordering::SeqCst) != self.0
+    }
+
+    /// Passing on a call that never came would itself be one.
+    fn pass_on(self, senders: &EventCount) {
+        if self.is_over(senders) {
+            senders.woke(|| true);
+        }
+    }
 }
 
 /// A word of this process alone by which one thread reaches another that waits for other things as well.
@@ -176,7 +218,7 @@ impl Select {
         if let Some(ready) = self.spin.until(at_once) {
             return Ok(ready);
         }
-        let mut slept = false;
+        let mut sleeps = 0;
         let found = loop {
             let mut words = Vec::with_capacity(sources.len() + 1);
             let naps = sources.iter().map(|source| source.announce(&mut words));
@@ -187,13 +229,14 @@ impl Select {
             if deadline.is_past() {
                 break Err(WaitError::TimedOut);
             }
-            slept = true;
+            sleeps += 1;
+            let nap = nap.max(BLIND_NAP.min(LAST_NAP * sleeps));
             let until = deadline.min(Deadline::after(nap));
             if sleep(&words, until) == Slept::Interrupted {
                 break Err(WaitError::Interrupted);
             }
         };
-        if slept {
+        if sleeps > 0 {
             sources.iter().for_each(Source::pass_on);
         }
         found

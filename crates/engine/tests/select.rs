@@ -82,14 +82,16 @@ fn room_in_a_full_queue_or_pipe_ends_the_wait() {
         let (reader, writer) = pipe(false).unwrap();
         let large = vec![1; 600_000];
         writer.send(&[&large], Deadline::NOW).unwrap();
+        let moment = writer.moment();
+        assert!(writer.send(&[&large], Deadline::NOW).is_err());
         let sources = [
             Source::Room(&queue),
-            Source::Departure(&writer, large.len()),
+            Source::DepartureSince(&writer, moment),
         ];
         let select = Select::default();
         assert_eq!(select.wait(&sources, briefly()), Err(WaitError::TimedOut));
         // A small one would have room.
-        assert!(Source::Departure(&writer, 10).is_ready());
+        assert!(Source::Departure(&writer).is_ready());
         let consumer = Child::fork(|| drop(reader.recv(Deadline::NOW).unwrap()));
         assert_eq!(select.wait(&sources, promptly()), Ok(1));
         consumer.succeed();

@@ -32,7 +32,8 @@ fn with_encoded_in<const ROOM: usize, T: Serialize, R>(
     value: &T,
     with: impl FnOnce(&[u8]) -> R,
 ) -> Result<R, Error> {
-    match postcard::to_slice(value, &mut [0; ROOM]) {
+    let mut room = [0; ROOM];
+    match handing::serialising(|| postcard::to_slice(value, &mut room)) {
         Ok(bytes) => Ok(with(bytes)),
         // It may only have been too long; what else is wrong with it is found again.
         Err(_) => encode(value).map(|bytes| with(&bytes)),
@@ -49,7 +50,8 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
 pub(crate) fn encode_onto<T: Serialize>(bytes: &mut Vec<u8>, value: &T) -> Result<(), Error> {
     handing::forget_reason();
     let before = bytes.len();
-    postcard::serialize_with_flavor(value, Onto(bytes)).map_err(|error| {
+    let encode = || postcard::serialize_with_flavor(value, Onto(bytes));
+    handing::serialising(encode).map_err(|error| {
         bytes.truncate(before);
         handing::take_reason().unwrap_or_else(|| Error::Encode {
             kind: type_name::<T>(),

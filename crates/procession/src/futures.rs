@@ -12,8 +12,7 @@ use procession_engine as engine;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec;
-use crate::error::{GetError, JoinError, PutError};
+use crate::error::{Error, GetError, JoinError, PutError};
 use crate::reactor::{Awaited, ready};
 use crate::{Connection, JoinableQueue, Process, Queue, Receiver, Sender};
 
@@ -25,11 +24,14 @@ impl<T: Serialize> Queue<T> {
     pub async fn put_async(&self, message: T) -> Result<(), PutError<T>> {
         let mut message = message;
         loop {
+            let moment = self.engine().moment();
             match self.try_put(message) {
                 Err(PutError::Full(back)) => message = back,
                 done => return done,
             }
-            ready(Awaited::Room(self.engine().clone())).await;
+            if let Err(error) = ready(Awaited::Room(self.engine().clone(), moment)).await {
+                return Err(PutError::Failed(message, Box::new(error.into())));
+            }
         }
     }
 }
@@ -65,7 +67,10 @@ impl<T: DeserializeOwned> Queue<T> {
     pub async fn get_async(&self) -> Result<T, GetError> {
         loop {
             match self.try_get() {
-                Err(GetError::Empty) => ready(Awaited::Message(self.engine().clone())).await,
+                Err(GetError::Empty) => {
+                    let message = Awaited::Message(self.engine().clone());
+                    ready(message).await.map_err(Error::from)?;
+                }
                 done => return done,
             }
         }
@@ -100,13 +105,15 @@ impl<S: Serialize, R> Connection<S, R> {
     pub async fn send_async(&self, message: S) -> Result<(), PutError<S>> {
         let mut message = message;
         loop {
+            let moment = self.engine().moment();
             match self.try_send(message) {
                 Err(PutError::Full(back)) => message = back,
                 done => return done,
             }
-            // What was refused only for want of room can be encoded.
-            let size = codec::encode(&message).map_or(0, |bytes| bytes.len());
-            ready(Awaited::Departure(Arc::clone(self.engine()), size)).await;
+            let room = Awaited::Departure(Arc::clone(self.engine()), moment);
+            if let Err(error) = ready(room).await {
+                return Err(PutError::Failed(message, Box::new(error.into())));
+            }
         }
     }
 }
@@ -119,7 +126,10 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     pub async fn recv_async(&self) -> Result<R, GetError> {
         loop {
             match self.try_recv() {
-                Err(GetError::Empty) => ready(Awaited::Arrival(Arc::clone(self.engine()))).await,
+                Err(GetError::Empty) => {
+                    let message = Awaited::Arrival(Arc::clone(self.engine()));
+                    ready(message).await.map_err(Error::from)?;
+                }
                 done => return done,
             }
         }
@@ -148,7 +158,8 @@ impl<T: DeserializeOwned> Receiver<T> {
 
 impl<R: DeserializeOwned> Process<R> {
     /// As [`join`](Process::join), as a future that leaves the process in place: dropped before it resolves, it
-    /// can be made again.
+    /// can be made again. A [piped](crate::Stdio::piped) standard input stays open, as with
+    /// [`join_timeout`](Process::join_timeout); awaiting the process itself closes it, as [`join`](Process::join) does.
     ///
     /// # Errors
     /// As for [`join_timeout`](Process::join_timeout).
@@ -158,7 +169,7 @@ impl<R: DeserializeOwned> Process<R> {
                 return Ok(result);
             }
             let pidfd = self.as_fd().try_clone_to_owned().map_err(no_descriptor)?;
-            ready(Awaited::Exit(Arc::new(pidfd), self.seat())).await;
+            ready(Awaited::Exit(Arc::new(pidfd), self.seat())).await?;
         }
     }
 }
@@ -173,6 +184,8 @@ impl<R: DeserializeOwned + 'static> IntoFuture for Process<R> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(mut self) -> Self::IntoFuture {
+        // As join does: nobody else can close it any more.
+        self.stdin = None;
         Box::pin(async move { self.join_async().await })
     }
 }

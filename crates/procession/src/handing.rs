@@ -16,11 +16,20 @@ use procession_engine::{Handle, Held};
 
 use crate::error::Error;
 
+/// For whom something is serialised.
+#[derive(Clone, Copy)]
+enum Recipient {
+    /// Nobody who could be made a holder of an object.
+    Nobody,
+    /// A message, which can hold objects.
+    Message,
+    /// A child that is being started.
+    Child(OwnerId),
+}
+
 #[derive(Default)]
 struct Desk {
-    /// The child that is being started.
-    child: Option<OwnerId>,
-    /// Descriptors for it.
+    /// Descriptors for the child.
     keep: Vec<OwnedFd>,
     /// What the message that is being serialised refers to.
     enclosed: Vec<Held>,
@@ -30,12 +39,50 @@ struct Desk {
 
 thread_local! {
     static DESK: RefCell<Desk> = RefCell::new(Desk::default());
-    /// Whether what is being serialised is a message that can hold objects.
-    static ENCLOSING: Cell<bool> = const { Cell::new(false) };
+    /// For whom what is serialised next is, and what is being serialised now. Something that a `Serialize` sends
+    /// on the side is not for them.
+    static NEXT: Cell<Recipient> = const { Cell::new(Recipient::Nobody) };
+    static NOW: Cell<Recipient> = const { Cell::new(Recipient::Nobody) };
     /// Whether it refers to any; asking this costs a message nothing.
     static ENCLOSED: Cell<bool> = const { Cell::new(false) };
     /// Whether there may be a reason; asking this costs a message nothing.
     static EXPLAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says for whom what is serialised next is, while it lives.
+struct For(Recipient);
+
+impl For {
+    fn recipient(recipient: Recipient) -> For {
+        For(NEXT.replace(recipient))
+    }
+}
+
+impl Drop for For {
+    fn drop(&mut self) {
+        NEXT.set(self.0);
+    }
+}
+
+/// Serialises something.
+#[inline]
+pub(crate) fn serialising<T>(work: impl FnOnce() -> T) -> T {
+    struct Outer {
+        next: Recipient,
+        now: Recipient,
+    }
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            NEXT.set(self.next);
+            NOW.set(self.now);
+        }
+    }
+    let next = NEXT.replace(Recipient::Nobody);
+    let _outer = Outer {
+        next,
+        now: NOW.replace(next),
+    };
+    work()
 }
 
 /// Runs `serialise` such that what it meets is handed to `child`. Returns the descriptors too.
@@ -48,12 +95,10 @@ pub(crate) fn handing_to<T>(child: OwnerId, serialise: impl FnOnce() -> T) -> (T
             }
         }
     }
-    let fresh = Desk {
-        child: Some(child),
-        ..Desk::default()
-    };
-    let clear = Clear(Some(DESK.replace(fresh)));
+    let clear = Clear(Some(DESK.replace(Desk::default())));
+    let child = For::recipient(Recipient::Child(child));
     let made = serialise();
+    drop(child);
     let keep = DESK.with_borrow_mut(|desk| std::mem::take(&mut desk.keep));
     drop(clear);
     (made, keep)
@@ -63,18 +108,18 @@ pub(crate) fn handing_to<T>(child: OwnerId, serialise: impl FnOnce() -> T) -> (T
 #[inline]
 pub(crate) fn enclosing<T>(send: impl FnOnce() -> T) -> T {
     /// What a message refers to whose serialisation sends another.
-    struct Outer(bool, Vec<Held>);
+    struct Outer(Vec<Held>);
     impl Drop for Outer {
         fn drop(&mut self) {
-            ENCLOSING.set(self.0);
-            if ENCLOSED.replace(!self.1.is_empty()) || !self.1.is_empty() {
-                let outer = std::mem::take(&mut self.1);
+            if ENCLOSED.replace(!self.0.is_empty()) || !self.0.is_empty() {
+                let outer = std::mem::take(&mut self.0);
                 // A message that failed has left something.
                 drop(DESK.with_borrow_mut(|desk| std::mem::replace(&mut desk.enclosed, outer)));
             }
         }
     }
-    let _outer = Outer(ENCLOSING.replace(true), take_enclosed());
+    let _outer = Outer(take_enclosed());
+    let _message = For::recipient(Recipient::Message);
     send()
 }
 
@@ -89,21 +134,23 @@ pub(crate) fn take_enclosed() -> Vec<Held> {
 
 /// Makes whoever the bytes are for a holder of the object.
 pub(crate) fn hand_over(handle: &Handle, kind: &'static str) -> Result<(), Error> {
-    if ENCLOSING.get() {
-        let held = Held::of(handle)?;
-        ENCLOSED.set(true);
-        DESK.with_borrow_mut(|desk| desk.enclosed.push(held));
-        return Ok(());
+    match NOW.get() {
+        Recipient::Message => {
+            let held = Held::of(handle)?;
+            ENCLOSED.set(true);
+            DESK.with_borrow_mut(|desk| desk.enclosed.push(held));
+            Ok(())
+        }
+        _ => hand_to_child(handle, kind),
     }
-    hand_to_child(handle, kind)
 }
 
 /// As [`hand_over`], of what only a process that is being started can get.
 pub(crate) fn hand_to_child(handle: &Handle, kind: &'static str) -> Result<(), Error> {
-    let child = DESK
-        .with_borrow(|desk| desk.child)
-        .ok_or(Error::NotSpawning(kind))?;
-    Ok(process::hold_for(child, handle)?)
+    match NOW.get() {
+        Recipient::Child(child) => Ok(process::hold_for(child, handle)?),
+        _ => Err(Error::NotSpawning(kind)),
+    }
 }
 
 /// Passes a descriptor to the child that is being started; returns the number it has there.

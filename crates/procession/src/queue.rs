@@ -18,7 +18,8 @@ use crate::shared::Shared;
 /// [`put`](Queue::put) returns once the message is in shared memory: it survives the producer from
 /// then on. A message that a consumer was taking when it died is given to another.
 ///
-/// Clones are the same queue.
+/// Clones are the same queue. It lives for as long as a process holds it, or a message that waits somewhere: a
+/// message that refers to the queue it waits in keeps both until the tree of processes ends.
 ///
 /// # Examples
 /// ```

@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use procession_engine::channel::{End, Queue};
-use procession_engine::select::{Alarm, Select, Source};
-use procession_engine::{Deadline, OwnerId};
+use procession_engine::select::{Alarm, Moment, Select, Source};
+use procession_engine::{self as engine, Deadline, OwnerId};
 
 use crate::shared::Shared;
 
@@ -23,10 +24,9 @@ const FULL: usize = 40;
 #[derive(Clone)]
 pub(crate) enum Awaited {
     Message(Shared<Queue>),
-    Room(Shared<Queue>),
+    Room(Shared<Queue>, Moment),
     Arrival(Arc<End>),
-    /// Room for a message of so many bytes.
-    Departure(Arc<End>, usize),
+    Departure(Arc<End>, Moment),
     /// The end of a child: its pidfd and its seat.
     Exit(Arc<OwnedFd>, OwnerId),
 }
@@ -35,16 +35,16 @@ impl Awaited {
     fn source(&self) -> Source<'_> {
         match self {
             Awaited::Message(queue) => Source::Message(queue),
-            Awaited::Room(queue) => Source::Room(queue),
+            Awaited::Room(queue, moment) => Source::RoomSince(queue, *moment),
             Awaited::Arrival(end) => Source::Arrival(end),
-            Awaited::Departure(end, size) => Source::Departure(end, *size),
+            Awaited::Departure(end, moment) => Source::DepartureSince(end, *moment),
             Awaited::Exit(pidfd, seat) => Source::Exit(pidfd.as_fd(), *seat),
         }
     }
 }
 
-/// Resolves when what it waits for may be there.
-pub(crate) fn ready(awaited: Awaited) -> impl Future<Output = ()> + Send {
+/// Resolves when what it waits for may be there; to an error when there is no thread to wait in.
+pub(crate) fn ready(awaited: Awaited) -> impl Future<Output = engine::Result<()>> + Send {
     Ready {
         awaited,
         place: None,
@@ -57,14 +57,14 @@ struct Ready {
 }
 
 impl Future for Ready {
-    type Output = ();
+    type Output = engine::Result<()>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<engine::Result<()>> {
         match &self.place {
             Some(place) if place.renew(context.waker()) => Poll::Pending,
-            Some(_) => Poll::Ready(()),
+            Some(_) => Poll::Ready(Ok(())),
             None => {
-                let place = Place::take(self.awaited.clone(), context.waker().clone());
+                let place = Place::take(self.awaited.clone(), context.waker().clone())?;
                 self.place = Some(place);
                 Poll::Pending
             }
@@ -92,7 +92,7 @@ struct Place {
 }
 
 impl Place {
-    fn take(awaited: Awaited, waker: Waker) -> Place {
+    fn take(awaited: Awaited, waker: Waker) -> engine::Result<Place> {
         let mut entry = Entry { awaited, waker };
         let mut all = watches();
         let number = all.next;
@@ -101,23 +101,27 @@ impl Place {
             match watch.add(number, entry) {
                 Ok(()) => {
                     let watch = Arc::clone(watch);
-                    return Place { watch, number };
+                    return Ok(Place { watch, number });
                 }
                 Err(back) => entry = back,
             }
         }
         let watch = Arc::new(Watch::default());
         watch.entries().insert(number, entry);
+        Watch::start(Arc::clone(&watch))?;
         all.watches.push(Arc::clone(&watch));
-        Watch::start(Arc::clone(&watch));
-        Place { watch, number }
+        Ok(Place { watch, number })
     }
 
     /// Whether it goes on waiting; it is this waker that is to be woken then.
     fn renew(&self, waker: &Waker) -> bool {
+        let mut waker = waker.clone();
         let mut entries = self.watch.entries();
         let entry = entries.get_mut(&self.number);
-        entry.map(|entry| entry.waker.clone_from(waker)).is_some()
+        let waits = entry.map(|entry| std::mem::swap(&mut entry.waker, &mut waker));
+        // The old one goes behind the lock: with it may go a task that waits here as well.
+        drop(entries);
+        waits.is_some()
     }
 }
 
@@ -147,11 +151,12 @@ impl Watch {
         Ok(())
     }
 
-    fn start(watch: Arc<Watch>) {
+    fn start(watch: Arc<Watch>) -> engine::Result<()> {
         let thread = std::thread::Builder::new().name("procession-async".to_owned());
-        thread
-            .spawn(move || watch.run())
-            .expect("a thread that waits for futures can be started");
+        let started = thread.spawn(move || watch.run());
+        let what = "start the thread that waits for futures";
+        let started = started.map_err(|source| engine::Error::Os { what, source });
+        started.map(drop)
     }
 
     fn run(&self) {
@@ -177,7 +182,10 @@ impl Watch {
                 .filter_map(|(number, _)| entries.remove(number))
                 .collect();
             drop(entries);
-            woken.into_iter().for_each(|entry| entry.waker.wake());
+            for entry in woken {
+                // What an executor does there is not to be the end of all other futures.
+                let _ = catch_unwind(AssertUnwindSafe(|| entry.waker.wake()));
+            }
         }
     }
 }

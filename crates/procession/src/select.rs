@@ -148,9 +148,6 @@ impl<'a> Select<'a> {
     }
 }
 
-/// A message that any process could send at once: it fits in a slot.
-const SMALL: usize = 1;
-
 macro_rules! queues {
     ($($queue:ident)+) => {$(
         impl<T> SelectRecv for $queue<T> {}
@@ -201,7 +198,7 @@ impl<S, R> SelectSend for Connection<S, R> {}
 
 impl<S, R> sealed::Send for Connection<S, R> {
     fn departure(&self) -> Source<'_> {
-        Source::Departure(self.engine(), SMALL)
+        Source::Departure(self.engine())
     }
 }
 
@@ -225,7 +222,7 @@ impl<T> SelectSend for Sender<T> {}
 
 impl<T> sealed::Send for Sender<T> {
     fn departure(&self) -> Source<'_> {
-        Source::Departure(self.engine(), SMALL)
+        Source::Departure(self.engine())
     }
 }
 
@@ -300,7 +297,9 @@ macro_rules! select {
                 let $source = &$what;
             )+
             let timeout: ::core::option::Option<::std::time::Duration> = $timeout;
-            let until = timeout.map(|timeout| ::std::time::Instant::now() + timeout);
+            // What is too far away to be said is never.
+            let until =
+                timeout.and_then(|timeout| ::std::time::Instant::now().checked_add(timeout));
             let mut select = $crate::Select::new();
             $(
                 let $number = select.$kind($source);

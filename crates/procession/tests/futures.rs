@@ -1,10 +1,13 @@
 //! Queues, pipes and processes as futures.
 
-use std::future::Future;
-use std::task::{Context, Poll, Waker};
+use std::future::{Future, IntoFuture};
+use std::io::Read;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use procession::{Connection, Event, JoinableQueue, Process, Queue};
+use procession::{Connection, Event, JoinableQueue, Process, Queue, Sender, Stdio};
 use tokio::time::timeout;
 
 procession::test_support!();
@@ -173,4 +176,128 @@ fn a_hundred_receivers_wait_without_a_hundred_threads() {
 
 fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+fn read_to_the_end() -> usize {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).unwrap()
+}
+
+#[test]
+fn awaiting_a_process_ends_what_it_reads() {
+    let process = Process::builder().stdin(Stdio::piped());
+    let process = process.spawn(read_to_the_end, ()).unwrap();
+    block_on(async {
+        let ended = timeout(Duration::from_secs(60), process.into_future()).await;
+        assert_eq!(ended.unwrap().unwrap(), 0);
+    });
+}
+
+/// Polled as often as it is woken.
+struct Counted<F>(Pin<Box<F>>, usize);
+
+impl<F: Future> Future for Counted<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        self.1 += 1;
+        self.0.as_mut().poll(context)
+    }
+}
+
+type Parcel = (Option<Queue<u8>>, String);
+
+fn polls_behind_a_full_pipe(parcel: Parcel) -> usize {
+    let (sender, receiver): (Sender<Parcel>, _) = procession::one_way().unwrap();
+    let large = (None, "x".repeat((1 << 20) - 200));
+    sender.send(large).unwrap();
+    let mut sending = Counted(Box::pin(sender.send_async(parcel)), 0);
+    block_on(async {
+        assert!(timeout(5 * MOMENT, &mut sending).await.is_err());
+    });
+    drop(receiver);
+    sending.1
+}
+
+#[test]
+fn what_waits_for_room_is_not_woken_for_nothing() {
+    let parcels = [
+        (None, "y".repeat(500)),
+        (None, "y".repeat(5_000)),
+        (Some(Queue::new().unwrap()), "y".repeat(5_000)),
+    ];
+    for parcel in parcels {
+        let polls = polls_behind_a_full_pipe(parcel);
+        assert!(polls < 5, "{polls} polls");
+    }
+}
+
+struct Panicking;
+
+impl Wake for Panicking {
+    fn wake(self: Arc<Self>) {
+        panic!("this executor is gone");
+    }
+}
+
+struct Reporting(mpsc::Sender<()>);
+
+impl Wake for Reporting {
+    fn wake(self: Arc<Self>) {
+        self.0.send(()).unwrap();
+    }
+}
+
+#[test]
+fn a_waker_that_panics_costs_no_other_future() {
+    let (one, other) = (Queue::<u32>::new().unwrap(), Queue::<u32>::new().unwrap());
+    let mut first = Box::pin(one.get_async());
+    let waker = Waker::from(Arc::new(Panicking));
+    let mut context = Context::from_waker(&waker);
+    assert!(first.as_mut().poll(&mut context).is_pending());
+    one.put(1).unwrap();
+
+    let (woken, wakes) = mpsc::channel();
+    let waker = Waker::from(Arc::new(Reporting(woken)));
+    let mut context = Context::from_waker(&waker);
+    let mut second = Box::pin(other.get_async());
+    assert!(second.as_mut().poll(&mut context).is_pending());
+    other.put(2).unwrap();
+    wakes.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(second.as_mut().poll(&mut context).is_ready());
+}
+
+/// A task that lives as long as a waker of it does.
+struct Task(#[expect(dead_code, reason = "it is there to be dropped")] Mutex<Option<Waiting>>);
+
+type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn a_future_may_move_from_one_task_to_another() {
+    let (queue, other) = (Queue::<u32>::new().unwrap(), Queue::<u32>::new().unwrap());
+    let waits_too = other.clone();
+    let mut inner: Waiting = Box::pin(async move { drop(waits_too.get_async().await) });
+    let mut nobody = Context::from_waker(Waker::noop());
+    assert!(inner.as_mut().poll(&mut nobody).is_pending());
+    let waker = Waker::from(Arc::new(Task(Mutex::new(Some(inner)))));
+
+    let mut moving = Box::pin(queue.get_async());
+    assert!(
+        moving
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    drop(waker);
+    let (woken, wakes) = mpsc::channel();
+    let waker = Waker::from(Arc::new(Reporting(woken)));
+    let mut context = Context::from_waker(&waker);
+    assert!(moving.as_mut().poll(&mut context).is_pending());
+    queue.put(1).unwrap();
+    wakes.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(moving.as_mut().poll(&mut context).is_ready());
 }

@@ -1,6 +1,6 @@
 //! How much shared memory is in use, and may be: nothing stays that nobody has any more.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 
 use procession::{Array, Loan, Process, PutError, Queue, memory_usage, set_memory_limit};
 use procession_engine::process::census;
@@ -144,4 +144,26 @@ fn what_is_used_and_let_go_of_is_counted() {
     drop(array);
     assert!(memory_usage().unwrap().in_use <= before.in_use);
     assert_eq!(before.limit, None);
+}
+
+#[test]
+fn what_others_are_giving_back_just_now_is_not_missing() {
+    let _alone = alone();
+    for _ in 0..30 {
+        set_memory_limit(None).unwrap();
+        // Free, but not for what is asked for below.
+        drop(Loan::<u8>::zeroed(40 << 20).unwrap());
+        let resident = memory_usage().unwrap().resident;
+        set_memory_limit(resident).unwrap();
+        let all_at_once = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    all_at_once.wait();
+                    Loan::<u8>::new(3 << 20).map(drop).unwrap();
+                });
+            }
+        });
+    }
+    set_memory_limit(None).unwrap();
 }

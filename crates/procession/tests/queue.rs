@@ -1,9 +1,10 @@
 //! Queues that any number of processes put into and get from.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use procession::{Event, GetError, JoinableQueue, Process, PutError, Queue};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 procession::test_support!();
 
@@ -214,4 +215,29 @@ fn what_a_waiting_message_refers_to_lives_on() {
     queues.put(inner).unwrap();
     let inner: Queue<String> = queues.get().unwrap();
     assert_eq!(inner.get().unwrap(), "still here");
+}
+
+/// Starts a process while it is being sent.
+struct Starter<'a>(&'a RefCell<Option<Process<u64>>>);
+
+impl Serialize for Starter<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let numbers = Queue::new().unwrap();
+        numbers.put(5).unwrap();
+        self.0
+            .replace(Some(Process::spawn(take_one, numbers).unwrap()));
+        serializer.serialize_unit()
+    }
+}
+
+fn take_one(numbers: Queue<u64>) -> u64 {
+    numbers.try_get().unwrap()
+}
+
+#[test]
+fn sending_may_start_a_process_on_the_way() {
+    let (queue, started) = (Queue::new().unwrap(), RefCell::new(None));
+    queue.put(Starter(&started)).unwrap();
+    let process = started.take().unwrap();
+    assert_eq!(process.join().unwrap(), 5);
 }

@@ -55,13 +55,18 @@ fn nothing_in_time_is_the_default() {
         default(MOMENT) => "nothing",
     };
     assert_eq!(text, "nothing");
-    joinable.put(3).unwrap();
+    (3..5).for_each(|n| joinable.put(n).unwrap());
     let got = select! {
         recv(queue) -> got => got,
         recv(joinable) -> got => got,
         default => panic!("there is one"),
     };
     assert_eq!(got.unwrap(), 3);
+    let got = select! {
+        recv(joinable) -> got => got,
+        default(Duration::MAX) => panic!("there is one"),
+    };
+    assert_eq!(got.unwrap(), 4);
 }
 
 #[test]

@@ -23,6 +23,9 @@ use crate::sys::memfd;
 const INDEX_BITS: u32 = 20;
 pub(crate) const BLOCKS_PER_SEGMENT: u32 = 1 << INDEX_BITS;
 
+/// How often to look for memory again before saying that there is none.
+const TRIES_AT_LAST: u32 = 8;
+
 /// Blocks from this size on give their pages back when too much memory lies free.
 const TRIM_FROM: u64 = 1 << 20;
 /// Free memory that is kept warm for the next large message.
@@ -91,15 +94,27 @@ impl Arena {
     }
 
     pub(crate) fn alloc_class(&self, class: Class, size: u64) -> Result<BlockId> {
-        // What the dead still own may be enough, or what lies free in blocks of other sizes.
-        let ways: [fn(&Arena) -> bool; 2] = [|arena| arena.sweep() > 0, Arena::give_back_free];
-        let mut taken = self.try_alloc(class, size);
-        for make_room in ways {
-            if matches!(taken, Err(Error::OutOfMemory { .. })) && make_room(self) {
-                taken = self.try_alloc(class, size);
-            }
+        match self.try_alloc(class, size) {
+            Err(Error::OutOfMemory { .. }) => self.alloc_at_last(class, size),
+            taken => taken,
         }
-        taken
+    }
+
+    /// As [`Arena::alloc_class`], when there was no memory: what the dead still own may be enough, or what lies
+    /// free in blocks of other sizes. Others may be giving that back just now, so it is tried a few times.
+    #[cold]
+    fn alloc_at_last(&self, class: Class, size: u64) -> Result<BlockId> {
+        let mut tries = 0;
+        loop {
+            self.sweep();
+            self.give_back_free();
+            let taken = self.try_alloc(class, size);
+            tries += 1;
+            if !matches!(taken, Err(Error::OutOfMemory { .. })) || tries == TRIES_AT_LAST {
+                return taken;
+            }
+            std::thread::yield_now();
+        }
     }
 
     fn try_alloc(&self, class: Class, size: u64) -> Result<BlockId> {
@@ -182,10 +197,8 @@ impl Arena {
         }
     }
 
-    /// Gives the pages of all free blocks back; whether there were any.
-    #[cold]
-    fn give_back_free(&self) -> bool {
-        let mut any = false;
+    /// Gives the pages of all free blocks back.
+    fn give_back_free(&self) {
         for (block, cell) in self.blocks() {
             let ordinary = self
                 .segment(block.segment())
@@ -203,9 +216,7 @@ impl Arena {
             }
             self.give_pages_back(block, cell);
             self.free(block, self.mine());
-            any = true;
         }
-        any
     }
 
     /// Pays for the part of the block that was not touched before.

@@ -24,6 +24,7 @@ use crate::arena::waits::{self, What};
 use crate::deadline::{Deadline, coarse_ns};
 use crate::error::{Error, GetError, PutError, Result, WaitError};
 use crate::kill;
+use crate::select::Moment;
 use crate::sync::spin::Spin;
 use crate::sys::futex::{self, Slept};
 
@@ -496,6 +497,12 @@ impl End {
     /// anything, comes from this process.
     pub fn others_are_gone(&self) -> bool {
         self.part.shared.others_are_gone()
+    }
+
+    /// To be asked before a message is sent in vain; see
+    /// [`Source::DepartureSince`](crate::select::Source::DepartureSince).
+    pub fn moment(&self) -> Moment {
+        Moment::now(&self.outgoing().chain.space)
     }
 
     /// See [`Shared::watch_others`].

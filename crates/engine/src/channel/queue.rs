@@ -14,6 +14,7 @@ use crate::arena::owner::OwnerId;
 use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError, Result, TooMany, WaitError};
+use crate::select::Moment;
 use crate::sync::spin::Spin;
 use crate::sys::futex::Slept;
 
@@ -192,6 +193,11 @@ impl Queue {
     /// When the message cannot be read.
     pub fn newest(&self, out: &mut Vec<u8>) -> Result<bool> {
         self.at().newest(out)
+    }
+
+    /// To be asked before a message is put in vain; see [`Source::RoomSince`](crate::select::Source::RoomSince).
+    pub fn moment(&self) -> Moment {
+        Moment::now(&self.at().chain.space)
     }
 
     /// How many messages wait. Exact when nobody puts or gets at the same time.

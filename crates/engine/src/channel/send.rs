@@ -341,16 +341,10 @@ impl<'a> At<'a> {
         Ok(true)
     }
 
-    /// Whether a message of so many bytes may be put, as far as anybody can tell.
-    pub(crate) fn has_room_for(&self, size: usize) -> bool {
+    /// Whether a small message may be put.
+    pub(crate) fn has_room_for_one(&self) -> bool {
         let limit = self.chain.limit.load(Ordering::Relaxed);
-        let bytes = self.chain.byte_limit.load(Ordering::Relaxed);
-        let has_place = limit == 0 || self.len().is_ok_and(|messages| messages < limit);
-        let fits = || {
-            let there = self.count(u64::MAX, |slot| slot.length.load(Ordering::Relaxed));
-            there.is_ok_and(|there| there == 0 || there + size as u64 <= bytes)
-        };
-        has_place && (bytes == 0 || size <= WIDE_BODY || fits())
+        limit == 0 || self.count(u64::MAX, |_| 1).is_ok_and(|there| there < limit)
     }
 
     /// Sums `weight` over all messages before `end` that were not received yet.

@@ -203,19 +203,15 @@ unsafe fn copy_bytes(from: *const u8, to: *mut u8, count: usize) {
 /// Copies byte by byte, each of them as an atomic.
 ///
 /// # Safety
-/// Both ranges are mapped, do not overlap, and are changed by others as atomics of one byte only.
+/// Both ranges are mapped and do not overlap. One of them may be changed by others, as atomics of one byte only.
 #[cfg(not(target_arch = "x86_64"))]
 unsafe fn copy_bytes(from: *const u8, to: *mut u8, count: usize) {
-    use std::sync::atomic::Ordering::Relaxed;
     for index in 0..count {
-        // SAFETY: the caller's promise; what is only read is not written to through the pointer.
-        let (from, to) = unsafe {
-            (
-                AtomicU8::from_ptr(from.add(index).cast_mut()),
-                AtomicU8::from_ptr(to.add(index)),
-            )
-        };
-        to.store(from.load(Relaxed), Relaxed);
+        // SAFETY: the caller's promise. Volatile accesses of one byte cannot be torn.
+        unsafe {
+            let byte = from.add(index).read_volatile();
+            to.add(index).write_volatile(byte);
+        }
     }
 }
 
