@@ -7,15 +7,32 @@ import select
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@functools.cache
 def rust_program(name: str) -> str:
     """The path of an example of the crate, which `make test-python` has built before."""
+    for message in built():
+        if message.get("executable") and message["target"]["name"] == name:
+            return str(message["executable"])
+    raise RuntimeError(f"cargo built no {name}")
+
+
+def rust_library(name: str) -> str:
+    """As `rust_program`, of an example that is a library."""
+    for message in built():
+        if message.get("reason") == "compiler-artifact" and message["target"]["name"] == name:
+            return next(file for file in message["filenames"] if file.endswith(".so"))
+    raise RuntimeError(f"cargo built no {name}")
+
+
+@functools.cache
+def built() -> list[dict[str, Any]]:
+    """What cargo says of each thing it built."""
     cargo = os.environ.get("CARGO") or "cargo"
     if shutil.which(cargo) is None:
         pytest.skip("cargo, which builds the Rust program, is not installed")
@@ -26,11 +43,7 @@ def rust_program(name: str) -> str:
         stdout=subprocess.PIPE,
         check=True,
     )
-    for line in done.stdout.splitlines():
-        message = json.loads(line)
-        if message.get("executable") and message["target"]["name"] == name:
-            return str(message["executable"])
-    raise RuntimeError(f"cargo built no {name}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def wait_for_end(pid: int) -> None:

@@ -38,7 +38,7 @@ use serializer::Writer;
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
     handing::forget_reason();
     let mut message = Vec::new();
-    let written = value.serialize(&mut Writer::onto(&mut message));
+    let written = handing::serialising(|| value.serialize(&mut Writer::onto(&mut message)));
     written.map_err(|error| match handing::take_reason() {
         Some(Error::NotSpawning(kind)) => Error::Encode {
             kind,
