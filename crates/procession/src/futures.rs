@@ -9,12 +9,82 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use procession_engine as engine;
+use procession_engine::channel::{self, End};
+use procession_engine::select::Moment;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, GetError, JoinError, PutError};
 use crate::reactor::{Awaited, ready};
+use crate::shared::Shared;
 use crate::{Connection, JoinableQueue, Process, Queue, Receiver, Sender};
+
+/// What messages go through.
+pub(crate) trait Way {
+    fn moment(&self) -> Moment;
+    fn room(&self, since: Moment) -> Awaited;
+    fn message(&self) -> Awaited;
+}
+
+impl Way for Shared<channel::Queue> {
+    fn moment(&self) -> Moment {
+        channel::Queue::moment(self)
+    }
+
+    fn room(&self, since: Moment) -> Awaited {
+        Awaited::Room(self.clone(), since)
+    }
+
+    fn message(&self) -> Awaited {
+        Awaited::Message(self.clone())
+    }
+}
+
+impl Way for Arc<End> {
+    fn moment(&self) -> Moment {
+        End::moment(self)
+    }
+
+    fn room(&self, since: Moment) -> Awaited {
+        Awaited::Departure(Arc::clone(self), since)
+    }
+
+    fn message(&self) -> Awaited {
+        Awaited::Arrival(Arc::clone(self))
+    }
+}
+
+/// Tries to put a message until there is room.
+pub(crate) async fn put<M>(
+    way: &impl Way,
+    message: M,
+    attempt: impl Fn(M) -> Result<(), PutError<M>>,
+) -> Result<(), PutError<M>> {
+    let mut message = message;
+    loop {
+        let moment = way.moment();
+        match attempt(message) {
+            Err(PutError::Full(back)) => message = back,
+            done => return done,
+        }
+        if let Err(error) = ready(way.room(moment)).await {
+            return Err(PutError::Failed(message, Box::new(error.into())));
+        }
+    }
+}
+
+/// Tries to get a message until there is one.
+pub(crate) async fn get<M>(
+    way: &impl Way,
+    attempt: impl Fn() -> Result<M, GetError>,
+) -> Result<M, GetError> {
+    loop {
+        match attempt() {
+            Err(GetError::Empty) => ready(way.message()).await.map_err(Error::from)?,
+            done => return done,
+        }
+    }
+}
 
 impl<T: Serialize> Queue<T> {
     /// As [`put`](Queue::put), as a future. Dropped before it resolves, it has put nothing.
@@ -22,17 +92,7 @@ impl<T: Serialize> Queue<T> {
     /// # Errors
     /// As for [`put`](Queue::put).
     pub async fn put_async(&self, message: T) -> Result<(), PutError<T>> {
-        let mut message = message;
-        loop {
-            let moment = self.engine().moment();
-            match self.try_put(message) {
-                Err(PutError::Full(back)) => message = back,
-                done => return done,
-            }
-            if let Err(error) = ready(Awaited::Room(self.engine().clone(), moment)).await {
-                return Err(PutError::Failed(message, Box::new(error.into())));
-            }
-        }
+        put(self.engine(), message, |message| self.try_put(message)).await
     }
 }
 
@@ -65,15 +125,7 @@ impl<T: DeserializeOwned> Queue<T> {
     /// }
     /// ```
     pub async fn get_async(&self) -> Result<T, GetError> {
-        loop {
-            match self.try_get() {
-                Err(GetError::Empty) => {
-                    let message = Awaited::Message(self.engine().clone());
-                    ready(message).await.map_err(Error::from)?;
-                }
-                done => return done,
-            }
-        }
+        get(self.engine(), || self.try_get()).await
     }
 }
 
@@ -103,18 +155,7 @@ impl<S: Serialize, R> Connection<S, R> {
     /// # Errors
     /// As for [`send`](Connection::send).
     pub async fn send_async(&self, message: S) -> Result<(), PutError<S>> {
-        let mut message = message;
-        loop {
-            let moment = self.engine().moment();
-            match self.try_send(message) {
-                Err(PutError::Full(back)) => message = back,
-                done => return done,
-            }
-            let room = Awaited::Departure(Arc::clone(self.engine()), moment);
-            if let Err(error) = ready(room).await {
-                return Err(PutError::Failed(message, Box::new(error.into())));
-            }
-        }
+        put(self.engine(), message, |message| self.try_send(message)).await
     }
 }
 
@@ -124,15 +165,7 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     /// # Errors
     /// As for [`recv`](Connection::recv).
     pub async fn recv_async(&self) -> Result<R, GetError> {
-        loop {
-            match self.try_recv() {
-                Err(GetError::Empty) => {
-                    let message = Awaited::Arrival(Arc::clone(self.engine()));
-                    ready(message).await.map_err(Error::from)?;
-                }
-                done => return done,
-            }
-        }
+        get(self.engine(), || self.try_recv()).await
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use procession::{Connection, Event, JoinableQueue, Process, Queue, Sender, Stdio};
+use procession::{Connection, Event, JoinableQueue, Loan, Process, Queue, Sender, Stdio};
 use tokio::time::timeout;
 
 procession::test_support!();
@@ -300,4 +300,31 @@ fn a_future_may_move_from_one_task_to_another() {
     queue.put(1).unwrap();
     wakes.recv_timeout(Duration::from_secs(60)).unwrap();
     assert!(moving.as_mut().poll(&mut context).is_ready());
+}
+
+fn halve(frames: Queue<Loan<f64>>, halves: Sender<Loan<f64>>) {
+    for frame in frames.loans() {
+        let mut frame = frame.unwrap().into_loan();
+        frame.iter_mut().for_each(|number| *number /= 2.0);
+        halves.send_loan(frame).unwrap();
+    }
+}
+
+#[test]
+fn loans_are_put_and_received() {
+    let frames = Queue::bounded(1).unwrap();
+    let (sender, halves) = procession::one_way().unwrap();
+    let process = Process::spawn(halve, (frames.clone(), sender)).unwrap();
+    block_on(async {
+        for n in 0..20 {
+            let mut frame = frames.loan(10_000).unwrap();
+            frame.fill(f64::from(n));
+            frames.put_loan_async(frame).await.unwrap();
+            let half = halves.recv_loan_async().await.unwrap();
+            assert_eq!(half[9_999], f64::from(n) / 2.0);
+        }
+        frames.close();
+        process.await.unwrap();
+        assert!(halves.recv_loan_async().await.is_err());
+    });
 }

@@ -1,5 +1,7 @@
 //! Messages that are written, and read, where they lie.
 
+#[cfg(feature = "async")]
+mod futures;
 mod pipe;
 mod queue;
 mod received;
