@@ -117,7 +117,8 @@ macro_rules! closure {
     (@value $name:ident) => { $name };
     ($($other:tt)*) => {
         ::core::compile_error!(
-            "write closure!([captured: Type, other: Type = value] |argument: Type| -> Type { ... }), with every type"
+            "write closure!([captured: Type, other: Type = value] |argument: Type| -> Type { ... }), with every type, and \
+             a name for each argument (_unused instead of _)"
         )
     };
 }

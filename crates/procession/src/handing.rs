@@ -85,6 +85,12 @@ pub(crate) fn serialising<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// Serialises something that is a part of what is being serialised, and for the same recipient.
+pub(crate) fn passing_on<T>(work: impl FnOnce() -> T) -> T {
+    let _recipient = For::recipient(NOW.get());
+    work()
+}
+
 /// Runs `serialise` such that what it meets is handed to `child`. Returns the descriptors too.
 pub(crate) fn handing_to<T>(child: OwnerId, serialise: impl FnOnce() -> T) -> (T, Vec<OwnedFd>) {
     struct Clear(Option<Desk>);

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use procession::{Error, Event, Pool, Queue, TaskError};
+use procession::{Error, Event, Pool, Queue, Task, TaskError};
 
 procession::test_support!();
 
@@ -254,4 +254,49 @@ fn retries_can_be_set_for_some_tasks() {
     assert_eq!(done.unwrap(), 2);
     let error = undone.unwrap_err();
     assert!(matches!(error, Error::Task(TaskError::WorkerDied { .. })));
+}
+
+struct Panicking;
+
+impl Wake for Panicking {
+    fn wake(self: Arc<Self>) {
+        panic!("this executor is gone");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_does_not_stop_the_pool() {
+    let pool = Pool::new(1).unwrap();
+    let mut task = pool.submit(square, 5).unwrap();
+    let waker = Waker::from(Arc::new(Panicking));
+    let _ = std::pin::Pin::new(&mut task).poll(&mut Context::from_waker(&waker));
+    assert_eq!(pool.apply(square, 6).unwrap(), 36);
+    assert_eq!(task.join().unwrap(), 25);
+}
+
+/// Owns the task that it is to wake.
+#[derive(Default)]
+struct Owner(Mutex<Option<Task<u64>>>);
+
+impl Wake for Owner {
+    fn wake(self: Arc<Self>) {
+        drop(self.0.lock().unwrap().take());
+    }
+}
+
+#[test]
+fn waking_may_let_go_of_the_task() {
+    let (pool, _) = gated();
+    let mut task = pool.submit(wait_for_stop, 5).unwrap();
+    let owner = Arc::new(Owner::default());
+    let waker = Waker::from(Arc::clone(&owner));
+    let mut context = Context::from_waker(&waker);
+    assert!(
+        std::pin::Pin::new(&mut task)
+            .poll(&mut context)
+            .is_pending()
+    );
+    *owner.0.lock().unwrap() = Some(task);
+    pool.terminate();
+    assert!(owner.0.lock().unwrap().is_none());
 }

@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 use std::process::exit;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use procession::{Error, Event, Pool, Process, Queue, TaskError};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 procession::test_support!();
 
@@ -214,4 +216,35 @@ fn a_worker_that_is_killed_while_it_starts_is_replaced() {
     kill(first);
     stop.set();
     assert_ne!(task.join().unwrap(), first);
+}
+
+/// Can be serialised a few times only.
+struct Fuse(AtomicU32);
+
+impl Serialize for Fuse {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert!(self.0.fetch_add(1, Ordering::Relaxed) < 2, "burnt down");
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de> Deserialize<'de> for Fuse {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fuse, D::Error> {
+        <()>::deserialize(deserializer).map(|()| Fuse(AtomicU32::new(0)))
+    }
+}
+
+fn begin_with(_fuse: Fuse) {}
+
+#[test]
+fn arguments_of_an_initializer_that_panic_end_the_pool_and_hang_nobody() {
+    let fuse = Fuse(AtomicU32::new(0));
+    let pool = Pool::builder().workers(1).initializer(begin_with, fuse);
+    let pool = pool.build().unwrap();
+    let errors = [(); 4].map(|()| pool.apply(abort, ()).unwrap_err());
+    assert!(
+        matches!(errors[3], Error::Task(TaskError::NoWorkers(_))),
+        "{errors:?}"
+    );
+    pool.join();
 }

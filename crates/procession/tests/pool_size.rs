@@ -143,3 +143,20 @@ fn sizes_that_make_no_sense_are_refused() {
     pool.close();
     assert!(matches!(pool.resize(2), Err(Error::PoolClosed)));
 }
+
+fn square(n: u64) -> u64 {
+    n * n
+}
+
+#[test]
+fn growing_and_shrinking_again_and_again_breaks_nothing() {
+    let pool = Pool::new(1).unwrap();
+    for _ in 0..15 {
+        let squares = pool.map_unordered(square, 0..200).unwrap();
+        pool.resize(4).unwrap();
+        pool.resize(1).unwrap();
+        for (place, square) in squares {
+            assert_eq!(square.unwrap(), (place * place) as u64);
+        }
+    }
+}

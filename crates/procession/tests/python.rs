@@ -182,3 +182,41 @@ fn bytes_are_those_of_a_vector() {
     let through_json: Bytes = serde_json::from_str("[80, 78]").unwrap();
     assert_eq!(&*through_json, b"PN");
 }
+
+/// Text, or bytes, or a number, whatever it is read as.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Loose<T> {
+    #[serde(skip_serializing)]
+    Read(T),
+    Bytes(Bytes),
+    Number(i128),
+}
+
+impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for Loose<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Loose<T>, D::Error> {
+        T::deserialize(deserializer).map(Loose::Read)
+    }
+}
+
+fn read_as<T: serde::de::DeserializeOwned>(message: Loose<T>) -> Result<T, String> {
+    let queue = Queue::new().unwrap();
+    queue.put(message).unwrap();
+    match queue.get() {
+        Ok(Loose::Read(value)) => Ok(value),
+        Ok(_) => unreachable!("it reads as a T only"),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[test]
+fn bytes_are_no_text_even_if_they_could_be() {
+    let error = read_as::<String>(Loose::Bytes(Bytes(b"abc".to_vec()))).unwrap_err();
+    assert!(error.contains("expected a str"), "{error}");
+}
+
+#[test]
+fn any_int_is_taken_for_a_float() {
+    assert_eq!(read_as::<f64>(Loose::Number(7)), Ok(7.0));
+    assert_eq!(read_as::<f64>(Loose::Number(1 << 100)), Ok(2f64.powi(100)));
+}

@@ -1,7 +1,7 @@
 //! Functions that start programs with the engine in them, and that are there for such programs to start this one.
 
 use std::ffi::OsString;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use procession_engine::OwnerId;
@@ -42,12 +42,22 @@ pub fn launch(
         env,
         cwd,
         // A copy is none of the standard three, which the child may have otherwise.
-        complaint: Some(descriptor::take_over(py, complaint)?.try_clone()?),
+        complaint: Some(own(py, complaint)?.try_clone()?),
         tied,
         note,
         ..Launch::default()
     };
     Ok(launch.start(seat).map_err(raise)?.id())
+}
+
+/// The descriptor behind a number, which is closed in any case.
+fn own(py: Python<'_>, fd: RawFd) -> PyResult<OwnedFd> {
+    descriptor::take_over(py, fd).inspect_err(|_| {
+        // Open if it was not taken over; there is nothing else to be done about it.
+        let _ = py
+            .import("os")
+            .and_then(|os| os.call_method1("close", (fd,)));
+    })
 }
 
 /// In a program that was started so: sits down, and returns the note; None in any other.

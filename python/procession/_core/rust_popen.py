@@ -48,21 +48,28 @@ class Popen(popen_fork.Popen):
         super().__init__(process_obj)
 
     def _launch(self, process_obj: Any) -> None:
+        # What cannot be an argument or a variable is refused before there is anything to give back.
+        command = [os.fsdecode(part) for part in (self._executable, *process_obj._argv)]
+        environment = [(os.fsdecode(key), os.fsdecode(value)) for key, value in process_obj._environment()]
+        if process_obj._cwd is not None and not os.path.isdir(process_obj._cwd):
+            raise NotADirectoryError(errno.ENOTDIR, "a process cannot start there", process_obj._cwd)
+        self._complaints = os.memfd_create("procession-complaints")
         seat = self.seat = _engine.reserve_seat()
         try:
             _engine.hold_for(seat, self._line.handle)
             self._line.put_bytes(self._order(process_obj, seat))
-            self._complaints = os.memfd_create("procession-complaints")
+            complaint = os.dup(self._complaints)
         except BaseException:
             _engine.release_seat(seat)
+            os.close(self._complaints)
             raise
         try:
             pid = _engine.launch(
-                [self._executable, *process_obj._argv],
-                list(process_obj._environment()),
+                command,
+                environment,
                 process_obj._cwd,
                 seat=seat,
-                complaint=os.dup(self._complaints),
+                complaint=complaint,
                 tied=is_tied(process_obj),
                 note=self._line.handle.hex(),
             )

@@ -245,8 +245,10 @@ impl Crew {
         let ended = process.join_until(Deadline::NEVER);
         // Its initializer failed: it would fail in the next one too.
         let refused = matches!(ended, Ok(Some(Err(_))));
+        // One that returned in order was ready: its notice is still on the way.
+        let in_order = matches!(ended, Ok(Some(Ok(()))));
         let how = self.words_for(ended);
-        if !ready && self.phase != Phase::Over {
+        if !ready && !in_order && self.phase != Phase::Over {
             self.stillborn += 1;
             if refused {
                 self.give_up(how.clone());

@@ -167,7 +167,9 @@ impl Hall {
 
     /// Ends all tasks that have not ended.
     pub(super) fn fail_all(&self, error: &TaskError) {
-        for job in self.jobs().values() {
+        // Who is told may let go of jobs.
+        let jobs: Vec<Arc<Job>> = self.jobs().values().cloned().collect();
+        for job in jobs {
             job.fail(error.clone());
         }
         self.stir();

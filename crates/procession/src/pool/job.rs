@@ -1,6 +1,7 @@
 //! Results on their way from the watcher to the one who waits for them.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -193,7 +194,8 @@ impl Job {
             && let Some(waker) = state.waker.take()
         {
             drop(state);
-            waker.wake();
+            // What an executor does there is not to be the end of the pool.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
 

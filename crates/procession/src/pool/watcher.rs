@@ -1,5 +1,6 @@
 //! The thread that passes results on and replaces workers.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
@@ -14,7 +15,17 @@ use super::job::Answer;
 use super::worker::REFUSAL;
 use crate::error::TaskError;
 
+/// Watches over a pool until it has ended.
 pub(super) fn watch(hall: &Arc<Hall>) {
+    // Arguments of an initializer, for one, are serialised here for each new worker, by their own code.
+    if catch_unwind(AssertUnwindSafe(|| watch_on(hall))).is_err() {
+        let seats = hall.crew().seats();
+        hall.give_up("its watcher panicked, see standard error", &seats);
+        hall.close();
+    }
+}
+
+fn watch_on(hall: &Arc<Hall>) {
     let mut looked = Instant::now();
     let (mut seats, mut unsettled) = (hall.crew().seats(), true);
     loop {

@@ -79,7 +79,7 @@ pub(super) enum Initializer {
 impl Serialize for Initializer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Initializer::Recipe(recipe) => recipe()
+            Initializer::Recipe(recipe) => handing::passing_on(|| recipe())
                 .map_err(handing::explain_ser)?
                 .serialize(serializer),
             Initializer::Order(_) => Err(S::Error::custom("an initializer is not passed on")),

@@ -148,16 +148,17 @@ impl Builder {
         let complaint = OwnedFd::from(complaint)
             .try_clone()
             .map_err(os("duplicate a descriptor"))?;
+        let path = located(&self.interpreter)
+            .map_err(|source| no_interpreter(&self.interpreter, source))?;
         let way = Way::Program(Program {
-            path: located(&self.interpreter)
-                .map_err(|source| no_interpreter(&self.interpreter, source))?,
+            path: path.clone(),
             args: vec!["-c".to_owned(), program(&complaint)],
             complaint,
         });
         let process = self
             .setup
             .start(way, seat, line, name, keep)
-            .map_err(|error| explained(error, &self.interpreter))?;
+            .map_err(|error| explained(error, &path))?;
         // Only now does the child hold what the arguments hold.
         drop(args);
         Ok(Process::started(process, complaints))
@@ -180,7 +181,7 @@ fn explained(error: Error, interpreter: &Path) -> Error {
         }) if matches!(
             source.kind(),
             ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::NotADirectory
-        ) =>
+        ) && !is_executable(interpreter) =>
         {
             no_interpreter(interpreter, source)
         }

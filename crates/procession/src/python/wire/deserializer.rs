@@ -17,6 +17,9 @@ const REPEATED: usize = 64 << 20;
 /// A short string takes up to so many times the room of a reference to it.
 const TIMES: usize = 64;
 
+/// Room that a value takes in Rust besides its bytes, about.
+const MADE_OF_A_VALUE: usize = 64;
+
 /// Reads the values of a message.
 pub(super) struct Decoder<'de> {
     reader: Reader<'de>,
@@ -27,6 +30,8 @@ pub(super) struct Decoder<'de> {
     open: Vec<usize>,
     /// How many bytes may still be read again.
     patience: usize,
+    /// How many references lead here.
+    again: usize,
 }
 
 /// What a value begins with; an atom is it already.
@@ -51,6 +56,7 @@ impl<'de> Decoder<'de> {
             kept: Vec::new(),
             open: Vec::new(),
             patience: message.len().saturating_mul(TIMES).saturating_add(REPEATED),
+            again: 0,
         }
     }
 
@@ -72,19 +78,28 @@ impl<'de> Decoder<'de> {
         let offset = self.reference()?;
         let behind = self.reader;
         self.reader = self.reader.at(offset);
+        self.again += 1;
         let value = self.here(read)?;
-        self.patience = self
-            .patience
-            .checked_sub(self.reader.position() - offset)
-            .ok_or_else(|| WireError::new("it repeats its parts too often to be copied out"))?;
+        self.again -= 1;
+        self.lose_patience(self.reader.position() - offset)?;
         self.reader = behind;
         Ok(value)
+    }
+
+    fn lose_patience(&mut self, bytes: usize) -> Result<(), WireError> {
+        let left = self.patience.checked_sub(bytes);
+        self.patience =
+            left.ok_or_else(|| WireError::new("it repeats its parts too often to be copied out"))?;
+        Ok(())
     }
 
     fn here<T>(
         &mut self,
         read: impl FnOnce(&mut Self, Head<'de>) -> Result<T, WireError>,
     ) -> Result<T, WireError> {
+        if self.again > 0 {
+            self.lose_patience(MADE_OF_A_VALUE)?;
+        }
         let offset = self.reader.position();
         let letter = self.reader.byte()?;
         let is_kept = letter.is_ascii_uppercase();
@@ -274,8 +289,39 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         })
     }
 
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+        self.value(|decoder, head| match head {
+            Head::Int(n) => visitor.visit_f64(n.to_f64()),
+            head => decoder.visit(head, visitor),
+        })
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+        self.deserialize_f64(visitor)
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+        self.value(|decoder, head| match head {
+            // Serde would take those that happen to be UTF-8.
+            Head::Bytes(_) => Err(WireError::invalid_type(head.unexpected(), &"a str")),
+            head => decoder.visit(head, visitor),
+        })
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
+        self.deserialize_str(visitor)
+    }
+
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct map struct identifier ignored_any
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 bytes byte_buf unit
+        unit_struct map struct ignored_any
     }
 }

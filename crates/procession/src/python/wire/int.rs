@@ -54,6 +54,14 @@ pub(super) enum Int {
 }
 
 impl Int {
+    /// The nearest float.
+    pub(super) fn to_f64(self) -> f64 {
+        match self {
+            Int::Signed(n) => n as f64,
+            Int::Unsigned(n) => n as f64,
+        }
+    }
+
     /// The int of two's complement digits.
     pub(super) fn of(digits: &[u8]) -> Result<Int, WireError> {
         let sign = match digits.last() {
