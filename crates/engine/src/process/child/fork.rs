@@ -113,7 +113,9 @@ impl<F> ForkSafe<F> {
     ///
     /// * What another thread was changing stays half changed, and a lock that it held stays locked for ever. That
     ///   is so for locks of std, of libraries, and of libraries in C. Locks of this crate are shared with the
-    ///   parent: one that the parent holds is held by the parent, and its guard does nothing in the child.
+    ///   parent: one that the parent holds is held by the parent. Its guard gives nothing back in the child and
+    ///   writes nothing; what it shows of a `Mutex` or `RwLock` is a copy, and that of a `Value` or `Array`
+    ///   panics when it is used.
     /// * It may allocate, as far as the C library's allocator can do so after a fork; those of glibc and musl can, an
     ///   allocator of the program's own may not.
     /// * It does not use what a thread of the parent serves: a pool of this crate and its tasks, a runtime of async
