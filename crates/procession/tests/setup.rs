@@ -163,6 +163,15 @@ fn the_error_of_a_hook_is_that_of_the_start() {
 }
 
 #[test]
+fn a_hook_that_panics_in_a_forked_process_is_the_error_of_the_start() {
+    let builder = Process::builder().stderr(Stdio::Null);
+    let builder = builder.pre_exec(hook(|| panic!("not ever")));
+    // SAFETY: it does nothing.
+    let error = builder.fork(unsafe { ForkSafe::new(|| ()) }).unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+}
+
+#[test]
 fn a_directory_that_is_not_there_is_named_as_the_trouble() {
     let builder = Process::builder()
         .pre_exec(hook(|| Ok(())))

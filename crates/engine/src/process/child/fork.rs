@@ -153,13 +153,20 @@ pub struct Fork {
 impl Fork {
     /// Forks a child that ends with what `main` makes of `closure`.
     ///
-    /// `main` is dropped in the parent as soon as the child is there, and `closure` when it was heard from. What
-    /// is true of a [`ForkSafe`] closure has to be true of `main`.
+    /// `first` runs in the child before all else, its hooks included: there is the place to give back locks that were
+    /// taken in order that the child finds them in its own hands. Both `first` and `main` are dropped in the parent as
+    /// soon as the child is there, and `closure` when it was heard from. What is true of a [`ForkSafe`] closure has
+    /// to be true of both.
     ///
     /// # Errors
     /// When the system has no room for it, the process table or the shared memory has none, or the system does not
     /// let it be what it is to be: the step that failed is in the error.
-    pub fn start<F>(mut self, closure: ForkSafe<F>, main: impl FnOnce(F) -> i32) -> Result<Child> {
+    pub fn start<F>(
+        mut self,
+        closure: ForkSafe<F>,
+        first: impl FnOnce(),
+        main: impl FnOnce(F) -> i32,
+    ) -> Result<Child> {
         process::ensure()?;
         if self.tied {
             lifeline::prepare()?;
@@ -176,6 +183,7 @@ impl Fork {
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             run_and_exit(move || {
+                first();
                 drop(reader);
                 if let Err(failed) = self.begin(&passes, cwd.as_deref()) {
                     writer.say(&failed);
@@ -189,7 +197,7 @@ impl Fork {
             })
         }
         let forked = forked(pid);
-        drop((main, writer));
+        drop((first, main, writer));
         let child = seated(forked?)?;
         let child = heard(child, |child| reader.wait(child));
         drop(closure);
