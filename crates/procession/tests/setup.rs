@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 
 use procession::{Error, Event, ForkSafe, JoinError, PreExec, Process, Queue, Stdio};
+use procession_engine::process::census;
 use rustix::process::{
     Resource, Rlimit, getegid, geteuid, getgroups, getrlimit, getsid, setrlimit, setsid,
 };
@@ -83,6 +84,45 @@ fn a_forked_process_may_be_another_user_if_this_one_is_root() {
     } else {
         assert_refused(started.unwrap_err(), "group");
     }
+}
+
+/// Starts nothing, since this process may have no others: why, and by how many places and objects there are more now.
+fn fork_in_vain() -> (Vec<String>, usize, usize) {
+    let _held_by_the_child = Event::new().unwrap();
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Nproc, none).unwrap();
+    let before = census();
+    let errors = (0..3).map(|_| {
+        // SAFETY: it does nothing.
+        let forked = Process::fork(unsafe { ForkSafe::new(|| ()) });
+        forked.unwrap_err().to_string()
+    });
+    let errors = errors.collect();
+    let after = census();
+    (
+        errors,
+        after.seats - before.seats,
+        after.objects - before.objects,
+    )
+}
+
+#[test]
+fn a_fork_that_fails_is_an_error_and_leaves_nothing() {
+    // Root may have as many processes as it likes.
+    let other = somebody_else();
+    let builder = match is_root() {
+        true => Process::builder().uid(other).gid(other),
+        false => Process::builder(),
+    };
+    let (errors, seats, objects) = builder.spawn(fork_in_vain, ()).unwrap().join().unwrap();
+    for error in errors {
+        assert!(error.contains("fork a process"), "{error}");
+        assert!(error.contains("unavailable"), "{error}");
+    }
+    assert_eq!((seats, objects), (0, 0));
 }
 
 #[track_caller]

@@ -92,12 +92,11 @@ fn heard(mut child: Child, wait: impl FnOnce(&Child) -> Result<()>) -> Result<Ch
 }
 
 fn forked(pid: libc::pid_t) -> Result<Pid> {
-    Pid::from_raw(pid)
-        .filter(|_| pid > 0)
-        .ok_or_else(|| Error::Os {
-            what: "fork a process",
-            source: std::io::Error::last_os_error(),
-        })
+    let pid = if pid > 0 { Pid::from_raw(pid) } else { None };
+    pid.ok_or_else(|| Error::Os {
+        what: "fork a process",
+        source: std::io::Error::last_os_error(),
+    })
 }
 
 /// A closure that may run in a forked child.
@@ -198,7 +197,16 @@ impl Fork {
         }
         let forked = forked(pid);
         drop((first, main, writer));
-        let child = seated(forked?)?;
+        let child = match forked {
+            Ok(pid) => seated(pid)?,
+            Err(error) => {
+                // The handlers reserved it before the fork failed.
+                if let Some(seat) = process::forked_seat() {
+                    process::release_seat(seat);
+                }
+                return Err(error);
+            }
+        };
         let child = heard(child, |child| reader.wait(child));
         drop(closure);
         child
