@@ -7,6 +7,7 @@ use procession_engine::process::census;
 use rustix::process::{
     Resource, Rlimit, getegid, geteuid, getgroups, getrlimit, getsid, setrlimit, setsid,
 };
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 procession::test_support!();
 
@@ -83,6 +84,35 @@ fn a_forked_process_may_be_another_user_if_this_one_is_root() {
         assert_eq!(told.get().unwrap(), other);
     } else {
         assert_refused(started.unwrap_err(), "group");
+    }
+}
+
+/// What starting a process as another user ends with that this process may not kill, and how many places there are
+/// more then.
+fn start_in_vain(other: u32) -> (String, usize) {
+    let all = capabilities(None).unwrap();
+    let none_to_kill = CapabilitySets {
+        effective: all.effective - CapabilitySet::KILL,
+        permitted: all.permitted - CapabilitySet::KILL,
+        ..all
+    };
+    set_capabilities(None, none_to_kill).unwrap();
+    let before = census().seats;
+    let builder = Process::builder()
+        .uid(other)
+        .current_dir("/proc/no such place");
+    let error = builder.spawn(nothing, ()).unwrap_err();
+    (error.to_string(), census().seats - before)
+}
+
+#[test]
+fn a_process_that_cannot_be_killed_and_does_not_begin_is_reaped_all_the_same() {
+    // Others may not become another user in the first place.
+    if is_root() {
+        let process = Process::spawn(start_in_vain, somebody_else()).unwrap();
+        let (error, seats) = process.join().unwrap();
+        assert!(error.contains("directory"), "{error}");
+        assert_eq!(seats, 0);
     }
 }
 

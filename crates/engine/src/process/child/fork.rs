@@ -84,8 +84,9 @@ fn heard(mut child: Child, wait: impl FnOnce(&Child) -> Result<()>) -> Result<Ch
     match wait(&child) {
         Ok(()) => Ok(child),
         Err(error) => {
-            child.signal(libc::SIGKILL)?;
-            child.wait(Deadline::NEVER)?;
+            // One that became another user may not be ours to kill, and ends by itself.
+            let _ = child.signal(libc::SIGKILL);
+            let _ = child.wait(Deadline::NEVER);
             Err(error)
         }
     }
