@@ -135,6 +135,39 @@ fn the_child_drops_only_what_the_closure_captured() {
     assert_eq!(kept.get().unwrap(), 1);
 }
 
+struct PanicsOnDrop;
+
+impl Drop for PanicsOnDrop {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+/// Whether it was reaped once another was started.
+fn fork_and_panic() -> bool {
+    let ids = Queue::new().unwrap();
+    let captured = PanicsOnDrop;
+    let closure = || {
+        std::mem::forget(captured);
+        ids.put(std::process::id()).unwrap();
+    };
+    assert!(panics(|| drop(fork(closure))));
+    let process = format!("/proc/{}", ids.get().unwrap());
+    let stat = format!("{process}/stat");
+    while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+        std::thread::yield_now();
+    }
+    fork(|| ()).join().unwrap();
+    !std::path::Path::new(&process).exists()
+}
+
+#[test]
+fn a_process_is_reaped_though_its_closure_panics_in_the_parent() {
+    // Other tests fork, and had better not find this thread in the middle of a panic.
+    let builder = Process::builder().stderr(Stdio::Null);
+    assert!(builder.spawn(fork_and_panic, ()).unwrap().join().unwrap());
+}
+
 static EXITED: OnceLock<Event> = OnceLock::new();
 
 extern "C" fn note_exit() {

@@ -155,8 +155,9 @@ impl Fork {
     ///
     /// `first` runs in the child before all else, its hooks included: there is the place to give back locks that were
     /// taken in order that the child finds them in its own hands. Both `first` and `main` are dropped in the parent as
-    /// soon as the child is there, and `closure` when it was heard from. What is true of a [`ForkSafe`] closure has
-    /// to be true of both.
+    /// soon as the child is there. What is true of a [`ForkSafe`] closure has to be true of both.
+    ///
+    /// The parent gets its own copy of `closure` back, to be dropped when the child has an owner: that may panic.
     ///
     /// # Errors
     /// When the system has no room for it, the process table or the shared memory has none, or the system does not
@@ -166,7 +167,7 @@ impl Fork {
         closure: ForkSafe<F>,
         first: impl FnOnce(),
         main: impl FnOnce(F) -> i32,
-    ) -> Result<Child> {
+    ) -> Result<(Child, ForkSafe<F>)> {
         process::ensure()?;
         if self.tied {
             lifeline::prepare()?;
@@ -208,9 +209,8 @@ impl Fork {
                 return Err(error);
             }
         };
-        let child = heard(child, |child| reader.wait(child));
-        drop(closure);
-        child
+        let child = heard(child, |child| reader.wait(child))?;
+        Ok((child, closure))
     }
 
     #[expect(
