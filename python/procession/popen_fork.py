@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from . import _engine
-from ._core.bootstrap import run_forked_child
+from ._core.bootstrap import release_forked_seat, run_forked_child
 from ._core.hints import Any
 from ._core.pidfd import pidfd_open
 from ._core.stdlib import util
@@ -115,9 +115,7 @@ class Popen:
             if pid == 0:
                 run_forked_child(process_obj, parent)
         except OSError:
-            # The seat was reserved before the fork failed.
-            if (seat := _engine.forked_seat()) is not None:
-                _engine.release_seat(seat)
+            release_forked_seat()
             raise
         finally:
             os.close(parent)

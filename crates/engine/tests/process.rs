@@ -3,7 +3,10 @@
 mod common;
 
 use common::{Child, End, Footprint, Slate, die, exec_true, exit_now, isolated};
+use procession_engine::Deadline;
+use procession_engine::error::LockError;
 use procession_engine::process::{self, Fate, Seat};
+use procession_engine::sync::Lock;
 use procession_engine::value::SharedBytes;
 
 #[test]
@@ -43,6 +46,31 @@ fn killed_exited_and_replaced_processes_died() {
             assert_eq!(child.join().1, Some(Fate::Died));
             before.assert_unchanged();
         }
+    });
+}
+
+#[test]
+fn a_process_that_a_thread_replaced_is_gone_once_it_was_reaped() {
+    isolated(|| {
+        let lock = Lock::new().unwrap();
+        let before = Footprint::take();
+        let seat = Seat::reserve().unwrap().keep();
+        let child = Child::fork(|| {
+            // The thread that sits down is the one that calls exec, and is not the first.
+            let replacer = std::thread::scope(|scope| {
+                let replacer = scope.spawn(|| {
+                    process::take_seat(seat).unwrap();
+                    lock.acquire(Deadline::NEVER).unwrap();
+                    exec_true()
+                });
+                replacer.join()
+            });
+            drop(replacer);
+        });
+        assert_eq!(child.join(), (End::Exited(0), Some(Fate::Died)));
+        assert_eq!(process::bury_reaped(seat), Fate::Died);
+        assert_eq!(lock.acquire(Deadline::NEVER), Err(LockError::OwnerDied));
+        before.assert_unchanged();
     });
 }
 

@@ -76,7 +76,8 @@ impl Condvar {
     /// Gives the lock back, waits until notified, and locks again.
     ///
     /// # Errors
-    /// As for locking the [`Lock`] or [`Mutex`]; and when there is no shared memory left.
+    /// As for locking the [`Lock`] or [`Mutex`]; when there is no shared memory left; and in a forked process whose
+    /// parent locked.
     pub fn wait<G: CondvarGuard>(&self, guard: G) -> Result<G, G::Error> {
         Ok(self.wait_until(guard, Deadline::NEVER)?.0)
     }
@@ -202,8 +203,8 @@ impl<'a> sealed::Guard for LockGuard<'a> {
     }
 
     fn release(self) -> Result<(), Error> {
-        drop(self);
-        Ok(())
+        // Its drop gives the lock back.
+        self.taker().check()
     }
 
     fn lock_again(lock: &'a Lock) -> Result<LockGuard<'a>, Error> {

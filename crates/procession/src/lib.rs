@@ -244,6 +244,7 @@ mod rwlock;
 mod select;
 mod semaphore;
 mod shared;
+mod taker;
 mod value;
 
 pub use array::{Array, ArrayGuard, ArraySlice};

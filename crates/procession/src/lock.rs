@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, LockError, within};
 use crate::shared::Shared;
+use crate::taker::Taker;
 
 /// Mutual exclusion between processes and threads.
 ///
@@ -85,6 +86,7 @@ impl Lock {
         through_signals(|| self.inner.acquire(deadline))?;
         Ok(LockGuard {
             lock: self,
+            taker: Taker::me(),
             _thread: PhantomData,
         })
     }
@@ -109,6 +111,7 @@ pub(crate) fn through_signals(
 #[must_use = "the lock is given back at once when its guard is dropped"]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
+    taker: Taker,
     /// Belongs to the thread that locked.
     _thread: PhantomData<*const ()>,
 }
@@ -117,12 +120,16 @@ impl<'a> LockGuard<'a> {
     pub(crate) fn lock(&self) -> &'a Lock {
         self.lock
     }
+
+    pub(crate) fn taker(&self) -> Taker {
+        self.taker
+    }
 }
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
-        // In a forked child it never was this thread's.
-        if self.lock.inner.is_mine() {
+        // Python processes may release locks that they did not acquire.
+        if self.taker.is_me() && self.lock.inner.is_mine() {
             let _ = self.lock.inner.release();
         }
     }

@@ -14,6 +14,7 @@ use crate::error::{Error, within};
 use crate::guard_error::{GuardError, through_signals};
 use crate::place::{Edit, Place, State};
 use crate::shared::Shared;
+use crate::taker::Taker;
 
 /// A value in shared memory under a lock.
 ///
@@ -98,7 +99,10 @@ impl<T: Serialize + DeserializeOwned> Mutex<T> {
     ) -> Result<MutexGuard<'_, T>, GuardError<MutexGuard<'_, T>>> {
         let acquired = through_signals(|| self.lock.acquire_for_repair(deadline))?;
         // Its drop gives the lock back, also when the value cannot be read.
-        let held = Held(self);
+        let held = Held {
+            mutex: self,
+            taker: Taker::me(),
+        };
         let (mut edit, found) = Edit::begin(&self.place).map_err(GuardError::Failed)?;
         let state = match acquired {
             Acquired::Clean => found,
@@ -142,19 +146,22 @@ impl<T> fmt::Debug for Mutex<T> {
     }
 }
 
-/// A lock to be given back, unless it is not this thread's any more: in a forked child it never was.
-struct Held<'a, T>(&'a Mutex<T>);
+/// A lock to be given back by the thread that has it.
+struct Held<'a, T> {
+    mutex: &'a Mutex<T>,
+    taker: Taker,
+}
 
 impl<T> Held<'_, T> {
     fn is_mine(&self) -> bool {
-        self.0.lock.is_mine()
+        self.taker.is_me() && self.mutex.lock.is_mine()
     }
 }
 
 impl<T> Drop for Held<'_, T> {
     fn drop(&mut self) {
         if self.is_mine() {
-            let _ = self.0.lock.release();
+            let _ = self.mutex.lock.release();
         }
     }
 }
@@ -174,7 +181,7 @@ pub struct MutexGuard<'a, T: Serialize + DeserializeOwned> {
 
 impl<'a, T: Serialize + DeserializeOwned> MutexGuard<'a, T> {
     pub(crate) fn mutex(&self) -> &'a Mutex<T> {
-        self.held.0
+        self.held.mutex
     }
 
     /// Says that all is well after a holder's death, which is not reported again then.
@@ -186,7 +193,8 @@ impl<'a, T: Serialize + DeserializeOwned> MutexGuard<'a, T> {
     /// Writes the value back and gives the lock back. Dropping does it as well, but panics where this fails.
     ///
     /// # Errors
-    /// When the value cannot be serialised, or there is no shared memory left: it is what it was before.
+    /// When the value cannot be serialised, or there is no shared memory left: it is what it was before. And in a
+    /// forked process whose parent locked.
     pub fn commit(mut self) -> Result<(), Error> {
         self.write_back()
     }
@@ -206,6 +214,7 @@ impl<'a, T: Serialize + DeserializeOwned> MutexGuard<'a, T> {
     }
 
     fn write_back(&mut self) -> Result<(), Error> {
+        self.held.taker.check()?;
         match self.held.is_mine() {
             true => self.edit.write_back(self.state),
             false => Ok(()),

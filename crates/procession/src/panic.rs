@@ -3,6 +3,7 @@
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Once, PoisonError, RwLock, RwLockWriteGuard};
 use std::thread;
 
@@ -42,6 +43,7 @@ type Reporter = Box<dyn Fn(Panic) + Send + Sync>;
 
 /// Set in a process whose panics are noted.
 static REPORTER: RwLock<Option<Reporter>> = RwLock::new(None);
+static WATCHED: AtomicBool = AtomicBool::new(false);
 
 /// Notes every panic from here on, besides what was done before.
 pub(crate) fn watch(on_abort: impl Fn(Panic) + Send + Sync + 'static) {
@@ -62,14 +64,15 @@ pub(crate) fn hook_in() {
             if !QUIET.get() {
                 before(info);
             }
-            let reporter = REPORTER.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(report) = &*reporter {
-                let panic = describe(info);
-                if cfg!(panic = "abort") {
-                    report(panic);
-                } else {
-                    LAST.set(Some(panic));
-                }
+            if !WATCHED.load(Ordering::Relaxed) {
+                return;
+            }
+            let panic = describe(info);
+            if cfg!(not(panic = "abort")) {
+                LAST.set(Some(panic));
+            } else if let Ok(Some(report)) = REPORTER.try_read().as_deref() {
+                // Not waited for: this thread may be the one that holds it, or have been forked while another did.
+                report(panic);
             }
         }));
     });
@@ -87,6 +90,7 @@ impl HeldReporter {
     pub(crate) fn watch(mut self, on_abort: impl Fn(Panic) + Send + Sync + 'static) {
         // A forked child's is its parent's, and not to be dropped here.
         std::mem::forget(self.0.replace(Box::new(on_abort)));
+        WATCHED.store(true, Ordering::Relaxed);
     }
 }
 

@@ -127,7 +127,7 @@ impl<R: DeserializeOwned> Process<R> {
     /// The child runs nothing but the closure: it neither drops values of its parent that the closure did not
     /// capture, nor runs its parent's exit handlers. A panic, an exit or a signal comes back as it does from a
     /// spawned process. Shared objects may be captured and used by both. A guard that is captured stays the parent's:
-    /// dropped in the child, it does nothing.
+    /// dropped in the child, it does nothing, also when the child has locked for itself meanwhile.
     ///
     /// This call waits for the locks of standard output and standard error, and flushes standard output, so that no
     /// line comes twice. The first call wraps the panic hook, in order that panics of forked processes are reported with

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, LockError, within};
 use crate::lock::through_signals;
 use crate::shared::Shared;
+use crate::taker::Taker;
 
 /// A [`Lock`](crate::Lock) that the thread holding it may lock again.
 ///
@@ -73,6 +74,7 @@ impl RLock {
         through_signals(|| self.inner.acquire(deadline))?;
         Ok(RLockGuard {
             lock: self,
+            taker: Taker::me(),
             _thread: PhantomData,
         })
     }
@@ -83,13 +85,21 @@ impl RLock {
 #[must_use = "the lock is given back at once when its guard is dropped"]
 pub struct RLockGuard<'a> {
     lock: &'a RLock,
+    taker: Taker,
     /// Belongs to the thread that locked.
     _thread: PhantomData<*const ()>,
 }
 
+impl RLockGuard<'_> {
+    pub(crate) fn taker(&self) -> Taker {
+        self.taker
+    }
+}
+
 impl Drop for RLockGuard<'_> {
     fn drop(&mut self) {
-        // Fails when this thread does not hold it: in a forked child it is the parent's.
-        let _ = self.lock.inner.release();
+        if self.taker.is_me() {
+            let _ = self.lock.inner.release();
+        }
     }
 }

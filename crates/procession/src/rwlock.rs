@@ -14,6 +14,7 @@ use crate::error::{Error, within};
 use crate::guard_error::{GuardError, through_signals};
 use crate::place::{Edit, Place, State};
 use crate::shared::Shared;
+use crate::taker::Taker;
 
 /// A value in shared memory that many may read at a time, or one write.
 ///
@@ -119,6 +120,7 @@ impl<T: Serialize + DeserializeOwned> RwLock<T> {
         let held = Reading {
             lock: &self.lock,
             hold: Some(hold),
+            taker: Taker::me(),
             _thread: PhantomData,
         };
         let (value, _) = self.place.read().map_err(GuardError::Failed)?;
@@ -134,6 +136,7 @@ impl<T: Serialize + DeserializeOwned> RwLock<T> {
         let held = Writing {
             lock: &self.lock,
             well: state == Acquired::Clean,
+            taker: Taker::me(),
             _thread: PhantomData,
         };
         let (edit, _) = Edit::begin(&self.place).map_err(GuardError::Failed)?;
@@ -162,17 +165,18 @@ impl<T> fmt::Debug for RwLock<T> {
     }
 }
 
-/// A reader's hold. In a forked child it is the parent's.
+/// A reader's hold.
 struct Reading<'a> {
     lock: &'a sync::RwLock,
     hold: Option<ReadHold>,
+    taker: Taker,
     _thread: PhantomData<*const ()>,
 }
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
         if let Some(hold) = self.hold.take()
-            && self.lock.is_reading(&hold)
+            && self.taker.is_me()
         {
             self.lock.leave(hold);
         }
@@ -184,12 +188,13 @@ struct Writing<'a> {
     lock: &'a sync::RwLock,
     /// Whether nobody has to be told of a death any more.
     well: bool,
+    taker: Taker,
     _thread: PhantomData<*const ()>,
 }
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        if self.lock.is_writing() {
+        if self.taker.is_me() {
             self.lock.finish(self.well);
         }
     }
@@ -235,7 +240,8 @@ impl<T: Serialize + DeserializeOwned> RwLockWriteGuard<'_, T> {
     /// Writes the value back and gives the lock back. Dropping does it as well, but panics where this fails.
     ///
     /// # Errors
-    /// When the value cannot be serialised, or there is no shared memory left: it is what it was before.
+    /// When the value cannot be serialised, or there is no shared memory left: it is what it was before. And in a
+    /// forked process whose parent locked.
     pub fn commit(mut self) -> Result<(), Error> {
         self.write_back()
     }
@@ -246,10 +252,8 @@ impl<T: Serialize + DeserializeOwned> RwLockWriteGuard<'_, T> {
     }
 
     fn write_back(&mut self) -> Result<(), Error> {
-        match self.held.lock.is_writing() {
-            true => self.edit.write_back(State::Consistent),
-            false => Ok(()),
-        }
+        self.held.taker.check()?;
+        self.edit.write_back(State::Consistent)
     }
 }
 
@@ -275,7 +279,7 @@ impl<T: Serialize + DeserializeOwned + fmt::Debug> fmt::Debug for RwLockWriteGua
 
 impl<T: Serialize + DeserializeOwned> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
-        if self.held.lock.is_writing() {
+        if self.held.taker.is_me() {
             self.edit.end(State::Consistent);
         }
     }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use procession_engine::{Deadline, OwnerId, error::WaitError, process, sync};
+use procession_engine::{Deadline, error::WaitError, sync};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, TooMany, within};
 use crate::shared::Shared;
+use crate::taker::Taker;
 
 /// A number of permits; taking one waits while there is none.
 ///
@@ -91,7 +92,7 @@ impl Semaphore {
                 Ok(()) => {
                     return Some(Permit {
                         semaphore: self,
-                        taker: process::me(),
+                        taker: Taker::me(),
                     });
                 }
                 Err(WaitError::TimedOut) => return None,
@@ -106,7 +107,7 @@ impl Semaphore {
 #[must_use = "the permit is given back at once when it is dropped"]
 pub struct Permit<'a> {
     semaphore: &'a Semaphore,
-    taker: OwnerId,
+    taker: Taker,
 }
 
 impl Permit<'_> {
@@ -118,8 +119,7 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        // In a forked child it is the parent's.
-        if self.taker == process::me() {
+        if self.taker.is_me() {
             // Too many only when somebody released what he did not take.
             let _ = self.semaphore.release(1);
         }

@@ -92,7 +92,7 @@ impl<T: Plain> Value<T> {
     pub fn lock(&self) -> Result<ValueGuard<'_, T>, LockError> {
         Ok(ValueGuard {
             value: self,
-            _held: self.lock.lock()?,
+            held: self.lock.lock()?,
         })
     }
 
@@ -103,7 +103,7 @@ impl<T: Plain> Value<T> {
     pub fn try_lock(&self) -> Result<ValueGuard<'_, T>, LockError> {
         Ok(ValueGuard {
             value: self,
-            _held: self.lock.try_lock()?,
+            held: self.lock.try_lock()?,
         })
     }
 
@@ -114,7 +114,7 @@ impl<T: Plain> Value<T> {
     pub fn lock_timeout(&self, timeout: Duration) -> Result<ValueGuard<'_, T>, LockError> {
         Ok(ValueGuard {
             value: self,
-            _held: self.lock.lock_timeout(timeout)?,
+            held: self.lock.lock_timeout(timeout)?,
         })
     }
 }
@@ -174,21 +174,23 @@ impl<T> fmt::Debug for Value<T> {
 }
 
 /// The lock of a [`Value`], held; given back when it is dropped.
+///
+/// Its methods panic in a forked process whose parent locked.
 #[derive(Debug)]
 pub struct ValueGuard<'a, T> {
     value: &'a Value<T>,
-    _held: RLockGuard<'a>,
+    held: RLockGuard<'a>,
 }
 
 impl<T: Plain> ValueGuard<'_, T> {
     /// What the value is.
     pub fn get(&self) -> T {
-        T::load(&self.value.bytes, 0)
+        T::load(self.bytes(), 0)
     }
 
     /// Sets the value.
     pub fn set(&mut self, value: T) {
-        value.store(&self.value.bytes, 0);
+        value.store(self.bytes(), 0);
     }
 
     /// Replaces the value by what `change` makes of it, and returns that.
@@ -196,5 +198,10 @@ impl<T: Plain> ValueGuard<'_, T> {
         let value = change(self.get());
         self.set(value);
         value
+    }
+
+    fn bytes(&self) -> &SharedBytes {
+        self.held.taker().assert_is_me();
+        &self.value.bytes
     }
 }

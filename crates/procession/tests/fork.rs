@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use procession::{
-    Array, Error, Event, ForkSafe, JoinError, Lock, Mutex, Process, Queue, RLock, RwLock,
+    Array, Condvar, Error, Event, ForkSafe, JoinError, Lock, Mutex, Process, Queue, RLock, RwLock,
     Semaphore, Stdio, Value,
 };
 use serde::Serialize;
@@ -135,6 +135,39 @@ fn the_child_drops_only_what_the_closure_captured() {
     assert_eq!(kept.get().unwrap(), 1);
 }
 
+struct PanicsOnDrop;
+
+impl Drop for PanicsOnDrop {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+/// Whether it was reaped once another was started.
+fn fork_and_panic() -> bool {
+    let ids = Queue::new().unwrap();
+    let captured = PanicsOnDrop;
+    let closure = || {
+        std::mem::forget(captured);
+        ids.put(std::process::id()).unwrap();
+    };
+    assert!(panics(|| drop(fork(closure))));
+    let process = format!("/proc/{}", ids.get().unwrap());
+    let stat = format!("{process}/stat");
+    while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+        std::thread::yield_now();
+    }
+    fork(|| ()).join().unwrap();
+    !std::path::Path::new(&process).exists()
+}
+
+#[test]
+fn a_process_is_reaped_though_its_closure_panics_in_the_parent() {
+    // Other tests fork, and had better not find this thread in the middle of a panic.
+    let builder = Process::builder().stderr(Stdio::Null);
+    assert!(builder.spawn(fork_and_panic, ()).unwrap().join().unwrap());
+}
+
 static EXITED: OnceLock<Event> = OnceLock::new();
 
 extern "C" fn note_exit() {
@@ -208,6 +241,101 @@ fn guards_of_the_parent_do_nothing_in_the_child() {
     });
     process.join().unwrap();
     assert_eq!((value.get().unwrap(), *mutex.lock().unwrap()), (7, 7));
+}
+
+#[test]
+fn a_guard_of_the_parent_does_not_give_back_what_the_child_locked() {
+    let (lock, rlock, mutex) = (
+        Lock::new().unwrap(),
+        RLock::new().unwrap(),
+        Mutex::new(1).unwrap(),
+    );
+    let (read, written) = (RwLock::new(1).unwrap(), RwLock::new(1).unwrap());
+    let given_back = Event::new().unwrap();
+    let mut guards = Some((
+        (lock.lock().unwrap(), rlock.lock().unwrap()),
+        mutex.lock().unwrap(),
+        (read.read().unwrap(), written.write().unwrap()),
+    ));
+    let process = fork(|| {
+        let parents = guards.take();
+        given_back.wait();
+        let _locked = (lock.lock().unwrap(), rlock.lock().unwrap());
+        let (_mutex, _written) = (mutex.lock().unwrap(), written.write().unwrap());
+        // As many as there may be, so that the parent's place is among them.
+        let _read: Vec<_> = (0..16).map(|_| read.read().unwrap()).collect();
+        drop(parents);
+        let held = [
+            lock.is_held(),
+            rlock.count() == 1,
+            mutex.is_held(),
+            read.try_read().is_err(),
+            written.try_read().is_err(),
+        ];
+        held.to_vec()
+    });
+    drop(guards);
+    given_back.set();
+    assert_eq!(process.join().unwrap(), [true; 5]);
+}
+
+#[test]
+fn a_guard_of_the_parent_does_not_write_over_what_the_child_wrote() {
+    let (mutex, rwlock) = (Mutex::new(0).unwrap(), RwLock::new(0).unwrap());
+    let mut guards = Some((mutex.lock().unwrap(), rwlock.write().unwrap()));
+    if let Some((of_mutex, writer)) = &mut guards {
+        (**of_mutex, **writer) = (1, 1);
+    }
+    let process = fork(|| {
+        let (of_mutex, writer) = guards.take().unwrap();
+        // Both wait for the parent.
+        (*mutex.lock().unwrap(), *rwlock.write().unwrap()) = (2, 2);
+        let _held = (mutex.lock().unwrap(), rwlock.write().unwrap());
+        drop(writer);
+        of_mutex.commit().unwrap_err().to_string()
+    });
+    drop(guards);
+    let error = process.join().unwrap();
+    assert!(error.contains("parent's"), "{error}");
+    assert_eq!((*mutex.lock().unwrap(), *rwlock.read().unwrap()), (2, 2));
+}
+
+#[test]
+fn a_guard_of_the_parent_is_of_no_use_in_the_child() {
+    let (value, array) = (Value::new(1).unwrap(), Array::new([1, 2]).unwrap());
+    let (lock, changed) = (Lock::new().unwrap(), Condvar::new().unwrap());
+    let (mut of_value, mut of_array) = (value.lock().unwrap(), array.lock().unwrap());
+    let mut of_lock = Some(lock.lock().unwrap());
+    let closure = || {
+        let refused = [
+            panics(|| of_value.set(9)),
+            panics(|| assert_eq!(of_value.get(), 1)),
+            panics(|| of_array.fill(9)),
+            panics(|| of_array.set(0, 9)),
+            panics(|| assert_eq!(of_array.to_vec(), [1, 2])),
+            changed.wait(of_lock.take().unwrap()).is_err(),
+        ];
+        refused.to_vec()
+    };
+    let builder = Process::builder().stderr(Stdio::Null);
+    // SAFETY: as in `fork`.
+    let process = builder.fork(unsafe { ForkSafe::new(closure) }).unwrap();
+    assert_eq!(process.join().unwrap(), [true; 6]);
+    assert_eq!((of_value.get(), of_array.to_vec()), (1, vec![1, 2]));
+    drop((of_value, of_array, of_lock));
+    let process = fork(|| {
+        value.lock().unwrap().set(9);
+        array.lock().unwrap().fill(9);
+    });
+    process.join().unwrap();
+    assert_eq!(
+        (value.get().unwrap(), array.to_vec().unwrap()),
+        (9, vec![9, 9])
+    );
+}
+
+fn panics(work: impl FnOnce()) -> bool {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err()
 }
 
 #[test]

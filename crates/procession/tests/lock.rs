@@ -1,5 +1,6 @@
 //! Locks between processes.
 
+use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use procession::{Event, Lock, LockError, Process, RLock};
@@ -43,6 +44,22 @@ fn the_death_of_the_holder_is_reported_once() {
         .unwrap()
         .join()
         .unwrap_err();
+    assert_eq!(lock.lock().unwrap_err(), LockError::OwnerDied);
+    drop(lock.lock().unwrap());
+}
+
+fn exec_holding(lock: Lock) {
+    let _turn = lock.lock().unwrap();
+    let error = std::process::Command::new("/bin/true").exec();
+    panic!("{error}");
+}
+
+#[test]
+fn the_holder_is_dead_when_another_program_took_its_place_and_was_joined() {
+    // Children of a test executable run in a thread that is not their first.
+    let lock = Lock::new().unwrap();
+    let process = Process::spawn(exec_holding, lock.clone()).unwrap();
+    process.join().unwrap_err();
     assert_eq!(lock.lock().unwrap_err(), LockError::OwnerDied);
     drop(lock.lock().unwrap());
 }

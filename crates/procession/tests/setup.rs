@@ -3,9 +3,11 @@
 use std::io::{self, Read, Write};
 
 use procession::{Error, Event, ForkSafe, JoinError, PreExec, Process, Queue, Stdio};
+use procession_engine::process::census;
 use rustix::process::{
     Resource, Rlimit, getegid, geteuid, getgroups, getrlimit, getsid, setrlimit, setsid,
 };
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 procession::test_support!();
 
@@ -85,6 +87,74 @@ fn a_forked_process_may_be_another_user_if_this_one_is_root() {
     }
 }
 
+/// What starting a process as another user ends with that this process may not kill, and how many places there are
+/// more then.
+fn start_in_vain(other: u32) -> (String, usize) {
+    let all = capabilities(None).unwrap();
+    let none_to_kill = CapabilitySets {
+        effective: all.effective - CapabilitySet::KILL,
+        permitted: all.permitted - CapabilitySet::KILL,
+        ..all
+    };
+    set_capabilities(None, none_to_kill).unwrap();
+    let before = census().seats;
+    let builder = Process::builder()
+        .uid(other)
+        .current_dir("/proc/no such place");
+    let error = builder.spawn(nothing, ()).unwrap_err();
+    (error.to_string(), census().seats - before)
+}
+
+#[test]
+fn a_process_that_cannot_be_killed_and_does_not_begin_is_reaped_all_the_same() {
+    // Others may not become another user in the first place.
+    if is_root() {
+        let process = Process::spawn(start_in_vain, somebody_else()).unwrap();
+        let (error, seats) = process.join().unwrap();
+        assert!(error.contains("directory"), "{error}");
+        assert_eq!(seats, 0);
+    }
+}
+
+/// Starts nothing, since this process may have no others: why, and by how many places and objects there are more now.
+fn fork_in_vain() -> (Vec<String>, usize, usize) {
+    let _held_by_the_child = Event::new().unwrap();
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Nproc, none).unwrap();
+    let before = census();
+    let errors = (0..3).map(|_| {
+        // SAFETY: it does nothing.
+        let forked = Process::fork(unsafe { ForkSafe::new(|| ()) });
+        forked.unwrap_err().to_string()
+    });
+    let errors = errors.collect();
+    let after = census();
+    (
+        errors,
+        after.seats - before.seats,
+        after.objects - before.objects,
+    )
+}
+
+#[test]
+fn a_fork_that_fails_is_an_error_and_leaves_nothing() {
+    // Root may have as many processes as it likes.
+    let other = somebody_else();
+    let builder = match is_root() {
+        true => Process::builder().uid(other).gid(other),
+        false => Process::builder(),
+    };
+    let (errors, seats, objects) = builder.spawn(fork_in_vain, ()).unwrap().join().unwrap();
+    for error in errors {
+        assert!(error.contains("fork a process"), "{error}");
+        assert!(error.contains("unavailable"), "{error}");
+    }
+    assert_eq!((seats, objects), (0, 0));
+}
+
 #[track_caller]
 fn assert_refused(error: Error, what: &str) {
     match error {
@@ -160,6 +230,15 @@ fn the_error_of_a_hook_is_that_of_the_start() {
     assert!(error.contains("not today"), "{error}");
     let error = failure_of(hook(|| panic!("not ever")));
     assert!(error.contains("panicked"), "{error}");
+}
+
+#[test]
+fn a_hook_that_panics_in_a_forked_process_is_the_error_of_the_start() {
+    let builder = Process::builder().stderr(Stdio::Null);
+    let builder = builder.pre_exec(hook(|| panic!("not ever")));
+    // SAFETY: it does nothing.
+    let error = builder.fork(unsafe { ForkSafe::new(|| ()) }).unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ from .hints import Any, NoReturn
 from .stdlib import context, process, util
 from .ties import is_tied
 
-__all__ = ["run_forked_child"]
+__all__ = ["release_forked_seat", "run_forked_child"]
 
 _thread: Any = threading
 _exit_handlers: Any = atexit
@@ -38,6 +38,12 @@ _CHILDREN_RUN_EXIT_HANDLERS = sys.version_info >= (3, 13)
 
 # A process object, and the descriptor that tells of its parent's end.
 Role = tuple[Any, int]
+
+
+def release_forked_seat() -> None:
+    """Give back the child's seat, which was reserved before the fork failed."""
+    if (seat := _engine.forked_seat()) is not None:
+        _engine.release_seat(seat)
 
 
 def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role] | None = None) -> NoReturn:

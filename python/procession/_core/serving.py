@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from procession import _engine
 
-from .bootstrap import Role, run_forked_child
+from .bootstrap import Role, release_forked_seat, run_forked_child
 from .pidfd import pidfd_open
 
 if TYPE_CHECKING:
@@ -159,7 +159,11 @@ class Server:
         return True
 
     def _fork(self, request: Request, report_to: socket.socket) -> None:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            release_forked_seat()
+            raise
         if pid == 0:
             run_forked_child(None, 0, lambda: self._become_child(request, report_to))
         try:

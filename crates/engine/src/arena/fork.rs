@@ -113,12 +113,15 @@ pub(crate) fn is_seated() -> bool {
 }
 
 /// Runs `fork`, a fork whose child does nothing but become another program, or end: it gets no seat, and no
-/// lock is waited for.
-pub(crate) fn unseen<T>(fork: impl FnOnce() -> T) -> T {
+/// lock is waited for. Nor is one when the child forks in its turn, which finds locks in the hands of threads that it
+/// does not have.
+pub(crate) fn unseen(fork: impl FnOnce() -> libc::pid_t) -> libc::pid_t {
     UNSEEN.set(true);
-    let forked = fork();
-    UNSEEN.set(false);
-    forked
+    let pid = fork();
+    if pid != 0 {
+        UNSEEN.set(false);
+    }
+    pid
 }
 
 extern "C" fn before() {
@@ -189,5 +192,44 @@ impl Arena {
             let _ = self.add_checked_hold(*block, *generation, seat);
         }
         Ok(seat)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use rustix::process::{Pid, WaitOptions, waitpid};
+
+    /// Forks with `fork`, and says how the child ended that does `work`.
+    fn end_of(fork: fn() -> libc::pid_t, work: fn() -> libc::c_int) -> Option<i32> {
+        let pid = fork();
+        if pid == 0 {
+            let code = work();
+            // SAFETY: a call without preconditions.
+            unsafe { libc::_exit(code) }
+        }
+        let (_, status) = waitpid(Pid::from_raw(pid), WaitOptions::empty()).ok()??;
+        status.exit_status()
+    }
+
+    fn fork() -> libc::pid_t {
+        // SAFETY: the children of these tests make system calls and end.
+        unsafe { libc::fork() }
+    }
+
+    #[test]
+    fn a_child_that_was_let_pass_may_fork_while_its_parents_locks_are_held() {
+        crate::process::ensure().unwrap();
+        let _held_by_who_is_not_there = fork_guard();
+        let ended = end_of(
+            || unseen(fork),
+            || {
+                // SAFETY: a call without preconditions: who waits for ever is ended.
+                unsafe { libc::alarm(10) };
+                end_of(fork, || 7).unwrap_or(1)
+            },
+        );
+        assert_eq!(ended, Some(7));
+        assert!(!UNSEEN.get());
     }
 }

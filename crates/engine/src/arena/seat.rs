@@ -391,13 +391,38 @@ impl Arena {
     /// Gives back all that a dead process owned, then its seat.
     pub(crate) fn bury(&self, owner: OwnerId) -> Fate {
         let fate = self.fate(owner);
-        if fate == Fate::Alive {
+        if fate != Fate::Alive {
+            self.inter(owner);
+        }
+        fate
+    }
+
+    /// As [`Arena::bury`], for a child of this process whose status was collected.
+    ///
+    /// Its life word may say for ever that it lives: a thread that is not the first of its process takes over the
+    /// number of that one when it calls exec, and the kernel does not know the word as its own any more.
+    pub(crate) fn bury_reaped(&self, owner: OwnerId) -> Fate {
+        let fate = self.bury(owner);
+        let entry = self.seat(owner);
+        let state = entry.state();
+        let sits = matches!(state.stage, Stage::Sitting | Stage::Live | Stage::Leaving);
+        // Started by the child, its occupant may go on.
+        if fate != Fate::Alive || !sits || state.epoch != owner.epoch() || entry.runs(state) {
             return fate;
         }
+        self.inter(owner);
+        match state.stage {
+            Stage::Leaving => Fate::Left,
+            _ => Fate::Died,
+        }
+    }
+
+    /// Gives back all that a process owned that is known to be gone, then its seat.
+    fn inter(&self, owner: OwnerId) {
         let entry = self.seat(owner);
         let state = entry.state();
         if state.epoch != owner.epoch() || state.stage == Stage::Free {
-            return fate;
+            return;
         }
         self.wake_watchers(entry);
         let marked = match state.stage {
@@ -408,7 +433,6 @@ impl Arena {
         if state == marked || entry.change(state, marked) {
             self.clear(owner);
         }
-        fate
     }
 
     /// Gives up the seat this process had before it moved to another, unless something is owned in its

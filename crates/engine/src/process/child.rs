@@ -82,7 +82,7 @@ impl Child {
                 // Not reaped yet, so the pid is still its own.
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
                 let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
-                process::bury(seat);
+                process::bury_reaped(seat);
                 Err(Error::MissingCall {
                     call: "pidfd_open",
                     errno: errno.raw_os_error(),
@@ -132,7 +132,7 @@ impl Child {
             Err(errno) => return Err(Error::os("collect the status of a child", errno)),
         };
         self.exit = Some(exit);
-        process::bury(self.seat);
+        process::bury_reaped(self.seat);
         Ok(self.exit)
     }
 

@@ -179,14 +179,14 @@ pub fn bury(owner: OwnerId) -> Fate {
 }
 
 /// As [`bury`], for a child of this process that it has reaped: if it was killed before it could sit, nobody
-/// ever will.
+/// ever will; and if another program took its place unseen, that one is gone too.
 pub fn bury_reaped(owner: OwnerId) -> Fate {
     home_if_any().map_or(Fate::Left, |arena| match arena.is_expected(owner) {
         true => {
             arena.release(owner);
             Fate::Died
         }
-        false => arena.bury(owner),
+        false => arena.bury_reaped(owner),
     })
 }
 

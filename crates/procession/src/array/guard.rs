@@ -8,16 +8,22 @@ use crate::rlock::RLockGuard;
 
 /// The lock of an [`Array`](super::Array) or a part of one, held; given back when it is dropped.
 ///
-/// Methods that take an index panic when it is not below [`len`](ArrayGuard::len).
+/// Methods that take an index panic when it is not below [`len`](ArrayGuard::len). All that look at an item or
+/// change one panic in a forked process whose parent locked.
 #[derive(Debug)]
 pub struct ArrayGuard<'a, T> {
     items: &'a ArraySlice<T>,
-    _held: RLockGuard<'a>,
+    held: RLockGuard<'a>,
 }
 
 impl<'a, T: Plain> ArrayGuard<'a, T> {
     pub(super) fn new(items: &'a ArraySlice<T>, held: RLockGuard<'a>) -> ArrayGuard<'a, T> {
-        ArrayGuard { items, _held: held }
+        ArrayGuard { items, held }
+    }
+
+    fn held_items(&self) -> &'a ArraySlice<T> {
+        self.held.taker().assert_is_me();
+        self.items
     }
 
     /// How many items there are.
@@ -32,12 +38,12 @@ impl<'a, T: Plain> ArrayGuard<'a, T> {
 
     /// The item at `index`.
     pub fn get(&self, index: usize) -> T {
-        self.items.load_one(index)
+        self.held_items().load_one(index)
     }
 
     /// Sets the item at `index`.
     pub fn set(&mut self, index: usize, item: T) {
-        self.items.store_one(index, item);
+        self.held_items().store_one(index, item);
     }
 
     /// Replaces the item at `index` by what `change` makes of it, and returns that.
@@ -65,7 +71,7 @@ impl<'a, T: Plain> ArrayGuard<'a, T> {
         }
         // Any value will do for what is overwritten.
         let mut copy = vec![self.get(range.start); range.len()];
-        self.items.load(range.start, &mut copy);
+        self.held_items().load(range.start, &mut copy);
         copy
     }
 
@@ -74,7 +80,7 @@ impl<'a, T: Plain> ArrayGuard<'a, T> {
     /// # Panics
     /// When there are fewer items from `at` on than `out` has.
     pub fn read_into(&self, at: usize, out: &mut [T]) {
-        self.items.load(at, out);
+        self.held_items().load(at, out);
     }
 
     /// Replaces the items from `at` on by these.
@@ -82,7 +88,7 @@ impl<'a, T: Plain> ArrayGuard<'a, T> {
     /// # Panics
     /// When there are more of these than items from `at` on.
     pub fn write(&mut self, at: usize, items: &[T]) {
-        self.items.store(at, items);
+        self.held_items().store(at, items);
     }
 
     /// A copy of all items.

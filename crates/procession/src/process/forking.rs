@@ -40,17 +40,20 @@ impl Builder {
         };
         let name = self.name.unwrap_or_else(super::builder::next_name);
         let standstill = Standstill::begin();
-        let child = fork.start(closure, |closure| {
+        let begin = || standstill.end_in_child(name.clone(), &line);
+        let (child, closure) = fork.start(closure, begin, |closure| {
             // The parent's ends are the parent's alone, or a stream would never end.
             drop(std::mem::take(&mut ends));
-            standstill.end_in_child(name.clone(), &line);
             let answer = call::answer_of(closure);
             let code = serve::deliver(&line, &answer);
             let _ = stdout().flush();
             engine::process::leave();
             code
         })?;
-        Ok(Process::started(child, line, name, ends, self.kill_on_drop))
+        let process = Process::started(child, line, name, ends, self.kill_on_drop);
+        // What this process's copy captured may panic as it goes: the process is reaped even then.
+        drop(closure);
+        Ok(process)
     }
 }
 

@@ -84,20 +84,20 @@ fn heard(mut child: Child, wait: impl FnOnce(&Child) -> Result<()>) -> Result<Ch
     match wait(&child) {
         Ok(()) => Ok(child),
         Err(error) => {
-            child.signal(libc::SIGKILL)?;
-            child.wait(Deadline::NEVER)?;
+            // One that became another user may not be ours to kill, and ends by itself.
+            let _ = child.signal(libc::SIGKILL);
+            let _ = child.wait(Deadline::NEVER);
             Err(error)
         }
     }
 }
 
 fn forked(pid: libc::pid_t) -> Result<Pid> {
-    Pid::from_raw(pid)
-        .filter(|_| pid > 0)
-        .ok_or_else(|| Error::Os {
-            what: "fork a process",
-            source: std::io::Error::last_os_error(),
-        })
+    let pid = if pid > 0 { Pid::from_raw(pid) } else { None };
+    pid.ok_or_else(|| Error::Os {
+        what: "fork a process",
+        source: std::io::Error::last_os_error(),
+    })
 }
 
 /// A closure that may run in a forked child.
@@ -113,7 +113,9 @@ impl<F> ForkSafe<F> {
     ///
     /// * What another thread was changing stays half changed, and a lock that it held stays locked for ever. That
     ///   is so for locks of std, of libraries, and of libraries in C. Locks of this crate are shared with the
-    ///   parent: one that the parent holds is held by the parent, and its guard does nothing in the child.
+    ///   parent: one that the parent holds is held by the parent. Its guard gives nothing back in the child and
+    ///   writes nothing; what it shows of a `Mutex` or `RwLock` is a copy, and that of a `Value` or `Array`
+    ///   panics when it is used.
     /// * It may allocate, as far as the C library's allocator can do so after a fork; those of glibc and musl can, an
     ///   allocator of the program's own may not.
     /// * It does not use what a thread of the parent serves: a pool of this crate and its tasks, a runtime of async
@@ -151,13 +153,21 @@ pub struct Fork {
 impl Fork {
     /// Forks a child that ends with what `main` makes of `closure`.
     ///
-    /// `main` is dropped in the parent as soon as the child is there, and `closure` when it was heard from. What
-    /// is true of a [`ForkSafe`] closure has to be true of `main`.
+    /// `first` runs in the child before all else, its hooks included: there is the place to give back locks that were
+    /// taken in order that the child finds them in its own hands. Both `first` and `main` are dropped in the parent as
+    /// soon as the child is there. What is true of a [`ForkSafe`] closure has to be true of both.
+    ///
+    /// The parent gets its own copy of `closure` back, to be dropped when the child has an owner: that may panic.
     ///
     /// # Errors
     /// When the system has no room for it, the process table or the shared memory has none, or the system does not
     /// let it be what it is to be: the step that failed is in the error.
-    pub fn start<F>(mut self, closure: ForkSafe<F>, main: impl FnOnce(F) -> i32) -> Result<Child> {
+    pub fn start<F>(
+        mut self,
+        closure: ForkSafe<F>,
+        first: impl FnOnce(),
+        main: impl FnOnce(F) -> i32,
+    ) -> Result<(Child, ForkSafe<F>)> {
         process::ensure()?;
         if self.tied {
             lifeline::prepare()?;
@@ -174,6 +184,7 @@ impl Fork {
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             run_and_exit(move || {
+                first();
                 drop(reader);
                 if let Err(failed) = self.begin(&passes, cwd.as_deref()) {
                     writer.say(&failed);
@@ -187,11 +198,19 @@ impl Fork {
             })
         }
         let forked = forked(pid);
-        drop((main, writer));
-        let child = seated(forked?)?;
-        let child = heard(child, |child| reader.wait(child));
-        drop(closure);
-        child
+        drop((first, main, writer));
+        let child = match forked {
+            Ok(pid) => seated(pid)?,
+            Err(error) => {
+                // The handlers reserved it before the fork failed.
+                if let Some(seat) = process::forked_seat() {
+                    process::release_seat(seat);
+                }
+                return Err(error);
+            }
+        };
+        let child = heard(child, |child| reader.wait(child))?;
+        Ok((child, closure))
     }
 
     #[expect(
