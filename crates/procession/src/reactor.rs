@@ -16,6 +16,7 @@ use procession_engine::select::{Alarm, Moment, Select, Source};
 use procession_engine::{self as engine, Deadline, OwnerId};
 
 use crate::shared::Shared;
+use crate::taker::Taker;
 
 /// So many a thread waits for: the kernel lets it sleep on 128 words, and a pipe takes several.
 const FULL: usize = 40;
@@ -85,8 +86,10 @@ struct Watch {
     alarm: Alarm,
 }
 
-/// An entry of a future that waits; taken out when this is dropped.
+/// An entry of a future that waits; taken out when this is dropped. A forked child that has it as well has no
+/// part in it: its parent's thread may hold the entries for ever there.
 struct Place {
+    taker: Taker,
     watch: Arc<Watch>,
     number: u64,
 }
@@ -101,7 +104,7 @@ impl Place {
             match watch.add(number, entry) {
                 Ok(()) => {
                     let watch = Arc::clone(watch);
-                    return Ok(Place { watch, number });
+                    return Ok(Place::of(watch, number));
                 }
                 Err(back) => entry = back,
             }
@@ -110,11 +113,22 @@ impl Place {
         watch.entries().insert(number, entry);
         Watch::start(Arc::clone(&watch))?;
         all.watches.push(Arc::clone(&watch));
-        Ok(Place { watch, number })
+        Ok(Place::of(watch, number))
+    }
+
+    fn of(watch: Arc<Watch>, number: u64) -> Place {
+        Place {
+            taker: Taker::me(),
+            watch,
+            number,
+        }
     }
 
     /// Whether it goes on waiting; it is this waker that is to be woken then.
     fn renew(&self, waker: &Waker) -> bool {
+        if !self.taker.is_me() {
+            return false;
+        }
         let mut waker = waker.clone();
         let mut entries = self.watch.entries();
         let entry = entries.get_mut(&self.number);
@@ -127,6 +141,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if !self.taker.is_me() {
+            return;
+        }
         let removed = self.watch.entries().remove(&self.number);
         if removed.is_some() {
             // The thread lets go of what it waited for.
@@ -191,14 +208,14 @@ impl Watch {
 }
 
 /// All threads that wait for futures.
-struct Watches {
+pub(crate) struct Watches {
     /// The process they are threads of: a forked child has none of its parent's.
     process: u32,
     watches: Vec<Arc<Watch>>,
     next: u64,
 }
 
-fn watches() -> MutexGuard<'static, Watches> {
+pub(crate) fn watches() -> MutexGuard<'static, Watches> {
     static WATCHES: Mutex<Watches> = Mutex::new(Watches {
         process: 0,
         watches: Vec::new(),
@@ -208,7 +225,8 @@ fn watches() -> MutexGuard<'static, Watches> {
     let process = std::process::id();
     if all.process != process {
         all.process = process;
-        all.watches.clear();
+        // The parent's threads may have been in the middle of them.
+        std::mem::forget(std::mem::take(&mut all.watches));
     }
     all
 }

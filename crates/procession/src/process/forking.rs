@@ -15,6 +15,8 @@ use super::{Process, reap_unjoined, stdio, unjoined};
 use crate::call;
 use crate::error::Error;
 use crate::panic::{self, HeldReporter};
+#[cfg(feature = "async")]
+use crate::reactor::{self, Watches};
 
 impl Builder {
     /// Forks the process; see [`Process::fork`].
@@ -67,6 +69,8 @@ struct Standstill {
     unjoined: MutexGuard<'static, Vec<Child>>,
     name: HeldName,
     reporter: HeldReporter,
+    #[cfg(feature = "async")]
+    _watches: MutexGuard<'static, Watches>,
 }
 
 impl Standstill {
@@ -83,6 +87,8 @@ impl Standstill {
             unjoined: unjoined(),
             name: serve::held_name(),
             reporter: panic::reporter(),
+            #[cfg(feature = "async")]
+            _watches: reactor::watches(),
         }
     }
 
