@@ -85,7 +85,9 @@ oldest: install ## build with the oldest Rust, and test as on the oldest Linux, 
 		$(CARGO) test --locked --package procession --all-features --tests
 
 package: ## check what crates.io would take
-	$(CARGO) package --locked --package procession-engine --package procession
+	# In a folder of its own: cargo takes packages of the same version that it unpacked before for these.
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(CARGO) package --locked --target-dir "$$folder" \
+		--package procession-engine --package procession-wire --package procession
 
 conformance: install ## CPython's own tests of multiprocessing, against this package (START=spawn, SUITE=futures)
 	$(BIN)/python tests/conformance/run.py --start $(or $(START),all) --suite $(or $(SUITE),all)
