@@ -3,11 +3,12 @@
 use std::any::type_name;
 
 use postcard::ser_flavors::Flavor;
+use procession_engine::Held;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
-use crate::handing;
+use crate::handing::{self, Serialising};
 
 /// What fits in here is encoded without an allocation.
 const SMALL: usize = 256;
@@ -20,24 +21,45 @@ pub(crate) fn with_encoded<T: Serialize, R>(
     value: &T,
     with: impl FnOnce(&[u8]) -> R,
 ) -> Result<R, Error> {
-    handing::forget_reason();
-    if size_of::<T>() <= TINY / 2 && !std::mem::needs_drop::<T>() {
-        return with_encoded_in::<TINY, T, R>(value, with);
-    }
-    with_encoded_in::<SMALL, T, R>(value, with)
+    with_written(value, Serialising::next(), |bytes, _| with(bytes))
+}
+
+/// Hands the bytes of a message to `with`, and the objects that it refers to.
+#[inline]
+pub(crate) fn with_message<T: Serialize, R>(
+    message: &T,
+    with: impl FnOnce(&[u8], &[Held]) -> R,
+) -> Result<R, Error> {
+    with_written(message, Serialising::message(), with)
 }
 
 #[inline]
-fn with_encoded_in<const ROOM: usize, T: Serialize, R>(
+fn with_written<T: Serialize, R>(
     value: &T,
-    with: impl FnOnce(&[u8]) -> R,
+    serialising: Serialising,
+    with: impl FnOnce(&[u8], &[Held]) -> R,
 ) -> Result<R, Error> {
-    let mut room = [0; ROOM];
-    match handing::serialising(|| postcard::to_slice(value, &mut room)) {
-        Ok(bytes) => Ok(with(bytes)),
-        // It may only have been too long; what else is wrong with it is found again.
-        Err(_) => encode(value).map(|bytes| with(&bytes)),
+    handing::forget_reason();
+    if size_of::<T>() <= TINY / 2 && !std::mem::needs_drop::<T>() {
+        return with_written_in::<TINY, T, R>(value, serialising, with);
     }
+    with_written_in::<SMALL, T, R>(value, serialising, with)
+}
+
+#[inline]
+fn with_written_in<const ROOM: usize, T: Serialize, R>(
+    value: &T,
+    serialising: Serialising,
+    with: impl FnOnce(&[u8], &[Held]) -> R,
+) -> Result<R, Error> {
+    if let Ok(bytes) = postcard::to_slice(value, &mut [0; ROOM]) {
+        return Ok(with(bytes, &serialising.take_enclosed()));
+    }
+    // It may only have been too long; what else is wrong with it is found again.
+    drop(serialising.take_enclosed());
+    let mut bytes = Vec::new();
+    append(&mut bytes, value)?;
+    Ok(with(&bytes, &serialising.take_enclosed()))
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
@@ -48,10 +70,14 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
 
 /// Appends the bytes of `value`, or nothing when it fails.
 pub(crate) fn encode_onto<T: Serialize>(bytes: &mut Vec<u8>, value: &T) -> Result<(), Error> {
+    let _serialising = Serialising::next();
+    append(bytes, value)
+}
+
+fn append<T: Serialize>(bytes: &mut Vec<u8>, value: &T) -> Result<(), Error> {
     handing::forget_reason();
     let before = bytes.len();
-    let encode = || postcard::serialize_with_flavor(value, Onto(bytes));
-    handing::serialising(encode).map_err(|error| {
+    postcard::serialize_with_flavor(value, Onto(bytes)).map_err(|error| {
         bytes.truncate(before);
         handing::take_reason().unwrap_or_else(|| Error::Encode {
             kind: type_name::<T>(),

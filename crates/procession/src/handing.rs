@@ -16,15 +16,24 @@ use procession_engine::{Handle, Held};
 
 use crate::error::Error;
 
-/// For whom something is serialised.
-#[derive(Clone, Copy)]
-enum Recipient {
+/// For whom something is serialised; a number, since it is put down and taken up for each message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Recipient(u32);
+
+impl Recipient {
     /// Nobody who could be made a holder of an object.
-    Nobody,
-    /// A message, which can hold objects.
-    Message,
+    const NOBODY: Recipient = Recipient(0);
+    /// A message, which can hold objects; the number of no seat.
+    const MESSAGE: Recipient = Recipient(u32::MAX);
+
     /// A child that is being started.
-    Child(OwnerId),
+    fn child(seat: OwnerId) -> Recipient {
+        Recipient(seat.as_u32())
+    }
+
+    fn seat(self) -> Option<OwnerId> {
+        OwnerId::from_u32(self.0).filter(|_| self != Recipient::MESSAGE)
+    }
 }
 
 #[derive(Default)]
@@ -37,16 +46,108 @@ struct Desk {
     reason: Option<Error>,
 }
 
-thread_local! {
-    static DESK: RefCell<Desk> = RefCell::new(Desk::default());
+/// What every serialisation looks at, in one place so that it costs a message next to nothing.
+#[derive(Clone, Copy)]
+struct State {
     /// For whom what is serialised next is, and what is being serialised now. Something that a `Serialize` sends
     /// on the side is not for them.
-    static NEXT: Cell<Recipient> = const { Cell::new(Recipient::Nobody) };
-    static NOW: Cell<Recipient> = const { Cell::new(Recipient::Nobody) };
-    /// Whether it refers to any; asking this costs a message nothing.
-    static ENCLOSED: Cell<bool> = const { Cell::new(false) };
-    /// Whether there may be a reason; asking this costs a message nothing.
-    static EXPLAINED: Cell<bool> = const { Cell::new(false) };
+    next: Recipient,
+    now: Recipient,
+    /// Whether the message that is being serialised refers to any object.
+    enclosed: bool,
+    /// Whether there may be a reason.
+    explained: bool,
+}
+
+thread_local! {
+    static DESK: RefCell<Desk> = RefCell::new(Desk::default());
+    static STATE: Cell<State> = const {
+        Cell::new(State {
+            next: Recipient::NOBODY,
+            now: Recipient::NOBODY,
+            enclosed: false,
+            explained: false,
+        })
+    };
+}
+
+/// While it lives, something is serialised.
+pub(crate) struct Serialising {
+    outer: State,
+    /// Where its own begin in what is enclosed: before them are those of a message whose `Serialize` sends another.
+    from: usize,
+}
+
+impl Serialising {
+    /// For whoever was said.
+    #[inline]
+    pub(crate) fn next() -> Serialising {
+        Serialising::of(STATE.get().next)
+    }
+
+    /// As a message.
+    #[inline]
+    pub(crate) fn message() -> Serialising {
+        Serialising::of(Recipient::MESSAGE)
+    }
+
+    #[inline]
+    fn of(recipient: Recipient) -> Serialising {
+        let outer = STATE.get();
+        STATE.set(State {
+            next: Recipient::NOBODY,
+            now: recipient,
+            enclosed: false,
+            explained: outer.explained,
+        });
+        let from = match outer.enclosed {
+            true => enclosed_so_far(),
+            false => 0,
+        };
+        Serialising { outer, from }
+    }
+
+    /// What it refers to, to be sent along.
+    #[inline]
+    pub(crate) fn take_enclosed(&self) -> Vec<Held> {
+        match STATE.get().enclosed {
+            true => take_enclosed(self.from),
+            false => Vec::new(),
+        }
+    }
+}
+
+impl Drop for Serialising {
+    #[inline]
+    fn drop(&mut self) {
+        let State {
+            enclosed,
+            explained,
+            ..
+        } = STATE.get();
+        if enclosed {
+            // A message that failed has left something.
+            drop(take_enclosed(self.from));
+        }
+        STATE.set(State {
+            explained,
+            ..self.outer
+        });
+    }
+}
+
+#[cold]
+fn enclosed_so_far() -> usize {
+    DESK.with_borrow(|desk| desk.enclosed.len())
+}
+
+#[cold]
+fn take_enclosed(from: usize) -> Vec<Held> {
+    STATE.set(State {
+        enclosed: false,
+        ..STATE.get()
+    });
+    DESK.with_borrow_mut(|desk| desk.enclosed.split_off(from))
 }
 
 /// Says for whom what is serialised next is, while it lives.
@@ -54,40 +155,27 @@ struct For(Recipient);
 
 impl For {
     fn recipient(recipient: Recipient) -> For {
-        For(NEXT.replace(recipient))
+        let state = STATE.get();
+        STATE.set(State {
+            next: recipient,
+            ..state
+        });
+        For(state.next)
     }
 }
 
 impl Drop for For {
     fn drop(&mut self) {
-        NEXT.set(self.0);
+        STATE.set(State {
+            next: self.0,
+            ..STATE.get()
+        });
     }
-}
-
-/// Serialises something.
-#[inline]
-pub(crate) fn serialising<T>(work: impl FnOnce() -> T) -> T {
-    struct Outer {
-        next: Recipient,
-        now: Recipient,
-    }
-    impl Drop for Outer {
-        fn drop(&mut self) {
-            NEXT.set(self.next);
-            NOW.set(self.now);
-        }
-    }
-    let next = NEXT.replace(Recipient::Nobody);
-    let _outer = Outer {
-        next,
-        now: NOW.replace(next),
-    };
-    work()
 }
 
 /// Serialises something that is a part of what is being serialised, and for the same recipient.
 pub(crate) fn passing_on<T>(work: impl FnOnce() -> T) -> T {
-    let _recipient = For::recipient(NOW.get());
+    let _recipient = For::recipient(STATE.get().now);
     work()
 }
 
@@ -102,7 +190,7 @@ pub(crate) fn handing_to<T>(child: OwnerId, serialise: impl FnOnce() -> T) -> (T
         }
     }
     let clear = Clear(Some(DESK.replace(Desk::default())));
-    let child = For::recipient(Recipient::Child(child));
+    let child = For::recipient(Recipient::child(child));
     let made = serialise();
     drop(child);
     let keep = DESK.with_borrow_mut(|desk| std::mem::take(&mut desk.keep));
@@ -110,53 +198,25 @@ pub(crate) fn handing_to<T>(child: OwnerId, serialise: impl FnOnce() -> T) -> (T
     (made, keep)
 }
 
-/// Serialises a message, and may send it: what it refers to is [`take_enclosed`]'s meanwhile.
-#[inline]
-pub(crate) fn enclosing<T>(send: impl FnOnce() -> T) -> T {
-    /// What a message refers to whose serialisation sends another.
-    struct Outer(Vec<Held>);
-    impl Drop for Outer {
-        fn drop(&mut self) {
-            if ENCLOSED.replace(!self.0.is_empty()) || !self.0.is_empty() {
-                let outer = std::mem::take(&mut self.0);
-                // A message that failed has left something.
-                drop(DESK.with_borrow_mut(|desk| std::mem::replace(&mut desk.enclosed, outer)));
-            }
-        }
-    }
-    let _outer = Outer(take_enclosed());
-    let _message = For::recipient(Recipient::Message);
-    send()
-}
-
-/// What the message that was just serialised refers to, to be sent along.
-#[inline]
-pub(crate) fn take_enclosed() -> Vec<Held> {
-    match ENCLOSED.replace(false) {
-        true => DESK.with_borrow_mut(|desk| std::mem::take(&mut desk.enclosed)),
-        false => Vec::new(),
-    }
-}
-
 /// Makes whoever the bytes are for a holder of the object.
 pub(crate) fn hand_over(handle: &Handle, kind: &'static str) -> Result<(), Error> {
-    match NOW.get() {
-        Recipient::Message => {
-            let held = Held::of(handle)?;
-            ENCLOSED.set(true);
-            DESK.with_borrow_mut(|desk| desk.enclosed.push(held));
-            Ok(())
-        }
-        _ => hand_to_child(handle, kind),
+    let state = STATE.get();
+    if state.now != Recipient::MESSAGE {
+        return hand_to_child(handle, kind);
     }
+    let held = Held::of(handle)?;
+    STATE.set(State {
+        enclosed: true,
+        ..state
+    });
+    DESK.with_borrow_mut(|desk| desk.enclosed.push(held));
+    Ok(())
 }
 
 /// As [`hand_over`], of what only a process that is being started can get.
 pub(crate) fn hand_to_child(handle: &Handle, kind: &'static str) -> Result<(), Error> {
-    match NOW.get() {
-        Recipient::Child(child) => Ok(process::hold_for(child, handle)?),
-        _ => Err(Error::NotSpawning(kind)),
-    }
+    let child = STATE.get().now.seat().ok_or(Error::NotSpawning(kind))?;
+    Ok(process::hold_for(child, handle)?)
 }
 
 /// Passes a descriptor to the child that is being started; returns the number it has there.
@@ -166,9 +226,16 @@ pub(crate) fn hand_over_fd(fd: OwnedFd) -> RawFd {
     number
 }
 
+fn explain_later(explained: bool) {
+    STATE.set(State {
+        explained,
+        ..STATE.get()
+    });
+}
+
 fn keep_reason(reason: Error) -> String {
     let text = reason.to_string();
-    EXPLAINED.set(true);
+    explain_later(true);
     DESK.with_borrow_mut(|desk| desk.reason = Some(reason));
     text
 }
@@ -186,13 +253,13 @@ pub(crate) fn explain_ser<E: serde::ser::Error>(reason: Error) -> E {
 /// Forgets the reason of a failure that nobody asked about.
 #[inline]
 pub(crate) fn forget_reason() {
-    if EXPLAINED.get() {
+    if STATE.get().explained {
         take_reason();
     }
 }
 
 /// The reason of the failure that just came out of the serialiser, if it was ours.
 pub(crate) fn take_reason() -> Option<Error> {
-    EXPLAINED.set(false);
+    explain_later(false);
     DESK.with_borrow_mut(|desk| desk.reason.take())
 }

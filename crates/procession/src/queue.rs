@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::error::{Error, GetError, PutError, within};
-use crate::handing;
 use crate::shared::Shared;
 
 /// A first-in first-out queue of many producers and many consumers.
@@ -191,11 +190,8 @@ pub(crate) fn put_encoded<T: Serialize>(
     message: T,
     mut put: impl FnMut(&[u8], &[Held]) -> Result<(), engine::error::PutError>,
 ) -> Result<(), PutError<T>> {
-    let put = |bytes: &[u8]| {
-        let held = handing::take_enclosed();
-        put_through_signals(|| put(bytes, &held))
-    };
-    match handing::enclosing(|| codec::with_encoded(&message, put)) {
+    let put = |bytes: &[u8], held: &[Held]| put_through_signals(|| put(bytes, held));
+    match codec::with_message(&message, put) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(refused(message, error)),
         Err(error) => Err(PutError::Failed(message, Box::new(error))),

@@ -30,7 +30,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::handing;
+use crate::handing::{self, Serialising};
 use deserializer::Decoder;
 use serializer::Writer;
 
@@ -38,7 +38,9 @@ use serializer::Writer;
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
     handing::forget_reason();
     let mut message = Vec::new();
-    let written = handing::serialising(|| value.serialize(&mut Writer::onto(&mut message)));
+    let serialising = Serialising::next();
+    let written = value.serialize(&mut Writer::onto(&mut message));
+    drop(serialising);
     written.map_err(|error| match handing::take_reason() {
         Some(Error::NotSpawning(kind)) => Error::Encode {
             kind,
