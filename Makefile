@@ -25,7 +25,7 @@ SHELL       := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-loom test-python kill faults soak fuzz asan oldest package conformance ecosystem \
+.PHONY: help demo test test-rust test-loom test-python kill faults soak fuzz asan tsan oldest package conformance ecosystem \
 	bench bench-check bench-curves bench-instructions bench-python bench-rivals bench-rust lint format install wheels clean
 
 export CARGO_BUILD_JOBS ?= $(JOBS)
@@ -75,6 +75,12 @@ fuzz: install ## feed nonsense to decoder, memory and handshake for half an hour
 asan: ## the engine's tests under the address sanitizer (needs a nightly toolchain)
 	RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +nightly test --locked \
 		--package procession-engine --target $$($(CARGO) +nightly -vV | sed -n 's/^host: //p')
+
+# Std has to be built for it too; children of the tests, which have threads, are forked.
+tsan: ## the engine's tests under the thread sanitizer (needs a nightly toolchain with rust-src)
+	RUSTFLAGS="-Zsanitizer=thread" TSAN_OPTIONS="die_after_fork=0 halt_on_error=1" CARGO_TARGET_DIR=$(TARGET)/tsan \
+		$(CARGO) +nightly test -Zbuild-std --target $$($(CARGO) +nightly -vV | sed -n 's/^host: //p') \
+		--package procession-engine --lib --tests
 
 # What the manifest says.
 OLDEST_RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
