@@ -76,8 +76,8 @@ asan: ## the engine's tests under the address sanitizer (needs a nightly toolcha
 	RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +nightly test --locked \
 		--package procession-engine --target $$($(CARGO) +nightly -vV | sed -n 's/^host: //p')
 
-# Provenance is permissive for rustix's sake, which casts the argument of a futex call to a pointer. Of a process's
-# children only those tests are left out that start one, or announce themselves with inline assembly.
+# Provenance is permissive for rustix's sake, which casts the argument of a futex call to a pointer. The tests of
+# child processes are left out: they fork, or announce themselves with inline assembly.
 miri: ## what one process does, under Miri (needs a nightly toolchain with miri and rust-src)
 	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance" CARGO_TARGET_DIR=$(TARGET)/miri \
 		$(CARGO) +nightly miri test --locked --package procession-engine --package procession-wire --lib -- --skip process::child
