@@ -40,6 +40,8 @@ pub mod report;
 mod retries;
 #[cfg(not(loom))]
 pub mod select;
+#[cfg(all(test, not(loom)))]
+mod single;
 #[cfg(not(loom))]
 pub mod store;
 #[cfg(not(loom))]

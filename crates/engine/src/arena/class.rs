@@ -106,6 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "long, and nothing unsafe")]
     fn a_class_holds_what_it_is_chosen_for_and_the_one_below_does_not() {
         let sizes = (0..200_000u64).chain((17..=LARGEST_SHIFT).flat_map(|s| {
             let power = 1u64 << s;

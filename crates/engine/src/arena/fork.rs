@@ -87,6 +87,8 @@ pub(super) fn prepare() -> Result<()> {
             Ordering::Acquire,
         )
         .is_ok()
+        // Under it nobody forks.
+        && !cfg!(miri)
     {
         // SAFETY: the three functions are `extern "C"`, never unloaded, and do not unwind.
         unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
@@ -218,6 +220,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "forks")]
     fn a_child_that_was_let_pass_may_fork_while_its_parents_locks_are_held() {
         crate::process::ensure().unwrap();
         let _held_by_who_is_not_there = fork_guard();

@@ -11,4 +11,5 @@ pub(crate) mod futex;
 #[cfg(not(loom))]
 pub(crate) mod life;
 #[cfg(not(loom))]
+#[cfg_attr(miri, path = "memfd_miri.rs")]
 pub(crate) mod memfd;

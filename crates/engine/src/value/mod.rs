@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{
     AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32,
-    AtomicU64, AtomicUsize,
+    AtomicU64, AtomicUsize, Ordering,
 };
 
 use crate::arena::handle::Handle;
@@ -39,8 +39,7 @@ impl SharedBytes {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn new(length: usize) -> Result<SharedBytes> {
-        use std::sync::atomic::Ordering::Relaxed;
-        let fill = |object: &ValueObject| object.length.store(length as u64, Relaxed);
+        let fill = |object: &ValueObject| object.length.store(length as u64, Ordering::Relaxed);
         Ok(SharedBytes {
             shared: Shared::make(length as u64, fill)?,
             length,
@@ -53,7 +52,7 @@ impl SharedBytes {
     /// When the handle is another tree's, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<SharedBytes> {
         let shared = Shared::<ValueObject>::open(handle)?;
-        let length = shared.length.load(std::sync::atomic::Ordering::Relaxed);
+        let length = shared.length.load(Ordering::Relaxed);
         let room = shared.arena().capacity(shared.block());
         if length > room.saturating_sub(size_of::<ValueObject>() as u64) {
             return Err(Error::BadHandle);
@@ -134,7 +133,7 @@ impl SharedBytes {
     pub fn read_bytes(&self, offset: usize, out: &mut [u8]) {
         self.check(offset, out.len());
         // SAFETY: within the object (checked); `out` is not shared memory, so they do not overlap.
-        unsafe { copy_bytes(self.as_ptr().add(offset), out.as_mut_ptr(), out.len()) }
+        unsafe { copy_out(self.as_ptr().add(offset), out) }
     }
 
     /// Copies bytes in that others may read and change as [atomics](SharedBytes::atomic) of one byte meanwhile.
@@ -144,7 +143,7 @@ impl SharedBytes {
     pub fn write_bytes(&self, offset: usize, bytes: &[u8]) {
         self.check(offset, bytes.len());
         // SAFETY: within the object (checked); a slice of ours does not overlap it.
-        unsafe { copy_bytes(bytes.as_ptr(), self.as_ptr().add(offset), bytes.len()) }
+        unsafe { copy_in(bytes, self.as_ptr().add(offset)) }
     }
 
     /// Four bytes as an atomic.
@@ -182,13 +181,47 @@ impl SharedBytes {
     }
 }
 
-/// Copies byte by byte, each of them as an atomic: a compiler would make that one step for each.
+/// Copies byte by byte, each of them as an atomic.
 ///
 /// # Safety
-/// Both ranges are mapped, do not overlap, and are changed by others as atomics of one byte only.
-#[cfg(target_arch = "x86_64")]
-unsafe fn copy_bytes(from: *const u8, to: *mut u8, count: usize) {
-    // SAFETY: the caller's promise. The instruction moves bytes, none of which can be torn.
+/// So many bytes are mapped at `from`, do not overlap with `out`, and are changed by others as atomics of one byte only.
+unsafe fn copy_out(from: *mut u8, out: &mut [u8]) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        move_bytes(from, out.as_mut_ptr(), out.len());
+    }
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
+    for (at, byte) in out.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        *byte = unsafe { AtomicU8::from_ptr(from.add(at)) }.load(Ordering::Relaxed);
+    }
+}
+
+/// Copies byte by byte, each of them as an atomic.
+///
+/// # Safety
+/// So many bytes are mapped at `to`, do not overlap with `bytes`, and are used by others as atomics of one byte only.
+unsafe fn copy_in(bytes: &[u8], to: *mut u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        move_bytes(bytes.as_ptr(), to, bytes.len());
+    }
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
+    for (at, byte) in bytes.iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { AtomicU8::from_ptr(to.add(at)) }.store(*byte, Ordering::Relaxed);
+    }
+}
+
+/// Moves bytes, none of which can be torn; a compiler would make that one step for each.
+///
+/// # Safety
+/// Both ranges are mapped and do not overlap. One of them may be used by others, as atomics of one byte only.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+unsafe fn move_bytes(from: *const u8, to: *mut u8, count: usize) {
+    // SAFETY: the caller's promise.
     unsafe {
         std::arch::asm!(
             "rep movsb",
@@ -197,21 +230,6 @@ unsafe fn copy_bytes(from: *const u8, to: *mut u8, count: usize) {
             inout("rsi") from => _,
             options(nostack, preserves_flags),
         );
-    }
-}
-
-/// Copies byte by byte, each of them as an atomic.
-///
-/// # Safety
-/// Both ranges are mapped and do not overlap. One of them may be changed by others, as atomics of one byte only.
-#[cfg(not(target_arch = "x86_64"))]
-unsafe fn copy_bytes(from: *const u8, to: *mut u8, count: usize) {
-    for index in 0..count {
-        // SAFETY: the caller's promise. Volatile accesses of one byte cannot be torn.
-        unsafe {
-            let byte = from.add(index).read_volatile();
-            to.add(index).write_volatile(byte);
-        }
     }
 }
 

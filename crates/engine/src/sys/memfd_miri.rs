@@ -1,0 +1,112 @@
+//! What stands for the memory file under Miri, which has none: zeroed memory of this process.
+//!
+//! There is one file, each part of it is mapped at one place for good, and what is mapped privately is shared.
+
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard};
+
+use crate::error::{Error, Result};
+
+pub(crate) const PAGE: u64 = 4096;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Shared,
+    Private,
+}
+
+struct Part {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: memory that belongs to no thread and is never freed.
+unsafe impl Send for Part {}
+
+/// The parts that were mapped, by where they start in the file.
+static PARTS: Mutex<BTreeMap<u64, Part>> = Mutex::new(BTreeMap::new());
+
+fn parts() -> MutexGuard<'static, BTreeMap<u64, Part>> {
+    PARTS.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn zeroed(length: usize) -> NonNull<u8> {
+    let layout = Layout::from_size_align(length, PAGE as usize).expect("what can be mapped");
+    // SAFETY: nobody maps nothing.
+    NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+/// Where a stretch of the file lies, as far as it was ever mapped.
+fn place(offset: u64, length: usize) -> Option<NonNull<u8>> {
+    let parts = parts();
+    let (first, part) = parts.range(..=offset).next_back()?;
+    let start = (offset - first) as usize;
+    let is_within = start + length <= part.length;
+    // SAFETY: within the part.
+    is_within.then(|| unsafe { part.start.add(start) })
+}
+
+pub(crate) fn create() -> Result<OwnedFd> {
+    let nothing = File::open("/dev/null").map_err(|error| {
+        let errno = rustix::io::Errno::from_io_error(&error);
+        Error::os(
+            "open what stands for memory",
+            errno.unwrap_or(rustix::io::Errno::IO),
+        )
+    })?;
+    Ok(nothing.into())
+}
+
+pub(crate) fn ensure_length(_fd: impl AsFd, _length: u64) -> Result<()> {
+    Ok(())
+}
+
+pub(crate) fn resident(_fd: impl AsFd) -> u64 {
+    parts().values().map(|part| part.length as u64).sum()
+}
+
+pub(crate) fn map(_fd: impl AsFd, offset: u64, length: usize) -> Result<NonNull<u8>> {
+    let mut parts = parts();
+    let part = parts.entry(offset).or_insert_with(|| Part {
+        start: zeroed(length),
+        length,
+    });
+    Ok(part.start)
+}
+
+/// # Safety
+/// None is needed: what is mapped stays as it is.
+pub(crate) unsafe fn map_over(
+    _start: NonNull<u8>,
+    _fd: impl AsFd,
+    _offset: u64,
+    _length: usize,
+    _sharing: Sharing,
+) -> Result<()> {
+    Ok(())
+}
+
+pub(crate) fn read(_fd: impl AsFd, offset: u64, length: usize) -> Result<Vec<u8>> {
+    let start = place(offset, length).ok_or(Error::BadHandle)?;
+    // SAFETY: so many bytes lie there, which were zeroed at first.
+    Ok(unsafe { std::slice::from_raw_parts(start.as_ptr(), length) }.to_vec())
+}
+
+pub(crate) fn fork_wiped_page() -> Result<NonNull<u8>> {
+    Ok(zeroed(PAGE as usize))
+}
+
+pub(crate) fn populate(_start: NonNull<u8>, _length: usize) -> Result<()> {
+    Ok(())
+}
+
+pub(crate) fn punch(_fd: impl AsFd, offset: u64, length: u64) {
+    if let Some(start) = place(offset, length as usize) {
+        // SAFETY: so many bytes lie there; whoever gives them back is the only one who uses them.
+        unsafe { start.write_bytes(0, length as usize) };
+    }
+}
