@@ -110,6 +110,15 @@ impl Barrier {
 }
 
 /// What a party that passed a [`Barrier`] gets.
+///
+/// # Examples
+/// ```
+/// # fn main() -> procession::Result<()> {
+/// let alone = procession::Barrier::new(1)?;
+/// assert!(alone.wait()?.is_leader());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BarrierWaitResult {
     index: u32,

@@ -116,6 +116,24 @@ impl Error {
 }
 
 /// Why a process gave no result.
+///
+/// # Examples
+/// ```
+/// use procession::{JoinError, Process};
+///
+/// fn leave() {
+///     std::process::exit(3);
+/// }
+///
+/// # fn main() -> procession::Result<()> {
+/// # procession::init();
+/// match Process::spawn(leave, ())?.join() {
+///     Err(JoinError::Exited { code, .. }) => assert_eq!(code, 3),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
@@ -236,6 +254,25 @@ impl JoinError {
 }
 
 /// Why a task of a pool gave no result.
+///
+/// # Examples
+/// ```
+/// use procession::{Error, Pool, TaskError};
+///
+/// fn crash() {
+///     std::process::abort();
+/// }
+///
+/// # fn main() -> procession::Result<()> {
+/// # procession::init();
+/// let pool = Pool::new(1)?;
+/// match pool.apply(crash, ()) {
+///     Err(Error::Task(TaskError::WorkerDied { how, .. })) => assert!(how.contains("SIGABRT")),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
@@ -284,6 +321,27 @@ macro_rules! speaks_plainly {
 speaks_plainly!(Error JoinError TaskError);
 
 /// A panic that happened in another process.
+///
+/// # Examples
+/// ```
+/// use procession::{JoinError, Process};
+///
+/// fn give_up() {
+///     panic!("out of ideas");
+/// }
+///
+/// # fn main() -> procession::Result<()> {
+/// # procession::init();
+/// match Process::spawn(give_up, ())?.join() {
+///     Err(JoinError::Panicked(panic)) => {
+///         assert_eq!(panic.message, "out of ideas");
+///         println!("{panic:#}"); // with the backtrace
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Panic {
     /// What the panic said.
@@ -312,6 +370,26 @@ impl fmt::Display for Panic {
 impl std::error::Error for Panic {}
 
 /// Why a lock was not acquired.
+///
+/// # Examples
+/// ```
+/// use procession::{Lock, LockError, Process};
+///
+/// fn die_holding(lock: Lock) {
+///     let _held = lock.lock().unwrap();
+///     std::process::abort();
+/// }
+///
+/// # fn main() -> procession::Result<()> {
+/// # procession::init();
+/// let lock = Lock::new()?;
+/// assert!(Process::spawn(die_holding, lock.clone())?.join().is_err());
+/// assert!(matches!(lock.lock(), Err(LockError::OwnerDied))); // told once
+/// let _held = lock.lock()?;
+/// assert!(matches!(lock.try_lock(), Err(LockError::TimedOut)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LockError {
     /// Somebody held it until the time was up.
@@ -324,6 +402,20 @@ pub enum LockError {
 }
 
 /// Why nothing was put into a queue, sent through a pipe or submitted to a pool. Gives the value back.
+///
+/// # Examples
+/// ```
+/// use procession::{PutError, Queue};
+///
+/// # fn main() -> procession::Result<()> {
+/// let queue = Queue::bounded(1)?;
+/// queue.put("first".to_owned())?;
+/// let refused = queue.try_put("second".to_owned()).unwrap_err();
+/// assert!(matches!(refused, PutError::Full(_)));
+/// assert_eq!(refused.into_inner(), "second");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(thiserror::Error)]
 pub enum PutError<T> {
     /// There was no room before the time was up.
@@ -367,6 +459,19 @@ impl<T> From<PutError<T>> for Error {
 }
 
 /// Why nothing was got from a queue or received through a pipe.
+///
+/// # Examples
+/// ```
+/// use procession::{GetError, Queue};
+///
+/// # fn main() -> procession::Result<()> {
+/// let queue = Queue::<u32>::new()?;
+/// assert!(matches!(queue.try_get(), Err(GetError::Empty)));
+/// queue.close();
+/// assert!(matches!(queue.try_get(), Err(GetError::Closed)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum GetError {
     /// Nothing came before the time was up.

@@ -7,6 +7,32 @@ use procession_engine as engine;
 use crate::error::{Error, LockError};
 
 /// Why a [`Mutex`](crate::Mutex) or [`RwLock`](crate::RwLock) was not locked in good order.
+///
+/// # Examples
+/// ```
+/// use procession::{GuardError, Mutex, Process};
+///
+/// fn die_holding(count: Mutex<u32>) {
+///     let mut count = count.lock().unwrap();
+///     *count += 1;
+///     std::process::abort();
+/// }
+///
+/// # fn main() -> procession::Result<()> {
+/// # procession::init();
+/// let count = Mutex::new(5)?;
+/// assert!(Process::spawn(die_holding, count.clone())?.join().is_err());
+/// let mut guard = match count.lock() {
+///     Err(GuardError::OwnerDied(guard)) => guard,
+///     other => panic!("{other:?}"),
+/// };
+/// assert_eq!(*guard, 5); // as it was before
+/// guard.mark_consistent();
+/// drop(guard);
+/// assert!(count.lock().is_ok());
+/// # Ok(())
+/// # }
+/// ```
 #[non_exhaustive]
 pub enum GuardError<G> {
     /// A process died holding it. The guard holds it now: the value is what it was before the dead one

@@ -22,6 +22,17 @@ pub struct MemoryUsage {
 ///
 /// # Errors
 /// When there is no shared memory to be had at all.
+///
+/// # Examples
+/// ```
+/// # fn main() -> procession::Result<()> {
+/// let queue = procession::Queue::new()?;
+/// let before = procession::memory_usage()?.in_use;
+/// queue.put(vec![0u8; 100_000])?;
+/// assert!(procession::memory_usage()?.in_use >= before + 100_000);
+/// # Ok(())
+/// # }
+/// ```
 pub fn memory_usage() -> Result<MemoryUsage, Error> {
     let memory = process::memory()?;
     Ok(MemoryUsage {

@@ -92,6 +92,17 @@ pub fn one_way<T>() -> Result<(Sender<T>, Receiver<T>), Error> {
 /// Clones are the same end, and so is what a process gets that is passed one as an argument: several may
 /// send, and several receive, each message by one of them. The other side sees the end of the stream once all
 /// that had this end dropped it or ended.
+///
+/// # Examples
+/// ```
+/// # fn main() -> procession::Result<()> {
+/// let (client, server) = procession::pipe::<u32, String>()?;
+/// client.send(7)?;
+/// server.send(format!("got {}", server.recv()?))?;
+/// assert_eq!(client.recv()?, "got 7");
+/// # Ok(())
+/// # }
+/// ```
 pub struct Connection<S, R> {
     end: Arc<End>,
     _messages: PhantomData<fn(S) -> R>,
@@ -268,6 +279,18 @@ impl<'de, S, R> Deserialize<'de> for Connection<S, R> {
 }
 
 /// The sending end of [`one_way`]. Clones are the same end.
+///
+/// # Examples
+/// ```
+/// # fn main() -> procession::Result<()> {
+/// let (sender, receiver) = procession::one_way()?;
+/// let second = sender.clone();
+/// sender.send(1)?;
+/// second.send(2)?;
+/// assert_eq!([receiver.recv()?, receiver.recv()?], [1, 2]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(transparent, bound = "")]
 pub struct Sender<T>(Connection<T, ()>);
@@ -315,6 +338,18 @@ impl<T: Serialize> Sender<T> {
 }
 
 /// The receiving end of [`one_way`]. Clones are the same end.
+///
+/// # Examples
+/// ```
+/// # fn main() -> procession::Result<()> {
+/// let (sender, receiver) = procession::one_way()?;
+/// (1..=3).try_for_each(|n| sender.send(n))?;
+/// drop(sender);
+/// let all: Result<Vec<u32>, _> = receiver.iter().collect();
+/// assert_eq!(all?, [1, 2, 3]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(transparent, bound = "")]
 pub struct Receiver<T>(Connection<(), T>);

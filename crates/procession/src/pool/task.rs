@@ -18,6 +18,26 @@ use crate::error::{TaskError, within};
 /// Dropped, the call is made all the same, and its result is let go of when it comes. Leaked with
 /// [`std::mem::forget`], the result stays with the pool, and is moved out of the shared memory when the
 /// pool ends. A task may outlive its pool.
+///
+/// # Examples
+/// ```
+/// use procession::Pool;
+/// use std::time::Duration;
+///
+/// fn square(n: u64) -> u64 {
+///     n * n
+/// }
+///
+/// # fn main() -> procession::Result<()> {
+/// # procession::init();
+/// let pool = Pool::new(1)?;
+/// let mut task = pool.submit(square, 9)?;
+/// if let Some(square) = task.join_timeout(Duration::from_secs(60))? {
+///     assert_eq!(square, 81);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Task<R> {
     results: Results,

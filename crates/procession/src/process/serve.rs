@@ -16,6 +16,22 @@ use crate::panic;
 static NAME: RwLock<&str> = RwLock::new("MainProcess");
 
 /// The name of this process: the one it was started under, or `"MainProcess"`.
+///
+/// # Examples
+/// ```
+/// use procession::Process;
+///
+/// fn who() -> String {
+///     procession::process_name().to_owned()
+/// }
+///
+/// # fn main() -> procession::Result<()> {
+/// # procession::init();
+/// let process = Process::builder().name("scout").spawn(who, ())?;
+/// assert_eq!(process.join()?, "scout");
+/// # Ok(())
+/// # }
+/// ```
 pub fn name() -> &'static str {
     *NAME.read().unwrap_or_else(PoisonError::into_inner)
 }

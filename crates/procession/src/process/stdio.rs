@@ -7,6 +7,27 @@ use std::os::fd::OwnedFd;
 use crate::error::{Error, os};
 
 /// Where a standard stream of a process leads.
+///
+/// # Examples
+/// ```
+/// use procession::{Process, Stdio};
+/// use std::io::Read;
+///
+/// fn speak() {
+///     println!("hello");
+/// }
+///
+/// # fn main() -> procession::Result<()> {
+/// # procession::init();
+/// let mut process = Process::builder().stdout(Stdio::piped()).spawn(speak, ())?;
+/// let mut said = String::new();
+/// let mut stdout = process.stdout.take().expect("it is piped");
+/// stdout.read_to_string(&mut said).unwrap();
+/// assert_eq!(said, "hello\n");
+/// process.join()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub enum Stdio {
