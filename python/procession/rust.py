@@ -19,7 +19,8 @@ Python starts them:
     process.start()
     assert process.result() == 16
 
-Arguments and results are plain data: None, bool, int, float, str, bytes, lists, tuples, sets and dicts.
+Arguments and results are plain data: None, bool, int, float, str, bytes, lists, tuples, sets and dicts. What
+Rust returns as a sequence or a set arrives as a list.
 Arguments may also be, or contain, queues, events and locks of this package; a queue between the two carries
 plain data.
 """

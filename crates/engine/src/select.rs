@@ -74,8 +74,7 @@ impl Source<'_> {
         }
     }
 
-    /// Says that somebody is about to sleep; `None` when it need not. Adds the words to sleep on, and returns
-    /// how long at most.
+    /// Says that somebody is about to sleep. Adds the words to sleep on, and returns how long at most.
     fn announce<'w>(&'w self, words: &mut Vec<(&'w AtomicU32, u32)>) -> Duration {
         match self {
             Source::Message(queue) => words.push(asleep_on(&queue.at().chain.items)),

@@ -1,6 +1,6 @@
 //! Messages that are written, and read, where they lie.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use procession::{
     Connection, Error, GetError, JoinableQueue, Loan, Process, PutError, Queue, Receiver, Sender,
@@ -130,10 +130,12 @@ fn receiving_loans_can_be_limited() {
     assert!(matches!(late, Err(GetError::Empty)));
     drop(receiver);
     // A process that another test is just starting has all descriptors for a moment.
+    let patience = Instant::now() + Duration::from_secs(60);
     let refused = loop {
         if let Err(refused) = sender.try_send_loan(sender.loan(3).unwrap()) {
             break refused;
         }
+        assert!(Instant::now() < patience, "nobody is there to receive it");
         std::thread::yield_now();
     };
     assert!(matches!(refused, PutError::Closed(loan) if loan.len() == 3));

@@ -266,12 +266,18 @@ impl Wake for Panicking {
 
 #[test]
 fn a_waker_that_panics_does_not_stop_the_pool() {
-    let pool = Pool::new(1).unwrap();
-    let mut task = pool.submit(square, 5).unwrap();
+    let (pool, (_, stop)) = gated();
+    let mut task = pool.submit(wait_for_stop, 5).unwrap();
     let waker = Waker::from(Arc::new(Panicking));
-    let _ = std::pin::Pin::new(&mut task).poll(&mut Context::from_waker(&waker));
+    let mut context = Context::from_waker(&waker);
+    assert!(
+        std::pin::Pin::new(&mut task)
+            .poll(&mut context)
+            .is_pending()
+    );
+    stop.set();
     assert_eq!(pool.apply(square, 6).unwrap(), 36);
-    assert_eq!(task.join().unwrap(), 25);
+    assert_eq!(task.join().unwrap(), 5);
 }
 
 /// Owns the task that it is to wake.
