@@ -22,6 +22,7 @@ from . import _engine, spawn
 from ._core import serving, template
 from ._core.hints import Any, NoReturn
 from ._core.payload import unpack
+from ._core.sentinels import anonymous_file
 from ._core.stdlib import resource_tracker, util
 from ._core.stdlib import spawn as _std_spawn
 
@@ -228,7 +229,7 @@ class Orders(NamedTuple):
 
 
 def _written(orders: Orders) -> IO[bytes]:
-    file = os.fdopen(os.memfd_create("procession-server"), "w+b")
+    file: IO[bytes] = anonymous_file("procession-server")
     pickle.dump(tuple(orders), file)
     file.seek(0)
     return file

@@ -75,13 +75,21 @@ def spawn_main(
     parent: int,
     lifeline: int | None = None,
     tracker_fd: int | None = None,
+    end: int | None = None,
 ) -> None:
-    """The whole life of a spawned child: its payload is in `pipe_handle`, its parent's pidfd is `parent`."""
+    """The whole life of a spawned child: its payload is in `pipe_handle`, its parent's sentinel is `parent`.
+
+    Where there are no pidfds its parent sees it end by `end`.
+    """
     assert is_forking(sys.argv), "Not forking"
     for fd in (arena, parent):
         os.set_inheritable(fd, False)
     settle()
     _engine.enter(arena, seat)
+    if end is not None:
+        from ._core.sentinels import keep
+
+        keep(end)
     if lifeline is not None:
         _engine.hang_on(lifeline)
         os.close(lifeline)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from .hints import Any
+from .sentinels import anonymous_file
 from .stdlib import context, process, spawn
 
 __all__ = ["pack", "unpack"]
@@ -17,22 +18,20 @@ __all__ = ["pack", "unpack"]
 def pack(process_obj: Any, popen: Any) -> int:
     """Pickle what the child needs, as inheritance by `popen`; return the file, to be closed by the caller."""
     outer = context.get_spawning_popen()
-    fd = os.memfd_create("procession-start")
     try:
-        preparation = spawn.get_preparation_data(process_obj._name)
-        with os.fdopen(fd, "wb", closefd=False) as file:
+        with anonymous_file("procession-start") as file:
+            preparation = spawn.get_preparation_data(process_obj._name)
             context.set_spawning_popen(popen)
             try:
                 context.reduction.dump(preparation, file)
                 context.reduction.dump(process_obj, file)
             finally:
                 context.set_spawning_popen(outer)
-        os.lseek(fd, 0, os.SEEK_SET)
+            file.seek(0)
+            return os.dup(file.fileno())
     except BaseException as error:
-        os.close(fd)
         _explain_failed_pickling(error, process_obj)
         raise
-    return fd
 
 
 def unpack(fd: int) -> Any:
