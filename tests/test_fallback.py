@@ -43,7 +43,7 @@ def pure_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if importlib.util.find_spec("flit_core") is None:
         pytest.skip("flit_core, which builds the wheel, is not installed")
     folder = tmp_path_factory.mktemp("pure")
-    build = "import sys; from flit_core.buildapi import build_wheel; build_wheel(sys.argv[1])"
+    build = "import sys; from backend import build_wheel; build_wheel(sys.argv[1])"
     done = run(sys.executable, "-c", build, str(folder), cwd=ROOT / "fallback")
     assert done.returncode == 0, done.stderr
     return one(folder, "*")

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 
 from .hints import Any
-from .sentinels import anonymous_file
-from .stdlib import context, process, spawn
+from .refusals import anonymous_file
+from .stdlib import context, load, process
+
+spawn = load("spawn")
 
 __all__ = ["pack", "unpack"]
 

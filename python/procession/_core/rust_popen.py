@@ -17,8 +17,8 @@ from procession import _engine, popen_fork
 from . import common_values
 from .errors import WorkerDied
 from .hints import Any
+from .refusals import anonymous_file
 from .rust_errors import Panic, RustError
-from .sentinels import anonymous_file
 from .ties import is_tied
 
 __all__ = ["Popen"]

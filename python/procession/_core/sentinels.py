@@ -8,7 +8,6 @@ still makes such a sentinel speak too early or too late, so that `join` also ask
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import threading
@@ -16,13 +15,11 @@ import time
 
 from procession import _engine
 
-from .hints import Any
+from .refusals import REFUSALS
 from .waiting import is_readable
 
 __all__ = [
-    "REFUSALS",
     "Line",
-    "anonymous_file",
     "has_ended",
     "keep",
     "line_if_needed",
@@ -30,9 +27,6 @@ __all__ = [
     "of_this_process",
     "send_signal",
 ]
-
-# What a kernel that does not know a call, or a filter that forbids it, says.
-REFUSALS = (errno.ENOSYS, errno.EPERM, errno.EACCES)
 
 # How often a child is looked after whose pipe may be wrong, in seconds.
 _LOOK = 0.02
@@ -147,15 +141,3 @@ def send_signal(sentinel: int, pid: int, number: int) -> None:
         raise
     except OSError:
         os.kill(pid, number)
-
-
-def anonymous_file(name: str) -> Any:
-    """A file of bytes that is gone when nobody has it any more: in memory, or where that is refused on disk."""
-    try:
-        return os.fdopen(os.memfd_create(name), "w+b")
-    except OSError as error:
-        if error.errno not in REFUSALS:
-            raise
-    import tempfile
-
-    return tempfile.TemporaryFile("w+b")

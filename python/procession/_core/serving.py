@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from procession import _engine
 
 from .bootstrap import Role, release_forked_seat, run_forked_child
-from .sentinels import REFUSALS, of_child
+from .refusals import REFUSALS
+from .sentinels import of_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
