@@ -15,6 +15,7 @@ from importlib import import_module
 from ._core.forwarding import forward_other_names
 from ._core.hints import TYPE_CHECKING, Any
 from ._core.leaving import mark_at_interpreter_exit
+from ._core.main_module import settle
 from ._core.stdlib import context as _std
 from ._core.stdlib import process
 
@@ -402,4 +403,5 @@ _concrete_contexts = _Contexts(
 _default_context = DefaultContext()
 
 mark_at_interpreter_exit()
+settle()
 forward_other_names(__name__, _std)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 
 from .hints import Any
-from .stdlib import context, load, process
-
-spawn = load("spawn")
+from .main_program import preparation_data, prepare
+from .stdlib import context, process
 
 __all__ = ["pack", "unpack"]
 
@@ -21,7 +20,7 @@ def pack(process_obj: Any, popen: Any) -> int:
     outer = context.get_spawning_popen()
     fd = os.memfd_create("procession-start")
     try:
-        preparation = spawn.get_preparation_data(process_obj._name)
+        preparation = preparation_data(process_obj._name)
         with os.fdopen(fd, "wb", closefd=False) as file:
             context.set_spawning_popen(popen)
             try:
@@ -43,7 +42,7 @@ def unpack(fd: int) -> Any:
         current: Any = process.current_process()
         current._inheriting = True
         try:
-            spawn.prepare(context.reduction.pickle.load(file))
+            prepare(context.reduction.pickle.load(file))
             return context.reduction.pickle.load(file)
         except (AttributeError, ImportError) as error:
             error.add_note(
