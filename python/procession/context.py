@@ -16,6 +16,7 @@ from importlib import import_module
 from ._core.fallback import choice
 from ._core.forwarding import forward_other_names
 from ._core.hints import TYPE_CHECKING, Any
+from ._core.main_module import settle
 from ._core.stdlib import context as _std
 from ._core.stdlib import process
 
@@ -427,4 +428,5 @@ if choice.reason is None:
     from ._core.leaving import mark_at_interpreter_exit
 
     mark_at_interpreter_exit()
+settle()
 forward_other_names(__name__, _std)

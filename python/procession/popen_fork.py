@@ -16,6 +16,7 @@ from . import _engine
 from ._core import sentinels
 from ._core.bootstrap import release_forked_seat, run_forked_child
 from ._core.hints import Any
+from ._core.main_module import settle
 from ._core.stdlib import util
 from ._core.ties import is_tied
 
@@ -44,6 +45,7 @@ class Popen:
 
     def __init__(self, process_obj: Any) -> None:
         util._flush_std_streams()
+        settle()
         self.returncode: int | None = None
         self.finalizer: util.Finalize | None = None
         self.seat: int | None = None

@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 
 from .hints import Any
+from .main_program import preparation_data, prepare
 from .refusals import anonymous_file
-from .stdlib import context, load, process
-
-spawn = load("spawn")
+from .stdlib import context, process
 
 __all__ = ["pack", "unpack"]
 
@@ -22,7 +21,7 @@ def pack(process_obj: Any, popen: Any) -> int:
     outer = context.get_spawning_popen()
     try:
         with anonymous_file("procession-start") as file:
-            preparation = spawn.get_preparation_data(process_obj._name)
+            preparation = preparation_data(process_obj._name)
             context.set_spawning_popen(popen)
             try:
                 context.reduction.dump(preparation, file)
@@ -42,7 +41,7 @@ def unpack(fd: int) -> Any:
         current: Any = process.current_process()
         current._inheriting = True
         try:
-            spawn.prepare(context.reduction.pickle.load(file))
+            prepare(context.reduction.pickle.load(file))
             return context.reduction.pickle.load(file)
         except (AttributeError, ImportError) as error:
             error.add_note(
