@@ -22,8 +22,10 @@ from . import _engine, spawn
 from ._core import serving, template
 from ._core.hints import Any, NoReturn
 from ._core.payload import unpack
-from ._core.stdlib import resource_tracker, util
-from ._core.stdlib import spawn as _std_spawn
+from ._core.stdlib import load, util
+
+resource_tracker = load("resource_tracker")
+_std_spawn = load("spawn")
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 

@@ -13,8 +13,10 @@ from . import _engine, popen_fork, spawn
 from ._core.hints import Any
 from ._core.payload import pack
 from ._core.pidfd import pidfd_open
-from ._core.stdlib import resource_tracker, util
+from ._core.stdlib import load, util
 from ._core.ties import passed_lifeline
+
+resource_tracker = load("resource_tracker")
 
 __all__ = ["Popen"]
 

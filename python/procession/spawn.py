@@ -17,8 +17,10 @@ from . import _engine
 from ._core.forwarding import forward_other_names
 from ._core.hints import Any
 from ._core.payload import unpack
-from ._core.stdlib import resource_tracker, util
-from ._core.stdlib import spawn as _std
+from ._core.stdlib import load, util
+
+resource_tracker = load("resource_tracker")
+_std = load("spawn")
 
 # The forwarded names of the stdlib belong to it too.
 __all__ = ["spawn_main", *_std.__all__]

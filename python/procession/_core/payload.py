@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 
 from .hints import Any
-from .stdlib import context, process, spawn
+from .stdlib import context, load, process
+
+spawn = load("spawn")
 
 __all__ = ["pack", "unpack"]
 

@@ -12,7 +12,9 @@ import sys
 import threading
 from typing import Any, NamedTuple
 
-from .stdlib import process, spawn
+from .stdlib import load, process
+
+spawn = load("spawn")
 
 __all__ = ["MODES", "Belongings", "Key", "import_main", "reseed", "settings_of_main"]
 
