@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,10 @@ class Tattletale:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return exec, ("import sys; sys.tattled = True",)
+
+
+# A flag in the kernel's table of Unix sockets.
+ACCEPTS_CONNECTIONS = 1 << 16
 
 
 def report(connection: Any, *names: str) -> None:
@@ -300,6 +305,26 @@ def test_the_fork_server_ends_with_its_last_client(run_script: Any) -> None:
     poller.register(pidfd, select.POLLIN)
     assert poller.poll(60_000)
     os.close(pidfd)
+
+
+def test_the_fork_server_has_no_address(fresh_server: Any) -> None:
+    """Others than its clients cannot ask it for processes: it listens nowhere, and its socket has no name."""
+    child = procession.get_context("forkserver").Process(target=nothing)
+    child.start()
+    child.join()
+    links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{fresh_server._forkserver_pid}/fd")]
+    sockets = {link[len("socket:[") : -1] for link in links if link.startswith("socket:")}
+    # Number, references, protocol, flags, type, state, inode and, if it has one, the name.
+    unix = (line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:])
+    of_the_server = [fields for fields in unix if fields[6] in sockets]
+    assert of_the_server
+    for fields in of_the_server:
+        assert len(fields) == 7
+        assert not int(fields[3], 16) & ACCEPTS_CONNECTIONS
+    for kind in ("tcp", "tcp6"):
+        table = Path("/proc/net", kind)
+        lines = table.read_text().splitlines()[1:] if table.exists() else []
+        assert not sockets & {line.split()[9] for line in lines}
 
 
 def test_more_descriptors_than_a_message_carries_are_refused(fresh_server: Any) -> None:
