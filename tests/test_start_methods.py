@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import multiprocessing
 import os
 import select
@@ -139,6 +140,42 @@ def test_additions_to_the_preparation_data_arrive_first(
     process.start()
     assert ours.recv() == [True]
     process.join()
+
+
+def test_other_libraries_start_children_in_the_stdlibs_way() -> None:
+    """With the stdlib's arguments the command line is of a child that reads what the stdlib's would."""
+    from multiprocessing import context, reduction
+
+    payload = io.BytesIO()
+    process = procession.get_context("spawn").Process(target=sys.exit, args=(7,))
+    context.set_spawning_popen(process._Popen)
+    try:
+        reduction.dump(spawn.get_preparation_data("a child"), payload)
+        reduction.dump(process, payload)
+    finally:
+        context.set_spawning_popen(None)
+    read_end, write_end = os.pipe()
+    os.write(write_end, payload.getvalue())
+    os.close(write_end)
+    command = spawn.get_command_line(tracker_fd=None, pipe_handle=read_end)
+    child = subprocess.run(command, pass_fds=[read_end])
+    os.close(read_end)
+    assert child.returncode == 7
+
+
+def test_tools_replace_what_runs_a_child_that_is_started_in_the_stdlibs_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tracers put a function of theirs in the place of `spawn._main`."""
+    monkeypatch.setattr(sys, "argv", ["a program", "--multiprocessing-fork"])
+    monkeypatch.setattr(spawn, "_main", lambda pipe, parent: pipe)
+    monkeypatch.setattr(multiprocessing.resource_tracker._resource_tracker, "_fd", None)
+    read_end, write_end = os.pipe()
+    with pytest.raises(SystemExit) as end:
+        spawn.spawn_main(pipe_handle=read_end)
+    assert end.value.code == read_end
+    os.close(read_end)
+    os.close(write_end)
 
 
 def test_bootstrap_is_the_stdlibs_method(ctx: Any) -> None:

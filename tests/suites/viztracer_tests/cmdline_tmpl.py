@@ -24,6 +24,8 @@ fib(5)
 LIMIT = 60
 # Before a program gets a signal that a test sends without saying when.
 SECONDS_BEFORE_SIGNAL = 2
+# A program says that it is ready a moment before it is.
+SECONDS_AFTER_WORD = 0.5
 
 
 class CmdlineTmpl(BaseTmpl):
@@ -104,11 +106,9 @@ def _run(command: list[str], signal: Any) -> subprocess.CompletedProcess[bytes]:
 
 
 def _wait(process: subprocess.Popen[bytes], when: str | float) -> None:
-    """For a time, or until the process says a word."""
+    """For a time, or until the process says a word or ends without."""
     if isinstance(when, str):
         assert process.stdout is not None
-        for line in process.stdout:
-            if when in line.decode():
-                when = 0.5  # the program says it a moment before it is ready
-                break
-    time.sleep(float(when))
+        any(when in line.decode() for line in process.stdout)
+        when = SECONDS_AFTER_WORD
+    time.sleep(when)
