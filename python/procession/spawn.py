@@ -83,17 +83,23 @@ def freeze_support() -> None:
 
 def spawn_main(
     pipe_handle: int,
-    arena: int,
-    seat: int,
-    parent: int,
-    lifeline: int | None = None,
+    parent_pid: int | None = None,
     tracker_fd: int | None = None,
+    *,
+    arena: int | None = None,
+    seat: int | None = None,
+    parent: int | None = None,
+    lifeline: int | None = None,
     end: int | None = None,
 ) -> None:
     """The whole life of a spawned child: its payload is in `pipe_handle`, its parent's sentinel is `parent`.
 
-    Where there are no pidfds its parent sees it end by `end`.
+    Where there are no pidfds its parent sees it end by `end`. Who starts a child in the stdlib's way knows of no
+    arena, and such a child goes the stdlib's way.
     """
+    if arena is None or seat is None or parent is None:
+        _std.spawn_main(pipe_handle, parent_pid, tracker_fd)
+        return
     assert is_forking(sys.argv), "Not forking"
     for fd in (arena, parent):
         os.set_inheritable(fd, False)
@@ -107,10 +113,10 @@ def spawn_main(
         _engine.hang_on(lifeline)
         os.close(lifeline)
     resource_tracker._resource_tracker._fd = tracker_fd
-    sys.exit(_main(pipe_handle, parent))
+    sys.exit(_run(pipe_handle, parent))
 
 
-def _main(fd: int, parent_sentinel: int) -> int:
+def _run(fd: int, parent_sentinel: int) -> int:
     """Load the process object from `fd`, run it, return the exit code."""
     return unpack(fd)._bootstrap(parent_sentinel)
 
