@@ -1,4 +1,4 @@
-"""The descriptor of a pipe's end is readable exactly while something is there, for every process that has the end."""
+"""The descriptor of a pipe's end is readable exactly while something is there, whichever process took it."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ def look_and_receive_on_demand(reader, orders, done):
 
 
 @pytest.mark.parametrize("other", [receive_on_demand, look_and_receive_on_demand])
-def test_a_descriptor_is_not_readable_when_another_process_took_the_last_message(ctx, other):
+def test_a_descriptor_is_quiet_when_another_process_took_the_last_message(ctx, other):
     """Whoever takes the messages out, and whether they came before anybody asked for the descriptor or after."""
     reader, writer = ctx.Pipe(duplex=False)
     orders, done = ctx.Pipe()
