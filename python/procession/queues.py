@@ -17,7 +17,6 @@ from queue import Full as Full
 # concurrent.futures finds `multiprocessing.util` because the stdlib's queues import it.
 from . import _engine
 from . import util as util
-from ._core import stdlib
 from ._core.classic import INSIDES_OF_QUEUE, WORK_OF_QUEUE, is_classic, make_classic, mentions
 from ._core.errors import WorkerDied
 from ._core.feeder_errors import Herald
@@ -25,6 +24,7 @@ from ._core.handing import assert_handing, hand_over
 from ._core.hints import Any
 from ._core.queue_ends import QueueReader, QueueWriter
 from ._core.queue_insides import JoinableInsides, QueueInsides, SharedLocks
+from ._core.stdlib import load
 from .connection import Pipe
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
@@ -35,7 +35,7 @@ def __getattr__(name: str) -> Any:
     # `_finalize_close` puts, `_ForkingPickler`, `Finalize` ... Loaded when somebody asks.
     if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(stdlib.queues, name)
+    return getattr(load("queues"), name)
 
 
 class Queue(QueueInsides, _engine.Queue):
@@ -66,7 +66,7 @@ class Queue(QueueInsides, _engine.Queue):
     @classmethod
     def _bases_of_classic(cls) -> tuple[Any, Any]:
         """The class here whose methods are replaced, and the stdlib's whose methods take their place."""
-        return Queue, stdlib.queues.Queue
+        return Queue, load("queues").Queue
 
     def _init_classic(self, maxsize: int, ctx: Any) -> None:
         """Be the stdlib's queue, around a pipe of this package."""
@@ -148,7 +148,7 @@ class JoinableQueue(JoinableInsides, Queue):
 
     @classmethod
     def _bases_of_classic(cls) -> tuple[Any, Any]:
-        return JoinableQueue, stdlib.queues.JoinableQueue
+        return JoinableQueue, load("queues").JoinableQueue
 
     def task_done(self) -> None:
         """Report one message as dealt with."""

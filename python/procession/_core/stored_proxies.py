@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from . import late_proxies
 from .hints import Any
-from .stdlib import managers as _std
+from .stdlib import load
 from .stored import DictMethods, ListMethods
+
+_std = load("managers")
 
 __all__ = ["DictProxy", "ListProxy"]
 
