@@ -176,7 +176,7 @@ wheels: install ## fill dist/ with what PyPI takes: the engine's wheel, the one 
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --locked --release --zig --compatibility manylinux_2_17 \
 		--interpreter $(BIN)/python --out dist
 	$(BIN)/maturin sdist --out dist
-	cd fallback && $(abspath $(BIN))/python -c 'from flit_core.buildapi import build_wheel; build_wheel("../dist")'
+	cd fallback && $(abspath $(BIN))/python -c 'from backend import build_wheel; build_wheel("../dist")'
 	PROCESSION_WHEELS=$(abspath dist) $(BIN)/python -m pytest tests/test_fallback.py
 
 $(VENV)/.ready: requirements-dev.txt

@@ -260,6 +260,22 @@ mod tests {
     }
 
     #[test]
+    fn where_a_fork_wipes_no_page_the_number_of_the_process_tells() {
+        let id = OwnerId::new(3, 1);
+        let page = Identity {
+            id: AtomicU32::new(0),
+            pid: AtomicU32::new(std::process::id()),
+        };
+        page.set(id.as_u32());
+        assert_eq!(page.get(), Some(id));
+        // As a child of a raw clone finds it.
+        page.pid.store(std::process::id() + 1, Ordering::Relaxed);
+        assert_eq!(page.get(), None);
+        page.set(id.as_u32());
+        assert_eq!(page.get(), Some(id));
+    }
+
+    #[test]
     #[cfg_attr(miri, ignore = "forks")]
     fn a_child_that_was_let_pass_may_fork_while_its_parents_locks_are_held() {
         crate::process::ensure().unwrap();
