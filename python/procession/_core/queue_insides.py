@@ -31,7 +31,9 @@ class SharedLocks:
 
     def _shared_insides(self) -> dict[str, Any] | None:
         """What is pickled with the queue."""
-        found = {name: vars(self)[name] for name in ("_rlock", "_wlock") if name in vars(self)}
+        found: dict[str, Any] = {
+            name: vars(self)[name] for name in ("_rlock", "_wlock") if name in vars(self)
+        }
         return found or None
 
 
