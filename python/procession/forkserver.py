@@ -238,6 +238,8 @@ def _written(orders: Orders) -> IO[bytes]:
 
 def _command(*arguments: int) -> list[str]:
     """The command line of a server that is passed these descriptors, and its seat."""
+    if getattr(sys, "frozen", False):
+        return spawn.frozen_command(spawn.SERVER_FLAG, *map(str, arguments))
     call = f"main({', '.join(map(str, arguments))})"
     program = spawn.package_import(f"from procession.forkserver import main; {call}")
     return [*spawn.interpreter_command(), program]
