@@ -1,7 +1,8 @@
 """Descriptors passed through the socket behind a connection, whatever `socket.setdefaulttimeout` says.
 
-The stdlib's `send_handle` and `recv_handle` make a socket object of the connection's descriptor. With a default
-timeout that makes the descriptor non-blocking, for the connection too, and gives up where it should wait.
+The stdlib's `send_handle` and `recv_handle` make a socket object of the connection's descriptor. With a
+default timeout that makes the descriptor non-blocking, for the connection too, and gives up where it should
+wait.
 """
 
 from __future__ import annotations
