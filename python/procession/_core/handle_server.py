@@ -189,7 +189,8 @@ def _start_stand_in(listener: int, handles: dict[int, _Entry]) -> None:
             "-c",
             package_import(call),
         ]
-        copies = [fd for handle, watched, _ in handles.values() for fd in (handle, watched)]
+        entries = list(handles.values())
+        copies = [fd for handle, watched, _ in entries for fd in (handle, watched) if fd is not None]
         # In a session of its own, and with nothing of this program that somebody may wait for the end of.
         left = subprocess.Popen(
             command,

@@ -2,9 +2,9 @@
 
 A child that is being started inherits the descriptor and is made a holder before it runs. A message is a
 holder, and the descriptor waits in the sender's process, or in what that leaves behind when it ends. What
-other picklers make (loky's, cloudpickle) holds nothing: there, the end waits as a twin in the stdlib's resource
-sharer, until the receiver has asked for it and reports that it has it. In any case the pipe lives on when all
-other ends are closed meanwhile.
+other picklers make (loky's, cloudpickle) holds nothing: there, the end waits as a twin in the stdlib's
+resource sharer, until the receiver has asked for it and reports that it has it. In any case the pipe lives on
+when all other ends are closed meanwhile.
 """
 
 from __future__ import annotations
