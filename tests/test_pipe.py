@@ -286,6 +286,32 @@ def write_to_descriptor(conn):
         reduction.recv_handle(conn)
 
 
+def test_descriptors_that_were_fetched_leave_no_thread_behind(ctx):
+    """A thread serves them while they wait, and ends with the last, as often as there are some."""
+    for _ in range(3):
+        before = set(threading.enumerate())
+        conn, child_conn = ctx.Pipe()
+        child = ctx.Process(target=write_twice, args=(child_conn,))
+        child.start()
+        read_fd, write_fd = os.pipe()
+        for _ in range(2):
+            reduction.send_handle(conn, write_fd, child.pid)
+        os.close(write_fd)
+        with os.fdopen(read_fd, "rb") as reader:
+            assert reader.read() == b"oneone"
+        child.join()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def write_twice(conn):
+    for _ in range(2):
+        fd = reduction.recv_handle(conn)
+        os.write(fd, b"one")
+        os.close(fd)
+
+
 def test_wait_over_a_mixed_list(ctx):
     """Pipes, the stdlib's connections, sockets, descriptors and sentinels are waited for together."""
     from multiprocessing import connection as stdlib_connection

@@ -5,6 +5,11 @@ The names and their meaning are the stdlib's; `import procession as multiprocess
 
 import os
 
+from ._core.fallback.choice import choose as _choose
+
+# Before anything is imported that needs the engine.
+_choose()
+
 from . import context
 from ._core.errors import OwnerDied, WorkerDied
 from ._core.hints import Any as _Any
@@ -91,11 +96,12 @@ def memory_info() -> dict[str, int | None]:
     `resident`: what the system has given, which is what is in use, what lies free for the next, and tables.
     `limit`: what `resident` may be at most (`PROCESSION_MEMORY`), None without a limit of that kind.
 
-    It looks at every piece of memory: for a report now and then, not for every message.
+    It looks at every piece of memory: for a report now and then, not for every message. Where the engine does not
+    run, there is none.
     """
-    from . import _engine
+    from ._core.memory import memory_info
 
-    return _engine.memory()
+    return memory_info()
 
 
 def trim() -> int:
@@ -104,9 +110,9 @@ def trim() -> int:
     Without it, memory goes back about a second after it was used last, but for a quarter of what is in use, or
     16 MiB if that is more; and all of it with the program's last queue, pipe or pool.
     """
-    from . import _engine
+    from ._core.memory import trim
 
-    return _engine.trim()
+    return trim()
 
 
 if "PROCESSION_DEBUG_SIGNAL" in os.environ:

@@ -16,7 +16,9 @@ from . import shared_memory as shared_memory
 from ._core import kept, late_memory, late_proxies, served_locks, stored_proxies, ties
 from ._core.forwarding import forward_other_names
 from ._core.hints import Any
-from ._core.stdlib import managers as _std
+from ._core.stdlib import load
+
+_std = load("managers")
 
 __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
 
@@ -31,7 +33,7 @@ ListProxy = stored_proxies.ListProxy
 SetProxy = late_proxies.complete("SetProxy")
 
 
-class BaseManager(_std.BaseManager):
+class BaseManager(_std.BaseManager):  # type: ignore[name-defined]
     """A manager whose server is a process of this package."""
 
     _ctx: Any
@@ -57,11 +59,11 @@ class BaseManager(_std.BaseManager):
             self._ctx = context_of_server
 
 
-class SyncManager(BaseManager, _std.SyncManager):
+class SyncManager(BaseManager, _std.SyncManager):  # type: ignore[name-defined]
     """A manager of the usual types: list, dict, set, Queue, Lock, Pool, Namespace and so on."""
 
 
-class SharedMemoryManager(BaseManager, _std.SharedMemoryManager):
+class SharedMemoryManager(BaseManager, _std.SharedMemoryManager):  # type: ignore[name-defined]
     """A manager of named shared memory, which goes away with it."""
 
     def __init__(

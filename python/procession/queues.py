@@ -16,13 +16,13 @@ from queue import Full as Full
 # concurrent.futures finds `multiprocessing.util` because the stdlib's queues import it.
 from . import _engine
 from . import util as util
-from ._core import stdlib
 from ._core.classic import INSIDES_OF_QUEUE, is_classic, make_classic
 from ._core.errors import WorkerDied
 from ._core.feeder_errors import Herald
 from ._core.handing import assert_handing, hand_over
 from ._core.hints import Any
 from ._core.queue_ends import QueueReader, QueueWriter
+from ._core.stdlib import load
 from .connection import Pipe
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
@@ -43,7 +43,7 @@ class Queue(_engine.Queue):
     def __init_subclass__(cls, **kwds: Any) -> None:
         super().__init_subclass__(**kwds)
         if is_classic(cls, INSIDES_OF_QUEUE):
-            make_classic(cls, Queue, stdlib.queues.Queue)
+            make_classic(cls, Queue, load("queues").Queue)
         elif "_on_queue_feeder_error" in vars(cls) and cls.put is Queue.put and not cls._is_classic:
             setattr(cls, "put", _put_with_a_herald)  # noqa: B010
 
@@ -57,7 +57,7 @@ class Queue(_engine.Queue):
     def _init_classic(self, maxsize: int, ctx: Any) -> None:
         """Be the stdlib's queue, around a pipe of this package."""
         classic: Any = self
-        stdlib.queues.Queue.__init__(classic, maxsize, ctx=ctx)
+        load("queues").Queue.__init__(classic, maxsize, ctx=ctx)
         classic._reader.close()
         classic._writer.close()
         classic._reader, classic._writer = Pipe(duplex=False)

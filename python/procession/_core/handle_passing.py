@@ -1,7 +1,7 @@
 """Descriptors sent through a pipe with the stdlib's `reduction.send_handle` and `recv_handle`.
 
 Those two use the socket behind a connection. A pipe's socket carries none of its messages, so for a pipe's
-end they send the descriptor as a message: in order with the others, and served by the resource sharer.
+end they send the descriptor as a message: in order with the others, and fetched from the sender.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import functools
 
 from procession import _engine
 
+from . import handle_server
 from .hints import Any
 from .stdlib import reduction
 
@@ -24,7 +25,7 @@ class _Passed:
     """A descriptor in a message."""
 
     def __init__(self, handle: int) -> None:
-        self.ticket = reduction.DupFd(handle)
+        self.ticket = handle_server.offer(handle)
 
 
 def teach_reduction() -> None:
@@ -56,6 +57,6 @@ def _receiver(for_sockets: Any) -> Any:
         passed = conn.recv()
         if not isinstance(passed, _Passed):
             raise RuntimeError(f"a descriptor was expected, and {type(passed).__name__} was received")
-        return passed.ticket.detach()
+        return handle_server.fetch(passed.ticket)
 
     return recv_handle

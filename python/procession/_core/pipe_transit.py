@@ -13,7 +13,9 @@ from procession import _engine
 
 from .handing import hand_over
 from .hints import Any
-from .stdlib import context, reduction, resource_sharer
+from .stdlib import context, load, reduction
+
+resource_sharer = load("resource_sharer")
 
 __all__ = ["send_off"]
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from .. import _engine
 from . import late_proxies
 from .hints import Any
-from .stdlib import managers as _std
+from .stdlib import load
 from .stored import DictMethods, ListMethods
+
+_std = load("managers")
 
 __all__ = ["DictProxy", "ListProxy"]
 

@@ -240,7 +240,8 @@ impl Arena {
     /// Where a block starts that has its pages for itself.
     fn start_of_pages(&self, block: BlockId) -> Option<NonNull<u8>> {
         let (place, size) = self.file_range(block)?;
-        let alone = place % memfd::page() == 0 && size % memfd::page() == 0;
+        let page = memfd::page();
+        let alone = place.is_multiple_of(page) && size.is_multiple_of(page);
         alone.then(|| self.payload(block).ok()).flatten()
     }
 

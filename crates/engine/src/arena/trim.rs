@@ -177,7 +177,7 @@ impl Arena {
         let end = part.end;
         let size = segment.class.size();
         // Blocks that share pages with others go by whole runs, those without memory included.
-        let shares_pages = size % memfd::page() != 0;
+        let shares_pages = !size.is_multiple_of(memfd::page());
         let is_due = |cell: &Cell| {
             cell.owner.is(Owner::Free)
                 && match cell.committed() {
@@ -241,6 +241,7 @@ impl Arena {
                 }
                 bytes += self.cell(block).map_or(0, Cell::emptied);
             }
+            kill::point("arena.emptied");
             memfd::give_back(start, length);
             bytes = bytes.min(length as u64);
         }

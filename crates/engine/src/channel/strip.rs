@@ -12,6 +12,7 @@ use crate::arena::Arena;
 use crate::arena::block::BlockId;
 use crate::arena::class::{self, Class, LONG_STRIP, SHORT_STRIP, STRIP_HEADER, WIDE_STRIP};
 use crate::error::{Error, Result};
+use crate::sys::cpu;
 
 /// The longest message that lies in its slot in every strip, and in a wide one.
 pub(crate) const BODY: usize = 128 - SLOT_HEAD;
@@ -218,13 +219,11 @@ impl<'a> Strip<'a> {
     /// next message, likely as long, was written on another processor.
     #[inline]
     pub(crate) fn expect_read(&self, index: u32, length: usize) {
-        #[cfg(target_arch = "x86_64")]
         if index + 1 < self.count {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             let next = self.slot_at(index + 1);
             for line in 0..(SLOT_HEAD + length).div_ceil(64) {
-                // SAFETY: a hint; the slot holds `length` bytes behind its head.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(next.add(line * 64).as_ptr().cast()) };
+                // SAFETY: the slot holds `length` bytes behind its head.
+                cpu::expect_read(unsafe { next.add(line * 64) });
             }
         }
     }
