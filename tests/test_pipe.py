@@ -312,6 +312,51 @@ def write_twice(conn):
         os.close(fd)
 
 
+def test_a_descriptor_arrives_although_its_sender_has_ended(ctx):
+    """As with the stdlib's pipes: joining the sender first is nothing special."""
+    conn, child_conn = ctx.Pipe()
+    child = ctx.Process(target=send_file_and_end, args=(child_conn,))
+    child.start()
+    child.join()
+    for expected in (b"first", b"second"):
+        with os.fdopen(reduction.recv_handle(conn), "rb") as file:
+            assert file.read() == expected
+    child_conn.close()
+    with pytest.raises(EOFError):
+        conn.recv()
+
+
+def send_file_and_end(conn):
+    for content in (b"first", b"second"):
+        read_fd, write_fd = os.pipe()
+        os.write(write_fd, content)
+        os.close(write_fd)
+        reduction.send_handle(conn, read_fd, os.getppid())
+        os.close(read_fd)
+
+
+def test_what_waits_for_a_receiver_ends_with_it(ctx):
+    """A descriptor that nobody can fetch any more is closed, also when its sender has ended."""
+    conn, child_conn = ctx.Pipe()
+    sender = ctx.Process(target=send_and_say, args=(child_conn,))
+    sender.start()
+    with os.fdopen(reduction.recv_handle(conn), "rb") as reader:
+        assert reader.read(4) == b"sent"
+        sender.join()
+        conn.close()
+        child_conn.close()
+        # The writing end is with the descriptor that was not fetched.
+        assert reader.read() == b""
+
+
+def send_and_say(conn):
+    read_fd, write_fd = os.pipe()
+    reduction.send_handle(conn, read_fd, os.getppid())
+    reduction.send_handle(conn, write_fd, os.getppid())
+    os.write(write_fd, b"sent")
+    os.close(write_fd)
+
+
 def test_wait_over_a_mixed_list(ctx):
     """Pipes, the stdlib's connections, sockets, descriptors and sentinels are waited for together."""
     from multiprocessing import connection as stdlib_connection

@@ -157,6 +157,7 @@ const NAMES: &[&str] = &[
     "object.shared",
     "pipe.empty",
     "pipe.ringing",
+    "pipe.rung",
     "pipe.silencing",
     "pool.claimed",
     "pool.done",

@@ -10,7 +10,6 @@ import functools
 
 from procession import _engine
 
-from . import handle_server
 from .hints import Any
 from .stdlib import reduction
 
@@ -24,8 +23,10 @@ LOOK = 0.2
 class _Passed:
     """A descriptor in a message."""
 
-    def __init__(self, handle: int) -> None:
-        self.ticket = handle_server.offer(handle)
+    def __init__(self, handle: int, end: _engine.Channel) -> None:
+        from .handle_server import offer
+
+        self.ticket = offer(handle, end.socket_fd())
 
 
 def teach_reduction() -> None:
@@ -38,7 +39,7 @@ def _sender(for_sockets: Any) -> Any:
     @functools.wraps(for_sockets)
     def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
         if isinstance(conn, _engine.Channel):
-            conn.send(_Passed(handle))
+            conn.send(_Passed(handle, conn))
         else:
             for_sockets(conn, handle, destination_pid)
 
@@ -57,6 +58,8 @@ def _receiver(for_sockets: Any) -> Any:
         passed = conn.recv()
         if not isinstance(passed, _Passed):
             raise RuntimeError(f"a descriptor was expected, and {type(passed).__name__} was received")
-        return handle_server.fetch(passed.ticket)
+        from .handle_server import fetch
+
+        return fetch(passed.ticket)
 
     return recv_handle
