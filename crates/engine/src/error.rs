@@ -23,7 +23,7 @@ pub enum Error {
     },
     /// The kernel, or a filter around this process, refuses a call the engine cannot do without.
     #[error(
-        "this system refuses {call} (errno {errno}); Procession needs Linux 5.10 or later and a sandbox that allows the call"
+        "this system refuses {call} (errno {errno}); Procession needs Linux 5.4 or later and a sandbox that allows the call"
     )]
     MissingCall {
         /// The system call.
