@@ -24,18 +24,23 @@ from ._core.handing import assert_handing, hand_over
 from ._core.hints import Any
 from ._core.queue_ends import QueueReader, QueueWriter
 from ._core.queue_insides import JoinableInsides, QueueInsides, SharedLocks
-from ._core.stdlib import load
+from ._core.stdlib import load, reduction
 from .connection import Pipe
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
 
 
+# What libraries that subclass the stdlib's queues find in its module.
+_ForkingPickler = reduction.ForkingPickler
+Finalize, register_after_fork, is_exiting = util.Finalize, util.register_after_fork, util.is_exiting
+debug, info = util.debug, util.info
+
+
 def __getattr__(name: str) -> Any:
-    # What libraries that subclass queues take from the stdlib's module: the very `_sentinel` that its
-    # `_finalize_close` puts, `_ForkingPickler`, `Finalize` ... Loaded when somebody asks.
-    if name.startswith("__"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(load("queues"), name)
+    # The very object that the stdlib's `_finalize_close` puts; its module is loaded for it when somebody asks.
+    if name == "_sentinel":
+        return load("queues")._sentinel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Queue(QueueInsides, _engine.Queue):

@@ -132,6 +132,8 @@ def _claims_the_name(finder: Any) -> bool:
     if getattr(finder, "__module__", "").startswith("_frozen_importlib"):
         # The interpreter's own, which looks for files: asking it would make it look.
         return False
+    if type(finder).__module__ == "_procession_alias":
+        return True
     find_spec = getattr(finder, "find_spec", None)
     spec = find_spec(_NAME, None) if find_spec is not None else None
     return spec is not None and not spec.has_location and "zipimport" not in type(spec.loader).__module__

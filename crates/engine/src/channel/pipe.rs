@@ -405,6 +405,7 @@ impl End {
         mut ready: impl FnMut() -> Option<T>,
     ) -> Result<Option<T>, GetError> {
         let items = &self.incoming().chain.items;
+        let _call = waits::Call::join();
         // What is told to nobody is found out by asking after every nap.
         let mut ask = deadline == Deadline::NOW;
         loop {
