@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 
+from .arguments import whole_number
 from .fallback import choice
 from .hints import Any
 from .refusals import anonymous_file
@@ -77,7 +78,8 @@ def debug_on_signal(number: int | None = None) -> None:
     """See `procession.debug_on_signal`."""
     if number is None:
         number = _number_of(os.environ.get(VARIABLE) or "USR2")
-    os.environ[VARIABLE] = str(int(number))
+    number = whole_number("number", number)
+    os.environ[VARIABLE] = str(number)
     try:
         signal.signal(number, _show_tree)
     except ValueError:
