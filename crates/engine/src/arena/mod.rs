@@ -10,6 +10,7 @@ pub(crate) mod class;
 pub(crate) mod envelope;
 pub(crate) mod fork;
 pub(crate) mod handle;
+pub(crate) mod labels;
 pub(crate) mod layout;
 pub(crate) mod lease;
 pub(crate) mod lent;
