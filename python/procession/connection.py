@@ -243,11 +243,7 @@ class PipeEnd(_engine.Channel, Connection):
         return _receive_into(buf, offset, self.recv_bytes)
 
     def __reduce__(self) -> Any:
-        if context.get_spawning_popen() is None:
-            raise TypeError(
-                "a pipe's end is pickled when it is sent through a queue or a pipe, or given to a process "
-                "that is being started; not by pickle alone"
-            )
+        # Also for picklers that know nothing of `ForkingPickler`: libraries have their own.
         return _reduce_pipe_end(self)
 
 

@@ -78,6 +78,7 @@ mod arena {
 #[cfg(loom)]
 #[allow(dead_code)]
 mod channel {
+    pub(crate) mod bell;
     pub(crate) mod slot;
 }
 #[cfg(loom)]

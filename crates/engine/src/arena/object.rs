@@ -84,6 +84,10 @@ impl Kind {
         }
     }
 
+    pub(super) fn is_channel(self) -> bool {
+        matches!(self, Kind::Queue | Kind::Pipe)
+    }
+
     /// Whether it is one of the kinds that start with an [`ObjectHead`].
     fn is_object(self) -> bool {
         !matches!(
@@ -456,6 +460,9 @@ impl Arena {
         kill::point("object.emptied");
         cell.kind.store(Kind::Bytes as u32, Ordering::Release);
         self.free(block, self.mine());
+        if kind.is_channel() {
+            self.channel_gone();
+        }
     }
 
     fn free_part(&self, object: BlockId, link: &AtomicU32) {
