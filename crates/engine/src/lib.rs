@@ -64,6 +64,8 @@ pub use arena::owner::OwnerId;
 pub use deadline::Deadline;
 #[cfg(not(loom))]
 pub use error::{Error, Result};
+#[cfg(not(loom))]
+pub use sys::signals;
 
 // The models compile the words of the protocols alone, over loom's atomics.
 #[cfg(loom)]

@@ -27,7 +27,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::event::{self, EventfdFlags, PollFd, PollFlags, epoll};
-use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags};
 
 use crate::arena::Arena;
@@ -36,7 +35,8 @@ use crate::arena::owner::OwnerId;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::kill;
-use crate::sys::futex::NAP;
+use crate::sys::futex::{NAP, Slept};
+use crate::sys::poll;
 
 const SLEEPER: u32 = 1;
 const DESCRIPTOR: u32 = 2;
@@ -142,12 +142,7 @@ pub(super) fn has_rings(socket: BorrowedFd<'_>) -> bool {
 pub(super) fn sleep(socket: BorrowedFd<'_>, deadline: Deadline) -> bool {
     let time = deadline.min(Deadline::after(NAP)).remaining();
     let time = time.unwrap_or(NAP);
-    let timeout = rustix::time::Timespec {
-        tv_sec: time.as_secs() as i64,
-        tv_nsec: i64::from(time.subsec_nanos()),
-    };
-    let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-    !matches!(event::poll(&mut fds, Some(&timeout)), Err(Errno::INTR))
+    poll::wait(socket, time) != Slept::Interrupted
 }
 
 /// The descriptors of this process for waiting on one end.
