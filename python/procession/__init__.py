@@ -5,6 +5,11 @@ The names and their meaning are the stdlib's; `import procession as multiprocess
 
 import os
 
+from ._core.fallback.choice import choose as _choose
+
+# Before anything is imported that needs the engine.
+_choose()
+
 from . import context
 from ._core.errors import OwnerDied, WorkerDied
 from ._core.hints import Any as _Any

@@ -19,9 +19,11 @@ from ._core import pipe_transit
 from ._core.forwarding import forward_other_names
 from ._core.handle_passing import teach_reduction
 from ._core.hints import Any
+from ._core.private_names import teach_private_names
 from ._core.readiness import wait_for_readable
-from ._core.stdlib import connection as _std
-from ._core.stdlib import context, reduction
+from ._core.stdlib import context, load, reduction
+
+_std = load("connection")
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
@@ -260,7 +262,7 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     return wait_for_readable(list(object_list), timeout)
 
 
-class Listener(_std.Listener):
+class Listener(_std.Listener):  # type: ignore[name-defined]
     """A socket that waits for connections from `Client`."""
 
     def accept(self) -> Connection:
@@ -310,6 +312,7 @@ def _rebuild_pipe_end(ticket: Any) -> PipeEnd:
     return end
 
 
+teach_private_names()
 reduction.ForkingPickler.register(Connection, reduce_connection)
 reduction.ForkingPickler.register(_std.Connection, _reduce_theirs)
 reduction.ForkingPickler.register(PipeEnd, _reduce_pipe_end)

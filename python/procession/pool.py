@@ -23,10 +23,13 @@ from ._core.pool_insides import Handler, Notifier, ResultsOnTheirWay, TaskQueue,
 from ._core.pool_processes import ProcessCrew
 from ._core.pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
 from ._core.pool_threads import ThreadCrew
+from ._core.private_names import reachable, teach_private_names
 from ._core.stdlib import context as _std_context
-from ._core.stdlib import pool as _std
-from ._core.stdlib import util
+from ._core.stdlib import load, util
 from .context import _default_context
+
+_std = load("pool")
+teach_private_names()
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -49,7 +52,7 @@ ErrorCallback = Callable[[BaseException], object] | None
 SHORT = 10_000
 
 
-class Pool(_std.Pool):
+class Pool(_std.Pool):  # type: ignore[name-defined]
     """Worker processes that run functions for this one.
 
     Of the base class nothing is used but its name: libraries ask for it with `isinstance`.
@@ -210,7 +213,7 @@ class Pool(_std.Pool):
             self._check_running()
         result: ApplyResult = ApplyResult.of(self, func, callback, error_callback)
         try:
-            self._crew.call(result, func, args, kwds, task_timeout, retries)
+            self._crew.call(result, reachable(func), args, kwds, task_timeout, retries)
         except BaseException as error:
             self._crew.give_up(result._job, error)
             raise
@@ -355,7 +358,7 @@ class Pool(_std.Pool):
     ) -> bool:
         """Make the function ready for the tasks of a job; False if that failed, and the job with it."""
         try:
-            result._function = self._crew.function(func, star, task_timeout, retries)
+            result._function = self._crew.function(reachable(func), star, task_timeout, retries)
         except Exception as error:
             self._fail(result, error)
             return False
@@ -456,7 +459,7 @@ class Pool(_std.Pool):
         self._crew.join(timeout)
 
 
-class ThreadPool(Pool, _std.ThreadPool):
+class ThreadPool(Pool, _std.ThreadPool):  # type: ignore[name-defined]
     """Worker threads that run functions for whoever asks."""
 
     _wrap_exception = False

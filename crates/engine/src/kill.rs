@@ -156,6 +156,7 @@ const NAMES: &[&str] = &[
     "object.shared",
     "pipe.empty",
     "pipe.ringing",
+    "pipe.rung",
     "pipe.silencing",
     "pool.claimed",
     "pool.done",

@@ -32,6 +32,12 @@ pub fn ensure() -> PyResult<()> {
     process::ensure().map_err(raise)
 }
 
+/// Why this process can never have shared memory; None if it can.
+#[pyfunction]
+pub fn refusal() -> Option<String> {
+    process::refusal().map(|error| error.to_string())
+}
+
 /// The descriptor of the shared memory, for a child to enter with.
 #[pyfunction]
 pub fn arena_fd() -> PyResult<RawFd> {

@@ -6,9 +6,8 @@ import sys
 from importlib import import_module
 from types import FunctionType, MethodType, ModuleType
 
-import _procession_alias
-
 from . import stdlib
+from .fallback import choice
 
 __all__ = ["install"]
 
@@ -19,6 +18,11 @@ _SHARED = ("process", "reduction", "resource_sharer", "resource_tracker", "util"
 
 def install(*, force: bool = False) -> None:
     """See `procession.install`."""
+    if choice.reason is not None:
+        # `multiprocessing` does the work here, under either name.
+        return
+    import _procession_alias
+
     if _procession_alias.is_active():
         return
     holders = _holders()

@@ -1,8 +1,10 @@
 """The standard library's own `multiprocessing` modules, whatever that name stands for at the moment.
 
 A program may run with `multiprocessing` naming this package. The modules here build on the stdlib's all the
-same, and on one copy of it: they take it from here (`from ._core.stdlib import util`) and never import
-`multiprocessing` themselves. A module is loaded when it is first asked for, and is kept for good.
+same, and on one copy of it: they take it from here and never import `multiprocessing` themselves. The four
+that every process needs are names of this module; `load` has the others, and keeps them for good.
+
+No `__getattr__` loads them: pickle, mock and others ask each module for names that it does not have.
 """
 
 from __future__ import annotations
@@ -14,18 +16,12 @@ from types import ModuleType
 
 from .hints import Any
 
-__all__: list[str] = []
+__all__ = ["context", "load", "process", "reduction", "remember", "util"]
 
 _NAME = "multiprocessing"
 
 _genuine: dict[str, ModuleType] = {}
 _loading = threading.RLock()
-
-
-def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return load(name)
 
 
 def load(submodule: str) -> Any:
@@ -120,3 +116,9 @@ def _claims_the_name(finder: Any) -> bool:
     find_spec = getattr(finder, "find_spec", None)
     spec = find_spec(_NAME, None) if find_spec is not None else None
     return spec is not None and not spec.has_location and "zipimport" not in type(spec.loader).__module__
+
+
+context = load("context")
+process = load("process")
+reduction = load("reduction")
+util = load("util")

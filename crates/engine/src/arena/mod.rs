@@ -108,8 +108,7 @@ impl Arena {
         let fd = memfd::create()?;
         memfd::ensure_length(&fd, ROOT_BYTES)?;
         let arena = Arena::over(fd)?;
-        let mut id = [0u8; 16];
-        getrandom(&mut id)?;
+        let id = unique_bytes();
         let (words, _) = id.as_chunks::<8>();
         for (place, word) in arena.root().id.iter().zip(words) {
             place.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
@@ -234,14 +233,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-fn getrandom(bytes: &mut [u8]) -> Result<()> {
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
-            Ok(count) => filled += count,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(Error::os("draw random bytes", errno)),
-        }
+/// Bytes that no other arena has; no secret hangs on them.
+fn unique_bytes() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    if drawn != Ok(bytes.len()) && !read_random(&mut bytes) {
+        // Neither call nor device: when and by whom it was made, and where that has its stack.
+        let when = crate::deadline::monotonic_ns().to_ne_bytes();
+        let here = (bytes.as_ptr().addr() as u64) << 24;
+        let who = (here ^ u64::from(std::process::id())).to_ne_bytes();
+        bytes[..8].copy_from_slice(&when);
+        bytes[8..].copy_from_slice(&who);
     }
-    Ok(())
+    bytes
+}
+
+fn read_random(bytes: &mut [u8]) -> bool {
+    use std::io::Read;
+    let device = std::fs::File::open("/dev/urandom");
+    device.is_ok_and(|mut device| device.read_exact(bytes).is_ok())
 }

@@ -6,6 +6,9 @@
 //! the process, not the thread that started the child, and it may be asked for on behalf of a process
 //! that is not the parent, but the parent's server.
 //!
+//! Where the kernel has no signals for pipes, nothing ties a process to its parent: one whose parent is killed goes on,
+//! as with the standard library.
+//!
 //! One pipe serves all children. A child that was forked closes its copy of the writing end before
 //! `fork` returns, or it would keep its siblings alive.
 
@@ -55,9 +58,9 @@ impl Lines {
             let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
                 .map_err(|errno| Error::os("make a pipe", errno))?;
             // A child that became another user opens it by its path. Who may look at a process's
-            // descriptors does, and can do no more with this one than find out when it is cut.
-            rustix::fs::fchmod(&read, Mode::RUSR | Mode::RGRP | Mode::ROTH)
-                .map_err(|errno| Error::os("let children read a pipe", errno))?;
+            // descriptors does, and can do no more with this one than find out when it is cut. (gVisor refuses;
+            // `tie` then does without the path.)
+            let _ = rustix::fs::fchmod(&read, Mode::RUSR | Mode::RGRP | Mode::ROTH);
             self.own = Some(Line {
                 read,
                 _write: write,
@@ -134,13 +137,18 @@ fn tie(inherited: RawFd) -> Result<Option<OwnedFd>> {
     // opening the pipe again gives one of our own.
     let path = format!("/proc/self/fd/{inherited}");
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::open(path, flags, Mode::empty()) {
+    let own = rustix::fs::open(path, flags, Mode::empty());
+    let asked = own.and_then(|read| {
+        set_owner_and_signal(&read)?;
+        rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK | OFlags::ASYNC)?;
+        Ok(read)
+    });
+    match asked {
         Ok(read) => {
-            set_owner_and_signal(&read).map_err(failed)?;
-            rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK | OFlags::ASYNC).map_err(failed)?;
             die_if_cut(read.as_fd());
             Ok(Some(read))
         }
+        Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(failed(errno)),
         Err(Errno::NOENT) => {
             // Without /proc the thread that forked this process has to do for the whole parent.
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
@@ -148,7 +156,9 @@ fn tie(inherited: RawFd) -> Result<Option<OwnedFd>> {
             die_if_cut(unsafe { BorrowedFd::borrow_raw(inherited) });
             Ok(None)
         }
-        Err(errno) => Err(failed(errno)),
+        // A kernel that knows no signals of pipes, or a sandbox that refuses to ask for them. Not the signal at the
+        // end of a thread instead: of a living process, the thread that started this one may end at any time.
+        Err(_) => Ok(None),
     }
 }
 

@@ -22,6 +22,18 @@ pub fn ensure() -> Result<()> {
     home().map(drop)
 }
 
+/// Why this process can have no shared memory, whatever becomes free: the error that [`ensure`] would return.
+///
+/// It takes two system calls, and neither makes nor changes anything.
+pub fn refusal() -> Option<Error> {
+    if home_if_any().is_some() {
+        return None;
+    }
+    let refused = crate::sys::memfd::create().err();
+    // That descriptors or memory are used up is no refusal: there may be some again.
+    refused.filter(|error| matches!(error, Error::MissingCall { .. }))
+}
+
 /// The descriptor of the shared memory, to be passed to a program that will [`enter`].
 ///
 /// # Errors

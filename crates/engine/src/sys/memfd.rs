@@ -12,15 +12,19 @@ use crate::error::{Error, Result};
 /// Makes an empty memory file that can grow but never shrink.
 pub(crate) fn create() -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let fd = fs::memfd_create("procession", flags).map_err(|errno| match errno {
-        Errno::NOSYS | Errno::PERM => Error::MissingCall {
-            call: "memfd_create",
-            errno: errno.raw_os_error(),
-        },
-        other => Error::os("create the shared memory file", other),
-    })?;
+    let refused = |call, what| {
+        move |errno: Errno| match errno {
+            Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::INVAL => Error::MissingCall {
+                call,
+                errno: errno.raw_os_error(),
+            },
+            other => Error::os(what, other),
+        }
+    };
+    let fd = fs::memfd_create("procession", flags)
+        .map_err(refused("memfd_create", "create the shared memory file"))?;
     fs::fcntl_add_seals(&fd, SealFlags::SHRINK)
-        .map_err(|errno| Error::os("seal the shared memory file", errno))?;
+        .map_err(refused("F_ADD_SEALS", "seal the shared memory file"))?;
     Ok(fd)
 }
 
@@ -141,16 +145,18 @@ pub(crate) fn read(fd: impl AsFd, offset: u64, length: usize) -> Result<Vec<u8>>
     Ok(bytes)
 }
 
-/// A private page that a forked child, however it was made, finds zeroed.
-pub(crate) fn fork_wiped_page() -> Result<NonNull<u8>> {
+/// A private page, and whether a forked child, however it was made, finds it zeroed. gVisor cannot do that, nor can
+/// a sandbox that refuses `madvise`.
+pub(crate) fn fork_wiped_page() -> Result<(NonNull<u8>, bool)> {
     let prot = ProtFlags::READ | ProtFlags::WRITE;
+    let length = PAGE as usize;
     // SAFETY: a new mapping at an address of the kernel's choosing touches no memory of ours.
-    let page = unsafe { mm::mmap_anonymous(std::ptr::null_mut(), 4096, prot, MapFlags::PRIVATE) }
+    let page = unsafe { mm::mmap_anonymous(std::ptr::null_mut(), length, prot, MapFlags::PRIVATE) }
         .map_err(|errno| Error::os("map a page", errno))?;
     // SAFETY: the range is the mapping just made.
-    unsafe { mm::madvise(page, 4096, Advice::LinuxWipeOnFork) }
-        .map_err(|errno| Error::os("mark a page as wiped on fork", errno))?;
-    Ok(NonNull::new(page.cast()).expect("mmap never returns null"))
+    let wiped = unsafe { mm::madvise(page, length, Advice::LinuxWipeOnFork) }.is_ok();
+    let page = NonNull::new(page.cast()).expect("mmap never returns null");
+    Ok((page, wiped))
 }
 
 /// Brings in all pages of a range for writing, so that running out is an error and not a SIGBUS.
@@ -160,10 +166,11 @@ pub(crate) fn populate(start: NonNull<u8>, length: usize) -> Result<()> {
     let address = start.as_ptr().with_addr(first).cast();
     // SAFETY: populating changes no contents; the range lies within one mapped segment.
     match unsafe { mm::madvise(address, length, Advice::LinuxPopulateWrite) } {
-        // Kernels before 5.14 do not know it: the pages then come one by one.
-        Ok(()) | Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::INTR | Errno::AGAIN) => {
-            Ok(())
-        }
+        // Kernels before 5.14 do not know it, and a sandbox may refuse it: the pages then come one by one.
+        Ok(())
+        | Err(
+            Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::INTR | Errno::AGAIN,
+        ) => Ok(()),
         Err(_) => Err(Error::OutOfMemory {
             asked: length as u64,
             left: 0,

@@ -96,8 +96,8 @@ pub(crate) fn read(_fd: impl AsFd, offset: u64, length: usize) -> Result<Vec<u8>
     Ok(unsafe { std::slice::from_raw_parts(start.as_ptr(), length) }.to_vec())
 }
 
-pub(crate) fn fork_wiped_page() -> Result<NonNull<u8>> {
-    Ok(zeroed(PAGE as usize))
+pub(crate) fn fork_wiped_page() -> Result<(NonNull<u8>, bool)> {
+    Ok((zeroed(PAGE as usize), true))
 }
 
 pub(crate) fn populate(_start: NonNull<u8>, _length: usize) -> Result<()> {

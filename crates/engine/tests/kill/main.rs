@@ -109,6 +109,7 @@ scenarios! {
     death_while_receiving_large_messages: pipes::Receiving::large;
     death_while_receiving_at_a_watched_end: pipes::Receiving::armed;
     death_of_one_of_several_users_of_a_pipe: pipes::Sharing::new;
+    death_of_one_of_several_users_of_a_watched_pipe: pipes::Sharing::watched;
 }
 
 #[test]
