@@ -20,6 +20,7 @@ from ._core import pipe_transit
 from ._core.forwarding import forward_other_names
 from ._core.handle_passing import duplicate, teach_reduction
 from ._core.hints import Any
+from ._core.private_names import teach_private_names
 from ._core.readiness import wait_for_readable
 from ._core.stdlib import context, load, reduction
 
@@ -313,6 +314,7 @@ def _rebuild_pipe_end(ticket: Any) -> PipeEnd:
     return end
 
 
+teach_private_names()
 reduction.ForkingPickler.register(Connection, reduce_connection)
 reduction.ForkingPickler.register(_std.Connection, _reduce_theirs)
 if sys.modules.get(_std.__name__) is not _std:
