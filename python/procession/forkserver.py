@@ -237,10 +237,13 @@ def _written(orders: Orders) -> IO[bytes]:
 
 
 def _command(*arguments: int) -> list[str]:
-    """The command line of a server that is passed these descriptors, and its seat."""
+    """The command line of a server that is passed these descriptors, and its seat.
+
+    It names the stdlib's module, by which programs tell fork servers from other children.
+    """
     if getattr(sys, "frozen", False):
         return spawn.frozen_command(spawn.SERVER_FLAG, *map(str, arguments))
-    call = f"main({', '.join(map(str, arguments))})"
+    call = f"main({', '.join(map(str, arguments))})  # multiprocessing.forkserver"
     program = spawn.package_import(f"from procession.forkserver import main; {call}")
     return [*spawn.interpreter_command(), program]
 

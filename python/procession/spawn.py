@@ -28,7 +28,7 @@ __all__ = ["spawn_main", *_std.__all__]
 
 _CHILD_FLAG = "--multiprocessing-fork"
 # Of the fork server of a frozen program.
-SERVER_FLAG = "--procession-forkserver"
+SERVER_FLAG = "--multiprocessing.forkserver"
 
 
 def package_import(statement: str) -> str:

@@ -39,6 +39,14 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// The program closed the descriptor of its shared memory, and it cannot be had back.
+    #[error(
+        "this process closed the descriptor of its shared memory (number {number}), and no other process of its tree has it to give it back; what was made goes on to work, here and in processes that it forks, but no other program can join it: leave that descriptor open, or make the first queue, lock or value after the others were closed"
+    )]
+    MemoryClosed {
+        /// The number that the descriptor had.
+        number: i32,
+    },
     /// The handle names something in the memory of another process tree.
     #[error(
         "this handle belongs to another process tree; pass it to a process started from the one that made it"

@@ -34,6 +34,7 @@ def debug_watch(every: float = EVERY) -> None:
         raise choice.needs_engine("debug_watch")
     if not 0 < (seconds("every", every) or 0) < threading.TIMEOUT_MAX:
         raise ValueError(f"every must be a positive number of seconds, not {every!r}")
+    diagnosis.look_into()
     # A daemon: it has nothing to finish.
     threading.Thread(target=_watch, args=(every,), name="procession.debug_watch", daemon=True).start()
 
