@@ -14,10 +14,12 @@ from collections.abc import Callable
 
 from . import _engine
 from ._core.bootstrap import release_forked_seat, run_forked_child
+from ._core.descriptors import StandardNumbersTaken
 from ._core.hints import Any
 from ._core.pidfd import pidfd_open
 from ._core.stdlib import util
 from ._core.ties import is_tied
+from ._core.tracker import fork
 from ._core.waiting import is_readable
 
 __all__ = ["Popen"]
@@ -51,7 +53,8 @@ class Popen:
         # The threads that wait for the child's end, of which the kernel tells one. (No condition variable: a
         # start pays for every object it makes.)
         self._reapers: list[int] = []
-        self._launch(process_obj)
+        with StandardNumbersTaken():
+            self._launch(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
         """Make a descriptor of this process exist in the child; here it does by nature."""
@@ -111,7 +114,7 @@ class Popen:
             _engine.prepare_lifeline()
         parent = pidfd_open(os.getpid())
         try:
-            pid = os.fork()
+            pid = fork()
             if pid == 0:
                 run_forked_child(process_obj, parent)
         except OSError:

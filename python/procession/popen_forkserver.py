@@ -15,7 +15,7 @@ from ._core.payload import pack
 from ._core.pidfd import pidfd_open
 from ._core.stdlib import util
 from ._core.ties import passed_lifeline
-from .popen_spawn_posix import tracker_fd
+from ._core.tracker import tracker_fd
 
 __all__ = ["Popen"]
 

@@ -7,14 +7,14 @@ belongs to it too; a start that fails gives the seat back, and with it everythin
 from __future__ import annotations
 
 import os
-import sys
 
 from . import _engine, popen_fork, spawn
 from ._core.hints import Any
 from ._core.payload import pack
 from ._core.pidfd import pidfd_open
-from ._core.stdlib import resource_tracker, util
+from ._core.stdlib import util
 from ._core.ties import passed_lifeline
+from ._core.tracker import tracker_fd
 
 __all__ = ["Popen"]
 
@@ -27,14 +27,6 @@ class _DupFd:
 
     def detach(self) -> int:
         return self.fd
-
-
-def tracker_fd() -> int | None:
-    """The resource tracker, where named things are in use: parent and child must have the same one."""
-    tracker = resource_tracker._resource_tracker
-    if tracker._fd is None and "multiprocessing.shared_memory" not in sys.modules:
-        return None
-    return tracker.getfd()
 
 
 class Popen(popen_fork.Popen):

@@ -38,6 +38,12 @@ def load(submodule: str) -> Any:
     return _genuine[name]
 
 
+def loaded(submodule: str) -> Any:
+    """The same, but None if nobody has loaded it yet."""
+    name = f"{_NAME}.{submodule}"
+    return _genuine.get(name) or sys.modules.get(name)
+
+
 def remember() -> list[str]:
     """Keep hold of what is loaded now, before another module takes the names; return the names."""
     with _loading:
