@@ -22,6 +22,7 @@ from ._core.hints import Any
 from ._core.readiness import wait_for_readable
 from ._core.stdlib import connection as _std
 from ._core.stdlib import context, reduction
+from ._core.temp_dir import keep_socket_paths_short
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
@@ -314,5 +315,6 @@ reduction.ForkingPickler.register(Connection, reduce_connection)
 reduction.ForkingPickler.register(_std.Connection, _reduce_theirs)
 reduction.ForkingPickler.register(PipeEnd, _reduce_pipe_end)
 teach_reduction()
+keep_socket_paths_short()
 
 forward_other_names(__name__, _std)

@@ -14,9 +14,11 @@ import sys
 import _procession_alias
 
 from . import _engine
+from ._core.descriptors import fill_standard
 from ._core.forwarding import forward_other_names
 from ._core.hints import Any
 from ._core.payload import unpack
+from ._core.running import run_bootstrap
 from ._core.stdlib import resource_tracker, util
 from ._core.stdlib import spawn as _std
 
@@ -80,6 +82,7 @@ def spawn_main(
     assert is_forking(sys.argv), "Not forking"
     for fd in (arena, parent):
         os.set_inheritable(fd, False)
+    fill_standard()
     settle()
     _engine.enter(arena, seat)
     if lifeline is not None:
@@ -91,7 +94,7 @@ def spawn_main(
 
 def _main(fd: int, parent_sentinel: int) -> int:
     """Load the process object from `fd`, run it, return the exit code."""
-    return unpack(fd)._bootstrap(parent_sentinel)
+    return run_bootstrap(unpack(fd), parent_sentinel)
 
 
 forward_other_names(__name__, _std)
