@@ -286,6 +286,77 @@ def write_to_descriptor(conn):
         reduction.recv_handle(conn)
 
 
+def test_descriptors_that_were_fetched_leave_no_thread_behind(ctx):
+    """A thread serves them while they wait, and ends with the last, as often as there are some."""
+    for _ in range(3):
+        before = set(threading.enumerate())
+        conn, child_conn = ctx.Pipe()
+        child = ctx.Process(target=write_twice, args=(child_conn,))
+        child.start()
+        read_fd, write_fd = os.pipe()
+        for _ in range(2):
+            reduction.send_handle(conn, write_fd, child.pid)
+        os.close(write_fd)
+        with os.fdopen(read_fd, "rb") as reader:
+            assert reader.read() == b"oneone"
+        child.join()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def write_twice(conn):
+    for _ in range(2):
+        fd = reduction.recv_handle(conn)
+        os.write(fd, b"one")
+        os.close(fd)
+
+
+def test_a_descriptor_arrives_although_its_sender_has_ended(ctx):
+    """As with the stdlib's pipes: joining the sender first is nothing special."""
+    conn, child_conn = ctx.Pipe()
+    child = ctx.Process(target=send_file_and_end, args=(child_conn,))
+    child.start()
+    child.join()
+    for expected in (b"first", b"second"):
+        with os.fdopen(reduction.recv_handle(conn), "rb") as file:
+            assert file.read() == expected
+    child_conn.close()
+    with pytest.raises(EOFError):
+        conn.recv()
+
+
+def send_file_and_end(conn):
+    for content in (b"first", b"second"):
+        read_fd, write_fd = os.pipe()
+        os.write(write_fd, content)
+        os.close(write_fd)
+        reduction.send_handle(conn, read_fd, os.getppid())
+        os.close(read_fd)
+
+
+def test_what_waits_for_a_receiver_ends_with_it(ctx):
+    """A descriptor that nobody can fetch any more is closed, also when its sender has ended."""
+    conn, child_conn = ctx.Pipe()
+    sender = ctx.Process(target=send_and_say, args=(child_conn,))
+    sender.start()
+    with os.fdopen(reduction.recv_handle(conn), "rb") as reader:
+        assert reader.read(4) == b"sent"
+        sender.join()
+        conn.close()
+        child_conn.close()
+        # The writing end is with the descriptor that was not fetched.
+        assert reader.read() == b""
+
+
+def send_and_say(conn):
+    read_fd, write_fd = os.pipe()
+    reduction.send_handle(conn, read_fd, os.getppid())
+    reduction.send_handle(conn, write_fd, os.getppid())
+    os.write(write_fd, b"sent")
+    os.close(write_fd)
+
+
 def test_wait_over_a_mixed_list(ctx):
     """Pipes, the stdlib's connections, sockets, descriptors and sentinels are waited for together."""
     from multiprocessing import connection as stdlib_connection

@@ -14,10 +14,11 @@ import pkgutil
 import runpy
 import sys
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
-from types import CodeType, ModuleType
+from types import CodeType
 
 from procession._core.hints import Any
 from procession._core.install import install
+from procession._core.main_module import LaunchedMain
 
 __all__: list[str] = []
 
@@ -65,8 +66,9 @@ def become(
             sys.path[0] = first_on_path
         elif even_if_safe:
             sys.path.insert(0, first_on_path)
-    module = ModuleType("__main__")
-    sys.modules["__main__"] = module
+    module = LaunchedMain("__main__")
+    # Children call theirs by the second name, in what they send.
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
     # Elsewhere it is the namespace of that module.
     module.__builtins__ = builtins  # type: ignore[attr-defined]
     return vars(module)

@@ -20,9 +20,10 @@ from ._core.forwarding import forward_other_names
 from ._core.handle_passing import teach_reduction
 from ._core.hints import Any
 from ._core.readiness import wait_for_readable
-from ._core.stdlib import connection as _std
-from ._core.stdlib import context, reduction
+from ._core.stdlib import context, load, reduction
 from ._core.temp_dir import keep_socket_paths_short
+
+_std = load("connection")
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
@@ -243,11 +244,7 @@ class PipeEnd(_engine.Channel, Connection):
         return _receive_into(buf, offset, self.recv_bytes)
 
     def __reduce__(self) -> Any:
-        if context.get_spawning_popen() is None:
-            raise TypeError(
-                "a pipe's end is pickled when it is sent through a queue or a pipe, or given to a process "
-                "that is being started; not by pickle alone"
-            )
+        # Also for picklers that know nothing of `ForkingPickler`: libraries have their own.
         return _reduce_pipe_end(self)
 
 
@@ -261,7 +258,7 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     return wait_for_readable(list(object_list), timeout)
 
 
-class Listener(_std.Listener):
+class Listener(_std.Listener):  # type: ignore[name-defined]
     """A socket that waits for connections from `Client`."""
 
     def accept(self) -> Connection:

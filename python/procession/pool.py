@@ -22,9 +22,10 @@ from ._core.pool_processes import ProcessCrew
 from ._core.pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
 from ._core.pool_threads import ThreadCrew
 from ._core.stdlib import context as _std_context
-from ._core.stdlib import pool as _std
-from ._core.stdlib import util
+from ._core.stdlib import load, util
 from .context import _default_context
+
+_std = load("pool")
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -47,7 +48,7 @@ ErrorCallback = Callable[[BaseException], object] | None
 SHORT = 10_000
 
 
-class Pool(_std.Pool):
+class Pool(_std.Pool):  # type: ignore[name-defined]
     """Worker processes that run functions for this one.
 
     Of the base class nothing is used but its name: libraries ask for it with `isinstance`.
@@ -386,7 +387,7 @@ class Pool(_std.Pool):
         self._crew.join(timeout)
 
 
-class ThreadPool(Pool, _std.ThreadPool):
+class ThreadPool(Pool, _std.ThreadPool):  # type: ignore[name-defined]
     """Worker threads that run functions for whoever asks."""
 
     _wrap_exception = False

@@ -235,7 +235,11 @@ def _take_back(lock: Any, depth: int) -> None:
             lock.acquire()
             held_back = error
     if held_back is not None:
-        raise held_back
+        try:
+            raise held_back
+        finally:
+            # It refers to this frame, which must not refer to it: only the collector would end that.
+            del held_back
 
 
 class _Gauge:

@@ -13,7 +13,7 @@ use crate::arena::{self, Arena, home_if_any};
 use crate::process::OwnerId;
 use crate::sync;
 
-pub use crate::arena::waits::What;
+pub use crate::arena::waits::{Call, What};
 
 /// A lock, queue or the like. Its number is the same in every process of the tree, as long as it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

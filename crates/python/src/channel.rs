@@ -268,7 +268,7 @@ impl Channel {
 
     /// A descriptor that is readable exactly while `poll()` is true.
     fn fileno(&self) -> PyResult<RawFd> {
-        self.end()?.fileno().map_err(raise)
+        Ok(self.end()?.fileno())
     }
 
     /// Whether other processes had an end of this pipe, and none has one any more.

@@ -120,6 +120,7 @@ where
     E: Halting + Send,
     F: FnMut(Deadline) -> Result<T, E> + Send,
 {
+    let _call = procession_engine::report::Call::begin();
     loop {
         let slice = deadline.min(Deadline::after(SLICE));
         let outcome = py.detach(|| attempt(slice));

@@ -13,9 +13,9 @@ import os
 import signal
 import sys
 
-from procession import _engine
-
+from .fallback import choice
 from .hints import Any
+from .refusals import anonymous_file
 
 __all__ = ["VARIABLE", "debug_dump", "debug_on_signal", "show_crashes"]
 
@@ -31,6 +31,13 @@ def debug_dump(file: Any = None) -> None:
 
 
 def _describe_tree() -> str:
+    if choice.reason is not None:
+        return (
+            "Procession: nobody knows what the processes of this tree hold and wait for, since procession "
+            f"{choice.reason}\n\n"
+        )
+    from procession import _engine
+
     _engine.ensure()
     members, findings = _engine.report()
     lines = [f"Procession: {len(members)} process{'es'[: 2 * (len(members) > 1)]} in this tree"]
@@ -60,7 +67,7 @@ def _write_stacks(out: Any) -> None:
         faulthandler.dump_traceback(out, all_threads=True)
     except (AttributeError, ValueError, io.UnsupportedOperation):
         # Not a file of the system's: by way of one.
-        with os.fdopen(os.memfd_create("stacks"), "w+") as file:
+        with anonymous_file("stacks", "w+") as file:
             faulthandler.dump_traceback(file, all_threads=True)
             file.seek(0)
             out.write(file.read())

@@ -8,12 +8,17 @@ and reports that it has it: the pipe lives on even when all other ends are close
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from procession import _engine
 
 from .handing import hand_over
 from .hints import Any
-from .stdlib import context, reduction, resource_sharer
+from .stdlib import context, load, reduction
+
+resource_sharer = load("resource_sharer")
 
 __all__ = ["send_off"]
 
@@ -44,7 +49,8 @@ class _InMessage:
         twin._adopt(end.handle, os.dup(end.socket_fd()))
 
         def hand_out(receiver: Any, pid: int) -> None:
-            reduction.send_handle(receiver, twin.socket_fd(), pid)
+            with _blocking_socket(receiver) as carrier:
+                reduction.sendfds(carrier, [twin.socket_fd()])
             try:
                 receiver.recv_bytes()
             except EOFError:
@@ -56,5 +62,21 @@ class _InMessage:
     def arrive(self, end: _engine.Channel) -> None:
         sender = resource_sharer._resource_sharer.get_connection(self._ticket)
         with sender:
-            end._adopt(self._handle, reduction.recv_handle(sender))
+            with _blocking_socket(sender) as carrier:
+                (fd,) = reduction.recvfds(carrier, 1)
+            end._adopt(self._handle, fd)
             sender.send_bytes(b"")
+
+
+@contextmanager
+def _blocking_socket(connection: Any) -> Iterator[socket.socket]:
+    """The socket of a connection, which blocks whatever `socket.setdefaulttimeout` says, and stays open.
+
+    A socket object made with a default timeout makes its descriptor non-blocking, also for the connection.
+    """
+    carrier = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=connection.fileno())
+    try:
+        carrier.setblocking(True)
+        yield carrier
+    finally:
+        carrier.detach()

@@ -10,8 +10,9 @@ from __future__ import annotations
 import pickle
 import traceback
 
-from .stdlib import pool as _std
-from .stdlib import reduction
+from .stdlib import load, reduction
+
+_std = load("pool")
 
 __all__ = ["describe", "describe_unsendable", "rebuild"]
 
@@ -53,7 +54,7 @@ def _pack(error: BaseException, remote: str | None) -> bytes:
     return pickle.dumps((whole, kind, args, state, text, remote))
 
 
-def _wrap(error: BaseException, value: object) -> _std.MaybeEncodingError:
+def _wrap(error: BaseException, value: object) -> _std.MaybeEncodingError:  # type: ignore[name-defined]
     try:
         return _std.MaybeEncodingError(error, value)
     except Exception:

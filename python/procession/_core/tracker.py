@@ -6,7 +6,7 @@ import os
 import sys
 
 from .hints import Any
-from .stdlib import loaded, resource_tracker
+from .stdlib import load, loaded
 
 __all__ = ["fork", "tracker_fd"]
 
@@ -30,7 +30,8 @@ def fork() -> int:
 
 def tracker_fd() -> int | None:
     """The resource tracker, where named things are in use: parent and child must have the same one."""
-    tracker = resource_tracker._resource_tracker
+    tracker = load("resource_tracker")._resource_tracker
     if tracker._fd is None and "multiprocessing.shared_memory" not in sys.modules:
         return None
-    return tracker.getfd()
+    fd: int = tracker.getfd()
+    return fd

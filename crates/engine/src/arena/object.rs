@@ -14,7 +14,6 @@
 //! All four steps are sequentially consistent, so a leaver and an opener can't both be content.
 //! Within a process, handles are counted in [`Arena::local`]; the cell stands for all of them.
 
-use std::collections::HashMap;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,6 +23,7 @@ use super::class::{Class, LARGE_PART, SMALL_PART};
 use super::layout::SEATS;
 use super::owner::{Owner, OwnerId};
 use crate::error::{Error, Result};
+use crate::id_map::IdMap;
 use crate::kill;
 use crate::retries::Retries;
 
@@ -84,6 +84,10 @@ impl Kind {
         }
     }
 
+    pub(super) fn is_channel(self) -> bool {
+        matches!(self, Kind::Queue | Kind::Pipe)
+    }
+
     /// Whether it is one of the kinds that start with an [`ObjectHead`].
     fn is_object(self) -> bool {
         !matches!(
@@ -124,7 +128,7 @@ pub(crate) unsafe trait Layout: Sync + 'static {
 }
 
 /// The objects open in this process: which generation of the block, and how often.
-pub(crate) type Local = HashMap<BlockId, (u32, usize)>;
+pub(crate) type Local = IdMap<BlockId, (u32, usize)>;
 
 pub(super) fn too_large(asked: u64) -> Error {
     Error::OutOfMemory {
@@ -456,6 +460,9 @@ impl Arena {
         kill::point("object.emptied");
         cell.kind.store(Kind::Bytes as u32, Ordering::Release);
         self.free(block, self.mine());
+        if kind.is_channel() {
+            self.channel_gone();
+        }
     }
 
     fn free_part(&self, object: BlockId, link: &AtomicU32) {

@@ -103,7 +103,9 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept
         Some(&until),
         ClockId::Monotonic,
     );
-    if matches!(result, Err(Errno::NOSYS | Errno::PERM)) {
+    // Everything else is said by a kernel that does not know the call, or by a filter that refuses it.
+    let answers = [Errno::AGAIN, Errno::INTR, Errno::TIMEDOUT];
+    if result.as_ref().is_err_and(|errno| !answers.contains(errno)) {
         NO_WAITV.store(true, Ordering::Relaxed);
         return Slept::Stirred;
     }

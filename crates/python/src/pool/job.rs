@@ -3,11 +3,11 @@
 //! Results are stored as the bytes they came as, by whichever thread brings them, attached to the
 //! interpreter or not. They are decoded in the thread that asks for them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use procession_engine::pool::Reply;
-use procession_engine::{Deadline, sync};
+use procession_engine::{Deadline, IdMap, sync};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -149,7 +149,7 @@ enum Results {
 #[derive(Debug, Default)]
 struct Stream {
     /// Those that came before their turn, by index.
-    early: HashMap<usize, Part>,
+    early: IdMap<usize, Part>,
     next: usize,
     /// Results in their turn, and values of chunks taken apart.
     turn: VecDeque<Part>,

@@ -1,10 +1,11 @@
 //! The ledger: which jobs are open, which have finished, whose callbacks are due.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use procession_engine::IdMap;
 use procession_engine::pool::{Board, Event};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
@@ -25,7 +26,7 @@ struct Courier {
 /// The ledger, as the threads without the interpreter know it.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    open: Mutex<HashMap<u64, Arc<Job>>>,
+    open: Mutex<IdMap<u64, Arc<Job>>>,
     finished: Mutex<Vec<u64>>,
     courier: Mutex<Courier>,
     due: Condvar,
