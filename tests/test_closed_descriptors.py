@@ -142,3 +142,83 @@ def test_a_file_that_gets_the_number_of_the_shared_memory_is_not_touched(run_scr
     """Neither written to, nor punched, nor made longer, nor closed."""
     ran = run_script(REUSED.format(content=content))
     assert (ran.stdout, ran.stderr) == ("unharmed\n", "")
+
+
+def test_a_socket_that_gets_the_number_of_a_pipe_is_not_touched(run_script: Run) -> None:
+    """Nothing is sent to it, nothing taken out of it, and it is not closed; the pipe is at its end."""
+    program = """
+    import os, socket
+    import procession as mp
+
+    a, b = mp.Pipe()
+    a.fileno(), b.fileno()
+    b.send("before")
+    theirs = [fd for fd in range(3, 1024) if os.path.exists(f"/proc/self/fd/{fd}")]
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    mine, peer = socket.socketpair()
+    for number in theirs:
+        if number not in (mine.fileno(), peer.fileno()):
+            os.dup2(mine.fileno(), number)
+    peer.send(b"for me")
+    print(a.recv())
+    for use in (lambda: a.send("after"), lambda: b.send("after"), a.recv, b.recv):
+        try:
+            print(use())
+        except (EOFError, OSError) as error:
+            print(type(error).__name__)
+    a.close()
+    b.close()
+    del a, b
+    child = mp.get_context("fork").Process(target=print, args=("a child",), daemon=True)
+    child.start()
+    child.join()
+    print(mine.recv(100))
+    peer.setblocking(False)
+    try:
+        print(peer.recv(100))
+    except BlockingIOError:
+        print("nothing was sent")
+    mine.send(b"it is open")
+    print(peer.recv(100), all(os.fstat(number) for number in theirs))
+    """
+    ran = run_script(program)
+    said = ["before", "BrokenPipeError", "BrokenPipeError", "EOFError", "EOFError"]
+    said += ["a child", "b'for me'", "nothing was sent", "b'it is open' True"]
+    assert (ran.stdout.splitlines(), ran.stderr) == (said, "")
+
+
+def test_daemons_started_before_all_was_closed_and_after(run_script: Run, start_method: str) -> None:
+    """A lifeline that was closed is made anew, and what has its number by then is not what daemons hang on to."""
+    program = """
+    import os
+    import procession as mp
+
+    def work(box):
+        box.put("a daemon")
+
+    if __name__ == "__main__":
+        ctx = mp.get_context("{method}")
+        box = ctx.Queue()
+        def start():
+            daemon = ctx.Process(target=work, args=(box,), daemon=True)
+            daemon.start()
+            print(box.get(timeout=20))
+            daemon.join()
+        start()
+        numbers = [fd for fd in range(3, 1024) if os.path.exists(f"/proc/self/fd/{{fd}}")]
+        if os.fork() == 0:
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            read, write = os.pipe()
+            for number in numbers:
+                if number not in (read, write):
+                    os.dup2(read, number)
+            mp.current_process()._config["semprefix"] = "/mp"
+            start()
+            os.write(write, b"x")
+            print(os.read(read, 1))
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.wait()[1]))
+    """
+    method = "fork" if start_method == "forkserver" else start_method
+    ran = run_script(program.format(method=method))
+    assert (ran.stdout.splitlines(), ran.stderr) == (["a daemon", "a daemon", "b'x'", "0"], "")

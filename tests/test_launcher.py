@@ -429,10 +429,10 @@ def test_subinterpreters_have_the_standard_librarys(environment: Any) -> None:
     text = """
     from concurrent import interpreters
     import multiprocessing
-    print(multiprocessing.__name__)
+    print(multiprocessing.__name__, flush=True)
     other = interpreters.create()
-    other.exec("import multiprocessing; print(multiprocessing.__name__)", )
-    other.exec("from concurrent.futures import ProcessPoolExecutor; print(ProcessPoolExecutor.__module__)")
+    other.exec("import multiprocessing; print(multiprocessing.__name__, flush=True)")
+    other.exec("import concurrent.futures.process as it; print(it.__name__, flush=True)")
     other.close()
     """
     names = ["procession", "multiprocessing", "concurrent.futures.process"]

@@ -16,6 +16,8 @@ from ._core.hints import Any as _Any
 from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
 from .process import active_children, current_process, parent_process
 
+__version__ = "0.1.0"
+
 _default = context._default_context
 
 Array = _default.Array

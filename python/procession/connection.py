@@ -9,6 +9,7 @@ The listening side and the handshake that proves the key are the stdlib's.
 
 from __future__ import annotations
 
+import copyreg
 import os
 import struct
 import sys
@@ -17,8 +18,9 @@ from collections.abc import Callable, Iterable
 from . import _engine
 from ._core import pipe_transit
 from ._core.forwarding import forward_other_names
-from ._core.handle_passing import teach_reduction
+from ._core.handle_passing import duplicate, teach_reduction
 from ._core.hints import Any
+from ._core.private_names import teach_private_names
 from ._core.readiness import wait_for_readable
 from ._core.stdlib import context, load, reduction
 from ._core.temp_dir import keep_socket_paths_short
@@ -278,7 +280,7 @@ def _ours(theirs: Any) -> Connection:
 
 def reduce_connection(conn: Connection) -> tuple[Any, ...]:
     """Pickle a connection around a descriptor: the receiver gets a duplicate."""
-    return rebuild_connection, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
+    return rebuild_connection, (duplicate(conn.fileno()), conn.readable, conn.writable)
 
 
 def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
@@ -289,13 +291,18 @@ def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
 def _reduce_theirs(conn: Any) -> Any:
     """Pickle a connection of the stdlib's own, also while its module's name stands for this one."""
     its_name_is_its_own = sys.modules.get(_std.__name__) is _std
-    if its_name_is_its_own:
+    if its_name_is_its_own and not _engine.is_enclosing():
         return _std.reduce_connection(conn)
-    return _rebuild_theirs, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
+    return _rebuild_theirs, (duplicate(conn.fileno()), conn.readable, conn.writable)
 
 
 def _rebuild_theirs(df: Any, readable: bool, writable: bool) -> Any:
     return _std.Connection(df.detach(), readable, writable)
+
+
+def _reduce_socket(sock: Any) -> Any:
+    """Pickle a socket: in a message of this package, it arrives though its sender has ended."""
+    return reduction._rebuild_socket, (duplicate(sock.fileno()), sock.family, sock.type, sock.proto)
 
 
 def _reduce_pipe_end(end: PipeEnd) -> tuple[Any, ...]:
@@ -308,9 +315,15 @@ def _rebuild_pipe_end(ticket: Any) -> PipeEnd:
     return end
 
 
+teach_private_names()
 reduction.ForkingPickler.register(Connection, reduce_connection)
 reduction.ForkingPickler.register(_std.Connection, _reduce_theirs)
+if sys.modules.get(_std.__name__) is not _std:
+    # Its name is this module's: picklers that libraries taught that name's class do not know it.
+    copyreg.pickle(_std.Connection, _reduce_theirs)
 reduction.ForkingPickler.register(PipeEnd, _reduce_pipe_end)
+if reduction.ForkingPickler._extra_reducers.get(reduction.socket.socket) is reduction._reduce_socket:
+    reduction.ForkingPickler.register(reduction.socket.socket, _reduce_socket)
 teach_reduction()
 keep_socket_paths_short()
 

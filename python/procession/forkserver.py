@@ -24,11 +24,11 @@ from typing import IO, NamedTuple
 
 from . import _engine, spawn
 from ._core import leaving, serving, template
-from ._core.descriptors import fill_standard
 from ._core.hints import Any, NoReturn
 from ._core.import_watch import ImportWatch
 from ._core.payload import unpack
 from ._core.refusals import anonymous_file
+from ._core.standard_io import fill_standard
 from ._core.stdlib import load, util
 from ._core.surroundings import Surroundings, become_user, identity_of, take_on
 

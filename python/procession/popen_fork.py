@@ -15,9 +15,9 @@ from collections.abc import Callable
 from . import _engine
 from ._core import sentinels
 from ._core.bootstrap import release_forked_seat, run_forked_child
-from ._core.descriptors import StandardNumbersTaken
 from ._core.hints import Any
 from ._core.main_module import settle
+from ._core.standard_io import StandardNumbersTaken
 from ._core.stdlib import util
 from ._core.ties import is_tied
 from ._core.tracker import fork

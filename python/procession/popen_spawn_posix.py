@@ -6,8 +6,6 @@ belongs to it too; a start that fails gives the seat back, and with it everythin
 
 from __future__ import annotations
 
-import os
-
 from . import _engine, popen_fork, spawn
 from ._core import sentinels
 from ._core.hints import Any

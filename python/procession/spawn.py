@@ -15,11 +15,11 @@ import _procession_alias
 
 from . import _engine
 from ._core import main_program
-from ._core.descriptors import fill_standard
 from ._core.forwarding import forward_other_names
 from ._core.hints import Any
 from ._core.payload import unpack
 from ._core.running import run_bootstrap
+from ._core.standard_io import fill_standard
 from ._core.stdlib import load, util
 
 resource_tracker = load("resource_tracker")

@@ -68,6 +68,8 @@ pub use deadline::Deadline;
 pub use error::{Error, Result};
 #[cfg(not(loom))]
 pub use id_map::IdMap;
+#[cfg(not(loom))]
+pub use sys::signals;
 
 // The models compile the words of the protocols alone, over loom's atomics.
 #[cfg(loom)]

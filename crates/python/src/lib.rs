@@ -51,7 +51,7 @@ mod _engine {
         sweep, take_seat, trim,
     };
     #[pymodule_export]
-    use crate::report::report;
+    use crate::report::{is_member, name_process, note_origin, report_tree};
     #[pymodule_export]
     use crate::wire::{enclose, is_enclosing};
 }

@@ -1,34 +1,41 @@
-"""Keeping the numbers 0, 1 and 2 for standard input, output and error, also where these are closed.
+"""Descriptors passed through the socket behind a connection, whatever `socket.setdefaulttimeout` says.
 
-A program that closed them (it has no terminal) gets the three numbers for what is opened next. In a process
-that is started then, what is meant for it would be its standard output, or be closed as its standard input.
+The stdlib's `send_handle` and `recv_handle` make a socket object of the connection's descriptor. With a
+default timeout that makes the descriptor non-blocking, for the connection too, and gives up where it should
+wait.
 """
 
 from __future__ import annotations
 
-import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["StandardNumbersTaken", "fill_standard"]
+from .hints import Any
+from .stdlib import reduction
 
-
-def fill_standard() -> list[int]:
-    """Open the null device under those of the three numbers that are free; return these."""
-    taken = []
-    for fd in range(3):
-        try:
-            os.get_inheritable(fd)
-        except OSError:
-            taken.append(os.open(os.devnull, os.O_RDWR))
-    return taken
+__all__ = ["pass_descriptor", "take_descriptor"]
 
 
-# No generator: every start of a process passes here.
-class StandardNumbersTaken:
-    """Within, what is opened gets other numbers; a forked child goes on so."""
+def pass_descriptor(connection: Any, fd: int) -> None:
+    """Send a descriptor."""
+    with _socket_of(connection) as carrier:
+        reduction.sendfds(carrier, [fd])
 
-    def __enter__(self) -> None:
-        self._taken = fill_standard()
 
-    def __exit__(self, *exc_info: object) -> None:
-        for fd in self._taken:
-            os.close(fd)
+def take_descriptor(connection: Any) -> int:
+    """Receive a descriptor."""
+    with _socket_of(connection) as carrier:
+        (fd,) = reduction.recvfds(carrier, 1)
+    return int(fd)
+
+
+@contextmanager
+def _socket_of(connection: Any) -> Iterator[socket.socket]:
+    carrier = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=connection.fileno())
+    try:
+        carrier.setblocking(True)
+        yield carrier
+    finally:
+        # The descriptor stays the connection's.
+        carrier.detach()

@@ -10,6 +10,7 @@ import os
 
 from .hints import Any
 from .main_program import preparation_data, prepare
+from .private_names import teach_private_names
 from .refusals import anonymous_file
 from .stdlib import context, process
 
@@ -18,6 +19,7 @@ __all__ = ["pack", "unpack"]
 
 def pack(process_obj: Any, popen: Any) -> int:
     """Pickle what the child needs, as inheritance by `popen`; return the file, to be closed by the caller."""
+    teach_private_names()
     outer = context.get_spawning_popen()
     try:
         with anonymous_file("procession-start") as file:

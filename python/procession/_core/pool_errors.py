@@ -14,11 +14,21 @@ from .stdlib import load, reduction
 
 _std = load("pool")
 
-__all__ = ["describe", "describe_unsendable", "rebuild"]
+__all__ = ["describe", "describe_unsendable", "note_interrupt", "rebuild"]
+
+_interrupt: BaseException | None = None
+
+
+def note_interrupt(error: BaseException) -> None:
+    """Say which exception is Ctrl-C's: where a task was then is nobody's question."""
+    global _interrupt
+    _interrupt = error
 
 
 def describe(error: BaseException) -> bytes:
     """The bytes that stand for an exception a task raised."""
+    if error is _interrupt:
+        return _pack(error, None)
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return _pack(error, f'\n"""\n{text}"""')
 

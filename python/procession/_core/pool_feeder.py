@@ -61,14 +61,19 @@ class Feeder:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
-    def add(self, feed: Feed) -> None:
-        """Drain one more generator."""
-        self._feeds.append(feed)
+    def add(self, result: Any, feed: Feed) -> None:
+        """Open the job of a result, if it is not, and drain one more generator for it."""
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="PoolFeeder", daemon=True)
                 self._thread.start()
+        # In one step, so that no exception of a signal handler leaves an open job behind that has no feed.
+        result._handle.begin(result, result._crew.cache, self._feeds.append, [feed])
         self._stirred.set()
+
+    def __len__(self) -> int:
+        """How many generators have not ended."""
+        return len(self._feeds)
 
     def stir(self) -> None:
         """Something was consumed: a bounded feed may go on."""

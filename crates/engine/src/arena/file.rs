@@ -60,6 +60,12 @@ impl ArenaFile {
         self.id.behind(self.number())
     }
 
+    /// The bytes of memory behind it, where the descriptor is not lost.
+    fn resident(&self) -> Option<u64> {
+        let (id, bytes) = FileId::with_memory(self.number())?;
+        (id == self.id).then_some(bytes)
+    }
+
     /// A number on which the file was opened anew takes the place of a lost one.
     fn replace(&self, lost: RawFd, found: OwnedFd) {
         let Ok(found) = out_of_reach(found) else {
@@ -217,8 +223,12 @@ impl Arena {
 
     /// The bytes of memory that the file takes; about, where its descriptor is lost.
     pub(crate) fn resident(&self) -> u64 {
-        match self.descriptor() {
-            Some(fd) => memfd::resident(fd),
+        let known = self.file.resident().or_else(|| {
+            self.descriptor()?;
+            self.file.resident()
+        });
+        match known {
+            Some(bytes) => bytes,
             None => {
                 let tables: u64 = self.segments().map(|(_, s)| s.payload_offset()).sum();
                 let blocks: u64 = self.blocks().map(|(_, cell)| cell.committed()).sum();

@@ -11,6 +11,7 @@ pub(crate) mod envelope;
 mod file;
 pub(crate) mod fork;
 pub(crate) mod handle;
+pub(crate) mod labels;
 pub(crate) mod layout;
 pub(crate) mod lease;
 pub(crate) mod lent;

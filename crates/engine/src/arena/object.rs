@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     /// What holds a block that several processes use privately: see [`super::lent`].
     Lease = 13,
     RwLock = 14,
+    /// See [`super::labels`].
+    Label = 15,
 }
 
 impl Kind {
@@ -62,14 +64,14 @@ impl Kind {
         use Kind::*;
         let all = [
             Bytes, Strip, Part, Queue, Pipe, Lock, RLock, Semaphore, Condition, Event, Barrier,
-            Value, Envelope, Lease, RwLock,
+            Value, Envelope, Lease, RwLock, Label,
         ];
         all.get(raw as usize).copied().unwrap_or(Bytes)
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Kind::Bytes | Kind::Strip | Kind::Part | Kind::Envelope => "block",
+            Kind::Bytes | Kind::Strip | Kind::Part | Kind::Envelope | Kind::Label => "block",
             Kind::Queue => "queue",
             Kind::Pipe => "pipe",
             Kind::Lock => "lock",
@@ -92,7 +94,7 @@ impl Kind {
     fn is_object(self) -> bool {
         !matches!(
             self,
-            Kind::Bytes | Kind::Strip | Kind::Part | Kind::Envelope
+            Kind::Bytes | Kind::Strip | Kind::Part | Kind::Envelope | Kind::Label
         )
     }
 }

@@ -102,7 +102,19 @@ impl Arena {
         let before = self.root().channels.fetch_sub(1, Ordering::Relaxed);
         // A program that makes and drops small queues, one after the other, has nothing to give back.
         let freed_much = FREED.load(Ordering::Relaxed) >= BARE_FLOOR / 2 || self.is_trimming();
-        if before <= 1 && freed_much && self.resident() > BARE_FLOOR {
+        if before > 1 || !freed_much {
+            return;
+        }
+        match self.resident() {
+            ..=BARE_FLOOR => FREED.store(0, Ordering::Relaxed),
+            _ => self.give_back_all(),
+        }
+    }
+
+    /// As with the last queue or pipe, which somebody keeps but does not use any more.
+    pub(crate) fn trim_for_last_channel(&self) {
+        let is_last = self.root().channels.load(Ordering::Relaxed) <= 1;
+        if is_last && self.resident() > BARE_FLOOR {
             self.give_back_all();
         }
     }

@@ -168,12 +168,12 @@ mod socket {
     use std::os::fd::BorrowedFd;
 
     use rustix::event::{self, PollFd, PollFlags};
-    use rustix::io::Errno;
     use rustix::net::{self, RecvFlags, SendFlags};
 
     use super::{Bytes, CHUNK};
     use crate::deadline::Deadline;
-    use crate::sys::futex::NAP;
+    use crate::sys::futex::{NAP, Slept};
+    use crate::sys::poll;
 
     impl Bytes for BorrowedFd<'_> {
         fn count(&self) -> usize {
@@ -209,11 +209,6 @@ mod socket {
     pub(in crate::channel) fn sleep(socket: BorrowedFd<'_>, deadline: Deadline) -> bool {
         let time = deadline.min(Deadline::after(NAP)).remaining();
         let time = time.unwrap_or(NAP);
-        let timeout = rustix::time::Timespec {
-            tv_sec: time.as_secs() as i64,
-            tv_nsec: i64::from(time.subsec_nanos()),
-        };
-        let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-        !matches!(event::poll(&mut fds, Some(&timeout)), Err(Errno::INTR))
+        poll::wait(socket, time) != Slept::Interrupted
     }
 }

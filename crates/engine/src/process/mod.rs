@@ -274,6 +274,13 @@ pub fn trim() -> u64 {
     })
 }
 
+/// Gives back what lies free if there is one queue or pipe at most, which is used no more.
+pub(crate) fn trim_for_last_channel() {
+    if let Some(arena) = home_if_any() {
+        arena.trim_for_last_channel();
+    }
+}
+
 /// Sets how many bytes the memory of the process tree may take, for all its processes; `None` for no limit.
 /// What is there already stays.
 ///

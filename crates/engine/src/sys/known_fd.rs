@@ -22,21 +22,28 @@ pub(crate) struct FileId {
 impl FileId {
     /// The file behind a number; `None` when none is open there.
     pub(crate) fn of(number: RawFd) -> Option<FileId> {
+        FileId::with_memory(number).map(|(id, _)| id)
+    }
+
+    /// As [`FileId::of`], and how many bytes of memory the file takes.
+    pub(crate) fn with_memory(number: RawFd) -> Option<(FileId, u64)> {
         if cfg!(miri) {
             // Which has one file.
-            return Some(FileId {
+            let id = FileId {
                 device: 0,
                 inode: 0,
-            });
+            };
+            return Some((id, 0));
         }
         let mut stat = MaybeUninit::<libc::stat>::uninit();
         // SAFETY: fstat fills the place it is given when it returns 0, and fails on a number not open.
         let stat =
             unsafe { (libc::fstat(number, stat.as_mut_ptr()) == 0).then(|| stat.assume_init()) }?;
-        Some(FileId {
+        let id = FileId {
             device: stat.st_dev,
             inode: stat.st_ino,
-        })
+        };
+        Some((id, stat.st_blocks as u64 * 512))
     }
 
     /// The descriptor `number`, if this file is behind it.

@@ -67,11 +67,6 @@ pub(crate) fn ensure_length(fd: impl AsFd, length: u64) -> Result<()> {
     }
 }
 
-/// The bytes of memory the file really takes.
-pub(crate) fn resident(fd: impl AsFd) -> u64 {
-    fs::fstat(fd).map_or(0, |stat| stat.st_blocks as u64 * 512)
-}
-
 /// Maps `length` bytes from `offset`, shared, for the life of the process.
 pub(crate) fn map(fd: impl AsFd, offset: u64, length: usize) -> Result<NonNull<u8>> {
     let prot = ProtFlags::READ | ProtFlags::WRITE;

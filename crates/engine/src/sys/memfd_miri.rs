@@ -70,10 +70,6 @@ pub(crate) fn ensure_length(_fd: impl AsFd, _length: u64) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn resident(_fd: impl AsFd) -> u64 {
-    parts().values().map(|part| part.length as u64).sum()
-}
-
 pub(crate) fn map(_fd: impl AsFd, offset: u64, length: usize) -> Result<NonNull<u8>> {
     let mut parts = parts();
     let part = parts.entry(offset).or_insert_with(|| Part {

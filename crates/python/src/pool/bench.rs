@@ -1,9 +1,11 @@
 //! A worker's loop: claim, load, call, encode, hand in.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use procession_engine::error::{GetError, PutError};
 use procession_engine::pool::{Claim, RESULT_HEAD, Standing, Workbench};
 use procession_engine::value::SharedBytes;
-use procession_engine::{Deadline, Handle};
+use procession_engine::{Deadline, Handle, process};
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -26,7 +28,12 @@ const KEPT: usize = 8;
 /// Where a worker process of a pool works.
 #[pyclass(frozen, module = "procession._engine")]
 #[derive(Debug)]
-pub struct PoolBench(Workbench);
+pub struct PoolBench {
+    bench: Workbench,
+    /// How many tasks began, and how many of them ended: at most one less.
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
 
 /// Functions loaded before, by the bytes that stand for them, the last used at the end.
 ///
@@ -135,9 +142,9 @@ fn all_of<'py>(
 
 impl PoolBench {
     fn claim(&self, py: Python<'_>) -> PyResult<Option<Claim<'_>>> {
-        let claimed = match self.0.claim(Deadline::NOW) {
+        let claimed = match self.bench.claim(Deadline::NOW) {
             Err(GetError::Empty | GetError::Interrupted) => {
-                patience::wait(py, Deadline::NEVER, |slice| self.0.claim(slice))?
+                patience::wait(py, Deadline::NEVER, |slice| self.bench.claim(slice))?
             }
             at_once => at_once,
         };
@@ -198,6 +205,17 @@ fn put_error(error: PutError) -> PyErr {
     }
 }
 
+/// Ends a copy of the worker that a task forked and that came back from it: the task is the worker's, and the next
+/// one as well.
+fn end_copy(py: Python<'_>, error: Option<PyErr>) -> PyErr {
+    let end = || {
+        let work = py.import("procession._core.pool_work")?;
+        work.call_method1("end_copy", (error.map(|error| error.into_value(py)),))
+    };
+    let returned = || PyRuntimeError::new_err("a copy of a worker goes on");
+    end().map_or_else(|error: PyErr| error, |_| returned())
+}
+
 /// `sys.exit` ends the worker, not only the task.
 fn pass_on_exit(py: Python<'_>, error: &PyErr) -> PyResult<()> {
     if error.is_instance_of::<PySystemExit>(py) {
@@ -212,12 +230,25 @@ impl PoolBench {
     #[new]
     fn new(handle: &[u8]) -> PyResult<PoolBench> {
         let handle = Handle::from_bytes(handle).map_err(raise)?;
-        Ok(PoolBench(Workbench::open(&handle).map_err(raise)?))
+        let bench = Workbench::open(&handle).map_err(raise)?;
+        let (begun, ended) = Default::default();
+        Ok(PoolBench {
+            bench,
+            begun,
+            ended,
+        })
+    }
+
+    /// The number of the running task, counted by this worker; None when none runs.
+    #[getter]
+    fn task(&self) -> Option<u64> {
+        let begun = self.begun.load(Ordering::Relaxed);
+        (begun != self.ended.load(Ordering::Relaxed)).then_some(begun)
     }
 
     /// Tells the pool something outside of any task.
     fn notify(&self, verdict: u8, data: &[u8]) -> PyResult<()> {
-        self.0.notify(verdict, &[data]).map_err(put_error)
+        self.bench.notify(verdict, &[data]).map_err(put_error)
     }
 
     /// Works until the pool is closed, `max_tasks` are done or a task is given up on by the pool.
@@ -226,12 +257,19 @@ impl PoolBench {
     #[pyo3(signature = (max_tasks=None))]
     fn work(&self, py: Python<'_>, max_tasks: Option<u64>) -> PyResult<u64> {
         let mut repertoire = Repertoire::default();
+        let me = process::me();
         let mut done = 0;
         while max_tasks.is_none_or(|most| done < most) {
             let Some(mut claim) = self.claim(py)? else {
                 break;
             };
+            self.begun.fetch_add(1, Ordering::Relaxed);
             let result = repertoire.perform(py, claim.bytes());
+            self.ended.fetch_add(1, Ordering::Relaxed);
+            if process::me() != me {
+                claim.leave_unfinished();
+                return Err(end_copy(py, result.err()));
+            }
             match PoolBench::hand_in(py, &mut claim, result) {
                 Ok(Standing::Good) => {}
                 Ok(Standing::Doomed) => break,

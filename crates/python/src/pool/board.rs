@@ -10,7 +10,7 @@ use procession_engine::pool::{Board, Event, Task, guided};
 use procession_engine::{Deadline, Error, Held, OwnerId};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyFunction, PyIterator, PyList, PySequence, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyFunction, PyIterator, PyList, PySlice, PyTuple};
 
 use super::job::{Part, PoolJob, Verdict};
 use super::ledger::{Ledger, PoolLedger};
@@ -153,8 +153,13 @@ impl PoolBoard {
     }
 
     /// Submits `function(*args, **kwds)` as the only task of a job.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what one call of apply is made of"
+    )]
     fn call(
         &self,
+        result: (Bound<'_, PyAny>, Bound<'_, PyDict>),
         job: &PoolJob,
         function: &Bound<'_, PyAny>,
         args: &Bound<'_, PyAny>,
@@ -166,6 +171,7 @@ impl PoolBoard {
         let task = Terms::new(timeout, retries)?.task(job.0.number, 0);
         let mut payload = Vec::with_capacity(160);
         let mut held = Vec::new();
+        self.ledger.begin(&job.0, &result.0, &result.1)?;
         let encoded = if function.is_exact_instance_of::<PyFunction>() {
             self.begin_call(function, &mut payload)
                 .and_then(|of_function| {
@@ -192,22 +198,29 @@ impl PoolBoard {
     }
 
     /// Submits the items of a list or tuple, cut as `chunks` said.
+    #[expect(clippy::too_many_arguments, reason = "what one call of map is made of")]
     fn spread(
         &self,
         py: Python<'_>,
+        result: (Bound<'_, PyAny>, Bound<'_, PyDict>),
         job: &PoolJob,
         function: &PoolFunction,
-        items: &Bound<'_, PySequence>,
+        items: &Bound<'_, PyAny>,
         chunksize: Option<usize>,
         workers: usize,
     ) -> PyResult<()> {
         let length = items.len()?;
         let list = items.cast::<PyList>().ok();
+        self.ledger.begin(&job.0, &result.0, &result.1)?;
         let mut payload = Vec::new();
         let mut submit = |index: usize, chunk: Range<usize>, many: bool| -> PyResult<()> {
             function.begin_items(many, &mut payload);
             let value = match list {
-                _ if many => items.get_slice(chunk.start, chunk.end)?.into_any(),
+                // Not as what collections.abc.Sequence is: to ask for that runs Python, where a signal may come.
+                _ if many => {
+                    let (start, end) = (chunk.start as isize, chunk.end as isize);
+                    items.get_item(PySlice::new(py, start, end, 1))?
+                }
                 Some(list) => list.get_item(chunk.start)?,
                 None => items.get_item(chunk.start)?,
             };
@@ -327,6 +340,29 @@ impl PoolBoard {
         )
     }
 
+    /// Takes back all tasks that have not begun, of all jobs.
+    fn withdraw_all(&self, py: Python<'_>) {
+        py.detach(|| self.board.withdraw_all());
+    }
+
+    /// Lets workers go that have no task, and others after it.
+    fn dismiss(&self, workers: Vec<u32>) -> PyResult<()> {
+        let workers = workers.into_iter().map(owner);
+        self.board
+            .dismiss_all(&workers.collect::<PyResult<Vec<_>>>()?);
+        Ok(())
+    }
+
+    /// How many tasks no worker has claimed: of those that lie in shared memory, and of those that wait outside.
+    fn backlog(&self) -> (usize, usize) {
+        self.board.backlog()
+    }
+
+    /// Whether there are results, or other messages of workers, that nobody has looked at.
+    fn has_results(&self) -> bool {
+        self.board.has_messages()
+    }
+
     /// Tasks that have not ended.
     fn outstanding(&self) -> usize {
         self.board.outstanding()
@@ -347,6 +383,11 @@ impl PoolBoard {
     /// Sends the workers home once all tasks are claimed.
     fn close(&self) {
         self.board.close();
+    }
+
+    /// Says that the pool has no workers any more, and will have none.
+    fn over(&self, py: Python<'_>) {
+        py.detach(|| self.board.over());
     }
 }
 
