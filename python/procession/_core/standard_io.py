@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["StandardNumbersTaken", "fill_standard"]
+__all__ = ["STANDARD_NUMBERS", "StandardNumbersTaken", "fill_standard"]
+
+STANDARD_NUMBERS = range(3)
 
 
 def fill_standard() -> list[int]:
     """Open the null device under those of the three numbers that are free; return these."""
     taken = []
-    for fd in range(3):
+    for fd in STANDARD_NUMBERS:
         try:
             os.get_inheritable(fd)
         except OSError:
