@@ -18,6 +18,8 @@ from ._core import main_program
 from ._core.forwarding import forward_other_names
 from ._core.hints import Any
 from ._core.payload import unpack
+from ._core.running import run_bootstrap
+from ._core.standard_io import fill_standard
 from ._core.stdlib import load, util
 
 resource_tracker = load("resource_tracker")
@@ -117,6 +119,7 @@ def spawn_main(
     assert is_forking(sys.argv), "Not forking"
     for fd in (arena, parent):
         os.set_inheritable(fd, False)
+    fill_standard()
     settle()
     _engine.enter(arena, seat)
     if end is not None:
@@ -132,7 +135,7 @@ def spawn_main(
 
 def _run(fd: int, parent_sentinel: int) -> int:
     """Load the process object from `fd`, run it, return the exit code."""
-    return unpack(fd)._bootstrap(parent_sentinel)
+    return run_bootstrap(unpack(fd), parent_sentinel)
 
 
 forward_other_names(__name__, _std)
