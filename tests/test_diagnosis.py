@@ -120,13 +120,14 @@ if __name__ == "__main__":
     context = procession.get_context(sys.argv[1])
     lock = context.Lock()
     other = context.RLock()
-    barrier = context.Barrier(2)
+    barrier = context.Barrier(3)
     arguments = [(lock, other, barrier, "one"), (other, lock, barrier, "two")]
     processes = [
         context.Process(target=hold_both, args=args, name=args[-1], daemon=True) for args in arguments
     ]
     for process in processes:
         process.start()
+    barrier.wait()
     print(processes[0].pid, processes[1].pid, flush=True)
     processes[0].join()
 """
