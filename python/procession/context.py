@@ -198,7 +198,7 @@ class SpawnProcess(_StartableProcess):
 
     @staticmethod
     def _after_fork() -> None:
-        """A fresh interpreter has inherited nothing that needs repair; one that is looked into says its name."""
+        """A fresh interpreter has inherited nothing that needs repair; it may have a name to say."""
         if (origins := sys.modules.get("procession._core.origins")) is not None:
             origins.name_this_process()
 
