@@ -134,7 +134,7 @@ if __name__ == "__main__":
 
 
 def test_who_answers_a_signal_may_be_part_of_a_circle(tmp_path: Path, start_method: str) -> None:
-    """It is found, although the process does not wait while it answers; with names and places of all of it."""
+    """It is found, although the process does not wait while it answers; with names and places of all."""
     text = "import sys\n" + LOOKED_INTO
     program = start(tmp_path / "circle.py", text, start_method, PROCESSION_DEBUG_SIGNAL="USR2")
     try:
