@@ -341,7 +341,12 @@ def described(what):
     return {name: parameters(value_of(what, name)) for name in dir(what) if is_for_users(what, name)}
 
 def is_for_users(what, name):
-    return name[0] != "_" and name not in INSIDE and not inspect.ismodule(value_of(what, name))
+    if name[0] == "_" or name in INSIDE or inspect.ismodule(value_of(what, name)):
+        return False
+    if inspect.ismodule(what) or callable(value_of(what, name)):
+        return True
+    # Not what an object notes for itself.
+    return isinstance(getattr(type(what), name, None), property)
 
 def value_of(what, name):
     try:
@@ -350,7 +355,7 @@ def value_of(what, name):
         return None  # Of a process that was not started, a semaphore of another system.
 
 # Of the engine's objects, not of their users.
-INSIDE = {"handle", "get_bytes", "put_bytes", "bounded", "others_are_gone", "socket_fd", "name"}
+INSIDE = {"handle", "get_bytes", "put_bytes", "bounded", "others_are_gone", "socket_fd"}
 context = procession.get_context("fork")
 pool = context.Pool(1)
 threads = procession.pool.ThreadPool(1)

@@ -153,14 +153,14 @@ if __name__ == "__main__":
         with context.Pool(1) as pool:
             print(pool.map(abs, [-1]), process.exitcode)
     box = procession.Queue()
-    print(type(box).__mro__[1].__module__ == "procession._engine" or type(box).__module__)
+    print(isinstance(box, procession._engine.Queue), type(box).__module__)
 """
 
 
 def test_a_program_may_go_into_a_sandbox_after_the_import(tmp_path: Path) -> None:
     """Before its first object: that is the standard library's, and the warning at the line that makes it."""
     done = run(tmp_path, IN_A_SANDBOX.format(faults=str(FAULTS), used=False), call="futex_waitv")
-    assert done.stdout.splitlines() == ["method [1] 0"] * 3 + ["procession._core.fallback.queues"], (
+    assert done.stdout.splitlines() == ["method [1] 0"] * 3 + ["False procession._core.fallback.queues"], (
         done.stderr
     )
     assert done.stderr.count("RuntimeWarning") == 1 and "program.py:20: Run" in done.stderr
@@ -170,4 +170,4 @@ def test_a_program_that_has_shared_memory_keeps_the_engine_in_a_sandbox(tmp_path
     """And so do its children, which begin in the sandbox."""
     done = run(tmp_path, IN_A_SANDBOX.format(faults=str(FAULTS), used=True), call="futex_waitv")
     works = ["builtin_function_or_method [1] 0"] * 3
-    assert (done.stdout.splitlines(), done.stderr) == ([*works, "True"], "")
+    assert (done.stdout.splitlines(), done.stderr) == ([*works, "True procession.queues"], "")
