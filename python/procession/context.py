@@ -199,7 +199,9 @@ class SpawnProcess(_StartableProcess):
 
     @staticmethod
     def _after_fork() -> None:
-        """A fresh interpreter has inherited nothing that needs repair."""
+        """A fresh interpreter has inherited nothing that needs repair; it may have a name to say."""
+        if (origins := sys.modules.get("procession._core.origins")) is not None:
+            origins.name_this_process()
 
 
 class ForkServerProcess(_StartableProcess):
