@@ -151,7 +151,7 @@ def test_a_file_that_gets_the_number_of_the_shared_memory_is_not_touched(
 
 
 def test_a_socket_that_gets_the_number_of_a_pipe_is_not_touched(run_script: Run) -> None:
-    """Nothing is sent to it, nothing taken out of it, and it is not closed; the pipe ends when all was received."""
+    """Nothing is sent to it or taken out of it, and it is not closed; the pipe ends when all was received."""
     program = """
     import os, socket
     import procession as mp
@@ -196,7 +196,7 @@ def test_a_socket_that_gets_the_number_of_a_pipe_is_not_touched(run_script: Run)
 
 
 def test_daemons_started_before_all_was_closed_and_after(run_script: Run, start_method: str) -> None:
-    """A lifeline that was closed is made anew, and what has its number by then is not what daemons hang on to."""
+    """A lifeline that was closed is made anew; what has its number by then is nothing daemons hang on to."""
     program = """
     import os
     import procession as mp

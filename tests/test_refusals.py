@@ -84,9 +84,7 @@ def test_where_the_engine_cannot_run_a_program_works_all_the_same(tmp_path: Path
     done = run(tmp_path, PROGRAM.format(package="procession"), error=error)
     assert (done.stdout.splitlines(), done.returncode) == (ALL_WORKS, 0), done.stderr
     assert done.stderr.count("Warning") == 1, done.stderr
-    place = (
-        f"{tmp_path / 'program.py'}:3: RuntimeWarning: procession cannot run its engine, since this system"
-    )
+    place = f"{tmp_path / 'program.py'}:3: RuntimeWarning: procession cannot run its engine, since this system"
     assert done.stderr.startswith(f"{place} refuses memfd_create")
     assert "PROCESSION_FALLBACK=quiet" in done.stderr
 
@@ -108,9 +106,7 @@ def test_a_program_can_insist_on_the_engine(tmp_path: Path) -> None:
     """PROCESSION_FALLBACK=error makes the import an error."""
     done = run(tmp_path, "import procession", PROCESSION_FALLBACK="error")
     assert done.returncode == 1
-    assert (
-        "ImportError: procession cannot run its engine, since this system refuses memfd_create" in done.stderr
-    )
+    assert "ImportError: procession cannot run its engine, since this system refuses memfd_create" in done.stderr
 
 
 def test_where_warnings_are_errors_the_import_fails_each_time(tmp_path: Path) -> None:
@@ -160,9 +156,7 @@ if __name__ == "__main__":
 def test_a_program_may_go_into_a_sandbox_after_the_import(tmp_path: Path) -> None:
     """Before its first object: the standard library's is made, and the warning is at the line that asks for it."""
     done = run(tmp_path, IN_A_SANDBOX.format(faults=str(FAULTS), used=False), call="futex_waitv")
-    assert done.stdout.splitlines() == ["method [1] 0"] * 3 + ["procession._core.fallback.queues"], (
-        done.stderr
-    )
+    assert done.stdout.splitlines() == ["method [1] 0"] * 3 + ["procession._core.fallback.queues"], done.stderr
     assert done.stderr.count("RuntimeWarning") == 1 and "program.py:20: Run" in done.stderr
 
 

@@ -213,3 +213,4 @@ def processes_run_out() -> None:
 
 def put_one(box: Any) -> None:
     box.put("one")
+

@@ -72,11 +72,7 @@ def check(call: str) -> None:
     environment = {**os.environ, "PYTHONPATH": folder, "PROCESSION_FALLBACK": "quiet"}
     runs = [
         subprocess.Popen(
-            [*command, code, when],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
+            [*command, code, when], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
         )
         for code, when in kinds
     ]
