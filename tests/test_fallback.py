@@ -174,7 +174,7 @@ def test_the_wheel_with_the_engine_is_complete(engine_wheel: Path) -> None:
     )
     assert set(project.get_all("License-File", [])) == {"LICENSE-APACHE", "LICENSE-MIT"}
     names = files(engine_wheel)
-    assert {"procession.pth", "_procession_alias.py"} <= names
+    assert {"procession.pth", "procession.start", "_procession_alias.py", "_procession_switch.py"} <= names
     assert {"procession/py.typed", "procession/_engine.pyi"} <= names
     assert {name for name in names if ".so" in name} == {"procession/_engine.abi3.so"}
     assert not any("__pycache__" in name for name in names)
@@ -349,7 +349,7 @@ def value_of(what, name):
         return None  # Of a process that was not started, a semaphore of another system.
 
 # Of the engine's objects, not of their users.
-INSIDE = {"handle", "get_bytes", "put_bytes", "bounded", "others_are_gone", "socket_fd"}
+INSIDE = {"handle", "get_bytes", "put_bytes", "bounded", "others_are_gone", "socket_fd", "name"}
 context = procession.get_context("fork")
 pool = context.Pool(1)
 threads = procession.pool.ThreadPool(1)

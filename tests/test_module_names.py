@@ -46,8 +46,9 @@ names = ["spam", "__wrapped__", "__path__", "pytest_plugins", "pool", "queues", 
 for module in list(sys.modules.values()):
     for name in names:
         hasattr(module, name)
-    inspect.getmembers(module)
-    inspect.getmodule(module)
+    if module.__name__.partition(".")[0] in ("procession", "multiprocessing"):
+        inspect.getmembers(module)
+        inspect.getmodule(module)
 assert set(sys.modules) == loaded, set(sys.modules) - loaded
 for dumps in pickle.dumps, pickle._dumps:
     assert pickle.loads(dumps(later.SINGLETON)) is later.SINGLETON

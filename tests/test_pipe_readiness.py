@@ -31,7 +31,7 @@ def look_and_receive_on_demand(reader, orders, done):
 
 @pytest.mark.parametrize("other", [receive_on_demand, look_and_receive_on_demand])
 def test_a_descriptor_is_quiet_when_another_process_took_the_last_message(ctx, other):
-    """Whoever takes the messages out, and whether they came before anybody asked for the descriptor or after."""
+    """Whoever takes the messages, and whether they came before anybody asked for the descriptor or after."""
     reader, writer = ctx.Pipe(duplex=False)
     orders, done = ctx.Pipe()
     child = ctx.Process(target=other, args=(reader, done, done))

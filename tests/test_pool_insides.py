@@ -1,4 +1,4 @@
-"""What programs use of the standard library's pools beside their methods, and what goes wrong in ways it does not tell."""
+"""What programs use of the standard library's pools beside their methods, and faults that it does not tell of."""
 
 from __future__ import annotations
 

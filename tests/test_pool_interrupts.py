@@ -51,6 +51,11 @@ def wait_for(*paths: Path) -> None:
         time.sleep(0.002)
 
 
+def loop_over(results: Iterator[Any]) -> None:
+    for _ in results:
+        pass
+
+
 @pytest.fixture
 def interrupting() -> Iterator[None]:
     """SIGUSR1 raises Interrupt in the main thread."""
@@ -90,9 +95,9 @@ def test_an_interrupted_call_leaves_the_pool_free(
         "map": lambda: pool.map(sleep_at, [*paths, tmp_path / "2"], 1),
         "starmap": lambda: pool.starmap(add_and_sleep, [(path, 0) for path in paths], 1),
         "apply": lambda: pool.apply(sleep_at, paths),
-        "imap": lambda: [done for done in pool.imap(sleep_at, paths)],
-        "imap_unordered": lambda: [done for done in pool.imap_unordered(sleep_at, paths)],
-        "fed imap": lambda: [done for done in pool.imap(sleep_at, iter(paths))],
+        "imap": lambda: list(pool.imap(sleep_at, paths)),
+        "imap_unordered": lambda: loop_over(pool.imap_unordered(sleep_at, paths)),
+        "fed imap": lambda: loop_over(pool.imap(sleep_at, iter(paths))),
     }
     with ctx.Pool(2) as pool:
         interrupted_when(paths, calls[how])
@@ -194,7 +199,7 @@ if __name__ == "__main__":
 
 
 def test_a_task_sees_ctrl_c_and_cleans_up(tmp_path: Path, start_method: str) -> None:
-    """Ctrl-C is KeyboardInterrupt in running tasks, and what they do about it is done before the program ends."""
+    """Ctrl-C is KeyboardInterrupt in running tasks; what they do about it is done before the program ends."""
     script = tmp_path / "script.py"
     script.write_text(PROGRAM)
     paths = [tmp_path / "a", tmp_path / "b"]
@@ -224,7 +229,7 @@ def interrupt_and_go_on(path: Path) -> str:
 
 
 def test_a_task_may_take_ctrl_c_for_itself(ctx: Any, tmp_path: Path) -> None:
-    """Who catches KeyboardInterrupt returns a result, and its worker lives on; without a task it is for nobody."""
+    """Who catches KeyboardInterrupt returns a result, and the worker lives on; one without a task ignores it."""
     with ctx.Pool(1) as pool:
         [worker] = pool._pool
         pool.apply(square, (2,))
@@ -322,7 +327,7 @@ def fork_and_come_back(path: Path) -> int:
 
 
 def test_a_task_that_forks_makes_no_second_worker(ctx: Any, tmp_path: Path) -> None:
-    """The copy that comes back from the task ends: the task's result, and all other tasks, are the worker's."""
+    """The copy that comes back from the task ends: the task's result, and other tasks, are the worker's."""
     with ctx.Pool(1) as pool:
         [worker] = pool._pool
         assert pool.apply(fork_and_come_back, (tmp_path / "copy",)) == worker.pid

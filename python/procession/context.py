@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 
+from ._core.arguments import check_iterable
 from ._core.fallback import choice
 from ._core.forwarding import forward_other_names
 from ._core.hints import TYPE_CHECKING, Any
@@ -21,8 +22,7 @@ from ._core.stdlib import context as _std
 from ._core.stdlib import process
 
 if TYPE_CHECKING:
-    from . import managers, pool, queues, synchronize
-    from .connection import Connection
+    from . import connection, managers, pool, queues, synchronize
 
 __all__ = [
     "AuthenticationError",
@@ -73,6 +73,23 @@ def _part(name: str) -> Any:
 _parts: dict[str, Any] = {}
 
 
+class _Part:
+    """What annotations name of a module that is loaded late: whoever evaluates one gets it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(_part(self._name), name)
+
+
+if not TYPE_CHECKING:
+    connection, managers, pool = _Part("connection"), _Part("managers"), _Part("pool")
+    queues, synchronize = _Part("queues"), _Part("synchronize")
+
+
 def _starter(popen_module: str) -> Any:
     """The `_Popen` of a process class: a static method, since the stdlib calls it on classes and objects."""
 
@@ -114,6 +131,12 @@ class _StartableProcess(BaseProcess):
         *,
         daemon: bool | None = None,
     ) -> None:
+        if target is not None and not callable(target):
+            raise TypeError(f"target must be callable or None, not {target!r}")
+        if type(args) is not tuple:
+            check_iterable("args", args, " (the arguments of the target, as in `(1,)`)")
+        if kwargs is not None and not hasattr(kwargs, "keys"):
+            raise TypeError(f"kwargs must be a mapping of names to arguments or None, not {kwargs!r}")
         super().__init__(group, target, name, args, {} if kwargs is None else kwargs, daemon=daemon)
 
     def interrupt(self) -> None:
@@ -194,7 +217,7 @@ class BaseContext(_std.BaseContext):
         manager.start()
         return manager
 
-    def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:
+    def Pipe(self, duplex: bool = True) -> tuple[connection.Connection, connection.Connection]:
         """Return the two connected ends of a pipe."""
         return _part("connection").Pipe(duplex)
 
@@ -228,15 +251,15 @@ class BaseContext(_std.BaseContext):
         """Return a barrier for `parties` processes or threads."""
         return _part("synchronize").Barrier(parties, action, timeout, ctx=self.get_context())
 
-    def Queue(self, maxsize: int = 0) -> queues.Queue:
+    def Queue(self, maxsize: int = 0) -> queues.Queue[Any]:
         """Return a queue for many producers and consumers."""
         return _part("queues").Queue(maxsize, ctx=self.get_context())
 
-    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue:
+    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue[Any]:
         """Return a queue that counts what is still unfinished."""
         return _part("queues").JoinableQueue(maxsize, ctx=self.get_context())
 
-    def SimpleQueue(self) -> queues.SimpleQueue:
+    def SimpleQueue(self) -> queues.SimpleQueue[Any]:
         """Return a queue with nothing but `get`, `put` and `empty`."""
         return _part("queues").SimpleQueue(ctx=self.get_context())
 

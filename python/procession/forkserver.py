@@ -237,8 +237,11 @@ def _written(orders: Orders) -> IO[bytes]:
 
 
 def _command(*arguments: int) -> list[str]:
-    """The command line of a server that is passed these descriptors, and its seat."""
-    call = f"main({', '.join(map(str, arguments))})"
+    """The command line of a server that is passed these descriptors, and its seat.
+
+    It names the stdlib's module, by which programs tell fork servers from other children.
+    """
+    call = f"main({', '.join(map(str, arguments))})  # multiprocessing.forkserver"
     program = spawn.package_import(f"from procession.forkserver import main; {call}")
     return [*spawn.interpreter_command(), program]
 

@@ -15,13 +15,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 
+from ._core import pool_results
+from ._core.arguments import check_call, check_callable, check_iterable, check_task, whole_number
 from ._core.classic import INSIDES_OF_POOL, is_classic, make_classic
 from ._core.hints import Any, NoReturn
 from ._core.pool_crew import CLOSE, INIT, RUN, TERMINATE, Crew
 from ._core.pool_feeder import Feed
 from ._core.pool_insides import Handler, Notifier, ResultsOnTheirWay, TaskQueue, TasksOnTheirWay, map_one
 from ._core.pool_processes import ProcessCrew
-from ._core.pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
+from ._core.pool_results import ApplyResult as ApplyResult
+from ._core.pool_results import IMapIterator as IMapIterator
+from ._core.pool_results import IMapUnorderedIterator as IMapUnorderedIterator
+from ._core.pool_results import MapResult as MapResult
 from ._core.pool_threads import ThreadCrew
 from ._core.private_names import reachable, teach_private_names
 from ._core.stdlib import context as _std_context
@@ -94,12 +99,14 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         self._maxtasksperchild = maxtasksperchild
         if processes is None:
             processes = _usable_processors()
+        processes = whole_number("processes", processes)
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        check_iterable("initargs", initargs, " (the arguments of the initializer)")
         self._processes = processes
         self._crew = crew = self._make_crew()
         self._pool = crew.workers
@@ -209,6 +216,13 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         retries: int = 0,
     ) -> ApplyResult:
         """Have a worker call `func(*args, **kwds)`."""
+        if task_timeout is not None or retries != 0:
+            check_task(task_timeout, retries)
+        if kwds or type(args) is not tuple or not callable(func):
+            check_call(func, args, kwds)
+        if callback is not None or error_callback is not None:
+            check_callable("callback", callback)
+            check_callable("error_callback", error_callback)
         if self._state != RUN:
             self._check_running()
         result: ApplyResult = ApplyResult.of(self, func, callback, error_callback)
@@ -307,6 +321,15 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         task_timeout: float | None = None,
         retries: int = 0,
     ) -> MapResult:
+        if not callable(func):
+            raise TypeError(f"func must be callable, not {func!r}")
+        check_task(task_timeout, retries)
+        check_callable("callback", callback)
+        check_callable("error_callback", error_callback)
+        if not hasattr(iterable, "__iter__"):
+            check_iterable("iterable", iterable)
+        if chunksize is not None:
+            chunksize = whole_number("chunksize", chunksize)
         self._check_running()
         star = mapper is starmapstar
         if not star and mapper is not mapstar:
@@ -409,6 +432,12 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         task_timeout: float | None,
         retries: int,
     ) -> IMapIterator:
+        if not callable(func):
+            raise TypeError(f"func must be callable, not {func!r}")
+        check_task(task_timeout, retries)
+        chunksize = whole_number("chunksize", chunksize)
+        if buffersize is not None:
+            buffersize = whole_number("buffersize", buffersize)
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
@@ -502,3 +531,7 @@ def _help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:
 def _usable_processors() -> int:
     count = getattr(os, "process_cpu_count", os.cpu_count)
     return count() or 1
+
+
+# Annotations of the results name it, and whoever evaluates them looks there.
+vars(pool_results)["Pool"] = Pool

@@ -6,8 +6,6 @@ the system refuses pidfds), its exit status comes from the server, and is unknow
 
 from __future__ import annotations
 
-import os
-
 from . import _engine, forkserver, popen_fork
 from ._core import sentinels, serving
 from ._core.hints import Any

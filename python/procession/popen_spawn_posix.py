@@ -6,7 +6,6 @@ belongs to it too; a start that fails gives the seat back, and with it everythin
 
 from __future__ import annotations
 
-import os
 import sys
 
 from . import _engine, popen_fork, spawn

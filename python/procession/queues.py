@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import traceback
 import types
 from queue import Empty as Empty
@@ -17,28 +18,46 @@ from queue import Full as Full
 # concurrent.futures finds `multiprocessing.util` because the stdlib's queues import it.
 from . import _engine
 from . import util as util
+from ._core.arguments import whole_number
 from ._core.classic import INSIDES_OF_QUEUE, WORK_OF_QUEUE, is_classic, make_classic, mentions
 from ._core.errors import WorkerDied
 from ._core.feeder_errors import Herald
 from ._core.handing import assert_handing, hand_over
-from ._core.hints import Any
+from ._core.hints import TYPE_CHECKING, Any, TypeVar
 from ._core.queue_ends import QueueReader, QueueWriter
 from ._core.queue_insides import JoinableInsides, QueueInsides, SharedLocks
-from ._core.stdlib import load
+from ._core.stdlib import load, reduction
 from .connection import Pipe
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
 
 
+# What libraries that subclass the stdlib's queues find in its module.
+_ForkingPickler = reduction.ForkingPickler
+Finalize, register_after_fork, is_exiting = util.Finalize, util.register_after_fork, util.is_exiting
+debug, info = util.debug, util.info
+
+
 def __getattr__(name: str) -> Any:
-    # What libraries that subclass queues take from the stdlib's module: the very `_sentinel` that its
-    # `_finalize_close` puts, `_ForkingPickler`, `Finalize` ... Loaded when somebody asks.
-    if name.startswith("__"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(load("queues"), name)
+    # The very object that the stdlib's `_finalize_close` puts; its module is loaded for it when somebody asks.
+    if name == "_sentinel":
+        return load("queues")._sentinel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class Queue(QueueInsides, _engine.Queue):
+if TYPE_CHECKING:
+    from typing import Generic as _Generic
+
+    from ._engine import Queue as _Messages
+
+    _T = TypeVar("_T")
+else:
+    # Type checkers know what is in a queue. The native class does not; subscripted, it is itself.
+    _T = Any
+    _Generic, _Messages = {_T: object}, {_T: _engine.Queue}
+
+
+class Queue(QueueInsides, _Messages[_T]):
     """A queue for many producers and many consumers, unbounded unless `maxsize` is positive."""
 
     _joinable = False
@@ -59,7 +78,10 @@ class Queue(QueueInsides, _engine.Queue):
         if self._is_classic:
             self._init_classic(maxsize, ctx)
             return
-        _engine.Queue.__init__(self, maxsize if maxsize > 0 else 0, joinable=self._joinable)
+        if maxsize != 0:
+            # As many as memory holds, for a limit that is beyond that.
+            maxsize = min(max(whole_number("maxsize", maxsize), 0), sys.maxsize)
+        _engine.Queue.__init__(self, maxsize, joinable=self._joinable)
         self._ignore_epipe = False
         self._opid = os.getpid()
 
@@ -132,16 +154,17 @@ class Queue(QueueInsides, _engine.Queue):
         """Called, when a subclass overrides it, with an object that could not be serialised."""
         traceback.print_exception(e)
 
-    __class_getitem__: Any = classmethod(types.GenericAlias)
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(types.GenericAlias)
 
 
-def _put_with_a_herald(self: Queue, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+def _put_with_a_herald(self: Queue[Any], obj: Any, block: bool = True, timeout: float | None = None) -> None:
     """Put an object in; if it cannot be serialised, the overruled hook is told."""
     self._working_herald().catch_up()
     super(Queue, self).put(obj, block, timeout)
 
 
-class JoinableQueue(JoinableInsides, Queue):
+class JoinableQueue(JoinableInsides, Queue[_T]):
     """A queue that knows how many of its messages are not dealt with yet."""
 
     _joinable = True
@@ -167,7 +190,7 @@ class JoinableQueue(JoinableInsides, Queue):
             )
 
 
-class SimpleQueue(SharedLocks):
+class SimpleQueue(SharedLocks, _Generic[_T]):
     """A queue with nothing but `get`, `put`, `empty` and `close`."""
 
     def __init__(self, *, ctx: Any = None) -> None:
@@ -193,12 +216,14 @@ class SimpleQueue(SharedLocks):
             vars(self).update(insides)
         self._poll = self._reader.poll
 
-    def get(self) -> Any:
+    def get(self) -> _T:
         """Take the oldest object out; wait for one."""
-        return self._reader.recv()
+        found: _T = self._reader.recv()
+        return found
 
-    def put(self, obj: Any) -> None:
+    def put(self, obj: _T) -> None:
         """Put an object in."""
         self._writer.send(obj)
 
-    __class_getitem__: Any = classmethod(types.GenericAlias)
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(types.GenericAlias)

@@ -94,8 +94,8 @@ class Comparison:
 
         compared = compare(file, stdlib, run, self.options.repeat)
         if self.options.verbose:
-            differing = [f"{suspect.test.rpartition('::')[2]}" for suspect in compared.failing_here]
-            print(f"{file.name}: {compared.count(True, True)} pass, fail here: {differing}", file=sys.stderr)
+            both, failing = compared.count(True, True), len(compared.failing_here)
+            print(f"{file.name}: {both} pass on both sides, {failing} fail here", file=sys.stderr)
         return compared
 
     def _files(self) -> list[TestFile]:

@@ -111,6 +111,7 @@ mod armed {
 /// Every point, by layer.
 #[cfg(feature = "kill-points")]
 const NAMES: &[&str] = &[
+    "arena.emptied",
     "arena.freed",
     "arena.freeing",
     "arena.fresh",

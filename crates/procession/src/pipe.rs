@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,7 +121,7 @@ impl<S, R> Connection<S, R> {
     }
 
     fn copy_for_child(&self) -> Result<OwnedFd, Error> {
-        let copy = self.end.as_fd().try_clone_to_owned();
+        let copy = self.end.socket()?.try_clone_to_owned();
         copy.map_err(|source| {
             engine::Error::Os {
                 what: "duplicate the descriptor of a pipe",

@@ -143,6 +143,7 @@ where
     E: Halting + Send,
     F: FnMut(Deadline) -> Result<T, E> + Send,
 {
+    let _call = procession_engine::report::Call::begin();
     let acts_on_signals = runs_handlers(py)?;
     let mut length = FIRST_SLICE;
     loop {

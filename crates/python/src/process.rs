@@ -159,3 +159,20 @@ pub fn census(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     table.set_item("segments", census.segments)?;
     Ok(table)
 }
+
+/// How much shared memory the process tree has and may have, in bytes.
+#[pyfunction]
+pub fn memory(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let memory = py.detach(process::memory_so_far);
+    let table = PyDict::new(py);
+    table.set_item("in_use", memory.in_use)?;
+    table.set_item("resident", memory.resident)?;
+    table.set_item("limit", memory.limit)?;
+    Ok(table)
+}
+
+/// Gives back all memory that lies free, and says how many bytes that were.
+#[pyfunction]
+pub fn trim(py: Python<'_>) -> u64 {
+    py.detach(process::trim)
+}

@@ -11,9 +11,9 @@ import functools
 from procession import _engine
 
 from .hints import Any
-from .stdlib import reduction
+from .stdlib import context, reduction
 
-__all__ = ["teach_reduction"]
+__all__ = ["duplicate", "teach_reduction"]
 
 
 # How often a receiver looks whether anybody is left who could send, in seconds.
@@ -27,6 +27,30 @@ class _Passed:
         from .handle_server import offer
 
         self.ticket = offer(handle, end.socket_fd())
+
+
+def duplicate(fd: int) -> Any:
+    """What is pickled in place of a descriptor; its `detach` gives the receiver's own.
+
+    As the stdlib's `DupFd`, but what goes in a message of this package arrives though its sender has ended.
+    """
+    if context.get_spawning_popen() is None and _engine.is_enclosing():
+        return _InMessage(fd)
+    return reduction.DupFd(fd)
+
+
+class _InMessage:
+    """A descriptor that any process may be the receiver of."""
+
+    def __init__(self, fd: int) -> None:
+        from .handle_server import offer
+
+        self._ticket = offer(fd, None)
+
+    def detach(self) -> int:
+        from .handle_server import fetch
+
+        return fetch(self._ticket)
 
 
 def teach_reduction() -> None:

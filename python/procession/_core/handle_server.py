@@ -16,8 +16,9 @@ import signal
 import socket
 import threading
 
+from .descriptors import pass_descriptor, take_descriptor
 from .hints import Any
-from .stdlib import context, load, process, reduction, util
+from .stdlib import context, load, process, util
 
 __all__ = ["fetch", "offer", "stand_in"]
 
@@ -28,29 +29,39 @@ _STOP = 0
 
 Ticket = tuple[Any, int]
 
+# What waits: the descriptor, another one that tells when nobody can ask for it any more, and by what event.
+_Entry = tuple[int, int | None, int]
+
 
 class _Waiting:
-    """Descriptors that wait, each with its number and the socket of the pipe that it was sent through."""
+    """Descriptors that wait, by their numbers."""
 
-    def __init__(self, handles: dict[int, tuple[int, int]]) -> None:
+    def __init__(self, handles: dict[int, _Entry]) -> None:
         self.handles = handles
         self._lock = threading.Lock()
 
-    def add(self, number: int, handle: int, pipe: int) -> None:
-        copies = os.dup(handle), os.dup(pipe)
+    def add(self, number: int, handle: int, pipe: int | None) -> None:
+        entry = os.dup(handle), None if pipe is None else os.dup(pipe), select.POLLRDHUP
         with self._lock:
-            self.handles[number] = copies
+            self.handles[number] = entry
+
+    def end_with(self, sentinel: int) -> None:
+        """Have all that nobody's end was to tell of wait for as long as that process lives."""
+        with self._lock:
+            for number, (handle, watched, _) in list(self.handles.items()):
+                if watched is None:
+                    self.handles[number] = handle, os.dup(sentinel), select.POLLIN
 
     def attend(self, listener: socket.socket, key: bytes) -> int | None:
         """Wait for one who knocks, and serve him; the number that was asked for.
 
-        The other end of a pipe that is closed everywhere is an event too: nobody can ask for what was sent
-        through it.
+        That nobody can ask for a descriptor any more is an event too.
         """
         poller = select.poll()
         poller.register(listener, select.POLLIN)
-        for _, pipe in list(self.handles.values()):
-            poller.register(pipe, select.POLLRDHUP)
+        for _, watched, events in list(self.handles.values()):
+            if watched is not None:
+                poller.register(watched, events)
         knocks = any(fd == listener.fileno() for fd, _ in poller.poll())
         number = self._hand_out(listener, key) if knocks else None
         self.drop_abandoned()
@@ -60,13 +71,14 @@ class _Waiting:
         number = None
         try:
             accepted, _ = listener.accept()
+            accepted.setblocking(True)
             connection = load("connection")
             with connection.Connection(accepted.detach()) as receiver:
                 connection.deliver_challenge(receiver, key)
                 connection.answer_challenge(receiver, key)
-                number, pid = receiver.recv()
+                number, _ = receiver.recv()
                 if number in self.handles:
-                    reduction.send_handle(receiver, self.handles[number][0], pid)
+                    pass_descriptor(receiver, self.handles[number][0])
                     self.drop(number)
         except (OSError, EOFError, RuntimeError, context.AuthenticationError):
             pass  # A receiver that ended meanwhile, or a stranger.
@@ -75,16 +87,17 @@ class _Waiting:
     def drop(self, *numbers: int) -> None:
         for number in numbers:
             with self._lock:
-                copies = self.handles.pop(number, ())
-            util.close_fds(*copies)
+                handle, watched, _ = self.handles.pop(number, (None, None, 0))
+            util.close_fds(*(fd for fd in (handle, watched) if fd is not None))
 
     def drop_abandoned(self) -> None:
         """Those that nobody can ask for any more."""
-        for number, (_, pipe) in list(self.handles.items()):
-            poller = select.poll()
-            poller.register(pipe, select.POLLRDHUP)
-            if poller.poll(0):
-                self.drop(number)
+        for number, (_, watched, events) in list(self.handles.items()):
+            if watched is not None:
+                poller = select.poll()
+                poller.register(watched, events)
+                if poller.poll(0):
+                    self.drop(number)
 
 
 class _HandleServer:
@@ -99,7 +112,7 @@ class _HandleServer:
         self._at_exit: Any = None
         util.register_after_fork(self, _HandleServer._after_fork)
 
-    def offer(self, handle: int, pipe: int) -> Ticket:
+    def offer(self, handle: int, pipe: int | None) -> Ticket:
         """Keep a copy of a descriptor; return where and as which number it is fetched."""
         with self._lock:
             self._last_number += 1
@@ -141,9 +154,15 @@ class _HandleServer:
         with contextlib.suppress(OSError, EOFError):
             fetch((listener.getsockname(), _STOP))
         thread.join()
-        self._waiting.drop_abandoned()
-        if self._waiting.handles:
-            _start_stand_in(listener.fileno(), self._waiting.handles)
+        waiting = self._waiting
+        parent = process.parent_process()
+        if parent is not None:
+            waiting.end_with(parent.sentinel)
+        waiting.drop_abandoned()
+        # The program's first process has joined its children: only others can ask.
+        handles = {number: entry for number, entry in waiting.handles.items() if entry[1] is not None}
+        if handles:
+            _start_stand_in(listener.fileno(), handles)
 
     def _after_fork(self) -> None:
         """What waits, waits in the parent."""
@@ -154,7 +173,7 @@ class _HandleServer:
             self._listener = self._thread = self._at_exit = None
 
 
-def _start_stand_in(listener: int, handles: dict[int, tuple[int, int]]) -> None:
+def _start_stand_in(listener: int, handles: dict[int, _Entry]) -> None:
     import subprocess
 
     from procession.spawn import package_import
@@ -170,7 +189,8 @@ def _start_stand_in(listener: int, handles: dict[int, tuple[int, int]]) -> None:
             "-c",
             package_import(call),
         ]
-        copies = [copy for waiting in handles.values() for copy in waiting]
+        entries = list(handles.values())
+        copies = [fd for handle, watched, _ in entries for fd in (handle, watched) if fd is not None]
         # In a session of its own, and with nothing of this program that somebody may wait for the end of.
         left = subprocess.Popen(
             command,
@@ -191,6 +211,7 @@ def stand_in(orders: int) -> None:
         key, number, handles = pickle.load(file)
     waiting = _Waiting(handles)
     with socket.socket(fileno=number) as listener:
+        listener.setblocking(True)
         while waiting.handles:
             waiting.attend(listener, key)
 
@@ -199,8 +220,11 @@ _server: _HandleServer | None = None
 _making = threading.Lock()
 
 
-def offer(handle: int, pipe: int) -> Ticket:
-    """Keep a copy of a descriptor for somebody at the other end of a pipe to fetch; return its ticket."""
+def offer(handle: int, pipe: int | None) -> Ticket:
+    """Keep a copy of a descriptor for somebody to fetch, at the other end of a pipe; return its ticket.
+
+    Without a pipe, for anybody in this tree of processes, for as long as this process lives, or its parent.
+    """
     global _server
     with _making:
         if _server is None:
@@ -214,4 +238,4 @@ def fetch(ticket: Ticket) -> int:
     connection = load("connection")
     with connection.Client(address, authkey=process.current_process().authkey) as sender:
         sender.send((number, os.getpid()))
-        return int(reduction.recv_handle(sender))
+        return take_descriptor(sender)

@@ -8,6 +8,7 @@ import threading
 import time
 
 from . import diagnosis
+from .arguments import seconds
 from .fallback import choice
 
 __all__ = ["VARIABLE", "debug_watch", "watch_as_environment_says"]
@@ -31,8 +32,9 @@ def debug_watch(every: float = EVERY) -> None:
     """See `procession.debug_watch`."""
     if choice.reason is not None:
         raise choice.needs_engine("debug_watch")
-    if not 0 < every < threading.TIMEOUT_MAX:
+    if not 0 < (seconds("every", every) or 0) < threading.TIMEOUT_MAX:
         raise ValueError(f"every must be a positive number of seconds, not {every!r}")
+    diagnosis.look_into()
     # A daemon: it has nothing to finish.
     threading.Thread(target=_watch, args=(every,), name="procession.debug_watch", daemon=True).start()
 

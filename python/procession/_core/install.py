@@ -12,8 +12,6 @@ from .fallback import choice
 __all__ = ["install"]
 
 _HOME = "multiprocessing"
-# These are the same objects under both names, so whoever holds them loses nothing.
-_SHARED = ("process", "reduction", "resource_sharer", "resource_tracker", "util")
 
 
 def install(*, force: bool = False) -> None:
@@ -63,4 +61,4 @@ def _is_theirs(value: object) -> bool:
         return False
     if home == f"{_HOME}.context" and isinstance(value, type) and issubclass(value, Exception):
         return False
-    return home.partition(".")[2] not in _SHARED
+    return home.partition(".")[2] not in stdlib.SHARED

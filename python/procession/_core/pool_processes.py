@@ -345,6 +345,7 @@ class ProcessCrew(Crew):
                 worker.kill()
         for worker in running:
             worker.join()
+        self.board.over()
 
     def _join_watcher(self, limit: float | None = None) -> bool:
         watcher = self._watcher
@@ -359,7 +360,10 @@ class ProcessCrew(Crew):
         workers = list(self.workers)
         for worker in workers:
             worker.join(remaining(limit))
-        return all(worker.exitcode is not None for worker in workers)
+        ended = all(worker.exitcode is not None for worker in workers)
+        if ended:
+            self.board.over()
+        return ended
 
 
 def _seat(worker: Any) -> int | None:

@@ -122,7 +122,8 @@ class _Signals:
         self._bench = bench
         self._worker = os.getpid()
         self._raised = False
-        # The task that Ctrl-C interrupted, by number; the one of these that was told to end, and its time for that.
+        # The task that Ctrl-C interrupted, by number; the one of these that was told to end, and until when
+        # it may clean up.
         self._interrupted = self._warned = -1
         self._cleans_up_until = 0.0
 

@@ -11,7 +11,9 @@ import functools
 from collections.abc import Iterator
 
 from .hints import Any
-from .stdlib import managers as _std
+from .stdlib import load
+
+_std = load("managers")
 
 __all__ = ["note_manager", "teach_proxies"]
 

@@ -31,7 +31,8 @@ class SharedLocks:
 
     def _shared_insides(self) -> dict[str, Any] | None:
         """What is pickled with the queue."""
-        found = {name: vars(self)[name] for name in ("_rlock", "_wlock") if name in vars(self)}
+        made = vars(self)
+        found: dict[str, Any] = {name: made[name] for name in ("_rlock", "_wlock") if name in made}
         return found or None
 
 

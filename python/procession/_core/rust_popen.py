@@ -42,7 +42,7 @@ class Popen(popen_fork.Popen):
     method = "rust"
 
     def __init__(self, process_obj: Any) -> None:
-        self._line = _engine.Queue()
+        self._line: _engine.Queue[Any] = _engine.Queue()
         self._answer: dict[str, Any] | None = None
         self._function: str = process_obj._function
         self._executable: str = located(process_obj._executable)

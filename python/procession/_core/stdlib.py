@@ -16,9 +16,13 @@ from types import ModuleType
 
 from .hints import Any
 
-__all__ = ["context", "load", "process", "reduction", "remember", "util"]
+__all__ = ["SHARED", "context", "load", "process", "reduction", "remember", "util"]
 
 _NAME = "multiprocessing"
+_PACKAGE = __name__.partition(".")[0]
+
+# The modules that are the stdlib's under both names.
+SHARED = ("process", "reduction", "resource_sharer", "resource_tracker", "util")
 
 _genuine: dict[str, ModuleType] = {}
 _loading = threading.RLock()
@@ -64,7 +68,22 @@ class _GenuineView:
             if error is None:
                 _genuine.update(_named_so())
             sys.meta_path[:] = self._finders
-            _rename(_named_so(), self._stand_ins)
+            loaded = _named_so()
+            _rename(loaded, self._stand_ins)
+            _fill_in(loaded)
+
+
+def _fill_in(loaded: dict[str, ModuleType]) -> None:
+    """Name what stands for modules that were loaded now, as if it had been imported by that name.
+
+    Objects say that they are of these modules, and picklers that ask `sys.modules` for a module and find none
+    take its classes for such as cannot be imported.
+    """
+    for name, module in loaded.items():
+        submodule = name.partition(".")[2]
+        stand_in = module if submodule in SHARED else sys.modules.get(f"{_PACKAGE}.{submodule}")
+        if stand_in is not None:
+            sys.modules.setdefault(name, stand_in)
 
 
 class _SubprocessLater:
@@ -113,6 +132,8 @@ def _claims_the_name(finder: Any) -> bool:
     if getattr(finder, "__module__", "").startswith("_frozen_importlib"):
         # The interpreter's own, which looks for files: asking it would make it look.
         return False
+    if type(finder).__module__ == "_procession_alias":
+        return True
     find_spec = getattr(finder, "find_spec", None)
     spec = find_spec(_NAME, None) if find_spec is not None else None
     return spec is not None and not spec.has_location and "zipimport" not in type(spec.loader).__module__

@@ -18,6 +18,7 @@ use std::sync::{MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::object::Local;
 use super::owner::OwnerId;
+use super::trim::Trimmer;
 use super::{Arena, home_if_any, lent};
 use crate::error::Result;
 use crate::sys::memfd;
@@ -65,6 +66,7 @@ thread_local! {
 
 /// Every lock of this process's own that a fork could catch in the hands of another thread.
 type Locks = (
+    MutexGuard<'static, Trimmer>,
     RwLockWriteGuard<'static, ()>,
     MutexGuard<'static, ()>,
     Option<(MutexGuard<'static, Local>, MutexGuard<'static, ()>)>,
@@ -167,6 +169,7 @@ extern "C" fn before() {
         return;
     }
     CHILD.with(|child| child.set(None));
+    let trimmer = super::trim::stop();
     let inside = INSIDE.write().unwrap_or_else(|e| e.into_inner());
     if let Some(arena) = home_if_any()
         && current().is_some()
@@ -181,7 +184,7 @@ extern "C" fn before() {
         }
         (local, super::lock(&arena.mapping))
     });
-    FORKING.with(|forking| *forking.borrow_mut() = Some((inside, settling, inner)));
+    FORKING.with(|forking| *forking.borrow_mut() = Some((trimmer, inside, settling, inner)));
 }
 
 /// Without a seat the child still runs; it looks for one at its first use of the engine.

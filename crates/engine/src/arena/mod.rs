@@ -8,8 +8,10 @@ pub(crate) mod block;
 pub(crate) mod budget;
 pub(crate) mod class;
 pub(crate) mod envelope;
+mod file;
 pub(crate) mod fork;
 pub(crate) mod handle;
+pub(crate) mod labels;
 pub(crate) mod layout;
 pub(crate) mod lease;
 pub(crate) mod lent;
@@ -19,9 +21,10 @@ pub(crate) mod owner;
 pub(crate) mod seat;
 pub(crate) mod segment;
 mod sweep;
+pub(crate) mod trim;
 pub(crate) mod waits;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -29,6 +32,7 @@ use std::sync::{Mutex, MutexGuard};
 use crate::error::{Error, Result};
 use crate::sys::memfd;
 use block::BlockId;
+use file::ArenaFile;
 use layout::{FIRST_PAGE, MAGIC, ROOT_BYTES, Root, SEGMENTS, VERSION};
 use object::{Kind, Local};
 use owner::{Owner, OwnerId};
@@ -36,7 +40,7 @@ use segment::Mapped;
 
 /// An arena as this process sees it.
 pub(crate) struct Arena {
-    fd: OwnedFd,
+    file: ArenaFile,
     root: NonNull<Root>,
     /// Each segment as it lies in this process; null before its first use.
     mapped: [AtomicPtr<Mapped>; SEGMENTS],
@@ -105,9 +109,8 @@ pub(crate) fn enter(fd: OwnedFd, owner: OwnerId) -> Result<()> {
 
 impl Arena {
     fn create() -> Result<Box<Arena>> {
-        let fd = memfd::create()?;
-        memfd::ensure_length(&fd, ROOT_BYTES)?;
-        let arena = Arena::over(fd)?;
+        let (fd, length) = memfd::create(ROOT_BYTES)?;
+        let arena = Arena::over(fd, length)?;
         let id = unique_bytes();
         let (words, _) = id.as_chunks::<8>();
         for (place, word) in arena.root().id.iter().zip(words) {
@@ -125,7 +128,7 @@ impl Arena {
         if (size as u64) < FIRST_PAGE {
             return Err(Error::BadHandle);
         }
-        let arena = Arena::over(fd)?;
+        let arena = Arena::over(fd, size as u64)?;
         if arena.root().magic.load(Ordering::Acquire) != MAGIC {
             return Err(Error::BadHandle);
         }
@@ -139,10 +142,10 @@ impl Arena {
         }
     }
 
-    fn over(fd: OwnedFd) -> Result<Box<Arena>> {
+    fn over(fd: OwnedFd, length: u64) -> Result<Box<Arena>> {
         let root = memfd::map(&fd, 0, ROOT_BYTES as usize)?.cast();
         Ok(Box::new(Arena {
-            fd,
+            file: ArenaFile::new(fd, length)?,
             root,
             mapped: [const { AtomicPtr::new(std::ptr::null_mut()) }; SEGMENTS],
             mapping: Mutex::new(()),
@@ -182,14 +185,6 @@ impl Arena {
     pub(crate) fn root(&self) -> &Root {
         // SAFETY: mapped for good, large enough, and made of atomics.
         unsafe { self.root.as_ref() }
-    }
-
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-
-    pub(crate) fn raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
     }
 
     pub(crate) fn id(&self) -> [u64; 2] {

@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     /// What holds a block that several processes use privately: see [`super::lent`].
     Lease = 13,
     RwLock = 14,
+    /// See [`super::labels`].
+    Label = 15,
 }
 
 impl Kind {
@@ -62,14 +64,14 @@ impl Kind {
         use Kind::*;
         let all = [
             Bytes, Strip, Part, Queue, Pipe, Lock, RLock, Semaphore, Condition, Event, Barrier,
-            Value, Envelope, Lease, RwLock,
+            Value, Envelope, Lease, RwLock, Label,
         ];
         all.get(raw as usize).copied().unwrap_or(Bytes)
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Kind::Bytes | Kind::Strip | Kind::Part | Kind::Envelope => "block",
+            Kind::Bytes | Kind::Strip | Kind::Part | Kind::Envelope | Kind::Label => "block",
             Kind::Queue => "queue",
             Kind::Pipe => "pipe",
             Kind::Lock => "lock",
@@ -84,11 +86,15 @@ impl Kind {
         }
     }
 
+    pub(super) fn is_channel(self) -> bool {
+        matches!(self, Kind::Queue | Kind::Pipe)
+    }
+
     /// Whether it is one of the kinds that start with an [`ObjectHead`].
     fn is_object(self) -> bool {
         !matches!(
             self,
-            Kind::Bytes | Kind::Strip | Kind::Part | Kind::Envelope
+            Kind::Bytes | Kind::Strip | Kind::Part | Kind::Envelope | Kind::Label
         )
     }
 }
@@ -456,6 +462,9 @@ impl Arena {
         kill::point("object.emptied");
         cell.kind.store(Kind::Bytes as u32, Ordering::Release);
         self.free(block, self.mine());
+        if kind.is_channel() {
+            self.channel_gone();
+        }
     }
 
     fn free_part(&self, object: BlockId, link: &AtomicU32) {

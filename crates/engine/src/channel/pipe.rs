@@ -3,7 +3,7 @@
 //! The socket pair carries no messages. The kernel closes it when the last process with a copy of an
 //! end closes it or dies, so the end of the stream means what it means for every pipe.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use crate::kill;
 use crate::select::Moment;
 use crate::sync::spin::Spin;
 use crate::sys::futex::{self, Slept};
+use crate::sys::known_fd::KnownFd;
 
 /// Messages in flight in one direction, and bytes of large ones: a sender that is faster waits.
 const LIMIT: u64 = 1024;
@@ -67,8 +68,9 @@ unsafe impl Layout for PipeObject {
 /// One end of a pipe. Dropped, this process's copy of the end is closed.
 #[derive(Debug)]
 pub struct End {
-    // Before `part`: whoever is told that a copy was closed asks the kernel.
-    socket: OwnedFd,
+    // Before `part`: whoever is told that a copy was closed asks the kernel. Known: the program may have closed
+    // all descriptors that it had, and with this one the pipe is at its end.
+    socket: KnownFd,
     part: Part,
     sending: Sending,
     receiving: Spin,
@@ -126,22 +128,22 @@ pub fn pipe(duplex: bool) -> Result<(End, End)> {
         false => (READABLE, WRITABLE),
     };
     Ok((
-        End::over(first, reads, one),
-        End::over(second, SECOND | writes, two),
+        End::over(first, reads, one)?,
+        End::over(second, SECOND | writes, two)?,
     ))
 }
 
 impl End {
-    fn over(shared: Shared<PipeObject>, note: u32, socket: OwnedFd) -> End {
-        End {
-            socket,
+    fn over(shared: Shared<PipeObject>, note: u32, socket: OwnedFd) -> Result<End> {
+        Ok(End {
+            socket: KnownFd::new(socket)?,
             part: Part { shared, note },
             sending: Sending::default(),
             receiving: Spin::default(),
             closings: AtomicU32::new(0),
             probed: AtomicU64::new(0),
             peer_is_gone: AtomicBool::new(false),
-        }
+        })
     }
 
     /// The end a handle names, with a copy of its descriptor.
@@ -149,10 +151,10 @@ impl End {
     /// # Errors
     /// When the handle is another tree's, stale, or names something else.
     pub fn open(handle: &Handle, socket: OwnedFd) -> Result<End> {
-        Ok(End::over(Shared::open(handle)?, handle.note(), socket))
+        End::over(Shared::open(handle)?, handle.note(), socket)
     }
 
-    /// The name by which a process that is also given the [descriptor](End::socket_fd) opens this end.
+    /// The name by which a process that is also given the [descriptor](End::socket) opens this end.
     pub fn handle(&self) -> Handle {
         self.part.shared.handle().with_note(self.part.note)
     }
@@ -266,7 +268,7 @@ impl End {
         if bell.wants_byte() {
             kill::point("pipe.ringing");
             // A full socket holds bytes enough, and of a closed one the sender hears otherwise.
-            if bell::ring(self.socket.as_fd()) {
+            if self.socket.get().is_some_and(bell::ring) {
                 kill::point("pipe.rung");
                 bell.note_byte();
             }
@@ -303,7 +305,7 @@ impl End {
             return true;
         }
         let closings = self.peer_closings();
-        let gone = bell::peer_is_gone(self.socket.as_fd());
+        let gone = self.socket.get().is_none_or(bell::peer_is_gone);
         if gone {
             self.peer_is_gone.store(true, Ordering::Relaxed);
         } else {
@@ -405,6 +407,7 @@ impl End {
         mut ready: impl FnMut() -> Option<T>,
     ) -> Result<Option<T>, GetError> {
         let items = &self.incoming().chain.items;
+        let _call = waits::Call::join();
         // What is told to nobody is found out by asking after every nap.
         let mut ask = deadline == Deadline::NOW;
         loop {
@@ -453,13 +456,14 @@ impl End {
             return Ok(Some(found));
         }
         let slept = waits::noting(What::Message, self.incoming().chain.items.word(), || {
-            bell::sleep(self.socket.as_fd(), deadline)
+            let socket = self.socket.get();
+            socket.is_none_or(|socket| bell::sleep(socket, deadline))
         });
         if !slept {
             return Err(GetError::Interrupted);
         }
         let found = ready();
-        if found.is_none() && bell::has_bytes(self.socket.as_fd()) {
+        if found.is_none() && self.socket.get().is_some_and(bell::has_bytes) {
             // A message is about to come, or somebody else is about to take the bytes out.
             std::thread::sleep(RING_NAP);
         }
@@ -476,14 +480,13 @@ impl End {
 
     #[inline(never)]
     fn clear_bell(&self) {
+        let Some(socket) = self.socket.get() else {
+            return;
+        };
         let arena = self.part.shared.arena();
         let is_due = || self.incoming().is_due();
-        self.bell().clear(
-            arena.me(),
-            |owner| arena.is_dead(owner),
-            &self.socket.as_fd(),
-            is_due,
-        );
+        self.bell()
+            .clear(arena.me(), |owner| arena.is_dead(owner), &socket, is_due);
     }
 
     /// A descriptor that is readable exactly while a message or the end of the stream is there, whichever
@@ -494,7 +497,7 @@ impl End {
     pub fn fileno(&self) -> RawFd {
         self.bell().watch();
         self.settle();
-        self.socket.as_raw_fd()
+        self.socket.number()
     }
 
     /// Whether other processes had an end of this pipe, and none has one any more: what comes now, if
@@ -515,14 +518,11 @@ impl End {
     }
 
     /// The descriptor that stands for this end, to be passed on with the [handle](End::handle).
-    pub fn socket_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
-}
-
-impl AsFd for End {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    ///
+    /// # Errors
+    /// When the program closed it.
+    pub fn socket(&self) -> Result<BorrowedFd<'_>> {
+        self.socket.checked()
     }
 }
 

@@ -470,6 +470,12 @@ impl Board {
         }
     }
 
+    /// Says that there are no workers any more, nor will be: the memory that they left free goes back, unless other
+    /// queues want it. For who keeps a pool that is over.
+    pub fn over(&self) {
+        process::trim_for_last_channel();
+    }
+
     /// No task waits outside of the shared memory any more: who finds none there may leave.
     fn send_home(&self) {
         self.ground.close();

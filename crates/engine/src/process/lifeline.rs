@@ -23,6 +23,7 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use crate::arena::fork::fork_guard;
 use crate::error::{Error, Result};
+use crate::sys::known_fd::{KnownFd, out_of_reach};
 
 /// `F_SETSIG` of asm-generic/fcntl.h, which libc does not name everywhere.
 const F_SETSIG: libc::c_int = 10;
@@ -32,14 +33,21 @@ struct Lines {
     /// What its children hang on to.
     own: Option<Line>,
     /// The reading end of its parent's, if it was forked from it.
-    parents: Option<OwnedFd>,
+    parents: Option<KnownFd>,
     /// What it hangs on to itself.
-    held: Option<OwnedFd>,
+    held: Option<KnownFd>,
 }
 
+/// Known: the numbers may have become another file's, when the program closed all it had.
 struct Line {
-    read: OwnedFd,
-    _write: OwnedFd,
+    read: KnownFd,
+    write: KnownFd,
+}
+
+impl Line {
+    fn is_whole(&self) -> bool {
+        self.read.get().is_some() && self.write.get().is_some()
+    }
 }
 
 static LINES: Mutex<Lines> = Mutex::new(Lines {
@@ -54,7 +62,7 @@ fn lines() -> MutexGuard<'static, Lines> {
 
 impl Lines {
     fn own(&mut self) -> Result<&Line> {
-        if self.own.is_none() {
+        if !self.own.as_ref().is_some_and(Line::is_whole) {
             let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
                 .map_err(|errno| Error::os("make a pipe", errno))?;
             // A child that became another user opens it by its path. Who may look at a process's
@@ -62,8 +70,8 @@ impl Lines {
             // `tie` then does without the path.)
             let _ = rustix::fs::fchmod(&read, Mode::RUSR | Mode::RGRP | Mode::ROTH);
             self.own = Some(Line {
-                read,
-                _write: write,
+                read: KnownFd::new(out_of_reach(read)?)?,
+                write: KnownFd::new(out_of_reach(write)?)?,
             });
         }
         self.own.as_ref().ok_or(Error::BadHandle)
@@ -86,7 +94,7 @@ pub fn prepare() -> Result<()> {
 pub fn reading_end() -> Result<OwnedFd> {
     let _no_fork = fork_guard();
     let mut lines = lines();
-    rustix::io::fcntl_dupfd_cloexec(&lines.own()?.read, 3)
+    rustix::io::fcntl_dupfd_cloexec(lines.own()?.read.checked()?, 3)
         .map_err(|errno| Error::os("duplicate a descriptor", errno))
 }
 
@@ -115,7 +123,7 @@ pub fn hang_on_to_parent() -> Result<()> {
     let _no_fork = fork_guard();
     let mut lines = lines();
     if let Some(inherited) = lines.parents.take() {
-        lines.held = tie(inherited.as_raw_fd())?;
+        lines.held = tie(inherited.checked()?.as_raw_fd())?;
     }
     Ok(())
 }
@@ -128,7 +136,7 @@ pub(crate) fn after_fork() {
 }
 
 /// Ties this process to a line; what has to stay open for that.
-fn tie(inherited: RawFd) -> Result<Option<OwnedFd>> {
+fn tie(inherited: RawFd) -> Result<Option<KnownFd>> {
     let failed = |errno| Error::os("tie the lifeline", errno);
     if !is_open(inherited) {
         return Err(failed(Errno::BADF));
@@ -146,7 +154,7 @@ fn tie(inherited: RawFd) -> Result<Option<OwnedFd>> {
     match asked {
         Ok(read) => {
             die_if_cut(read.as_fd());
-            Ok(Some(read))
+            KnownFd::new(read).map(Some)
         }
         Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(failed(errno)),
         Err(Errno::NOENT) => {

@@ -9,6 +9,8 @@ pub(crate) mod cpu;
 #[cfg(not(loom))]
 pub(crate) mod futex;
 #[cfg(not(loom))]
+pub(crate) mod known_fd;
+#[cfg(not(loom))]
 pub(crate) mod life;
 #[cfg(not(loom))]
 #[cfg_attr(miri, path = "memfd_miri.rs")]
@@ -17,3 +19,5 @@ pub(crate) mod memfd;
 pub(crate) mod poll;
 #[cfg(not(loom))]
 pub mod signals;
+#[cfg(not(loom))]
+pub(crate) mod thread;

@@ -384,6 +384,11 @@ impl PoolBoard {
     fn close(&self) {
         self.board.close();
     }
+
+    /// Says that the pool has no workers any more, and will have none.
+    fn over(&self, py: Python<'_>) {
+        py.detach(|| self.board.over());
+    }
 }
 
 /// The next item, or for chunks of more than one the list of the next items.

@@ -114,7 +114,9 @@ def _give_notice(why: str) -> None:
     frame = _caller()
     registry = frame.f_globals.setdefault("__warningregistry__", {})
     module = frame.f_globals.get("__name__")
-    warnings.warn_explicit(text, RuntimeWarning, frame.f_code.co_filename, frame.f_lineno, module, registry)
+    warnings.warn_explicit(
+        text, RuntimeWarning, frame.f_code.co_filename, frame.f_lineno, module, registry
+    )
     os.environ[VARIABLE] = "quiet"
 
 

@@ -11,7 +11,6 @@ from concurrent.futures import CancelledError
 
 from ..forwarding import forward_other_names
 from ..hints import Any
-
 from ..stdlib import context, load
 from .choice import needs_engine
 
