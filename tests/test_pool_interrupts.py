@@ -142,6 +142,8 @@ def wait_and_double(task: tuple[Any, Path, int]) -> int:
     return number * 2
 
 
+# A handler may raise in a callback of a weak reference, which can only be ignored.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("how", ["map", "imap", "apply", "apply_async"])
 def test_a_pool_ends_in_order_after_any_interrupt(how: str) -> None:
     """Wherever a handler raises in a call, close and join come back."""
