@@ -107,10 +107,17 @@ WAYS = {
 
 
 LAUNCHED = ("a script", "a package", "-c", "cProfile")
+# What a forked child has of the main program is what its parent can name.
+IN_ANOTHERS_PLACE = ("cProfile", "cProfile of a module", "profile", "trace")
+PICKLING = ("spawn", "forkserver")
 
 
 @pytest.mark.parametrize(
-    ("way", "launcher"), [(way, ()) for way in WAYS] + [(way, ("-m", "procession")) for way in LAUNCHED]
+    ("way", "start_method", "launcher"),
+    [(way, "fork", ()) for way in ("a script", *IN_ANOTHERS_PLACE)]
+    + [("cProfile", "fork", ("-m", "procession"))]
+    + [(way, method, ()) for way in WAYS for method in PICKLING]
+    + [(way, method, ("-m", "procession")) for way in LAUNCHED for method in PICKLING],
 )
 def test_what_the_main_program_defines_reaches_its_children(
     run: Run, tmp_path: Path, start_method: str, way: str, launcher: tuple[str, ...]
@@ -151,6 +158,7 @@ DIRECTORY_IS_GONE = "where = tempfile.mkdtemp(); os.chdir(where); os.rmdir(where
     ],
     ids=lambda value: value[:20],
 )
+@pytest.mark.parametrize("start_method", PICKLING)
 def test_a_main_program_whose_file_or_directory_is_gone(
     run: Run, tmp_path: Path, start_method: str, way: str, loss: str
 ) -> None:
@@ -186,6 +194,7 @@ with multiprocessing.get_context({method!r}).Pool(1) as pool:
 
 
 @pytest.mark.parametrize("way", ["a package", "a folder", "-c", "standard input", "a zip file"])
+@pytest.mark.parametrize("start_method", PICKLING)
 def test_a_main_program_that_children_do_not_need_runs_once(
     run: Run, tmp_path: Path, start_method: str, way: str
 ) -> None:
@@ -247,6 +256,7 @@ if __name__ == "__main__":
     assert (done.stdout, done.stderr) == ("42 0 True\n", "")
 
 
+@pytest.mark.parametrize("start_method", PICKLING)
 def test_modules_in_the_working_directory_are_not_taken_for_the_stdlibs(
     run: Run, tmp_path: Path, start_method: str
 ) -> None:
