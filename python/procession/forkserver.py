@@ -280,6 +280,8 @@ def _command(*arguments: int) -> list[str]:
 
     It names the stdlib's module, by which programs tell fork servers from other children.
     """
+    if getattr(sys, "frozen", False):
+        return spawn.frozen_command(spawn.SERVER_FLAG, *map(str, arguments))
     call = f"main({', '.join(map(str, arguments))})  # multiprocessing.forkserver"
     program = spawn.package_import(f"from procession.forkserver import main; {call}")
     return [*spawn.interpreter_command(), program]

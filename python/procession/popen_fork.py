@@ -1,7 +1,8 @@
 """A child that begins as a copy of its parent, and what all kinds of children have in common.
 
-The sentinel is a pidfd: it tells of the child's death and of nothing else, whoever inherits
-which descriptors (where the system refuses pidfds, see `_core/sentinels.py`). The child's seat in the engine is buried as soon as its exit status is known.
+The sentinel is a pidfd: it tells of the child's death and of nothing else, whoever inherits which descriptors
+(where the system refuses pidfds, see `_core/sentinels.py`). The child's seat in the engine is buried as soon
+as its exit status is known.
 """
 
 from __future__ import annotations

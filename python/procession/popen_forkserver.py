@@ -1,7 +1,8 @@
 """A child that begins as a copy of the fork server.
 
-It is the server's child and not this process's: its end is seen through its own pidfd (or the server's report, where
-the system refuses pidfds), its exit status comes from the server, and is unknown if the server has died.
+It is the server's child and not this process's: its end is seen through its own pidfd (or the server's
+report, where the system refuses pidfds), its exit status comes from the server, and is unknown if the server
+has died.
 """
 
 from __future__ import annotations
