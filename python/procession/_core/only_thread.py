@@ -1,7 +1,7 @@
 """A thread that is started when it is first needed, once, wherever an exception of a signal handler comes.
 
-Such an exception may come after a thread was made and before it was started, or after that and before anybody knew.
-So what was started last is what is known, and of several that were started one goes to work.
+Such an exception may come after a thread was made and before it was started, or after that and before anybody
+knew. So what was started last is what is known, and of several that were started one goes to work.
 """
 
 from __future__ import annotations
