@@ -21,6 +21,7 @@ from typing import IO, NamedTuple
 from . import _engine, spawn
 from ._core import serving, template
 from ._core.hints import Any, NoReturn
+from ._core.known_fd import KnownFd
 from ._core.payload import unpack
 from ._core.refusals import anonymous_file
 from ._core.stdlib import load, util
@@ -50,7 +51,7 @@ class ForkServer:
     def __init__(self) -> None:
         self._forkserver_pid: int | None = None
         self._seat: int | None = None
-        self._control: int | None = None
+        self._control: KnownFd | None = None
         self._inherited_fds: list[int] | None = None
         self._preload_modules = ["__main__"]
         self._on_error = "ignore"
@@ -130,18 +131,18 @@ class ForkServer:
     def _living_server(self) -> int:
         key = template.Key.of_now(self._mode())
         if self._control is not None:
-            if _is_abandoned(self._control):
+            if not self._control.is_open() or _is_abandoned(self._control.number):
                 self._forget()
             elif self._forkserver_pid is None or self._key == key:
-                return self._control
+                return self._control.number
             else:
                 self._replace()
         ours, theirs = serving.pair()
         with ours, theirs:
             self._start(theirs.fileno(), key.mode)
-            self._control = ours.detach()
+            self._control = KnownFd(ours.detach())
         self._key = key
-        return self._control
+        return self._control.number
 
     def _start(self, control: int, mode: str) -> None:
         preload = [name for name in self._preload_modules if mode == "warm" or name != "__main__"]
@@ -162,9 +163,9 @@ class ForkServer:
     def _replace(self) -> None:
         """Let go of a server that lives on while children of it do."""
         assert self._control is not None and self._forkserver_pid is not None and self._seat is not None
-        os.close(self._control)
+        self._close_control()
         self._replaced.append((self._forkserver_pid, self._seat))
-        self._control = self._forkserver_pid = self._seat = None
+        self._forkserver_pid = self._seat = None
 
     def _reap_replaced(self) -> None:
         for pid, seat in list(self._replaced):
@@ -178,9 +179,7 @@ class ForkServer:
 
     def _forget(self) -> None:
         """Let go of the server; if it is this process's child, wait for its end, which others may put off."""
-        if self._control is not None:
-            os.close(self._control)
-            self._control = None
+        self._close_control()
         if self._forkserver_pid is not None:
             try:
                 os.waitpid(self._forkserver_pid, 0)
@@ -190,6 +189,11 @@ class ForkServer:
         if self._seat is not None:
             _engine.bury(self._seat)
             self._seat = None
+
+    def _close_control(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
 
     def _stop(self) -> None:
         with self._lock:
@@ -205,7 +209,7 @@ class ForkServer:
 
     def _adopt(self, request: serving.Request) -> None:
         """In a child of the server: what it was given, and the way to ask for children of its own."""
-        self._control = request.control
+        self._control = KnownFd(request.control)
         self._inherited_fds = request.others
 
 
