@@ -242,3 +242,22 @@ def test_daemons_started_before_all_was_closed_and_after(run_script: Run, start_
     method = "fork" if start_method == "forkserver" else start_method
     ran = run_script(program.format(method=method))
     assert (ran.stdout.splitlines(), ran.stderr) == (["a daemon", "a daemon", "b'x'", "0"], "")
+
+
+def test_shared_memory_never_gets_the_number_of_a_standard_stream(run_script: Run) -> None:
+    """A program that was started without them may have C code that writes to them."""
+    program = """
+    import os
+    import procession as mp
+    from procession import _engine
+
+    out = os.dup(1)
+    for number in (0, 1, 2):
+        os.close(number)
+    queue, (a, b) = mp.Queue(), mp.Pipe()
+    number = _engine.arena_fd()
+    os.dup2(out, 1)
+    print(number > 2, number)
+    """
+    ran = run_script(program)
+    assert ran.stdout.startswith("True"), ran
