@@ -10,7 +10,7 @@ import os
 
 from .hints import Any
 
-__all__ = ["KnownFd"]
+__all__ = ["KnownFd", "identity_of"]
 
 
 class KnownFd:
@@ -20,11 +20,11 @@ class KnownFd:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self._file = _file_behind(number)
+        self._file = identity_of(number)
 
     def is_open(self) -> bool:
         """Whether the number is this file's still."""
-        return self._file is not None and self._file == _file_behind(self.number)
+        return self._file is not None and self._file == identity_of(self.number)
 
     # Bound early: what is forgotten at the end of the interpreter is closed when names of modules are gone.
     def close(self, close: Any = os.close, fstat: Any = os.fstat, error: Any = OSError) -> None:
@@ -37,9 +37,10 @@ class KnownFd:
             close(self.number)
 
 
-def _file_behind(number: int) -> tuple[int, int] | None:
+def identity_of(fd: int) -> tuple[int, int] | None:
+    """What a descriptor stands for, whose number may be somebody else's one day; None if it is closed."""
     try:
-        stat = os.fstat(number)
+        stat = os.fstat(fd)
     except OSError:
         return None
     return stat.st_dev, stat.st_ino
