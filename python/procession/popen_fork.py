@@ -18,8 +18,10 @@ from ._core import sentinels
 from ._core.bootstrap import release_forked_seat, run_forked_child
 from ._core.hints import Any
 from ._core.main_module import settle
+from ._core.standard_io import StandardNumbersTaken
 from ._core.stdlib import util
 from ._core.ties import is_tied
+from ._core.tracker import fork
 
 __all__ = ["Popen"]
 
@@ -53,7 +55,8 @@ class Popen:
         # The threads that wait for the child's end, of which the kernel tells one. (No condition variable: a
         # start pays for every object it makes.)
         self._reapers: list[int] = []
-        self._launch(process_obj)
+        with StandardNumbersTaken():
+            self._launch(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
         """Make a descriptor of this process exist in the child; here it does by nature."""
@@ -118,7 +121,7 @@ class Popen:
         line = None
         try:
             line = sentinels.line_if_needed()
-            pid = os.fork()
+            pid = fork()
             if pid == 0:
                 run_forked_child(process_obj, parent)
         except OSError:

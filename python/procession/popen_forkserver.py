@@ -13,8 +13,8 @@ from ._core.hints import Any
 from ._core.payload import pack
 from ._core.stdlib import util
 from ._core.ties import passed_lifeline
+from ._core.tracker import tracker_fd
 from ._core.waiting import is_readable
-from .popen_spawn_posix import tracker_fd
 
 __all__ = ["Popen"]
 
