@@ -1,7 +1,8 @@
 """A child that begins as a copy of its parent, and what all kinds of children have in common.
 
-The sentinel is a pidfd: it tells of the child's death and of nothing else, whoever inherits
-which descriptors (where the system refuses pidfds, see `_core/sentinels.py`). The child's seat in the engine is buried as soon as its exit status is known.
+The sentinel is a pidfd: it tells of the child's death and of nothing else, whoever inherits which descriptors
+(where the system refuses pidfds, see `_core/sentinels.py`). The child's seat in the engine is buried as soon
+as its exit status is known.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from ._core import sentinels
 from ._core.bootstrap import release_forked_seat, run_forked_child
 from ._core.hints import Any
 from ._core.main_module import settle
+from ._core.standard_io import StandardNumbersTaken
 from ._core.stdlib import util
 from ._core.ties import is_tied
+from ._core.tracker import fork
 
 __all__ = ["Popen"]
 
@@ -52,7 +55,8 @@ class Popen:
         # The threads that wait for the child's end, of which the kernel tells one. (No condition variable: a
         # start pays for every object it makes.)
         self._reapers: list[int] = []
-        self._launch(process_obj)
+        with StandardNumbersTaken():
+            self._launch(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
         """Make a descriptor of this process exist in the child; here it does by nature."""
@@ -117,7 +121,7 @@ class Popen:
         line = None
         try:
             line = sentinels.line_if_needed()
-            pid = os.fork()
+            pid = fork()
             if pid == 0:
                 run_forked_child(process_obj, parent)
         except OSError:

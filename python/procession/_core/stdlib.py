@@ -16,7 +16,7 @@ from types import ModuleType
 
 from .hints import Any
 
-__all__ = ["SHARED", "context", "load", "process", "reduction", "remember", "util"]
+__all__ = ["SHARED", "context", "load", "loaded", "process", "reduction", "remember", "util"]
 
 _NAME = "multiprocessing"
 _PACKAGE = __name__.partition(".")[0]
@@ -36,6 +36,12 @@ def load(submodule: str) -> Any:
             import_module(name)
             _genuine.update(_named_so())
     return _genuine[name]
+
+
+def loaded(submodule: str) -> Any:
+    """The same, but None if nobody has loaded it yet."""
+    name = f"{_NAME}.{submodule}"
+    return _genuine.get(name) or sys.modules.get(name)
 
 
 def remember() -> list[str]:

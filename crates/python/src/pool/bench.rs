@@ -6,7 +6,7 @@ use procession_engine::error::{GetError, PutError};
 use procession_engine::pool::{Claim, RESULT_HEAD, Standing, Workbench};
 use procession_engine::value::SharedBytes;
 use procession_engine::{Deadline, Handle, process};
-use pyo3::exceptions::{PyRuntimeError, PySystemExit};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyTuple, PyType};
@@ -137,6 +137,10 @@ fn all_of<'py>(
     let py = items.py();
     let lazy = known.import(py, module, name)?.call1((function, items))?;
     let results = py.get_type::<PyList>().call1((lazy,))?;
+    if results.len()? < items.len()? {
+        // Which the loop took for its end.
+        return Err(PyStopIteration::new_err(()));
+    }
     Ok((Verdict::Many, results))
 }
 
@@ -263,6 +267,11 @@ impl PoolBench {
             let Some(mut claim) = self.claim(py)? else {
                 break;
             };
+            // A signal that came while no task ran is not for this one.
+            if let Err(error) = py.check_signals() {
+                claim.leave_unfinished();
+                return Err(error);
+            }
             self.begun.fetch_add(1, Ordering::Relaxed);
             let result = repertoire.perform(py, claim.bytes());
             self.ended.fetch_add(1, Ordering::Relaxed);
