@@ -161,11 +161,10 @@ class ApplyResult(_Job):
         return not self.ready() or self._decoded()[0]
 
     def __getattr__(self, name: str) -> Any:
-        # What the call returned, or raised. Before it is ready there is none, and `dir` must not say so: a
-        # manager's server asks for everything that is listed.
+        # Not a property: the server of a manager asks each result for all that `dir` lists, ready or not.
         if name == "_value" and self.ready():
             return self._decoded()[1]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _deliver(self) -> None:
         """Run the callback; called once, by the courier."""
