@@ -153,7 +153,9 @@ def _rename_contents(module: ModuleType) -> None:
     Libraries recognise queues, locks and processes by the `__module__` of their types.
     """
     package, _, name = module.__name__.partition(".")
-    if package != _PACKAGE or not name or name.startswith("_"):
+    # What stands for a public module where the engine cannot run.
+    name = name.removeprefix("_core.fallback.")
+    if package != _PACKAGE or not name or name.startswith("_") or name == "choice":
         return
     for value in list(vars(module).values()):
         if isinstance(value, type):

@@ -104,6 +104,18 @@ def test_an_unchanged_program_works_under_the_alias(tmp_path: Path, way: str) ->
     assert (done.stdout.splitlines(), done.stderr) == (ALL_WORKS, "")
 
 
+def test_types_are_multiprocessings_under_the_alias_without_the_engine_too(tmp_path: Path) -> None:
+    """Whatever stands for them, they say so, and travel by that name."""
+    program = """
+    import multiprocessing as mp, pickle
+    things = [mp.Queue(), mp.SimpleQueue(), mp.Lock(), mp.Event(), mp.Value("i", 0), mp.Process()]
+    print({type(thing).__module__.partition(".")[0] for thing in things})
+    print(all(pickle.loads(pickle.dumps(type(thing))) is type(thing) for thing in things))
+    """
+    done = run(tmp_path, program, "-m", "procession", PROCESSION_FALLBACK="quiet")
+    assert (done.stdout, done.stderr) == ("{'multiprocessing'}\nTrue\n", "")
+
+
 def test_a_program_can_insist_on_the_engine(tmp_path: Path) -> None:
     """PROCESSION_FALLBACK=error makes the import an error."""
     done = run(tmp_path, "import procession", PROCESSION_FALLBACK="error")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import subprocess
 import sys
@@ -18,6 +19,8 @@ RESULTS = ["main part ['a', 'b']", "fork 21 [2, 4]", "forkserver 21 [2, 4]", "sp
 @pytest.mark.parametrize("kind", ["--onedir", "--onefile"])
 def test_a_program_frozen_by_pyinstaller_starts_processes_by_every_method(tmp_path: Path, kind: str) -> None:
     """The hook in the package's wheel is all that PyInstaller needs; the main part runs once."""
+    # A build may take longer than pytest's watchdog allows; both programs have limits of their own.
+    faulthandler.cancel_dump_traceback_later()
     freeze = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--log-level=WARN", kind]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PROCESSION_INSTALL"))}
     built = subprocess.run(
