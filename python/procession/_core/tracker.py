@@ -1,7 +1,7 @@
 """The stdlib's resource tracker: one for a tree, or a child's end would unlink what is still in use.
 
-It is started when somebody needs it. Processes that were started before share what it will read, a pipe, and a
-token: whoever needs the tracker first takes the token, and starts it for all.
+It is started when somebody needs it. Processes that were started before share what it will read, a pipe, and
+a token: whoever needs the tracker first takes the token, and starts it for all.
 """
 
 from __future__ import annotations
