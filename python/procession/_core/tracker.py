@@ -135,8 +135,6 @@ def adopt_tracker(fds: list[int]) -> None:
     global _pending
     if _pending is not None:
         _pending.drop()
-    for fd in fds:
-        os.set_inheritable(fd, False)
     is_running = len(fds) == 1
     load("resource_tracker")._resource_tracker._fd = fds[0] if is_running else None
     if fds and not is_running:
