@@ -26,9 +26,10 @@ from . import _engine, spawn
 from ._core import leaving, serving, template
 from ._core.hints import Any, NoReturn
 from ._core.import_watch import ImportWatch
+from ._core.known_fd import identity_of
 from ._core.payload import unpack
 from ._core.refusals import anonymous_file
-from ._core.standard_io import fill_standard, identity_of
+from ._core.standard_io import fill_standard
 from ._core.stdlib import load, util
 from ._core.surroundings import Surroundings, become_user, take_on
 from ._core.tracker import adopt_tracker

@@ -160,12 +160,11 @@ class ApplyResult(_Job):
     def _success(self) -> bool:
         return not self.ready() or self._decoded()[0]
 
-    @property
-    def _value(self) -> Any:
-        """What the call returned, or raised."""
-        if not self.ready():
-            raise AttributeError("a result has no _value before it is ready")
-        return self._decoded()[1]
+    def __getattr__(self, name: str) -> Any:
+        # Not a property: the server of a manager asks each result for all that `dir` lists, ready or not.
+        if name == "_value" and self.ready():
+            return self._decoded()[1]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _deliver(self) -> None:
         """Run the callback; called once, by the courier."""

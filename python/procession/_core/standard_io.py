@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["STANDARD_NUMBERS", "StandardNumbersTaken", "fill_standard", "identity_of"]
+__all__ = ["STANDARD_NUMBERS", "StandardNumbersTaken", "fill_standard"]
 
 STANDARD_NUMBERS = range(3)
 
@@ -34,12 +34,3 @@ class StandardNumbersTaken:
     def __exit__(self, *exc_info: object) -> None:
         for fd in self._taken:
             os.close(fd)
-
-
-def identity_of(fd: int) -> tuple[int, int] | None:
-    """What a descriptor stands for, whose number may be somebody else's one day; None if it is closed."""
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

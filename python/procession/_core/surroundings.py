@@ -14,7 +14,8 @@ import time
 from typing import NamedTuple
 
 from .hints import Any
-from .standard_io import STANDARD_NUMBERS, identity_of
+from .known_fd import identity_of
+from .standard_io import STANDARD_NUMBERS
 
 __all__ = ["Surroundings", "become_user", "take_on"]
 

@@ -12,7 +12,7 @@ import sys
 import threading
 
 from .hints import Any
-from .standard_io import identity_of
+from .known_fd import identity_of
 from .stdlib import load, loaded, util
 
 __all__ = ["adopt_tracker", "fork", "passed_tracker"]
