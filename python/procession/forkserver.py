@@ -30,7 +30,7 @@ from ._core.known_fd import identity_of
 from ._core.payload import unpack
 from ._core.refusals import anonymous_file
 from ._core.standard_io import fill_standard
-from ._core.stdlib import util
+from ._core.stdlib import load, util
 from ._core.surroundings import Surroundings, become_user, take_on
 from ._core.tracker import adopt_tracker
 
@@ -306,6 +306,8 @@ def main(control: int, arena: int, seat: int, orders: int) -> None:
         _import_main(control, told)
     for name in told.preload:
         _preload(name, told.on_error)
+    # Each child adopts its parent's; none is to import it first.
+    load("resource_tracker")
     util._close_stdin()
     util._flush_std_streams()
     # The children's collectors are not to touch, and so to copy, what they all share.

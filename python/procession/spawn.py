@@ -119,7 +119,8 @@ def spawn_main(
         _std.spawn_main(pipe_handle, parent_pid, tracker_fd)
         return
     assert is_forking(sys.argv), "Not forking"
-    for fd in (arena, parent):
+    tracker = [fd for fd in (tracker_fd, tracker_read, tracker_token) if fd is not None]
+    for fd in (arena, parent, *tracker):
         os.set_inheritable(fd, False)
     fill_standard()
     settle()
@@ -131,7 +132,7 @@ def spawn_main(
     if lifeline is not None:
         _engine.hang_on(lifeline)
         os.close(lifeline)
-    adopt_tracker([fd for fd in (tracker_fd, tracker_read, tracker_token) if fd is not None])
+    adopt_tracker(tracker)
     sys.exit(_run(pipe_handle, parent))
 
 

@@ -1,7 +1,7 @@
 """The stdlib's resource tracker: one for a tree, or a child's end would unlink what is still in use.
 
-It is started when somebody needs it. Processes that were started before share what it will read, a pipe, and a
-token: whoever needs the tracker first takes the token, and starts it for all.
+It is started when somebody needs it. Processes that were started before share what it will read, a pipe, and
+a token: whoever needs the tracker first takes the token, and starts it for all.
 """
 
 from __future__ import annotations
@@ -135,8 +135,6 @@ def adopt_tracker(fds: list[int]) -> None:
     global _pending
     if _pending is not None:
         _pending.drop()
-    for fd in fds:
-        os.set_inheritable(fd, False)
     is_running = len(fds) == 1
     load("resource_tracker")._resource_tracker._fd = fds[0] if is_running else None
     if fds and not is_running:
