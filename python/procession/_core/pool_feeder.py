@@ -6,7 +6,7 @@ Generators are drained in the order of the calls. One that has to wait for its c
 
 from __future__ import annotations
 
-import threading
+import queue
 from collections.abc import Iterator
 
 from .hints import TYPE_CHECKING, Any, Protocol
@@ -56,7 +56,8 @@ class Feeder:
         self._ledger = ledger
         self._on_end = on_end
         self._feeds: list[Feed] = []
-        self._stirred = threading.Event()
+        # Not an event: an exception of a signal handler within its methods would leave it locked.
+        self._stirs: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopped = False
         self._unbounded = False
         self._thread = OnlyThread("PoolFeeder", self._run)
@@ -66,7 +67,7 @@ class Feeder:
         self._thread.start()
         # In one step, so that no exception of a signal handler leaves an open job behind that has no feed.
         result._handle.begin(result, result._crew.cache, self._feeds.append, [feed])
-        self._stirred.set()
+        self._stirs.put(None)
 
     def __len__(self) -> int:
         """How many generators have not ended."""
@@ -74,17 +75,17 @@ class Feeder:
 
     def stir(self) -> None:
         """Something was consumed: a bounded feed may go on."""
-        self._stirred.set()
+        self._stirs.put(None)
 
     def lift_bounds(self) -> None:
         """Nobody will consume any more: bounded feeds go on without."""
         self._unbounded = True
-        self._stirred.set()
+        self._stirs.put(None)
 
     def stop(self) -> None:
         """Drain nothing more; returns at once, also while a generator is running."""
         self._stopped = True
-        self._stirred.set()
+        self._stirs.put(None)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the thread, unless it is the caller."""
@@ -92,10 +93,19 @@ class Feeder:
 
     def _run(self) -> None:
         while not self._stopped:
-            self._stirred.clear()
+            self._await_stir(0.0)
             held = [feed for feed in list(self._feeds) if not self._drain(feed)]
             if len(self._feeds) == len(held):
-                self._stirred.wait(NAP if held else None)
+                self._await_stir(NAP if held else None)
+
+    def _await_stir(self, timeout: float | None) -> None:
+        """Wait for a stir, and take all that came for one."""
+        try:
+            self._stirs.get(timeout=timeout)
+            while True:
+                self._stirs.get_nowait()
+        except queue.Empty:
+            pass
 
     def _drain(self, feed: Feed) -> bool:
         """Drain a feed until it ends; False if it has to wait for its consumer."""

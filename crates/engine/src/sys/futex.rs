@@ -73,8 +73,8 @@ fn attentive_nap(word: &AtomicU32, expected: u32, until: &Timespec) -> Slept {
     let operation = libc::FUTEX_WAIT_BITSET;
     let (nobody, any) = (ptr::null::<u32>(), u32::MAX);
     let slept = signals::sleep(Some(word), (until.tv_sec, until.tv_nsec), |until| {
-        // SAFETY: the kernel reads the word and the time, both of which live on; the rest is numbers.
         let call = libc::SYS_futex;
+        // SAFETY: the kernel reads the word and the time, both of which live on; the rest is numbers.
         result_of(unsafe { libc::syscall(call, word, operation, expected, until, nobody, any) })
     });
     slept.map_or(Slept::Interrupted, outcome)
