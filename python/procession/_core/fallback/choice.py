@@ -43,7 +43,12 @@ _THEIRS = frozenset(
 )
 
 # What a child of the engine is started with.
-_OF_THE_ENGINE = ("procession.spawn import spawn_main", "procession.forkserver import main", "--multiprocessing.forkserver", "arena=")
+_OF_THE_ENGINE = (
+    "procession.spawn import spawn_main",
+    "procession.forkserver import main",
+    "--multiprocessing.forkserver",
+    "arena=",
+)
 
 # Why the engine does not run; None while it does.
 reason: str | None = None
