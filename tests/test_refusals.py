@@ -102,9 +102,7 @@ def test_an_unchanged_program_works_under_the_alias(tmp_path: Path, way: str) ->
         text = "import _procession_alias; _procession_alias.activate()\n"
         (tmp_path / "sitecustomize.py").write_text(text)
         path = os.pathsep.join([str(tmp_path), HOME])
-        done = run(
-            tmp_path, program, PROCESSION_INSTALL="1", PROCESSION_FALLBACK="quiet", PYTHONPATH=path
-        )
+        done = run(tmp_path, program, PROCESSION_INSTALL="1", PROCESSION_FALLBACK="quiet", PYTHONPATH=path)
     assert (done.stdout.splitlines(), done.stderr) == (ALL_WORKS, "")
 
 
