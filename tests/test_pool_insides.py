@@ -1,4 +1,4 @@
-"""What programs use of the standard library's pools beside their methods, and faults that it does not tell of."""
+"""What programs use of the insides of the standard library's pools, and faults that it does not tell of."""
 
 from __future__ import annotations
 
@@ -104,6 +104,35 @@ def test_the_progress_of_a_map(ctx: Any) -> None:
         plain.wait()
         assert (plain._number_left, plain._chunksize) == (0, 13)
         assert plain._value == plain.get()
+
+
+def test_all_that_an_object_lists_can_be_asked_for(ctx: Any) -> None:
+    """As managers' servers, debuggers and mocks do, whatever state it is in."""
+    with ctx.Pool(1) as workers, ctx.Manager() as manager:
+        go = manager.Event()
+        one, several = workers.apply_async(wait_for, [go]), workers.map_async(wait_for, [go])
+        iterator = workers.imap(wait_for, [go])
+        queues = (ctx.Queue(), ctx.JoinableQueue(), ctx.SimpleQueue())
+        locks = (ctx.Lock(), ctx.RLock(), ctx.Semaphore(), ctx.Condition(), ctx.Event(), ctx.Barrier(1))
+        shared = (ctx.Value("i"), ctx.Array("i", 2), *ctx.Pipe())
+        for thing in (workers, one, several, iterator, *queues, *locks, *shared):
+            for name in dir(thing):
+                getattr(thing, name)
+        with pytest.raises(AttributeError, match="'ApplyResult' object has no attribute '_value'"):
+            print(one._value)
+        go.set()
+        one.wait()
+        assert one._value is None
+
+
+def test_a_manager_serves_results_that_are_not_ready(ctx: Any) -> None:
+    """The calls of a pool that lives in a server."""
+    with ctx.Manager() as manager:
+        workers, go = manager.Pool(1), manager.Event()
+        result = workers.apply_async(wait_for, (go,))
+        go.set()
+        assert result.get(LIMIT) is None
+        workers.terminate()
 
 
 def test_what_waits_in_a_pool(ctx: Any) -> None:
