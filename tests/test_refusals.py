@@ -98,9 +98,11 @@ def test_an_unchanged_program_works_under_the_alias(tmp_path: Path, way: str) ->
     if way == "launcher":
         done = run(tmp_path, program, "-m", "procession", PROCESSION_FALLBACK="quiet")
     else:
-        # As the .pth file does where the package is installed.
-        turn_on = "import _procession_alias; _procession_alias.activate()\n"
-        done = run(tmp_path, turn_on + program, PROCESSION_INSTALL="1", PROCESSION_FALLBACK="quiet")
+        # At the start of every interpreter, as the .pth file does where the package is installed.
+        text = "import _procession_alias; _procession_alias.activate()\n"
+        (tmp_path / "sitecustomize.py").write_text(text)
+        path = os.pathsep.join([str(tmp_path), HOME])
+        done = run(tmp_path, program, PROCESSION_INSTALL="1", PROCESSION_FALLBACK="quiet", PYTHONPATH=path)
     assert (done.stdout.splitlines(), done.stderr) == (ALL_WORKS, "")
 
 
