@@ -39,7 +39,7 @@ debug, info = util.debug, util.info
 
 
 def __getattr__(name: str) -> Any:
-    # The very object that the stdlib's `_finalize_close` puts; its module is loaded for it when somebody asks.
+    # The very object that the stdlib's `_finalize_close` puts; its module is loaded when somebody asks.
     if name == "_sentinel":
         return load("queues")._sentinel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
