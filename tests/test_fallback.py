@@ -355,7 +355,7 @@ def value_of(what, name):
         return None  # Of a process that was not started, a semaphore of another system.
 
 # Of the engine's objects, not of their users.
-INSIDE = {"handle", "get_bytes", "put_bytes", "bounded", "others_are_gone", "socket_fd"}
+INSIDE = {"handle", "get_bytes", "put_bytes", "bounded", "others_are_gone", "socket_fd", "of"}
 context = procession.get_context("fork")
 pool = context.Pool(1)
 threads = procession.pool.ThreadPool(1)

@@ -1,4 +1,4 @@
-"""What programs use of the standard library's pools beside their methods, and faults that it does not tell of."""
+"""What programs use of the insides of the standard library's pools, and faults that it does not tell of."""
 
 from __future__ import annotations
 

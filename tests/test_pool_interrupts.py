@@ -231,7 +231,7 @@ def interrupt_and_go_on(path: Path) -> str:
 
 
 def test_a_task_may_take_ctrl_c_for_itself(ctx: Any, tmp_path: Path) -> None:
-    """Who catches KeyboardInterrupt returns a result, and the worker lives on; one without a task ignores it."""
+    """Who catches KeyboardInterrupt returns a result; the worker lives on, and without a task ignores it."""
     with ctx.Pool(1) as pool:
         [worker] = pool._pool
         pool.apply(square, (2,))

@@ -221,3 +221,52 @@ def test_a_child_that_opens_a_segment_shares_its_parents_tracker(ctx: Any) -> No
     finally:
         memory.close()
         memory.unlink()
+
+
+@pytest.mark.parametrize("first", ["parent", "child"])
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_children_that_were_started_before_share_the_tracker_that_somebody_needs(
+    run_script: Run, method: str, first: str
+) -> None:
+    """Whoever of a tree opens named memory first: there is one tracker, and nobody's end unlinks it."""
+    done = run_script(
+        f"""
+        import os
+        import procession
+
+        def use(name):
+            from procession import resource_tracker, shared_memory
+            memory = shared_memory.SharedMemory(name=name, create=name is None, size=64)
+            memory.close()
+            return memory.name, os.fstat(resource_tracker._resource_tracker._fd).st_ino
+
+        def work(names, told):
+            for name in iter(names.get, "end"):
+                told.put(use(name))
+
+        if __name__ == "__main__":
+            context = procession.get_context({method!r})
+            pairs = [(context.Queue(), context.Queue()) for _ in range(2)]
+            children = [context.Process(target=work, args=pair) for pair in pairs]
+            for child in children:
+                child.start()
+            def ask(n, name):
+                pairs[n][0].put(name)
+                return pairs[n][1].get(timeout=30)
+            if {first!r} == "parent":
+                name, tracker = use(None)
+            else:
+                name, tracker = ask(0, None)
+            seen = [tracker, ask(0, name)[1], ask(1, name)[1], use(name)[1]]
+            for (names, _), child in zip(pairs, children):
+                names.put("end")
+                child.join()
+            from procession.shared_memory import SharedMemory
+            memory = SharedMemory(name=name)
+            memory.close()
+            memory.unlink()
+            print(len(set(seen)), [child.exitcode for child in children])
+        """
+    )
+    assert done.stdout == "1 [0, 0]\n", done.stderr
+    assert done.stderr == ""

@@ -26,20 +26,20 @@ from . import _engine, spawn
 from ._core import leaving, serving, template
 from ._core.hints import Any, NoReturn
 from ._core.import_watch import ImportWatch
+from ._core.known_fd import identity_of
 from ._core.payload import unpack
 from ._core.refusals import anonymous_file
 from ._core.standard_io import fill_standard
-from ._core.stdlib import load, util
-from ._core.surroundings import Surroundings, become_user, identity_of, take_on
-
-resource_tracker = load("resource_tracker")
+from ._core.stdlib import util
+from ._core.surroundings import Surroundings, become_user, take_on
+from ._core.tracker import adopt_tracker
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
 MAXFDS_TO_SEND = serving.MOST_FDS
 
 # What a request needs besides the descriptors that travel for the child's arguments.
-_OWN_FDS = 10
+_OWN_FDS = 12
 
 # A server that was killed is found out by asking it; one that dies at once, again and again, is given up.
 _ATTEMPTS = 3
@@ -110,7 +110,7 @@ class ForkServer:
         payload: int,
         parent: int,
         lifeline: int | None,
-        tracker: int | None,
+        tracker: list[int],
         fds: list[int],
     ) -> tuple[serving.Report, int]:
         """Ask for a child; return the first report on it, and the descriptor on which its end is reported."""
@@ -124,7 +124,7 @@ class ForkServer:
                     try:
                         serving.send_request(
                             serving.Request(
-                                seat, payload, parent, control, lifeline, tracker, changes, standard, fds
+                                seat, payload, parent, control, lifeline, changes, tracker, standard, fds
                             ),
                             theirs,
                         )
@@ -382,7 +382,7 @@ def _role_of(request: serving.Request) -> tuple[Any, int]:
     if request.lifeline is not None:
         _engine.hang_on(request.lifeline)
         os.close(request.lifeline)
-    resource_tracker._resource_tracker._fd = request.tracker
+    adopt_tracker(request.tracker)
     template.reseed()
     process_obj = unpack(request.payload)
     become_user(changes)

@@ -11,12 +11,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 
 from . import _engine
 from ._core import sentinels
 from ._core.bootstrap import release_forked_seat, run_forked_child
 from ._core.hints import Any
+from ._core.known_fd import KnownFd
 from ._core.main_module import settle
 from ._core.standard_io import StandardNumbersTaken
 from ._core.stdlib import util
@@ -32,10 +32,9 @@ _A_MOMENT = 0.0005
 UNKNOWN_STATUS = 255
 
 
-def _close(*fds: int, close: Callable[[int], None] = os.close) -> None:
-    # A child that is never joined may be forgotten when the names of modules are gone already.
+def _close(*fds: KnownFd) -> None:
     for fd in fds:
-        close(fd)
+        fd.close()
 
 
 class Popen:
@@ -156,7 +155,8 @@ class Popen:
 
     def _own(self, sentinel: int, *others: int) -> None:
         self.sentinel = sentinel
-        self.finalizer = util.Finalize(self, _close, (sentinel, *others))
+        fds = [KnownFd(fd) for fd in (sentinel, *others)]
+        self.finalizer = util.Finalize(self, _close, fds)
 
     def _collect_status(self) -> int | None:
         """Wait for the child's end and reap it; None if somebody else did."""

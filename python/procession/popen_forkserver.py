@@ -13,7 +13,7 @@ from ._core.hints import Any
 from ._core.payload import pack
 from ._core.stdlib import util
 from ._core.ties import passed_lifeline
-from ._core.tracker import tracker_fd
+from ._core.tracker import passed_tracker
 from ._core.waiting import is_readable
 
 __all__ = ["Popen"]
@@ -54,7 +54,7 @@ class Popen(popen_fork.Popen):
             lent.append(parent := sentinels.of_this_process())
             with passed_lifeline(process_obj) as lifeline:
                 report, reports = forkserver.connect_to_new_process(
-                    seat, payload, parent, lifeline, tracker_fd(), self._fds
+                    seat, payload, parent, lifeline, passed_tracker(), self._fds
                 )
         except BaseException:
             _engine.release_seat(seat)

@@ -15,7 +15,7 @@ from ._core.payload import pack
 from ._core.standard_io import STANDARD_NUMBERS
 from ._core.stdlib import util
 from ._core.ties import passed_lifeline
-from ._core.tracker import tracker_fd
+from ._core.tracker import passed_tracker
 
 __all__ = ["Popen"]
 
@@ -74,10 +74,11 @@ class Popen(popen_fork.Popen):
         self._watch(pid, line)
 
     def _execute(self, seat: int, payload: int, parent: int, lifeline: int | None, end: int | None) -> int:
-        arena, tracker = _engine.arena_fd(), tracker_fd()
-        passed = [*self._fds, payload, parent, arena]
-        passed += [fd for fd in (lifeline, tracker, end) if fd is not None]
+        arena, (tracker, *pending) = _engine.arena_fd(), passed_tracker()
+        passed = [*self._fds, payload, parent, arena, tracker, *pending]
+        passed += [fd for fd in (lifeline, end) if fd is not None]
         arguments = {} if end is None else {"end": end}
+        arguments.update(zip(("tracker_read", "tracker_token"), pending, strict=False))
         command = spawn.get_command_line(
             pipe_handle=payload,
             arena=arena,

@@ -21,8 +21,8 @@ from ._core.payload import unpack
 from ._core.running import run_bootstrap
 from ._core.standard_io import fill_standard
 from ._core.stdlib import load, util
+from ._core.tracker import adopt_tracker
 
-resource_tracker = load("resource_tracker")
 _std = load("spawn")
 
 # The forwarded names of the stdlib belong to it too.
@@ -107,6 +107,8 @@ def spawn_main(
     parent: int | None = None,
     lifeline: int | None = None,
     end: int | None = None,
+    tracker_read: int | None = None,
+    tracker_token: int | None = None,
 ) -> None:
     """The whole life of a spawned child: its payload is in `pipe_handle`, its parent's sentinel is `parent`.
 
@@ -129,7 +131,7 @@ def spawn_main(
     if lifeline is not None:
         _engine.hang_on(lifeline)
         os.close(lifeline)
-    resource_tracker._resource_tracker._fd = tracker_fd
+    adopt_tracker([fd for fd in (tracker_fd, tracker_read, tracker_token) if fd is not None])
     sys.exit(_run(pipe_handle, parent))
 
 

@@ -36,7 +36,7 @@ STARTED, ENDED, REFUSED = range(3)
 # The kernel passes at most this many descriptors with one message.
 MOST_FDS = 253
 
-_REQUEST = struct.Struct("=I???B")
+_REQUEST = struct.Struct("=I??BB")
 _REPORT = struct.Struct("=Bqq")
 _LONGEST_MESSAGE = 64
 
@@ -60,8 +60,8 @@ class Request(NamedTuple):
     parent: int
     control: int
     lifeline: int | None
-    tracker: int | None
     changes: int | None
+    tracker: list[int]
     standard: list[int]
     others: list[int]
 
@@ -76,13 +76,13 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def send_request(request: Request, report_to: socket.socket) -> None:
     """Ask the server at the other end of `request.control` for a child."""
-    optional = request.lifeline, request.tracker, request.changes
+    optional = request.lifeline, request.changes
     fds = [report_to.fileno(), request.payload, request.parent, request.control]
     fds += [fd for fd in optional if fd is not None]
     with _borrowed(request.control) as control:
         there = (fd is not None for fd in optional)
-        message = _REQUEST.pack(request.seat, *there, len(request.standard))
-        _send(control, message, fds + request.standard + request.others)
+        message = _REQUEST.pack(request.seat, *there, len(request.tracker), len(request.standard))
+        _send(control, message, fds + request.tracker + request.standard + request.others)
 
 
 def receive_report(reports: socket.socket) -> Report | None:
@@ -275,12 +275,12 @@ def _end_of(pid: int) -> tuple[int, bool] | None:
 
 
 def _unpack_request(message: bytes, fds: list[int]) -> Request:
-    seat, *is_there, standard = _REQUEST.unpack(message)
+    seat, *is_there, trackers, standards = _REQUEST.unpack(message)
     payload, parent, control, *others = fds
-    lifeline, tracker, changes = (others.pop(0) if there else None for there in is_there)
-    return Request(
-        seat, payload, parent, control, lifeline, tracker, changes, others[:standard], others[standard:]
-    )
+    lifeline, changes = (others.pop(0) if there else None for there in is_there)
+    tracker, others = others[:trackers], others[trackers:]
+    standard, others = others[:standards], others[standards:]
+    return Request(seat, payload, parent, control, lifeline, changes, tracker, standard, others)
 
 
 def _tell(report_to: socket.socket, report: Report) -> None:

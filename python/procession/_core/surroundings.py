@@ -14,11 +14,12 @@ import time
 from typing import NamedTuple
 
 from .hints import Any
+from .known_fd import identity_of
+from .standard_io import STANDARD_NUMBERS
 
-__all__ = ["Surroundings", "become_user", "identity_of", "take_on"]
+__all__ = ["Surroundings", "become_user", "take_on"]
 
 _LIMITS = range(16)
-_STANDARD = range(3)
 
 # As one string, for most of it is only compared.
 _PRIVILEGES = (b"\nCapInh:", b"\nSeccomp:")
@@ -58,7 +59,7 @@ class Surroundings(NamedTuple):
             signal.pthread_sigmask(signal.SIG_BLOCK, ()),
             _ignored(status),
             (os.getresuid(), os.getresgid(), tuple(os.getgroups())),
-            tuple([identity_of(fd) for fd in _STANDARD]),
+            tuple([identity_of(fd) for fd in STANDARD_NUMBERS]),
             _between(status, *_PRIVILEGES),
             (os.getpgid(0), os.getsid(0)),
             (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority),
@@ -153,7 +154,7 @@ def _default(number: int) -> Any:
 
 
 def _take_standard(identities: tuple[Any, ...], given: list[int]) -> None:
-    for number, identity in zip(_STANDARD, identities, strict=True):
+    for number, identity in zip(STANDARD_NUMBERS, identities, strict=True):
         if identity is not None:
             os.dup2(fd := given.pop(0), number)
             os.close(fd)
@@ -181,15 +182,6 @@ def _exceeds(limit: int, other: int) -> bool:
     if other == resource.RLIM_INFINITY:
         return False
     return limit == resource.RLIM_INFINITY or limit > other
-
-
-def identity_of(fd: int) -> tuple[int, int] | None:
-    """What a descriptor stands for, whose number may be somebody else's one day; None if it is closed."""
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _read(path: str) -> bytes:
