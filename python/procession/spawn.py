@@ -112,8 +112,8 @@ def spawn_main(
 ) -> None:
     """The whole life of a spawned child: its payload is in `pipe_handle`, its parent's sentinel is `parent`.
 
-    Where there are no pidfds its parent sees it end by `end`. Who starts a child in the stdlib's way knows of no
-    arena, and such a child goes the stdlib's way.
+    Where there are no pidfds its parent sees it end by `end`. Who starts a child in the stdlib's way knows of
+    no arena, and such a child goes the stdlib's way.
     """
     if arena is None or seat is None or parent is None:
         _std.spawn_main(pipe_handle, parent_pid, tracker_fd)
