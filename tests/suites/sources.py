@@ -90,6 +90,8 @@ OF_CPYTHON = (
     "test_concurrent_futures.py",
     "test_concurrent_futures/test_*.py",
 )
+# test_logging wants a root logger without handlers.
+OPTIONS_OF_CPYTHON = ("-p", "no:logging")
 NAMES = (*(suite.name for suite in SUITES), CPYTHON)
 
 
@@ -118,7 +120,7 @@ def _files_of_cpython() -> Iterator[TestFile]:
     if not paths:
         raise Missing("this Python was installed without its tests")
     for folder, path in paths:
-        yield TestFile(CPYTHON, folder.parent, str(path.relative_to(folder.parent)))
+        yield TestFile(CPYTHON, folder.parent, str(path.relative_to(folder.parent)), OPTIONS_OF_CPYTHON)
 
 
 def pinned_version(name: str) -> str:
