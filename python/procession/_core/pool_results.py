@@ -29,6 +29,9 @@ class _Job:
     # Keeps what the tasks need alive as long as there may be tasks.
     _function: Any = None
 
+    # Whether the function is called for the items of an iterable, or once.
+    has_items = True
+
     # Whether tasks wait for results to be taken out.
     bounded = False
 
@@ -58,6 +61,7 @@ class ApplyResult(_Job):
     """The result of one call that goes on elsewhere."""
 
     _shape = "single"
+    has_items = False
     _callback: Callable[[Any], object] | None = None
     _error_callback: Callable[[BaseException], object] | None = None
     _outcome: tuple[bool, Any] | None = None
@@ -130,6 +134,7 @@ class MapResult(ApplyResult):
     """The results of a whole map, as one list."""
 
     _shape = "list"
+    has_items = True
 
 
 class IMapIterator(_Job):

@@ -13,3 +13,5 @@ pub(crate) mod life;
 #[cfg(not(loom))]
 #[cfg_attr(miri, path = "memfd_miri.rs")]
 pub(crate) mod memfd;
+#[cfg(not(loom))]
+pub(crate) mod pagemap;

@@ -238,6 +238,15 @@ impl Job {
         state.arrived == expected
     }
 
+    /// Has the job have fewer tasks than it was opened with. The last ones are not submitted yet.
+    pub(super) fn cut_to(&self, tasks: usize) {
+        let mut state = self.state();
+        state.expected = Some(tasks);
+        if let Results::List(list) = &mut state.results {
+            list.truncate(tasks);
+        }
+    }
+
     /// Whether there is something to be had.
     fn has_news(&self) -> bool {
         let mut state = self.state();
