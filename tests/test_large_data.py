@@ -161,10 +161,10 @@ def test_an_array_arrives_as_writable_as_with_the_standard_library(sent, q):
     assert in_process == expected
     for way, got in ways.items():
         assert [array.flags.writeable for array in arrays_in(got)] == expected, way
-        for array, original in zip(arrays_in(got), arrays_in(sent), strict=True):
-            np.testing.assert_array_equal(array, original)
-            if array.flags.writeable:
-                array[...] = array[::-1].copy()
+        for arrived, original in zip(arrays_in(got), arrays_in(sent), strict=True):
+            np.testing.assert_array_equal(arrived, original)
+            if arrived.flags.writeable:
+                arrived[...] = arrived[::-1].copy()
 
 
 def test_arrays_in_containers_keep_what_they_share(q):

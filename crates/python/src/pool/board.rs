@@ -218,6 +218,9 @@ impl PoolBoard {
         let list = items.cast::<PyList>().ok();
         let mut payload = Vec::new();
         let mut submit = |index: usize, chunk: Range<usize>, many: bool| -> PyResult<usize> {
+            if job.0.has_stopped() {
+                return Ok(0);
+            }
             function.begin_items(many, &mut payload);
             let value = match list {
                 _ if many => items.get_slice(chunk.start, chunk.end)?.into_any(),

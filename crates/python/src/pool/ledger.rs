@@ -75,6 +75,11 @@ impl Ledger {
     pub(super) fn file(&self, number: u64, index: u64, part: Part) {
         let Some(job) = self.job(number) else { return };
         if job.file(index as usize, part) {
+            if job.fails_fast.load(Ordering::Relaxed)
+                && let Some(board) = self.board.get().and_then(Weak::upgrade)
+            {
+                board.withdraw(number);
+            }
             self.close(&job);
         }
     }
@@ -167,6 +172,11 @@ impl PoolLedger {
         {
             self.0.close(&job);
         }
+    }
+
+    /// Whether a job is open.
+    fn is_open(&self, number: u64) -> bool {
+        lock(&self.0.open).contains_key(&number)
     }
 
     /// The numbers of the open jobs.
