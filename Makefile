@@ -14,6 +14,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 WHEELS := $(TARGET)/wheels-$(PYTAG)
 LOGS   := $(TARGET)/test-logs
 ECOSYSTEM := .venv-ecosystem-$(PYTAG)
+SUITES_VENV := .venv-suites-$(PYTAG)
 RIVALS_VENV := .venv-rivals-$(PYTAG)
 
 # The Python crate is a cdylib: it is tested through the wheel, by pytest.
@@ -25,9 +26,7 @@ SHELL       := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-loom test-python kill faults soak fuzz asan tsan miri oldest package conformance ecosystem \
-
-.PHONY: help demo test test-rust test-loom test-python kill faults soak fuzz asan miri oldest package conformance ecosystem \
+.PHONY: help demo test test-rust test-loom test-python kill faults soak fuzz asan tsan miri oldest package conformance ecosystem suites \
 	bench bench-check bench-curves bench-instructions bench-python bench-rivals bench-rust lint format install wheels clean
 
 export CARGO_BUILD_JOBS ?= $(JOBS)
@@ -113,6 +112,14 @@ ecosystem: install ## programs of libraries from PyPI on this package (TORCH=1 f
 	$(ECOSYSTEM)/bin/pip install --quiet --no-deps --force-reinstall $(WHEELS)/procession-*.whl
 	PROCESSION_ECOSYSTEM=1 $(ECOSYSTEM)/bin/python -m pytest tests/ecosystem $(if $(TORCH),,--ignore tests/ecosystem/test_torch.py)
 
+suites: install ## the tests of libraries from PyPI and of CPython, beside the standard library (ONLY=loky, REPEAT=3)
+	@test -x $(SUITES_VENV)/bin/python || $(PYTHON) -m venv $(SUITES_VENV)
+	$(SUITES_VENV)/bin/pip install --quiet --requirement tests/suites/requirements.txt
+	$(SUITES_VENV)/bin/pip download --quiet --no-deps --dest $(TARGET)/suites --requirement tests/suites/sources.txt
+	$(SUITES_VENV)/bin/pip install --quiet --no-deps --force-reinstall $(WHEELS)/procession-*.whl
+	$(SUITES_VENV)/bin/python tests/suites/run.py --archives $(TARGET)/suites --verbose \
+		$(if $(ONLY),--only $(ONLY)) $(if $(REPEAT),--repeat $(REPEAT))
+
 bench: bench-python bench-rust $(if $(RIVALS),bench-rivals) ## measure against the standard library (ONLY=queue, REPEAT=9, RIVALS=1)
 
 BENCH := $(if $(ONLY),--only $(ONLY)) $(if $(REPEAT),--repeat $(REPEAT))
@@ -169,7 +176,7 @@ wheels: install ## fill dist/ with what PyPI takes: the engine's wheel, the one 
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --locked --release --zig --compatibility manylinux_2_17 \
 		--interpreter $(BIN)/python --out dist
 	$(BIN)/maturin sdist --out dist
-	cd fallback && $(abspath $(BIN))/python -c 'from flit_core.buildapi import build_wheel; build_wheel("../dist")'
+	cd fallback && $(abspath $(BIN))/python -c 'from backend import build_wheel; build_wheel("../dist")'
 	PROCESSION_WHEELS=$(abspath dist) $(BIN)/python -m pytest tests/test_fallback.py
 
 $(VENV)/.ready: requirements-dev.txt

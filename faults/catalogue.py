@@ -8,5 +8,5 @@ from subject import FAULTS
 
 __all__ = ["FAULTS"]
 
-for group in ("pools", "locks", "queues", "tree", "forks", "managers", "limits", "machines"):
+for group in ("pools", "locks", "queues", "tree", "forks", "managers", "limits", "refusals", "machines"):
     import_module(f"cases.{group}")

@@ -176,7 +176,7 @@ def try_arena(seed: int) -> None:
 def _scribble(dice: random.Random) -> None:
     world = World()
     fd = _engine.arena_fd()
-    with mmap.mmap(fd, os.fstat(fd).st_size) as memory:
+    with mmap.mmap(fd, _written(fd)) as memory:
         words = memoryview(memory).cast("Q")
         used = [place for place in range(len(words)) if words[place]]
         for step in world.steps():
@@ -190,6 +190,16 @@ def _scribble(dice: random.Random) -> None:
                 pass
         del words
     # What is left of it is not to be taken apart in order: a process that is killed leaves the same.
+
+
+def _written(fd: int) -> int:
+    """How far anything was written: the file itself is far longer."""
+    end = 0
+    try:
+        while True:
+            end = os.lseek(fd, os.lseek(fd, end, os.SEEK_DATA), os.SEEK_HOLE)
+    except OSError:
+        return end
 
 
 def _nonsense(dice: random.Random, words: Any, used: list[int]) -> int:

@@ -7,11 +7,16 @@ that finds the switch in its environment, and nothing of the package may be load
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 from importlib import import_module
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import FunctionType, ModuleType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["SWITCH", "activate", "is_active", "turn_on"]
 
@@ -27,20 +32,88 @@ class AliasFinder:
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Claim the names that the alias covers."""
+        if fullname == _PACKAGE or fullname.startswith(_PACKAGE + "."):
+            return _own_spec(fullname, path)
         if fullname != _ALIAS and not fullname.startswith(_ALIAS + "."):
             return None
-        return ModuleSpec(fullname, self, origin=f"alias of {_PACKAGE}", is_package=fullname == _ALIAS)  # type: ignore[arg-type]
+        if not _is_main_interpreter():
+            # The engine is one for a process; in subinterpreters, the standard library's stays.
+            return None
+        if fullname == _ALIAS + ".__main__":
+            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+        own = _own_spec(_own_name(fullname), path)
+        if own is None and fullname != _ALIAS:
+            return None
+        return _alias_spec(fullname, own)
+
+
+def _is_main_interpreter() -> bool:
+    # Python 3.11 cannot tell.
+    ask = getattr(_thread, "_is_main_interpreter", None)
+    return ask is None or ask()  # type: ignore[no-any-return]
+
+
+def _own_name(name: str) -> str:
+    """The name of a module in the package, given either of its names."""
+    return _PACKAGE + name[len(_ALIAS) :] if name.partition(".")[0] == _ALIAS else name
+
+
+def _own_spec(name: str, path: object) -> ModuleSpec | None:
+    spec = PathFinder.find_spec(name, path)  # type: ignore[arg-type]
+    if spec is not None and type(spec.loader) is SourceFileLoader:
+        spec.loader.__class__ = PackageLoader
+    return spec
+
+
+def _alias_spec(name: str, own: ModuleSpec | None) -> ModuleSpec:
+    """What a module is under its other name: from the same file, with the same code."""
+    loader: Any = AliasLoader(None if own is None else own.loader)
+    if own is None:
+        return ModuleSpec(name, loader)
+    spec = ModuleSpec(name, loader, origin=own.origin)
+    spec.submodule_search_locations = own.submodule_search_locations
+    spec.cached = own.cached
+    spec.has_location = own.has_location
+    return spec
+
+
+class PackageLoader(SourceFileLoader):
+    """The loader of a module of the package, which answers to both of its names."""
+
+    def get_filename(self, name: str | None = None) -> str:
+        """The path of the source file."""
+        return super().get_filename(None if name is None else _own_name(name))
+
+    def get_resource_reader(self, name: str) -> object:  # type: ignore[override]
+        """What `importlib.resources` reads by."""
+        return super().get_resource_reader(_own_name(name))
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module; its classes and functions are then `multiprocessing`'s."""
+        super().exec_module(module)
+        _rename_contents(module)
+
+
+class AliasLoader:
+    """Loads a module under the name `multiprocessing.x`: by taking that of the package."""
+
+    def __init__(self, own: object) -> None:
+        self._own = own
+
+    def __getattr__(self, name: str) -> object:
+        # Code, source, resources: of the package's module.
+        if self._own is None:
+            raise AttributeError(name)
+        return getattr(self._own, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Load the package's module and take it as it is."""
-        name = _PACKAGE + spec.name[len(_ALIAS) :]
+        name = _own_name(spec.name)
         try:
             import_module(name)
         except ModuleNotFoundError as error:
             if error.name != name:
                 raise
-            if spec.name != _ALIAS:
-                raise ModuleNotFoundError(f"No module named {spec.name!r}", name=spec.name) from None
             raise ModuleNotFoundError(
                 f"{SWITCH} is set, but this Python has no {_PACKAGE}: install it or unset the variable",
                 name=name,
@@ -58,6 +131,29 @@ class AliasFinder:
         module.__spec__, module.__loader__ = spec.loader_state
 
 
+def _rename_contents(module: ModuleType) -> None:
+    """Have what a public module defines call itself as the standard library's does.
+
+    Libraries recognise queues, locks and processes by the `__module__` of their types.
+    """
+    package, _, name = module.__name__.partition(".")
+    if package != _PACKAGE or not name or name.startswith("_"):
+        return
+    for value in list(vars(module).values()):
+        if isinstance(value, type):
+            if value.__module__ == module.__name__ or value.__module__.startswith(f"{_PACKAGE}._core."):
+                value.__module__ = f"{_ALIAS}.{name}"
+                for member in list(vars(value).values()):
+                    _rename_function(member, module.__name__)
+        else:
+            _rename_function(value, module.__name__)
+
+
+def _rename_function(value: object, home: str) -> None:
+    if isinstance(value, FunctionType) and value.__module__ == home:
+        value.__module__ = _ALIAS + home[len(_PACKAGE) :]
+
+
 def is_active() -> bool:
     """Whether imports of `multiprocessing` find the package."""
     return any(isinstance(finder, AliasFinder) for finder in sys.meta_path)
@@ -65,8 +161,14 @@ def is_active() -> bool:
 
 def activate() -> None:
     """From now on, imports of `multiprocessing` find the package; what is imported already stays."""
-    if not is_active():
-        sys.meta_path.insert(0, AliasFinder())  # type: ignore[arg-type]
+    if is_active():
+        return
+    sys.meta_path.insert(0, AliasFinder())  # type: ignore[arg-type]
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == _PACKAGE and module.__name__ == name:
+            if type(module.__loader__) is SourceFileLoader:
+                module.__loader__.__class__ = PackageLoader
+            _rename_contents(module)
 
 
 def turn_on() -> None:

@@ -39,7 +39,16 @@ def test_the_windows_module_refuses_as_the_stdlibs_does() -> None:
         importlib.import_module(f"procession.{WINDOWS_ONLY}")
 
 
-MORE = ("OwnerDied", "WorkerDied", "debug_dump", "debug_on_signal", "debug_watch", "install")
+MORE = (
+    "OwnerDied",
+    "WorkerDied",
+    "debug_dump",
+    "debug_on_signal",
+    "debug_watch",
+    "install",
+    "memory_info",
+    "trim",
+)
 
 
 def test_the_packages_names_are_the_stdlibs_and_a_few_more() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,6 +85,75 @@ def test_a_circle_of_locks_is_named() -> None:
     run_out(one)
     run_out(two)
     assert "a circle of locks" not in report()
+
+
+def test_how_long_a_wait_lasts_is_counted_from_its_beginning() -> None:
+    """Not from the last of the naps that it is made of."""
+    queue, lock = procession.Queue(), procession.Lock()
+    waiting = procession.Process(target=queue.get, args=())
+    waiting.start()
+    try:
+        wait_for_report("to receive from queue")
+        begun = time.monotonic()
+        seconds = 0.0
+        # Longer than a nap of the engine and a slice of the interpreter together.
+        while seconds < 1.2:
+            (said,) = re.findall(r"has waited for ([0-9.]+) s to receive from queue", report())
+            assert float(said) >= seconds, f"{said} s after {seconds} s"
+            seconds = float(said)
+            assert time.monotonic() < begun + LIMIT
+    finally:
+        run_out(waiting)
+    assert lock.acquire(timeout=0)
+
+
+LOOKED_INTO = """
+import procession
+
+def hold_both(first, second, barrier, name):
+    with first:
+        barrier.wait()
+        with second:
+            pass
+
+if __name__ == "__main__":
+    context = procession.get_context(sys.argv[1])
+    lock = context.Lock()
+    other = context.RLock()
+    barrier = context.Barrier(2)
+    arguments = [(lock, other, barrier, "one"), (other, lock, barrier, "two")]
+    processes = [
+        context.Process(target=hold_both, args=args, name=args[-1], daemon=True) for args in arguments
+    ]
+    for process in processes:
+        process.start()
+    print(processes[0].pid, processes[1].pid, flush=True)
+    processes[0].join()
+"""
+
+
+def test_who_is_asked_by_a_signal_is_part_of_a_circle_all_the_same(tmp_path: Path, start_method: str) -> None:
+    """It is found, although the process does not wait while it answers; with names and places of all of it."""
+    text = "import sys\n" + LOOKED_INTO
+    program = start(tmp_path / "circle.py", text, start_method, PROCESSION_DEBUG_SIGNAL="USR2")
+    try:
+        first, second = program.stdout.readline().split()
+        limit = time.monotonic() + LIMIT
+        while True:
+            os.kill(int(first), signal.SIGUSR2)
+            said = "".join(lines_until(program, f"process {first} (this one): one, ")) + "".join(
+                lines_until(program, "\n")
+            )
+            if "a circle of locks" in said:
+                break
+            assert time.monotonic() < limit, said
+    finally:
+        program.kill()
+        program.communicate()
+    assert re.search(rf"process {second}: two, ", said)
+    assert re.search(r"holds lock \d+ \(made at \S*circle.py:13\)", said)
+    holder = rf"held by process {second} \(two\)"
+    assert re.search(rf"to acquire recursive lock \d+ \(made at \S*circle.py:14\), {holder}", said)
 
 
 PROGRAM = """

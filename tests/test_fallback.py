@@ -7,6 +7,7 @@ one that was built for the tests, and the other is built here.
 from __future__ import annotations
 
 import importlib.util
+import json
 import multiprocessing
 import os
 import pkgutil
@@ -24,6 +25,8 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+
+import procession
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
@@ -43,7 +46,7 @@ def pure_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if importlib.util.find_spec("flit_core") is None:
         pytest.skip("flit_core, which builds the wheel, is not installed")
     folder = tmp_path_factory.mktemp("pure")
-    build = "import sys; from flit_core.buildapi import build_wheel; build_wheel(sys.argv[1])"
+    build = "import sys; from backend import build_wheel; build_wheel(sys.argv[1])"
     done = run(sys.executable, "-c", build, str(folder), cwd=ROOT / "fallback")
     assert done.returncode == 0, done.stderr
     return one(folder, "*")
@@ -153,7 +156,7 @@ def test_the_wheel_for_other_systems_fits_every_system(pure_wheel: Path) -> None
     assert set(project.get_all("License-File", [])) == {"LICENSE-APACHE", "LICENSE-MIT"}
     names = files(pure_wheel)
     assert {"procession/__init__.py", "procession/__main__.py", "procession/py.typed"} <= names
-    assert {Path(name).suffix for name in names} == {".py", ".typed"}
+    assert {Path(name).suffix for name in names} == {".py", ".pyi", ".typed"}
     assert all(name.startswith("procession/") for name in names)
 
 
@@ -171,7 +174,7 @@ def test_the_wheel_with_the_engine_is_complete(engine_wheel: Path) -> None:
     )
     assert set(project.get_all("License-File", [])) == {"LICENSE-APACHE", "LICENSE-MIT"}
     names = files(engine_wheel)
-    assert {"procession.pth", "_procession_alias.py"} <= names
+    assert {"procession.pth", "procession.start", "_procession_alias.py", "_procession_switch.py"} <= names
     assert {"procession/py.typed", "procession/_engine.pyi"} <= names
     assert {name for name in names if ".so" in name} == {"procession/_engine.abi3.so"}
     assert not any("__pycache__" in name for name in names)
@@ -250,7 +253,7 @@ if __name__ == "__main__":
             print(pool.map(abs, [-1, -2]), isinstance(pool, procession.pool.Pool))
     print(subprocess.run([sys.executable, "-c", "import procession"]).returncode)
 """
-ALL_WORKS = ["7 multiprocessing.context", "[1, 2] True"] * 3 + ["0"]
+ALL_WORKS = ["7 procession.context", "[1, 2] True"] * 3 + ["0"]
 
 
 def test_a_tree_of_processes_gets_one_warning(python: Run, tmp_path: Path) -> None:
@@ -296,47 +299,167 @@ def test_a_program_works_on_a_system_of_another_name(python: Run, tmp_path: Path
 
 
 @pytest.mark.parametrize("first", ["multiprocessing", "procession"])
-def test_every_submodule_is_the_standard_librarys(python: Run, first: str) -> None:
-    """The same object, which still knows itself, whichever name was imported first."""
+def test_every_submodule_is_there(python: Run, first: str) -> None:
+    """Each imports whichever package was imported first, knows itself, and has all names of the standard library's."""
     program = """
     import sys
     from importlib import import_module
 
     first, *names = sys.argv[1:]
-    other = "procession" if first == "multiprocessing" else "multiprocessing"
     import_module(first)
     for name in names:
         try:
-            one = import_module(f"{first}.{name}")
+            theirs = import_module(f"multiprocessing.{name}")
         except ImportError:
             assert name == "popen_spawn_win32", name
             continue
-        assert import_module(f"{other}.{name}") is one
-        assert one.__name__ == one.__spec__.name == f"multiprocessing.{name}"
-        assert one.__spec__.has_location and one.__loader__ is one.__spec__.loader
+        ours = import_module(f"procession.{name}")
+        assert [n for n in dir(theirs) if not hasattr(ours, n)] == [], name
+        assert ours.__name__ == ours.__spec__.name and ours.__spec__.has_location
+        assert ours.__loader__ is ours.__spec__.loader
         parent, _, last = f"procession.{name}".rpartition(".")
-        assert getattr(sys.modules[parent], last) is one
+        assert getattr(sys.modules[parent], last) is ours
     print(len(names))
     """
     assert lines(python("-c", textwrap.dedent(program), first, *SUBMODULES)) == [str(len(SUBMODULES))]
 
 
-def test_the_names_are_the_standard_librarys_and_three_more(python: Run) -> None:
-    """`__all__` is that of the package with the engine; other names are found as in the standard library."""
+# What a program can name and call: each public name, with the parameters of what can be called.
+SURFACE = """
+import importlib, inspect, json, sys
+import procession, procession.pool
+
+def parameters(what):
+    try:
+        named = inspect.signature(what).parameters
+    except (TypeError, ValueError):
+        return None
+    return sorted(named) if all(p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in named.values()) else None
+
+def described(what):
+    return {name: parameters(value_of(what, name)) for name in dir(what) if is_for_users(what, name)}
+
+def is_for_users(what, name):
+    return name[0] != "_" and name not in INSIDE and not inspect.ismodule(value_of(what, name))
+
+def value_of(what, name):
+    try:
+        return getattr(what, name)
+    except (AttributeError, ValueError, NotImplementedError):
+        return None  # Of a process that was not started, a semaphore of another system.
+
+# Of the engine's objects, not of their users.
+INSIDE = {"handle", "get_bytes", "put_bytes", "bounded", "others_are_gone", "socket_fd", "name"}
+context = procession.get_context("fork")
+pool = context.Pool(1)
+threads = procession.pool.ThreadPool(1)
+manager = context.Manager()
+objects = {
+    "procession": procession, "default context": procession.context._default_context, "context": context,
+    "process": context.Process(),
+    "Queue": context.Queue(), "JoinableQueue": context.JoinableQueue(), "SimpleQueue": context.SimpleQueue(),
+    "Lock": context.Lock(), "RLock": context.RLock(), "Semaphore": context.Semaphore(),
+    "BoundedSemaphore": context.BoundedSemaphore(), "Condition": context.Condition(), "Event": context.Event(),
+    "Barrier": context.Barrier(1), "Value": context.Value("i"), "Array": context.Array("i", 1),
+    "pipe": context.Pipe()[0], "pool": pool, "apply": pool.apply_async(abs, (1,)),
+    "map": pool.map_async(abs, [1]), "imap": pool.imap(abs, [1]), "unordered": pool.imap_unordered(abs, [1]),
+    "threads": threads, "manager": manager, "dict": manager.dict(), "list": manager.list(),
+    "set": manager.set(), "served lock": manager.Lock(), "rust": importlib.import_module("procession.rust"),
+}
+print(json.dumps({name: described(what) for name, what in objects.items()}))
+pool.terminate()
+threads.terminate()
+manager.shutdown()
+"""
+
+
+def test_both_wheels_have_the_same_names_and_arguments(python: Run) -> None:
+    """What the engine's package has, and what its functions take, the other has and takes."""
+    here = Path(procession.__file__).resolve().parent.parent
+    (engine,) = lines(run(sys.executable, "-c", SURFACE, env={"PYTHONPATH": str(here)}))
+    (pure,) = lines(python("-c", SURFACE))
+    with_engine, without = json.loads(engine), json.loads(pure)
+    for thing, names in with_engine.items():
+        missing = sorted(set(names) - set(without[thing]))
+        assert not missing, f"{thing} of the pure wheel lacks {missing}"
+        for name, takes in names.items():
+            theirs = without[thing][name]
+            if takes is not None and theirs is not None:
+                lacking = sorted(set(takes) - set(theirs))
+                assert not lacking, f"{name} of {thing} of the pure wheel does not take {lacking}"
+
+
+def test_what_the_package_has_more_works(python: Run) -> None:
+    """As far as the standard library can do it."""
     program = """
-    import multiprocessing, procession
+    import concurrent.futures, io, queue, threading
+    import procession, procession.pool
     from procession import *
     from procession import SUBWARNING, context, process, reduction
-    assert set(procession.__all__) == {*multiprocessing.__all__, "OwnerDied", "WorkerDied", "install"}
-    for name in multiprocessing.__all__:
-        assert getattr(procession, name) == getattr(multiprocessing, name) == globals()[name]
-    assert (SUBWARNING, context, process) == (25, multiprocessing.context, multiprocessing.process)
-    pool = Pool(1)
-    assert procession.pool.Pool is type(pool)
-    pool.terminate()
+    import multiprocessing
+
+    assert set(multiprocessing.__all__) < set(procession.__all__)
+    assert SUBWARNING == 25 and process is multiprocessing.process and reduction is multiprocessing.reduction
+    assert isinstance(Queue(), multiprocessing.queues.Queue)
     procession.install()
     procession.install(force=True)
     assert multiprocessing.__name__ == "multiprocessing"
+
+    box = JoinableQueue(3)
+    box.put_many([1, 2])
+    try:
+        box.put_many([3, 4, 5], timeout=0.1)
+    except queue.Full as full:
+        print("full after", full.put)
+    taken = []
+    while len(taken) < 3:
+        taken += box.get_many(max_messages_to_get=2)
+    print(taken, box.get_many(max_messages_to_get=0))
+    for _ in taken:
+        box.task_done()
+    box.join()
+
+    value = Value("i", 40)
+    print(value.add(2), value.value)
+    lock = RLock()
+    print(lock.locked(), lock.acquire(on_owner_died="hold"), lock.locked())
+    try:
+        lock.acquire(on_owner_died="ignore")
+    except ValueError as error:
+        print(error)
+    report = io.StringIO()
+    debug_dump(report)
+    print("nobody knows" in report.getvalue(), "MainThread" in report.getvalue() or "thread" in report.getvalue())
+
+    gate = threading.Event()
+    threads = procession.pool.ThreadPool(1)
+    results = [threads.apply_async(gate.wait), threads.map_async(abs, [1, 2]), threads.imap(abs, [1])]
+    print([result.cancel() for result in results], results[0].cancel())
+    for get in (results[0].get, results[1].get, results[2].next):
+        try:
+            get()
+        except concurrent.futures.CancelledError:
+            print("cancelled")
+    gate.set()
+    threads.close()
+    threads.join(timeout=60)
+    """
+    assert lines(python("-c", textwrap.dedent(program))) == [
+        "full after 1",
+        "[1, 2, 3] []",
+        "42 42",
+        "False True True",
+        "on_owner_died must be 'raise' or 'hold', not 'ignore'",
+        "True True",
+        "[True, True, True] False",
+        *["cancelled"] * 3,
+    ]
+
+
+def test_a_name_that_is_nowhere_is_an_error_as_ever(python: Run) -> None:
+    """Of the package, and below it."""
+    program = """
+    import procession
     try:
         procession.nothing
     except AttributeError as error:
@@ -380,17 +503,34 @@ def test_what_pickles_under_the_packages_name_travels(python: Run, tmp_path: Pat
 
 
 def test_what_only_the_engine_can_do_is_refused(python: Run) -> None:
-    """An argument that is not there is a TypeError that names it."""
+    """With a sentence that names it, and says why."""
     program = """
-    import procession
-    with procession.get_context("fork").Pool(1) as pool:
+    import procession, procession.pool, procession.rust
+
+    pool = procession.pool.ThreadPool(1)
+    for attempt in (
+        lambda: pool.apply_async(abs, (-1,), task_timeout=1),
+        lambda: pool.map(abs, [-1], retries=2),
+        lambda: pool.imap(abs, [-1], buffersize=3),
+        lambda: procession.debug_watch(),
+        lambda: procession.rust.Process("program", "function"),
+    ):
         try:
-            pool.apply_async(abs, (-1,), task_timeout=1)
-        except TypeError as error:
-            print(error)
+            attempt()
+        except NotImplementedError as error:
+            print(str(error).split()[0], str(error).partition(" needs ")[2])
+    print(pool.map(abs, [-1], task_timeout=None, retries=0))
+    pool.terminate()
     """
-    (said,) = lines(python("-c", textwrap.dedent(program)))
-    assert "task_timeout" in said
+    why = "the engine, and procession has no engine for this system"
+    what = ("task_timeout=,", "retries=,", "buffersize=,", "debug_watch", "procession.rust.Process")
+    assert lines(python("-c", textwrap.dedent(program))) == [*(f"{name} {why}" for name in what), "[1]"]
+
+
+def test_a_program_can_insist_on_the_engine(python: Run) -> None:
+    """PROCESSION_FALLBACK=error makes the import an error that says why."""
+    done = python("-c", "import procession", quiet=False, env={"PROCESSION_FALLBACK": "error"})
+    assert done.returncode == 1 and "ImportError: procession has no engine for this system" in done.stderr
 
 
 TELL = """

@@ -28,7 +28,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 def who(_):
     import multiprocessing
-    return multiprocessing.__name__, type(multiprocessing.current_process()).__mro__[0].__module__
+    kind = type(multiprocessing.current_process())
+    return multiprocessing.__name__, sys.modules[kind.__module__].__name__
 
 
 if __name__ == "__main__":
@@ -45,6 +46,9 @@ EVERYWHERE_OURS = [
     "procession procession.pool procession.pool",
     *["('procession', 'procession.context')"] * 6,
 ]
+
+# What the wheel has beside the package.
+BESIDE = ("_procession_alias.py", "_procession_switch.py", "procession.pth", "procession.start")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -247,7 +251,7 @@ def environment(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str
     home = tmp_path / "environment"
     venv.create(home, with_pip=False, symlinks=True)
     site = next(home.glob("lib/python*/site-packages"))
-    for name in ("procession", "_procession_alias.py", "procession.pth"):
+    for name in ("procession", *BESIDE):
         source = HOME / name
         if source.is_dir():
             shutil.copytree(source, site / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -281,8 +285,9 @@ def test_the_switch_reaches_an_isolated_interpreter(environment: Any) -> None:
 def test_the_switch_loads_nothing_before_it_is_needed(environment: Any) -> None:
     """An interpreter that never asks for `multiprocessing` loads no part of the package."""
     loaded = "import sys; print(sorted(name for name in sys.modules if 'process' in name))"
-    assert lines(environment(loaded, False)) == ["[]"]
-    assert lines(environment(loaded, True)) == ["['_procession_alias']"]
+    switch = ["_procession_switch"] if sys.version_info >= (3, 15) else []
+    assert lines(environment(loaded, False)) == [str(switch)]
+    assert lines(environment(loaded, True)) == [str(["_procession_alias", *switch])]
 
 
 def test_children_without_a_site_keep_the_alias(environment: Any) -> None:
@@ -310,16 +315,22 @@ def test_children_without_a_site_keep_the_alias(environment: Any) -> None:
 @pytest.mark.parametrize("switch", [False, True], ids=["off", "on"])
 @pytest.mark.parametrize(
     "damage",
-    ["package removed", "package broken", "alias removed", "alias broken", "all but the pth file removed"],
+    [
+        "package removed",
+        "package broken",
+        "alias removed",
+        "alias broken",
+        "all but what looks for the switch removed",
+    ],
 )
 def test_a_damaged_installation_disturbs_no_other_program(
     environment: Any, damage: str, switch: bool
 ) -> None:
     """Nothing is printed at the start of an interpreter, whatever became of the package."""
     site = environment.site
-    if damage in ("package removed", "all but the pth file removed"):
+    if damage in ("package removed", "all but what looks for the switch removed"):
         shutil.rmtree(site / "procession")
-    if damage in ("alias removed", "all but the pth file removed"):
+    if damage in ("alias removed", "all but what looks for the switch removed"):
         (site / "_procession_alias.py").unlink()
     if damage == "package broken":
         (site / "procession" / "__init__.py").write_text("this is not Python")
@@ -335,3 +346,94 @@ def test_under_the_switch_a_missing_package_is_named(environment: Any) -> None:
     shutil.rmtree(environment.site / "procession")
     done = environment(TELL_NAME, True)
     assert "PROCESSION_INSTALL is set, but this Python has no procession" in done.stderr
+
+
+def test_the_old_and_the_new_way_to_look_for_the_switch_find_the_same(environment: Any) -> None:
+    """`procession.start` is for Python 3.15 and later, which prefer it to `procession.pth`."""
+    tell = "import sys; print(type(sys.meta_path[0]).__name__)"
+    for removed in ("procession.start", "procession.pth"):
+        if removed == "procession.pth" and sys.version_info < (3, 15):
+            break
+        kept = (environment.site / removed).read_text()
+        (environment.site / removed).unlink()
+        assert lines(environment(tell, True)) == ["AliasFinder"]
+        assert "AliasFinder" not in lines(environment(tell, False))
+        (environment.site / removed).write_text(kept)
+
+
+def test_code_and_source_can_be_had_under_both_names(python: Run) -> None:
+    """`runpy`, coverage and others ask a module's loader, whether the module was imported or not."""
+    code = """
+    import importlib.resources, importlib.util, inspect, pkgutil, runpy, sys
+    for name in ["", ".sharedctypes", ".dummy", ".util"]:
+        name = "multiprocessing" + name
+        for _ in "before", "after":
+            spec = importlib.util.find_spec(name)
+            assert spec.has_location and spec.origin.endswith(".py"), spec
+            for asked in {name, spec.name}:
+                source = spec.loader.get_source(asked)
+                assert source == open(spec.origin).read()
+                assert spec.loader.get_code(asked).co_filename == spec.origin
+                assert spec.loader.is_package(asked) == (spec.submodule_search_locations is not None)
+                assert spec.loader.get_filename(asked) == spec.origin
+            module = __import__(name, fromlist=["*"])
+            assert inspect.getsource(module) == source
+    assert b"Procession" in pkgutil.get_data("multiprocessing", "__init__.py")
+    assert importlib.resources.files("multiprocessing").joinpath("py.typed").is_file()
+    assert importlib.util.find_spec("multiprocessing.nowhere") is None
+    runpy.run_module("multiprocessing.queues")
+    runpy.run_module("multiprocessing.spawn")
+    try:
+        runpy.run_module("multiprocessing")
+    except ImportError as error:
+        assert "cannot be directly executed" in str(error), error
+    print("all")
+    """
+    assert lines(python("-W", "ignore", "-m", "procession", "-c", textwrap.dedent(code))) == ["all"]
+
+
+@pytest.mark.parametrize("way", ["launched", "installed late"])
+def test_types_call_themselves_multiprocessings_under_the_alias(python: Run, way: str) -> None:
+    """Libraries recognise queues, locks and processes by that, and they still travel."""
+    code = """
+    import sys
+    if sys.argv[1] == "installed late":
+        import procession, procession.queues
+        procession.install()
+    import multiprocessing, multiprocessing as mp, pickle
+    from multiprocessing import pool, context
+    things = [mp.Queue(), mp.SimpleQueue(), *mp.Pipe(), mp.Lock(), mp.RLock(), mp.Event(), mp.Condition()]
+    things += [mp.Barrier(1), mp.Value("i", 0), mp.Array("i", 1), mp.get_context("spawn"), mp.Process()]
+    things += [mp.get_context("fork").Process(), mp.Pool]
+    names = {type(thing).__module__ for thing in things} | {pool.Pool.__module__, pool.AsyncResult.__module__}
+    names.add(multiprocessing.Pool.__module__)
+    assert {name.partition(".")[0] for name in names - {"builtins"}} == {"multiprocessing"}, names
+    box = things[0]
+    box.put(things[1])
+    assert type(box.get(timeout=30)) is type(things[1])
+    assert pickle.loads(pickle.dumps(pool.Pool)) is pool.Pool
+    for method in multiprocessing.get_all_start_methods():
+        queue = multiprocessing.get_context(method).Queue()
+        process = multiprocessing.get_context(method).Process(target=queue.put, args=(1,))
+        process.start()
+        print(queue.get(timeout=30))
+        process.join()
+    """
+    launcher = ("-m", "procession") if way == "launched" else ()
+    assert lines(python(*launcher, "-c", textwrap.dedent(code), way)) == ["1", "1", "1"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="concurrent.interpreters is new in Python 3.14")
+def test_subinterpreters_have_the_standard_librarys(environment: Any) -> None:
+    """The engine is one for a process; under the alias, other interpreters in it go without."""
+    text = """
+    from concurrent import interpreters
+    import multiprocessing
+    print(multiprocessing.__name__, flush=True)
+    other = interpreters.create()
+    other.exec("import multiprocessing; print(multiprocessing.__name__, flush=True)")
+    other.exec("import concurrent.futures.process as it; print(it.__name__, flush=True)")
+    other.close()
+    """
+    names = ["procession", "multiprocessing", "concurrent.futures.process"]
+    assert lines(environment(text, True)) == names

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import collections
+import contextvars
+import decimal
 import functools
+import itertools
 import os
 import random
 import signal
+import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -297,3 +302,111 @@ def test_a_time_limit_names_the_item_the_limit_and_the_time(pool: Pool) -> None:
 def test_a_time_limit_is_for_each_item_of_a_chunk(pool: Pool) -> None:
     """A chunk of many short calls may take longer than the limit of one."""
     assert pool.map(time.sleep, [0.05] * 12, 12, task_timeout=0.4) == [None] * 12
+
+
+def fail_at(bad: int, item: int) -> int:
+    if item == bad:
+        raise ValueError(item)
+    return item
+
+
+def note_and_fail_at_0(folder: str, item: int) -> int:
+    if item == 0:
+        raise ValueError(item)
+    open(os.path.join(folder, str(item)), "w").close()
+    return item
+
+
+def test_a_job_can_end_with_its_first_failure(tmp_path: Any) -> None:
+    """fail_fast takes back what has not begun; without it, everything runs as in the stdlib."""
+    note = functools.partial(note_and_fail_at_0, str(tmp_path))
+    with procession.get_context("fork").Pool(1) as pool:
+        for way in (pool.map, pool.imap, pool.imap_unordered):
+            with pytest.raises(ValueError, match="0"):
+                list(way(note, range(5000), 1, fail_fast=True))
+            with pytest.raises(ValueError, match="0"):
+                list(way(note, iter(range(5000)), 1, fail_fast=True))
+        assert len(list(tmp_path.iterdir())) < 4999
+        with pytest.raises(ValueError, match="0"):
+            pool.map(note, range(5000), 1)
+        assert len(list(tmp_path.iterdir())) == 4999
+        with pytest.raises(ValueError, match="7"):
+            pool.starmap(fail_at, [(7, n) for n in range(100)], fail_fast=True)
+        assert pool.map(fail_at_none, range(50), fail_fast=True) == list(range(50))
+        failed = pool.map_async(note, range(50), fail_fast=True)
+        failed.wait(LIMIT)
+        assert failed.ready() and not failed.successful()
+        pool.close()
+        pool.join()
+
+
+def fail_at_none(item: int) -> int:
+    return item
+
+
+def first_column(row: tuple[int]) -> int:
+    return row[0]
+
+
+def rows(count: int) -> sqlite3.Cursor:
+    db = sqlite3.connect(":memory:")
+    db.execute("create table t (n int)")
+    db.executemany("insert into t values (?)", [(n,) for n in range(count)])
+    return db.execute("select n from t order by n")
+
+
+def generated(count: int) -> Iterator[tuple[int]]:
+    cursor = rows(count)
+
+    def rows_of() -> Iterator[tuple[int]]:
+        yield from cursor
+
+    return rows_of()
+
+
+SOURCES: dict[str, Callable[[int], Any]] = {
+    "cursor": rows,
+    "generator expression": lambda count: (row for row in rows(count)),
+    "generator": generated,
+    "enumerate": lambda count: ((row[0], at) for at, row in enumerate(rows(count))),
+    "zip": lambda count: zip((row[0] for row in rows(count)), itertools.count()),
+    "chain": lambda count: itertools.chain(rows(count), []),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_imap_over_a_database_cursor(pool: Pool, source: str) -> None:
+    """Only the thread that made it may draw from it."""
+    for count in (0, 50, 5000):
+        numbers = list(range(count))
+        assert list(pool.imap(first_column, SOURCES[source](count))) == numbers
+        assert list(pool.imap(first_column, SOURCES[source](count), 7)) == numbers
+        assert sorted(pool.imap_unordered(first_column, SOURCES[source](count), 3, buffersize=10)) == numbers
+
+
+def test_imap_over_a_cursor_that_nobody_iterates_does_not_keep_the_pool() -> None:
+    """What was not drawn is drawn when the pool is joined, in any thread."""
+    with procession.get_context("fork").Pool(2) as pool:
+        results = pool.imap(first_column, rows(5000))
+        pool.close()
+        pool.join(LIMIT)
+        assert list(results) == list(range(5000))
+    with procession.get_context("fork").Pool(2) as pool:
+        pool.imap(first_column, rows(5000))
+        pool.close()
+        thread = threading.Thread(target=pool.join)
+        thread.start()
+        thread.join(LIMIT)
+        assert not thread.is_alive()
+
+
+VARIABLE: contextvars.ContextVar[int] = contextvars.ContextVar("VARIABLE", default=0)
+
+
+def test_a_generator_finds_the_context_of_its_caller(pool: Pool) -> None:
+    """Its context variables, and the decimal context, which is one."""
+    VARIABLE.set(5)
+    with decimal.localcontext() as context:
+        context.prec = 3
+        found = pool.imap(abs, ((VARIABLE.get(), decimal.Decimal(1) / 3)[n] for n in (0, 1)))
+        assert list(found) == [5, decimal.Decimal("0.333")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import multiprocessing
 import os
 import select
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,10 @@ class Tattletale:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return exec, ("import sys; sys.tattled = True",)
+
+
+# A flag in the kernel's table of Unix sockets.
+ACCEPTS_CONNECTIONS = 1 << 16
 
 
 def report(connection: Any, *names: str) -> None:
@@ -134,6 +140,42 @@ def test_additions_to_the_preparation_data_arrive_first(
     process.start()
     assert ours.recv() == [True]
     process.join()
+
+
+def test_other_libraries_start_children_in_the_stdlibs_way() -> None:
+    """With the stdlib's arguments the command line is of a child that reads what the stdlib's would."""
+    from multiprocessing import context, reduction
+
+    payload = io.BytesIO()
+    process = procession.get_context("spawn").Process(target=sys.exit, args=(7,))
+    context.set_spawning_popen(process._Popen)
+    try:
+        reduction.dump(spawn.get_preparation_data("a child"), payload)
+        reduction.dump(process, payload)
+    finally:
+        context.set_spawning_popen(None)
+    read_end, write_end = os.pipe()
+    os.write(write_end, payload.getvalue())
+    os.close(write_end)
+    command = spawn.get_command_line(tracker_fd=None, pipe_handle=read_end)
+    child = subprocess.run(command, pass_fds=[read_end])
+    os.close(read_end)
+    assert child.returncode == 7
+
+
+def test_tools_replace_what_runs_a_child_that_is_started_in_the_stdlibs_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tracers put a function of theirs in the place of `spawn._main`."""
+    monkeypatch.setattr(sys, "argv", ["a program", "--multiprocessing-fork"])
+    monkeypatch.setattr(spawn, "_main", lambda pipe, parent: pipe)
+    monkeypatch.setattr(multiprocessing.resource_tracker._resource_tracker, "_fd", None)
+    read_end, write_end = os.pipe()
+    with pytest.raises(SystemExit) as end:
+        spawn.spawn_main(pipe_handle=read_end)
+    assert end.value.code == read_end
+    os.close(read_end)
+    os.close(write_end)
 
 
 def test_bootstrap_is_the_stdlibs_method(ctx: Any) -> None:
@@ -300,6 +342,26 @@ def test_the_fork_server_ends_with_its_last_client(run_script: Any) -> None:
     poller.register(pidfd, select.POLLIN)
     assert poller.poll(60_000)
     os.close(pidfd)
+
+
+def test_the_fork_server_has_no_address(fresh_server: Any) -> None:
+    """Others than its clients cannot ask it for processes: it listens nowhere, and its socket has no name."""
+    child = procession.get_context("forkserver").Process(target=nothing)
+    child.start()
+    child.join()
+    links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{fresh_server._forkserver_pid}/fd")]
+    sockets = {link[len("socket:[") : -1] for link in links if link.startswith("socket:")}
+    # Number, references, protocol, flags, type, state, inode and, if it has one, the name.
+    unix = (line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:])
+    of_the_server = [fields for fields in unix if fields[6] in sockets]
+    assert of_the_server
+    for fields in of_the_server:
+        assert len(fields) == 7
+        assert not int(fields[3], 16) & ACCEPTS_CONNECTIONS
+    for kind in ("tcp", "tcp6"):
+        table = Path("/proc/net", kind)
+        lines = table.read_text().splitlines()[1:] if table.exists() else []
+        assert not sockets & {line.split()[9] for line in lines}
 
 
 def test_more_descriptors_than_a_message_carries_are_refused(fresh_server: Any) -> None:

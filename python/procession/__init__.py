@@ -5,11 +5,18 @@ The names and their meaning are the stdlib's; `import procession as multiprocess
 
 import os
 
+from ._core.fallback.choice import choose as _choose
+
+# Before anything is imported that needs the engine.
+_choose()
+
 from . import context
 from ._core.errors import OwnerDied, WorkerDied
 from ._core.hints import Any as _Any
 from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
 from .process import active_children, current_process, parent_process
+
+__version__ = "0.1.0"
 
 _default = context._default_context
 
@@ -84,6 +91,32 @@ def debug_watch(every: float = 10.0) -> None:
     debug_watch(every)
 
 
+def memory_info() -> dict[str, int | None]:
+    """How much shared memory this program and all its processes use, in bytes.
+
+    `in_use`: behind the queues, values, waiting messages and received arrays that somebody has.
+    `resident`: what the system has given, which is what is in use, what lies free for the next, and tables.
+    `limit`: what `resident` may be at most (`PROCESSION_MEMORY`), None without a limit of that kind.
+
+    It looks at every piece of memory: for a report now and then, not for every message. Where the engine does not
+    run, there is none.
+    """
+    from ._core.memory import memory_info
+
+    return memory_info()
+
+
+def trim() -> int:
+    """Give all free shared memory back to the system now; how many bytes that were.
+
+    Without it, memory goes back about a second after it was used last, but for a quarter of what is in use, or
+    16 MiB if that is more; and all of it with the program's last queue, pipe or pool.
+    """
+    from ._core.memory import trim
+
+    return trim()
+
+
 if "PROCESSION_DEBUG_SIGNAL" in os.environ:
     debug_on_signal()
 
@@ -135,9 +168,11 @@ __all__ = [
     "get_start_method",
     "install",
     "log_to_stderr",
+    "memory_info",
     "parent_process",
     "reducer",
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",
+    "trim",
 ]

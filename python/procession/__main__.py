@@ -14,15 +14,18 @@ import pkgutil
 import runpy
 import sys
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
-from types import CodeType, ModuleType
+from types import CodeType
 
+from procession import __version__
 from procession._core.hints import Any
 from procession._core.install import install
+from procession._core.main_module import LaunchedMain
 
 __all__: list[str] = []
 
 USAGE = """\
-usage: python -m procession [-m module | -c program | script | directory | zip file | -] [argument ...]
+usage: python -m procession --version
+       python -m procession [-m module | -c program | script | directory | zip file | -] [argument ...]
 
 Runs a program with `multiprocessing`, and all its submodules, meaning `procession`, in the program and in
 every process that it starts. PROCESSION_INSTALL=1 in the environment does the same for any Python program.
@@ -35,6 +38,8 @@ def main(arguments: list[str]) -> None:
         case [] | ["-h" | "--help", *_]:
             print(USAGE, end="")
             raise SystemExit(0 if arguments else 2)
+        case ["-V" | "--version"]:
+            print(f"procession {__version__}")
         case ["-m"] | ["-c"]:
             raise SystemExit(f"argument expected for the {arguments[0]} option\n{USAGE}")
         case ["-m", module, *rest]:
@@ -65,8 +70,9 @@ def become(
             sys.path[0] = first_on_path
         elif even_if_safe:
             sys.path.insert(0, first_on_path)
-    module = ModuleType("__main__")
-    sys.modules["__main__"] = module
+    module = LaunchedMain("__main__")
+    # Children call theirs by the second name, in what they send.
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
     # Elsewhere it is the namespace of that module.
     module.__builtins__ = builtins  # type: ignore[attr-defined]
     return vars(module)

@@ -9,6 +9,7 @@ The listening side and the handshake that proves the key are the stdlib's.
 
 from __future__ import annotations
 
+import copyreg
 import os
 import struct
 import sys
@@ -17,11 +18,13 @@ from collections.abc import Callable, Iterable
 from . import _engine
 from ._core import pipe_transit
 from ._core.forwarding import forward_other_names
-from ._core.handle_passing import teach_reduction
+from ._core.handle_passing import duplicate, teach_reduction
 from ._core.hints import Any
+from ._core.private_names import teach_private_names
 from ._core.readiness import wait_for_readable
-from ._core.stdlib import connection as _std
-from ._core.stdlib import context, reduction
+from ._core.stdlib import context, load, reduction
+
+_std = load("connection")
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
@@ -242,11 +245,7 @@ class PipeEnd(_engine.Channel, Connection):
         return _receive_into(buf, offset, self.recv_bytes)
 
     def __reduce__(self) -> Any:
-        if context.get_spawning_popen() is None:
-            raise TypeError(
-                "a pipe's end is pickled when it is sent through a queue or a pipe, or given to a process "
-                "that is being started; not by pickle alone"
-            )
+        # Also for picklers that know nothing of `ForkingPickler`: libraries have their own.
         return _reduce_pipe_end(self)
 
 
@@ -260,7 +259,7 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     return wait_for_readable(list(object_list), timeout)
 
 
-class Listener(_std.Listener):
+class Listener(_std.Listener):  # type: ignore[name-defined]
     """A socket that waits for connections from `Client`."""
 
     def accept(self) -> Connection:
@@ -280,7 +279,7 @@ def _ours(theirs: Any) -> Connection:
 
 def reduce_connection(conn: Connection) -> tuple[Any, ...]:
     """Pickle a connection around a descriptor: the receiver gets a duplicate."""
-    return rebuild_connection, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
+    return rebuild_connection, (duplicate(conn.fileno()), conn.readable, conn.writable)
 
 
 def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
@@ -291,13 +290,18 @@ def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
 def _reduce_theirs(conn: Any) -> Any:
     """Pickle a connection of the stdlib's own, also while its module's name stands for this one."""
     its_name_is_its_own = sys.modules.get(_std.__name__) is _std
-    if its_name_is_its_own:
+    if its_name_is_its_own and not _engine.is_enclosing():
         return _std.reduce_connection(conn)
-    return _rebuild_theirs, (reduction.DupFd(conn.fileno()), conn.readable, conn.writable)
+    return _rebuild_theirs, (duplicate(conn.fileno()), conn.readable, conn.writable)
 
 
 def _rebuild_theirs(df: Any, readable: bool, writable: bool) -> Any:
     return _std.Connection(df.detach(), readable, writable)
+
+
+def _reduce_socket(sock: Any) -> Any:
+    """Pickle a socket: in a message of this package, it arrives though its sender has ended."""
+    return reduction._rebuild_socket, (duplicate(sock.fileno()), sock.family, sock.type, sock.proto)
 
 
 def _reduce_pipe_end(end: PipeEnd) -> tuple[Any, ...]:
@@ -310,9 +314,15 @@ def _rebuild_pipe_end(ticket: Any) -> PipeEnd:
     return end
 
 
+teach_private_names()
 reduction.ForkingPickler.register(Connection, reduce_connection)
 reduction.ForkingPickler.register(_std.Connection, _reduce_theirs)
+if sys.modules.get(_std.__name__) is not _std:
+    # Its name is this module's: picklers that libraries taught that name's class do not know it.
+    copyreg.pickle(_std.Connection, _reduce_theirs)
 reduction.ForkingPickler.register(PipeEnd, _reduce_pipe_end)
+if reduction.ForkingPickler._extra_reducers.get(reduction.socket.socket) is reduction._reduce_socket:
+    reduction.ForkingPickler.register(reduction.socket.socket, _reduce_socket)
 teach_reduction()
 
 forward_other_names(__name__, _std)

@@ -8,19 +8,21 @@ subclasses of the stdlib's, so that `isinstance` and `mp_context=` work anywhere
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 
+from ._core.arguments import check_iterable
+from ._core.fallback import choice
 from ._core.forwarding import forward_other_names
 from ._core.hints import TYPE_CHECKING, Any
-from ._core.leaving import mark_at_interpreter_exit
+from ._core.main_module import settle
 from ._core.stdlib import context as _std
 from ._core.stdlib import process
 
 if TYPE_CHECKING:
-    from . import managers, pool, queues, synchronize
-    from .connection import Connection
+    from . import connection, managers, pool, queues, synchronize
 
 __all__ = [
     "AuthenticationError",
@@ -62,12 +64,30 @@ def _part(name: str) -> Any:
     """One of the package's modules, loaded when it is first needed."""
     part = _parts.get(name)
     if part is None:
+        choice.before_first_object()
         # Not from sys.modules: another thread may be in the middle of loading it.
         part = _parts[name] = import_module(f"{__package__}.{name}")
     return part
 
 
 _parts: dict[str, Any] = {}
+
+
+class _Part:
+    """What annotations name of a module that is loaded late: whoever evaluates one gets it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(_part(self._name), name)
+
+
+if not TYPE_CHECKING:
+    connection, managers, pool = _Part("connection"), _Part("managers"), _Part("pool")
+    queues, synchronize = _Part("queues"), _Part("synchronize")
 
 
 def _starter(popen_module: str) -> Any:
@@ -80,8 +100,14 @@ def _starter(popen_module: str) -> Any:
 
 
 def _choose_forkserver_main(mode: str | None) -> None:
-    if mode is not None:
-        _part("forkserver")._forkserver.set_main(mode)
+    if mode is None:
+        return
+    server = _part("forkserver")._forkserver
+    if hasattr(server, "set_main"):
+        server.set_main(mode)
+    elif mode not in ("warm", "cold"):
+        # The standard library's has one way only, which is between the two.
+        raise ValueError(f"forkserver_main must be 'warm' or 'cold', not {mode!r}")
 
 
 def _current_kind() -> Any:
@@ -105,12 +131,22 @@ class _StartableProcess(BaseProcess):
         *,
         daemon: bool | None = None,
     ) -> None:
+        if target is not None and not callable(target):
+            raise TypeError(f"target must be callable or None, not {target!r}")
+        if type(args) is not tuple:
+            check_iterable("args", args, " (the arguments of the target, as in `(1,)`)")
+        if kwargs is not None and not hasattr(kwargs, "keys"):
+            raise TypeError(f"kwargs must be a mapping of names to arguments or None, not {kwargs!r}")
         super().__init__(group, target, name, args, {} if kwargs is None else kwargs, daemon=daemon)
 
     def interrupt(self) -> None:
         """Ask the process to stop as Ctrl-C would: SIGINT."""
         self._check_closed()
-        self._popen.interrupt()
+        if hasattr(self._popen, "interrupt"):
+            self._popen.interrupt()
+        else:
+            # The standard library's, before Python 3.14.
+            self._popen._send_signal(signal.SIGINT)
 
 
 def _start_from_a_daemon(self: Any) -> None:
@@ -158,7 +194,7 @@ class SpawnProcess(_StartableProcess):
     """A process that begins as a fresh interpreter."""
 
     _start_method = "spawn"
-    _Popen = _starter("popen_spawn_posix")
+    _Popen = _starter("popen_spawn_posix" if os.name == "posix" else "popen_spawn_win32")
 
     @staticmethod
     def _after_fork() -> None:
@@ -181,7 +217,7 @@ class BaseContext(_std.BaseContext):
         manager.start()
         return manager
 
-    def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:
+    def Pipe(self, duplex: bool = True) -> tuple[connection.Connection, connection.Connection]:
         """Return the two connected ends of a pipe."""
         return _part("connection").Pipe(duplex)
 
@@ -215,15 +251,15 @@ class BaseContext(_std.BaseContext):
         """Return a barrier for `parties` processes or threads."""
         return _part("synchronize").Barrier(parties, action, timeout, ctx=self.get_context())
 
-    def Queue(self, maxsize: int = 0) -> queues.Queue:
+    def Queue(self, maxsize: int = 0) -> queues.Queue[Any]:
         """Return a queue for many producers and consumers."""
         return _part("queues").Queue(maxsize, ctx=self.get_context())
 
-    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue:
+    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue[Any]:
         """Return a queue that counts what is still unfinished."""
         return _part("queues").JoinableQueue(maxsize, ctx=self.get_context())
 
-    def SimpleQueue(self) -> queues.SimpleQueue:
+    def SimpleQueue(self) -> queues.SimpleQueue[Any]:
         """Return a queue with nothing but `get`, `put` and `empty`."""
         return _part("queues").SimpleQueue(ctx=self.get_context())
 
@@ -277,7 +313,13 @@ class BaseContext(_std.BaseContext):
 
         `on_error` is "ignore", "warn" or "fail": what to do about a module that cannot be imported.
         """
-        _part("forkserver").set_forkserver_preload(module_names, on_error=on_error)
+        preload = _part("forkserver").set_forkserver_preload
+        if choice.reason is None or "on_error" in preload.__code__.co_varnames:
+            preload(module_names, on_error=on_error)
+        elif on_error == "ignore":
+            preload(module_names)
+        else:
+            raise choice.needs_engine(f"on_error={on_error!r}")
 
     def get_context(self, method: str | None = None, *, forkserver_main: str | None = None) -> Any:
         """Return the context of a start method, or this one.
@@ -397,9 +439,17 @@ def _force_start_method(method: str) -> None:
 
 
 _concrete_contexts = _Contexts(
-    {"fork": ForkContext(), "spawn": SpawnContext(), "forkserver": ForkServerContext()}
+    {
+        kind._name: kind()
+        for kind in (ForkContext, SpawnContext, ForkServerContext)
+        if kind._name in _std._concrete_contexts
+    }
 )
 _default_context = DefaultContext()
 
-mark_at_interpreter_exit()
+if choice.reason is None:
+    from ._core.leaving import mark_at_interpreter_exit
+
+    mark_at_interpreter_exit()
+settle()
 forward_other_names(__name__, _std)

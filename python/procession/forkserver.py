@@ -22,8 +22,10 @@ from . import _engine, spawn
 from ._core import serving, template
 from ._core.hints import Any, NoReturn
 from ._core.payload import unpack
-from ._core.stdlib import resource_tracker, util
-from ._core.stdlib import spawn as _std_spawn
+from ._core.refusals import anonymous_file
+from ._core.stdlib import load, util
+
+resource_tracker = load("resource_tracker")
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
@@ -228,17 +230,20 @@ class Orders(NamedTuple):
 
 
 def _written(orders: Orders) -> IO[bytes]:
-    file = os.fdopen(os.memfd_create("procession-server"), "w+b")
+    file: IO[bytes] = anonymous_file("procession-server")
     pickle.dump(tuple(orders), file)
     file.seek(0)
     return file
 
 
 def _command(*arguments: int) -> list[str]:
-    """The command line of a server that is passed these descriptors, and its seat."""
-    call = f"main({', '.join(map(str, arguments))})"
+    """The command line of a server that is passed these descriptors, and its seat.
+
+    It names the stdlib's module, by which programs tell fork servers from other children.
+    """
+    call = f"main({', '.join(map(str, arguments))})  # multiprocessing.forkserver"
     program = spawn.package_import(f"from procession.forkserver import main; {call}")
-    return [_std_spawn.get_executable(), *util._args_from_interpreter_flags(), "-c", program]
+    return [*spawn.interpreter_command(), program]
 
 
 def main(control: int, arena: int, seat: int, orders: int) -> None:

@@ -13,10 +13,12 @@ from collections.abc import Iterable
 from . import connection as connection  # teaches how connections are pickled: the server's start needs it
 from . import context, pool
 from . import shared_memory as shared_memory
-from ._core import kept, late_memory, late_proxies, served_locks, stored_proxies, ties
+from ._core import kept, late_memory, late_proxies, proxy_types, served_locks, stored_proxies, ties
 from ._core.forwarding import forward_other_names
 from ._core.hints import Any
-from ._core.stdlib import managers as _std
+from ._core.stdlib import load
+
+_std = load("managers")
 
 __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
 
@@ -31,7 +33,7 @@ ListProxy = stored_proxies.ListProxy
 SetProxy = late_proxies.complete("SetProxy")
 
 
-class BaseManager(_std.BaseManager):
+class BaseManager(_std.BaseManager):  # type: ignore[name-defined]
     """A manager whose server is a process of this package."""
 
     _ctx: Any
@@ -55,13 +57,19 @@ class BaseManager(_std.BaseManager):
             super().start(initializer, initargs)
         finally:
             self._ctx = context_of_server
+        proxy_types.note_manager(self)
+
+    def connect(self) -> None:
+        """Connect to a server that runs already."""
+        super().connect()
+        proxy_types.note_manager(self)
 
 
-class SyncManager(BaseManager, _std.SyncManager):
+class SyncManager(BaseManager, _std.SyncManager):  # type: ignore[name-defined]
     """A manager of the usual types: list, dict, set, Queue, Lock, Pool, Namespace and so on."""
 
 
-class SharedMemoryManager(BaseManager, _std.SharedMemoryManager):
+class SharedMemoryManager(BaseManager, _std.SharedMemoryManager):  # type: ignore[name-defined]
     """A manager of named shared memory, which goes away with it."""
 
     def __init__(
@@ -97,4 +105,5 @@ SyncManager.register("Semaphore", served_locks.able("Semaphore"), AcquirerProxy)
 SyncManager.register("BoundedSemaphore", served_locks.able("BoundedSemaphore"), AcquirerProxy)
 SyncManager.register("Condition", served_locks.able("Condition"), ConditionProxy)
 
+proxy_types.teach_proxies()
 forward_other_names(__name__, _std)

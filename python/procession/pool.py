@@ -5,6 +5,8 @@ has the workers, the open jobs and the threads of this process that see to them.
 
 Beside the stdlib's arguments, the methods take `task_timeout` (seconds a task may run: its worker is
 stopped and the task fails with `TimeoutError`) and `retries` (times a task is run again whose worker died).
+Those that call a function for many items take `fail_fast`: the first task that fails ends the job, and those
+that have not begun are taken back; what runs goes on to the end of its chunk, and is dropped.
 """
 
 from __future__ import annotations
@@ -12,19 +14,30 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 
+from ._core import pool_results
+from ._core.arguments import check_call, check_callable, check_iterable, check_task, whole_number
 from ._core.classic import INSIDES_OF_POOL, is_classic, make_classic
 from ._core.hints import Any, NoReturn
 from ._core.pool_crew import CLOSE, INIT, RUN, TERMINATE, Crew
 from ._core.pool_feeder import Feed
+from ._core.pool_insides import Handler, Notifier, ResultsOnTheirWay, TaskQueue, TasksOnTheirWay, map_one
 from ._core.pool_processes import ProcessCrew
-from ._core.pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
+from ._core.pool_results import ApplyResult as ApplyResult
+from ._core.pool_results import IMapIterator as IMapIterator
+from ._core.pool_results import IMapUnorderedIterator as IMapUnorderedIterator
+from ._core.pool_results import MapResult as MapResult
 from ._core.pool_threads import ThreadCrew
+from ._core.private_names import reachable, teach_private_names
 from ._core.stdlib import context as _std_context
-from ._core.stdlib import pool as _std
-from ._core.stdlib import util
+from ._core.stdlib import load, util
+from ._core.thread_bound import belongs_to_its_thread
 from .context import _default_context
+
+_std = load("pool")
+teach_private_names()
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -47,7 +60,7 @@ ErrorCallback = Callable[[BaseException], object] | None
 SHORT = 10_000
 
 
-class Pool(_std.Pool):
+class Pool(_std.Pool):  # type: ignore[name-defined]
     """Worker processes that run functions for this one.
 
     Of the base class nothing is used but its name: libraries ask for it with `isinstance`.
@@ -89,12 +102,14 @@ class Pool(_std.Pool):
         self._maxtasksperchild = maxtasksperchild
         if processes is None:
             processes = _usable_processors()
+        processes = whole_number("processes", processes)
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        check_iterable("initargs", initargs, " (the arguments of the initializer)")
         self._processes = processes
         self._crew = crew = self._make_crew()
         self._pool = crew.workers
@@ -144,9 +159,41 @@ class Pool(_std.Pool):
     def _check_running(self) -> None:
         if self._state != RUN:
             raise ValueError("Pool not running")
+        self._crew.ledger.check_here()
 
     def _repopulate_pool(self) -> None:
         self._crew.repopulate()
+
+    def _maintain_pool(self) -> None:
+        self._crew.repopulate()
+
+    @property
+    def _taskqueue(self) -> TaskQueue:
+        return TaskQueue(self._crew)
+
+    @property
+    def _inqueue(self) -> TasksOnTheirWay:
+        return TasksOnTheirWay(self._crew)
+
+    @property
+    def _outqueue(self) -> ResultsOnTheirWay:
+        return ResultsOnTheirWay(self._crew)
+
+    @property
+    def _worker_handler(self) -> Handler:
+        return self._crew.handler("workers")
+
+    @property
+    def _task_handler(self) -> Handler:
+        return self._crew.handler("tasks")
+
+    @property
+    def _result_handler(self) -> Handler:
+        return self._crew.handler("results")
+
+    @property
+    def _change_notifier(self) -> Notifier:
+        return Notifier(self._crew)
 
     def apply(
         self,
@@ -158,7 +205,7 @@ class Pool(_std.Pool):
         retries: int = 0,
     ) -> Any:
         """Return `func(*args, **kwds)`, called by a worker."""
-        return self.apply_async(func, args, kwds, task_timeout=task_timeout, retries=retries).get()
+        return _awaited(self.apply_async(func, args, kwds, task_timeout=task_timeout, retries=retries))
 
     def apply_async(
         self,
@@ -172,11 +219,18 @@ class Pool(_std.Pool):
         retries: int = 0,
     ) -> ApplyResult:
         """Have a worker call `func(*args, **kwds)`."""
+        if task_timeout is not None or retries != 0:
+            check_task(task_timeout, retries)
+        if kwds or type(args) is not tuple or not callable(func):
+            check_call(func, args, kwds)
+        if callback is not None or error_callback is not None:
+            check_callable("callback", callback)
+            check_callable("error_callback", error_callback)
         if self._state != RUN:
             self._check_running()
-        result = ApplyResult(self, func, callback, error_callback)
+        result: ApplyResult = ApplyResult.of(self, func, callback, error_callback)
         try:
-            self._crew.call(result._handle, func, args, kwds, task_timeout, retries)
+            self._crew.call(result, reachable(func), args, kwds, task_timeout, retries)
         except BaseException as error:
             self._crew.give_up(result._job, error)
             raise
@@ -190,9 +244,20 @@ class Pool(_std.Pool):
         *,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> list[Any]:
         """Return the list of `func(item)` for each item."""
-        return self._map_async(func, iterable, False, chunksize, None, None, task_timeout, retries).get()
+        return _awaited(
+            self._map_async(
+                func,
+                iterable,
+                mapstar,
+                chunksize,
+                task_timeout=task_timeout,
+                retries=retries,
+                fail_fast=fail_fast,
+            )
+        )
 
     def map_async(
         self,
@@ -204,10 +269,19 @@ class Pool(_std.Pool):
         *,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> MapResult:
         """Have workers call `func(item)` for each item."""
         return self._map_async(
-            func, iterable, False, chunksize, callback, error_callback, task_timeout, retries
+            func,
+            iterable,
+            mapstar,
+            chunksize,
+            callback,
+            error_callback,
+            task_timeout=task_timeout,
+            retries=retries,
+            fail_fast=fail_fast,
         )
 
     def starmap(
@@ -218,9 +292,20 @@ class Pool(_std.Pool):
         *,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> list[Any]:
         """Return the list of `func(*item)` for each item."""
-        return self._map_async(func, iterable, True, chunksize, None, None, task_timeout, retries).get()
+        return _awaited(
+            self._map_async(
+                func,
+                iterable,
+                starmapstar,
+                chunksize,
+                task_timeout=task_timeout,
+                retries=retries,
+                fail_fast=fail_fast,
+            )
+        )
 
     def starmap_async(
         self,
@@ -232,36 +317,64 @@ class Pool(_std.Pool):
         *,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> MapResult:
         """Have workers call `func(*item)` for each item."""
         return self._map_async(
-            func, iterable, True, chunksize, callback, error_callback, task_timeout, retries
+            func,
+            iterable,
+            starmapstar,
+            chunksize,
+            callback,
+            error_callback,
+            task_timeout=task_timeout,
+            retries=retries,
+            fail_fast=fail_fast,
         )
 
     def _map_async(
         self,
         func: Callable[..., Any],
         iterable: Iterable[Any],
-        star: bool,
-        chunksize: int | None,
-        callback: Callback,
-        error_callback: ErrorCallback,
-        task_timeout: float | None,
-        retries: int,
+        mapper: Callable[[Any], Any],
+        chunksize: int | None = None,
+        callback: Callback = None,
+        error_callback: ErrorCallback = None,
+        *,
+        task_timeout: float | None = None,
+        retries: int = 0,
+        fail_fast: bool = False,
     ) -> MapResult:
+        if not callable(func):
+            raise TypeError(f"func must be callable, not {func!r}")
+        check_task(task_timeout, retries)
+        check_callable("callback", callback)
+        check_callable("error_callback", error_callback)
+        if not hasattr(iterable, "__iter__"):
+            check_iterable("iterable", iterable)
+        if chunksize is not None:
+            chunksize = whole_number("chunksize", chunksize)
         self._check_running()
+        star = mapper is starmapstar
+        if not star and mapper is not mapstar:
+            # A program's own: what it makes of each item.
+            func = partial(map_one, mapper, func)
         try:
             items: Any = iterable if type(iterable) in (list, tuple, range) else list(iterable)
         except Exception as error:
             if not hasattr(iterable, "__len__"):
                 raise
-            failed = MapResult(self, func, callback, error_callback, 1)
-            self._crew.ledger.file(failed._job, 0, False, error)
+            failed: MapResult = MapResult.of(self, func, callback, error_callback, 1)
+            failed._begin()
+            failed._set(0, (False, error))
             return failed
         if chunksize is not None:
             chunksize = max(1, chunksize)
         parts = self._crew.chunks(len(items), chunksize)
-        result = MapResult(self, func, callback, error_callback, parts)
+        result: MapResult = MapResult.of(self, func, callback, error_callback, parts)
+        if fail_fast:
+            result._handle.fail_fast()
+        result._measure(len(items), chunksize or -(-len(items) // (4 * self._processes)))
         self._spread(result, func, star, items, chunksize, task_timeout, retries)
         return result
 
@@ -278,7 +391,7 @@ class Pool(_std.Pool):
         if not self._prepare(result, func, star, task_timeout, retries):
             return
         try:
-            self._crew.spread(result._handle, result._function, items, chunksize)
+            self._crew.spread(result, result._function, items, chunksize)
         except BaseException as error:
             # Interrupted: what was submitted is taken back.
             self._crew.give_up(result._job, error)
@@ -294,11 +407,16 @@ class Pool(_std.Pool):
     ) -> bool:
         """Make the function ready for the tasks of a job; False if that failed, and the job with it."""
         try:
-            result._function = self._crew.function(func, star, task_timeout, retries)
+            result._function = self._crew.function(reachable(func), star, task_timeout, retries)
         except Exception as error:
-            self._crew.give_up(result._job, error)
+            self._fail(result, error)
             return False
         return True
+
+    def _fail(self, result: MapResult | IMapIterator, error: BaseException) -> None:
+        """End a job that had no tasks yet."""
+        result._begin()
+        self._crew.give_up(result._job, error)
 
     def imap(
         self,
@@ -309,13 +427,16 @@ class Pool(_std.Pool):
         buffersize: int | None = None,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> IMapIterator:
         """Return an iterator over `func(item)` for each item, in their order.
 
         Arguments are generated as fast as workers take them; with `buffersize`, only so many items ahead of
         the results that were taken out.
         """
-        return self._imap(IMapIterator, func, iterable, chunksize, buffersize, task_timeout, retries)
+        return self._imap(
+            IMapIterator, func, iterable, chunksize, buffersize, task_timeout, retries, fail_fast
+        )
 
     def imap_unordered(
         self,
@@ -326,9 +447,12 @@ class Pool(_std.Pool):
         buffersize: int | None = None,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> IMapIterator:
         """Like `imap`, with results in the order in which they become ready."""
-        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, buffersize, task_timeout, retries)
+        return self._imap(
+            IMapUnorderedIterator, func, iterable, chunksize, buffersize, task_timeout, retries, fail_fast
+        )
 
     def _imap(
         self,
@@ -339,25 +463,41 @@ class Pool(_std.Pool):
         buffersize: int | None,
         task_timeout: float | None,
         retries: int,
+        fail_fast: bool,
     ) -> IMapIterator:
+        if not callable(func):
+            raise TypeError(f"func must be callable, not {func!r}")
+        check_task(task_timeout, retries)
+        chunksize = whole_number("chunksize", chunksize)
+        if buffersize is not None:
+            buffersize = whole_number("buffersize", buffersize)
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be at least 1")
         if buffersize is None and isinstance(iterable, (list, tuple)) and len(iterable) <= SHORT:
-            result = kind(self, func, self._crew.chunks(len(iterable), chunksize))
+            result: IMapIterator = kind.of(self, func, self._crew.chunks(len(iterable), chunksize))
+            if fail_fast:
+                result._handle.fail_fast()
             self._spread(result, func, False, iterable, chunksize, task_timeout, retries)
             return result
-        result = kind(self, func, None, bounded=buffersize is not None)
+        result = kind.of(self, func, None, bounded=buffersize is not None)
+        if fail_fast:
+            result._handle.fail_fast()
         if not self._prepare(result, func, False, task_timeout, retries):
             return result
         try:
             items = iter(iterable)
         except Exception as error:
-            self._crew.give_up(result._job, error)
+            self._fail(result, error)
         else:
-            self._crew.feeder.add(Feed(result._handle, result._function, items, chunksize, buffersize))
+            feed = Feed(result._handle, result._function, items, chunksize, buffersize)
+            feeder = self._crew.feeder
+            if belongs_to_its_thread(items):
+                feeder.lend(result, feed)
+            else:
+                feeder.add(result, feed)
         return result
 
     def close(self) -> None:
@@ -365,7 +505,8 @@ class Pool(_std.Pool):
         util.debug("closing pool")
         if self._state == RUN:
             self._state = CLOSE
-            self._crew.close()
+            if self._crew.is_here():
+                self._crew.close()
 
     def terminate(self) -> None:
         """Stop the workers now; results that are not there fail."""
@@ -383,10 +524,11 @@ class Pool(_std.Pool):
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
+        self._crew.ledger.check_here()
         self._crew.join(timeout)
 
 
-class ThreadPool(Pool, _std.ThreadPool):
+class ThreadPool(Pool, _std.ThreadPool):  # type: ignore[name-defined]
     """Worker threads that run functions for whoever asks."""
 
     _wrap_exception = False
@@ -410,6 +552,16 @@ class ThreadPool(Pool, _std.ThreadPool):
         return ThreadCrew(self._ctx, self.Process, self._processes, self._initializer, self._initargs)
 
 
+def _awaited(result: Any) -> Any:
+    """What a result comes to. Nobody can ask again: an exception that ends the wait gives the job up."""
+    try:
+        return result.get()
+    except BaseException:
+        if isinstance(result, ApplyResult):
+            result._crew.withdraw(result)
+        raise
+
+
 def _help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:
     """Keep the thread that fills `inqueue` from waiting for room; this package's queues always have some."""
     if getattr(inqueue, "_rlock", None) is not None:
@@ -419,3 +571,7 @@ def _help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:
 def _usable_processors() -> int:
     count = getattr(os, "process_cpu_count", os.cpu_count)
     return count() or 1
+
+
+# Annotations of the results name it, and whoever evaluates them looks there.
+vars(pool_results)["Pool"] = Pool

@@ -1,7 +1,7 @@
 """A child that begins as a copy of its parent, and what all kinds of children have in common.
 
 The sentinel is a pidfd: it tells of the child's death and of nothing else, whoever inherits
-which descriptors. The child's seat in the engine is buried as soon as its exit status is known.
+which descriptors (where the system refuses pidfds, see `_core/sentinels.py`). The child's seat in the engine is buried as soon as its exit status is known.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable
 
 from . import _engine
+from ._core import sentinels
 from ._core.bootstrap import release_forked_seat, run_forked_child
 from ._core.hints import Any
-from ._core.pidfd import pidfd_open
+from ._core.main_module import settle
 from ._core.stdlib import util
 from ._core.ties import is_tied
-from ._core.waiting import is_readable
 
 __all__ = ["Popen"]
 
@@ -45,6 +45,7 @@ class Popen:
 
     def __init__(self, process_obj: Any) -> None:
         util._flush_std_streams()
+        settle()
         self.returncode: int | None = None
         self.finalizer: util.Finalize | None = None
         self.seat: int | None = None
@@ -63,9 +64,12 @@ class Popen:
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Return the exit code, None if the child still runs after `timeout` seconds."""
-        if self.returncode is None and (timeout is None or is_readable(self.sentinel, timeout)):
+        if self.returncode is None and (timeout is None or self._ends_within(timeout)):
             self._reap()
         return self.returncode
+
+    def _ends_within(self, timeout: float) -> bool:
+        return sentinels.has_ended(self.sentinel, self.pid, timeout)
 
     def _reap(self) -> None:
         """Wait for the child's end without looking first, so that no handler of SIGCHLD meets a zombie."""
@@ -109,27 +113,34 @@ class Popen:
         _engine.ensure()
         if is_tied(process_obj):
             _engine.prepare_lifeline()
-        parent = pidfd_open(os.getpid())
+        parent = sentinels.of_this_process()
+        line = None
         try:
+            line = sentinels.line_if_needed()
             pid = os.fork()
             if pid == 0:
                 run_forked_child(process_obj, parent)
         except OSError:
             release_forked_seat()
+            if line is not None:
+                line.failed()
             raise
         finally:
             os.close(parent)
         self.seat = _engine.forked_seat()
-        self._watch(pid)
+        self._watch(pid, line)
 
-    def _watch(self, pid: int) -> None:
+    def _watch(self, pid: int, line: sentinels.Line | None = None) -> None:
         """Take charge of a child that was just started; one that cannot be watched is not left running."""
         self.pid = pid
         try:
-            sentinel = pidfd_open(pid)
+            sentinel = sentinels.of_child(pid) if line is None else line.started()
+            assert sentinel is not None, "pidfds are refused, and there is no line"
         except ProcessLookupError:
             # Where SIGCHLD is ignored it may have ended already, and nobody knows how.
-            self._own(os.eventfd(1))
+            sentinel, write = os.pipe()
+            os.close(write)
+            self._own(sentinel)
             self._settle(UNKNOWN_STATUS)
             return
         except OSError:
@@ -158,7 +169,7 @@ class Popen:
     def _send_signal(self, sig: int) -> None:
         if self.returncode is None:
             try:
-                signal.pidfd_send_signal(self.sentinel, sig)
+                sentinels.send_signal(self.sentinel, self.pid, sig)
             except ProcessLookupError:
                 pass
             except OSError:

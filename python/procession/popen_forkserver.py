@@ -1,20 +1,18 @@
 """A child that begins as a copy of the fork server.
 
-It is the server's child and not this process's: its end is seen through its own pidfd, its exit status
-comes from the server, and is unknown if the server has died.
+It is the server's child and not this process's: its end is seen through its own pidfd (or the server's report, where
+the system refuses pidfds), its exit status comes from the server, and is unknown if the server has died.
 """
 
 from __future__ import annotations
 
-import os
-
 from . import _engine, forkserver, popen_fork
-from ._core import serving
+from ._core import sentinels, serving
 from ._core.hints import Any
 from ._core.payload import pack
-from ._core.pidfd import pidfd_open
 from ._core.stdlib import util
 from ._core.ties import passed_lifeline
+from ._core.waiting import is_readable
 from .popen_spawn_posix import tracker_fd
 
 __all__ = ["Popen"]
@@ -52,7 +50,7 @@ class Popen(popen_fork.Popen):
         lent: list[int] = []
         try:
             lent.append(payload := pack(process_obj, self))
-            lent.append(parent := pidfd_open(os.getpid()))
+            lent.append(parent := sentinels.of_this_process())
             with passed_lifeline(process_obj) as lifeline:
                 report, reports = forkserver.connect_to_new_process(
                     seat, payload, parent, lifeline, tracker_fd(), self._fds
@@ -68,9 +66,14 @@ class Popen(popen_fork.Popen):
         if report.pidfd is not None:
             self._own(report.pidfd, reports)
         else:
+            # The server's report is readable when the child has ended, too.
             self._own(reports)
-            self.returncode = report.value
-            self._bury()
+            if report.kind == serving.ENDED:
+                self.returncode = report.value
+                self._bury()
+
+    def _ends_within(self, timeout: float) -> bool:
+        return is_readable(self.sentinel, timeout)
 
     def _collect_status(self) -> int | None:
         return serving.read_end(self._reports)

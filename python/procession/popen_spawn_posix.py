@@ -6,15 +6,16 @@ belongs to it too; a start that fails gives the seat back, and with it everythin
 
 from __future__ import annotations
 
-import os
 import sys
 
 from . import _engine, popen_fork, spawn
+from ._core import sentinels
 from ._core.hints import Any
 from ._core.payload import pack
-from ._core.pidfd import pidfd_open
-from ._core.stdlib import resource_tracker, util
+from ._core.stdlib import load, util
 from ._core.ties import passed_lifeline
+
+resource_tracker = load("resource_tracker")
 
 __all__ = ["Popen"]
 
@@ -57,22 +58,36 @@ class Popen(popen_fork.Popen):
         lent: list[int] = []
         try:
             lent.append(pack(process_obj, self))
-            lent.append(pidfd_open(os.getpid()))
-            with passed_lifeline(process_obj) as lifeline:
-                pid = self._execute(seat, lent[0], lent[1], lifeline)
+            lent.append(sentinels.of_this_process())
+            line = sentinels.line_if_needed()
+            try:
+                with passed_lifeline(process_obj) as lifeline:
+                    end = None if line is None else line.write
+                    pid = self._execute(seat, lent[0], lent[1], lifeline, end)
+            except BaseException:
+                if line is not None:
+                    line.failed()
+                raise
         except BaseException:
             _engine.release_seat(seat)
             raise
         finally:
             util.close_fds(*lent)
         _engine.note_pid(seat, pid)
-        self._watch(pid)
+        self._watch(pid, line)
 
-    def _execute(self, seat: int, payload: int, parent: int, lifeline: int | None) -> int:
+    def _execute(self, seat: int, payload: int, parent: int, lifeline: int | None, end: int | None) -> int:
         arena, tracker = _engine.arena_fd(), tracker_fd()
         passed = [*self._fds, payload, parent, arena]
-        passed += [fd for fd in (lifeline, tracker) if fd is not None]
+        passed += [fd for fd in (lifeline, tracker, end) if fd is not None]
+        arguments = {} if end is None else {"end": end}
         command = spawn.get_command_line(
-            pipe_handle=payload, arena=arena, seat=seat, parent=parent, lifeline=lifeline, tracker_fd=tracker
+            pipe_handle=payload,
+            arena=arena,
+            seat=seat,
+            parent=parent,
+            lifeline=lifeline,
+            tracker_fd=tracker,
+            **arguments,
         )
         return util.spawnv_passfds(command[0], command, passed)

@@ -8,6 +8,8 @@ is no feeder thread, nothing to flush at exit, and an object that cannot be pick
 from __future__ import annotations
 
 import functools
+import os
+import sys
 import traceback
 import types
 from queue import Empty as Empty
@@ -16,22 +18,46 @@ from queue import Full as Full
 # concurrent.futures finds `multiprocessing.util` because the stdlib's queues import it.
 from . import _engine
 from . import util as util
-from ._core import stdlib
-from ._core.classic import INSIDES_OF_QUEUE, is_classic, make_classic
+from ._core.arguments import whole_number
+from ._core.classic import INSIDES_OF_QUEUE, WORK_OF_QUEUE, is_classic, make_classic, mentions
 from ._core.errors import WorkerDied
 from ._core.feeder_errors import Herald
 from ._core.handing import assert_handing, hand_over
-from ._core.hints import Any
+from ._core.hints import TYPE_CHECKING, Any, TypeVar
 from ._core.queue_ends import QueueReader, QueueWriter
+from ._core.queue_insides import JoinableInsides, QueueInsides, SharedLocks
+from ._core.stdlib import load, reduction
 from .connection import Pipe
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
 
-# Libraries that subclass the stdlib's queues end their feeder thread with it.
-_sentinel = object()
+
+# What libraries that subclass the stdlib's queues find in its module.
+_ForkingPickler = reduction.ForkingPickler
+Finalize, register_after_fork, is_exiting = util.Finalize, util.register_after_fork, util.is_exiting
+debug, info = util.debug, util.info
 
 
-class Queue(_engine.Queue):
+def __getattr__(name: str) -> Any:
+    # The very object that the stdlib's `_finalize_close` puts; its module is loaded for it when somebody asks.
+    if name == "_sentinel":
+        return load("queues")._sentinel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if TYPE_CHECKING:
+    from typing import Generic as _Generic
+
+    from ._engine import Queue as _Messages
+
+    _T = TypeVar("_T")
+else:
+    # Type checkers know what is in a queue. The native class does not; subscripted, it is itself.
+    _T = Any
+    _Generic, _Messages = {_T: object}, {_T: _engine.Queue}
+
+
+class Queue(QueueInsides, _Messages[_T]):
     """A queue for many producers and many consumers, unbounded unless `maxsize` is positive."""
 
     _joinable = False
@@ -42,8 +68,9 @@ class Queue(_engine.Queue):
 
     def __init_subclass__(cls, **kwds: Any) -> None:
         super().__init_subclass__(**kwds)
-        if is_classic(cls, INSIDES_OF_QUEUE):
-            make_classic(cls, Queue, stdlib.queues.Queue)
+        if is_classic(cls, INSIDES_OF_QUEUE) or mentions(cls, WORK_OF_QUEUE):
+            base, standard = cls._bases_of_classic()
+            make_classic(cls, base, standard)
         elif "_on_queue_feeder_error" in vars(cls) and cls.put is Queue.put and not cls._is_classic:
             setattr(cls, "put", _put_with_a_herald)  # noqa: B010
 
@@ -51,23 +78,35 @@ class Queue(_engine.Queue):
         if self._is_classic:
             self._init_classic(maxsize, ctx)
             return
-        _engine.Queue.__init__(self, maxsize if maxsize > 0 else 0, joinable=self._joinable)
+        if maxsize != 0:
+            # As many as memory holds, for a limit that is beyond that.
+            maxsize = min(max(whole_number("maxsize", maxsize), 0), sys.maxsize)
+        _engine.Queue.__init__(self, maxsize, joinable=self._joinable)
         self._ignore_epipe = False
+        self._opid = os.getpid()
+
+    @classmethod
+    def _bases_of_classic(cls) -> tuple[Any, Any]:
+        """The class here whose methods are replaced, and the stdlib's whose methods take their place."""
+        return Queue, load("queues").Queue
 
     def _init_classic(self, maxsize: int, ctx: Any) -> None:
         """Be the stdlib's queue, around a pipe of this package."""
         classic: Any = self
-        stdlib.queues.Queue.__init__(classic, maxsize, ctx=ctx)
+        _, standard = self._bases_of_classic()
+        standard.__init__(classic, maxsize, ctx=ctx)
         classic._reader.close()
         classic._writer.close()
         classic._reader, classic._writer = Pipe(duplex=False)
         classic._reset()
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return (self._ignore_epipe, hand_over(self.handle, self))
+        return (self._ignore_epipe, hand_over(self.handle, self), self._opid, self._shared_insides())
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._ignore_epipe, handle = state
+        self._ignore_epipe, handle, self._opid, insides = state
+        if insides is not None:
+            vars(self).update(insides)
         self._adopt(handle)
 
     # Kept by the object once made, so that subclasses may put something else in their place.
@@ -87,6 +126,7 @@ class Queue(_engine.Queue):
 
     def cancel_join_thread(self) -> None:
         """Do nothing: there is no thread that an exit would wait for."""
+        self._joincancelled = True
 
     def _terminate_broken(self) -> None:
         self._reader.close()
@@ -95,9 +135,14 @@ class Queue(_engine.Queue):
 
     def _put_failed(self, error: BaseException, obj: object) -> None:
         """Serialising failed: a subclass may deal with it, or else the error is the caller's."""
-        if self._on_queue_feeder_error is Queue._on_queue_feeder_error or not isinstance(error, Exception):
+        if self._on_queue_feeder_error is not Queue._on_queue_feeder_error and isinstance(error, Exception):
+            self._working_herald().announce(error, obj)
+            return
+        try:
             raise error
-        self._working_herald().announce(error, obj)
+        finally:
+            # It refers to this frame, which must not refer to it: only the collector would end that.
+            del error, obj
 
     def _working_herald(self) -> Herald:
         if self._herald is None or not self._herald.is_at_work():
@@ -109,19 +154,24 @@ class Queue(_engine.Queue):
         """Called, when a subclass overrides it, with an object that could not be serialised."""
         traceback.print_exception(e)
 
-    __class_getitem__: Any = classmethod(types.GenericAlias)
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(types.GenericAlias)
 
 
-def _put_with_a_herald(self: Queue, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+def _put_with_a_herald(self: Queue[Any], obj: Any, block: bool = True, timeout: float | None = None) -> None:
     """Put an object in; if it cannot be serialised, the overruled hook is told."""
     self._working_herald().catch_up()
     super(Queue, self).put(obj, block, timeout)
 
 
-class JoinableQueue(Queue):
+class JoinableQueue(JoinableInsides, Queue[_T]):
     """A queue that knows how many of its messages are not dealt with yet."""
 
     _joinable = True
+
+    @classmethod
+    def _bases_of_classic(cls) -> tuple[Any, Any]:
+        return JoinableQueue, load("queues").JoinableQueue
 
     def task_done(self) -> None:
         """Report one message as dealt with."""
@@ -140,11 +190,8 @@ class JoinableQueue(Queue):
             )
 
 
-class SimpleQueue:
+class SimpleQueue(SharedLocks, _Generic[_T]):
     """A queue with nothing but `get`, `put`, `empty` and `close`."""
-
-    # Messages are whole without: subclasses in the stdlib's shape look for locks.
-    _rlock = _wlock = None
 
     def __init__(self, *, ctx: Any = None) -> None:
         self._reader, self._writer = Pipe(duplex=False)
@@ -161,18 +208,22 @@ class SimpleQueue:
 
     def __getstate__(self) -> tuple[Any, ...]:
         assert_handing(self)
-        return (self._reader, self._writer)
+        return (self._reader, self._writer, self._shared_insides())
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._reader, self._writer = state
+        self._reader, self._writer, insides = state
+        if insides is not None:
+            vars(self).update(insides)
         self._poll = self._reader.poll
 
-    def get(self) -> Any:
+    def get(self) -> _T:
         """Take the oldest object out; wait for one."""
-        return self._reader.recv()
+        found: _T = self._reader.recv()
+        return found
 
-    def put(self, obj: Any) -> None:
+    def put(self, obj: _T) -> None:
         """Put an object in."""
         self._writer.send(obj)
 
-    __class_getitem__: Any = classmethod(types.GenericAlias)
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(types.GenericAlias)

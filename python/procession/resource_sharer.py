@@ -3,10 +3,12 @@
 import sys
 
 from ._core.hints import TYPE_CHECKING
-from ._core.stdlib import resource_sharer
+from ._core.stdlib import load
 
 if TYPE_CHECKING:
     from multiprocessing.resource_sharer import *  # noqa: F403
+
+resource_sharer = load("resource_sharer")
 
 __all__ = resource_sharer.__all__
 

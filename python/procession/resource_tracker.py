@@ -8,10 +8,12 @@ found nothing.
 import sys
 
 from ._core.hints import TYPE_CHECKING
-from ._core.stdlib import resource_tracker
+from ._core.stdlib import load
 
 if TYPE_CHECKING:
     from multiprocessing.resource_tracker import *  # noqa: F403
+
+resource_tracker = load("resource_tracker")
 
 __all__ = resource_tracker.__all__
 

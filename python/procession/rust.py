@@ -30,6 +30,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 
+from ._core.fallback import choice
 from ._core.hints import Any
 from ._core.rust_errors import Panic, RustError
 from .context import TimeoutError, _StartableProcess
@@ -60,6 +61,8 @@ class Process(_StartableProcess):
         itself. `env` has what is to be different in its environment: None removes a variable. It starts in
         the directory `cwd`.
         """
+        if choice.reason is not None:
+            raise choice.needs_engine("procession.rust.Process")
         super().__init__(name=name, args=args, daemon=daemon)
         self._executable = os.fsdecode(executable)
         self._function = function

@@ -9,7 +9,9 @@ import sys
 
 from ._core import late_memory
 from ._core.forwarding import forward_other_names
-from ._core.stdlib import shared_memory as _std
+from ._core.stdlib import load
+
+_std = load("shared_memory")
 
 __all__ = ["ShareableList", "SharedMemory"]
 

@@ -14,11 +14,14 @@ import sys
 import _procession_alias
 
 from . import _engine
+from ._core import main_program
 from ._core.forwarding import forward_other_names
 from ._core.hints import Any
 from ._core.payload import unpack
-from ._core.stdlib import resource_tracker, util
-from ._core.stdlib import spawn as _std
+from ._core.stdlib import load, util
+
+resource_tracker = load("resource_tracker")
+_std = load("spawn")
 
 # The forwarded names of the stdlib belong to it too.
 __all__ = ["spawn_main", *_std.__all__]
@@ -29,14 +32,24 @@ _CHILD_FLAG = "--multiprocessing-fork"
 def package_import(statement: str) -> str:
     """A program text that runs an import from this package, and keeps up the alias if there is one.
 
-    An interpreter started with -S or -I may find neither by itself. There is no garbage before the program
-    begins; `settle` ends the truce.
+    An interpreter started with -S or -I may find neither by itself. The working directory (an empty entry)
+    may be gone, or have modules of the same names. There is no garbage before the program begins; `settle`
+    ends the truce.
     """
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     alias = (
         "import _procession_alias; _procession_alias.activate(); " if _procession_alias.is_active() else ""
     )
-    return f"import gc, sys; gc.disable(); sys.path.append({home!r}); {alias}{statement}"
+    return f"import gc, sys; gc.disable(); sys.path = [*filter(None, sys.path), {home!r}]; {alias}{statement}"
+
+
+def interpreter_command() -> list[str]:
+    """The interpreter and its options for a program text, as this process has them."""
+    options = util._args_from_interpreter_flags()
+    if not main_program.has_directory() and "-P" not in options:
+        # Python 3.13.0 looks into the working directory for each name that a module lacks.
+        options = [*options, "-P"]
+    return [_std.get_executable(), *options, "-c"]
 
 
 def settle() -> None:
@@ -51,7 +64,7 @@ def get_command_line(**kwds: int | None) -> list[str]:
         return [sys.executable, _CHILD_FLAG, *(f"{name}={value!r}" for name, value in kwds.items())]
     arguments = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
     program = package_import(f"from procession.spawn import spawn_main; spawn_main({arguments})")
-    return [_std.get_executable(), *util._args_from_interpreter_flags(), "-c", program, _CHILD_FLAG]
+    return [*interpreter_command(), program, _CHILD_FLAG]
 
 
 def is_forking(argv: list[str]) -> bool:
@@ -70,26 +83,40 @@ def freeze_support() -> None:
 
 def spawn_main(
     pipe_handle: int,
-    arena: int,
-    seat: int,
-    parent: int,
-    lifeline: int | None = None,
+    parent_pid: int | None = None,
     tracker_fd: int | None = None,
+    *,
+    arena: int | None = None,
+    seat: int | None = None,
+    parent: int | None = None,
+    lifeline: int | None = None,
+    end: int | None = None,
 ) -> None:
-    """The whole life of a spawned child: its payload is in `pipe_handle`, its parent's pidfd is `parent`."""
+    """The whole life of a spawned child: its payload is in `pipe_handle`, its parent's sentinel is `parent`.
+
+    Where there are no pidfds its parent sees it end by `end`. Who starts a child in the stdlib's way knows of no
+    arena, and such a child goes the stdlib's way.
+    """
+    if arena is None or seat is None or parent is None:
+        _std.spawn_main(pipe_handle, parent_pid, tracker_fd)
+        return
     assert is_forking(sys.argv), "Not forking"
     for fd in (arena, parent):
         os.set_inheritable(fd, False)
     settle()
     _engine.enter(arena, seat)
+    if end is not None:
+        from ._core.sentinels import keep
+
+        keep(end)
     if lifeline is not None:
         _engine.hang_on(lifeline)
         os.close(lifeline)
     resource_tracker._resource_tracker._fd = tracker_fd
-    sys.exit(_main(pipe_handle, parent))
+    sys.exit(_run(pipe_handle, parent))
 
 
-def _main(fd: int, parent_sentinel: int) -> int:
+def _run(fd: int, parent_sentinel: int) -> int:
     """Load the process object from `fd`, run it, return the exit code."""
     return unpack(fd)._bootstrap(parent_sentinel)
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from . import _engine
+from ._core.arguments import check_callable, seconds
 from ._core.handing import hand_over
 from ._core.hints import TYPE_CHECKING, Any, TypeVar
 from ._core.stdlib import process
@@ -24,6 +25,8 @@ SEM_VALUE_MAX = 2**31 - 1
 
 if TYPE_CHECKING:
     _Result = TypeVar("_Result")
+else:
+    _Result = Any
 
 
 class SemLock:
@@ -119,6 +122,8 @@ class Condition:
     """A condition variable around a lock of ours or of anybody else."""
 
     def __init__(self, lock: Any = None, *, ctx: Any = None) -> None:
+        if lock is not None and not (hasattr(lock, "acquire") and hasattr(lock, "release")):
+            raise TypeError(f"lock must be a lock or None, not {lock!r}")
         self._lock = lock or (RLock() if ctx is None else ctx.RLock())
         self._waiters = _engine.Waiters()
         self._make_methods()
@@ -235,7 +240,11 @@ def _take_back(lock: Any, depth: int) -> None:
             lock.acquire()
             held_back = error
     if held_back is not None:
-        raise held_back
+        try:
+            raise held_back
+        finally:
+            # It refers to this frame, which must not refer to it: only the collector would end that.
+            del held_back
 
 
 class _Gauge:
@@ -277,6 +286,8 @@ class Barrier(threading.Barrier):
         *,
         ctx: Any = None,
     ) -> None:
+        check_callable("action", action)
+        seconds("timeout", timeout)
         # The base class only lends its name to isinstance: its own state would live in one process.
         self._gate = _engine.Barrier(parties)
         self._action = action

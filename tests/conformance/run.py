@@ -21,11 +21,13 @@ import tempfile
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import plan
-from report import Report
-from supervise import Result, Runner
-
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent))  # tests/processes.py
+
+import plan  # noqa: E402
+from report import Report  # noqa: E402
+from supervise import Result, Runner  # noqa: E402
+
 PACKAGE, STDLIB = "procession", "multiprocessing"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from plan import Case
 from processes import Overdue, Worker
 
+PROGRAM = Path(__file__).with_name("worker.py")
 # For importing the modules and for fixtures, of which a test's limit says nothing.
 SECONDS_BETWEEN_TESTS = 60
 # Failures that are of no single test.
@@ -72,7 +73,7 @@ class Runner:
         return results
 
     def _worker(self, request: dict) -> Worker:
-        return Worker(self.scratch, request, self.modules, self.alias)
+        return Worker(PROGRAM, self.scratch, request, self.modules, self.alias)
 
     def _attempt(self, case: Case, tests: list[str]) -> list[Result]:
         """The results of at least one test, from one process."""

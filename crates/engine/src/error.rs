@@ -23,7 +23,7 @@ pub enum Error {
     },
     /// The kernel, or a filter around this process, refuses a call the engine cannot do without.
     #[error(
-        "this system refuses {call} (errno {errno}); Procession needs Linux 5.10 or later and a sandbox that allows the call"
+        "this system refuses {call} (errno {errno}); Procession needs Linux 5.4 or later and a sandbox that allows the call"
     )]
     MissingCall {
         /// The system call.
@@ -38,6 +38,14 @@ pub enum Error {
         what: &'static str,
         /// The system's reason.
         source: io::Error,
+    },
+    /// The program closed the descriptor of its shared memory, and it cannot be had back.
+    #[error(
+        "this process closed the descriptor of its shared memory (number {number}), and no other process of its tree has it to give it back; what was made goes on to work, here and in processes that it forks, but no other program can join it: leave that descriptor open, or make the first queue, lock or value after the others were closed"
+    )]
+    MemoryClosed {
+        /// The number that the descriptor had.
+        number: i32,
     },
     /// The handle names something in the memory of another process tree.
     #[error(

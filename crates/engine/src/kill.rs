@@ -111,6 +111,7 @@ mod armed {
 /// Every point, by layer.
 #[cfg(feature = "kill-points")]
 const NAMES: &[&str] = &[
+    "arena.emptied",
     "arena.freed",
     "arena.freeing",
     "arena.fresh",
@@ -156,6 +157,7 @@ const NAMES: &[&str] = &[
     "object.shared",
     "pipe.empty",
     "pipe.ringing",
+    "pipe.rung",
     "pipe.silencing",
     "pool.claimed",
     "pool.done",

@@ -24,6 +24,8 @@ pub mod channel;
 mod deadline;
 #[cfg(not(loom))]
 pub mod error;
+#[cfg(not(loom))]
+mod id_map;
 #[cfg(all(not(loom), feature = "kill-points"))]
 pub mod kill;
 #[cfg(all(not(loom), not(feature = "kill-points")))]
@@ -64,6 +66,10 @@ pub use arena::owner::OwnerId;
 pub use deadline::Deadline;
 #[cfg(not(loom))]
 pub use error::{Error, Result};
+#[cfg(not(loom))]
+pub use id_map::IdMap;
+#[cfg(not(loom))]
+pub use sys::signals;
 
 // The models compile the words of the protocols alone, over loom's atomics.
 #[cfg(loom)]
@@ -74,6 +80,7 @@ mod arena {
 #[cfg(loom)]
 #[allow(dead_code)]
 mod channel {
+    pub(crate) mod bell;
     pub(crate) mod slot;
 }
 #[cfg(loom)]

@@ -37,3 +37,8 @@ pub(crate) fn unfinished_strip(arena: &Arena, strip: BlockId, from: Owner) {
 pub(crate) fn unlinked_strip(arena: &Arena, strip: BlockId, from: Owner) {
     chain::free_unlinked(arena, strip, from);
 }
+
+/// Before the memory of a free strip is given back, by whoever took it: it has no life until it is used again.
+pub(crate) fn empty_strip(arena: &Arena, strip: BlockId) {
+    chain::empty(arena, strip);
+}

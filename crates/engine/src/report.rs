@@ -8,12 +8,14 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::arena::block::BlockId;
+use crate::arena::handle::Handle;
 use crate::arena::object::Kind;
 use crate::arena::{self, Arena, home_if_any};
+use crate::error::{Error, Result};
 use crate::process::OwnerId;
 use crate::sync;
 
-pub use crate::arena::waits::What;
+pub use crate::arena::waits::{Call, What};
 
 /// A lock, queue or the like. Its number is the same in every process of the tree, as long as it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +50,8 @@ pub struct Member {
     pub seat: OwnerId,
     /// Its process number.
     pub pid: u32,
+    /// What it [calls itself](name_process).
+    pub name: Option<String>,
     /// The locks it holds.
     pub holds: Vec<Object>,
     /// What its threads wait for.
@@ -110,6 +114,12 @@ pub fn members() -> Vec<Member> {
             }
         }
     }
+    let mut names: BTreeMap<u32, String> = BTreeMap::new();
+    for (writer, about, text) in arena.labels() {
+        if about == (0, 0) {
+            names.insert(writer.as_u32(), text);
+        }
+    }
     let alive = arena.occupied().filter(|owner| !arena.is_dead(*owner));
     alive
         .filter_map(|seat| {
@@ -117,11 +127,50 @@ pub fn members() -> Vec<Member> {
             Some(Member {
                 seat,
                 pid,
+                name: names.remove(&seat.as_u32()),
                 threads: threads_of(pid),
                 holds: held.remove(&seat.as_u32()).unwrap_or_default(),
                 waits: waits_of(arena, seat),
             })
         })
+        .collect()
+}
+
+/// Whether this process has shared memory, and so is in reports.
+pub fn is_member() -> bool {
+    home_if_any().is_some()
+}
+
+/// Says what this process is called, in reports of any process of the tree.
+///
+/// # Errors
+/// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+pub fn name_process(name: &str) -> Result<()> {
+    arena::home()?.label((0, 0), name)
+}
+
+/// Says where an object was made, in reports of any process of the tree, for as long as both this process and the
+/// object live.
+///
+/// # Errors
+/// [`Error::ForeignHandle`](crate::Error::ForeignHandle), [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+pub fn note_origin(handle: &Handle, place: &str) -> Result<()> {
+    let arena = arena::home()?;
+    if handle.arena() != arena.id() {
+        return Err(Error::ForeignHandle);
+    }
+    arena.label((handle.block(), handle.generation()), place)
+}
+
+/// Where objects were made, by their numbers, as far as [somebody said it](note_origin).
+pub fn origins() -> BTreeMap<u32, String> {
+    let Some(arena) = home_if_any() else {
+        return BTreeMap::new();
+    };
+    let labels = arena.labels().into_iter();
+    labels
+        .filter(|(_, (block, generation), _)| arena.is_about(*block, *generation))
+        .map(|(_, (block, _), text)| (block, text))
         .collect()
 }
 
@@ -226,6 +275,7 @@ mod tests {
         Member {
             seat: OwnerId::new(pid, 1),
             pid,
+            name: None,
             threads: 1,
             holds: holds.iter().copied().map(lock).collect(),
             waits: waits

@@ -180,7 +180,7 @@ fn one_message_may_be_as_large_as_it_likes() {
 
 fn is_readable(end: &End) -> bool {
     // SAFETY: the end keeps its descriptor open while it is borrowed.
-    let fd = unsafe { BorrowedFd::borrow_raw(end.fileno().unwrap()) };
+    let fd = unsafe { BorrowedFd::borrow_raw(end.fileno()) };
     let now = Timespec {
         tv_sec: 0,
         tv_nsec: 0,

@@ -266,7 +266,7 @@ pub use init::init;
 pub use joinable::JoinableQueue;
 pub use loan::{Loan, Received};
 pub use lock::{Lock, LockGuard};
-pub use memory::{MemoryUsage, memory_usage, set_memory_limit};
+pub use memory::{MemoryUsage, memory_usage, set_memory_limit, trim_memory};
 pub use mutex::{Mutex, MutexGuard};
 pub use once::{Once, OnceLock};
 pub use pipe::{Connection, Receiver, Sender, one_way, pipe};

@@ -42,6 +42,25 @@ pub fn memory_usage() -> Result<MemoryUsage, Error> {
     })
 }
 
+/// Gives all free shared memory back to the system now, and says how many bytes that were.
+///
+/// Without it, memory goes back about a second after it was used last, but for a quarter of what is in use, or 16 MiB
+/// if that is more; and all of it with the program's last queue, pipe or pool.
+///
+/// # Examples
+/// ```
+/// # fn main() -> procession::Result<()> {
+/// let queue = procession::Queue::new()?;
+/// queue.put(vec![0u8; 1 << 20])?;
+/// queue.get()?;
+/// assert!(procession::trim_memory() >= 1 << 20);
+/// # Ok(())
+/// # }
+/// ```
+pub fn trim_memory() -> u64 {
+    process::trim()
+}
+
 /// Limits the shared memory of this program and its processes to so many bytes in all, at once and for all of
 /// them; `None` takes the limit away.
 ///

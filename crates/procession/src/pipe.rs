@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,7 +121,7 @@ impl<S, R> Connection<S, R> {
     }
 
     fn copy_for_child(&self) -> Result<OwnedFd, Error> {
-        let copy = self.end.as_fd().try_clone_to_owned();
+        let copy = self.end.socket()?.try_clone_to_owned();
         copy.map_err(|source| {
             engine::Error::Os {
                 what: "duplicate the descriptor of a pipe",
@@ -142,14 +142,14 @@ impl<S, R> Connection<S, R> {
         self.poll_until(within(timeout))
     }
 
-    /// A descriptor that is readable exactly when a message or the end of the stream is there, for
-    /// event loops. Only for waiting on it; from the first call on, each message costs a system
-    /// call.
+    /// A descriptor that is readable exactly when a message or the end of the stream is there, in
+    /// every process that has this side, for event loops. Only for waiting on it; from the first call
+    /// on, a message that comes when none is there costs system calls.
     ///
     /// # Errors
     /// When there is no descriptor left.
     pub fn fileno(&self) -> Result<RawFd, Error> {
-        Ok(self.end.fileno()?)
+        Ok(self.end.fileno())
     }
 
     fn poll_until(&self, deadline: Deadline) -> bool {

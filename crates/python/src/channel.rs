@@ -4,7 +4,7 @@
 //! reference, and the descriptor is closed when the last of them is done. A call that waits on an
 //! end which is closed meanwhile gives up at its next slice.
 
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -268,7 +268,7 @@ impl Channel {
 
     /// A descriptor that is readable exactly while `poll()` is true.
     fn fileno(&self) -> PyResult<RawFd> {
-        self.end()?.fileno().map_err(raise)
+        Ok(self.end()?.fileno())
     }
 
     /// Whether other processes had an end of this pipe, and none has one any more.
@@ -278,7 +278,7 @@ impl Channel {
 
     /// The same descriptor, when only its number is wanted.
     fn socket_fd(&self) -> PyResult<RawFd> {
-        Ok(self.end()?.socket_fd())
+        Ok(self.end()?.socket().map_err(raise)?.as_raw_fd())
     }
 
     /// Closes this end in this process.

@@ -47,10 +47,11 @@ mod _engine {
     #[pymodule_export]
     use crate::process::{
         arena_fd, bury, census, ensure, enter, fate, forked_seat, hang_on, hold_for, leave,
-        lifeline_fd, me, note_pid, prepare_lifeline, release_seat, reserve_seat, sweep, take_seat,
+        lifeline_fd, me, memory, note_pid, prepare_lifeline, refusal, release_seat, reserve_seat,
+        sweep, take_seat, trim,
     };
     #[pymodule_export]
-    use crate::report::report;
+    use crate::report::{is_member, name_process, note_origin, report_tree};
     #[pymodule_export]
     use crate::wire::{enclose, is_enclosing};
 }

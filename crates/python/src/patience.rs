@@ -1,21 +1,29 @@
 //! Waiting without holding up the interpreter.
 //!
 //! A blocking method first tries to get what it wants while attached. Only then does it detach from
-//! the interpreter and sleep in slices of at most half a second, running Python's signal handlers
-//! between them, so that Ctrl-C works in whichever thread the kernel delivers the signal to. The
-//! deadline is fixed before the first slice: neither slices nor signals stretch it.
+//! the interpreter and sleep. The main thread, which alone runs Python's signal handlers, does so in slices of at most
+//! half a second, and attentively: a signal that comes just before it falls asleep ends the sleep as well
+//! (`procession_engine::signals`). The first slice is a short one, since having signals followed costs some
+//! microseconds, which most waits are over before. The deadline is fixed before the first slice: neither slices nor
+//! signals stretch it.
 
+use std::cell::Cell;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use procession_engine::Deadline;
 use procession_engine::error::{GetError, LockError, PutError, WaitError};
 use procession_engine::sync::BarrierError;
+use procession_engine::{Deadline, signals};
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
 
 const SLICE: Duration = Duration::from_millis(500);
+const FIRST_SLICE: Duration = Duration::from_millis(4);
 const SHORTEST_NAP: Duration = Duration::from_micros(50);
 const LONGEST_NAP: Duration = Duration::from_millis(10);
+/// Signals that programs hardly use: the last ones for real time.
+const UNUSED: [i32; 4] = [64, 63, 62, 61];
 
 /// How an attempt ended that may be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +113,8 @@ where
     E: Halting + Send,
     F: FnMut(Deadline) -> Result<T, E> + Send,
 {
-    wait_while(py, deadline, || Ok(()), attempt)
+    let go_on: Option<fn() -> PyResult<()>> = None;
+    repeat(py, deadline, go_on, attempt)
 }
 
 /// Like [`wait`], and asks `go_on` between the slices whether there is still a point in waiting.
@@ -113,6 +122,20 @@ pub fn wait_while<T, E, F>(
     py: Python<'_>,
     deadline: Deadline,
     go_on: impl Fn() -> PyResult<()>,
+    attempt: F,
+) -> PyResult<Result<T, E>>
+where
+    T: Send,
+    E: Halting + Send,
+    F: FnMut(Deadline) -> Result<T, E> + Send,
+{
+    repeat(py, deadline, Some(go_on), attempt)
+}
+
+fn repeat<T, E, F>(
+    py: Python<'_>,
+    deadline: Deadline,
+    go_on: Option<impl Fn() -> PyResult<()>>,
     mut attempt: F,
 ) -> PyResult<Result<T, E>>
 where
@@ -120,9 +143,21 @@ where
     E: Halting + Send,
     F: FnMut(Deadline) -> Result<T, E> + Send,
 {
+    let _call = procession_engine::report::Call::begin();
+    let acts_on_signals = runs_handlers(py);
+    let mut length = FIRST_SLICE;
     loop {
-        let slice = deadline.min(Deadline::after(SLICE));
-        let outcome = py.detach(|| attempt(slice));
+        let outcome = if acts_on_signals {
+            let seen = signals::count();
+            py.check_signals()?;
+            let slice = deadline.min(Deadline::after(length));
+            py.detach(|| signals::attentively(seen, || attempt(slice)))
+        } else if go_on.is_some() {
+            let slice = deadline.min(Deadline::after(SLICE));
+            py.detach(|| attempt(slice))
+        } else {
+            py.detach(|| attempt(deadline))
+        };
         let Err(why) = &outcome else {
             return Ok(outcome);
         };
@@ -133,8 +168,69 @@ where
         if halt == Halt::TimedOut && deadline.is_past() {
             return Ok(outcome);
         }
-        go_on()?;
+        if let Some(go_on) = &go_on {
+            go_on()?;
+        }
+        if acts_on_signals && halt == Halt::TimedOut {
+            follow_handlers(py)?;
+            length = SLICE;
+        }
     }
+}
+
+/// Whether this is the thread that runs the handlers of signals: Python's main one.
+fn runs_handlers(py: Python<'_>) -> bool {
+    thread_local! {
+        // Of which process this was found out: a fork makes the thread that called it the main one.
+        static KNOWN: Cell<(u32, bool)> = const { Cell::new((0, false)) };
+    }
+    let process = std::process::id();
+    let (of, known) = KNOWN.get();
+    if of == process {
+        return known;
+    }
+    // At its very end the interpreter may not know; nobody waits for a handler then.
+    let is_main = is_main_thread(py).unwrap_or(false);
+    KNOWN.set((process, is_main));
+    is_main
+}
+
+fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    let threading = py.import(intern!(py, "threading"))?;
+    let main = threading.call_method0(intern!(py, "main_thread"))?;
+    let me = threading.call_method0(intern!(py, "get_ident"))?;
+    main.getattr(intern!(py, "ident"))?.eq(me)
+}
+
+/// Has the engine follow the signals that Python handles.
+fn follow_handlers(py: Python<'_>) -> PyResult<()> {
+    static HANDLER: OnceLock<usize> = OnceLock::new();
+    let handler = match HANDLER.get() {
+        Some(handler) => *handler,
+        None => {
+            let found = find_handler(py)?;
+            *HANDLER.get_or_init(|| found)
+        }
+    };
+    signals::follow(handler);
+    Ok(())
+}
+
+/// The address of Python's handler, which is the same for all signals: that of one which nobody handles, when Python
+/// is asked to.
+fn find_handler(py: Python<'_>) -> PyResult<usize> {
+    let signal = py.import("_signal")?;
+    let default = signal.getattr("SIG_DFL")?;
+    let any = signal.getattr("default_int_handler")?;
+    for number in UNUSED {
+        if signal.call_method1("getsignal", (number,))?.eq(&default)? {
+            signal.call_method1("signal", (number, &any))?;
+            let found = signals::handler_of(number);
+            signal.call_method1("signal", (number, &default))?;
+            return Ok(found.unwrap_or(0));
+        }
+    }
+    Ok(0)
 }
 
 /// Waits, detached, until `done` says so; for what nobody can be woken for.

@@ -32,6 +32,12 @@ pub fn ensure() -> PyResult<()> {
     process::ensure().map_err(raise)
 }
 
+/// Why this process can never have shared memory; None if it can.
+#[pyfunction]
+pub fn refusal() -> Option<String> {
+    process::refusal().map(|error| error.to_string())
+}
+
 /// The descriptor of the shared memory, for a child to enter with.
 #[pyfunction]
 pub fn arena_fd() -> PyResult<RawFd> {
@@ -152,4 +158,21 @@ pub fn census(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     table.set_item("bytes_committed", census.bytes_committed)?;
     table.set_item("segments", census.segments)?;
     Ok(table)
+}
+
+/// How much shared memory the process tree has and may have, in bytes.
+#[pyfunction]
+pub fn memory(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let memory = py.detach(process::memory_so_far);
+    let table = PyDict::new(py);
+    table.set_item("in_use", memory.in_use)?;
+    table.set_item("resident", memory.resident)?;
+    table.set_item("limit", memory.limit)?;
+    Ok(table)
+}
+
+/// Gives back all memory that lies free, and says how many bytes that were.
+#[pyfunction]
+pub fn trim(py: Python<'_>) -> u64 {
+    py.detach(process::trim)
 }

@@ -24,6 +24,9 @@ use crate::patience;
 use crate::slot::Slot;
 use crate::wire;
 
+/// What the standard library calls the size of a queue without a limit.
+const NO_LIMIT: usize = i32::MAX as usize;
+
 /// A queue of Python objects.
 #[pyclass(frozen, subclass, module = "procession._engine")]
 #[derive(Debug)]
@@ -298,9 +301,21 @@ impl Queue {
         self.closed.load(Ordering::Relaxed)
     }
 
+    /// Whether there is room before the timeout; nothing is put.
+    #[pyo3(signature = (timeout=Some(0.0)))]
+    fn _wait_for_room(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let queue = self.engine.get()?;
+        let deadline = patience::deadline(true, timeout)?;
+        patience::until(py, deadline, || !queue.is_full())
+    }
+
+    /// The most messages there may be; that of a queue without a limit is the standard library's.
     #[getter]
     fn _maxsize(&self) -> PyResult<usize> {
-        Ok(self.engine.get()?.maxsize())
+        match self.engine.get()?.maxsize() {
+            0 => Ok(NO_LIMIT),
+            limit => Ok(limit),
+        }
     }
 
     /// Reports one message as dealt with.

@@ -8,12 +8,12 @@ and runs the classic way on this package's contexts, processes and locks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from types import FunctionType
+from collections.abc import Iterable, Iterator
+from types import CodeType, FunctionType
 
 from .hints import Any
 
-__all__ = ["INSIDES_OF_POOL", "INSIDES_OF_QUEUE", "is_classic", "make_classic"]
+__all__ = ["INSIDES_OF_POOL", "INSIDES_OF_QUEUE", "WORK_OF_QUEUE", "is_classic", "make_classic", "mentions"]
 
 # Who defines one of these counts on the stdlib's insides.
 INSIDES_OF_POOL = (
@@ -27,11 +27,30 @@ INSIDES_OF_POOL = (
     "_terminate_pool",
 )
 INSIDES_OF_QUEUE = ("_after_fork", "_feed", "_finalize_close", "_finalize_join", "_reset", "_start_thread")
+# Who calls one of these in a method of its own (`put`, `get`) does the stdlib's work on its insides.
+WORK_OF_QUEUE = frozenset(("_recv_bytes", "_send_bytes", "_start_thread"))
 
 
 def is_classic(cls: type[Any], insides: Iterable[str]) -> bool:
     """Whether a subclass defines one of the insides."""
     return any(name in vars(cls) for name in insides)
+
+
+def mentions(cls: type[Any], names: frozenset[str]) -> bool:
+    """Whether a method that a subclass defines mentions one of the attributes."""
+    functions = (getattr(member, "__func__", member) for member in vars(cls).values())
+    codes = (
+        code for function in functions if isinstance(function, FunctionType) for code in _codes(function)
+    )
+    return any(not names.isdisjoint(code.co_names) for code in codes)
+
+
+def _codes(function: FunctionType) -> Iterator[CodeType]:
+    waiting = [function.__code__]
+    while waiting:
+        code = waiting.pop()
+        yield code
+        waiting.extend(constant for constant in code.co_consts if isinstance(constant, CodeType))
 
 
 def make_classic(cls: type[Any], base: type[Any], standard: type[Any]) -> None:

@@ -13,11 +13,13 @@ import os
 import signal
 import sys
 
-from procession import _engine
-
+from .arguments import whole_number
+from .fallback import choice
 from .hints import Any
+from .origins import name_this_process, watch_constructors
+from .refusals import anonymous_file
 
-__all__ = ["VARIABLE", "debug_dump", "debug_on_signal", "show_crashes"]
+__all__ = ["VARIABLE", "debug_dump", "debug_on_signal", "look_into", "show_crashes"]
 
 VARIABLE = "PROCESSION_DEBUG_SIGNAL"
 
@@ -31,17 +33,26 @@ def debug_dump(file: Any = None) -> None:
 
 
 def _describe_tree() -> str:
+    if choice.reason is not None:
+        return (
+            "Procession: nobody knows what the processes of this tree hold and wait for, since procession "
+            f"{choice.reason}\n\n"
+        )
+    from procession import _engine
+
     _engine.ensure()
+    name_this_process()
     members, findings = _engine.report()
     lines = [f"Procession: {len(members)} process{'es'[: 2 * (len(members) > 1)]} in this tree"]
     for member in members:
         own = " (this one)" if member["pid"] == os.getpid() else ""
-        lines.append(f"process {member['pid']}{own}: {_command_of(member['pid'])}")
+        name = f"{member['name']}, " if member["name"] else ""
+        lines.append(f"process {member['pid']}{own}: {name}{_command_of(member['pid'])}")
         if member["holds"]:
             lines.append(f"    holds {', '.join(member['holds'])}")
         lines += [
-            f"    has waited for {seconds:.1f} s to {purpose} {at}"
-            for purpose, at, seconds in member["waits"]
+            f"    has waited for {seconds:.1f} s to {purpose} {at}{holder and f', held by {holder}' or ''}"
+            for purpose, at, seconds, holder in member["waits"]
         ]
     lines += [f"This does not end by itself: {finding}." for finding in findings]
     return "\n".join(lines) + "\n\n"
@@ -60,7 +71,7 @@ def _write_stacks(out: Any) -> None:
         faulthandler.dump_traceback(out, all_threads=True)
     except (AttributeError, ValueError, io.UnsupportedOperation):
         # Not a file of the system's: by way of one.
-        with os.fdopen(os.memfd_create("stacks"), "w+") as file:
+        with anonymous_file("stacks", "w+") as file:
             faulthandler.dump_traceback(file, all_threads=True)
             file.seek(0)
             out.write(file.read())
@@ -70,7 +81,9 @@ def debug_on_signal(number: int | None = None) -> None:
     """See `procession.debug_on_signal`."""
     if number is None:
         number = _number_of(os.environ.get(VARIABLE) or "USR2")
-    os.environ[VARIABLE] = str(int(number))
+    number = whole_number("number", number)
+    os.environ[VARIABLE] = str(number)
+    look_into()
     try:
         signal.signal(number, _show_tree)
     except ValueError:
@@ -78,6 +91,12 @@ def debug_on_signal(number: int | None = None) -> None:
         faulthandler.register(number, file=2, all_threads=True)
     else:
         faulthandler.register(number, file=2, all_threads=True, chain=True)
+
+
+def look_into() -> None:
+    """Have reports say where the objects are made that are made from here on, and what processes are called."""
+    if choice.reason is None:
+        watch_constructors()
 
 
 def _show_tree(signum: int, frame: Any) -> None:

@@ -1,17 +1,25 @@
-"""The two exceptions the stdlib has no name for.
+"""The two exceptions the stdlib has no name for, and one that has two.
 
-Both are `multiprocessing.ProcessError`s, so code that guards against that class already
+The two are `multiprocessing.ProcessError`s, so code that guards against that class already
 handles them, and both survive pickling with everything they know about the death.
 """
 
 from __future__ import annotations
 
+import builtins
 import signal as _signal
 
 from .hints import Any
 from .stdlib import context
 
-__all__ = ["OwnerDied", "WorkerDied"]
+__all__ = ["OwnerDied", "TimeoutError", "WorkerDied"]
+
+
+class TimeoutError(context.TimeoutError, builtins.TimeoutError):
+    """What is raised where a time is over: `multiprocessing.TimeoutError`, and the built-in one as well.
+
+    The stdlib's class is not the built-in one, and as its base is another one it cannot be made so.
+    """
 
 
 def _how_it_ended(exitcode: int | None) -> str:

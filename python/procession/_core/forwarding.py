@@ -15,7 +15,10 @@ __all__ = ["forward_other_names"]
 
 def forward_other_names(module_name: str, target: ModuleType) -> None:
     """Turn the module, once all its own names are defined, into a forwarding one."""
-    own = sys.modules[module_name]
+    own = sys.modules.get(module_name)
+    if own is None:
+        # `runpy` runs its code elsewhere, and nobody will import it.
+        return
     others = [name for name in vars(target) if name not in vars(own) and not name.startswith("__")]
     own.__class__ = type(
         "ForwardingModule", (ModuleType,), {name: _forwarded(target, name) for name in others}

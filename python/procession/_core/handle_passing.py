@@ -1,7 +1,7 @@
 """Descriptors sent through a pipe with the stdlib's `reduction.send_handle` and `recv_handle`.
 
 Those two use the socket behind a connection. A pipe's socket carries none of its messages, so for a pipe's
-end they send the descriptor as a message: in order with the others, and served by the resource sharer.
+end they send the descriptor as a message: in order with the others, and fetched from the sender.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import functools
 from procession import _engine
 
 from .hints import Any
-from .stdlib import reduction
+from .stdlib import context, reduction
 
-__all__ = ["teach_reduction"]
+__all__ = ["duplicate", "teach_reduction"]
 
 
 # How often a receiver looks whether anybody is left who could send, in seconds.
@@ -23,8 +23,34 @@ LOOK = 0.2
 class _Passed:
     """A descriptor in a message."""
 
-    def __init__(self, handle: int) -> None:
-        self.ticket = reduction.DupFd(handle)
+    def __init__(self, handle: int, end: _engine.Channel) -> None:
+        from .handle_server import offer
+
+        self.ticket = offer(handle, end.socket_fd())
+
+
+def duplicate(fd: int) -> Any:
+    """What is pickled in place of a descriptor; its `detach` gives the receiver's own.
+
+    As the stdlib's `DupFd`, but what goes in a message of this package arrives though its sender has ended.
+    """
+    if context.get_spawning_popen() is None and _engine.is_enclosing():
+        return _InMessage(fd)
+    return reduction.DupFd(fd)
+
+
+class _InMessage:
+    """A descriptor that any process may be the receiver of."""
+
+    def __init__(self, fd: int) -> None:
+        from .handle_server import offer
+
+        self._ticket = offer(fd, None)
+
+    def detach(self) -> int:
+        from .handle_server import fetch
+
+        return fetch(self._ticket)
 
 
 def teach_reduction() -> None:
@@ -37,7 +63,7 @@ def _sender(for_sockets: Any) -> Any:
     @functools.wraps(for_sockets)
     def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
         if isinstance(conn, _engine.Channel):
-            conn.send(_Passed(handle))
+            conn.send(_Passed(handle, conn))
         else:
             for_sockets(conn, handle, destination_pid)
 
@@ -56,6 +82,8 @@ def _receiver(for_sockets: Any) -> Any:
         passed = conn.recv()
         if not isinstance(passed, _Passed):
             raise RuntimeError(f"a descriptor was expected, and {type(passed).__name__} was received")
-        return passed.ticket.detach()
+        from .handle_server import fetch
+
+        return fetch(passed.ticket)
 
     return recv_handle

@@ -7,9 +7,9 @@ import sys
 import threading
 import time
 
-from procession import _engine
-
 from . import diagnosis
+from .arguments import seconds
+from .fallback import choice
 
 __all__ = ["VARIABLE", "debug_watch", "watch_as_environment_says"]
 
@@ -20,6 +20,8 @@ EVERY = 10.0
 def watch_as_environment_says() -> None:
     """Begin, in the first process of the program that was told to; one for the whole tree is enough."""
     text = os.environ.pop(VARIABLE)
+    if choice.reason is not None:
+        return
     try:
         debug_watch(float(text or EVERY))
     except ValueError:
@@ -28,13 +30,18 @@ def watch_as_environment_says() -> None:
 
 def debug_watch(every: float = EVERY) -> None:
     """See `procession.debug_watch`."""
-    if not 0 < every < threading.TIMEOUT_MAX:
+    if choice.reason is not None:
+        raise choice.needs_engine("debug_watch")
+    if not 0 < (seconds("every", every) or 0) < threading.TIMEOUT_MAX:
         raise ValueError(f"every must be a positive number of seconds, not {every!r}")
+    diagnosis.look_into()
     # A daemon: it has nothing to finish.
     threading.Thread(target=_watch, args=(every,), name="procession.debug_watch", daemon=True).start()
 
 
 def _watch(every: float) -> None:
+    from procession import _engine
+
     _engine.ensure()
     seen: set[str] = set()
     told: set[str] = set()

@@ -6,19 +6,21 @@ import sys
 from importlib import import_module
 from types import FunctionType, MethodType, ModuleType
 
-import _procession_alias
-
 from . import stdlib
+from .fallback import choice
 
 __all__ = ["install"]
 
 _HOME = "multiprocessing"
-# These are the same objects under both names, so whoever holds them loses nothing.
-_SHARED = ("process", "reduction", "resource_sharer", "resource_tracker", "util")
 
 
 def install(*, force: bool = False) -> None:
     """See `procession.install`."""
+    if choice.reason is not None:
+        # `multiprocessing` does the work here, under either name.
+        return
+    import _procession_alias
+
     if _procession_alias.is_active():
         return
     holders = _holders()
@@ -59,4 +61,4 @@ def _is_theirs(value: object) -> bool:
         return False
     if home == f"{_HOME}.context" and isinstance(value, type) and issubclass(value, Exception):
         return False
-    return home.partition(".")[2] not in _SHARED
+    return home.partition(".")[2] not in stdlib.SHARED

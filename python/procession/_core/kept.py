@@ -75,9 +75,9 @@ class _Kept:
         self._home = self._store.retire()
         self._store = self._nowhere
 
-    def _otherwise(self, why: Exception, method: str, *args: Any) -> Any:
-        if isinstance(why, _engine.NoRoom):
-            self._grow(*why.args)
+    def _otherwise(self, room: Any, method: str, *args: Any) -> Any:
+        if room is not None:
+            self._grow(*room)
             return getattr(self, method)(*args)
         return self._at_home(method, *args)
 

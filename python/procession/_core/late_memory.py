@@ -11,7 +11,9 @@ from collections.abc import Callable
 from types import FunctionType
 
 from .hints import Any
-from .stdlib import shared_memory as _std
+from .stdlib import load
+
+_std = load("shared_memory")
 
 __all__ = ["ShareableList", "SharedMemory", "adopted"]
 
@@ -35,7 +37,7 @@ def _untracked(method: Any) -> Callable[..., Any]:
     return FunctionType(method.__code__, names, method.__name__, method.__defaults__)
 
 
-class SharedMemory(_std.SharedMemory):
+class SharedMemory(_std.SharedMemory):  # type: ignore[name-defined]
     """A block of shared memory with a name, made or opened."""
 
     __module__ = _HOME
@@ -60,7 +62,7 @@ class SharedMemory(_std.SharedMemory):
         return opener, (self.name, False, self.size)
 
 
-class ShareableList(_std.ShareableList):
+class ShareableList(_std.ShareableList):  # type: ignore[name-defined]
     """A list of fixed length in shared memory."""
 
     __module__ = _HOME

@@ -10,14 +10,16 @@ from collections.abc import Iterable, Iterator, MutableMapping, MutableSequence,
 from types import GenericAlias
 
 from .hints import Any
-from .stdlib import managers as _std
+from .stdlib import load
+
+_std = load("managers")
 
 __all__ = ["AcquirerProxy", "ConditionProxy", "DictProxy", "ListProxy", "SetProxy", "complete"]
 
 _HOME = "procession.managers"
 
 
-class AcquirerProxy(_std.AcquirerProxy):
+class AcquirerProxy(_std.AcquirerProxy):  # type: ignore[name-defined]
     """A lock or a semaphore in a manager."""
 
     __module__ = _HOME
@@ -28,14 +30,14 @@ class AcquirerProxy(_std.AcquirerProxy):
         return self._callmethod("locked")
 
 
-class ConditionProxy(AcquirerProxy, _std.ConditionProxy):
+class ConditionProxy(AcquirerProxy, _std.ConditionProxy):  # type: ignore[name-defined]
     """A condition variable in a manager."""
 
     __module__ = _HOME
     _exposed_ = (*_std.ConditionProxy._exposed_, "locked")
 
 
-class ListProxy(_std.ListProxy):
+class ListProxy(_std.ListProxy):  # type: ignore[name-defined]
     """A list in a manager."""
 
     __module__ = _HOME
@@ -52,7 +54,7 @@ class ListProxy(_std.ListProxy):
     __class_getitem__: Any = classmethod(GenericAlias)
 
 
-class DictProxy(_std.DictProxy):
+class DictProxy(_std.DictProxy):  # type: ignore[name-defined]
     """A dict in a manager."""
 
     __module__ = _HOME

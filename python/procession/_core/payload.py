@@ -9,30 +9,32 @@ from __future__ import annotations
 import os
 
 from .hints import Any
-from .stdlib import context, process, spawn
+from .main_program import preparation_data, prepare
+from .private_names import teach_private_names
+from .refusals import anonymous_file
+from .stdlib import context, process
 
 __all__ = ["pack", "unpack"]
 
 
 def pack(process_obj: Any, popen: Any) -> int:
     """Pickle what the child needs, as inheritance by `popen`; return the file, to be closed by the caller."""
+    teach_private_names()
     outer = context.get_spawning_popen()
-    fd = os.memfd_create("procession-start")
     try:
-        preparation = spawn.get_preparation_data(process_obj._name)
-        with os.fdopen(fd, "wb", closefd=False) as file:
+        with anonymous_file("procession-start") as file:
+            preparation = preparation_data(process_obj._name)
             context.set_spawning_popen(popen)
             try:
                 context.reduction.dump(preparation, file)
                 context.reduction.dump(process_obj, file)
             finally:
                 context.set_spawning_popen(outer)
-        os.lseek(fd, 0, os.SEEK_SET)
+            file.seek(0)
+            return os.dup(file.fileno())
     except BaseException as error:
-        os.close(fd)
         _explain_failed_pickling(error, process_obj)
         raise
-    return fd
 
 
 def unpack(fd: int) -> Any:
@@ -41,7 +43,7 @@ def unpack(fd: int) -> Any:
         current: Any = process.current_process()
         current._inheriting = True
         try:
-            spawn.prepare(context.reduction.pickle.load(file))
+            prepare(context.reduction.pickle.load(file))
             return context.reduction.pickle.load(file)
         except (AttributeError, ImportError) as error:
             error.add_note(

@@ -6,6 +6,7 @@ so that a pool nobody uses any more is collected; an open job keeps its pool, se
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -13,12 +14,14 @@ from collections.abc import Callable, Sequence
 
 from procession import _engine
 
+from .errors import TimeoutError
 from .hints import Any
 from .pool_feeder import Feed, Feeder
+from .pool_insides import Handler
 from .pool_results import report_failed_callback
-from .stdlib import context
+from .stdlib import context, util
 
-__all__ = ["CLOSE", "INIT", "RUN", "TERMINATE", "Crew"]
+__all__ = ["CLOSE", "INIT", "RUN", "TERMINATE", "Crew", "cancelled", "remaining", "warn"]
 
 INIT = "INIT"
 RUN = "RUN"
@@ -39,6 +42,9 @@ class Crew(ABC):
         self.ledger = _engine.PoolLedger()
         self.cache: dict[int, Any] = {}
         self.feeder = Feeder(self, self.ledger, self.job_ended)
+        self.pid = os.getpid()
+        self.replaces = True
+        self._handlers: dict[str, Handler] = {}
         self._courier: threading.Thread | None = None
         self._starting = threading.Lock()
 
@@ -48,17 +54,17 @@ class Crew(ABC):
 
     @abstractmethod
     def call(
-        self, job: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
+        self, result: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
     ) -> None:
-        """Submit the only task of a job."""
+        """Open the job of a result and submit its only task."""
 
     @abstractmethod
     def chunks(self, items: int, chunksize: int | None) -> int:
         """Into how many tasks `spread` cuts so many items."""
 
     @abstractmethod
-    def spread(self, job: Any, function: Any, items: Sequence[Any], chunksize: int | None) -> None:
-        """Submit the items of a sequence as the tasks of a job."""
+    def spread(self, result: Any, function: Any, items: Sequence[Any], chunksize: int | None) -> None:
+        """Open the job of a result and submit the items of a sequence as its tasks."""
 
     @abstractmethod
     def feed(self, feed: Feed) -> tuple[int, bool]:
@@ -69,8 +75,40 @@ class Crew(ABC):
         """Wait until there are not plenty of tasks any more."""
 
     @abstractmethod
+    def backlog(self) -> tuple[int, int]:
+        """How many tasks no worker has begun: those that workers can reach, and those that wait behind."""
+
+    @abstractmethod
+    def has_results(self) -> bool:
+        """Whether there are results that nobody has looked at."""
+
+    @abstractmethod
+    def raw_function(self) -> Any:
+        """The function of tasks that are (function, args, kwds), prepared for `feed`."""
+
     def cancel(self, number: int) -> bool:
-        """Give up a job."""
+        """Give up a job; False if it is done."""
+        if not self.ledger.is_open(number):
+            return False
+        result = self.cache.get(number)
+        self.give_up(number, cancelled())
+        if result is not None:
+            warn("%s was cancelled", result.name)
+        return True
+
+    def withdraw(self, result: Any) -> None:
+        """Give up a job for which nobody waits any more."""
+        self.cancel(result._job)
+
+    def is_here(self) -> bool:
+        """Whether this process is the pool's, and not a forked copy of it."""
+        return self.pid == os.getpid()
+
+    def handler(self, name: str) -> Handler:
+        """What stands for one of the stdlib's three threads."""
+        if name not in self._handlers:
+            self._handlers[name] = Handler(self, name)
+        return self._handlers[name]
 
     @abstractmethod
     def repopulate(self) -> None:
@@ -80,9 +118,19 @@ class Crew(ABC):
     def job_ended(self) -> None:
         """A job ended in a thread of the pool's own."""
 
+    def stop_replacing(self) -> None:
+        """Start no more workers: a program is about to end them itself."""
+        self.replaces = False
+
+    def wait_until_done(self, timeout: float | None) -> None:
+        """Wait until a closed pool has done its tasks."""
+        self._join_workers(None if timeout is None else time.monotonic() + timeout)
+
     def taken(self, result: Any) -> None:
         """A result was taken out of an iterator."""
-        if result.bounded:
+        if result._feed is not None:
+            self.feeder.draw(result._feed)
+        elif result.bounded:
             self.feeder.stir()
 
     def give_up(self, number: int, error: BaseException) -> None:
@@ -145,7 +193,7 @@ class Crew(ABC):
         """Wait until all jobs are done and all workers gone."""
         self.feeder.lift_bounds()
         if not self._join_workers(None if timeout is None else time.monotonic() + timeout):
-            raise context.TimeoutError(f"the pool's workers are still there after {timeout} s")
+            raise TimeoutError(f"the pool's workers are still there after {timeout} s")
         self.feeder.stop()
         self.ledger.stop_deliveries()
         limit = GRACE if self.state == TERMINATE else None
@@ -166,6 +214,12 @@ class Crew(ABC):
 def remaining(limit: float | None) -> float | None:
     """How long to wait when that is the time to stop waiting."""
     return None if limit is None else max(0.0, limit - time.monotonic())
+
+
+def warn(message: str, *details: Any) -> None:
+    """Log what a program may want to know, as `multiprocessing` does: if it asked for the logger."""
+    if util._logger:
+        util._logger.warning(message, *details)
 
 
 def cancelled() -> BaseException:

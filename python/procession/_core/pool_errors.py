@@ -10,14 +10,25 @@ from __future__ import annotations
 import pickle
 import traceback
 
-from .stdlib import pool as _std
-from .stdlib import reduction
+from .stdlib import load, reduction
 
-__all__ = ["describe", "describe_unsendable", "rebuild"]
+_std = load("pool")
+
+__all__ = ["describe", "describe_unsendable", "note_interrupt", "rebuild"]
+
+_interrupt: BaseException | None = None
+
+
+def note_interrupt(error: BaseException) -> None:
+    """Say which exception is Ctrl-C's: where a task was then is nobody's question."""
+    global _interrupt
+    _interrupt = error
 
 
 def describe(error: BaseException) -> bytes:
     """The bytes that stand for an exception a task raised."""
+    if error is _interrupt:
+        return _pack(error, None)
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return _pack(error, f'\n"""\n{text}"""')
 
@@ -53,7 +64,7 @@ def _pack(error: BaseException, remote: str | None) -> bytes:
     return pickle.dumps((whole, kind, args, state, text, remote))
 
 
-def _wrap(error: BaseException, value: object) -> _std.MaybeEncodingError:
+def _wrap(error: BaseException, value: object) -> _std.MaybeEncodingError:  # type: ignore[name-defined]
     try:
         return _std.MaybeEncodingError(error, value)
     except Exception:

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from procession import _engine
 
-from .errors import WorkerDied
+from .errors import TimeoutError, WorkerDied
 from .hints import Any
-from .pool_crew import RUN, TERMINATE, Crew, cancelled, remaining
+from .pool_crew import RUN, TERMINATE, Crew, remaining, warn
 from .pool_errors import rebuild
 from .pool_feeder import Feed
+from .pool_insides import call_raw
 from .pool_work import FAILED_TO_START, STARTED, Post, serve
 from .stdlib import context, util
 
@@ -87,17 +88,17 @@ class ProcessCrew(Crew):
         return _engine.PoolFunction(function, star, timeout, retries)
 
     def call(
-        self, job: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
+        self, result: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
     ) -> None:
-        self.board.call(job, function, args, kwds, timeout, retries)
+        self.board.call((result, self.cache), result._handle, function, args, kwds, timeout, retries)
         if self._broken:
             self.board.ring()
 
     def chunks(self, items: int, chunksize: int | None) -> int:
         return self.board.chunks(items, chunksize, self.size)
 
-    def spread(self, job: Any, function: Any, items: Sequence[Any], chunksize: int | None) -> None:
-        self.board.spread(job, function, items, chunksize, self.size)
+    def spread(self, result: Any, function: Any, items: Sequence[Any], chunksize: int | None) -> None:
+        self.board.spread((result, self.cache), result._handle, function, items, chunksize, self.size)
         self._submitted()
 
     def feed(self, feed: Feed) -> tuple[int, bool]:
@@ -112,17 +113,27 @@ class ProcessCrew(Crew):
         if self._broken:
             self.board.ring()
 
-    def cancel(self, number: int) -> bool:
-        if number not in self.ledger.open_jobs():
-            return False
-        self.give_up(number, cancelled())
-        return True
+    def backlog(self) -> tuple[int, int]:
+        return self.board.backlog()
+
+    def has_results(self) -> bool:
+        return self.board.has_results()
+
+    def raw_function(self) -> Any:
+        return _engine.PoolFunction(call_raw)
 
     def give_up(self, number: int, error: BaseException) -> None:
         _, running = self.board.cancel(number)
         super().give_up(number, error)
         for _, owner in running:
             self._doom(owner)
+        self.job_ended()
+
+    def give_up_all(self, error: BaseException) -> None:
+        # No worker works: there is nothing but what waits.
+        self.board.withdraw_all()
+        for number in self.ledger.open_jobs():
+            self.ledger.fail(number, error)
         self.job_ended()
 
     def job_ended(self) -> None:
@@ -200,10 +211,11 @@ class ProcessCrew(Crew):
                 self._listen(*details)
             case "overdue":
                 job, index, item, (ran, limit), owner = details
-                error = context.TimeoutError(
+                error = TimeoutError(
                     f"{self._name(job, item)} took too long: it ran for {ran:.3g} s, "
                     f"and its task_timeout is {limit:g} s"
                 )
+                warn("%s", error)
                 self.ledger.file(job, index, False, error)
                 self._doom(owner)
             case "refused":
@@ -242,6 +254,7 @@ class ProcessCrew(Crew):
             for job, index, item, repeated in self.board.lost_by(owner):
                 if not repeated:
                     error = self._death(worker, self._name(job, item))
+                    warn("%s", error)
                     self.ledger.file(job, index, False, error)
         if not started and not killed_by_us and self.state == RUN:
             self._count_failed_start(self._death(worker, None), "it died before it could work")
@@ -285,6 +298,8 @@ class ProcessCrew(Crew):
                 worker.kill()
 
     def _needed(self) -> bool:
+        if not self.replaces:
+            return False
         return self.state == RUN and not self._broken or self.board.outstanding() > 0
 
     def _replace(self) -> None:
@@ -300,6 +315,7 @@ class ProcessCrew(Crew):
 
     def _count_failed_start(self, cause: BaseException, what: str) -> None:
         self._failed_starts += 1
+        warn("a worker of the pool could not be started: %s: %s", what, _brief(cause))
         pause = min(LONGEST_PAUSE, 0.05 * 2 ** min(self._failed_starts - 1, 10))
         nobody_works = not any(_seat(worker) in self._started for worker in self.workers)
         killed = isinstance(cause, WorkerDied) and cause.signal == signal.SIGKILL
@@ -323,8 +339,10 @@ class ProcessCrew(Crew):
         with self._populating:
             workers = list(self.workers)
         running = [worker for worker in workers if worker.exitcode is None]
+        # The signal first: a program's handler of it is to run. Who has none may leave in order.
         for worker in running:
             worker.terminate()
+        self.board.dismiss([seat for seat in map(_seat, running) if seat is not None])
         limit = time.monotonic() + MERCY
         for worker in running:
             worker.join(max(0.0, limit - time.monotonic()))
@@ -333,6 +351,7 @@ class ProcessCrew(Crew):
                 worker.kill()
         for worker in running:
             worker.join()
+        self.board.over()
 
     def _join_watcher(self, limit: float | None = None) -> bool:
         watcher = self._watcher
@@ -347,7 +366,10 @@ class ProcessCrew(Crew):
         workers = list(self.workers)
         for worker in workers:
             worker.join(remaining(limit))
-        return all(worker.exitcode is not None for worker in workers)
+        ended = all(worker.exitcode is not None for worker in workers)
+        if ended:
+            self.board.over()
+        return ended
 
 
 def _seat(worker: Any) -> int | None:

@@ -2,6 +2,10 @@
 
 A result belongs to one job of its pool's ledger. It keeps the pool alive until the job is done, as people
 write `Pool().map_async(...)` and keep only the result. Values are decoded by the thread that asks first.
+
+The constructors are the stdlib's, for programs that make results themselves and put their tasks into the
+pool's `_taskqueue`; such a result's job is open at once. The pool's own methods make theirs by `of`, and the
+job is opened with its first task being submitted.
 """
 
 from __future__ import annotations
@@ -11,8 +15,8 @@ import threading
 from collections.abc import Callable
 from types import GenericAlias
 
+from .errors import TimeoutError
 from .hints import TYPE_CHECKING, Any
-from .stdlib import context
 
 if TYPE_CHECKING:
     from ..pool import Pool
@@ -35,8 +39,8 @@ class _Job:
     # Whether tasks wait for results to be taken out.
     bounded = False
 
-    def __init__(
-        self, pool: Pool, func: Callable[..., Any], shape: str, expected: int | None, delivered: bool
+    def _prepare(
+        self, pool: Pool, func: Callable[..., Any] | None, shape: str, expected: int | None, delivered: bool
     ) -> None:
         self._pool = pool
         self._crew = crew = pool._crew
@@ -44,16 +48,26 @@ class _Job:
         # As in the stdlib, nothing is called back when there was nothing to do.
         self._handle = crew.ledger.open(shape, expected, delivered and expected != 0)
         self._job: int = self._handle.number
-        crew.ledger.tidy(crew.cache)
-        crew.cache[self._job] = self
-        if expected == 0:
-            crew.ledger.expect(self._handle, 0)
+
+    def _begin(self) -> None:
+        self._handle.begin(self, self._crew.cache)
+
+    @property
+    def _cache(self) -> dict[int, Any]:
+        """The open jobs of the pool."""
+        self._crew.tidy()
+        return self._crew.cache
+
+    def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
+        """File the result of a task."""
+        self._crew.ledger.file(self._job, index, *outcome)
 
     def cancel(self) -> bool:
         """Give the job up: tasks that wait are taken back, workers that run one are replaced.
 
         False if it is done already. `get` then raises `concurrent.futures.CancelledError`.
         """
+        self._crew.ledger.check_here()
         return self._crew.cancel(self._job)
 
 
@@ -69,18 +83,41 @@ class ApplyResult(_Job):
     def __init__(
         self,
         pool: Pool,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> None:
+        self._set_up(pool, None, callback, error_callback, 1)
+        self._begin()
+
+    @classmethod
+    def of(
+        cls,
+        pool: Pool,
         func: Callable[..., Any],
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
         expected: int = 1,
+    ) -> Any:
+        """The result of so many tasks that are about to be submitted."""
+        result = cls.__new__(cls)
+        result._set_up(pool, func, callback, error_callback, expected)
+        return result
+
+    def _set_up(
+        self,
+        pool: Pool,
+        func: Callable[..., Any] | None,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+        expected: int,
     ) -> None:
         self._decoding = _Lock()
         if callback is None and error_callback is None:
-            _Job.__init__(self, pool, func, self._shape, expected, False)
+            self._prepare(pool, func, self._shape, expected, False)
             return
         self._callback = callback
         self._error_callback = error_callback
-        _Job.__init__(self, pool, func, self._shape, expected, True)
+        self._prepare(pool, func, self._shape, expected, True)
         self._crew.start_courier()
 
     def ready(self) -> bool:
@@ -100,7 +137,7 @@ class ApplyResult(_Job):
     def get(self, timeout: float | None = None) -> Any:
         """Return what the call returned, or raise what it raised; TimeoutError if it is not done in time."""
         if not self._handle.wait(timeout):
-            raise context.TimeoutError
+            raise TimeoutError
         success, value = self._decoded()
         if success:
             return value
@@ -113,8 +150,26 @@ class ApplyResult(_Job):
     def _decoded(self) -> tuple[bool, Any]:
         with self._decoding:
             if self._outcome is None:
-                self._outcome = self._handle.take_outcome()
+                self._outcome = self._taken()
             return self._outcome
+
+    def _taken(self) -> tuple[bool, Any]:
+        return self._handle.take_outcome()
+
+    @property
+    def _event(self) -> _Done:
+        return _Done(self)
+
+    @property
+    def _success(self) -> bool:
+        return not self.ready() or self._decoded()[0]
+
+    @property
+    def _value(self) -> Any:
+        """What the call returned, or raised."""
+        if not self.ready():
+            raise AttributeError("a result has no _value before it is ready")
+        return self._decoded()[1]
 
     def _deliver(self) -> None:
         """Run the callback; called once, by the courier."""
@@ -130,45 +185,165 @@ class ApplyResult(_Job):
     __class_getitem__: Any = classmethod(GenericAlias)
 
 
+class _Done:
+    """Whether a result is ready, in the shape of an event."""
+
+    def __init__(self, result: ApplyResult) -> None:
+        self._result = result
+
+    def is_set(self) -> bool:
+        """Whether it is ready."""
+        return self._result.ready()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is ready; False if it was not in time."""
+        self._result.wait(timeout)
+        return self.is_set()
+
+
 class MapResult(ApplyResult):
     """The results of a whole map, as one list."""
 
     _shape = "list"
     has_items = True
+    # Items, and how many of them the stdlib would put into one chunk; what is said about progress is in its
+    # terms.
+    _length = 0
+    _chunksize = 1
+    # Whether each task's result is a list of results: so it is where a program submits the tasks itself.
+    _is_of_lists = False
+
+    def __init__(
+        self,
+        pool: Pool,
+        chunksize: int,
+        length: int,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
+        self._measure(length, chunksize)
+        self._is_of_lists = True
+        self._set_up(pool, None, callback, error_callback, -(-length // chunksize) if chunksize > 0 else 0)
+        self._begin()
+
+    def _measure(self, length: int, chunksize: int) -> None:
+        self._length = length
+        self._chunksize = chunksize
+
+    def _taken(self) -> tuple[bool, Any]:
+        success, value = self._handle.take_outcome()
+        if success and self._is_of_lists:
+            value = [item for items in value for item in items]
+        return success, value
+
+    @property
+    def _value(self) -> Any:
+        """The list of results, or what the first task raised that failed; of None until all are there."""
+        return self._decoded()[1] if self.ready() else [None] * self._length
+
+    @property
+    def _number_left(self) -> int:
+        """How many chunks are not done."""
+        expected, done = self._handle.progress()
+        if self._chunksize < 1 or not expected or expected <= done:
+            return 0
+        chunks = -(-self._length // self._chunksize)
+        return max(1, round(chunks * (expected - done) / expected))
 
 
 class IMapIterator(_Job):
     """An iterator over results, in the order of the arguments."""
 
     _shape = "ordered"
+    # Where its items come from, if whoever takes results out draws them.
+    _feed: Any = None
+    # Whether an exception ended the wait for a result: unless it is asked again, nobody waits.
+    _is_left = False
 
-    def __init__(
-        self, pool: Pool, func: Callable[..., Any], expected: int | None, bounded: bool = False
-    ) -> None:
-        self.bounded = bounded
-        super().__init__(pool, func, self._shape, expected, False)
+    def __init__(self, pool: Pool) -> None:
+        self._prepare(pool, None, self._shape, None, False)
+        self._begin()
+
+    @classmethod
+    def of(cls, pool: Pool, func: Callable[..., Any], expected: int | None, bounded: bool = False) -> Any:
+        """The results of tasks that are about to be submitted."""
+        iterator = cls.__new__(cls)
+        iterator.bounded = bounded
+        iterator._prepare(pool, func, cls._shape, expected, False)
+        return iterator
+
+    def _set_length(self, length: int) -> None:
+        """Say how many tasks there are."""
+        self._crew.ledger.expect(self._handle, length)
+        self._crew.job_ended()
+
+    @property
+    def _length(self) -> int | None:
+        return self._handle.progress()[0]
+
+    @property
+    def _index(self) -> int:
+        """How many tasks' results were taken out."""
+        return self._handle.consumed()
 
     def __iter__(self) -> IMapIterator:
         return self
 
     def next(self, timeout: float | None = None) -> Any:
-        """Return the next result or raise what its task raised; TimeoutError if it is not there in time."""
-        item = self._handle.next(timeout)
+        """Return the next result or raise what its task raised; TimeoutError if it is not there in time.
+
+        RuntimeError for StopIteration, which would be taken for the end of the results.
+        """
+        if self._is_left:
+            self._come_back()
+        try:
+            item = self._handle.next(timeout)
+        except BaseException as error:
+            self._leave(error)
+            raise
         if not item:
             if item is None:
-                raise context.TimeoutError
+                raise TimeoutError
             raise StopIteration
         self._crew.taken(self)
         success, value = item
         if success:
             return value
         try:
+            if isinstance(value, StopIteration):
+                raise RuntimeError(f"a task of {self.name} raised StopIteration") from value
             raise value
         finally:
             del value
 
+    def _leave(self, error: BaseException) -> None:
+        """Nobody waits any more: not after Ctrl-C, and else unless somebody still has the iterator."""
+        if not isinstance(error, Exception):
+            self._crew.withdraw(self)
+        elif self._crew.cache.get(self._job) is self:
+            self._crew.cache[self._job] = _Left(self.name)
+            self._is_left = True
+
+    def _come_back(self) -> None:
+        self._is_left = False
+        if self._crew.ledger.is_open(self._job):
+            self._crew.cache[self._job] = self
+
+    def __del__(self) -> None:
+        if self._is_left and self._crew.ledger.is_open(self._job):
+            self._crew.withdraw(self)
+
     def __next__(self) -> Any:
         return self.next()
+
+
+class _Left:
+    """Stands for an iterator that may be forgotten, among the open jobs."""
+
+    _pool = _function = None
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 class IMapUnorderedIterator(IMapIterator):

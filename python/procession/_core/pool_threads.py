@@ -13,14 +13,16 @@ from functools import partial
 
 from .errors import WorkerDied
 from .hints import Any
-from .pool_crew import Crew, cancelled, remaining
+from .pool_crew import Crew, remaining
 from .pool_feeder import Feed
+from .pool_insides import call_raw
 
 __all__ = ["ThreadCrew"]
 
 # So many waiting tasks are plenty.
 PLENTY = 1024
 
+# The numbers of the job and of the task, whether it has many items, and what to do.
 Task = tuple[int, int, bool, Callable[[], Any]]
 
 
@@ -58,13 +60,14 @@ class ThreadCrew(Crew):
 
     def function(self, function: Callable[..., Any], star: bool, timeout: float | None, retries: int) -> Any:
         _refuse(timeout)
-        return partial(itertools.starmap if star else map, function)
+        return partial(_apply_to_each, function, star)
 
     def call(
-        self, job: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
+        self, result: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
     ) -> None:
         _refuse(timeout)
-        self._tasks.put((job.number, 0, False, lambda: function(*args, **kwds)))
+        task = (result._job, 0, False, lambda: function(*args, **kwds))
+        result._handle.begin(result, self.cache, self._tasks.put, [task])
 
     def chunks(self, items: int, chunksize: int | None) -> int:
         return -(-items // self._chunksize(items, chunksize))
@@ -73,13 +76,15 @@ class ThreadCrew(Crew):
         # Four chunks a thread: nothing is copied, so there is little to save with larger ones.
         return chunksize or max(1, -(-items // (4 * self.size)))
 
-    def spread(self, job: Any, function: Any, items: Sequence[Any], chunksize: int | None) -> None:
+    def spread(self, result: Any, function: Any, items: Sequence[Any], chunksize: int | None) -> None:
         size = self._chunksize(len(items), chunksize)
-        for index, start in enumerate(range(0, len(items), size)):
-            self._put_chunk(job, index, function, items[start : start + size])
+        starts = range(0, len(items), size)
+        chunks = (items[start : start + size] for start in starts)
+        tasks = [self._chunk(result._job, index, function, chunk) for index, chunk in enumerate(chunks)]
+        result._handle.begin(result, self.cache, self._tasks.put, tasks)
 
-    def _put_chunk(self, job: Any, index: int, function: Any, chunk: Sequence[Any]) -> None:
-        self._tasks.put((job.number, index, True, lambda: list(function(chunk))))
+    def _chunk(self, number: int, index: int, function: Any, chunk: Sequence[Any]) -> Task:
+        return number, index, True, lambda: function(chunk)
 
     def feed(self, feed: Feed) -> tuple[int, bool]:
         limit = feed.limit()
@@ -87,7 +92,7 @@ class ThreadCrew(Crew):
             chunk = list(itertools.islice(feed.items, feed.chunksize))
             if not chunk:
                 return feed.index, True
-            self._put_chunk(feed.job, feed.index, feed.function, chunk)
+            self._tasks.put(self._chunk(feed.job.number, feed.index, feed.function, chunk))
             feed.index += 1
         return feed.index, False
 
@@ -95,11 +100,14 @@ class ThreadCrew(Crew):
         self._room.clear()
         return self._tasks.qsize() < PLENTY or self._room.wait(timeout)
 
-    def cancel(self, number: int) -> bool:
-        if number not in self.ledger.open_jobs():
-            return False
-        self.give_up(number, cancelled())
-        return True
+    def backlog(self) -> tuple[int, int]:
+        return self._tasks.qsize(), 0
+
+    def has_results(self) -> bool:
+        return False
+
+    def raw_function(self) -> Any:
+        return self.function(call_raw, False, None, 0)
 
     def job_ended(self) -> None:
         self.tidy()
@@ -116,10 +124,14 @@ class ThreadCrew(Crew):
             self._refuse_tasks(error)
             return
         for number, index, many, task in iter(self._tasks.get, None):
-            self._perform(number, index, many, task)
+            # Not what was given up while it waited.
+            if self.ledger.is_open(number):
+                self._perform(number, index, many, task)
             del task
 
     def _perform(self, number: int, index: int, many: bool, task: Callable[[], Any]) -> None:
+        if not self.ledger.is_open(number):
+            return
         try:
             value = task()
         except BaseException as error:
@@ -157,6 +169,11 @@ class ThreadCrew(Crew):
         for worker in others:
             worker.join(remaining(limit))
         return not any(worker.is_alive() for worker in others)
+
+
+def _apply_to_each(function: Callable[..., Any], star: bool, items: Sequence[Any]) -> list[Any]:
+    # Not by map(): a StopIteration of the function's would end the list.
+    return [function(*item) for item in items] if star else [function(item) for item in items]
 
 
 def _refuse(timeout: float | None) -> None:

@@ -12,6 +12,7 @@ import time
 
 from procession import _engine
 
+from .arguments import seconds
 from .hints import Any
 from .queue_ends import QueueReader
 
@@ -24,6 +25,7 @@ _NAP = 0.01
 
 def wait_for_readable(objects: list[Any], timeout: float | None) -> list[Any]:
     """Return the objects that are readable, in their order; wait up to `timeout` seconds for the first."""
+    timeout = seconds("timeout", timeout)
     deadline = None if timeout is None else time.monotonic() + timeout
     ends = [obj for obj in objects if _can_tell(obj)]
     queues = [obj for obj in objects if isinstance(obj, QueueReader)]

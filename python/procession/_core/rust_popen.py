@@ -17,6 +17,7 @@ from procession import _engine, popen_fork
 from . import common_values
 from .errors import WorkerDied
 from .hints import Any
+from .refusals import anonymous_file
 from .rust_errors import Panic, RustError
 from .ties import is_tied
 
@@ -41,7 +42,7 @@ class Popen(popen_fork.Popen):
     method = "rust"
 
     def __init__(self, process_obj: Any) -> None:
-        self._line = _engine.Queue()
+        self._line: _engine.Queue[Any] = _engine.Queue()
         self._answer: dict[str, Any] | None = None
         self._function: str = process_obj._function
         self._executable: str = located(process_obj._executable)
@@ -53,7 +54,7 @@ class Popen(popen_fork.Popen):
         environment = [(os.fsdecode(key), os.fsdecode(value)) for key, value in process_obj._environment()]
         if process_obj._cwd is not None and not os.path.isdir(process_obj._cwd):
             raise NotADirectoryError(errno.ENOTDIR, "a process cannot start there", process_obj._cwd)
-        self._complaints = os.memfd_create("procession-complaints")
+        self._complaints = _anonymous("procession-complaints")
         seat = self.seat = _engine.reserve_seat()
         try:
             _engine.hold_for(seat, self._line.handle)
@@ -137,6 +138,11 @@ class Popen(popen_fork.Popen):
             "refused": f"{self._executable} exited with status {self.returncode} and did not look at what it "
             f"was started for; {_HOW_TO}"
         }
+
+
+def _anonymous(name: str) -> int:
+    with anonymous_file(name) as file:
+        return os.dup(file.fileno())
 
 
 def _end_of(code: int | None) -> str:

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from procession import _engine
 
 from .bootstrap import Role, release_forked_seat, run_forked_child
-from .pidfd import pidfd_open
+from .refusals import REFUSALS
+from .sentinels import of_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,12 +113,16 @@ class Server:
         # It has no descriptor that a child would have to close.
         self._poller = select.poll()
         self._poller.register(control, select.POLLIN)
-        # pidfd of a running child -> its pid and the socket to report its end on
-        self._running: dict[int, tuple[int, socket.socket]] = {}
+        # A running child -> its pidfd, if there are such, and the socket to report its end on.
+        self._running: dict[int, tuple[int | None, socket.socket]] = {}
+        # pidfd -> the child
+        self._by_pidfd: dict[int, int] = {}
+        # Where the system refuses pidfds: what SIGCHLD makes readable, and writes to.
+        self._news: tuple[socket.socket, socket.socket] | None = None
         # The descriptor of such a socket, once the end was reported -> the socket, and the child, which keeps
         # its number until the client has read the report: so the number means the same to the client as that
         # of a forked child.
-        self._ended: dict[int, tuple[socket.socket, int]] = {}
+        self._ended: dict[int, tuple[socket.socket, int | None]] = {}
         # Ctrl-C is for the programs that ask for children, not for the server between them. And whoever
         # ignores SIGCHLD, or reaps in its handler, would take the exit codes away.
         self._handlers = {
@@ -137,8 +142,10 @@ class Server:
                         self._poller.unregister(fd)
                 elif fd in self._ended:
                     self._bury(fd)
+                elif fd in self._by_pidfd:
+                    self._report_end(self._by_pidfd.pop(fd))
                 else:
-                    self._report_end(fd)
+                    self._look_after_all()
 
     def _answer(self) -> bool:
         with _borrowed(self._control) as control:
@@ -168,48 +175,99 @@ class Server:
             run_forked_child(None, 0, lambda: self._become_child(request, report_to))
         try:
             still_needed = report_to.dup()
-            pidfd = pidfd_open(pid)
+            pidfd = of_child(pid)
         except OSError:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
-        self._running[pidfd] = pid, still_needed
-        self._poller.register(pidfd, select.POLLIN)
+        self._running[pid] = pidfd, still_needed
+        if pidfd is None:
+            self._be_told_of_ends()
+            # It may have ended before.
+            self._look_after_all()
+        else:
+            self._by_pidfd[pidfd] = pid
+            self._poller.register(pidfd, select.POLLIN)
+
+    def _be_told_of_ends(self) -> None:
+        if self._news is not None:
+            return
+        here, there = self._news = socket.socketpair()
+        here.setblocking(False)
+        there.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
+        self._poller.register(here, select.POLLIN)
+
+    def _look_after_all(self) -> None:
+        """Report every child that has ended: signals are not counted."""
+        assert self._news is not None
+        try:
+            while self._news[0].recv(_LONGEST_MESSAGE):
+                pass
+        except BlockingIOError:
+            pass
+        for pid in list(self._running):
+            self._report_end(pid)
 
     def _become_child(self, request: Request, report_to: socket.socket) -> Role:
         os.close(self._control)
-        for pidfd, (_, client) in self._running.items():
-            os.close(pidfd)
+        for pidfd, client in self._running.values():
+            if pidfd is not None:
+                os.close(pidfd)
             client.close()
+        if self._news is not None:
+            signal.set_wakeup_fd(-1)
+            for end in self._news:
+                end.close()
         for client, _ in self._ended.values():
             client.close()
         for number, handler in self._handlers.items():
             if handler is not None:
                 _signal.signal(number, handler)
-        pidfd = pidfd_open(os.getpid())
+        pidfd = of_child(os.getpid())
         _tell(report_to, Report(STARTED, os.getpid(), 0, pidfd))
-        os.close(pidfd)
+        if pidfd is not None:
+            os.close(pidfd)
         os.close(report_to.detach())
         _engine.take_seat(request.seat)
         return self._role_of(request)
 
-    def _report_end(self, pidfd: int) -> None:
-        self._poller.unregister(pidfd)
-        pid, report_to = self._running.pop(pidfd)
-        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
-        os.close(pidfd)
-        assert ended is not None
-        exited = ended.si_code == os.CLD_EXITED
-        _tell(report_to, Report(ENDED, pid, ended.si_status if exited else -ended.si_status))
-        self._ended[report_to.fileno()] = report_to, pid
+    def _report_end(self, pid: int) -> None:
+        """Report that a child has ended, if it has."""
+        ended = _end_of(pid)
+        if ended is None:
+            return
+        code, is_reaped = ended
+        pidfd, report_to = self._running.pop(pid)
+        if pidfd is not None:
+            self._poller.unregister(pidfd)
+            os.close(pidfd)
+        _tell(report_to, Report(ENDED, pid, code))
+        self._ended[report_to.fileno()] = report_to, None if is_reaped else pid
         self._poller.register(report_to, select.POLLIN)
 
     def _bury(self, fd: int) -> None:
         """The client has read the report, or is gone."""
         self._poller.unregister(fd)
         report_to, pid = self._ended.pop(fd)
-        os.waitpid(pid, 0)
+        if pid is not None:
+            os.waitpid(pid, 0)
         report_to.close()
+
+
+def _end_of(pid: int) -> tuple[int, bool] | None:
+    """The exit code of a child that has ended, and whether its number is free again; None while it runs."""
+    try:
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        gone, status = os.waitpid(pid, os.WNOHANG)
+        return (os.waitstatus_to_exitcode(status), True) if gone else None
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status, False
 
 
 def _unpack_request(message: bytes, fds: list[int]) -> Request:

@@ -1,8 +1,10 @@
 """The standard library's own `multiprocessing` modules, whatever that name stands for at the moment.
 
 A program may run with `multiprocessing` naming this package. The modules here build on the stdlib's all the
-same, and on one copy of it: they take it from here (`from ._core.stdlib import util`) and never import
-`multiprocessing` themselves. A module is loaded when it is first asked for, and is kept for good.
+same, and on one copy of it: they take it from here and never import `multiprocessing` themselves. The four
+that every process needs are names of this module; `load` has the others, and keeps them for good.
+
+No `__getattr__` loads them: pickle, mock and others ask each module for names that it does not have.
 """
 
 from __future__ import annotations
@@ -14,18 +16,16 @@ from types import ModuleType
 
 from .hints import Any
 
-__all__: list[str] = []
+__all__ = ["SHARED", "context", "load", "process", "reduction", "remember", "util"]
 
 _NAME = "multiprocessing"
+_PACKAGE = __name__.partition(".")[0]
+
+# The modules that are the stdlib's under both names.
+SHARED = ("process", "reduction", "resource_sharer", "resource_tracker", "util")
 
 _genuine: dict[str, ModuleType] = {}
 _loading = threading.RLock()
-
-
-def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return load(name)
 
 
 def load(submodule: str) -> Any:
@@ -68,7 +68,22 @@ class _GenuineView:
             if error is None:
                 _genuine.update(_named_so())
             sys.meta_path[:] = self._finders
-            _rename(_named_so(), self._stand_ins)
+            loaded = _named_so()
+            _rename(loaded, self._stand_ins)
+            _fill_in(loaded)
+
+
+def _fill_in(loaded: dict[str, ModuleType]) -> None:
+    """Name what stands for modules that were loaded now, as if it had been imported by that name.
+
+    Objects say that they are of these modules, and picklers that ask `sys.modules` for a module and find none
+    take its classes for such as cannot be imported.
+    """
+    for name, module in loaded.items():
+        submodule = name.partition(".")[2]
+        stand_in = module if submodule in SHARED else sys.modules.get(f"{_PACKAGE}.{submodule}")
+        if stand_in is not None:
+            sys.modules.setdefault(name, stand_in)
 
 
 class _SubprocessLater:
@@ -117,6 +132,14 @@ def _claims_the_name(finder: Any) -> bool:
     if getattr(finder, "__module__", "").startswith("_frozen_importlib"):
         # The interpreter's own, which looks for files: asking it would make it look.
         return False
+    if type(finder).__module__ == "_procession_alias":
+        return True
     find_spec = getattr(finder, "find_spec", None)
     spec = find_spec(_NAME, None) if find_spec is not None else None
     return spec is not None and not spec.has_location and "zipimport" not in type(spec.loader).__module__
+
+
+context = load("context")
+process = load("process")
+reduction = load("reduction")
+util = load("util")

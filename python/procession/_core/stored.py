@@ -12,11 +12,20 @@ from collections.abc import Iterator
 from .. import _engine
 from .hints import Any
 
-__all__ = ["UNABLE", "DictMethods", "ListMethods"]
+__all__ = ["UNABLE", "DictMethods", "ListMethods", "room_wanted"]
 
 UNABLE = (_engine.Elsewhere, _engine.NoRoom)
 
 _MISSING: Any = object()
+
+
+def room_wanted(why: Exception) -> Any:
+    """Return what a full store would have to grow by, None when it is not that.
+
+    The exception itself is not kept beyond its `except`: the frame that kept it would be kept by it, and with
+    the frame the arguments of the method.
+    """
+    return why.args if isinstance(why, _engine.NoRoom) else None
 
 
 class _Stored:
@@ -27,32 +36,32 @@ class _Stored:
     _nowhere: Any
     _store: Any
 
-    def _otherwise(self, why: Exception, method: str, *args: Any) -> Any:
-        """Do what the store could not do."""
+    def _otherwise(self, room: Any, method: str, *args: Any) -> Any:
+        """Do what the store could not do; `room` is what a full one would have to grow by."""
         raise NotImplementedError
 
     def __len__(self) -> int:
         try:
             return len(self._store)
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "__len__")
+            room = room_wanted(error)
+        return self._otherwise(room, "__len__")
 
     def clear(self) -> None:
         """Remove everything."""
         try:
             return self._store.clear()
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "clear")
+            room = room_wanted(error)
+        return self._otherwise(room, "clear")
 
     def copy(self) -> Any:
         """Return everything as a plain object."""
         try:
             return self._store.copy()
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "copy")
+            room = room_wanted(error)
+        return self._otherwise(room, "copy")
 
 
 class DictMethods(_Stored):
@@ -65,40 +74,40 @@ class DictMethods(_Stored):
         try:
             return self._store[key]
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "__getitem__", key)
+            room = room_wanted(error)
+        return self._otherwise(room, "__getitem__", key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         try:
             self._store[key] = value
         except UNABLE as error:
-            why = error
+            room = room_wanted(error)
         else:
             return None
-        return self._otherwise(why, "__setitem__", key, value)
+        return self._otherwise(room, "__setitem__", key, value)
 
     def __delitem__(self, key: Any) -> None:
         try:
             del self._store[key]
         except UNABLE as error:
-            why = error
+            room = room_wanted(error)
         else:
             return None
-        return self._otherwise(why, "__delitem__", key)
+        return self._otherwise(room, "__delitem__", key)
 
     def __contains__(self, key: Any) -> bool:
         try:
             return key in self._store
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "__contains__", key)
+            room = room_wanted(error)
+        return self._otherwise(room, "__contains__", key)
 
     def __iter__(self) -> Iterator[Any]:
         try:
             return self._each(self._store.keys())
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "__iter__")
+            room = room_wanted(error)
+        return self._otherwise(room, "__iter__")
 
     def _each(self, keys: list[Any]) -> Iterator[Any]:
         for key in keys:
@@ -111,8 +120,8 @@ class DictMethods(_Stored):
         try:
             return self._store.get(key, default)
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "get", key, default)
+            room = room_wanted(error)
+        return self._otherwise(room, "get", key, default)
 
     def pop(self, key: Any, default: Any = _MISSING, /) -> Any:
         """Remove a key and return its value, or the default."""
@@ -120,24 +129,24 @@ class DictMethods(_Stored):
         try:
             return self._store.pop(key, fallback or None)
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "pop", key, *fallback)
+            room = room_wanted(error)
+        return self._otherwise(room, "pop", key, *fallback)
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove the key that was inserted last and return it with its value."""
         try:
             return self._store.popitem()
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "popitem")
+            room = room_wanted(error)
+        return self._otherwise(room, "popitem")
 
     def setdefault(self, key: Any, default: Any = None, /) -> Any:
         """Return the value of a key, and make it the default if it has none."""
         try:
             return self._store.setdefault(key, default)
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "setdefault", key, default)
+            room = room_wanted(error)
+        return self._otherwise(room, "setdefault", key, default)
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Set all the keys of a dict, or of pairs, and those given by name."""
@@ -145,32 +154,32 @@ class DictMethods(_Stored):
         try:
             return self._store.update(everything)
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "update", everything)
+            room = room_wanted(error)
+        return self._otherwise(room, "update", everything)
 
     def keys(self) -> Any:
         """Return the keys in a list."""
         try:
             return self._store.keys()
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "keys")
+            room = room_wanted(error)
+        return self._otherwise(room, "keys")
 
     def values(self) -> Any:
         """Return the values in a list."""
         try:
             return self._store.values()
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "values")
+            room = room_wanted(error)
+        return self._otherwise(room, "values")
 
     def items(self) -> Any:
         """Return the keys and values in a list of pairs."""
         try:
             return list(self._store.copy().items())
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "items")
+            room = room_wanted(error)
+        return self._otherwise(room, "items")
 
 
 class ListMethods(_Stored):
@@ -183,30 +192,30 @@ class ListMethods(_Stored):
         try:
             return self._store.copy()[index] if isinstance(index, slice) else self._store.get(index)
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "__getitem__", index)
+            room = room_wanted(error)
+        return self._otherwise(room, "__getitem__", index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         try:
             return self._store.set(index, value)
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "__setitem__", index, value)
+            room = room_wanted(error)
+        return self._otherwise(room, "__setitem__", index, value)
 
     def __contains__(self, value: Any) -> bool:
         try:
             return value in self._store.copy()
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "__contains__", value)
+            room = room_wanted(error)
+        return self._otherwise(room, "__contains__", value)
 
     def append(self, value: Any, /) -> None:
         """Add an item at the end."""
         try:
             return self._store.append(value)
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "append", value)
+            room = room_wanted(error)
+        return self._otherwise(room, "append", value)
 
     def extend(self, values: Any, /) -> None:
         """Add items at the end."""
@@ -214,31 +223,31 @@ class ListMethods(_Stored):
         try:
             return self._store.extend(values)
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "extend", values)
+            room = room_wanted(error)
+        return self._otherwise(room, "extend", values)
 
     def pop(self, *index: Any) -> Any:
         """Remove an item, the last one unless an index is given, and return it."""
         try:
             if index in ((), (-1,)):
                 return self._store.pop()
-            why: Exception = _engine.Elsewhere("only the last item is removed at once")
+            room = None  # Only the last item is removed at once.
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "pop", *index)
+            room = room_wanted(error)
+        return self._otherwise(room, "pop", *index)
 
     def count(self, value: Any, /) -> int:
         """Return how often a value occurs."""
         try:
             return self._store.copy().count(value)
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "count", value)
+            room = room_wanted(error)
+        return self._otherwise(room, "count", value)
 
     def index(self, value: Any, /, *between: Any) -> int:
         """Return where a value is found first."""
         try:
             return self._store.copy().index(value, *between)
         except UNABLE as error:
-            why = error
-        return self._otherwise(why, "index", value, *between)
+            room = room_wanted(error)
+        return self._otherwise(room, "index", value, *between)

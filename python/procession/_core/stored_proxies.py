@@ -6,11 +6,12 @@ process tree, a manager of the stdlib's, values that are not plain) it does what
 
 from __future__ import annotations
 
-from .. import _engine
 from . import late_proxies
 from .hints import Any
-from .stdlib import managers as _std
+from .stdlib import load
 from .stored import DictMethods, ListMethods
+
+_std = load("managers")
 
 __all__ = ["DictProxy", "ListProxy"]
 
@@ -26,9 +27,9 @@ class _Proxied:
     _serializer: str
     _callmethod: Any
 
-    def _otherwise(self, why: Exception, method: str, *args: Any) -> Any:
-        if isinstance(why, _engine.NoRoom):
-            self._callmethod("_grow", why.args)
+    def _otherwise(self, room: Any, method: str, *args: Any) -> Any:
+        if room is not None:
+            self._callmethod("_grow", room)
             return getattr(self, method)(*args)
         if self._may_ask and self._find_store():
             return getattr(self, method)(*args)

@@ -12,14 +12,15 @@ import sys
 import threading
 from typing import Any, NamedTuple
 
-from .stdlib import process, spawn
+from . import main_program
+from .stdlib import process
 
 __all__ = ["MODES", "Belongings", "Key", "import_main", "reseed", "settings_of_main"]
 
 MODES = ("warm", "cold")
 
 # Of the preparation data for a child, what the import of the main program depends on.
-_PREPARED = ("init_main_from_name", "init_main_from_path", "sys_argv", "sys_path", "dir", "orig_dir")
+_PREPARED = (*main_program.KEYS, "sys_argv", "sys_path", "dir", "orig_dir")
 _LOGGED = ("log_to_stderr", "log_level")
 
 _ACCELERATORS = ("/dev/nvidia", "/dev/kfd", "/dev/dri/", "/dev/accel", "/dev/neuron")
@@ -56,7 +57,7 @@ def _main_file() -> str | None:
 
 def settings_of_main() -> dict[str, Any]:
     """What a fork server must know to import this process's main program, and to log as it does."""
-    data = spawn.get_preparation_data("ignore")
+    data = main_program.preparation_data("ignore")
     return {name: data[name] for name in (*_PREPARED, *_LOGGED) if name in data}
 
 
@@ -65,10 +66,7 @@ def import_main(settings: dict[str, Any]) -> None:
     current: Any = process.current_process()
     current._inheriting = True
     try:
-        if "init_main_from_name" in settings:
-            spawn._fixup_main_from_name(settings["init_main_from_name"])
-        elif "init_main_from_path" in settings:
-            spawn._fixup_main_from_path(settings["init_main_from_path"])
+        main_program.prepare_main(settings)
     except (Exception, SystemExit):
         pass
     finally:

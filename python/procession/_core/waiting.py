@@ -6,6 +6,8 @@ import math
 import select
 import time
 
+from .arguments import seconds
+
 __all__ = ["is_readable"]
 
 # poll counts milliseconds in an int; longer waits are made of several.
@@ -18,7 +20,7 @@ def is_readable(fd: int, timeout: float | None) -> bool:
     poller.register(fd, select.POLLIN)
     if timeout is None:
         return bool(poller.poll())
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + (seconds("timeout", timeout) or 0.0)
     while True:
         left_ms = max(0, math.ceil((deadline - time.monotonic()) * 1000))
         if poller.poll(min(left_ms, _LONGEST_POLL_MS)):

@@ -8,8 +8,10 @@ from types import ModuleType
 
 from .._core.forwarding import forward_other_names
 from .._core.hints import Any
-from .._core.stdlib import dummy as _std
+from .._core.stdlib import load
 from . import connection  # noqa: F401
+
+_std = load("dummy")
 
 __all__ = [
     "Barrier",

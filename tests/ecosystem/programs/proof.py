@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -41,7 +42,9 @@ def implementation() -> Any:
 
 def home(*_: object) -> str:
     """What `multiprocessing` is here, and which package made this process."""
-    packages = (cls.__module__.partition(".")[0] for cls in type(multiprocessing.current_process()).__mro__)
+    # Under the alias its classes call themselves `multiprocessing`'s, which is the name of the package's modules.
+    homes = (sys.modules[cls.__module__] for cls in type(multiprocessing.current_process()).__mro__)
+    packages = (module.__name__.partition(".")[0] for module in homes)
     maker = next(name for name in packages if name in ("procession", "multiprocessing"))
     return f"{multiprocessing.__name__}/{maker}"
 

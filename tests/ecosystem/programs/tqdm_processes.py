@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import proof
 from tqdm import tqdm
@@ -18,7 +19,7 @@ def bar(n):
     output = io.StringIO()
     total = sum(tqdm(range(n), file=output, position=1))
     assert f"{n}/{n}" in output.getvalue()
-    return total, type(tqdm.get_lock()).__module__, proof.home()
+    return total, sys.modules[type(tqdm.get_lock()).__module__].__name__, proof.home()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ if __name__ == "__main__":
 
     def watched_start(self: process.BaseProcess) -> None:
         """Take note of whose process it is."""
-        started.append(type(self).__module__.partition(".")[0])
+        started.append(sys.modules[type(self).__module__].__name__.partition(".")[0])
         start(self)
 
     process.BaseProcess.start = watched_start

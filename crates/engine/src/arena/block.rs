@@ -26,10 +26,6 @@ pub(crate) const BLOCKS_PER_SEGMENT: u32 = 1 << INDEX_BITS;
 /// How often to look for memory again before saying that there is none.
 const TRIES_AT_LAST: u32 = 8;
 
-/// Blocks from this size on give their pages back when too much memory lies free.
-const TRIM_FROM: u64 = 1 << 20;
-/// Free memory that is kept warm for the next large message.
-const HIGH_WATER: i64 = 256 << 20;
 /// So often others are faster to take what the memory was grown by.
 const MOST_SEGMENTS_FOR_ONE_BLOCK: u32 = 16;
 /// Blocks from this size on are brought in by one call before they are written.
@@ -65,7 +61,7 @@ pub(crate) struct Cell {
     next: AtomicU32,
     /// Set while the block is on the stack.
     listed: AtomicU32,
-    /// How many bytes from the start were ever touched and not given back.
+    /// How many bytes from the start were ever touched and not given back; and [`IDLE`].
     committed: AtomicU64,
     /// Grows when the block becomes an object, so that old handles are known.
     pub(crate) generation: AtomicU32,
@@ -75,10 +71,35 @@ pub(crate) struct Cell {
 
 const _: () = assert!(size_of::<Cell>() == 32);
 
+/// The block was free when somebody looked for idle memory, and nobody has taken it since: see `trim.rs`.
+const IDLE: u64 = 1 << 63;
+
 impl Cell {
     /// How many bytes of the block there is memory for, about.
     pub(crate) fn committed(&self) -> u64 {
-        self.committed.load(Ordering::Relaxed)
+        self.committed.load(Ordering::Relaxed) & !IDLE
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.committed.load(Ordering::Relaxed) & IDLE != 0
+    }
+
+    /// Marks a free block that has memory; false if it has none, or was marked. Somebody may take it meanwhile:
+    /// then its mark stays until it is taken again, and it may go a moment early.
+    pub(super) fn mark_idle(&self) -> bool {
+        let word = self.committed.load(Ordering::Relaxed);
+        let marked = word | IDLE;
+        word != 0
+            && word != marked
+            && self
+                .committed
+                .compare_exchange(word, marked, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Says of a block of this process's that its memory was given back; how much it was.
+    pub(super) fn emptied(&self) -> u64 {
+        self.committed.swap(0, Ordering::Relaxed) & !IDLE
     }
 }
 
@@ -107,7 +128,7 @@ impl Arena {
         let mut tries = 0;
         loop {
             self.sweep();
-            self.give_back_free();
+            self.give_back_all();
             let taken = self.try_alloc(class, size);
             tries += 1;
             if !matches!(taken, Err(Error::OutOfMemory { .. })) || tries == TRIES_AT_LAST {
@@ -159,81 +180,30 @@ impl Arena {
         if cell.kind.load(Ordering::Acquire) == Kind::Envelope as u32 {
             return self.free_envelope(block, cell, from);
         }
-        let committed = cell.committed.load(Ordering::Relaxed);
-        let large = committed >= TRIM_FROM;
-        if large && cell.owner.is(from) && from == self.mine() {
-            self.trim(block, cell, committed);
-        }
+        let committed = cell.committed();
         kill::point("arena.freeing");
         if !cell.owner.pass(from, Owner::Free) {
             return false;
         }
-        if large {
-            self.root().free_bytes.fetch_add(
-                cell.committed.load(Ordering::Relaxed) as i64,
-                Ordering::Relaxed,
-            );
-        }
         kill::point("arena.freed");
         self.push(block, cell);
+        self.note_freed(committed);
         true
-    }
-
-    /// Gives the pages of a large block back when enough memory lies free already.
-    fn trim(&self, block: BlockId, cell: &Cell, committed: u64) {
-        let free = self.root().free_bytes.load(Ordering::Relaxed);
-        if free + committed as i64 <= HIGH_WATER {
-            return;
-        }
-        self.give_pages_back(block, cell);
-    }
-
-    fn give_pages_back(&self, block: BlockId, cell: &Cell) {
-        if let Some((start, size)) = self.file_range(block) {
-            let first = start.next_multiple_of(memfd::PAGE);
-            let end = (start + size) / memfd::PAGE * memfd::PAGE;
-            memfd::punch(self.fd(), first, end.saturating_sub(first));
-            cell.committed.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// Gives the pages of all free blocks back.
-    fn give_back_free(&self) {
-        for (block, cell) in self.blocks() {
-            let ordinary = self
-                .segment(block.segment())
-                .is_some_and(|segment| segment.class.is_ordinary());
-            let warm = cell.committed() >= memfd::PAGE;
-            if !ordinary || !warm || !cell.owner.pass(Owner::Free, self.mine()) {
-                continue;
-            }
-            kill::point("arena.giving_back");
-            let committed = cell.committed();
-            if committed >= TRIM_FROM {
-                self.root()
-                    .free_bytes
-                    .fetch_sub(committed as i64, Ordering::Relaxed);
-            }
-            self.give_pages_back(block, cell);
-            self.free(block, self.mine());
-        }
     }
 
     /// Pays for the part of the block that was not touched before.
     fn commit(&self, block: BlockId, size: u64) -> Result<()> {
         let cell = self.cell(block)?;
-        let committed = cell.committed.load(Ordering::Relaxed);
-        if committed >= TRIM_FROM {
-            self.root()
-                .free_bytes
-                .fetch_sub(committed as i64, Ordering::Relaxed);
-        }
+        let word = cell.committed.load(Ordering::Relaxed);
+        let committed = word & !IDLE;
         if size > committed {
             budget::check(self, size - committed)?;
             if size - committed >= POPULATE_FROM {
                 memfd::populate(self.payload(block)?, size as usize)?;
             }
             cell.committed.store(size, Ordering::Relaxed);
+        } else if word != committed {
+            cell.committed.store(committed, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::Arena;
 use crate::error::{Error, Result};
-use crate::sys::memfd;
 
 /// The most that is taken between two looks.
 const STEP: i64 = 64 << 20;
@@ -62,7 +61,7 @@ fn check_set_limit(arena: &Arena, bytes: u64) -> Result<()> {
     let Some(limit) = set_limit_of(arena) else {
         return Ok(());
     };
-    match limit.saturating_sub(memfd::resident(arena.fd())) {
+    match limit.saturating_sub(arena.resident()) {
         left if left < bytes => Err(Error::OutOfMemory {
             asked: bytes,
             left,
@@ -101,7 +100,7 @@ fn left(arena: &Arena) -> (u64, String) {
     }
     if let Some(limit) = own_limit() {
         narrow(
-            limit.saturating_sub(memfd::resident(arena.fd())),
+            limit.saturating_sub(arena.resident()),
             "PROCESSION_MEMORY".into(),
         );
     }
@@ -161,7 +160,7 @@ fn group_left(group: &str) -> Option<u64> {
 }
 
 /// `PROCESSION_MEMORY`: bytes, or with a suffix K, M, G or T.
-fn own_limit() -> Option<u64> {
+pub(crate) fn own_limit() -> Option<u64> {
     let text = std::env::var("PROCESSION_MEMORY").ok()?;
     parse_size(&text)
 }

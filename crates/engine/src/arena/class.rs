@@ -67,9 +67,9 @@ impl Class {
         (SIZES..2 * SIZES).contains(&self.0)
     }
 
-    /// Whether blocks of this class hold bytes or an object, and nothing that a chain is made of.
-    pub(crate) fn is_ordinary(self) -> bool {
-        self.0 < 2 * SIZES
+    /// Whether blocks of this class only ever hold strips.
+    pub(crate) fn is_of_strips(self) -> bool {
+        slots_of(self).is_some()
     }
 
     /// The bytes a block of this class holds.

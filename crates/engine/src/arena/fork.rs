@@ -5,7 +5,8 @@
 //! the books. The child sits down before `fork` returns.
 //!
 //! A child made by a raw `clone` passes no handler. It is recognised because the page with the id was
-//! wiped by the kernel, and takes a seat of its own then.
+//! wiped by the kernel, and takes a seat of its own then. Where the kernel cannot wipe pages, the page has the
+//! process's number beside the id, and whoever asks compares.
 //!
 //! A child that is about to become another program is none of the tree's before it [enters](super::enter):
 //! its fork passes [unseen].
@@ -17,12 +18,40 @@ use std::sync::{MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::object::Local;
 use super::owner::OwnerId;
+use super::trim::Trimmer;
 use super::{Arena, home_if_any, lent};
 use crate::error::Result;
 use crate::sys::memfd;
 
-/// The word with this process's id, in a page that forked children find zeroed.
-static IDENTITY: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+/// What says who this process is, in a page that forked children find zeroed where the kernel can do that.
+#[repr(C)]
+struct Identity {
+    id: AtomicU32,
+    /// The number of the process that the id is of; zero where the kernel wipes the page.
+    pid: AtomicU32,
+}
+
+static IDENTITY: AtomicPtr<Identity> = AtomicPtr::new(std::ptr::null_mut());
+
+impl Identity {
+    #[inline]
+    fn get(&self) -> Option<OwnerId> {
+        let pid = self.pid.load(Ordering::Relaxed);
+        if pid != 0 && pid != std::process::id() {
+            return None;
+        }
+        OwnerId::from_u32(self.id.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, id: u32) {
+        if self.pid.load(Ordering::Relaxed) != 0 {
+            // At no moment the number of this process stands beside the id of another.
+            self.id.store(0, Ordering::SeqCst);
+            self.pid.store(std::process::id(), Ordering::SeqCst);
+        }
+        self.id.store(id, Ordering::Release);
+    }
+}
 
 thread_local! {
     /// Held from before a fork until after it, so that the child finds everything whole.
@@ -37,6 +66,7 @@ thread_local! {
 
 /// Every lock of this process's own that a fork could catch in the hands of another thread.
 type Locks = (
+    MutexGuard<'static, Trimmer>,
     RwLockWriteGuard<'static, ()>,
     MutexGuard<'static, ()>,
     Option<(MutexGuard<'static, Local>, MutexGuard<'static, ()>)>,
@@ -64,25 +94,33 @@ impl Drop for Holder {
     }
 }
 
-fn identity() -> Option<&'static AtomicU32> {
-    // SAFETY: set once to a mapped page that is never unmapped, holding one aligned atomic.
+fn identity() -> Option<&'static Identity> {
+    // SAFETY: set once to a mapped page that is never unmapped, holding two aligned atomics.
     NonNull::new(IDENTITY.load(Ordering::Acquire)).map(|word| unsafe { word.as_ref() })
 }
 
 /// The id in the identity page, unless there is none yet or a fork wiped it.
 #[inline]
 pub(super) fn current() -> Option<OwnerId> {
-    OwnerId::from_u32(identity()?.load(Ordering::Relaxed))
+    identity()?.get()
 }
 
 /// Prepares the identity page and the handlers; once a process image.
 pub(super) fn prepare() -> Result<()> {
-    let page = memfd::fork_wiped_page()?;
-    let word = page.cast::<AtomicU32>().as_ptr();
+    if identity().is_some() {
+        return Ok(());
+    }
+    let (page, wiped) = memfd::fork_wiped_page()?;
+    let page = page.cast::<Identity>();
+    if !wiped {
+        // SAFETY: the page just mapped, as large as that and zeroed, which nobody else knows yet.
+        let identity = unsafe { page.as_ref() };
+        identity.pid.store(std::process::id(), Ordering::Relaxed);
+    }
     if IDENTITY
         .compare_exchange(
             std::ptr::null_mut(),
-            word,
+            page.as_ptr(),
             Ordering::AcqRel,
             Ordering::Acquire,
         )
@@ -98,8 +136,8 @@ pub(super) fn prepare() -> Result<()> {
 
 /// Makes the calling process the one with this id.
 pub(super) fn become_owner(owner: OwnerId) {
-    if let Some(word) = identity() {
-        word.store(owner.as_u32(), Ordering::Release);
+    if let Some(identity) = identity() {
+        identity.set(owner.as_u32());
     }
     HOLDER.with(|holder| holder.0.set(Some(owner)));
 }
@@ -131,6 +169,7 @@ extern "C" fn before() {
         return;
     }
     CHILD.with(|child| child.set(None));
+    let trimmer = super::trim::stop();
     let inside = INSIDE.write().unwrap_or_else(|e| e.into_inner());
     if let Some(arena) = home_if_any()
         && current().is_some()
@@ -145,7 +184,7 @@ extern "C" fn before() {
         }
         (local, super::lock(&arena.mapping))
     });
-    FORKING.with(|forking| *forking.borrow_mut() = Some((inside, settling, inner)));
+    FORKING.with(|forking| *forking.borrow_mut() = Some((trimmer, inside, settling, inner)));
 }
 
 /// Without a seat the child still runs; it looks for one at its first use of the engine.
@@ -172,6 +211,10 @@ extern "C" fn in_child() {
     }
     let locks = FORKING.with(|forking| forking.borrow_mut().take());
     let seat = CHILD.with(Cell::take);
+    // Where the kernel wiped the page this is done already.
+    if let Some(identity) = identity() {
+        identity.set(0);
+    }
     if let (Some(arena), Some(seat)) = (home_if_any(), seat)
         && arena.sit(seat).is_ok()
     {
@@ -217,6 +260,22 @@ mod tests {
     fn fork() -> libc::pid_t {
         // SAFETY: the children of these tests make system calls and end.
         unsafe { libc::fork() }
+    }
+
+    #[test]
+    fn where_a_fork_wipes_no_page_the_number_of_the_process_tells() {
+        let id = OwnerId::new(3, 1);
+        let page = Identity {
+            id: AtomicU32::new(0),
+            pid: AtomicU32::new(std::process::id()),
+        };
+        page.set(id.as_u32());
+        assert_eq!(page.get(), Some(id));
+        // As a child of a raw clone finds it.
+        page.pid.store(std::process::id() + 1, Ordering::Relaxed);
+        assert_eq!(page.get(), None);
+        page.set(id.as_u32());
+        assert_eq!(page.get(), Some(id));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::class::CLASSES;
 use super::seat::SeatEntry;
 
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"procesn1");
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// Processes in one tree at a time (seat 0 is never taken).
 pub(crate) const SEATS: usize = 4096;
@@ -28,10 +28,10 @@ pub(crate) struct Root {
     _pad: AtomicU32,
     /// 128 random bits that tell this arena from every other.
     pub(crate) id: [AtomicU64; 2],
-    /// The last incarnation number given to a strip.
+    /// The highest incarnation that a strip had when its memory was given back, or began with.
     pub(crate) incarnations: AtomicU64,
-    /// Bytes of memory in free large blocks, about; what is over the high-water mark goes back.
-    pub(crate) free_bytes: AtomicI64,
+    /// How many queues and pipes there are, about.
+    pub(crate) channels: AtomicI64,
     /// Where the search for a free seat starts.
     pub(crate) seat_hint: AtomicU32,
     /// Where the next few seats are looked at, and how many were ever taken.

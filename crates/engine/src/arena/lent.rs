@@ -256,7 +256,8 @@ impl Arena {
     /// Where a block starts that has its pages for itself.
     fn start_of_pages(&self, block: BlockId) -> Option<NonNull<u8>> {
         let (place, size) = self.file_range(block)?;
-        let alone = place % memfd::PAGE == 0 && size % memfd::PAGE == 0;
+        let page = memfd::page();
+        let alone = place.is_multiple_of(page) && size.is_multiple_of(page);
         alone.then(|| self.payload(block).ok()).flatten()
     }
 
@@ -266,12 +267,12 @@ impl Arena {
         let start = self.payload(block)?;
         // SAFETY: the payload of a block whose pages are its own, of which the file has what the mapping
         // had; who looks at it holds it.
-        unsafe { memfd::map_over(start, self.fd(), place, size as usize, sharing) }
+        unsafe { self.map_file_over(start, place, size as usize, sharing) }
     }
 
     /// What the file has of a block, whatever is mapped there.
     pub(super) fn read_file(&self, block: BlockId, range: Range<usize>) -> Result<Vec<u8>> {
         let (place, _) = self.file_range(block).ok_or(Error::BadHandle)?;
-        memfd::read(self.fd(), place + range.start as u64, range.len())
+        self.read_from_file(place + range.start as u64, range.len())
     }
 }

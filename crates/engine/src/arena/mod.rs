@@ -8,8 +8,10 @@ pub(crate) mod block;
 pub(crate) mod budget;
 pub(crate) mod class;
 pub(crate) mod envelope;
+mod file;
 pub(crate) mod fork;
 pub(crate) mod handle;
+pub(crate) mod labels;
 pub(crate) mod layout;
 pub(crate) mod lease;
 pub(crate) mod lent;
@@ -19,9 +21,10 @@ pub(crate) mod owner;
 pub(crate) mod seat;
 pub(crate) mod segment;
 mod sweep;
+pub(crate) mod trim;
 pub(crate) mod waits;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -29,6 +32,7 @@ use std::sync::{Mutex, MutexGuard};
 use crate::error::{Error, Result};
 use crate::sys::memfd;
 use block::BlockId;
+use file::ArenaFile;
 use layout::{FIRST_PAGE, MAGIC, ROOT_BYTES, Root, SEGMENTS, VERSION};
 use object::{Kind, Local};
 use owner::{Owner, OwnerId};
@@ -36,7 +40,7 @@ use segment::Mapped;
 
 /// An arena as this process sees it.
 pub(crate) struct Arena {
-    fd: OwnedFd,
+    file: ArenaFile,
     root: NonNull<Root>,
     /// Each segment as it lies in this process; null before its first use.
     mapped: [AtomicPtr<Mapped>; SEGMENTS],
@@ -105,11 +109,9 @@ pub(crate) fn enter(fd: OwnedFd, owner: OwnerId) -> Result<()> {
 
 impl Arena {
     fn create() -> Result<Box<Arena>> {
-        let fd = memfd::create()?;
-        memfd::ensure_length(&fd, ROOT_BYTES)?;
-        let arena = Arena::over(fd)?;
-        let mut id = [0u8; 16];
-        getrandom(&mut id)?;
+        let (fd, length) = memfd::create(ROOT_BYTES)?;
+        let arena = Arena::over(fd, length)?;
+        let id = unique_bytes();
         let (words, _) = id.as_chunks::<8>();
         for (place, word) in arena.root().id.iter().zip(words) {
             place.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
@@ -126,7 +128,7 @@ impl Arena {
         if (size as u64) < FIRST_PAGE {
             return Err(Error::BadHandle);
         }
-        let arena = Arena::over(fd)?;
+        let arena = Arena::over(fd, size as u64)?;
         if arena.root().magic.load(Ordering::Acquire) != MAGIC {
             return Err(Error::BadHandle);
         }
@@ -140,10 +142,10 @@ impl Arena {
         }
     }
 
-    fn over(fd: OwnedFd) -> Result<Box<Arena>> {
+    fn over(fd: OwnedFd, length: u64) -> Result<Box<Arena>> {
         let root = memfd::map(&fd, 0, ROOT_BYTES as usize)?.cast();
         Ok(Box::new(Arena {
-            fd,
+            file: ArenaFile::new(fd, length)?,
             root,
             mapped: [const { AtomicPtr::new(std::ptr::null_mut()) }; SEGMENTS],
             mapping: Mutex::new(()),
@@ -183,14 +185,6 @@ impl Arena {
     pub(crate) fn root(&self) -> &Root {
         // SAFETY: mapped for good, large enough, and made of atomics.
         unsafe { self.root.as_ref() }
-    }
-
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-
-    pub(crate) fn raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
     }
 
     pub(crate) fn id(&self) -> [u64; 2] {
@@ -234,14 +228,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-fn getrandom(bytes: &mut [u8]) -> Result<()> {
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
-            Ok(count) => filled += count,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(Error::os("draw random bytes", errno)),
-        }
+/// Bytes that no other arena has; no secret hangs on them.
+fn unique_bytes() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    if drawn != Ok(bytes.len()) && !read_random(&mut bytes) {
+        // Neither call nor device: when and by whom it was made, and where that has its stack.
+        let when = crate::deadline::monotonic_ns().to_ne_bytes();
+        let here = (bytes.as_ptr().addr() as u64) << 24;
+        let who = (here ^ u64::from(std::process::id())).to_ne_bytes();
+        bytes[..8].copy_from_slice(&when);
+        bytes[8..].copy_from_slice(&who);
     }
-    Ok(())
+    bytes
+}
+
+fn read_random(bytes: &mut [u8]) -> bool {
+    use std::io::Read;
+    let device = std::fs::File::open("/dev/urandom");
+    device.is_ok_and(|mut device| device.read_exact(bytes).is_ok())
 }

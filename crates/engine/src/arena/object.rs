@@ -14,7 +14,6 @@
 //! All four steps are sequentially consistent, so a leaver and an opener can't both be content.
 //! Within a process, handles are counted in [`Arena::local`]; the cell stands for all of them.
 
-use std::collections::HashMap;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,6 +23,7 @@ use super::class::{Class, LARGE_PART, SMALL_PART};
 use super::layout::SEATS;
 use super::owner::{Owner, OwnerId};
 use crate::error::{Error, Result};
+use crate::id_map::IdMap;
 use crate::kill;
 use crate::retries::Retries;
 
@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     /// What holds a block that several processes use privately: see [`super::lent`].
     Lease = 13,
     RwLock = 14,
+    /// See [`super::labels`].
+    Label = 15,
 }
 
 impl Kind {
@@ -62,14 +64,14 @@ impl Kind {
         use Kind::*;
         let all = [
             Bytes, Strip, Part, Queue, Pipe, Lock, RLock, Semaphore, Condition, Event, Barrier,
-            Value, Envelope, Lease, RwLock,
+            Value, Envelope, Lease, RwLock, Label,
         ];
         all.get(raw as usize).copied().unwrap_or(Bytes)
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Kind::Bytes | Kind::Strip | Kind::Part | Kind::Envelope => "block",
+            Kind::Bytes | Kind::Strip | Kind::Part | Kind::Envelope | Kind::Label => "block",
             Kind::Queue => "queue",
             Kind::Pipe => "pipe",
             Kind::Lock => "lock",
@@ -84,11 +86,15 @@ impl Kind {
         }
     }
 
+    pub(super) fn is_channel(self) -> bool {
+        matches!(self, Kind::Queue | Kind::Pipe)
+    }
+
     /// Whether it is one of the kinds that start with an [`ObjectHead`].
     fn is_object(self) -> bool {
         !matches!(
             self,
-            Kind::Bytes | Kind::Strip | Kind::Part | Kind::Envelope
+            Kind::Bytes | Kind::Strip | Kind::Part | Kind::Envelope | Kind::Label
         )
     }
 }
@@ -124,7 +130,7 @@ pub(crate) unsafe trait Layout: Sync + 'static {
 }
 
 /// The objects open in this process: which generation of the block, and how often.
-pub(crate) type Local = HashMap<BlockId, (u32, usize)>;
+pub(crate) type Local = IdMap<BlockId, (u32, usize)>;
 
 pub(super) fn too_large(asked: u64) -> Error {
     Error::OutOfMemory {
@@ -456,6 +462,9 @@ impl Arena {
         kill::point("object.emptied");
         cell.kind.store(Kind::Bytes as u32, Ordering::Release);
         self.free(block, self.mine());
+        if kind.is_channel() {
+            self.channel_gone();
+        }
     }
 
     fn free_part(&self, object: BlockId, link: &AtomicU32) {

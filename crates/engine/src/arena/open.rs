@@ -129,6 +129,9 @@ impl<T: Layout> Shared<T> {
         let held = Held::entered(arena, block, generation);
         cell.owner.pass(Owner::Process(me), Owner::Shared);
         kill::point("object.shared");
+        if T::KIND.is_channel() {
+            arena.channel_made();
+        }
         Ok(Shared {
             held,
             object,

@@ -433,6 +433,8 @@ impl Arena {
         if state == marked || entry.change(state, marked) {
             self.clear(owner);
         }
+        // What it freed itself, nobody else may have seen.
+        self.notice();
     }
 
     /// Gives up the seat this process had before it moved to another, unless something is owned in its

@@ -6,7 +6,7 @@
 //! bit 63     set
 //! bits 48-55 size class
 //! bits 40-47 the segment holds 2^n blocks
-//! bits 0-39  where it starts in the file, in pages
+//! bits 0-39  where it starts in the file, in units of 4 KiB
 //! ```
 //!
 //! There is no half-made segment: who reads the word can compute everything else, and whoever maps a
@@ -25,7 +25,8 @@ use crate::kill;
 use crate::retries::Retries;
 use crate::sys::memfd;
 
-const PAGE: u64 = 4096;
+/// What a place in the file is counted in.
+const UNIT: u64 = 4096;
 const VALID: u64 = 1 << 63;
 
 /// The payload of a class's first segment, and of its largest ones.
@@ -52,6 +53,8 @@ pub(crate) struct Mapped {
     payload: NonNull<u8>,
     /// Where the payload starts in the file.
     place: u64,
+    /// Where the segment does, whose cells are never mapped privately.
+    start: u64,
 }
 
 impl Mapped {
@@ -66,6 +69,7 @@ impl Mapped {
             // SAFETY: the payload lies within the segment.
             payload: unsafe { base.add(segment.payload_offset() as usize) },
             place: segment.start + segment.payload_offset(),
+            start: segment.start,
         }
     }
 
@@ -96,22 +100,22 @@ impl Segment {
         is_one.then(|| Segment {
             class: Class::from_index(class),
             count: 1 << order,
-            start: (word & 0xff_ffff_ffff) * PAGE,
+            start: (word & 0xff_ffff_ffff) * UNIT,
         })
     }
 
     fn word(class: Class, order: u32, start: u64) -> u64 {
-        VALID | (class.index() as u64) << 48 | u64::from(order) << 40 | (start / PAGE)
+        VALID | (class.index() as u64) << 48 | u64::from(order) << 40 | (start / UNIT)
     }
 
-    /// The cells come first, the payloads start on a page.
+    /// The cells come first. Both they and the payloads start on a page, however large the pages of the system are.
     pub(crate) fn payload_offset(&self) -> u64 {
-        (u64::from(self.count) * size_of::<Cell>() as u64).next_multiple_of(PAGE)
+        (u64::from(self.count) * size_of::<Cell>() as u64).next_multiple_of(memfd::LARGEST_PAGE)
     }
 
     fn length(&self) -> u64 {
         let payload = u64::from(self.count) * self.class.size();
-        self.payload_offset() + payload.next_multiple_of(PAGE)
+        self.payload_offset() + payload.next_multiple_of(memfd::LARGEST_PAGE)
     }
 }
 
@@ -164,7 +168,7 @@ impl Arena {
             let segment = Segment::from_word(word).expect("just made");
             // Only the cells are touched by being there; payload is paid for when it is taken.
             budget::check(self, segment.payload_offset())?;
-            memfd::ensure_length(self.fd(), end + segment.length())?;
+            self.ensure_length(end + segment.length())?;
             kill::point("arena.grow");
             let entry = &self.root().segments[number as usize];
             if entry
@@ -201,12 +205,26 @@ impl Arena {
             // SAFETY: a leaked box.
             return Ok(unsafe { mapped.as_ref() });
         }
-        memfd::ensure_length(self.fd(), segment.start + segment.length())?;
-        let base = memfd::map(self.fd(), segment.start, segment.length() as usize)?;
+        self.ensure_length(segment.start + segment.length())?;
+        let base = self.map_file(segment.start, segment.length() as usize)?;
         // SAFETY: just mapped, and never unmapped.
         let mapped = Box::leak(Box::new(unsafe { Mapped::new(segment, base) }));
         place.store(mapped, Ordering::Release);
         Ok(mapped)
+    }
+
+    /// The mapping, shared for good, that starts last before a place in the file, and where it starts.
+    pub(super) fn anchor(&self, offset: u64) -> (NonNull<u8>, u64) {
+        let root = (self.root.cast(), 0);
+        let places = self.mapped.iter().skip(1);
+        // SAFETY: leaked boxes, if anything.
+        let mapped = places.filter_map(|place| unsafe { place.load(Ordering::Acquire).as_ref() });
+        mapped
+            .map(|mapped| (mapped.cells.cast(), mapped.start))
+            .chain([root])
+            .filter(|(_, start)| *start <= offset)
+            .max_by_key(|(_, start)| *start)
+            .unwrap_or(root)
     }
 
     /// The block whose payload holds an address of this process.

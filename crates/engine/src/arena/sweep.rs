@@ -43,6 +43,7 @@ impl Arena {
         let from = Owner::Process(dead);
         match Kind::from_u32(cell.kind.load(Ordering::Acquire)) {
             Kind::Bytes | Kind::Envelope => drop(self.free(block, from)),
+            Kind::Label => self.free_label(block, from),
             Kind::Strip => crate::reclaim::unlinked_strip(self, block, from),
             Kind::Part => self.reclaim_part(block, cell, from),
             // It died while making or freeing an object: finish freeing it in its place.

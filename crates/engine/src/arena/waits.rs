@@ -1,8 +1,12 @@
 //! What the threads of each process wait for, so that somebody can find out why nothing goes on.
 //!
-//! A thread writes a note into its process's seat before it sleeps, and takes it out afterwards. Notes are
-//! there to be shown: nothing depends on them, and of more threads than there is room for some leave none.
+//! A thread writes a note into its process's seat before it sleeps, and takes it out when its call is over: between
+//! the naps of a [`Call`], and while a handler of a signal runs in it, the note stays and says when the call began to
+//! wait. Notes are there to be shown: nothing depends on them, and of more threads than there is room for some leave
+//! none.
 
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -69,59 +73,123 @@ pub(crate) struct Wait {
 const TENTH_NS: u64 = 100_000_000;
 const TIME_MASK: u64 = (1 << 28) - 1;
 
-fn word(what: What, block: BlockId) -> u64 {
-    let now = (monotonic_ns() / TENTH_NS) & TIME_MASK;
-    now << 36 | (what as u64) << 32 | u64::from(block.0)
+fn tenths() -> u64 {
+    (monotonic_ns() / TENTH_NS) & TIME_MASK
+}
+
+fn word(what: What, block: BlockId, since: u64) -> u64 {
+    since << 36 | (what as u64) << 32 | u64::from(block.0)
 }
 
 fn read(word: u64) -> Option<Wait> {
-    let now = (monotonic_ns() / TENTH_NS) & TIME_MASK;
     Some(Wait {
         what: What::from_bits(word >> 32 & 15)?,
         block: BlockId::new(word as u32)?,
-        since: Duration::from_nanos((now.wrapping_sub(word >> 36) & TIME_MASK) * TENTH_NS),
+        since: Duration::from_nanos((tenths().wrapping_sub(word >> 36) & TIME_MASK) * TENTH_NS),
     })
 }
 
-/// A note while its wait lasts.
-struct Note(&'static AtomicU64);
+/// What is known of the call that a thread is in.
+#[derive(Debug, Clone, Copy, Default)]
+struct Waiting {
+    since: Option<u64>,
+    /// Where its note is, in the seat of which process.
+    note: Option<(&'static AtomicU64, OwnerId)>,
+}
 
-impl Note {
-    fn leave(what: What, word_of_it: &AtomicU32) -> Option<Note> {
-        let arena = home_if_any()?;
-        let block = arena.block_at(word_of_it.as_ptr().addr())?;
-        let note = word(what, block);
-        let notes = &arena.seat(arena.me()).waits;
-        let place = notes.iter().find(|place| {
-            place
-                .compare_exchange(0, note, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-        })?;
-        Some(Note(place))
+thread_local! {
+    static CALL: Cell<Option<Waiting>> = const { Cell::new(None) };
+}
+
+/// One call of a program, however often it sleeps: what it waits for is noted from its first sleep to its end.
+#[derive(Debug)]
+pub struct Call {
+    /// What the thread was in before; `None` when this is a part of that.
+    before: Option<Option<Waiting>>,
+    _of_this_thread: PhantomData<*const ()>,
+}
+
+impl Call {
+    /// Begins a call: of the program, or of a handler that runs in the midst of another.
+    pub fn begin() -> Call {
+        Call {
+            before: Some(CALL.replace(Some(Waiting::default()))),
+            _of_this_thread: PhantomData,
+        }
+    }
+
+    /// Goes on with the call that the thread is in, or begins one.
+    pub(crate) fn join() -> Call {
+        match CALL.get() {
+            None => Call::begin(),
+            Some(_) => Call {
+                before: None,
+                _of_this_thread: PhantomData,
+            },
+        }
     }
 }
 
-impl Drop for Note {
+impl Drop for Call {
     fn drop(&mut self) {
-        self.0.store(0, Ordering::Relaxed);
+        let Some(before) = self.before else { return };
+        if let Some(Waiting {
+            note: Some((place, of)),
+            ..
+        }) = CALL.replace(before)
+            // In a child that was forked meanwhile it is the parent's.
+            && super::fork::current() == Some(of)
+        {
+            place.store(0, Ordering::Relaxed);
+        }
     }
+}
+
+/// Says what the call that the thread is in waits for.
+fn note(what: What, word_of_it: &AtomicU32) {
+    let (Some(mut call), Some(arena)) = (CALL.get(), home_if_any()) else {
+        return;
+    };
+    let Some(block) = arena.block_at(word_of_it.as_ptr().addr()) else {
+        return;
+    };
+    let me = arena.me();
+    let since = *call.since.get_or_insert_with(tenths);
+    let text = word(what, block, since);
+    match call.note {
+        Some((place, of)) if of == me => place.store(text, Ordering::Relaxed),
+        _ => {
+            let free = arena.seat(me).waits.iter().find(|place| {
+                place
+                    .compare_exchange(0, text, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok()
+            });
+            call.note = free.map(|place| (place, me));
+        }
+    }
+    CALL.set(Some(call));
 }
 
 /// [`futex::wait`], with a note of what for.
 pub(crate) fn wait(what: What, word: &AtomicU32, expected: u32, deadline: Deadline) -> Slept {
-    let _note = Note::leave(what, word);
+    let _call = Call::join();
+    note(what, word);
     futex::wait(word, expected, deadline)
 }
 
 /// [`futex::wait_any`], with a note of what for: the first word is the object's.
 pub(crate) fn wait_any(what: What, words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept {
-    let _note = words.first().and_then(|(word, _)| Note::leave(what, word));
+    let _call = Call::join();
+    if let Some((word, _)) = words.first() {
+        note(what, word);
+    }
     futex::wait_any(words, deadline)
 }
 
 /// A sleep of another kind, with a note of what for; `word` is one of the object's.
 pub(crate) fn noting<T>(what: What, word: &AtomicU32, sleep: impl FnOnce() -> T) -> T {
-    let _note = Note::leave(what, word);
+    let _call = Call::join();
+    note(what, word);
     sleep()
 }
 

@@ -1,246 +1,214 @@
-//! The bell of a pipe's end: how a sender reaches a receiver that sleeps on a descriptor.
+//! The bell of a pipe's end: what makes the end's descriptor readable exactly while a message is there.
 //!
-//! Messages travel through memory. A byte goes through the socket only while somebody listens: while a
-//! receiver sleeps, or for good once somebody asked for a descriptor to wait on. Such a descriptor is
-//! readable exactly when a message or the end of the stream is there:
+//! Messages travel through memory. A receiver that sleeps on the descriptor, or a program that polls it,
+//! learns of them by bytes in the socket. Those belong to no message: there is at least one while a message
+//! is there, and none while none is. Every process that has the end has the same socket, so this holds for
+//! all of them, whoever takes the messages out.
 //!
 //! ```text
-//! sender:   claim a slot;  descriptor?  one byte;  publish;  armed, and no byte yet?  one byte
-//! receiver: how many bytes;  no message there or coming?  take out that many, but one of several;  again
+//! sender:   claim a slot;  not SIGNALLED?  one byte, then SIGNALLED;  publish
+//! receiver: take the message;  WATCHED, and none is left?  clear
+//! clear:    not SIGNALLED any more;  count the bytes;  is a message due?  SIGNALLED while that was so?
+//!           neither: take out as many bytes as were counted
 //! ```
 //!
-//! The byte comes before its message: one that came behind would be left over when the message was received
-//! in between, and a reader that trusts the descriptor would wait for a message that is not there. (So it is
-//! only for a message that was being sent when the descriptor was made.)
+//! SIGNALLED says that a byte is there, so that a sender can spare its own. It is only ever set when a byte
+//! is, and a sender that sees it relies on that byte until its message is received. That is safe: `clear`
+//! takes out what it counted *before* it saw that no message was due and nobody had signalled. A byte that
+//! was counted and is relied on was either sent by somebody who is due until it has signalled, or was there
+//! before `clear` began, and then whoever relies on it had claimed its slot before.
 //!
-//! Several processes may wait at the end, so nobody may take out the byte of a message that is there. A byte
-//! that was in the socket before the slots were looked at, and none was claimed or ready, belongs to a message
-//! that was received. Only one process at a time takes bytes out, so nobody takes another's share; one of several
-//! stays until the next turn, since a sender that found the socket full relies on it. No sender relies on
-//! another's byte otherwise: that one might be killed before it sends it.
+//! The byte comes before its message. One that came behind would be left over when the message was received in
+//! between, and a program that trusts the descriptor would wait for a message that is not there.
 //!
-//! The descriptor is an epoll set over the socket and an event of the receiving process alone, which stands
-//! for messages that were sent before anybody listened.
+//! A pipe that nobody watches is cleared by nobody: its first message costs a system call and no other does.
+//!
+//! One process at a time clears. Another that comes meanwhile says AGAIN, and the first one looks once more.
+//! A process that dies before it is done leaves bytes at most; the next one that looks takes them out.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use rustix::event::{self, EventfdFlags, PollFd, PollFlags, epoll};
-use rustix::io::Errno;
-use rustix::net::{self, RecvFlags, SendFlags};
-
-use crate::arena::Arena;
-use crate::arena::fork::fork_guard;
 use crate::arena::owner::OwnerId;
-use crate::deadline::Deadline;
-use crate::error::{Error, Result};
-use crate::kill;
-use crate::sys::futex::NAP;
+use crate::sys::atomic::{AtomicU32, Ordering, total_order};
 
-const SLEEPER: u32 = 1;
-const DESCRIPTOR: u32 = 2;
+/// Somebody has a descriptor: receivers clear when they took the last message. For good.
+const WATCHED: u32 = 1;
+/// A byte is in the socket.
+const SIGNALLED: u32 = 2;
+/// Somebody found another process clearing.
+const AGAIN: u32 = 4;
+
+/// Bytes taken out by one call.
+const CHUNK: usize = 64;
 
 /// The words of one direction's bell, in shared memory.
 #[repr(C, align(64))]
 pub(crate) struct Bell {
-    /// Bit 0: a receiver sleeps, or did and has not looked since. Bit 1: somebody has a descriptor.
-    armed: AtomicU32,
+    state: AtomicU32,
     /// Who takes bytes out of the socket just now; zero for nobody.
-    silencer: AtomicU32,
+    clearing: AtomicU32,
+    #[cfg(not(loom))]
     _pad: [AtomicU32; 14],
 }
 
+/// The bytes in the socket of a receiving end.
+pub(crate) trait Bytes {
+    fn count(&self) -> usize;
+
+    /// Takes out up to `count`; false when that cannot be.
+    fn take(&self, count: usize) -> bool;
+}
+
 impl Bell {
-    /// Announces a sleeper. To be followed by another look at the messages.
-    pub(super) fn arm(&self) {
-        self.armed.fetch_or(SLEEPER, Ordering::SeqCst);
+    #[cfg(loom)]
+    pub(crate) fn new() -> Bell {
+        Bell {
+            state: AtomicU32::new(0),
+            clearing: AtomicU32::new(0),
+        }
     }
 
-    pub(super) fn is_armed(&self) -> bool {
-        self.armed.load(Ordering::SeqCst) != 0
-    }
-
-    /// Rings if somebody listens. To be called after a message was published.
+    /// Whether a sender must put a byte into the socket. To be asked with a slot claimed.
     #[inline]
-    pub(super) fn ring(&self, socket: BorrowedFd<'_>) {
-        if self.is_armed() {
-            kill::point("pipe.ringing");
-            // A full socket holds bytes enough, and of a closed one the sender hears otherwise.
-            let _ = net::send(socket, b"!", SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-        }
+    pub(crate) fn wants_byte(&self) -> bool {
+        total_order();
+        self.state.load(Ordering::SeqCst) & SIGNALLED == 0
     }
 
-    /// Rings before the message is there, if somebody has a descriptor; false if not.
+    /// Says that a byte is there. To be called before the message is published.
+    pub(crate) fn note_byte(&self) {
+        self.state.fetch_or(SIGNALLED, Ordering::SeqCst);
+        total_order();
+    }
+
+    /// From now on the descriptor is kept in line with the messages. To be followed by [`Bell::clear`].
+    pub(crate) fn watch(&self) {
+        self.state.fetch_or(WATCHED, Ordering::SeqCst);
+        total_order();
+    }
+
     #[inline]
-    pub(super) fn ring_ahead(&self, socket: BorrowedFd<'_>) -> bool {
-        let wanted = self.armed.load(Ordering::SeqCst) & DESCRIPTOR != 0;
-        if wanted {
-            self.ring(socket);
-        }
-        wanted
+    pub(crate) fn is_watched(&self) -> bool {
+        total_order();
+        self.state.load(Ordering::SeqCst) & WATCHED != 0
     }
 
-    /// Says that a receiver that slept is awake.
-    pub(super) fn disarm(&self) {
-        self.armed.fetch_and(!SLEEPER, Ordering::SeqCst);
-    }
-
-    /// Takes out the rings of messages that were received.
-    fn silence(&self, arena: &Arena, socket: BorrowedFd<'_>, is_coming: impl Fn() -> bool) {
-        let Some(me) = self.begin_silencing(arena) else {
-            // Somebody else is at it. What it leaves is taken out when the end is looked at again.
-            return;
-        };
-        loop {
-            let rings = rustix::io::ioctl_fionread(socket).unwrap_or(0) as usize;
-            if rings == 0 || is_coming() {
-                break;
-            }
-            kill::point("pipe.silencing");
-            let mut bytes = [0u8; 64];
-            let count = (rings - 1).clamp(1, bytes.len());
-            if net::recv(socket, &mut bytes[..count], RecvFlags::DONTWAIT).is_err() {
-                break;
-            }
-        }
-        // Not a store: whoever was taken for dead has had its turn taken over.
-        let _ = self
-            .silencer
-            .compare_exchange(me, 0, Ordering::SeqCst, Ordering::SeqCst);
-    }
-
-    fn begin_silencing(&self, arena: &Arena) -> Option<u32> {
-        let me = arena.me().as_u32();
-        let seen = self.silencer.load(Ordering::SeqCst);
-        let vacant = OwnerId::from_u32(seen).is_none_or(|owner| arena.is_dead(owner));
-        let taken = vacant
-            && self
-                .silencer
-                .compare_exchange(seen, me, Ordering::SeqCst, Ordering::SeqCst)
-                .is_ok();
-        taken.then_some(me)
-    }
-}
-
-/// Whether every copy of the other end is closed.
-pub(super) fn peer_is_gone(socket: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
-    let gone = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
-    matches!(
-        event::poll(&mut fds, Some(&rustix::time::Timespec::default())),
-        Ok(1..)
-    ) && fds[0].revents().intersects(gone)
-}
-
-/// Whether there are rings to be taken out.
-pub(super) fn has_rings(socket: BorrowedFd<'_>) -> bool {
-    rustix::io::ioctl_fionread(socket).is_ok_and(|rings| rings > 0)
-}
-
-/// Sleeps until the bell rings, the peer is gone, or a nap is over; false when a signal came.
-pub(super) fn sleep(socket: BorrowedFd<'_>, deadline: Deadline) -> bool {
-    let time = deadline.min(Deadline::after(NAP)).remaining();
-    let time = time.unwrap_or(NAP);
-    let timeout = rustix::time::Timespec {
-        tv_sec: time.as_secs() as i64,
-        tv_nsec: i64::from(time.subsec_nanos()),
-    };
-    let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-    !matches!(event::poll(&mut fds, Some(&timeout)), Err(Errno::INTR))
-}
-
-/// The descriptors of this process for waiting on one end.
-#[derive(Debug, Default)]
-pub(super) struct Listener(Mutex<Option<Descriptors>>);
-
-#[derive(Debug)]
-struct Descriptors {
-    /// The process that made them: a forked child shares the event with its parent and needs its own.
-    of: OwnerId,
-    set: OwnedFd,
-    event: OwnedFd,
-    raised: bool,
-}
-
-impl Listener {
-    /// The descriptor to wait on, made at the first call.
-    pub(super) fn fileno(
+    /// Takes the bytes out unless a message `is_due`: is there, or may yet be.
+    pub(crate) fn clear(
         &self,
         me: OwnerId,
-        bell: &Bell,
-        socket: BorrowedFd<'_>,
-        has_message: impl Fn() -> bool,
-    ) -> Result<RawFd> {
-        let _no_fork = fork_guard();
-        let mut inner = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(descriptors) = inner.as_ref().filter(|d| d.of == me) {
-            return Ok(descriptors.set.as_raw_fd());
+        is_dead: impl Fn(OwnerId) -> bool,
+        bytes: &impl Bytes,
+        is_due: impl Fn() -> bool,
+    ) {
+        loop {
+            if !self.begin(me, &is_dead) {
+                self.state.fetch_or(AGAIN, Ordering::SeqCst);
+                total_order();
+                if !self.begin(me, &is_dead) {
+                    return;
+                }
+            }
+            self.take_out(bytes, &is_due);
+            // Not a store: the turn of one that was taken for dead is another's.
+            let _ =
+                self.clearing
+                    .compare_exchange(me.as_u32(), 0, Ordering::SeqCst, Ordering::SeqCst);
+            total_order();
+            let asked = self.state.load(Ordering::SeqCst) & AGAIN != 0
+                && self.state.fetch_and(!AGAIN, Ordering::SeqCst) & AGAIN != 0;
+            if !asked {
+                return;
+            }
         }
-        let mut descriptors = Descriptors::new(me, socket)?;
-        bell.armed.fetch_or(DESCRIPTOR, Ordering::SeqCst);
-        descriptors.show(has_message());
-        let raw = descriptors.set.as_raw_fd();
-        *inner = Some(descriptors);
-        Ok(raw)
     }
 
-    /// Brings bell and descriptor in line with what is there, after a look or a message.
-    pub(super) fn settle(
-        &self,
-        arena: &Arena,
-        bell: &Bell,
-        socket: BorrowedFd<'_>,
-        has_message: impl Fn() -> bool,
-        is_coming: impl Fn() -> bool,
-    ) {
-        if !bell.is_armed() {
-            return;
+    fn take_out(&self, bytes: &impl Bytes, is_due: impl Fn() -> bool) {
+        loop {
+            self.state.fetch_and(!SIGNALLED, Ordering::SeqCst);
+            total_order();
+            let count = bytes.count();
+            if count == 0 {
+                return;
+            }
+            if is_due() {
+                // Only this process takes bytes out: those that were counted are still there.
+                self.state.fetch_or(SIGNALLED, Ordering::SeqCst);
+                return;
+            }
+            total_order();
+            if self.state.load(Ordering::SeqCst) & SIGNALLED != 0 {
+                continue;
+            }
+            #[cfg(not(loom))]
+            crate::kill::point("pipe.silencing");
+            // Of several one stays until the next look: a sender that found the socket full relies on it.
+            let is_last = count == 1;
+            let taken = bytes.take((count - 1).clamp(1, CHUNK));
+            if is_last || !taken {
+                return;
+            }
         }
-        let me = arena.me();
-        let mut there = has_message();
-        if !there {
-            bell.silence(arena, socket, is_coming);
-            there = has_message();
-        }
-        let _no_fork = fork_guard();
-        let mut inner = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(descriptors) = inner.as_mut().filter(|d| d.of == me) {
-            descriptors.show(there);
-        }
+    }
+
+    fn begin(&self, me: OwnerId, is_dead: impl Fn(OwnerId) -> bool) -> bool {
+        let seen = self.clearing.load(Ordering::SeqCst);
+        OwnerId::from_u32(seen).is_none_or(is_dead)
+            && self
+                .clearing
+                .compare_exchange(seen, me.as_u32(), Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
     }
 }
 
-impl Descriptors {
-    fn new(of: OwnerId, socket: BorrowedFd<'_>) -> Result<Descriptors> {
-        let make = || -> rustix::io::Result<Descriptors> {
-            let event = event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-            let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-            for fd in [socket, event.as_fd()] {
-                let data = epoll::EventData::new_u64(0);
-                epoll::add(&set, fd, data, epoll::EventFlags::IN)?;
-            }
-            Ok(Descriptors {
-                of,
-                set,
-                event,
-                raised: false,
-            })
-        };
-        make().map_err(|errno| Error::os("make a descriptor to wait on", errno))
+#[cfg(not(loom))]
+pub(super) use socket::{has_bytes, peer_is_gone, ring, sleep};
+
+/// The socket behind an end.
+#[cfg(not(loom))]
+mod socket {
+    use std::os::fd::BorrowedFd;
+
+    use rustix::event::{self, PollFd, PollFlags};
+    use rustix::net::{self, RecvFlags, SendFlags};
+
+    use super::{Bytes, CHUNK};
+    use crate::deadline::Deadline;
+    use crate::sys::futex::{NAP, Slept};
+    use crate::sys::poll;
+
+    impl Bytes for BorrowedFd<'_> {
+        fn count(&self) -> usize {
+            rustix::io::ioctl_fionread(self).unwrap_or(0) as usize
+        }
+
+        fn take(&self, count: usize) -> bool {
+            let mut bytes = [0u8; CHUNK];
+            net::recv(self, &mut bytes[..count], RecvFlags::DONTWAIT).is_ok()
+        }
     }
 
-    fn show(&mut self, message: bool) {
-        if message == self.raised {
-            return;
-        }
-        let mut count = [0u8; 8];
-        let done = match message {
-            true => rustix::io::write(&self.event, &1u64.to_ne_bytes()),
-            false => rustix::io::read(&self.event, &mut count),
-        };
-        if done.is_ok() {
-            self.raised = message;
-        }
+    /// Puts a byte into the other end's socket; false when it is full, or closed.
+    pub(in crate::channel) fn ring(socket: BorrowedFd<'_>) -> bool {
+        net::send(socket, b"!", SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok()
+    }
+
+    /// Whether every copy of the other end is closed.
+    pub(in crate::channel) fn peer_is_gone(socket: BorrowedFd<'_>) -> bool {
+        let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
+        let gone = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
+        matches!(
+            event::poll(&mut fds, Some(&rustix::time::Timespec::default())),
+            Ok(1..)
+        ) && fds[0].revents().intersects(gone)
+    }
+
+    pub(in crate::channel) fn has_bytes(socket: BorrowedFd<'_>) -> bool {
+        socket.count() > 0
+    }
+
+    /// Sleeps until a byte is there, the peer is gone, or a nap is over; false when a signal came.
+    pub(in crate::channel) fn sleep(socket: BorrowedFd<'_>, deadline: Deadline) -> bool {
+        let time = deadline.min(Deadline::after(NAP)).remaining();
+        let time = time.unwrap_or(NAP);
+        poll::wait(socket, time) != Slept::Interrupted
     }
 }

@@ -222,8 +222,7 @@ impl<'a> At<'a> {
         let block = self.arena.alloc_class(class, class.size())?;
         let strip = Strip::at(self.arena, block)?;
         let header = strip.header;
-        // Memory that was never a strip says zero; every slot of it says so, too.
-        let link = Link::new(block, strip.inc().max(1));
+        let link = Link::new(block, strip.next_life(self.arena));
         header.queue.store(self.home.0, Ordering::SeqCst);
         header.generation.store(self.generation, Ordering::SeqCst);
         header.which.store(self.which, Ordering::SeqCst);
@@ -374,6 +373,13 @@ pub(crate) fn done_in(strip: &Strip<'_>) -> u32 {
         strip.header.done.set(strip, done);
     }
     done
+}
+
+/// Notes of a free strip of this process's which lives it had, before its memory is given back.
+pub(crate) fn empty(arena: &Arena, block: BlockId) {
+    if let Ok(strip) = Strip::at(arena, block) {
+        strip.forget(arena);
+    }
 }
 
 /// Frees a strip that is between two lives.

@@ -3,14 +3,13 @@
 //! The socket pair carries no messages. The kernel closes it when the last process with a copy of an
 //! end closes it or dies, so the end of the stream means what it means for every pipe.
 
-use std::cell::Cell;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::bell::{self, Bell, Listener};
+use super::bell::{self, Bell};
 use super::chain::{At, Chain};
 use super::draft::Draft;
 use super::message::Message;
@@ -27,6 +26,7 @@ use crate::kill;
 use crate::select::Moment;
 use crate::sync::spin::Spin;
 use crate::sys::futex::{self, Slept};
+use crate::sys::known_fd::KnownFd;
 
 /// Messages in flight in one direction, and bytes of large ones: a sender that is faster waits.
 const LIMIT: u64 = 1024;
@@ -48,7 +48,7 @@ pub(crate) struct PipeObject {
     head: ObjectHead,
     /// `chains[s]` carries what side `s` sends.
     chains: [Chain; 2],
-    /// `bells[s]` rings for what side `s` sends.
+    /// `bells[s]` tells of what side `s` sends.
     bells: [Bell; 2],
     /// How often a process closed a copy of side `s`: time to ask the kernel.
     closings: [AtomicU32; 2],
@@ -68,10 +68,10 @@ unsafe impl Layout for PipeObject {
 /// One end of a pipe. Dropped, this process's copy of the end is closed.
 #[derive(Debug)]
 pub struct End {
-    // Before `part`: whoever is told that a copy was closed asks the kernel.
-    socket: OwnedFd,
+    // Before `part`: whoever is told that a copy was closed asks the kernel. Known: the program may have closed
+    // all descriptors that it had, and with this one the pipe is at its end.
+    socket: KnownFd,
     part: Part,
-    listener: Listener,
     sending: Sending,
     receiving: Spin,
     /// The peer's closings when the kernel was last asked.
@@ -128,23 +128,22 @@ pub fn pipe(duplex: bool) -> Result<(End, End)> {
         false => (READABLE, WRITABLE),
     };
     Ok((
-        End::over(first, reads, one),
-        End::over(second, SECOND | writes, two),
+        End::over(first, reads, one)?,
+        End::over(second, SECOND | writes, two)?,
     ))
 }
 
 impl End {
-    fn over(shared: Shared<PipeObject>, note: u32, socket: OwnedFd) -> End {
-        End {
-            socket,
+    fn over(shared: Shared<PipeObject>, note: u32, socket: OwnedFd) -> Result<End> {
+        Ok(End {
+            socket: KnownFd::new(socket)?,
             part: Part { shared, note },
-            listener: Listener::default(),
             sending: Sending::default(),
             receiving: Spin::default(),
             closings: AtomicU32::new(0),
             probed: AtomicU64::new(0),
             peer_is_gone: AtomicBool::new(false),
-        }
+        })
     }
 
     /// The end a handle names, with a copy of its descriptor.
@@ -152,10 +151,10 @@ impl End {
     /// # Errors
     /// When the handle is another tree's, stale, or names something else.
     pub fn open(handle: &Handle, socket: OwnedFd) -> Result<End> {
-        Ok(End::over(Shared::open(handle)?, handle.note(), socket))
+        End::over(Shared::open(handle)?, handle.note(), socket)
     }
 
-    /// The name by which a process that is also given the [descriptor](End::socket_fd) opens this end.
+    /// The name by which a process that is also given the [descriptor](End::socket) opens this end.
     pub fn handle(&self) -> Handle {
         self.part.shared.handle().with_note(self.part.note)
     }
@@ -252,20 +251,28 @@ impl End {
         if self.should_probe(out) && self.peer_is_gone() {
             return Err(PutError::Closed);
         }
-        let bell = &self.object().bells[self.side()];
-        let rung = Cell::new(false);
         let wait = Wait {
             deadline,
             sending: &self.sending,
             hopeless: &|| self.peer_is_gone(),
             nap: FULL_NAP,
-            claimed: &|| rung.set(bell.ring_ahead(self.socket.as_fd())),
+            claimed: &|| self.ring(),
         };
-        put(&out, &wait)?;
-        if !rung.get() {
-            bell.ring(self.socket.as_fd());
+        put(&out, &wait)
+    }
+
+    /// Makes the other end's descriptor readable, if it is not: a message is about to be there.
+    #[inline]
+    fn ring(&self) {
+        let bell = &self.object().bells[self.side()];
+        if bell.wants_byte() {
+            kill::point("pipe.ringing");
+            // A full socket holds bytes enough, and of a closed one the sender hears otherwise.
+            if self.socket.get().is_some_and(bell::ring) {
+                kill::point("pipe.rung");
+                bell.note_byte();
+            }
         }
-        Ok(())
     }
 
     /// Asking costs a system call: only when a copy of the other end was closed, or when earlier
@@ -298,7 +305,7 @@ impl End {
             return true;
         }
         let closings = self.peer_closings();
-        let gone = bell::peer_is_gone(self.socket.as_fd());
+        let gone = self.socket.get().is_none_or(bell::peer_is_gone);
         if gone {
             self.peer_is_gone.store(true, Ordering::Relaxed);
         } else {
@@ -400,6 +407,7 @@ impl End {
         mut ready: impl FnMut() -> Option<T>,
     ) -> Result<Option<T>, GetError> {
         let items = &self.incoming().chain.items;
+        let _call = waits::Call::join();
         // What is told to nobody is found out by asking after every nap.
         let mut ask = deadline == Deadline::NOW;
         loop {
@@ -443,54 +451,53 @@ impl End {
         deadline: Deadline,
         mut ready: impl FnMut() -> Option<T>,
     ) -> Result<Option<T>, GetError> {
-        self.bell().arm();
+        self.clear_bell();
         if let Some(found) = ready() {
-            self.bell().disarm();
             return Ok(Some(found));
         }
         let slept = waits::noting(What::Message, self.incoming().chain.items.word(), || {
-            bell::sleep(self.socket.as_fd(), deadline)
+            let socket = self.socket.get();
+            socket.is_none_or(|socket| bell::sleep(socket, deadline))
         });
-        self.settle();
-        self.bell().disarm();
         if !slept {
             return Err(GetError::Interrupted);
         }
         let found = ready();
-        if found.is_none() && bell::has_rings(self.socket.as_fd()) {
-            // Its message is about to come, or somebody else is about to take the ring out.
+        if found.is_none() && self.socket.get().is_some_and(bell::has_bytes) {
+            // A message is about to come, or somebody else is about to take the bytes out.
             std::thread::sleep(RING_NAP);
         }
         Ok(found)
     }
 
+    /// Brings the descriptor in line with what is there, after a look or a message.
+    #[inline]
     fn settle(&self) {
-        let incoming = self.incoming();
-        let arena = self.part.shared.arena();
-        let socket = self.socket.as_fd();
-        self.listener.settle(
-            arena,
-            self.bell(),
-            socket,
-            || !incoming.is_empty(),
-            || incoming.len().map_or(true, |coming| coming > 0),
-        );
+        if self.bell().is_watched() && self.incoming().is_empty() {
+            self.clear_bell();
+        }
     }
 
-    /// A descriptor that is readable exactly when a message or the end of the stream is there.
+    #[inline(never)]
+    fn clear_bell(&self) {
+        let Some(socket) = self.socket.get() else {
+            return;
+        };
+        let arena = self.part.shared.arena();
+        let is_due = || self.incoming().is_due();
+        self.bell()
+            .clear(arena.me(), |owner| arena.is_dead(owner), &socket, is_due);
+    }
+
+    /// A descriptor that is readable exactly while a message or the end of the stream is there, whichever
+    /// process sends and receives. It is the end's socket: what is read from it or written to it is no message.
     ///
-    /// From the first call on a message costs its sender a system call. It is this process's own and
-    /// lives as long as the end.
-    ///
-    /// # Errors
-    /// When no descriptor can be had.
-    pub fn fileno(&self) -> Result<RawFd> {
-        let incoming = self.incoming();
-        let me = self.part.shared.arena().me();
-        self.listener
-            .fileno(me, self.bell(), self.socket.as_fd(), || {
-                !incoming.is_empty()
-            })
+    /// From the first call on, a message that comes when none is there costs its sender a system call, and
+    /// its receiver two.
+    pub fn fileno(&self) -> RawFd {
+        self.bell().watch();
+        self.settle();
+        self.socket.number()
     }
 
     /// Whether other processes had an end of this pipe, and none has one any more: what comes now, if
@@ -511,14 +518,11 @@ impl End {
     }
 
     /// The descriptor that stands for this end, to be passed on with the [handle](End::handle).
-    pub fn socket_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
-}
-
-impl AsFd for End {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    ///
+    /// # Errors
+    /// When the program closed it.
+    pub fn socket(&self) -> Result<BorrowedFd<'_>> {
+        self.socket.checked()
     }
 }
 

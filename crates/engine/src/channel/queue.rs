@@ -246,6 +246,7 @@ impl Queue {
     /// [`WaitError::TimedOut`], [`WaitError::Interrupted`].
     pub fn join(&self, deadline: Deadline) -> Result<u64, WaitError> {
         let finished = &self.shared.chain.finished;
+        let _call = waits::Call::join();
         loop {
             let key = finished.announce();
             if self.unfinished() == 0 {

@@ -74,6 +74,7 @@ where
         watch: &[OwnerId],
         deadline: Deadline,
     ) -> Result<Option<OwnerId>, GetError> {
+        let _call = waits::Call::join();
         loop {
             let key = self.chain.items.announce();
             let closed = self.has(CLOSED);

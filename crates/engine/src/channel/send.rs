@@ -238,6 +238,7 @@ impl<'a> At<'a> {
     }
 
     fn wait_for_room(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Claimed<'a>>, PutError> {
+        let _call = waits::Call::join();
         loop {
             let key = self.chain.space.announce();
             if let Some(claim) = self.claim_again(size, wait)? {

@@ -137,4 +137,10 @@ impl SlotWord {
         self.0
             .store(Seen::new(Phase::Done, inc).0, Ordering::SeqCst);
     }
+
+    /// What memory says that was given back.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn zero(&self) {
+        self.0.store(0, Ordering::SeqCst);
+    }
 }

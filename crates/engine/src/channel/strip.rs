@@ -12,6 +12,7 @@ use crate::arena::Arena;
 use crate::arena::block::BlockId;
 use crate::arena::class::{self, Class, LONG_STRIP, SHORT_STRIP, STRIP_HEADER, WIDE_STRIP};
 use crate::error::{Error, Result};
+use crate::sys::cpu;
 
 /// The longest message that lies in its slot in every strip, and in a wide one.
 pub(crate) const BODY: usize = 128 - SLOT_HEAD;
@@ -173,13 +174,32 @@ impl<'a> Strip<'a> {
     /// and from now on whoever comes with a link to this life finds it over.
     pub(crate) fn end_life(&self) {
         let next = self.inc().wrapping_add(1) & INC_MASK;
-        if next == 0 {
-            // Zero is no life, and the first comes after it: the slots are to say so.
+        self.header.inc.store(next, Ordering::SeqCst);
+    }
+
+    /// Which life a strip of this process's own begins with: every slot says that it was used up in the one before.
+    ///
+    /// A strip that says zero never lived, or its memory was given back. Then it gets a life that it never had:
+    /// whoever stalled over one of those finds out.
+    pub(crate) fn next_life(&self, arena: &Arena) -> u32 {
+        let mut life = self.inc();
+        // Nor a first one: a word of memory that was given back says that it was used up in life zero.
+        while life < 2 {
+            let lives = &arena.root().incarnations;
+            life = lives.fetch_add(1, Ordering::SeqCst) as u32 & INC_MASK;
             for (_, slot) in self.slots() {
-                slot.word.wipe(next);
+                slot.word.wipe(life.wrapping_sub(1));
             }
         }
-        self.header.inc.store(next, Ordering::SeqCst);
+        life
+    }
+
+    /// Says of a free strip of this process's that it never lived, and sees to it that it will get none of the
+    /// lives it had.
+    pub(crate) fn forget(&self, arena: &Arena) {
+        let lives = &arena.root().incarnations;
+        lives.fetch_max(u64::from(self.inc()), Ordering::SeqCst);
+        self.header.inc.store(0, Ordering::SeqCst);
     }
 
     #[inline]
@@ -199,13 +219,11 @@ impl<'a> Strip<'a> {
     /// next message, likely as long, was written on another processor.
     #[inline]
     pub(crate) fn expect_read(&self, index: u32, length: usize) {
-        #[cfg(target_arch = "x86_64")]
         if index + 1 < self.count {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             let next = self.slot_at(index + 1);
             for line in 0..(SLOT_HEAD + length).div_ceil(64) {
-                // SAFETY: a hint; the slot holds `length` bytes behind its head.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(next.add(line * 64).as_ptr().cast()) };
+                // SAFETY: the slot holds `length` bytes behind its head.
+                cpu::expect_read(unsafe { next.add(line * 64) });
             }
         }
     }
@@ -300,21 +318,60 @@ mod tests {
     use super::*;
     use crate::channel::slot::View;
 
-    #[test]
-    fn the_life_after_the_last_number_is_a_first_one() {
-        let arena = crate::arena::home().expect("an arena");
+    /// A strip of this process's own.
+    fn a_strip(arena: &Arena) -> Strip<'_> {
         let class = next_class(true, false);
         let block = arena.alloc_class(class, class.size()).expect("memory");
+        Strip::at(arena, block).expect("a strip")
+    }
+
+    fn begin(arena: &Arena, block: BlockId) -> Strip<'_> {
         let strip = Strip::at(arena, block).expect("a strip");
+        strip
+            .header
+            .inc
+            .store(strip.next_life(arena), Ordering::SeqCst);
+        let strip = Strip::at(arena, block).expect("a strip");
+        for (_, slot) in strip.slots() {
+            assert_eq!(slot.word.look().view(strip.inc()), View::Empty);
+        }
+        strip
+    }
+
+    #[test]
+    fn after_the_last_number_a_strip_lives_on() {
+        let arena = crate::arena::home().expect("an arena");
+        let strip = a_strip(arena);
+        let block = strip.link.block().expect("a block");
         strip.header.inc.store(INC_MASK, Ordering::SeqCst);
         let strip = Strip::at(arena, block).expect("a strip");
         strip.wipe();
         strip.end_life();
         assert!(!strip.is_current());
-        let next = Strip::at(arena, block).expect("a strip");
-        let first_life = next.inc().max(1);
-        for (_, slot) in next.slots() {
-            assert_eq!(slot.word.look().view(first_life), View::Empty);
+        assert_ne!(begin(arena, block).inc(), 0);
+        arena.free(block, arena.mine());
+    }
+
+    #[test]
+    fn a_strip_whose_memory_was_given_back_gets_a_life_it_never_had() {
+        let arena = crate::arena::home().expect("an arena");
+        let block = a_strip(arena).link.block().expect("a block");
+        let mut lives = Vec::new();
+        for round in 0..6 {
+            let strip = begin(arena, block);
+            assert!(!lives.contains(&strip.inc()));
+            lives.push(strip.inc());
+            strip.wipe();
+            strip.end_life();
+            if round % 2 == 0 {
+                Strip::at(arena, block).expect("a strip").forget(arena);
+                for (_, slot) in strip.slots() {
+                    // As the kernel leaves it.
+                    slot.word.zero();
+                    let stalled = lives.iter().map(|life| slot.word.look().view(*life));
+                    assert!(stalled.into_iter().all(|view| view == View::Stale));
+                }
+            }
         }
         arena.free(block, arena.mine());
     }

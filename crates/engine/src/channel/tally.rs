@@ -28,6 +28,12 @@ impl<'a> At<'a> {
         self.tally(|phase| matches!(phase, Phase::Ready | Phase::Claimed(_)))
     }
 
+    /// Whether a message is there, is being written, or may be given again by whoever is reading it.
+    pub(super) fn is_due(&self) -> bool {
+        self.tally(|phase| matches!(phase, Phase::Ready | Phase::Claimed(_) | Phase::Taken(_)))
+            .map_or(true, |due| due > 0)
+    }
+
     /// How many messages were put and not yet reported done.
     pub(super) fn unfinished(&self) -> Result<u64> {
         let slots = self.tally(|phase| !matches!(phase, Phase::Done | Phase::Pad))?;

@@ -7,6 +7,7 @@
 //! RUSTFLAGS="--cfg loom" cargo test -p procession-engine --release --lib models
 //! ```
 
+mod bell;
 mod block;
 mod envelope;
 mod event;

@@ -65,6 +65,7 @@ impl Workbench {
     /// `Closed` when the board is closed and all tasks are claimed, or when this worker was dismissed; `Empty`
     /// when the time is over.
     pub fn claim(&self, deadline: Deadline) -> std::result::Result<Claim<'_>, GetError> {
+        let mut call = None;
         loop {
             if self.ground.is_dismissed(self.me) {
                 return Err(GetError::Closed);
@@ -97,6 +98,7 @@ impl Workbench {
             if deadline.is_past() {
                 return Err(GetError::Empty);
             }
+            call.get_or_insert_with(waits::Call::join);
             if waits::wait(What::Task, self.ground.bell(), seen, deadline) == Slept::Interrupted {
                 return Err(GetError::Interrupted);
             }

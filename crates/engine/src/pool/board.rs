@@ -428,6 +428,32 @@ impl Board {
         self.wake(u32::MAX);
     }
 
+    /// Lets several workers go, as [`Board::dismiss`] does with one.
+    pub fn dismiss_all(&self, workers: &[OwnerId]) {
+        for &worker in workers {
+            self.ground.dismiss(worker);
+        }
+        self.wake(u32::MAX);
+    }
+
+    /// Ends all tasks that have not begun; no event follows for them.
+    pub fn withdraw_all(&self) {
+        let mut desk = self.desk();
+        desk.withdraw_all(&self.ground);
+        self.refill(desk);
+    }
+
+    /// How many tasks nobody has claimed: of those in shared memory, and of those that wait outside of it.
+    pub fn backlog(&self) -> (usize, usize) {
+        let desk = self.desk();
+        (desk.queued(&self.ground), desk.waiting())
+    }
+
+    /// Whether workers sent something that was not looked at yet.
+    pub fn has_messages(&self) -> bool {
+        !self.results.is_empty()
+    }
+
     /// The workers that have claimed a task and not ended it.
     pub fn busy(&self) -> Vec<OwnerId> {
         self.desk().busy(&self.ground)
@@ -452,6 +478,12 @@ impl Board {
         if last {
             self.send_home();
         }
+    }
+
+    /// Says that there are no workers any more, nor will be: the memory that they left free goes back, unless other
+    /// queues want it. For who keeps a pool that is over.
+    pub fn over(&self) {
+        process::trim_for_last_channel();
     }
 
     /// No task waits outside of the shared memory any more: who finds none there may leave.

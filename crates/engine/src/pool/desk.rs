@@ -309,14 +309,37 @@ impl Desk {
             .collect();
         for (number, generation, task) in placed {
             if record::withdraw(ground.state(number), generation) {
-                let slot = &mut self.slots[number as usize];
-                slot.generation = record::next_generation(generation);
-                slot.placed = None;
-                self.forget(number, task);
+                self.drop_placed(number, generation, task);
                 withdrawn.push(task.index);
             }
         }
         withdrawn
+    }
+
+    /// Takes back every task that nobody has claimed.
+    pub(super) fn withdraw_all(&mut self, ground: &Ground) {
+        self.waiting.clear();
+        let placed: Vec<_> = self.placed().collect();
+        for (number, generation, task) in placed {
+            if record::withdraw(ground.state(number), generation) {
+                self.drop_placed(number, generation, task);
+            }
+        }
+    }
+
+    /// Frees the record of a task that was taken back.
+    fn drop_placed(&mut self, number: u32, generation: u32, task: Task) {
+        let slot = &mut self.slots[number as usize];
+        slot.generation = record::next_generation(generation);
+        slot.placed = None;
+        self.forget(number, task);
+    }
+
+    /// Tasks in records that nobody has claimed.
+    pub(super) fn queued(&self, ground: &Ground) -> usize {
+        self.placed()
+            .filter(|&(number, ..)| record::load(ground.state(number)).stage() == Stage::Queued)
+            .count()
     }
 
     /// Who runs one of the tasks.

@@ -6,6 +6,9 @@
 //! the process, not the thread that started the child, and it may be asked for on behalf of a process
 //! that is not the parent, but the parent's server.
 //!
+//! Where the kernel has no signals for pipes, nothing ties a process to its parent: one whose parent is killed goes on,
+//! as with the standard library.
+//!
 //! One pipe serves all children. A child that was forked closes its copy of the writing end before
 //! `fork` returns, or it would keep its siblings alive.
 
@@ -20,6 +23,7 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use crate::arena::fork::fork_guard;
 use crate::error::{Error, Result};
+use crate::sys::known_fd::{KnownFd, out_of_reach};
 
 /// `F_SETSIG` of asm-generic/fcntl.h, which libc does not name everywhere.
 const F_SETSIG: libc::c_int = 10;
@@ -29,14 +33,21 @@ struct Lines {
     /// What its children hang on to.
     own: Option<Line>,
     /// The reading end of its parent's, if it was forked from it.
-    parents: Option<OwnedFd>,
+    parents: Option<KnownFd>,
     /// What it hangs on to itself.
-    held: Option<OwnedFd>,
+    held: Option<KnownFd>,
 }
 
+/// Known: the numbers may have become another file's, when the program closed all it had.
 struct Line {
-    read: OwnedFd,
-    _write: OwnedFd,
+    read: KnownFd,
+    write: KnownFd,
+}
+
+impl Line {
+    fn is_whole(&self) -> bool {
+        self.read.get().is_some() && self.write.get().is_some()
+    }
 }
 
 static LINES: Mutex<Lines> = Mutex::new(Lines {
@@ -51,16 +62,16 @@ fn lines() -> MutexGuard<'static, Lines> {
 
 impl Lines {
     fn own(&mut self) -> Result<&Line> {
-        if self.own.is_none() {
+        if !self.own.as_ref().is_some_and(Line::is_whole) {
             let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
                 .map_err(|errno| Error::os("make a pipe", errno))?;
             // A child that became another user opens it by its path. Who may look at a process's
-            // descriptors does, and can do no more with this one than find out when it is cut.
-            rustix::fs::fchmod(&read, Mode::RUSR | Mode::RGRP | Mode::ROTH)
-                .map_err(|errno| Error::os("let children read a pipe", errno))?;
+            // descriptors does, and can do no more with this one than find out when it is cut. (gVisor refuses;
+            // `tie` then does without the path.)
+            let _ = rustix::fs::fchmod(&read, Mode::RUSR | Mode::RGRP | Mode::ROTH);
             self.own = Some(Line {
-                read,
-                _write: write,
+                read: KnownFd::new(out_of_reach(read)?)?,
+                write: KnownFd::new(out_of_reach(write)?)?,
             });
         }
         self.own.as_ref().ok_or(Error::BadHandle)
@@ -83,7 +94,7 @@ pub fn prepare() -> Result<()> {
 pub fn reading_end() -> Result<OwnedFd> {
     let _no_fork = fork_guard();
     let mut lines = lines();
-    rustix::io::fcntl_dupfd_cloexec(&lines.own()?.read, 3)
+    rustix::io::fcntl_dupfd_cloexec(lines.own()?.read.checked()?, 3)
         .map_err(|errno| Error::os("duplicate a descriptor", errno))
 }
 
@@ -112,7 +123,7 @@ pub fn hang_on_to_parent() -> Result<()> {
     let _no_fork = fork_guard();
     let mut lines = lines();
     if let Some(inherited) = lines.parents.take() {
-        lines.held = tie(inherited.as_raw_fd())?;
+        lines.held = tie(inherited.checked()?.as_raw_fd())?;
     }
     Ok(())
 }
@@ -125,7 +136,7 @@ pub(crate) fn after_fork() {
 }
 
 /// Ties this process to a line; what has to stay open for that.
-fn tie(inherited: RawFd) -> Result<Option<OwnedFd>> {
+fn tie(inherited: RawFd) -> Result<Option<KnownFd>> {
     let failed = |errno| Error::os("tie the lifeline", errno);
     if !is_open(inherited) {
         return Err(failed(Errno::BADF));
@@ -134,13 +145,18 @@ fn tie(inherited: RawFd) -> Result<Option<OwnedFd>> {
     // opening the pipe again gives one of our own.
     let path = format!("/proc/self/fd/{inherited}");
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::open(path, flags, Mode::empty()) {
+    let own = rustix::fs::open(path, flags, Mode::empty());
+    let asked = own.and_then(|read| {
+        set_owner_and_signal(&read)?;
+        rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK | OFlags::ASYNC)?;
+        Ok(read)
+    });
+    match asked {
         Ok(read) => {
-            set_owner_and_signal(&read).map_err(failed)?;
-            rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK | OFlags::ASYNC).map_err(failed)?;
             die_if_cut(read.as_fd());
-            Ok(Some(read))
+            KnownFd::new(read).map(Some)
         }
+        Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(failed(errno)),
         Err(Errno::NOENT) => {
             // Without /proc the thread that forked this process has to do for the whole parent.
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
@@ -148,7 +164,9 @@ fn tie(inherited: RawFd) -> Result<Option<OwnedFd>> {
             die_if_cut(unsafe { BorrowedFd::borrow_raw(inherited) });
             Ok(None)
         }
-        Err(errno) => Err(failed(errno)),
+        // A kernel that knows no signals of pipes, or a sandbox that refuses to ask for them. Not the signal at the
+        // end of a thread instead: of a living process, the thread that started this one may end at any time.
+        Err(_) => Ok(None),
     }
 }
 

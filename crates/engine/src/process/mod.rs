@@ -22,12 +22,24 @@ pub fn ensure() -> Result<()> {
     home().map(drop)
 }
 
+/// Why this process can have no shared memory, whatever becomes free: the error that [`ensure`] would return.
+///
+/// It takes two system calls, and neither makes nor changes anything.
+pub fn refusal() -> Option<Error> {
+    if home_if_any().is_some() {
+        return None;
+    }
+    let refused = crate::sys::memfd::create(0).err();
+    // That descriptors or memory are used up is no refusal: there may be some again.
+    refused.filter(|error| matches!(error, Error::MissingCall { .. }))
+}
+
 /// The descriptor of the shared memory, to be passed to a program that will [`enter`].
 ///
 /// # Errors
-/// As [`ensure`].
+/// As [`ensure`]; [`Error::MemoryClosed`] when the program closed it and nobody has it to give it back.
 pub fn arena_fd() -> Result<RawFd> {
-    Ok(home()?.raw_fd())
+    home()?.descriptor_to_pass()
 }
 
 /// This process.
@@ -226,15 +238,47 @@ pub struct Memory {
 /// # Errors
 /// As [`ensure`].
 pub fn memory() -> Result<Memory> {
-    let arena = home()?;
-    let used = arena
-        .blocks()
-        .filter(|(_, cell)| !cell.owner.is(Owner::Free));
-    Ok(Memory {
-        in_use: used.map(|(_, cell)| cell.committed()).sum(),
-        resident: crate::sys::memfd::resident(arena.fd()),
+    home().map(memory_of)
+}
+
+/// As [`memory`]; nothing but the limit of the environment, in a process that has no shared memory yet.
+pub fn memory_so_far() -> Memory {
+    home_if_any().map_or_else(
+        || Memory {
+            in_use: 0,
+            resident: 0,
+            limit: budget::own_limit(),
+        },
+        memory_of,
+    )
+}
+
+fn memory_of(arena: &'static arena::Arena) -> Memory {
+    Memory {
+        in_use: arena.in_use(),
+        resident: arena.resident(),
         limit: budget::limit(arena),
+    }
+}
+
+/// Gives all memory that lies free back to the system, and says how many bytes that were; zero in a process
+/// without shared memory.
+///
+/// Memory that was free for a moment goes back by itself: this is for who wants it now.
+pub fn trim() -> u64 {
+    home_if_any().map_or(0, |arena| {
+        let before = arena.resident();
+        arena.sweep();
+        arena.give_back_all();
+        before.saturating_sub(arena.resident())
     })
+}
+
+/// Gives back what lies free if there is one queue or pipe at most, which is used no more.
+pub(crate) fn trim_for_last_channel() {
+    if let Some(arena) = home_if_any() {
+        arena.trim_for_last_channel();
+    }
 }
 
 /// Sets how many bytes the memory of the process tree may take, for all its processes; `None` for no limit.
@@ -255,7 +299,7 @@ pub fn census() -> Census {
     let mut census = Census {
         seats: arena.occupied().count(),
         segments: arena.segments().count(),
-        bytes_committed: crate::sys::memfd::resident(arena.fd()),
+        bytes_committed: arena.resident(),
         ..Census::default()
     };
     for (_, cell) in arena.blocks() {

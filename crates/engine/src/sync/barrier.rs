@@ -279,6 +279,7 @@ impl Barrier {
     }
 
     fn wait(&self, round: u32, deadline: Deadline) -> Result<(), BarrierError> {
+        let _call = waits::Call::join();
         loop {
             let seen = self.look();
             if seen.round() != round {

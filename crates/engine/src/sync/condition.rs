@@ -151,6 +151,7 @@ impl Condition {
     pub fn sleep(&self, ticket: &Ticket<'_>, deadline: Deadline) -> Result<(), WaitError> {
         let state = &self.cell(ticket.index).state;
         let waiting = ticket.owner.as_u32();
+        let _call = waits::Call::join();
         loop {
             if state.load(Ordering::SeqCst) != waiting {
                 return Ok(());

@@ -105,6 +105,7 @@ impl Event {
     /// [`WaitError::TimedOut`], [`WaitError::Interrupted`].
     pub fn wait(&self, deadline: Deadline) -> Result<(), WaitError> {
         let begun = self.word().load(Ordering::SeqCst);
+        let _call = waits::Call::join();
         loop {
             let seen = self.word().load(Ordering::SeqCst);
             if seen & SET != 0 || seen / TURN != begun / TURN {

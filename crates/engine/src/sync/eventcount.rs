@@ -12,15 +12,7 @@
 //! Calling takes the announcement out, though more may sleep than are woken. So whoever slept announces
 //! again before it goes on, and lets one more look if something is left ([`EventCount::woke`]).
 
-use crate::sys::atomic::{AtomicU32, Ordering};
-
-/// Loom takes sequentially consistent accesses for acquire and release ones, and only fences for what
-/// they are. The accesses here are in one total order without it.
-#[inline(always)]
-fn total_order() {
-    #[cfg(loom)]
-    crate::sys::atomic::fence(Ordering::SeqCst);
-}
+use crate::sys::atomic::{AtomicU32, Ordering, total_order};
 
 const SLEEPERS: u32 = 1;
 const BUMP: u32 = 2;

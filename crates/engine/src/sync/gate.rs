@@ -104,6 +104,7 @@ fn wait(
     after: AfterDeath,
 ) -> Result<Inherited, LockError> {
     let mut slept = false;
+    let _call = waits::Call::join();
     loop {
         let Err(seen) = word.take(me, thread, slept) else {
             kill::point("lock.taken");

@@ -123,6 +123,7 @@ impl Semaphore {
 
     fn wait(&self, deadline: Deadline) -> Result<(), WaitError> {
         let word = &self.shared.word;
+        let _call = waits::Call::join();
         loop {
             if self.try_acquire() {
                 kill::point("semaphore.taken");

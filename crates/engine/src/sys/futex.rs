@@ -3,6 +3,7 @@
 //! Every sleep is cut into naps of at most [`NAP`]: a wake-up that was lost because its sender was
 //! killed between its store and its `futex` call costs the sleeper one nap, never for ever.
 
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use rustix::thread::futex::{self, Flags, WaitvFlags};
 use rustix::time::{ClockId, Timespec};
 
 use crate::deadline::Deadline;
+use crate::sys::signals;
 
 /// The longest time a sleeper stays asleep without looking around.
 pub(crate) const NAP: Duration = Duration::from_millis(400);
@@ -54,6 +56,9 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> Slept
 
 fn nap(word: &AtomicU32, expected: u32, until: Deadline) -> Slept {
     let until = timespec(until);
+    if signals::is_attentive() {
+        return attentive_nap(word, expected, &until);
+    }
     let any = std::num::NonZeroU32::MAX;
     outcome(futex::wait_bitset(
         word,
@@ -62,6 +67,39 @@ fn nap(word: &AtomicU32, expected: u32, until: Deadline) -> Slept {
         Some(&until),
         any,
     ))
+}
+
+fn attentive_nap(word: &AtomicU32, expected: u32, until: &Timespec) -> Slept {
+    let operation = libc::FUTEX_WAIT_BITSET;
+    let (nobody, any) = (ptr::null::<u32>(), u32::MAX);
+    let slept = signals::sleep(Some(word), (until.tv_sec, until.tv_nsec), |until| {
+        // SAFETY: the kernel reads the word and the time, both of which live on; the rest is numbers.
+        let call = libc::SYS_futex;
+        result_of(unsafe { libc::syscall(call, word, operation, expected, until, nobody, any) })
+    });
+    slept.map_or(Slept::Interrupted, outcome)
+}
+
+fn attentive_waitv(
+    words: &[futex::Wait],
+    first: &AtomicU32,
+    until: &Timespec,
+) -> Result<(), Errno> {
+    let flags = 0_u32;
+    let slept = signals::sleep(Some(first), (until.tv_sec, until.tv_nsec), |until| {
+        let (call, clock) = (libc::SYS_futex_waitv, libc::CLOCK_MONOTONIC);
+        let (at, count) = (words.as_ptr(), words.len() as u32);
+        // SAFETY: the kernel reads the list, the words it names and the time, all of which live on.
+        result_of(unsafe { libc::syscall(call, at, count, flags, until, clock) })
+    });
+    slept.unwrap_or(Err(Errno::INTR))
+}
+
+fn result_of(returned: libc::c_long) -> Result<(), Errno> {
+    match returned {
+        -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
+        _ => Ok(()),
+    }
 }
 
 /// Sleeps while every word of `words` holds what stands beside it.
@@ -97,17 +135,20 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept
         })
         .collect();
     let until = timespec(deadline.min(Deadline::after(length)));
-    let result = futex::waitv(
-        &waiters,
-        WaitvFlags::empty(),
-        Some(&until),
-        ClockId::Monotonic,
-    );
-    if matches!(result, Err(Errno::NOSYS | Errno::PERM)) {
+    let result = match signals::is_attentive() {
+        true => attentive_waitv(&waiters, words[0].0, &until),
+        false => {
+            let clock = ClockId::Monotonic;
+            futex::waitv(&waiters, WaitvFlags::empty(), Some(&until), clock).map(drop)
+        }
+    };
+    // Everything else is said by a kernel that does not know the call, or by a filter that refuses it.
+    let answers = [Errno::AGAIN, Errno::INTR, Errno::TIMEDOUT];
+    if result.as_ref().is_err_and(|errno| !answers.contains(errno)) {
         NO_WAITV.store(true, Ordering::Relaxed);
         return Slept::Stirred;
     }
-    outcome(result.map(drop))
+    outcome(result)
 }
 
 /// The low half of a word of 64 bits, to sleep on.

@@ -4,6 +4,9 @@
 //! unlocks it. When the holding thread's process is killed, exits **or calls exec**, the kernel itself
 //! sets [`DIED`] in the mutex's word and wakes a sleeper on it. A mutex of the C library is used and
 //! not a robust list of our own, because a thread can have only one such list.
+//!
+//! The C library tells the kernel of a thread's list when the thread starts, and does not look whether that was
+//! refused (a sandbox, an emulator). Then nothing would ever be marked, so the kernel is asked whether it knows.
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
@@ -33,7 +36,8 @@ impl LifeWord {
         unsafe { AtomicU32::from_ptr(self.0.get().byte_add(WORD_OFFSET).cast()) }
     }
 
-    /// Makes the calling thread the holder. False when the C library has no robust mutexes.
+    /// Makes the calling thread the holder. False when its end would not be marked: the C library has no robust
+    /// mutexes, or the kernel does not know of the thread's.
     ///
     /// The caller owns the seat the word belongs to, so nobody else makes or takes the mutex.
     pub(crate) fn hold(&self) -> bool {
@@ -58,7 +62,10 @@ impl LifeWord {
             self.0.get().write(std::mem::zeroed());
             let made = libc::pthread_mutex_init(self.0.get(), attributes.as_ptr());
             libc::pthread_mutexattr_destroy(attributes.as_mut_ptr());
-            robust == 0 && made == 0 && libc::pthread_mutex_lock(self.0.get()) == 0
+            robust == 0
+                && made == 0
+                && is_list_known()
+                && libc::pthread_mutex_lock(self.0.get()) == 0
         }
     }
 
@@ -90,6 +97,16 @@ impl LifeWord {
             }
         }
     }
+}
+
+/// Whether the kernel knows the calling thread's list of robust mutexes. In doubt it does not: then deaths are noticed
+/// by process numbers, which is slower and no less sure.
+fn is_list_known() -> bool {
+    let mut head = std::ptr::null_mut::<libc::c_void>();
+    let mut length = 0usize;
+    // SAFETY: the call writes a pointer and a length to the places it is given; nobody follows the pointer.
+    let asked = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &mut head, &mut length) };
+    asked == 0 && !head.is_null()
 }
 
 /// Whether a life word that says so has a living holder.

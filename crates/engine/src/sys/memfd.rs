@@ -3,25 +3,46 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 
-use rustix::fs::{self, FallocateFlags, MemfdFlags, SealFlags};
+use rustix::fs::{self, MemfdFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::mm::{self, Advice, MapFlags, ProtFlags};
+use rustix::mm::{self, Advice, MapFlags, MremapFlags, ProtFlags};
 
 use crate::error::{Error, Result};
 
-/// Makes an empty memory file that can grow but never shrink.
-pub(crate) fn create() -> Result<OwnedFd> {
+/// How long the file is made, which costs nothing: there is memory only where something was written. So it has
+/// to be made longer, for which a descriptor is needed, by none but a program with a limit on files.
+const LENGTH: u64 = 1 << 44;
+
+/// Makes a memory file of at least `least` zero bytes that can grow but never shrink, and says how long it is.
+pub(crate) fn create(least: u64) -> Result<(OwnedFd, u64)> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let fd = fs::memfd_create("procession", flags).map_err(|errno| match errno {
-        Errno::NOSYS | Errno::PERM => Error::MissingCall {
-            call: "memfd_create",
-            errno: errno.raw_os_error(),
-        },
-        other => Error::os("create the shared memory file", other),
-    })?;
+    let refused = |call, what| {
+        move |errno: Errno| match errno {
+            Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::INVAL => Error::MissingCall {
+                call,
+                errno: errno.raw_os_error(),
+            },
+            other => Error::os(what, other),
+        }
+    };
+    let fd = fs::memfd_create("procession", flags)
+        .map_err(refused("memfd_create", "create the shared memory file"))?;
     fs::fcntl_add_seals(&fd, SealFlags::SHRINK)
-        .map_err(|errno| Error::os("seal the shared memory file", errno))?;
-    Ok(fd)
+        .map_err(refused("F_ADD_SEALS", "seal the shared memory file"))?;
+    let most = file_limit().map_or(LENGTH, |limit| {
+        limit.min(LENGTH) / LARGEST_PAGE * LARGEST_PAGE
+    });
+    let length = most.max(least);
+    // Where no file may be so long, it grows as it is needed.
+    match ensure_length(&fd, length) {
+        Ok(()) => Ok((fd, length)),
+        Err(_) => ensure_length(&fd, least).map(|()| (fd, least)),
+    }
+}
+
+/// Past this limit `ftruncate` does not fail, it kills the process with SIGXFSZ.
+fn file_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current
 }
 
 /// Makes the file at least `length` bytes long; whoever comes second finds it done.
@@ -31,12 +52,10 @@ pub(crate) fn ensure_length(fd: impl AsFd, length: u64) -> Result<()> {
     if current("look at the shared memory file")?.st_size as u64 >= length {
         return Ok(());
     }
-    // Past this limit ftruncate does not fail, it kills the process with SIGXFSZ.
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
-    if limit.is_some_and(|limit| length > limit) {
+    if let Some(limit) = file_limit().filter(|&limit| length > limit) {
         return Err(Error::OutOfMemory {
             asked: length,
-            left: limit.unwrap_or(0),
+            left: limit,
             limit: "RLIMIT_FSIZE (ulimit -f); raise it: shared memory counts as a file".into(),
         });
     }
@@ -46,11 +65,6 @@ pub(crate) fn ensure_length(fd: impl AsFd, length: u64) -> Result<()> {
         Err(Errno::PERM) if current("look again")?.st_size as u64 >= length => Ok(()),
         Err(errno) => Err(Error::os("grow the shared memory file", errno)),
     }
-}
-
-/// The bytes of memory the file really takes.
-pub(crate) fn resident(fd: impl AsFd) -> u64 {
-    fs::fstat(fd).map_or(0, |stat| stat.st_blocks as u64 * 512)
 }
 
 /// Maps `length` bytes from `offset`, shared, for the life of the process.
@@ -67,22 +81,60 @@ pub(crate) fn map(fd: impl AsFd, offset: u64, length: usize) -> Result<NonNull<u
             offset,
         )
     };
-    let address = address.map_err(|errno| match errno {
-        Errno::NOMEM => Error::OutOfMemory {
-            asked: length as u64,
-            left: 0,
-            limit: "the address space (RLIMIT_AS, ulimit -v, or vm.max_map_count)".into(),
-        },
-        other => Error::os("map shared memory", other),
-    })?;
+    let address = address.map_err(|errno| not_mapped(errno, length))?;
     // Core files would otherwise hold all of it. A kernel that does not know the advice goes on.
     // SAFETY: the range is the mapping just made.
     let _ = unsafe { mm::madvise(address, length, Advice::LinuxDontDump) };
     Ok(NonNull::new(address.cast()).expect("mmap never returns null"))
 }
 
-/// The size of a page.
-pub(crate) const PAGE: u64 = 4096;
+fn not_mapped(errno: Errno, length: usize) -> Error {
+    match errno {
+        Errno::NOMEM => Error::OutOfMemory {
+            asked: length as u64,
+            left: 0,
+            limit: "the address space (RLIMIT_AS, ulimit -v, or vm.max_map_count)".into(),
+        },
+        other => Error::os("map shared memory", other),
+    }
+}
+
+/// The largest page a kernel has. What starts on one can be mapped by itself everywhere.
+pub(crate) const LARGEST_PAGE: u64 = 64 << 10;
+
+/// The size of a page of this system: what can be given back, or mapped privately.
+#[inline]
+pub(crate) fn page() -> u64 {
+    rustix::param::page_size() as u64
+}
+
+/// As [`map`], without a descriptor: from a mapping of the same file that starts `skip` bytes before, on a page.
+///
+/// # Safety
+/// A page of the file must be mapped, shared, at `anchor`.
+pub(crate) unsafe fn map_from(
+    anchor: NonNull<u8>,
+    skip: usize,
+    length: usize,
+) -> Result<NonNull<u8>> {
+    let whole = skip + length;
+    // SAFETY: no bytes of the old mapping are moved: the kernel maps the file a second time, at an address of
+    // its choosing, from there on.
+    let start = unsafe { mm::mremap(anchor.as_ptr().cast(), 0, whole, MremapFlags::MAYMOVE) };
+    let start = start
+        .map_err(|errno| not_mapped(errno, whole))?
+        .cast::<u8>();
+    if skip > 0 {
+        // SAFETY: the first part of the mapping just made, which nobody knows. Where it cannot be taken away
+        // it costs addresses.
+        let _ = unsafe { mm::munmap(start.cast(), skip) };
+    }
+    // SAFETY: within the mapping just made.
+    let start = unsafe { start.add(skip) };
+    // SAFETY: as in `map`.
+    let _ = unsafe { mm::madvise(start.cast(), length, Advice::LinuxDontDump) };
+    Ok(NonNull::new(start).expect("mremap never returns null"))
+}
 
 /// Who sees what is written to a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +178,62 @@ pub(crate) unsafe fn map_over(
     Ok(())
 }
 
+/// As [`map_over`], without a descriptor: what was mapped elsewhere of late, by [`map_from`], is moved there.
+///
+/// # Safety
+/// As [`map_over`]; `from` is a mapping of that length that nobody uses.
+pub(crate) unsafe fn move_over(start: NonNull<u8>, from: NonNull<u8>, length: usize) -> Result<()> {
+    let (start, from) = (start.as_ptr().cast(), from.as_ptr().cast());
+    // SAFETY: the caller's promise.
+    let moved = unsafe { mm::mremap_fixed(from, length, length, MremapFlags::MAYMOVE, start) };
+    match moved {
+        Ok(_) => Ok(()),
+        Err(errno) => {
+            unmap(from.cast(), length);
+            Err(Error::os("map shared memory anew", errno))
+        }
+    }
+}
+
+fn unmap(start: *mut u8, length: usize) {
+    // SAFETY: the callers made the mapping, and nobody knows it.
+    let _ = unsafe { mm::munmap(start.cast(), length) };
+}
+
+/// Makes a range private to this process without a descriptor: a copy of what is there is moved over it.
+///
+/// # Safety
+/// As [`map_over`]; nobody writes to the range meanwhile.
+pub(crate) unsafe fn copy_over(start: NonNull<u8>, length: usize) -> Result<()> {
+    let prot = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choosing.
+    let copy = unsafe { mm::mmap_anonymous(std::ptr::null_mut(), length, prot, MapFlags::PRIVATE) }
+        .map_err(|errno| not_mapped(errno, length))?;
+    // SAFETY: both ranges are mapped, and one of them is new.
+    unsafe { std::ptr::copy_nonoverlapping(start.as_ptr(), copy.cast(), length) };
+    let copy = NonNull::new(copy.cast()).expect("mmap never returns null");
+    // SAFETY: the caller's promise.
+    unsafe { move_over(start, copy, length) }
+}
+
+/// Reads what [`map_from`] finds, once.
+///
+/// # Safety
+/// As [`map_from`].
+pub(crate) unsafe fn read_from(anchor: NonNull<u8>, skip: usize, length: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let before = skip % page() as usize;
+    // SAFETY: the caller's promise.
+    let start = unsafe { map_from(anchor, skip - before, before + length)? };
+    // SAFETY: just mapped, this long; others may write there, as they may to a file that is read.
+    unsafe {
+        let wanted = start.add(before).as_ptr();
+        std::ptr::copy_nonoverlapping(wanted, bytes.as_mut_ptr(), length);
+    }
+    unmap(start.as_ptr(), before + length);
+    Ok(bytes)
+}
+
 /// Reads a part of the file, whatever this process has written to mappings of its own.
 pub(crate) fn read(fd: impl AsFd, offset: u64, length: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; length];
@@ -141,29 +249,32 @@ pub(crate) fn read(fd: impl AsFd, offset: u64, length: usize) -> Result<Vec<u8>>
     Ok(bytes)
 }
 
-/// A private page that a forked child, however it was made, finds zeroed.
-pub(crate) fn fork_wiped_page() -> Result<NonNull<u8>> {
+/// A private page, and whether a forked child, however it was made, finds it zeroed. gVisor cannot do that, nor can
+/// a sandbox that refuses `madvise`.
+pub(crate) fn fork_wiped_page() -> Result<(NonNull<u8>, bool)> {
     let prot = ProtFlags::READ | ProtFlags::WRITE;
+    let length = page() as usize;
     // SAFETY: a new mapping at an address of the kernel's choosing touches no memory of ours.
-    let page = unsafe { mm::mmap_anonymous(std::ptr::null_mut(), 4096, prot, MapFlags::PRIVATE) }
+    let page = unsafe { mm::mmap_anonymous(std::ptr::null_mut(), length, prot, MapFlags::PRIVATE) }
         .map_err(|errno| Error::os("map a page", errno))?;
     // SAFETY: the range is the mapping just made.
-    unsafe { mm::madvise(page, 4096, Advice::LinuxWipeOnFork) }
-        .map_err(|errno| Error::os("mark a page as wiped on fork", errno))?;
-    Ok(NonNull::new(page.cast()).expect("mmap never returns null"))
+    let wiped = unsafe { mm::madvise(page, length, Advice::LinuxWipeOnFork) }.is_ok();
+    let page = NonNull::new(page.cast()).expect("mmap never returns null");
+    Ok((page, wiped))
 }
 
 /// Brings in all pages of a range for writing, so that running out is an error and not a SIGBUS.
 pub(crate) fn populate(start: NonNull<u8>, length: usize) -> Result<()> {
-    let first = start.as_ptr().addr() & !4095;
+    let first = start.as_ptr().addr() & !(page() as usize - 1);
     let length = length + (start.as_ptr().addr() - first);
     let address = start.as_ptr().with_addr(first).cast();
     // SAFETY: populating changes no contents; the range lies within one mapped segment.
     match unsafe { mm::madvise(address, length, Advice::LinuxPopulateWrite) } {
-        // Kernels before 5.14 do not know it: the pages then come one by one.
-        Ok(()) | Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::INTR | Errno::AGAIN) => {
-            Ok(())
-        }
+        // Kernels before 5.14 do not know it, and a sandbox may refuse it: the pages then come one by one.
+        Ok(())
+        | Err(
+            Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::INTR | Errno::AGAIN,
+        ) => Ok(()),
         Err(_) => Err(Error::OutOfMemory {
             asked: length as u64,
             left: 0,
@@ -172,9 +283,10 @@ pub(crate) fn populate(start: NonNull<u8>, length: usize) -> Result<()> {
     }
 }
 
-/// Gives the pages of a file range back to the system; they read as zeroes afterwards.
-pub(crate) fn punch(fd: impl AsFd, offset: u64, length: u64) {
-    let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    // Failing keeps the memory, which is what would happen without the call.
-    let _ = fs::fallocate(fd, mode, offset, length);
+/// Gives the pages of a shared mapping back to the system, for everybody; they read as zeroes afterwards.
+/// The range starts and ends on a page.
+pub(crate) fn give_back(start: NonNull<u8>, length: usize) {
+    // SAFETY: what is taken away is the caller's, who uses it no more. Failing keeps the memory, which is
+    // what would happen without the call.
+    let _ = unsafe { mm::madvise(start.as_ptr().cast(), length, Advice::LinuxRemove) };
 }

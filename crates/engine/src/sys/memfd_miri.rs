@@ -11,7 +11,11 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
 
-pub(crate) const PAGE: u64 = 4096;
+pub(crate) const LARGEST_PAGE: u64 = 64 << 10;
+
+pub(crate) fn page() -> u64 {
+    4096
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {
@@ -35,7 +39,8 @@ fn parts() -> MutexGuard<'static, BTreeMap<u64, Part>> {
 }
 
 fn zeroed(length: usize) -> NonNull<u8> {
-    let layout = Layout::from_size_align(length, PAGE as usize).expect("what can be mapped");
+    let layout =
+        Layout::from_size_align(length, LARGEST_PAGE as usize).expect("what can be mapped");
     // SAFETY: nobody maps nothing.
     NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
 }
@@ -50,7 +55,7 @@ fn place(offset: u64, length: usize) -> Option<NonNull<u8>> {
     is_within.then(|| unsafe { part.start.add(start) })
 }
 
-pub(crate) fn create() -> Result<OwnedFd> {
+pub(crate) fn create(least: u64) -> Result<(OwnedFd, u64)> {
     let nothing = File::open("/dev/null").map_err(|error| {
         let errno = rustix::io::Errno::from_io_error(&error);
         Error::os(
@@ -58,15 +63,11 @@ pub(crate) fn create() -> Result<OwnedFd> {
             errno.unwrap_or(rustix::io::Errno::IO),
         )
     })?;
-    Ok(nothing.into())
+    Ok((nothing.into(), least))
 }
 
 pub(crate) fn ensure_length(_fd: impl AsFd, _length: u64) -> Result<()> {
     Ok(())
-}
-
-pub(crate) fn resident(_fd: impl AsFd) -> u64 {
-    parts().values().map(|part| part.length as u64).sum()
 }
 
 pub(crate) fn map(_fd: impl AsFd, offset: u64, length: usize) -> Result<NonNull<u8>> {
@@ -90,23 +91,57 @@ pub(crate) unsafe fn map_over(
     Ok(())
 }
 
+/// # Safety
+/// None is needed: there is always a descriptor.
+pub(crate) unsafe fn map_from(
+    _anchor: NonNull<u8>,
+    _skip: usize,
+    _length: usize,
+) -> Result<NonNull<u8>> {
+    Err(Error::BadHandle)
+}
+
+/// # Safety
+/// As [`map_from`].
+pub(crate) unsafe fn move_over(
+    _start: NonNull<u8>,
+    _from: NonNull<u8>,
+    _length: usize,
+) -> Result<()> {
+    Err(Error::BadHandle)
+}
+
+/// # Safety
+/// As [`map_from`].
+pub(crate) unsafe fn copy_over(_start: NonNull<u8>, _length: usize) -> Result<()> {
+    Err(Error::BadHandle)
+}
+
+/// # Safety
+/// As [`map_from`].
+pub(crate) unsafe fn read_from(
+    _anchor: NonNull<u8>,
+    _skip: usize,
+    _length: usize,
+) -> Result<Vec<u8>> {
+    Err(Error::BadHandle)
+}
+
 pub(crate) fn read(_fd: impl AsFd, offset: u64, length: usize) -> Result<Vec<u8>> {
     let start = place(offset, length).ok_or(Error::BadHandle)?;
     // SAFETY: so many bytes lie there, which were zeroed at first.
     Ok(unsafe { std::slice::from_raw_parts(start.as_ptr(), length) }.to_vec())
 }
 
-pub(crate) fn fork_wiped_page() -> Result<NonNull<u8>> {
-    Ok(zeroed(PAGE as usize))
+pub(crate) fn fork_wiped_page() -> Result<(NonNull<u8>, bool)> {
+    Ok((zeroed(page() as usize), true))
 }
 
 pub(crate) fn populate(_start: NonNull<u8>, _length: usize) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn punch(_fd: impl AsFd, offset: u64, length: u64) {
-    if let Some(start) = place(offset, length as usize) {
-        // SAFETY: so many bytes lie there; whoever gives them back is the only one who uses them.
-        unsafe { start.write_bytes(0, length as usize) };
-    }
+pub(crate) fn give_back(start: NonNull<u8>, length: usize) {
+    // SAFETY: so many bytes lie there; whoever gives them back is the only one who uses them.
+    unsafe { start.write_bytes(0, length) };
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::memfd::PAGE;
+use super::memfd;
 
 /// Bits of an entry: the page is in memory, is swapped out, is the file's and no copy.
 const PRESENT: u64 = 1 << 63;
@@ -17,7 +17,7 @@ const PIECE: usize = 4096;
 
 /// Whether all pages of a private mapping of a file still are the file's. `None` where the kernel does not tell.
 pub(crate) fn is_untouched(start: usize, length: usize) -> Option<bool> {
-    let page = PAGE as usize;
+    let page = memfd::page() as usize;
     let pages = (start / page)..(start + length).div_ceil(page);
     let map = File::open("/proc/self/pagemap").ok()?;
     let mut piece = vec![0; PIECE.min(pages.len()) * ENTRY];

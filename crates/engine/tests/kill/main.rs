@@ -49,6 +49,7 @@ scenarios! {
     death_while_using_large_memory: memory::Taking::large;
     death_while_the_arena_grows: memory::Growing::new;
     death_while_memory_is_tight: memory::Tight::new;
+    death_while_giving_memory_back: memory::GivingBack::new;
     death_while_holding_and_dropping_objects: memory::Holding::new;
     death_while_adding_many_holders: memory::Crowding::new;
     death_while_forking: memory::Forking::new;
@@ -109,6 +110,7 @@ scenarios! {
     death_while_receiving_large_messages: pipes::Receiving::large;
     death_while_receiving_at_a_watched_end: pipes::Receiving::armed;
     death_of_one_of_several_users_of_a_pipe: pipes::Sharing::new;
+    death_of_one_of_several_users_of_a_watched_pipe: pipes::Sharing::watched;
 }
 
 #[test]

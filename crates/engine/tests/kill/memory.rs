@@ -1,7 +1,7 @@
 //! Deaths in the arena: taking and giving back memory, growing, holding objects, taking a seat.
 
 use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on, curtain, turned};
-use crate::common::{Child, End, Slate, die, reap_orphans};
+use crate::common::{Child, End, Slate, die, promptly, reap_orphans};
 use procession_engine::channel::Queue;
 use procession_engine::kill::{self, Deed};
 use procession_engine::process::{self, Fate, Seat};
@@ -140,6 +140,45 @@ impl Play for Tight {
 
     fn survive(&mut self, _: Slate) {
         (0..2).for_each(|_| Tight::turn(3));
+    }
+}
+
+/// Memory of messages of all kinds that is given back while others take it.
+pub struct GivingBack;
+
+impl GivingBack {
+    pub fn new(_: Slate) -> GivingBack {
+        GivingBack
+    }
+
+    fn turn(fill: u8) {
+        let queue = Queue::new(0).expect("memory");
+        for size in [40, 800, 3_000, 20_000] {
+            for _ in 0..40 {
+                let put = queue.put(&[&vec![fill; size]], promptly());
+                put.expect("there is room");
+            }
+            process::trim();
+            for _ in 0..40 {
+                let message = queue.get(promptly()).expect("it was put");
+                assert_eq!(message.bytes(), vec![fill; size]);
+            }
+            process::trim();
+        }
+    }
+}
+
+impl Play for GivingBack {
+    fn victim(&mut self, _: Slate) {
+        GivingBack::turn(1);
+    }
+
+    fn while_stopped(&mut self, _: Slate) {
+        GivingBack::turn(2);
+    }
+
+    fn survive(&mut self, _: Slate) {
+        (0..2).for_each(|_| GivingBack::turn(3));
     }
 }
 

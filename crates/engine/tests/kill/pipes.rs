@@ -46,7 +46,7 @@ impl Line {
         };
         *other = None;
         if let (true, Some(kept)) = (self.armed, kept) {
-            kept.fileno().expect("a descriptor");
+            kept.fileno();
         }
     }
 
@@ -235,6 +235,15 @@ impl Sharing {
             line: Line::new(slate, 40, false),
         }
     }
+
+    /// As `new`, and somebody has asked for the descriptors of both ends.
+    pub fn watched(slate: Slate) -> Sharing {
+        let line = Line::new(slate, 40, true);
+        for end in line.near.iter().chain(&line.far) {
+            end.fileno();
+        }
+        Sharing { line }
+    }
 }
 
 impl Play for Sharing {
@@ -274,12 +283,17 @@ impl Play for Sharing {
         while self.line.recv(STAGE, Deadline::NOW).is_ok() {}
         let missing = self.line.ledger.missing();
         assert!(missing.len() <= 1, "lost: {missing:?}");
+        if self.line.armed {
+            for end in self.line.near.iter().chain(&self.line.far) {
+                assert!(!is_readable(end), "nothing is there");
+            }
+        }
     }
 }
 
 fn is_readable(end: &End) -> bool {
     // SAFETY: the end keeps its descriptor open while it is borrowed.
-    let fd = unsafe { BorrowedFd::borrow_raw(end.fileno().expect("a descriptor")) };
+    let fd = unsafe { BorrowedFd::borrow_raw(end.fileno()) };
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     poll(&mut fds, Some(&Timespec::default())).expect("poll") == 1
 }
@@ -292,7 +306,7 @@ fn a_descriptor_tells_of_a_message_that_came_while_another_process_settled() {
         process::ensure().expect("an arena");
         let (receiver, sender) = pipe(false).expect("a pipe");
         let other = Child::fork(|| {
-            receiver.fileno().expect("a descriptor");
+            receiver.fileno();
             kill::arm("pipe.silencing", 1, Deed::Stop);
             slate.write(FREE_CELLS, 1);
             receiver.recv(patiently()).expect("the first message");
@@ -300,13 +314,51 @@ fn a_descriptor_tells_of_a_message_that_came_while_another_process_settled() {
         slate.until(FREE_CELLS, 1);
         sender.send(&[b"first"], Deadline::NOW).expect("room");
         assert!(matches!(other.ended_or_stopped(), Ending::Stopped(_)));
-        receiver.fileno().expect("a descriptor");
+        receiver.fileno();
         sender.send(&[b"second"], Deadline::NOW).expect("room");
         other.go_on();
         other.succeed();
         assert!(is_readable(&receiver), "the second message is there");
         assert_eq!(receiver.recv(Deadline::NOW).expect("it").bytes(), b"second");
         assert!(!is_readable(&receiver));
+    });
+}
+
+/// Who takes the last message out may be another process than the one that asked for the descriptor.
+#[test]
+fn a_descriptor_tells_what_is_so_whoever_received() {
+    isolated(|| {
+        process::ensure().expect("an arena");
+        let (receiver, sender) = pipe(false).expect("a pipe");
+        sender.send(&[b"first"], Deadline::NOW).expect("room");
+        sender.send(&[b"second"], Deadline::NOW).expect("room");
+        assert!(is_readable(&receiver), "two are there");
+        Child::fork(|| drop(receiver.recv(Deadline::NOW).expect("the first"))).succeed();
+        assert!(is_readable(&receiver), "one is left");
+        Child::fork(|| drop(receiver.recv(Deadline::NOW).expect("the second"))).succeed();
+        assert!(!is_readable(&receiver), "none is left");
+        Child::fork(|| sender.send(&[b"third"], Deadline::NOW).expect("room")).succeed();
+        assert!(is_readable(&receiver), "one came");
+    });
+}
+
+/// A receiver that dies before it brought the descriptor in line leaves that to the next look.
+#[test]
+fn a_descriptor_is_in_line_again_after_a_receiver_died() {
+    isolated(|| {
+        process::ensure().expect("an arena");
+        let (receiver, sender) = pipe(false).expect("a pipe");
+        receiver.fileno();
+        sender.send(&[b"last"], Deadline::NOW).expect("room");
+        let victim = Child::fork(|| {
+            kill::arm("pipe.silencing", 1, Deed::Kill);
+            drop(receiver.recv(Deadline::NOW));
+        });
+        assert!(matches!(victim.reap(), Ending::Killed(_)));
+        assert!(!receiver.poll(Deadline::NOW).expect("no signal"));
+        assert!(!is_readable(&receiver), "nothing is there");
+        sender.send(&[b"next"], Deadline::NOW).expect("room");
+        assert!(is_readable(&receiver), "one came");
     });
 }
 

@@ -1,11 +1,11 @@
 //! What a pool, its watcher and its tasks share.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use procession_engine::Deadline;
+use procession_engine::IdMap;
 use procession_engine::pool as board;
 
 use super::crew::Crew;
@@ -19,7 +19,7 @@ pub(super) struct Hall {
     /// Signalled, if there is a bound, whenever a task has ended; goes with the crew's lock.
     room: Condvar,
     max_pending: Option<usize>,
-    jobs: Mutex<HashMap<u64, Arc<Job>>>,
+    jobs: Mutex<IdMap<u64, Arc<Job>>>,
     last_job: AtomicU64,
     /// The pool has ended; results are kept in this process's own memory from now on.
     over: AtomicBool,
@@ -61,7 +61,7 @@ impl Hall {
         self.crew.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn jobs(&self) -> MutexGuard<'_, HashMap<u64, Arc<Job>>> {
+    fn jobs(&self) -> MutexGuard<'_, IdMap<u64, Arc<Job>>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

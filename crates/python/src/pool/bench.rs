@@ -1,11 +1,14 @@
 //! A worker's loop: claim, load, call, encode, hand in.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use procession_engine::error::{GetError, PutError};
 use procession_engine::pool::{Claim, RESULT_HEAD, Standing, Workbench};
-use procession_engine::{Deadline, Handle};
+use procession_engine::{Deadline, Handle, process};
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 
 use super::failure;
 use super::functions::{Functions, LINGER};
@@ -21,7 +24,12 @@ const TURN: u64 = 256;
 /// Where a worker process of a pool works.
 #[pyclass(frozen, module = "procession._engine")]
 #[derive(Debug)]
-pub struct PoolBench(Workbench);
+pub struct PoolBench {
+    bench: Workbench,
+    /// How many tasks began, and how many of them ended: at most one less.
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
 
 /// Runs a task.
 fn perform<'py>(
@@ -39,13 +47,12 @@ fn perform<'py>(
     }
     let function = functions.get(py, claim.job(), payload.function)?;
     let value = payload.value(py)?;
+    let note = |position| claim.note_item(position as u32, payload.timed);
     match payload.kind {
         Kind::One => Ok((Verdict::One, function.call1((value,))?)),
         Kind::StarOne => Ok((Verdict::One, function.call1(arguments(&value)?)?)),
-        Kind::Many => all_of(&value, claim, payload.timed, |item| function.call1((item,))),
-        Kind::StarMany => all_of(&value, claim, payload.timed, |item| {
-            function.call1(arguments(&item)?)
-        }),
+        Kind::Many => all_of(&MAP, ("builtins", "map"), &function, &value, note),
+        Kind::StarMany => all_of(&STARMAP, ("itertools", "starmap"), &function, &value, note),
         Kind::Call | Kind::Whole => {
             let (args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>) = value.extract()?;
             Ok((Verdict::One, call(&function, &args, &kwds)?))
@@ -53,17 +60,28 @@ fn perform<'py>(
     }
 }
 
-/// The results of calls for all items of a chunk, with a note before each.
+static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static STARMAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// The results of a function for all items of a chunk, by the interpreter's own loop, with a note before each.
 fn all_of<'py>(
+    known: &PyOnceLock<Py<PyAny>>,
+    (module, name): (&str, &str),
+    function: &Bound<'py, PyAny>,
     items: &Bound<'py, PyAny>,
-    claim: &Claim<'_>,
-    timed: bool,
-    call: impl Fn(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+    note: impl Fn(usize),
 ) -> PyResult<(Verdict, Bound<'py, PyAny>)> {
-    let results = PyList::empty(items.py());
-    for (position, item) in items.try_iter()?.enumerate() {
-        claim.note_item(position as u32, timed);
-        results.append(call(item?)?)?;
+    let py = items.py();
+    let lazy = known.import(py, module, name)?.call1((function, items))?;
+    let mut lazy = lazy.cast_into::<PyIterator>()?;
+    let results = PyList::empty(py);
+    for position in 0..items.len()? {
+        note(position);
+        // The loop takes it for its end.
+        let result = lazy
+            .next()
+            .unwrap_or_else(|| Err(PyRuntimeError::new_err("a task raised StopIteration")))?;
+        results.append(result)?;
     }
     Ok((Verdict::Many, results.into_any()))
 }
@@ -98,8 +116,8 @@ fn call<'py>(
 impl PoolBench {
     /// The next task; None when there will be no more.
     fn claim(&self, py: Python<'_>, functions: &mut Functions<'_>) -> PyResult<Option<Claim<'_>>> {
-        let wait = |until| patience::wait(py, until, |slice| self.0.claim(slice));
-        let mut claimed = self.0.claim(Deadline::NOW);
+        let wait = |until| patience::wait(py, until, |slice| self.bench.claim(slice));
+        let mut claimed = self.bench.claim(Deadline::NOW);
         if is_none_yet(&claimed) && functions.are_of_jobs() {
             claimed = wait(Deadline::after(LINGER))?;
             if is_none_yet(&claimed) {
@@ -170,6 +188,17 @@ fn put_error(error: PutError) -> PyErr {
     }
 }
 
+/// Ends a copy of the worker that a task forked and that came back from it: the task is the worker's, and the next
+/// one as well.
+fn end_copy(py: Python<'_>, error: Option<PyErr>) -> PyErr {
+    let end = || {
+        let work = py.import("procession._core.pool_work")?;
+        work.call_method1("end_copy", (error.map(|error| error.into_value(py)),))
+    };
+    let returned = || PyRuntimeError::new_err("a copy of a worker goes on");
+    end().map_or_else(|error: PyErr| error, |_| returned())
+}
+
 /// `sys.exit` ends the worker, not only the task.
 fn pass_on_exit(py: Python<'_>, error: &PyErr) -> PyResult<()> {
     if error.is_instance_of::<PySystemExit>(py) {
@@ -184,12 +213,25 @@ impl PoolBench {
     #[new]
     fn new(handle: &[u8]) -> PyResult<PoolBench> {
         let handle = Handle::from_bytes(handle).map_err(raise)?;
-        Ok(PoolBench(Workbench::open(&handle).map_err(raise)?))
+        let bench = Workbench::open(&handle).map_err(raise)?;
+        let (begun, ended) = Default::default();
+        Ok(PoolBench {
+            bench,
+            begun,
+            ended,
+        })
+    }
+
+    /// The number of the running task, counted by this worker; None when none runs.
+    #[getter]
+    fn task(&self) -> Option<u64> {
+        let begun = self.begun.load(Ordering::Relaxed);
+        (begun != self.ended.load(Ordering::Relaxed)).then_some(begun)
     }
 
     /// Tells the pool something outside of any task.
     fn notify(&self, verdict: u8, data: &[u8]) -> PyResult<()> {
-        self.0.notify(verdict, &[data]).map_err(put_error)
+        self.bench.notify(verdict, &[data]).map_err(put_error)
     }
 
     /// Works until the pool is closed, `max_tasks` are done or a task is given up on by the pool.
@@ -198,12 +240,19 @@ impl PoolBench {
     #[pyo3(signature = (max_tasks=None))]
     fn work(&self, py: Python<'_>, max_tasks: Option<u64>) -> PyResult<u64> {
         let mut functions = Functions::default();
+        let me = process::me();
         let mut done = 0;
         while max_tasks.is_none_or(|most| done < most) {
             let Some(mut claim) = self.claim(py, &mut functions)? else {
                 break;
             };
+            self.begun.fetch_add(1, Ordering::Relaxed);
             let result = perform(py, &mut functions, &claim);
+            self.ended.fetch_add(1, Ordering::Relaxed);
+            if process::me() != me {
+                claim.leave_unfinished();
+                return Err(end_copy(py, result.err()));
+            }
             match PoolBench::hand_in(py, &mut claim, result) {
                 Ok(Standing::Good) => {}
                 Ok(Standing::Doomed) => break,

@@ -11,7 +11,7 @@ use procession_engine::{Deadline, Error, Held, OwnerId};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyBytes, PyFloat, PyFunction, PyInt, PyIterator, PyList, PySequence, PyString, PyTuple,
+    PyBytes, PyDict, PyFloat, PyFunction, PyInt, PyIterator, PyList, PySlice, PyString, PyTuple,
 };
 
 use super::job::{Part, PoolJob, Verdict};
@@ -166,8 +166,13 @@ impl PoolBoard {
     }
 
     /// Submits `function(*args, **kwds)` as the only task of a job.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what one call of apply is made of"
+    )]
     fn call(
         &self,
+        result: (Bound<'_, PyAny>, Bound<'_, PyDict>),
         job: &PoolJob,
         function: &Bound<'_, PyAny>,
         args: &Bound<'_, PyAny>,
@@ -179,6 +184,7 @@ impl PoolBoard {
         let task = Terms::new(timeout, retries)?.task(job.0.number, 0, 0);
         let mut payload = Vec::with_capacity(160);
         let mut held = Vec::new();
+        self.ledger.begin(&job.0, &result.0, &result.1)?;
         let encoded = if function.is_exact_instance_of::<PyFunction>() {
             self.begin_call(function, &mut payload)
                 .and_then(|of_function| {
@@ -205,17 +211,20 @@ impl PoolBoard {
     }
 
     /// Submits the items of a list or tuple, cut as `chunks` said, or into fewer.
+    #[expect(clippy::too_many_arguments, reason = "what one call of map is made of")]
     fn spread(
         &self,
         py: Python<'_>,
+        result: (Bound<'_, PyAny>, Bound<'_, PyDict>),
         job: &PoolJob,
         function: &PoolFunction,
-        items: &Bound<'_, PySequence>,
+        items: &Bound<'_, PyAny>,
         chunksize: Option<usize>,
         workers: usize,
     ) -> PyResult<()> {
         let length = items.len()?;
         let list = items.cast::<PyList>().ok();
+        self.ledger.begin(&job.0, &result.0, &result.1)?;
         let mut payload = Vec::new();
         let mut submit = |index: usize, chunk: Range<usize>, many: bool| -> PyResult<usize> {
             if job.0.has_stopped() {
@@ -223,7 +232,11 @@ impl PoolBoard {
             }
             function.begin_items(many, &mut payload);
             let value = match list {
-                _ if many => items.get_slice(chunk.start, chunk.end)?.into_any(),
+                // Not as what collections.abc.Sequence is: to ask for that runs Python, where a signal may come.
+                _ if many => {
+                    let (start, end) = (chunk.start as isize, chunk.end as isize);
+                    items.get_item(PySlice::new(py, start, end, 1))?
+                }
                 Some(list) => list.get_item(chunk.start)?,
                 None => items.get_item(chunk.start)?,
             };
@@ -354,6 +367,29 @@ impl PoolBoard {
         )
     }
 
+    /// Takes back all tasks that have not begun, of all jobs.
+    fn withdraw_all(&self, py: Python<'_>) {
+        py.detach(|| self.board.withdraw_all());
+    }
+
+    /// Lets workers go that have no task, and others after it.
+    fn dismiss(&self, workers: Vec<u32>) -> PyResult<()> {
+        let workers = workers.into_iter().map(owner);
+        self.board
+            .dismiss_all(&workers.collect::<PyResult<Vec<_>>>()?);
+        Ok(())
+    }
+
+    /// How many tasks no worker has claimed: of those that lie in shared memory, and of those that wait outside.
+    fn backlog(&self) -> (usize, usize) {
+        self.board.backlog()
+    }
+
+    /// Whether there are results, or other messages of workers, that nobody has looked at.
+    fn has_results(&self) -> bool {
+        self.board.has_messages()
+    }
+
     /// Tasks that have not ended.
     fn outstanding(&self) -> usize {
         self.board.outstanding()
@@ -375,11 +411,16 @@ impl PoolBoard {
     fn close(&self) {
         self.board.close();
     }
+
+    /// Says that the pool has no workers any more, and will have none.
+    fn over(&self, py: Python<'_>) {
+        py.detach(|| self.board.over());
+    }
 }
 
 /// Whether the first items mention the same large object: a chunk then carries it once, however many items it
 /// has.
-fn have_common_parts(items: &Bound<'_, PySequence>) -> PyResult<bool> {
+fn have_common_parts(items: &Bound<'_, PyAny>) -> PyResult<bool> {
     if items.len()? < 2 {
         return Ok(false);
     }

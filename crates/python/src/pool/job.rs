@@ -3,15 +3,15 @@
 //! Results are stored as the bytes they came as, by whichever thread brings them, attached to the
 //! interpreter or not. They are decoded in the thread that asks for them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use procession_engine::pool::Reply;
-use procession_engine::{Deadline, sync};
+use procession_engine::{Deadline, IdMap, sync};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyDict, PyList};
 
 use super::failure;
 use super::ledger::Ledger;
@@ -152,7 +152,7 @@ enum Results {
 #[derive(Debug, Default)]
 struct Stream {
     /// Those that came before their turn, by index.
-    early: HashMap<usize, Part>,
+    early: IdMap<usize, Part>,
     next: usize,
     /// Results in their turn, and values of chunks taken apart.
     turn: VecDeque<Part>,
@@ -277,6 +277,12 @@ impl Job {
         }
     }
 
+    /// Whether all of its results are there.
+    pub(super) fn is_complete(&self) -> bool {
+        let state = self.state();
+        state.expected == Some(state.arrived)
+    }
+
     /// Whether there is something to be had.
     fn has_news(&self) -> bool {
         let mut state = self.state();
@@ -392,6 +398,19 @@ impl PoolJob {
     ) -> PyResult<Option<T>> {
         let mut deadline = None;
         let mut assisted = false;
+        if !self.1.is_here() {
+            // What is there already may be had.
+            let found = self
+                .0
+                .state
+                .try_lock()
+                .ok()
+                .and_then(|mut state| check(&mut state));
+            return found
+                .map(Some)
+                .ok_or(())
+                .or_else(|()| self.1.check_here().map(|()| None));
+        }
         loop {
             let bell = {
                 let mut state = self.0.state();
@@ -414,8 +433,9 @@ impl PoolJob {
                 state.bell()?
             };
             let until = deadline.unwrap_or(Deadline::NEVER);
-            // Timed out or not, the check decides.
+            // Timed out or not, the check decides; but an interrupted task is not to be faster than the interrupt.
             let _ = patience::wait(py, until, |slice| bell.wait(slice))?;
+            py.check_signals()?;
         }
     }
 
@@ -473,6 +493,30 @@ impl PoolJob {
     #[getter]
     fn number(&self) -> u64 {
         self.0.number
+    }
+
+    /// Opens the job and submits its tasks by calling `put` with each of `tasks`.
+    #[pyo3(signature = (result, results, put=None, tasks=None))]
+    fn begin(
+        &self,
+        result: &Bound<'_, PyAny>,
+        results: &Bound<'_, PyDict>,
+        put: Option<&Bound<'_, PyAny>>,
+        tasks: Option<&Bound<'_, PyList>>,
+    ) -> PyResult<()> {
+        self.1.begin(&self.0, result, results)?;
+        if let (Some(put), Some(tasks)) = (put, tasks) {
+            for task in tasks {
+                put.call1((task,))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many tasks there are, None while that is not known, and how many are done.
+    fn progress(&self) -> (Option<usize>, usize) {
+        let state = self.0.state();
+        (state.expected, state.arrived)
     }
 
     /// Whether the results may be had, callbacks done.
@@ -558,8 +602,7 @@ impl PoolJob {
 
     /// Whether there is nothing to wait for any more.
     fn ended(&self) -> bool {
-        let state = self.0.state();
-        state.expected == Some(state.arrived)
+        self.0.is_complete()
     }
 
     /// Tasks whose results were taken out.

@@ -1,12 +1,14 @@
 //! The ledger: which jobs are open, which have finished, whose callbacks are due.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use procession_engine::IdMap;
 use procession_engine::pool::{Board, Event};
-use pyo3::exceptions::PyValueError;
+use procession_engine::{OwnerId, process};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -23,14 +25,16 @@ struct Courier {
 }
 
 /// The ledger, as the threads without the interpreter know it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ledger {
-    open: Mutex<HashMap<u64, Arc<Job>>>,
+    open: Mutex<IdMap<u64, Arc<Job>>>,
     finished: Mutex<Vec<u64>>,
     courier: Mutex<Courier>,
     due: Condvar,
-    /// Where results come from, if it is from processes.
-    board: OnceLock<Weak<Board>>,
+    /// Where results come from, if it is from processes, and the process that gets them.
+    board: OnceLock<(Weak<Board>, OwnerId)>,
+    /// The process whose ledger it is, by its number.
+    pid: u32,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -38,13 +42,41 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Ledger {
+    fn new() -> Ledger {
+        Ledger {
+            open: Mutex::default(),
+            finished: Mutex::default(),
+            courier: Mutex::default(),
+            due: Condvar::new(),
+            board: OnceLock::new(),
+            pid: std::process::id(),
+        }
+    }
+
+    /// Whether the pool's threads, and those who bring its results, are this process's. In a forked copy they are
+    /// not, and a lock may be held by a thread that is not there.
+    pub(super) fn is_here(&self) -> bool {
+        match self.board.get() {
+            Some((_, owner)) => process::me() == *owner,
+            None => std::process::id() == self.pid,
+        }
+    }
+
+    /// `RuntimeError` in a forked copy of the pool.
+    pub(super) fn check_here(&self) -> PyResult<()> {
+        match self.is_here() {
+            true => Ok(()),
+            false => Err(elsewhere(self.pid)),
+        }
+    }
+
     pub(super) fn job(&self, number: u64) -> Option<Arc<Job>> {
         lock(&self.open).get(&number).cloned()
     }
 
     /// Says where results come from.
     pub(super) fn comes_from(&self, board: &Arc<Board>) {
-        let _ = self.board.set(Arc::downgrade(board));
+        let _ = self.board.set((Arc::downgrade(board), process::me()));
     }
 
     /// Handles what needs no interpreter; returns what does.
@@ -66,7 +98,7 @@ impl Ledger {
 
     /// Looks for results for a moment, until `is_done`.
     pub(super) fn assist(&self, is_done: impl Fn() -> bool) {
-        if let Some(board) = self.board.get().and_then(Weak::upgrade) {
+        if let Some(board) = self.board.get().and_then(|(board, _)| board.upgrade()) {
             board.assist(is_done, |event| drop(self.digest(event)));
         }
     }
@@ -76,12 +108,46 @@ impl Ledger {
         let Some(job) = self.job(number) else { return };
         if job.file(index as usize, part) {
             if job.fails_fast.load(Ordering::Relaxed)
-                && let Some(board) = self.board.get().and_then(Weak::upgrade)
+                && let Some(board) = self.board.get().and_then(|(board, _)| board.upgrade())
             {
                 board.withdraw(number);
             }
             self.close(&job);
         }
+    }
+
+    /// Opens a job, with its result in the dict of results: in one step with the first of its tasks being submitted,
+    /// for the interpreter, so that no exception of a signal handler leaves a job open that has none.
+    pub(super) fn begin(
+        &self,
+        job: &Arc<Job>,
+        result: &Bound<'_, PyAny>,
+        results: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
+        self.check_here()?;
+        self.tidy(results)?;
+        results.set_item(job.number, result)?;
+        lock(&self.open).insert(job.number, job.clone());
+        if job.is_complete() {
+            self.close(job);
+        }
+        Ok(())
+    }
+
+    fn tidy(&self, results: &Bound<'_, PyDict>) -> PyResult<()> {
+        let py = results.py();
+        if !self.is_here() {
+            return Ok(());
+        }
+        let finished = std::mem::take(&mut *lock(&self.finished));
+        for number in finished {
+            if let Some(result) = results.get_item(number)? {
+                results.del_item(number)?;
+                result.setattr(intern!(py, "_pool"), py.None())?;
+                result.setattr(intern!(py, "_function"), py.None())?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn close(&self, job: &Job) {
@@ -106,19 +172,34 @@ impl Ledger {
     }
 }
 
+#[cold]
+fn elsewhere(pid: u32) -> PyErr {
+    let here = std::process::id();
+    PyRuntimeError::new_err(format!(
+        "this pool, or its result, belongs to process {pid}, which made it: its workers answer nobody else, so \
+         process {here}, a forked copy of that one, would wait for ever. Make a pool in each process that uses one \
+         (with gunicorn's --preload, in its hook post_fork; else when it is first needed)"
+    ))
+}
+
 /// The open jobs of a pool.
 #[pyclass(frozen, module = "procession._engine")]
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PoolLedger(pub(super) Arc<Ledger>);
 
 #[pymethods]
 impl PoolLedger {
     #[new]
     fn new() -> PoolLedger {
-        PoolLedger::default()
+        PoolLedger(Arc::new(Ledger::new()))
     }
 
-    /// Opens a job of 'single', 'list', 'ordered' or 'unordered' results.
+    /// `RuntimeError` in a forked copy of the pool.
+    fn check_here(&self) -> PyResult<()> {
+        self.0.check_here()
+    }
+
+    /// A job of 'single', 'list', 'ordered' or 'unordered' results, which is open from its `begin` on.
     ///
     /// `expected` is the number of its tasks, None while they are not counted yet. With `delivered`
     /// its number comes out of `next_delivery`, and its results may be had after `announce`. A job
@@ -136,9 +217,9 @@ impl PoolLedger {
                 )));
             }
         };
+        self.0.check_here()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let job = Arc::new(Job::new(number, shape, expected, delivered));
-        lock(&self.0.open).insert(number, job.clone());
         Ok(PoolJob(job, self.0.clone()))
     }
 
@@ -176,7 +257,7 @@ impl PoolLedger {
 
     /// Whether a job is open.
     fn is_open(&self, number: u64) -> bool {
-        lock(&self.0.open).contains_key(&number)
+        self.0.is_here() && lock(&self.0.open).contains_key(&number)
     }
 
     /// The numbers of the open jobs.
@@ -192,16 +273,7 @@ impl PoolLedger {
     /// Removes the jobs that finished since the last call from a dict of results by their numbers, and takes
     /// from the results what they needed of the pool.
     fn tidy(&self, results: &Bound<'_, PyDict>) -> PyResult<()> {
-        let py = results.py();
-        let finished = std::mem::take(&mut *lock(&self.0.finished));
-        for number in finished {
-            if let Some(result) = results.get_item(number)? {
-                results.del_item(number)?;
-                result.setattr(intern!(py, "_pool"), py.None())?;
-                result.setattr(intern!(py, "_function"), py.None())?;
-            }
-        }
-        Ok(())
+        self.0.tidy(results)
     }
 
     /// Counts a job as finished whose callbacks have run.

@@ -10,12 +10,12 @@
 //! check that before it runs anything.
 
 use std::any::{TypeId, type_name};
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use super::function::sealed::Callable;
+use crate::id_map::IdMap;
 
 /// Turns bytes into the arguments of an `F`, calls it, and turns what it gave into bytes.
 pub trait Glue<F>: 'static {
@@ -222,7 +222,7 @@ fn announce<D: Described>() {
 
 struct Table {
     entries: Vec<Entry>,
-    places: HashMap<TypeId, EntryId>,
+    places: IdMap<TypeId, EntryId>,
     test: Option<&'static str>,
     fingerprint: u64,
 }
@@ -231,7 +231,7 @@ fn table() -> &'static Table {
     static TABLE: OnceLock<Table> = OnceLock::new();
     TABLE.get_or_init(|| {
         let entries = read_section();
-        let mut places = HashMap::new();
+        let mut places = IdMap::default();
         let mut test = None;
         let mut hasher = DefaultHasher::new();
         for (index, entry) in entries.iter().enumerate() {

@@ -17,9 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-PROGRAM = Path(__file__).with_name("worker.py")
 # Every process that descends from a worker has this in its environment, wherever it was adopted.
-MARKER = "PROCESSION_CONFORMANCE"
+MARKER = "PROCESSION_TEST_RUN"
 SWITCH = "PROCESSION_INSTALL"
 SECONDS_TO_DIE = 5
 SECONDS_TO_LEAVE = 5
@@ -30,9 +29,11 @@ class Overdue(Exception):
 
 
 class Worker:
-    """One run of worker.py; leaving the `with` block ends it and whatever it has started."""
+    """One run of a program that tells events; leaving the `with` block ends all that it has started."""
 
-    def __init__(self, scratch: Path, request: dict[str, Any], modules: list[Path], alias: bool) -> None:
+    def __init__(
+        self, program: Path, scratch: Path, request: dict[str, Any], modules: list[Path], alias: bool
+    ) -> None:
         self._folder = scratch / uuid.uuid4().hex[:8]
         self._folder.mkdir()
         self._log = self._folder / "log"
@@ -43,7 +44,7 @@ class Worker:
         os.set_blocking(self._pipe, False)
         with open(self._log, "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, PROGRAM, json.dumps({"events": events, **request})],
+                [sys.executable, program, json.dumps({"events": events, **request})],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -154,6 +155,8 @@ def _environment(mark: str, folder: Path, modules: list[Path], alias: bool) -> d
     environment.pop(SWITCH, None)
     if alias:
         environment[SWITCH] = "1"
+    # Scripts of the libraries that are installed for this interpreter.
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     # A module path, since a fork server that preloads a test module must find it as well.
     environment["PYTHONPATH"] = os.pathsep.join(map(str, modules))
     return {**environment, MARKER: mark, "TMPDIR": str(folder)}

@@ -1,0 +1,160 @@
+//! Descriptors that know their file.
+//!
+//! A descriptor is a number, and a program may close every number it has, as those do that become
+//! daemons. The next file it opens gets the same number. So a number is compared with the file that was
+//! noted behind it, each time before it is used or closed: nothing is ever done to somebody else's file.
+
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+/// Which file it is, for as long as somebody has it open. Epoll sets and event counters are all one
+/// file to the kernel; files, memory files, pipes and sockets are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// The file behind a number; `None` when none is open there.
+    pub(crate) fn of(number: RawFd) -> Option<FileId> {
+        FileId::with_memory(number).map(|(id, _)| id)
+    }
+
+    /// As [`FileId::of`], and how many bytes of memory the file takes.
+    pub(crate) fn with_memory(number: RawFd) -> Option<(FileId, u64)> {
+        if cfg!(miri) {
+            // Which has one file.
+            let id = FileId {
+                device: 0,
+                inode: 0,
+            };
+            return Some((id, 0));
+        }
+        let mut stat = MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: fstat fills the place it is given when it returns 0, and fails on a number not open.
+        let stat =
+            unsafe { (libc::fstat(number, stat.as_mut_ptr()) == 0).then(|| stat.assume_init()) }?;
+        let id = FileId {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        };
+        Some((id, stat.st_blocks as u64 * 512))
+    }
+
+    /// The descriptor `number`, if this file is behind it.
+    pub(crate) fn behind<'fd>(self, number: RawFd) -> Option<BorrowedFd<'fd>> {
+        // SAFETY: it is open on the very file that this process opened and closes nowhere else. Code that
+        // closes numbers which are not its own can do so at any time; the next call then fails.
+        (FileId::of(number) == Some(self)).then(|| unsafe { BorrowedFd::borrow_raw(number) })
+    }
+}
+
+/// A descriptor of this process's own, as long as the program did not close it.
+#[derive(Debug)]
+pub(crate) struct KnownFd {
+    fd: ManuallyDrop<OwnedFd>,
+    id: FileId,
+}
+
+impl KnownFd {
+    pub(crate) fn new(fd: OwnedFd) -> Result<KnownFd> {
+        match FileId::of(fd.as_raw_fd()) {
+            Some(id) => Ok(KnownFd {
+                fd: ManuallyDrop::new(fd),
+                id,
+            }),
+            None => Err(Error::os("look at a descriptor", Errno::BADF)),
+        }
+    }
+
+    /// The descriptor, unless the program closed it.
+    #[inline]
+    pub(crate) fn get(&self) -> Option<BorrowedFd<'_>> {
+        self.id.behind(self.number())
+    }
+
+    /// As [`KnownFd::get`]; the error says what happened.
+    pub(crate) fn checked(&self) -> Result<BorrowedFd<'_>> {
+        self.get().ok_or(Error::Os {
+            what: "use a descriptor that this program closed (by os.closerange, or as daemons do)",
+            source: Errno::BADF.into(),
+        })
+    }
+
+    /// The number, whatever is behind it by now.
+    pub(crate) fn number(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl Drop for KnownFd {
+    fn drop(&mut self) {
+        let is_ours = self.get().is_some();
+        // SAFETY: taken out once, here.
+        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
+        if is_ours {
+            drop(fd);
+        } else {
+            let _somebody_elses = fd.into_raw_fd();
+        }
+    }
+}
+
+/// Moves a descriptor out of the way of numbers that programs close or reuse by habit: the standard three
+/// (a program may be started without them), and the low ones that `closerange` loops go over.
+pub(crate) fn out_of_reach(fd: OwnedFd) -> Result<OwnedFd> {
+    let soft = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let floor = soft.map_or(HIGH, |soft| (soft / 2).min(HIGH as u64) as RawFd);
+    if fd.as_raw_fd() >= floor.max(3) {
+        return Ok(fd);
+    }
+    rustix::io::fcntl_dupfd_cloexec(&fd, floor.max(3))
+        .or_else(|_| rustix::io::fcntl_dupfd_cloexec(&fd, 3))
+        .map_err(|errno| Error::os("duplicate a descriptor", errno))
+}
+
+/// Above the numbers most programs reach, below what makes a process's table of descriptors large to copy.
+const HIGH: RawFd = 512;
+
+/// Opens a file by a path of `/proc`, if it is the one.
+pub(crate) fn reopen(path: &str, id: FileId) -> Option<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let fd = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+    (FileId::of(fd.as_raw_fd()) == Some(id)).then_some(fd)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::os::fd::FromRawFd;
+
+    use super::*;
+    use rustix::pipe::pipe;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "pipes")]
+    fn a_number_that_is_another_file_is_neither_used_nor_closed() {
+        let (read, write) = pipe().unwrap();
+        let number = read.as_raw_fd();
+        let known = KnownFd::new(read).unwrap();
+        assert!(known.get().is_some());
+        // As a program does it that closes what is not its own, and opens something.
+        // SAFETY: the number is open, and what has it is made to find out.
+        unsafe { libc::dup2(write.as_raw_fd(), number) };
+        let (other, _end) = pipe().unwrap();
+        // SAFETY: as above.
+        unsafe { libc::dup2(other.as_raw_fd(), number) };
+        assert!(known.get().is_none());
+        assert!(known.checked().is_err());
+        drop(known);
+        let still = FileId::of(number);
+        assert_eq!(still, FileId::of(other.as_raw_fd()));
+        // SAFETY: nobody's any more.
+        drop(unsafe { OwnedFd::from_raw_fd(number) });
+    }
+}

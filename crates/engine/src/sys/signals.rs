@@ -1,0 +1,187 @@
+//! Sleeps that no signal is too early for.
+//!
+//! A signal that comes during a system call ends it with EINTR. One that comes just before it, after the caller
+//! looked for signals the last time, only runs its handler: the sleep that follows knows nothing of it. So the
+//! handlers that a front cares about are called by one of this file's ([`follow`]), which counts them and takes the
+//! time out of the sleep that is about to begin:
+//!
+//! ```text
+//! sleeper:  seen = count;  look for signals;  until = T;  count != seen? leave;  sleep until `until`
+//! handler:  the front's handler;  count += 1;  until = 0;  wake the sleeper's word
+//! ```
+//!
+//! A handler on the sleeper's own thread comes before the sleeper looks at the count, or before the kernel reads
+//! `until`, which then has passed, or it interrupts the call. One on another thread wakes the sleeper by its word.
+//!
+//! One thread of a process at a time sleeps so, the one on which the front acts on signals ([`attentively`]).
+
+use std::cell::Cell;
+use std::ffi::c_int;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+/// A time as the kernel reads it.
+#[repr(C)]
+pub(crate) struct Until {
+    seconds: AtomicI64,
+    nanos: AtomicI64,
+}
+
+/// When the sleep of the attentive thread ends; handlers set it to a time that has passed.
+static UNTIL: Until = Until {
+    seconds: AtomicI64::new(0),
+    nanos: AtomicI64::new(0),
+};
+/// What the attentive thread sleeps on, if it does.
+static WORD: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+/// The attentive thread, by the numbers of its process and its own: that of a parent is none after a fork.
+static SLEEPER: AtomicU64 = AtomicU64::new(0);
+/// Signals whose handlers ran.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+/// The front's handler.
+static FOLLOWED: AtomicUsize = AtomicUsize::new(0);
+
+/// Not followed: they tell of a fault of the thread that gets them, or cannot be handled.
+const APART: [c_int; 8] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGKILL,
+    libc::SIGSTOP,
+];
+const LAST_SIGNAL: c_int = 64;
+
+thread_local! {
+    static SEEN: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// How many signals came whose handler is followed.
+pub fn count() -> u32 {
+    COUNT.load(Ordering::SeqCst)
+}
+
+/// Runs `sleep` on the one thread that acts on signals: where it sleeps it is interrupted by each signal that came
+/// after [`count`] was `seen`. While another thread does so, nothing but EINTR tells of signals.
+pub fn attentively<T>(seen: u32, sleep: impl FnOnce() -> T) -> T {
+    let me = u64::from(std::process::id()) << 32 | u64::from(tid());
+    let taken = SLEEPER.load(Ordering::SeqCst);
+    let is_free = taken == me || taken == 0 || taken >> 32 != me >> 32;
+    let swap = |from, to| SLEEPER.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
+    if cfg!(not(target_pointer_width = "64")) || !is_free || swap(taken, me).is_err() {
+        return sleep();
+    }
+    struct Reset(Option<u32>, u64);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            SEEN.set(self.0);
+            SLEEPER.store(self.1, Ordering::SeqCst);
+        }
+    }
+    let before = if taken == me { me } else { 0 };
+    let _reset = Reset(SEEN.replace(Some(seen)), before);
+    sleep()
+}
+
+fn tid() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get() as u32
+}
+
+/// The handler of `signal`, as an address; `None` when it is the kernel's business.
+pub fn handler_of(signal: c_int) -> Option<usize> {
+    let action = action_of(signal)?;
+    let handler = action.sa_sigaction;
+    match handler {
+        libc::SIG_DFL | libc::SIG_IGN => None,
+        _ if handler == own_handler() => Some(FOLLOWED.load(Ordering::SeqCst)),
+        _ => Some(handler),
+    }
+}
+
+/// Has the signals counted whose handler `handler` is, as [`handler_of`] says it; once in a while, as a program may
+/// set handlers at any time.
+///
+/// Only one handler of a process is followed, the first one. Others are left alone: they may call what was there
+/// before them, and if that was ours and called them, there would be no end.
+pub fn follow(handler: usize) {
+    let known = FOLLOWED.compare_exchange(0, handler, Ordering::SeqCst, Ordering::SeqCst);
+    if handler == 0 || known.is_err_and(|known| known != handler) {
+        return;
+    }
+    for signal in (1..=LAST_SIGNAL).filter(|signal| !APART.contains(signal)) {
+        let Some(mut action) = action_of(signal) else {
+            continue;
+        };
+        if action.sa_sigaction != handler || action.sa_flags & libc::SA_SIGINFO != 0 {
+            continue;
+        }
+        action.sa_sigaction = own_handler();
+        // SAFETY: a handler of the same kind with the same mask and flags, which calls the one that was there.
+        unsafe { libc::sigaction(signal, &action, ptr::null_mut()) };
+    }
+}
+
+fn own_handler() -> usize {
+    handle as extern "C" fn(c_int) as usize
+}
+
+fn action_of(signal: c_int) -> Option<libc::sigaction> {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: it only reads, into memory that is large enough; a number that is no signal's is refused.
+    let known = unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) } == 0;
+    // SAFETY: filled in by the call, and a valid value when zeroed.
+    known.then(|| unsafe { action.assume_init() })
+}
+
+extern "C" fn handle(signal: c_int) {
+    let followed = FOLLOWED.load(Ordering::SeqCst);
+    // SAFETY: the address of a handler that takes a signal's number: `follow` puts this function only where that
+    // handler was without SA_SIGINFO.
+    let followed: extern "C" fn(c_int) = unsafe { std::mem::transmute(followed) };
+    followed(signal);
+    COUNT.fetch_add(1, Ordering::SeqCst);
+    UNTIL.seconds.store(0, Ordering::SeqCst);
+    UNTIL.nanos.store(0, Ordering::SeqCst);
+    let word = WORD.load(Ordering::SeqCst);
+    if !word.is_null() && SLEEPER.load(Ordering::SeqCst) as u32 != tid() {
+        wake(word);
+    }
+}
+
+/// Wakes whoever sleeps on a word, without a trace in `errno`.
+fn wake(word: *mut AtomicU32) {
+    // SAFETY: `errno` of this thread. The kernel takes the word for a number to look up; nobody else is woken for
+    // more than a look around.
+    unsafe {
+        let errno = *libc::__errno_location();
+        libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, c_int::MAX);
+        *libc::__errno_location() = errno;
+    }
+}
+
+/// Whether signals that came before are to end this thread's sleeps.
+pub(crate) fn is_attentive() -> bool {
+    SEEN.get().is_some()
+}
+
+/// Sleeps by `call`, which passes the kernel the time `(seconds, nanos)` from where a signal takes it away. `None`
+/// when a signal came. Only for a thread that [`is_attentive`].
+///
+/// A signal of another thread wakes `word`; it does not end a sleep on something else.
+pub(crate) fn sleep<T>(
+    word: Option<&AtomicU32>,
+    (seconds, nanos): (i64, i64),
+    call: impl FnOnce(*const Until) -> T,
+) -> Option<T> {
+    let seen = SEEN.get()?;
+    UNTIL.nanos.store(nanos, Ordering::SeqCst);
+    UNTIL.seconds.store(seconds, Ordering::SeqCst);
+    let word = word.map_or(ptr::null_mut(), |word| ptr::from_ref(word).cast_mut());
+    WORD.store(word, Ordering::SeqCst);
+    let slept = (count() == seen).then(|| call(&UNTIL));
+    WORD.store(ptr::null_mut(), Ordering::SeqCst);
+    slept.filter(|_| count() == seen)
+}

@@ -1,0 +1,64 @@
+"""What is said about arguments that cannot be: which one it is, and what it is to be.
+
+For what Python code takes; the native module's own functions name their arguments in a note of the error.
+"""
+
+from __future__ import annotations
+
+from operator import index
+
+from .hints import Any
+
+__all__ = ["check_call", "check_callable", "check_iterable", "check_task", "seconds", "whole_number"]
+
+_LARGEST_COUNT = 2**32 - 1
+
+
+def whole_number(name: str, value: Any) -> int:
+    """The value as an int."""
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {value!r}") from None
+
+
+def seconds(name: str, value: Any) -> float | None:
+    """The value as a time; None stands for no limit."""
+    if value is None:
+        return None
+    # A text that reads as a number is one by mistake.
+    if hasattr(type(value), "__float__") or hasattr(type(value), "__index__"):
+        return float(value)
+    raise TypeError(f"{name} must be a number of seconds or None, not {value!r}")
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Refuse what cannot be called; None stands for nothing to call."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be callable or None, not {value!r}")
+
+
+def check_iterable(name: str, value: Any, of: str = "") -> None:
+    """Refuse what has no items."""
+    try:
+        iter(value)
+    except TypeError:
+        raise TypeError(f"{name} must be iterable{of}, not {value!r}") from None
+
+
+def check_task(task_timeout: Any, retries: Any) -> None:
+    """Refuse impossible limits for tasks."""
+    limit = seconds("task_timeout", task_timeout)
+    if limit is not None and not limit > 0:
+        raise ValueError(f"task_timeout must be greater than 0, not {task_timeout!r}")
+    if not 0 <= whole_number("retries", retries) <= _LARGEST_COUNT:
+        raise ValueError(f"retries must be 0 or more, not {retries!r}")
+
+
+def check_call(func: Any, args: Any, kwds: Any) -> None:
+    """Refuse what cannot be a call: `apply(f, 1)` instead of `apply(f, (1,))` is a common mistake."""
+    if not callable(func):
+        raise TypeError(f"func must be callable, not {func!r}")
+    check_iterable("args", args, " (the arguments of one call, as in `(1,)`)")
+    if not hasattr(kwds, "keys"):
+        raise TypeError(f"kwds must be a mapping of names to arguments, not {kwds!r}")

@@ -1,0 +1,68 @@
+"""The standard library's queues, with `put_many` and `get_many`: the same in several steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from queue import Empty, Full
+
+from ..forwarding import forward_other_names
+from ..hints import Any
+from ..stdlib import load
+
+_std: Any = load("queues")
+
+__all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
+
+SimpleQueue = _std.SimpleQueue
+
+
+class _Many:
+    """Several objects in a call."""
+
+    put: Any
+    get: Any
+
+    def put_many(self, objs: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
+        """Put each object of an iterable in; `queue.Full` says with `put` how many there was room for."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for number, obj in enumerate(objs):
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                self.put(obj, block, left)
+            except Full as full:
+                full.put = number  # type: ignore[attr-defined]
+                raise
+
+    def put_many_nowait(self, objs: Iterable[Any]) -> None:
+        """`put_many` without waiting."""
+        self.put_many(objs, False)
+
+    def get_many(
+        self, block: bool = True, timeout: float | None = None, max_messages_to_get: int | None = None
+    ) -> list[Any]:
+        """Take out a list of the objects that are there, waiting for the first one."""
+        if max_messages_to_get == 0:
+            return []
+        taken = [self.get(block, timeout)]
+        while max_messages_to_get is None or len(taken) < max_messages_to_get:
+            try:
+                taken.append(self.get(False))
+            except Empty:
+                break
+        return taken
+
+    def get_many_nowait(self, max_messages_to_get: int | None = None) -> list[Any]:
+        """`get_many` without waiting."""
+        return self.get_many(False, None, max_messages_to_get)
+
+
+class Queue(_Many, _std.Queue):
+    """A queue for many producers and many consumers, unbounded unless `maxsize` is positive."""
+
+
+class JoinableQueue(_Many, _std.JoinableQueue):
+    """A queue that knows how many of its messages are not dealt with yet."""
+
+
+forward_other_names(__name__, _std)

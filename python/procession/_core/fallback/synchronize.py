@@ -1,0 +1,75 @@
+"""The standard library's locks and semaphores, which say whether they are held and take this package's arguments."""
+
+from __future__ import annotations
+
+from ..forwarding import forward_other_names
+from ..hints import Any
+from ..stdlib import load
+
+_std: Any = load("synchronize")
+
+__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
+
+Barrier = _std.Barrier
+Condition = _std.Condition
+Event = _std.Event
+
+_HOW = ("raise", "hold")
+
+
+class _Held:
+    """What every lock has here; the standard library's has it from Python 3.14 on."""
+
+    _semlock: Any
+
+    def locked(self) -> bool:
+        """Return whether nobody could acquire it now."""
+        return bool(self._semlock._is_zero())
+
+
+class _Owned(_Held):
+    def _make_methods(self) -> None:
+        # The standard library's binds them to each object.
+        super()._make_methods()  # type: ignore[misc]
+        self._acquire = self.acquire
+        self.acquire = self._acquire_whoever_died
+
+    def _acquire_whoever_died(
+        self, block: bool = True, timeout: float | None = None, *, on_owner_died: str | None = None
+    ) -> bool:
+        """Acquire the lock. The standard library does not notice that its owner died, so it is never said."""
+        if on_owner_died is not None and on_owner_died not in _HOW:
+            raise ValueError(f"on_owner_died must be 'raise' or 'hold', not {on_owner_died!r}")
+        return bool(self._acquire(block, timeout))
+
+    def acquire(
+        self, block: bool = True, timeout: float | None = None, *, on_owner_died: str | None = None
+    ) -> bool:
+        """Acquire the lock; False if the timeout passed first."""
+        raise AssertionError("each object has its own")
+
+
+class Lock(_Owned, _std.Lock):
+    """A lock that is not recursive; any thread of any process may release it."""
+
+
+class RLock(_Owned, _std.RLock):
+    """A lock that its owner may acquire again."""
+
+
+class Semaphore(_Held, _std.Semaphore):
+    """A counter that `acquire` takes a unit from and `release` gives one back to."""
+
+    @property
+    def maxvalue(self) -> int:
+        """The most units there can be."""
+        return int(self._semlock.maxvalue)
+
+
+class BoundedSemaphore(_Held, _std.BoundedSemaphore):
+    """A semaphore that refuses to rise above its first value."""
+
+    maxvalue = Semaphore.maxvalue
+
+
+forward_other_names(__name__, _std)

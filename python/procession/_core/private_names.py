@@ -1,0 +1,74 @@
+"""Private methods, whose names in their class are not those they have in the source.
+
+`self.__work` is the attribute `_Job__work` of a class `Job`. Its function is named `__work` all the same, and
+pickle looks for it under that name.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType, MethodType
+
+from .hints import Any
+from .stdlib import reduction
+
+__all__ = ["reachable", "teach_private_names"]
+
+
+def reachable(function: Any) -> Any:
+    """The function, or what stands for a private static method of a class until it is pickled."""
+    if type(function) is FunctionType and ".__" in function.__qualname__:
+        return _reached(function)
+    return function
+
+
+def _reached(function: FunctionType) -> Any:
+    *path, name = function.__qualname__.split(".")
+    owner: Any = function.__globals__.get(path[0])
+    for step in path[1:]:
+        owner = getattr(owner, step, None)
+    if not isinstance(owner, type) or not _is_private(name):
+        return function
+    found = _attribute(owner, name, function)
+    return _StaticMethod(owner, found, function) if found != name else function
+
+
+class _StaticMethod:
+    """A private static method that can be pickled."""
+
+    def __init__(self, owner: type[Any], name: str, function: FunctionType) -> None:
+        self._owner = owner
+        self._name = name
+        self.__qualname__ = function.__qualname__
+        self.__wrapped__ = function
+
+    def __call__(self, *args: Any, **kwds: Any) -> Any:
+        return self.__wrapped__(*args, **kwds)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self._owner, self._name)
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("__") and not name.endswith("__")
+
+
+def _attribute(owner: type[Any], name: str, function: Any) -> str:
+    """The name under which a class, or one of its bases, has a private function; `name` if none does."""
+    for cls in owner.__mro__:
+        mangled = f"_{cls.__name__.lstrip('_')}{name}"
+        member = vars(cls).get(mangled)
+        if getattr(member, "__func__", member) is function:
+            return mangled
+    return name
+
+
+def _reduce_method(method: Any) -> tuple[Any, ...]:
+    name, this = method.__func__.__name__, method.__self__
+    if _is_private(name):
+        name = _attribute(this if isinstance(this, type) else type(this), name, method.__func__)
+    return getattr, (this, name)
+
+
+def teach_private_names() -> None:
+    """Have methods pickled by the names that their classes have them under."""
+    reduction.ForkingPickler.register(MethodType, _reduce_method)

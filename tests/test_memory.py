@@ -1,0 +1,208 @@
+"""Shared memory goes back when it is used no more, and a program can ask how much there is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from subprocess import CompletedProcess
+
+import pytest
+
+import procession
+from procession import _engine
+
+Run = Callable[..., "CompletedProcess[str]"]
+
+MIB = 1 << 20
+# For what takes about a second: a machine may be busy.
+LIMIT = 60
+
+
+def resident() -> int:
+    """What the memory file takes, as the system says."""
+    return os.fstat(_engine.arena_fd()).st_blocks * 512
+
+
+def within_the_limit(is_so: Callable[[], bool]) -> bool:
+    """Whether it comes about."""
+    end = time.monotonic() + LIMIT
+    while not is_so() and time.monotonic() < end:
+        time.sleep(0.05)
+    return is_so()
+
+
+def fill(queue: object, size: int, count: int) -> None:
+    """Put so many messages into a queue."""
+    message = b"x" * size
+    for _ in range(count):
+        queue.put(message)  # type: ignore[attr-defined]
+
+
+# Slots, wide slots, blocks smaller than a page, blocks that share pages, and large ones.
+SIZES = [(50, 400_000), (900, 60_000), (2_000, 30_000), (5_000, 12_000), (100_000, 600), (3 * MIB, 20)]
+
+
+@pytest.mark.parametrize("size, count", SIZES)
+def test_what_waited_in_a_queue_goes_back_when_it_was_received(size: int, count: int) -> None:
+    """Of any size, while the queue lives, without a call."""
+    queue = procession.Queue()
+    queue.put(0)
+    fill(queue, size, count)
+    assert resident() > 32 * MIB
+    for _ in range(count + 1):
+        queue.get()
+    assert within_the_limit(lambda: resident() <= 17 * MIB)
+    fill(queue, size, 100)
+    assert all(len(queue.get()) == size for _ in range(100))
+
+
+@pytest.mark.parametrize("size, count", SIZES)
+def test_nothing_stays_of_a_queue_that_is_gone(run_script: Run, size: int, count: int) -> None:
+    """At once, with the messages that nobody received."""
+    program = """
+    import os, procession
+    from procession import _engine
+
+    queue = procession.Queue()
+    message = b"x" * {size}
+    for _ in range({count}):
+        queue.put(message)
+    for _ in range({count} // 2):
+        queue.get()
+    queue.close()
+    queue.join_thread()
+    del queue
+    print(os.fstat(_engine.arena_fd()).st_blocks * 512 >> 20, procession.memory_info()["in_use"])
+    """
+    ran = run_script(program.format(size=size, count=count))
+    assert ran.stderr == ""
+    mib, in_use = map(int, ran.stdout.split())
+    # The books of so many blocks stay.
+    assert (mib <= 6, in_use) == (True, 0)
+
+
+def test_nothing_stays_of_a_pool_that_is_gone(run_script: Run, start_method: str) -> None:
+    """Of arguments and results, whichever process freed them."""
+    program = """
+    import os, procession
+    from procession import _engine
+
+    def work(data):
+        return data * 2
+
+    if __name__ == "__main__":
+        with procession.get_context("{method}").Pool(2) as pool:
+            for size in (2_000, 100_000, 5_000_000):
+                assert len(pool.map(work, [bytes(size)] * 40)) == 40
+        pool.join()
+        del pool
+        print(procession.memory_info()["resident"] >> 20)
+    """
+    ran = run_script(program.format(method=start_method))
+    assert ran.stderr == ""
+    assert int(ran.stdout) <= 16
+
+
+def test_messages_of_growing_sizes_take_no_more_than_there_are(run_script: Run) -> None:
+    """No size keeps its own peak."""
+    program = """
+    import procession
+
+    queue = procession.Queue()
+    size = 10_000
+    for _ in range(200):
+        queue.put(bytes(size))
+    while size < 1_000_000:
+        size += 5_000
+        for _ in range(20):
+            queue.get()
+            queue.put(bytes(size))
+    procession.trim()
+    memory = procession.memory_info()
+    print(memory["resident"] <= memory["in_use"] * 5 // 4, memory["in_use"] >= 100 * size)
+    """
+    ran = run_script(program)
+    assert (ran.stdout, ran.stderr) == ("True True\n", "")
+
+
+def test_what_is_used_again_and_again_stays(run_script: Run) -> None:
+    """The memory of a stream of large messages is not had anew for each."""
+    program = """
+    import resource, procession
+
+    queue = procession.Queue()
+    message = bytes(40 << 20)
+    def pass_on():
+        queue.put(message)
+        return len(queue.get())
+    pass_on()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        assert pass_on() == 40 << 20
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    print(faults * 4096 < 5 * (40 << 20) or faults)
+    """
+    ran = run_script(program)
+    assert (ran.stdout, ran.stderr) == ("True\n", "")
+
+
+def test_a_program_can_ask_how_much_there_is_and_give_it_back() -> None:
+    """In bytes; asking makes nothing."""
+    queue = procession.Queue()
+    fill(queue, 4 * MIB, 10)
+    memory = procession.memory_info()
+    assert set(memory) == {"in_use", "resident", "limit"}
+    in_use, now = memory["in_use"], memory["resident"]
+    assert in_use is not None and now is not None
+    assert 40 * MIB <= in_use <= now == resident()
+    assert memory["limit"] is None
+    for _ in range(10):
+        queue.get()
+    given = procession.trim()
+    assert given >= 30 * MIB
+    assert resident() <= now - given
+    assert procession.trim() < MIB
+
+
+def test_asking_in_a_program_that_has_none_makes_none(run_script: Run) -> None:
+    """Nor does giving it back."""
+    program = """
+    import procession
+
+    print(procession.memory_info(), procession.trim())
+    print("memfd:procession" in open("/proc/self/maps").read())
+    """
+    ran = run_script(program)
+    assert (ran.stdout, ran.stderr) == ("{'in_use': 0, 'resident': 0, 'limit': None} 0\nFalse\n", "")
+
+
+def test_the_limit_of_the_environment_is_told(run_script: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`PROCESSION_MEMORY`, in bytes."""
+    monkeypatch.setenv("PROCESSION_MEMORY", "64M")
+    ran = run_script("import procession; procession.Queue(); print(procession.memory_info()['limit'])")
+    assert (ran.stdout, ran.stderr) == (f"{64 * MIB}\n", "")
+
+
+def test_a_fork_meets_no_thread_that_gives_memory_back(run_script: Run) -> None:
+    """Python 3.12 and later warn of a fork beside threads, of whatever kind."""
+    program = """
+    import os, warnings
+    import procession
+
+    warnings.simplefilter("error")
+    queue = procession.Queue()
+    for _ in range(30):
+        for _ in range(20):
+            queue.put(bytes(3 << 20))
+        for _ in range(20):
+            queue.get()
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        assert len(os.listdir("/proc/self/task")) == 1
+        os.waitpid(pid, 0)
+    print("no thread")
+    """
+    ran = run_script(program)
+    assert (ran.stdout, ran.stderr) == ("no thread\n", "")

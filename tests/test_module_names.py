@@ -1,0 +1,74 @@
+"""What tools that look into every module of a program see: pickle, mock, inspect, pytest and others."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import procession
+
+HOME = Path(procession.__file__).parent.parent
+
+LOOK = """
+import importlib, inspect, pickle, pkgutil, sys, types
+import {package} as multiprocessing
+
+if {all_of_it}:
+    for module in pkgutil.walk_packages(importlib.import_module("procession").__path__, "procession."):
+        if not module.name.endswith(("win32", "__main__")):
+            importlib.import_module(module.name)
+
+
+class Reduced:
+    # What pickle has to look for in all modules, as the ufuncs of scipy.
+    def __reduce__(self):
+        return "SINGLETON"
+
+    def __getattribute__(self, name):
+        if name == "__module__":
+            raise AttributeError(name)
+        return object.__getattribute__(self, name)
+
+
+SINGLETON = Reduced()
+later = types.ModuleType("zzz_later")
+later.SINGLETON = SINGLETON
+del globals()["SINGLETON"]
+sys.modules["zzz_later"] = later
+
+loaded = set(sys.modules)
+names = ["spam", "__wrapped__", "__path__", "pytest_plugins", "pool", "queues", "managers", "spawn", "heap"]
+for module in list(sys.modules.values()):
+    for name in names:
+        hasattr(module, name)
+    if module.__name__.partition(".")[0] in ("procession", "multiprocessing"):
+        inspect.getmembers(module)
+        inspect.getmodule(module)
+assert set(sys.modules) == loaded, set(sys.modules) - loaded
+for dumps in pickle.dumps, pickle._dumps:
+    assert pickle.loads(dumps(later.SINGLETON)) is later.SINGLETON
+assert set(sys.modules) == loaded, set(sys.modules) - loaded
+print("found")
+"""
+
+
+@pytest.mark.parametrize("all_of_it", [False, True], ids=["as imported", "with every submodule"])
+@pytest.mark.parametrize("way", ["imported", "alias"])
+def test_looking_for_a_name_in_every_module_finds_it_and_loads_nothing(way: str, all_of_it: bool) -> None:
+    """A module without the name says AttributeError, as all modules do, whatever the name."""
+    package = "procession" if way == "imported" else "multiprocessing"
+    launcher = () if way == "imported" else ("-m", "procession")
+    program = textwrap.dedent(LOOK).format(package=package, all_of_it=all_of_it)
+    done = subprocess.run(
+        [sys.executable, *launcher, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(HOME)},
+    )
+    assert (done.stdout, done.stderr) == ("found\n", "")

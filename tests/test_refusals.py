@@ -1,0 +1,167 @@
+"""Programs where the system refuses what the engine needs: the standard library does its work, and one warning says so.
+
+What is refused and has a substitute is tried by `faults/cases/refusals.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import procession
+
+FAULTS = Path(__file__).parent.parent / "faults"
+HOME = str(Path(procession.__file__).parent.parent)
+
+PROGRAM = """
+import subprocess, sys, os
+import {package} as multiprocessing
+from {package}.pool import ThreadPool
+from {package}.managers import BaseManager
+
+
+class Shelf:
+    def top(self):
+        return "book"
+
+
+class Manager(BaseManager):
+    pass
+
+
+Manager.register("Shelf", Shelf)
+
+
+def work(n, queue, lock):
+    import {package}
+    with lock:
+        queue.put((n, type(queue).__module__.partition(".")[0]))
+
+
+if __name__ == "__main__":
+    for method in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context(method)
+        queue, lock = context.Queue(), context.Lock()
+        process = context.Process(target=work, args=(7, queue, lock))
+        process.start()
+        print(queue.get(timeout=60)[0], end=" ")
+        process.join()
+        with context.Pool(2) as pool, ThreadPool(1) as threads:
+            print(pool.map(abs, [-1, -2]), threads.map(abs, [-3]), end=" ")
+        with Manager(ctx=context) as manager:
+            print(manager.Shelf().top(), process.exitcode)
+    sys.stdout.flush()
+    subprocess.run([sys.executable, "-c", "import {package}; print({package}.Queue().empty())"])
+"""
+ALL_WORKS = ["7 [1, 2] [3] book 0"] * 3 + ["True"]
+
+
+def run(
+    tmp_path: Path, program: str, *launcher: str, call: str = "memfd_create", error: str = "EPERM", **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program in a file where a call is refused."""
+    script = tmp_path / "program.py"
+    script.write_text(textwrap.dedent(program))
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PROCESSION")}
+    return subprocess.run(
+        [sys.executable, str(FAULTS / "refused.py"), call, error, sys.executable, *launcher, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**clean, "PYTHONPATH": HOME, **env},
+        cwd=tmp_path,
+    )
+
+
+@pytest.mark.parametrize("error", ["EPERM", "ENOSYS", "EACCES"])
+def test_where_the_engine_cannot_run_a_program_works_all_the_same(tmp_path: Path, error: str) -> None:
+    """With one warning in a tree of processes, which names the reason, at the line that imports the package."""
+    done = run(tmp_path, PROGRAM.format(package="procession"), error=error)
+    assert (done.stdout.splitlines(), done.returncode) == (ALL_WORKS, 0), done.stderr
+    assert done.stderr.count("Warning") == 1, done.stderr
+    place = f"{tmp_path / 'program.py'}:3: RuntimeWarning: procession cannot run its engine, since this system"
+    assert done.stderr.startswith(f"{place} refuses memfd_create")
+    assert "PROCESSION_FALLBACK=quiet" in done.stderr
+
+
+@pytest.mark.parametrize("way", ["launcher", "variable"])
+def test_an_unchanged_program_works_under_the_alias(tmp_path: Path, way: str) -> None:
+    """Which then means the standard library, or what adds to it."""
+    program = PROGRAM.format(package="multiprocessing")
+    if way == "launcher":
+        done = run(tmp_path, program, "-m", "procession", PROCESSION_FALLBACK="quiet")
+    else:
+        # As the .pth file does where the package is installed.
+        turn_on = "import _procession_alias; _procession_alias.activate()\n"
+        done = run(tmp_path, turn_on + program, PROCESSION_INSTALL="1", PROCESSION_FALLBACK="quiet")
+    assert (done.stdout.splitlines(), done.stderr) == (ALL_WORKS, "")
+
+
+def test_a_program_can_insist_on_the_engine(tmp_path: Path) -> None:
+    """PROCESSION_FALLBACK=error makes the import an error."""
+    done = run(tmp_path, "import procession", PROCESSION_FALLBACK="error")
+    assert done.returncode == 1
+    assert "ImportError: procession cannot run its engine, since this system refuses memfd_create" in done.stderr
+
+
+def test_where_warnings_are_errors_the_import_fails_each_time(tmp_path: Path) -> None:
+    """A second attempt does not pass for a success."""
+    program = """
+    for attempt in range(2):
+        try:
+            import procession
+        except RuntimeWarning as warning:
+            print(str(warning).partition(",")[0])
+    """
+    done = run(tmp_path, program, "-W", "error")
+    assert done.stdout.splitlines() == ["procession cannot run its engine"] * 2, done.stderr
+
+
+IN_A_SANDBOX = """
+import os, sys
+sys.path.insert(0, {faults!r})
+os.environ.update(FAULTS_PACKAGE="multiprocessing", FAULTS_METHOD="fork")
+from cases.limits import refuse
+import errno
+import procession
+
+
+def work(queue):
+    import procession
+    queue.put(type(queue.qsize).__name__)
+
+
+if __name__ == "__main__":
+    before = procession.Queue() if {used} else None
+    refuse("memfd_create", errno.EPERM)
+    for method in procession.get_all_start_methods():
+        context = procession.get_context(method)
+        queue = context.Queue()
+        process = context.Process(target=work, args=(queue,))
+        process.start()
+        print(queue.get(timeout=60), end=" ")
+        process.join()
+        with context.Pool(1) as pool:
+            print(pool.map(abs, [-1]), process.exitcode)
+    box = procession.Queue()
+    print(type(box).__mro__[1].__module__ == "procession._engine" or type(box).__module__)
+"""
+
+
+def test_a_program_may_go_into_a_sandbox_after_the_import(tmp_path: Path) -> None:
+    """Before its first object: the standard library's is made, and the warning is at the line that asks for it."""
+    done = run(tmp_path, IN_A_SANDBOX.format(faults=str(FAULTS), used=False), call="futex_waitv")
+    assert done.stdout.splitlines() == ["method [1] 0"] * 3 + ["procession._core.fallback.queues"], done.stderr
+    assert done.stderr.count("RuntimeWarning") == 1 and "program.py:20: Run" in done.stderr
+
+
+def test_a_program_that_has_shared_memory_keeps_the_engine_in_a_sandbox(tmp_path: Path) -> None:
+    """And so do its children, which begin in the sandbox."""
+    done = run(tmp_path, IN_A_SANDBOX.format(faults=str(FAULTS), used=True), call="futex_waitv")
+    works = ["builtin_function_or_method [1] 0"] * 3
+    assert (done.stdout.splitlines(), done.stderr) == ([*works, "True"], "")
