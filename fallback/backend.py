@@ -1,4 +1,5 @@
-"""Builds the wheel for systems that have no wheel of the engine: the package's own sources, without the engine.
+"""Builds the wheel for systems that have no wheel of the engine: the package's own sources, without the
+engine.
 
 What does then is the package's own `_core/fallback`, as it is where the engine cannot run.
 """

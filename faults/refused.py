@@ -1,4 +1,7 @@
-"""Runs a program where one system call is refused: python faults/refused.py CALL ERROR PROGRAM ARGUMENTS..."""
+"""Runs a program where one system call is refused.
+
+python faults/refused.py CALL ERROR PROGRAM ARGUMENTS...
+"""
 
 import errno
 import os

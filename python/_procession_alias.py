@@ -39,8 +39,6 @@ class AliasFinder:
         if not _is_main_interpreter():
             # The engine is one for a process; in subinterpreters, the standard library's stays.
             return None
-        if fullname == _ALIAS + ".__main__":
-            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
         own = _own_spec(_own_name(fullname), path)
         if own is None and fullname != _ALIAS:
             return None
@@ -92,13 +90,20 @@ class PackageLoader(SourceFileLoader):
         """Run the module; its classes and functions are then `multiprocessing`'s."""
         super().exec_module(module)
         _rename_contents(module)
+        _fill_in(module.__name__)
 
 
 class AliasLoader:
     """Loads a module under the name `multiprocessing.x`: by taking that of the package."""
 
-    def __init__(self, own: object) -> None:
+    def __init__(self, own: Any) -> None:
         self._own = own
+
+    def get_code(self, name: str) -> object:
+        """The code of the package's module; of `multiprocessing.__main__`, which nobody can run, none."""
+        if self._own is None or name == f"{_ALIAS}.__main__":
+            raise ImportError(f"No module named {name!r}", name=name)
+        return self._own.get_code(name)
 
     def __getattr__(self, name: str) -> object:
         # Code, source, resources: of the package's module.
@@ -129,6 +134,17 @@ class AliasLoader:
         spec = module.__spec__
         assert spec is not None
         module.__spec__, module.__loader__ = spec.loader_state
+
+
+def _fill_in(name: str) -> None:
+    """Have a public module of the package under its other name too.
+
+    Its types say that they are of `multiprocessing.x`, and some look for that in `sys.modules` alone.
+    """
+    package, _, submodule = name.partition(".")
+    if package == _PACKAGE and submodule and not submodule.startswith("_"):
+        # Some of the package's modules put another module in their place.
+        sys.modules.setdefault(f"{_ALIAS}.{submodule}", sys.modules[name])
 
 
 def _rename_contents(module: ModuleType) -> None:
@@ -169,6 +185,7 @@ def activate() -> None:
             if type(module.__loader__) is SourceFileLoader:
                 module.__loader__.__class__ = PackageLoader
             _rename_contents(module)
+            _fill_in(name)
 
 
 def turn_on() -> None:

@@ -13,7 +13,7 @@ DAEMON = """
     import ctypes, os
     import procession as mp
 
-    METHOD, PARENT, RIGHTS = "{method}", "{parent}", "{rights}"
+    METHOD, PARENT, RIGHTS, EARLIER = "{method}", "{parent}", "{rights}", {earlier}
 
     def work(box):
         box.put("from a child")
@@ -40,6 +40,12 @@ DAEMON = """
 
     if __name__ == "__main__":
         lock, value, old = mp.Lock(), mp.Value("i", 6), mp.Queue()
+        if EARLIER:
+            # A server, sentinels and lines that the daemon is not to take for its own.
+            earlier = mp.get_context(METHOD).Process(target=work, args=(old,), daemon=True)
+            earlier.start()
+            print(old.get(timeout=20))
+            earlier.join()
         old.put("put before")
         if RIGHTS == "none":
             give_up_rights()
@@ -69,21 +75,31 @@ def test_a_daemon_uses_what_it_had_and_makes_anew(
     run_script: Run, start_method: str, parent: str, rights: str
 ) -> None:
     """Locks, values and messages survive; new queues, processes and pools work."""
-    ran = run_script(DAEMON.format(method=start_method, parent=parent, rights=rights))
+    ran = run_script(DAEMON.format(method=start_method, parent=parent, rights=rights, earlier=False))
     assert (ran.stdout, ran.stderr) == (ALL_WORKS, "")
+
+
+def test_a_daemon_starts_processes_as_its_parent_did_before(run_script: Run, start_method: str) -> None:
+    """Nothing of what the parent had for that is there any more."""
+    ran = run_script(DAEMON.format(method=start_method, parent="lives", rights="all", earlier=True))
+    assert (ran.stdout, ran.stderr) == ("from a child\n" + ALL_WORKS, "")
 
 
 def test_a_daemon_alone_and_without_rights_forks(run_script: Run) -> None:
     """Where nobody gives the memory back, what was mapped does."""
-    ran = run_script(DAEMON.format(method="fork", parent="gone", rights="none"))
+    ran = run_script(DAEMON.format(method="fork", parent="gone", rights="none", earlier=False))
     assert (ran.stdout, ran.stderr) == (ALL_WORKS, "")
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_daemon_alone_and_without_rights_is_told_why_it_cannot_start_programs(run_script: Run, method: str) -> None:
+def test_a_daemon_alone_and_without_rights_is_told_why_it_cannot_start_programs(
+    run_script: Run, method: str
+) -> None:
     """What it had works on, and the error says what happened and what to do."""
-    ran = run_script(DAEMON.format(method=method, parent="gone", rights="none"))
-    assert ran.stdout.startswith(f"{KEPT}RuntimeError: this process closed the descriptor of its shared memory")
+    ran = run_script(DAEMON.format(method=method, parent="gone", rights="none", earlier=False))
+    assert ran.stdout.startswith(
+        f"{KEPT}RuntimeError: this process closed the descriptor of its shared memory"
+    )
     assert "leave that descriptor open" in ran.stdout
 
 
@@ -138,14 +154,16 @@ REUSED = """
 
 
 @pytest.mark.parametrize("content", ["os.urandom(MIB)", "bytes(MIB)"])
-def test_a_file_that_gets_the_number_of_the_shared_memory_is_not_touched(run_script: Run, content: str) -> None:
+def test_a_file_that_gets_the_number_of_the_shared_memory_is_not_touched(
+    run_script: Run, content: str
+) -> None:
     """Neither written to, nor punched, nor made longer, nor closed."""
     ran = run_script(REUSED.format(content=content))
     assert (ran.stdout, ran.stderr) == ("unharmed\n", "")
 
 
 def test_a_socket_that_gets_the_number_of_a_pipe_is_not_touched(run_script: Run) -> None:
-    """Nothing is sent to it, nothing taken out of it, and it is not closed; the pipe is at its end."""
+    """Nothing is sent to it or taken out of it, and it is not closed; the pipe ends when all was received."""
     program = """
     import os, socket
     import procession as mp
@@ -161,7 +179,9 @@ def test_a_socket_that_gets_the_number_of_a_pipe_is_not_touched(run_script: Run)
             os.dup2(mine.fileno(), number)
     peer.send(b"for me")
     print(a.recv())
-    for use in (lambda: a.send("after"), lambda: b.send("after"), a.recv, b.recv):
+    a.send("after")
+    b.send("after")
+    for use in (a.recv, b.recv, a.recv, b.recv):
         try:
             print(use())
         except (EOFError, OSError) as error:
@@ -182,13 +202,13 @@ def test_a_socket_that_gets_the_number_of_a_pipe_is_not_touched(run_script: Run)
     print(peer.recv(100), all(os.fstat(number) for number in theirs))
     """
     ran = run_script(program)
-    said = ["before", "BrokenPipeError", "BrokenPipeError", "EOFError", "EOFError"]
+    said = ["before", "after", "after", "EOFError", "EOFError"]
     said += ["a child", "b'for me'", "nothing was sent", "b'it is open' True"]
     assert (ran.stdout.splitlines(), ran.stderr) == (said, "")
 
 
 def test_daemons_started_before_all_was_closed_and_after(run_script: Run, start_method: str) -> None:
-    """A lifeline that was closed is made anew, and what has its number by then is not what daemons hang on to."""
+    """A lifeline that was closed is made anew; what has its number by then is nothing daemons hang on to."""
     program = """
     import os
     import procession as mp
@@ -222,3 +242,22 @@ def test_daemons_started_before_all_was_closed_and_after(run_script: Run, start_
     method = "fork" if start_method == "forkserver" else start_method
     ran = run_script(program.format(method=method))
     assert (ran.stdout.splitlines(), ran.stderr) == (["a daemon", "a daemon", "b'x'", "0"], "")
+
+
+def test_shared_memory_never_gets_the_number_of_a_standard_stream(run_script: Run) -> None:
+    """A program that was started without them may have C code that writes to them."""
+    program = """
+    import os
+    import procession as mp
+    from procession import _engine
+
+    out = os.dup(1)
+    for number in (0, 1, 2):
+        os.close(number)
+    queue, (a, b) = mp.Queue(), mp.Pipe()
+    number = _engine.arena_fd()
+    os.dup2(out, 1)
+    print(number > 2, number)
+    """
+    ran = run_script(program)
+    assert ran.stdout.startswith("True"), ran

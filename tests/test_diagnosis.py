@@ -120,20 +120,21 @@ if __name__ == "__main__":
     context = procession.get_context(sys.argv[1])
     lock = context.Lock()
     other = context.RLock()
-    barrier = context.Barrier(2)
+    barrier = context.Barrier(3)
     arguments = [(lock, other, barrier, "one"), (other, lock, barrier, "two")]
     processes = [
         context.Process(target=hold_both, args=args, name=args[-1], daemon=True) for args in arguments
     ]
     for process in processes:
         process.start()
+    barrier.wait()
     print(processes[0].pid, processes[1].pid, flush=True)
     processes[0].join()
 """
 
 
-def test_who_is_asked_by_a_signal_is_part_of_a_circle_all_the_same(tmp_path: Path, start_method: str) -> None:
-    """It is found, although the process does not wait while it answers; with names and places of all of it."""
+def test_who_answers_a_signal_may_be_part_of_a_circle(tmp_path: Path, start_method: str) -> None:
+    """It is found, although the process does not wait while it answers; with names and places of all."""
     text = "import sys\n" + LOOKED_INTO
     program = start(tmp_path / "circle.py", text, start_method, PROCESSION_DEBUG_SIGNAL="USR2")
     try:

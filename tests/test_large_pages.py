@@ -1,4 +1,4 @@
-"""Kernels whose pages have 16 or 64 KiB (aarch64 has such): everything works, and nothing shares a page wrongly."""
+"""Kernels whose pages have 16 or 64 KiB, as on aarch64: everything works, and no page is shared wrongly."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ PROGRAM = """
         ctx = mp.get_context("{method}")
         sizes = (1, 2_000, 20_000, 40_000, 100_000, 300_000, 1_000_000, 50_000_000)
         print(all(through_a_queue(b"x" * size) for size in sizes), through_a_queue(list(range(9))))
-        print(mp.Lock().acquire(), mp.Value("i", 3).value, mp.Array("d", 1000)[0], len([mp.Lock() for _ in range(5000)]))
+        locks = len([mp.Lock() for _ in range(5000)])
+        print(mp.Lock().acquire(), mp.Value("i", 3).value, mp.Array("d", 1000)[0], locks)
         with ctx.Pool(2) as pool:
             print(pool.map(square, range(5)))
         # Arrays that two processes have after a fork, as memory of their own each.

@@ -188,6 +188,33 @@ def test_every_submodule_is_one_object_under_both_names(python: Run) -> None:
     assert lines(python("-m", "procession", "-c", textwrap.dedent(code))) == ["True"]
 
 
+def test_a_submodule_is_an_attribute_once_it_was_imported(python: Run) -> None:
+    """By either name, and also when the package had loaded it for itself before."""
+    program = """
+        import multiprocessing, pickle, sys
+        import multiprocessing.util, multiprocessing.resource_sharer
+        import multiprocessing.shared_memory, multiprocessing.queues, multiprocessing.spawn
+        for name in "context process reduction resource_sharer shared_memory queues spawn util".split():
+            module = getattr(multiprocessing, name)
+            assert module is sys.modules[f"multiprocessing.{name}"] is sys.modules[f"procession.{name}"], name
+        from multiprocessing import queues, shared_memory, util
+        for kind in (queues.Queue, shared_memory.SharedMemory, util.Finalize):
+            assert getattr(sys.modules[kind.__module__], kind.__name__) is kind
+            assert pickle.loads(pickle.dumps(kind)) is kind
+        print("fine")
+    """
+    assert python("-m", "procession", "-c", textwrap.dedent(program)).stdout == "fine\n"
+
+
+def test_multiprocessing_is_no_program(python: Run) -> None:
+    """As in the standard library; its modules are all importable, which CPython's tests see to."""
+    done = python("-m", "procession", "-m", "multiprocessing")
+    assert done.returncode == 1
+    assert "No module named 'multiprocessing.__main__'" in done.stderr
+    program = "import importlib; importlib.import_module('multiprocessing.__main__')"
+    assert python("-m", "procession", "-c", program).returncode == 0
+
+
 def test_a_submodule_that_does_not_exist_is_missing_under_the_asked_name(python: Run) -> None:
     """The error names what the program asked for."""
     done = python("-m", "procession", "-c", "import multiprocessing.nowhere")

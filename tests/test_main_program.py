@@ -264,3 +264,19 @@ if __name__ == "__main__":
     )
     done = run("elsewhere/script.py")
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_a_frozen_program_is_its_own_interpreter(run: Run, tmp_path: Path, start_method: str) -> None:
+    """Its children, and its fork server, are itself once more, up to `freeze_support`."""
+    frozen = tmp_path / "frozen"
+    frozen.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path / "program.py"} "$@"\n')
+    frozen.chmod(0o755)
+    program = PROGRAM.replace("METHOD", repr(start_method)).replace(
+        'if __name__ == "__main__":\n',
+        'if __name__ == "__main__":\n    multiprocessing.freeze_support()\n    print("main part")\n',
+    )
+    begin = f"import sys\nsys.frozen = True\nimport procession\nprocession.set_executable({str(frozen)!r})\n"
+    write(tmp_path / "program.py", begin + program)
+    done = run("program.py")
+    assert done.stdout.splitlines() == ["main part", THINGS], done.stdout + done.stderr
+    assert done.stderr == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,18 +94,120 @@ def test_each_child_follows_the_directory_and_the_path_of_its_start(run_script: 
 
 
 def test_children_draw_different_random_numbers(run_script: Run) -> None:
-    """`random` and `numpy.random` are seeded anew in each child, whatever the main program seeded."""
+    """`random` and `numpy.random` are seeded anew in each child of a program that does not seed them."""
     pytest.importorskip("numpy")
-    at_import = """
-        import numpy
-        random.seed(1)
-        numpy.random.seed(1)
-    """
-    done = run_script(script("random.random(), numpy.random.random()", at_import))
+    done = run_script(script("random.random(), numpy.random.random()", "import numpy"))
     *names, one, two, three = done.stdout.splitlines()
     assert names == WARM
     assert len({line.split()[0] for line in (one, two, three)}) == 3
     assert len({line.split()[1] for line in (one, two, three)}) == 3
+
+
+def test_a_seed_of_the_main_program_is_each_childs(run_script: Run) -> None:
+    """A program that seeds its generators when it is imported has in its children what it asked for."""
+    pytest.importorskip("numpy")
+    at_import = """
+        import numpy
+        random.seed(7)
+        numpy.random.seed(7)
+        expected = random.Random(7).random(), numpy.random.RandomState(7).random()
+    """
+    done = run_script(script("(random.random(), numpy.random.random()) == expected", at_import))
+    assert done.stdout.split().count("True") == 3
+
+
+OWN = [
+    "own = os.getpid()",
+    "own = f'{time.time_ns()}'",
+    "own = datetime.datetime.now()",
+    "own = uuid.uuid4()",
+    "own = secrets.token_hex()",
+    "own = secrets.choice(range(10**9))",
+    "own = tempfile.TemporaryDirectory().name",
+    "own = random.random()",
+    "own = random.Random().random()",
+    "own = tempfile.mkdtemp(dir='.')",
+    "own = procession.current_process().name",
+    "def name(): return os.urandom(8).hex()\n\nown = name()",
+    "import settings; own = settings.own",
+    "import numpy; generator = numpy.random.default_rng(); own = generator",
+]
+
+
+@pytest.mark.parametrize("at_import", OWN)
+def test_what_a_program_computes_of_itself_when_it_is_imported_is_each_childs(
+    run_script: Run, tmp_path: Path, at_import: str
+) -> None:
+    """Process numbers, times, unique names and unseeded generators are not those of the server."""
+    if "numpy" in at_import:
+        pytest.importorskip("numpy")
+    (tmp_path / "settings.py").write_text("import uuid\n\nown = uuid.uuid4()\n")
+    at_import = f"import datetime, secrets, tempfile, time, uuid\n{at_import}"
+    done = run_script(script("own.random() if 'generator' in globals() else own", at_import))
+    told = [line for line in done.stdout.splitlines() if line not in WARM]
+    assert len(told) == 3 and len(set(told)) == 3, done.stdout
+
+
+def test_what_a_cold_start_imports_was_imported_in_the_server(run_script: Run) -> None:
+    """Children that import the main program for themselves find there the libraries that it imports."""
+    at_import = """
+        already = "decimal" in sys.modules
+        import decimal
+        own = os.getpid()
+    """
+    done = run_script(script("already, own == os.getpid()", at_import))
+    assert done.stdout.splitlines().count("True True") == 3
+
+
+def test_clocks_and_numbers_that_functions_ask_for_leave_starts_warm(run_script: Run) -> None:
+    """Only what is asked for while the main program is imported counts, and only by the program."""
+    at_import = """
+        import logging, time, uuid
+
+        logging.getLogger().setLevel("ERROR")
+        logging.info("something happens at a time")
+        lock = procession.Lock()
+
+        def own():
+            return os.getpid(), time.time(), uuid.uuid4()
+    """
+    done = run_script(script("'told'", at_import))
+    assert done.stdout.split() == [*WARM, *["told"] * 3]
+
+
+@pytest.mark.parametrize("own", ["", "own = os.getpid()"], ids=["warm", "cold"])
+def test_exit_functions_of_the_main_program_run_in_each_child(run_script: Run, own: str) -> None:
+    """What a program registers when it is imported runs at the end of its processes, not of the server."""
+    at_import = f"""
+        import atexit
+
+        atexit.register(lambda: print("ends", os.getpid(), flush=True))
+        {own}
+    """
+    done = run_script(script("'child', os.getpid()", at_import))
+    children = re.findall(r"child (\d+)", done.stdout)
+    assert len(children) == 3
+    ended = re.findall(r"ends (\d+)", done.stdout)
+    assert ended[:-1] == children and len(ended) == 4
+
+
+def test_a_server_without_proc_starts_processes(run_script: Run) -> None:
+    """Where there is no /proc nobody knows what the main program left, so each child imports it."""
+    at_import = """
+        def refuse(path, *args, **kwds):
+            if str(path).startswith("/proc"):
+                raise FileNotFoundError(path)
+            return original[args[0]](path, *args[1:], **kwds)
+
+        import functools
+        if __name__ != "__main__":
+            original = {name: getattr(os, name) for name in ("listdir", "readlink", "open")}
+            for name in original:
+                setattr(os, name, functools.wraps(original[name])(
+                    lambda path, *args, name=name, **kwds: refuse(path, name, *args, **kwds)))
+    """
+    done = run_script(script("'told'", at_import))
+    assert done.stdout.split() == [*WARM, *["__mp_main__", "told"] * 3], done.stderr
 
 
 @pytest.mark.parametrize(

@@ -213,4 +213,3 @@ def processes_run_out() -> None:
 
 def put_one(box: Any) -> None:
     box.put("one")
-

@@ -12,8 +12,9 @@ import sys
 import time
 from typing import Any
 
-from cases.limits import refuse, use_everything
 from subject import METHOD, ctx, fault, package, raises, start
+
+from cases.limits import refuse, use_everything
 
 CODES = ("ENOSYS", "EPERM", "EACCES")
 
@@ -72,7 +73,11 @@ def check(call: str) -> None:
     environment = {**os.environ, "PYTHONPATH": folder, "PROCESSION_FALLBACK": "quiet"}
     runs = [
         subprocess.Popen(
-            [*command, code, when], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+            [*command, code, when],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
         )
         for code, when in kinds
     ]

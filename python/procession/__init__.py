@@ -98,8 +98,8 @@ def memory_info() -> dict[str, int | None]:
     `resident`: what the system has given, which is what is in use, what lies free for the next, and tables.
     `limit`: what `resident` may be at most (`PROCESSION_MEMORY`), None without a limit of that kind.
 
-    It looks at every piece of memory: for a report now and then, not for every message. Where the engine does not
-    run, there is none.
+    It looks at every piece of memory: for a report now and then, not for every message. Where the engine does
+    not run, there is none.
     """
     from ._core.memory import memory_info
 
@@ -109,8 +109,8 @@ def memory_info() -> dict[str, int | None]:
 def trim() -> int:
     """Give all free shared memory back to the system now; how many bytes that were.
 
-    Without it, memory goes back about a second after it was used last, but for a quarter of what is in use, or
-    16 MiB if that is more; and all of it with the program's last queue, pipe or pool.
+    Without it, memory goes back about a second after it was used last, but for a quarter of what is in use,
+    or 16 MiB if that is more; and all of it with the program's last queue, pipe or pool.
     """
     from ._core.memory import trim
 

@@ -23,6 +23,9 @@ from procession._core.main_module import LaunchedMain
 
 __all__: list[str] = []
 
+# What `__main__` had before Python 3.15 beside its file.
+_CACHED: dict[str, Any] = {"__cached__": None} if sys.version_info < (3, 15) else {}
+
 USAGE = """\
 usage: python -m procession --version
        python -m procession [-m module | -c program | script | directory | zip file | -] [argument ...]
@@ -48,7 +51,7 @@ def main(arguments: list[str]) -> None:
         case ["-c", program, *rest]:
             run_text(program, "<string>", ["-c", *rest])
         case ["-", *rest]:
-            run_text(sys.stdin.read(), "<stdin>", arguments, __file__="<stdin>", __cached__=None)
+            run_text(sys.stdin.read(), "<stdin>", arguments, __file__="<stdin>", **_CACHED)
         case [option, *_] if option.startswith("-"):
             raise SystemExit(f"unknown option {option}; options of python go before -m procession\n{USAGE}")
         case [path, *_] if pkgutil.get_importer(path) is not None:
@@ -92,7 +95,7 @@ def run_script(path: str, arguments: list[str]) -> None:
     except OSError as error:
         raise SystemExit(f"{sys.executable}: can't open file {os.path.abspath(path)!r}: {error}") from None
     namespace = become(arguments, first_on_path=os.path.dirname(os.path.realpath(path)))
-    namespace.update(__file__=os.path.abspath(path), __loader__=loader, __cached__=None, __package__=None)
+    namespace.update(__file__=os.path.abspath(path), __loader__=loader, __package__=None, **_CACHED)
     exec(code, namespace)
 
 

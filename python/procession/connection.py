@@ -23,6 +23,7 @@ from ._core.hints import Any
 from ._core.private_names import teach_private_names
 from ._core.readiness import wait_for_readable
 from ._core.stdlib import context, load, reduction
+from ._core.temp_dir import keep_socket_paths_short
 
 _std = load("connection")
 
@@ -324,5 +325,6 @@ reduction.ForkingPickler.register(PipeEnd, _reduce_pipe_end)
 if reduction.ForkingPickler._extra_reducers.get(reduction.socket.socket) is reduction._reduce_socket:
     reduction.ForkingPickler.register(reduction.socket.socket, _reduce_socket)
 teach_reduction()
+keep_socket_paths_short()
 
 forward_other_names(__name__, _std)

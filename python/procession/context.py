@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 
-from ._core.arguments import check_iterable
 from ._core.fallback import choice
 from ._core.forwarding import forward_other_names
 from ._core.hints import TYPE_CHECKING, Any
@@ -134,6 +133,8 @@ class _StartableProcess(BaseProcess):
         if target is not None and not callable(target):
             raise TypeError(f"target must be callable or None, not {target!r}")
         if type(args) is not tuple:
+            from ._core.arguments import check_iterable
+
             check_iterable("args", args, " (the arguments of the target, as in `(1,)`)")
         if kwargs is not None and not hasattr(kwargs, "keys"):
             raise TypeError(f"kwargs must be a mapping of names to arguments or None, not {kwargs!r}")
@@ -198,7 +199,9 @@ class SpawnProcess(_StartableProcess):
 
     @staticmethod
     def _after_fork() -> None:
-        """A fresh interpreter has inherited nothing that needs repair."""
+        """A fresh interpreter has inherited nothing that needs repair; it may have a name to say."""
+        if (origins := sys.modules.get("procession._core.origins")) is not None:
+            origins.name_this_process()
 
 
 class ForkServerProcess(_StartableProcess):

@@ -1,7 +1,8 @@
 """The fork server as its clients see it: started, asked for children, and replaced when it has died.
 
 It is a warm template: the main program is imported there once (`_core/template.py`), unless
-`forkserver_main="cold"` was chosen. A server whose main program was changed since is replaced, too.
+`forkserver_main="cold"` was chosen. A server is replaced when its main program was changed since, and when it
+cannot make its children what its client is now (`_core/surroundings.py`).
 
 The server listens on one end of a socket pair and its clients hold the other: there is no address that
 others could reach or that could be left behind, and the server ends with its last client. It is a process
@@ -10,29 +11,35 @@ of the engine's arena with a seat of its own; a child it forks moves to the seat
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import select
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, NamedTuple
 
 from . import _engine, spawn
-from ._core import serving, template
+from ._core import leaving, serving, template
 from ._core.hints import Any, NoReturn
+from ._core.import_watch import ImportWatch
+from ._core.known_fd import identity_of
 from ._core.payload import unpack
 from ._core.refusals import anonymous_file
-from ._core.stdlib import load, util
-
-resource_tracker = load("resource_tracker")
+from ._core.standard_io import fill_standard
+from ._core.stdlib import util
+from ._core.surroundings import Surroundings, become_user, take_on
+from ._core.tracker import adopt_tracker
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
 MAXFDS_TO_SEND = serving.MOST_FDS
 
 # What a request needs besides the descriptors that travel for the child's arguments.
-_OWN_FDS = 6
+_OWN_FDS = 12
 
 # A server that was killed is found out by asking it; one that dies at once, again and again, is given up.
 _ATTEMPTS = 3
@@ -51,12 +58,14 @@ class ForkServer:
         self._forkserver_pid: int | None = None
         self._seat: int | None = None
         self._control: int | None = None
+        self._control_identity: tuple[int, int] | None = None
         self._inherited_fds: list[int] | None = None
         self._preload_modules = ["__main__"]
         self._on_error = "ignore"
         self._main_mode: str | None = None
         # What the server of this process's own was made of, and those that were replaced.
         self._key: template.Key | None = None
+        self._surroundings: Surroundings | None = None
         self._replaced: list[tuple[int, int]] = []
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._after_fork)
@@ -93,7 +102,7 @@ class ForkServer:
     def ensure_running(self) -> None:
         """Start the server unless one lives, be it an ancestor's."""
         with self._lock:
-            self._living_server()
+            self._living_server(Surroundings.of_now())
 
     def connect_to_new_process(
         self,
@@ -101,20 +110,23 @@ class ForkServer:
         payload: int,
         parent: int,
         lifeline: int | None,
-        tracker: int | None,
+        tracker: list[int],
         fds: list[int],
     ) -> tuple[serving.Report, int]:
         """Ask for a child; return the first report on it, and the descriptor on which its end is reported."""
         if len(fds) + _OWN_FDS > MAXFDS_TO_SEND:
             raise ValueError("too many fds")
+        now = Surroundings.of_now()
         for _ in range(_ATTEMPTS):
             reports, theirs = serving.pair()
             with reports:
-                with theirs, self._lock:
-                    control = self._living_server()
+                with theirs, self._lock, self._changes(now) as (control, changes, standard):
                     try:
                         serving.send_request(
-                            serving.Request(seat, payload, parent, control, lifeline, tracker, fds), theirs
+                            serving.Request(
+                                seat, payload, parent, control, lifeline, changes, tracker, standard, fds
+                            ),
+                            theirs,
                         )
                     except ConnectionError:
                         continue
@@ -127,29 +139,57 @@ class ForkServer:
                     return report, reports.detach()
         raise EOFError("the fork server ended before it started the process; its error output may tell why")
 
-    def _living_server(self) -> int:
+    @contextmanager
+    def _changes(self, now: Surroundings) -> Iterator[tuple[int, int | None, list[int]]]:
+        """The way to a server; a file of what its child is to change; standard descriptors, if they did."""
+        control = self._living_server(now)
+        assert self._surroundings is not None
+        if now == self._surroundings:
+            yield control, None, []
+            return
+        changes = now.changes_since(self._surroundings)
+        standard = [fd for fd, identity in enumerate(changes.get("standard", ())) if identity is not None]
+        with _written(changes) as file:
+            yield control, file.fileno(), standard
+
+    def _living_server(self, now: Surroundings) -> int:
         key = template.Key.of_now(self._mode())
         if self._control is not None:
-            if _is_abandoned(self._control):
+            assert self._surroundings is not None
+            if identity_of(self._control) != self._control_identity:
+                # The program has closed what it did not know: the number is no longer this server's.
+                self._let_go()
+            elif _is_abandoned(self._control):
                 self._forget()
-            elif self._forkserver_pid is None or self._key == key:
-                return self._control
+            elif self._is_outdated(key) or now.needs_new_server(self._surroundings):
+                os.close(self._control)
+                self._let_go()
             else:
-                self._replace()
+                return self._control
         ours, theirs = serving.pair()
         with ours, theirs:
-            self._start(theirs.fileno(), key.mode)
-            self._control = ours.detach()
+            self._start(theirs.fileno(), key.mode, now)
+            self._hold(ours.detach())
         self._key = key
+        assert self._control is not None
         return self._control
 
-    def _start(self, control: int, mode: str) -> None:
+    def _is_outdated(self, key: template.Key) -> bool:
+        return self._forkserver_pid is not None and self._key is not None and self._key.is_outdated_by(key)
+
+    def _hold(self, control: int) -> None:
+        self._control = control
+        self._control_identity = identity_of(control)
+
+    def _start(self, control: int, mode: str, now: Surroundings) -> None:
         preload = [name for name in self._preload_modules if mode == "warm" or name != "__main__"]
         settings = template.settings_of_main() if preload else {}
         seat = _engine.reserve_seat()
         try:
             arena = _engine.arena_fd()
-            with _written(Orders(preload, self._on_error, settings)) as orders:
+            self._surroundings = now.kept()
+            orders_of_server = Orders(preload, self._on_error, settings, self._surroundings)
+            with _written(tuple(orders_of_server)) as orders:
                 command = _command(control, arena, seat, orders.fileno())
                 pid = util.spawnv_passfds(command[0], command, [control, arena, orders.fileno()])
         except BaseException:
@@ -159,11 +199,10 @@ class ForkServer:
         self._forkserver_pid, self._seat = pid, seat
         self._reap_replaced()
 
-    def _replace(self) -> None:
-        """Let go of a server that lives on while children of it do."""
-        assert self._control is not None and self._forkserver_pid is not None and self._seat is not None
-        os.close(self._control)
-        self._replaced.append((self._forkserver_pid, self._seat))
+    def _let_go(self) -> None:
+        """Leave a server to its children, as long as there are any."""
+        if self._forkserver_pid is not None and self._seat is not None:
+            self._replaced.append((self._forkserver_pid, self._seat))
         self._control = self._forkserver_pid = self._seat = None
 
     def _reap_replaced(self) -> None:
@@ -205,7 +244,7 @@ class ForkServer:
 
     def _adopt(self, request: serving.Request) -> None:
         """In a child of the server: what it was given, and the way to ask for children of its own."""
-        self._control = request.control
+        self._hold(request.control)
         self._inherited_fds = request.others
 
 
@@ -227,11 +266,12 @@ class Orders(NamedTuple):
     preload: list[str]
     on_error: str
     settings: dict[str, Any]
+    surroundings: Surroundings
 
 
-def _written(orders: Orders) -> IO[bytes]:
+def _written(data: object) -> IO[bytes]:
     file: IO[bytes] = anonymous_file("procession-server")
-    pickle.dump(tuple(orders), file)
+    pickle.dump(data, file)
     file.seek(0)
     return file
 
@@ -241,6 +281,8 @@ def _command(*arguments: int) -> list[str]:
 
     It names the stdlib's module, by which programs tell fork servers from other children.
     """
+    if getattr(sys, "frozen", False):
+        return spawn.frozen_command(spawn.SERVER_FLAG, *map(str, arguments))
     call = f"main({', '.join(map(str, arguments))})  # multiprocessing.forkserver"
     program = spawn.package_import(f"from procession.forkserver import main; {call}")
     return [*spawn.interpreter_command(), program]
@@ -250,28 +292,44 @@ def main(control: int, arena: int, seat: int, orders: int) -> None:
     """The whole life of the fork server."""
     for fd in (control, arena):
         os.set_inheritable(fd, False)
+    fill_standard()
     with os.fdopen(orders, "rb") as file:
-        preload, on_error, settings = Orders(*pickle.load(file))
+        told = Orders(*pickle.load(file))
     _engine.enter(arena, seat)
-    _settle_in(settings)
-    before = template.Belongings.of_now()
-    if "__main__" in preload:
-        template.import_main(settings)
-        if acquired := template.Belongings.of_now().acquired_since(before):
-            _log_as_the_program_does(settings)
-            util.sub_warning(
-                "importing the main program left %s, which a fork would break: processes start cold",
-                acquired,
-            )
-            others = [name for name in preload if name != "__main__"]
-            _start_over(control, others, on_error, settings)
-    for name in preload:
-        _preload(name, on_error)
+    _forkserver._surroundings = told.surroundings
+    _settle_in(told.settings)
+    # The exit functions that the program registers from here on are its processes', not the server's. (The
+    # package's own come with its contexts.)
+    importlib.import_module("procession.context")
+    leaving.unregister()
+    if "__main__" in told.preload:
+        _import_main(control, told)
+    for name in told.preload:
+        _preload(name, told.on_error)
     util._close_stdin()
     util._flush_std_streams()
     # The children's collectors are not to touch, and so to copy, what they all share.
     spawn.settle()
     serving.Server(control, _role_of).run()
+    leaving.register_alone()
+
+
+def _import_main(control: int, told: Orders) -> None:
+    before = template.Belongings.of_now()
+    with ImportWatch() as watch:
+        template.import_main(told.settings)
+    others = [name for name in told.preload if name != "__main__"]
+    if acquired := template.Belongings.of_now().acquired_since(before):
+        reason = f"importing the main program left {acquired}, which a fork would break"
+    elif watch.noticed:
+        reason = f"the main program asks for {watch.noticed} when it is imported"
+        # Each child imports it, and finds there what it imports.
+        others += [name for name in watch.libraries() if name not in others]
+    else:
+        return
+    _log_as_the_program_does(told.settings)
+    util.sub_warning("%s: processes start cold", reason)
+    _start_over(control, told._replace(preload=others))
 
 
 def _settle_in(settings: dict[str, Any]) -> None:
@@ -302,11 +360,11 @@ def _preload(name: str, on_error: str) -> None:
             warnings.warn(f"the fork server could not preload {name!r}: {error}", ImportWarning, stacklevel=1)
 
 
-def _start_over(control: int, preload: list[str], on_error: str, settings: dict[str, Any]) -> NoReturn:
+def _start_over(control: int, told: Orders) -> NoReturn:
     """Become a fresh interpreter, with the same clients; the engine takes that for a death."""
     arena, seat = _engine.arena_fd(), _engine.reserve_seat()
     _engine.note_pid(seat, os.getpid())
-    orders = _written(Orders(preload, on_error, settings))
+    orders = _written(tuple(told))
     for fd in (control, arena, orders.fileno()):
         os.set_inheritable(fd, True)
     command = _command(control, arena, seat, orders.fileno())
@@ -316,12 +374,19 @@ def _start_over(control: int, preload: list[str], on_error: str, settings: dict[
 def _role_of(request: serving.Request) -> tuple[Any, int]:
     """In a child: what it is to be."""
     _forkserver._adopt(request)
+    changes: dict[str, Any] = {}
+    if request.changes is not None:
+        with os.fdopen(request.changes, "rb") as file:
+            changes = pickle.load(file)
+        take_on(changes, request.standard)
     if request.lifeline is not None:
         _engine.hang_on(request.lifeline)
         os.close(request.lifeline)
-    resource_tracker._resource_tracker._fd = request.tracker
+    adopt_tracker(request.tracker)
     template.reseed()
-    return unpack(request.payload), request.parent
+    process_obj = unpack(request.payload)
+    become_user(changes)
+    return process_obj, request.parent
 
 
 _forkserver = ForkServer()

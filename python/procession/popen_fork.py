@@ -1,7 +1,8 @@
 """A child that begins as a copy of its parent, and what all kinds of children have in common.
 
-The sentinel is a pidfd: it tells of the child's death and of nothing else, whoever inherits
-which descriptors (where the system refuses pidfds, see `_core/sentinels.py`). The child's seat in the engine is buried as soon as its exit status is known.
+The sentinel is a pidfd: it tells of the child's death and of nothing else, whoever inherits which descriptors
+(where the system refuses pidfds, see `_core/sentinels.py`). The child's seat in the engine is buried as soon
+as its exit status is known.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 
 from . import _engine
 from ._core import sentinels
 from ._core.bootstrap import release_forked_seat, run_forked_child
 from ._core.hints import Any
+from ._core.known_fd import KnownFd
 from ._core.main_module import settle
+from ._core.standard_io import StandardNumbersTaken
 from ._core.stdlib import util
 from ._core.ties import is_tied
+from ._core.tracker import fork
 
 __all__ = ["Popen"]
 
@@ -29,10 +32,9 @@ _A_MOMENT = 0.0005
 UNKNOWN_STATUS = 255
 
 
-def _close(*fds: int, close: Callable[[int], None] = os.close) -> None:
-    # A child that is never joined may be forgotten when the names of modules are gone already.
+def _close(*fds: KnownFd) -> None:
     for fd in fds:
-        close(fd)
+        fd.close()
 
 
 class Popen:
@@ -52,7 +54,8 @@ class Popen:
         # The threads that wait for the child's end, of which the kernel tells one. (No condition variable: a
         # start pays for every object it makes.)
         self._reapers: list[int] = []
-        self._launch(process_obj)
+        with StandardNumbersTaken():
+            self._launch(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
         """Make a descriptor of this process exist in the child; here it does by nature."""
@@ -117,7 +120,7 @@ class Popen:
         line = None
         try:
             line = sentinels.line_if_needed()
-            pid = os.fork()
+            pid = fork()
             if pid == 0:
                 run_forked_child(process_obj, parent)
         except OSError:
@@ -152,7 +155,8 @@ class Popen:
 
     def _own(self, sentinel: int, *others: int) -> None:
         self.sentinel = sentinel
-        self.finalizer = util.Finalize(self, _close, (sentinel, *others))
+        fds = [KnownFd(fd) for fd in (sentinel, *others)]
+        self.finalizer = util.Finalize(self, _close, fds)
 
     def _collect_status(self) -> int | None:
         """Wait for the child's end and reap it; None if somebody else did."""

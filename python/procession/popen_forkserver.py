@@ -1,7 +1,8 @@
 """A child that begins as a copy of the fork server.
 
-It is the server's child and not this process's: its end is seen through its own pidfd (or the server's report, where
-the system refuses pidfds), its exit status comes from the server, and is unknown if the server has died.
+It is the server's child and not this process's: its end is seen through its own pidfd (or the server's
+report, where the system refuses pidfds), its exit status comes from the server, and is unknown if the server
+has died.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from ._core.hints import Any
 from ._core.payload import pack
 from ._core.stdlib import util
 from ._core.ties import passed_lifeline
+from ._core.tracker import passed_tracker
 from ._core.waiting import is_readable
-from .popen_spawn_posix import tracker_fd
 
 __all__ = ["Popen"]
 
@@ -53,7 +54,7 @@ class Popen(popen_fork.Popen):
             lent.append(parent := sentinels.of_this_process())
             with passed_lifeline(process_obj) as lifeline:
                 report, reports = forkserver.connect_to_new_process(
-                    seat, payload, parent, lifeline, tracker_fd(), self._fds
+                    seat, payload, parent, lifeline, passed_tracker(), self._fds
                 )
         except BaseException:
             _engine.release_seat(seat)

@@ -6,16 +6,16 @@ belongs to it too; a start that fails gives the seat back, and with it everythin
 
 from __future__ import annotations
 
-import sys
+import os
 
 from . import _engine, popen_fork, spawn
 from ._core import sentinels
 from ._core.hints import Any
 from ._core.payload import pack
-from ._core.stdlib import load, util
+from ._core.standard_io import STANDARD_NUMBERS
+from ._core.stdlib import util
 from ._core.ties import passed_lifeline
-
-resource_tracker = load("resource_tracker")
+from ._core.tracker import passed_tracker
 
 __all__ = ["Popen"]
 
@@ -30,14 +30,6 @@ class _DupFd:
         return self.fd
 
 
-def tracker_fd() -> int | None:
-    """The resource tracker, where named things are in use: parent and child must have the same one."""
-    tracker = resource_tracker._resource_tracker
-    if tracker._fd is None and "multiprocessing.shared_memory" not in sys.modules:
-        return None
-    return tracker.getfd()
-
-
 class Popen(popen_fork.Popen):
     """One spawned child."""
 
@@ -46,24 +38,29 @@ class Popen(popen_fork.Popen):
 
     def __init__(self, process_obj: Any) -> None:
         self._fds: list[int] = []
+        self._lent: list[int] = []
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
-        """Make a descriptor of this process exist in the child, under the same number."""
+        """Make a descriptor of this process exist in the child, and return its number there."""
+        if fd in STANDARD_NUMBERS:
+            # In the child that is its standard input or output, which it may close.
+            fd = os.dup(fd)
+            self._lent.append(fd)
         self._fds.append(fd)
         return fd
 
     def _launch(self, process_obj: Any) -> None:
         seat = self.seat = _engine.reserve_seat()
-        lent: list[int] = []
+        lent = self._lent
         try:
-            lent.append(pack(process_obj, self))
-            lent.append(sentinels.of_this_process())
+            lent.append(payload := pack(process_obj, self))
+            lent.append(parent := sentinels.of_this_process())
             line = sentinels.line_if_needed()
             try:
                 with passed_lifeline(process_obj) as lifeline:
                     end = None if line is None else line.write
-                    pid = self._execute(seat, lent[0], lent[1], lifeline, end)
+                    pid = self._execute(seat, payload, parent, lifeline, end)
             except BaseException:
                 if line is not None:
                     line.failed()
@@ -77,10 +74,11 @@ class Popen(popen_fork.Popen):
         self._watch(pid, line)
 
     def _execute(self, seat: int, payload: int, parent: int, lifeline: int | None, end: int | None) -> int:
-        arena, tracker = _engine.arena_fd(), tracker_fd()
-        passed = [*self._fds, payload, parent, arena]
-        passed += [fd for fd in (lifeline, tracker, end) if fd is not None]
+        arena, (tracker, *pending) = _engine.arena_fd(), passed_tracker()
+        passed = [*self._fds, payload, parent, arena, tracker, *pending]
+        passed += [fd for fd in (lifeline, end) if fd is not None]
         arguments = {} if end is None else {"end": end}
+        arguments.update(zip(("tracker_read", "tracker_token"), pending, strict=False))
         command = spawn.get_command_line(
             pipe_handle=payload,
             arena=arena,

@@ -39,8 +39,9 @@ def _ctype(typecode_or_type: Any) -> Any:
     except TypeError:
         known = " ".join(typecode_to_type)
         raise TypeError(
-            f"this type has no size: {typecode_or_type!r} is neither a ctypes type nor a type code; "
-            f"the type codes are {known}"
+            # The first words are those of Python 3.15, the second of those before.
+            f"bad typecode {typecode_or_type!r}, this type has no size: it is neither a ctypes type nor a "
+            f"type code; the type codes are {known}"
         ) from None
     return type_
 

@@ -18,15 +18,19 @@ from ._core import main_program
 from ._core.forwarding import forward_other_names
 from ._core.hints import Any
 from ._core.payload import unpack
+from ._core.running import run_bootstrap
+from ._core.standard_io import fill_standard
 from ._core.stdlib import load, util
+from ._core.tracker import adopt_tracker
 
-resource_tracker = load("resource_tracker")
 _std = load("spawn")
 
 # The forwarded names of the stdlib belong to it too.
 __all__ = ["spawn_main", *_std.__all__]
 
 _CHILD_FLAG = "--multiprocessing-fork"
+# Of the fork server of a frozen program.
+SERVER_FLAG = "--multiprocessing.forkserver"
 
 
 def package_import(statement: str) -> str:
@@ -61,10 +65,15 @@ def settle() -> None:
 def get_command_line(**kwds: int | None) -> list[str]:
     """Return the command line of a child that calls `spawn_main` with these arguments."""
     if getattr(sys, "frozen", False):
-        return [sys.executable, _CHILD_FLAG, *(f"{name}={value!r}" for name, value in kwds.items())]
+        return frozen_command(_CHILD_FLAG, *(f"{name}={value!r}" for name, value in kwds.items()))
     arguments = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
     program = package_import(f"from procession.spawn import spawn_main; spawn_main({arguments})")
     return [*interpreter_command(), program, _CHILD_FLAG]
+
+
+def frozen_command(*arguments: str) -> list[str]:
+    """The command line by which a frozen program starts itself, for `freeze_support` to read."""
+    return [_std.get_executable(), *arguments]
 
 
 def is_forking(argv: list[str]) -> bool:
@@ -73,12 +82,19 @@ def is_forking(argv: list[str]) -> bool:
 
 
 def freeze_support() -> None:
-    """If this program was started as a child by its frozen self: run the child and exit."""
+    """If this program was started as a child, or a server, by its frozen self: be that and exit."""
     if is_forking(sys.argv):
         given = (argument.split("=") for argument in sys.argv[2:])
         arguments: dict[str, Any] = {n: None if value == "None" else int(value) for n, value in given}
         spawn_main(**arguments)
         sys.exit()
+    if sys.argv[1:2] == [SERVER_FLAG]:
+        from . import forkserver
+
+        forkserver.main(*map(int, sys.argv[2:]))
+        sys.exit()
+    # The resource tracker is the stdlib's.
+    _std.freeze_support()
 
 
 def spawn_main(
@@ -91,6 +107,8 @@ def spawn_main(
     parent: int | None = None,
     lifeline: int | None = None,
     end: int | None = None,
+    tracker_read: int | None = None,
+    tracker_token: int | None = None,
 ) -> None:
     """The whole life of a spawned child: its payload is in `pipe_handle`, its parent's sentinel is `parent`.
 
@@ -103,6 +121,7 @@ def spawn_main(
     assert is_forking(sys.argv), "Not forking"
     for fd in (arena, parent):
         os.set_inheritable(fd, False)
+    fill_standard()
     settle()
     _engine.enter(arena, seat)
     if end is not None:
@@ -112,13 +131,13 @@ def spawn_main(
     if lifeline is not None:
         _engine.hang_on(lifeline)
         os.close(lifeline)
-    resource_tracker._resource_tracker._fd = tracker_fd
+    adopt_tracker([fd for fd in (tracker_fd, tracker_read, tracker_token) if fd is not None])
     sys.exit(_run(pipe_handle, parent))
 
 
 def _run(fd: int, parent_sentinel: int) -> int:
     """Load the process object from `fd`, run it, return the exit code."""
-    return unpack(fd)._bootstrap(parent_sentinel)
+    return run_bootstrap(unpack(fd), parent_sentinel)
 
 
 forward_other_names(__name__, _std)

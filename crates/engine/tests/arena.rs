@@ -70,6 +70,57 @@ fn what_lies_free_in_other_sizes_makes_room_under_a_limit() {
 }
 
 #[test]
+fn what_lies_free_in_any_size_goes_back() {
+    isolated(|| {
+        process::ensure().unwrap();
+        for size in [64, 2_000, 5_000, 60_000, 3 << 20] {
+            let count = (8 << 20) / size;
+            let many: Vec<_> = (0..count)
+                .map(|_| SharedBytes::new(size).unwrap())
+                .collect();
+            let neighbour = SharedBytes::new(size).unwrap();
+            neighbour.write_at(0, &[7]);
+            let before = process::memory().unwrap();
+            drop(many);
+            let given = process::trim();
+            assert!(given >= 6 << 20, "{given} bytes of blocks of {size}");
+            assert_eq!(process::memory().unwrap().resident, before.resident - given);
+            let mut seen = [0];
+            neighbour.read_at(0, &mut seen);
+            assert_eq!(seen, [7]);
+        }
+    });
+}
+
+#[test]
+fn memory_grows_after_the_program_closed_its_descriptor() {
+    isolated(|| {
+        let number = process::arena_fd().unwrap();
+        let other = std::fs::File::create_new(format!("/tmp/procession-{}", std::process::id()));
+        let mut other = other.unwrap();
+        std::io::Write::write_all(&mut other, &[9; 4096]).unwrap();
+        // SAFETY: as programs do that take no care whose numbers they close.
+        unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&other), number) };
+        let grown = SharedBytes::new(30 << 20).unwrap();
+        grown.write_at((30 << 20) - 1, &[7]);
+        Child::fork(|| {
+            let mut seen = [0];
+            grown.read_at((30 << 20) - 1, &mut seen);
+            assert_eq!(seen, [7]);
+            drop(SharedBytes::new(60 << 20).unwrap());
+        })
+        .succeed();
+        drop(grown);
+        process::trim();
+        assert_eq!(other.metadata().unwrap().len(), 4096);
+        let path = format!("/tmp/procession-{}", std::process::id());
+        assert_eq!(std::fs::read(&path).unwrap(), [9; 4096]);
+        std::fs::remove_file(path).unwrap();
+        assert_ne!(process::arena_fd().ok(), Some(number));
+    });
+}
+
+#[test]
 fn processes_that_take_memory_at_once_never_share_it() {
     isolated(|| {
         process::ensure().unwrap();

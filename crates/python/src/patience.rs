@@ -144,7 +144,7 @@ where
     F: FnMut(Deadline) -> Result<T, E> + Send,
 {
     let _call = procession_engine::report::Call::begin();
-    let acts_on_signals = runs_handlers(py);
+    let acts_on_signals = runs_handlers(py)?;
     let mut length = FIRST_SLICE;
     loop {
         let outcome = if acts_on_signals {
@@ -179,7 +179,7 @@ where
 }
 
 /// Whether this is the thread that runs the handlers of signals: Python's main one.
-fn runs_handlers(py: Python<'_>) -> bool {
+fn runs_handlers(py: Python<'_>) -> PyResult<bool> {
     thread_local! {
         // Of which process this was found out: a fork makes the thread that called it the main one.
         static KNOWN: Cell<(u32, bool)> = const { Cell::new((0, false)) };
@@ -187,12 +187,24 @@ fn runs_handlers(py: Python<'_>) -> bool {
     let process = std::process::id();
     let (of, known) = KNOWN.get();
     if of == process {
-        return known;
+        return Ok(known);
     }
-    // At its very end the interpreter may not know; nobody waits for a handler then.
-    let is_main = is_main_thread(py).unwrap_or(false);
+    let is_main = match is_main_thread(py) {
+        Ok(is_main) => is_main,
+        // At its very end the interpreter does not know any more, and runs no handlers.
+        Err(_) if is_finalizing(py) => false,
+        // A handler's, run while this was asked.
+        Err(error) => return Err(error),
+    };
     KNOWN.set((process, is_main));
-    is_main
+    Ok(is_main)
+}
+
+fn is_finalizing(py: Python<'_>) -> bool {
+    let asked = py
+        .import(intern!(py, "sys"))
+        .and_then(|sys| sys.call_method0(intern!(py, "is_finalizing"))?.extract());
+    asked.unwrap_or(true)
 }
 
 fn is_main_thread(py: Python<'_>) -> PyResult<bool> {

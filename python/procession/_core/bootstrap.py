@@ -1,9 +1,10 @@
-"""A forked child from its first step to its last, with as little Python as that takes.
+"""A child from its first step to its last: a forked one with as little Python as that takes.
 
 Every object that a forked child touches, be it to count one more reference, has its page copied: that is
 most of what a start costs. The stdlib's `BaseProcess._bootstrap` and `util._exit_function` are general: they
 import, they look for what may not be there. What is here does the same for the usual case, step by step. A
-process class, or a library, with a `_bootstrap` or an `_after_fork` of its own gets the stdlib's.
+process class with a `_bootstrap` or an `_after_fork` of its own gets the stdlib's, and so do all where a tool
+(coverage, a profiler) has put a wrapper around these, before this package was imported or after.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections.abc import Callable
 from procession import _engine
 
 from .hints import Any, NoReturn
+from .leaving import exit_function
+from .running import exit_code, report_error, run_bootstrap
 from .stdlib import context, process, util
 from .ties import is_tied
 
@@ -25,16 +28,26 @@ __all__ = ["release_forked_seat", "run_forked_child"]
 
 _thread: Any = threading
 _exit_handlers: Any = atexit
-_Base: Any = process.BaseProcess
 
-_bootstrap, _after_fork = _Base._bootstrap, _Base._after_fork
+
+def _genuine(home: Any, qualified_name: str) -> Any:
+    """The stdlib's own function of that name; None if something else has taken its place by now."""
+    found = home
+    for name in qualified_name.split("."):
+        found = getattr(found, name)
+    code = getattr(found, "__code__", None)
+    # A wrapper that looks like what it wraps still has the names of its own module.
+    if getattr(found, "__globals__", None) is not vars(home) or code is None:
+        return None
+    return found if code.co_qualname == qualified_name else None
+
+
+_bootstrap = _genuine(process, "BaseProcess._bootstrap")
+_after_fork = _genuine(process, "BaseProcess._after_fork")
+_exit_function = _genuine(util, "_exit_function")
 
 # The versions of Python whose `_bootstrap` is known here.
-_IS_KNOWN = (3, 13) <= sys.version_info < (3, 15)
-
-# Since 3.13 a forked child runs the exit handlers it registered itself; before, it ran none,
-# and the stdlib's `_bootstrap` called `util._exit_function`.
-_CHILDREN_RUN_EXIT_HANDLERS = sys.version_info >= (3, 13)
+_IS_KNOWN = sys.version_info < (3, 16)
 
 # A process object, and the descriptor that tells of its parent's end.
 Role = tuple[Any, int]
@@ -50,36 +63,40 @@ def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role
     """Be the child that a process object stands for, which may have to be found out first."""
     code = 1
     try:
-        if _CHILDREN_RUN_EXIT_HANDLERS:
-            # The parent's exit handlers are not the child's to run.
-            _exit_handlers._clear()
         if find_role is not None:
             process_obj, parent = find_role()
-        elif is_tied(process_obj):
-            _engine.hang_on()
+        else:
+            # The parent's exit handlers are not the child's to run.
+            _exit_handlers._clear()
+            if is_tied(process_obj):
+                _engine.hang_on()
         kind = type(process_obj)
         if _IS_KNOWN and kind._bootstrap is _bootstrap and kind._after_fork is _after_fork:
             code = _run(process_obj, parent)
         else:
-            code = process_obj._bootstrap(parent)
+            code = run_bootstrap(process_obj, parent)
     except Exception:
         sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
     finally:
         try:
-            if _CHILDREN_RUN_EXIT_HANDLERS:
-                if _exit_handlers._ncallbacks():
-                    _exit_handlers._run_exitfuncs()
-                # Last of all, as if it had been registered before all others.
-                if util._finalizer_registry or process._children or util._logger:
-                    util._exit_function()
+            if _exit_handlers._ncallbacks():
+                _exit_handlers._run_exitfuncs()
+            # Last of all, as if it had been registered before all others.
+            if (
+                util._finalizer_registry
+                or process._children
+                or util._logger
+                or util._exit_function is not _exit_function
+            ):
+                exit_function()
         finally:
             _engine.leave()
             os._exit(code)
 
 
 def _run(this: Any, parent: int) -> int:
-    """`BaseProcess._bootstrap` of Python 3.13 and 3.14, without its imports."""
+    """`BaseProcess._bootstrap`, without its imports and its general cases."""
     code = 1
     try:
         if this._start_method is not None:
@@ -98,17 +115,9 @@ def _run(this: Any, parent: int) -> int:
         this.run()
         code = 0
     except SystemExit as end:
-        if end.code is None:
-            code = 0
-        elif isinstance(end.code, int):
-            code = end.code
-        else:
-            sys.stderr.write(str(end.code) + "\n")
+        code = exit_code(end)
     except BaseException:
-        import traceback
-
-        sys.stderr.write(f"Process {this.name}:\n")
-        traceback.print_exc()
+        code = report_error(this)
     finally:
         _thread._shutdown()
         if util._logger:

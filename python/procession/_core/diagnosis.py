@@ -94,7 +94,7 @@ def debug_on_signal(number: int | None = None) -> None:
 
 
 def look_into() -> None:
-    """Have reports say where the objects are made that are made from here on, and what processes are called."""
+    """Have reports say where objects are made, from here on, and what processes are called."""
     if choice.reason is None:
         watch_constructors()
 

@@ -1,7 +1,7 @@
 """Where objects are made, and what processes are called, for reports of a program that is looked into.
 
-Nothing is written down, and nothing is paid, until a program asks to be looked into; from then on the constructors
-of locks, queues and the like say where they were called.
+Nothing is written down, and nothing is paid, until a program asks to be looked into; from then on the
+constructors of locks, queues and the like say where they were called.
 """
 
 from __future__ import annotations

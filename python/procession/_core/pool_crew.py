@@ -7,7 +7,6 @@ so that a pool nobody uses any more is collected; an open job keeps its pool, se
 from __future__ import annotations
 
 import os
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from procession import _engine
 
 from .errors import TimeoutError
 from .hints import Any
+from .only_thread import OnlyThread
 from .pool_feeder import Feed, Feeder
 from .pool_insides import Handler
 from .pool_results import report_failed_callback
@@ -45,8 +45,7 @@ class Crew(ABC):
         self.pid = os.getpid()
         self.replaces = True
         self._handlers: dict[str, Handler] = {}
-        self._courier: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._courier = OnlyThread("PoolCallbacks", self._deliver)
 
     @abstractmethod
     def function(self, function: Callable[..., Any], star: bool, timeout: float | None, retries: int) -> Any:
@@ -148,10 +147,7 @@ class Crew(ABC):
 
     def start_courier(self) -> None:
         """See to it that there is a thread that runs callbacks."""
-        with self._starting:
-            if self._courier is None:
-                self._courier = threading.Thread(target=self._deliver, name="PoolCallbacks", daemon=True)
-                self._courier.start()
+        self._courier.start()
 
     def _deliver(self) -> None:
         while True:
@@ -182,7 +178,7 @@ class Crew(ABC):
         self.give_up_all(context.ProcessError("the pool was terminated before this task was done"))
         self.ledger.stop_deliveries()
         self.feeder.join(GRACE)
-        self._join_courier(GRACE)
+        self._courier.join(GRACE)
         self.tidy()
 
     @abstractmethod
@@ -198,17 +194,12 @@ class Crew(ABC):
         self.ledger.stop_deliveries()
         limit = GRACE if self.state == TERMINATE else None
         self.feeder.join(limit)
-        self._join_courier(limit)
+        self._courier.join(limit)
         self.tidy()
 
     @abstractmethod
     def _join_workers(self, limit: float | None) -> bool:
         """Part of `join`; False if it is not done at that time."""
-
-    def _join_courier(self, timeout: float | None) -> None:
-        courier = self._courier
-        if courier is not None and courier is not threading.current_thread():
-            courier.join(timeout)
 
 
 def remaining(limit: float | None) -> float | None:

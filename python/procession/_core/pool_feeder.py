@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextvars import copy_context
 
 from .hints import TYPE_CHECKING, Any, Protocol
+from .only_thread import OnlyThread
 
 __all__ = ["Feed", "Feeder"]
 
@@ -65,15 +66,11 @@ class Feeder:
         self._stirred = threading.Event()
         self._stopped = False
         self._unbounded = False
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._thread = OnlyThread("PoolFeeder", self._run)
 
     def add(self, result: Any, feed: Feed) -> None:
         """Open the job of a result, if it is not, and drain one more generator for it."""
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="PoolFeeder", daemon=True)
-                self._thread.start()
+        self._thread.start()
         # In one step, so that no exception of a signal handler leaves an open job behind that has no feed.
         result._handle.begin(result, result._crew.cache, self._feeds.append, [feed])
         self._stirred.set()
@@ -113,9 +110,7 @@ class Feeder:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the thread, unless it is the caller."""
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+        self._thread.join(timeout)
 
     def _run(self) -> None:
         while not self._stopped:

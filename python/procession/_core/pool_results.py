@@ -164,12 +164,11 @@ class ApplyResult(_Job):
     def _success(self) -> bool:
         return not self.ready() or self._decoded()[0]
 
-    @property
-    def _value(self) -> Any:
-        """What the call returned, or raised."""
-        if not self.ready():
-            raise AttributeError("a result has no _value before it is ready")
-        return self._decoded()[1]
+    def __getattr__(self, name: str) -> Any:
+        # Not a property: the server of a manager asks each result for all that `dir` lists, ready or not.
+        if name == "_value" and self.ready():
+            return self._decoded()[1]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _deliver(self) -> None:
         """Run the callback; called once, by the courier."""
@@ -179,8 +178,8 @@ class ApplyResult(_Job):
             if callback is not None:
                 callback(value)
         finally:
-            self._handle.announce()
             self._crew.ledger.finish(self._job)
+            self._handle.announce()
 
     __class_getitem__: Any = classmethod(GenericAlias)
 
@@ -257,8 +256,8 @@ class IMapIterator(_Job):
     _shape = "ordered"
     # Where its items come from, if whoever takes results out draws them.
     _feed: Any = None
-    # Whether an exception ended the wait for a result: unless it is asked again, nobody waits.
-    _is_left = False
+    # There once an exception ended the wait for a result: unless it is asked again, nobody waits.
+    _left: _Left | None = None
 
     def __init__(self, pool: Pool) -> None:
         self._prepare(pool, None, self._shape, None, False)
@@ -294,7 +293,7 @@ class IMapIterator(_Job):
 
         RuntimeError for StopIteration, which would be taken for the end of the results.
         """
-        if self._is_left:
+        if self._left is not None:
             self._come_back()
         try:
             item = self._handle.next(timeout)
@@ -321,24 +320,35 @@ class IMapIterator(_Job):
         if not isinstance(error, Exception):
             self._crew.withdraw(self)
         elif self._crew.cache.get(self._job) is self:
-            self._crew.cache[self._job] = _Left(self.name)
-            self._is_left = True
+            self._left = _Left(self)
+            self._crew.cache[self._job] = _Forgotten(self.name)
 
     def _come_back(self) -> None:
-        self._is_left = False
-        if self._crew.ledger.is_open(self._job):
-            self._crew.cache[self._job] = self
-
-    def __del__(self) -> None:
-        if self._is_left and self._crew.ledger.is_open(self._job):
-            self._crew.withdraw(self)
+        left, self._left = self._left, None
+        if left is not None and left.is_left:
+            left.is_left = False
+            if self._crew.ledger.is_open(self._job):
+                self._crew.cache[self._job] = self
 
     def __next__(self) -> Any:
         return self.next()
 
 
 class _Left:
-    """Stands for an iterator that may be forgotten, among the open jobs."""
+    """Part of an iterator that was left: with it goes what nobody will ask for."""
+
+    def __init__(self, iterator: IMapIterator) -> None:
+        self.is_left = True
+        self._crew = iterator._crew
+        self._job = iterator._job
+
+    def __del__(self) -> None:
+        if self.is_left:
+            self._crew.cancel(self._job)
+
+
+class _Forgotten:
+    """Stands for an iterator among the open jobs, which would keep it."""
 
     _pool = _function = None
 

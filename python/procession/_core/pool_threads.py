@@ -92,9 +92,15 @@ class ThreadCrew(Crew):
             chunk = list(itertools.islice(feed.items, feed.chunksize))
             if not chunk:
                 return feed.index, True
-            self._tasks.put(self._chunk(feed.job.number, feed.index, feed.function, chunk))
+            self._tasks.put(self._fed(feed, chunk))
             feed.index += 1
         return feed.index, False
+
+    def _fed(self, feed: Feed, chunk: list[Any]) -> Task:
+        if feed.chunksize > 1:
+            return self._chunk(feed.job.number, feed.index, feed.function, chunk)
+        function = feed.function
+        return feed.job.number, feed.index, False, lambda: function(chunk)[0]
 
     def wait_for_room(self, timeout: float) -> bool:
         self._room.clear()

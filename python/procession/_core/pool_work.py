@@ -122,8 +122,10 @@ class _Signals:
         self._bench = bench
         self._worker = os.getpid()
         self._raised = False
-        # The task that Ctrl-C interrupted, by number, and whether it was told to end since.
+        # The task that Ctrl-C interrupted, by number; the one of these that was told to end, and until when
+        # it may clean up.
         self._interrupted = self._warned = -1
+        self._cleans_up_until = 0.0
 
     def take_over(self) -> None:
         """Handle those signals that nobody handles."""
@@ -150,15 +152,18 @@ class _Signals:
         task = self._bench.task
         if self._raised or self.is_leaving:
             return
-        if task is not None and task == self._interrupted != self._warned:
-            self._warned = task
-            _thread.start_new_thread(self._insist, (signum,))
-            return
+        if task is not None and task == self._interrupted:
+            if task != self._warned:
+                self._warned = task
+                self._cleans_up_until = time.monotonic() + CLEANING_UP
+                _thread.start_new_thread(self._insist, (signum,))
+            if time.monotonic() < self._cleans_up_until:
+                return
         # Once: `finally` blocks are not to be interrupted by a second one.
         self._raised = True
         self.is_leaving = self.is_ready and task is None
         raise _Terminated(128 + signum)
 
     def _insist(self, signum: int) -> None:
-        time.sleep(CLEANING_UP)
+        time.sleep(max(0.0, self._cleans_up_until - time.monotonic()))
         os.kill(self._worker, signum)

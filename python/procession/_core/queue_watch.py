@@ -14,6 +14,7 @@ import weakref
 from procession import _engine
 
 from .hints import Any
+from .known_fd import KnownFd
 
 __all__ = ["QueueWatch"]
 
@@ -32,7 +33,8 @@ class QueueWatch:
         self._readable = False
         self._settling = threading.Lock()
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        weakref.finalize(self, os.close, self.fd)
+        self._known = KnownFd(self.fd)
+        weakref.finalize(self, self._known.close)
         self.settle()
         watcher = threading.Thread(
             target=_watch, args=(weakref.ref(self), messages), name="QueueWatcher", daemon=True
@@ -43,7 +45,7 @@ class QueueWatch:
         """Make the descriptor say what is so."""
         with self._settling:
             readable = not self._messages.empty()
-            if readable != self._readable:
+            if readable != self._readable and self._known.is_open():
                 self._readable = readable
                 if readable:
                     os.eventfd_write(self.fd, 1)

@@ -1,9 +1,10 @@
 """Descriptors that become readable when a process ends.
 
-They are pidfds. Where the system refuses those (an old kernel, valgrind, gVisor, a sandbox), the reading end of a
-pipe does for one: it is readable when nobody has the writing end any more. The writing end of a process's own pipe
-is therefore closed in whatever that process forks. A program that closes all descriptors, or hands them on to others,
-still makes such a sentinel speak too early or too late, so that `join` also asks the kernel for the process itself.
+They are pidfds. Where the system refuses those (an old kernel, valgrind, gVisor, a sandbox), the reading end
+of a pipe does for one: it is readable when nobody has the writing end any more. The writing end of a
+process's own pipe is therefore closed in whatever that process forks. A program that closes all descriptors,
+or hands them on to others, still makes such a sentinel speak too early or too late, so that `join` also asks
+the kernel for the process itself.
 """
 
 from __future__ import annotations

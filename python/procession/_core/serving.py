@@ -36,7 +36,7 @@ STARTED, ENDED, REFUSED = range(3)
 # The kernel passes at most this many descriptors with one message.
 MOST_FDS = 253
 
-_REQUEST = struct.Struct("=I??")
+_REQUEST = struct.Struct("=I??BB")
 _REPORT = struct.Struct("=Bqq")
 _LONGEST_MESSAGE = 64
 
@@ -52,14 +52,17 @@ class Report(NamedTuple):
 
 class Request(NamedTuple):
     """What a new child is given. With `control` it can ask for children of its own; with `lifeline` it dies
-    when the process does that asked for it."""
+    when the process does that asked for it; `changes` says what is not as it was when the server was started,
+    the `standard` descriptors perhaps."""
 
     seat: int
     payload: int
     parent: int
     control: int
     lifeline: int | None
-    tracker: int | None
+    changes: int | None
+    tracker: list[int]
+    standard: list[int]
     others: list[int]
 
 
@@ -73,12 +76,13 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def send_request(request: Request, report_to: socket.socket) -> None:
     """Ask the server at the other end of `request.control` for a child."""
-    optional = request.lifeline, request.tracker
+    optional = request.lifeline, request.changes
     fds = [report_to.fileno(), request.payload, request.parent, request.control]
     fds += [fd for fd in optional if fd is not None]
     with _borrowed(request.control) as control:
         there = (fd is not None for fd in optional)
-        _send(control, _REQUEST.pack(request.seat, *there), fds + request.others)
+        message = _REQUEST.pack(request.seat, *there, len(request.tracker), len(request.standard))
+        _send(control, message, fds + request.tracker + request.standard + request.others)
 
 
 def receive_report(reports: socket.socket) -> Report | None:
@@ -271,11 +275,12 @@ def _end_of(pid: int) -> tuple[int, bool] | None:
 
 
 def _unpack_request(message: bytes, fds: list[int]) -> Request:
-    seat, has_lifeline, has_tracker = _REQUEST.unpack(message)
+    seat, *is_there, trackers, standards = _REQUEST.unpack(message)
     payload, parent, control, *others = fds
-    lifeline = others.pop(0) if has_lifeline else None
-    tracker = others.pop(0) if has_tracker else None
-    return Request(seat, payload, parent, control, lifeline, tracker, others)
+    lifeline, changes = (others.pop(0) if there else None for there in is_there)
+    tracker, others = others[:trackers], others[trackers:]
+    standard, others = others[:standards], others[standards:]
+    return Request(seat, payload, parent, control, lifeline, changes, tracker, standard, others)
 
 
 def _tell(report_to: socket.socket, report: Report) -> None:

@@ -16,7 +16,7 @@ from types import ModuleType
 
 from .hints import Any
 
-__all__ = ["SHARED", "context", "load", "process", "reduction", "remember", "util"]
+__all__ = ["SHARED", "context", "load", "loaded", "process", "reduction", "remember", "util"]
 
 _NAME = "multiprocessing"
 _PACKAGE = __name__.partition(".")[0]
@@ -36,6 +36,12 @@ def load(submodule: str) -> Any:
             import_module(name)
             _genuine.update(_named_so())
     return _genuine[name]
+
+
+def loaded(submodule: str) -> Any:
+    """The same, but None if nobody has loaded it yet."""
+    name = f"{_NAME}.{submodule}"
+    return _genuine.get(name) or sys.modules.get(name)
 
 
 def remember() -> list[str]:
@@ -74,16 +80,18 @@ class _GenuineView:
 
 
 def _fill_in(loaded: dict[str, ModuleType]) -> None:
-    """Name what stands for modules that were loaded now, as if it had been imported by that name.
+    """Name what is the stdlib's under both names, as if it had been imported by that name.
 
     Objects say that they are of these modules, and picklers that ask `sys.modules` for a module and find none
-    take its classes for such as cannot be imported.
+    take its classes for such as cannot be imported. The alias does the same for the package's own modules.
     """
-    for name, module in loaded.items():
-        submodule = name.partition(".")[2]
-        stand_in = module if submodule in SHARED else sys.modules.get(f"{_PACKAGE}.{submodule}")
-        if stand_in is not None:
-            sys.modules.setdefault(name, stand_in)
+    package = sys.modules.get(_PACKAGE)
+    for submodule in SHARED:
+        module = loaded.get(f"{_NAME}.{submodule}")
+        if module is not None:
+            sys.modules.setdefault(f"{_NAME}.{submodule}", module)
+            if package is not None:
+                vars(package).setdefault(submodule, module)
 
 
 class _SubprocessLater:

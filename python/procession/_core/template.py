@@ -1,8 +1,9 @@
 """The fork server as a warm template: the main program, imported once for all children.
 
 A template is good for as long as the main program's file is what it was, and only if importing it left
-nothing behind that does not survive a fork: threads, sockets, accelerators. If it did, the server starts
-over without it, and every child imports the main program for itself ("cold"), as with spawn.
+nothing behind that does not survive a fork: threads, sockets, accelerators; and asked for nothing that each
+process should have for itself. If it did, the server starts over without it, and every child imports the main
+program for itself ("cold"), as with spawn.
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ class Key(NamedTuple):
             return cls(mode, file, 0, 0)
         return cls(mode, file, status.st_mtime_ns, status.st_size)
 
+    def is_outdated_by(self, now: Key) -> bool:
+        """Whether another template is needed; not because the file is gone, or out of sight for this user."""
+        if now[:2] == self[:2] and now[2:] == (0, 0):
+            return False
+        return now != self
+
 
 def _main_file() -> str | None:
     main = sys.modules.get("__main__")
@@ -77,17 +84,23 @@ class Belongings(NamedTuple):
     """What this process has that a forked child would not have, or would share with its siblings."""
 
     threads: frozenset[str]
-    native_threads: int
+    # None where there is no /proc to look at.
+    native_threads: int | None
     open_files: frozenset[str]
 
     @classmethod
     def of_now(cls) -> Belongings:
         """Take stock."""
         named = frozenset(thread.name for thread in threading.enumerate())
-        return cls(named, len(os.listdir("/proc/self/task")) - len(named), frozenset(_open_files()))
+        try:
+            return cls(named, len(os.listdir("/proc/self/task")) - len(named), frozenset(_open_files()))
+        except OSError:
+            return cls(named, None, frozenset())
 
     def acquired_since(self, before: Belongings) -> str | None:
         """Say what is there now that keeps a template from being forked; None if nothing does."""
+        if self.native_threads is None or before.native_threads is None:
+            return "what cannot be seen without /proc"
         if threads := self.threads - before.threads:
             return f"threads ({', '.join(sorted(threads))})"
         if self.native_threads - before.native_threads > _threads_of_fork_safe_pools():

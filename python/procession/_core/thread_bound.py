@@ -1,8 +1,8 @@
 """Iterables that only the thread can draw from which made them.
 
-A database cursor of `sqlite3` refuses every other thread, and so does a generator that reads one. What a
-generator will do cannot be known; what it has can: the cursors and connections that are its variables or parts
-of these, and those that are globals it names.
+A database cursor of `sqlite3` refuses every other thread, and so does a generator that reads one.
+What a generator will do cannot be known; what it has can: the cursors and connections that are its variables
+or parts of these, and those that are globals it names.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def implementation() -> Any:
 
 def home(*_: object) -> str:
     """What `multiprocessing` is here, and which package made this process."""
-    # Under the alias its classes call themselves `multiprocessing`'s, which is the name of the package's modules.
+    # Under the alias its classes call themselves `multiprocessing`'s, and that names the package's modules.
     homes = (sys.modules[cls.__module__] for cls in type(multiprocessing.current_process()).__mro__)
     packages = (module.__name__.partition(".")[0] for module in homes)
     maker = next(name for name in packages if name in ("procession", "multiprocessing"))

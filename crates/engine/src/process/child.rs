@@ -22,7 +22,7 @@ mod setup;
 mod spawn;
 mod summons;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -31,6 +31,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use crate::Deadline;
 use crate::error::{Error, Result};
 use crate::process::{self, OwnerId};
+use crate::sys::known_fd::KnownFd;
 
 pub use entry::{
     Entry, EntryId, Glue, NotPlain, announce_test, entry, entry_of, fingerprint, test_entry,
@@ -64,7 +65,7 @@ pub enum Exit {
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
-    pidfd: OwnedFd,
+    pidfd: KnownFd,
     seat: OwnerId,
     exit: Option<Exit>,
 }
@@ -74,7 +75,7 @@ impl Child {
         match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
             Ok(pidfd) => Ok(Child {
                 pid,
-                pidfd,
+                pidfd: KnownFd::new(pidfd)?,
                 seat,
                 exit: None,
             }),
@@ -116,7 +117,7 @@ impl Child {
             return Ok(None);
         }
         let exit = match rustix::process::waitid(
-            WaitId::PidFd(self.pidfd.as_fd()),
+            WaitId::PidFd(self.pidfd.checked()?),
             WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
         ) {
             Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
@@ -143,7 +144,7 @@ impl Child {
         if self.exit.is_some() {
             return Ok(false);
         }
-        match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
+        match rustix::process::pidfd_send_signal(self.pidfd.checked()?, signal) {
             Ok(()) => Ok(true),
             Err(Errno::SRCH) => Ok(false),
             Err(errno) => Err(Error::os("send a signal to a child", errno)),
@@ -160,7 +161,10 @@ impl Child {
                 tv_sec: left.as_secs() as _,
                 tv_nsec: left.subsec_nanos() as _,
             });
-            let mut watched = [PollFd::new(&self.pidfd, PollFlags::IN)];
+            let mut watched = [PollFd::from_borrowed_fd(
+                self.pidfd.checked()?,
+                PollFlags::IN,
+            )];
             match rustix::event::poll(&mut watched, left.as_ref()) {
                 Ok(0) => return Ok(false),
                 Ok(_) => return Ok(true),
@@ -174,12 +178,12 @@ impl Child {
 impl AsFd for Child {
     /// Readable once the child has ended.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.pidfd.assumed()
     }
 }
 
 impl AsRawFd for Child {
     fn as_raw_fd(&self) -> RawFd {
-        self.pidfd.as_raw_fd()
+        self.pidfd.number()
     }
 }

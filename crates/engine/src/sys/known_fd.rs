@@ -5,7 +5,7 @@
 //! noted behind it, each time before it is used or closed: nothing is ever done to somebody else's file.
 
 use std::mem::{ManuallyDrop, MaybeUninit};
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
@@ -84,6 +84,11 @@ impl KnownFd {
             what: "use a descriptor that this program closed (by os.closerange, or as daemons do)",
             source: Errno::BADF.into(),
         })
+    }
+
+    /// The descriptor, for who only waits on it: a number that became another file's wakes them in vain.
+    pub(crate) fn assumed(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// The number, whatever is behind it by now.

@@ -168,7 +168,7 @@ pub(crate) fn is_attentive() -> bool {
 }
 
 /// Sleeps by `call`, which passes the kernel the time `(seconds, nanos)` from where a signal takes it away. `None`
-/// when a signal came. Only for a thread that [`is_attentive`].
+/// when a signal came before. Only for a thread that [`is_attentive`].
 ///
 /// A signal of another thread wakes `word`; it does not end a sleep on something else.
 pub(crate) fn sleep<T>(
@@ -181,7 +181,8 @@ pub(crate) fn sleep<T>(
     UNTIL.seconds.store(seconds, Ordering::SeqCst);
     let word = word.map_or(ptr::null_mut(), |word| ptr::from_ref(word).cast_mut());
     WORD.store(word, Ordering::SeqCst);
+    // A signal that comes from here on ends the call; who was woken as well has that to see to first.
     let slept = (count() == seen).then(|| call(&UNTIL));
     WORD.store(ptr::null_mut(), Ordering::SeqCst);
-    slept.filter(|_| count() == seen)
+    slept
 }

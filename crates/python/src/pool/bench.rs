@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use procession_engine::error::{GetError, PutError};
 use procession_engine::pool::{Claim, RESULT_HEAD, Standing, Workbench};
 use procession_engine::{Deadline, Handle, process};
-use pyo3::exceptions::{PyRuntimeError, PySystemExit};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
@@ -80,7 +80,7 @@ fn all_of<'py>(
         // The loop takes it for its end.
         let result = lazy
             .next()
-            .unwrap_or_else(|| Err(PyRuntimeError::new_err("a task raised StopIteration")))?;
+            .unwrap_or_else(|| Err(PyStopIteration::new_err(())))?;
         results.append(result)?;
     }
     Ok((Verdict::Many, results.into_any()))
@@ -246,6 +246,11 @@ impl PoolBench {
             let Some(mut claim) = self.claim(py, &mut functions)? else {
                 break;
             };
+            // A signal that came while no task ran is not for this one.
+            if let Err(error) = py.check_signals() {
+                claim.leave_unfinished();
+                return Err(error);
+            }
             self.begun.fetch_add(1, Ordering::Relaxed);
             let result = perform(py, &mut functions, &claim);
             self.ended.fetch_add(1, Ordering::Relaxed);

@@ -158,8 +158,9 @@ impl Ledger {
             lock(&self.courier).due.push_back(job.number);
             self.due.notify_one();
         } else {
-            job.announce();
+            // In this order, so that who has its result finds it closed.
             lock(&self.finished).push(job.number);
+            job.announce();
         }
     }
 

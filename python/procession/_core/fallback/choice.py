@@ -1,12 +1,13 @@
 """Whether the engine runs here, or the standard library does its work.
 
-It does where there is no engine for the system, or none that can be loaded, or where the system refuses shared memory
-without a name (an old container engine, a sandbox). That is found out when the package is imported. A program may
-be put into a sandbox later, so the question is asked again before its first object: what a context makes from there on
-is the standard library's.
+It does where there is no engine for the system, or none that can be loaded, or where the system refuses
+shared memory without a name (an old container engine, a sandbox). That is found out when the package is
+imported. A program may be put into a sandbox later, so the question is asked again before its first object:
+what a context makes from there on is the standard library's.
 
-A child runs what its parent runs. The refusals that lead here are inherited by all kinds of children; and a child of
-the engine, which is in a sandbox that its parent was not in when it began, has its parent's memory and needs no more.
+A child runs what its parent runs. The refusals that lead here are inherited by all kinds of children; and a
+child of the engine, which is in a sandbox that its parent was not in when it began, has its parent's memory
+and needs no more.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ __all__ = ["VARIABLE", "before_first_object", "choose", "needs_engine", "reason"
 VARIABLE = "PROCESSION_FALLBACK"
 
 _PACKAGE = "procession"
-# Modules of this package that need the engine; under these names there are the standard library's, or those here.
+# Modules of this package that need the engine; under these names there are the standard library's, or those
+# here.
 _OURS = frozenset({"managers", "pool", "queues", "sharedctypes", "synchronize"})
 _THEIRS = frozenset(
     {
@@ -41,7 +43,7 @@ _THEIRS = frozenset(
 )
 
 # What a child of the engine is started with.
-_OF_THE_ENGINE = ("procession.spawn import spawn_main", "procession.forkserver import main", "arena=")
+_OF_THE_ENGINE = ("procession.spawn import spawn_main", "procession.forkserver import main", "--multiprocessing.forkserver", "arena=")
 
 # Why the engine does not run; None while it does.
 reason: str | None = None
@@ -105,8 +107,8 @@ def _give_notice(why: str) -> None:
     if VARIABLE in os.environ:
         return
     text = (
-        f"procession {why} and is the standard library's multiprocessing here: no faster, no safer, OwnerDied and "
-        "WorkerDied are never raised, task_timeout= and retries= are not there. "
+        f"procession {why} and is the standard library's multiprocessing here: no faster, no safer, "
+        "OwnerDied and WorkerDied are never raised, task_timeout= and retries= are not there. "
         f"{VARIABLE}=quiet in the environment silences this warning, {VARIABLE}=error makes it an error"
     )
     if sys.platform == "linux" and "no engine" in why:
@@ -114,9 +116,7 @@ def _give_notice(why: str) -> None:
     frame = _caller()
     registry = frame.f_globals.setdefault("__warningregistry__", {})
     module = frame.f_globals.get("__name__")
-    warnings.warn_explicit(
-        text, RuntimeWarning, frame.f_code.co_filename, frame.f_lineno, module, registry
-    )
+    warnings.warn_explicit(text, RuntimeWarning, frame.f_code.co_filename, frame.f_lineno, module, registry)
     os.environ[VARIABLE] = "quiet"
 
 

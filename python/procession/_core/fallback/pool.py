@@ -7,7 +7,7 @@ refused.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
 
 from ..forwarding import forward_other_names
@@ -103,7 +103,13 @@ class _Tasks:
     _state: str
 
     def apply(
-        self, func: Any, args: Any = (), kwds: Any = {}, *, task_timeout: Any = None, retries: int = 0
+        self,
+        func: Any,
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+        *,
+        task_timeout: float | None = None,
+        retries: int = 0,
     ) -> Any:
         """Return `func(*args, **kwds)`, called by a worker."""
         return self.apply_async(func, args, kwds, task_timeout=task_timeout, retries=retries).get()
@@ -111,8 +117,8 @@ class _Tasks:
     def apply_async(
         self,
         func: Any,
-        args: Any = (),
-        kwds: Any = {},
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
         callback: Any = None,
         error_callback: Any = None,
         *,
@@ -121,7 +127,7 @@ class _Tasks:
     ) -> Any:
         """Have a worker call `func(*args, **kwds)`."""
         _check(task_timeout, retries)
-        return _cancellable(super().apply_async(func, args, kwds, callback, error_callback))  # type: ignore[misc]
+        return _cancellable(super().apply_async(func, args, kwds or {}, callback, error_callback))  # type: ignore[misc]
 
     def map(
         self,

@@ -1,4 +1,4 @@
-"""The standard library's locks and semaphores, which say whether they are held and take this package's arguments."""
+"""The standard library's locks and semaphores, with this package's methods and arguments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Owned(_Held):
         # The standard library's binds them to each object.
         super()._make_methods()  # type: ignore[misc]
         self._acquire = self.acquire
-        self.acquire = self._acquire_whoever_died
+        self.acquire = self._acquire_whoever_died  # type: ignore[method-assign]
 
     def _acquire_whoever_died(
         self, block: bool = True, timeout: float | None = None, *, on_owner_died: str | None = None
