@@ -348,8 +348,19 @@ def first_column(row: tuple[int]) -> int:
     return row[0]
 
 
+DATABASES: list[sqlite3.Connection] = []
+
+
+@pytest.fixture(autouse=True)
+def closed_databases() -> Iterator[None]:
+    yield
+    while DATABASES:
+        DATABASES.pop().close()
+
+
 def rows(count: int) -> sqlite3.Cursor:
     db = sqlite3.connect(":memory:")
+    DATABASES.append(db)
     db.execute("create table t (n int)")
     db.executemany("insert into t values (?)", [(n,) for n in range(count)])
     return db.execute("select n from t order by n")
