@@ -12,6 +12,7 @@ import pytest
 
 import procession
 from procession import _engine
+from procession.reduction import ForkingPickler
 
 LARGE = 300_000
 
@@ -105,11 +106,65 @@ def test_an_array_lies_in_shared_memory_aligned(q):
     assert got.ctypes.data % 64 == 0
 
 
-def test_a_read_only_array_arrives_read_only(q):
-    """As pickle keeps it."""
-    sent = np.ones(LARGE)
-    sent.flags.writeable = False
-    assert not send(sent, q).flags.writeable
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+READ_ONLY = {
+    "large": read_only(np.ones(LARGE)),
+    "small": read_only(np.ones(10)),
+    "of bytes": np.frombuffer(bytes(LARGE), "i4"),
+    "Fortran order": read_only(np.asfortranarray(np.arange(LARGE).reshape(500, -1))),
+    "repeated": np.broadcast_to(1.5, LARGE),
+    "empty": read_only(np.empty((0, 5))),
+    "strings": read_only(np.full(LARGE, "text")),
+    "in a container": {"a": [read_only(np.arange(LARGE)), read_only(np.arange(5))]},
+}
+
+
+def arrays_in(value):
+    match value:
+        case dict():
+            return [array for part in value.values() for array in arrays_in(part)]
+        case list():
+            return [array for part in value for array in arrays_in(part)]
+    return [value]
+
+
+def give_back(value):
+    return value, [array.flags.writeable for array in arrays_in(value)]
+
+
+def put_back(q, value):
+    q.put(give_back(value))
+
+
+@pytest.mark.parametrize("sent", READ_ONLY.values(), ids=READ_ONLY)
+def test_an_array_arrives_as_writable_as_with_the_standard_library(sent, q):
+    """Through a queue, a pipe, a pool in both directions, and to a process."""
+    copies = arrays_in(pickle.loads(ForkingPickler.dumps(sent)))
+    expected = [array.flags.writeable for array in copies]
+    here, there = procession.Pipe()
+    context = procession.get_context("spawn")
+    there.send(sent)
+    ways = {"queue": send(sent, q), "pipe": here.recv()}
+    with context.Pool(1) as pool:
+        ways["result"], in_worker = pool.apply(give_back, (sent,))
+        assert in_worker == expected
+        assert pool.map(give_back, [sent, sent])[1][1] == expected
+    results = context.Queue()
+    process = context.Process(target=put_back, args=(results, sent))
+    process.start()
+    _, in_process = results.get(timeout=30)
+    process.join()
+    assert in_process == expected
+    for way, got in ways.items():
+        assert [array.flags.writeable for array in arrays_in(got)] == expected, way
+        for arrived, original in zip(arrays_in(got), arrays_in(sent), strict=True):
+            np.testing.assert_array_equal(arrived, original)
+            if arrived.flags.writeable:
+                arrived[...] = arrived[::-1].copy()
 
 
 def test_arrays_in_containers_keep_what_they_share(q):

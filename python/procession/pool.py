@@ -5,6 +5,8 @@ has the workers, the open jobs and the threads of this process that see to them.
 
 Beside the stdlib's arguments, the methods take `task_timeout` (seconds a task may run: its worker is
 stopped and the task fails with `TimeoutError`) and `retries` (times a task is run again whose worker died).
+Those that call a function for many items take `fail_fast`: the first task that fails ends the job, and those
+that have not begun are taken back; what runs goes on to the end of its chunk, and is dropped.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from ._core.pool_threads import ThreadCrew
 from ._core.private_names import reachable, teach_private_names
 from ._core.stdlib import context as _std_context
 from ._core.stdlib import load, util
+from ._core.thread_bound import belongs_to_its_thread
 from .context import _default_context
 
 _std = load("pool")
@@ -241,10 +244,19 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         *,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> list[Any]:
         """Return the list of `func(item)` for each item."""
         return _awaited(
-            self._map_async(func, iterable, mapstar, chunksize, task_timeout=task_timeout, retries=retries)
+            self._map_async(
+                func,
+                iterable,
+                mapstar,
+                chunksize,
+                task_timeout=task_timeout,
+                retries=retries,
+                fail_fast=fail_fast,
+            )
         )
 
     def map_async(
@@ -257,6 +269,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         *,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> MapResult:
         """Have workers call `func(item)` for each item."""
         return self._map_async(
@@ -268,6 +281,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             error_callback,
             task_timeout=task_timeout,
             retries=retries,
+            fail_fast=fail_fast,
         )
 
     def starmap(
@@ -278,11 +292,18 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         *,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> list[Any]:
         """Return the list of `func(*item)` for each item."""
         return _awaited(
             self._map_async(
-                func, iterable, starmapstar, chunksize, task_timeout=task_timeout, retries=retries
+                func,
+                iterable,
+                starmapstar,
+                chunksize,
+                task_timeout=task_timeout,
+                retries=retries,
+                fail_fast=fail_fast,
             )
         )
 
@@ -296,6 +317,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         *,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> MapResult:
         """Have workers call `func(*item)` for each item."""
         return self._map_async(
@@ -307,6 +329,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             error_callback,
             task_timeout=task_timeout,
             retries=retries,
+            fail_fast=fail_fast,
         )
 
     def _map_async(
@@ -320,6 +343,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         *,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> MapResult:
         if not callable(func):
             raise TypeError(f"func must be callable, not {func!r}")
@@ -348,6 +372,8 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             chunksize = max(1, chunksize)
         parts = self._crew.chunks(len(items), chunksize)
         result: MapResult = MapResult.of(self, func, callback, error_callback, parts)
+        if fail_fast:
+            result._handle.fail_fast()
         result._measure(len(items), chunksize or -(-len(items) // (4 * self._processes)))
         self._spread(result, func, star, items, chunksize, task_timeout, retries)
         return result
@@ -401,13 +427,16 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         buffersize: int | None = None,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> IMapIterator:
         """Return an iterator over `func(item)` for each item, in their order.
 
         Arguments are generated as fast as workers take them; with `buffersize`, only so many items ahead of
         the results that were taken out.
         """
-        return self._imap(IMapIterator, func, iterable, chunksize, buffersize, task_timeout, retries)
+        return self._imap(
+            IMapIterator, func, iterable, chunksize, buffersize, task_timeout, retries, fail_fast
+        )
 
     def imap_unordered(
         self,
@@ -418,9 +447,12 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         buffersize: int | None = None,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> IMapIterator:
         """Like `imap`, with results in the order in which they become ready."""
-        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, buffersize, task_timeout, retries)
+        return self._imap(
+            IMapUnorderedIterator, func, iterable, chunksize, buffersize, task_timeout, retries, fail_fast
+        )
 
     def _imap(
         self,
@@ -431,6 +463,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         buffersize: int | None,
         task_timeout: float | None,
         retries: int,
+        fail_fast: bool,
     ) -> IMapIterator:
         if not callable(func):
             raise TypeError(f"func must be callable, not {func!r}")
@@ -445,9 +478,13 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             raise ValueError("buffersize must be at least 1")
         if buffersize is None and isinstance(iterable, (list, tuple)) and len(iterable) <= SHORT:
             result: IMapIterator = kind.of(self, func, self._crew.chunks(len(iterable), chunksize))
+            if fail_fast:
+                result._handle.fail_fast()
             self._spread(result, func, False, iterable, chunksize, task_timeout, retries)
             return result
         result = kind.of(self, func, None, bounded=buffersize is not None)
+        if fail_fast:
+            result._handle.fail_fast()
         if not self._prepare(result, func, False, task_timeout, retries):
             return result
         try:
@@ -455,9 +492,12 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         except Exception as error:
             self._fail(result, error)
         else:
-            self._crew.feeder.add(
-                result, Feed(result._handle, result._function, items, chunksize, buffersize)
-            )
+            feed = Feed(result._handle, result._function, items, chunksize, buffersize)
+            feeder = self._crew.feeder
+            if belongs_to_its_thread(items):
+                feeder.lend(result, feed)
+            else:
+                feeder.add(result, feed)
         return result
 
     def close(self) -> None:

@@ -192,6 +192,7 @@ fn a_killed_worker_loses_its_task_and_no_other() {
     let lost = Lost {
         job: 1,
         index: 0,
+        item: 0,
         attempts: 1,
         repeated: false,
     };
@@ -284,7 +285,9 @@ fn a_task_beyond_its_time_is_reported_with_its_worker() {
     let overdue = loop {
         match next(&board, &[]) {
             Event::Notice { .. } => {}
-            Event::Overdue { job, index, worker } => break (job, index, worker),
+            Event::Overdue {
+                job, index, worker, ..
+            } => break (job, index, worker),
             other => panic!("{other:?}"),
         }
     };

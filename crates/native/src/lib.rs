@@ -2,11 +2,17 @@
 //!
 //! The bindings have no unsafe code; what PyO3 offers nothing safe for is here, behind types that make it so:
 //! memory of the engine as a Python object with the buffer protocol ([`SharedBuffer`]), a buffer that is another
-//! object's ([`BufferOf`]), and methods that the interpreter calls without anything in between ([`prompt`]).
+//! object's ([`BufferOf`]) or writable on request ([`Thawed`]), and methods that the interpreter calls without anything in between ([`prompt`]).
 
+mod compare;
+mod kinds;
 mod of;
 pub mod prompt;
 mod shared;
+mod thawed;
 
+pub use compare::is_equal;
+pub use kinds::is_made_by_python;
 pub use of::BufferOf;
 pub use shared::SharedBuffer;
+pub use thawed::Thawed;

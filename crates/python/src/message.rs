@@ -26,6 +26,9 @@ thread_local! {
 /// From this size on a message is written straight to where it will lie.
 const LARGE: usize = 64 * 1024;
 
+/// Buffers beside a pickle that are smaller than this are copied twice, like the rest of a small message.
+const COPIED: usize = 32 * 1024;
+
 /// One object serialised, and the shared objects that are mentioned there.
 #[derive(Debug)]
 pub struct Encoded {
@@ -41,7 +44,7 @@ enum Beside {
     /// The rest of it.
     Rest(PyBuffer<u8>),
     /// The buffers of the pickle that `bytes` are.
-    Buffers(Vec<PyBuffer<u8>>),
+    Buffers(Vec<wire::Beside>),
 }
 
 impl Encoded {
@@ -61,10 +64,20 @@ impl Encoded {
         } else {
             let buffers = wire::encode_apart(object.py(), object, bytes, held)?;
             if !buffers.is_empty() {
-                encoded.beside = Beside::Buffers(buffers);
+                encoded.add(object.py(), buffers)?;
             }
         }
         Ok(encoded)
+    }
+
+    #[cold]
+    fn add(&mut self, py: Python<'_>, buffers: Vec<wire::Beside>) -> PyResult<()> {
+        let size: usize = buffers.iter().map(|buffer| buffer.view().len_bytes()).sum();
+        if size + self.bytes.len() < COPIED {
+            return wire::apart::write_here(py, &buffers, &mut self.bytes, 0);
+        }
+        self.beside = Beside::Buffers(buffers);
+        Ok(())
     }
 
     /// What is to be sent, if it is small.
@@ -72,6 +85,24 @@ impl Encoded {
     pub fn small(&self) -> Option<&[u8]> {
         let small = matches!(self.beside, Beside::Nothing) && self.bytes.len() < LARGE;
         small.then_some(&self.bytes)
+    }
+
+    /// How many bytes there are, those beside the pickle included.
+    pub fn weight(&self) -> usize {
+        let beside = match &self.beside {
+            Beside::Nothing => 0,
+            Beside::Rest(rest) => rest.len_bytes(),
+            Beside::Buffers(buffers) => buffers.iter().map(|it| it.view().len_bytes()).sum(),
+        };
+        self.bytes.len() + beside
+    }
+
+    /// What lies beside a pickle, to be put elsewhere.
+    pub fn buffers_mut(&mut self) -> &mut [wire::Beside] {
+        match &mut self.beside {
+            Beside::Buffers(buffers) => buffers,
+            _ => &mut [],
+        }
     }
 
     /// The message, written to where it will lie, behind `front` bytes that are not its own.

@@ -7,10 +7,13 @@
 
 mod bench;
 mod board;
+mod common;
 mod failure;
+mod functions;
 mod job;
 mod ledger;
 mod payload;
+mod unchanged;
 
 pub use bench::PoolBench;
 pub use board::PoolBoard;

@@ -127,7 +127,9 @@ class Crew(ABC):
 
     def taken(self, result: Any) -> None:
         """A result was taken out of an iterator."""
-        if result.bounded:
+        if result._feed is not None:
+            self.feeder.draw(result._feed)
+        elif result.bounded:
             self.feeder.stir()
 
     def give_up(self, number: int, error: BaseException) -> None:

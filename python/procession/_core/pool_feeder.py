@@ -1,13 +1,17 @@
 """The thread that runs the argument generators of `imap` and `imap_unordered`.
 
-Generators are drained in the order of the calls. One that has to wait for its consumer, because its
-`imap` is bounded by `buffersize`, lets the others pass.
+Generators are drained in the order of the calls, each in a copy of its caller's context. One that has to wait
+for its consumer, because its `imap` is bounded by `buffersize`, lets the others pass.
+
+A generator that belongs to its thread (`thread_bound`) is not run here but by its caller: within `imap` until
+there are plenty of tasks, then whenever a result is taken out, and the rest within `join`.
 """
 
 from __future__ import annotations
 
 import queue
 from collections.abc import Iterator
+from contextvars import copy_context
 
 from .hints import TYPE_CHECKING, Any, Protocol
 from .only_thread import OnlyThread
@@ -30,6 +34,7 @@ class Feed:
         self.chunksize = chunksize
         self.buffersize = buffersize
         self.index = 0
+        self.context = copy_context()
 
     def limit(self) -> int | None:
         """The number of the first task that has to wait for the consumer."""
@@ -56,6 +61,8 @@ class Feeder:
         self._ledger = ledger
         self._on_end = on_end
         self._feeds: list[Feed] = []
+        # Those that their callers drain.
+        self._lent: list[Feed] = []
         # Not an event: an exception of a signal handler within its methods would leave it locked.
         self._stirs: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopped = False
@@ -69,9 +76,20 @@ class Feeder:
         result._handle.begin(result, result._crew.cache, self._feeds.append, [feed])
         self._stirs.put(None)
 
+    def lend(self, result: Any, feed: Feed) -> None:
+        """As `add`, but the current thread drains the generator, and whoever takes results out."""
+        result._handle.begin(result, result._crew.cache, self._lent.append, [feed])
+        result._feed = feed
+        self.draw(feed)
+
+    def draw(self, feed: Feed) -> None:
+        """Run a generator that was lent until there are plenty of tasks."""
+        if feed in self._lent:
+            self._step(feed, self._lent)
+
     def __len__(self) -> int:
         """How many generators have not ended."""
-        return len(self._feeds)
+        return len(self._feeds) + len(self._lent)
 
     def stir(self) -> None:
         """Something was consumed: a bounded feed may go on."""
@@ -81,6 +99,10 @@ class Feeder:
         """Nobody will consume any more: bounded feeds go on without."""
         self._unbounded = True
         self._stirs.put(None)
+        while self._lent and not self._stopped:
+            self._lent[0].buffersize = None
+            self.draw(self._lent[0])
+            self._submitter.wait_for_room(NAP)
 
     def stop(self) -> None:
         """Drain nothing more; returns at once, also while a generator is running."""
@@ -110,25 +132,30 @@ class Feeder:
     def _drain(self, feed: Feed) -> bool:
         """Drain a feed until it ends; False if it has to wait for its consumer."""
         while not self._stopped:
-            if feed.job.ended():
-                self._feeds.remove(feed)
-                return True
             if self._unbounded:
                 feed.buffersize = None
             limit = feed.limit()
             if limit is not None and feed.index >= limit:
                 return False
-            ended = True
-            try:
-                feed.index, ended = self._submitter.feed(feed)
-            except BaseException as error:
-                self._ledger.file(feed.job.number, feed.index, False, error)
-                feed.index += 1
-            if ended:
-                self._feeds.remove(feed)
-                self._ledger.expect(feed.job, feed.index)
-                self._on_end()
+            if self._step(feed, self._feeds):
                 return True
             if feed.limit() is None or feed.index < (feed.limit() or 0):
                 self._submitter.wait_for_room(NAP)
         return True
+
+    def _step(self, feed: Feed, among: list[Feed]) -> bool:
+        """Submit what there is room for; whether the feed has ended, and is not among the others any more."""
+        if feed.job.ended():
+            among.remove(feed)
+            return True
+        ended = True
+        try:
+            feed.index, ended = feed.context.run(self._submitter.feed, feed)
+        except BaseException as error:
+            self._ledger.file(feed.job.number, feed.index, False, error)
+            feed.index += 1
+        if ended:
+            among.remove(feed)
+            self._ledger.expect(feed.job, feed.index)
+            self._on_end()
+        return ended

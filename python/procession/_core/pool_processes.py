@@ -210,8 +210,11 @@ class ProcessCrew(Crew):
             case "notice":
                 self._listen(*details)
             case "overdue":
-                job, index, owner = details
-                error = TimeoutError(f"{self._name(job, index)} took too long")
+                job, index, item, (ran, limit), owner = details
+                error = TimeoutError(
+                    f"{self._name(job, item)} took too long: it ran for {ran:.3g} s, "
+                    f"and its task_timeout is {limit:g} s"
+                )
                 warn("%s", error)
                 self.ledger.file(job, index, False, error)
                 self._doom(owner)
@@ -220,7 +223,7 @@ class ProcessCrew(Crew):
                 self.ledger.file(job, index, False, error)
             case "abandoned":
                 job, index = details
-                error = context.ProcessError(f"{self._name(job, index)} was dropped by its worker")
+                error = context.ProcessError(f"{self._name(job, None)} was dropped by its worker")
                 self.ledger.file(job, index, False, error)
 
     def _listen(self, owner: int, what: int, data: bytes) -> None:
@@ -248,9 +251,9 @@ class ProcessCrew(Crew):
         if owner is not None:
             self._started.discard(owner)
             self._doomed.pop(owner, None)
-            for job, index, _, repeated in self.board.lost_by(owner):
+            for job, index, item, repeated in self.board.lost_by(owner):
                 if not repeated:
-                    error = self._death(worker, self._name(job, index))
+                    error = self._death(worker, self._name(job, item))
                     warn("%s", error)
                     self.ledger.file(job, index, False, error)
         if not started and not killed_by_us and self.state == RUN:
@@ -269,9 +272,12 @@ class ProcessCrew(Crew):
             self._times_out_of_memory = times
         return error
 
-    def _name(self, job: int, index: int) -> str:
+    def _name(self, job: int, item: int | None) -> str:
+        """What was being run: the function, and the number of the item in the iterable it was called for."""
         result = self.cache.get(job)
-        return f"task {index} of {result.name}" if result is not None else f"task {index}"
+        name = "a task" if result is None else result.name
+        has_items = item is not None and (result is None or result.has_items)
+        return f"{name} on item {item}" if has_items else name
 
     def _look_after_starters(self) -> None:
         """The engine tells of deaths, but not of those who died before they had to do with it."""

@@ -33,6 +33,9 @@ class _Job:
     # Keeps what the tasks need alive as long as there may be tasks.
     _function: Any = None
 
+    # Whether the function is called for the items of an iterable, or once.
+    has_items = True
+
     # Whether tasks wait for results to be taken out.
     bounded = False
 
@@ -72,6 +75,7 @@ class ApplyResult(_Job):
     """The result of one call that goes on elsewhere."""
 
     _shape = "single"
+    has_items = False
     _callback: Callable[[Any], object] | None = None
     _error_callback: Callable[[BaseException], object] | None = None
     _outcome: tuple[bool, Any] | None = None
@@ -200,6 +204,7 @@ class MapResult(ApplyResult):
     """The results of a whole map, as one list."""
 
     _shape = "list"
+    has_items = True
     # Items, and how many of them the stdlib would put into one chunk; what is said about progress is in its
     # terms.
     _length = 0
@@ -249,6 +254,8 @@ class IMapIterator(_Job):
     """An iterator over results, in the order of the arguments."""
 
     _shape = "ordered"
+    # Where its items come from, if whoever takes results out draws them.
+    _feed: Any = None
     # There once an exception ended the wait for a result: unless it is asked again, nobody waits.
     _left: _Left | None = None
 

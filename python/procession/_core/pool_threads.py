@@ -136,6 +136,8 @@ class ThreadCrew(Crew):
             del task
 
     def _perform(self, number: int, index: int, many: bool, task: Callable[[], Any]) -> None:
+        if not self.ledger.is_open(number):
+            return
         try:
             value = task()
         except BaseException as error:

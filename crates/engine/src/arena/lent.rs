@@ -29,7 +29,7 @@ use super::lease::{Lease, LeaseObject};
 use super::open::{Held, Shared};
 use super::owner::Owner;
 use crate::error::{Error, Result};
-use crate::sys::memfd;
+use crate::sys::{memfd, pagemap};
 
 enum Hold {
     /// The block is this process's own.
@@ -190,6 +190,22 @@ impl Lending {
             length: part.len(),
             _keep: Arc::clone(&self.0),
         })
+    }
+
+    /// Whether an address lies in this memory.
+    pub fn contains(&self, address: usize) -> bool {
+        let lent = &self.0;
+        let start = lent.start.addr().get() + lent.range.start;
+        (start..start + lent.range.len()).contains(&address)
+    }
+
+    /// Whether the program has written nothing to the memory since it was lent; false where that is not to be
+    /// known.
+    pub fn is_untouched(&self) -> bool {
+        let lent = &self.0;
+        let leased = matches!(all().get(&lent.block.0), Some(Hold::Leased(..)));
+        let start = lent.start.addr().get() + lent.range.start;
+        leased && pagemap::is_untouched(start, lent.range.len()) == Some(true)
     }
 
     /// Lets go of the objects that the message kept alive whose memory this is: its receiver opened those

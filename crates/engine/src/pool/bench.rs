@@ -186,6 +186,19 @@ impl Claim<'_> {
         self.index
     }
 
+    /// Says which of the task's items comes next. With `afresh`, the task's time limit starts again.
+    #[inline]
+    pub fn note_item(&self, position: u32, afresh: bool) {
+        let ground = &self.bench.ground;
+        let number = self.ticket.number;
+        ground.position(number).store(position, Ordering::Relaxed);
+        if afresh {
+            ground
+                .started_at(number)
+                .store(monotonic_ns(), Ordering::Relaxed);
+        }
+    }
+
     /// How many workers died over this task before.
     pub fn attempt(&self) -> u32 {
         self.attempt

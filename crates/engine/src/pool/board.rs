@@ -39,6 +39,8 @@ pub struct Task {
     pub timeout: Option<Duration>,
     /// How many times it is tried again when the worker that has it dies.
     pub retries: u32,
+    /// The number of its first item, by the submitter's count.
+    pub first_item: u64,
 }
 
 /// What [`Board::next_event`] reports.
@@ -88,6 +90,12 @@ pub enum Event {
         job: u64,
         /// Its place in the job.
         index: u64,
+        /// The item its worker had come to.
+        item: u64,
+        /// For how long that ran.
+        ran: Duration,
+        /// How long it was allowed to.
+        limit: Duration,
         /// Who runs it, and claims nothing any more.
         worker: OwnerId,
     },
@@ -102,6 +110,8 @@ pub struct Lost {
     pub job: u64,
     /// Its place in the job.
     pub index: u64,
+    /// The item its worker had come to.
+    pub item: u64,
     /// How many workers died over it.
     pub attempts: u32,
     /// Whether it is queued again; otherwise it has ended.

@@ -255,6 +255,7 @@ impl Desk {
         let placed = slot.placed.as_mut().expect("only placed records are lost");
         let task = placed.task;
         let attempt = placed.attempt + 1;
+        let item = item(ground, number, task);
         let mut repeated = false;
         if placed.attempt < task.retries {
             placed.attempt = attempt;
@@ -271,6 +272,7 @@ impl Desk {
         Lost {
             job: task.job,
             index: task.index,
+            item,
             attempts: attempt,
             repeated,
         }
@@ -382,12 +384,24 @@ impl Desk {
             if let Some(left) = limit.checked_sub(ran).filter(|left| !left.is_zero()) {
                 look_again = Some(look_again.map_or(left, |soonest: Duration| soonest.min(left)));
             } else if let Some(worker) = self.doom(ground, number, slot.generation) {
-                let (job, index) = (task.job, task.index);
-                return (Some(Event::Overdue { job, index, worker }), None);
+                let overdue = Event::Overdue {
+                    job: task.job,
+                    index: task.index,
+                    item: item(ground, number, task),
+                    ran,
+                    limit,
+                    worker,
+                };
+                return (Some(overdue), None);
             }
         }
         (None, look_again)
     }
+}
+
+/// The item that the worker of a task has come to.
+fn item(ground: &Ground, number: u32, task: Task) -> u64 {
+    task.first_item + u64::from(ground.position(number).load(Ordering::Relaxed))
 }
 
 fn is_meant(task: &Task, job: u64, index: Option<u64>) -> bool {

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A record: `state u64 | job u64 | index u64 | started_at u64 | attempt u32 | length u32 | handle of
-//! the payload, 32 bytes | payload of up to 176 bytes`. A longer payload lies in an object of its own,
-//! which the submitting process keeps alive until the task is done.
+//! the payload, 32 bytes | position u32 | 4 unused | payload of up to 168 bytes`. A longer payload lies in an
+//! object of its own, which the submitting process keeps alive until the task is done.
 
 use crate::Handle;
 use crate::OwnerId;
@@ -35,7 +35,8 @@ const JOB: usize = 8;
 const STARTED_AT: usize = 24;
 const ATTEMPT: usize = 32;
 const HANDLE: usize = 40;
-const INLINE: usize = 72;
+const POSITION: usize = 72;
+const INLINE: usize = 80;
 
 /// The longest payload that lies in the record itself.
 pub(super) const INLINE_MAX: usize = RECORD - INLINE;
@@ -157,7 +158,7 @@ impl Ground {
         fields[28..32].copy_from_slice(&short.to_ne_bytes());
         let spilled = if length > INLINE_MAX {
             let object = SharedBytes::new(length)?;
-            fields[32..].copy_from_slice(&object.handle().to_bytes());
+            fields[32..64].copy_from_slice(&object.handle().to_bytes());
             write_parts(&object, 0, parts);
             Some(object)
         } else {
@@ -175,6 +176,7 @@ impl Ground {
         self.bytes
             .atomic_u64(at + STARTED_AT)
             .store(0, Ordering::Relaxed);
+        self.position(number).store(0, Ordering::Relaxed);
     }
 
     pub(super) fn read(&self, number: u32) -> Fields {
@@ -205,6 +207,11 @@ impl Ground {
         let mut bytes = vec![0; length];
         object.read_at(0, &mut bytes);
         Ok(Payload::Spilled(bytes))
+    }
+
+    /// Which of the task's items its worker has come to.
+    pub(super) fn position(&self, number: u32) -> &AtomicU32 {
+        self.bytes.atomic_u32(self.record(number) + POSITION)
     }
 
     /// When the task's worker began, on the machine's monotonic clock; 0 before it said so.

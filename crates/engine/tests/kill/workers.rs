@@ -35,8 +35,8 @@ impl Working {
             let task = Task {
                 job: JOB,
                 index,
-                timeout: None,
                 retries: 1,
+                ..Task::default()
             };
             board
                 .submit(task, &[&index.to_le_bytes(), &vec![index as u8; size]])

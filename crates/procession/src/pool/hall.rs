@@ -39,6 +39,7 @@ impl Limits {
             index,
             timeout: self.timeout,
             retries: self.retries,
+            ..board::Task::default()
         }
     }
 }

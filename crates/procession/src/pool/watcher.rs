@@ -52,7 +52,9 @@ fn watch_on(hall: &Arc<Hall>) {
             }
             Ok(Event::Notice { worker, .. }) => hall.crew().ready(worker),
             Ok(Event::Gone(worker)) => hall.bury(worker),
-            Ok(Event::Overdue { job, index, worker }) => {
+            Ok(Event::Overdue {
+                job, index, worker, ..
+            }) => {
                 hall.deliver(job, index, Err(TaskError::TimedOut));
                 hall.crew().kill(worker);
             }

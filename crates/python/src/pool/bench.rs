@@ -4,26 +4,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use procession_engine::error::{GetError, PutError};
 use procession_engine::pool::{Claim, RESULT_HEAD, Standing, Workbench};
-use procession_engine::value::SharedBytes;
 use procession_engine::{Deadline, Handle, process};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyTuple, PyType};
+use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 
 use super::failure;
+use super::functions::{Functions, LINGER};
 use super::job::Verdict;
 use super::payload::{Kind, Payload};
 use crate::errors::raise;
 use crate::message::Encoded;
 use crate::patience;
-use crate::wire;
 
 /// So many tasks in a row, and other threads of the worker get a turn.
 const TURN: u64 = 256;
-
-/// Functions kept loaded.
-const KEPT: usize = 8;
 
 /// Where a worker process of a pool works.
 #[pyclass(frozen, module = "procession._engine")]
@@ -35,66 +31,59 @@ pub struct PoolBench {
     ended: AtomicU64,
 }
 
-/// Functions loaded before, by the bytes that stand for them, the last used at the end.
-///
-/// Only kinds of functions are kept that calling cannot change. Others are loaded for each task, as
-/// each task is to find them as they were sent.
-#[derive(Default)]
-struct Repertoire<'py>(Vec<(Vec<u8>, Bound<'py, PyAny>)>);
-
-impl<'py> Repertoire<'py> {
-    fn function(&mut self, py: Python<'py>, payload: &Payload<'_>) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(at) = self.0.iter().rposition(|(key, _)| key == payload.function) {
-            if at + 1 < self.0.len() {
-                let known = self.0.remove(at);
-                self.0.push(known);
-            }
-            return Ok(self.0[self.0.len() - 1].1.clone());
-        }
-        let function = if payload.shared {
-            let handle = Handle::from_bytes(payload.function).map_err(raise)?;
-            let object = SharedBytes::open(&handle).map_err(raise)?;
-            let mut bytes = vec![0; object.len()];
-            object.read_at(0, &mut bytes);
-            wire::decode(py, &bytes)?
-        } else {
-            wire::decode(py, payload.function)?
-        };
-        if function.is_exact_instance_of::<PyFunction>()
-            || function.is_exact_instance_of::<PyCFunction>()
-            || function.is_instance_of::<PyType>()
-        {
-            if self.0.len() == KEPT {
-                self.0.remove(0);
-            }
-            self.0.push((payload.function.to_vec(), function.clone()));
-        }
-        Ok(function)
-    }
-
-    /// Runs a task.
-    fn perform(&mut self, py: Python<'py>, bytes: &[u8]) -> PyResult<(Verdict, Bound<'py, PyAny>)> {
-        let payload = Payload::parse(bytes)
-            .ok_or_else(|| PyRuntimeError::new_err("a task arrived damaged"))?;
-        if payload.kind == Kind::Whole {
-            let value = payload.value(py)?;
-            let (function, args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) =
-                value.extract()?;
-            return Ok((Verdict::One, call(&function, &args, &kwds)?));
-        }
-        let function = self.function(py, &payload)?;
+/// Runs a task.
+fn perform<'py>(
+    py: Python<'py>,
+    functions: &mut Functions<'py>,
+    claim: &Claim<'_>,
+) -> PyResult<(Verdict, Bound<'py, PyAny>)> {
+    let payload = Payload::parse(claim.bytes())
+        .ok_or_else(|| PyRuntimeError::new_err("a task arrived damaged"))?;
+    if payload.kind == Kind::Whole {
         let value = payload.value(py)?;
-        match payload.kind {
-            Kind::One => Ok((Verdict::One, function.call1((value,))?)),
-            Kind::StarOne => Ok((Verdict::One, function.call1(arguments(&value)?)?)),
-            Kind::Many => all_of(&MAP, ("builtins", "map"), &function, &value),
-            Kind::StarMany => all_of(&STARMAP, ("itertools", "starmap"), &function, &value),
-            Kind::Call | Kind::Whole => {
-                let (args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>) = value.extract()?;
-                Ok((Verdict::One, call(&function, &args, &kwds)?))
-            }
+        let (function, args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) =
+            value.extract()?;
+        return Ok((Verdict::One, call(&function, &args, &kwds)?));
+    }
+    let function = functions.get(py, claim.job(), payload.function)?;
+    let value = payload.value(py)?;
+    let note = |position| claim.note_item(position as u32, payload.timed);
+    match payload.kind {
+        Kind::One => Ok((Verdict::One, function.call1((value,))?)),
+        Kind::StarOne => Ok((Verdict::One, function.call1(arguments(&value)?)?)),
+        Kind::Many => all_of(&MAP, ("builtins", "map"), &function, &value, note),
+        Kind::StarMany => all_of(&STARMAP, ("itertools", "starmap"), &function, &value, note),
+        Kind::Call | Kind::Whole => {
+            let (args, kwds): (Bound<'_, PyAny>, Bound<'_, PyAny>) = value.extract()?;
+            Ok((Verdict::One, call(&function, &args, &kwds)?))
         }
     }
+}
+
+static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static STARMAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// The results of a function for all items of a chunk, by the interpreter's own loop, with a note before each.
+fn all_of<'py>(
+    known: &PyOnceLock<Py<PyAny>>,
+    (module, name): (&str, &str),
+    function: &Bound<'py, PyAny>,
+    items: &Bound<'py, PyAny>,
+    note: impl Fn(usize),
+) -> PyResult<(Verdict, Bound<'py, PyAny>)> {
+    let py = items.py();
+    let lazy = known.import(py, module, name)?.call1((function, items))?;
+    let mut lazy = lazy.cast_into::<PyIterator>()?;
+    let results = PyList::empty(py);
+    for position in 0..items.len()? {
+        note(position);
+        // The loop takes it for its end.
+        let result = lazy
+            .next()
+            .unwrap_or_else(|| Err(PyStopIteration::new_err(())))?;
+        results.append(result)?;
+    }
+    Ok((Verdict::Many, results.into_any()))
 }
 
 fn arguments<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
@@ -124,34 +113,20 @@ fn call<'py>(
     }
 }
 
-static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static STARMAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
-/// The results of a function for all items, by the interpreter's own loop.
-fn all_of<'py>(
-    known: &PyOnceLock<Py<PyAny>>,
-    (module, name): (&str, &str),
-    function: &Bound<'py, PyAny>,
-    items: &Bound<'py, PyAny>,
-) -> PyResult<(Verdict, Bound<'py, PyAny>)> {
-    let py = items.py();
-    let lazy = known.import(py, module, name)?.call1((function, items))?;
-    let results = py.get_type::<PyList>().call1((lazy,))?;
-    if results.len()? < items.len()? {
-        // Which the loop took for its end.
-        return Err(PyStopIteration::new_err(()));
-    }
-    Ok((Verdict::Many, results))
-}
-
 impl PoolBench {
-    fn claim(&self, py: Python<'_>) -> PyResult<Option<Claim<'_>>> {
-        let claimed = match self.bench.claim(Deadline::NOW) {
-            Err(GetError::Empty | GetError::Interrupted) => {
-                patience::wait(py, Deadline::NEVER, |slice| self.bench.claim(slice))?
+    /// The next task; None when there will be no more.
+    fn claim(&self, py: Python<'_>, functions: &mut Functions<'_>) -> PyResult<Option<Claim<'_>>> {
+        let wait = |until| patience::wait(py, until, |slice| self.bench.claim(slice));
+        let mut claimed = self.bench.claim(Deadline::NOW);
+        if is_none_yet(&claimed) && functions.are_of_jobs() {
+            claimed = wait(Deadline::after(LINGER))?;
+            if is_none_yet(&claimed) {
+                functions.drop_jobs();
             }
-            at_once => at_once,
-        };
+        }
+        if is_none_yet(&claimed) {
+            claimed = wait(Deadline::NEVER)?;
+        }
         match claimed {
             Ok(claim) => Ok(Some(claim)),
             Err(GetError::Failed(error)) => Err(raise(error)),
@@ -182,6 +157,10 @@ impl PoolBench {
             .finish(Verdict::Failed as u8, &[error.as_bytes()])
             .map_err(put_error)
     }
+}
+
+fn is_none_yet(claimed: &Result<Claim<'_>, GetError>) -> bool {
+    matches!(claimed, Err(GetError::Empty | GetError::Interrupted))
 }
 
 /// Hands a value in.
@@ -260,11 +239,11 @@ impl PoolBench {
     /// An exception that ends the worker leaves its task unfinished: it fails with the worker's death.
     #[pyo3(signature = (max_tasks=None))]
     fn work(&self, py: Python<'_>, max_tasks: Option<u64>) -> PyResult<u64> {
-        let mut repertoire = Repertoire::default();
+        let mut functions = Functions::default();
         let me = process::me();
         let mut done = 0;
         while max_tasks.is_none_or(|most| done < most) {
-            let Some(mut claim) = self.claim(py)? else {
+            let Some(mut claim) = self.claim(py, &mut functions)? else {
                 break;
             };
             // A signal that came while no task ran is not for this one.
@@ -273,7 +252,7 @@ impl PoolBench {
                 return Err(error);
             }
             self.begun.fetch_add(1, Ordering::Relaxed);
-            let result = repertoire.perform(py, claim.bytes());
+            let result = perform(py, &mut functions, &claim);
             self.ended.fetch_add(1, Ordering::Relaxed);
             if process::me() != me {
                 claim.leave_unfinished();

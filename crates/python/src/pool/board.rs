@@ -10,15 +10,20 @@ use procession_engine::pool::{Board, Event, Task, guided};
 use procession_engine::{Deadline, Error, Held, OwnerId};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyFunction, PyIterator, PyList, PySlice, PyTuple};
+use pyo3::types::{
+    PyBytes, PyDict, PyFloat, PyFunction, PyInt, PyIterator, PyList, PySlice, PyString, PyTuple,
+};
 
 use super::job::{Part, PoolJob, Verdict};
 use super::ledger::{Ledger, PoolLedger};
-use super::payload::{self, Kind, PoolFunction, Terms};
+use super::payload::{self, HEAVY, Kind, PoolFunction, Terms};
 use crate::errors::raise;
 
 /// While so many tasks wait outside of the shared memory, no more arguments are generated.
 const PLENTY: usize = 1024;
+
+/// A string this short is nothing that tasks share.
+const SMALL: usize = 1024;
 
 /// The watcher returns at least this often while it has something to tidy up.
 const TIDY: Duration = Duration::from_millis(50);
@@ -108,8 +113,16 @@ fn report<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyTuple>> {
             let bytes = PyBytes::new(py, reply.bytes());
             ("notice", worker.as_u32(), verdict, bytes).into_pyobject(py)
         }
-        Event::Overdue { job, index, worker } => {
-            ("overdue", job, index, worker.as_u32()).into_pyobject(py)
+        Event::Overdue {
+            job,
+            index,
+            item,
+            ran,
+            limit,
+            worker,
+        } => {
+            let times = (ran.as_secs_f64(), limit.as_secs_f64());
+            ("overdue", job, index, item, times, worker.as_u32()).into_pyobject(py)
         }
         Event::Abandoned { job, index } => ("abandoned", job, index).into_pyobject(py),
         Event::Refused { job, index, error } => {
@@ -168,7 +181,7 @@ impl PoolBoard {
         retries: u32,
     ) -> PyResult<()> {
         let py = function.py();
-        let task = Terms::new(timeout, retries)?.task(job.0.number, 0);
+        let task = Terms::new(timeout, retries)?.task(job.0.number, 0, 0);
         let mut payload = Vec::with_capacity(160);
         let mut held = Vec::new();
         self.ledger.begin(&job.0, &result.0, &result.1)?;
@@ -177,18 +190,18 @@ impl PoolBoard {
                 .and_then(|of_function| {
                     held = of_function;
                     let value = (args, kwds).into_pyobject(py)?;
-                    payload::end(value.as_any(), &mut payload, &mut held)
+                    payload::end(value.as_any(), None, &mut payload, &mut held)
                 })
         } else {
             payload = payload::whole();
             let value = (function, args, kwds).into_pyobject(py)?;
-            payload::end(value.as_any(), &mut payload, &mut held)
+            payload::end(value.as_any(), None, &mut payload, &mut held)
         };
-        self.submit(py, task, encoded.map(|()| payload.as_slice()), held);
+        self.submit(py, task, encoded.map(|_| payload.as_slice()), held);
         Ok(())
     }
 
-    /// Into how many tasks `spread` cuts `items` items: of `chunksize` each, or guided if None.
+    /// Into how many tasks `spread` cuts `items` items, at most: of `chunksize` each, or guided if None.
     #[staticmethod]
     fn chunks(items: usize, chunksize: Option<usize>, workers: usize) -> usize {
         match chunksize {
@@ -197,7 +210,7 @@ impl PoolBoard {
         }
     }
 
-    /// Submits the items of a list or tuple, cut as `chunks` said.
+    /// Submits the items of a list or tuple, cut as `chunks` said, or into fewer.
     #[expect(clippy::too_many_arguments, reason = "what one call of map is made of")]
     fn spread(
         &self,
@@ -213,7 +226,10 @@ impl PoolBoard {
         let list = items.cast::<PyList>().ok();
         self.ledger.begin(&job.0, &result.0, &result.1)?;
         let mut payload = Vec::new();
-        let mut submit = |index: usize, chunk: Range<usize>, many: bool| -> PyResult<()> {
+        let mut submit = |index: usize, chunk: Range<usize>, many: bool| -> PyResult<usize> {
+            if job.0.has_stopped() {
+                return Ok(0);
+            }
             function.begin_items(many, &mut payload);
             let value = match list {
                 // Not as what collections.abc.Sequence is: to ask for that runs Python, where a signal may come.
@@ -225,29 +241,39 @@ impl PoolBoard {
                 None => items.get_item(chunk.start)?,
             };
             let mut held = Vec::new();
-            let encoded = payload::end(&value, &mut payload, &mut held);
-            let task = function.terms.task(job.0.number, index);
-            self.submit(py, task, encoded.map(|()| payload.as_slice()), held);
+            let encoded = payload::end(&value, Some(&function.common), &mut payload, &mut held);
+            let weight = *encoded.as_ref().unwrap_or(&0);
+            let task = function.terms.task(job.0.number, index, chunk.start);
+            self.submit(py, task, encoded.map(|_| payload.as_slice()), held);
             if index % 1024 == 1023 {
-                py.check_signals()
-            } else {
-                Ok(())
+                py.check_signals()?;
             }
+            Ok(weight)
         };
-        match chunksize {
-            Some(size) => {
-                for (index, start) in (0..length).step_by(size.max(1)).enumerate() {
-                    submit(index, start..length.min(start + size), size > 1)?;
-                }
-            }
-            None => {
-                for (index, chunk) in guided(length, workers).enumerate() {
-                    let many = chunk.len() > 1;
-                    submit(index, chunk, many)?;
-                }
-            }
+        let even = |size: usize| {
+            let starts = (0..length).step_by(size);
+            starts.map(move |start| start..length.min(start + size))
+        };
+        if let Some(size) = chunksize {
+            let mut chunks = even(size.max(1)).enumerate();
+            return chunks.try_for_each(|(index, chunk)| submit(index, chunk, size > 1).map(drop));
         }
-        Ok(())
+        let mut chunks = guided(length, workers).enumerate();
+        let Some((_, first)) = chunks.next() else {
+            return Ok(());
+        };
+        // As large as all of the standard library's.
+        let size = first.len();
+        let weight = submit(0, first, size > 1)?;
+        let mut submit = |(index, chunk): (usize, Range<usize>)| {
+            let many = chunk.len() > 1;
+            submit(index, chunk, many).map(drop)
+        };
+        if function.is_heavy() || weight > HEAVY && have_common_parts(items)? {
+            job.0.cut_to(length.div_ceil(size));
+            return even(size).enumerate().skip(1).try_for_each(submit);
+        }
+        chunks.try_for_each(&mut submit)
     }
 
     /// Submits items of an iterator as tasks from number `index` on, `chunksize` in each, until it
@@ -282,9 +308,10 @@ impl PoolBoard {
             };
             function.begin_items(chunksize > 1, &mut payload);
             let mut held = Vec::new();
-            let encoded = payload::end(&chunk, &mut payload, &mut held);
-            let task = function.terms.task(job.0.number, index);
-            self.submit(py, task, encoded.map(|()| payload.as_slice()), held);
+            let encoded = payload::end(&chunk, Some(&function.common), &mut payload, &mut held);
+            let first = index * chunksize;
+            let task = function.terms.task(job.0.number, index, first);
+            self.submit(py, task, encoded.map(|_| payload.as_slice()), held);
             index += 1;
         }
         (index, false)
@@ -317,13 +344,13 @@ impl PoolBoard {
         }
     }
 
-    /// What a worker that is gone held: (job, index, deaths, whether it is tried again).
-    fn lost_by(&self, py: Python<'_>, worker: u32) -> PyResult<Vec<(u64, u64, u32, bool)>> {
+    /// What a worker that is gone held: (job, index, item, whether it is tried again).
+    fn lost_by(&self, py: Python<'_>, worker: u32) -> PyResult<Vec<(u64, u64, u64, bool)>> {
         let worker = owner(worker)?;
         let lost = py.detach(|| self.board.lost_by(worker));
         Ok(lost
             .into_iter()
-            .map(|lost| (lost.job, lost.index, lost.attempts, lost.repeated))
+            .map(|lost| (lost.job, lost.index, lost.item, lost.repeated))
             .collect())
     }
 
@@ -388,6 +415,37 @@ impl PoolBoard {
     /// Says that the pool has no workers any more, and will have none.
     fn over(&self, py: Python<'_>) {
         py.detach(|| self.board.over());
+    }
+}
+
+/// Whether the first items mention the same large object: a chunk then carries it once, however many items it
+/// has.
+fn have_common_parts(items: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if items.len()? < 2 {
+        return Ok(false);
+    }
+    let (first, second) = (items.get_item(0)?, items.get_item(1)?);
+    if first.is(&second) {
+        return Ok(true);
+    }
+    let is_small = |part: &Bound<'_, PyAny>| {
+        part.is_none()
+            || part.is_instance_of::<PyInt>()
+            || part.is_instance_of::<PyFloat>()
+            || part
+                .cast::<PyString>()
+                .is_ok_and(|text| text.len().is_ok_and(|length| length < SMALL))
+    };
+    let (first, second) = (parts(&first), parts(&second));
+    let mut pairs = first.iter().zip(&second);
+    Ok(pairs.any(|(first, second)| first.is(second) && !is_small(first)))
+}
+
+fn parts<'py>(item: &Bound<'py, PyAny>) -> Vec<Bound<'py, PyAny>> {
+    match (item.cast::<PyTuple>(), item.cast::<PyList>()) {
+        (Ok(tuple), _) => tuple.iter().collect(),
+        (_, Ok(list)) => list.iter().collect(),
+        _ => Vec::new(),
     }
 }
 

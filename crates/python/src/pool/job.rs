@@ -4,6 +4,7 @@
 //! interpreter or not. They are decoded in the thread that asks for them.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use procession_engine::pool::Reply;
@@ -128,6 +129,8 @@ struct State {
     expected: Option<usize>,
     arrived: usize,
     first_failure: Option<usize>,
+    /// Whether it ended with its first failure, before all tasks were done.
+    stopped: bool,
     results: Results,
     /// Set when callbacks have run, too.
     announced: bool,
@@ -163,6 +166,8 @@ struct Stream {
 pub(super) struct Job {
     pub(super) number: u64,
     pub(super) delivered: bool,
+    /// Whether it ends with its first failure.
+    pub(super) fails_fast: AtomicBool,
     shape: Shape,
     state: Mutex<State>,
 }
@@ -180,6 +185,7 @@ impl Job {
             expected,
             arrived: 0,
             first_failure: None,
+            stopped: false,
             results,
             announced: false,
             bell: None,
@@ -188,6 +194,7 @@ impl Job {
         Job {
             number,
             delivered,
+            fails_fast: AtomicBool::new(false),
             shape,
             state: Mutex::new(state),
         }
@@ -200,7 +207,11 @@ impl Job {
     /// Files the result of task `index`. True when it was the last one.
     pub(super) fn file(&self, index: usize, part: Part) -> bool {
         let mut state = self.state();
+        if state.stopped {
+            return false;
+        }
         let failed = part.verdict == Verdict::Failed;
+        let stops = failed && self.fails_fast.load(Ordering::Relaxed);
         let streams = match &mut state.results {
             Results::Single(place @ None) if index == 0 => {
                 *place = Some(part);
@@ -214,12 +225,20 @@ impl Job {
                 }
                 _ => return false,
             },
+            Results::Stream(stream) if stops => {
+                stream.end_with(part);
+                true
+            }
             Results::Stream(stream) => {
                 stream.add(index, part, self.shape == Shape::Ordered);
                 true
             }
         };
         state.arrived += 1;
+        if stops {
+            state.stopped = true;
+            state.expected = Some(state.arrived);
+        }
         if failed {
             state.first_failure.get_or_insert(index);
         }
@@ -233,9 +252,29 @@ impl Job {
     /// Says how many tasks there are in all. True when they are all done.
     pub(super) fn expect(&self, expected: usize) -> bool {
         let mut state = self.state();
+        if state.stopped {
+            return false;
+        }
         state.expected = Some(expected);
         state.stir();
         state.arrived == expected
+    }
+
+    /// Whether it has ended with its first failure.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.fails_fast.load(Ordering::Relaxed) && self.state().stopped
+    }
+
+    /// Has the job have fewer tasks than it was opened with. The last ones are not submitted yet.
+    pub(super) fn cut_to(&self, tasks: usize) {
+        let mut state = self.state();
+        if state.stopped {
+            return;
+        }
+        state.expected = Some(tasks);
+        if let Results::List(list) = &mut state.results {
+            list.truncate(tasks);
+        }
     }
 
     /// Whether all of its results are there.
@@ -554,6 +593,11 @@ impl PoolJob {
                 }
             }
         }
+    }
+
+    /// Has the job end with its first failure. Said before there are tasks.
+    fn fail_fast(&self) {
+        self.0.fails_fast.store(true, Ordering::Relaxed);
     }
 
     /// Whether there is nothing to wait for any more.

@@ -107,6 +107,11 @@ impl Ledger {
     pub(super) fn file(&self, number: u64, index: u64, part: Part) {
         let Some(job) = self.job(number) else { return };
         if job.file(index as usize, part) {
+            if job.fails_fast.load(Ordering::Relaxed)
+                && let Some(board) = self.board.get().and_then(|(board, _)| board.upgrade())
+            {
+                board.withdraw(number);
+            }
             self.close(&job);
         }
     }

@@ -2,21 +2,21 @@
 //!
 //! ```text
 //! payload   kind u8 | where u8 | length u32 | function | value
-//! function  `length` bytes of a message, or the handle of shared bytes that hold one
+//! function  a message of `length` bytes, or the handle of a lease of one
 //! value     a message, or the handle of a lease of one
 //! ```
 //!
 //! A function that is short when pickled (as it is by reference) travels with every task, a long one
-//! is put into shared memory once a job. Workers keep what they loaded, see [`super::bench`].
+//! is put into shared memory once a job. Workers keep what they loaded, see [`super::functions`].
 
 use std::time::Duration;
 
 use procession_engine::pool::Task;
-use procession_engine::value::SharedBytes;
-use procession_engine::{Handle, Held, Lease};
+use procession_engine::{Handle, Held, Lease, Lending};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use super::common::CommonBuffers;
 use crate::errors::raise;
 use crate::message::Encoded;
 use crate::wire;
@@ -27,8 +27,12 @@ const SHORT: usize = 96;
 const HEADER: usize = 6;
 
 /// Bits of `where`.
-const FUNCTION_SHARED: u8 = 1;
+const FUNCTION_LEASED: u8 = 1;
 const VALUE_LEASED: u8 = 2;
+const TIMED: u8 = 4;
+
+/// A function or chunk that weighs more is cut as the standard library cuts: every chunk brings it along.
+pub(super) const HEAVY: usize = 64 * 1024;
 
 /// How a task's value is passed to its function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,10 +55,31 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Payload<'a> {
     pub(super) kind: Kind,
-    pub(super) shared: bool,
+    /// Whether each call has a time limit.
+    pub(super) timed: bool,
+    pub(super) function: Content<'a>,
+    value: Content<'a>,
+}
+
+/// A message, or where it lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Content<'a> {
     leased: bool,
-    pub(super) function: &'a [u8],
-    value: &'a [u8],
+    pub(super) bytes: &'a [u8],
+}
+
+impl Content<'_> {
+    /// The object, and the memory it came in if large arrays in it use that.
+    pub(super) fn load<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<(Bound<'py, PyAny>, Option<Lending>)> {
+        if !self.leased {
+            return Ok((wire::decode(py, self.bytes)?, None));
+        }
+        let handle = Handle::from_bytes(self.bytes).map_err(raise)?;
+        wire::receive_lease(py, Lease::open(&handle).map_err(raise)?)
+    }
 }
 
 impl Payload<'_> {
@@ -73,45 +98,56 @@ impl Payload<'_> {
         let (function, value) = rest.split_at_checked(length as usize)?;
         Some(Payload {
             kind,
-            shared: header[1] & FUNCTION_SHARED != 0,
-            leased: header[1] & VALUE_LEASED != 0,
-            function,
-            value,
+            timed: header[1] & TIMED != 0,
+            function: Content {
+                leased: header[1] & FUNCTION_LEASED != 0,
+                bytes: function,
+            },
+            value: Content {
+                leased: header[1] & VALUE_LEASED != 0,
+                bytes: value,
+            },
         })
     }
 }
 
 impl Payload<'_> {
-    /// The value. Large arrays in it use the memory they came in.
+    /// The value.
     pub(super) fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        if !self.leased {
-            return wire::decode(py, self.value);
-        }
-        let handle = Handle::from_bytes(self.value).map_err(raise)?;
-        wire::receive_lease(py, Lease::open(&handle).map_err(raise)?)
+        self.value.load(py).map(|(value, _)| value)
     }
 }
 
+/// The lease of an encoded object that is not small, or is not to travel with each task.
+fn lease(py: Python<'_>, encoded: &Encoded) -> PyResult<Lease> {
+    encoded.draft_behind(py, 0, &[])?.lease().map_err(raise)
+}
+
 /// Ends a payload that was begun with its value: a large one is written to memory of its own, once, for
-/// each worker that gets the task to use in place.
+/// each worker that gets the task to use in place. Returns how much it weighs.
 pub(super) fn end(
     value: &Bound<'_, PyAny>,
+    common: Option<&CommonBuffers>,
     payload: &mut Vec<u8>,
     held: &mut Vec<Held>,
-) -> PyResult<()> {
+) -> PyResult<usize> {
     let py = value.py();
     let mut encoded = Encoded::of(value)?;
+    let weight = encoded.weight();
     match encoded.small() {
         Some(bytes) => payload.extend_from_slice(bytes),
         None => {
-            let lease = encoded.draft_behind(py, 0, &[])?.lease().map_err(raise)?;
+            if let Some(common) = common {
+                common.share(py, encoded.buffers_mut(), held)?;
+            }
+            let lease = lease(py, &encoded)?;
             payload.extend_from_slice(&lease.handle().to_bytes());
             payload[1] |= VALUE_LEASED;
             held.push(lease.hold().map_err(raise)?);
         }
     }
     held.append(&mut encoded.take_held());
-    Ok(())
+    Ok(weight)
 }
 
 /// Starts a payload whose function is part of the value.
@@ -138,12 +174,14 @@ impl Terms {
         Ok(Terms { timeout, retries })
     }
 
-    pub(super) fn task(self, job: u64, index: usize) -> Task {
+    /// Task `index` of a job, which begins with item `first`.
+    pub(super) fn task(self, job: u64, index: usize, first: usize) -> Task {
         Task {
             job,
             index: index as u64,
             timeout: self.timeout,
             retries: self.retries,
+            first_item: first as u64,
         }
     }
 }
@@ -152,12 +190,15 @@ impl Terms {
 #[pyclass(frozen, module = "procession._engine")]
 #[derive(Debug)]
 pub struct PoolFunction {
-    shared: Option<SharedBytes>,
+    lease: Option<Lease>,
+    /// A message, or the handle of the lease.
     bytes: Vec<u8>,
+    weight: usize,
     /// What the function mentions.
     held: Vec<Held>,
     star: bool,
     pub(super) terms: Terms,
+    pub(super) common: CommonBuffers,
 }
 
 impl PoolFunction {
@@ -166,17 +207,33 @@ impl PoolFunction {
         let (mut bytes, mut held) = (Vec::new(), Vec::new());
         wire::encode(function.py(), function, &mut bytes, &mut held)?;
         Ok(PoolFunction {
-            shared: None,
+            weight: bytes.len(),
             bytes,
             held,
-            star: false,
-            terms: Terms::default(),
+            ..PoolFunction::without(Terms::default(), false)
         })
+    }
+
+    fn without(terms: Terms, star: bool) -> PoolFunction {
+        PoolFunction {
+            lease: None,
+            bytes: Vec::new(),
+            weight: 0,
+            held: Vec::new(),
+            star,
+            terms,
+            common: CommonBuffers::default(),
+        }
     }
 
     /// Whether the bytes only name the function, so that they are the same next time.
     pub(super) fn is_name(&self) -> bool {
-        self.shared.is_none() && self.held.is_empty() && self.bytes.len() <= SHORT
+        self.lease.is_none() && self.held.is_empty() && self.bytes.len() <= SHORT
+    }
+
+    /// Whether each chunk more may cost as much as passing its items.
+    pub(super) fn is_heavy(&self) -> bool {
+        self.weight > HEAVY
     }
 
     /// What a task is to keep alive that carries the function of this one.
@@ -197,13 +254,16 @@ impl PoolFunction {
 
     /// Starts the payload of a task.
     pub(super) fn begin(&self, kind: Kind, payload: &mut Vec<u8>) {
+        let mut bits = 0;
+        if self.lease.is_some() {
+            bits |= FUNCTION_LEASED;
+        }
+        if self.terms.timeout.is_some() {
+            bits |= TIMED;
+        }
         payload.clear();
         payload.push(kind as u8);
-        payload.push(if self.shared.is_some() {
-            FUNCTION_SHARED
-        } else {
-            0
-        });
+        payload.push(bits);
         payload.extend_from_slice(&(self.bytes.len() as u32).to_le_bytes());
         payload.extend_from_slice(&self.bytes);
     }
@@ -221,17 +281,20 @@ impl PoolFunction {
         retries: u32,
     ) -> PyResult<PoolFunction> {
         let terms = Terms::new(timeout, retries)?;
-        let mut function = PoolFunction {
-            star,
-            terms,
-            ..PoolFunction::single(function)?
+        let mut encoded = Encoded::of(function)?;
+        let mut ready = PoolFunction {
+            weight: encoded.weight(),
+            held: encoded.take_held(),
+            ..PoolFunction::without(terms, star)
         };
-        if function.bytes.len() > SHORT {
-            let object = SharedBytes::new(function.bytes.len()).map_err(raise)?;
-            object.write_at(0, &function.bytes);
-            function.bytes = object.handle().to_bytes().to_vec();
-            function.shared = Some(object);
+        match encoded.small() {
+            Some(bytes) if bytes.len() <= SHORT => ready.bytes = bytes.to_vec(),
+            _ => {
+                let lease = lease(function.py(), &encoded)?;
+                ready.bytes = lease.handle().to_bytes().to_vec();
+                ready.lease = Some(lease);
+            }
         }
-        Ok(function)
+        Ok(ready)
     }
 }

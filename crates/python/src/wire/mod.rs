@@ -24,12 +24,12 @@ mod pickle;
 mod seen;
 
 use procession_engine::channel::Message;
-use procession_engine::{Held, Lease};
+use procession_engine::{Held, Lease, Lending};
 use procession_wire::{Form, tag, varint};
-use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
+pub use apart::Beside;
 pub use enclosure::{enclose, is_enclosing};
 
 /// Appends the message that carries `obj`, and the shared objects in it to `held`; leaves both as they
@@ -43,14 +43,10 @@ pub fn encode(
     held: &mut Vec<Held>,
 ) -> PyResult<()> {
     let start = out.len();
-    if encode::plain(obj, out).is_ok() {
-        return Ok(());
+    let buffers = encode_apart(py, obj, out, held)?;
+    if !buffers.is_empty() {
+        apart::write_here(py, &buffers, out, start)?;
     }
-    out.truncate(start);
-    out.push(tag::PICKLE);
-    let (pickled, enclosed) = enclosure::collect(|| pickle::dump(py, obj, out));
-    pickled.inspect_err(|_| out.truncate(start))?;
-    held.extend(enclosed);
     Ok(())
 }
 
@@ -61,7 +57,7 @@ pub fn encode_apart(
     obj: &Bound<'_, PyAny>,
     out: &mut Vec<u8>,
     held: &mut Vec<Held>,
-) -> PyResult<Vec<PyBuffer<u8>>> {
+) -> PyResult<Vec<Beside>> {
     let start = out.len();
     if encode::plain(obj, out).is_ok() {
         return Ok(Vec::new());
@@ -114,16 +110,19 @@ pub fn decode_onto(bytes: &[u8], list: &Bound<'_, PyList>) -> PyResult<bool> {
 /// live.
 pub fn receive(py: Python<'_>, message: Message) -> PyResult<Bound<'_, PyAny>> {
     match Form::of(message.bytes()) {
-        Form::Apart => apart::load(py, message, Message::lend),
+        Form::Apart => apart::load(py, message, Message::lend).map(|(value, _)| value),
         _ => decode(py, message.bytes()),
     }
 }
 
-/// As [`receive`], of a message that lies in a lease.
-pub fn receive_lease(py: Python<'_>, lease: Lease) -> PyResult<Bound<'_, PyAny>> {
+/// As [`receive`], of a message that lies in a lease. Also the memory of it that the value uses.
+pub fn receive_lease(
+    py: Python<'_>,
+    lease: Lease,
+) -> PyResult<(Bound<'_, PyAny>, Option<Lending>)> {
     match Form::of(lease.bytes()) {
         Form::Apart => apart::load(py, lease, Lease::lend),
-        _ => decode(py, lease.bytes()),
+        _ => Ok((decode(py, lease.bytes())?, None)),
     }
 }
 
@@ -131,6 +130,7 @@ pub fn receive_lease(py: Python<'_>, lease: Lease) -> PyResult<Bound<'_, PyAny>>
 pub fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     match Form::of(bytes) {
         Form::Pickle(pickled) => pickle::load(py, pickled),
+        Form::Apart => apart::load_copied(py, bytes),
         _ => decode::plain(py, bytes),
     }
 }

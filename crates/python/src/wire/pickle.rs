@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyModule};
 
-use super::apart::Collector;
+use super::apart::{Beside, Collector};
 
 const PROTOCOL: u8 = 5;
 
@@ -21,7 +21,7 @@ fn forking_pickler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         .getattr(intern!(py, "ForkingPickler"))
 }
 
-pub(super) fn dump(py: Python<'_>, obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
+fn dump(py: Python<'_>, obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
     let pickled = forking_pickler(py)?.call_method1(intern!(py, "dumps"), (obj, PROTOCOL))?;
     append_buffer(&pickled, out)
 }
@@ -31,7 +31,7 @@ pub(super) fn dump_apart(
     py: Python<'_>,
     obj: &Bound<'_, PyAny>,
     out: &mut Vec<u8>,
-) -> PyResult<Vec<PyBuffer<u8>>> {
+) -> PyResult<Vec<Beside>> {
     let class = forking_pickler(py)?;
     if !is_the_stdlibs(&class)? {
         // Others may take other arguments.

@@ -1,6 +1,7 @@
 """The standard library's pools, with this package's arguments and methods as far as that can have them.
 
-It does not notice that a worker died, and cannot stop a task: `retries` and `task_timeout` are refused.
+It does not notice that a worker died, and cannot stop a task: `retries`, `task_timeout` and `fail_fast` are
+refused.
 """
 
 from __future__ import annotations
@@ -82,13 +83,17 @@ def _cancellable(result: Any) -> Any:
     return result
 
 
-def _check(task_timeout: float | None, retries: int, buffersize: int | None = None) -> None:
+def _check(
+    task_timeout: float | None, retries: int, buffersize: int | None = None, fail_fast: bool = False
+) -> None:
     if task_timeout is not None:
         raise needs_engine("task_timeout=, which stops a task that takes too long,")
     if retries:
         raise needs_engine("retries=, which runs the task of a worker again that died,")
     if buffersize is not None:
         raise needs_engine("buffersize=, which takes no more arguments ahead than so many,")
+    if fail_fast:
+        raise needs_engine("fail_fast=, which takes back the tasks that have not begun,")
 
 
 class _Tasks:
@@ -132,9 +137,10 @@ class _Tasks:
         *,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> list[Any]:
         """Return the list of `func(item)` for each item."""
-        _check(task_timeout, retries)
+        _check(task_timeout, retries, fail_fast=fail_fast)
         return super().map(func, iterable, chunksize)  # type: ignore[misc, no-any-return]
 
     def map_async(
@@ -147,9 +153,10 @@ class _Tasks:
         *,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> Any:
         """Have workers call `func(item)` for each item."""
-        _check(task_timeout, retries)
+        _check(task_timeout, retries, fail_fast=fail_fast)
         return _cancellable(super().map_async(func, iterable, chunksize, callback, error_callback))  # type: ignore[misc]
 
     def starmap(
@@ -160,9 +167,10 @@ class _Tasks:
         *,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> list[Any]:
         """Return the list of `func(*item)` for each item."""
-        _check(task_timeout, retries)
+        _check(task_timeout, retries, fail_fast=fail_fast)
         return super().starmap(func, iterable, chunksize)  # type: ignore[misc, no-any-return]
 
     def starmap_async(
@@ -175,9 +183,10 @@ class _Tasks:
         *,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> Any:
         """Have workers call `func(*item)` for each item."""
-        _check(task_timeout, retries)
+        _check(task_timeout, retries, fail_fast=fail_fast)
         made = super().starmap_async(func, iterable, chunksize, callback, error_callback)  # type: ignore[misc]
         return _cancellable(made)
 
@@ -190,9 +199,10 @@ class _Tasks:
         buffersize: int | None = None,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> Any:
         """Return an iterator over `func(item)` for each item, in their order."""
-        _check(task_timeout, retries, buffersize)
+        _check(task_timeout, retries, buffersize, fail_fast)
         return _cancellable(super().imap(func, iterable, chunksize))  # type: ignore[misc]
 
     def imap_unordered(
@@ -204,9 +214,10 @@ class _Tasks:
         buffersize: int | None = None,
         task_timeout: float | None = None,
         retries: int = 0,
+        fail_fast: bool = False,
     ) -> Any:
         """Like `imap`, with results in the order in which they become ready."""
-        _check(task_timeout, retries, buffersize)
+        _check(task_timeout, retries, buffersize, fail_fast)
         return _cancellable(super().imap_unordered(func, iterable, chunksize))  # type: ignore[misc]
 
     def join(self, timeout: float | None = None) -> None:

@@ -28,8 +28,8 @@ impl Office {
             let task = Task {
                 job: JOB,
                 index,
-                timeout: None,
                 retries: 1,
+                ..Task::default()
             };
             board
                 .submit(task, &[&index.to_le_bytes()])
