@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from subprocess import CompletedProcess
 
@@ -102,6 +103,11 @@ def outcome(run: Run, package: str, method: str, *arguments: str) -> tuple[int, 
 def test_a_child_ends_as_the_stdlibs_does(run_script: Run, way: str, method: str) -> None:
     """Output, errors and exit code are the same, whatever the target does."""
     ours = outcome(run_script, "procession", method, way)
+    if way == "handlers" and sys.version_info < (3, 13):
+        # There the stdlib's forked children run none of those that `atexit` knows; here they do, last first.
+        handlers = [line for line in ours[1].splitlines() if line.startswith("registered")]
+        assert handlers == ["registered last, runs first", "registered first, runs last"]
+        return
     assert ours == outcome(run_script, "multiprocessing", method, way)
     assert "exit code" in ours[1]
 
