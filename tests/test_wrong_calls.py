@@ -108,13 +108,6 @@ def test_joining_with_a_wrong_timeout_names_it() -> None:
     process.join()
 
 
-def test_a_limit_for_a_queue_beyond_all_memory_is_none() -> None:
-    """As in the standard library, any whole number will do."""
-    queue = CONTEXT.Queue(2**70)
-    queue.put(1)
-    assert queue.get() == 1
-
-
 MODULES = ["", "pool", "queues", "connection", "synchronize", "sharedctypes", "managers", "context"]
 MODULES += ["shared_memory", "heap", "spawn", "forkserver", "rust"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 import traceback
 import types
 from queue import Empty as Empty
@@ -78,10 +77,7 @@ class Queue(QueueInsides, _Messages[_T]):
         if self._is_classic:
             self._init_classic(maxsize, ctx)
             return
-        if maxsize != 0:
-            # As many as memory holds, for a limit that is beyond that.
-            maxsize = min(max(whole_number("maxsize", maxsize), 0), sys.maxsize)
-        _engine.Queue.__init__(self, maxsize, joinable=self._joinable)
+        _engine.Queue.__init__(self, _bound(maxsize) if maxsize != 0 else 0, joinable=self._joinable)
         self._ignore_epipe = False
         self._opid = os.getpid()
 
@@ -156,6 +152,15 @@ class Queue(QueueInsides, _Messages[_T]):
 
     if not TYPE_CHECKING:
         __class_getitem__ = classmethod(types.GenericAlias)
+
+
+def _bound(maxsize: Any) -> int:
+    """The most messages that a queue is to hold; 0, for as many as memory holds, if it is not positive."""
+    try:
+        is_bounded = maxsize > 0
+    except TypeError:
+        is_bounded = True
+    return whole_number("maxsize", maxsize) if is_bounded else 0
 
 
 def _put_with_a_herald(self: Queue[Any], obj: Any, block: bool = True, timeout: float | None = None) -> None:

@@ -144,7 +144,7 @@ pub fn is_member() -> bool {
 /// Says what this process is called, in reports of any process of the tree.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+/// [`Error::OutOfMemory`].
 pub fn name_process(name: &str) -> Result<()> {
     arena::home()?.label((0, 0), name)
 }
@@ -153,7 +153,7 @@ pub fn name_process(name: &str) -> Result<()> {
 /// object live.
 ///
 /// # Errors
-/// [`Error::ForeignHandle`](crate::Error::ForeignHandle), [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+/// [`Error::ForeignHandle`], [`Error::OutOfMemory`].
 pub fn note_origin(handle: &Handle, place: &str) -> Result<()> {
     let arena = arena::home()?;
     if handle.arena() != arena.id() {

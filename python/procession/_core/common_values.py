@@ -7,6 +7,8 @@ handle and the kind, since nothing else in Rust becomes one.
 
 from __future__ import annotations
 
+import os
+
 from procession import _engine, queues, synchronize
 
 from .hints import Any
@@ -61,7 +63,7 @@ def opened(value: Any) -> Any:
 def _open(handle: bytes, kind: str) -> Any:
     # As unpickling makes them.
     made = _SHARED[kind].__new__(_SHARED[kind])
-    made.__setstate__((False, handle) if kind == "Queue" else (handle,))
+    made.__setstate__((False, handle, os.getpid(), None) if kind == "Queue" else (handle,))
     return made
 
 
