@@ -57,7 +57,7 @@ test-loom: ## the protocols under every interleaving (loom)
 
 test-python: install ## the tests of the Python package, and of the Rust crate where the two meet
 	$(CARGO) build --locked --quiet --package procession --features python --examples
-	@.ci/logged $(LOGS)/python.log timeout $$([ -t 0 ] && echo --foreground) --kill-after=30 1000 $(BIN)/python -m pytest
+	@.ci/logged $(LOGS)/python.log timeout $$([ -t 0 ] && echo --foreground) --kill-after=30 1500 $(BIN)/python -m pytest
 
 kill: ## the whole kill matrix: SIGKILL at every named step and after every k-th instruction
 	PROCESSION_KILL=full $(CARGO) test --release --locked --package procession-engine --features kill-points --test kill
