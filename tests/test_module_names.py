@@ -112,7 +112,7 @@ SUBMODULES = (
 def test_the_package_has_the_submodules_that_the_stdlibs_has_by_then(
     what: str, start: str, tmp_path: Path
 ) -> None:
-    """`multiprocessing.reduction` at once and `multiprocessing.connection` after a pool, with no import of them."""
+    """`multiprocessing.reduction` at once, `.connection` after a pool, with no other import."""
     found = {}
     for package in ("multiprocessing", "procession"):
         program = tmp_path / f"{package}_uses.py"

@@ -119,8 +119,8 @@ def trim() -> int:
 
 
 # The submodules that the stdlib's package has once others were loaded, and this one loads when somebody asks:
-# programs that make a `Pool` say `multiprocessing.connection.wait` and import nothing else. Until then there is
-# no such name, so that whoever looks for names in every module loads nothing.
+# programs that make a `Pool` say `multiprocessing.connection.wait` and import nothing else. Until then there
+# is no such name, so that whoever looks for names in every module loads nothing.
 _LOADED_WITH = {
     "connection": ("pool", "queues", "managers", "popen_forkserver"),
     "heap": ("synchronize", "sharedctypes"),
