@@ -175,7 +175,8 @@ def _is_written_in(kind: type, module: ModuleType) -> bool:
     """Whether the lines of a class are those of the module's file, which is where tools look for them."""
     if kind.__module__ != module.__name__:
         return False
-    functions = [member for member in vars(kind).values() if isinstance(member, FunctionType)]
+    members = (getattr(member, "__func__", member) for member in vars(kind).values())
+    functions = [member for member in members if isinstance(member, FunctionType)]
     # Others may have been put there afterwards, as the methods of managers are.
     own = [function for function in functions if function.__qualname__.startswith(f"{kind.__qualname__}.")]
     return all(function.__code__.co_filename == module.__file__ for function in own)
