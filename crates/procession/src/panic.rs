@@ -4,7 +4,7 @@ use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Once, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Once, PoisonError, RwLock, RwLockWriteGuard, TryLockError};
 use std::thread;
 
 use crate::error::Panic;
@@ -14,6 +14,34 @@ thread_local! {
     static LAST: RefCell<Option<Panic>> = const { RefCell::new(None) };
     /// Whether panics of this thread are reported in no other way than by [`caught`].
     static QUIET: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread keeps panics from being printed, which does not go for its own.
+    static KEEPS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Read by whoever prints a panic: std has a lock of its own meanwhile, which a child that is forked then would
+/// find taken for ever.
+static PRINTING: RwLock<()> = RwLock::new(());
+
+/// While this is held, no other thread is in the middle of printing a panic.
+pub(crate) struct NobodyPrints(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>);
+
+impl NobodyPrints {
+    /// `None` while a thread does, which may need the standard streams for it.
+    pub(crate) fn try_begin() -> Option<NobodyPrints> {
+        let held = match PRINTING.try_write() {
+            Ok(held) => held,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        KEEPS.set(true);
+        Some(NobodyPrints(held))
+    }
+}
+
+impl Drop for NobodyPrints {
+    fn drop(&mut self) {
+        KEEPS.set(false);
+    }
 }
 
 /// Runs `work`; panics in it go without the usual words on standard error.
@@ -62,6 +90,7 @@ pub(crate) fn hook_in() {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if !QUIET.get() {
+                let _printing = (!KEEPS.get()).then(|| PRINTING.read());
                 before(info);
             }
             if !WATCHED.load(Ordering::Relaxed) {

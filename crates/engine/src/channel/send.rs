@@ -206,7 +206,7 @@ impl<'a> At<'a> {
     }
 
     /// Claims a slot as soon as there is room; `None` when the slots are too narrow for the message.
-    #[inline]
+    #[inline(always)]
     fn claim_waiting(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Claimed<'a>>, PutError> {
         match self.claim(size, &wait.sending.first)? {
             Claim::Done(claimed) => Ok(Some(claimed)),
@@ -237,6 +237,8 @@ impl<'a> At<'a> {
         Ok(self.claim(size, &wait.sending.first)?.made())
     }
 
+    // Apart, or the way of a message for which there is room would not fit into its callers.
+    #[inline(never)]
     fn wait_for_room(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Claimed<'a>>, PutError> {
         let _call = waits::Call::join();
         loop {

@@ -183,6 +183,7 @@ pub(crate) fn keep_held(arena: &'static Arena, block: BlockId, me: OwnerId) {
 }
 
 impl<const KIND: u32> Gate<KIND> {
+    #[inline]
     pub(super) fn is_mine(&self, me: OwnerId) -> bool {
         let seen = self.word.look();
         seen.holder() == Some(me) && seen.thread() == thread::number(me)

@@ -114,6 +114,7 @@ impl Lock {
     }
 
     /// Whether the calling thread acquired it.
+    #[inline]
     pub fn is_mine(&self) -> bool {
         self.shared.is_mine(self.shared.arena().me())
     }

@@ -127,6 +127,7 @@ impl RLock {
     }
 
     /// Whether the calling thread holds it.
+    #[inline]
     pub fn is_mine(&self) -> bool {
         self.shared.is_mine(self.shared.arena().me())
     }

@@ -2,6 +2,7 @@
 
 use std::io::{StderrLock, StdoutLock, Write, stderr, stdout};
 use std::sync::{Arc, MutexGuard};
+use std::thread;
 
 use procession_engine::channel::Queue;
 use procession_engine::process::child::{Child, Fork, ForkSafe, fingerprint};
@@ -14,7 +15,7 @@ use super::serve::{self, HeldName};
 use super::{Process, reap_unjoined, stdio, unjoined};
 use crate::call;
 use crate::error::Error;
-use crate::panic::{self, HeldReporter};
+use crate::panic::{self, HeldReporter, NobodyPrints};
 #[cfg(feature = "async")]
 use crate::reactor::{self, Watches};
 
@@ -66,6 +67,7 @@ impl Builder {
 struct Standstill {
     _stdout: StdoutLock<'static>,
     _stderr: StderrLock<'static>,
+    _nobody_prints: NobodyPrints,
     unjoined: MutexGuard<'static, Vec<Child>>,
     name: HeldName,
     reporter: HeldReporter,
@@ -78,12 +80,21 @@ impl Standstill {
         // Made once a process: not to be found half made.
         fingerprint();
         panic::hook_in();
-        let (mut stdout, stderr) = (stdout().lock(), stderr().lock());
+        let (mut stdout, stderr, nobody_prints) = loop {
+            let streams = (stdout().lock(), stderr().lock());
+            if let Some(nobody_prints) = NobodyPrints::try_begin() {
+                break (streams.0, streams.1, nobody_prints);
+            }
+            // Whoever prints a panic may be waiting for a stream.
+            drop(streams);
+            thread::yield_now();
+        };
         // What is written in one process must not be in the other's buffer too.
         let _ = stdout.flush();
         Standstill {
             _stdout: stdout,
             _stderr: stderr,
+            _nobody_prints: nobody_prints,
             unjoined: unjoined(),
             name: serve::held_name(),
             reporter: panic::reporter(),
