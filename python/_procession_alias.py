@@ -160,11 +160,26 @@ def _rename_contents(module: ModuleType) -> None:
     for value in list(vars(module).values()):
         if isinstance(value, type):
             if value.__module__ == module.__name__ or value.__module__.startswith(f"{_PACKAGE}._core."):
+                line = vars(value).get("__firstlineno__") if _is_written_in(value, module) else None
                 value.__module__ = f"{_ALIAS}.{name}"
+                if line is not None:
+                    # Python 3.13 takes it from a class that changes its module, and then there is no source.
+                    value.__firstlineno__ = line  # type: ignore[attr-defined]
                 for member in list(vars(value).values()):
                     _rename_function(member, module.__name__)
         else:
             _rename_function(value, module.__name__)
+
+
+def _is_written_in(kind: type, module: ModuleType) -> bool:
+    """Whether the lines of a class are those of the module's file, which is where tools look for them."""
+    if kind.__module__ != module.__name__:
+        return False
+    members = (getattr(member, "__func__", member) for member in vars(kind).values())
+    functions = [member for member in members if isinstance(member, FunctionType)]
+    # Others may have been put there afterwards, as the methods of managers are.
+    own = [function for function in functions if function.__qualname__.startswith(f"{kind.__qualname__}.")]
+    return all(function.__code__.co_filename == module.__file__ for function in own)
 
 
 def _rename_function(value: object, home: str) -> None:

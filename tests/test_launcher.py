@@ -464,3 +464,27 @@ def test_subinterpreters_have_the_standard_librarys(environment: Any) -> None:
     """
     names = ["procession", "multiprocessing", "concurrent.futures.process"]
     assert lines(environment(text, True)) == names
+
+
+def test_the_source_of_types_is_found_under_the_alias(python: Run) -> None:
+    """`inspect`, and the documentation tools that ask it, show the lines of the class."""
+    code = """
+    import inspect
+    from multiprocessing import connection, context, managers, pool, queues, synchronize
+    kinds = [pool.Pool, pool.ThreadPool, queues.Queue, queues.JoinableQueue, connection.Connection]
+    kinds += [context.Process, context.BaseContext, context.SpawnProcess]
+    kinds += [synchronize.Condition, managers.SyncManager]
+    for kind in kinds:
+        first = inspect.getsource(kind).lstrip().splitlines()[0]
+        assert first.startswith((f"class {kind.__name__}(", f"class {kind.__name__}:", "@")), (kind, first)
+    # What is defined in a file of its own is not shown as other lines of the file it is said to be in.
+    elsewhere = [managers.BaseProxy, managers.DictProxy, managers.ConditionProxy, pool.AsyncResult]
+    for kind in elsewhere:
+        try:
+            first = inspect.getsource(kind).lstrip().splitlines()[0]
+        except OSError:
+            continue
+        assert kind.__name__ in first, (kind, first)
+    print("all")
+    """
+    assert lines(python("-m", "procession", "-c", textwrap.dedent(code))) == ["all"]

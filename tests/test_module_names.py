@@ -72,3 +72,58 @@ def test_looking_for_a_name_in_every_module_finds_it_and_loads_nothing(way: str,
         env={**os.environ, "PYTHONPATH": str(HOME)},
     )
     assert (done.stdout, done.stderr) == ("found\n", "")
+
+
+USES = """
+import sys
+import {package} as m
+
+def nothing(): pass
+
+def use(what):
+    c = m.get_context("{start}")
+    if what == "process":
+        p = c.Process(target=nothing)
+        p.start()
+        p.join()
+    elif what == "pool":
+        with c.Pool(1) as pool:
+            pool.apply(nothing)
+    elif what == "manager":
+        c.Manager().shutdown()
+    elif what != "import":
+        getattr(c, what)(*{{"Value": "i", "RawArray": ("i", 3), "Barrier": (2,)}}.get(what, ()))
+
+if __name__ == "__main__":
+    use(sys.argv[1])
+    names = {names!r}
+    print(*(name for name in names if hasattr(m, name)))
+"""
+SUBMODULES = (
+    "connection context forkserver heap managers pool popen_fork popen_forkserver popen_spawn_posix process "
+    "queues reduction resource_sharer resource_tracker shared_memory sharedctypes spawn synchronize util"
+).split()
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "what", ["import", "Lock", "Pipe", "Queue", "Value", "RawArray", "Barrier", "process", "pool", "manager"]
+)
+def test_the_package_has_the_submodules_that_the_stdlibs_has_by_then(
+    what: str, start: str, tmp_path: Path
+) -> None:
+    """`multiprocessing.reduction` at once, `.connection` after a pool, with no other import."""
+    found = {}
+    for package in ("multiprocessing", "procession"):
+        program = tmp_path / f"{package}_uses.py"
+        program.write_text(USES.format(package=package, start=start, names=SUBMODULES))
+        done = subprocess.run(
+            [sys.executable, str(program), what],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, "PYTHONPATH": str(HOME)},
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        found[package] = set(done.stdout.split())
+    assert found["multiprocessing"] <= found["procession"]

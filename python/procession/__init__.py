@@ -12,6 +12,7 @@ _choose()
 
 from . import context
 from ._core.errors import OwnerDied, WorkerDied
+from ._core.hints import TYPE_CHECKING as _TYPE_CHECKING
 from ._core.hints import Any as _Any
 from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
 from .process import active_children, current_process, parent_process
@@ -115,6 +116,31 @@ def trim() -> int:
     from ._core.memory import trim
 
     return trim()
+
+
+# The submodules that the stdlib's package has once others were loaded, and this one loads when somebody asks:
+# programs that make a `Pool` say `multiprocessing.connection.wait` and import nothing else. Until then there
+# is no such name, so that whoever looks for names in every module loads nothing.
+_LOADED_WITH = {
+    "connection": ("pool", "queues", "managers", "popen_forkserver"),
+    "heap": ("synchronize", "sharedctypes"),
+    "queues": ("pool",),
+    "reduction": ("context",),
+    "resource_tracker": ("popen_forkserver", "popen_spawn_posix", "managers", "synchronize", "queues"),
+    "spawn": ("popen_forkserver", "popen_spawn_posix", "managers", "synchronize", "queues"),
+    "synchronize": ("pool", "queues", "sharedctypes"),
+    "util": ("context",),
+}
+
+# Type checkers would take every name for one that is there.
+if not _TYPE_CHECKING:
+
+    def __getattr__(name: str) -> _Any:
+        if not any(other in globals() for other in _LOADED_WITH.get(name, ())):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
 
 
 if "PROCESSION_DEBUG_SIGNAL" in os.environ:

@@ -22,7 +22,6 @@ _HOME = "procession.managers"
 class AcquirerProxy(_std.AcquirerProxy):  # type: ignore[name-defined]
     """A lock or a semaphore in a manager."""
 
-    __module__ = _HOME
     _exposed_ = (*_std.AcquirerProxy._exposed_, "locked")
 
     def locked(self) -> bool:
@@ -33,14 +32,12 @@ class AcquirerProxy(_std.AcquirerProxy):  # type: ignore[name-defined]
 class ConditionProxy(AcquirerProxy, _std.ConditionProxy):  # type: ignore[name-defined]
     """A condition variable in a manager."""
 
-    __module__ = _HOME
     _exposed_ = (*_std.ConditionProxy._exposed_, "locked")
 
 
 class ListProxy(_std.ListProxy):  # type: ignore[name-defined]
     """A list in a manager."""
 
-    __module__ = _HOME
     _exposed_ = (*_std.ListProxy._exposed_, "clear", "copy")
 
     def clear(self) -> None:
@@ -57,7 +54,6 @@ class ListProxy(_std.ListProxy):  # type: ignore[name-defined]
 class DictProxy(_std.DictProxy):  # type: ignore[name-defined]
     """A dict in a manager."""
 
-    __module__ = _HOME
     _exposed_ = (*_std.DictProxy._exposed_, "__ior__", "__or__", "__reversed__", "__ror__", "fromkeys")
 
     def fromkeys(self, iterable: Iterable[Any], value: Any = None, /) -> dict[Any, Any]:
@@ -96,7 +92,6 @@ _SetMethods: Any = _std.MakeProxyType(
 class SetProxy(_SetMethods):
     """A set in a manager."""
 
-    __module__ = _HOME
     _exposed_ = (*_SetMethods._exposed_, "__iand__", "__ior__", "__isub__", "__ixor__")
 
     def __iand__(self, other: object) -> SetProxy:
@@ -123,6 +118,11 @@ class SetProxy(_SetMethods):
 MutableSequence.register(ListProxy)
 MutableMapping.register(DictProxy)
 MutableSet.register(SetProxy)
+
+
+# Set afterwards, so that nobody (`inspect` of Python 3.13) looks for their lines in that module's file.
+for _kind in (AcquirerProxy, ConditionProxy, ListProxy, DictProxy, SetProxy):
+    _kind.__module__ = _HOME
 
 
 def complete(name: str) -> Any:

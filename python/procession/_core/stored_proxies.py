@@ -59,16 +59,18 @@ class _Proxied:
 class DictProxy(_Proxied, DictMethods, _BaseDict):
     """A dict in a manager."""
 
-    __module__ = "procession.managers"
     _exposed_ = (*_BaseDict._exposed_, "_grow", "_share")
 
 
 class ListProxy(_Proxied, ListMethods, _BaseList):
     """A list in a manager."""
 
-    __module__ = "procession.managers"
     _exposed_ = (*_BaseList._exposed_, "_grow", "_share")
 
     def __iadd__(self, values: Any) -> Any:
         self.extend(values)
         return self
+
+
+# Set afterwards, so that nobody (`inspect` of Python 3.13) looks for their lines in that module's file.
+DictProxy.__module__ = ListProxy.__module__ = "procession.managers"
