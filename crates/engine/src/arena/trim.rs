@@ -72,9 +72,12 @@ impl Arena {
             return;
         }
         // Whoever has it forks, or starts the thread. To wait here could be for ever: see `stop`.
-        if let Ok(mut trimmer) = TRIMMER.try_lock()
-            && trimmer.start(self)
-        {
+        if let Ok(mut trimmer) = TRIMMER.try_lock() {
+            // Another thread may have started it since the first look: the one that `stop` knows is the only one.
+            if !self.is_trimming() {
+                trimmer.start(self);
+            }
+            // With no room for a thread, whoever frees as much again tries again.
             FREED.store(0, Ordering::Relaxed);
         }
     }
@@ -279,19 +282,36 @@ static STOP: Mutex<bool> = Mutex::new(false);
 static STOPPED: Condvar = Condvar::new();
 static TRIMMER: Mutex<Trimmer> = Mutex::new(Trimmer(None));
 
-/// The thread that gives memory back.
-pub(super) struct Trimmer(Option<JoinHandle<()>>);
+/// The thread that gives memory back, and the number of the process that has it: a raw `clone` copies this and no
+/// thread.
+pub(super) struct Trimmer(Option<(u32, JoinHandle<()>)>);
 
 impl Trimmer {
-    fn start(&mut self, arena: &Arena) -> bool {
+    fn start(&mut self, arena: &Arena) {
         *super::lock(&STOP) = false;
         RUNS_IN.store(arena.me().as_u32(), Ordering::Relaxed);
-        // With no room for a thread, whoever frees more tries again.
-        self.0 = thread::start_deaf("procession-trim", trim_until_done).ok();
+        let started = thread::start_deaf("procession-trim", trim_until_done).ok();
+        self.0 = started.map(|thread| (std::process::id(), thread));
         if self.0.is_none() {
             RUNS_IN.store(0, Ordering::Relaxed);
         }
-        self.0.is_some()
+    }
+
+    fn end(&mut self) {
+        let Some((pid, thread)) = self.0.take() else {
+            return;
+        };
+        if pid != std::process::id() {
+            // It is another process's: whoever waited for it would wait for ever.
+            std::mem::forget(thread);
+            return;
+        }
+        *super::lock(&STOP) = true;
+        STOPPED.notify_all();
+        // It does not panic, and if it did it is gone as well.
+        let _ = thread.join();
+        // Whoever frees something next looks whether it is needed again.
+        FREED.fetch_add(NOTICE, Ordering::Relaxed);
     }
 }
 
@@ -317,13 +337,33 @@ fn trim_until_done() {
 /// To be called with no lock of the engine held. Who holds one only tries for this lock.
 pub(super) fn stop() -> MutexGuard<'static, Trimmer> {
     let mut trimmer = super::lock(&TRIMMER);
-    if let Some(thread) = trimmer.0.take() {
-        *super::lock(&STOP) = true;
-        STOPPED.notify_all();
-        // It does not panic, and if it did it is gone as well.
-        let _ = thread.join();
-        // Whoever frees something next looks whether it is needed again.
-        FREED.fetch_add(NOTICE, Ordering::Relaxed);
-    }
+    trimmer.end();
     trimmer
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use rustix::process::{Pid, WaitOptions, waitpid};
+
+    #[test]
+    #[cfg_attr(miri, ignore = "forks")]
+    fn a_child_of_a_raw_clone_does_not_wait_for_its_parents_thread() {
+        let arena = crate::arena::home().expect("an arena");
+        let mut trimmer = stop();
+        trimmer.start(arena);
+        // SAFETY: a fork that no handler hears of; the child makes system calls and ends.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+        if pid == 0 {
+            // SAFETY: calls without preconditions: who waits for ever is ended.
+            unsafe { libc::alarm(10) };
+            trimmer.end();
+            // SAFETY: as above.
+            unsafe { libc::_exit(7) }
+        }
+        let ended = waitpid(Pid::from_raw(pid as libc::pid_t), WaitOptions::empty());
+        let (_, status) = ended.expect("a child").expect("its end");
+        assert_eq!(status.exit_status(), Some(7));
+        trimmer.end();
+    }
 }
