@@ -341,6 +341,15 @@ pub(super) fn stop() -> MutexGuard<'static, Trimmer> {
     trimmer
 }
 
+/// Before this process ends: ends the thread, and no other is started.
+///
+/// Others free what a process owned as soon as its first thread is gone. A thread that is in the kernel by then,
+/// giving pages back, would go on with it.
+pub(crate) fn stop_for_good(arena: &Arena) {
+    let _trimmer = stop();
+    RUNS_IN.store(arena.me().as_u32(), Ordering::Relaxed);
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -365,5 +374,16 @@ mod tests {
         let (_, status) = ended.expect("a child").expect("its end");
         assert_eq!(status.exit_status(), Some(7));
         trimmer.end();
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "threads")]
+    fn a_process_that_leaves_gives_nothing_back_behind_its_back() {
+        let arena = crate::arena::home().expect("an arena");
+        stop().start(arena);
+        stop_for_good(arena);
+        let trimmer = super::super::lock(&TRIMMER);
+        assert!(trimmer.0.is_none());
+        RUNS_IN.store(0, Ordering::Relaxed);
     }
 }

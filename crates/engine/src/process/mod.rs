@@ -81,6 +81,7 @@ pub fn forked_seat() -> Option<OwnerId> {
 /// they are broken.
 pub fn leave() {
     if let Some(arena) = home_if_any() {
+        arena::trim::stop_for_good(arena);
         let me = arena.me();
         for kind in [Kind::Lock, Kind::RLock] {
             // Not only those that are open: a lock may be held whose last handle here was dropped.
