@@ -42,12 +42,23 @@ pub(crate) struct SeatEntry {
     since: AtomicU64,
     /// The epoch whose life word's thread is gone while the process lives: look at `/proc` instead.
     by_pid: AtomicU32,
+    /// How many threads give pages back, which goes on for a moment when that of the life word has ended.
+    giving_back: AtomicU32,
     life: LifeWord,
     /// See `waits.rs`.
     pub(super) waits: [AtomicU64; NOTES],
 }
 
 const _: () = assert!(size_of::<SeatEntry>() == 128);
+
+/// See [`Arena::give_back_pages`].
+pub(super) struct GivesBack<'a>(&'a AtomicU32);
+
+impl Drop for GivesBack<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 const START_BITS: u32 = 45;
 
@@ -144,6 +155,11 @@ impl SeatEntry {
             false => 0,
         };
         life::runs(state.who, start)
+    }
+
+    fn gives_back(&self) -> bool {
+        std::sync::atomic::fence(Ordering::SeqCst);
+        self.giving_back.load(Ordering::SeqCst) != 0
     }
 
     fn is_known_by_pid(&self, epoch: u32) -> bool {
@@ -244,6 +260,7 @@ impl Arena {
         };
         kill::point("seat.sitting");
         self.clear_waits(owner);
+        entry.giving_back.store(0, Ordering::SeqCst);
         if !entry.life.hold() {
             self.know_by_pid(owner);
         }
@@ -263,6 +280,26 @@ impl Arena {
         if state.stage == Stage::Live && state.epoch == owner.epoch() {
             self.know_by_pid(owner);
         }
+    }
+
+    /// Until the guard is dropped, this process is not dead before all its threads have ended: what the kernel does
+    /// for one of them is not cut short by the end of the others. `None` if it is taken for dead already.
+    ///
+    /// SYNC: count, then look for death; who asks whether it is dead looks for death, then at the count.
+    pub(super) fn give_back_pages(&self) -> Option<GivesBack<'_>> {
+        let me = self.me();
+        let entry = self.seat(me);
+        entry.note_start(me.epoch(), std::process::id());
+        entry.giving_back.fetch_add(1, Ordering::SeqCst);
+        let guard = GivesBack(&entry.giving_back);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        let is_alive = entry.is_known_by_pid(me.epoch()) || !entry.life.holder_died();
+        is_alive.then_some(guard)
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_lost_its_thread(&self, owner: OwnerId) -> bool {
+        self.seat(owner).life.holder_died()
     }
 
     fn know_by_pid(&self, owner: OwnerId) {
@@ -336,7 +373,9 @@ impl Arena {
             Stage::Live | Stage::Leaving if entry.is_known_by_pid(state.epoch) => {
                 !entry.runs(state)
             }
-            Stage::Live | Stage::Leaving => entry.life.holder_died(),
+            Stage::Live | Stage::Leaving => {
+                entry.life.holder_died() && !(entry.gives_back() && entry.runs(state))
+            }
             Stage::Awaited | Stage::Sitting => !entry.runs(state),
             Stage::Reserved => self.never_came(entry, state),
             Stage::Free | Stage::Burying | Stage::Clearing => true,

@@ -257,7 +257,12 @@ impl Arena {
                 bytes += self.cell(block).map_or(0, Cell::emptied);
             }
             kill::point("arena.emptied");
+            let Some(giving_back) = self.give_back_pages() else {
+                // This thread is about to end, and others free the blocks.
+                return 0;
+            };
             memfd::give_back(start, length);
+            drop(giving_back);
             bytes = bytes.min(length as u64);
         }
         for index in taken {
@@ -353,6 +358,7 @@ pub(crate) fn stop_for_good(arena: &Arena) {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::arena::owner::OwnerId;
     use rustix::process::{Pid, WaitOptions, waitpid};
 
     #[test]
@@ -385,5 +391,51 @@ mod tests {
         let trimmer = super::super::lock(&TRIMMER);
         assert!(trimmer.0.is_none());
         RUNS_IN.store(0, Ordering::Relaxed);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "forks")]
+    fn a_process_is_not_dead_while_a_thread_of_it_gives_pages_back() {
+        use rustix::io::{read, write};
+        let arena = crate::arena::home().expect("an arena");
+        let (told, tell) = rustix::pipe::pipe().expect("a pipe");
+        let (heard, go_on) = rustix::pipe::pipe().expect("a pipe");
+        // SAFETY: the child starts a thread, makes system calls, and ends by `_exit`.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let await_word = move || read(&heard, &mut [0; 1]);
+            let (begun, begins) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                let giving_back = arena.give_back_pages();
+                let _ = begun.send(());
+                let me = arena.me().as_u32().to_ne_bytes();
+                let _ = write(&tell, &me).and_then(|_| await_word());
+                drop(giving_back);
+                let _ = await_word();
+                // SAFETY: a call without preconditions.
+                unsafe { libc::_exit(7) }
+            });
+            let _ = begins.recv();
+            // SAFETY: only this thread ends, the one that holds the life word; who waits for ever is ended.
+            unsafe {
+                libc::alarm(20);
+                libc::syscall(libc::SYS_exit, 0);
+            }
+        }
+        let mut id = [0; 4];
+        assert_eq!(read(&told, &mut id), Ok(4));
+        let child = OwnerId::from_u32(u32::from_ne_bytes(id)).expect("an id");
+        while !arena.has_lost_its_thread(child) {
+            std::thread::yield_now();
+        }
+        assert!(!arena.is_dead(child), "its thread is in the kernel still");
+        assert_eq!(write(&go_on, b"x"), Ok(1));
+        while !arena.is_dead(child) {
+            std::thread::yield_now();
+        }
+        assert_eq!(write(&go_on, b"x"), Ok(1));
+        let ended = waitpid(Pid::from_raw(pid), WaitOptions::empty());
+        let (_, status) = ended.expect("a child").expect("its end");
+        assert_eq!(status.exit_status(), Some(7));
     }
 }
