@@ -248,6 +248,27 @@ def test_no_resource_tracker_is_started_for_our_objects(run_script: Any, start_m
     assert (done.stdout, done.stderr) == ("5\nNone\n", "")
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_resource_tracker_that_nobody_needed_ended_well(run_script: Any, method: str) -> None:
+    """Who stops the tracker to see whether something leaked finds that nothing did."""
+    done = run_script(
+        """
+        import sys
+        import procession
+
+        if __name__ == "__main__":
+            process = procession.get_context(sys.argv[1]).Process(target=abs, args=(1,))
+            process.start()
+            process.join()
+            tracker = procession.resource_tracker._resource_tracker
+            tracker._stop()
+            print(process.exitcode, getattr(tracker, "_exitcode", 0))
+        """,
+        method,
+    )
+    assert (done.stdout, done.stderr) == ("0 0\n", "")
+
+
 def test_a_missing_executable_is_an_exit_status_and_not_a_hang(pickling_ctx: Any) -> None:
     """The start fails in the child or in start, and promptly."""
     forkserver._forkserver._stop()

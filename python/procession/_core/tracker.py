@@ -7,6 +7,7 @@ a token: whoever needs the tracker first takes the token, and starts it for all.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -50,6 +51,7 @@ class _Pending:
         self._tracker: Any = load("resource_tracker")._resource_tracker
         for name in self._HOOKS:
             setattr(self._tracker, name, self._settling(getattr(self._tracker, name)))
+        self._tracker._stop = self._stopping(self._tracker._stop)
         os.register_at_fork(after_in_child=self._after_fork)
 
     def is_whole(self) -> bool:
@@ -60,7 +62,7 @@ class _Pending:
         """Take the tracker as the stdlib makes it."""
         global _pending
         _pending = None
-        for name in self._HOOKS:
+        for name in (*self._HOOKS, "_stop"):
             vars(self._tracker).pop(name, None)
 
     def _after_fork(self) -> None:
@@ -73,6 +75,19 @@ class _Pending:
             return method(*args)
 
         return settle_first
+
+    def _stopping(self, method: Any) -> Any:
+        def stop(*args: Any, **kwds: Any) -> Any:
+            if _pending is self and self.is_whole() and not self._is_needed():
+                # Nothing was ever tracked, so nothing is left: what a tracker would have ended with.
+                self._tracker._exitcode = 0
+            return method(*args, **kwds)
+
+        return stop
+
+    def _is_needed(self) -> bool:
+        """Whether another process that has the token has started the tracker, or is about to."""
+        return not select.select([self.fds[2]], [], [], 0)[0]
 
     def _settle(self) -> None:
         with self._lock:
