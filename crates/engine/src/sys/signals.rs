@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A handler on the sleeper's own thread comes before the sleeper looks at the count, or before the kernel reads
-//! `until`, which then has passed, or it interrupts the call. One on another thread wakes the sleeper by its word.
+//! `until`, which then has passed, or it interrupts the call. One on another thread wakes the sleeper by its word; if it does so
+//! after the kernel read `until` and before the sleeper is in its queue, the sleep goes on to its end, one nap at most.
 //!
 //! One thread of a process at a time sleeps so, the one on which the front acts on signals ([`attentively`]).
 
