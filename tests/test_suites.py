@@ -239,6 +239,19 @@ def test_what_a_file_leaves_running_here_alone_is_told(compare) -> None:
     assert ran.named("fail here") == ["<left running>"]
 
 
+def test_a_file_that_the_standard_library_does_not_finish_is_told(compare) -> None:
+    """Tests that have no result there are not passed over in silence."""
+    ran = compare(
+        """
+        def test_passes(): pass
+        def test_takes_all_the_time(): IS_HERE or threading.Event().wait()
+        def test_is_not_reached(): pass
+        """,
+        *("--file-limit", "10"),
+    )
+    assert "not to the end with the standard library: file throw_away.py: timed out" in ran.printed
+
+
 def test_a_file_without_a_single_test_that_passes_is_no_success(compare) -> None:
     """A file that cannot be imported on either side does not look like a green run."""
     ran = compare("import no_such_module_anywhere\n")

@@ -27,7 +27,7 @@ sys.path.append(str(HERE.parent))  # tests/processes.py
 import sources  # noqa: E402
 from compare import Compared, Results, compare, lines, reason  # noqa: E402
 from sources import TestFile  # noqa: E402
-from supervise import Result, Runner  # noqa: E402
+from supervise import END, Result, Runner  # noqa: E402
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -98,6 +98,10 @@ class Comparison:
             return self.runner.run(file, alias, only or tests)
 
         compared = compare(file, stdlib, run, self.options.runs, self.options.repeat)
+        ended = stdlib.get(END)
+        if tests is None and ended is not None and ended.outcome != "passed":
+            # Tests behind that place have no result to compare with.
+            self.notes.append(f"not to the end with the standard library: {file.name}: {ended.outcome}")
         if self.options.verbose:
             both, failing = compared.count(True, True), compared.failing_here
             print(f"{file.name}: {both} pass on both sides, {len(failing)} fail here", file=sys.stderr)
