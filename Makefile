@@ -112,13 +112,14 @@ ecosystem: install ## programs of libraries from PyPI on this package (TORCH=1 f
 	$(ECOSYSTEM)/bin/pip install --quiet --no-deps --force-reinstall $(WHEELS)/procession-*.whl
 	PROCESSION_ECOSYSTEM=1 $(ECOSYSTEM)/bin/python -m pytest tests/ecosystem $(if $(TORCH),,--ignore tests/ecosystem/test_torch.py)
 
-suites: install ## the tests of libraries from PyPI and of CPython, beside the standard library (ONLY=loky, REPEAT=3)
+suites: install ## the tests of libraries from PyPI and of CPython, beside the standard library (ONLY=loky, RUNS=3, REPEAT=3)
 	@test -x $(SUITES_VENV)/bin/python || $(PYTHON) -m venv $(SUITES_VENV)
 	$(SUITES_VENV)/bin/pip install --quiet --requirement tests/suites/requirements.txt
 	$(SUITES_VENV)/bin/pip download --quiet --no-deps --dest $(TARGET)/suites --requirement tests/suites/sources.txt
 	$(SUITES_VENV)/bin/pip install --quiet --no-deps --force-reinstall $(WHEELS)/procession-*.whl
 	$(SUITES_VENV)/bin/python tests/suites/run.py --archives $(TARGET)/suites --verbose \
-		$(if $(ONLY),--only $(ONLY)) $(if $(REPEAT),--repeat $(REPEAT))
+		--json $(TARGET)/suites/results-$(PYTAG).json $(if $(ONLY),--only $(ONLY)) \
+		$(if $(RUNS),--runs $(RUNS)) $(if $(REPEAT),--repeat $(REPEAT))
 
 bench: bench-python bench-rust $(if $(RIVALS),bench-rivals) ## measure against the standard library (ONLY=queue, REPEAT=9, RIVALS=1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tarfile
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ from pathlib import Path
 import pytest
 
 SUITES = Path(__file__).resolve().parent / "suites"
+sys.path.append(str(SUITES))
+
+import sources  # noqa: E402
+
 LIMIT_SECONDS = 150
 
 PREAMBLE = """
@@ -35,6 +40,7 @@ class Ran:
     status: int
     printed: str
     report: dict
+    folder: Path
 
     def outcomes(self, side: str) -> dict[str, str]:
         """How each test ended when all were run, on one side."""
@@ -64,7 +70,7 @@ def compare(tmp_path: Path):
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
         assert report.exists(), done.stderr
         (found,) = json.loads(report.read_text())["files"].values()
-        return Ran(done.returncode, done.stdout, found)
+        return Ran(done.returncode, done.stdout, found, tmp_path)
 
     return run
 
@@ -170,6 +176,52 @@ def test_a_test_that_passes_when_repeated_is_told_apart(compare) -> None:
     assert "not the same when repeated:" in ran.printed
 
 
+def test_a_test_that_fails_in_one_of_several_runs_here_is_told(compare) -> None:
+    """All tests are run here as often as asked for, and one failure among them is enough to be repeated."""
+    ran = compare(
+        """
+        def test_passes(): times()
+        def test_fails_in_the_second_run_here():
+            with open(FOLDER / "own", "a+") as own:
+                own.write("." * IS_HERE)
+                assert own.tell() != 2
+        """,
+        *("--runs", "3", "--repeat", "2"),
+    )
+    assert ran.status == 0, ran.printed
+    assert (ran.folder / "calls-True").read_text() == "..."
+    assert ran.named("unsteady") == ["test_fails_in_the_second_run_here"]
+    assert "here failed, passed; with the standard library passed\n" in ran.printed
+
+
+def test_a_test_that_is_left_out_does_not_run_and_is_told_with_its_reason(tmp_path: Path) -> None:
+    """Nothing is left out silently."""
+    left_out = ((suite, skip) for suite in sources.SUITES for skip in suite.skipped)
+    suite, (name, reason) = next(left_out)
+    path, group, test = name.split("::")
+    package = tmp_path / f"{suite.name}-{sources.pinned_version(suite.name)}"
+    (package / path).parent.mkdir(parents=True)
+    (package / path).write_text(
+        f"class {group}:\n    def {test}(self): assert False\n    def test_other(self): pass\n"
+    )
+    # The options of this suite are its own.
+    (package / "tests/conftest.py").write_text(
+        "def pytest_addoption(parser):\n    parser.addoption('--skip-high-memory', action='store_true')\n"
+    )
+    with tarfile.open(tmp_path / f"{package.name}.tar.gz", "w:gz") as archive:
+        archive.add(package, package.name)
+    options = ["--archives", str(tmp_path), "--only", suite.name]
+    done = subprocess.run(
+        [sys.executable, str(SUITES / "run.py"), *options],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"left out: {suite.name} {name}: {reason}" in done.stdout
+    assert done.stdout.split("all")[-1].split()[:5] == ["1", "0", "0", "0", "0"]
+
+
 def test_what_a_file_leaves_running_here_alone_is_told(compare) -> None:
     """A process that outlives its tests is a difference of its own."""
     ran = compare(
@@ -185,6 +237,19 @@ def test_what_a_file_leaves_running_here_alone_is_told(compare) -> None:
     )
     assert ran.status == 1
     assert ran.named("fail here") == ["<left running>"]
+
+
+def test_a_file_that_the_standard_library_does_not_finish_is_told(compare) -> None:
+    """Tests that have no result there are not passed over in silence."""
+    ran = compare(
+        """
+        def test_passes(): pass
+        def test_takes_all_the_time(): IS_HERE or threading.Event().wait()
+        def test_is_not_reached(): pass
+        """,
+        *("--file-limit", "10"),
+    )
+    assert "not to the end with the standard library: file throw_away.py: timed out" in ran.printed
 
 
 def test_a_file_without_a_single_test_that_passes_is_no_success(compare) -> None:

@@ -59,18 +59,28 @@ class Compared:
         )
 
 
-def compare(file: TestFile, stdlib: Results, run: Run, repeat: int) -> Compared:
-    """Run a file's tests here, and those that only the standard library passes again on both sides."""
+def compare(file: TestFile, stdlib: Results, run: Run, runs: int, repeat: int) -> Compared:
+    """Run a file's tests here `runs` times, and what only the standard library passes again on both sides."""
     compared = Compared(file, stdlib, run(file, True, None))
-    for test, result in stdlib.items():
-        here = compared.here.get(test, NOT_RUN)
-        if result.outcome == "passed" and here.outcome != "passed":
-            compared.suspects.append(Suspect(test, [here], [result]))
+    _suspect(compared, compared.here)
+    for _ in range(runs - 1):
+        _suspect(compared, run(file, True, None))
     for _ in range(repeat):
         if not compared.failing_here:
             break
         _repeat(compared, run)
     return compared
+
+
+def _suspect(compared: Compared, ran: Results) -> None:
+    """Add what did not pass in this run and passes with the standard library."""
+    suspects = {suspect.test: suspect for suspect in compared.suspects}
+    for test, result in compared.stdlib.items():
+        here = ran.get(test, NOT_RUN)
+        if test in suspects:
+            suspects[test].here.append(here)
+        elif result.outcome == "passed" and here.outcome != "passed":
+            compared.suspects.append(Suspect(test, [here], [result]))
 
 
 def _repeat(compared: Compared, run: Run) -> None:
@@ -99,8 +109,13 @@ def lines(files: list[Compared], notes: list[str]) -> Iterator[str]:
             here, stdlib = (_outcomes(results) for results in (suspect.here, suspect.stdlib))
             yield f"  {compared.file.suite} {suspect.test}"
             yield f"    here {here}; with the standard library {stdlib}"
-            yield f"    {(suspect.here[0].detail.splitlines() or ['without a word'])[-1].strip()[:200]}"
+            yield f"    {reason(suspect)}"
     yield from ("", *notes) if notes else ()
+
+
+def reason(suspect: Suspect) -> str:
+    """The last line of what a test said when it first failed here."""
+    return (suspect.here[0].detail.splitlines() or ["without a word"])[-1].strip()[:200]
 
 
 def _row(title: str, files: list[Compared]) -> str:

@@ -25,9 +25,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent))  # tests/processes.py
 
 import sources  # noqa: E402
-from compare import Compared, Results, compare, lines  # noqa: E402
+from compare import Compared, Results, compare, lines, reason  # noqa: E402
 from sources import TestFile  # noqa: E402
-from supervise import Result, Runner  # noqa: E402
+from supervise import END, Result, Runner  # noqa: E402
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -39,6 +39,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--file", type=Path, help="the tests of this file instead of the suites")
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="a suite, suite/file or suite/file::test"
+    )
+    parser.add_argument(
+        "--runs", type=int, default=1, metavar="N", help="run all tests here N times (default: once)"
     )
     parser.add_argument(
         "--repeat", type=int, default=3, metavar="N", help="repeat what differs at most N times (default: 3)"
@@ -86,16 +89,24 @@ class Comparison:
             elif tests is not None:
                 stdlib = {test: result for test, result in stdlib.items() if test in tests}
             compared.append(self._compare(file, stdlib, tests))
+            if self.options.json:  # a run of hours that is broken off leaves what it found by then
+                self.options.json.write_text(json.dumps(_as_json(compared), indent=1) + "\n")
         return compared
 
     def _compare(self, file: TestFile, stdlib: Results, tests: list[str] | None) -> Compared:
         def run(file: TestFile, alias: bool, only: list[str] | None) -> Results:
             return self.runner.run(file, alias, only or tests)
 
-        compared = compare(file, stdlib, run, self.options.repeat)
+        compared = compare(file, stdlib, run, self.options.runs, self.options.repeat)
+        ended = stdlib.get(END)
+        if tests is None and ended is not None and ended.outcome != "passed":
+            # Tests behind that place have no result to compare with.
+            self.notes.append(f"not to the end with the standard library: {file.name}: {ended.outcome}")
         if self.options.verbose:
-            both, failing = compared.count(True, True), len(compared.failing_here)
-            print(f"{file.name}: {both} pass on both sides, {failing} fail here", file=sys.stderr)
+            both, failing = compared.count(True, True), compared.failing_here
+            print(f"{file.name}: {both} pass on both sides, {len(failing)} fail here", file=sys.stderr)
+            for suspect in failing:
+                print(f"  {suspect.test}: {reason(suspect)}", file=sys.stderr)
         return compared
 
     def _files(self) -> list[TestFile]:
@@ -110,7 +121,11 @@ class Comparison:
                 files += sources.files_of(name, self.options.archives or Path(), self.scratch)
             except sources.Missing as error:
                 self.notes.append(f"left out: {name}: {error}")
-        return [file for file in files if self._is_wanted(file.suite, file.path)]
+        files = [file for file in files if self._is_wanted(file.suite, file.path)]
+        self.notes += [
+            f"left out: {file.suite} {test}: {why}" for file in files for test, why in file.skipped
+        ]
+        return files
 
     def _is_wanted(self, suite: str, path: str | None) -> bool:
         for name in self.options.only:
@@ -161,8 +176,6 @@ def main() -> int:
         shutil.rmtree(scratch, ignore_errors=True)
     print(f"Python {platform.python_version()}\n")
     print("\n".join(lines(files, comparison.notes)))
-    if options.json:
-        options.json.write_text(json.dumps(_as_json(files), indent=1) + "\n")
     compared_anything = any(compared.count(True, True) for compared in files)
     return 0 if compared_anything and not any(compared.failing_here for compared in files) else 1
 

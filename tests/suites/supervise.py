@@ -40,8 +40,9 @@ class Runner:
         """The results of all tests of a file, or of some, in as many processes as it takes."""
         results: dict[str, Result] = {}
         deadline = time.monotonic() + self.file_limit
+        skipped = [test for test, _ in file.skipped]
         while True:
-            attempt = Attempt(self, file, alias, only, list(results), deadline)
+            attempt = Attempt(self, file, alias, only, [*skipped, *results], deadline)
             attempt.watch()
             progress = set(attempt.results) - set(results)
             results |= attempt.results
