@@ -46,6 +46,10 @@ impl FileId {
         Some((id, stat.st_blocks as u64 * 512))
     }
 
+    pub(crate) fn inode(self) -> u64 {
+        self.inode
+    }
+
     /// The descriptor `number`, if this file is behind it.
     pub(crate) fn behind<'fd>(self, number: RawFd) -> Option<BorrowedFd<'fd>> {
         // SAFETY: it is open on the very file that this process opened and closes nowhere else. Code that

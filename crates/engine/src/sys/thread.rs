@@ -23,6 +23,17 @@ pub(crate) fn start_deaf(
     started
 }
 
+/// Whether the calling thread is the first one of its process, which gives the process its number.
+pub(crate) fn is_first() -> bool {
+    rustix::thread::gettid() == rustix::process::getpid()
+}
+
+/// Whether the process has no other thread; false in doubt.
+pub(crate) fn is_only() -> bool {
+    // A folder is named once by each that lies in it, by itself and by its parent.
+    rustix::fs::stat("/proc/self/task").is_ok_and(|folder| folder.st_nlink == 3)
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
