@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, NamedTuple
 
+import _procession_alias
+
 from . import _engine, spawn
 from ._core import leaving, serving, template
 from ._core.hints import Any, NoReturn
@@ -90,7 +92,7 @@ class ForkServer:
         self._main_mode = mode
 
     def _mode(self) -> str:
-        mode = self._main_mode or os.environ.get(MAIN_VARIABLE) or template.MODES[0]
+        mode = self._main_mode or _procession_alias.variable(MAIN_VARIABLE) or template.MODES[0]
         if mode not in template.MODES:
             raise ValueError(f"{MAIN_VARIABLE} must be 'warm' or 'cold', not {mode!r}")
         return mode

@@ -46,6 +46,15 @@ impl FileId {
         Some((id, stat.st_blocks as u64 * 512))
     }
 
+    /// The file with these numbers.
+    pub(crate) fn new(device: u64, inode: u64) -> FileId {
+        FileId { device, inode }
+    }
+
+    pub(crate) fn device(self) -> u64 {
+        self.device
+    }
+
     pub(crate) fn inode(self) -> u64 {
         self.inode
     }

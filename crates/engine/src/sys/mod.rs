@@ -7,6 +7,8 @@ pub(crate) mod atomic;
 #[cfg(not(loom))]
 pub(crate) mod cpu;
 #[cfg(not(loom))]
+pub(crate) mod elevated;
+#[cfg(not(loom))]
 pub(crate) mod futex;
 #[cfg(not(loom))]
 pub(crate) mod known_fd;
