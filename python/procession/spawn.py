@@ -103,8 +103,8 @@ def _refuse_if_elevated() -> None:
     """A frozen program with rights that its starter may lack runs nothing that comes from a descriptor."""
     if _procession_alias.is_elevated():
         sys.exit(
-            "procession: this program has rights that its starter may lack (it is setuid or setgid, or its file "
-            "has capabilities), so it takes no orders; its processes can be started by fork"
+            "procession: this program has rights that its starter may lack (it is setuid or setgid, or its "
+            "file has capabilities), so it takes no orders; its processes can be started by fork"
         )
 
 
