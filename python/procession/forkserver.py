@@ -60,7 +60,7 @@ class ForkServer:
         self._forkserver_pid: int | None = None
         self._seat: int | None = None
         self._control: int | None = None
-        self._control_identity: tuple[int, int] | None = None
+        self._control_identity: tuple[int, ...] | None = None
         self._inherited_fds: list[int] | None = None
         self._preload_modules = ["__main__"]
         self._on_error = "ignore"

@@ -345,6 +345,9 @@ mod tests {
         );
         let members = [full, asleep, busy];
         assert_eq!(findings(&members, ASKER), []);
-        assert_eq!(findings(&members, OwnerId::new(3, 1)), [Finding::NobodyReceives(lock(10))]);
+        assert_eq!(
+            findings(&members, OwnerId::new(3, 1)),
+            [Finding::NobodyReceives(lock(10))]
+        );
     }
 }

@@ -39,7 +39,7 @@ class Surroundings(NamedTuple):
     blocked: set[int]
     ignored: int
     users: tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, ...]]
-    standard: tuple[tuple[int, int] | None, ...]
+    standard: tuple[tuple[int, ...] | None, ...]
     # From here on: what a child cannot take on.
     privileges: bytes
     session: tuple[int, int]

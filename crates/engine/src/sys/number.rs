@@ -90,7 +90,7 @@ impl Number {
 
 /// The PID and the time namespace that this process is in, as one number. Different ones are the same number only
 /// where both kinds differ, and then in one of half a million cases.
-fn space() -> u32 {
+pub(crate) fn space() -> u32 {
     if cfg!(miri) {
         return 1;
     }
