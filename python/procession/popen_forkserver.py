@@ -67,7 +67,6 @@ class Popen(popen_fork.Popen):
         finally:
             util.close_fds(*lent)
         self.pid = report.pid
-        self._is_number_known = report.space != 0 and report.space == _engine.number_space()
         self._reports = KnownFd(reports)
         if report.pidfd is not None:
             self._own(report.pidfd, reports)
@@ -95,13 +94,7 @@ class Popen(popen_fork.Popen):
         return None
 
     def _kill(self, sig: int) -> None:
-        """Signal it by its number, if that is from here what it is to the server, and its own."""
+        """Signal it by its number, which is its own until the server has reaped it."""
         if self._is_gone():
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-        if not self._is_number_known:
-            raise PermissionError(
-                errno.EPERM,
-                "the descriptor of this process was closed, and its number means another one here: it is in "
-                "another PID namespace",
-            )
         os.kill(self.pid, sig)

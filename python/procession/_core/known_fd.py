@@ -14,6 +14,10 @@ from .hints import Any
 __all__ = ["KnownFd", "identity_of"]
 
 
+# What a descriptor says of a process that was reaped.
+_REAPED = -1
+
+
 @functools.cache
 def _shared_file() -> tuple[int, int]:
     """What all event counters are to the kernel, and before Linux 6.9 all processes."""
@@ -61,12 +65,17 @@ class KnownFd:
         self.number = number
         self._file = identity_of(number)
 
-    def is_open(self) -> bool:
+    # Bound early, as above.
+    def is_open(self, identity_of: Any = identity_of, reaped: int = _REAPED) -> bool:
         """Whether the number is this file's still."""
-        return self._file is not None and self._file == identity_of(self.number)
+        if self._file is None:
+            return False
+        now = identity_of(self.number)
+        # The number of a process that was reaped is free, and its descriptor knows none any more.
+        return now == self._file or now == (*self._file[:2], reaped)
 
     # Bound early, as above.
-    def close(self, close: Any = os.close, identity_of: Any = identity_of) -> None:
+    def close(self, close: Any = os.close) -> None:
         """Close it, unless the program did."""
-        if self._file is not None and identity_of(self.number) == self._file:
+        if self.is_open():
             close(self.number)

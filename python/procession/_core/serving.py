@@ -37,18 +37,16 @@ STARTED, ENDED, REFUSED = range(3)
 MOST_FDS = 253
 
 _REQUEST = struct.Struct("=I??BB")
-_REPORT = struct.Struct("=BqqI")
+_REPORT = struct.Struct("=Bqq")
 _LONGEST_MESSAGE = 64
 
 
 class Report(NamedTuple):
-    """What became of a request: `value` is the exit code of a child, or the errno of a refusal; `pid` is what
-    a child is called in the PID namespace `space`, if that is known."""
+    """What became of a request: `value` is the exit code of a child, or the errno of a refusal."""
 
     kind: int
     pid: int
     value: int
-    space: int
     pidfd: int | None = None
 
 
@@ -95,8 +93,8 @@ def receive_report(reports: socket.socket) -> Report | None:
         return None
     if not message:
         return None
-    kind, pid, value, space = _REPORT.unpack(message)
-    return Report(kind, pid, value, space, fds[0] if fds else None)
+    kind, pid, value = _REPORT.unpack(message)
+    return Report(kind, pid, value, fds[0] if fds else None)
 
 
 def read_end(reports: int) -> int | None:
@@ -165,7 +163,7 @@ class Server:
                         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                     self._fork(_unpack_request(message, fds), report_to)
                 except OSError as error:
-                    _tell(report_to, Report(REFUSED, 0, error.errno or 0, 0))
+                    _tell(report_to, Report(REFUSED, 0, error.errno or 0))
                 finally:
                     for fd in fds:
                         os.close(fd)
@@ -186,7 +184,6 @@ class Server:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
-        # Its number is what this process calls it, and may be another's where the client is.
         _engine.note_pid(request.seat, pid)
         self._running[pid] = pidfd, still_needed
         if pidfd is None:
@@ -234,7 +231,7 @@ class Server:
             if handler is not None:
                 _signal.signal(number, handler)
         pidfd = of_child(os.getpid())
-        _tell(report_to, Report(STARTED, os.getpid(), 0, _engine.number_space(), pidfd))
+        _tell(report_to, Report(STARTED, os.getpid(), 0, pidfd))
         if pidfd is not None:
             os.close(pidfd)
         os.close(report_to.detach())
@@ -251,7 +248,7 @@ class Server:
         if pidfd is not None:
             self._poller.unregister(pidfd)
             os.close(pidfd)
-        _tell(report_to, Report(ENDED, pid, code, 0))
+        _tell(report_to, Report(ENDED, pid, code))
         self._ended[report_to.fileno()] = report_to, None if is_reaped else pid
         self._poller.register(report_to, select.POLLIN)
 
@@ -291,7 +288,7 @@ def _tell(report_to: socket.socket, report: Report) -> None:
     """Report to a client, who may be gone."""
     fds = [] if report.pidfd is None else [report.pidfd]
     try:
-        _send(report_to, _REPORT.pack(report.kind, report.pid, report.value, report.space), fds)
+        _send(report_to, _REPORT.pack(report.kind, report.pid, report.value), fds)
     except ConnectionError:
         pass
 

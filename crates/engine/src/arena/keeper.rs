@@ -11,14 +11,19 @@
 //! in which a death would not be marked. Where no thread can be started, the process is known by its number.
 
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::owner::OwnerId;
 use super::seat::{SeatEntry, Told};
 use super::{Arena, home_if_any, lock};
 use crate::kill;
-use crate::sys::thread::{is_first, is_only, start_deaf};
+use crate::sys::thread::{at_end, is_first, is_left_alone, is_only, start_deaf};
+
+/// How often a keeper looks whether it is all that is left of the process, which then ends.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The threads that hold a life word, where they are the engine's.
 static KEEPERS: Mutex<Keepers> = Mutex::new(Keepers(Vec::new()));
@@ -55,6 +60,14 @@ impl Order {
         self.changed.notify_all();
     }
 
+    /// Waits for a while; whether the thread is to go on.
+    fn goes_on(&self) -> bool {
+        let step = lock(&self.step);
+        let is_held = |now: &mut Step| *now == Step::Holds;
+        let waited = self.changed.wait_timeout_while(step, LOOK, is_held);
+        waited.unwrap_or_else(|e| e.into_inner()).1.timed_out()
+    }
+
     fn wait_while(&self, step: Step) -> Step {
         let waited = self
             .changed
@@ -64,23 +77,18 @@ impl Order {
 }
 
 thread_local! {
-    /// The seats whose life words this thread holds.
-    static HELD: Held = const { Held(RefCell::new(Vec::new())) };
+    /// The seats whose life words this thread holds: there until the very end of the thread.
+    static HELD: ManuallyDrop<RefCell<Vec<OwnerId>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
-struct Held(RefCell<Vec<OwnerId>>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // The last thread ends with its process, and the word tells at once.
-        let Some(arena) = home_if_any().filter(|_| !cfg!(miri) && !is_only()) else {
-            return;
-        };
-        // In the child of a raw `clone` they are its parent's.
-        if super::fork::current().is_some() {
-            for owner in self.0.take() {
-                arena.holder_ends(owner);
-            }
+/// At the end of a thread.
+fn pass_on() {
+    // The last thread ends with its process, and the word tells at once.
+    let arena = home_if_any().filter(|_| !is_only());
+    // In the child of a raw `clone` the words are its parent's.
+    if let Some(arena) = arena.filter(|_| super::fork::current().is_some()) {
+        for owner in HELD.with(|held| held.take()) {
+            arena.holder_ends(owner);
         }
     }
 }
@@ -100,7 +108,12 @@ impl Keepers {
                 return its.set(Step::Cannot);
             }
             its.set(Step::Holds);
-            its.wait_while(Step::Holds);
+            while its.goes_on() {
+                if is_left_alone() {
+                    // As the C library does it when a process's last thread ends.
+                    std::process::exit(0);
+                }
+            }
             entry.lives[word].let_go();
         };
         let Ok(thread) = start_deaf("procession-life", keep) else {
@@ -147,15 +160,15 @@ impl Keepers {
     pub(super) fn forget(&mut self) {
         // To wait for them would be for ever.
         self.0.drain(..).for_each(std::mem::forget);
-        HELD.with(|held| held.0.borrow_mut().clear());
+        HELD.with(|held| held.borrow_mut().clear());
     }
 }
 
 /// Holds one of the words in this thread.
 fn hold_here(entry: &'static SeatEntry, owner: OwnerId, word: usize) -> bool {
-    let holds = entry.lives[word].hold();
+    let holds = (cfg!(miri) || at_end(pass_on)) && entry.lives[word].hold();
     if holds {
-        HELD.with(|held| held.0.borrow_mut().push(owner));
+        HELD.with(|held| held.borrow_mut().push(owner));
     }
     holds
 }
@@ -216,7 +229,7 @@ impl Arena {
         };
         let let_go = entry.lives[now].let_go();
         match let_go {
-            true => HELD.with(|held| held.0.borrow_mut().retain(|&other| other != owner)),
+            true => HELD.with(|held| held.borrow_mut().retain(|&other| other != owner)),
             false => entry.tell(owner.epoch(), told),
         }
         let_go
