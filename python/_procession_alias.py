@@ -3,6 +3,9 @@
 This file lies beside the package and not in it: `procession.pth` runs it at the start of every interpreter
 that finds the switch in its environment, and nothing of the package may be loaded before a program asks for
 `multiprocessing`. So it imports next to nothing.
+
+An interpreter that was told to ignore its environment (-E, -I) is not changed by it. One that runs with
+rights that its starter may lack believes no variable of the package's at all.
 """
 
 from __future__ import annotations
@@ -18,12 +21,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["SWITCH", "activate", "is_active", "turn_on"]
+__all__ = ["SWITCH", "activate", "is_active", "is_elevated", "look", "turn_on", "variable"]
 
 # Whoever has this in the environment, whatever its value, has the alias from the start.
 SWITCH = "PROCESSION_INSTALL"
 
 _ALIAS = "multiprocessing"
+
+# Of <elf.h>.
+_AT_SECURE = 23
 _PACKAGE = "procession"
 
 
@@ -185,6 +191,33 @@ def _is_written_in(kind: type, module: ModuleType) -> bool:
 def _rename_function(value: object, home: str) -> None:
     if isinstance(value, FunctionType) and value.__module__ == home:
         value.__module__ = _ALIAS + home[len(_PACKAGE) :]
+
+
+def is_elevated() -> bool:
+    """Whether the interpreter has rights that its starter may lack, as the kernel saw it (`AT_SECURE`)."""
+    if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
+        return True
+    try:
+        with open("/proc/self/auxv", "rb") as file:
+            words = memoryview(file.read()).cast("L")
+    except PermissionError:
+        # It is kept from its own user, as what such processes have in memory is.
+        return True
+    except OSError:
+        return False
+    return dict(zip(words[::2], words[1::2], strict=True)).get(_AT_SECURE, 0) != 0
+
+
+def variable(name: str) -> str | None:
+    """What a variable of the environment says to the package, if it may say anything."""
+    value = os.environ.get(name)
+    return None if value is None or is_elevated() else value
+
+
+def look() -> None:
+    """At the start of an interpreter that has the switch in its environment."""
+    if not sys.flags.ignore_environment and variable(SWITCH) is not None:
+        activate()
 
 
 def is_active() -> bool:

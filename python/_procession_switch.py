@@ -16,6 +16,6 @@ def look() -> None:
         try:
             import _procession_alias
 
-            _procession_alias.activate()
+            _procession_alias.look()
         except Exception:
             pass

@@ -144,7 +144,10 @@ if not _TYPE_CHECKING:
 
 
 if "PROCESSION_DEBUG_SIGNAL" in os.environ:
-    debug_on_signal()
+    from ._core.diagnosis import debug_as_environment_says
+
+    debug_as_environment_says()
+    del debug_as_environment_says
 
 if "PROCESSION_DEBUG_WATCH" in os.environ:
     from ._core.hang_watch import watch_as_environment_says

@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, NamedTuple
 
+import _procession_alias
+
 from . import _engine, spawn
 from ._core import leaving, serving, template
 from ._core.hints import Any, NoReturn
@@ -59,7 +61,7 @@ class ForkServer:
         self._forkserver_pid: int | None = None
         self._seat: int | None = None
         self._control: int | None = None
-        self._control_identity: tuple[int, int] | None = None
+        self._control_identity: tuple[int, ...] | None = None
         self._inherited_fds: list[int] | None = None
         self._preload_modules = ["__main__"]
         self._on_error = "ignore"
@@ -91,7 +93,7 @@ class ForkServer:
         self._main_mode = mode
 
     def _mode(self) -> str:
-        mode = self._main_mode or os.environ.get(MAIN_VARIABLE) or template.MODES[0]
+        mode = self._main_mode or _procession_alias.variable(MAIN_VARIABLE) or template.MODES[0]
         if mode not in template.MODES:
             raise ValueError(f"{MAIN_VARIABLE} must be 'warm' or 'cold', not {mode!r}")
         return mode

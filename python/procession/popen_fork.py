@@ -7,6 +7,7 @@ as its exit status is known.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -72,7 +73,7 @@ class Popen:
         return self.returncode
 
     def _ends_within(self, timeout: float) -> bool:
-        return sentinels.has_ended(self.sentinel, self.pid, timeout)
+        return sentinels.has_ended(self._sentinel, self.pid, timeout)
 
     def _reap(self) -> None:
         """Wait for the child's end without looking first, so that no handler of SIGCHLD meets a zombie."""
@@ -155,7 +156,9 @@ class Popen:
 
     def _own(self, sentinel: int, *others: int) -> None:
         self.sentinel = sentinel
-        fds = [KnownFd(fd) for fd in (sentinel, *others)]
+        # The program may have closed it when it is looked at, and have another process behind its number.
+        self._sentinel = KnownFd(sentinel)
+        fds = [self._sentinel, *(KnownFd(fd) for fd in others)]
         self.finalizer = util.Finalize(self, _close, fds)
 
     def _collect_status(self) -> int | None:
@@ -170,10 +173,20 @@ class Popen:
         if self.seat is not None:
             _engine.bury(self.seat)
 
+    def _kill(self, sig: int) -> None:
+        """Signal it by its number, which is its own as long as nobody has taken its status."""
+        try:
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        except ChildProcessError:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+        except OSError:
+            pass  # A sandbox that refuses to look.
+        os.kill(self.pid, sig)
+
     def _send_signal(self, sig: int) -> None:
         if self.returncode is None:
             try:
-                sentinels.send_signal(self.sentinel, self.pid, sig)
+                sentinels.send_signal(self._sentinel, sig, self._kill)
             except ProcessLookupError:
                 pass
             except OSError:

@@ -7,9 +7,14 @@ has died.
 
 from __future__ import annotations
 
+import errno
+import os
+import threading
+
 from . import _engine, forkserver, popen_fork
 from ._core import sentinels, serving
 from ._core.hints import Any
+from ._core.known_fd import KnownFd
 from ._core.payload import pack
 from ._core.stdlib import util
 from ._core.ties import passed_lifeline
@@ -61,9 +66,8 @@ class Popen(popen_fork.Popen):
             raise
         finally:
             util.close_fds(*lent)
-        _engine.note_pid(seat, report.pid)
         self.pid = report.pid
-        self._reports = reports
+        self._reports = KnownFd(reports)
         if report.pidfd is not None:
             self._own(report.pidfd, reports)
         else:
@@ -74,7 +78,23 @@ class Popen(popen_fork.Popen):
                 self._bury()
 
     def _ends_within(self, timeout: float) -> bool:
-        return is_readable(self.sentinel, timeout)
+        if self._sentinel.is_open():
+            return is_readable(self.sentinel, timeout)
+        return sentinels.soon(self._is_gone, self._sentinel, timeout)
+
+    def _is_gone(self) -> bool:
+        return self.seat is None or _engine.fate(self.seat) != "alive"
 
     def _collect_status(self) -> int | None:
-        return serving.read_end(self._reports)
+        if self._reports.is_open():
+            return serving.read_end(self._reports.number)
+        # The program closed it: the server has nobody to tell.
+        while not sentinels.soon(self._is_gone, self._sentinel, threading.TIMEOUT_MAX):
+            pass
+        return None
+
+    def _kill(self, sig: int) -> None:
+        """Signal it by its number, which is its own until the server has reaped it."""
+        if self._is_gone():
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        os.kill(self.pid, sig)

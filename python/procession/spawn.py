@@ -83,6 +83,8 @@ def is_forking(argv: list[str]) -> bool:
 
 def freeze_support() -> None:
     """If this program was started as a child, or a server, by its frozen self: be that and exit."""
+    if is_forking(sys.argv) or sys.argv[1:2] == [SERVER_FLAG]:
+        _refuse_if_elevated()
     if is_forking(sys.argv):
         given = (argument.split("=") for argument in sys.argv[2:])
         arguments: dict[str, Any] = {n: None if value == "None" else int(value) for n, value in given}
@@ -95,6 +97,15 @@ def freeze_support() -> None:
         sys.exit()
     # The resource tracker is the stdlib's.
     _std.freeze_support()
+
+
+def _refuse_if_elevated() -> None:
+    """A frozen program with rights that its starter may lack runs nothing that comes from a descriptor."""
+    if _procession_alias.is_elevated():
+        sys.exit(
+            "procession: this program has rights that its starter may lack (it is setuid or setgid, or its "
+            "file has capabilities), so it takes no orders; its processes can be started by fork"
+        )
 
 
 def spawn_main(

@@ -94,6 +94,11 @@ pub enum Error {
         /// The version of this engine.
         ours: &'static str,
     },
+    /// A program with rights beyond its starter's was to be started as a child, or is one.
+    #[error(
+        "this program has rights that its starter may lack (it is setuid or setgid, or its file has capabilities), so it takes no orders and no memory from whoever starts it, and cannot be started anew as a child; its own forked children (in Rust Process::fork) can be, and so can other programs"
+    )]
+    Elevated,
     /// The seat a child was started for is no longer its own.
     #[error("the place reserved for this process was given up; was its parent killed meanwhile?")]
     SeatGone,

@@ -194,6 +194,8 @@ const NAMES: &[&str] = &[
     "seat.reserved",
     "seat.sitting",
     "seat.swept",
+    "seat.taken_over",
+    "seat.taking_over",
     "seat.vacating",
     "semaphore.announced",
     "semaphore.given",

@@ -48,7 +48,7 @@ pub struct Waiting {
 pub struct Member {
     /// Where it sits in the process table.
     pub seat: OwnerId,
-    /// Its process number.
+    /// Its process number, in its own PID namespace.
     pub pid: u32,
     /// What it [calls itself](name_process).
     pub name: Option<String>,
@@ -123,12 +123,12 @@ pub fn members() -> Vec<Member> {
     let alive = arena.occupied().filter(|owner| !arena.is_dead(*owner));
     alive
         .filter_map(|seat| {
-            let pid = arena.pid_of(seat)?;
+            let number = arena.number_of(seat)?;
             Some(Member {
                 seat,
-                pid,
+                pid: number.pid(),
                 name: names.remove(&seat.as_u32()),
-                threads: threads_of(pid),
+                threads: number.here().map_or(1, threads_of),
                 holds: held.remove(&seat.as_u32()).unwrap_or_default(),
                 waits: waits_of(arena, seat),
             })
@@ -198,12 +198,12 @@ fn kind_of(arena: &Arena, block: BlockId) -> &'static str {
     kind.map_or("object", |kind| Kind::from_u32(kind).name())
 }
 
-/// What among these processes will not end by itself, seen by the one with the number `asker`.
+/// What among these processes will not end by itself, seen by the one on the seat `asker`.
 ///
 /// It is a guess where a process has several threads, as one may free what another waits for.
-pub fn findings(members: &[Member], asker: u32) -> Vec<Finding> {
+pub fn findings(members: &[Member], asker: OwnerId) -> Vec<Finding> {
     let mut found = circles(members);
-    let others = || members.iter().filter(|member| member.pid != asker);
+    let others = || members.iter().filter(|member| member.seat != asker);
     if others().all(|member| !member.waits.is_empty()) {
         let waits: Vec<&Waiting> = others().flat_map(|member| &member.waits).collect();
         for wait in &waits {
@@ -264,6 +264,8 @@ fn circles(members: &[Member]) -> Vec<Finding> {
 mod tests {
     use super::*;
 
+    const ASKER: OwnerId = OwnerId::KEPT;
+
     fn lock(number: u32) -> Object {
         Object {
             number,
@@ -298,7 +300,7 @@ mod tests {
             member(4, &[], &[]),
         ];
         let circle = Finding::Circle(vec![(2, lock(30)), (3, lock(20))]);
-        assert_eq!(findings(&members, 9), std::slice::from_ref(&circle));
+        assert_eq!(findings(&members, ASKER), std::slice::from_ref(&circle));
         assert_eq!(
             circle.to_string(),
             "a circle of locks: process 2 waits for lock 30, which process 3 holds, \
@@ -310,7 +312,7 @@ mod tests {
     fn who_waits_for_its_own_lock_is_a_circle_of_one() {
         let members = [member(1, &[10], &[(10, What::Lock)])];
         assert_eq!(
-            findings(&members, 9),
+            findings(&members, ASKER),
             [Finding::Circle(vec![(1, lock(10))])]
         );
     }
@@ -319,7 +321,7 @@ mod tests {
     fn who_waits_for_another_of_its_threads_is_none() {
         let mut one = member(1, &[10], &[(10, What::Lock)]);
         one.threads = 2;
-        assert_eq!(findings(&[one], 9), []);
+        assert_eq!(findings(&[one], ASKER), []);
     }
 
     #[test]
@@ -329,7 +331,7 @@ mod tests {
             member(2, &[10], &[(20, What::Lock)]),
             member(3, &[20], &[]),
         ];
-        assert_eq!(findings(&members, 9), []);
+        assert_eq!(findings(&members, ASKER), []);
     }
 
     #[test]
@@ -338,11 +340,14 @@ mod tests {
         let asleep = member(2, &[], &[(11, What::Event)]);
         let busy = member(3, &[], &[]);
         assert_eq!(
-            findings(&[full.clone(), asleep.clone()], 9),
+            findings(&[full.clone(), asleep.clone()], ASKER),
             [Finding::NobodyReceives(lock(10))]
         );
         let members = [full, asleep, busy];
-        assert_eq!(findings(&members, 9), []);
-        assert_eq!(findings(&members, 3), [Finding::NobodyReceives(lock(10))]);
+        assert_eq!(findings(&members, ASKER), []);
+        assert_eq!(
+            findings(&members, OwnerId::new(3, 1)),
+            [Finding::NobodyReceives(lock(10))]
+        );
     }
 }

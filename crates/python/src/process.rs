@@ -71,6 +71,12 @@ pub fn note_pid(seat: u32, pid: u32) -> PyResult<()> {
     Ok(())
 }
 
+/// The namespaces in which this process's numbers mean what they do here; 0 where those are unknown.
+#[pyfunction]
+pub fn number_space() -> u32 {
+    process::number_space()
+}
+
 /// Gives up a seat that nobody sat down on.
 #[pyfunction]
 pub fn release_seat(seat: u32) -> PyResult<()> {

@@ -45,7 +45,11 @@ fn holder_of(object: Object, members: &[Member]) -> Option<String> {
 #[pyfunction(name = "report")]
 pub fn report_tree(py: Python<'_>) -> PyResult<(Vec<Bound<'_, PyDict>>, Vec<String>)> {
     let (members, origins) = (report::members(), report::origins());
-    let findings = report::findings(&members, std::process::id());
+    // Without shared memory there is nobody to find.
+    let findings = match report::is_member() {
+        true => report::findings(&members, procession_engine::process::me()),
+        false => Vec::new(),
+    };
     let shown = members.iter().map(|member| {
         let table = PyDict::new(py);
         table.set_item("pid", member.pid)?;

@@ -13,13 +13,22 @@ import os
 import signal
 import sys
 
+from _procession_alias import variable
+
 from .arguments import whole_number
 from .fallback import choice
 from .hints import Any
 from .origins import name_this_process, watch_constructors
 from .refusals import anonymous_file
 
-__all__ = ["VARIABLE", "debug_dump", "debug_on_signal", "look_into", "show_crashes"]
+__all__ = [
+    "VARIABLE",
+    "debug_as_environment_says",
+    "debug_dump",
+    "debug_on_signal",
+    "look_into",
+    "show_crashes",
+]
 
 VARIABLE = "PROCESSION_DEBUG_SIGNAL"
 
@@ -80,7 +89,7 @@ def _write_stacks(out: Any) -> None:
 def debug_on_signal(number: int | None = None) -> None:
     """See `procession.debug_on_signal`."""
     if number is None:
-        number = _number_of(os.environ.get(VARIABLE) or "USR2")
+        number = _number_of(variable(VARIABLE) or "USR2")
     number = whole_number("number", number)
     os.environ[VARIABLE] = str(number)
     look_into()
@@ -91,6 +100,12 @@ def debug_on_signal(number: int | None = None) -> None:
         faulthandler.register(number, file=2, all_threads=True)
     else:
         faulthandler.register(number, file=2, all_threads=True, chain=True)
+
+
+def debug_as_environment_says() -> None:
+    """As `debug_on_signal`, where the environment may say so."""
+    if variable(VARIABLE) is not None:
+        debug_on_signal()
 
 
 def look_into() -> None:

@@ -7,6 +7,8 @@ import sys
 import threading
 import time
 
+from _procession_alias import variable
+
 from . import diagnosis
 from .arguments import seconds
 from .fallback import choice
@@ -19,8 +21,9 @@ EVERY = 10.0
 
 def watch_as_environment_says() -> None:
     """Begin, in the first process of the program that was told to; one for the whole tree is enough."""
-    text = os.environ.pop(VARIABLE)
-    if choice.reason is not None:
+    text = variable(VARIABLE)
+    os.environ.pop(VARIABLE)
+    if choice.reason is not None or text is None:
         return
     try:
         debug_watch(float(text or EVERY))

@@ -6,11 +6,54 @@ is kept for long is therefore compared before it is used or closed.
 
 from __future__ import annotations
 
+import functools
 import os
 
 from .hints import Any
 
 __all__ = ["KnownFd", "identity_of"]
+
+
+# What a descriptor says of a process that was reaped.
+_REAPED = -1
+
+
+@functools.cache
+def _shared_file() -> tuple[int, int]:
+    """What all event counters are to the kernel, and before Linux 6.9 all processes."""
+    fd = os.eventfd(0, os.EFD_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+    finally:
+        os.close(fd)
+    return status.st_dev, status.st_ino
+
+
+def _number_of(fd: int, opened: Any = open, error: Any = OSError) -> int:
+    """The number by which the kernel tells an event counter, or a process, from others of its kind."""
+    try:
+        with opened(f"/proc/self/fdinfo/{fd}", "rb") as file:
+            told = dict(line.split(b":", 1) for line in file)
+    except error:
+        return 0
+    return int(told.get(b"Pid") or told.get(b"eventfd-id") or 0)
+
+
+# Bound early: what is forgotten at the end of the interpreter is closed when names of modules are gone.
+def identity_of(
+    fd: int,
+    fstat: Any = os.fstat,
+    shared_file: Any = _shared_file,
+    number_of: Any = _number_of,
+    error: Any = OSError,
+) -> tuple[int, ...] | None:
+    """What a descriptor stands for, whose number may be somebody else's one day; None if it is closed."""
+    try:
+        status = fstat(fd)
+        file = status.st_dev, status.st_ino
+        return (*file, number_of(fd)) if file == shared_file() else file
+    except error:
+        return None
 
 
 class KnownFd:
@@ -22,25 +65,17 @@ class KnownFd:
         self.number = number
         self._file = identity_of(number)
 
-    def is_open(self) -> bool:
+    # Bound early, as above.
+    def is_open(self, identity_of: Any = identity_of, reaped: int = _REAPED) -> bool:
         """Whether the number is this file's still."""
-        return self._file is not None and self._file == identity_of(self.number)
+        if self._file is None:
+            return False
+        now = identity_of(self.number)
+        # The number of a process that was reaped is free, and its descriptor knows none any more.
+        return now == self._file or now == (*self._file[:2], reaped)
 
-    # Bound early: what is forgotten at the end of the interpreter is closed when names of modules are gone.
-    def close(self, close: Any = os.close, fstat: Any = os.fstat, error: Any = OSError) -> None:
+    # Bound early, as above.
+    def close(self, close: Any = os.close) -> None:
         """Close it, unless the program did."""
-        try:
-            stat = fstat(self.number)
-        except error:
-            return
-        if (stat.st_dev, stat.st_ino) == self._file:
+        if self.is_open():
             close(self.number)
-
-
-def identity_of(fd: int) -> tuple[int, int] | None:
-    """What a descriptor stands for, whose number may be somebody else's one day; None if it is closed."""
-    try:
-        stat = os.fstat(fd)
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino

@@ -13,9 +13,11 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 from procession import _engine
 
+from .known_fd import KnownFd
 from .refusals import REFUSALS
 from .waiting import is_readable
 
@@ -27,6 +29,7 @@ __all__ = [
     "of_child",
     "of_this_process",
     "send_signal",
+    "soon",
 ]
 
 # How often a child is looked after whose pipe may be wrong, in seconds.
@@ -113,32 +116,43 @@ def _close(fd: int) -> None:
         pass  # By who closed all that there was.
 
 
-def has_ended(sentinel: int, pid: int, timeout: float) -> bool:
+def has_ended(sentinel: KnownFd, pid: int, timeout: float) -> bool:
     """Whether a child that is to be reaped by this process ends within so many seconds."""
-    if not _are_refused:
-        return is_readable(sentinel, timeout)
+    if not _are_refused and sentinel.is_open():
+        return is_readable(sentinel.number, timeout)
+    return soon(lambda: _is_zombie(pid, sentinel), sentinel, timeout)
+
+
+def soon(condition: Callable[[], bool], sentinel: KnownFd, timeout: float) -> bool:
+    """Whether it holds within so many seconds, of something that a sentinel may not tell, or too early."""
     deadline = time.monotonic() + timeout
-    while not (ended := _is_zombie(pid, sentinel)) and time.monotonic() < deadline:
+    while not (holds := condition()) and time.monotonic() < deadline:
         # The pipe of one that closed all its descriptors is readable for good.
         nap = min(_LOOK, max(0.0, deadline - time.monotonic()))
-        time.sleep(nap) if is_readable(sentinel, 0) else is_readable(sentinel, nap)
-    return ended
+        if not sentinel.is_open() or is_readable(sentinel.number, 0):
+            time.sleep(nap)
+        else:
+            is_readable(sentinel.number, nap)
+    return holds
 
 
-def _is_zombie(pid: int, sentinel: int) -> bool:
+def _is_zombie(pid: int, sentinel: KnownFd) -> bool:
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
     except ChildProcessError:
         return True
     except OSError:
-        return is_readable(sentinel, 0)
+        return sentinel.is_open() and is_readable(sentinel.number, 0)
 
 
-def send_signal(sentinel: int, pid: int, number: int) -> None:
-    """Signal a child whose exit status nobody has taken yet, so that its number is still its own."""
+def send_signal(sentinel: KnownFd, number: int, kill: Callable[[int], None]) -> None:
+    """Signal a process by its sentinel; where there is no pidfd for it, `kill` knows another way."""
     try:
-        signal.pidfd_send_signal(sentinel, number)
+        if sentinel.is_open():
+            signal.pidfd_send_signal(sentinel.number, number)
+            return
     except ProcessLookupError:
         raise
     except OSError:
-        os.kill(pid, number)
+        pass
+    kill(number)

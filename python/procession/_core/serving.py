@@ -184,6 +184,7 @@ class Server:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
+        _engine.note_pid(request.seat, pid)
         self._running[pid] = pidfd, still_needed
         if pidfd is None:
             self._be_told_of_ends()

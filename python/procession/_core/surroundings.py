@@ -13,6 +13,8 @@ import signal
 import time
 from typing import NamedTuple
 
+from procession import _engine
+
 from .hints import Any
 from .known_fd import identity_of
 from .standard_io import STANDARD_NUMBERS
@@ -39,10 +41,11 @@ class Surroundings(NamedTuple):
     blocked: set[int]
     ignored: int
     users: tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, ...]]
-    standard: tuple[tuple[int, int] | None, ...]
+    standard: tuple[tuple[int, ...] | None, ...]
     # From here on: what a child cannot take on.
     privileges: bytes
     session: tuple[int, int]
+    namespaces: int
     scheduling: tuple[int, int]
     oom_score: bytes
 
@@ -62,6 +65,7 @@ class Surroundings(NamedTuple):
             tuple([identity_of(fd) for fd in STANDARD_NUMBERS]),
             _between(status, *_PRIVILEGES),
             (os.getpgid(0), os.getsid(0)),
+            _engine.number_space(),
             (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority),
             _read("/proc/self/oom_score_adj"),
         )
@@ -75,6 +79,9 @@ class Surroundings(NamedTuple):
         if self is servers:
             return False
         if (self.session, self.scheduling) != (servers.session, servers.scheduling):
+            return True
+        # Numbers mean other processes to it, and its children would be outside of this one's sandbox.
+        if self.namespaces != servers.namespaces:
             return True
         # A process that became another user may not read its own.
         if self.oom_score != servers.oom_score and self.oom_score and servers.oom_score:
@@ -95,7 +102,7 @@ class Surroundings(NamedTuple):
     def changes_since(self, servers: Surroundings) -> dict[str, Any]:
         """What a child of such a server has to take on."""
         changes: dict[str, Any] = {}
-        for name in self._fields[:-4]:
+        for name in self._fields[:-5]:
             now, then = getattr(self, name), getattr(servers, name)
             if now != then:
                 changes[name] = now

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::Arena;
 use crate::error::{Error, Result};
+use crate::sys::elevated::variable;
 
 /// The most that is taken between two looks.
 const STEP: i64 = 64 << 20;
@@ -161,7 +162,7 @@ fn group_left(group: &str) -> Option<u64> {
 
 /// `PROCESSION_MEMORY`: bytes, or with a suffix K, M, G or T.
 pub(crate) fn own_limit() -> Option<u64> {
-    let text = std::env::var("PROCESSION_MEMORY").ok()?;
+    let text = variable("PROCESSION_MEMORY")?;
     parse_size(&text)
 }
 

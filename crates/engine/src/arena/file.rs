@@ -116,7 +116,9 @@ impl Arena {
             .among_descriptors_of("self")
             .or_else(|| self.behind_the_root())
             .or_else(|| {
-                let others = self.occupied().filter_map(|owner| self.pid_of(owner));
+                let others = self
+                    .occupied()
+                    .filter_map(|owner| self.number_of(owner)?.here());
                 others
                     .filter(|&pid| pid != std::process::id())
                     .find_map(|pid| self.among_descriptors_of(&pid.to_string()))

@@ -16,6 +16,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::keeper::{self, Keepers};
 use super::object::Local;
 use super::owner::OwnerId;
 use super::trim::Trimmer;
@@ -60,8 +61,6 @@ thread_local! {
     static CHILD: Cell<Option<OwnerId>> = const { Cell::new(None) };
     /// Whether the handlers let the fork that this thread makes pass.
     static UNSEEN: Cell<bool> = const { Cell::new(false) };
-    /// Keeps watch over the thread that holds the process's life word.
-    static HOLDER: Holder = const { Holder(Cell::new(None)) };
 }
 
 /// Every lock of this process's own that a fork could catch in the hands of another thread.
@@ -70,6 +69,7 @@ type Locks = (
     RwLockWriteGuard<'static, ()>,
     MutexGuard<'static, ()>,
     Option<(MutexGuard<'static, Local>, MutexGuard<'static, ()>)>,
+    MutexGuard<'static, Keepers>,
 );
 
 /// No thread is inside a lock of the upper layers while another forks.
@@ -79,19 +79,6 @@ static INSIDE: RwLock<()> = RwLock::new(());
 /// taken by a thread that it does not have.
 pub(crate) fn fork_guard() -> RwLockReadGuard<'static, ()> {
     INSIDE.read().unwrap_or_else(|e| e.into_inner())
-}
-
-/// In the thread that holds the life word; when it ends before the process, others must know.
-struct Holder(Cell<Option<OwnerId>>);
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        if let (Some(owner), Some(arena)) = (self.0.get(), home_if_any())
-            && rustix::thread::gettid() != rustix::process::getpid()
-        {
-            arena.thread_ends(owner);
-        }
-    }
 }
 
 fn identity() -> Option<&'static Identity> {
@@ -139,7 +126,6 @@ pub(super) fn become_owner(owner: OwnerId) {
     if let Some(identity) = identity() {
         identity.set(owner.as_u32());
     }
-    HOLDER.with(|holder| holder.0.set(Some(owner)));
 }
 
 /// Where the child of this thread's last fork sits.
@@ -184,7 +170,14 @@ extern "C" fn before() {
         }
         (local, super::lock(&arena.mapping))
     });
-    FORKING.with(|forking| *forking.borrow_mut() = Some((trimmer, inside, settling, inner)));
+    let mut keepers = keeper::settled();
+    if let Some(arena) = home_if_any()
+        && current().is_some()
+    {
+        keepers.hand_to_first_thread(arena);
+    }
+    let locks = (trimmer, inside, settling, inner, keepers);
+    FORKING.with(|forking| *forking.borrow_mut() = Some(locks));
 }
 
 /// Without a seat the child still runs; it looks for one at its first use of the engine.
@@ -209,7 +202,10 @@ extern "C" fn in_child() {
     if UNSEEN.get() {
         return;
     }
-    let locks = FORKING.with(|forking| forking.borrow_mut().take());
+    let mut locks = FORKING.with(|forking| forking.borrow_mut().take());
+    if let Some((.., keepers)) = &mut locks {
+        keepers.forget();
+    }
     let seat = CHILD.with(Cell::take);
     // Where the kernel wiped the page this is done already.
     if let Some(identity) = identity() {
@@ -229,6 +225,7 @@ impl Arena {
     /// A seat for a child that no handler gave one, with a hold on all that its memory says is open.
     #[cold]
     pub(super) fn sit_anew(&self) -> Result<OwnerId> {
+        keeper::settled().forget();
         let seat = self.reserve(None)?;
         self.sit(seat)?;
         become_owner(seat);

@@ -9,7 +9,7 @@ use super::class::CLASSES;
 use super::seat::SeatEntry;
 
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"procesn1");
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// Processes in one tree at a time (seat 0 is never taken).
 pub(crate) const SEATS: usize = 4096;
@@ -18,7 +18,7 @@ pub(crate) const SEGMENTS: usize = 4096;
 /// Bytes of the file in which every version of the engine says which one it is.
 pub(crate) const FIRST_PAGE: u64 = 4096;
 /// Bytes of the file that the root takes.
-pub(crate) const ROOT_BYTES: u64 = 1 << 20;
+pub(crate) const ROOT_BYTES: u64 = 2 << 20;
 
 #[repr(C)]
 pub(crate) struct Root {

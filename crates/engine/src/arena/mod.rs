@@ -11,6 +11,7 @@ pub(crate) mod envelope;
 mod file;
 pub(crate) mod fork;
 pub(crate) mod handle;
+mod keeper;
 pub(crate) mod labels;
 pub(crate) mod layout;
 pub(crate) mod lease;
@@ -171,6 +172,8 @@ impl Arena {
         if former == seat {
             return Ok(());
         }
+        // Which is known by the former seat.
+        drop(trim::stop());
         let local = self.lock_local();
         for block in local.keys() {
             self.add_hold(*block, seat)?;

@@ -6,7 +6,7 @@
 
 use crate::sys::atomic::{AtomicU64, Ordering};
 
-const EPOCH_BITS: u32 = 19;
+pub(super) const EPOCH_BITS: u32 = 19;
 pub(crate) const EPOCH_MASK: u32 = (1 << EPOCH_BITS) - 1;
 
 /// A process, as the shared memory knows it: its seat in the process table and the seat's epoch.

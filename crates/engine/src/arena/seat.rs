@@ -9,20 +9,24 @@
 //! ```
 //!
 //! The word carries the epoch and, from AWAITED on, the number of the process it is about. A process
-//! makes the seat its own, in SITTING, before it touches the seat's life word. A seat is FREE again only
+//! makes the seat its own, in SITTING, before it touches the seat's life words. A seat is FREE again only
 //! after a whole sweep over what its occupant owned. Sweeps may run twice or stop halfway: each repair
 //! names the exact owner, epoch included.
+//!
+//! LIVE and LEAVING are judged by the life word that counts (`keeper.rs`). The number is looked at before there is a
+//! holder, and where the kernel would not mark its end; only by processes of the same namespaces (`sys/number.rs`).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::Arena;
 use super::layout::SEATS;
-use super::owner::{EPOCH_MASK, OwnerId};
+use super::owner::{EPOCH_BITS, EPOCH_MASK, OwnerId};
 use super::waits::NOTES;
 use crate::deadline::monotonic_ns;
 use crate::error::{Error, Result};
 use crate::kill;
 use crate::sys::life::{self, LifeWord};
+use crate::sys::number::Number;
 
 /// How long a seat reserved by a fork may wait for its child, which sits down before fork returns.
 const UNBORN_NS: u64 = match cfg!(feature = "kill-points") {
@@ -33,30 +37,42 @@ const UNBORN_NS: u64 = match cfg!(feature = "kill-points") {
 
 #[repr(C, align(128))]
 pub(crate) struct SeatEntry {
-    /// The [`Stage`] (bits 60-63), the epoch (bits 31-49), and who: the reserver of a RESERVED seat, the
-    /// process number from AWAITED on (bits 0-30).
+    /// The [`Stage`] (bits 60-63), the epoch (bits 41-59), and who: the reserver of a RESERVED seat, the
+    /// [`Number`] of the process from AWAITED on (bits 0-40).
     state: AtomicU64,
     /// When that process started, in clock ticks since boot (bits 0-44); for the epoch in bits 45-63.
     start: AtomicU64,
     /// When the seat was reserved.
     since: AtomicU64,
-    /// The epoch whose life word's thread is gone while the process lives: look at `/proc` instead.
-    by_pid: AtomicU32,
-    /// How many threads give pages back, which goes on for a moment when that of the life word has ended.
-    giving_back: AtomicU32,
-    life: LifeWord,
+    /// What [tells](Told) of the end (bits 0-1); for the epoch in bits 2-20.
+    told: AtomicU32,
+    _pad: AtomicU32,
+    /// One of them is held as long as the process lives.
+    pub(super) lives: [LifeWord; 2],
+    /// Held by a thread that gives pages back, which goes on for a moment when the one that holds the life word has
+    /// ended.
+    giving_back: LifeWord,
     /// See `waits.rs`.
     pub(super) waits: [AtomicU64; NOTES],
 }
 
-const _: () = assert!(size_of::<SeatEntry>() == 128);
+const _: () = assert!(size_of::<SeatEntry>() == 256);
+
+/// What tells that the process on a seat is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Its life word: the first one, if nothing else was said.
+    ByLife(usize),
+    /// Its number and when it started, for want of a thread whose end is marked.
+    ByNumber,
+}
 
 /// See [`Arena::give_back_pages`].
-pub(super) struct GivesBack<'a>(&'a AtomicU32);
+pub(super) struct GivesBack<'a>(&'a LifeWord);
 
 impl Drop for GivesBack<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.let_go();
     }
 }
 
@@ -80,12 +96,15 @@ pub(crate) struct State {
     pub(crate) stage: Stage,
     epoch: u32,
     /// Who reserved the seat, or which process it is about.
-    who: u32,
+    who: u64,
 }
+
+const EPOCH_AT: u32 = 60 - EPOCH_BITS;
+const _: () = assert!(Number::BITS == EPOCH_AT);
 
 impl State {
     fn word(self) -> u64 {
-        (self.stage as u64) << 60 | u64::from(self.epoch) << 31 | u64::from(self.who & 0x7fff_ffff)
+        (self.stage as u64) << 60 | u64::from(self.epoch) << EPOCH_AT | self.who
     }
 
     fn from_word(word: u64) -> State {
@@ -100,8 +119,8 @@ impl State {
                 7 => Stage::Clearing,
                 _ => Stage::Free,
             },
-            epoch: (word >> 31) as u32 & EPOCH_MASK,
-            who: word as u32 & 0x7fff_ffff,
+            epoch: (word >> EPOCH_AT) as u32 & EPOCH_MASK,
+            who: word & ((1 << EPOCH_AT) - 1),
         }
     }
 
@@ -109,12 +128,17 @@ impl State {
         State { stage, ..self }
     }
 
-    fn of(self, stage: Stage, pid: u32) -> State {
+    fn of(self, stage: Stage, number: Number) -> State {
         State {
             stage,
-            who: pid,
+            who: number.bits(),
             ..self
         }
+    }
+
+    /// The process, from AWAITED on.
+    fn number(self) -> Number {
+        Number::from_bits(self.who)
     }
 }
 
@@ -141,29 +165,60 @@ impl SeatEntry {
     }
 
     /// Notes when the process that an epoch is about started.
-    fn note_start(&self, epoch: u32, pid: u32) {
-        let start = life::start_time(pid).unwrap_or(0) & ((1 << START_BITS) - 1);
+    fn note_start(&self, epoch: u32, number: Number) {
+        let start = number.start_time() & ((1 << START_BITS) - 1);
         let word = u64::from(epoch) << START_BITS | start;
         self.start.store(word, Ordering::SeqCst);
     }
 
-    /// Whether the process that `state` is about runs.
+    /// Whether the process that `state` is about runs, as far as its number tells.
     fn runs(&self, state: State) -> bool {
         let start = self.start.load(Ordering::SeqCst);
         let start = match (start >> START_BITS) as u32 == state.epoch {
             true => start & ((1 << START_BITS) - 1),
             false => 0,
         };
-        life::runs(state.who, start)
+        state.number().runs(start)
+    }
+
+    pub(super) fn told(&self, epoch: u32) -> Told {
+        let word = self.told.load(Ordering::SeqCst);
+        match (word >> 2 == epoch, word & 3) {
+            (true, 1) => Told::ByLife(1),
+            (true, 2) => Told::ByNumber,
+            _ => Told::ByLife(0),
+        }
+    }
+
+    pub(super) fn tell(&self, epoch: u32, told: Told) {
+        let bits = match told {
+            Told::ByLife(word) => word as u32 & 1,
+            Told::ByNumber => 2,
+        };
+        self.told.store(epoch << 2 | bits, Ordering::SeqCst);
+    }
+
+    /// The word that tells of the occupant's end, when it says that its holder is gone.
+    ///
+    /// SYNC: another word counts before the first one is let go of. So who finds a word's holder gone looks again.
+    fn ended_life(&self, epoch: u32) -> bool {
+        loop {
+            let told = self.told(epoch);
+            let Told::ByLife(word) = told else {
+                return false;
+            };
+            if !self.lives[word].holder_died() {
+                return false;
+            }
+            if self.told(epoch) == told {
+                return true;
+            }
+        }
     }
 
     fn gives_back(&self) -> bool {
         std::sync::atomic::fence(Ordering::SeqCst);
-        self.giving_back.load(Ordering::SeqCst) != 0
-    }
-
-    fn is_known_by_pid(&self, epoch: u32) -> bool {
-        self.by_pid.load(Ordering::Acquire) == epoch
+        self.giving_back.is_held()
     }
 }
 
@@ -201,12 +256,12 @@ impl Arena {
                 Some(by) => State {
                     stage: Stage::Reserved,
                     epoch,
-                    who: by.as_u32(),
+                    who: by.as_u32().into(),
                 },
                 None => State {
                     stage: Stage::Awaited,
                     epoch,
-                    who: std::process::id(),
+                    who: Number::of_this_process().bits(),
                 },
             };
             // Before the swap: nobody may take the seat for one that waits since its last occupant.
@@ -246,23 +301,22 @@ impl Arena {
     /// Makes the calling process the occupant of a reserved seat.
     pub(crate) fn sit(&self, owner: OwnerId) -> Result<()> {
         let entry = self.seat(owner);
-        let pid = std::process::id();
+        let me = Number::of_this_process();
         let sitting = loop {
             let state = entry.state();
             let waits = matches!(state.stage, Stage::Reserved | Stage::Awaited);
             if !waits || state.epoch != owner.epoch() {
                 return Err(Error::SeatGone);
             }
-            let sitting = state.of(Stage::Sitting, pid);
+            let sitting = state.of(Stage::Sitting, me);
             if entry.change(state, sitting) {
                 break sitting;
             }
         };
         kill::point("seat.sitting");
         self.clear_waits(owner);
-        entry.giving_back.store(0, Ordering::SeqCst);
-        if !entry.life.hold() {
-            self.know_by_pid(owner);
+        if !entry.giving_back.make() || !self.hold_life(owner) {
+            self.know_by_number(owner);
         }
         kill::point("seat.held");
         if !entry.change(sitting, sitting.at(Stage::Live)) {
@@ -272,40 +326,35 @@ impl Arena {
         Ok(())
     }
 
-    /// From now on the process is known by its number, since the thread that held its life word ends.
-    ///
-    /// Not when it is leaving: then the thread most likely ends with it, and the word tells at once.
-    pub(crate) fn thread_ends(&self, owner: OwnerId) {
+    /// Whether the process sits there, and did not begin to leave.
+    pub(super) fn is_live(&self, owner: OwnerId) -> bool {
         let state = self.seat(owner).state();
-        if state.stage == Stage::Live && state.epoch == owner.epoch() {
-            self.know_by_pid(owner);
-        }
+        state.stage == Stage::Live && state.epoch == owner.epoch()
     }
 
     /// Until the guard is dropped, this process is not dead before all its threads have ended: what the kernel does
     /// for one of them is not cut short by the end of the others. `None` if it is taken for dead already.
     ///
-    /// SYNC: count, then look for death; who asks whether it is dead looks for death, then at the count.
+    /// SYNC: hold, then look for death; who asks whether it is dead looks for death, then at the hold.
     pub(super) fn give_back_pages(&self) -> Option<GivesBack<'_>> {
         let me = self.me();
         let entry = self.seat(me);
-        entry.note_start(me.epoch(), std::process::id());
-        entry.giving_back.fetch_add(1, Ordering::SeqCst);
+        entry.giving_back.lock();
         let guard = GivesBack(&entry.giving_back);
         std::sync::atomic::fence(Ordering::SeqCst);
-        let is_alive = entry.is_known_by_pid(me.epoch()) || !entry.life.holder_died();
-        is_alive.then_some(guard)
+        (!entry.ended_life(me.epoch())).then_some(guard)
     }
 
     #[cfg(test)]
     pub(super) fn has_lost_its_thread(&self, owner: OwnerId) -> bool {
-        self.seat(owner).life.holder_died()
+        self.seat(owner).ended_life(owner.epoch())
     }
 
-    fn know_by_pid(&self, owner: OwnerId) {
+    /// From now on the process is known by its number.
+    pub(super) fn know_by_number(&self, owner: OwnerId) {
         let entry = self.seat(owner);
-        entry.note_start(owner.epoch(), std::process::id());
-        entry.by_pid.store(owner.epoch(), Ordering::SeqCst);
+        entry.note_start(owner.epoch(), entry.state().number());
+        entry.tell(owner.epoch(), Told::ByNumber);
     }
 
     /// Writes down which process a reserved seat is for, so that its early death can be seen.
@@ -313,8 +362,9 @@ impl Arena {
         let entry = self.seat(owner);
         let state = entry.state();
         if state.stage == Stage::Reserved && state.epoch == owner.epoch() {
-            entry.note_start(state.epoch, pid);
-            entry.change(state, state.of(Stage::Awaited, pid));
+            let number = Number::of(pid);
+            entry.note_start(state.epoch, number);
+            entry.change(state, state.of(Stage::Awaited, number));
         }
     }
 
@@ -333,7 +383,7 @@ impl Arena {
         let entry = self.seat(owner);
         let state = entry.state();
         let ours = match state.stage {
-            Stage::Reserved => state.who == self.me().as_u32(),
+            Stage::Reserved => state.who == u64::from(self.me().as_u32()),
             Stage::Awaited => true,
             _ => false,
         };
@@ -349,10 +399,10 @@ impl Arena {
     }
 
     /// The number of the process that sits there.
-    pub(crate) fn pid_of(&self, owner: OwnerId) -> Option<u32> {
+    pub(crate) fn number_of(&self, owner: OwnerId) -> Option<Number> {
         let state = self.seat(owner).state();
         let sits = matches!(state.stage, Stage::Sitting | Stage::Live | Stage::Leaving);
-        (sits && state.epoch == owner.epoch()).then_some(state.who)
+        (sits && state.epoch == owner.epoch()).then(|| state.number())
     }
 
     /// Whether the occupant is gone for good.
@@ -370,12 +420,10 @@ impl Arena {
             return true;
         }
         match state.stage {
-            Stage::Live | Stage::Leaving if entry.is_known_by_pid(state.epoch) => {
+            Stage::Live | Stage::Leaving if entry.told(state.epoch) == Told::ByNumber => {
                 !entry.runs(state)
             }
-            Stage::Live | Stage::Leaving => {
-                entry.life.holder_died() && !(entry.gives_back() && entry.runs(state))
-            }
+            Stage::Live | Stage::Leaving => entry.ended_life(state.epoch) && !entry.gives_back(),
             Stage::Awaited | Stage::Sitting => !entry.runs(state),
             Stage::Reserved => self.never_came(entry, state),
             Stage::Free | Stage::Burying | Stage::Clearing => true,
@@ -386,7 +434,8 @@ impl Arena {
     #[cold]
     fn never_came(&self, entry: &SeatEntry, state: State) -> bool {
         let late = monotonic_ns().saturating_sub(entry.since.load(Ordering::Acquire)) > UNBORN_NS;
-        late && OwnerId::from_u32(state.who).is_none_or(|by| by == self.me() || self.is_dead(by))
+        let by = OwnerId::from_u32(state.who as u32);
+        late && by.is_none_or(|by| by == self.me() || self.is_dead(by))
     }
 
     /// What to expect on the life word while sleeping until `owner` is gone; `None` when it is.
@@ -394,10 +443,14 @@ impl Arena {
         if self.is_dead(owner) {
             return None;
         }
-        let life = &self.root().seats.get(owner.seat() as usize)?.life;
+        let entry = self.root().seats.get(owner.seat() as usize)?;
+        let life = match entry.told(owner.epoch()) {
+            Told::ByLife(word) => &entry.lives[word],
+            Told::ByNumber => &entry.lives[0],
+        };
         match life.watch() {
             Some(expected) => Some((life.word(), expected)),
-            // Its thread is gone but the process lives: the naps look at it.
+            // Its thread is gone but the process lives, or gives pages back: the naps look at it.
             None => Some((life.word(), life.word().load(Ordering::Acquire))),
         }
     }
@@ -483,13 +536,10 @@ impl Arena {
             return;
         }
         let entry = self.seat(former);
-        // Killed after letting go of the life word, the process is found dead by its number.
-        self.know_by_pid(former);
-        kill::point("seat.vacating");
         let state = entry.state();
         // Another thread's life word can't be let go from here; the seat then waits for the end, too.
         if state.epoch == former.epoch()
-            && entry.life.let_go()
+            && self.let_go_of_life(former)
             && entry.change(state, state.at(Stage::Clearing))
         {
             self.clear(former);
@@ -512,7 +562,9 @@ impl Arena {
 
     /// The kernel wakes one sleeper when a holder dies; the others are woken by whoever knows.
     fn wake_watchers(&self, entry: &SeatEntry) {
-        crate::sys::futex::wake(entry.life.word(), u32::MAX);
+        for life in &entry.lives {
+            crate::sys::futex::wake(life.word(), u32::MAX);
+        }
     }
 
     /// Buries every dead process; the number of them.

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use super::block::{BlockId, Cell};
 use super::class::Class;
-use super::owner::Owner;
+use super::owner::{Owner, OwnerId};
 use super::segment::Segment;
 use super::{Arena, home_if_any};
 use crate::kill;
@@ -287,26 +287,26 @@ static STOP: Mutex<bool> = Mutex::new(false);
 static STOPPED: Condvar = Condvar::new();
 static TRIMMER: Mutex<Trimmer> = Mutex::new(Trimmer(None));
 
-/// The thread that gives memory back, and the number of the process that has it: a raw `clone` copies this and no
-/// thread.
-pub(super) struct Trimmer(Option<(u32, JoinHandle<()>)>);
+/// The thread that gives memory back, and the process that has it: a raw `clone` copies this and no thread.
+pub(super) struct Trimmer(Option<(OwnerId, JoinHandle<()>)>);
 
 impl Trimmer {
     fn start(&mut self, arena: &Arena) {
         *super::lock(&STOP) = false;
-        RUNS_IN.store(arena.me().as_u32(), Ordering::Relaxed);
+        let me = arena.me();
+        RUNS_IN.store(me.as_u32(), Ordering::Relaxed);
         let started = thread::start_deaf("procession-trim", trim_until_done).ok();
-        self.0 = started.map(|thread| (std::process::id(), thread));
+        self.0 = started.map(|thread| (me, thread));
         if self.0.is_none() {
             RUNS_IN.store(0, Ordering::Relaxed);
         }
     }
 
     fn end(&mut self) {
-        let Some((pid, thread)) = self.0.take() else {
+        let Some((owner, thread)) = self.0.take() else {
             return;
         };
-        if pid != std::process::id() {
+        if super::fork::current() != Some(owner) {
             // It is another process's: whoever waited for it would wait for ever.
             std::mem::forget(thread);
             return;
@@ -358,7 +358,6 @@ pub(crate) fn stop_for_good(arena: &Arena) {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::arena::owner::OwnerId;
     use rustix::process::{Pid, WaitOptions, waitpid};
 
     #[test]

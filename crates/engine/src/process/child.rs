@@ -107,6 +107,23 @@ impl Child {
         self.exit
     }
 
+    /// Does something with its pidfd, or with another one where the program closed that: a child whose status nobody
+    /// took keeps its number. `None` when somebody did.
+    fn with_pidfd<T>(&self, then: impl FnOnce(BorrowedFd<'_>) -> T) -> Result<Option<T>> {
+        if let Some(pidfd) = self.pidfd.get() {
+            return Ok(Some(then(pidfd)));
+        }
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match rustix::process::waitid(WaitId::Pid(self.pid), look) {
+            Ok(_) => {}
+            Err(Errno::CHILD) => return Ok(None),
+            Err(errno) => return Err(Error::os("look at a child", errno)),
+        }
+        let pidfd = rustix::process::pidfd_open(self.pid, rustix::process::PidfdFlags::empty());
+        let pidfd = pidfd.map_err(|errno| Error::os("look at a child", errno))?;
+        Ok(Some(then(pidfd.as_fd())))
+    }
+
     /// Waits until the child has ended, collects its status and gives back all it owned.
     /// `None` when the deadline passed first.
     pub fn wait(&mut self, deadline: Deadline) -> Result<Option<Exit>> {
@@ -116,10 +133,11 @@ impl Child {
         if !self.has_ended(deadline)? {
             return Ok(None);
         }
-        let exit = match rustix::process::waitid(
-            WaitId::PidFd(self.pidfd.checked()?),
-            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
-        ) {
+        let take = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let taken = self
+            .with_pidfd(|pidfd| rustix::process::waitid(WaitId::PidFd(pidfd), take))?
+            .unwrap_or(Err(Errno::CHILD));
+        let exit = match taken {
             Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => Exit::Code(code),
                 (_, Some(number)) => Exit::Signal {
@@ -144,7 +162,8 @@ impl Child {
         if self.exit.is_some() {
             return Ok(false);
         }
-        match rustix::process::pidfd_send_signal(self.pidfd.checked()?, signal) {
+        let sent = self.with_pidfd(|pidfd| rustix::process::pidfd_send_signal(pidfd, signal))?;
+        match sent.unwrap_or(Err(Errno::SRCH)) {
             Ok(()) => Ok(true),
             Err(Errno::SRCH) => Ok(false),
             Err(errno) => Err(Error::os("send a signal to a child", errno)),
@@ -161,11 +180,11 @@ impl Child {
                 tv_sec: left.as_secs() as _,
                 tv_nsec: left.subsec_nanos() as _,
             });
-            let mut watched = [PollFd::from_borrowed_fd(
-                self.pidfd.checked()?,
-                PollFlags::IN,
-            )];
-            match rustix::event::poll(&mut watched, left.as_ref()) {
+            let watched = self.with_pidfd(|pidfd| {
+                let mut watched = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+                rustix::event::poll(&mut watched, left.as_ref())
+            })?;
+            match watched.unwrap_or(Ok(1)) {
                 Ok(0) => return Ok(false),
                 Ok(_) => return Ok(true),
                 Err(Errno::INTR) => {}

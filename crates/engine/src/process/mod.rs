@@ -172,6 +172,12 @@ pub fn note_pid(seat: OwnerId, pid: u32) {
     }
 }
 
+/// The PID and time namespace that this process is in, as one number; zero where they are unknown. A process number
+/// means the same to two processes only where this is the same.
+pub fn number_space() -> u32 {
+    crate::sys::number::space()
+}
+
 /// Gives back a reserved seat whose process was never started.
 pub fn release_seat(seat: OwnerId) {
     if let Some(arena) = home_if_any() {

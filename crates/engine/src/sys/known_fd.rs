@@ -11,12 +11,14 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 
-/// Which file it is, for as long as somebody has it open. Epoll sets and event counters are all one
-/// file to the kernel; files, memory files, pipes and sockets are told apart.
+/// Which file it is, for as long as somebody has it open. Event counters are all one file to the kernel, and so are
+/// processes before Linux 6.9, which say their number; files, memory files, pipes and sockets are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileId {
     device: u64,
     inode: u64,
+    /// The number of the process behind a pidfd, where the file is one for all.
+    process: i64,
 }
 
 impl FileId {
@@ -32,6 +34,7 @@ impl FileId {
             let id = FileId {
                 device: 0,
                 inode: 0,
+                process: 0,
             };
             return Some((id, 0));
         }
@@ -42,16 +45,54 @@ impl FileId {
         let id = FileId {
             device: stat.st_dev,
             inode: stat.st_ino,
+            process: match stat.st_mode & libc::S_IFMT {
+                0 => process_behind(number),
+                _ => 0,
+            },
         };
         Some((id, stat.st_blocks as u64 * 512))
     }
 
+    /// The file with these numbers.
+    pub(crate) fn new(device: u64, inode: u64) -> FileId {
+        FileId {
+            device,
+            inode,
+            process: 0,
+        }
+    }
+
+    pub(crate) fn device(self) -> u64 {
+        self.device
+    }
+
+    pub(crate) fn inode(self) -> u64 {
+        self.inode
+    }
+
     /// The descriptor `number`, if this file is behind it.
     pub(crate) fn behind<'fd>(self, number: RawFd) -> Option<BorrowedFd<'fd>> {
+        let found = FileId::of(number)?;
+        let same = found == self
+            || found
+                == FileId {
+                    process: REAPED,
+                    ..self
+                };
         // SAFETY: it is open on the very file that this process opened and closes nowhere else. Code that
         // closes numbers which are not its own can do so at any time; the next call then fails.
-        (FileId::of(number) == Some(self)).then(|| unsafe { BorrowedFd::borrow_raw(number) })
+        same.then(|| unsafe { BorrowedFd::borrow_raw(number) })
     }
+}
+
+/// What a pidfd says of a process whose number is free again: nothing can happen to that any more.
+const REAPED: i64 = -1;
+
+/// What `/proc` calls the process behind a pidfd; zero for other descriptors, and without `/proc`.
+fn process_behind(number: RawFd) -> i64 {
+    let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
+    let pid = told.lines().find_map(|line| line.strip_prefix("Pid:"));
+    pid.and_then(|pid| pid.trim().parse().ok()).unwrap_or(0)
 }
 
 /// A descriptor of this process's own, as long as the program did not close it.

@@ -1,9 +1,13 @@
 //! The life word: how others see at once that a process died.
 //!
 //! A process holds a robust, process-shared mutex of the C library for as long as it lives and never
-//! unlocks it. When the holding thread's process is killed, exits **or calls exec**, the kernel itself
+//! unlocks it. When the holding thread ends, or its process is killed, exits **or calls exec**, the kernel itself
 //! sets [`DIED`] in the mutex's word and wakes a sleeper on it. A mutex of the C library is used and
 //! not a robust list of our own, because a thread can have only one such list.
+//!
+//! Only two threads are fit to hold it: the first one of the process, and one of the engine's own. Any other may end
+//! before its process does; and when it calls exec itself, it goes on under the first thread's number, so that the
+//! kernel does not know the word as its own any more.
 //!
 //! The C library tells the kernel of a thread's list when the thread starts, and does not look whether that was
 //! refused (a sandbox, an emulator). Then nothing would ever be marked, so the kernel is asked whether it knows.
@@ -41,9 +45,16 @@ impl LifeWord {
     ///
     /// The caller owns the seat the word belongs to, so nobody else makes or takes the mutex.
     pub(crate) fn hold(&self) -> bool {
+        self.make() && is_list_known() && self.lock()
+    }
+
+    /// Makes it a lock for the threads of the process that has the seat.
+    ///
+    /// As with [`LifeWord::hold`], nobody else has it.
+    pub(crate) fn make(&self) -> bool {
         if cfg!(miri) {
             // It knows no robust mutexes, and no deaths.
-            self.word().store(1, Ordering::Release);
+            self.word().store(0, Ordering::Release);
             return true;
         }
         let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
@@ -62,21 +73,39 @@ impl LifeWord {
             self.0.get().write(std::mem::zeroed());
             let made = libc::pthread_mutex_init(self.0.get(), attributes.as_ptr());
             libc::pthread_mutexattr_destroy(attributes.as_mut_ptr());
-            robust == 0
-                && made == 0
-                && is_list_known()
-                && libc::pthread_mutex_lock(self.0.get()) == 0
+            robust == 0 && made == 0
+        }
+    }
+
+    /// Waits until the calling thread has it. False in the child of a raw `clone`, which must not.
+    pub(crate) fn lock(&self) -> bool {
+        if cfg!(miri) {
+            self.word().store(1, Ordering::Release);
+            return true;
+        }
+        // SAFETY: a mutex that was made by this process, in memory that is never unmapped.
+        match unsafe { libc::pthread_mutex_lock(self.0.get()) } {
+            // Of a thread that ended without a word: what the lock protects is the kernel's business.
+            libc::EOWNERDEAD => unsafe { libc::pthread_mutex_consistent(self.0.get()) == 0 },
+            result => result == 0,
         }
     }
 
     /// Ends the calling thread's hold; false when another thread has it.
     pub(crate) fn let_go(&self) -> bool {
+        if cfg!(miri) {
+            return self.word().swap(0, Ordering::Release) != 0;
+        }
         // SAFETY: an initialised mutex; unlocking one that another thread holds is refused with EPERM.
         unsafe { libc::pthread_mutex_unlock(self.0.get()) == 0 }
     }
 
     pub(crate) fn holder_died(&self) -> bool {
         self.word().load(Ordering::Acquire) & DIED != 0
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        is_held(self.word().load(Ordering::Acquire))
     }
 
     /// Prepares a sleep on the word: the value to expect, or `None` when the holder is gone already.
@@ -112,50 +141,4 @@ fn is_list_known() -> bool {
 /// Whether a life word that says so has a living holder.
 pub(crate) fn is_held(word: u32) -> bool {
     word & DIED == 0 && word & TID != 0
-}
-
-/// Whether `pid`, started at `start` (clock ticks since boot, zero for unknown), still runs.
-///
-/// In doubt it does: taking a living process for dead would free what it uses.
-pub(crate) fn runs(pid: u32, start: u64) -> bool {
-    if cfg!(miri) {
-        return true;
-    }
-    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => match parse(&stat) {
-            Some((state, started)) => {
-                let ended = matches!(state, "Z" | "X" | "x") && !has_other_threads(pid);
-                !ended && (start == 0 || started == start)
-            }
-            None => true,
-        },
-        Err(_) => answers(pid),
-    }
-}
-
-/// Whether there is a process of this number at all, for want of a readable `/proc`.
-fn answers(pid: u32) -> bool {
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw);
-    pid.is_none_or(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
-}
-
-/// A leader that ended while other threads of its process go on shows as a zombie.
-fn has_other_threads(pid: u32) -> bool {
-    std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1)
-}
-
-/// When `pid` started, in clock ticks since boot; `None` when that cannot be read.
-pub(crate) fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    parse(&stat).map(|(_, start)| start)
-}
-
-/// State and start time from a line of `/proc/<pid>/stat`.
-fn parse(stat: &str) -> Option<(&str, u64)> {
-    // The name in the second field may hold spaces and brackets; what follows its last bracket not.
-    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
-    let state = fields.next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
 }

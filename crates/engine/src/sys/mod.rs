@@ -7,6 +7,8 @@ pub(crate) mod atomic;
 #[cfg(not(loom))]
 pub(crate) mod cpu;
 #[cfg(not(loom))]
+pub(crate) mod elevated;
+#[cfg(not(loom))]
 pub(crate) mod futex;
 #[cfg(not(loom))]
 pub(crate) mod known_fd;
@@ -15,6 +17,8 @@ pub(crate) mod life;
 #[cfg(not(loom))]
 #[cfg_attr(miri, path = "memfd_miri.rs")]
 pub(crate) mod memfd;
+#[cfg(not(loom))]
+pub(crate) mod number;
 #[cfg(not(loom))]
 pub(crate) mod pagemap;
 #[cfg(not(loom))]

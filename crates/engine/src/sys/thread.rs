@@ -1,6 +1,7 @@
 //! Threads that the engine runs for a while.
 
 use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 use std::thread::{Builder, JoinHandle};
 
 /// Starts a thread that hears no signal: those are for the program's own threads, whose calls they interrupt.
@@ -21,6 +22,51 @@ pub(crate) fn start_deaf(
     // SAFETY: the set that was in force before.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
     started
+}
+
+/// Whether the calling thread is the first one of its process, which gives the process its number.
+pub(crate) fn is_first() -> bool {
+    rustix::thread::gettid() == rustix::process::getpid()
+}
+
+/// How many threads the process has, one that ended first and left others included; `None` in doubt.
+fn count() -> Option<u64> {
+    // A folder is named once by each that lies in it, by itself and by its parent.
+    let tasks = rustix::fs::stat("/proc/self/task").ok()?;
+    (tasks.st_nlink as u64).checked_sub(2)
+}
+
+/// Whether the process has no other thread; false in doubt.
+pub(crate) fn is_only() -> bool {
+    count() == Some(1)
+}
+
+/// Whether the calling thread, which is not the first, is all that is left of its process; false in doubt.
+pub(crate) fn is_left_alone() -> bool {
+    let state = || {
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        let rest = stat.rsplit(')').next()?;
+        rest.trim_start().chars().next()
+    };
+    count() == Some(2) && state() == Some('Z')
+}
+
+/// Has `then` called at the end of the calling thread, also if that is the first one and others go on. Not when the
+/// process ends.
+pub(crate) fn at_end(then: fn()) -> bool {
+    static KEY: OnceLock<Option<libc::pthread_key_t>> = OnceLock::new();
+    unsafe extern "C" fn end(then: *mut libc::c_void) {
+        // SAFETY: what was stored below.
+        let then = unsafe { std::mem::transmute::<*mut libc::c_void, fn()>(then) };
+        then();
+    }
+    let key = KEY.get_or_init(|| {
+        let mut key = 0;
+        // SAFETY: the call fills the place; what it is to call is never unloaded.
+        (unsafe { libc::pthread_key_create(&mut key, Some(end)) } == 0).then_some(key)
+    });
+    // SAFETY: the key was made, and is never deleted.
+    key.is_some_and(|key| unsafe { libc::pthread_setspecific(key, then as *const _) } == 0)
 }
 
 #[cfg(all(test, not(loom)))]

@@ -12,7 +12,6 @@ and needs no more.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from importlib import import_module
@@ -41,14 +40,14 @@ def choose() -> None:
     """Decide, when the package is imported."""
     if (why := _refusal()) is None or _is_child_of_the_engine():
         return
-    if os.environ.get(VARIABLE) == "error":
+    if _told(VARIABLE) == "error":
         raise ImportError(f"procession {why}, and {VARIABLE}=error forbids to do without", name=_PACKAGE)
     _fall_back(why)
 
 
 def before_first_object() -> None:
     """Decide anew, before something is made that needs the engine."""
-    if reason is not None or os.environ.get(VARIABLE) == "error":
+    if reason is not None or _told(VARIABLE) == "error":
         return
     with _deciding:
         if reason is None and (why := _refusal()) is not None:
@@ -58,6 +57,12 @@ def before_first_object() -> None:
 def needs_engine(what: str) -> NotImplementedError:
     """The error for something that only the engine can do."""
     return NotImplementedError(f"{what} needs the engine, and procession {reason}")
+
+
+def _told(name: str) -> str | None:
+    from _procession_alias import variable
+
+    return variable(name)
 
 
 def _refusal() -> str | None:
@@ -72,7 +77,7 @@ def _refusal() -> str | None:
 
 
 def _is_child_of_the_engine() -> bool:
-    if "PROCESSION_CHILD" in os.environ:
+    if _told("PROCESSION_CHILD") is not None:
         return True
     return any(sign in argument for argument in sys.orig_argv for sign in _OF_THE_ENGINE)
 

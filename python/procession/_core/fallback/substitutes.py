@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import FrameType, ModuleType
 
+from _procession_alias import variable
+
 from .choice import VARIABLE
 
 __all__ = ["give_notice", "put_in_place"]
@@ -42,7 +44,7 @@ def put_in_place() -> None:
 
 def give_notice(why: str) -> None:
     """Warn, at the line of the program that is the cause, unless this process or an ancestor did."""
-    if VARIABLE in os.environ:
+    if variable(VARIABLE) is not None:
         return
     text = (
         f"procession {why} and is the standard library's multiprocessing here: no faster, no safer, "

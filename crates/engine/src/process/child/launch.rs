@@ -15,6 +15,7 @@ use super::{Child, fork, spawn, summons};
 use crate::error::{Error, Result};
 use crate::process::Seat;
 use crate::process::lifeline;
+use crate::sys::elevated::is_elevated;
 
 /// This very executable, also when its file was replaced meanwhile.
 const PROGRAM: &CStr = c"/proc/self/exe";
@@ -51,8 +52,11 @@ impl Launch {
     ///
     /// # Errors
     /// When the system has no room for it, or does not let it be what it is to be: the step that failed is
-    /// in the error.
+    /// in the error. [`Error::Elevated`] when it would be this program, and takes no orders.
     pub fn start(self, seat: Seat) -> Result<Child> {
+        if self.program.is_none() && is_elevated() {
+            return Err(Error::Elevated);
+        }
         let arena = duplicate(crate::process::arena_fd()?)?;
         let lifeline = if self.tied {
             Some(lifeline::reading_end()?)

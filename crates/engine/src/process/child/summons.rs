@@ -1,14 +1,17 @@
 //! How a fresh image learns that it is a child, and whose.
 //!
-//! One variable of the environment names the engine's version, the arena's descriptor, that
-//! descriptor's inode, the seat, the lifeline, the descriptors passed on, and a note. It is valid only while the named
-//! descriptor is open, *not* close-on-exec and has that inode. Answering makes all of them
+//! One variable of the environment names the engine's version, the arena's descriptor, the file behind it, the seat,
+//! the lifeline, the descriptors passed on, and a note. It is valid only while the named
+//! descriptor is open, *not* close-on-exec and that file. Answering makes all of them
 //! close-on-exec, so what this process starts in turn inherits the variable but no descriptor to
 //! go with it, and a second answer finds nothing to answer. Nothing has to be removed from the
 //! environment, which would not be sound once there are other threads.
 //!
 //! The child may be another program, built with another version of the engine. Then it takes no
 //! part in anything, and says so through the descriptor that is there for complaints.
+//!
+//! A program with rights beyond its starter's answers nobody: the starter may be anybody.
+//! It ends: as the program that it is without a summons, it might start itself again.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -17,15 +20,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::io::FdFlags;
+use rustix::io::{Errno, FdFlags};
 
 use crate::error::{Error, Result};
 use crate::process::lifeline;
 use crate::process::{self, OwnerId};
+use crate::sys::elevated::is_elevated;
+use crate::sys::known_fd::FileId;
 
 pub(super) const VARIABLE: &str = "PROCESSION_CHILD";
 
-const LAYOUT: &str = "2";
+const LAYOUT: &str = "3";
 const ENGINE: &str = env!("CARGO_PKG_VERSION");
 
 /// What the parent had to say.
@@ -54,12 +59,15 @@ pub(super) fn write(
             "a note to a child has a colon or a NUL in it".into(),
         ));
     }
+    let file = FileId::of(arena.as_raw_fd());
+    let file = file.ok_or(Error::os("look at a descriptor", Errno::BADF))?;
     let number = |fd: Option<&OwnedFd>| fd.map(|fd| fd.as_raw_fd().to_string()).unwrap_or_default();
     let keep: Vec<String> = keep.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
     Ok(format!(
-        "{LAYOUT}:{ENGINE}:{}:{}:{}:{}:{}:{}:{}:{note}",
+        "{LAYOUT}:{ENGINE}:{}:{}:{}:{}:{}:{}:{}:{}:{note}",
         arena.as_raw_fd(),
-        inode(arena)?,
+        file.device(),
+        file.inode(),
         seat.as_u32(),
         number(lifeline),
         number(voice),
@@ -77,7 +85,7 @@ pub fn is_summoned() -> bool {
 ///
 /// # Errors
 /// [`Error::Release`] and [`Error::Version`] when the parent has another version of the engine,
-/// [`Error::SeatGone`]. The parent is told.
+/// [`Error::SeatGone`]. The parent is told. [`Error::Elevated`] in a program that believes nobody.
 pub fn summons() -> Result<Option<Summons>> {
     // One answer at a time: the descriptors are claimed under this lock.
     let _no_fork = crate::arena::fork::fork_guard();
@@ -85,6 +93,9 @@ pub fn summons() -> Result<Option<Summons>> {
     let Some(written) = Written::read().filter(Written::is_for_us) else {
         return Ok(None);
     };
+    if is_elevated() {
+        return Err(Error::Elevated);
+    }
     let complaint = written.complaint.map(claim).transpose()?;
     let answered = answer(written, &mut inherited);
     if let (Some(complaint), Err(error)) = (complaint, &answered) {
@@ -158,7 +169,7 @@ pub fn close_inherited() {
 struct Written {
     engine: String,
     arena: RawFd,
-    inode: u64,
+    file: FileId,
     seat: OwnerId,
     lifeline: Option<RawFd>,
     voice: Option<RawFd>,
@@ -178,7 +189,7 @@ impl Written {
         }
         let engine = part()?.to_owned();
         let arena = part()?.parse().ok()?;
-        let inode = part()?.parse().ok()?;
+        let file = FileId::new(part()?.parse().ok()?, part()?.parse().ok()?);
         let seat = OwnerId::from_u32(part()?.parse().ok()?)?;
         let lifeline = optional(part()?)?;
         let voice = optional(part()?)?;
@@ -191,7 +202,7 @@ impl Written {
         Some(Written {
             engine,
             arena,
-            inode,
+            file,
             seat,
             lifeline,
             voice,
@@ -202,7 +213,7 @@ impl Written {
     }
 
     fn is_for_us(&self) -> bool {
-        is_passed_on(self.arena) && inode_of(self.arena) == Some(self.inode)
+        is_passed_on(self.arena) && FileId::of(self.arena) == Some(self.file)
     }
 
     fn numbers(&self) -> impl Iterator<Item = RawFd> {
@@ -241,17 +252,4 @@ fn is_passed_on(number: RawFd) -> bool {
     // SAFETY: F_GETFD takes no argument, touches no memory and fails on a number not open.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     flags >= 0 && flags & libc::FD_CLOEXEC == 0
-}
-
-fn inode_of(number: RawFd) -> Option<u64> {
-    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: fstat fills the place it is given when it returns 0, and fails on a number not open.
-    unsafe { (libc::fstat(number, stat.as_mut_ptr()) == 0).then(|| stat.assume_init().st_ino) }
-}
-
-fn inode(fd: &OwnedFd) -> Result<u64> {
-    inode_of(fd.as_raw_fd()).ok_or_else(|| Error::Os {
-        what: "look at a descriptor",
-        source: std::io::Error::last_os_error(),
-    })
 }
