@@ -11,7 +11,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::class::{CLASSES, Class};
+use super::class::{CLASSES, Class, NOTES};
 use super::object::Kind;
 use super::owner::{Owner, OwnerCell};
 use super::{Arena, budget};
@@ -95,6 +95,11 @@ impl Cell {
                 .committed
                 .compare_exchange(word, marked, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
+    }
+
+    /// Says of a block of this process's how much of it is touched.
+    pub(super) fn touched(&self, bytes: u64) {
+        self.committed.store(bytes, Ordering::Relaxed);
     }
 
     /// Says of a block of this process's that its memory was given back; how much it was.
@@ -229,7 +234,7 @@ impl Arena {
         }
     }
 
-    fn pop(&self, class: Class) -> Option<BlockId> {
+    pub(super) fn pop(&self, class: Class) -> Option<BlockId> {
         let head = &self.root().classes[class.index()].free;
         let mut top = head.load(Ordering::Acquire);
         let mut retries = Retries::default();
@@ -248,14 +253,14 @@ impl Arena {
             }
             kill::point("arena.popped");
             cell.listed.store(0, Ordering::Release);
-            if cell.owner.pass(Owner::Free, self.mine()) {
+            if self.take(block, cell) {
                 return Some(block);
             }
             top = head.load(Ordering::Acquire);
         }
     }
 
-    fn take_fresh(&self, class: Class) -> Option<BlockId> {
+    pub(super) fn take_fresh(&self, class: Class) -> Option<BlockId> {
         let open = self.root().classes[class.index()]
             .open
             .load(Ordering::Acquire);
@@ -273,7 +278,7 @@ impl Arena {
                 .ok()?;
             kill::point("arena.fresh");
             let block = BlockId::at(number, index);
-            if self.cell(block).ok()?.owner.pass(Owner::Free, self.mine()) {
+            if self.take(block, self.cell(block).ok()?) {
                 return Some(block);
             }
         }
@@ -294,7 +299,7 @@ impl Arena {
             for index in 0..segment.count {
                 let block = BlockId::at(number, index);
                 let cell = self.cell(block).ok()?;
-                if cell.owner.is(Owner::Free) && cell.owner.pass(Owner::Free, self.mine()) {
+                if cell.owner.is(Owner::Free) && self.take(block, cell) {
                     return Some(block);
                 }
             }
@@ -302,14 +307,41 @@ impl Arena {
         None
     }
 
+    /// Makes a free block this process's own; false when it is not free any more.
+    pub(super) fn take(&self, block: BlockId, cell: &Cell) -> bool {
+        // Nobody looks for pages of notes by way of notes.
+        if self.class_of(block) != Some(NOTES) {
+            self.note(block);
+        }
+        cell.owner.pass(Owner::Free, self.mine())
+    }
+
+    fn class_of(&self, block: BlockId) -> Option<Class> {
+        Some(self.mapped(block.segment()).ok()?.class)
+    }
+
     /// Every block that was ever taken.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
         self.segments()
-            .flat_map(move |(number, segment)| {
-                let fresh = self.root().fresh[number as usize].load(Ordering::Acquire);
-                (0..fresh.min(segment.count)).map(move |index| BlockId::at(number, index))
-            })
-            .filter_map(|block| Some((block, self.cell(block).ok()?)))
+            .flat_map(move |(number, _)| self.blocks_of(number))
+    }
+
+    /// Every block of a segment that was ever taken.
+    pub(super) fn blocks_of(&self, number: u32) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
+        self.blocks_in(number, 0..BLOCKS_PER_SEGMENT)
+    }
+
+    /// As [`Arena::blocks_of`], of some of them.
+    pub(super) fn blocks_in(
+        &self,
+        number: u32,
+        part: std::ops::Range<u32>,
+    ) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
+        let fresh = self.root().fresh.get(number as usize);
+        let end = fresh.map_or(0, |fresh| fresh.load(Ordering::Acquire));
+        (part.start..part.end.min(end))
+            .map(move |index| BlockId::at(number, index))
+            .map_while(|block| Some((block, self.cell(block).ok()?)))
     }
 
     /// The cell of a block that may come from another process: bounds are checked.

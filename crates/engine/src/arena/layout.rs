@@ -9,7 +9,7 @@ use super::class::CLASSES;
 use super::seat::SeatEntry;
 
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"procesn1");
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// Processes in one tree at a time (seat 0 is never taken).
 pub(crate) const SEATS: usize = 4096;
@@ -46,6 +46,8 @@ pub(crate) struct Root {
     pub(crate) segments: [AtomicU64; SEGMENTS],
     /// How many blocks of each segment were ever taken.
     pub(crate) fresh: [AtomicU32; SEGMENTS],
+    /// Where the process on each seat noted what it may own: see `notes.rs`.
+    pub(crate) notes: [AtomicU64; SEATS],
     pub(crate) seats: [SeatEntry; SEATS],
 }
 

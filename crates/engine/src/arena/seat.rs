@@ -84,6 +84,10 @@ pub(crate) struct State {
 }
 
 impl State {
+    pub(super) fn epoch(self) -> u32 {
+        self.epoch
+    }
+
     fn word(self) -> u64 {
         (self.stage as u64) << 60 | u64::from(self.epoch) << 31 | u64::from(self.who & 0x7fff_ffff)
     }
@@ -503,6 +507,7 @@ impl Arena {
             return;
         }
         kill::point("seat.swept");
+        self.drop_notes(owner);
         let entry = self.seat(owner);
         let state = entry.state();
         if state.epoch == owner.epoch() && matches!(state.stage, Stage::Burying | Stage::Clearing) {

@@ -237,8 +237,8 @@ impl Arena {
     fn empty_run(&self, number: u32, class: Class, run: std::ops::Range<u32>) -> u64 {
         let mine = self.mine();
         let take = |index: &u32| {
-            let cell = self.cell(BlockId::at(number, *index));
-            cell.is_ok_and(|cell| cell.owner.pass(Owner::Free, mine))
+            let block = BlockId::at(number, *index);
+            self.cell(block).is_ok_and(|cell| self.take(block, cell))
         };
         let taken: Vec<u32> = run.take_while(take).collect();
         let Some(&first) = taken.first() else {
