@@ -86,6 +86,11 @@ pub(crate) fn warm() {
     kernel();
 }
 
+/// What others can have in this moment without being slowed down, or killed.
+pub(crate) fn at_ease() -> Option<u64> {
+    kernel().at_ease()
+}
+
 /// The bytes left under the tightest limit, and that limit's name. Nothing is looked at closely while there is more
 /// than `enough`.
 fn left(arena: &Arena, enough: u64) -> (u64, String) {

@@ -23,6 +23,7 @@ pub(crate) mod owner;
 pub(crate) mod seat;
 pub(crate) mod segment;
 mod sweep;
+mod tables;
 pub(crate) mod trim;
 pub(crate) mod waits;
 

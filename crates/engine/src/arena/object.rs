@@ -87,7 +87,7 @@ impl Kind {
         }
     }
 
-    pub(super) fn is_channel(self) -> bool {
+    pub(crate) fn is_channel(self) -> bool {
         matches!(self, Kind::Queue | Kind::Pipe)
     }
 

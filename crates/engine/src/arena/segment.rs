@@ -87,6 +87,14 @@ impl Mapped {
         (index < self.count).then(|| unsafe { self.cells.add(index as usize).as_ref() })
     }
 
+    /// Where the cells from one on lie: here, and in the file.
+    pub(super) fn cells_from(&self, index: u32) -> (NonNull<u8>, u64) {
+        let skipped = index.min(self.count) as usize * size_of::<Cell>();
+        // SAFETY: within the segment, or just behind its cells.
+        let start = unsafe { self.cells.cast::<u8>().add(skipped) };
+        (start, self.start + skipped as u64)
+    }
+
     /// The process that noted a group of blocks last; every process knows only of itself.
     #[inline]
     pub(super) fn noted(&self, group: u32) -> Option<&AtomicU32> {
