@@ -39,9 +39,11 @@ pub(crate) struct Root {
     pub(crate) seats_used: AtomicU32,
     /// The highest generation of a block whose cell was given back: see `tables.rs`.
     pub(crate) generations: AtomicU32,
+    /// Bytes freed since somebody began to look for idle memory, about: see `trim.rs`.
+    pub(crate) freed: AtomicU64,
     /// Bytes of memory that the file may take, zero for no limit: see `budget.rs`.
     pub(crate) memory_limit: AtomicU64,
-    _pad3: [AtomicU32; 8],
+    _pad3: [AtomicU32; 6],
     pub(crate) classes: [ClassHead; CLASSES],
     /// What each segment is, in one word: see `segment.rs`.
     pub(crate) segments: [AtomicU64; SEGMENTS],

@@ -7,10 +7,14 @@
 //!                              marked      -->  the pages of whole runs of such blocks are given back
 //! ```
 //!
-//! Nothing is counted where blocks are taken and freed, but for the bytes that a process freed since it last asked
-//! how large the file is. When that is more than [`FLOOR`], and more than a quarter over what is in use, a thread
-//! looks every [`INTERVAL`] until it is not, and ends. It ends before every fork, too (it is started again when more
-//! is freed), so no fork meets it.
+//! Nothing is counted where blocks are taken and freed, but for the bytes that a process freed, which it adds to a
+//! number of all processes every [`NOTICE`]. When that is a [`PART`] of the file's memory, and that is more than
+//! [`FLOOR`], a thread looks every [`INTERVAL`] until there is not much more than is in use, and ends. It looks at once
+//! where the machine, or the container, is short of memory. It ends before every fork, too (it is started again when
+//! more is freed), so no fork meets it.
+//!
+//! What stays is at most [`FLOOR`], or a quarter more than is in use: an eighth that a look leaves, and a [`PART`] that
+//! may be freed before the next.
 //!
 //! A block is taken like any other while its pages go, so nobody else takes it. A strip begins a life of its own
 //! when it is used again (`reclaim::empty_strip`): with its pages goes the number of its last one.
@@ -39,8 +43,10 @@ const BARE_FLOOR: u64 = 2 << 20;
 const INTERVAL: Duration = Duration::from_millis(400);
 /// How often it is asked whether memory is short, at most.
 const ASK: u64 = 50_000_000;
-/// So much is freed by a process before it looks at the whole.
+/// So much is freed by a process before it tells the others.
 const NOTICE: u64 = 1 << 20;
+/// The part of the memory that is freed before somebody looks.
+const PART: u64 = 16;
 /// The most that is taken at a time, so that others find free blocks.
 const RUN_BYTES: u64 = 8 << 20;
 const RUN_BLOCKS: usize = 1024;
@@ -79,29 +85,35 @@ impl Arena {
     /// Sees to it that somebody gives back what becomes idle, if that is much.
     #[cold]
     pub(super) fn notice(&self) {
+        let freed = self.tell_freed();
         // Miri wants all threads joined.
-        let is_too_little = || {
-            let resident = self.resident();
-            resident <= BARE_FLOOR || resident <= self.floor()
-        };
         if cfg!(miri) || REFUSED.load(Ordering::Relaxed) {
-            FREED.store(0, Ordering::Relaxed);
             return;
         }
-        if self.is_trimming() || is_too_little() {
-            FREED.store(0, Ordering::Relaxed);
-        } else if let Ok(mut trimmer) = TRIMMER.try_lock() {
+        let resident = self.resident();
+        if resident <= BARE_FLOOR || resident <= FLOOR && resident <= self.floor() {
+            return;
+        }
+        // A look is a walk over all that is in use: as much has to be freed that it is little beside that.
+        if !self.is_trimming() && freed >= resident / PART {
             // Whoever has it forks, or starts the thread. To wait here could be for ever: see `stop`.
-            // Another thread may have started it since the first look: the one that `stop` knows is the only one.
-            if !self.is_trimming() {
-                trimmer.start(self);
+            if let Ok(mut trimmer) = TRIMMER.try_lock()
+                // Another thread may have started it since the first look: the one that `stop` knows is the only one.
+                && (self.is_trimming() || trimmer.start(self))
+            {
+                self.root().freed.store(0, Ordering::Relaxed);
             }
             // With no room for a thread, whoever frees as much again tries again.
-            FREED.store(0, Ordering::Relaxed);
         }
         if self.is_trimming() && self.is_short() {
             hurry();
         }
+    }
+
+    /// Adds what this process freed to what all did since somebody began to look; how much that is.
+    pub(super) fn tell_freed(&self) -> u64 {
+        let freed = FREED.swap(0, Ordering::Relaxed);
+        self.root().freed.fetch_add(freed, Ordering::Relaxed) + freed
     }
 
     /// Whether what the arena has might be needed by others at once: a container's limit is near, say.
@@ -190,6 +202,7 @@ impl Arena {
     /// Gives the pages of all free blocks back.
     pub(crate) fn give_back_all(&self) {
         FREED.store(0, Ordering::Relaxed);
+        self.root().freed.store(0, Ordering::Relaxed);
         self.give_back_free(Which::All, u64::MAX);
         self.give_back_tables();
         LEFT.store(self.resident(), Ordering::Relaxed);
@@ -203,8 +216,12 @@ impl Arena {
         if resident <= floor || REFUSED.load(Ordering::Relaxed) {
             return false;
         }
-        let in_use = self.in_use();
-        let Some(excess) = resident.checked_sub(floor.max(in_use + in_use / 4)) else {
+        // With its cell, which cannot go before the block does.
+        let in_use: u64 = self
+            .used()
+            .map(|cell| cell.committed() + size_of::<Cell>() as u64)
+            .sum();
+        let Some(excess) = resident.checked_sub(floor.max(in_use + in_use / 8)) else {
             return false;
         };
         let given = self.give_back_free(which, excess);
@@ -372,10 +389,12 @@ impl Arena {
 
     /// The bytes of memory behind the blocks that somebody uses.
     pub(crate) fn in_use(&self) -> u64 {
-        self.blocks()
-            .filter(|(_, cell)| !cell.owner.is(Owner::Free))
-            .map(|(_, cell)| cell.committed())
-            .sum()
+        self.used().map(Cell::committed).sum()
+    }
+
+    fn used(&self) -> impl Iterator<Item = &Cell> {
+        let cells = self.blocks().map(|(_, cell)| cell);
+        cells.filter(|cell| !cell.owner.is(Owner::Free))
     }
 }
 
@@ -400,7 +419,8 @@ static TRIMMER: Mutex<Trimmer> = Mutex::new(Trimmer(None));
 pub(super) struct Trimmer(Option<(u32, JoinHandle<()>)>);
 
 impl Trimmer {
-    fn start(&mut self, arena: &Arena) {
+    /// False with no room for a thread.
+    fn start(&mut self, arena: &Arena) -> bool {
         *super::lock(&WISH) = Wish::Wait;
         RUNS_IN.store(arena.me().as_u32(), Ordering::Relaxed);
         let started = thread::start_deaf("procession-trim", trim_until_done).ok();
@@ -408,6 +428,7 @@ impl Trimmer {
         if self.0.is_none() {
             RUNS_IN.store(0, Ordering::Relaxed);
         }
+        self.0.is_some()
     }
 
     fn end(&mut self) {
@@ -425,6 +446,12 @@ impl Trimmer {
         let _ = thread.join();
         // Whoever frees something next looks whether it is needed again.
         FREED.fetch_add(NOTICE, Ordering::Relaxed);
+        if let Some(arena) = home_if_any() {
+            arena
+                .root()
+                .freed
+                .fetch_max(u64::MAX / 4, Ordering::Relaxed);
+        }
     }
 }
 
@@ -480,6 +507,7 @@ pub(super) fn stop() -> MutexGuard<'static, Trimmer> {
 /// giving pages back, would go on with it.
 pub(crate) fn stop_for_good(arena: &Arena) {
     let _trimmer = stop();
+    arena.tell_freed();
     RUNS_IN.store(arena.me().as_u32(), Ordering::Relaxed);
 }
 
