@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
+import textwrap
 import time
 from collections.abc import Callable
-from subprocess import CompletedProcess
+from pathlib import Path
+from subprocess import CompletedProcess, run
 
 import pytest
 
@@ -37,6 +40,22 @@ def fill(queue: object, size: int, count: int) -> None:
     message = b"x" * size
     for _ in range(count):
         queue.put(message)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def run_with_mounts() -> Run:
+    """Runs a program that sees other files, by what a shell does before."""
+
+    def run_it(mounts: str, program: str) -> CompletedProcess[str]:
+        def command(*rest: str) -> list[str]:
+            return ["unshare", "--mount", "--map-root-user", "sh", "-c", f'{mounts} && exec "$@"', "sh", *rest]
+
+        if run(command("true"), capture_output=True).returncode != 0:
+            pytest.skip("nothing can be mounted here")
+        python = [sys.executable, "-c", textwrap.dedent(program)]
+        return run(command(*python), capture_output=True, text=True, timeout=LIMIT)
+
+    return run_it
 
 
 # Slots, wide slots, blocks smaller than a page, blocks that share pages, and large ones.
@@ -161,6 +180,74 @@ def test_the_limit_of_the_environment_is_told(run_script: Run, monkeypatch: pyte
     monkeypatch.setenv("PROCESSION_MEMORY", "64M")
     ran = run_script("import procession; procession.Queue(); print(procession.memory_info()['limit'])")
     assert (ran.stdout, ran.stderr) == (f"{64 * MIB}\n", "")
+
+
+MEMINFO = """
+MemTotal: 16000000 kB
+MemFree: 20000 kB
+MemAvailable: 40000 kB
+SwapTotal: 64000000 kB
+SwapFree: {swap} kB
+"""
+
+
+@pytest.mark.parametrize("swap, works", [(63_000_000, True), (0, False)])
+def test_memory_is_refused_only_where_the_kernel_has_none_to_give(
+    swap: int, works: bool, tmp_path: Path, run_with_mounts: Run
+) -> None:
+    """Free swap counts; with neither memory nor swap there is an error, before anybody is killed."""
+    told = tmp_path / "meminfo"
+    told.write_text(MEMINFO.format(swap=swap))
+    program = """
+    import procession
+
+    queue = procession.Queue()
+    try:
+        for _ in range(10):
+            queue.put(bytes(48 << 20))
+            assert len(queue.get()) == 48 << 20
+        print("works")
+    except MemoryError as error:
+        print("available memory" in str(error))
+    """
+    ran = run_with_mounts(f"mount --bind {told} /proc/meminfo", program)
+    assert (ran.stdout, ran.stderr) == ("works\n" if works else "True\n", "")
+
+
+def full(anonymous: int) -> dict[str, str]:
+    """The files of a group that may have 512 MiB and uses 511, so many of them for nothing that can be taken back."""
+    rest = (511 - anonymous) * MIB
+    stat = f"anon {anonymous * MIB}\nactive_file {rest // 2}\ninactive_file {rest // 4}\nslab_reclaimable {rest // 4}\n"
+    return {"memory.max": f"{512 * MIB}\n", "memory.current": f"{511 * MIB}\n", "memory.stat": stat}
+
+
+@pytest.mark.parametrize("anonymous, works", [(20, True), (511, False)])
+def test_a_container_whose_limit_is_full_of_page_cache_has_memory(
+    anonymous: int, works: bool, tmp_path: Path, run_with_mounts: Run
+) -> None:
+    """Groups of the second version, in a faked tree: what is cached goes when it is needed."""
+    group = tmp_path / "groups" / "pod" / "app"
+    group.mkdir(parents=True)
+    for name, text in full(anonymous).items():
+        (group / name).write_text(text)
+    (tmp_path / "mine").write_text("0::/pod/app\n")
+    (tmp_path / "mounts").write_text(f"30 25 0:26 / {tmp_path}/groups rw - cgroup2 cgroup2 rw\n")
+    program = """
+    import procession
+
+    queue = procession.Queue()
+    try:
+        for _ in range(10):
+            queue.put(bytes(16 << 20))
+            assert len(queue.get()) == 16 << 20
+        print("works")
+    except MemoryError as error:
+        print("pod/app" in str(error))
+    """
+    # The shell's number is the program's.
+    mounts = f"mount --bind {tmp_path}/mine /proc/$$/cgroup && mount --bind {tmp_path}/mounts /proc/$$/mountinfo"
+    ran = run_with_mounts(mounts, program)
+    assert (ran.stdout, ran.stderr) == ("works\n" if works else "True\n", "")
 
 
 def test_a_fork_meets_no_thread_that_gives_memory_back(run_script: Run) -> None:

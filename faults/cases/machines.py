@@ -119,6 +119,40 @@ def a_full_cgroup() -> None:
         check([sys.executable, "-c", program("run_out_of_memory")], preexec_fn=join, env=env)
 
 
+def work_beside_a_full_cache() -> None:
+    """Fill the group with pages of a file that was read, which the kernel takes back when it needs them; then use it all."""
+    group = Path(os.environ["FAULTS_CGROUP"])
+    counts = [group / name for name in ("memory.usage_in_bytes", "memory.current")]
+    used = next(count for count in counts if count.exists())
+    with open(os.environ["FAULTS_FILE"], "rb", buffering=0) as file:
+        while file.read(MEBIBYTE):
+            pass
+    # Where files lie in memory nothing is cached of them: a machine to which the fault cannot happen.
+    print(f"{int(used.read_text()) // MEBIBYTE} MiB of {ALLOWED // MEBIBYTE}", file=sys.stderr)
+    pass_large_messages()
+    box = ctx.Queue()
+    for number in range(2_000):
+        box.put(bytes(number))
+    assert all(len(box.get(timeout=20)) == number for number in range(2_000))
+
+
+@fault("the page cache fills a memory cgroup (a container that has read files): all goes on")
+def a_cgroup_full_of_page_cache() -> None:
+    with cgroup(ALLOWED) as join:
+        if not join:
+            return
+        path = os.path.join(os.environ["TMPDIR"], "read")
+        with open(path, "wb") as file:
+            # A hole takes no room on the disk, and as much in the cache as anything.
+            file.truncate(ALLOWED + 100 * MEBIBYTE)
+        try:
+            env = {**os.environ, "FAULTS_CGROUP": str(join.args[0]), "FAULTS_FILE": path}
+            command = [sys.executable, "-c", program("work_beside_a_full_cache")]
+            check(command, preexec_fn=join, env=env)
+        finally:
+            os.unlink(path)
+
+
 @contextmanager
 def cgroup(most: int) -> Iterator[Any]:
     """What a child has to call to be in a group that may use so much memory; None where there are none."""

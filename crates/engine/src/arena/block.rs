@@ -5,13 +5,13 @@
 //! and such blocks are found by looking at all cells of the class before the class grows.
 //!
 //! The stack is Treiber's (IBM RJ 5118, 1986), with a counter beside the top against reuse, over
-//! cells whose `listed` mark keeps a block from being pushed twice: a block may be taken by a search
+//! cells whose `listed` mark keeps a block from being pushed twice in one life of the stack: a block may be taken by a search
 //! while it is still listed; whoever pops it then finds its owner changed and drops the hint.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::class::{CLASSES, Class};
+use super::class::{CLASSES, Class, NOTES};
 use super::object::Kind;
 use super::owner::{Owner, OwnerCell};
 use super::{Arena, budget};
@@ -59,7 +59,7 @@ pub(crate) struct Cell {
     pub(crate) owner: OwnerCell,
     /// The block below on the stack of freed blocks.
     next: AtomicU32,
-    /// Set while the block is on the stack.
+    /// The life of the stack, plus one, while the block is on it.
     listed: AtomicU32,
     /// How many bytes from the start were ever touched and not given back; and [`IDLE`].
     committed: AtomicU64,
@@ -70,6 +70,19 @@ pub(crate) struct Cell {
 }
 
 const _: () = assert!(size_of::<Cell>() == 32);
+
+const LIFE_MASK: u32 = 0xff;
+
+/// The life of a stack.
+fn life_of(top: u64) -> u32 {
+    (top >> 32) as u32 & LIFE_MASK
+}
+
+/// The word of a stack that comes after another, in the same life, with that block on top.
+fn above(top: u64, block: u32) -> u64 {
+    let count = (top >> 40).wrapping_add(1) << 40;
+    count | u64::from(life_of(top)) << 32 | u64::from(block)
+}
 
 /// The block was free when somebody looked for idle memory, and nobody has taken it since: see `trim.rs`.
 const IDLE: u64 = 1 << 63;
@@ -95,6 +108,11 @@ impl Cell {
                 .committed
                 .compare_exchange(word, marked, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
+    }
+
+    /// Says of a block of this process's how much of it is touched.
+    pub(super) fn touched(&self, bytes: u64) {
+        self.committed.store(bytes, Ordering::Relaxed);
     }
 
     /// Says of a block of this process's that its memory was given back; how much it was.
@@ -208,28 +226,31 @@ impl Arena {
         Ok(())
     }
 
-    fn push(&self, block: BlockId, cell: &Cell) {
-        if cell.listed.swap(1, Ordering::AcqRel) == 1 {
-            return;
-        }
-        kill::point("arena.listing");
+    pub(super) fn push(&self, block: BlockId, cell: &Cell) {
         let Some(segment) = self.segment(block.segment()) else {
             return;
         };
         let head = &self.root().classes[segment.class.index()].free;
         let mut top = head.load(Ordering::Relaxed);
         loop {
-            cell.next.store(top as u32, Ordering::Relaxed);
-            let new = ((top >> 32) + 1) << 32 | u64::from(block.0);
-            // Release pairs with the Acquire in `pop`: who sees the block on top sees its `next`.
-            match head.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => top = now,
+            let life = life_of(top);
+            if cell.listed.swap(life + 1, Ordering::AcqRel) == life + 1 {
+                return;
+            }
+            kill::point("arena.listing");
+            while life_of(top) == life {
+                cell.next.store(top as u32, Ordering::Relaxed);
+                let new = above(top, block.0);
+                // Release pairs with the Acquire in `pop`: who sees the block on top sees its `next`.
+                match head.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Relaxed) {
+                    Ok(_) => return,
+                    Err(now) => top = now,
+                }
             }
         }
     }
 
-    fn pop(&self, class: Class) -> Option<BlockId> {
+    pub(super) fn pop(&self, class: Class) -> Option<BlockId> {
         let head = &self.root().classes[class.index()].free;
         let mut top = head.load(Ordering::Acquire);
         let mut retries = Retries::default();
@@ -238,8 +259,9 @@ impl Arena {
             retries.again().ok()?;
             let block = BlockId::new(top as u32)?;
             let cell = self.cell(block).ok()?;
+            let open = self.open_word(block.segment());
             let below = cell.next.load(Ordering::Relaxed);
-            let new = ((top >> 32) + 1) << 32 | u64::from(below);
+            let new = above(top, below);
             if let Err(now) =
                 head.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Acquire)
             {
@@ -248,14 +270,32 @@ impl Arena {
             }
             kill::point("arena.popped");
             cell.listed.store(0, Ordering::Release);
-            if cell.owner.pass(Owner::Free, self.mine()) {
+            if let Some(open) = open
+                && self.was_taken_ever(block)
+                && self.take(block, cell, open)
+            {
                 return Some(block);
             }
             top = head.load(Ordering::Acquire);
         }
     }
 
-    fn take_fresh(&self, class: Class) -> Option<BlockId> {
+    /// Forgets what was listed of a class; its marks are none any more.
+    pub(super) fn empty_stack(&self, class: Class) {
+        let head = &self.root().classes[class.index()].free;
+        let _ = head.fetch_update(Ordering::SeqCst, Ordering::Acquire, |top| {
+            let life = (life_of(top) + 1) & LIFE_MASK;
+            Some((above(top, 0) & !(u64::from(LIFE_MASK) << 32)) | u64::from(life) << 32)
+        });
+    }
+
+    /// Whether a block is one of those that count as taken once: see `tables.rs`.
+    fn was_taken_ever(&self, block: BlockId) -> bool {
+        let fresh = self.root().fresh.get(block.segment() as usize);
+        fresh.is_some_and(|fresh| block.index() < fresh.load(Ordering::Acquire))
+    }
+
+    pub(super) fn take_fresh(&self, class: Class) -> Option<BlockId> {
         let open = self.root().classes[class.index()]
             .open
             .load(Ordering::Acquire);
@@ -266,6 +306,7 @@ impl Arena {
         let segment = self.segment(number)?;
         let fresh = &self.root().fresh[number as usize];
         loop {
+            let open = self.open_word(number)?;
             let index = fresh
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, |index| {
                     (index < segment.count).then_some(index + 1)
@@ -273,43 +314,99 @@ impl Arena {
                 .ok()?;
             kill::point("arena.fresh");
             let block = BlockId::at(number, index);
-            if self.cell(block).ok()?.owner.pass(Owner::Free, self.mine()) {
+            let cell = self.cell(block).ok()?;
+            if self.take(block, cell, open) {
                 return Some(block);
             }
+            self.free_left_by_the_dead(block, cell);
         }
     }
 
-    /// Looks at every block of a class for one that is free though no hint names it.
+    /// Frees a block that counted as never taken, if somebody died who was about to give it back: see `tables.rs`.
+    fn free_left_by_the_dead(&self, block: BlockId, cell: &Cell) {
+        if let owner @ Owner::Process(by) = cell.owner.get()
+            && cell.kind.load(Ordering::Acquire) == Kind::Bytes as u32
+            && cell.committed() == 0
+            && self.is_dead(by)
+        {
+            self.free(block, owner);
+        }
+    }
+
+    /// Looks at every block of a class for one that is free though no hint names it; lists all others that are.
     ///
     /// Only before a class grows, and a class grows by doubling: constant work for each block taken.
     #[cold]
     fn search(&self, class: Class) -> Option<BlockId> {
-        for (number, segment) in self.segments() {
-            if segment.class != class {
-                continue;
-            }
+        self.open_what_the_dead_shut(class);
+        let segments = self
+            .segments()
+            .filter(|(_, segment)| segment.class == class);
+        let numbers: Vec<u32> = segments.map(|(number, _)| number).collect();
+        for &number in &numbers {
             if let Some(block) = self.take_fresh_of(number) {
+                let open = &self.root().classes[class.index()].open;
+                open.store(number, Ordering::Release);
                 return Some(block);
             }
-            for index in 0..segment.count {
-                let block = BlockId::at(number, index);
-                let cell = self.cell(block).ok()?;
-                if cell.owner.is(Owner::Free) && cell.owner.pass(Owner::Free, self.mine()) {
-                    return Some(block);
-                }
-            }
         }
-        None
+        let found = numbers.into_iter().find_map(|number| {
+            let open = self.open_word(number)?;
+            let mut blocks = self.blocks_of(number);
+            let taken = blocks
+                .find(|(block, cell)| cell.owner.is(Owner::Free) && self.take(*block, cell, open));
+            taken.map(|(block, _)| block)
+        });
+        if found.is_some() {
+            self.list_all(class);
+        }
+        found
     }
 
-    /// Every block that was ever taken.
+    /// Makes a free block this process's own; false when it is not free any more. `open` was the segment's word
+    /// before the block was found.
+    pub(super) fn take(&self, block: BlockId, cell: &Cell, open: u64) -> bool {
+        // Nobody looks for pages of notes by way of notes.
+        if self.class_of(block) != Some(NOTES) {
+            self.note(block);
+        }
+        if !cell.owner.pass(Owner::Free, self.mine()) {
+            return false;
+        }
+        kill::point("arena.claimed");
+        let is_open = self.is_open_still(block.segment(), open);
+        if !is_open {
+            self.free(block, self.mine());
+        }
+        is_open
+    }
+
+    fn class_of(&self, block: BlockId) -> Option<Class> {
+        Some(self.mapped(block.segment()).ok()?.class)
+    }
+
+    /// Every block that was ever taken, since cells were given back last.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
         self.segments()
-            .flat_map(move |(number, segment)| {
-                let fresh = self.root().fresh[number as usize].load(Ordering::Acquire);
-                (0..fresh.min(segment.count)).map(move |index| BlockId::at(number, index))
-            })
-            .filter_map(|block| Some((block, self.cell(block).ok()?)))
+            .flat_map(move |(number, _)| self.blocks_of(number))
+    }
+
+    /// Every block of a segment that was ever taken.
+    pub(super) fn blocks_of(&self, number: u32) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
+        self.blocks_in(number, 0..BLOCKS_PER_SEGMENT)
+    }
+
+    /// As [`Arena::blocks_of`], of some of them.
+    pub(super) fn blocks_in(
+        &self,
+        number: u32,
+        part: std::ops::Range<u32>,
+    ) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
+        let fresh = self.root().fresh.get(number as usize);
+        let end = fresh.map_or(0, |fresh| fresh.load(Ordering::Acquire));
+        (part.start..part.end.min(end))
+            .map(move |index| BlockId::at(number, index))
+            .map_while(|block| Some((block, self.cell(block).ok()?)))
     }
 
     /// The cell of a block that may come from another process: bounds are checked.

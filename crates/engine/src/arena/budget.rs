@@ -1,17 +1,20 @@
 //! Running out of memory as an error, before the kernel kills somebody for it.
 //!
 //! Before new pages are touched the engine looks at what the machine, every memory cgroup above this
-//! process and `PROCESSION_MEMORY` leave, less a reserve. Reading that costs microseconds, so a
+//! process and `PROCESSION_MEMORY` leave, less a reserve. What the kernel gets back when it is asked for memory counts
+//! as left (`sys/memory_left.rs`): a container whose limit is full of page cache has memory. Nobody can ask the kernel
+//! itself: where it has none left, it kills somebody. Reading all this costs microseconds, so a
 //! process looks once for each [`STEP`] it takes, and every time when little is left. A limit that the program
 //! sets is in shared memory, holds for all its processes at once, and is looked at every time.
 
-use std::fs;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::Arena;
 use crate::error::{Error, Result};
 use crate::sys::elevated::variable;
+use crate::sys::memory_left::Kernel;
 
 /// The most that is taken between two looks.
 const STEP: i64 = 64 << 20;
@@ -44,7 +47,8 @@ pub(crate) fn check(arena: &Arena, bytes: u64) -> Result<()> {
     if CREDIT.fetch_sub(wanted, Ordering::Relaxed) >= wanted {
         return Ok(());
     }
-    let (left, limit) = left(arena);
+    let enough = bytes.saturating_add(8 * STEP as u64 + RESERVE);
+    let (left, limit) = left(arena, enough);
     if left < bytes {
         CREDIT.store(0, Ordering::Relaxed);
         return Err(Error::OutOfMemory {
@@ -72,92 +76,38 @@ fn check_set_limit(arena: &Arena, bytes: u64) -> Result<()> {
     }
 }
 
-/// Reads what is read once, so that no fork catches a thread at it.
+/// Where the kernel tells what there is: looked for once, so that no fork catches a thread at it.
+fn kernel() -> &'static Kernel {
+    static KERNEL: OnceLock<Kernel> = OnceLock::new();
+    KERNEL.get_or_init(|| Kernel::new(Path::new("/")))
+}
+
+/// Looks where the kernel tells what there is.
 pub(crate) fn warm() {
-    cgroups();
+    kernel();
 }
 
-/// The bytes left under the tightest limit, and that limit's name.
-fn left(arena: &Arena) -> (u64, String) {
-    let mut tightest = (u64::MAX, String::from("no limit"));
-    let mut narrow = |left: u64, name: String| {
-        if left < tightest.0 {
-            tightest = (left, name);
-        }
-    };
-    if let Some(available) = mem_available() {
-        narrow(
-            available.saturating_sub(RESERVE),
-            "the machine's available memory".into(),
-        );
-    }
-    for group in cgroups() {
-        if let Some(left) = group_left(group) {
-            narrow(
-                left.saturating_sub(RESERVE.min(left / 8)),
-                format!("the memory limit of the cgroup {group}"),
-            );
-        }
-    }
-    if let Some(limit) = own_limit() {
-        narrow(
-            limit.saturating_sub(arena.resident()),
-            "PROCESSION_MEMORY".into(),
-        );
-    }
-    tightest
+/// What others can have in this moment without being slowed down, or killed.
+pub(crate) fn at_ease() -> Option<u64> {
+    kernel().at_ease()
 }
 
-fn mem_available() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
-    Some(kib * 1024)
-}
-
-/// The folders of this process's memory cgroup and of every group above it.
-fn cgroups() -> &'static [String] {
-    static GROUPS: OnceLock<Vec<String>> = OnceLock::new();
-    GROUPS.get_or_init(|| {
-        let table = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let mut found = Vec::new();
-        for line in table.lines() {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
-                continue;
-            };
-            let root = match controllers {
-                "" => "/sys/fs/cgroup",
-                c if c.split(',').any(|c| c == "memory") => "/sys/fs/cgroup/memory",
-                _ => continue,
-            };
-            let mut path = path.trim_end_matches('/');
-            loop {
-                found.push(format!("{root}{path}"));
-                match path.rfind('/') {
-                    Some(cut) => path = &path[..cut],
-                    None => break,
-                }
-            }
-        }
-        found.retain(|group| group_left(group).is_some());
-        found
-    })
-}
-
-fn group_left(group: &str) -> Option<u64> {
-    let number = |file: &str| -> Option<u64> {
-        let text = fs::read_to_string(format!("{group}/{file}")).ok()?;
-        text.trim().parse().ok()
-    };
-    let (limit, used) = match number("memory.max") {
-        Some(limit) => (limit, number("memory.current")?),
-        None => (
-            number("memory.limit_in_bytes")?,
-            number("memory.usage_in_bytes")?,
-        ),
-    };
-    Some(limit.saturating_sub(used))
+/// The bytes left under the tightest limit, and that limit's name. Nothing is looked at closely while there is more
+/// than `enough`.
+fn left(arena: &Arena, enough: u64) -> (u64, String) {
+    let of_kernel = kernel().left(enough).map(|left| {
+        let spared = left.bytes - RESERVE.min(left.bytes / 8);
+        (spared, left.name)
+    });
+    let own = own_limit().map(|limit| {
+        let left = limit.saturating_sub(arena.resident());
+        (left, String::from("PROCESSION_MEMORY"))
+    });
+    let tightest = of_kernel
+        .into_iter()
+        .chain(own)
+        .min_by_key(|(left, _)| *left);
+    tightest.unwrap_or((u64::MAX, String::from("no limit")))
 }
 
 /// `PROCESSION_MEMORY`: bytes, or with a suffix K, M, G or T.

@@ -12,7 +12,7 @@ const LARGEST_SHIFT: u32 = 41;
 const SIZES: u8 = SMALL + 4 * (LARGEST_SHIFT - 12) as u8;
 
 /// How many classes there are: of bytes, of objects, and the special ones.
-pub(crate) const CLASSES: usize = SIZES as usize * 2 + 5;
+pub(crate) const CLASSES: usize = SIZES as usize * 2 + 7;
 
 /// Memory that others may still look at, or name themselves in, after it was freed is never used for
 /// anything else: whoever stalled over an old strip or object finds a newer one there, and never
@@ -25,6 +25,12 @@ pub(crate) const LARGE_PART: Class = Class(2 * SIZES + 3);
 
 /// Slots for messages of up to a kilobyte.
 pub(crate) const WIDE_STRIP: Class = Class(2 * SIZES + 4);
+
+/// Pages of notes: see `notes.rs`.
+pub(crate) const NOTES: Class = Class(2 * SIZES + 5);
+
+/// Pages of the envelopes that an object is in: see `carriers.rs`.
+pub(crate) const CARRIERS: Class = Class(2 * SIZES + 6);
 
 /// A strip's header, and how many slots of how many bytes come behind it.
 pub(crate) const STRIP_HEADER: u64 = 192;
@@ -79,6 +85,8 @@ impl Class {
                 let (count, bytes) = slots_of(self).unwrap_or_default();
                 STRIP_HEADER + u64::from(count) * u64::from(bytes)
             }
+            NOTES => 512,
+            CARRIERS => 128,
             SMALL_PART => 16 << 10,
             LARGE_PART => 64 << 10,
             Class(index) if index >= SIZES => Class(index - SIZES).size(),

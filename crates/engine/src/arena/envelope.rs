@@ -2,11 +2,11 @@
 //!
 //! A message may mention objects, and neither its sender nor its receiver needs to live while it waits.
 //! So the block of such a message, an *envelope*, begins with a list of the objects, and an object is held
-//! by every envelope that lists it, as by a process. Nothing in the object says so: an envelope holds while
+//! by every envelope that lists it, as by a process. The object only says where to look: an envelope holds while
 //! its block is an envelope and not free, which is one truth, whoever owns the block and whoever died.
 //!
 //! ```text
-//! sender:   holds the object;  added += 2, sent := 1;  list;  kind := Envelope;  added += 2;  may let go
+//! sender:   holds the object;  added += 2, sent := 1;  list;  kind := Envelope;  entered;  added += 2;  may let go
 //! receiver: owns the envelope;  opens the object (its cell, added += 2);  frees the envelope
 //! leaver:   added?  cells?  sent: envelopes?  added unchanged?          held if any says so
 //! ```
@@ -16,8 +16,8 @@
 //! the cells were looked at, or in the cell; one that goes from an envelope into a cell moves `added`
 //! before the envelope is gone. An envelope is made by a holder only, so an empty set stays empty.
 //!
-//! Finding the envelopes is a walk over all blocks. It is taken only by the last process that lets go of an
-//! object that was ever sent.
+//! The envelopes that an object may be in are entered with it (`carriers.rs`). Only the last process that lets go of an
+//! object that was ever sent looks at them.
 //!
 //! ```text
 //! payload   count u32 | unused u32 | (block u32, generation u32) for each object | bytes, 64-aligned
@@ -68,11 +68,17 @@ impl Arena {
         words[0].store(objects.len() as u32, Ordering::Relaxed);
         kill::point("envelope.listed");
         cell.kind.store(Kind::Envelope as u32, Ordering::SeqCst);
-        for held in objects {
-            self.note_sent(held.block())?;
+        kill::point("envelope.made");
+        let entered = objects.iter().try_for_each(|held| {
+            let (object, head) = (held.block(), self.head(held.block())?);
+            self.enter_carrier(object, held.generation(), head, block)?;
+            self.note_sent(object)
+        });
+        if entered.is_err() {
+            cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
         }
         kill::point("envelope.sealed");
-        Ok(())
+        entered
     }
 
     /// Where the bytes of an envelope begin; `None` for a block that is none.
@@ -90,6 +96,7 @@ impl Arena {
     #[cold]
     pub(super) fn free_envelope(&self, block: BlockId, cell: &Cell, from: Owner) -> bool {
         let mine = self.mine();
+        self.note(block);
         if from != mine && !cell.owner.pass(from, mine) {
             return false;
         }
@@ -98,6 +105,8 @@ impl Arena {
         }
         kill::point("envelope.taken");
         let objects = self.list(block);
+        // Killed on the way, they are found by whoever buries this process.
+        objects.iter().for_each(|entry| self.note(entry.block));
         cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
         kill::point("envelope.emptied");
         self.free(block, mine);
@@ -111,6 +120,7 @@ impl Arena {
         if cell.kind.load(Ordering::Acquire) == Kind::Envelope as u32 && cell.owner.is(self.mine())
         {
             let objects = self.list(block);
+            objects.iter().for_each(|entry| self.note(entry.block));
             cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
             kill::point("envelope.emptied");
             self.let_go(objects);
@@ -148,38 +158,35 @@ impl Arena {
         LETTING_GO.set(false);
     }
 
-    /// Whether an envelope holds the object, or one may where this process cannot look.
-    #[cold]
-    pub(super) fn is_in_an_envelope(&self, object: BlockId, generation: u32) -> bool {
-        !self.sees_all()
-            || self.blocks().any(|(block, cell)| {
-                cell.kind.load(Ordering::SeqCst) == Kind::Envelope as u32
-                    && !cell.owner.is(Owner::Free)
-                    && self
-                        .list(block)
-                        .iter()
-                        .any(|entry| entry.block == object && entry.generation == generation)
+    /// Whether a block is an envelope that lists the object.
+    pub(super) fn lists(&self, block: BlockId, object: BlockId, generation: u32) -> bool {
+        let is_one = self.cell(block).is_ok_and(|cell| {
+            cell.kind.load(Ordering::SeqCst) == Kind::Envelope as u32 && !cell.owner.is(Owner::Free)
+        });
+        is_one
+            && self.entries(block).is_some_and(|mut entries| {
+                entries.any(|entry| entry.block == object && entry.generation == generation)
             })
     }
 
     /// What an envelope lists. Of a block that is none any more, anything, to be taken for a rumour.
     fn list(&self, block: BlockId) -> Vec<Entry> {
-        let Ok(head) = self.list_words(block, 0) else {
-            return Vec::new();
-        };
+        self.entries(block)
+            .map(Iterator::collect)
+            .unwrap_or_default()
+    }
+
+    fn entries(&self, block: BlockId) -> Option<impl Iterator<Item = Entry> + '_> {
+        let head = self.list_words(block, 0).ok()?;
         let count = head[0].load(Ordering::Relaxed) as usize;
-        let Ok(words) = self.list_words(block, count) else {
-            return Vec::new();
-        };
+        let words = self.list_words(block, count).ok()?;
         let entries = words[2..].as_chunks::<2>().0.iter();
-        entries
-            .filter_map(|[block, generation]| {
-                Some(Entry {
-                    block: BlockId::new(block.load(Ordering::Relaxed))?,
-                    generation: generation.load(Ordering::Relaxed),
-                })
+        Some(entries.filter_map(|[block, generation]| {
+            Some(Entry {
+                block: BlockId::new(block.load(Ordering::Relaxed))?,
+                generation: generation.load(Ordering::Relaxed),
             })
-            .collect()
+        }))
     }
 
     /// The words of a list of so many objects, if the block can hold one.

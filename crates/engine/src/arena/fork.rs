@@ -183,6 +183,7 @@ extern "C" fn before() {
 /// Without a seat the child still runs; it looks for one at its first use of the engine.
 fn reserve_for_child(arena: &Arena, me: OwnerId, local: &Local) {
     if let Ok(seat) = arena.reserve(Some(me)) {
+        arena.note_for(seat, local.keys().copied());
         for block in local.keys() {
             if arena.add_hold(*block, seat).is_err() {
                 // No memory for the child's names: it runs without a seat.

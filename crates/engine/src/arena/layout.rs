@@ -3,7 +3,7 @@
 //! All fields are atomics, all-zero bytes are the valid beginning of each, and every process maps this
 //! at an address of its own. Changing anything here changes [`VERSION`].
 
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::class::CLASSES;
 use super::seat::SeatEntry;
@@ -30,22 +30,29 @@ pub(crate) struct Root {
     pub(crate) id: [AtomicU64; 2],
     /// The highest incarnation that a strip had when its memory was given back, or began with.
     pub(crate) incarnations: AtomicU64,
-    /// How many queues and pipes there are, about.
-    pub(crate) channels: AtomicI64,
+    /// Two of the queues and pipes, if they are there still: where to look first.
+    pub(crate) channels: [AtomicU32; 2],
     /// Where the search for a free seat starts.
     pub(crate) seat_hint: AtomicU32,
     /// Where the next few seats are looked at, and how many were ever taken.
     pub(crate) seat_turn: AtomicU32,
     pub(crate) seats_used: AtomicU32,
-    _pad2: AtomicU32,
+    /// The highest generation of a block whose cell was given back: see `tables.rs`.
+    pub(crate) generations: AtomicU32,
+    /// Bytes freed since somebody began to look for idle memory, about: see `trim.rs`.
+    pub(crate) freed: AtomicU64,
     /// Bytes of memory that the file may take, zero for no limit: see `budget.rs`.
     pub(crate) memory_limit: AtomicU64,
-    _pad3: [AtomicU32; 8],
+    _pad3: [AtomicU32; 6],
     pub(crate) classes: [ClassHead; CLASSES],
     /// What each segment is, in one word: see `segment.rs`.
     pub(crate) segments: [AtomicU64; SEGMENTS],
-    /// How many blocks of each segment were ever taken.
+    /// How many blocks of each segment were ever taken, since its cells were given back.
     pub(crate) fresh: [AtomicU32; SEGMENTS],
+    /// Who has a segment shut: see `tables.rs`.
+    pub(crate) shut: [AtomicU64; SEGMENTS],
+    /// Where the process on each seat noted what it may own: see `notes.rs`.
+    pub(crate) notes: [AtomicU64; SEATS],
     pub(crate) seats: [SeatEntry; SEATS],
 }
 
@@ -55,7 +62,8 @@ const _: () = assert!(size_of::<Root>() as u64 <= ROOT_BYTES);
 /// its owner cell alone.
 #[repr(C, align(64))]
 pub(crate) struct ClassHead {
-    /// Top of the stack of freed blocks: a counter against reuse (high half) and a block (low half).
+    /// Top of the stack of freed blocks: a counter against reuse (bits 40-63), the life of the stack (bits 32-39) and a
+    /// block.
     pub(crate) free: AtomicU64,
     /// The segment that fresh blocks are taken from.
     pub(crate) open: AtomicU32,

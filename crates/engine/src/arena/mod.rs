@@ -6,6 +6,7 @@
 
 pub(crate) mod block;
 pub(crate) mod budget;
+mod carriers;
 pub(crate) mod class;
 pub(crate) mod envelope;
 mod file;
@@ -16,12 +17,14 @@ pub(crate) mod labels;
 pub(crate) mod layout;
 pub(crate) mod lease;
 pub(crate) mod lent;
+pub(crate) mod notes;
 pub(crate) mod object;
 pub(crate) mod open;
 pub(crate) mod owner;
 pub(crate) mod seat;
 pub(crate) mod segment;
 mod sweep;
+mod tables;
 pub(crate) mod trim;
 pub(crate) mod waits;
 
@@ -175,6 +178,7 @@ impl Arena {
         // Which is known by the former seat.
         drop(trim::stop());
         let local = self.lock_local();
+        self.note_for(seat, local.keys().copied());
         for block in local.keys() {
             self.add_hold(*block, seat)?;
         }
@@ -214,6 +218,18 @@ impl Arena {
 
     fn lock_local(&self) -> MutexGuard<'_, Local> {
         lock(&self.local)
+    }
+
+    /// The objects of `kind` that this process held at some time, if they are there still.
+    pub(crate) fn held_objects_of(&self, kind: Kind) -> Vec<BlockId> {
+        let mut found = Vec::new();
+        self.look_at_noted(self.me(), |block, cell| {
+            if cell.kind.load(Ordering::Acquire) == kind as u32 && cell.owner.is(Owner::Shared) {
+                found.push(block);
+            }
+            true
+        });
+        found
     }
 
     /// The blocks that hold an object of `kind`, open in this process or not, as they were a moment ago.

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Arena;
 use super::block::BlockId;
-use super::class::{Class, LARGE_PART, SMALL_PART};
+use super::class::{CARRIERS, Class, LARGE_PART, SMALL_PART};
 use super::layout::SEATS;
 use super::owner::{Owner, OwnerId};
 use crate::error::{Error, Result};
@@ -27,12 +27,13 @@ use crate::id_map::IdMap;
 use crate::kill;
 use crate::retries::Retries;
 
-const INLINE: usize = 13;
+const INLINE: usize = 12;
 const SENT: u32 = 1;
 const ADDED: u32 = 2;
-/// The part that holds further holders, and the one that types may use.
+/// The part that holds further holders, the one that types may use, and that of the envelopes it is in.
 const HOLDERS: usize = 0;
 pub(crate) const EXTENSION: usize = 1;
+pub(super) const CARRIED: usize = 2;
 
 /// What lies in a block. Zero, plain bytes, is what every free block says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +87,7 @@ impl Kind {
         }
     }
 
-    pub(super) fn is_channel(self) -> bool {
+    pub(crate) fn is_channel(self) -> bool {
         matches!(self, Kind::Queue | Kind::Pipe)
     }
 
@@ -103,8 +104,9 @@ impl Kind {
 #[repr(C, align(64))]
 pub(crate) struct ObjectHead {
     /// Blocks that belong to the object and are made when first needed: zero until then. The first
-    /// is the table of further holders, one cell for each seat; the second is for the object's type.
-    parts: [AtomicU32; 2],
+    /// is the table of further holders, one cell for each seat; the second is for the object's type; the
+    /// third tells of the envelopes that the object is in.
+    parts: [AtomicU32; 3],
     /// Moves by [`ADDED`] with every holder added, so that a look over all of them knows whether it saw one
     /// moment; and [`SENT`] once an envelope was a holder.
     added: AtomicU32,
@@ -116,6 +118,11 @@ impl ObjectHead {
     /// Makes its maker the first holder, before anybody else sees the object.
     pub(super) fn begin(&self, maker: OwnerId) {
         self.cells[0].store(maker.as_u32(), Ordering::Relaxed);
+    }
+
+    /// A number that nobody else gets for a long time.
+    pub(super) fn stamp(&self) -> u32 {
+        self.added.fetch_add(ADDED, Ordering::SeqCst)
     }
 }
 
@@ -184,6 +191,10 @@ impl Arena {
         if !class.is_some_and(Class::is_of_objects) || !self.is_object(block, generation) {
             return Err(Error::StaleHandle);
         }
+        match owner == self.me() {
+            true => self.note(block),
+            false => self.note_for(owner, std::iter::once(block)),
+        }
         self.add_hold(block, owner)?;
         if self.is_object(block, generation) {
             return Ok(());
@@ -195,14 +206,15 @@ impl Arena {
         Err(Error::StaleHandle)
     }
 
-    fn head(&self, block: BlockId) -> Result<&ObjectHead> {
+    pub(super) fn head(&self, block: BlockId) -> Result<&ObjectHead> {
         let payload = self.payload(block)?;
         // SAFETY: within the mapped segment, 64-aligned, all atomics; whether it really is an object
         // was checked by the caller or makes only stale words visible.
         Ok(unsafe { payload.cast::<ObjectHead>().as_ref() })
     }
 
-    /// Makes `owner` a holder. The caller is one, or checks afterwards that the object is still there.
+    /// Makes `owner` a holder, who noted that. The caller is one, or checks afterwards that the object is still
+    /// there.
     pub(crate) fn add_hold(&self, block: BlockId, owner: OwnerId) -> Result<()> {
         let head = self.head(block)?;
         let id = owner.as_u32();
@@ -279,10 +291,10 @@ impl Arena {
         if link.load(Ordering::Acquire) != 0 {
             return Ok(());
         }
-        let class = if which == HOLDERS {
-            SMALL_PART
-        } else {
-            LARGE_PART
+        let class = match which {
+            HOLDERS => SMALL_PART,
+            CARRIED => CARRIERS,
+            _ => LARGE_PART,
         };
         if class.size() < size {
             return Err(too_large(size));
@@ -304,6 +316,11 @@ impl Arena {
         head: &ObjectHead,
         which: usize,
     ) -> bool {
+        self.link_part(part, object, &head.parts[which])
+    }
+
+    /// As [`Arena::make_part`], by a word of the object or of a part.
+    pub(super) fn link_part(&self, part: BlockId, object: BlockId, link: &AtomicU32) -> bool {
         let Ok(cell) = self.cell(part) else {
             return false;
         };
@@ -311,7 +328,7 @@ impl Arena {
         cell.generation.store(object.0, Ordering::Relaxed);
         cell.kind.store(Kind::Part as u32, Ordering::Release);
         kill::point("object.part");
-        let linked = head.parts[which]
+        let linked = link
             .compare_exchange(0, part.0, Ordering::SeqCst, Ordering::Acquire)
             .is_ok();
         if linked {
@@ -333,7 +350,7 @@ impl Arena {
         is_object
             && self.head(object).is_ok_and(|head| {
                 let linked = |link: &AtomicU32| link.load(Ordering::Acquire) == part.0;
-                head.parts.iter().any(linked)
+                head.parts.iter().any(linked) || self.is_further_page(head, part)
             })
     }
 
@@ -364,7 +381,8 @@ impl Arena {
     fn is_held(&self, block: BlockId, head: &ObjectHead) -> bool {
         loop {
             let added = head.added.load(Ordering::SeqCst);
-            let held = self.has_holder_but(head, None) || added & SENT != 0 && self.is_sent(block);
+            let held =
+                self.has_holder_but(head, None) || added & SENT != 0 && self.is_sent(block, head);
             if held || head.added.load(Ordering::SeqCst) == added {
                 return held;
             }
@@ -405,9 +423,10 @@ impl Arena {
         self.holders(head).is_none().then_some(words)
     }
 
-    fn is_sent(&self, block: BlockId) -> bool {
-        self.cell(block)
-            .is_ok_and(|cell| self.is_in_an_envelope(block, cell.generation.load(Ordering::SeqCst)))
+    fn is_sent(&self, block: BlockId, head: &ObjectHead) -> bool {
+        self.cell(block).is_ok_and(|cell| {
+            self.is_in_an_envelope(block, cell.generation.load(Ordering::SeqCst), head)
+        })
     }
 
     /// Says that an envelope holds the object, or is about to; the caller is a holder.
@@ -426,6 +445,7 @@ impl Arena {
         if !cell.owner.is(Owner::Shared) || self.is_held(block, head) {
             return;
         }
+        self.note(block);
         if !cell.owner.pass(Owner::Shared, self.mine()) {
             return;
         }
@@ -455,8 +475,9 @@ impl Arena {
         if kind.is_object()
             && let Ok(head) = self.head(block)
         {
+            self.free_further_pages(block, head);
             for link in &head.parts {
-                self.free_part(block, link);
+                self.free_part(block, link, 0);
             }
         }
         kill::point("object.emptied");
@@ -467,7 +488,8 @@ impl Arena {
         }
     }
 
-    fn free_part(&self, object: BlockId, link: &AtomicU32) {
+    /// Frees the part of an object that `link` names, and leaves `next` there.
+    pub(super) fn free_part(&self, object: BlockId, link: &AtomicU32, next: u32) {
         if let Some(part) = BlockId::new(link.load(Ordering::Acquire))
             && let Ok(cell) = self.cell(part)
             && cell.kind.load(Ordering::Acquire) == Kind::Part as u32
@@ -481,14 +503,15 @@ impl Arena {
                 Owner::Process(by) => owner == mine || self.is_dead(by),
                 _ => false,
             };
+            self.note(part);
             if ours && (owner == mine || cell.owner.pass(owner, mine)) {
                 kill::point("object.part_taken");
-                link.store(0, Ordering::Release);
+                link.store(next, Ordering::Release);
                 cell.generation.store(0, Ordering::Release);
                 cell.kind.store(Kind::Bytes as u32, Ordering::Release);
                 self.free(part, mine);
             }
         }
-        link.store(0, Ordering::Release);
+        link.store(next, Ordering::Release);
     }
 }

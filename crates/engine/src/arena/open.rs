@@ -121,7 +121,9 @@ impl<T: Layout> Shared<T> {
         let contents = unsafe { object.as_ref() };
         contents.head().begin(me);
         fill(contents);
-        let generation = cell.generation.load(Ordering::Relaxed).wrapping_add(1);
+        let floor = arena.root().generations.load(Ordering::Relaxed);
+        let former = cell.generation.load(Ordering::Relaxed).max(floor);
+        let generation = former.wrapping_add(1);
         cell.generation.store(generation, Ordering::Relaxed);
         cell.kind.store(T::KIND as u32, Ordering::Release);
         kill::point("object.filled");
@@ -130,7 +132,7 @@ impl<T: Layout> Shared<T> {
         cell.owner.pass(Owner::Process(me), Owner::Shared);
         kill::point("object.shared");
         if T::KIND.is_channel() {
-            arena.channel_made();
+            arena.channel_made(block);
         }
         Ok(Shared {
             held,

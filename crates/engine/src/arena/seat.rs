@@ -103,6 +103,10 @@ const EPOCH_AT: u32 = 60 - EPOCH_BITS;
 const _: () = assert!(Number::BITS == EPOCH_AT);
 
 impl State {
+    pub(super) fn epoch(self) -> u32 {
+        self.epoch
+    }
+
     fn word(self) -> u64 {
         (self.stage as u64) << 60 | u64::from(self.epoch) << EPOCH_AT | self.who
     }
@@ -553,6 +557,7 @@ impl Arena {
             return;
         }
         kill::point("seat.swept");
+        self.drop_notes(owner);
         let entry = self.seat(owner);
         let state = entry.state();
         if state.epoch == owner.epoch() && matches!(state.stage, Stage::Burying | Stage::Clearing) {

@@ -14,11 +14,12 @@
 //! keeps nobody waiting.
 
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::block::{BLOCKS_PER_SEGMENT, BlockId, Cell};
-use super::class::{CLASSES, Class};
+use super::class::{CLASSES, Class, NOTES};
 use super::layout::{ROOT_BYTES, SEGMENTS};
+use super::notes::GROUP;
 use super::{Arena, budget};
 use crate::error::{Error, Result};
 use crate::kill;
@@ -47,6 +48,8 @@ pub(crate) struct Segment {
 pub(crate) struct Mapped {
     pub(crate) class: Class,
     count: u32,
+    /// The process that noted each group of blocks last: see `notes.rs`.
+    noted: Box<[AtomicU32]>,
     /// The size of a block.
     pub(crate) size: u64,
     cells: NonNull<Cell>,
@@ -64,6 +67,9 @@ impl Mapped {
         Mapped {
             class: segment.class,
             count: segment.count,
+            noted: (0..segment.count.div_ceil(GROUP))
+                .map(|_| AtomicU32::new(0))
+                .collect(),
             size: segment.class.size(),
             cells: base.cast(),
             // SAFETY: the payload lies within the segment.
@@ -79,6 +85,20 @@ impl Mapped {
         // SAFETY: the cells lie at the start of the segment, this one within its count; segments are
         // never unmapped, and all fields are atomics for which any bytes are valid.
         (index < self.count).then(|| unsafe { self.cells.add(index as usize).as_ref() })
+    }
+
+    /// Where the cells from one on lie: here, and in the file.
+    pub(super) fn cells_from(&self, index: u32) -> (NonNull<u8>, u64) {
+        let skipped = index.min(self.count) as usize * size_of::<Cell>();
+        // SAFETY: within the segment, or just behind its cells.
+        let start = unsafe { self.cells.cast::<u8>().add(skipped) };
+        (start, self.start + skipped as u64)
+    }
+
+    /// The process that noted a group of blocks last; every process knows only of itself.
+    #[inline]
+    pub(super) fn noted(&self, group: u32) -> Option<&AtomicU32> {
+        self.noted.get(group as usize)
     }
 
     /// Where the payload of the block with that number lies, if there is one.
@@ -167,7 +187,9 @@ impl Arena {
             let word = Segment::word(class, order, end);
             let segment = Segment::from_word(word).expect("just made");
             // Only the cells are touched by being there; payload is paid for when it is taken.
-            budget::check(self, segment.payload_offset())?;
+            if class != NOTES {
+                budget::check(self, segment.payload_offset())?;
+            }
             self.ensure_length(end + segment.length())?;
             kill::point("arena.grow");
             let entry = &self.root().segments[number as usize];

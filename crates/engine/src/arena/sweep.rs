@@ -16,8 +16,7 @@ impl Arena {
     /// Gives back every block and every hold of a process that is dead; false when some may be left, where
     /// this process cannot look.
     pub(super) fn reclaim_all_of(&self, dead: OwnerId) -> bool {
-        let sees_all = self.sees_all();
-        for (block, cell) in self.blocks() {
+        self.look_at_noted(dead, |block, cell| {
             match cell.owner.get() {
                 Owner::Process(owner) if owner == dead => self.reclaim_block(block, cell, dead),
                 owner @ Owner::Retiring { by, .. } if by == dead => {
@@ -35,8 +34,8 @@ impl Arena {
                 }
                 _ => {}
             }
-        }
-        sees_all
+            true
+        })
     }
 
     fn reclaim_block(&self, block: BlockId, cell: &Cell, dead: OwnerId) {
@@ -48,6 +47,7 @@ impl Arena {
             Kind::Part => self.reclaim_part(block, cell, from),
             // It died while making or freeing an object: finish freeing it in its place.
             _ => {
+                self.note(block);
                 if cell.owner.pass(from, self.mine()) {
                     kill::point("sweep.taken");
                     self.dismantle_unless_held(block);
@@ -59,6 +59,7 @@ impl Arena {
     /// A part whose maker died is kept when it was linked to its object, and freed when it was not.
     fn reclaim_part(&self, part: BlockId, cell: &Cell, from: Owner) {
         let object = BlockId(cell.generation.load(Ordering::Acquire));
+        self.note(part);
         if self.has_part(object, part) {
             cell.owner.pass(from, Owner::Part(object.0));
         } else if cell.owner.pass(from, self.mine()) {
@@ -70,12 +71,11 @@ impl Arena {
 
     /// Whether any block is a process's own, or may be.
     pub(super) fn owns_blocks(&self, owner: OwnerId) -> bool {
-        !self.sees_all()
-            || self.blocks().any(|(_, cell)| match cell.owner.get() {
-                Owner::Process(by) | Owner::Making { by, .. } | Owner::Retiring { by, .. } => {
-                    by == owner
-                }
-                _ => false,
-            })
+        !self.look_at_noted(owner, |_, cell| match cell.owner.get() {
+            Owner::Process(by) | Owner::Making { by, .. } | Owner::Retiring { by, .. } => {
+                by != owner
+            }
+            _ => true,
+        })
     }
 }

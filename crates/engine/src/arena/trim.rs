@@ -7,25 +7,31 @@
 //!                              marked      -->  the pages of whole runs of such blocks are given back
 //! ```
 //!
-//! Nothing is counted where blocks are taken and freed, but for the bytes that a process freed since it last asked
-//! how large the file is. When that is more than [`FLOOR`], and more than a quarter over what is in use, a thread
-//! looks every [`INTERVAL`] until it is not, and ends. It ends before every fork, too (it is started again when more
-//! is freed), so no fork meets it.
+//! Nothing is counted where blocks are taken and freed, but for the bytes that a process freed, which it adds to a
+//! number of all processes every [`NOTICE`]. When that is a [`PART`] of the file's memory, and that is more than
+//! [`FLOOR`], a thread looks every [`INTERVAL`] until there is not much more than is in use, and ends. It looks at once
+//! where the machine, or the container, is short of memory. It ends before every fork, too (it is started again when
+//! more is freed), so no fork meets it.
+//!
+//! What stays is at most [`FLOOR`], or a quarter more than is in use: an eighth that a look leaves, and a [`PART`] that
+//! may be freed before the next.
 //!
 //! A block is taken like any other while its pages go, so nobody else takes it. A strip begins a life of its own
 //! when it is used again (`reclaim::empty_strip`): with its pages goes the number of its last one.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::block::{BlockId, Cell};
 use super::class::Class;
+use super::object::Kind;
 use super::owner::{Owner, OwnerId};
 use super::segment::Segment;
-use super::{Arena, home_if_any};
+use super::{Arena, budget, home_if_any};
+use crate::deadline::monotonic_ns;
 use crate::kill;
 use crate::sys::{memfd, thread};
 
@@ -35,20 +41,33 @@ const FLOOR: u64 = 16 << 20;
 const BARE_FLOOR: u64 = 2 << 20;
 /// How long memory lies free before it is idle, at least.
 const INTERVAL: Duration = Duration::from_millis(400);
-/// So much is freed by a process before it looks at the whole.
-const NOTICE: u64 = 4 << 20;
+/// How often it is asked whether memory is short, at most.
+const ASK: u64 = 50_000_000;
+/// So much is freed by a process before it tells the others.
+const NOTICE: u64 = 1 << 20;
+/// The part of the memory that is freed before somebody looks.
+const PART: u64 = 16;
 /// The most that is taken at a time, so that others find free blocks.
 const RUN_BYTES: u64 = 8 << 20;
 const RUN_BLOCKS: usize = 1024;
 
 /// Bytes that this process freed since it last looked. Racing threads may lose some of each other's.
 static FREED: AtomicU64 = AtomicU64::new(0);
+/// What was resident still when this process had given back all that lay free.
+static LEFT: AtomicU64 = AtomicU64::new(0);
+/// When this process asked last whether memory is short.
+static ASKED: AtomicU64 = AtomicU64::new(0);
+/// The kernel, or a sandbox, gives no pages back.
+static REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// Which free blocks are given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Which {
     /// Those that were free at the last look already.
     Idle,
+    /// All, by the thread, since memory is short.
+    Free,
+    /// All, by whoever asks for it.
     All,
 }
 
@@ -66,20 +85,45 @@ impl Arena {
     /// Sees to it that somebody gives back what becomes idle, if that is much.
     #[cold]
     pub(super) fn notice(&self) {
+        let freed = self.tell_freed();
         // Miri wants all threads joined.
-        if cfg!(miri) || self.is_trimming() || self.resident() <= self.floor() {
-            FREED.store(0, Ordering::Relaxed);
+        if cfg!(miri) || REFUSED.load(Ordering::Relaxed) {
             return;
         }
-        // Whoever has it forks, or starts the thread. To wait here could be for ever: see `stop`.
-        if let Ok(mut trimmer) = TRIMMER.try_lock() {
-            // Another thread may have started it since the first look: the one that `stop` knows is the only one.
-            if !self.is_trimming() {
-                trimmer.start(self);
+        let resident = self.resident();
+        if resident <= BARE_FLOOR || resident <= FLOOR && resident <= self.floor() {
+            return;
+        }
+        // A look is a walk over all that is in use: as much has to be freed that it is little beside that.
+        if !self.is_trimming() && freed >= resident / PART {
+            // Whoever has it forks, or starts the thread. To wait here could be for ever: see `stop`.
+            if let Ok(mut trimmer) = TRIMMER.try_lock()
+                // Another thread may have started it since the first look: the one that `stop` knows is the only one.
+                && (self.is_trimming() || trimmer.start(self))
+            {
+                self.root().freed.store(0, Ordering::Relaxed);
             }
             // With no room for a thread, whoever frees as much again tries again.
-            FREED.store(0, Ordering::Relaxed);
         }
+        if self.is_trimming() && self.is_short() {
+            hurry();
+        }
+    }
+
+    /// Adds what this process freed to what all did since somebody began to look; how much that is.
+    pub(super) fn tell_freed(&self) -> u64 {
+        let freed = FREED.swap(0, Ordering::Relaxed);
+        self.root().freed.fetch_add(freed, Ordering::Relaxed) + freed
+    }
+
+    /// Whether what the arena has might be needed by others at once: a container's limit is near, say.
+    fn is_short(&self) -> bool {
+        let now = monotonic_ns();
+        if now.saturating_sub(ASKED.load(Ordering::Relaxed)) < ASK {
+            return false;
+        }
+        ASKED.store(now, Ordering::Relaxed);
+        budget::at_ease().is_some_and(|left| self.resident() > left / 2)
     }
 
     fn is_trimming(&self) -> bool {
@@ -87,59 +131,103 @@ impl Arena {
     }
 
     fn floor(&self) -> u64 {
-        match self.root().channels.load(Ordering::Relaxed) {
-            ..=0 => BARE_FLOOR,
-            _ => FLOOR,
+        match self.has_channels(1) {
+            false => BARE_FLOOR,
+            true => FLOOR,
         }
     }
 
     /// A queue or pipe was made.
-    pub(super) fn channel_made(&self) {
-        self.root().channels.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn channel_made(&self, block: BlockId) {
+        let known = &self.root().channels;
+        if let Some(gone) = known.iter().find(|known| !self.is_channel(known)) {
+            gone.store(block.0, Ordering::Relaxed);
+        }
+    }
+
+    fn is_channel(&self, block: &AtomicU32) -> bool {
+        let cell = BlockId::new(block.load(Ordering::Relaxed)).map(|block| self.cell(block));
+        cell.is_some_and(|cell| cell.is_ok_and(|cell| is_channel(cell)))
+    }
+
+    /// Whether there are so many queues and pipes, two at most. Looks at those that were found last, then at all
+    /// objects.
+    fn has_channels(&self, count: usize) -> bool {
+        let known = &self.root().channels;
+        let mut there: Vec<u32> = known
+            .iter()
+            .filter(|known| self.is_channel(known))
+            .map(|known| known.load(Ordering::Relaxed))
+            .collect();
+        there.dedup();
+        if there.len() >= count {
+            return true;
+        }
+        let of_objects = self
+            .segments()
+            .filter(|(_, segment)| segment.class.is_of_objects());
+        let found = of_objects
+            .flat_map(|(number, _)| self.blocks_of(number))
+            .filter(|(_, cell)| is_channel(cell))
+            .map(|(block, _)| block.0)
+            .take(known.len());
+        let mut number = 0;
+        for (place, block) in known.iter().zip(found) {
+            place.store(block, Ordering::Relaxed);
+            number += 1;
+        }
+        number >= count
     }
 
     /// A queue or pipe is gone. With the last one goes all that lies free.
-    ///
-    /// A process that is killed in between leaves the number wrong: then what is idle goes a moment later.
     pub(super) fn channel_gone(&self) {
-        let before = self.root().channels.fetch_sub(1, Ordering::Relaxed);
-        // A program that makes and drops small queues, one after the other, has nothing to give back.
-        let freed_much = FREED.load(Ordering::Relaxed) >= BARE_FLOOR / 2 || self.is_trimming();
-        if before > 1 || !freed_much {
-            return;
-        }
-        match self.resident() {
-            ..=BARE_FLOOR => FREED.store(0, Ordering::Relaxed),
-            _ => self.give_back_all(),
+        if self.has_grown() && !self.has_channels(1) {
+            self.give_back_all();
         }
     }
 
     /// As with the last queue or pipe, which somebody keeps but does not use any more.
     pub(crate) fn trim_for_last_channel(&self) {
-        let is_last = self.root().channels.load(Ordering::Relaxed) <= 1;
-        if is_last && self.resident() > BARE_FLOOR {
+        if self.has_grown() && !self.has_channels(2) {
             self.give_back_all();
         }
+    }
+
+    /// Whether there is more than was left the last time. A program that makes and drops small queues, one after
+    /// the other, has nothing to give back.
+    fn has_grown(&self) -> bool {
+        self.resident() > BARE_FLOOR.max(LEFT.load(Ordering::Relaxed) + BARE_FLOOR / 2)
     }
 
     /// Gives the pages of all free blocks back.
     pub(crate) fn give_back_all(&self) {
         FREED.store(0, Ordering::Relaxed);
+        self.root().freed.store(0, Ordering::Relaxed);
         self.give_back_free(Which::All, u64::MAX);
+        self.give_back_tables();
+        LEFT.store(self.resident(), Ordering::Relaxed);
     }
 
     /// One look: gives back what is idle and too much, and marks what may be at the next look. False when no
     /// further look is of use.
-    fn look_for_idle(&self) -> bool {
+    fn look(&self, which: Which) -> bool {
         let resident = self.resident();
-        if resident <= self.floor() {
+        let floor = self.floor();
+        if resident <= floor || REFUSED.load(Ordering::Relaxed) {
             return false;
         }
-        let in_use = self.in_use();
-        let Some(excess) = resident.checked_sub(self.floor().max(in_use + in_use / 4)) else {
+        // With its cell, which cannot go before the block does.
+        let in_use: u64 = self
+            .used()
+            .map(|cell| cell.committed() + size_of::<Cell>() as u64)
+            .sum();
+        let Some(excess) = resident.checked_sub(floor.max(in_use + in_use / 8)) else {
             return false;
         };
-        let given = self.give_back_free(Which::Idle, excess);
+        let given = self.give_back_free(which, excess);
+        if !must_stop() {
+            self.give_back_tables();
+        }
         let marked = self.mark_free();
         given > 0 || marked
     }
@@ -147,11 +235,11 @@ impl Arena {
     /// Marks all free blocks that have memory; whether there was one without a mark.
     fn mark_free(&self) -> bool {
         let mut marked = false;
-        for (_, cell) in self.blocks() {
+        for (number, (_, cell)) in self.blocks().enumerate() {
             if cell.owner.is(Owner::Free) {
                 marked |= cell.mark_idle();
             }
-            if must_stop() {
+            if number % RUN_BLOCKS == 0 && must_stop() {
                 break;
             }
         }
@@ -169,7 +257,10 @@ impl Arena {
             let end = fresh.min(segment.count);
             let mut index = 0;
             while index < end {
-                if given >= enough || which == Which::Idle && must_stop() {
+                if given >= enough
+                    || REFUSED.load(Ordering::Relaxed)
+                    || which != Which::All && must_stop()
+                {
                     return given;
                 }
                 let (after, bytes) = self.give_back_run(number, segment, index..end, which);
@@ -197,7 +288,7 @@ impl Arena {
             cell.owner.is(Owner::Free)
                 && match cell.committed() {
                     0 => shares_pages,
-                    _ => which == Which::All || cell.is_idle(),
+                    _ => which != Which::Idle || cell.is_idle(),
                 }
         };
         let cell = |index: u32| self.cell(BlockId::at(number, index)).ok();
@@ -235,64 +326,101 @@ impl Arena {
     /// Takes the blocks of a run as far as they are free still, gives back their pages, and frees them; how much
     /// it was.
     fn empty_run(&self, number: u32, class: Class, run: std::ops::Range<u32>) -> u64 {
-        let mine = self.mine();
+        let Some(open) = self.open_word(number) else {
+            return 0;
+        };
+        let block = |index: u32| BlockId::at(number, index);
         let take = |index: &u32| {
-            let cell = self.cell(BlockId::at(number, *index));
-            cell.is_ok_and(|cell| cell.owner.pass(Owner::Free, mine))
+            let cell = self.cell(block(*index));
+            cell.is_ok_and(|cell| self.take(block(*index), cell, open))
         };
         let taken: Vec<u32> = run.take_while(take).collect();
         let Some(&first) = taken.first() else {
             return 0;
         };
         kill::point("arena.giving_back");
-        let mut bytes = 0;
-        if let Some((start, length)) =
-            self.whole_pages(number, first, taken.len() as u64 * class.size())
-        {
-            for &index in &taken {
-                let block = BlockId::at(number, index);
-                if class.is_of_strips() {
-                    crate::reclaim::empty_strip(self, block);
-                }
-                bytes += self.cell(block).map_or(0, Cell::emptied);
+        let given = self.empty_taken(number, class, first, taken.len() as u32);
+        // Otherwise this thread is about to end, and others free the blocks.
+        if given.is_some() {
+            for index in taken {
+                self.free(block(index), self.mine());
             }
-            kill::point("arena.emptied");
-            let Some(giving_back) = self.give_back_pages() else {
-                // This thread is about to end, and others free the blocks.
-                return 0;
-            };
-            memfd::give_back(start, length);
-            drop(giving_back);
-            bytes = bytes.min(length as u64);
         }
-        for index in taken {
-            self.free(BlockId::at(number, index), mine);
+        given.unwrap_or(0)
+    }
+
+    /// Gives back the pages of blocks that are this process's, one behind the other; how much it was. `None` when
+    /// others take it for dead.
+    fn empty_taken(&self, number: u32, class: Class, first: u32, count: u32) -> Option<u64> {
+        let bytes = u64::from(count) * class.size();
+        let Some((start, length)) = self.whole_pages(number, first, bytes) else {
+            return Some(0);
+        };
+        let blocks = (first..first + count).map(|index| BlockId::at(number, index));
+        let mut had = Vec::with_capacity(count as usize);
+        for block in blocks.clone() {
+            if class.is_of_strips() {
+                crate::reclaim::empty_strip(self, block);
+            }
+            had.push(self.cell(block).map_or(0, Cell::emptied));
         }
-        bytes
+        kill::point("arena.emptied");
+        let giving_back = self.give_back_pages()?;
+        let (place, _) = self.file_range(BlockId::at(number, first))?;
+        let skipped = start.as_ptr().addr()
+            - self
+                .payload(BlockId::at(number, first))
+                .ok()?
+                .as_ptr()
+                .addr();
+        let is_given = self.give_back_part(start, place + skipped as u64, length);
+        drop(giving_back);
+        if is_given {
+            return Some(had.iter().sum::<u64>().min(length as u64));
+        }
+        for (block, bytes) in blocks.zip(had) {
+            if let Ok(cell) = self.cell(block) {
+                cell.touched(bytes);
+            }
+        }
+        REFUSED.store(true, Ordering::Relaxed);
+        Some(0)
     }
 
     /// The bytes of memory behind the blocks that somebody uses.
     pub(crate) fn in_use(&self) -> u64 {
-        self.blocks()
-            .filter(|(_, cell)| !cell.owner.is(Owner::Free))
-            .map(|(_, cell)| cell.committed())
-            .sum()
+        self.used().map(Cell::committed).sum()
+    }
+
+    fn used(&self) -> impl Iterator<Item = &Cell> {
+        let cells = self.blocks().map(|(_, cell)| cell);
+        cells.filter(|cell| !cell.owner.is(Owner::Free))
     }
 }
 
 /// The process whose thread runs, which a child never has. Zero for none.
 static RUNS_IN: AtomicU32 = AtomicU32::new(0);
-/// Says to the thread that it is to end.
-static STOP: Mutex<bool> = Mutex::new(false);
-static STOPPED: Condvar = Condvar::new();
+/// What the thread is to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// Look when the time has come.
+    Wait,
+    /// Look at once, and give back all that is too much.
+    Hurry,
+    End,
+}
+
+static WISH: Mutex<Wish> = Mutex::new(Wish::Wait);
+static WISHED: Condvar = Condvar::new();
 static TRIMMER: Mutex<Trimmer> = Mutex::new(Trimmer(None));
 
 /// The thread that gives memory back, and the process that has it: a raw `clone` copies this and no thread.
 pub(super) struct Trimmer(Option<(OwnerId, JoinHandle<()>)>);
 
 impl Trimmer {
-    fn start(&mut self, arena: &Arena) {
-        *super::lock(&STOP) = false;
+    /// False with no room for a thread.
+    fn start(&mut self, arena: &Arena) -> bool {
+        *super::lock(&WISH) = Wish::Wait;
         let me = arena.me();
         RUNS_IN.store(me.as_u32(), Ordering::Relaxed);
         let started = thread::start_deaf("procession-trim", trim_until_done).ok();
@@ -300,6 +428,7 @@ impl Trimmer {
         if self.0.is_none() {
             RUNS_IN.store(0, Ordering::Relaxed);
         }
+        self.0.is_some()
     }
 
     fn end(&mut self) {
@@ -311,26 +440,52 @@ impl Trimmer {
             std::mem::forget(thread);
             return;
         }
-        *super::lock(&STOP) = true;
-        STOPPED.notify_all();
+        *super::lock(&WISH) = Wish::End;
+        WISHED.notify_all();
         // It does not panic, and if it did it is gone as well.
         let _ = thread.join();
         // Whoever frees something next looks whether it is needed again.
         FREED.fetch_add(NOTICE, Ordering::Relaxed);
+        if let Some(arena) = home_if_any() {
+            arena
+                .root()
+                .freed
+                .fetch_max(u64::MAX / 4, Ordering::Relaxed);
+        }
     }
 }
 
 fn must_stop() -> bool {
-    *super::lock(&STOP)
+    *super::lock(&WISH) == Wish::End
+}
+
+/// Has the thread look at once.
+fn hurry() {
+    let mut wish = super::lock(&WISH);
+    if *wish == Wish::Wait {
+        *wish = Wish::Hurry;
+        WISHED.notify_all();
+    }
+}
+
+fn is_channel(cell: &Cell) -> bool {
+    cell.owner.is(Owner::Shared) && Kind::from_u32(cell.kind.load(Ordering::Acquire)).is_channel()
 }
 
 fn trim_until_done() {
     let Some(arena) = home_if_any() else { return };
     loop {
-        let stop = super::lock(&STOP);
-        let waited = STOPPED.wait_timeout_while(stop, INTERVAL, |stop| !*stop);
-        let stop = *waited.unwrap_or_else(|e| e.into_inner()).0;
-        if stop || !arena.look_for_idle() {
+        let wish = super::lock(&WISH);
+        let waited = WISHED.wait_timeout_while(wish, INTERVAL, |wish| *wish == Wish::Wait);
+        let mut wish = waited.unwrap_or_else(|e| e.into_inner()).0;
+        let which = match *wish {
+            Wish::Wait => Which::Idle,
+            Wish::Hurry => Which::Free,
+            Wish::End => break,
+        };
+        *wish = Wish::Wait;
+        drop(wish);
+        if !arena.look(which) {
             break;
         }
     }
@@ -352,6 +507,7 @@ pub(super) fn stop() -> MutexGuard<'static, Trimmer> {
 /// giving pages back, would go on with it.
 pub(crate) fn stop_for_good(arena: &Arena) {
     let _trimmer = stop();
+    arena.tell_freed();
     RUNS_IN.store(arena.me().as_u32(), Ordering::Relaxed);
 }
 

@@ -287,6 +287,7 @@ impl<'a> At<'a> {
         };
         let by = self.arena.me();
         let inc = strip.inc();
+        self.arena.note(block);
         let claimed = self
             .arena
             .cell(block)?
@@ -334,6 +335,7 @@ impl<'a> At<'a> {
                 by: self.arena.me(),
                 inc: strip.inc(),
             };
+            self.arena.note(block);
             let former = cell.owner.get();
             let ours = matches!(
                 former,
@@ -466,6 +468,7 @@ pub(crate) fn finish_retiring(arena: &Arena, block: BlockId, from: Owner) {
         by: arena.me(),
         inc,
     };
+    arena.note(block);
     // First of all: nobody else may be at it, and it must not have been used again.
     if !arena
         .cell(block)
@@ -524,6 +527,7 @@ pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
 /// Frees a strip that a dead process had not linked. No slot of it was touched in this life.
 pub(crate) fn free_unlinked(arena: &Arena, block: BlockId, from: Owner) {
     let mine = arena.mine();
+    arena.note(block);
     if arena
         .cell(block)
         .is_ok_and(|cell| cell.owner.pass(from, mine))

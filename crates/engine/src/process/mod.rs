@@ -85,7 +85,7 @@ pub fn leave() {
         let me = arena.me();
         for kind in [Kind::Lock, Kind::RLock] {
             // Not only those that are open: a lock may be held whose last handle here was dropped.
-            for block in arena.objects_of(kind) {
+            for block in arena.held_objects_of(kind) {
                 sync::keep_held(arena, block, me);
             }
         }

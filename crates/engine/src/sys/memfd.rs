@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 
-use rustix::fs::{self, MemfdFlags, SealFlags};
+use rustix::fs::{self, FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, MremapFlags, ProtFlags};
 
@@ -285,8 +285,14 @@ pub(crate) fn populate(start: NonNull<u8>, length: usize) -> Result<()> {
 
 /// Gives the pages of a shared mapping back to the system, for everybody; they read as zeroes afterwards.
 /// The range starts and ends on a page.
-pub(crate) fn give_back(start: NonNull<u8>, length: usize) {
-    // SAFETY: what is taken away is the caller's, who uses it no more. Failing keeps the memory, which is
-    // what would happen without the call.
-    let _ = unsafe { mm::madvise(start.as_ptr().cast(), length, Advice::LinuxRemove) };
+/// False where it is refused.
+pub(crate) fn give_back(start: NonNull<u8>, length: usize) -> bool {
+    // SAFETY: what is taken away is the caller's, who uses it no more.
+    unsafe { mm::madvise(start.as_ptr().cast(), length, Advice::LinuxRemove) }.is_ok()
+}
+
+/// As [`give_back`], by way of the file.
+pub(crate) fn punch(fd: impl AsFd, offset: u64, length: u64) -> bool {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    fs::fallocate(fd, flags, offset, length).is_ok()
 }

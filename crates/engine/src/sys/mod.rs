@@ -18,6 +18,8 @@ pub(crate) mod life;
 #[cfg_attr(miri, path = "memfd_miri.rs")]
 pub(crate) mod memfd;
 #[cfg(not(loom))]
+pub(crate) mod memory_left;
+#[cfg(not(loom))]
 pub(crate) mod number;
 #[cfg(not(loom))]
 pub(crate) mod pagemap;

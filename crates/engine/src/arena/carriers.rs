@@ -1,0 +1,231 @@
+//! The envelopes that an object is in: see `envelope.rs`.
+//!
+//! ```text
+//! part   next page | next empty entry (page, number) | next look (page, number) | entries
+//! page   next page | unused                          | unused                   | entries
+//! entry  zero, or a stamp u32 | the block of an envelope u32
+//! ```
+//!
+//! Whoever seals an envelope enters it with each of its objects before letting go of them. Nothing takes an entry
+//! out: it is over when the block is no envelope any more that lists the object, and whoever enters the next one looks
+//! at two old entries, and takes one that is over in its place. So there are about three times as many entries as
+//! there were envelopes at a time, at most. An entry is over for good, since who makes an envelope of the same block
+//! enters it anew, under a stamp of its own: an entry that was found to be over is replaced from exactly that word.
+//!
+//! The last holder that lets go looks at these entries alone. Pages are added by holders only, and go with the object.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::Arena;
+use super::block::BlockId;
+use super::class::CARRIERS;
+use super::object::{CARRIED, ObjectHead};
+use crate::error::{Error, Result};
+use crate::kill;
+use crate::retries::Retries;
+
+const ENTRIES: u32 = 13;
+/// So many old entries are looked at for one that is over.
+const LOOKS: u32 = 2;
+
+#[repr(C)]
+pub(super) struct Page {
+    pub(super) next: AtomicU32,
+    _unused: AtomicU32,
+    /// Of the first page only: a page and a number there.
+    empty: AtomicU64,
+    look: AtomicU64,
+    entries: [AtomicU64; ENTRIES as usize],
+}
+
+const _: () = assert!(size_of::<Page>() == 128);
+
+/// A page, and an entry there.
+#[derive(Debug, Clone, Copy)]
+struct Place(BlockId, u32);
+
+impl Place {
+    fn word(self) -> u64 {
+        u64::from(self.0.0) << 8 | u64::from(self.1)
+    }
+
+    /// The place in a word; the beginning of the first page for any that is none.
+    fn of(word: u64, first: BlockId) -> Place {
+        match BlockId::new((word >> 8) as u32) {
+            Some(page) => Place(page, word as u32 & 0xff),
+            None => Place(first, 0),
+        }
+    }
+
+    fn after(self) -> Place {
+        Place(self.0, self.1 + 1)
+    }
+}
+
+impl Arena {
+    /// Enters an envelope with an object that it holds; the caller is a holder, and has both.
+    pub(super) fn enter_carrier(
+        &self,
+        object: BlockId,
+        generation: u32,
+        head: &ObjectHead,
+        envelope: BlockId,
+    ) -> Result<()> {
+        self.ensure_part(object, head, CARRIED, size_of::<Page>() as u64)?;
+        let first = self.linked_part(head, CARRIED).ok_or(Error::Damaged)?;
+        let page = self.carriers(first)?;
+        let entered = u64::from(head.stamp()) << 32 | u64::from(envelope.0);
+        if self.replace_over(object, generation, first, page, entered)? {
+            return Ok(());
+        }
+        let mut retries = Retries::default();
+        loop {
+            retries.again()?;
+            let word = page.empty.load(Ordering::Acquire);
+            let place = Place::of(word, first);
+            let last = self.carriers(place.0)?;
+            let (next, done) = match last.entries.get(place.1 as usize) {
+                Some(entry) => (place.after(), put(entry, 0, entered)),
+                None => (self.page_after(object, last)?, false),
+            };
+            // Somebody else may have moved it on.
+            let _ =
+                page.empty
+                    .compare_exchange(word, next.word(), Ordering::AcqRel, Ordering::Acquire);
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Puts an entry in the place of one that is over, if one is found at once.
+    fn replace_over(
+        &self,
+        object: BlockId,
+        generation: u32,
+        first: BlockId,
+        page: &Page,
+        entered: u64,
+    ) -> Result<bool> {
+        for _ in 0..LOOKS {
+            let place = Place::of(page.look.load(Ordering::Relaxed), first);
+            let at = self.carriers(place.0)?;
+            let next = match BlockId::new(at.next.load(Ordering::Acquire)) {
+                _ if place.1 + 1 < ENTRIES => place.after(),
+                Some(next) => Place(next, 0),
+                None => Place(first, 0),
+            };
+            // It is where to look, no more: threads may meet there.
+            page.look.store(next.word(), Ordering::Relaxed);
+            let Some(entry) = at.entries.get(place.1 as usize) else {
+                continue;
+            };
+            let seen = entry.load(Ordering::SeqCst);
+            let is_over = seen != 0 && !self.carries(seen, object, generation);
+            if is_over && put(entry, seen, entered) {
+                kill::point("carriers.replaced");
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The first entry behind the last page there is.
+    fn page_after(&self, object: BlockId, last: &Page) -> Result<Place> {
+        if let Some(next) = BlockId::new(last.next.load(Ordering::Acquire)) {
+            return Ok(Place(next, 0));
+        }
+        let block = self.alloc_class(CARRIERS, CARRIERS.size())?;
+        // SAFETY: just taken, this many bytes, seen by nobody else.
+        unsafe { self.payload(block)?.write_bytes(0, size_of::<Page>()) };
+        match self.link_part(block, object, &last.next) {
+            true => Ok(Place(block, 0)),
+            false => {
+                self.free(block, self.mine());
+                let next = last.next.load(Ordering::Acquire);
+                Ok(Place(BlockId::new(next).ok_or(Error::Damaged)?, 0))
+            }
+        }
+    }
+
+    /// Whether an envelope holds the object, or one may where this process cannot look.
+    #[cold]
+    pub(super) fn is_in_an_envelope(
+        &self,
+        object: BlockId,
+        generation: u32,
+        head: &ObjectHead,
+    ) -> bool {
+        let mut next = self.linked_part(head, CARRIED);
+        let mut retries = Retries::default();
+        while let Some(block) = next {
+            let (Ok(page), Ok(())) = (self.carriers(block), retries.again()) else {
+                return true;
+            };
+            let words = page
+                .entries
+                .iter()
+                .map(|entry| entry.load(Ordering::SeqCst));
+            let mut entered = words.filter(|&word| word != 0);
+            if entered.any(|word| self.carries(word, object, generation)) {
+                return true;
+            }
+            next = BlockId::new(page.next.load(Ordering::Acquire));
+        }
+        false
+    }
+
+    /// Whether the envelope that was entered is one still that lists the object; true where that cannot be seen.
+    fn carries(&self, entered: u64, object: BlockId, generation: u32) -> bool {
+        BlockId::new(entered as u32).is_some_and(|envelope| {
+            self.mapped(envelope.segment()).is_err() || self.lists(envelope, object, generation)
+        })
+    }
+
+    pub(super) fn carriers(&self, page: BlockId) -> Result<&Page> {
+        if self.mapped(page.segment())?.class != CARRIERS {
+            return Err(Error::Damaged);
+        }
+        // SAFETY: blocks of this class only ever hold such pages, are as large, 64-aligned and mapped for good; all
+        // fields are atomics.
+        Ok(unsafe { self.payload(page)?.cast::<Page>().as_ref() })
+    }
+
+    /// Whether a block is one of the further pages of an object.
+    pub(super) fn is_further_page(&self, head: &ObjectHead, part: BlockId) -> bool {
+        let mut next = self.linked_part(head, CARRIED);
+        let mut retries = Retries::default();
+        while let Some(page) = next.and_then(|block| self.carriers(block).ok()) {
+            let linked = page.next.load(Ordering::Acquire);
+            if linked == part.0 {
+                return true;
+            }
+            next = BlockId::new(linked).filter(|_| retries.again().is_ok());
+        }
+        false
+    }
+
+    /// Frees all pages but the first of an object that is this process's. Whoever takes over from a process that
+    /// died in here begins again.
+    pub(super) fn free_further_pages(&self, object: BlockId, head: &ObjectHead) {
+        let first = self.linked_part(head, CARRIED);
+        let Some(first) = first.and_then(|block| self.carriers(block).ok()) else {
+            return;
+        };
+        let mut retries = Retries::default();
+        while let Some(page) = BlockId::new(first.next.load(Ordering::Acquire))
+            && retries.again().is_ok()
+        {
+            let next = self
+                .carriers(page)
+                .map_or(0, |page| page.next.load(Ordering::Acquire));
+            self.free_part(object, &first.next, next);
+        }
+    }
+}
+
+fn put(entry: &AtomicU64, from: u64, to: u64) -> bool {
+    entry
+        .compare_exchange(from, to, Ordering::SeqCst, Ordering::Acquire)
+        .is_ok()
+}

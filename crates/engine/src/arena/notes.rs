@@ -1,0 +1,311 @@
+//! Notes of what a process may own, from which its things are given back when it is dead.
+//!
+//! To look at every block there ever was would make each death as dear as the largest burst of the tree. So before a
+//! process takes a block, or a hold, it notes where: each group of [`GROUP`] blocks once.
+//!
+//! ```text
+//! root   a word for each seat:  walk everything? | whose notes (id) | newest page
+//! page   next page u32 | entries begun u32 | entries: a group each, zero where none was written
+//! ```
+//!
+//! A note says that something may be there, and never what: whoever reads it looks at the owner words. It is written
+//! before the thing is taken, so a process that is killed in between leaves a note too many. Where a page cannot be
+//! had, everything is looked at when the process is dead.
+//!
+//! A page is `Part(id)` before it is linked, and freed page by page after all that the process owned was given back. A
+//! page whose maker died before it was linked, or whose last reader died before it was freed, names somebody who is
+//! in the process table no more; such pages are looked for before there are more of them.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::Arena;
+use super::block::{BlockId, Cell};
+use super::class::NOTES;
+use super::owner::{Owner, OwnerId};
+use super::seat::Stage;
+use crate::error::{Error, Result};
+use crate::kill;
+use crate::retries::Retries;
+
+/// Blocks of a segment that are noted together.
+pub(crate) const GROUP: u32 = 64;
+const ENTRIES: usize = 126;
+
+/// On a seat's word: not all could be noted.
+const EVERYTHING: u64 = 1 << 63;
+
+#[repr(C)]
+struct Page {
+    next: AtomicU32,
+    begun: AtomicU32,
+    entries: [AtomicU32; ENTRIES],
+}
+
+const _: () = assert!(size_of::<Page>() == 512);
+
+/// The word of a seat whose notes are `owner`'s.
+fn word(owner: OwnerId, page: u32) -> u64 {
+    u64::from(owner.as_u32()) << 32 | u64::from(page)
+}
+
+fn is_of(word: u64, owner: OwnerId) -> bool {
+    (word & !EVERYTHING) >> 32 == u64::from(owner.as_u32())
+}
+
+fn group_of(block: BlockId) -> u32 {
+    block.0 / GROUP
+}
+
+impl Arena {
+    /// To be called before this process makes a block, or a hold on the object in it, its own.
+    #[inline]
+    pub(crate) fn note(&self, block: BlockId) {
+        let me = self.me();
+        if let Ok(mapped) = self.mapped(block.segment())
+            && let Some(noted) = mapped.noted(block.index() / GROUP)
+            && noted.load(Ordering::Relaxed) != me.as_u32()
+        {
+            self.write_note(me, group_of(block));
+            noted.store(me.as_u32(), Ordering::Relaxed);
+        }
+    }
+
+    /// As [`Arena::note`], for another process, which is yet to be started.
+    pub(super) fn note_for(&self, owner: OwnerId, blocks: impl Iterator<Item = BlockId>) {
+        let mut groups: Vec<u32> = blocks.map(group_of).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        for group in groups {
+            if !self.is_on_newest_page(owner, group) {
+                self.write_note(owner, group);
+            }
+        }
+    }
+
+    fn notes_of(&self, owner: OwnerId) -> &AtomicU64 {
+        &self.root().notes[owner.seat() as usize]
+    }
+
+    fn is_on_newest_page(&self, owner: OwnerId, group: u32) -> bool {
+        let seen = self.notes_of(owner).load(Ordering::Acquire);
+        let page = BlockId::new(seen as u32).filter(|_| is_of(seen, owner));
+        page.and_then(|page| self.page(page).ok())
+            .is_some_and(|page| {
+                let is_it = |entry: &AtomicU32| entry.load(Ordering::Relaxed) == group;
+                page.entries.iter().any(is_it)
+            })
+    }
+
+    #[cold]
+    fn write_note(&self, owner: OwnerId, group: u32) {
+        if self.try_to_note(owner, group).is_err() {
+            let notes = self.notes_of(owner);
+            let _ = notes.fetch_update(Ordering::SeqCst, Ordering::Acquire, |seen| {
+                let kept = if is_of(seen, owner) {
+                    seen
+                } else {
+                    word(owner, 0)
+                };
+                Some(kept | EVERYTHING)
+            });
+        }
+    }
+
+    fn try_to_note(&self, owner: OwnerId, group: u32) -> Result<()> {
+        let notes = self.notes_of(owner);
+        let mut retries = Retries::default();
+        loop {
+            retries.again()?;
+            let seen = notes.load(Ordering::Acquire);
+            let newest = match is_of(seen, owner) {
+                true => BlockId::new(seen as u32),
+                false => None,
+            };
+            if let Some(page) = newest {
+                let page = self.page(page)?;
+                let at = page.begun.fetch_add(1, Ordering::AcqRel) as usize;
+                if let Some(entry) = page.entries.get(at) {
+                    entry.store(group, Ordering::SeqCst);
+                    kill::point("notes.written");
+                    return Ok(());
+                }
+                // Not to come round again for a page that is full.
+                page.begun.store(ENTRIES as u32, Ordering::Relaxed);
+            }
+            let block = self.new_page(owner, newest, group)?;
+            let kept = if is_of(seen, owner) {
+                seen & EVERYTHING
+            } else {
+                0
+            };
+            let linked = notes.compare_exchange(
+                seen,
+                word(owner, block.0) | kept,
+                Ordering::SeqCst,
+                Ordering::Acquire,
+            );
+            if linked.is_ok() {
+                kill::point("notes.linked");
+                return Ok(());
+            }
+            self.free(block, Owner::Part(owner.as_u32()));
+        }
+    }
+
+    /// A page that has one note already, to be linked before another.
+    fn new_page(&self, owner: OwnerId, next: Option<BlockId>, group: u32) -> Result<BlockId> {
+        let block = self.take_page()?;
+        kill::point("notes.page_taken");
+        let page = self.page(block)?;
+        page.next
+            .store(next.map_or(0, |next| next.0), Ordering::Relaxed);
+        for entry in &page.entries {
+            entry.store(0, Ordering::Relaxed);
+        }
+        page.entries[0].store(group, Ordering::Relaxed);
+        page.begun.store(1, Ordering::Release);
+        let part = Owner::Part(owner.as_u32());
+        self.cell(block)?.owner.pass(self.mine(), part);
+        kill::point("notes.page_made");
+        Ok(block)
+    }
+
+    /// Not by way of `alloc_class`, which looks for the dead, and gives back what they noted.
+    fn take_page(&self) -> Result<BlockId> {
+        let mut grown = 0;
+        let block = loop {
+            let found = self.pop(NOTES).or_else(|| self.take_fresh(NOTES));
+            if let Some(block) = found.or_else(|| self.find_lost_page()) {
+                break block;
+            }
+            grown += 1;
+            if grown > 8 {
+                return Err(Error::Damaged);
+            }
+            self.grow(NOTES)?;
+        };
+        // A handful of bytes for thousands of blocks: no limit holds them up, so that who is out of memory can
+        // receive, which makes room.
+        if self.mapped(block.segment())?.class != NOTES {
+            return Err(Error::Damaged);
+        }
+        self.cell(block)?.touched(NOTES.size());
+        Ok(block)
+    }
+
+    /// A page that is free though no hint names it, or names somebody who is gone.
+    fn find_lost_page(&self) -> Option<BlockId> {
+        let is_gone = |owner: OwnerId| {
+            let entry = self.root().seats.get(owner.seat() as usize);
+            entry.is_none_or(|entry| {
+                let state = entry.state();
+                state.epoch() != owner.epoch() || state.stage == Stage::Free
+            })
+        };
+        let is_lost = |cell: &Cell| match cell.owner.get() {
+            Owner::Free => true,
+            Owner::Process(by) => is_gone(by),
+            Owner::Part(of) => OwnerId::from_u32(of).is_none_or(is_gone),
+            _ => false,
+        };
+        let pages = self
+            .segments()
+            .filter(|(_, segment)| segment.class == NOTES);
+        let mut blocks = pages.flat_map(|(number, _)| self.blocks_of(number));
+        let found = blocks.find(|(_, cell)| {
+            let owner = cell.owner.get();
+            is_lost(cell) && cell.owner.pass(owner, self.mine())
+        });
+        found.map(|(block, _)| block)
+    }
+
+    fn page(&self, block: BlockId) -> Result<&Page> {
+        if self.capacity(block) < size_of::<Page>() as u64 {
+            return Err(Error::BadHandle);
+        }
+        // SAFETY: within the block's payload (just checked), which is 64-aligned and mapped for good; all fields
+        // are atomics.
+        Ok(unsafe { self.payload(block)?.cast::<Page>().as_ref() })
+    }
+
+    /// The groups that a process noted, each once; `None` where everything has to be looked at.
+    fn groups_noted_by(&self, owner: OwnerId) -> Option<Vec<u32>> {
+        let seen = self.notes_of(owner).load(Ordering::SeqCst);
+        if !is_of(seen, owner) {
+            return Some(Vec::new());
+        }
+        if seen & EVERYTHING != 0 {
+            return None;
+        }
+        let mut groups = Vec::new();
+        let mut next = BlockId::new(seen as u32);
+        let mut retries = Retries::default();
+        while let Some(block) = next {
+            retries.again().ok()?;
+            let page = self.page(block).ok()?;
+            let entries = page
+                .entries
+                .iter()
+                .map(|entry| entry.load(Ordering::SeqCst));
+            groups.extend(entries.filter(|&group| group != 0));
+            next = BlockId::new(page.next.load(Ordering::Acquire));
+        }
+        groups.sort_unstable();
+        groups.dedup();
+        Some(groups)
+    }
+
+    /// Calls `look` with every block that may be a process's, or have an object that it holds, until that says
+    /// false; false as well where some may be that this process cannot see.
+    pub(crate) fn look_at_noted(
+        &self,
+        owner: OwnerId,
+        mut look: impl FnMut(BlockId, &Cell) -> bool,
+    ) -> bool {
+        let Some(groups) = self.groups_noted_by(owner) else {
+            return self.sees_all() && self.blocks().all(|(block, cell)| look(block, cell));
+        };
+        let mut sees_all = true;
+        for group in groups {
+            let first = BlockId(group * GROUP);
+            if self.mapped(first.segment()).is_err() {
+                sees_all = false;
+                continue;
+            }
+            let from = first.index();
+            let mut blocks = self.blocks_in(first.segment(), from..from + GROUP);
+            if !blocks.all(|(block, cell)| look(block, cell)) {
+                return false;
+            }
+        }
+        sees_all
+    }
+
+    /// Gives back the pages of a process all of whose things were given back.
+    pub(super) fn drop_notes(&self, owner: OwnerId) {
+        let notes = self.notes_of(owner);
+        let mut retries = Retries::default();
+        loop {
+            let seen = notes.load(Ordering::Acquire);
+            if !is_of(seen, owner) || retries.again().is_err() {
+                return;
+            }
+            let Some(block) = BlockId::new(seen as u32) else {
+                return;
+            };
+            let next = self
+                .page(block)
+                .map_or(0, |page| page.next.load(Ordering::Acquire));
+            let taken_off = notes.compare_exchange(
+                seen,
+                word(owner, next) | seen & EVERYTHING,
+                Ordering::SeqCst,
+                Ordering::Acquire,
+            );
+            if taken_off.is_ok() {
+                kill::point("notes.taken_off");
+                self.free(block, Owner::Part(owner.as_u32()));
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Giving the cells of blocks back: 32 bytes for each block that there was at a time.
+//!
+//! When the last blocks of a segment are free and have no memory, the pages of their cells go, and the blocks count
+//! as never taken. The word `shut` of a segment (times u32 | who u32, zero for nobody) keeps others from them:
+//!
+//! ```text
+//! 1  shut := (n, me)        who takes a block looks at the word before and after, and gives it back if it is another
+//! 2  all free from k on?    else shut := (n, 0)
+//! 3  generations noted in the root; pages of the cells from k on go; fresh := k
+//! 4  stack of the class emptied, in a new life of it: its links went through these cells
+//! 5  shut := (n + 1, 0)
+//! 6  all that is free in the class listed anew
+//! ```
+//!
+//! A cell whose page went says what a new one says: free, of nobody, not listed. Between 1 and 5 nobody takes a block of
+//! the segment for good: one that was taken before 1 is seen in 2, and one that was taken later is given back. What is
+//! freed meanwhile may be listed: the list is emptied in 4, and a mark of its former life is no mark. Who finds a segment
+//! shut by the dead begins again, and does not go back from 2.
+
+use std::sync::atomic::Ordering;
+
+use super::Arena;
+use super::block::Cell;
+use super::class::Class;
+use super::owner::{Owner, OwnerId};
+use super::segment::Segment;
+use crate::kill;
+use crate::sys::memfd;
+
+/// So many bytes of cells are worth the listing anew.
+const WORTH: u64 = 256 << 10;
+
+/// The last blocks of a segment.
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    number: u32,
+    from: u32,
+    end: u32,
+}
+
+impl Tail {
+    fn bytes(&self) -> u64 {
+        u64::from(self.end - self.from) * size_of::<Cell>() as u64
+    }
+}
+
+fn opened(word: u64) -> u64 {
+    word >> 32 << 32
+}
+
+impl Arena {
+    /// What says whether blocks of a segment can be taken; `None` while they cannot.
+    #[inline]
+    pub(super) fn open_word(&self, number: u32) -> Option<u64> {
+        let shut = self.root().shut.get(number as usize)?;
+        Some(shut.load(Ordering::Acquire)).filter(|&word| word as u32 == 0)
+    }
+
+    /// Whether that word is what it was.
+    #[inline]
+    pub(super) fn is_open_still(&self, number: u32, word: u64) -> bool {
+        self.root().shut[number as usize].load(Ordering::SeqCst) == word
+    }
+
+    /// Gives back the cells of all blocks at the end of segments that are free and have no memory, if they are many.
+    pub(super) fn give_back_tables(&self) {
+        let segments: Vec<(u32, Segment)> = self.segments().collect();
+        let tails: Vec<(Class, Tail)> = segments
+            .iter()
+            .filter_map(|(number, segment)| Some((segment.class, self.tail(*number)?)))
+            .collect();
+        if tails.iter().map(|(_, tail)| tail.bytes()).sum::<u64>() < WORTH {
+            return;
+        }
+        // While it is there, nobody takes over what this process has shut.
+        let Some(_giving_back) = self.give_back_pages() else {
+            return;
+        };
+        let mut classes: Vec<Class> = tails.iter().map(|(class, _)| *class).collect();
+        classes.sort_unstable_by_key(|class| class.index());
+        classes.dedup();
+        for class in classes {
+            let of_class = tails.iter().filter(|(of, _)| *of == class);
+            let cut: Vec<u32> = of_class
+                .filter(|(_, tail)| self.cut(class, *tail))
+                .map(|(_, tail)| tail.number)
+                .collect();
+            self.reopen(class, &cut);
+        }
+    }
+
+    /// Opens the segments of a class that the dead had shut.
+    pub(super) fn open_what_the_dead_shut(&self, class: Class) {
+        let segments = self
+            .segments()
+            .filter(|(_, segment)| segment.class == class);
+        let numbers: Vec<u32> = segments.map(|(number, _)| number).collect();
+        if numbers
+            .iter()
+            .all(|&number| self.open_word(number).is_some())
+        {
+            return;
+        }
+        // As in `give_back_tables`.
+        let Some(_giving_back) = self.give_back_pages() else {
+            return;
+        };
+        let is_shut_by_the_dead = |number: &u32| self.shut_word(*number) as u32 != 0;
+        let inherits = |number: &u32| {
+            self.shut(*number).is_some_and(|inherited| {
+                if !inherited {
+                    self.open(*number);
+                }
+                inherited
+            })
+        };
+        let inherited: Vec<u32> = numbers
+            .into_iter()
+            .filter(is_shut_by_the_dead)
+            .filter(inherits)
+            .collect();
+        self.reopen(class, &inherited);
+    }
+
+    /// The blocks behind the last one of a segment that somebody uses, or that has memory, from a page of cells on.
+    fn tail(&self, number: u32) -> Option<Tail> {
+        let mapped = self.mapped(number).ok()?;
+        let end = self.root().fresh[number as usize].load(Ordering::Acquire);
+        let is_bare = |index: &u32| {
+            let cell = mapped.cell(*index);
+            cell.is_some_and(|cell| cell.owner.is(Owner::Free) && cell.committed() == 0)
+        };
+        let bare = (0..end).rev().take_while(is_bare).count() as u32;
+        let in_page = memfd::page() as u32 / size_of::<Cell>() as u32;
+        let from = (end - bare).next_multiple_of(in_page);
+        (from < end).then_some(Tail { number, from, end })
+    }
+
+    fn shut_word(&self, number: u32) -> u64 {
+        self.root().shut[number as usize].load(Ordering::SeqCst)
+    }
+
+    /// Opens a segment that this process has shut, and left as it was.
+    fn open(&self, number: u32) {
+        let shut = &self.root().shut[number as usize];
+        shut.store(opened(self.shut_word(number)), Ordering::SeqCst);
+    }
+
+    /// Shuts a segment; whether it was shut by the dead before. `None` when somebody has it shut.
+    fn shut(&self, number: u32) -> Option<bool> {
+        let shut = &self.root().shut[number as usize];
+        let seen = shut.load(Ordering::SeqCst);
+        let by = OwnerId::from_u32(seen as u32);
+        if seen as u32 != 0 && by.is_some_and(|by| !self.is_dead(by)) {
+            return None;
+        }
+        let word = opened(seen) | u64::from(self.me().as_u32());
+        shut.compare_exchange(seen, word, Ordering::SeqCst, Ordering::SeqCst)
+            .ok()?;
+        kill::point("tables.shut");
+        Some(seen as u32 != 0)
+    }
+
+    /// Takes the cells of a tail away, and leaves the segment shut; false, and nothing changed, if that cannot be.
+    fn cut(&self, class: Class, tail: Tail) -> bool {
+        let Some(inherited) = self.shut(tail.number) else {
+            return false;
+        };
+        let is_bare = (tail.from..tail.end).all(|index| {
+            let cell = self
+                .mapped(tail.number)
+                .ok()
+                .and_then(|mapped| mapped.cell(index));
+            cell.is_some_and(|cell| {
+                if class.is_of_objects() {
+                    let generation = cell.generation.load(Ordering::Relaxed);
+                    self.root()
+                        .generations
+                        .fetch_max(generation, Ordering::Relaxed);
+                }
+                cell.owner.is(Owner::Free) && cell.committed() == 0
+            })
+        });
+        let fresh = &self.root().fresh[tail.number as usize];
+        let is_whole = fresh.load(Ordering::SeqCst) <= tail.end;
+        if is_bare && is_whole && tail.from < tail.end {
+            self.take_cells_away(tail);
+            kill::point("tables.cut");
+            fresh.store(tail.from, Ordering::SeqCst);
+        } else if !inherited {
+            self.open(tail.number);
+            return false;
+        }
+        true
+    }
+
+    fn take_cells_away(&self, tail: Tail) {
+        let Ok(mapped) = self.mapped(tail.number) else {
+            return;
+        };
+        let (start, place) = mapped.cells_from(tail.from);
+        let length = tail.bytes().next_multiple_of(memfd::page());
+        self.give_back_part(start, place, length as usize);
+    }
+
+    /// Lists what is free in a class anew, and opens the segments whose cells were taken away.
+    fn reopen(&self, class: Class, numbers: &[u32]) {
+        if numbers.is_empty() {
+            return;
+        }
+        self.empty_stack(class);
+        kill::point("tables.emptied");
+        for &number in numbers {
+            let shut = &self.root().shut[number as usize];
+            let next = opened(self.shut_word(number)).wrapping_add(1 << 32);
+            shut.store(next, Ordering::SeqCst);
+        }
+        kill::point("tables.opened");
+        self.list_all(class);
+    }
+
+    /// Lists all free blocks of a class that are not listed, those at the lowest places last, so that they are
+    /// taken first.
+    pub(super) fn list_all(&self, class: Class) {
+        let mut numbers: Vec<u32> = self
+            .segments()
+            .filter(|(_, segment)| segment.class == class)
+            .map(|(number, _)| number)
+            .collect();
+        numbers.reverse();
+        for number in numbers {
+            let Ok(mapped) = self.mapped(number) else {
+                continue;
+            };
+            let end = self.root().fresh[number as usize].load(Ordering::Acquire);
+            for index in (0..end).rev() {
+                if let Some(cell) = mapped.cell(index)
+                    && cell.owner.is(Owner::Free)
+                {
+                    self.push(super::block::BlockId::at(number, index), cell);
+                }
+            }
+        }
+    }
+}
