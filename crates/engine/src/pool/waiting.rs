@@ -109,7 +109,8 @@ impl WaitingTasks {
                 break;
             };
             at = (place.before != NONE).then_some(place.before);
-            let is_meant = |waiting: &Waiting| index.is_none_or(|index| waiting.task.index == index);
+            let is_meant =
+                |waiting: &Waiting| index.is_none_or(|index| waiting.task.index == index);
             if place.waiting.as_ref().is_some_and(is_meant) {
                 taken.extend(place.waiting.take());
             } else if place.waiting.is_some() {
