@@ -323,35 +323,3 @@ def test_what_is_to_run_at_an_idle_workers_end_runs_when_the_pool_is_terminated(
 def pid_after_a_moment(_: int) -> int:
     time.sleep(0.01)
     return os.getpid()
-
-
-def fork_and_come_back(path: Path) -> int:
-    if os.fork() == 0:
-        path.touch()
-    return os.getpid()
-
-
-def test_a_task_that_forks_makes_no_second_worker(ctx: Any, tmp_path: Path) -> None:
-    """The copy that comes back from the task ends: the task's result, and other tasks, are the worker's."""
-    with ctx.Pool(1) as pool:
-        [worker] = pool._pool
-        assert pool.apply(fork_and_come_back, (tmp_path / "copy",)) == worker.pid
-        wait_for(tmp_path / "copy")
-        assert set(pool.map(pid_after_a_moment, range(20), 1)) == {worker.pid}
-
-
-def copy_fails(path: Path) -> None:
-    if os.fork() == 0:
-        sys.stderr = path.open("a")
-        raise ValueError("in the copy")
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_copy_of_a_worker_says_what_it_failed_with(tmp_path: Path, method: str) -> None:
-    """Its exception is nobody's result, and is printed."""
-    printed = tmp_path / "printed"
-    with procession.get_context(method).Pool(1) as pool:
-        assert pool.apply(copy_fails, (printed,)) is None
-        limit = time.monotonic() + LIMIT
-        while not (printed.exists() and "ValueError: in the copy" in printed.read_text()):
-            assert time.monotonic() < limit

@@ -482,7 +482,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
                 result._handle.fail_fast()
             self._spread(result, func, False, iterable, chunksize, task_timeout, retries)
             return result
-        result = kind.of(self, func, None, bounded=buffersize is not None)
+        result = kind.of(self, func, None)
         if fail_fast:
             result._handle.fail_fast()
         if not self._prepare(result, func, False, task_timeout, retries):

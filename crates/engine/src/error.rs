@@ -102,6 +102,11 @@ pub enum Error {
     /// The seat a child was started for is no longer its own.
     #[error("the place reserved for this process was given up; was its parent killed meanwhile?")]
     SeatGone,
+    /// A copy of a pool's worker, which a task of it forked, went on as the worker.
+    #[error(
+        "this process is a copy of a pool's worker, forked by a task: tasks and their results are the worker's"
+    )]
+    NotTheWorker,
     /// An argument that cannot be.
     #[error("{0}")]
     Invalid(String),

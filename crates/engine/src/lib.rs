@@ -67,9 +67,9 @@ pub use deadline::Deadline;
 #[cfg(not(loom))]
 pub use error::{Error, Result};
 #[cfg(not(loom))]
-pub use id_map::IdMap;
+pub use id_map::{IdMap, IdSet};
 #[cfg(not(loom))]
-pub use sys::signals;
+pub use sys::{signals, stack};
 
 // The models compile the words of the protocols alone, over loom's atomics.
 #[cfg(loom)]

@@ -118,37 +118,37 @@ unsafe fn ordinary<P: Prompt>(
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    Python::attach(|py| {
-        let call = || {
-            // SAFETY: the caller's promise: objects that it keeps until this returns.
-            let (object, names) = unsafe {
-                let names = (!names.is_null()).then(|| Borrowed::from_ptr(py, names));
-                (Borrowed::from_ptr(py, object), names)
-            };
-            // SAFETY: `at` stays below the number of arguments.
-            let argument = |at: usize| unsafe { Borrowed::from_ptr(py, *arguments.add(at)) };
-            let count = usize::try_from(count).unwrap_or(0);
-            let mut positional = vec![object];
-            positional.extend((0..count).map(argument));
-            let keywords = PyDict::new(py);
-            if let Some(names) = names {
-                for (at, name) in names.cast::<PyTuple>()?.iter_borrowed().enumerate() {
-                    keywords.set_item(name, argument(count + at))?;
-                }
-            }
-            let Some(method) = P::ordinary().get(py) else {
-                return Err(PyRuntimeError::new_err("the module is not initialised"));
-            };
-            method
-                .bind(py)
-                .call(PyTuple::new(py, positional)?, Some(&keywords))
+    // SAFETY: the caller's promise. To attach once more would be refused while the interpreter ends.
+    let py = unsafe { Python::assume_attached() };
+    let call = || {
+        // SAFETY: the caller's promise: objects that it keeps until this returns.
+        let (object, names) = unsafe {
+            let names = (!names.is_null()).then(|| Borrowed::from_ptr(py, names));
+            (Borrowed::from_ptr(py, object), names)
         };
-        match call() {
-            Ok(result) => result.into_ptr(),
-            Err(error) => {
-                error.restore(py);
-                std::ptr::null_mut()
+        // SAFETY: `at` stays below the number of arguments.
+        let argument = |at: usize| unsafe { Borrowed::from_ptr(py, *arguments.add(at)) };
+        let count = usize::try_from(count).unwrap_or(0);
+        let mut positional = vec![object];
+        positional.extend((0..count).map(argument));
+        let keywords = PyDict::new(py);
+        if let Some(names) = names {
+            for (at, name) in names.cast::<PyTuple>()?.iter_borrowed().enumerate() {
+                keywords.set_item(name, argument(count + at))?;
             }
         }
-    })
+        let Some(method) = P::ordinary().get(py) else {
+            return Err(PyRuntimeError::new_err("the module is not initialised"));
+        };
+        method
+            .bind(py)
+            .call(PyTuple::new(py, positional)?, Some(&keywords))
+    };
+    match call() {
+        Ok(result) => result.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+    }
 }

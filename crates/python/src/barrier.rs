@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::args::{Keyword, Positional};
-use crate::errors::{BrokenBarrierError, raise};
+use crate::errors::{BROKEN_BARRIER, raise};
 use crate::patience;
 use crate::slot::Slot;
 
@@ -16,8 +16,8 @@ use crate::slot::Slot;
 #[derive(Debug)]
 pub struct Barrier(Slot<sync::Barrier>);
 
-fn broken() -> PyErr {
-    BrokenBarrierError::new_err(())
+fn broken(py: Python<'_>) -> PyErr {
+    BROKEN_BARRIER.with(py, ())
 }
 
 #[pymethods]
@@ -59,7 +59,7 @@ impl Barrier {
     ) -> PyResult<u32> {
         let barrier = self.0.get()?;
         let deadline = patience::deadline(true, timeout)?;
-        let mut place = barrier.enter().map_err(|_| broken())?;
+        let mut place = barrier.enter().map_err(|_| broken(py))?;
         let attempt = |slice| barrier.pass(&mut place, slice);
         match patience::wait(py, deadline, attempt) {
             Ok(Ok(Arrival::Passed { index })) => Ok(index),
@@ -68,11 +68,11 @@ impl Barrier {
                 if let Some(action) = action {
                     action.call0()?;
                 }
-                turnstile.open().map_err(|_| broken())
+                turnstile.open().map_err(|_| broken(py))
             }
             gave_up => {
                 barrier.give_up(&place);
-                gave_up.and(Err(broken()))
+                gave_up.and(Err(broken(py)))
             }
         }
     }

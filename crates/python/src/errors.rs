@@ -5,14 +5,53 @@
 //! the native module alone works.
 
 use procession_engine::error::{Error, LockError};
+use pyo3::PyErrArguments;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-pyo3::import_exception!(queue, Empty);
-pyo3::import_exception!(queue, Full);
-pyo3::import_exception!(threading, BrokenBarrierError);
+/// An exception of another module, which is imported when it is first raised.
+///
+/// Where it cannot be, as at the interpreter's end, what the import raises is raised: PyO3's own way is a panic.
+pub struct Imported {
+    class: PyOnceLock<Py<PyType>>,
+    module: &'static str,
+    name: &'static str,
+}
+
+pub static EMPTY: Imported = Imported::new("queue", "Empty");
+pub static FULL: Imported = Imported::new("queue", "Full");
+pub static BROKEN_BARRIER: Imported = Imported::new("threading", "BrokenBarrierError");
+pub static UNPICKLING: Imported = Imported::new("pickle", "UnpicklingError");
+static OWNER_DIED: Imported = Imported::new("procession._core.errors", "OwnerDied");
+
+impl Imported {
+    const fn new(module: &'static str, name: &'static str) -> Imported {
+        Imported {
+            class: PyOnceLock::new(),
+            module,
+            name,
+        }
+    }
+
+    /// The exception with these arguments.
+    pub fn with<A>(&self, py: Python<'_>, arguments: A) -> PyErr
+    where
+        A: PyErrArguments + Send + Sync + 'static,
+    {
+        match self.class.import(py, self.module, self.name) {
+            Ok(class) => PyErr::from_type(class.clone(), arguments),
+            Err(error) => error,
+        }
+    }
+
+    /// Whether it is that exception.
+    pub fn is(&self, py: Python<'_>, error: &PyErr) -> bool {
+        let class = self.class.import(py, self.module, self.name);
+        class.is_ok_and(|class| error.is_instance(py, class))
+    }
+}
 
 /// What making, opening or growing something failed with.
 pub fn raise(error: Error) -> PyErr {
@@ -35,11 +74,7 @@ pub fn raise(error: Error) -> PyErr {
 
 /// `OwnerDied` of the package, for a lock whose holder was killed.
 pub fn owner_died(py: Python<'_>) -> PyErr {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    match TYPE.import(py, "procession._core.errors", "OwnerDied") {
-        Ok(class) => PyErr::from_type(class.clone(), LockError::OwnerDied.to_string()),
-        Err(error) => error,
-    }
+    OWNER_DIED.with(py, LockError::OwnerDied.to_string())
 }
 
 /// `ValueError` of the standard library's locks and semaphores.

@@ -5,7 +5,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::errors::{Empty, Full};
+use crate::errors::{EMPTY, FULL};
 use crate::queue::Queue;
 use crate::wire;
 
@@ -15,7 +15,7 @@ use crate::wire;
 pub fn put(slf: &Bound<'_, Queue>, objects: &Bound<'_, PyAny>, deadline: Deadline) -> PyResult<()> {
     for (count, object) in objects.try_iter()?.enumerate() {
         Queue::put_object(slf, &object?, deadline).or_else(|error| {
-            if error.is_instance_of::<Full>(slf.py()) {
+            if FULL.is(slf.py(), &error) {
                 error.value(slf.py()).setattr("put", count)?;
             }
             Err(error)
@@ -48,7 +48,7 @@ pub fn get<'py>(
         match object {
             Ok(object) => objects.append(object)?,
             Err(error) if objects.is_empty() => return Err(error),
-            Err(error) if !came && error.is_instance_of::<Empty>(slf.py()) => break,
+            Err(error) if !came && EMPTY.is(slf.py(), &error) => break,
             Err(error) => {
                 // An exception that takes no attributes is told all the same.
                 let _ = error.value(slf.py()).setattr("got", objects);

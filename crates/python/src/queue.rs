@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::args::{Keyword, Positional, Truth};
-use crate::errors::{Empty, Full, raise};
+use crate::errors::{EMPTY, FULL, raise};
 use crate::many;
 use crate::message::{Encoded, draft_of_bytes};
 use crate::patience;
@@ -59,11 +59,14 @@ impl Queue {
         self.used.store(true, Ordering::Relaxed);
         match put(queue, Deadline::NOW) {
             Ok(()) => return Ok(()),
-            Err(PutError::Full) if deadline == Deadline::NOW => return Err(Full::new_err(())),
+            Err(PutError::Full) if deadline == Deadline::NOW => {
+                return Err(FULL.with(py, ()));
+            }
             Err(PutError::Full | PutError::Interrupted) => {}
-            Err(error) => return Err(put_error(error)),
+            Err(error) => return Err(put_error(py, error)),
         }
-        patience::wait(py, deadline, |slice| put(queue, slice))?.map_err(put_error)
+        patience::wait(py, deadline, |slice| put(queue, slice))?
+            .map_err(|error| put_error(py, error))
     }
 
     fn push_draft(&self, py: Python<'_>, draft: Draft, deadline: Deadline) -> PyResult<()> {
@@ -79,17 +82,17 @@ impl Queue {
         deadline: Deadline,
         with: impl FnOnce(Python<'py>, Message) -> PyResult<T>,
     ) -> PyResult<T> {
+        let py = slf.py();
         let queue = Queue::engine_of(slf)?;
+        let failed = |error| get_error(py, error);
         let mut message = Message::default();
         if deadline == Deadline::NOW {
-            queue.get_into(&mut message, deadline).map_err(get_error)?;
+            queue.get_into(&mut message, deadline).map_err(failed)?;
         } else if !queue.try_get_into(&mut message).map_err(raise)? {
-            patience::wait(slf.py(), deadline, |slice| {
-                queue.get_into(&mut message, slice)
-            })?
-            .map_err(get_error)?;
+            patience::wait(py, deadline, |slice| queue.get_into(&mut message, slice))?
+                .map_err(failed)?;
         }
-        with(slf.py(), message)
+        with(py, message)
     }
 
     /// Serialises an object and puts it in.
@@ -113,17 +116,17 @@ impl Queue {
     }
 }
 
-fn put_error(error: PutError) -> PyErr {
+fn put_error(py: Python<'_>, error: PutError) -> PyErr {
     match error {
-        PutError::Full | PutError::Interrupted => Full::new_err(()),
+        PutError::Full | PutError::Interrupted => FULL.with(py, ()),
         PutError::Closed => PyValueError::new_err("the queue is closed"),
         PutError::Failed(error) => raise(error),
     }
 }
 
-fn get_error(error: GetError) -> PyErr {
+fn get_error(py: Python<'_>, error: GetError) -> PyErr {
     match error {
-        GetError::Empty | GetError::Interrupted => Empty::new_err(()),
+        GetError::Empty | GetError::Interrupted => EMPTY.with(py, ()),
         GetError::Closed => PyEOFError::new_err(()),
         GetError::Failed(error) => raise(error),
     }

@@ -128,9 +128,7 @@ class Crew(ABC):
     def taken(self, result: Any) -> None:
         """A result was taken out of an iterator."""
         if result._feed is not None:
-            self.feeder.draw(result._feed)
-        elif result.bounded:
-            self.feeder.stir()
+            self.feeder.taken(result._feed)
 
     def give_up(self, number: int, error: BaseException) -> None:
         """Fail what is left of a job."""
@@ -138,8 +136,7 @@ class Crew(ABC):
 
     def give_up_all(self, error: BaseException) -> None:
         """Fail what is left of every job."""
-        for number in self.ledger.open_jobs():
-            self.give_up(number, error)
+        self.ledger.fail_all(error)
 
     def tidy(self) -> None:
         """Forget the jobs that are done."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterator
 from contextvars import copy_context
+from functools import partial
 
 from .hints import TYPE_CHECKING, Any, Protocol
 from .only_thread import OnlyThread
@@ -60,11 +61,13 @@ class Feeder:
         self._submitter = submitter
         self._ledger = ledger
         self._on_end = on_end
-        self._feeds: list[Feed] = []
+        # In the order of the calls: the keys alone count.
+        self._feeds: dict[Feed, None] = {}
         # Those that their callers drain.
-        self._lent: list[Feed] = []
-        # Not an event: an exception of a signal handler within its methods would leave it locked.
-        self._stirs: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._lent: dict[Feed, None] = {}
+        # Feeds that may go on, and None where any may. Not an event: an exception of a signal handler within its
+        # methods would leave it locked.
+        self._stirs: queue.SimpleQueue[Feed | None] = queue.SimpleQueue()
         self._stopped = False
         self._unbounded = False
         self._thread = OnlyThread("PoolFeeder", self._run)
@@ -72,36 +75,37 @@ class Feeder:
     def add(self, result: Any, feed: Feed) -> None:
         """Open the job of a result, if it is not, and drain one more generator for it."""
         self._thread.start()
+        if feed.buffersize is not None:
+            result._feed = feed
         # In one step, so that no exception of a signal handler leaves an open job behind that has no feed.
-        result._handle.begin(result, result._crew.cache, self._feeds.append, [feed])
-        self._stirs.put(None)
+        stir = partial(self._stirs.put, feed)
+        result._handle.begin(result, result._crew.cache, self._feeds.setdefault, [feed], stir)
 
     def lend(self, result: Any, feed: Feed) -> None:
         """As `add`, but the current thread drains the generator, and whoever takes results out."""
-        result._handle.begin(result, result._crew.cache, self._lent.append, [feed])
+        result._handle.begin(result, result._crew.cache, self._lent.setdefault, [feed])
         result._feed = feed
-        self.draw(feed)
+        self.taken(feed)
 
-    def draw(self, feed: Feed) -> None:
-        """Run a generator that was lent until there are plenty of tasks."""
+    def taken(self, feed: Feed) -> None:
+        """A result of the feed's was taken out: it may go on."""
         if feed in self._lent:
             self._step(feed, self._lent)
+        elif feed in self._feeds:
+            self._stirs.put(feed)
 
     def __len__(self) -> int:
         """How many generators have not ended."""
         return len(self._feeds) + len(self._lent)
-
-    def stir(self) -> None:
-        """Something was consumed: a bounded feed may go on."""
-        self._stirs.put(None)
 
     def lift_bounds(self) -> None:
         """Nobody will consume any more: bounded feeds go on without."""
         self._unbounded = True
         self._stirs.put(None)
         while self._lent and not self._stopped:
-            self._lent[0].buffersize = None
-            self.draw(self._lent[0])
+            feed = next(iter(self._lent))
+            feed.buffersize = None
+            self.taken(feed)
             self._submitter.wait_for_room(NAP)
 
     def stop(self) -> None:
@@ -115,38 +119,33 @@ class Feeder:
 
     def _run(self) -> None:
         while not self._stopped:
-            self._await_stir(0.0)
-            held = [feed for feed in list(self._feeds) if not self._drain(feed)]
-            if len(self._feeds) == len(held):
-                self._await_stir(NAP if held else None)
+            self._go_on()
 
-    def _await_stir(self, timeout: float | None) -> None:
-        """Wait for a stir, and take all that came for one."""
+    def _go_on(self) -> None:
         try:
-            self._stirs.get(timeout=timeout)
-            while True:
-                self._stirs.get_nowait()
+            # Feeds are there only if they wait for their consumers.
+            feed = self._stirs.get(timeout=NAP if self._feeds else None)
         except queue.Empty:
-            pass
+            feed = None
+        for stirred in list(self._feeds) if feed is None else [feed]:
+            if stirred in self._feeds:
+                self._drain(stirred)
 
-    def _drain(self, feed: Feed) -> bool:
-        """Drain a feed until it ends; False if it has to wait for its consumer."""
+    def _drain(self, feed: Feed) -> None:
+        """Drain a feed until it ends, or has to wait for its consumer."""
         while not self._stopped:
             if self._unbounded:
                 feed.buffersize = None
             limit = feed.limit()
-            if limit is not None and feed.index >= limit:
-                return False
-            if self._step(feed, self._feeds):
-                return True
+            if limit is not None and feed.index >= limit or self._step(feed, self._feeds):
+                return
             if feed.limit() is None or feed.index < (feed.limit() or 0):
                 self._submitter.wait_for_room(NAP)
-        return True
 
-    def _step(self, feed: Feed, among: list[Feed]) -> bool:
+    def _step(self, feed: Feed, among: dict[Feed, None]) -> bool:
         """Submit what there is room for; whether the feed has ended, and is not among the others any more."""
         if feed.job.ended():
-            among.remove(feed)
+            among.pop(feed, None)
             return True
         ended = True
         try:
@@ -155,7 +154,7 @@ class Feeder:
             self._ledger.file(feed.job.number, feed.index, False, error)
             feed.index += 1
         if ended:
-            among.remove(feed)
+            among.pop(feed, None)
             self._ledger.expect(feed.job, feed.index)
             self._on_end()
         return ended

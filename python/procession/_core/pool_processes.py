@@ -132,8 +132,7 @@ class ProcessCrew(Crew):
     def give_up_all(self, error: BaseException) -> None:
         # No worker works: there is nothing but what waits.
         self.board.withdraw_all()
-        for number in self.ledger.open_jobs():
-            self.ledger.fail(number, error)
+        super().give_up_all(error)
         self.job_ended()
 
     def job_ended(self) -> None:

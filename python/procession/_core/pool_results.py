@@ -36,9 +36,6 @@ class _Job:
     # Whether the function is called for the items of an iterable, or once.
     has_items = True
 
-    # Whether tasks wait for results to be taken out.
-    bounded = False
-
     def _prepare(
         self, pool: Pool, func: Callable[..., Any] | None, shape: str, expected: int | None, delivered: bool
     ) -> None:
@@ -254,7 +251,7 @@ class IMapIterator(_Job):
     """An iterator over results, in the order of the arguments."""
 
     _shape = "ordered"
-    # Where its items come from, if whoever takes results out draws them.
+    # Where its items come from, if that has to do with the results being taken out.
     _feed: Any = None
     # There once an exception ended the wait for a result: unless it is asked again, nobody waits.
     _left: _Left | None = None
@@ -264,10 +261,9 @@ class IMapIterator(_Job):
         self._begin()
 
     @classmethod
-    def of(cls, pool: Pool, func: Callable[..., Any], expected: int | None, bounded: bool = False) -> Any:
+    def of(cls, pool: Pool, func: Callable[..., Any], expected: int | None) -> Any:
         """The results of tasks that are about to be submitted."""
         iterator = cls.__new__(cls)
-        iterator.bounded = bounded
         iterator._prepare(pool, func, cls._shape, expected, False)
         return iterator
 

@@ -84,7 +84,7 @@ def serve(
 
 
 def end_copy(error: BaseException | None) -> None:
-    """End a copy of a worker that a task forked and that came back from it: the rest is the worker's."""
+    """End a copy of a worker that a task, or the initializer, forked and that came back from it: the rest is the worker's."""
     try:
         if error is not None:
             sys.excepthook(type(error), error, error.__traceback__)
@@ -95,14 +95,19 @@ def end_copy(error: BaseException | None) -> None:
 
 
 def _initialize(bench: Any, initializer: Callable[..., object] | None, initargs: Iterable[Any]) -> None:
+    failure: BaseException | None = None
     if initializer is not None:
         try:
             initializer(*initargs)
         except SystemExit:
             raise
         except BaseException as error:
-            bench.notify(FAILED_TO_START, describe(error))
-            raise SystemExit(1) from None
+            failure = error
+        if not bench.is_here():
+            end_copy(failure)
+    if failure is not None:
+        bench.notify(FAILED_TO_START, describe(failure))
+        raise SystemExit(1) from None
     bench.notify(STARTED, str(os.getpid()).encode())
 
 

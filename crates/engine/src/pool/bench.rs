@@ -63,10 +63,12 @@ impl Workbench {
     /// Takes the next task, waiting for one until `deadline`.
     ///
     /// `Closed` when the board is closed and all tasks are claimed, or when this worker was dismissed; `Empty`
-    /// when the time is over.
+    /// when the time is over; [`Error::NotTheWorker`] in a copy of the worker that a task forked, as from all that
+    /// would send something in the worker's name.
     pub fn claim(&self, deadline: Deadline) -> std::result::Result<Claim<'_>, GetError> {
         let mut call = None;
         loop {
+            self.check_here().map_err(GetError::Failed)?;
             if self.ground.is_dismissed(self.me) {
                 return Err(GetError::Closed);
             }
@@ -102,6 +104,19 @@ impl Workbench {
             if waits::wait(What::Task, self.ground.bell(), seen, deadline) == Slept::Interrupted {
                 return Err(GetError::Interrupted);
             }
+        }
+    }
+
+    /// Whether this process is the worker, and not a copy of it that a task forked.
+    #[inline]
+    pub fn is_here(&self) -> bool {
+        process::me() == self.me
+    }
+
+    fn check_here(&self) -> Result<()> {
+        match self.is_here() {
+            true => Ok(()),
+            false => Err(Error::NotTheWorker),
         }
     }
 
@@ -151,6 +166,7 @@ impl Workbench {
         parts: &[&[u8]],
         objects: &[Held],
     ) -> std::result::Result<(), PutError> {
+        self.check_here()?;
         let header = reply::header(tone, verdict, self.me, ticket);
         match parts {
             // Without a detour over the heap for what nearly every call is.
@@ -186,9 +202,13 @@ impl Claim<'_> {
         self.index
     }
 
-    /// Says which of the task's items comes next. With `afresh`, the task's time limit starts again.
+    /// Says which of the task's items comes next; false in a copy of the worker, whose item it is not. With `afresh`,
+    /// the task's time limit starts again.
     #[inline]
-    pub fn note_item(&self, position: u32, afresh: bool) {
+    pub fn note_item(&self, position: u32, afresh: bool) -> bool {
+        if !self.bench.is_here() {
+            return false;
+        }
         let ground = &self.bench.ground;
         let number = self.ticket.number;
         ground.position(number).store(position, Ordering::Relaxed);
@@ -197,6 +217,7 @@ impl Claim<'_> {
                 .started_at(number)
                 .store(monotonic_ns(), Ordering::Relaxed);
         }
+        true
     }
 
     /// How many workers died over this task before.
@@ -250,6 +271,7 @@ impl Claim<'_> {
         verdict: u8,
         draft: &mut Option<Draft>,
     ) -> std::result::Result<Standing, PutError> {
+        self.bench.check_here()?;
         let head = reply::header(Tone::Result, verdict, self.bench.me, self.ticket);
         if let Some(draft) = draft {
             draft.bytes_mut()[..reply::HEADER].copy_from_slice(&head);

@@ -1,7 +1,7 @@
 //! The submitting process's side of a board.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -140,6 +140,8 @@ pub struct Board {
     gone: Mutex<VecDeque<OwnerId>>,
     /// Results reported since the last sleep.
     burst: AtomicU32,
+    /// There is a ring among the results: another would say no more.
+    rung: AtomicBool,
     aside: Aside,
 }
 
@@ -161,6 +163,7 @@ impl Board {
             room: Condvar::new(),
             gone: Mutex::default(),
             burst: AtomicU32::new(0),
+            rung: AtomicBool::new(false),
             aside: Aside::default(),
         })
     }
@@ -368,7 +371,11 @@ impl Board {
                 verdict,
                 reply,
             }),
-            Tone::Rung => Some(Event::Rung),
+            Tone::Rung => {
+                // Before what the ring was for is looked at.
+                self.rung.store(false, Ordering::SeqCst);
+                Some(Event::Rung)
+            }
         }
     }
 
@@ -461,12 +468,19 @@ impl Board {
 
     /// Makes `next_event` return, from any thread.
     pub fn ring(&self) -> std::result::Result<(), PutError> {
+        if self.rung.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
         let nothing = Ticket {
             number: u32::MAX,
             generation: 0,
         };
         let header = reply::header(Tone::Rung, 0, self.submitter, nothing);
-        self.results.put(&[&header], Deadline::NEVER)
+        let rung = self.results.put(&[&header], Deadline::NEVER);
+        if rung.is_err() {
+            self.rung.store(false, Ordering::SeqCst);
+        }
+        rung
     }
 
     /// Takes no more tasks, and sends the workers home once all tasks are claimed.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, monotonic_ns};
 use crate::error::{Error, Result};
 use crate::sys::atomic::Ordering;
 use crate::value::SharedBytes;
@@ -11,8 +11,10 @@ use crate::{Held, OwnerId};
 
 use super::board::{Cancelled, Event, Lost, Task};
 use super::ground::Ground;
+use super::job_records::JobRecords;
 use super::record::{self, Stage};
 use super::tickets::{self, Ticket, Words};
+use super::waiting::{Waiting, WaitingTasks};
 
 /// A task in a record.
 #[derive(Debug)]
@@ -28,14 +30,8 @@ struct Placed {
 struct Slot {
     generation: u32,
     placed: Option<Placed>,
-}
-
-/// A task that found no free record yet.
-#[derive(Debug)]
-struct Waiting {
-    task: Task,
-    payload: Box<[u8]>,
-    held: Vec<Held>,
+    /// Where in the list of those with a time limit it is, if its task has one.
+    timed: u32,
 }
 
 #[derive(Debug)]
@@ -43,9 +39,13 @@ pub(super) struct Desk {
     slots: Vec<Slot>,
     /// Free record numbers, the last freed on top: its memory is warm.
     free: Vec<u32>,
-    waiting: VecDeque<Waiting>,
+    waiting: WaitingTasks,
+    /// The records of each job.
+    records: JobRecords,
     /// Records whose tasks have a time limit.
     timed: Vec<u32>,
+    /// No task runs longer than it may before that.
+    timed_until: u64,
     /// Until when the watcher sleeps, if it does: a limit that ends sooner is to wake it.
     watched_until: Deadline,
     hasty: bool,
@@ -57,7 +57,7 @@ pub(super) struct Desk {
 
 /// Why a task was not placed.
 enum Unplaced {
-    /// No ticket was free; the record was given back.
+    /// No ticket was free.
     NoTicket(Vec<Held>),
     Failed(Error),
 }
@@ -69,11 +69,14 @@ impl Desk {
                 .map(|_| Slot {
                     generation: 0,
                     placed: None,
+                    timed: 0,
                 })
                 .collect(),
             free: (0..capacity).rev().collect(),
-            waiting: VecDeque::new(),
+            waiting: WaitingTasks::default(),
+            records: JobRecords::new(capacity),
             timed: Vec::new(),
+            timed_until: u64::MAX,
             watched_until: Deadline::NOW,
             hasty: false,
             closing: false,
@@ -106,7 +109,7 @@ impl Desk {
             }
         }
         let payload = parts.concat().into_boxed_slice();
-        self.waiting.push_back(Waiting {
+        self.waiting.push(Waiting {
             task,
             payload,
             held,
@@ -118,7 +121,7 @@ impl Desk {
     pub(super) fn refill(&mut self, ground: &Ground) -> u32 {
         let mut placed = 0;
         while !self.free.is_empty() {
-            let Some(waiting) = self.waiting.pop_front() else {
+            let Some(waiting) = self.waiting.pop() else {
                 break;
             };
             let Waiting {
@@ -129,7 +132,7 @@ impl Desk {
             match self.place(ground, task, &[&payload], held) {
                 Ok(()) => placed += 1,
                 Err(Unplaced::NoTicket(held)) => {
-                    self.waiting.push_front(Waiting {
+                    self.waiting.unpop(Waiting {
                         task,
                         payload,
                         held,
@@ -154,6 +157,10 @@ impl Desk {
         held: Vec<Held>,
     ) -> std::result::Result<(), Unplaced> {
         let number = *self.free.last().expect("checked by the callers");
+        // Before anything is written: a task may be tried again and again.
+        if !tickets::has_room(ground) {
+            return Err(Unplaced::NoTicket(held));
+        }
         let payload = ground
             .write(number, (task.job, task.index), parts)
             .map_err(Unplaced::Failed)?;
@@ -164,11 +171,8 @@ impl Desk {
             number,
             generation: slot.generation,
         };
-        if !tickets::offer(ground, ticket) {
-            record::withdraw(ground.state(number), slot.generation);
-            slot.generation = record::next_generation(slot.generation);
-            return Err(Unplaced::NoTicket(held));
-        }
+        let offered = tickets::offer(ground, ticket);
+        debug_assert!(offered, "there was room for a ticket");
         slot.placed = Some(Placed {
             task,
             attempt: 0,
@@ -176,13 +180,16 @@ impl Desk {
             _held: held,
         });
         self.free.pop();
+        self.records.add(task.job, number);
         if let Some(timeout) = task.timeout {
+            slot.timed = self.timed.len() as u32;
             self.timed.push(number);
             let limit = Deadline::after(timeout);
             if limit < self.watched_until {
                 self.watched_until = limit;
                 self.hasty = true;
             }
+            self.timed_until = self.timed_until.min(after(monotonic_ns(), timeout));
         }
         Ok(())
     }
@@ -218,12 +225,18 @@ impl Desk {
 
     fn forget(&mut self, number: u32, task: Task) -> Task {
         self.free.push(number);
+        self.records.remove(number);
         if task.timeout.is_some() {
-            self.timed.retain(|&timed| timed != number);
+            let at = self.slots[number as usize].timed;
+            self.timed.swap_remove(at as usize);
+            if let Some(&moved) = self.timed.get(at as usize) {
+                self.slots[moved as usize].timed = at;
+            }
         }
         task
     }
 
+    /// Every task in a record: a walk over the records, for what is asked of all workers.
     fn placed(&self) -> impl Iterator<Item = (u32, u32, Task)> + '_ {
         self.slots.iter().zip(0..).filter_map(|(slot, number)| {
             let placed = slot.placed.as_ref()?;
@@ -278,15 +291,24 @@ impl Desk {
         }
     }
 
+    /// The tasks of a job in records, or one of them.
+    fn placed_of(&self, job: u64, index: Option<u64>) -> Vec<(u32, u32, Task)> {
+        let of_job = self.records.of(job).into_iter().filter_map(|number| {
+            let slot = &self.slots[number as usize];
+            let task = slot.placed.as_ref()?.task;
+            let is_meant = index.is_none_or(|index| task.index == index);
+            is_meant.then_some((number, slot.generation, task))
+        });
+        of_job.collect()
+    }
+
     /// Takes back the tasks of a job, or one of them.
     pub(super) fn cancel(&mut self, ground: &Ground, job: u64, index: Option<u64>) -> Cancelled {
         let withdrawn = self.withdraw(ground, job, index);
-        let running = self
-            .placed()
-            .filter(|(_, _, task)| is_meant(task, job, index))
-            .filter_map(|(number, generation, task)| {
-                Some((task.index, self.doom(ground, number, generation)?))
-            });
+        let running = self.placed_of(job, index).into_iter();
+        let running = running.filter_map(|(number, generation, task)| {
+            Some((task.index, self.doom(ground, number, generation)?))
+        });
         Cancelled {
             running: running.collect(),
             withdrawn,
@@ -295,19 +317,9 @@ impl Desk {
 
     /// Takes back those tasks of a job that nobody has claimed.
     pub(super) fn withdraw(&mut self, ground: &Ground, job: u64, index: Option<u64>) -> Vec<u64> {
-        let mut withdrawn = Vec::new();
-        self.waiting.retain(|waiting| {
-            let take = is_meant(&waiting.task, job, index);
-            if take {
-                withdrawn.push(waiting.task.index);
-            }
-            !take
-        });
-        let placed: Vec<_> = self
-            .placed()
-            .filter(|(_, _, task)| is_meant(task, job, index))
-            .collect();
-        for (number, generation, task) in placed {
+        let waiting = self.waiting.take_back(job, index);
+        let mut withdrawn: Vec<_> = waiting.iter().map(|waiting| waiting.task.index).collect();
+        for (number, generation, task) in self.placed_of(job, index) {
             if record::withdraw(ground.state(number), generation) {
                 self.drop_placed(number, generation, task);
                 withdrawn.push(task.index);
@@ -361,6 +373,14 @@ impl Desk {
         ground: &Ground,
         now: u64,
     ) -> (Option<Event>, Option<Duration>) {
+        if self.timed.is_empty() {
+            self.timed_until = u64::MAX;
+            return (None, None);
+        }
+        // Between two looks at the tasks lies the shortest time that one of them had left.
+        if let Some(left) = self.timed_until.checked_sub(now).filter(|left| *left > 0) {
+            return (None, Some(Duration::from_nanos(left)));
+        }
         let mut look_again = None;
         for &number in &self.timed {
             let slot = &self.slots[number as usize];
@@ -392,18 +412,22 @@ impl Desk {
                     limit,
                     worker,
                 };
+                // There may be others.
                 return (Some(overdue), None);
             }
         }
+        self.timed_until = look_again.map_or(u64::MAX, |left| after(now, left));
         (None, look_again)
     }
+}
+
+/// That much time after a point of the machine's monotonic clock.
+fn after(now: u64, time: Duration) -> u64 {
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    now.saturating_add(nanos)
 }
 
 /// The item that the worker of a task has come to.
 fn item(ground: &Ground, number: u32, task: Task) -> u64 {
     task.first_item + u64::from(ground.position(number).load(Ordering::Relaxed))
-}
-
-fn is_meant(task: &Task, job: u64, index: Option<u64>) -> bool {
-    task.job == job && index.is_none_or(|index| task.index == index)
 }

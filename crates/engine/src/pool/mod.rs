@@ -13,9 +13,11 @@ mod board;
 mod desk;
 mod ground;
 mod guided;
+mod job_records;
 mod record;
 mod reply;
 mod tickets;
+mod waiting;
 
 pub use bench::{Claim, Standing, Workbench};
 pub use board::{Board, Cancelled, Event, Lost, Task};

@@ -53,17 +53,24 @@ impl Ticket {
     }
 }
 
-/// Offers a record that is QUEUED. False when the ring is full; only the submitting process calls it,
-/// one thread at a time.
-pub(super) fn offer(words: &impl Words, ticket: Ticket) -> bool {
+/// Whether there is room for one more ticket. What is there stays until the next [`offer`]: only the submitting process
+/// fills the ring, one thread at a time.
+pub(super) fn has_room(words: &impl Words) -> bool {
     let tail = words.tail().load(Ordering::Relaxed);
-    if tail.wrapping_sub(words.head().load(Ordering::Acquire)) >= u64::from(words.capacity()) {
+    let is_full = |head: u64| tail.wrapping_sub(head) >= u64::from(words.capacity());
+    if is_full(words.head().load(Ordering::Acquire)) {
         skip_done(words, tail);
-        let head = words.head().load(Ordering::Acquire);
-        if tail.wrapping_sub(head) >= u64::from(words.capacity()) {
-            return false;
-        }
+        return !is_full(words.head().load(Ordering::Acquire));
     }
+    true
+}
+
+/// Offers a record that is QUEUED. False when the ring is full.
+pub(super) fn offer(words: &impl Words, ticket: Ticket) -> bool {
+    if !has_room(words) {
+        return false;
+    }
+    let tail = words.tail().load(Ordering::Relaxed);
     words
         .ticket(tail)
         .store(ticket.to_word(), Ordering::Relaxed);

@@ -28,4 +28,6 @@ pub(crate) mod poll;
 #[cfg(not(loom))]
 pub mod signals;
 #[cfg(not(loom))]
+pub mod stack;
+#[cfg(not(loom))]
 pub(crate) mod thread;

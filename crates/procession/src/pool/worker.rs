@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use procession_engine::error::{GetError, PutError};
 use procession_engine::pool::{Board, Standing, Workbench};
-use procession_engine::{Deadline, Handle};
+use procession_engine::{Deadline, Handle, process};
 use serde::de::Deserializer;
 use serde::ser::{Error as _, Serializer};
 use serde::{Deserialize, Serialize};
@@ -107,7 +107,9 @@ pub(super) fn work(orders: Orders) -> Result<(), Failure> {
         let Initializer::Order(order) = initializer else {
             continue;
         };
-        let answer = call::carry_out(order).map_err(Failure::Undelivered)?;
+        let answer = call::carry_out(order);
+        end_copy(&bench, answer.is_err());
+        let answer = answer.map_err(Failure::Undelivered)?;
         call::next_result::<()>(&mut &answer[..]).map_err(|error| failed(&error))??;
     }
     bench.notify(ANSWER, &[]).map_err(|error| failed(&error))?;
@@ -124,10 +126,15 @@ fn work_at(bench: &Workbench, mut left: u64) -> Result<(), Failure> {
             Ok(claim) => claim,
             Err(GetError::Closed) => return Ok(()),
             Err(GetError::Empty | GetError::Interrupted) => continue,
-            Err(error) => return Err(failed(&error)),
+            Err(error) => {
+                end_copy(bench, true);
+                return Err(failed(&error));
+            }
         };
         left -= 1;
-        let sent = match call::carry_out(claim.bytes()) {
+        let answer = call::carry_out(claim.bytes());
+        end_copy(bench, answer.is_err());
+        let sent = match answer {
             Ok(answer) => claim.finish(ANSWER, &[&answer]),
             Err(reason) => claim.finish(REFUSAL, &[reason.as_bytes()]),
         };
@@ -143,6 +150,14 @@ fn work_at(bench: &Workbench, mut left: u64) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Ends a copy of the worker that a task forked and that came back from it: the result is the worker's, and so are the
+/// next task and the pool's word that the worker ended.
+fn end_copy(bench: &Workbench, failed: bool) {
+    if !bench.is_here() {
+        process::leave_at_once(failed.into());
+    }
 }
 
 /// The task of this worker was given up on: it is about to be killed.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use procession_engine::error::{GetError, PutError};
 use procession_engine::pool::{Claim, RESULT_HEAD, Standing, Workbench};
-use procession_engine::{Deadline, Handle, process};
+use procession_engine::{Deadline, Error, Handle};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -69,14 +69,17 @@ fn all_of<'py>(
     (module, name): (&str, &str),
     function: &Bound<'py, PyAny>,
     items: &Bound<'py, PyAny>,
-    note: impl Fn(usize),
+    note: impl Fn(usize) -> bool,
 ) -> PyResult<(Verdict, Bound<'py, PyAny>)> {
     let py = items.py();
     let lazy = known.import(py, module, name)?.call1((function, items))?;
     let mut lazy = lazy.cast_into::<PyIterator>()?;
     let results = PyList::empty(py);
     for position in 0..items.len()? {
-        note(position);
+        if !note(position) {
+            // A copy, which an item forked: the rest is not its own, and nobody asks for what it has.
+            break;
+        }
         // The loop takes it for its end.
         let result = lazy
             .next()
@@ -129,19 +132,28 @@ impl PoolBench {
         }
         match claimed {
             Ok(claim) => Ok(Some(claim)),
+            // A copy that a signal handler forked: the caller ends it.
+            Err(GetError::Failed(Error::NotTheWorker)) => Ok(None),
             Err(GetError::Failed(error)) => Err(raise(error)),
             Err(_) => Ok(None),
         }
     }
 
     fn hand_in(
+        &self,
         py: Python<'_>,
         claim: &mut Claim<'_>,
         done: PyResult<(Verdict, Bound<'_, PyAny>)>,
     ) -> PyResult<Standing> {
         let error = match done {
             Ok((verdict, value)) => {
-                let unsendable = match finish(py, claim, verdict, &value) {
+                let encoded = Encoded::of(&value);
+                if !self.bench.is_here() {
+                    // A copy that this forked: the caller ends it.
+                    return encoded.map(|_| Standing::Good);
+                }
+                let sent = encoded.and_then(|encoded| finish(py, claim, verdict, &encoded));
+                let unsendable = match sent {
                     Ok(standing) => return Ok(standing),
                     Err(error) => error,
                 };
@@ -153,6 +165,9 @@ impl PoolBench {
                 failure::describe(py, &error)?
             }
         };
+        if !self.bench.is_here() {
+            return Ok(Standing::Good);
+        }
         claim
             .finish(Verdict::Failed as u8, &[error.as_bytes()])
             .map_err(put_error)
@@ -168,9 +183,8 @@ fn finish(
     py: Python<'_>,
     claim: &mut Claim<'_>,
     verdict: Verdict,
-    value: &Bound<'_, PyAny>,
+    encoded: &Encoded,
 ) -> PyResult<Standing> {
-    let encoded = Encoded::of(value)?;
     let finished = match encoded.small() {
         Some(bytes) => claim.finish_with(verdict as u8, &[bytes], encoded.held()),
         None => {
@@ -234,37 +248,26 @@ impl PoolBench {
         self.bench.notify(verdict, &[data]).map_err(put_error)
     }
 
+    /// Whether this process is the worker, and not a copy of it that a task, or the initializer, forked.
+    fn is_here(&self) -> bool {
+        self.bench.is_here()
+    }
+
     /// Works until the pool is closed, `max_tasks` are done or a task is given up on by the pool.
     ///
     /// An exception that ends the worker leaves its task unfinished: it fails with the worker's death.
     #[pyo3(signature = (max_tasks=None))]
     fn work(&self, py: Python<'_>, max_tasks: Option<u64>) -> PyResult<u64> {
         let mut functions = Functions::default();
-        let me = process::me();
         let mut done = 0;
         while max_tasks.is_none_or(|most| done < most) {
-            let Some(mut claim) = self.claim(py, &mut functions)? else {
+            let worked = self.work_once(py, &mut functions);
+            // Whatever code of the program's ran, a task or how its result is pickled, may have forked.
+            if !self.bench.is_here() {
+                return Err(end_copy(py, worked.err()));
+            }
+            if !worked? {
                 break;
-            };
-            // A signal that came while no task ran is not for this one.
-            if let Err(error) = py.check_signals() {
-                claim.leave_unfinished();
-                return Err(error);
-            }
-            self.begun.fetch_add(1, Ordering::Relaxed);
-            let result = perform(py, &mut functions, &claim);
-            self.ended.fetch_add(1, Ordering::Relaxed);
-            if process::me() != me {
-                claim.leave_unfinished();
-                return Err(end_copy(py, result.err()));
-            }
-            match PoolBench::hand_in(py, &mut claim, result) {
-                Ok(Standing::Good) => {}
-                Ok(Standing::Doomed) => break,
-                Err(error) => {
-                    claim.leave_unfinished();
-                    return Err(error);
-                }
             }
             done += 1;
             py.check_signals()?;
@@ -273,5 +276,34 @@ impl PoolBench {
             }
         }
         Ok(done)
+    }
+}
+
+impl PoolBench {
+    /// Does the next task; false when there will be no more for this worker.
+    fn work_once<'py>(&self, py: Python<'py>, functions: &mut Functions<'py>) -> PyResult<bool> {
+        let Some(mut claim) = self.claim(py, functions)? else {
+            return Ok(false);
+        };
+        // A signal that came while no task ran is not for this one.
+        if let Err(error) = py.check_signals() {
+            claim.leave_unfinished();
+            return Err(error);
+        }
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let result = perform(py, functions, &claim);
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        if !self.bench.is_here() {
+            claim.leave_unfinished();
+            return result.map(|_| false);
+        }
+        match self.hand_in(py, &mut claim, result) {
+            Ok(Standing::Good) => Ok(true),
+            Ok(Standing::Doomed) => Ok(false),
+            Err(error) => {
+                claim.leave_unfinished();
+                Err(error)
+            }
+        }
     }
 }

@@ -11,9 +11,10 @@ use procession_engine::{Deadline, Error, Held, OwnerId};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyBytes, PyDict, PyFloat, PyFunction, PyInt, PyIterator, PyList, PySlice, PyString, PyTuple,
+    PyBytes, PyDict, PyFloat, PyInt, PyIterator, PyList, PySlice, PyString, PyTuple,
 };
 
+use super::functions;
 use super::job::{Part, PoolJob, Verdict};
 use super::ledger::{Ledger, PoolLedger};
 use super::payload::{self, HEAVY, Kind, PoolFunction, Terms};
@@ -138,7 +139,8 @@ fn owner(raw: u32) -> PyResult<OwnerId> {
 #[pymethods]
 impl PoolBoard {
     #[new]
-    fn new(ledger: &PoolLedger) -> PyResult<PoolBoard> {
+    fn new(py: Python<'_>, ledger: &PoolLedger) -> PyResult<PoolBoard> {
+        functions::function_type(py)?;
         let board = Arc::new(Board::new().map_err(raise)?);
         ledger.0.comes_from(&board);
         Ok(PoolBoard {
@@ -184,8 +186,9 @@ impl PoolBoard {
         let task = Terms::new(timeout, retries)?.task(job.0.number, 0, 0);
         let mut payload = Vec::with_capacity(160);
         let mut held = Vec::new();
+        let is_function = functions::is_function(function)?;
         self.ledger.begin(&job.0, &result.0, &result.1)?;
-        let encoded = if function.is_exact_instance_of::<PyFunction>() {
+        let encoded = if is_function {
             self.begin_call(function, &mut payload)
                 .and_then(|of_function| {
                     held = of_function;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyFunction, PyModule, PyType};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyCFunction, PyModule, PyType};
 
 use super::payload::Content;
 use super::unchanged::Snapshot;
@@ -133,5 +134,18 @@ fn is_plain(function: &Bound<'_, PyAny>) -> PyResult<bool> {
             || of.is_instance_of::<PyModule>()
             || of.is_instance_of::<PyType>());
     }
-    Ok(function.is_exact_instance_of::<PyFunction>() || function.is_instance_of::<PyType>())
+    Ok(is_function(function)? || function.is_instance_of::<PyType>())
+}
+
+/// Whether an object is a function made by `def` or `lambda`.
+///
+/// PyO3's own check looks for the type among the modules, at its first use, and panics when there are none any more.
+pub(super) fn is_function(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(object.get_type().is(function_type(object.py())?))
+}
+
+/// The type of functions: asked for while a pool is made, it is known to whatever uses the pool later.
+pub(super) fn function_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    TYPE.import(py, "types", "FunctionType")
 }

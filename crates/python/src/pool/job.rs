@@ -495,14 +495,15 @@ impl PoolJob {
         self.0.number
     }
 
-    /// Opens the job and submits its tasks by calling `put` with each of `tasks`.
-    #[pyo3(signature = (result, results, put=None, tasks=None))]
+    /// Opens the job, submits its tasks by calling `put` with each of `tasks`, and calls `then`.
+    #[pyo3(signature = (result, results, put=None, tasks=None, then=None))]
     fn begin(
         &self,
         result: &Bound<'_, PyAny>,
         results: &Bound<'_, PyDict>,
         put: Option<&Bound<'_, PyAny>>,
         tasks: Option<&Bound<'_, PyList>>,
+        then: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         self.1.begin(&self.0, result, results)?;
         if let (Some(put), Some(tasks)) = (put, tasks) {
@@ -510,7 +511,7 @@ impl PoolJob {
                 put.call1((task,))?;
             }
         }
-        Ok(())
+        then.map_or(Ok(()), |then| then.call0().map(drop))
     }
 
     /// How many tasks there are, None while that is not known, and how many are done.

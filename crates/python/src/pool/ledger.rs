@@ -261,9 +261,14 @@ impl PoolLedger {
         self.0.is_here() && lock(&self.0.open).contains_key(&number)
     }
 
-    /// The numbers of the open jobs.
-    fn open_jobs(&self) -> Vec<u64> {
-        lock(&self.0.open).keys().copied().collect()
+    /// Ends every open job with an error in the place of what is missing.
+    fn fail_all(&self, py: Python<'_>, error: Py<PyAny>) {
+        let open: Vec<_> = lock(&self.0.open).values().cloned().collect();
+        for job in open {
+            if job.fail_rest(&error, py) {
+                self.0.close(&job);
+            }
+        }
     }
 
     /// How many jobs are open.

@@ -5,7 +5,7 @@
 //! it was. That is seen in a fraction of the time that unpickling takes. Objects whose state the collector does
 //! not see (most of what is written in C) are not vouched for.
 
-use std::collections::{HashMap, HashSet};
+use procession_engine::{IdMap, IdSet};
 
 use procession_engine::Lending;
 use procession_native::is_made_by_python;
@@ -38,7 +38,7 @@ const PLAIN: Kind = Kind::Container {
 /// The kinds of classes met so far, by address.
 #[derive(Default)]
 struct Kinds {
-    known: HashMap<usize, Kind>,
+    known: IdMap<usize, Kind>,
     last: Option<(usize, Kind)>,
 }
 
@@ -82,7 +82,7 @@ impl<'py> Snapshot<'py> {
             lending,
         };
         let mut kinds = Kinds::default();
-        let mut seen = HashSet::new();
+        let mut seen = IdSet::default();
         let mut next = Vec::new();
         let mut meet = |object: Bound<'py, PyAny>, next: &mut Vec<_>| {
             let kind = kinds.of(&object)?;

@@ -9,7 +9,10 @@ use pyo3::types::{
 };
 
 use super::fault::{Fault, Read, blame};
+use super::is_too_deep_for_stack;
 use super::keys::Keys;
+
+mod deep;
 
 /// The value of a message that is not pickled.
 pub(super) fn plain<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
@@ -123,6 +126,40 @@ impl<'py> Decoder<'_, 'py> {
             return Ok(self.int((tag & !tag::SMALL_INT).into()));
         }
         match tag {
+            // Of containers only, so that nobody else pays for the look.
+            _ if deep::is_container(tag) && is_too_deep_for_stack(self.depth) => {
+                self.deep(tag, offset)
+            }
+            tag::TUPLE => self.hashable(None, Self::tuple),
+            tag::LIST => self.nested(Self::list),
+            tag::DICT => self.nested(|decoder| decoder.dict(&PyDict::new(decoder.py))),
+            tag::SET => self.nested(|decoder| decoder.set(&PySet::empty(decoder.py)?)),
+            tag::FROZENSET => self.hashable(None, Self::frozenset),
+            tag::KEPT_TUPLE => self.hashable(Some(offset), Self::tuple),
+            tag::KEPT_FROZENSET => self.hashable(Some(offset), Self::frozenset),
+            tag::KEPT_LIST => {
+                let list = PyList::empty(self.py);
+                self.keep(offset, list.clone().into_any());
+                self.nested(|decoder| decoder.extend(&list))
+            }
+            tag::KEPT_DICT => {
+                let dict = PyDict::new(self.py);
+                self.keep(offset, dict.clone().into_any());
+                self.nested(|decoder| decoder.dict(&dict))
+            }
+            tag::KEPT_SET => {
+                let set = PySet::empty(self.py)?;
+                self.keep(offset, set.clone().into_any());
+                self.nested(|decoder| decoder.set(&set))
+            }
+            _ => self.atom(tag, offset),
+        }
+    }
+
+    /// The value that begins with the byte that was just read, unless it is a small int or a container.
+    #[inline(always)]
+    fn atom(&mut self, tag: u8, offset: usize) -> Read<Bound<'py, PyAny>> {
+        match tag {
             tag::INT_8 => Ok(self
                 .reader
                 .array()
@@ -148,33 +185,11 @@ impl<'py> Decoder<'_, 'py> {
                 Ok(PyFloat::new(self.py, f64::from_bits(bits)).into_any())
             }
             tag::BYTES => Ok(self.bytes()?),
-            tag::TUPLE => self.hashable(None, Self::tuple),
-            tag::LIST => self.nested(Self::list),
-            tag::DICT => self.nested(|decoder| decoder.dict(&PyDict::new(decoder.py))),
-            tag::SET => self.nested(|decoder| decoder.set(&PySet::empty(decoder.py)?)),
-            tag::FROZENSET => self.hashable(None, Self::frozenset),
             tag::AGAIN => self.again(),
             tag::KEPT_STR => self
                 .string()
                 .map(|string| self.keep(offset, string.into_any())),
             tag::KEPT_BYTES => self.bytes().map(|bytes| self.keep(offset, bytes)),
-            tag::KEPT_TUPLE => self.hashable(Some(offset), Self::tuple),
-            tag::KEPT_FROZENSET => self.hashable(Some(offset), Self::frozenset),
-            tag::KEPT_LIST => {
-                let list = PyList::empty(self.py);
-                self.keep(offset, list.clone().into_any());
-                self.nested(|decoder| decoder.extend(&list))
-            }
-            tag::KEPT_DICT => {
-                let dict = PyDict::new(self.py);
-                self.keep(offset, dict.clone().into_any());
-                self.nested(|decoder| decoder.dict(&dict))
-            }
-            tag::KEPT_SET => {
-                let set = PySet::empty(self.py)?;
-                self.keep(offset, set.clone().into_any());
-                self.nested(|decoder| decoder.set(&set))
-            }
             tag::BYTEARRAY => self.bytearray(),
             tag::KEPT_BYTEARRAY => self
                 .bytearray()

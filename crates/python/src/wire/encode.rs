@@ -11,8 +11,8 @@ use pyo3::types::{
     PyTuple,
 };
 
-use super::pickle;
 use super::seen::{Met, Place, RecentStrings, Seen};
+use super::{is_too_deep_for_stack, pickle};
 
 /// From this size on a string or bytes object that may be met again is remembered for certain.
 const LARGE: usize = 64;
@@ -324,7 +324,7 @@ impl<'py> Writer<'_, 'py> {
                 return Ok(());
             }
         }
-        if self.depth == MAX_DEPTH {
+        if self.depth == MAX_DEPTH || is_too_deep_for_stack(self.depth) {
             return Err(Foreign);
         }
         self.depth += 1;

@@ -1,10 +1,10 @@
 //! Why a message can't be read.
 
 use procession_wire::{Damaged, Reader};
-use pyo3::exceptions::{PyTypeError, PyUnicodeDecodeError};
+use pyo3::exceptions::{PyTypeError, PyUnicodeDecodeError, PyValueError};
 use pyo3::prelude::*;
 
-pyo3::import_exception!(pickle, UnpicklingError);
+use crate::errors::UNPICKLING;
 
 /// Why a message can't be read. Boxed, so that what comes out of the hot path fits into registers.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl From<Fault> for PyErr {
     fn from(fault: Fault) -> Self {
         match *fault.0 {
             Cause::Python(error) => error,
-            Cause::Damaged(damaged) => UnpicklingError::new_err(damaged.to_string()),
+            Cause::Damaged(damaged) => unpickling_error(damaged.to_string()),
         }
     }
 }
@@ -59,5 +59,12 @@ pub(super) fn blame(
 
 /// What a message that cannot have been written by this package is told with.
 pub(super) fn damaged(what: &'static str) -> PyErr {
-    UnpicklingError::new_err(format!("damaged message: {what}"))
+    unpickling_error(format!("damaged message: {what}"))
+}
+
+#[cold]
+fn unpickling_error(message: String) -> PyErr {
+    // Whoever reads a message is attached.
+    Python::try_attach(|py| UNPICKLING.with(py, message.clone()))
+        .unwrap_or_else(|| PyValueError::new_err(message))
 }

@@ -10,7 +10,8 @@
 //! * What pickle keeps together stays together: a mutable container that is met twice is written once,
 //!   cycles included. Immutable values that are large or hold others are not written twice either, so
 //!   a message is never much larger than its value. Short strings are written once where that is cheap.
-//! * No value nests deeper than [`procession_wire::MAX_DEPTH`]; pickle takes what is deeper.
+//! * No value nests deeper than [`procession_wire::MAX_DEPTH`]; pickle takes what is deeper, or deeper than the
+//!   thread's stack has room for. The reader does without the stack then.
 //! * The reader takes any bytes: it checks before it allocates, and fails with `UnpicklingError`.
 
 pub mod apart;
@@ -24,13 +25,22 @@ mod pickle;
 mod seen;
 
 use procession_engine::channel::Message;
-use procession_engine::{Held, Lease, Lending};
+use procession_engine::{Held, Lease, Lending, stack};
 use procession_wire::{Form, tag, varint};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 pub use apart::Beside;
 pub use enclosure::{enclose, is_enclosing};
+
+/// Up to this depth nobody looks at the stack: what sends and receives takes more of it.
+const SHALLOW: usize = 2;
+
+/// Whether a container at that depth had better not be written, or read, by recursion.
+#[inline]
+fn is_too_deep_for_stack(depth: usize) -> bool {
+    depth >= SHALLOW && stack::is_low()
+}
 
 /// Appends the message that carries `obj`, and the shared objects in it to `held`; leaves both as they
 /// were if that fails.
