@@ -50,7 +50,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--limit", type=float, default=120, metavar="SECONDS", help="of one test (default: 120)"
     )
     parser.add_argument(
-        "--file-limit", type=float, default=1800, metavar="SECONDS", help="of one file (default: 1800)"
+        "--file-limit", type=float, default=3600, metavar="SECONDS", help="of one file (default: 3600)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
     parser.add_argument(
