@@ -303,10 +303,9 @@ pub fn census() -> Census {
         bytes_committed: arena.resident(),
         ..Census::default()
     };
-    for (_, cell) in arena.blocks() {
-        let owner = cell.owner.get();
-        census.blocks_in_use += usize::from(owner != Owner::Free);
-        census.objects += usize::from(owner == Owner::Shared);
+    for cell in arena.used() {
+        census.blocks_in_use += 1;
+        census.objects += usize::from(cell.owner.is(Owner::Shared));
     }
     census
 }
