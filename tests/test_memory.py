@@ -182,6 +182,26 @@ def test_the_limit_of_the_environment_is_told(run_script: Run, monkeypatch: pyte
     assert (ran.stdout, ran.stderr) == (f"{64 * MIB}\n", "")
 
 
+def test_a_program_that_gave_memory_back_has_one_thread(run_script: Run) -> None:
+    """Calls that need that, as `unshare` of a user namespace, work after `trim`."""
+    program = """
+    import os
+    import procession
+
+    queue = procession.Queue()
+    for _ in range(20):
+        for _ in range(40):
+            queue.put(bytes(1 << 20))
+        for _ in range(40):
+            queue.get()
+        procession.trim()
+        assert len(os.listdir("/proc/self/task")) == 1
+    print("one thread")
+    """
+    ran = run_script(program)
+    assert (ran.stdout, ran.stderr) == ("one thread\n", "")
+
+
 MEMINFO = """
 MemTotal: 16000000 kB
 MemFree: 20000 kB

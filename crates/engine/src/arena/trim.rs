@@ -422,7 +422,7 @@ static TRIMMER: Mutex<Trimmer> = Mutex::new(Trimmer(None));
 
 /// The thread that gives memory back, and the number of the process that has it: a raw `clone` copies this and no
 /// thread.
-pub(super) struct Trimmer(Option<(u32, JoinHandle<()>)>);
+pub(crate) struct Trimmer(Option<(u32, JoinHandle<()>)>);
 
 impl Trimmer {
     /// False with no room for a thread.
@@ -501,7 +501,7 @@ fn trim_until_done() {
 /// Before a fork: ends the thread. Nobody starts one while the guard is there.
 ///
 /// To be called with no lock of the engine held. Who holds one only tries for this lock.
-pub(super) fn stop() -> MutexGuard<'static, Trimmer> {
+pub(crate) fn stop() -> MutexGuard<'static, Trimmer> {
     let mut trimmer = super::lock(&TRIMMER);
     trimmer.end();
     trimmer

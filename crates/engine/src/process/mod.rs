@@ -265,9 +265,11 @@ fn memory_of(arena: &'static arena::Arena) -> Memory {
 /// Gives all memory that lies free back to the system, and says how many bytes that were; zero in a process
 /// without shared memory.
 ///
-/// Memory that was free for a moment goes back by itself: this is for who wants it now.
+/// Memory that was free for a moment goes back by itself: this is for who wants it now. The thread that would
+/// give it back is gone afterwards, until more is freed.
 pub fn trim() -> u64 {
     home_if_any().map_or(0, |arena| {
+        drop(arena::trim::stop());
         let before = arena.resident();
         arena.sweep();
         arena.give_back_all();
