@@ -182,6 +182,26 @@ def test_the_limit_of_the_environment_is_told(run_script: Run, monkeypatch: pyte
     assert (ran.stdout, ran.stderr) == (f"{64 * MIB}\n", "")
 
 
+def test_a_program_that_gave_memory_back_has_one_thread(run_script: Run) -> None:
+    """Calls that need that, as `unshare` of a user namespace, work after `trim`."""
+    program = """
+    import os
+    import procession
+
+    queue = procession.Queue()
+    for _ in range(20):
+        for _ in range(40):
+            queue.put(bytes(1 << 20))
+        for _ in range(40):
+            queue.get()
+        procession.trim()
+        assert len(os.listdir("/proc/self/task")) == 1
+    print("one thread")
+    """
+    ran = run_script(program)
+    assert (ran.stdout, ran.stderr) == ("one thread\n", "")
+
+
 MEMINFO = """
 MemTotal: 16000000 kB
 MemFree: 20000 kB
@@ -248,6 +268,64 @@ def test_a_container_whose_limit_is_full_of_page_cache_has_memory(
     mounts = f"mount --bind {tmp_path}/mine /proc/$$/cgroup && mount --bind {tmp_path}/mounts /proc/$$/mountinfo"
     ran = run_with_mounts(mounts, program)
     assert (ran.stdout, ran.stderr) == ("works\n" if works else "True\n", "")
+
+
+@pytest.mark.parametrize("size, count", [(2_000, 30_000), (100_000, 600)])
+def test_memory_follows_what_waits(size: int, count: int) -> None:
+    """A quarter more than is in use, at most."""
+    queue = procession.Queue()
+    fill(queue, size, 2 * count)
+    for _ in range(count):
+        queue.get()
+
+    def bound() -> float:
+        return 1.25 * (procession.memory_info()["in_use"] or 0)
+
+    assert bound() > 1.25 * size * count
+    assert within_the_limit(lambda: resident() <= bound())
+    assert all(len(queue.get()) == size for _ in range(count))
+
+
+def test_the_books_of_many_small_messages_go_back_too() -> None:
+    """With the last queue there is next to nothing, however many messages there were."""
+    queue = procession.Queue()
+    fill(queue, 1_500, 150_000)
+    for _ in range(150_000):
+        queue.get()
+    queue.close()
+    queue.join_thread()
+    del queue
+    assert within_the_limit(lambda: resident() <= 2 * MIB)
+
+
+BURSTS = """
+import os, sys, time
+import procession
+
+queue = procession.Queue()
+for _ in range(3):
+    for number in range(600):
+        queue.put(bytes([number % 256]) * 100_000)
+    for number in range(600):
+        assert queue.get() == bytes([number % 256]) * 100_000
+end = time.monotonic() + 60
+while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < end:
+    time.sleep(0.05)
+assert len(os.listdir("/proc/self/task")) == 1
+print("much" if procession.memory_info()["resident"] > 32 << 20 else "little")
+"""
+
+
+@pytest.mark.parametrize("refused, stays", [(["madvise"], "little"), (["madvise", "fallocate"], "much")])
+def test_where_memory_cannot_be_given_back_it_is_used_again(refused: list[str], stays: str, tmp_path: Path) -> None:
+    """Nobody tries without end: the thread that gives it back ends as well."""
+    (tmp_path / "bursts.py").write_text(BURSTS)
+    faults = Path(__file__).parent.parent / "faults" / "refused.py"
+    command = [sys.executable, str(tmp_path / "bursts.py")]
+    for call in refused:
+        command = [sys.executable, str(faults), call, "EPERM", *command]
+    ran = run(command, capture_output=True, text=True, timeout=120)
+    assert (ran.stdout, ran.stderr) == (f"{stays}\n", "")
 
 
 def test_a_fork_meets_no_thread_that_gives_memory_back(run_script: Run) -> None:

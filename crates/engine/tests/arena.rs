@@ -83,8 +83,10 @@ fn what_lies_free_in_any_size_goes_back() {
             let before = process::memory().unwrap();
             drop(many);
             let given = process::trim();
-            assert!(given >= 6 << 20, "{given} bytes of blocks of {size}");
-            assert_eq!(process::memory().unwrap().resident, before.resident - given);
+            // The thread that gives back what is idle may have been faster.
+            let gone = before.resident - process::memory().unwrap().resident;
+            assert!(gone >= 6 << 20, "{gone} bytes of blocks of {size}");
+            assert!(gone >= given);
             let mut seen = [0];
             neighbour.read_at(0, &mut seen);
             assert_eq!(seen, [7]);

@@ -229,3 +229,82 @@ fn put(entry: &AtomicU64, from: u64, to: u64) -> bool {
         .compare_exchange(from, to, Ordering::SeqCst, Ordering::Acquire)
         .is_ok()
 }
+
+#[cfg(all(test, not(loom), not(miri)))]
+mod tests {
+    use super::*;
+    use crate::channel::Queue;
+    use crate::value::SharedBytes;
+    use crate::{Deadline, Handle, Held};
+
+    fn pages(handle: &Handle) -> usize {
+        let arena = crate::arena::home().expect("an arena");
+        let object = BlockId::new(handle.block()).expect("a block");
+        let head = arena.head(object).expect("an object");
+        let mut next = arena.linked_part(head, CARRIED);
+        let mut count = 0;
+        while let Some(block) = next {
+            count += 1;
+            let page = arena.carriers(block).expect("a page");
+            next = BlockId::new(page.next.load(Ordering::Acquire));
+        }
+        count
+    }
+
+    #[test]
+    fn entries_of_messages_that_were_received_are_used_again() {
+        let queue = Queue::new(0).expect("a queue");
+        let bytes = SharedBytes::new(64).expect("memory");
+        let handle = bytes.handle();
+        let put = || {
+            let held = [Held::of(&handle).expect("it is open here")];
+            let put = queue.put_with(&[&handle.to_bytes()], &held, Deadline::NEVER);
+            put.expect("no limit");
+        };
+        (0..100).for_each(|_| put());
+        for _ in 0..5_000 {
+            put();
+            queue.get(Deadline::NOW).expect("a message");
+        }
+        assert!(
+            pages(&handle) <= 300 / ENTRIES as usize + 1,
+            "{}",
+            pages(&handle)
+        );
+        // Every message holds it, the last one as the first.
+        drop(bytes);
+        for _ in 0..100 {
+            let message = queue.get(Deadline::NOW).expect("a message");
+            drop(SharedBytes::open(&handle).expect("the message holds it"));
+            drop(message);
+        }
+        assert!(SharedBytes::open(&handle).is_err());
+    }
+
+    #[test]
+    fn threads_that_send_one_object_enter_every_message() {
+        let queue = Queue::new(0).expect("a queue");
+        let bytes = SharedBytes::new(64).expect("memory");
+        let handle = bytes.handle();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for number in 0..500 {
+                        let held = [Held::of(&handle).expect("it is open here")];
+                        let put = queue.put_with(&[b"x"], &held, Deadline::NEVER);
+                        put.expect("no limit");
+                        if number % 3 > 0 {
+                            queue.get(Deadline::NEVER).expect("a message");
+                        }
+                    }
+                });
+            }
+        });
+        drop(bytes);
+        while let Ok(message) = queue.get(Deadline::NOW) {
+            drop(SharedBytes::open(&handle).expect("the message holds it"));
+            drop(message);
+        }
+        assert!(SharedBytes::open(&handle).is_err());
+    }
+}

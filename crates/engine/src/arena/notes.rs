@@ -309,3 +309,91 @@ impl Arena {
         }
     }
 }
+
+#[cfg(all(test, not(loom), not(miri)))]
+mod tests {
+    use super::*;
+    use crate::arena::home;
+    use crate::value::SharedBytes;
+
+    #[test]
+    fn only_what_a_process_noted_is_looked_at() {
+        let arena = home().expect("an arena");
+        let many: Vec<_> = (0..5_000)
+            .map(|_| SharedBytes::new(64).expect("memory"))
+            .collect();
+        let child = crate::process::Seat::reserve().expect("a seat");
+        let handle = many[1_234].handle();
+        child.hold(&handle).expect("it is held here");
+        let mut looked_at = Vec::new();
+        let all = arena.look_at_noted(child.id(), |block, _| {
+            looked_at.push(block.0);
+            true
+        });
+        assert!(all && looked_at.len() <= GROUP as usize);
+        assert!(looked_at.contains(&handle.block()));
+    }
+
+    #[test]
+    fn more_notes_than_a_page_takes_are_all_there_and_go_when_they_are_dropped() {
+        let arena = home().expect("an arena");
+        let child = crate::process::Seat::reserve().expect("a seat");
+        let groups = (1..1_000).map(|group| BlockId(1 << 20 | group * GROUP));
+        arena.note_for(child.id(), groups.clone());
+        // Noted again, they are not written again as long as they are on the newest page.
+        arena.note_for(child.id(), groups.clone().skip(990));
+        let noted = arena.groups_noted_by(child.id()).expect("all were noted");
+        assert!(noted.into_iter().eq(groups.map(group_of)));
+        let pages = || {
+            let part = Owner::Part(child.id().as_u32());
+            arena
+                .blocks()
+                .filter(|(_, cell)| cell.owner.is(part))
+                .count()
+        };
+        assert_eq!(pages(), 999usize.div_ceil(ENTRIES));
+        arena.drop_notes(child.id());
+        assert_eq!(pages(), 0);
+        assert_eq!(arena.groups_noted_by(child.id()), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_page_of_somebody_who_is_gone_is_found() {
+        let arena = home().expect("an arena");
+        let child = crate::process::Seat::reserve().expect("a seat");
+        let gone = child.id();
+        let page = arena.new_page(gone, None, 70_000).expect("a page");
+        drop(child);
+        let lost = Owner::Part(gone.as_u32());
+        assert!(arena.cell(page).expect("a cell").owner.is(lost));
+        let mut found = Vec::new();
+        while arena.cell(page).expect("a cell").owner.is(lost) {
+            found.push(arena.find_lost_page().expect("one at least"));
+        }
+        found
+            .into_iter()
+            .for_each(|page| drop(arena.free(page, arena.mine())));
+    }
+
+    #[test]
+    fn where_nothing_could_be_noted_everything_is_looked_at() {
+        let arena = home().expect("an arena");
+        let many: Vec<_> = (0..300)
+            .map(|_| SharedBytes::new(64).expect("memory"))
+            .collect();
+        let child = crate::process::Seat::reserve().expect("a seat");
+        arena
+            .notes_of(child.id())
+            .store(word(child.id(), 0) | EVERYTHING, Ordering::SeqCst);
+        let mut looked_at = Vec::new();
+        arena.look_at_noted(child.id(), |block, _| {
+            looked_at.push(block.0);
+            true
+        });
+        assert!(
+            many.iter()
+                .all(|bytes| looked_at.contains(&bytes.handle().block()))
+        );
+        arena.drop_notes(child.id());
+    }
+}

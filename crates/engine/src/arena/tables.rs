@@ -28,7 +28,11 @@ use crate::kill;
 use crate::sys::memfd;
 
 /// So many bytes of cells are worth the listing anew.
-const WORTH: u64 = 256 << 10;
+const WORTH: u64 = match cfg!(feature = "kill-points") {
+    false => 256 << 10,
+    // The kill matrix does it at each of its deaths.
+    true => 4 << 10,
+};
 
 /// The last blocks of a segment.
 #[derive(Debug, Clone, Copy)]
@@ -241,5 +245,105 @@ impl Arena {
                 }
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom), not(miri)))]
+mod tests {
+    use super::*;
+    use crate::arena::home;
+    use crate::value::SharedBytes;
+
+    /// No other test of this process has objects of this size.
+    const SIZE: usize = 2_600;
+    const COUNT: usize = 9_000;
+
+    fn taken(arena: &Arena, class: Class) -> u32 {
+        let segments = arena
+            .segments()
+            .filter(|(_, segment)| segment.class == class);
+        segments
+            .map(|(number, _)| arena.root().fresh[number as usize].load(Ordering::Acquire))
+            .sum()
+    }
+
+    #[test]
+    fn cells_of_blocks_that_are_free_go_and_old_handles_stay_unknown() {
+        let arena = home().expect("an arena");
+        let make = || SharedBytes::new(SIZE).expect("memory");
+        let kept = make();
+        kept.write_at(0, b"kept");
+        let class = arena
+            .mapped(
+                super::super::block::BlockId::new(kept.handle().block())
+                    .expect("a block")
+                    .segment(),
+            )
+            .expect("a segment")
+            .class;
+        for _ in 0..2 {
+            let many: Vec<SharedBytes> = (0..COUNT).map(|_| make()).collect();
+            let old: Vec<_> = many.iter().map(SharedBytes::handle).collect();
+            assert!(taken(arena, class) > COUNT as u32);
+            drop(many);
+            // Other tests may be giving memory back, too.
+            while taken(arena, class) > COUNT as u32 / 2 {
+                arena.give_back_all();
+            }
+            assert!(old.iter().all(|handle| SharedBytes::open(handle).is_err()));
+            let again: Vec<SharedBytes> = (0..COUNT).map(|_| make()).collect();
+            assert!(old.iter().all(|handle| SharedBytes::open(handle).is_err()));
+            drop(again);
+        }
+        let mut seen = [0; 4];
+        kept.read_at(0, &mut seen);
+        assert_eq!(&seen, b"kept");
+    }
+
+    #[test]
+    fn memory_is_taken_while_cells_go() {
+        let arena = home().expect("an arena");
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for fill in 1..4u8 {
+                let done = &done;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        let make = |_| SharedBytes::new(SIZE / 2).expect("memory");
+                        let many: Vec<SharedBytes> = (0..4_000).map(make).collect();
+                        many.iter().for_each(|bytes| bytes.write_at(0, &[fill; 8]));
+                        let mut seen = [0; 8];
+                        for bytes in many {
+                            bytes.read_at(0, &mut seen);
+                            assert_eq!(seen, [fill; 8], "somebody else writes here");
+                        }
+                    }
+                    done.store(true, Ordering::Relaxed);
+                });
+            }
+            while !done.load(Ordering::Relaxed) {
+                arena.give_back_all();
+            }
+        });
+    }
+
+    #[test]
+    fn what_the_dead_shut_is_opened() {
+        let arena = home().expect("an arena");
+        let bytes = SharedBytes::new(SIZE * 2).expect("memory");
+        let block = super::super::block::BlockId::new(bytes.handle().block()).expect("a block");
+        let number = block.segment();
+        let class = arena.mapped(number).expect("a segment").class;
+        let dead = crate::process::Seat::reserve().expect("a seat");
+        let gone = dead.id();
+        drop(dead);
+        arena.root().shut[number as usize].store(u64::from(gone.as_u32()), Ordering::SeqCst);
+        assert_eq!(arena.open_word(number), None);
+        arena.open_what_the_dead_shut(class);
+        assert_eq!(arena.open_word(number), Some(1 << 32));
+        let more: Vec<_> = (0..200)
+            .map(|_| SharedBytes::new(SIZE * 2).expect("memory"))
+            .collect();
+        drop((bytes, more));
     }
 }

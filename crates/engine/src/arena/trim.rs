@@ -26,7 +26,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::block::{BlockId, Cell};
-use super::class::Class;
+use super::class::{Class, NOTES};
 use super::object::Kind;
 use super::owner::{Owner, OwnerId};
 use super::segment::Segment;
@@ -40,7 +40,7 @@ const FLOOR: u64 = 16 << 20;
 /// As [`FLOOR`], with neither queue nor pipe.
 const BARE_FLOOR: u64 = 2 << 20;
 /// How long memory lies free before it is idle, at least.
-const INTERVAL: Duration = Duration::from_millis(400);
+const INTERVAL: Duration = Duration::from_millis(200);
 /// How often it is asked whether memory is short, at most.
 const ASK: u64 = 50_000_000;
 /// So much is freed by a process before it tells the others.
@@ -392,8 +392,14 @@ impl Arena {
         self.used().map(Cell::committed).sum()
     }
 
-    fn used(&self) -> impl Iterator<Item = &Cell> {
-        let cells = self.blocks().map(|(_, cell)| cell);
+    /// The blocks in use, but for the notes of who uses them.
+    pub(crate) fn used(&self) -> impl Iterator<Item = &Cell> {
+        let segments = self
+            .segments()
+            .filter(|(_, segment)| segment.class != NOTES);
+        let cells = segments
+            .flat_map(|(number, _)| self.blocks_of(number))
+            .map(|(_, cell)| cell);
         cells.filter(|cell| !cell.owner.is(Owner::Free))
     }
 }
@@ -415,7 +421,7 @@ static WISHED: Condvar = Condvar::new();
 static TRIMMER: Mutex<Trimmer> = Mutex::new(Trimmer(None));
 
 /// The thread that gives memory back, and the process that has it: a raw `clone` copies this and no thread.
-pub(super) struct Trimmer(Option<(OwnerId, JoinHandle<()>)>);
+pub(crate) struct Trimmer(Option<(OwnerId, JoinHandle<()>)>);
 
 impl Trimmer {
     /// False with no room for a thread.
@@ -495,7 +501,7 @@ fn trim_until_done() {
 /// Before a fork: ends the thread. Nobody starts one while the guard is there.
 ///
 /// To be called with no lock of the engine held. Who holds one only tries for this lock.
-pub(super) fn stop() -> MutexGuard<'static, Trimmer> {
+pub(crate) fn stop() -> MutexGuard<'static, Trimmer> {
     let mut trimmer = super::lock(&TRIMMER);
     trimmer.end();
     trimmer

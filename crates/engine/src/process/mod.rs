@@ -278,9 +278,11 @@ fn memory_of(arena: &'static arena::Arena) -> Memory {
 /// Gives all memory that lies free back to the system, and says how many bytes that were; zero in a process
 /// without shared memory.
 ///
-/// Memory that was free for a moment goes back by itself: this is for who wants it now.
+/// Memory that was free for a moment goes back by itself: this is for who wants it now. The thread that would
+/// give it back is gone afterwards, until more is freed.
 pub fn trim() -> u64 {
     home_if_any().map_or(0, |arena| {
+        drop(arena::trim::stop());
         let before = arena.resident();
         arena.sweep();
         arena.give_back_all();
@@ -316,10 +318,9 @@ pub fn census() -> Census {
         bytes_committed: arena.resident(),
         ..Census::default()
     };
-    for (_, cell) in arena.blocks() {
-        let owner = cell.owner.get();
-        census.blocks_in_use += usize::from(owner != Owner::Free);
-        census.objects += usize::from(owner == Owner::Shared);
+    for cell in arena.used() {
+        census.blocks_in_use += 1;
+        census.objects += usize::from(cell.owner.is(Owner::Shared));
     }
     census
 }

@@ -162,3 +162,62 @@ impl Play for Dropping {
         }
     }
 }
+
+/// The victim sends one object in many messages, which are received before it sends it in more.
+pub struct Repeating {
+    mail: Queue,
+    bytes: SharedBytes,
+}
+
+impl Repeating {
+    pub fn new(_: Slate) -> Repeating {
+        Repeating {
+            mail: Queue::new(0).expect("a queue"),
+            bytes: SharedBytes::new(64).expect("memory"),
+        }
+    }
+
+    fn turn(&self, count: usize) {
+        for _ in 0..count {
+            enclose(&self.mail, &self.bytes.handle());
+        }
+        for _ in 0..count {
+            // Others may have been killed with one in their hands.
+            let Ok(message) = self.mail.get(Deadline::NOW) else {
+                return;
+            };
+            SharedBytes::open(&handle_in(&message)).expect("the message holds it");
+        }
+    }
+}
+
+impl Play for Repeating {
+    fn victim(&mut self, _: Slate) {
+        self.bytes.write_at(0, INSIDE);
+        self.turn(30);
+        self.turn(30);
+    }
+
+    fn while_stopped(&mut self, _: Slate) {
+        self.turn(10);
+    }
+
+    fn survive(&mut self, _: Slate) {
+        self.turn(40);
+        // What nobody but messages holds is there for as long as they are.
+        let own = SharedBytes::new(64).expect("memory");
+        own.write_at(0, INSIDE);
+        let mail = Queue::new(0).expect("a queue");
+        (0..40).for_each(|_| enclose(&mail, &own.handle()));
+        let old = own.handle();
+        drop(own);
+        for _ in 0..40 {
+            let message = mail.get(Deadline::NOW).expect("it was put");
+            let opened = SharedBytes::open(&handle_in(&message)).expect("held by the message");
+            let mut seen = [0; INSIDE.len()];
+            opened.read_at(0, &mut seen);
+            assert_eq!(seen, INSIDE);
+        }
+        assert!(SharedBytes::open(&old).is_err(), "nobody holds it");
+    }
+}

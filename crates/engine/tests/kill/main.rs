@@ -95,6 +95,7 @@ scenarios! {
 
     death_while_sending_objects: envelopes::Sending::new;
     death_while_receiving_objects: envelopes::Receiving::new;
+    death_while_sending_one_object_many_times: envelopes::Repeating::new;
     death_while_dropping_a_queue_of_objects: envelopes::Dropping::new;
 
     death_while_memory_is_lent: leases::Lending::new;

@@ -165,6 +165,24 @@ impl GivingBack {
             }
             process::trim();
         }
+        // So many that the cells of their blocks go as well, and are taken anew.
+        for count in [600, 300] {
+            let make = |_| SharedBytes::new(100).expect("memory");
+            let many: Vec<_> = (0..count).map(make).collect();
+            many.iter()
+                .for_each(|bytes| bytes.write_at(0, &[fill; 100]));
+            let mut seen = [0; 100];
+            for bytes in &many {
+                bytes.read_at(0, &mut seen);
+                assert_eq!(seen, [fill; 100], "somebody else writes here");
+            }
+            let old = many[count - 1].handle();
+            drop(many);
+            process::trim();
+            let again: Vec<_> = (0..count).map(make).collect();
+            assert!(again.iter().all(|bytes| bytes.handle() != old));
+            assert!(SharedBytes::open(&old).is_err(), "an old handle is known");
+        }
     }
 }
 
