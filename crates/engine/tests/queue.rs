@@ -405,10 +405,9 @@ fn joining_tells_the_tasks_of_the_dead_once_no_living_process_has_any() {
             .collect();
         slate.until(0, WORKERS as u64);
         slate.write(1, 1);
-        workers
-            .iter()
-            .step_by(2)
-            .for_each(|worker| drop(worker.join()));
+        workers.iter().step_by(2).for_each(|worker| {
+            worker.join();
+        });
         assert_eq!(queue.join(briefly()), Err(WaitError::TimedOut));
         slate.write(2, 1);
         workers.iter().skip(1).step_by(2).for_each(Child::succeed);

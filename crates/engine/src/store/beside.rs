@@ -295,7 +295,11 @@ impl<'a, E> Access<'a, E> {
         };
         self.take(
             |book| name(book).ok().flatten(),
-            |book, out| book.pop_last(&mut named.borrow_mut(), out),
+            |book, out| {
+                let mut key = named.borrow_mut();
+                key.clear();
+                book.pop_last(&mut key, out)
+            },
             |book, seen| {
                 let last = book.last().map(|(_, value)| value);
                 last == Some(seen.span) && book.remove_seen(&named.borrow(), seen)
@@ -356,14 +360,15 @@ impl<'a, E> Access<'a, E> {
         visit: impl Fn(&mut C, &[u8], &[u8]),
     ) -> Result<C, E> {
         for _ in 0..TRIES {
-            let book = self.turn(|turn| Ok(turn.with(Book::is_long).then(|| turn.book())))?;
-            let Some(book) = book else { break };
+            let long = self.turn(|turn| {
+                let book = turn.book();
+                Ok(book.is_long().then(|| (book.changes(), book)))
+            })?;
+            let Some((changes, book)) = long else { break };
             let mut all = begin();
-            let changes =
-                self.turn(|turn| Ok(Arc::ptr_eq(&turn.book(), &book).then(|| book.changes())))?;
             kill::point("store.beside");
             let add = |key: &[u8], value: &[u8]| visit(&mut all, key, value);
-            if changes.is_some_and(|changes| book.each_unless_changed(changes, add)) {
+            if book.each_unless_changed(changes, add) {
                 return Ok(all);
             }
         }

@@ -1,49 +1,17 @@
-"""What an operation costs, or what memory stays, as a function of what is there: it should not grow.
-
-    python benches/growth.py                    every table
-    python benches/growth.py reply              those whose name contains it
-
-A table is a function of a number, which gives seconds or bytes; each of its rows is a process of its own.
-"""
+"""What bursts of messages leave: memory, and the cost of what comes after them."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from typing import Any
 
-import procession as mp
+from tables import FORK, best, mp, table
+
 from procession import _engine
 
-FORK = mp.get_context("fork")
-MIB = 1 << 20
-# Name, what the number is, the numbers, the unit.
-TABLES: dict[str, tuple[Callable[[int], float], str, tuple[int, ...], str]] = {}
 
-
-def table(what: str, numbers: tuple[int, ...], unit: str = "us") -> Callable[..., Callable[[int], float]]:
-    """Makes a function a table."""
-
-    def add(function: Callable[[int], float]) -> Callable[[int], float]:
-        TABLES[function.__name__] = (function, what, numbers, unit)
-        return function
-
-    return add
-
-
-def best(times: int, work: Callable[[], None]) -> float:
-    """The shortest time it took: other programs can only make it longer."""
-    taken = []
-    for _ in range(times):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
-
-
-def burst(count: int, size: int) -> mp.Queue:
+def burst(count: int, size: int) -> Any:
     """A queue through which so many messages went, all waiting at a time."""
     queue = mp.Queue()
     message = bytes(size)
@@ -89,7 +57,7 @@ def start_and_join_beside_objects(number: int) -> float:
     return best(10, start_and_join) + 0 * len(kept)
 
 
-def answer(requests: mp.Queue) -> None:
+def answer(requests: Any) -> None:
     """Answers each request by the queue that came with it."""
     while (request := requests.get()) is not None:
         request[1].put(request[0] + 1)
@@ -143,30 +111,3 @@ def memory_without_a_queue(size: int) -> float:
     queue.join_thread()
     del queue
     return os.fstat(_engine.arena_fd()).st_blocks * 512
-
-
-def show(name: str) -> None:
-    """Runs the rows of a table and prints them."""
-    function, what, numbers, unit = TABLES[name]
-    print(f"\n{name}: {(function.__doc__ or '').rstrip('.')}, by {what}")
-    for number in numbers:
-        ran = subprocess.run([sys.executable, __file__, "--row", name, str(number)], capture_output=True, text=True)
-        if ran.returncode:
-            sys.exit(ran.stderr)
-        value = float(ran.stdout)
-        shown = f"{value / MIB:10.1f} MiB" if unit == "MiB" else f"{value * 1e6:10.1f} us"
-        print(f"{number:>12,} {shown}", flush=True)
-
-
-def main() -> None:
-    """One row, or the tables that were asked for."""
-    if sys.argv[1:2] == ["--row"]:
-        print(TABLES[sys.argv[2]][0](int(sys.argv[3])), flush=True)
-        os._exit(0)
-    for name in TABLES:
-        if any(part in name for part in sys.argv[1:] or [""]):
-            show(name)
-
-
-if __name__ == "__main__":
-    main()
