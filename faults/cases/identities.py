@@ -1,4 +1,4 @@
-"""Numbers of descriptors and processes that mean something else by now; an environment that is somebody else's."""
+"""Numbers that mean another descriptor or process by now, and an environment that is somebody else's."""
 
 from __future__ import annotations
 
@@ -200,7 +200,8 @@ def elevated_interpreter() -> None:
         home = os.path.dirname(os.path.dirname(os.path.abspath(ours.__file__)))
         tell = (
             f"import os, sys; sys.path.insert(0, {home!r}); import _procession_alias; "
-            "_procession_alias.look(); import multiprocessing; print(os.getgid() != os.getegid(), multiprocessing.__name__)"
+            "_procession_alias.look(); import multiprocessing; "
+            "print(os.getgid() != os.getegid(), multiprocessing.__name__)"
         )
         environment = {**os.environ, "PROCESSION_INSTALL": "1", "PYTHONHOME": sys.base_prefix}
         run = subprocess.run([python, "-S", "-c", tell], capture_output=True, text=True, env=environment)
