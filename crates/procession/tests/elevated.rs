@@ -71,7 +71,12 @@ fn summoned(program: &Path) -> (Exit, String, bool) {
     seat.hold(&line.handle()).unwrap();
     line.put(&[b"an order"], Deadline::NEVER).unwrap();
     let (mut said, errors) = std::io::pipe().unwrap();
-    let flags = ["elevated", "procession_child_entry", "--exact", "--nocapture"];
+    let flags = [
+        "elevated",
+        "procession_child_entry",
+        "--exact",
+        "--nocapture",
+    ];
     let note = line.handle().to_bytes();
     let launch = Launch {
         program: Some(program.to_owned()),
@@ -117,7 +122,12 @@ fn starts_a_process_and_tells() {
     }
     println!("limit: {:?}", procession::memory_usage().unwrap().limit);
     let spawned = Process::spawn(work, ());
-    println!("{:?}", spawned.map(|process| process.join().unwrap()).map_err(|e| e.to_string()));
+    println!(
+        "{:?}",
+        spawned
+            .map(|process| process.join().unwrap())
+            .map_err(|e| e.to_string())
+    );
     // SAFETY: the closure makes no use of what a thread of this process has.
     let forked = unsafe { procession::ForkSafe::new(|| "forked".to_owned()) };
     println!("{}", Process::fork(forked).unwrap().join().unwrap());
