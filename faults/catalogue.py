@@ -8,5 +8,16 @@ from subject import FAULTS
 
 __all__ = ["FAULTS"]
 
-for group in ("pools", "locks", "queues", "tree", "forks", "managers", "limits", "refusals", "machines"):
+for group in (
+    "pools",
+    "locks",
+    "queues",
+    "tree",
+    "forks",
+    "managers",
+    "limits",
+    "identities",
+    "refusals",
+    "machines",
+):
     import_module(f"cases.{group}")

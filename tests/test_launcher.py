@@ -274,7 +274,7 @@ def test_what_both_share_keeps_nobody_from_installing(python: Run) -> None:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """A virtual environment with the package installed, by hand; runs its python, isolated, on a text."""
+    """A virtual environment with the package installed, by hand; runs its python on a text."""
     home = tmp_path / "environment"
     venv.create(home, with_pip=False, symlinks=True)
     site = next(home.glob("lib/python*/site-packages"))
@@ -289,7 +289,7 @@ def environment(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str
         switched = {"PROCESSION_INSTALL": "1"} if switch else {}
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PROCESSION"))}
         return subprocess.run(
-            [home / "bin" / "python", "-I", *flags, "-c", textwrap.dedent(text)],
+            [home / "bin" / "python", "-s", "-P", *flags, "-c", textwrap.dedent(text)],
             capture_output=True,
             text=True,
             timeout=60,
@@ -303,10 +303,64 @@ def environment(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str
 TELL_NAME = "import multiprocessing; print(multiprocessing.__name__)"
 
 
-def test_the_switch_reaches_an_isolated_interpreter(environment: Any) -> None:
-    """A child that the package did not start has the alias, with -I too, and only under the switch."""
+def test_the_switch_reaches_an_interpreter_that_hears_its_environment(environment: Any) -> None:
+    """A child that the package did not start has the alias under the switch, and not with -E or -I."""
     assert lines(environment(TELL_NAME, False)) == ["multiprocessing"]
     assert lines(environment(TELL_NAME, True)) == ["procession"]
+    for flag in ("-E", "-I"):
+        assert lines(environment(TELL_NAME, True, flag)) == ["multiprocessing"]
+
+
+@pytest.mark.parametrize("flag", ["-E", "-I"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_an_isolated_program_under_the_launcher_and_its_children_have_the_alias(
+    environment: Any, tmp_path: Path, flag: str, method: str
+) -> None:
+    """Children have their parent's flags, and are told on their command line."""
+    program = write(
+        tmp_path / "isolated.py",
+        f"""
+        import sys
+        import multiprocessing
+
+        def tell():
+            assert {"sys.flags.isolated" if flag == "-I" else "sys.flags.ignore_environment"}
+            import multiprocessing.pool
+            print(multiprocessing.pool.__name__, flush=True)
+
+        if __name__ == "__main__":
+            print(multiprocessing.__name__, flush=True)
+            child = multiprocessing.get_context({method!r}).Process(target=tell)
+            child.start()
+            child.join()
+        """,
+    )
+    python = environment.site.parents[2] / "bin" / "python"
+    command = [python, flag, "-m", "procession", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert lines(done) == ["procession", "procession.pool"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes such programs")
+def test_an_interpreter_with_rights_beyond_its_starters_believes_no_variable(environment: Any) -> None:
+    """Also when it has made both groups the same by then: the kernel remembers."""
+    python = environment.site.parents[2] / "bin" / "python"
+    original = os.path.realpath(python)
+    python.unlink()
+    shutil.copy(original, python)
+    tell = """
+    import os
+    os.setegid(os.getgid())
+    import multiprocessing, _procession_alias
+    believed = _procession_alias.variable("PATH") is not None
+    print(multiprocessing.__name__, _procession_alias.is_elevated(), believed)
+    """
+    assert lines(environment(tell, True)) == ["procession False True"]
+    os.chown(python, 0, 1)
+    python.chmod(0o2755)
+    if lines(environment("import os; print(os.getegid())", False)) == [str(os.getegid())]:
+        pytest.skip("the folder is on a file system without setgid programs")
+    assert lines(environment(tell, True)) == ["multiprocessing True False"]
 
 
 def test_the_switch_loads_nothing_before_it_is_needed(environment: Any) -> None:

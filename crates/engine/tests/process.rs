@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Child, End, Footprint, Slate, die, exec_true, exit_now, isolated};
+use common::{Child, End, Footprint, Slate, die, exec_sleep, exec_true, exit_now, isolated};
 use procession_engine::Deadline;
 use procession_engine::error::LockError;
 use procession_engine::process::{self, Fate, Seat};
@@ -71,6 +71,116 @@ fn a_process_that_a_thread_replaced_is_gone_once_it_was_reaped() {
         assert_eq!(process::bury_reaped(seat), Fate::Died);
         assert_eq!(lock.acquire(Deadline::NEVER), Err(LockError::OwnerDied));
         before.assert_unchanged();
+    });
+}
+
+/// Has a thread that ends take a seat and a lock for this process.
+fn enter_by_a_thread(lock: &Lock, seat: procession_engine::OwnerId) {
+    std::thread::scope(|scope| {
+        let entering = scope.spawn(|| {
+            process::take_seat(seat).unwrap();
+            lock.acquire(Deadline::NEVER).unwrap();
+        });
+        entering.join().unwrap();
+    });
+}
+
+#[test]
+fn a_process_that_a_thread_entered_which_has_ended_is_alive_and_its_exec_is_a_death() {
+    isolated(|| {
+        let (lock, slate) = (Lock::new().unwrap(), Slate::new());
+        let seat = Seat::reserve().unwrap().keep();
+        let child = Child::fork(|| {
+            enter_by_a_thread(&lock, seat);
+            slate.write(1, 1);
+            slate.until(0, 1);
+            // Of what goes on under the same number nobody waits for the end.
+            exec_sleep()
+        });
+        slate.until(1, 1);
+        assert_eq!(process::fate(seat), Fate::Alive);
+        assert_eq!(process::sweep(), 0);
+        slate.write(0, 1);
+        assert_eq!(lock.acquire(Deadline::NEVER), Err(LockError::OwnerDied));
+        child.kill();
+        child.join();
+    });
+}
+
+#[test]
+fn no_thread_is_left_once_the_first_one_has_forked() {
+    isolated(|| {
+        let lock = Lock::new().unwrap();
+        let seat = Seat::reserve().unwrap().keep();
+        let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+        let child = Child::fork(|| {
+            enter_by_a_thread(&lock, seat);
+            assert_eq!(threads(), 2);
+            Child::fork(|| {}).succeed();
+            assert_eq!(threads(), 1);
+            die()
+        });
+        assert_eq!(child.reap(), End::Killed(libc::SIGKILL));
+        assert_eq!(lock.acquire(Deadline::NEVER), Err(LockError::OwnerDied));
+    });
+}
+
+/// Makes this process the first of a PID namespace when it forks; false where that is not allowed.
+fn enter_pid_namespace() -> bool {
+    let user = match rustix::process::geteuid().is_root() {
+        true => 0,
+        false => libc::CLONE_NEWUSER,
+    };
+    // SAFETY: a call that touches no memory.
+    unsafe { libc::unshare(libc::CLONE_NEWPID | user) == 0 }
+}
+
+#[test]
+fn who_is_in_another_pid_namespace_judges_nobody_by_its_number() {
+    isolated(|| {
+        let lock = Lock::new().unwrap();
+        lock.acquire(Deadline::NEVER).unwrap();
+        // Known by its number alone: no process there has it.
+        let awaited = Seat::reserve().unwrap().keep();
+        process::note_pid(awaited, std::process::id());
+        let child = Child::fork(|| {
+            if enter_pid_namespace() {
+                Child::fork(|| {
+                    assert_eq!(std::process::id(), 1);
+                    assert_eq!(process::sweep(), 0);
+                    assert_eq!(process::fate(awaited), Fate::Alive);
+                    assert_eq!(lock.acquire(Deadline::NOW), Err(LockError::TimedOut));
+                })
+                .succeed();
+            }
+        });
+        child.succeed();
+        assert!(lock.release().is_ok());
+        process::release_seat(awaited);
+    });
+}
+
+#[test]
+fn a_death_in_another_pid_namespace_is_noticed() {
+    isolated(|| {
+        let (lock, slate) = (Lock::new().unwrap(), Slate::new());
+        let child = Child::fork(|| {
+            if !enter_pid_namespace() {
+                slate.write(1, 2);
+                return;
+            }
+            let inner = Child::fork(|| {
+                lock.acquire(Deadline::NEVER).unwrap();
+                slate.write(1, 1);
+                die()
+            });
+            assert_eq!(inner.reap(), End::Killed(libc::SIGKILL));
+        });
+        child.ended();
+        if slate.read(1) == 1 {
+            assert_eq!(lock.acquire(Deadline::NEVER), Err(LockError::OwnerDied));
+        }
+        child.succeed();
     });
 }
 

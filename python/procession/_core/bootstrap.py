@@ -91,8 +91,11 @@ def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role
             ):
                 exit_function()
         finally:
-            _engine.leave()
-            os._exit(code)
+            # Whatever fails: this is no second copy of the parent's program.
+            try:
+                _engine.leave()
+            finally:
+                os._exit(code)
 
 
 def _run(this: Any, parent: int) -> int:

@@ -196,6 +196,14 @@ pub fn exec_true() -> ! {
     exit_now(127)
 }
 
+/// Replaces this program by one that goes on until it is killed.
+pub fn exec_sleep() -> ! {
+    let (path, seconds) = (c"/bin/sleep".as_ptr(), c"1000".as_ptr());
+    // SAFETY: C strings, and an argument list that ends with null.
+    unsafe { libc::execv(path, [path, seconds, std::ptr::null()].as_ptr()) };
+    exit_now(127)
+}
+
 /// SIGKILLs this process.
 pub fn die() -> ! {
     let _ = kill_process(rustix::process::getpid(), Signal::KILL);

@@ -15,7 +15,7 @@ mod slate;
 mod stage;
 mod words;
 
-pub use child::{Child, End, die, exec_true, exit_now, hear_signals, reap_orphans};
+pub use child::{Child, End, die, exec_sleep, exec_true, exit_now, hear_signals, reap_orphans};
 pub use footprint::Footprint;
 pub use letters::{Ledger, Letter};
 pub use slate::Slate;

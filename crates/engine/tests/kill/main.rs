@@ -60,6 +60,7 @@ scenarios! {
     death_while_burying_one_that_died_freeing_a_queue: memory::Burying::dismantling;
     death_while_leaving: memory::Leaving::new;
     death_while_moving_to_a_reserved_seat: memory::Moving::new;
+    death_while_handing_the_life_word_on: memory::HandingOver::new;
 
     death_while_locking: locks::Locking::new;
     death_with_a_lock_is_told_once: locks::Telling::new;

@@ -479,6 +479,35 @@ impl Play for Moving {
     }
 }
 
+/// A process that a thread of its own entered, whose first thread then takes its life word over.
+pub struct HandingOver(Moving);
+
+impl HandingOver {
+    pub fn new(slate: Slate) -> HandingOver {
+        HandingOver(Moving::new(slate))
+    }
+}
+
+impl Play for HandingOver {
+    fn victim(&mut self, slate: Slate) {
+        std::thread::scope(|scope| {
+            let entering = scope.spawn(|| self.0.victim(slate));
+            entering.join().expect("it has a seat")
+        });
+        // Before a fork it does.
+        Child::fork(|| {}).succeed();
+        self.0.kept.write_at(0, &[3]);
+    }
+
+    fn survive(&mut self, slate: Slate) {
+        self.0.survive(slate);
+    }
+
+    fn verify(&mut self, slate: Slate) {
+        self.0.verify(slate);
+    }
+}
+
 /// Buries those whom nobody else can: children of the victim, and seats it reserved in vain.
 pub fn sweep_orphans() {
     reap_orphans();
