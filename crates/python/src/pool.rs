@@ -12,6 +12,7 @@ mod failure;
 mod functions;
 mod job;
 mod ledger;
+mod part;
 mod payload;
 mod unchanged;
 

@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 
 use super::failure;
 use super::functions::{Functions, LINGER};
-use super::job::Verdict;
+use super::part::Verdict;
 use super::payload::{Kind, Payload};
 use crate::errors::raise;
 use crate::message::Encoded;

@@ -15,8 +15,9 @@ use pyo3::types::{
 };
 
 use super::functions;
-use super::job::{Part, PoolJob, Verdict};
+use super::job::PoolJob;
 use super::ledger::{Ledger, PoolLedger};
+use super::part::{Part, Verdict};
 use super::payload::{self, HEAVY, Kind, PoolFunction, Terms};
 use crate::errors::raise;
 

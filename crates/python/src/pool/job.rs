@@ -7,108 +7,16 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use procession_engine::pool::Reply;
 use procession_engine::{Deadline, IdMap, sync};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use super::failure;
 use super::ledger::Ledger;
+use super::part::{Part, Verdict};
 use crate::errors::raise;
 use crate::patience;
 use crate::wire;
-
-/// A result this short lies in the job itself.
-const SMALL: usize = 54;
-/// A result this long stays in shared memory until it is decoded.
-const LARGE: usize = 16 * 1024;
-
-/// What a worker says about a result it sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Failed = 0,
-    One = 1,
-    Many = 2,
-}
-
-impl Verdict {
-    pub(super) fn from_byte(byte: u8) -> Verdict {
-        match byte {
-            1 => Verdict::One,
-            2 => Verdict::Many,
-            _ => Verdict::Failed,
-        }
-    }
-}
-
-/// The result of one task.
-#[derive(Debug)]
-pub(super) struct Part {
-    verdict: Verdict,
-    content: Content,
-}
-
-#[derive(Debug)]
-enum Content {
-    Small(u8, [u8; SMALL]),
-    Boxed(Box<[u8]>),
-    Shared(Reply),
-    Object(Py<PyAny>),
-}
-
-impl Part {
-    pub(super) fn from_reply(verdict: Verdict, reply: Reply) -> Part {
-        let bytes = reply.bytes();
-        let content = match bytes.len() {
-            _ if reply.holds_objects() => Content::Shared(reply),
-            length @ ..=SMALL => {
-                let mut small = [0; SMALL];
-                small[..length].copy_from_slice(bytes);
-                Content::Small(length as u8, small)
-            }
-            ..LARGE => Content::Boxed(bytes.into()),
-            _ => Content::Shared(reply),
-        };
-        Part { verdict, content }
-    }
-
-    pub(super) fn from_object(verdict: Verdict, object: Py<PyAny>) -> Part {
-        let content = Content::Object(object);
-        Part { verdict, content }
-    }
-
-    /// The value, or the exception as an `Err`. Large arrays in it use the memory they came in.
-    fn decode<'py>(self, py: Python<'py>) -> Result<Bound<'py, PyAny>, Bound<'py, PyAny>> {
-        let failed = self.verdict == Verdict::Failed;
-        let value = match self.content {
-            Content::Object(object) => {
-                let object = object.into_bound(py);
-                return if failed { Err(object) } else { Ok(object) };
-            }
-            Content::Shared(reply) if !failed => wire::receive(py, reply.into_message()),
-            content => {
-                let bytes = content.bytes();
-                if failed {
-                    return Err(failure::rebuild(py, bytes));
-                }
-                wire::decode(py, bytes)
-            }
-        };
-        value.map_err(|error| error.into_value(py).into_bound(py).into_any())
-    }
-}
-
-impl Content {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Content::Small(length, bytes) => &bytes[..usize::from(*length)],
-            Content::Boxed(bytes) => bytes,
-            Content::Shared(reply) => reply.bytes(),
-            Content::Object(_) => &[],
-        }
-    }
-}
 
 /// How results come out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,7 +118,7 @@ impl Job {
         if state.stopped {
             return false;
         }
-        let failed = part.verdict == Verdict::Failed;
+        let failed = part.verdict() == Verdict::Failed;
         let stops = failed && self.fails_fast.load(Ordering::Relaxed);
         let streams = match &mut state.results {
             Results::Single(place @ None) if index == 0 => {
@@ -473,8 +381,8 @@ fn join_parts<'py>(
     let list = PyList::empty(py);
     let raised = |error: PyErr| error.into_value(py).into_bound(py).into_any();
     for part in parts.into_iter().flatten() {
-        let many = part.verdict == Verdict::Many;
-        if many && wire::decode_onto(part.content.bytes(), &list).map_err(raised)? {
+        let many = part.verdict() == Verdict::Many;
+        if many && wire::decode_onto(part.bytes(), &list).map_err(raised)? {
             continue;
         }
         let value = part.decode(py)?;
@@ -579,7 +487,7 @@ impl PoolJob {
                 Some(Found::Loose(value)) => return success(py, value.into_bound(py)),
                 Some(Found::Part(part)) => part,
             };
-            let many = part.verdict == Verdict::Many;
+            let many = part.verdict() == Verdict::Many;
             match part.decode(py) {
                 Err(error) => return Ok((false, error).into_pyobject(py)?.into_any().unbind()),
                 Ok(value) if !many => return success(py, value),

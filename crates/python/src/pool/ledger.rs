@@ -13,7 +13,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::job::{Job, Part, PoolJob, Shape, Verdict};
+use super::job::{Job, PoolJob, Shape};
+use super::part::{Part, Verdict};
 
 /// A waiting courier looks around this often.
 const NAP: Duration = Duration::from_millis(500);
