@@ -150,7 +150,9 @@ def show(name: str) -> None:
     function, what, numbers, unit = TABLES[name]
     print(f"\n{name}: {(function.__doc__ or '').rstrip('.')}, by {what}")
     for number in numbers:
-        ran = subprocess.run([sys.executable, __file__, "--row", name, str(number)], capture_output=True, text=True)
+        ran = subprocess.run(
+            [sys.executable, __file__, "--row", name, str(number)], capture_output=True, text=True
+        )
         if ran.returncode:
             sys.exit(ran.stderr)
         value = float(ran.stdout)
