@@ -48,7 +48,16 @@ def run_with_mounts() -> Run:
 
     def run_it(mounts: str, program: str) -> CompletedProcess[str]:
         def command(*rest: str) -> list[str]:
-            return ["unshare", "--mount", "--map-root-user", "sh", "-c", f'{mounts} && exec "$@"', "sh", *rest]
+            return [
+                "unshare",
+                "--mount",
+                "--map-root-user",
+                "sh",
+                "-c",
+                f'{mounts} && exec "$@"',
+                "sh",
+                *rest,
+            ]
 
         if run(command("true"), capture_output=True).returncode != 0:
             pytest.skip("nothing can be mounted here")
@@ -104,8 +113,7 @@ def test_nothing_stays_of_a_queue_that_is_gone(run_script: Run, size: int, count
 def test_nothing_stays_of_a_pool_that_is_gone(run_script: Run, start_method: str) -> None:
     """Of arguments and results, whichever process freed them."""
     program = """
-    import os, procession
-    from procession import _engine
+    import procession, time
 
     def work(data):
         return data * 2
@@ -116,11 +124,14 @@ def test_nothing_stays_of_a_pool_that_is_gone(run_script: Run, start_method: str
                 assert len(pool.map(work, [bytes(size)] * 40)) == 40
         pool.join()
         del pool
+        end = time.monotonic() + 60
+        while procession.memory_info()["resident"] > 2 << 20 and time.monotonic() < end:
+            time.sleep(0.05)
         print(procession.memory_info()["resident"] >> 20)
     """
     ran = run_script(program.format(method=start_method))
     assert ran.stderr == ""
-    assert int(ran.stdout) <= 16
+    assert int(ran.stdout) <= 2
 
 
 def test_messages_of_growing_sizes_take_no_more_than_there_are(run_script: Run) -> None:
@@ -235,9 +246,15 @@ def test_memory_is_refused_only_where_the_kernel_has_none_to_give(
 
 
 def full(anonymous: int) -> dict[str, str]:
-    """The files of a group that may have 512 MiB and uses 511, so many of them for nothing that can be taken back."""
+    """The files of a group that may have 512 MiB and uses 511, so many of which cannot be taken back."""
     rest = (511 - anonymous) * MIB
-    stat = f"anon {anonymous * MIB}\nactive_file {rest // 2}\ninactive_file {rest // 4}\nslab_reclaimable {rest // 4}\n"
+    parts = {
+        "anon": anonymous * MIB,
+        "active_file": rest // 2,
+        "inactive_file": rest // 4,
+        "slab_reclaimable": rest // 4,
+    }
+    stat = "".join(f"{name} {value}\n" for name, value in parts.items())
     return {"memory.max": f"{512 * MIB}\n", "memory.current": f"{511 * MIB}\n", "memory.stat": stat}
 
 
@@ -265,7 +282,9 @@ def test_a_container_whose_limit_is_full_of_page_cache_has_memory(
         print("pod/app" in str(error))
     """
     # The shell's number is the program's.
-    mounts = f"mount --bind {tmp_path}/mine /proc/$$/cgroup && mount --bind {tmp_path}/mounts /proc/$$/mountinfo"
+    mounts = (
+        f"mount --bind {tmp_path}/mine /proc/$$/cgroup && mount --bind {tmp_path}/mounts /proc/$$/mountinfo"
+    )
     ran = run_with_mounts(mounts, program)
     assert (ran.stdout, ran.stderr) == ("works\n" if works else "True\n", "")
 
@@ -317,7 +336,9 @@ print("much" if procession.memory_info()["resident"] > 32 << 20 else "little")
 
 
 @pytest.mark.parametrize("refused, stays", [(["madvise"], "little"), (["madvise", "fallocate"], "much")])
-def test_where_memory_cannot_be_given_back_it_is_used_again(refused: list[str], stays: str, tmp_path: Path) -> None:
+def test_where_memory_cannot_be_given_back_it_is_used_again(
+    refused: list[str], stays: str, tmp_path: Path
+) -> None:
     """Nobody tries without end: the thread that gives it back ends as well."""
     (tmp_path / "bursts.py").write_text(BURSTS)
     faults = Path(__file__).parent.parent / "faults" / "refused.py"

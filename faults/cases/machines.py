@@ -120,7 +120,7 @@ def a_full_cgroup() -> None:
 
 
 def work_beside_a_full_cache() -> None:
-    """Fill the group with pages of a file that was read, which the kernel takes back when it needs them; then use it all."""
+    """Fill the group with pages of a file that was read, which the kernel takes back; then use it all."""
     group = Path(os.environ["FAULTS_CGROUP"])
     counts = [group / name for name in ("memory.usage_in_bytes", "memory.current")]
     used = next(count for count in counts if count.exists())

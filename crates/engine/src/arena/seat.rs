@@ -529,7 +529,10 @@ impl Arena {
         if state == marked || entry.change(state, marked) {
             self.clear(owner);
         }
-        // What it freed itself, nobody else may have seen.
+        // What it freed itself, nobody else may have seen, nor given back what it was about to.
+        if marked.stage == Stage::Burying {
+            self.look_is_due();
+        }
         self.notice();
     }
 

@@ -45,6 +45,8 @@ const INTERVAL: Duration = Duration::from_millis(200);
 const ASK: u64 = 50_000_000;
 /// So much is freed by a process before it tells the others.
 const NOTICE: u64 = 1 << 20;
+/// So much that a look is due, whatever there is.
+const DUE: u64 = 1 << 62;
 /// The part of the memory that is freed before somebody looks.
 const PART: u64 = 16;
 /// The most that is taken at a time, so that others find free blocks.
@@ -114,6 +116,11 @@ impl Arena {
     pub(super) fn tell_freed(&self) -> u64 {
         let freed = FREED.swap(0, Ordering::Relaxed);
         self.root().freed.fetch_add(freed, Ordering::Relaxed) + freed
+    }
+
+    /// Whoever frees anything next is to look: somebody who was at it is gone.
+    pub(super) fn look_is_due(&self) {
+        self.root().freed.fetch_max(DUE, Ordering::Relaxed);
     }
 
     /// Whether what the arena has might be needed by others at once: a container's limit is near, say.
@@ -193,10 +200,15 @@ impl Arena {
         }
     }
 
-    /// Whether there is more than was left the last time. A program that makes and drops small queues, one after
+    /// Whether there may be more than was left the last time. A program that makes and drops small queues, one after
     /// the other, has nothing to give back.
     fn has_grown(&self) -> bool {
-        self.resident() > BARE_FLOOR.max(LEFT.load(Ordering::Relaxed) + BARE_FLOOR / 2)
+        let resident = self.resident();
+        let some = BARE_FLOOR / 2;
+        resident > BARE_FLOOR
+            && (resident > LEFT.load(Ordering::Relaxed) + some
+                || self.is_trimming()
+                || self.tell_freed() >= some)
     }
 
     /// Gives the pages of all free blocks back.
@@ -453,10 +465,7 @@ impl Trimmer {
         // Whoever frees something next looks whether it is needed again.
         FREED.fetch_add(NOTICE, Ordering::Relaxed);
         if let Some(arena) = home_if_any() {
-            arena
-                .root()
-                .freed
-                .fetch_max(u64::MAX / 4, Ordering::Relaxed);
+            arena.look_is_due();
         }
     }
 }
