@@ -81,7 +81,10 @@ mod arena {
 #[allow(dead_code)]
 mod channel {
     pub(crate) mod bell;
+    pub(crate) mod link;
+    pub(crate) mod pads;
     pub(crate) mod slot;
+    pub(crate) mod taker;
 }
 #[cfg(loom)]
 #[allow(dead_code)]

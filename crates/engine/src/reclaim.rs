@@ -7,7 +7,7 @@ use crate::arena::Arena;
 use crate::arena::block::BlockId;
 use crate::arena::object::Kind;
 use crate::arena::owner::Owner;
-use crate::channel::{chain, pipe};
+use crate::channel::{chain, pipe, retire};
 
 /// Frees what an object owns beside its block. May be begun again by another process.
 pub(crate) fn contents(arena: &Arena, kind: Kind, block: BlockId) {
@@ -25,7 +25,7 @@ pub(crate) fn holder_is_gone(arena: &Arena, kind: Kind, block: BlockId) {
 
 /// Finishes what a dead process began when it took a strip out of its queue.
 pub(crate) fn retiring_strip(arena: &Arena, strip: BlockId, from: Owner) {
-    chain::finish_retiring(arena, strip, from);
+    retire::finish_retiring(arena, strip, from);
 }
 
 /// Decides about a strip that a dead process was about to link, or had just linked.

@@ -225,3 +225,50 @@ fn what_was_sent_before_anybody_asked_for_the_descriptor_makes_it_readable() {
         assert!(!is_readable(&receiver));
     });
 }
+
+#[test]
+fn a_pipe_holds_what_64_kib_of_frames_hold() {
+    isolated(|| {
+        // Messages of how many bytes, and how many of them the standard library's pipe takes.
+        for (size, count) in [(0, 16_384), (5, 7_281), (1_000, 65), (30_000, 2)] {
+            for (duplex, back) in [(false, false), (true, false), (true, true)] {
+                let (one, two) = pipe(duplex).unwrap();
+                let (reader, writer) = if back { (two, one) } else { (one, two) };
+                let message = vec![7; size];
+                for _ in 0..count {
+                    writer.send(&[&message], Deadline::NOW).unwrap();
+                }
+                while writer.send(&[&message], Deadline::NOW).is_ok() {}
+                for _ in 0..count {
+                    assert_eq!(reader.recv(Deadline::NOW).unwrap().len(), size);
+                }
+                writer.send(&[&message], Deadline::NOW).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn large_messages_among_many_small_ones_wait_for_room() {
+    isolated(|| {
+        let (reader, writer) = pipe(false).unwrap();
+        let large = vec![7; 300_000];
+        for _ in 0..3_000 {
+            writer.send(&[b"small"], Deadline::NOW).unwrap();
+        }
+        let mut sent = 0;
+        while writer.send(&[&large], Deadline::NOW).is_ok() {
+            sent += 1;
+        }
+        assert_eq!(sent, 3);
+        for _ in 0..3_000 {
+            assert_eq!(reader.recv(Deadline::NOW).unwrap().len(), 5);
+        }
+        for _ in 0..40 {
+            assert_eq!(reader.recv(Deadline::NOW).unwrap().len(), 300_000);
+            writer.send(&[&large], Deadline::NOW).unwrap();
+            let refused = writer.send(&[&large], Deadline::NOW);
+            assert!(matches!(refused, Err(PutError::Full)));
+        }
+    });
+}

@@ -360,3 +360,95 @@ fn what_one_user_of_a_lease_writes_is_not_seen_by_the_next() {
         assert_eq!(second.bytes(), [1; LENGTH]);
     });
 }
+
+#[test]
+fn tasks_that_nobody_reports_keep_no_memory() {
+    isolated(|| {
+        process::ensure().unwrap();
+        let queue = Queue::joinable(0).unwrap();
+        let turn = |_| {
+            queue.put(&[b"task"], Deadline::NOW).unwrap();
+            queue.get(Deadline::NOW).unwrap();
+        };
+        (0..600).for_each(turn);
+        let before = Footprint::take();
+        (0..5_000).for_each(turn);
+        before.assert_about(4);
+        assert_eq!(queue.unfinished(), 5_600);
+        (0..5_600).for_each(|_| queue.task_done().unwrap());
+        assert_eq!(queue.join(promptly()), Ok(0));
+        assert!(queue.task_done().is_err());
+    });
+}
+
+#[test]
+fn joining_tells_the_tasks_of_the_dead_once_no_living_process_has_any() {
+    isolated(|| {
+        // More processes than the queue has words of its own for.
+        const WORKERS: usize = 24;
+        let slate = Slate::new();
+        let queue = Queue::joinable(0).unwrap();
+        (0..WORKERS).for_each(|_| queue.put(&[b"task"], Deadline::NOW).unwrap());
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|number| {
+                Child::fork(|| {
+                    queue.get(Deadline::NOW).unwrap();
+                    slate.count(0);
+                    slate.until(1, 1);
+                    if number % 2 == 0 {
+                        die();
+                    }
+                    slate.until(2, 1);
+                    queue.task_done().unwrap();
+                })
+            })
+            .collect();
+        slate.until(0, WORKERS as u64);
+        slate.write(1, 1);
+        workers.iter().step_by(2).for_each(|worker| {
+            worker.join();
+        });
+        assert_eq!(queue.join(briefly()), Err(WaitError::TimedOut));
+        slate.write(2, 1);
+        workers.iter().skip(1).step_by(2).for_each(Child::succeed);
+        assert_eq!(queue.join(promptly()), Ok(WORKERS as u64 / 2));
+        // Somebody else may still report them.
+        (0..WORKERS / 2).for_each(|_| queue.task_done().unwrap());
+        assert_eq!(queue.join(promptly()), Ok(0));
+    });
+}
+
+#[test]
+fn a_task_may_be_reported_by_another_than_its_receiver_and_before_it_is_received() {
+    isolated(|| {
+        let queue = Queue::joinable(0).unwrap();
+        (0..2).for_each(|_| queue.put(&[b"task"], Deadline::NOW).unwrap());
+        queue.task_done().unwrap();
+        Child::fork(|| drop(queue.get(Deadline::NOW).unwrap())).succeed();
+        assert_eq!(queue.unfinished(), 1);
+        queue.get(Deadline::NOW).unwrap();
+        Child::fork(|| queue.task_done().unwrap()).succeed();
+        assert_eq!(queue.join(promptly()), Ok(0));
+        assert!(queue.task_done().is_err());
+    });
+}
+
+#[test]
+fn a_long_queue_knows_its_length_and_its_limit() {
+    isolated(|| {
+        let queue = Queue::new(5_000).unwrap();
+        (0..5_000).for_each(|_| queue.put(&[b"x"], Deadline::NOW).unwrap());
+        for _ in 0..600 {
+            assert_eq!((queue.len(), queue.is_full()), (5_000, true));
+            let refused = queue.put(&[b"x"], Deadline::NOW);
+            assert!(matches!(refused, Err(PutError::Full)));
+            queue.get(Deadline::NOW).unwrap();
+            assert_eq!((queue.len(), queue.is_full()), (4_999, false));
+            queue.put(&[b"x"], Deadline::NOW).unwrap();
+        }
+        for left in (0..5_000).rev() {
+            queue.get(Deadline::NOW).unwrap();
+            assert_eq!((queue.len(), queue.is_empty()), (left, left == 0));
+        }
+    });
+}

@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{Child, Footprint, isolated, promptly};
+use common::{Child, Footprint, Slate, isolated, promptly};
 use procession_engine::process;
-use procession_engine::store::{Store, StoreError, StoreHandle, Turn};
+use procession_engine::store::{Access, Room, Store, StoreError, StoreHandle, Turn};
 
 fn turn(store: &Store) -> Turn<'_> {
     store.enter(promptly()).unwrap().unwrap()
@@ -168,5 +168,108 @@ fn nothing_is_left_of_it() {
         (0..200_u32).for_each(|number| set(&store, &number.to_le_bytes(), &[1; 300]));
         drop(store);
         before.assert_unchanged();
+    });
+}
+
+#[test]
+fn values_that_are_replaced_all_the_time_need_no_more_room() {
+    isolated(|| {
+        let store = Store::new().unwrap();
+        let mut grown = 0;
+        for round in 0..20_000_usize {
+            let value = vec![round as u8; round * 7919 % 3_000];
+            let key = (round % 50).to_string().into_bytes();
+            let turn = turn(&store);
+            if let Err(StoreError::NoRoom(room)) = turn.set(&key, &value) {
+                grown += 1;
+                turn.grow(room).unwrap();
+                turn.set(&key, &value).unwrap();
+            }
+            drop(turn);
+            assert_eq!(get(&store, &key).unwrap(), value);
+        }
+        assert!(grown < 12, "it was copied {grown} times");
+    });
+}
+
+#[test]
+fn large_values_mean_what_small_ones_mean() {
+    isolated(|| {
+        let store = Store::new().unwrap();
+        let enter = || Ok(turn(&store));
+        let access: Access<'_, StoreError> = Access::new(&enter, std::convert::identity);
+        let set = |key: &[u8], value: &[u8]| {
+            while let Err(StoreError::NoRoom(room)) = access.set(key, value) {
+                turn(&store).grow(room).unwrap();
+            }
+        };
+        let mut model: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        for round in 0..600_usize {
+            let key = vec![b'k', (round * 31 % 7) as u8];
+            let value = vec![round as u8; round * 7919 % 30_000];
+            let at = model.iter().position(|(known, _)| *known == key);
+            let mut out = Vec::new();
+            match round % 5 {
+                0..3 => {
+                    set(&key, &value);
+                    match at {
+                        Some(at) => model[at].1 = value,
+                        None => model.push((key, value)),
+                    }
+                }
+                3 => {
+                    let removed = access.remove(&key, &mut out).unwrap();
+                    assert_eq!(removed.then_some(out), at.map(|at| model.remove(at).1));
+                }
+                _ => {
+                    let mut name = Vec::new();
+                    let popped = access.pop_last(&mut name, &mut out).unwrap();
+                    assert_eq!(popped.then_some((name, out)), model.pop());
+                }
+            }
+            for (key, value) in &model {
+                let mut found = Vec::new();
+                assert!(access.get(key, &mut found).unwrap());
+                assert_eq!(&found, value);
+            }
+        }
+        let begin = Vec::<(Vec<u8>, Vec<u8>)>::new;
+        let all = access.all(begin, |all, key, value| {
+            all.push((key.into(), value.into()))
+        });
+        assert_eq!(all.unwrap(), model);
+    });
+}
+
+#[test]
+fn readers_of_a_large_value_see_it_whole_while_others_replace_it() {
+    isolated(|| {
+        let slate = Slate::new();
+        let store = Store::new().unwrap();
+        set(&store, b"value", &[0; 100_000]);
+        turn(&store).grow(Room::of(b"", &[0; 800_000])).unwrap();
+        let writers: Vec<_> = (1..=2_u8)
+            .map(|writer| {
+                let store = &store;
+                Child::fork(move || {
+                    let enter = || Ok(turn(store));
+                    let access: Access<'_, StoreError> =
+                        Access::new(&enter, std::convert::identity);
+                    for _ in 0..300 {
+                        access.set(b"value", &[writer; 100_000]).unwrap();
+                    }
+                    slate.count(0);
+                })
+            })
+            .collect();
+        let enter = || Ok(turn(&store));
+        let access: Access<'_, StoreError> = Access::new(&enter, std::convert::identity);
+        while slate.read(0) < 2 {
+            let mut value = Vec::new();
+            assert!(access.get(b"value", &mut value).unwrap());
+            assert_eq!(value.len(), 100_000);
+            assert!(value.iter().all(|byte| *byte == value[0]), "a torn value");
+        }
+        writers.iter().for_each(Child::succeed);
     });
 }

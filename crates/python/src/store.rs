@@ -1,10 +1,10 @@
 //! Dicts and lists of plain values in shared memory: what `Manager().dict()` and `list()` are made of.
 //!
-//! Values are written before the store's lock is taken and read after it is released: no Python code runs in
+//! Values are encoded before the store's lock is taken and decoded after it is released: no Python code runs in
 //! between, and no fork of this process happens there. What a store cannot do raises [`Elsewhere`].
 
 use procession_engine::Deadline;
-use procession_engine::store::{Room, Store, StoreError, StoreHandle, Turn};
+use procession_engine::store::{Access, Room, Store, StoreError, StoreHandle, Turn};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyIndexError, PyKeyError};
 use pyo3::prelude::*;
@@ -81,8 +81,8 @@ impl Pairs {
         })
     }
 
-    fn room(&self) -> Room {
-        self.iter().map(|(key, value)| Room::of(key, value)).sum()
+    fn slices(&self) -> Vec<(&[u8], &[u8])> {
+        self.iter().collect()
     }
 }
 
@@ -136,13 +136,8 @@ impl Shared {
         self.0.get().is_ok_and(Store::is_here)
     }
 
-    /// Does something while nobody else uses the store.
     #[inline]
-    fn turn<T>(
-        &self,
-        py: Python<'_>,
-        act: impl FnOnce(Turn<'_>) -> Result<T, StoreError>,
-    ) -> PyResult<T> {
+    fn enter(&self, py: Python<'_>) -> PyResult<Turn<'_>> {
         let Ok(store) = self.0.get() else {
             return Err(refused(StoreError::Elsewhere));
         };
@@ -153,7 +148,27 @@ impl Shared {
                 Err(_) => Err(StoreError::Elsewhere),
             },
         };
-        entered.and_then(act).map_err(refused)
+        entered.map_err(refused)
+    }
+
+    /// Does something while nobody else uses the store.
+    #[inline]
+    fn turn<T>(
+        &self,
+        py: Python<'_>,
+        act: impl FnOnce(Turn<'_>) -> Result<T, StoreError>,
+    ) -> PyResult<T> {
+        act(self.enter(py)?).map_err(refused)
+    }
+
+    /// Does something that takes several turns where values are large.
+    #[inline]
+    fn access<T>(
+        &self,
+        py: Python<'_>,
+        act: impl FnOnce(&Access<'_, PyErr>) -> PyResult<T>,
+    ) -> PyResult<T> {
+        act(&Access::new(&|| self.enter(py), refused))
     }
 
     fn len(&self, py: Python<'_>) -> PyResult<usize> {
@@ -168,7 +183,7 @@ impl Shared {
     }
 
     fn all(&self, py: Python<'_>) -> PyResult<Pairs> {
-        self.turn(py, |turn| all_of(&turn))
+        self.access(py, |store| store.all(Pairs::default, Pairs::add))
     }
 
     fn grow(&self, py: Python<'_>, room: Room) -> PyResult<()> {
@@ -199,13 +214,13 @@ impl DictStore {
     fn value_of<'py>(
         &self,
         key: &Bound<'py, PyAny>,
-        find: impl FnOnce(&Turn<'_>, &[u8], &mut Vec<u8>) -> Result<bool, StoreError>,
+        find: impl FnOnce(&Access<'_, PyErr>, &[u8], &mut Vec<u8>) -> PyResult<bool>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = key.py();
         let mut bytes = Vec::with_capacity(64);
         write_key(key, &mut bytes)?;
         let mut value = Vec::new();
-        let found = self.0.turn(py, |turn| find(&turn, &bytes, &mut value))?;
+        let found = self.0.access(py, |store| find(store, &bytes, &mut value))?;
         found.then(|| wire::decode(py, &value)).transpose()
     }
 
@@ -266,7 +281,7 @@ impl DictStore {
     }
 
     fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match self.value_of(key, |turn, key, out| turn.get(key, out))? {
+        match self.value_of(key, |store, key, out| store.get(key, out))? {
             Some(value) => Ok(value),
             None => Err(missing(key)),
         }
@@ -279,7 +294,7 @@ impl DictStore {
         write_value(value, &mut bytes)?;
         let (key_bytes, value_bytes) = bytes.split_at(end);
         self.0
-            .turn(key.py(), |turn| turn.set(key_bytes, value_bytes))
+            .access(key.py(), |store| store.set(key_bytes, value_bytes))
     }
 
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -301,7 +316,7 @@ impl DictStore {
         key: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let value = self.value_of(key, |turn, key, out| turn.get(key, out))?;
+        let value = self.value_of(key, |store, key, out| store.get(key, out))?;
         Ok(value.or(default))
     }
 
@@ -313,7 +328,7 @@ impl DictStore {
         key: &Bound<'py, PyAny>,
         default: Option<&Bound<'py, PyTuple>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let value = self.value_of(key, |turn, key, out| turn.remove(key, out))?;
+        let value = self.value_of(key, |store, key, out| store.remove(key, out))?;
         match (value, default) {
             (Some(value), _) => Ok(value),
             (None, Some(default)) => default.get_item(0),
@@ -326,7 +341,7 @@ impl DictStore {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         match self
             .0
-            .turn(py, |turn| turn.pop_last(&mut key, &mut value))?
+            .access(py, |store| store.pop_last(&mut key, &mut value))?
         {
             true => Ok((wire::decode(py, &key)?, wire::decode(py, &value)?)),
             false => Err(PyKeyError::new_err("popitem(): dictionary is empty")),
@@ -344,13 +359,7 @@ impl DictStore {
         let default = default.unwrap_or_else(|| py.None().into_bound(py));
         let mut bytes = Vec::new();
         write_value(&default, &mut bytes)?;
-        let found = self.value_of(key, |turn, key, out| {
-            let found = turn.get(key, out)?;
-            if !found {
-                turn.set(key, &bytes)?;
-            }
-            Ok(found)
-        })?;
+        let found = self.value_of(key, |store, key, out| store.get_or_set(key, &bytes, out))?;
         Ok(found.unwrap_or(default))
     }
 
@@ -360,12 +369,8 @@ impl DictStore {
         for (key, value) in other.iter() {
             pairs.write(Some(&key), &value)?;
         }
-        self.0.turn(other.py(), |turn| {
-            turn.reserve(pairs.room())?;
-            pairs
-                .iter()
-                .try_for_each(|(key, value)| turn.set(key, value))
-        })
+        self.0
+            .access(other.py(), |store| store.update(&pairs.slices()))
     }
 
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
@@ -465,9 +470,9 @@ impl ListStore {
         let py = at.py();
         let index = index(at)?;
         let mut value = Vec::new();
-        let found = self
-            .0
-            .turn(py, |turn| turn.get_at(place(index, turn.len()), &mut value))?;
+        let found = self.0.access(py, |store| {
+            store.get_at(|length| place(index, length), &mut value)
+        })?;
         match found {
             true => wire::decode(py, &value),
             false => Err(PyIndexError::new_err("list index out of range")),
@@ -479,8 +484,8 @@ impl ListStore {
         let index = index(at)?;
         let mut bytes = Vec::with_capacity(64);
         write_value(value, &mut bytes)?;
-        let found = self.0.turn(at.py(), |turn| {
-            turn.set_at(place(index, turn.len()), &bytes)
+        let found = self.0.access(at.py(), |store| {
+            store.set_at(|length| place(index, length), &bytes)
         })?;
         match found {
             true => Ok(()),
@@ -491,7 +496,7 @@ impl ListStore {
     fn append(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut bytes = Vec::with_capacity(64);
         write_value(value, &mut bytes)?;
-        self.0.turn(value.py(), |turn| turn.push(&bytes))
+        self.0.access(value.py(), |store| store.push(&bytes))
     }
 
     /// Appends all the items of a list, at once.
@@ -500,16 +505,14 @@ impl ListStore {
         for value in values.iter() {
             pairs.write(None, &value)?;
         }
-        self.0.turn(values.py(), |turn| {
-            turn.reserve(pairs.room())?;
-            pairs.iter().try_for_each(|(_, value)| turn.push(value))
-        })
+        self.0
+            .access(values.py(), |store| store.extend(&pairs.slices()))
     }
 
     /// Removes the last item and returns it.
     fn pop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let mut value = Vec::new();
-        match self.0.turn(py, |turn| turn.pop(&mut value))? {
+        match self.0.access(py, |store| store.pop(&mut value))? {
             true => wire::decode(py, &value),
             false => Err(PyIndexError::new_err("pop from empty list")),
         }

@@ -1,19 +1,24 @@
 //! The chain of strips that is a queue: finding, linking, retiring and taking apart.
 //!
 //! ```text
-//! link a new strip N behind S:             retire the first strip S:
+//! link a new strip N behind S:             retire a strip S, wherever it is, once all its slots are over:
 //!   N making(me)                             S linked --> S retiring(me)
-//!   S.next: end --> N                        move head, received, tail off S  (anybody may help)
+//!   S.next: end --> N                        freeze S.next;  lead over S  (anybody may help, `retire.rs`)
 //!   N --> linked  (anybody may help)         S begins its next life;  S --> free
 //! ```
 //!
 //! Each arrow is one compare-and-swap. A strip found belonging to a dead maker is linked exactly when
 //! its predecessor says so; one found retiring by a dead process is finished by whoever finds it.
+//!
+//! So what is linked is what something may still happen in: a slot that a stopped process claimed keeps its own
+//! strip, and none of those behind it.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::slot::{Phase, View};
-use super::strip::{Link, Strip, next_class};
+use super::link::{Link, LinkWord};
+use super::pads::Pads;
+use super::slot::View;
+use super::strip::{Strip, next_class};
 use crate::arena::Arena;
 use crate::arena::block::BlockId;
 use crate::arena::class::Class;
@@ -32,18 +37,16 @@ pub(crate) struct Chain {
     /// The most bytes large messages may take while another is there; zero for no limit.
     pub(crate) byte_limit: AtomicU64,
     pub(crate) flags: AtomicU32,
-    /// Tasks reported done before their message was received.
-    pub(crate) credits: AtomicU32,
-    _pad: [AtomicU64; 5],
+    _pad: [AtomicU32; 11],
     /// The strip in which slots are claimed.
-    tail: AtomicU64,
+    pub(super) tail: LinkWord,
     /// How many messages put since that strip was linked would have needed a wide slot, about.
     pub(crate) medium: AtomicU32,
     _pad2: [AtomicU32; 13],
     /// The oldest strip.
-    head: AtomicU64,
-    /// The oldest strip from which something may be received. A hint.
-    received: AtomicU64,
+    pub(super) head: LinkWord,
+    /// The oldest strip from which something may be received. A hint: never one behind that.
+    pub(super) received: LinkWord,
     _pad3: [AtomicU64; 6],
     /// Consumers sleep here.
     pub(crate) items: EventCount,
@@ -52,7 +55,10 @@ pub(crate) struct Chain {
     pub(crate) space: EventCount,
     /// Those that wait for all tasks to be done sleep here.
     pub(crate) finished: EventCount,
-    _pad5: [AtomicU32; 14],
+    /// How many tasks were reported done, and how many slots stand for none (`tasks.rs`).
+    pub(crate) reported: AtomicU64,
+    pub(crate) pads: Pads,
+    _pad5: [AtomicU64; 5],
 }
 
 pub(crate) const CLOSED: u32 = 1;
@@ -86,17 +92,32 @@ impl<'a> At<'a> {
         self.chain.flags.load(Ordering::SeqCst) & flag != 0
     }
 
-    fn linked(&self, inc: u32) -> Owner {
+    pub(super) fn linked(&self, inc: u32) -> Owner {
         Owner::Linked {
             queue: self.home.0,
             inc,
         }
     }
 
+    /// The position of a slot, by which limits go: that of its message, or what all slots before it take where
+    /// the limit is one of bytes.
+    #[inline]
+    pub(crate) fn position(&self, strip: &Strip<'a>, index: u32) -> u64 {
+        strip.base() + u64::from(index) * self.weight(strip)
+    }
+
+    #[inline]
+    pub(crate) fn weight(&self, strip: &Strip<'a>) -> u64 {
+        match self.chain.byte_limit.load(Ordering::Relaxed) {
+            0 => 1,
+            _ => strip.weight(),
+        }
+    }
+
     /// The strip that one of the chain's words names; `None` before the first one is there.
     #[inline(always)]
-    fn strip_at(&self, word: &AtomicU64) -> Result<Option<Strip<'a>>> {
-        let link = Link::from_word(word.load(Ordering::SeqCst));
+    fn strip_at(&self, word: &LinkWord) -> Result<Option<Strip<'a>>> {
+        let link = word.get();
         if link == Link::NONE {
             return Ok(None);
         }
@@ -108,10 +129,10 @@ impl<'a> At<'a> {
 
     /// As [`At::strip_at`]: a strip lives another life, then the word was moved off it before.
     #[cold]
-    fn strip_at_last(&self, word: &AtomicU64) -> Result<Option<Strip<'a>>> {
+    fn strip_at_last(&self, word: &LinkWord) -> Result<Option<Strip<'a>>> {
         let mut retries = Retries::default();
         loop {
-            let link = Link::from_word(word.load(Ordering::SeqCst));
+            let link = word.get();
             if link == Link::NONE {
                 return Ok(None);
             }
@@ -130,11 +151,29 @@ impl<'a> At<'a> {
     /// The strip to look for messages in first.
     #[inline(always)]
     pub(crate) fn first_to_receive(&self) -> Result<Option<Strip<'a>>> {
-        let hint = Link::from_word(self.chain.received.load(Ordering::SeqCst));
-        match Strip::of(self.arena, hint)? {
+        match Strip::of(self.arena, self.chain.received.get())? {
             Some(strip) => Ok(Some(strip)),
-            None => self.head(),
+            None => self.first_anew(),
         }
+    }
+
+    /// As [`At::first_to_receive`], after a strip was taken out under one's feet: what was taken out may lead on
+    /// to what was taken out as well, so it begins at the head. The hint is moved there if it names such a strip.
+    #[cold]
+    pub(crate) fn first_anew(&self) -> Result<Option<Strip<'a>>> {
+        let hint = self.chain.received.get();
+        let head = self.head()?;
+        if let Some(head) = head
+            && Strip::of(self.arena, hint)?.is_none_or(|strip| strip.next().is_frozen())
+        {
+            self.chain.received.swing(hint, head.link);
+        }
+        Ok(head)
+    }
+
+    /// The strip in which slots are claimed, if there is one.
+    pub(crate) fn last(&self) -> Result<Option<Strip<'a>>> {
+        self.strip_at(&self.chain.tail)
     }
 
     /// The strip to claim a slot in, made if need be.
@@ -148,22 +187,23 @@ impl<'a> At<'a> {
 
     /// What is behind `strip`. Sees to it that the next strip is the chain's own.
     pub(crate) fn after(&self, strip: &Strip<'a>) -> Result<Next<'a>> {
-        let link = strip.next();
+        let seen = strip.next();
         // What was read belongs to this life only if the strip still lives it.
         if !strip.is_current() {
             return Ok(Next::Stale);
         }
+        let link = seen.thawed();
         let Some(block) = link.block() else {
             return Ok(Next::End);
         };
         self.adopt(block, link.inc())?;
         match Strip::of(self.arena, link)? {
             // A chain only ever leads on: without that one could go round in it for ever.
-            Some(next) if next.base() == strip.base().wrapping_add(strip.count.into()) => {
-                Ok(Next::Strip(next))
+            Some(next) if next.base() > strip.base() => Ok(Next::Strip(next)),
+            // Before a strip ends its life, nothing leads on to it but what was taken out before.
+            _ if !seen.is_frozen() && strip.next() == seen && strip.is_current() => {
+                Err(Error::Damaged)
             }
-            // The next one is taken out only after this one.
-            _ if strip.is_current() => Err(Error::Damaged),
             _ => Ok(Next::Stale),
         }
     }
@@ -173,18 +213,18 @@ impl<'a> At<'a> {
         if strip.next().block().is_none() {
             let wide = self.chain.medium.load(Ordering::Relaxed) > strip.count / 8;
             let class = next_class(false, wide);
-            let base = strip.base() + u64::from(strip.count);
+            let base = self.position(strip, strip.count);
             let new = self.make(class, strip.link, base)?;
             kill::point("chain.made");
             let end = Link::end_of(strip.inc());
-            match cas(&strip.header.next, end, new) {
+            match strip.header.next.swing(end, new) {
                 true => self.chain.medium.store(0, Ordering::Relaxed),
                 false => self.unmake(new),
             }
             kill::point("chain.linked");
         }
         if let Next::Strip(next) = self.after(strip)? {
-            cas(&self.chain.tail, strip.link, next.link);
+            self.chain.tail.swing(strip.link, next.link);
         }
         Ok(())
     }
@@ -193,10 +233,10 @@ impl<'a> At<'a> {
     #[cold]
     fn begin(&self) -> Result<Strip<'a>> {
         let head = &self.chain.head;
-        if head.load(Ordering::SeqCst) == 0 {
+        if head.get() == Link::NONE {
             let new = self.make(next_class(true, false), Link::NONE, 0)?;
             kill::point("chain.made");
-            if !cas(head, Link::NONE, new) {
+            if !head.swing(Link::NONE, new) {
                 self.unmake(new);
             }
             kill::point("chain.begun");
@@ -204,11 +244,11 @@ impl<'a> At<'a> {
         let mut retries = Retries::default();
         loop {
             // Whoever linked the first strip may have died before it wrote the tail.
-            let first = Link::from_word(head.load(Ordering::SeqCst));
+            let first = head.get();
             if let Some(block) = first.block() {
                 self.adopt(block, first.inc())?;
-                cas(&self.chain.received, Link::NONE, first);
-                cas(&self.chain.tail, Link::NONE, first);
+                self.chain.received.swing(Link::NONE, first);
+                self.chain.tail.swing(Link::NONE, first);
             }
             if let Some(strip) = self.strip_at(&self.chain.tail)? {
                 return Ok(strip);
@@ -222,15 +262,13 @@ impl<'a> At<'a> {
         let block = self.arena.alloc_class(class, class.size())?;
         let strip = Strip::at(self.arena, block)?;
         let header = strip.header;
-        let link = Link::new(block, strip.next_life(self.arena));
+        let link = Link::new(block.0, strip.next_life(self.arena));
         header.queue.store(self.home.0, Ordering::SeqCst);
         header.generation.store(self.generation, Ordering::SeqCst);
         header.which.store(self.which, Ordering::SeqCst);
         header.base.store(base, Ordering::SeqCst);
-        header.prev.store(prev.word(), Ordering::SeqCst);
-        header
-            .next
-            .store(Link::end_of(link.inc()).word(), Ordering::SeqCst);
+        header.prev.set(prev);
+        header.next.set(Link::end_of(link.inc()));
         header.inc.store(link.inc(), Ordering::SeqCst);
         let cell = self.arena.cell(block)?;
         cell.kind.store(Kind::Strip as u32, Ordering::SeqCst);
@@ -254,7 +292,7 @@ impl<'a> At<'a> {
     }
 
     /// Makes a linked strip the chain's own if its maker did not get to it.
-    fn adopt(&self, block: BlockId, inc: u32) -> Result<()> {
+    pub(super) fn adopt(&self, block: BlockId, inc: u32) -> Result<()> {
         let owner = &self.arena.cell(block)?.owner;
         let maker = owner.get();
         if let Owner::Making { by, .. } = maker
@@ -265,53 +303,16 @@ impl<'a> At<'a> {
         Ok(())
     }
 
-    /// Moves the chain's hint off a strip from which nothing will be received any more.
-    pub(crate) fn received_all(&self, strip: &Strip<'a>, next: &Strip<'a>) {
-        cas(&self.chain.received, strip.link, next.link);
-    }
-
-    /// Frees the oldest strips, as far as everything in them is done.
-    pub(crate) fn retire_done(&self) -> Result<()> {
-        while let Some(head) = self.head()? {
-            if done_in(&head) < head.count || !matches!(self.after(&head)?, Next::Strip(_)) {
-                break;
-            }
-            self.retire(&head)?;
-        }
-        Ok(())
-    }
-
-    fn retire(&self, strip: &Strip<'a>) -> Result<()> {
-        let Some(block) = strip.link.block() else {
-            return Ok(());
-        };
-        let by = self.arena.me();
-        let inc = strip.inc();
-        let claimed = self
-            .arena
-            .cell(block)?
-            .owner
-            .pass(self.linked(inc), Owner::Retiring { by, inc });
-        kill::point("chain.retiring");
-        self.move_off(strip);
-        kill::point("chain.moved");
-        if claimed {
-            strip.end_life();
-            free(self.arena, block, Owner::Retiring { by, inc });
-        }
-        Ok(())
-    }
-
     /// Sees to it that none of the chain's words names `strip` any more; head last.
     ///
     /// A strip without a successor is only ever taken out when the whole chain is taken apart.
-    fn move_off(&self, strip: &Strip<'a>) {
-        let next = match strip.next() {
+    pub(super) fn move_off(&self, strip: &Strip<'a>) {
+        let next = match strip.next().thawed() {
             next if next.block().is_some() => next,
             _ => Link::NONE,
         };
         for word in [&self.chain.tail, &self.chain.received, &self.chain.head] {
-            cas(word, strip.link, next);
+            word.swing(strip.link, next);
         }
     }
 
@@ -322,7 +323,7 @@ impl<'a> At<'a> {
             let Some(block) = strip.link.block() else {
                 break;
             };
-            let next = strip.next();
+            let next = strip.next().thawed();
             if let Some(successor) = next.block() {
                 let _ = self.adopt(successor, next.inc());
             }
@@ -347,32 +348,24 @@ impl<'a> At<'a> {
                 free(self.arena, block, mine);
             }
         }
-        self.chain.tail.store(0, Ordering::SeqCst);
-        self.chain.received.store(0, Ordering::SeqCst);
+        self.chain.tail.set(Link::NONE);
+        self.chain.received.set(Link::NONE);
     }
 }
 
-fn cas(word: &AtomicU64, from: Link, to: Link) -> bool {
-    word.compare_exchange(from.word(), to.word(), Ordering::SeqCst, Ordering::SeqCst)
-        .is_ok()
-}
-
-/// How many slots from the start are done, moving the strip's hint along.
-pub(crate) fn done_in(strip: &Strip<'_>) -> u32 {
-    let first = strip.header.done.get(strip);
-    let mut done = first;
-    while done < strip.count
-        && matches!(
-            strip.slot(done).word.look().view(strip.inc()),
-            View::In(Phase::Done | Phase::Pad)
-        )
+/// How many slots from the start are over, moving the strip's hint along if it is of this life.
+pub(crate) fn over_in(strip: &Strip<'_>) -> u32 {
+    let first = strip.header.received.get(strip);
+    let mut over = first;
+    while over < strip.count
+        && matches!(strip.slot(over).word.look().view(strip.inc()), View::In(phase) if phase.is_over())
     {
-        done += 1;
+        over += 1;
     }
-    if done > first {
-        strip.header.done.set(strip, done);
+    if over > first {
+        strip.header.received.set(strip, over);
     }
-    done
+    over
 }
 
 /// Notes of a free strip of this process's which lives it had, before its memory is given back.
@@ -383,14 +376,14 @@ pub(crate) fn empty(arena: &Arena, block: BlockId) {
 }
 
 /// Frees a strip that is between two lives.
-fn free(arena: &Arena, block: BlockId, from: Owner) {
+pub(super) fn free(arena: &Arena, block: BlockId, from: Owner) {
     let Ok(cell) = arena.cell(block) else { return };
     cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
     arena.free(block, from);
 }
 
 /// Frees the blocks of the messages in a strip that nobody will receive.
-fn free_messages(arena: &Arena, strip: &Strip<'_>) {
+pub(super) fn free_messages(arena: &Arena, strip: &Strip<'_>) {
     let Some(own) = strip.link.block() else {
         return;
     };
@@ -441,7 +434,7 @@ pub(crate) fn dismantle_all(arena: &Arena, kind: Kind, block: BlockId) {
 }
 
 /// The chain a strip says it belongs to, if that still is the same object.
-fn chain_of<'a>(arena: &'a Arena, strip: &Strip<'a>) -> Option<At<'a>> {
+pub(super) fn chain_of<'a>(arena: &'a Arena, strip: &Strip<'a>) -> Option<At<'a>> {
     let home = BlockId::new(strip.header.queue.load(Ordering::SeqCst))?;
     let cell = arena.cell(home).ok()?;
     let kind = Kind::from_u32(cell.kind.load(Ordering::SeqCst));
@@ -457,38 +450,6 @@ fn chain_of<'a>(arena: &'a Arena, strip: &Strip<'a>) -> Option<At<'a>> {
     })
 }
 
-/// Finishes a retirement in the place of the process that died over it.
-pub(crate) fn finish_retiring(arena: &Arena, block: BlockId, from: Owner) {
-    let Owner::Retiring { inc, .. } = from else {
-        return;
-    };
-    let mine = Owner::Retiring {
-        by: arena.me(),
-        inc,
-    };
-    // First of all: nobody else may be at it, and it must not have been used again.
-    if !arena
-        .cell(block)
-        .is_ok_and(|cell| cell.owner.pass(from, mine))
-    {
-        return;
-    }
-    kill::point("chain.inherited");
-    let Ok(strip) = Strip::at(arena, block) else {
-        return;
-    };
-    // Unless its life was ended already, and nothing is left but freeing it.
-    if Owner::same_inc(strip.inc(), inc) {
-        if let Some(at) = chain_of(arena, &strip) {
-            at.move_off(&strip);
-        }
-        free_messages(arena, &strip);
-        strip.wipe();
-        strip.end_life();
-    }
-    free(arena, block, mine);
-}
-
 /// Keeps a strip whose maker died if it was linked, and frees it if not.
 pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
     let Owner::Making { inc, .. } = from else {
@@ -497,7 +458,7 @@ pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
     let (Ok(strip), Ok(cell)) = (Strip::at(arena, block), arena.cell(block)) else {
         return;
     };
-    let prev = Link::from_word(strip.header.prev.load(Ordering::SeqCst));
+    let prev = strip.header.prev.get();
     let queue = strip.header.queue.load(Ordering::SeqCst);
     let linked = match prev.block() {
         Some(before) => {
@@ -509,10 +470,9 @@ pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
             };
             let in_chain = arena.cell(before).is_ok_and(|cell| cell.owner.is(part));
             let before = Strip::of(arena, prev).ok().flatten();
-            in_chain && before.is_some_and(|before| before.next() == strip.link)
+            in_chain && before.is_some_and(|before| before.next().thawed() == strip.link)
         }
-        None => chain_of(arena, &strip)
-            .is_some_and(|at| at.chain.head.load(Ordering::SeqCst) == strip.link.word()),
+        None => chain_of(arena, &strip).is_some_and(|at| at.chain.head.get() == strip.link),
     };
     if linked {
         cell.owner.pass(from, Owner::Linked { queue, inc });

@@ -3,16 +3,22 @@
 mod bell;
 pub(crate) mod chain;
 mod draft;
+mod link;
 mod message;
 mod newest;
+mod over;
+mod pads;
 pub(crate) mod pipe;
 mod queue;
 mod receive;
 mod repair;
+pub(crate) mod retire;
 mod send;
 pub(crate) mod slot;
 mod strip;
+mod taker;
 mod tally;
+mod tasks;
 
 pub use draft::Draft;
 pub use message::Message;

@@ -17,7 +17,7 @@ impl<'a> At<'a> {
     /// Copies the newest message into `out`. False when there is none.
     pub(super) fn newest(&self, out: &mut Vec<u8>) -> Result<bool> {
         let mut copied = Ok(false);
-        let first = self.head()?;
+        let first = self.first_to_receive()?;
         self.walk(first, |strip, index, _| {
             match repair::look(self, strip, index) {
                 View::In(Phase::Ready) => {

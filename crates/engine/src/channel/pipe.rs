@@ -28,8 +28,9 @@ use crate::sync::spin::Spin;
 use crate::sys::futex::{self, Slept};
 use crate::sys::known_fd::KnownFd;
 
-/// Messages in flight in one direction, and bytes of large ones: a sender that is faster waits.
-const LIMIT: u64 = 1024;
+/// What is in flight in one direction, in the smallest slots, and the bytes of large messages: a sender that is
+/// faster waits. In the 64 KiB of a kernel's pipe there is room for so many frames of the stdlib with no byte in them.
+const LIMIT: u64 = 16_384;
 const BYTE_LIMIT: u64 = 1 << 20;
 
 /// How often a sender that finds its messages unread asks the kernel whether anybody is there.

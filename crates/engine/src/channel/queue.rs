@@ -7,6 +7,8 @@ use super::draft::Draft;
 use super::message::Message;
 use super::receive::Watched;
 use super::send::Sending;
+use super::taker::Taker;
+use super::tasks::TAKERS;
 use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
 use crate::arena::open::{Held, Shared};
@@ -22,6 +24,7 @@ use crate::sys::futex::Slept;
 pub(crate) struct QueueObject {
     head: ObjectHead,
     chain: Chain,
+    pub(super) takers: [Taker; TAKERS],
 }
 
 const _: () = assert!(std::mem::offset_of!(QueueObject, chain) == 64);

@@ -6,14 +6,15 @@
 //! to DONE; killed before its block is handed over, the message is given again. Slots that are still
 //! being written are stepped over, so that a writer that was stopped holds up nobody else's messages.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
-use super::chain::{At, CLOSED, Next};
+use super::chain::{At, CLOSED, JOINABLE, Next};
+use super::link::Link;
 use super::message::Message;
 use super::repair;
 use super::send::slot_owner;
 use super::slot::{Phase, View};
-use super::strip::{Link, Slot, Strip};
+use super::strip::Strip;
 use crate::arena::Arena;
 use crate::arena::block::BlockId;
 use crate::arena::owner::OwnerId;
@@ -152,19 +153,18 @@ where
                 Found::Nothing => return Ok(Taken::Nothing),
                 Found::Stale => {
                     retries.again()?;
-                    next = self.first_to_receive()?;
+                    next = self.first_anew()?;
                 }
                 Found::End { over } => {
                     next = match self.after(&strip)? {
                         Next::End => None,
                         Next::Stale => {
                             retries.again()?;
-                            self.first_to_receive()?
+                            self.first_anew()?
                         }
                         Next::Strip(after) => {
                             if over {
-                                self.received_all(&strip, &after);
-                                self.retire_done()?;
+                                self.retire(&strip)?;
                             }
                             Some(after)
                         }
@@ -178,11 +178,12 @@ where
     #[inline]
     fn take_from(&self, strip: &Strip<'a>, look: &mut Look, into: &mut Message) -> Result<Found> {
         let hint = &strip.header.received;
-        let first = hint.get(strip);
-        // Whether nothing will come any more from all the slots up to here.
+        let mut index = hint.begin(strip);
+        // Whether nothing will happen any more in all the slots up to here; and in how many, where not in all.
         let mut over = true;
+        let mut run = 0;
         let mut retries = Retries::default();
-        for index in first..strip.count {
+        while index < strip.count {
             let mut view = repair::look(self, strip, index);
             while view == View::In(Phase::Ready) {
                 let place = (strip.link, index);
@@ -207,6 +208,10 @@ where
                         look.stepped_over = true;
                         kill::point("queue.stepped_over");
                     }
+                    index = match over {
+                        true => index + 1,
+                        false => strip.step_behind(index, phase.is_over(), &mut run),
+                    };
                 }
             }
         }
@@ -230,12 +235,17 @@ where
         }
         into.copy_from(strip, index, length);
         kill::point("queue.copied");
-        let taken = slot
-            .word
-            .pass(strip.inc(), Phase::Ready, repair::handed(self, me));
+        let is_task = self.has(JOINABLE);
+        if is_task {
+            self.begin_task()?;
+        }
+        let taken = slot.word.pass(strip.inc(), Phase::Ready, Phase::Done);
         kill::point("queue.received");
+        if is_task {
+            self.end_task(taken)?;
+        }
         if taken {
-            self.after_receiving(slot, strip.inc(), me);
+            self.chain.space.notify(1);
         }
         Ok(taken)
     }
@@ -252,26 +262,26 @@ where
     ) -> Result<bool> {
         let slot = strip.slot(index);
         let inc = strip.inc();
+        let is_task = self.has(JOINABLE);
+        if is_task {
+            self.begin_task()?;
+        }
         if !slot.word.pass(inc, Phase::Ready, Phase::Taken(me)) {
+            if is_task {
+                self.end_task(false)?;
+            }
             return Ok(false);
         }
         kill::point("queue.taken");
         let message = self.unwrap(strip, index, block, length);
-        slot.word
-            .pass(inc, Phase::Taken(me), repair::handed(self, me));
+        slot.word.pass(inc, Phase::Taken(me), Phase::Done);
         kill::point("queue.handed");
-        self.after_receiving(slot, inc, me);
-        *into = message?;
-        Ok(true)
-    }
-
-    /// There is room for another message; and its task may have been reported done before.
-    #[inline]
-    fn after_receiving(&self, slot: &Slot, inc: u32, me: OwnerId) {
-        if self.use_credit() {
-            slot.word.pass(inc, Phase::Handed(me), Phase::Done);
+        if is_task {
+            self.end_task(true)?;
         }
         self.chain.space.notify(1);
+        *into = message?;
+        Ok(true)
     }
 
     /// Makes a large message's block this process's own.
@@ -295,15 +305,6 @@ where
             return Err(Error::BadHandle);
         }
         Ok(Message::long(arena, block, mine, start..length as usize))
-    }
-
-    #[inline]
-    fn use_credit(&self) -> bool {
-        let credits: &AtomicU32 = &self.chain.credits;
-        credits.load(Ordering::Relaxed) > 0
-            && credits
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |c| c.checked_sub(1))
-                .is_ok()
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! | slot | its block | becomes |
 //! |---|---|---|
-//! | CLAIMED(dead) | there is none, or not the slot's yet | PAD |
+//! | CLAIMED(dead) | there is none, or not the slot's yet | PAD; where tasks are counted LOST, then PAD |
 //! | CLAIMED(dead) | the slot's: the message is whole | READY |
 //! | TAKEN(dead) | there is none, or still the slot's | READY, given again |
 //! | TAKEN(dead) | not the slot's any more: it was handed over | DONE, lost with its reader |
@@ -16,14 +16,15 @@ use super::send::slot_owner;
 use super::slot::{Phase, View};
 use super::strip::Strip;
 use crate::arena::block::BlockId;
-use crate::arena::owner::OwnerId;
 use crate::kill;
 
 /// What is in a slot, after a dead process's part in it was settled.
 #[inline]
 pub(super) fn look(at: &At<'_>, strip: &Strip<'_>, index: u32) -> View {
     match strip.slot(index).word.look().view(strip.inc()) {
-        View::In(Phase::Claimed(_) | Phase::Taken(_)) => look_at_owned(at, strip, index),
+        View::In(Phase::Claimed(_) | Phase::Taken(_) | Phase::Lost) => {
+            look_at_owned(at, strip, index)
+        }
         view => view,
     }
 }
@@ -35,6 +36,13 @@ fn look_at_owned(at: &At<'_>, strip: &Strip<'_>, index: u32) -> View {
         let view = slot.word.look().view(strip.inc());
         let (from, owner) = match view {
             View::In(from @ (Phase::Claimed(owner) | Phase::Taken(owner))) => (from, owner),
+            View::In(Phase::Lost) => match at.discount(strip, index) {
+                Ok(()) => {
+                    at.chain.finished.notify(u32::MAX);
+                    continue;
+                }
+                Err(_) => return view,
+            },
             _ => return view,
         };
         if !at.arena.is_dead(owner) {
@@ -66,17 +74,9 @@ fn fate(at: &At<'_>, strip: &Strip<'_>, index: u32, from: Phase) -> Phase {
     match (from, block) {
         // The number may be left over from an earlier message; then the block is not this slot's.
         (Phase::Claimed(_), Some(block)) if is_slots(block) => Phase::Ready,
+        (Phase::Claimed(_), _) if at.has(JOINABLE) => Phase::Lost,
         (Phase::Claimed(_), _) => Phase::Pad,
-        (Phase::Taken(reader), Some(block)) if !is_slots(block) => handed(at, reader),
+        (Phase::Taken(_), Some(block)) if !is_slots(block) => Phase::Done,
         _ => Phase::Ready,
-    }
-}
-
-/// What a slot becomes when its message was received by `reader`.
-#[inline]
-pub(super) fn handed(at: &At<'_>, reader: OwnerId) -> Phase {
-    match at.has(JOINABLE) {
-        true => Phase::Handed(reader),
-        false => Phase::Done,
     }
 }

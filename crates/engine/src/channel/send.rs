@@ -7,12 +7,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::chain::{At, CLOSED, done_in};
+use super::chain::{At, CLOSED, over_in};
 use super::draft::Draft;
-use super::repair;
 use super::slot::{Phase, View};
 use super::strip::{BODY, Slot, Strip, WIDE_BODY};
-use super::tally::Step;
 use crate::arena::open::Held;
 use crate::arena::owner::Owner;
 use crate::arena::waits::{self, What};
@@ -167,6 +165,9 @@ impl<'a> At<'a> {
         kill::point("queue.claimed");
         (wait.claimed)();
         let Claimed { strip, slot, index } = claimed;
+        if self.chain.byte_limit.load(Ordering::Relaxed) > 0 {
+            strip.header.large.add(&strip, size);
+        }
         slot.length.store(size, Ordering::Relaxed);
         slot.block.store(written.block.0, Ordering::Release);
         kill::point("queue.block_named");
@@ -311,7 +312,7 @@ impl<'a> At<'a> {
         if limit == 0 && (bytes == 0 || large == 0) {
             return Ok(true);
         }
-        let position = strip.base() + u64::from(index);
+        let position = self.position(strip, index);
         // What was known before is often enough, and spares a look at what consumers write.
         let known = received.load(Ordering::Relaxed);
         if large == 0 && position.saturating_sub(known) < limit {
@@ -319,11 +320,11 @@ impl<'a> At<'a> {
         }
         let mut retries = Retries::default();
         let first = loop {
-            let Some(head) = self.head()? else {
+            let Some(oldest) = self.first_to_receive()? else {
                 return Ok(true);
             };
-            let first = head.base() + u64::from(done_in(&head));
-            if head.is_current() {
+            let first = self.position(&oldest, over_in(&oldest));
+            if oldest.is_current() {
                 break first;
             }
             retries.again()?;
@@ -334,12 +335,13 @@ impl<'a> At<'a> {
             return Ok(true);
         }
         // The exact count is only taken where the cheap one, which is never too low, says no.
-        if limit > 0 && outstanding >= limit && self.count(position, |_| 1)? >= limit {
+        let is_there = |phase: Phase| !phase.is_over();
+        if limit > 0 && outstanding >= limit && self.waiting(Some(position), is_there)? >= limit {
             return Ok(false);
         }
         if bytes > 0 && large > 0 {
-            let there = self.count(position, |slot| slot.length.load(Ordering::Relaxed))?;
-            return Ok(there == 0 || there + large <= bytes);
+            let there = self.bytes_waiting(position, bytes.saturating_sub(large))?;
+            return Ok(there == 0 || there.saturating_add(large) <= bytes);
         }
         Ok(true)
     }
@@ -347,24 +349,11 @@ impl<'a> At<'a> {
     /// Whether a small message may be put.
     pub(crate) fn has_room_for_one(&self) -> bool {
         let limit = self.chain.limit.load(Ordering::Relaxed);
-        limit == 0 || self.count(u64::MAX, |_| 1).is_ok_and(|there| there < limit)
-    }
-
-    /// Sums `weight` over all messages before `end` that were not received yet.
-    pub(super) fn count(&self, end: u64, weight: impl Fn(&Slot) -> u64) -> Result<u64> {
-        self.walk(self.head()?, |strip, index, sum| {
-            if strip.base() + u64::from(index) >= end {
-                return Step::Done;
-            }
-            *sum += match repair::look(self, strip, index) {
-                View::In(phase) if phase.is_over() => 0,
-                View::In(Phase::Claimed(_)) => 1,
-                View::In(_) => weight(strip.slot(index)),
-                View::Empty => return Step::Done,
-                View::Stale => return Step::Again,
-            };
-            Step::NextSlot
-        })
+        let is_there = |phase: Phase| !phase.is_over();
+        limit == 0
+            || self
+                .waiting(None, is_there)
+                .is_ok_and(|there| there < limit)
     }
 }
 

@@ -3,9 +3,10 @@
 //! ```text
 //!            put                  get
 //! EMPTY --> CLAIMED(me) --> READY ----------------------> DONE
-//!               |            ^  \--> TAKEN(me) --large--> DONE    (HANDED(me), then DONE by task_done,
-//!    owner dies |            +----------+ owner dies              where tasks are counted)
+//!               |            ^  \--> TAKEN(me) --large--> DONE
+//!    owner dies |            +----------+ owner dies
 //!               +--> PAD     +-- (a large message that was complete)
+//!               +--> LOST --> PAD   where tasks are counted: see `tasks.rs`
 //! ```
 //!
 //! The word carries the incarnation of the strip, so every state of an earlier life of the same memory
@@ -27,18 +28,18 @@ pub(crate) enum Phase {
     Ready,
     /// Somebody reads the message.
     Taken(OwnerId),
-    /// Somebody received the message; the task it stands for is not done yet.
-    Handed(OwnerId),
     /// The message was received.
     Done,
     /// There never was a message: its writer died.
     Pad,
+    /// As [`Phase::Pad`], but it is still counted as a message that was put.
+    Lost,
 }
 
 impl Phase {
-    /// Nothing will ever be received here again.
+    /// Nothing will ever happen here again.
     pub(crate) fn is_over(self) -> bool {
-        matches!(self, Phase::Handed(_) | Phase::Done | Phase::Pad)
+        matches!(self, Phase::Done | Phase::Pad)
     }
 }
 
@@ -61,7 +62,7 @@ impl Seen {
             Phase::Claimed(owner) => (1, owner.as_u32()),
             Phase::Ready => (2, 0),
             Phase::Taken(owner) => (3, owner.as_u32()),
-            Phase::Handed(owner) => (4, owner.as_u32()),
+            Phase::Lost => (4, 0),
             Phase::Done => (5, 0),
             Phase::Pad => (6, 0),
         };
@@ -83,7 +84,7 @@ impl Seen {
             (1, Some(owner)) => View::In(Phase::Claimed(owner)),
             (2, _) => View::In(Phase::Ready),
             (3, Some(owner)) => View::In(Phase::Taken(owner)),
-            (4, Some(owner)) => View::In(Phase::Handed(owner)),
+            (4, _) => View::In(Phase::Lost),
             (6, _) => View::In(Phase::Pad),
             _ => View::In(Phase::Done),
         }

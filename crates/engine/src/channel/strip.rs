@@ -1,12 +1,13 @@
 //! Strips: the pieces a queue is made of.
 //!
-//! A strip is a block of a class of its own: a header and so many slots. It has lives, its
-//! *incarnations*; a link names a strip in one of them, so that a process that stalled over a former
-//! life finds out. Strips of one queue are linked in one direction, oldest first.
+//! A strip is a block of a class of its own: a header and so many slots. It has lives, its *incarnations*.
+//! Strips of one queue are linked in one direction, oldest first (`link.rs`).
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::link::{Link, LinkWord};
+use super::over::Over;
 use super::slot::{INC_MASK, SlotWord};
 use crate::arena::Arena;
 use crate::arena::block::BlockId;
@@ -14,41 +15,16 @@ use crate::arena::class::{self, Class, LONG_STRIP, SHORT_STRIP, STRIP_HEADER, WI
 use crate::error::{Error, Result};
 use crate::sys::cpu;
 
+/// The size of the smallest slots.
+const NARROW: u64 = 128;
+
 /// The longest message that lies in its slot in every strip, and in a wide one.
 pub(crate) const BODY: usize = 128 - SLOT_HEAD;
 pub(crate) const WIDE_BODY: usize = 1152 - SLOT_HEAD;
 
-/// A strip in one of its lives. Zero: no strip.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Link(u64);
-
 impl Link {
-    pub(crate) const NONE: Link = Link(0);
-
-    pub(crate) fn new(block: BlockId, inc: u32) -> Link {
-        Link(u64::from(inc & INC_MASK) << 32 | u64::from(block.0))
-    }
-
-    /// What stands in `next` while incarnation `inc` has no successor.
-    pub(crate) fn end_of(inc: u32) -> Link {
-        Link(u64::from(inc & INC_MASK) << 32)
-    }
-
-    pub(crate) fn from_word(word: u64) -> Link {
-        Link(word)
-    }
-
-    pub(crate) fn word(self) -> u64 {
-        self.0
-    }
-
     pub(crate) fn block(self) -> Option<BlockId> {
-        BlockId::new(self.0 as u32)
-    }
-
-    #[inline]
-    pub(crate) fn inc(self) -> u32 {
-        (self.0 >> 32) as u32
+        BlockId::new(self.number())
     }
 }
 
@@ -64,17 +40,19 @@ pub(crate) struct StripHeader {
     /// The position in the queue of the first slot.
     pub(crate) base: AtomicU64,
     /// The strip this one was to be linked behind.
-    pub(crate) prev: AtomicU64,
+    pub(crate) prev: LinkWord,
     /// The strip behind this one, or [`Link::end_of`] this life.
-    pub(crate) next: AtomicU64,
+    pub(crate) next: LinkWord,
     _pad: [AtomicU64; 3],
     /// All slots before this one were claimed.
     pub(crate) claimed: Hint,
-    _pad2: [AtomicU64; 7],
-    /// From all slots before this one nothing will be received any more.
+    /// The bytes of the messages in blocks that were put here, about: see [`Bytes`].
+    pub(crate) large: Bytes,
+    _pad2: [AtomicU64; 6],
+    /// All slots before this one are over. Of this life once somebody looked for messages here.
     pub(crate) received: Hint,
-    /// All slots before this one are done or pads.
-    pub(crate) done: Hint,
+    /// Which slots behind it are over as well.
+    pub(crate) over: Over,
     _pad3: [AtomicU64; 6],
 }
 
@@ -86,17 +64,60 @@ pub(crate) struct Hint(AtomicU64);
 impl Hint {
     #[inline]
     pub(crate) fn get(&self, strip: &Strip<'_>) -> u32 {
+        self.of_life(strip).unwrap_or(0)
+    }
+
+    #[inline]
+    fn of_life(&self, strip: &Strip<'_>) -> Option<u32> {
         let word = self.0.load(Ordering::Relaxed);
-        match (word >> 32) as u32 == strip.inc() {
-            true => (word as u32).min(strip.count),
-            false => 0,
-        }
+        let holds = (word >> 32) as u32 == strip.inc();
+        holds.then(|| (word as u32).min(strip.count))
+    }
+
+    /// As [`Hint::get`]; and from now on it is of this life.
+    #[inline]
+    pub(crate) fn begin(&self, strip: &Strip<'_>) -> u32 {
+        self.of_life(strip).unwrap_or_else(|| {
+            self.set(strip, 0);
+            0
+        })
     }
 
     #[inline]
     pub(crate) fn set(&self, strip: &Strip<'_>, index: u32) {
         let word = u64::from(strip.inc()) << 32 | u64::from(index);
         self.0.store(word, Ordering::Relaxed);
+    }
+}
+
+/// How many bytes lie in blocks, in units of [`UNIT`], in one life of the strip (high half).
+///
+/// Who was killed between claiming its slot and adding its message's bytes is left out.
+#[repr(transparent)]
+pub(crate) struct Bytes(AtomicU64);
+
+const UNIT: u64 = 64;
+
+impl Bytes {
+    pub(crate) fn get(&self, strip: &Strip<'_>) -> u64 {
+        let word = self.0.load(Ordering::Relaxed);
+        match (word >> 32) as u32 == strip.inc() {
+            true => (word & u64::from(u32::MAX)) * UNIT,
+            false => 0,
+        }
+    }
+
+    pub(crate) fn add(&self, strip: &Strip<'_>, bytes: u64) {
+        let more = bytes.div_ceil(UNIT);
+        let add = |word: u64| {
+            let life = u64::from(strip.inc());
+            let there = if word >> 32 == life { word as u32 } else { 0 };
+            let sum = u64::from(there).saturating_add(more);
+            Some(life << 32 | sum.min(u32::MAX.into()))
+        };
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 }
 
@@ -146,7 +167,7 @@ impl<'a> Strip<'a> {
             slots,
             count,
             stride,
-            link: Link::new(block, inc),
+            link: Link::new(block.0, inc),
         })
     }
 
@@ -171,10 +192,12 @@ impl<'a> Strip<'a> {
     }
 
     /// Begins the next life, by the strip's owner alone: every slot says that it was used up in this one,
-    /// and from now on whoever comes with a link to this life finds it over.
+    /// and from now on whoever comes with a link to this life finds it over. Not a store: who was taken for dead
+    /// may come later than the next owner.
     pub(crate) fn end_life(&self) {
         let next = self.inc().wrapping_add(1) & INC_MASK;
-        self.header.inc.store(next, Ordering::SeqCst);
+        let inc = &self.header.inc;
+        let _ = inc.compare_exchange(self.inc(), next, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Which life a strip of this process's own begins with: every slot says that it was used up in the one before.
@@ -275,8 +298,48 @@ impl<'a> Strip<'a> {
         (0..strip.count).map(move |index| (index, strip.slot(index)))
     }
 
+    /// The strip behind this one; frozen once this one is being taken out.
     pub(crate) fn next(&self) -> Link {
-        Link::from_word(self.header.next.load(Ordering::SeqCst))
+        self.header.next.get()
+    }
+
+    /// The slots of this strip that one mark of [`Over`] stands for.
+    pub(crate) fn group(&self) -> u32 {
+        (self.count / Over::GROUPS).max(1)
+    }
+
+    /// From a slot on, the first one that is not known to be over.
+    pub(crate) fn skip(&self, mut index: u32) -> u32 {
+        let size = self.group();
+        let is_over = |index| self.header.over.has(self.inc(), index / size);
+        while index < self.count && index.is_multiple_of(size) && is_over(index) {
+            index += size;
+        }
+        index
+    }
+
+    /// Steps from a slot to the next one, behind one that is not over. `run` says how many slots up to here were
+    /// over, one behind the other.
+    #[cold]
+    pub(crate) fn step_behind(&self, index: u32, is_over: bool, run: &mut u32) -> u32 {
+        *run = if is_over { *run + 1 } else { 0 };
+        let next = index + 1;
+        let size = self.group();
+        if next.is_multiple_of(size) && *run >= size {
+            self.header.over.set(self.inc(), next / size - 1);
+        }
+        self.skip(next)
+    }
+
+    /// Whether somebody may have received a message here, or looked for one.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.header.received.of_life(self).is_some() || self.header.over.is_of(self.inc())
+    }
+
+    /// What one slot takes of a limit that is given in slots of the smallest kind.
+    #[inline]
+    pub(crate) fn weight(&self) -> u64 {
+        u64::from(self.stride) / NARROW
     }
 
     pub(crate) fn base(&self) -> u64 {

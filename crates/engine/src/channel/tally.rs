@@ -1,58 +1,79 @@
-//! Counting what is in a chain. Nothing is counted while messages move: all of it is read off the slots.
+//! Counting what waits in a chain. Nothing is counted while messages move: all of it is read off the slots.
+//!
+//! Messages are received in the order of the slots, but for what is stepped over. So the strips that consumers have
+//! come to are looked at slot by slot; there is something left in each, and they are few. Behind the first one that
+//! nobody came to yet all messages wait, and positions say how many. Only a message whose writer died there is
+//! counted as well, until somebody comes to it.
 
-use std::sync::atomic::Ordering;
-
-use super::chain::{At, Next, done_in};
+use super::chain::{At, Next, over_in};
+use super::link::Link;
 use super::repair;
 use super::slot::{Phase, View};
 use super::strip::Strip;
-use crate::arena::owner::OwnerId;
-use crate::error::{Result, TooMany};
+use crate::error::Result;
 use crate::retries::Retries;
 
-/// Up to so many positions are looked at one by one; beyond, whole strips are taken as full.
-const EXACT: u64 = 1 << 16;
+/// Up to so many places are looked at one by one where nobody has come to yet.
+const EXACT: u64 = 1024;
 
 /// Where a walk over the slots goes on.
 pub(super) enum Step {
     NextSlot,
     NextStrip,
     Done,
-    /// From the head, with a new sum.
+    /// From the first strip on, with a new sum.
     Again,
 }
 
 impl<'a> At<'a> {
     /// How many messages wait to be received.
     pub(super) fn len(&self) -> Result<u64> {
-        self.tally(|phase| matches!(phase, Phase::Ready | Phase::Claimed(_)))
+        self.waiting(None, |phase| {
+            matches!(phase, Phase::Ready | Phase::Claimed(_))
+        })
     }
 
     /// Whether a message is there, is being written, or may be given again by whoever is reading it.
     pub(super) fn is_due(&self) -> bool {
-        self.tally(|phase| matches!(phase, Phase::Ready | Phase::Claimed(_) | Phase::Taken(_)))
-            .map_or(true, |due| due > 0)
+        let due = self.first_to_receive().and_then(|first| {
+            self.walk(first, |strip, index, due| {
+                match repair::look(self, strip, index) {
+                    View::In(phase) if phase.is_over() => Step::NextSlot,
+                    View::In(_) => {
+                        *due = 1;
+                        Step::Done
+                    }
+                    View::Empty => Step::Done,
+                    View::Stale => Step::Again,
+                }
+            })
+        });
+        due.map_or(true, |due| due > 0)
     }
 
-    /// How many messages were put and not yet reported done.
-    pub(super) fn unfinished(&self) -> Result<u64> {
-        let slots = self.tally(|phase| !matches!(phase, Phase::Done | Phase::Pad))?;
-        let credits = u64::from(self.chain.credits.load(Ordering::SeqCst));
-        Ok(slots.saturating_sub(credits))
-    }
-
-    fn tally(&self, counts: impl Fn(Phase) -> bool) -> Result<u64> {
-        let mut looked_at = 0;
-        self.walk(self.head()?, |strip, index, sum| {
-            // Far behind the head, a strip that is followed by another is taken as full.
-            if looked_at >= EXACT && strip.next().block().is_some() {
-                *sum += u64::from(strip.count - index);
-                return Step::NextStrip;
+    /// What the messages take of the limit that count, those at `end` and behind left out: that is where the next
+    /// one is put, unless it is said.
+    pub(super) fn waiting(&self, end: Option<u64>, counts: impl Fn(Phase) -> bool) -> Result<u64> {
+        let mut came_to = Link::NONE;
+        self.walk(self.first_to_receive()?, |strip, index, sum| {
+            let is_new = std::mem::replace(&mut came_to, strip.link) != strip.link;
+            if is_new && !strip.is_touched() {
+                let start = self.position(strip, index);
+                match end.map_or_else(|| self.end(), Ok) {
+                    Ok(end) if end.saturating_sub(start) > EXACT && strip.is_current() => {
+                        *sum += end - start;
+                        return Step::Done;
+                    }
+                    Ok(_) => {}
+                    Err(_) => return Step::Again,
+                }
             }
-            looked_at += 1;
+            if end.is_some_and(|end| self.position(strip, index) >= end) {
+                return Step::Done;
+            }
             match repair::look(self, strip, index) {
                 View::In(phase) => {
-                    *sum += u64::from(counts(phase));
+                    *sum += u64::from(counts(phase)) * self.weight(strip);
                     Step::NextSlot
                 }
                 View::Empty => Step::Done,
@@ -61,13 +82,37 @@ impl<'a> At<'a> {
         })
     }
 
+    /// How many bytes the messages before `end` take, about, if they are not more than `most`: some number that is,
+    /// if they are.
+    pub(super) fn bytes_waiting(&self, end: u64, most: u64) -> Result<u64> {
+        let mut came_to = Link::NONE;
+        self.walk(self.first_to_receive()?, |strip, index, sum| {
+            if *sum > most || self.position(strip, index) >= end {
+                return Step::Done;
+            }
+            let is_new = std::mem::replace(&mut came_to, strip.link) != strip.link;
+            if is_new && !strip.is_touched() {
+                *sum += strip.header.large.get(strip);
+                return Step::NextStrip;
+            }
+            *sum += match repair::look(self, strip, index) {
+                View::In(phase) if phase.is_over() => 0,
+                View::In(Phase::Claimed(_)) => 1,
+                View::In(_) => strip
+                    .slot(index)
+                    .length
+                    .load(std::sync::atomic::Ordering::Relaxed),
+                View::Empty => return Step::Done,
+                View::Stale => return Step::Again,
+            };
+            Step::NextSlot
+        })
+    }
+
     /// Whether nothing waits to be received.
     pub(crate) fn is_empty(&self) -> bool {
         let found = self.first_to_receive().and_then(|first| {
             self.walk(first, |strip, index, found| {
-                if index < strip.header.received.get(strip) {
-                    return Step::NextSlot;
-                }
                 match repair::look(self, strip, index) {
                     View::In(Phase::Ready) => {
                         *found = 1;
@@ -82,8 +127,8 @@ impl<'a> At<'a> {
         found.is_ok_and(|found| found == 0)
     }
 
-    /// Goes over the slots from `first` on, those done at the start of a strip left out. A strip that
-    /// was taken out on the way is a reason to begin again at the head with a new sum.
+    /// Goes over the slots from `first` on, but for those that are known to be over. A strip that was taken out on
+    /// the way is a reason to begin again with a new sum.
     pub(super) fn walk(
         &self,
         first: Option<Strip<'a>>,
@@ -93,16 +138,16 @@ impl<'a> At<'a> {
         let mut sum = 0;
         let mut retries = Retries::default();
         'strips: while let Some(strip) = next {
-            let mut index = done_in(&strip);
+            let mut index = over_in(&strip);
             while index < strip.count {
                 match visit(&strip, index, &mut sum) {
-                    Step::NextSlot => index += 1,
+                    Step::NextSlot => index = strip.skip(index + 1),
                     Step::NextStrip => break,
                     Step::Done => return Ok(sum),
                     Step::Again => {
                         retries.again()?;
                         sum = 0;
-                        next = self.head()?;
+                        next = self.first_anew()?;
                         continue 'strips;
                     }
                 }
@@ -113,75 +158,10 @@ impl<'a> At<'a> {
                 Next::Stale => {
                     retries.again()?;
                     sum = 0;
-                    self.head()?
+                    self.first_anew()?
                 }
             };
         }
         Ok(sum)
-    }
-
-    /// How many messages were received by processes that are gone and never reported done, if all others
-    /// were: nobody will report those.
-    pub(super) fn lost(&self) -> Result<u64> {
-        let mut others = false;
-        let lost = self.walk(self.head()?, |strip, index, lost| {
-            match repair::look(self, strip, index) {
-                View::In(Phase::Handed(reader)) if self.arena.is_dead(reader) => *lost += 1,
-                View::In(Phase::Done | Phase::Pad) => {}
-                View::In(_) => {
-                    others = true;
-                    return Step::Done;
-                }
-                View::Empty => return Step::Done,
-                View::Stale => return Step::Again,
-            }
-            Step::NextSlot
-        })?;
-        Ok(if others { 0 } else { lost })
-    }
-
-    /// Turns the first message handed to whom it may concern into one that is done; false if there is none.
-    fn report_done(&self, concerns: impl Fn(OwnerId) -> bool) -> Result<bool> {
-        let reported = self.walk(self.head()?, |strip, index, reported| {
-            let word = &strip.slot(index).word;
-            match word.look().view(strip.inc()) {
-                View::In(from @ Phase::Handed(reader)) if concerns(reader) => {
-                    if word.pass(strip.inc(), from, Phase::Done) {
-                        *reported = 1;
-                        return Step::Done;
-                    }
-                    Step::NextSlot
-                }
-                View::In(_) => Step::NextSlot,
-                View::Empty => Step::Done,
-                View::Stale => Step::Again,
-            }
-        })?;
-        Ok(reported > 0)
-    }
-
-    /// Reports one task done: one of this process's, or else anybody's.
-    pub(super) fn task_done(&self) -> Result<Result<(), TooMany>> {
-        let me = self.arena.me();
-        if self.report_done(|reader| reader == me)? || self.report_done(|_| true)? {
-            crate::kill::point("queue.task_done");
-            self.retire_done()?;
-            self.notify_if_finished()?;
-            return Ok(Ok(()));
-        }
-        // Reported before the message was received: the next one received counts as done at once.
-        if self.unfinished()? == 0 {
-            return Ok(Err(TooMany));
-        }
-        self.chain.credits.fetch_add(1, Ordering::SeqCst);
-        self.notify_if_finished()?;
-        Ok(Ok(()))
-    }
-
-    fn notify_if_finished(&self) -> Result<()> {
-        if self.chain.finished.is_awaited() && self.unfinished()? == 0 {
-            self.chain.finished.notify(u32::MAX);
-        }
-        Ok(())
     }
 }

@@ -9,12 +9,14 @@
 
 mod bell;
 mod block;
+mod chain;
 mod envelope;
 mod event;
 mod lock;
 mod order;
 mod rwlock;
 mod slot;
+mod tasks;
 
 use crate::arena::owner::OwnerId;
 use loom::sync::atomic::{AtomicBool, Ordering};

@@ -1,61 +1,63 @@
 //! The entries of a store, in one stretch of shared bytes.
 //!
 //! ```text
-//! head     room  slots  used  log end  live  filled       8 bytes each
+//! head     room  slots  used  log end  live  filled  epoch  changes  8 bytes each; free extents of each size
 //! index    slots x 4 bytes      the number of an entry plus one; 0 empty, all ones deleted
 //! entries  room x 24 bytes      hash, key, value, in the order of their insertion
-//! log      keys and values, each from a multiple of eight on
+//! log      keys and values, each in an extent of its own (`log.rs`)
 //! ```
 //!
-//! A key or a value is one word: where its bytes are, in units of eight, above their length. What an entry
-//! says is never written over: a new value goes to the end of the log, and then one store of its word makes it
+//! A key or a value is one word: where its bytes are, in units of eight, below their length. What an entry
+//! says is never written over: a new value goes to another extent, and then one store of its word makes it
 //! the value. A new entry is one store of `used`. So whoever dies in between changes nothing, and what lies in
 //! the log without a word is left over until the book is copied. The index, `live` and `filled` follow from the
 //! entries; they are made anew after a death ([`Book::mend`]).
 //!
-//! All of it is done under the store's lock. The layout is that of compact dicts, as Python's since 3.6
-//! (R. Hettinger's proposal of 2012): an index of numbers, and entries in order.
+//! All of it is done under the store's lock, but for the bytes of large values (`beside.rs`). The layout is that of
+//! compact dicts, as Python's since 3.6 (R. Hettinger's proposal of 2012): an index of numbers, and entries in order.
 
 use std::hash::Hasher;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::error::{Error, Result};
 use crate::kill;
 use crate::value::SharedBytes;
 
+use super::log::{SIZES, Span, UNIT, Use};
 use super::{Room, StoreError};
 
 const ROOM: usize = 0;
 const SLOTS: usize = 8;
 const USED: usize = 16;
-const LOG_END: usize = 24;
+pub(super) const LOG_END: usize = 24;
 const LIVE: usize = 32;
 const FILLED: usize = 40;
-const HEAD: usize = 64;
+/// How often the log began anew.
+pub(super) const EPOCH: usize = 48;
+/// Moves before each change.
+const CHANGES: usize = 56;
+/// The first free extent of each size.
+pub(super) const FREE: usize = 64;
+const HEAD: usize = FREE + SIZES * 8;
 
 const ENTRY: usize = 24;
-const UNIT: usize = 8;
 
 const EMPTY: u32 = 0;
 const DELETED: u32 = u32::MAX;
 
-/// Where bytes lie in a book; zero for none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Span(u64);
+/// What becomes a value: bytes, or an extent that they were written to before.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'v> {
+    Bytes(&'v [u8]),
+    Written(Use),
+}
 
-impl Span {
-    const NONE: Span = Span(0);
-
-    fn new(start: usize, length: usize) -> Span {
-        Span((start / UNIT) as u64 | (length as u64) << 32)
-    }
-
-    fn start(self) -> usize {
-        (self.0 as u32) as usize * UNIT
-    }
-
+impl Value<'_> {
     fn length(self) -> usize {
-        (self.0 >> 32) as usize
+        match self {
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Written(extent) => extent.span.length(),
+        }
     }
 }
 
@@ -87,7 +89,7 @@ struct Found {
     entry: usize,
 }
 
-pub(super) fn padded(length: usize) -> usize {
+fn padded(length: usize) -> usize {
     length.next_multiple_of(UNIT)
 }
 
@@ -98,7 +100,7 @@ fn hash(key: &[u8]) -> u64 {
     hasher.finish()
 }
 
-fn damaged() -> Error {
+pub(super) fn damaged() -> Error {
     Error::Invalid("the memory of this store was overwritten by something else".into())
 }
 
@@ -153,17 +155,27 @@ impl Book {
         Book::entries_start(slots) + room * ENTRY
     }
 
-    fn word(&self, at: usize) -> &AtomicU64 {
+    pub(super) fn log_begins(&self) -> usize {
+        Book::log_start(self.room, self.slots)
+    }
+
+    pub(super) fn word(&self, at: usize) -> &AtomicU64 {
         self.bytes.atomic_u64(at)
     }
 
-    fn at(&self, word: usize) -> usize {
+    pub(super) fn at(&self, word: usize) -> usize {
         self.word(word).load(Ordering::Relaxed) as usize
     }
 
     /// Release: a helper that finds the word after a death finds what was written before it.
-    fn set(&self, word: usize, value: usize) {
+    pub(super) fn set(&self, word: usize, value: usize) {
         self.word(word).store(value as u64, Ordering::Release);
+    }
+
+    /// Says that what is there is about to change, to those who read without the lock.
+    fn change(&self) {
+        self.set(CHANGES, self.at(CHANGES).wrapping_add(1));
+        fence(Ordering::Release);
     }
 
     fn used(&self) -> usize {
@@ -207,17 +219,6 @@ impl Book {
             .store(value.0, Ordering::Release);
     }
 
-    /// Appends the bytes of a span to `out`.
-    fn copy(&self, span: Span, out: &mut Vec<u8>) -> Result<()> {
-        if span.start().saturating_add(span.length()) > self.bytes.len() {
-            return Err(damaged());
-        }
-        let start = out.len();
-        out.resize(start + span.length(), 0);
-        self.bytes.read_at(span.start(), &mut out[start..]);
-        Ok(())
-    }
-
     fn is(&self, span: Span, bytes: &[u8]) -> bool {
         span.length() == bytes.len()
             && span.start().saturating_add(span.length()) <= self.bytes.len()
@@ -233,20 +234,26 @@ impl Book {
         }
     }
 
-    /// Makes sure that a value can be given to an entry that is there.
-    fn check_value(&self, value: &[u8]) -> Result<(), StoreError> {
-        let room = Room::of(&[], value);
-        self.check(Room { entries: 0, ..room })
+    /// The extent of a value.
+    fn place(&self, value: Value<'_>) -> Option<Span> {
+        match value {
+            Value::Bytes(bytes) => self.log(bytes),
+            Value::Written(extent) => Some(extent.span),
+        }
     }
 
-    /// Writes to the end of the log, for which there must be room.
-    fn log(&self, bytes: &[u8]) -> Span {
-        let start = self.at(LOG_END);
-        self.bytes.write_at(start, bytes);
-        // Before a word points there: nobody may write over it then.
-        self.set(LOG_END, start + padded(bytes.len()));
-        kill::point("store.logged");
-        Span::new(start, bytes.len())
+    /// Gives an entry another value.
+    fn replace(&self, entry: usize, value: Value<'_>) -> Result<(), StoreError> {
+        let Some(span) = self.place(value) else {
+            let room = Room::of_lengths(&[value.length()]);
+            return Err(StoreError::NoRoom(Room { entries: 0, ..room }));
+        };
+        self.change();
+        let former = self.value_of(entry);
+        self.set_value(entry, span);
+        kill::point("store.replaced");
+        self.let_go(former);
+        Ok(())
     }
 
     /// The probes of a hash, until the one that finds nothing.
@@ -272,9 +279,15 @@ impl Book {
         (None, free)
     }
 
+    /// Where the value of a key lies.
+    pub(super) fn value(&self, key: &[u8]) -> Option<Span> {
+        let found = self.find(key, hash(key)).0?;
+        Some(self.value_of(found.entry))
+    }
+
     pub(super) fn get(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
-        match self.find(key, hash(key)).0 {
-            Some(found) => self.copy(self.value_of(found.entry), out).map(|()| true),
+        match self.value(key) {
+            Some(value) => self.copy(value, out).map(|()| true),
             None => Ok(false),
         }
     }
@@ -283,16 +296,13 @@ impl Book {
         self.find(key, hash(key)).0.is_some()
     }
 
-    pub(super) fn set_key(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn set_key(&self, key: &[u8], value: Value<'_>) -> Result<(), StoreError> {
         let hash = hash(key);
         let (found, free) = self.find(key, hash);
         if let Some(found) = found {
-            self.check_value(value)?;
-            self.set_value(found.entry, self.log(value));
-            return Ok(());
+            return self.replace(found.entry, value);
         }
-        self.check(Room::of(key, value))?;
-        let entry = self.append(hash, key, value);
+        let entry = self.append(hash, key, value)?;
         kill::point("store.entered");
         match free {
             // Few slots were never used: the next search would be long.
@@ -311,20 +321,28 @@ impl Book {
         Ok(())
     }
 
-    /// One entry more, for which there must be room.
-    fn append(&self, hash: u64, key: &[u8], value: &[u8]) -> usize {
-        let key = match key {
-            [] => Span::NONE,
-            key => self.log(key),
-        };
-        let value = self.log(value);
+    /// One entry more.
+    fn append(&self, hash: u64, key: &[u8], value: Value<'_>) -> Result<usize, StoreError> {
+        let no_room = || StoreError::NoRoom(Room::of_lengths(&[key.len(), value.length()]));
         let entry = self.used();
+        if entry >= self.room {
+            return Err(no_room());
+        }
+        let key_span = match key {
+            [] => Span::NONE,
+            key => self.log(key).ok_or_else(no_room)?,
+        };
+        let Some(value_span) = self.place(value) else {
+            self.let_go(key_span);
+            return Err(no_room());
+        };
+        self.change();
         let at = self.entry(entry);
         self.word(at).store(hash, Ordering::Relaxed);
-        self.word(at + 8).store(key.0, Ordering::Relaxed);
-        self.word(at + 16).store(value.0, Ordering::Relaxed);
+        self.word(at + 8).store(key_span.0, Ordering::Relaxed);
+        self.word(at + 16).store(value_span.0, Ordering::Relaxed);
         self.set(USED, entry + 1);
-        entry
+        Ok(entry)
     }
 
     /// Removes a key; its value goes to `out`.
@@ -337,11 +355,27 @@ impl Book {
         Ok(true)
     }
 
+    /// Removes a key if its value is still this one; false if it is not.
+    pub(super) fn remove_seen(&self, key: &[u8], value: Use) -> bool {
+        let Some(found) = self.find(key, hash(key)).0 else {
+            return false;
+        };
+        let is_it = self.value_of(found.entry) == value.span && self.is_still(value);
+        if is_it {
+            self.forget(&found);
+        }
+        is_it
+    }
+
     fn forget(&self, found: &Found) {
+        self.change();
+        let (key, value) = (self.key_of(found.entry), self.value_of(found.entry));
         self.set_value(found.entry, Span::NONE);
         kill::point("store.forgotten");
         self.set_slot(found.slot, DELETED);
         self.set(LIVE, self.live().saturating_sub(1));
+        self.let_go(key);
+        self.let_go(value);
         self.trim();
     }
 
@@ -353,8 +387,14 @@ impl Book {
         }
         self.set(USED, used);
         if used == 0 {
-            self.set(LOG_END, Book::log_start(self.room, self.slots));
+            self.begin_log();
         }
+    }
+
+    /// Where the key and the value of the last entry lie.
+    pub(super) fn last(&self) -> Option<(Span, Span)> {
+        let entry = self.entries().next_back()?;
+        Some((self.key_of(entry), self.value_of(entry)))
     }
 
     /// Removes the last entry; its key and value go to `key` and `value`.
@@ -372,9 +412,10 @@ impl Book {
     }
 
     pub(super) fn clear(&self) {
+        self.change();
         self.set(USED, 0);
         kill::point("store.cleared");
-        self.set(LOG_END, Book::log_start(self.room, self.slots));
+        self.begin_log();
         self.empty_index();
     }
 
@@ -411,9 +452,20 @@ impl Book {
     }
 
     /// Visits the keys and values, in order.
-    pub(super) fn each(&self, mut visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
+    pub(super) fn each(&self, visit: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        self.each_while(visit, || true)
+    }
+
+    fn each_while(
+        &self,
+        mut visit: impl FnMut(&[u8], &[u8]),
+        mut is_to_go_on: impl FnMut() -> bool,
+    ) -> Result<()> {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         for entry in self.entries() {
+            if !is_to_go_on() {
+                break;
+            }
             key.clear();
             value.clear();
             self.copy(self.key_of(entry), &mut key)?;
@@ -423,27 +475,62 @@ impl Book {
         Ok(())
     }
 
+    /// Whether it takes long to copy all of it.
+    pub(super) fn is_long(&self) -> bool {
+        self.at(LOG_END).saturating_sub(self.log_begins()) > LONG
+    }
+
+    /// The state of the book, for a look at all of it without the lock; and whether it is still that.
+    pub(super) fn changes(&self) -> usize {
+        self.at(CHANGES)
+    }
+
+    pub(super) fn is_unchanged_since(&self, changes: usize) -> bool {
+        fence(Ordering::Acquire);
+        self.changes() == changes
+    }
+
+    /// As [`Book::each`], without the lock; false when something changed meanwhile.
+    pub(super) fn each_unless_changed(
+        &self,
+        changes: usize,
+        mut visit: impl FnMut(&[u8], &[u8]),
+    ) -> bool {
+        let mut is_whole = true;
+        let seen = self.each_while(
+            |key, value| visit(key, value),
+            || {
+                is_whole = self.is_unchanged_since(changes);
+                is_whole
+            },
+        );
+        seen.is_ok() && is_whole && self.is_unchanged_since(changes)
+    }
+
     // A sequence: entries without keys, none of them ever removed but the last.
 
+    /// Where the value at an index lies.
+    pub(super) fn value_at(&self, index: usize) -> Option<Span> {
+        (index < self.used()).then(|| self.value_of(index))
+    }
+
     pub(super) fn get_at(&self, index: usize, out: &mut Vec<u8>) -> Result<bool> {
-        match index < self.used() {
-            true => self.copy(self.value_of(index), out).map(|()| true),
-            false => Ok(false),
+        match self.value_at(index) {
+            Some(value) => self.copy(value, out).map(|()| true),
+            None => Ok(false),
         }
     }
 
-    pub(super) fn set_at(&self, index: usize, value: &[u8]) -> Result<bool, StoreError> {
+    pub(super) fn set_at(&self, index: usize, value: Value<'_>) -> Result<bool, StoreError> {
         if index >= self.used() {
             return Ok(false);
         }
-        self.check_value(value)?;
-        self.set_value(index, self.log(value));
+        self.replace(index, value)?;
         Ok(true)
     }
 
-    pub(super) fn push(&self, value: &[u8]) -> Result<(), StoreError> {
-        self.check(Room::of(&[], value))?;
-        self.append(0, &[], value);
+    pub(super) fn push(&self, value: Value<'_>) -> Result<(), StoreError> {
+        self.append(0, &[], value)?;
         kill::point("store.pushed");
         self.set(LIVE, self.used());
         Ok(())
@@ -455,12 +542,26 @@ impl Book {
         };
         let value = self.value_of(last);
         self.copy(value, out)?;
+        self.drop_last(last, value);
+        Ok(true)
+    }
+
+    /// Removes the last value if it is still this one; false if it is not.
+    pub(super) fn pop_seen(&self, value: Use) -> bool {
+        let last = self.used().checked_sub(1);
+        let last = last.filter(|last| self.value_of(*last) == value.span && self.is_still(value));
+        if let Some(last) = last {
+            self.drop_last(last, value.span);
+        }
+        last.is_some()
+    }
+
+    fn drop_last(&self, last: usize, value: Span) {
+        self.change();
         self.set(USED, last);
         self.set(LIVE, last);
-        if value.start() + padded(value.length()) == self.at(LOG_END) {
-            self.set(LOG_END, value.start());
-        }
-        Ok(true)
+        kill::point("store.popped");
+        self.let_go(value);
     }
 
     /// A book with the same entries and room for more.
@@ -480,12 +581,16 @@ impl Book {
             let (mut key, mut value) = (Vec::new(), Vec::new());
             self.copy(self.key_of(entry), &mut key)?;
             self.copy(self.value_of(entry), &mut value)?;
-            book.append(self.hash_of(entry), &key, &value);
+            let copied = book.append(self.hash_of(entry), &key, Value::Bytes(&value));
+            copied.map_err(|_| damaged())?;
         }
         book.mend()?;
         Ok(book)
     }
 }
+
+/// From here on all of a book is read without the store's lock.
+const LONG: usize = 64 << 10;
 
 /// Up to here a book has room for four times what is in it, from there on for twice as much.
 const LAVISH: usize = 1 << 20;

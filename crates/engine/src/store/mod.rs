@@ -7,10 +7,12 @@
 //!
 //! All of it is made of objects that exist otherwise: shared bytes and a lock. There is no further protocol.
 
+mod beside;
 mod book;
+mod log;
 
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::arena::handle::Handle;
 use crate::arena::home;
@@ -19,7 +21,9 @@ use crate::deadline::Deadline;
 use crate::error::{Error, LockError, Result};
 use crate::sync::{Acquired, Lock};
 use crate::value::SharedBytes;
-use book::{Book, Size};
+use book::{Book, Size, Value};
+
+pub use beside::Access;
 
 /// Why a turn could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +52,13 @@ pub struct Room {
 impl Room {
     /// What one entry takes.
     pub fn of(key: &[u8], value: &[u8]) -> Room {
+        Room::of_lengths(&[key.len(), value.len()])
+    }
+
+    fn of_lengths(lengths: &[usize]) -> Room {
         Room {
             entries: 1,
-            bytes: book::padded(key.len()) + book::padded(value.len()),
+            bytes: lengths.iter().copied().map(log::extent).sum(),
         }
     }
 }
@@ -117,7 +125,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Current {
     edition: u64,
-    book: Book,
+    book: Arc<Book>,
 }
 
 impl Store {
@@ -177,6 +185,7 @@ impl Store {
         let edition = self.word(EDITION).load(Ordering::Relaxed) + 1;
         self.root.write_at(BOOK, &book.bytes().handle().to_bytes());
         self.word(EDITION).store(edition, Ordering::Release);
+        let book = Arc::new(book);
         *self.book() = Some(Current { edition, book });
     }
 
@@ -225,7 +234,7 @@ impl Turn<'_> {
             let mut handle = [0; 32];
             self.store.root.read_at(BOOK, &mut handle);
             let bytes = SharedBytes::open(&Handle::from_bytes(&handle)?)?;
-            let book = Book::over(bytes)?;
+            let book = Arc::new(Book::over(bytes)?);
             *current = Some(Current { edition, book });
         }
         drop(current);
@@ -233,6 +242,14 @@ impl Turn<'_> {
             self.with(Book::mend)?;
         }
         Ok(())
+    }
+
+    /// The book, for who reads or writes an extent of it when the turn is over.
+    fn book(&self) -> Arc<Book> {
+        match self.store.book().as_ref() {
+            Some(current) => current.book.clone(),
+            None => unreachable!("a turn begins with a book"),
+        }
     }
 
     fn with<T>(&self, access: impl FnOnce(&Book) -> T) -> T {
@@ -270,7 +287,7 @@ impl Turn<'_> {
     /// # Errors
     /// [`StoreError::NoRoom`]: nothing was changed.
     pub fn set(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.with(|book| book.set_key(key, value))
+        self.with(|book| book.set_key(key, Value::Bytes(value)))
     }
 
     /// Removes a key and appends its value to `out`; false if there is none.
@@ -302,7 +319,7 @@ impl Turn<'_> {
     /// # Errors
     /// [`StoreError::NoRoom`]: nothing was changed.
     pub fn set_at(&self, index: usize, value: &[u8]) -> Result<bool, StoreError> {
-        self.with(|book| book.set_at(index, value))
+        self.with(|book| book.set_at(index, Value::Bytes(value)))
     }
 
     /// Appends a value to the sequence.
@@ -310,7 +327,7 @@ impl Turn<'_> {
     /// # Errors
     /// [`StoreError::NoRoom`]: nothing was changed.
     pub fn push(&self, value: &[u8]) -> Result<(), StoreError> {
-        self.with(|book| book.push(value))
+        self.with(|book| book.push(Value::Bytes(value)))
     }
 
     /// Removes the last value of the sequence and appends it to `out`; false if there is none.

@@ -89,7 +89,9 @@ scenarios! {
     death_while_repairing_what_the_dead_left: queues::Repairing::small;
     death_while_repairing_large_messages_of_the_dead: queues::Repairing::large;
 
+    death_while_repairing_tasks_of_the_dead: queues::Repairing::tasks;
     death_while_stepping_over_a_stopped_writer: queues::SteppingOver::new;
+    death_while_strips_leave_behind_a_stopped_writer: queues::SteppingOver::strips;
 
     death_while_sending_objects: envelopes::Sending::new;
     death_while_receiving_objects: envelopes::Receiving::new;
@@ -99,6 +101,7 @@ scenarios! {
     death_while_leasing_memory: leases::Leasing::new;
     death_while_passing_on_a_message: drafts::PassingOn::new;
     death_while_using_a_store: stores::Storing::new;
+    death_while_using_a_store_of_large_values: stores::StoringLarge::new;
 
     death_of_a_worker_of_a_pool: workers::Working::new;
     death_of_a_worker_with_large_tasks: workers::Working::large;

@@ -2,7 +2,7 @@
 
 use crate::case::{FREE_CELLS, Play, curtain, turned};
 use crate::common::{
-    Child, End, Ledger, Letter, Slate, briefly, isolated, linger, patiently, promptly,
+    Child, End, Footprint, Ledger, Letter, Slate, briefly, isolated, linger, patiently, promptly,
 };
 use procession_engine::Deadline;
 use procession_engine::channel::Queue;
@@ -415,7 +415,7 @@ impl Repairing {
     pub fn small(slate: Slate) -> Repairing {
         Repairing::over(
             slate,
-            30,
+            Mail::new(slate, 0, 30),
             &[
                 "queue.claimed",
                 "queue.written",
@@ -432,11 +432,18 @@ impl Repairing {
             "queue.taken",
             "queue.block_owned",
         ];
-        Repairing::over(slate, 5_000, &steps)
+        Repairing::over(slate, Mail::new(slate, 0, 5_000), &steps)
     }
 
-    fn over(slate: Slate, size: usize, steps: &[&'static str]) -> Repairing {
-        let mut mail = Mail::new(slate, 0, size);
+    /// Of tasks, which are counted: two were never put.
+    pub fn tasks(slate: Slate) -> Repairing {
+        let mut mail = Mail::new(slate, 0, 30);
+        mail.queue = Queue::joinable(0).expect("a queue");
+        let steps = ["queue.claimed", "queue.written", "tasks.begun"];
+        Repairing::over(slate, mail, &steps)
+    }
+
+    fn over(_: Slate, mut mail: Mail, steps: &[&'static str]) -> Repairing {
         for &step in steps {
             mail.put(STAGE, Deadline::NOW).expect("no limit");
             // A number nobody else uses: what it put may arrive or not.
@@ -475,6 +482,18 @@ impl Play for Repairing {
     fn verify(&mut self, _: Slate) {
         // The victim's, and that of the one that died with a block it owned.
         self.mail.assert_complete(2);
+        if self.mail.queue.is_joinable() {
+            let received = self.mail.ledger.received_count() as u64;
+            let unfinished = self.mail.queue.unfinished();
+            assert!(
+                (received..=received + 2).contains(&unfinished),
+                "{unfinished} unfinished, {received} received"
+            );
+            for _ in 0..unfinished {
+                self.mail.queue.task_done().expect("it is unfinished");
+            }
+            assert_eq!(self.mail.queue.join(promptly()).expect("all is done"), 0);
+        }
     }
 }
 
@@ -482,23 +501,37 @@ impl Play for Repairing {
 pub struct SteppingOver {
     mail: Mail,
     writer: Child,
+    letters: usize,
 }
 
 impl SteppingOver {
     pub fn new(slate: Slate) -> SteppingOver {
+        SteppingOver::over(slate, 4)
+    }
+
+    /// So many letters that strips leave the chain behind the one that stays.
+    pub fn strips(slate: Slate) -> SteppingOver {
+        SteppingOver::over(slate, 600)
+    }
+
+    fn over(slate: Slate, letters: usize) -> SteppingOver {
         let mut mail = Mail::new(slate, 0, 30);
         let writer = Child::fork(|| {
             kill::arm("queue.claimed", 1, Deed::Stop);
             mail.put(BYSTANDER, Deadline::NOW).expect("no limit");
         });
         writer.ended_or_stopped();
-        SteppingOver { mail, writer }
+        SteppingOver {
+            mail,
+            writer,
+            letters,
+        }
     }
 }
 
 impl Play for SteppingOver {
     fn victim(&mut self, _: Slate) {
-        for _ in 0..4 {
+        for _ in 0..self.letters {
             self.mail.put(VICTIM, Deadline::NOW).expect("no limit");
             self.mail.get(promptly()).expect("a letter");
         }
@@ -550,5 +583,92 @@ fn a_message_that_was_stepped_over_comes_before_those_put_after_it() {
         reader.succeed();
         let received = [0, 1].map(|cell| slate.read(FREE_CELLS + cell));
         assert_eq!(received, [b'1', b'2'].map(u64::from));
+    });
+}
+
+/// Each strip that is over leaves, though the first one stays as long as its writer is stopped.
+#[test]
+fn a_stopped_producer_keeps_no_memory_of_what_passes_meanwhile() {
+    isolated(|| {
+        process::ensure().expect("an arena");
+        let queue = Queue::new(0).expect("a queue");
+        let writer = Child::fork(|| {
+            kill::arm("queue.claimed", 1, Deed::Stop);
+            queue.put(&[b"late"], Deadline::NOW).expect("no limit");
+        });
+        assert!(matches!(writer.ended_or_stopped(), End::Stopped(_)));
+        let turn = |number: u32| {
+            queue
+                .put(&[&number.to_ne_bytes()], Deadline::NOW)
+                .expect("no limit");
+            let message = queue.get(promptly()).expect("a message");
+            assert_eq!(message.bytes(), number.to_ne_bytes());
+            assert_eq!(queue.len(), 1);
+        };
+        (0..600).for_each(turn);
+        let before = Footprint::take();
+        (0..5_000).for_each(turn);
+        before.assert_about(4);
+        writer.go_on();
+        writer.succeed();
+        assert_eq!(queue.get(promptly()).expect("a message").bytes(), b"late");
+        assert!(queue.is_empty());
+    });
+}
+
+/// A bounded queue is no longer than it was while a slot of it stays claimed.
+#[test]
+fn a_stopped_producer_takes_one_place_of_a_bounded_queue() {
+    isolated(|| {
+        process::ensure().expect("an arena");
+        let queue = Queue::new(3).expect("a queue");
+        let writer = Child::fork(|| {
+            kill::arm("queue.claimed", 1, Deed::Stop);
+            queue.put(&[b"late"], Deadline::NOW).expect("no limit");
+        });
+        assert!(matches!(writer.ended_or_stopped(), End::Stopped(_)));
+        for _ in 0..2_000 {
+            queue.put(&[b"1"], Deadline::NOW).expect("room for two");
+            queue.put(&[b"2"], Deadline::NOW).expect("room for two");
+            assert!(matches!(
+                queue.put(&[b"3"], Deadline::NOW),
+                Err(PutError::Full)
+            ));
+            assert_eq!(queue.get(promptly()).expect("a message").bytes(), b"1");
+            assert_eq!(queue.get(promptly()).expect("a message").bytes(), b"2");
+        }
+        writer.go_on();
+        writer.succeed();
+    });
+}
+
+/// As a worker of a pool does that stops in the middle of its result.
+#[test]
+fn a_stopped_reader_keeps_no_memory_of_what_passes_meanwhile() {
+    isolated(|| {
+        process::ensure().expect("an arena");
+        let queue = Queue::new(0).expect("a queue");
+        queue.put(&[&[7; 5_000]], Deadline::NOW).expect("no limit");
+        let reader = Child::fork(|| {
+            kill::arm("queue.taken", 1, Deed::Stop);
+            assert_eq!(
+                queue.get(promptly()).expect("a message").bytes(),
+                [7; 5_000]
+            );
+        });
+        assert!(matches!(reader.ended_or_stopped(), End::Stopped(_)));
+        let turn = |number: u32| {
+            queue
+                .put(&[&number.to_ne_bytes()], Deadline::NOW)
+                .expect("no limit");
+            let message = queue.get(promptly()).expect("a message");
+            assert_eq!(message.bytes(), number.to_ne_bytes());
+        };
+        (0..600).for_each(turn);
+        let before = Footprint::take();
+        (0..5_000).for_each(turn);
+        before.assert_about(4);
+        reader.go_on();
+        reader.succeed();
     });
 }

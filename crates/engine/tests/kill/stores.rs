@@ -1,9 +1,10 @@
 //! Deaths in the middle of a turn with a store.
 
 use crate::case::Play;
-use crate::common::{Slate, promptly};
-use procession_engine::Deadline;
-use procession_engine::store::{Store, StoreError, Turn};
+use crate::common::{Child, End, Slate, isolated, promptly};
+use procession_engine::kill::{self, Deed};
+use procession_engine::store::{Access, Store, StoreError, Turn};
+use procession_engine::{Deadline, process};
 
 const STEADY: u8 = 20;
 const FLICKER: &[u8] = b"flicker";
@@ -119,5 +120,123 @@ impl Play for Storing {
         self.check();
         self.change(promptly());
         self.check();
+    }
+}
+
+/// Values that are moved without a turn.
+const LARGE: usize = 20_000;
+
+/// A map and a sequence of large values.
+pub struct StoringLarge {
+    map: Store,
+    sequence: Store,
+}
+
+/// Does something with a store, after making room if need be.
+fn with_access<T>(
+    store: &Store,
+    deadline: Deadline,
+    change: impl Fn(&Access<'_, StoreError>) -> Result<T, StoreError>,
+) -> T {
+    let enter = || Ok(turn(store, deadline));
+    let access = Access::new(&enter, std::convert::identity);
+    match change(&access) {
+        Err(StoreError::NoRoom(room)) => {
+            turn(store, deadline).grow(room).expect("memory");
+            change(&access).expect("there is room now")
+        }
+        done => done.expect("nothing is damaged"),
+    }
+}
+
+fn assert_uniform(value: &[u8]) {
+    assert!([LARGE, LARGE + 9].contains(&value.len()), "{}", value.len());
+    assert!(value.iter().all(|byte| *byte == value[0]), "a torn value");
+}
+
+impl StoringLarge {
+    pub fn new(_: Slate) -> StoringLarge {
+        let made = StoringLarge {
+            map: Store::new().expect("memory"),
+            sequence: Store::new().expect("memory"),
+        };
+        for key in [b"steady", b"moving"] {
+            with_access(&made.map, Deadline::NEVER, |map| map.set(key, &[1; LARGE]));
+        }
+        made
+    }
+
+    fn change(&self, deadline: Deadline) {
+        for round in 0..2 {
+            let (one, other) = (vec![round; LARGE], vec![round + 5; LARGE + 9]);
+            with_access(&self.map, deadline, |map| map.set(b"moving", &one));
+            with_access(&self.map, deadline, |map| {
+                map.update(&[(b"moving", &other), (b"more", &one)])
+            });
+            assert!(with_access(&self.map, deadline, |map| map
+                .get(b"steady", &mut Vec::new())));
+            with_access(&self.map, deadline, |map| {
+                map.get_or_set(b"more", &one, &mut Vec::new())
+            });
+            with_access(&self.map, deadline, |map| {
+                map.remove(b"more", &mut Vec::new())
+            });
+            with_access(&self.sequence, deadline, |items| items.push(&one));
+            with_access(&self.sequence, deadline, |items| {
+                items.set_at(|_| 0, &other)
+            });
+            with_access(&self.sequence, deadline, |items| items.pop(&mut Vec::new()));
+            let all = with_access(&self.map, deadline, |map| {
+                map.all(Vec::new, |all, _, value| all.push(value.to_vec()))
+            });
+            all.iter().for_each(|value| assert_uniform(value));
+        }
+    }
+
+    fn check(&self) {
+        for store in [&self.map, &self.sequence] {
+            let all = with_access(store, promptly(), |store| {
+                store.all(Vec::new, |all, _, value| all.push(value.to_vec()))
+            });
+            all.iter().for_each(|value| assert_uniform(value));
+        }
+        let mut steady = Vec::new();
+        turn(&self.map, promptly())
+            .get(b"steady", &mut steady)
+            .expect("whole");
+        assert_eq!(steady, [1; LARGE]);
+    }
+}
+
+impl Play for StoringLarge {
+    fn victim(&mut self, _: Slate) {
+        self.change(Deadline::NEVER);
+    }
+
+    fn survive(&mut self, _: Slate) {
+        self.check();
+        self.change(promptly());
+        self.check();
+    }
+}
+
+#[test]
+fn a_client_that_is_stopped_while_it_moves_a_large_value_holds_up_nobody() {
+    let slate = Slate::new();
+    for nth in 1..=8 {
+        isolated(|| {
+            process::ensure().expect("an arena");
+            let stores = StoringLarge::new(slate);
+            let client = Child::fork(|| {
+                kill::arm("store.beside", nth, Deed::Stop);
+                stores.change(Deadline::NEVER);
+            });
+            assert!(matches!(client.ended_or_stopped(), End::Stopped(_)));
+            stores.change(promptly());
+            stores.check();
+            client.go_on();
+            client.succeed();
+            stores.check();
+        });
     }
 }

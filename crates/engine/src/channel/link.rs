@@ -1,0 +1,86 @@
+//! How strips name each other, and how one leaves the middle of a chain.
+//!
+//! A link names a strip in one of its lives, so that a process that stalled over a former life finds out. The word
+//! that leads on from a strip is frozen before the strip is taken out: from then on nothing can be linked, or taken
+//! out, behind it, and whoever meets a frozen word on the way takes the strip out in its owner's place.
+//!
+//! ```text
+//! take S out:   S.next: N --> N frozen     before S: S --> N
+//! ```
+//!
+//! Each arrow is one compare-and-swap. Of two neighbours that leave at the same time the later one waits for the
+//! earlier one's arrow, or makes it (T. Harris, "A pragmatic implementation of non-blocking linked lists", 2001).
+
+use crate::sys::atomic::{AtomicU64, Ordering};
+
+use super::slot::INC_MASK;
+
+/// A strip in one of its lives; or what a word says that leads on to it. Zero: no strip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Link(u64);
+
+const FROZEN: u64 = 1 << 63;
+
+impl Link {
+    pub(crate) const NONE: Link = Link(0);
+
+    pub(crate) fn new(block: u32, inc: u32) -> Link {
+        Link(u64::from(inc & INC_MASK) << 32 | u64::from(block))
+    }
+
+    /// What stands in `next` while incarnation `inc` has no successor.
+    pub(crate) fn end_of(inc: u32) -> Link {
+        Link::new(0, inc)
+    }
+
+    /// The number of the block; zero for none.
+    #[inline]
+    pub(crate) fn number(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline]
+    pub(crate) fn inc(self) -> u32 {
+        (self.0 >> 32) as u32 & INC_MASK
+    }
+
+    /// Whether the strip whose word says so is being taken out.
+    pub(crate) fn is_frozen(self) -> bool {
+        self.0 & FROZEN != 0
+    }
+
+    pub(crate) fn frozen(self) -> Link {
+        Link(self.0 | FROZEN)
+    }
+
+    pub(crate) fn thawed(self) -> Link {
+        Link(self.0 & !FROZEN)
+    }
+}
+
+/// A word that leads on to a strip.
+#[repr(transparent)]
+pub(crate) struct LinkWord(AtomicU64);
+
+impl LinkWord {
+    #[cfg(loom)]
+    pub(crate) fn new(link: Link) -> LinkWord {
+        LinkWord(AtomicU64::new(link.0))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Link {
+        Link(self.0.load(Ordering::SeqCst))
+    }
+
+    /// For who made the strip, before others see it; and for a chain that nobody uses any more.
+    pub(crate) fn set(&self, link: Link) {
+        self.0.store(link.0, Ordering::SeqCst);
+    }
+
+    pub(crate) fn swing(&self, from: Link, to: Link) -> bool {
+        self.0
+            .compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+}

@@ -1,0 +1,431 @@
+//! Large values, written and read beside the store's lock.
+//!
+//! A process may be stopped anywhere, also for good. What takes long is done while it has no turn, so that it holds up
+//! nobody then:
+//!
+//! ```text
+//! write   a turn: an extent for it;  its bytes;  a turn: the extent becomes the value, in one step
+//! read    a turn: where it lies;  its bytes;  is the extent what it was?  else again
+//! remove  as read, and then a turn: is it still the value?  it is removed;  else again
+//! all     a turn: how often the book was changed;  all of it;  is that the same?  else again
+//! ```
+//!
+//! Whoever finds that others were faster a few times in a row does it within a turn: it ends.
+
+use std::sync::Arc;
+
+use super::book::{Book, Value};
+use super::log::{Span, Use};
+use super::{Room, StoreError, Turn};
+use crate::error::Result as EngineResult;
+use crate::kill;
+
+/// From here on the bytes of a value, or of several at once, are moved without a turn.
+const LARGE: usize = 8 << 10;
+/// So often it is tried without a turn.
+const TRIES: u32 = 8;
+
+/// A store, and how to wait for a turn with it. What needs several turns is done here.
+pub struct Access<'a, E> {
+    enter: &'a dyn Fn() -> Result<Turn<'a>, E>,
+    refuse: fn(StoreError) -> E,
+}
+
+/// What was found within a turn.
+enum Found {
+    Nothing,
+    /// Its bytes, which were copied.
+    Copied,
+    /// Where it lies.
+    At(Arc<Book>, Use),
+}
+
+impl<E> std::fmt::Debug for Access<'_, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Access")
+    }
+}
+
+impl<'a, E> Access<'a, E> {
+    /// Over turns that `enter` waits for; `refuse` makes errors of what the store refuses.
+    pub fn new(
+        enter: &'a dyn Fn() -> Result<Turn<'a>, E>,
+        refuse: fn(StoreError) -> E,
+    ) -> Access<'a, E> {
+        Access { enter, refuse }
+    }
+
+    fn turn<T>(&self, act: impl FnOnce(&Turn<'a>) -> Result<T, StoreError>) -> Result<T, E> {
+        let turn = (self.enter)()?;
+        act(&turn).map_err(self.refuse)
+    }
+
+    /// Appends the value of a key to `out`; false if there is none.
+    ///
+    /// # Errors
+    /// What `enter` and `refuse` give.
+    #[inline]
+    pub fn get(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool, E> {
+        self.read(|turn| turn.with(|book| book.value(key)), out)
+    }
+
+    /// Appends the value at a place of the sequence to `out`; false if there is none. `place` is given the length.
+    ///
+    /// # Errors
+    /// As [`Access::get`].
+    pub fn get_at(&self, place: impl Fn(usize) -> usize, out: &mut Vec<u8>) -> Result<bool, E> {
+        let find = |turn: &Turn<'a>| turn.with(|book| book.value_at(place(book.live())));
+        self.read(find, out)
+    }
+
+    #[inline]
+    fn read(&self, find: impl Fn(&Turn<'a>) -> Option<Span>, out: &mut Vec<u8>) -> Result<bool, E> {
+        for tries in 0.. {
+            let found = self.turn(|turn| copy_or_see(turn, find(turn), tries >= TRIES, out))?;
+            match found {
+                Found::Nothing => return Ok(false),
+                Found::Copied => return Ok(true),
+                Found::At(book, seen) if self.copied(&book, seen, out)? => return Ok(true),
+                Found::At(..) => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// Copies what was seen; false, and nothing, if it is others' by now.
+    fn copied(&self, book: &Book, seen: Use, out: &mut Vec<u8>) -> Result<bool, E> {
+        kill::point("store.beside");
+        let start = out.len();
+        let copied = book.copy_seen(seen, out);
+        let copied = copied.map_err(|error| (self.refuse)(error.into()))?;
+        if !copied {
+            out.truncate(start);
+        }
+        Ok(copied)
+    }
+
+    /// Makes `value` the value of a key.
+    ///
+    /// # Errors
+    /// As [`Access::get`]; with [`StoreError::NoRoom`] nothing was changed.
+    #[inline]
+    pub fn set(&self, key: &[u8], value: &[u8]) -> Result<(), E> {
+        self.write(Room::of(key, value), value, |book, value| {
+            book.set_key(key, value).map(|()| true)
+        })
+        .map(drop)
+    }
+
+    /// Makes `value` the value at a place of the sequence; false if there is none. `place` is given the length.
+    ///
+    /// # Errors
+    /// As [`Access::set`].
+    pub fn set_at(&self, place: impl Fn(usize) -> usize, value: &[u8]) -> Result<bool, E> {
+        self.write(Room::of(&[], value), value, |book, value| {
+            book.set_at(place(book.live()), value)
+        })
+    }
+
+    /// Appends a value to the sequence.
+    ///
+    /// # Errors
+    /// As [`Access::set`].
+    pub fn push(&self, value: &[u8]) -> Result<(), E> {
+        let push = |book: &Book, value: Value<'_>| book.push(value).map(|()| true);
+        self.write(Room::of(&[], value), value, push).map(drop)
+    }
+
+    /// Puts a value into the book; whether it was put.
+    #[inline]
+    fn write(
+        &self,
+        room: Room,
+        value: &[u8],
+        put: impl Fn(&Book, Value<'_>) -> Result<bool, StoreError>,
+    ) -> Result<bool, E> {
+        if value.len() < LARGE {
+            return self.turn(|turn| turn.with(|book| put(book, Value::Bytes(value))));
+        }
+        self.write_beside(room, value, put)
+    }
+
+    fn write_beside(
+        &self,
+        room: Room,
+        value: &[u8],
+        put: impl Fn(&Book, Value<'_>) -> Result<bool, StoreError>,
+    ) -> Result<bool, E> {
+        for _ in 0..TRIES {
+            let (book, extents) = self.turn(|turn| allocate(turn, &[value], room))?;
+            kill::point("store.beside");
+            book.write(extents[0].span, value);
+            let done = self.turn(|turn| {
+                if !is_still(turn, &book, &extents) {
+                    return Ok(None);
+                }
+                let done = put(&book, Value::Written(extents[0]));
+                if !matches!(done, Ok(true)) {
+                    book.let_go(extents[0].span);
+                }
+                done.map(Some)
+            })?;
+            if let Some(done) = done {
+                return Ok(done);
+            }
+        }
+        self.turn(|turn| turn.with(|book| put(book, Value::Bytes(value))))
+    }
+
+    /// Appends the value of a key to `out`, or makes `default` its value if it has none; whether it had one.
+    ///
+    /// # Errors
+    /// As [`Access::set`].
+    pub fn get_or_set(&self, key: &[u8], default: &[u8], out: &mut Vec<u8>) -> Result<bool, E> {
+        loop {
+            if self.get(key, out)? {
+                return Ok(true);
+            }
+            let set = |book: &Book, value: Value<'_>| match book.contains(key) {
+                true => Ok(false),
+                false => book.set_key(key, value).map(|()| true),
+            };
+            if self.write(Room::of(key, default), default, set)? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Sets several keys at once.
+    ///
+    /// # Errors
+    /// As [`Access::set`].
+    pub fn update(&self, pairs: &[(&[u8], &[u8])]) -> Result<(), E> {
+        self.write_all(pairs, Book::set_key)
+    }
+
+    /// Appends several values to the sequence at once; their keys are empty.
+    ///
+    /// # Errors
+    /// As [`Access::set`].
+    pub fn extend(&self, pairs: &[(&[u8], &[u8])]) -> Result<(), E> {
+        self.write_all(pairs, |book, _, value| book.push(value))
+    }
+
+    fn write_all(
+        &self,
+        pairs: &[(&[u8], &[u8])],
+        put: impl Fn(&Book, &[u8], Value<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), E> {
+        let room: Room = pairs.iter().map(|(key, value)| Room::of(key, value)).sum();
+        let values: Vec<_> = pairs.iter().map(|(_, value)| *value).collect();
+        for _ in 0..TRIES {
+            if room.bytes < LARGE {
+                break;
+            }
+            let (book, extents) = self.turn(|turn| allocate(turn, &values, room))?;
+            kill::point("store.beside");
+            for (extent, value) in extents.iter().zip(&values) {
+                book.write(extent.span, value);
+            }
+            let done = self.turn(|turn| {
+                if !is_still(turn, &book, &extents) {
+                    return Ok(false);
+                }
+                let keys = pairs.iter().map(|(key, _)| Room::of(key, &[])).sum();
+                if let Err(StoreError::NoRoom(_)) = book.check(keys) {
+                    extents.iter().for_each(|extent| book.let_go(extent.span));
+                    return Err(StoreError::NoRoom(room));
+                }
+                for ((key, _), extent) in pairs.iter().zip(&extents) {
+                    put(&book, key, Value::Written(*extent))?;
+                }
+                Ok(true)
+            })?;
+            if done {
+                return Ok(());
+            }
+        }
+        self.turn(|turn| {
+            turn.reserve(room)?;
+            let mut pairs = pairs.iter();
+            turn.with(|book| pairs.try_for_each(|(key, value)| put(book, key, Value::Bytes(value))))
+        })
+    }
+
+    /// Removes a key and appends its value to `out`; false if there is none.
+    ///
+    /// # Errors
+    /// As [`Access::get`].
+    pub fn remove(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool, E> {
+        self.take(
+            |book| book.value(key),
+            |book, out| book.remove(key, out),
+            |book, seen| book.remove_seen(key, seen),
+            out,
+        )
+    }
+
+    /// Removes the last value of the sequence and appends it to `out`; false if there is none.
+    ///
+    /// # Errors
+    /// As [`Access::get`].
+    pub fn pop(&self, out: &mut Vec<u8>) -> Result<bool, E> {
+        self.take(
+            |book| book.value_at(book.live().wrapping_sub(1)),
+            |book, out| book.pop(out),
+            |book, seen| book.pop_seen(seen),
+            out,
+        )
+    }
+
+    /// Removes the entry that was inserted last; false if there is none.
+    ///
+    /// # Errors
+    /// As [`Access::get`].
+    pub fn pop_last(&self, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Result<bool, E> {
+        let named = std::cell::RefCell::new(key);
+        let name = |book: &Book| -> EngineResult<Option<Span>> {
+            let mut key = named.borrow_mut();
+            key.clear();
+            let Some((key_span, value_span)) = book.last() else {
+                return Ok(None);
+            };
+            book.copy(key_span, &mut key)?;
+            Ok(Some(value_span))
+        };
+        self.take(
+            |book| name(book).ok().flatten(),
+            |book, out| {
+                let mut key = named.borrow_mut();
+                key.clear();
+                book.pop_last(&mut key, out)
+            },
+            |book, seen| {
+                let last = book.last().map(|(_, value)| value);
+                last == Some(seen.span) && book.remove_seen(&named.borrow(), seen)
+            },
+            value,
+        )
+    }
+
+    fn take(
+        &self,
+        find: impl Fn(&Book) -> Option<Span>,
+        remove: impl Fn(&Book, &mut Vec<u8>) -> EngineResult<bool>,
+        remove_seen: impl Fn(&Book, Use) -> bool,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, E> {
+        for tries in 0.. {
+            let found = self.turn(|turn| {
+                let span = turn.with(&find);
+                match span {
+                    Some(span) if span.length() >= LARGE && tries < TRIES => see(turn, span),
+                    _ => {
+                        let removed = turn.with(|book| remove(book, out))?;
+                        Ok(if removed {
+                            Found::Copied
+                        } else {
+                            Found::Nothing
+                        })
+                    }
+                }
+            })?;
+            match found {
+                Found::Nothing => return Ok(false),
+                Found::Copied => return Ok(true),
+                Found::At(book, seen) => {
+                    let start = out.len();
+                    let removed = self.copied(&book, seen, out)?
+                        && self.turn(|turn| {
+                            Ok(Arc::ptr_eq(&turn.book(), &book) && remove_seen(&book, seen))
+                        })?;
+                    if removed {
+                        return Ok(true);
+                    }
+                    out.truncate(start);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// All keys and values in order, as they were at one moment; the keys of a sequence are empty. `visit` adds them
+    /// to what `begin` makes.
+    ///
+    /// # Errors
+    /// As [`Access::get`].
+    pub fn all<C>(
+        &self,
+        begin: impl Fn() -> C,
+        visit: impl Fn(&mut C, &[u8], &[u8]),
+    ) -> Result<C, E> {
+        for _ in 0..TRIES {
+            let long = self.turn(|turn| {
+                let book = turn.book();
+                Ok(book.is_long().then(|| (book.changes(), book)))
+            })?;
+            let Some((changes, book)) = long else { break };
+            let mut all = begin();
+            kill::point("store.beside");
+            let add = |key: &[u8], value: &[u8]| visit(&mut all, key, value);
+            if book.each_unless_changed(changes, add) {
+                return Ok(all);
+            }
+        }
+        self.turn(|turn| {
+            let mut all = begin();
+            turn.each(|key, value| visit(&mut all, key, value))?;
+            Ok(all)
+        })
+    }
+}
+
+fn see(turn: &Turn<'_>, span: Span) -> Result<Found, StoreError> {
+    let book = turn.book();
+    let seen = book.seen(span)?;
+    Ok(Found::At(book, seen))
+}
+
+#[inline]
+fn copy_or_see(
+    turn: &Turn<'_>,
+    span: Option<Span>,
+    at_once: bool,
+    out: &mut Vec<u8>,
+) -> Result<Found, StoreError> {
+    match span {
+        None => Ok(Found::Nothing),
+        Some(span) if span.length() >= LARGE && !at_once => see(turn, span),
+        Some(span) => {
+            turn.with(|book| book.copy(span, out))?;
+            Ok(Found::Copied)
+        }
+    }
+}
+
+/// Extents for several values; all of them or none.
+fn allocate(
+    turn: &Turn<'_>,
+    values: &[&[u8]],
+    room: Room,
+) -> Result<(Arc<Book>, Vec<Use>), StoreError> {
+    let book = turn.book();
+    let mut extents = Vec::with_capacity(values.len());
+    for value in values {
+        match book.allocate(value.len()) {
+            Some(span) => extents.push(book.seen(span)?),
+            None => {
+                extents
+                    .iter()
+                    .for_each(|extent: &Use| book.let_go(extent.span));
+                return Err(StoreError::NoRoom(room));
+            }
+        }
+    }
+    Ok((book, extents))
+}
+
+/// Whether extents are still who allocated them's: the book was not replaced, and its log did not begin anew.
+fn is_still(turn: &Turn<'_>, book: &Arc<Book>, extents: &[Use]) -> bool {
+    Arc::ptr_eq(&turn.book(), book) && extents.iter().all(|extent| book.is_still(*extent))
+}
