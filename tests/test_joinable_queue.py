@@ -86,3 +86,29 @@ def test_a_process_reports_its_own_messages_first(ctx):
     q.task_done()
     with pytest.raises(procession.WorkerDied):
         q.join()
+
+
+def take_one_and_wait(q, taken, end):
+    q.get()
+    taken.set()
+    end.wait()
+    q.task_done()
+
+
+def test_a_task_that_takes_long_holds_up_no_other(ctx):
+    """The queue goes on, and `join` waits for the one that is late."""
+    q, taken, end = ctx.JoinableQueue(), ctx.Event(), ctx.Event()
+    child = ctx.Process(target=take_one_and_wait, args=(q, taken, end))
+    child.start()
+    q.put("late")
+    taken.wait()
+    for item in range(2000):
+        q.put(item)
+        assert q.get() == item
+        q.task_done()
+    assert q._unfinished() == 1
+    end.set()
+    q.join()
+    child.join()
+    with pytest.raises(ValueError, match=r"task_done\(\) called too many times"):
+        q.task_done()

@@ -62,3 +62,15 @@ def test_pickling_outside_a_start_is_refused():
     """A queue is shared through inheritance only."""
     with pytest.raises(RuntimeError, match="through inheritance"):
         pickle.dumps(procession.SimpleQueue())
+
+
+def test_a_program_may_fill_it_before_it_starts_its_workers(ctx):
+    """As many small items fit as the 64 KiB of the standard library's pipe hold."""
+    requests, replies = ctx.SimpleQueue(), ctx.SimpleQueue()
+    for item in range(7000):
+        requests.put(item % 100)
+    requests.put(None)
+    child = ctx.Process(target=double, args=(requests, replies))
+    child.start()
+    assert [replies.get() for _ in range(7000)] == [item % 100 * 2 for item in range(7000)]
+    child.join()
