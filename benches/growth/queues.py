@@ -102,7 +102,7 @@ def beside_a_task_that_is_late(number: int) -> float:
     return best(20, turns) / 1000
 
 
-@table("messages of 1 kB that passed meanwhile", (0, 100_000, 1_000_000), "MiB")
+@table("messages that passed meanwhile", (0, 100_000, 1_000_000), "MiB")
 def memory_beside_a_task_that_is_late(number: int) -> float:
     """What all shared memory takes then."""
     beside_a_task_that_is_late(number)
