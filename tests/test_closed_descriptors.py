@@ -261,3 +261,53 @@ def test_shared_memory_never_gets_the_number_of_a_standard_stream(run_script: Ru
     """
     ran = run_script(program)
     assert ran.stdout.startswith("True"), ran
+
+
+@pytest.mark.parametrize("other", ["nothing", "a file", "another process"])
+def test_a_child_is_known_and_signalled_though_its_sentinel_was_closed(
+    run_script: Run, start_method: str, other: str
+) -> None:
+    """Whatever has its number by then: nothing of that is waited for, nor ended."""
+    program = """
+    import os, subprocess, sys, time
+    import procession as mp
+
+    METHOD, OTHER = sys.argv[1:]
+
+    def stay(line):
+        line.put("there")
+        time.sleep(60)
+
+    if __name__ == "__main__":
+        ctx = mp.get_context(METHOD)
+        line = ctx.Queue()
+        child = ctx.Process(target=stay, args=(line,))
+        child.start()
+        print(line.get(timeout=20))
+        stranger = subprocess.Popen(["sleep", "60"])
+        theirs = [fd for fd in range(3, 1024) if os.path.exists(f"/proc/self/fd/{fd}")]
+        assert child.sentinel in theirs
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        mine = None
+        if OTHER == "a file":
+            mine = os.open(__file__, os.O_RDONLY)
+        elif OTHER == "another process":
+            mine = os.pidfd_open(stranger.pid)
+        for number in theirs:
+            if mine not in (None, number):
+                os.dup2(mine, number)
+        print(child.is_alive(), child.exitcode, child.join(0.01))
+        child.terminate()
+        child.join()
+        print(child.is_alive(), child.exitcode, stranger.poll())
+        child.close()
+        if mine is not None:
+            assert all(os.fstat(number).st_ino == os.fstat(mine).st_ino for number in theirs)
+        stranger.kill()
+        stranger.wait()
+    """
+    ran = run_script(program, start_method, other)
+    # What the fork server would say of it, nobody hears any more.
+    code = {"forkserver": 255}.get(start_method, -15)
+    said = ["there", "True None None", f"False {code} None"]
+    assert (ran.stdout.splitlines(), ran.stderr) == (said, "")

@@ -120,3 +120,33 @@ def test_a_child_logs_its_beginning_and_its_end(run_script: Run, way: str) -> No
         _, _, errors = outcome(run_script, package, "fork", way, "log")
         logged = [line for line in errors.splitlines() if "Child" in line]
         assert [sum(word in line for line in logged) for word in words] == [1, 1, 1], (package, errors)
+
+
+def test_a_child_for_which_there_is_no_place_is_no_second_copy_of_its_parent(run_script: Run) -> None:
+    """Where the process table is full, it fails or is not started; the program is gone through once."""
+    program = """
+    import procession as mp
+    from procession import _engine
+
+    box = mp.Queue()
+    seats = []
+    try:
+        while True:
+            seats.append(_engine.reserve_seat())
+    except RuntimeError as error:
+        print("4095" in str(error))
+    try:
+        child = mp.get_context("fork").Process(target=box.put, args=("sent",))
+        child.start()
+        child.join()
+        print("exit code", child.exitcode)
+    except (OSError, RuntimeError) as error:
+        print("exit code 1")
+    for seat in seats:
+        _engine.release_seat(seat)
+    child = mp.get_context("fork").Process(target=box.put, args=("sent",))
+    child.start()
+    child.join()
+    print(box.get(timeout=10), child.exitcode, flush=True)
+    """
+    assert run_script(program).stdout.splitlines() == ["True", "exit code 1", "sent 0"]

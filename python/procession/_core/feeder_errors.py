@@ -8,11 +8,12 @@ queue only while the hook runs. What is put after a failure comes after the hook
 
 from __future__ import annotations
 
-import os
 import threading
 import traceback
 import weakref
 from queue import SimpleQueue
+
+from procession import _engine
 
 from .hints import Any
 from .stdlib import util
@@ -27,7 +28,7 @@ class Herald:
     """The thread that tells one queue object of what could not be put."""
 
     def __init__(self, queue: Any) -> None:
-        self._owner = os.getpid()
+        self._owner = _engine.me()
         failures: SimpleQueue[tuple[BaseException, object, threading.Event] | None] = SimpleQueue()
         thread = threading.Thread(
             target=_tell, args=(weakref.ref(queue), failures), name="QueueFeederThread", daemon=True
@@ -40,7 +41,7 @@ class Herald:
 
     def is_at_work(self) -> bool:
         """False in a child of the process that the thread belongs to."""
-        return self._owner == os.getpid()
+        return self._owner == _engine.me()
 
     def announce(self, error: BaseException, obj: object) -> None:
         """Have the hook called."""

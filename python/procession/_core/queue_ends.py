@@ -6,7 +6,6 @@ The queue itself uses neither. An end refers to the queue's memory, and only wea
 from __future__ import annotations
 
 import io
-import os
 import weakref
 
 from procession import _engine
@@ -49,7 +48,7 @@ class QueueReader(_End):
     def fileno(self) -> int:
         """Return a descriptor that is readable while there are messages: a thread sees to that."""
         messages = self._open()
-        if self._watch is None or self._watch.owner != os.getpid():
+        if self._watch is None or not self._watch.is_here():
             self._watch = QueueWatch(messages)
             queue = self._queue()
             if queue is not None:
@@ -75,7 +74,7 @@ class QueueReader(_End):
         return message
 
     def _settle(self) -> None:
-        if self._watch is not None and self._watch.owner == os.getpid():
+        if self._watch is not None and self._watch.is_here():
             self._watch.settle()
 
 

@@ -28,7 +28,7 @@ class QueueWatch:
     """A descriptor of this process's own, readable while the queue has messages."""
 
     def __init__(self, messages: _engine.Queue) -> None:
-        self.owner = os.getpid()
+        self._owner = _engine.me()
         self._messages = messages
         self._readable = False
         self._settling = threading.Lock()
@@ -40,6 +40,10 @@ class QueueWatch:
             target=_watch, args=(weakref.ref(self), messages), name="QueueWatcher", daemon=True
         )
         watcher.start()
+
+    def is_here(self) -> bool:
+        """Whether it belongs to this process, and not to one that this was forked from."""
+        return self._owner == _engine.me()
 
     def settle(self) -> bool:
         """Make the descriptor say what is so."""
@@ -64,7 +68,7 @@ class QueueWatch:
                 return get(*args, **kwds)
             finally:
                 # A forked child has the descriptor, and the lock as it was, but they are its parent's.
-                if self.owner == os.getpid():
+                if self.is_here():
                     self.settle()
 
         return get_and_settle

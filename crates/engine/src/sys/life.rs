@@ -77,18 +77,20 @@ impl LifeWord {
         }
     }
 
-    /// Waits until the calling thread has it. False in the child of a raw `clone`, which must not.
+    /// Waits until the calling thread has it.
     pub(crate) fn lock(&self) -> bool {
         if cfg!(miri) {
             self.word().store(1, Ordering::Release);
             return true;
         }
         // SAFETY: a mutex that was made by this process, in memory that is never unmapped.
-        match unsafe { libc::pthread_mutex_lock(self.0.get()) } {
+        let locked = unsafe { libc::pthread_mutex_lock(self.0.get()) };
+        if locked == libc::EOWNERDEAD {
             // Of a thread that ended without a word: what the lock protects is the kernel's business.
-            libc::EOWNERDEAD => unsafe { libc::pthread_mutex_consistent(self.0.get()) == 0 },
-            result => result == 0,
+            // SAFETY: as above, and held by this thread.
+            return unsafe { libc::pthread_mutex_consistent(self.0.get()) == 0 };
         }
+        locked == 0
     }
 
     /// Ends the calling thread's hold; false when another thread has it.

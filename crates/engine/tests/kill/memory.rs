@@ -489,13 +489,16 @@ impl HandingOver {
 }
 
 impl Play for HandingOver {
+    /// The child comes to some steps, too.
+    const VISITS: &[u32] = &[1];
+
     fn victim(&mut self, slate: Slate) {
         std::thread::scope(|scope| {
             let entering = scope.spawn(|| self.0.victim(slate));
             entering.join().expect("it has a seat")
         });
         // Before a fork it does.
-        Child::fork(|| {}).succeed();
+        Child::fork(kill::disarm).succeed();
         self.0.kept.write_at(0, &[3]);
     }
 
@@ -505,6 +508,7 @@ impl Play for HandingOver {
 
     fn verify(&mut self, slate: Slate) {
         self.0.verify(slate);
+        sweep_orphans();
     }
 }
 
