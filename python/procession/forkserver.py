@@ -26,6 +26,7 @@ from . import _engine, spawn
 from ._core import leaving, serving, template
 from ._core.hints import Any, NoReturn
 from ._core.import_watch import ImportWatch
+from ._core.interpreters import start_interpreter
 from ._core.known_fd import identity_of
 from ._core.payload import unpack
 from ._core.refusals import anonymous_file
@@ -191,7 +192,7 @@ class ForkServer:
             orders_of_server = Orders(preload, self._on_error, settings, self._surroundings)
             with _written(tuple(orders_of_server)) as orders:
                 command = _command(control, arena, seat, orders.fileno())
-                pid = util.spawnv_passfds(command[0], command, [control, arena, orders.fileno()])
+                pid = start_interpreter(command, [control, arena, orders.fileno()])
         except BaseException:
             _engine.release_seat(seat)
             raise

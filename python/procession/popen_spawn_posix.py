@@ -11,6 +11,7 @@ import os
 from . import _engine, popen_fork, spawn
 from ._core import sentinels
 from ._core.hints import Any
+from ._core.interpreters import start_interpreter
 from ._core.payload import pack
 from ._core.standard_io import STANDARD_NUMBERS
 from ._core.stdlib import util
@@ -88,4 +89,4 @@ class Popen(popen_fork.Popen):
             tracker_fd=tracker,
             **arguments,
         )
-        return util.spawnv_passfds(command[0], command, passed)
+        return start_interpreter(command, passed)

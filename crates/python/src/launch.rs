@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use procession_engine::OwnerId;
@@ -64,4 +65,16 @@ fn own(py: Python<'_>, fd: RawFd) -> PyResult<OwnedFd> {
 #[pyfunction]
 pub fn answer_summons() -> PyResult<Option<String>> {
     Ok(summons().map_err(raise)?.map(|summons| summons.note))
+}
+
+/// The environment in which an interpreter hashes strings as this one does, as `name=value`.
+///
+/// None if it does so anyway, or would not do so in any.
+#[pyfunction]
+#[pyo3(signature = (executable, /))]
+pub fn environment_of_same_hashes(executable: PathBuf) -> Option<Vec<Vec<u8>>> {
+    let environment = procession_native::environment_of_same_hashes(&executable)?;
+    let written =
+        |(name, value): (OsString, OsString)| [name.as_bytes(), b"=", value.as_bytes()].concat();
+    Some(environment.into_iter().map(written).collect())
 }

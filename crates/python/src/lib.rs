@@ -41,7 +41,7 @@ mod _engine {
     #[pymodule_export]
     use crate::classes::{__dir__, __getattr__};
     #[pymodule_export]
-    use crate::launch::{answer_summons, launch};
+    use crate::launch::{answer_summons, environment_of_same_hashes, launch};
     #[pymodule_export]
     use crate::message::{dumps, dumps_plain, loads};
     #[pymodule_export]
