@@ -203,8 +203,9 @@ class MapResult(ApplyResult):
     # terms.
     _length = 0
     _chunksize = 1
-    # Whether each task's result is a list of results: so it is where a program submits the tasks itself. All of them.
+    # Whether each task's result is a list of results: so it is where a program submits the tasks itself.
     _is_of_lists = False
+    # The items of these lists.
     _joined: list[Any] | None = None
 
     def __init__(
