@@ -68,7 +68,7 @@ if __name__ == "__main__":
 def test_what_is_used_while_the_interpreter_ends_works_or_raises(
     tmp_path: Path, method: str, where: str, order: str
 ) -> None:
-    """Nothing panics: each use works, or raises what a finalizer can catch, and the program's exit status is its own."""
+    """Nothing panics: each use works, or raises what a finalizer can catch; the exit status stays."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.replace("{where}", where))
     done = subprocess.run(

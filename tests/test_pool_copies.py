@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
 import signal
 import sys
@@ -172,12 +171,3 @@ def test_a_copy_of_a_worker_says_what_it_failed_with(tmp_path: Path, method: str
         while not (printed.exists() and "ValueError: in the copy" in printed.read_text()):
             assert time.monotonic() < limit
             time.sleep(0.002)
-
-
-def test_an_executors_task_that_forks_is_answered_once(ctx: Any, tmp_path: Path) -> None:
-    """The second answer, of the copy, changes nothing; the executor ends in order."""
-    path = tmp_path / "copy"
-    with concurrent.futures.ProcessPoolExecutor(1, ctx) as executor:
-        pid = executor.submit(fork_and_come_back, path).result(LIMIT)
-        others = set(executor.map(pid_after_a_moment, range(20)))
-        assert pid in others | {int(path.read_text())}

@@ -185,3 +185,27 @@ def test_a_program_that_has_shared_memory_keeps_the_engine_in_a_sandbox(tmp_path
     done = run(tmp_path, IN_A_SANDBOX.format(faults=str(FAULTS), used=True), call="futex_waitv")
     works = ["builtin_function_or_method [1] 0"] * 3
     assert (done.stdout.splitlines(), done.stderr) == ([*works, "True procession.queues"], "")
+
+
+WITHOUT_RANDOM_NUMBERS = """
+import os, sys
+sys.path.insert(0, {faults!r})
+os.environ.update(FAULTS_PACKAGE="multiprocessing", FAULTS_METHOD="fork")
+from cases.limits import refuse
+import errno
+
+
+if __name__ == "__main__":
+    refuse("getrandom", errno.EACCES)
+    import procession
+    context = procession.get_context("fork")
+    with context.Pool(1) as pool:
+        print(pool.map(abs, [-1]), type(context.Queue()).__module__)
+"""
+
+
+def test_where_random_numbers_are_refused_a_program_works_all_the_same(tmp_path: Path) -> None:
+    """Rust's library would panic as the engine is loaded."""
+    done = run(tmp_path, WITHOUT_RANDOM_NUMBERS.format(faults=str(FAULTS)), call="futex_waitv")
+    assert done.stdout.splitlines() == ["[1] procession._core.fallback.queues"], done.stderr
+    assert "since this system refuses getrandom (errno 13)" in done.stderr

@@ -65,7 +65,7 @@ print("done")
 @pytest.mark.parametrize("stack", [32, 64, 128])
 @pytest.mark.parametrize("kind", ["list", "tuple", "dict", "set", "mixed"])
 def test_nested_values_pass_through_threads_with_small_stacks(kind: str, stack: int) -> None:
-    """A value as deep as the standard library can write there, or as deep as a message may be, comes back whole."""
+    """A value comes back whole that is as deep as pickle can write there, or as a message may be."""
     # Pickle itself recurses as it writes.
     depth = 60 if stack == 32 else 95
     source = PROGRAM.format(tests=__file__.rpartition("/")[0])

@@ -10,6 +10,7 @@ import os
 import sys
 
 import memory  # noqa: F401
+import pools  # noqa: F401
 import queues  # noqa: F401
 from tables import TABLES, show
 

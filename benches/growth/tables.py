@@ -74,5 +74,5 @@ def _row(name: str, number: int, package: str) -> str:
     if ran.returncode:
         sys.exit(ran.stderr)
     value, unit = float(ran.stdout), TABLES[name].unit
-    shown = {"us": value * 1e6, "MiB": value / MIB}.get(unit, value)
+    shown = value / MIB if unit == "MiB" else value * 1e6 if unit.startswith("us") else value
     return f"{shown:12.1f} {unit}" + (" (stdlib)" if package == STDLIB else "")

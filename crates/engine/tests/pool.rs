@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use procession_engine::error::GetError;
+use procession_engine::error::{Error, GetError, PutError};
 use procession_engine::pool::{Board, Cancelled, Event, Lost, Standing, Task, Workbench};
 use procession_engine::{Deadline, OwnerId, process};
 
@@ -569,4 +569,100 @@ fn what_runs_is_not_withdrawn() {
     assert_eq!(board.busy(), [worker.seat]);
     assert_eq!(board.withdraw(1), [1]);
     assert_eq!(board.outstanding(), 2);
+}
+
+#[test]
+fn jobs_are_taken_back_one_by_one_and_the_others_keep_their_order() {
+    let board = Board::with_capacity(8).unwrap();
+    let bench = Workbench::open(&board.handle()).unwrap();
+    // Half of them are in records by then, and the others wait.
+    for index in 0..5 {
+        for job in 1..=3 {
+            board.submit(task(job, index), &[]).unwrap();
+        }
+    }
+    let mut withdrawn = board.withdraw(2);
+    withdrawn.sort_unstable();
+    assert_eq!(withdrawn, [0, 1, 2, 3, 4]);
+    assert_eq!(board.cancel(3, Some(4)).withdrawn, [4]);
+    assert_eq!(board.withdraw(7), [0_u64; 0]);
+    let left = [
+        (1, 0),
+        (3, 0),
+        (1, 1),
+        (3, 1),
+        (1, 2),
+        (3, 2),
+        (1, 3),
+        (3, 3),
+        (1, 4),
+    ];
+    assert_eq!(board.outstanding(), left.len());
+    for (job, index) in left {
+        let mut claim = bench.claim(Deadline::NOW).unwrap();
+        assert_eq!((claim.job(), claim.index()), (job, index));
+        claim.finish(1, &[]).unwrap();
+        assert_eq!(result(&board).0, job);
+    }
+    assert_eq!(board.outstanding(), 0);
+}
+
+#[test]
+fn a_ring_that_nobody_heard_is_one_ring() {
+    let board = Board::new().unwrap();
+    for _ in 0..2 {
+        for _ in 0..100 {
+            board.ring().unwrap();
+        }
+        let event = board.next_event(soon(), &[]).unwrap();
+        assert!(matches!(event, Event::Rung), "{event:?}");
+        assert!(!board.has_messages());
+    }
+}
+
+/// Forks within a task. The copy tries all that a worker may do, and its exit status says whether it was refused.
+fn fork_within_a_task(bench: &Workbench) {
+    let mut claim = bench.claim(soon()).expect("a task");
+    // SAFETY: as in `Worker::start`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let refused = [
+            matches!(
+                claim.finish(1, &[b"copy"]),
+                Err(PutError::Failed(Error::NotTheWorker))
+            ),
+            matches!(
+                bench.claim(soon()),
+                Err(GetError::Failed(Error::NotTheWorker))
+            ),
+            bench.notify(7, &[b"copy"]).is_err(),
+            !claim.note_item(3, true),
+            !bench.is_here(),
+        ];
+        drop(claim);
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(refused.contains(&false).into()) }
+    }
+    let mut status = 0;
+    // SAFETY: our own child.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert_eq!(
+        claim.finish(1, &[&status.to_le_bytes()]).expect("memory"),
+        Standing::Good
+    );
+    work(bench);
+}
+
+#[test]
+fn a_copy_of_a_worker_claims_nothing_and_sends_nothing() {
+    let board = Board::new().unwrap();
+    for index in 0..2 {
+        board.submit(task(1, index), &[b"ab"]).unwrap();
+    }
+    let worker = Worker::start(&board, fork_within_a_task);
+    assert_eq!(result(&board), (1, 0, 0_i32.to_le_bytes().to_vec()));
+    assert_eq!(result(&board), (1, 1, b"ba".to_vec()));
+    board.close();
+    await_death(&board, &worker);
+    assert_eq!(board.outstanding(), 0);
 }

@@ -65,8 +65,8 @@ class Feeder:
         self._feeds: dict[Feed, None] = {}
         # Those that their callers drain.
         self._lent: dict[Feed, None] = {}
-        # Feeds that may go on, and None where any may. Not an event: an exception of a signal handler within its
-        # methods would leave it locked.
+        # Feeds that may go on, and None where any may. Not an event: an exception of a signal handler within
+        # its methods would leave it locked.
         self._stirs: queue.SimpleQueue[Feed | None] = queue.SimpleQueue()
         self._stopped = False
         self._unbounded = False

@@ -147,11 +147,8 @@ class ApplyResult(_Job):
     def _decoded(self) -> tuple[bool, Any]:
         with self._decoding:
             if self._outcome is None:
-                self._outcome = self._taken()
-            return self._outcome
-
-    def _taken(self) -> tuple[bool, Any]:
-        return self._handle.take_outcome()
+                self._handle.give_outcome(self)
+            return self._outcome  # type: ignore[return-value]
 
     @property
     def _event(self) -> _Done:
@@ -208,6 +205,8 @@ class MapResult(ApplyResult):
     _chunksize = 1
     # Whether each task's result is a list of results: so it is where a program submits the tasks itself.
     _is_of_lists = False
+    # The items of these lists.
+    _joined: list[Any] | None = None
 
     def __init__(
         self,
@@ -226,11 +225,13 @@ class MapResult(ApplyResult):
         self._length = length
         self._chunksize = chunksize
 
-    def _taken(self) -> tuple[bool, Any]:
-        success, value = self._handle.take_outcome()
-        if success and self._is_of_lists:
-            value = [item for items in value for item in items]
-        return success, value
+    def _decoded(self) -> tuple[bool, Any]:
+        success, value = super()._decoded()
+        if not success or not self._is_of_lists:
+            return success, value
+        if self._joined is None:
+            self._joined = [item for items in value for item in items]
+        return success, self._joined
 
     @property
     def _value(self) -> Any:

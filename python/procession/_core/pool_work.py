@@ -84,7 +84,7 @@ def serve(
 
 
 def end_copy(error: BaseException | None) -> None:
-    """End a copy of a worker that a task, or the initializer, forked and that came back from it: the rest is the worker's."""
+    """End a copy of a worker that came back from the task that forked it: the rest is the worker's."""
     try:
         if error is not None:
             sys.excepthook(type(error), error, error.__traceback__)

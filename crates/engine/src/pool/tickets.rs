@@ -67,16 +67,21 @@ pub(super) fn has_room(words: &impl Words) -> bool {
 
 /// Offers a record that is QUEUED. False when the ring is full.
 pub(super) fn offer(words: &impl Words, ticket: Ticket) -> bool {
-    if !has_room(words) {
-        return false;
+    let has_room = has_room(words);
+    if has_room {
+        put(words, ticket);
     }
+    has_room
+}
+
+/// Offers a record that is QUEUED, where [`has_room`] was asked before.
+pub(super) fn put(words: &impl Words, ticket: Ticket) {
     let tail = words.tail().load(Ordering::Relaxed);
     words
         .ticket(tail)
         .store(ticket.to_word(), Ordering::Relaxed);
     // Pairs with the load of `tail` in `take`: who sees the new tail sees the ticket.
     words.tail().store(tail.wrapping_add(1), Ordering::Release);
-    true
 }
 
 /// Moves the head over tickets whose records nobody can claim any more.

@@ -147,14 +147,15 @@ impl PoolBench {
     ) -> PyResult<Standing> {
         let error = match done {
             Ok((verdict, value)) => {
-                let encoded = Encoded::of(&value);
-                if !self.bench.is_here() {
-                    // A copy that this forked: the caller ends it.
-                    return encoded.map(|_| Standing::Good);
-                }
-                let sent = encoded.and_then(|encoded| finish(py, claim, verdict, &encoded));
+                let sent = match Encoded::of(&value) {
+                    Ok(encoded) => finish(py, claim, verdict, &encoded),
+                    // Of a copy that this forked: the caller ends it.
+                    Err(error) if !self.bench.is_here() => return Err(error),
+                    Err(error) => Err(error),
+                };
                 let unsendable = match sent {
                     Ok(standing) => return Ok(standing),
+                    Err(_) if !self.bench.is_here() => return Ok(Standing::Doomed),
                     Err(error) => error,
                 };
                 pass_on_exit(py, &unsendable)?;
@@ -166,7 +167,7 @@ impl PoolBench {
             }
         };
         if !self.bench.is_here() {
-            return Ok(Standing::Good);
+            return Ok(Standing::Doomed);
         }
         claim
             .finish(Verdict::Failed as u8, &[error.as_bytes()])
@@ -262,8 +263,9 @@ impl PoolBench {
         let mut done = 0;
         while max_tasks.is_none_or(|most| done < most) {
             let worked = self.work_once(py, &mut functions);
-            // Whatever code of the program's ran, a task or how its result is pickled, may have forked.
-            if !self.bench.is_here() {
+            // Whatever code of the program's ran, a task or how its result is pickled, may have forked. A result
+            // that was sent was the worker's.
+            if !matches!(worked, Ok(true)) && !self.bench.is_here() {
                 return Err(end_copy(py, worked.err()));
             }
             if !worked? {
@@ -293,7 +295,7 @@ impl PoolBench {
         self.begun.fetch_add(1, Ordering::Relaxed);
         let result = perform(py, functions, &claim);
         self.ended.fetch_add(1, Ordering::Relaxed);
-        if !self.bench.is_here() {
+        if result.is_err() && !self.bench.is_here() {
             claim.leave_unfinished();
             return result.map(|_| false);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use procession_engine::error::GetError;
 use procession_engine::pool::{Board, Event, Task, guided};
 use procession_engine::{Deadline, Error, Held, OwnerId};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBytes, PyDict, PyFloat, PyInt, PyIterator, PyList, PySlice, PyString, PyTuple,
@@ -44,12 +44,44 @@ pub struct PoolBoard {
 
 impl PoolBoard {
     /// Submits a payload and what it mentions, or files why that failed.
-    fn submit(&self, py: Python<'_>, task: Task, payload: PyResult<&[u8]>, held: Vec<Held>) {
+    ///
+    /// # Errors
+    /// What no task fails with: Ctrl-C, which a handler raised while the payload was made.
+    fn submit(
+        &self,
+        py: Python<'_>,
+        task: Task,
+        payload: PyResult<&[u8]>,
+        held: Vec<Held>,
+    ) -> PyResult<()> {
         let submitted =
             payload.and_then(|bytes| self.board.submit_with(task, &[bytes], held).map_err(raise));
-        if let Err(error) = submitted {
-            self.file_error(py, task.job, task.index, error);
+        match submitted {
+            Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
+            Err(error) => {
+                self.file_error(py, task.job, task.index, error);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
+    }
+
+    /// Opens a job and submits its tasks; if that ends with an exception, gives the job up, which has no other end then.
+    fn with_job(
+        &self,
+        py: Python<'_>,
+        result: &(Bound<'_, PyAny>, Bound<'_, PyDict>),
+        job: &PoolJob,
+        submit: impl FnOnce() -> PyResult<()>,
+    ) -> PyResult<()> {
+        self.ledger.begin(&job.0, &result.0, &result.1)?;
+        submit().inspect_err(|error| {
+            self.board.withdraw(job.0.number);
+            let error = error.clone_ref(py).into_value(py).into_any();
+            if job.0.fail_rest(&error, py) {
+                self.ledger.close(&job.0);
+            }
+        })
     }
 
     fn file_error(&self, py: Python<'_>, job: u64, index: u64, error: PyErr) {
@@ -188,21 +220,21 @@ impl PoolBoard {
         let mut payload = Vec::with_capacity(160);
         let mut held = Vec::new();
         let is_function = functions::is_function(function)?;
-        self.ledger.begin(&job.0, &result.0, &result.1)?;
-        let encoded = if is_function {
-            self.begin_call(function, &mut payload)
-                .and_then(|of_function| {
-                    held = of_function;
-                    let value = (args, kwds).into_pyobject(py)?;
-                    payload::end(value.as_any(), None, &mut payload, &mut held)
-                })
-        } else {
-            payload = payload::whole();
-            let value = (function, args, kwds).into_pyobject(py)?;
-            payload::end(value.as_any(), None, &mut payload, &mut held)
-        };
-        self.submit(py, task, encoded.map(|_| payload.as_slice()), held);
-        Ok(())
+        self.with_job(py, &result, job, || {
+            let encoded = if is_function {
+                self.begin_call(function, &mut payload)
+                    .and_then(|of_function| {
+                        held = of_function;
+                        let value = (args, kwds).into_pyobject(py)?;
+                        payload::end(value.as_any(), None, &mut payload, &mut held)
+                    })
+            } else {
+                payload = payload::whole();
+                let value = (function, args, kwds).into_pyobject(py)?;
+                payload::end(value.as_any(), None, &mut payload, &mut held)
+            };
+            self.submit(py, task, encoded.map(|_| payload.as_slice()), held)
+        })
     }
 
     /// Into how many tasks `spread` cuts `items` items, at most: of `chunksize` each, or guided if None.
@@ -227,57 +259,9 @@ impl PoolBoard {
         workers: usize,
     ) -> PyResult<()> {
         let length = items.len()?;
-        let list = items.cast::<PyList>().ok();
-        self.ledger.begin(&job.0, &result.0, &result.1)?;
-        let mut payload = Vec::new();
-        let mut submit = |index: usize, chunk: Range<usize>, many: bool| -> PyResult<usize> {
-            if job.0.has_stopped() {
-                return Ok(0);
-            }
-            function.begin_items(many, &mut payload);
-            let value = match list {
-                // Not as what collections.abc.Sequence is: to ask for that runs Python, where a signal may come.
-                _ if many => {
-                    let (start, end) = (chunk.start as isize, chunk.end as isize);
-                    items.get_item(PySlice::new(py, start, end, 1))?
-                }
-                Some(list) => list.get_item(chunk.start)?,
-                None => items.get_item(chunk.start)?,
-            };
-            let mut held = Vec::new();
-            let encoded = payload::end(&value, Some(&function.common), &mut payload, &mut held);
-            let weight = *encoded.as_ref().unwrap_or(&0);
-            let task = function.terms.task(job.0.number, index, chunk.start);
-            self.submit(py, task, encoded.map(|_| payload.as_slice()), held);
-            if index % 1024 == 1023 {
-                py.check_signals()?;
-            }
-            Ok(weight)
-        };
-        let even = |size: usize| {
-            let starts = (0..length).step_by(size);
-            starts.map(move |start| start..length.min(start + size))
-        };
-        if let Some(size) = chunksize {
-            let mut chunks = even(size.max(1)).enumerate();
-            return chunks.try_for_each(|(index, chunk)| submit(index, chunk, size > 1).map(drop));
-        }
-        let mut chunks = guided(length, workers).enumerate();
-        let Some((_, first)) = chunks.next() else {
-            return Ok(());
-        };
-        // As large as all of the standard library's.
-        let size = first.len();
-        let weight = submit(0, first, size > 1)?;
-        let mut submit = |(index, chunk): (usize, Range<usize>)| {
-            let many = chunk.len() > 1;
-            submit(index, chunk, many).map(drop)
-        };
-        if function.is_heavy() || weight > HEAVY && have_common_parts(items)? {
-            job.0.cut_to(length.div_ceil(size));
-            return even(size).enumerate().skip(1).try_for_each(submit);
-        }
-        chunks.try_for_each(&mut submit)
+        self.with_job(py, &result, job, || {
+            self.spread_over(py, job, function, items, length, (chunksize, workers))
+        })
     }
 
     /// Submits items of an iterator as tasks from number `index` on, `chunksize` in each, until it
@@ -315,7 +299,9 @@ impl PoolBoard {
             let encoded = payload::end(&chunk, Some(&function.common), &mut payload, &mut held);
             let first = index * chunksize;
             let task = function.terms.task(job.0.number, index, first);
-            self.submit(py, task, encoded.map(|_| payload.as_slice()), held);
+            if let Err(error) = self.submit(py, task, encoded.map(|_| payload.as_slice()), held) {
+                self.file_error(py, job.0.number, index as u64, error);
+            }
             index += 1;
         }
         (index, false)
@@ -419,6 +405,70 @@ impl PoolBoard {
     /// Says that the pool has no workers any more, and will have none.
     fn over(&self, py: Python<'_>) {
         py.detach(|| self.board.over());
+    }
+}
+
+impl PoolBoard {
+    /// Submits the items of `spread`.
+    fn spread_over(
+        &self,
+        py: Python<'_>,
+        job: &PoolJob,
+        function: &PoolFunction,
+        items: &Bound<'_, PyAny>,
+        length: usize,
+        (chunksize, workers): (Option<usize>, usize),
+    ) -> PyResult<()> {
+        let list = items.cast::<PyList>().ok();
+        let mut payload = Vec::new();
+        let mut submit = |index: usize, chunk: Range<usize>, many: bool| -> PyResult<usize> {
+            if job.0.has_stopped() {
+                return Ok(0);
+            }
+            function.begin_items(many, &mut payload);
+            let value = match list {
+                // Not as what collections.abc.Sequence is: to ask for that runs Python, where a signal may come.
+                _ if many => {
+                    let (start, end) = (chunk.start as isize, chunk.end as isize);
+                    items.get_item(PySlice::new(py, start, end, 1))?
+                }
+                Some(list) => list.get_item(chunk.start)?,
+                None => items.get_item(chunk.start)?,
+            };
+            let mut held = Vec::new();
+            let encoded = payload::end(&value, Some(&function.common), &mut payload, &mut held);
+            let weight = *encoded.as_ref().unwrap_or(&0);
+            let task = function.terms.task(job.0.number, index, chunk.start);
+            self.submit(py, task, encoded.map(|_| payload.as_slice()), held)?;
+            if index % 1024 == 1023 {
+                py.check_signals()?;
+            }
+            Ok(weight)
+        };
+        let even = |size: usize| {
+            let starts = (0..length).step_by(size);
+            starts.map(move |start| start..length.min(start + size))
+        };
+        if let Some(size) = chunksize {
+            let mut chunks = even(size.max(1)).enumerate();
+            return chunks.try_for_each(|(index, chunk)| submit(index, chunk, size > 1).map(drop));
+        }
+        let mut chunks = guided(length, workers).enumerate();
+        let Some((_, first)) = chunks.next() else {
+            return Ok(());
+        };
+        // As large as all of the standard library's.
+        let size = first.len();
+        let weight = submit(0, first, size > 1)?;
+        let mut submit = |(index, chunk): (usize, Range<usize>)| {
+            let many = chunk.len() > 1;
+            submit(index, chunk, many).map(drop)
+        };
+        if function.is_heavy() || weight > HEAVY && have_common_parts(items)? {
+            job.0.cut_to(length.div_ceil(size));
+            return even(size).enumerate().skip(1).try_for_each(submit);
+        }
+        chunks.try_for_each(&mut submit)
     }
 }
 

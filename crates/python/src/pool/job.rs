@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use procession_engine::{Deadline, IdMap, sync};
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -445,13 +446,13 @@ impl PoolJob {
         self.0.announce();
     }
 
-    /// Whether the job succeeded, and its value or exception. All results must be there; they are
-    /// given away, so the caller keeps the outcome.
+    /// Gives `result` its `_outcome`: whether the job succeeded, and its value or exception. All results must be there;
+    /// they are given away. In one step, so that no exception of a signal handler loses them on the way.
     ///
     /// It is not kept here because an exception refers to the frames it passed, which refer to the
     /// job: a cycle that must lie in Python, where it can be collected.
-    fn take_outcome(&self, py: Python<'_>) -> (bool, Py<PyAny>) {
-        self.collect(py)
+    fn give_outcome(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()> {
+        result.setattr(intern!(py, "_outcome"), self.collect(py))
     }
 
     /// The next result of an iterator, as (success, value or exception).

@@ -12,6 +12,8 @@ and needs no more.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import threading
 from importlib import import_module
@@ -66,6 +68,9 @@ def _told(name: str) -> str | None:
 
 
 def _refusal() -> str | None:
+    loaded = f"{_PACKAGE}._engine" in sys.modules
+    if not loaded and (number := _refusal_of_random_numbers()) is not None:
+        return f"cannot run its engine, since this system refuses getrandom (errno {number})"
     try:
         engine = import_module(f"{_PACKAGE}._engine")
     except ModuleNotFoundError:
@@ -74,6 +79,18 @@ def _refusal() -> str | None:
         return f"could not load its engine ({error})"
     refused: str | None = engine.refusal()
     return refused and f"cannot run its engine, since {refused.partition(';')[0]}"
+
+
+def _refusal_of_random_numbers() -> int | None:
+    """What a filter says that Rust's library, which asks as the engine is loaded, does not go on after."""
+    try:
+        if hasattr(os, "getrandom"):
+            os.getrandom(1, os.GRND_NONBLOCK)
+    except OSError as error:
+        # It reads a file where the call is not there, or must not be made.
+        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EAGAIN):
+            return error.errno
+    return None
 
 
 def _is_child_of_the_engine() -> bool:
