@@ -154,7 +154,7 @@ impl Arena {
 
     fn is_channel(&self, block: &AtomicU32) -> bool {
         let cell = BlockId::new(block.load(Ordering::Relaxed)).map(|block| self.cell(block));
-        cell.is_some_and(|cell| cell.is_ok_and(|cell| is_channel(cell)))
+        cell.is_some_and(|cell| cell.is_ok_and(is_channel))
     }
 
     /// Whether there are so many queues and pipes, two at most. Looks at those that were found last, then at all
