@@ -9,8 +9,8 @@
 //! Whoever seals an envelope enters it with each of its objects before letting go of them. Nothing takes an entry
 //! out: it is over when the block is no envelope any more that lists the object, and whoever enters the next one looks
 //! at two old entries, and takes one that is over in its place. So there are about three times as many entries as
-//! there were envelopes at a time, at most. An entry is over for good, since who makes an envelope of the same block
-//! enters it anew, under a stamp of its own: an entry that was found to be over is replaced from exactly that word.
+//! there were envelopes at a time, at most. An entry is over for good, since the next envelope of the same block has
+//! another stamp: an entry that was found to be over is replaced from exactly that word.
 //!
 //! The last holder that lets go looks at these entries alone. Pages are added by holders only, and go with the object.
 
@@ -69,12 +69,12 @@ impl Arena {
         object: BlockId,
         generation: u32,
         head: &ObjectHead,
-        envelope: BlockId,
+        (envelope, stamp): (BlockId, u32),
     ) -> Result<()> {
         self.ensure_part(object, head, CARRIED, size_of::<Page>() as u64)?;
         let first = self.linked_part(head, CARRIED).ok_or(Error::Damaged)?;
         let page = self.carriers(first)?;
-        let entered = u64::from(head.stamp()) << 32 | u64::from(envelope.0);
+        let entered = u64::from(stamp) << 32 | u64::from(envelope.0);
         if self.replace_over(object, generation, first, page, entered)? {
             return Ok(());
         }
@@ -178,7 +178,8 @@ impl Arena {
     /// Whether the envelope that was entered is one still that lists the object; true where that cannot be seen.
     fn carries(&self, entered: u64, object: BlockId, generation: u32) -> bool {
         BlockId::new(entered as u32).is_some_and(|envelope| {
-            self.mapped(envelope.segment()).is_err() || self.lists(envelope, object, generation)
+            self.mapped(envelope.segment()).is_err()
+                || self.lists(envelope, (entered >> 32) as u32, object, generation)
         })
     }
 

@@ -20,7 +20,7 @@
 //! object that was ever sent looks at them.
 //!
 //! ```text
-//! payload   count u32 | unused u32 | (block u32, generation u32) for each object | bytes, 64-aligned
+//! payload   count u32 | stamp u32 | (block u32, generation u32) for each object | bytes, 64-aligned
 //! ```
 
 use std::cell::{Cell as Local, RefCell};
@@ -65,13 +65,15 @@ impl Arena {
             entry[0].store(held.block().0, Ordering::Relaxed);
             entry[1].store(held.generation(), Ordering::Relaxed);
         }
+        let stamp = self.root().stamps.fetch_add(1, Ordering::Relaxed);
         words[0].store(objects.len() as u32, Ordering::Relaxed);
+        words[1].store(stamp, Ordering::Relaxed);
         kill::point("envelope.listed");
         cell.kind.store(Kind::Envelope as u32, Ordering::SeqCst);
         kill::point("envelope.made");
         let entered = objects.iter().try_for_each(|held| {
             let (object, head) = (held.block(), self.head(held.block())?);
-            self.enter_carrier(object, held.generation(), head, block)?;
+            self.enter_carrier(object, held.generation(), head, (block, stamp))?;
             self.note_sent(object)
         });
         if entered.is_err() {
@@ -158,12 +160,20 @@ impl Arena {
         LETTING_GO.set(false);
     }
 
-    /// Whether a block is an envelope that lists the object.
-    pub(super) fn lists(&self, block: BlockId, object: BlockId, generation: u32) -> bool {
+    /// Whether a block is an envelope with that stamp that lists the object.
+    pub(super) fn lists(
+        &self,
+        block: BlockId,
+        stamp: u32,
+        object: BlockId,
+        generation: u32,
+    ) -> bool {
         let is_one = self.cell(block).is_ok_and(|cell| {
             cell.kind.load(Ordering::SeqCst) == Kind::Envelope as u32 && !cell.owner.is(Owner::Free)
         });
+        let is_stamped = |words: &[AtomicU32]| words[1].load(Ordering::Relaxed) == stamp;
         is_one
+            && self.list_words(block, 0).is_ok_and(is_stamped)
             && self.entries(block).is_some_and(|mut entries| {
                 entries.any(|entry| entry.block == object && entry.generation == generation)
             })

@@ -43,7 +43,9 @@ pub(crate) struct Root {
     pub(crate) freed: AtomicU64,
     /// Bytes of memory that the file may take, zero for no limit: see `budget.rs`.
     pub(crate) memory_limit: AtomicU64,
-    _pad3: [AtomicU32; 6],
+    /// How many envelopes were ever sealed: each has a number of its own.
+    pub(crate) stamps: AtomicU32,
+    _pad3: [AtomicU32; 5],
     pub(crate) classes: [ClassHead; CLASSES],
     /// What each segment is, in one word: see `segment.rs`.
     pub(crate) segments: [AtomicU64; SEGMENTS],

@@ -338,7 +338,7 @@ mod tests {
     fn more_notes_than_a_page_takes_are_all_there_and_go_when_they_are_dropped() {
         let arena = home().expect("an arena");
         let child = crate::process::Seat::reserve().expect("a seat");
-        let groups = (1..1_000).map(|group| BlockId((1 << 20) | (group * GROUP)));
+        let groups = (1..1_000).map(|group| BlockId::at(1, group * GROUP));
         arena.note_for(child.id(), groups.clone());
         // Noted again, they are not written again as long as they are on the newest page.
         arena.note_for(child.id(), groups.clone().skip(990));
@@ -370,9 +370,9 @@ mod tests {
         while arena.cell(page).expect("a cell").owner.is(lost) {
             found.push(arena.find_lost_page().expect("one at least"));
         }
-        for page in found {
-            arena.free(page, arena.mine());
-        }
+        found
+            .into_iter()
+            .for_each(|page| assert!(arena.free(page, arena.mine())));
     }
 
     #[test]

@@ -119,11 +119,6 @@ impl ObjectHead {
     pub(super) fn begin(&self, maker: OwnerId) {
         self.cells[0].store(maker.as_u32(), Ordering::Relaxed);
     }
-
-    /// A number that nobody else gets for a long time.
-    pub(super) fn stamp(&self) -> u32 {
-        self.added.fetch_add(ADDED, Ordering::SeqCst)
-    }
 }
 
 /// A type that may lie in an object's block.
