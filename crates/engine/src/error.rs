@@ -94,6 +94,11 @@ pub enum Error {
         /// The version of this engine.
         ours: &'static str,
     },
+    /// This process was forked, and what its parent had open is not its own.
+    #[error(
+        "this process does not hold the object, which its parent had open when it was forked: {0}"
+    )]
+    NotInherited(&'static str),
     /// The seat a child was started for is no longer its own.
     #[error("the place reserved for this process was given up; was its parent killed meanwhile?")]
     SeatGone,

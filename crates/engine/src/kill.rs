@@ -149,6 +149,7 @@ const NAMES: &[&str] = &[
     "object.dying",
     "object.emptied",
     "object.filled",
+    "lent.copied",
     "lent.leasing",
     "object.held",
     "object.linked",

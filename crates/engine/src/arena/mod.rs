@@ -4,6 +4,7 @@
 //! knows the processes, and gives back what the dead owned. What the blocks are for is the business of
 //! the layers above.
 
+mod alone;
 pub(crate) mod block;
 pub(crate) mod budget;
 pub(crate) mod class;
@@ -11,6 +12,8 @@ pub(crate) mod envelope;
 mod file;
 pub(crate) mod fork;
 pub(crate) mod handle;
+mod holders;
+mod inherit;
 pub(crate) mod labels;
 pub(crate) mod layout;
 pub(crate) mod lease;
@@ -22,6 +25,7 @@ pub(crate) mod seat;
 pub(crate) mod segment;
 mod sweep;
 pub(crate) mod trim;
+mod views;
 pub(crate) mod waits;
 
 use std::os::fd::OwnedFd;
@@ -95,7 +99,7 @@ fn settle(place: Option<(OwnedFd, OwnerId)>) -> Result<&'static Arena> {
     arena.sit(seat)?;
     let arena = Box::leak(arena);
     // First: whoever finds the arena finds out who it is.
-    fork::become_owner(seat);
+    fork::become_owner(seat, true);
     HOME.store(arena, Ordering::Release);
     budget::warm();
     crate::sys::cpu::available();
@@ -172,11 +176,11 @@ impl Arena {
             return Ok(());
         }
         let local = self.lock_local();
-        for block in local.keys() {
+        for block in local.open.keys() {
             self.add_hold(*block, seat)?;
         }
         self.sit(seat)?;
-        fork::become_owner(seat);
+        fork::become_owner(seat, local.void.is_empty());
         drop(local);
         self.vacate(former);
         Ok(())
@@ -195,12 +199,18 @@ impl Arena {
     /// This process.
     #[inline]
     pub(crate) fn me(&self) -> OwnerId {
+        // Without a seat nothing of ours could be told from anybody's: there is no going on.
+        self.seated().unwrap_or_else(|error| {
+            panic!("a forked process could not join its parent's shared memory: {error}")
+        })
+    }
+
+    /// This process, which takes a seat if it has none yet.
+    #[inline]
+    pub(super) fn seated(&self) -> Result<OwnerId> {
         match fork::current() {
-            Some(owner) => owner,
-            // Without a seat nothing of ours could be told from anybody's: there is no going on.
-            None => self.sit_anew().unwrap_or_else(|error| {
-                panic!("a forked process could not join its parent's shared memory: {error}")
-            }),
+            Some(owner) => Ok(owner),
+            None => self.sit_anew(),
         }
     }
 

@@ -17,7 +17,7 @@
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -35,6 +35,9 @@ const FLOOR: u64 = 16 << 20;
 const BARE_FLOOR: u64 = 2 << 20;
 /// How long memory lies free before it is idle, at least.
 const INTERVAL: Duration = Duration::from_millis(400);
+/// How soon after a fork it is looked first whether the child is gone, and how rarely at last.
+const SOON: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_secs(60);
 /// So much is freed by a process before it looks at the whole.
 const NOTICE: u64 = 4 << 20;
 /// The most that is taken at a time, so that others find free blocks.
@@ -67,7 +70,12 @@ impl Arena {
     #[cold]
     pub(super) fn notice(&self) {
         // Miri wants all threads joined.
-        if cfg!(miri) || self.is_trimming() || self.resident() <= self.floor() {
+        if cfg!(miri) || self.is_trimming() {
+            FREED.store(0, Ordering::Relaxed);
+            hasten();
+            return;
+        }
+        if self.resident() <= self.floor() && !super::alone::is_waiting() {
             FREED.store(0, Ordering::Relaxed);
             return;
         }
@@ -282,8 +290,18 @@ impl Arena {
 
 /// The process whose thread runs, which a child never has. Zero for none.
 static RUNS_IN: AtomicU32 = AtomicU32::new(0);
-/// Says to the thread that it is to end.
-static STOP: Mutex<bool> = Mutex::new(false);
+/// What is said to the thread.
+struct Word {
+    /// It is to end.
+    stop: bool,
+    /// Somebody is gone whom it may have waited for.
+    hasten: bool,
+}
+
+static STOP: Mutex<Word> = Mutex::new(Word {
+    stop: false,
+    hasten: false,
+});
 static STOPPED: Condvar = Condvar::new();
 static TRIMMER: Mutex<Trimmer> = Mutex::new(Trimmer(None));
 
@@ -293,7 +311,10 @@ pub(super) struct Trimmer(Option<(u32, JoinHandle<()>)>);
 
 impl Trimmer {
     fn start(&mut self, arena: &Arena) {
-        *super::lock(&STOP) = false;
+        *super::lock(&STOP) = Word {
+            stop: false,
+            hasten: false,
+        };
         RUNS_IN.store(arena.me().as_u32(), Ordering::Relaxed);
         let started = thread::start_deaf("procession-trim", trim_until_done).ok();
         self.0 = started.map(|thread| (std::process::id(), thread));
@@ -311,7 +332,7 @@ impl Trimmer {
             std::mem::forget(thread);
             return;
         }
-        *super::lock(&STOP) = true;
+        super::lock(&STOP).stop = true;
         STOPPED.notify_all();
         // It does not panic, and if it did it is gone as well.
         let _ = thread.join();
@@ -321,20 +342,75 @@ impl Trimmer {
 }
 
 fn must_stop() -> bool {
-    *super::lock(&STOP)
+    super::lock(&STOP).stop
+}
+
+/// Has the thread look soon for what it may wait for.
+fn hasten() {
+    if super::alone::is_waiting() {
+        super::lock(&STOP).hasten = true;
+        STOPPED.notify_all();
+    }
 }
 
 fn trim_until_done() {
     let Some(arena) = home_if_any() else { return };
+    // Children that do little have ended by then.
+    let mut wait = match super::alone::is_waiting() {
+        true => SOON,
+        false => INTERVAL,
+    };
     loop {
-        let stop = super::lock(&STOP);
-        let waited = STOPPED.wait_timeout_while(stop, INTERVAL, |stop| !*stop);
-        let stop = *waited.unwrap_or_else(|e| e.into_inner()).0;
-        if stop || !arena.look_for_idle() {
+        let word = super::lock(&STOP);
+        let waited = STOPPED.wait_timeout_while(word, wait, |word| !word.stop && !word.hasten);
+        let mut word = waited.unwrap_or_else(|e| e.into_inner()).0;
+        if word.stop {
             break;
         }
+        let hastened = std::mem::take(&mut word.hasten);
+        drop(word);
+        arena.take_out_what_is_alone(must_stop);
+        let looks_for_idle = arena.look_for_idle();
+        if !looks_for_idle && !super::alone::is_waiting() {
+            break;
+        }
+        wait = match looks_for_idle || hastened {
+            true => INTERVAL,
+            false => (wait * 2).min(LONGEST),
+        };
     }
     RUNS_IN.store(0, Ordering::Relaxed);
+}
+
+/// How a program wants to have the thread started that a fork ended: in a moment, since its runtime looks at the
+/// threads when a fork returns.
+static IN_A_MOMENT: OnceLock<InAMoment> = OnceLock::new();
+
+/// Has what it is given called in a moment.
+pub(crate) type InAMoment = fn(fn());
+
+/// See [`process::start_threads_by`](crate::process::start_threads_by).
+pub(crate) fn start_threads_by(in_a_moment: InAMoment) {
+    let _first = IN_A_MOMENT.set(in_a_moment);
+}
+
+/// After a fork that leased much: starts the thread again.
+pub(super) fn start_after_fork() {
+    if super::alone::is_waiting() {
+        match IN_A_MOMENT.get() {
+            Some(in_a_moment) => in_a_moment(start_if_waiting),
+            None => start_if_waiting(),
+        }
+    }
+}
+
+fn start_if_waiting() {
+    if let Some(arena) = home_if_any()
+        && super::fork::current().is_some()
+        && super::alone::is_waiting()
+    {
+        arena.notice();
+    }
 }
 
 /// Before a fork: ends the thread. Nobody starts one while the guard is there.

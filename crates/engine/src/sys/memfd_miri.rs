@@ -145,3 +145,21 @@ pub(crate) fn give_back(start: NonNull<u8>, length: usize) {
     // SAFETY: so many bytes lie there; whoever gives them back is the only one who uses them.
     unsafe { start.write_bytes(0, length) };
 }
+
+pub(crate) fn punch(_fd: impl AsFd, _offset: u64, _length: usize) -> bool {
+    false
+}
+
+/// # Safety
+/// None is needed.
+pub(crate) unsafe fn punch_from(_anchor: NonNull<u8>, _skip: usize, _length: usize) -> bool {
+    false
+}
+
+pub(crate) fn drop_copies(_start: NonNull<u8>, _length: usize) -> bool {
+    false
+}
+
+/// # Safety
+/// None is needed.
+pub(crate) unsafe fn copy_pages(_start: NonNull<u8>, _length: usize) {}
