@@ -12,6 +12,7 @@ import sys
 import memory  # noqa: F401
 import pools  # noqa: F401
 import queues  # noqa: F401
+import starts  # noqa: F401
 from tables import TABLES, show
 
 

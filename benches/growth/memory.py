@@ -6,6 +6,7 @@ import os
 import time
 from typing import Any
 
+from starts import start_and_join
 from tables import FORK, best, mp, table
 
 from procession import _engine
@@ -20,16 +21,6 @@ def burst(count: int, size: int) -> Any:
     for _ in range(count):
         queue.get()
     return queue
-
-
-def nothing() -> None:
-    pass
-
-
-def start_and_join() -> None:
-    process = FORK.Process(target=nothing)
-    process.start()
-    process.join()
 
 
 @table("messages of 2 kB that were there once", (0, 100_000, 400_000))
@@ -48,13 +39,6 @@ def start_and_join_beside_waiting_messages(number: int) -> float:
     for _ in range(number):
         queue.put(bytes(2_000))
     return best(40, start_and_join)
-
-
-@table("locks", (0, 1_000, 10_000, 100_000))
-def start_and_join_beside_objects(number: int) -> float:
-    """A process that inherits them: each side has to hold every one."""
-    kept = [mp.Lock() for _ in range(number)]
-    return best(10, start_and_join) + 0 * len(kept)
 
 
 def answer(requests: Any) -> None:

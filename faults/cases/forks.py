@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -123,3 +126,34 @@ def descend(depth: int, box: Any) -> None:
         child = start(descend, depth - 1, box)
         child.join()
         assert child.exitcode == 0
+
+
+def clone() -> int:
+    """A child that no handler of the C library hears of."""
+    number = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+    arguments = (number, signal.SIGCHLD, 0, 0, 0, 0)
+    pid: int = ctypes.CDLL(None).syscall(*map(ctypes.c_long, arguments))
+    return pid
+
+
+@fault("a raw clone comes to its first use of a queue when its parent has dropped it", extension=True)
+def raw_clone() -> None:
+    box, kept = ctx.Queue(), ctx.Queue()
+    go = os.pipe()
+    pid = clone()
+    if pid == 0:
+        os.read(go[0], 1)
+        with suppress(RuntimeError):
+            for _ in range(20):
+                box.put("for nobody")
+        with suppress(RuntimeError):
+            box.get(timeout=20)
+            kept.put("got something of somebody's")
+        kept.put("done")
+        os._exit(0)
+    del box
+    others = [ctx.Queue() for _ in range(20)]
+    os.write(go[1], b"x")
+    assert kept.get(timeout=20) == "done"
+    assert os.waitpid(pid, 0)[1] == 0
+    assert all(other.empty() for other in others)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import pickle
 import platform
 import resource
 import struct
@@ -213,3 +214,107 @@ def processes_run_out() -> None:
 
 def put_one(box: Any) -> None:
     box.put("one")
+
+
+HOLDERS = 30
+
+
+@contextmanager
+def memory_used_up() -> Any:
+    """No shared memory is left, down to the smallest piece."""
+    filled = ctx.Queue()
+    for size in (1 << 20, 200_000, 20_000, 3_000, 1_200, 300, 50):
+        with raises(MemoryError):
+            while True:
+                filled.put(bytes(size))
+    yield
+    while not filled.empty():
+        filled.get()
+
+
+def add(value: Any, go: Any) -> None:
+    assert go.wait(20)
+    with value.get_lock():
+        value.value += 1
+
+
+@fault("shared memory is used up while thirty processes are started that share a value", extension=True)
+def holders_find_no_room() -> None:
+    os.environ["PROCESSION_MEMORY"] = "24M"
+    value, go = ctx.Value("i", 0), ctx.Event()
+    started, refused = [], 0
+    with memory_used_up():
+        for _ in range(HOLDERS):
+            process = ctx.Process(target=add, args=(value, go))
+            try:
+                process.start()
+            except (MemoryError, OSError):
+                refused += 1
+            else:
+                started.append(process)
+    assert refused or METHOD != "fork"
+    # Whoever was started is a holder, and what was refused has left nothing.
+    late = start(add, value, go)
+    go.set()
+    for process in (*started, late):
+        process.join(20)
+        assert process.exitcode == 0, process
+    assert value.value == len(started) + 1
+
+
+@fault("shared memory is used up, and a plain os.fork uses what it could not be entered in", extension=True)
+def plain_forks_find_no_room() -> None:
+    os.environ["PROCESSION_MEMORY"] = "24M"
+    box, value = ctx.Queue(), ctx.Value("i", 0)
+    go, outcomes = os.pipe(), os.pipe()
+    children = []
+    with memory_used_up():
+        for _ in range(HOLDERS):
+            pid = os.fork()
+            if pid == 0:
+                os.read(go[0], 1)
+                try:
+                    box.put("from a child")
+                    with value.get_lock():
+                        value.value += 1
+                    os.write(outcomes[1], b"used")
+                except RuntimeError:
+                    os.write(outcomes[1], b"told")
+                finally:
+                    os._exit(0)
+            children.append(pid)
+    os.write(go[1], b"x" * HOLDERS)
+    for pid in children:
+        assert os.waitpid(pid, 0)[1] == 0
+    told = os.read(outcomes[0], 1000)
+    assert told.count(b"told") and told.count(b"used") + told.count(b"told") == HOLDERS
+    assert value.value == told.count(b"used")
+    for _ in range(value.value):
+        assert box.get(timeout=5) == "from a child"
+    assert box.empty()
+
+
+@fault("shared memory is used up, and a process with received arrays forks", extension=True)
+def arrays_find_no_lease() -> None:
+    os.environ["PROCESSION_MEMORY"] = "24M"
+    box = ctx.Queue()
+    arrays = []
+    for number in range(50):
+        box.put(pickle.PickleBuffer(bytearray([number]) * 40_000))
+        arrays.append(memoryview(box.get(timeout=5)))
+    go, outcome = os.pipe(), os.pipe()
+    with memory_used_up():
+        pid = os.fork()
+    if pid == 0:
+        os.read(go[0], 1)
+        wrong = sum(one[5] != number for number, one in enumerate(arrays))
+        for one in arrays:
+            one[6] = 255
+        os.write(outcome[1], b"%d" % wrong)
+        os._exit(0)
+    for one in arrays:
+        one[5] = 254
+    os.write(go[1], b"x")
+    assert os.read(outcome[0], 10) == b"0"
+    assert os.waitpid(pid, 0)[1] == 0
+    assert all(one[6] == number for number, one in enumerate(arrays))

@@ -15,7 +15,7 @@ import time
 
 from . import _engine
 from ._core import sentinels
-from ._core.bootstrap import release_forked_seat, run_forked_child
+from ._core.bootstrap import check_forked_child, release_forked_seat, run_forked_child
 from ._core.hints import Any
 from ._core.known_fd import KnownFd
 from ._core.main_module import settle
@@ -124,14 +124,14 @@ class Popen:
             pid = fork()
             if pid == 0:
                 run_forked_child(process_obj, parent)
-        except OSError:
+            self.seat = check_forked_child(pid)
+        except BaseException:
             release_forked_seat()
             if line is not None:
                 line.failed()
             raise
         finally:
             os.close(parent)
-        self.seat = _engine.forked_seat()
         self._watch(pid, line)
 
     def _watch(self, pid: int, line: sentinels.Line | None = None) -> None:

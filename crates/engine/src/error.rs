@@ -99,6 +99,11 @@ pub enum Error {
         "this program has rights that its starter may lack (it is setuid or setgid, or its file has capabilities), so it takes no orders and no memory from whoever starts it, and cannot be started anew as a child; its own forked children (in Rust Process::fork) can be, and so can other programs"
     )]
     Elevated,
+    /// This process was forked, and what its parent had open is not its own.
+    #[error(
+        "this process does not hold the object, which its parent had open when it was forked: {0}"
+    )]
+    NotInherited(&'static str),
     /// The seat a child was started for is no longer its own.
     #[error("the place reserved for this process was given up; was its parent killed meanwhile?")]
     SeatGone,

@@ -146,6 +146,7 @@ const NAMES: &[&str] = &[
     "envelope.taken",
     "event.announced",
     "event.set",
+    "lent.copied",
     "lent.leasing",
     "lock.announced",
     "lock.found_dead",

@@ -59,7 +59,7 @@ pub use arena::lease::Lease;
 #[cfg(not(loom))]
 pub use arena::lent::{Lending, Region};
 #[cfg(not(loom))]
-pub use arena::open::Held;
+pub use arena::open::{Held, Opened};
 #[cfg(not(loom))]
 pub use arena::owner::OwnerId;
 #[cfg(not(loom))]

@@ -6,6 +6,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use procession_engine::Opened;
 use procession_engine::channel::{self, End};
 use procession_engine::error::WaitError;
 use procession_engine::process::child;
@@ -116,12 +117,17 @@ impl<S, R> Connection<S, R> {
         }
     }
 
+    /// # Panics
+    /// In a forked process that does not hold the pipe: see [`Opened::check`].
     pub(crate) fn engine(&self) -> &Arc<End> {
+        if let Err(error) = self.end.check() {
+            panic!("{error}");
+        }
         &self.end
     }
 
     fn copy_for_child(&self) -> Result<OwnedFd, Error> {
-        let copy = self.end.socket()?.try_clone_to_owned();
+        let copy = self.engine().socket()?.try_clone_to_owned();
         copy.map_err(|source| {
             engine::Error::Os {
                 what: "duplicate the descriptor of a pipe",
@@ -154,7 +160,7 @@ impl<S, R> Connection<S, R> {
 
     fn poll_until(&self, deadline: Deadline) -> bool {
         loop {
-            match self.end.poll(deadline) {
+            match self.engine().poll(deadline) {
                 Ok(ready) => return ready,
                 Err(WaitError::TimedOut) => return false,
                 Err(WaitError::Interrupted) => {}
@@ -190,7 +196,7 @@ impl<S: Serialize, R> Connection<S, R> {
 
     fn send_until(&self, message: S, deadline: Deadline) -> Result<(), PutError<S>> {
         put_encoded(message, |bytes, held| {
-            self.end.send_with(&[bytes], held, deadline)
+            self.engine().send_with(&[bytes], held, deadline)
         })
     }
 }
@@ -230,14 +236,14 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     }
 
     fn recv_until(&self, deadline: Deadline) -> Result<R, GetError> {
-        get_decoded(|message| self.end.recv_into(message, deadline))
+        get_decoded(|message| self.engine().recv_into(message, deadline))
     }
 }
 
 impl<S, R> Clone for Connection<S, R> {
     fn clone(&self) -> Connection<S, R> {
         Connection {
-            end: Arc::clone(&self.end),
+            end: Arc::clone(self.engine()),
             _messages: PhantomData,
         }
     }
@@ -254,7 +260,7 @@ impl<S, R> fmt::Debug for Connection<S, R> {
 impl<S, R> Serialize for Connection<S, R> {
     fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
         let hand_over = || {
-            let handle = self.end.handle();
+            let handle = self.engine().handle();
             handing::hand_to_child(&handle, "Connection")?;
             let number = handing::hand_over_fd(self.copy_for_child()?);
             Ok((handle.to_bytes(), number))

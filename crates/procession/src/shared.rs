@@ -5,19 +5,21 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use procession_engine::{self as engine, Handle, channel, sync, value};
+use procession_engine::{self as engine, Handle, Opened, channel, sync, value};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use crate::handing;
 
 /// An engine object that has a handle.
-pub(crate) trait Object: Sized {
+pub(crate) trait Object: Opened {
     const KIND: &'static str;
     /// The name that its handle goes by in serde's data model, for formats that treat objects apart.
     const MARK: &'static str;
     fn handle(&self) -> Handle;
-    fn open(handle: &Handle) -> engine::Result<Self>;
+    fn open(handle: &Handle) -> engine::Result<Self>
+    where
+        Self: Sized;
 }
 
 macro_rules! objects {
@@ -64,10 +66,17 @@ impl<E> Clone for Shared<E> {
     }
 }
 
-impl<E> Deref for Shared<E> {
+impl<E: Opened> Deref for Shared<E> {
     type Target = E;
 
+    /// # Panics
+    /// In a forked process that does not hold the object: see [`Opened::check`].
+    #[inline]
+    #[track_caller]
     fn deref(&self) -> &E {
+        if let Err(error) = self.0.check() {
+            panic!("{error}");
+        }
         &self.0
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use procession_engine::channel::{self, Draft, End, Message};
 use procession_engine::error::{GetError, PutError, WaitError};
-use procession_engine::{Deadline, Handle};
+use procession_engine::{Deadline, Handle, Opened};
 use pyo3::exceptions::{PyBrokenPipeError, PyEOFError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyType};
@@ -88,7 +88,10 @@ impl Channel {
 
     fn end(&self) -> PyResult<Arc<End>> {
         self.with_state(|state| match state {
-            State::Open(end) => Ok(Arc::clone(end)),
+            State::Open(end) => match end.check() {
+                Ok(()) => Ok(Arc::clone(end)),
+                Err(error) => Err(raise(error)),
+            },
             State::Closed => Err(handle_is_closed()),
             State::Fresh => Err(uninitialised()),
         })

@@ -46,12 +46,19 @@ mod _engine {
     use crate::message::{dumps, dumps_plain, loads};
     #[pymodule_export]
     use crate::process::{
-        arena_fd, bury, census, ensure, enter, fate, forked_seat, hang_on, hold_for, leave,
-        lifeline_fd, me, memory, note_pid, number_space, prepare_lifeline, refusal, release_seat,
-        reserve_seat, sweep, take_seat, trim,
+        arena_fd, bury, census, check_fork, ensure, enter, fate, forked_seat, hang_on, hold_for,
+        leave, lifeline_fd, me, memory, note_pid, number_space, prepare_lifeline, refusal,
+        release_seat, reserve_seat, sweep, take_seat, trim,
     };
     #[pymodule_export]
     use crate::report::{is_member, name_process, note_origin, report_tree};
     #[pymodule_export]
     use crate::wire::{enclose, is_enclosing};
+
+    #[pymodule_init]
+    fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        // The interpreter counts threads as soon as a fork returns, and warns of those it finds.
+        procession_engine::process::start_threads_by(procession_native::in_a_moment);
+        Ok(())
+    }
 }

@@ -104,6 +104,12 @@ pub fn forked_seat() -> Option<u32> {
     process::forked_seat().map(OwnerId::as_u32)
 }
 
+/// After a fork in this thread, in the child and in the parent: raises what the child lacks of what its parent holds.
+#[pyfunction]
+pub fn check_fork() -> PyResult<()> {
+    process::check_fork().map_err(raise)
+}
+
 /// Before a fork: sees to it that the child can `hang_on`.
 #[pyfunction]
 pub fn prepare_lifeline() -> PyResult<()> {

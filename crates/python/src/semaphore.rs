@@ -3,6 +3,8 @@
 //! A semaphore has no owners: units taken by a process that died stay taken, and anyone may give
 //! units back.
 
+use std::sync::OnceLock;
+
 use procession_engine::{Deadline, Handle, sync};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -23,7 +25,7 @@ const EINVAL: i32 = 22;
 #[derive(Debug)]
 pub struct Semaphore {
     engine: Slot<sync::Semaphore>,
-    max: Slot<u32>,
+    max: OnceLock<u32>,
 }
 
 impl Semaphore {
@@ -48,7 +50,8 @@ impl Semaphore {
         let max = if bounded { value } else { MAX_VALUE };
         self.engine
             .fill(sync::Semaphore::new(value, Some(max)).map_err(raise)?)?;
-        self.max.fill(max)
+        let _first = self.max.set(max);
+        Ok(())
     }
 
     #[inline]
@@ -68,7 +71,7 @@ impl Semaphore {
     fn new(_args: Positional<'_, '_>, _kwargs: Option<Keyword<'_, '_>>) -> Semaphore {
         Semaphore {
             engine: Slot::empty(),
-            max: Slot::empty(),
+            max: OnceLock::new(),
         }
     }
 
@@ -81,7 +84,8 @@ impl Semaphore {
         let handle = Handle::from_bytes(handle).map_err(raise)?;
         self.engine
             .fill(sync::Semaphore::open(&handle).map_err(raise)?)?;
-        self.max.fill(max)
+        let _first = self.max.set(max);
+        Ok(())
     }
 
     #[getter]
@@ -92,7 +96,8 @@ impl Semaphore {
     /// The value that `release` may not exceed.
     #[getter]
     fn maxvalue(&self) -> PyResult<u32> {
-        self.max.get().copied()
+        self.engine.get()?;
+        Ok(self.max.get().copied().unwrap_or(MAX_VALUE))
     }
 
     /// Takes a unit; False when none was to be had before the timeout.

@@ -6,24 +6,31 @@
 
 use std::sync::OnceLock;
 
+use procession_engine::Opened;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+
+use crate::errors::raise;
 
 /// An engine object that arrives after the Python object around it was made.
 #[derive(Debug)]
 pub struct Slot<T>(OnceLock<T>);
 
-impl<T> Slot<T> {
+impl<T: Opened> Slot<T> {
     /// A slot that waits for [`Slot::fill`].
     pub const fn empty() -> Slot<T> {
         Slot(OnceLock::new())
     }
 
-    /// The engine object, or `RuntimeError` when `__init__` was never called.
+    /// The engine object; `RuntimeError` when `__init__` was never called, or in a forked process that does not
+    /// hold it.
     #[inline]
     pub fn get(&self) -> PyResult<&T> {
         match self.0.get() {
-            Some(object) => Ok(object),
+            Some(object) => match object.check() {
+                Ok(()) => Ok(object),
+                Err(error) => Err(raise(error)),
+            },
             None => Err(uninitialised()),
         }
     }

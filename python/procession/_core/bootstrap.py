@@ -24,7 +24,7 @@ from .running import exit_code, report_error, run_bootstrap
 from .stdlib import context, process, util
 from .ties import is_tied
 
-__all__ = ["release_forked_seat", "run_forked_child"]
+__all__ = ["check_forked_child", "release_forked_seat", "run_forked_child"]
 
 _thread: Any = threading
 _exit_handlers: Any = atexit
@@ -59,10 +59,34 @@ def release_forked_seat() -> None:
         _engine.release_seat(seat)
 
 
+def _is_whole() -> bool:
+    """Whether this child, just forked, has what its parent holds; if not, the parent raises the reason."""
+    try:
+        _engine.check_fork()
+    except (MemoryError, OSError, RuntimeError):
+        return False
+    return True
+
+
+def check_forked_child(pid: int) -> int | None:
+    """Return the seat of the child just forked; raise what it lacks, once it has ended for that reason."""
+    seat = _engine.forked_seat()
+    try:
+        _engine.check_fork()
+    except BaseException:
+        os.waitpid(pid, 0)
+        if seat is not None:
+            _engine.bury(seat)
+        raise
+    return seat
+
+
 def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role] | None = None) -> NoReturn:
     """Be the child that a process object stands for, which may have to be found out first."""
     code = 1
     try:
+        if not _is_whole():
+            os._exit(code)
         if find_role is not None:
             process_obj, parent = find_role()
         else:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from procession import _engine
 
-from .bootstrap import Role, release_forked_seat, run_forked_child
+from .bootstrap import Role, check_forked_child, release_forked_seat, run_forked_child
 from .refusals import REFUSALS
 from .sentinels import of_child
 
@@ -177,6 +177,11 @@ class Server:
             raise
         if pid == 0:
             run_forked_child(None, 0, lambda: self._become_child(request, report_to))
+        try:
+            check_forked_child(pid)
+        except (MemoryError, RuntimeError):
+            # What this server holds itself, it has no room to hand on.
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
         try:
             still_needed = report_to.dup()
             pidfd = of_child(pid)

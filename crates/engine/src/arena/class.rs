@@ -3,6 +3,8 @@
 //! Powers of two up to a page, then four steps to each doubling, so that a large block wastes at most
 //! a fifth of its addresses (and no memory: pages that were never touched are never there).
 
+use super::layout::SEATS;
+
 /// A size class: an index into the class heads of the arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Class(u8);
@@ -12,25 +14,27 @@ const LARGEST_SHIFT: u32 = 41;
 const SIZES: u8 = SMALL + 4 * (LARGEST_SHIFT - 12) as u8;
 
 /// How many classes there are: of bytes, of objects, and the special ones.
-pub(crate) const CLASSES: usize = SIZES as usize * 2 + 7;
+pub(crate) const CLASSES: usize = SIZES as usize * 2 + 9;
 
 /// Memory that others may still look at, or name themselves in, after it was freed is never used for
 /// anything else: whoever stalled over an old strip or object finds a newer one there, and never
 /// somebody's bytes.
 pub(crate) const SHORT_STRIP: Class = Class(2 * SIZES);
 pub(crate) const LONG_STRIP: Class = Class(2 * SIZES + 1);
-/// Tables that belong to an object.
-pub(crate) const SMALL_PART: Class = Class(2 * SIZES + 2);
+/// Tables that belong to an object: of holders, the last with a place for each seat, and of what its type keeps.
+pub(crate) const ALL_HOLDERS: Class = Class(2 * SIZES + 2);
+pub(crate) const FEW_HOLDERS: Class = Class(2 * SIZES + 5);
+pub(crate) const MANY_HOLDERS: Class = Class(2 * SIZES + 6);
 pub(crate) const LARGE_PART: Class = Class(2 * SIZES + 3);
 
 /// Slots for messages of up to a kilobyte.
 pub(crate) const WIDE_STRIP: Class = Class(2 * SIZES + 4);
 
 /// Pages of notes: see `notes.rs`.
-pub(crate) const NOTES: Class = Class(2 * SIZES + 5);
+pub(crate) const NOTES: Class = Class(2 * SIZES + 7);
 
 /// Pages of the envelopes that an object is in: see `carriers.rs`.
-pub(crate) const CARRIERS: Class = Class(2 * SIZES + 6);
+pub(crate) const CARRIERS: Class = Class(2 * SIZES + 8);
 
 /// A strip's header, and how many slots of how many bytes come behind it.
 pub(crate) const STRIP_HEADER: u64 = 192;
@@ -87,7 +91,9 @@ impl Class {
             }
             NOTES => 512,
             CARRIERS => 128,
-            SMALL_PART => 16 << 10,
+            FEW_HOLDERS => 128,
+            MANY_HOLDERS => 1 << 10,
+            ALL_HOLDERS => (SEATS * 4) as u64,
             LARGE_PART => 64 << 10,
             Class(index) if index >= SIZES => Class(index - SIZES).size(),
             Class(index) if index < SMALL => 64 << index,

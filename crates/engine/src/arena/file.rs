@@ -221,6 +221,23 @@ impl Arena {
                 .is_some_and(|fd| memfd::punch(fd, offset, length as u64))
     }
 
+    /// Whether the descriptor is there, so that a part of the file can be mapped privately without a copy.
+    pub(super) fn has_descriptor(&self) -> bool {
+        self.descriptor().is_some()
+    }
+
+    /// Gives the pages of a part of the file back to the system, for everybody; whether that was possible.
+    pub(super) fn punch_file(&self, offset: u64, length: usize) -> bool {
+        match self.descriptor() {
+            Some(fd) => memfd::punch(fd, offset, length as u64),
+            None => {
+                let (anchor, start) = self.anchor(offset);
+                // SAFETY: as in `map_from_anchor`.
+                unsafe { memfd::punch_from(anchor, (offset - start) as usize, length) }
+            }
+        }
+    }
+
     /// Reads a part of the file, whatever is mapped there.
     pub(super) fn read_from_file(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
         match self.descriptor() {

@@ -12,45 +12,69 @@
 //! its fork passes [unseen].
 
 use std::cell::{Cell, RefCell};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::block::BlockId;
 use super::keeper::{self, Keepers};
 use super::object::Local;
 use super::owner::OwnerId;
 use super::trim::Trimmer;
 use super::{Arena, home_if_any, lent};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sys::memfd;
 
 /// What says who this process is, in a page that forked children find zeroed where the kernel can do that.
 #[repr(C)]
 struct Identity {
+    /// Who this process is, while it holds all that it has handles to. Zero where more has to be asked.
     id: AtomicU32,
-    /// The number of the process that the id is of; zero where the kernel wipes the page.
+    /// Who it is where the kernel wipes no page, or some handle is void (`inherit.rs`).
+    asked: AtomicU32,
+    /// The number of the process that `asked` is of.
     pid: AtomicU32,
 }
 
-static IDENTITY: AtomicPtr<Identity> = AtomicPtr::new(std::ptr::null_mut());
+/// As long as there is no page.
+static NOBODY: Identity = Identity::of_nobody();
+static IDENTITY: AtomicPtr<Identity> = AtomicPtr::new((&raw const NOBODY).cast_mut());
+/// Whether the kernel wipes the page.
+static WIPED: AtomicBool = AtomicBool::new(false);
 
 impl Identity {
-    #[inline]
-    fn get(&self) -> Option<OwnerId> {
-        let pid = self.pid.load(Ordering::Relaxed);
-        if pid != 0 && pid != std::process::id() {
-            return None;
+    const fn of_nobody() -> Identity {
+        Identity {
+            id: AtomicU32::new(0),
+            asked: AtomicU32::new(0),
+            pid: AtomicU32::new(0),
         }
-        OwnerId::from_u32(self.id.load(Ordering::Relaxed))
     }
 
-    fn set(&self, id: u32) {
-        if self.pid.load(Ordering::Relaxed) != 0 {
-            // At no moment the number of this process stands beside the id of another.
-            self.id.store(0, Ordering::SeqCst);
-            self.pid.store(std::process::id(), Ordering::SeqCst);
+    #[inline]
+    fn get(&self) -> Option<OwnerId> {
+        OwnerId::from_u32(self.id.load(Ordering::Relaxed)).or_else(|| self.ask())
+    }
+
+    #[cold]
+    fn ask(&self) -> Option<OwnerId> {
+        let id = OwnerId::from_u32(self.asked.load(Ordering::Acquire))?;
+        (self.pid.load(Ordering::Relaxed) == std::process::id()).then_some(id)
+    }
+
+    fn set(&self, owner: OwnerId, holds_all: bool) {
+        self.clear();
+        if holds_all && WIPED.load(Ordering::Relaxed) {
+            self.id.store(owner.as_u32(), Ordering::Release);
+            return;
         }
-        self.id.store(id, Ordering::Release);
+        self.pid.store(std::process::id(), Ordering::SeqCst);
+        self.asked.store(owner.as_u32(), Ordering::Release);
+    }
+
+    fn clear(&self) {
+        // At no moment the number of this process stands beside the id of another.
+        self.asked.store(0, Ordering::SeqCst);
+        self.id.store(0, Ordering::SeqCst);
     }
 }
 
@@ -59,6 +83,12 @@ thread_local! {
     static FORKING: RefCell<Option<Locks>> = const { RefCell::new(None) };
     /// The seat reserved for the child of this thread's last fork.
     static CHILD: Cell<Option<OwnerId>> = const { Cell::new(None) };
+    /// What that child lacks: known to both sides.
+    static LACKS: RefCell<Option<Error>> = const { RefCell::new(None) };
+    /// Whether that child would see what its parent writes to memory of its own.
+    static EXPOSED: Cell<bool> = const { Cell::new(false) };
+    /// Where that child could not be entered.
+    static LOST: RefCell<Vec<BlockId>> = const { RefCell::new(Vec::new()) };
     /// Whether the handlers let the fork that this thread makes pass.
     static UNSEEN: Cell<bool> = const { Cell::new(false) };
 }
@@ -81,61 +111,60 @@ pub(crate) fn fork_guard() -> RwLockReadGuard<'static, ()> {
     INSIDE.read().unwrap_or_else(|e| e.into_inner())
 }
 
-fn identity() -> Option<&'static Identity> {
-    // SAFETY: set once to a mapped page that is never unmapped, holding two aligned atomics.
-    NonNull::new(IDENTITY.load(Ordering::Acquire)).map(|word| unsafe { word.as_ref() })
+#[inline]
+fn identity() -> &'static Identity {
+    let page = IDENTITY.load(Ordering::Acquire);
+    // SAFETY: a static, or a mapped page that is never unmapped: aligned atomics.
+    unsafe { &*page }
 }
 
 /// The id in the identity page, unless there is none yet or a fork wiped it.
 #[inline]
 pub(super) fn current() -> Option<OwnerId> {
-    identity()?.get()
+    identity().get()
+}
+
+/// Whether this process has a seat, and holds every object that it has a handle to. False as well where only a
+/// longer look would tell.
+#[inline]
+pub(super) fn holds_all() -> bool {
+    identity().id.load(Ordering::Relaxed) != 0
 }
 
 /// Prepares the identity page and the handlers; once a process image.
 pub(super) fn prepare() -> Result<()> {
-    if identity().is_some() {
+    let nobody = (&raw const NOBODY).cast_mut();
+    if IDENTITY.load(Ordering::Acquire) != nobody {
         return Ok(());
     }
     let (page, wiped) = memfd::fork_wiped_page()?;
-    let page = page.cast::<Identity>();
-    if !wiped {
-        // SAFETY: the page just mapped, as large as that and zeroed, which nobody else knows yet.
-        let identity = unsafe { page.as_ref() };
-        identity.pid.store(std::process::id(), Ordering::Relaxed);
-    }
+    let page = page.cast::<Identity>().as_ptr();
     if IDENTITY
-        .compare_exchange(
-            std::ptr::null_mut(),
-            page.as_ptr(),
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        )
+        .compare_exchange(nobody, page, Ordering::AcqRel, Ordering::Acquire)
         .is_ok()
         // Under it nobody forks.
         && !cfg!(miri)
     {
+        WIPED.store(wiped, Ordering::Relaxed);
         // SAFETY: the three functions are `extern "C"`, never unloaded, and do not unwind.
         unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
     }
     Ok(())
 }
 
-/// Makes the calling process the one with this id.
-pub(super) fn become_owner(owner: OwnerId) {
-    if let Some(identity) = identity() {
-        identity.set(owner.as_u32());
-    }
+/// Makes the calling process the one with this id, which holds all that it has handles to, or not.
+pub(super) fn become_owner(owner: OwnerId, holds_all: bool) {
+    identity().set(owner, holds_all);
+}
+
+/// What the child of this thread's last fork lacks; asked by the child or its parent, each once.
+pub(crate) fn lack() -> Option<Error> {
+    LACKS.take()
 }
 
 /// Where the child of this thread's last fork sits.
 pub(crate) fn child() -> Option<OwnerId> {
     CHILD.with(Cell::take)
-}
-
-/// Whether this process sits somewhere.
-pub(crate) fn is_seated() -> bool {
-    current().is_some()
 }
 
 /// Runs `fork`, a fork whose child does nothing but become another program, or end: it gets no seat, and no
@@ -154,13 +183,18 @@ extern "C" fn before() {
     if UNSEEN.get() {
         return;
     }
-    CHILD.with(|child| child.set(None));
+    CHILD.set(None);
+    LACKS.set(None);
+    EXPOSED.set(false);
+    LOST.set(Vec::new());
     let trimmer = super::trim::stop();
     let inside = INSIDE.write().unwrap_or_else(|e| e.into_inner());
     if let Some(arena) = home_if_any()
         && current().is_some()
+        && let Err(error) = lent::lease_all(arena)
     {
-        lent::lease_all(arena);
+        EXPOSED.set(true);
+        LACKS.set(Some(error));
     }
     let settling = super::lock(&super::SETTLING);
     let inner = home_if_any().map(|arena| {
@@ -180,62 +214,67 @@ extern "C" fn before() {
     FORKING.with(|forking| *forking.borrow_mut() = Some(locks));
 }
 
-/// Without a seat the child still runs; it looks for one at its first use of the engine.
+/// Nothing can be refused here. What the child lacks is said to who asks ([`lack`]), and by what it cannot use.
 fn reserve_for_child(arena: &Arena, me: OwnerId, local: &Local) {
-    if let Ok(seat) = arena.reserve(Some(me)) {
-        arena.note_for(seat, local.keys().copied());
-        for block in local.keys() {
-            if arena.add_hold(*block, seat).is_err() {
-                // No memory for the child's names: it runs without a seat.
-                arena.release(seat);
-                return;
-            }
+    match arena.reserve(Some(me)) {
+        Ok(seat) => {
+            arena.note_for(seat, local.open.keys().copied());
+            let (lost, errors): (_, Vec<Error>) =
+                arena.add_all_holds(seat, local).into_iter().unzip();
+            LACKS.set(LACKS.take().or(errors.into_iter().next()));
+            LOST.set(lost);
+            CHILD.set(Some(seat));
         }
-        CHILD.with(|child| child.set(Some(seat)));
+        // It looks for one itself, at its first use of the engine.
+        Err(error) => LACKS.set(LACKS.take().or(Some(error))),
     }
 }
 
 extern "C" fn in_parent() {
     FORKING.with(|forking| forking.borrow_mut().take());
+    if !UNSEEN.get() {
+        super::trim::start_after_fork();
+    }
 }
+
+/// Ends a child that would see what its parent writes to received arrays, and the parent what it writes: a fork can
+/// not be refused, and what either would read could be anything.
+fn end_exposed() -> ! {
+    const WHY: &[u8] = b"procession: this process was forked while its parent held received arrays that could not \
+        be made its own, for want of memory or of mappings (vm.max_map_count), and ends: drop some, or raise the \
+        limit, before forking\n";
+    // Who started it may say it better, and nothing else is left to do where nobody reads it.
+    let _written = rustix::io::write(rustix::stdio::stderr(), WHY);
+    // SAFETY: a call without preconditions.
+    unsafe { libc::_exit(EXPOSED_EXIT) }
+}
+
+/// As sysexits.h has it for want of a resource of the system.
+const EXPOSED_EXIT: libc::c_int = 71;
 
 extern "C" fn in_child() {
     if UNSEEN.get() {
         return;
     }
+    if EXPOSED.get() {
+        end_exposed();
+    }
     let mut locks = FORKING.with(|forking| forking.borrow_mut().take());
     if let Some((.., keepers)) = &mut locks {
         keepers.forget();
     }
-    let seat = CHILD.with(Cell::take);
+    let seat = CHILD.take();
     // Where the kernel wiped the page this is done already.
-    if let Some(identity) = identity() {
-        identity.set(0);
-    }
-    if let (Some(arena), Some(seat)) = (home_if_any(), seat)
-        && arena.sit(seat).is_ok()
-    {
-        become_owner(seat);
-    }
+    identity().clear();
     drop(locks);
+    if let (Some(arena), Some(seat)) = (home_if_any(), seat) {
+        match arena.sit(seat) {
+            Ok(()) => arena.begin_as_child(seat, &LOST.take()),
+            Err(error) => LACKS.set(Some(error)),
+        }
+    }
     crate::process::lifeline::after_fork();
     crate::process::child::after_fork();
-}
-
-impl Arena {
-    /// A seat for a child that no handler gave one, with a hold on all that its memory says is open.
-    #[cold]
-    pub(super) fn sit_anew(&self) -> Result<OwnerId> {
-        keeper::settled().forget();
-        let seat = self.reserve(None)?;
-        self.sit(seat)?;
-        become_owner(seat);
-        for (block, (generation, _)) in self.lock_local().iter() {
-            // What its parent let go meanwhile is gone; the handle finds that out.
-            let _ = self.add_checked_hold(*block, *generation, seat);
-        }
-        Ok(seat)
-    }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -263,16 +302,13 @@ mod tests {
     #[test]
     fn where_a_fork_wipes_no_page_the_number_of_the_process_tells() {
         let id = OwnerId::new(3, 1);
-        let page = Identity {
-            id: AtomicU32::new(0),
-            pid: AtomicU32::new(std::process::id()),
-        };
-        page.set(id.as_u32());
+        let page = Identity::of_nobody();
+        page.set(id, false);
         assert_eq!(page.get(), Some(id));
         // As a child of a raw clone finds it.
         page.pid.store(std::process::id() + 1, Ordering::Relaxed);
         assert_eq!(page.get(), None);
-        page.set(id.as_u32());
+        page.set(id, false);
         assert_eq!(page.get(), Some(id));
     }
 

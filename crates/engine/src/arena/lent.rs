@@ -6,13 +6,18 @@
 //!
 //! ```text
 //! 1  a lease is made, an object whose part the block becomes:   Process(me) --> Part(lease)
-//! 2  the block is mapped anew in its place, privately:          writes go to pages of the process's own
+//! 2  its place is mapped anew, privately (`views.rs`):          writes go to pages of the process's own
 //! 3  the child becomes a holder of the lease, as of every object of its parent
 //! ```
 //!
-//! and each process that drops the last of its users maps the range shared again and lets go of the lease;
+//! and each process that drops the last of its users sees to it that what it wrote is gone, and lets go of the lease;
 //! the last holder's going frees the block, whoever died meanwhile. The file's own pages are not written
-//! while the lease lives, so both go on to see what was there.
+//! while the lease lives, so both go on to see what was there. Where no lease can be had, the bytes are moved out of
+//! the file at once, to private memory that a fork copies like any other. Where not even that is possible, there is no
+//! child: see `fork.rs`.
+//!
+//! Once the others are gone, what is left of the file's pages is memory that nobody needs: they are copied to private
+//! ones and given back (`alone.rs`).
 //!
 //! A child of a raw `clone` passes no handler: it still sees the parent's memory, for as long as the parent
 //! keeps it.
@@ -28,22 +33,47 @@ use super::fork::fork_guard;
 use super::lease::{Lease, LeaseObject};
 use super::open::{Held, Shared};
 use super::owner::Owner;
+use super::views;
 use crate::error::{Error, Result};
 use crate::sys::{memfd, pagemap};
 
-enum Hold {
-    /// The block is this process's own.
+/// Whose a lent block is.
+pub(super) enum Hold {
+    /// This process's own.
     Own(Owner),
-    /// The block is a lease's part, and mapped privately. What it held as an envelope is held here.
-    Leased(Shared<LeaseObject>, Vec<Held>),
-    /// The block was given back, and is mapped privately for what its users still write.
+    /// A lease's part. What it held as an envelope is held here.
+    Leased(Leased),
+    /// This process's own. Its bytes are in private memory and not in the file. What it held as an envelope is held here.
+    Moved(Owner, Vec<Held>),
+    /// It was given back.
     Withdrawn,
 }
 
-/// Every lent block of this process. Touched under the [`fork_guard`] only.
-static LENT: Mutex<BTreeMap<u32, Hold>> = Mutex::new(BTreeMap::new());
+pub(super) struct Leased {
+    pub(super) lease: Shared<LeaseObject>,
+    kept: Vec<Held>,
+    /// How many bytes from the start were copied from the file's pages to private ones.
+    pub(super) copied: usize,
+}
 
-fn all() -> MutexGuard<'static, BTreeMap<u32, Hold>> {
+/// A lent block.
+pub(super) struct Place {
+    pub(super) hold: Hold,
+    /// Where its users see it.
+    pub(super) start: NonNull<u8>,
+    /// Whether it is mapped privately there.
+    pub(super) is_private: bool,
+}
+
+// SAFETY: an address, behind which the books' lock is.
+unsafe impl Send for Place {}
+
+pub(super) type Places = BTreeMap<u32, Place>;
+
+/// Every lent block of this process. Touched under the [`fork_guard`] only.
+static LENT: Mutex<Places> = Mutex::new(BTreeMap::new());
+
+pub(super) fn all() -> MutexGuard<'static, Places> {
     super::lock(&LENT)
 }
 
@@ -71,7 +101,12 @@ impl Lent {
     ) -> Option<Lent> {
         let start = arena.start_of_pages(block)?;
         let _no_fork = fork_guard();
-        all().insert(block.0, Hold::Own(owner));
+        let place = Place {
+            hold: Hold::Own(owner),
+            start,
+            is_private: false,
+        };
+        all().insert(block.0, place);
         Some(Lent {
             arena,
             block,
@@ -92,10 +127,16 @@ impl Lent {
         };
         let _no_fork = fork_guard();
         let mut all = all();
-        if all.contains_key(&block.0) || arena.map_block(block, memfd::Sharing::Private).is_err() {
+        let map = |sharing| arena.map_block_at(block, start, sharing);
+        if all.contains_key(&block.0) || map(memfd::Sharing::Private).is_err() {
             return Err(lease);
         }
-        all.insert(block.0, Hold::Leased(lease, Vec::new()));
+        let place = Place {
+            hold: Hold::Leased(Leased::new(lease, Vec::new())),
+            start,
+            is_private: true,
+        };
+        all.insert(block.0, place);
         Ok(Lent {
             arena,
             block,
@@ -109,24 +150,46 @@ impl Drop for Lent {
     fn drop(&mut self) {
         let _no_fork = fork_guard();
         let mut all = all();
-        let hold = all.remove(&self.block.0);
+        let Some(place) = all.remove(&self.block.0) else {
+            return;
+        };
         // Before anybody else here can lend the block.
-        let shared_again = match &hold {
-            Some(Hold::Leased(..) | Hold::Withdrawn) => {
-                self.arena.map_block(self.block, memfd::Sharing::Shared)
+        let is_seen_elsewhere = self
+            .arena
+            .payload(self.block)
+            .is_ok_and(|seen| seen != self.start);
+        let shared_again = match place.is_private {
+            // Nobody looks at it there any more, and nobody is to find there what was written.
+            true if is_seen_elsewhere => {
+                self.arena.drop_copies_of(self.block, self.start);
+                Ok(())
             }
-            _ => Ok(()),
+            true => self
+                .arena
+                .map_block_at(self.block, self.start, memfd::Sharing::Shared),
+            false => Ok(()),
         };
         drop(all);
-        match hold {
-            // In a child of a raw clone the block is the parent's.
-            Some(Hold::Own(owner)) if owner == self.arena.mine() => {
+        match place.hold {
+            // This process would not see what others write there: keep it out of use.
+            Hold::Leased(leased) if shared_again.is_err() => std::mem::forget(leased.lease),
+            Hold::Moved(..) if shared_again.is_err() => {}
+            // In a child, of a raw clone or of one without a lease, the block is the parent's.
+            Hold::Own(owner) | Hold::Moved(owner, _) if owner == self.arena.mine() => {
                 self.arena.free(self.block, owner);
             }
-            // This process would not see what others write there: keep it out of use.
-            Some(Hold::Leased(lease, _)) if shared_again.is_err() => std::mem::forget(lease),
             // A lease is let go of here.
             _ => {}
+        }
+    }
+}
+
+impl Leased {
+    fn new(lease: Shared<LeaseObject>, kept: Vec<Held>) -> Leased {
+        Leased {
+            lease,
+            kept,
+            copied: 0,
         }
     }
 }
@@ -203,7 +266,9 @@ impl Lending {
     /// known.
     pub fn is_untouched(&self) -> bool {
         let lent = &self.0;
-        let leased = matches!(all().get(&lent.block.0), Some(Hold::Leased(..)));
+        let leased = all()
+            .get(&lent.block.0)
+            .is_some_and(|place| matches!(place.hold, Hold::Leased(_)) && place.is_private);
         let start = lent.start.addr().get() + lent.range.start;
         leased && pagemap::is_untouched(start, lent.range.len()) == Some(true)
     }
@@ -213,7 +278,10 @@ impl Lending {
     pub fn unseal(&self) {
         let _no_fork = fork_guard();
         let kept = match all().get_mut(&self.0.block.0) {
-            Some(Hold::Leased(_, kept)) => std::mem::take(kept),
+            Some(Place {
+                hold: Hold::Leased(Leased { kept, .. }) | Hold::Moved(_, kept),
+                ..
+            }) => std::mem::take(kept),
             _ => Vec::new(),
         };
         drop(kept);
@@ -222,32 +290,50 @@ impl Lending {
 }
 
 /// Before a fork, with nobody else inside the engine: makes every lent block one that two processes can have.
-pub(super) fn lease_all(arena: &'static Arena) {
-    for (block, hold) in all().iter_mut() {
+///
+/// # Errors
+/// When some block still is one memory for both: then there is to be no child.
+pub(super) fn lease_all(arena: &'static Arena) -> Result<()> {
+    let mut all = all();
+    let mut wanted = Vec::new();
+    let mut leased = 0;
+    for (block, place) in all.iter_mut() {
         let block = BlockId(*block);
-        // With no memory left for a lease, the child sees the parent's block, as after a raw clone.
-        if let Hold::Own(owner) = *hold
-            && owner == arena.mine()
-            && let Ok((lease, kept)) = Lease::of_lent(arena, block)
-        {
-            *hold = Hold::Leased(lease.into(), kept);
-            // Where it cannot be mapped anew, both go on to see one memory: nothing worse comes of it.
-            let _ = arena.map_block(block, memfd::Sharing::Private);
+        match place.hold {
+            Hold::Own(owner) if owner == arena.mine() => match Lease::of_lent(arena, block) {
+                Ok((lease, kept)) => {
+                    place.hold = Hold::Leased(Leased::new(lease.into(), kept));
+                    leased += arena.capacity(block);
+                    wanted.push(block);
+                }
+                // With no memory left for a lease, some is got by that.
+                Err(_) => arena.move_out(block, owner, place)?,
+            },
+            // The last fork had no room for it.
+            Hold::Leased(_) if !place.is_private => wanted.push(block),
+            _ => {}
         }
     }
+    super::alone::note_leased(leased);
+    views::make_private(arena, &mut all, &wanted)
 }
 
 /// For a process that leaves, and gives its blocks back: what it still writes is seen by nobody.
 pub(crate) fn withdraw_all(arena: &Arena) {
     let _no_fork = fork_guard();
-    for (block, hold) in all().iter_mut() {
-        // What is leased is private, and has been written to.
-        if let Hold::Own(_) = hold
-            && arena
-                .map_block(BlockId(*block), memfd::Sharing::Private)
-                .is_ok()
+    let mut all = all();
+    // What is leased is private, and has been written to.
+    let is_own = |(block, place): (&u32, &Place)| {
+        matches!(place.hold, Hold::Own(_)).then_some(BlockId(*block))
+    };
+    let wanted: Vec<_> = all.iter().filter_map(is_own).collect();
+    // What cannot be is written to as before, until this process is gone: only then is it given back.
+    let _best_effort = views::make_private(arena, &mut all, &wanted);
+    for block in wanted {
+        if let Some(place) = all.get_mut(&block.0)
+            && place.is_private
         {
-            *hold = Hold::Withdrawn;
+            place.hold = Hold::Withdrawn;
         }
     }
 }
@@ -261,13 +347,49 @@ impl Arena {
         alone.then(|| self.payload(block).ok()).flatten()
     }
 
-    /// Maps a block's payload anew, where it is.
-    fn map_block(&self, block: BlockId, sharing: memfd::Sharing) -> Result<()> {
+    /// Maps a block's payload anew, where its users see it.
+    pub(super) fn map_block_at(
+        &self,
+        block: BlockId,
+        start: NonNull<u8>,
+        sharing: memfd::Sharing,
+    ) -> Result<()> {
         let (place, size) = self.file_range(block).ok_or(Error::BadHandle)?;
-        let start = self.payload(block)?;
         // SAFETY: the payload of a block whose pages are its own, of which the file has what the mapping
         // had; who looks at it holds it.
         unsafe { self.map_file_over(start, place, size as usize, sharing) }
+    }
+
+    /// Sees to it that what this process wrote to its copies of a block's pages is gone.
+    fn drop_copies_of(&self, block: BlockId, start: NonNull<u8>) {
+        if let Some((_, size)) = self.file_range(block) {
+            // Where they stay they take memory until the place is used again, which takes them away.
+            memfd::drop_copies(start, size as usize);
+        }
+    }
+
+    /// Moves the bytes of a block of this process's to private memory, and gives its pages back.
+    fn move_out(&'static self, block: BlockId, owner: Owner, place: &mut Place) -> Result<()> {
+        let (offset, size) = self.file_range(block).ok_or(Error::BadHandle)?;
+        // SAFETY: the payload of a block whose pages are its own, and mapped there.
+        unsafe { memfd::copy_over(place.start, size as usize)? };
+        place.hold = Hold::Moved(owner, self.hold_contents(block));
+        self.unseal(block);
+        place.is_private = true;
+        self.give_up_pages(block, offset, size as usize);
+        Ok(())
+    }
+
+    /// Gives back a part of a block of this process's, or of a lease that it holds alone, which has its bytes in
+    /// private memory.
+    pub(super) fn give_up_pages(&self, block: BlockId, offset: u64, length: usize) {
+        // A process that is taken for dead gives nothing back: others may have the block by then.
+        if let Some(_giving_back) = self.give_back_pages()
+            && self.punch_file(offset, length)
+            && let Ok(cell) = self.cell(block)
+        {
+            cell.emptied();
+        }
     }
 
     /// What the file has of a block, whatever is mapped there.

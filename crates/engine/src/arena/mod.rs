@@ -4,6 +4,7 @@
 //! knows the processes, and gives back what the dead owned. What the blocks are for is the business of
 //! the layers above.
 
+mod alone;
 pub(crate) mod block;
 pub(crate) mod budget;
 mod carriers;
@@ -12,6 +13,8 @@ pub(crate) mod envelope;
 mod file;
 pub(crate) mod fork;
 pub(crate) mod handle;
+mod holders;
+mod inherit;
 mod keeper;
 pub(crate) mod labels;
 pub(crate) mod layout;
@@ -26,6 +29,7 @@ pub(crate) mod segment;
 mod sweep;
 mod tables;
 pub(crate) mod trim;
+mod views;
 pub(crate) mod waits;
 
 use std::os::fd::OwnedFd;
@@ -99,7 +103,7 @@ fn settle(place: Option<(OwnedFd, OwnerId)>) -> Result<&'static Arena> {
     arena.sit(seat)?;
     let arena = Box::leak(arena);
     // First: whoever finds the arena finds out who it is.
-    fork::become_owner(seat);
+    fork::become_owner(seat, true);
     HOME.store(arena, Ordering::Release);
     budget::warm();
     crate::sys::cpu::available();
@@ -178,12 +182,12 @@ impl Arena {
         // Which is known by the former seat.
         drop(trim::stop());
         let local = self.lock_local();
-        self.note_for(seat, local.keys().copied());
-        for block in local.keys() {
+        self.note_for(seat, local.open.keys().copied());
+        for block in local.open.keys() {
             self.add_hold(*block, seat)?;
         }
         self.sit(seat)?;
-        fork::become_owner(seat);
+        fork::become_owner(seat, local.void.is_empty());
         drop(local);
         self.vacate(former);
         Ok(())
@@ -202,12 +206,18 @@ impl Arena {
     /// This process.
     #[inline]
     pub(crate) fn me(&self) -> OwnerId {
+        // Without a seat nothing of ours could be told from anybody's: there is no going on.
+        self.seated().unwrap_or_else(|error| {
+            panic!("a forked process could not join its parent's shared memory: {error}")
+        })
+    }
+
+    /// This process, which takes a seat if it has none yet.
+    #[inline]
+    pub(super) fn seated(&self) -> Result<OwnerId> {
         match fork::current() {
-            Some(owner) => owner,
-            // Without a seat nothing of ours could be told from anybody's: there is no going on.
-            None => self.sit_anew().unwrap_or_else(|error| {
-                panic!("a forked process could not join its parent's shared memory: {error}")
-            }),
+            Some(owner) => Ok(owner),
+            None => self.sit_anew(),
         }
     }
 

@@ -19,21 +19,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Arena;
 use super::block::BlockId;
-use super::class::{CARRIERS, Class, LARGE_PART, SMALL_PART};
-use super::layout::SEATS;
+use super::class::{CARRIERS, Class, LARGE_PART};
+use super::holders::{self, INLINE, TABLES};
 use super::owner::{Owner, OwnerId};
 use crate::error::{Error, Result};
 use crate::id_map::IdMap;
 use crate::kill;
-use crate::retries::Retries;
 
-const INLINE: usize = 12;
-const SENT: u32 = 1;
-const ADDED: u32 = 2;
-/// The part that holds further holders, the one that types may use, and that of the envelopes it is in.
-const HOLDERS: usize = 0;
-pub(crate) const EXTENSION: usize = 1;
-pub(super) const CARRIED: usize = 2;
+pub(super) const SENT: u32 = 1;
+pub(super) const ADDED: u32 = 2;
+/// The part that types may use, and that of the envelopes it is in. Those before them are the tables of holders.
+pub(crate) const EXTENSION: usize = TABLES;
+pub(super) const CARRIED: usize = TABLES + 1;
 
 /// What lies in a block. Zero, plain bytes, is what every free block says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,15 +100,14 @@ impl Kind {
 /// What every object starts with.
 #[repr(C, align(64))]
 pub(crate) struct ObjectHead {
-    /// Blocks that belong to the object and are made when first needed: zero until then. The first
-    /// is the table of further holders, one cell for each seat; the second is for the object's type; the
-    /// third tells of the envelopes that the object is in.
-    parts: [AtomicU32; 3],
+    /// Blocks that belong to the object and are made when first needed: zero until then. The first are
+    /// tables of further holders (`holders.rs`); then that of the object's type, and that of envelopes (`carriers.rs`).
+    pub(super) parts: [AtomicU32; TABLES + 2],
     /// Moves by [`ADDED`] with every holder added, so that a look over all of them knows whether it saw one
     /// moment; and [`SENT`] once an envelope was a holder.
-    added: AtomicU32,
+    pub(super) added: AtomicU32,
     /// The first holders: owner ids, zero where nobody is.
-    cells: [AtomicU32; INLINE],
+    pub(super) cells: [AtomicU32; INLINE],
 }
 
 impl ObjectHead {
@@ -131,8 +127,50 @@ pub(crate) unsafe trait Layout: Sync + 'static {
     fn head(&self) -> &ObjectHead;
 }
 
-/// The objects open in this process: which generation of the block, and how often.
-pub(crate) type Local = IdMap<BlockId, (u32, usize)>;
+/// The objects open in this process.
+#[derive(Default)]
+pub(crate) struct Local {
+    /// Those it holds: which generation of the block, and how often they are open.
+    pub(super) open: IdMap<BlockId, (u32, usize)>,
+    /// Those it does not hold, though so many handles to them were copied into it: see `inherit.rs`.
+    pub(super) void: Vec<Void>,
+}
+
+/// An object that a process has handles to and does not hold.
+pub(super) struct Void {
+    pub(super) block: BlockId,
+    pub(super) generation: u32,
+    pub(super) handles: usize,
+}
+
+impl Local {
+    /// Where the void handles to an object are listed, if there are any.
+    pub(super) fn find_void(&self, block: BlockId, generation: u32) -> Option<usize> {
+        let is_it = |void: &Void| void.block == block && void.generation == generation;
+        self.void.iter().position(is_it)
+    }
+
+    /// Says that a void handle was dropped; false if there is none to that object.
+    fn drop_void(&mut self, block: BlockId, generation: u32) -> bool {
+        let Some(at) = self.find_void(block, generation) else {
+            return false;
+        };
+        self.void[at].handles -= 1;
+        if self.void[at].handles == 0 {
+            self.void.swap_remove(at);
+        }
+        true
+    }
+
+    /// Makes void handles good: the object is held from now on, and is open in this process.
+    pub(super) fn mend(&mut self, block: BlockId, generation: u32) {
+        if let Some(at) = self.find_void(block, generation)
+            && let Some((_, count)) = self.open.get_mut(&block)
+        {
+            *count += self.void.swap_remove(at).handles;
+        }
+    }
+}
 
 pub(super) fn too_large(asked: u64) -> Error {
     Error::OutOfMemory {
@@ -145,22 +183,30 @@ pub(super) fn too_large(asked: u64) -> Error {
 impl Arena {
     pub(super) fn enter_local(&self, block: BlockId, generation: u32) {
         let mut local = self.lock_local();
-        let entry = local.entry(block).or_insert((generation, 0));
+        let entry = local.open.entry(block).or_insert((generation, 0));
         *entry = (generation, entry.1 + 1);
     }
 
-    pub(super) fn leave_local(&self, block: BlockId) {
-        // Before the lock: a child that no handler gave a seat takes one here, under the same lock.
-        let me = self.me();
+    pub(super) fn leave_local(&self, block: BlockId, generation: u32) {
+        // Before the lock: a child that no handler gave a seat takes one here, under the same lock. One that finds
+        // none holds nothing.
+        let Ok(me) = self.seated() else { return };
         let mut local = self.lock_local();
-        let Some((_, count)) = local.get_mut(&block) else {
+        let is_open = local
+            .open
+            .get(&block)
+            .is_some_and(|open| open.0 == generation);
+        if !is_open && local.drop_void(block, generation) {
+            return;
+        }
+        let Some((_, count)) = local.open.get_mut(&block) else {
             return;
         };
         *count -= 1;
         if *count > 0 {
             return;
         }
-        local.remove(&block);
+        local.open.remove(&block);
         // Still under the lock: a fork must see the object either held here or not at all.
         self.drop_hold(block, me);
         drop(local);
@@ -208,58 +254,6 @@ impl Arena {
         Ok(unsafe { payload.cast::<ObjectHead>().as_ref() })
     }
 
-    /// Makes `owner` a holder, who noted that. The caller is one, or checks afterwards that the object is still
-    /// there.
-    pub(crate) fn add_hold(&self, block: BlockId, owner: OwnerId) -> Result<()> {
-        let head = self.head(block)?;
-        let id = owner.as_u32();
-        if head.cells.iter().any(|c| c.load(Ordering::Acquire) == id) {
-            if head.added.load(Ordering::SeqCst) & SENT != 0 {
-                // As below: a hold that comes from an envelope shows, though it adds no name.
-                head.added.fetch_add(ADDED, Ordering::SeqCst);
-            }
-            return Ok(());
-        }
-        // On both sides: a look over all holders that overlaps with this one sees it move.
-        head.added.fetch_add(ADDED, Ordering::SeqCst);
-        if !head.cells.iter().any(|cell| self.enter_name(cell, id)) {
-            let table = self.hold_table(block, head)?;
-            let cell = &table[owner.seat() as usize];
-            // Only one who held the seat before can stand there, and it is dead.
-            let mut retries = Retries::default();
-            while cell.load(Ordering::Acquire) != id && !self.enter_name(cell, id) {
-                retries.again()?;
-            }
-        }
-        kill::point("object.held");
-        head.added.fetch_add(ADDED, Ordering::SeqCst);
-        Ok(())
-    }
-
-    /// Writes a name into a cell that is empty or a dead process's.
-    fn enter_name(&self, cell: &AtomicU32, id: u32) -> bool {
-        let seen = cell.load(Ordering::Acquire);
-        let vacant = OwnerId::from_u32(seen).is_none_or(|owner| self.is_dead(owner));
-        vacant
-            && cell
-                .compare_exchange(seen, id, Ordering::SeqCst, Ordering::Acquire)
-                .is_ok()
-    }
-
-    /// The cells for holders beyond the first, one for each seat; made when first needed.
-    #[cold]
-    fn hold_table(&self, object: BlockId, head: &ObjectHead) -> Result<&[AtomicU32]> {
-        self.ensure_part(object, head, HOLDERS, (SEATS * 4) as u64)?;
-        self.holders(head).ok_or(Error::BadHandle)
-    }
-
-    /// The table of further holders, if there is one.
-    fn holders(&self, head: &ObjectHead) -> Option<&[AtomicU32]> {
-        let table = self.part(head, HOLDERS, (SEATS * 4) as u64)?;
-        // SAFETY: the part is at least this large, 64-aligned, mapped for good; any bytes are atomics.
-        Some(unsafe { std::slice::from_raw_parts(table.cast().as_ptr(), SEATS) })
-    }
-
     /// Where a part of an object lies, if it was made, checked to hold `size` bytes.
     pub(crate) fn part(&self, head: &ObjectHead, which: usize, size: u64) -> Option<NonNull<u8>> {
         let block = BlockId::new(head.parts[which].load(Ordering::Acquire))?;
@@ -287,9 +281,8 @@ impl Arena {
             return Ok(());
         }
         let class = match which {
-            HOLDERS => SMALL_PART,
             CARRIED => CARRIERS,
-            _ => LARGE_PART,
+            _ => holders::class_of(which).unwrap_or(LARGE_PART),
         };
         if class.size() < size {
             return Err(too_large(size));
@@ -349,29 +342,6 @@ impl Arena {
             })
     }
 
-    /// Takes `owner` out of an object's holders; false if it was none.
-    pub(crate) fn drop_hold(&self, block: BlockId, owner: OwnerId) -> bool {
-        let Ok(head) = self.head(block) else {
-            return false;
-        };
-        let id = owner.as_u32();
-        let clear = |cell: &AtomicU32| {
-            cell.load(Ordering::Acquire) == id
-                && cell
-                    .compare_exchange(id, 0, Ordering::SeqCst, Ordering::Acquire)
-                    .is_ok()
-        };
-        let mut held = false;
-        for cell in &head.cells {
-            held |= clear(cell);
-        }
-        if let Some(table) = self.holders(head) {
-            held |= clear(&table[owner.seat() as usize]);
-        }
-        kill::point("object.dropped");
-        held
-    }
-
     /// Whether a living process, or an envelope, holds the object in the block.
     fn is_held(&self, block: BlockId, head: &ObjectHead) -> bool {
         loop {
@@ -382,40 +352,6 @@ impl Arena {
                 return held;
             }
         }
-    }
-
-    /// Whether a living process holds the object, other than `except`.
-    fn has_holder_but(&self, head: &ObjectHead, except: Option<OwnerId>) -> bool {
-        let living = |cell: &AtomicU32| {
-            let holder = OwnerId::from_u32(cell.load(Ordering::SeqCst));
-            holder.is_some_and(|owner| holder != except && !self.is_dead(owner))
-        };
-        head.cells.iter().any(living)
-            || self
-                .holders(head)
-                .is_some_and(|table| table.iter().any(living))
-    }
-
-    /// Whether other processes held the object, and none of them is left.
-    pub(super) fn others_are_gone(&self, head: &ObjectHead) -> bool {
-        let were_there = head.added.load(Ordering::SeqCst) >= ADDED;
-        were_there && !self.has_holder_but(head, Some(self.me()))
-    }
-
-    /// See [`Shared::watch_others`](super::open::Shared::watch_others).
-    pub(super) fn watch_others(
-        &'static self,
-        head: &ObjectHead,
-    ) -> Option<Vec<(&'static AtomicU32, u32)>> {
-        let me = self.me();
-        let mut words = Vec::with_capacity(head.cells.len());
-        for cell in &head.cells {
-            match OwnerId::from_u32(cell.load(Ordering::SeqCst)) {
-                Some(owner) if owner != me => words.push(self.watch_closely(owner)?),
-                _ => {}
-            }
-        }
-        self.holders(head).is_none().then_some(words)
     }
 
     fn is_sent(&self, block: BlockId, head: &ObjectHead) -> bool {

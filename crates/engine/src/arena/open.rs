@@ -9,9 +9,33 @@ use super::class::Class;
 use super::handle::Handle;
 use super::object::{Kind, Layout, too_large};
 use super::owner::Owner;
-use super::{Arena, home};
+use super::{Arena, fork, home};
 use crate::error::{Error, Result};
 use crate::kill;
+
+/// Something in shared memory that a process has open.
+pub trait Opened {
+    /// Whether this process holds it, as it does unless it is a child that was forked behind the engine's back, or
+    /// one for whose name there was no room. To be asked before it is used: what a process does not hold may be
+    /// another object by now.
+    ///
+    /// # Errors
+    /// [`Error::NotInherited`]; [`Error::TableFull`] when such a child finds no seat.
+    fn check(&self) -> Result<()>;
+}
+
+/// What is opened by one handle.
+macro_rules! opened {
+    ($type:ty, $($field:ident).+) => {
+        impl crate::arena::open::Opened for $type {
+            #[inline]
+            fn check(&self) -> crate::error::Result<()> {
+                self.$($field).+.check()
+            }
+        }
+    };
+}
+pub(crate) use opened;
 
 /// Keeps an object, whatever its kind, alive in this process.
 pub struct Held {
@@ -47,7 +71,10 @@ impl Held {
         }
         // From here on dropping it is right, whatever comes of it.
         let held = Held::entered(arena, block, generation);
-        arena.add_checked_hold(block, generation, arena.me())?;
+        arena.add_checked_hold(block, generation, arena.seated()?)?;
+        if !fork::holds_all() {
+            arena.lock_local().mend(block, generation);
+        }
         Ok(held)
     }
 
@@ -67,6 +94,15 @@ impl Held {
     pub(crate) fn generation(&self) -> u32 {
         self.generation
     }
+
+    /// See [`Opened::check`].
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        match fork::holds_all() {
+            true => Ok(()),
+            false => self.arena.check_hold(self.block, self.generation),
+        }
+    }
 }
 
 impl std::fmt::Debug for Held {
@@ -77,7 +113,7 @@ impl std::fmt::Debug for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.arena.leave_local(self.block);
+        self.arena.leave_local(self.block, self.generation);
     }
 }
 
@@ -178,6 +214,12 @@ impl<T: Layout> Shared<T> {
 
     pub(crate) fn generation(&self) -> u32 {
         self.held.generation
+    }
+
+    /// See [`Opened::check`].
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        self.held.check()
     }
 
     /// Whether other processes held the object, and none of them is left.

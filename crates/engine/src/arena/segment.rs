@@ -49,13 +49,13 @@ pub(crate) struct Mapped {
     pub(crate) class: Class,
     count: u32,
     /// The process that noted each group of blocks last: see `notes.rs`.
-    noted: Box<[AtomicU32]>,
+    noted: &'static [AtomicU32],
     /// The size of a block.
     pub(crate) size: u64,
     cells: NonNull<Cell>,
-    payload: NonNull<u8>,
+    pub(super) payload: NonNull<u8>,
     /// Where the payload starts in the file.
-    place: u64,
+    pub(super) place: u64,
     /// Where the segment does, whose cells are never mapped privately.
     start: u64,
 }
@@ -67,9 +67,11 @@ impl Mapped {
         Mapped {
             class: segment.class,
             count: segment.count,
-            noted: (0..segment.count.div_ceil(GROUP))
-                .map(|_| AtomicU32::new(0))
-                .collect(),
+            noted: Box::leak(
+                (0..segment.count.div_ceil(GROUP))
+                    .map(|_| AtomicU32::new(0))
+                    .collect::<Box<[AtomicU32]>>(),
+            ),
             size: segment.class.size(),
             cells: base.cast(),
             // SAFETY: the payload lies within the segment.
@@ -77,6 +79,19 @@ impl Mapped {
             place: segment.start + segment.payload_offset(),
             start: segment.start,
         }
+    }
+
+    /// The same segment, its payload seen elsewhere.
+    ///
+    /// # Safety
+    /// `payload` must be where the segment's payload is mapped, shared and for good.
+    unsafe fn seen_at(&self, payload: NonNull<u8>) -> Mapped {
+        Mapped { payload, ..*self }
+    }
+
+    /// The bytes of all payloads, which start on the largest page there is.
+    pub(super) fn payload_length(&self) -> usize {
+        (u64::from(self.count) * self.size).next_multiple_of(memfd::LARGEST_PAGE) as usize
     }
 
     /// The cell of the block with that number, if there is one.
@@ -233,6 +248,20 @@ impl Arena {
         let mapped = Box::leak(Box::new(unsafe { Mapped::new(segment, base) }));
         place.store(mapped, Ordering::Release);
         Ok(mapped)
+    }
+
+    /// From here on this process sees the payload of a segment elsewhere; nothing becomes of where it was seen before.
+    ///
+    /// # Safety
+    /// `payload` must be where the segment's payload is mapped, shared and for good.
+    pub(super) unsafe fn see_payload_at(&self, number: u32, payload: NonNull<u8>) -> Result<()> {
+        let mapped = self.mapped(number)?;
+        let _one_at_a_time = super::lock(&self.mapping);
+        // SAFETY: the caller's promise.
+        let mapped = Box::leak(Box::new(unsafe { mapped.seen_at(payload) }));
+        // SYNC: see `views.rs`.
+        self.mapped[number as usize].store(mapped, Ordering::SeqCst);
+        Ok(())
     }
 
     /// The mapping, shared for good, that starts last before a place in the file, and where it starts.

@@ -21,7 +21,7 @@
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -41,6 +41,9 @@ const FLOOR: u64 = 16 << 20;
 const BARE_FLOOR: u64 = 2 << 20;
 /// How long memory lies free before it is idle, at least.
 const INTERVAL: Duration = Duration::from_millis(200);
+/// How soon after a fork it is looked first whether the child is gone, and how rarely at last.
+const SOON: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_secs(60);
 /// How often it is asked whether memory is short, at most.
 const ASK: u64 = 50_000_000;
 /// So much is freed by a process before it tells the others.
@@ -92,12 +95,16 @@ impl Arena {
         if cfg!(miri) || REFUSED.load(Ordering::Relaxed) {
             return;
         }
+        let waits = super::alone::is_waiting();
+        if waits && self.is_trimming() {
+            ask_for(Wish::Look);
+        }
         let resident = self.resident();
-        if resident <= BARE_FLOOR || resident <= FLOOR && resident <= self.floor() {
+        if !waits && (resident <= BARE_FLOOR || resident <= FLOOR && resident <= self.floor()) {
             return;
         }
         // A look is a walk over all that is in use: as much has to be freed that it is little beside that.
-        if !self.is_trimming() && freed >= resident / PART {
+        if !self.is_trimming() && (waits || freed >= resident / PART) {
             // Whoever has it forks, or starts the thread. To wait here could be for ever: see `stop`.
             if let Ok(mut trimmer) = TRIMMER.try_lock()
                 // Another thread may have started it since the first look: the one that `stop` knows is the only one.
@@ -108,7 +115,7 @@ impl Arena {
             // With no room for a thread, whoever frees as much again tries again.
         }
         if self.is_trimming() && self.is_short() {
-            hurry();
+            ask_for(Wish::Hurry);
         }
     }
 
@@ -423,6 +430,8 @@ static RUNS_IN: AtomicU32 = AtomicU32::new(0);
 enum Wish {
     /// Look when the time has come.
     Wait,
+    /// Look at once: somebody is gone whom it may have waited for.
+    Look,
     /// Look at once, and give back all that is too much.
     Hurry,
     End,
@@ -474,11 +483,11 @@ fn must_stop() -> bool {
     *super::lock(&WISH) == Wish::End
 }
 
-/// Has the thread look at once.
-fn hurry() {
+/// Has the thread look at once, unless it is to end.
+fn ask_for(what: Wish) {
     let mut wish = super::lock(&WISH);
-    if *wish == Wish::Wait {
-        *wish = Wish::Hurry;
+    if matches!(*wish, Wish::Wait | Wish::Look) {
+        *wish = what;
         WISHED.notify_all();
     }
 }
@@ -489,22 +498,65 @@ fn is_channel(cell: &Cell) -> bool {
 
 fn trim_until_done() {
     let Some(arena) = home_if_any() else { return };
+    // Children that do little have ended by then.
+    let mut wait = match super::alone::is_waiting() {
+        true => SOON,
+        false => INTERVAL,
+    };
     loop {
         let wish = super::lock(&WISH);
-        let waited = WISHED.wait_timeout_while(wish, INTERVAL, |wish| *wish == Wish::Wait);
+        let waited = WISHED.wait_timeout_while(wish, wait, |wish| *wish == Wish::Wait);
         let mut wish = waited.unwrap_or_else(|e| e.into_inner()).0;
-        let which = match *wish {
-            Wish::Wait => Which::Idle,
+        let asked = *wish;
+        let which = match asked {
+            Wish::Wait | Wish::Look => Which::Idle,
             Wish::Hurry => Which::Free,
             Wish::End => break,
         };
         *wish = Wish::Wait;
         drop(wish);
-        if !arena.look(which) {
+        arena.take_out_what_is_alone(must_stop);
+        let looks_for_idle = arena.look(which);
+        if !looks_for_idle && !super::alone::is_waiting() {
             break;
         }
+        wait = match looks_for_idle || asked != Wish::Wait {
+            true => INTERVAL,
+            false => (wait * 2).min(LONGEST),
+        };
     }
     RUNS_IN.store(0, Ordering::Relaxed);
+}
+
+/// How a program wants to have the thread started that a fork ended: in a moment, since its runtime looks at the
+/// threads when a fork returns.
+static IN_A_MOMENT: OnceLock<InAMoment> = OnceLock::new();
+
+/// Has what it is given called in a moment.
+pub(crate) type InAMoment = fn(fn());
+
+/// See [`process::start_threads_by`](crate::process::start_threads_by).
+pub(crate) fn start_threads_by(in_a_moment: InAMoment) {
+    let _first = IN_A_MOMENT.set(in_a_moment);
+}
+
+/// After a fork that leased much: starts the thread again.
+pub(super) fn start_after_fork() {
+    if super::alone::is_waiting() {
+        match IN_A_MOMENT.get() {
+            Some(in_a_moment) => in_a_moment(start_if_waiting),
+            None => start_if_waiting(),
+        }
+    }
+}
+
+fn start_if_waiting() {
+    if let Some(arena) = home_if_any()
+        && super::fork::current().is_some()
+        && super::alone::is_waiting()
+    {
+        arena.notice();
+    }
 }
 
 /// Before a fork: ends the thread. Nobody starts one while the guard is there.

@@ -18,7 +18,7 @@ use crate::arena::Arena;
 use crate::arena::block::BlockId;
 use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
-use crate::arena::open::{Held, Shared};
+use crate::arena::open::{Held, Shared, opened};
 use crate::arena::waits::{self, What};
 use crate::deadline::{Deadline, coarse_ns};
 use crate::error::{Error, GetError, PutError, Result, WaitError};
@@ -83,6 +83,8 @@ pub struct End {
     peer_is_gone: AtomicBool,
 }
 
+opened!(End, part.shared);
+
 /// This process's part in a pipe; dropped, it says that a copy of an end was closed.
 #[derive(Debug)]
 struct Part {
@@ -99,7 +101,10 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        self.shared.closed_one(self.side());
+        // What a forked child does not hold may be another pipe by now.
+        if self.shared.check().is_ok() {
+            self.shared.closed_one(self.side());
+        }
     }
 }
 

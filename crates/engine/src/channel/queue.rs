@@ -11,7 +11,7 @@ use super::taker::Taker;
 use super::tasks::TAKERS;
 use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
-use crate::arena::open::{Held, Shared};
+use crate::arena::open::{Held, Shared, opened};
 use crate::arena::owner::OwnerId;
 use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
@@ -49,6 +49,8 @@ pub struct Queue {
     putting: Sending,
     getting: Spin,
 }
+
+opened!(Queue, shared);
 
 impl Queue {
     /// An empty queue for at most `maxsize` messages; zero for no limit.

@@ -75,6 +75,26 @@ pub fn forked_seat() -> Option<OwnerId> {
     arena::fork::child()
 }
 
+/// Whether the child of this thread's last `fork` has all that its parent has open; once on each side.
+///
+/// A fork of the C library cannot be refused by the engine, so whoever forks asks afterwards: the child, before it
+/// does anything, and the parent. A child that goes on nevertheless gets an error for every object that it lacks.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] when there was no room for its name; [`Error::TableFull`] when 4095 processes are in the tree.
+pub fn check_fork() -> Result<()> {
+    match arena::fork::lack() {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Says how the engine is to start a thread that a fork needs: by having `in_a_moment` call what it is given, once the
+/// fork has returned. For runtimes that look for threads then. Without it, it is started at once.
+pub fn start_threads_by(in_a_moment: fn(fn())) {
+    arena::trim::start_threads_by(in_a_moment);
+}
+
 /// Marks this process's end as orderly.
 ///
 /// Locks it holds stay held, as a gate that nobody opened. Without the mark its end is a death, and
@@ -278,6 +298,7 @@ fn memory_of(arena: &'static arena::Arena) -> Memory {
 /// Gives all memory that lies free back to the system, and says how many bytes that were; zero in a process
 /// without shared memory.
 ///
+/// So is what was leased to children that are gone: their parent has the bytes to itself again, in private memory.
 /// Memory that was free for a moment goes back by itself: this is for who wants it now. The thread that would
 /// give it back is gone afterwards, until more is freed.
 pub fn trim() -> u64 {
@@ -285,6 +306,7 @@ pub fn trim() -> u64 {
         drop(arena::trim::stop());
         let before = arena.resident();
         arena.sweep();
+        arena.take_out_what_is_alone(|| false);
         arena.give_back_all();
         before.saturating_sub(arena.resident())
     })

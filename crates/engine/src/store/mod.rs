@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::arena::handle::Handle;
 use crate::arena::home;
+use crate::arena::open::opened;
 use crate::arena::owner::OwnerId;
 use crate::deadline::Deadline;
 use crate::error::{Error, LockError, Result};
@@ -121,6 +122,8 @@ pub struct Store {
     /// The book of the edition that this process met last. Locked within turns alone.
     current: Mutex<Option<Current>>,
 }
+
+opened!(Store, lock);
 
 #[derive(Debug)]
 struct Current {

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
-use crate::arena::open::Shared;
+use crate::arena::open::{Shared, opened};
 use crate::arena::owner::OwnerId;
 use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
@@ -51,6 +51,8 @@ unsafe impl Layout for BarrierObject {
 pub struct Barrier {
     shared: Shared<BarrierObject>,
 }
+
+opened!(Barrier, shared);
 
 /// Why a party was not let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

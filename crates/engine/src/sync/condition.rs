@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::arena::handle::Handle;
 use crate::arena::object::{EXTENSION, Kind, Layout, ObjectHead};
-use crate::arena::open::Shared;
+use crate::arena::open::{Shared, opened};
 use crate::arena::owner::OwnerId;
 use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
@@ -59,6 +59,8 @@ unsafe impl Layout for ConditionObject {
 pub struct Condition {
     shared: Shared<ConditionObject>,
 }
+
+opened!(Condition, shared);
 
 /// A waiter's place in the line; dropped, it is given up.
 #[derive(Debug)]

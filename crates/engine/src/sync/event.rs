@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
-use crate::arena::open::Shared;
+use crate::arena::open::{Shared, opened};
 use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Result, WaitError};
@@ -36,6 +36,8 @@ unsafe impl Layout for EventObject {
 pub struct Event {
     shared: Shared<EventObject>,
 }
+
+opened!(Event, shared);
 
 impl Event {
     /// A new event, not set.

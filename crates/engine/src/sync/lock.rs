@@ -4,7 +4,7 @@ use super::gate::{self, AfterDeath, Gate};
 use super::spin::Spin;
 use crate::arena::handle::Handle;
 use crate::arena::object::Kind;
-use crate::arena::open::Shared;
+use crate::arena::open::{Shared, opened};
 use crate::arena::owner::OwnerId;
 use crate::deadline::Deadline;
 use crate::error::{LockError, NotHeld, Result};
@@ -20,6 +20,8 @@ pub struct Lock {
     shared: Shared<Gate<{ Kind::Lock as u32 }>>,
     spin: Spin,
 }
+
+opened!(Lock, shared);
 
 /// How a lock came to be held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::spin::Spin;
 use super::{Acquired, thread};
 use crate::arena::handle::Handle;
 use crate::arena::object::Kind;
-use crate::arena::open::Shared;
+use crate::arena::open::{Shared, opened};
 use crate::arena::owner::OwnerId;
 use crate::deadline::Deadline;
 use crate::error::{LockError, NotOwner, Result};
@@ -21,6 +21,8 @@ pub struct RLock {
     shared: Shared<Gate<{ Kind::RLock as u32 }>>,
     spin: Spin,
 }
+
+opened!(RLock, shared);
 
 impl RLock {
     /// A new, free lock.

@@ -21,7 +21,7 @@ use super::thread;
 use super::word::LockWord;
 use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
-use crate::arena::open::Shared;
+use crate::arena::open::{Shared, opened};
 use crate::deadline::Deadline;
 use crate::error::{LockError, Result};
 use crate::kill;
@@ -60,6 +60,8 @@ pub struct RwLock {
     shared: Shared<RwLockObject>,
     spin: Spin,
 }
+
+opened!(RwLock, shared);
 
 /// The stall that a reader holds, to be given back.
 #[derive(Debug, PartialEq, Eq)]

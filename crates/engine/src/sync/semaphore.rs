@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::spin::Spin;
 use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
-use crate::arena::open::Shared;
+use crate::arena::open::{Shared, opened};
 use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, TooMany, WaitError};
@@ -40,6 +40,8 @@ pub struct Semaphore {
     shared: Shared<SemaphoreObject>,
     spin: Spin,
 }
+
+opened!(Semaphore, shared);
 
 impl Semaphore {
     /// The largest value there can be.

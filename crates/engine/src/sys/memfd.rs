@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::fs::{self, FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -183,16 +184,19 @@ pub(crate) unsafe fn map_over(
 /// # Safety
 /// As [`map_over`]; `from` is a mapping of that length that nobody uses.
 pub(crate) unsafe fn move_over(start: NonNull<u8>, from: NonNull<u8>, length: usize) -> Result<()> {
-    let (start, from) = (start.as_ptr().cast(), from.as_ptr().cast());
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // Not by rustix, whose call through the C library asks for another flag (MAP_FIXED).
     // SAFETY: the caller's promise.
-    let moved = unsafe { mm::mremap_fixed(from, length, length, MremapFlags::MAYMOVE, start) };
-    match moved {
-        Ok(_) => Ok(()),
-        Err(errno) => {
-            unmap(from.cast(), length);
-            Err(Error::os("map shared memory anew", errno))
-        }
+    let moved = unsafe {
+        let (from, to) = (from.as_ptr().cast(), start.as_ptr());
+        libc::mremap(from, length, length, flags, to)
+    };
+    if moved != libc::MAP_FAILED {
+        return Ok(());
     }
+    let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::NOMEM);
+    unmap(from.as_ptr(), length);
+    Err(Error::os("map shared memory anew", errno))
 }
 
 fn unmap(start: *mut u8, length: usize) {
@@ -280,6 +284,42 @@ pub(crate) fn populate(start: NonNull<u8>, length: usize) -> Result<()> {
             left: 0,
             limit: "the machine's memory".into(),
         }),
+    }
+}
+
+/// As [`punch`], without a descriptor.
+///
+/// # Safety
+/// As [`map_from`].
+pub(crate) unsafe fn punch_from(anchor: NonNull<u8>, skip: usize, length: usize) -> bool {
+    // SAFETY: the caller's promise.
+    let Ok(start) = (unsafe { map_from(anchor, skip, length) }) else {
+        return false;
+    };
+    // SAFETY: the mapping just made; the pages are the caller's, who needs them no more.
+    let punched = unsafe { mm::madvise(start.as_ptr().cast(), length, Advice::LinuxRemove) };
+    unmap(start.as_ptr(), length);
+    punched.is_ok()
+}
+
+/// Drops this process's own copies of pages of a private mapping, which shows the file's again. Where that is refused,
+/// they stay.
+pub(crate) fn drop_copies(start: NonNull<u8>, length: usize) -> bool {
+    // SAFETY: what is dropped is the caller's, who uses it no more.
+    unsafe { mm::madvise(start.as_ptr().cast(), length, Advice::LinuxDontNeed) }.is_ok()
+}
+
+/// Copies every page of a private mapping that is the file's still, while others may write there.
+///
+/// # Safety
+/// The range is mapped privately, and consists of whole pages.
+pub(crate) unsafe fn copy_pages(start: NonNull<u8>, length: usize) {
+    for offset in (0..length).step_by(page() as usize) {
+        // SAFETY: within the range (the caller's promise).
+        let byte = unsafe { AtomicU8::from_ptr(start.add(offset).as_ptr()) };
+        // A write of what is there: it makes the page this process's own, and takes no other's write away.
+        let seen = byte.load(Ordering::Relaxed);
+        let _same = byte.compare_exchange(seen, seen, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 

@@ -150,3 +150,21 @@ pub(crate) fn give_back(start: NonNull<u8>, length: usize) -> bool {
 pub(crate) fn punch(_fd: impl AsFd, _offset: u64, _length: u64) -> bool {
     false
 }
+
+pub(crate) fn punch(_fd: impl AsFd, _offset: u64, _length: usize) -> bool {
+    false
+}
+
+/// # Safety
+/// None is needed.
+pub(crate) unsafe fn punch_from(_anchor: NonNull<u8>, _skip: usize, _length: usize) -> bool {
+    false
+}
+
+pub(crate) fn drop_copies(_start: NonNull<u8>, _length: usize) -> bool {
+    false
+}
+
+/// # Safety
+/// None is needed.
+pub(crate) unsafe fn copy_pages(_start: NonNull<u8>, _length: usize) {}

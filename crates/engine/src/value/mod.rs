@@ -7,7 +7,7 @@ use std::sync::atomic::{
 
 use crate::arena::handle::Handle;
 use crate::arena::object::{Kind, Layout, ObjectHead};
-use crate::arena::open::Shared;
+use crate::arena::open::{Shared, opened};
 use crate::error::{Error, Result};
 
 #[repr(C)]
@@ -32,6 +32,8 @@ pub struct SharedBytes {
     shared: Shared<ValueObject>,
     length: usize,
 }
+
+opened!(SharedBytes, shared);
 
 impl SharedBytes {
     /// `length` zero bytes.

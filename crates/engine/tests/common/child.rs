@@ -30,7 +30,19 @@ impl Child {
     /// panicked, in which case the message is in the stage's last words.
     pub fn fork(body: impl FnOnce()) -> Child {
         // SAFETY: a stage has one thread, so the child may do whatever its parent could.
-        let pid = unsafe { libc::fork() };
+        Child::made_by(|| unsafe { libc::fork() }, body)
+    }
+
+    /// As [`Child::fork`], of a `clone` that no handler hears of.
+    pub fn clone_unheard(body: impl FnOnce()) -> Child {
+        // SAFETY: as above.
+        let clone =
+            || unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as libc::pid_t };
+        Child::made_by(clone, body)
+    }
+
+    fn made_by(fork: impl FnOnce() -> libc::pid_t, body: impl FnOnce()) -> Child {
+        let pid = fork();
         assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
         if pid == 0 {
             die_with_parent();

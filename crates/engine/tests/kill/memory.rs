@@ -276,7 +276,8 @@ impl Crowding {
     }
 }
 
-const CROWD: usize = 16;
+/// Beyond those that the head has room for, as many as find their place in the first table taken.
+const CROWD: usize = 48;
 
 impl Play for Crowding {
     fn victim(&mut self, _: Slate) {

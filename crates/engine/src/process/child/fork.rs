@@ -34,7 +34,7 @@ use super::launch::{Image, out_of_the_way, path};
 use super::report::{self, Failed, Step};
 use super::setup::Setup;
 use crate::Deadline;
-use crate::arena::fork::{is_seated, unseen};
+use crate::arena::fork::unseen;
 use crate::error::{Error, Result};
 use crate::process::{self, Seat, lifeline};
 
@@ -218,9 +218,7 @@ impl Fork {
         reason = "nothing is allocated before the steps are taken"
     )]
     fn begin(&mut self, passes: &[(RawFd, RawFd)], cwd: Option<&CStr>) -> Result<(), Failed> {
-        if !is_seated() {
-            return Err(Failed::in_words(Step::Seat, NO_SEAT));
-        }
+        process::check_fork().map_err(|error| Failed::in_words(Step::Seat, error))?;
         self.setup.take_steps(passes, cwd)?;
         if self.tied {
             let tied = lifeline::hang_on_to_parent();
@@ -230,22 +228,21 @@ impl Fork {
     }
 }
 
-const NO_SEAT: &str = "there is no seat, or no memory, left for it";
-
-/// The child that was just forked, on the seat that the handlers gave it.
+/// The child that was just forked, on the seat that the handlers gave it, a holder of all that this process holds.
 fn seated(pid: Pid) -> Result<Child> {
-    match process::forked_seat() {
-        Some(seat) => {
-            process::note_pid(seat, pid.as_raw_nonzero().get().unsigned_abs());
-            Child::started(pid, seat)
-        }
-        None => {
+    let seat = process::forked_seat();
+    if let Some(seat) = seat {
+        process::note_pid(seat, pid.as_raw_nonzero().get().unsigned_abs());
+    }
+    match (process::check_fork(), seat) {
+        (Ok(()), Some(seat)) => Child::started(pid, seat),
+        (checked, seat) => {
             // It noticed, and ends.
             while let Err(Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
-            Err(Error::Os {
-                what: "fork a process",
-                source: std::io::Error::other(NO_SEAT),
-            })
+            if let Some(seat) = seat {
+                process::bury_reaped(seat);
+            }
+            Err(checked.err().unwrap_or(Error::SeatGone))
         }
     }
 }

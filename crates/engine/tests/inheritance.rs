@@ -1,0 +1,225 @@
+//! What a forked child holds of what its parent holds, and what it may not use.
+
+mod common;
+
+use common::{Child, End, Footprint, Slate, isolated};
+use procession_engine::channel::{self, Queue};
+use procession_engine::process;
+use procession_engine::sync::{Event, Lock, Semaphore};
+use procession_engine::value::SharedBytes;
+use procession_engine::{Deadline, Error, Opened, Region};
+use std::time::{Duration, Instant};
+
+/// So many names, this process's included, need no memory besides the object's own.
+const IN_THE_HEAD: usize = 11;
+
+fn until_told(slate: Slate) -> Child {
+    let child = Child::fork(|| slate.until(0, 1));
+    process::check_fork().unwrap();
+    child
+}
+
+fn is_refused(object: &impl Opened) -> bool {
+    matches!(object.check(), Err(Error::NotInherited(_)))
+}
+
+#[test]
+fn a_child_for_whose_name_there_is_no_room_is_told_and_may_use_nothing() {
+    isolated(|| {
+        let (lock, queue) = (Lock::new().unwrap(), Queue::new(0).unwrap());
+        let before = Footprint::take();
+        let slate = Slate::new();
+        process::set_memory_limit(Some(1)).unwrap();
+        let holders: Vec<_> = (1..IN_THE_HEAD).map(|_| until_told(slate)).collect();
+        let child = Child::fork(|| {
+            assert!(matches!(
+                process::check_fork(),
+                Err(Error::OutOfMemory { .. })
+            ));
+            assert!(is_refused(&lock) && is_refused(&queue));
+            assert!(lock.check().is_err(), "and goes on to be");
+            assert!(
+                SharedBytes::open(&queue.handle()).is_err(),
+                "of another kind, too"
+            );
+        });
+        assert!(matches!(
+            process::check_fork(),
+            Err(Error::OutOfMemory { .. })
+        ));
+        process::check_fork().unwrap();
+        child.succeed();
+        slate.write(0, 1);
+        holders.iter().for_each(Child::succeed);
+        drop(holders);
+        // With the names of the dead there is room again.
+        Child::fork(|| {
+            assert!(lock.check().is_ok() && lock.try_acquire() && lock.release().is_ok())
+        })
+        .succeed();
+        process::check_fork().unwrap();
+        process::sweep();
+        before.assert_unchanged();
+    });
+}
+
+#[test]
+fn with_memory_more_processes_hold_an_object_than_its_head_has_names_for() {
+    isolated(|| {
+        let lock = Lock::new().unwrap();
+        let slate = Slate::new();
+        let before = process::memory().unwrap().in_use;
+        let holders: Vec<_> = (0..3 * IN_THE_HEAD).map(|_| until_told(slate)).collect();
+        let taken = process::memory().unwrap().in_use - before;
+        assert!(taken < 2048, "{taken} bytes for {} names", holders.len());
+        let handle = lock.handle();
+        drop(lock);
+        assert!(Lock::open(&handle).is_ok(), "the others hold it");
+        slate.write(0, 1);
+        holders.iter().for_each(Child::succeed);
+        drop(holders);
+        process::sweep();
+        assert!(Lock::open(&handle).is_err(), "nobody does");
+    });
+}
+
+#[test]
+fn a_clone_that_no_handler_saw_may_use_what_is_there_still_and_nothing_else() {
+    isolated(|| {
+        let slate = Slate::new();
+        let (gone, kept) = (Queue::new(0).unwrap(), Queue::new(0).unwrap());
+        let (here, there) = channel::pipe(true).unwrap();
+        let value = SharedBytes::new(8).unwrap();
+        let (event, units) = (Event::new().unwrap(), Semaphore::new(1, None).unwrap());
+        let child = Child::clone_unheard(|| {
+            slate.until(0, 1);
+            assert!(is_refused(&gone) && is_refused(&value) && is_refused(&here));
+            assert!(is_refused(&event) && is_refused(&units));
+            // The parent has dropped its own, with this closure.
+            drop((here, there, value, event, units));
+            kept.check().unwrap();
+            kept.put(&[b"from a clone"], Deadline::NOW).unwrap();
+        });
+        let block = gone.handle();
+        drop(gone);
+        let others: Vec<_> = (0..20).map(|_| Queue::new(0).unwrap()).collect();
+        assert!(Queue::open(&block).is_err());
+        slate.write(0, 1);
+        child.succeed();
+        assert!(others.iter().all(Queue::is_empty));
+        assert_eq!(kept.get(Deadline::NOW).unwrap().bytes(), b"from a clone");
+    });
+}
+
+const LENGTH: usize = 50_000;
+
+fn received(queue: &Queue, byte: u8) -> Region {
+    queue.put(&[&[byte; LENGTH]], Deadline::NOW).unwrap();
+    let lending = queue.get(Deadline::NOW).unwrap().lend().unwrap();
+    lending.region(0..LENGTH).unwrap()
+}
+
+fn bytes(region: &Region) -> &[u8] {
+    // SAFETY: kept by the region; nobody else writes there meanwhile.
+    unsafe { std::slice::from_raw_parts(region.as_ptr(), region.len()) }
+}
+
+fn fill(region: &Region, byte: u8) {
+    // SAFETY: as above.
+    unsafe { region.as_ptr().write_bytes(byte, region.len()) };
+}
+
+/// Forks a child that looks at the regions when this process has written to its own, and writes to them.
+fn fork_and_look(regions: &[(u8, Region)]) {
+    let slate = Slate::new();
+    let child = Child::fork(|| {
+        process::check_fork().unwrap();
+        slate.until(0, 1);
+        for (byte, region) in regions {
+            assert_eq!(bytes(region), [*byte; LENGTH]);
+            fill(region, 254);
+        }
+    });
+    process::check_fork().unwrap();
+    regions.iter().for_each(|(_, region)| fill(region, 255));
+    slate.write(0, 1);
+    child.succeed();
+    for (byte, region) in regions {
+        assert_eq!(bytes(region), [255; LENGTH]);
+        fill(region, *byte);
+    }
+}
+
+fn some(queue: &Queue, count: u8) -> Vec<(u8, Region)> {
+    (0..count)
+        .map(|byte| (byte, received(queue, byte)))
+        .collect()
+}
+
+#[test]
+fn many_lent_blocks_become_private_whatever_comes_and_goes() {
+    isolated(|| {
+        let queue = Queue::new(0).unwrap();
+        drop(received(&queue, 0));
+        let before = Footprint::take();
+        let mut first = some(&queue, 100);
+        let mut nth = 0;
+        first.retain(|_| {
+            nth += 1;
+            nth % 2 == 0
+        });
+        fork_and_look(&first);
+        let second = some(&queue, 100);
+        fork_and_look(&second);
+        fork_and_look(&first);
+        for _ in 0..3 {
+            let third = some(&queue, 60);
+            fork_and_look(&third);
+            // What a draft says that was begun before a fork is what is sent after it.
+            let mut draft = channel::Draft::new(LENGTH, &[]).unwrap();
+            let fourth = some(&queue, 20);
+            draft.bytes_mut().fill(7);
+            fork_and_look(&fourth);
+            queue.put_draft(&mut Some(draft), Deadline::NOW).unwrap();
+            assert_eq!(queue.get(Deadline::NOW).unwrap().bytes(), [7; LENGTH]);
+        }
+        drop((first, second));
+        fork_and_look(&some(&queue, 100));
+        process::sweep();
+        before.assert_unchanged();
+    });
+}
+
+#[test]
+fn without_memory_for_leases_lent_blocks_are_private_all_the_same() {
+    isolated(|| {
+        let queue = Queue::new(0).unwrap();
+        let regions = some(&queue, 30);
+        process::set_memory_limit(Some(1)).unwrap();
+        fork_and_look(&regions);
+        fork_and_look(&regions);
+        process::set_memory_limit(None).unwrap();
+        drop(regions);
+        fork_and_look(&some(&queue, 30));
+    });
+}
+
+#[test]
+fn what_is_lent_takes_no_second_memory_once_the_others_are_gone() {
+    isolated(|| {
+        let queue = Queue::new(0).unwrap();
+        let regions = some(&queue, 60);
+        let before = process::memory().unwrap().resident;
+        assert!(before > (60 * LENGTH) as u64);
+        fork_and_look(&regions);
+        let end = Instant::now() + Duration::from_secs(20);
+        while process::memory().unwrap().resident > before / 2 {
+            assert!(Instant::now() < end, "the file's pages are still there");
+            std::thread::yield_now();
+        }
+        fork_and_look(&regions);
+        drop(regions);
+        fork_and_look(&some(&queue, 60));
+        assert_eq!(Child::fork(|| ()).join().0, End::Exited(0));
+    });
+}

@@ -1,0 +1,53 @@
+//! Forks for which there is no memory. The limit is the whole program's: alone in its binary.
+
+use procession::{Event, ForkSafe, Lock, Process, Queue, set_memory_limit};
+
+procession::test_support!();
+
+fn fork<R>(closure: impl FnOnce() -> R) -> Result<Process<R>, procession::Error>
+where
+    R: serde::Serialize + serde::de::DeserializeOwned,
+{
+    // SAFETY: the closures use objects of this crate alone; no thread but libtest's is there.
+    Process::fork(unsafe { ForkSafe::new(closure) })
+}
+
+#[test]
+fn a_fork_whose_child_finds_no_room_among_the_holders_is_refused() {
+    let (lock, queue, go) = (
+        Lock::new().unwrap(),
+        Queue::new().unwrap(),
+        Event::new().unwrap(),
+    );
+    queue.put(7).unwrap();
+    set_memory_limit(1).unwrap();
+    let mut started = Vec::new();
+    let refused = loop {
+        match fork(|| {
+            go.wait();
+            lock.lock().is_ok()
+        }) {
+            Ok(process) => started.push(process),
+            Err(error) => break error,
+        }
+    };
+    assert!(refused.is_out_of_memory(), "{refused}");
+    assert!(!started.is_empty());
+    // As often as one likes, and nothing is left of it.
+    for _ in 0..3 {
+        assert!(fork(|| ()).unwrap_err().is_out_of_memory());
+    }
+    set_memory_limit(None).unwrap();
+    started.push(
+        fork(|| {
+            go.wait();
+            true
+        })
+        .unwrap(),
+    );
+    go.set();
+    for process in started {
+        assert!(process.join().unwrap());
+    }
+    assert_eq!(queue.get().unwrap(), 7);
+}
