@@ -19,7 +19,7 @@ use super::block::BlockId;
 use super::keeper::{self, Keepers};
 use super::object::Local;
 use super::owner::OwnerId;
-use super::trim::Trimmer;
+use super::trimmer::Trimmer;
 use super::{Arena, home_if_any, lent};
 use crate::error::{Error, Result};
 use crate::sys::memfd;
@@ -187,7 +187,7 @@ extern "C" fn before() {
     LACKS.set(None);
     EXPOSED.set(false);
     LOST.set(Vec::new());
-    let trimmer = super::trim::stop();
+    let trimmer = super::trimmer::stop();
     let inside = INSIDE.write().unwrap_or_else(|e| e.into_inner());
     if let Some(arena) = home_if_any()
         && current().is_some()
@@ -233,7 +233,7 @@ fn reserve_for_child(arena: &Arena, me: OwnerId, local: &Local) {
 extern "C" fn in_parent() {
     FORKING.with(|forking| forking.borrow_mut().take());
     if !UNSEEN.get() {
-        super::trim::start_after_fork();
+        super::trimmer::start_after_fork();
     }
 }
 

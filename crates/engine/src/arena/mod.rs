@@ -29,6 +29,7 @@ pub(crate) mod segment;
 mod sweep;
 mod tables;
 pub(crate) mod trim;
+pub(crate) mod trimmer;
 mod views;
 pub(crate) mod waits;
 
@@ -180,7 +181,7 @@ impl Arena {
             return Ok(());
         }
         // Which is known by the former seat.
-        drop(trim::stop());
+        drop(trimmer::stop());
         let local = self.lock_local();
         self.note_for(seat, local.open.keys().copied());
         for block in local.open.keys() {

@@ -21,29 +21,25 @@
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::block::{BlockId, Cell};
 use super::class::{Class, NOTES};
 use super::object::Kind;
-use super::owner::{Owner, OwnerId};
+use super::owner::Owner;
 use super::segment::Segment;
-use super::{Arena, budget, home_if_any};
+use super::trimmer::{self, Wish};
+use super::{Arena, budget};
 use crate::deadline::monotonic_ns;
 use crate::kill;
-use crate::sys::{memfd, thread};
+use crate::sys::memfd;
 
 /// What a tree of processes may keep while it has a queue or a pipe, used or not.
 const FLOOR: u64 = 16 << 20;
 /// As [`FLOOR`], with neither queue nor pipe.
 const BARE_FLOOR: u64 = 2 << 20;
 /// How long memory lies free before it is idle, at least.
-const INTERVAL: Duration = Duration::from_millis(200);
-/// How soon after a fork it is looked first whether the child is gone, and how rarely at last.
-const SOON: Duration = Duration::from_millis(20);
-const LONGEST: Duration = Duration::from_secs(60);
+pub(super) const INTERVAL: Duration = Duration::from_millis(200);
 /// How often it is asked whether memory is short, at most.
 const ASK: u64 = 50_000_000;
 /// So much is freed by a process before it tells the others.
@@ -67,7 +63,7 @@ static REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// Which free blocks are given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
+pub(super) enum Which {
     /// Those that were free at the last look already.
     Idle,
     /// All, by the thread, since memory is short.
@@ -96,26 +92,22 @@ impl Arena {
             return;
         }
         let waits = super::alone::is_waiting();
-        if waits && self.is_trimming() {
-            ask_for(Wish::Look);
+        if waits && trimmer::runs_in(self) {
+            trimmer::ask_for(Wish::Look);
         }
         let resident = self.resident();
         if !waits && (resident <= BARE_FLOOR || resident <= FLOOR && resident <= self.floor()) {
             return;
         }
         // A look is a walk over all that is in use: as much has to be freed that it is little beside that.
-        if !self.is_trimming() && (waits || freed >= resident / PART) {
-            // Whoever has it forks, or starts the thread. To wait here could be for ever: see `stop`.
-            if let Ok(mut trimmer) = TRIMMER.try_lock()
-                // Another thread may have started it since the first look: the one that `stop` knows is the only one.
-                && (self.is_trimming() || trimmer.start(self))
-            {
+        if !trimmer::runs_in(self) && (waits || freed >= resident / PART) {
+            // With no room for a thread, whoever frees as much again tries again.
+            if trimmer::start(self) {
                 self.root().freed.store(0, Ordering::Relaxed);
             }
-            // With no room for a thread, whoever frees as much again tries again.
         }
-        if self.is_trimming() && self.is_short() {
-            ask_for(Wish::Hurry);
+        if trimmer::runs_in(self) && self.is_short() {
+            trimmer::ask_for(Wish::Hurry);
         }
     }
 
@@ -138,10 +130,6 @@ impl Arena {
         }
         ASKED.store(now, Ordering::Relaxed);
         budget::at_ease().is_some_and(|left| self.resident() > left / 2)
-    }
-
-    fn is_trimming(&self) -> bool {
-        RUNS_IN.load(Ordering::Relaxed) == self.me().as_u32()
     }
 
     fn floor(&self) -> u64 {
@@ -214,7 +202,7 @@ impl Arena {
         let some = BARE_FLOOR / 2;
         resident > BARE_FLOOR
             && (resident > LEFT.load(Ordering::Relaxed) + some
-                || self.is_trimming()
+                || trimmer::runs_in(self)
                 || self.tell_freed() >= some)
     }
 
@@ -229,7 +217,7 @@ impl Arena {
 
     /// One look: gives back what is idle and too much, and marks what may be at the next look. False when no
     /// further look is of use.
-    fn look(&self, which: Which) -> bool {
+    pub(super) fn look(&self, which: Which) -> bool {
         let resident = self.resident();
         let floor = self.floor();
         if resident <= floor || REFUSED.load(Ordering::Relaxed) {
@@ -244,7 +232,7 @@ impl Arena {
             return false;
         };
         let given = self.give_back_free(which, excess);
-        if !must_stop() {
+        if !trimmer::must_stop() {
             self.give_back_tables();
         }
         let marked = self.mark_free();
@@ -258,7 +246,7 @@ impl Arena {
             if cell.owner.is(Owner::Free) {
                 marked |= cell.mark_idle();
             }
-            if number % RUN_BLOCKS == 0 && must_stop() {
+            if number % RUN_BLOCKS == 0 && trimmer::must_stop() {
                 break;
             }
         }
@@ -278,7 +266,7 @@ impl Arena {
             while index < end {
                 if given >= enough
                     || REFUSED.load(Ordering::Relaxed)
-                    || which != Which::All && must_stop()
+                    || which != Which::All && trimmer::must_stop()
                 {
                     return given;
                 }
@@ -423,241 +411,11 @@ impl Arena {
     }
 }
 
-/// The process whose thread runs, which a child never has. Zero for none.
-static RUNS_IN: AtomicU32 = AtomicU32::new(0);
-/// What the thread is to do next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
-    /// Look when the time has come.
-    Wait,
-    /// Look at once: somebody is gone whom it may have waited for.
-    Look,
-    /// Look at once, and give back all that is too much.
-    Hurry,
-    End,
-}
-
-static WISH: Mutex<Wish> = Mutex::new(Wish::Wait);
-static WISHED: Condvar = Condvar::new();
-static TRIMMER: Mutex<Trimmer> = Mutex::new(Trimmer(None));
-
-/// The thread that gives memory back, and the process that has it: a raw `clone` copies this and no thread.
-pub(crate) struct Trimmer(Option<(OwnerId, JoinHandle<()>)>);
-
-impl Trimmer {
-    /// False with no room for a thread.
-    fn start(&mut self, arena: &Arena) -> bool {
-        *super::lock(&WISH) = Wish::Wait;
-        let me = arena.me();
-        RUNS_IN.store(me.as_u32(), Ordering::Relaxed);
-        let started = thread::start_deaf("procession-trim", trim_until_done).ok();
-        self.0 = started.map(|thread| (me, thread));
-        if self.0.is_none() {
-            RUNS_IN.store(0, Ordering::Relaxed);
-        }
-        self.0.is_some()
-    }
-
-    fn end(&mut self) {
-        let Some((owner, thread)) = self.0.take() else {
-            return;
-        };
-        if super::fork::current() != Some(owner) {
-            // It is another process's: whoever waited for it would wait for ever.
-            std::mem::forget(thread);
-            return;
-        }
-        *super::lock(&WISH) = Wish::End;
-        WISHED.notify_all();
-        // It does not panic, and if it did it is gone as well.
-        let _ = thread.join();
-        // Whoever frees something next looks whether it is needed again.
-        FREED.fetch_add(NOTICE, Ordering::Relaxed);
-        if let Some(arena) = home_if_any() {
-            arena.look_is_due();
-        }
-    }
-}
-
-fn must_stop() -> bool {
-    *super::lock(&WISH) == Wish::End
-}
-
-/// Has the thread look at once, unless it is to end.
-fn ask_for(what: Wish) {
-    let mut wish = super::lock(&WISH);
-    if matches!(*wish, Wish::Wait | Wish::Look) {
-        *wish = what;
-        WISHED.notify_all();
-    }
+/// Has the next who frees anything look whether the thread is needed, which has ended.
+pub(super) fn notice_at_next_free() {
+    FREED.fetch_add(NOTICE, Ordering::Relaxed);
 }
 
 fn is_channel(cell: &Cell) -> bool {
     cell.owner.is(Owner::Shared) && Kind::from_u32(cell.kind.load(Ordering::Acquire)).is_channel()
-}
-
-fn trim_until_done() {
-    let Some(arena) = home_if_any() else { return };
-    // Children that do little have ended by then.
-    let mut wait = match super::alone::is_waiting() {
-        true => SOON,
-        false => INTERVAL,
-    };
-    loop {
-        let wish = super::lock(&WISH);
-        let waited = WISHED.wait_timeout_while(wish, wait, |wish| *wish == Wish::Wait);
-        let mut wish = waited.unwrap_or_else(|e| e.into_inner()).0;
-        let asked = *wish;
-        let which = match asked {
-            Wish::Wait | Wish::Look => Which::Idle,
-            Wish::Hurry => Which::Free,
-            Wish::End => break,
-        };
-        *wish = Wish::Wait;
-        drop(wish);
-        arena.take_out_what_is_alone(must_stop);
-        let looks_for_idle = arena.look(which);
-        if !looks_for_idle && !super::alone::is_waiting() {
-            break;
-        }
-        wait = match looks_for_idle || asked != Wish::Wait {
-            true => INTERVAL,
-            false => (wait * 2).min(LONGEST),
-        };
-    }
-    RUNS_IN.store(0, Ordering::Relaxed);
-}
-
-/// How a program wants to have the thread started that a fork ended: in a moment, since its runtime looks at the
-/// threads when a fork returns.
-static IN_A_MOMENT: OnceLock<InAMoment> = OnceLock::new();
-
-/// Has what it is given called in a moment.
-pub(crate) type InAMoment = fn(fn());
-
-/// See [`process::start_threads_by`](crate::process::start_threads_by).
-pub(crate) fn start_threads_by(in_a_moment: InAMoment) {
-    let _first = IN_A_MOMENT.set(in_a_moment);
-}
-
-/// After a fork that leased much: starts the thread again.
-pub(super) fn start_after_fork() {
-    if super::alone::is_waiting() {
-        match IN_A_MOMENT.get() {
-            Some(in_a_moment) => in_a_moment(start_if_waiting),
-            None => start_if_waiting(),
-        }
-    }
-}
-
-fn start_if_waiting() {
-    if let Some(arena) = home_if_any()
-        && super::fork::current().is_some()
-        && super::alone::is_waiting()
-    {
-        arena.notice();
-    }
-}
-
-/// Before a fork: ends the thread. Nobody starts one while the guard is there.
-///
-/// To be called with no lock of the engine held. Who holds one only tries for this lock.
-pub(crate) fn stop() -> MutexGuard<'static, Trimmer> {
-    let mut trimmer = super::lock(&TRIMMER);
-    trimmer.end();
-    trimmer
-}
-
-/// Before this process ends: ends the thread, and no other is started.
-///
-/// Others free what a process owned as soon as its first thread is gone. A thread that is in the kernel by then,
-/// giving pages back, would go on with it.
-pub(crate) fn stop_for_good(arena: &Arena) {
-    let _trimmer = stop();
-    arena.tell_freed();
-    RUNS_IN.store(arena.me().as_u32(), Ordering::Relaxed);
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use rustix::process::{Pid, WaitOptions, waitpid};
-
-    #[test]
-    #[cfg_attr(miri, ignore = "forks")]
-    fn a_child_of_a_raw_clone_does_not_wait_for_its_parents_thread() {
-        let arena = crate::arena::home().expect("an arena");
-        let mut trimmer = stop();
-        trimmer.start(arena);
-        // SAFETY: a fork that no handler hears of; the child makes system calls and ends.
-        let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
-        if pid == 0 {
-            // SAFETY: calls without preconditions: who waits for ever is ended.
-            unsafe { libc::alarm(10) };
-            trimmer.end();
-            // SAFETY: as above.
-            unsafe { libc::_exit(7) }
-        }
-        let ended = waitpid(Pid::from_raw(pid as libc::pid_t), WaitOptions::empty());
-        let (_, status) = ended.expect("a child").expect("its end");
-        assert_eq!(status.exit_status(), Some(7));
-        trimmer.end();
-    }
-
-    #[test]
-    #[cfg_attr(miri, ignore = "threads")]
-    fn a_process_that_leaves_gives_nothing_back_behind_its_back() {
-        let arena = crate::arena::home().expect("an arena");
-        stop().start(arena);
-        stop_for_good(arena);
-        let trimmer = super::super::lock(&TRIMMER);
-        assert!(trimmer.0.is_none());
-        RUNS_IN.store(0, Ordering::Relaxed);
-    }
-
-    #[test]
-    #[cfg_attr(miri, ignore = "forks")]
-    fn a_process_is_not_dead_while_a_thread_of_it_gives_pages_back() {
-        use rustix::io::{read, write};
-        let arena = crate::arena::home().expect("an arena");
-        let (told, tell) = rustix::pipe::pipe().expect("a pipe");
-        let (heard, go_on) = rustix::pipe::pipe().expect("a pipe");
-        // SAFETY: the child starts a thread, makes system calls, and ends by `_exit`.
-        let pid = unsafe { libc::fork() };
-        if pid == 0 {
-            let await_word = move || read(&heard, &mut [0; 1]);
-            let (begun, begins) = std::sync::mpsc::channel();
-            std::thread::spawn(move || {
-                let giving_back = arena.give_back_pages();
-                let _ = begun.send(());
-                let me = arena.me().as_u32().to_ne_bytes();
-                let _ = write(&tell, &me).and_then(|_| await_word());
-                drop(giving_back);
-                let _ = await_word();
-                // SAFETY: a call without preconditions.
-                unsafe { libc::_exit(7) }
-            });
-            let _ = begins.recv();
-            // SAFETY: only this thread ends, the one that holds the life word; who waits for ever is ended.
-            unsafe {
-                libc::alarm(20);
-                libc::syscall(libc::SYS_exit, 0);
-            }
-        }
-        let mut id = [0; 4];
-        assert_eq!(read(&told, &mut id), Ok(4));
-        let child = OwnerId::from_u32(u32::from_ne_bytes(id)).expect("an id");
-        while !arena.has_lost_its_thread(child) {
-            std::thread::yield_now();
-        }
-        assert!(!arena.is_dead(child), "its thread is in the kernel still");
-        assert_eq!(write(&go_on, b"x"), Ok(1));
-        while !arena.is_dead(child) {
-            std::thread::yield_now();
-        }
-        assert_eq!(write(&go_on, b"x"), Ok(1));
-        let ended = waitpid(Pid::from_raw(pid), WaitOptions::empty());
-        let (_, status) = ended.expect("a child").expect("its end");
-        assert_eq!(status.exit_status(), Some(7));
-    }
 }

@@ -92,7 +92,7 @@ pub fn check_fork() -> Result<()> {
 /// Says how the engine is to start a thread that a fork needs: by having `in_a_moment` call what it is given, once the
 /// fork has returned. For runtimes that look for threads then. Without it, it is started at once.
 pub fn start_threads_by(in_a_moment: fn(fn())) {
-    arena::trim::start_threads_by(in_a_moment);
+    arena::trimmer::start_threads_by(in_a_moment);
 }
 
 /// Marks this process's end as orderly.
@@ -101,7 +101,7 @@ pub fn start_threads_by(in_a_moment: fn(fn())) {
 /// they are broken.
 pub fn leave() {
     if let Some(arena) = home_if_any() {
-        arena::trim::stop_for_good(arena);
+        arena::trimmer::stop_for_good(arena);
         let me = arena.me();
         for kind in [Kind::Lock, Kind::RLock] {
             // Not only those that are open: a lock may be held whose last handle here was dropped.
@@ -303,7 +303,7 @@ fn memory_of(arena: &'static arena::Arena) -> Memory {
 /// give it back is gone afterwards, until more is freed.
 pub fn trim() -> u64 {
     home_if_any().map_or(0, |arena| {
-        drop(arena::trim::stop());
+        drop(arena::trimmer::stop());
         let before = arena.resident();
         arena.sweep();
         arena.take_out_what_is_alone(|| false);
