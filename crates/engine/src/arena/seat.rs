@@ -70,9 +70,28 @@ pub(super) enum Told {
 /// See [`Arena::give_back_pages`].
 pub(super) struct GivesBack<'a>(&'a LifeWord);
 
+/// The process one of whose threads gives pages back. A child finds its parent's here, which is not it.
+static GIVES_BACK: AtomicU32 = AtomicU32::new(0);
+
+/// Waits for a moment until no other thread of this process is at it.
+fn begin_to_give_back(me: OwnerId) -> bool {
+    (0..1_000).any(|_| {
+        let other = GIVES_BACK.load(Ordering::Relaxed);
+        let begun = other != me.as_u32()
+            && GIVES_BACK
+                .compare_exchange(other, me.as_u32(), Ordering::Acquire, Ordering::Relaxed)
+                .is_ok();
+        if !begun {
+            std::thread::yield_now();
+        }
+        begun
+    })
+}
+
 impl Drop for GivesBack<'_> {
     fn drop(&mut self) {
         self.0.let_go();
+        GIVES_BACK.store(0, Ordering::Release);
     }
 }
 
@@ -343,7 +362,11 @@ impl Arena {
     pub(super) fn give_back_pages(&self) -> Option<GivesBack<'_>> {
         let me = self.me();
         let entry = self.seat(me);
-        entry.giving_back.lock();
+        if !begin_to_give_back(me) {
+            return None;
+        }
+        // Made anew for each time: nobody else has it, and others may have written there.
+        let _marked = entry.giving_back.make() && entry.giving_back.lock();
         let guard = GivesBack(&entry.giving_back);
         std::sync::atomic::fence(Ordering::SeqCst);
         (!entry.ended_life(me.epoch())).then_some(guard)
