@@ -73,19 +73,19 @@ pub(super) struct GivesBack<'a>(&'a LifeWord);
 /// The process one of whose threads gives pages back. A child finds its parent's here, which is not it.
 static GIVES_BACK: AtomicU32 = AtomicU32::new(0);
 
-/// Waits for a moment until no other thread of this process is at it.
-fn begin_to_give_back(me: OwnerId) -> bool {
-    (0..1_000).any(|_| {
+/// Waits until no other thread of this process is at it, which is soon: the kernel takes pages, and nothing else is done.
+fn begin_to_give_back(me: OwnerId) {
+    loop {
         let other = GIVES_BACK.load(Ordering::Relaxed);
-        let begun = other != me.as_u32()
+        if other != me.as_u32()
             && GIVES_BACK
                 .compare_exchange(other, me.as_u32(), Ordering::Acquire, Ordering::Relaxed)
-                .is_ok();
-        if !begun {
-            std::thread::yield_now();
+                .is_ok()
+        {
+            return;
         }
-        begun
-    })
+        std::thread::sleep(std::time::Duration::from_micros(50));
+    }
 }
 
 impl Drop for GivesBack<'_> {
@@ -362,9 +362,7 @@ impl Arena {
     pub(super) fn give_back_pages(&self) -> Option<GivesBack<'_>> {
         let me = self.me();
         let entry = self.seat(me);
-        if !begin_to_give_back(me) {
-            return None;
-        }
+        begin_to_give_back(me);
         // Made anew for each time: nobody else has it, and others may have written there.
         let _marked = entry.giving_back.make() && entry.giving_back.lock();
         let guard = GivesBack(&entry.giving_back);
