@@ -59,7 +59,7 @@ fn can_be_preloaded(path: &OsStr) -> bool {
 }
 
 fn joined(before: Option<OsString>, library: &OsStr) -> OsString {
-    let mut all = before.filter(|names| !names.is_empty()).unwrap_or_default();
+    let mut all = before.unwrap_or_default();
     if !all.is_empty() {
         all.push(":");
     }

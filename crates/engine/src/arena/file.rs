@@ -214,11 +214,8 @@ impl Arena {
     /// Gives the pages of a part of the file back, for everybody; they read as zeroes afterwards. False where the
     /// kernel does not do that: then all is as it was. Starts and ends on a page.
     pub(super) fn give_back_part(&self, start: NonNull<u8>, offset: u64, length: usize) -> bool {
-        memfd::give_back(start, length)
-            // A sandbox may refuse the one and not the other.
-            || self
-                .descriptor()
-                .is_some_and(|fd| memfd::punch(fd, offset, length as u64))
+        // A sandbox may refuse the one and not the other.
+        memfd::give_back(start, length) || self.punch_file(offset, length)
     }
 
     /// Whether the descriptor is there, so that a part of the file can be mapped privately without a copy.

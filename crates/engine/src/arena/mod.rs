@@ -12,6 +12,7 @@ pub(crate) mod class;
 pub(crate) mod envelope;
 mod file;
 pub(crate) mod fork;
+mod giving_back;
 pub(crate) mod handle;
 mod holders;
 mod inherit;

@@ -51,7 +51,7 @@ pub(crate) struct SeatEntry {
     pub(super) lives: [LifeWord; 2],
     /// Held by a thread that gives pages back, which goes on for a moment when the one that holds the life word has
     /// ended.
-    giving_back: LifeWord,
+    pub(super) giving_back: LifeWord,
     /// See `waits.rs`.
     pub(super) waits: [AtomicU64; NOTES],
 }
@@ -65,34 +65,6 @@ pub(super) enum Told {
     ByLife(usize),
     /// Its number and when it started, for want of a thread whose end is marked.
     ByNumber,
-}
-
-/// See [`Arena::give_back_pages`].
-pub(super) struct GivesBack<'a>(&'a LifeWord);
-
-/// The process one of whose threads gives pages back. A child finds its parent's here, which is not it.
-static GIVES_BACK: AtomicU32 = AtomicU32::new(0);
-
-/// Waits until no other thread of this process is at it, which is soon: the kernel takes pages, and nothing else is done.
-fn begin_to_give_back(me: OwnerId) {
-    loop {
-        let other = GIVES_BACK.load(Ordering::Relaxed);
-        if other != me.as_u32()
-            && GIVES_BACK
-                .compare_exchange(other, me.as_u32(), Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-        {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_micros(50));
-    }
-}
-
-impl Drop for GivesBack<'_> {
-    fn drop(&mut self) {
-        self.0.let_go();
-        GIVES_BACK.store(0, Ordering::Release);
-    }
 }
 
 const START_BITS: u32 = 45;
@@ -224,7 +196,7 @@ impl SeatEntry {
     /// The word that tells of the occupant's end, when it says that its holder is gone.
     ///
     /// SYNC: another word counts before the first one is let go of. So who finds a word's holder gone looks again.
-    fn ended_life(&self, epoch: u32) -> bool {
+    pub(super) fn ended_life(&self, epoch: u32) -> bool {
         loop {
             let told = self.told(epoch);
             let Told::ByLife(word) = told else {
@@ -353,21 +325,6 @@ impl Arena {
     pub(super) fn is_live(&self, owner: OwnerId) -> bool {
         let state = self.seat(owner).state();
         state.stage == Stage::Live && state.epoch == owner.epoch()
-    }
-
-    /// Until the guard is dropped, this process is not dead before all its threads have ended: what the kernel does
-    /// for one of them is not cut short by the end of the others. `None` if it is taken for dead already.
-    ///
-    /// SYNC: hold, then look for death; who asks whether it is dead looks for death, then at the hold.
-    pub(super) fn give_back_pages(&self) -> Option<GivesBack<'_>> {
-        let me = self.me();
-        let entry = self.seat(me);
-        begin_to_give_back(me);
-        // Made anew for each time: nobody else has it, and others may have written there.
-        let _marked = entry.giving_back.make() && entry.giving_back.lock();
-        let guard = GivesBack(&entry.giving_back);
-        std::sync::atomic::fence(Ordering::SeqCst);
-        (!entry.ended_life(me.epoch())).then_some(guard)
     }
 
     #[cfg(test)]

@@ -296,10 +296,9 @@ pub(crate) unsafe fn punch_from(anchor: NonNull<u8>, skip: usize, length: usize)
     let Ok(start) = (unsafe { map_from(anchor, skip, length) }) else {
         return false;
     };
-    // SAFETY: the mapping just made; the pages are the caller's, who needs them no more.
-    let punched = unsafe { mm::madvise(start.as_ptr().cast(), length, Advice::LinuxRemove) };
+    let is_given = give_back(start, length);
     unmap(start.as_ptr(), length);
-    punched.is_ok()
+    is_given
 }
 
 /// Drops this process's own copies of pages of a private mapping, which shows the file's again. Where that is refused,

@@ -1,0 +1,93 @@
+//! Threads that give pages back to the system.
+//!
+//! While one is at it, its process is not dead: what the kernel does for a thread goes on for a moment when the thread of
+//! the life word has ended, and others would have the blocks by then.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::Arena;
+use super::owner::OwnerId;
+use crate::sys::life::LifeWord;
+
+/// See [`Arena::give_back_pages`].
+pub(super) struct GivesBack<'a>(&'a LifeWord);
+
+/// The process one of whose threads gives pages back. A child finds its parent's here, which is not it.
+static GIVES_BACK: AtomicU32 = AtomicU32::new(0);
+
+/// Waits until no other thread of this process is at it, which is soon: the kernel takes pages, and nothing else is done.
+fn begin_to_give_back(me: OwnerId) {
+    loop {
+        let other = GIVES_BACK.load(Ordering::Relaxed);
+        if other != me.as_u32()
+            && GIVES_BACK
+                .compare_exchange(other, me.as_u32(), Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+        {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_micros(50));
+    }
+}
+
+impl Drop for GivesBack<'_> {
+    fn drop(&mut self) {
+        self.0.let_go();
+        GIVES_BACK.store(0, Ordering::Release);
+    }
+}
+
+impl Arena {
+    /// Until the guard is dropped, this process is not dead before all its threads have ended: what the kernel does
+    /// for one of them is not cut short by the end of the others. `None` if it is taken for dead already.
+    ///
+    /// SYNC: hold, then look for death; who asks whether it is dead looks for death, then at the hold.
+    pub(super) fn give_back_pages(&self) -> Option<GivesBack<'_>> {
+        let me = self.me();
+        let entry = self.seat(me);
+        begin_to_give_back(me);
+        // Made anew for each time: nobody else has it, and others may have written there.
+        let _marked = entry.giving_back.make() && entry.giving_back.lock();
+        let guard = GivesBack(&entry.giving_back);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        (!entry.ended_life(me.epoch())).then_some(guard)
+    }
+}
+
+#[cfg(all(test, not(loom), not(miri)))]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn threads_give_back_one_after_the_other_whatever_was_written_to_the_lock() {
+        let arena = crate::arena::home().expect("an arena");
+        // As if a thread that there is not had it.
+        let word = arena.seat(arena.me()).giving_back.word();
+        word.store(0x3fff_ffff, Ordering::Release);
+        let (tell, told) = channel();
+        let (say, said) = channel();
+        let first = {
+            let tell = tell.clone();
+            std::thread::spawn(move || {
+                let guard = arena.give_back_pages();
+                tell.send("first").expect("a listener");
+                let _: Result<(), _> = said.recv_timeout(PATIENCE);
+                drop(guard);
+            })
+        };
+        assert_eq!(told.recv_timeout(PATIENCE), Ok("first"));
+        let second = std::thread::spawn(move || {
+            assert!(arena.give_back_pages().is_some());
+            tell.send("second").expect("a listener");
+        });
+        assert!(told.try_recv().is_err(), "the first one is at it");
+        say.send(()).expect("a listener");
+        assert_eq!(told.recv_timeout(PATIENCE), Ok("second"));
+        first.join().expect("its end");
+        second.join().expect("its end");
+    }
+}
