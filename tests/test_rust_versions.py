@@ -13,14 +13,15 @@ from procession import _engine
 
 
 def summoned(
-    command: list[str], arena: int, version: str, form: str = "2"
+    command: list[str], arena: int, version: str, form: str = "3"
 ) -> tuple[subprocess.CompletedProcess[str], str]:
     """Start a program as another version of the engine would; what it complained of."""
     complaint = os.memfd_create("complaint")
     os.set_inheritable(arena, True)
     seat = _engine.reserve_seat()
     try:
-        fields = [form, version, arena, os.fstat(arena).st_ino, seat, "", "", complaint, "", "00"]
+        file = os.fstat(arena)
+        fields = [form, version, arena, file.st_dev, file.st_ino, seat, "", "", complaint, "", "00"]
         done = subprocess.run(
             command,
             env={**os.environ, "PROCESSION_CHILD": ":".join(map(str, fields))},
