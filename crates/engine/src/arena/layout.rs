@@ -6,10 +6,11 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 
 use super::class::CLASSES;
+use super::deaths::LongSleep;
 use super::seat::SeatEntry;
 
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"procesn1");
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// Processes in one tree at a time (seat 0 is never taken).
 pub(crate) const SEATS: usize = 4096;
@@ -40,7 +41,9 @@ pub(crate) struct Root {
     _pad2: AtomicU32,
     /// Bytes of memory that the file may take, zero for no limit: see `budget.rs`.
     pub(crate) memory_limit: AtomicU64,
-    _pad3: [AtomicU32; 8],
+    /// See `deaths.rs`.
+    pub(super) long_sleep: LongSleep,
+    _pad3: [AtomicU32; 4],
     pub(crate) classes: [ClassHead; CLASSES],
     /// What each segment is, in one word: see `segment.rs`.
     pub(crate) segments: [AtomicU64; SEGMENTS],

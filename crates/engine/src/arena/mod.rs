@@ -7,6 +7,7 @@
 pub(crate) mod block;
 pub(crate) mod budget;
 pub(crate) mod class;
+mod deaths;
 pub(crate) mod envelope;
 mod file;
 pub(crate) mod fork;

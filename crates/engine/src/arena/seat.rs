@@ -47,6 +47,9 @@ pub(crate) struct SeatEntry {
     life: LifeWord,
     /// See `waits.rs`.
     pub(super) waits: [AtomicU64; NOTES],
+    /// The epoch whose end was told: see `deaths.rs`.
+    pub(super) told: AtomicU32,
+    _pad: AtomicU32,
 }
 
 const _: () = assert!(size_of::<SeatEntry>() == 128);
@@ -162,7 +165,7 @@ impl SeatEntry {
         self.giving_back.load(Ordering::SeqCst) != 0
     }
 
-    fn is_known_by_pid(&self, epoch: u32) -> bool {
+    pub(super) fn is_known_by_pid(&self, epoch: u32) -> bool {
         self.by_pid.load(Ordering::Acquire) == epoch
     }
 }
@@ -261,6 +264,7 @@ impl Arena {
         kill::point("seat.sitting");
         self.clear_waits(owner);
         entry.giving_back.store(0, Ordering::SeqCst);
+        entry.told.store(0, Ordering::SeqCst);
         if !entry.life.hold() {
             self.know_by_pid(owner);
         }
@@ -269,6 +273,7 @@ impl Arena {
             return Err(Error::SeatGone);
         }
         kill::point("seat.live");
+        self.tell_of_birth();
         Ok(())
     }
 
@@ -464,6 +469,7 @@ impl Arena {
             return;
         }
         self.wake_watchers(entry);
+        self.tell_of(owner);
         let marked = match state.stage {
             Stage::Leaving => state.at(Stage::Clearing),
             Stage::Clearing => state,

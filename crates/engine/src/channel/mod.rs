@@ -7,6 +7,7 @@ mod message;
 mod newest;
 pub(crate) mod pipe;
 mod queue;
+mod queue_bell;
 mod receive;
 mod repair;
 mod send;

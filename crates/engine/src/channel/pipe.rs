@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::bell::{self, Bell};
+use super::bell::{self, Bell, RING_NAP};
 use super::chain::{At, Chain};
 use super::draft::Draft;
 use super::message::Message;
@@ -25,7 +25,7 @@ use crate::error::{Error, GetError, PutError, Result, WaitError};
 use crate::kill;
 use crate::select::Moment;
 use crate::sync::spin::Spin;
-use crate::sys::futex::{self, Slept};
+use crate::sys::futex::Slept;
 use crate::sys::known_fd::KnownFd;
 
 /// Messages in flight in one direction, and bytes of large ones: a sender that is faster waits.
@@ -36,8 +36,6 @@ const BYTE_LIMIT: u64 = 1 << 20;
 const PROBE_NS: u64 = 2_000_000;
 /// How long a sender that waits for room goes without asking.
 const FULL_NAP: Duration = Duration::from_millis(50);
-/// How long a receiver that was rung for in vain goes without looking.
-const RING_NAP: Duration = Duration::from_micros(50);
 
 const SECOND: u32 = 1;
 const READABLE: u32 = 2;
@@ -223,7 +221,7 @@ impl End {
         objects: &[Held],
         deadline: Deadline,
     ) -> Result<(), PutError> {
-        self.send_by(deadline, |out, wait| out.put_waiting(parts, objects, wait))
+        self.send_by(deadline, |out, wait| out.put(parts, objects, wait))
     }
 
     /// As [`End::send`], with a message that was written already. The draft is taken when it is sent, and
@@ -236,7 +234,7 @@ impl End {
         draft: &mut Option<Draft>,
         deadline: Deadline,
     ) -> Result<(), PutError> {
-        self.send_by(deadline, |out, wait| out.put_draft_waiting(draft, wait))
+        self.send_by(deadline, |out, wait| out.put_draft(draft, wait))
     }
 
     fn send_by(
@@ -255,7 +253,7 @@ impl End {
             deadline,
             sending: &self.sending,
             hopeless: &|| self.peer_is_gone(),
-            nap: FULL_NAP,
+            nap: Some(FULL_NAP),
             claimed: &|| self.ring(),
         };
         put(&out, &wait)
@@ -408,7 +406,7 @@ impl End {
     ) -> Result<Option<T>, GetError> {
         let items = &self.incoming().chain.items;
         let _call = waits::Call::join();
-        // What is told to nobody is found out by asking after every nap.
+        // What is told to nobody is found out by asking after a nap, and from then on by sleeping where the kernel tells.
         let mut ask = deadline == Deadline::NOW;
         loop {
             let key = items.announce();
@@ -425,17 +423,15 @@ impl End {
                 return Err(GetError::Empty);
             }
             match others {
-                Some(mut words) => {
+                Some(mut words) if !waits::is_idle() => {
                     words.push((items.word(), key));
                     kill::point("pipe.empty");
-                    let slept = waits::noting(What::Message, items.word(), || {
-                        futex::wait_any(&words, deadline)
-                    });
+                    let slept = waits::wait_known_by(What::Message, items.word(), &words, deadline);
                     if slept == Slept::Interrupted {
                         return Err(GetError::Interrupted);
                     }
                 }
-                None => {
+                _ => {
                     if let Some(found) = self.sleep_on_socket(deadline, &mut ready)? {
                         return Ok(Some(found));
                     }
