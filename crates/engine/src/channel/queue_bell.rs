@@ -6,7 +6,7 @@
 //! is says the inode; a number alone is no identity.
 //!
 //! ```text
-//! ask:  open or make the pipe;  WATCHED;  is a message due?  one byte, then SIGNALLED;  clear
+//! ask:  open or make the pipe;  WATCHED;  is a message due, and no byte there?  one byte;  clear
 //! put:  claim a slot;  WATCHED, and not SIGNALLED?  one byte, then SIGNALLED;  publish
 //! ```
 //!
@@ -204,11 +204,11 @@ impl Queue {
         Err(GetError::Empty)
     }
 
-    /// Shows what is there already.
+    /// Shows what is there already. Without SIGNALLED: only who has claimed a slot may let others rely on its byte.
     fn show(&self) -> Result<()> {
-        let bell = &self.words().bell;
-        if self.is_due() && bell.wants_byte() && self.opened()?.ring() {
-            bell.note_byte();
+        let opened = self.opened()?;
+        if self.is_due() && opened.count() == 0 {
+            opened.ring();
         }
         self.settle();
         Ok(())
