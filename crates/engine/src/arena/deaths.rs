@@ -18,7 +18,9 @@
 //! who lives. One that buries a process tells of it first.
 //!
 //! What the kernel does not tell of (processes that are known by their numbers, that are still starting, or are too
-//! many for one call) is looked at after every nap, as is everything where the kernel cannot wait for several words.
+//! many for one call) is looked at after every nap, as is everything where the kernel cannot wait for several words. A
+//! word may be marked before its process is dead, while another thread of that is in the kernel: who is woken first has
+//! the others that sleep there nap.
 
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -154,3 +156,55 @@ impl Arena {
 
 /// The process is dead.
 struct Gone;
+
+#[cfg(all(test, not(loom), not(miri)))]
+mod tests {
+    use super::*;
+    use crate::arena::home;
+    use crate::arena::trim::tests::GivesBackLater;
+    use std::thread::Scope;
+
+    /// Sleeps long in a thread, and says for how long at most.
+    fn asleep<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        word: &'scope AtomicU32,
+    ) -> std::thread::ScopedJoinHandle<'scope, Deadline> {
+        let (say, hear) = std::sync::mpsc::channel();
+        let thread = scope.spawn(move || {
+            let arena = home().expect("an arena");
+            say.send(rustix::thread::gettid()).expect("it hears");
+            let deadline = Deadline::after(std::time::Duration::from_secs(20));
+            arena.sleep_long(&[(word, 0)], arena.note_deaths(), deadline);
+            deadline
+        });
+        let path = format!(
+            "/proc/self/task/{}/syscall",
+            hear.recv().expect("a thread").as_raw_nonzero()
+        );
+        let sleeps = || {
+            let call = std::fs::read_to_string(&path).unwrap_or_default();
+            call.starts_with(&format!("{} ", libc::SYS_futex_waitv))
+        };
+        while !thread.is_finished() && !sleeps() {
+            std::thread::yield_now();
+        }
+        thread
+    }
+
+    #[test]
+    fn when_a_word_is_marked_before_its_process_is_dead_all_that_sleep_on_it_wake_up() {
+        let arena = home().expect("an arena");
+        let child = GivesBackLater::start(arena);
+        let word = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            // The kernel wakes one of them, which does not come back.
+            let sleepers = [(); 3].map(|()| asleep(scope, &word));
+            child.lose_first_thread(arena);
+            for sleeper in sleepers {
+                let deadline = sleeper.join().expect("it does not panic");
+                assert!(!deadline.is_past());
+            }
+        });
+        child.give_back(arena);
+    }
+}

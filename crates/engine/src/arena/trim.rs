@@ -579,9 +579,11 @@ pub(crate) fn stop_for_good(arena: &Arena) {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use rustix::io::{read, write};
     use rustix::process::{Pid, WaitOptions, waitpid};
+    use std::os::fd::OwnedFd;
 
     #[test]
     #[cfg_attr(miri, ignore = "forks")]
@@ -615,49 +617,76 @@ mod tests {
         RUNS_IN.store(0, Ordering::Relaxed);
     }
 
+    /// A child whose first thread ends while another one is in the kernel, giving pages back.
+    pub(in super::super) struct GivesBackLater {
+        pid: libc::pid_t,
+        pub(in super::super) id: OwnerId,
+        ends: OwnedFd,
+        go_on: OwnedFd,
+    }
+
+    impl GivesBackLater {
+        pub(in super::super) fn start(arena: &'static Arena) -> GivesBackLater {
+            let (told, tell) = rustix::pipe::pipe().expect("a pipe");
+            let (heard, go_on) = rustix::pipe::pipe().expect("a pipe");
+            let (end, ends) = rustix::pipe::pipe().expect("a pipe");
+            // SAFETY: the child starts a thread, makes system calls, and ends by `_exit`.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                let await_word = move || read(&heard, &mut [0; 1]);
+                std::thread::spawn(move || {
+                    let giving_back = arena.give_back_pages();
+                    let me = arena.me().as_u32().to_ne_bytes();
+                    let _ = write(&tell, &me).and_then(|_| await_word());
+                    drop(giving_back);
+                    let _ = await_word();
+                    // SAFETY: a call without preconditions.
+                    unsafe { libc::_exit(7) }
+                });
+                // SAFETY: only this thread ends, the one that holds the life word; who waits for ever is ended.
+                unsafe {
+                    libc::alarm(60);
+                    let _ = read(&end, &mut [0; 1]);
+                    libc::syscall(libc::SYS_exit, 0);
+                }
+            }
+            let mut id = [0; 4];
+            assert_eq!(read(&told, &mut id), Ok(4));
+            let id = OwnerId::from_u32(u32::from_ne_bytes(id)).expect("an id");
+            GivesBackLater {
+                pid,
+                id,
+                ends,
+                go_on,
+            }
+        }
+
+        pub(in super::super) fn lose_first_thread(&self, arena: &Arena) {
+            assert_eq!(write(&self.ends, b"x"), Ok(1));
+            while !arena.has_lost_its_thread(self.id) {
+                std::thread::yield_now();
+            }
+            assert!(!arena.is_dead(self.id), "its thread is in the kernel still");
+        }
+
+        pub(in super::super) fn give_back(self, arena: &Arena) {
+            assert_eq!(write(&self.go_on, b"x"), Ok(1));
+            while !arena.is_dead(self.id) {
+                std::thread::yield_now();
+            }
+            assert_eq!(write(&self.go_on, b"x"), Ok(1));
+            let ended = waitpid(Pid::from_raw(self.pid), WaitOptions::empty());
+            let (_, status) = ended.expect("a child").expect("its end");
+            assert_eq!(status.exit_status(), Some(7));
+        }
+    }
+
     #[test]
     #[cfg_attr(miri, ignore = "forks")]
     fn a_process_is_not_dead_while_a_thread_of_it_gives_pages_back() {
-        use rustix::io::{read, write};
         let arena = crate::arena::home().expect("an arena");
-        let (told, tell) = rustix::pipe::pipe().expect("a pipe");
-        let (heard, go_on) = rustix::pipe::pipe().expect("a pipe");
-        // SAFETY: the child starts a thread, makes system calls, and ends by `_exit`.
-        let pid = unsafe { libc::fork() };
-        if pid == 0 {
-            let await_word = move || read(&heard, &mut [0; 1]);
-            let (begun, begins) = std::sync::mpsc::channel();
-            std::thread::spawn(move || {
-                let giving_back = arena.give_back_pages();
-                let _ = begun.send(());
-                let me = arena.me().as_u32().to_ne_bytes();
-                let _ = write(&tell, &me).and_then(|_| await_word());
-                drop(giving_back);
-                let _ = await_word();
-                // SAFETY: a call without preconditions.
-                unsafe { libc::_exit(7) }
-            });
-            let _ = begins.recv();
-            // SAFETY: only this thread ends, the one that holds the life word; who waits for ever is ended.
-            unsafe {
-                libc::alarm(20);
-                libc::syscall(libc::SYS_exit, 0);
-            }
-        }
-        let mut id = [0; 4];
-        assert_eq!(read(&told, &mut id), Ok(4));
-        let child = OwnerId::from_u32(u32::from_ne_bytes(id)).expect("an id");
-        while !arena.has_lost_its_thread(child) {
-            std::thread::yield_now();
-        }
-        assert!(!arena.is_dead(child), "its thread is in the kernel still");
-        assert_eq!(write(&go_on, b"x"), Ok(1));
-        while !arena.is_dead(child) {
-            std::thread::yield_now();
-        }
-        assert_eq!(write(&go_on, b"x"), Ok(1));
-        let ended = waitpid(Pid::from_raw(pid), WaitOptions::empty());
-        let (_, status) = ended.expect("a child").expect("its end");
-        assert_eq!(status.exit_status(), Some(7));
+        let child = GivesBackLater::start(arena);
+        child.lose_first_thread(arena);
+        child.give_back(arena);
     }
 }

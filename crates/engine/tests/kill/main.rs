@@ -8,6 +8,7 @@
 mod common;
 
 mod case;
+mod descriptors;
 mod drafts;
 mod envelopes;
 mod leases;
@@ -87,8 +88,8 @@ scenarios! {
     death_while_getting_from_strip_to_strip: queues::Getting::strips;
     death_while_getting_large_messages: queues::Getting::large;
     death_while_getting_from_a_bounded_queue: queues::Getting::bounded;
-    death_while_asking_for_a_queues_descriptor: queues::Showing::new;
-    death_while_using_a_queues_descriptor: queues::Showing::asked;
+    death_while_asking_for_a_queues_descriptor: descriptors::Showing::new;
+    death_while_using_a_queues_descriptor: descriptors::Showing::asked;
     death_with_an_unfinished_task: queues::Tasks::new;
     death_while_making_and_dropping_queues: queues::Making::new;
     death_while_closing_a_queue: queues::Closing::new;

@@ -4,8 +4,10 @@ use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on_after, curtain, tur
 use crate::common::{Child, End, Slate, die, isolated, promptly};
 use procession_engine::Deadline;
 use procession_engine::channel::Queue;
+use procession_engine::error::LockError;
 use procession_engine::kill::{self, Deed};
-use procession_engine::sync::Event;
+use procession_engine::process::{self, Seat};
+use procession_engine::sync::{Event, Lock};
 use std::time::Duration;
 
 const RECEIVED: usize = FREE_CELLS;
@@ -57,6 +59,34 @@ fn a_message_whose_sender_woke_nobody_reaches_one_that_sleeps_long() {
     });
 }
 
+/// The cell that says whose turn it is.
+const TURN: usize = FREE_CELLS + 2;
+
+/// Has children that receive fall asleep one after the other, and then one that publishes a message die. All of them
+/// were there before, so that nobody wakes up in between, and the kernel wakes those first that slept first.
+fn put_and_die_after(slate: Slate, queue: &Queue, receiving: &[&dyn Fn()]) -> Vec<Child> {
+    let last = receiving.len() as u64 + 1;
+    let sender = Child::fork(|| {
+        slate.until(TURN, last);
+        kill::arm("queue.ready", 1, Deed::Kill);
+        let _ = queue.put(&[b"one"], Deadline::NOW);
+    });
+    let mut children = Vec::new();
+    for (turn, receive) in (1..).zip(receiving) {
+        children.push(Child::fork(|| {
+            slate.until(TURN, turn);
+            receive();
+        }));
+    }
+    for (turn, child) in (1..).zip(&children) {
+        slate.write(TURN, turn);
+        until_it_sleeps_long(child);
+    }
+    slate.write(TURN, last);
+    assert_eq!(sender.ended(), End::Killed(libc::SIGKILL));
+    children
+}
+
 #[test]
 fn the_one_that_the_kernel_wakes_tells_the_others() {
     isolated(|| {
@@ -65,13 +95,11 @@ fn the_one_that_the_kernel_wakes_tells_the_others() {
             Queue::new(0).expect("a queue"),
             Queue::new(0).expect("a queue"),
         );
-        // The kernel wakes those first that slept first.
-        let bystanders = [(); 3].map(|()| receiving(&silent, slate, RECEIVED + 1));
-        let receiver = receiving(&queue, slate, RECEIVED);
-        put_and_die(&queue);
-        receiver.succeed();
-        assert_eq!(slate.read(RECEIVED + 1), 0);
-        drop(bystanders);
+        let stand_by = || drop(silent.get(Deadline::NEVER).map(|_| slate.count(RECEIVED)));
+        let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));
+        let children = put_and_die_after(slate, &queue, &[&stand_by, &stand_by, &receive]);
+        children[2].succeed();
+        assert_eq!(slate.read(RECEIVED), 0);
     });
 }
 
@@ -83,18 +111,14 @@ fn one_that_is_killed_as_the_kernel_wakes_it_is_replaced() {
             Queue::new(0).expect("a queue"),
             Queue::new(0).expect("a queue"),
         );
-        let woken_first = [(); 2].map(|()| {
-            let child = Child::fork(|| {
-                kill::arm("deaths.found", 1, Deed::Kill);
-                silent.get(Deadline::NEVER).expect("a message");
-            });
-            until_it_sleeps_long(&child);
-            child
-        });
-        let receiver = receiving(&queue, slate, RECEIVED);
-        put_and_die(&queue);
-        receiver.succeed();
-        assert_eq!(woken_first[0].ended(), End::Killed(libc::SIGKILL));
+        let die = || {
+            kill::arm("deaths.found", 1, Deed::Kill);
+            let _ = silent.get(Deadline::NEVER);
+        };
+        let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));
+        let children = put_and_die_after(slate, &queue, &[&die, &die, &receive]);
+        children[2].succeed();
+        assert_eq!(children[0].ended(), End::Killed(libc::SIGKILL));
     });
 }
 
@@ -107,7 +131,7 @@ fn one_that_came_while_others_slept_long_is_watched_too() {
         // It is told of the birth, and sleeps long again.
         let late = Child::fork(|| {
             slate.write(RECEIVED + 1, 1);
-            while slate.read(RECEIVED + 2) == 0 {
+            while slate.read(TURN) == 0 {
                 std::thread::yield_now();
             }
             kill::arm("queue.ready", 1, Deed::Kill);
@@ -115,9 +139,49 @@ fn one_that_came_while_others_slept_long_is_watched_too() {
         });
         slate.until(RECEIVED + 1, 1);
         until_it_sleeps_long(&receiver);
-        slate.write(RECEIVED + 2, 1);
+        slate.write(TURN, 1);
         assert_eq!(late.ended(), End::Killed(libc::SIGKILL));
         receiver.succeed();
+    });
+}
+
+#[test]
+fn one_that_is_killed_as_another_thread_of_it_takes_its_life_word_over_is_found_dead() {
+    isolated(|| {
+        let slate = Slate::new();
+        let (silent, lock) = (
+            Queue::new(0).expect("a queue"),
+            Lock::new().expect("a lock"),
+        );
+        let seat = Seat::reserve().expect("a seat");
+        seat.hold(&lock.handle()).expect("it is held here");
+        let seat = seat.keep();
+        let holder = Child::fork(|| {
+            // What a thread enters, a thread of the engine's holds the life word of.
+            std::thread::scope(|scope| {
+                let entering = scope.spawn(|| {
+                    process::note_pid(seat, std::process::id());
+                    process::take_seat(seat).expect("it is reserved for this");
+                    lock.acquire(Deadline::NEVER).expect("it is free");
+                });
+                entering.join().expect("it has a seat");
+            });
+            slate.write(TURN, 1);
+            slate.until(TURN, 2);
+            kill::arm("seat.taken_over", 1, Deed::Kill);
+            // Before it the first thread takes over.
+            Child::fork(kill::disarm).succeed();
+        });
+        slate.until(TURN, 1);
+        let bystanders = [(); 2].map(|()| receiving(&silent, slate, RECEIVED + 1));
+        let waiting = Child::fork(|| {
+            assert_eq!(lock.acquire(Deadline::NEVER), Err(LockError::OwnerDied));
+        });
+        until_it_sleeps_long(&waiting);
+        slate.write(TURN, 2);
+        assert_eq!(holder.ended(), End::Killed(libc::SIGKILL));
+        waiting.succeed();
+        drop(bystanders);
     });
 }
 
