@@ -271,7 +271,7 @@ impl Queue {
             let Some(number) = number else { continue };
             let Some(pid) = number.in_proc() else {
                 // Of other namespaces: it has the pipe, and there must be no second one.
-                refused = Some(Errno::XDEV);
+                refused = Some(Errno::PERM);
                 continue;
             };
             let path = format!("/proc/{pid}/fd/{}", holder as u32);
