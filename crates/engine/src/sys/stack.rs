@@ -71,9 +71,13 @@ mod tests {
     #[test]
     fn a_larger_stack_is_low_later() {
         assert!(!is_low());
-        let (small, large) = (in_thread(64 * 1024), in_thread(512 * 1024));
+        // Larger than those of other tests: the C library hands stacks of ended threads on to those that ask for less.
+        let (small, large) = (in_thread(4 << 20), in_thread(32 << 20));
         assert!(small > 0, "there was something above the reserve");
         assert!(large >= 4 * small, "{small} and {large} levels");
-        assert!(large < 512, "{large} kilobytes and more of 512");
+        assert!(
+            large < 32 << 10,
+            "{large} kilobytes and more of 32 megabytes"
+        );
     }
 }
