@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 
 import pytest
 
@@ -195,3 +196,82 @@ def test_pickling_outside_a_start_is_refused():
     """A condition is shared through inheritance only."""
     with pytest.raises(RuntimeError, match="through inheritance"):
         pickle.dumps(procession.Condition())
+
+
+def test_thousands_of_threads_that_are_notified_together_go_on():
+    """Each takes the lock in its turn."""
+    count = 4300
+    cond, woken, done = procession.Condition(), [], threading.Event()
+
+    def wait():
+        with cond:
+            cond.wait()
+            woken.append(1)
+            if len(woken) == count:
+                done.set()
+
+    former = threading.stack_size(64 * 1024)
+    try:
+        threads = [threading.Thread(target=wait) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+    finally:
+        threading.stack_size(former)
+    while cond._sleeping_count.get_value() < count:
+        time.sleep(0.01)
+    with cond:
+        cond.notify_all()
+    for thread in threads:
+        thread.join(120)
+        assert not thread.is_alive()
+    assert done.is_set()
+
+
+@pytest.mark.parametrize("make", [procession.Lock, procession.RLock])
+def test_those_that_came_first_are_notified_first(make):
+    """As many as were asked for, whoever gives up meanwhile."""
+    cond, woken = procession.Condition(make()), []
+
+    def wait(number):
+        with cond:
+            assert cond.wait(120)
+            woken.append(number)
+
+    def give_up():
+        with cond:
+            assert not cond.wait(0.01)
+
+    threads = []
+    for number in range(40):
+        threads.append(threading.Thread(target=wait, args=(number,)))
+        threads[-1].start()
+        while cond._sleeping_count.get_value() < number + 1:
+            time.sleep(0.001)
+        give_up()
+    with cond:
+        cond.notify(15)
+    for thread in threads[:15]:
+        thread.join(60)
+    assert sorted(woken) == list(range(15))
+    assert cond._sleeping_count.get_value() == 25
+    with cond:
+        cond.notify_all()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(woken) == list(range(40))
+
+
+def test_one_of_a_crowd_that_is_killed_before_its_turn_holds_up_nobody():
+    """The others are told of its death."""
+    context = procession.get_context("fork")
+    cond = context.Condition()
+    children, woken = sleepers(context, cond, 6)
+    with cond:
+        cond.notify_all()
+        for child in children[:3]:
+            child.kill()
+            child.join()
+    for _ in children[3:]:
+        assert woken.acquire(timeout=60)
+    for child in children[3:]:
+        child.join(60)

@@ -324,3 +324,26 @@ if __name__ == "__main__":
     first, ended, second, ended_too = run(program)
     assert (ended, ended_too) == ("0", "0")
     assert first != second
+
+
+def test_a_queues_descriptor_is_one_for_all_namespaces(run: Callable[..., list[str]]) -> None:
+    """Whoever cannot have it is refused before its message is there, and others see theirs."""
+    program = """
+import select
+queue, before = mp.Queue(), mp.Queue()
+queue._reader.fileno()
+
+def put():
+    before.put("unasked")
+    try:
+        queue.put("unseen")
+    except OSError as error:
+        print(type(error).__name__)
+
+in_namespaces(put, proc=False)
+queue.put("seen")
+assert select.select([queue._reader], [], [], 20)[0]
+print(queue.get(), before.get())
+assert not select.select([queue._reader], [], [], 0)[0]
+"""
+    assert run(program) == ["PermissionError", "seen unasked"]

@@ -399,16 +399,105 @@ def test_an_event_loop_reads_a_queue():
 
 
 def test_the_descriptor_of_a_queue_ends_with_it():
-    """And its thread, too."""
+    """And no thread was needed for it."""
+    threads = threading.active_count()
     q = procession.Queue()
     fd = q._reader.fileno()
-    watcher = next(thread for thread in threading.enumerate() if thread.name == "QueueWatcher")
+    assert threading.active_count() == threads
     del q
     gc.collect()
-    watcher.join(30)
-    assert not watcher.is_alive()
     with pytest.raises(OSError):
         os.fstat(fd)
+
+
+def take_what_the_descriptor_shows(q, turn, started, taken):
+    started.release()
+    while True:
+        with turn:
+            if select.select([q._reader], [], [], 30)[0] != [q._reader]:
+                return
+            # It waits for ever if the descriptor told of a message that another process has taken.
+            number = q.get()
+        if number is None:
+            return
+        taken.put(number)
+
+
+def test_processes_that_look_under_a_lock_never_wait_for_a_message_that_is_gone(ctx):
+    """Each process looks at a descriptor of its own, and all of them tell of the same messages."""
+    q, taken = ctx.Queue(), ctx.Queue()
+    turn, started = ctx.Lock(), ctx.Semaphore(0)
+    arguments = (q, turn, started, taken)
+    consumers = [ctx.Process(target=take_what_the_descriptor_shows, args=arguments) for _ in range(3)]
+    for consumer in consumers:
+        consumer.start()
+    for _ in consumers:
+        assert started.acquire(timeout=60)
+    for number in range(600):
+        q.put(number)
+    got = [taken.get(timeout=60) for _ in range(600)]
+    for _ in consumers:
+        q.put(None)
+    for consumer in consumers:
+        consumer.join(60)
+        assert consumer.exitcode == 0
+    assert sorted(got) == list(range(600))
+
+
+def put_when_asked(q, asked):
+    for number in iter(asked.recv, None):
+        q.put(number)
+
+
+def test_a_process_that_had_the_queue_before_shows_what_it_puts(ctx):
+    """Also when it has never heard of the descriptor that another process asks for."""
+    q = ctx.Queue()
+    asked, ask = ctx.Pipe(duplex=False)
+    child = ctx.Process(target=put_when_asked, args=(q, asked))
+    child.start()
+    ask.send(1)
+    assert q.get(timeout=60) == 1
+    assert select.select([q._reader], [], [], 0)[0] == []
+    for number in (2, 3):
+        ask.send(number)
+        assert select.select([q._reader], [], [], 60)[0] == [q._reader]
+        assert q.get(timeout=0) == number
+        assert select.select([q._reader], [], [], 0)[0] == []
+    ask.send(None)
+    child.join(60)
+
+
+def ask_and_wait(q, asked, go_on):
+    q._reader.fileno()
+    asked.set()
+    go_on.wait()
+
+
+def test_the_descriptor_survives_the_process_that_asked_first():
+    """The others have it open as well, and one that comes later finds it with them."""
+    context = procession.get_context("fork")
+    q, asked, go_on = context.Queue(), context.Event(), context.Event()
+    child = context.Process(target=ask_and_wait, args=(q, asked, go_on))
+    child.start()
+    assert asked.wait(60)
+    assert select.select([q._reader], [], [], 0)[0] == []
+    child.kill()
+    child.join(60)
+    later = context.Process(target=put_numbers, args=(q, 1))
+    later.start()
+    assert select.select([q._reader], [], [], 60)[0] == [q._reader]
+    assert q.get(timeout=0) == 0
+    later.join(60)
+
+
+def test_a_descriptor_that_the_program_closed_is_made_again():
+    """As daemons do, which close all they have."""
+    q = procession.Queue()
+    os.close(q._reader.fileno())
+    q.put(1)
+    assert select.select([q._reader], [], [], 0)[0] == [q._reader]
+    assert q.get(timeout=0) == 1
+    assert select.select([q._reader], [], [], 0)[0] == []
 
 
 def take_one(q, answers):

@@ -13,6 +13,7 @@ import memory  # noqa: F401
 import pools  # noqa: F401
 import queues  # noqa: F401
 import starts  # noqa: F401
+import waiting  # noqa: F401
 from tables import TABLES, show
 
 

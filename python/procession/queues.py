@@ -108,7 +108,7 @@ class Queue(QueueInsides, _Messages[_T]):
     # Kept by the object once made, so that subclasses may put something else in their place.
     @functools.cached_property
     def _reader(self) -> Any:
-        return QueueReader(self.handle, self)
+        return QueueReader(self.handle)
 
     @functools.cached_property
     def _writer(self) -> Any:

@@ -190,6 +190,10 @@ class Condition:
     def wait(self, timeout: float | None = None) -> bool:
         """Release the lock, sleep until notified, hold the lock again; False if the timeout passed first."""
         assert self._is_owned(), "must acquire() condition before using wait()"
+        lock = self._lock
+        # A class of one's own may have an `acquire` and `release` of its own.
+        if type(lock) is RLock or type(lock) is Lock:
+            return self._waiters.wait_under(lock, timeout)
         return self._waiters.wait(self._let_go, timeout)
 
     def wait_for(self, predicate: Callable[[], _Result], timeout: float | None = None) -> _Result:

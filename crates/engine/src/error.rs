@@ -201,3 +201,12 @@ pub struct NotHeld;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the lock is owned by another thread or by nobody")]
 pub struct NotOwner;
+
+impl From<WaitError> for LockError {
+    fn from(error: WaitError) -> LockError {
+        match error {
+            WaitError::TimedOut => LockError::TimedOut,
+            WaitError::Interrupted => LockError::Interrupted,
+        }
+    }
+}

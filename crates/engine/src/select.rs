@@ -11,6 +11,7 @@ use rustix::event::{self, PollFd, PollFlags};
 
 use crate::arena::home_if_any;
 use crate::arena::owner::OwnerId;
+use crate::arena::waits;
 use crate::channel::{End, Queue};
 use crate::deadline::Deadline;
 use crate::error::WaitError;
@@ -20,6 +21,8 @@ use crate::sys::futex::{self, NAP, Slept};
 
 /// How long to go without a look at what no word tells of.
 const BLIND_NAP: Duration = Duration::from_millis(20);
+/// Words tell of everything.
+const NO_NAP: Duration = Duration::MAX;
 /// As [`BLIND_NAP`], of a process that has left its place and is about to end.
 const LAST_NAP: Duration = Duration::from_millis(1);
 
@@ -100,11 +103,11 @@ impl Source<'_> {
                 words.push(life);
                 // One that has not taken its place yet changes nothing there when it dies.
                 let seated = home_if_any().is_some_and(|a| a.watch_closely(*seat).is_some());
-                return if seated { NAP } else { BLIND_NAP };
+                return if seated { NO_NAP } else { BLIND_NAP };
             }
             Source::Alarm(alarm, count) => words.push((&alarm.0, *count)),
         }
-        NAP
+        NO_NAP
     }
 
     /// After a sleep: lets another go on who waits for the same, since a call to wake one may have been for us.
@@ -218,10 +221,11 @@ impl Select {
             return Ok(ready);
         }
         let mut sleeps = 0;
+        let _call = waits::Call::join();
         let found = loop {
             let mut words = Vec::with_capacity(sources.len() + 1);
             let naps = sources.iter().map(|source| source.announce(&mut words));
-            let nap = naps.min().unwrap_or(NAP);
+            let nap = naps.min().unwrap_or(NO_NAP);
             if let Some(ready) = at_all() {
                 break Ok(ready);
             }
@@ -229,9 +233,13 @@ impl Select {
                 break Err(WaitError::TimedOut);
             }
             sleeps += 1;
-            let nap = nap.max(BLIND_NAP.min(LAST_NAP * sleeps));
-            let until = deadline.min(Deadline::after(nap));
-            if sleep(&words, until) == Slept::Interrupted {
+            let slept = if nap == NO_NAP && !words.is_empty() {
+                waits::sleep(&words, deadline)
+            } else {
+                let nap = nap.min(NAP).max(BLIND_NAP.min(LAST_NAP * sleeps));
+                sleep(&words, deadline.min(Deadline::after(nap)))
+            };
+            if slept == Slept::Interrupted {
                 break Err(WaitError::Interrupted);
             }
         };

@@ -5,7 +5,7 @@ mod common;
 use common::{Child, Slate, die, isolated, promptly};
 use procession_engine::Deadline;
 use procession_engine::error::WaitError;
-use procession_engine::sync::{Condition, Lock};
+use procession_engine::sync::{Condition, Lock, Turns};
 
 const ENROLLED: usize = 0;
 const WOKEN: usize = 1;
@@ -81,5 +81,59 @@ fn a_killed_waiter_takes_no_notification_from_the_living() {
         slate.until(ENROLLED, 1);
         assert_eq!(condition.notify(1), 1);
         sleeper.succeed();
+    });
+}
+
+#[test]
+fn a_crowd_that_is_notified_together_takes_the_lock_in_turn() {
+    isolated(|| {
+        let slate = Slate::new();
+        let (lock, condition) = (Lock::new().unwrap(), Condition::new().unwrap());
+        let wait = || {
+            lock.acquire(Deadline::NEVER).unwrap();
+            let ticket = condition.enroll_under(&lock).unwrap();
+            slate.count(ENROLLED);
+            lock.release().unwrap();
+            condition.sleep(&ticket, Deadline::NEVER).unwrap();
+            let was_moved = ticket.was_moved();
+            drop(ticket);
+            lock.acquire(Deadline::NEVER).unwrap();
+            if was_moved {
+                lock.pass_on();
+            }
+            slate.count(WOKEN);
+            lock.release().unwrap();
+        };
+        let crowd = [(); 20].map(|()| Child::fork(wait));
+        slate.until(ENROLLED, 20);
+        lock.acquire(Deadline::NEVER).unwrap();
+        assert_eq!(condition.notify(usize::MAX), 20);
+        assert_eq!(slate.read(WOKEN), 0, "the lock is held");
+        lock.release().unwrap();
+        crowd.iter().for_each(Child::succeed);
+        assert_eq!((slate.read(WOKEN), lock.is_held()), (20, false));
+    });
+}
+
+#[test]
+fn any_number_can_wait_and_places_are_used_again() {
+    isolated(|| {
+        let condition = Condition::new().unwrap();
+        let mut crowd: Vec<_> = (0..9000).map(|_| condition.enroll().unwrap()).collect();
+        assert_eq!(condition.waiters(), 9000);
+        assert_eq!(condition.notify(1), 1);
+        assert!(crowd[0].is_notified() && !crowd[1].is_notified());
+        crowd.drain(..5000);
+        assert_eq!(condition.waiters(), 4000);
+        let highest = crowd.pop().unwrap().into_index();
+        drop(condition.ticket(highest));
+        let again: Vec<_> = (0..5001).map(|_| condition.enroll().unwrap()).collect();
+        let places = again
+            .into_iter()
+            .map(procession_engine::sync::Ticket::into_index);
+        assert!(
+            places.max().unwrap() <= highest,
+            "free places were passed by"
+        );
     });
 }

@@ -452,3 +452,42 @@ fn a_long_queue_knows_its_length_and_its_limit() {
         }
     });
 }
+
+fn is_readable(queue: &Queue) -> bool {
+    let mut watched = libc::pollfd {
+        fd: queue.fileno().unwrap(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one record, which lives on; the call does not wait.
+    unsafe { libc::poll(&raw mut watched, 1, 0) == 1 }
+}
+
+#[test]
+fn its_descriptor_is_readable_exactly_while_a_message_waits() {
+    isolated(|| {
+        let (queue, slate) = (Queue::new(0).unwrap(), Slate::new());
+        // A process that had the queue before anybody asked.
+        let child = Child::fork(|| {
+            slate.until(0, 1);
+            queue.put(&[b"one"], Deadline::NEVER).unwrap();
+            slate.write(1, 1);
+            slate.until(0, 2);
+            assert!(is_readable(&queue), "the other message waits");
+            queue.get(Deadline::NOW).unwrap();
+            assert!(!is_readable(&queue), "nothing waits");
+        });
+        assert!(!is_readable(&queue));
+        slate.write(0, 1);
+        slate.until(1, 1);
+        assert!(is_readable(&queue));
+        queue.get(Deadline::NOW).unwrap();
+        assert!(!is_readable(&queue));
+        queue.put(&[b"two"], Deadline::NEVER).unwrap();
+        slate.write(0, 2);
+        child.succeed();
+        assert!(!is_readable(&queue), "the other process took it");
+        queue.close();
+        assert!(is_readable(&queue), "get does not wait at its end");
+    });
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use procession_engine::sync::Turns;
 use procession_engine::{Deadline, error::WaitError, sync};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -149,7 +150,7 @@ impl Condvar {
         let lock = guard.lock();
         let ticket = self
             .inner
-            .enroll()
+            .enroll_under(G::engine(&lock))
             .map_err(|error| G::failed(error.into()))?;
         guard.release().map_err(G::failed)?;
         let notified = loop {
@@ -159,8 +160,13 @@ impl Condvar {
                 Err(WaitError::Interrupted) => {}
             }
         };
+        let moved = ticket.was_moved();
         drop(ticket);
-        Ok((G::lock_again(lock)?, notified))
+        let locked = G::lock_again(lock);
+        if moved {
+            G::engine(&lock).pass_on();
+        }
+        Ok((locked?, notified))
     }
 }
 
@@ -170,6 +176,8 @@ impl Condvar {
 pub trait CondvarGuard: sealed::Guard {}
 
 pub(crate) mod sealed {
+    use procession_engine::sync;
+
     use crate::error::Error;
 
     pub trait Guard: Sized {
@@ -177,10 +185,11 @@ pub(crate) mod sealed {
         type Value;
         /// Why locking failed.
         type Error;
-        type Lock;
+        type Lock: Copy;
 
         fn value(&self) -> &Self::Value;
         fn lock(&self) -> Self::Lock;
+        fn engine(lock: &Self::Lock) -> &sync::Lock;
         fn release(self) -> Result<(), Error>;
         fn lock_again(lock: Self::Lock) -> Result<Self, Self::Error>;
         fn failed(error: Error) -> Self::Error;
@@ -200,6 +209,10 @@ impl<'a> sealed::Guard for LockGuard<'a> {
 
     fn lock(&self) -> &'a Lock {
         LockGuard::lock(self)
+    }
+
+    fn engine<'l>(lock: &'l &'a Lock) -> &'l sync::Lock {
+        lock.engine()
     }
 
     fn release(self) -> Result<(), Error> {
@@ -229,6 +242,10 @@ impl<'a, T: Serialize + DeserializeOwned> sealed::Guard for MutexGuard<'a, T> {
 
     fn lock(&self) -> &'a Mutex<T> {
         self.mutex()
+    }
+
+    fn engine<'l>(mutex: &'l &'a Mutex<T>) -> &'l sync::Lock {
+        mutex.engine()
     }
 
     fn release(self) -> Result<(), Error> {

@@ -77,6 +77,10 @@ impl Lock {
         self.lock_until(within(timeout))
     }
 
+    pub(crate) fn engine(&self) -> &sync::Lock {
+        &self.inner
+    }
+
     /// Whether anybody holds it.
     pub fn is_held(&self) -> bool {
         self.inner.is_held()

@@ -65,6 +65,10 @@ impl<T: Serialize + DeserializeOwned> Mutex<T> {
         })
     }
 
+    pub(crate) fn engine(&self) -> &sync::Lock {
+        &self.lock
+    }
+
     /// Waits for the lock, and holds it for as long as the guard lives.
     ///
     /// # Errors

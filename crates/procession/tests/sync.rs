@@ -143,3 +143,36 @@ fn aborting_a_barrier_frees_who_waits() {
     barrier.abort();
     assert!(process.join().unwrap());
 }
+
+fn wait_once(lock: Lock, raised: Condvar, waiting: Value<u32>) {
+    let turn = lock.lock().unwrap();
+    waiting.set(waiting.get().unwrap() + 1).unwrap();
+    let turn = raised.wait(turn).unwrap();
+    waiting.set(waiting.get().unwrap() - 1).unwrap();
+    drop(turn);
+}
+
+#[test]
+fn a_crowd_that_is_notified_at_once_takes_the_lock_in_turn() {
+    let (lock, raised) = (Lock::new().unwrap(), Condvar::new().unwrap());
+    let waiting = Value::new(0).unwrap();
+    let crowd: Vec<_> = (0..8)
+        .map(|_| {
+            let arguments = (lock.clone(), raised.clone(), waiting.clone());
+            Process::spawn(wait_once, arguments).unwrap()
+        })
+        .collect();
+    loop {
+        let turn = lock.lock().unwrap();
+        if waiting.get().unwrap() == 8 {
+            raised.notify_all();
+            break;
+        }
+        drop(turn);
+        std::thread::yield_now();
+    }
+    for process in crowd {
+        process.join().unwrap();
+    }
+    assert_eq!(waiting.get().unwrap(), 0);
+}

@@ -4,14 +4,68 @@
 //! in the engine. A waiter enrols while it holds the lock and releases it after that: a
 //! notification sent in between is kept for it.
 
-use procession_engine::{Handle, sync};
+use procession_engine::error::LockError;
+use procession_engine::sync::Turns;
+use procession_engine::{Deadline, Handle, sync};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::args::{Keyword, Positional};
-use crate::errors::raise;
+use crate::errors::{owner_died, raise, released_too_often};
+use crate::exclusive::{self, Exclusive, OnOwnerDied};
+use crate::lock::Lock;
 use crate::patience;
+use crate::rlock::RLock;
 use crate::slot::Slot;
+
+impl Waiters {
+    fn sleep_under(
+        &self,
+        py: Python<'_>,
+        lock: &(impl Exclusive + Turns),
+        depth: u32,
+        deadline: Deadline,
+    ) -> PyResult<bool> {
+        let condition = self.0.get()?;
+        let ticket = condition.enroll_under(lock).map_err(raise)?;
+        for _ in 0..depth {
+            if !lock.give_back() {
+                return Err(released_too_often());
+            }
+        }
+        let (mut notified, mut taken) = (false, false);
+        let waited = patience::wait(py, deadline, |slice| {
+            if !notified {
+                condition.sleep(&ticket, slice)?;
+                notified = true;
+            }
+            lock.acquire(slice, OnOwnerDied::Raise)?;
+            taken = true;
+            Ok::<_, LockError>(())
+        });
+        let was_moved = ticket.was_moved();
+        drop(ticket);
+        // However that ended, the caller goes on with the lock: an exception is held back until it has it.
+        let mut held_back = match waited {
+            Ok(Err(LockError::OwnerDied)) => Some(owner_died(py)),
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        while !taken {
+            match exclusive::take(py, lock, Deadline::NEVER, OnOwnerDied::Raise) {
+                Ok(is_mine) => taken = is_mine,
+                Err(error) => held_back = Some(error),
+            }
+        }
+        for _ in 1..depth {
+            lock.try_acquire();
+        }
+        if was_moved {
+            lock.pass_on();
+        }
+        held_back.map_or(Ok(notified), Err)
+    }
+}
 
 /// Threads of any process that wait to be notified.
 #[pyclass(frozen, subclass, module = "procession._engine")]
@@ -59,6 +113,27 @@ impl Waiters {
         drop(ticket);
         take_back.call0()?;
         Ok(outcome?.is_ok())
+    }
+
+    /// As `wait`, under a lock of this module, which the caller holds.
+    ///
+    /// The thread takes it back before it goes on to the interpreter: threads that are notified together
+    /// come one after the other, as each releases the lock.
+    #[pyo3(signature = (lock, timeout=None))]
+    fn wait_under(
+        &self,
+        py: Python<'_>,
+        lock: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
+        let deadline = patience::deadline(true, timeout)?;
+        match lock.cast::<RLock>() {
+            Ok(lock) => {
+                let lock = lock.get().engine()?;
+                self.sleep_under(py, lock, lock.count().max(1), deadline)
+            }
+            Err(_) => self.sleep_under(py, lock.cast::<Lock>()?.get().engine()?, 1, deadline),
+        }
     }
 
     /// Wakes up to `n` waiters, the longest waiting first, and says how many.

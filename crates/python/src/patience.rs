@@ -1,11 +1,11 @@
 //! Waiting without holding up the interpreter.
 //!
 //! A blocking method first tries to get what it wants while attached. Only then does it detach from
-//! the interpreter and sleep. The main thread, which alone runs Python's signal handlers, does so in slices of at most
-//! half a second, and attentively: a signal that comes just before it falls asleep ends the sleep as well
-//! (`procession_engine::signals`). The first slice is a short one, since having signals followed costs some
-//! microseconds, which most waits are over before. The deadline is fixed before the first slice: neither slices nor
-//! signals stretch it.
+//! the interpreter and sleep. The main thread, which alone runs Python's signal handlers, does so attentively: a signal
+//! that comes just before it falls asleep ends the sleep as well (`procession_engine::signals`). Its first sleep is a
+//! short one, since having signals followed costs some microseconds, which most waits are over before; from then on it
+//! sleeps until something happens, since nobody but a handler on this thread can set another handler. The deadline is
+//! fixed before the first sleep: neither slices nor signals stretch it.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -18,10 +18,10 @@ use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-const SLICE: Duration = Duration::from_millis(500);
+/// How long to sleep until somebody asks whether to go on; each time twice as long as before.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
+const LAST_LOOK: Duration = Duration::from_secs(32);
 const FIRST_SLICE: Duration = Duration::from_millis(4);
-const SHORTEST_NAP: Duration = Duration::from_micros(50);
-const LONGEST_NAP: Duration = Duration::from_millis(10);
 /// Signals that programs hardly use: the last ones for real time.
 const UNUSED: [i32; 4] = [64, 63, 62, 61];
 
@@ -145,18 +145,21 @@ where
 {
     let _call = procession_engine::report::Call::begin();
     let acts_on_signals = runs_handlers(py)?;
-    let mut length = FIRST_SLICE;
+    // How long to sleep at most until somebody asks whether to go on.
+    let mut look = go_on.as_ref().map(|_| FIRST_LOOK);
+    let mut length = if acts_on_signals {
+        Some(FIRST_SLICE)
+    } else {
+        look
+    };
     loop {
+        let slice = deadline.min(length.map_or(Deadline::NEVER, Deadline::after));
         let outcome = if acts_on_signals {
             let seen = signals::count();
             py.check_signals()?;
-            let slice = deadline.min(Deadline::after(length));
             py.detach(|| signals::attentively(seen, || attempt(slice)))
-        } else if go_on.is_some() {
-            let slice = deadline.min(Deadline::after(SLICE));
-            py.detach(|| attempt(slice))
         } else {
-            py.detach(|| attempt(deadline))
+            py.detach(|| attempt(slice))
         };
         let Err(why) = &outcome else {
             return Ok(outcome);
@@ -171,10 +174,16 @@ where
         if let Some(go_on) = &go_on {
             go_on()?;
         }
-        if acts_on_signals && halt == Halt::TimedOut {
-            follow_handlers(py)?;
-            length = SLICE;
+        if acts_on_signals && halt == Halt::Interrupted {
+            // What its handler did may have been to set another.
+            length = Some(FIRST_SLICE);
+            continue;
         }
+        length = look;
+        if acts_on_signals && !follow_handlers(py)? {
+            length = Some(FIRST_LOOK);
+        }
+        look = look.map(|look| (look * 2).min(LAST_LOOK));
     }
 }
 
@@ -214,8 +223,8 @@ fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
     main.getattr(intern!(py, "ident"))?.eq(me)
 }
 
-/// Has the engine follow the signals that Python handles.
-fn follow_handlers(py: Python<'_>) -> PyResult<()> {
+/// Has the engine follow the signals that Python handles; false when it cannot.
+fn follow_handlers(py: Python<'_>) -> PyResult<bool> {
     static HANDLER: OnceLock<usize> = OnceLock::new();
     let handler = match HANDLER.get() {
         Some(handler) => *handler,
@@ -224,8 +233,7 @@ fn follow_handlers(py: Python<'_>) -> PyResult<()> {
             *HANDLER.get_or_init(|| found)
         }
     };
-    signals::follow(handler);
-    Ok(())
+    Ok(signals::follow(handler))
 }
 
 /// The address of Python's handler, which is the same for all signals: that of one which nobody handles, when Python
@@ -243,23 +251,4 @@ fn find_handler(py: Python<'_>) -> PyResult<usize> {
         }
     }
     Ok(0)
-}
-
-/// Waits, detached, until `done` says so; for what nobody can be woken for.
-///
-/// The naps between two looks grow from 50 us to 10 ms, so that a long wait costs next to nothing.
-pub fn until(py: Python<'_>, deadline: Deadline, done: impl Fn() -> bool) -> PyResult<bool> {
-    let mut nap = SHORTEST_NAP;
-    loop {
-        if done() {
-            return Ok(true);
-        }
-        if deadline.is_past() {
-            return Ok(false);
-        }
-        let left = deadline.remaining().map_or(nap, |left| left.min(nap));
-        py.detach(|| std::thread::sleep(left));
-        py.check_signals()?;
-        nap = (nap * 2).min(LONGEST_NAP);
-    }
 }

@@ -7,10 +7,12 @@
 //! Closing is local, as in the standard library: it ends the use of the queue in this process and
 //! says nothing to the others.
 
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use procession_engine::channel::{self, Draft, Message};
 use procession_engine::error::{GetError, PutError};
+use procession_engine::select::{Select, Source};
 use procession_engine::{Deadline, Handle};
 use pyo3::exceptions::{PyEOFError, PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -114,6 +116,13 @@ impl Queue {
         }
         slf.get().push_draft(py, encoded.draft(py)?, deadline)
     }
+}
+
+/// Waits until a source is ready.
+fn wait_for(py: Python<'_>, source: Source<'_>, deadline: Deadline) -> PyResult<bool> {
+    let select = Select::default();
+    let ready = patience::wait(py, deadline, |slice| select.wait(&[source], slice))?;
+    Ok(ready.is_ok())
 }
 
 fn put_error(py: Python<'_>, error: PutError) -> PyErr {
@@ -286,7 +295,12 @@ impl Queue {
     fn _poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let queue = self.engine.get()?;
         let deadline = patience::deadline(true, timeout)?;
-        patience::until(py, deadline, || !queue.is_empty())
+        wait_for(py, Source::Message(queue), deadline)
+    }
+
+    /// A descriptor that is readable exactly while a message waits.
+    fn _fileno(&self) -> PyResult<RawFd> {
+        self.engine.get()?.fileno().map_err(raise)
     }
 
     /// Whether `put` would have to wait.
@@ -309,7 +323,7 @@ impl Queue {
     fn _wait_for_room(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let queue = self.engine.get()?;
         let deadline = patience::deadline(true, timeout)?;
-        patience::until(py, deadline, || !queue.is_full())
+        wait_for(py, Source::Room(queue), deadline)
     }
 
     /// The most messages there may be; that of a queue without a limit is the standard library's.

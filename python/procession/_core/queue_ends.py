@@ -1,17 +1,15 @@
 """A queue seen as the two ends of a pipe, for what expects the stdlib's `_reader` and `_writer`.
 
-The queue itself uses neither. An end refers to the queue's memory, and only weakly to the queue object.
+The queue itself uses neither. An end refers to the queue's memory, and not to the queue object.
 """
 
 from __future__ import annotations
 
 import io
-import weakref
 
 from procession import _engine
 
 from .hints import Any
-from .queue_watch import QueueWatch
 
 __all__ = ["QueueReader", "QueueWriter"]
 
@@ -40,20 +38,9 @@ class QueueReader(_End):
 
     readable = True
 
-    def __init__(self, handle: bytes, queue: Any) -> None:
-        super().__init__(handle)
-        self._queue = weakref.ref(queue)
-        self._watch: QueueWatch | None = None
-
     def fileno(self) -> int:
-        """Return a descriptor that is readable while there are messages: a thread sees to that."""
-        messages = self._open()
-        if self._watch is None or not self._watch.is_here():
-            self._watch = QueueWatch(messages)
-            queue = self._queue()
-            if queue is not None:
-                self._watch.follow(queue)
-        return self._watch.fd
+        """Return a descriptor that is readable exactly while a message waits, whoever takes it."""
+        return self._open()._fileno()
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Return whether a message comes within the timeout."""
@@ -61,21 +48,14 @@ class QueueReader(_End):
 
     def recv(self) -> Any:
         """Take an object out."""
-        message = self._open().get()
-        self._settle()
-        return message
+        return self._open().get()
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """Take a message out as bytes."""
         message = self._open().get_bytes()
-        self._settle()
         if maxlength is not None and len(message) > maxlength:
             raise OSError("bad message length")
         return message
-
-    def _settle(self) -> None:
-        if self._watch is not None and self._watch.is_here():
-            self._watch.settle()
 
 
 class QueueWriter(_End):

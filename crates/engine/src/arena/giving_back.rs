@@ -55,8 +55,11 @@ impl Arena {
 }
 
 #[cfg(all(test, not(loom), not(miri)))]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use rustix::io::{read, write};
+    use rustix::process::{Pid, WaitOptions, waitpid};
+    use std::os::fd::OwnedFd;
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
@@ -89,5 +92,77 @@ mod tests {
         assert_eq!(told.recv_timeout(PATIENCE), Ok("second"));
         first.join().expect("its end");
         second.join().expect("its end");
+    }
+
+    /// A child whose first thread ends while another one is in the kernel, giving pages back.
+    pub(in super::super) struct GivesBackLater {
+        pid: libc::pid_t,
+        pub(in super::super) id: OwnerId,
+        ends: OwnedFd,
+        go_on: OwnedFd,
+    }
+
+    impl GivesBackLater {
+        pub(in super::super) fn start(arena: &'static Arena) -> GivesBackLater {
+            let (told, tell) = rustix::pipe::pipe().expect("a pipe");
+            let (heard, go_on) = rustix::pipe::pipe().expect("a pipe");
+            let (end, ends) = rustix::pipe::pipe().expect("a pipe");
+            // SAFETY: the child starts a thread, makes system calls, and ends by `_exit`.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                let await_word = move || read(&heard, &mut [0; 1]);
+                std::thread::spawn(move || {
+                    let giving_back = arena.give_back_pages();
+                    let me = arena.me().as_u32().to_ne_bytes();
+                    let _ = write(&tell, &me).and_then(|_| await_word());
+                    drop(giving_back);
+                    let _ = await_word();
+                    // SAFETY: a call without preconditions.
+                    unsafe { libc::_exit(7) }
+                });
+                // SAFETY: only this thread ends, the one that holds the life word; who waits for ever is ended.
+                unsafe {
+                    libc::alarm(60);
+                    let _ = read(&end, &mut [0; 1]);
+                    libc::syscall(libc::SYS_exit, 0);
+                }
+            }
+            let mut id = [0; 4];
+            assert_eq!(read(&told, &mut id), Ok(4));
+            let id = OwnerId::from_u32(u32::from_ne_bytes(id)).expect("an id");
+            GivesBackLater {
+                pid,
+                id,
+                ends,
+                go_on,
+            }
+        }
+
+        pub(in super::super) fn lose_first_thread(&self, arena: &Arena) {
+            assert_eq!(write(&self.ends, b"x"), Ok(1));
+            while !arena.has_lost_its_thread(self.id) {
+                std::thread::yield_now();
+            }
+            assert!(!arena.is_dead(self.id), "its thread is in the kernel still");
+        }
+
+        pub(in super::super) fn give_back(self, arena: &Arena) {
+            assert_eq!(write(&self.go_on, b"x"), Ok(1));
+            while !arena.is_dead(self.id) {
+                std::thread::yield_now();
+            }
+            assert_eq!(write(&self.go_on, b"x"), Ok(1));
+            let ended = waitpid(Pid::from_raw(self.pid), WaitOptions::empty());
+            let (_, status) = ended.expect("a child").expect("its end");
+            assert_eq!(status.exit_status(), Some(7));
+        }
+    }
+
+    #[test]
+    fn a_process_is_not_dead_while_a_thread_of_it_gives_pages_back() {
+        let arena = crate::arena::home().expect("an arena");
+        let child = GivesBackLater::start(arena);
+        child.lose_first_thread(arena);
+        child.give_back(arena);
     }
 }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Two words, of which the seat says which counts, let one thread take over from another with no moment in between
-//! in which a death would not be marked. Where no thread can be started, the process is known by its number.
+//! in which a death would not be marked. Who sleeps on the former word is woken, and sleeps on the other one. Where no thread can be started, the process is known by its number.
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
@@ -208,8 +208,7 @@ impl Arena {
             return false;
         }
         kill::point("seat.taking_over");
-        entry.tell(owner.epoch(), Told::ByLife(next));
-        kill::point("seat.taken_over");
+        self.tell_by(owner, Told::ByLife(next));
         true
     }
 
@@ -230,7 +229,7 @@ impl Arena {
         let let_go = entry.lives[now].let_go();
         match let_go {
             true => HELD.with(|held| held.borrow_mut().retain(|&other| other != owner)),
-            false => entry.tell(owner.epoch(), told),
+            false => self.tell_by(owner, told),
         }
         let_go
     }

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::class::CLASSES;
+use super::deaths::LongSleep;
 use super::seat::SeatEntry;
 
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"procesn1");
@@ -45,7 +46,9 @@ pub(crate) struct Root {
     pub(crate) memory_limit: AtomicU64,
     /// How many envelopes were ever sealed: each has a number of its own.
     pub(crate) stamps: AtomicU32,
-    _pad3: [AtomicU32; 5],
+    /// See `deaths.rs`.
+    pub(super) long_sleep: LongSleep,
+    _pad3: [AtomicU32; 7],
     pub(crate) classes: [ClassHead; CLASSES],
     /// What each segment is, in one word: see `segment.rs`.
     pub(crate) segments: [AtomicU64; SEGMENTS],

@@ -9,6 +9,7 @@ pub(crate) mod block;
 pub(crate) mod budget;
 mod carriers;
 pub(crate) mod class;
+mod deaths;
 pub(crate) mod envelope;
 mod file;
 pub(crate) mod fork;

@@ -31,6 +31,8 @@ pub(super) const ADDED: u32 = 2;
 /// The part that types may use, and that of the envelopes it is in. Those before them are the tables of holders.
 pub(crate) const EXTENSION: usize = TABLES;
 pub(super) const CARRIED: usize = TABLES + 1;
+/// So many further parts can a condition's extension name, in the words it begins with.
+pub(crate) const FURTHER: usize = 1024;
 
 /// What lies in a block. Zero, plain bytes, is what every free block says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,10 +258,7 @@ impl Arena {
 
     /// Where a part of an object lies, if it was made, checked to hold `size` bytes.
     pub(crate) fn part(&self, head: &ObjectHead, which: usize, size: u64) -> Option<NonNull<u8>> {
-        let block = BlockId::new(head.parts[which].load(Ordering::Acquire))?;
-        (self.capacity(block) >= size)
-            .then(|| self.payload(block).ok())
-            .flatten()
+        self.linked(&head.parts[which], size)
     }
 
     /// The block that is linked as a part of an object.
@@ -276,24 +275,66 @@ impl Arena {
         which: usize,
         size: u64,
     ) -> Result<()> {
-        let link = &head.parts[which];
-        if link.load(Ordering::Acquire) != 0 {
-            return Ok(());
-        }
         let class = match which {
             CARRIED => CARRIERS,
             _ => holders::class_of(which).unwrap_or(LARGE_PART),
         };
+        self.ensure_linked(object, &head.parts[which], class, size)
+    }
+
+    /// Makes one of the further parts that a condition's extension names, of `size` zero bytes, unless it is there.
+    #[cold]
+    pub(crate) fn ensure_further(
+        &self,
+        object: BlockId,
+        link: &AtomicU32,
+        size: u64,
+    ) -> Result<()> {
+        self.ensure_linked(object, link, LARGE_PART, size)
+    }
+
+    fn ensure_linked(
+        &self,
+        object: BlockId,
+        link: &AtomicU32,
+        class: Class,
+        size: u64,
+    ) -> Result<()> {
+        if link.load(Ordering::Acquire) != 0 {
+            return Ok(());
+        }
         if class.size() < size {
             return Err(too_large(size));
         }
         let part = self.alloc_class(class, size)?;
         // SAFETY: just taken, this many bytes, seen by nobody else.
         unsafe { self.payload(part)?.write_bytes(0, size as usize) };
-        if !self.make_part(part, object, head, which) {
+        if !self.link_part(part, object, link) {
             self.free(part, self.mine());
         }
         Ok(())
+    }
+
+    /// Where the block lies that a link names, if it names one, checked to hold `size` bytes.
+    pub(crate) fn linked(&self, link: &AtomicU32, size: u64) -> Option<NonNull<u8>> {
+        let block = BlockId::new(link.load(Ordering::Acquire))?;
+        (self.capacity(block) >= size)
+            .then(|| self.payload(block).ok())
+            .flatten()
+    }
+
+    /// The links to further parts in a condition's extension.
+    fn further_parts(&self, object: BlockId, head: &ObjectHead) -> &[AtomicU32] {
+        let is_condition = self
+            .cell(object)
+            .is_ok_and(|cell| cell.kind.load(Ordering::Acquire) == Kind::Condition as u32);
+        match self.part(head, EXTENSION, (FURTHER * 4) as u64) {
+            // SAFETY: the part is at least this large, 64-aligned, mapped for good; any bytes are atomics.
+            Some(links) if is_condition => unsafe {
+                std::slice::from_raw_parts(links.cast().as_ptr(), FURTHER)
+            },
+            _ => &[],
+        }
     }
 
     /// Makes a block of this process's own a part of an object that has none there yet; false when it has.
@@ -338,7 +379,9 @@ impl Arena {
         is_object
             && self.head(object).is_ok_and(|head| {
                 let linked = |link: &AtomicU32| link.load(Ordering::Acquire) == part.0;
-                head.parts.iter().any(linked) || self.is_further_page(head, part)
+                head.parts.iter().any(linked)
+                    || self.is_further_page(head, part)
+                    || self.further_parts(object, head).iter().any(linked)
             })
     }
 
@@ -407,7 +450,7 @@ impl Arena {
             && let Ok(head) = self.head(block)
         {
             self.free_further_pages(block, head);
-            for link in &head.parts {
+            for link in self.further_parts(block, head).iter().chain(&head.parts) {
                 self.free_part(block, link, 0);
             }
         }

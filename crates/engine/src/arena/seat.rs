@@ -46,7 +46,8 @@ pub(crate) struct SeatEntry {
     since: AtomicU64,
     /// What [tells](Told) of the end (bits 0-1); for the epoch in bits 2-20.
     told: AtomicU32,
-    _pad: AtomicU32,
+    /// The epoch whose end was told to those that sleep long: see `deaths.rs`.
+    pub(super) announced: AtomicU32,
     /// One of them is held as long as the process lives.
     pub(super) lives: [LifeWord; 2],
     /// Held by a thread that gives pages back, which goes on for a moment when the one that holds the life word has
@@ -185,7 +186,7 @@ impl SeatEntry {
         }
     }
 
-    pub(super) fn tell(&self, epoch: u32, told: Told) {
+    fn tell(&self, epoch: u32, told: Told) {
         let bits = match told {
             Told::ByLife(word) => word as u32 & 1,
             Told::ByNumber => 2,
@@ -214,6 +215,10 @@ impl SeatEntry {
     fn gives_back(&self) -> bool {
         std::sync::atomic::fence(Ordering::SeqCst);
         self.giving_back.is_held()
+    }
+
+    pub(super) fn is_known_by_number(&self, epoch: u32) -> bool {
+        self.told(epoch) == Told::ByNumber
     }
 }
 
@@ -310,6 +315,7 @@ impl Arena {
         };
         kill::point("seat.sitting");
         self.clear_waits(owner);
+        entry.announced.store(0, Ordering::SeqCst);
         if !entry.giving_back.make() || !self.hold_life(owner) {
             self.know_by_number(owner);
         }
@@ -318,6 +324,7 @@ impl Arena {
             return Err(Error::SeatGone);
         }
         kill::point("seat.live");
+        self.tell_of_change();
         Ok(())
     }
 
@@ -336,7 +343,17 @@ impl Arena {
     pub(super) fn know_by_number(&self, owner: OwnerId) {
         let entry = self.seat(owner);
         entry.note_start(owner.epoch(), entry.state().number());
-        entry.tell(owner.epoch(), Told::ByNumber);
+        self.tell_by(owner, Told::ByNumber);
+    }
+
+    /// From now on something else tells of the end of this process.
+    ///
+    /// Those that sleep on the word that told of it look again. Killed in between, the process is found dead by one of
+    /// them: its former word is held still.
+    pub(super) fn tell_by(&self, owner: OwnerId, told: Told) {
+        self.seat(owner).tell(owner.epoch(), told);
+        kill::point("seat.taken_over");
+        self.tell_of_change();
     }
 
     /// Writes down which process a reserved seat is for, so that its early death can be seen.
@@ -499,6 +516,7 @@ impl Arena {
             return;
         }
         self.wake_watchers(entry);
+        self.tell_of(owner);
         let marked = match state.stage {
             Stage::Leaving => state.at(Stage::Clearing),
             Stage::Clearing => state,
@@ -527,6 +545,7 @@ impl Arena {
             && self.let_go_of_life(former)
             && entry.change(state, state.at(Stage::Clearing))
         {
+            self.tell_of(former);
             self.clear(former);
         }
     }
@@ -547,7 +566,7 @@ impl Arena {
     }
 
     /// The kernel wakes one sleeper when a holder dies; the others are woken by whoever knows.
-    fn wake_watchers(&self, entry: &SeatEntry) {
+    pub(super) fn wake_watchers(&self, entry: &SeatEntry) {
         for life in &entry.lives {
             crate::sys::futex::wake(life.word(), u32::MAX);
         }

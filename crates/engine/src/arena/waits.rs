@@ -95,6 +95,8 @@ struct Waiting {
     since: Option<u64>,
     /// Where its note is, in the seat of which process.
     note: Option<(&'static AtomicU64, OwnerId)>,
+    /// After a nap in which nothing happened: the deaths of which was told by then.
+    idle: Option<u32>,
 }
 
 thread_local! {
@@ -170,20 +172,56 @@ fn note(what: What, word_of_it: &AtomicU32) {
     CALL.set(Some(call));
 }
 
-/// [`futex::wait`], with a note of what for.
+/// Sleeps while `word` holds `expected`, with a note of what for: until a wake, `deadline`, a death or the end of a nap.
 pub(crate) fn wait(what: What, word: &AtomicU32, expected: u32, deadline: Deadline) -> Slept {
-    let _call = Call::join();
-    note(what, word);
-    futex::wait(word, expected, deadline)
+    wait_known_by(what, word, &[(word, expected)], deadline)
 }
 
-/// [`futex::wait_any`], with a note of what for: the first word is the object's.
+/// As [`wait`], on several words: the first one is the object's.
 pub(crate) fn wait_any(what: What, words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept {
-    let _call = Call::join();
-    if let Some((word, _)) = words.first() {
-        note(what, word);
+    match words {
+        [(known_by, _), ..] => wait_known_by(what, known_by, words, deadline),
+        [] => Slept::Stirred,
     }
-    futex::wait_any(words, deadline)
+}
+
+/// As [`wait`], on words of which none may lie in the object's own block, as `known_by` does.
+pub(crate) fn wait_known_by(
+    what: What,
+    known_by: &AtomicU32,
+    words: &[(&AtomicU32, u32)],
+    deadline: Deadline,
+) -> Slept {
+    let _call = Call::join();
+    note(what, known_by);
+    sleep(words, deadline)
+}
+
+/// Whether nothing happened in the last nap of the call that the thread is in.
+pub(crate) fn is_idle() -> bool {
+    CALL.get().is_some_and(|call| call.idle.is_some())
+}
+
+/// The first sleep of a call in which nothing happens is a nap, the next one a long sleep; and so on, since those
+/// who have to do with several processes do with one that something happens to.
+pub(crate) fn sleep(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept {
+    let (Some(mut call), Some(arena)) = (CALL.get(), home_if_any()) else {
+        return futex::wait_any(words, deadline);
+    };
+    let (idle, slept) = match call.idle {
+        Some(noted) => (None, arena.sleep_long(words, noted, deadline)),
+        None => {
+            let slept = futex::wait_any(words, deadline);
+            let idle = (slept == Slept::Idle).then(|| arena.note_deaths());
+            (idle, slept)
+        }
+    };
+    if idle != call.idle {
+        call = CALL.get().unwrap_or_default();
+        call.idle = idle;
+        CALL.set(Some(call));
+    }
+    slept
 }
 
 /// A sleep of another kind, with a note of what for; `word` is one of the object's.

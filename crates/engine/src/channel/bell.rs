@@ -1,4 +1,5 @@
-//! The bell of a pipe's end: what makes the end's descriptor readable exactly while a message is there.
+//! The bell of a pipe's end: what makes the end's descriptor readable exactly while a message is there. (A queue's is
+//! the same, where somebody asked for one: see `queue_bell.rs`.)
 //!
 //! Messages travel through memory. A receiver that sleeps on the descriptor, or a program that polls it,
 //! learns of them by bytes in the socket. Those belong to no message: there is at least one while a message
@@ -37,16 +38,18 @@ const SIGNALLED: u32 = 2;
 const AGAIN: u32 = 4;
 
 /// Bytes taken out by one call.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
+
+/// How long a receiver that was rung for in vain goes without looking.
+#[cfg(not(loom))]
+pub(super) const RING_NAP: std::time::Duration = std::time::Duration::from_micros(50);
 
 /// The words of one direction's bell, in shared memory.
-#[repr(C, align(64))]
+#[repr(C)]
 pub(crate) struct Bell {
     state: AtomicU32,
     /// Who takes bytes out of the socket just now; zero for nobody.
     clearing: AtomicU32,
-    #[cfg(not(loom))]
-    _pad: [AtomicU32; 14],
 }
 
 /// The bytes in the socket of a receiving end.
@@ -173,7 +176,7 @@ mod socket {
     use super::{Bytes, CHUNK};
     use crate::deadline::Deadline;
     use crate::sys::futex::{NAP, Slept};
-    use crate::sys::poll;
+    use crate::sys::{poll, signals};
 
     impl Bytes for BorrowedFd<'_> {
         fn count(&self) -> usize {
@@ -205,10 +208,13 @@ mod socket {
         socket.count() > 0
     }
 
-    /// Sleeps until a byte is there, the peer is gone, or a nap is over; false when a signal came.
+    /// Sleeps until a byte is there or the peer is gone; false when a signal came. A signal that is handled on another
+    /// thread does not end it, so where that may be it is cut into naps.
     pub(in crate::channel) fn sleep(socket: BorrowedFd<'_>, deadline: Deadline) -> bool {
-        let time = deadline.min(Deadline::after(NAP)).remaining();
-        let time = time.unwrap_or(NAP);
-        poll::wait(socket, time) != Slept::Interrupted
+        let deadline = match signals::may_go_elsewhere() {
+            true => deadline.min(Deadline::after(NAP)),
+            false => deadline,
+        };
+        poll::wait(socket, deadline.remaining()) != Slept::Interrupted
     }
 }

@@ -10,6 +10,7 @@ mod over;
 mod pads;
 pub(crate) mod pipe;
 mod queue;
+mod queue_bell;
 mod receive;
 mod repair;
 pub(crate) mod retire;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::bell::{self, Bell};
+use super::bell::{self, Bell, RING_NAP};
 use super::chain::{At, Chain};
 use super::draft::Draft;
 use super::message::Message;
@@ -25,7 +25,7 @@ use crate::error::{Error, GetError, PutError, Result, WaitError};
 use crate::kill;
 use crate::select::Moment;
 use crate::sync::spin::Spin;
-use crate::sys::futex::{self, Slept};
+use crate::sys::futex::Slept;
 use crate::sys::known_fd::KnownFd;
 
 /// What is in flight in one direction, in the smallest slots, and the bytes of large messages: a sender that is
@@ -37,8 +37,6 @@ const BYTE_LIMIT: u64 = 1 << 20;
 const PROBE_NS: u64 = 2_000_000;
 /// How long a sender that waits for room goes without asking.
 const FULL_NAP: Duration = Duration::from_millis(50);
-/// How long a receiver that was rung for in vain goes without looking.
-const RING_NAP: Duration = Duration::from_micros(50);
 
 const SECOND: u32 = 1;
 const READABLE: u32 = 2;
@@ -50,12 +48,16 @@ pub(crate) struct PipeObject {
     /// `chains[s]` carries what side `s` sends.
     chains: [Chain; 2],
     /// `bells[s]` tells of what side `s` sends.
-    bells: [Bell; 2],
+    bells: [OwnLine; 2],
     /// How often a process closed a copy of side `s`: time to ask the kernel.
     closings: [AtomicU32; 2],
 }
 
 const _: () = assert!(std::mem::offset_of!(PipeObject, chains) == 64);
+
+/// Apart from the other one, since both sides look at theirs with every message.
+#[repr(C, align(64))]
+struct OwnLine(Bell);
 
 // SAFETY: repr(C), head first, atomics only.
 unsafe impl Layout for PipeObject {
@@ -196,7 +198,7 @@ impl End {
 
     /// The bell that rings for what arrives here.
     fn bell(&self) -> &Bell {
-        &self.object().bells[1 - self.side()]
+        &self.object().bells[1 - self.side()].0
     }
 
     /// Whether this end receives.
@@ -229,7 +231,7 @@ impl End {
         objects: &[Held],
         deadline: Deadline,
     ) -> Result<(), PutError> {
-        self.send_by(deadline, |out, wait| out.put_waiting(parts, objects, wait))
+        self.send_by(deadline, |out, wait| out.put(parts, objects, wait))
     }
 
     /// As [`End::send`], with a message that was written already. The draft is taken when it is sent, and
@@ -242,7 +244,7 @@ impl End {
         draft: &mut Option<Draft>,
         deadline: Deadline,
     ) -> Result<(), PutError> {
-        self.send_by(deadline, |out, wait| out.put_draft_waiting(draft, wait))
+        self.send_by(deadline, |out, wait| out.put_draft(draft, wait))
     }
 
     fn send_by(
@@ -261,7 +263,7 @@ impl End {
             deadline,
             sending: &self.sending,
             hopeless: &|| self.peer_is_gone(),
-            nap: FULL_NAP,
+            nap: Some(FULL_NAP),
             claimed: &|| self.ring(),
         };
         put(&out, &wait)
@@ -270,7 +272,7 @@ impl End {
     /// Makes the other end's descriptor readable, if it is not: a message is about to be there.
     #[inline]
     fn ring(&self) {
-        let bell = &self.object().bells[self.side()];
+        let bell = &self.object().bells[self.side()].0;
         if bell.wants_byte() {
             kill::point("pipe.ringing");
             // A full socket holds bytes enough, and of a closed one the sender hears otherwise.
@@ -414,7 +416,7 @@ impl End {
     ) -> Result<Option<T>, GetError> {
         let items = &self.incoming().chain.items;
         let _call = waits::Call::join();
-        // What is told to nobody is found out by asking after every nap.
+        // What is told to nobody is found out by asking after a nap, and from then on by sleeping where the kernel tells.
         let mut ask = deadline == Deadline::NOW;
         loop {
             let key = items.announce();
@@ -431,17 +433,15 @@ impl End {
                 return Err(GetError::Empty);
             }
             match others {
-                Some(mut words) => {
+                Some(mut words) if !waits::is_idle() => {
                     words.push((items.word(), key));
                     kill::point("pipe.empty");
-                    let slept = waits::noting(What::Message, items.word(), || {
-                        futex::wait_any(&words, deadline)
-                    });
+                    let slept = waits::wait_known_by(What::Message, items.word(), &words, deadline);
                     if slept == Slept::Interrupted {
                         return Err(GetError::Interrupted);
                     }
                 }
-                None => {
+                _ => {
                     if let Some(found) = self.sleep_on_socket(deadline, &mut ready)? {
                         return Ok(Some(found));
                     }

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use super::chain::{At, CLOSED, Chain, JOINABLE};
 use super::draft::Draft;
 use super::message::Message;
+use super::queue_bell::{Cached, QueueBell};
 use super::receive::Watched;
-use super::send::Sending;
+use super::send::{Sending, Wait};
 use super::taker::Taker;
 use super::tasks::TAKERS;
 use crate::arena::handle::Handle;
@@ -25,9 +26,12 @@ pub(crate) struct QueueObject {
     head: ObjectHead,
     chain: Chain,
     pub(super) takers: [Taker; TAKERS],
+    pub(super) bell: QueueBell,
 }
 
 const _: () = assert!(std::mem::offset_of!(QueueObject, chain) == 64);
+// What a block of that class takes: one byte more would double it.
+const _: () = assert!(size_of::<QueueObject>() == 512);
 
 // SAFETY: repr(C), head first, atomics only.
 unsafe impl Layout for QueueObject {
@@ -48,6 +52,7 @@ pub struct Queue {
     shared: Shared<QueueObject>,
     putting: Sending,
     getting: Spin,
+    pub(super) cached: Cached,
 }
 
 opened!(Queue, shared);
@@ -90,12 +95,17 @@ impl Queue {
             shared,
             putting: Sending::default(),
             getting: Spin::default(),
+            cached: Cached::default(),
         }
     }
 
     /// The name by which other processes open the queue.
     pub fn handle(&self) -> Handle {
         self.shared.handle()
+    }
+
+    pub(super) fn object(&self) -> &QueueObject {
+        &self.shared
     }
 
     pub(crate) fn at(&self) -> At<'static> {
@@ -131,7 +141,9 @@ impl Queue {
         objects: &[Held],
         deadline: Deadline,
     ) -> Result<(), PutError> {
-        self.at().put(parts, objects, deadline, &self.putting)
+        self.open_bell()?;
+        self.at()
+            .put(parts, objects, &self.wait(deadline, &|| self.ring()))
     }
 
     /// As [`Queue::put`], with a message that was written already. The draft is taken when it is put, and
@@ -140,7 +152,19 @@ impl Queue {
     /// # Errors
     /// As [`Queue::put`].
     pub fn put_draft(&self, draft: &mut Option<Draft>, deadline: Deadline) -> Result<(), PutError> {
-        self.at().put_draft(draft, deadline, &self.putting)
+        self.open_bell()?;
+        self.at()
+            .put_draft(draft, &self.wait(deadline, &|| self.ring()))
+    }
+
+    fn wait<'w>(&'w self, deadline: Deadline, claimed: &'w dyn Fn()) -> Wait<'w> {
+        Wait {
+            deadline,
+            sending: &self.putting,
+            hopeless: &|| false,
+            nap: None,
+            claimed,
+        }
     }
 
     /// Receives one message.
@@ -159,7 +183,13 @@ impl Queue {
     /// # Errors
     /// As [`Queue::get`]; the message may have changed.
     pub fn get_into(&self, message: &mut Message, deadline: Deadline) -> Result<(), GetError> {
-        match self.at().get(message, &[], deadline, &self.getting)? {
+        self.open_bell()?;
+        let mut received = self.at().get(message, &[], deadline, &self.getting);
+        if matches!(received, Err(GetError::Empty)) {
+            received = self.get_announced(message);
+        }
+        self.settle();
+        match received? {
             None => Ok(()),
             Some(_) => Err(GetError::Empty),
         }
@@ -170,13 +200,19 @@ impl Queue {
     /// # Errors
     /// When memory of the queue is damaged.
     pub fn try_get_into(&self, message: &mut Message) -> Result<bool> {
+        self.open_bell()?;
         let at = self.at();
-        if at.take(message)? {
+        let mut taken = at.take(message)?;
+        if taken {
             self.getting.hit();
-            return Ok(true);
+        } else {
+            let later = self.getting.briefly(|| at.try_take(message));
+            taken = later.transpose()?.is_some();
         }
-        let taken = self.getting.briefly(|| at.try_take(message));
-        Ok(taken.transpose()?.is_some())
+        if taken {
+            self.settle();
+        }
+        Ok(taken)
     }
 
     /// Receives one message, or learns at once that one of the processes in `watch` is gone.
@@ -188,6 +224,7 @@ impl Queue {
         let gone = self
             .at()
             .get(&mut message, watch, deadline, &self.getting)?;
+        self.settle();
         Ok(gone.map_or(Watched::Message(message), Watched::Gone))
     }
 
@@ -273,6 +310,7 @@ impl Queue {
     pub fn close(&self) {
         let chain = &self.shared.chain;
         chain.flags.fetch_or(CLOSED, Ordering::SeqCst);
+        self.ring();
         chain.items.notify(u32::MAX);
         chain.space.notify(u32::MAX);
     }

@@ -19,7 +19,7 @@ use crate::error::{Error, PutError, Result};
 use crate::kill;
 use crate::retries::Retries;
 use crate::sync::spin::Spin;
-use crate::sys::futex::{self, Slept};
+use crate::sys::futex::Slept;
 
 /// A claimed slot.
 struct Claimed<'a> {
@@ -76,51 +76,17 @@ pub(super) struct Sending {
 pub(super) struct Wait<'w> {
     pub(super) deadline: Deadline,
     pub(super) sending: &'w Sending,
-    /// Asked at least every `nap` whether waiting became hopeless.
+    /// Asked whether waiting became hopeless, at least every `nap` if nobody would tell of that.
     pub(super) hopeless: &'w dyn Fn() -> bool,
-    pub(super) nap: Duration,
+    pub(super) nap: Option<Duration>,
     /// Done when a slot is claimed, before the message is there.
     pub(super) claimed: &'w dyn Fn(),
 }
 
-impl<'w> Wait<'w> {
-    fn simply(deadline: Deadline, sending: &'w Sending) -> Wait<'w> {
-        Wait {
-            deadline,
-            sending,
-            hopeless: &|| false,
-            nap: futex::NAP,
-            claimed: &|| (),
-        }
-    }
-}
-
 impl<'a> At<'a> {
-    /// Puts the message made of `parts`, which keeps `objects` alive, waiting for room until `deadline`.
+    /// Puts the message made of `parts`, which keeps `objects` alive, waiting for room.
     #[inline]
     pub(super) fn put(
-        &self,
-        parts: &[&[u8]],
-        objects: &[Held],
-        deadline: Deadline,
-        sending: &Sending,
-    ) -> Result<(), PutError> {
-        self.put_waiting(parts, objects, &Wait::simply(deadline, sending))
-    }
-
-    /// Puts a message that was written already; takes the draft when it is put.
-    pub(super) fn put_draft(
-        &self,
-        draft: &mut Option<Draft>,
-        deadline: Deadline,
-        sending: &Sending,
-    ) -> Result<(), PutError> {
-        self.put_draft_waiting(draft, &Wait::simply(deadline, sending))
-    }
-
-    /// As [`At::put`].
-    #[inline]
-    pub(super) fn put_waiting(
         &self,
         parts: &[&[u8]],
         objects: &[Held],
@@ -144,11 +110,11 @@ impl<'a> At<'a> {
                 return self.publish(&claimed);
             }
         }
-        self.put_draft_waiting(&mut Some(Draft::of(parts, objects)?), wait)
+        self.put_draft(&mut Some(Draft::of(parts, objects)?), wait)
     }
 
-    /// As [`At::put_draft`].
-    pub(super) fn put_draft_waiting(
+    /// Puts a message that was written already; takes the draft when it is put.
+    pub(super) fn put_draft(
         &self,
         draft: &mut Option<Draft>,
         wait: &Wait<'_>,
@@ -254,7 +220,8 @@ impl<'a> At<'a> {
                 return Err(PutError::Full);
             }
             kill::point("queue.full");
-            let until = wait.deadline.min(Deadline::after(wait.nap));
+            let nap = wait.nap.map_or(Deadline::NEVER, Deadline::after);
+            let until = wait.deadline.min(nap);
             if waits::wait(What::Room, self.chain.space.word(), key, until) == Slept::Interrupted {
                 return Err(PutError::Interrupted);
             }

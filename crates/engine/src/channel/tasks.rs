@@ -22,7 +22,7 @@ use crate::kill;
 use crate::retries::Retries;
 
 /// The words of processes that have tasks in hand; those beyond have one for each seat.
-pub(super) const TAKERS: usize = 16;
+pub(super) const TAKERS: usize = 8;
 
 /// The size of the part that holds one for each seat.
 const PART: u64 = (SEATS * size_of::<Taker>()) as u64;

@@ -59,6 +59,26 @@ impl Pipe {
         self.slots[slot].swap(READY, Ordering::SeqCst);
     }
 
+    /// As into a queue, of which a sender shows nothing before somebody asked.
+    fn put(&self, slot: usize) {
+        self.slots[slot].swap(CLAIMED, Ordering::SeqCst);
+        if self.bell.is_watched() && self.bell.wants_byte() {
+            self.socket.0.fetch_add(1, Ordering::SeqCst);
+            self.bell.note_byte();
+        }
+        self.slots[slot].swap(READY, Ordering::SeqCst);
+    }
+
+    /// Asks for a queue's descriptor.
+    fn ask(&self, me: u32) {
+        self.bell.watch();
+        let is_due = self.any(|slot| slot == READY || slot == CLAIMED);
+        if is_due && self.socket.count() == 0 {
+            self.socket.0.fetch_add(1, Ordering::SeqCst);
+        }
+        self.look(me);
+    }
+
     /// Receives a message if there is one.
     fn receive(&self, me: u32) {
         for slot in &self.slots {
@@ -163,5 +183,39 @@ fn who_asks_for_the_descriptor_while_another_receives_is_told_the_truth() {
         pipe.bell.watch();
         pipe.look(1);
         other.join().unwrap();
+    });
+}
+
+#[test]
+fn what_is_put_while_somebody_first_asks_for_a_queues_descriptor_is_shown() {
+    check(3, |pipe| {
+        let sender = spawn(pipe, |pipe| pipe.put(0));
+        pipe.ask(1);
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_queue_that_is_asked_while_a_message_is_taken_shows_what_is_left() {
+    check(3, |pipe| {
+        pipe.put(0);
+        let other = spawn(pipe, |pipe| pipe.receive(2));
+        let sender = spawn(pipe, |pipe| pipe.put(1));
+        pipe.ask(1);
+        other.join().unwrap();
+        sender.join().unwrap();
+        pipe.look(1);
+    });
+}
+
+#[test]
+fn two_that_ask_for_a_queues_descriptor_leave_no_byte_without_a_message() {
+    check(3, |pipe| {
+        pipe.put(0);
+        let other = spawn(pipe, |pipe| pipe.ask(2));
+        pipe.receive(1);
+        pipe.ask(1);
+        other.join().unwrap();
+        pipe.look(1);
     });
 }

@@ -7,12 +7,20 @@
 //! 0 --enroll--> owner --notify--> owner | NOTIFIED --wake up--> 0
 //!                 +------------- time out ----------------------^
 //! ```
+//!
+//! Of several that are notified at once only one can have the lock. So they are not woken but moved: from then on they
+//! sleep for the lock, and each that lets go of it wakes the next ([`Turns`]). Where a notifier is killed in the midst
+//! of that, they find themselves notified when they look around.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::gate;
+use super::word::LockWord;
+use super::{Lock, RLock};
+use crate::arena::block::BlockId;
 use crate::arena::handle::Handle;
-use crate::arena::object::{EXTENSION, Kind, Layout, ObjectHead};
-use crate::arena::open::{Shared, opened};
+use crate::arena::object::{EXTENSION, FURTHER, Kind, Layout, ObjectHead};
+use crate::arena::open::{Held, Shared, opened};
 use crate::arena::owner::OwnerId;
 use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
@@ -21,26 +29,48 @@ use crate::kill;
 use crate::sys::futex::{self, Slept};
 
 const NOTIFIED: u32 = 1 << 31;
-const INLINE: usize = 28;
-const EXTENDED: usize = 4096;
+/// The cells in the object itself, in its extension, and in each further part that the extension names.
+const INLINE: usize = 26;
+const EXTENDED: usize = 4096 - FURTHER * 4 / size_of::<WaitCell>();
+const PART: usize = 4096;
+const PART_BYTES: u64 = (PART * size_of::<WaitCell>()) as u64;
+/// More than there can be threads (`PID_MAX_LIMIT` of Linux is 2^22).
+const MOST: usize = INLINE + EXTENDED + FURTHER * PART;
+
+const _: () = assert!(MOST > 1 << 22);
 
 /// One waiter.
 #[repr(C)]
 struct WaitCell {
     /// Who waits (bits 0-30, zero for nobody) and whether it was notified (bit 31).
     state: AtomicU32,
-    _pad: AtomicU32,
-    /// Waiters are notified in the order of these.
+    /// The block of the lock that it goes on to take, zero for none; [`MOVED`] once it sleeps there.
+    lock: AtomicU32,
+    /// Waiters are notified in the order of these. Of a cell that was given up, the number of another.
     turn: AtomicU64,
 }
+
+/// The lock's block in a cell, after its waiter was sent to sleep for the lock. No block has this number.
+const MOVED: u32 = u32::MAX;
 
 #[repr(C)]
 pub(crate) struct ConditionObject {
     head: ObjectHead,
     turns: AtomicU64,
-    _pad: AtomicU64,
+    /// Cells that were given up, as a stack: the number of the last one and one more (low half), and a count of changes
+    /// (high half). A hint: whether a cell is free is said by the cell, and one that is not here is found by a look
+    /// at all of them.
+    free: AtomicU64,
+    /// How many cells were ever taken.
+    used: AtomicU32,
+    _pad: [AtomicU32; 3],
     cells: [WaitCell; INLINE],
 }
+
+const _: () = assert!(size_of::<ConditionObject>() == 512);
+
+/// So many cells are taken from the stack in vain before a new one is taken.
+const TRIES: usize = 4;
 
 // SAFETY: repr(C), head first, atomics only.
 unsafe impl Layout for ConditionObject {
@@ -48,6 +78,40 @@ unsafe impl Layout for ConditionObject {
 
     fn head(&self) -> &ObjectHead {
         &self.head
+    }
+}
+
+/// A lock under which threads wait for a condition: those that are notified together take it one after the other.
+pub trait Turns {
+    #[doc(hidden)]
+    fn place(&self) -> LockPlace<'_>;
+
+    /// To be called by a thread whose ticket [was moved](Ticket::was_moved), once it has tried to take the lock: the
+    /// others sleep for it.
+    fn pass_on(&self) {
+        gate::pass_on(self.place().word);
+    }
+}
+
+/// Where a lock is.
+#[derive(Debug, Clone, Copy)]
+#[doc(hidden)]
+pub struct LockPlace<'a> {
+    block: BlockId,
+    word: &'a LockWord,
+}
+
+impl Turns for Lock {
+    fn place(&self) -> LockPlace<'_> {
+        let (block, word) = self.word();
+        LockPlace { block, word }
+    }
+}
+
+impl Turns for RLock {
+    fn place(&self) -> LockPlace<'_> {
+        let (block, word) = self.word();
+        LockPlace { block, word }
     }
 }
 
@@ -96,54 +160,162 @@ impl Condition {
         self.shared.handle()
     }
 
-    /// The cells beyond the first, there only once so many waited at a time.
-    fn extension(&self) -> &[WaitCell] {
-        let size = (EXTENDED * size_of::<WaitCell>()) as u64;
+    /// The cells that are there, in three kinds of places.
+    fn places(&self) -> impl Iterator<Item = &[WaitCell]> {
+        let inline = std::iter::once(&self.shared.cells[..]);
+        let (links, cells) = self.extension();
+        let further = links.iter().map_while(|link| self.further(link));
+        inline.chain(std::iter::once(cells)).chain(further)
+    }
+
+    /// The links to further parts, and the cells behind them.
+    fn extension(&self) -> (&[AtomicU32], &[WaitCell]) {
         let arena = self.shared.arena();
-        match arena.part(&self.shared.head, EXTENSION, size) {
+        match arena.part(&self.shared.head, EXTENSION, PART_BYTES) {
             // SAFETY: the part is this large, 64-aligned and mapped for good; any bytes are atomics.
-            Some(cells) => unsafe { std::slice::from_raw_parts(cells.cast().as_ptr(), EXTENDED) },
-            None => &[],
+            Some(part) => unsafe {
+                let cells = part.cast::<AtomicU32>().add(FURTHER).cast::<WaitCell>();
+                (
+                    std::slice::from_raw_parts(part.cast().as_ptr(), FURTHER),
+                    std::slice::from_raw_parts(cells.as_ptr(), EXTENDED),
+                )
+            },
+            None => (&[], &[]),
         }
     }
 
-    fn cells(&self) -> impl Iterator<Item = &WaitCell> {
-        self.shared.cells.iter().chain(self.extension())
+    fn further(&self, link: &AtomicU32) -> Option<&[WaitCell]> {
+        let part = self.shared.arena().linked(link, PART_BYTES)?;
+        // SAFETY: as above.
+        Some(unsafe { std::slice::from_raw_parts(part.cast().as_ptr(), PART) })
     }
 
-    fn cell(&self, index: usize) -> &WaitCell {
-        match self.shared.cells.get(index) {
-            Some(cell) => cell,
-            None => &self.extension()[index - INLINE],
+    /// The cells that were ever taken, with their numbers.
+    fn cells(&self) -> impl Iterator<Item = (usize, &WaitCell)> {
+        let used = self.shared.used.load(Ordering::SeqCst) as usize;
+        self.places().flatten().enumerate().take(used)
+    }
+
+    /// The cell of a number; `None` when it is not there.
+    fn cell(&self, index: usize) -> Option<&WaitCell> {
+        if let Some(cell) = self.shared.cells.get(index) {
+            return Some(cell);
         }
+        let (links, cells) = self.extension();
+        let index = index - INLINE;
+        if let Some(cell) = cells.get(index) {
+            return Some(cell);
+        }
+        let index = index.checked_sub(EXTENDED)?;
+        self.further(links.get(index / PART)?)?.get(index % PART)
     }
 
     /// Takes a place in the line of waiters.
     ///
     /// # Errors
-    /// When shared memory cannot be had; [`Error::TableFull`] beyond 4124 waiters.
+    /// When shared memory cannot be had; [`Error::TableFull`] beyond 4,198,170 waiters.
     pub fn enroll(&self) -> Result<Ticket<'_>> {
-        let arena = self.shared.arena();
-        let owner = arena.me();
-        for _ in 0..2 {
-            for (index, cell) in self.cells().enumerate() {
-                let seen = cell.state.load(Ordering::SeqCst);
-                let vacant = OwnerId::from_u32(seen & !NOTIFIED).is_none_or(|o| arena.is_dead(o));
-                if vacant && cell.pass(seen, owner.as_u32()) {
-                    kill::point("condition.claimed");
-                    let turn = self.shared.turns.fetch_add(1, Ordering::SeqCst);
-                    cell.turn.store(turn, Ordering::SeqCst);
-                    return Ok(Ticket {
-                        condition: self,
-                        index,
-                        owner,
-                    });
-                }
+        self.take_place(0)
+    }
+
+    /// As [`Condition::enroll`], for a thread that takes `lock` afterwards.
+    ///
+    /// # Errors
+    /// As [`Condition::enroll`].
+    pub fn enroll_under(&self, lock: &impl Turns) -> Result<Ticket<'_>> {
+        self.take_place(lock.place().block.0)
+    }
+
+    fn take_place(&self, lock: u32) -> Result<Ticket<'_>> {
+        let given_up = (0..TRIES).map_while(|_| self.pop());
+        for index in given_up {
+            if let Some(ticket) = self.claim(index, lock) {
+                return Ok(ticket);
             }
-            let size = (EXTENDED * size_of::<WaitCell>()) as u64;
-            arena.ensure_part(self.shared.block(), &self.shared.head, EXTENSION, size)?;
         }
-        Err(Error::TableFull("place for a further waiter"))
+        loop {
+            let used = self.shared.used.load(Ordering::SeqCst) as usize;
+            if let Some(ticket) = (used..=used + 1).find_map(|index| self.claim(index, lock)) {
+                return Ok(ticket);
+            }
+            if self.cell(used).is_some() {
+                continue;
+            }
+            // Places of the dead, and what they had taken from the stack.
+            if let Some(ticket) = (0..used).find_map(|index| self.claim(index, lock)) {
+                // The cell may be in the stack as well, which would have no end with a cell in it twice.
+                self.change_free(|_| Some(0));
+                return Ok(ticket);
+            }
+            self.extend()?;
+        }
+    }
+
+    /// Changes the stack from the number it begins with; that number, unless `change` says no.
+    fn change_free(&self, change: impl Fn(u32) -> Option<u32>) -> Option<u32> {
+        let counted = |word: u64| {
+            let first = u64::from(change(word as u32)?);
+            Some(((word >> 32).wrapping_add(1) << 32) | first)
+        };
+        let former = self
+            .shared
+            .free
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, counted);
+        former.ok().map(|word| word as u32)
+    }
+
+    /// Takes a cell's number from the stack.
+    fn pop(&self) -> Option<usize> {
+        let below = |first: u32| {
+            let cell = self.cell((first as usize).checked_sub(1)?)?;
+            Some(cell.turn.load(Ordering::SeqCst) as u32)
+        };
+        Some(self.change_free(below)? as usize - 1)
+    }
+
+    fn push(&self, index: usize, cell: &WaitCell) {
+        let above = |first: u32| {
+            cell.turn.store(first.into(), Ordering::SeqCst);
+            Some(index as u32 + 1)
+        };
+        self.change_free(above);
+    }
+
+    fn claim(&self, index: usize, lock: u32) -> Option<Ticket<'_>> {
+        let (arena, cell) = (self.shared.arena(), self.cell(index)?);
+        let seen = cell.state.load(Ordering::SeqCst);
+        let vacant = OwnerId::from_u32(seen & !NOTIFIED).is_none_or(|owner| arena.is_dead(owner));
+        let owner = arena.me();
+        if !vacant || !cell.pass(seen, owner.as_u32()) {
+            return None;
+        }
+        kill::point("condition.claimed");
+        let used = &self.shared.used;
+        if used.load(Ordering::SeqCst) <= index as u32 {
+            used.fetch_max(index as u32 + 1, Ordering::SeqCst);
+        }
+        let turn = self.shared.turns.fetch_add(1, Ordering::SeqCst);
+        cell.turn.store(turn, Ordering::SeqCst);
+        cell.lock.store(lock, Ordering::SeqCst);
+        Some(Ticket {
+            condition: self,
+            index,
+            owner,
+        })
+    }
+
+    /// Makes room for more waiters.
+    #[cold]
+    fn extend(&self) -> Result<()> {
+        let (arena, object) = (self.shared.arena(), self.shared.block());
+        let (links, _) = self.extension();
+        if links.is_empty() {
+            return arena.ensure_part(object, &self.shared.head, EXTENSION, PART_BYTES);
+        }
+        match links.iter().find(|link| self.further(link).is_none()) {
+            Some(link) => arena.ensure_further(object, link, PART_BYTES),
+            None => Err(Error::TableFull("place for a further waiter")),
+        }
     }
 
     /// Sleeps until the ticket is notified.
@@ -151,8 +323,10 @@ impl Condition {
     /// # Errors
     /// [`WaitError::TimedOut`]; [`WaitError::Interrupted`], after which the same ticket may sleep again.
     pub fn sleep(&self, ticket: &Ticket<'_>, deadline: Deadline) -> Result<(), WaitError> {
-        let state = &self.cell(ticket.index).state;
+        let state = &ticket.cell().state;
         let waiting = ticket.owner.as_u32();
+        // The cell may lie in an extension: the condition is known by its first one.
+        let known_by = &self.shared.cells[0].state;
         let _call = waits::Call::join();
         loop {
             if state.load(Ordering::SeqCst) != waiting {
@@ -161,7 +335,8 @@ impl Condition {
             if deadline.is_past() {
                 return Err(WaitError::TimedOut);
             }
-            if self.sleep_in(state, waiting, deadline) == Slept::Interrupted
+            if waits::wait_known_by(What::Notification, known_by, &[(state, waiting)], deadline)
+                == Slept::Interrupted
                 && state.load(Ordering::SeqCst) == waiting
             {
                 return Err(WaitError::Interrupted);
@@ -169,48 +344,98 @@ impl Condition {
         }
     }
 
-    fn sleep_in(&self, state: &AtomicU32, waiting: u32, deadline: Deadline) -> Slept {
-        // The cell may lie in an extension: the condition is known by its first one.
-        let known_by = &self.shared.cells[0].state;
-        waits::noting(What::Notification, known_by, || {
-            futex::wait(state, waiting, deadline)
-        })
-    }
-
     /// Lets up to `count` waiters go, those that came first; how many they were.
     pub fn notify(&self, count: usize) -> usize {
         let arena = self.shared.arena();
-        let mut waiting: Vec<(u64, &WaitCell, u32)> = self
-            .cells()
-            .map(|cell| (cell, cell.state.load(Ordering::SeqCst)))
-            .filter(|(_, seen)| *seen != 0 && seen & NOTIFIED == 0)
-            .map(|(cell, seen)| (cell.turn.load(Ordering::SeqCst), cell, seen))
-            .collect();
-        waiting.sort_unstable_by_key(|(turn, ..)| *turn);
-        let mut notified = 0;
-        for (_, cell, seen) in waiting {
-            if notified == count {
-                break;
-            }
-            if OwnerId::from_u32(seen).is_none_or(|owner| arena.is_dead(owner)) {
-                cell.pass(seen, 0);
-            } else if cell.pass(seen, seen | NOTIFIED) {
-                kill::point("condition.notified");
-                futex::wake(&cell.state, u32::MAX);
-                notified += 1;
+        let mut waiting: Vec<(u64, &WaitCell, u32)> = Vec::new();
+        for (index, cell) in self.cells() {
+            let seen = cell.state.load(Ordering::SeqCst);
+            match OwnerId::from_u32(seen & !NOTIFIED) {
+                Some(owner) if arena.is_dead(owner) => self.vacate(index, cell, seen),
+                Some(_) if seen & NOTIFIED == 0 => {
+                    waiting.push((cell.turn.load(Ordering::SeqCst), cell, seen));
+                }
+                _ => {}
             }
         }
+        if count < waiting.len() {
+            waiting.select_nth_unstable_by_key(count, |(turn, ..)| *turn);
+            waiting.truncate(count);
+        }
+        waiting.sort_unstable_by_key(|(turn, ..)| *turn);
+        match waiting[..] {
+            [(_, cell, seen)] => usize::from(cell.wake(seen)),
+            _ => self.release(&waiting),
+        }
+    }
+
+    /// Lets waiters go, one after the other where they take a lock.
+    fn release(&self, waiting: &[(u64, &WaitCell, u32)]) -> usize {
+        let mut crowd = None::<Crowd>;
+        let mut notified = 0;
+        for (_, cell, seen) in waiting {
+            let block = BlockId::new(cell.lock.load(Ordering::SeqCst));
+            if crowd.as_ref().map(|crowd| crowd.block) != block {
+                drop(crowd.take());
+                crowd = block.and_then(|block| Crowd::of(self.shared.arena(), block));
+            }
+            notified += usize::from(match &crowd {
+                Some(crowd) => crowd.join(cell, *seen),
+                None => cell.wake(*seen),
+            });
+        }
         notified
+    }
+
+    fn vacate(&self, index: usize, cell: &WaitCell, seen: u32) {
+        if cell.pass(seen, 0) {
+            self.push(index, cell);
+        }
     }
 
     /// How many wait and were not notified yet.
     pub fn waiters(&self) -> usize {
         let arena = self.shared.arena();
-        let waits = |cell: &&WaitCell| {
+        let waits = |(_, cell): &(usize, &WaitCell)| {
             let seen = cell.state.load(Ordering::SeqCst);
             seen & NOTIFIED == 0 && OwnerId::from_u32(seen).is_some_and(|o| !arena.is_dead(o))
         };
         self.cells().filter(waits).count()
+    }
+}
+
+/// Those that are sent to sleep for a lock; the first of them is woken when it is free, or there and then.
+struct Crowd {
+    block: BlockId,
+    word: &'static LockWord,
+    _held: Held,
+}
+
+impl Crowd {
+    fn of(arena: &'static crate::arena::Arena, block: BlockId) -> Option<Crowd> {
+        let (held, word) = gate::lock_in(arena, block)?;
+        Some(Crowd {
+            block,
+            word,
+            _held: held,
+        })
+    }
+
+    fn join(&self, cell: &WaitCell, seen: u32) -> bool {
+        cell.lock.store(MOVED, Ordering::SeqCst);
+        let notified = cell.pass(seen, seen | NOTIFIED);
+        if notified {
+            kill::point("condition.notified");
+            futex::requeue(&cell.state, seen | NOTIFIED, self.word.futex());
+            kill::point("condition.moved");
+        }
+        notified
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        gate::pass_on(self.word);
     }
 }
 
@@ -220,12 +445,32 @@ impl WaitCell {
             .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok()
     }
+
+    /// Notifies its waiter and wakes it; false when it gave up.
+    fn wake(&self, seen: u32) -> bool {
+        let notified = self.pass(seen, seen | NOTIFIED);
+        if notified {
+            kill::point("condition.notified");
+            futex::wake(&self.state, u32::MAX);
+        }
+        notified
+    }
 }
 
-impl Ticket<'_> {
+impl<'a> Ticket<'a> {
+    fn cell(&self) -> &'a WaitCell {
+        let cell = self.condition.cell(self.index);
+        cell.expect("parts of a condition stay for as long as it does")
+    }
+
     /// Whether the ticket was notified.
     pub fn is_notified(&self) -> bool {
-        self.condition.cell(self.index).state.load(Ordering::SeqCst) & NOTIFIED != 0
+        self.cell().state.load(Ordering::SeqCst) & NOTIFIED != 0
+    }
+
+    /// Whether its thread was notified together with others, which sleep for the same lock: see [`Turns::pass_on`].
+    pub fn was_moved(&self) -> bool {
+        self.cell().lock.load(Ordering::SeqCst) == MOVED
     }
 
     /// The ticket's place, to be kept where a reference cannot be; see [`Condition::ticket`].
@@ -247,11 +492,11 @@ impl Condition {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        let cell = self.condition.cell(self.index);
-        let waiting = self.owner.as_u32();
+        let (cell, waiting) = (self.cell(), self.owner.as_u32());
         // Notified while giving up: the cell is freed all the same.
-        if !cell.pass(waiting, 0) {
-            cell.pass(waiting | NOTIFIED, 0);
+        if cell.pass(waiting, 0) || cell.pass(waiting | NOTIFIED, 0) {
+            kill::point("condition.given_up");
+            self.condition.push(self.index, cell);
         }
     }
 }

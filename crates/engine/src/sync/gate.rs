@@ -69,9 +69,11 @@ pub(super) fn acquire(
     if deadline == Deadline::NOW && !dead(seen) {
         return Err(LockError::TimedOut);
     }
-    if spin
-        .until(|| (word.look().is_free() && word.take(me, thread, false).is_ok()).then_some(()))
-        .is_some()
+    // With somebody asleep it takes a wake-up anyway, and many that look hold up the one that is to go on.
+    if !seen.has_sleepers()
+        && spin
+            .until(|| (word.look().is_free() && word.take(me, thread, false).is_ok()).then_some(()))
+            .is_some()
     {
         return Ok(Inherited(false));
     }
@@ -83,7 +85,7 @@ pub(super) fn acquire(
 }
 
 /// A thread that slept and does not take the lock: a wake-up meant for it goes on to the next.
-fn pass_on(word: &LockWord) {
+pub(super) fn pass_on(word: &LockWord) {
     loop {
         let seen = word.look();
         if seen.is_free() {
@@ -155,6 +157,15 @@ fn gate_in(arena: &Arena, block: BlockId) -> Option<&Gate<{ Kind::Lock as u32 }>
     is_room.then(|| unsafe { payload.cast().as_ref() })
 }
 
+/// The word of the lock in `block`, if it is one, and what keeps it a lock.
+pub(super) fn lock_in(arena: &'static Arena, block: BlockId) -> Option<(Held, &'static LockWord)> {
+    let held = Held::in_block(arena, block)?;
+    let kind = arena.cell(block).ok()?.kind.load(Ordering::Acquire);
+    let is_lock = kind == Kind::Lock as u32 || kind == Kind::RLock as u32;
+    let gate = is_lock.then(|| gate_in(arena, block)).flatten()?;
+    Some((held, &gate.word))
+}
+
 /// Who holds the lock in `block`, if it is one and anybody does.
 pub(crate) fn holder_of(arena: &Arena, block: BlockId) -> Option<OwnerId> {
     gate_in(arena, block)?.word.look().holder()
@@ -169,16 +180,12 @@ pub(crate) fn keep_held(arena: &'static Arena, block: BlockId, me: OwnerId) {
         return;
     }
     // With a hold of its own it stays a lock; it may have become something else since it was looked up.
-    let Some(_held) = Held::in_block(arena, block) else {
+    let Some((_held, word)) = lock_in(arena, block) else {
         return;
     };
-    let kind = arena
-        .cell(block)
-        .map(|cell| cell.kind.load(Ordering::Acquire));
-    let is_lock = kind.is_ok_and(|kind| kind == Kind::Lock as u32 || kind == Kind::RLock as u32);
-    let seen = gate.word.look();
-    if is_lock && seen.holder() == Some(me) {
-        gate.word.keep(seen);
+    let seen = word.look();
+    if seen.holder() == Some(me) {
+        word.keep(seen);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use super::gate::{self, AfterDeath, Gate};
 use super::spin::Spin;
+use super::word::LockWord;
+use crate::arena::block::BlockId;
 use crate::arena::handle::Handle;
 use crate::arena::object::Kind;
 use crate::arena::open::{Shared, opened};
@@ -103,6 +105,10 @@ impl Lock {
     #[inline]
     pub fn release(&self) -> Result<(), NotHeld> {
         gate::release(&self.shared.word).map_err(|()| NotHeld)
+    }
+
+    pub(super) fn word(&self) -> (BlockId, &LockWord) {
+        (self.shared.block(), &self.shared.word)
     }
 
     /// Whether somebody holds it.

@@ -19,7 +19,7 @@ mod thread;
 pub(crate) mod word;
 
 pub use barrier::{Arrival, Barrier, BarrierError, Place, Turnstile};
-pub use condition::{Condition, Ticket};
+pub use condition::{Condition, Ticket, Turns};
 pub use event::Event;
 pub use lock::{Acquired, Lock};
 pub use rlock::RLock;

@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 
 use super::gate::{self, AfterDeath, Gate};
 use super::spin::Spin;
+use super::word::LockWord;
 use super::{Acquired, thread};
+use crate::arena::block::BlockId;
 use crate::arena::handle::Handle;
 use crate::arena::object::Kind;
 use crate::arena::open::{Shared, opened};
@@ -132,6 +134,10 @@ impl RLock {
     #[inline]
     pub fn is_mine(&self) -> bool {
         self.shared.is_mine(self.shared.arena().me())
+    }
+
+    pub(super) fn word(&self) -> (BlockId, &LockWord) {
+        (self.shared.block(), &self.shared.word)
     }
 
     /// Whether somebody holds it.

@@ -50,6 +50,7 @@ fn held(owner: OwnerId, thread: u32, sleepers: bool) -> u64 {
 }
 
 #[repr(transparent)]
+#[derive(Debug)]
 pub(crate) struct LockWord(AtomicU64);
 
 impl LockWord {

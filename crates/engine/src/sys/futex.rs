@@ -1,7 +1,8 @@
 //! Sleeping on words of shared memory.
 //!
-//! Every sleep is cut into naps of at most [`NAP`]: a wake-up that was lost because its sender was
-//! killed between its store and its `futex` call costs the sleeper one nap, never for ever.
+//! A wake-up that was lost because its sender was killed between its store and its `futex` call costs the sleeper one
+//! nap of [`NAP`], never for ever. Who slept one in vain may sleep for long ([`wait_all_told`]) on words that tell of
+//! deaths as well.
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -21,13 +22,15 @@ pub(crate) const NAP: Duration = Duration::from_millis(400);
 const SHORT_NAP: Duration = Duration::from_millis(40);
 
 /// The most words one `futex_waitv` takes.
-const WAITV_MAX: usize = 128;
+pub(crate) const WAITV_MAX: usize = 128;
 
 /// Why a sleep ended. A `Stirred` sleeper looks at its word again: it may have been woken, the word
-/// may have changed before it slept, or its nap may be over.
+/// may have changed before it slept, or the deadline may have passed. To one that is `Idle` nothing happened in a whole
+/// nap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Slept {
     Stirred,
+    Idle,
     Interrupted,
 }
 
@@ -42,42 +45,48 @@ fn timespec(at: Deadline) -> Timespec {
     }
 }
 
-fn outcome(result: Result<(), Errno>) -> Slept {
+/// `in_vain`: what it means when the time is over.
+fn outcome(result: Result<(), Errno>, in_vain: Slept) -> Slept {
     match result {
         Err(Errno::INTR) => Slept::Interrupted,
+        Err(Errno::TIMEDOUT) => in_vain,
         _ => Slept::Stirred,
+    }
+}
+
+/// Until when to nap, and what it means when that time is over.
+fn end_of_nap(deadline: Deadline, length: Duration) -> (Deadline, Slept) {
+    let end = Deadline::after(length);
+    match end < deadline {
+        true => (end, Slept::Idle),
+        false => (deadline, Slept::Stirred),
     }
 }
 
 /// Sleeps while `word` holds `expected`, until a wake, `deadline` or the end of a nap.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> Slept {
-    nap(word, expected, deadline.min(Deadline::after(NAP)))
+    nap(word, expected, end_of_nap(deadline, NAP))
 }
 
-fn nap(word: &AtomicU32, expected: u32, until: Deadline) -> Slept {
+fn nap(word: &AtomicU32, expected: u32, (until, in_vain): (Deadline, Slept)) -> Slept {
     let until = timespec(until);
     if signals::is_attentive() {
-        return attentive_nap(word, expected, &until);
+        let slept = attentive_nap(word, expected, &until);
+        return slept.map_or(Slept::Interrupted, |slept| outcome(slept, in_vain));
     }
     let any = std::num::NonZeroU32::MAX;
-    outcome(futex::wait_bitset(
-        word,
-        Flags::empty(),
-        expected,
-        Some(&until),
-        any,
-    ))
+    let slept = futex::wait_bitset(word, Flags::empty(), expected, Some(&until), any);
+    outcome(slept, in_vain)
 }
 
-fn attentive_nap(word: &AtomicU32, expected: u32, until: &Timespec) -> Slept {
+fn attentive_nap(word: &AtomicU32, expected: u32, until: &Timespec) -> Option<Result<(), Errno>> {
     let operation = libc::FUTEX_WAIT_BITSET;
     let (nobody, any) = (ptr::null::<u32>(), u32::MAX);
-    let slept = signals::sleep(Some(word), (until.tv_sec, until.tv_nsec), |until| {
+    signals::sleep(Some(word), (until.tv_sec, until.tv_nsec), |until| {
         let call = libc::SYS_futex;
         // SAFETY: the kernel reads the word and the time, both of which live on; the rest is numbers.
         result_of(unsafe { libc::syscall(call, word, operation, expected, until, nobody, any) })
-    });
-    slept.map_or(Slept::Interrupted, outcome)
+    })
 }
 
 fn attentive_waitv(
@@ -112,17 +121,37 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept
         _ => {}
     }
     if NO_WAITV.load(Ordering::Relaxed) {
-        return nap(
-            words[0].0,
-            words[0].1,
-            deadline.min(Deadline::after(SHORT_NAP)),
-        );
+        return nap(words[0].0, words[0].1, end_of_nap(deadline, SHORT_NAP));
     }
     let length = if words.len() > WAITV_MAX {
         SHORT_NAP
     } else {
         NAP
     };
+    let (until, in_vain) = end_of_nap(deadline, length);
+    match waitv(words, until) {
+        Some(result) => outcome(result, in_vain),
+        None => Slept::Stirred,
+    }
+}
+
+/// Sleeps until `deadline` while every word of `words` holds what stands beside it, at most [`WAITV_MAX`] of them. One
+/// more is the number of signals, where they end sleeps. `None` when the kernel cannot do that.
+pub(crate) fn wait_all_told(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Option<Slept> {
+    if NO_WAITV.load(Ordering::Relaxed) {
+        return None;
+    }
+    let slept = match signals::counted() {
+        Some(signals) => waitv(&[&[signals], words].concat(), deadline),
+        None => waitv(words, deadline),
+    };
+    let slept = outcome(slept?, Slept::Stirred);
+    let came = signals::counted().is_some_and(|(count, seen)| count.load(Ordering::SeqCst) != seen);
+    Some(if came { Slept::Interrupted } else { slept })
+}
+
+/// One call for several words; `None` when the kernel does not have it.
+fn waitv(words: &[(&AtomicU32, u32)], until: Deadline) -> Option<Result<(), Errno>> {
     let waiters: Vec<futex::Wait> = words
         .iter()
         .take(WAITV_MAX)
@@ -134,21 +163,24 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept
             wait
         })
         .collect();
-    let until = timespec(deadline.min(Deadline::after(length)));
+    let time = timespec(until);
     let result = match signals::is_attentive() {
-        true => attentive_waitv(&waiters, words[0].0, &until),
+        true => attentive_waitv(&waiters, words[0].0, &time),
         false => {
-            let clock = ClockId::Monotonic;
-            futex::waitv(&waiters, WaitvFlags::empty(), Some(&until), clock).map(drop)
+            let (clock, time) = (
+                ClockId::Monotonic,
+                (until != Deadline::NEVER).then_some(&time),
+            );
+            futex::waitv(&waiters, WaitvFlags::empty(), time, clock).map(drop)
         }
     };
     // Everything else is said by a kernel that does not know the call, or by a filter that refuses it.
     let answers = [Errno::AGAIN, Errno::INTR, Errno::TIMEDOUT];
     if result.as_ref().is_err_and(|errno| !answers.contains(errno)) {
         NO_WAITV.store(true, Ordering::Relaxed);
-        return Slept::Stirred;
+        return None;
     }
-    outcome(result)
+    Some(result)
 }
 
 /// The low half of a word of 64 bits, to sleep on.
@@ -168,4 +200,14 @@ pub(crate) fn low_half(word: &AtomicU64) -> &AtomicU32 {
 pub(crate) fn wake(word: &AtomicU32, count: u32) -> usize {
     // The kernel reads the count as signed.
     futex::wake(word, Flags::empty(), count.min(i32::MAX as u32)).unwrap_or(0)
+}
+
+/// Lets those that sleep on `word` sleep on `other` instead, if `word` holds `expected`; wakes them where the kernel
+/// cannot do that.
+pub(crate) fn requeue(word: &AtomicU32, expected: u32, other: &AtomicU32) {
+    let all = i32::MAX as u32;
+    let moved = futex::cmp_requeue(word, Flags::empty(), 0, all, other, expected);
+    if moved.is_err_and(|errno| errno != Errno::AGAIN) {
+        wake(word, all);
+    }
 }

@@ -13,8 +13,10 @@
 //! refused (a sandbox, an emulator). Then nothing would ever be marked, so the kernel is asked whether it knows.
 
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 /// Set by the kernel when the holder is gone.
 const DIED: u32 = 0x4000_0000;
@@ -138,6 +140,51 @@ fn is_list_known() -> bool {
     // SAFETY: the call writes a pointer and a length to the places it is given; nobody follows the pointer.
     let asked = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &mut head, &mut length) };
     asked == 0 && !head.is_null()
+}
+
+/// What the kernel knows of a thread's robust mutexes (`struct robust_list_head`).
+#[repr(C)]
+struct RobustList {
+    first: *mut libc::c_void,
+    /// From an entry of the list to the futex word that belongs to it.
+    to_word: libc::c_long,
+    /// The entry that the thread is taking or giving up.
+    pending: AtomicPtr<libc::c_void>,
+}
+
+/// See [`inherited_by`].
+pub(crate) struct Inherited(&'static RobustList, PhantomData<*const ()>);
+
+impl Drop for Inherited {
+    fn drop(&mut self) {
+        self.0.pending.store(ptr::null_mut(), Ordering::SeqCst);
+    }
+}
+
+/// Until the guard is dropped, the kernel wakes one sleeper on `word`, which must be zero, when this thread is killed.
+///
+/// That is what it does for a thread that is killed between giving a robust mutex up and waking the next, or between
+/// being woken and taking it, and the C library says that it may be by the same note (since Linux 5.5; this is asked
+/// for where several words can be waited for, which is since 5.16). `None` where the thread has no list, or the C
+/// library uses it just now.
+pub(crate) fn inherited_by(word: &'static AtomicU32) -> Option<Inherited> {
+    let mut head = ptr::null_mut::<RobustList>();
+    let mut length = 0usize;
+    // SAFETY: the call writes a pointer and a length to the places it is given.
+    let asked = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &mut head, &mut length) };
+    if cfg!(miri) || asked != 0 || head.is_null() || length != size_of::<RobustList>() {
+        return None;
+    }
+    // SAFETY: this thread's own record, which the C library registered and keeps for as long as the thread lives, of
+    // the size that the kernel defines. Nobody else writes to it but the C library on this thread, within its functions for
+    // robust mutexes, none of which runs before the guard is dropped.
+    let list = unsafe { &*head };
+    let entry = word.as_ptr().addr().wrapping_sub(list.to_word as usize);
+    let entry = ptr::without_provenance_mut(entry);
+    list.pending
+        .compare_exchange(ptr::null_mut(), entry, Ordering::SeqCst, Ordering::SeqCst)
+        .ok()?;
+    Some(Inherited(list, PhantomData))
 }
 
 /// Whether a life word that says so has a living holder.

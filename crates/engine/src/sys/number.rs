@@ -60,9 +60,14 @@ impl Number {
         (self.space != 0 && self.space == space()).then_some(self.pid)
     }
 
+    /// What it is called in `/proc`, as far as this process sees that; `None` when that cannot be told.
+    pub(crate) fn in_proc(self) -> Option<u32> {
+        self.here().filter(|_| is_proc_ours())
+    }
+
     /// When it started, in clock ticks since boot; zero when that cannot be told.
     pub(crate) fn start_time(self) -> u64 {
-        let stat = self.here().filter(|_| is_proc_ours()).and_then(stat_of);
+        let stat = self.in_proc().and_then(stat_of);
         let parsed = stat.as_deref().and_then(parse);
         parsed.map_or(0, |(_, start)| start)
     }

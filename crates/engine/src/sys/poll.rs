@@ -10,8 +10,12 @@ use rustix::io::Errno;
 use crate::sys::futex::Slept;
 use crate::sys::signals;
 
+/// More than any program runs, in seconds.
+const FOR_EVER: Duration = Duration::from_secs(1 << 32);
+
 /// Sleeps until `fd` is readable or closed at its other end, for `time` at most. The caller looks afterwards.
-pub(crate) fn wait(fd: BorrowedFd<'_>, time: Duration) -> Slept {
+pub(crate) fn wait(fd: BorrowedFd<'_>, time: Option<Duration>) -> Slept {
+    let time = time.unwrap_or(FOR_EVER);
     let (seconds, nanos) = (time.as_secs() as i64, i64::from(time.subsec_nanos()));
     if signals::is_attentive() {
         return attentive_wait(fd, (seconds, nanos));

@@ -12,7 +12,8 @@
 //!
 //! A handler on the sleeper's own thread comes before the sleeper looks at the count, or before the kernel reads
 //! `until`, which then has passed, or it interrupts the call. One on another thread wakes the sleeper by its word; if it does so
-//! after the kernel read `until` and before the sleeper is in its queue, the sleep goes on to its end, one nap at most.
+//! after the kernel read `until` and before the sleeper is in its queue, the sleep goes on to its end, one nap at most. (A
+//! long sleep is on the count as well, which the kernel compares.)
 //!
 //! One thread of a process at a time sleeps so, the one on which the front acts on signals ([`attentively`]).
 
@@ -106,11 +107,11 @@ pub fn handler_of(signal: c_int) -> Option<usize> {
 /// set handlers at any time.
 ///
 /// Only one handler of a process is followed, the first one. Others are left alone: they may call what was there
-/// before them, and if that was ours and called them, there would be no end.
-pub fn follow(handler: usize) {
+/// before them, and if that was ours and called them, there would be no end. False when it is not followed.
+pub fn follow(handler: usize) -> bool {
     let known = FOLLOWED.compare_exchange(0, handler, Ordering::SeqCst, Ordering::SeqCst);
     if handler == 0 || known.is_err_and(|known| known != handler) {
-        return;
+        return false;
     }
     for signal in (1..=LAST_SIGNAL).filter(|signal| !APART.contains(signal)) {
         let Some(mut action) = action_of(signal) else {
@@ -123,6 +124,7 @@ pub fn follow(handler: usize) {
         // SAFETY: a handler of the same kind with the same mask and flags, which calls the one that was there.
         unsafe { libc::sigaction(signal, &action, ptr::null_mut()) };
     }
+    true
 }
 
 fn own_handler() -> usize {
@@ -166,6 +168,23 @@ fn wake(word: *mut AtomicU32) {
 /// Whether signals that came before are to end this thread's sleeps.
 pub(crate) fn is_attentive() -> bool {
     SEEN.get().is_some()
+}
+
+/// Whether signals are to end this thread's sleeps but it blocks some, so that others may get them.
+pub(crate) fn may_go_elsewhere() -> bool {
+    if !is_attentive() {
+        return false;
+    }
+    let mut blocked = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: without a new set the call only writes the present one.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), blocked.as_mut_ptr()) };
+    // SAFETY: a set that was zeroed, and filled in by the call; this only reads.
+    (1..=LAST_SIGNAL).any(|signal| unsafe { libc::sigismember(blocked.as_ptr(), signal) == 1 })
+}
+
+/// The word of the number of signals and what it was when this thread last acted on them, where they end its sleeps.
+pub(crate) fn counted() -> Option<(&'static AtomicU32, u32)> {
+    SEEN.get().map(|seen| (&COUNT, seen))
 }
 
 /// Sleeps by `call`, which passes the kernel the time `(seconds, nanos)` from where a signal takes it away. `None`

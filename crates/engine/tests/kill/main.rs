@@ -8,6 +8,7 @@
 mod common;
 
 mod case;
+mod descriptors;
 mod drafts;
 mod envelopes;
 mod leases;
@@ -17,6 +18,7 @@ mod memory;
 mod pipes;
 mod queues;
 mod sharing;
+mod sleepers;
 #[cfg(target_arch = "x86_64")]
 mod stepper;
 mod stores;
@@ -71,6 +73,8 @@ scenarios! {
     death_while_giving_units_to_sleepers: locks::Giving::new;
     death_while_waiting_on_a_condition: meetings::Waiting::new;
     death_while_a_crowd_waits_on_a_condition: meetings::Crowding::new;
+    death_while_a_crowd_is_sent_to_a_lock: meetings::Sending::new;
+    death_while_others_sleep_for_long: sleepers::Sleeping::new;
     death_while_using_an_event: meetings::Signalling::new;
     death_at_a_barrier: meetings::Meeting::new;
     death_while_resetting_a_barrier: meetings::Resetting::new;
@@ -84,6 +88,8 @@ scenarios! {
     death_while_getting_from_strip_to_strip: queues::Getting::strips;
     death_while_getting_large_messages: queues::Getting::large;
     death_while_getting_from_a_bounded_queue: queues::Getting::bounded;
+    death_while_asking_for_a_queues_descriptor: descriptors::Showing::new;
+    death_while_using_a_queues_descriptor: descriptors::Showing::asked;
     death_with_an_unfinished_task: queues::Tasks::new;
     death_while_making_and_dropping_queues: queues::Making::new;
     death_while_closing_a_queue: queues::Closing::new;

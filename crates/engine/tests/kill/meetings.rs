@@ -4,7 +4,9 @@ use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on, curtain, turned};
 use crate::common::{Child, PROMPTLY, Slate, briefly, linger, promptly};
 use procession_engine::Deadline;
 use procession_engine::error::{LockError, WaitError};
-use procession_engine::sync::{Acquired, Arrival, Barrier, BarrierError, Condition, Event, Lock};
+use procession_engine::sync::{
+    Acquired, Arrival, Barrier, BarrierError, Condition, Event, Lock, Turns,
+};
 
 const TURNS: usize = 5;
 const GIVEN: usize = FREE_CELLS;
@@ -82,6 +84,79 @@ impl Play for Waiting {
 
     fn verify(&mut self, _: Slate) {
         assert_eq!(self.condition.waiters(), 0, "a waiter is left on the books");
+    }
+}
+
+/// Several wait under a lock and are notified together.
+pub struct Sending {
+    waiting: Waiting,
+}
+
+impl Sending {
+    pub fn new(slate: Slate) -> Sending {
+        Sending {
+            waiting: Waiting::new(slate),
+        }
+    }
+
+    fn wait(&self, deadline: Deadline) -> Result<(), WaitError> {
+        let Waiting { lock, condition } = &self.waiting;
+        hold(lock);
+        let ticket = condition.enroll_under(lock).expect("a ticket");
+        lock.release().expect("it is held");
+        let waited = condition.sleep(&ticket, deadline);
+        let was_moved = ticket.was_moved();
+        drop(ticket);
+        hold(lock);
+        if was_moved {
+            lock.pass_on();
+        }
+        lock.release().expect("it is held");
+        waited
+    }
+
+    fn go_on_waiting(&self, slate: Slate) {
+        while !curtain(slate) {
+            if self.wait(briefly()).is_ok() {
+                turned(slate);
+            }
+        }
+    }
+}
+
+impl Play for Sending {
+    const BYSTANDER: bool = true;
+
+    fn victim(&mut self, _: Slate) {
+        for _ in 0..TURNS {
+            linger();
+            self.waiting.notify(8);
+            let _ = self.wait(briefly());
+        }
+    }
+
+    fn bystander(&mut self, slate: Slate) {
+        let others = [(); 2].map(|()| Child::fork(|| self.go_on_waiting(slate)));
+        self.go_on_waiting(slate);
+        others.iter().for_each(Child::succeed);
+    }
+
+    fn survive(&mut self, slate: Slate) {
+        let limit = promptly();
+        slate.write(GIVEN, 0);
+        let notifier = Child::fork(|| {
+            while slate.read(GIVEN) == 0 && !limit.is_past() {
+                self.waiting.notify(8);
+                linger();
+            }
+        });
+        assert_bystander_goes_on(slate);
+        slate.write(GIVEN, 1);
+        notifier.succeed();
+    }
+
+    fn verify(&mut self, slate: Slate) {
+        self.waiting.verify(slate);
     }
 }
 

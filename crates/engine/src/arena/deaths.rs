@@ -1,0 +1,222 @@
+//! Long sleeps: how a sleeper learns of a death without looking up.
+//!
+//! Whoever publishes something wakes those that sleep. Killed before it came to that, it wakes nobody, and what it had
+//! in hand is free for others, which nobody tells them. So a sleeper looks around after its first nap, and if nothing
+//! has happened by then it sleeps for good, on these words besides its own:
+//!
+//! ```text
+//! the life word of every other process   marked by the kernel, which wakes one sleeper
+//! changes                                a process came, or another word counts: the list of life words is not complete
+//! deaths                                 somebody told of a death
+//! heirs                                  always zero: the kernel wakes one sleeper when a sleeper is killed
+//! ```
+//!
+//! The kernel looks at the first three before it lets a sleeper fall asleep, so nothing is missed in between. Who is
+//! woken looks at all processes and [tells](Arena::tell_of) of each death that nobody told of: that wakes all the others, and
+//! each looks at what it waits for. Should the one that was woken be killed before it did so, the kernel wakes another in
+//! its place ([`life::inherited_by`]); of any number of processes that are killed together the last one wakes somebody
+//! who lives. One that buries a process tells of it first.
+//!
+//! What the kernel does not tell of (processes that are known by their numbers, that are still starting, or are too
+//! many for one call) is looked at after every nap, as is everything where the kernel cannot wait for several words. A
+//! word may be marked before its process is dead, while another thread of that is in the kernel: who is woken first has
+//! the others that sleep there nap.
+
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::Arena;
+use super::owner::OwnerId;
+use super::seat::{SeatEntry, Stage};
+use crate::deadline::Deadline;
+use crate::kill;
+use crate::sync::eventcount::EventCount;
+use crate::sys::futex::{self, NAP, Slept};
+use crate::sys::life::{self, LifeWord};
+
+/// The words of long sleeps, in the root.
+#[repr(C)]
+pub(super) struct LongSleep {
+    deaths: EventCount,
+    changes: EventCount,
+    heirs: AtomicU32,
+    _pad: AtomicU32,
+}
+
+/// The words a sleep takes beside the caller's and the life words.
+const OWN: usize = 4;
+
+type Words<'a> = Vec<(&'a AtomicU32, u32)>;
+
+impl Arena {
+    /// To be asked before a look at what is waited for, after which [`Arena::sleep_long`] is called.
+    pub(super) fn note_deaths(&self) -> u32 {
+        self.root().long_sleep.deaths.announce()
+    }
+
+    /// Sleeps while every word of `words` holds what stands beside it, until `deadline`, or a death that was not
+    /// told of when [`Arena::note_deaths`] said `noted`.
+    pub(super) fn sleep_long(
+        &'static self,
+        words: &[(&AtomicU32, u32)],
+        noted: u32,
+        deadline: Deadline,
+    ) -> Slept {
+        let common = &self.root().long_sleep;
+        // Before anything is looked at: from here on another takes over when this thread is killed.
+        let Some(_heir) = life::inherited_by(&common.heirs) else {
+            return futex::wait_any(words, deadline);
+        };
+        let changes = common.changes.announce();
+        let mut all: Words<'_> = words.to_vec();
+        all.truncate(futex::WAITV_MAX - OWN);
+        all.push((common.deaths.word(), noted));
+        all.push((common.changes.word(), changes));
+        all.push((&common.heirs, 0));
+        let knows_all = all.len() >= words.len() + OWN - 1 && self.look_at_lives(Some(&mut all));
+        let until = match knows_all {
+            true => deadline,
+            false => deadline.min(Deadline::after(NAP)),
+        };
+        kill::point("deaths.asleep");
+        let slept = futex::wait_all_told(&all, until);
+        if slept.is_some() {
+            self.look_at_lives(None);
+        }
+        slept.unwrap_or_else(|| futex::wait_any(words, deadline))
+    }
+
+    /// Tells of the deaths that nobody told of, and adds the life words of the others to `words`. False when it
+    /// does not hold all of them, or the end of one shows elsewhere.
+    fn look_at_lives<'a>(&'a self, mut words: Option<&mut Words<'a>>) -> bool {
+        let me = self.me();
+        let mut knows_all = true;
+        for owner in self.occupied() {
+            let entry = self.seat(owner);
+            if owner == me || entry.announced.load(Ordering::SeqCst) == owner.epoch() {
+                continue;
+            }
+            match self.closely_watched(owner, entry) {
+                Err(Gone) => self.tell_of(owner),
+                Ok(None) => {
+                    knows_all = false;
+                    self.wake_if_marked(entry);
+                }
+                Ok(Some(life)) => match &mut words {
+                    Some(words) if words.iter().any(|(word, _)| ptr::eq(*word, life.0)) => {}
+                    Some(words) if words.len() + 1 < futex::WAITV_MAX => words.push(life),
+                    _ => knows_all = false,
+                },
+            }
+        }
+        knows_all
+    }
+
+    /// The life word of an occupied seat, if its occupant's end shows there.
+    fn closely_watched(
+        &self,
+        owner: OwnerId,
+        entry: &SeatEntry,
+    ) -> Result<Option<(&AtomicU32, u32)>, Gone> {
+        let state = entry.state();
+        let sits = matches!(state.stage, Stage::Live | Stage::Leaving);
+        if !sits || entry.is_known_by_number(owner.epoch()) {
+            return Ok(None);
+        }
+        let life = self.watch_life(owner).ok_or(Gone)?;
+        Ok(life::is_held(life.1).then_some(life))
+    }
+
+    /// Wakes those that sleep long, unless somebody did for this death. To be called with the process found dead, and
+    /// before others can find that nobody is there.
+    pub(super) fn tell_of(&self, owner: OwnerId) {
+        let announced = &self.seat(owner).announced;
+        if announced.load(Ordering::SeqCst) != owner.epoch() {
+            kill::point("deaths.found");
+            self.root().long_sleep.deaths.notify(u32::MAX);
+            kill::point("deaths.told");
+            announced.store(owner.epoch(), Ordering::SeqCst);
+        }
+    }
+
+    /// Has all that sleep on a life word nap instead, when its holder is gone and the process not dead yet, or not known
+    /// to be: the kernel woke one of them, which may go away before that is so.
+    fn wake_if_marked(&self, entry: &SeatEntry) {
+        if entry.lives.iter().any(LifeWord::holder_died) {
+            self.wake_watchers(entry);
+        }
+    }
+
+    /// Has those that sleep long look at the processes again: one more is there, or something else tells of the end
+    /// of one.
+    pub(super) fn tell_of_change(&self) {
+        self.root().long_sleep.changes.notify(u32::MAX);
+    }
+}
+
+/// The process is dead.
+struct Gone;
+
+#[cfg(all(test, not(loom), not(miri)))]
+mod tests {
+    use super::*;
+    use crate::arena::giving_back::tests::GivesBackLater;
+    use crate::arena::home;
+    use std::thread::Scope;
+
+    /// Sleeps long in a thread, and says for how long at most.
+    fn asleep<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        word: &'scope AtomicU32,
+    ) -> std::thread::ScopedJoinHandle<'scope, Deadline> {
+        let (say, hear) = std::sync::mpsc::channel();
+        let thread = scope.spawn(move || {
+            let arena = home().expect("an arena");
+            say.send(rustix::thread::gettid()).expect("it hears");
+            let deadline = Deadline::after(std::time::Duration::from_secs(20));
+            arena.sleep_long(&[(word, 0)], arena.note_deaths(), deadline);
+            deadline
+        });
+        let path = format!(
+            "/proc/self/task/{}/syscall",
+            hear.recv().expect("a thread").as_raw_nonzero()
+        );
+        let sleeps = || {
+            let call = std::fs::read_to_string(&path).unwrap_or_default();
+            call.starts_with(&format!("{} ", libc::SYS_futex_waitv))
+        };
+        while !thread.is_finished() && !sleeps() {
+            std::thread::yield_now();
+        }
+        thread
+    }
+
+    #[test]
+    fn when_a_word_is_marked_before_its_process_is_dead_all_that_sleep_on_it_wake_up() {
+        let name = "arena::deaths::tests::all_that_sleep_on_a_marked_word_wake_up";
+        let ran = std::process::Command::new(std::env::current_exe().expect("a path"))
+            .args(["--exact", name, "--ignored"])
+            .output()
+            .expect("it starts");
+        let printed = String::from_utf8_lossy(&ran.stdout);
+        assert!(printed.contains("1 passed"), "{printed}");
+    }
+
+    #[test]
+    #[ignore = "the one above runs it in a process of its own: its child would hold what other tests let go of"]
+    fn all_that_sleep_on_a_marked_word_wake_up() {
+        let arena = home().expect("an arena");
+        let child = GivesBackLater::start(arena);
+        let word = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            // The kernel wakes one of them, which does not come back.
+            let sleepers = [(); 3].map(|()| asleep(scope, &word));
+            child.lose_first_thread(arena);
+            for sleeper in sleepers {
+                let deadline = sleeper.join().expect("it does not panic");
+                assert!(!deadline.is_past());
+            }
+        });
+        child.give_back(arena);
+    }
+}

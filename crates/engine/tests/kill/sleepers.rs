@@ -1,0 +1,226 @@
+//! Deaths around those that sleep for long, which no nap ends.
+
+use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on_after, curtain, turned};
+use crate::common::{Child, End, Slate, die, isolated, promptly};
+use procession_engine::Deadline;
+use procession_engine::channel::Queue;
+use procession_engine::error::LockError;
+use procession_engine::kill::{self, Deed};
+use procession_engine::process::{self, Seat};
+use procession_engine::sync::{Event, Lock};
+use std::time::Duration;
+
+const RECEIVED: usize = FREE_CELLS;
+
+/// Longer than a nap.
+const LONG: Duration = Duration::from_millis(900);
+
+/// Waits until a child sleeps on several words, as one does that has only one to wait for when nothing has happened
+/// for long.
+fn until_it_sleeps_long(child: &Child) {
+    let limit = promptly();
+    let path = format!("/proc/{}/syscall", child.pid().as_raw_nonzero());
+    loop {
+        let call = std::fs::read_to_string(&path).unwrap_or_default();
+        if call.starts_with(&format!("{} ", libc::SYS_futex_waitv)) {
+            return;
+        }
+        assert!(!limit.is_past(), "it does not sleep long: {call}");
+        std::thread::yield_now();
+    }
+}
+
+fn receiving(queue: &Queue, slate: Slate, cell: usize) -> Child {
+    let child = Child::fork(|| {
+        queue.get(Deadline::NEVER).expect("a message");
+        slate.count(cell);
+    });
+    until_it_sleeps_long(&child);
+    child
+}
+
+/// Publishes a message and is killed before it wakes anybody.
+fn put_and_die(queue: &Queue) {
+    let sender = Child::fork(|| {
+        kill::arm("queue.ready", 1, Deed::Kill);
+        let _ = queue.put(&[b"one"], Deadline::NOW);
+    });
+    assert_eq!(sender.ended(), End::Killed(libc::SIGKILL));
+}
+
+#[test]
+fn a_message_whose_sender_woke_nobody_reaches_one_that_sleeps_long() {
+    isolated(|| {
+        let slate = Slate::new();
+        let queue = Queue::new(0).expect("a queue");
+        let receiver = receiving(&queue, slate, RECEIVED);
+        put_and_die(&queue);
+        receiver.succeed();
+    });
+}
+
+/// The cell that says whose turn it is.
+const TURN: usize = FREE_CELLS + 2;
+
+/// Has children that receive fall asleep one after the other, and then one that publishes a message die. All of them
+/// were there before, so that nobody wakes up in between, and the kernel wakes those first that slept first.
+fn put_and_die_after(slate: Slate, queue: &Queue, receiving: &[&dyn Fn()]) -> Vec<Child> {
+    let last = receiving.len() as u64 + 1;
+    let sender = Child::fork(|| {
+        slate.until(TURN, last);
+        kill::arm("queue.ready", 1, Deed::Kill);
+        let _ = queue.put(&[b"one"], Deadline::NOW);
+    });
+    let mut children = Vec::new();
+    for (turn, receive) in (1..).zip(receiving) {
+        children.push(Child::fork(|| {
+            slate.until(TURN, turn);
+            receive();
+        }));
+    }
+    for (turn, child) in (1..).zip(&children) {
+        slate.write(TURN, turn);
+        until_it_sleeps_long(child);
+    }
+    slate.write(TURN, last);
+    assert_eq!(sender.ended(), End::Killed(libc::SIGKILL));
+    children
+}
+
+#[test]
+fn the_one_that_the_kernel_wakes_tells_the_others() {
+    isolated(|| {
+        let slate = Slate::new();
+        let (silent, queue) = (
+            Queue::new(0).expect("a queue"),
+            Queue::new(0).expect("a queue"),
+        );
+        let stand_by = || drop(silent.get(Deadline::NEVER).map(|_| slate.count(RECEIVED)));
+        let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));
+        let children = put_and_die_after(slate, &queue, &[&stand_by, &stand_by, &receive]);
+        children[2].succeed();
+        assert_eq!(slate.read(RECEIVED), 0);
+    });
+}
+
+#[test]
+fn one_that_is_killed_as_the_kernel_wakes_it_is_replaced() {
+    isolated(|| {
+        let slate = Slate::new();
+        let (silent, queue) = (
+            Queue::new(0).expect("a queue"),
+            Queue::new(0).expect("a queue"),
+        );
+        let die = || {
+            kill::arm("deaths.found", 1, Deed::Kill);
+            let _ = silent.get(Deadline::NEVER);
+        };
+        let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));
+        let children = put_and_die_after(slate, &queue, &[&die, &die, &receive]);
+        children[2].succeed();
+        assert_eq!(children[0].ended(), End::Killed(libc::SIGKILL));
+    });
+}
+
+#[test]
+fn one_that_came_while_others_slept_long_is_watched_too() {
+    isolated(|| {
+        let slate = Slate::new();
+        let queue = Queue::new(0).expect("a queue");
+        let receiver = receiving(&queue, slate, RECEIVED);
+        // It is told of the birth, and sleeps long again.
+        let late = Child::fork(|| {
+            slate.write(RECEIVED + 1, 1);
+            while slate.read(TURN) == 0 {
+                std::thread::yield_now();
+            }
+            kill::arm("queue.ready", 1, Deed::Kill);
+            let _ = queue.put(&[b"one"], Deadline::NOW);
+        });
+        slate.until(RECEIVED + 1, 1);
+        until_it_sleeps_long(&receiver);
+        slate.write(TURN, 1);
+        assert_eq!(late.ended(), End::Killed(libc::SIGKILL));
+        receiver.succeed();
+    });
+}
+
+#[test]
+fn one_that_is_killed_as_another_thread_of_it_takes_its_life_word_over_is_found_dead() {
+    isolated(|| {
+        let slate = Slate::new();
+        let (silent, lock) = (
+            Queue::new(0).expect("a queue"),
+            Lock::new().expect("a lock"),
+        );
+        let seat = Seat::reserve().expect("a seat");
+        seat.hold(&lock.handle()).expect("it is held here");
+        let seat = seat.keep();
+        let holder = Child::fork(|| {
+            // What a thread enters, a thread of the engine's holds the life word of.
+            std::thread::scope(|scope| {
+                let entering = scope.spawn(|| {
+                    process::note_pid(seat, std::process::id());
+                    process::take_seat(seat).expect("it is reserved for this");
+                    lock.acquire(Deadline::NEVER).expect("it is free");
+                });
+                entering.join().expect("it has a seat");
+            });
+            slate.write(TURN, 1);
+            slate.until(TURN, 2);
+            kill::arm("seat.taken_over", 1, Deed::Kill);
+            // Before it the first thread takes over.
+            Child::fork(kill::disarm).succeed();
+        });
+        slate.until(TURN, 1);
+        let bystanders = [(); 2].map(|()| receiving(&silent, slate, RECEIVED + 1));
+        let waiting = Child::fork(|| {
+            assert_eq!(lock.acquire(Deadline::NEVER), Err(LockError::OwnerDied));
+        });
+        until_it_sleeps_long(&waiting);
+        slate.write(TURN, 2);
+        assert_eq!(holder.ended(), End::Killed(libc::SIGKILL));
+        waiting.succeed();
+        drop(bystanders);
+    });
+}
+
+/// The victim and the bystander sleep long at an event, and somebody dies meanwhile.
+pub struct Sleeping {
+    event: Event,
+}
+
+impl Sleeping {
+    pub fn new(_: Slate) -> Sleeping {
+        Sleeping {
+            event: Event::new().expect("an event"),
+        }
+    }
+}
+
+impl Play for Sleeping {
+    const BYSTANDER: bool = true;
+    const VISITS: &[u32] = &[1];
+
+    fn victim(&mut self, _: Slate) {
+        let _ = self.event.wait(Deadline::after(LONG));
+    }
+
+    fn bystander(&mut self, slate: Slate) {
+        // The kernel wakes those first that slept first: the victim.
+        std::thread::sleep(LONG / 9);
+        let dying = Child::fork(|| {
+            std::thread::sleep(LONG / 2);
+            die();
+        });
+        while !curtain(slate) {
+            self.event.wait(Deadline::NEVER).expect("it is set");
+            turned(slate);
+        }
+        dying.join();
+    }
+
+    fn survive(&mut self, slate: Slate) {
+        assert_bystander_goes_on_after(slate, || self.event.set());
+    }
+}
