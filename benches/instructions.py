@@ -69,10 +69,13 @@ def of_one(tree, setup, statement):
     return more // (MANY - FEW)
 
 
-def build(tree):
-    """Puts the engine of a source tree beside its package."""
+def build(tree, name):
+    """Puts the engine of a source tree beside its package.
+
+    Each tree has a folder of its own for what is built: cargo takes one tree's crates for the other's.
+    """
     environment = {**os.environ, "PYO3_BUILD_EXTENSION_MODULE": "1", "PYO3_PYTHON": sys.executable}
-    environment["CARGO_TARGET_DIR"] = str(ROOT / "target" / "instructions")
+    environment["CARGO_TARGET_DIR"] = str(ROOT / "target" / "instructions" / name)
     command = ["cargo", "build", "--release", "--quiet", "--package", "procession-python"]
     subprocess.run(command, cwd=tree, env=environment, check=True)
     built = Path(environment["CARGO_TARGET_DIR"], "release", "lib_engine.so")
@@ -90,15 +93,16 @@ def source_of(commit):
         archive = subprocess.run(
             ["git", "archive", commit or "HEAD"], cwd=ROOT, capture_output=True, check=True
         )
-        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+        # As new files: cargo builds what is newer than what it built.
+        subprocess.run(["tar", "-x", "-m", "-C", folder], input=archive.stdout, check=True)
         yield folder
 
 
 def main():
     other = sys.argv[1] if len(sys.argv) > 1 else "HEAD"
     with source_of(other) as before, source_of(None) as now:
-        for tree in (before, now):
-            build(tree)
+        build(before, "before")
+        build(now, "now")
         worse = []
         print(f"| instructions for one | {other} | now | ratio |\n|---|---|---|---|")
         for name, (setup, statement) in PATHS.items():

@@ -60,6 +60,22 @@ if __name__ == "__main__":
 """
 THINGS = "things 1 3 4 6 10"
 
+# Runs the program with functions of its own in the way of what that does.
+TOOL = """
+import runpy
+import procession
+
+
+def noted(process):
+    start(process)
+
+
+start = procession.process.BaseProcess.start
+if __name__ == "__main__":
+    procession.process.BaseProcess.start = noted
+    runpy.run_module("shop.program", run_name="__main__", alter_sys=True)
+"""
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -103,12 +119,13 @@ WAYS = {
     "pdb": ["-m", "pdb", "-c", "continue", "program.py"],
     "runpy": ["-c", "import procession, runpy; runpy.run_path('program.py', run_name='__main__')"],
     "runpy as a program": ["-m", "runpy", "shop"],
+    "a tool": ["tool.py"],
 }  # fmt: skip
 
 
-LAUNCHED = ("a script", "a package", "-c", "cProfile")
+LAUNCHED = ("a script", "a package", "-c", "cProfile", "a tool")
 # What a forked child has of the main program is what its parent can name.
-IN_ANOTHERS_PLACE = ("cProfile", "cProfile of a module", "profile", "trace")
+IN_ANOTHERS_PLACE = ("cProfile", "cProfile of a module", "profile", "trace", "a tool")
 PICKLING = ("spawn", "forkserver")
 
 
@@ -124,6 +141,7 @@ def test_what_the_main_program_defines_reaches_its_children(
 ) -> None:
     """As a script, a module, a package, a zip file, a text, or under a profiler or a debugger."""
     program = PROGRAM.replace("METHOD", repr(start_method))
+    write(tmp_path / "tool.py", TOOL)
     write(tmp_path / "program.py", program)
     write(tmp_path / "shop" / "__init__.py", "")
     write(tmp_path / "shop" / "__main__.py", program)

@@ -28,7 +28,9 @@ def settle() -> None:
 def _executed_in(main: ModuleType) -> ModuleType:
     """The program that a tool, which is the main module, executes in a namespace of its own; or that module.
 
-    cProfile (until 3.13), trace and others do, and no function or class of the program can be pickled.
+    cProfile (until 3.13), trace and others do, and no function or class of the program can be pickled. What is
+    executed there has a frame for the whole of it; the tool may also have left functions of its own where the
+    program comes by.
     """
     names, running = vars(main), None
     frame = innermost_frame()
@@ -36,7 +38,7 @@ def _executed_in(main: ModuleType) -> ModuleType:
         around = frame.f_globals
         if around is names:
             return main if running is None else _ExecutedMain(running, main)
-        if running is None and around.get("__name__") == "__main__":
+        if running is None and frame.f_code.co_name == "<module>" and around.get("__name__") == "__main__":
             running = around
         frame = frame.f_back
     if isinstance(main, _ExecutedMain) and vars(main._procession_tool) is running:
