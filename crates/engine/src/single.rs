@@ -476,7 +476,7 @@ fn a_store_grows_and_keeps_what_it_was_given() {
     let other = Store::open(&store.handle()).unwrap();
     for number in 0..ROUNDS as u32 {
         let (key, value) = (number.to_le_bytes(), [number as u8; 100]);
-        let turn = store.enter(Deadline::NEVER).unwrap().unwrap();
+        let mut turn = store.enter(Deadline::NEVER).unwrap().unwrap();
         if let Err(StoreError::NoRoom(room)) = turn.set(&key, &value) {
             turn.grow(room).unwrap();
             turn.set(&key, &value).unwrap();

@@ -11,7 +11,7 @@ fn turn(store: &Store) -> Turn<'_> {
 }
 
 fn set(store: &Store, key: &[u8], value: &[u8]) {
-    let turn = turn(store);
+    let mut turn = turn(store);
     if let Err(StoreError::NoRoom(room)) = turn.set(key, value) {
         turn.grow(room).unwrap();
         turn.set(key, value).unwrap();
@@ -88,7 +88,7 @@ fn a_sequence_keeps_its_order() {
     isolated(|| {
         let store = Store::new().unwrap();
         for number in 0..1000_u32 {
-            let turn = turn(&store);
+            let mut turn = turn(&store);
             let bytes = number.to_le_bytes();
             if let Err(StoreError::NoRoom(room)) = turn.push(&bytes) {
                 turn.grow(room).unwrap();
@@ -179,7 +179,7 @@ fn values_that_are_replaced_all_the_time_need_no_more_room() {
         for round in 0..20_000_usize {
             let value = vec![round as u8; round * 7919 % 3_000];
             let key = (round % 50).to_string().into_bytes();
-            let turn = turn(&store);
+            let mut turn = turn(&store);
             if let Err(StoreError::NoRoom(room)) = turn.set(&key, &value) {
                 grown += 1;
                 turn.grow(room).unwrap();

@@ -141,14 +141,12 @@ impl Shared {
         let Ok(store) = self.0.get() else {
             return Err(refused(StoreError::Elsewhere));
         };
-        let entered = match store.enter(Deadline::NOW) {
-            Ok(entered) => entered,
-            Err(_) => match patience::wait(py, Deadline::NEVER, |slice| store.enter(slice))? {
-                Ok(entered) => entered,
-                Err(_) => Err(StoreError::Elsewhere),
-            },
+        let entry = match store.wait(Deadline::NOW) {
+            Ok(entry) => entry,
+            Err(_) => patience::wait(py, Deadline::NEVER, |slice| store.wait(slice))?
+                .map_err(|_| refused(StoreError::Elsewhere))?,
         };
-        entered.map_err(refused)
+        entry.begin().map_err(refused)
     }
 
     /// Does something while nobody else uses the store.
@@ -187,7 +185,7 @@ impl Shared {
     }
 
     fn grow(&self, py: Python<'_>, room: Room) -> PyResult<()> {
-        self.turn(py, |turn| turn.grow(room))
+        self.turn(py, |mut turn| turn.grow(room))
     }
 
     fn retire(&self, py: Python<'_>) -> PyResult<Pairs> {
@@ -219,7 +217,7 @@ impl DictStore {
         let py = key.py();
         let mut bytes = Vec::with_capacity(64);
         write_key(key, &mut bytes)?;
-        let mut value = Vec::new();
+        let mut value = Vec::with_capacity(64);
         let found = self.0.access(py, |store| find(store, &bytes, &mut value))?;
         found.then(|| wire::decode(py, &value)).transpose()
     }

@@ -419,10 +419,14 @@ impl Arena {
             return true;
         }
         match state.stage {
-            Stage::Live | Stage::Leaving if entry.told(state.epoch) == Told::ByNumber => {
-                !entry.runs(state)
-            }
-            Stage::Live | Stage::Leaving => entry.ended_life(state.epoch) && !entry.gives_back(),
+            Stage::Live | Stage::Leaving => match entry.told(state.epoch) {
+                Told::ByNumber => !entry.runs(state),
+                Told::ByLife(word) => {
+                    entry.lives[word].holder_died()
+                        && entry.ended_life(state.epoch)
+                        && !entry.gives_back()
+                }
+            },
             Stage::Awaited | Stage::Sitting => !entry.runs(state),
             Stage::Reserved => self.never_came(entry, state),
             Stage::Free | Stage::Burying | Stage::Clearing => true,

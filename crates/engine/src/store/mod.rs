@@ -144,7 +144,7 @@ impl Store {
         };
         let keeper = home()?.me().as_u32();
         store.word(KEEPER).store(keeper.into(), Ordering::Relaxed);
-        store.publish(Book::new(Size::SMALLEST)?);
+        store.publish(Book::new(Size::SMALLEST)?, &mut store.current());
         Ok(store)
     }
 
@@ -183,80 +183,121 @@ impl Store {
             && keeper.is_some_and(|keeper| home().is_ok_and(|arena| !arena.is_dead(keeper)))
     }
 
-    /// Makes a book the store's; under the lock, and by the keeper, whose death ends the store.
-    fn publish(&self, book: Book) {
+    /// Makes a book the store's, and `current`; under the lock, and by the keeper, whose death ends the store.
+    fn publish(&self, book: Book, current: &mut Option<Current>) {
         let edition = self.word(EDITION).load(Ordering::Relaxed) + 1;
         self.root.write_at(BOOK, &book.bytes().handle().to_bytes());
         self.word(EDITION).store(edition, Ordering::Release);
         let book = Arc::new(book);
-        *self.book() = Some(Current { edition, book });
+        *current = Some(Current { edition, book });
     }
 
-    fn book(&self) -> MutexGuard<'_, Option<Current>> {
+    fn current(&self) -> MutexGuard<'_, Option<Current>> {
         self.current.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Waits for the store's lock. Until the turn is dropped nobody else sees or changes the entries.
+    /// Waits for the store's lock.
     ///
     /// # Errors
     /// [`LockError::TimedOut`], [`LockError::Interrupted`].
-    pub fn enter(&self, deadline: Deadline) -> Result<Result<Turn<'_>, StoreError>, LockError> {
+    #[inline]
+    pub fn wait(&self, deadline: Deadline) -> Result<Entry<'_>, LockError> {
         let acquired = match self.lock.try_acquire() {
             true => Acquired::Clean,
             false => self.lock.acquire_for_repair(deadline)?,
         };
-        let turn = Turn { store: self };
-        Ok(turn.begin(acquired).map(|()| turn))
+        Ok(Entry {
+            store: self,
+            acquired,
+        })
+    }
+
+    /// Waits for the store's lock, and begins a turn.
+    ///
+    /// # Errors
+    /// As [`Store::wait`] and [`Entry::begin`].
+    pub fn enter(&self, deadline: Deadline) -> Result<Result<Turn<'_>, StoreError>, LockError> {
+        Ok(self.wait(deadline)?.begin())
+    }
+}
+
+/// The store's lock, held.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    store: &'a Store,
+    acquired: Acquired,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        // Nobody but who has it releases it.
+        let _ = self.store.lock.release();
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// Begins a turn. Until it is dropped nobody else sees or changes the entries.
+    ///
+    /// # Errors
+    /// [`StoreError::Elsewhere`], and [`StoreError::Failed`] where the memory was overwritten.
+    #[inline]
+    pub fn begin(self) -> Result<Turn<'a>, StoreError> {
+        let mut turn = Turn {
+            current: self.store.current(),
+            entry: self,
+        };
+        turn.prepare()?;
+        Ok(turn)
     }
 }
 
 /// The time in which this process alone uses a store.
 #[derive(Debug)]
 pub struct Turn<'a> {
-    store: &'a Store,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        // Nobody but the holder of a turn releases it.
-        let _ = self.store.lock.release();
-    }
+    current: MutexGuard<'a, Option<Current>>,
+    entry: Entry<'a>,
 }
 
 impl Turn<'_> {
-    fn begin(&self, acquired: Acquired) -> Result<(), StoreError> {
-        if !self.store.is_here() {
+    #[inline]
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        let store = self.entry.store;
+        if !store.is_here() {
             return Err(StoreError::Elsewhere);
         }
-        let edition = self.store.word(EDITION).load(Ordering::Acquire);
-        let mut current = self.store.book();
-        if current
-            .as_ref()
-            .is_none_or(|known| known.edition != edition)
-        {
-            let mut handle = [0; 32];
-            self.store.root.read_at(BOOK, &mut handle);
-            let bytes = SharedBytes::open(&Handle::from_bytes(&handle)?)?;
-            let book = Arc::new(Book::over(bytes)?);
-            *current = Some(Current { edition, book });
+        let edition = store.word(EDITION).load(Ordering::Acquire);
+        let known = self.current.as_ref();
+        if known.is_none_or(|known| known.edition != edition) {
+            self.meet(edition)?;
         }
-        drop(current);
-        if acquired == Acquired::AfterOwnerDied {
+        if self.entry.acquired == Acquired::AfterOwnerDied {
             self.with(Book::mend)?;
         }
         Ok(())
     }
 
+    /// Opens the book of an edition that this process does not know yet.
+    #[cold]
+    fn meet(&mut self, edition: u64) -> Result<(), StoreError> {
+        let mut handle = [0; 32];
+        self.entry.store.root.read_at(BOOK, &mut handle);
+        let bytes = SharedBytes::open(&Handle::from_bytes(&handle)?)?;
+        let book = Arc::new(Book::over(bytes)?);
+        *self.current = Some(Current { edition, book });
+        Ok(())
+    }
+
     /// The book, for who reads or writes an extent of it when the turn is over.
     fn book(&self) -> Arc<Book> {
-        match self.store.book().as_ref() {
+        match &*self.current {
             Some(current) => current.book.clone(),
             None => unreachable!("a turn begins with a book"),
         }
     }
 
+    #[inline]
     fn with<T>(&self, access: impl FnOnce(&Book) -> T) -> T {
-        match self.store.book().as_ref() {
+        match &*self.current {
             Some(current) => access(&current.book),
             None => unreachable!("a turn begins with a book"),
         }
@@ -366,14 +407,17 @@ impl Turn<'_> {
     ///
     /// # Errors
     /// [`StoreError::Failed`] when there is no memory: the store is as it was.
-    pub fn grow(&self, room: Room) -> Result<(), StoreError> {
+    pub fn grow(&mut self, room: Room) -> Result<(), StoreError> {
         let book = self.with(|book| book.copied(room))?;
-        self.store.publish(book);
+        self.entry.store.publish(book, &mut self.current);
         Ok(())
     }
 
     /// From now on the entries are elsewhere; for the keeper, who has read them.
     pub fn retire(self) {
-        self.store.word(STATE).store(ELSEWHERE, Ordering::Release);
+        self.entry
+            .store
+            .word(STATE)
+            .store(ELSEWHERE, Ordering::Release);
     }
 }

@@ -22,7 +22,7 @@ fn turn(store: &Store, deadline: Deadline) -> Turn<'_> {
 }
 
 /// Does something, after making room if need be.
-fn with_room(turn: &Turn<'_>, change: impl Fn(&Turn<'_>) -> Result<(), StoreError>) {
+fn with_room(turn: &mut Turn<'_>, change: impl Fn(&Turn<'_>) -> Result<(), StoreError>) {
     match change(turn) {
         Err(StoreError::NoRoom(room)) => {
             turn.grow(room).expect("memory");
@@ -49,21 +49,21 @@ impl Storing {
 
     fn change(&self, deadline: Deadline) {
         for round in 0..3 {
-            let map = turn(&self.map, deadline);
-            with_room(&map, |map| map.set(FLICKER, &[round; 30]));
-            with_room(&map, |map| map.set(FLICKER, &[round + 1; 40]));
+            let mut map = turn(&self.map, deadline);
+            with_room(&mut map, |map| map.set(FLICKER, &[round; 30]));
+            with_room(&mut map, |map| map.set(FLICKER, &[round + 1; 40]));
             map.remove(FLICKER, &mut Vec::new()).expect("whole");
             drop(map);
 
-            let emptied = turn(&self.emptied, deadline);
-            with_room(&emptied, |emptied| emptied.set(b"a", b"first"));
-            with_room(&emptied, |emptied| emptied.set(b"b", b"second"));
+            let mut emptied = turn(&self.emptied, deadline);
+            with_room(&mut emptied, |emptied| emptied.set(b"a", b"first"));
+            with_room(&mut emptied, |emptied| emptied.set(b"b", b"second"));
             emptied.clear();
             drop(emptied);
 
-            let sequence = turn(&self.sequence, deadline);
-            with_room(&sequence, |sequence| sequence.push(&[round; 10]));
-            with_room(&sequence, |sequence| sequence.push(&[round; 10]));
+            let mut sequence = turn(&self.sequence, deadline);
+            with_room(&mut sequence, |sequence| sequence.push(&[round; 10]));
+            with_room(&mut sequence, |sequence| sequence.push(&[round; 10]));
             sequence.pop(&mut Vec::new()).expect("whole");
         }
     }
