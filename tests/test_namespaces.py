@@ -353,6 +353,7 @@ queue, answers = mp.Queue(), mp.Queue()
 def inside():
     asked.recv()
     answers.put(queue.get(timeout=20))
+    asked.recv()
     queue.put("from inside")
     answers.put("done")
     ends.recv()
@@ -364,7 +365,10 @@ if pid == 0:
 queue._reader.fileno()
 queue.put("from outside")
 ask.send(None)
-print(answers.get(timeout=20), answers.get(timeout=20))
+print(answers.get(timeout=20))
+assert not select.select([queue._reader], [], [], 0)[0]
+ask.send(None)
+print(answers.get(timeout=20))
 try:
     queue._reader.fileno()
 except PermissionError as error:
@@ -376,4 +380,4 @@ assert not select.select([queue._reader], [], [], 0)[0]
 queue.put("seen")
 assert select.select([queue._reader], [], [], 0)[0]
 """
-    assert run(program) == ["from outside done", "True", "from inside"]
+    assert run(program) == ["from outside", "done", "True", "from inside"]

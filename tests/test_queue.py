@@ -1,18 +1,22 @@
 """A `Queue` between processes."""
 
 import asyncio
+import ctypes
 import gc
 import os
 import pickle
 import queue
+import resource
 import select
 import signal
 import threading
+import time
 
 import pytest
 
 import procession
 from procession import connection, queues
+from procession._core import queue_ends
 
 
 def produce(q, items):

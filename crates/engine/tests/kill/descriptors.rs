@@ -65,7 +65,7 @@ fn has_bytes(number: i32, within: i32) -> bool {
     unsafe { libc::poll(&raw mut watched, 1, within) == 1 }
 }
 
-const GO: usize = FREE_CELLS;
+const READY: usize = FREE_CELLS;
 const HEARD: usize = FREE_CELLS + 1;
 const PID: usize = FREE_CELLS + 2;
 
@@ -85,10 +85,13 @@ impl Sought {
         Child::fork(|| {
             let number = queue.fileno().expect("a descriptor");
             let heir = Child::fork(|| {
-                slate.until(GO, 1);
+                // SAFETY: a call that touches no memory. It outlives its parent.
+                assert_eq!(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) }, 0);
+                slate.write(READY, 1);
                 slate.write(HEARD, 1 + u64::from(has_bytes(number, 20_000)));
             });
             slate.write(PID, heir.pid().as_raw_nonzero().get() as u64);
+            slate.until(READY, 1);
             std::mem::forget(heir);
         })
         .succeed();
@@ -110,7 +113,6 @@ impl Play for Sought {
 
     fn survive(&mut self, slate: Slate) {
         self.queue.put(&[b"one"], Deadline::NOW).expect("room");
-        slate.write(GO, 1);
         slate.until(HEARD, 1);
         assert_eq!(slate.read(HEARD), 2, "who waits was not woken");
         self.queue.get(Deadline::NOW).expect("the message");
@@ -120,7 +122,6 @@ impl Play for Sought {
 impl Drop for Sought {
     fn drop(&mut self) {
         if self.maker == std::process::id() {
-            self.slate.write(GO, 1);
             // Without a message nobody woke it.
             let pid = self.slate.read(PID) as i32;
             // SAFETY: calls that touch no memory; the child is this process's by now, and not waited for yet.
