@@ -20,7 +20,7 @@ __all__ = ["wait_for_readable"]
 # poll(2) counts milliseconds in an int; longer waits are made of several.
 _LONGEST = 24 * 60 * 60.0
 
-# An end whose message is shown and not there is left alone for so long, in seconds: its sender may be stopped.
+# An end whose message is shown and not there is left alone for so many seconds: its sender may be stopped.
 _SHORTEST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.04
 
@@ -74,7 +74,7 @@ def _asked(objects: list[Any]) -> set[int]:
 def _selected(selector: selectors.BaseSelector, timeout: float) -> tuple[set[int], list[Any]]:
     """Return what is ready, and which ends only their descriptors say are.
 
-    Somebody else may have taken the message since, or has shown it and is yet to write it: an end has the last word.
+    Somebody else may have taken the message since, or has yet to write it: an end has the last word.
     """
     found: list[Any] = [key.fileobj for key, _ in selector.select(timeout)]
     deceivers = [obj for obj in found if _can_tell(obj) and not obj.poll()]
