@@ -185,6 +185,8 @@ const NAMES: &[&str] = &[
     "pool.running",
     "queue.bell_made",
     "queue.bell_named",
+    "queue.bell_opened",
+    "queue.bell_sought",
     "queue.block_named",
     "queue.block_owned",
     "queue.block_passed",
