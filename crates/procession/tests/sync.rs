@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use procession::{
-    Barrier, BarrierError, Condvar, Error, Event, Lock, Process, Queue, Semaphore, Value,
+    Barrier, BarrierError, Condvar, Error, Event, Lock, LockError, Process, Queue, Semaphore, Value,
 };
 
 procession::test_support!();
@@ -185,7 +185,7 @@ fn wait_for_news(lock: Lock, raised: Condvar, waiting: Value<u32>) -> Option<boo
     waiting.update(|n| n + 1).unwrap();
     match raised.wait_timeout(turn, Duration::from_secs(30)) {
         Ok((_, notified)) => Some(notified),
-        Err(Error::OwnerDied) => None,
+        Err(Error::Lock(LockError::OwnerDied)) => None,
         Err(error) => panic!("{error}"),
     }
 }

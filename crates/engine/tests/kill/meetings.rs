@@ -1,6 +1,6 @@
 //! Deaths in condition, event and barrier.
 
-use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on, curtain, turned};
+use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on, curtain, stopped_at, turned};
 use crate::common::{Child, End, PROMPTLY, Slate, briefly, isolated, linger, promptly};
 use procession_engine::Deadline;
 use procession_engine::error::{LockError, WaitError};
@@ -338,23 +338,13 @@ impl Play for Crowding {
     }
 }
 
-/// A process that is stopped at a step of what it does.
-fn stopped_at(step: &'static str, body: impl FnOnce()) -> Child {
-    let child = Child::fork(|| {
-        kill::arm(step, 1, Deed::Stop);
-        body();
-    });
-    assert!(matches!(child.ended_or_stopped(), End::Stopped(_)));
-    child
-}
-
 /// The notifier is stopped when it has chosen whom to notify.
 #[test]
 fn a_notification_for_one_who_gives_up_goes_to_the_next_in_the_line() {
     isolated(|| {
         let condition = Condition::new().expect("a condition");
         let [first, second, third] = [(); 3].map(|()| condition.enroll().expect("a ticket"));
-        let notifier = stopped_at("condition.chosen", || assert_eq!(condition.notify(1), 1));
+        let notifier = stopped_at("condition.chosen", 1, || assert_eq!(condition.notify(1), 1));
         assert!(!first.leave(), "nobody was notified yet");
         notifier.go_on();
         notifier.succeed();
