@@ -137,6 +137,7 @@ const NAMES: &[&str] = &[
     "chain.moved",
     "chain.prepared",
     "chain.retiring",
+    "condition.chosen",
     "condition.claimed",
     "condition.given_up",
     "condition.moved",
