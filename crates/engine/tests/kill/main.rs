@@ -21,6 +21,7 @@ mod sharing;
 mod sleepers;
 #[cfg(target_arch = "x86_64")]
 mod stepper;
+mod stops;
 mod stores;
 mod workers;
 
