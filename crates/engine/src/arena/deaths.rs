@@ -142,9 +142,9 @@ impl Arena {
         let seen = entry.announced.load(Ordering::SeqCst);
         if seen != owner.epoch() {
             kill::point("deaths.found");
-            self.wake_watchers(entry);
             self.root().long_sleep.deaths.notify(u32::MAX);
             kill::point("deaths.told");
+            self.wake_watchers(entry);
             // Not of one that came after it had been given up.
             let (before, after) = (Ordering::SeqCst, Ordering::SeqCst);
             let _ = entry
@@ -202,15 +202,56 @@ mod tests {
         thread
     }
 
-    #[test]
-    fn when_a_word_is_marked_before_its_process_is_dead_all_that_sleep_on_it_wake_up() {
-        let name = "arena::deaths::tests::all_that_sleep_on_a_marked_word_wake_up";
+    /// Runs one of the tests here in a process of its own.
+    fn run_apart(test: &str) {
+        let name = format!("arena::deaths::tests::{test}");
         let ran = std::process::Command::new(std::env::current_exe().expect("a path"))
-            .args(["--exact", name, "--ignored"])
+            .args(["--exact", &name, "--ignored"])
             .output()
             .expect("it starts");
         let printed = String::from_utf8_lossy(&ran.stdout);
         assert!(printed.contains("1 passed"), "{printed}");
+    }
+
+    #[test]
+    fn when_a_word_is_marked_before_its_process_is_dead_all_that_sleep_on_it_wake_up() {
+        run_apart("all_that_sleep_on_a_marked_word_wake_up");
+    }
+
+    #[test]
+    fn one_that_died_on_the_way_to_its_seat_keeps_nobody_from_sleeping_long() {
+        run_apart("the_end_of_one_that_died_on_the_way_is_told");
+    }
+
+    #[test]
+    #[ignore = "the one above runs it in a process of its own: others would sit down, and give up seats"]
+    fn the_end_of_one_that_died_on_the_way_is_told() {
+        let arena = home().expect("an arena");
+        let seat = arena.reserve(Some(arena.me())).expect("a seat");
+        let mut child = std::process::Command::new("/bin/cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        arena.note_pid(seat, child.id());
+        assert!(!arena.look_at_lives(None), "it may come yet");
+        drop(child.stdin.take());
+        child.wait().expect("it ends");
+        assert!(arena.look_at_lives(None));
+    }
+
+    #[test]
+    fn words_beyond_what_the_kernel_takes_are_looked_at_after_a_short_nap() {
+        let arena = home().expect("an arena");
+        let words = [(); futex::WAITV_MAX].map(|()| AtomicU32::new(0));
+        let words: Vec<_> = words.iter().map(|word| (word, 0)).collect();
+        let nap = || {
+            let begun = std::time::Instant::now();
+            let deadline = Deadline::after(10 * NAP);
+            arena.sleep_long(&words, arena.note_deaths(), deadline);
+            begun.elapsed()
+        };
+        // One of many is in time on any machine.
+        assert!((0..20).any(|_| nap() < NAP));
     }
 
     #[test]

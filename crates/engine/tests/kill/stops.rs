@@ -6,7 +6,8 @@ use crate::sleepers::act_after;
 use procession_engine::Deadline;
 use procession_engine::channel::Queue;
 use procession_engine::kill::{self, Deed};
-use procession_engine::sync::{Barrier, BarrierError, Event, Semaphore};
+use procession_engine::sync::{Barrier, BarrierError, Event, Lock, Semaphore};
+use std::time::Duration;
 
 const OVER: usize = FREE_CELLS;
 
@@ -134,5 +135,47 @@ fn a_barrier_turns_all_away_that_is_broken_by_one_and_by_another_that_is_stopped
         };
         let abort = || barrier.abort();
         stopped_acting("barrier.broken", abort, abort, &[&arrive, &arrive]);
+    });
+}
+
+/// What nobody else can tell of is found by a look around.
+fn look_around_soon() {
+    kill::sleep_at_most(Duration::from_secs(1));
+}
+
+#[test]
+fn a_free_lock_is_found_though_the_one_that_freed_it_is_stopped_before_it_wakes_anybody() {
+    isolated(|| {
+        look_around_soon();
+        let lock = Lock::new().expect("a lock");
+        lock.acquire(Deadline::NOW).expect("it is new");
+        let take = || {
+            lock.acquire(Deadline::NEVER).expect("it is freed");
+            lock.release().expect("it is held");
+        };
+        let free = || lock.release().expect("it is held");
+        stopped_acting("lock.freed", free, || (), &[&take, &take]);
+    });
+}
+
+#[test]
+fn the_message_of_a_dead_sender_is_found_though_the_one_that_was_told_of_the_death_is_stopped() {
+    isolated(|| {
+        look_around_soon();
+        let silent = Queue::new(0).expect("a queue");
+        let queue = Queue::new(0).expect("a queue");
+        let stop = || {
+            kill::arm("deaths.found", 1, Deed::Stop);
+            let _ = silent.get(Deadline::NEVER);
+        };
+        let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));
+        let put_and_die = || {
+            kill::arm("queue.ready", 1, Deed::Kill);
+            let _ = queue.put(&[b"one"], Deadline::NOW);
+        };
+        let (_sender, children) = act_after(Slate::new(), put_and_die, &[&stop, &receive]);
+        assert_eq!(children[0].ended_or_stopped(), End::Stopped(libc::SIGSTOP));
+        children[1].succeed();
+        children[0].kill();
     });
 }
