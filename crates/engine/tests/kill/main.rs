@@ -22,6 +22,7 @@ mod sleepers;
 #[cfg(target_arch = "x86_64")]
 mod stepper;
 mod stopped;
+mod stops;
 mod stores;
 mod workers;
 
