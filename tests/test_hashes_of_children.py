@@ -132,6 +132,6 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_a_tool_that_starts_the_interpreters_is_asked_to(run_script: Run, method: str) -> None:
-    """A profiler that puts its own function in the place of the stdlib's `spawnv_passfds` sees all children."""
+    """A profiler that put a function of its own in the place of `util.spawnv_passfds` sees all children."""
     done = run_script(WATCHED.format(method=method, home=HOME))
     assert done.stdout.split() == ["7", "True"], done.stderr

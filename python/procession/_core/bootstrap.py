@@ -76,12 +76,15 @@ def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role
         if not _is_whole():
             os._exit(code)
         if find_role is not None:
+            _engine.let_go_of_parents()
             process_obj, parent = find_role()
         else:
             # The parent's exit handlers are not the child's to run.
             _exit_handlers._clear()
             if is_tied(process_obj):
                 _engine.hang_on()
+            else:
+                _engine.let_go_of_parents()
         kind = type(process_obj)
         if _IS_KNOWN and kind._bootstrap is _bootstrap and kind._after_fork is _after_fork:
             code = _run(process_obj, parent)

@@ -1,8 +1,8 @@
 """Starting an interpreter that draws the same hashes of strings as this one.
 
-Where sets and `hash(key) % n` were others in a child than in its parent, what a program divides by hash would
-fall apart. The stdlib's `spawnv_passfds` cannot give a child an environment, which is all that this adds. Where a
-tool (a profiler, say) has put a function of its own in that one's place, the tool's starts the interpreter.
+Where sets and `hash(key) % n` were others in a child than in its parent, what a program divides by hash
+would fall apart. The stdlib's `spawnv_passfds` cannot give a child an environment, which is all that this
+adds. Where a tool (a profiler, say) has put its own function in that one's place, it starts the interpreter.
 """
 
 from __future__ import annotations
