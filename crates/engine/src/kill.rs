@@ -7,14 +7,17 @@
 pub(crate) fn point(_name: &'static str) {}
 
 #[cfg(feature = "kill-points")]
+pub(crate) use armed::longest_sleep;
+#[cfg(feature = "kill-points")]
 pub(crate) use armed::point;
 #[cfg(feature = "kill-points")]
-pub use armed::{Deed, arm, disarm, names, visited};
+pub use armed::{Deed, arm, disarm, names, sleep_at_most, visited};
 
 #[cfg(feature = "kill-points")]
 mod armed {
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::time::Duration;
 
     /// What happens at an armed point.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +30,18 @@ mod armed {
         Exec,
         /// `_exit(0)`, with no mark of an orderly exit.
         Exit,
+    }
+
+    /// The longest sleep of those who are told of deaths, in milliseconds: so long as never to end.
+    static LONGEST_SLEEP: AtomicU64 = AtomicU64::new(86_400_000);
+
+    /// For how long those sleep at most from now on that are told of deaths.
+    pub fn sleep_at_most(longest: Duration) {
+        LONGEST_SLEEP.store(longest.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    pub(crate) fn longest_sleep() -> Duration {
+        Duration::from_millis(LONGEST_SLEEP.load(Ordering::SeqCst))
     }
 
     struct Armed {
@@ -124,6 +139,7 @@ const NAMES: &[&str] = &[
     "arena.taken",
     "barrier.announced",
     "barrier.arrived",
+    "barrier.broken",
     "barrier.opened",
     "barrier.reset",
     "carriers.replaced",
@@ -186,6 +202,8 @@ const NAMES: &[&str] = &[
     "pool.running",
     "queue.bell_made",
     "queue.bell_named",
+    "queue.bell_opened",
+    "queue.bell_sought",
     "queue.block_named",
     "queue.block_owned",
     "queue.block_passed",
@@ -240,4 +258,5 @@ const NAMES: &[&str] = &[
     "tables.shut",
     "tasks.begun",
     "tasks.ended",
+    "wait.ended",
 ];

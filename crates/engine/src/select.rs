@@ -237,7 +237,7 @@ impl Select {
                 waits::sleep(&words, deadline)
             } else {
                 let nap = nap.min(NAP).max(BLIND_NAP.min(LAST_NAP * sleeps));
-                sleep(&words, deadline.min(Deadline::after(nap)))
+                nap_on(&words, deadline.min(Deadline::after(nap)))
             };
             if slept == Slept::Interrupted {
                 break Err(WaitError::Interrupted);
@@ -261,10 +261,10 @@ fn first(
     order.find(|&at| is_ready(&sources[at]))
 }
 
-fn sleep(words: &[(&AtomicU32, u32)], until: Deadline) -> Slept {
+fn nap_on(words: &[(&AtomicU32, u32)], until: Deadline) -> Slept {
     if words.is_empty() {
         std::thread::sleep(until.remaining().unwrap_or(NAP));
         return Slept::Stirred;
     }
-    futex::wait_any(words, until)
+    waits::nap(words, until)
 }

@@ -78,6 +78,27 @@ fn a_signal_of_another_thread_ends_the_sleep() {
 }
 
 #[test]
+fn a_signal_that_another_thread_gets_ends_a_receive_that_sleeps_long() {
+    let _turn = TURN.lock().unwrap();
+    handle(libc::SIGUSR1);
+    let (end, _other) = pipe(true).unwrap();
+    // No test runs in the first thread of the process, which the kernel prefers.
+    let me = std::fs::read_link("/proc/thread-self").unwrap();
+    let call = std::path::Path::new("/proc").join(me).join("syscall");
+    let (seen, until) = (signals::count(), Deadline::after(LONG));
+    let other = std::thread::spawn(move || {
+        let polls = format!("{} ", libc::SYS_ppoll);
+        while !std::fs::read_to_string(&call).unwrap().starts_with(&polls) {
+            std::thread::yield_now();
+        }
+        raise(libc::SIGUSR1);
+    });
+    let received = signals::attentively(seen, || end.recv(until));
+    other.join().unwrap();
+    assert!(matches!(received, Err(GetError::Interrupted)));
+}
+
+#[test]
 fn the_handler_that_is_followed_is_called() {
     let _turn = TURN.lock().unwrap();
     handle(libc::SIGUSR2);

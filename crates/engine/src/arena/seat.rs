@@ -46,7 +46,8 @@ pub(crate) struct SeatEntry {
     since: AtomicU64,
     /// What [tells](Told) of the end (bits 0-1); for the epoch in bits 2-20.
     told: AtomicU32,
-    /// The epoch whose end was told to those that sleep long: see `deaths.rs`.
+    /// The epoch whose end was told to those that sleep (bits 0-18), or of whose occupant nothing was told when it took
+    /// the seat ([`UNTOLD`]): see `deaths.rs`.
     pub(super) announced: AtomicU32,
     /// One of them is held as long as the process lives.
     pub(super) lives: [LifeWord; 2],
@@ -55,6 +56,9 @@ pub(crate) struct SeatEntry {
     pub(super) giving_back: LifeWord,
     /// See `waits.rs`.
     pub(super) waits: [AtomicU64; NOTES],
+    /// See `heirs.rs`.
+    pub(super) line: AtomicU64,
+    pub(super) heir_of: [AtomicU32; super::heirs::GENERATIONS],
 }
 
 const _: () = assert!(size_of::<SeatEntry>() == 256);
@@ -69,6 +73,10 @@ pub(super) enum Told {
 }
 
 const START_BITS: u32 = 45;
+
+/// See [`SeatEntry::announced`].
+const UNTOLD: u32 = 1 << 31;
+const _: () = assert!(UNTOLD > EPOCH_MASK);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -151,7 +159,7 @@ pub enum Fate {
 
 impl SeatEntry {
     pub(crate) fn state(&self) -> State {
-        State::from_word(self.state.load(Ordering::Acquire))
+        State::from_word(self.state.load(Ordering::SeqCst))
     }
 
     fn change(&self, from: State, to: State) -> bool {
@@ -267,9 +275,14 @@ impl Arena {
             // Before the swap: nobody may take the seat for one that waits since its last occupant.
             entry.since.store(monotonic_ns(), Ordering::SeqCst);
             if owner != OwnerId::KEPT && entry.change(state, reserved) {
+                entry.line.store(0, Ordering::SeqCst);
+                entry
+                    .heir_of
+                    .iter()
+                    .for_each(|of| of.store(0, Ordering::SeqCst));
                 root.seat_hint.store(number as u32, Ordering::Relaxed);
                 root.seats_used
-                    .fetch_max(number as u32 + 1, Ordering::Relaxed);
+                    .fetch_max(number as u32 + 1, Ordering::SeqCst);
                 kill::point("seat.reserved");
                 return Ok(owner);
             }
@@ -315,7 +328,8 @@ impl Arena {
         };
         kill::point("seat.sitting");
         self.clear_waits(owner);
-        entry.announced.store(0, Ordering::SeqCst);
+        let untold = UNTOLD | owner.epoch();
+        entry.announced.store(untold, Ordering::SeqCst);
         if !entry.giving_back.make() || !self.hold_life(owner) {
             self.know_by_number(owner);
         }
@@ -519,7 +533,6 @@ impl Arena {
         if state.epoch != owner.epoch() || state.stage == Stage::Free {
             return;
         }
-        self.wake_watchers(entry);
         self.tell_of(owner);
         let marked = match state.stage {
             Stage::Leaving => state.at(Stage::Clearing),
@@ -527,6 +540,8 @@ impl Arena {
             _ => state.at(Stage::Burying),
         };
         if state == marked || entry.change(state, marked) {
+            // Of one whose life word is not marked, they could not see before that it is gone.
+            self.wake_watchers(entry);
             self.clear(owner);
         }
         // What it freed itself, nobody else may have seen, nor given back what it was about to.
@@ -587,7 +602,7 @@ impl Arena {
 
     /// Every seat that is not free.
     pub(crate) fn occupied(&self) -> impl Iterator<Item = OwnerId> + '_ {
-        let used = self.root().seats_used.load(Ordering::Relaxed) as usize;
+        let used = self.root().seats_used.load(Ordering::SeqCst) as usize;
         let seats = self.root().seats.iter().enumerate().take(used).skip(1);
         seats.filter_map(|(number, entry)| {
             let state = entry.state();

@@ -14,7 +14,9 @@ use super::block::BlockId;
 use super::owner::OwnerId;
 use super::{Arena, home_if_any};
 use crate::deadline::{Deadline, monotonic_ns};
+use crate::kill;
 use crate::sys::futex::{self, Slept};
+use crate::sys::life;
 
 /// The threads of a process that can leave notes at a time.
 pub(super) const NOTES: usize = 6;
@@ -202,20 +204,34 @@ pub(crate) fn is_idle() -> bool {
     CALL.get().is_some_and(|call| call.idle.is_some())
 }
 
-/// The first sleep of a call in which nothing happens is a nap, the next one a long sleep; and so on, since those
-/// who have to do with several processes do with one that something happens to.
+/// Sleeps until a wake, `deadline` or the end of a nap. Of a death that one of `words` tells of, it tells those that
+/// sleep long: the kernel, which wakes one sleeper, may have woken this one.
+pub(crate) fn nap(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept {
+    let slept = futex::wait_any(words, deadline);
+    let died = |(word, seen): &(&AtomicU32, u32)| {
+        life::tells_of_death(word.load(Ordering::Acquire)) && !life::tells_of_death(*seen)
+    };
+    if words.iter().any(died)
+        && let Some(arena) = home_if_any()
+    {
+        arena.tell_of_the_dead();
+    }
+    slept
+}
+
+/// The first sleep of a call in which nothing happens is a nap, the next ones are long sleeps. After one in which
+/// something happens it is a nap again, since those who have to do with several processes do with one that something
+/// happens to.
 pub(crate) fn sleep(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept {
     let (Some(mut call), Some(arena)) = (CALL.get(), home_if_any()) else {
-        return futex::wait_any(words, deadline);
+        return nap(words, deadline);
     };
-    let (idle, slept) = match call.idle {
-        Some(noted) => (None, arena.sleep_long(words, noted, deadline)),
-        None => {
-            let slept = futex::wait_any(words, deadline);
-            let idle = (slept == Slept::Idle).then(|| arena.note_deaths());
-            (idle, slept)
-        }
+    let slept = match call.idle {
+        Some(noted) => arena.sleep_long(words, noted, deadline),
+        None => nap(words, deadline),
     };
+    kill::point("wait.ended");
+    let idle = (slept == Slept::Idle).then(|| arena.note_deaths());
     if idle != call.idle {
         call = CALL.get().unwrap_or_default();
         call.idle = idle;

@@ -1,4 +1,5 @@
-//! The event count: of two consumers of what two producers publish, none sleeps while something is left.
+//! The event count: of those who wait for what others publish, none sleeps while something is left, though others that
+//! published or were woken stand still.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
@@ -23,15 +24,20 @@ impl Place {
     }
 
     fn publish(&self) {
+        self.publish_with(|| self.futex.wake_one());
+    }
+
+    fn publish_with(&self, wake: impl FnOnce() -> usize) {
         self.items.fetch_add(1, Ordering::SeqCst);
         if self.events.is_awaited() {
-            self.call();
+            self.events.call(|_| wake());
         }
     }
 
-    fn call(&self) {
-        self.events.call();
-        self.futex.wake_one();
+    /// Publishes, and is stopped before it wakes anybody.
+    fn publish_and_stop(&self) {
+        // That it found somebody has it do nothing more.
+        self.publish_with(|| 1);
     }
 
     fn take(&self) -> bool {
@@ -41,52 +47,110 @@ impl Place {
             .is_ok()
     }
 
-    fn consume(&self) {
-        loop {
-            let key = self.events.announce();
-            if self.take() {
-                break;
-            }
+    /// Waits once, unless there is something to take; whether there was.
+    fn take_or_wait(&self) -> bool {
+        let key = self.events.announce();
+        let taken = self.take();
+        if !taken {
             let word = self.events.word();
             self.futex.wait(|| word.load(Ordering::SeqCst) == key);
         }
+        taken
+    }
+
+    fn consume(&self) {
+        while !self.take_or_wait() {}
         // `EventCount::woke`.
-        self.events.announce();
-        if self.items.load(Ordering::SeqCst) > 0 {
-            self.call();
+        if self.events.is_awaited() && self.items.load(Ordering::SeqCst) > 0 {
+            self.events.call(|_| self.futex.wake_one());
         }
     }
+}
+
+fn checked(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(model);
+}
+
+fn consuming(place: &Arc<Place>) -> thread::JoinHandle<()> {
+    let place = place.clone();
+    thread::spawn(move || place.consume())
 }
 
 #[test]
 fn no_wake_up_is_lost_between_a_publisher_and_a_sleeper() {
     loom::model(|| {
         let place = Place::new();
-        let publisher = {
-            let place = place.clone();
-            thread::spawn(move || place.publish())
-        };
-        place.consume();
-        publisher.join().unwrap();
+        let consumer = consuming(&place);
+        place.publish();
+        consumer.join().unwrap();
     });
 }
 
 #[test]
 fn nobody_sleeps_while_something_is_left() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(2);
-    model.check(|| {
+    checked(2, || {
         let place = Place::new();
-        let consumers: Vec<_> = (0..2)
-            .map(|_| {
-                let place = place.clone();
-                thread::spawn(move || place.consume())
-            })
-            .collect();
+        let consumers = [(); 2].map(|()| consuming(&place));
         place.publish();
         place.publish();
         for consumer in consumers {
             consumer.join().unwrap();
         }
+    });
+}
+
+#[test]
+fn nobody_sleeps_while_something_is_left_of_two_publishers() {
+    checked(2, || {
+        let place = Place::new();
+        let publisher = {
+            let place = place.clone();
+            thread::spawn(move || place.publish())
+        };
+        let consumer = consuming(&place);
+        place.publish();
+        place.consume();
+        publisher.join().unwrap();
+        consumer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_publisher_that_is_stopped_before_it_wakes_anybody_holds_up_its_own_item() {
+    checked(2, || {
+        let place = Place::new();
+        let stopped = {
+            let place = place.clone();
+            thread::spawn(move || place.publish_and_stop())
+        };
+        let consumer = consuming(&place);
+        place.publish();
+        consumer.join().unwrap();
+        stopped.join().unwrap();
+    });
+}
+
+#[test]
+fn a_consumer_that_is_stopped_as_it_is_woken_holds_up_nobody() {
+    checked(2, || {
+        let place = Place::new();
+        let stopped = {
+            let place = place.clone();
+            thread::spawn(move || {
+                if place.take_or_wait() {
+                    // It did not sleep: what it took is not the other one's.
+                    place.publish();
+                }
+            })
+        };
+        let consumer = consuming(&place);
+        place.publish();
+        place.publish();
+        consumer.join().unwrap();
+        // Should it sleep still, nothing else is to come.
+        place.futex.wake_one();
+        stopped.join().unwrap();
     });
 }

@@ -49,28 +49,32 @@ impl Deaths {
 /// The kernel's part of a futex: looking at the word and falling asleep is one step.
 #[derive(Default)]
 pub(crate) struct Futex {
-    turn: Mutex<()>,
+    sleepers: Mutex<usize>,
     wake: Condvar,
 }
 
 impl Futex {
     pub(crate) fn new() -> Futex {
-        Futex {
-            turn: Mutex::new(()),
-            wake: Condvar::new(),
-        }
+        Futex::default()
     }
 
     /// Sleeps if `unchanged`; the woken look again.
     pub(crate) fn wait(&self, unchanged: impl Fn() -> bool) {
-        let turn = self.turn.lock().unwrap();
+        let mut sleepers = self.sleepers.lock().unwrap();
         if unchanged() {
-            drop(self.wake.wait(turn).unwrap());
+            *sleepers += 1;
+            drop(self.wake.wait(sleepers).unwrap());
         }
     }
 
-    pub(crate) fn wake_one(&self) {
-        drop(self.turn.lock().unwrap());
-        self.wake.notify_one();
+    /// Wakes one that sleeps; how many did.
+    pub(crate) fn wake_one(&self) -> usize {
+        let mut sleepers = self.sleepers.lock().unwrap();
+        let woken = usize::from(*sleepers > 0);
+        *sleepers -= woken;
+        if woken > 0 {
+            self.wake.notify_one();
+        }
+        woken
     }
 }

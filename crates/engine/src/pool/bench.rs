@@ -101,7 +101,9 @@ impl Workbench {
                 return Err(GetError::Empty);
             }
             call.get_or_insert_with(waits::Call::join);
-            if waits::wait(What::Task, self.ground.bell(), seen, deadline) == Slept::Interrupted {
+            if waits::wait(What::Task, self.ground.bell().word(), seen, deadline)
+                == Slept::Interrupted
+            {
                 return Err(GetError::Interrupted);
             }
         }

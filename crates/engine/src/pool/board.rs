@@ -184,7 +184,7 @@ impl Board {
 
     fn wake(&self, sleepers: u32) {
         if sleepers > 0 {
-            tickets::ring(&self.ground, sleepers, futex::wake);
+            tickets::ring(&self.ground, |bell| futex::wake(bell, sleepers));
         }
     }
 

@@ -16,6 +16,7 @@ use crate::Handle;
 use crate::OwnerId;
 use crate::arena::layout::SEATS;
 use crate::error::{Error, Result};
+use crate::sync::eventcount::EventCount;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::value::SharedBytes;
 
@@ -242,8 +243,8 @@ impl Words for Ground {
         self.bytes.atomic_u64(TAIL)
     }
 
-    fn bell(&self) -> &AtomicU32 {
-        self.bytes.atomic_u32(BELL)
+    fn bell(&self) -> &EventCount {
+        EventCount::in_word(self.bytes.atomic_u32(BELL))
     }
 }
 

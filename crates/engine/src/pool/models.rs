@@ -8,7 +8,8 @@ use loom::thread;
 
 use super::record::{self, Closing, Stage};
 use super::tickets::{self, Ticket, Words};
-use crate::sys::atomic::{AtomicU32, AtomicU64};
+use crate::sync::eventcount::EventCount;
+use crate::sys::atomic::AtomicU64;
 
 const CAPACITY: usize = 2;
 const FIRST: Ticket = Ticket {
@@ -25,7 +26,7 @@ struct Board {
     ring: [AtomicU64; CAPACITY],
     head: AtomicU64,
     tail: AtomicU64,
-    bell: AtomicU32,
+    bell: EventCount,
     /// Set by the submitter's system call.
     woken: AtomicBool,
 }
@@ -38,7 +39,7 @@ impl Board {
             ring: words(),
             head: AtomicU64::new(0),
             tail: AtomicU64::new(0),
-            bell: AtomicU32::new(0),
+            bell: EventCount::new(),
             woken: AtomicBool::new(false),
         })
     }
@@ -46,7 +47,7 @@ impl Board {
     fn submit(&self, ticket: Ticket) {
         record::publish(self.state(ticket.number), ticket.generation);
         assert!(tickets::offer(self, ticket));
-        tickets::ring(self, 1, |_, _| {
+        tickets::ring(self, |_| {
             self.woken.store(true, Ordering::SeqCst);
             1
         });
@@ -78,7 +79,7 @@ impl Words for Board {
         &self.tail
     }
 
-    fn bell(&self) -> &AtomicU32 {
+    fn bell(&self) -> &EventCount {
         &self.bell
     }
 }
@@ -157,7 +158,7 @@ fn a_worker_that_goes_to_sleep_is_woken_for_a_task_it_missed() {
         let asleep = thread::spawn(move || {
             let seen = tickets::announce_sleep(&*sleeper);
             // The kernel compares the word again before it puts anybody to sleep.
-            sleeper.take(1).is_none() && sleeper.bell.load(Ordering::SeqCst) == seen
+            sleeper.take(1).is_none() && sleeper.bell.word().load(Ordering::SeqCst) == seen
         });
         board.submit(FIRST);
         if asleep.join().unwrap() {

@@ -5,19 +5,17 @@
 //! nothing behind but a head that the next one moves on. Nothing is ever taken out of the ring and
 //! then lost, which is why tasks do not travel in a queue.
 //!
-//! The bell: bit 0 says that somebody may sleep, the rest counts rings. A worker sets the bit, looks
-//! once more and sleeps on the value it saw; a submitter publishes, then looks at the bit. Both sides
-//! have a sequentially consistent fence in between, so one of them sees the other.
+//! The bell is an event count: a worker announces itself, looks once more and sleeps; a submitter publishes, then looks
+//! whether somebody sleeps. Both sides have a sequentially consistent fence in between, as what is published here is
+//! not itself so ordered: one of them sees the other.
 
 use super::record;
+use crate::sync::eventcount::EventCount;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 #[cfg(loom)]
 use loom::sync::atomic::fence;
 #[cfg(not(loom))]
 use std::sync::atomic::fence;
-
-const MAY_SLEEP: u32 = 1;
-const RING: u32 = 2;
 
 /// Where the words of a board lie: in shared memory, or in a model's.
 pub(super) trait Words {
@@ -30,7 +28,7 @@ pub(super) trait Words {
     fn head(&self) -> &AtomicU64;
     /// One past the last ticket. Written by the submitting process only.
     fn tail(&self) -> &AtomicU64;
-    fn bell(&self) -> &AtomicU32;
+    fn bell(&self) -> &EventCount;
 }
 
 /// A record at one of its lives.
@@ -141,28 +139,15 @@ pub(super) fn are_there(words: &impl Words) -> bool {
 
 /// Says that the caller is going to sleep; the value to sleep on. The caller looks once more first.
 pub(super) fn announce_sleep(words: &impl Words) -> u32 {
-    let seen = words.bell().fetch_or(MAY_SLEEP, Ordering::Relaxed) | MAY_SLEEP;
+    let seen = words.bell().announce();
     fence(Ordering::SeqCst);
     seen
 }
 
-/// Wakes up to `sleepers` workers if any may sleep. `wake` is the system call and says how many woke.
-pub(super) fn ring(words: &impl Words, sleepers: u32, wake: impl FnOnce(&AtomicU32, u32) -> usize) {
+/// Wakes workers if any may sleep. `wake` is the system call, and says how many woke.
+pub(super) fn ring(words: &impl Words, wake: impl FnOnce(&AtomicU32) -> usize) {
     fence(Ordering::SeqCst);
-    if words.bell().load(Ordering::Relaxed) & MAY_SLEEP == 0 {
-        return;
-    }
-    let now = words
-        .bell()
-        .fetch_add(RING, Ordering::Relaxed)
-        .wrapping_add(RING);
-    if wake(words.bell(), sleepers) == 0 {
-        // Nobody slept. Who is about to sleep on `now` finds another value and looks again.
-        let _ = words.bell().compare_exchange(
-            now,
-            now & !MAY_SLEEP,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+    if words.bell().is_awaited() {
+        words.bell().call(wake);
     }
 }

@@ -334,11 +334,13 @@ impl Barrier {
     fn break_round(&self, round: u32) {
         let mut seen = self.look();
         while seen.round() == round && !seen.is_broken() {
-            if self.change(seen, Seen((seen.0 | BROKEN) & !SLEEPERS)) {
-                futex::wake(self.futex(), u32::MAX);
-                return;
-            }
+            self.change(seen, Seen(seen.0 | BROKEN));
             seen = self.look();
+        }
+        // Whoever broke it may have been stopped, or killed, before it woke anybody.
+        if seen.round() == round {
+            kill::point("barrier.broken");
+            futex::wake(self.futex(), u32::MAX);
         }
     }
 

@@ -81,23 +81,34 @@ impl Event {
     /// Sets it and lets all go that wait.
     pub fn set(&self) {
         let mut seen = self.word().load(Ordering::SeqCst);
-        loop {
+        let set = loop {
+            // Who set it may have been stopped, or killed, before it woke those that sleep.
             if seen & SET != 0 {
-                return;
+                break seen;
             }
-            let set = (seen & !SLEEPERS).wrapping_add(TURN) | SET;
+            let set = seen.wrapping_add(TURN) | SET;
             match self
                 .word()
                 .compare_exchange(seen, set, Ordering::SeqCst, Ordering::SeqCst)
             {
-                Ok(_) => break,
+                Ok(_) => break set,
                 Err(now) => seen = now,
             }
-        }
+        };
         kill::point("event.set");
-        if seen & SLEEPERS != 0 {
-            futex::wake(self.word(), u32::MAX);
+        if set & SLEEPERS != 0 {
+            self.wake_all(set);
         }
+    }
+
+    /// Wakes all that sleep, and says that nobody does: not before, or nobody else would wake them if this process were
+    /// stopped in between. Nobody falls asleep before the word is another one.
+    #[cold]
+    fn wake_all(&self, set: u32) {
+        let word = self.word();
+        futex::wake(word, u32::MAX);
+        let nobody = set & !SLEEPERS;
+        let _ = word.compare_exchange(set, nobody, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Clears it.

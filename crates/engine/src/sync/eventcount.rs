@@ -1,23 +1,27 @@
 //! Sleeping until something is published elsewhere, without a lost wake-up.
 //!
 //! ```text
-//! publisher: publish (SeqCst);  look at the word (SeqCst);  sleepers? bump it and wake
-//! sleeper:   announce (SeqCst); look for what is published (SeqCst);  sleep while the word is unbumped
+//! publisher: publish (SeqCst);  look at the word (SeqCst);  sleepers? call them
+//! sleeper:   announce (SeqCst); look for what is published (SeqCst);  sleep while the word is as announced
+//! call:      count it;  wake;  nobody slept, and nobody announced since it was counted? no sleepers
 //! ```
 //!
-//! The four accesses are in one total order, so either the publisher sees the sleeper announced or the
-//! sleeper sees what was published. Release and acquire alone would let both look away (store
+//! The four accesses of publisher and sleeper are in one total order, so either the publisher sees the sleeper announced
+//! or the sleeper sees what was published. Release and acquire alone would let both look away (store
 //! buffering). When nobody sleeps, publishing costs one load.
 //!
-//! Calling takes the announcement out, though more may sleep than are woken. So whoever slept announces
-//! again before it goes on, and lets one more look if something is left ([`EventCount::woke`]).
+//! Whoever calls, and whoever is woken, may be stopped or killed at any step. So the announcement stays until a call
+//! found that nobody sleeps: until then every publisher calls. Whoever falls asleep after a call was counted announced
+//! after that, which the last step of that call sees.
 
 use crate::sys::atomic::{AtomicU32, Ordering, total_order};
 
 const SLEEPERS: u32 = 1;
-const BUMP: u32 = 2;
+const FRESH: u32 = 2;
+const CALL: u32 = 4;
 
-/// Bit 0: somebody may be asleep. Bits 1-31: how often sleepers were called.
+/// Bit 0: somebody may be asleep. Bit 1: somebody announced after the last call. Bits 2-31: how often sleepers were
+/// called.
 #[repr(transparent)]
 pub(crate) struct EventCount(AtomicU32);
 
@@ -27,9 +31,17 @@ impl EventCount {
         EventCount(AtomicU32::new(0))
     }
 
+    /// The event count in a word that is zero at first.
+    #[cfg(not(loom))]
+    pub(crate) fn in_word(word: &AtomicU32) -> &EventCount {
+        // SAFETY: it is transparent.
+        unsafe { &*std::ptr::from_ref(word).cast() }
+    }
+
     /// Announces a sleeper; what the word must still be when it falls asleep.
     pub(crate) fn announce(&self) -> u32 {
-        let announced = self.0.fetch_or(SLEEPERS, Ordering::SeqCst) | SLEEPERS;
+        let announced = SLEEPERS | FRESH;
+        let announced = self.0.fetch_or(announced, Ordering::SeqCst) | announced;
         total_order();
         announced
     }
@@ -46,12 +58,22 @@ impl EventCount {
         self.0.load(Ordering::SeqCst) & SLEEPERS != 0
     }
 
-    /// Takes the announcement out and lets nobody fall asleep who announced before.
-    pub(crate) fn call(&self) {
-        let bump = |word: u32| Some(word.wrapping_add(BUMP) & !SLEEPERS);
-        let _ = self
+    /// Lets nobody fall asleep who announced before, and wakes some of those that sleep: `wake` does, and says how
+    /// many they were.
+    pub(crate) fn call(&self, wake: impl FnOnce(&AtomicU32) -> usize) {
+        let counted = |word: u32| Some(word.wrapping_add(CALL) & !FRESH);
+        let former = self
             .0
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, bump);
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, counted);
+        let now = former.ok().and_then(counted);
+        if wake(&self.0) == 0
+            && let Some(now) = now
+        {
+            let nobody = now & !SLEEPERS;
+            let _ = self
+                .0
+                .compare_exchange(now, nobody, Ordering::SeqCst, Ordering::SeqCst);
+        }
     }
 
     /// Wakes up to `count` sleepers, if there are any.
@@ -66,8 +88,7 @@ impl EventCount {
     /// To be called by whoever slept, before it goes on. `more`: something is left for another.
     #[cfg(not(loom))]
     pub(crate) fn woke(&self, more: impl FnOnce() -> bool) {
-        self.announce();
-        if more() {
+        if self.is_awaited() && more() {
             self.wake(1);
         }
     }
@@ -75,8 +96,9 @@ impl EventCount {
     #[cfg(not(loom))]
     #[cold]
     fn wake(&self, count: u32) {
-        self.call();
-        crate::kill::point("sync.called");
-        crate::sys::futex::wake(&self.0, count);
+        self.call(|word| {
+            crate::kill::point("sync.called");
+            crate::sys::futex::wake(word, count)
+        });
     }
 }

@@ -115,9 +115,8 @@ impl Semaphore {
             return Ok(());
         }
         let waited = self.wait(deadline);
-        // Whoever slept says so again for those that may sleep still, and lets one of them look when
-        // more is left or a wake-up meant for this thread was not used.
-        if self.shared.word.fetch_or(SLEEPERS, Ordering::SeqCst) & VALUE > 0 {
+        // Another one looks when more is left, or a wake-up meant for this thread was not used.
+        if self.shared.word.load(Ordering::SeqCst) > SLEEPERS {
             self.wake(1);
         }
         waited
@@ -156,8 +155,7 @@ impl Semaphore {
         let max = self.shared.max.load(Ordering::Relaxed);
         let give = |word: u32| {
             let value = (word & VALUE).checked_add(count)?;
-            // Clears the bit: those that are woken set it again.
-            (value <= max).then_some(value)
+            (value <= max).then_some(word + count)
         };
         let former = self
             .shared
@@ -171,9 +169,17 @@ impl Semaphore {
         Ok(())
     }
 
+    /// Wakes up to `count` sleepers. That some may sleep is said until nobody did: whoever wakes them, and whoever is
+    /// woken, may be stopped.
     #[cold]
     fn wake(&self, count: u32) {
-        futex::wake(&self.shared.word, count);
+        let word = &self.shared.word;
+        let seen = word.load(Ordering::SeqCst);
+        // Who falls asleep does so at zero. To be as it was seen after that, the word takes another release.
+        if futex::wake(word, count) == 0 && seen > SLEEPERS {
+            let value = seen & VALUE;
+            let _ = word.compare_exchange(seen, value, Ordering::SeqCst, Ordering::SeqCst);
+        }
     }
 
     /// The units that can be taken now.

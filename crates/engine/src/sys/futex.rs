@@ -2,7 +2,7 @@
 //!
 //! A wake-up that was lost because its sender was killed between its store and its `futex` call costs the sleeper one
 //! nap of [`NAP`], never for ever. Who slept one in vain may sleep for long ([`wait_all_told`]) on words that tell of
-//! deaths as well.
+//! deaths as well; what comes from one that is stopped in between it finds after the [`longest`] sleep.
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -18,8 +18,12 @@ use crate::sys::signals;
 /// The longest time a sleeper stays asleep without looking around.
 pub(crate) const NAP: Duration = Duration::from_millis(400);
 
+/// The longest sleep of those who are told of deaths.
+#[cfg(not(feature = "kill-points"))]
+const LONGEST: Duration = Duration::from_secs(10);
+
 /// The nap of those who watch more words than the kernel lets them wait for.
-const SHORT_NAP: Duration = Duration::from_millis(40);
+pub(crate) const SHORT_NAP: Duration = Duration::from_millis(40);
 
 /// The most words one `futex_waitv` takes.
 pub(crate) const WAITV_MAX: usize = 128;
@@ -52,6 +56,14 @@ fn outcome(result: Result<(), Errno>, in_vain: Slept) -> Slept {
         Err(Errno::TIMEDOUT) => in_vain,
         _ => Slept::Stirred,
     }
+}
+
+/// The longest sleep of those who are told of deaths. Where tests see that they are told, as those have it.
+pub(crate) fn longest() -> Duration {
+    #[cfg(not(feature = "kill-points"))]
+    return LONGEST;
+    #[cfg(feature = "kill-points")]
+    return crate::kill::longest_sleep();
 }
 
 /// Until when to nap, and what it means when that time is over.
@@ -120,7 +132,7 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept
         [(word, expected)] => return wait(word, *expected, deadline),
         _ => {}
     }
-    if NO_WAITV.load(Ordering::Relaxed) {
+    if !can_wait_for_several() {
         return nap(words[0].0, words[0].1, end_of_nap(deadline, SHORT_NAP));
     }
     let length = if words.len() > WAITV_MAX {
@@ -135,17 +147,28 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept
     }
 }
 
-/// Sleeps until `deadline` while every word of `words` holds what stands beside it, at most [`WAITV_MAX`] of them. One
-/// more is the number of signals, where they end sleeps. `None` when the kernel cannot do that.
-pub(crate) fn wait_all_told(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Option<Slept> {
-    if NO_WAITV.load(Ordering::Relaxed) {
+/// Whether the kernel is not known to be one that cannot wait for several words.
+pub(crate) fn can_wait_for_several() -> bool {
+    !NO_WAITV.load(Ordering::Relaxed)
+}
+
+/// Sleeps until `deadline`, and for `longest` at most, while every word of `words` holds what stands beside it, of
+/// which there are at most [`WAITV_MAX`]. One more is the number of signals, where they end sleeps. `None` when the kernel
+/// cannot do that.
+pub(crate) fn wait_all_told(
+    words: &[(&AtomicU32, u32)],
+    deadline: Deadline,
+    longest: Duration,
+) -> Option<Slept> {
+    if !can_wait_for_several() {
         return None;
     }
+    let (until, in_vain) = end_of_nap(deadline, longest);
     let slept = match signals::counted() {
-        Some(signals) => waitv(&[&[signals], words].concat(), deadline),
-        None => waitv(words, deadline),
+        Some(signals) => waitv(&[&[signals], words].concat(), until),
+        None => waitv(words, until),
     };
-    let slept = outcome(slept?, Slept::Stirred);
+    let slept = outcome(slept?, in_vain);
     let came = signals::counted().is_some_and(|(count, seen)| count.load(Ordering::SeqCst) != seen);
     Some(if came { Slept::Interrupted } else { slept })
 }

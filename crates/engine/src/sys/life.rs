@@ -115,7 +115,8 @@ impl LifeWord {
     /// Prepares a sleep on the word: the value to expect, or `None` when the holder is gone already.
     pub(crate) fn watch(&self) -> Option<u32> {
         let word = self.word();
-        let mut seen = word.load(Ordering::Acquire);
+        // In one order with what is said of the sleep, as are those who write here (`deaths.rs`).
+        let mut seen = word.load(Ordering::SeqCst);
         loop {
             if seen & DIED != 0 {
                 return None;
@@ -124,7 +125,7 @@ impl LifeWord {
             if seen & WAITERS != 0 || seen & TID == 0 {
                 return Some(seen);
             }
-            match word.compare_exchange(seen, seen | WAITERS, Ordering::AcqRel, Ordering::Acquire) {
+            match word.compare_exchange(seen, seen | WAITERS, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return Some(seen | WAITERS),
                 Err(now) => seen = now,
             }
@@ -185,6 +186,11 @@ pub(crate) fn inherited_by(word: &'static AtomicU32) -> Option<Inherited> {
         .compare_exchange(ptr::null_mut(), entry, Ordering::SeqCst, Ordering::SeqCst)
         .ok()?;
     Some(Inherited(list, PhantomData))
+}
+
+/// Whether a word says what the kernel writes into a life word; others are hardly ever so.
+pub(crate) fn tells_of_death(word: u32) -> bool {
+    word & !WAITERS == DIED
 }
 
 /// Whether a life word that says so has a living holder.

@@ -170,10 +170,14 @@ pub(crate) fn is_attentive() -> bool {
     SEEN.get().is_some()
 }
 
-/// Whether signals are to end this thread's sleeps but it blocks some, so that others may get them.
+/// Whether signals are to end this thread's sleeps but others may get them: it blocks some, or is not the first
+/// thread, which the kernel prefers.
 pub(crate) fn may_go_elsewhere() -> bool {
     if !is_attentive() {
         return false;
+    }
+    if !super::thread::is_first() {
+        return true;
     }
     let mut blocked = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: without a new set the call only writes the present one.

@@ -22,6 +22,7 @@ mod sleepers;
 #[cfg(target_arch = "x86_64")]
 mod stepper;
 mod stopped;
+mod stops;
 mod stores;
 mod workers;
 
@@ -91,6 +92,7 @@ scenarios! {
     death_while_getting_from_a_bounded_queue: queues::Getting::bounded;
     death_while_asking_for_a_queues_descriptor: descriptors::Showing::new;
     death_while_using_a_queues_descriptor: descriptors::Showing::asked;
+    death_while_looking_for_a_queues_descriptor: descriptors::Sought::new;
     death_with_an_unfinished_task: queues::Tasks::new;
     death_while_making_and_dropping_queues: queues::Making::new;
     death_while_closing_a_queue: queues::Closing::new;

@@ -15,14 +15,25 @@ const RECEIVED: usize = FREE_CELLS;
 /// Longer than a nap.
 const LONG: Duration = Duration::from_millis(900);
 
-/// Waits until a child sleeps on several words, as one does that has only one to wait for when nothing has happened
-/// for long.
+/// The words of a long sleep: what is waited for, those that all sleepers have, and a life word at least.
+const WORDS: u32 = 5;
+
+/// Waits until a child sleeps on as many words as one does when nothing has happened for long.
 fn until_it_sleeps_long(child: &Child) {
+    until_it_sleeps_on(WORDS, child);
+}
+
+fn until_it_sleeps_on(least: u32, child: &Child) {
     let limit = promptly();
     let path = format!("/proc/{}/syscall", child.pid().as_raw_nonzero());
     loop {
         let call = std::fs::read_to_string(&path).unwrap_or_default();
-        if call.starts_with(&format!("{} ", libc::SYS_futex_waitv)) {
+        let mut fields = call.split(' ');
+        let sleeps = fields.next() == Some(&libc::SYS_futex_waitv.to_string());
+        let words = fields
+            .nth(1)
+            .and_then(|words| u32::from_str_radix(&words[2..], 16).ok());
+        if sleeps && words >= Some(least) {
             return;
         }
         assert!(!limit.is_past(), "it does not sleep long: {call}");
@@ -62,27 +73,42 @@ fn a_message_whose_sender_woke_nobody_reaches_one_that_sleeps_long() {
 /// The cell that says whose turn it is.
 const TURN: usize = FREE_CELLS + 2;
 
-/// Has children that receive fall asleep one after the other, and then one that publishes a message die. All of them
-/// were there before, so that nobody wakes up in between, and the kernel wakes those first that slept first.
-fn put_and_die_after(slate: Slate, queue: &Queue, receiving: &[&dyn Fn()]) -> Vec<Child> {
-    let last = receiving.len() as u64 + 1;
-    let sender = Child::fork(|| {
+/// The cell in which those count themselves that have taken their seats.
+const HERE: usize = FREE_CELLS + 3;
+
+/// Has children fall asleep one after the other, and then lets another one act. All of them were there before, so
+/// that nobody wakes up in between, and those are woken first that slept first.
+pub fn act_after(slate: Slate, act: impl FnOnce(), sleeping: &[&dyn Fn()]) -> (Child, Vec<Child>) {
+    let last = sleeping.len() as u64 + 1;
+    let acting = Child::fork(|| {
+        slate.count(HERE);
         slate.until(TURN, last);
-        kill::arm("queue.ready", 1, Deed::Kill);
-        let _ = queue.put(&[b"one"], Deadline::NOW);
+        act();
     });
     let mut children = Vec::new();
-    for (turn, receive) in (1..).zip(receiving) {
+    for (turn, sleep) in (1..).zip(sleeping) {
         children.push(Child::fork(|| {
+            slate.count(HERE);
             slate.until(TURN, turn);
-            receive();
+            sleep();
         }));
     }
+    slate.until(HERE, last);
     for (turn, child) in (1..).zip(&children) {
         slate.write(TURN, turn);
         until_it_sleeps_long(child);
     }
     slate.write(TURN, last);
+    (acting, children)
+}
+
+/// As [`act_after`], of one that publishes a message and dies.
+fn put_and_die_after(slate: Slate, queue: &Queue, receiving: &[&dyn Fn()]) -> Vec<Child> {
+    let put = || {
+        kill::arm("queue.ready", 1, Deed::Kill);
+        let _ = queue.put(&[b"one"], Deadline::NOW);
+    };
+    let (sender, children) = act_after(slate, put, receiving);
     assert_eq!(sender.ended(), End::Killed(libc::SIGKILL));
     children
 }
@@ -119,6 +145,101 @@ fn one_that_is_killed_as_the_kernel_wakes_it_is_replaced() {
         let children = put_and_die_after(slate, &queue, &[&die, &die, &receive]);
         children[2].succeed();
         assert_eq!(children[0].ended(), End::Killed(libc::SIGKILL));
+    });
+}
+
+#[test]
+fn one_that_is_killed_while_it_tells_of_a_death_is_replaced() {
+    for bystanders in 1..=3 {
+        isolated(|| {
+            let slate = Slate::new();
+            let (silent, queue) = (
+                Queue::new(0).expect("a queue"),
+                Queue::new(0).expect("a queue"),
+            );
+            let die = || {
+                kill::arm("sync.called", 1, Deed::Kill);
+                let _ = silent.get(Deadline::NEVER);
+            };
+            let stand_by = || drop(silent.get(Deadline::NEVER).map(|_| slate.count(RECEIVED)));
+            let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));
+            let mut plays: Vec<&dyn Fn()> = vec![&die];
+            plays.extend((0..bystanders).map(|_| &stand_by as &dyn Fn()));
+            plays.push(&receive);
+            let children = put_and_die_after(slate, &queue, &plays);
+            assert_eq!(children[0].ended(), End::Killed(libc::SIGKILL));
+            children[bystanders + 1].succeed();
+            assert_eq!(slate.read(RECEIVED), 0);
+        });
+    }
+}
+
+/// The words of a nap for a lock: its own, and the holder's life word.
+const NAP_FOR_A_LOCK: u32 = 2;
+
+/// A child that holds locks until it is killed.
+fn holding(slate: Slate, locks: &[&Lock]) -> Child {
+    slate.write(TURN, 0);
+    let holder = Child::fork(|| {
+        for lock in locks {
+            lock.acquire(Deadline::NOW).expect("it is free");
+        }
+        slate.write(TURN, 1);
+        slate.until(TURN, u64::MAX);
+    });
+    slate.until(TURN, 1);
+    holder
+}
+
+fn acquire_in_vain(lock: &Lock) {
+    assert_eq!(lock.acquire(Deadline::NEVER), Err(LockError::OwnerDied));
+}
+
+#[test]
+fn a_death_of_which_the_kernel_tells_one_that_naps_is_told_to_one_that_sleeps_long() {
+    isolated(|| {
+        let slate = Slate::new();
+        let locks = [(); 2].map(|()| Lock::new().expect("a lock"));
+        let holder = holding(slate, &[&locks[0], &locks[1]]);
+        let napping = Child::fork(|| {
+            slate.until(TURN, 2);
+            acquire_in_vain(&locks[1]);
+            // It has something to do, and does not sleep again.
+            slate.until(TURN, 3);
+        });
+        let sleeping = Child::fork(|| acquire_in_vain(&locks[0]));
+        until_it_sleeps_on(NAP_FOR_A_LOCK, &sleeping);
+        // The nap of the one is to last when that of the other one is over, and to have begun before.
+        std::thread::sleep(LONG / 5);
+        slate.write(TURN, 2);
+        until_it_sleeps_on(NAP_FOR_A_LOCK, &napping);
+        until_it_sleeps_long(&sleeping);
+        holder.kill();
+        sleeping.succeed();
+        slate.write(TURN, 3);
+        napping.succeed();
+    });
+}
+
+#[test]
+fn one_that_naps_hears_of_a_death_at_once_though_others_sleep_long() {
+    isolated(|| {
+        let slate = Slate::new();
+        let silent = Queue::new(0).expect("a queue");
+        let took = || {
+            let lock = Lock::new().expect("a lock");
+            let holder = holding(slate, &[&lock]);
+            let _bystander = receiving(&silent, slate, RECEIVED);
+            let napping = Child::fork(|| acquire_in_vain(&lock));
+            until_it_sleeps_on(NAP_FOR_A_LOCK, &napping);
+            let killed = std::time::Instant::now();
+            holder.kill();
+            napping.succeed();
+            killed.elapsed()
+        };
+        // At its end it would find out by itself. On a machine that stands still now and then, one of five is in time.
+        let fastest = [(); 5].map(|()| took()).into_iter().min();
+        assert!(fastest < Some(LONG / 6), "{fastest:?}");
     });
 }
 

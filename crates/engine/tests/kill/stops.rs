@@ -1,0 +1,181 @@
+//! A process that is stopped on the way holds up its own message, and nobody else's.
+
+use crate::case::FREE_CELLS;
+use crate::common::{Child, End, Slate, isolated, promptly};
+use crate::sleepers::act_after;
+use procession_engine::Deadline;
+use procession_engine::channel::Queue;
+use procession_engine::kill::{self, Deed};
+use procession_engine::sync::{Barrier, BarrierError, Event, Lock, Semaphore};
+use std::time::Duration;
+
+const OVER: usize = FREE_CELLS;
+
+/// Has children fall asleep, and then one stop at a step of what it does for them. What `again` does reaches them all
+/// the same.
+fn stopped_acting(step: &'static str, act: impl Fn(), again: impl Fn(), sleeping: &[&dyn Fn()]) {
+    let act = || {
+        kill::arm(step, 1, Deed::Stop);
+        act();
+    };
+    let (stopped, children) = act_after(Slate::new(), act, sleeping);
+    assert_eq!(stopped.ended_or_stopped(), End::Stopped(libc::SIGSTOP));
+    again();
+    children.iter().for_each(Child::succeed);
+    goes_on(&stopped);
+}
+
+fn goes_on(stopped: &Child) {
+    stopped.go_on();
+    stopped.succeed();
+}
+
+/// Has two children fall asleep in `sleep`, of which the first one is stopped as it is woken by `act`. The
+/// next time it wakes the other one.
+fn stopped_waking_up(act: impl Fn(), sleep: impl Fn()) {
+    let stop = || {
+        // The first one is the end of a nap.
+        kill::arm("wait.ended", 2, Deed::Stop);
+        sleep();
+    };
+    let slate = Slate::new();
+    // Its end would have all look around.
+    let act_and_stay = || {
+        act();
+        slate.until(OVER, 1);
+    };
+    let (acting, children) = act_after(slate, act_and_stay, &[&stop, &sleep]);
+    assert_eq!(children[0].ended_or_stopped(), End::Stopped(libc::SIGSTOP));
+    act();
+    children[1].succeed();
+    goes_on(&children[0]);
+    slate.write(OVER, 1);
+    acting.succeed();
+}
+
+#[test]
+fn a_message_comes_though_the_sender_of_another_is_stopped_before_it_wakes_anybody() {
+    isolated(|| {
+        let queue = Queue::new(0).expect("a queue");
+        let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));
+        let put = || queue.put(&[b"one"], Deadline::NOW).expect("there is room");
+        stopped_acting("sync.called", put, put, &[&receive, &receive]);
+    });
+}
+
+#[test]
+fn a_message_comes_though_another_receiver_is_stopped_as_it_is_woken() {
+    isolated(|| {
+        let queue = Queue::new(0).expect("a queue");
+        let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));
+        let put = || queue.put(&[b"one"], Deadline::NOW).expect("there is room");
+        stopped_waking_up(put, receive);
+    });
+}
+
+#[test]
+fn there_is_room_for_a_message_though_another_sender_is_stopped_as_it_is_woken() {
+    isolated(|| {
+        let queue = Queue::new(2).expect("a queue");
+        let put = || {
+            queue
+                .put(&[b"one"], Deadline::NEVER)
+                .expect("there is room")
+        };
+        (0..2).for_each(|_| put());
+        let get = || drop(queue.get(promptly()).expect("a message"));
+        stopped_waking_up(get, put);
+    });
+}
+
+#[test]
+fn a_unit_comes_though_the_giver_of_another_is_stopped_before_it_wakes_anybody() {
+    isolated(|| {
+        let semaphore = Semaphore::new(0, None).expect("a semaphore");
+        let take = || semaphore.acquire(Deadline::NEVER).expect("a unit");
+        let give = || semaphore.release(1).expect("there is no limit");
+        stopped_acting("semaphore.given", give, give, &[&take, &take]);
+    });
+}
+
+#[test]
+fn a_unit_comes_though_the_taker_of_another_is_stopped_as_it_is_woken() {
+    isolated(|| {
+        let semaphore = Semaphore::new(0, None).expect("a semaphore");
+        let take = || semaphore.acquire(Deadline::NEVER).expect("a unit");
+        let give = || semaphore.release(1).expect("there is no limit");
+        stopped_waking_up(give, take);
+    });
+}
+
+#[test]
+fn an_event_lets_all_go_that_is_set_by_one_and_by_another_that_is_stopped_over_it() {
+    for is_cleared in [false, true] {
+        isolated(|| {
+            let event = Event::new().expect("an event");
+            let wait = || event.wait(Deadline::NEVER).expect("it is set");
+            let again = || {
+                if is_cleared {
+                    event.clear();
+                }
+                event.set();
+            };
+            stopped_acting("event.set", || event.set(), again, &[&wait, &wait]);
+        });
+    }
+}
+
+#[test]
+fn a_barrier_turns_all_away_that_is_broken_by_one_and_by_another_that_is_stopped_over_it() {
+    isolated(|| {
+        let barrier = Barrier::new(3).expect("a barrier");
+        let arrive = || {
+            let arrived = barrier.arrive(Deadline::NEVER);
+            assert_eq!(arrived.err(), Some(BarrierError::Broken));
+        };
+        let abort = || barrier.abort();
+        stopped_acting("barrier.broken", abort, abort, &[&arrive, &arrive]);
+    });
+}
+
+/// What nobody else can tell of is found by a look around.
+fn look_around_soon() {
+    kill::sleep_at_most(Duration::from_secs(1));
+}
+
+#[test]
+fn a_free_lock_is_found_though_the_one_that_freed_it_is_stopped_before_it_wakes_anybody() {
+    isolated(|| {
+        look_around_soon();
+        let lock = Lock::new().expect("a lock");
+        lock.acquire(Deadline::NOW).expect("it is new");
+        let take = || {
+            lock.acquire(Deadline::NEVER).expect("it is freed");
+            lock.release().expect("it is held");
+        };
+        let free = || lock.release().expect("it is held");
+        stopped_acting("lock.freed", free, || (), &[&take, &take]);
+    });
+}
+
+#[test]
+fn the_message_of_a_dead_sender_is_found_though_the_one_that_was_told_of_the_death_is_stopped() {
+    isolated(|| {
+        look_around_soon();
+        let silent = Queue::new(0).expect("a queue");
+        let queue = Queue::new(0).expect("a queue");
+        let stop = || {
+            kill::arm("deaths.found", 1, Deed::Stop);
+            let _ = silent.get(Deadline::NEVER);
+        };
+        let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));
+        let put_and_die = || {
+            kill::arm("queue.ready", 1, Deed::Kill);
+            let _ = queue.put(&[b"one"], Deadline::NOW);
+        };
+        let (_sender, children) = act_after(Slate::new(), put_and_die, &[&stop, &receive]);
+        assert_eq!(children[0].ended_or_stopped(), End::Stopped(libc::SIGSTOP));
+        children[1].succeed();
+        children[0].kill();
+    });
+}
