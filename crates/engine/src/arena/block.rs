@@ -366,11 +366,13 @@ impl Arena {
     /// Makes a free block this process's own; false when it is not free any more. `open` was the segment's word
     /// before the block was found.
     pub(super) fn take(&self, block: BlockId, cell: &Cell, open: u64) -> bool {
+        let (free, mine) = (Owner::Free, self.mine());
         // Nobody looks for pages of notes by way of notes.
-        if self.class_of(block) != Some(NOTES) {
-            self.note(block);
-        }
-        if !cell.owner.pass(Owner::Free, self.mine()) {
+        let taken = match self.class_of(block) {
+            Some(NOTES) => cell.owner.pass(free, mine),
+            _ => self.claim(block, cell, free, mine),
+        };
+        if !taken {
             return false;
         }
         kill::point("arena.claimed");

@@ -98,8 +98,7 @@ impl Arena {
     #[cold]
     pub(super) fn free_envelope(&self, block: BlockId, cell: &Cell, from: Owner) -> bool {
         let mine = self.mine();
-        self.note(block);
-        if from != mine && !cell.owner.pass(from, mine) {
+        if from != mine && !self.claim(block, cell, from, mine) {
             return false;
         }
         if !cell.owner.is(mine) {

@@ -119,8 +119,7 @@ impl Arena {
     /// Frees a label that is `from`'s: this process's, or a dead one's.
     pub(super) fn free_label(&self, label: BlockId, from: Owner) {
         let Ok(cell) = self.cell(label) else { return };
-        self.note(label);
-        if from != self.mine() && !cell.owner.pass(from, self.mine()) {
+        if from != self.mine() && !self.claim(label, cell, from, self.mine()) {
             return;
         }
         cell.kind.store(Kind::Bytes as u32, Ordering::Release);

@@ -57,9 +57,17 @@ fn group_of(block: BlockId) -> u32 {
 }
 
 impl Arena {
-    /// To be called before this process makes a block, or a hold on the object in it, its own.
+    /// Makes a block this process's own, or this process's to finish, if it is `from`'s; noted before.
     #[inline]
-    pub(crate) fn note(&self, block: BlockId) {
+    pub(crate) fn claim(&self, block: BlockId, cell: &Cell, from: Owner, to: Owner) -> bool {
+        self.note(block);
+        cell.owner.pass(from, to)
+    }
+
+    /// To be called before this process has a hold on the object in a block; for the block itself there is
+    /// [`Arena::claim`].
+    #[inline]
+    pub(super) fn note(&self, block: BlockId) {
         let me = self.me();
         if let Ok(mapped) = self.mapped(block.segment())
             && let Some(noted) = mapped.noted(block.index() / GROUP)

@@ -419,8 +419,7 @@ impl Arena {
         if !cell.owner.is(Owner::Shared) || self.is_held(block, head) {
             return;
         }
-        self.note(block);
-        if !cell.owner.pass(Owner::Shared, self.mine()) {
+        if !self.claim(block, cell, Owner::Shared, self.mine()) {
             return;
         }
         kill::point("object.dying");
@@ -477,8 +476,7 @@ impl Arena {
                 Owner::Process(by) => owner == mine || self.is_dead(by),
                 _ => false,
             };
-            self.note(part);
-            if ours && (owner == mine || cell.owner.pass(owner, mine)) {
+            if ours && (owner == mine || self.claim(part, cell, owner, mine)) {
                 kill::point("object.part_taken");
                 link.store(next, Ordering::Release);
                 cell.generation.store(0, Ordering::Release);

@@ -47,8 +47,7 @@ impl Arena {
             Kind::Part => self.reclaim_part(block, cell, from),
             // It died while making or freeing an object: finish freeing it in its place.
             _ => {
-                self.note(block);
-                if cell.owner.pass(from, self.mine()) {
+                if self.claim(block, cell, from, self.mine()) {
                     kill::point("sweep.taken");
                     self.dismantle_unless_held(block);
                 }
@@ -59,10 +58,9 @@ impl Arena {
     /// A part whose maker died is kept when it was linked to its object, and freed when it was not.
     fn reclaim_part(&self, part: BlockId, cell: &Cell, from: Owner) {
         let object = BlockId(cell.generation.load(Ordering::Acquire));
-        self.note(part);
         if self.has_part(object, part) {
             cell.owner.pass(from, Owner::Part(object.0));
-        } else if cell.owner.pass(from, self.mine()) {
+        } else if self.claim(part, cell, from, self.mine()) {
             cell.generation.store(0, Ordering::Release);
             cell.kind.store(Kind::Bytes as u32, Ordering::Release);
             self.free(part, self.mine());

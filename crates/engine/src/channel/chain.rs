@@ -335,12 +335,11 @@ impl<'a> At<'a> {
                 by: self.arena.me(),
                 inc: strip.inc(),
             };
-            self.arena.note(block);
             let former = cell.owner.get();
             let ours = matches!(
                 former,
                 Owner::Linked { .. } | Owner::Retiring { .. } | Owner::Making { .. }
-            ) && cell.owner.pass(former, mine);
+            ) && self.arena.claim(block, cell, former, mine);
             kill::point("chain.dismantling");
             self.move_off(&strip);
             if ours {
@@ -485,10 +484,9 @@ pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
 /// Frees a strip that a dead process had not linked. No slot of it was touched in this life.
 pub(crate) fn free_unlinked(arena: &Arena, block: BlockId, from: Owner) {
     let mine = arena.mine();
-    arena.note(block);
     if arena
         .cell(block)
-        .is_ok_and(|cell| cell.owner.pass(from, mine))
+        .is_ok_and(|cell| arena.claim(block, cell, from, mine))
     {
         free(arena, block, mine);
     }

@@ -295,8 +295,7 @@ where
         let arena: &'static Arena = self.arena;
         let mine = arena.mine();
         let cell = arena.cell(block)?;
-        arena.note(block);
-        if !cell.owner.pass(slot_owner(strip, index), mine) {
+        if !arena.claim(block, cell, slot_owner(strip, index), mine) {
             return Err(Error::BadHandle);
         }
         kill::point("queue.block_owned");

@@ -21,18 +21,15 @@ impl<'a> At<'a> {
         };
         let by = self.arena.me();
         let inc = strip.inc();
-        self.arena.note(block);
-        let claimed = self
-            .arena
-            .cell(block)?
-            .owner
-            .pass(self.linked(inc), Owner::Retiring { by, inc });
+        let cell = self.arena.cell(block)?;
+        let mine = Owner::Retiring { by, inc };
+        let claimed = self.arena.claim(block, cell, self.linked(inc), mine);
         kill::point("chain.retiring");
         self.take_out(strip)?;
         kill::point("chain.moved");
         if claimed {
             strip.end_life();
-            free(self.arena, block, Owner::Retiring { by, inc });
+            free(self.arena, block, mine);
         }
         Ok(())
     }
@@ -146,11 +143,10 @@ pub(crate) fn finish_retiring(arena: &Arena, block: BlockId, from: Owner) {
         by: arena.me(),
         inc,
     };
-    arena.note(block);
     // First of all: nobody else may be at it, and it must not have been used again.
     if !arena
         .cell(block)
-        .is_ok_and(|cell| cell.owner.pass(from, mine))
+        .is_ok_and(|cell| arena.claim(block, cell, from, mine))
     {
         return;
     }
