@@ -43,6 +43,15 @@ def pickling_ctx(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
+def unswitched() -> Iterator[None]:
+    """A thread that does not wait keeps the interpreter."""
+    former = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    yield
+    sys.setswitchinterval(former)
+
+
+@pytest.fixture
 def fresh_server() -> Iterator[forkserver.ForkServer]:
     """No fork server runs, before and after."""
     server = forkserver._forkserver

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -141,3 +142,26 @@ def test_a_barrier_needs_parties(parties):
     """The number of parties is positive."""
     with pytest.raises(ValueError, match="parties must be"):
         procession.Barrier(parties)
+
+
+def test_a_party_whose_time_is_over_passes_a_barrier_that_opens_all_the_same(unswitched):
+    """Either all pass or nobody does, also when one wakes up by its timeout as the last one comes."""
+    for _ in range(20):
+        barrier, outcome = procession.Barrier(2), []
+
+        def party(barrier=barrier, outcome=outcome):
+            try:
+                outcome.append(barrier.wait(0.02))
+            except threading.BrokenBarrierError:
+                outcome.append("broken")
+
+        thread = threading.Thread(target=party)
+        thread.start()
+        while not barrier.n_waiting:
+            time.sleep(0.0001)
+        over = time.monotonic() + 0.04
+        while time.monotonic() < over:
+            pass
+        party()
+        thread.join()
+        assert set(outcome) in ({0, 1}, {"broken"})

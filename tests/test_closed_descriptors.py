@@ -311,3 +311,52 @@ def test_a_child_is_known_and_signalled_though_its_sentinel_was_closed(
     code = {"forkserver": 255}.get(start_method, -15)
     said = ["there", "True None None", f"False {code} None"]
     assert (ran.stdout.splitlines(), ran.stderr) == (said, "")
+
+
+BEATS = """
+import os, sys, time
+import procession as mp
+
+def beat(beats, stop):
+    while not stop.is_set():
+        beats.value += 1
+        time.sleep(0.01)
+
+def become_a_daemon():
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+
+def close_all():
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+
+if __name__ == "__main__":
+    ctx = mp.get_context({method!r})
+    manager = ctx.Manager()
+    plain, pickled = manager.dict(a=1), manager.list([object])
+    beats, stop = ctx.RawValue("q", 0), ctx.Event()
+    daemon = ctx.Process(target=beat, args=(beats, stop), daemon=True)
+    daemon.start()
+    for step in {steps}:
+        step()
+    seen = beats.value
+    while beats.value < seen + 20:
+        time.sleep(0.01)
+    plain["b"] = 2
+    print(dict(plain), len(pickled), flush=True)
+    stop.set()
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    "steps", ["close_all,", "become_a_daemon,", "become_a_daemon, close_all", "close_all, become_a_daemon"]
+)
+def test_what_a_program_started_goes_on_though_it_closes_all_or_becomes_a_daemon(
+    run_script: Run, start_method: str, steps: str
+) -> None:
+    """Its daemon processes and its managers: a descriptor that is closed is no end of a program."""
+    ran = run_script(BEATS.format(method=start_method, steps=f"({steps})"))
+    assert (ran.stdout.splitlines(), ran.stderr) == (["{'a': 1, 'b': 2} 1"], "")

@@ -275,3 +275,124 @@ def test_one_of_a_crowd_that_is_killed_before_its_turn_holds_up_nobody():
         assert woken.acquire(timeout=60)
     for child in children[3:]:
         child.join(60)
+
+
+class OwnLock(type(procession.RLock())):
+    """A lock whose `acquire` and `release` may be anything."""
+
+
+class NeverAgain:
+    """A lock of another kind, which is taken once and for all."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+
+    def __enter__(self):
+        return self._lock.acquire()
+
+    def __exit__(self, *_):
+        pass
+
+    def acquire(self, *args):
+        return self._lock.acquire(*args)
+
+    def release(self):
+        pass
+
+
+def wait_until_a_second_interrupt(cond, asleep):
+    """Exit with the number of interrupts it took; the last one tells of the first."""
+    interrupts = []
+
+    def handler(*_):
+        interrupts.append(KeyboardInterrupt())
+        raise interrupts[-1]
+
+    signal.signal(signal.SIGINT, handler)
+    cond.__enter__()
+    asleep.release()
+    try:
+        cond.wait()
+    except KeyboardInterrupt as last:
+        assert last is interrupts[-1] and last.__context__ is interrupts[0]
+        os._exit(len(interrupts))
+
+
+@pytest.mark.parametrize("make", [procession.Lock, procession.RLock, OwnLock, NeverAgain])
+def test_a_second_interrupt_ends_a_wait_whose_lock_never_comes_back(make):
+    """`wait` returns with the lock: the first interrupt waits for it, and the second one ends that."""
+    context = procession.get_context("fork")
+    cond, asleep = context.Condition(make()), context.Semaphore(0)
+    child = context.Process(target=wait_until_a_second_interrupt, args=(cond, asleep))
+    child.start()
+    assert asleep.acquire(timeout=60)
+    while not cond._waiters.count():
+        time.sleep(0.001)
+    if make is not NeverAgain:
+        cond.acquire()
+    for _ in range(50):
+        if child.is_alive():
+            os.kill(child.pid, signal.SIGINT)
+            child.join(0.3)
+    child.kill()
+    child.join()
+    assert child.exitcode == 2
+
+
+@pytest.mark.parametrize("make", [procession.RLock, threading.RLock])
+def test_who_is_notified_when_the_time_is_over_is_told_so(make, unswitched):
+    """The waiter wakes up by its timeout, and is notified before it gets back to the interpreter."""
+    cond, outcome = procession.Condition(make()), []
+
+    def wait():
+        with cond:
+            outcome.append(cond.wait(0.02))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while not cond._waiters.count():
+        time.sleep(0.0001)
+    over = time.monotonic() + 0.2
+    while time.monotonic() < over:
+        pass
+    with cond:
+        notified = cond._waiters.notify(1)
+    thread.join()
+    assert outcome == [notified == 1]
+
+
+def test_a_notification_that_an_exception_keeps_from_its_waiter_goes_to_the_next():
+    """One that is notified, and whose handler raises while it waits for the lock, gives it on."""
+    context = procession.get_context("fork")
+    cond, asleep, woken = context.Condition(), context.Semaphore(0), context.Semaphore(0)
+    interrupted = context.Process(target=wait_and_be_interrupted, args=(cond, asleep))
+    interrupted.start()
+    assert asleep.acquire(timeout=60)
+    with cond:
+        pass
+    patient = context.Process(target=sleep_once, args=(cond, asleep, woken))
+    patient.start()
+    assert asleep.acquire(timeout=60)
+    with cond:
+        assert cond._waiters.count() == 2
+        cond.notify()
+        os.kill(interrupted.pid, signal.SIGINT)
+        # The lock is held until the signal was handled.
+        assert asleep.acquire(timeout=60)
+    assert woken.acquire(timeout=60)
+    for child in (interrupted, patient):
+        child.join(60)
+        assert child.exitcode == 0
+
+
+def wait_and_be_interrupted(cond, asleep):
+    def handler(*_):
+        asleep.release()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handler)
+    with cond:
+        asleep.release()
+        with pytest.raises(KeyboardInterrupt):
+            cond.wait()
+        assert cond._lock._is_mine()

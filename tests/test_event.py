@@ -1,6 +1,8 @@
 """An `Event` between processes."""
 
 import re
+import signal
+import threading
 
 import procession
 
@@ -51,3 +53,27 @@ def test_repr_shows_the_flag():
     assert re.fullmatch(r"<Event at 0x[0-9a-f]+ unset>", repr(event))
     event.set()
     assert re.fullmatch(r"<Event at 0x[0-9a-f]+ set>", repr(event))
+
+
+def test_one_that_a_handler_sets_and_clears_lets_its_waiter_go():
+    """`wait` is told of what happened while it looked elsewhere."""
+    event, over = procession.Event(), threading.Event()
+
+    def handler(*_):
+        event.set()
+        event.clear()
+
+    def interrupt():
+        # The first may come before the wait begins.
+        while not over.wait(0.01):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    previous = signal.signal(signal.SIGUSR1, handler)
+    thread = threading.Thread(target=interrupt)
+    try:
+        thread.start()
+        assert event.wait(20) is True
+    finally:
+        over.set()
+        thread.join()
+        signal.signal(signal.SIGUSR1, previous)

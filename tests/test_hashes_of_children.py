@@ -100,3 +100,38 @@ def test_a_wrapper_that_starts_the_interpreter_works(
     wrapper.chmod(0o755)
     lines = said(run_script, start_method, f"procession.set_executable({str(wrapper)!r})")
     assert [line.split(maxsplit=1)[1] for line in lines] == ["[None, None] []"] * 2
+
+
+WATCHED = """
+import functools, sys
+sys.path.insert(0, {home!r})
+import procession
+from multiprocessing import util
+
+started = []
+
+@functools.wraps(util.spawnv_passfds)
+def noted(path, args, passfds, start=util.spawnv_passfds):
+    started.append(str(args))
+    return start(path, args, passfds)
+
+util.spawnv_passfds = noted
+
+def tell(queue):
+    queue.put(7)
+
+if __name__ == "__main__":
+    ctx = procession.get_context({method!r})
+    queue = ctx.Queue()
+    child = ctx.Process(target=tell, args=(queue,))
+    child.start()
+    print(queue.get(), any("procession" in command for command in started))
+    child.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_tool_that_starts_the_interpreters_is_asked_to(run_script: Run, method: str) -> None:
+    """A profiler that put a function of its own in the place of `util.spawnv_passfds` sees all children."""
+    done = run_script(WATCHED.format(method=method, home=HOME))
+    assert done.stdout.split() == ["7", "True"], done.stderr

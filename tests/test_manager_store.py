@@ -148,6 +148,82 @@ def test_a_list_does_what_a_list_does(manager: Any) -> None:
     assert ours[:] == [*theirs, "end"]
 
 
+class Loud:
+    """Cannot be compared."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ArithmeticError("no comparing")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+# Equal ones of several types, unequal ones whose bytes differ little.
+SOUGHT: list[Any] = [
+    *(0, 1, -1, 127, 128, 256, 1 << 40, 2**70, -(2**70), 1.0, 0.0, -0.0, 0.5, True, False, None),
+    *("", "a", "b", "ä", "a" * 9, b"", b"a", b"b"),
+    *((), (1,), (1.0,), (True,), ("a", (1, None)), ("a", (1, "")), ("a",) * 2),
+    *([1], [1.0], {"k": 1}, {1}, {1.0}, bytearray(b"a"), frozenset({1}), "text" * 40, ("text" * 40,) * 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("length", [len(SOUGHT), 5000])
+def test_what_is_sought_in_a_list_is_found_as_lists_find_it(manager: Any, length: int) -> None:
+    """Whatever is equal to it, of whatever type, between all bounds."""
+    choose = random.Random(7)
+    theirs = SOUGHT + choose.choices(SOUGHT, k=length - len(SOUGHT))
+    choose.shuffle(theirs)
+    ours = manager.list(theirs)
+    bounds = [0, 1, -1, 7, -7, length, -length, length + 1, 2**70, -(2**70)]
+    for value in [*SOUGHT, "not there", 3, 2.5, float("nan"), Odd(1), [2]]:
+        same(lambda x, value: value in x, ours, theirs, value)
+        same(lambda x, value: x.count(value), ours, theirs, value)
+        same(lambda x, value: x.index(value), ours, theirs, value)
+        same(lambda x, *a: x.index(*a), ours, theirs, value, choose.choice(bounds), choose.choice(bounds))
+    for wrong in ("1", 1.5, None):
+        same(lambda x, wrong: x.index(1, wrong), ours, theirs, wrong)
+    with pytest.raises(ArithmeticError):
+        ours.count(Loud())
+    assert is_in_memory(ours)
+
+
+@pytest.mark.parametrize("length", [0, 1, 10, 20000])
+def test_a_part_of_a_list_is_what_a_slice_of_it_is(manager: Any, length: int) -> None:
+    """Forwards, backwards, beyond the ends."""
+    theirs = list(range(length))
+    ours = manager.list(theirs)
+    bounds = [None, 0, 1, 3, -1, -3, length, -length, length + 2, -length - 2, 2**70, -(2**70), True]
+    for start in bounds:
+        for stop in bounds:
+            for step in (None, 1, 2, -1, -3, 2**62, -(2**63), 2**70, -(2**70)):
+                part = slice(start, stop, step)
+                assert ours[part] == theirs[part], part
+    for wrong in (slice(None, None, 0), slice("a", None), slice(1.5), slice(None, None, "a")):
+        same(lambda x, wrong: x[wrong], ours, theirs, wrong)
+    assert is_in_memory(ours)
+
+
+def turn_round(shared: Any, go_on: Any) -> None:
+    """Puts all items of a list one place further, by taking one off and adding one."""
+    while go_on.value:
+        shared.append(shared.pop())
+        shared[0], shared[1] = shared[0], shared[1]
+
+
+def test_a_part_is_read_while_others_change_the_list(manager: Any) -> None:
+    """What was there at one moment is returned."""
+    items = [f"item {number:6}" for number in range(20000)]
+    shared, go_on = manager.list(items), procession.Value("b", 1)
+    changer = procession.Process(target=turn_round, args=(shared, go_on))
+    changer.start()
+    for start in range(0, 18000, 300):
+        assert shared[start : start + 100] == items[start : start + 100]
+        assert shared.index(items[start]) == start
+        assert shared.count(items[start]) == 1
+    go_on.value = 0
+    changer.join()
+    assert shared[:] == items
+
+
 @pytest.mark.parametrize(
     "key, value", [(1.5, 1), (True, 1), (Odd(1), 1), ("key", Odd(2)), ((1.5,), 1), (frozenset(), 1)]
 )

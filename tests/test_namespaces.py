@@ -327,23 +327,57 @@ if __name__ == "__main__":
 
 
 def test_a_queues_descriptor_is_one_for_all_namespaces(run: Callable[..., list[str]]) -> None:
-    """Whoever cannot have it is refused before its message is there, and others see theirs."""
+    """Who was forked when it was there already shows what it puts."""
     program = """
 import select
-queue, before = mp.Queue(), mp.Queue()
+queue = mp.Queue()
 queue._reader.fileno()
-
-def put():
-    before.put("unasked")
-    try:
-        queue.put("unseen")
-    except OSError as error:
-        print(type(error).__name__)
-
-in_namespaces(put, proc=False)
-queue.put("seen")
+if os.fork() == 0:
+    in_namespaces(lambda: queue.put("inside"))
+    os._exit(0)
+os.wait()
 assert select.select([queue._reader], [], [], 20)[0]
-print(queue.get(), before.get())
+print(queue.get(timeout=0))
 assert not select.select([queue._reader], [], [], 0)[0]
 """
-    assert run(program) == ["PermissionError", "seen unasked"]
+    assert run(program) == ["inside"]
+
+
+def test_who_cannot_open_a_queues_descriptor_puts_and_gets(run: Callable[..., list[str]]) -> None:
+    """That its messages are not shown is said where the descriptor is asked for, as long as it lives."""
+    program = """
+import select
+queue, answers = mp.Queue(), mp.Queue()
+(asked, ask), (ends, end) = mp.Pipe(False), mp.Pipe(False)
+
+def inside():
+    asked.recv()
+    answers.put(queue.get(timeout=20))
+    asked.recv()
+    queue.put("from inside")
+    answers.put("done")
+    ends.recv()
+
+pid = os.fork()
+if pid == 0:
+    in_namespaces(inside)
+    os._exit(0)
+queue._reader.fileno()
+queue.put("from outside")
+ask.send(None)
+print(answers.get(timeout=20))
+assert not select.select([queue._reader], [], [], 0)[0]
+ask.send(None)
+print(answers.get(timeout=20))
+try:
+    queue._reader.fileno()
+except PermissionError as error:
+    print("PID namespace" in str(error))
+print(queue.get(timeout=20))
+end.send(None)
+os.waitpid(pid, 0)
+assert not select.select([queue._reader], [], [], 0)[0]
+queue.put("seen")
+assert select.select([queue._reader], [], [], 0)[0]
+"""
+    assert run(program) == ["from outside", "done", "True", "from inside"]

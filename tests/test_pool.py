@@ -192,14 +192,15 @@ def test_an_error_of_the_argument_generator_is_raised_where_results_are_taken(
     any_pool: Pool, method: str
 ) -> None:
     """What came before the error is still delivered; map raises it at once."""
-    results = getattr(any_pool, method)(square, broken_generator(3))
-    got = []
-    with pytest.raises(KeyError, match="generator") as caught:
-        for value in results:
-            got.append(value)
-    assert caught.value.__cause__ is None
-    if method == "imap":
-        assert got == [0, 1, 4]
+    for good, chunksize in ((0, 1), (3, 1), (200, 1), (200, 20)):
+        results = getattr(any_pool, method)(square, broken_generator(good), chunksize)
+        got = []
+        with pytest.raises(KeyError, match="generator") as caught:
+            for value in results:
+                got.append(value)
+        assert caught.value.__cause__ is None
+        assert (got if method == "imap" else sorted(got)) == [n * n for n in range(good)]
+        assert list(results) == []
     chunks = any_pool.imap(square, broken_generator(7), 4)
     assert [next(chunks) for _ in range(4)] == [0, 1, 4, 9]
     with pytest.raises(KeyError):

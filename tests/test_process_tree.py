@@ -66,6 +66,20 @@ def main(method, what):
         case "process":
             ctx.Process(target=be_busy, args=(pids,)).start()
             count = 1
+        case "heir":
+            ctx.Process(target=be_busy, args=(pids,), daemon=True).start()
+            heir = os.fork()
+            if heir == 0:
+                signal.pause()
+            pids.put(heir)
+            count = 2
+        case "closed":
+            ctx.Process(target=be_busy, args=(pids,), daemon=True).start()
+            busy = pids.get()
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            pids = ctx.Queue()
+            pids.put(busy)
+            count = 1
         case "grandchild":
             ours, theirs = ctx.Pipe()
             parent = ctx.Process(target=start_a_daemon, args=(pids, theirs))
@@ -92,14 +106,14 @@ class Running:
         assert program.stdout is not None
         self.pids = [int(pid) for pid in program.stdout.readline().split()]
         assert self.pids, "the program did not start its processes"
-        self._pidfds = [os.pidfd_open(pid) for pid in self.pids]
+        self.pidfds = {pid: os.pidfd_open(pid) for pid in self.pids}
 
     def all_end(self) -> bool:
-        return all(_is_readable(pidfd) for pidfd in self._pidfds)
+        return all(_is_readable(pidfd) for pidfd in self.pidfds.values())
 
     def close(self) -> None:
         self.program.kill()
-        for pidfd in self._pidfds:
+        for pidfd in self.pidfds.values():
             try:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             except ProcessLookupError:
@@ -108,10 +122,10 @@ class Running:
         self.program.communicate()
 
 
-def _is_readable(fd: int) -> bool:
+def _is_readable(fd: int, limit_ms: int = LIMIT_MS) -> bool:
     poller = select.poll()
     poller.register(fd, select.POLLIN)
-    return bool(poller.poll(LIMIT_MS))
+    return bool(poller.poll(limit_ms))
 
 
 @pytest.fixture
@@ -161,6 +175,26 @@ def test_a_killed_child_takes_its_own_daemon_along(run: Callable[[str], Running]
     os.kill(int(running.program.stdout.readline()), signal.SIGKILL)
     assert running.all_end()
     assert running.program.poll() is None
+
+
+def test_what_was_forked_from_a_program_goes_on_for_it(run: Callable[[str], Running]) -> None:
+    """As a program does that becomes a daemon: what it started lives as long as the last of them."""
+    running = run("heir")
+    busy, heir = sorted(running.pids)
+    running.program.kill()
+    running.program.wait()
+    # Had the busy one been told of an end, it would be one of those that ended before the heir.
+    assert not _is_readable(running.pidfds[busy], 300)
+    os.kill(heir, signal.SIGKILL)
+    assert _is_readable(running.pidfds[busy])
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_a_program_that_closed_all_its_descriptors_takes_along(run: Callable[[str], Running]) -> None:
+    """Not when it closes them, but when it ends."""
+    running = run("closed")
+    running.program.kill()
+    assert running.all_end()
 
 
 def test_a_process_that_is_no_daemon_outlives_its_parent(run: Callable[[str], Running]) -> None:

@@ -1,18 +1,22 @@
 """A `Queue` between processes."""
 
 import asyncio
+import ctypes
 import gc
 import os
 import pickle
 import queue
+import resource
 import select
 import signal
 import threading
+import time
 
 import pytest
 
 import procession
 from procession import connection, queues
+from procession._core import queue_ends
 
 
 def produce(q, items):
@@ -488,6 +492,157 @@ def test_the_descriptor_survives_the_process_that_asked_first():
     assert select.select([q._reader], [], [], 60)[0] == [q._reader]
     assert q.get(timeout=0) == 0
     later.join(60)
+
+
+def put_when_told(q, go):
+    go.wait()
+    q.put("news")
+
+
+def wait_at_the_descriptor(q, ready, heard):
+    number = q._reader.fileno()
+    ready.release()
+    heard.put(select.select([number], [], [], 30)[0] == [number])
+
+
+def fork_one_that_waits(q, ready, heard):
+    q._reader.fileno()
+    if os.fork() == 0:
+        wait_at_the_descriptor(q, ready, heard)
+        os._exit(0)
+    time.sleep(600)
+
+
+def test_a_child_waits_at_the_descriptor_of_a_parent_that_is_gone():
+    """It never asked for it before its parent had it."""
+    context = procession.get_context("fork")
+    q, heard, ready, go = context.Queue(), context.Queue(), context.Semaphore(0), context.Event()
+    producer = context.Process(target=put_when_told, args=(q, go))
+    parent = context.Process(target=fork_one_that_waits, args=(q, ready, heard))
+    producer.start()
+    parent.start()
+    assert ready.acquire(timeout=60)
+    parent.kill()
+    parent.join()
+    go.set()
+    assert heard.get(timeout=60)
+    producer.join()
+
+
+def test_who_asked_late_among_many_is_told():
+    """However many asked for the descriptor before, and are gone."""
+    context = procession.get_context("fork")
+    q, heard, ready, go = context.Queue(), context.Queue(), context.Semaphore(0), context.Event()
+    producer = context.Process(target=put_when_told, args=(q, go))
+    producer.start()
+    waiting = []
+    for _ in range(12):
+        waiting.append(context.Process(target=wait_at_the_descriptor, args=(q, ready, heard)))
+        waiting[-1].start()
+        assert ready.acquire(timeout=60)
+    for process in waiting[:10]:
+        process.kill()
+        process.join()
+    go.set()
+    assert [heard.get(timeout=60), heard.get(timeout=60)] == [True, True]
+    for process in (producer, *waiting[10:]):
+        process.join()
+
+
+def test_a_process_has_one_descriptor_for_a_queue():
+    """Whichever of its handles asked, and as long as one of them is there."""
+    context = procession.get_context("fork")
+    q, go = context.Queue(), context.Event()
+    producer = context.Process(target=put_when_told, args=(q, go))
+    producer.start()
+    reader = q._reader
+    number = reader.fileno()
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(queue.Empty):
+        q.get_nowait()
+    assert len(os.listdir("/proc/self/fd")) == before
+    del q
+    gc.collect()
+    go.set()
+    assert select.select([number], [], [], 30)[0] == [number]
+    assert reader.fileno() == number
+    assert reader.recv() == "news"
+    producer.join()
+
+
+def use_without_a_free_descriptor(q, back, go):
+    go.wait()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    files = []
+    with pytest.raises(OSError, match="Too many open files"):
+        while True:
+            files.append(os.open("/dev/null", os.O_RDONLY))
+    number = back.get(timeout=30)
+    q.put(number)
+    q.put(back.get(timeout=30))
+
+
+def test_a_process_without_a_free_descriptor_puts_and_gets():
+    """And shows what it puts, though it cannot open the pipe that others wait at."""
+    context = procession.get_context("fork")
+    q, back, go = context.Queue(), context.Queue(), context.Event()
+    child = context.Process(target=use_without_a_free_descriptor, args=(q, back, go))
+    child.start()
+    assert select.select([q._reader, back._reader], [], [], 0)[0] == []
+    go.set()
+    for number in range(2):
+        back.put(number)
+        if may_have_a_table_of_its_own():
+            assert select.select([q._reader], [], [], 30)[0] == [q._reader]
+        assert q.get(timeout=30) == number
+    child.join()
+    assert child.exitcode == 0
+    assert select.select([q._reader], [], [], 0)[0] == []
+
+
+def may_have_a_table_of_its_own():
+    """Sandboxes forbid threads to have descriptors of their own."""
+    libc, answers = ctypes.CDLL(None), []
+    thread = threading.Thread(target=lambda: answers.append(libc.unshare(0x400)))
+    thread.start()
+    thread.join()
+    return answers == [0]
+
+
+def test_a_descriptor_left_readable_is_brought_in_line_by_who_waits():
+    """As it is when a producer was killed before its message was there."""
+    q = procession.Queue()
+    number = q._reader.fileno()
+    end = os.open(f"/proc/self/fd/{number}", os.O_WRONLY)
+    os.write(end, b"!")
+    os.close(end)
+    assert select.select([number], [], [], 0)[0] == [number]
+    assert connection.wait([q._reader], 0.2) == []
+    assert select.select([number], [], [], 0)[0] == []
+
+
+class ShownInVain(queue_ends.QueueReader):
+    """An end whose message is shown and does not come, as when its sender was stopped in between."""
+
+    looks = 0
+
+    def poll(self, timeout=0.0):
+        self.looks += 1
+        return False
+
+
+def test_a_message_that_is_shown_and_does_not_come_is_not_looked_for_all_the_time():
+    """And what else is waited for is noticed."""
+    q = procession.Queue()
+    q.put(1)
+    end = ShownInVain(q.handle)
+    (other, tell), threads = procession.Pipe(False), []
+    assert connection.wait([end], 0.3) == []
+    assert end.looks < 100
+    threads.append(threading.Timer(0.1, tell.send, ("news",)))
+    threads[0].start()
+    assert connection.wait([end, other], 30) == [other]
+    threads[0].join()
 
 
 def test_a_descriptor_that_the_program_closed_is_made_again():

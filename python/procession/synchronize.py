@@ -6,7 +6,6 @@ The engine's classes do the work; the classes here give them the constructors, t
 
 from __future__ import annotations
 
-import functools
 import sys
 import threading
 import time
@@ -169,32 +168,21 @@ class Condition:
             return False
         return True
 
-    def _let_go(self) -> Callable[[], None]:
-        """Release the lock, however often it is held, and return what takes it back as often."""
-        lock = self._lock
-        if hasattr(lock, "_release_save") and hasattr(lock, "_acquire_restore"):
-            return functools.partial(lock._acquire_restore, lock._release_save())
-        count = getattr(getattr(lock, "_semlock", lock), "_count", None)
-        depth = max(1, count()) if callable(count) else 1
-        take_back = functools.partial(_take_back, lock, depth)
-        try:
-            for _ in range(depth):
-                lock.release()
-        except BaseException:
-            # A signal handler raised in between: `wait` ends here, and must end with the lock held.
-            if callable(count):
-                _take_back(lock, depth - count())
-            raise
-        return take_back
-
     def wait(self, timeout: float | None = None) -> bool:
-        """Release the lock, sleep until notified, hold the lock again; False if the timeout passed first."""
+        """Release the lock, sleep until notified, hold the lock again; False if the timeout passed first.
+
+        It raises with the lock held, too, unless a second exception ends the wait for the lock.
+        """
         assert self._is_owned(), "must acquire() condition before using wait()"
         lock = self._lock
         # A class of one's own may have an `acquire` and `release` of its own.
         if type(lock) is RLock or type(lock) is Lock:
             return self._waiters.wait_under(lock, timeout)
-        return self._waiters.wait(self._let_go, timeout)
+        if hasattr(lock, "_release_save") and hasattr(lock, "_acquire_restore"):
+            return self._waiters.wait(lock._release_save, lock._acquire_restore, None, timeout)
+        count = getattr(getattr(lock, "_semlock", lock), "_count", None)
+        depth = max(1, count()) if callable(count) else 1
+        return self._waiters.wait(lock.release, lock.acquire, depth, timeout)
 
     def wait_for(self, predicate: Callable[[], _Result], timeout: float | None = None) -> _Result:
         """Wait until the predicate is true or the timeout has passed; return what it said last."""
@@ -229,26 +217,6 @@ class Condition:
     @property
     def _wait_semaphore(self) -> _Gauge:
         return _Gauge(lambda: 0)
-
-
-def _take_back(lock: Any, depth: int) -> None:
-    """Acquire a lock `depth` times, also when a signal handler or the owner's death gets in between.
-
-    `wait` promises to return holding the lock: the first exception is held back until it does.
-    """
-    held_back: BaseException | None = None
-    for _ in range(depth):
-        try:
-            lock.acquire()
-        except BaseException as error:
-            lock.acquire()
-            held_back = error
-    if held_back is not None:
-        try:
-            raise held_back
-        finally:
-            # It refers to this frame, which must not refer to it: only the collector would end that.
-            del held_back
 
 
 class _Gauge:

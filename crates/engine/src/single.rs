@@ -195,6 +195,7 @@ fn whoever_waits_for_a_condition_sees_what_it_was_notified_of() {
                     let ticket = condition.enroll().unwrap();
                     lock.release().unwrap();
                     condition.sleep(&ticket, Deadline::NEVER).unwrap();
+                    assert!(ticket.leave());
                     lock.acquire(Deadline::NEVER).unwrap();
                 }
                 lock.release().unwrap();

@@ -137,3 +137,14 @@ fn any_number_can_wait_and_places_are_used_again() {
         );
     });
 }
+
+#[test]
+fn whoever_leaves_is_told_whether_it_was_notified() {
+    isolated(|| {
+        let condition = Condition::new().unwrap();
+        let [first, second] = [(); 2].map(|()| condition.enroll().unwrap());
+        assert_eq!(condition.notify(1), 1);
+        assert_eq!((first.leave(), second.leave()), (true, false));
+        assert_eq!(condition.waiters(), 0);
+    });
+}

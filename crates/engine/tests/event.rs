@@ -51,3 +51,19 @@ fn one_that_is_set_and_cleared_at_once_still_lets_its_waiters_go() {
         waiter.succeed();
     });
 }
+
+#[test]
+fn one_that_was_set_and_cleared_between_two_parts_of_a_wait_ends_it() {
+    isolated(|| {
+        let event = Event::new().unwrap();
+        let since = event.now();
+        assert_eq!(
+            event.wait_since(since, Deadline::NOW),
+            Err(WaitError::TimedOut)
+        );
+        event.set();
+        event.clear();
+        assert_eq!(event.wait_since(since, Deadline::NOW), Ok(()));
+        assert_eq!(event.wait(Deadline::NOW), Err(WaitError::TimedOut));
+    });
+}

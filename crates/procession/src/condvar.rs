@@ -153,18 +153,16 @@ impl Condvar {
             .enroll_under(G::engine(&lock))
             .map_err(|error| G::failed(error.into()))?;
         guard.release().map_err(G::failed)?;
-        let notified = loop {
-            match self.inner.sleep(&ticket, deadline) {
-                Ok(()) => break true,
-                Err(WaitError::TimedOut) => break false,
-                Err(WaitError::Interrupted) => {}
-            }
-        };
+        while self.inner.sleep(&ticket, deadline) == Err(WaitError::Interrupted) {}
         let moved = ticket.was_moved();
-        drop(ticket);
+        let notified = ticket.leave();
         let locked = G::lock_again(lock);
         if moved {
             G::engine(&lock).pass_on();
+        }
+        if notified && locked.is_err() {
+            // An error does not say that this one was notified: another may be.
+            self.inner.notify(1);
         }
         Ok((locked?, notified))
     }

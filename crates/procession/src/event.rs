@@ -72,8 +72,9 @@ impl Event {
     }
 
     fn wait_until(&self, deadline: Deadline) -> bool {
+        let since = self.inner.now();
         loop {
-            match self.inner.wait(deadline) {
+            match self.inner.wait_since(since, deadline) {
                 Ok(()) => return true,
                 Err(WaitError::TimedOut) => return false,
                 Err(WaitError::Interrupted) => {}

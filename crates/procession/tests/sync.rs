@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use procession::{Barrier, BarrierError, Condvar, Event, Lock, Process, Queue, Semaphore, Value};
+use procession::{
+    Barrier, BarrierError, Condvar, Error, Event, Lock, LockError, Process, Queue, Semaphore, Value,
+};
 
 procession::test_support!();
 
@@ -175,4 +177,39 @@ fn a_crowd_that_is_notified_at_once_takes_the_lock_in_turn() {
         process.join().unwrap();
     }
     assert_eq!(waiting.get().unwrap(), 0);
+}
+
+/// Whether it was notified; `None` when the lock's holder died.
+fn wait_for_news(lock: Lock, raised: Condvar, waiting: Value<u32>) -> Option<bool> {
+    let turn = lock.lock().unwrap();
+    waiting.update(|n| n + 1).unwrap();
+    match raised.wait_timeout(turn, Duration::from_secs(30)) {
+        Ok((_, notified)) => Some(notified),
+        Err(Error::Lock(LockError::OwnerDied)) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn notify_one_and_die(lock: Lock, raised: Condvar) {
+    let _turn = lock.lock().unwrap();
+    raised.notify_one();
+    std::process::abort();
+}
+
+#[test]
+fn a_notification_that_an_error_keeps_from_its_waiter_goes_to_the_next() {
+    let (lock, raised) = (Lock::new().unwrap(), Condvar::new().unwrap());
+    let waiting = Value::new(0).unwrap();
+    let waiters = [(); 2].map(|()| {
+        let arguments = (lock.clone(), raised.clone(), waiting.clone());
+        Process::spawn(wait_for_news, arguments).unwrap()
+    });
+    while waiting.get().unwrap() < 2 {
+        std::thread::yield_now();
+    }
+    let notifier = Process::spawn(notify_one_and_die, (lock.clone(), raised.clone())).unwrap();
+    assert!(notifier.join().is_err());
+    let mut outcomes = waiters.map(|waiter| waiter.join().unwrap());
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, [None, Some(true)]);
 }

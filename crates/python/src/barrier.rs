@@ -1,7 +1,7 @@
 //! `Barrier`: a point that a number of threads of any processes pass together.
 
 use procession_engine::Handle;
-use procession_engine::sync::{self, Arrival};
+use procession_engine::sync::{self, Arrival, BarrierError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -60,19 +60,25 @@ impl Barrier {
         let barrier = self.0.get()?;
         let deadline = patience::deadline(true, timeout)?;
         let mut place = barrier.enter().map_err(|_| broken(py))?;
-        let attempt = |slice| barrier.pass(&mut place, slice);
-        match patience::wait(py, deadline, attempt) {
-            Ok(Ok(Arrival::Passed { index })) => Ok(index),
-            Ok(Ok(Arrival::Last(turnstile))) => {
+        let arrival = loop {
+            match patience::wait(py, deadline, |slice| barrier.pass(&mut place, slice)) {
+                // It may have been opened since: that is as if this party had not given up.
+                Ok(Err(BarrierError::TimedOut)) => barrier.give_up(&place),
+                Ok(arrival) => break arrival.map_err(|_| broken(py))?,
+                Err(error) => {
+                    barrier.give_up(&place);
+                    return Err(error);
+                }
+            }
+        };
+        match arrival {
+            Arrival::Passed { index } => Ok(index),
+            Arrival::Last(turnstile) => {
                 // Dropped unopened, when the action raises, the turnstile breaks the barrier.
                 if let Some(action) = action {
                     action.call0()?;
                 }
                 turnstile.open().map_err(|_| broken(py))
-            }
-            gave_up => {
-                barrier.give_up(&place);
-                gave_up.and(Err(broken(py)))
             }
         }
     }

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::args::{Keyword, Positional};
-use crate::errors::{owner_died, raise, released_too_often};
+use crate::errors::{is_owner_died, owner_died, raise, released_too_often};
 use crate::exclusive::{self, Exclusive, OnOwnerDied};
 use crate::lock::Lock;
 use crate::patience;
@@ -44,26 +44,65 @@ impl Waiters {
             Ok::<_, LockError>(())
         });
         let was_moved = ticket.was_moved();
-        drop(ticket);
-        // However that ended, the caller goes on with the lock: an exception is held back until it has it.
+        notified = ticket.leave();
         let mut held_back = match waited {
             Ok(Err(LockError::OwnerDied)) => Some(owner_died(py)),
             Ok(_) => None,
             Err(error) => Some(error),
         };
-        while !taken {
-            match exclusive::take(py, lock, Deadline::NEVER, OnOwnerDied::Raise) {
-                Ok(is_mine) => taken = is_mine,
-                Err(error) => held_back = Some(error),
+        let acquire = || exclusive::take(py, lock, Deadline::NEVER, OnOwnerDied::Raise).map(drop);
+        if taken || take_back(py, &mut held_back, acquire) {
+            for _ in 1..depth {
+                lock.try_acquire();
             }
-        }
-        for _ in 1..depth {
-            lock.try_acquire();
         }
         if was_moved {
             lock.pass_on();
         }
-        held_back.map_or(Ok(notified), Err)
+        tell(condition, notified, held_back)
+    }
+}
+
+/// Takes a lock for one who goes on with it, however the wait ended: an exception is held back until then. False when
+/// a second one ended that, or a program could not be ended while its lock is not to be had.
+///
+/// `OwnerDied` ends nothing: behind each of the dead the lock is closer.
+fn take_back(
+    py: Python<'_>,
+    held_back: &mut Option<PyErr>,
+    mut acquire: impl FnMut() -> PyResult<()>,
+) -> bool {
+    while let Err(error) = acquire() {
+        let Some(first) = held_back.take() else {
+            *held_back = Some(error);
+            continue;
+        };
+        if is_owner_died(py, &error) {
+            *held_back = Some(first);
+            continue;
+        }
+        let is_second = !is_owner_died(py, &first);
+        if error.context(py).is_none() && !error.value(py).is(first.value(py)) {
+            error.set_context(py, Some(first));
+        }
+        *held_back = Some(error);
+        if is_second {
+            return false;
+        }
+    }
+    true
+}
+
+/// What a wait says. One that was notified, and raises, does not say so: another may be notified instead.
+fn tell(condition: &sync::Condition, notified: bool, held_back: Option<PyErr>) -> PyResult<bool> {
+    match held_back {
+        None => Ok(notified),
+        Some(error) => {
+            if notified {
+                condition.notify(1);
+            }
+            Err(error)
+        }
     }
 }
 
@@ -96,23 +135,45 @@ impl Waiters {
 
     /// Sleeps until notified; False when the timeout passed first.
     ///
-    /// `let_go` releases the lock and returns what takes it back; that is called however the sleep
-    /// ends, so the caller holds the lock afterwards, also when this raises.
-    #[pyo3(signature = (let_go, timeout=None))]
+    /// It calls `release` and afterwards `acquire` as often as the lock is held: `depth` times, or once for None, when
+    /// `acquire` gets what `release` returned. The caller holds the lock afterwards, also when this raises, but for a
+    /// second exception.
+    #[pyo3(signature = (release, acquire, depth, timeout=None))]
     fn wait(
         &self,
         py: Python<'_>,
-        let_go: &Bound<'_, PyAny>,
+        release: &Bound<'_, PyAny>,
+        acquire: &Bound<'_, PyAny>,
+        depth: Option<u32>,
         timeout: Option<f64>,
     ) -> PyResult<bool> {
         let deadline = patience::deadline(true, timeout)?;
         let condition = self.0.get()?;
         let ticket = condition.enroll().map_err(raise)?;
-        let take_back = let_go.call0()?;
-        let outcome = patience::wait(py, deadline, |slice| condition.sleep(&ticket, slice));
-        drop(ticket);
-        take_back.call0()?;
-        Ok(outcome?.is_ok())
+        let (mut released, mut state) = (0, py.None().into_bound(py));
+        let mut let_go = || {
+            while released < depth.unwrap_or(1) {
+                state = release.call0()?;
+                released += 1;
+            }
+            Ok(())
+        };
+        let sleep = |slice| condition.sleep(&ticket, slice);
+        let mut held_back = let_go()
+            .and_then(|()| patience::wait(py, deadline, sleep))
+            .err();
+        let notified = ticket.leave();
+        take_back(py, &mut held_back, || {
+            while released > 0 {
+                match depth {
+                    Some(_) => acquire.call0()?,
+                    None => acquire.call1((&state,))?,
+                };
+                released -= 1;
+            }
+            Ok(())
+        });
+        tell(condition, notified, held_back)
     }
 
     /// As `wait`, under a lock of this module, which the caller holds.

@@ -77,6 +77,11 @@ pub fn owner_died(py: Python<'_>) -> PyErr {
     OWNER_DIED.with(py, LockError::OwnerDied.to_string())
 }
 
+/// Whether it is `OwnerDied`.
+pub fn is_owner_died(py: Python<'_>, error: &PyErr) -> bool {
+    OWNER_DIED.is(py, error)
+}
+
 /// `ValueError` of the standard library's locks and semaphores.
 pub fn released_too_often() -> PyErr {
     PyValueError::new_err("semaphore or lock released too many times")

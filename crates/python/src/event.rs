@@ -56,6 +56,7 @@ impl Event {
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let event = self.0.get()?;
+        let since = event.now();
         if event.is_set() {
             return Ok(true);
         }
@@ -63,6 +64,7 @@ impl Event {
         if deadline == Deadline::NOW {
             return Ok(false);
         }
-        Ok(patience::wait(py, deadline, |slice| event.wait(slice))?.is_ok())
+        // A handler, or another thread between two slices, may set it and clear it again.
+        Ok(patience::wait(py, deadline, |slice| event.wait_since(since, slice))?.is_ok())
     }
 }

@@ -47,8 +47,8 @@ mod _engine {
     #[pymodule_export]
     use crate::process::{
         arena_fd, bury, census, check_fork, ensure, enter, fate, forked_seat, hang_on, hold_for,
-        leave, lifeline_fd, me, memory, note_pid, number_space, prepare_lifeline, refusal,
-        release_seat, reserve_seat, sweep, take_seat, trim,
+        leave, let_go_of_parents, lifeline_fd, me, memory, note_pid, number_space,
+        prepare_lifeline, refusal, release_seat, reserve_seat, sweep, take_seat, trim,
     };
     #[pymodule_export]
     use crate::report::{is_member, name_process, note_origin, report_tree};

@@ -134,6 +134,12 @@ pub fn hang_on(fd: Option<RawFd>) -> PyResult<()> {
     .map_err(raise)
 }
 
+/// In a child that was forked for a purpose of its own, and does not `hang_on`: it goes on for nobody.
+#[pyfunction]
+pub fn let_go_of_parents() {
+    lifeline::let_go_of_parents();
+}
+
 /// Marks the exit of this process as an orderly one.
 #[pyfunction]
 pub fn leave() {

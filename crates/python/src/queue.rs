@@ -295,7 +295,11 @@ impl Queue {
     fn _poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let queue = self.engine.get()?;
         let deadline = patience::deadline(true, timeout)?;
-        wait_for(py, Source::Message(queue), deadline)
+        let found = wait_for(py, Source::Message(queue), deadline)?;
+        if !found {
+            queue.settle();
+        }
+        Ok(found)
     }
 
     /// A descriptor that is readable exactly while a message waits.

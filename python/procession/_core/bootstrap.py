@@ -21,7 +21,7 @@ from procession import _engine
 from .hints import Any, NoReturn
 from .leaving import exit_function
 from .running import exit_code, report_error, run_bootstrap
-from .stdlib import context, process, util
+from .stdlib import context, process, unpatched, util
 from .ties import is_tied
 
 __all__ = ["check_forked_child", "release_forked_seat", "run_forked_child"]
@@ -30,21 +30,9 @@ _thread: Any = threading
 _exit_handlers: Any = atexit
 
 
-def _genuine(home: Any, qualified_name: str) -> Any:
-    """The stdlib's own function of that name; None if something else has taken its place by now."""
-    found = home
-    for name in qualified_name.split("."):
-        found = getattr(found, name)
-    code = getattr(found, "__code__", None)
-    # A wrapper that looks like what it wraps still has the names of its own module.
-    if getattr(found, "__globals__", None) is not vars(home) or code is None:
-        return None
-    return found if code.co_qualname == qualified_name else None
-
-
-_bootstrap = _genuine(process, "BaseProcess._bootstrap")
-_after_fork = _genuine(process, "BaseProcess._after_fork")
-_exit_function = _genuine(util, "_exit_function")
+_bootstrap = unpatched(process, "BaseProcess._bootstrap")
+_after_fork = unpatched(process, "BaseProcess._after_fork")
+_exit_function = unpatched(util, "_exit_function")
 
 # The versions of Python whose `_bootstrap` is known here.
 _IS_KNOWN = sys.version_info < (3, 16)
@@ -88,12 +76,15 @@ def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role
         if not _is_whole():
             os._exit(code)
         if find_role is not None:
+            _engine.let_go_of_parents()
             process_obj, parent = find_role()
         else:
             # The parent's exit handlers are not the child's to run.
             _exit_handlers._clear()
             if is_tied(process_obj):
                 _engine.hang_on()
+            else:
+                _engine.let_go_of_parents()
         kind = type(process_obj)
         if _IS_KNOWN and kind._bootstrap is _bootstrap and kind._after_fork is _after_fork:
             code = _run(process_obj, parent)

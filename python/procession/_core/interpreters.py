@@ -1,7 +1,8 @@
 """Starting an interpreter that draws the same hashes of strings as this one.
 
-Where sets and `hash(key) % n` were others in a child than in its parent, what a program divides by hash would
-fall apart. The stdlib's `spawnv_passfds` cannot give a child an environment, which is all that this adds.
+Where sets and `hash(key) % n` were others in a child than in its parent, what a program divides by hash
+would fall apart. The stdlib's `spawnv_passfds` cannot give a child an environment, which is all that this
+adds. Where a tool (a profiler, say) has put its own function in that one's place, it starts the interpreter.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from collections.abc import Iterable, Sequence
 
 from .. import _engine
 from .hints import Any
-from .stdlib import util
+from .stdlib import unpatched, util
 
 
 def start_interpreter(command: Sequence[str | bytes], passed: Iterable[int]) -> int:
     """Start an interpreter that inherits these descriptors, and return its process id."""
-    environment = _environment_for(command[0])
+    environment = None
+    if unpatched(util, "spawnv_passfds") is not None:
+        environment = _environment_for(command[0])
     if environment is None:
         return util.spawnv_passfds(command[0], command, passed)
     # The child writes an error of exec there, as with the stdlib for nobody to read: its exit code tells.

@@ -28,9 +28,8 @@ def settle() -> None:
 def _executed_in(main: ModuleType) -> ModuleType:
     """The program that a tool, which is the main module, executes in a namespace of its own; or that module.
 
-    cProfile (until 3.13), trace and others do, and no function or class of the program can be pickled. What is
-    executed there has a frame for the whole of it; the tool may also have left functions of its own where the
-    program comes by.
+    cProfile (until 3.13), trace and others do, and no function or class of the program can be pickled. A
+    program has a frame for the whole of it. A function of the tool's has not, which may be in its way.
     """
     names, running = vars(main), None
     frame = innermost_frame()

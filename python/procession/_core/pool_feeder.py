@@ -151,7 +151,7 @@ class Feeder:
         try:
             feed.index, ended = feed.context.run(self._submitter.feed, feed)
         except BaseException as error:
-            self._ledger.file(feed.job.number, feed.index, False, error)
+            self._ledger.file_last(feed.job, feed.index, error)
             feed.index += 1
         if ended:
             among.pop(feed, None)

@@ -20,6 +20,10 @@ __all__ = ["wait_for_readable"]
 # poll(2) counts milliseconds in an int; longer waits are made of several.
 _LONGEST = 24 * 60 * 60.0
 
+# An end whose message is shown and not there is left alone for so many seconds: its sender may be stopped.
+_SHORTEST_PAUSE = 0.001
+_LONGEST_PAUSE = 0.04
+
 
 def wait_for_readable(objects: list[Any], timeout: float | None) -> list[Any]:
     """Return the objects that are readable, in their order; wait up to `timeout` seconds for the first."""
@@ -31,16 +35,30 @@ def wait_for_readable(objects: list[Any], timeout: float | None) -> list[Any]:
             if not _can_tell(obj):
                 selector.register(obj, selectors.EVENT_READ)
         if ends:
-            ready = _asked(ends) | _selected(selector, 0.0)
+            ready = _asked(ends) | _selected(selector, 0.0)[0]
             if ready or (timeout is not None and timeout <= 0):
                 return _in_order(objects, ready)
             for end in ends:
                 selector.register(end, selectors.EVENT_READ)
+        pause = _SHORTEST_PAUSE
         while True:
-            left = _LONGEST if deadline is None else min(max(deadline - time.monotonic(), 0.0), _LONGEST)
-            ready = _selected(selector, left)
+            ready, deceivers = _selected(selector, _left(deadline))
             if ready or (deadline is not None and time.monotonic() >= deadline):
                 return _in_order(objects, ready)
+            if deceivers:
+                for end in deceivers:
+                    selector.unregister(end)
+                ready, _ = _selected(selector, min(pause, _left(deadline)))
+                ready |= _asked(deceivers)
+                if ready:
+                    return _in_order(objects, ready)
+                for end in deceivers:
+                    selector.register(end, selectors.EVENT_READ)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _left(deadline: float | None) -> float:
+    return _LONGEST if deadline is None else min(max(deadline - time.monotonic(), 0.0), _LONGEST)
 
 
 def _can_tell(obj: Any) -> bool:
@@ -53,10 +71,14 @@ def _asked(objects: list[Any]) -> set[int]:
     return {id(obj) for obj in objects if obj.poll()}
 
 
-def _selected(selector: selectors.BaseSelector, timeout: float) -> set[int]:
+def _selected(selector: selectors.BaseSelector, timeout: float) -> tuple[set[int], list[Any]]:
+    """Return what is ready, and which ends only their descriptors say are.
+
+    Somebody else may have taken the message since, or has yet to write it: an end has the last word.
+    """
     found: list[Any] = [key.fileobj for key, _ in selector.select(timeout)]
-    # Somebody else may have taken the message since: an end of a pipe, and a queue, has the last word.
-    return {id(obj) for obj in found if not _can_tell(obj) or obj.poll()}
+    deceivers = [obj for obj in found if _can_tell(obj) and not obj.poll()]
+    return {id(obj) for obj in found} - {id(obj) for obj in deceivers}, deceivers
 
 
 def _in_order(objects: list[Any], ready: set[int]) -> list[Any]:

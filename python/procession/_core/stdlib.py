@@ -16,7 +16,7 @@ from types import ModuleType
 
 from .hints import Any
 
-__all__ = ["SHARED", "context", "load", "loaded", "process", "reduction", "remember", "util"]
+__all__ = ["SHARED", "context", "load", "loaded", "process", "reduction", "remember", "unpatched", "util"]
 
 _NAME = "multiprocessing"
 _PACKAGE = __name__.partition(".")[0]
@@ -51,6 +51,18 @@ def remember() -> list[str]:
         for name, module in loaded.items():
             _genuine.setdefault(name, module)
         return list(loaded)
+
+
+def unpatched(home: Any, qualified_name: str) -> Any:
+    """The stdlib's own function of that name; None if something else has taken its place by now."""
+    found = home
+    for name in qualified_name.split("."):
+        found = getattr(found, name)
+    code = getattr(found, "__code__", None)
+    # A wrapper that looks like what it wraps still has the names of its own module.
+    if getattr(found, "__globals__", None) is not vars(home) or code is None:
+        return None
+    return found if code.co_qualname == qualified_name else None
 
 
 def _named_so() -> dict[str, ModuleType]:

@@ -7,6 +7,7 @@ values that were taken home to the server) goes to `_otherwise`, which differs b
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 from .. import _engine
@@ -190,7 +191,7 @@ class ListMethods(_Stored):
 
     def __getitem__(self, index: Any) -> Any:
         try:
-            return self._store.copy()[index] if isinstance(index, slice) else self._store.get(index)
+            return self._store.part(index) if isinstance(index, slice) else self._store.get(index)
         except UNABLE as error:
             room = room_wanted(error)
         return self._otherwise(room, "__getitem__", index)
@@ -204,7 +205,7 @@ class ListMethods(_Stored):
 
     def __contains__(self, value: Any) -> bool:
         try:
-            return value in self._store.copy()
+            return value in self._store
         except UNABLE as error:
             room = room_wanted(error)
         return self._otherwise(room, "__contains__", value)
@@ -239,7 +240,7 @@ class ListMethods(_Stored):
     def count(self, value: Any, /) -> int:
         """Return how often a value occurs."""
         try:
-            return self._store.copy().count(value)
+            return self._store.count(value)
         except UNABLE as error:
             room = room_wanted(error)
         return self._otherwise(room, "count", value)
@@ -247,7 +248,14 @@ class ListMethods(_Stored):
     def index(self, value: Any, /, *between: Any) -> int:
         """Return where a value is found first."""
         try:
-            return self._store.copy().index(value, *between)
+            return self._index(value, *between)
         except UNABLE as error:
             room = room_wanted(error)
         return self._otherwise(room, "index", value, *between)
+
+    def _index(self, value: Any, start: Any = 0, stop: Any = sys.maxsize, /) -> int:
+        # Wrong bounds are wrong for an empty list, too; and what is not found is told as lists tell it.
+        if type(start) is type(stop) is int and abs(start) <= sys.maxsize >= abs(stop):
+            place: int | None = self._store.find(value, start, stop)
+            return [].index(value) if place is None else place
+        return self._store.copy().index(value, start, stop)

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use super::Arena;
 use super::layout::ROOT_BYTES;
 use crate::error::{Error, Result};
-use crate::sys::known_fd::{FileId, out_of_reach, reopen};
+use crate::sys::known_fd::{FileId, Sought, among_descriptors_of, out_of_reach, reopen};
 use crate::sys::memfd::{self, Sharing};
 
 /// What memory files are called in `/proc`.
@@ -84,6 +84,16 @@ impl ArenaFile {
     }
 }
 
+impl Sought for ArenaFile {
+    fn is_named(&self, link: &str) -> bool {
+        link.starts_with(LINK)
+    }
+
+    fn is(&self, file: BorrowedFd<'_>) -> bool {
+        FileId::of(file.as_raw_fd()) == Some(self.id)
+    }
+}
+
 impl Arena {
     /// The descriptor, got back if it was lost.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -112,35 +122,20 @@ impl Arena {
     #[cold]
     fn get_descriptor_back(&self) {
         let lost = self.file.number();
-        let found = self
-            .among_descriptors_of("self")
-            .or_else(|| self.behind_the_root())
-            .or_else(|| {
-                let others = self
-                    .occupied()
-                    .filter_map(|owner| self.number_of(owner)?.here());
-                others
-                    .filter(|&pid| pid != std::process::id())
-                    .find_map(|pid| self.among_descriptors_of(&pid.to_string()))
-            });
+        let of = |process: &str| among_descriptors_of(process, &self.file).ok()?;
+        let found = of("self").or_else(|| self.behind_the_root()).or_else(|| {
+            let others = self
+                .occupied()
+                .filter_map(|owner| self.number_of(owner)?.here());
+            others
+                .filter(|&pid| pid != std::process::id())
+                .find_map(|pid| of(&pid.to_string()))
+        });
         let given_up = found.is_none();
         if let Some(found) = found {
             self.file.replace(lost, found);
         }
         self.file.given_up.store(given_up, Ordering::Relaxed);
-    }
-
-    /// Opens the file through a descriptor that a process has of it.
-    fn among_descriptors_of(&self, process: &str) -> Option<OwnedFd> {
-        let folder = format!("/proc/{process}/fd");
-        std::fs::read_dir(folder).ok()?.flatten().find_map(|entry| {
-            let path = entry.path();
-            let target = std::fs::read_link(&path).ok()?;
-            let is_memory = target.to_str()?.starts_with(LINK);
-            is_memory
-                .then(|| reopen(path.to_str()?, self.file.id))
-                .flatten()
-        })
     }
 
     /// Opens the file through the mapping of its start.
@@ -157,7 +152,7 @@ impl Arena {
                 });
                 ends.is_some_and(|ends| ends.contains(&root))
             })?;
-        reopen(&format!("/proc/self/map_files/{range}"), self.file.id)
+        reopen(&format!("/proc/self/map_files/{range}"), &self.file).ok()?
     }
 
     /// Makes the file at least so long.

@@ -218,6 +218,7 @@ extern "C" fn before() {
 fn reserve_for_child(arena: &Arena, me: OwnerId, local: &Local) {
     match arena.reserve(Some(me)) {
         Ok(seat) => {
+            arena.make_heir(seat);
             arena.note_for(seat, local.open.keys().copied());
             let (lost, errors): (_, Vec<Error>) =
                 arena.add_all_holds(seat, local).into_iter().unzip();

@@ -90,7 +90,7 @@ impl Arena {
         Some(unsafe { std::slice::from_raw_parts(table.cast().as_ptr(), size as usize / 4) })
     }
 
-    fn tables(&self, head: &ObjectHead) -> impl Iterator<Item = &[AtomicU32]> {
+    fn tables<'a>(&'a self, head: &'a ObjectHead) -> impl Iterator<Item = &'a [AtomicU32]> {
         (0..TABLES).filter_map(|which| self.table(head, which))
     }
 
@@ -123,11 +123,31 @@ impl Arena {
 
     /// Whether a living process holds the object, other than `except`.
     pub(super) fn has_holder_but(&self, head: &ObjectHead, except: Option<OwnerId>) -> bool {
-        let living = |cell: &AtomicU32| {
-            let holder = OwnerId::from_u32(cell.load(Ordering::SeqCst));
-            holder.is_some_and(|owner| holder != except && !self.is_dead(owner))
-        };
-        head.cells.iter().any(living) || self.tables(head).flatten().any(living)
+        self.living_holders(head).any(|owner| Some(owner) != except)
+    }
+
+    fn living_holders<'a>(&'a self, head: &'a ObjectHead) -> impl Iterator<Item = OwnerId> + 'a {
+        let cells = head.cells.iter().chain(self.tables(head).flatten());
+        cells
+            .filter_map(|cell| OwnerId::from_u32(cell.load(Ordering::SeqCst)))
+            .filter(|owner| !self.is_dead(*owner))
+    }
+
+    /// See [`Shared::find_holder`](super::open::Shared::find_holder).
+    pub(super) fn find_holder<T>(
+        &self,
+        head: &ObjectHead,
+        mut look: impl FnMut(OwnerId) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let mut retries = Retries::default();
+        loop {
+            let added = head.added.load(Ordering::SeqCst);
+            let found = self.living_holders(head).find_map(&mut look);
+            if found.is_some() || head.added.load(Ordering::SeqCst) == added {
+                return Ok(found);
+            }
+            retries.again()?;
+        }
     }
 
     /// Whether other processes held the object, and none of them is left.

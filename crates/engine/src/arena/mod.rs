@@ -15,6 +15,7 @@ mod file;
 pub(crate) mod fork;
 mod giving_back;
 pub(crate) mod handle;
+pub(crate) mod heirs;
 mod holders;
 mod inherit;
 mod keeper;

@@ -8,7 +8,7 @@ use super::block::BlockId;
 use super::class::Class;
 use super::handle::Handle;
 use super::object::{Kind, Layout, too_large};
-use super::owner::Owner;
+use super::owner::{Owner, OwnerId};
 use super::{Arena, fork, home};
 use crate::error::{Error, Result};
 use crate::kill;
@@ -231,6 +231,15 @@ impl<T: Layout> Shared<T> {
     /// there while its process lives; `None` when not all of them can be watched so.
     pub(crate) fn watch_others(&self) -> Option<Vec<(&'static AtomicU32, u32)>> {
         self.held.arena.watch_others(self.head())
+    }
+
+    /// What `look` finds at one of the living processes that hold the object, this one among them. Where it finds
+    /// nothing it has seen all of them, also those that were forked meanwhile by one that is gone by now.
+    pub(crate) fn find_holder<F>(
+        &self,
+        look: impl FnMut(OwnerId) -> Option<F>,
+    ) -> Result<Option<F>> {
+        self.held.arena.find_holder(self.head(), look)
     }
 
     pub(crate) fn block(&self) -> BlockId {

@@ -56,6 +56,9 @@ pub(crate) struct SeatEntry {
     pub(super) giving_back: LifeWord,
     /// See `waits.rs`.
     pub(super) waits: [AtomicU64; NOTES],
+    /// See `heirs.rs`.
+    pub(super) line: AtomicU64,
+    pub(super) heir_of: [AtomicU32; super::heirs::GENERATIONS],
 }
 
 const _: () = assert!(size_of::<SeatEntry>() == 256);
@@ -272,6 +275,11 @@ impl Arena {
             // Before the swap: nobody may take the seat for one that waits since its last occupant.
             entry.since.store(monotonic_ns(), Ordering::SeqCst);
             if owner != OwnerId::KEPT && entry.change(state, reserved) {
+                entry.line.store(0, Ordering::SeqCst);
+                entry
+                    .heir_of
+                    .iter()
+                    .for_each(|of| of.store(0, Ordering::SeqCst));
                 root.seat_hint.store(number as u32, Ordering::Relaxed);
                 root.seats_used
                     .fetch_max(number as u32 + 1, Ordering::SeqCst);

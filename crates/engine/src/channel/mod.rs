@@ -11,6 +11,7 @@ mod pads;
 pub(crate) mod pipe;
 mod queue;
 mod queue_bell;
+mod queue_pipe;
 mod receive;
 mod repair;
 pub(crate) mod retire;

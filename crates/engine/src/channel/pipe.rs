@@ -37,6 +37,8 @@ const BYTE_LIMIT: u64 = 1 << 20;
 const PROBE_NS: u64 = 2_000_000;
 /// How long a sender that waits for room goes without asking.
 const FULL_NAP: Duration = Duration::from_millis(50);
+/// How long at most a receiver that was rung for in vain leaves the socket alone.
+const LONGEST_PAUSE: Duration = Duration::from_millis(40);
 
 const SECOND: u32 = 1;
 const READABLE: u32 = 2;
@@ -418,6 +420,7 @@ impl End {
         let _call = waits::Call::join();
         // What is told to nobody is found out by asking after a nap, and from then on by sleeping where the kernel tells.
         let mut ask = deadline == Deadline::NOW;
+        let mut pause = RING_NAP;
         loop {
             let key = items.announce();
             if let Some(found) = ready() {
@@ -445,6 +448,17 @@ impl End {
                     if let Some(found) = self.sleep_on_socket(deadline, &mut ready)? {
                         return Ok(Some(found));
                     }
+                    if self.socket.get().is_some_and(bell::has_bytes) {
+                        // A message is about to come, or somebody else is about to take the bytes out. The socket says
+                        // nothing new before that, and who is to do it may be stopped.
+                        let slice = deadline.min(Deadline::after(pause));
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                        if waits::wait(What::Message, items.word(), key, slice)
+                            == Slept::Interrupted
+                        {
+                            return Err(GetError::Interrupted);
+                        }
+                    }
                 }
             }
             ask = true;
@@ -468,12 +482,7 @@ impl End {
         if !slept {
             return Err(GetError::Interrupted);
         }
-        let found = ready();
-        if found.is_none() && self.socket.get().is_some_and(bell::has_bytes) {
-            // A message is about to come, or somebody else is about to take the bytes out.
-            std::thread::sleep(RING_NAP);
-        }
-        Ok(found)
+        Ok(ready())
     }
 
     /// Brings the descriptor in line with what is there, after a look or a message.

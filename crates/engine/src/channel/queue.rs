@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use super::chain::{At, CLOSED, Chain, JOINABLE};
 use super::draft::Draft;
 use super::message::Message;
-use super::queue_bell::{Cached, QueueBell};
+use super::queue_bell::QueueBell;
+use super::queue_pipe::Cached;
 use super::receive::Watched;
 use super::send::{Sending, Wait};
 use super::taker::Taker;
@@ -108,6 +109,14 @@ impl Queue {
         &self.shared
     }
 
+    /// See [`Shared::find_holder`].
+    pub(super) fn find_holder<T>(
+        &self,
+        look: impl FnMut(OwnerId) -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.shared.find_holder(look)
+    }
+
     pub(crate) fn at(&self) -> At<'static> {
         let at = At {
             arena: self.shared.arena(),
@@ -141,7 +150,6 @@ impl Queue {
         objects: &[Held],
         deadline: Deadline,
     ) -> Result<(), PutError> {
-        self.open_bell()?;
         self.at()
             .put(parts, objects, &self.wait(deadline, &|| self.ring()))
     }
@@ -152,7 +160,6 @@ impl Queue {
     /// # Errors
     /// As [`Queue::put`].
     pub fn put_draft(&self, draft: &mut Option<Draft>, deadline: Deadline) -> Result<(), PutError> {
-        self.open_bell()?;
         self.at()
             .put_draft(draft, &self.wait(deadline, &|| self.ring()))
     }
@@ -183,7 +190,6 @@ impl Queue {
     /// # Errors
     /// As [`Queue::get`]; the message may have changed.
     pub fn get_into(&self, message: &mut Message, deadline: Deadline) -> Result<(), GetError> {
-        self.open_bell()?;
         let mut received = self.at().get(message, &[], deadline, &self.getting);
         if matches!(received, Err(GetError::Empty)) {
             received = self.get_announced(message);
@@ -200,7 +206,6 @@ impl Queue {
     /// # Errors
     /// When memory of the queue is damaged.
     pub fn try_get_into(&self, message: &mut Message) -> Result<bool> {
-        self.open_bell()?;
         let at = self.at();
         let mut taken = at.take(message)?;
         if taken {

@@ -10,111 +10,67 @@
 //! put:  claim a slot;  WATCHED, and not SIGNALLED?  one byte, then SIGNALLED;  publish
 //! ```
 //!
-//! Who puts without having seen WATCHED claimed its slot before it looked, so whoever asked finds a message due.
+//! Who puts without having seen WATCHED claimed its slot before it looked, so whoever asked finds a message due. The
+//! same goes for who finds that nobody has the pipe open: it rings for nobody, and the next one that asks makes
+//! another pipe and looks.
 //! A queue that nobody asks for its descriptor costs a load for each message.
+//!
+//! There must be no second pipe while somebody waits for the first. Where it is open says a small table, which knows
+//! neither forked children nor all others; who finds nobody there looks at all that hold the queue. Meanwhile another
+//! may open it, from one that is gone when its turn comes:
+//!
+//! ```text
+//! open: open the pipe;  openings + 1, if it is still the queue's, or all anew
+//! make: read the word;  look at all holders;  word unchanged?  the new inode in its place, or all anew
+//! ```
 
-use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::pipe::PipeFlags;
 
 use super::bell::{Bell, Bytes, RING_NAP};
 use super::message::Message;
 use super::queue::Queue;
+use super::queue_pipe::{Opened, PipeId, ring_without_descriptor};
 use crate::arena::owner::OwnerId;
 use crate::error::{Error, GetError, Result};
 use crate::kill;
-use crate::sys::known_fd::KnownFd;
+use crate::sys::known_fd::{among_descriptors_of, reopen};
 
-/// So often does a receiver nap for a message that was rung for.
+/// So often does a receiver nap for a message that was rung for, and who looks for a pipe for a process that is being
+/// forked.
 const MOST_NAPS: usize = 200;
 
 /// In shared memory, behind the queue's chain.
 #[repr(C, align(64))]
 pub(crate) struct QueueBell {
     bell: Bell,
-    /// Which pipe it is; zero before somebody asked.
-    inode: AtomicU64,
-    /// Processes that have it open (high half), and the numbers it has there. Of those that find no room here, none
-    /// is asked.
-    holders: [AtomicU64; 6],
+    /// Which pipe it is (low half), zero before somebody asked; and how often one was opened or made.
+    pipe: AtomicU64,
+    /// Processes that have it open (high half), and the numbers it has there. Others may have it as well.
+    holders: [AtomicU64; 5],
+    /// A process whose messages the pipe does not show.
+    unheard: AtomicU32,
 }
 
 const _: () = assert!(size_of::<QueueBell>() == 64);
 
-/// The pipe, as one process has it open.
-struct Opened {
-    inode: u64,
-    read: KnownFd,
-    /// Apart from the other only where this process made it.
-    write: Option<KnownFd>,
+/// One opening, in [`QueueBell::pipe`].
+const OPENING: u64 = 1 << 32;
+
+fn pipe_in(word: u64) -> Option<PipeId> {
+    (word as u32 != 0).then_some(PipeId(word as u32))
 }
 
-/// What one handle has open; replaced when the program closed it.
-#[derive(Default)]
-pub(super) struct Cached(AtomicPtr<Opened>);
-
-impl fmt::Debug for Cached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let opened = self.get();
-        f.debug_tuple("Cached")
-            .field(&opened.map(|opened| opened.read.number()))
-            .finish()
-    }
-}
-
-impl Cached {
-    fn get(&self) -> Option<&Opened> {
-        // SAFETY: made by `set` from a box, and freed only when this is dropped, which borrows.
-        unsafe { self.0.load(Ordering::Acquire).as_ref() }
-    }
-
-    /// Keeps `opened`; what was there before stays, since others may use it.
-    fn set(&self, opened: Opened) -> &Opened {
-        let new = Box::into_raw(Box::new(opened));
-        self.0.store(new, Ordering::Release);
-        // SAFETY: just made, and freed only when this is dropped.
-        unsafe { &*new }
-    }
-}
-
-impl Drop for Cached {
-    fn drop(&mut self) {
-        let opened = *self.0.get_mut();
-        if !opened.is_null() {
-            // SAFETY: the last one that was set, taken out once; nobody borrows.
-            drop(unsafe { Box::from_raw(opened) });
-        }
-    }
-}
-
-impl Bytes for Opened {
-    fn count(&self) -> usize {
-        let count = self.read.get().map(rustix::io::ioctl_fionread);
-        count.and_then(Result::ok).unwrap_or(0) as usize
-    }
-
-    fn take(&self, count: usize) -> bool {
-        let mut bytes = [0u8; super::bell::CHUNK];
-        let Some(read) = self.read.get() else {
-            return false;
-        };
-        rustix::io::read(read, &mut bytes[..count]).is_ok()
-    }
-}
-
-impl Opened {
-    fn ring(&self) -> bool {
-        let write = self.write.as_ref().unwrap_or(&self.read).get();
-        write.is_some_and(|write| rustix::io::write(write, b"!").is_ok())
-    }
-
-    fn is_there(&self) -> bool {
-        self.read.get().is_some()
-    }
+/// What came of looking for the pipe.
+enum Look<'a> {
+    Opened(&'a Opened),
+    /// No process has it open.
+    Nobody,
+    /// Somebody has it open, or may have.
+    Refused(Errno),
 }
 
 impl Queue {
@@ -130,19 +86,14 @@ impl Queue {
     ///
     /// # Errors
     /// When descriptors cannot be had, or a process that has the pipe open cannot be looked into by way of `/proc`.
+    /// When a process put a message that the descriptor could not show: it cannot look into any that has the pipe.
     pub fn fileno(&self) -> Result<RawFd> {
-        let number = self.opened()?.read.number();
+        self.open_or_make()?;
         self.words().bell.watch();
-        self.show()?;
-        Ok(number)
-    }
-
-    /// Opens the pipe if one is needed. To be asked before a message is put or received, where an error may be told.
-    #[inline]
-    pub(super) fn open_bell(&self) -> Result<()> {
-        match self.words().bell.is_watched() {
-            true => self.opened().map(drop),
-            false => Ok(()),
+        let number = self.show()?.number();
+        match self.is_one_unheard() {
+            false => Ok(number),
+            true => Err(Error::os(UNHEARD, Errno::PERM)),
         }
     }
 
@@ -158,16 +109,33 @@ impl Queue {
     #[cold]
     fn ring_now(&self) {
         kill::point("queue.ringing");
-        // A full pipe holds bytes enough.
-        if self.opened().is_ok_and(Opened::ring) {
+        let rung = match self.opened() {
+            // A full pipe holds bytes enough.
+            Look::Opened(opened) => opened.ring(),
+            Look::Nobody => false,
+            Look::Refused(errno) => {
+                let rung = is_want_of_descriptors(errno) && self.ring_without_descriptor();
+                if !rung {
+                    self.note_unheard();
+                }
+                rung
+            }
+        };
+        if rung {
             kill::point("queue.rung");
             self.words().bell.note_byte();
         }
     }
 
-    /// Brings the descriptor in line with what is there, after a look or a message.
+    fn ring_without_descriptor(&self) -> bool {
+        let pipe = pipe_in(self.words().pipe.load(Ordering::SeqCst));
+        pipe.is_some_and(|pipe| ring_without_descriptor(pipe, self.told_paths().collect()))
+    }
+
+    /// Brings the descriptor in line with what is there, after a look or a message. To be called by who looked for
+    /// a message because the descriptor was readable, and found none.
     #[inline]
-    pub(super) fn settle(&self) {
+    pub fn settle(&self) {
         if self.words().bell.is_watched() && self.is_empty() {
             self.clear();
         }
@@ -175,12 +143,17 @@ impl Queue {
 
     #[cold]
     fn clear(&self) {
-        let arena = self.at().arena;
-        if let Ok(opened) = self.opened() {
-            let is_due = || self.is_due();
-            let is_dead = |owner| arena.is_dead(owner);
-            self.words().bell.clear(arena.me(), is_dead, opened, is_due);
+        if let Look::Opened(opened) = self.opened() {
+            self.clear_bytes(opened);
         }
+    }
+
+    fn clear_bytes(&self, opened: &Opened) {
+        let arena = self.at().arena;
+        let is_due = || self.is_due();
+        let is_dead = |owner| arena.is_dead(owner);
+        let bell = &self.words().bell;
+        bell.clear(arena.me(), is_dead, opened, is_due);
     }
 
     fn is_due(&self) -> bool {
@@ -191,9 +164,9 @@ impl Queue {
     /// was stopped in between is not waited for.
     pub(super) fn get_announced(&self, message: &mut Message) -> Result<Option<OwnerId>, GetError> {
         let at = self.at();
-        let is_announced = || self.opened().is_ok_and(|opened| opened.count() > 0) && at.is_due();
+        let is_shown = || matches!(self.opened(), Look::Opened(opened) if opened.count() > 0);
         for _ in 0..MOST_NAPS {
-            if !self.words().bell.is_watched() || !is_announced() {
+            if !self.words().bell.is_watched() || !is_shown() || !at.is_due() {
                 break;
             }
             std::thread::sleep(RING_NAP);
@@ -205,95 +178,181 @@ impl Queue {
     }
 
     /// Shows what is there already. Without SIGNALLED: only who has claimed a slot may let others rely on its byte.
-    fn show(&self) -> Result<()> {
-        let opened = self.opened()?;
-        if self.is_due() && opened.count() == 0 {
-            opened.ring();
+    fn show(&self) -> Result<&Opened> {
+        let opened = self.open_or_make()?;
+        if opened.count() == 0 {
+            // SIGNALLED may be of a pipe that is gone, and its bytes with it.
+            self.clear_bytes(opened);
+            if self.is_due() {
+                opened.ring();
+            }
         }
         self.settle();
-        Ok(())
+        Ok(opened)
     }
 
-    fn opened(&self) -> Result<&Opened> {
-        let noted = self.words().inode.load(Ordering::SeqCst);
+    /// The pipe, for who rings or clears.
+    fn opened(&self) -> Look<'_> {
+        let word = self.words().pipe.load(Ordering::SeqCst);
         match self.cached.get() {
-            Some(opened) if opened.inode == noted && opened.is_there() => Ok(opened),
-            _ => self.open_anew(),
+            Some(opened) if Some(opened.id()) == pipe_in(word) && opened.is_there() => {
+                if opened.is_news_of(self.at().arena.me()) {
+                    self.register(opened.number());
+                }
+                Look::Opened(opened)
+            }
+            _ => self.look_anew(),
         }
     }
 
     #[cold]
-    fn open_anew(&self) -> Result<&Opened> {
-        let words = self.words();
+    fn look_anew(&self) -> Look<'_> {
         loop {
-            let noted = words.inode.load(Ordering::SeqCst);
-            if let Some(found) = self.find(noted)? {
-                self.register(found.as_raw_fd());
-                let read = KnownFd::new(found)?;
-                return Ok(self.cached.set(Opened {
-                    inode: noted,
-                    read,
-                    write: None,
-                }));
+            let word = self.words().pipe.load(Ordering::SeqCst);
+            let Some(pipe) = pipe_in(word) else {
+                return Look::Nobody;
+            };
+            // As long as nobody opened or made one: not with every message.
+            if self.cached.nobody.load(Ordering::Relaxed) == word {
+                return Look::Nobody;
             }
-            let made = make()?;
-            self.register(made.read.number());
-            kill::point("queue.bell_made");
-            let swap =
-                words
-                    .inode
-                    .compare_exchange(noted, made.inode, Ordering::SeqCst, Ordering::SeqCst);
-            if swap.is_ok() {
-                kill::point("queue.bell_named");
-                let made = self.cached.set(made);
-                if noted != 0 {
-                    // All that had the former one are gone, and its bytes with it.
-                    self.clear();
-                    self.show()?;
+            if self.cached.refused.load(Ordering::Relaxed) == word {
+                return Look::Refused(Errno::PERM);
+            }
+            match self.find_pipe(pipe) {
+                Ok(Some(opened)) => {
+                    if let Some(opened) = self.enter(opened) {
+                        return Look::Opened(opened);
+                    }
                 }
-                return Ok(made);
+                Ok(None) => self.cached.nobody.store(word, Ordering::Relaxed),
+                Err(errno) if is_want_of_descriptors(errno) => return Look::Refused(errno),
+                Err(_) => self.cached.refused.store(word, Ordering::Relaxed),
             }
         }
     }
 
-    /// Opens the pipe that `inode` says, if a living process has it open.
-    fn find(&self, inode: u64) -> Result<Option<OwnedFd>> {
-        let arena = self.at().arena;
-        if inode == 0 {
-            return Ok(None);
+    /// The pipe, if somebody has it open.
+    fn find_pipe(&self, pipe: PipeId) -> Result<Option<Arc<Opened>>, Errno> {
+        if let Some(opened) = Opened::of_this_process(pipe) {
+            return Ok(Some(opened));
         }
-        let mut refused = None;
-        for holder in &self.words().holders {
-            let holder = holder.load(Ordering::SeqCst);
-            let number = OwnerId::from_u32((holder >> 32) as u32)
-                .filter(|owner| !arena.is_dead(*owner))
-                .and_then(|owner| arena.number_of(owner));
-            let Some(number) = number else { continue };
-            let Some(pid) = number.in_proc() else {
-                // Of other namespaces: it has the pipe, and there must be no second one.
-                refused = Some(Errno::PERM);
-                continue;
-            };
-            let path = format!("/proc/{pid}/fd/{}", holder as u32);
-            let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            match rustix::fs::open(path, flags, Mode::empty()) {
-                Ok(fd) if inode_of(&fd) == Some(inode) => return Ok(Some(fd)),
-                Err(errno @ (Errno::ACCESS | Errno::PERM | Errno::MFILE | Errno::NFILE)) => {
-                    refused = Some(errno);
-                }
-                _ => {}
+        let found = self.open_where_told(pipe)?;
+        let found = found.map_or_else(|| self.open_at_a_holder(pipe), |found| Ok(Some(found)))?;
+        let keep = |found| Opened::keep(found, None).map_err(|_| Errno::BADF);
+        found.map(keep).transpose()
+    }
+
+    /// The pipe, by the numbers that processes said.
+    fn open_where_told(&self, pipe: PipeId) -> Result<Option<OwnedFd>, Errno> {
+        for path in self.told_paths() {
+            match reopen(&path, &pipe) {
+                Ok(None) => {}
+                // Who is not to be looked into is asked again, with all others.
+                Err(errno) if !is_want_of_descriptors(errno) => {}
+                told => return told,
             }
         }
-        match refused {
-            Some(errno) => Err(Error::os(
-                "open the descriptor that another process waits for this queue with",
-                errno,
-            )),
+        Ok(None)
+    }
+
+    fn told_paths(&self) -> impl Iterator<Item = String> {
+        let arena = self.at().arena;
+        let told = self.words().holders.iter();
+        told.filter_map(|holder| {
+            let holder = holder.load(Ordering::SeqCst);
+            let owner = OwnerId::from_u32((holder >> 32) as u32)?;
+            let number = arena.number_of(owner).filter(|_| !arena.is_dead(owner))?;
+            // In whichever namespace: what the link says is the same in all of them.
+            Some(format!("/proc/{}/fd/{}", number.pid(), holder as u32))
+        })
+    }
+
+    /// The pipe, wherever a process that holds the queue has it.
+    #[cold]
+    fn open_at_a_holder(&self, pipe: PipeId) -> Result<Option<OwnedFd>, Errno> {
+        kill::point("queue.bell_sought");
+        let arena = self.at().arena;
+        let (mut naps, mut is_refused) = (0, false);
+        let mut look = |owner: OwnerId| {
+            // A child that is being forked has what its parent had, who may be gone by now.
+            while arena.is_expected(owner) && !arena.is_dead(owner) && naps < MOST_NAPS {
+                naps += 1;
+                std::thread::sleep(RING_NAP);
+            }
+            let (number, is_me) = (arena.number_of(owner)?, owner == arena.me());
+            let process = match is_me {
+                true => "self".to_owned(),
+                false => number.pid().to_string(),
+            };
+            match among_descriptors_of(&process, &pipe) {
+                Ok(Some(found)) => return Some(Ok(found)),
+                Err(errno) if is_want_of_descriptors(errno) => return Some(Err(errno)),
+                Ok(None) if is_me || number.in_proc().is_some() => {}
+                _ if arena.is_dead(owner) => {}
+                _ => is_refused = true,
+            }
+            None
+        };
+        match self.find_holder(&mut look).map_err(|_| Errno::IO)? {
+            Some(found) => found.map(Some),
+            None if is_refused => Err(Errno::PERM),
             None => Ok(None),
         }
     }
 
-    /// Lets others find the pipe by the number it has here.
+    /// Counts an opening, so that who looked for the pipe in vain meanwhile looks again; none if another took its
+    /// place.
+    fn enter(&self, opened: Arc<Opened>) -> Option<&Opened> {
+        kill::point("queue.bell_opened");
+        let is_same =
+            |word| (pipe_in(word) == Some(opened.id())).then(|| word.wrapping_add(OPENING));
+        let words = self.words();
+        words
+            .pipe
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_same)
+            .ok()?;
+        let me = self.at().arena.me();
+        if opened.is_news_of(me) {
+            self.register(opened.number());
+        }
+        // What could not be shown so far can be from now on.
+        let _ = words
+            .unheard
+            .compare_exchange(me.as_u32(), 0, Ordering::SeqCst, Ordering::SeqCst);
+        Some(self.cached.set(opened))
+    }
+
+    /// The pipe, for who asks for it.
+    fn open_or_make(&self) -> Result<&Opened> {
+        const WHAT: &str = "open the descriptor that another process waits for this queue with";
+        let words = self.words();
+        // Whoever was in the way may be gone.
+        self.cached.refused.store(0, Ordering::Relaxed);
+        loop {
+            match self.opened() {
+                Look::Opened(opened) => return Ok(opened),
+                Look::Refused(errno) => return Err(Error::os(WHAT, errno)),
+                Look::Nobody => {}
+            }
+            let made = Opened::make()?;
+            if made.is_news_of(self.at().arena.me()) {
+                self.register(made.number());
+            }
+            kill::point("queue.bell_made");
+            let seen = self.cached.nobody.load(Ordering::Relaxed);
+            let named = u64::from(made.id().0) | (seen & !(OPENING - 1)).wrapping_add(OPENING);
+            let swap = words
+                .pipe
+                .compare_exchange(seen, named, Ordering::SeqCst, Ordering::SeqCst);
+            if swap.is_ok() {
+                kill::point("queue.bell_named");
+                return Ok(self.cached.set(made));
+            }
+        }
+    }
+
+    /// Lets others find the pipe by the number it has here, if there is room.
     fn register(&self, number: RawFd) {
         let arena = self.at().arena;
         let me = arena.me();
@@ -308,21 +367,31 @@ impl Queue {
             }
         }
     }
+
+    /// Says that the descriptor does not show what this process is about to put.
+    fn note_unheard(&self) {
+        let (arena, unheard) = (self.at().arena, &self.words().unheard);
+        let seen = unheard.load(Ordering::SeqCst);
+        if OwnerId::from_u32(seen).is_none_or(|owner| arena.is_dead(owner)) {
+            // One tells as much as several.
+            let _ = unheard.compare_exchange(
+                seen,
+                arena.me().as_u32(),
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
+        }
+    }
+
+    fn is_one_unheard(&self) -> bool {
+        let unheard = self.words().unheard.load(Ordering::SeqCst);
+        OwnerId::from_u32(unheard).is_some_and(|owner| !self.at().arena.is_dead(owner))
+    }
 }
 
-fn make() -> Result<Opened> {
-    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
-        .map_err(|errno| Error::os("make a pipe", errno))?;
-    let inode = inode_of(&read).ok_or(Error::BadHandle)?;
-    Ok(Opened {
-        inode,
-        read: KnownFd::new(read)?,
-        write: Some(KnownFd::new(write)?),
-    })
-}
+const UNHEARD: &str = "show all messages of this queue by its descriptor: a process put one and could not open the descriptor (it is in another PID namespace, another user's, or has no descriptor left). Ask for the descriptor before that process is forked, or receive with get";
 
-/// The inode of a pipe.
-fn inode_of(fd: &OwnedFd) -> Option<u64> {
-    let stat = rustix::fs::fstat(fd).ok()?;
-    (FileType::from_raw_mode(stat.st_mode) == FileType::Fifo).then_some(stat.st_ino)
+/// Whether there is no number left for a descriptor, here or in the system.
+fn is_want_of_descriptors(errno: Errno) -> bool {
+    matches!(errno, Errno::MFILE | Errno::NFILE)
 }

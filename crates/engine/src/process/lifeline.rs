@@ -1,32 +1,59 @@
 //! Processes that must not outlive their parent.
 //!
-//! The parent holds the writing end of a pipe that nobody writes to. The child asks the kernel to
-//! send it SIGKILL when something happens on the reading end, and the only thing that can happen
-//! is that the parent is gone, or has become another program. Unlike `PR_SET_PDEATHSIG` this follows
-//! the process, not the thread that started the child, and it may be asked for on behalf of a process
-//! that is not the parent, but the parent's server.
+//! The parent holds the writing end of a pipe that nobody writes to. The child asks the kernel for a signal when
+//! something happens on the reading end, and the only thing that can happen is that nobody holds the writing end any
+//! more. Then the child looks whether it is needed still, and kills itself if not:
+//!
+//! ```text
+//! the parent is gone, or another program            the end
+//! a program that was forked from it goes on         not the end: daemons are made so
+//! it closed all its descriptors                     not the end
+//! ```
+//!
+//! What is forked from the parent, and no child of this package, keeps its copy of the writing end, and is in the books
+//! as an heir (`arena/heirs.rs`). A child of this package gives both up before it does anything, or it would keep
+//! its siblings alive.
+//!
+//! Unlike `PR_SET_PDEATHSIG` this follows the process, not the thread that started the child, and it may be asked for
+//! on behalf of a process that is not the parent, but the parent's server. A child whose line was cut while it was
+//! needed has that signal instead, and looks again at each.
 //!
 //! Where the kernel has no signals for pipes, nothing ties a process to its parent: one whose parent is killed goes on,
-//! as with the standard library.
-//!
-//! One pipe serves all children. A child that was forked closes its copy of the writing end before
-//! `fork` returns, or it would keep its siblings alive.
+//! as with the standard library. So does one that blocks all signals in all its threads.
 
+use std::ffi::c_int;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::getpid;
 
 use crate::arena::fork::fork_guard;
+use crate::arena::heirs::Need;
+use crate::arena::home_if_any;
 use crate::error::{Error, Result};
-use crate::sys::known_fd::{KnownFd, out_of_reach};
+use crate::process::OwnerId;
+use crate::sys::known_fd::{FileId, KnownFd, out_of_reach};
 
 /// `F_SETSIG` of asm-generic/fcntl.h, which libc does not name everywhere.
-const F_SETSIG: libc::c_int = 10;
+const F_SETSIG: c_int = 10;
+
+/// So often an heir that is being forked is waited for, and so long.
+const LOOKS: u32 = 200;
+const A_MOMENT: libc::timespec = libc::timespec {
+    tv_sec: 0,
+    tv_nsec: 5_000_000,
+};
+
+/// The process that this one is tied to; zero for one that cannot be found.
+static TIED_TO: AtomicU32 = AtomicU32::new(0);
+/// Whether this process's line was cut while it was needed.
+static CUT: AtomicU32 = AtomicU32::new(0);
 
 /// The lines that this process has to do with.
 struct Lines {
@@ -34,6 +61,8 @@ struct Lines {
     own: Option<Line>,
     /// The reading end of its parent's, if it was forked from it.
     parents: Option<KnownFd>,
+    /// The writing ends of those whose heir it is.
+    kept: Vec<KnownFd>,
     /// What it hangs on to itself.
     held: Option<KnownFd>,
 }
@@ -53,6 +82,7 @@ impl Line {
 static LINES: Mutex<Lines> = Mutex::new(Lines {
     own: None,
     parents: None,
+    kept: Vec::new(),
     held: None,
 });
 
@@ -61,6 +91,14 @@ fn lines() -> MutexGuard<'static, Lines> {
 }
 
 impl Lines {
+    fn let_go(&mut self) {
+        // Before the writing ends: whoever finds one cut looks for heirs.
+        if let Some(arena) = home_if_any() {
+            arena.be_no_heir();
+        }
+        self.kept.clear();
+    }
+
     fn own(&mut self) -> Result<&Line> {
         if !self.own.as_ref().is_some_and(Line::is_whole) {
             let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
@@ -69,6 +107,9 @@ impl Lines {
             // descriptors does, and can do no more with this one than find out when it is cut. (gVisor refuses;
             // `tie` then does without the path.)
             let _ = rustix::fs::fchmod(&read, Mode::RUSR | Mode::RGRP | Mode::ROTH);
+            if let Some((arena, file)) = home_if_any().zip(FileId::of(read.as_raw_fd())) {
+                arena.note_line(file.inode());
+            }
             self.own = Some(Line {
                 read: KnownFd::new(out_of_reach(read)?)?,
                 write: KnownFd::new(out_of_reach(write)?)?,
@@ -122,17 +163,30 @@ pub(crate) fn hang_on_guarded(inherited: RawFd) -> Result<()> {
 pub fn hang_on_to_parent() -> Result<()> {
     let _no_fork = fork_guard();
     let mut lines = lines();
+    lines.let_go();
     if let Some(inherited) = lines.parents.take() {
         lines.held = tie(inherited.checked()?.as_raw_fd())?;
     }
     Ok(())
 }
 
+/// In a child that was forked for a purpose of its own: it is no heir of its parent's, nor of those its parent is of.
+pub fn let_go_of_parents() {
+    let _no_fork = fork_guard();
+    lines().let_go();
+}
+
 /// In a forked child: what was its parent's own is its parent's, and what that held is nothing to it.
 pub(crate) fn after_fork() {
     let mut lines = lines();
-    lines.parents = lines.own.take().map(|line| line.read);
+    lines.parents = None;
+    if let Some(line) = lines.own.take() {
+        lines.parents = Some(line.read);
+        lines.kept.push(line.write);
+    }
     lines.held = None;
+    TIED_TO.store(0, Ordering::SeqCst);
+    CUT.store(0, Ordering::SeqCst);
 }
 
 /// Ties this process to a line; what has to stay open for that.
@@ -141,27 +195,33 @@ fn tie(inherited: RawFd) -> Result<Option<KnownFd>> {
     if !is_open(inherited) {
         return Err(failed(Errno::BADF));
     }
+    let line = FileId::of(inherited).map_or(0, FileId::inode);
+    let holder = home_if_any().and_then(|arena| arena.holder_of_line(line));
+    TIED_TO.store(holder.map_or(0, OwnerId::as_u32), Ordering::SeqCst);
+    let Some(signal) = signal_of_cuts() else {
+        return Err(failed(Errno::BUSY));
+    };
     // The owner of the signals belongs to the open file description, which the siblings share:
     // opening the pipe again gives one of our own.
     let path = format!("/proc/self/fd/{inherited}");
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let own = rustix::fs::open(path, flags, Mode::empty());
     let asked = own.and_then(|read| {
-        set_owner_and_signal(&read)?;
+        set_owner_and_signal(&read, signal)?;
         rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK | OFlags::ASYNC)?;
         Ok(read)
     });
     match asked {
         Ok(read) => {
-            die_if_cut(read.as_fd());
+            look_if_cut(read.as_fd());
             KnownFd::new(read).map(Some)
         }
         Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(failed(errno)),
         Err(Errno::NOENT) => {
             // Without /proc the thread that forked this process has to do for the whole parent.
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
+            hear_of_parent(signal);
             // SAFETY: it is open (checked), and the caller's for as long as this call.
-            die_if_cut(unsafe { BorrowedFd::borrow_raw(inherited) });
+            look_if_cut(unsafe { BorrowedFd::borrow_raw(inherited) });
             Ok(None)
         }
         // A kernel that knows no signals of pipes, or a sandbox that refuses to ask for them. Not the signal at the
@@ -175,12 +235,12 @@ fn is_open(number: RawFd) -> bool {
     unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
 
-fn set_owner_and_signal(read: &OwnedFd) -> Result<(), Errno> {
+fn set_owner_and_signal(read: &OwnedFd, signal: c_int) -> Result<(), Errno> {
     let me = getpid().as_raw_nonzero().get();
     let fd = read.as_raw_fd();
     // SAFETY: both commands take an int and touch no memory; the descriptor is open.
     let done = unsafe {
-        libc::fcntl(fd, libc::F_SETOWN, me) == 0 && libc::fcntl(fd, F_SETSIG, libc::SIGKILL) == 0
+        libc::fcntl(fd, libc::F_SETOWN, me) == 0 && libc::fcntl(fd, F_SETSIG, signal) == 0
     };
     if done {
         Ok(())
@@ -189,8 +249,8 @@ fn set_owner_and_signal(read: &OwnedFd) -> Result<(), Errno> {
     }
 }
 
-/// The parent may have gone before the signal was asked for.
-fn die_if_cut(read: BorrowedFd<'_>) {
+/// The line may have been cut before the signal was asked for.
+fn look_if_cut(read: BorrowedFd<'_>) {
     let mut watched = [PollFd::from_borrowed_fd(read, PollFlags::empty())];
     let at_once = Timespec {
         tv_sec: 0,
@@ -198,6 +258,78 @@ fn die_if_cut(read: BorrowedFd<'_>) {
     };
     let looked = rustix::event::poll(&mut watched, Some(&at_once));
     if looked.is_ok() && watched[0].revents().contains(PollFlags::HUP) {
-        let _ = kill_process(getpid(), Signal::KILL);
+        end_unless_needed();
     }
+}
+
+/// The signal that tells of cuts, with its handler: one that the program makes no use of. The same at each call.
+fn signal_of_cuts() -> Option<c_int> {
+    let ours = on_cut as extern "C" fn(c_int) as usize;
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    (libc::SIGRTMIN()..=libc::SIGRTMAX() - 11)
+        .rev()
+        .find(|signal| {
+            // SAFETY: it only reads, into memory that is large enough and valid when zeroed.
+            let handler = unsafe {
+                libc::sigaction(*signal, std::ptr::null(), action.as_mut_ptr());
+                action.assume_init_ref().sa_sigaction
+            };
+            if handler == ours {
+                return true;
+            }
+            if handler != libc::SIG_DFL {
+                return false;
+            }
+            // SAFETY: zeroed, with the handler's kind in the flags; the handler keeps to what handlers may do.
+            unsafe {
+                let action = action.assume_init_mut();
+                action.sa_sigaction = ours;
+                action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+                libc::sigaction(*signal, action, std::ptr::null_mut()) == 0
+            }
+        })
+}
+
+extern "C" fn on_cut(_: c_int) {
+    // SAFETY: `errno` of this thread, of which a handler leaves no trace.
+    unsafe {
+        let errno = *libc::__errno_location();
+        end_unless_needed();
+        *libc::__errno_location() = errno;
+    }
+}
+
+/// Ends this process unless the one that it is tied to, or an heir of it, needs it still.
+///
+/// In a handler: atomics and system calls alone.
+fn end_unless_needed() {
+    let need = || {
+        let holder = OwnerId::from_u32(TIED_TO.load(Ordering::SeqCst));
+        let tied = holder.zip(home_if_any());
+        tied.map_or(Need::Never, |(holder, arena)| arena.need_of(holder))
+    };
+    if need() == Need::Now && CUT.swap(1, Ordering::SeqCst) == 0 {
+        // The line tells nothing any more. That may be the parent of another process, whose end tells nothing either.
+        if let Some(signal) = signal_of_cuts() {
+            hear_of_parent(signal);
+        }
+    }
+    // Who was killed while it forked leaves a seat that nobody takes.
+    for _ in 0..LOOKS {
+        if need() != Need::Soon {
+            break;
+        }
+        // SAFETY: the time is valid, and nothing is written back.
+        unsafe { libc::nanosleep(&A_MOMENT, std::ptr::null_mut()) };
+    }
+    if need() != Need::Now {
+        // SAFETY: calls without preconditions.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+}
+
+/// Asks for the signal when the thread ends that started this process.
+fn hear_of_parent(signal: c_int) {
+    // SAFETY: a call that touches no memory.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) };
 }

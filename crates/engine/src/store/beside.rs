@@ -7,11 +7,12 @@
 //! write   a turn: an extent for it;  its bytes;  a turn: the extent becomes the value, in one step
 //! read    a turn: where it lies;  its bytes;  is the extent what it was?  else again
 //! remove  as read, and then a turn: is it still the value?  it is removed;  else again
-//! all     a turn: how often the book was changed;  all of it;  is that the same?  else again
+//! all     a turn: how often the book was changed;  all of it, or some;  is that the same?  else again
 //! ```
 //!
 //! Whoever finds that others were faster a few times in a row does it within a turn: it ends.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::book::{Book, Value};
@@ -359,24 +360,60 @@ impl<'a, E> Access<'a, E> {
         begin: impl Fn() -> C,
         visit: impl Fn(&mut C, &[u8], &[u8]),
     ) -> Result<C, E> {
+        self.at_one_moment(|book, goes_on| {
+            let mut all = begin();
+            book.each_while(|key, value| visit(&mut all, key, value), goes_on)?;
+            Ok(all)
+        })
+    }
+
+    /// The values at some places of the sequence, as they were at one moment; places where there is none are left out.
+    /// `places` is given the length. `visit` adds the values to what `begin` makes, and may break off.
+    ///
+    /// # Errors
+    /// As [`Access::get`].
+    pub fn some<C, P: Iterator<Item = usize>>(
+        &self,
+        places: impl Fn(usize) -> P,
+        begin: impl Fn() -> C,
+        visit: impl Fn(&mut C, usize, &[u8]) -> ControlFlow<()>,
+    ) -> Result<C, E> {
+        self.at_one_moment(|book, goes_on| {
+            let mut some = begin();
+            let mut value = Vec::new();
+            for place in places(book.live()) {
+                if !goes_on() {
+                    break;
+                }
+                value.clear();
+                if book.get_at(place, &mut value)? && visit(&mut some, place, &value).is_break() {
+                    break;
+                }
+            }
+            Ok(some)
+        })
+    }
+
+    /// What `look` makes of the book, if nothing was changed while it did; it need not go on when it is told so.
+    fn at_one_moment<C>(
+        &self,
+        look: impl Fn(&Book, &dyn Fn() -> bool) -> EngineResult<C>,
+    ) -> Result<C, E> {
         for _ in 0..TRIES {
             let long = self.turn(|turn| {
                 let book = turn.book();
                 Ok(book.is_long().then(|| (book.changes(), book)))
             })?;
             let Some((changes, book)) = long else { break };
-            let mut all = begin();
             kill::point("store.beside");
-            let add = |key: &[u8], value: &[u8]| visit(&mut all, key, value);
-            if book.each_unless_changed(changes, add) {
-                return Ok(all);
+            let is_unchanged = || book.is_unchanged_since(changes);
+            match look(&book, &is_unchanged) {
+                Ok(seen) if is_unchanged() => return Ok(seen),
+                // What cannot be read was changed, or is damaged: that is told within a turn.
+                _ => {}
             }
         }
-        self.turn(|turn| {
-            let mut all = begin();
-            turn.each(|key, value| visit(&mut all, key, value))?;
-            Ok(all)
-        })
+        self.turn(|turn| Ok(turn.with(|book| look(book, &|| true))?))
     }
 }
 

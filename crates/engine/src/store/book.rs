@@ -456,10 +456,11 @@ impl Book {
         self.each_while(visit, || true)
     }
 
-    fn each_while(
+    /// As [`Book::each`], as long as it is to go on.
+    pub(super) fn each_while(
         &self,
         mut visit: impl FnMut(&[u8], &[u8]),
-        mut is_to_go_on: impl FnMut() -> bool,
+        is_to_go_on: impl Fn() -> bool,
     ) -> Result<()> {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         for entry in self.entries() {
@@ -488,23 +489,6 @@ impl Book {
     pub(super) fn is_unchanged_since(&self, changes: usize) -> bool {
         fence(Ordering::Acquire);
         self.changes() == changes
-    }
-
-    /// As [`Book::each`], without the lock; false when something changed meanwhile.
-    pub(super) fn each_unless_changed(
-        &self,
-        changes: usize,
-        mut visit: impl FnMut(&[u8], &[u8]),
-    ) -> bool {
-        let mut is_whole = true;
-        let seen = self.each_while(
-            |key, value| visit(key, value),
-            || {
-                is_whole = self.is_unchanged_since(changes);
-                is_whole
-            },
-        );
-        seen.is_ok() && is_whole && self.is_unchanged_since(changes)
     }
 
     // A sequence: entries without keys, none of them ever removed but the last.

@@ -46,12 +46,16 @@ struct WaitCell {
     state: AtomicU32,
     /// The block of the lock that it goes on to take, zero for none; [`MOVED`] once it sleeps there.
     lock: AtomicU32,
-    /// Waiters are notified in the order of these. Of a cell that was given up, the number of another.
+    /// Waiters are notified in the order of these. Of a cell that was given up, [`LINK`] and what the stack of those
+    /// began with before it.
     turn: AtomicU64,
 }
 
 /// The lock's block in a cell, after its waiter was sent to sleep for the lock. No block has this number.
 const MOVED: u32 = u32::MAX;
+
+/// In the turn of a cell: it is in the stack of those that were given up. No waiter has so high a number.
+const LINK: u64 = 1 << 63;
 
 #[repr(C)]
 pub(crate) struct ConditionObject {
@@ -126,7 +130,8 @@ pub struct Condition {
 
 opened!(Condition, shared);
 
-/// A waiter's place in the line; dropped, it is given up.
+/// A waiter's place in the line; dropped, it is given up. Whoever wants to know whether it was notified
+/// [leaves](Ticket::leave).
 #[derive(Debug)]
 pub struct Ticket<'a> {
     condition: &'a Condition,
@@ -244,41 +249,53 @@ impl Condition {
             // Places of the dead, and what they had taken from the stack.
             if let Some(ticket) = (0..used).find_map(|index| self.claim(index, lock)) {
                 // The cell may be in the stack as well, which would have no end with a cell in it twice.
-                self.change_free(|_| Some(0));
+                self.shared
+                    .free
+                    .fetch_and(!u64::from(u32::MAX), Ordering::SeqCst);
                 return Ok(ticket);
             }
             self.extend()?;
         }
     }
 
-    /// Changes the stack from the number it begins with; that number, unless `change` says no.
-    fn change_free(&self, change: impl Fn(u32) -> Option<u32>) -> Option<u32> {
-        let counted = |word: u64| {
-            let first = u64::from(change(word as u32)?);
-            Some(((word >> 32).wrapping_add(1) << 32) | first)
-        };
-        let former = self
-            .shared
-            .free
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, counted);
-        former.ok().map(|word| word as u32)
+    /// Changes the stack to begin with another number, unless something else did since `seen`.
+    fn change_free(&self, seen: u64, first: u32) -> bool {
+        let next = ((seen >> 32).wrapping_add(1) << 32) | u64::from(first);
+        let free = &self.shared.free;
+        free.compare_exchange(seen, next, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
     }
 
     /// Takes a cell's number from the stack.
     fn pop(&self) -> Option<usize> {
-        let below = |first: u32| {
-            let cell = self.cell((first as usize).checked_sub(1)?)?;
-            Some(cell.turn.load(Ordering::SeqCst) as u32)
-        };
-        Some(self.change_free(below)? as usize - 1)
+        loop {
+            let seen = self.shared.free.load(Ordering::SeqCst);
+            let first = (seen as u32 as usize).checked_sub(1)?;
+            let turn = self.cell(first)?.turn.load(Ordering::SeqCst);
+            // A cell that was taken by a look at all of them leads nowhere.
+            let next = if turn & LINK != 0 { turn as u32 } else { 0 };
+            if self.change_free(seen, next) {
+                return Some(first);
+            }
+        }
     }
 
+    /// Puts a cell into the stack, unless somebody took it who looked at all of them: the turn is that waiter's then.
     fn push(&self, index: usize, cell: &WaitCell) {
-        let above = |first: u32| {
-            cell.turn.store(first.into(), Ordering::SeqCst);
-            Some(index as u32 + 1)
-        };
-        self.change_free(above);
+        loop {
+            let turn = cell.turn.load(Ordering::SeqCst);
+            let seen = self.shared.free.load(Ordering::SeqCst);
+            let link = LINK | u64::from(seen as u32);
+            if cell.state.load(Ordering::SeqCst) != 0
+                || cell
+                    .turn
+                    .compare_exchange(turn, link, Ordering::SeqCst, Ordering::SeqCst)
+                    .is_err()
+                || self.change_free(seen, index as u32 + 1)
+            {
+                return;
+            }
+        }
     }
 
     fn claim(&self, index: usize, lock: u32) -> Option<Ticket<'_>> {
@@ -345,6 +362,8 @@ impl Condition {
     }
 
     /// Lets up to `count` waiters go, those that came first; how many they were.
+    ///
+    /// One that gives up in the same moment gets nothing: the next in the line is let go instead.
     pub fn notify(&self, count: usize) -> usize {
         let arena = self.shared.arena();
         let mut waiting: Vec<(u64, &WaitCell, u32)> = Vec::new();
@@ -358,15 +377,23 @@ impl Condition {
                 _ => {}
             }
         }
-        if count < waiting.len() {
-            waiting.select_nth_unstable_by_key(count, |(turn, ..)| *turn);
-            waiting.truncate(count);
+        let mut notified = 0;
+        let mut line = &mut waiting[..];
+        while notified < count && !line.is_empty() {
+            let due = line.len().min(count - notified);
+            if due < line.len() {
+                line.select_nth_unstable_by_key(due, |(turn, ..)| *turn);
+            }
+            let (first, others) = line.split_at_mut(due);
+            first.sort_unstable_by_key(|(turn, ..)| *turn);
+            kill::point("condition.chosen");
+            notified += match first {
+                [(_, cell, seen)] => usize::from(cell.wake(*seen)),
+                _ => self.release(first),
+            };
+            line = others;
         }
-        waiting.sort_unstable_by_key(|(turn, ..)| *turn);
-        match waiting[..] {
-            [(_, cell, seen)] => usize::from(cell.wake(seen)),
-            _ => self.release(&waiting),
-        }
+        notified
     }
 
     /// Lets waiters go, one after the other where they take a lock.
@@ -473,6 +500,21 @@ impl<'a> Ticket<'a> {
         self.cell().lock.load(Ordering::SeqCst) == MOVED
     }
 
+    /// Gives the place up, in one step with finding out whether the ticket was notified before.
+    pub fn leave(self) -> bool {
+        std::mem::ManuallyDrop::new(self).give_up()
+    }
+
+    fn give_up(&self) -> bool {
+        let (cell, waiting) = (self.cell(), self.owner.as_u32());
+        let notified = !cell.pass(waiting, 0);
+        if !notified || cell.pass(waiting | NOTIFIED, 0) {
+            kill::point("condition.given_up");
+            self.condition.push(self.index, cell);
+        }
+        notified
+    }
+
     /// The ticket's place, to be kept where a reference cannot be; see [`Condition::ticket`].
     pub fn into_index(self) -> usize {
         std::mem::ManuallyDrop::new(self).index
@@ -492,11 +534,6 @@ impl Condition {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        let (cell, waiting) = (self.cell(), self.owner.as_u32());
-        // Notified while giving up: the cell is freed all the same.
-        if cell.pass(waiting, 0) || cell.pass(waiting | NOTIFIED, 0) {
-            kill::point("condition.given_up");
-            self.condition.push(self.index, cell);
-        }
+        self.give_up();
     }
 }

@@ -31,6 +31,10 @@ unsafe impl Layout for EventObject {
     }
 }
 
+/// How often an event had been set when somebody came to wait for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Since(u32);
+
 /// A flag. Who waits while it is set is let go even when it is cleared again at once.
 #[derive(Debug)]
 pub struct Event {
@@ -117,11 +121,23 @@ impl Event {
     /// # Errors
     /// [`WaitError::TimedOut`], [`WaitError::Interrupted`].
     pub fn wait(&self, deadline: Deadline) -> Result<(), WaitError> {
-        let begun = self.word().load(Ordering::SeqCst);
+        self.wait_since(self.now(), deadline)
+    }
+
+    /// From when a wait counts that [`Event::wait_since`] does in several parts.
+    pub fn now(&self) -> Since {
+        Since(self.word().load(Ordering::SeqCst) / TURN)
+    }
+
+    /// Waits until it is set, or was between `since` and now.
+    ///
+    /// # Errors
+    /// As [`Event::wait`].
+    pub fn wait_since(&self, since: Since, deadline: Deadline) -> Result<(), WaitError> {
         let _call = waits::Call::join();
         loop {
             let seen = self.word().load(Ordering::SeqCst);
-            if seen & SET != 0 || seen / TURN != begun / TURN {
+            if seen & SET != 0 || seen / TURN != since.0 {
                 return Ok(());
             }
             if deadline.is_past() {

@@ -20,7 +20,7 @@ pub(crate) mod word;
 
 pub use barrier::{Arrival, Barrier, BarrierError, Place, Turnstile};
 pub use condition::{Condition, Ticket, Turns};
-pub use event::Event;
+pub use event::{Event, Since};
 pub use lock::{Acquired, Lock};
 pub use rlock::RLock;
 pub use rwlock::{ReadHold, RwLock};

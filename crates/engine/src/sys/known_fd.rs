@@ -167,12 +167,81 @@ pub(crate) fn out_of_reach(fd: OwnedFd) -> Result<OwnedFd> {
 /// Above the numbers most programs reach, below what makes a process's table of descriptors large to copy.
 const HIGH: RawFd = 512;
 
-/// Opens a file by a path of `/proc`, if it is the one.
-pub(crate) fn reopen(path: &str, id: FileId) -> Option<OwnedFd> {
+/// What a link of `/proc` is looked for by: what it says, before the file is opened, and the file itself afterwards.
+/// A number may be another file's by now, and to open a terminal or a device is to do something to it.
+pub(crate) trait Sought {
+    fn is_named(&self, link: &str) -> bool;
+
+    fn is(&self, file: BorrowedFd<'_>) -> bool;
+}
+
+/// Opens the file behind a link of `/proc`, if it is the one.
+///
+/// # Errors
+/// When it may be the one, and is not to be had; or the link may not be looked at.
+pub(crate) fn reopen(path: &str, sought: &impl Sought) -> Result<Option<OwnedFd>, Errno> {
     use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let fd = rustix::fs::open(path, flags, Mode::empty()).ok()?;
-    (FileId::of(fd.as_raw_fd()) == Some(id)).then_some(fd)
+    let link = match rustix::fs::readlink(path, Vec::new()) {
+        Ok(link) => link,
+        Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    if !link.to_str().is_ok_and(|link| sought.is_named(link)) {
+        return Ok(None);
+    }
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(fd) => Ok(sought.is(fd.as_fd()).then_some(fd)),
+        Err(Errno::NOENT | Errno::SRCH) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Opens a file through a descriptor that a process has of it.
+///
+/// # Errors
+/// As [`reopen`]; and when the process may not be looked into.
+pub(crate) fn among_descriptors_of(
+    process: &str,
+    sought: &impl Sought,
+) -> Result<Option<OwnedFd>, Errno> {
+    let (found, is_bare) = in_folder(&format!("/proc/{process}/fd"), sought)?;
+    if !is_bare {
+        return Ok(found);
+    }
+    // Its first thread may have ended, and others go on.
+    for task in names_in(&format!("/proc/{process}/task"))? {
+        if let Some(found) = in_folder(&format!("{task}/fd"), sought)?.0 {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// The file, and whether the folder has no descriptors in it.
+fn in_folder(folder: &str, sought: &impl Sought) -> Result<(Option<OwnedFd>, bool), Errno> {
+    let (mut is_bare, mut refused) = (true, None);
+    for path in names_in(folder)? {
+        is_bare = false;
+        match reopen(&path, sought) {
+            Ok(None) => {}
+            Ok(found) => return Ok((found, false)),
+            Err(errno) => refused = Some(errno),
+        }
+    }
+    refused.map_or(Ok((None, is_bare)), Err)
+}
+
+/// The paths of what a folder of `/proc` holds; nothing where there is none any more.
+fn names_in(folder: &str) -> Result<Vec<String>, Errno> {
+    let paths = std::fs::read_dir(folder).and_then(|entries| {
+        let paths = entries.map(|entry| Ok(entry?.path().to_string_lossy().into_owned()));
+        paths.collect()
+    });
+    match paths.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {
+        Err(Errno::NOENT | Errno::SRCH) => Ok(Vec::new()),
+        told => told,
+    }
 }
 
 #[cfg(all(test, not(loom)))]

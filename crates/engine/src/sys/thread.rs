@@ -1,6 +1,7 @@
 //! Threads that the engine runs for a while.
 
 use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
 use std::sync::OnceLock;
 use std::thread::{Builder, JoinHandle};
 
@@ -22,6 +23,22 @@ pub(crate) fn start_deaf(
     // SAFETY: the set that was in force before.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
     started
+}
+
+/// Gives the calling thread a table of descriptors of its own, which ends with it, and in that room for one more.
+/// False where this is refused.
+///
+/// # Safety
+/// The thread uses no descriptor that it did not open afterwards.
+pub(crate) unsafe fn take_own_descriptors() -> bool {
+    // SAFETY: only the calling thread gets another table, with the same in it.
+    if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
+        return false;
+    }
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let most = most.map_or(RawFd::MAX, |most| most.min(RawFd::MAX as u64) as RawFd);
+    // SAFETY: what is closed is the thread's copy, which nobody uses (the caller's promise).
+    (0..most).any(|number| unsafe { libc::close(number) } == 0)
 }
 
 /// Whether the calling thread is the first one of its process, which gives the process its number.

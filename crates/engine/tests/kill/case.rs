@@ -109,6 +109,17 @@ pub fn strike<P: Play>(make: fn(Slate) -> P, step: &'static str, nth: u32, deed:
     }
 }
 
+/// A process that is stopped at the `nth` visit of a step of what it does.
+#[track_caller]
+pub fn stopped_at(step: &'static str, nth: u32, body: impl FnOnce()) -> Child {
+    let child = Child::fork(|| {
+        kill::arm(step, nth, Deed::Stop);
+        body();
+    });
+    assert!(matches!(child.ended_or_stopped(), End::Stopped(_)));
+    child
+}
+
 fn seat_of(child: &Child) -> u64 {
     child.seat().map_or(0, |seat| seat.as_u32().into())
 }

@@ -21,6 +21,7 @@ mod sharing;
 mod sleepers;
 #[cfg(target_arch = "x86_64")]
 mod stepper;
+mod stopped;
 mod stops;
 mod stores;
 mod workers;
@@ -91,6 +92,7 @@ scenarios! {
     death_while_getting_from_a_bounded_queue: queues::Getting::bounded;
     death_while_asking_for_a_queues_descriptor: descriptors::Showing::new;
     death_while_using_a_queues_descriptor: descriptors::Showing::asked;
+    death_while_looking_for_a_queues_descriptor: descriptors::Sought::new;
     death_with_an_unfinished_task: queues::Tasks::new;
     death_while_making_and_dropping_queues: queues::Making::new;
     death_while_closing_a_queue: queues::Closing::new;
@@ -98,8 +100,8 @@ scenarios! {
     death_while_repairing_large_messages_of_the_dead: queues::Repairing::large;
 
     death_while_repairing_tasks_of_the_dead: queues::Repairing::tasks;
-    death_while_stepping_over_a_stopped_writer: queues::SteppingOver::new;
-    death_while_strips_leave_behind_a_stopped_writer: queues::SteppingOver::strips;
+    death_while_stepping_over_a_stopped_writer: stopped::SteppingOver::new;
+    death_while_strips_leave_behind_a_stopped_writer: stopped::SteppingOver::strips;
 
     death_while_sending_objects: envelopes::Sending::new;
     death_while_receiving_objects: envelopes::Receiving::new;

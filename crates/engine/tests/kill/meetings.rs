@@ -1,9 +1,10 @@
 //! Deaths in condition, event and barrier.
 
-use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on, curtain, turned};
-use crate::common::{Child, PROMPTLY, Slate, briefly, linger, promptly};
+use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on, curtain, stopped_at, turned};
+use crate::common::{Child, End, PROMPTLY, Slate, briefly, isolated, linger, promptly};
 use procession_engine::Deadline;
 use procession_engine::error::{LockError, WaitError};
+use procession_engine::kill::{self, Deed};
 use procession_engine::sync::{
     Acquired, Arrival, Barrier, BarrierError, Condition, Event, Lock, Turns,
 };
@@ -337,4 +338,50 @@ impl Play for Crowding {
     fn survive(&mut self, _: Slate) {
         (0..2).for_each(|_| Crowding::turn());
     }
+}
+
+/// The notifier is stopped when it has chosen whom to notify.
+#[test]
+fn a_notification_for_one_who_gives_up_goes_to_the_next_in_the_line() {
+    isolated(|| {
+        let condition = Condition::new().expect("a condition");
+        let [first, second, third] = [(); 3].map(|()| condition.enroll().expect("a ticket"));
+        let notifier = stopped_at("condition.chosen", 1, || assert_eq!(condition.notify(1), 1));
+        assert!(!first.leave(), "nobody was notified yet");
+        notifier.go_on();
+        notifier.succeed();
+        assert!(second.leave(), "it is the next");
+        assert!(!third.leave(), "one was to be notified");
+    });
+}
+
+/// It is stopped when its place is free and not yet on the list of free ones.
+#[test]
+fn one_that_gives_up_does_not_change_the_turn_of_the_next_in_its_place() {
+    const PLACES: usize = 26;
+    const READY: usize = FREE_CELLS;
+    let slate = Slate::new();
+    isolated(|| {
+        let condition = Condition::new().expect("a condition");
+        let leaver = Child::fork(|| {
+            kill::arm("condition.given_up", 1, Deed::Stop);
+            let ticket = condition.enroll().expect("a ticket");
+            slate.write(READY, 1);
+            slate.until(READY, 2);
+            drop(ticket);
+        });
+        slate.until(READY, 1);
+        let waiting: Vec<_> = (1..PLACES)
+            .map(|_| condition.enroll().expect("a ticket"))
+            .collect();
+        slate.write(READY, 2);
+        assert!(matches!(leaver.ended_or_stopped(), End::Stopped(_)));
+        let last = condition.enroll().expect("a ticket");
+        leaver.go_on();
+        leaver.succeed();
+        assert_eq!(condition.notify(1), 1);
+        assert!(waiting[0].is_notified(), "it came first");
+        assert!(!last.is_notified());
+        assert_eq!(last.into_index(), 0, "the free place was not taken");
+    });
 }

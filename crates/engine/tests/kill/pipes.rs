@@ -384,3 +384,47 @@ fn a_descriptor_is_not_readable_without_a_message_when_its_sender_was_slow() {
         assert!(!is_readable(&receiver), "nothing is there");
     });
 }
+
+/// How often the calling process gave up the processor.
+fn switches_of(child: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid().as_raw_nonzero()))
+        .expect("status");
+    let told = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    told.and_then(|told| told.trim().parse().ok())
+        .expect("a number")
+}
+
+/// Its byte is there all the time.
+#[test]
+fn a_receiver_sleeps_while_a_sender_is_stopped_between_its_byte_and_its_message() {
+    isolated(|| {
+        process::ensure().expect("an arena");
+        let (receiver, sender) = pipe(false).expect("a pipe");
+        let stopped = Child::fork(|| {
+            kill::arm("pipe.rung", 1, Deed::Stop);
+            sender.send(&[b"late"], Deadline::NOW).expect("room");
+        });
+        assert!(matches!(stopped.ended_or_stopped(), Ending::Stopped(_)));
+        let asleep = Child::fork(|| {
+            let message = receiver.recv(patiently()).expect("the message");
+            assert_eq!(message.bytes(), b"late");
+        });
+        // In naps of the shortest kind there are hundreds in such a time.
+        let limit = patiently();
+        let mut quiet = 0;
+        while quiet < 5 {
+            assert!(!limit.is_past(), "it keeps waking up");
+            let before = switches_of(&asleep);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            quiet = match switches_of(&asleep) - before {
+                0..30 => quiet + 1,
+                _ => 0,
+            };
+        }
+        stopped.go_on();
+        stopped.succeed();
+        asleep.succeed();
+    });
+}

@@ -1,8 +1,7 @@
 //! Deaths in the middle of a turn with a store.
 
-use crate::case::Play;
-use crate::common::{Child, End, Slate, isolated, promptly};
-use procession_engine::kill::{self, Deed};
+use crate::case::{Play, stopped_at};
+use crate::common::{Slate, isolated, promptly};
 use procession_engine::store::{Access, Store, StoreError, Turn};
 use procession_engine::{Deadline, process};
 
@@ -227,11 +226,7 @@ fn a_client_that_is_stopped_while_it_moves_a_large_value_holds_up_nobody() {
         isolated(|| {
             process::ensure().expect("an arena");
             let stores = StoringLarge::new(slate);
-            let client = Child::fork(|| {
-                kill::arm("store.beside", nth, Deed::Stop);
-                stores.change(Deadline::NEVER);
-            });
-            assert!(matches!(client.ended_or_stopped(), End::Stopped(_)));
+            let client = stopped_at("store.beside", nth, || stores.change(Deadline::NEVER));
             stores.change(promptly());
             stores.check();
             client.go_on();

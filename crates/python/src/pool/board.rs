@@ -290,7 +290,8 @@ impl PoolBoard {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => return (index, true),
                 Err(error) => {
-                    self.file_error(py, job.0.number, index as u64, error);
+                    let error = error.into_value(py).into_any();
+                    self.ledger.file_last(&job.0, index, error);
                     return (index + 1, true);
                 }
             };

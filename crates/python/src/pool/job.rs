@@ -66,6 +66,8 @@ struct Stream {
     /// Results in their turn, and values of chunks taken apart.
     turn: VecDeque<Part>,
     loose: VecDeque<Py<PyAny>>,
+    /// What comes when so many others have arrived, in whatever order.
+    last: Option<(usize, Part)>,
     /// Tasks whose results were taken out: what bounds a bounded `imap`.
     consumed: usize,
 }
@@ -151,11 +153,27 @@ impl Job {
         if failed {
             state.first_failure.get_or_insert(index);
         }
+        state.add_last();
         let complete = state.expected == Some(state.arrived);
         if streams {
             state.stir();
         }
         complete
+    }
+
+    /// Files the failure behind all tasks, of which there are `index`: nothing comes after it. True when that was
+    /// known, and it was the last one.
+    pub(super) fn file_last(&self, index: usize, part: Part) -> bool {
+        if self.shape == Shape::Unordered {
+            let mut state = self.state();
+            if let Some(stream) = state.stream() {
+                stream.last = Some((index, part));
+            }
+            state.add_last();
+            state.stir();
+            return state.expected == Some(state.arrived);
+        }
+        self.file(index, part)
     }
 
     /// Says how many tasks there are in all. True when they are all done.
@@ -262,6 +280,16 @@ impl Stream {
 }
 
 impl State {
+    fn add_last(&mut self) {
+        let arrived = self.arrived;
+        let Some(stream) = self.stream() else { return };
+        if let Some((index, part)) = stream.last.take_if(|(index, _)| *index == arrived) {
+            stream.turn.push_back(part);
+            self.arrived += 1;
+            self.first_failure.get_or_insert(index);
+        }
+    }
+
     fn stream(&mut self) -> Option<&mut Stream> {
         match &mut self.results {
             Results::Stream(stream) => Some(stream),

@@ -117,6 +117,16 @@ impl Ledger {
         }
     }
 
+    /// Files what the generator of a job's arguments raised after so many tasks.
+    pub(super) fn file_last(&self, job: &Job, index: usize, error: Py<PyAny>) {
+        let part = Part::from_object(Verdict::Failed, error);
+        if job.fails_fast.load(Ordering::Relaxed) {
+            self.file(job.number, index as u64, part);
+        } else if job.file_last(index, part) {
+            self.close(job);
+        }
+    }
+
     /// Opens a job, with its result in the dict of results: in one step with the first of its tasks being submitted,
     /// for the interpreter, so that no exception of a signal handler leaves a job open that has none.
     pub(super) fn begin(
@@ -239,6 +249,11 @@ impl PoolLedger {
     fn file_many(&self, job: u64, index: u64, values: Py<PyAny>) {
         self.0
             .file(job, index, Part::from_object(Verdict::Many, values));
+    }
+
+    /// Files what the generator of a job's arguments raised after so many tasks: the last of its results.
+    fn file_last(&self, job: &PoolJob, index: usize, error: Py<PyAny>) {
+        self.0.file_last(&job.0, index, error);
     }
 
     /// Says how many tasks a job has whose arguments were generated.

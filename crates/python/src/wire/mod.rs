@@ -23,6 +23,7 @@ mod fault;
 mod keys;
 mod pickle;
 mod seen;
+mod sought;
 
 use procession_engine::channel::Message;
 use procession_engine::{Held, Lease, Lending, stack};
@@ -32,6 +33,7 @@ use pyo3::types::PyList;
 
 pub use apart::Beside;
 pub use enclosure::{enclose, is_enclosing};
+pub use sought::{Sought, Verdict};
 
 /// Up to this depth nobody looks at the stack: what sends and receives takes more of it.
 const SHALLOW: usize = 2;

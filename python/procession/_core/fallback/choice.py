@@ -42,14 +42,14 @@ def choose() -> None:
     """Decide, when the package is imported."""
     if (why := _refusal()) is None or _is_child_of_the_engine():
         return
-    if _told(VARIABLE) == "error":
+    if _is_forbidden():
         raise ImportError(f"procession {why}, and {VARIABLE}=error forbids to do without", name=_PACKAGE)
     _fall_back(why)
 
 
 def before_first_object() -> None:
     """Decide anew, before something is made that needs the engine."""
-    if reason is not None or _told(VARIABLE) == "error":
+    if reason is not None or _is_forbidden():
         return
     with _deciding:
         if reason is None and (why := _refusal()) is not None:
@@ -61,10 +61,10 @@ def needs_engine(what: str) -> NotImplementedError:
     return NotImplementedError(f"{what} needs the engine, and procession {reason}")
 
 
-def _told(name: str) -> str | None:
+def _is_forbidden() -> bool:
     from _procession_alias import variable
 
-    return variable(name)
+    return variable(VARIABLE) == "error"
 
 
 def _refusal() -> str | None:
@@ -94,7 +94,9 @@ def _refusal_of_random_numbers() -> int | None:
 
 
 def _is_child_of_the_engine() -> bool:
-    if _told("PROCESSION_CHILD") is not None:
+    from _procession_alias import variable
+
+    if variable("PROCESSION_CHILD") is not None:
         return True
     return any(sign in argument for argument in sys.orig_argv for sign in _OF_THE_ENGINE)
 

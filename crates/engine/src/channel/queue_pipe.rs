@@ -1,0 +1,240 @@
+//! The pipe behind a queue's descriptor, as one process has it open.
+//!
+//! A process has each pipe open once, whichever of its handles to the queue asked, and its number stays as long as
+//! one of them does. A forked child has what its parent had.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use rustix::fs::FileType;
+use rustix::pipe::PipeFlags;
+
+use super::bell::{Bytes, CHUNK};
+use crate::arena::fork::fork_guard;
+use crate::arena::owner::OwnerId;
+use crate::error::{Error, Result};
+use crate::sys::known_fd::{KnownFd, Sought, reopen};
+use crate::sys::thread;
+
+/// A pipe, by its inode: Linux gives pipes numbers of 32 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PipeId(pub(super) u32);
+
+impl PipeId {
+    fn of(fd: BorrowedFd<'_>) -> Option<PipeId> {
+        let stat = rustix::fs::fstat(fd).ok()?;
+        let is_pipe = FileType::from_raw_mode(stat.st_mode) == FileType::Fifo;
+        is_pipe.then_some(PipeId(stat.st_ino as u32))
+    }
+}
+
+impl Sought for PipeId {
+    fn is_named(&self, link: &str) -> bool {
+        link == format!("pipe:[{}]", self.0)
+    }
+
+    fn is(&self, file: BorrowedFd<'_>) -> bool {
+        PipeId::of(file) == Some(*self)
+    }
+}
+
+/// A pipe that this process has open.
+pub(super) struct Opened {
+    id: PipeId,
+    read: KnownFd,
+    /// Apart from the other only where this process made it.
+    write: Option<KnownFd>,
+    /// Which process last said that it has it: the one that opened it, or one forked there.
+    told: AtomicU32,
+}
+
+/// All that this process has open.
+static OPENED: Mutex<BTreeMap<PipeId, Weak<Opened>>> = Mutex::new(BTreeMap::new());
+
+fn all_opened() -> MutexGuard<'static, BTreeMap<PipeId, Weak<Opened>>> {
+    OPENED.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+impl Opened {
+    /// A new pipe.
+    pub(super) fn make() -> Result<Arc<Opened>> {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+            .map_err(|errno| Error::os("make a pipe", errno))?;
+        Opened::keep(read, Some(write))
+    }
+
+    /// One that this process opened. Another thread may have been faster: then it is that one's.
+    pub(super) fn keep(read: OwnedFd, write: Option<OwnedFd>) -> Result<Arc<Opened>> {
+        let id = PipeId::of(read.as_fd()).ok_or(Error::BadHandle)?;
+        // Dropped after the locks, which it takes itself when it is the last.
+        let known;
+        let _no_fork = fork_guard();
+        let mut all = all_opened();
+        known = all.get(&id).and_then(Weak::upgrade);
+        if let Some(known) = known.as_ref().filter(|known| known.is_there()) {
+            if known.number() == read.as_raw_fd() {
+                // The number that the program closed, as it was.
+                let _known = read.into_raw_fd();
+            }
+            return Ok(Arc::clone(known));
+        }
+        let new = Arc::new(Opened {
+            id,
+            read: KnownFd::new(read)?,
+            write: write.map(KnownFd::new).transpose()?,
+            told: AtomicU32::new(0),
+        });
+        all.insert(id, Arc::downgrade(&new));
+        Ok(new)
+    }
+
+    /// The pipe, if this process has it open.
+    pub(super) fn of_this_process(id: PipeId) -> Option<Arc<Opened>> {
+        let known = {
+            let _no_fork = fork_guard();
+            all_opened().get(&id).and_then(Weak::upgrade)
+        };
+        known.filter(|known| known.is_there())
+    }
+
+    pub(super) fn id(&self) -> PipeId {
+        self.id
+    }
+
+    pub(super) fn number(&self) -> RawFd {
+        self.read.number()
+    }
+
+    /// Whether the program left it open.
+    pub(super) fn is_there(&self) -> bool {
+        self.read.get().is_some()
+            && self
+                .write
+                .as_ref()
+                .is_none_or(|write| write.get().is_some())
+    }
+
+    /// Puts a byte in; false where none could be, which is so where it is full.
+    pub(super) fn ring(&self) -> bool {
+        let write = self.write.as_ref().unwrap_or(&self.read).get();
+        write.is_some_and(|write| rustix::io::write(write, b"!").is_ok())
+    }
+
+    /// Whether `me` has yet to say that it has it. True once.
+    pub(super) fn is_news_of(&self, me: OwnerId) -> bool {
+        self.told.load(Ordering::Relaxed) != me.as_u32()
+            && self.told.swap(me.as_u32(), Ordering::Relaxed) != me.as_u32()
+    }
+}
+
+impl Bytes for Opened {
+    fn count(&self) -> usize {
+        let count = self.read.get().map(rustix::io::ioctl_fionread);
+        count.and_then(Result::ok).unwrap_or(0) as usize
+    }
+
+    fn take(&self, count: usize) -> bool {
+        let mut bytes = [0u8; CHUNK];
+        let Some(read) = self.read.get() else {
+            return false;
+        };
+        rustix::io::read(read, &mut bytes[..count]).is_ok()
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let _no_fork = fork_guard();
+        let mut all = all_opened();
+        // Under its name there may be another, which was opened when the program had closed this one.
+        if all
+            .get(&self.id)
+            .is_some_and(|weak| weak.strong_count() == 0)
+        {
+            all.remove(&self.id);
+        }
+    }
+}
+
+/// What one handle knows of its queue's pipe.
+#[derive(Default)]
+pub(super) struct Cached {
+    opened: AtomicPtr<Node>,
+    /// What the queue's word said when nobody had the pipe open, and when it could not be opened.
+    pub(super) nobody: AtomicU64,
+    pub(super) refused: AtomicU64,
+}
+
+struct Node {
+    opened: Arc<Opened>,
+    /// What was there before stays as long as the handle: other threads may use it.
+    former: *mut Node,
+}
+
+impl fmt::Debug for Cached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let opened = self.get();
+        f.debug_tuple("Cached")
+            .field(&opened.map(Opened::number))
+            .finish()
+    }
+}
+
+impl Cached {
+    pub(super) fn get(&self) -> Option<&Opened> {
+        // SAFETY: made by `set` from a box, and freed only when this is dropped, which borrows.
+        unsafe { self.opened.load(Ordering::Acquire).as_ref() }.map(|node| &*node.opened)
+    }
+
+    /// Keeps what another handle of this process may have as well.
+    pub(super) fn set(&self, opened: Arc<Opened>) -> &Opened {
+        let node = Box::into_raw(Box::new(Node {
+            opened,
+            former: ptr::null_mut(),
+        }));
+        let mut former = self.opened.load(Ordering::Acquire);
+        loop {
+            // SAFETY: nobody else has it yet.
+            unsafe { (*node).former = former };
+            match self
+                .opened
+                .compare_exchange(former, node, Ordering::AcqRel, Ordering::Acquire)
+            {
+                // SAFETY: as in `get`.
+                Ok(_) => return unsafe { &(*node).opened },
+                Err(found) => former = found,
+            }
+        }
+    }
+}
+
+impl Drop for Cached {
+    fn drop(&mut self) {
+        let mut node = *self.opened.get_mut();
+        while !node.is_null() {
+            // SAFETY: each was made from a box, and is in the chain once; nobody borrows.
+            let last = unsafe { Box::from_raw(node) };
+            node = last.former;
+        }
+    }
+}
+
+/// Puts a byte into a pipe from a process that has no descriptor left for it: by a thread with a table of its own, in
+/// which one gives way. False where that is refused, or no path leads to the pipe.
+pub(super) fn ring_without_descriptor(id: PipeId, paths: Vec<String>) -> bool {
+    let ring = move || {
+        // SAFETY: what the thread uses is opened in the next line.
+        if !unsafe { thread::take_own_descriptors() } {
+            return false;
+        }
+        let found = paths.iter().find_map(|path| reopen(path, &id).ok()?);
+        found.is_some_and(|pipe| rustix::io::write(pipe, b"!").is_ok())
+    };
+    let (say, hear) = std::sync::mpsc::channel();
+    let started = thread::start_deaf("ring", move || say.send(ring()).unwrap_or(()));
+    started.is_ok_and(|thread| thread.join().is_ok()) && hear.recv().unwrap_or(false)
+}

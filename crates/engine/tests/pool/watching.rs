@@ -1,0 +1,180 @@
+//! Whoever looks for results, limits and rings, and sleeps until there is something.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use procession_engine::Deadline;
+use procession_engine::pool::{Board, Event, Task};
+
+use crate::{Worker, hold_one, next, soon, task, work};
+
+#[test]
+fn a_task_beyond_its_time_is_reported_with_its_worker() {
+    let board = Board::new().unwrap();
+    let hasty = Task {
+        timeout: Some(Duration::from_millis(1)),
+        ..task(6, 1)
+    };
+    board.submit(hasty, &[]).unwrap();
+    let worker = Worker::start(&board, hold_one);
+    let overdue = loop {
+        match next(&board, &[]) {
+            Event::Notice { .. } => {}
+            Event::Overdue {
+                job, index, worker, ..
+            } => break (job, index, worker),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(overdue, (6, 1, worker.seat));
+    worker.kill();
+    while !matches!(next(&board, &[worker.seat]), Event::Gone(_)) {}
+    assert_eq!(board.lost_by(worker.seat), []);
+    assert_eq!(board.outstanding(), 0);
+}
+
+/// Until the thread that sends its number sleeps for good.
+fn until_asleep(thread: &std::sync::mpsc::Receiver<i32>) {
+    let id = thread.recv().expect("the thread says who it is");
+    let mut seen = 0;
+    while seen < 20 {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).expect("it lives");
+        let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+        seen = if state.starts_with('S') { seen + 1 } else { 0 };
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_watcher_that_sleeps_without_end_hears_of_a_limit() {
+    let board = Board::new().unwrap();
+    let worker = Worker::start(&board, |bench| {
+        let _claim = bench.claim(soon()).expect("a task");
+        loop {
+            std::thread::park();
+        }
+    });
+    let (say, who) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            say.send(rustix::thread::gettid().as_raw_nonzero().get())
+                .unwrap();
+            loop {
+                match board.next_event(Deadline::NEVER, &[]) {
+                    Ok(Event::Rung | Event::Notice { .. }) => {}
+                    event => break event,
+                }
+            }
+        });
+        until_asleep(&who);
+        let hasty = Task {
+            timeout: Some(Duration::from_millis(1)),
+            ..task(6, 1)
+        };
+        board.submit(hasty, &[]).unwrap();
+        let event = watcher.join().expect("no panic");
+        assert!(
+            matches!(
+                event,
+                Ok(Event::Overdue {
+                    job: 6,
+                    index: 1,
+                    ..
+                })
+            ),
+            "{event:?}"
+        );
+    });
+    worker.kill();
+}
+
+#[test]
+fn ringing_ends_a_wait() {
+    let board = Board::new().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| board.ring().unwrap());
+        assert!(matches!(next(&board, &[]), Event::Rung));
+    });
+}
+
+/// Has tasks done one by one by whoever sees the results first, this thread or the one that watches.
+fn done_by_whoever_looks(board: &Board, tasks: u64) {
+    let seen = Mutex::new(BTreeSet::new());
+    let file = |event: Event| match event {
+        Event::Result { index, .. } => {
+            assert!(seen.lock().unwrap().insert(index), "twice: {index}")
+        }
+        other => panic!("{other:?}"),
+    };
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            loop {
+                match next(board, &[]) {
+                    Event::Rung => return,
+                    event => file(event),
+                }
+            }
+        });
+        for index in 0..tasks {
+            board.submit(task(1, index), &[&[1]]).unwrap();
+            let is_done = || seen.lock().unwrap().contains(&index);
+            while !is_done() {
+                board.assist(is_done, file);
+            }
+        }
+        board.ring().unwrap();
+        watcher.join().unwrap();
+    });
+    assert_eq!(seen.lock().unwrap().len() as u64, tasks);
+    assert_eq!(board.outstanding(), 0);
+}
+
+#[test]
+fn whoever_waits_may_look_for_its_result_itself() {
+    let board = Board::new().unwrap();
+    let _worker = Worker::start(&board, work);
+    done_by_whoever_looks(&board, 2_000);
+}
+
+#[test]
+fn what_a_helper_finds_besides_results_reaches_the_watcher() {
+    let board = Board::new().unwrap();
+    let notes = 200;
+    let _worker = Worker::start(&board, |bench| {
+        (0..notes).for_each(|_| bench.notify(7, &[]).expect("memory"));
+        work(bench);
+    });
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(SeqCst) {
+                board.assist(|| over.load(SeqCst), |event| panic!("{event:?}"));
+            }
+        });
+        let mut heard = 0;
+        while heard < notes {
+            match next(&board, &[]) {
+                Event::Notice { verdict: 7, .. } => heard += 1,
+                Event::Rung => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        over.store(true, SeqCst);
+    });
+}
+
+#[test]
+fn a_ring_that_nobody_heard_is_one_ring() {
+    let board = Board::new().unwrap();
+    for _ in 0..2 {
+        for _ in 0..100 {
+            board.ring().unwrap();
+        }
+        let event = board.next_event(soon(), &[]).unwrap();
+        assert!(matches!(event, Event::Rung), "{event:?}");
+        assert!(!board.has_messages());
+    }
+}

@@ -1,0 +1,300 @@
+//! A list in shared memory.
+
+use std::ops::ControlFlow;
+
+use procession_engine::store::Room;
+use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PySlice};
+
+use super::{Elsewhere, Pairs, Shared, write_value};
+use crate::args::{Keyword, Positional};
+use crate::wire::{self, Sought, Verdict};
+
+/// A list of plain values.
+#[pyclass(frozen, subclass, module = "procession._engine")]
+#[derive(Debug)]
+pub struct ListStore(Shared);
+
+impl ListStore {
+    fn list_of<'py>(py: Python<'py>, pairs: &Pairs) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for (_, value) in pairs.iter() {
+            list.append(wire::decode(py, value)?)?;
+        }
+        Ok(list)
+    }
+}
+
+/// What was found of a value.
+#[derive(Default)]
+struct Matches {
+    /// How many are equal to it for certain, and the place of the first one.
+    equal: usize,
+    first: Option<usize>,
+    /// Those that have to be compared as objects, and their places.
+    unsure: Pairs,
+    places: Vec<usize>,
+}
+
+impl ListStore {
+    fn matches(
+        &self,
+        value: &Bound<'_, PyAny>,
+        start: isize,
+        stop: isize,
+        first_only: bool,
+    ) -> PyResult<Matches> {
+        let sought = Sought::new(value);
+        let look = |matches: &mut Matches, place: usize, bytes: &[u8]| {
+            match sought.compare(bytes) {
+                Verdict::Different => {}
+                Verdict::Unsure => {
+                    matches.unsure.add(&[], bytes);
+                    matches.places.push(place);
+                }
+                Verdict::Equal => {
+                    matches.equal += 1;
+                    matches.first = matches.first.or(Some(place));
+                    if first_only {
+                        return ControlFlow::Break(());
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        };
+        let places = |length| places_of_slice(Some(start), Some(stop), 1, length);
+        self.0.access(value.py(), |store| {
+            store.some(places, Matches::default, look)
+        })
+    }
+
+    fn first(
+        &self,
+        value: &Bound<'_, PyAny>,
+        start: isize,
+        stop: isize,
+    ) -> PyResult<Option<usize>> {
+        let matches = self.matches(value, start, stop, true)?;
+        for ((_, bytes), place) in matches.unsure.iter().zip(matches.places) {
+            if wire::decode(value.py(), bytes)?.eq(value)? {
+                return Ok(Some(place));
+            }
+        }
+        Ok(matches.first)
+    }
+}
+
+/// The place an index means, if there is one.
+fn place(index: isize, length: usize) -> usize {
+    match usize::try_from(index) {
+        Ok(index) => index,
+        Err(_) => length
+            .checked_sub(index.unsigned_abs())
+            .unwrap_or(usize::MAX),
+    }
+}
+
+fn index(index: &Bound<'_, PyAny>) -> PyResult<isize> {
+    let number = index.extract();
+    number.map_err(|_| Elsewhere::new_err("the index is no small int"))
+}
+
+#[pymethods]
+impl ListStore {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: Positional<'_, '_>, _kwargs: Option<Keyword<'_, '_>>) -> ListStore {
+        ListStore(Shared::empty())
+    }
+
+    fn __init__(&self) -> PyResult<()> {
+        self.0.make()
+    }
+
+    fn _adopt(&self, handle: &[u8]) -> PyResult<()> {
+        self.0.adopt(handle)
+    }
+
+    #[getter]
+    fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        self.0.handle(py)
+    }
+
+    /// Whether the items are here, and the process lives that keeps them.
+    #[getter]
+    fn is_here(&self) -> bool {
+        self.0.is_here()
+    }
+
+    /// Makes room; for the keeper alone.
+    fn grow(&self, py: Python<'_>, entries: usize, bytes: usize) -> PyResult<()> {
+        self.0.grow(py, Room { entries, bytes })
+    }
+
+    /// Takes all out for good; for the keeper alone.
+    fn retire<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        ListStore::list_of(py, &self.0.retire(py)?)
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        self.0.len(py)
+    }
+
+    /// The item at an index.
+    fn get<'py>(&self, at: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = at.py();
+        let index = index(at)?;
+        let mut value = Vec::new();
+        let found = self.0.access(py, |store| {
+            store.get_at(|length| place(index, length), &mut value)
+        })?;
+        match found {
+            true => wire::decode(py, &value),
+            false => Err(PyIndexError::new_err("list index out of range")),
+        }
+    }
+
+    /// Replaces the item at an index.
+    fn set(&self, at: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let index = index(at)?;
+        let mut bytes = Vec::with_capacity(64);
+        write_value(value, &mut bytes)?;
+        let found = self.0.access(at.py(), |store| {
+            store.set_at(|length| place(index, length), &bytes)
+        })?;
+        match found {
+            true => Ok(()),
+            false => Err(PyIndexError::new_err("list assignment index out of range")),
+        }
+    }
+
+    fn append(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut bytes = Vec::with_capacity(64);
+        write_value(value, &mut bytes)?;
+        self.0.access(value.py(), |store| store.push(&bytes))
+    }
+
+    /// Appends all the items of a list, at once.
+    fn extend(&self, values: &Bound<'_, PyList>) -> PyResult<()> {
+        let mut pairs = Pairs::default();
+        for value in values.iter() {
+            pairs.write(None, &value)?;
+        }
+        self.0
+            .access(values.py(), |store| store.extend(&pairs.slices()))
+    }
+
+    /// Removes the last item and returns it.
+    fn pop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let mut value = Vec::new();
+        match self.0.access(py, |store| store.pop(&mut value))? {
+            true => wire::decode(py, &value),
+            false => Err(PyIndexError::new_err("pop from empty list")),
+        }
+    }
+
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.clear(py)
+    }
+
+    /// The items of a slice, as a plain list.
+    fn part<'py>(&self, slice: &Bound<'py, PySlice>) -> PyResult<Bound<'py, PyList>> {
+        let py = slice.py();
+        let (start, stop, step) = bounds(slice)?;
+        let add = |pairs: &mut Pairs, _: usize, value: &[u8]| {
+            pairs.add(&[], value);
+            ControlFlow::Continue(())
+        };
+        let places = |length| places_of_slice(start, stop, step, length);
+        let pairs = self
+            .0
+            .access(py, |store| store.some(places, Pairs::default, add))?;
+        ListStore::list_of(py, &pairs)
+    }
+
+    fn __contains__(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(self.first(value, 0, isize::MAX)?.is_some())
+    }
+
+    /// Where a value is first, or None.
+    fn find(&self, value: &Bound<'_, PyAny>, start: isize, stop: isize) -> PyResult<Option<usize>> {
+        self.first(value, start, stop)
+    }
+
+    /// How often a value occurs.
+    fn count(&self, value: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let matches = self.matches(value, 0, isize::MAX, false)?;
+        let mut count = matches.equal;
+        for (_, bytes) in matches.unsure.iter() {
+            count += usize::from(wire::decode(value.py(), bytes)?.eq(value)?);
+        }
+        Ok(count)
+    }
+
+    /// All of it, as a plain list.
+    fn copy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        ListStore::list_of(py, &self.0.all(py)?)
+    }
+}
+
+/// The bounds of a slice. An int that no index can be stands for the farthest one.
+fn bounds(slice: &Bound<'_, PySlice>) -> PyResult<(Option<isize>, Option<isize>, isize)> {
+    let bound = |name| -> PyResult<Option<isize>> {
+        let bound = slice.getattr(name)?;
+        if bound.is_none() {
+            return Ok(None);
+        }
+        match bound.extract() {
+            Ok(number) => Ok(Some(number)),
+            Err(error) if error.is_instance_of::<PyOverflowError>(slice.py()) => {
+                Ok(Some(if bound.lt(0)? { isize::MIN } else { isize::MAX }))
+            }
+            Err(_) => Err(PyTypeError::new_err(
+                "slice indices must be integers or None or have an __index__ method",
+            )),
+        }
+    };
+    let step = bound("step")?.unwrap_or(1);
+    if step == 0 {
+        return Err(PyValueError::new_err("slice step cannot be zero"));
+    }
+    Ok((bound("start")?, bound("stop")?, step))
+}
+
+/// The places that a slice means, of so many.
+fn places_of_slice(
+    start: Option<isize>,
+    stop: Option<isize>,
+    step: isize,
+    length: usize,
+) -> impl Iterator<Item = usize> {
+    let length = isize::try_from(length).unwrap_or(isize::MAX);
+    // Backwards the ends are one lower.
+    let (lowest, highest) = if step > 0 {
+        (0, length)
+    } else {
+        (-1, length - 1)
+    };
+    let clamped = |bound: isize| match bound < 0 {
+        true => bound.saturating_add(length).max(lowest),
+        false => bound.min(highest),
+    };
+    let (first, end) = if step > 0 {
+        (lowest, highest)
+    } else {
+        (highest, lowest)
+    };
+    let start = start.map_or(first, clamped);
+    let stop = stop.map_or(end, clamped);
+    let goes_on = move |place: &isize| {
+        if step > 0 {
+            *place < stop
+        } else {
+            *place > stop
+        }
+    };
+    std::iter::successors(Some(start), move |place| place.checked_add(step))
+        .take_while(goes_on)
+        .map(isize::unsigned_abs)
+}

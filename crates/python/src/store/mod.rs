@@ -1,0 +1,204 @@
+//! Dicts and lists of plain values in shared memory: what `Manager().dict()` and `list()` are made of.
+//!
+//! Values are encoded before the store's lock is taken and decoded after it is released: no Python code runs in
+//! between, and no fork of this process happens there. What a store cannot do raises [`Elsewhere`].
+
+mod dict;
+mod list;
+
+use procession_engine::Deadline;
+use procession_engine::store::{Access, Room, Store, StoreError, StoreHandle, Turn};
+use pyo3::create_exception;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::errors::raise;
+use crate::patience;
+use crate::slot::Slot;
+use crate::wire;
+
+pub use dict::DictStore;
+pub use list::ListStore;
+
+create_exception!(
+    procession._engine,
+    Elsewhere,
+    PyException,
+    "The store cannot do that: what it held, or what is asked for, is the keeper's business."
+);
+create_exception!(
+    procession._engine,
+    NoRoom,
+    PyException,
+    "The keeper has to make room first; the arguments are those of `grow`."
+);
+
+/// What both classes have in common.
+#[derive(Debug)]
+struct Shared(Slot<Store>);
+
+/// A key and a value, or two places in one buffer.
+struct Pair {
+    key: std::ops::Range<usize>,
+    value: std::ops::Range<usize>,
+}
+
+/// The bytes of several entries.
+#[derive(Default)]
+struct Pairs {
+    bytes: Vec<u8>,
+    places: Vec<Pair>,
+}
+
+impl Pairs {
+    fn add(&mut self, key: &[u8], value: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        let middle = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.places.push(Pair {
+            key: start..middle,
+            value: middle..self.bytes.len(),
+        });
+    }
+
+    fn write(&mut self, key: Option<&Bound<'_, PyAny>>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let start = self.bytes.len();
+        if let Some(key) = key {
+            write_key(key, &mut self.bytes)?;
+        }
+        let middle = self.bytes.len();
+        write_value(value, &mut self.bytes)?;
+        self.places.push(Pair {
+            key: start..middle,
+            value: middle..self.bytes.len(),
+        });
+        Ok(())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.places.iter().map(|pair| {
+            (
+                &self.bytes[pair.key.clone()],
+                &self.bytes[pair.value.clone()],
+            )
+        })
+    }
+
+    fn slices(&self) -> Vec<(&[u8], &[u8])> {
+        self.iter().collect()
+    }
+}
+
+fn write_key(key: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
+    match wire::encode_key(key, out) {
+        true => Ok(()),
+        false => Err(Elsewhere::new_err("the key is not of a plain type")),
+    }
+}
+
+fn write_value(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
+    match wire::encode_plain(value, out) {
+        true => Ok(()),
+        false => Err(Elsewhere::new_err("the value is not plain")),
+    }
+}
+
+fn refused(error: StoreError) -> PyErr {
+    match error {
+        StoreError::Elsewhere => Elsewhere::new_err(error.to_string()),
+        StoreError::NoRoom(Room { entries, bytes }) => NoRoom::new_err((entries, bytes)),
+        StoreError::Failed(error) => raise(error),
+        other => Elsewhere::new_err(other.to_string()),
+    }
+}
+
+impl Shared {
+    fn empty() -> Shared {
+        Shared(Slot::empty())
+    }
+
+    fn make(&self) -> PyResult<()> {
+        self.0.fill(Store::new().map_err(raise)?)
+    }
+
+    fn adopt(&self, handle: &[u8]) -> PyResult<()> {
+        let handle = StoreHandle::from_bytes(handle).map_err(raise)?;
+        self.0.fill(Store::open(&handle).map_err(raise)?)
+    }
+
+    fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
+    }
+
+    fn is_here(&self) -> bool {
+        self.0.get().is_ok_and(Store::is_here)
+    }
+
+    #[inline]
+    fn enter(&self, py: Python<'_>) -> PyResult<Turn<'_>> {
+        let Ok(store) = self.0.get() else {
+            return Err(refused(StoreError::Elsewhere));
+        };
+        let entry = match store.wait(Deadline::NOW) {
+            Ok(entry) => entry,
+            Err(_) => patience::wait(py, Deadline::NEVER, |slice| store.wait(slice))?
+                .map_err(|_| refused(StoreError::Elsewhere))?,
+        };
+        entry.begin().map_err(refused)
+    }
+
+    /// Does something while nobody else uses the store.
+    #[inline]
+    fn turn<T>(
+        &self,
+        py: Python<'_>,
+        act: impl FnOnce(Turn<'_>) -> Result<T, StoreError>,
+    ) -> PyResult<T> {
+        act(self.enter(py)?).map_err(refused)
+    }
+
+    /// Does something that takes several turns where values are large.
+    #[inline]
+    fn access<T>(
+        &self,
+        py: Python<'_>,
+        act: impl FnOnce(&Access<'_, PyErr>) -> PyResult<T>,
+    ) -> PyResult<T> {
+        act(&Access::new(&|| self.enter(py), refused))
+    }
+
+    fn len(&self, py: Python<'_>) -> PyResult<usize> {
+        self.turn(py, |turn| Ok(turn.len()))
+    }
+
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        self.turn(py, |turn| {
+            turn.clear();
+            Ok(())
+        })
+    }
+
+    fn all(&self, py: Python<'_>) -> PyResult<Pairs> {
+        self.access(py, |store| store.all(Pairs::default, Pairs::add))
+    }
+
+    fn grow(&self, py: Python<'_>, room: Room) -> PyResult<()> {
+        self.turn(py, |mut turn| turn.grow(room))
+    }
+
+    fn retire(&self, py: Python<'_>) -> PyResult<Pairs> {
+        self.turn(py, |turn| {
+            let pairs = all_of(&turn)?;
+            turn.retire();
+            Ok(pairs)
+        })
+    }
+}
+
+fn all_of(turn: &Turn<'_>) -> Result<Pairs, StoreError> {
+    let mut pairs = Pairs::default();
+    turn.each(|key, value| pairs.add(key, value))?;
+    Ok(pairs)
+}
