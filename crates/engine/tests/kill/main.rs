@@ -22,8 +22,8 @@ mod sleepers;
 #[cfg(target_arch = "x86_64")]
 mod stepper;
 mod stepping_over;
-mod stops;
 mod stores;
+mod wakeups;
 mod workers;
 
 use case::strike_everywhere;
