@@ -421,3 +421,30 @@ def test_a_generator_finds_the_context_of_its_caller(pool: Pool) -> None:
         context.prec = 3
         found = pool.imap(abs, ((VARIABLE.get(), decimal.Decimal(1) / 3)[n] for n in (0, 1)))
         assert list(found) == [5, decimal.Decimal("0.333")]
+
+
+def count_in(counter: Any) -> None:
+    global done
+    done = counter
+
+
+def counted(data: bytes) -> int:
+    with done:
+        done.value += 1
+    return len(data)
+
+
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_large_arguments_are_generated_as_workers_take_them(method: str) -> None:
+    """A program that streams files through a pool has no memory for all of them."""
+    counter, ahead = procession.Value("i"), []
+
+    def files() -> Iterator[bytes]:
+        for drawn in range(200):
+            ahead.append(drawn - counter.value)
+            yield bytes(2_000_000)
+
+    with procession.Pool(2, count_in, (counter,)) as pool:
+        assert list(getattr(pool, method)(counted, files())) == [2_000_000] * 200
+    # In a chunk of memory for them, or with two for each worker, and those whose results are on their way.
+    assert max(ahead) < 30

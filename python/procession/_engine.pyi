@@ -352,8 +352,8 @@ class PoolBoard:
         function: PoolFunction,
         items: Iterator[Any],
         chunksize: int,
-        index: int,
-        limit: int | None,
+        places: tuple[int, int | None],
+        workers: int,
     ) -> tuple[int, bool]: ...
     def wait_for_room(self, timeout: float) -> bool: ...
     def watch(self, workers: list[int], timeout: float | None) -> tuple[Any, ...] | None: ...

@@ -102,7 +102,8 @@ class ProcessCrew(Crew):
         self._submitted()
 
     def feed(self, feed: Feed) -> tuple[int, bool]:
-        fed = self.board.feed(feed.job, feed.function, feed.items, feed.chunksize, feed.index, feed.limit())
+        places = feed.index, feed.limit()
+        fed = self.board.feed(feed.job, feed.function, feed.items, feed.chunksize, places, self.size)
         self._submitted()
         return fed
 

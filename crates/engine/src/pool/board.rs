@@ -215,13 +215,15 @@ impl Board {
         self.desk().outstanding()
     }
 
-    /// Waits until fewer than `limit` tasks wait outside of the shared memory. False at `deadline`.
-    pub fn wait_for_room(&self, limit: usize, deadline: Deadline) -> bool {
+    /// Waits until fewer than `limit` tasks wait outside of the shared memory, and fewer than `most` have not ended.
+    /// False at `deadline`.
+    pub fn wait_for_room(&self, limit: usize, most: usize, deadline: Deadline) -> bool {
         let mut desk = self.desk();
-        while desk.waiting() >= limit {
+        while desk.waiting() >= limit || desk.outstanding() >= most {
             if deadline.is_past() {
                 return false;
             }
+            desk.room_is_awaited = true;
             let nap = deadline.remaining().unwrap_or(futex::NAP).min(futex::NAP);
             desk = match self.room.wait_timeout(desk, nap) {
                 Ok((desk, _)) => desk,
@@ -384,6 +386,7 @@ impl Board {
         let placed = desk.refill(&self.ground);
         let hasty = desk.is_hasty();
         let last = desk.closing && desk.waiting() == 0 && !self.ground.is_closed();
+        let room_is_awaited = std::mem::take(&mut desk.room_is_awaited);
         drop(desk);
         if last {
             self.send_home();
@@ -391,6 +394,8 @@ impl Board {
         if waited {
             self.wake(placed);
             self.hurry(hasty);
+        }
+        if room_is_awaited {
             self.room.notify_all();
         }
     }

@@ -51,6 +51,8 @@ pub(super) struct Desk {
     hasty: bool,
     /// No more tasks are accepted.
     pub(super) closing: bool,
+    /// Somebody waits until there are fewer.
+    pub(super) room_is_awaited: bool,
     /// Events that did not come from a worker.
     pub(super) events: VecDeque<Event>,
 }
@@ -80,6 +82,7 @@ impl Desk {
             watched_until: Deadline::NOW,
             hasty: false,
             closing: false,
+            room_is_awaited: false,
             events: VecDeque::new(),
         }
     }

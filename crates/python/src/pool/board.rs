@@ -1,7 +1,7 @@
 //! The submitting side of a process pool.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use crate::errors::raise;
 
 /// While so many tasks wait outside of the shared memory, no more arguments are generated.
 const PLENTY: usize = 1024;
+/// Nor while those that have not ended are more than two a worker, and this would be their bytes.
+const PLENTY_BYTES: usize = 16 << 20;
 
 /// A string this short is nothing that tasks share.
 const SMALL: usize = 1024;
@@ -40,6 +42,8 @@ pub struct PoolBoard {
     closing: AtomicBool,
     /// The function of the last call, which is often that of the next one.
     last: Mutex<Option<(Py<PyAny>, PoolFunction)>>,
+    /// While so many tasks have not ended, no more like the last generated one are made.
+    most: AtomicUsize,
 }
 
 impl PoolBoard {
@@ -181,6 +185,7 @@ impl PoolBoard {
             ledger: ledger.0.clone(),
             closing: AtomicBool::new(false),
             last: Mutex::new(None),
+            most: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -265,7 +270,7 @@ impl PoolBoard {
     }
 
     /// Submits items of an iterator as tasks from number `index` on, `chunksize` in each, until it
-    /// ends, until there are plenty, or up to number `limit`.
+    /// ends, until there are plenty for so many workers, or up to number `limit`.
     ///
     /// Returns the next number and whether the iterator ended; its exception ends it, too, and is
     /// filed as the result of the task it would have been part of.
@@ -275,15 +280,17 @@ impl PoolBoard {
         function: &PoolFunction,
         items: &Bound<'_, PyIterator>,
         chunksize: usize,
-        index: usize,
-        limit: Option<usize>,
+        places: (usize, Option<usize>),
+        workers: usize,
     ) -> (usize, bool) {
         let py = items.py();
+        let (mut index, limit) = places;
         let mut payload = Vec::new();
         let mut items = items.clone();
-        let mut index = index;
         while limit.is_none_or(|limit| index < limit) {
-            if index.is_multiple_of(64) && !self.board.wait_for_room(PLENTY, Deadline::NOW) {
+            let most = self.most.load(Ordering::Relaxed);
+            let is_to_look = most != usize::MAX || index.is_multiple_of(64);
+            if is_to_look && !self.board.wait_for_room(PLENTY, most, Deadline::NOW) {
                 return (index, false);
             }
             let chunk = match next_chunk(&mut items, chunksize) {
@@ -298,6 +305,12 @@ impl PoolBoard {
             function.begin_items(chunksize > 1, &mut payload);
             let mut held = Vec::new();
             let encoded = payload::end(&chunk, Some(&function.common), &mut payload, &mut held);
+            let weight = encoded.as_ref().map_or(0, |weight| *weight);
+            let most = match PLENTY_BYTES / weight.max(1) {
+                most if most > PLENTY => usize::MAX,
+                most => most.max(2 * workers + 2),
+            };
+            self.most.store(most, Ordering::Relaxed);
             let first = index * chunksize;
             let task = function.terms.task(job.0.number, index, first);
             if let Err(error) = self.submit(py, task, encoded.map(|_| payload.as_slice()), held) {
@@ -311,7 +324,8 @@ impl PoolBoard {
     /// Waits until `feed` can go on; False when `timeout` seconds passed first.
     fn wait_for_room(&self, py: Python<'_>, timeout: f64) -> bool {
         let deadline = Deadline::after(Duration::from_secs_f64(timeout));
-        py.detach(|| self.board.wait_for_room(PLENTY, deadline))
+        let most = self.most.load(Ordering::Relaxed);
+        py.detach(|| self.board.wait_for_room(PLENTY, most, deadline))
     }
 
     /// Files results until something happens that is not one; returns it as a tuple, None after
