@@ -214,3 +214,37 @@ def test_a_reader_that_was_killed_does_not_leave_the_descriptor_readable(ctx):
     writer.send(2)
     assert is_readable(reader)
     assert reader.recv() == 2
+
+
+def send_numbers(sends, count):
+    for number in range(count):
+        sends(number)
+        for _ in range(number % 97):
+            pass
+
+
+@pytest.mark.parametrize("kind", ["pipe", "queue"])
+def test_who_waits_for_edges_takes_all_before_the_next(ctx, kind):
+    """As event loops do that ask epoll for edges: what an edge told of is there until it was taken."""
+    if kind == "pipe":
+        end, writer = ctx.Pipe(duplex=False)
+        sends, has, take = writer.send, end.poll, end.recv
+    else:
+        queue = ctx.Queue()
+        end, sends, take = queue._reader, queue.put, queue.get
+
+        def has():
+            return not queue.empty()
+
+    count = 3000
+    with select.epoll() as edges:
+        edges.register(end.fileno(), select.EPOLLIN | select.EPOLLET)
+        child = ctx.Process(target=send_numbers, args=(sends, count))
+        child.start()
+        taken = []
+        while len(taken) < count:
+            assert edges.poll(30), f"no edge after {len(taken)} messages"
+            while has():
+                taken.append(take())
+        child.join()
+    assert taken == list(range(count))

@@ -612,13 +612,24 @@ def may_have_a_table_of_its_own():
 def test_a_descriptor_left_readable_is_brought_in_line_by_who_waits():
     """As it is when a producer was killed before its message was there."""
     q = procession.Queue()
+    (other, tell), in_line = procession.Pipe(False), []
     number = q._reader.fileno()
-    end = os.open(f"/proc/self/fd/{number}", os.O_WRONLY)
-    os.write(end, b"!")
-    os.close(end)
-    assert select.select([number], [], [], 0)[0] == [number]
-    assert connection.wait([q._reader], 0.2) == []
-    assert select.select([number], [], [], 0)[0] == []
+
+    def leave_a_byte():
+        end = os.open(f"/proc/self/fd/{number}", os.O_WRONLY)
+        os.write(end, b"!")
+        os.close(end)
+        limit = time.monotonic() + 30
+        while select.select([number], [], [], 0)[0] and time.monotonic() < limit:
+            time.sleep(0.01)
+        in_line.append(time.monotonic() < limit)
+        tell.send("done")
+
+    thread = threading.Timer(0.2, leave_a_byte)
+    thread.start()
+    assert connection.wait([q._reader, other], 60) == [other]
+    thread.join()
+    assert in_line == [True]
 
 
 class ShownInVain(queue_ends.QueueReader):

@@ -283,11 +283,12 @@ impl Queue {
     }
 
     /// Whether there is no message.
-    fn empty(&self) -> PyResult<bool> {
+    fn empty(&self, py: Python<'_>) -> PyResult<bool> {
         if self.closed.load(Ordering::Relaxed) && self.used.load(Ordering::Relaxed) {
             return Err(PyOSError::new_err("handle is closed"));
         }
-        Ok(self.engine.get()?.is_empty())
+        let queue = self.engine.get()?;
+        Ok(queue.is_empty() && !py.detach(|| queue.has_message()))
     }
 
     /// Whether a message comes before the timeout; it stays in the queue.
@@ -296,10 +297,7 @@ impl Queue {
         let queue = self.engine.get()?;
         let deadline = patience::deadline(true, timeout)?;
         let found = wait_for(py, Source::Message(queue), deadline)?;
-        if !found {
-            queue.settle();
-        }
-        Ok(found)
+        Ok(found || py.detach(|| queue.has_message()))
     }
 
     /// A descriptor that is readable exactly while a message waits.

@@ -44,6 +44,30 @@ pub(super) const CHUNK: usize = 64;
 #[cfg(not(loom))]
 pub(super) const RING_NAP: std::time::Duration = std::time::Duration::from_micros(50);
 
+/// So often does a receiver nap for a message that was rung for.
+#[cfg(not(loom))]
+pub(super) const MOST_NAPS: usize = 200;
+
+/// What `look` finds of a message whose byte is there and that is yet to be written, as long as it `is_announced`. A
+/// sender that was stopped in between is not waited for.
+#[cfg(not(loom))]
+pub(super) fn await_announced<T>(
+    bell: &Bell,
+    is_announced: impl Fn() -> bool,
+    mut look: impl FnMut() -> crate::error::Result<Option<T>>,
+) -> crate::error::Result<Option<T>> {
+    for _ in 0..MOST_NAPS {
+        if !bell.is_watched() || !is_announced() {
+            break;
+        }
+        std::thread::sleep(RING_NAP);
+        if let Some(found) = look()? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
 /// The words of one direction's bell, in shared memory.
 #[repr(C)]
 pub(crate) struct Bell {

@@ -382,10 +382,17 @@ impl End {
     /// [`WaitError::Interrupted`].
     pub fn poll(&self, deadline: Deadline) -> Result<bool, WaitError> {
         let incoming = self.incoming();
-        match self.wait_for(deadline, || (!incoming.is_empty()).then_some(())) {
+        let look = || (!incoming.is_empty()).then_some(());
+        match self.wait_for(deadline, look) {
             Ok(_) => Ok(true),
             Err(GetError::Interrupted) => Err(WaitError::Interrupted),
-            Err(_) => Ok(false),
+            // Who sleeps until the descriptor says something new would hear no more of a message that it shows.
+            Err(_) => {
+                let is_shown = || self.socket.get().is_some_and(bell::has_bytes);
+                let is_announced = || is_shown() && incoming.is_due();
+                let found = bell::await_announced(self.bell(), is_announced, || Ok(look()));
+                Ok(matches!(found, Ok(Some(()))))
+            }
         }
     }
 

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
-use super::bell::{Bell, Bytes, RING_NAP};
+use super::bell::{Bell, Bytes, MOST_NAPS, RING_NAP, await_announced};
 use super::message::Message;
 use super::queue::Queue;
 use super::queue_pipe::{Opened, PipeId, ring_without_descriptor};
@@ -38,10 +38,6 @@ use crate::arena::owner::OwnerId;
 use crate::error::{Error, GetError, Result};
 use crate::kill;
 use crate::sys::known_fd::{among_descriptors_of, reopen};
-
-/// So often does a receiver nap for a message that was rung for, and who looks for a pipe for a process that is being
-/// forked.
-const MOST_NAPS: usize = 200;
 
 /// In shared memory, behind the queue's chain.
 #[repr(C, align(64))]
@@ -163,18 +159,26 @@ impl Queue {
     /// Receives a message that the descriptor shows and that is yet to be written: its sender rings first. One that
     /// was stopped in between is not waited for.
     pub(super) fn get_announced(&self, message: &mut Message) -> Result<Option<OwnerId>, GetError> {
-        let at = self.at();
+        let take = || self.at().take(message).map(|taken| taken.then_some(()));
+        let taken = await_announced(&self.words().bell, || self.is_announced(), take)?;
+        taken.map(|()| None).ok_or(GetError::Empty)
+    }
+
+    fn is_announced(&self) -> bool {
         let is_shown = || matches!(self.opened(), Look::Opened(opened) if opened.count() > 0);
-        for _ in 0..MOST_NAPS {
-            if !self.words().bell.is_watched() || !is_shown() || !at.is_due() {
-                break;
-            }
-            std::thread::sleep(RING_NAP);
-            if at.take(message)? {
-                return Ok(None);
-            }
+        is_shown() && self.at().is_due()
+    }
+
+    /// Whether a message is there, for who may have been told so by the descriptor: if it is yet to be written, that
+    /// is waited for. One who sleeps until the descriptor says something new would hear no more of it.
+    pub fn has_message(&self) -> bool {
+        let look = || Ok((!self.is_empty()).then_some(()));
+        let found = || await_announced(&self.words().bell, || self.is_announced(), look);
+        let has = !self.is_empty() || matches!(found(), Ok(Some(())));
+        if !has {
+            self.settle();
         }
-        Err(GetError::Empty)
+        has
     }
 
     /// Shows what is there already. Without SIGNALLED: only who has claimed a slot may let others rely on its byte.

@@ -9,7 +9,9 @@
 //! Taking the lock, giving it back and breaking a dead holder's hold are each one compare-and-swap on
 //! the whole word. Sleepers are a bit, not a count: a count would be wrong for ever after a sleeper
 //! was killed. Freeing clears the bit and wakes one; whoever slept sets it again as it takes the lock,
-//! since others may sleep still ("Mutex, take 3" of Drepper's *Futexes Are Tricky*, 2011).
+//! since others may sleep still ("Mutex, take 3" of Drepper's *Futexes Are Tricky*, 2011). One that is killed in
+//! between is heard of; if it is stopped there, the others find the lock free after the longest sleep
+//! (`sys/futex.rs`). With the bit left in the free word, each release in a tight loop would wake one more in vain.
 
 use crate::arena::owner::OwnerId;
 use crate::sys::atomic::{AtomicU64, Ordering};

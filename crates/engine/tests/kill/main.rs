@@ -21,9 +21,9 @@ mod sharing;
 mod sleepers;
 #[cfg(target_arch = "x86_64")]
 mod stepper;
-mod stopped;
-mod stops;
+mod stepping_over;
 mod stores;
+mod wakeups;
 mod workers;
 
 use case::strike_everywhere;
@@ -100,8 +100,8 @@ scenarios! {
     death_while_repairing_large_messages_of_the_dead: queues::Repairing::large;
 
     death_while_repairing_tasks_of_the_dead: queues::Repairing::tasks;
-    death_while_stepping_over_a_stopped_writer: stopped::SteppingOver::new;
-    death_while_strips_leave_behind_a_stopped_writer: stopped::SteppingOver::strips;
+    death_while_stepping_over_a_stopped_writer: stepping_over::SteppingOver::new;
+    death_while_strips_leave_behind_a_stopped_writer: stepping_over::SteppingOver::strips;
 
     death_while_sending_objects: envelopes::Sending::new;
     death_while_receiving_objects: envelopes::Receiving::new;

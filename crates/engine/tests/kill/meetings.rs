@@ -263,7 +263,7 @@ impl Play for Meeting {
     }
 }
 
-/// A barrier of two that the victim resets while the bystander waits for somebody to come.
+/// A barrier of two that the victim breaks and resets while the bystander waits for somebody to come.
 pub struct Resetting {
     meeting: Meeting,
 }
@@ -281,6 +281,8 @@ impl Play for Resetting {
 
     fn victim(&mut self, _: Slate) {
         for _ in 0..TURNS {
+            linger();
+            self.meeting.barrier.abort();
             linger();
             self.meeting.barrier.reset();
         }
