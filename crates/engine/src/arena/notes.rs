@@ -58,7 +58,7 @@ fn group_of(block: BlockId) -> u32 {
 
 impl Arena {
     /// Makes a block this process's own, or this process's to finish, if it is `from`'s; noted before.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim(&self, block: BlockId, cell: &Cell, from: Owner, to: Owner) -> bool {
         self.note(block);
         cell.owner.pass(from, to)
