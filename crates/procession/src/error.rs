@@ -305,6 +305,16 @@ pub enum TaskError {
     /// The result was handed out before.
     #[error("the result of this task was taken already")]
     Taken,
+    /// The pool was made by another process, of which this one is a forked copy.
+    #[error(
+        "this pool, or its task, belongs to process {pid}, which made it: its workers answer nobody else, so that \
+         process {}, a forked copy of that one, would wait for ever; make a pool in each process that uses one",
+        std::process::id()
+    )]
+    NotOurs {
+        /// The process id of the one that made it.
+        pid: u32,
+    },
 }
 
 /// They end up before users, by `unwrap` and by a `main` that returns them: so `Debug` says what `Display` does.

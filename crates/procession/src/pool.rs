@@ -11,6 +11,7 @@ mod hall;
 mod imap;
 mod job;
 mod limited;
+mod local;
 mod oom;
 mod results;
 mod scope;
@@ -28,6 +29,7 @@ use std::thread::JoinHandle;
 
 use crate::error::Error;
 use hall::{Hall, Limits};
+use local::Local;
 
 pub use builder::PoolBuilder;
 pub use imap::{Imap, ImapUnordered};
@@ -51,6 +53,11 @@ pub use unordered::MapUnordered;
 /// Dropping a pool lets it finish the tasks it was given and waits for that;
 /// [`terminate`](Pool::terminate) does not. Where a panic drops it, it is terminated. A pool that is
 /// leaked with [`std::mem::forget`] keeps its workers, until this process ends.
+///
+/// A pool, and everything it gave out, is of use only in the process that made it. In a forked copy of that process
+/// ([`Process::fork`](crate::Process::fork), `libc::fork`) each call fails with
+/// [`TaskError::NotOurs`](crate::TaskError::NotOurs), or panics with that message where it has no error to return;
+/// dropped there, it does nothing. Make a pool in each process that uses one.
 ///
 /// `S` is what each worker keeps from task to task, if anything; see [`PoolBuilder::state`].
 ///
@@ -87,10 +94,15 @@ pub use unordered::MapUnordered;
 /// }
 /// ```
 pub struct Pool<S = ()> {
-    hall: Arc<Hall>,
-    watcher: Option<JoinHandle<()>>,
+    inside: Local<Inside>,
     limits: Limits,
     _state: PhantomData<fn(&mut S)>,
+}
+
+/// What a pool has of its own.
+struct Inside {
+    hall: Arc<Hall>,
+    watcher: Option<JoinHandle<()>>,
 }
 
 impl Pool {
@@ -111,8 +123,11 @@ impl Pool {
 
 impl<S> Pool<S> {
     /// How many workers it has; while one that died is being replaced, how many it will have.
+    ///
+    /// # Panics
+    /// In a forked copy of the process that made the pool.
     pub fn workers(&self) -> usize {
-        self.hall.crew().wanted
+        self.hall().crew().wanted
     }
 
     /// Changes how many workers it has.
@@ -121,7 +136,7 @@ impl<S> Pool<S> {
     /// when they have finished the task they are at: no task is lost. This does not wait for them.
     ///
     /// # Errors
-    /// When `workers` is zero, or the pool is closed or broken; and when the system has no room for
+    /// When `workers` is zero, or the pool is closed, broken or another process's; and when the system has no room for
     /// so many: those that could be started stay then.
     ///
     /// # Examples
@@ -139,58 +154,85 @@ impl<S> Pool<S> {
     /// ```
     pub fn resize(&self, workers: usize) -> Result<(), Error> {
         let workers = builder::at_least_one(workers)?;
-        let resized = self.hall.crew().resize(workers, &self.hall.board);
+        let hall = &self.inside.get()?.hall;
+        let resized = hall.crew().resize(workers, &hall.board);
         // There may be others to be watched.
-        let _ = self.hall.board.ring();
+        let _ = hall.board.ring();
         resized
     }
 
     /// Process ids of the workers at the moment, without those that [`resize`](Pool::resize) sent
     /// away.
+    ///
+    /// # Panics
+    /// In a forked copy of the process that made the pool.
     pub fn worker_ids(&self) -> Vec<u32> {
-        self.hall.crew().ids()
+        self.hall().crew().ids()
     }
 
     /// Takes no more tasks. Those it was given are done.
+    ///
+    /// # Panics
+    /// In a forked copy of the process that made the pool.
     pub fn close(&self) {
-        self.hall.close();
+        self.hall().close();
     }
 
     /// Takes no more tasks, and waits until those it was given are done and the workers are gone; dropping the pool
     /// does the same.
+    ///
+    /// # Panics
+    /// In a forked copy of the process that made the pool.
     pub fn join(mut self) {
+        self.hall();
         self.finish();
     }
 
     /// Kills the workers. Tasks that are not done end with [`TaskError::PoolGone`](crate::TaskError::PoolGone).
+    ///
+    /// # Panics
+    /// In a forked copy of the process that made the pool.
     pub fn terminate(mut self) {
-        self.hall.terminate();
+        self.hall().terminate();
         self.finish();
     }
 
+    #[track_caller]
+    fn hall(&self) -> &Arc<Hall> {
+        &self.inside.expect().hall
+    }
+
     fn finish(&mut self) {
-        if let Some(watcher) = self.watcher.take() {
-            self.hall.close();
+        if let Ok(Inside { hall, watcher }) = self.inside.get_mut()
+            && let Some(watcher) = watcher.take()
+        {
+            hall.close();
             // It does not panic; if it did, the default hook said so.
             let _ = watcher.join();
-            self.hall.end();
+            hall.end();
         }
     }
 }
 
 impl<S> fmt::Debug for Pool<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
-            .field("workers", &self.worker_ids())
-            .field("outstanding", &self.hall.board.outstanding())
-            .finish()
+        let mut shown = f.debug_struct("Pool");
+        match self.inside.get() {
+            Ok(Inside { hall, .. }) => shown
+                .field("workers", &hall.crew().ids())
+                .field("outstanding", &hall.board.outstanding())
+                .finish(),
+            Err(_) => shown.finish_non_exhaustive(),
+        }
     }
 }
 
 impl<S> Drop for Pool<S> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.hall.terminate();
+        if std::thread::panicking()
+            && let Ok(Inside { hall, .. }) = self.inside.get()
+        {
+            hall.terminate();
         }
         self.finish();
     }

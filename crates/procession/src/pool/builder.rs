@@ -12,8 +12,9 @@ use serde::de::DeserializeOwned;
 
 use super::crew::{Crew, Recipe};
 use super::hall::{Hall, Limits};
+use super::local::Local;
 use super::worker::Initializer;
-use super::{Pool, state, watcher};
+use super::{Inside, Pool, state, watcher};
 use crate::Function;
 use crate::call;
 use crate::error::Error;
@@ -252,8 +253,10 @@ impl<S: 'static> PoolBuilder<S> {
                 source,
             })?;
         Ok(Pool {
-            hall,
-            watcher: Some(watcher),
+            inside: Local::new(Inside {
+                hall,
+                watcher: Some(watcher),
+            }),
             limits: self.limits,
             _state: PhantomData,
         })

@@ -278,7 +278,8 @@ impl<S: 'static> Pool<S> {
     /// Runs `work`, and returns when all tasks that it submitted through the [`Scope`] have ended.
     ///
     /// The tasks may be given arguments that are borrowed from here, and leave their results here: no
-    /// handle of theirs outlives the scope. When `work` panics, its tasks are cancelled.
+    /// handle of theirs outlives the scope. When `work` panics, its tasks are cancelled. In a forked copy of the
+    /// process that made the pool, `work` runs, and what it submits fails.
     ///
     /// # Examples
     /// ```
@@ -318,6 +319,6 @@ impl<S: 'static> Pool<S> {
     }
 
     fn limited(&self) -> Limited<'_, S> {
-        Limited::new(&self.hall, self.limits)
+        Limited::new(&self.inside, self.limits)
     }
 }

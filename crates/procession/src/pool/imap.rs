@@ -6,8 +6,10 @@ use std::marker::PhantomData;
 use procession_engine::Deadline;
 use serde::de::DeserializeOwned;
 
-use super::hall::{Hall, Limits};
+use super::Inside;
+use super::hall::Limits;
 use super::job;
+use super::local::Local;
 use super::results::Results;
 use crate::error::{Error, TaskError};
 
@@ -18,7 +20,7 @@ const AHEAD: usize = 32;
 ///
 /// Dropped, it ends what has not begun.
 pub(super) struct Feed<'a> {
-    hall: &'a Hall,
+    inside: &'a Local<Inside>,
     limits: Limits,
     results: Results,
     orders: Option<Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>>,
@@ -28,13 +30,13 @@ pub(super) struct Feed<'a> {
 
 impl<'a> Feed<'a> {
     pub(super) fn new(
-        hall: &'a Hall,
+        inside: &'a Local<Inside>,
         limits: Limits,
         results: Results,
         orders: Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>,
     ) -> Feed<'a> {
         let mut feed = Feed {
-            hall,
+            inside,
             limits,
             results,
             orders: Some(orders),
@@ -50,13 +52,19 @@ impl<'a> Feed<'a> {
         let Some(orders) = &mut self.orders else {
             return;
         };
-        let window = (self.hall.crew().wanted * AHEAD) as u64;
+        let Ok(Inside { hall, .. }) = self.inside.get() else {
+            // The next item is why there is none, also where no task is open.
+            self.submitted = self.submitted.max(self.taken + 1);
+            self.orders = None;
+            return;
+        };
+        let window = (hall.crew().wanted * AHEAD) as u64;
         if (self.submitted - self.taken) * 2 > window {
             return;
         }
         while self.submitted - self.taken < window {
             // To wait for room is for those who have no result to wait for.
-            if self.submitted > self.taken && !self.hall.has_room() {
+            if self.submitted > self.taken && !hall.has_room() {
                 return;
             }
             let Some(order) = orders.next() else {
@@ -66,7 +74,7 @@ impl<'a> Feed<'a> {
             let index = self.submitted;
             self.submitted += 1;
             let task = self.limits.task(self.results.id(), index);
-            let submitted = order.and_then(|order| self.hall.submit(task, &order, Deadline::NEVER));
+            let submitted = order.and_then(|order| hall.submit(task, &order, Deadline::NEVER));
             let Err(error) = submitted else {
                 continue;
             };
@@ -75,7 +83,7 @@ impl<'a> Feed<'a> {
                 Error::PoolClosed => (TaskError::PoolGone, true),
                 other => (TaskError::Undelivered(other.to_string()), false),
             };
-            self.results.job().deliver(index, Err(error));
+            self.results.deliver(index, Err(error));
             if is_last {
                 // No other item would fare better.
                 self.orders = None;
@@ -92,9 +100,10 @@ impl<'a> Feed<'a> {
         more
     }
 
+    #[track_caller]
     fn cancel(mut self) {
         self.orders = None;
-        self.results.cancel();
+        self.results.expect_to_cancel();
     }
 }
 
@@ -123,6 +132,10 @@ impl<'a, R> Imap<'a, R> {
     }
 
     /// Ends all of it at once. The workers of those tasks that run are killed, and replaced.
+    ///
+    /// # Panics
+    /// In a forked copy of the process that made the pool.
+    #[track_caller]
     pub fn cancel(self) {
         self.feed.cancel();
     }
@@ -165,6 +178,10 @@ impl<'a, R> ImapUnordered<'a, R> {
     }
 
     /// Ends all of it at once. The workers of those tasks that run are killed, and replaced.
+    ///
+    /// # Panics
+    /// In a forked copy of the process that made the pool.
+    #[track_caller]
     pub fn cancel(self) {
         self.feed.cancel();
     }

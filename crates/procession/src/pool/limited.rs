@@ -11,9 +11,11 @@ use procession_engine::pool::guided;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Inside;
 use super::hall::{Hall, Limits};
 use super::imap::{Feed, Imap, ImapUnordered};
 use super::job::{self, Job};
+use super::local::Local;
 use super::results::Results;
 use super::scope::Scope;
 use super::task::Task;
@@ -45,15 +47,15 @@ use crate::function::TaskFunction;
 /// }
 /// ```
 pub struct Limited<'a, S = ()> {
-    hall: &'a Arc<Hall>,
+    inside: &'a Local<Inside>,
     limits: Limits,
     _state: PhantomData<fn(&mut S)>,
 }
 
 impl<'a, S: 'static> Limited<'a, S> {
-    pub(super) fn new(hall: &'a Arc<Hall>, limits: Limits) -> Limited<'a, S> {
+    pub(super) fn new(inside: &'a Local<Inside>, limits: Limits) -> Limited<'a, S> {
         Limited {
-            hall,
+            inside,
             limits,
             _state: PhantomData,
         }
@@ -89,8 +91,9 @@ impl<'a, S: 'static> Limited<'a, S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
+        let hall = self.hall()?;
         let items: Vec<Args> = items.into_iter().collect();
-        self.map_ranges(function, &items, &self.ranges(items.len()))
+        self.map_ranges(hall, function, &items, &self.ranges(hall, items.len()))
     }
 
     /// See [`Pool::map_chunked`](crate::Pool::map_chunked).
@@ -113,12 +116,14 @@ impl<'a, S: 'static> Limited<'a, S> {
         Shape: 'static,
     {
         assert!(chunk > 0, "chunks of no items would never end");
+        let hall = self.hall()?;
         let items: Vec<Args> = items.into_iter().collect();
-        self.map_ranges(function, &items, &even(items.len(), chunk))
+        self.map_ranges(hall, function, &items, &even(items.len(), chunk))
     }
 
     fn map_ranges<F, Args, Shape>(
         &self,
+        hall: &Arc<Hall>,
         function: F,
         items: &[Args],
         chunks: &[Range<usize>],
@@ -129,8 +134,8 @@ impl<'a, S: 'static> Limited<'a, S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        let results = self.submit_ranges(function, items, chunks, Job::in_order())?;
-        results.job().wait_for(chunks.len());
+        let results = self.submit_ranges(hall, function, items, chunks, Job::in_order())?;
+        results.wait_for(chunks.len());
         let mut outputs = Vec::with_capacity(items.len());
         for chunk in chunks {
             let (_, answer) = results.take(Deadline::NEVER).ok_or(TaskError::PoolGone)?;
@@ -158,23 +163,25 @@ impl<'a, S: 'static> Limited<'a, S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
+        let hall = self.hall()?;
         let items: Vec<Args> = items.into_iter().collect();
-        let chunks = self.ranges(items.len());
-        let results = self.submit_ranges(function, &items, &chunks, Job::as_they_come())?;
+        let chunks = self.ranges(hall, items.len());
+        let results = self.submit_ranges(hall, function, &items, &chunks, Job::as_they_come())?;
         Ok(MapUnordered::new(results, chunks))
     }
 
     /// How to cut so many items into tasks.
-    fn ranges(&self, items: usize) -> Vec<Range<usize>> {
+    fn ranges(&self, hall: &Hall, items: usize) -> Vec<Range<usize>> {
         match self.limits.timeout {
             // A time limit is a task's; alone in its chunk, an item has it for itself.
             Some(_) => even(items, 1),
-            None => guided(items, self.hall.crew().wanted).collect(),
+            None => guided(items, hall.crew().wanted).collect(),
         }
     }
 
     fn submit_ranges<F, Args, Shape>(
         &self,
+        hall: &Arc<Hall>,
         function: F,
         items: &[Args],
         chunks: &[Range<usize>],
@@ -186,11 +193,11 @@ impl<'a, S: 'static> Limited<'a, S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        let results = self.hall.open_job(job);
+        let results = hall.open_job(job);
         for (index, chunk) in (0..).zip(chunks) {
             let task = self.limits.task(results.id(), index);
             let order = function.order_for(&items[chunk.clone()]);
-            let submitted = order.and_then(|order| self.hall.submit(task, &order, Deadline::NEVER));
+            let submitted = order.and_then(|order| hall.submit(task, &order, Deadline::NEVER));
             if let Err(error) = submitted {
                 results.withdraw();
                 return Err(error);
@@ -249,15 +256,16 @@ impl<'a, S: 'static> Limited<'a, S> {
         I: IntoIterator<Item = Args>,
         I::IntoIter: 'a,
     {
+        let hall = self.hall()?;
         // Refuses what cannot run before the first item is taken.
         function.order_for::<Args>(&[])?;
         let orders = items
             .into_iter()
             .map(move |item| function.order_for(&[item]));
         Ok(Feed::new(
-            self.hall,
+            self.inside,
             self.limits,
-            self.hall.open_job(job),
+            hall.open_job(job),
             Box::new(orders),
         ))
     }
@@ -362,11 +370,16 @@ impl<'a, S: 'static> Limited<'a, S> {
         Shape: 'static,
         Sent: Serialize,
     {
+        let hall = self.hall()?;
         let order = function.order_for(std::slice::from_ref(args))?;
-        let results = self.hall.open_job(Job::in_order());
+        let results = hall.open_job(Job::in_order());
         let task = self.limits.task(results.id(), 0);
-        let submitted = self.hall.submit(task, &order, deadline)?;
+        let submitted = hall.submit(task, &order, deadline)?;
         Ok(submitted.then_some(results))
+    }
+
+    fn hall(&self) -> Result<&'a Arc<Hall>, TaskError> {
+        Ok(&self.inside.get()?.hall)
     }
 
     /// See [`Pool::scope`](crate::Pool::scope).

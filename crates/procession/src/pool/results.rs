@@ -8,10 +8,17 @@ use procession_engine::Deadline;
 
 use super::hall::Hall;
 use super::job::{Job, Outcome};
+use super::local::Local;
+use crate::error::TaskError;
 
 /// When it goes, results still to come are let go of. It does not keep the pool: one that was
 /// forgotten with a task in it leaves no more behind than that task's result.
 pub(super) struct Results {
+    id: u64,
+    open: Local<Open>,
+}
+
+struct Open {
     hall: Weak<Hall>,
     id: u64,
     job: Arc<Job>,
@@ -19,48 +26,80 @@ pub(super) struct Results {
 
 impl Results {
     pub(super) fn new(hall: Weak<Hall>, id: u64, job: Arc<Job>) -> Results {
-        Results { hall, id, job }
+        let open = Local::new(Open { hall, id, job });
+        Results { id, open }
     }
 
     pub(super) fn id(&self) -> u64 {
         self.id
     }
 
-    pub(super) fn job(&self) -> &Job {
-        &self.job
+    /// Whether [`take`](Results::take) would return at once.
+    pub(super) fn is_ready(&self) -> bool {
+        self.open.get().map_or(true, |open| open.job.is_ready())
+    }
+
+    /// Waits until this many results are there to be taken.
+    pub(super) fn wait_for(&self, count: usize) {
+        if let Ok(open) = self.open.get() {
+            open.job.wait_for(count);
+        }
+    }
+
+    /// Has this be the result of a task that could not be submitted.
+    pub(super) fn deliver(&self, index: u64, outcome: Outcome) {
+        if let Ok(open) = self.open.get() {
+            open.job.deliver(index, outcome);
+        }
     }
 
     /// Takes the next result as [`Job::take`] does. A result that comes at once is looked for in this thread.
     pub(super) fn take(&self, deadline: Deadline) -> Option<(Option<u64>, Outcome)> {
-        if !self.job.is_ready()
+        let Open { hall, job, .. } = match self.open.get() {
+            Ok(open) => open,
+            Err(error) => return Some((None, Err(error))),
+        };
+        if !job.is_ready()
             && !deadline.is_past()
-            && let Some(hall) = self.hall.upgrade()
+            && let Some(hall) = hall.upgrade()
         {
             hall.board
-                .assist(|| self.job.is_ready(), |event| hall.file(event));
+                .assist(|| job.is_ready(), |event| hall.file(event));
         }
-        self.job.take(deadline)
+        job.take(deadline)
     }
 
     /// Takes the next result, or has the task of `context` woken for it.
     pub(super) fn poll(&self, context: &Context<'_>) -> Poll<Outcome> {
-        self.job.poll(context.waker())
+        match self.open.get() {
+            Ok(open) => open.job.poll(context.waker()),
+            Err(error) => Poll::Ready(Err(error)),
+        }
     }
 
     /// Ends those tasks that have not begun.
     pub(super) fn withdraw(&self) {
-        if let Some(hall) = self.hall.upgrade() {
+        if let Ok(open) = self.open.get()
+            && let Some(hall) = open.hall.upgrade()
+        {
             hall.withdraw(self.id);
         }
     }
 
     /// Ends all tasks, killing the workers of those that run. False when all had ended.
-    pub(super) fn cancel(&self) -> bool {
-        self.hall.upgrade().is_some_and(|hall| hall.cancel(self.id))
+    pub(super) fn cancel(&self) -> Result<bool, TaskError> {
+        let hall = self.open.get()?.hall.upgrade();
+        Ok(hall.is_some_and(|hall| hall.cancel(self.id)))
+    }
+
+    /// As [`cancel`](Results::cancel), for calls that have no error.
+    #[track_caller]
+    pub(super) fn expect_to_cancel(&self) -> bool {
+        self.cancel().unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
-impl Drop for Results {
+impl Drop for Open {
     fn drop(&mut self) {
         if let Some(hall) = self.hall.upgrade() {
             hall.forget_job(self.id);

@@ -93,7 +93,8 @@ impl<S> Drop for Scope<'_, S> {
         // A worker that is killed is replaced: nothing may be left for the next one to begin.
         open.values().for_each(|entry| entry.results.withdraw());
         for entry in open.values() {
-            entry.results.cancel();
+            // In a forked copy there is nothing to cancel.
+            let _ = entry.results.cancel();
         }
     }
 }
@@ -166,15 +167,19 @@ impl<R> ScopedTask<'_, '_, R> {
     pub fn is_ready(&self) -> bool {
         let open = self.open.borrow();
         open.get(&self.id)
-            .is_none_or(|entry| entry.results.job().is_ready())
+            .is_none_or(|entry| entry.results.is_ready())
     }
 
     /// Ends the task with [`TaskError::Cancelled`], killing its worker if it runs already. `false`
     /// when it had ended.
+    ///
+    /// # Panics
+    /// In a forked copy of the process that made the pool.
+    #[track_caller]
     pub fn cancel(&self) -> bool {
         let open = self.open.borrow();
         open.get(&self.id)
-            .is_some_and(|entry| entry.results.cancel())
+            .is_some_and(|entry| entry.results.expect_to_cancel())
     }
 }
 

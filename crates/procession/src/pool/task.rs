@@ -95,13 +95,17 @@ impl<R: DeserializeOwned> Task<R> {
 impl<R> Task<R> {
     /// Whether [`join`](Task::join) would return at once.
     pub fn is_ready(&self) -> bool {
-        self.taken || self.results.job().is_ready()
+        self.taken || self.results.is_ready()
     }
 
     /// Ends the task with [`TaskError::Cancelled`], killing its worker if it runs already. `false`
     /// when it had ended.
+    ///
+    /// # Panics
+    /// In a forked copy of the process that made the pool.
+    #[track_caller]
     pub fn cancel(&self) -> bool {
-        self.results.cancel()
+        self.results.expect_to_cancel()
     }
 }
 

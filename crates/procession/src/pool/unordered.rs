@@ -59,8 +59,12 @@ impl<R> MapUnordered<R> {
     }
 
     /// Ends all of it at once. The workers of those tasks that run are killed, and replaced.
+    ///
+    /// # Panics
+    /// In a forked copy of the process that made the pool.
+    #[track_caller]
     pub fn cancel(self) {
-        self.results.cancel();
+        self.results.expect_to_cancel();
     }
 
     /// Waits for the next outcome of some items.
