@@ -28,7 +28,7 @@ fn an_object_that_changes_hands_is_never_lost() {
         change_hands(slate, usize::MAX);
         let length = change_hands(slate, usize::MAX);
         // What the reader sees of one cell takes it a few instructions.
-        let stride = if super::is_full() { 1 } else { 3 };
+        let stride = if super::is_whole_matrix() { 1 } else { 3 };
         for at in (0..length).step_by(stride) {
             change_hands(slate, at);
         }

@@ -11,6 +11,7 @@ mod operations;
 mod tasks;
 mod tracee;
 
+use crate::case::is_whole_matrix;
 use crate::common::{Footprint, Slate, isolated_within, note};
 use procession_engine::kill::{self, Deed};
 use procession_engine::{OwnerId, process};
@@ -62,14 +63,9 @@ enum Cut {
 
 const CUTS: [Cut; 3] = [Cut::Killed, Cut::Hung, Cut::Stalled];
 
-/// Whether every instruction is to be tried and not a sample.
-fn is_full() -> bool {
-    std::env::var_os("PROCESSION_KILL").is_some_and(|what| what == "full")
-}
-
 /// Kills the operation at each k and checks what is left.
 fn sweep<O: Operation>() {
-    let full = is_full();
+    let full = is_whole_matrix();
     let slate = Slate::new();
     isolated_within(LIMIT, || {
         tracee::stay_on_one_processor();
