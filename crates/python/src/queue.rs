@@ -288,7 +288,7 @@ impl Queue {
             return Err(PyOSError::new_err("handle is closed"));
         }
         let queue = self.engine.get()?;
-        Ok(queue.is_empty() && !py.detach(|| queue.has_message()))
+        Ok(!has_message(py, queue))
     }
 
     /// Whether a message comes before the timeout; it stays in the queue.
@@ -297,7 +297,7 @@ impl Queue {
         let queue = self.engine.get()?;
         let deadline = patience::deadline(true, timeout)?;
         let found = wait_for(py, Source::Message(queue), deadline)?;
-        Ok(found || py.detach(|| queue.has_message()))
+        Ok(found || has_message(py, queue))
     }
 
     /// A descriptor that is readable exactly while a message waits.
@@ -369,4 +369,9 @@ impl Queue {
     fn _put_failed(&self, error: &Bound<'_, PyAny>, _obj: &Bound<'_, PyAny>) -> PyResult<()> {
         Err(PyErr::from_value(error.clone()))
     }
+}
+
+/// Whether a message is there. One that the descriptor shows is waited for a moment, outside of the interpreter.
+fn has_message(py: Python<'_>, queue: &channel::Queue) -> bool {
+    !queue.is_empty() || queue.is_watched() && py.detach(|| queue.has_message())
 }

@@ -169,6 +169,12 @@ impl Queue {
         is_shown() && self.at().is_due()
     }
 
+    /// Whether somebody asked for the descriptor.
+    #[inline]
+    pub fn is_watched(&self) -> bool {
+        self.words().bell.is_watched()
+    }
+
     /// Whether a message is there, for who may have been told so by the descriptor: if it is yet to be written, that
     /// is waited for. One who sleeps until the descriptor says something new would hear no more of it.
     pub fn has_message(&self) -> bool {

@@ -68,21 +68,6 @@ impl ListStore {
             store.some(places, Matches::default, look)
         })
     }
-
-    fn first(
-        &self,
-        value: &Bound<'_, PyAny>,
-        start: isize,
-        stop: isize,
-    ) -> PyResult<Option<usize>> {
-        let matches = self.matches(value, start, stop, true)?;
-        for ((_, bytes), place) in matches.unsure.iter().zip(matches.places) {
-            if wire::decode(value.py(), bytes)?.eq(value)? {
-                return Ok(Some(place));
-            }
-        }
-        Ok(matches.first)
-    }
 }
 
 /// The place an index means, if there is one.
@@ -214,12 +199,18 @@ impl ListStore {
     }
 
     fn __contains__(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-        Ok(self.first(value, 0, isize::MAX)?.is_some())
+        Ok(self.find(value, 0, isize::MAX)?.is_some())
     }
 
     /// Where a value is first, or None.
     fn find(&self, value: &Bound<'_, PyAny>, start: isize, stop: isize) -> PyResult<Option<usize>> {
-        self.first(value, start, stop)
+        let matches = self.matches(value, start, stop, true)?;
+        for ((_, bytes), place) in matches.unsure.iter().zip(matches.places) {
+            if wire::decode(value.py(), bytes)?.eq(value)? {
+                return Ok(Some(place));
+            }
+        }
+        Ok(matches.first)
     }
 
     /// How often a value occurs.

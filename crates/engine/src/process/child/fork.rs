@@ -220,11 +220,11 @@ impl Fork {
     fn begin(&mut self, passes: &[(RawFd, RawFd)], cwd: Option<&CStr>) -> Result<(), Failed> {
         process::check_fork().map_err(|error| Failed::in_words(Step::Seat, error))?;
         self.setup.take_steps(passes, cwd)?;
-        if !self.tied {
-            lifeline::let_go_of_parents();
-        } else {
+        if self.tied {
             let tied = lifeline::hang_on_to_parent();
             tied.map_err(|error| Failed::in_words(Step::Lifeline, error))?;
+        } else {
+            lifeline::let_go_of_parents();
         }
         Ok(())
     }
