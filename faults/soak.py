@@ -3,14 +3,15 @@
     python faults/soak.py --minutes 30
 
 Each part is a program of its own: it keeps its processes at work, kills one every now and then, replaces it,
-and checks every message, number and result. What the parts use (memory, descriptors, processes) must not
-grow.
+and checks every message, number and result. What is sent changes its size every few seconds. What the parts
+use (memory, seats, descriptors, mappings, processes) must not grow; what they do in a second is told.
 """
 
 from __future__ import annotations
 
 import argparse
 import faulthandler
+import itertools
 import json
 import os
 import random
@@ -33,7 +34,23 @@ PATIENCE = 60.0
 # Between two deaths, on average.
 PAUSE = 0.25
 # Between two looks at what is in use.
-LOOK = 5.0
+LOOK = 1.0
+# The bytes of what is sent: one line after the other.
+SIZES = (
+    (8, 100, 900),
+    (2_000, 5_000, 20_000),
+    (8, 100_000),
+    (300_000, 900_000),
+    (8, 100, 5_000, 100_000),
+    (3_000_000, 9_000_000),
+)
+# Tables grow page by page until each place was used once: the one of processes to 1 MiB.
+TABLES = 2 << 20
+
+
+def sizes(season: float) -> tuple[int, ...]:
+    """Those of now, in all processes, when they change every `season` seconds."""
+    return SIZES[int(time.monotonic() / season) % len(SIZES)]
 
 
 class Part:
@@ -42,8 +59,11 @@ class Part:
     def __init__(self, seconds: float, method: str) -> None:
         self.ctx: Any = procession.get_context(method)
         self.seconds = seconds
+        # So that each third of the time has all sizes.
+        self.season = min(10.0, seconds / 3 / len(SIZES))
         self.counts: Counter[str] = Counter()
         self.used: list[dict[str, int]] = []
+        self.done: list[tuple[float, int]] = []
         self._random = random.Random(os.getpid())
         self._next_look = 0.0
 
@@ -80,24 +100,51 @@ class Part:
         census = _engine.census()
         census["descriptors"] = len(os.listdir("/proc/self/fd"))
         census["children"] = len(procession.active_children())
+        with open("/proc/self/maps") as maps:
+            census["mappings"] = sum(1 for _ in maps)
         self.used.append(census)
+        self.done.append((time.monotonic(), sum(self.counts.values())))
 
     def check_use(self) -> None:
-        """What is in use at the end is about what was in use once all was warm."""
+        """What is in use at the end is about what was in use once all was warm.
+
+        Memory falls within a second of its use: shorter seasons say nothing of it.
+        """
+        if self.season < 5 * LOOK:
+            return
+        for name, (then, now) in self.medians().items():
+            more = TABLES if name.startswith("bytes") else 8
+            assert now <= 1.3 * then + more, f"{name} grew from {then} to {now}"
+
+    def medians(self) -> dict[str, tuple[float, float]]:
+        """What was in use in the second and in the last third."""
         third = len(self.used) // 3
-        for name in self.used[0] if third > 1 else ():
-            then = statistics.median(use[name] for use in self.used[third : 2 * third])
-            now = statistics.median(use[name] for use in self.used[-third:])
-            assert now <= 1.3 * then + 8, f"{name} grew from {then} to {now}"
+        spans = self.used[third : 2 * third], self.used[2 * third :]
+        return {
+            name: (
+                statistics.median(use[name] for use in spans[0]),
+                statistics.median(use[name] for use in spans[1]),
+            )
+            for name in (self.used[0] if third else ())
+        }
+
+    def rates(self) -> list[float]:
+        """What was done in a second of the second and the last third."""
+        third = len(self.done) // 3
+        ends = [self.done[place] for place in (third, 2 * third, -1)] if third > 1 else []
+        return [
+            round((after[1] - before[1]) / (after[0] - before[0]), 1)
+            for before, after in itertools.pairwise(ends)
+        ]
 
 
 # Queues: no message is torn or doubled, and a consumer's death loses at most the one it had in hand.
 
 
-def produce(queue: Any, name: int) -> None:
+def produce(queue: Any, name: int, season: float) -> None:
     dice = random.Random(name)
     for number in range(1 << 62):
-        body = dice.randbytes(dice.choice((8, 100, 900, 5_000, 100_000)))
+        body = dice.randbytes(dice.choice(sizes(season)))
         queue.put((name, number, zlib.crc32(body), body))
 
 
@@ -108,11 +155,11 @@ def consume(queue: Any, seen: Any) -> None:
 
 
 def queues(part: Part) -> None:
-    queue, seen = part.ctx.Queue(500), part.ctx.Queue()
+    queue, seen = part.ctx.Queue(100), part.ctx.Queue()
     names = iter(range(1 << 62))
 
     def producer() -> Any:
-        return start(part.ctx, produce, queue, next(names))
+        return start(part.ctx, produce, queue, next(names), part.season)
 
     def consumer() -> Any:
         return start(part.ctx, consume, queue, seen)
@@ -120,12 +167,12 @@ def queues(part: Part) -> None:
     workers: list[tuple[Any, Callable[[], Any]]] = [
         (make(), make) for make in (producer, producer, consumer, consumer)
     ]
-    received: dict[int, set[int]] = {}
+    received = Received()
     deaths_of_consumers = 0
     for _ in part.turns():
         until = time.monotonic() + part.pause()
         while (left := until - time.monotonic()) > 0:
-            take(part, seen, received, left)
+            part.counts["messages"] += received.take(seen, left)
         place = part.choose(workers)
         process, make = workers[place]
         part.kill(process)
@@ -134,13 +181,13 @@ def queues(part: Part) -> None:
     for process, make in workers:
         if make is producer:
             part.kill(process)
-    while take(part, seen, received, 2.0) or not queue.empty():
+    while received.take(seen, 2.0) or not queue.empty():
+        part.counts["messages"] += 1
         part.progress()
     for process, make in workers:
         if make is consumer:
             part.kill(process)
-    missing = sum(max(numbers) + 1 - len(numbers) for numbers in received.values() if numbers)
-    part.counts["messages"] = sum(map(len, received.values()))
+    missing = received.missing()
     part.counts["lost"] = missing
     part.counts["deaths of consumers"] = deaths_of_consumers
     assert missing <= deaths_of_consumers, (
@@ -148,16 +195,39 @@ def queues(part: Part) -> None:
     )
 
 
-def take(part: Part, seen: Any, received: dict[int, set[int]], patience: float) -> bool:
-    try:
-        name, number, whole = seen.get(timeout=max(0.001, patience))
-    except procession.queues.Empty:
-        return False
-    numbers = received.setdefault(name, set())
-    assert whole, "a message is torn"
-    assert number not in numbers, "a message came twice"
-    numbers.add(number)
-    return True
+class Received:
+    """Which messages came: the numbers of the latest producers, and how many of the earlier ones' did not."""
+
+    LATEST = 200
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, set[int]] = {}
+        self._earlier = 0
+
+    def take(self, seen: Any, patience: float) -> bool:
+        """Waits for a message, and checks that it is whole and comes for the first time."""
+        try:
+            name, number, whole = seen.get(timeout=max(0.001, patience))
+        except procession.queues.Empty:
+            return False
+        assert whole, "a message is torn"
+        if name not in self._numbers:
+            assert name > max(self._numbers, default=-1) - self.LATEST, "a message came far too late"
+            self._numbers[name] = set()
+            if len(self._numbers) > self.LATEST:
+                self._earlier += _holes(self._numbers.pop(min(self._numbers)))
+        numbers = self._numbers[name]
+        assert number not in numbers, "a message came twice"
+        numbers.add(number)
+        return True
+
+    def missing(self) -> int:
+        """How many messages did not come though later ones of the same producer did."""
+        return self._earlier + sum(map(_holes, self._numbers.values()))
+
+
+def _holes(numbers: set[int]) -> int:
+    return max(numbers) + 1 - len(numbers)
 
 
 # Locks: two numbers are the same when the lock is taken, or else its holder died.
@@ -190,10 +260,10 @@ def locks(part: Part) -> None:
             time.sleep(0.001)
         place = part.choose(workers)
         part.kill(workers[place])
+        part.counts["turns"] = turns.value
         workers[place] = start(part.ctx, count, *arguments)
     for worker in workers:
         part.kill(worker)
-    part.counts["turns"] = turns.value
     part.counts["repairs"] = repairs.value
     assert repairs.value <= part.counts["kills"], "two held the lock at once"
 
@@ -216,7 +286,7 @@ def pipes(part: Part) -> None:
         killer.start()
         try:
             while True:
-                body = os.urandom(random.choice((1, 500, 5_000, 300_000)))
+                body = os.urandom(random.choice(sizes(part.season)))
                 ours.send_bytes(body)
                 assert ours.recv_bytes() == body, "an echo is not what was sent"
                 part.counts["echoes"] += 1
@@ -235,11 +305,17 @@ def work(item: int) -> tuple[int, bytes]:
     return item, bytes(item % 50_000)
 
 
+def make(size: int) -> bytes:
+    return bytes(size)
+
+
 def pools(part: Part) -> None:
     with part.ctx.Pool(3) as pool:
         for _ in part.turns():
             job = pool.map_async(work, range(2000), 20, retries=1)
-            items = pool.imap_unordered(work, range(500))
+            now = sizes(part.season)
+            asked = [random.choice(now) for _ in range(max(10, min(500, (50 << 20) // max(now))))]
+            bodies = pool.imap(make, asked)
             time.sleep(part.pause() / 2)
             worker = pool._pool[part.choose(pool._pool[:1])]
             try:
@@ -252,19 +328,14 @@ def pools(part: Part) -> None:
             except procession.WorkerDied:
                 part.counts["failed maps"] += 1
             part.counts["tasks"] += 100
-            done = 0
-            while True:
+            for size in asked:
                 try:
-                    item, body = items.next(PATIENCE)
-                except StopIteration:
-                    break
+                    body = bodies.next(PATIENCE)
                 except procession.WorkerDied:
                     part.counts["failed tasks"] += 1
                 else:
-                    assert len(body) == item % 50_000, "a result is torn"
-                done += 1
-            assert done == 500, f"{done} results of 500"
-            part.counts["tasks"] += 500
+                    assert len(body) == size, "a result is torn"
+            part.counts["tasks"] += len(asked)
 
 
 PARTS: dict[str, Callable[[Part], None]] = {"queues": queues, "locks": locks, "pipes": pipes, "pools": pools}
@@ -284,11 +355,11 @@ def run_part(name: str, seconds: float, method: str) -> None:
     PARTS[name](part)
     part.check_use()
     faulthandler.cancel_dump_traceback_later()
-    print(json.dumps({"counts": part.counts, "first": part.used[0], "last": part.used[-1]}))
+    print(json.dumps({"counts": part.counts, "rates": part.rates(), "used": part.medians()}))
 
 
 def main() -> int:
-    """Run all parts side by side; how many failed is the exit code."""
+    """Run all parts side by side, tell their second and last thirds; how many failed is the exit code."""
     parser = argparse.ArgumentParser(description="Kill processes at random for a long time.")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--method", default="fork", choices=("fork", "forkserver", "spawn"))
@@ -314,9 +385,9 @@ def main() -> int:
         seen = json.loads(output.splitlines()[-1])
         kills += seen["counts"].get("kills", 0)
         print(f"{name}: {', '.join(f'{count} {what}' for what, count in seen['counts'].items())}")
-        print(
-            "    " + ", ".join(f"{what} {seen['first'][what]} -> {now}" for what, now in seen["last"].items())
-        )
+        print(f"    done in a second: {' -> '.join(map(str, seen['rates']))}")
+        used = (f"{what} {then:.0f} -> {now:.0f}" for what, (then, now) in seen["used"].items())
+        print(f"    {', '.join(used)}")
     print(f"{kills} processes were killed; {failed} parts failed")
     return failed
 
