@@ -16,7 +16,7 @@ use crate::condition::Waiters;
 use crate::event::Event;
 use crate::guarded::{GuardedArray, GuardedValue};
 use crate::lock::Lock;
-use crate::pool::{PoolBench, PoolBoard, PoolFunction, PoolJob, PoolLedger};
+use crate::pool::{NoValue, PoolBench, PoolBoard, PoolFunction, PoolJob, PoolLedger};
 use crate::queue::Queue;
 use crate::rlock::RLock;
 use crate::semaphore::Semaphore;
@@ -55,6 +55,7 @@ classes! {
     PoolBoard,
     PoolFunction,
     PoolJob,
+    NoValue,
     PoolLedger,
     Queue,
     RLock after at_once::rlock,

@@ -18,6 +18,6 @@ mod unchanged;
 
 pub use bench::PoolBench;
 pub use board::PoolBoard;
-pub use job::PoolJob;
+pub use job::{NoValue, PoolJob};
 pub use ledger::PoolLedger;
 pub use payload::PoolFunction;

@@ -125,11 +125,6 @@ class Crew(ABC):
         """Wait until a closed pool has done its tasks."""
         self._join_workers(None if timeout is None else time.monotonic() + timeout)
 
-    def taken(self, result: Any) -> None:
-        """A result was taken out of an iterator."""
-        if result._feed is not None:
-            self.feeder.taken(result._feed)
-
     def give_up(self, number: int, error: BaseException) -> None:
         """Fail what is left of a job."""
         self.ledger.fail(number, error)

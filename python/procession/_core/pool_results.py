@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable
 from types import GenericAlias
 
+from procession._engine import NoValue
+
 from .errors import TimeoutError
 from .hints import TYPE_CHECKING, Any
 
@@ -297,20 +299,22 @@ class IMapIterator(_Job):
         except BaseException as error:
             self._leave(error)
             raise
-        if not item:
-            if item is None:
-                raise TimeoutError
+        if self._feed is not None:
+            self._crew.feeder.taken(self._feed)
+        if type(item) is not NoValue:
+            return item
+        if item.ended:
             raise StopIteration
-        self._crew.taken(self)
-        success, value = item
-        if success:
-            return value
+        raised = item.error
+        if raised is None:
+            raise TimeoutError
         try:
-            if isinstance(value, StopIteration):
-                raise RuntimeError(f"a task of {self.name} raised StopIteration") from value
-            raise value
+            if isinstance(raised, StopIteration):
+                raise RuntimeError(f"a task of {self.name} raised StopIteration") from raised
+            raise raised
         finally:
-            del value
+            # The traceback names this frame, which would otherwise name the exception.
+            del item, raised
 
     def _leave(self, error: BaseException) -> None:
         """Nobody waits any more: not after Ctrl-C, and else unless somebody still has the iterator."""
@@ -327,8 +331,7 @@ class IMapIterator(_Job):
             if self._crew.ledger.is_open(self._job):
                 self._crew.cache[self._job] = self
 
-    def __next__(self) -> Any:
-        return self.next()
+    __next__ = next
 
 
 class _Left:

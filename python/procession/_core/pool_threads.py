@@ -8,12 +8,11 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from .errors import WorkerDied
 from .hints import Any
-from .pool_crew import Crew, remaining
+from .pool_crew import RUN, Crew, remaining
 from .pool_feeder import Feed
 from .pool_insides import call_raw
 
@@ -22,8 +21,11 @@ __all__ = ["ThreadCrew"]
 # So many waiting tasks are plenty.
 PLENTY = 1024
 
-# The numbers of the job and of the task, whether it has many items, and what to do.
-Task = tuple[int, int, bool, Callable[[], Any]]
+# The numbers of the job and of the task, whether it has many items, what to call, its arguments and keywords.
+Task = tuple[int, int, bool, Callable[..., Any], Iterable[Any], Mapping[str, Any] | None]
+
+# The function of many tasks, and whether it takes items apart as its arguments.
+Function = tuple[Callable[..., Any], bool]
 
 
 class ThreadCrew(Crew):
@@ -44,7 +46,7 @@ class ThreadCrew(Crew):
         self._initargs = tuple(initargs)
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._room = threading.Event()
-        self._done = threading.Event()
+        self._feeder_waits = False
 
     def start(self) -> None:
         """Start all workers."""
@@ -58,15 +60,17 @@ class ThreadCrew(Crew):
             worker.start()
             self.workers.append(worker)
 
-    def function(self, function: Callable[..., Any], star: bool, timeout: float | None, retries: int) -> Any:
+    def function(
+        self, function: Callable[..., Any], star: bool, timeout: float | None, retries: int
+    ) -> Function:
         _refuse(timeout)
-        return partial(_apply_to_each, function, star)
+        return function, star
 
     def call(
         self, result: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
     ) -> None:
         _refuse(timeout)
-        task = (result._job, 0, False, lambda: function(*args, **kwds))
+        task = (result._job, 0, False, function, args, kwds)
         result._handle.begin(result, self.cache, self._tasks.put, [task])
 
     def chunks(self, items: int, chunksize: int | None) -> int:
@@ -76,15 +80,12 @@ class ThreadCrew(Crew):
         # Four chunks a thread: nothing is copied, so there is little to save with larger ones.
         return chunksize or max(1, -(-items // (4 * self.size)))
 
-    def spread(self, result: Any, function: Any, items: Sequence[Any], chunksize: int | None) -> None:
+    def spread(self, result: Any, function: Function, items: Sequence[Any], chunksize: int | None) -> None:
         size = self._chunksize(len(items), chunksize)
         starts = range(0, len(items), size)
         chunks = (items[start : start + size] for start in starts)
-        tasks = [self._chunk(result._job, index, function, chunk) for index, chunk in enumerate(chunks)]
+        tasks = [_task(result._job, index, function, chunk) for index, chunk in enumerate(chunks)]
         result._handle.begin(result, self.cache, self._tasks.put, tasks)
-
-    def _chunk(self, number: int, index: int, function: Any, chunk: Sequence[Any]) -> Task:
-        return number, index, True, lambda: function(chunk)
 
     def feed(self, feed: Feed) -> tuple[int, bool]:
         limit = feed.limit()
@@ -92,18 +93,13 @@ class ThreadCrew(Crew):
             chunk = list(itertools.islice(feed.items, feed.chunksize))
             if not chunk:
                 return feed.index, True
-            self._tasks.put(self._fed(feed, chunk))
+            self._tasks.put(_task(feed.job.number, feed.index, feed.function, chunk))
             feed.index += 1
         return feed.index, False
 
-    def _fed(self, feed: Feed, chunk: list[Any]) -> Task:
-        if feed.chunksize > 1:
-            return self._chunk(feed.job.number, feed.index, feed.function, chunk)
-        function = feed.function
-        return feed.job.number, feed.index, False, lambda: function(chunk)[0]
-
     def wait_for_room(self, timeout: float) -> bool:
         self._room.clear()
+        self._feeder_waits = True
         return self._tasks.qsize() < PLENTY or self._room.wait(timeout)
 
     def backlog(self) -> tuple[int, int]:
@@ -117,7 +113,7 @@ class ThreadCrew(Crew):
 
     def job_ended(self) -> None:
         self.tidy()
-        if self.state != "RUN" and len(self.ledger) == 0:
+        if self.state != RUN and len(self.ledger) == 0:
             self._send_home()
 
     def _work(self) -> None:
@@ -129,30 +125,19 @@ class ThreadCrew(Crew):
             error.__cause__ = cause
             self._refuse_tasks(error)
             return
-        for number, index, many, task in iter(self._tasks.get, None):
-            # Not what was given up while it waited.
-            if self.ledger.is_open(number):
-                self._perform(number, index, many, task)
+        perform, results = self.ledger.perform, self.cache
+        for task in iter(self._tasks.get, None):
+            perform(results, *task)
             del task
-
-    def _perform(self, number: int, index: int, many: bool, task: Callable[[], Any]) -> None:
-        if not self.ledger.is_open(number):
-            return
-        try:
-            value = task()
-        except BaseException as error:
-            self.ledger.file(number, index, False, error)
-        else:
-            if many:
-                self.ledger.file_many(number, index, value)
-            else:
-                self.ledger.file(number, index, True, value)
-        if self._tasks.qsize() < PLENTY:
-            self._room.set()
-        self.job_ended()
+            if self._feeder_waits and self._tasks.qsize() < PLENTY:
+                self._feeder_waits = False
+                self._room.set()
+            if self.state != RUN:
+                self.job_ended()
 
     def _refuse_tasks(self, error: WorkerDied) -> None:
-        for number, index, _, _ in iter(self._tasks.get, None):
+        for task in iter(self._tasks.get, None):
+            number, index = task[:2]
             self.ledger.file(number, index, False, error)
 
     def _send_home(self) -> None:
@@ -177,9 +162,22 @@ class ThreadCrew(Crew):
         return not any(worker.is_alive() for worker in others)
 
 
+def _task(number: int, index: int, function: Function, chunk: Sequence[Any]) -> Task:
+    call, star = function
+    if len(chunk) > 1:
+        return number, index, True, _apply_to_each, (call, star, chunk), None
+    if star:
+        return number, index, False, _apply_apart, (call, chunk[0]), None
+    return number, index, False, call, chunk, None
+
+
 def _apply_to_each(function: Callable[..., Any], star: bool, items: Sequence[Any]) -> list[Any]:
     # Not by map(): a StopIteration of the function's would end the list.
     return [function(*item) for item in items] if star else [function(item) for item in items]
+
+
+def _apply_apart(function: Callable[..., Any], item: Iterable[Any]) -> Any:
+    return function(*item)
 
 
 def _refuse(timeout: float | None) -> None:

@@ -483,9 +483,7 @@ impl PoolJob {
         result.setattr(intern!(py, "_outcome"), self.collect(py))
     }
 
-    /// The next result of an iterator, as (success, value or exception).
-    ///
-    /// False when there will be no more, None when none came before the timeout.
+    /// The next result of an iterator, or a [`NoValue`].
     #[pyo3(signature = (timeout=None))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         enum Found {
@@ -493,6 +491,7 @@ impl PoolJob {
             Part(Part),
             End,
         }
+        let no_value = |error, ended| Ok(Py::new(py, NoValue { error, ended })?.into_any());
         loop {
             let found = self.wait_until(py, timeout, |state| {
                 let stream = state.stream()?;
@@ -509,17 +508,15 @@ impl PoolJob {
                 }
             })?;
             let part = match found {
-                None => return Ok(py.None()),
-                Some(Found::End) => {
-                    return Ok(false.into_pyobject(py)?.to_owned().into_any().unbind());
-                }
-                Some(Found::Loose(value)) => return success(py, value.into_bound(py)),
+                None => return no_value(None, false),
+                Some(Found::End) => return no_value(None, true),
+                Some(Found::Loose(value)) => return Ok(value),
                 Some(Found::Part(part)) => part,
             };
             let many = part.verdict() == Verdict::Many;
             match part.decode(py) {
-                Err(error) => return Ok((false, error).into_pyobject(py)?.into_any().unbind()),
-                Ok(value) if !many => return success(py, value),
+                Err(error) => return no_value(Some(error.unbind()), false),
+                Ok(value) if !many => return Ok(value.unbind()),
                 Ok(values) => {
                     let mut loose = VecDeque::new();
                     for value in values.try_iter()? {
@@ -549,6 +546,13 @@ impl PoolJob {
     }
 }
 
-fn success(py: Python<'_>, value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-    Ok((true, value).into_pyobject(py)?.into_any().unbind())
+/// What an iterator has instead of a value: so that a value is nothing but itself, and costs nothing more.
+#[pyclass(frozen, module = "procession._engine")]
+#[derive(Debug)]
+pub struct NoValue {
+    /// What the task raised; None where no result came before the timeout, or there will be no more.
+    #[pyo3(get)]
+    error: Option<Py<PyAny>>,
+    #[pyo3(get)]
+    ended: bool,
 }

@@ -11,10 +11,11 @@ use procession_engine::{OwnerId, process};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
 use super::job::{Job, PoolJob, Shape};
 use super::part::{Part, Verdict};
+use crate::errors::raise;
 
 /// A waiting courier looks around this often.
 const NAP: Duration = Duration::from_millis(500);
@@ -32,9 +33,11 @@ pub(super) struct Ledger {
     finished: Mutex<Vec<u64>>,
     courier: Mutex<Courier>,
     due: Condvar,
-    /// Where results come from, if it is from processes, and the process that gets them.
-    board: OnceLock<(Weak<Board>, OwnerId)>,
-    /// The process whose ledger it is, by its number.
+    /// Where results come from, if it is from processes.
+    board: OnceLock<Weak<Board>>,
+    /// The process whose ledger it is: asked for each task, so not by its number, which the kernel has to be asked.
+    owner: OwnerId,
+    /// Its number.
     pid: u32,
 }
 
@@ -43,24 +46,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Ledger {
-    fn new() -> Ledger {
-        Ledger {
+    fn new() -> PyResult<Ledger> {
+        process::ensure().map_err(raise)?;
+        Ok(Ledger {
             open: Mutex::default(),
             finished: Mutex::default(),
             courier: Mutex::default(),
             due: Condvar::new(),
             board: OnceLock::new(),
+            owner: process::me(),
             pid: std::process::id(),
-        }
+        })
     }
 
     /// Whether the pool's threads, and those who bring its results, are this process's. In a forked copy they are
     /// not, and a lock may be held by a thread that is not there.
     pub(super) fn is_here(&self) -> bool {
-        match self.board.get() {
-            Some((_, owner)) => process::me() == *owner,
-            None => std::process::id() == self.pid,
-        }
+        process::me() == self.owner
     }
 
     /// `RuntimeError` in a forked copy of the pool.
@@ -77,7 +79,7 @@ impl Ledger {
 
     /// Says where results come from.
     pub(super) fn comes_from(&self, board: &Arc<Board>) {
-        let _ = self.board.set((Arc::downgrade(board), process::me()));
+        let _ = self.board.set(Arc::downgrade(board));
     }
 
     /// Handles what needs no interpreter; returns what does.
@@ -99,7 +101,7 @@ impl Ledger {
 
     /// Looks for results for a moment, until `is_done`.
     pub(super) fn assist(&self, is_done: impl Fn() -> bool) {
-        if let Some(board) = self.board.get().and_then(|(board, _)| board.upgrade()) {
+        if let Some(board) = self.board.get().and_then(Weak::upgrade) {
             board.assist(is_done, |event| drop(self.digest(event)));
         }
     }
@@ -109,7 +111,7 @@ impl Ledger {
         let Some(job) = self.job(number) else { return };
         if job.file(index as usize, part) {
             if job.fails_fast.load(Ordering::Relaxed)
-                && let Some(board) = self.board.get().and_then(|(board, _)| board.upgrade())
+                && let Some(board) = self.board.get().and_then(Weak::upgrade)
             {
                 board.withdraw(number);
             }
@@ -184,6 +186,27 @@ impl Ledger {
     }
 }
 
+/// `function(*args, **kwds)`
+fn call<'py>(
+    function: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyAny>,
+    kwds: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = function.py();
+    let args = match args.cast::<PyTuple>() {
+        Ok(args) => args.clone(),
+        Err(_) => py.get_type::<PyTuple>().call1((args,))?.cast_into()?,
+    };
+    let kwds = match kwds {
+        Some(kwds) if !kwds.is_exact_instance_of::<PyDict>() => {
+            Some(py.get_type::<PyDict>().call1((kwds,))?.cast_into()?)
+        }
+        Some(kwds) => Some(kwds.cast::<PyDict>()?.clone()),
+        None => None,
+    };
+    function.call(args, kwds.as_ref())
+}
+
 #[cold]
 fn elsewhere(pid: u32) -> PyErr {
     let here = std::process::id();
@@ -202,8 +225,8 @@ pub struct PoolLedger(pub(super) Arc<Ledger>);
 #[pymethods]
 impl PoolLedger {
     #[new]
-    fn new() -> PoolLedger {
-        PoolLedger(Arc::new(Ledger::new()))
+    fn new() -> PyResult<PoolLedger> {
+        Ok(PoolLedger(Arc::new(Ledger::new()?)))
     }
 
     /// `RuntimeError` in a forked copy of the pool.
@@ -245,10 +268,34 @@ impl PoolLedger {
         self.0.file(job, index, Part::from_object(verdict, value));
     }
 
-    /// Files the results of a chunk.
-    fn file_many(&self, job: u64, index: u64, values: Py<PyAny>) {
-        self.0
-            .file(job, index, Part::from_object(Verdict::Many, values));
+    /// Calls a task's function and files what comes of it, the results of a chunk where it has `many` items; then
+    /// tidies up.
+    ///
+    /// Nothing is called of a job that was given up while the task waited.
+    #[expect(clippy::too_many_arguments, reason = "what a task is made of")]
+    fn perform(
+        &self,
+        results: &Bound<'_, PyDict>,
+        job: u64,
+        index: u64,
+        many: bool,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+        kwds: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        if !self.is_open(job) {
+            return Ok(());
+        }
+        let part = match (call(function, args, kwds), many) {
+            (Ok(value), false) => Part::from_object(Verdict::One, value.unbind()),
+            (Ok(values), true) => Part::from_object(Verdict::Many, values.unbind()),
+            (Err(error), _) => {
+                let error = error.into_value(results.py()).into_any();
+                Part::from_object(Verdict::Failed, error)
+            }
+        };
+        self.0.file(job, index, part);
+        self.0.tidy(results)
     }
 
     /// Files what the generator of a job's arguments raised after so many tasks: the last of its results.
@@ -305,6 +352,10 @@ impl PoolLedger {
 
     /// The number of a job whose callbacks are due; None after `stop_deliveries`.
     fn next_delivery(&self, py: Python<'_>) -> Option<u64> {
+        let due = lock(&self.0.courier).due.pop_front();
+        if due.is_some() {
+            return due;
+        }
         py.detach(|| {
             let mut courier = lock(&self.0.courier);
             loop {
