@@ -1,5 +1,7 @@
 //! Values as bytes: serde through postcard.
 
+mod refusal;
+
 use std::any::type_name;
 
 use postcard::ser_flavors::Flavor;
@@ -82,11 +84,7 @@ fn append<T: Serialize>(bytes: &mut Vec<u8>, value: &T) -> Result<(), Error> {
         handing::take_reason().unwrap_or_else(|| Error::Encode {
             kind: type_name::<T>(),
             reason: match error {
-                // Postcard keeps what it said to itself.
-                postcard::Error::SerdeSerCustom => {
-                    "its `Serialize` refused (a path that is not UTF-8? pass an OsString)"
-                        .to_owned()
-                }
+                postcard::Error::SerdeSerCustom => refusal::of(value),
                 error => error.to_string(),
             },
         })
@@ -109,7 +107,10 @@ pub(crate) fn decode_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8
     postcard::take_from_bytes(bytes).map_err(|error| {
         handing::take_reason().unwrap_or_else(|| Error::Decode {
             kind: type_name::<T>(),
-            reason: error.to_string(),
+            reason: match error {
+                postcard::Error::SerdeDeCustom => "its `Deserialize` refused it".to_owned(),
+                error => error.to_string(),
+            },
         })
     })
 }
