@@ -5,7 +5,9 @@ use std::process::exit;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use procession::{Error, Event, Pool, Process, Queue, TaskError};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitOptions, getpid, getrlimit, kill_process, setrlimit, waitpid,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 procession::test_support!();
@@ -246,5 +248,33 @@ fn arguments_of_an_initializer_that_panic_end_the_pool_and_hang_nobody() {
         matches!(errors[3], Error::Task(TaskError::NoWorkers(_))),
         "{errors:?}"
     );
+    pool.join();
+}
+
+/// What the worker's task says, after a copy that it forked came back from the task, too, and ended.
+fn fork_and_come_back(n: u64) -> Result<u64, String> {
+    unsafe extern "C" {
+        fn fork() -> i32;
+    }
+    // SAFETY: a worker has no other thread whose locks the copy could miss.
+    match unsafe { fork() } {
+        -1 => Err(std::io::Error::last_os_error().to_string()),
+        0 => Err("the copy's answer".to_owned()),
+        copy => {
+            let copy = Pid::from_raw(copy);
+            let ended = waitpid(copy, WaitOptions::empty()).map_err(|error| error.to_string())?;
+            match ended.and_then(|(_, status)| status.exit_status()) {
+                Some(0) => Ok(n * n),
+                _ => Err(format!("the copy ended with {ended:?}")),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_copy_that_a_task_forks_is_no_second_worker() {
+    let pool = Pool::new(2).unwrap();
+    let answers = pool.map(fork_and_come_back, 0..40).unwrap();
+    assert_eq!(answers, (0..40).map(|n| Ok(n * n)).collect::<Vec<_>>());
     pool.join();
 }
