@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import random
 import signal
@@ -179,6 +180,75 @@ def test_a_pool_ends_in_order_after_any_interrupt(how: str) -> None:
         pool.join(LIMIT)
     finally:
         signal.signal(signal.SIGALRM, before)
+        pool.terminate()
+
+
+@contextlib.contextmanager
+def interrupted_at(number: int) -> Iterator[list[int]]:
+    """Raises Interrupt before that bytecode of the package in this thread; gives what is left to count."""
+    left, thread = [number], threading.get_ident()
+
+    def count(code: Any, *_: Any) -> None:
+        if threading.get_ident() == thread and code.co_filename.startswith(HOME):
+            left[0] -= 1
+            if left[0] == 0:
+                raise Interrupt
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            count(frame.f_code)
+        return trace
+
+    if sys.version_info < (3, 12):
+        sys.settrace(trace)
+        try:
+            yield left
+        finally:
+            sys.settrace(None)
+        return
+    monitoring, tool = sys.monitoring, sys.monitoring.DEBUGGER_ID
+    monitoring.use_tool_id(tool, "interrupted_at")
+    monitoring.register_callback(tool, monitoring.events.INSTRUCTION, count)
+    monitoring.set_events(tool, monitoring.events.INSTRUCTION)
+    try:
+        yield left
+    finally:
+        monitoring.set_events(tool, 0)
+        monitoring.free_tool_id(tool)
+
+
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "map": lambda pool: pool.map(square, range(3), chunksize=1),
+    "starmap_async": lambda pool: pool.starmap_async(pow, [(1, 2), (2, 3)]).get(),
+    "imap": lambda pool: list(pool.imap(square, iter(range(3)))),
+    "imap of a list": lambda pool: list(pool.imap(square, [1, 2, 3])),
+    "apply": lambda pool: pool.apply(square, (3,)),
+    "apply_async": lambda pool: pool.apply_async(square, (3,)).get(),
+    "callback": lambda pool: pool.apply_async(square, (3,), callback=square).wait(),
+}
+
+
+@pytest.mark.parametrize("threads", [False, True], ids=["processes", "threads"])
+@pytest.mark.parametrize("how", CALLS)
+def test_a_pool_goes_on_and_ends_in_order_wherever_a_call_was_interrupted(how: str, threads: bool) -> None:
+    """An exception before any bytecode of a call leaves no job behind that nobody can end."""
+    pool = procession.pool.ThreadPool(2) if threads else procession.get_context("fork").Pool(2)
+    try:
+        CALLS[how](pool)
+        for number in range(1, 5000):
+            try:
+                with interrupted_at(number) as left:
+                    CALLS[how](pool)
+            except Interrupt:
+                pass
+            assert pool.apply_async(square, (4,)).get(LIMIT) == 16
+            if left[0] > 0:
+                break
+        assert number > 50
+        pool.close()
+        pool.join(LIMIT)
+    finally:
         pool.terminate()
 
 
