@@ -30,7 +30,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Arena;
 use super::owner::OwnerId;
-use super::seat::{SeatEntry, Stage};
+use super::seat::SeatEntry;
+use super::seat_state::Stage;
 use crate::deadline::Deadline;
 use crate::kill;
 use crate::sync::eventcount::EventCount;

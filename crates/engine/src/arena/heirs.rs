@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 
 use super::Arena;
 use super::owner::OwnerId;
-use super::seat::{SeatEntry, Stage, Told};
+use super::seat::{SeatEntry, Told};
+use super::seat_state::Stage;
 
 pub(super) const GENERATIONS: usize = 4;
 

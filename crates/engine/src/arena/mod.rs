@@ -28,6 +28,7 @@ pub(crate) mod object;
 pub(crate) mod open;
 pub(crate) mod owner;
 pub(crate) mod seat;
+mod seat_state;
 pub(crate) mod segment;
 mod sweep;
 mod tables;

@@ -22,7 +22,7 @@ use super::Arena;
 use super::block::{BlockId, Cell};
 use super::class::NOTES;
 use super::owner::{Owner, OwnerId};
-use super::seat::Stage;
+use super::seat_state::Stage;
 use crate::error::{Error, Result};
 use crate::kill;
 use crate::retries::Retries;

@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::Arena;
 use super::layout::SEATS;
-use super::owner::{EPOCH_BITS, EPOCH_MASK, OwnerId};
+use super::owner::{EPOCH_MASK, OwnerId};
+use super::seat_state::{Stage, State};
 use super::waits::NOTES;
 use crate::deadline::monotonic_ns;
 use crate::error::{Error, Result};
@@ -77,74 +78,6 @@ const START_BITS: u32 = 45;
 /// See [`SeatEntry::announced`].
 const UNTOLD: u32 = 1 << 31;
 const _: () = assert!(UNTOLD > EPOCH_MASK);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
-    Free = 0,
-    Reserved = 1,
-    Awaited = 2,
-    Sitting = 3,
-    Live = 4,
-    Leaving = 5,
-    Burying = 6,
-    /// As `Burying`, of one that had left in order.
-    Clearing = 7,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct State {
-    pub(crate) stage: Stage,
-    epoch: u32,
-    /// Who reserved the seat, or which process it is about.
-    who: u64,
-}
-
-const EPOCH_AT: u32 = 60 - EPOCH_BITS;
-const _: () = assert!(Number::BITS == EPOCH_AT);
-
-impl State {
-    pub(super) fn epoch(self) -> u32 {
-        self.epoch
-    }
-
-    fn word(self) -> u64 {
-        (self.stage as u64) << 60 | u64::from(self.epoch) << EPOCH_AT | self.who
-    }
-
-    fn from_word(word: u64) -> State {
-        State {
-            stage: match word >> 60 {
-                1 => Stage::Reserved,
-                2 => Stage::Awaited,
-                3 => Stage::Sitting,
-                4 => Stage::Live,
-                5 => Stage::Leaving,
-                6 => Stage::Burying,
-                7 => Stage::Clearing,
-                _ => Stage::Free,
-            },
-            epoch: (word >> EPOCH_AT) as u32 & EPOCH_MASK,
-            who: word & ((1 << EPOCH_AT) - 1),
-        }
-    }
-
-    fn at(self, stage: Stage) -> State {
-        State { stage, ..self }
-    }
-
-    fn of(self, stage: Stage, number: Number) -> State {
-        State {
-            stage,
-            who: number.bits(),
-            ..self
-        }
-    }
-
-    /// The process, from AWAITED on.
-    fn number(self) -> Number {
-        Number::from_bits(self.who)
-    }
-}
 
 /// What became of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
