@@ -29,6 +29,9 @@ __all__ = ["Popen"]
 # How long one of several that wait for a child leaves the others alone.
 _A_MOMENT = 0.0005
 
+# To look whether a child has ended, and leave it as it is.
+_LOOK = os.WEXITED | os.WNOWAIT | os.WNOHANG
+
 # What a process reports whose exit status somebody else has taken.
 UNKNOWN_STATUS = 255
 
@@ -64,7 +67,18 @@ class Popen:
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, None while the child runs; wait for it if `flag` is 0."""
-        return self.wait(0 if flag == os.WNOHANG else None)
+        if flag != os.WNOHANG:
+            return self.wait()
+        if self.returncode is None and not self._runs():
+            self.wait(0)
+        return self.returncode
+
+    def _runs(self) -> bool:
+        """Whether a single question, which leaves its status where it is, finds that it runs; false in doubt."""
+        try:
+            return os.waitid(os.P_PID, self.pid, _LOOK) is None
+        except OSError:
+            return False
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Return the exit code, None if the child still runs after `timeout` seconds."""
@@ -76,7 +90,10 @@ class Popen:
         return sentinels.has_ended(self._sentinel, self.pid, timeout)
 
     def _reap(self) -> None:
-        """Wait for the child's end without looking first, so that no handler of SIGCHLD meets a zombie."""
+        """Wait for the child's end without looking first, so that no handler of SIGCHLD meets a zombie.
+
+        A handler may ask in the midst of this, when the status was taken and is not known yet: to it the child runs.
+        """
         me = threading.get_ident()
         self._reapers.append(me)
         code = None
@@ -88,6 +105,8 @@ class Popen:
             self._reapers.remove(me)
         # Whoever has taken the status is about to say so, if it was one of us.
         while self.returncode is None and self._reapers:
+            if me in self._reapers:
+                return
             time.sleep(_A_MOMENT)
         self._settle(UNKNOWN_STATUS)
 
@@ -176,7 +195,7 @@ class Popen:
     def _kill(self, sig: int) -> None:
         """Signal it by its number, which is its own as long as nobody has taken its status."""
         try:
-            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            os.waitid(os.P_PID, self.pid, _LOOK)
         except ChildProcessError:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
         except OSError:

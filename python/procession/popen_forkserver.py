@@ -77,6 +77,9 @@ class Popen(popen_fork.Popen):
                 self.returncode = report.value
                 self._bury()
 
+    def _runs(self) -> bool:
+        return False  # Nobody but the server is told by the kernel.
+
     def _ends_within(self, timeout: float) -> bool:
         if self._sentinel.is_open():
             return is_readable(self.sentinel, timeout)
