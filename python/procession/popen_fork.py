@@ -30,6 +30,8 @@ __all__ = ["Popen"]
 _A_MOMENT = 0.0005
 
 # To look whether a child has ended, and leave it as it is.
+_waitid, _BY_PID = os.waitid, os.P_PID
+_AT_ONCE = os.WNOHANG
 _LOOK = os.WEXITED | os.WNOWAIT | os.WNOHANG
 
 # What a process reports whose exit status somebody else has taken.
@@ -65,20 +67,17 @@ class Popen:
         """Make a descriptor of this process exist in the child; here it does by nature."""
         return fd
 
-    def poll(self, flag: int = os.WNOHANG) -> int | None:
+    def poll(self, flag: int = _AT_ONCE) -> int | None:
         """Return the exit code, None while the child runs; wait for it if `flag` is 0."""
-        if flag != os.WNOHANG:
-            return self.wait()
-        if self.returncode is None and not self._runs():
-            self.wait(0)
-        return self.returncode
-
-    def _runs(self) -> bool:
-        """Whether a single question, which leaves its status where it is, finds that it runs; false in doubt."""
+        if self.returncode is not None:
+            return self.returncode
         try:
-            return os.waitid(os.P_PID, self.pid, _LOOK) is None
+            # Each start of a process asks all children that live.
+            if flag == _AT_ONCE and _waitid(_BY_PID, self.pid, _LOOK) is None:
+                return None
         except OSError:
-            return False
+            pass  # Somebody else took its status, or a sandbox refuses to look.
+        return self.wait(0 if flag == _AT_ONCE else None)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Return the exit code, None if the child still runs after `timeout` seconds."""
@@ -177,7 +176,7 @@ class Popen:
         self.sentinel = sentinel
         # The program may have closed it when it is looked at, and have another process behind its number.
         self._sentinel = KnownFd(sentinel)
-        fds = [self._sentinel, *(KnownFd(fd) for fd in others)]
+        fds = [self._sentinel, *map(KnownFd, others)]
         self.finalizer = util.Finalize(self, _close, fds)
 
     def _collect_status(self) -> int | None:
@@ -195,7 +194,7 @@ class Popen:
     def _kill(self, sig: int) -> None:
         """Signal it by its number, which is its own as long as nobody has taken its status."""
         try:
-            os.waitid(os.P_PID, self.pid, _LOOK)
+            _waitid(_BY_PID, self.pid, _LOOK)
         except ChildProcessError:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
         except OSError:
