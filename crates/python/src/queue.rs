@@ -105,7 +105,7 @@ impl Queue {
     ) -> PyResult<()> {
         let py = slf.py();
         let queue = Queue::engine_of(slf)?;
-        if deadline == Deadline::NOW && queue.is_full() && !queue.is_closed() {
+        if deadline == Deadline::NOW && queue.would_refuse() {
             slf.get().used.store(true, Ordering::Relaxed);
             return Err(FULL.with(py, ()));
         }
