@@ -431,7 +431,7 @@ def test_a_handler_of_sigchld_meets_no_zombie_of_a_child_that_is_joined(method):
 @pytest.mark.skipif(platform.machine() not in WAIT4, reason="knows no number of the system call here")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_handler_of_sigchld_may_ask_for_the_child_that_is_joined(method):
-    """It runs when `join` has the status and nobody knows it yet: to it the child is alive, as in the stdlib."""
+    """It runs when the status was taken and nobody knows it: to it the child lives, as with the stdlib."""
     context = procession.get_context(method)
     go_on = context.Event()
     child = context.Process(target=go_on.wait)
@@ -458,7 +458,7 @@ def test_a_handler_of_sigchld_may_ask_for_the_child_that_is_joined(method):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_that_lives_is_asked_for_by_one_call(method):
-    """`is_alive`, `exitcode` and `active_children` make one system call a child: each start asks all of them."""
+    """One system call a child in `is_alive`, `exitcode`, `active_children`: each start asks them all."""
     context = procession.get_context(method)
     go_on = context.Event()
     children = [context.Process(target=go_on.wait) for _ in range(3)]

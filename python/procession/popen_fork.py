@@ -91,7 +91,8 @@ class Popen:
     def _reap(self) -> None:
         """Wait for the child's end without looking first, so that no handler of SIGCHLD meets a zombie.
 
-        A handler may ask in the midst of this, when the status was taken and is not known yet: to it the child runs.
+        A handler may ask in the midst of this, when the status was taken and nobody knows it yet: to it the
+        child runs.
         """
         me = threading.get_ident()
         self._reapers.append(me)
