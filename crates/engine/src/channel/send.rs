@@ -316,17 +316,16 @@ impl<'a> At<'a> {
     /// Whether a put that does not wait would find no room, if that is found out as cheaply as by the put: false in
     /// doubt.
     pub(super) fn is_out_of_room(&self, sending: &Sending) -> bool {
-        let limit = self.chain.limit.load(Ordering::Relaxed);
-        let Ok(Some(strip)) = (limit > 0)
-            .then(|| self.strip_at(&self.chain.tail))
-            .unwrap_or(Ok(None))
-        else {
+        if self.chain.limit.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let Ok(Some(strip)) = self.strip_at(&self.chain.tail) else {
             return false;
         };
         // It may be further on by now, with less room.
         let index = strip.header.claimed.get(&strip);
-        self.has_room(&strip, index, 0, &sending.first)
-            .is_ok_and(|has_room| !has_room)
+        let has_room = self.has_room(&strip, index, 0, &sending.first);
+        has_room.is_ok_and(|has_room| !has_room)
     }
 
     /// Whether a small message may be put.
