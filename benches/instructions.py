@@ -25,6 +25,7 @@ PATHS = {
     "Pipe: send and recv an int": ("r, w = mp.Pipe(False)", "w.send(7); r.recv()"),
     "Pipe: 1 KiB of bytes": ("r, w = mp.Pipe(False); b = bytes(1024)", "w.send_bytes(b); r.recv_bytes()"),
     "lock.acquire() and release()": ("lock = mp.Lock()", "lock.acquire(); lock.release()"),
+    "lock.acquire(False) on a held lock": ("lock = mp.Lock(); lock.acquire()", "lock.acquire(False)"),
     "with lock:": ("lock = mp.Lock()", "\n  with lock: pass"),
     "Value += 1 under its lock": ("v = mp.Value('i')", "\n  with v.get_lock(): v.value += 1"),
     "Array[i]: a read and a write": ("a = mp.Array('i', 8)", "a[3] = a[3]"),

@@ -94,12 +94,43 @@ def test_what_is_free_is_taken_whatever_way_it_is_asked_for(make):
         assert not lock.locked()
 
 
+# A try that does not wait, in the ways there are to ask for one.
+TRIES = {
+    "False": lambda lock: lock.acquire(False),
+    "block=False": lambda lock: lock.acquire(block=False),
+    "0": lambda lock: lock.acquire(0),
+    "block=None": lambda lock: lock.acquire(block=None),
+    "False, None": lambda lock: lock.acquire(False, None),
+    "False, 5": lambda lock: lock.acquire(False, 5),
+    "block=False, timeout=5": lambda lock: lock.acquire(block=False, timeout=5),
+    "True, 0": lambda lock: lock.acquire(True, 0),
+    "timeout=0": lambda lock: lock.acquire(timeout=0),
+    "by the class": lambda lock: type(lock).acquire(lock, False),
+}
+
+
+@pytest.mark.parametrize("way", TRIES)
+@pytest.mark.parametrize("make", [procession.Lock, procession.RLock, procession.Semaphore])
+def test_a_try_says_at_once_what_is_not_to_be_had(make, way):
+    """It is false while another thread has the lock, and true when that has let go."""
+    lock, told = make(), []
+    lock.acquire()
+    thread = threading.Thread(target=lambda: told.append(TRIES[way](lock)))
+    thread.start()
+    thread.join()
+    assert told == [False]
+    lock.release()
+    assert TRIES[way](lock) is True
+
+
 @pytest.mark.parametrize("make", [procession.Lock, procession.RLock, procession.Semaphore])
 def test_wrong_arguments_are_named(make):
     """The error is about the method that was called."""
     lock = make()
     with pytest.raises(TypeError, match=r"acquire\(\) got an unexpected keyword argument 'bloc'"):
         lock.acquire(bloc=True)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'bloc'"):
+        lock.acquire(bloc=False)
     with pytest.raises(TypeError, match="release"):
         lock.release(1)
     with pytest.raises(TypeError):
@@ -204,6 +235,17 @@ def test_a_killed_holder_is_reported_once(ctx):
     with pytest.raises(procession.OwnerDied):
         lock.acquire()
     assert lock.acquire(False) is True
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock"])
+def test_a_try_tells_of_a_killed_holder_as_well(ctx, kind):
+    """A lock that only the dead hold is not one to be refused: each way to try raises OwnerDied, once."""
+    for way, tried in TRIES.items():
+        lock = getattr(ctx, kind)()
+        assert run(ctx, die_holding, lock) == -signal.SIGKILL
+        with pytest.raises(procession.OwnerDied):
+            tried(lock)
+        assert tried(lock) is True, way
 
 
 def test_a_lock_of_a_killed_holder_may_be_released(ctx):

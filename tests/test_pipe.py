@@ -476,6 +476,34 @@ def test_wait_over_a_mixed_list(ctx):
     os.close(read_fd), os.close(write_fd)
 
 
+@pytest.mark.parametrize(
+    ("what", "error", "words"),
+    [
+        (["text"], ValueError, "Invalid file object: 'text'"),
+        ([None], ValueError, "Invalid file object: None"),
+        ([-1], ValueError, "Invalid file descriptor: -1"),
+        ([0, 0], KeyError, "already registered"),
+    ],
+    ids=["text", "none", "negative", "twice"],
+)
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a pipe"])
+def test_wait_refuses_what_the_stdlib_refuses(what, error, words, beside):
+    """Things without a descriptor, and the same descriptor twice."""
+    from multiprocessing import connection as stdlib_connection
+
+    reader, _writer = procession.Pipe(duplex=False)
+    for wait_for in (wait, stdlib_connection.wait):
+        with pytest.raises(error, match=words):
+            wait_for([reader, *what] if beside and wait_for is wait else what, 0)
+
+
+def test_wait_says_that_a_closed_descriptor_is_ready():
+    """As poll(2) does: who reads from it gets the error."""
+    read_fd, write_fd = os.pipe()
+    os.close(read_fd), os.close(write_fd)
+    assert wait([read_fd], 30) == [read_fd]
+
+
 def test_wait_wakes_when_a_message_comes(ctx):
     """A `wait` that sleeps sees a message of another process, and its end."""
     readers = []

@@ -389,6 +389,16 @@ def test_daemons_end_with_the_program(run_script: Any) -> None:
 WAIT4 = {"x86_64": "61", "aarch64": "260"}
 
 
+def set_once_it_is_waited_for(go_on: Any, thread: int) -> None:
+    """Set the event when the thread sleeps in wait4."""
+    limit = time.monotonic() + 30
+    while time.monotonic() < limit:
+        with open(f"/proc/self/task/{thread}/syscall") as call:
+            if call.read().split()[0] == WAIT4[platform.machine()]:
+                break
+    go_on.set()
+
+
 @pytest.mark.skipif(platform.machine() not in WAIT4, reason="knows no number of the system call here")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_handler_of_sigchld_meets_no_zombie_of_a_child_that_is_joined(method):
@@ -404,24 +414,82 @@ def test_a_handler_of_sigchld_meets_no_zombie_of_a_child_that_is_joined(method):
         except ChildProcessError:
             seen.append("reaped")
 
-    def let_it_end_once_it_is_waited_for(thread):
-        limit = time.monotonic() + 30
-        while time.monotonic() < limit:
-            with open(f"/proc/self/task/{thread}/syscall") as call:
-                if call.read().split()[0] == WAIT4[platform.machine()]:
-                    break
-        go_on.set()
-
     before = signal.signal(signal.SIGCHLD, look)
     try:
         child.start()
-        helper = threading.Thread(target=let_it_end_once_it_is_waited_for, args=(threading.get_native_id(),))
+        helper = threading.Thread(
+            target=set_once_it_is_waited_for, args=(go_on, threading.get_native_id()), daemon=True
+        )
         helper.start()
         child.join()
         helper.join()
         assert seen == ["reaped"]
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.skipif(platform.machine() not in WAIT4, reason="knows no number of the system call here")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_handler_of_sigchld_may_ask_for_the_child_that_is_joined(method):
+    """It runs when the status was taken and nobody knows it: to it the child lives, as with the stdlib."""
+    context = procession.get_context(method)
+    go_on = context.Event()
+    child = context.Process(target=go_on.wait)
+    seen = []
+
+    def ask(signum, frame):
+        child.join(timeout=60)
+        seen.append((child.is_alive(), child.exitcode, procession.active_children()))
+
+    before = signal.signal(signal.SIGCHLD, ask)
+    try:
+        child.start()
+        helper = threading.Thread(
+            target=set_once_it_is_waited_for, args=(go_on, threading.get_native_id()), daemon=True
+        )
+        helper.start()
+        child.join()
+        helper.join()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert seen == [(True, None, [child])]
+    assert child.exitcode == 0 and not child.is_alive() and procession.active_children() == []
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_that_lives_is_asked_for_by_one_call(method):
+    """One system call a child in `is_alive`, `exitcode`, `active_children`: each start asks them all."""
+    context = procession.get_context(method)
+    go_on = context.Event()
+    children = [context.Process(target=go_on.wait) for _ in range(3)]
+    for child in children:
+        child.start()
+    calls: list[str] = []
+
+    def note(frame, event, function):
+        if event == "c_call" and function.__module__ in ("posix", "select"):
+            calls.append(function.__name__)
+
+    sys.setprofile(note)
+    try:
+        answers = children[1].is_alive(), children[1].exitcode, set(procession.active_children())
+    finally:
+        sys.setprofile(None)
+    go_on.set()
+    for child in children:
+        child.join()
+    assert answers == (True, None, set(children))
+    assert [call for call in calls if call != "getpid"] == ["waitid"] * 5
+
+
+def test_a_status_that_somebody_else_took_is_unknown_to_who_asks():
+    """A child that was reaped behind the package's back has ended, also for who never joins it."""
+    context = procession.get_context("fork")
+    gone = context.Process(target=int)
+    gone.start()
+    os.waitpid(gone.pid, 0)
+    assert not gone.is_alive() and gone.exitcode == popen_fork.UNKNOWN_STATUS
+    assert gone not in procession.active_children()
 
 
 def test_many_threads_join_one_child(ctx):

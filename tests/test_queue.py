@@ -180,6 +180,20 @@ def test_an_unpicklable_object_raises_where_it_is_put():
     assert q.get() == 1
 
 
+@pytest.mark.parametrize("put", ["put_nowait", "put_many_nowait"])
+def test_what_has_no_room_is_not_pickled(put):
+    """`Full` comes before the object's own error, as in the standard library, and costs no pickling."""
+    q = procession.Queue(1)
+    q.put(1)
+    with pytest.raises(queue.Full):
+        getattr(q, put)(Unpicklable() if put == "put_nowait" else [Unpicklable()])
+    with pytest.raises(queue.Full):
+        q.put(Unpicklable(), timeout=0)
+    assert q.get() == 1
+    with pytest.raises(AttributeError, match="not this one"):
+        q.put_nowait(Unpicklable())
+
+
 def test_a_subclass_may_deal_with_unpicklable_objects():
     """An overridden `_on_queue_feeder_error` gets the error and the object, and `put` returns."""
     dealt_with = []

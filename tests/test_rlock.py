@@ -104,6 +104,17 @@ def test_repr_names_owner_and_count():
     assert in_a_thread(look) == "<RLock(MainProcess|helper, 1)>"
 
 
+@pytest.mark.parametrize("how", [{"block": False}, {"timeout": 0}])
+def test_a_try_of_the_owner_is_one_more_acquire(how):
+    """What another thread is refused, its owner has at once; `release` undoes it."""
+    lock = procession.RLock()
+    with lock:
+        assert lock.acquire(**how) is True and lock._count() == 2
+        assert in_a_thread(lambda: lock.acquire(**how)) is False
+        lock.release()
+    assert not lock.locked()
+
+
 def test_a_killed_owner_is_reported_once(ctx):
     """The next acquirer gets OwnerDied, however often the dead had acquired."""
     lock = ctx.RLock()

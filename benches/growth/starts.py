@@ -40,6 +40,18 @@ def fork_with_objects(number: int) -> float:
     return best(10, plain_fork)
 
 
+@table("children that live on", (0, 60, 350), beside=True)
+def start_beside_living_children(number: int) -> float:
+    """Start and join of a process: each start asks all children."""
+    go = FORK.Event()
+    others = [FORK.Process(target=go.wait, daemon=True) for _ in range(number)]
+    for other in others:
+        other.start()
+    taken = best(20, start_and_join)
+    go.set()
+    return taken
+
+
 @table("locks that 21 processes have open", (0, 1_000, 10_000, 100_000))
 def start_with_objects_that_20_others_hold(number: int) -> float:
     """Start and join of a process."""

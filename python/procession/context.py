@@ -93,7 +93,7 @@ def _starter(popen_module: str) -> Any:
     """The `_Popen` of a process class: a static method, since the stdlib calls it on classes and objects."""
 
     def start(process_obj: BaseProcess) -> Any:
-        return _part(popen_module).Popen(process_obj)
+        return (_parts.get(popen_module) or _part(popen_module)).Popen(process_obj)
 
     return staticmethod(start)
 
@@ -111,7 +111,7 @@ def _choose_forkserver_main(mode: str | None) -> None:
 
 def _current_kind() -> Any:
     """The process class of the current start method."""
-    return _default_context.get_context().Process
+    return _counterpart(_std._default_context.get_context()).Process
 
 
 class _StartableProcess(BaseProcess):
@@ -433,7 +433,8 @@ class _Contexts(dict[str, Any]):
 def _counterpart(context: Any) -> Any:
     """This package's context for one of the stdlib's; somebody else's stays as it is."""
     if type(context).__module__ == _std.__name__:
-        return _concrete_contexts.get(context._name, context)
+        # As a plain table, which has this package's contexts alone: each start of a process passes here.
+        return dict.get(_concrete_contexts, context._name, context)
     return context
 
 

@@ -29,6 +29,11 @@ __all__ = ["Popen"]
 # How long one of several that wait for a child leaves the others alone.
 _A_MOMENT = 0.0005
 
+# To look whether a child has ended, and leave it as it is.
+_waitid, _BY_PID = os.waitid, os.P_PID
+_AT_ONCE = os.WNOHANG
+_LOOK = os.WEXITED | os.WNOWAIT | os.WNOHANG
+
 # What a process reports whose exit status somebody else has taken.
 UNKNOWN_STATUS = 255
 
@@ -62,9 +67,17 @@ class Popen:
         """Make a descriptor of this process exist in the child; here it does by nature."""
         return fd
 
-    def poll(self, flag: int = os.WNOHANG) -> int | None:
+    def poll(self, flag: int = _AT_ONCE) -> int | None:
         """Return the exit code, None while the child runs; wait for it if `flag` is 0."""
-        return self.wait(0 if flag == os.WNOHANG else None)
+        if self.returncode is not None:
+            return self.returncode
+        try:
+            # Each start of a process asks all children that live.
+            if flag == _AT_ONCE and _waitid(_BY_PID, self.pid, _LOOK) is None:
+                return None
+        except OSError:
+            pass  # Somebody else took its status, or a sandbox refuses to look.
+        return self.wait(0 if flag == _AT_ONCE else None)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Return the exit code, None if the child still runs after `timeout` seconds."""
@@ -76,7 +89,11 @@ class Popen:
         return sentinels.has_ended(self._sentinel, self.pid, timeout)
 
     def _reap(self) -> None:
-        """Wait for the child's end without looking first, so that no handler of SIGCHLD meets a zombie."""
+        """Wait for the child's end without looking first, so that no handler of SIGCHLD meets a zombie.
+
+        A handler may ask in the midst of this, when the status was taken and nobody knows it yet: to it the
+        child runs.
+        """
         me = threading.get_ident()
         self._reapers.append(me)
         code = None
@@ -88,6 +105,8 @@ class Popen:
             self._reapers.remove(me)
         # Whoever has taken the status is about to say so, if it was one of us.
         while self.returncode is None and self._reapers:
+            if me in self._reapers:
+                return
             time.sleep(_A_MOMENT)
         self._settle(UNKNOWN_STATUS)
 
@@ -158,7 +177,7 @@ class Popen:
         self.sentinel = sentinel
         # The program may have closed it when it is looked at, and have another process behind its number.
         self._sentinel = KnownFd(sentinel)
-        fds = [self._sentinel, *(KnownFd(fd) for fd in others)]
+        fds = [self._sentinel, *map(KnownFd, others)]
         self.finalizer = util.Finalize(self, _close, fds)
 
     def _collect_status(self) -> int | None:
@@ -176,7 +195,7 @@ class Popen:
     def _kill(self, sig: int) -> None:
         """Signal it by its number, which is its own as long as nobody has taken its status."""
         try:
-            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            _waitid(_BY_PID, self.pid, _LOOK)
         except ChildProcessError:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
         except OSError:

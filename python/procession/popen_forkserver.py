@@ -77,6 +77,11 @@ class Popen(popen_fork.Popen):
                 self.returncode = report.value
                 self._bury()
 
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Return the exit code, None while the child runs; wait for it if `flag` is 0."""
+        # The kernel tells the server, and nobody else.
+        return self.wait(0 if flag == os.WNOHANG else None)
+
     def _ends_within(self, timeout: float) -> bool:
         if self._sentinel.is_open():
             return is_readable(self.sentinel, timeout)

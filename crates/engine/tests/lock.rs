@@ -61,14 +61,16 @@ fn a_held_lock_is_not_acquired_and_says_who_has_it() {
         assert!(lock.try_acquire());
         assert!(lock.is_held() && lock.is_mine());
         assert!(!lock.try_acquire(), "it is not recursive");
+        assert!(lock.would_wait());
         assert_eq!(lock.acquire(Deadline::NOW), Err(LockError::TimedOut));
         Child::fork(|| {
-            assert!(lock.is_held() && !lock.is_mine());
+            assert!(lock.is_held() && !lock.is_mine() && lock.would_wait());
             assert_eq!(lock.acquire(Deadline::NOW), Err(LockError::TimedOut));
         })
         .succeed();
         lock.release().unwrap();
         assert!(lock.release().is_err(), "it is free");
+        assert!(!lock.would_wait());
     });
 }
 
@@ -167,8 +169,9 @@ fn a_lock_of_the_dead_can_be_taken_for_repair_or_opened_by_anyone() {
             die();
         });
         dead.join();
+        assert!(lock.is_held() && !lock.would_wait());
         assert_eq!(
-            lock.acquire_for_repair(promptly()),
+            lock.acquire_for_repair(Deadline::NOW),
             Ok(Acquired::AfterOwnerDied)
         );
         assert!(lock.is_mine());
@@ -215,14 +218,19 @@ fn a_recursive_lock_counts() {
             lock.acquire(Deadline::NOW).unwrap();
             assert_eq!(lock.count(), count);
         }
+        assert!(!lock.would_wait(), "its owner may have it once more");
         Child::fork(|| {
             assert_eq!(lock.count(), 0);
             assert!(lock.release().is_err(), "only its owner may release it");
+            assert!(lock.would_wait());
             assert_eq!(lock.acquire(Deadline::NOW), Err(LockError::TimedOut));
         })
         .succeed();
         std::thread::scope(|scope| {
-            let other = scope.spawn(|| (lock.release().is_err(), lock.acquire(Deadline::NOW)));
+            let other = scope.spawn(|| {
+                assert!(lock.would_wait());
+                (lock.release().is_err(), lock.acquire(Deadline::NOW))
+            });
             assert_eq!(other.join().unwrap(), (true, Err(LockError::TimedOut)));
         });
         for _ in 0..3 {
@@ -242,7 +250,8 @@ fn a_recursive_lock_of_the_dead_is_free_after_it_was_told() {
             die();
         });
         dead.ended();
-        assert_eq!(lock.acquire(promptly()), Err(LockError::OwnerDied));
+        assert!(!lock.would_wait());
+        assert_eq!(lock.acquire(Deadline::NOW), Err(LockError::OwnerDied));
         lock.acquire(Deadline::NOW).unwrap();
         assert_eq!(lock.count(), 1);
         lock.release().unwrap();

@@ -90,9 +90,9 @@ fn a_bounded_queue_is_full_until_somebody_gets() {
         let queue = Queue::new(2).unwrap();
         assert_eq!(queue.maxsize(), 2);
         queue.put(&[b"1"], Deadline::NOW).unwrap();
-        assert!(!queue.is_full());
+        assert!(!queue.is_full() && !queue.would_refuse());
         queue.put(&[b"2"], Deadline::NOW).unwrap();
-        assert!(queue.is_full());
+        assert!(queue.is_full() && queue.would_refuse());
         assert_eq!(queue.len(), 2);
         assert!(matches!(
             queue.put(&[b"3"], Deadline::NOW),
@@ -102,10 +102,15 @@ fn a_bounded_queue_is_full_until_somebody_gets() {
         let producer = Child::fork(|| queue.put(&[b"3"], Deadline::NEVER).unwrap());
         assert_eq!(text(&queue, Deadline::NOW), "1");
         producer.succeed();
+        assert!(queue.would_refuse());
         assert_eq!(
             (text(&queue, promptly()), text(&queue, promptly())),
             ("2".into(), "3".into())
         );
+        assert!(!queue.would_refuse());
+        (0..2).for_each(|_| queue.put(&[b"4"], Deadline::NOW).unwrap());
+        queue.close();
+        assert!(!queue.would_refuse(), "it says that it is closed");
     });
 }
 

@@ -3,10 +3,10 @@
 //! `lock.acquire()` on a free lock takes the engine a few nanoseconds. What PyO3 does around a method (entering
 //! the interpreter's state, taking the arguments apart, checking the class) takes several times as long. A [`Prompt`]
 //! method is called by the interpreter as it is, and answers from the object alone; whenever it has no answer
-//! (there were arguments, the lock is held, something is wrong) the ordinary method it stands before is called
-//! with the same arguments, and does it all properly.
+//! (there were other arguments, it would have to wait, something is wrong) the ordinary method it stands before is
+//! called with the same arguments, and does it all properly.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::PyClass;
@@ -24,6 +24,8 @@ pub enum Answer {
     Nothing,
     /// `True`
     Yes,
+    /// `False`
+    No,
 }
 
 /// The method that a prompt one stands before.
@@ -36,11 +38,14 @@ pub trait Prompt {
 
     /// The name of the method.
     const NAME: &'static str;
-    /// Whether it answers whatever it is called with; else only a call without arguments.
+    /// Whether it answers whatever it is called with.
     const IGNORES_ARGUMENTS: bool = false;
+    /// Else its first parameter, a flag that stands for true: it answers calls with no arguments, or with this alone
+    /// as a `bool`. Without one it answers only calls without arguments.
+    const FLAG: Option<&'static CStr> = None;
 
     /// The answer, if there is one at once.
-    fn answer(object: &Self::Class) -> Option<Answer>;
+    fn answer(object: &Self::Class, flag: bool) -> Option<Answer>;
 
     /// Where the method of the class is kept that is asked when this one has no answer.
     fn ordinary() -> &'static Ordinary;
@@ -85,24 +90,59 @@ unsafe extern "C" fn call<P: Prompt>(
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    let answer = (P::IGNORES_ARGUMENTS || (count == 0 && names.is_null()))
-        .then(|| {
-            // SAFETY: the thread is attached, and the caller keeps the object, which is of the class, until
-            // this returns. A frozen class is shared by nature: a reference to it is all that is needed.
-            let object = unsafe {
-                let py = Python::assume_attached();
-                Borrowed::from_ptr(py, object).cast_unchecked::<P::Class>()
-            };
-            // A panic goes the ordinary way, which reports it.
-            catch_unwind(AssertUnwindSafe(|| P::answer(object.get()))).unwrap_or(None)
-        })
-        .flatten();
+    // SAFETY: this function's own arguments.
+    let answer = unsafe { flag::<P>(arguments, count, names) }.and_then(|flag| {
+        // SAFETY: the thread is attached, and the caller keeps the object, which is of the class, until
+        // this returns. A frozen class is shared by nature: a reference to it is all that is needed.
+        let object = unsafe {
+            let py = Python::assume_attached();
+            Borrowed::from_ptr(py, object).cast_unchecked::<P::Class>()
+        };
+        // A panic goes the ordinary way, which reports it.
+        catch_unwind(AssertUnwindSafe(|| P::answer(object.get(), flag))).unwrap_or(None)
+    });
     // SAFETY: attached, and the two objects are always there; this function's own arguments.
     unsafe {
         match answer {
             Some(Answer::Nothing) => ffi::Py_NewRef(ffi::Py_None()),
             Some(Answer::Yes) => ffi::Py_NewRef(ffi::Py_True()),
+            Some(Answer::No) => ffi::Py_NewRef(ffi::Py_False()),
             None => ordinary::<P>(object, arguments, count, names),
+        }
+    }
+}
+
+/// What the flag is in a call that a prompt method answers; `None` for other calls.
+///
+/// # Safety
+/// As [`call`].
+#[inline]
+unsafe fn flag<P: Prompt>(
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> Option<bool> {
+    if P::IGNORES_ARGUMENTS || (count == 0 && names.is_null()) {
+        return Some(true);
+    }
+    let name = P::FLAG?;
+    // SAFETY: the caller's promise: a tuple of strings, and behind the positional arguments one for each of them.
+    unsafe {
+        let is_alone = match names.is_null() {
+            true => count == 1,
+            false => {
+                count == 0
+                    && ffi::PyTuple_Size(names) == 1
+                    && ffi::PyUnicode_CompareWithASCIIString(
+                        ffi::PyTuple_GetItem(names, 0),
+                        name.as_ptr(),
+                    ) == 0
+            }
+        };
+        match is_alone {
+            true if *arguments == ffi::Py_False() => Some(false),
+            true if *arguments == ffi::Py_True() => Some(true),
+            _ => None,
         }
     }
 }

@@ -129,6 +129,9 @@ impl<T: Serialize> Queue<T> {
     }
 
     fn put_until(&self, message: T, deadline: Deadline) -> Result<(), PutError<T>> {
+        if deadline == Deadline::NOW && self.inner.would_refuse() {
+            return Err(PutError::Full(message));
+        }
         put_encoded(message, |bytes, held| {
             self.inner.put_with(&[bytes], held, deadline)
         })

@@ -80,6 +80,25 @@ fn a_full_queue_gives_the_message_back() {
     assert_eq!(late.into_inner(), "third");
 }
 
+/// What counts how often it is turned into bytes.
+struct Counted<'a>(&'a std::cell::Cell<u32>);
+
+impl Serialize for Counted<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.set(self.0.get() + 1);
+        serializer.serialize_unit()
+    }
+}
+
+#[test]
+fn what_has_no_room_is_not_turned_into_bytes() {
+    let (queue, times) = (Queue::bounded(1).unwrap(), std::cell::Cell::new(0));
+    queue.try_put(Counted(&times)).unwrap();
+    let refused = queue.try_put(Counted(&times)).unwrap_err();
+    assert!(matches!(refused, PutError::Full(_)));
+    assert_eq!(times.get(), 1);
+}
+
 fn consume_all(queue: Queue<u64>, sums: Queue<u64>) {
     sums.put(queue.iter().map(Result::unwrap).sum()).unwrap();
 }

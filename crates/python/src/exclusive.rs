@@ -37,6 +37,8 @@ impl OnOwnerDied {
 pub trait Exclusive: Sync {
     /// Takes it if it is free.
     fn try_acquire(&self) -> bool;
+    /// Whether it would have to be waited for.
+    fn would_wait(&self) -> bool;
     /// Waits for it and takes it, whatever became of its holder when `died` says so.
     fn acquire(&self, deadline: Deadline, died: OnOwnerDied) -> Result<(), LockError>;
     /// Gives it back; false when it was not taken.
@@ -47,6 +49,11 @@ impl Exclusive for sync::Lock {
     #[inline]
     fn try_acquire(&self) -> bool {
         sync::Lock::try_acquire(self)
+    }
+
+    #[inline]
+    fn would_wait(&self) -> bool {
+        sync::Lock::would_wait(self)
     }
 
     fn acquire(&self, deadline: Deadline, died: OnOwnerDied) -> Result<(), LockError> {
@@ -66,6 +73,11 @@ impl Exclusive for sync::RLock {
     #[inline]
     fn try_acquire(&self) -> bool {
         sync::RLock::try_acquire(self)
+    }
+
+    #[inline]
+    fn would_wait(&self) -> bool {
+        sync::RLock::would_wait(self)
     }
 
     fn acquire(&self, deadline: Deadline, died: OnOwnerDied) -> Result<(), LockError> {

@@ -97,14 +97,18 @@ impl Queue {
         with(py, message)
     }
 
-    /// Serialises an object and puts it in.
+    /// Serialises an object and puts it in; not where there is no room for it, and it is not to wait for any.
     pub(crate) fn put_object(
         slf: &Bound<'_, Self>,
         object: &Bound<'_, PyAny>,
         deadline: Deadline,
     ) -> PyResult<()> {
         let py = slf.py();
-        Queue::engine_of(slf)?;
+        let queue = Queue::engine_of(slf)?;
+        if deadline == Deadline::NOW && queue.would_refuse() {
+            slf.get().used.store(true, Ordering::Relaxed);
+            return Err(FULL.with(py, ()));
+        }
         let encoded = match Encoded::of(object) {
             Ok(encoded) => encoded,
             Err(error) => return slf.call_method1("_put_failed", (error, object)).map(drop),

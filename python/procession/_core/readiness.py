@@ -6,7 +6,8 @@ taken, since from then on every message to them costs a system call.
 
 from __future__ import annotations
 
-import selectors
+import math
+import select
 import time
 
 from procession import _engine
@@ -29,32 +30,35 @@ def wait_for_readable(objects: list[Any], timeout: float | None) -> list[Any]:
     """Return the objects that are readable, in their order; wait up to `timeout` seconds for the first."""
     timeout = seconds("timeout", timeout)
     deadline = None if timeout is None else time.monotonic() + timeout
-    ends = [obj for obj in objects if _can_tell(obj)]
-    with selectors.PollSelector() as selector:
-        for obj in objects:
-            if not _can_tell(obj):
-                selector.register(obj, selectors.EVENT_READ)
-        if ends:
-            ready = _asked(ends) | _selected(selector, 0.0)[0]
-            if ready or (timeout is not None and timeout <= 0):
+    ends: list[Any] = []
+    watched = _Watched()
+    for obj in objects:
+        if _can_tell(obj):
+            ends.append(obj)
+        else:
+            watched.add(obj)
+    if ends:
+        ready = _asked(ends)
+        if watched:
+            ready |= watched.ready(0.0)[0]
+        if ready or (timeout is not None and timeout <= 0):
+            return _in_order(objects, ready)
+        for end in ends:
+            watched.add(end)
+    pause = _SHORTEST_PAUSE
+    while True:
+        ready, deceivers = watched.ready(_left(deadline))
+        if ready or (deadline is not None and time.monotonic() >= deadline):
+            return _in_order(objects, ready)
+        if deceivers:
+            ends = [watched.drop(fd) for fd in deceivers]
+            ready, _ = watched.ready(min(pause, _left(deadline)))
+            ready |= _asked(ends)
+            if ready:
                 return _in_order(objects, ready)
             for end in ends:
-                selector.register(end, selectors.EVENT_READ)
-        pause = _SHORTEST_PAUSE
-        while True:
-            ready, deceivers = _selected(selector, _left(deadline))
-            if ready or (deadline is not None and time.monotonic() >= deadline):
-                return _in_order(objects, ready)
-            if deceivers:
-                for end in deceivers:
-                    selector.unregister(end)
-                ready, _ = _selected(selector, min(pause, _left(deadline)))
-                ready |= _asked(deceivers)
-                if ready:
-                    return _in_order(objects, ready)
-                for end in deceivers:
-                    selector.register(end, selectors.EVENT_READ)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                watched.add(end)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 def _left(deadline: float | None) -> float:
@@ -62,24 +66,58 @@ def _left(deadline: float | None) -> float:
 
 
 def _can_tell(obj: Any) -> bool:
-    if isinstance(obj, QueueReader):
-        return not obj.closed
-    return isinstance(obj, _engine.Channel) and not obj.closed and obj.readable
+    if isinstance(obj, _engine.Channel):
+        return not obj.closed and obj.readable
+    return isinstance(obj, QueueReader) and not obj.closed
 
 
 def _asked(objects: list[Any]) -> set[int]:
     return {id(obj) for obj in objects if obj.poll()}
 
 
-def _selected(selector: selectors.BaseSelector, timeout: float) -> tuple[set[int], list[Any]]:
-    """Return what is ready, and which ends only their descriptors say are.
-
-    Somebody else may have taken the message since, or has yet to write it: an end has the last word.
-    """
-    found: list[Any] = [key.fileobj for key, _ in selector.select(timeout)]
-    deceivers = [obj for obj in found if _can_tell(obj) and not obj.poll()]
-    return {id(obj) for obj in found} - {id(obj) for obj in deceivers}, deceivers
-
-
 def _in_order(objects: list[Any], ready: set[int]) -> list[Any]:
-    return [obj for obj in objects if id(obj) in ready]
+    return [obj for obj in objects if id(obj) in ready] if ready else []
+
+
+class _Watched(dict[int, Any]):
+    """Objects by their descriptors, which are polled; refused as by the standard library's selectors."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+
+    def add(self, obj: Any) -> None:
+        """Watch one more."""
+        fd = _descriptor_of(obj)
+        if fd in self:
+            raise KeyError(f"{obj!r} (FD {fd}) is already registered")
+        self._poll.register(fd, select.POLLIN)
+        self[fd] = obj
+
+    def drop(self, fd: int) -> Any:
+        """Watch it no more."""
+        self._poll.unregister(fd)
+        return self.pop(fd)
+
+    def ready(self, timeout: float) -> tuple[set[int], list[int]]:
+        """Return what is ready within so many seconds, and the descriptors of ends that only those say are.
+
+        Somebody else may have taken the message since, or has yet to write it: an end has the last word.
+        """
+        found, deceivers = set(), []
+        for fd, _ in self._poll.poll(math.ceil(timeout * 1000)):
+            obj = self[fd]
+            if _can_tell(obj) and not obj.poll():
+                deceivers.append(fd)
+            else:
+                found.add(id(obj))
+        return found, deceivers
+
+
+def _descriptor_of(obj: Any) -> int:
+    try:
+        fd = obj if isinstance(obj, int) else int(obj.fileno())
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"Invalid file object: {obj!r}") from None
+    if fd < 0:
+        raise ValueError(f"Invalid file descriptor: {fd}")
+    return fd

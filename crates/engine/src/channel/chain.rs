@@ -116,7 +116,7 @@ impl<'a> At<'a> {
 
     /// The strip that one of the chain's words names; `None` before the first one is there.
     #[inline(always)]
-    fn strip_at(&self, word: &LinkWord) -> Result<Option<Strip<'a>>> {
+    pub(super) fn strip_at(&self, word: &LinkWord) -> Result<Option<Strip<'a>>> {
         let link = word.get();
         if link == Link::NONE {
             return Ok(None);

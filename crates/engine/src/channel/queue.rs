@@ -263,6 +263,12 @@ impl Queue {
         limit > 0 && self.len() >= limit
     }
 
+    /// Whether a `put` that does not wait would be [`PutError::Full`]: to be asked before a message is made for it.
+    /// False in doubt, and when the queue is closed.
+    pub fn would_refuse(&self) -> bool {
+        self.at().is_out_of_room(&self.putting) && !self.is_closed()
+    }
+
     /// The limit it was made with; zero for none.
     pub fn maxsize(&self) -> usize {
         self.shared.chain.limit.load(Ordering::Relaxed) as usize

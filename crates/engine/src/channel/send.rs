@@ -313,6 +313,21 @@ impl<'a> At<'a> {
         Ok(true)
     }
 
+    /// Whether a put that does not wait would find no room, if that is found out as cheaply as by the put: false in
+    /// doubt.
+    pub(super) fn is_out_of_room(&self, sending: &Sending) -> bool {
+        if self.chain.limit.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let Ok(Some(strip)) = self.strip_at(&self.chain.tail) else {
+            return false;
+        };
+        // It may be further on by now, with less room.
+        let index = strip.header.claimed.get(&strip);
+        let has_room = self.has_room(&strip, index, 0, &sending.first);
+        has_room.is_ok_and(|has_room| !has_room)
+    }
+
     /// Whether a small message may be put.
     pub(crate) fn has_room_for_one(&self) -> bool {
         let limit = self.chain.limit.load(Ordering::Relaxed);

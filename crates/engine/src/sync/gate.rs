@@ -65,12 +65,13 @@ pub(super) fn acquire(
         kill::point("lock.taken");
         return Ok(Inherited(false));
     };
-    let dead = |seen: Seen| seen.holder().is_some_and(|holder| arena.is_dead(holder));
-    if deadline == Deadline::NOW && !dead(seen) {
+    let at_once = deadline == Deadline::NOW;
+    if at_once && is_held_by_the_living(arena, seen) {
         return Err(LockError::TimedOut);
     }
     // With somebody asleep it takes a wake-up anyway, and many that look hold up the one that is to go on.
-    if !seen.has_sleepers()
+    if !at_once
+        && !seen.has_sleepers()
         && spin
             .until(|| (word.look().is_free() && word.take(me, thread, false).is_ok()).then_some(()))
             .is_some()
@@ -82,6 +83,13 @@ pub(super) fn acquire(
         pass_on(word);
     }
     waited
+}
+
+/// Whether a lock was held by one who is not dead.
+#[inline]
+pub(super) fn is_held_by_the_living(arena: &Arena, seen: Seen) -> bool {
+    let alive = |holder| holder == arena.me() || !arena.is_dead(holder);
+    seen.holder().is_some_and(alive)
 }
 
 /// A thread that slept and does not take the lock: a wake-up meant for it goes on to the next.
@@ -192,7 +200,12 @@ pub(crate) fn keep_held(arena: &'static Arena, block: BlockId, me: OwnerId) {
 impl<const KIND: u32> Gate<KIND> {
     #[inline]
     pub(super) fn is_mine(&self, me: OwnerId) -> bool {
-        let seen = self.word.look();
+        self.is_of(me, self.word.look())
+    }
+
+    /// Whether it was the calling thread's when it was seen so.
+    #[inline]
+    pub(super) fn is_of(&self, me: OwnerId, seen: Seen) -> bool {
         seen.holder() == Some(me) && seen.thread() == thread::number(me)
     }
 }

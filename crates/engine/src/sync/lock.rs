@@ -116,6 +116,13 @@ impl Lock {
         !self.shared.word.look().is_free()
     }
 
+    /// Whether [`acquire`](Self::acquire) would wait now: somebody holds it who is not dead.
+    #[inline]
+    pub fn would_wait(&self) -> bool {
+        let arena = self.shared.arena();
+        gate::is_held_by_the_living(arena, self.shared.word.look())
+    }
+
     /// The process that acquired it, if it is held.
     pub fn holder(&self) -> Option<OwnerId> {
         self.shared.word.look().holder()

@@ -145,6 +145,14 @@ impl RLock {
         !self.shared.word.look().is_free()
     }
 
+    /// Whether [`acquire`](Self::acquire) would wait now: somebody else holds it who is not dead.
+    #[inline]
+    pub fn would_wait(&self) -> bool {
+        let arena = self.shared.arena();
+        let seen = self.shared.word.look();
+        gate::is_held_by_the_living(arena, seen) && !self.shared.is_of(arena.me(), seen)
+    }
+
     /// The process that holds it.
     pub fn holder(&self) -> Option<OwnerId> {
         self.shared.word.look().holder()

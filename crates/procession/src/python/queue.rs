@@ -119,6 +119,9 @@ impl<T: Serialize> Queue<T> {
     }
 
     fn put_until(&self, message: T, deadline: Deadline) -> Result<(), PutError<T>> {
+        if deadline == Deadline::NOW && self.inner.would_refuse() {
+            return Err(PutError::Full(message));
+        }
         let bytes = match wire::encode(&message) {
             Ok(bytes) => bytes,
             Err(error) => return Err(PutError::Failed(message, Box::new(error))),
