@@ -37,7 +37,7 @@ pub struct PoolBoard {
     last: Mutex<Option<(Py<PyAny>, EncodedFunction)>>,
     /// How much may be under way.
     room: Room,
-    /// Set when tasks weighed so much that there may be no room; cleared by who finds that there is.
+    /// Set when tasks weighed too much to be light; cleared by who finds that they do not.
     crowded: AtomicBool,
 }
 
@@ -70,30 +70,22 @@ impl PoolBoard {
         }
     }
 
-    /// Whether `look` finds room, which it is asked for only where there may be none.
-    fn finds_room(&self, look: impl FnOnce(&Board) -> bool) -> bool {
+    /// Whether tasks weigh so little that there is room for more, however many they are.
+    fn is_light(&self) -> bool {
         if !self.crowded.load(Ordering::Relaxed) {
             return true;
         }
-        let finds = look(&self.board);
-        if finds {
+        let is_light = Room::is_light(self.board.weight());
+        if is_light {
             self.crowded.store(false, Ordering::Relaxed);
         }
-        finds
+        is_light
     }
 
-    /// Whether tasks weigh so little that there is room for more, however many they are.
-    fn is_light(&self) -> bool {
-        self.finds_room(|board| Room::is_light(board.weight()))
-    }
-
-    /// Whether there is room for a task that others wait for being submitted. How many wait is looked at now and then.
+    /// Whether task `index` of those that are fed may be submitted. How many tasks wait is looked at now and then.
     fn has_room(&self, index: usize) -> bool {
-        let look = |board: &Board| board.wait_for_room(self.room, Deadline::NOW);
-        match index.is_multiple_of(64) {
-            true => look(&self.board),
-            false => self.finds_room(look),
-        }
+        let is_to_look = index.is_multiple_of(64) || !self.is_light();
+        !is_to_look || self.board.wait_for_room(self.room, Deadline::NOW)
     }
 
     /// Opens a job and submits its tasks; if that ends with an exception, gives the job up, which has no other end then.
