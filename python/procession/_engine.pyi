@@ -331,11 +331,22 @@ class NoValue:
 
 class PoolFunction:
     def __new__(
-        cls, function: Any, star: bool = False, timeout: float | None = None, retries: int = 0
+        cls,
+        function: Any,
+        star: bool = False,
+        timeout: float | None = None,
+        retries: int = 0,
+        late: bool = False,
     ) -> PoolFunction: ...
+    @staticmethod
+    def of_calls(timeout: float | None, retries: int) -> PoolFunction: ...
+
+class PoolRest:
+    @property
+    def index(self) -> int: ...
 
 class PoolBoard:
-    def __new__(cls, ledger: PoolLedger) -> PoolBoard: ...
+    def __new__(cls, ledger: PoolLedger, workers: int) -> PoolBoard: ...
     @property
     def handle(self) -> bytes: ...
     @property
@@ -349,7 +360,8 @@ class PoolBoard:
         kwds: Any,
         timeout: float | None,
         retries: int,
-    ) -> None: ...
+    ) -> bool: ...
+    def is_full(self) -> bool: ...
     @staticmethod
     def chunks(items: int, chunksize: int | None, workers: int) -> int: ...
     def spread(
@@ -358,17 +370,16 @@ class PoolBoard:
         job: PoolJob,
         function: PoolFunction,
         items: Sequence[Any],
-        chunksize: int | None,
-        workers: int,
-    ) -> None: ...
+        chunks: tuple[int | None, int],
+        waits: bool,
+    ) -> PoolRest | None: ...
     def feed(
         self,
         job: PoolJob,
         function: PoolFunction,
-        items: Iterator[Any],
+        items: Iterator[Any] | PoolRest,
         chunksize: int,
         places: tuple[int, int | None],
-        workers: int,
     ) -> tuple[int, bool]: ...
     def wait_for_room(self, timeout: float) -> bool: ...
     def watch(self, workers: list[int], timeout: float | None) -> tuple[Any, ...] | None: ...

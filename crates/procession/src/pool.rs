@@ -66,6 +66,11 @@ pub use unordered::MapUnordered;
 /// A task that is submitted takes memory until it ends. The oldest thousand lie in shared memory, the
 /// others in this process's own; how many there may be, [`PoolBuilder::max_pending`] says.
 ///
+/// [`map`](Pool::map), [`map_chunked`](Pool::map_chunked) and [`imap`](Pool::imap) submit more only while what is
+/// submitted takes less than 16 MiB, or is less than two tasks for each worker (one for each, and one, where two take
+/// more than 64 MiB). They serialise the rest as tasks end. [`map_unordered`](Pool::map_unordered) and
+/// [`submit`](Pool::submit) do not wait for that: what they are given takes memory at once.
+///
 /// A result takes shared memory until it is taken or let go of: dropping a [`Task`] lets go of its
 /// result, and dropping an iterator of those that were not taken, without doing what has not begun.
 /// [`imap`](Pool::imap) takes only 32 items for each worker ahead of the results that were taken from

@@ -16,7 +16,7 @@ use crate::condition::Waiters;
 use crate::event::Event;
 use crate::guarded::{GuardedArray, GuardedValue};
 use crate::lock::Lock;
-use crate::pool::{NoValue, PoolBench, PoolBoard, PoolFunction, PoolJob, PoolLedger};
+use crate::pool::{NoValue, PoolBench, PoolBoard, PoolFunction, PoolJob, PoolLedger, PoolRest};
 use crate::queue::Queue;
 use crate::rlock::RLock;
 use crate::semaphore::Semaphore;
@@ -57,6 +57,7 @@ classes! {
     PoolJob,
     NoValue,
     PoolLedger,
+    PoolRest,
     Queue,
     RLock after at_once::rlock,
     Semaphore after at_once::semaphore,

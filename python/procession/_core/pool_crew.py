@@ -41,7 +41,9 @@ class Crew(ABC):
         self.workers: list[Any] = []
         self.ledger = _engine.PoolLedger()
         self.cache: dict[int, Any] = {}
-        self.feeder = Feeder(self, self.ledger, self.job_ended)
+        self.feeder = Feeder(self, self.ledger, self.job_ended, "PoolFeeder")
+        # Of arguments that are there, and have to wait.
+        self.late = Feeder(self, self.ledger, self.job_ended, "PoolArguments")
         self.pid = os.getpid()
         self.replaces = True
         self._handlers: dict[str, Handler] = {}
@@ -166,10 +168,12 @@ class Crew(ABC):
         """End everything now."""
         self.state = TERMINATE
         self.feeder.stop()
+        self.late.stop()
         self._stop_workers()
         self.give_up_all(context.ProcessError("the pool was terminated before this task was done"))
         self.ledger.stop_deliveries()
         self.feeder.join(GRACE)
+        self.late.join(GRACE)
         self._courier.join(GRACE)
         self.tidy()
 
@@ -183,9 +187,11 @@ class Crew(ABC):
         if not self._join_workers(None if timeout is None else time.monotonic() + timeout):
             raise TimeoutError(f"the pool's workers are still there after {timeout} s")
         self.feeder.stop()
+        self.late.stop()
         self.ledger.stop_deliveries()
         limit = GRACE if self.state == TERMINATE else None
         self.feeder.join(limit)
+        self.late.join(limit)
         self._courier.join(limit)
         self.tidy()
 

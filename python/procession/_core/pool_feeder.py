@@ -1,7 +1,12 @@
-"""The thread that runs the argument generators of `imap` and `imap_unordered`.
+"""The threads that submit what has no room yet: argument generators, and arguments that are large.
 
-Generators are drained in the order of the calls, each in a copy of its caller's context. One that has to wait
-for its consumer, because its `imap` is bounded by `buffersize`, lets the others pass.
+There are up to two of them in a pool. One runs the argument generators of `imap` and `imap_unordered`, which
+are the program's own and may block; the other submits what is left of calls (`map`, `apply_async`, `imap`
+over a list and so on) whose arguments would take too much memory at once. It has them pickled as workers take
+tasks.
+
+Feeds are drained in the order of the calls, each in a copy of its caller's context. A generator that has to
+wait for its consumer, because its `imap` is bounded by `buffersize`, lets the others pass.
 
 A generator that belongs to its thread (`thread_bound`) is not run here but by its caller: within `imap` until
 there are plenty of tasks, then whenever a result is taken out, and the rest within `join`.
@@ -10,7 +15,6 @@ there are plenty of tasks, then whenever a result is taken out, and the rest wit
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
 from contextvars import copy_context
 from functools import partial
 
@@ -24,10 +28,12 @@ NAP = 0.5
 
 
 class Feed:
-    """The arguments of one job, on their way."""
+    """The arguments of one job, on their way: an iterator over them, or the rest of a sequence."""
+
+    __slots__ = ("buffersize", "chunksize", "context", "function", "index", "items", "job")
 
     def __init__(
-        self, job: Any, function: Any, items: Iterator[Any], chunksize: int, buffersize: int | None
+        self, job: Any, function: Any, items: Any, chunksize: int = 1, buffersize: int | None = None
     ) -> None:
         self.job = job
         self.function = function
@@ -55,14 +61,14 @@ if TYPE_CHECKING:
 
 
 class Feeder:
-    """The feeds of a pool and, from the first one on, their thread."""
+    """Feeds of a pool and, from the first one on, their thread."""
 
-    def __init__(self, submitter: Submitter, ledger: Any, on_end: Any) -> None:
+    def __init__(self, submitter: Submitter, ledger: Any, on_end: Any, name: str) -> None:
         self._submitter = submitter
         self._ledger = ledger
         self._on_end = on_end
         # In the order of the calls: the keys alone count.
-        self._feeds: dict[Feed, None] = {}
+        self.feeds: dict[Feed, None] = {}
         # Those that their callers drain.
         self._lent: dict[Feed, None] = {}
         # Feeds that may go on, and None where any may. Not an event: an exception of a signal handler within
@@ -70,7 +76,7 @@ class Feeder:
         self._stirs: queue.SimpleQueue[Feed | None] = queue.SimpleQueue()
         self._stopped = False
         self._unbounded = False
-        self._thread = OnlyThread("PoolFeeder", self._run)
+        self._thread = OnlyThread(name, self._run)
 
     def add(self, result: Any, feed: Feed) -> None:
         """Open the job of a result, if it is not, and drain one more generator for it."""
@@ -79,7 +85,13 @@ class Feeder:
             result._feed = feed
         # In one step, so that no exception of a signal handler leaves an open job behind that has no feed.
         stir = partial(self._stirs.put, feed)
-        result._handle.begin(result, result._crew.cache, self._feeds.setdefault, [feed], stir)
+        result._handle.begin(result, result._crew.cache, self.feeds.setdefault, [feed], stir)
+
+    def go_on(self, feed: Feed) -> None:
+        """Drain what is left of the arguments of a job that is open."""
+        self._thread.start()
+        self.feeds[feed] = None
+        self._stirs.put(feed)
 
     def lend(self, result: Any, feed: Feed) -> None:
         """As `add`, but the current thread drains the generator, and whoever takes results out."""
@@ -91,12 +103,12 @@ class Feeder:
         """A result of the feed's was taken out: it may go on."""
         if feed in self._lent:
             self._step(feed, self._lent)
-        elif feed in self._feeds:
+        elif feed in self.feeds:
             self._stirs.put(feed)
 
     def __len__(self) -> int:
-        """How many generators have not ended."""
-        return len(self._feeds) + len(self._lent)
+        """How many feeds have not ended."""
+        return len(self.feeds) + len(self._lent)
 
     def lift_bounds(self) -> None:
         """Nobody will consume any more: bounded feeds go on without."""
@@ -119,16 +131,18 @@ class Feeder:
 
     def _run(self) -> None:
         while not self._stopped:
-            self._go_on()
+            self._look()
+        # They keep their arguments.
+        self.feeds.clear()
 
-    def _go_on(self) -> None:
+    def _look(self) -> None:
         try:
             # Feeds are there only if they wait for their consumers.
-            feed = self._stirs.get(timeout=NAP if self._feeds else None)
+            feed = self._stirs.get(timeout=NAP if self.feeds else None)
         except queue.Empty:
             feed = None
-        for stirred in list(self._feeds) if feed is None else [feed]:
-            if stirred in self._feeds:
+        for stirred in list(self.feeds) if feed is None else [feed]:
+            if stirred in self.feeds:
                 self._drain(stirred)
 
     def _drain(self, feed: Feed) -> None:
@@ -137,7 +151,7 @@ class Feeder:
             if self._unbounded:
                 feed.buffersize = None
             limit = feed.limit()
-            if limit is not None and feed.index >= limit or self._step(feed, self._feeds):
+            if limit is not None and feed.index >= limit or self._step(feed, self.feeds):
                 return
             if feed.limit() is None or feed.index < (feed.limit() or 0):
                 self._submitter.wait_for_room(NAP)

@@ -62,8 +62,8 @@ class TaskQueue:
         self._crew.feeder.add(result, Feed(result._handle, self._crew.raw_function(), items, 1, None))
 
     def qsize(self) -> int:
-        """How many tasks wait, and argument generators that have not ended."""
-        return self._crew.backlog()[1] + len(self._crew.feeder)
+        """How many tasks wait, and calls whose arguments were not all submitted."""
+        return self._crew.backlog()[1] + len(self._crew.feeder) + len(self._crew.late)
 
     def empty(self) -> bool:
         """Whether nothing waits."""

@@ -52,7 +52,7 @@ class ProcessCrew(Crew):
         max_tasks: int | None,
     ) -> None:
         super().__init__(size)
-        self.board = _engine.PoolBoard(self.ledger)
+        self.board = _engine.PoolBoard(self.ledger, size)
         self._ctx = ctx
         self._make_process = make_process
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -85,25 +85,39 @@ class ProcessCrew(Crew):
     # Jobs
 
     def function(self, function: Callable[..., Any], star: bool, timeout: float | None, retries: int) -> Any:
-        return _engine.PoolFunction(function, star, timeout, retries)
+        # Its bytes take memory as well as the arguments'.
+        waits = bool(self.late.feeds) or self.board.is_full()
+        return _engine.PoolFunction(function, star, timeout, retries, waits)
 
     def call(
         self, result: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
     ) -> None:
-        self.board.call((result, self.cache), result._handle, function, args, kwds, timeout, retries)
-        if self._broken:
+        # In the order of the calls: not before those whose arguments wait.
+        if self.late.feeds or not self.board.call(
+            (result, self.cache), result._handle, function, args, kwds, timeout, retries
+        ):
+            items = iter([(function, args, kwds)])
+            feed = Feed(result._handle, _engine.PoolFunction.of_calls(timeout, retries), items)
+            self.late.add(result, feed)
+        elif self._broken:
             self.board.ring()
 
     def chunks(self, items: int, chunksize: int | None) -> int:
         return self.board.chunks(items, chunksize, self.size)
 
     def spread(self, result: Any, function: Any, items: Sequence[Any], chunksize: int | None) -> None:
-        self.board.spread((result, self.cache), result._handle, function, items, chunksize, self.size)
+        waits = bool(self.late.feeds)
+        job, chunks = result._handle, (chunksize, self.size)
+        rest = self.board.spread((result, self.cache), job, function, items, chunks, waits)
+        if rest is not None:
+            feed = Feed(job, function, rest)
+            feed.index = rest.index
+            self.late.go_on(feed)
         self._submitted()
 
     def feed(self, feed: Feed) -> tuple[int, bool]:
         places = feed.index, feed.limit()
-        fed = self.board.feed(feed.job, feed.function, feed.items, feed.chunksize, places, self.size)
+        fed = self.board.feed(feed.job, feed.function, feed.items, feed.chunksize, places)
         self._submitted()
         return fed
 
@@ -300,7 +314,9 @@ class ProcessCrew(Crew):
     def _needed(self) -> bool:
         if not self.replaces:
             return False
-        return self.state == RUN and not self._broken or self.board.outstanding() > 0
+        if self.state == RUN and not self._broken:
+            return True
+        return self.board.outstanding() > 0 or bool(self.late.feeds)
 
     def _replace(self) -> None:
         if len(self.workers) == self.size or self.state == TERMINATE or not self._needed():

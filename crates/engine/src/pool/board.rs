@@ -16,6 +16,7 @@ use super::aside::Aside;
 use super::desk::Desk;
 use super::ground::Ground;
 use super::reply::{self, Reply, Tone};
+use super::room::Room;
 use super::tickets::{self, Ticket};
 
 /// Tasks that lie in shared memory at once, unless told otherwise. Others wait in the submitter's own.
@@ -41,6 +42,8 @@ pub struct Task {
     pub retries: u32,
     /// The number of its first item, by the submitter's count.
     pub first_item: u64,
+    /// The memory it takes until it ends, in bytes, by the submitter's count; see [`Room`].
+    pub weight: u64,
 }
 
 /// What [`Board::next_event`] reports.
@@ -134,7 +137,7 @@ pub struct Board {
     results: Queue,
     submitter: OwnerId,
     desk: Mutex<Desk>,
-    /// Signalled when waiting tasks were placed.
+    /// Signalled when there is room again for who waits for it.
     room: Condvar,
     /// A watched worker that is gone while what it sent is still being reported.
     gone: Mutex<VecDeque<OwnerId>>,
@@ -188,8 +191,9 @@ impl Board {
         }
     }
 
-    /// Queues a task. Never waits; tasks are claimed in the order in which they were submitted.
-    pub fn submit(&self, task: Task, parts: &[&[u8]]) -> Result<()> {
+    /// Queues a task. Never waits; tasks are claimed in the order in which they were submitted. Returns what all tasks
+    /// weigh that have not ended.
+    pub fn submit(&self, task: Task, parts: &[&[u8]]) -> Result<u64> {
         self.submit_with(task, parts, Vec::new())
     }
 
@@ -197,17 +201,18 @@ impl Board {
     ///
     /// # Errors
     /// As [`Board::submit`].
-    pub fn submit_with(&self, task: Task, parts: &[&[u8]], objects: Vec<Held>) -> Result<()> {
+    pub fn submit_with(&self, task: Task, parts: &[&[u8]], objects: Vec<Held>) -> Result<u64> {
         let mut desk = self.desk();
         if desk.closing {
             return Err(Error::Invalid("the board is closed".into()));
         }
         let sleepers = desk.accept(&self.ground, task, parts, objects)?;
         let hasty = desk.is_hasty();
+        let weight = desk.weight;
         drop(desk);
         self.wake(sleepers);
         self.hurry(hasty);
-        Ok(())
+        Ok(weight)
     }
 
     /// Tasks that have not ended.
@@ -215,20 +220,26 @@ impl Board {
         self.desk().outstanding()
     }
 
-    /// Waits until fewer than `limit` tasks wait outside of the shared memory, and fewer than `most` have not ended.
-    /// False at `deadline`.
-    pub fn wait_for_room(&self, limit: usize, most: usize, deadline: Deadline) -> bool {
+    /// What all tasks weigh that have not ended.
+    pub fn weight(&self) -> u64 {
+        self.desk().weight
+    }
+
+    /// Waits until there is room for another task; for one that had to wait, until it is worth it. False at `deadline`.
+    pub fn wait_for_room(&self, room: Room, deadline: Deadline) -> bool {
         let mut desk = self.desk();
-        while desk.waiting() >= limit || desk.outstanding() >= most {
+        let mut is_left = room.is_left(desk.load());
+        while !is_left {
             if deadline.is_past() {
                 return false;
             }
-            desk.room_is_awaited = true;
+            desk.awaited = Some(room.or(desk.awaited));
             let nap = deadline.remaining().unwrap_or(futex::NAP).min(futex::NAP);
             desk = match self.room.wait_timeout(desk, nap) {
                 Ok((desk, _)) => desk,
                 Err(poisoned) => poisoned.into_inner().0,
             };
+            is_left = room.is_worth_waking(desk.load());
         }
         true
     }
@@ -386,7 +397,7 @@ impl Board {
         let placed = desk.refill(&self.ground);
         let hasty = desk.is_hasty();
         let last = desk.closing && desk.waiting() == 0 && !self.ground.is_closed();
-        let room_is_awaited = std::mem::take(&mut desk.room_is_awaited);
+        let is_room = desk.has_room_again();
         drop(desk);
         if last {
             self.send_home();
@@ -395,7 +406,7 @@ impl Board {
             self.wake(placed);
             self.hurry(hasty);
         }
-        if room_is_awaited {
+        if is_room {
             self.room.notify_all();
         }
     }

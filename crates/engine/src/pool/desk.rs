@@ -13,6 +13,7 @@ use super::board::{Cancelled, Event, Lost, Task};
 use super::ground::Ground;
 use super::job_records::JobRecords;
 use super::record::{self, Stage};
+use super::room::{Load, Room};
 use super::tickets::{self, Ticket, Words};
 use super::waiting::{Waiting, WaitingTasks};
 
@@ -51,8 +52,10 @@ pub(super) struct Desk {
     hasty: bool,
     /// No more tasks are accepted.
     pub(super) closing: bool,
-    /// Somebody waits until there are fewer.
-    pub(super) room_is_awaited: bool,
+    /// What all tasks weigh that have not ended.
+    pub(super) weight: u64,
+    /// The room that somebody waits for.
+    pub(super) awaited: Option<Room>,
     /// Events that did not come from a worker.
     pub(super) events: VecDeque<Event>,
 }
@@ -82,7 +85,8 @@ impl Desk {
             watched_until: Deadline::NOW,
             hasty: false,
             closing: false,
-            room_is_awaited: false,
+            weight: 0,
+            awaited: None,
             events: VecDeque::new(),
         }
     }
@@ -96,6 +100,22 @@ impl Desk {
         self.waiting.len()
     }
 
+    pub(super) fn load(&self) -> Load {
+        Load {
+            waiting: self.waiting.len(),
+            tasks: self.outstanding(),
+            weight: self.weight,
+        }
+    }
+
+    /// Whether there is the room that somebody waits for, who is woken then.
+    pub(super) fn has_room_again(&mut self) -> bool {
+        let load = self.load();
+        self.awaited
+            .take_if(|room| room.is_worth_waking(load))
+            .is_some()
+    }
+
     /// Places the task, or lets it wait behind the others. Returns how many workers to wake.
     pub(super) fn accept(
         &mut self,
@@ -106,12 +126,16 @@ impl Desk {
     ) -> Result<u32> {
         if self.waiting.is_empty() && !self.free.is_empty() {
             match self.place(ground, task, parts, held) {
-                Ok(()) => return Ok(1),
+                Ok(()) => {
+                    self.weight += task.weight;
+                    return Ok(1);
+                }
                 Err(Unplaced::Failed(error)) => return Err(error),
                 Err(Unplaced::NoTicket(back)) => held = back,
             }
         }
         let payload = parts.concat().into_boxed_slice();
+        self.weight += task.weight;
         self.waiting.push(Waiting {
             task,
             payload,
@@ -142,11 +166,14 @@ impl Desk {
                     });
                     break;
                 }
-                Err(Unplaced::Failed(error)) => self.events.push_back(Event::Refused {
-                    job: task.job,
-                    index: task.index,
-                    error,
-                }),
+                Err(Unplaced::Failed(error)) => {
+                    self.weight -= task.weight;
+                    self.events.push_back(Event::Refused {
+                        job: task.job,
+                        index: task.index,
+                        error,
+                    });
+                }
             }
         }
         placed
@@ -227,6 +254,7 @@ impl Desk {
 
     fn forget(&mut self, number: u32, task: Task) -> Task {
         self.free.push(number);
+        self.weight -= task.weight;
         self.records.remove(number);
         if task.timeout.is_some() {
             let at = self.slots[number as usize].timed;
@@ -320,6 +348,7 @@ impl Desk {
     /// Takes back those tasks of a job that nobody has claimed.
     pub(super) fn withdraw(&mut self, ground: &Ground, job: u64, index: Option<u64>) -> Vec<u64> {
         let waiting = self.waiting.take_back(job, index);
+        self.weight -= weight(&waiting);
         let mut withdrawn: Vec<_> = waiting.iter().map(|waiting| waiting.task.index).collect();
         for (number, generation, task) in self.placed_of(job, index) {
             if record::withdraw(ground.state(number), generation) {
@@ -332,7 +361,9 @@ impl Desk {
 
     /// Takes back every task that nobody has claimed.
     pub(super) fn withdraw_all(&mut self, ground: &Ground) {
-        self.waiting.clear();
+        while let Some(waiting) = self.waiting.pop() {
+            self.weight -= waiting.task.weight;
+        }
         let placed: Vec<_> = self.placed().collect();
         for (number, generation, task) in placed {
             if record::withdraw(ground.state(number), generation) {
@@ -421,6 +452,11 @@ impl Desk {
         self.timed_until = look_again.map_or(u64::MAX, |left| after(now, left));
         (None, look_again)
     }
+}
+
+/// What waiting tasks weigh together.
+fn weight(waiting: &[Waiting]) -> u64 {
+    waiting.iter().map(|waiting| waiting.task.weight).sum()
 }
 
 /// That much time after a point of the machine's monotonic clock.

@@ -16,6 +16,7 @@ mod guided;
 mod job_records;
 mod record;
 mod reply;
+mod room;
 mod tickets;
 mod waiting;
 
@@ -23,3 +24,4 @@ pub use bench::{Claim, Standing, Workbench};
 pub use board::{Board, Cancelled, Event, Lost, Task};
 pub use guided::guided;
 pub use reply::{HEADER as RESULT_HEAD, Reply};
+pub use room::Room;

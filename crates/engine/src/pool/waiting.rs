@@ -128,10 +128,6 @@ impl WaitingTasks {
         taken
     }
 
-    pub(super) fn clear(&mut self) {
-        *self = WaitingTasks::default();
-    }
-
     fn last_of(&self, job: u64) -> Option<u64> {
         match self.run {
             Some((last, number)) if last == job => Some(number),

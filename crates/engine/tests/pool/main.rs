@@ -2,6 +2,7 @@
 
 mod deaths;
 mod leaving;
+mod room;
 mod taking_back;
 mod watching;
 

@@ -30,7 +30,8 @@ impl<S: 'static> Pool<S> {
     /// Calls `function` with each of `items` and returns what it returned, in their order.
     ///
     /// The items are cut into chunks: large ones first, single items at the end. A time limit is each item's, and
-    /// items go one by one then. A worker that dies fails its whole chunk.
+    /// items go one by one then. A worker that dies fails its whole chunk. Large items are serialised as workers take
+    /// them; a [`close`](Pool::close) meanwhile refuses the rest.
     ///
     /// # Errors
     /// The first item's, in their order, that gave no result; the others are done all the same. Where each item is
@@ -73,8 +74,9 @@ impl<S: 'static> Pool<S> {
 
     /// As [`map`](Pool::map), but gives the results as they come, each with its item's place.
     ///
-    /// All items are submitted at once, in chunks; [`imap_unordered`](Pool::imap_unordered) takes them
-    /// one by one, and suits items that are many or come slowly.
+    /// All items are submitted at once, in chunks, and take memory until they are done;
+    /// [`imap_unordered`](Pool::imap_unordered) takes them one by one, and suits items that are many, large or come
+    /// slowly.
     ///
     /// # Errors
     /// When `function` is a bare closure (a [`closure!`](crate::closure) is fine), an item cannot be serialised, or the pool is closed. What concerns

@@ -7,8 +7,9 @@ use std::time::Duration;
 use procession_engine::Deadline;
 use procession_engine::IdMap;
 use procession_engine::pool as board;
+use procession_engine::pool::Room;
 
-use super::crew::Crew;
+use super::crew::{Crew, LOOK};
 use super::job::{Job, Outcome};
 use super::results::Results;
 use crate::error::{Error, TaskError};
@@ -76,30 +77,57 @@ impl Hall {
         self.jobs().remove(&id);
     }
 
-    /// Queues a task, waiting for room. False when there was none before the deadline.
+    /// Queues a task, waiting for room among those that may be pending. Returns what all tasks weigh then; `None` when
+    /// there was no room before the deadline.
     pub(super) fn submit(
         &self,
         task: board::Task,
         order: &[u8],
         deadline: Deadline,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<u64>, Error> {
         // Under the crew's lock, so that no task slips in behind the pool's end.
         let mut crew = self.crew();
         loop {
             crew.check_open()?;
             if self.has_room() {
-                self.board.submit(task, &[order])?;
-                return Ok(true);
+                let weight = order.len() as u64;
+                let weight = self
+                    .board
+                    .submit(board::Task { weight, ..task }, &[order])?;
+                return Ok(Some(weight));
             }
             crew = match deadline.remaining() {
                 None => self.room.wait(crew).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return Ok(false),
+                Some(left) if left.is_zero() => return Ok(None),
                 Some(left) => {
                     let waited = self.room.wait_timeout(crew, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
+    }
+
+    /// Whether there is memory for another task, if all of them weigh so much.
+    pub(super) fn has_memory(&self, weight: u64) -> bool {
+        Room::is_light(weight) || self.board.wait_for_room(self.memory(), Deadline::NOW)
+    }
+
+    /// Waits until there is memory for another task, if all of them weigh so much.
+    pub(super) fn wait_for_memory(&self, weight: u64) -> Result<(), Error> {
+        if Room::is_light(weight) {
+            return Ok(());
+        }
+        while !self
+            .board
+            .wait_for_room(self.memory(), Deadline::after(LOOK))
+        {
+            self.crew().check_open()?;
+        }
+        Ok(())
+    }
+
+    fn memory(&self) -> Room {
+        Room::for_workers(self.crew().wanted)
     }
 
     pub(super) fn has_room(&self) -> bool {

@@ -26,6 +26,8 @@ pub(super) struct Feed<'a> {
     orders: Option<Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>>,
     submitted: u64,
     taken: u64,
+    /// What all of the pool's tasks weighed when the last one was submitted.
+    weight: u64,
 }
 
 impl<'a> Feed<'a> {
@@ -42,6 +44,7 @@ impl<'a> Feed<'a> {
             orders: Some(orders),
             submitted: 0,
             taken: 0,
+            weight: 0,
         };
         feed.top_up();
         feed
@@ -64,7 +67,8 @@ impl<'a> Feed<'a> {
         }
         while self.submitted - self.taken < window {
             // To wait for room is for those who have no result to wait for.
-            if self.submitted > self.taken && !hall.has_room() {
+            let has_room = || hall.has_room() && hall.has_memory(self.weight);
+            if self.submitted > self.taken && !has_room() {
                 return;
             }
             let Some(order) = orders.next() else {
@@ -75,8 +79,12 @@ impl<'a> Feed<'a> {
             self.submitted += 1;
             let task = self.limits.task(self.results.id(), index);
             let submitted = order.and_then(|order| hall.submit(task, &order, Deadline::NEVER));
-            let Err(error) = submitted else {
-                continue;
+            let error = match submitted {
+                Ok(weight) => {
+                    self.weight = weight.unwrap_or(0);
+                    continue;
+                }
+                Err(error) => error,
             };
             let (error, is_last) = match error {
                 Error::Task(error) => (error, true),

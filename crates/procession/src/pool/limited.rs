@@ -134,7 +134,8 @@ impl<'a, S: 'static> Limited<'a, S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        let results = self.submit_ranges(hall, function, items, chunks, Job::in_order())?;
+        let wait = |weight| hall.wait_for_memory(weight);
+        let results = self.submit_ranges(hall, function, items, chunks, Job::in_order(), wait)?;
         results.wait_for(chunks.len());
         let mut outputs = Vec::with_capacity(items.len());
         for chunk in chunks {
@@ -166,7 +167,8 @@ impl<'a, S: 'static> Limited<'a, S> {
         let hall = self.hall()?;
         let items: Vec<Args> = items.into_iter().collect();
         let chunks = self.ranges(hall, items.len());
-        let results = self.submit_ranges(hall, function, &items, &chunks, Job::as_they_come())?;
+        let job = Job::as_they_come();
+        let results = self.submit_ranges(hall, function, &items, &chunks, job, |_| Ok(()))?;
         Ok(MapUnordered::new(results, chunks))
     }
 
@@ -179,6 +181,7 @@ impl<'a, S: 'static> Limited<'a, S> {
         }
     }
 
+    /// Submits chunks of items; before each, `wait` is told what all tasks weigh.
     fn submit_ranges<F, Args, Shape>(
         &self,
         hall: &Arc<Hall>,
@@ -186,6 +189,7 @@ impl<'a, S: 'static> Limited<'a, S> {
         items: &[Args],
         chunks: &[Range<usize>],
         job: Job,
+        wait: impl Fn(u64) -> Result<(), Error>,
     ) -> Result<Results, Error>
     where
         F: TaskFunction<S, Args, Shape>,
@@ -194,13 +198,18 @@ impl<'a, S: 'static> Limited<'a, S> {
         Shape: 'static,
     {
         let results = hall.open_job(job);
+        let mut weight = 0;
         for (index, chunk) in (0..).zip(chunks) {
             let task = self.limits.task(results.id(), index);
-            let order = function.order_for(&items[chunk.clone()]);
-            let submitted = order.and_then(|order| hall.submit(task, &order, Deadline::NEVER));
-            if let Err(error) = submitted {
-                results.withdraw();
-                return Err(error);
+            let submitted = wait(weight)
+                .and_then(|()| function.order_for(&items[chunk.clone()]))
+                .and_then(|order| hall.submit(task, &order, Deadline::NEVER));
+            match submitted {
+                Ok(now) => weight = now.unwrap_or(0),
+                Err(error) => {
+                    results.withdraw();
+                    return Err(error);
+                }
             }
         }
         Ok(results)
@@ -375,7 +384,7 @@ impl<'a, S: 'static> Limited<'a, S> {
         let results = hall.open_job(Job::in_order());
         let task = self.limits.task(results.id(), 0);
         let submitted = hall.submit(task, &order, deadline)?;
-        Ok(submitted.then_some(results))
+        Ok(submitted.map(|_| results))
     }
 
     fn hall(&self) -> Result<&'a Arc<Hall>, TaskError> {

@@ -1,32 +1,25 @@
 //! The submitting side of a process pool.
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use procession_engine::error::GetError;
-use procession_engine::pool::{Board, Event, Task, guided};
+use procession_engine::pool::{Board, Event, Room, Task};
 use procession_engine::{Deadline, Error, Held, OwnerId};
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{
-    PyBytes, PyDict, PyFloat, PyInt, PyIterator, PyList, PySlice, PyString, PyTuple,
-};
+use pyo3::types::{PyBytes, PyDict, PyIterator, PyTuple};
 
+use super::chunks::{Chunks, PoolRest, are_small, have_common_parts, next_chunk};
 use super::functions;
 use super::job::PoolJob;
 use super::ledger::{Ledger, PoolLedger};
 use super::part::{Part, Verdict};
-use super::payload::{self, HEAVY, Kind, PoolFunction, Terms};
+use super::payload::{self, EncodedFunction, HEAVY, Kind, PoolFunction, Terms, Weight};
 use crate::errors::raise;
 
-/// While so many tasks wait outside of the shared memory, no more arguments are generated.
-const PLENTY: usize = 1024;
-/// Nor while those that have not ended are more than two a worker, and this would be their bytes.
-const PLENTY_BYTES: usize = 16 << 20;
-
-/// A string this short is nothing that tasks share.
+/// The task of a single call that is smaller weighs nothing: to keep its arguments would take as much.
 const SMALL: usize = 1024;
 
 /// The watcher returns at least this often while it has something to tidy up.
@@ -41,9 +34,11 @@ pub struct PoolBoard {
     /// Set when no more jobs will be opened: the watcher then returns as the last one ends.
     closing: AtomicBool,
     /// The function of the last call, which is often that of the next one.
-    last: Mutex<Option<(Py<PyAny>, PoolFunction)>>,
-    /// While so many tasks have not ended, no more like the last generated one are made.
-    most: AtomicUsize,
+    last: Mutex<Option<(Py<PyAny>, EncodedFunction)>>,
+    /// How much may be under way.
+    room: Room,
+    /// Set when tasks weighed too much to be light; cleared by who finds that they do not.
+    crowded: AtomicBool,
 }
 
 impl PoolBoard {
@@ -66,8 +61,31 @@ impl PoolBoard {
                 self.file_error(py, task.job, task.index, error);
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            Ok(weight) => {
+                if !Room::is_light(weight) {
+                    self.crowded.store(true, Ordering::Relaxed);
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// Whether tasks weigh so little that there is room for more, however many they are.
+    fn is_light(&self) -> bool {
+        if !self.crowded.load(Ordering::Relaxed) {
+            return true;
+        }
+        let is_light = Room::is_light(self.board.weight());
+        if is_light {
+            self.crowded.store(false, Ordering::Relaxed);
+        }
+        is_light
+    }
+
+    /// Whether task `index` of those that are fed may be submitted. How many tasks wait is looked at now and then.
+    fn has_room(&self, index: usize) -> bool {
+        let is_to_look = index.is_multiple_of(64) || !self.is_light();
+        !is_to_look || self.board.wait_for_room(self.room, Deadline::NOW)
     }
 
     /// Opens a job and submits its tasks; if that ends with an exception, gives the job up, which has no other end then.
@@ -106,12 +124,12 @@ impl PoolBoard {
             if let Some((known, encoded)) = &*last
                 && known.is(function)
             {
-                encoded.begin(Kind::Call, payload);
+                encoded.begin(Kind::Call, false, payload);
                 return Ok(Vec::new());
             }
         }
-        let encoded = PoolFunction::single(function)?;
-        encoded.begin(Kind::Call, payload);
+        let encoded = EncodedFunction::single(function)?;
+        encoded.begin(Kind::Call, false, payload);
         if !encoded.is_name() {
             return Ok(encoded.into_held());
         }
@@ -175,8 +193,9 @@ fn owner(raw: u32) -> PyResult<OwnerId> {
 
 #[pymethods]
 impl PoolBoard {
+    /// For so many workers.
     #[new]
-    fn new(py: Python<'_>, ledger: &PoolLedger) -> PyResult<PoolBoard> {
+    fn new(py: Python<'_>, ledger: &PoolLedger, workers: usize) -> PyResult<PoolBoard> {
         functions::function_type(py)?;
         let board = Arc::new(Board::new().map_err(raise)?);
         ledger.0.comes_from(&board);
@@ -185,7 +204,8 @@ impl PoolBoard {
             ledger: ledger.0.clone(),
             closing: AtomicBool::new(false),
             last: Mutex::new(None),
-            most: AtomicUsize::new(usize::MAX),
+            room: Room::for_workers(workers),
+            crowded: AtomicBool::new(false),
         })
     }
 
@@ -206,6 +226,8 @@ impl PoolBoard {
     }
 
     /// Submits `function(*args, **kwds)` as the only task of a job.
+    ///
+    /// False if there is no room for it: it is to be fed then, and its job was not opened.
     #[expect(
         clippy::too_many_arguments,
         reason = "what one call of apply is made of"
@@ -219,12 +241,15 @@ impl PoolBoard {
         kwds: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         retries: u32,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         let py = function.py();
-        let task = Terms::new(timeout, retries)?.task(job.0.number, 0, 0);
+        let terms = Terms::new(timeout, retries)?;
         let mut payload = Vec::with_capacity(160);
         let mut held = Vec::new();
         let is_function = functions::is_function(function)?;
+        if !self.is_light() && !(is_function && are_small(args, kwds)) {
+            return Ok(false);
+        }
         self.with_job(py, &result, job, || {
             let encoded = if is_function {
                 self.begin_call(function, &mut payload)
@@ -238,20 +263,31 @@ impl PoolBoard {
                 let value = (function, args, kwds).into_pyobject(py)?;
                 payload::end(value.as_any(), None, &mut payload, &mut held)
             };
+            let weight = encoded
+                .as_ref()
+                .map_or(0, |weight| weight.new.max(payload.len()));
+            let weight = if weight < SMALL { 0 } else { weight as u64 };
+            let task = terms.task(job.0.number, 0, 0, weight);
             self.submit(py, task, encoded.map(|_| payload.as_slice()), held)
-        })
+        })?;
+        Ok(true)
+    }
+
+    /// Whether there is no room for tasks that weigh anything.
+    fn is_full(&self) -> bool {
+        !self.is_light()
     }
 
     /// Into how many tasks `spread` cuts `items` items, at most: of `chunksize` each, or guided if None.
     #[staticmethod]
     fn chunks(items: usize, chunksize: Option<usize>, workers: usize) -> usize {
-        match chunksize {
-            Some(size) => items.div_ceil(size.max(1)),
-            None => guided(items, workers).count(),
-        }
+        Chunks::count(items, chunksize, workers)
     }
 
-    /// Submits the items of a list or tuple, cut as `chunks` said, or into fewer.
+    /// Submits the items of a list or tuple, cut as `chunks` said, or into fewer, as long as there is room; nothing if
+    /// they have to wait behind others.
+    ///
+    /// Returns what is left, which is to be fed.
     #[expect(clippy::too_many_arguments, reason = "what one call of map is made of")]
     fn spread(
         &self,
@@ -260,17 +296,26 @@ impl PoolBoard {
         job: &PoolJob,
         function: &PoolFunction,
         items: &Bound<'_, PyAny>,
-        chunksize: Option<usize>,
-        workers: usize,
-    ) -> PyResult<()> {
-        let length = items.len()?;
+        chunks: (Option<usize>, usize),
+        waits: bool,
+    ) -> PyResult<Option<PoolRest>> {
+        let (chunksize, workers) = chunks;
+        let mut chunks = Chunks::new(items.len()?, chunksize, workers);
+        let mut rest = None;
         self.with_job(py, &result, job, || {
-            self.spread_over(py, job, function, items, length, (chunksize, workers))
-        })
+            let ended = !waits
+                && !function.is_late()
+                && self.cut(job, function, items, &mut chunks, |_| self.is_light())?;
+            if !ended {
+                rest = Some(PoolRest::new(chunks, items)?);
+            }
+            Ok(())
+        })?;
+        Ok(rest)
     }
 
     /// Submits items of an iterator as tasks from number `index` on, `chunksize` in each, until it
-    /// ends, until there are plenty for so many workers, or up to number `limit`.
+    /// ends, until there are plenty of tasks, or up to number `limit`; or so what is left of a sequence.
     ///
     /// Returns the next number and whether the iterator ended; its exception ends it, too, and is
     /// filed as the result of the task it would have been part of.
@@ -278,54 +323,36 @@ impl PoolBoard {
         &self,
         job: &PoolJob,
         function: &PoolFunction,
-        items: &Bound<'_, PyIterator>,
+        items: &Bound<'_, PyAny>,
         chunksize: usize,
         places: (usize, Option<usize>),
-        workers: usize,
-    ) -> (usize, bool) {
-        let py = items.py();
-        let (mut index, limit) = places;
-        let mut payload = Vec::new();
-        let mut items = items.clone();
-        while limit.is_none_or(|limit| index < limit) {
-            let most = self.most.load(Ordering::Relaxed);
-            let is_to_look = most != usize::MAX || index.is_multiple_of(64);
-            if is_to_look && !self.board.wait_for_room(PLENTY, most, Deadline::NOW) {
-                return (index, false);
+    ) -> PyResult<(usize, bool)> {
+        let Ok(rest) = items.cast::<PoolRest>() else {
+            return self.draw(job, function, items.cast()?, chunksize, places);
+        };
+        let rest = rest.get();
+        let mut chunks = rest.chunks();
+        let items = rest.items.bind(items.py());
+        let begun = chunks.index;
+        let fed = self.cut(job, function, items, &mut chunks, |index| {
+            self.has_room(index)
+        });
+        rest.go_on_from(chunks);
+        match fed {
+            Ok(ended) => Ok((chunks.index, ended)),
+            Err(error) if chunks.index > begun => {
+                self.file_error(items.py(), job.0.number, chunks.index as u64 - 1, error);
+                Ok((chunks.index, false))
             }
-            let chunk = match next_chunk(&mut items, chunksize) {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => return (index, true),
-                Err(error) => {
-                    let error = error.into_value(py).into_any();
-                    self.ledger.file_last(&job.0, index, error);
-                    return (index + 1, true);
-                }
-            };
-            function.begin_items(chunksize > 1, &mut payload);
-            let mut held = Vec::new();
-            let encoded = payload::end(&chunk, Some(&function.common), &mut payload, &mut held);
-            let weight = encoded.as_ref().map_or(0, |weight| *weight);
-            let most = match PLENTY_BYTES / weight.max(1) {
-                most if most > PLENTY => usize::MAX,
-                most => most.max(2 * workers + 2),
-            };
-            self.most.store(most, Ordering::Relaxed);
-            let first = index * chunksize;
-            let task = function.terms.task(job.0.number, index, first);
-            if let Err(error) = self.submit(py, task, encoded.map(|_| payload.as_slice()), held) {
-                self.file_error(py, job.0.number, index as u64, error);
-            }
-            index += 1;
+            // Of the function.
+            Err(error) => Err(error),
         }
-        (index, false)
     }
 
     /// Waits until `feed` can go on; False when `timeout` seconds passed first.
     fn wait_for_room(&self, py: Python<'_>, timeout: f64) -> bool {
         let deadline = Deadline::after(Duration::from_secs_f64(timeout));
-        let most = self.most.load(Ordering::Relaxed);
-        py.detach(|| self.board.wait_for_room(PLENTY, most, deadline))
+        py.detach(|| self.board.wait_for_room(self.room, deadline))
     }
 
     /// Files results until something happens that is not one; returns it as a tuple, None after
@@ -362,6 +389,12 @@ impl PoolBoard {
     /// Takes tasks back: (numbers of those that had not begun, (number, worker) of those that run).
     #[pyo3(signature = (job, index=None))]
     fn cancel(&self, job: u64, index: Option<u64>) -> (Vec<u64>, Vec<(u64, u32)>) {
+        if index.is_none()
+            && let Some(job) = self.ledger.job(job)
+        {
+            // First, since whoever feeds it finds room as soon as its tasks are gone.
+            job.give_up();
+        }
         let cancelled = self.board.cancel(job, index);
         let running = cancelled.running.into_iter();
         (
@@ -372,8 +405,9 @@ impl PoolBoard {
         )
     }
 
-    /// Takes back all tasks that have not begun, of all jobs.
+    /// Takes back all tasks that have not begun, of all jobs, which are about to fail.
     fn withdraw_all(&self, py: Python<'_>) {
+        self.ledger.give_up_all();
         py.detach(|| self.board.withdraw_all());
     }
 
@@ -424,117 +458,113 @@ impl PoolBoard {
 }
 
 impl PoolBoard {
-    /// Submits the items of `spread`.
-    fn spread_over(
+    /// Submits items of a sequence, chunk by chunk, as long as `has_room` says so before each. True when there are no
+    /// more.
+    fn cut(
         &self,
-        py: Python<'_>,
         job: &PoolJob,
         function: &PoolFunction,
         items: &Bound<'_, PyAny>,
-        length: usize,
-        (chunksize, workers): (Option<usize>, usize),
-    ) -> PyResult<()> {
-        let list = items.cast::<PyList>().ok();
+        chunks: &mut Chunks,
+        has_room: impl Fn(usize) -> bool,
+    ) -> PyResult<bool> {
+        let py = items.py();
         let mut payload = Vec::new();
-        let mut submit = |index: usize, chunk: Range<usize>, many: bool| -> PyResult<usize> {
+        let mut encoded = None;
+        loop {
+            let index = chunks.index;
             if job.0.has_stopped() {
-                return Ok(0);
+                return Ok(true);
             }
-            function.begin_items(many, &mut payload);
-            let value = match list {
-                // Not as what collections.abc.Sequence is: to ask for that runs Python, where a signal may come.
-                _ if many => {
-                    let (start, end) = (chunk.start as isize, chunk.end as isize);
-                    items.get_item(PySlice::new(py, start, end, 1))?
-                }
-                Some(list) => list.get_item(chunk.start)?,
-                None => items.get_item(chunk.start)?,
+            if !has_room(index) {
+                return Ok(false);
+            }
+            let encoded = match encoded {
+                Some(known) => known,
+                None => *encoded.insert(function.encoded(py)?),
             };
-            let mut held = Vec::new();
-            let encoded = payload::end(&value, Some(&function.common), &mut payload, &mut held);
-            let weight = *encoded.as_ref().unwrap_or(&0);
-            let task = function.terms.task(job.0.number, index, chunk.start);
-            self.submit(py, task, encoded.map(|_| payload.as_slice()), held)?;
+            let Some(chunk) = chunks.next() else {
+                return Ok(true);
+            };
+            function.begin_items(encoded, chunk.many, &mut payload);
+            let value = Chunks::items(&chunk, items)?;
+            let place = (index, chunk.first);
+            let weight = self.submit_items(job, function, &value, place, &mut payload)?;
+            if index == 0
+                && chunks.is_guided()
+                && (encoded.is_heavy() || weight > HEAVY && have_common_parts(items)?)
+            {
+                job.0.cut_to(chunks.even_out(&chunk));
+            }
             if index % 1024 == 1023 {
                 py.check_signals()?;
             }
-            Ok(weight)
-        };
-        let even = |size: usize| {
-            let starts = (0..length).step_by(size);
-            starts.map(move |start| start..length.min(start + size))
-        };
-        if let Some(size) = chunksize {
-            let mut chunks = even(size.max(1)).enumerate();
-            return chunks.try_for_each(|(index, chunk)| submit(index, chunk, size > 1).map(drop));
-        }
-        let mut chunks = guided(length, workers).enumerate();
-        let Some((_, first)) = chunks.next() else {
-            return Ok(());
-        };
-        // As large as all of the standard library's.
-        let size = first.len();
-        let weight = submit(0, first, size > 1)?;
-        let mut submit = |(index, chunk): (usize, Range<usize>)| {
-            let many = chunk.len() > 1;
-            submit(index, chunk, many).map(drop)
-        };
-        if function.is_heavy() || weight > HEAVY && have_common_parts(items)? {
-            job.0.cut_to(length.div_ceil(size));
-            return even(size).enumerate().skip(1).try_for_each(submit);
-        }
-        chunks.try_for_each(&mut submit)
-    }
-}
-
-/// Whether the first items mention the same large object: a chunk then carries it once, however many items it
-/// has.
-fn have_common_parts(items: &Bound<'_, PyAny>) -> PyResult<bool> {
-    if items.len()? < 2 {
-        return Ok(false);
-    }
-    let (first, second) = (items.get_item(0)?, items.get_item(1)?);
-    if first.is(&second) {
-        return Ok(true);
-    }
-    let is_small = |part: &Bound<'_, PyAny>| {
-        part.is_none()
-            || part.is_instance_of::<PyInt>()
-            || part.is_instance_of::<PyFloat>()
-            || part
-                .cast::<PyString>()
-                .is_ok_and(|text| text.len().is_ok_and(|length| length < SMALL))
-    };
-    let (first, second) = (parts(&first), parts(&second));
-    let mut pairs = first.iter().zip(&second);
-    Ok(pairs.any(|(first, second)| first.is(second) && !is_small(first)))
-}
-
-fn parts<'py>(item: &Bound<'py, PyAny>) -> Vec<Bound<'py, PyAny>> {
-    match (item.cast::<PyTuple>(), item.cast::<PyList>()) {
-        (Ok(tuple), _) => tuple.iter().collect(),
-        (_, Ok(list)) => list.iter().collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// The next item, or for chunks of more than one the list of the next items.
-fn next_chunk<'py>(
-    items: &mut Bound<'py, PyIterator>,
-    chunksize: usize,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let Some(first) = items.next().transpose()? else {
-        return Ok(None);
-    };
-    if chunksize == 1 {
-        return Ok(Some(first));
-    }
-    let chunk = PyList::new(first.py(), [first])?;
-    while chunk.len() < chunksize {
-        match items.next().transpose()? {
-            Some(item) => chunk.append(item)?,
-            None => break,
         }
     }
-    Ok(Some(chunk.into_any()))
+
+    /// Submits what an iterator gives: `feed` of one.
+    fn draw(
+        &self,
+        job: &PoolJob,
+        function: &PoolFunction,
+        items: &Bound<'_, PyIterator>,
+        chunksize: usize,
+        places: (usize, Option<usize>),
+    ) -> PyResult<(usize, bool)> {
+        let py = items.py();
+        let (mut index, limit) = places;
+        let mut payload = Vec::new();
+        let mut items = items.clone();
+        while limit.is_none_or(|limit| index < limit) {
+            if job.0.has_stopped() {
+                return Ok((index, true));
+            }
+            if !self.has_room(index) {
+                return Ok((index, false));
+            }
+            let encoded = function.encoded(py)?;
+            let chunk = match next_chunk(&mut items, chunksize) {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Ok((index, true)),
+                Err(error) => {
+                    let error = error.into_value(py).into_any();
+                    self.ledger.file_last(&job.0, index, error);
+                    return Ok((index + 1, true));
+                }
+            };
+            function.begin_items(encoded, chunksize > 1, &mut payload);
+            let place = (index, index * chunksize);
+            if let Err(error) = self.submit_items(job, function, &chunk, place, &mut payload) {
+                self.file_error(py, job.0.number, index as u64, error);
+            }
+            index += 1;
+        }
+        Ok((index, false))
+    }
+
+    /// Submits items as task `index` of a job, the first of them being number `first`. Returns what they weigh.
+    fn submit_items(
+        &self,
+        job: &PoolJob,
+        function: &PoolFunction,
+        items: &Bound<'_, PyAny>,
+        (index, first): (usize, usize),
+        payload: &mut Vec<u8>,
+    ) -> PyResult<usize> {
+        let py = items.py();
+        let mut held = Vec::new();
+        let encoded = payload::end(items, Some(&function.common), payload, &mut held);
+        let Weight { whole, new } = *encoded.as_ref().unwrap_or(&Weight::default());
+        let weight = new.max(payload.len()) as u64 + function.take_weight();
+        let task = function.terms.task(job.0.number, index, first, weight);
+        // While its items were pickled, or written, the job may have been given up.
+        if !job.0.has_stopped() {
+            self.submit(py, task, encoded.map(|_| payload.as_slice()), held)?;
+        }
+        if job.0.has_stopped() {
+            // Or since then.
+            self.board.withdraw(job.0.number);
+        }
+        Ok(whole)
+    }
 }

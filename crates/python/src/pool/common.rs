@@ -36,19 +36,22 @@ impl CommonBuffers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the large ones of the buffers into leases, and adds what keeps these to `held`.
+    /// Puts the large ones of the buffers into leases, and adds what keeps these to `held`. Returns how many bytes were
+    /// there already.
     pub(super) fn share(
         &self,
         py: Python<'_>,
         buffers: &mut [Beside],
         held: &mut Vec<Held>,
-    ) -> PyResult<()> {
+    ) -> PyResult<usize> {
+        let mut found = 0;
         for buffer in buffers {
             if buffer.view().len_bytes() < LARGE {
                 continue;
             }
             if let Some(kept) = self.find(py, buffer)? {
                 held.push(kept);
+                found += buffer.view().len_bytes();
                 continue;
             }
             let lease = lease_of(py, buffer.view())?;
@@ -62,7 +65,7 @@ impl CommonBuffers {
             }
             known.push_back(Known { start, lease });
         }
-        Ok(())
+        Ok(found)
     }
 
     fn find(&self, py: Python<'_>, buffer: &mut Beside) -> PyResult<Option<Held>> {

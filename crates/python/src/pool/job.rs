@@ -79,6 +79,8 @@ pub(super) struct Job {
     pub(super) delivered: bool,
     /// Whether it ends with its first failure.
     pub(super) fails_fast: AtomicBool,
+    /// Whether it was given up: nothing more is submitted for it.
+    given_up: AtomicBool,
     shape: Shape,
     state: Mutex<State>,
 }
@@ -106,6 +108,7 @@ impl Job {
             number,
             delivered,
             fails_fast: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             shape,
             state: Mutex::new(state),
         }
@@ -179,7 +182,7 @@ impl Job {
     /// Says how many tasks there are in all. True when they are all done.
     pub(super) fn expect(&self, expected: usize) -> bool {
         let mut state = self.state();
-        if state.stopped {
+        if state.stopped || self.given_up.load(Ordering::Relaxed) {
             return false;
         }
         state.expected = Some(expected);
@@ -187,9 +190,15 @@ impl Job {
         state.arrived == expected
     }
 
-    /// Whether it has ended with its first failure.
+    /// Has nothing more be submitted for it: it is about to fail.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was given up, or has ended with its first failure.
     pub(super) fn has_stopped(&self) -> bool {
-        self.fails_fast.load(Ordering::Relaxed) && self.state().stopped
+        self.given_up.load(Ordering::Relaxed)
+            || self.fails_fast.load(Ordering::Relaxed) && self.state().stopped
     }
 
     /// Has the job have fewer tasks than it was opened with. The last ones are not submitted yet.
@@ -226,6 +235,7 @@ impl Job {
     /// Fails every task without a result. True when that completed the job.
     pub(super) fn fail_rest(&self, error: &Py<PyAny>, py: Python<'_>) -> bool {
         let part = || Part::from_object(Verdict::Failed, error.clone_ref(py));
+        self.give_up();
         let mut state = self.state();
         if state.expected == Some(state.arrived) {
             return false;
@@ -537,7 +547,7 @@ impl PoolJob {
 
     /// Whether there is nothing to wait for any more.
     fn ended(&self) -> bool {
-        self.0.is_complete()
+        self.0.has_stopped() || self.0.is_complete()
     }
 
     /// Tasks whose results were taken out.

@@ -163,6 +163,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// Has nothing more be submitted for the jobs that are open.
+    pub(super) fn give_up_all(&self) {
+        lock(&self.open).values().for_each(|job| job.give_up());
+    }
+
     pub(super) fn close(&self, job: &Job) {
         if lock(&self.open).remove(&job.number).is_none() {
             return;

@@ -9,6 +9,8 @@
 //! A function that is short when pickled (as it is by reference) travels with every task, a long one
 //! is put into shared memory once a job. Workers keep what they loaded, see [`super::functions`].
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use procession_engine::pool::Task;
@@ -123,22 +125,31 @@ fn lease(py: Python<'_>, encoded: &Encoded) -> PyResult<Lease> {
     encoded.draft_behind(py, 0, &[])?.lease().map_err(raise)
 }
 
+/// What a value comes to, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Weight {
+    pub(super) whole: usize,
+    /// Without what the tasks before have put into shared memory.
+    pub(super) new: usize,
+}
+
 /// Ends a payload that was begun with its value: a large one is written to memory of its own, once, for
-/// each worker that gets the task to use in place. Returns how much it weighs.
+/// each worker that gets the task to use in place. Returns how much the value weighs.
 pub(super) fn end(
     value: &Bound<'_, PyAny>,
     common: Option<&CommonBuffers>,
     payload: &mut Vec<u8>,
     held: &mut Vec<Held>,
-) -> PyResult<usize> {
+) -> PyResult<Weight> {
     let py = value.py();
     let mut encoded = Encoded::of(value)?;
-    let weight = encoded.weight();
+    let whole = encoded.weight();
+    let mut new = whole;
     match encoded.small() {
         Some(bytes) => payload.extend_from_slice(bytes),
         None => {
             if let Some(common) = common {
-                common.share(py, encoded.buffers_mut(), held)?;
+                new -= common.share(py, encoded.buffers_mut(), held)?;
             }
             let lease = lease(py, &encoded)?;
             payload.extend_from_slice(&lease.handle().to_bytes());
@@ -147,7 +158,7 @@ pub(super) fn end(
         }
     }
     held.append(&mut encoded.take_held());
-    Ok(weight)
+    Ok(Weight { whole, new })
 }
 
 /// Starts a payload whose function is part of the value.
@@ -174,56 +185,61 @@ impl Terms {
         Ok(Terms { timeout, retries })
     }
 
-    /// Task `index` of a job, which begins with item `first`.
-    pub(super) fn task(self, job: u64, index: usize, first: usize) -> Task {
+    /// Task `index` of a job, which begins with item `first` and takes so many bytes.
+    pub(super) fn task(self, job: u64, index: usize, first: usize, weight: u64) -> Task {
         Task {
             job,
             index: index as u64,
             timeout: self.timeout,
             retries: self.retries,
             first_item: first as u64,
+            weight,
         }
     }
 }
 
-/// A function ready to be sent with many tasks, and its terms. Lives as long as its tasks.
-#[pyclass(frozen, module = "procession._engine")]
-#[derive(Debug)]
-pub struct PoolFunction {
+/// A function as its tasks carry it.
+#[derive(Debug, Default)]
+pub(super) struct EncodedFunction {
     lease: Option<Lease>,
     /// A message, or the handle of the lease.
     bytes: Vec<u8>,
     weight: usize,
     /// What the function mentions.
     held: Vec<Held>,
-    star: bool,
-    pub(super) terms: Terms,
-    pub(super) common: CommonBuffers,
 }
 
-impl PoolFunction {
-    /// A function for one task, with which it travels however long it is.
-    pub(super) fn single(function: &Bound<'_, PyAny>) -> PyResult<PoolFunction> {
-        let (mut bytes, mut held) = (Vec::new(), Vec::new());
-        wire::encode(function.py(), function, &mut bytes, &mut held)?;
-        Ok(PoolFunction {
-            weight: bytes.len(),
+impl EncodedFunction {
+    /// A function for many tasks: a long one is written to memory of its own.
+    fn of(function: &Bound<'_, PyAny>) -> PyResult<EncodedFunction> {
+        let mut encoded = Encoded::of(function)?;
+        let (weight, held) = (encoded.weight(), encoded.take_held());
+        let (lease, bytes) = match encoded.small() {
+            Some(bytes) if bytes.len() <= SHORT => (None, bytes.to_vec()),
+            _ => {
+                let lease = lease(function.py(), &encoded)?;
+                let bytes = lease.handle().to_bytes().to_vec();
+                (Some(lease), bytes)
+            }
+        };
+        Ok(EncodedFunction {
+            lease,
             bytes,
+            weight,
             held,
-            ..PoolFunction::without(Terms::default(), false)
         })
     }
 
-    fn without(terms: Terms, star: bool) -> PoolFunction {
-        PoolFunction {
+    /// A function for one task, with which it travels however long it is.
+    pub(super) fn single(function: &Bound<'_, PyAny>) -> PyResult<EncodedFunction> {
+        let (mut bytes, mut held) = (Vec::new(), Vec::new());
+        wire::encode(function.py(), function, &mut bytes, &mut held)?;
+        Ok(EncodedFunction {
             lease: None,
-            bytes: Vec::new(),
-            weight: 0,
-            held: Vec::new(),
-            star,
-            terms,
-            common: CommonBuffers::default(),
-        }
+            weight: bytes.len(),
+            bytes,
+            held,
+        })
     }
 
     /// Whether the bytes only name the function, so that they are the same next time.
@@ -231,34 +247,23 @@ impl PoolFunction {
         self.lease.is_none() && self.held.is_empty() && self.bytes.len() <= SHORT
     }
 
-    /// Whether each chunk more may cost as much as passing its items.
-    pub(super) fn is_heavy(&self) -> bool {
-        self.weight > HEAVY
-    }
-
     /// What a task is to keep alive that carries the function of this one.
     pub(super) fn into_held(self) -> Vec<Held> {
         self.held
     }
 
-    /// Starts the payload of a task of one item, or of many.
-    pub(super) fn begin_items(&self, many: bool, payload: &mut Vec<u8>) {
-        let kind = match (self.star, many) {
-            (false, false) => Kind::One,
-            (false, true) => Kind::Many,
-            (true, false) => Kind::StarOne,
-            (true, true) => Kind::StarMany,
-        };
-        self.begin(kind, payload);
+    /// Whether each chunk more may cost as much as passing its items.
+    pub(super) fn is_heavy(&self) -> bool {
+        self.weight > HEAVY
     }
 
     /// Starts the payload of a task.
-    pub(super) fn begin(&self, kind: Kind, payload: &mut Vec<u8>) {
+    pub(super) fn begin(&self, kind: Kind, timed: bool, payload: &mut Vec<u8>) {
         let mut bits = 0;
         if self.lease.is_some() {
             bits |= FUNCTION_LEASED;
         }
-        if self.terms.timeout.is_some() {
+        if timed {
             bits |= TIMED;
         }
         payload.clear();
@@ -269,32 +274,120 @@ impl PoolFunction {
     }
 }
 
+/// What the tasks of a function are called with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Calls {
+    /// An item.
+    Item,
+    /// What an item consists of.
+    StarItem,
+    /// Each with arguments of its own, the function among them.
+    Whole,
+}
+
+/// A function to be sent with many tasks, and its terms. Lives as long as its tasks.
+#[pyclass(frozen, module = "procession._engine")]
+#[derive(Debug)]
+pub struct PoolFunction {
+    encoded: OnceLock<EncodedFunction>,
+    /// One that is to be encoded with its first task.
+    late: Option<Py<PyAny>>,
+    /// What it weighs, until a task brought it along.
+    weight: AtomicU64,
+    calls: Calls,
+    pub(super) terms: Terms,
+    pub(super) common: CommonBuffers,
+}
+
+impl PoolFunction {
+    fn unready(terms: Terms, calls: Calls, late: Option<Py<PyAny>>) -> PoolFunction {
+        PoolFunction {
+            encoded: OnceLock::new(),
+            late,
+            weight: AtomicU64::new(0),
+            calls,
+            terms,
+            common: CommonBuffers::default(),
+        }
+    }
+
+    /// Whether it is still to be encoded, with its first task.
+    pub(super) fn is_late(&self) -> bool {
+        self.late.is_some() && self.encoded.get().is_none()
+    }
+
+    /// The function as tasks carry it; nothing if they bring their own.
+    pub(super) fn encoded(&self, py: Python<'_>) -> PyResult<&EncodedFunction> {
+        if let Some(function) = &self.late
+            && self.encoded.get().is_none()
+        {
+            self.encode(function.bind(py))?;
+        }
+        Ok(self.encoded.get_or_init(EncodedFunction::default))
+    }
+
+    fn encode(&self, function: &Bound<'_, PyAny>) -> PyResult<()> {
+        let encoded = EncodedFunction::of(function)?;
+        if encoded.lease.is_some() {
+            self.weight.store(encoded.weight as u64, Ordering::Relaxed);
+        }
+        // Nobody else did it meanwhile: one thread submits the tasks of a function.
+        let _ = self.encoded.set(encoded);
+        Ok(())
+    }
+
+    /// What the first task weighs more than the others.
+    pub(super) fn take_weight(&self) -> u64 {
+        match self.weight.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.weight.swap(0, Ordering::Relaxed),
+        }
+    }
+
+    /// Starts the payload of a task of one item, or of many.
+    pub(super) fn begin_items(&self, encoded: &EncodedFunction, many: bool, payload: &mut Vec<u8>) {
+        let kind = match (self.calls, many) {
+            (Calls::Item, false) => Kind::One,
+            (Calls::Item, true) => Kind::Many,
+            (Calls::StarItem, false) => Kind::StarOne,
+            (Calls::StarItem, true) => Kind::StarMany,
+            (Calls::Whole, _) => Kind::Whole,
+        };
+        encoded.begin(kind, self.terms.timeout.is_some(), payload);
+    }
+}
+
 #[pymethods]
 impl PoolFunction {
-    /// With `star`, items are unpacked as the arguments of their calls.
+    /// With `star`, items are unpacked as the arguments of their calls. If `late`, the function is pickled with its
+    /// first task.
     #[new]
-    #[pyo3(signature = (function, star=false, timeout=None, retries=0))]
+    #[pyo3(signature = (function, star=false, timeout=None, retries=0, late=false))]
     fn new(
         function: &Bound<'_, PyAny>,
         star: bool,
         timeout: Option<f64>,
         retries: u32,
+        late: bool,
     ) -> PyResult<PoolFunction> {
         let terms = Terms::new(timeout, retries)?;
-        let mut encoded = Encoded::of(function)?;
-        let mut ready = PoolFunction {
-            weight: encoded.weight(),
-            held: encoded.take_held(),
-            ..PoolFunction::without(terms, star)
-        };
-        match encoded.small() {
-            Some(bytes) if bytes.len() <= SHORT => ready.bytes = bytes.to_vec(),
-            _ => {
-                let lease = lease(function.py(), &encoded)?;
-                ready.bytes = lease.handle().to_bytes().to_vec();
-                ready.lease = Some(lease);
-            }
+        let calls = if star { Calls::StarItem } else { Calls::Item };
+        if late {
+            return Ok(PoolFunction::unready(
+                terms,
+                calls,
+                Some(function.clone().unbind()),
+            ));
         }
-        Ok(ready)
+        let made = PoolFunction::unready(terms, calls, None);
+        made.encode(function)?;
+        Ok(made)
+    }
+
+    /// For tasks that are (function, args, kwds) each.
+    #[staticmethod]
+    fn of_calls(timeout: Option<f64>, retries: u32) -> PyResult<PoolFunction> {
+        let terms = Terms::new(timeout, retries)?;
+        Ok(PoolFunction::unready(terms, Calls::Whole, None))
     }
 }

@@ -1,0 +1,214 @@
+//! Where the items of tasks come from: how a sequence is cut, and what an iterator gives.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use procession_engine::pool::guided;
+use pyo3::prelude::*;
+use pyo3::types::{PyFloat, PyInt, PyIterator, PyList, PySlice, PyString, PyTuple};
+
+/// A string this short is nothing that tasks share.
+const SMALL: usize = 1024;
+
+/// How the items of a sequence are cut into tasks, and how far that has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chunks {
+    /// Of so many items each, or guided.
+    size: Option<usize>,
+    workers: usize,
+    /// How many items there are, how many of them were before the first one, and how many were cut off.
+    length: usize,
+    before: usize,
+    start: usize,
+    /// The number of the next task.
+    pub(super) index: usize,
+}
+
+/// The items of one task.
+pub(super) struct Chunk {
+    pub(super) range: Range<usize>,
+    /// Whether they go as a list.
+    pub(super) many: bool,
+    /// The number of the first one.
+    pub(super) first: usize,
+}
+
+impl Chunks {
+    pub(super) fn new(length: usize, size: Option<usize>, workers: usize) -> Chunks {
+        Chunks {
+            size: size.map(|size| size.max(1)),
+            workers,
+            length,
+            before: 0,
+            start: 0,
+            index: 0,
+        }
+    }
+
+    /// How many tasks there are, at most, of so many items.
+    pub(super) fn count(items: usize, size: Option<usize>, workers: usize) -> usize {
+        match size {
+            Some(size) => items.div_ceil(size.max(1)),
+            None => guided(items, workers).count(),
+        }
+    }
+
+    /// Whether more, and smaller, chunks follow the first.
+    pub(super) fn is_guided(&self) -> bool {
+        self.size.is_none()
+    }
+
+    /// Has all chunks be as large as the first one, as all of the standard library's are. How many there are then.
+    pub(super) fn even_out(&mut self, first: &Chunk) -> usize {
+        let size = first.range.len();
+        self.size = Some(size);
+        self.length.div_ceil(size)
+    }
+
+    /// The next one.
+    pub(super) fn next(&mut self) -> Option<Chunk> {
+        let left = self.length - self.start;
+        let (size, many) = match self.size {
+            Some(size) => (size.min(left), size > 1),
+            None => {
+                let size = guided(left, self.workers)
+                    .next()
+                    .map_or(0, |chunk| chunk.len());
+                (size, size > 1)
+            }
+        };
+        if left == 0 {
+            return None;
+        }
+        let range = self.start..self.start + size;
+        let first = self.before + self.start;
+        self.start = range.end;
+        self.index += 1;
+        Some(Chunk { range, many, first })
+    }
+
+    /// The items of a chunk, or the only one.
+    pub(super) fn items<'py>(
+        chunk: &Chunk,
+        items: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let Range { start, end } = chunk.range;
+        if chunk.many {
+            // Not as what collections.abc.Sequence is: to ask for that runs Python, where a signal may come.
+            let slice = PySlice::new(items.py(), start as isize, end as isize, 1);
+            return items.get_item(slice);
+        }
+        match items.cast::<PyList>() {
+            Ok(list) => list.get_item(start),
+            Err(_) => items.get_item(start),
+        }
+    }
+}
+
+/// Items of a sequence that are still to be submitted.
+#[pyclass(frozen, module = "procession._engine")]
+#[derive(Debug)]
+pub struct PoolRest {
+    /// Those alone, and not the sequence: the program may change that.
+    pub(super) items: Py<PyAny>,
+    chunks: Mutex<Chunks>,
+}
+
+impl PoolRest {
+    /// The items that were not cut off.
+    pub(super) fn new(chunks: Chunks, items: &Bound<'_, PyAny>) -> PyResult<PoolRest> {
+        let Chunks { start, length, .. } = chunks;
+        let slice = PySlice::new(items.py(), start as isize, length as isize, 1);
+        let rest = Chunks {
+            length: length - start,
+            before: chunks.before + start,
+            start: 0,
+            ..chunks
+        };
+        Ok(PoolRest {
+            items: items.get_item(slice)?.unbind(),
+            chunks: Mutex::new(rest),
+        })
+    }
+
+    pub(super) fn chunks(&self) -> Chunks {
+        *self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn go_on_from(&self, chunks: Chunks) {
+        *self.chunks.lock().unwrap_or_else(PoisonError::into_inner) = chunks;
+    }
+}
+
+#[pymethods]
+impl PoolRest {
+    /// The number of the next task.
+    #[getter]
+    fn index(&self) -> usize {
+        self.chunks().index
+    }
+}
+
+/// Whether the first items mention the same large object: a chunk then carries it once, however many items it
+/// has.
+pub(super) fn have_common_parts(items: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if items.len()? < 2 {
+        return Ok(false);
+    }
+    let (first, second) = (items.get_item(0)?, items.get_item(1)?);
+    if first.is(&second) {
+        return Ok(true);
+    }
+    let (first, second) = (parts(&first), parts(&second));
+    let mut pairs = first.iter().zip(&second);
+    Ok(pairs.any(|(first, second)| first.is(second) && !is_small(first)))
+}
+
+fn parts<'py>(item: &Bound<'py, PyAny>) -> Vec<Bound<'py, PyAny>> {
+    match (item.cast::<PyTuple>(), item.cast::<PyList>()) {
+        (Ok(tuple), _) => tuple.iter().collect(),
+        (_, Ok(list)) => list.iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether an object is nothing that tasks share, and needs no other memory than its own.
+fn is_small(part: &Bound<'_, PyAny>) -> bool {
+    part.is_none()
+        || part.is_instance_of::<PyInt>()
+        || part.is_instance_of::<PyFloat>()
+        || part
+            .cast::<PyString>()
+            .is_ok_and(|text| text.len().is_ok_and(|length| length < SMALL))
+}
+
+/// Whether that is to be seen of all arguments of a call.
+pub(super) fn are_small(args: &Bound<'_, PyAny>, kwds: &Bound<'_, PyAny>) -> bool {
+    let is_empty = kwds.len().is_ok_and(|length| length == 0);
+    let are_few = |args: &Bound<'_, PyTuple>| args.len() < SMALL / 8;
+    is_empty
+        && args
+            .cast_exact::<PyTuple>()
+            .is_ok_and(|args| are_few(args) && args.iter().all(|part| is_small(&part)))
+}
+
+/// The next item, or for chunks of more than one the list of the next items.
+pub(super) fn next_chunk<'py>(
+    items: &mut Bound<'py, PyIterator>,
+    chunksize: usize,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let Some(first) = items.next().transpose()? else {
+        return Ok(None);
+    };
+    if chunksize == 1 {
+        return Ok(Some(first));
+    }
+    let chunk = PyList::new(first.py(), [first])?;
+    while chunk.len() < chunksize {
+        match items.next().transpose()? {
+            Some(item) => chunk.append(item)?,
+            None => break,
+        }
+    }
+    Ok(Some(chunk.into_any()))
+}
