@@ -399,60 +399,58 @@ def set_once_it_is_waited_for(go_on: Any, thread: int) -> None:
     go_on.set()
 
 
-@pytest.mark.skipif(platform.machine() not in WAIT4, reason="knows no number of the system call here")
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_handler_of_sigchld_meets_no_zombie_of_a_child_that_is_joined(method):
-    """`join` reaps the child in the call it sleeps in: torch's handler takes zombies for crashed workers."""
+def join_under_a_handler(method: str, ask: Any) -> Any:
+    """A child that was joined while SIGCHLD had a handler, which calls `ask` with the child."""
     context = procession.get_context(method)
     go_on = context.Event()
     child = context.Process(target=go_on.wait)
+    before = signal.signal(signal.SIGCHLD, lambda signum, frame: ask(child))
+    try:
+        child.start()
+        helper = threading.Thread(
+            target=set_once_it_is_waited_for, args=(go_on, threading.get_native_id()), daemon=True
+        )
+        helper.start()
+        child.join()
+        helper.join()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    return child
+
+
+reaping = pytest.mark.skipif(
+    platform.machine() not in WAIT4, reason="knows no number of the system call here"
+)
+
+
+@reaping
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_handler_of_sigchld_meets_no_zombie_of_a_child_that_is_joined(method):
+    """`join` reaps the child in the call it sleeps in: torch's handler takes zombies for crashed workers."""
     seen = []
 
-    def look(signum, frame):
+    def look(child):
         try:
             seen.append(os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
         except ChildProcessError:
             seen.append("reaped")
 
-    before = signal.signal(signal.SIGCHLD, look)
-    try:
-        child.start()
-        helper = threading.Thread(
-            target=set_once_it_is_waited_for, args=(go_on, threading.get_native_id()), daemon=True
-        )
-        helper.start()
-        child.join()
-        helper.join()
-        assert seen == ["reaped"]
-    finally:
-        signal.signal(signal.SIGCHLD, before)
+    join_under_a_handler(method, look)
+    assert seen == ["reaped"]
 
 
-@pytest.mark.skipif(platform.machine() not in WAIT4, reason="knows no number of the system call here")
+@reaping
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_handler_of_sigchld_may_ask_for_the_child_that_is_joined(method):
     """It runs when the status was taken and nobody knows it: to it the child lives, as with the stdlib."""
-    context = procession.get_context(method)
-    go_on = context.Event()
-    child = context.Process(target=go_on.wait)
     seen = []
 
-    def ask(signum, frame):
+    def ask(child):
         child.join(timeout=60)
-        seen.append((child.is_alive(), child.exitcode, procession.active_children()))
+        seen.append((child.is_alive(), child.exitcode, procession.active_children() == [child]))
 
-    before = signal.signal(signal.SIGCHLD, ask)
-    try:
-        child.start()
-        helper = threading.Thread(
-            target=set_once_it_is_waited_for, args=(go_on, threading.get_native_id()), daemon=True
-        )
-        helper.start()
-        child.join()
-        helper.join()
-    finally:
-        signal.signal(signal.SIGCHLD, before)
-    assert seen == [(True, None, [child])]
+    child = join_under_a_handler(method, ask)
+    assert seen == [(True, None, True)]
     assert child.exitcode == 0 and not child.is_alive() and procession.active_children() == []
 
 
