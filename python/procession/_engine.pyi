@@ -370,7 +370,7 @@ class PoolBoard:
         job: PoolJob,
         function: PoolFunction,
         items: Sequence[Any],
-        chunks: tuple[int | None, int],
+        chunksize: int | None,
         waits: bool,
     ) -> PoolRest | None: ...
     def feed(

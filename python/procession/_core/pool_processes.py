@@ -107,8 +107,8 @@ class ProcessCrew(Crew):
 
     def spread(self, result: Any, function: Any, items: Sequence[Any], chunksize: int | None) -> None:
         waits = bool(self.late.feeds)
-        job, chunks = result._handle, (chunksize, self.size)
-        rest = self.board.spread((result, self.cache), job, function, items, chunks, waits)
+        job = result._handle
+        rest = self.board.spread((result, self.cache), job, function, items, chunksize, waits)
         if rest is not None:
             feed = Feed(job, function, rest)
             feed.index = rest.index

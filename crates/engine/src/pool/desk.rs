@@ -117,6 +117,7 @@ impl Desk {
     }
 
     /// Places the task, or lets it wait behind the others. Returns how many workers to wake.
+    #[inline]
     pub(super) fn accept(
         &mut self,
         ground: &Ground,

@@ -35,6 +35,7 @@ pub struct PoolBoard {
     closing: AtomicBool,
     /// The function of the last call, which is often that of the next one.
     last: Mutex<Option<(Py<PyAny>, EncodedFunction)>>,
+    workers: usize,
     /// How much may be under way.
     room: Room,
     /// Set when tasks weighed too much to be light; cleared by who finds that they do not.
@@ -71,6 +72,7 @@ impl PoolBoard {
     }
 
     /// Whether tasks weigh so little that there is room for more, however many they are.
+    #[inline]
     fn is_light(&self) -> bool {
         if !self.crowded.load(Ordering::Relaxed) {
             return true;
@@ -204,6 +206,7 @@ impl PoolBoard {
             ledger: ledger.0.clone(),
             closing: AtomicBool::new(false),
             last: Mutex::new(None),
+            workers,
             room: Room::for_workers(workers),
             crowded: AtomicBool::new(false),
         })
@@ -247,7 +250,8 @@ impl PoolBoard {
         let mut payload = Vec::with_capacity(160);
         let mut held = Vec::new();
         let is_function = functions::is_function(function)?;
-        if !self.is_light() && !(is_function && are_small(args, kwds)) {
+        let goes = self.is_light() || is_function && are_small(args, kwds);
+        if !goes {
             return Ok(false);
         }
         self.with_job(py, &result, job, || {
@@ -296,11 +300,10 @@ impl PoolBoard {
         job: &PoolJob,
         function: &PoolFunction,
         items: &Bound<'_, PyAny>,
-        chunks: (Option<usize>, usize),
+        chunksize: Option<usize>,
         waits: bool,
     ) -> PyResult<Option<PoolRest>> {
-        let (chunksize, workers) = chunks;
-        let mut chunks = Chunks::new(items.len()?, chunksize, workers);
+        let mut chunks = Chunks::new(items.len()?, chunksize, self.workers);
         let mut rest = None;
         self.with_job(py, &result, job, || {
             let ended = !waits
@@ -543,6 +546,7 @@ impl PoolBoard {
     }
 
     /// Submits items as task `index` of a job, the first of them being number `first`. Returns what they weigh.
+    #[inline]
     fn submit_items(
         &self,
         job: &PoolJob,

@@ -66,21 +66,17 @@ impl Chunks {
     }
 
     /// The next one.
+    #[inline]
     pub(super) fn next(&mut self) -> Option<Chunk> {
         let left = self.length - self.start;
-        let (size, many) = match self.size {
-            Some(size) => (size.min(left), size > 1),
-            None => {
-                let size = guided(left, self.workers)
-                    .next()
-                    .map_or(0, |chunk| chunk.len());
-                (size, size > 1)
-            }
-        };
-        if left == 0 {
+        // Guided chunks depend on what is left alone.
+        let first_of_left = || guided(left, self.workers).next().map(|chunk| chunk.len());
+        let size = self.size.or_else(first_of_left)?;
+        let many = size > 1;
+        let range = self.start..self.start + size.min(left);
+        if range.is_empty() {
             return None;
         }
-        let range = self.start..self.start + size;
         let first = self.before + self.start;
         self.start = range.end;
         self.index += 1;
@@ -88,6 +84,7 @@ impl Chunks {
     }
 
     /// The items of a chunk, or the only one.
+    #[inline]
     pub(super) fn items<'py>(
         chunk: &Chunk,
         items: &Bound<'py, PyAny>,

@@ -196,9 +196,15 @@ impl Job {
     }
 
     /// Whether it was given up, or has ended with its first failure.
+    #[inline]
     pub(super) fn has_stopped(&self) -> bool {
         self.given_up.load(Ordering::Relaxed)
-            || self.fails_fast.load(Ordering::Relaxed) && self.state().stopped
+            || self.fails_fast.load(Ordering::Relaxed) && self.has_failed()
+    }
+
+    #[cold]
+    fn has_failed(&self) -> bool {
+        self.state().stopped
     }
 
     /// Has the job have fewer tasks than it was opened with. The last ones are not submitted yet.
