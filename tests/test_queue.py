@@ -231,6 +231,26 @@ def test_the_error_hook_may_want_what_the_caller_of_put_holds():
     assert not herald.is_alive()
 
 
+def test_the_error_hook_may_want_what_the_caller_of_join_thread_holds():
+    """Who joins goes on after a while; concurrent.futures joins with a lock that its hook wants."""
+    lock, begun, told = threading.Lock(), threading.Event(), threading.Event()
+
+    class Safe(queues.Queue):
+        def _on_queue_feeder_error(self, error, obj):
+            begun.set()
+            with lock:
+                told.set()
+
+    q = Safe(ctx=procession.get_context())
+    with lock:
+        q.put(Unpicklable())
+        assert begun.wait(30)
+        q.close()
+        q.join_thread()
+        assert not told.is_set()
+    assert told.wait(30)
+
+
 def test_a_subclass_travels_with_its_state(ctx):
     """Subclasses in the stdlib's shape keep what they pickle."""
     q = Stamped("blue", 5, ctx=ctx)

@@ -20,7 +20,8 @@ from .stdlib import util
 
 __all__ = ["Herald"]
 
-# How long `put` waits for the hook, which may wait for the caller of `put`, in seconds.
+# How long `put` and `join_thread` wait for the hook, in seconds: it may want a lock that their caller holds.
+# `concurrent.futures` is such a caller before Python 3.14, and hangs by that with the stdlib, if rarely.
 PATIENCE = 1.0
 
 
@@ -55,8 +56,8 @@ class Herald:
             told.wait(PATIENCE)
 
     def dismiss(self) -> None:
-        """End the thread once the hook was called for everything announced."""
-        _dismiss(self._failures, self._thread)
+        """End the thread once the hook was called for everything announced, and wait for that."""
+        _dismiss(self._failures, self._thread, PATIENCE)
 
 
 def _tell(queue: weakref.ref[Any], failures: SimpleQueue[Any]) -> None:
@@ -74,7 +75,7 @@ def _tell(queue: weakref.ref[Any], failures: SimpleQueue[Any]) -> None:
         del failure, what, concerned
 
 
-def _dismiss(failures: SimpleQueue[Any], thread: threading.Thread) -> None:
+def _dismiss(failures: SimpleQueue[Any], thread: threading.Thread, patience: float | None = None) -> None:
     failures.put(None)
     if thread is not threading.current_thread():
-        thread.join()
+        thread.join(patience)
