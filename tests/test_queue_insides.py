@@ -186,6 +186,29 @@ def test_a_process_with_a_feeder_of_its_own_ends(ctx):
         q.get(timeout=0.05)
 
 
+def get_and_tell(q, said):
+    said.send(q.get())
+
+
+def test_a_reader_that_is_killed_while_it_waits_leaves_the_queue_to_the_others(ctx):
+    """It holds the lock of the reading end then, and has taken nothing."""
+    q = Fed(ctx=ctx)
+    heard, said = ctx.Pipe(duplex=False)
+    first = ctx.Process(target=get_and_tell, args=(q, said))
+    first.start()
+    while not q._rlock.locked():
+        assert first.is_alive()
+    second = ctx.Process(target=get_and_tell, args=(q, said))
+    second.start()
+    first.kill()
+    first.join()
+    q.put("for the second")
+    assert heard.poll(30)
+    assert heard.recv() == "for the second"
+    second.join()
+    assert second.exitcode == 0
+
+
 class Framed(queues.Queue):
     """A queue whose `get` does the stdlib's work on its insides."""
 

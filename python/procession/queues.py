@@ -70,6 +70,9 @@ class Queue(QueueInsides, _Messages[_T]):
         if is_classic(cls, INSIDES_OF_QUEUE) or mentions(cls, WORK_OF_QUEUE):
             base, standard = cls._bases_of_classic()
             make_classic(cls, base, standard)
+            if cls.__init__ is standard.__init__:
+                # The one that calls it, for the pipe and the locks.
+                setattr(cls, "__init__", base.__init__)  # noqa: B010
         elif "_on_queue_feeder_error" in vars(cls) and cls.put is Queue.put and not cls._is_classic:
             setattr(cls, "put", _put_with_a_herald)  # noqa: B010
 
@@ -88,12 +91,16 @@ class Queue(QueueInsides, _Messages[_T]):
 
     def _init_classic(self, maxsize: int, ctx: Any) -> None:
         """Be the stdlib's queue, around a pipe of this package."""
+        from .synchronize import PassedOnLock
+
         classic: Any = self
         _, standard = self._bases_of_classic()
         standard.__init__(classic, maxsize, ctx=ctx)
         classic._reader.close()
         classic._writer.close()
         classic._reader, classic._writer = Pipe(duplex=False)
+        # Whoever is killed while it waits for a message holds the one, and leaves the pipe as it was.
+        classic._rlock, classic._wlock = PassedOnLock(), PassedOnLock()
         classic._reset()
 
     def __getstate__(self) -> tuple[Any, ...]:

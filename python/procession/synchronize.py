@@ -72,6 +72,16 @@ class Lock(SemLock, _engine.Lock):
         return f"<{type(self).__name__}(owner={name})>"
 
 
+class PassedOnLock(Lock):
+    """A lock that the next one has when its holder dies: for what no death leaves half done."""
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:  # type: ignore[override]
+        return bool(super().acquire(block, timeout, on_owner_died="hold"))
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+
 class RLock(SemLock, _engine.RLock):
     """A lock that its owner may acquire again."""
 
