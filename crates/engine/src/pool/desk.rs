@@ -11,7 +11,6 @@ use crate::{Held, OwnerId};
 
 use super::board::{Cancelled, Event, Lost, Task};
 use super::ground::Ground;
-use super::job_records::JobRecords;
 use super::record::{self, Stage};
 use super::room::{Load, Room};
 use super::tickets::{self, Ticket, Words};
@@ -41,8 +40,6 @@ pub(super) struct Desk {
     /// Free record numbers, the last freed on top: its memory is warm.
     free: Vec<u32>,
     waiting: WaitingTasks,
-    /// The records of each job.
-    records: JobRecords,
     /// Records whose tasks have a time limit.
     timed: Vec<u32>,
     /// No task runs longer than it may before that.
@@ -79,7 +76,6 @@ impl Desk {
                 .collect(),
             free: (0..capacity).rev().collect(),
             waiting: WaitingTasks::default(),
-            records: JobRecords::new(capacity),
             timed: Vec::new(),
             timed_until: u64::MAX,
             watched_until: Deadline::NOW,
@@ -210,7 +206,6 @@ impl Desk {
             _held: held,
         });
         self.free.pop();
-        self.records.add(task.job, number);
         if let Some(timeout) = task.timeout {
             slot.timed = self.timed.len() as u32;
             self.timed.push(number);
@@ -256,7 +251,6 @@ impl Desk {
     fn forget(&mut self, number: u32, task: Task) -> Task {
         self.free.push(number);
         self.weight -= task.weight;
-        self.records.remove(number);
         if task.timeout.is_some() {
             let at = self.slots[number as usize].timed;
             self.timed.swap_remove(at as usize);
@@ -323,14 +317,15 @@ impl Desk {
     }
 
     /// The tasks of a job in records, or one of them.
+    ///
+    /// By a walk over the records, of which there are as many however many tasks wait: to know those of each job would
+    /// cost every task more than a cancellation saves.
     fn placed_of(&self, job: u64, index: Option<u64>) -> Vec<(u32, u32, Task)> {
-        let of_job = self.records.of(job).into_iter().filter_map(|number| {
-            let slot = &self.slots[number as usize];
-            let task = slot.placed.as_ref()?.task;
-            let is_meant = index.is_none_or(|index| task.index == index);
-            is_meant.then_some((number, slot.generation, task))
-        });
-        of_job.collect()
+        let is_meant =
+            |task: &Task| task.job == job && index.is_none_or(|index| task.index == index);
+        self.placed()
+            .filter(|(_, _, task)| is_meant(task))
+            .collect()
     }
 
     /// Takes back the tasks of a job, or one of them.

@@ -13,7 +13,6 @@ mod board;
 mod desk;
 mod ground;
 mod guided;
-mod job_records;
 mod record;
 mod reply;
 mod room;
