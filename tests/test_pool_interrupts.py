@@ -303,6 +303,38 @@ def interrupt_and_go_on(path: Path) -> str:
     return "was not interrupted"
 
 
+STARTING = """
+import os, pathlib, sys, time
+import procession
+here = pathlib.Path(sys.argv[1])
+if __name__ != "__main__":
+    (here / "worker").write_text(str(os.getpid()))
+    (here / "starts").touch()
+    while not (here / "go").exists():
+        time.sleep(0.002)
+def square(x):
+    return x * x
+if __name__ == "__main__":
+    with procession.get_context("spawn").Pool(1) as pool:
+        print(pool.map(square, [3]))
+"""
+
+
+def test_ctrl_c_is_nothing_to_a_worker_that_starts(tmp_path: Path) -> None:
+    """It is told by its parent, and prints no traceback of its own."""
+    script = tmp_path / "script.py"
+    script.write_text(STARTING)
+    command = [sys.executable, script, tmp_path]
+    environment = {**os.environ, "PYTHONPATH": HOME}
+    with subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as program:
+        wait_for(tmp_path / "starts")
+        os.kill(int((tmp_path / "worker").read_text()), signal.SIGINT)
+        (tmp_path / "go").touch()
+        assert program.communicate(timeout=LIMIT) == ("[9]\n", "")
+
+
 def test_a_task_may_take_ctrl_c_for_itself(ctx: Any, tmp_path: Path) -> None:
     """Who catches KeyboardInterrupt returns a result; the worker lives on, and without a task ignores it."""
     with ctx.Pool(1) as pool:

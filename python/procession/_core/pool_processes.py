@@ -161,8 +161,13 @@ class ProcessCrew(Crew):
                 worker = self._make_process(self._ctx, target=serve, args=self._worker_args)
                 worker.name = worker.name.replace("Process", "PoolWorker")
                 worker.daemon = True
-                worker.start()
-                self.workers.append(worker)
+                # It inherits that: until it can tell its task from itself, Ctrl-C is for its parent.
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+                try:
+                    worker.start()
+                    self.workers.append(worker)
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 util.debug("added worker")
 
     def _doom(self, owner: int) -> None:
