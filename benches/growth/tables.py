@@ -71,6 +71,8 @@ def _row(name: str, number: int, package: str) -> str:
         capture_output=True,
         text=True,
     )
+    if ran.returncode and package == STDLIB:
+        return f"{ran.stderr.splitlines()[-1]} (stdlib)"
     if ran.returncode:
         sys.exit(ran.stderr)
     value, unit = float(ran.stdout), TABLES[name].unit
