@@ -2,8 +2,8 @@
 //!
 //! [`ledger`] knows the open jobs and [`job`] collects a job's results; both serve process pools and
 //! thread pools. [`board`] is the submitting side of a process pool and [`bench`] its workers' side,
-//! with [`payload`] between them and [`chunks`] before them. The loops that run once a task are here; what runs once a job, once
-//! a worker or once an error is in `procession/pool.py` and its helpers.
+//! with [`payload`] between them and [`chunks`] before them. The loops that run once a task are here; what runs once
+//! a job, once a worker or once an error is in `procession/pool.py` and its helpers.
 
 mod bench;
 mod board;
