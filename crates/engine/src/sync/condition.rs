@@ -365,6 +365,9 @@ impl Condition {
     ///
     /// One that gives up in the same moment gets nothing: the next in the line is let go instead.
     pub fn notify(&self, count: usize) -> usize {
+        if count == 1 {
+            return usize::from(self.notify_first());
+        }
         let arena = self.shared.arena();
         let mut waiting: Vec<(u64, &WaitCell, u32)> = Vec::new();
         for (index, cell) in self.cells() {
@@ -394,6 +397,48 @@ impl Condition {
             line = others;
         }
         notified
+    }
+
+    /// Lets the waiter go that came first; whether there was one.
+    fn notify_first(&self) -> bool {
+        while let Some((cell, seen)) = self.first() {
+            kill::point("condition.chosen");
+            if cell.wake(seen) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The cell of the waiter that came first, and its state. Only cells with the lowest turn so far are looked at
+    /// closely: thousands may wait.
+    fn first(&self) -> Option<(&WaitCell, u32)> {
+        let arena = self.shared.arena();
+        let (mut first, mut lowest) = (None, u64::MAX);
+        let (mut base, used) = (0, self.shared.used.load(Ordering::SeqCst) as usize);
+        for place in self.places() {
+            let taken = &place[..place.len().min(used - base)];
+            for (index, cell) in taken.iter().enumerate() {
+                let seen = cell.state.load(Ordering::SeqCst);
+                if seen == 0 || seen & NOTIFIED != 0 {
+                    continue;
+                }
+                let turn = cell.turn.load(Ordering::SeqCst);
+                if turn >= lowest {
+                    continue;
+                }
+                if OwnerId::from_u32(seen).is_some_and(|owner| arena.is_dead(owner)) {
+                    self.vacate(base + index, cell, seen);
+                } else {
+                    (first, lowest) = (Some((cell, seen)), turn);
+                }
+            }
+            base += taken.len();
+            if base == used {
+                break;
+            }
+        }
+        first
     }
 
     /// Lets waiters go, one after the other where they take a lock.
