@@ -53,6 +53,7 @@ impl Ticket {
 
 /// Whether there is room for one more ticket. What is there stays until the next [`offer`]: only the submitting process
 /// fills the ring, one thread at a time.
+#[inline]
 pub(super) fn has_room(words: &impl Words) -> bool {
     let tail = words.tail().load(Ordering::Relaxed);
     let is_full = |head: u64| tail.wrapping_sub(head) >= u64::from(words.capacity());
@@ -73,6 +74,7 @@ pub(super) fn offer(words: &impl Words, ticket: Ticket) -> bool {
 }
 
 /// Offers a record that is QUEUED, where [`has_room`] was asked before.
+#[inline]
 pub(super) fn put(words: &impl Words, ticket: Ticket) {
     let tail = words.tail().load(Ordering::Relaxed);
     words

@@ -56,6 +56,7 @@ impl WaitingTasks {
         self.count == 0
     }
 
+    #[inline]
     pub(super) fn push(&mut self, waiting: Waiting) {
         let job = waiting.task.job;
         let number = self.base + self.places.len() as u64;
@@ -74,6 +75,7 @@ impl WaitingTasks {
     }
 
     /// The first task.
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<Waiting> {
         loop {
             let number = self.base;
@@ -142,6 +144,7 @@ impl WaitingTasks {
     }
 
     /// The first task was popped: its job may have no others.
+    #[inline]
     fn forget(&mut self, job: u64, number: u64) {
         if let Some((last, last_number)) = self.run
             && last == job
