@@ -52,7 +52,8 @@ const A_MOMENT: libc::timespec = libc::timespec {
 
 /// The process that this one is tied to; zero for one that cannot be found.
 static TIED_TO: AtomicU32 = AtomicU32::new(0);
-/// Whether this process's line was cut while it was needed.
+/// Whether this process's line was cut while it was needed: every later look finds it cut, and the parent's end is to be
+/// asked for once.
 static CUT: AtomicU32 = AtomicU32::new(0);
 
 /// The lines that this process has to do with.
