@@ -125,7 +125,7 @@
 //! | to | use |
 //! |---|---|
 //! | pass messages, many to many | [`Queue`], [`JoinableQueue`] |
-//! | pass messages between two sides | [`pipe()`], [`one_way()`] |
+//! | pass messages between two sides | [`pipe()`], [`channel()`] |
 //! | pass large arrays without a copy | [`Loan`], through any of these |
 //! | wait for the first of several | [`Select`], [`select!`] |
 //! | share numbers, and [plain structs](plain!) | [`Value`], [`Array`] |
@@ -158,7 +158,7 @@
 //!
 //! # fn main() -> procession::Result<()> {
 //! # procession::init();
-//! let (sender, receiver) = procession::one_way()?;
+//! let (sender, receiver) = procession::channel()?;
 //! let processes = [3, 4].map(|upto| Process::spawn(count, (upto, sender.clone())));
 //! drop(sender); // those of the processes are left
 //! let sum: u32 = receiver.iter().map(|number| number.unwrap()).sum();
@@ -206,83 +206,54 @@
 
 #![forbid(unsafe_code)]
 
-mod array;
-mod atomic;
-mod barrier;
-mod call;
-mod closure;
-mod codec;
-mod condvar;
+mod channel;
+mod data;
 mod error;
-mod event;
-mod function;
-#[cfg(feature = "async")]
-mod futures;
-mod guard_error;
-mod handing;
-mod init;
-mod joinable;
-mod loan;
-mod lock;
 mod memory;
-mod mutex;
-mod once;
-mod panic;
-mod pipe;
-mod place;
-mod plain;
-mod plain_macro;
 mod pool;
 mod process;
 #[cfg(feature = "python")]
 pub mod python;
-mod queue;
-#[cfg(feature = "async")]
-mod reactor;
-mod rlock;
-mod rwlock;
-mod select;
-mod semaphore;
-mod shared;
-mod taker;
-mod value;
+mod sync;
+mod transfer;
 
-pub use array::{Array, ArrayGuard, ArraySlice};
-pub use atomic::{AtomicFlag, AtomicPrimitive};
-pub use barrier::{Barrier, BarrierWaitResult};
 pub use bytemuck;
-pub use closure::Closure;
-pub use condvar::{Condvar, CondvarGuard};
+pub use channel::joinable::JoinableQueue;
+pub use channel::loan::{Loan, Received};
+pub use channel::pipe::{Connection, Receiver, Sender, channel, pipe};
+pub use channel::queue::{Iter, Queue};
+#[doc(hidden)]
+pub use channel::select::take_if_ready;
+pub use channel::select::{Select, SelectRecv, SelectSend};
+pub use data::array::{Array, ArrayGuard, ArraySlice};
+pub use data::atomic::{AtomicFlag, AtomicPrimitive};
+pub use data::plain::Plain;
+#[doc(hidden)]
+pub use data::plain_macro::{Fields, FieldsMut};
+pub use data::value::{Value, ValueGuard};
 pub use error::{
     BarrierError, Error, GetError, JoinError, LockError, Panic, PutError, Result, TaskError,
     TooMany,
 };
-pub use event::Event;
-pub use function::{Function, TaskFunction};
-pub use guard_error::GuardError;
-#[doc(hidden)]
-pub use init::enter_test;
-pub use init::init;
-pub use joinable::JoinableQueue;
-pub use loan::{Loan, Received};
-pub use lock::{Lock, LockGuard};
 pub use memory::{MemoryUsage, memory_usage, set_memory_limit, trim_memory};
-pub use mutex::{Mutex, MutexGuard};
-pub use once::{Once, OnceLock};
-pub use pipe::{Connection, Receiver, Sender, one_way, pipe};
-pub use plain::Plain;
-#[doc(hidden)]
-pub use plain_macro::{Fields, FieldsMut};
 pub use pool::{
-    Imap, ImapUnordered, Limited, MapUnordered, Pool, PoolBuilder, Scope, ScopedTask, SendAs, Task,
+    Imap, ImapUnordered, MapUnordered, Pool, PoolBuilder, Scope, ScopedTask, SendAs, Task,
+    TaskOptions,
 };
+#[doc(hidden)]
+pub use process::init::enter_test;
+pub use process::init::init;
 pub use process::{Builder, Process, Stdio, name as process_name};
 pub use procession_engine::process::child::{ForkSafe, PreExec};
-pub use queue::{Iter, Queue};
-pub use rlock::{RLock, RLockGuard};
-pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-#[doc(hidden)]
-pub use select::take_if_there;
-pub use select::{Select, SelectRecv, SelectSend};
-pub use semaphore::{Permit, Semaphore};
-pub use value::{Value, ValueGuard};
+pub use sync::barrier::{Barrier, BarrierWaitResult};
+pub use sync::condvar::{Condvar, CondvarGuard};
+pub use sync::event::Event;
+pub use sync::guard_error::GuardError;
+pub use sync::lock::{Lock, LockGuard};
+pub use sync::mutex::{Mutex, MutexGuard};
+pub use sync::once::{Once, OnceLock};
+pub use sync::rlock::{RLock, RLockGuard};
+pub use sync::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use sync::semaphore::{Permit, Semaphore};
+pub use transfer::closure::Closure;
+pub use transfer::function::{Function, TaskFunction};

@@ -74,7 +74,7 @@ fn shared_objects_may_be_captured_by_a_process() {
         Lock::new().unwrap(),
         Value::new(0_u32).unwrap(),
     );
-    let (sender, receiver) = procession::one_way::<String>().unwrap();
+    let (sender, receiver) = procession::channel::<String>().unwrap();
     let process = spawn!([
         queue: Queue<u32> = queue.clone(),
         lock: Lock = lock.clone(),

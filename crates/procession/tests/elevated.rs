@@ -63,13 +63,13 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// How the program ends that user nobody summons, what it says, and whether it took its order.
+/// How the program ends that user nobody summons, what it says, and whether it took its request.
 fn summoned(program: &Path) -> (Exit, String, bool) {
     procession_engine::process::ensure().unwrap();
-    let line = channel::Queue::new(0).unwrap();
-    let seat = Seat::reserve().unwrap();
-    seat.hold(&line.handle()).unwrap();
-    line.put(&[b"an order"], Deadline::NEVER).unwrap();
+    let control = channel::Queue::new(0).unwrap();
+    let reserved = Seat::reserve().unwrap();
+    reserved.hold(&control.handle()).unwrap();
+    control.put(&[b"a request"], Deadline::NEVER).unwrap();
     let (mut said, errors) = std::io::pipe().unwrap();
     let flags = [
         "elevated",
@@ -79,7 +79,7 @@ fn summoned(program: &Path) -> (Exit, String, bool) {
     ];
     // What its harness counts is not for this test's.
     let unread = fs::OpenOptions::new().write(true).open("/dev/null");
-    let note = line.handle().to_bytes();
+    let note = control.handle().to_bytes();
     let launch = Launch {
         program: Some(program.to_owned()),
         args: flags.map(OsString::from).into(),
@@ -94,13 +94,13 @@ fn summoned(program: &Path) -> (Exit, String, bool) {
         note: note.iter().map(|byte| format!("{byte:02x}")).collect(),
         ..Launch::default()
     };
-    let mut child = launch.start(seat).unwrap();
+    let mut child = launch.start(reserved).unwrap();
     let exit = child.wait(Deadline::NEVER).unwrap().unwrap();
     let mut text = String::new();
     said.read_to_string(&mut text).unwrap();
-    // Whoever takes it leaves an answer there.
-    let left = line.get(Deadline::NOW).unwrap();
-    (exit, text, left.bytes() != b"an order")
+    // Whoever takes it leaves a response there.
+    let left = control.get(Deadline::NOW).unwrap();
+    (exit, text, left.bytes() != b"a request")
 }
 
 #[test]

@@ -78,15 +78,15 @@ fn a_stack_overflow_is_named_as_what_may_have_happened() {
     assert!(error.to_string().contains("stack overflow"), "{error}");
 }
 
-/// What a child that was started with this message as its order answers, and how it ends.
-fn answer_to(order: &[u8]) -> (Vec<u8>, Exit) {
+/// What a child that was started with this message as its request answers, and how it ends.
+fn response_to(request: &[u8]) -> (Vec<u8>, Exit) {
     procession_engine::process::ensure().unwrap();
-    let line = channel::Queue::new(0).unwrap();
-    let seat = Seat::reserve().unwrap();
-    seat.hold(&line.handle()).unwrap();
-    line.put(&[order], Deadline::NEVER).unwrap();
+    let control = channel::Queue::new(0).unwrap();
+    let reserved = Seat::reserve().unwrap();
+    reserved.hold(&control.handle()).unwrap();
+    control.put(&[request], Deadline::NEVER).unwrap();
     let flags = ["procession_child_entry", "--exact", "--nocapture"];
-    let note = line.handle().to_bytes();
+    let note = control.handle().to_bytes();
     let launch = Launch {
         args: ["endings"].iter().chain(&flags).map(Into::into).collect(),
         env: std::env::vars_os().collect(),
@@ -94,35 +94,35 @@ fn answer_to(order: &[u8]) -> (Vec<u8>, Exit) {
         note: note.iter().map(|byte| format!("{byte:02x}")).collect(),
         ..Launch::default()
     };
-    let mut child = launch.start(seat).unwrap();
+    let mut child = launch.start(reserved).unwrap();
     let exit = child.wait(Deadline::NEVER).unwrap().unwrap();
-    let answer = line.get(Deadline::NOW).unwrap();
-    (answer.bytes().to_vec(), exit)
+    let response = control.get(Deadline::NOW).unwrap();
+    (response.bytes().to_vec(), exit)
 }
 
-/// An order of another build of the program, or of one whose table says something else.
-fn order_of(fingerprint: u64, entry: u32) -> Vec<u8> {
-    const ORDER: u8 = 0;
-    let mut order = vec![ORDER];
-    order.extend(fingerprint.to_le_bytes());
-    order.extend(0_u32.to_le_bytes());
-    order.extend(entry.to_le_bytes());
-    order.extend(1_u32.to_le_bytes());
-    order
+/// An request of another build of the program, or of one whose table says something else.
+fn request_of(fingerprint: u64, entry: u32) -> Vec<u8> {
+    const REQUEST: u8 = 0;
+    let mut request = vec![REQUEST];
+    request.extend(fingerprint.to_le_bytes());
+    request.extend(0_u32.to_le_bytes());
+    request.extend(entry.to_le_bytes());
+    request.extend(1_u32.to_le_bytes());
+    request
 }
 
 #[test]
 fn an_order_of_another_build_is_refused_and_runs_nothing() {
     const REFUSED: u8 = 3;
-    let cut_short = &order_of(fingerprint(), 0)[..7];
-    for (order, reason) in [
-        (&order_of(!fingerprint(), 0)[..], "not the same build"),
-        (&order_of(fingerprint(), u32::MAX), "no such function"),
+    let cut_short = &request_of(fingerprint(), 0)[..7];
+    for (request, reason) in [
+        (&request_of(!fingerprint(), 0)[..], "not the same build"),
+        (&request_of(fingerprint(), u32::MAX), "no such function"),
         (cut_short, "cut short"),
     ] {
-        let (answer, exit) = answer_to(order);
-        let text = String::from_utf8_lossy(&answer[1..]).into_owned();
-        assert_eq!((answer[0], exit), (REFUSED, Exit::Code(1)));
+        let (response, exit) = response_to(request);
+        let text = String::from_utf8_lossy(&response[1..]).into_owned();
+        assert_eq!((response[0], exit), (REFUSED, Exit::Code(1)));
         assert!(text.contains(reason), "{text}");
     }
 }

@@ -93,7 +93,7 @@ fn a_pipe_answers() {
 
 #[test]
 fn sending_waits_until_the_pipe_has_room() {
-    let (sender, receiver) = procession::one_way::<Vec<u8>>().unwrap();
+    let (sender, receiver) = procession::channel::<Vec<u8>>().unwrap();
     let large = vec![1; 900_000];
     block_on(async {
         sender.send_async(large.clone()).await.unwrap();
@@ -208,7 +208,7 @@ impl<F: Future> Future for Counted<F> {
 type Parcel = (Option<Queue<u8>>, String);
 
 fn polls_behind_a_full_pipe(parcel: Parcel) -> usize {
-    let (sender, receiver): (Sender<Parcel>, _) = procession::one_way().unwrap();
+    let (sender, receiver): (Sender<Parcel>, _) = procession::channel().unwrap();
     let large = (None, "x".repeat((1 << 20) - 200));
     sender.send(large).unwrap();
     let mut sending = Counted(Box::pin(sender.send_async(parcel)), 0);
@@ -314,7 +314,7 @@ fn halve(frames: Queue<Loan<f64>>, halves: Sender<Loan<f64>>) {
 #[test]
 fn loans_are_put_and_received() {
     let frames = Queue::bounded(1).unwrap();
-    let (sender, halves) = procession::one_way().unwrap();
+    let (sender, halves) = procession::channel().unwrap();
     let process = Process::spawn(halve, (frames.clone(), sender)).unwrap();
     block_on(async {
         for n in 0..20 {

@@ -89,7 +89,7 @@ fn round(dying: bool) {
         Event::new().unwrap(),
         Barrier::new(2).unwrap(),
     );
-    let (sender, receiver): (_, Receiver<Vec<u8>>) = procession::one_way().unwrap();
+    let (sender, receiver): (_, Receiver<Vec<u8>>) = procession::channel().unwrap();
     let process = Process::spawn(use_all, (numbers, gates, sender, dying)).unwrap();
     assert_eq!(receiver.recv().unwrap().len(), 100_000);
     assert_eq!(process.join().is_err(), dying);

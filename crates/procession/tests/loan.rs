@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use procession::{
     Connection, Error, GetError, JoinableQueue, Loan, Process, PutError, Queue, Receiver, Sender,
-    one_way, pipe,
+    channel, pipe,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -65,7 +65,7 @@ fn count(words: Receiver<Loan<u8>>) -> usize {
 
 #[test]
 fn small_loans_pass_too_and_a_read_may_be_shorter_than_its_buffer() {
-    let (sender, receiver) = one_way().unwrap();
+    let (sender, receiver) = channel().unwrap();
     let process = Process::spawn(count, receiver).unwrap();
     for len in 0..100 {
         let mut loan = sender.loan(1000).unwrap();
@@ -124,7 +124,7 @@ fn a_loan_that_is_not_put_comes_back() {
 
 #[test]
 fn receiving_loans_can_be_limited() {
-    let (sender, receiver): (Sender<Loan<u8>>, _) = one_way().unwrap();
+    let (sender, receiver): (Sender<Loan<u8>>, _) = channel().unwrap();
     assert!(matches!(receiver.try_recv_loan(), Err(GetError::Empty)));
     let late = receiver.recv_loan_timeout(Duration::from_millis(1));
     assert!(matches!(late, Err(GetError::Empty)));

@@ -106,9 +106,13 @@ fn a_pool_whose_workers_come_and_go() {
         .map(Result::unwrap)
         .collect();
     assert!(ids.windows(2).all(|pair| pair[0] != pair[1]));
-    // The seats and objects of those that left were given to those that came.
-    let (seats, objects, _) = count();
-    assert!(seats <= before.0 + 2, "{seats} seats, {} before", before.0);
+    // The processes and objects of those that left were given to those that came.
+    let (processes, objects, _) = count();
+    assert!(
+        processes <= before.0 + 2,
+        "{processes} processes, {} before",
+        before.0
+    );
     assert!(
         objects <= before.1 + 10,
         "{objects} objects, {} before",

@@ -334,7 +334,7 @@ fn a_shared_object_is_no_result() {
 #[test]
 fn the_end_of_a_pipe_is_no_message() {
     let queue = Queue::new().unwrap();
-    let (sender, receiver) = procession::one_way::<u64>().unwrap();
+    let (sender, receiver) = procession::channel::<u64>().unwrap();
     let error = queue.put(sender).unwrap_err();
     let sender = match error {
         PutError::Failed(sender, error) => {

@@ -107,7 +107,7 @@ fn refused(args: impl Serialize) -> String {
 
 #[test]
 fn objects_that_python_has_no_use_for_are_refused() {
-    let (sender, receiver) = procession::one_way::<u8>().unwrap();
+    let (sender, receiver) = procession::channel::<u8>().unwrap();
     for refusal in [
         refused((procession::Queue::<u8>::new().unwrap(),)),
         refused((JoinableQueue::<u8>::new().unwrap(),)),

@@ -110,9 +110,9 @@ fn a_process_that_cannot_be_killed_and_does_not_begin_is_reaped_all_the_same() {
     // Others may not become another user in the first place.
     if is_root() {
         let process = Process::spawn(start_in_vain, somebody_else()).unwrap();
-        let (error, seats) = process.join().unwrap();
+        let (error, processes) = process.join().unwrap();
         assert!(error.contains("directory"), "{error}");
-        assert_eq!(seats, 0);
+        assert_eq!(processes, 0);
     }
 }
 
@@ -150,12 +150,15 @@ fn a_fork_that_fails_is_an_error_and_leaves_nothing() {
         true => Process::builder().uid(other).gid(other),
         false => Process::builder(),
     };
-    let (errors, seats, objects) = builder.spawn(fork_in_vain, ()).unwrap().join().unwrap();
+    let (errors, processes, objects) = builder.spawn(fork_in_vain, ()).unwrap().join().unwrap();
     for error in errors {
         assert!(error.contains("fork a process"), "{error}");
         assert!(error.contains("unavailable"), "{error}");
     }
-    assert!(seats < IN_VAIN && objects < IN_VAIN, "{seats}, {objects}");
+    assert!(
+        processes < IN_VAIN && objects < IN_VAIN,
+        "{processes}, {objects}"
+    );
 }
 
 #[track_caller]

@@ -10,7 +10,7 @@ pub enum Form<'a> {
     /// As this pickle.
     Pickle(&'a [u8]),
     /// As a pickle whose large buffers lie behind it.
-    Apart,
+    OutOfBand,
 }
 
 impl<'a> Form<'a> {
@@ -20,7 +20,7 @@ impl<'a> Form<'a> {
         match message {
             [tag::PICKLE, pickle @ ..] => Form::Pickle(pickle),
             [tag::PROTO, 2..=5, _, ..] => Form::Pickle(message),
-            [tag::APART, ..] => Form::Apart,
+            [tag::OUT_OF_BAND, ..] => Form::OutOfBand,
             _ => Form::Plain,
         }
     }
@@ -38,7 +38,7 @@ mod tests {
             Form::Pickle(&[0x80, 4, b'N', b'.'])
         );
         assert_eq!(Form::of(b"P\x80"), Form::Pickle(b"\x80"));
-        assert_eq!(Form::of(b"O"), Form::Apart);
+        assert_eq!(Form::of(b"O"), Form::OutOfBand);
         assert_eq!(Form::of(b""), Form::Plain);
     }
 }

@@ -3,7 +3,7 @@
 /// A pickle follows.
 pub const PICKLE: u8 = b'P';
 /// A pickle whose large buffers lie behind it.
-pub const APART: u8 = b'O';
+pub const OUT_OF_BAND: u8 = b'O';
 /// What a pickle begins with; as a message of one byte it is the int 0.
 pub const PROTO: u8 = 0x80;
 
@@ -47,26 +47,26 @@ pub const SET: u8 = b'e';
 pub const FROZENSET: u8 = b'z';
 
 /// A value that stood earlier.
-pub const AGAIN: u8 = b'r';
+pub const BACKREF: u8 = b'r';
 
 /// The tag of a value that is referred to later on.
-pub const fn kept(tag: u8) -> u8 {
+pub const fn memo(tag: u8) -> u8 {
     tag.to_ascii_uppercase()
 }
 
 /// As [`STR`], referred to later on.
-pub const KEPT_STR: u8 = kept(STR);
+pub const MEMO_STR: u8 = memo(STR);
 /// As [`BYTES`], referred to later on.
-pub const KEPT_BYTES: u8 = kept(BYTES);
+pub const MEMO_BYTES: u8 = memo(BYTES);
 /// As [`BYTEARRAY`], referred to later on.
-pub const KEPT_BYTEARRAY: u8 = kept(BYTEARRAY);
+pub const MEMO_BYTEARRAY: u8 = memo(BYTEARRAY);
 /// As [`TUPLE`], referred to later on.
-pub const KEPT_TUPLE: u8 = kept(TUPLE);
+pub const MEMO_TUPLE: u8 = memo(TUPLE);
 /// As [`LIST`], referred to later on.
-pub const KEPT_LIST: u8 = kept(LIST);
+pub const MEMO_LIST: u8 = memo(LIST);
 /// As [`DICT`], referred to later on.
-pub const KEPT_DICT: u8 = kept(DICT);
+pub const MEMO_DICT: u8 = memo(DICT);
 /// As [`SET`], referred to later on.
-pub const KEPT_SET: u8 = kept(SET);
+pub const MEMO_SET: u8 = memo(SET);
 /// As [`FROZENSET`], referred to later on.
-pub const KEPT_FROZENSET: u8 = kept(FROZENSET);
+pub const MEMO_FROZENSET: u8 = memo(FROZENSET);

@@ -60,7 +60,7 @@ pub struct Site {
 
 /// Start the site in a process of its own, so that it takes no time from the ones that are measured.
 pub fn start() -> procession::Result<Site> {
-    let (sender, receiver) = procession::one_way()?;
+    let (sender, receiver) = procession::channel()?;
     let process = Process::builder()
         .name("site")
         .daemon(true)

@@ -10,14 +10,14 @@ use procession_engine::process::child::Function as PlainFunction;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::crew::{Crew, Recipe};
-use super::hall::{Hall, Limits};
 use super::local::Local;
+use super::shared::{Limits, PoolShared};
 use super::worker::Initializer;
-use super::{Inside, Pool, state, watcher};
+use super::worker_set::{WorkerConfig, WorkerSet};
+use super::{Pool, PoolInner, state, watcher};
 use crate::Function;
-use crate::call;
 use crate::error::Error;
+use crate::transfer::call;
 
 /// Sets up a [`Pool`].
 ///
@@ -101,8 +101,8 @@ impl<S: 'static> PoolBuilder<S> {
         Shape: 'static,
     {
         let args = [args];
-        self.initializer = Some(Initializer::Recipe(Arc::new(move || {
-            call::order(&function, &args)
+        self.initializer = Some(Initializer::Encode(Arc::new(move || {
+            call::request(&function, &args)
         })));
         self
     }
@@ -167,12 +167,12 @@ impl<S: 'static> PoolBuilder<S> {
         Args: Serialize + DeserializeOwned + Send + Sync + 'static,
         Shape: 'static,
     {
-        let recipe = move || state::order_to_make(make, &args);
+        let encode = move || state::init_request(make, &args);
         PoolBuilder {
             workers: self.workers,
             name: self.name,
             initializer: self.initializer,
-            state: Some(Initializer::Recipe(Arc::new(recipe))),
+            state: Some(Initializer::Encode(Arc::new(encode))),
             max_tasks: self.max_tasks,
             max_pending: self.max_pending,
             limits: self.limits,
@@ -235,17 +235,17 @@ impl<S: 'static> PoolBuilder<S> {
             .name
             .unwrap_or_else(|| format!("Pool-{}", POOLS.fetch_add(1, Ordering::Relaxed) + 1));
         let thread = std::thread::Builder::new().name(format!("{name}-watcher"));
-        let recipe = Recipe {
+        let config = WorkerConfig {
             name,
             initializers: self.initializer.into_iter().chain(self.state).collect(),
             max_tasks: self.max_tasks,
         };
         procession_engine::process::ensure()?;
-        let board = Board::new()?;
-        let mut crew = Crew::new(workers, recipe);
-        crew.fill(&board)?;
-        let hall = Arc::new(Hall::new(board, crew, self.max_pending));
-        let watched = Arc::clone(&hall);
+        let task_queue = Board::new()?;
+        let mut worker_set = WorkerSet::new(workers, config);
+        worker_set.fill(&task_queue)?;
+        let shared = Arc::new(PoolShared::new(task_queue, worker_set, self.max_pending));
+        let watched = Arc::clone(&shared);
         let watcher = thread
             .spawn(move || watcher::watch(&watched))
             .map_err(|source| procession_engine::Error::Os {
@@ -253,8 +253,8 @@ impl<S: 'static> PoolBuilder<S> {
                 source,
             })?;
         Ok(Pool {
-            inside: Local::new(Inside {
-                hall,
+            inner: Local::new(PoolInner {
+                shared,
                 watcher: Some(watcher),
             }),
             limits: self.limits,

@@ -7,24 +7,24 @@ use serde::de::DeserializeOwned;
 
 use super::Pool;
 use super::imap::{Imap, ImapUnordered};
-use super::limited::Limited;
+use super::options::TaskOptions;
 use super::scope::Scope;
 use super::task::Task;
 use super::unordered::MapUnordered;
 use crate::error::{Error, PutError};
-use crate::function::TaskFunction;
+use crate::transfer::function::TaskFunction;
 
 impl<S: 'static> Pool<S> {
     /// This pool, for tasks that may run no longer than `timeout` once they have begun, whatever
     /// [`task_timeout`](crate::PoolBuilder::task_timeout) says.
-    pub fn with_timeout(&self, timeout: Duration) -> Limited<'_, S> {
-        self.limited().with_timeout(timeout)
+    pub fn with_timeout(&self, timeout: Duration) -> TaskOptions<'_, S> {
+        self.options().with_timeout(timeout)
     }
 
     /// This pool, for tasks that are tried again so many times when their worker dies over them,
     /// whatever [`retries`](crate::PoolBuilder::retries) says.
-    pub fn with_retries(&self, retries: u32) -> Limited<'_, S> {
-        self.limited().with_retries(retries)
+    pub fn with_retries(&self, retries: u32) -> TaskOptions<'_, S> {
+        self.options().with_retries(retries)
     }
 
     /// Calls `function` with each of `items` and returns what it returned, in their order.
@@ -47,7 +47,7 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.limited().map(function, items)
+        self.options().map(function, items)
     }
 
     /// As [`map`](Pool::map), in chunks of `chunk` items.
@@ -69,7 +69,7 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.limited().map_chunked(function, items, chunk)
+        self.options().map_chunked(function, items, chunk)
     }
 
     /// As [`map`](Pool::map), but gives the results as they come, each with its item's place.
@@ -109,7 +109,7 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.limited().map_unordered(function, items)
+        self.options().map_unordered(function, items)
     }
 
     /// Calls `function` with each of `items` and gives the results one by one, in their order.
@@ -152,7 +152,7 @@ impl<S: 'static> Pool<S> {
         I: IntoIterator<Item = Args>,
         I::IntoIter: 'a,
     {
-        self.limited().imap(function, items)
+        self.options().imap(function, items)
     }
 
     /// As [`imap`](Pool::imap), but gives the results as they come, each with its item's place.
@@ -190,7 +190,7 @@ impl<S: 'static> Pool<S> {
         I: IntoIterator<Item = Args>,
         I::IntoIter: 'a,
     {
-        self.limited().imap_unordered(function, items)
+        self.options().imap_unordered(function, items)
     }
 
     /// Calls `function` once in a worker and waits for what it returns.
@@ -204,7 +204,7 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.limited().apply(function, args)
+        self.options().apply(function, args)
     }
 
     /// Calls `function` once in a worker and does not wait for it. Waits for room, if the pool has a
@@ -236,7 +236,7 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.limited().submit(function, args)
+        self.options().submit(function, args)
     }
 
     /// As [`submit`](Pool::submit), but does not wait for room.
@@ -255,7 +255,7 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.limited().try_submit(function, args)
+        self.options().try_submit(function, args)
     }
 
     /// As [`submit`](Pool::submit), but waits for room no longer than `timeout`.
@@ -274,7 +274,7 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.limited().submit_timeout(function, args, timeout)
+        self.options().submit_timeout(function, args, timeout)
     }
 
     /// Runs `work`, and returns when all tasks that it submitted through the [`Scope`] have ended.
@@ -317,10 +317,10 @@ impl<S: 'static> Pool<S> {
     /// let task = pool.scope(|scope| scope.submit(square, 3u64).unwrap());
     /// ```
     pub fn scope<'env, T>(&'env self, work: impl FnOnce(&Scope<'env, S>) -> T) -> T {
-        self.limited().scope(work)
+        self.options().scope(work)
     }
 
-    fn limited(&self) -> Limited<'_, S> {
-        Limited::new(&self.inside, self.limits)
+    fn options(&self) -> TaskOptions<'_, S> {
+        TaskOptions::new(&self.inner, self.limits)
     }
 }

@@ -1,4 +1,4 @@
-//! Results one by one, while items are still being taken.
+//! JobHandle one by one, while items are still being taken.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,24 +6,24 @@ use std::marker::PhantomData;
 use procession_engine::Deadline;
 use serde::de::DeserializeOwned;
 
-use super::Inside;
-use super::hall::Limits;
+use super::PoolInner;
 use super::job;
+use super::job_handle::JobHandle;
 use super::local::Local;
-use super::results::Results;
+use super::shared::Limits;
 use crate::error::{Error, TaskError};
 
 /// Tasks that lie ready for each worker.
-const AHEAD: usize = 32;
+const TASKS_AHEAD: usize = 32;
 
 /// Takes items and submits them, a window ahead of the results that were taken.
 ///
 /// Dropped, it ends what has not begun.
 pub(super) struct Feed<'a> {
-    inside: &'a Local<Inside>,
+    inner: &'a Local<PoolInner>,
     limits: Limits,
-    results: Results,
-    orders: Option<Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>>,
+    results: JobHandle,
+    requests: Option<Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>>,
     submitted: u64,
     taken: u64,
     /// What all of the pool's tasks weighed when the last one was submitted.
@@ -32,16 +32,16 @@ pub(super) struct Feed<'a> {
 
 impl<'a> Feed<'a> {
     pub(super) fn new(
-        inside: &'a Local<Inside>,
+        inner: &'a Local<PoolInner>,
         limits: Limits,
-        results: Results,
-        orders: Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>,
+        results: JobHandle,
+        requests: Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>,
     ) -> Feed<'a> {
         let mut feed = Feed {
-            inside,
+            inner,
             limits,
             results,
-            orders: Some(orders),
+            requests: Some(requests),
             submitted: 0,
             taken: 0,
             weight: 0,
@@ -52,33 +52,34 @@ impl<'a> Feed<'a> {
 
     /// Submits tasks when there are few left.
     fn top_up(&mut self) {
-        let Some(orders) = &mut self.orders else {
+        let Some(requests) = &mut self.requests else {
             return;
         };
-        let Ok(Inside { hall, .. }) = self.inside.get() else {
+        let Ok(PoolInner { shared, .. }) = self.inner.get() else {
             // The next item is why there is none, also where no task is open.
             self.submitted = self.submitted.max(self.taken + 1);
-            self.orders = None;
+            self.requests = None;
             return;
         };
-        let window = (hall.crew().wanted * AHEAD) as u64;
+        let window = (shared.workers().wanted * TASKS_AHEAD) as u64;
         if (self.submitted - self.taken) * 2 > window {
             return;
         }
         while self.submitted - self.taken < window {
             // To wait for room is for those who have no result to wait for.
-            let has_room = || hall.has_room() && hall.has_memory(self.weight);
+            let has_room = || shared.has_room() && shared.has_memory(self.weight);
             if self.submitted > self.taken && !has_room() {
                 return;
             }
-            let Some(order) = orders.next() else {
-                self.orders = None;
+            let Some(request) = requests.next() else {
+                self.requests = None;
                 return;
             };
             let index = self.submitted;
             self.submitted += 1;
             let task = self.limits.task(self.results.id(), index);
-            let submitted = order.and_then(|order| hall.submit(task, &order, Deadline::NEVER));
+            let submitted =
+                request.and_then(|request| shared.submit(task, &request, Deadline::NEVER));
             let error = match submitted {
                 Ok(weight) => {
                     self.weight = weight.unwrap_or(0);
@@ -94,7 +95,7 @@ impl<'a> Feed<'a> {
             self.results.deliver(index, Err(error));
             if is_last {
                 // No other item would fare better.
-                self.orders = None;
+                self.requests = None;
                 return;
             }
         }
@@ -110,7 +111,7 @@ impl<'a> Feed<'a> {
 
     #[track_caller]
     fn cancel(mut self) {
-        self.orders = None;
+        self.requests = None;
         self.results.expect_to_cancel();
     }
 }
@@ -123,7 +124,7 @@ impl Drop for Feed<'_> {
     }
 }
 
-/// The results of [`Pool::imap`](crate::Pool::imap), in the order of the items.
+/// The results of [`Pool::imap`](crate::Pool::imap), in the request of the items.
 ///
 /// Dropped, it takes no more items, and what has not begun is not done.
 pub struct Imap<'a, R> {
@@ -209,7 +210,7 @@ impl<R: DeserializeOwned> Iterator for ImapUnordered<'_, R> {
                 // The pool ended: this item stands for all that are left.
                 let place = self.feed.taken as usize - 1;
                 self.feed.taken = self.feed.submitted;
-                self.feed.orders = None;
+                self.feed.requests = None;
                 Some((place, job::only_output(outcome)))
             }
         }

@@ -9,32 +9,32 @@ use procession_engine::Deadline;
 use procession_engine::pool::Reply;
 use serde::de::DeserializeOwned;
 
-use crate::call::{self, Failure};
 use crate::error::TaskError;
+use crate::transfer::call::{self, Failure};
 
-/// What came of a task: an answer to decode, or why there is none.
-pub(super) type Outcome = Result<Answer, TaskError>;
+/// What came of a task: an response to decode, or why there is none.
+pub(super) type Outcome = Result<Response, TaskError>;
 
 /// What a worker answered.
-pub(super) enum Answer {
+pub(super) enum Response {
     /// As it came, in shared memory.
-    Arrived(Reply),
+    Shared(Reply),
     /// In this process's own.
-    Kept(Vec<u8>),
+    Owned(Vec<u8>),
 }
 
-impl Answer {
+impl Response {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Answer::Arrived(reply) => reply.bytes(),
-            Answer::Kept(bytes) => bytes,
+            Response::Shared(reply) => reply.bytes(),
+            Response::Owned(bytes) => bytes,
         }
     }
 
     /// Moves it out of shared memory.
-    pub(super) fn keep(&mut self) {
-        if let Answer::Arrived(reply) = self {
-            *self = Answer::Kept(reply.bytes().to_vec());
+    pub(super) fn make_owned(&mut self) {
+        if let Response::Shared(reply) = self {
+            *self = Response::Owned(reply.bytes().to_vec());
         }
     }
 }
@@ -46,52 +46,52 @@ pub(super) struct Job {
 }
 
 struct State {
-    arrived: Arrived,
-    /// How many have arrived and were not taken.
+    completed: Completed,
+    /// How many have completed and were not taken.
     count: usize,
     /// Set when no more results come: what every other task ended with.
     end: Option<TaskError>,
-    awaited: Awaited,
+    wait_for: WaitFor,
     /// Who polled for the next result in vain.
     waker: Option<Waker>,
 }
 
-/// What has arrived and was not taken.
-enum Arrived {
+/// What has completed and was not taken.
+enum Completed {
     /// Taken in the order of the tasks; the first slot is the task `next`.
     InOrder {
         next: u64,
         slots: VecDeque<Option<Outcome>>,
     },
     /// Taken in the order of arrival.
-    AsTheyCome(VecDeque<(u64, Outcome)>),
+    ByArrival(VecDeque<(u64, Outcome)>),
 }
 
 /// What the waiting thread is to be woken for: being woken for each of many results is what costs.
 #[derive(Clone, Copy)]
-enum Awaited {
+enum WaitFor {
     Nothing,
     Next,
     Count(usize),
 }
 
 impl State {
-    fn is_there(&self, awaited: Awaited) -> bool {
+    fn is_there(&self, wait_for: WaitFor) -> bool {
         self.end.is_some()
-            || match awaited {
-                Awaited::Nothing => false,
-                Awaited::Next => match &self.arrived {
-                    Arrived::InOrder { slots, .. } => slots.front().is_some_and(Option::is_some),
-                    Arrived::AsTheyCome(queue) => !queue.is_empty(),
+            || match wait_for {
+                WaitFor::Nothing => false,
+                WaitFor::Next => match &self.completed {
+                    Completed::InOrder { slots, .. } => slots.front().is_some_and(Option::is_some),
+                    Completed::ByArrival(queue) => !queue.is_empty(),
                 },
-                Awaited::Count(count) => self.count >= count,
+                WaitFor::Count(count) => self.count >= count,
             }
     }
 
     fn put(&mut self, index: u64, outcome: Outcome) {
-        match &mut self.arrived {
-            Arrived::AsTheyCome(queue) => queue.push_back((index, outcome)),
-            Arrived::InOrder { next, slots } => {
+        match &mut self.completed {
+            Completed::ByArrival(queue) => queue.push_back((index, outcome)),
+            Completed::InOrder { next, slots } => {
                 // Cancelled and taken, while its result was under way.
                 let Some(place) = index.checked_sub(*next) else {
                     return;
@@ -109,9 +109,9 @@ impl State {
     }
 
     fn pop(&mut self) -> Option<(u64, Outcome)> {
-        let popped = match &mut self.arrived {
-            Arrived::AsTheyCome(queue) => queue.pop_front()?,
-            Arrived::InOrder { next, slots } => {
+        let popped = match &mut self.completed {
+            Completed::ByArrival(queue) => queue.pop_front()?,
+            Completed::InOrder { next, slots } => {
                 let outcome = slots.front_mut()?.take()?;
                 slots.pop_front();
                 *next += 1;
@@ -130,10 +130,10 @@ impl State {
         self.end.clone().map(|error| (None, Err(error)))
     }
 
-    fn answers(&mut self) -> impl Iterator<Item = &mut Answer> {
-        let (slots, queue) = match &mut self.arrived {
-            Arrived::InOrder { slots, .. } => (Some(slots), None),
-            Arrived::AsTheyCome(queue) => (None, Some(queue)),
+    fn responses(&mut self) -> impl Iterator<Item = &mut Response> {
+        let (slots, queue) = match &mut self.completed {
+            Completed::InOrder { slots, .. } => (Some(slots), None),
+            Completed::ByArrival(queue) => (None, Some(queue)),
         };
         let slots = slots.into_iter().flatten().flatten();
         let queue = queue.into_iter().flatten().map(|(_, outcome)| outcome);
@@ -144,23 +144,23 @@ impl State {
 impl Job {
     /// Results are taken in the order of the tasks.
     pub(super) fn in_order() -> Job {
-        Job::taken(Arrived::InOrder {
+        Job::taken(Completed::InOrder {
             next: 0,
             slots: VecDeque::new(),
         })
     }
 
     /// Results are taken in the order in which they arrive.
-    pub(super) fn as_they_come() -> Job {
-        Job::taken(Arrived::AsTheyCome(VecDeque::new()))
+    pub(super) fn by_arrival() -> Job {
+        Job::taken(Completed::ByArrival(VecDeque::new()))
     }
 
-    fn taken(arrived: Arrived) -> Job {
+    fn taken(completed: Completed) -> Job {
         let state = State {
-            arrived,
+            completed,
             count: 0,
             end: None,
-            awaited: Awaited::Nothing,
+            wait_for: WaitFor::Nothing,
             waker: None,
         };
         Job {
@@ -176,21 +176,21 @@ impl Job {
     pub(super) fn deliver(&self, index: u64, outcome: Outcome) {
         let mut state = self.state();
         state.put(index, outcome);
-        self.tell(state);
+        self.notify(state);
     }
 
     /// Ends the tasks that have not ended.
     pub(super) fn fail(&self, error: TaskError) {
         let mut state = self.state();
         state.end.get_or_insert(error);
-        self.tell(state);
+        self.notify(state);
     }
 
-    fn tell(&self, mut state: MutexGuard<'_, State>) {
-        if state.is_there(state.awaited) {
+    fn notify(&self, mut state: MutexGuard<'_, State>) {
+        if state.is_there(state.wait_for) {
             self.changed.notify_one();
         }
-        if state.is_there(Awaited::Next)
+        if state.is_there(WaitFor::Next)
             && let Some(waker) = state.waker.take()
         {
             drop(state);
@@ -201,18 +201,18 @@ impl Job {
 
     /// Moves what was not taken out of shared memory.
     pub(super) fn detach(&self) {
-        self.state().answers().for_each(Answer::keep);
+        self.state().responses().for_each(Response::make_owned);
     }
 
     /// Waits until this many results are there to be taken.
-    pub(super) fn wait_for(&self, count: usize) {
-        drop(self.wait(Awaited::Count(count), Deadline::NEVER));
+    pub(super) fn wait_until(&self, count: usize) {
+        drop(self.wait(WaitFor::Count(count), Deadline::NEVER));
     }
 
     /// Takes the next result and says whose it is, waiting for it; `None` when the deadline
     /// passed. Without a task, it is what all tasks that are left ended with.
     pub(super) fn take(&self, deadline: Deadline) -> Option<(Option<u64>, Outcome)> {
-        self.wait(Awaited::Next, deadline).next()
+        self.wait(WaitFor::Next, deadline).next()
     }
 
     /// As [`take`](Job::take), but has somebody woken instead of waiting.
@@ -227,13 +227,13 @@ impl Job {
 
     /// Whether a result is there to be taken.
     pub(super) fn is_ready(&self) -> bool {
-        self.state().is_there(Awaited::Next)
+        self.state().is_there(WaitFor::Next)
     }
 
-    fn wait(&self, awaited: Awaited, deadline: Deadline) -> MutexGuard<'_, State> {
+    fn wait(&self, wait_for: WaitFor, deadline: Deadline) -> MutexGuard<'_, State> {
         let mut state = self.state();
-        while !state.is_there(awaited) {
-            state.awaited = awaited;
+        while !state.is_there(wait_for) {
+            state.wait_for = wait_for;
             state = match deadline.remaining() {
                 None => self
                     .changed
@@ -246,14 +246,14 @@ impl Job {
                 }
             };
         }
-        state.awaited = Awaited::Nothing;
+        state.wait_for = WaitFor::Nothing;
         state
     }
 }
 
-/// Takes the next call's output off an answer.
-pub(super) fn next_output<R: DeserializeOwned>(answer: &mut &[u8]) -> Result<R, TaskError> {
-    match call::next_result(answer) {
+/// Takes the next call's output off an response.
+pub(super) fn next_output<R: DeserializeOwned>(response: &mut &[u8]) -> Result<R, TaskError> {
+    match call::next_result(response) {
         Ok(Ok(output)) => Ok(output),
         Ok(Err(Failure::Panicked(panic))) => Err(TaskError::Panicked(panic)),
         Ok(Err(Failure::Undelivered(reason))) => Err(TaskError::Undelivered(reason)),

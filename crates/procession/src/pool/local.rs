@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::TaskError;
-use crate::taker::Taker;
+use crate::sync::guard_owner::GuardOwner;
 
 /// A value that a forked copy of the process that made it can neither use nor drop.
 ///
@@ -11,7 +11,7 @@ use crate::taker::Taker;
 /// numbers it would give to its jobs are those of its parent's. This type is the only way to the inside of a pool, so
 /// that no call can forget to look.
 pub(super) struct Local<T> {
-    maker: Taker,
+    maker: GuardOwner,
     pid: u32,
     /// There until it is dropped.
     value: Option<T>,
@@ -20,7 +20,7 @@ pub(super) struct Local<T> {
 impl<T> Local<T> {
     pub(super) fn new(value: T) -> Local<T> {
         Local {
-            maker: Taker::me(),
+            maker: GuardOwner::current(),
             pid: std::process::id(),
             value: Some(value),
         }
@@ -29,13 +29,13 @@ impl<T> Local<T> {
     /// # Errors
     /// [`TaskError::NotOurs`] in a forked copy of the process that made it.
     pub(super) fn get(&self) -> Result<&T, TaskError> {
-        let value = self.value.as_ref().filter(|_| self.maker.is_me());
+        let value = self.value.as_ref().filter(|_| self.maker.is_current());
         value.ok_or(TaskError::NotOurs { pid: self.pid })
     }
 
     /// As [`get`](Local::get), to change it.
     pub(super) fn get_mut(&mut self) -> Result<&mut T, TaskError> {
-        let value = self.value.as_mut().filter(|_| self.maker.is_me());
+        let value = self.value.as_mut().filter(|_| self.maker.is_current());
         value.ok_or(TaskError::NotOurs { pid: self.pid })
     }
 
@@ -51,7 +51,7 @@ impl<T> Local<T> {
 
 impl<T> Drop for Local<T> {
     fn drop(&mut self) {
-        if !self.maker.is_me() {
+        if !self.maker.is_current() {
             std::mem::forget(self.value.take());
         }
     }

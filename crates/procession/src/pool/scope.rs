@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use procession_engine::Deadline;
@@ -11,15 +12,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::job::{self, Outcome};
-use super::limited::Limited;
-use super::results::Results;
-use super::send_as::SendAs;
+use super::job_handle::JobHandle;
+use super::options::TaskOptions;
 use crate::error::{Error, TaskError, within};
-use crate::function::TaskFunction;
+use crate::transfer::function::TaskFunction;
 
 /// Submits the tasks of a block; see [`Pool::scope`](crate::Pool::scope).
 pub struct Scope<'env, S = ()> {
-    pool: Limited<'env, S>,
+    pool: TaskOptions<'env, S>,
     open: RefCell<Open<'env>>,
 }
 
@@ -27,12 +27,12 @@ pub struct Scope<'env, S = ()> {
 type Open<'env> = BTreeMap<u64, Entry<'env>>;
 
 struct Entry<'env> {
-    results: Results,
+    results: JobHandle,
     then: Option<Box<dyn FnOnce(Outcome) + 'env>>,
 }
 
 impl<'env, S: 'static> Scope<'env, S> {
-    pub(super) fn new(pool: Limited<'env, S>) -> Scope<'env, S> {
+    pub(super) fn new(pool: TaskOptions<'env, S>) -> Scope<'env, S> {
         Scope {
             pool,
             open: RefCell::default(),
@@ -56,7 +56,7 @@ impl<'env, S: 'static> Scope<'env, S> {
         Shape: 'static,
         Sent: SendAs<Args>,
     {
-        let results = self.pool.send(function, &args, Deadline::NEVER)?;
+        let results = self.pool.submit_one(function, &args, Deadline::NEVER)?;
         let results = results.ok_or(Error::Full)?;
         let id = results.id();
         let entry = Entry {
@@ -190,3 +190,88 @@ impl<R> fmt::Debug for ScopedTask<'_, '_, R> {
             .finish_non_exhaustive()
     }
 }
+
+/// Values that can be sent where a function takes `Args`, because both look the same to serde.
+///
+/// A call takes its arguments out of the caller's memory when it is submitted. So they may be borrowed:
+/// a `&T` for a `T`, a `&str` for a `String`, a `&[T]` for a `Vec<T>`, a `&Path` for a `PathBuf`, each
+/// also in an `Option` or in the tuple that stands for several arguments. Numbers, `bool`, `char` and
+/// `String` are passed as they are.
+///
+/// It may be implemented for types that borrow, beside those that own. What does not serialise alike is
+/// found out by the worker that reads it, and is the task's error.
+///
+/// # Examples
+/// ```
+/// use procession::{Pool, SendAs};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Deserialize)]
+/// struct Search {
+///     text: String,
+///     word: String,
+/// }
+///
+/// #[derive(Serialize)]
+/// struct SearchIn<'a> {
+///     text: &'a str,
+///     word: &'a str,
+/// }
+///
+/// impl SendAs<Search> for SearchIn<'_> {}
+///
+/// fn find(search: Search) -> Option<usize> {
+///     search.text.find(&search.word)
+/// }
+///
+/// fn main() -> procession::Result<()> {
+///     procession::init();
+///     let pool = Pool::new(2)?;
+///     let text = "processes that walk in procession".to_owned();
+///     let (walk, run) = pool.scope(|scope| -> procession::Result<_> {
+///         let walk = scope.submit(find, SearchIn { text: &text, word: "walk" })?;
+///         let run = scope.submit(find, SearchIn { text: &text, word: "run" })?;
+///         Ok((walk.join()?, run.join()?))
+///     })?;
+///     assert_eq!((walk, run), (Some(15), None));
+///     Ok(())
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be sent as `{Args}`",
+    note = "pass a reference to it, or a tuple of references for several arguments"
+)]
+pub trait SendAs<Args>: Serialize {}
+
+impl<T: Serialize> SendAs<T> for &T {}
+
+impl SendAs<String> for &str {}
+
+impl<T: Serialize> SendAs<Vec<T>> for &[T] {}
+
+impl SendAs<PathBuf> for &Path {}
+
+impl<Sent: SendAs<Args>, Args> SendAs<Option<Args>> for Option<Sent> {}
+
+macro_rules! as_they_are {
+    ($($type:ty)+) => {$(
+        impl SendAs<$type> for $type {}
+    )+};
+}
+
+as_they_are!(() bool char String f32 f64);
+as_they_are!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
+
+macro_rules! in_a_tuple {
+    ($($sent:ident $args:ident)+) => {
+        impl<$($sent: SendAs<$args>, $args),+> SendAs<($($args,)+)> for ($($sent,)+) {}
+    };
+}
+
+in_a_tuple!(A Aa B Bb);
+in_a_tuple!(A Aa B Bb C Cc);
+in_a_tuple!(A Aa B Bb C Cc D Dd);
+in_a_tuple!(A Aa B Bb C Cc D Dd E Ee);
+in_a_tuple!(A Aa B Bb C Cc D Dd E Ee G Gg);
+in_a_tuple!(A Aa B Bb C Cc D Dd E Ee G Gg H Hh);
+in_a_tuple!(A Aa B Bb C Cc D Dd E Ee G Gg H Hh I Ii);

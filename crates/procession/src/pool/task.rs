@@ -9,7 +9,7 @@ use procession_engine::Deadline;
 use serde::de::DeserializeOwned;
 
 use super::job;
-use super::results::Results;
+use super::job_handle::JobHandle;
 use crate::error::{TaskError, within};
 
 /// A call given to a [`Pool`](crate::Pool) with [`submit`](crate::Pool::submit): what other
@@ -40,13 +40,13 @@ use crate::error::{TaskError, within};
 /// ```
 #[derive(Debug)]
 pub struct Task<R> {
-    results: Results,
+    results: JobHandle,
     taken: bool,
     _result: PhantomData<fn() -> R>,
 }
 
 impl<R: DeserializeOwned> Task<R> {
-    pub(super) fn new(results: Results) -> Task<R> {
+    pub(super) fn new(results: JobHandle) -> Task<R> {
         Task {
             results,
             taken: false,

@@ -7,15 +7,15 @@ use std::ops::Range;
 use procession_engine::Deadline;
 use serde::de::DeserializeOwned;
 
-use super::job::{self, Answer, Outcome};
-use super::results::Results;
+use super::job::{self, Outcome, Response};
+use super::job_handle::JobHandle;
 use crate::error::TaskError;
 
 /// The results of [`Pool::map_unordered`](crate::Pool::map_unordered), as they come.
 ///
 /// Dropped, what has not begun is not done.
 pub struct MapUnordered<R> {
-    results: Results,
+    results: JobHandle,
     /// The items of each task, until its outcome has come.
     chunks: Vec<Option<Range<usize>>>,
     current: Option<Chunk>,
@@ -27,7 +27,7 @@ pub struct MapUnordered<R> {
 struct Chunk {
     places: Range<usize>,
     outcome: Outcome,
-    /// How far the answer was read.
+    /// How far the response was read.
     read: usize,
 }
 
@@ -36,10 +36,10 @@ impl Chunk {
         let place = self.places.next()?;
         let result = match &self.outcome {
             Err(error) => Err(error.clone()),
-            Ok(answer) => {
-                let mut rest = &answer.bytes()[self.read..];
+            Ok(response) => {
+                let mut rest = &response.bytes()[self.read..];
                 let output = job::next_output(&mut rest);
-                self.read = answer.bytes().len() - rest.len();
+                self.read = response.bytes().len() - rest.len();
                 output
             }
         };
@@ -48,7 +48,7 @@ impl Chunk {
 }
 
 impl<R> MapUnordered<R> {
-    pub(super) fn new(results: Results, chunks: Vec<Range<usize>>) -> MapUnordered<R> {
+    pub(super) fn new(results: JobHandle, chunks: Vec<Range<usize>>) -> MapUnordered<R> {
         MapUnordered {
             results,
             left: chunks.iter().map(Range::len).sum(),
@@ -75,8 +75,8 @@ impl<R> MapUnordered<R> {
             // The pool ended, and so did all that are left.
             None => self.chunks.iter_mut().find(|chunk| chunk.is_some()),
         };
-        // The answer may lie about for as long as the caller likes.
-        outcome.iter_mut().for_each(Answer::keep);
+        // The response may lie about for as long as the caller likes.
+        outcome.iter_mut().for_each(Response::make_owned);
         Some(Chunk {
             places: chunk?.take()?,
             outcome,

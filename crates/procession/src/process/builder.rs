@@ -17,10 +17,10 @@ use serde::de::DeserializeOwned;
 use super::stdio::{self, Stdio};
 use super::{Process, reap_unjoined, tag};
 use crate::Function;
-use crate::call;
 use crate::error::Error;
-use crate::handing;
-use crate::init::{Way, way_in};
+use crate::process::init::{ChildEntry, child_entry};
+use crate::transfer::call;
+use crate::transfer::context;
 
 /// Sets up a [`Process`].
 ///
@@ -133,7 +133,7 @@ impl Builder {
     /// Has the process run a closure after all else was set, right before it begins: before its program does, or
     /// before what a [forked](Builder::fork) process is to run.
     ///
-    /// Several are run in the order in which they were given. One that fails ends the process, and its error is
+    /// Several are run in the request in which they were given. One that fails ends the process, and its error is
     /// that of [`spawn`](Builder::spawn).
     ///
     /// # Examples
@@ -204,7 +204,7 @@ impl Builder {
         self
     }
 
-    /// Whether it dies at once when this process ends, in whatever way; unless said otherwise it goes on.
+    /// Whether it dies at once when this process ends, in whatever entry; unless said otherwise it goes on.
     #[must_use]
     pub fn daemon(mut self, daemon: bool) -> Builder {
         self.daemon = daemon;
@@ -229,14 +229,15 @@ impl Builder {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        let way = way_in()?;
-        let (seat, line) = reserve()?;
+        let entry = child_entry()?;
+        let (reserved, control) = reserve()?;
         let args = [args];
-        let (order, keep) = handing::handing_to(seat.id(), || call::order(&function, &args));
-        let order = order?;
+        let (request, keep) =
+            context::transfer_to(reserved.id(), || call::request(&function, &args));
+        let request = request?;
         let name = self.name_or_next();
-        put_order(&line, &name, &order)?;
-        let process = self.start(way, seat, line, name, keep)?;
+        put_request(&control, &name, &request)?;
+        let process = self.start(entry, reserved, control, name, keep)?;
         // Only now does the child hold what the arguments hold.
         drop(args);
         Ok(process)
@@ -247,29 +248,29 @@ impl Builder {
         self.name.clone().unwrap_or_else(next_name)
     }
 
-    /// Starts a process whose order is in its line.
+    /// Starts a process whose request is in its control.
     pub(crate) fn start<R>(
         self,
-        way: Way,
-        seat: Seat,
-        line: Arc<Queue>,
+        entry: ChildEntry,
+        reserved: Seat,
+        control: Arc<Queue>,
         name: String,
         keep: Vec<OwnedFd>,
     ) -> Result<Process<R>, Error> {
         let kill_on_drop = self.kill_on_drop;
-        let (launch, ends) = self.launch(way, keep, &line)?;
-        let child = launch.start(seat)?;
-        Ok(Process::started(child, line, name, ends, kill_on_drop))
+        let (launch, ends) = self.launch(entry, keep, &control)?;
+        let child = launch.start(reserved)?;
+        Ok(Process::started(child, control, name, ends, kill_on_drop))
     }
 
     /// Everything about the child, and this process's ends of its streams.
     fn launch(
         self,
-        way: Way,
+        entry: ChildEntry,
         keep: Vec<OwnedFd>,
-        line: &Queue,
+        control: &Queue,
     ) -> Result<(Launch, stdio::Ends), Error> {
-        let command = way.command(self.args);
+        let command = entry.command(self.args);
         let mut env: BTreeMap<OsString, OsString> = if self.clear_env {
             BTreeMap::new()
         } else {
@@ -290,10 +291,10 @@ impl Builder {
             setup: self.setup,
             stdio,
             keep,
-            complaint: command.complaint,
+            complaint: command.error_pipe,
             tied: self.daemon,
-            hushed: command.hushed,
-            note: hex(&line.handle().to_bytes()),
+            hushed: command.silence,
+            note: hex(&control.handle().to_bytes()),
         };
         Ok((launch, ends))
     }
@@ -311,26 +312,26 @@ impl Builder {
     }
 }
 
-/// A seat for a process that is about to be started, and the line to it.
+/// A reserved for a process that is about to be started, and the control to it.
 pub(crate) fn reserve() -> Result<(Seat, Arc<Queue>), Error> {
     reap_unjoined();
     engine::process::ensure()?;
-    let seat = Seat::reserve()?;
-    let line = Arc::new(Queue::new(0)?);
-    seat.hold(&line.handle())?;
-    Ok((seat, line))
+    let reserved = Seat::reserve()?;
+    let control = Arc::new(Queue::new(0)?);
+    reserved.hold(&control.handle())?;
+    Ok((reserved, control))
 }
 
-fn put_order(line: &Queue, name: &str, order: &[u8]) -> Result<(), Error> {
-    let mut head = vec![tag::ORDER];
+fn put_request(control: &Queue, name: &str, request: &[u8]) -> Result<(), Error> {
+    let mut head = vec![tag::REQUEST];
     head.extend_from_slice(&fingerprint().to_le_bytes());
     head.extend_from_slice(&(name.len() as u32).to_le_bytes());
-    put_on(line, &[&head, name.as_bytes(), order])
+    put_message(control, &[&head, name.as_bytes(), request])
 }
 
-/// Puts a message on the line to a process that is not started yet.
-pub(crate) fn put_on(line: &Queue, message: &[&[u8]]) -> Result<(), Error> {
-    match line.put(message, Deadline::NEVER) {
+/// Puts a message on the control to a process that is not started yet.
+pub(crate) fn put_message(control: &Queue, message: &[&[u8]]) -> Result<(), Error> {
+    match control.put(message, Deadline::NEVER) {
         Ok(()) => Ok(()),
         Err(engine::error::PutError::Failed(error)) => Err(error.into()),
         // Unbounded, ours alone so far, and a queue with room never sleeps.

@@ -34,7 +34,7 @@ pub enum Stdio {
     /// Where this process's own does.
     #[default]
     Inherit,
-    /// Nowhere.
+    /// NullSerializer.
     Null,
     /// To this process, which has the other end in [`Process::stdin`](crate::Process::stdin),
     /// [`stdout`](crate::Process::stdout) or [`stderr`](crate::Process::stderr).
@@ -49,7 +49,7 @@ impl Stdio {
         Stdio::Inherit
     }
 
-    /// Nowhere: nothing to be read there, and all that is written is lost.
+    /// NullSerializer: nothing to be read there, and all that is written is lost.
     pub fn null() -> Stdio {
         Stdio::Null
     }

@@ -12,14 +12,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::bytes::Bytes;
-use super::message::PythonOrder;
+use super::message::PythonRequest;
 use super::process::Process;
 use super::wire;
 use crate::PreExec;
 use crate::error::{Error, os};
-use crate::handing;
-use crate::init::{Program, Way};
-use crate::process::{self, Stdio, put_on, reserve};
+use crate::process::init::{ChildEntry, Program};
+use crate::process::{self, Stdio, put_message, reserve};
+use crate::transfer::context;
 
 /// Sets up a [`Process`].
 ///
@@ -101,7 +101,7 @@ impl Builder {
         stdout(stream: impl Into<Stdio>);
         /// Where its standard error goes.
         stderr(stream: impl Into<Stdio>);
-        /// Whether it dies at once when this process ends, in whatever way.
+        /// Whether it dies at once when this process ends, in whatever entry.
         daemon(daemon: bool);
         /// Whether dropping the [`Process`] kills it.
         kill_on_drop(kill: bool);
@@ -121,8 +121,8 @@ impl Builder {
         R: DeserializeOwned,
         Args: Serialize,
     {
-        let (seat, line) = reserve()?;
-        let (encoded, keep) = handing::handing_to(seat.id(), || wire::encode(&args));
+        let (reserved, control) = reserve()?;
+        let (encoded, keep) = context::transfer_to(reserved.id(), || wire::encode(&args));
         let encoded = encoded?;
         if !wire::is_call(&encoded) {
             return Err(Error::Encode {
@@ -133,35 +133,36 @@ impl Builder {
             });
         }
         let name = self.setup.name_or_next();
-        let order = wire::encode(&PythonOrder {
+        let request = wire::encode(&PythonRequest {
             name: &name,
             module,
             function,
             args: Bytes(encoded),
         })?;
-        put_on(&line, &[&order])?;
+        put_message(&control, &[&request])?;
 
-        let (complaints, complaint) = UnixStream::pair().map_err(os("make a pair of sockets"))?;
-        let nonblocking = complaints.set_nonblocking(true);
+        let (error_reader, error_pipe) =
+            UnixStream::pair().map_err(os("make a pair of sockets"))?;
+        let nonblocking = error_reader.set_nonblocking(true);
         nonblocking.map_err(os("make a pair of sockets"))?;
         // A copy is none of the standard three, which the child may have otherwise.
-        let complaint = OwnedFd::from(complaint)
+        let error_pipe = OwnedFd::from(error_pipe)
             .try_clone()
             .map_err(os("duplicate a descriptor"))?;
         let path = located(&self.interpreter)
             .map_err(|source| no_interpreter(&self.interpreter, source))?;
-        let way = Way::Program(Program {
+        let entry = ChildEntry::Program(Program {
             path: path.clone(),
-            args: vec!["-c".to_owned(), program(&complaint)],
-            complaint,
+            args: vec!["-c".to_owned(), program(&error_pipe)],
+            error_pipe,
         });
         let process = self
             .setup
-            .start(way, seat, line, name, keep)
-            .map_err(|error| explained(error, &path))?;
+            .start(entry, reserved, control, name, keep)
+            .map_err(|error| with_interpreter(error, &path))?;
         // Only now does the child hold what the arguments hold.
         drop(args);
-        Ok(Process::started(process, complaints))
+        Ok(Process::started(process, error_reader))
     }
 }
 
@@ -173,7 +174,7 @@ fn no_interpreter(interpreter: &Path, source: io::Error) -> Error {
 }
 
 /// What starting the interpreter failed with, if it is to blame.
-fn explained(error: Error, interpreter: &Path) -> Error {
+fn with_interpreter(error: Error, interpreter: &Path) -> Error {
     match error {
         Error::Engine(engine::Error::Os {
             what: "start a process",
@@ -207,18 +208,18 @@ fn is_executable(path: &Path) -> bool {
 }
 
 /// The program that the interpreter runs. Where it cannot begin, it says so through the descriptor.
-fn program(complaint: &OwnedFd) -> String {
-    let (complaint, version) = (complaint.as_raw_fd(), env!("CARGO_PKG_VERSION"));
+fn program(error_pipe: &OwnedFd) -> String {
+    let (error_pipe, version) = (error_pipe.as_raw_fd(), env!("CARGO_PKG_VERSION"));
     format!(
         "import os, sys
 try:
     from procession._core.called_by_rust import main
 except Exception as error:
-    os.write({complaint}, f'{{sys.executable}} has no package procession that a Rust program can start \
+    os.write({error_pipe}, f'{{sys.executable}} has no package procession that a Rust program can start \
 ({{type(error).__name__}}: {{error}}); install it: {{sys.executable}} -m pip install \
 procession=={version}'.encode(errors='replace'))
     sys.exit(1)
-main({complaint})
+main({error_pipe})
 "
     )
 }

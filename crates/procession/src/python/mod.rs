@@ -54,21 +54,18 @@
 
 mod builder;
 mod bytes;
-mod error;
 mod export;
 mod message;
-mod objects;
 mod process;
 mod queue;
-mod serve;
 mod wire;
 
 #[doc(inline)]
 pub use crate::__export_to_python as export;
 pub use builder::Builder;
 pub use bytes::Bytes;
-pub use error::Exception;
 pub use export::export;
+pub(crate) use export::serve;
+pub use message::Exception;
 pub use process::Process;
 pub use queue::{Iter, Queue};
-pub(crate) use serve::serve;

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::builder::Builder;
-use super::message::Answer;
+use super::message::Response;
 use super::wire;
 use crate::error::{Error, JoinError, within};
 use crate::process;
@@ -51,7 +51,7 @@ pub struct Process<R> {
     pub stderr: Option<PipeReader>,
     inner: process::Process<()>,
     /// Where the interpreter says why it could not begin.
-    complaints: UnixStream,
+    error_reader: UnixStream,
     taken: bool,
     _result: PhantomData<fn() -> R>,
 }
@@ -127,33 +127,33 @@ impl<R: DeserializeOwned> Process<R> {
         while let Some(message) = self.inner.next_message() {
             // What is there first may be the order, if the process ended before it took that.
             match wire::decode(message.bytes()) {
-                Ok(Answer::Returned(result)) => {
+                Ok(Response::Returned(result)) => {
                     return wire::decode(&result).map_err(|error| undelivered(error.to_string()));
                 }
-                Ok(Answer::Raised(exception)) => return Err(exception.into()),
-                Ok(Answer::Panicked(panic)) => return Err(panic.into()),
-                Ok(Answer::Refused(reason)) => return Err(undelivered(reason)),
+                Ok(Response::Raised(exception)) => return Err(exception.into()),
+                Ok(Response::Panicked(panic)) => return Err(panic.into()),
+                Ok(Response::Refused(reason)) => return Err(undelivered(reason)),
                 Err(_) => {}
             }
         }
-        let mut complaint = Vec::new();
+        let mut message = Vec::new();
         // It is read until there is nothing more, which is an error of its own when others have the other end.
-        let _ = self.complaints.read_to_end(&mut complaint);
-        Err(match complaint.is_empty() {
+        let _ = self.error_reader.read_to_end(&mut message);
+        Err(match message.is_empty() {
             true => JoinError::of_exit(pid, exit),
-            false => undelivered(String::from_utf8_lossy(&complaint).into_owned()),
+            false => undelivered(String::from_utf8_lossy(&message).into_owned()),
         })
     }
 }
 
 impl<R> Process<R> {
-    pub(super) fn started(mut inner: process::Process<()>, complaints: UnixStream) -> Process<R> {
+    pub(super) fn started(mut inner: process::Process<()>, error_reader: UnixStream) -> Process<R> {
         Process {
             stdin: inner.stdin.take(),
             stdout: inner.stdout.take(),
             stderr: inner.stderr.take(),
             inner,
-            complaints,
+            error_reader,
             taken: false,
             _result: PhantomData,
         }

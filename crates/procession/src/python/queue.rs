@@ -8,10 +8,10 @@ use procession_engine::{Deadline, channel};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{objects, wire};
+use super::wire;
+use crate::channel::queue::{get_retrying, put_retrying, refused};
 use crate::error::{Error, GetError, PutError, within};
-use crate::queue::{get_through_signals, put_through_signals, refused};
-use crate::shared::Shared;
+use crate::transfer::shared::Shared;
 
 /// As [`procession::Queue`](crate::Queue), for messages of plain data that Python reads and writes too.
 ///
@@ -126,7 +126,7 @@ impl<T: Serialize> Queue<T> {
             Ok(bytes) => bytes,
             Err(error) => return Err(PutError::Failed(message, Box::new(error))),
         };
-        put_through_signals(|| self.inner.put(&[&bytes], deadline))
+        put_retrying(|| self.inner.put(&[&bytes], deadline))
             .map_err(|error| refused(message, error))
     }
 }
@@ -164,7 +164,7 @@ impl<T: DeserializeOwned> Queue<T> {
 
     fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
         let mut message = channel::Message::default();
-        get_through_signals(&mut message, |message| {
+        get_retrying(&mut message, |message| {
             self.inner.get_into(message, deadline)
         })?;
         Ok(wire::decode(message.bytes())?)
@@ -188,13 +188,13 @@ impl<T> fmt::Debug for Queue<T> {
 
 impl<T> Serialize for Queue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.inner.serialize_as(objects::QUEUE, serializer)
+        self.inner.serialize_as(wire::QUEUE, serializer)
     }
 }
 
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Queue<T>, D::Error> {
-        Shared::deserialize_as(objects::QUEUE, deserializer).map(Queue::over)
+        Shared::deserialize_as(wire::QUEUE, deserializer).map(Queue::over)
     }
 }
 

@@ -6,7 +6,7 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant,
 };
 
-use super::error::WireError;
+use super::WireError;
 use super::serializer::{Writer, Written};
 
 /// A container that is being written, its tag already.

@@ -3,7 +3,7 @@
 use procession_wire::{tag, varint};
 use serde::de::Visitor;
 
-use super::error::WireError;
+use super::WireError;
 
 /// Appends an int, as short as it can be.
 pub(super) fn write(out: &mut Vec<u8>, n: i128) {

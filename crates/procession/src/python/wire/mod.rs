@@ -18,30 +18,32 @@
 mod access;
 mod compound;
 mod deserializer;
-mod error;
 mod int;
 mod serializer;
 
 use std::any::type_name;
 use std::collections::HashMap;
+use std::fmt;
 
-use procession_wire::{Form, Reader, tag};
+use procession_engine::sync;
+use procession_wire::{Damaged, Form, Reader, tag};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::handing::{self, Serialising};
+use crate::transfer::context::{self, Serialising};
+use crate::transfer::shared::Object;
 use deserializer::Decoder;
 use serializer::Writer;
 
 /// The message of a value.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
-    handing::forget_reason();
+    context::forget_reason();
     let mut message = Vec::new();
     let serialising = Serialising::next();
     let written = value.serialize(&mut Writer::onto(&mut message));
     drop(serialising);
-    written.map_err(|error| match handing::take_reason() {
+    written.map_err(|error| match context::take_reason() {
         Some(Error::NotSpawning(kind)) => Error::Encode {
             kind,
             reason:
@@ -59,18 +61,18 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
 
 /// The value of a message.
 pub(crate) fn decode<'de, T: Deserialize<'de>>(message: &'de [u8]) -> Result<T, Error> {
-    handing::forget_reason();
+    context::forget_reason();
     read(message).map_err(|error| {
-        handing::take_reason().unwrap_or_else(|| Error::Decode {
+        context::take_reason().unwrap_or_else(|| Error::Decode {
             kind: type_name::<T>(),
             reason: error.to_string(),
         })
     })
 }
 
-fn read<'de, T: Deserialize<'de>>(message: &'de [u8]) -> Result<T, error::WireError> {
+fn read<'de, T: Deserialize<'de>>(message: &'de [u8]) -> Result<T, WireError> {
     if Form::of(message) != Form::Plain {
-        return Err(error::pickled());
+        return Err(pickled());
     }
     let mut decoder = Decoder::new(message);
     let value = T::deserialize(&mut decoder)?;
@@ -92,9 +94,86 @@ pub(crate) fn is_call(message: &[u8]) -> bool {
 pub(crate) fn count_items(message: &[u8]) -> Option<usize> {
     let mut reader = Reader::new(message);
     match reader.byte() {
-        Ok(tag::TUPLE | tag::LIST | tag::KEPT_TUPLE | tag::KEPT_LIST) => reader.number().ok(),
+        Ok(tag::TUPLE | tag::LIST | tag::MEMO_TUPLE | tag::MEMO_LIST) => reader.number().ok(),
         _ => None,
     }
+}
+
+/// A reason, in words. Boxed, so that results stay small.
+#[derive(Debug)]
+pub(super) struct WireError(Box<str>);
+
+impl WireError {
+    pub(super) fn new(reason: impl fmt::Display) -> WireError {
+        WireError(reason.to_string().into())
+    }
+}
+
+/// What a message is told with that only Python reads.
+pub(super) fn pickled() -> WireError {
+    WireError::new(
+        "it is a pickle, which only Python reads; to Rust it sends None, bool, int, float, str, bytes, and \
+         lists, tuples, sets and dicts of these, not nested deeper than 100",
+    )
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WireError {}
+
+impl serde::ser::Error for WireError {
+    fn custom<T: fmt::Display>(reason: T) -> WireError {
+        WireError::new(reason)
+    }
+}
+
+impl serde::de::Error for WireError {
+    fn custom<T: fmt::Display>(reason: T) -> WireError {
+        WireError::new(reason)
+    }
+}
+
+impl From<Damaged> for WireError {
+    fn from(damaged: Damaged) -> WireError {
+        WireError::new(damaged)
+    }
+}
+
+/// The name that the handle of a [`Queue`](super::Queue) goes by.
+pub(in crate::python) const QUEUE: &str = "procession::python::Queue";
+
+/// The kind of the object whose handle a newtype of this name is, as Python knows it; `None` for all other
+/// newtypes.
+pub(super) fn kind_for_python(name: &'static str) -> Result<Option<&'static str>, &'static str> {
+    let shared = [
+        (QUEUE, "Queue"),
+        (sync::Event::MARK, "Event"),
+        (sync::Lock::MARK, "Lock"),
+        (sync::RLock::MARK, "RLock"),
+    ];
+    match shared.iter().find(|(mark, _)| *mark == name) {
+        Some((_, kind)) => Ok(Some(kind)),
+        None if is_object(name) => Err(NOT_SHARED),
+        None => Ok(None),
+    }
+}
+
+/// Whether a newtype of this name is the handle of an object that Python has no use for.
+pub(super) fn is_rusts_own(name: &'static str) -> bool {
+    kind_for_python(name).is_err()
+}
+
+/// What those are told with who try to share such an object.
+pub(super) const NOT_SHARED: &str = "Python shares a procession::python::Queue, an Event, a Lock or an RLock with \
+     Rust; what the other objects hold is in Rust's own form";
+
+fn is_object(name: &str) -> bool {
+    // No type can be called so.
+    name.starts_with("procession::")
 }
 
 #[cfg(test)]

@@ -3,10 +3,9 @@
 use procession_wire::{MAX_DEPTH, tag, varint};
 use serde::ser::{Serialize, Serializer};
 
+use super::WireError;
 use super::compound::Compound;
-use super::error::WireError;
 use super::int;
-use crate::python::objects;
 
 pub(super) type Written = Result<(), WireError>;
 
@@ -200,7 +199,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         name: &'static str,
         value: &T,
     ) -> Written {
-        self.object = objects::kind_for_python(name).map_err(WireError::new)?;
+        self.object = super::kind_for_python(name).map_err(WireError::new)?;
         if self.object.is_some() && self.in_key {
             return Err(WireError::new("an object cannot be the key of a dict"));
         }

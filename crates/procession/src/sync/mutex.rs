@@ -1,0 +1,255 @@
+//! A value of any type that one process at a time may look at and change.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use procession_engine::Deadline;
+use procession_engine::sync::{self, Acquired};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::data::serialized_cell::{CellState, EditGuard, SerializedCell};
+use crate::error::{Error, within};
+use crate::sync::guard_error::{GuardError, retry_on_signal};
+use crate::sync::guard_owner::GuardOwner;
+use crate::transfer::shared::Shared;
+
+/// A value in shared memory under a lock.
+///
+/// Any type that serde can carry will do. [`lock`](Mutex::lock) copies the value out, and the guard writes it
+/// back, when it was changed, as it is dropped. That is one step: a process that dies while it holds the
+/// lock leaves the value as it was before. So does a panic. Clones are the same mutex.
+///
+/// After a holder's death the next to lock gets [`GuardError::OwnerDied`], with the guard: other things that
+/// the lock stands for may be half done. It goes on being reported until
+/// [`mark_consistent`](MutexGuard::mark_consistent) says that all is well again.
+///
+/// # Examples
+/// ```
+/// use std::collections::BTreeMap;
+/// use procession::{Mutex, Process};
+///
+/// type Scores = BTreeMap<String, u32>;
+///
+/// fn play(name: String, scores: Mutex<Scores>) {
+///     let mut scores = scores.lock().unwrap();
+///     *scores.entry(name).or_default() += 10;
+/// }
+///
+/// fn main() -> procession::Result<()> {
+///     procession::init();
+///     let scores = Mutex::new(Scores::new())?;
+///     Process::spawn(play, ("Ada".to_owned(), scores.clone()))?.join()?;
+///     assert_eq!(scores.lock()?["Ada"], 10);
+///     Ok(())
+/// }
+/// ```
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct Mutex<T> {
+    lock: Shared<sync::Lock>,
+    cell: SerializedCell<T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Mutex<T> {
+    /// A new mutex, held by nobody.
+    ///
+    /// # Errors
+    /// When the value cannot be serialised, or there is no shared memory left.
+    pub fn new(value: T) -> Result<Mutex<T>, Error> {
+        Ok(Mutex {
+            lock: Shared::new(sync::Lock::new()?),
+            cell: SerializedCell::new(&value)?,
+        })
+    }
+
+    pub(crate) fn engine(&self) -> &sync::Lock {
+        &self.lock
+    }
+
+    /// Waits for the lock, and holds it for as long as the guard lives.
+    ///
+    /// # Errors
+    /// [`GuardError::OwnerDied`], with the guard, when a process died holding it;
+    /// [`GuardError::Failed`] when the value there is no `T`.
+    pub fn lock(&self) -> Result<MutexGuard<'_, T>, GuardError<MutexGuard<'_, T>>> {
+        self.lock_until(Deadline::NEVER)
+    }
+
+    /// Holds the lock if it is free.
+    ///
+    /// # Errors
+    /// As for [`lock`](Mutex::lock); and [`GuardError::TimedOut`] when it is not free.
+    pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, GuardError<MutexGuard<'_, T>>> {
+        self.lock_until(Deadline::NOW)
+    }
+
+    /// As [`lock`](Mutex::lock), but waits no longer than `timeout`.
+    ///
+    /// # Errors
+    /// As for [`lock`](Mutex::lock); and [`GuardError::TimedOut`].
+    pub fn lock_timeout(
+        &self,
+        timeout: Duration,
+    ) -> Result<MutexGuard<'_, T>, GuardError<MutexGuard<'_, T>>> {
+        self.lock_until(within(timeout))
+    }
+
+    fn lock_until(
+        &self,
+        deadline: Deadline,
+    ) -> Result<MutexGuard<'_, T>, GuardError<MutexGuard<'_, T>>> {
+        let acquired = retry_on_signal(|| self.lock.acquire_for_repair(deadline))?;
+        // Its drop gives the lock back, also when the value cannot be read.
+        let held = LockHold {
+            mutex: self,
+            owner: GuardOwner::current(),
+        };
+        let (mut edit, found) = EditGuard::begin(&self.cell).map_err(GuardError::Failed)?;
+        let state = match acquired {
+            Acquired::Clean => found,
+            Acquired::AfterOwnerDied => CellState::OwnerDied,
+        };
+        edit.changed = state != found;
+        let guard = MutexGuard {
+            edit,
+            state,
+            held,
+            _thread: PhantomData,
+        };
+        match state {
+            CellState::Consistent => Ok(guard),
+            CellState::OwnerDied => Err(GuardError::OwnerDied(guard)),
+        }
+    }
+}
+
+impl<T> Mutex<T> {
+    /// Whether anybody holds it.
+    pub fn is_held(&self) -> bool {
+        self.lock.is_held()
+    }
+}
+
+impl<T> Clone for Mutex<T> {
+    fn clone(&self) -> Mutex<T> {
+        Mutex {
+            lock: self.lock.clone(),
+            cell: self.cell.clone(),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mutex")
+            .field("lock", &self.lock)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A lock to be given back by the thread that has it.
+struct LockHold<'a, T> {
+    mutex: &'a Mutex<T>,
+    owner: GuardOwner,
+}
+
+impl<T> LockHold<'_, T> {
+    fn is_mine(&self) -> bool {
+        self.owner.is_current() && self.mutex.lock.is_mine()
+    }
+}
+
+impl<T> Drop for LockHold<'_, T> {
+    fn drop(&mut self) {
+        if self.is_mine() {
+            let _ = self.mutex.lock.release();
+        }
+    }
+}
+
+/// A [`Mutex`], held: the value, to be looked at and changed.
+///
+/// Dropped, it writes the value back if it was changed, and gives the lock back. Dropped by a panic, it
+/// leaves the value as it was.
+#[must_use = "the lock is given back at once when its guard is dropped"]
+pub struct MutexGuard<'a, T: Serialize + DeserializeOwned> {
+    edit: EditGuard<'a, T>,
+    state: CellState,
+    held: LockHold<'a, T>,
+    /// Belongs to the thread that locked.
+    _thread: PhantomData<*const ()>,
+}
+
+impl<'a, T: Serialize + DeserializeOwned> MutexGuard<'a, T> {
+    pub(crate) fn mutex(&self) -> &'a Mutex<T> {
+        self.held.mutex
+    }
+
+    /// Says that all is well after a holder's death, which is not reported again then.
+    pub fn mark_consistent(&mut self) {
+        self.edit.changed |= self.state == CellState::OwnerDied;
+        self.state = CellState::Consistent;
+    }
+
+    /// Writes the value back and gives the lock back. Dropping does it as well, but panics where this fails.
+    ///
+    /// # Errors
+    /// When the value cannot be serialised, or there is no shared memory left: it is what it was before. And in a
+    /// forked process whose parent locked.
+    pub fn commit(mut self) -> Result<(), Error> {
+        self.write_back()
+    }
+
+    /// As [`commit`](MutexGuard::commit), and gives the value.
+    pub(crate) fn commit_and_take(mut self) -> Result<T, Error>
+    where
+        T: Default,
+    {
+        self.write_back()?;
+        Ok(std::mem::take(&mut self.edit.value))
+    }
+
+    /// Gives the lock back, and leaves the value as it was.
+    pub fn discard(mut self) {
+        self.edit.changed = false;
+    }
+
+    fn write_back(&mut self) -> Result<(), Error> {
+        self.held.owner.check()?;
+        match self.held.is_mine() {
+            true => self.edit.write_back(self.state),
+            false => Ok(()),
+        }
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.edit.value
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.edit.value_mut()
+    }
+}
+
+impl<T: Serialize + DeserializeOwned + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.edit.value.fmt(f)
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Drop for MutexGuard<'_, T> {
+    fn drop(&mut self) {
+        if self.held.is_mine() {
+            self.edit.end(self.state);
+        }
+    }
+}

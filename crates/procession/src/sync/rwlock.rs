@@ -1,0 +1,286 @@
+//! A value of any type that many processes may look at, or one change.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use procession_engine::Deadline;
+use procession_engine::sync::{self, Acquired, ReadHold};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::data::serialized_cell::{CellState, EditGuard, SerializedCell};
+use crate::error::{Error, within};
+use crate::sync::guard_error::{GuardError, retry_on_signal};
+use crate::sync::guard_owner::GuardOwner;
+use crate::transfer::shared::Shared;
+
+/// A value in shared memory that many may read at a time, or one write.
+///
+/// Any type that serde can carry will do. As with a [`Mutex`](crate::Mutex), a guard has the value copied out,
+/// and the one of a writer puts it back in one step, so that a process that dies leaves it as it was. Who
+/// locks after a writer that died gets [`GuardError::OwnerDied`], with the guard, until a writer calls
+/// [`mark_consistent`](RwLockWriteGuard::mark_consistent). Readers that die leave no trace. Clones are the same
+/// lock.
+///
+/// A thread that reads must not lock again: a writer that waits would wait for it, and it for the writer.
+///
+/// # Examples
+/// ```
+/// use procession::{Process, RwLock};
+///
+/// fn raise(limit: RwLock<u32>) {
+///     *limit.write().unwrap() += 1;
+/// }
+///
+/// fn main() -> procession::Result<()> {
+///     procession::init();
+///     let limit = RwLock::new(5)?;
+///     assert_eq!(*limit.read()?, 5);
+///     Process::spawn(raise, limit.clone())?.join()?;
+///     assert_eq!(*limit.read()?, 6);
+///     Ok(())
+/// }
+/// ```
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct RwLock<T> {
+    lock: Shared<sync::RwLock>,
+    cell: SerializedCell<T>,
+}
+
+type Read<'a, T> = Result<RwLockReadGuard<'a, T>, GuardError<RwLockReadGuard<'a, T>>>;
+type Write<'a, T> = Result<RwLockWriteGuard<'a, T>, GuardError<RwLockWriteGuard<'a, T>>>;
+
+impl<T: Serialize + DeserializeOwned> RwLock<T> {
+    /// A new lock, held by nobody.
+    ///
+    /// # Errors
+    /// When the value cannot be serialised, or there is no shared memory left.
+    pub fn new(value: T) -> Result<RwLock<T>, Error> {
+        Ok(RwLock {
+            lock: Shared::new(sync::RwLock::new()?),
+            cell: SerializedCell::new(&value)?,
+        })
+    }
+
+    /// Waits until nobody writes, and keeps writers out for as long as the guard lives.
+    ///
+    /// # Errors
+    /// [`GuardError::OwnerDied`], with the guard, when a writer died; [`GuardError::Failed`] when the value
+    /// there is no `T`.
+    pub fn read(&self) -> Read<'_, T> {
+        self.read_until(Deadline::NEVER)
+    }
+
+    /// As [`read`](RwLock::read), if nobody writes.
+    ///
+    /// # Errors
+    /// As for [`read`](RwLock::read); and [`GuardError::TimedOut`] when somebody writes.
+    pub fn try_read(&self) -> Read<'_, T> {
+        self.read_until(Deadline::NOW)
+    }
+
+    /// As [`read`](RwLock::read), but waits no longer than `timeout`.
+    ///
+    /// # Errors
+    /// As for [`read`](RwLock::read); and [`GuardError::TimedOut`].
+    pub fn read_timeout(&self, timeout: Duration) -> Read<'_, T> {
+        self.read_until(within(timeout))
+    }
+
+    /// Waits until nobody reads or writes, and keeps all others out for as long as the guard lives.
+    ///
+    /// # Errors
+    /// As for [`read`](RwLock::read).
+    pub fn write(&self) -> Write<'_, T> {
+        self.write_until(Deadline::NEVER)
+    }
+
+    /// As [`write`](RwLock::write), if nobody reads or writes.
+    ///
+    /// # Errors
+    /// As for [`read`](RwLock::read); and [`GuardError::TimedOut`] when somebody does.
+    pub fn try_write(&self) -> Write<'_, T> {
+        self.write_until(Deadline::NOW)
+    }
+
+    /// As [`write`](RwLock::write), but waits no longer than `timeout`.
+    ///
+    /// # Errors
+    /// As for [`read`](RwLock::read); and [`GuardError::TimedOut`].
+    pub fn write_timeout(&self, timeout: Duration) -> Write<'_, T> {
+        self.write_until(within(timeout))
+    }
+
+    fn read_until(&self, deadline: Deadline) -> Read<'_, T> {
+        let (hold, state) = retry_on_signal(|| self.lock.read(deadline))?;
+        // Its drop gives the hold back, also when the value cannot be read.
+        let held = ReadHolder {
+            lock: &self.lock,
+            hold: Some(hold),
+            owner: GuardOwner::current(),
+            _thread: PhantomData,
+        };
+        let (value, _) = self.cell.read().map_err(GuardError::Failed)?;
+        let guard = RwLockReadGuard { value, _held: held };
+        match state {
+            Acquired::Clean => Ok(guard),
+            Acquired::AfterOwnerDied => Err(GuardError::OwnerDied(guard)),
+        }
+    }
+
+    fn write_until(&self, deadline: Deadline) -> Write<'_, T> {
+        let state = retry_on_signal(|| self.lock.write(deadline))?;
+        let held = WriteHolder {
+            lock: &self.lock,
+            consistent: state == Acquired::Clean,
+            owner: GuardOwner::current(),
+            _thread: PhantomData,
+        };
+        let (edit, _) = EditGuard::begin(&self.cell).map_err(GuardError::Failed)?;
+        let guard = RwLockWriteGuard { edit, held };
+        match state {
+            Acquired::Clean => Ok(guard),
+            Acquired::AfterOwnerDied => Err(GuardError::OwnerDied(guard)),
+        }
+    }
+}
+
+impl<T> Clone for RwLock<T> {
+    fn clone(&self) -> RwLock<T> {
+        RwLock {
+            lock: self.lock.clone(),
+            cell: self.cell.clone(),
+        }
+    }
+}
+
+impl<T> fmt::Debug for RwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RwLock")
+            .field("lock", &self.lock)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A reader's hold.
+struct ReadHolder<'a> {
+    lock: &'a sync::RwLock,
+    hold: Option<ReadHold>,
+    owner: GuardOwner,
+    _thread: PhantomData<*const ()>,
+}
+
+impl Drop for ReadHolder<'_> {
+    fn drop(&mut self) {
+        if let Some(hold) = self.hold.take()
+            && self.owner.is_current()
+        {
+            self.lock.leave(hold);
+        }
+    }
+}
+
+/// A writer's hold.
+struct WriteHolder<'a> {
+    lock: &'a sync::RwLock,
+    /// Whether nobody has to be told of a death any more.
+    consistent: bool,
+    owner: GuardOwner,
+    _thread: PhantomData<*const ()>,
+}
+
+impl Drop for WriteHolder<'_> {
+    fn drop(&mut self) {
+        if self.owner.is_current() {
+            self.lock.finish(self.consistent);
+        }
+    }
+}
+
+/// A [`RwLock`], held to read: the value.
+#[must_use = "the lock is given back at once when its guard is dropped"]
+pub struct RwLockReadGuard<'a, T> {
+    value: T,
+    _held: ReadHolder<'a>,
+}
+
+impl<T> Deref for RwLockReadGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+/// A [`RwLock`], held to write: the value, to be looked at and changed.
+///
+/// Dropped, it writes the value back if it was changed, and gives the lock back. Dropped by a panic, it
+/// leaves the value as it was.
+#[must_use = "the lock is given back at once when its guard is dropped"]
+pub struct RwLockWriteGuard<'a, T: Serialize + DeserializeOwned> {
+    edit: EditGuard<'a, T>,
+    held: WriteHolder<'a>,
+}
+
+impl<T: Serialize + DeserializeOwned> RwLockWriteGuard<'_, T> {
+    /// Says that all is consistent after a writer's death, which is not reported again then.
+    pub fn mark_consistent(&mut self) {
+        self.held.consistent = true;
+    }
+
+    /// Writes the value back and gives the lock back. Dropping does it as consistent, but panics where this fails.
+    ///
+    /// # Errors
+    /// When the value cannot be serialised, or there is no shared memory left: it is what it was before. And in a
+    /// forked process whose parent locked.
+    pub fn commit(mut self) -> Result<(), Error> {
+        self.write_back()
+    }
+
+    /// Gives the lock back, and leaves the value as it was.
+    pub fn discard(mut self) {
+        self.edit.changed = false;
+    }
+
+    fn write_back(&mut self) -> Result<(), Error> {
+        self.held.owner.check()?;
+        self.edit.write_back(CellState::Consistent)
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Deref for RwLockWriteGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.edit.value
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> DerefMut for RwLockWriteGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.edit.value_mut()
+    }
+}
+
+impl<T: Serialize + DeserializeOwned + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.edit.value.fmt(f)
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Drop for RwLockWriteGuard<'_, T> {
+    fn drop(&mut self) {
+        if self.held.owner.is_current() {
+            self.edit.end(CellState::Consistent);
+        }
+    }
+}
