@@ -18,15 +18,15 @@
 //! }
 //! ```
 //!
-//! It takes [`init()`] as the first thing in `main`, and nothing else: no build script, no registration, no
-//! files, no server. In tests [`test_support!`] takes its place.
+//! A program calls [`init()`] first in `main`. Nothing else is needed: no build script, no registration, no
+//! files and no server. Tests use [`test_support!`] instead.
 //!
 //! # Processes
 //!
-//! [`Process::spawn`] runs a function in a process of its own, and [`Process::join`] gives what it
-//! returned. The process is a fresh run of this program that enters at [`init()`]. Any plain
-//! function will do whose arguments and result are owned (no references) and can be carried by serde. Several arguments
-//! are a tuple, and none is `()`. Paths that may not be UTF-8 go as `OsString`.
+//! [`Process::spawn`] runs a function in a new process, and [`Process::join`] returns its result. The process
+//! is a fresh run of this program that enters at [`init()`]. The function is a plain `fn` whose arguments and
+//! result are owned (no references) and implement serde's traits. Pass several arguments as a tuple, and none
+//! as `()`. Pass paths that may not be UTF-8 as `OsString`.
 //!
 //! ```
 //! use procession::Process;
@@ -45,14 +45,15 @@
 //! # }
 //! ```
 //!
-//! A bare closure is refused, since nobody can see what it captures; one that captures does not even compile:
+//! A closure without captures is rejected at run time, because the crate cannot see what it captures. A closure
+//! with captures does not compile:
 //!
 //! ```compile_fail
 //! let offset = 5;
 //! procession::Process::spawn(move |n: u64| n + offset, 1); // captures: does not compile
 //! ```
 //!
-//! [`closure!`] makes one that says what it captures, and [`spawn!`] runs one at once:
+//! [`closure!`] names the captured values, and [`spawn!`] starts a process with such a closure:
 //!
 //! ```
 //! # fn main() -> procession::Result<()> {
@@ -64,13 +65,14 @@
 //! # }
 //! ```
 //!
-//! [`Process::fork`] runs any closure, in a copy of this process, for those who accept the rules of `fork`.
-//! [`Process::builder`] sets name, environment, directory, streams, user, and whether it dies with its parent.
+//! [`Process::fork`] runs any closure in a copy of this process; the caller must follow the rules of `fork`.
+//! [`Process::builder`] sets the name, environment, directory, streams and user, and whether the process dies
+//! with its parent.
 //!
 //! ## How they end
 //!
-//! A panic comes back as an error with its message and backtrace ([`JoinError::Panicked`]), a
-//! signal as that signal ([`JoinError::Killed`]), an exit as its code ([`JoinError::Exited`]).
+//! A panic comes back as an error with its message and backtrace ([`JoinError::Panicked`]), a signal as
+//! [`JoinError::Killed`], and an exit as [`JoinError::Exited`] with its code.
 //!
 //! ```
 //! use procession::{JoinError, Process};
@@ -89,15 +91,16 @@
 //! # }
 //! ```
 //!
-//! Ctrl-C needs nothing: pools' workers and [daemons](Builder::daemon) are gone with this process, however it ends.
+//! Ctrl-C needs no handling: the workers of pools and [daemons](Builder::daemon) die with this process, however
+//! it ends.
 //!
 //! # Pools
 //!
-//! A [`Pool`] keeps processes at hand and gives them work. [`Pool::map`] returns all results in their order,
-//! [`Pool::imap`] and [`Pool::imap_unordered`] hand them out while others are computed, and [`Pool::submit`]
-//! gives a [`Task`] to wait for later. Workers may keep a [state](PoolBuilder::state) of any type, and in a
-//! [scope](Pool::scope) arguments may be borrowed. A worker that dies fails the task it held, with
-//! [`TaskError::WorkerDied`], and is replaced; nothing else notices.
+//! A [`Pool`] keeps worker processes and gives them tasks. [`Pool::map`] returns all results in order,
+//! [`Pool::imap`] and [`Pool::imap_unordered`] yield results while others are computed, and [`Pool::submit`]
+//! returns a [`Task`] to wait for later. Workers may keep [state](PoolBuilder::state) of any type, and tasks of
+//! a [scope](Pool::scope) may borrow their arguments. When a worker dies, its task fails with
+//! [`TaskError::WorkerDied`] and the worker is replaced; other tasks are not affected.
 //!
 //! ```
 //! use procession::{Pool, TaskError};
@@ -134,20 +137,20 @@
 //! | take turns | [`Lock`], [`RLock`], [`Semaphore`] |
 //! | wait for each other | [`Condvar`], [`Event`], [`Barrier`] |
 //!
-//! All of them are passed to a process as arguments, and all but the ends of a pipe in messages of a queue
-//! or pipe as well: an object lives for as long as a process or a message holds it. Sent any other way, they
-//! are refused with [`Error::NotSpawning`]. Clones are the same object.
+//! Pass these objects to a process as arguments. All but the ends of a pipe can also be sent in messages of a
+//! queue or pipe. An object lives as long as a process or a message holds it. Serialising one in any other way
+//! fails with [`Error::NotSpawning`]. Clones refer to the same object.
 //!
-//! They outlive any one process. One that is killed in the middle of anything leaves the others
-//! going on: a lock it held is given to the next with [`LockError::OwnerDied`], a message it was
-//! writing is never seen, one that it had put is.
+//! The objects outlive any one process, and a process killed at any point does not block the others. The next
+//! process to take its lock gets [`LockError::OwnerDied`]. A message it was still writing is never seen; a
+//! message it had put is delivered.
 //!
 //! ## Messages
 //!
-//! A [`Queue`] is without a bound, or [bounded](Queue::bounded): then putting waits for room. It has no two sides, so it
-//! does not end by itself: somebody [closes](Queue::close) it, and getting is an error once all is gone. The two
-//! sides of a pipe end like a channel of crossbeam: when the last sender is gone, in whatever process and by
-//! whatever death, receiving is [`GetError::Closed`], and the other way round.
+//! A [`Queue`] is unbounded or [bounded](Queue::bounded); putting into a full bounded queue waits for room. A
+//! queue has no two sides, so it ends only when some process [closes](Queue::close) it: then getting fails once
+//! the queue is empty. A pipe ends like a channel of crossbeam: when the last sender is gone, however its
+//! process died, receiving fails with [`GetError::Closed`], and likewise in the other direction.
 //!
 //! ```
 //! use procession::{Process, Sender};
@@ -172,37 +175,39 @@
 //!
 //! ## Values
 //!
-//! A [`Value`] or [`Array`] of numbers or [plain structs](plain!) lies in shared memory as it is, and is read and
-//! written in place: under its lock, or [atomically](Value::atomic). What has pointers goes under a [`Mutex`], which
-//! holds it serialised; each change is one step, so a process that dies under the lock leaves the value as it was.
+//! A [`Value`] or [`Array`] of numbers or [plain structs](plain!) lies in shared memory as it is. Processes
+//! read and write it in place, under its lock or [atomically](Value::atomic). A value with pointers goes into a
+//! [`Mutex`], which keeps it serialised. Each change is one step, so a process that dies while holding the lock
+//! leaves the old value.
 //!
 //! # Waiting
 //!
-//! Calls that wait have a twin with a timeout and one that does not wait; signals do not end them. With the feature
-//! `async` they have a future as well, of any executor: [`get_async`](Queue#method.get_async), `recv_async`,
-//! `put_async`, `send_async`, `join_async`. Dropping one loses nothing.
+//! Each call that waits has a variant with a timeout and one that does not wait. Signals do not interrupt them.
+//! With the feature `async` each also has a future, which works with any executor:
+//! [`get_async`](Queue#method.get_async), `recv_async`, `put_async`, `send_async`, `join_async`. Dropping a
+//! future loses nothing.
 //!
 //! # Python
 //!
-//! With the feature `python`, the module `python` starts Python functions as processes, lets Python programs start
-//! functions of this one, and shares queues with them.
+//! With the feature `python`, the module `python` starts Python functions as processes, lets Python programs
+//! start functions of this program, and shares queues with them.
 //!
 //! # Memory
 //!
-//! Everything shared lies in one memory of the tree of processes, which has no name and is gone with the last
-//! of them. [`memory_usage`] says how much there is, and [`set_memory_limit`] how much may be: what would go beyond
-//! fails with an error, and what was to be sent is given back.
+//! All shared objects of a tree of processes lie in one unnamed memory, which is freed when the last process
+//! ends. [`memory_usage`] reports its size, and [`set_memory_limit`] bounds it. An allocation over the limit
+//! fails with an error, and a message that does not fit comes back to the sender.
 //!
 //! # More
 //!
-//! The folder `examples` has a tour, a web scraper, crash isolation of a C library, checksums of a large file, a word
-//! count, and a Monte Carlo simulation with a progress bar. With the feature `python`, programs in Rust and in Python run
-//! each other's functions and share queues.
+//! The folder `examples` has a tour, a web scraper, crash isolation of a C library, checksums of a large file,
+//! a word count, and a Monte Carlo simulation with a progress bar. With the feature `python`, Rust and Python
+//! programs run each other's functions and share queues.
 //!
 //! # Where it runs
 //!
-//! On Linux 5.4 or newer, with Rust 1.90 or newer. All processes of a tree need the same version of this crate;
-//! another one is refused.
+//! Linux 5.4 or newer, with Rust 1.90 or newer. All processes of a tree must use the same version of this
+//! crate; a process with another version is refused.
 
 #![forbid(unsafe_code)]
 

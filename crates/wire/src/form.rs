@@ -1,20 +1,20 @@
-//! What a message is, by its first bytes.
+//! Tells how a message is encoded, from its first bytes.
 
 use crate::tag;
 
-/// How the value of a message was written.
+/// How the value of a message is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form<'a> {
     /// As a plain value.
     Plain,
-    /// As this pickle.
+    /// As a pickle.
     Pickle(&'a [u8]),
-    /// As a pickle whose large buffers lie behind it.
+    /// As a pickle followed by its large buffers (pickle 5's out-of-band data).
     OutOfBand,
 }
 
 impl<'a> Form<'a> {
-    /// The form of a message.
+    /// Returns the form of a message.
     #[inline]
     pub fn of(message: &'a [u8]) -> Form<'a> {
         match message {

@@ -1,7 +1,7 @@
-//! The calls that wait, as futures.
+//! Futures for the calls that wait.
 //!
-//! Each tries, and waits for a sign that it may try again. So whatever is received or put, is so while the
-//! future is polled, and one that is dropped before it resolves has done nothing.
+//! Each future tries its operation, and waits for a notification before it tries again. Messages are put or
+//! received only while the future is polled, so a future dropped before it resolves has done nothing.
 
 use std::future::{Future, IntoFuture};
 use std::os::fd::AsFd;
@@ -19,7 +19,7 @@ use crate::error::{Error, GetError, JoinError, PutError};
 use crate::transfer::shared::Shared;
 use crate::{Connection, JoinableQueue, Process, Queue, Receiver, Sender};
 
-/// What messages go through.
+/// An endpoint through which messages are sent or received.
 pub(crate) trait MessageEndpoint {
     fn event_key(&self) -> EventKey;
     fn room(&self, since: EventKey) -> Interest;
@@ -87,20 +87,26 @@ pub(crate) async fn get<M>(
 }
 
 impl<T: Serialize> Queue<T> {
-    /// As [`put`](Queue::put), as a future. Dropped before it resolves, it has put nothing.
+    /// Like [`put`](Queue::put), as a future.
+    ///
+    /// # Cancellation
+    /// Dropping the future before it resolves puts nothing, and drops the message.
     ///
     /// # Errors
-    /// As for [`put`](Queue::put).
+    /// The same as for [`put`](Queue::put).
     pub async fn put_async(&self, message: T) -> Result<(), PutError<T>> {
         put(self.engine(), message, |message| self.try_put(message)).await
     }
 }
 
 impl<T: DeserializeOwned> Queue<T> {
-    /// As [`get`](Queue::get), as a future. Dropped before it resolves, it has received nothing.
+    /// Like [`get`](Queue::get), as a future.
+    ///
+    /// # Cancellation
+    /// Dropping the future before it resolves receives nothing: the message stays in the queue.
     ///
     /// # Errors
-    /// As for [`get`](Queue::get).
+    /// The same as for [`get`](Queue::get).
     ///
     /// # Examples
     /// ```
@@ -130,40 +136,52 @@ impl<T: DeserializeOwned> Queue<T> {
 }
 
 impl<T: Serialize> JoinableQueue<T> {
-    /// As [`put`](JoinableQueue::put), as a future. Dropped before it resolves, it has put nothing.
+    /// Like [`put`](JoinableQueue::put), as a future.
+    ///
+    /// # Cancellation
+    /// Dropping the future before it resolves puts nothing, and drops the message.
     ///
     /// # Errors
-    /// As for [`put`](JoinableQueue::put).
+    /// The same as for [`put`](JoinableQueue::put).
     pub async fn put_async(&self, message: T) -> Result<(), PutError<T>> {
         self.queue().put_async(message).await
     }
 }
 
 impl<T: DeserializeOwned> JoinableQueue<T> {
-    /// As [`get`](JoinableQueue::get), as a future. Dropped before it resolves, it has received nothing.
+    /// Like [`get`](JoinableQueue::get), as a future.
+    ///
+    /// # Cancellation
+    /// Dropping the future before it resolves receives nothing: the message stays in the queue.
     ///
     /// # Errors
-    /// As for [`get`](JoinableQueue::get).
+    /// The same as for [`get`](JoinableQueue::get).
     pub async fn get_async(&self) -> Result<T, GetError> {
         self.queue().get_async().await
     }
 }
 
 impl<S: Serialize, R> Connection<S, R> {
-    /// As [`send`](Connection::send), as a future. Dropped before it resolves, it has sent nothing.
+    /// Like [`send`](Connection::send), as a future.
+    ///
+    /// # Cancellation
+    /// Dropping the future before it resolves sends nothing, and drops the message.
     ///
     /// # Errors
-    /// As for [`send`](Connection::send).
+    /// The same as for [`send`](Connection::send).
     pub async fn send_async(&self, message: S) -> Result<(), PutError<S>> {
         put(self.engine(), message, |message| self.try_send(message)).await
     }
 }
 
 impl<S, R: DeserializeOwned> Connection<S, R> {
-    /// As [`recv`](Connection::recv), as a future. Dropped before it resolves, it has received nothing.
+    /// Like [`recv`](Connection::recv), as a future.
+    ///
+    /// # Cancellation
+    /// Dropping the future before it resolves receives nothing: the message stays in the pipe.
     ///
     /// # Errors
-    /// As for [`recv`](Connection::recv).
+    /// The same as for [`recv`](Connection::recv).
     pub async fn recv_async(&self) -> Result<R, GetError> {
         get(self.engine(), || self.try_recv()).await
     }
@@ -173,7 +191,7 @@ impl<T: Serialize> Sender<T> {
     /// See [`Connection::send_async`].
     ///
     /// # Errors
-    /// As for [`Connection::send`].
+    /// The same as for [`Connection::send`].
     pub async fn send_async(&self, message: T) -> Result<(), PutError<T>> {
         self.connection().send_async(message).await
     }
@@ -183,19 +201,24 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// See [`Connection::recv_async`].
     ///
     /// # Errors
-    /// As for [`Connection::recv`].
+    /// The same as for [`Connection::recv`].
     pub async fn recv_async(&self) -> Result<T, GetError> {
         self.connection().recv_async().await
     }
 }
 
 impl<R: DeserializeOwned> Process<R> {
-    /// As [`join`](Process::join), as a future that leaves the process in place: dropped before it resolves, it
-    /// can be made again. A [piped](crate::Stdio::piped) standard input stays open, as with
-    /// [`join_timeout`](Process::join_timeout); awaiting the process itself closes it, as [`join`](Process::join) does.
+    /// Like [`join`](Process::join), as a future that borrows the process.
+    ///
+    /// A [piped](crate::Stdio::piped) standard input stays open, as with
+    /// [`join_timeout`](Process::join_timeout). Awaiting the process itself closes it, as
+    /// [`join`](Process::join) does.
+    ///
+    /// # Cancellation
+    /// Dropping the future before it resolves changes nothing; the process can be joined again.
     ///
     /// # Errors
-    /// As for [`join_timeout`](Process::join_timeout).
+    /// The same as for [`join_timeout`](Process::join_timeout).
     pub async fn join_async(&mut self) -> Result<R, JoinError> {
         loop {
             if let Some(result) = self.try_join()? {
@@ -217,7 +240,7 @@ impl<R: DeserializeOwned + 'static> IntoFuture for Process<R> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(mut self) -> Self::IntoFuture {
-        // As join does: nobody else can close it any more.
+        // Close it as `join` does: the caller has given the process away.
         self.stdin = None;
         Box::pin(async move { self.join_async().await })
     }

@@ -1,4 +1,4 @@
-//! A queue that one can wait for until all that was put is done.
+//! A queue whose producers can wait until all messages are processed.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::channel::queue::{Iter, Queue};
 use crate::error::{Error, GetError, PutError, TooMany, within};
 use crate::transfer::shared::Shared;
 
-/// A [`Queue`] whose consumers say when they are done with a message.
+/// A [`Queue`] whose consumers report when they have processed a message.
 ///
 /// # Examples
 /// ```
@@ -44,23 +44,23 @@ pub struct JoinableQueue<T> {
 }
 
 impl<T> JoinableQueue<T> {
-    /// A queue without a bound.
+    /// Creates an unbounded queue.
     ///
     /// # Errors
-    /// As for [`Queue::new`].
+    /// The same as for [`Queue::new`].
     pub fn new() -> Result<JoinableQueue<T>, Error> {
         Ok(JoinableQueue {
             queue: Queue::over(channel::Queue::joinable(0)?),
         })
     }
 
-    /// A queue of at most `capacity` messages.
+    /// Creates a queue of at most `capacity` messages.
     ///
     /// # Errors
-    /// As for [`Queue::new`].
+    /// The same as for [`Queue::new`].
     ///
     /// # Panics
-    /// When `capacity` is zero.
+    /// Panics when `capacity` is zero.
     pub fn bounded(capacity: usize) -> Result<JoinableQueue<T>, Error> {
         assert!(capacity > 0, "a queue without room could never be put into");
         Ok(JoinableQueue {
@@ -72,28 +72,28 @@ impl<T> JoinableQueue<T> {
         &self.queue
     }
 
-    /// Says that one of the messages got is done with.
+    /// Reports that one received message has been processed.
     ///
     /// # Errors
-    /// When it was said for every message that was ever put.
+    /// Returns an error when it was called for every message that was ever put.
     pub fn task_done(&self) -> Result<(), TooMany> {
         self.queue.engine().task_done().map_err(|_| TooMany)
     }
 
-    /// Waits until all messages that were put are done with.
+    /// Waits until all messages that were put have been processed.
     ///
     /// # Errors
-    /// [`Error::Unfinished`] when the only ones left were got by processes that are gone;
-    /// [`task_done`](JoinableQueue::task_done) still says it of those, for whoever deals with them.
+    /// Returns [`Error::Unfinished`] when all unprocessed messages were received by processes that are
+    /// gone. After handling them, call [`task_done`](JoinableQueue::task_done) for each.
     pub fn join(&self) -> Result<(), Error> {
         self.join_until(Deadline::NEVER).map(drop)
     }
 
-    /// As [`join`](JoinableQueue::join), but waits no longer than `timeout`; says whether all is
-    /// done.
+    /// Like [`join`](JoinableQueue::join), but waits for at most `timeout`. Returns whether all messages
+    /// have been processed.
     ///
     /// # Errors
-    /// As for [`join`](JoinableQueue::join).
+    /// The same as for [`join`](JoinableQueue::join).
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool, Error> {
         self.join_until(within(timeout))
     }
@@ -109,7 +109,7 @@ impl<T> JoinableQueue<T> {
         }
     }
 
-    /// How many messages that were put are not done with.
+    /// Returns the number of messages that were put and not yet processed.
     pub fn unfinished(&self) -> u64 {
         self.queue.engine().unfinished()
     }
@@ -118,22 +118,22 @@ impl<T> JoinableQueue<T> {
         self.queue.engine()
     }
 
-    /// How many messages are waiting.
+    /// Returns the number of waiting messages.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether no message is waiting.
+    /// Returns whether no message is waiting.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Whether putting would wait.
+    /// Returns whether putting would have to wait.
     pub fn is_full(&self) -> bool {
         self.queue.is_full()
     }
 
-    /// How many messages fit, if there is a bound.
+    /// Returns the bound, or `None` if the queue is unbounded.
     pub fn capacity(&self) -> Option<usize> {
         self.queue.capacity()
     }
@@ -148,7 +148,7 @@ impl<T: Serialize> JoinableQueue<T> {
     /// See [`Queue::put`].
     ///
     /// # Errors
-    /// As for [`Queue::put`].
+    /// The same as for [`Queue::put`].
     pub fn put(&self, message: T) -> Result<(), PutError<T>> {
         self.queue.put(message)
     }
@@ -156,7 +156,7 @@ impl<T: Serialize> JoinableQueue<T> {
     /// See [`Queue::try_put`].
     ///
     /// # Errors
-    /// As for [`Queue::try_put`].
+    /// The same as for [`Queue::try_put`].
     pub fn try_put(&self, message: T) -> Result<(), PutError<T>> {
         self.queue.try_put(message)
     }
@@ -164,7 +164,7 @@ impl<T: Serialize> JoinableQueue<T> {
     /// See [`Queue::put_timeout`].
     ///
     /// # Errors
-    /// As for [`Queue::put_timeout`].
+    /// The same as for [`Queue::put_timeout`].
     pub fn put_timeout(&self, message: T, timeout: Duration) -> Result<(), PutError<T>> {
         self.queue.put_timeout(message, timeout)
     }
@@ -174,7 +174,7 @@ impl<T: DeserializeOwned> JoinableQueue<T> {
     /// See [`Queue::get`].
     ///
     /// # Errors
-    /// As for [`Queue::get`].
+    /// The same as for [`Queue::get`].
     pub fn get(&self) -> Result<T, GetError> {
         self.queue.get()
     }
@@ -182,7 +182,7 @@ impl<T: DeserializeOwned> JoinableQueue<T> {
     /// See [`Queue::try_get`].
     ///
     /// # Errors
-    /// As for [`Queue::try_get`].
+    /// The same as for [`Queue::try_get`].
     pub fn try_get(&self) -> Result<T, GetError> {
         self.queue.try_get()
     }
@@ -190,7 +190,7 @@ impl<T: DeserializeOwned> JoinableQueue<T> {
     /// See [`Queue::get_timeout`].
     ///
     /// # Errors
-    /// As for [`Queue::get_timeout`].
+    /// The same as for [`Queue::get_timeout`].
     pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetError> {
         self.queue.get_timeout(timeout)
     }

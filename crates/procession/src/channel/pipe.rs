@@ -1,4 +1,4 @@
-//! Pipes: two ends, one process or more at each.
+//! Pipes: two ends, each in one or more processes.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -18,13 +18,13 @@ use crate::channel::queue::{get_decoded, put_encoded};
 use crate::error::{Error, GetError, PutError, within};
 use crate::transfer::context;
 
-/// A pipe with two ends that both send and receive: one sends `A` and receives `B`, the other
-/// sends `B` and receives `A`.
+/// Creates a pipe whose ends both send and receive: one end sends `A` and receives `B`, the other sends `B` and
+/// receives `A`.
 ///
-/// Bytes under way are bounded: sending waits when the other side does not receive.
+/// The bytes in transit are bounded: sending waits while the other side does not receive.
 ///
 /// # Errors
-/// When there is no shared memory or no descriptor left.
+/// Returns an error when there is no shared memory or no descriptor left.
 ///
 /// # Examples
 /// ```
@@ -53,10 +53,10 @@ pub fn pipe<A, B>() -> Result<(Connection<A, B>, Connection<B, A>), Error> {
     Ok((Connection::new(one), Connection::new(other)))
 }
 
-/// A pipe that leads one way.
+/// Creates a pipe with a sending end and a receiving end.
 ///
 /// # Errors
-/// As for [`pipe`].
+/// The same as for [`pipe`].
 ///
 /// # Examples
 /// ```
@@ -90,9 +90,9 @@ pub fn channel<T>() -> Result<(Sender<T>, Receiver<T>), Error> {
 
 /// An end of a pipe that sends `S` and receives `R`.
 ///
-/// Clones are the same end, and so is what a process gets that is passed one as an argument: several may
-/// send, and several receive, each message by one of them. The other side sees the end of the stream once all
-/// that had this end dropped it or ended.
+/// Clones refer to the same end, and a process that gets one as an argument shares it. Several holders may
+/// send, and several may receive; each message is received once. The other side sees the end of the stream when
+/// every holder of this end has dropped it or ended.
 ///
 /// # Examples
 /// ```
@@ -118,7 +118,7 @@ impl<S, R> Connection<S, R> {
     }
 
     /// # Panics
-    /// In a forked process that does not hold the pipe: see [`Opened::check`].
+    /// Panics in a forked process that does not hold the pipe: see [`Opened::check`].
     pub(crate) fn engine(&self) -> &Arc<End> {
         if let Err(error) = self.end.check() {
             panic!("{error}");
@@ -137,23 +137,25 @@ impl<S, R> Connection<S, R> {
         })
     }
 
-    /// Whether [`recv`](Connection::recv) would return at once: with a message, or since the
-    /// other side is gone.
+    /// Returns whether [`recv`](Connection::recv) would return at once, with a message or because the other
+    /// side is gone.
     pub fn poll(&self) -> bool {
         self.poll_until(Deadline::NOW)
     }
 
-    /// As [`poll`](Connection::poll), but waits for that up to `timeout`.
+    /// Like [`poll`](Connection::poll), but waits for at most `timeout`.
     pub fn poll_timeout(&self, timeout: Duration) -> bool {
         self.poll_until(within(timeout))
     }
 
-    /// A descriptor that is readable exactly when a message or the end of the stream is there, in
-    /// every process that has this side, for event loops. Only for waiting on it; from the first call
-    /// on, a message that comes when none is there costs system calls.
+    /// Returns a descriptor for event loops. It is readable exactly when a message or the end of the stream
+    /// is there, in every process that has this end.
+    ///
+    /// Only wait on it; do not read from it. After the first call, a message that arrives at an empty pipe
+    /// costs system calls.
     ///
     /// # Errors
-    /// When there is no descriptor left.
+    /// Returns an error when there is no descriptor left.
     pub fn fileno(&self) -> Result<RawFd, Error> {
         Ok(self.end.fileno())
     }
@@ -170,26 +172,27 @@ impl<S, R> Connection<S, R> {
 }
 
 impl<S: Serialize, R> Connection<S, R> {
-    /// Sends a message, waiting while too much is under way.
+    /// Sends a message, waiting while too many bytes are in transit.
     ///
     /// # Errors
-    /// When nobody can receive it any more, or it cannot be serialised; gives it back.
+    /// Returns an error when no process can receive it, or when it cannot be serialised. The error returns
+    /// the message.
     pub fn send(&self, message: S) -> Result<(), PutError<S>> {
         self.send_until(message, Deadline::NEVER)
     }
 
-    /// Sends a message, waiting no longer than `timeout`.
+    /// Sends a message, waiting for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`send`](Connection::send); and [`PutError::Full`] when the time was up.
+    /// The same as for [`send`](Connection::send), and [`PutError::Full`] when the time is up.
     pub fn send_timeout(&self, message: S, timeout: Duration) -> Result<(), PutError<S>> {
         self.send_until(message, within(timeout))
     }
 
-    /// Sends a message if it has room.
+    /// Sends a message if there is room.
     ///
     /// # Errors
-    /// As for [`send`](Connection::send); and [`PutError::Full`] when it has not.
+    /// The same as for [`send`](Connection::send), and [`PutError::Full`] when there is none.
     pub fn try_send(&self, message: S) -> Result<(), PutError<S>> {
         self.send_until(message, Deadline::NOW)
     }
@@ -205,29 +208,29 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     /// Receives the next message, waiting for it.
     ///
     /// # Errors
-    /// [`GetError::Closed`] when all was received and the other side is gone;
-    /// [`GetError::Failed`] when the message is no `R`.
+    /// Returns [`GetError::Closed`] when everything was received and the other side is gone;
+    /// [`GetError::Failed`] when the message does not decode as an `R`.
     pub fn recv(&self) -> Result<R, GetError> {
         self.recv_until(Deadline::NEVER)
     }
 
-    /// Receives the next message, waiting for it no longer than `timeout`.
+    /// Receives the next message, waiting for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`recv`](Connection::recv); and [`GetError::Empty`] when none came in time.
+    /// The same as for [`recv`](Connection::recv), and [`GetError::Empty`] when none arrived in time.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<R, GetError> {
         self.recv_until(within(timeout))
     }
 
-    /// Receives the next message, if it is there.
+    /// Receives the next message if there is one.
     ///
     /// # Errors
-    /// As for [`recv`](Connection::recv); and [`GetError::Empty`] when there is none.
+    /// The same as for [`recv`](Connection::recv), and [`GetError::Empty`] when there is none.
     pub fn try_recv(&self) -> Result<R, GetError> {
         self.recv_until(Deadline::NOW)
     }
 
-    /// The messages, as they come, until the other side is gone.
+    /// Returns an iterator over the messages, which ends when the other side is gone.
     pub fn iter(&self) -> impl Iterator<Item = Result<R, GetError>> {
         std::iter::from_fn(|| match self.recv() {
             Err(GetError::Closed) => None,
@@ -284,7 +287,7 @@ impl<'de, S, R> Deserialize<'de> for Connection<S, R> {
     }
 }
 
-/// The sending end of [`channel`]. Clones are the same end.
+/// The sending end of [`channel`]. Clones refer to the same end.
 ///
 /// # Examples
 /// ```
@@ -321,7 +324,7 @@ impl<T: Serialize> Sender<T> {
     /// See [`Connection::send`].
     ///
     /// # Errors
-    /// As for [`Connection::send`].
+    /// The same as for [`Connection::send`].
     pub fn send(&self, message: T) -> Result<(), PutError<T>> {
         self.0.send(message)
     }
@@ -329,7 +332,7 @@ impl<T: Serialize> Sender<T> {
     /// See [`Connection::send_timeout`].
     ///
     /// # Errors
-    /// As for [`Connection::send_timeout`].
+    /// The same as for [`Connection::send_timeout`].
     pub fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), PutError<T>> {
         self.0.send_timeout(message, timeout)
     }
@@ -337,13 +340,13 @@ impl<T: Serialize> Sender<T> {
     /// See [`Connection::try_send`].
     ///
     /// # Errors
-    /// As for [`Connection::try_send`].
+    /// The same as for [`Connection::try_send`].
     pub fn try_send(&self, message: T) -> Result<(), PutError<T>> {
         self.0.try_send(message)
     }
 }
 
-/// The receiving end of [`channel`]. Clones are the same end.
+/// The receiving end of [`channel`]. Clones refer to the same end.
 ///
 /// # Examples
 /// ```
@@ -380,7 +383,7 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// See [`Connection::recv`].
     ///
     /// # Errors
-    /// As for [`Connection::recv`].
+    /// The same as for [`Connection::recv`].
     pub fn recv(&self) -> Result<T, GetError> {
         self.0.recv()
     }
@@ -388,7 +391,7 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// See [`Connection::recv_timeout`].
     ///
     /// # Errors
-    /// As for [`Connection::recv_timeout`].
+    /// The same as for [`Connection::recv_timeout`].
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, GetError> {
         self.0.recv_timeout(timeout)
     }
@@ -396,7 +399,7 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// See [`Connection::try_recv`].
     ///
     /// # Errors
-    /// As for [`Connection::try_recv`].
+    /// The same as for [`Connection::try_recv`].
     pub fn try_recv(&self) -> Result<T, GetError> {
         self.0.try_recv()
     }
@@ -419,7 +422,7 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// See [`Connection::fileno`].
     ///
     /// # Errors
-    /// As for [`Connection::fileno`].
+    /// The same as for [`Connection::fileno`].
     pub fn fileno(&self) -> Result<RawFd, Error> {
         self.0.fileno()
     }

@@ -1,4 +1,4 @@
-//! A queue that any number of processes put into and get from.
+//! Queues that any number of processes put into and get from.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,13 +12,13 @@ use crate::error::{Error, GetError, PutError, within};
 use crate::transfer::codec;
 use crate::transfer::shared::Shared;
 
-/// A first-in first-out queue of many producers and many consumers.
+/// A first-in, first-out queue with many producers and many consumers.
 ///
-/// [`put`](Queue::put) returns once the message is in shared memory: it survives the producer from
-/// then on. A message that a consumer was taking when it died is given to another.
+/// When [`put`](Queue::put) returns, the message is in shared memory and survives its producer. When a consumer
+/// dies while it takes a message, another consumer gets the message.
 ///
-/// Clones are the same queue. It lives for as long as a process holds it, or a message that waits somewhere: a
-/// message that refers to the queue it waits in keeps both until the tree of processes ends.
+/// Clones refer to the same queue. A queue lives as long as a process or a waiting message holds it. A message
+/// that refers to the queue in which it waits keeps both until the tree of processes ends.
 ///
 /// # Examples
 /// ```
@@ -45,21 +45,21 @@ pub struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// A queue without a bound: putting never waits.
+    /// Creates an unbounded queue: putting never waits.
     ///
     /// # Errors
-    /// When there is no shared memory left.
+    /// Returns an error when there is no shared memory left.
     pub fn new() -> Result<Queue<T>, Error> {
         Ok(Queue::over(channel::Queue::new(0)?))
     }
 
-    /// A queue of at most `capacity` messages: putting waits for room.
+    /// Creates a queue of at most `capacity` messages: putting waits for room.
     ///
     /// # Errors
-    /// As for [`Queue::new`].
+    /// The same as for [`Queue::new`].
     ///
     /// # Panics
-    /// When `capacity` is zero.
+    /// Panics when `capacity` is zero.
     pub fn bounded(capacity: usize) -> Result<Queue<T>, Error> {
         assert!(capacity > 0, "a queue without room could never be put into");
         Ok(Queue::over(channel::Queue::new(capacity)?))
@@ -72,28 +72,28 @@ impl<T> Queue<T> {
         }
     }
 
-    /// How many messages are waiting.
+    /// Returns the number of waiting messages.
     pub fn len(&self) -> usize {
         self.inner.len()
     }
 
-    /// Whether no message is waiting.
+    /// Returns whether no message is waiting.
     pub fn is_empty(&self) -> bool {
         self.inner.is_empty()
     }
 
-    /// Whether putting would wait.
+    /// Returns whether putting would have to wait.
     pub fn is_full(&self) -> bool {
         self.inner.is_full()
     }
 
-    /// How many messages fit, if there is a bound.
+    /// Returns the bound, or `None` if the queue is unbounded.
     pub fn capacity(&self) -> Option<usize> {
         Some(self.inner.maxsize()).filter(|&bound| bound > 0)
     }
 
-    /// Closes the queue for everybody: nothing can be put any more, and once the messages in it
-    /// are gone, getting is [`GetError::Closed`].
+    /// Closes the queue for all processes. Putting fails from now on, and getting fails with
+    /// [`GetError::Closed`] once the queue is empty.
     pub fn close(&self) {
         self.inner.close();
     }
@@ -104,10 +104,11 @@ impl<T> Queue<T> {
 }
 
 impl<T: Serialize> Queue<T> {
-    /// Puts a message, waiting for room if there is a bound.
+    /// Puts a message. A bounded queue that is full makes it wait for room.
     ///
     /// # Errors
-    /// When the queue is closed or the message cannot be serialised; gives it back.
+    /// Returns an error when the queue is closed or the message cannot be serialised. The error returns the
+    /// message.
     pub fn put(&self, message: T) -> Result<(), PutError<T>> {
         self.put_until(message, Deadline::NEVER)
     }
@@ -115,15 +116,15 @@ impl<T: Serialize> Queue<T> {
     /// Puts a message if there is room.
     ///
     /// # Errors
-    /// As for [`put`](Queue::put); and [`PutError::Full`] when there is no room.
+    /// The same as for [`put`](Queue::put), and [`PutError::Full`] when there is no room.
     pub fn try_put(&self, message: T) -> Result<(), PutError<T>> {
         self.put_until(message, Deadline::NOW)
     }
 
-    /// Puts a message, waiting for room no longer than `timeout`.
+    /// Puts a message, waiting for room for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`put`](Queue::put); and [`PutError::Full`] when there was no room in time.
+    /// The same as for [`put`](Queue::put), and [`PutError::Full`] when there was no room in time.
     pub fn put_timeout(&self, message: T, timeout: Duration) -> Result<(), PutError<T>> {
         self.put_until(message, within(timeout))
     }
@@ -139,32 +140,32 @@ impl<T: Serialize> Queue<T> {
 }
 
 impl<T: DeserializeOwned> Queue<T> {
-    /// Gets the oldest message, waiting for one.
+    /// Gets the oldest message, waiting until there is one.
     ///
     /// # Errors
-    /// [`GetError::Closed`] when the queue is closed and empty; [`GetError::Failed`] when the
-    /// message is no `T`.
+    /// Returns [`GetError::Closed`] when the queue is closed and empty, and [`GetError::Failed`] when the
+    /// message does not decode as a `T`.
     pub fn get(&self) -> Result<T, GetError> {
         self.get_until(Deadline::NEVER)
     }
 
-    /// Gets the oldest message, if there is one.
+    /// Gets the oldest message if there is one.
     ///
     /// # Errors
-    /// As for [`get`](Queue::get); and [`GetError::Empty`] when there is none.
+    /// The same as for [`get`](Queue::get), and [`GetError::Empty`] when there is none.
     pub fn try_get(&self) -> Result<T, GetError> {
         self.get_until(Deadline::NOW)
     }
 
-    /// Gets the oldest message, waiting for one no longer than `timeout`.
+    /// Gets the oldest message, waiting for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`get`](Queue::get); and [`GetError::Empty`] when none came in time.
+    /// The same as for [`get`](Queue::get), and [`GetError::Empty`] when none arrived in time.
     pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetError> {
         self.get_until(within(timeout))
     }
 
-    /// The messages, as they come, until the queue is closed and empty.
+    /// Returns an iterator over the messages, which ends when the queue is closed and empty.
     ///
     /// # Examples
     /// ```
@@ -188,7 +189,7 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 }
 
-/// Encodes a message and puts it, with what it refers to, through signals.
+/// Encodes a message and puts it with the objects it refers to. Retries after signals.
 pub(crate) fn put_encoded<T: Serialize>(
     message: T,
     mut put: impl FnMut(&[u8], &[Held]) -> Result<(), engine::error::PutError>,
@@ -213,7 +214,7 @@ pub(crate) fn put_retrying(
     }
 }
 
-/// Why a message was not put, with the message.
+/// Converts the engine's error, and returns the message in it.
 pub(crate) fn refused<T>(message: T, error: engine::error::PutError) -> PutError<T> {
     match error {
         engine::error::PutError::Closed => PutError::Closed(message),
@@ -224,7 +225,7 @@ pub(crate) fn refused<T>(message: T, error: engine::error::PutError) -> PutError
     }
 }
 
-/// Gets a message, through signals, and decodes it.
+/// Gets a message and decodes it. Retries after signals.
 pub(crate) fn get_decoded<T: DeserializeOwned>(
     get: impl FnMut(&mut channel::Message) -> Result<(), engine::error::GetError>,
 ) -> Result<T, GetError> {
@@ -267,7 +268,7 @@ impl<T> fmt::Debug for Queue<T> {
     }
 }
 
-/// The messages of a [`Queue`], as they come.
+/// An iterator over the messages of a [`Queue`].
 #[derive(Debug)]
 pub struct Iter<'a, T> {
     queue: &'a Queue<T>,

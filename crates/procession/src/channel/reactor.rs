@@ -1,7 +1,7 @@
-//! How a future learns that something is there.
+//! Wakes futures whose operation may be ready.
 //!
-//! One thread waits for what up to [`MAX_INTERESTS`] futures wait for, and wakes those that can go on. It takes
-//! nothing: the future does when it is polled, so one that is dropped before has taken nothing either.
+//! One thread waits on behalf of up to [`MAX_INTERESTS`] futures and wakes those that may proceed. It takes no
+//! messages itself: a future does that when it is polled, so a future dropped before that has taken nothing.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -18,7 +18,8 @@ use procession_engine::{self as engine, Deadline, OwnerId};
 use crate::sync::guard_owner::GuardOwner;
 use crate::transfer::shared::Shared;
 
-/// So many a thread waits for: the kernel lets it sleep on 128 words, and a pipe takes several.
+/// How many futures one thread serves. The kernel lets a thread sleep on 128 futex words, and a pipe needs
+/// several.
 const MAX_INTERESTS: usize = 40;
 
 /// What a future waits for.
@@ -28,7 +29,7 @@ pub(crate) enum Interest {
     Room(Shared<Queue>, select::Moment),
     Arrival(Arc<End>),
     Departure(Arc<End>, select::Moment),
-    /// The end of a child: its pidfd and its proc_id.
+    /// The end of a child: its pidfd and process entry.
     Exit(Arc<OwnedFd>, OwnerId),
 }
 
@@ -44,7 +45,7 @@ impl Interest {
     }
 }
 
-/// Resolves when what it waits for may be there; to an error when there is no thread to wait in.
+/// Resolves when the operation may be ready, or with an error when no thread can be started to wait.
 pub(crate) fn ready(interest: Interest) -> impl Future<Output = engine::Result<()>> + Send {
     Ready {
         interest,
@@ -79,16 +80,16 @@ struct Entry {
     waker: Waker,
 }
 
-/// What one thread waits for.
+/// One thread and the futures it serves.
 #[derive(Default)]
 struct Reactor {
     entries: Mutex<BTreeMap<u64, Entry>>,
-    /// Rings when the entries have changed.
+    /// Woken when the entries change.
     waker_source: select::Alarm,
 }
 
-/// An entry of a future that waits; taken out when this is dropped. A forked child that has it as well has no
-/// part in it: its parent's thread may hold the entries for ever there.
+/// The registration of a waiting future, removed on drop. In a forked child the copy does nothing, because a
+/// thread of the parent may have held the lock of the entries during the fork.
 struct Registration {
     owner: GuardOwner,
     reactor: Arc<Reactor>,
@@ -125,7 +126,7 @@ impl Registration {
         }
     }
 
-    /// Whether it goes on waiting; it is this waker that is to be woken then.
+    /// Updates the waker. Returns whether the future is still registered.
     fn renew(&self, waker: &Waker) -> bool {
         if !self.owner.is_current() {
             return false;
@@ -134,7 +135,7 @@ impl Registration {
         let mut entries = self.reactor.entries();
         let entry = entries.get_mut(&self.number);
         let waits = entry.map(|entry| std::mem::swap(&mut entry.waker, &mut waker));
-        // The old one goes behind the lock: with it may go a task that waits here as well.
+        // Drop the old waker after unlocking: that may drop a task that is registered here as well.
         drop(entries);
         waits.is_some()
     }
@@ -147,7 +148,7 @@ impl Drop for Registration {
         }
         let removed = self.reactor.entries().remove(&self.number);
         if removed.is_some() {
-            // The thread lets go of what it waited for.
+            // Make the thread drop what it waited for.
             self.reactor.waker_source.ring();
         }
     }
@@ -201,7 +202,7 @@ impl Reactor {
                 .collect();
             drop(entries);
             for entry in woken {
-                // What an executor does there is not to be the end of all other futures.
+                // A panic of an executor must not end the other futures.
                 let _ = catch_unwind(AssertUnwindSafe(|| entry.waker.wake()));
             }
         }
@@ -210,7 +211,7 @@ impl Reactor {
 
 /// All threads that wait for futures.
 pub(crate) struct Reactors {
-    /// The process they are threads of: a forked child has none of its parent's.
+    /// The process of these threads. A forked child has none of its parent's threads.
     process: u32,
     reactors: Vec<Arc<Reactor>>,
     next: u64,
@@ -226,7 +227,7 @@ pub(crate) fn reactors() -> MutexGuard<'static, Reactors> {
     let process = std::process::id();
     if all.process != process {
         all.process = process;
-        // The parent's threads may have been in the middle of them.
+        // The parent's threads may have been changing them during the fork, so leak them.
         std::mem::forget(std::mem::take(&mut all.reactors));
     }
     all

@@ -1,4 +1,4 @@
-//! Shared numbers that change in one step, without a lock.
+//! Shared numbers with atomic operations.
 
 use std::sync::atomic::{
     AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32,
@@ -9,8 +9,9 @@ use procession_engine::value::SharedBytes;
 
 use crate::data::plain::Plain;
 
-/// A plain type that [`Value::atomic`](crate::Value::atomic) and [`ArraySlice::atomic`](crate::ArraySlice::atomic)
-/// change without a lock: the integers that std has atomics for, and `bool`.
+/// A plain type that [`Value::atomic`](crate::Value::atomic) and
+/// [`ArraySlice::atomic`](crate::ArraySlice::atomic) change without a lock: `bool`, and the integers for which
+/// std has atomics.
 ///
 /// The trait is sealed.
 #[diagnostic::on_unimplemented(
@@ -19,7 +20,7 @@ use crate::data::plain::Plain;
     note = "`update` changes a value of any plain type under its lock"
 )]
 pub trait AtomicPrimitive: Plain + sealed::AtomicPrimitive {
-    /// The atomic: a reference to std's of the same size, or an [`AtomicFlag`].
+    /// The atomic type: a reference to std's atomic of the same size, or an [`AtomicFlag`].
     type Atomic<'a>;
 
     #[doc(hidden)]
@@ -69,39 +70,40 @@ impl AtomicPrimitive for bool {
 
 /// A shared `bool`, with the methods of [`AtomicBool`](std::sync::atomic::AtomicBool).
 ///
-/// It is none, since it lies where other processes could write any byte; those other than zero are `true`.
+/// It is not an `AtomicBool`, because other processes could write any byte to its memory. All bytes but zero
+/// are `true`.
 #[derive(Debug, Clone, Copy)]
 pub struct AtomicFlag<'a>(&'a AtomicU8);
 
 impl AtomicFlag<'_> {
-    /// What it is.
+    /// Returns the value.
     ///
     /// # Panics
-    /// When `order` is one that only stores have, as for the atomics of std.
+    /// Panics when `order` is valid only for stores, as std's atomics do.
     pub fn load(&self, order: Ordering) -> bool {
         self.0.load(order) != 0
     }
 
-    /// Sets it.
+    /// Sets the value.
     ///
     /// # Panics
-    /// When `order` is one that only loads have.
+    /// Panics when `order` is valid only for loads.
     pub fn store(&self, value: bool, order: Ordering) {
         self.0.store(u8::from(value), order);
     }
 
-    /// Sets it, and gives what it was.
+    /// Sets the value, and returns the old one.
     pub fn swap(&self, value: bool, order: Ordering) -> bool {
         self.0.swap(u8::from(value), order) != 0
     }
 
-    /// Sets it to `new` if it is `current`, and gives what it was.
+    /// Sets the value to `new` if it is `current`, and returns the old value.
     ///
     /// # Errors
-    /// What it is, if that is not `current`.
+    /// Returns the actual value if it is not `current`.
     ///
     /// # Panics
-    /// When `failure` is one that only stores have.
+    /// Panics when `failure` is valid only for stores.
     pub fn compare_exchange(
         &self,
         current: bool,
@@ -114,7 +116,7 @@ impl AtomicFlag<'_> {
         changed.map(|was| was != 0).map_err(|now| now != 0)
     }
 
-    /// Sets it to what it is `&` the value, and gives what it was.
+    /// Stores the logical "and" with `value`, and returns the old value.
     pub fn fetch_and(&self, value: bool, order: Ordering) -> bool {
         match value {
             true => self.fetch_or(false, order),
@@ -122,12 +124,12 @@ impl AtomicFlag<'_> {
         }
     }
 
-    /// Sets it to what it is `|` the value, and gives what it was.
+    /// Stores the logical "or" with `value`, and returns the old value.
     pub fn fetch_or(&self, value: bool, order: Ordering) -> bool {
         self.0.fetch_or(u8::from(value), order) != 0
     }
 
-    /// Sets it to what it is `^` the value, and gives what it was.
+    /// Stores the logical "exclusive or" with `value`, and returns the old value.
     pub fn fetch_xor(&self, value: bool, order: Ordering) -> bool {
         let flip = |now| Some(u8::from(now == 0));
         match value {

@@ -1,4 +1,4 @@
-//! Values that lie in shared memory.
+//! Values in shared memory.
 
 pub(crate) mod array;
 pub(crate) mod atomic;

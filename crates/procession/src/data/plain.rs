@@ -1,4 +1,4 @@
-//! Plain old data: what may lie in memory that other processes write.
+//! Plain old data: types that may lie in memory that other processes write.
 
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::atomic::{
@@ -10,11 +10,11 @@ use procession_engine::value::SharedBytes;
 
 use crate::data::plain_macro::{Fields, FieldsMut};
 
-/// A type of fixed size without pointers, read from any bytes: numbers, `bool`, arrays and tuples of such
-/// types, and structs and enums that [`plain!`](crate::plain) makes.
+/// A type of fixed size without pointers, for which every byte pattern is a value: numbers, `bool`, arrays and
+/// tuples of such types, and structs and enums declared with [`plain!`](crate::plain).
 ///
-/// A value is written and read field by field, so its layout, padding and endianness are nobody's concern.
-/// What other processes write may be anything: whatever the bytes, reading them gives a value.
+/// Values are written and read field by field, so layout, padding and endianness do not matter. Other processes
+/// may write any bytes; reading them always gives a value.
 ///
 /// ```compile_fail
 /// let greeting = procession::Value::new("hello"); // its bytes are in this process alone
@@ -30,18 +30,19 @@ use crate::data::plain_macro::{Fields, FieldsMut};
             a `procession::Mutex`, or send it through a `procession::Queue`"
 )]
 pub trait Plain: Copy + 'static {
-    /// How many bytes a value takes.
+    /// The size of a value in bytes.
     const SIZE: usize;
 
     /// Writes the value into exactly [`SIZE`](Plain::SIZE) bytes.
     fn write(&self, bytes: &mut [u8]);
 
-    /// Reads a value from exactly [`SIZE`](Plain::SIZE) bytes; any bytes are one.
+    /// Reads a value from exactly [`SIZE`](Plain::SIZE) bytes. Every byte pattern is valid.
     fn read(bytes: &[u8]) -> Self;
 
-    /// Whether [`load`](Plain::load) and [`store`](Plain::store) are single steps of the processor.
+    /// Whether [`load`](Plain::load) and [`store`](Plain::store) are single instructions.
     ///
-    /// What may be changed without its lock is read and written by such steps alone, under the lock as well.
+    /// Values that may change without their lock are accessed only by such instructions, under the lock as
+    /// well.
     #[doc(hidden)]
     const IN_ONE_STEP: bool = false;
 
@@ -61,7 +62,7 @@ pub trait Plain: Copy + 'static {
         });
     }
 
-    /// Copies values that lie one beside the other.
+    /// Copies adjacent values.
     #[doc(hidden)]
     fn load_all(memory: &SharedBytes, at: usize, out: &mut [Self]) {
         match CopyStrategy::of::<Self>() {
@@ -80,7 +81,7 @@ pub trait Plain: Copy + 'static {
         }
     }
 
-    /// Stores values one beside the other.
+    /// Stores adjacent values.
     #[doc(hidden)]
     fn store_all(items: &[Self], memory: &SharedBytes, at: usize) {
         match CopyStrategy::of::<Self>() {
@@ -102,11 +103,11 @@ pub trait Plain: Copy + 'static {
 
 /// How several values are copied.
 enum CopyStrategy {
-    /// Each in one step, since it may be changed without the lock.
+    /// Each by one atomic instruction, because it may change without the lock.
     Steps,
-    /// The same, of single bytes, for which the processor has an instruction.
+    /// The same for single bytes, for which the processor has an instruction.
     Bytes,
-    /// As memory that nobody changes meanwhile.
+    /// As plain memory that does not change meanwhile.
     Copies,
 }
 
@@ -120,7 +121,7 @@ impl CopyStrategy {
     }
 }
 
-/// Makes values of bytes that `read` copies from a distance to the first on.
+/// Fills `out` from the bytes that `read` copies; its first argument is the offset in bytes.
 fn out_of_bytes<T: Plain>(out: &mut [T], read: impl Fn(usize, &mut [u8])) {
     let chunk_size = chunk_len::<T>(out.len());
     let mut buffer = vec![0; chunk_size * T::SIZE];
@@ -133,7 +134,7 @@ fn out_of_bytes<T: Plain>(out: &mut [T], read: impl Fn(usize, &mut [u8])) {
     }
 }
 
-/// Makes bytes of values, which `write` copies to a distance from the first on.
+/// Passes the bytes of `items` to `write`; its first argument is the offset in bytes.
 fn into_bytes<T: Plain>(items: &[T], write: impl Fn(usize, &[u8])) {
     let chunk_size = chunk_len::<T>(items.len());
     let mut buffer = vec![0; chunk_size * T::SIZE];
@@ -146,14 +147,14 @@ fn into_bytes<T: Plain>(items: &[T], write: impl Fn(usize, &[u8])) {
     }
 }
 
-/// How many bytes of several values are copied at a time: they are to stay in the processor's cache.
+/// How many bytes are copied at a time. They fit into the processor's cache.
 const CHUNK_BYTES: usize = 4096;
 
 fn chunk_len<T: Plain>(count: usize) -> usize {
     (CHUNK_BYTES / T::SIZE.max(1)).min(count).max(1)
 }
 
-/// Lends a buffer for one value, from the stack where it fits.
+/// Provides a buffer for one value, on the stack if it fits.
 fn with_buffer<T: Plain, R>(work: impl FnOnce(&mut [u8]) -> R) -> R {
     let mut small = [0; 64];
     match small.get_mut(..T::SIZE) {

@@ -1,13 +1,13 @@
-//! Users' types as plain old data.
+//! Makes users' types plain old data.
 
 use crate::data::plain::Plain;
 
-/// Makes structs of plain fields, and enums without fields, [`Plain`]: for a [`Value`](crate::Value) or an
-/// [`Array`](crate::Array) of them.
+/// Declares structs of plain fields, and enums without fields, that implement [`Plain`], for use in a
+/// [`Value`](crate::Value) or [`Array`](crate::Array).
 ///
-/// The items are written as ever, and must be `Copy`. Fields are laid down one after the other, without
-/// padding; private ones are fine. An enum reads bytes that are none of its variants, which only somebody who
-/// writes wildly could leave there, as its `#[default]` one. A field that is not plain does not compile:
+/// Write the items as usual; they must be `Copy`. Fields are stored one after the other without padding, and
+/// may be private. Bytes that are no variant of an enum (only stray writes leave such) read as its `#[default]`
+/// variant. A field that is not plain does not compile:
 ///
 /// ```compile_fail
 /// procession::plain! {
@@ -83,7 +83,7 @@ macro_rules! plain {
         let $name($($bound),*) = $value;
         $($fields.write($bound);)*
     };
-    // Each round names one more field: `field` is another name in every one of them.
+    // Each round binds one more field. Macro hygiene makes `field` a different name in every round.
     (@write $value:expr, $fields:ident, $name:ident ($($bound:ident)*) ($_:ty $(, $type:ty)*)) => {
         $crate::plain!(@write $value, $fields, $name ($($bound)* field) ($($type),*));
     };
@@ -164,7 +164,8 @@ macro_rules! plain {
             const SIZE: usize = ::core::mem::size_of::<$name>();
 
             fn write(&self, bytes: &mut [u8]) {
-                // Of the number of a variant that fits the size, the first bytes say all.
+                // The first bytes of the number hold the whole variant, because it fits the
+                // size.
                 bytes.copy_from_slice(&(*self as i64).to_le_bytes()[..Self::SIZE]);
             }
 
@@ -194,7 +195,7 @@ macro_rules! plain {
     };
 }
 
-/// The fields of a struct, one after the other, as [`plain!`](crate::plain) reads them.
+/// Reads the fields of a struct one after the other, for [`plain!`](crate::plain).
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Fields<'a>(&'a [u8]);
@@ -215,7 +216,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// As [`Fields`], for writing.
+/// Like [`Fields`], for writing.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct FieldsMut<'a>(&'a mut [u8]);

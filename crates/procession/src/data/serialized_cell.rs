@@ -1,4 +1,4 @@
-//! The cell in shared memory where a value of any type lies.
+//! A cell in shared memory that holds a serialised value.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,10 +13,10 @@ use crate::error::Error;
 use crate::transfer::codec;
 use crate::transfer::shared::Shared;
 
-/// A value, as bytes behind one that says whether it was left by somebody who died.
+/// A value as bytes, after one byte with its [`CellState`].
 ///
-/// It is the newest message of a queue: to replace it is one step for everybody who looks, whatever happens
-/// to the process on the way. Only who holds the lock that goes with it may use it.
+/// It is the latest message of a queue, so replacing it is one atomic step, whatever happens to the process on
+/// the way. Only the holder of the corresponding lock may use it.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent, bound = "")]
 pub(crate) struct SerializedCell<T> {
@@ -24,7 +24,7 @@ pub(crate) struct SerializedCell<T> {
     _value: PhantomData<fn(T) -> T>,
 }
 
-/// Whether whoever held the lock last left everything as it should be.
+/// Whether the last holder of the lock left the protected state consistent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CellState {
     Consistent = 0,
@@ -65,7 +65,7 @@ impl<T: Serialize + DeserializeOwned> SerializedCell<T> {
                 Err(PutError::Full | PutError::Closed) => return Err(engine::Error::Damaged.into()),
             }
         }
-        // Whoever was killed here left older ones as well.
+        // A process killed at this point left older messages as well.
         let mut old = Message::default();
         while self.queue.len() > 1 {
             match self.queue.get_into(&mut old, Deadline::NOW) {
@@ -78,7 +78,7 @@ impl<T: Serialize + DeserializeOwned> SerializedCell<T> {
     }
 }
 
-/// A value that was copied out of its cell by who holds the lock, and goes back if it is changed.
+/// A value copied out of its cell by the holder of the lock, and written back if it was changed.
 pub(crate) struct EditGuard<'a, T> {
     pub(crate) value: T,
     pub(crate) changed: bool,
@@ -106,7 +106,7 @@ impl<'a, T: Serialize + DeserializeOwned> EditGuard<'a, T> {
         &mut self.value
     }
 
-    /// Puts the value back if it was changed; to be asked only by who still holds the lock.
+    /// Writes the value back if it was changed. The caller must hold the lock.
     pub(crate) fn write_back(&mut self, state: CellState) -> Result<(), Error> {
         match std::mem::take(&mut self.changed) {
             true => self.cell.write(&self.value, state),
@@ -114,7 +114,7 @@ impl<'a, T: Serialize + DeserializeOwned> EditGuard<'a, T> {
         }
     }
 
-    /// As [`EditGuard::write_back`], as the guard is dropped: a panic leaves the value as it was.
+    /// Like [`EditGuard::write_back`], for drop: a panic leaves the value as it was.
     pub(crate) fn end(&mut self, state: CellState) {
         let panicking = thread::panicking();
         if panicking && !self.panicking {

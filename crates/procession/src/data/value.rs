@@ -1,4 +1,4 @@
-//! One shared value.
+//! Single shared values.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,10 +13,10 @@ use crate::error::{Error, LockError};
 use crate::sync::rlock::{RLock, RLockGuard};
 use crate::transfer::shared::Shared;
 
-/// A value in shared memory, with a lock.
+/// A value in shared memory with a lock.
 ///
-/// A number, a `bool`, an array of them, or a struct of such fields that [`plain!`](crate::plain) makes. Clones
-/// are the same value. An integer also changes [without the lock](Value::atomic).
+/// The value is a number, a `bool`, an array of these, or a struct declared with [`plain!`](crate::plain).
+/// Clones refer to the same value. An integer can also change [without the lock](Value::atomic).
 ///
 /// # Examples
 /// ```
@@ -43,10 +43,10 @@ pub struct Value<T> {
 }
 
 impl<T: Plain> Value<T> {
-    /// A new shared value.
+    /// Creates a shared value.
     ///
     /// # Errors
-    /// When there is no shared memory left.
+    /// Returns an error when there is no shared memory left.
     pub fn new(value: T) -> Result<Value<T>, Error> {
         let bytes = SharedBytes::new(T::SIZE.max(1))?;
         let value_of = Value {
@@ -58,37 +58,38 @@ impl<T: Plain> Value<T> {
         Ok(value_of)
     }
 
-    /// What it is now. Waits for the lock.
+    /// Waits for the lock and returns the value.
     ///
     /// # Errors
-    /// [`LockError::OwnerDied`] when a process died holding the lock.
+    /// Returns [`LockError::OwnerDied`] when a process died while holding the lock.
     pub fn get(&self) -> Result<T, LockError> {
         Ok(self.lock()?.get())
     }
 
-    /// Sets it. Waits for the lock.
+    /// Waits for the lock and sets the value.
     ///
     /// # Errors
-    /// As for [`get`](Value::get).
+    /// The same as for [`get`](Value::get).
     pub fn set(&self, value: T) -> Result<(), LockError> {
         self.lock()?.set(value);
         Ok(())
     }
 
-    /// Replaces it by what `change` makes of it, under the lock. Returns the new value.
+    /// Replaces the value with `change(value)`, under the lock. Returns the new value.
     ///
     /// # Errors
-    /// As for [`get`](Value::get).
+    /// The same as for [`get`](Value::get).
     pub fn update(&self, change: impl FnOnce(T) -> T) -> Result<T, LockError> {
         Ok(self.lock()?.update(change))
     }
 
-    /// Waits for the lock; nobody else sees or changes the value while the guard lives.
+    /// Waits for the lock and returns a guard. No other thread reads or changes the value while the guard
+    /// lives.
     ///
-    /// The thread that holds it may lock it again.
+    /// The holding thread may lock again.
     ///
     /// # Errors
-    /// As for [`get`](Value::get).
+    /// The same as for [`get`](Value::get).
     pub fn lock(&self) -> Result<ValueGuard<'_, T>, LockError> {
         Ok(ValueGuard {
             value: self,
@@ -96,10 +97,10 @@ impl<T: Plain> Value<T> {
         })
     }
 
-    /// As [`lock`](Value::lock), but only if nobody else holds it.
+    /// Like [`lock`](Value::lock), but does not wait.
     ///
     /// # Errors
-    /// As for [`get`](Value::get); and [`LockError::TimedOut`] when somebody else holds it.
+    /// The same as for [`get`](Value::get), and [`LockError::TimedOut`] when another thread holds it.
     pub fn try_lock(&self) -> Result<ValueGuard<'_, T>, LockError> {
         Ok(ValueGuard {
             value: self,
@@ -107,10 +108,10 @@ impl<T: Plain> Value<T> {
         })
     }
 
-    /// As [`lock`](Value::lock), but waits no longer than `timeout`.
+    /// Like [`lock`](Value::lock), but waits for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`get`](Value::get); and [`LockError::TimedOut`].
+    /// The same as for [`get`](Value::get), and [`LockError::TimedOut`].
     pub fn lock_timeout(&self, timeout: Duration) -> Result<ValueGuard<'_, T>, LockError> {
         Ok(ValueGuard {
             value: self,
@@ -120,10 +121,10 @@ impl<T: Plain> Value<T> {
 }
 
 impl<T: AtomicPrimitive> Value<T> {
-    /// The value as std's atomic, to be changed in one step without the lock.
+    /// Returns the value as one of std's atomics, for atomic changes without the lock.
     ///
-    /// Who holds the lock is not waited for: an [`update`](Value::update) at the same time may undo what is done
-    /// here. A value is best changed in one of the two ways only.
+    /// Atomic changes ignore the lock: an [`update`](Value::update) at the same time may overwrite one.
+    /// Change a value in only one of the two ways.
     ///
     /// # Examples
     /// ```
@@ -173,9 +174,9 @@ impl<T> fmt::Debug for Value<T> {
     }
 }
 
-/// The lock of a [`Value`], held; given back when it is dropped.
+/// Holds the lock of a [`Value`], and releases it on drop.
 ///
-/// Its methods panic in a forked process whose parent locked.
+/// Its methods panic in a forked process whose parent holds the guard.
 #[derive(Debug)]
 pub struct ValueGuard<'a, T> {
     value: &'a Value<T>,
@@ -183,7 +184,7 @@ pub struct ValueGuard<'a, T> {
 }
 
 impl<T: Plain> ValueGuard<'_, T> {
-    /// What the value is.
+    /// Returns the value.
     pub fn get(&self) -> T {
         T::load(self.bytes(), 0)
     }
@@ -193,7 +194,7 @@ impl<T: Plain> ValueGuard<'_, T> {
         value.store(self.bytes(), 0);
     }
 
-    /// Replaces the value by what `change` makes of it, and returns that.
+    /// Replaces the value with `change(value)`, and returns the new value.
     pub fn update(&mut self, change: impl FnOnce(T) -> T) -> T {
         let value = change(self.get());
         self.set(value);

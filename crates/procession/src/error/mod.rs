@@ -1,4 +1,4 @@
-//! What can go wrong, one small type for each kind of call.
+//! The errors of this crate, one small type for each kind of call.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,73 +9,75 @@ use procession_engine::process::child::Exit;
 /// A `Result` whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Setting something up failed; and what every other error of this crate turns into with `?`.
+/// The error of creating objects and starting processes. All other errors of this crate convert into it with
+/// `?`.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The engine or the operating system refused.
+    /// The engine or the operating system reported an error.
     #[error(transparent)]
     Engine(#[from] engine::Error),
-    /// Children would not know where to enter this program.
+    /// Children would not find their entry point in this program.
     #[error(
         "no process can be started yet: call procession::init() first thing in main(), \
          or put procession::test_support!() beside the tests"
     )]
     NotInitialised,
-    /// What was to run in another process is no plain function.
+    /// The function to run in another process is not a plain function.
     #[error(transparent)]
     NotPlain(#[from] engine::process::child::NotPlain),
-    /// A value could not be turned into bytes.
+    /// A value could not be serialised.
     #[error("cannot send a {kind}: {reason}")]
     Encode {
         /// The type of the value.
         kind: &'static str,
-        /// What the serialiser said.
+        /// The serialiser's reason.
         reason: String,
     },
-    /// There is no Python to start.
+    /// The Python interpreter could not be started.
     #[cfg(feature = "python")]
     #[error(
         "cannot start the Python interpreter {}: {source}; name another one with python::Builder::interpreter",
         interpreter.display()
     )]
     NoInterpreter {
-        /// What was to be started.
+        /// The path of the interpreter.
         interpreter: std::path::PathBuf,
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Bytes could not be turned into a value.
+    /// A value could not be deserialised.
     #[error("cannot read a {kind}: {reason}")]
     Decode {
         /// The type of the value.
         kind: &'static str,
-        /// What the deserialiser said.
+        /// The deserialiser's reason.
         reason: String,
     },
-    /// A [`Loan`](crate::Loan) was received as one of items that its bytes are no whole number of. Here they are.
+    /// A received [`Loan`](crate::Loan) is not a whole number of items. The error returns its bytes.
     #[error("cannot read a {kind}: {} bytes are no whole number of items", bytes.len())]
     Misfit {
-        /// What it was received as.
+        /// The type that was expected.
         kind: &'static str,
-        /// What was received.
+        /// The received bytes.
         bytes: Box<crate::Received<u8>>,
     },
-    /// An object was to travel in a way that objects cannot.
+    /// An object was serialised where objects cannot be sent.
     #[error(
         "a {0} cannot travel this way: pass it as an argument to Process::spawn or to the initializer of \
          a pool, or, unless it is the end of a pipe, in a message of a queue or pipe"
     )]
     NotSpawning(&'static str),
-    /// Messages of a [`JoinableQueue`](crate::JoinableQueue) will never be done: who got them is gone.
+    /// Some messages of a [`JoinableQueue`](crate::JoinableQueue) will never be reported as processed,
+    /// because their consumers are gone.
     #[error(
         "{messages} messages of a queue were got by processes that are gone, and never reported done"
     )]
     Unfinished {
-        /// How many there are.
+        /// The number of such messages.
         messages: u64,
     },
-    /// A pipe's end was claimed twice, or comes from a process that is no parent.
+    /// The end of a pipe was opened twice, or by a process that did not inherit it.
     #[error("this end of a pipe did not come with the process that opens it")]
     EndNotInherited,
     /// See [`JoinError`].
@@ -108,14 +110,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether there was no shared memory left, or a limit was met: freeing some of it, or raising the limit, is
-    /// what helps. See [`set_memory_limit`](crate::set_memory_limit).
+    /// Returns whether there was no shared memory left, or a limit was reached. Free some memory or raise
+    /// the limit; see [`set_memory_limit`](crate::set_memory_limit).
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Error::Engine(engine::Error::OutOfMemory { .. }))
     }
 }
 
-/// Why a process gave no result.
+/// Why a process returned no result.
 ///
 /// # Examples
 /// ```
@@ -153,7 +155,7 @@ pub enum JoinError {
     Killed {
         /// Its process id.
         pid: u32,
-        /// The number of the signal.
+        /// The signal's number.
         signal: i32,
         /// Whether it left a core file.
         core_dumped: bool,
@@ -166,27 +168,27 @@ pub enum JoinError {
         /// Its exit code.
         code: i32,
     },
-    /// It ended, but its status went to somebody else, or `SIGCHLD` is ignored.
+    /// It ended, but another wait took its exit status, or `SIGCHLD` is ignored.
     #[error("process {pid} ended without a result, and how it ended is not known")]
     Vanished {
         /// Its process id.
         pid: u32,
     },
-    /// It was started by another process, of which this one is a fork.
+    /// It was started by another process, and this one is a fork of that.
     #[error("process {pid} was started by another process, which alone can wait for it")]
     NotOurs {
         /// Its process id.
         pid: u32,
     },
-    /// Its arguments or its result could not be carried over.
+    /// Its arguments or its result could not be transferred.
     #[error("process {pid} could not do its work: {reason}")]
     Undelivered {
         /// Its process id.
         pid: u32,
-        /// What went wrong there.
+        /// The reason the process gave.
         reason: String,
     },
-    /// The result was handed out before.
+    /// The result was already returned.
     #[error("the result of this process was taken already")]
     Taken,
     /// Waiting for it failed.
@@ -195,7 +197,7 @@ pub enum JoinError {
 }
 
 impl JoinError {
-    /// Why a process that ended so gave no result.
+    /// Converts the exit of a process that left no result.
     pub(crate) fn of_exit(pid: u32, exit: Exit) -> JoinError {
         match exit {
             Exit::Code(code) => JoinError::Exited { pid, code },
@@ -208,7 +210,7 @@ impl JoinError {
         }
     }
 
-    /// The process's exit code, when it exited before its function returned.
+    /// Returns the exit code if the process exited before its function returned.
     ///
     /// # Examples
     /// ```
@@ -233,7 +235,7 @@ impl JoinError {
         }
     }
 
-    /// The number of the signal that ended the process, when one did.
+    /// Returns the number of the signal that ended the process, if one did.
     pub fn signal(&self) -> Option<i32> {
         match self {
             JoinError::Killed { signal, .. } => Some(*signal),
@@ -241,7 +243,7 @@ impl JoinError {
         }
     }
 
-    /// Whether the process left a core file.
+    /// Returns whether the process left a core file.
     pub fn core_dumped(&self) -> bool {
         matches!(
             self,
@@ -253,7 +255,7 @@ impl JoinError {
     }
 }
 
-/// Why a task of a pool gave no result.
+/// Why a task of a pool returned no result.
 ///
 /// # Examples
 /// ```
@@ -279,18 +281,18 @@ pub enum TaskError {
     /// Its function panicked.
     #[error(transparent)]
     Panicked(#[from] Panic),
-    /// The worker that had claimed it died. The other tasks go on.
+    /// The worker running it died. Other tasks are not affected.
     #[error("the worker {pid} died while it worked on this task: {how}")]
     WorkerDied {
-        /// The worker's process id; 0 when it is not known.
+        /// The worker's process id; 0 if unknown.
         pid: u32,
-        /// How it ended, in words.
+        /// How it ended, as text.
         how: String,
     },
-    /// No worker can be started; an initializer that fails does that.
+    /// No worker can be started, for example because an initializer fails.
     #[error("the pool has no workers: {0}")]
     NoWorkers(String),
-    /// It did not finish in the time it was given; its worker was stopped.
+    /// It exceeded its time limit, and its worker was killed.
     #[error("the task did not finish in time")]
     TimedOut,
     /// It was cancelled.
@@ -299,25 +301,26 @@ pub enum TaskError {
     /// The pool ended before it ran.
     #[error("the pool was terminated before this task ran")]
     PoolGone,
-    /// Its arguments or its result could not be carried over.
+    /// Its arguments or its result could not be transferred.
     #[error("the task could not be done: {0}")]
     Undelivered(String),
-    /// The result was handed out before.
+    /// The result was already returned.
     #[error("the result of this task was taken already")]
     Taken,
-    /// The pool was made by another process, of which this one is a forked copy.
+    /// The pool was created by another process, and this one is a forked copy of that.
     #[error(
         "this pool, or its task, belongs to process {pid}, which made it: its workers answer nobody else, so that \
          process {}, a forked copy of that one, would wait for ever; make a pool in each process that uses one",
         std::process::id()
     )]
     NotOurs {
-        /// The process id of the one that made it.
+        /// The id of the process that created the pool.
         pid: u32,
     },
 }
 
-/// They end up before users, by `unwrap` and by a `main` that returns them: so `Debug` says what `Display` does.
+/// `Debug` prints what `Display` does, because users see these errors through `unwrap` and through a `main`
+/// that returns them.
 macro_rules! speaks_plainly {
     ($($error:ty)+) => {$(
         impl fmt::Debug for $error {
@@ -354,16 +357,16 @@ speaks_plainly!(Error JoinError TaskError);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Panic {
-    /// What the panic said.
+    /// The panic message.
     pub message: String,
-    /// Where it happened: file, line and column.
+    /// The location: file, line and column.
     pub location: Option<String>,
-    /// The calls that led there; `None` with `RUST_BACKTRACE=0`.
+    /// The backtrace; `None` with `RUST_BACKTRACE=0`.
     pub backtrace: Option<String>,
 }
 
 impl fmt::Display for Panic {
-    /// The alternate form, `{:#}`, shows the backtrace too.
+    /// The alternate form, `{:#}`, includes the backtrace.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "panicked")?;
         if let Some(location) = &self.location {
@@ -379,7 +382,7 @@ impl fmt::Display for Panic {
 
 impl std::error::Error for Panic {}
 
-/// Why a lock was not acquired.
+/// Why a lock was not taken.
 ///
 /// # Examples
 /// ```
@@ -402,16 +405,17 @@ impl std::error::Error for Panic {}
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LockError {
-    /// Somebody held it until the time was up.
+    /// Another process held it until the time was up.
     #[error("timed out waiting for the lock")]
     TimedOut,
-    /// The process that held it died. The lock is free again, and what it guards may be half
-    /// changed: look at it, then lock anew.
+    /// The process that held it died. The lock is free again, and what it guards may be half changed. Check
+    /// that, then lock again.
     #[error("the process that held the lock died; the lock is free again, check what it guards")]
     OwnerDied,
 }
 
-/// Why nothing was put into a queue, sent through a pipe or submitted to a pool. Gives the value back.
+/// Why a message was not put into a queue or sent through a pipe, or a task not submitted to a pool. Returns
+/// the value.
 ///
 /// # Examples
 /// ```
@@ -431,16 +435,16 @@ pub enum PutError<T> {
     /// There was no room before the time was up.
     #[error("no room before the time was up")]
     Full(T),
-    /// Nobody can receive any more.
+    /// No process can receive it any more.
     #[error("closed: nobody can receive any more")]
     Closed(T),
-    /// The value could not be turned into bytes, or there is no memory for them.
+    /// The value could not be serialised, or there is no memory for it.
     #[error("{1}")]
     Failed(T, #[source] Box<Error>),
 }
 
 impl<T> PutError<T> {
-    /// The value that was not put.
+    /// Returns the value that was not put.
     pub fn into_inner(self) -> T {
         match self {
             PutError::Full(value) | PutError::Closed(value) | PutError::Failed(value, _) => value,
@@ -468,7 +472,7 @@ impl<T> From<PutError<T>> for Error {
     }
 }
 
-/// Why nothing was got from a queue or received through a pipe.
+/// Why no message was received from a queue or pipe.
 ///
 /// # Examples
 /// ```
@@ -484,13 +488,13 @@ impl<T> From<PutError<T>> for Error {
 /// ```
 #[derive(Debug, thiserror::Error)]
 pub enum GetError {
-    /// Nothing came before the time was up.
+    /// No message arrived before the time was up.
     #[error("nothing came before the time was up")]
     Empty,
-    /// Everything was got, and nobody can put any more.
+    /// Everything was received, and no process can send any more.
     #[error("closed: everything was received and nobody can send any more")]
     Closed,
-    /// The message is no value of this type, or could not be read.
+    /// The message could not be read, or does not decode as this type.
     #[error(transparent)]
     Failed(#[from] Error),
 }
@@ -504,17 +508,17 @@ impl From<GetError> for Error {
     }
 }
 
-/// Why a barrier did not open.
+/// The barrier is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the barrier is broken: a party timed out, died or aborted, or it was reset")]
 pub struct BarrierError;
 
-/// Released or marked done more often than acquired or put.
+/// A semaphore was released, or a message reported as processed, too often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("released or marked done too many times")]
 pub struct TooMany;
 
-/// The name of a signal that commonly ends processes.
+/// Returns the name of a signal that commonly ends processes.
 pub(crate) fn signal_name(number: i32) -> &'static str {
     // The numbers are the same on every architecture this crate supports.
     match number {
@@ -538,7 +542,7 @@ pub(crate) fn signal_name(number: i32) -> &'static str {
     }
 }
 
-/// What commonly makes a process end by this signal, where that is not plain.
+/// Returns the usual cause of a signal, where it is not obvious.
 fn signal_hint(number: i32) -> &'static str {
     match number {
         6 => {
@@ -551,12 +555,12 @@ fn signal_hint(number: i32) -> &'static str {
     }
 }
 
-/// What the system said while this was being done.
+/// Converts an I/O error of the operation `what`.
 pub(crate) fn os(what: &'static str) -> impl FnOnce(std::io::Error) -> Error {
     move |source| engine::Error::Os { what, source }.into()
 }
 
-/// The deadline of a call that may wait this long.
+/// Returns the deadline of a call that may wait for `time`.
 pub(crate) fn within(time: Duration) -> engine::Deadline {
     engine::Deadline::after(time)
 }

@@ -1,4 +1,4 @@
-//! JobHandle one by one, while items are still being taken.
+//! Iterators that submit items while results are taken.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,12 +13,12 @@ use super::local::Local;
 use super::shared::Limits;
 use crate::error::{Error, TaskError};
 
-/// Tasks that lie ready for each worker.
+/// Tasks submitted in advance, per worker.
 const TASKS_AHEAD: usize = 32;
 
-/// Takes items and submits them, a window ahead of the results that were taken.
+/// Takes items and submits them, a window ahead of the results taken.
 ///
-/// Dropped, it ends what has not begun.
+/// Dropping it ends the tasks that have not started.
 pub(super) struct Feed<'a> {
     inner: &'a Local<PoolInner>,
     limits: Limits,
@@ -26,7 +26,7 @@ pub(super) struct Feed<'a> {
     requests: Option<Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>>,
     submitted: u64,
     taken: u64,
-    /// What all of the pool's tasks weighed when the last one was submitted.
+    /// The total weight of the pool's tasks when the last one was submitted.
     weight: u64,
 }
 
@@ -50,13 +50,13 @@ impl<'a> Feed<'a> {
         feed
     }
 
-    /// Submits tasks when there are few left.
+    /// Submits tasks when few are left.
     fn top_up(&mut self) {
         let Some(requests) = &mut self.requests else {
             return;
         };
         let Ok(PoolInner { shared, .. }) = self.inner.get() else {
-            // The next item is why there is none, also where no task is open.
+            // Report one failing item, even when no task is open.
             self.submitted = self.submitted.max(self.taken + 1);
             self.requests = None;
             return;
@@ -66,7 +66,7 @@ impl<'a> Feed<'a> {
             return;
         }
         while self.submitted - self.taken < window {
-            // To wait for room is for those who have no result to wait for.
+            // Wait for room only when there is no result to wait for.
             let has_room = || shared.has_room() && shared.has_memory(self.weight);
             if self.submitted > self.taken && !has_room() {
                 return;
@@ -94,14 +94,14 @@ impl<'a> Feed<'a> {
             };
             self.results.deliver(index, Err(error));
             if is_last {
-                // No other item would fare better.
+                // Later items would fail in the same way.
                 self.requests = None;
                 return;
             }
         }
     }
 
-    /// Whether there is another result, which is to be taken then.
+    /// Returns whether there is another result. If so, the caller must take it.
     fn advance(&mut self) -> bool {
         self.top_up();
         let more = self.taken < self.submitted;
@@ -124,9 +124,9 @@ impl Drop for Feed<'_> {
     }
 }
 
-/// The results of [`Pool::imap`](crate::Pool::imap), in the request of the items.
+/// Yields the results of [`Pool::imap`](crate::Pool::imap) in the order of the items.
 ///
-/// Dropped, it takes no more items, and what has not begun is not done.
+/// Dropping it takes no more items and skips tasks that have not started.
 pub struct Imap<'a, R> {
     feed: Feed<'a>,
     _results: PhantomData<fn() -> R>,
@@ -140,10 +140,10 @@ impl<'a, R> Imap<'a, R> {
         }
     }
 
-    /// Ends all of it at once. The workers of those tasks that run are killed, and replaced.
+    /// Ends all its tasks at once. Workers that run one of them are killed and replaced.
     ///
     /// # Panics
-    /// In a forked copy of the process that made the pool.
+    /// Panics in a forked copy of the process that created the pool.
     #[track_caller]
     pub fn cancel(self) {
         self.feed.cancel();
@@ -170,9 +170,9 @@ impl<R> fmt::Debug for Imap<'_, R> {
     }
 }
 
-/// The results of [`Pool::imap_unordered`](crate::Pool::imap_unordered), as they come.
+/// Yields the results of [`Pool::imap_unordered`](crate::Pool::imap_unordered) in the order of completion.
 ///
-/// Dropped, it takes no more items, and what has not begun is not done.
+/// Dropping it takes no more items and skips tasks that have not started.
 pub struct ImapUnordered<'a, R> {
     feed: Feed<'a>,
     _results: PhantomData<fn() -> R>,
@@ -186,10 +186,10 @@ impl<'a, R> ImapUnordered<'a, R> {
         }
     }
 
-    /// Ends all of it at once. The workers of those tasks that run are killed, and replaced.
+    /// Ends all its tasks at once. Workers that run one of them are killed and replaced.
     ///
     /// # Panics
-    /// In a forked copy of the process that made the pool.
+    /// Panics in a forked copy of the process that created the pool.
     #[track_caller]
     pub fn cancel(self) {
         self.feed.cancel();
@@ -197,7 +197,7 @@ impl<'a, R> ImapUnordered<'a, R> {
 }
 
 impl<R: DeserializeOwned> Iterator for ImapUnordered<'_, R> {
-    /// The place of the item among the items, and its result.
+    /// The index of the item, and its result.
     type Item = (usize, Result<R, TaskError>);
 
     fn next(&mut self) -> Option<Self::Item> {

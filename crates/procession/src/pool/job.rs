@@ -1,4 +1,4 @@
-//! Results on their way from the watcher to the one who waits for them.
+//! Passes results from the watcher thread to the waiting thread.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,14 +12,14 @@ use serde::de::DeserializeOwned;
 use crate::error::TaskError;
 use crate::transfer::call::{self, Failure};
 
-/// What came of a task: an response to decode, or why there is none.
+/// The outcome of a task: a response to decode, or an error.
 pub(super) type Outcome = Result<Response, TaskError>;
 
-/// What a worker answered.
+/// The response of a worker.
 pub(super) enum Response {
-    /// As it came, in shared memory.
+    /// In shared memory, as received.
     Shared(Reply),
-    /// In this process's own.
+    /// In this process's own memory.
     Owned(Vec<u8>),
 }
 
@@ -31,7 +31,7 @@ impl Response {
         }
     }
 
-    /// Moves it out of shared memory.
+    /// Copies it out of shared memory.
     pub(super) fn make_owned(&mut self) {
         if let Response::Shared(reply) = self {
             *self = Response::Owned(reply.bytes().to_vec());
@@ -39,7 +39,7 @@ impl Response {
     }
 }
 
-/// The results of some tasks. One thread at a time waits for them.
+/// The results of one or more tasks. One thread at a time waits for them.
 pub(super) struct Job {
     state: Mutex<State>,
     changed: Condvar,
@@ -47,27 +47,27 @@ pub(super) struct Job {
 
 struct State {
     completed: Completed,
-    /// How many have completed and were not taken.
+    /// The number of results completed and not yet taken.
     count: usize,
-    /// Set when no more results come: what every other task ended with.
+    /// Set when no more results will come: the error of every unfinished task.
     end: Option<TaskError>,
     wait_for: WaitFor,
-    /// Who polled for the next result in vain.
+    /// The waker of the last poll that found no result.
     waker: Option<Waker>,
 }
 
-/// What has completed and was not taken.
+/// Results completed and not yet taken.
 enum Completed {
-    /// Taken in the order of the tasks; the first slot is the task `next`.
+    /// Taken in the order of the tasks; the first slot belongs to task `next`.
     InOrder {
         next: u64,
         slots: VecDeque<Option<Outcome>>,
     },
-    /// Taken in the order of arrival.
+    /// Taken in the order of completion.
     ByArrival(VecDeque<(u64, Outcome)>),
 }
 
-/// What the waiting thread is to be woken for: being woken for each of many results is what costs.
+/// When to wake the waiting thread. Waking it for each of many results would be expensive.
 #[derive(Clone, Copy)]
 enum WaitFor {
     Nothing,
@@ -92,7 +92,8 @@ impl State {
         match &mut self.completed {
             Completed::ByArrival(queue) => queue.push_back((index, outcome)),
             Completed::InOrder { next, slots } => {
-                // Cancelled and taken, while its result was under way.
+                // Its task was cancelled, and the outcome taken, while the result was on its
+                // way.
                 let Some(place) = index.checked_sub(*next) else {
                     return;
                 };
@@ -122,7 +123,7 @@ impl State {
         Some(popped)
     }
 
-    /// The next result and whose it is, or what all tasks that are left ended with.
+    /// Returns the next result with its task's index, or the error of all unfinished tasks.
     fn next(&mut self) -> Option<(Option<u64>, Outcome)> {
         if let Some((index, outcome)) = self.pop() {
             return Some((Some(index), outcome));
@@ -142,7 +143,7 @@ impl State {
 }
 
 impl Job {
-    /// Results are taken in the order of the tasks.
+    /// Creates a job whose results are taken in the order of the tasks.
     pub(super) fn in_order() -> Job {
         Job::taken(Completed::InOrder {
             next: 0,
@@ -150,7 +151,7 @@ impl Job {
         })
     }
 
-    /// Results are taken in the order in which they arrive.
+    /// Creates a job whose results are taken in the order of completion.
     pub(super) fn by_arrival() -> Job {
         Job::taken(Completed::ByArrival(VecDeque::new()))
     }
@@ -179,7 +180,7 @@ impl Job {
         self.notify(state);
     }
 
-    /// Ends the tasks that have not ended.
+    /// Ends the unfinished tasks with `error`.
     pub(super) fn fail(&self, error: TaskError) {
         let mut state = self.state();
         state.end.get_or_insert(error);
@@ -194,28 +195,28 @@ impl Job {
             && let Some(waker) = state.waker.take()
         {
             drop(state);
-            // What an executor does there is not to be the end of the pool.
+            // A panic of the executor must not end the pool.
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
 
-    /// Moves what was not taken out of shared memory.
+    /// Copies results not yet taken out of shared memory.
     pub(super) fn detach(&self) {
         self.state().responses().for_each(Response::make_owned);
     }
 
-    /// Waits until this many results are there to be taken.
+    /// Waits until `count` results are available.
     pub(super) fn wait_until(&self, count: usize) {
         drop(self.wait(WaitFor::Count(count), Deadline::NEVER));
     }
 
-    /// Takes the next result and says whose it is, waiting for it; `None` when the deadline
-    /// passed. Without a task, it is what all tasks that are left ended with.
+    /// Waits for the next result and returns it with its task's index. Returns `None` when the deadline
+    /// passes. An outcome without an index applies to all unfinished tasks.
     pub(super) fn take(&self, deadline: Deadline) -> Option<(Option<u64>, Outcome)> {
         self.wait(WaitFor::Next, deadline).next()
     }
 
-    /// As [`take`](Job::take), but has somebody woken instead of waiting.
+    /// Like [`take`](Job::take), but registers `waker` instead of waiting.
     pub(super) fn poll(&self, waker: &Waker) -> Poll<Outcome> {
         let mut state = self.state();
         if let Some((_, outcome)) = state.next() {
@@ -225,7 +226,7 @@ impl Job {
         Poll::Pending
     }
 
-    /// Whether a result is there to be taken.
+    /// Returns whether a result is available.
     pub(super) fn is_ready(&self) -> bool {
         self.state().is_there(WaitFor::Next)
     }
@@ -251,7 +252,7 @@ impl Job {
     }
 }
 
-/// Takes the next call's output off an response.
+/// Decodes the output of the next call from a response.
 pub(super) fn next_output<R: DeserializeOwned>(response: &mut &[u8]) -> Result<R, TaskError> {
     match call::next_result(response) {
         Ok(Ok(output)) => Ok(output),
@@ -261,7 +262,7 @@ pub(super) fn next_output<R: DeserializeOwned>(response: &mut &[u8]) -> Result<R
     }
 }
 
-/// The output of a task that was one call.
+/// Decodes the output of a task that was a single call.
 pub(super) fn only_output<R: DeserializeOwned>(outcome: Outcome) -> Result<R, TaskError> {
     next_output(&mut outcome?.bytes())
 }

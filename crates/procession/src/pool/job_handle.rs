@@ -1,4 +1,4 @@
-//! The right to the results of a job.
+//! The handle through which results of a job are taken.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -11,8 +11,8 @@ use super::local::Local;
 use super::shared::PoolShared;
 use crate::error::TaskError;
 
-/// When it goes, results still to come are let go of. It does not keep the pool: one that was
-/// forgotten with a task in it leaves no more behind than that task's result.
+/// Dropping it discards results still to come. It does not keep the pool alive: a pool leaked with an open task
+/// leaks no more than that task's result.
 pub(super) struct JobHandle {
     id: u64,
     open: Local<Open>,
@@ -34,26 +34,27 @@ impl JobHandle {
         self.id
     }
 
-    /// Whether [`take`](JobHandle::take) would return at once.
+    /// Returns whether [`take`](JobHandle::take) would return at once.
     pub(super) fn is_ready(&self) -> bool {
         self.open.get().map_or(true, |open| open.job.is_ready())
     }
 
-    /// Waits until this many results are there to be taken.
+    /// Waits until `count` results are available.
     pub(super) fn wait_until(&self, count: usize) {
         if let Ok(open) = self.open.get() {
             open.job.wait_until(count);
         }
     }
 
-    /// Has this be the result of a task that could not be submitted.
+    /// Delivers an outcome for a task that could not be submitted.
     pub(super) fn deliver(&self, index: u64, outcome: Outcome) {
         if let Ok(open) = self.open.get() {
             open.job.deliver(index, outcome);
         }
     }
 
-    /// Takes the next result as [`Job::take`] does. A result that comes at once is looked for in this thread.
+    /// Takes the next result as [`Job::take`] does. First looks for results in this thread, because waking
+    /// the watcher would take longer than a short task.
     pub(super) fn take(&self, deadline: Deadline) -> Option<(Option<u64>, Outcome)> {
         let Open { shared, job, .. } = match self.open.get() {
             Ok(open) => open,
@@ -70,7 +71,7 @@ impl JobHandle {
         job.take(deadline)
     }
 
-    /// Takes the next result, or has the task of `context` woken for it.
+    /// Takes the next result, or registers the waker of `context`.
     pub(super) fn poll(&self, context: &Context<'_>) -> Poll<Outcome> {
         match self.open.get() {
             Ok(open) => open.job.poll(context.waker()),
@@ -78,7 +79,7 @@ impl JobHandle {
         }
     }
 
-    /// Ends those tasks that have not begun.
+    /// Ends tasks that have not started.
     pub(super) fn withdraw(&self) {
         if let Ok(open) = self.open.get()
             && let Some(shared) = open.shared.upgrade()
@@ -87,13 +88,13 @@ impl JobHandle {
         }
     }
 
-    /// Ends all tasks, killing the workers of those that run. False when all had ended.
+    /// Ends all tasks and kills the workers that run them. Returns `false` when all tasks had ended.
     pub(super) fn cancel(&self) -> Result<bool, TaskError> {
         let shared = self.open.get()?.shared.upgrade();
         Ok(shared.is_some_and(|shared| shared.cancel(self.id)))
     }
 
-    /// As [`cancel`](JobHandle::cancel), for calls that have no error.
+    /// Like [`cancel`](JobHandle::cancel), for callers that return no error.
     #[track_caller]
     pub(super) fn expect_to_cancel(&self) -> bool {
         self.cancel().unwrap_or_else(|error| panic!("{error}"))

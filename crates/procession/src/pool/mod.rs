@@ -1,8 +1,8 @@
-//! Processes kept at hand that work on tasks.
+//! Pools of worker processes.
 //!
-//! A [`Pool`] is a task_queue of tasks in shared memory ([`procession_engine::pool`]), a workers of worker
-//! processes that claim from it ([`worker`]), and one thread that watches both: it passes results
-//! on to those who wait for them and replaces workers that died ([`watcher`]).
+//! A [`Pool`] is a queue of tasks in shared memory ([`procession_engine::pool`]), a set of worker processes
+//! that claim tasks ([`worker`]), and one thread ([`watcher`]) that passes results on to waiting threads and
+//! replaces workers that died.
 
 mod builder;
 mod calls;
@@ -36,42 +36,43 @@ pub use scope::{Scope, ScopedTask, SendAs};
 pub use task::Task;
 pub use unordered::MapUnordered;
 
-/// A number of worker processes that call functions.
+/// A set of worker processes that call functions.
 ///
-/// A worker that dies is replaced; only the tasks it was working on fail, with
-/// [`TaskError::WorkerDied`](crate::TaskError::WorkerDied). The workers die with this process, however
-/// it ends: also by Ctrl-C, for which nothing has to be done.
+/// A worker that dies is replaced; only the task it was running fails, with
+/// [`TaskError::WorkerDied`](crate::TaskError::WorkerDied). The workers die with this process, however it ends.
+/// That includes Ctrl-C, which needs no handling.
 ///
-/// A worker is a fresh run of this program that enters at [`init`](crate::init()): of what this process has, it sees
-/// the environment, the directory and the standard streams as they are when it is started, its task, and what its
-/// [initializer](PoolBuilder::initializer) was given; `std::env::args` shows the program's name only. A panic in a task is
-/// printed nowhere: it is that task's error, with its backtrace.
+/// A worker is a fresh run of this program that enters at [`init`](crate::init()). It sees the environment,
+/// directory and standard streams that this process has when the worker starts, its tasks, and the arguments of
+/// its [initializer](PoolBuilder::initializer). Its `std::env::args` contain only the program's name. A panic
+/// in a task is not printed: it is the task's error, with a backtrace.
 ///
-/// Dropping a pool lets it finish the tasks it was given and waits for that;
-/// [`terminate`](Pool::terminate) does not. Where a panic drops it, it is terminated. A pool that is
-/// leaked with [`std::mem::forget`] keeps its workers, until this process ends.
+/// Dropping a pool waits until the submitted tasks are done; [`terminate`](Pool::terminate) does not wait. A
+/// pool dropped during a panic is terminated. A pool leaked with [`std::mem::forget`] keeps its workers until
+/// this process ends.
 ///
-/// A pool, and everything it gave out, is of use only in the process that made it. In a forked copy of that process
+/// Only the process that created a pool can use it and its tasks. In a forked copy of that process
 /// ([`Process::fork`](crate::Process::fork), `libc::fork`) each call fails with
-/// [`TaskError::NotOurs`](crate::TaskError::NotOurs), or panics with that message where it has no error to return;
-/// dropped there, it does nothing. Make a pool in each process that uses one.
+/// [`TaskError::NotOurs`](crate::TaskError::NotOurs), or panics with that message if it returns no error.
+/// Dropping the pool there does nothing. Create a pool in each process that needs one.
 ///
-/// `S` is what each worker keeps from task to task, if anything; see [`PoolBuilder::state`].
+/// `S` is the state each worker keeps between tasks, if any; see [`PoolBuilder::state`].
 ///
 /// # What it holds
 ///
-/// A task that is submitted takes memory until it ends. The oldest thousand lie in shared memory, the
-/// others in this process's own; how many there may be, [`PoolBuilder::max_pending`] says.
+/// A submitted task takes memory until it ends. The oldest thousand tasks lie in shared memory, the others in
+/// this process's own memory. [`PoolBuilder::max_pending`] bounds their number.
 ///
-/// [`map`](Pool::map), [`map_chunked`](Pool::map_chunked) and [`imap`](Pool::imap) submit more only while what is
-/// submitted takes less than 16 MiB, or is less than two tasks for each worker (one for each, and one, where two take
-/// more than 64 MiB). They serialise the rest as tasks end. [`map_unordered`](Pool::map_unordered) and
-/// [`submit`](Pool::submit) do not wait for that: what they are given takes memory at once.
+/// [`map`](Pool::map), [`map_chunked`](Pool::map_chunked) and [`imap`](Pool::imap) submit more tasks only while
+/// the pending ones take less than 16 MiB, or are fewer than two per worker (one per worker plus one, when two
+/// would take more than 64 MiB). They serialise the remaining items as tasks end.
+/// [`map_unordered`](Pool::map_unordered) and [`submit`](Pool::submit) have no such bound: all their arguments
+/// take memory at once.
 ///
-/// A result takes shared memory until it is taken or let go of: dropping a [`Task`] lets go of its
-/// result, and dropping an iterator of those that were not taken, without doing what has not begun.
-/// [`imap`](Pool::imap) takes only 32 items for each worker ahead of the results that were taken from
-/// it. Results that are still there when the pool has ended are moved out of the shared memory.
+/// A result takes shared memory until it is taken or discarded. Dropping a [`Task`] discards its result.
+/// Dropping an iterator discards the results not yet taken and skips tasks that have not started.
+/// [`imap`](Pool::imap) runs at most 32 items per worker ahead of the results taken. When the pool ends,
+/// remaining results are copied out of shared memory.
 ///
 /// # Examples
 /// ```
@@ -101,45 +102,45 @@ pub struct Pool<S = ()> {
     _state: PhantomData<fn(&mut S)>,
 }
 
-/// What a pool has of its own.
+/// The parts of a pool that belong to the process that created it.
 struct PoolInner {
     shared: Arc<PoolShared>,
     watcher: Option<JoinHandle<()>>,
 }
 
 impl Pool {
-    /// A pool of this many workers. `Pool::builder().build()` makes one for each CPU.
+    /// Creates a pool of `workers` workers. `Pool::builder().build()` creates one worker per CPU.
     ///
     /// # Errors
-    /// When this program did not call [`init`](crate::init()), when `workers` is zero, or when
-    /// the system has no room for them.
+    /// Returns an error when this program did not call [`init`](crate::init()), when `workers` is zero, or
+    /// when the system cannot start them.
     pub fn new(workers: usize) -> Result<Pool, Error> {
         Pool::builder().workers(workers).build()
     }
 
-    /// Sets up a pool before it is started.
+    /// Returns a builder with the default settings.
     pub fn builder() -> PoolBuilder {
         PoolBuilder::default()
     }
 }
 
 impl<S> Pool<S> {
-    /// How many workers it has; while one that died is being replaced, how many it will have.
+    /// Returns the number of workers. While a dead worker is being replaced, it counts.
     ///
     /// # Panics
-    /// In a forked copy of the process that made the pool.
+    /// Panics in a forked copy of the process that created the pool.
     pub fn workers(&self) -> usize {
         self.shared().workers().wanted
     }
 
-    /// Changes how many workers it has.
+    /// Changes the number of workers.
     ///
-    /// New ones are started at once. If there are too many, the idle ones leave first, and others
-    /// when they have finished the task they are at: no task is lost. This does not wait for them.
+    /// New workers start at once. When there are too many, idle workers leave first and others after their
+    /// current task, so no task is lost. This call does not wait for them to leave.
     ///
     /// # Errors
-    /// When `workers` is zero, or the pool is closed, broken or another process's; and when the system has no room for
-    /// so many: those that could be started stay then.
+    /// Returns an error when `workers` is zero, when the pool is closed or broken or belongs to another
+    /// process, and when the system cannot start so many. In the last case the workers that did start stay.
     ///
     /// # Examples
     /// ```
@@ -158,42 +159,42 @@ impl<S> Pool<S> {
         let workers = builder::at_least_one(workers)?;
         let shared = &self.inner.get()?.shared;
         let resized = shared.workers().resize(workers, &shared.task_queue);
-        // There may be others to be watched.
+        // Make the watcher thread watch the new workers.
         let _ = shared.task_queue.ring();
         resized
     }
 
-    /// Process ids of the workers at the moment, without those that [`resize`](Pool::resize) sent
-    /// away.
+    /// Returns the process ids of the current workers, without those that [`resize`](Pool::resize) is
+    /// removing.
     ///
     /// # Panics
-    /// In a forked copy of the process that made the pool.
+    /// Panics in a forked copy of the process that created the pool.
     pub fn worker_ids(&self) -> Vec<u32> {
         self.shared().workers().ids()
     }
 
-    /// Takes no more tasks. Those it was given are done.
+    /// Rejects new tasks. Tasks already submitted are still done.
     ///
     /// # Panics
-    /// In a forked copy of the process that made the pool.
+    /// Panics in a forked copy of the process that created the pool.
     pub fn close(&self) {
         self.shared().close();
     }
 
-    /// Takes no more tasks, and waits until those it was given are done and the workers are gone; dropping the pool
-    /// does the same.
+    /// Rejects new tasks, and waits until the submitted ones are done and the workers have ended. Dropping
+    /// the pool does the same.
     ///
     /// # Panics
-    /// In a forked copy of the process that made the pool.
+    /// Panics in a forked copy of the process that created the pool.
     pub fn join(mut self) {
         self.shared();
         self.finish();
     }
 
-    /// Kills the workers. Tasks that are not done end with [`TaskError::PoolGone`](crate::TaskError::PoolGone).
+    /// Kills the workers. Unfinished tasks end with [`TaskError::PoolGone`](crate::TaskError::PoolGone).
     ///
     /// # Panics
-    /// In a forked copy of the process that made the pool.
+    /// Panics in a forked copy of the process that created the pool.
     pub fn terminate(mut self) {
         self.shared().terminate();
         self.finish();
@@ -209,7 +210,7 @@ impl<S> Pool<S> {
             && let Some(watcher) = watcher.take()
         {
             shared.close();
-            // It does not panic; if it did, the default hook said so.
+            // The watcher does not panic; if it did, the panic hook has reported it.
             let _ = watcher.join();
             shared.detach_results();
         }

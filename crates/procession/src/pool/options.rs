@@ -1,4 +1,4 @@
-//! A pool with limits of their own for some tasks, and how every call reaches its workers.
+//! Options for some tasks of a pool, and how each call reaches the workers.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -23,10 +23,10 @@ use super::unordered::MapUnordered;
 use crate::error::{Error, PutError, TaskError, within};
 use crate::transfer::function::TaskFunction;
 
-/// A [`Pool`](crate::Pool) with limits for some of its tasks, made by
+/// A [`Pool`](crate::Pool) with other limits for some of its tasks, created by
 /// [`with_timeout`](crate::Pool::with_timeout) and [`with_retries`](crate::Pool::with_retries).
 ///
-/// What is not said here is as the pool was built.
+/// Unset options use the pool's defaults.
 ///
 /// # Examples
 /// ```
@@ -61,7 +61,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
         }
     }
 
-    /// How long a task may run once it has begun. Its worker is killed then, and the task fails with
+    /// Limits the time each task may run. After that its worker is killed and the task fails with
     /// [`TaskError::TimedOut`].
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> TaskOptions<'a, S> {
@@ -69,7 +69,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
         self
     }
 
-    /// How many times a task is tried again when its worker dies over it.
+    /// Sets how often a task is retried when its worker dies while running it.
     #[must_use]
     pub fn with_retries(mut self, retries: u32) -> TaskOptions<'a, S> {
         self.limits.retries = retries;
@@ -79,7 +79,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
     /// See [`Pool::map`](crate::Pool::map).
     ///
     /// # Errors
-    /// As for [`Pool::map`](crate::Pool::map).
+    /// The same as for [`Pool::map`](crate::Pool::map).
     pub fn map<F, Args, Shape>(
         &self,
         function: F,
@@ -99,10 +99,10 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
     /// See [`Pool::map_chunked`](crate::Pool::map_chunked).
     ///
     /// # Errors
-    /// As for [`Pool::map`](crate::Pool::map).
+    /// The same as for [`Pool::map`](crate::Pool::map).
     ///
     /// # Panics
-    /// When `chunk` is zero.
+    /// Panics when `chunk` is zero.
     pub fn map_chunked<F, Args, Shape>(
         &self,
         function: F,
@@ -152,7 +152,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
     /// See [`Pool::map_unordered`](crate::Pool::map_unordered).
     ///
     /// # Errors
-    /// As for [`Pool::map_unordered`](crate::Pool::map_unordered).
+    /// The same as for [`Pool::map_unordered`](crate::Pool::map_unordered).
     pub fn map_unordered<F, Args, Shape>(
         &self,
         function: F,
@@ -172,16 +172,16 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
         Ok(MapUnordered::new(results, chunks))
     }
 
-    /// How to cut so many items into tasks.
+    /// Divides `items` items into tasks.
     fn ranges(&self, shared: &PoolShared, items: usize) -> Vec<Range<usize>> {
         match self.limits.timeout {
-            // A time limit is a task's; alone in its chunk, an item has it for itself.
+            // The time limit applies to a task, so each item needs a task of its own.
             Some(_) => even(items, 1),
             None => guided(items, shared.workers().wanted).collect(),
         }
     }
 
-    /// Submits chunks of items; before each, `wait` is told what all tasks weigh.
+    /// Submits chunks of items. Before each chunk, calls `wait` with the total weight of all tasks.
     fn submit_ranges<F, Args, Shape>(
         &self,
         shared: &Arc<PoolShared>,
@@ -218,7 +218,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
     /// See [`Pool::imap`](crate::Pool::imap).
     ///
     /// # Errors
-    /// As for [`Pool::imap`](crate::Pool::imap).
+    /// The same as for [`Pool::imap`](crate::Pool::imap).
     pub fn imap<F, Args, Shape, I>(
         &self,
         function: F,
@@ -238,7 +238,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
     /// See [`Pool::imap_unordered`](crate::Pool::imap_unordered).
     ///
     /// # Errors
-    /// As for [`Pool::imap`](crate::Pool::imap).
+    /// The same as for [`Pool::imap`](crate::Pool::imap).
     pub fn imap_unordered<F, Args, Shape, I>(
         &self,
         function: F,
@@ -266,7 +266,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
         I::IntoIter: 'a,
     {
         let shared = self.shared()?;
-        // Refuses what cannot run before the first item is taken.
+        // Reject an unusable function before the first item is taken.
         function.request_for::<Args>(&[])?;
         let requests = items
             .into_iter()
@@ -282,7 +282,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
     /// See [`Pool::apply`](crate::Pool::apply).
     ///
     /// # Errors
-    /// As for [`Pool::apply`](crate::Pool::apply).
+    /// The same as for [`Pool::apply`](crate::Pool::apply).
     pub fn apply<F, Args, Shape>(&self, function: F, args: Args) -> Result<F::Output, Error>
     where
         F: TaskFunction<S, Args, Shape>,
@@ -296,7 +296,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
     /// See [`Pool::submit`](crate::Pool::submit).
     ///
     /// # Errors
-    /// As for [`Pool::submit`](crate::Pool::submit).
+    /// The same as for [`Pool::submit`](crate::Pool::submit).
     pub fn submit<F, Args, Shape>(&self, function: F, args: Args) -> Result<Task<F::Output>, Error>
     where
         F: TaskFunction<S, Args, Shape>,
@@ -311,7 +311,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
     /// See [`Pool::try_submit`](crate::Pool::try_submit).
     ///
     /// # Errors
-    /// As for [`Pool::try_submit`](crate::Pool::try_submit).
+    /// The same as for [`Pool::try_submit`](crate::Pool::try_submit).
     pub fn try_submit<F, Args, Shape>(
         &self,
         function: F,
@@ -329,7 +329,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
     /// See [`Pool::submit_timeout`](crate::Pool::submit_timeout).
     ///
     /// # Errors
-    /// As for [`Pool::try_submit`](crate::Pool::try_submit).
+    /// The same as for [`Pool::try_submit`](crate::Pool::try_submit).
     pub fn submit_timeout<F, Args, Shape>(
         &self,
         function: F,
@@ -365,7 +365,8 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
         }
     }
 
-    /// Submits one call with what serialises as `Args` do. `None` when there was no room in time.
+    /// Submits one call with arguments that serialise as `Args` does. Returns `None` when there was no room
+    /// in time.
     pub(super) fn submit_one<F, Args, Shape, Sent>(
         &self,
         function: F,
@@ -400,7 +401,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
     }
 }
 
-/// Ranges of so many items each, but for the last.
+/// Returns ranges of `chunk` items each; the last may be shorter.
 fn even(items: usize, chunk: usize) -> Vec<Range<usize>> {
     let starts = (0..items).step_by(chunk);
     starts.map(|at| at..items.min(at + chunk)).collect()

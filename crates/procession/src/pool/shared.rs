@@ -1,4 +1,4 @@
-//! What a pool, its watcher and its tasks share.
+//! The state shared by a pool, its watcher thread and its tasks.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,16 +17,17 @@ use crate::error::{Error, TaskError};
 pub(super) struct PoolShared {
     pub(super) task_queue: engine::Board,
     workers: Mutex<WorkerSet>,
-    /// Signalled, if there is a bound, whenever a task has ended; goes with the workers's lock.
+    /// Signalled when a task ends, if the number of pending tasks is bounded. Used with the lock of
+    /// `workers`.
     room: Condvar,
     max_pending: Option<usize>,
     jobs: Mutex<IdMap<u64, Arc<Job>>>,
     last_job: AtomicU64,
-    /// The pool has ended; results are kept in this process's own memory from now on.
+    /// The pool has ended: results go to this process's own memory from now on.
     ended: AtomicBool,
 }
 
-/// What holds for a task while it runs.
+/// The limits of a task while it runs.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Limits {
     pub(super) timeout: Option<Duration>,
@@ -81,15 +82,15 @@ impl PoolShared {
         self.jobs().remove(&id);
     }
 
-    /// Queues a task, waiting for room among those that may be pending. Returns what all tasks weigh then; `None` when
-    /// there was no room before the deadline.
+    /// Queues a task, waiting for room if pending tasks are bounded. Returns the total weight of all tasks,
+    /// or `None` when there was no room before the deadline.
     pub(super) fn submit(
         &self,
         task: engine::Task,
         request: &[u8],
         deadline: Deadline,
     ) -> Result<Option<u64>, Error> {
-        // Under the workers's lock, so that no task slips in behind the pool's end.
+        // Hold the lock of the workers, so that no task is queued after the pool has ended.
         let mut workers = self.workers();
         loop {
             workers.check_open()?;
@@ -114,12 +115,12 @@ impl PoolShared {
         }
     }
 
-    /// Whether there is memory for another task, if all of them weigh so much.
+    /// Returns whether there is memory for another task when all tasks together have this weight.
     pub(super) fn has_memory(&self, weight: u64) -> bool {
         Room::is_light(weight) || self.task_queue.wait_for_room(self.memory(), Deadline::NOW)
     }
 
-    /// Waits until there is memory for another task, if all of them weigh so much.
+    /// Waits until there is memory for another task when all tasks together have this weight.
     pub(super) fn wait_for_memory(&self, weight: u64) -> Result<(), Error> {
         if Room::is_light(weight) {
             return Ok(());
@@ -142,10 +143,10 @@ impl PoolShared {
             .is_none_or(|most| self.task_queue.outstanding() < most)
     }
 
-    /// Tells those who wait for room that there may be some, or that there never will be.
+    /// Wakes the threads that wait for room: there may be some, or there will never be any.
     pub(super) fn notify_room(&self) {
         if self.max_pending.is_some() {
-            // Whoever looked before this lock was free is asleep by now.
+            // A thread that checked before we got this lock is asleep by now.
             drop(self.workers());
             self.room.notify_all();
         }
@@ -153,7 +154,7 @@ impl PoolShared {
 
     pub(super) fn deliver(&self, job: u64, index: u64, outcome: Outcome) {
         let job = self.jobs().get(&job).cloned();
-        // Nobody may wait for it any more.
+        // The job may have been dropped.
         if let Some(job) = job {
             job.deliver(index, outcome);
             if self.ended.load(Ordering::SeqCst) {
@@ -163,14 +164,14 @@ impl PoolShared {
         self.notify_room();
     }
 
-    /// Ends the tasks of a job that have not begun.
+    /// Ends the tasks of a job that have not started.
     pub(super) fn withdraw(&self, id: u64) {
         for index in self.task_queue.withdraw(id) {
             self.deliver(id, index, Err(TaskError::Cancelled));
         }
     }
 
-    /// Ends all tasks of a job. False when they had ended.
+    /// Ends all tasks of a job. Returns `false` when all had ended.
     pub(super) fn cancel(&self, id: u64) -> bool {
         let cancelled = self.task_queue.cancel(id, None);
         for (_, worker) in &cancelled.running {
@@ -188,7 +189,7 @@ impl PoolShared {
         self.workers().close();
         self.task_queue.close();
         self.notify_room();
-        // The watcher looks at least twice a second on its own.
+        // If this fails, the watcher still looks at least twice a second.
         let _ = self.task_queue.ring();
     }
 
@@ -201,9 +202,9 @@ impl PoolShared {
         let _ = self.task_queue.ring();
     }
 
-    /// Ends all tasks that have not ended.
+    /// Ends all unfinished tasks.
     pub(super) fn fail_all(&self, error: &TaskError) {
-        // Who is told may let go of jobs.
+        // A waker may drop jobs, which takes this lock.
         let jobs: Vec<Arc<Job>> = self.jobs().values().cloned().collect();
         for job in jobs {
             job.fail(error.clone());
@@ -211,7 +212,7 @@ impl PoolShared {
         self.notify_room();
     }
 
-    /// Lets go of the shared memory that results still take, once the last has come.
+    /// Copies the remaining results out of shared memory, after the last one has arrived.
     pub(super) fn detach_results(&self) {
         self.ended.store(true, Ordering::SeqCst);
         for job in self.jobs().values() {

@@ -1,8 +1,8 @@
-//! What a worker keeps from task to task, and how its tasks get at it.
+//! The state a worker keeps between tasks, and how tasks reach it.
 //!
-//! The state never leaves the thread of the worker that made it: it is of any type. A task that
-//! panics while it has the state leaves it half changed at worst, so that state is dropped, and made
-//! anew for the next task that asks.
+//! The state never leaves the thread of the worker that created it, so it may be of any type. A task that
+//! panics while using the state may leave it half changed, so that state is dropped and created again for the
+//! next task that needs it.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -30,7 +30,7 @@ thread_local! {
     });
 }
 
-/// The request to make the worker's state by calling `function` with `args`.
+/// Returns the request to create the worker's state by calling `function` with `args`.
 pub(super) fn init_request<F, Args, Shape>(function: F, args: &Args) -> Result<Vec<u8>, Error>
 where
     F: Function<Args, Shape>,
@@ -71,7 +71,7 @@ where
     }
 }
 
-/// The request to call `function` once for each of `args`, in a worker that keeps an `S`.
+/// Returns the request to call `function` once for each of `args`, in a worker that keeps an `S`.
 pub(crate) fn request<S, F, Args, Shape, Sent>(function: F, args: &[Sent]) -> Result<Vec<u8>, Error>
 where
     S: 'static,
@@ -113,7 +113,7 @@ where
         Some(state) if done.is_ok() => {
             WORKER_STATE.with_borrow_mut(|kept| kept.state = Some(state))
         }
-        // The task's own panic is what there is to say.
+        // Ignore a panic of this drop: the task's own panic is reported.
         state => drop(caught(|| drop(state))),
     }
     done

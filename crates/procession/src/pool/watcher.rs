@@ -15,9 +15,9 @@ use super::worker::FAILURE;
 use super::worker_set::{CHECK_INTERVAL, WorkerSet};
 use crate::error::TaskError;
 
-/// Watches over a pool until it has ended.
+/// Watches a pool until it has ended.
 pub(super) fn watch(shared: &Arc<PoolShared>) {
-    // Arguments of an initializer, for one, are serialised here for each new worker, by their own code.
+    // Starting a worker runs code of the user: it serialises the initializer's arguments. That may panic.
     if catch_unwind(AssertUnwindSafe(|| watch_on(shared))).is_err() {
         let proc_ids = shared.workers().proc_ids();
         shared.give_up("its watcher panicked, see standard error", &proc_ids);
@@ -75,7 +75,7 @@ fn watch_on(shared: &Arc<PoolShared>) {
 }
 
 impl PoolShared {
-    /// Delivers the result that an event is.
+    /// Delivers the result of an event.
     pub(super) fn deliver_event(&self, event: Event) {
         let Event::Result {
             job,
@@ -96,14 +96,15 @@ impl PoolShared {
         self.deliver(job, index, outcome);
     }
 
-    /// Ends everything when not even the board can be read any more.
+    /// Fails the pool when the task queue can no longer be read.
     fn give_up(&self, why: &str, workers: &[OwnerId]) {
         self.workers().give_up(why.to_owned());
         workers.iter().for_each(|worker| self.reap(*worker));
         self.fail_all(&TaskError::NoWorkers(why.to_owned()));
     }
 
-    /// Sees to what happened without a word.
+    /// Handles changes that cause no event: workers that ended before they claimed their process entry, and
+    /// workers that could not be started.
     fn check(&self) {
         let ended = self.workers().ended_early();
         ended.into_iter().for_each(|worker| self.reap(worker));
@@ -111,7 +112,7 @@ impl PoolShared {
         broken.iter().for_each(|error| self.fail_all(error));
     }
 
-    /// Ends what a worker held, and puts another in its place.
+    /// Fails the tasks a worker held, and starts a replacement.
     fn reap(&self, worker: OwnerId) {
         let mut workers = self.workers();
         let Some(error) = workers.remove(worker) else {
@@ -123,11 +124,11 @@ impl PoolShared {
             self.deliver(task.job, task.index, Err(error.clone()));
         }
         broken.iter().for_each(|error| self.fail_all(error));
-        // What it was killed for has ended only now.
+        // Tasks cancelled or timed out by killing the worker have ended only now.
         self.notify_room();
     }
 
-    /// Starts the workers that are missing. Gives the reason why there will be none, if so.
+    /// Starts missing workers. If there can be none, returns the reason.
     fn replace_missing(&self, mut workers: MutexGuard<'_, WorkerSet>) -> Option<TaskError> {
         workers.fill_or_give_up(&self.task_queue);
         workers.broken().cloned()

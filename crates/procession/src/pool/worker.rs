@@ -1,4 +1,4 @@
-//! What a worker process does.
+//! The main loop of a worker process.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,25 +16,25 @@ use crate::transfer::call::{self, Failure};
 use crate::transfer::context;
 use crate::transfer::panic;
 
-/// The bytes are the response to an request.
+/// The bytes are the response to a request.
 pub(super) const RESPONSE: u8 = 0;
-/// The bytes are the reason why there is none.
+/// The bytes are the reason why there is no response.
 pub(super) const FAILURE: u8 = 1;
 
-/// What a worker is told when it is started.
+/// The request that starts a worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct WorkerRequest {
     pub(super) task_queue: TaskQueueRef,
-    /// In the request in which they are to be called.
+    /// In call order.
     pub(super) initializers: Vec<Initializer>,
     pub(super) max_tasks: Option<u64>,
 }
 
-/// A task_queue on its way to a worker.
+/// A reference to a task queue, sent to a worker.
 #[derive(Debug)]
 pub(super) struct TaskQueueRef {
     name: Handle,
-    /// What the worker has to hold to open it.
+    /// The objects the worker must hold to open it.
     parts: Vec<Handle>,
 }
 
@@ -67,12 +67,13 @@ impl<'de> Deserialize<'de> for TaskQueueRef {
     }
 }
 
-/// A call that every worker makes first.
+/// A call that every worker makes before its tasks.
 #[derive(Clone)]
 pub(super) enum Initializer {
-    /// Encodes it anew for each worker, so that each is handed what the arguments refer to.
+    /// In the parent. Encodes the call again for each worker, so that each worker holds the objects in the
+    /// arguments.
     Encode(Arc<dyn Fn() -> Result<Vec<u8>, Error> + Send + Sync>),
-    /// As it reached the worker.
+    /// In the worker.
     Request(Vec<u8>),
 }
 
@@ -99,7 +100,7 @@ impl fmt::Debug for Initializer {
     }
 }
 
-/// Works until the task_queue is closed, or this worker has done its share.
+/// Runs tasks until the queue is closed, or until this worker has done `max_tasks`.
 pub(super) fn work(request: WorkerRequest) -> Result<(), Failure> {
     let undelivered = |error: &dyn fmt::Display| Failure::Undelivered(error.to_string());
     let endpoint =
@@ -116,7 +117,7 @@ pub(super) fn work(request: WorkerRequest) -> Result<(), Failure> {
     endpoint
         .notify(RESPONSE, &[])
         .map_err(|error| undelivered(&error))?;
-    // A task's panic is its error; nobody has to read about it twice.
+    // A task's panic is reported as its error, so it is not printed.
     let done =
         panic::without_output(|| run_tasks(&endpoint, request.max_tasks.unwrap_or(u64::MAX)));
     state::drop_state();
@@ -143,7 +144,7 @@ fn run_tasks(endpoint: &Workbench, mut left: u64) -> Result<(), Failure> {
             Err(reason) => claim.finish(FAILURE, &[reason.as_bytes()]),
         };
         let status = match sent {
-            // No memory for the result: there is some for the reason.
+            // No memory for the result; there is enough for the reason.
             Err(PutError::Failed(error)) => claim.finish(FAILURE, &[error.to_string().as_bytes()]),
             sent => sent,
         };
@@ -156,15 +157,15 @@ fn run_tasks(endpoint: &Workbench, mut left: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ends a copy of the worker that a task forked and that came back from it: the result is the worker's, and so are the
-/// next task and the pool's word that the worker ended.
+/// Exits if this is a copy of the worker that a task forked and that returned from the task. Only the worker
+/// itself may deliver the result, claim the next task, and report its end to the pool.
 fn exit_if_forked_copy(endpoint: &Workbench, failed: bool) {
     if !endpoint.is_here() {
         process::leave_at_once(failed.into());
     }
 }
 
-/// The task of this worker was given up on: it is about to be killed.
+/// Waits to be killed: this worker's task was revoked.
 fn wait_to_be_killed() -> ! {
     loop {
         std::thread::park();

@@ -1,4 +1,4 @@
-//! The workers of a pool, and who may still come.
+//! The workers of a pool.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::error::{Error, JoinError, TaskError, signal_name};
 use crate::process::Process;
 use crate::transfer::call::Failure;
 
-/// How often to look at what nobody tells of: a worker that dies before it takes its seat, and one
-/// that could not be started for the moment.
+/// How often to check for changes that cause no event: a worker that dies before it claims its process entry,
+/// and one that could not be started for the moment.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How a worker is started.
+/// How to start a worker.
 #[derive(Debug)]
 pub(super) struct WorkerConfig {
     pub(super) name: String,
@@ -25,16 +25,16 @@ pub(super) struct WorkerConfig {
 
 struct Worker {
     process: Process<Result<(), Failure>>,
-    /// It said that it can work.
+    /// It has reported that it can work.
     ready: bool,
-    /// There are too many: it leaves after its task, and does not count any more.
+    /// It leaves after its current task, and no longer counts.
     retiring: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// Takes no more tasks, and ends with the last.
+    /// Takes no more tasks, and ends with the last one.
     Closed,
     /// Ends now.
     Terminated,
@@ -46,11 +46,11 @@ pub(super) struct WorkerSet {
     config: WorkerConfig,
     started: u64,
     phase: Phase,
-    /// Workers that ended before they were ready, with none getting ready in between.
+    /// Consecutive workers that ended before they were ready.
     failed_starts: usize,
     /// Why no more workers are started.
     broken: Option<TaskError>,
-    /// How often the kernel had killed for want of memory when that was looked at last.
+    /// The kernel's count of out-of-memory kills at the last check.
     oom_kills: Option<u64>,
 }
 
@@ -68,23 +68,23 @@ impl WorkerSet {
         }
     }
 
-    /// How many workers there should be.
+    /// Returns the number of workers there should be.
     fn needed(&self, task_queue: &Board) -> usize {
         match self.phase {
             _ if self.broken.is_some() => 0,
             Phase::Open => self.wanted,
-            // The last may have died over the last tasks.
+            // The last worker may have died while tasks are left.
             Phase::Closed => usize::from(task_queue.outstanding() > 0),
             Phase::Terminated => 0,
         }
     }
 
-    /// Those who will go on.
+    /// Returns the workers that are not retiring.
     fn active(&self) -> impl Iterator<Item = &Worker> {
         self.workers.iter().filter(|worker| !worker.retiring)
     }
 
-    /// As [`fill`](WorkerSet::fill); breaks the pool when none can be started and nobody is left to work.
+    /// Like [`fill`](WorkerSet::fill). Breaks the pool when no worker can be started and none is left.
     pub(super) fn fill_or_give_up(&mut self, task_queue: &Board) {
         if let Err(error) = self.fill(task_queue)
             && self.is_empty()
@@ -93,7 +93,7 @@ impl WorkerSet {
         }
     }
 
-    /// Starts as many workers as there should be.
+    /// Starts workers until there are as many as needed.
     pub(super) fn fill(&mut self, task_queue: &Board) -> Result<(), Error> {
         let needed = self.needed(task_queue);
         while self.active().count() < needed {
@@ -117,8 +117,8 @@ impl WorkerSet {
         Ok(())
     }
 
-    /// Starts or dismisses workers until there are `wanted`. Where the system has no room for so
-    /// many, those stay that there are.
+    /// Starts or retires workers until there are `wanted`. When the system cannot start so many, keeps
+    /// those that did start.
     pub(super) fn resize(&mut self, wanted: usize, task_queue: &Board) -> Result<(), Error> {
         self.check_open()?;
         self.wanted = wanted;
@@ -133,7 +133,7 @@ impl WorkerSet {
         Ok(())
     }
 
-    /// Lets so many workers go, the idle ones first and of those the last that came.
+    /// Retires `count` workers: idle ones first, and among those the newest.
     fn retire(&mut self, count: usize, task_queue: &Board) {
         let busy = task_queue.busy();
         let active = self.workers.iter_mut().rev();
@@ -145,7 +145,7 @@ impl WorkerSet {
         }
     }
 
-    /// Process ids of those who will go on.
+    /// Returns the process ids of the workers that are not retiring.
     pub(super) fn ids(&self) -> Vec<u32> {
         self.active().map(|worker| worker.process.id()).collect()
     }
@@ -161,12 +161,12 @@ impl WorkerSet {
         self.workers.is_empty()
     }
 
-    /// Whether the pool takes no more tasks.
+    /// Returns whether the pool takes no more tasks.
     pub(super) fn is_ending(&self) -> bool {
         self.phase != Phase::Open || self.broken.is_some()
     }
 
-    /// Whether something may happen that only looking shows.
+    /// Returns whether there may be a change that causes no event.
     pub(super) fn is_unsettled(&self, task_queue: &Board) -> bool {
         self.workers.iter().any(|worker| !worker.ready)
             || self.active().count() < self.needed(task_queue)
@@ -209,7 +209,7 @@ impl WorkerSet {
 
     fn kill_all(&self) {
         for worker in &self.workers {
-            // Only the system's refusal is an error, and the worker is ours.
+            // This fails only if the system forbids it, and the worker is our child.
             let _ = worker.process.kill();
         }
     }
@@ -222,7 +222,7 @@ impl WorkerSet {
         }
     }
 
-    /// Workers that ended before they took their seats, which nobody else notices.
+    /// Returns the workers that ended before they claimed their process entry, which causes no event.
     pub(super) fn ended_early(&self) -> Vec<OwnerId> {
         let ended = self
             .workers
@@ -231,8 +231,7 @@ impl WorkerSet {
         ended.map(|worker| worker.process.proc_id()).collect()
     }
 
-    /// Waits for the end of a worker that is about to be gone, and strikes it off. Gives what the tasks
-    /// that it had end with.
+    /// Waits for the end of a dying worker and removes it. Returns the error for the tasks it held.
     pub(super) fn remove(&mut self, proc_id: OwnerId) -> Option<TaskError> {
         let at = self
             .workers
@@ -243,9 +242,9 @@ impl WorkerSet {
         } = self.workers.swap_remove(at);
         let pid = process.id();
         let ended = process.join_until(Deadline::NEVER);
-        // Its initializer failed: it would fail in the next one too.
+        // Its initializer failed, and would fail in the next worker too.
         let init_failed = matches!(ended, Ok(Some(Err(_))));
-        // One that returned in order was ready: its notice is still on the way.
+        // A worker that returned was ready; its notice is still on the way.
         let returned = matches!(ended, Ok(Some(Ok(()))));
         let how = self.describe_exit(ended);
         if !ready && !returned && self.phase != Phase::Terminated {
@@ -288,7 +287,7 @@ impl WorkerSet {
     }
 }
 
-/// How many processes of this machine it has killed so; `None` where it does not tell.
+/// Returns the kernel's count of out-of-memory kills on this machine, or `None` if it is not available.
 fn oom_kills() -> Option<u64> {
     oom_count(&std::fs::read_to_string("/proc/vmstat").ok()?)
 }
@@ -301,7 +300,7 @@ fn oom_count(vmstat: &str) -> Option<u64> {
         .ok()
 }
 
-/// What to say about a SIGKILL that did not come from here.
+/// Returns a hint for the text about a SIGKILL that this process did not send.
 fn oom_hint(before: Option<u64>, now: Option<u64>) -> &'static str {
     match (before, now) {
         (Some(before), Some(now)) if now > before => {

@@ -1,4 +1,4 @@
-//! A process that is forked, to run a closure.
+//! Forked processes, which run a closure.
 
 use std::io::{StderrLock, StdoutLock, Write, stderr, stdout};
 use std::sync::{Arc, MutexGuard};
@@ -23,8 +23,8 @@ impl Builder {
     /// Forks the process; see [`Process::fork`].
     ///
     /// # Errors
-    /// As for [`Process::fork`]; and when [`args`](Builder::args) or a variable was set, which a forked process
-    /// has from its parent.
+    /// The same as for [`Process::fork`], and an error when [`args`](Builder::args) or a variable was set:
+    /// a forked process has those of its parent.
     pub fn fork<F, R>(self, closure: ForkSafe<F>) -> Result<Process<R>, Error>
     where
         F: FnOnce() -> R,
@@ -45,7 +45,7 @@ impl Builder {
         let locks = ForkLocks::acquire();
         let begin = || locks.release_in_child(name.clone(), &control);
         let (child, closure) = fork.start(closure, begin, |closure| {
-            // The parent's ends are the parent's alone, or a stream would never end.
+            // Close the parent's ends here, or the streams would never end.
             drop(std::mem::take(&mut ends));
             let response = call::local_response(closure);
             let code = serve::deliver(&control, &response);
@@ -54,16 +54,16 @@ impl Builder {
             code
         })?;
         let process = Process::started(child, control, name, ends, self.kill_on_drop);
-        // What this process's copy captured may panic as it goes: the process is reaped even then.
+        // Dropping the captures may panic. The process is reaped even then.
         drop(closure);
         Ok(process)
     }
 }
 
-/// Everything that this crate and std could be in the middle of in another thread, in the hands of the thread
-/// that forks: so the child finds it whole, and free once it was told that it is the child.
+/// All locks of this crate and of std's output streams, held by the thread that forks. The child therefore
+/// finds consistent state, and releases the locks once it knows that it is the child.
 ///
-/// The streams come first: a thread that has one of them may be waiting for what comes after.
+/// Lock order: the streams come first, because a thread that holds one may wait for the other locks.
 struct ForkLocks {
     _stdout: StdoutLock<'static>,
     _stderr: StderrLock<'static>,
@@ -77,7 +77,7 @@ struct ForkLocks {
 
 impl ForkLocks {
     fn acquire() -> ForkLocks {
-        // Made once a process: not to be found half made.
+        // Initialise what is created once per process, so the child never finds it half done.
         fingerprint();
         panic::install_hook();
         let (mut stdout, stderr, print_lock) = loop {
@@ -85,11 +85,11 @@ impl ForkLocks {
             if let Some(print_lock) = PrintLock::try_acquire() {
                 break (streams.0, streams.1, print_lock);
             }
-            // Whoever prints a panic may be waiting for a stream.
+            // A thread that prints a panic may be waiting for a stream.
             drop(streams);
             thread::yield_now();
         };
-        // What is written in one process must not be in the other's buffer too.
+        // Flush, so that output does not appear in the buffers of both processes.
         let _ = stdout.flush();
         ForkLocks {
             _stdout: stdout,

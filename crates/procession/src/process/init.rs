@@ -1,4 +1,4 @@
-//! Where children enter the program.
+//! The entry point of child processes.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -11,17 +11,17 @@ use crate::error::Error;
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
-/// Lets children enter here. Call it first thing in `main`.
+/// Runs the function of this process if it is a child. Call it first in `main`.
 ///
-/// A process started by this crate is a fresh run of the same program. In it, this call runs the
-/// function it was started for and exits; it never returns. In any other process it returns at
-/// once. What `main` does before this call is done in every child too.
+/// A process started by this crate is a fresh run of the same program. There, this call runs the function the
+/// process was started for, and exits: it never returns. In any other process it returns at once. Code of
+/// `main` before this call also runs in every child.
 ///
-/// Without it no process can be started, and trying to is [`Error::NotInitialised`]. In tests,
-/// [`test_support!`](crate::test_support) takes its place.
+/// Without this call no process can be started: trying to fails with [`Error::NotInitialised`]. In tests, use
+/// [`test_support!`](crate::test_support) instead.
 ///
 /// # Panics
-/// When this is a child and cannot take the place its parent reserved for it.
+/// Panics when this process is a child and cannot claim the process entry its parent reserved.
 ///
 /// # Examples
 /// ```
@@ -45,9 +45,9 @@ pub fn init() {
 
 /// Lets the `#[test]` functions of this executable start processes.
 ///
-/// Put it once into each test executable: into a file of `tests/`, or into the `tests` module of a
-/// crate. It defines a test through which children enter, and which otherwise does nothing. A test that only runs
-/// a program that calls [`init`] needs none.
+/// Put it once into each test executable: into a file of `tests/`, or into the `tests` module of a crate. It
+/// defines a test that children enter and that otherwise does nothing. Tests that only run a program which
+/// calls [`init`] do not need it.
 ///
 /// # Examples
 /// ```
@@ -68,7 +68,7 @@ pub fn init() {
 #[macro_export]
 macro_rules! test_support {
     () => {
-        /// Children of the other tests enter here.
+        /// The entry point for children of the other tests.
         #[test]
         fn procession_child_entry() {
             $crate::enter_test(procession_child_entry);
@@ -76,46 +76,46 @@ macro_rules! test_support {
     };
 }
 
-/// What [`test_support!`](crate::test_support) calls.
+/// Implementation of [`test_support!`](crate::test_support).
 #[doc(hidden)]
 pub fn enter_test<F: Fn() + Copy + 'static>(test: F) {
     child::announce_test(test);
     init();
 }
 
-/// How a child has to be called to come by [`init`].
+/// How a child is started so that it reaches [`init`].
 pub(crate) enum ChildEntry {
-    /// As the program was.
+    /// As this program was.
     Main,
-    /// As a test executable that runs one test only.
+    /// As a test executable that runs a single test.
     Test(Vec<String>),
-    /// As another program, which finds its own way.
+    /// As another program.
     #[cfg(feature = "python")]
     Program(Program),
 }
 
-/// Another program that is to run as a child.
+/// Another program to run as a child.
 #[cfg(feature = "python")]
 pub(crate) struct Program {
-    /// Where it is.
+    /// Its path.
     pub(crate) path: PathBuf,
     /// Its first arguments.
     pub(crate) args: Vec<String>,
-    /// Where it writes why it could not become a child.
+    /// The pipe on which it reports that it could not start.
     pub(crate) error_pipe: OwnedFd,
 }
 
-/// What is run, and how.
+/// A command line, and what else belongs to it.
 pub(crate) struct Command {
     pub(crate) program: Option<PathBuf>,
     pub(crate) args: Vec<OsString>,
-    /// Whether what it prints before it enters is thrown away.
+    /// Whether output before the child enters is discarded.
     pub(crate) silence: bool,
     pub(crate) error_pipe: Option<OwnedFd>,
 }
 
 impl ChildEntry {
-    /// What this way takes, for a child that is to have `args`.
+    /// Returns the command for a child with the arguments `args`.
     pub(crate) fn command(self, args: Vec<OsString>) -> Command {
         let own = |args: Vec<OsString>, silence| {
             let name = std::env::args_os().next();

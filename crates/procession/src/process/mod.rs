@@ -1,4 +1,4 @@
-//! Functions that run in a process of their own.
+//! Functions that run in processes of their own.
 
 mod builder;
 mod fork;
@@ -34,18 +34,18 @@ pub(crate) use serve::serve;
 pub(crate) use serve::set_process_name;
 pub use stdio::Stdio;
 
-/// A function running in a process of its own.
+/// A function running in another process.
 ///
-/// The process is a fresh run of this program that enters at [`init`](crate::init): it shares no
-/// memory with this one but what it is given as arguments. Arguments and result travel by serde.
+/// The process is a fresh run of this program that enters at [`init`](crate::init). It shares no memory with
+/// this one except the shared objects in its arguments. Arguments and result are carried by serde.
 ///
-/// [`Process::fork`] is the other way: the process is a copy of this one, and runs a closure.
+/// A process started with [`Process::fork`] is a copy of this one and runs a closure.
 ///
-/// Dropping a `Process` neither stops it nor waits for it, unless
-/// [`kill_on_drop`](Builder::kill_on_drop) was asked for. It goes on, its result is let go of, and it is reaped when
-/// a later process is started. One that is forgotten (`std::mem::forget`) goes on too, is never killed, and stays
-/// a zombie after its end for as long as this process lives. A process outlives the one that started it unless it
-/// is a [`daemon`](Builder::daemon).
+/// Dropping a `Process` does not stop it and does not wait for it, unless
+/// [`kill_on_drop`](Builder::kill_on_drop) is set. The process continues, its result is discarded, and it is
+/// reaped when a later process is started. A leaked `Process` (`std::mem::forget`) continues as well, is never
+/// killed, and stays a zombie until this process ends. A process outlives its parent unless it is a
+/// [`daemon`](Builder::daemon).
 ///
 /// # Examples
 /// ```
@@ -66,8 +66,8 @@ pub use stdio::Stdio;
 /// }
 /// ```
 pub struct Process<R> {
-    /// Its standard input, if it was [piped](Stdio::piped). [`join`](Process::join) and [`wait`](Process::wait)
-    /// close it first, so that a process which reads to the end comes to one.
+    /// Its standard input, if it was [piped](Stdio::piped). [`join`](Process::join) and
+    /// [`wait`](Process::wait) close it first, so that a process reading to the end sees the end.
     pub stdin: Option<PipeWriter>,
     /// Its standard output, if it was [piped](Stdio::piped).
     pub stdout: Option<PipeReader>,
@@ -83,7 +83,7 @@ pub struct Process<R> {
     _result: PhantomData<fn() -> R>,
 }
 
-/// The first byte of what goes over the control queue between a process and its parent.
+/// The first byte of a message on the control queue between a process and its parent.
 mod tag {
     pub(super) const REQUEST: u8 = 0;
     pub(super) const RESPONSE: u8 = 1;
@@ -94,21 +94,20 @@ mod tag {
 }
 
 impl Process<()> {
-    /// Sets up a process before it is started.
+    /// Returns a builder with the default settings.
     pub fn builder() -> Builder {
         Builder::default()
     }
 }
 
 impl<R: DeserializeOwned> Process<R> {
-    /// Starts a process that calls `function`.
+    /// Starts a process that calls `function` with `args`.
     ///
-    /// `args` is the argument of a function of one argument, a tuple of them for several, and
-    /// `()` for none.
+    /// `args` is the argument itself for one parameter, a tuple for several, and `()` for none.
     ///
     /// # Errors
-    /// When this program did not call [`init`](crate::init), when `function` is a closure, when
-    /// the arguments cannot be serialised, or when the system has no room for a process.
+    /// Returns an error when this program did not call [`init`](crate::init), when `function` is a closure,
+    /// when the arguments cannot be serialised, or when the system cannot start a process.
     pub fn spawn<F, Args, Shape>(function: F, args: Args) -> Result<Process<R>, Error>
     where
         F: Function<Args, Shape, Output = R>,
@@ -119,23 +118,25 @@ impl<R: DeserializeOwned> Process<R> {
         Builder::default().spawn(function, args)
     }
 
-    /// Forks this process: the new one is a copy of it, which runs `closure` and ends.
+    /// Forks this process. The child is a copy that runs `closure` and exits.
     ///
-    /// The closure may have captured anything, and nothing of it is serialised; what it returns is. No call of
-    /// [`init`](crate::init) is needed. In return it has to keep to the rules of [`ForkSafe::new`], above all where
-    /// this process has other threads. [`Process::spawn`] has no such rules.
+    /// The closure may capture anything. Captures are not serialised; the result is. [`init`](crate::init)
+    /// is not needed. The closure must follow the rules of [`ForkSafe::new`], above all when this process
+    /// has other threads. [`Process::spawn`] has no such rules.
     ///
-    /// The child runs nothing but the closure: it neither drops values of its parent that the closure did not
-    /// capture, nor runs its parent's exit handlers. A panic, an exit or a signal comes back as it does from a
-    /// spawned process. Shared objects may be captured and used by both. A guard that is captured stays the parent's:
-    /// dropped in the child, it does nothing, also when the child has locked for itself meanwhile.
+    /// The child runs only the closure. It neither drops values of its parent that the closure did not
+    /// capture nor runs its parent's exit handlers. A panic, an exit or a signal is reported as for a
+    /// spawned process. Both processes may use captured shared objects. A captured guard still belongs to
+    /// the parent: dropping it in the child does nothing, even if the child has meanwhile taken the same
+    /// lock itself.
     ///
-    /// This call waits for the locks of standard output and standard error, and flushes standard output, so that no
-    /// line comes twice. The first call wraps the panic hook, in order that panics of forked processes are reported with
-    /// their place.
+    /// This call waits for the locks of standard output and standard error, and flushes standard output, so
+    /// that buffered text is not printed twice. The first call wraps the panic hook, so that panics of
+    /// forked processes are reported with their location.
     ///
     /// # Errors
-    /// When the system or the shared memory has no room for a process, or does not let it be what it is to be.
+    /// Returns an error when the system or the shared memory has no room for a process, or when a setting
+    /// cannot take effect.
     ///
     /// # Examples
     /// ```
@@ -162,7 +163,7 @@ impl<R: DeserializeOwned> Process<R> {
     /// Waits for the process to end, and returns what its function returned.
     ///
     /// # Errors
-    /// When the function panicked, or the process ended before the function returned.
+    /// Returns an error when the function panicked, or when the process ended before the function returned.
     pub fn join(mut self) -> Result<R, JoinError> {
         self.stdin = None;
         match self.join_until(Deadline::NEVER)? {
@@ -171,18 +172,19 @@ impl<R: DeserializeOwned> Process<R> {
         }
     }
 
-    /// As [`join`](Process::join), but waits no longer than `timeout`. `None` while it runs.
+    /// Like [`join`](Process::join), but waits for at most `timeout`. Returns `None` while the process
+    /// runs.
     ///
     /// # Errors
-    /// As for [`join`](Process::join); and [`JoinError::Taken`] once the result was returned.
+    /// The same as for [`join`](Process::join), and [`JoinError::Taken`] once the result was returned.
     pub fn join_timeout(&mut self, timeout: Duration) -> Result<Option<R>, JoinError> {
         self.join_until(within(timeout))
     }
 
-    /// What the function returned, if the process has ended.
+    /// Returns the function's result if the process has ended, and `None` while it runs.
     ///
     /// # Errors
-    /// As for [`join_timeout`](Process::join_timeout).
+    /// The same as for [`join_timeout`](Process::join_timeout).
     pub fn try_join(&mut self) -> Result<Option<R>, JoinError> {
         self.join_until(Deadline::NOW)
     }
@@ -222,7 +224,7 @@ impl<R: DeserializeOwned> Process<R> {
                 tag::REFUSED => {
                     return Err(undelivered(String::from_utf8_lossy(bytes).into_owned()));
                 }
-                // The process ended before it took its order.
+                // The process ended before it received its request.
                 _ => {}
             }
         }
@@ -252,12 +254,13 @@ impl<R> Process<R> {
         }
     }
 
-    /// Waits for the process to end, and says how it did. Its result can be joined afterwards.
+    /// Waits for the process to end, and returns its exit status. The result can be joined afterwards.
     ///
-    /// The code is 0 when the function returned and 101 when it panicked.
+    /// The exit code is 0 when the function returned and 101 when it panicked.
     ///
     /// # Errors
-    /// [`JoinError::Vanished`] when how it ended is not known, [`JoinError::NotOurs`], [`JoinError::System`].
+    /// Returns [`JoinError::Vanished`] when the exit status is unknown, [`JoinError::NotOurs`] in a process
+    /// that did not start it, and [`JoinError::System`] when waiting failed.
     ///
     /// # Examples
     /// ```
@@ -279,19 +282,19 @@ impl<R> Process<R> {
         self.status(Deadline::NEVER)?.ok_or(vanished)
     }
 
-    /// As [`wait`](Process::wait), but waits no longer than `timeout` and leaves standard input open. `None` while
-    /// it runs.
+    /// Like [`wait`](Process::wait), but waits for at most `timeout` and leaves standard input open.
+    /// Returns `None` while the process runs.
     ///
     /// # Errors
-    /// As for [`wait`](Process::wait).
+    /// The same as for [`wait`](Process::wait).
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<ExitStatus>, JoinError> {
         self.status(within(timeout))
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status if the process has ended, and `None` while it runs.
     ///
     /// # Errors
-    /// As for [`wait`](Process::wait).
+    /// The same as for [`wait`](Process::wait).
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, JoinError> {
         self.status(Deadline::NOW)
     }
@@ -309,7 +312,7 @@ impl<R> Process<R> {
         })
     }
 
-    /// What came over its control.
+    /// Returns the next message on its control queue.
     #[cfg(feature = "python")]
     pub(crate) fn next_message(&self) -> Option<channel::Message> {
         self.control.get(Deadline::NOW).ok()
@@ -322,46 +325,47 @@ impl<R> Process<R> {
         Ok(self.child_mut().wait(deadline)?)
     }
 
-    /// Not so in a forked child of the process that started it.
+    /// Returns `false` in a forked child of the process that started it.
     fn is_ours(&self) -> bool {
         self.parent == process::me()
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child().id()
     }
 
-    /// The name it was given.
+    /// Returns the name of the process.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it has not ended yet.
+    /// Returns whether the process is still running.
     pub fn is_alive(&self) -> bool {
         matches!(self.child().has_ended(Deadline::NOW), Ok(false))
     }
 
-    /// Ends it at once (SIGKILL). `false` when it had ended before.
+    /// Kills the process (SIGKILL). Returns `false` when it had already ended.
     ///
     /// # Errors
-    /// When the system does not let this process send it a signal.
+    /// Returns an error when the system does not allow this process to send the signal.
     pub fn kill(&self) -> Result<bool, Error> {
         self.signal(9)
     }
 
-    /// Asks it to end (SIGTERM). `false` when it had ended before.
+    /// Terminates the process (SIGTERM). Returns `false` when it had already ended.
     ///
     /// # Errors
-    /// As for [`kill`](Process::kill).
+    /// The same as for [`kill`](Process::kill).
     pub fn terminate(&self) -> Result<bool, Error> {
         self.signal(15)
     }
 
-    /// Sends it the signal with this number. `false` when it had ended before.
+    /// Sends the signal with this number to the process. Returns `false` when it had already ended.
     ///
     /// # Errors
-    /// When there is no such signal; and as for [`kill`](Process::kill).
+    /// Returns an error when there is no such signal, or when the system does not allow this process to
+    /// send it.
     pub fn signal(&self, number: i32) -> Result<bool, Error> {
         Ok(self.child().signal(number)?)
     }
@@ -384,7 +388,7 @@ impl<R> Process<R> {
 }
 
 impl<R> AsFd for Process<R> {
-    /// The sentinel: a descriptor that becomes readable when the process ends.
+    /// Returns the sentinel, a descriptor that becomes readable when the process ends.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.child().as_fd()
     }
@@ -421,7 +425,7 @@ impl<R> Drop for Process<R> {
     }
 }
 
-/// Processes that were dropped while they ran, kept so that none stays a zombie for long.
+/// Processes dropped while they ran, kept so that they do not stay zombies for long.
 fn unjoined() -> std::sync::MutexGuard<'static, Vec<child::Child>> {
     static UNJOINED: Mutex<Vec<child::Child>> = Mutex::new(Vec::new());
     UNJOINED.lock().unwrap_or_else(PoisonError::into_inner)

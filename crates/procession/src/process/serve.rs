@@ -1,4 +1,4 @@
-//! The child's side: take the request, carry it out, response.
+//! The child's side: receive the request, run it, respond.
 
 use std::process::exit;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
@@ -15,7 +15,7 @@ use crate::transfer::panic;
 
 static NAME: RwLock<&str> = RwLock::new("MainProcess");
 
-/// The name of this process: the one it was started under, or `"MainProcess"`.
+/// Returns the name with which this process was started, or `"MainProcess"`.
 ///
 /// # Examples
 /// ```
@@ -36,7 +36,7 @@ pub fn name() -> &'static str {
     *NAME.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps the name from being used or changed by others.
+/// Locks the name, so that no other thread uses or changes it.
 pub(super) fn lock_name() -> NameLock {
     NameLock(NAME.write().unwrap_or_else(PoisonError::into_inner))
 }
@@ -45,13 +45,13 @@ pub(super) fn lock_name() -> NameLock {
 pub(super) struct NameLock(RwLockWriteGuard<'static, &'static str>);
 
 impl NameLock {
-    /// To be done once in a process: names are never freed.
+    /// Sets the name. Call it once per process, because names are never freed.
     pub(super) fn set(mut self, name: String) {
         *self.0 = name.leak();
     }
 }
 
-/// Runs what this process was started for, and exits.
+/// Runs the request of this process, and exits.
 pub(crate) fn serve() -> ! {
     let control = match connect() {
         Ok(control) => Arc::new(control),
@@ -73,7 +73,7 @@ pub(crate) fn serve() -> ! {
     exit(code)
 }
 
-/// Carries out what a Python process ordered; the exit code, or why it was not done.
+/// Runs a request of a Python process. Returns the exit code, or the reason why the request was not run.
 #[cfg(feature = "python")]
 fn run_python_request(control: &Arc<Queue>, request: &[u8]) -> Result<i32, String> {
     let control = Arc::clone(control);
@@ -89,13 +89,13 @@ fn run_python_request(_line: &Arc<Queue>, _order: &[u8]) -> Result<i32, String> 
     Err(reason.to_owned())
 }
 
-/// From here on this process goes by that name.
+/// Sets the name of this process.
 #[cfg(feature = "python")]
 pub(crate) fn set_process_name(name: String) {
     lock_name().set(name);
 }
 
-/// Reports a panic that ends this process.
+/// Returns a callback that reports a panic which is about to abort this process.
 pub(super) fn on_abort(control: &Arc<Queue>) -> impl Fn(Panic) + Send + Sync + 'static {
     let control = Arc::clone(control);
     move |panic| {
@@ -105,9 +105,9 @@ pub(super) fn on_abort(control: &Arc<Queue>) -> impl Fn(Panic) + Send + Sync + '
     }
 }
 
-/// Sends the response to the parent; returns the exit code that goes with it.
+/// Sends the response to the parent, and returns the matching exit code.
 pub(super) fn deliver(control: &Queue, response: &[u8]) -> i32 {
-    // Either the result, or an `Err` in postcard's form: one byte, which is 1.
+    // Postcard encodes `Err` as a first byte of 1.
     let panicked = response.first() == Some(&1);
     send(control, tag::RESPONSE, response);
     if panicked { 101 } else { 0 }
@@ -156,7 +156,7 @@ fn send(control: &Queue, tag: u8, bytes: &[u8]) {
 }
 
 fn send_parts(control: &Queue, parts: &[&[u8]]) {
-    // A parent that cannot be told sees how this process ended.
+    // If the parent cannot receive it, it still sees how this process ends.
     while let Err(engine::error::PutError::Interrupted) = control.put(parts, Deadline::NEVER) {}
 }
 

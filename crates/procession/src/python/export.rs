@@ -22,10 +22,10 @@ fn exports() -> MutexGuard<'static, BTreeMap<String, Call>> {
     EXPORTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lets Python programs start functions of this one, each by its name.
+/// Lets Python programs start functions of this program by name.
 ///
-/// Put it before [`init`](crate::init). A function is known by its path as it stands here; one that is to
-/// have another name is given to [`export()`](crate::python::export()).
+/// Call it before [`init`](crate::init). The name of a function is its path as written here.
+/// [`export()`](crate::python::export()) sets another name.
 ///
 /// # Examples
 /// ```
@@ -52,11 +52,11 @@ macro_rules! __export_to_python {
     };
 }
 
-/// Lets Python programs start a function under a name of its own; [`export!`](crate::python::export!) takes
-/// the names that they have.
+/// Lets Python programs start a function under the given name. [`export!`](crate::python::export!) uses the
+/// function's own name.
 ///
 /// # Panics
-/// When another function has that name already.
+/// Panics when another function has that name already.
 ///
 /// # Examples
 /// ```
@@ -118,7 +118,7 @@ fn in_words(arguments: usize) -> String {
     }
 }
 
-/// Calls the function of this name.
+/// Calls the function with this name.
 pub(super) fn call(name: &str, args: &[u8]) -> Response {
     let exports = exports();
     match exports.get(name).cloned() {
@@ -140,11 +140,11 @@ pub(super) fn call(name: &str, args: &[u8]) -> Response {
     }
 }
 
-/// Carries out an request of Python's; gives the response to `send`, and returns the exit code.
+/// Runs a request from Python, passes the response to `send`, and returns the exit code.
 pub(crate) fn serve(request: &[u8], send: impl Fn(&[u8]) + Send + Sync + 'static) -> i32 {
     let send = Arc::new(send);
     let reporter = Arc::clone(&send);
-    // Where panics abort, this is the last that is heard of the process.
+    // Where panics abort, this is the last chance to report it.
     panic::watch(move |panic| send_response(&*reporter, &Response::Panicked(panic)));
     let response = match wire::decode::<RustRequest>(request) {
         Ok(request) => {
@@ -163,13 +163,13 @@ pub(crate) fn serve(request: &[u8], send: impl Fn(&[u8]) + Send + Sync + 'static
 }
 
 fn send_response(send: &dyn Fn(&[u8]), response: &Response) {
-    // Text and bytes can always be written.
+    // Text and bytes can always be encoded.
     if let Ok(message) = wire::encode(response) {
         send(&message);
     }
 }
 
-/// The shape of a function whose arguments Python can send: each of them is to be a value of its own there.
+/// The signature of a function whose arguments Python can send, each as a value of its own.
 ///
 /// The trait is sealed.
 pub trait Signature<Args>: sealed::Signature<Args> + 'static {}
@@ -179,7 +179,7 @@ pub(super) mod sealed {
 
     pub trait Signature<Args> {
         const COUNT: usize;
-        /// The arguments that are the items of a tuple or list.
+        /// Decodes the arguments from the items of a tuple or list.
         fn read(message: &[u8]) -> Result<Args, Error>;
     }
 }

@@ -1,4 +1,4 @@
-//! A place where processes wait for each other.
+//! Barriers, at which processes wait for each other.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{BarrierError, Error, within};
 use crate::transfer::shared::Shared;
 
-/// Lets a number of parties wait until all have arrived; then it opens, and can be used again.
+/// Makes a number of parties wait until all have arrived. Then it opens, and it can be used again.
 ///
-/// A party that times out, dies while it waits, or aborts breaks it: the others get
-/// [`BarrierError`] until it is [`reset`](Barrier::reset). Clones are the same barrier.
+/// A party that times out, dies while waiting, or aborts breaks the barrier: the others get [`BarrierError`]
+/// until it is [`reset`](Barrier::reset). Clones refer to the same barrier.
 ///
 /// # Examples
 /// ```
@@ -37,28 +37,28 @@ pub struct Barrier {
 }
 
 impl Barrier {
-    /// A barrier that opens when this many have arrived.
+    /// Creates a barrier that opens when `parties` parties have arrived.
     ///
     /// # Errors
-    /// When there is no shared memory left, or `parties` is zero.
+    /// Returns an error when there is no shared memory left, or `parties` is zero.
     pub fn new(parties: u32) -> Result<Barrier, Error> {
         Ok(Barrier {
             inner: Shared::new(sync::Barrier::new(parties)?),
         })
     }
 
-    /// Waits until all have arrived.
+    /// Waits until all parties have arrived.
     ///
     /// # Errors
-    /// When the barrier is broken.
+    /// Returns an error when the barrier is broken.
     pub fn wait(&self) -> Result<BarrierWaitResult, BarrierError> {
         self.wait_until(Deadline::NEVER)
     }
 
-    /// Waits no longer than `timeout`, after which the barrier breaks.
+    /// Waits for at most `timeout`, and then breaks the barrier.
     ///
     /// # Errors
-    /// As for [`wait`](Barrier::wait).
+    /// The same as for [`wait`](Barrier::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult, BarrierError> {
         self.wait_until(within(timeout))
     }
@@ -83,33 +83,33 @@ impl Barrier {
         }
     }
 
-    /// Breaks it: all that wait, or come to wait, get an error.
+    /// Breaks the barrier: all parties that wait, now or later, get an error.
     pub fn abort(&self) {
         self.inner.abort();
     }
 
-    /// Makes it as new; those that wait get an error.
+    /// Restores the initial state. Parties that wait get an error.
     pub fn reset(&self) {
         self.inner.reset();
     }
 
-    /// How many wait.
+    /// Returns the number of waiting parties.
     pub fn waiting(&self) -> u32 {
         self.inner.waiting()
     }
 
-    /// How many it takes.
+    /// Returns the number of parties the barrier needs.
     pub fn parties(&self) -> u32 {
         self.inner.parties()
     }
 
-    /// Whether it is broken.
+    /// Returns whether the barrier is broken.
     pub fn is_broken(&self) -> bool {
         self.inner.is_broken()
     }
 }
 
-/// What a party that passed a [`Barrier`] gets.
+/// The result of passing a [`Barrier`].
 ///
 /// # Examples
 /// ```
@@ -126,12 +126,12 @@ pub struct BarrierWaitResult {
 }
 
 impl BarrierWaitResult {
-    /// Whether this is the one party of this round that opened the barrier.
+    /// Returns whether this party opened the barrier. There is one such party per round.
     pub fn is_leader(&self) -> bool {
         self.leader
     }
 
-    /// A number from 0 to the number of parties, another for each.
+    /// Returns a number below the number of parties, different for each party of a round.
     pub fn index(&self) -> u32 {
         self.index
     }

@@ -1,4 +1,4 @@
-//! Waiting for a condition under a lock.
+//! Condition variables.
 
 use std::time::Duration;
 
@@ -11,9 +11,10 @@ use crate::error::{Error, within};
 use crate::transfer::shared::Shared;
 use crate::{GuardError, Lock, LockGuard, Mutex, MutexGuard};
 
-/// Lets processes wait, without holding a [`Lock`] or [`Mutex`], until another says that something changed.
+/// Makes processes wait, without holding a [`Lock`] or [`Mutex`], until another process notifies them of a
+/// change.
 ///
-/// Clones are the same condition variable.
+/// Clones refer to the same condition variable.
 ///
 /// # Examples
 /// ```
@@ -35,7 +36,7 @@ use crate::{GuardError, Lock, LockGuard, Mutex, MutexGuard};
 /// }
 /// ```
 ///
-/// With a [`Lock`], what is waited for is looked at from outside:
+/// With a [`Lock`], the condition is on other shared objects:
 ///
 /// ```
 /// use procession::{Condvar, Lock, Process, Value};
@@ -64,30 +65,29 @@ pub struct Condvar {
 }
 
 impl Condvar {
-    /// A new condition variable.
+    /// Creates a condition variable.
     ///
     /// # Errors
-    /// When there is no shared memory left.
+    /// Returns an error when there is no shared memory left.
     pub fn new() -> Result<Condvar, Error> {
         Ok(Condvar {
             inner: Shared::new(sync::Condition::new()?),
         })
     }
 
-    /// Gives the lock back, waits until notified, and locks again.
+    /// Releases the lock, waits for a notification, and locks again.
     ///
     /// # Errors
-    /// As for locking the [`Lock`] or [`Mutex`]; when there is no shared memory left; and in a forked process whose
-    /// parent locked.
+    /// Returns the errors of locking the [`Lock`] or [`Mutex`]; an error when there is no shared memory
+    /// left; and an error in a forked process whose parent holds the guard.
     pub fn wait<G: CondvarGuard>(&self, guard: G) -> Result<G, G::Error> {
         Ok(self.wait_until(guard, Deadline::NEVER)?.0)
     }
 
-    /// As [`wait`](Condvar::wait), but waits no longer than `timeout`. Says whether it was
-    /// notified.
+    /// Like [`wait`](Condvar::wait), but waits for at most `timeout`. Also returns whether it was notified.
     ///
     /// # Errors
-    /// As for [`wait`](Condvar::wait).
+    /// The same as for [`wait`](Condvar::wait).
     pub fn wait_timeout<G: CondvarGuard>(
         &self,
         guard: G,
@@ -96,10 +96,10 @@ impl Condvar {
         self.wait_until(guard, within(timeout))
     }
 
-    /// Waits for as long as `condition`, looked at under the lock, holds.
+    /// Waits while `condition` holds. The condition is checked under the lock.
     ///
     /// # Errors
-    /// As for [`wait`](Condvar::wait).
+    /// The same as for [`wait`](Condvar::wait).
     pub fn wait_while<G: CondvarGuard>(
         &self,
         mut guard: G,
@@ -111,11 +111,10 @@ impl Condvar {
         Ok(guard)
     }
 
-    /// Waits for as long as `condition` holds, but no longer than `timeout`. Says whether it
-    /// ceased to hold.
+    /// Waits while `condition` holds, for at most `timeout`. Also returns whether the condition ended.
     ///
     /// # Errors
-    /// As for [`wait`](Condvar::wait).
+    /// The same as for [`wait`](Condvar::wait).
     pub fn wait_while_timeout<G: CondvarGuard>(
         &self,
         mut guard: G,
@@ -132,12 +131,12 @@ impl Condvar {
         Ok((guard, true))
     }
 
-    /// Wakes one that waits.
+    /// Wakes one waiting process or thread.
     pub fn notify_one(&self) {
         self.inner.notify(1);
     }
 
-    /// Wakes all that wait.
+    /// Wakes all waiting processes and threads.
     pub fn notify_all(&self) {
         self.inner.notify(usize::MAX);
     }
@@ -161,14 +160,14 @@ impl Condvar {
             G::engine(&lock).pass_on();
         }
         if notified && locked.is_err() {
-            // An error does not say that this one was notified: another may be.
+            // The caller gets an error and cannot act on the notification, so pass it on.
             self.inner.notify(1);
         }
         Ok((locked?, notified))
     }
 }
 
-/// The guard of what a [`Condvar`] can wait under: a [`LockGuard`] or a [`MutexGuard`].
+/// A guard with which a [`Condvar`] can wait: a [`LockGuard`] or a [`MutexGuard`].
 ///
 /// The trait is sealed.
 pub trait CondvarGuard: sealed::Guard {}
@@ -179,9 +178,9 @@ pub(crate) mod sealed {
     use crate::error::Error;
 
     pub trait Guard: Sized {
-        /// What the lock guards, to be looked at.
+        /// The value under the lock.
         type Value;
-        /// Why locking failed.
+        /// The error of locking.
         type Error;
         type Lock: Copy;
 
@@ -214,7 +213,7 @@ impl<'a> sealed::Guard for LockGuard<'a> {
     }
 
     fn release(self) -> Result<(), Error> {
-        // Its drop gives the lock back.
+        // Dropping it releases the lock.
         self.owner().check()
     }
 

@@ -1,4 +1,4 @@
-//! A flag that processes wait for.
+//! Flags that processes wait for.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, within};
 use crate::transfer::shared::Shared;
 
-/// A flag that is set or not, and that processes can wait for.
+/// A flag that processes set, clear and wait for.
 ///
-/// Clones are the same event.
+/// Clones refer to the same event.
 ///
 /// # Examples
 /// ```
@@ -36,37 +36,37 @@ pub struct Event {
 }
 
 impl Event {
-    /// A new event, not set.
+    /// Creates an event that is not set.
     ///
     /// # Errors
-    /// When there is no shared memory left.
+    /// Returns an error when there is no shared memory left.
     pub fn new() -> Result<Event, Error> {
         Ok(Event {
             inner: Shared::new(sync::Event::new()?),
         })
     }
 
-    /// Sets it and wakes all that wait.
+    /// Sets the flag and wakes all waiting processes.
     pub fn set(&self) {
         self.inner.set();
     }
 
-    /// Unsets it.
+    /// Clears the flag.
     pub fn clear(&self) {
         self.inner.clear();
     }
 
-    /// Whether it is set.
+    /// Returns whether the flag is set.
     pub fn is_set(&self) -> bool {
         self.inner.is_set()
     }
 
-    /// Waits until it is set.
+    /// Waits until the flag is set.
     pub fn wait(&self) {
         self.wait_until(Deadline::NEVER);
     }
 
-    /// Waits no longer than `timeout`; says whether it was set.
+    /// Waits for at most `timeout`. Returns whether the flag was set.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.wait_until(within(timeout))
     }

@@ -1,4 +1,4 @@
-//! What locking gives when it does not simply give a guard.
+//! The error of locking a value, which may still contain the guard.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use procession_engine as engine;
 
 use crate::error::{Error, LockError};
 
-/// Why a [`Mutex`](crate::Mutex) or [`RwLock`](crate::RwLock) was not locked in good order.
+/// Why locking a [`Mutex`](crate::Mutex) or [`RwLock`](crate::RwLock) did not simply succeed.
 ///
 /// # Examples
 /// ```
@@ -35,20 +35,20 @@ use crate::error::{Error, LockError};
 /// ```
 #[non_exhaustive]
 pub enum GuardError<G> {
-    /// A process died holding it. The guard holds it now: the value is what it was before the dead one
-    /// locked, but what else it did may be half done.
+    /// A process died while holding the lock. The guard holds it now. The value is what it was before the
+    /// dead process locked, but other changes of that process may be half done.
     OwnerDied(G),
-    /// Somebody held it until the time was up.
+    /// Another process held the lock until the time was up.
     TimedOut,
     /// The value cannot be read.
     Failed(Error),
 }
 
 impl<G> GuardError<G> {
-    /// The guard, if the only trouble is that a holder died.
+    /// Returns the guard if the only problem is that a holder died.
     ///
     /// # Errors
-    /// The error, if there is none.
+    /// Returns the error itself if it has no guard.
     pub fn into_guard(self) -> Result<G, GuardError<G>> {
         match self {
             GuardError::OwnerDied(guard) => Ok(guard),
@@ -81,7 +81,7 @@ impl<G> fmt::Debug for GuardError<G> {
 
 impl<G> std::error::Error for GuardError<G> {}
 
-/// Forgets the guard: the lock is given back, and the death is reported to the next one as well.
+/// Drops the guard: this releases the lock, and the next process to lock is told of the death as well.
 impl<G> From<GuardError<G>> for Error {
     fn from(error: GuardError<G>) -> Error {
         match error {
@@ -92,7 +92,7 @@ impl<G> From<GuardError<G>> for Error {
     }
 }
 
-/// Repeats an acquisition that a signal interrupts.
+/// Retries an acquisition that a signal interrupted.
 pub(crate) fn retry_on_signal<R, G>(
     mut acquire: impl FnMut() -> Result<R, engine::error::LockError>,
 ) -> Result<R, GuardError<G>> {

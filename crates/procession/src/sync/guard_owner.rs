@@ -1,18 +1,18 @@
-//! Whose a guard is.
+//! The process that owns a guard.
 
 use procession_engine::{self as engine, OwnerId, process};
 
 use crate::error::Error;
 
-/// The process that took what a guard stands for, and that alone may use it and give it back.
+/// The process that created a guard, and that alone may use and release it.
 ///
-/// A guard that a forked child captured is its parent's. Whether the lock is held by the thread at hand does not
-/// tell that: the child may have taken the same lock itself, under a guard of its own.
+/// A guard captured by a forked child belongs to the parent. Asking whether the current thread holds the lock
+/// is not enough: the child may have taken the same lock itself, with a guard of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GuardOwner(OwnerId);
 
 impl GuardOwner {
-    /// This process.
+    /// Returns this process.
     pub(crate) fn current() -> GuardOwner {
         GuardOwner(process::me())
     }
@@ -22,7 +22,7 @@ impl GuardOwner {
     }
 
     /// # Errors
-    /// In a forked child of the process that took it.
+    /// Returns an error in a forked child of the owner.
     pub(crate) fn check(self) -> Result<(), Error> {
         match self.is_current() {
             true => Ok(()),
@@ -31,7 +31,7 @@ impl GuardOwner {
     }
 
     /// # Panics
-    /// In a forked child of the process that took it.
+    /// Panics in a forked child of the owner.
     #[track_caller]
     pub(crate) fn assert_current(self) {
         assert!(self.is_current(), "{NOT_THE_CHILDS}");

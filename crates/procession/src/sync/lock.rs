@@ -1,4 +1,4 @@
-//! A lock between processes.
+//! Locks between processes.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::transfer::shared::Shared;
 
 /// Mutual exclusion between processes and threads.
 ///
-/// Not recursive: locking it twice in one thread waits for ever. Clones are the same lock.
+/// The lock is not recursive: locking it twice in one thread waits for ever. Clones refer to the same lock.
 ///
-/// When a process dies holding it, the next to lock it gets [`LockError::OwnerDied`], once, and
-/// the lock is free again: time to look at what it guards.
+/// When a process dies while holding the lock, the next call to lock it returns [`LockError::OwnerDied`], once,
+/// and the lock is free again. Check what the lock guards before continuing.
 ///
 /// # Examples
 /// ```
@@ -43,36 +43,36 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// A new lock, held by nobody.
+    /// Creates a lock that no process holds.
     ///
     /// # Errors
-    /// When there is no shared memory left.
+    /// Returns an error when there is no shared memory left.
     pub fn new() -> Result<Lock, Error> {
         Ok(Lock {
             inner: Shared::new(sync::Lock::new()?),
         })
     }
 
-    /// Waits for the lock and holds it for as long as the guard lives.
+    /// Waits for the lock and returns a guard that holds it.
     ///
     /// # Errors
-    /// [`LockError::OwnerDied`] when a process died holding it.
+    /// Returns [`LockError::OwnerDied`] when a process died while holding it.
     pub fn lock(&self) -> Result<LockGuard<'_>, LockError> {
         self.lock_until(Deadline::NEVER)
     }
 
-    /// Holds the lock if it is free.
+    /// Takes the lock if it is free.
     ///
     /// # Errors
-    /// As for [`lock`](Lock::lock); and [`LockError::TimedOut`] when it is not free.
+    /// The same as for [`lock`](Lock::lock), and [`LockError::TimedOut`] when it is not free.
     pub fn try_lock(&self) -> Result<LockGuard<'_>, LockError> {
         self.lock_until(Deadline::NOW)
     }
 
-    /// As [`lock`](Lock::lock), but waits no longer than `timeout`.
+    /// Like [`lock`](Lock::lock), but waits for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`lock`](Lock::lock); and [`LockError::TimedOut`].
+    /// The same as for [`lock`](Lock::lock), and [`LockError::TimedOut`].
     pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>, LockError> {
         self.lock_until(within(timeout))
     }
@@ -81,7 +81,7 @@ impl Lock {
         &self.inner
     }
 
-    /// Whether anybody holds it.
+    /// Returns whether any process holds the lock.
     pub fn is_held(&self) -> bool {
         self.inner.is_held()
     }
@@ -96,7 +96,7 @@ impl Lock {
     }
 }
 
-/// Repeats an acquisition that a signal interrupts.
+/// Retries an acquisition that a signal interrupted.
 pub(crate) fn retry_on_signal(
     mut acquire: impl FnMut() -> Result<(), engine::error::LockError>,
 ) -> Result<(), LockError> {
@@ -110,13 +110,13 @@ pub(crate) fn retry_on_signal(
     }
 }
 
-/// A [`Lock`], held; given back when it is dropped.
+/// Holds a [`Lock`], and releases it on drop.
 #[derive(Debug)]
 #[must_use = "the lock is given back at once when its guard is dropped"]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
     owner: GuardOwner,
-    /// Belongs to the thread that locked.
+    /// A guard stays in the thread that locked.
     _thread: PhantomData<*const ()>,
 }
 
@@ -132,7 +132,7 @@ impl<'a> LockGuard<'a> {
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
-        // Python processes may release locks that they did not acquire.
+        // Another process (in Python) may have released the lock.
         if self.owner.is_current() && self.lock.inner.is_mine() {
             let _ = self.lock.inner.release();
         }

@@ -1,4 +1,4 @@
-//! Objects that let processes take turns and wait for each other.
+//! Synchronisation between processes.
 
 pub(crate) mod barrier;
 pub(crate) mod condvar;

@@ -1,4 +1,4 @@
-//! A value of any type that one process at a time may look at and change.
+//! A value of any type that one process at a time may use.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,15 +16,15 @@ use crate::sync::guard_error::{GuardError, retry_on_signal};
 use crate::sync::guard_owner::GuardOwner;
 use crate::transfer::shared::Shared;
 
-/// A value in shared memory under a lock.
+/// A value in shared memory, protected by a lock.
 ///
-/// Any type that serde can carry will do. [`lock`](Mutex::lock) copies the value out, and the guard writes it
-/// back, when it was changed, as it is dropped. That is one step: a process that dies while it holds the
-/// lock leaves the value as it was before. So does a panic. Clones are the same mutex.
+/// The value may be of any type that serde can carry. [`lock`](Mutex::lock) copies the value out, and dropping
+/// the guard writes it back if it was changed. Writing back is one step: if a process dies while holding the
+/// lock, or panics, the value stays as it was. Clones refer to the same mutex.
 ///
-/// After a holder's death the next to lock gets [`GuardError::OwnerDied`], with the guard: other things that
-/// the lock stands for may be half done. It goes on being reported until
-/// [`mark_consistent`](MutexGuard::mark_consistent) says that all is well again.
+/// After the death of a holder, locking returns [`GuardError::OwnerDied`] with the guard, because other state
+/// protected by the lock may be half changed. This repeats until
+/// [`mark_consistent`](MutexGuard::mark_consistent) is called.
 ///
 /// # Examples
 /// ```
@@ -54,10 +54,10 @@ pub struct Mutex<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Mutex<T> {
-    /// A new mutex, held by nobody.
+    /// Creates a mutex that no process holds.
     ///
     /// # Errors
-    /// When the value cannot be serialised, or there is no shared memory left.
+    /// Returns an error when the value cannot be serialised, or there is no shared memory left.
     pub fn new(value: T) -> Result<Mutex<T>, Error> {
         Ok(Mutex {
             lock: Shared::new(sync::Lock::new()?),
@@ -69,27 +69,27 @@ impl<T: Serialize + DeserializeOwned> Mutex<T> {
         &self.lock
     }
 
-    /// Waits for the lock, and holds it for as long as the guard lives.
+    /// Waits for the lock and returns a guard that holds it.
     ///
     /// # Errors
-    /// [`GuardError::OwnerDied`], with the guard, when a process died holding it;
-    /// [`GuardError::Failed`] when the value there is no `T`.
+    /// Returns [`GuardError::OwnerDied`], with the guard, when a process died while holding the lock, and
+    /// [`GuardError::Failed`] when the value does not decode as a `T`.
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, GuardError<MutexGuard<'_, T>>> {
         self.lock_until(Deadline::NEVER)
     }
 
-    /// Holds the lock if it is free.
+    /// Takes the lock if it is free.
     ///
     /// # Errors
-    /// As for [`lock`](Mutex::lock); and [`GuardError::TimedOut`] when it is not free.
+    /// The same as for [`lock`](Mutex::lock), and [`GuardError::TimedOut`] when it is not free.
     pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, GuardError<MutexGuard<'_, T>>> {
         self.lock_until(Deadline::NOW)
     }
 
-    /// As [`lock`](Mutex::lock), but waits no longer than `timeout`.
+    /// Like [`lock`](Mutex::lock), but waits for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`lock`](Mutex::lock); and [`GuardError::TimedOut`].
+    /// The same as for [`lock`](Mutex::lock), and [`GuardError::TimedOut`].
     pub fn lock_timeout(
         &self,
         timeout: Duration,
@@ -102,7 +102,7 @@ impl<T: Serialize + DeserializeOwned> Mutex<T> {
         deadline: Deadline,
     ) -> Result<MutexGuard<'_, T>, GuardError<MutexGuard<'_, T>>> {
         let acquired = retry_on_signal(|| self.lock.acquire_for_repair(deadline))?;
-        // Its drop gives the lock back, also when the value cannot be read.
+        // Dropping it releases the lock, even when the value cannot be read.
         let held = LockHold {
             mutex: self,
             owner: GuardOwner::current(),
@@ -127,7 +127,7 @@ impl<T: Serialize + DeserializeOwned> Mutex<T> {
 }
 
 impl<T> Mutex<T> {
-    /// Whether anybody holds it.
+    /// Returns whether any process holds the lock.
     pub fn is_held(&self) -> bool {
         self.lock.is_held()
     }
@@ -150,7 +150,7 @@ impl<T> fmt::Debug for Mutex<T> {
     }
 }
 
-/// A lock to be given back by the thread that has it.
+/// Holds the lock, and releases it in the thread that took it.
 struct LockHold<'a, T> {
     mutex: &'a Mutex<T>,
     owner: GuardOwner,
@@ -170,16 +170,16 @@ impl<T> Drop for LockHold<'_, T> {
     }
 }
 
-/// A [`Mutex`], held: the value, to be looked at and changed.
+/// Holds a [`Mutex`] and gives access to its value.
 ///
-/// Dropped, it writes the value back if it was changed, and gives the lock back. Dropped by a panic, it
-/// leaves the value as it was.
+/// Dropping the guard writes the value back if it was changed, and releases the lock. If a panic drops the
+/// guard, the value stays as it was.
 #[must_use = "the lock is given back at once when its guard is dropped"]
 pub struct MutexGuard<'a, T: Serialize + DeserializeOwned> {
     edit: EditGuard<'a, T>,
     state: CellState,
     held: LockHold<'a, T>,
-    /// Belongs to the thread that locked.
+    /// A guard stays in the thread that locked.
     _thread: PhantomData<*const ()>,
 }
 
@@ -188,22 +188,23 @@ impl<'a, T: Serialize + DeserializeOwned> MutexGuard<'a, T> {
         self.held.mutex
     }
 
-    /// Says that all is well after a holder's death, which is not reported again then.
+    /// Ends the reports of a holder's death: the protected state is consistent.
     pub fn mark_consistent(&mut self) {
         self.edit.changed |= self.state == CellState::OwnerDied;
         self.state = CellState::Consistent;
     }
 
-    /// Writes the value back and gives the lock back. Dropping does it as well, but panics where this fails.
+    /// Writes the value back and releases the lock. Dropping the guard does the same, but panics when this
+    /// fails.
     ///
     /// # Errors
-    /// When the value cannot be serialised, or there is no shared memory left: it is what it was before. And in a
-    /// forked process whose parent locked.
+    /// Returns an error when the value cannot be serialised, or when there is no shared memory left; the
+    /// value then stays as it was. Also fails in a forked process whose parent holds the guard.
     pub fn commit(mut self) -> Result<(), Error> {
         self.write_back()
     }
 
-    /// As [`commit`](MutexGuard::commit), and gives the value.
+    /// Like [`commit`](MutexGuard::commit), and returns the value.
     pub(crate) fn commit_and_take(mut self) -> Result<T, Error>
     where
         T: Default,
@@ -212,7 +213,7 @@ impl<'a, T: Serialize + DeserializeOwned> MutexGuard<'a, T> {
         Ok(std::mem::take(&mut self.edit.value))
     }
 
-    /// Gives the lock back, and leaves the value as it was.
+    /// Releases the lock and leaves the value as it was.
     pub fn discard(mut self) {
         self.edit.changed = false;
     }

@@ -1,4 +1,4 @@
-//! What is done, or made, once for all processes.
+//! One-time actions and values for all processes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use crate::error::Error;
 use crate::sync::guard_error::GuardError;
 use crate::sync::mutex::Mutex;
 
-/// A value that whoever needs it first makes, for all processes.
+/// A value that is initialised once for all processes, by the first one that needs it.
 ///
-/// Others wait meanwhile. When the process that makes it dies, the next one makes it. Clones are the same.
+/// Other processes wait meanwhile. When the initialising process dies, the next one takes over. Clones refer to
+/// the same object.
 ///
 /// # Examples
 /// ```
@@ -38,16 +39,16 @@ use crate::sync::mutex::Mutex;
 #[serde(bound(serialize = "", deserialize = ""))]
 pub struct OnceLock<T> {
     shared: Mutex<Option<T>>,
-    /// Once seen, it never changes.
+    /// A local copy: the value never changes.
     #[serde(skip)]
     seen: Arc<std::sync::OnceLock<T>>,
 }
 
 impl<T: Serialize + DeserializeOwned> OnceLock<T> {
-    /// A new one, without a value.
+    /// Creates a cell without a value.
     ///
     /// # Errors
-    /// When there is no shared memory left.
+    /// Returns an error when there is no shared memory left.
     pub fn new() -> Result<OnceLock<T>, Error> {
         Ok(OnceLock {
             shared: Mutex::new(None)?,
@@ -55,27 +56,27 @@ impl<T: Serialize + DeserializeOwned> OnceLock<T> {
         })
     }
 
-    /// The value, if there is one yet. Waits while it is being made.
+    /// Returns the value if there is one. Waits while it is being initialised.
     ///
     /// # Errors
-    /// When the value cannot be read.
+    /// Returns an error when the value cannot be read.
     pub fn get(&self) -> Result<Option<&T>, Error> {
         self.find(|| Ok(None))
     }
 
-    /// The value, which is made by `make` if nobody made it before.
+    /// Returns the value, and initialises it with `make` if there is none.
     ///
     /// # Errors
-    /// When the value cannot be serialised or read, or there is no shared memory left.
+    /// Returns an error when the value cannot be serialised or read, or there is no shared memory left.
     pub fn get_or_init(&self, make: impl FnOnce() -> T) -> Result<&T, Error> {
         self.get_or_try_init(|| Ok(make()))
     }
 
-    /// As [`get_or_init`](OnceLock::get_or_init); when `make` fails there is no value, and the next one may
-    /// try.
+    /// Like [`get_or_init`](OnceLock::get_or_init). When `make` fails there is still no value, and the next
+    /// caller may try.
     ///
     /// # Errors
-    /// As for [`get_or_init`](OnceLock::get_or_init); and that of `make`.
+    /// The same as for [`get_or_init`](OnceLock::get_or_init), and the error of `make`.
     pub fn get_or_try_init<E: From<Error>>(
         &self,
         make: impl FnOnce() -> Result<T, E>,
@@ -93,7 +94,7 @@ impl<T: Serialize + DeserializeOwned> OnceLock<T> {
         if let Some(value) = self.seen.get() {
             return Ok(Some(value));
         }
-        // Who died making it left nothing.
+        // A process that died while initialising left no value.
         let mut guard = match self.shared.lock().or_else(GuardError::into_guard) {
             Ok(guard) => guard,
             Err(error) => return Err(Error::from(error).into()),
@@ -125,10 +126,10 @@ impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
     }
 }
 
-/// Something that is done once for all processes.
+/// An action that is run once for all processes.
 ///
-/// Who comes while it is being done waits for that. When the process that does it dies, the next one does it.
-/// Clones are the same.
+/// Other processes wait while it runs. When the process that runs it dies, the next one runs it. Clones refer
+/// to the same object.
 ///
 /// # Examples
 /// ```
@@ -157,28 +158,29 @@ pub struct Once {
 }
 
 impl Once {
-    /// A new one, of what was not done yet.
+    /// Creates an action that has not run.
     ///
     /// # Errors
-    /// When there is no shared memory left.
+    /// Returns an error when there is no shared memory left.
     pub fn new() -> Result<Once, Error> {
         Ok(Once {
             done: OnceLock::new()?,
         })
     }
 
-    /// Does it, unless it was done. When it panics it was not, and the next one does it.
+    /// Runs `work` unless it has run before. When `work` panics it does not count as run, and the next
+    /// caller runs it.
     ///
     /// # Errors
-    /// When there is no shared memory left.
+    /// Returns an error when there is no shared memory left.
     pub fn call_once(&self, work: impl FnOnce()) -> Result<(), Error> {
         self.done.get_or_init(work).copied()
     }
 
-    /// Whether it was done. Waits while it is being done.
+    /// Returns whether it has run. Waits while it is running.
     ///
     /// # Errors
-    /// When the shared memory is damaged.
+    /// Returns an error when the shared memory is damaged.
     pub fn is_completed(&self) -> Result<bool, Error> {
         Ok(self.done.get()?.is_some())
     }

@@ -1,4 +1,4 @@
-//! A recursive lock between processes.
+//! Recursive locks between processes.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::sync::guard_owner::GuardOwner;
 use crate::sync::lock::retry_on_signal;
 use crate::transfer::shared::Shared;
 
-/// A [`Lock`](crate::Lock) that the thread holding it may lock again.
+/// A [`Lock`](crate::Lock) that its holding thread may lock again.
 ///
 /// # Examples
 /// ```
@@ -31,41 +31,41 @@ pub struct RLock {
 }
 
 impl RLock {
-    /// A new lock, held by nobody.
+    /// Creates a lock that no process holds.
     ///
     /// # Errors
-    /// When there is no shared memory left.
+    /// Returns an error when there is no shared memory left.
     pub fn new() -> Result<RLock, Error> {
         Ok(RLock {
             inner: Shared::new(sync::RLock::new()?),
         })
     }
 
-    /// Waits for the lock and holds it, once more, for as long as the guard lives.
+    /// Waits for the lock and returns a guard that holds it once more.
     ///
     /// # Errors
-    /// [`LockError::OwnerDied`] when a process died holding it.
+    /// Returns [`LockError::OwnerDied`] when a process died while holding it.
     pub fn lock(&self) -> Result<RLockGuard<'_>, LockError> {
         self.lock_until(Deadline::NEVER)
     }
 
-    /// Holds the lock if nobody else does.
+    /// Takes the lock unless another thread holds it.
     ///
     /// # Errors
-    /// As for [`lock`](RLock::lock); and [`LockError::TimedOut`] when somebody else holds it.
+    /// The same as for [`lock`](RLock::lock), and [`LockError::TimedOut`] when another thread holds it.
     pub fn try_lock(&self) -> Result<RLockGuard<'_>, LockError> {
         self.lock_until(Deadline::NOW)
     }
 
-    /// As [`lock`](RLock::lock), but waits no longer than `timeout`.
+    /// Like [`lock`](RLock::lock), but waits for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`lock`](RLock::lock); and [`LockError::TimedOut`].
+    /// The same as for [`lock`](RLock::lock), and [`LockError::TimedOut`].
     pub fn lock_timeout(&self, timeout: Duration) -> Result<RLockGuard<'_>, LockError> {
         self.lock_until(within(timeout))
     }
 
-    /// How many times this thread holds it.
+    /// Returns how many times this thread holds it.
     pub fn count(&self) -> u32 {
         self.inner.count()
     }
@@ -80,13 +80,13 @@ impl RLock {
     }
 }
 
-/// An [`RLock`], held; given back when it is dropped.
+/// Holds an [`RLock`], and releases it once on drop.
 #[derive(Debug)]
 #[must_use = "the lock is given back at once when its guard is dropped"]
 pub struct RLockGuard<'a> {
     lock: &'a RLock,
     owner: GuardOwner,
-    /// Belongs to the thread that locked.
+    /// A guard stays in the thread that locked.
     _thread: PhantomData<*const ()>,
 }
 

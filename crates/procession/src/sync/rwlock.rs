@@ -1,4 +1,4 @@
-//! A value of any type that many processes may look at, or one change.
+//! A value of any type with many readers or one writer.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,15 +16,15 @@ use crate::sync::guard_error::{GuardError, retry_on_signal};
 use crate::sync::guard_owner::GuardOwner;
 use crate::transfer::shared::Shared;
 
-/// A value in shared memory that many may read at a time, or one write.
+/// A value in shared memory that many processes may read, or one may write.
 ///
-/// Any type that serde can carry will do. As with a [`Mutex`](crate::Mutex), a guard has the value copied out,
-/// and the one of a writer puts it back in one step, so that a process that dies leaves it as it was. Who
-/// locks after a writer that died gets [`GuardError::OwnerDied`], with the guard, until a writer calls
-/// [`mark_consistent`](RwLockWriteGuard::mark_consistent). Readers that die leave no trace. Clones are the same
-/// lock.
+/// The value may be of any type that serde can carry. As with a [`Mutex`](crate::Mutex), locking copies the
+/// value out, and a write guard puts it back in one step, so a process that dies leaves the value as it was.
+/// After the death of a writer, locking returns [`GuardError::OwnerDied`] with the guard until a writer calls
+/// [`mark_consistent`](RwLockWriteGuard::mark_consistent). The death of a reader has no effect. Clones refer to
+/// the same lock.
 ///
-/// A thread that reads must not lock again: a writer that waits would wait for it, and it for the writer.
+/// A reading thread must not lock again: a waiting writer would wait for it, and it for the writer.
 ///
 /// # Examples
 /// ```
@@ -54,10 +54,10 @@ type Read<'a, T> = Result<RwLockReadGuard<'a, T>, GuardError<RwLockReadGuard<'a,
 type Write<'a, T> = Result<RwLockWriteGuard<'a, T>, GuardError<RwLockWriteGuard<'a, T>>>;
 
 impl<T: Serialize + DeserializeOwned> RwLock<T> {
-    /// A new lock, held by nobody.
+    /// Creates a lock that no process holds.
     ///
     /// # Errors
-    /// When the value cannot be serialised, or there is no shared memory left.
+    /// Returns an error when the value cannot be serialised, or there is no shared memory left.
     pub fn new(value: T) -> Result<RwLock<T>, Error> {
         Ok(RwLock {
             lock: Shared::new(sync::RwLock::new()?),
@@ -65,58 +65,59 @@ impl<T: Serialize + DeserializeOwned> RwLock<T> {
         })
     }
 
-    /// Waits until nobody writes, and keeps writers out for as long as the guard lives.
+    /// Waits until no process writes, and returns a guard that keeps writers out.
     ///
     /// # Errors
-    /// [`GuardError::OwnerDied`], with the guard, when a writer died; [`GuardError::Failed`] when the value
-    /// there is no `T`.
+    /// Returns [`GuardError::OwnerDied`], with the guard, when a writer died, and [`GuardError::Failed`]
+    /// when the value does not decode as a `T`.
     pub fn read(&self) -> Read<'_, T> {
         self.read_until(Deadline::NEVER)
     }
 
-    /// As [`read`](RwLock::read), if nobody writes.
+    /// Like [`read`](RwLock::read), but does not wait.
     ///
     /// # Errors
-    /// As for [`read`](RwLock::read); and [`GuardError::TimedOut`] when somebody writes.
+    /// The same as for [`read`](RwLock::read), and [`GuardError::TimedOut`] when a process writes.
     pub fn try_read(&self) -> Read<'_, T> {
         self.read_until(Deadline::NOW)
     }
 
-    /// As [`read`](RwLock::read), but waits no longer than `timeout`.
+    /// Like [`read`](RwLock::read), but waits for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`read`](RwLock::read); and [`GuardError::TimedOut`].
+    /// The same as for [`read`](RwLock::read), and [`GuardError::TimedOut`].
     pub fn read_timeout(&self, timeout: Duration) -> Read<'_, T> {
         self.read_until(within(timeout))
     }
 
-    /// Waits until nobody reads or writes, and keeps all others out for as long as the guard lives.
+    /// Waits until no process reads or writes, and returns a guard that keeps all others out.
     ///
     /// # Errors
-    /// As for [`read`](RwLock::read).
+    /// The same as for [`read`](RwLock::read).
     pub fn write(&self) -> Write<'_, T> {
         self.write_until(Deadline::NEVER)
     }
 
-    /// As [`write`](RwLock::write), if nobody reads or writes.
+    /// Like [`write`](RwLock::write), but does not wait.
     ///
     /// # Errors
-    /// As for [`read`](RwLock::read); and [`GuardError::TimedOut`] when somebody does.
+    /// The same as for [`read`](RwLock::read), and [`GuardError::TimedOut`] when another process reads or
+    /// writes.
     pub fn try_write(&self) -> Write<'_, T> {
         self.write_until(Deadline::NOW)
     }
 
-    /// As [`write`](RwLock::write), but waits no longer than `timeout`.
+    /// Like [`write`](RwLock::write), but waits for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`read`](RwLock::read); and [`GuardError::TimedOut`].
+    /// The same as for [`read`](RwLock::read), and [`GuardError::TimedOut`].
     pub fn write_timeout(&self, timeout: Duration) -> Write<'_, T> {
         self.write_until(within(timeout))
     }
 
     fn read_until(&self, deadline: Deadline) -> Read<'_, T> {
         let (hold, state) = retry_on_signal(|| self.lock.read(deadline))?;
-        // Its drop gives the hold back, also when the value cannot be read.
+        // Dropping it releases the lock, even when the value cannot be read.
         let held = ReadHolder {
             lock: &self.lock,
             hold: Some(hold),
@@ -165,7 +166,7 @@ impl<T> fmt::Debug for RwLock<T> {
     }
 }
 
-/// A reader's hold.
+/// A reader's share of the lock.
 struct ReadHolder<'a> {
     lock: &'a sync::RwLock,
     hold: Option<ReadHold>,
@@ -183,10 +184,10 @@ impl Drop for ReadHolder<'_> {
     }
 }
 
-/// A writer's hold.
+/// A writer's hold of the lock.
 struct WriteHolder<'a> {
     lock: &'a sync::RwLock,
-    /// Whether nobody has to be told of a death any more.
+    /// Whether the death of a writer no longer has to be reported.
     consistent: bool,
     owner: GuardOwner,
     _thread: PhantomData<*const ()>,
@@ -200,7 +201,7 @@ impl Drop for WriteHolder<'_> {
     }
 }
 
-/// A [`RwLock`], held to read: the value.
+/// Holds a [`RwLock`] for reading and gives access to its value.
 #[must_use = "the lock is given back at once when its guard is dropped"]
 pub struct RwLockReadGuard<'a, T> {
     value: T,
@@ -221,10 +222,10 @@ impl<T: fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
     }
 }
 
-/// A [`RwLock`], held to write: the value, to be looked at and changed.
+/// Holds a [`RwLock`] for writing and gives access to its value.
 ///
-/// Dropped, it writes the value back if it was changed, and gives the lock back. Dropped by a panic, it
-/// leaves the value as it was.
+/// Dropping the guard writes the value back if it was changed, and releases the lock. If a panic drops the
+/// guard, the value stays as it was.
 #[must_use = "the lock is given back at once when its guard is dropped"]
 pub struct RwLockWriteGuard<'a, T: Serialize + DeserializeOwned> {
     edit: EditGuard<'a, T>,
@@ -232,21 +233,22 @@ pub struct RwLockWriteGuard<'a, T: Serialize + DeserializeOwned> {
 }
 
 impl<T: Serialize + DeserializeOwned> RwLockWriteGuard<'_, T> {
-    /// Says that all is consistent after a writer's death, which is not reported again then.
+    /// Ends the reports of a writer's death: the protected state is consistent.
     pub fn mark_consistent(&mut self) {
         self.held.consistent = true;
     }
 
-    /// Writes the value back and gives the lock back. Dropping does it as consistent, but panics where this fails.
+    /// Writes the value back and releases the lock. Dropping the guard does the same, but panics when this
+    /// fails.
     ///
     /// # Errors
-    /// When the value cannot be serialised, or there is no shared memory left: it is what it was before. And in a
-    /// forked process whose parent locked.
+    /// Returns an error when the value cannot be serialised, or when there is no shared memory left; the
+    /// value then stays as it was. Also fails in a forked process whose parent holds the guard.
     pub fn commit(mut self) -> Result<(), Error> {
         self.write_back()
     }
 
-    /// Gives the lock back, and leaves the value as it was.
+    /// Releases the lock and leaves the value as it was.
     pub fn discard(mut self) {
         self.edit.changed = false;
     }

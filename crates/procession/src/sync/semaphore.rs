@@ -1,4 +1,4 @@
-//! A number of permits shared by processes.
+//! Semaphores between processes.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::error::{Error, TooMany, within};
 use crate::sync::guard_owner::GuardOwner;
 use crate::transfer::shared::Shared;
 
-/// A number of permits; taking one waits while there is none.
+/// A number of permits. Acquiring one waits while there is none.
 ///
-/// Permits have no owner: those of a process that died are not given back. Clones are the same
+/// Permits have no owner: those held by a process that dies are not released. Clones refer to the same
 /// semaphore.
 ///
 /// # Examples
@@ -34,27 +34,27 @@ pub struct Semaphore {
 }
 
 impl Semaphore {
-    /// A semaphore with this many permits, to which more may be added.
+    /// Creates a semaphore with `permits` permits. More may be added later.
     ///
     /// # Errors
-    /// When there is no shared memory left.
+    /// Returns an error when there is no shared memory left.
     pub fn new(permits: u32) -> Result<Semaphore, Error> {
         Ok(Semaphore {
             inner: Shared::new(sync::Semaphore::new(permits, None)?),
         })
     }
 
-    /// A semaphore with this many permits, and never more.
+    /// Creates a semaphore with `permits` permits, which never has more.
     ///
     /// # Errors
-    /// As for [`Semaphore::new`].
+    /// The same as for [`Semaphore::new`].
     pub fn bounded(permits: u32) -> Result<Semaphore, Error> {
         Ok(Semaphore {
             inner: Shared::new(sync::Semaphore::new(permits, Some(permits))?),
         })
     }
 
-    /// Waits for a permit and takes it for as long as the guard lives.
+    /// Waits for a permit and returns a guard that holds it.
     pub fn acquire(&self) -> Permit<'_> {
         loop {
             if let Some(permit) = self.acquire_until(Deadline::NEVER) {
@@ -68,20 +68,20 @@ impl Semaphore {
         self.acquire_until(Deadline::NOW)
     }
 
-    /// Waits for a permit no longer than `timeout`.
+    /// Waits for a permit for at most `timeout`. Returns `None` when the time is up.
     pub fn acquire_timeout(&self, timeout: Duration) -> Option<Permit<'_>> {
         self.acquire_until(within(timeout))
     }
 
-    /// Adds `permits`, which any process may take.
+    /// Adds `permits` permits. Any process may do so.
     ///
     /// # Errors
-    /// When a bounded semaphore would have more than its bound; nothing is added then.
+    /// Returns an error when a bounded semaphore would exceed its bound; then nothing is added.
     pub fn release(&self, permits: u32) -> Result<(), TooMany> {
         self.inner.release(permits).map_err(|_| TooMany)
     }
 
-    /// How many permits are there to take.
+    /// Returns the number of available permits.
     pub fn available(&self) -> u32 {
         self.inner.value()
     }
@@ -102,7 +102,7 @@ impl Semaphore {
     }
 }
 
-/// A permit of a [`Semaphore`]; given back when it is dropped.
+/// Holds a permit of a [`Semaphore`], and releases it on drop.
 #[derive(Debug)]
 #[must_use = "the permit is given back at once when it is dropped"]
 pub struct Permit<'a> {
@@ -111,7 +111,7 @@ pub struct Permit<'a> {
 }
 
 impl Permit<'_> {
-    /// Keeps the permit from being given back; [`Semaphore::release`] does that, from anywhere.
+    /// Drops the guard without releasing the permit. [`Semaphore::release`] can add it back in any process.
     pub fn forget(self) {
         std::mem::forget(self);
     }
@@ -120,7 +120,7 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if self.owner.is_current() {
-            // Too many only when somebody released what he did not take.
+            // This fails only if another process released a permit it did not hold.
             let _ = self.semaphore.release(1);
         }
     }

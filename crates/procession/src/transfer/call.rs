@@ -1,8 +1,9 @@
-//! A call as bytes: which function, its arguments, and what came of it.
+//! A call as bytes: the function, its arguments, and the result.
 //!
-//! A process and a task of a pool both carry a run of calls of one function; for a process it is
-//! one. The request: `entry u32 | count u32 | what was captured | arguments, one after the other`, where a plain
-//! function captured nothing. The response: one `Result<R, Failure>` for each of the arguments, in their request.
+//! A process and a pool task both carry calls of one function with one or more argument values; a process
+//! carries one call. Request: `entry u32 | count u32 | captured values | arguments, one after the other`, where
+//! a plain function has no captured values. Response: one `Result<R, Failure>` per call, in the order of the
+//! arguments.
 
 use std::marker::PhantomData;
 
@@ -15,17 +16,17 @@ use crate::transfer::codec;
 use crate::transfer::function::Function;
 use crate::transfer::panic::caught;
 
-/// The entry and the count.
+/// The size of `entry` and `count` in bytes.
 const HEADER: usize = 8;
 
-/// Why one call gave no result.
+/// Why a call has no result.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Failure {
     Panicked(Panic),
     Undelivered(String),
 }
 
-/// The request to call `function` once for each of `args`.
+/// Returns the request to call `function` once for each of `args`.
 pub(crate) fn request<F, Args, Shape>(function: &F, args: &[Args]) -> Result<Vec<u8>, Error>
 where
     F: Function<Args, Shape>,
@@ -33,7 +34,7 @@ where
     function.request(args)
 }
 
-/// As [`request`], for a plain function.
+/// Like [`request`], for a plain function.
 pub(crate) fn fn_request<F, Args, Shape>(function: F, args: &[Args]) -> Result<Vec<u8>, Error>
 where
     F: PlainFunction<Args, Shape>,
@@ -45,7 +46,7 @@ where
     request_for_entry(entry, args)
 }
 
-/// The request to call what is at `entry` once for each of `args`.
+/// Returns the request to call the function at `entry` once for each of `args`.
 pub(crate) fn request_for_entry<Sent: Serialize>(
     entry: EntryId,
     args: &[Sent],
@@ -55,7 +56,7 @@ pub(crate) fn request_for_entry<Sent: Serialize>(
     Ok(bytes)
 }
 
-/// As [`request`], for a function whose first argument is the same in all calls, and is carried once.
+/// Like [`request`], for a function whose first argument is the same in all calls and is carried once.
 pub(crate) fn request_with_captures<F, C, Args, R, Sent>(
     function: F,
     captured: &C,
@@ -91,7 +92,7 @@ fn append_args<Args: Serialize>(bytes: &mut Vec<u8>, args: &[Args]) -> Result<()
         .try_for_each(|args| codec::encode_onto(bytes, args))
 }
 
-/// Carries out an request. Gives a reason when it is none of this program's.
+/// Runs a request and returns the response. Returns a reason when this program cannot run the request.
 pub(crate) fn run_request(request: &[u8]) -> Result<Vec<u8>, String> {
     let index = request
         .first_chunk::<4>()
@@ -102,7 +103,7 @@ pub(crate) fn run_request(request: &[u8]) -> Result<Vec<u8>, String> {
     response.ok_or_else(|| format!("{} is not to be called", entry.name()))
 }
 
-/// The response of a call that was not ordered, but made right here.
+/// Makes a call here and returns its response.
 pub(crate) fn local_response<R: Serialize>(call: impl FnOnce() -> R) -> Vec<u8> {
     let mut response = Vec::new();
     append(&mut response, &caught(call).map_err(Failure::Panicked));
@@ -116,7 +117,7 @@ fn append<R: Serialize>(response: &mut Vec<u8>, result: &Result<R, Failure>) {
     }
 }
 
-/// Takes the next result off an response.
+/// Decodes the next result of a response.
 pub(crate) fn next_result<R: DeserializeOwned>(
     response: &mut &[u8],
 ) -> Result<Result<R, Failure>, Error> {
@@ -157,7 +158,7 @@ where
         };
         responses(count, args, |args| {
             caught(|| {
-                // Each call has a value of its own.
+                // Each call owns its captured values.
                 let captured = first.take().unwrap_or_else(|| {
                     let again = codec::decode_front(captured);
                     again.expect("what was read once can be read again").0
@@ -183,7 +184,7 @@ fn failed_responses(count: u32, error: &Error) -> Vec<u8> {
     response
 }
 
-/// What comes of a call with each of the arguments in `input`.
+/// Makes a call with each of the arguments in `input`, and returns the response.
 pub(crate) fn responses<Args, R>(
     count: u32,
     mut input: &[u8],

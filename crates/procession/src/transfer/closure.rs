@@ -1,14 +1,14 @@
-//! Closures for other processes: what they capture is named, and is carried there.
+//! Closures for other processes, which name their captures.
 
 use std::fmt;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A function and what it captured; made by [`closure!`](crate::closure).
+/// A function and its captured values, created by [`closure!`](crate::closure).
 ///
-/// Goes wherever a plain function does: [`Process::spawn`](crate::Process::spawn),
-/// [`Pool::map`](crate::Pool::map) and all the others.
+/// Use it wherever a plain function is accepted: [`Process::spawn`](crate::Process::spawn),
+/// [`Pool::map`](crate::Pool::map) and so on.
 #[derive(Clone)]
 pub struct Closure<F, C> {
     pub(crate) function: F,
@@ -19,7 +19,7 @@ impl<F, C> Closure<F, C>
 where
     C: Serialize + DeserializeOwned + 'static,
 {
-    /// What [`closure!`](crate::closure) calls.
+    /// Implementation of [`closure!`](crate::closure).
     #[doc(hidden)]
     pub fn new(function: F, captured: C) -> Closure<F, C> {
         Closure { function, captured }
@@ -34,7 +34,7 @@ impl<F, C: fmt::Debug> fmt::Debug for Closure<F, C> {
     }
 }
 
-/// A closure that another process can call.
+/// Creates a closure that another process can call.
 ///
 /// ```
 /// # use procession::closure;
@@ -47,18 +47,19 @@ impl<F, C: fmt::Debug> fmt::Debug for Closure<F, C> {
 /// # ;
 /// ```
 ///
-/// In brackets stands what is captured: `name: Type` takes the variable of that name, and `name: Type = value` any
-/// value. Then come the arguments, as of a closure, with their types, and a block. All types have to be written
-/// down, since another process has to know them; they are carried by serde. Without `->` nothing is returned.
+/// The brackets list the captured values: `name: Type` captures the variable of that name, and `name: Type =
+/// value` captures a value. Arguments with types and a block follow, as in a closure. Every type must be
+/// written, because the other process has to know it; serde carries the values. Without `->` the closure
+/// returns `()`.
 ///
-/// It is a plain `fn` in truth, whose first argument is what was captured:
+/// The macro defines a plain `fn` whose first argument holds the captured values:
 ///
-/// * Captured values are moved into it and owned by each call. A task of a pool that is many calls
-///   ([`Pool::map`](crate::Pool::map)) carries them once, and each call reads a value of its own from that; with
+/// * Captured values are moved in, and each call owns its own. A pool task that makes several calls
+///   ([`Pool::map`](crate::Pool::map)) carries them once, and each call decodes its own copy. With
 ///   [`Pool::imap`](crate::Pool::imap), whose tasks are single calls, they go along with each item.
-/// * Shared objects ([`Queue`](crate::Queue), [`Lock`](crate::Lock), ...) may be captured where they may be arguments:
-///   by a process that is started, and by the initializer of a pool.
-/// * It sees nothing else of what is around it but items: no other variables, no type parameters, no `self`.
+/// * Shared objects ([`Queue`](crate::Queue), [`Lock`](crate::Lock), ...) may be captured wherever they may be
+///   arguments: for a new process, and for the initializer of a pool.
+/// * The block sees items, but no other variables, no type parameters and no `self`.
 ///
 /// # Examples
 /// ```
@@ -74,21 +75,21 @@ impl<F, C: fmt::Debug> fmt::Debug for Closure<F, C> {
 /// }
 /// ```
 ///
-/// What serde cannot carry does not compile:
+/// A value that serde cannot carry does not compile:
 ///
 /// ```compile_fail,E0277
 /// let counter = std::rc::Rc::new(std::cell::Cell::new(0));
 /// procession::closure!([counter: std::rc::Rc<std::cell::Cell<u32>>] |n: u32| -> u32 { n + counter.get() });
 /// ```
 ///
-/// Nor does a reference:
+/// A reference does not compile:
 ///
 /// ```compile_fail
 /// let name = String::from("Ada");
 /// procession::closure!([name: &'static str = &name] || -> usize { name.len() });
 /// ```
 ///
-/// Nor does a variable that was not named:
+/// A variable that is not listed does not compile:
 ///
 /// ```compile_fail,E0434
 /// let offset = 5;
@@ -123,11 +124,11 @@ macro_rules! closure {
     };
 }
 
-/// Starts a process that runs a block, with what the block captures.
+/// Starts a process that runs a block with its captured values.
 ///
-/// `spawn!(|name: Type, ...| -> Type { ... })` takes the variables of these names;
-/// `spawn!([name: Type = value, ...] || -> Type { ... })` takes any values, as [`closure!`](crate::closure) does, which
-/// says what may be captured and how. It returns what [`Process::spawn`](crate::Process::spawn) does.
+/// `spawn!(|name: Type, ...| -> Type { ... })` captures the variables of these names. `spawn!([name: Type =
+/// value, ...] || -> Type { ... })` captures values. [`closure!`](crate::closure) explains what may be
+/// captured. The macro returns what [`Process::spawn`](crate::Process::spawn) returns.
 ///
 /// # Examples
 /// ```
@@ -148,7 +149,7 @@ macro_rules! closure {
 /// }
 /// ```
 ///
-/// What serde cannot carry does not compile:
+/// A value that serde cannot carry does not compile:
 ///
 /// ```compile_fail,E0277
 /// let file = std::fs::File::open("/dev/null").unwrap();

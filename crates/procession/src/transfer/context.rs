@@ -1,12 +1,12 @@
-//! Handing shared objects to another process, with arguments or in a message.
+//! Sends shared objects to another process, in arguments or in a message.
 //!
-//! An object lives while somebody holds it. So when an argument that refers to one is serialised,
-//! the proc_id reserved for the child becomes a holder at once, before the parent can let go; and an
-//! end of a pipe goes along as a descriptor. A message holds what it refers to until it is received.
-//! Both need to know for whom the bytes are, which serde's traits have no place for: it lies in a
-//! thread-local while they are serialised.
+//! An object lives while a process or a message holds it. When an argument refers to one, serialising it makes
+//! the process entry reserved for the child a holder at once, before the parent can drop it; the end of a pipe
+//! goes along as a descriptor. A message holds its objects until it is received. Both need to know the
+//! destination of the bytes. Serde's traits have no parameter for that, so the destination is in a thread-local
+//! during serialisation.
 //!
-//! Postcard's errors drop the text of custom errors; the real reason waits here too.
+//! Postcard drops the text of custom errors, so the real reason is stored here as well.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -16,14 +16,14 @@ use procession_engine::{Handle, Held};
 
 use crate::error::Error;
 
-/// For whom something is serialised; a number, since it is put down and taken up for each message.
+/// The destination of serialised bytes. A plain number, because it is set and reset for each message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Destination(u32);
 
 impl Destination {
-    /// Nobody who could be made a holder of an object.
+    /// No process or message that could hold an object.
     const NOBODY: Destination = Destination(0);
-    /// A message, which can hold objects; the number of no proc_id.
+    /// A message, which can hold objects. This is the number of no process.
     const MESSAGE: Destination = Destination(u32::MAX);
 
     /// A child that is being started.
@@ -40,22 +40,22 @@ impl Destination {
 struct TransferContext {
     /// Descriptors for the child.
     keep: Vec<OwnedFd>,
-    /// What the message that is being serialised refers to.
+    /// The objects of the message that is being serialised.
     attached: Vec<Held>,
-    /// Why an object refused to be serialised or deserialised.
+    /// Why an object could not be serialised or deserialised.
     reason: Option<Error>,
 }
 
-/// What every serialisation looks at, in one place so that it costs a message next to nothing.
+/// What every serialisation reads, in one cell, so that a message pays almost nothing for it.
 #[derive(Clone, Copy)]
 struct State {
-    /// For whom what is serialised next is, and what is being serialised now. Something that a `Serialize` sends
-    /// on the side is not for them.
+    /// The destination of the next serialisation, and of the current one. They differ because a `Serialize`
+    /// may itself send something else to another destination.
     next: Destination,
     now: Destination,
-    /// Whether the message that is being serialised refers to any object.
+    /// Whether the current message refers to any object.
     attached: bool,
-    /// Whether there may be a reason.
+    /// Whether a reason may be stored.
     failed: bool,
 }
 
@@ -71,21 +71,22 @@ thread_local! {
     };
 }
 
-/// While it lives, something is serialised.
+/// A serialisation in progress.
 pub(crate) struct Serialising {
     outer: State,
-    /// Where its own begin in what is attached: before them are those of a message whose `Serialize` sends another.
+    /// The index of its first attached object. Earlier ones belong to an outer message, whose `Serialize`
+    /// sends this one.
     from: usize,
 }
 
 impl Serialising {
-    /// For whoever was said.
+    /// Begins a serialisation for the destination that was set.
     #[inline]
     pub(crate) fn next() -> Serialising {
         Serialising::of(STATE.get().next)
     }
 
-    /// As a message.
+    /// Begins the serialisation of a message.
     #[inline]
     pub(crate) fn message() -> Serialising {
         Serialising::of(Destination::MESSAGE)
@@ -107,7 +108,7 @@ impl Serialising {
         Serialising { outer, from }
     }
 
-    /// What it refers to, to be sent along.
+    /// Takes the objects the message refers to, to be sent along.
     #[inline]
     pub(crate) fn take_attached(&self) -> Vec<Held> {
         match STATE.get().attached {
@@ -124,7 +125,7 @@ impl Drop for Serialising {
             attached, failed, ..
         } = STATE.get();
         if attached {
-            // A message that failed has left something.
+            // A message that failed has left some.
             drop(take_attached(self.from));
         }
         STATE.set(State {
@@ -148,7 +149,7 @@ fn take_attached(from: usize) -> Vec<Held> {
     CONTEXT.with_borrow_mut(|context| context.attached.split_off(from))
 }
 
-/// Says for whom what is serialised next is, while it lives.
+/// Sets the destination of the next serialisation until it is dropped.
 struct DestinationGuard(Destination);
 
 impl DestinationGuard {
@@ -171,13 +172,13 @@ impl Drop for DestinationGuard {
     }
 }
 
-/// Serialises something that is a part of what is being serialised, and for the same destination.
+/// Serialises a part of the current value for the same destination.
 pub(crate) fn nested<T>(work: impl FnOnce() -> T) -> T {
     let _recipient = DestinationGuard::set(STATE.get().now);
     work()
 }
 
-/// Runs `serialise` such that what it meets is handed to `child`. Returns the descriptors too.
+/// Runs `serialise` with `child` as the destination. Also returns the descriptors for the child.
 pub(crate) fn transfer_to<T>(child: OwnerId, serialise: impl FnOnce() -> T) -> (T, Vec<OwnedFd>) {
     struct ContextGuard(Option<TransferContext>);
     impl Drop for ContextGuard {
@@ -196,7 +197,7 @@ pub(crate) fn transfer_to<T>(child: OwnerId, serialise: impl FnOnce() -> T) -> (
     (made, keep)
 }
 
-/// Makes whoever the bytes are for a holder of the object.
+/// Makes the destination a holder of the object.
 pub(crate) fn attach(handle: &Handle, kind: &'static str) -> Result<(), Error> {
     let state = STATE.get();
     if state.now != Destination::MESSAGE {
@@ -211,13 +212,13 @@ pub(crate) fn attach(handle: &Handle, kind: &'static str) -> Result<(), Error> {
     Ok(())
 }
 
-/// As [`attach`], of what only a process that is being started can get.
+/// Like [`attach`], for objects that only a child being started can receive.
 pub(crate) fn attach_to_child(handle: &Handle, kind: &'static str) -> Result<(), Error> {
     let child = STATE.get().now.proc_id().ok_or(Error::NotSpawning(kind))?;
     Ok(process::hold_for(child, handle)?)
 }
 
-/// Passes a descriptor to the child that is being started; returns the number it has there.
+/// Passes a descriptor to the child being started, and returns its number there.
 pub(crate) fn attach_fd(fd: OwnedFd) -> RawFd {
     let number = fd.as_raw_fd();
     CONTEXT.with_borrow_mut(|context| context.keep.push(fd));
@@ -238,17 +239,17 @@ fn store_reason(reason: Error) -> String {
     text
 }
 
-/// Keeps the reason of a failure that is about to pass through the serialiser.
+/// Stores the reason of a failure, and returns an error that carries it through the deserialiser.
 pub(crate) fn fail_de<E: serde::de::Error>(reason: Error) -> E {
     E::custom(store_reason(reason))
 }
 
-/// As [`fail_de`], on the way out.
+/// Like [`fail_de`], for the serialiser.
 pub(crate) fn fail_ser<E: serde::ser::Error>(reason: Error) -> E {
     E::custom(store_reason(reason))
 }
 
-/// Forgets the reason of a failure that nobody asked about.
+/// Discards a reason that no one has asked for.
 #[inline]
 pub(crate) fn forget_reason() {
     if STATE.get().failed {
@@ -256,7 +257,7 @@ pub(crate) fn forget_reason() {
     }
 }
 
-/// The reason of the failure that just came out of the serialiser, if it was ours.
+/// Takes the reason of the failure that just came out of the serialiser, if this crate caused it.
 pub(crate) fn take_reason() -> Option<Error> {
     set_failed(false);
     CONTEXT.with_borrow_mut(|context| context.reason.take())

@@ -1,4 +1,4 @@
-//! What another process can be told to call.
+//! Functions that another process can call.
 
 use std::marker::PhantomData;
 
@@ -13,11 +13,12 @@ use crate::pool::state;
 use crate::transfer::call;
 use crate::transfer::closure::Closure;
 
-/// What takes `Args` and can be called in another process: a plain `fn`, or a [`closure!`](crate::closure).
+/// A function that takes `Args` and can be called in another process: a plain `fn`, or a
+/// [`closure!`](crate::closure).
 ///
-/// `Args` is the one argument of a function of one argument, and a tuple of them otherwise: `fn()` takes `()`,
-/// `fn(A)` takes `A`, `fn(A, B)` takes `(A, B)`. Arguments and result are carried by serde. `Shape` only keeps
-/// functions apart; the compiler always infers it.
+/// `Args` is the argument type for one parameter, and a tuple otherwise: `fn()` takes `()`, `fn(A)` takes `A`,
+/// `fn(A, B)` takes `(A, B)`. Serde carries arguments and result. `Shape` only distinguishes implementations;
+/// the compiler infers it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be called in another process with `{Args}`",
     note = "pass a plain `fn` or a `closure!`, and its arguments by value: nothing for no argument is `()`, \
@@ -28,7 +29,7 @@ pub trait Function<Args, Shape>: 'static {
     /// What the function returns.
     type Output;
 
-    /// The request to call it once for each of `args`.
+    /// Returns the request to call it once for each of `args`.
     #[doc(hidden)]
     fn request(&self, args: &[Args]) -> Result<Vec<u8>, Error>;
 }
@@ -69,10 +70,10 @@ where
     }
 }
 
-/// What takes `Args` and can be called by a pool's worker that keeps an `S`: every [`Function`], and every plain
-/// `fn` that takes a `&mut S` before its other arguments.
+/// A function that takes `Args` and can be called by a pool worker with a state of type `S`: every
+/// [`Function`], and every plain `fn` that takes a `&mut S` before its other arguments.
 ///
-/// `Shape` only keeps functions apart; the compiler always infers it.
+/// `Shape` only distinguishes implementations; the compiler infers it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be called by a worker that keeps a `{S}` with `{Args}`",
     note = "pass a plain `fn` or a `closure!`, and its arguments by value: nothing for no argument is `()`, \
@@ -84,7 +85,7 @@ pub trait TaskFunction<S, Args, Shape>: 'static {
     /// What the function returns.
     type Output;
 
-    /// The request to call it once for each of `args`, which are read as `Args`.
+    /// Returns the request to call it once for each of `args`, which deserialise as `Args`.
     #[doc(hidden)]
     fn request_for<Sent: Serialize>(&self, args: &[Sent]) -> Result<Vec<u8>, Error>;
 }

@@ -1,4 +1,4 @@
-//! Catching a panic with all there is to say about it.
+//! Catches panics with their location and backtrace.
 
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
@@ -10,23 +10,23 @@ use std::thread;
 use crate::error::Panic;
 
 thread_local! {
-    /// The panic that is on its way through this thread.
+    /// The panic that is unwinding this thread.
     static LAST: RefCell<Option<Panic>> = const { RefCell::new(None) };
-    /// Whether panics of this thread are reported in no other way than by [`caught`].
+    /// Whether panics of this thread are reported only by [`caught`].
     static QUIET: Cell<bool> = const { Cell::new(false) };
-    /// Whether this thread keeps panics from being printed, which does not go for its own.
+    /// Whether this thread holds the print lock. Its own panics are still printed.
     static HOLDS_PRINT_LOCK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Read by whoever prints a panic: std has a lock of its own meanwhile, which a child that is forked then would
-/// find taken for ever.
+/// Held for reading by threads that print a panic. Std holds a lock of its own meanwhile, and a child forked at
+/// that moment would find that lock taken for ever.
 static PRINTING: RwLock<()> = RwLock::new(());
 
-/// While this is held, no other thread is in the middle of printing a panic.
+/// While this is held, no other thread is printing a panic.
 pub(crate) struct PrintLock(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>);
 
 impl PrintLock {
-    /// `None` while a thread does, which may need the standard streams for it.
+    /// Returns `None` while a thread prints a panic, because that thread may need the standard streams.
     pub(crate) fn try_acquire() -> Option<PrintLock> {
         let held = match PRINTING.try_write() {
             Ok(held) => held,
@@ -44,7 +44,7 @@ impl Drop for PrintLock {
     }
 }
 
-/// Runs `work`; panics in it go without the usual words on standard error.
+/// Runs `work` without printing its panics to standard error.
 pub(crate) fn without_output<T>(work: impl FnOnce() -> T) -> T {
     QUIET.set(true);
     let done = work();
@@ -52,11 +52,11 @@ pub(crate) fn without_output<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Runs `work`; a panic in it becomes an error. Only in processes that called [`watch`] does the
-/// error have a location and a backtrace.
+/// Runs `work` and turns a panic into an error. The error has a location and a backtrace only in processes that
+/// called [`watch`].
 pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panic> {
     LAST.take();
-    // What the panicking function held is gone with it, or belongs to a process that ends.
+    // Unwind safety: the state of the panicking function is dropped, or its process ends.
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
         LAST.take().unwrap_or_else(|| Panic {
             message: message(&*payload),
@@ -66,20 +66,20 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panic> {
     })
 }
 
-/// Told of a panic where panics abort, which is the last chance to report it.
+/// Called for a panic where panics abort: the last chance to report it.
 type Reporter = Box<dyn Fn(Panic) + Send + Sync>;
 
-/// Set in a process whose panics are noted.
+/// Set in processes that record their panics.
 static REPORTER: RwLock<Option<Reporter>> = RwLock::new(None);
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
-/// Notes every panic from here on, besides what was done before.
+/// Records every panic from now on, in addition to the previous hook.
 pub(crate) fn watch(on_abort: impl Fn(Panic) + Send + Sync + 'static) {
     install_hook();
     lock_reporter().watch(on_abort);
 }
 
-/// Prepares this process for [`watch`], without noting anything yet.
+/// Installs the hook for [`watch`], without recording anything yet.
 pub(crate) fn install_hook() {
     static ONCE: Once = Once::new();
     // The hook cannot be changed during a panic.
@@ -100,14 +100,15 @@ pub(crate) fn install_hook() {
             if cfg!(not(panic = "abort")) {
                 LAST.set(Some(panic));
             } else if let Ok(Some(report)) = REPORTER.try_read().as_deref() {
-                // Not waited for: this thread may be the one that holds it, or have been forked while another did.
+                // Do not wait: this thread may hold the lock itself, or may have been forked
+                // while another thread held it.
                 report(panic);
             }
         }));
     });
 }
 
-/// Keeps the reporter from being used or changed by others.
+/// Locks the reporter, so that no other thread uses or changes it.
 pub(crate) fn lock_reporter() -> ReporterLock {
     ReporterLock(REPORTER.write().unwrap_or_else(PoisonError::into_inner))
 }
@@ -117,7 +118,7 @@ pub(crate) struct ReporterLock(RwLockWriteGuard<'static, Option<Reporter>>);
 
 impl ReporterLock {
     pub(crate) fn watch(mut self, on_abort: impl Fn(Panic) + Send + Sync + 'static) {
-        // A forked child's is its parent's, and not to be dropped here.
+        // In a forked child, the old reporter is the parent's and must not be dropped.
         std::mem::forget(self.0.replace(Box::new(on_abort)));
         WATCHED.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! A reference to an object of the engine, which serde can hand to a child.
+//! A reference to an engine object that serde can send to another process.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,7 +14,7 @@ use crate::transfer::context;
 /// An engine object that has a handle.
 pub(crate) trait Object: Opened {
     const KIND: &'static str;
-    /// The name that its handle goes by in serde's data model, for formats that treat objects apart.
+    /// The newtype name of its handle in serde's data model, for formats that treat objects specially.
     const MARK: &'static str;
     fn handle(&self) -> Handle;
     fn open(handle: &Handle) -> engine::Result<Self>
@@ -51,7 +51,7 @@ objects! {
     value::SharedBytes: "Value or Array",
 }
 
-/// Clones share one open object.
+/// A reference to an open object. Clones share it.
 pub(crate) struct Shared<E>(Arc<E>);
 
 impl<E> Shared<E> {
@@ -70,7 +70,7 @@ impl<E: Opened> Deref for Shared<E> {
     type Target = E;
 
     /// # Panics
-    /// In a forked process that does not hold the object: see [`Opened::check`].
+    /// Panics in a forked process that does not hold the object: see [`Opened::check`].
     #[inline]
     #[track_caller]
     fn deref(&self) -> &E {
@@ -88,7 +88,7 @@ impl<E: Object> fmt::Debug for Shared<E> {
 }
 
 impl<E: Object> Shared<E> {
-    /// Hands the object over as what goes by the name of `mark`.
+    /// Serialises the object's handle under the name `mark`, and attaches the object.
     pub(crate) fn serialize_as<S: Serializer>(
         &self,
         mark: &'static str,
@@ -99,7 +99,7 @@ impl<E: Object> Shared<E> {
         serializer.serialize_newtype_struct(mark, &HandleBytes(handle.to_bytes()))
     }
 
-    /// Opens the object that was handed over as `mark`.
+    /// Opens the object whose handle was serialised under the name `mark`.
     pub(crate) fn deserialize_as<'de, D: Deserializer<'de>>(
         mark: &'static str,
         deserializer: D,

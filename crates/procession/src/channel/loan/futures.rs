@@ -1,4 +1,4 @@
-//! Loans, put and received as futures; what holds for other messages holds for them.
+//! Futures for loans. They behave as those for other messages.
 
 use bytemuck::Pod;
 
@@ -8,38 +8,50 @@ use crate::error::{GetError, PutError};
 use crate::{Connection, Queue, Receiver, Sender};
 
 impl<T: Pod> Queue<Loan<T>> {
-    /// As [`put_loan`](Queue::put_loan), as a future. Dropped before it resolves, it has put nothing.
+    /// Like [`put_loan`](Queue::put_loan), as a future.
+    ///
+    /// # Cancellation
+    /// Dropping the future before it resolves puts nothing, and frees the loan.
     ///
     /// # Errors
-    /// As for [`put_loan`](Queue::put_loan).
+    /// The same as for [`put_loan`](Queue::put_loan).
     pub async fn put_loan_async(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
         put(self.engine(), loan, |loan| self.try_put_loan(loan)).await
     }
 
-    /// As [`get_loan`](Queue::get_loan), as a future. Dropped before it resolves, it has received nothing.
+    /// Like [`get_loan`](Queue::get_loan), as a future.
+    ///
+    /// # Cancellation
+    /// Dropping the future before it resolves receives nothing: the message stays in the queue.
     ///
     /// # Errors
-    /// As for [`get_loan`](Queue::get_loan).
+    /// The same as for [`get_loan`](Queue::get_loan).
     pub async fn get_loan_async(&self) -> Result<Received<T>, GetError> {
         get(self.engine(), || self.try_get_loan()).await
     }
 }
 
 impl<T: Pod, R> Connection<Loan<T>, R> {
-    /// As [`send_loan`](Connection::send_loan), as a future. Dropped before it resolves, it has sent nothing.
+    /// Like [`send_loan`](Connection::send_loan), as a future.
+    ///
+    /// # Cancellation
+    /// Dropping the future before it resolves sends nothing, and frees the loan.
     ///
     /// # Errors
-    /// As for [`send_loan`](Connection::send_loan).
+    /// The same as for [`send_loan`](Connection::send_loan).
     pub async fn send_loan_async(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
         put(self.engine(), loan, |loan| self.try_send_loan(loan)).await
     }
 }
 
 impl<S, T: Pod> Connection<S, Loan<T>> {
-    /// As [`recv_loan`](Connection::recv_loan), as a future. Dropped before it resolves, it has received nothing.
+    /// Like [`recv_loan`](Connection::recv_loan), as a future.
+    ///
+    /// # Cancellation
+    /// Dropping the future before it resolves receives nothing: the message stays in the pipe.
     ///
     /// # Errors
-    /// As for [`recv_loan`](Connection::recv_loan).
+    /// The same as for [`recv_loan`](Connection::recv_loan).
     pub async fn recv_loan_async(&self) -> Result<Received<T>, GetError> {
         get(self.engine(), || self.try_recv_loan()).await
     }
@@ -49,7 +61,7 @@ impl<T: Pod> Sender<Loan<T>> {
     /// See [`Connection::send_loan_async`].
     ///
     /// # Errors
-    /// As for [`Connection::send_loan`].
+    /// The same as for [`Connection::send_loan`].
     pub async fn send_loan_async(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
         self.connection().send_loan_async(loan).await
     }
@@ -59,7 +71,7 @@ impl<T: Pod> Receiver<Loan<T>> {
     /// See [`Connection::recv_loan_async`].
     ///
     /// # Errors
-    /// As for [`Connection::recv_loan`].
+    /// The same as for [`Connection::recv_loan`].
     pub async fn recv_loan_async(&self) -> Result<Received<T>, GetError> {
         self.connection().recv_loan_async().await
     }

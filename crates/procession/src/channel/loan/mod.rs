@@ -1,4 +1,4 @@
-//! Messages that are written, and read, where they lie.
+//! Messages written and read in place.
 
 #[cfg(feature = "async")]
 mod futures;
@@ -18,22 +18,23 @@ use crate::channel::queue::{get_retrying, put_retrying, refused};
 use crate::error::{Error, GetError, PutError};
 pub use received::Received;
 
-/// What the engine aligns every message to that is written where it lies.
+/// The alignment in bytes of every message that is written in place.
 const ALIGNMENT: usize = 64;
 
-/// A message of `[T]` in shared memory, to be filled in place and put without a copy.
+/// A message of `[T]` in shared memory, filled in place and sent without a copy.
 ///
-/// It is lent to this process, which alone sees it, until it is put into a [`Queue`](crate::Queue) or sent
-/// through a pipe of loans: `Queue<Loan<f64>>`, `Sender<Loan<u8>>`. Whoever takes it out has the same memory
-/// as a [`Received`], reads it where it lies, and may turn it into a loan again to change it and pass it on. A
-/// loan of 1 MiB and one of 1 byte cost the same on the way.
+/// Only this process sees the loan until it is put into a [`Queue`](crate::Queue) or sent through a pipe of
+/// loans: `Queue<Loan<f64>>`, `Sender<Loan<u8>>`. The receiver gets the same memory as a [`Received`] and reads
+/// it in place. It may turn it back into a loan, to change it and pass it on. Sending a loan of 1 MiB costs the
+/// same as one of 1 byte.
 ///
-/// `T` is any [`bytemuck::Pod`]: a number, or a `#[repr(C)]` struct of them without padding. Any bytes are one,
-/// so no process can send what another could not read; and a message of bytes that say what they are becomes items
-/// of another type by a [`cast`](Received::cast). The items are aligned as `T` wants it, up to 64 bytes.
+/// `T` is any [`bytemuck::Pod`]: a number, or a `#[repr(C)]` struct of numbers without padding. Every byte
+/// pattern is a valid value, so no process can send what another cannot read. For messages that describe their
+/// own type, [`cast`](Received::cast) converts the items. The items are aligned as `T` requires, up to 64
+/// bytes.
 ///
-/// A queue of loans takes loans only, and gives out nothing else: [`put`](crate::Queue::put) and
-/// [`get`](crate::Queue::get) are for what serde carries, which a loan is not.
+/// A queue of loans carries only loans. [`put`](crate::Queue::put) and [`get`](crate::Queue::get) are for types
+/// that serde can carry, and a loan is not one.
 ///
 /// ```compile_fail
 /// # fn main() -> procession::Result<()> {
@@ -45,11 +46,11 @@ const ALIGNMENT: usize = 64;
 ///
 /// # Whose the memory is
 ///
-/// Dropped unsent, the loan is given back. Leaked by [`mem::forget`](std::mem::forget), it is given back when
-/// the process ends, however it does; a process that is killed in the middle of writing leaves nothing, and
-/// nobody ever sees what it wrote. Once it was put it survives the process, as every message does. A forked
-/// child has no part in its parent's loans: looking at one panics there, sending one fails, and dropping one
-/// does nothing.
+/// Dropping an unsent loan frees its memory. The memory of a loan leaked with [`mem::forget`](std::mem::forget)
+/// is freed when the process ends, however it ends. A process killed while writing leaves nothing, and no other
+/// process ever sees what it wrote. Once sent, the message survives the process, as every message does. A
+/// forked child does not own its parent's loans: accessing one there panics, sending one fails, and dropping
+/// one does nothing.
 ///
 /// # Examples
 /// ```
@@ -80,12 +81,12 @@ pub struct Loan<T> {
 }
 
 impl<T: Pod> Loan<T> {
-    /// Room for `len` items. What they are at first is unspecified: whatever lay there before.
+    /// Allocates `len` items. Their initial values are unspecified: they are what the memory held before.
     ///
-    /// A `T` without bytes, or one to be aligned to more than 64, does not compile.
+    /// A zero-sized `T`, or one with an alignment over 64 bytes, does not compile.
     ///
     /// # Errors
-    /// When there is no shared memory left.
+    /// Returns an error when there is no shared memory left.
     pub fn new(len: usize) -> Result<Loan<T>, Error> {
         const {
             assert!(size_of::<T>() > 0, "items without bytes cannot be lent");
@@ -94,33 +95,33 @@ impl<T: Pod> Loan<T> {
                 "loans are aligned to 64 bytes, not to more"
             );
         }
-        // What overflows is more than any block holds.
+        // A size that overflows is larger than any block.
         let size = len.saturating_mul(size_of::<T>());
         Ok(Loan::over(Draft::new(size, &[])?))
     }
 
-    /// `len` items of zeroes.
+    /// Allocates `len` items of zeroes.
     ///
     /// # Errors
-    /// As for [`Loan::new`].
+    /// The same as for [`Loan::new`].
     pub fn zeroed(len: usize) -> Result<Loan<T>, Error> {
         let mut loan = Loan::new(len)?;
         loan.fill(T::zeroed());
         Ok(loan)
     }
 
-    /// A copy of these items.
+    /// Allocates a copy of `items`.
     ///
     /// # Errors
-    /// As for [`Loan::new`].
+    /// The same as for [`Loan::new`].
     pub fn from_slice(items: &[T]) -> Result<Loan<T>, Error> {
         let mut loan = Loan::new(items.len())?;
         loan.copy_from_slice(items);
         Ok(loan)
     }
 
-    /// Leaves away what is behind the first `len` items, if there is any; what comes of a read that was shorter
-    /// than the buffer.
+    /// Truncates to `len` items, for example after a read that was shorter than the buffer. Does nothing if
+    /// there are fewer.
     pub fn truncate(&mut self, len: usize) {
         self.draft.truncate(len.saturating_mul(size_of::<T>()));
     }
@@ -165,20 +166,20 @@ impl<T> fmt::Debug for Loan<T> {
     }
 }
 
-/// Puts a loan, through signals, or gives it back.
+/// Puts a loan, or returns it in the error. Retries after signals.
 fn send<T: Pod>(
     loan: Loan<T>,
     mut put: impl FnMut(&mut Option<Draft>) -> Result<(), engine::error::PutError>,
 ) -> Result<(), PutError<Loan<T>>> {
     let mut draft = Some(loan.draft);
     put_retrying(|| put(&mut draft)).map_err(|error| {
-        // Only of a process that others took for dead is the memory gone by then.
+        // The memory is gone only if other processes took this one for dead.
         let draft = draft.expect("other processes took this one for dead, and its loan with it");
         refused(Loan::over(draft), error)
     })
 }
 
-/// Receives a loan, through signals.
+/// Receives a loan. Retries after signals.
 fn receive<T: Pod>(
     get: impl FnMut(&mut Message) -> Result<(), engine::error::GetError>,
 ) -> Result<Received<T>, GetError> {

@@ -9,29 +9,30 @@ use super::{Loan, Received, receive, send};
 use crate::channel::pipe::{Connection, Receiver, Sender};
 use crate::error::{Error, GetError, PutError, within};
 
-/// For messages that are written, and read, where they lie: see [`Loan`].
+/// Messages written and read in place: see [`Loan`].
 impl<T: Pod, R> Connection<Loan<T>, R> {
-    /// Room for a message of `len` items, to be filled and [sent](Connection::send_loan): a [`Loan::new`].
+    /// Allocates a message of `len` items, to fill and [send](Connection::send_loan). The same as
+    /// [`Loan::new`].
     ///
     /// # Errors
-    /// When there is no shared memory left.
+    /// Returns an error when there is no shared memory left.
     pub fn loan(&self, len: usize) -> Result<Loan<T>, Error> {
         Loan::new(len)
     }
 
-    /// Sends a loan, waiting while too much is under way. Nothing is copied.
+    /// Sends a loan without a copy, waiting while too many bytes are in transit.
     ///
     /// # Errors
-    /// When nobody can receive it any more, or the loan was made by a process of which this one is a forked
-    /// child; gives it back.
+    /// Returns an error when no process can receive it, or when the loan belongs to the process of which
+    /// this one is a forked child. The error returns the loan.
     pub fn send_loan(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
         self.send_loan_until(loan, Deadline::NEVER)
     }
 
-    /// Sends a loan, waiting no longer than `timeout`.
+    /// Sends a loan, waiting for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`send_loan`](Connection::send_loan); and [`PutError::Full`] when the time was up.
+    /// The same as for [`send_loan`](Connection::send_loan), and [`PutError::Full`] when the time is up.
     pub fn send_loan_timeout(
         &self,
         loan: Loan<T>,
@@ -40,10 +41,10 @@ impl<T: Pod, R> Connection<Loan<T>, R> {
         self.send_loan_until(loan, within(timeout))
     }
 
-    /// Sends a loan if it has room.
+    /// Sends a loan if there is room.
     ///
     /// # Errors
-    /// As for [`send_loan`](Connection::send_loan); and [`PutError::Full`] when it has not.
+    /// The same as for [`send_loan`](Connection::send_loan), and [`PutError::Full`] when there is none.
     pub fn try_send_loan(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
         self.send_loan_until(loan, Deadline::NOW)
     }
@@ -53,34 +54,35 @@ impl<T: Pod, R> Connection<Loan<T>, R> {
     }
 }
 
-/// For messages that are written, and read, where they lie: see [`Loan`].
+/// Messages written and read in place: see [`Loan`].
 impl<S, T: Pod> Connection<S, Loan<T>> {
-    /// Receives the next message, waiting for it. It stays where it is, and is this process's own until it is
-    /// dropped.
+    /// Receives the next message, waiting for it. The message stays in place, and belongs to this process
+    /// until it is dropped.
     ///
     /// # Errors
-    /// [`GetError::Closed`] when all was received and the other side is gone.
+    /// Returns [`GetError::Closed`] when everything was received and the other side is gone.
     pub fn recv_loan(&self) -> Result<Received<T>, GetError> {
         self.recv_loan_until(Deadline::NEVER)
     }
 
-    /// Receives the next message, waiting for it no longer than `timeout`.
+    /// Receives the next message, waiting for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`recv_loan`](Connection::recv_loan); and [`GetError::Empty`] when none came in time.
+    /// The same as for [`recv_loan`](Connection::recv_loan), and [`GetError::Empty`] when none arrived in
+    /// time.
     pub fn recv_loan_timeout(&self, timeout: Duration) -> Result<Received<T>, GetError> {
         self.recv_loan_until(within(timeout))
     }
 
-    /// Receives the next message, if it is there.
+    /// Receives the next message if there is one.
     ///
     /// # Errors
-    /// As for [`recv_loan`](Connection::recv_loan); and [`GetError::Empty`] when there is none.
+    /// The same as for [`recv_loan`](Connection::recv_loan), and [`GetError::Empty`] when there is none.
     pub fn try_recv_loan(&self) -> Result<Received<T>, GetError> {
         self.recv_loan_until(Deadline::NOW)
     }
 
-    /// The messages, as they come, until the other side is gone.
+    /// Returns an iterator over the messages, which ends when the other side is gone.
     pub fn loans(&self) -> impl Iterator<Item = Result<Received<T>, GetError>> {
         std::iter::from_fn(|| match self.recv_loan() {
             Err(GetError::Closed) => None,
@@ -93,12 +95,12 @@ impl<S, T: Pod> Connection<S, Loan<T>> {
     }
 }
 
-/// For messages that are written, and read, where they lie: see [`Loan`].
+/// Messages written and read in place: see [`Loan`].
 impl<T: Pod> Sender<Loan<T>> {
     /// See [`Connection::loan`].
     ///
     /// # Errors
-    /// As for [`Connection::loan`].
+    /// The same as for [`Connection::loan`].
     pub fn loan(&self, len: usize) -> Result<Loan<T>, Error> {
         self.connection().loan(len)
     }
@@ -106,7 +108,7 @@ impl<T: Pod> Sender<Loan<T>> {
     /// See [`Connection::send_loan`].
     ///
     /// # Errors
-    /// As for [`Connection::send_loan`].
+    /// The same as for [`Connection::send_loan`].
     pub fn send_loan(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
         self.connection().send_loan(loan)
     }
@@ -114,7 +116,7 @@ impl<T: Pod> Sender<Loan<T>> {
     /// See [`Connection::send_loan_timeout`].
     ///
     /// # Errors
-    /// As for [`Connection::send_loan_timeout`].
+    /// The same as for [`Connection::send_loan_timeout`].
     pub fn send_loan_timeout(
         &self,
         loan: Loan<T>,
@@ -126,18 +128,18 @@ impl<T: Pod> Sender<Loan<T>> {
     /// See [`Connection::try_send_loan`].
     ///
     /// # Errors
-    /// As for [`Connection::try_send_loan`].
+    /// The same as for [`Connection::try_send_loan`].
     pub fn try_send_loan(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
         self.connection().try_send_loan(loan)
     }
 }
 
-/// For messages that are written, and read, where they lie: see [`Loan`].
+/// Messages written and read in place: see [`Loan`].
 impl<T: Pod> Receiver<Loan<T>> {
     /// See [`Connection::recv_loan`].
     ///
     /// # Errors
-    /// As for [`Connection::recv_loan`].
+    /// The same as for [`Connection::recv_loan`].
     pub fn recv_loan(&self) -> Result<Received<T>, GetError> {
         self.connection().recv_loan()
     }
@@ -145,7 +147,7 @@ impl<T: Pod> Receiver<Loan<T>> {
     /// See [`Connection::recv_loan_timeout`].
     ///
     /// # Errors
-    /// As for [`Connection::recv_loan_timeout`].
+    /// The same as for [`Connection::recv_loan_timeout`].
     pub fn recv_loan_timeout(&self, timeout: Duration) -> Result<Received<T>, GetError> {
         self.connection().recv_loan_timeout(timeout)
     }
@@ -153,7 +155,7 @@ impl<T: Pod> Receiver<Loan<T>> {
     /// See [`Connection::try_recv_loan`].
     ///
     /// # Errors
-    /// As for [`Connection::try_recv_loan`].
+    /// The same as for [`Connection::try_recv_loan`].
     pub fn try_recv_loan(&self) -> Result<Received<T>, GetError> {
         self.connection().try_recv_loan()
     }

@@ -10,21 +10,21 @@ use crate::channel::joinable::JoinableQueue;
 use crate::channel::queue::Queue;
 use crate::error::{Error, GetError, PutError, within};
 
-/// For messages that are written, and read, where they lie: see [`Loan`].
+/// Messages written and read in place: see [`Loan`].
 impl<T: Pod> Queue<Loan<T>> {
-    /// Room for a message of `len` items, to be filled and [put](Queue::put_loan): a [`Loan::new`].
+    /// Allocates a message of `len` items, to fill and [put](Queue::put_loan). The same as [`Loan::new`].
     ///
     /// # Errors
-    /// When there is no shared memory left.
+    /// Returns an error when there is no shared memory left.
     pub fn loan(&self, len: usize) -> Result<Loan<T>, Error> {
         Loan::new(len)
     }
 
-    /// Puts a loan, waiting for room if there is a bound. Nothing is copied.
+    /// Puts a loan without a copy. A bounded queue that is full makes it wait for room.
     ///
     /// # Errors
-    /// When the queue is closed, or the loan was made by a process of which this one is a forked child; gives
-    /// it back.
+    /// Returns an error when the queue is closed, or when the loan belongs to the process of which this one
+    /// is a forked child. The error returns the loan.
     pub fn put_loan(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
         self.put_loan_until(loan, Deadline::NEVER)
     }
@@ -32,15 +32,15 @@ impl<T: Pod> Queue<Loan<T>> {
     /// Puts a loan if there is room.
     ///
     /// # Errors
-    /// As for [`put_loan`](Queue::put_loan); and [`PutError::Full`] when there is no room.
+    /// The same as for [`put_loan`](Queue::put_loan), and [`PutError::Full`] when there is no room.
     pub fn try_put_loan(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
         self.put_loan_until(loan, Deadline::NOW)
     }
 
-    /// Puts a loan, waiting for room no longer than `timeout`.
+    /// Puts a loan, waiting for room for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`put_loan`](Queue::put_loan); and [`PutError::Full`] when there was no room in time.
+    /// The same as for [`put_loan`](Queue::put_loan), and [`PutError::Full`] when there was no room in time.
     pub fn put_loan_timeout(
         &self,
         loan: Loan<T>,
@@ -49,33 +49,33 @@ impl<T: Pod> Queue<Loan<T>> {
         self.put_loan_until(loan, within(timeout))
     }
 
-    /// Gets the oldest message, waiting for one. It stays where it is, and is this process's own until it is
-    /// dropped.
+    /// Gets the oldest message, waiting until there is one. The message stays in place, and belongs to this
+    /// process until it is dropped.
     ///
     /// # Errors
-    /// [`GetError::Closed`] when the queue is closed and empty; [`Error::Misfit`], with the message, where somebody
-    /// opened a queue of other items as one of these.
+    /// Returns [`GetError::Closed`] when the queue is closed and empty, and [`Error::Misfit`], with the
+    /// message, when the queue was opened with another item type.
     pub fn get_loan(&self) -> Result<Received<T>, GetError> {
         self.get_loan_until(Deadline::NEVER)
     }
 
-    /// Gets the oldest message, if there is one.
+    /// Gets the oldest message if there is one.
     ///
     /// # Errors
-    /// As for [`get_loan`](Queue::get_loan); and [`GetError::Empty`] when there is none.
+    /// The same as for [`get_loan`](Queue::get_loan), and [`GetError::Empty`] when there is none.
     pub fn try_get_loan(&self) -> Result<Received<T>, GetError> {
         self.get_loan_until(Deadline::NOW)
     }
 
-    /// Gets the oldest message, waiting for one no longer than `timeout`.
+    /// Gets the oldest message, waiting for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`get_loan`](Queue::get_loan); and [`GetError::Empty`] when none came in time.
+    /// The same as for [`get_loan`](Queue::get_loan), and [`GetError::Empty`] when none arrived in time.
     pub fn get_loan_timeout(&self, timeout: Duration) -> Result<Received<T>, GetError> {
         self.get_loan_until(within(timeout))
     }
 
-    /// The messages, as they come, until the queue is closed and empty.
+    /// Returns an iterator over the messages, which ends when the queue is closed and empty.
     pub fn loans(&self) -> impl Iterator<Item = Result<Received<T>, GetError>> {
         std::iter::from_fn(|| match self.get_loan() {
             Err(GetError::Closed) => None,
@@ -92,12 +92,12 @@ impl<T: Pod> Queue<Loan<T>> {
     }
 }
 
-/// For messages that are written, and read, where they lie: see [`Loan`].
+/// Messages written and read in place: see [`Loan`].
 impl<T: Pod> JoinableQueue<Loan<T>> {
     /// See [`Queue::loan`].
     ///
     /// # Errors
-    /// As for [`Queue::loan`].
+    /// The same as for [`Queue::loan`].
     pub fn loan(&self, len: usize) -> Result<Loan<T>, Error> {
         self.queue().loan(len)
     }
@@ -105,7 +105,7 @@ impl<T: Pod> JoinableQueue<Loan<T>> {
     /// See [`Queue::put_loan`].
     ///
     /// # Errors
-    /// As for [`Queue::put_loan`].
+    /// The same as for [`Queue::put_loan`].
     pub fn put_loan(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
         self.queue().put_loan(loan)
     }
@@ -113,7 +113,7 @@ impl<T: Pod> JoinableQueue<Loan<T>> {
     /// See [`Queue::try_put_loan`].
     ///
     /// # Errors
-    /// As for [`Queue::try_put_loan`].
+    /// The same as for [`Queue::try_put_loan`].
     pub fn try_put_loan(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
         self.queue().try_put_loan(loan)
     }
@@ -121,7 +121,7 @@ impl<T: Pod> JoinableQueue<Loan<T>> {
     /// See [`Queue::put_loan_timeout`].
     ///
     /// # Errors
-    /// As for [`Queue::put_loan_timeout`].
+    /// The same as for [`Queue::put_loan_timeout`].
     pub fn put_loan_timeout(
         &self,
         loan: Loan<T>,
@@ -133,7 +133,7 @@ impl<T: Pod> JoinableQueue<Loan<T>> {
     /// See [`Queue::get_loan`].
     ///
     /// # Errors
-    /// As for [`Queue::get_loan`].
+    /// The same as for [`Queue::get_loan`].
     pub fn get_loan(&self) -> Result<Received<T>, GetError> {
         self.queue().get_loan()
     }
@@ -141,7 +141,7 @@ impl<T: Pod> JoinableQueue<Loan<T>> {
     /// See [`Queue::try_get_loan`].
     ///
     /// # Errors
-    /// As for [`Queue::try_get_loan`].
+    /// The same as for [`Queue::try_get_loan`].
     pub fn try_get_loan(&self) -> Result<Received<T>, GetError> {
         self.queue().try_get_loan()
     }
@@ -149,7 +149,7 @@ impl<T: Pod> JoinableQueue<Loan<T>> {
     /// See [`Queue::get_loan_timeout`].
     ///
     /// # Errors
-    /// As for [`Queue::get_loan_timeout`].
+    /// The same as for [`Queue::get_loan_timeout`].
     pub fn get_loan_timeout(&self, timeout: Duration) -> Result<Received<T>, GetError> {
         self.queue().get_loan_timeout(timeout)
     }

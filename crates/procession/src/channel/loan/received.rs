@@ -1,4 +1,4 @@
-//! A message that is read where it lies.
+//! A received message, read in place.
 
 use std::any::type_name;
 use std::fmt;
@@ -11,14 +11,14 @@ use procession_engine::channel::Message;
 use super::Loan;
 use crate::error::Error;
 
-/// A [`Loan`] that was received: its items, read where the sender wrote them.
+/// A received [`Loan`]: its items, read where the sender wrote them.
 ///
-/// The memory is this process's own, which nobody else writes to; it is given back when this is dropped, or
-/// when the process ends. A forked child has no part in what its parent received: looking at it panics there,
-/// and dropping it does nothing.
+/// The memory belongs to this process, and no other process writes to it. It is freed when this value is
+/// dropped, or when the process ends. A forked child does not own what its parent received: accessing it there
+/// panics, and dropping it does nothing.
 ///
 /// # Examples
-/// A process that changes what comes by, without a copy:
+/// A process that changes messages and passes them on without a copy:
 /// ```
 /// use procession::{Connection, Loan, Process};
 ///
@@ -47,8 +47,8 @@ pub struct Received<T> {
 }
 
 impl<T: Pod> Received<T> {
-    /// The items of a message that was put as a loan of them, which only a type that lies to serde can be wrong
-    /// about.
+    /// Wraps a message that was put as a loan of `T`. This fails only if a type's serde implementation is
+    /// wrong.
     pub(super) fn over(message: Message) -> Result<Received<T>, Error> {
         let kind = type_name::<Loan<T>>();
         if !message.is_draft() {
@@ -69,21 +69,21 @@ impl<T: Pod> Received<T> {
         }
     }
 
-    /// The same memory as a loan, to be changed where it lies and passed on.
+    /// Returns the same memory as a loan, to change it in place and pass it on.
     ///
     /// # Panics
-    /// In a child that was forked since it was received.
+    /// Panics in a child forked after it was received.
     pub fn into_loan(self) -> Loan<T> {
         let draft = self.message.into_draft();
         Loan::over(draft.unwrap_or_else(|_| panic!("{NOT_THE_CHILDS}")))
     }
 
-    /// The same memory as items of another type, for messages of bytes that say themselves what they are.
+    /// Returns the same memory as items of another type, for messages that describe their own type.
     ///
-    /// A `U` to be aligned to more than 64 does not compile.
+    /// A `U` with an alignment over 64 bytes does not compile.
     ///
     /// # Errors
-    /// What was to be cast, if its bytes are no whole number of `U`s.
+    /// Returns `self` if its bytes are not a whole number of `U`s.
     ///
     /// # Examples
     /// ```

@@ -6,10 +6,10 @@ use super::ArraySlice;
 use crate::data::plain::Plain;
 use crate::sync::rlock::RLockGuard;
 
-/// The lock of an [`Array`](super::Array) or a part of one, held; given back when it is dropped.
+/// Holds the lock of an [`Array`](super::Array) or [`ArraySlice`], and releases it on drop.
 ///
-/// Methods that take an index panic when it is not below [`len`](ArrayGuard::len). All that look at an item or
-/// change one panic in a forked process whose parent locked.
+/// Methods with an index panic when it is not below [`len`](ArrayGuard::len). Methods that read or change items
+/// panic in a forked process whose parent holds the guard.
 #[derive(Debug)]
 pub struct ArrayGuard<'a, T> {
     items: &'a ArraySlice<T>,
@@ -26,17 +26,17 @@ impl<'a, T: Plain> ArrayGuard<'a, T> {
         self.items
     }
 
-    /// How many items there are.
+    /// Returns the number of items.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no items.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// The item at `index`.
+    /// Returns the item at `index`.
     pub fn get(&self, index: usize) -> T {
         self.held_items().load_one(index)
     }
@@ -46,52 +46,52 @@ impl<'a, T: Plain> ArrayGuard<'a, T> {
         self.held_items().store_one(index, item);
     }
 
-    /// Replaces the item at `index` by what `change` makes of it, and returns that.
+    /// Replaces the item at `index` with `change(item)`, and returns the new item.
     pub fn update(&mut self, index: usize, change: impl FnOnce(T) -> T) -> T {
         let item = change(self.get(index));
         self.set(index, item);
         item
     }
 
-    /// Lets two items change places.
+    /// Swaps two items.
     pub fn swap(&mut self, one: usize, other: usize) {
         let (first, second) = (self.get(one), self.get(other));
         self.set(one, second);
         self.set(other, first);
     }
 
-    /// A copy of the items in a range.
+    /// Returns a copy of the items in `range`.
     ///
     /// # Panics
-    /// When the range does not lie within the items.
+    /// Panics when the range is out of bounds.
     pub fn read(&self, range: impl RangeBounds<usize>) -> Vec<T> {
         let range = self.items.within(range);
         if range.is_empty() {
             return Vec::new();
         }
-        // Any value will do for what is overwritten.
+        // Any value does: all are overwritten.
         let mut copy = vec![self.get(range.start); range.len()];
         self.held_items().load(range.start, &mut copy);
         copy
     }
 
-    /// Copies the items from `at` on into `out`.
+    /// Copies items into `out`, starting with the one at `at`.
     ///
     /// # Panics
-    /// When there are fewer items from `at` on than `out` has.
+    /// Panics when there are fewer items from `at` than `out` has.
     pub fn read_into(&self, at: usize, out: &mut [T]) {
         self.held_items().load(at, out);
     }
 
-    /// Replaces the items from `at` on by these.
+    /// Replaces items with `items`, starting with the one at `at`.
     ///
     /// # Panics
-    /// When there are more of these than items from `at` on.
+    /// Panics when there are fewer items from `at` than `items` has.
     pub fn write(&mut self, at: usize, items: &[T]) {
         self.held_items().store(at, items);
     }
 
-    /// A copy of all items.
+    /// Returns a copy of all items.
     pub fn to_vec(&self) -> Vec<T> {
         self.read(..)
     }
@@ -99,13 +99,13 @@ impl<'a, T: Plain> ArrayGuard<'a, T> {
     /// Replaces all items.
     ///
     /// # Panics
-    /// When `items` are more or fewer than there are.
+    /// Panics when the number of items differs.
     pub fn copy_from_slice(&mut self, items: &[T]) {
         assert_eq!(items.len(), self.len(), "as many items as the array has");
         self.write(0, items);
     }
 
-    /// Sets all items to one value.
+    /// Sets all items to `item`.
     pub fn fill(&mut self, item: T) {
         let some = vec![item; self.len().min(FILL_CHUNK)];
         for at in (0..self.len()).step_by(FILL_CHUNK) {
@@ -114,16 +114,16 @@ impl<'a, T: Plain> ArrayGuard<'a, T> {
         }
     }
 
-    /// The items, each read as its turn comes.
+    /// Returns an iterator that reads each item when it is reached.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = T> + ExactSizeIterator {
         (0..self.len()).map(|index| self.get(index))
     }
 
-    /// Copies of `size` items each, but for the last, which may be shorter: for arrays that are not to be copied
-    /// as a whole.
+    /// Returns an iterator over copies of `size` items each (the last may be shorter), for arrays too large
+    /// to copy as a whole.
     ///
     /// # Panics
-    /// When `size` is zero.
+    /// Panics when `size` is zero.
     ///
     /// # Examples
     /// ```

@@ -1,4 +1,4 @@
-//! Shared values, one beside the other.
+//! Shared arrays.
 
 mod guard;
 mod slice;
@@ -13,12 +13,13 @@ use crate::error::Error;
 pub use guard::ArrayGuard;
 pub use slice::ArraySlice;
 
-/// An array in shared memory, of a fixed length, with a lock.
+/// An array of fixed length in shared memory, with a lock.
 ///
-/// What it does is what an [`ArraySlice`] does, of which it is the whole. Clones are the same array.
+/// It dereferences to an [`ArraySlice`] of all its items, which has its methods. Clones refer to the same
+/// array.
 ///
 /// # Examples
-/// Each worker gets its part:
+/// Each worker processes one part:
 /// ```
 /// use procession::{Array, ArraySlice, Process};
 ///
@@ -46,10 +47,10 @@ pub use slice::ArraySlice;
 pub struct Array<T>(ArraySlice<T>);
 
 impl<T: Plain> Array<T> {
-    /// A new array with a copy of these items.
+    /// Creates an array with a copy of `items`.
     ///
     /// # Errors
-    /// When there is no shared memory left.
+    /// Returns an error when there is no shared memory left.
     pub fn new(items: impl AsRef<[T]>) -> Result<Array<T>, Error> {
         let items = items.as_ref();
         let array = Array::zeroed(items.len())?;
@@ -57,11 +58,11 @@ impl<T: Plain> Array<T> {
         Ok(array)
     }
 
-    /// A new array of `len` items that are what bytes of zeroes are: the number zero, `false`, of a struct one
-    /// whose fields are.
+    /// Creates an array of `len` items whose bytes are zero: the number zero, `false`, or a struct of such
+    /// fields.
     ///
     /// # Errors
-    /// As for [`Array::new`].
+    /// The same as for [`Array::new`].
     pub fn zeroed(len: usize) -> Result<Array<T>, Error> {
         ArraySlice::zeroed(len).map(Array)
     }

@@ -1,4 +1,4 @@
-//! A part of an array.
+//! Parts of arrays.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,13 +15,14 @@ use crate::error::{Error, LockError};
 use crate::sync::rlock::{RLock, RLockGuard};
 use crate::transfer::shared::Shared;
 
-/// A part of an [`Array`](super::Array), as a slice is one of a vector; to be passed to a process that works on it.
+/// A part of an [`Array`](super::Array), as a slice is a part of a vector. Pass it to a process that works on
+/// that part.
 ///
-/// It is the array's memory and has the array's lock: there is one for all the parts. A call here locks for as
-/// long as it copies; for several steps that nobody is to see between there is [`lock`](ArraySlice::lock).
-/// A worker that reads its part, computes, and writes it back holds nobody up meanwhile.
+/// It refers to the array's memory and uses the array's lock; all parts share one lock. A call holds the lock
+/// while it copies. For several operations without interruption, use [`lock`](ArraySlice::lock). A worker that
+/// reads its part, computes, and writes it back does not block the others while it computes.
 ///
-/// Clones are the same part. The array lives for as long as any of its parts.
+/// Clones refer to the same part. The array lives as long as any of its parts.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct ArraySlice<T> {
@@ -33,20 +34,20 @@ pub struct ArraySlice<T> {
 }
 
 impl<T> ArraySlice<T> {
-    /// How many items it has.
+    /// Returns the number of items.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has no items.
+    /// Returns whether there are no items.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The part of it in a range.
+    /// Returns the part of it in `range`.
     ///
     /// # Panics
-    /// When the range does not lie within it.
+    /// Panics when the range is out of bounds.
     ///
     /// # Examples
     /// ```
@@ -67,18 +68,18 @@ impl<T> ArraySlice<T> {
         }
     }
 
-    /// Its first `mid` items, and the rest.
+    /// Returns its first `mid` items, and the rest.
     ///
     /// # Panics
-    /// When it has fewer than `mid`.
+    /// Panics when it has fewer than `mid` items.
     pub fn split_at(&self, mid: usize) -> (ArraySlice<T>, ArraySlice<T>) {
         (self.slice(..mid), self.slice(mid..))
     }
 
-    /// Parts of `size` items each, but for the last, which may be shorter.
+    /// Returns an iterator over parts of `size` items each; the last may be shorter.
     ///
     /// # Panics
-    /// When `size` is zero.
+    /// Panics when `size` is zero.
     pub fn chunks(&self, size: usize) -> impl ExactSizeIterator<Item = ArraySlice<T>> {
         assert!(size > 0, "parts without items would never end");
         (0..self.len.div_ceil(size)).map(move |number| {
@@ -87,7 +88,7 @@ impl<T> ArraySlice<T> {
         })
     }
 
-    /// A range within it, in numbers.
+    /// Resolves `range` to start and end.
     pub(super) fn within(&self, range: impl RangeBounds<usize>) -> Range<usize> {
         let start = match range.start_bound() {
             Bound::Included(&start) => start,
@@ -130,138 +131,139 @@ impl<T: Plain> ArraySlice<T> {
         })
     }
 
-    /// The item at `index`. Waits for the lock.
+    /// Waits for the lock and returns the item at `index`.
     ///
     /// # Errors
-    /// [`LockError::OwnerDied`] when a process died holding the lock.
+    /// Returns [`LockError::OwnerDied`] when a process died while holding the lock.
     ///
     /// # Panics
-    /// When `index` is not below [`len`](ArraySlice::len).
+    /// Panics when `index` is not below [`len`](ArraySlice::len).
     pub fn get(&self, index: usize) -> Result<T, LockError> {
         Ok(self.lock()?.get(index))
     }
 
-    /// Sets the item at `index`. Waits for the lock.
+    /// Waits for the lock and sets the item at `index`.
     ///
     /// # Errors
-    /// As for [`get`](ArraySlice::get).
+    /// The same as for [`get`](ArraySlice::get).
     ///
     /// # Panics
-    /// As for [`get`](ArraySlice::get).
+    /// The same as for [`get`](ArraySlice::get).
     pub fn set(&self, index: usize, item: T) -> Result<(), LockError> {
         self.lock()?.set(index, item);
         Ok(())
     }
 
-    /// Replaces the item at `index` by what `change` makes of it, under the lock, and returns that.
+    /// Replaces the item at `index` with `change(item)`, under the lock. Returns the new item.
     ///
     /// # Errors
-    /// As for [`get`](ArraySlice::get).
+    /// The same as for [`get`](ArraySlice::get).
     ///
     /// # Panics
-    /// As for [`get`](ArraySlice::get).
+    /// The same as for [`get`](ArraySlice::get).
     pub fn update(&self, index: usize, change: impl FnOnce(T) -> T) -> Result<T, LockError> {
         Ok(self.lock()?.update(index, change))
     }
 
-    /// Lets two items change places. Waits for the lock.
+    /// Waits for the lock and swaps two items.
     ///
     /// # Errors
-    /// As for [`get`](ArraySlice::get).
+    /// The same as for [`get`](ArraySlice::get).
     ///
     /// # Panics
-    /// As for [`get`](ArraySlice::get).
+    /// The same as for [`get`](ArraySlice::get).
     pub fn swap(&self, one: usize, other: usize) -> Result<(), LockError> {
         self.lock()?.swap(one, other);
         Ok(())
     }
 
-    /// A copy of the items in a range. Waits for the lock.
+    /// Waits for the lock and returns a copy of the items in `range`.
     ///
     /// # Errors
-    /// As for [`get`](ArraySlice::get).
+    /// The same as for [`get`](ArraySlice::get).
     ///
     /// # Panics
-    /// When the range does not lie within the items.
+    /// Panics when the range is out of bounds.
     pub fn read(&self, range: impl RangeBounds<usize>) -> Result<Vec<T>, LockError> {
         Ok(self.lock()?.read(range))
     }
 
-    /// Copies the items from `at` on into `out`. Waits for the lock.
+    /// Waits for the lock and copies items into `out`, starting with the one at `at`.
     ///
     /// # Errors
-    /// As for [`get`](ArraySlice::get).
+    /// The same as for [`get`](ArraySlice::get).
     ///
     /// # Panics
-    /// When there are fewer items from `at` on than `out` has.
+    /// Panics when there are fewer items from `at` than `out` has.
     pub fn read_into(&self, at: usize, out: &mut [T]) -> Result<(), LockError> {
         self.lock()?.read_into(at, out);
         Ok(())
     }
 
-    /// Replaces the items from `at` on by these. Waits for the lock.
+    /// Waits for the lock and replaces items with `items`, starting with the one at `at`.
     ///
     /// # Errors
-    /// As for [`get`](ArraySlice::get).
+    /// The same as for [`get`](ArraySlice::get).
     ///
     /// # Panics
-    /// When there are more of these than items from `at` on.
+    /// Panics when there are fewer items from `at` than `items` has.
     pub fn write(&self, at: usize, items: &[T]) -> Result<(), LockError> {
         self.lock()?.write(at, items);
         Ok(())
     }
 
-    /// A copy of all items. Waits for the lock.
+    /// Waits for the lock and returns a copy of all items.
     ///
     /// # Errors
-    /// As for [`get`](ArraySlice::get).
+    /// The same as for [`get`](ArraySlice::get).
     pub fn to_vec(&self) -> Result<Vec<T>, LockError> {
         Ok(self.lock()?.to_vec())
     }
 
-    /// Replaces all items. Waits for the lock.
+    /// Waits for the lock and replaces all items.
     ///
     /// # Errors
-    /// As for [`get`](ArraySlice::get).
+    /// The same as for [`get`](ArraySlice::get).
     ///
     /// # Panics
-    /// When these are more or fewer than there are items.
+    /// Panics when the number of items differs.
     pub fn copy_from_slice(&self, items: &[T]) -> Result<(), LockError> {
         self.lock()?.copy_from_slice(items);
         Ok(())
     }
 
-    /// Sets all items to one value. Waits for the lock.
+    /// Waits for the lock and sets all items to `item`.
     ///
     /// # Errors
-    /// As for [`get`](ArraySlice::get).
+    /// The same as for [`get`](ArraySlice::get).
     pub fn fill(&self, item: T) -> Result<(), LockError> {
         self.lock()?.fill(item);
         Ok(())
     }
 
-    /// Waits for the lock; nobody else sees or changes the array while the guard lives.
+    /// Waits for the lock and returns a guard. No other thread reads or changes the array while the guard
+    /// lives.
     ///
-    /// The thread that holds it may lock it again.
+    /// The holding thread may lock again.
     ///
     /// # Errors
-    /// As for [`get`](ArraySlice::get).
+    /// The same as for [`get`](ArraySlice::get).
     pub fn lock(&self) -> Result<ArrayGuard<'_, T>, LockError> {
         Ok(self.under(self.lock.lock()?))
     }
 
-    /// As [`lock`](ArraySlice::lock), but only if nobody else holds it.
+    /// Like [`lock`](ArraySlice::lock), but does not wait.
     ///
     /// # Errors
-    /// As for [`get`](ArraySlice::get); and [`LockError::TimedOut`] when somebody else holds it.
+    /// The same as for [`get`](ArraySlice::get), and [`LockError::TimedOut`] when another thread holds it.
     pub fn try_lock(&self) -> Result<ArrayGuard<'_, T>, LockError> {
         Ok(self.under(self.lock.try_lock()?))
     }
 
-    /// As [`lock`](ArraySlice::lock), but waits no longer than `timeout`.
+    /// Like [`lock`](ArraySlice::lock), but waits for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`get`](ArraySlice::get); and [`LockError::TimedOut`].
+    /// The same as for [`get`](ArraySlice::get), and [`LockError::TimedOut`].
     pub fn lock_timeout(&self, timeout: Duration) -> Result<ArrayGuard<'_, T>, LockError> {
         Ok(self.under(self.lock.lock_timeout(timeout)?))
     }
@@ -270,7 +272,7 @@ impl<T: Plain> ArraySlice<T> {
         ArrayGuard::new(self, held)
     }
 
-    /// Where in the bytes the item at `index` begins, or the last one ends.
+    /// Returns the offset of the item at `index` in bytes.
     fn offset(&self, index: usize) -> usize {
         (self.start + index) * T::SIZE
     }
@@ -305,13 +307,13 @@ impl<T: Plain> ArraySlice<T> {
 }
 
 impl<T: AtomicPrimitive> ArraySlice<T> {
-    /// The item at `index` as std's atomic, to be changed in one step without the lock.
+    /// Returns the item at `index` as one of std's atomics, for atomic changes without the lock.
     ///
-    /// Who holds the lock is not waited for: an [`update`](ArraySlice::update) at the same time may undo what is
-    /// done here. An item is best changed in one of the two ways only.
+    /// Atomic changes ignore the lock: an [`update`](ArraySlice::update) at the same time may overwrite
+    /// one. Change an item in only one of the two ways.
     ///
     /// # Panics
-    /// When `index` is not below [`len`](ArraySlice::len).
+    /// Panics when `index` is not below [`len`](ArraySlice::len).
     ///
     /// # Examples
     /// ```

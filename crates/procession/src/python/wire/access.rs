@@ -1,4 +1,4 @@
-//! What is in a container, one value after the other.
+//! Decodes the contents of containers.
 
 use serde::Deserializer;
 use serde::de::value::U8Deserializer;
@@ -31,7 +31,7 @@ impl<'de> ListAccess<'_, 'de> {
     }
 }
 
-/// Whatever asked for the items has to have taken all of them.
+/// The visitor must have taken all items.
 fn nothing_left(left: usize, count: usize) -> Result<(), WireError> {
     match left {
         0 => Ok(()),
@@ -106,7 +106,7 @@ impl<'de> MapAccess<'de> for DictAccess<'_, 'de> {
     }
 }
 
-/// The bytes of a `bytes` object that is taken for a sequence of numbers.
+/// The bytes of a `bytes` object, read as a sequence of numbers.
 pub(super) struct ByteSeqAccess<'de>(std::slice::Iter<'de, u8>);
 
 impl<'de> ByteSeqAccess<'de> {
@@ -140,7 +140,7 @@ impl<'de> SeqAccess<'de> for ByteSeqAccess<'de> {
     }
 }
 
-/// A variant that holds something: the one entry of a dict.
+/// A variant with content: the only entry of a dict.
 pub(super) struct VariantAccessor<'a, 'de>(pub(super) &'a mut Decoder<'de>);
 
 impl<'a, 'de> EnumAccess<'de> for VariantAccessor<'a, 'de> {

@@ -1,4 +1,4 @@
-//! The writer of containers.
+//! Encodes containers.
 
 use procession_wire::varint;
 use serde::ser::{
@@ -9,15 +9,15 @@ use serde::ser::{
 use super::WireError;
 use super::serializer::{Writer, Written};
 
-/// A container that is being written, its tag already.
+/// A container whose tag has been written.
 pub(super) struct Compound<'w, 'a> {
     writer: &'w mut Writer<'a>,
-    /// Where its count belongs.
+    /// The offset of its count.
     start: usize,
-    /// How many items it was said to have.
+    /// The announced number of items, if there was one.
     announced: Option<usize>,
     count: usize,
-    /// Whether the dict that stands for a variant ends with it.
+    /// Whether it ends the dict that stands for a variant.
     of_a_variant: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The reader of values.
+//! Decodes values.
 
 use procession_wire::{MAX_DEPTH, Reader, tag};
 use serde::Deserializer;
@@ -10,30 +10,30 @@ use super::WireError;
 use super::access::{ByteSeqAccess, DictAccess, ListAccess, VariantAccessor};
 use super::int::Int;
 
-/// So many bytes may be read reference_depth besides some times the message's length: what Python keeps once is copied
-/// for Rust each time it is met.
+/// How many bytes may be read through back-references, in addition to [`COPY_FACTOR`] times the message's
+/// length. Python shares one object; for Rust it is copied at each reference.
 const COPY_BUDGET: usize = 64 << 20;
-/// A short string takes up to so many times the room of a reference to it.
+/// A short string takes up to this many times the size of a reference to it.
 const COPY_FACTOR: usize = 64;
 
-/// Room that a value takes in Rust besides its bytes, about.
+/// The approximate size of a value in Rust without its bytes.
 const VALUE_OVERHEAD: usize = 64;
 
-/// Reads the values of a message.
+/// Decodes the values of a message.
 pub(super) struct Decoder<'de> {
     reader: Reader<'de>,
     depth: usize,
-    /// Where the values are that may be referred to, in ascending order.
+    /// The offsets of the values that may be referred to, in ascending order.
     memo: Vec<usize>,
-    /// Those of them that are being read.
+    /// Those whose value is being read now.
     open: Vec<usize>,
-    /// How many bytes may still be read reference_depth.
+    /// How many bytes may still be read through back-references.
     copy_budget: usize,
-    /// How many references lead here.
+    /// The number of back-references that lead to the current value.
     reference_depth: usize,
 }
 
-/// What a value begins with; an atom is it already.
+/// The start of a value. For a scalar it is the whole value.
 pub(super) enum Head<'de> {
     None,
     Bool(bool),
@@ -41,9 +41,9 @@ pub(super) enum Head<'de> {
     Float(f64),
     Str(&'de str),
     Bytes(&'de [u8]),
-    /// So many values follow.
+    /// This many values follow.
     Items(usize),
-    /// So many pairs of values follow.
+    /// This many pairs of values follow.
     Entries(usize),
 }
 
@@ -69,7 +69,7 @@ impl<'de> Decoder<'de> {
         }
     }
 
-    /// Reads the next value, or the one it refers to.
+    /// Reads the next value, or the value it refers to.
     pub(super) fn value<T>(
         &mut self,
         read: impl FnOnce(&mut Self, Head<'de>) -> Result<T, WireError>,
@@ -127,7 +127,7 @@ impl<'de> Decoder<'de> {
         Ok(value)
     }
 
-    /// Reads a reference, and says where it leads.
+    /// Reads a back-reference, and returns its target.
     fn reference(&mut self) -> Result<usize, WireError> {
         self.reader.byte()?;
         let offset = self.reader.number()?;
@@ -177,7 +177,7 @@ impl<'de> Decoder<'de> {
         })
     }
 
-    /// How many items come, each of so many values, which are as many bytes at least.
+    /// Reads the number of items. Each has `values` values of at least one byte.
     fn count(&mut self, values: usize) -> Result<usize, WireError> {
         let count = self.reader.number()?;
         if count > self.reader.left() / values {
@@ -304,7 +304,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
         self.value(|decoder, head| match head {
-            // Serde would take those that happen to be UTF-8.
+            // Serde would accept bytes that happen to be UTF-8.
             Head::Bytes(_) => Err(WireError::invalid_type(head.unexpected(), &"a str")),
             head => decoder.visit(head, visitor),
         })

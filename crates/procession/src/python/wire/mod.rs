@@ -1,4 +1,4 @@
-//! Values in the form that Python's plain data travels in: serde over [`procession_wire`].
+//! Encodes values in the format of Python's plain data: serde over [`procession_wire`].
 //!
 //! | Rust | Python |
 //! |---|---|
@@ -12,8 +12,8 @@
 //! | other variants | `{variant: value}` |
 //! | newtype structs, `Some` | what they hold |
 //!
-//! In the other direction lists, tuples and sets are all sequences, `bytes` and `bytearray` may be taken for
-//! sequences of numbers, and an int for a float.
+//! When decoding, lists, tuples and sets are all sequences, `bytes` and `bytearray` also decode as sequences of
+//! numbers, and an int decodes as a float.
 
 mod access;
 mod compound;
@@ -36,7 +36,7 @@ use crate::transfer::shared::Object;
 use deserializer::Decoder;
 use serializer::Writer;
 
-/// The message of a value.
+/// Encodes a value as a message.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
     context::forget_reason();
     let mut message = Vec::new();
@@ -59,7 +59,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
     Ok(message)
 }
 
-/// The value of a message.
+/// Decodes a message.
 pub(crate) fn decode<'de, T: Deserialize<'de>>(message: &'de [u8]) -> Result<T, Error> {
     context::forget_reason();
     read(message).map_err(|error| {
@@ -80,8 +80,8 @@ fn read<'de, T: Deserialize<'de>>(message: &'de [u8]) -> Result<T, WireError> {
     Ok(value)
 }
 
-/// Whether a message is what a Python function can be called with: a tuple or list, a dict with names for
-/// keys, or nothing.
+/// Returns whether a message holds arguments for a Python function: a tuple or list, a dict with strings as
+/// keys, or `None`.
 pub(crate) fn is_call(message: &[u8]) -> bool {
     match message.first() {
         Some(&(tag::TUPLE | tag::LIST | tag::NONE)) => true,
@@ -90,7 +90,7 @@ pub(crate) fn is_call(message: &[u8]) -> bool {
     }
 }
 
-/// How many items the tuple or list has that a message is; `None` if it is neither.
+/// Returns the number of items if the message is a tuple or list.
 pub(crate) fn count_items(message: &[u8]) -> Option<usize> {
     let mut reader = Reader::new(message);
     match reader.byte() {
@@ -99,7 +99,7 @@ pub(crate) fn count_items(message: &[u8]) -> Option<usize> {
     }
 }
 
-/// A reason, in words. Boxed, so that results stay small.
+/// A reason, as text. Boxed, so that results stay small.
 #[derive(Debug)]
 pub(super) struct WireError(Box<str>);
 
@@ -109,7 +109,7 @@ impl WireError {
     }
 }
 
-/// What a message is told with that only Python reads.
+/// Returns the error for a message that only Python can read.
 pub(super) fn pickled() -> WireError {
     WireError::new(
         "it is a pickle, which only Python reads; to Rust it sends None, bool, int, float, str, bytes, and \
@@ -143,11 +143,11 @@ impl From<Damaged> for WireError {
     }
 }
 
-/// The name that the handle of a [`Queue`](super::Queue) goes by.
+/// The newtype name of a [`Queue`](super::Queue)'s handle.
 pub(in crate::python) const QUEUE: &str = "procession::python::Queue";
 
-/// The kind of the object whose handle a newtype of this name is, as Python knows it; `None` for all other
-/// newtypes.
+/// Returns the Python kind of the object whose handle has this newtype name, or `None` for other newtypes.
+/// Fails for objects that Python does not share.
 pub(super) fn kind_for_python(name: &'static str) -> Result<Option<&'static str>, &'static str> {
     let shared = [
         (QUEUE, "Queue"),
@@ -162,17 +162,17 @@ pub(super) fn kind_for_python(name: &'static str) -> Result<Option<&'static str>
     }
 }
 
-/// Whether a newtype of this name is the handle of an object that Python has no use for.
+/// Returns whether a newtype name belongs to an object that Python does not share.
 pub(super) fn is_rusts_own(name: &'static str) -> bool {
     kind_for_python(name).is_err()
 }
 
-/// What those are told with who try to share such an object.
+/// The error for such objects.
 pub(super) const NOT_SHARED: &str = "Python shares a procession::python::Queue, an Event, a Lock or an RLock with \
      Rust; what the other objects hold is in Rust's own form";
 
 fn is_object(name: &str) -> bool {
-    // No type can be called so.
+    // No type can have such a name.
     name.starts_with("procession::")
 }
 

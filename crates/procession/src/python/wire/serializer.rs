@@ -1,4 +1,4 @@
-//! The writer of atoms, and of what begins a container.
+//! Encodes scalars and the start of containers.
 
 use procession_wire::{MAX_DEPTH, tag, varint};
 use serde::ser::{Serialize, Serializer};
@@ -13,9 +13,9 @@ pub(super) type Written = Result<(), WireError>;
 pub(super) struct Writer<'a> {
     pub(super) out: &'a mut Vec<u8>,
     depth: usize,
-    /// Whether what comes is part of a dict's key, and so has to have a hash in Python.
+    /// Whether the current value is part of a dict's key, which must be hashable in Python.
     pub(super) in_key: bool,
-    /// The kind of the object whose handle comes next.
+    /// The kind of the object whose handle follows.
     object: Option<&'static str>,
 }
 
@@ -41,7 +41,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Begins a container that its items follow.
+    /// Writes the tag of a container.
     pub(super) fn enter(&mut self, tag: u8) -> Written {
         if self.depth == MAX_DEPTH {
             return Err(WireError::new(format_args!(
@@ -72,7 +72,7 @@ impl<'a> Writer<'a> {
         Ok(Compound::new(self, count))
     }
 
-    /// Begins the dict of one entry that stands for a variant with something in it.
+    /// Begins the dict of one entry that stands for a variant with content.
     fn variant(&mut self, variant: &str) -> Written {
         self.enter(tag::DICT)?;
         varint::write(self.out, 1);
@@ -161,7 +161,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
 
     fn serialize_bytes(self, bytes: &[u8]) -> Written {
         match self.object.take() {
-            // Rust has nothing else that would become a bytearray: Python knows what it stands for.
+            // Nothing else in Rust becomes a bytearray, so Python can tell that it is a handle.
             Some(kind) => self.blob(tag::BYTEARRAY, &[bytes, kind.as_bytes()]),
             None => self.blob(tag::BYTES, &[bytes]),
         }

@@ -1,4 +1,4 @@
-//! Values as bytes: serde through postcard.
+//! Encodes values with serde and postcard.
 
 mod refusal;
 
@@ -12,12 +12,12 @@ use serde::de::DeserializeOwned;
 use crate::error::Error;
 use crate::transfer::context::{self, Serialising};
 
-/// What fits in here is encoded without an allocation.
+/// Values up to this size in bytes are encoded without an allocation.
 const SMALL: usize = 256;
-/// What a type of few bytes usually fits in, since clearing more takes longer than encoding it.
+/// The same for types of few bytes: clearing a larger buffer takes longer than encoding them.
 const TINY: usize = 48;
 
-/// Hands the bytes of `value` to `with`.
+/// Passes the bytes of `value` to `with`.
 #[inline]
 pub(crate) fn with_encoded<T: Serialize, R>(
     value: &T,
@@ -26,7 +26,7 @@ pub(crate) fn with_encoded<T: Serialize, R>(
     with_written(value, Serialising::next(), |bytes, _| with(bytes))
 }
 
-/// Hands the bytes of a message to `with`, and the objects that it refers to.
+/// Passes the bytes of a message to `with`, and the objects it refers to.
 #[inline]
 pub(crate) fn with_message<T: Serialize, R>(
     message: &T,
@@ -57,7 +57,7 @@ fn with_written_in<const ROOM: usize, T: Serialize, R>(
     if let Ok(bytes) = postcard::to_slice(value, &mut [0; ROOM]) {
         return Ok(with(bytes, &serialising.take_attached()));
     }
-    // It may only have been too long; what else is wrong with it is found again.
+    // It may only be too long. Any other failure occurs again below.
     drop(serialising.take_attached());
     let mut bytes = Vec::new();
     append(&mut bytes, value)?;
@@ -70,7 +70,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Appends the bytes of `value`, or nothing when it fails.
+/// Appends the bytes of `value`, or nothing when encoding fails.
 pub(crate) fn encode_onto<T: Serialize>(bytes: &mut Vec<u8>, value: &T) -> Result<(), Error> {
     let _serialising = Serialising::next();
     append(bytes, value)
@@ -101,7 +101,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     }
 }
 
-/// Reads a value and returns what follows it.
+/// Decodes a value, and returns it with the remaining bytes.
 pub(crate) fn decode_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Error> {
     context::forget_reason();
     postcard::take_from_bytes(bytes).map_err(|error| {

@@ -1,12 +1,12 @@
-//! Why a value's `Serialize` refuses it: postcard keeps that to itself.
+//! Finds out why a value's `Serialize` failed, because postcard drops that text.
 //!
-//! The value is serialised once more, into nothing, by a serialiser whose error is what was said.
+//! The value is serialised a second time, into nothing, by a serialiser whose error keeps the text.
 
 use std::fmt;
 
 use serde::ser::{self, Serialize, Serializer};
 
-/// What the value's `Serialize`, or that of a part of it, refuses with.
+/// Returns the error text of the value's `Serialize`, or of a part of it.
 #[cold]
 pub(super) fn of<T: Serialize + ?Sized>(value: &T) -> String {
     match value.serialize(NullSerializer) {
@@ -32,11 +32,11 @@ impl ser::Error for Refusal {
     }
 }
 
-/// Takes everything and keeps nothing.
+/// Accepts everything and keeps nothing.
 #[derive(Clone, Copy)]
 struct NullSerializer;
 
-/// Methods that take a value without parts, or say that its parts follow.
+/// Methods for values without parts, and for the start of values with parts.
 macro_rules! takes {
     ($($method:ident($($argument:ty),*) -> $taken:ty = $ok:expr;)*) => {
         $(fn $method(self, $(_: $argument),*) -> Result<$taken, Refusal> {
@@ -109,7 +109,7 @@ impl Serializer for NullSerializer {
     }
 
     fn is_human_readable(&self) -> bool {
-        // As postcard, so that the same is asked of the value.
+        // The same as postcard, so that the value serialises in the same way.
         false
     }
 }
