@@ -43,7 +43,10 @@ impl<'a> Reader<'a> {
     /// # Panics
     /// Panics when the message is shorter.
     pub fn at(&self, position: usize) -> Reader<'a> {
-        assert!(position <= self.bytes.len(), "a place behind the message");
+        assert!(
+            position <= self.bytes.len(),
+            "the position must be inside the message"
+        );
         Reader { position, ..*self }
     }
 

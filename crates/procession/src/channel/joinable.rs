@@ -62,7 +62,7 @@ impl<T> JoinableQueue<T> {
     /// # Panics
     /// Panics when `capacity` is zero.
     pub fn bounded(capacity: usize) -> Result<JoinableQueue<T>, Error> {
-        assert!(capacity > 0, "a queue without room could never be put into");
+        assert!(capacity > 0, "a queue needs a capacity of at least one");
         Ok(JoinableQueue {
             queue: Queue::over(channel::Queue::joinable(capacity)?),
         })

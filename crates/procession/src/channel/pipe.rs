@@ -47,7 +47,10 @@ use crate::transfer::context;
 ///     Ok(())
 /// }
 /// ```
-#[expect(clippy::type_complexity, reason = "a name for the pair would say less")]
+#[expect(
+    clippy::type_complexity,
+    reason = "an alias for the pair would hide the types"
+)]
 pub fn pipe<A, B>() -> Result<(Connection<A, B>, Connection<B, A>), Error> {
     let (one, other) = channel::pipe(true)?;
     Ok((Connection::new(one), Connection::new(other)))

@@ -61,7 +61,7 @@ impl<T> Queue<T> {
     /// # Panics
     /// Panics when `capacity` is zero.
     pub fn bounded(capacity: usize) -> Result<Queue<T>, Error> {
-        assert!(capacity > 0, "a queue without room could never be put into");
+        assert!(capacity > 0, "a queue needs a capacity of at least one");
         Ok(Queue::over(channel::Queue::new(capacity)?))
     }
 

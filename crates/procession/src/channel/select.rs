@@ -110,7 +110,7 @@ impl<'a> Select<'a> {
     /// Panics when there is no operation with this index.
     pub fn remove(&mut self, number: usize) {
         let at = self.numbers.iter().position(|&known| known == number);
-        let at = at.expect("a number that add gave out and remove did not take back");
+        let at = at.expect("an index of an operation that was added and not removed");
         self.sources.remove(at);
         self.numbers.remove(at);
     }
@@ -125,7 +125,7 @@ impl<'a> Select<'a> {
             "there is nothing to select from: add something first"
         );
         self.ready_until(Deadline::NEVER)
-            .expect("a wait without a deadline ends with something")
+            .expect("a wait without a deadline returns an operation")
     }
 
     /// Returns the index of a ready operation, or `None` if there is none.

@@ -16,8 +16,8 @@ use crate::data::plain::Plain;
 /// The trait is sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be changed atomically",
-    label = "neither an integer of at most 64 bits nor a `bool`",
-    note = "`update` changes a value of any plain type under its lock"
+    label = "not an integer of at most 64 bits or a `bool`",
+    note = "for other plain types, `update` changes the value under its lock"
 )]
 pub trait AtomicPrimitive: Plain + sealed::AtomicPrimitive {
     /// The atomic type: a reference to std's atomic of the same size, or an [`AtomicFlag`].

@@ -24,8 +24,8 @@ use crate::data::plain_macro::{Fields, FieldsMut};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot lie in memory that other processes write",
-    label = "no plain old data",
-    note = "numbers, `bool`, arrays and tuples of them, and what `procession::plain!` makes of such fields can",
+    label = "not plain old data",
+    note = "numbers, `bool`, arrays and tuples of these, and types declared with `procession::plain!` can",
     note = "a `String`, a `Vec`, a reference or a pointer leads to memory of one process: share such a value in \
             a `procession::Mutex`, or send it through a `procession::Queue`"
 )]

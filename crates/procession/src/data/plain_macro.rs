@@ -184,13 +184,13 @@ macro_rules! plain {
 
     ($(#[$attribute:meta])* $vis:vis enum $($rest:tt)*) => {
         ::core::compile_error!(
-            "plain! makes enums plain whose variants have no fields; share others in a procession::Mutex"
+            "plain! supports only enums whose variants have no fields; share others in a procession::Mutex"
         );
     };
 
     ($($other:tt)*) => {
         ::core::compile_error!(
-            "plain! takes structs without generics, and enums whose variants have no fields"
+            "plain! supports structs without generics, and enums whose variants have no fields"
         );
     };
 }
@@ -212,7 +212,7 @@ impl<'a> Fields<'a> {
     }
 
     pub fn end(self) {
-        debug_assert!(self.0.is_empty(), "a value of another size");
+        debug_assert!(self.0.is_empty(), "the fields must fill the value");
     }
 }
 
@@ -233,6 +233,6 @@ impl<'a> FieldsMut<'a> {
     }
 
     pub fn end(self) {
-        debug_assert!(self.0.is_empty(), "a value of another size");
+        debug_assert!(self.0.is_empty(), "the fields must fill the value");
     }
 }

@@ -186,7 +186,7 @@ impl<S: 'static> PoolBuilder<S> {
     /// Panics when `tasks` is zero.
     #[must_use]
     pub fn max_tasks(mut self, tasks: u64) -> PoolBuilder<S> {
-        assert!(tasks > 0, "a worker that does no tasks is of no use");
+        assert!(tasks > 0, "a worker that runs no tasks is of no use");
         self.max_tasks = Some(tasks);
         self
     }

@@ -115,7 +115,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        assert!(chunk > 0, "chunks of no items would never end");
+        assert!(chunk > 0, "chunks need at least one item");
         let shared = self.shared()?;
         let items: Vec<Args> = items.into_iter().collect();
         self.map_ranges(shared, function, &items, &even(items.len(), chunk))

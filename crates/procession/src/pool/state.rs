@@ -67,7 +67,7 @@ where
             Ok(Err(error)) => Err(Failure::Undelivered(error.to_string())),
             Err(panic) => Err(Failure::Panicked(panic)),
         };
-        codec::encode(&made).expect("text can be encoded")
+        codec::encode(&made).expect("text can always be encoded")
     }
 }
 
@@ -124,9 +124,9 @@ fn take<S: 'static>() -> Box<S> {
         WORKER_STATE.with_borrow_mut(|kept| (kept.state.take(), Rc::clone(&kept.make)));
     let state = state.map_or_else(|| make(), Ok);
     state
-        .unwrap_or_else(|error| panic!("the state of this worker cannot be made again: {error}"))
+        .unwrap_or_else(|error| panic!("this worker's state cannot be created again: {error}"))
         .downcast()
-        .expect("the compiler saw to it that the pool's functions take its state")
+        .expect("the type system ensures that the pool's functions take its state")
 }
 
 /// Drops the state, if there is one.

@@ -44,7 +44,7 @@ fn watch_on(shared: &Arc<PoolShared>) {
                 }
             }
             Ok(Event::Abandoned { job, index }) => {
-                let reason = "the worker let go of it".to_owned();
+                let reason = "the worker dropped the task".to_owned();
                 shared.deliver(job, index, Err(TaskError::Undelivered(reason)));
             }
             Ok(Event::Refused { job, index, error }) => {

@@ -83,7 +83,9 @@ impl Serialize for Initializer {
             Initializer::Encode(encode) => context::nested(|| encode())
                 .map_err(context::fail_ser)?
                 .serialize(serializer),
-            Initializer::Request(_) => Err(S::Error::custom("an initializer is not passed on")),
+            Initializer::Request(_) => {
+                Err(S::Error::custom("a worker cannot pass on its initializer"))
+            }
         }
     }
 }

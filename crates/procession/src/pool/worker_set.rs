@@ -304,7 +304,7 @@ fn oom_count(vmstat: &str) -> Option<u64> {
 fn oom_hint(before: Option<u64>, now: Option<u64>) -> &'static str {
     match (before, now) {
         (Some(before), Some(now)) if now > before => {
-            "; the kernel has killed for want of memory meanwhile: try fewer workers or smaller tasks"
+            "; the kernel has killed processes for lack of memory meanwhile: try fewer workers or smaller tasks"
         }
         _ => "",
     }

@@ -306,7 +306,7 @@ impl Builder {
         match self.args.is_empty() && self.env.is_empty() && !self.clear_env {
             true => Ok(()),
             false => Err(engine::Error::Invalid(
-                "a forked process has its parent's arguments and environment: set none, or spawn it"
+                "a forked process has its parent's arguments and environment: do not set them, or spawn it"
                     .to_owned(),
             )
             .into()),

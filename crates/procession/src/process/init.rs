@@ -64,7 +64,7 @@ pub fn init() {
 ///     Ok(())
 /// }
 /// ```
-#[expect(clippy::test_attr_in_doctest, reason = "it is what the macro is for")]
+#[expect(clippy::test_attr_in_doctest, reason = "the macro is for tests")]
 #[macro_export]
 macro_rules! test_support {
     () => {

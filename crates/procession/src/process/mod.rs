@@ -379,11 +379,11 @@ impl<R> Process<R> {
     }
 
     fn child(&self) -> &child::Child {
-        self.child.as_ref().expect("the child is there until drop")
+        self.child.as_ref().expect("the child exists until drop")
     }
 
     fn child_mut(&mut self) -> &mut child::Child {
-        self.child.as_mut().expect("the child is there until drop")
+        self.child.as_mut().expect("the child exists until drop")
     }
 }
 

@@ -55,7 +55,7 @@ impl NameLock {
 pub(crate) fn serve() -> ! {
     let control = match connect() {
         Ok(control) => Arc::new(control),
-        Err(error) => panic!("this process cannot take the place reserved for it: {error}"),
+        Err(error) => panic!("this child cannot claim its process entry: {error}"),
     };
     let done = match receive_request(&control) {
         Ok(request) if request.bytes().first() == Some(&tag::REQUEST) => {
@@ -120,7 +120,7 @@ fn connect() -> Result<Queue> {
 }
 
 fn run_own_request(request: &[u8]) -> Result<Vec<u8>, String> {
-    let (fingerprint, name, request) = parts(request).ok_or("an request cut short")?;
+    let (fingerprint, name, request) = parts(request).ok_or("the request is cut short")?;
     if fingerprint != child::fingerprint() {
         return Err("parent and child are not the same build of the program".to_owned());
     }

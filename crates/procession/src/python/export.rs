@@ -74,7 +74,7 @@ where
     let before = exports().insert(name.clone(), call);
     assert!(
         before.is_none(),
-        "two functions are exported to Python as {name}: give one of them another name"
+        "two functions are exported to Python as {name}: rename one of them"
     );
 }
 
@@ -95,7 +95,7 @@ where
         let args = match Shape::read(message) {
             Ok(args) => args,
             Err(error) => {
-                return Response::Refused(format!("the arguments are not {name}'s: {error}"));
+                return Response::Refused(format!("the arguments do not match {name}: {error}"));
             }
         };
         match caught(|| function.call(args)) {
@@ -127,7 +127,7 @@ pub(super) fn call(name: &str, args: &[u8]) -> Response {
             call(args)
         }
         None if exports.is_empty() => Response::Refused(format!(
-            "there is no function {name}, for this program exports none: put \
+            "there is no function {name}, because this program exports none: put \
              procession::python::export!({name}) before procession::init()"
         )),
         None => {
@@ -151,7 +151,7 @@ pub(crate) fn serve(request: &[u8], send: impl Fn(&[u8]) + Send + Sync + 'static
             set_process_name(request.name);
             call(&request.function, &request.args)
         }
-        Err(error) => Response::Refused(format!("not an request of this version's: {error}")),
+        Err(error) => Response::Refused(format!("not a request of this version: {error}")),
     };
     child::close_inherited();
     send_response(&*send, &response);

@@ -61,7 +61,7 @@ impl<G> fmt::Display for GuardError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             GuardError::OwnerDied(_) => f.write_str(
-                "a process died holding the lock; the value is as it was, check what else it stands for",
+                "a process died while holding the lock; the value is unchanged, check what else the lock protects",
             ),
             GuardError::TimedOut => f.write_str("timed out waiting for the lock"),
             GuardError::Failed(error) => write!(f, "the value under the lock cannot be read: {error}"),

@@ -39,4 +39,4 @@ impl GuardOwner {
 }
 
 const NOT_THE_CHILDS: &str =
-    "a guard that a forked process captured is its parent's: lock in the child instead";
+    "a guard captured by a forked process is its parent's: lock in the child instead";

@@ -112,7 +112,7 @@ pub(crate) fn retry_on_signal(
 
 /// Holds a [`Lock`], and releases it on drop.
 #[derive(Debug)]
-#[must_use = "the lock is given back at once when its guard is dropped"]
+#[must_use = "dropping the guard releases the lock at once"]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
     owner: GuardOwner,

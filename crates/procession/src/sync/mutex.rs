@@ -174,7 +174,7 @@ impl<T> Drop for LockHold<'_, T> {
 ///
 /// Dropping the guard writes the value back if it was changed, and releases the lock. If a panic drops the
 /// guard, the value stays as it was.
-#[must_use = "the lock is given back at once when its guard is dropped"]
+#[must_use = "dropping the guard releases the lock at once"]
 pub struct MutexGuard<'a, T: Serialize + DeserializeOwned> {
     edit: EditGuard<'a, T>,
     state: CellState,

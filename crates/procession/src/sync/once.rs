@@ -83,7 +83,7 @@ impl<T: Serialize + DeserializeOwned> OnceLock<T> {
     ) -> Result<&T, E> {
         match self.find(|| make().map(Some))? {
             Some(value) => Ok(value),
-            None => unreachable!("a value was made"),
+            None => unreachable!("the value was initialised above"),
         }
     }
 

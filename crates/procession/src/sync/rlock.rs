@@ -82,7 +82,7 @@ impl RLock {
 
 /// Holds an [`RLock`], and releases it once on drop.
 #[derive(Debug)]
-#[must_use = "the lock is given back at once when its guard is dropped"]
+#[must_use = "dropping the guard releases the lock at once"]
 pub struct RLockGuard<'a> {
     lock: &'a RLock,
     owner: GuardOwner,

@@ -202,7 +202,7 @@ impl Drop for WriteHolder<'_> {
 }
 
 /// Holds a [`RwLock`] for reading and gives access to its value.
-#[must_use = "the lock is given back at once when its guard is dropped"]
+#[must_use = "dropping the guard releases the lock at once"]
 pub struct RwLockReadGuard<'a, T> {
     value: T,
     _held: ReadHolder<'a>,
@@ -226,7 +226,7 @@ impl<T: fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
 ///
 /// Dropping the guard writes the value back if it was changed, and releases the lock. If a panic drops the
 /// guard, the value stays as it was.
-#[must_use = "the lock is given back at once when its guard is dropped"]
+#[must_use = "dropping the guard releases the lock at once"]
 pub struct RwLockWriteGuard<'a, T: Serialize + DeserializeOwned> {
     edit: EditGuard<'a, T>,
     held: WriteHolder<'a>,

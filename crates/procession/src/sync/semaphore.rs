@@ -104,7 +104,7 @@ impl Semaphore {
 
 /// Holds a permit of a [`Semaphore`], and releases it on drop.
 #[derive(Debug)]
-#[must_use = "the permit is given back at once when it is dropped"]
+#[must_use = "dropping the permit releases it at once"]
 pub struct Permit<'a> {
     semaphore: &'a Semaphore,
     owner: GuardOwner,

@@ -79,7 +79,7 @@ where
 fn header<Args>(entry: EntryId, args: &[Args]) -> Result<Vec<u8>, Error> {
     let count = u32::try_from(args.len()).map_err(|_| Error::Encode {
         kind: std::any::type_name::<[Args]>(),
-        reason: "there are more than four thousand million of them".to_owned(),
+        reason: "there are more than u32::MAX of them".to_owned(),
     })?;
     let mut bytes = Vec::with_capacity(HEADER + size_of_val(args));
     bytes.extend_from_slice(&entry.as_u32().to_le_bytes());
@@ -96,11 +96,11 @@ fn append_args<Args: Serialize>(bytes: &mut Vec<u8>, args: &[Args]) -> Result<()
 pub(crate) fn run_request(request: &[u8]) -> Result<Vec<u8>, String> {
     let index = request
         .first_chunk::<4>()
-        .ok_or("an request without a header")?;
+        .ok_or("a request without a header")?;
     let entry = child::entry(EntryId::from_u32(u32::from_le_bytes(*index)))
         .ok_or("there is no such function in this executable")?;
     let response = caught(|| entry.call(&request[4..])).map_err(|panic| panic.to_string())?;
-    response.ok_or_else(|| format!("{} is not to be called", entry.name()))
+    response.ok_or_else(|| format!("{} cannot be called this way", entry.name()))
 }
 
 /// Makes a call here and returns its response.
@@ -113,7 +113,7 @@ pub(crate) fn local_response<R: Serialize>(call: impl FnOnce() -> R) -> Vec<u8> 
 fn append<R: Serialize>(response: &mut Vec<u8>, result: &Result<R, Failure>) {
     if let Err(error) = codec::encode_onto(response, result) {
         let failure = Err::<(), _>(Failure::Undelivered(error.to_string()));
-        codec::encode_onto(response, &failure).expect("text can be encoded");
+        codec::encode_onto(response, &failure).expect("text can always be encoded");
     }
 }
 
@@ -161,7 +161,7 @@ where
                 // Each call owns its captured values.
                 let captured = first.take().unwrap_or_else(|| {
                     let again = codec::decode_front(captured);
-                    again.expect("what was read once can be read again").0
+                    again.expect("the same bytes were decoded before").0
                 });
                 function.call((captured, args))
             })
@@ -172,7 +172,7 @@ where
 pub(crate) fn counted(input: &[u8]) -> (u32, &[u8]) {
     let (count, rest) = input
         .split_first_chunk::<4>()
-        .expect("an request has a count");
+        .expect("a request has a count");
     (u32::from_le_bytes(*count), rest)
 }
 

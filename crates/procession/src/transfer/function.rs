@@ -21,9 +21,9 @@ use crate::transfer::closure::Closure;
 /// the compiler infers it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be called in another process with `{Args}`",
-    note = "pass a plain `fn` or a `closure!`, and its arguments by value: nothing for no argument is `()`, \
+    note = "pass a plain `fn` or a `closure!`, and its arguments by value: no arguments are `()`, \
             several are a tuple",
-    note = "arguments and result have to implement serde's `Serialize` and `Deserialize`"
+    note = "arguments and result must implement serde's `Serialize` and `Deserialize`"
 )]
 pub trait Function<Args, Shape>: 'static {
     /// What the function returns.
@@ -76,10 +76,10 @@ where
 /// `Shape` only distinguishes implementations; the compiler infers it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be called by a worker that keeps a `{S}` with `{Args}`",
-    note = "pass a plain `fn` or a `closure!`, and its arguments by value: nothing for no argument is `()`, \
+    note = "pass a plain `fn` or a `closure!`, and its arguments by value: no arguments are `()`, \
             several are a tuple",
-    note = "this pool's workers keep a `{S}`: a plain `fn` may ask for a `&mut {S}` before its other arguments",
-    note = "arguments and result have to implement serde's `Serialize` and `Deserialize`"
+    note = "this pool's workers keep a `{S}`: a plain `fn` may take a `&mut {S}` before its other arguments",
+    note = "arguments and result must implement serde's `Serialize` and `Deserialize`"
 )]
 pub trait TaskFunction<S, Args, Shape>: 'static {
     /// What the function returns.

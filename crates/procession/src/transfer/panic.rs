@@ -139,6 +139,6 @@ fn message(payload: &dyn std::any::Any) -> String {
     } else if let Some(text) = payload.downcast_ref::<String>() {
         text.clone()
     } else {
-        "a panic with a payload that is no text".to_owned()
+        "a panic whose payload is not text".to_owned()
     }
 }

@@ -89,10 +89,13 @@ impl<T: Pod> Loan<T> {
     /// Returns an error when there is no shared memory left.
     pub fn new(len: usize) -> Result<Loan<T>, Error> {
         const {
-            assert!(size_of::<T>() > 0, "items without bytes cannot be lent");
+            assert!(
+                size_of::<T>() > 0,
+                "a loan needs items of at least one byte"
+            );
             assert!(
                 align_of::<T>() <= ALIGNMENT,
-                "loans are aligned to 64 bytes, not to more"
+                "loans are aligned to 64 bytes at most"
             );
         }
         // A size that overflows is larger than any block.
@@ -174,7 +177,7 @@ fn send<T: Pod>(
     let mut draft = Some(loan.draft);
     put_retrying(|| put(&mut draft)).map_err(|error| {
         // The memory is gone only if other processes took this one for dead.
-        let draft = draft.expect("other processes took this one for dead, and its loan with it");
+        let draft = draft.expect("other processes took this one for dead and freed its loan");
         refused(Loan::over(draft), error)
     })
 }

@@ -100,10 +100,13 @@ impl<T: Pod> Received<T> {
     /// ```
     pub fn cast<U: Pod>(self) -> Result<Received<U>, Received<T>> {
         const {
-            assert!(size_of::<U>() > 0, "items without bytes cannot be lent");
+            assert!(
+                size_of::<U>() > 0,
+                "a loan needs items of at least one byte"
+            );
             assert!(
                 align_of::<U>() <= super::ALIGNMENT,
-                "loans are aligned to 64 bytes, not to more"
+                "loans are aligned to 64 bytes at most"
             );
         }
         match self.message.len().is_multiple_of(size_of::<U>()) {
@@ -113,8 +116,7 @@ impl<T: Pod> Received<T> {
     }
 }
 
-const NOT_THE_CHILDS: &str =
-    "a message is used by the process that received it, not by a forked child";
+const NOT_THE_CHILDS: &str = "a forked child cannot use a message that its parent received";
 
 impl<T: Pod> Deref for Received<T> {
     type Target = [T];

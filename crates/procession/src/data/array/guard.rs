@@ -101,7 +101,11 @@ impl<'a, T: Plain> ArrayGuard<'a, T> {
     /// # Panics
     /// Panics when the number of items differs.
     pub fn copy_from_slice(&mut self, items: &[T]) {
-        assert_eq!(items.len(), self.len(), "as many items as the array has");
+        assert_eq!(
+            items.len(),
+            self.len(),
+            "the number of items must be that of the array"
+        );
         self.write(0, items);
     }
 
@@ -136,7 +140,7 @@ impl<'a, T: Plain> ArrayGuard<'a, T> {
     /// # }
     /// ```
     pub fn chunks(&self, size: usize) -> impl ExactSizeIterator<Item = Vec<T>> {
-        assert!(size > 0, "chunks without items would never end");
+        assert!(size > 0, "chunks need at least one item");
         (0..self.len().div_ceil(size)).map(move |number| {
             let start = number * size;
             self.read(start..self.len().min(start.saturating_add(size)))

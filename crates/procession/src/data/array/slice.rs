@@ -81,7 +81,7 @@ impl<T> ArraySlice<T> {
     /// # Panics
     /// Panics when `size` is zero.
     pub fn chunks(&self, size: usize) -> impl ExactSizeIterator<Item = ArraySlice<T>> {
-        assert!(size > 0, "parts without items would never end");
+        assert!(size > 0, "parts need at least one item");
         (0..self.len.div_ceil(size)).map(move |number| {
             let start = number * size;
             self.slice(start..self.len.min(start.saturating_add(size)))
@@ -119,7 +119,7 @@ impl<T> ArraySlice<T> {
 impl<T: Plain> ArraySlice<T> {
     pub(super) fn zeroed(len: usize) -> Result<ArraySlice<T>, Error> {
         let size = len.checked_mul(T::SIZE).ok_or_else(|| {
-            procession_engine::Error::Invalid("an array larger than all memory".to_owned())
+            procession_engine::Error::Invalid("an array larger than the address space".to_owned())
         })?;
         let bytes = SharedBytes::new(size.max(1))?;
         Ok(ArraySlice {

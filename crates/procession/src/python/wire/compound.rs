@@ -70,7 +70,7 @@ impl<'w, 'a> Compound<'w, 'a> {
             }
             Some(announced) if announced != self.count => {
                 return Err(WireError::new(format_args!(
-                    "a container said to have {announced} items has {}",
+                    "a container announced {announced} items and has {}",
                     self.count
                 )));
             }

@@ -133,7 +133,7 @@ impl<'de> Decoder<'de> {
         let offset = self.reader.number()?;
         if self.open.contains(&offset) {
             return Err(WireError::new(
-                "it has a list or dict that holds itself, which Rust's values cannot",
+                "it has a list or dict that holds itself, which Rust cannot represent",
             ));
         }
         match self.memo.binary_search(&offset) {
@@ -286,7 +286,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
             Head::Entries(1) => visitor.visit_enum(VariantAccessor(decoder)),
             head => Err(WireError::invalid_type(
                 head.unexpected(),
-                &"the name of a variant, or a dict of it and what it holds",
+                &"the name of a variant, or a dict of its name and content",
             )),
         })
     }

@@ -103,7 +103,7 @@ impl Int {
 
 fn too_large(bytes: usize) -> WireError {
     WireError::new(format_args!(
-        "an int of {bytes} bytes, more than any of Rust's has room for"
+        "an int of {bytes} bytes, too large for any of Rust's integers"
     ))
 }
 

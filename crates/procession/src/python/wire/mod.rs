@@ -47,7 +47,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
         Some(Error::NotSpawning(kind)) => Error::Encode {
             kind,
             reason:
-                "between Rust and Python an object is an argument of a process, and in no message"
+                "between Rust and Python, objects are passed as arguments of a process, not in messages"
                     .to_owned(),
         },
         Some(reason) => reason,
@@ -112,7 +112,7 @@ impl WireError {
 /// Returns the error for a message that only Python can read.
 pub(super) fn pickled() -> WireError {
     WireError::new(
-        "it is a pickle, which only Python reads; to Rust it sends None, bool, int, float, str, bytes, and \
+        "it is a pickle, which only Python reads; Rust reads None, bool, int, float, str, bytes, and \
          lists, tuples, sets and dicts of these, not nested deeper than 100",
     )
 }
@@ -169,7 +169,7 @@ pub(super) fn is_rusts_own(name: &'static str) -> bool {
 
 /// The error for such objects.
 pub(super) const NOT_SHARED: &str = "Python shares a procession::python::Queue, an Event, a Lock or an RLock with \
-     Rust; what the other objects hold is in Rust's own form";
+     Rust; the contents of other objects are in Rust's own format";
 
 fn is_object(name: &str) -> bool {
     // No type can have such a name.

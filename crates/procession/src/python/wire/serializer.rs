@@ -51,7 +51,7 @@ impl<'a> Writer<'a> {
         if self.in_key && tag != tag::TUPLE {
             let what = if tag == tag::LIST { "list" } else { "dict" };
             return Err(WireError::new(format_args!(
-                "a {what} cannot be in the key of a dict, since it has no hash in Python; a tuple can"
+                "a {what} cannot be in the key of a dict, because it is not hashable in Python; a tuple can"
             )));
         }
         self.depth += 1;

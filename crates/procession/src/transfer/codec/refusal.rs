@@ -11,7 +11,8 @@ use serde::ser::{self, Serialize, Serializer};
 pub(super) fn of<T: Serialize + ?Sized>(value: &T) -> String {
     match value.serialize(NullSerializer) {
         Err(Refusal(said)) => format!("its `Serialize` refused: {said}"),
-        Ok(()) => "its `Serialize` refused it once, and not when it was asked why".to_owned(),
+        Ok(()) => "its `Serialize` failed once, and succeeded when it was run again for the reason"
+            .to_owned(),
     }
 }
 
