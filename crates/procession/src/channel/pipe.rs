@@ -290,7 +290,7 @@ impl<'de, S, R> Deserialize<'de> for Connection<S, R> {
     }
 }
 
-/// The sending end of [`channel`]. Clones refer to the same end.
+/// The sending end of [`channel()`]. Clones refer to the same end.
 ///
 /// # Examples
 /// ```
@@ -349,7 +349,7 @@ impl<T: Serialize> Sender<T> {
     }
 }
 
-/// The receiving end of [`channel`]. Clones refer to the same end.
+/// The receiving end of [`channel()`]. Clones refer to the same end.
 ///
 /// # Examples
 /// ```

@@ -56,8 +56,8 @@ pub enum TaskError {
     Taken,
     /// The pool was created by another process, and this one is a forked copy of that.
     #[error(
-        "this pool, or its task, belongs to process {pid}, which made it: its workers answer nobody else, so that \
-         process {}, a forked copy of that one, would wait for ever; make a pool in each process that uses one",
+        "this pool, or its task, belongs to process {pid}, which created it: its workers respond only to \
+         that process, so process {}, a forked copy of it, would wait for ever; make a pool in each process that uses one",
         std::process::id()
     )]
     NotOurs {

@@ -15,13 +15,13 @@ use crate::error::{Error, PutError};
 use crate::transfer::function::TaskFunction;
 
 impl<S: 'static> Pool<S> {
-    /// Returns options under which each task may run for at most `timeout`, in place of
+    /// Returns options under which each task may run for at most `timeout`, in index of
     /// [`task_timeout`](crate::PoolBuilder::task_timeout).
     pub fn with_timeout(&self, timeout: Duration) -> TaskOptions<'_, S> {
         self.options().with_timeout(timeout)
     }
 
-    /// Returns options under which a task is retried up to `retries` times when its worker dies, in place
+    /// Returns options under which a task is retried up to `retries` times when its worker dies, in index
     /// of [`retries`](crate::PoolBuilder::retries).
     pub fn with_retries(&self, retries: u32) -> TaskOptions<'_, S> {
         self.options().with_retries(retries)
@@ -94,8 +94,8 @@ impl<S: 'static> Pool<S> {
     /// fn main() -> procession::Result<()> {
     ///     procession::init();
     ///     let pool = Pool::new(2)?;
-    ///     for (place, result) in pool.map_unordered(square, 0..100)? {
-    ///         assert_eq!(result?, (place * place) as u64);
+    ///     for (index, result) in pool.map_unordered(square, 0..100)? {
+    ///         assert_eq!(result?, (index * index) as u64);
     ///     }
     ///     Ok(())
     /// }
@@ -171,8 +171,8 @@ impl<S: 'static> Pool<S> {
     ///     procession::init();
     ///     let pool = Pool::new(2)?;
     ///     let words = ["one", "three"];
-    ///     for (place, length) in pool.imap_unordered(length, words.map(str::to_owned))? {
-    ///         assert_eq!(length?, words[place].len());
+    ///     for (index, length) in pool.imap_unordered(length, words.map(str::to_owned))? {
+    ///         assert_eq!(length?, words[index].len());
     ///     }
     ///     Ok(())
     /// }

@@ -208,10 +208,10 @@ impl<R: DeserializeOwned> Iterator for ImapUnordered<'_, R> {
             (Some(index), outcome) => Some((index as usize, job::only_output(outcome))),
             (None, outcome) => {
                 // The pool ended: this item stands for all that are left.
-                let place = self.feed.taken as usize - 1;
+                let index = self.feed.taken as usize - 1;
                 self.feed.taken = self.feed.submitted;
                 self.feed.requests = None;
-                Some((place, job::only_output(outcome)))
+                Some((index, job::only_output(outcome)))
             }
         }
     }

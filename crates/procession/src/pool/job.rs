@@ -76,7 +76,7 @@ enum WaitFor {
 }
 
 impl State {
-    fn is_there(&self, wait_for: WaitFor) -> bool {
+    fn is_satisfied(&self, wait_for: WaitFor) -> bool {
         self.end.is_some()
             || match wait_for {
                 WaitFor::Nothing => false,
@@ -94,14 +94,14 @@ impl State {
             Completed::InOrder { next, slots } => {
                 // Its task was cancelled, and the outcome taken, while the result was on its
                 // way.
-                let Some(place) = index.checked_sub(*next) else {
+                let Some(offset) = index.checked_sub(*next) else {
                     return;
                 };
-                let place = place as usize;
-                if slots.len() <= place {
-                    slots.resize_with(place + 1, || None);
+                let offset = offset as usize;
+                if slots.len() <= offset {
+                    slots.resize_with(offset + 1, || None);
                 }
-                if slots[place].replace(outcome).is_some() {
+                if slots[offset].replace(outcome).is_some() {
                     return;
                 }
             }
@@ -188,10 +188,10 @@ impl Job {
     }
 
     fn notify(&self, mut state: MutexGuard<'_, State>) {
-        if state.is_there(state.wait_for) {
+        if state.is_satisfied(state.wait_for) {
             self.changed.notify_one();
         }
-        if state.is_there(WaitFor::Next)
+        if state.is_satisfied(WaitFor::Next)
             && let Some(waker) = state.waker.take()
         {
             drop(state);
@@ -228,12 +228,12 @@ impl Job {
 
     /// Returns whether a result is available.
     pub(super) fn is_ready(&self) -> bool {
-        self.state().is_there(WaitFor::Next)
+        self.state().is_satisfied(WaitFor::Next)
     }
 
     fn wait(&self, wait_for: WaitFor, deadline: Deadline) -> MutexGuard<'_, State> {
         let mut state = self.state();
-        while !state.is_there(wait_for) {
+        while !state.is_satisfied(wait_for) {
             state.wait_for = wait_for;
             state = match deadline.remaining() {
                 None => self

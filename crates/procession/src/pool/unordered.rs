@@ -25,7 +25,7 @@ pub struct MapUnordered<R> {
 
 /// The outcome of a chunk, and the indices of its items not yet yielded.
 struct Chunk {
-    places: Range<usize>,
+    indices: Range<usize>,
     outcome: Outcome,
     /// The number of bytes of the response already read.
     read: usize,
@@ -33,7 +33,7 @@ struct Chunk {
 
 impl Chunk {
     fn next<R: DeserializeOwned>(&mut self) -> Option<(usize, Result<R, TaskError>)> {
-        let place = self.places.next()?;
+        let index = self.indices.next()?;
         let result = match &self.outcome {
             Err(error) => Err(error.clone()),
             Ok(response) => {
@@ -43,7 +43,7 @@ impl Chunk {
                 output
             }
         };
-        Some((place, result))
+        Some((index, result))
     }
 }
 
@@ -78,7 +78,7 @@ impl<R> MapUnordered<R> {
         // The caller may keep it for long: free the shared memory.
         outcome.iter_mut().for_each(Response::make_owned);
         Some(Chunk {
-            places: chunk?.take()?,
+            indices: chunk?.take()?,
             outcome,
             read: 0,
         })

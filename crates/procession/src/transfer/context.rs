@@ -22,7 +22,7 @@ struct Destination(u32);
 
 impl Destination {
     /// No process or message that could hold an object.
-    const NOBODY: Destination = Destination(0);
+    const NONE: Destination = Destination(0);
     /// A message, which can hold objects. This is the number of no process.
     const MESSAGE: Destination = Destination(u32::MAX);
 
@@ -63,8 +63,8 @@ thread_local! {
     static CONTEXT: RefCell<TransferContext> = RefCell::new(TransferContext::default());
     static STATE: Cell<State> = const {
         Cell::new(State {
-            next: Destination::NOBODY,
-            now: Destination::NOBODY,
+            next: Destination::NONE,
+            now: Destination::NONE,
             attached: false,
             failed: false,
         })
@@ -96,7 +96,7 @@ impl Serialising {
     fn of(destination: Destination) -> Serialising {
         let outer = STATE.get();
         STATE.set(State {
-            next: Destination::NOBODY,
+            next: Destination::NONE,
             now: destination,
             attached: false,
             failed: outer.failed,

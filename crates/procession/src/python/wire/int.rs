@@ -22,7 +22,7 @@ pub(super) fn write(out: &mut Vec<u8>, n: i128) {
     }
 }
 
-/// Like [`write`], for numbers that may exceed an `i128`.
+/// Like [`write()`], for numbers that may exceed an `i128`.
 pub(super) fn write_unsigned(out: &mut Vec<u8>, n: u128) {
     match i128::try_from(n) {
         Ok(n) => write(out, n),

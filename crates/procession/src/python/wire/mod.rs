@@ -41,7 +41,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
     context::forget_reason();
     let mut message = Vec::new();
     let serialising = Serialising::next();
-    let written = value.serialize(&mut Writer::onto(&mut message));
+    let written = value.serialize(&mut Writer::new(&mut message));
     drop(serialising);
     written.map_err(|error| match context::take_reason() {
         Some(Error::NotSpawning(kind)) => Error::Encode {

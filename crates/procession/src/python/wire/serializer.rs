@@ -20,7 +20,7 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn onto(out: &'a mut Vec<u8>) -> Writer<'a> {
+    pub(super) fn new(out: &'a mut Vec<u8>) -> Writer<'a> {
         Writer {
             out,
             depth: 0,
