@@ -1,4 +1,4 @@
-//! Processes that nobody joins, that cannot begin, and that take their program down with them.
+//! Processes that are never joined, that cannot start, and that end their whole program.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +18,7 @@ fn put_when_told(told: Event, queue: Queue<u32>) {
     queue.put(1).unwrap();
 }
 
-/// `Z` for one that has ended and was not reaped; `None` for one that is gone.
+/// Returns `Z` for a zombie and `None` for a process that is gone.
 fn state_of(id: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     stat[stat.rfind(')')? + 2..].chars().next()
@@ -39,7 +39,7 @@ fn a_dropped_process_goes_on_and_is_reaped_when_the_next_one_is_started() {
     told.set();
     assert_eq!(queue.get().unwrap(), 1);
     wait_for_end(id);
-    // Its first thread may be a zombie before its last one has ended: then it is the next one but one.
+    // The first thread may be a zombie before the last one has ended. Then a later start reaps it.
     for _ in 0..100 {
         Process::spawn(nothing, ()).unwrap().join().unwrap();
         if state_of(id).is_none() {
@@ -78,7 +78,7 @@ fn a_stack_overflow_is_named_as_what_may_have_happened() {
     assert!(error.to_string().contains("stack overflow"), "{error}");
 }
 
-/// What a child that was started with this message as its request answers, and how it ends.
+/// Starts a child with this message as its request. Returns its response and how it ends.
 fn response_to(request: &[u8]) -> (Vec<u8>, Exit) {
     procession_engine::process::ensure().unwrap();
     let control = channel::Queue::new(0).unwrap();
@@ -100,7 +100,7 @@ fn response_to(request: &[u8]) -> (Vec<u8>, Exit) {
     (response.bytes().to_vec(), exit)
 }
 
-/// An request of another build of the program, or of one whose table says something else.
+/// A request of another build of the program, or for another function table.
 fn request_of(fingerprint: u64, entry: u32) -> Vec<u8> {
     const REQUEST: u8 = 0;
     let mut request = vec![REQUEST];

@@ -1,4 +1,4 @@
-//! Messages that are written, and read, where they lie.
+//! Messages written and read in place.
 
 use std::time::{Duration, Instant};
 
@@ -129,7 +129,7 @@ fn receiving_loans_can_be_limited() {
     let late = receiver.recv_loan_timeout(Duration::from_millis(1));
     assert!(matches!(late, Err(GetError::Empty)));
     drop(receiver);
-    // A process that another test is just starting has all descriptors for a moment.
+    // A process being started by another test briefly has all descriptors.
     let patience = Instant::now() + Duration::from_secs(60);
     let refused = loop {
         if let Err(refused) = sender.try_send_loan(sender.loan(3).unwrap()) {
@@ -176,7 +176,7 @@ fn a_joinable_queue_of_loans_waits_until_all_is_done() {
     consumer.join().unwrap();
 }
 
-/// Goes out as a queue of one type and comes in as one of another.
+/// Serialises as a queue of one type and deserialises as a queue of another.
 struct Disguised(Queue<Loan<u8>>, Option<Queue<Loan<f64>>>);
 
 impl Serialize for Disguised {

@@ -1,4 +1,4 @@
-//! Waiting for the first of several things.
+//! Waiting for the first of several events.
 
 use std::time::Duration;
 

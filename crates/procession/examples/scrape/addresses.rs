@@ -1,12 +1,12 @@
-//! Reading addresses, and saying what is wrong with one before the network is asked for it.
+//! Reads addresses, and reports invalid ones before any request.
 
 use std::collections::HashSet;
 
 use ureq::http::Uri;
 
-/// One address a line; blank lines and comments don't count.
+/// One address per line. Blank lines and comments are skipped.
 ///
-/// A comment starts with a `#` at the start of a line or after a space: elsewhere `#` is a fragment.
+/// A comment starts with a `#` at the start of a line or after a space; elsewhere `#` starts a fragment.
 pub fn parse_list(text: &str) -> impl Iterator<Item = String> + '_ {
     text.trim_start_matches('\u{feff}')
         .lines()
@@ -28,7 +28,7 @@ fn without_comment(line: &str) -> &str {
     }
 }
 
-/// The addresses in their order, each once.
+/// The addresses in order, without duplicates.
 pub fn without_repeats(addresses: Vec<String>) -> Vec<String> {
     let mut met = HashSet::new();
     addresses
@@ -37,8 +37,8 @@ pub fn without_repeats(addresses: Vec<String>) -> Vec<String> {
         .collect()
 }
 
-/// What is wrong with the address, or `None` when it is worth a request.
-pub fn complaint(address: &str) -> Option<String> {
+/// Returns what is wrong with the address, or `None` if it can be requested.
+pub fn rejection(address: &str) -> Option<String> {
     if address.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Some("contains a space or a control character".into());
     }
