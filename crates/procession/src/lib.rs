@@ -214,11 +214,15 @@
 mod channel;
 mod data;
 mod error;
+mod init;
 mod memory;
 mod pool;
 mod process;
 #[cfg(feature = "python")]
 pub mod python;
+#[cfg(feature = "async")]
+mod reactor;
+mod select;
 mod sync;
 mod transfer;
 
@@ -227,9 +231,6 @@ pub use channel::joinable::JoinableQueue;
 pub use channel::loan::{Loan, Received};
 pub use channel::pipe::{Connection, Receiver, Sender, channel, pipe};
 pub use channel::queue::{Iter, Queue};
-#[doc(hidden)]
-pub use channel::select::take_if_ready;
-pub use channel::select::{Select, SelectRecv, SelectSend};
 pub use data::array::{Array, ArrayGuard, ArraySlice};
 pub use data::atomic::{AtomicFlag, AtomicPrimitive};
 pub use data::plain::Plain;
@@ -240,16 +241,19 @@ pub use error::{
     BarrierError, Error, GetError, JoinError, LockError, Panic, PutError, Result, TaskError,
     TooMany,
 };
+#[doc(hidden)]
+pub use init::enter_test;
+pub use init::init;
 pub use memory::{MemoryUsage, memory_usage, set_memory_limit, trim_memory};
 pub use pool::{
     Imap, ImapUnordered, MapUnordered, Pool, PoolBuilder, Scope, ScopedTask, SendAs, Task,
     TaskOptions,
 };
-#[doc(hidden)]
-pub use process::init::enter_test;
-pub use process::init::init;
 pub use process::{Builder, Process, Stdio, name as process_name};
 pub use procession_engine::process::child::{ForkSafe, PreExec};
+#[doc(hidden)]
+pub use select::take_if_ready;
+pub use select::{Select, SelectRecv, SelectSend};
 pub use sync::barrier::{Barrier, BarrierWaitResult};
 pub use sync::condvar::{Condvar, CondvarGuard};
 pub use sync::event::Event;

@@ -3,21 +3,19 @@
 //! Each future tries its operation, and waits for a notification before it tries again. Messages are put or
 //! received only while the future is polled, so a future dropped before it resolves has done nothing.
 
-use std::future::{Future, IntoFuture};
-use std::os::fd::AsFd;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use procession_engine as engine;
 use procession_engine::channel::{self, End};
 use procession_engine::select::Moment as EventKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::channel::reactor::{Interest, ready};
-use crate::error::{Error, GetError, JoinError, PutError};
+use super::joinable::JoinableQueue;
+use super::pipe::{Connection, Receiver, Sender};
+use super::queue::Queue;
+use crate::error::{Error, GetError, PutError};
+use crate::reactor::{Interest, ready};
 use crate::transfer::shared::Shared;
-use crate::{Connection, JoinableQueue, Process, Queue, Receiver, Sender};
 
 /// An endpoint through which messages are sent or received.
 pub(crate) trait MessageEndpoint {
@@ -110,7 +108,7 @@ impl<T: DeserializeOwned> Queue<T> {
     ///
     /// # Examples
     /// ```
-    /// use procession::{Process, Queue};
+    /// use procession::{Queue};
     ///
     /// fn produce(queue: Queue<u64>) {
     ///     queue.put(42).unwrap();
@@ -204,44 +202,5 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// The same as for [`Connection::recv`].
     pub async fn recv_async(&self) -> Result<T, GetError> {
         self.connection().recv_async().await
-    }
-}
-
-impl<R: DeserializeOwned> Process<R> {
-    /// Like [`join`](Process::join), as a future that borrows the process.
-    ///
-    /// A [piped](crate::Stdio::piped) standard input stays open, as with
-    /// [`join_timeout`](Process::join_timeout). Awaiting the process itself closes it, as
-    /// [`join`](Process::join) does.
-    ///
-    /// # Cancellation
-    /// Dropping the future before it resolves changes nothing; the process can be joined again.
-    ///
-    /// # Errors
-    /// The same as for [`join_timeout`](Process::join_timeout).
-    pub async fn join_async(&mut self) -> Result<R, JoinError> {
-        loop {
-            if let Some(result) = self.try_join()? {
-                return Ok(result);
-            }
-            let pidfd = self.as_fd().try_clone_to_owned().map_err(no_descriptor)?;
-            ready(Interest::Exit(Arc::new(pidfd), self.proc_id())).await?;
-        }
-    }
-}
-
-fn no_descriptor(source: std::io::Error) -> JoinError {
-    let what = "duplicate the descriptor of a process";
-    JoinError::from(engine::Error::Os { what, source })
-}
-
-impl<R: DeserializeOwned + 'static> IntoFuture for Process<R> {
-    type Output = Result<R, JoinError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(mut self) -> Self::IntoFuture {
-        // Close it as `join` does: the caller has given the process away.
-        self.stdin = None;
-        Box::pin(async move { self.join_async().await })
     }
 }

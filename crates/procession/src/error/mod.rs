@@ -3,6 +3,8 @@
 mod channel;
 mod pool;
 mod process;
+#[cfg(feature = "python")]
+mod python;
 mod sync;
 
 use std::time::Duration;
@@ -13,6 +15,8 @@ pub use channel::{GetError, PutError};
 pub use pool::TaskError;
 pub(crate) use process::signal_name;
 pub use process::{JoinError, Panic};
+#[cfg(feature = "python")]
+pub use python::Exception;
 pub use sync::{BarrierError, LockError, TooMany};
 
 /// `Debug` prints what `Display` does, because users see these errors through `unwrap` and through a `main`

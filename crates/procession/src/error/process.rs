@@ -35,7 +35,7 @@ pub enum JoinError {
     /// Its Python function raised an exception.
     #[cfg(feature = "python")]
     #[error(transparent)]
-    Raised(#[from] crate::python::Exception),
+    Raised(#[from] super::Exception),
     /// A signal ended it.
     #[error(
         "process {pid} was killed by signal {signal} ({}){}",

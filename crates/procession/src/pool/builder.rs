@@ -14,10 +14,11 @@ use super::local::Local;
 use super::shared::{Limits, PoolShared};
 use super::worker::Initializer;
 use super::worker_set::{WorkerConfig, WorkerSet};
-use super::{Pool, PoolInner, state, watcher};
-use crate::Function;
+use super::{Pool, PoolInner, watcher};
 use crate::error::Error;
 use crate::transfer::call;
+use crate::transfer::function::Function;
+use crate::transfer::worker_state;
 
 /// Configures and starts a [`Pool`].
 ///
@@ -179,7 +180,7 @@ impl<S: 'static> PoolBuilder<S> {
         Args: Serialize + DeserializeOwned + Send + Sync + 'static,
         Shape: 'static,
     {
-        let encode = move || state::init_request(make, &args);
+        let encode = move || worker_state::init_request(make, &args);
         PoolBuilder {
             workers: self.workers,
             name: self.name,

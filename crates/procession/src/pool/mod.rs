@@ -13,7 +13,6 @@ mod local;
 mod options;
 mod scope;
 mod shared;
-pub(crate) mod state;
 mod task;
 mod unordered;
 mod watcher;

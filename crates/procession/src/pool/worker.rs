@@ -10,11 +10,11 @@ use serde::de::Deserializer;
 use serde::ser::{Error as _, Serializer};
 use serde::{Deserialize, Serialize};
 
-use super::state;
 use crate::error::{Error, Result};
 use crate::transfer::call::{self, Failure};
 use crate::transfer::context;
 use crate::transfer::panic;
+use crate::transfer::worker_state;
 
 /// The bytes are the response to a request.
 pub(super) const RESPONSE: u8 = 0;
@@ -122,7 +122,7 @@ pub(super) fn work(request: WorkerRequest) -> Result<(), Failure> {
     // A task's panic is reported as its error, so it is not printed.
     let done =
         panic::without_output(|| run_tasks(&endpoint, request.max_tasks.unwrap_or(u64::MAX)));
-    state::drop_state();
+    worker_state::drop_state();
     done
 }
 

@@ -16,11 +16,11 @@ use serde::de::DeserializeOwned;
 
 use super::stdio::{self, Stdio};
 use super::{Process, reap_unjoined, tag};
-use crate::Function;
 use crate::error::Error;
 use crate::process::init::{ChildEntry, child_entry};
 use crate::transfer::call;
 use crate::transfer::context;
+use crate::transfer::function::Function;
 
 /// Configures and starts a [`Process`].
 ///

@@ -13,9 +13,9 @@ use serde::de::DeserializeOwned;
 use super::builder::Builder;
 use super::serve::{self, NameLock};
 use super::{Process, reap_unjoined, stdio, unjoined};
-#[cfg(feature = "async")]
-use crate::channel::reactor::{self, Reactors};
 use crate::error::Error;
+#[cfg(feature = "async")]
+use crate::reactor::{self, Reactors};
 use crate::transfer::call;
 use crate::transfer::panic::{self, PrintLock, ReporterLock};
 

@@ -1,4 +1,4 @@
-//! The entry point of child processes.
+//! How children are started so that they reach the entry point of the program.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -11,76 +11,9 @@ use crate::error::Error;
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
-/// Runs the function of this process if it is a child. Call it first in `main`.
-///
-/// A process started by this crate is a fresh run of the same program. There, this call runs the function the
-/// process was started for, and exits: it never returns. In any other process it returns at once. Code of
-/// `main` before this call also runs in every child.
-///
-/// Without this call no process can be started: trying to fails with [`Error::NotInitialised`]. In tests, use
-/// [`test_support!`](crate::test_support) instead.
-///
-/// # Panics
-/// Panics when this process is a child and cannot claim the process entry its parent reserved.
-///
-/// # Examples
-/// ```
-/// fn greet(name: String) -> String {
-///     format!("Hello, {name}!")
-/// }
-///
-/// fn main() -> procession::Result<()> {
-///     procession::init();
-///     let process = procession::Process::spawn(greet, "world".to_owned())?;
-///     assert_eq!(process.join()?, "Hello, world!");
-///     Ok(())
-/// }
-/// ```
-pub fn init() {
+/// Records that this program has an entry point for children.
+pub(crate) fn set_initialised() {
     INITIALISED.store(true, Ordering::Relaxed);
-    if child::is_summoned() {
-        crate::process::serve();
-    }
-}
-
-/// Lets the `#[test]` functions of this executable start processes.
-///
-/// Put it once into each test executable: into a file of `tests/`, or into the `tests` module of a crate. It
-/// defines a test that children enter and that otherwise does nothing. Tests that only run a program which
-/// calls [`init`] do not need it.
-///
-/// # Examples
-/// ```
-/// procession::test_support!();
-///
-/// fn square(n: u64) -> u64 {
-///     n * n
-/// }
-///
-/// #[test]
-/// fn squares() -> procession::Result<()> {
-///     let process = procession::Process::spawn(square, 4)?;
-///     assert_eq!(process.join()?, 16);
-///     Ok(())
-/// }
-/// ```
-#[expect(clippy::test_attr_in_doctest, reason = "the macro is for tests")]
-#[macro_export]
-macro_rules! test_support {
-    () => {
-        /// The entry point for children of the other tests.
-        #[test]
-        fn procession_child_entry() {
-            $crate::enter_test(procession_child_entry);
-        }
-    };
-}
-
-/// Implementation of [`test_support!`](crate::test_support).
-#[doc(hidden)]
-pub fn enter_test<F: Fn() + Copy + 'static>(test: F) {
-    child::announce_test(test);
-    init();
 }
 
 /// How a child is started so that it reaches [`init`].

@@ -2,8 +2,11 @@
 
 mod builder;
 mod fork;
+#[cfg(feature = "async")]
+mod futures;
 pub(crate) mod init;
 mod serve;
+mod spawn_macro;
 mod stdio;
 
 use std::fmt;
@@ -21,17 +24,17 @@ use procession_engine::{Deadline, OwnerId, channel, process};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::Function;
 use crate::error::{Error, JoinError, within};
 use crate::transfer::call::{self, Failure};
+use crate::transfer::function::Function;
 
 pub use builder::Builder;
 #[cfg(feature = "python")]
 pub(crate) use builder::{put_message, reserve};
 pub use serve::name;
-pub(crate) use serve::serve;
 #[cfg(feature = "python")]
 pub(crate) use serve::set_process_name;
+pub(crate) use serve::{Respond, serve};
 pub use stdio::Stdio;
 
 /// A function running in another process.

@@ -51,8 +51,12 @@ impl NameLock {
     }
 }
 
-/// Runs the request of this process, and exits.
-pub(crate) fn serve() -> ! {
+/// Sends a response to the parent.
+pub(crate) type Respond = Box<dyn Fn(&[u8]) + Send + Sync>;
+
+/// Runs the request of this process, and exits. Requests of Python processes go to `foreign`, which returns the
+/// exit code, or the reason why it did not run the request.
+pub(crate) fn serve(foreign: impl FnOnce(&[u8], Respond) -> Result<i32, String>) -> ! {
     let control = match connect() {
         Ok(control) => Arc::new(control),
         Err(error) => panic!("this child cannot claim its process entry: {error}"),
@@ -62,7 +66,11 @@ pub(crate) fn serve() -> ! {
             panic::watch(on_abort(&control));
             run_own_request(request.bytes()).map(|response| deliver(&control, &response))
         }
-        Ok(request) => run_python_request(&control, request.bytes()),
+        Ok(request) => {
+            let control = Arc::clone(&control);
+            let respond = move |response: &[u8]| send_parts(&control, &[response]);
+            foreign(request.bytes(), Box::new(respond))
+        }
         Err(error) => Err(error.to_string()),
     };
     let code = done.unwrap_or_else(|reason| {
@@ -71,22 +79,6 @@ pub(crate) fn serve() -> ! {
     });
     engine::process::leave();
     exit(code)
-}
-
-/// Runs a request of a Python process. Returns the exit code, or the reason why the request was not run.
-#[cfg(feature = "python")]
-fn run_python_request(control: &Arc<Queue>, request: &[u8]) -> Result<i32, String> {
-    let control = Arc::clone(control);
-    Ok(crate::python::serve(request, move |response| {
-        send_parts(&control, &[response]);
-    }))
-}
-
-#[cfg(not(feature = "python"))]
-fn run_python_request(_line: &Arc<Queue>, _order: &[u8]) -> Result<i32, String> {
-    let reason = "a Python process started this program, which was built without the feature \"python\" of \
-                  the crate procession";
-    Err(reason.to_owned())
 }
 
 /// Sets the name of this process.

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use procession_engine as engine;
+use procession_engine::process::child::PreExec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -15,7 +16,6 @@ use super::bytes::Bytes;
 use super::message::PythonRequest;
 use super::process::Process;
 use super::wire;
-use crate::PreExec;
 use crate::error::{Error, os};
 use crate::process::init::{ChildEntry, Program};
 use crate::process::{self, Stdio, put_message, reserve};

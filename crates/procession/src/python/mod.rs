@@ -62,10 +62,10 @@ mod wire;
 
 #[doc(inline)]
 pub use crate::__export_to_python as export;
+pub use crate::error::Exception;
 pub use builder::Builder;
 pub use bytes::Bytes;
 pub use export::export;
 pub(crate) use export::serve;
-pub use message::Exception;
 pub use process::Process;
 pub use queue::{Iter, Queue};

@@ -7,9 +7,11 @@ use procession_engine::{Deadline, error::WaitError, sync};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::guard_error::GuardError;
+use super::lock::{Lock, LockGuard};
+use super::mutex::{Mutex, MutexGuard};
 use crate::error::{Error, within};
 use crate::transfer::shared::Shared;
-use crate::{GuardError, Lock, LockGuard, Mutex, MutexGuard};
 
 /// Makes processes wait, without holding a [`Lock`] or [`Mutex`], until another process notifies them of a
 /// change.

@@ -11,3 +11,4 @@ pub(crate) mod once;
 pub(crate) mod rlock;
 pub(crate) mod rwlock;
 pub(crate) mod semaphore;
+mod serialized_cell;

@@ -10,7 +10,7 @@ use procession_engine::sync::{self, Acquired, ReadHold};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::data::serialized_cell::{CellState, EditGuard, SerializedCell};
+use super::serialized_cell::{CellState, EditGuard, SerializedCell};
 use crate::error::{Error, within};
 use crate::sync::guard_error::{GuardError, retry_on_signal};
 use crate::sync::guard_owner::GuardOwner;

@@ -8,8 +8,8 @@ use procession_engine::process::child::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::worker_state as state;
 use crate::error::Error;
-use crate::pool::state;
 use crate::transfer::call;
 use crate::transfer::closure::Closure;
 

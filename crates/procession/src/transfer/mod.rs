@@ -7,3 +7,4 @@ pub(crate) mod context;
 pub(crate) mod function;
 pub(crate) mod panic;
 pub(crate) mod shared;
+pub(crate) mod worker_state;

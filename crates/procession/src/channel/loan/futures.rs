@@ -4,8 +4,9 @@ use bytemuck::Pod;
 
 use super::{Loan, Received};
 use crate::channel::futures::{get, put};
+use crate::channel::pipe::{Connection, Receiver, Sender};
+use crate::channel::queue::Queue;
 use crate::error::{GetError, PutError};
-use crate::{Connection, Queue, Receiver, Sender};
 
 impl<T: Pod> Queue<Loan<T>> {
     /// Like [`put_loan`](Queue::put_loan), as a future.

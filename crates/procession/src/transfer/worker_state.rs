@@ -31,7 +31,7 @@ thread_local! {
 }
 
 /// Returns the request to create the worker's state by calling `function` with `args`.
-pub(super) fn init_request<F, Args, Shape>(function: F, args: &Args) -> Result<Vec<u8>, Error>
+pub(crate) fn init_request<F, Args, Shape>(function: F, args: &Args) -> Result<Vec<u8>, Error>
 where
     F: Function<Args, Shape>,
     F::Output: 'static,
@@ -130,6 +130,6 @@ fn take<S: 'static>() -> Box<S> {
 }
 
 /// Drops the state, if there is one.
-pub(super) fn drop_state() {
+pub(crate) fn drop_state() {
     drop(WORKER_STATE.with_borrow_mut(|kept| kept.state.take()));
 }

@@ -7,8 +7,11 @@ use procession_engine::error::WaitError;
 use procession_engine::select::{self as engine, Source};
 use serde::de::DeserializeOwned;
 
+use crate::channel::joinable::JoinableQueue;
+use crate::channel::pipe::{Connection, Receiver, Sender};
+use crate::channel::queue::Queue;
 use crate::error::{GetError, within};
-use crate::{Connection, JoinableQueue, Process, Queue, Receiver, Sender};
+use crate::process::Process;
 
 /// An endpoint from which messages can be received.
 ///
