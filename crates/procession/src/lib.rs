@@ -211,6 +211,8 @@
 
 #![forbid(unsafe_code)]
 
+// From the bottom up: error; transfer; sync; data and reactor; channel and process; select, pool and python; init. A
+// module uses only modules below it, and `tests/floors.rs` checks that.
 mod channel;
 mod data;
 mod error;

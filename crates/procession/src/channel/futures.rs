@@ -108,7 +108,7 @@ impl<T: DeserializeOwned> Queue<T> {
     ///
     /// # Examples
     /// ```
-    /// use procession::{Queue};
+    /// use procession::{Process, Queue};
     ///
     /// fn produce(queue: Queue<u64>) {
     ///     queue.put(42).unwrap();

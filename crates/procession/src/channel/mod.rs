@@ -1,4 +1,6 @@
 //! Queues and pipes: messages between processes.
+//!
+//! Messages are values that serde carries, or [`loan`]s, which are written and read in place.
 
 #[cfg(feature = "async")]
 pub(crate) mod futures;
