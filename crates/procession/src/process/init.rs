@@ -16,7 +16,7 @@ pub(crate) fn set_initialised() {
     INITIALISED.store(true, Ordering::Relaxed);
 }
 
-/// How a child is started so that it reaches [`init`].
+/// How a child is started so that it reaches [`init`](crate::init()).
 pub(crate) enum ChildEntry {
     /// As this program was.
     Main,

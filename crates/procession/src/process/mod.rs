@@ -39,7 +39,7 @@ pub use stdio::Stdio;
 
 /// A function running in another process.
 ///
-/// The process is a fresh run of this program that enters at [`init`](crate::init). It shares no memory with
+/// The process is a fresh run of this program that enters at [`init`](crate::init()). It shares no memory with
 /// this one except the shared objects in its arguments. Arguments and result are carried by serde.
 ///
 /// A process started with [`Process::fork`] is a copy of this one and runs a closure.
@@ -109,7 +109,7 @@ impl<R: DeserializeOwned> Process<R> {
     /// `args` is the argument itself for one parameter, a tuple for several, and `()` for none.
     ///
     /// # Errors
-    /// Returns an error when this program did not call [`init`](crate::init), when `function` is a closure,
+    /// Returns an error when this program did not call [`init`](crate::init()), when `function` is a closure,
     /// when the arguments cannot be serialised, or when the system cannot start a process.
     ///
     /// # Examples
@@ -139,7 +139,7 @@ impl<R: DeserializeOwned> Process<R> {
 
     /// Forks this process. The child is a copy that runs `closure` and exits.
     ///
-    /// The closure may capture anything. Captures are not serialised; the result is. [`init`](crate::init)
+    /// The closure may capture anything. Captures are not serialised; the result is. [`init`](crate::init())
     /// is not needed. The closure must follow the rules of [`ForkSafe::new`], above all when this process
     /// has other threads. [`Process::spawn`] has no such rules.
     ///

@@ -24,7 +24,7 @@ fn exports() -> MutexGuard<'static, BTreeMap<String, Call>> {
 
 /// Lets Python programs start functions of this program by name.
 ///
-/// Call it before [`init`](crate::init). The name of a function is its path as written here.
+/// Call it before [`init`](crate::init()). The name of a function is its path as written here.
 /// [`export()`](crate::python::export()) sets another name.
 ///
 /// # Examples
