@@ -95,7 +95,7 @@ where
         let args = match Shape::read(message) {
             Ok(args) => args,
             Err(error) => {
-                return Response::Refused(format!("the arguments do not match {name}: {error}"));
+                return Response::Refused(format!("the arguments are not {name}'s: {error}"));
             }
         };
         match caught(|| function.call(args)) {
