@@ -53,8 +53,8 @@ impl JobHandle {
         }
     }
 
-    /// Takes the next result as [`Job::take`] does. First looks for results in this thread, which is faster for one that
-    /// arrives at once.
+    /// Takes the next result as [`Job::take`] does. First looks for results in this thread, which is faster for one
+    /// that arrives at once.
     pub(super) fn take(&self, deadline: Deadline) -> Option<(Option<u64>, Outcome)> {
         let Open { shared, job, .. } = match self.open.get() {
             Ok(open) => open,

@@ -1,7 +1,7 @@
 //! Synchronisation between processes.
 //!
-//! Most types wrap one object of the engine. [`mutex`] and [`rwlock`] protect a value in a [`serialized_cell`], and report
-//! the death of a holder through [`guard_error`]. Every guard has a [`guard_owner`], because a forked child must not
+//! Most types wrap one object of the engine. [`mutex`] and [`rwlock`] protect a value in a [`serialized_cell`], and
+//! report the death of a holder through [`guard_error`]. Every guard has a [`guard_owner`], because a forked child must not
 //! release what its parent took.
 
 pub(crate) mod barrier;
