@@ -18,7 +18,7 @@ SUITES_VENV := .venv-suites-$(PYTAG)
 RIVALS_VENV := .venv-rivals-$(PYTAG)
 
 # The Python crate is a cdylib: it is tested through the wheel, by pytest.
-RUST_TESTS := --workspace --exclude procession-native --exclude procession-python \
+RUST_TESTS := --workspace --exclude procession-pyffi --exclude procession-python \
 	--features procession-engine/kill-points,procession/async,procession/python
 
 SHELL       := bash

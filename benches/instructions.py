@@ -31,7 +31,7 @@ PATHS = {
     "Array[i]: a read and a write": ("a = mp.Array('i', 8)", "a[3] = a[3]"),
     "Event: set, wait, clear": ("e = mp.Event()", "e.set(); e.wait(); e.clear()"),
     "a manager's dict: set and get": (
-        "from procession import _engine; d = _engine.DictStore(); d.grow(64, 65536)",
+        "from procession import _native; d = _native.DictStore(); d.grow(64, 65536)",
         "d['key'] = 7; d['key']",
     ),
 }
@@ -79,8 +79,8 @@ def build(tree, name):
     environment["CARGO_TARGET_DIR"] = str(ROOT / "target" / "instructions" / name)
     command = ["cargo", "build", "--release", "--quiet", "--package", "procession-python"]
     subprocess.run(command, cwd=tree, env=environment, check=True)
-    built = Path(environment["CARGO_TARGET_DIR"], "release", "lib_engine.so")
-    Path(tree, "python", "procession", "_engine.abi3.so").write_bytes(built.read_bytes())
+    built = Path(environment["CARGO_TARGET_DIR"], "release", "lib_native.so")
+    Path(tree, "python", "procession", "_native.abi3.so").write_bytes(built.read_bytes())
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import procession
-from procession import _engine
+from procession import _native
 from procession.connection import Client, Listener
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -97,9 +97,9 @@ def some_value(dice: random.Random, depth: int = 0) -> Any:
 def try_wire(seed: int) -> None:
     """A message that was damaged on its way."""
     dice = random.Random(seed)
-    data = damaged(dice, _engine.dumps(some_value(dice)))
+    data = damaged(dice, _native.dumps(some_value(dice)))
     try:
-        repr(_engine.loads(data))
+        repr(_native.loads(data))
     except (Exception, SystemExit):
         pass
 
@@ -146,9 +146,9 @@ class World:
         yield lambda: self.ends[0].send([1, 2])
         yield lambda: self.ends[1].poll(0.01) and self.ends[1].recv()
         yield lambda: procession.Queue().put(1)
-        yield _engine.census
-        yield _engine.report
-        yield _engine.sweep
+        yield _native.memory_stats
+        yield _native.report
+        yield _native.reap_all
 
     def wait_for_a_notification(self) -> None:
         """As a thread does."""
@@ -175,7 +175,7 @@ def try_arena(seed: int) -> None:
 
 def _scribble(dice: random.Random) -> None:
     world = World()
-    fd = _engine.arena_fd()
+    fd = _native.arena_fd()
     with mmap.mmap(fd, _written(fd)) as memory:
         words = memoryview(memory).cast("Q")
         used = [place for place in range(len(words)) if words[place]]

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import procession
-from procession import _engine
+from procession import _native
 
 # Without any progress for so long a part shows its stacks and ends.
 PATIENCE = 60.0
@@ -97,7 +97,7 @@ class Part:
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + LOOK
-        census = _engine.census()
+        census = _native.memory_stats()
         census["descriptors"] = len(os.listdir("/proc/self/fd"))
         census["children"] = len(procession.active_children())
         with open("/proc/self/maps") as maps:

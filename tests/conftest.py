@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import procession
-from procession import _engine, forkserver, resource_tracker
+from procession import _native, forkserver, resource_tracker
 
 START_METHODS = ("fork", "spawn", "forkserver")
 
@@ -64,8 +64,8 @@ def fresh_server() -> Iterator[forkserver.ForkServer]:
 def nothing_left() -> Iterator[None]:
     """Fails the test if it leaves descriptors, seats in the process table or zombies behind."""
     # What a process keeps once it has it: its shared memory, what daemons hang on to, the resource tracker.
-    _engine.ensure()
-    _engine.prepare_lifeline()
+    _native.ensure_registered()
+    _native.prepare_lifeline()
     resource_tracker.ensure_running()
     before = _in_use()
     yield
@@ -76,8 +76,8 @@ def nothing_left() -> Iterator[None]:
 def _in_use() -> tuple[set[str], int]:
     forkserver._forkserver._stop()
     gc.collect()
-    _engine.sweep()
-    return _descriptors(), _engine.census()["seats"]
+    _native.reap_all()
+    return _descriptors(), _native.memory_stats()["processes"]
 
 
 def _descriptors() -> set[str]:

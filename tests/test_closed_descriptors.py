@@ -249,13 +249,13 @@ def test_shared_memory_never_gets_the_number_of_a_standard_stream(run_script: Ru
     program = """
     import os
     import procession as mp
-    from procession import _engine
+    from procession import _native
 
     out = os.dup(1)
     for number in (0, 1, 2):
         os.close(number)
     queue, (a, b) = mp.Queue(), mp.Pipe()
-    number = _engine.arena_fd()
+    number = _native.arena_fd()
     os.dup2(out, 1)
     print(number > 2, number)
     """

@@ -175,8 +175,8 @@ def test_the_wheel_with_the_engine_is_complete(engine_wheel: Path) -> None:
     assert set(project.get_all("License-File", [])) == {"LICENSE-APACHE", "LICENSE-MIT"}
     names = files(engine_wheel)
     assert {"procession.pth", "procession.start", "_procession_alias.py", "_procession_switch.py"} <= names
-    assert {"procession/py.typed", "procession/_engine.pyi"} <= names
-    assert {name for name in names if ".so" in name} == {"procession/_engine.abi3.so"}
+    assert {"procession/py.typed", "procession/_native.pyi"} <= names
+    assert {name for name in names if ".so" in name} == {"procession/_native.abi3.so"}
     assert not any("__pycache__" in name for name in names)
 
 
@@ -210,7 +210,7 @@ def test_pip_takes_the_engine_where_it_runs(index: Path, tmp_path: Path) -> None
     offline = ("--no-index", "--no-cache-dir", "--find-links", str(index))
     done = run(*PIP, "--python", fresh, "install", *offline, "procession")
     assert done.returncode == 0, done.stderr
-    program = "import procession, procession._engine as engine; print(engine.__file__)"
+    program = "import procession, procession._native as engine; print(engine.__file__)"
     (found,) = lines(run(fresh, "-c", program, cwd=tmp_path))
     assert Path(found).is_relative_to(tmp_path / "fresh")
 

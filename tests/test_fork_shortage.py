@@ -15,7 +15,7 @@ COMMON = """
 import ctypes, gc, os, signal, sys, time
 os.environ["PROCESSION_MEMORY"] = "{limit}"
 import procession as mp
-from procession import _engine
+from procession import _native
 
 SECONDS = 30
 
@@ -96,7 +96,7 @@ def test_a_process_for_whose_name_there_is_no_room_is_not_started(run_script: Ru
             else:
                 started.append(process)
         assert started and refused and len(mp.active_children()) == len(started)
-        assert _engine.census()["seats"] == 1 + len(started)
+        assert _native.memory_stats()["processes"] == 1 + len(started)
         drain(filled)
         late = ctx.Process(target=child, args=(box, value, go))
         late.start()
@@ -106,7 +106,7 @@ def test_a_process_for_whose_name_there_is_no_room_is_not_started(run_script: Ru
             assert process.exitcode == 0
             process.close()
         assert value.value == len(started) + 1
-        assert _engine.census()["seats"] == 1
+        assert _native.memory_stats()["processes"] == 1
         more = len(os.listdir("/proc/self/fd")) - before
         print(more, "descriptors more", outcome(lambda: os.waitpid(-1, os.WNOHANG)))
     """
@@ -143,7 +143,7 @@ def test_a_plain_fork_without_room_may_not_use_what_it_does_not_hold(run_script:
         for pid in holders:
             os.kill(pid, signal.SIGKILL)
             reap(pid)
-        _engine.sweep()
+        _native.reap_all()
         del box, value, lock, event
         gc.collect()
         used = strangers(50, ctx)

@@ -126,13 +126,13 @@ def test_a_child_for_which_there_is_no_place_is_no_second_copy_of_its_parent(run
     """Where the process table is full, it fails or is not started; the program is gone through once."""
     program = """
     import procession as mp
-    from procession import _engine
+    from procession import _native
 
     box = mp.Queue()
     seats = []
     try:
         while True:
-            seats.append(_engine.reserve_seat())
+            seats.append(_native.reserve_entry())
     except RuntimeError as error:
         print("4095" in str(error))
     try:
@@ -143,7 +143,7 @@ def test_a_child_for_which_there_is_no_place_is_no_second_copy_of_its_parent(run
     except (OSError, RuntimeError) as error:
         print("exit code 1")
     for seat in seats:
-        _engine.release_seat(seat)
+        _native.release_entry(seat)
     child = mp.get_context("fork").Process(target=box.put, args=("sent",))
     child.start()
     child.join()

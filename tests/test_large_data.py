@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import procession
-from procession import _engine
+from procession import _native
 from procession.reduction import ForkingPickler
 
 LARGE = 300_000
@@ -39,14 +39,14 @@ ARRAYS = {
 def memory():
     """How many blocks are in use, once all that is garbage is gone."""
     gc.collect()
-    _engine.sweep()
-    return _engine.census()["blocks_in_use"]
+    _native.reap_all()
+    return _native.memory_stats()["blocks_in_use"]
 
 
 @pytest.fixture
 def q():
     """A queue that has been used, so that it has all the memory it needs."""
-    _engine.ensure()
+    _native.ensure_registered()
     made = procession.Queue()
     for _ in range(20):
         made.put(0)
@@ -102,7 +102,7 @@ def test_an_array_lies_in_shared_memory_aligned(q):
     owner = got.base
     while isinstance(owner, np.ndarray):
         owner = owner.base
-    assert isinstance(owner.obj if isinstance(owner, memoryview) else owner, _engine.SharedBuffer)
+    assert isinstance(owner.obj if isinstance(owner, memoryview) else owner, _native.SharedBuffer)
     assert got.ctypes.data % 64 == 0
 
 
@@ -231,22 +231,22 @@ def test_the_same_memory_is_used_again(q):
     """A stream of arrays takes no more memory than is on its way."""
     for _ in range(3):
         send(np.ones(LARGE), q)
-    before = _engine.census()["bytes_committed"]
+    before = _native.memory_stats()["bytes_committed"]
     for _ in range(50):
         send(np.ones(LARGE), q)
-    assert _engine.census()["bytes_committed"] == before
+    assert _native.memory_stats()["bytes_committed"] == before
 
 
 def test_a_queue_of_large_messages_grows_by_what_is_in_it_only(q):
     """Many are put, then each is taken as another is put."""
     for _ in range(20):
         q.put(np.ones(LARGE))
-    full = _engine.census()["bytes_committed"]
+    full = _native.memory_stats()["bytes_committed"]
     for _ in range(60):
         assert len(q.get()) == LARGE
         q.put(np.ones(LARGE))
     # One may be received while another is put.
-    assert _engine.census()["bytes_committed"] <= full + 2 * LARGE * 8 * 5 // 4
+    assert _native.memory_stats()["bytes_committed"] <= full + 2 * LARGE * 8 * 5 // 4
 
 
 def test_an_array_outlives_its_sender(start_method):
@@ -380,10 +380,10 @@ def test_a_pool_gives_the_memory_of_large_tasks_back():
     with procession.get_context("fork").Pool(1) as pool:
         for _ in range(3):
             pool.map(double, [np.ones(LARGE)] * 4)
-        before = _engine.census()["bytes_committed"]
+        before = _native.memory_stats()["bytes_committed"]
         for _ in range(20):
             pool.map(double, [np.ones(LARGE)] * 4)
-        assert _engine.census()["bytes_committed"] < before + 4 * LARGE * 8
+        assert _native.memory_stats()["bytes_committed"] < before + 4 * LARGE * 8
 
 
 @pytest.mark.skipif("PROCESSION_HUGE" not in os.environ, reason="takes 9 GB: PROCESSION_HUGE=1")

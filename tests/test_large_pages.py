@@ -14,7 +14,7 @@ Run = Callable[..., "CompletedProcess[str]"]
 
 PROGRAM = """
     import procession as mp
-    from procession import _engine
+    from procession import _native
     import mmap
 
     def square(number):

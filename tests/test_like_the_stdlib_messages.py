@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire_values import patient, portrait
 
-from procession import _engine
+from procession import _native
 
 
 def through(value):
     """The value on the other side."""
-    return _engine.loads(_engine.dumps(value))
+    return _native.loads(_native.dumps(value))
 
 
 def through_pickle(value):

@@ -23,7 +23,7 @@ def manager() -> Iterator[Any]:
 
 def is_in_memory(proxy: Any) -> bool:
     """Whether the proxy reaches its values without the server."""
-    return proxy._store.is_here
+    return proxy._store.is_attached
 
 
 class Odd:

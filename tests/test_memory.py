@@ -13,7 +13,7 @@ from subprocess import CompletedProcess, run
 import pytest
 
 import procession
-from procession import _engine
+from procession import _native
 
 Run = Callable[..., "CompletedProcess[str]"]
 
@@ -24,7 +24,7 @@ LIMIT = 60
 
 def resident() -> int:
     """What the memory file takes, as the system says."""
-    return os.fstat(_engine.arena_fd()).st_blocks * 512
+    return os.fstat(_native.arena_fd()).st_blocks * 512
 
 
 def within_the_limit(is_so: Callable[[], bool]) -> bool:
@@ -90,7 +90,7 @@ def test_nothing_stays_of_a_queue_that_is_gone(run_script: Run, size: int, count
     """At once, with the messages that nobody received."""
     program = """
     import os, procession
-    from procession import _engine
+    from procession import _native
 
     queue = procession.Queue()
     message = b"x" * {size}
@@ -101,7 +101,7 @@ def test_nothing_stays_of_a_queue_that_is_gone(run_script: Run, size: int, count
     queue.close()
     queue.join_thread()
     del queue
-    print(os.fstat(_engine.arena_fd()).st_blocks * 512 >> 20, procession.memory_info()["in_use"])
+    print(os.fstat(_native.arena_fd()).st_blocks * 512 >> 20, procession.memory_info()["in_use"])
     """
     ran = run_script(program.format(size=size, count=count))
     assert ran.stderr == ""

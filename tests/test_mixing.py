@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import procession
-from procession import _engine, connection, pool, reduction
+from procession import _native, connection, pool, reduction
 
 PATIENCE = 30
 
@@ -52,17 +52,17 @@ def test_our_processes_use_the_stdlibs_objects(ctx: Any, start_method: str) -> N
 
 def test_the_stdlibs_processes_use_our_objects(ctx: Any, start_method: str) -> None:
     """Also a fresh interpreter, which finds its way into the shared memory."""
-    before = _engine.census()["seats"]
+    before = _native.memory_stats()["processes"]
     check_all(ctx, multiprocessing.get_context(start_method))
-    _engine.sweep()
-    assert _engine.census()["seats"] == before
+    _native.reap_all()
+    assert _native.memory_stats()["processes"] == before
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_a_process_of_the_stdlibs_that_cannot_be_started_takes_no_seat(method: str) -> None:
     """Nor does it keep what it was to be given."""
-    _engine.ensure()
-    before = _engine.census()
+    _native.ensure_registered()
+    before = _native.memory_stats()
     process = multiprocessing.get_context(method).Process(
         target=print, args=(procession.Event(), lambda: None)
     )
@@ -70,9 +70,9 @@ def test_a_process_of_the_stdlibs_that_cannot_be_started_takes_no_seat(method: s
         process.start()
     del process
     gc.collect()
-    after = _engine.census()
+    after = _native.memory_stats()
     # What an earlier test left may have gone meanwhile.
-    assert after["seats"] <= before["seats"] and after["objects"] <= before["objects"]
+    assert after["processes"] <= before["processes"] and after["objects"] <= before["objects"]
 
 
 def double(n: int) -> int:

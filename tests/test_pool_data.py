@@ -241,10 +241,10 @@ def test_memory_that_is_used_again_between_two_tasks_is_sent_as_it_was(pool: Poo
 
 
 def memory_in_use() -> int:
-    from procession import _engine
+    from procession import _native
 
-    _engine.sweep()
-    return _engine.census()["blocks_in_use"]
+    _native.reap_all()
+    return _native.memory_stats()["blocks_in_use"]
 
 
 def test_a_callables_data_goes_with_its_job(pool: Pool) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import procession
-from procession import _engine, popen_fork
+from procession import _native, popen_fork
 
 
 def tell(connection: Any, *values: Any, **named: Any) -> None:
@@ -150,8 +150,8 @@ def test_the_engine_tells_an_orderly_exit_from_a_death(
 ) -> None:
     """A process that unwound to its end has left; one that was cut short has died, whatever its status."""
     fates = []
-    bury = _engine.bury
-    monkeypatch.setattr(_engine, "bury", lambda seat: fates.append(bury(seat)))
+    bury = _native.reap
+    monkeypatch.setattr(_native, "reap", lambda seat: fates.append(bury(seat)))
     process = ctx.Process(target=leave_with, args=(how, value))
     process.start()
     process.join()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import procession
-from procession import _engine
+from procession import _native
 from procession.pool import Pool
 
 LIMIT_MS = 30_000
@@ -256,4 +256,4 @@ def tell(line: Any, question: Callable[[], Any]) -> None:
 def test_a_lifeline_that_is_no_descriptor_is_refused(number: int) -> None:
     """Instead of leaving the process tied to nothing."""
     with pytest.raises(OSError, match="lifeline"):
-        _engine.hang_on(number)
+        _native.die_with_parent(number)

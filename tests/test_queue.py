@@ -352,16 +352,16 @@ def test_pickling_outside_a_start_is_refused():
 
 def test_memory_comes_back():
     """A queue that is gone leaves nothing behind, full or not."""
-    from procession import _engine
+    from procession import _native
 
     gc.collect()
-    before = _engine.census()["objects"]
+    before = _native.memory_stats()["objects"]
     q = procession.Queue()
     for item in range(100):
         q.put([item] * 100)
     del q
     gc.collect()
-    assert _engine.census()["objects"] == before
+    assert _native.memory_stats()["objects"] == before
 
 
 def test_importing_queues_makes_util_reachable(run_script):

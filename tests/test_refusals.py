@@ -167,7 +167,7 @@ if __name__ == "__main__":
         with context.Pool(1) as pool:
             print(pool.map(abs, [-1]), process.exitcode)
     box = procession.Queue()
-    print(isinstance(box, procession._engine.Queue), type(box).__module__)
+    print(isinstance(box, procession._native.Queue), type(box).__module__)
 """
 
 

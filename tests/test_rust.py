@@ -15,7 +15,7 @@ from rust_programs import rust_program, wait_for_end
 from wire_values import edges, patient, plain, portrait
 
 import procession
-from procession import _engine
+from procession import _native
 from procession.rust import Panic, Process, RustError
 
 
@@ -384,7 +384,7 @@ def test_nothing_is_left_behind(nothing_left: None) -> None:
 @pytest.mark.parametrize("wrong", [{"argv": [1]}, {"env": {"A": 1}}, {"cwd": "/nonexistent"}])
 def test_what_cannot_be_given_to_a_program_is_refused_and_leaves_nothing(wrong: dict[str, Any]) -> None:
     call("nothing")
-    before = [_engine.census(), len(os.listdir("/proc/self/fd"))]
+    before = [_native.memory_stats(), len(os.listdir("/proc/self/fd"))]
     with pytest.raises((TypeError, NotADirectoryError)):
         Process(rust_program("partner"), "add", (1, 2), **wrong).start()
-    assert [_engine.census(), len(os.listdir("/proc/self/fd"))] == before
+    assert [_native.memory_stats(), len(os.listdir("/proc/self/fd"))] == before

@@ -9,7 +9,7 @@ from importlib.metadata import version
 import pytest
 from rust_programs import rust_program
 
-from procession import _engine
+from procession import _native
 
 
 def summoned(
@@ -18,7 +18,7 @@ def summoned(
     """Start a program as another version of the engine would; what it complained of."""
     complaint = os.memfd_create("complaint")
     os.set_inheritable(arena, True)
-    seat = _engine.reserve_seat()
+    seat = _native.reserve_entry()
     try:
         file = os.fstat(arena)
         fields = [form, version, arena, file.st_dev, file.st_ino, seat, "", "", complaint, "", "00"]
@@ -32,7 +32,7 @@ def summoned(
         )
         return done, os.pread(complaint, 10_000, 0).decode()
     finally:
-        _engine.release_seat(seat)
+        _native.release_entry(seat)
         os.close(complaint)
 
 
@@ -44,7 +44,7 @@ def programs() -> list[list[str]]:
 @pytest.mark.parametrize("which", [0, 1], ids=["rust", "python"])
 def test_another_version_of_the_engine_is_told_apart(which: int) -> None:
     """Both say who they are, and what to do."""
-    arena = os.dup(_engine.arena_fd())
+    arena = os.dup(_native.arena_fd())
     try:
         done, complaint = summoned(programs()[which], arena, "0.0.1")
     finally:
@@ -60,7 +60,7 @@ def test_shared_memory_of_another_layout_is_told_apart(which: int) -> None:
     arena = os.memfd_create("arena")
     try:
         os.truncate(arena, 1 << 16)
-        header = os.pread(_engine.arena_fd(), 16, 0)
+        header = os.pread(_native.arena_fd(), 16, 0)
         magic, layout = struct.unpack_from("<QI", header)
         os.pwrite(arena, struct.pack("<QI", magic, layout + 1), 0)
         done, complaint = summoned(programs()[which], arena, version("procession"))
@@ -72,7 +72,7 @@ def test_shared_memory_of_another_layout_is_told_apart(which: int) -> None:
 
 def test_python_that_was_summoned_in_another_form_says_so() -> None:
     """The crate that started it is older or newer."""
-    arena = os.dup(_engine.arena_fd())
+    arena = os.dup(_native.arena_fd())
     try:
         done, _ = summoned(programs()[1], arena, version("procession"), form="1")
     finally:

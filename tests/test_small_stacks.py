@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from wire_values import graphs, patient, portrait
 
-from procession import _engine
+from procession import _native
 
 LIMIT = 60.0
 KILOBYTE = 1024
@@ -20,7 +20,7 @@ PROGRAM = """
 import sys, threading
 sys.path.insert(0, {tests!r})
 import procession
-from procession import _engine
+from procession import _native
 from wire_values import portrait
 
 KINDS = {{
@@ -84,11 +84,11 @@ def test_nested_values_pass_through_threads_with_small_stacks(kind: str, stack: 
 @given(graphs())
 def test_what_is_read_without_the_stack_is_what_was_written(value: Any) -> None:
     """Sharing, cycles and types come back in a thread whose stack has no room for recursion."""
-    message = _engine.dumps(value)
+    message = _native.dumps(value)
     read: list[Any] = []
     before = threading.stack_size(32 * KILOBYTE)
     try:
-        thread = threading.Thread(target=lambda: read.append(_engine.loads(message)))
+        thread = threading.Thread(target=lambda: read.append(_native.loads(message)))
         thread.start()
     finally:
         threading.stack_size(before)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import procession
-from procession import _engine, queues, reduction, sharedctypes, synchronize
+from procession import _native, queues, reduction, sharedctypes, synchronize
 
 # Only a failure takes so long, in seconds.
 PATIENCE = 30
@@ -30,23 +30,23 @@ class Point(ctypes.Structure):
 @pytest.fixture(autouse=True)
 def no_object_is_left() -> Iterator[None]:
     """Every object of the engine that a test made is gone after it."""
-    _engine.ensure()
+    _native.ensure_registered()
     gc.collect()
-    _engine.sweep()
-    before = _engine.census()["objects"]
+    _native.reap_all()
+    before = _native.memory_stats()["objects"]
     yield
     gc.collect()
-    _engine.sweep()
+    _native.reap_all()
     # What an earlier test left to a thread or process may have gone meanwhile.
-    assert _engine.census()["objects"] <= before
+    assert _native.memory_stats()["objects"] <= before
 
 
 def use(thing: Any) -> Any:
     """Do something with a shared object that shows in the object itself."""
     match thing:
-        case _engine.Queue():
+        case _native.Queue():
             thing.put("used")
-        case _engine.Event():
+        case _native.Event():
             thing.set()
         case synchronize.Barrier():
             thing.abort()
@@ -63,7 +63,7 @@ def use(thing: Any) -> Any:
             thing[1] = 5
         case queues.SimpleQueue():
             thing.put("used")
-        case _engine.Channel():
+        case _native.Channel():
             thing.send("used")
         case _:
             thing.acquire()
@@ -176,7 +176,7 @@ def test_an_object_in_a_message_outlives_the_process_that_sent_it(ctx: Any) -> N
     child.start()
     child.join()
     assert ready.is_set()
-    _engine.sweep()
+    _native.reap_all()
     message = requests.get()
     inner = message["inner"]
     value = inner.get()

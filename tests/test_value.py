@@ -185,15 +185,15 @@ def test_memory_lives_as_long_as_a_view_of_it():
 
 def test_memory_comes_back():
     """Values that are gone leave nothing behind."""
-    from procession import _engine
+    from procession import _native
 
     gc.collect()
-    before = _engine.census()["objects"]
+    before = _native.memory_stats()["objects"]
     values = [procession.Value("d", 1.0) for _ in range(10)]
-    assert _engine.census()["objects"] == before + 20
+    assert _native.memory_stats()["objects"] == before + 20
     del values
     gc.collect()
-    assert _engine.census()["objects"] == before
+    assert _native.memory_stats()["objects"] == before
 
 
 def test_pickling_outside_a_start_is_refused():

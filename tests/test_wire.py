@@ -19,14 +19,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from wire_values import edges, graphs, patient, plain, portrait
 
-from procession import _engine
+from procession import _native
 
 PICKLED = b"P"
 
 
 def through(value):
     """The value on the other side."""
-    return _engine.loads(_engine.dumps(value))
+    return _native.loads(_native.dumps(value))
 
 
 def through_pickle(value):
@@ -36,7 +36,7 @@ def through_pickle(value):
 
 def is_pickled(value):
     """Whether the value takes the slow way."""
-    return _engine.dumps(value).startswith(PICKLED)
+    return _native.dumps(value).startswith(PICKLED)
 
 
 @patient
@@ -142,9 +142,9 @@ def test_doubling_tuples_do_not_blow_up():
     value = (1, 2)
     for _ in range(90):
         value = (value, value)
-    message = _engine.dumps(value)
+    message = _native.dumps(value)
     assert len(message) < 1000
-    copy = _engine.loads(message)
+    copy = _native.loads(message)
     assert copy[0] is copy[1]
 
 
@@ -153,7 +153,7 @@ def test_doubling_tuples_do_not_blow_up():
 )
 def test_large_values_are_sent_once(big):
     """A large value with many references takes its space once."""
-    assert len(_engine.dumps([big] * 100)) < 1.5 * len(_engine.dumps([big]))
+    assert len(_native.dumps([big] * 100)) < 1.5 * len(_native.dumps([big]))
     copy = through([big] * 100)
     assert copy == [big] * 100
     assert all(item is copy[0] for item in copy)
@@ -162,7 +162,7 @@ def test_large_values_are_sent_once(big):
 def test_records_send_their_keys_once():
     """The keys of many equal records do not make the message longer."""
     records = [{"a_rather_long_name": 1, "another_rather_long_name": 2} for _ in range(100)]
-    assert len(_engine.dumps(records)) < 100 * len("a_rather_long_name")
+    assert len(_native.dumps(records)) < 100 * len("a_rather_long_name")
     assert through(records) == records
 
 
@@ -170,7 +170,7 @@ def test_wide_records_send_their_keys_once():
     """Many columns are no problem either."""
     names = [f"column_with_number_{number}" for number in range(200)]
     records = [dict.fromkeys(names, 0) for _ in range(50)]
-    assert len(_engine.dumps(records)) < 50 * 200 * 8
+    assert len(_native.dumps(records)) < 50 * 200 * 8
     assert through(records) == records
 
 
@@ -304,7 +304,7 @@ def test_deep_values_come_back(wrap, depth):
 def test_values_too_deep_for_pickle_are_refused():
     """A value that pickle can't write raises what pickle raises."""
     with pytest.raises(RecursionError):
-        _engine.dumps(nest(lambda x: [x], 200_000))
+        _native.dumps(nest(lambda x: [x], 200_000))
 
 
 def test_long_chains_of_shared_tuples_come_back():
@@ -323,7 +323,7 @@ def test_what_pickle_cannot_write_raises_what_pickle_raises():
         with pytest.raises(Exception) as theirs:
             reduction.ForkingPickler.dumps(value)
         with pytest.raises(type(theirs.value)):
-            _engine.dumps(value)
+            _native.dumps(value)
     assert through([1, 2]) == [1, 2]
 
 
@@ -346,7 +346,7 @@ def registry(monkeypatch):
 def test_registered_reducers_are_honoured(registry):
     """What is registered with ForkingPickler counts, from the moment it is."""
     with pytest.raises(TypeError, match="not this way"):
-        _engine.dumps([Registered()])
+        _native.dumps([Registered()])
     registry.register(Registered, lambda obj: (str, ("registered",)))
     assert through([Registered()]) == ["registered"]
 
@@ -390,10 +390,10 @@ class Nested:
         self.value = value
 
     def __getstate__(self):
-        return {"message": _engine.dumps(self.value)}
+        return {"message": _native.dumps(self.value)}
 
     def __setstate__(self, state):
-        self.value = _engine.loads(state["message"])
+        self.value = _native.loads(state["message"])
 
 
 def test_messages_within_messages():
@@ -421,9 +421,9 @@ def test_finalizers_that_change_what_is_being_written():
             knot.append(knot)
             gc.set_threshold(1)
             del knot
-            message = _engine.dumps(value)
+            message = _native.dumps(value)
             gc.set_threshold(*thresholds)
-            assert len(_engine.loads(message)) in (10, 20)
+            assert len(_native.loads(message)) in (10, 20)
     finally:
         gc.set_threshold(*thresholds)
 
@@ -451,14 +451,14 @@ def test_many_threads_at_once():
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_messages_are_read_from_any_buffer(kind):
     """A message may lie in any bytes-like object."""
-    assert _engine.loads(kind(_engine.dumps([1, "a", 1.5]))) == [1, "a", 1.5]
-    assert _engine.loads(kind(_engine.dumps(1j))) == 1j
+    assert _native.loads(kind(_native.dumps([1, "a", 1.5]))) == [1, "a", 1.5]
+    assert _native.loads(kind(_native.dumps(1j))) == 1j
 
 
 def test_values_do_not_refer_to_the_message():
     """What came out of a buffer stays when the buffer changes."""
-    buffer = bytearray(_engine.dumps([b"bytes" * 20, "text" * 20, bytearray(b"array")]))
-    value = _engine.loads(buffer)
+    buffer = bytearray(_native.dumps([b"bytes" * 20, "text" * 20, bytearray(b"array")]))
+    value = _native.loads(buffer)
     buffer[:] = bytes(len(buffer))
     assert value == [b"bytes" * 20, "text" * 20, bytearray(b"array")]
 
@@ -467,16 +467,16 @@ def test_nothing_leaks():
     """Messages leave no references behind, whether they were read or refused."""
     shared = ["shared" * 20]
     value = [shared, (shared,), {"key": shared}, 2**80, {1, 2}]
-    message = _engine.dumps(value)
+    message = _native.dumps(value)
 
     def work():
         for _ in range(200):
-            _engine.dumps(value)
-            _engine.dumps([value, 1j])
-            _engine.loads(message)
+            _native.dumps(value)
+            _native.dumps([value, 1j])
+            _native.loads(message)
             for damaged in (message[:-1], b"u\x02" + message + b"?"):
                 with pytest.raises(pickle.UnpicklingError):
-                    _engine.loads(damaged)
+                    _native.loads(damaged)
 
     work()
     before = sys.getrefcount(shared), sys.getrefcount(value)

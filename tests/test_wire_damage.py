@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from wire_values import graphs, patient, plain
 
-from procession import _engine
+from procession import _native
 
 
 def is_pickled(message):
@@ -28,7 +28,7 @@ def varint(number):
 def read_or_refuse(message):
     """Reads what may not be a message; only one kind of error is allowed."""
     try:
-        return _engine.loads(message)
+        return _native.loads(message)
     except pickle.UnpicklingError:
         return None
 
@@ -54,7 +54,7 @@ def test_arbitrary_tags_are_a_value_or_an_error(message):
 @given(plain | graphs(), st.data())
 def test_damaged_messages_are_a_value_or_an_error(value, data):
     """A message with wrong bytes in it is read as something else, or refused."""
-    message = bytearray(_engine.dumps(value))
+    message = bytearray(_native.dumps(value))
     assume(not is_pickled(message))
     for _ in range(data.draw(st.integers(1, 4))):
         message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
@@ -66,12 +66,12 @@ def test_damaged_messages_are_a_value_or_an_error(value, data):
 @given(plain | graphs(), st.data())
 def test_messages_that_are_cut_off_or_continued_are_refused(value, data):
     """A message is complete, and nothing follows it."""
-    message = _engine.dumps(value)
+    message = _native.dumps(value)
     assume(not is_pickled(message))
     with pytest.raises(pickle.UnpicklingError):
-        _engine.loads(message[: data.draw(st.integers(0, len(message) - 1))])
+        _native.loads(message[: data.draw(st.integers(0, len(message) - 1))])
     with pytest.raises(pickle.UnpicklingError):
-        _engine.loads(message + data.draw(st.binary(min_size=1, max_size=3)))
+        _native.loads(message + data.draw(st.binary(min_size=1, max_size=3)))
 
 
 refused = {
@@ -110,7 +110,7 @@ refused = {
 def test_damage_is_reported(message):
     """The error is pickle's own and says where the damage is."""
     with pytest.raises(pickle.UnpicklingError, match="damaged message: .* at byte [0-9]+"):
-        _engine.loads(message)
+        _native.loads(message)
 
 
 def test_chains_of_references_do_not_exhaust_the_stack():
@@ -124,7 +124,7 @@ def test_chains_of_references_do_not_exhaust_the_stack():
         previous = reference
     message += b"m\x01" + previous + b"\x81"
     with pytest.raises(pickle.UnpicklingError, match="too deep"):
-        _engine.loads(message)
+        _native.loads(message)
 
 
 def test_false_counts_do_not_allocate():

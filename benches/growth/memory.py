@@ -9,7 +9,7 @@ from typing import Any
 from starts import start_and_join
 from tables import FORK, best, mp, table
 
-from procession import _engine
+from procession import _native
 
 
 def burst(count: int, size: int) -> Any:
@@ -94,4 +94,4 @@ def memory_without_a_queue(size: int) -> float:
     queue.close()
     queue.join_thread()
     del queue
-    return os.fstat(_engine.arena_fd()).st_blocks * 512
+    return os.fstat(_native.arena_fd()).st_blocks * 512

@@ -9,7 +9,7 @@ from typing import Any
 
 from tables import FORK, best, mp, table
 
-from procession import _engine
+from procession import _native
 
 
 @table("messages that wait", (0, 100_000, 1_000_000))
@@ -106,4 +106,4 @@ def beside_a_task_that_is_late(number: int) -> float:
 def memory_beside_a_task_that_is_late(number: int) -> float:
     """What all shared memory takes then."""
     beside_a_task_that_is_late(number)
-    return os.fstat(_engine.arena_fd()).st_blocks * 512
+    return os.fstat(_native.arena_fd()).st_blocks * 512

@@ -15,7 +15,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterable
 
-from . import _engine
+from . import _native
 from ._core import pipe_transit
 from ._core.forwarding import forward_other_names
 from ._core.handle_passing import duplicate, teach_reduction
@@ -228,7 +228,7 @@ class Connection(_ConnectionBase):
     """A connection; around a descriptor of its own when it is made directly."""
 
 
-class PipeEnd(_engine.Channel, Connection):
+class PipeEnd(_native.Channel, Connection):
     """One end of a `Pipe`: messages go through shared memory, the descriptor tells that they are there."""
 
     _handle = None
@@ -252,7 +252,7 @@ class PipeEnd(_engine.Channel, Connection):
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     """Return the two ends of a pipe; without `duplex` the first only receives and the second only sends."""
-    return _engine.pipe(duplex, PipeEnd)
+    return _native.pipe(duplex, PipeEnd)
 
 
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
@@ -291,7 +291,7 @@ def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
 def _reduce_theirs(conn: Any) -> Any:
     """Pickle a connection of the stdlib's own, also while its module's name stands for this one."""
     its_name_is_its_own = sys.modules.get(_std.__name__) is _std
-    if its_name_is_its_own and not _engine.is_enclosing():
+    if its_name_is_its_own and not _native.is_pickling_message():
         return _std.reduce_connection(conn)
     return _rebuild_theirs, (duplicate(conn.fileno()), conn.readable, conn.writable)
 

@@ -24,7 +24,7 @@ from typing import IO, NamedTuple
 
 import _procession_alias
 
-from . import _engine, spawn
+from . import _native, spawn
 from ._core import leaving, serving, template
 from ._core.hints import Any, NoReturn
 from ._core.import_watch import ImportWatch
@@ -187,18 +187,18 @@ class ForkServer:
     def _start(self, control: int, mode: str, now: Surroundings) -> None:
         preload = [name for name in self._preload_modules if mode == "warm" or name != "__main__"]
         settings = template.settings_of_main() if preload else {}
-        seat = _engine.reserve_seat()
+        seat = _native.reserve_entry()
         try:
-            arena = _engine.arena_fd()
+            arena = _native.arena_fd()
             self._surroundings = now.kept()
             orders_of_server = Orders(preload, self._on_error, settings, self._surroundings)
             with _written(tuple(orders_of_server)) as orders:
                 command = _command(control, arena, seat, orders.fileno())
                 pid = start_interpreter(command, [control, arena, orders.fileno()])
         except BaseException:
-            _engine.release_seat(seat)
+            _native.release_entry(seat)
             raise
-        _engine.note_pid(seat, pid)
+        _native.set_pid(seat, pid)
         self._forkserver_pid, self._seat = pid, seat
         self._reap_replaced()
 
@@ -216,7 +216,7 @@ class ForkServer:
                 ended = pid
             if ended:
                 self._replaced.remove((pid, seat))
-                _engine.bury(seat)
+                _native.reap(seat)
 
     def _forget(self) -> None:
         """Let go of the server; if it is this process's child, wait for its end, which others may put off."""
@@ -230,7 +230,7 @@ class ForkServer:
                 pass
             self._forkserver_pid = None
         if self._seat is not None:
-            _engine.bury(self._seat)
+            _native.reap(self._seat)
             self._seat = None
 
     def _stop(self) -> None:
@@ -298,7 +298,7 @@ def main(control: int, arena: int, seat: int, orders: int) -> None:
     fill_standard()
     with os.fdopen(orders, "rb") as file:
         told = Orders(*pickle.load(file))
-    _engine.enter(arena, seat)
+    _native.enter(arena, seat)
     _forkserver._surroundings = told.surroundings
     _settle_in(told.settings)
     # The exit functions that the program registers from here on are its processes', not the server's. (The
@@ -367,8 +367,8 @@ def _preload(name: str, on_error: str) -> None:
 
 def _start_over(control: int, told: Orders) -> NoReturn:
     """Become a fresh interpreter, with the same clients; the engine takes that for a death."""
-    arena, seat = _engine.arena_fd(), _engine.reserve_seat()
-    _engine.note_pid(seat, os.getpid())
+    arena, seat = _native.arena_fd(), _native.reserve_entry()
+    _native.set_pid(seat, os.getpid())
     orders = _written(tuple(told))
     for fd in (control, arena, orders.fileno()):
         os.set_inheritable(fd, True)
@@ -385,7 +385,7 @@ def _role_of(request: serving.Request) -> tuple[Any, int]:
             changes = pickle.load(file)
         take_on(changes, request.standard)
     if request.lifeline is not None:
-        _engine.hang_on(request.lifeline)
+        _native.die_with_parent(request.lifeline)
         os.close(request.lifeline)
     adopt_tracker(request.tracker)
     template.reseed()

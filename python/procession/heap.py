@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 
-from . import _engine
+from . import _native
 from ._core.handing import hand_over
 from ._core.hints import Any
 
@@ -29,14 +29,14 @@ class BufferWrapper:
 
     def __init__(self, size: int) -> None:
         self._size = _checked(size)
-        self._block = _engine.Block(max(size, 1))
+        self._block = _native.Block(max(size, 1))
 
     def __getstate__(self) -> tuple[Any, ...]:
         return (self._size, hand_over(self._block.handle, self))
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._size, handle = state
-        self._block = _engine.Block.__new__(_engine.Block)
+        self._block = _native.Block.__new__(_native.Block)
         self._block._adopt(handle)
 
     def lay(self, type_: type[Any]) -> Any:

@@ -159,7 +159,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
     def _check_running(self) -> None:
         if self._state != RUN:
             raise ValueError("Pool not running")
-        self._crew.ledger.check_here()
+        self._crew.jobs.check_here()
 
     def _repopulate_pool(self) -> None:
         self._crew.repopulate()
@@ -524,7 +524,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
-        self._crew.ledger.check_here()
+        self._crew.jobs.check_here()
         self._crew.join(timeout)
 
 

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 
-from . import _engine
+from . import _native
 from ._core import sentinels
 from ._core.bootstrap import check_forked_child, release_forked_seat, run_forked_child
 from ._core.hints import Any
@@ -133,9 +133,9 @@ class Popen:
             self.finalizer()
 
     def _launch(self, process_obj: Any) -> None:
-        _engine.ensure()
+        _native.ensure_registered()
         if is_tied(process_obj):
-            _engine.prepare_lifeline()
+            _native.prepare_lifeline()
         parent = sentinels.of_this_process()
         line = None
         try:
@@ -190,7 +190,7 @@ class Popen:
 
     def _bury(self) -> None:
         if self.seat is not None:
-            _engine.bury(self.seat)
+            _native.reap(self.seat)
 
     def _kill(self, sig: int) -> None:
         """Signal it by its number, which is its own as long as nobody has taken its status."""

@@ -11,7 +11,7 @@ import errno
 import os
 import threading
 
-from . import _engine, forkserver, popen_fork
+from . import _native, forkserver, popen_fork
 from ._core import sentinels, serving
 from ._core.hints import Any
 from ._core.known_fd import KnownFd
@@ -52,7 +52,7 @@ class Popen(popen_fork.Popen):
         return len(self._fds) - 1
 
     def _launch(self, process_obj: Any) -> None:
-        seat = self.seat = _engine.reserve_seat()
+        seat = self.seat = _native.reserve_entry()
         lent: list[int] = []
         try:
             lent.append(payload := pack(process_obj, self))
@@ -62,7 +62,7 @@ class Popen(popen_fork.Popen):
                     seat, payload, parent, lifeline, passed_tracker(), self._fds
                 )
         except BaseException:
-            _engine.release_seat(seat)
+            _native.release_entry(seat)
             raise
         finally:
             util.close_fds(*lent)
@@ -88,7 +88,7 @@ class Popen(popen_fork.Popen):
         return sentinels.soon(self._is_gone, self._sentinel, timeout)
 
     def _is_gone(self) -> bool:
-        return self.seat is None or _engine.fate(self.seat) != "alive"
+        return self.seat is None or _native.exit_state(self.seat) != "alive"
 
     def _collect_status(self) -> int | None:
         if self._reports.is_open():

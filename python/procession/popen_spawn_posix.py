@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from . import _engine, popen_fork, spawn
+from . import _native, popen_fork, spawn
 from ._core import sentinels
 from ._core.hints import Any
 from ._core.interpreters import start_interpreter
@@ -52,7 +52,7 @@ class Popen(popen_fork.Popen):
         return fd
 
     def _launch(self, process_obj: Any) -> None:
-        seat = self.seat = _engine.reserve_seat()
+        seat = self.seat = _native.reserve_entry()
         lent = self._lent
         try:
             lent.append(payload := pack(process_obj, self))
@@ -67,15 +67,15 @@ class Popen(popen_fork.Popen):
                     line.failed()
                 raise
         except BaseException:
-            _engine.release_seat(seat)
+            _native.release_entry(seat)
             raise
         finally:
             util.close_fds(*lent)
-        _engine.note_pid(seat, pid)
+        _native.set_pid(seat, pid)
         self._watch(pid, line)
 
     def _execute(self, seat: int, payload: int, parent: int, lifeline: int | None, end: int | None) -> int:
-        arena, (tracker, *pending) = _engine.arena_fd(), passed_tracker()
+        arena, (tracker, *pending) = _native.arena_fd(), passed_tracker()
         passed = [*self._fds, payload, parent, arena, tracker, *pending]
         passed += [fd for fd in (lifeline, end) if fd is not None]
         arguments = {} if end is None else {"end": end}

@@ -15,7 +15,7 @@ from queue import Empty as Empty
 from queue import Full as Full
 
 # concurrent.futures finds `multiprocessing.util` because the stdlib's queues import it.
-from . import _engine
+from . import _native
 from . import util as util
 from ._core.arguments import whole_number
 from ._core.classic import INSIDES_OF_QUEUE, WORK_OF_QUEUE, is_classic, make_classic, mentions
@@ -47,13 +47,13 @@ def __getattr__(name: str) -> Any:
 if TYPE_CHECKING:
     from typing import Generic as _Generic
 
-    from ._engine import Queue as _Messages
+    from ._native import Queue as _Messages
 
     _T = TypeVar("_T")
 else:
     # Type checkers know what is in a queue. The native class does not; subscripted, it is itself.
     _T = Any
-    _Generic, _Messages = {_T: object}, {_T: _engine.Queue}
+    _Generic, _Messages = {_T: object}, {_T: _native.Queue}
 
 
 class Queue(QueueInsides, _Messages[_T]):
@@ -80,7 +80,7 @@ class Queue(QueueInsides, _Messages[_T]):
         if self._is_classic:
             self._init_classic(maxsize, ctx)
             return
-        _engine.Queue.__init__(self, _bound(maxsize) if maxsize != 0 else 0, joinable=self._joinable)
+        _native.Queue.__init__(self, _bound(maxsize) if maxsize != 0 else 0, joinable=self._joinable)
         self._ignore_epipe = False
         self._opid = os.getpid()
 

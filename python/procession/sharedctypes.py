@@ -6,7 +6,7 @@ import ctypes
 import weakref
 from collections.abc import Sequence
 
-from . import _engine, heap
+from . import _native, heap
 from ._core.handing import assert_handing
 from ._core.hints import Any
 from ._core.stdlib import reduction
@@ -208,7 +208,7 @@ class SynchronizedBase:
         return f"<{type(self).__name__} wrapper for {self._obj}>"
 
 
-def _block_and_code(obj: Any, lock: Any, item_type: Any) -> tuple[_engine.Block, str] | None:
+def _block_and_code(obj: Any, lock: Any, item_type: Any) -> tuple[_native.Block, str] | None:
     """The block that a ctypes object of ours lies in, if its items are numbers and the lock is ours."""
     wrapper = getattr(obj, "_wrapper", None)
     if type(lock) not in (RLock, Lock) or not isinstance(wrapper, heap.BufferWrapper):
@@ -219,7 +219,7 @@ def _block_and_code(obj: Any, lock: Any, item_type: Any) -> tuple[_engine.Block,
     return None
 
 
-class Synchronized(SynchronizedBase, _engine.GuardedValue):
+class Synchronized(SynchronizedBase, _native.SynchronizedValueBase):
     """A single value. Its `value` is read and written under the lock, mostly without any Python code."""
 
     def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
@@ -248,7 +248,7 @@ class Synchronized(SynchronizedBase, _engine.GuardedValue):
             return self._obj.value
 
 
-class SynchronizedArray(SynchronizedBase, _engine.GuardedArray):
+class SynchronizedArray(SynchronizedBase, _native.SynchronizedArrayBase):
     """An array; each access of an item or a slice holds the lock.
 
     Its buffer is the array's, so that `memoryview` and `numpy.asarray` look at the shared memory itself; what
@@ -257,7 +257,7 @@ class SynchronizedArray(SynchronizedBase, _engine.GuardedArray):
 
     def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
         super().__init__(obj, lock, ctx)
-        self._guard_buffer(obj)
+        self._set_buffer(obj)
         item_type = type(obj)._type_
         if type(obj) is item_type * len(obj) and (plain := _block_and_code(obj, self._lock, item_type)):
             self._guard(self._lock, *plain, len(obj))

@@ -13,7 +13,7 @@ import sys
 
 import _procession_alias
 
-from . import _engine
+from . import _native
 from ._core import main_program
 from ._core.forwarding import forward_other_names
 from ._core.hints import Any
@@ -135,13 +135,13 @@ def spawn_main(
         os.set_inheritable(fd, False)
     fill_standard()
     settle()
-    _engine.enter(arena, seat)
+    _native.enter(arena, seat)
     if end is not None:
         from ._core.sentinels import keep
 
         keep(end)
     if lifeline is not None:
-        _engine.hang_on(lifeline)
+        _native.die_with_parent(lifeline)
         os.close(lifeline)
     adopt_tracker(tracker)
     sys.exit(_run(pipe_handle, parent))

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from . import _engine
+from . import _native
 from ._core.arguments import check_callable, seconds
 from ._core.handing import hand_over
 from ._core.hints import TYPE_CHECKING, Any, TypeVar
@@ -58,11 +58,11 @@ class SemLock:
         return "SomeOtherThread" if lock._count() > 0 else "SomeOtherProcess"
 
 
-class Lock(SemLock, _engine.Lock):
+class Lock(SemLock, _native.Lock):
     """A lock that is not recursive; any thread of any process may release it."""
 
     def __init__(self, *, ctx: Any = None) -> None:
-        _engine.Lock.__init__(self)
+        _native.Lock.__init__(self)
 
     def __repr__(self) -> str:
         try:
@@ -82,11 +82,11 @@ class PassedOnLock(Lock):
         return self.acquire()
 
 
-class RLock(SemLock, _engine.RLock):
+class RLock(SemLock, _native.RLock):
     """A lock that its owner may acquire again."""
 
     def __init__(self, *, ctx: Any = None) -> None:
-        _engine.RLock.__init__(self)
+        _native.RLock.__init__(self)
 
     def __repr__(self) -> str:
         count: object
@@ -98,11 +98,11 @@ class RLock(SemLock, _engine.RLock):
         return f"<{type(self).__name__}({name}, {count})>"
 
 
-class Semaphore(SemLock, _engine.Semaphore):
+class Semaphore(SemLock, _native.Semaphore):
     """A counter that `acquire` takes a unit from and `release` gives one back to."""
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
-        _engine.Semaphore.__init__(self, value)
+        _native.Semaphore.__init__(self, value)
 
     def __getstate__(self) -> tuple[Any, ...]:
         return (*super().__getstate__(), self.maxvalue)
@@ -121,7 +121,7 @@ class BoundedSemaphore(Semaphore):
     """A semaphore that refuses to rise above its first value."""
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
-        _engine.Semaphore.__init__(self, value, bounded=True)
+        _native.Semaphore.__init__(self, value, bounded=True)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}(value={self._value_name()}, maxvalue={self.maxvalue})>"
@@ -134,7 +134,7 @@ class Condition:
         if lock is not None and not (hasattr(lock, "acquire") and hasattr(lock, "release")):
             raise TypeError(f"lock must be a lock or None, not {lock!r}")
         self._lock = lock or (RLock() if ctx is None else ctx.RLock())
-        self._waiters = _engine.Waiters()
+        self._waiters = _native.Waiters()
         self._make_methods()
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -142,7 +142,7 @@ class Condition:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._lock, handle = state
-        self._waiters = _engine.Waiters.__new__(_engine.Waiters)
+        self._waiters = _native.Waiters.__new__(_native.Waiters)
         self._waiters._adopt(handle)
         self._make_methods()
 
@@ -165,9 +165,9 @@ class Condition:
 
     def _is_owned(self) -> bool:
         lock = self._lock
-        if isinstance(lock, (_engine.Lock, _engine.RLock)):
+        if isinstance(lock, (_native.Lock, _native.RLock)):
             return lock._is_mine()
-        if not isinstance(lock, _engine.Semaphore):
+        if not isinstance(lock, _native.Semaphore):
             inner = getattr(lock, "_semlock", lock)
             answer = getattr(inner, "_is_mine", None) or getattr(lock, "_is_owned", None)
             if answer is not None:
@@ -240,11 +240,11 @@ class _Gauge:
         return self
 
 
-class Event(_engine.Event):
+class Event(_native.Event):
     """A flag that processes wait for."""
 
     def __init__(self, *, ctx: Any = None) -> None:
-        _engine.Event.__init__(self)
+        _native.Event.__init__(self)
 
     def __getstate__(self) -> tuple[Any, ...]:
         return (hand_over(self.handle, self),)
@@ -271,7 +271,7 @@ class Barrier(threading.Barrier):
         check_callable("action", action)
         seconds("timeout", timeout)
         # The base class only lends its name to isinstance: its own state would live in one process.
-        self._gate = _engine.Barrier(parties)
+        self._gate = _native.Barrier(parties)
         self._action = action
         self._timeout = timeout
 
@@ -280,12 +280,12 @@ class Barrier(threading.Barrier):
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         handle, self._action, self._timeout = state
-        self._gate = _engine.Barrier.__new__(_engine.Barrier)
+        self._gate = _native.Barrier.__new__(_native.Barrier)
         self._gate._adopt(handle)
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the others; return a different number from 0 to parties - 1 in each of them."""
-        return self._gate.pass_through(self._timeout if timeout is None else timeout, self._action)
+        return self._gate.wait(self._timeout if timeout is None else timeout, self._action)
 
     def reset(self) -> None:
         """Make the barrier whole and empty; those who wait get `BrokenBarrierError`."""

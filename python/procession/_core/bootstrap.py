@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from procession import _engine
+from procession import _native
 
 from .hints import Any, NoReturn
 from .leaving import exit_function
@@ -43,14 +43,14 @@ Role = tuple[Any, int]
 
 def release_forked_seat() -> None:
     """Give back the child's seat, which was reserved before the fork failed."""
-    if (seat := _engine.forked_seat()) is not None:
-        _engine.release_seat(seat)
+    if (seat := _native.forked_child()) is not None:
+        _native.release_entry(seat)
 
 
 def _is_whole() -> bool:
     """Whether this child, just forked, has what its parent holds; if not, the parent raises the reason."""
     try:
-        _engine.check_fork()
+        _native.check_fork()
     except (MemoryError, OSError, RuntimeError):
         return False
     return True
@@ -58,13 +58,13 @@ def _is_whole() -> bool:
 
 def check_forked_child(pid: int) -> int | None:
     """Return the seat of the child just forked; raise what it lacks, once it has ended for that reason."""
-    seat = _engine.forked_seat()
+    seat = _native.forked_child()
     try:
-        _engine.check_fork()
+        _native.check_fork()
     except BaseException:
         os.waitpid(pid, 0)
         if seat is not None:
-            _engine.bury(seat)
+            _native.reap(seat)
         raise
     return seat
 
@@ -76,15 +76,15 @@ def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role
         if not _is_whole():
             os._exit(code)
         if find_role is not None:
-            _engine.let_go_of_parents()
+            _native.drop_parent_links()
             process_obj, parent = find_role()
         else:
             # The parent's exit handlers are not the child's to run.
             _exit_handlers._clear()
             if is_tied(process_obj):
-                _engine.hang_on()
+                _native.die_with_parent()
             else:
-                _engine.let_go_of_parents()
+                _native.drop_parent_links()
         kind = type(process_obj)
         if _IS_KNOWN and kind._bootstrap is _bootstrap and kind._after_fork is _after_fork:
             code = _run(process_obj, parent)
@@ -108,7 +108,7 @@ def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role
         finally:
             # Whatever fails: this is no second copy of the parent's program.
             try:
-                _engine.leave()
+                _native.mark_exit()
             finally:
                 os._exit(code)
 

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from procession import _engine
+from procession import _native
 
 from . import common_values
 from .hints import Any, NoReturn
@@ -43,8 +43,8 @@ def main(complaint: int) -> NoReturn:
     sys.exit("returned" not in answer)
 
 
-def _take_seat(complaint: int) -> _engine.Queue:
-    note = _engine.answer_summons()
+def _take_seat(complaint: int) -> _native.Queue:
+    note = _native.complete_handshake()
     if note is None:
         text = (
             f"the package procession of {sys.executable} does not know how it was summoned; "
@@ -52,7 +52,7 @@ def _take_seat(complaint: int) -> _engine.Queue:
         )
         os.write(complaint, text.encode())
         sys.exit(1)
-    line = _engine.Queue.__new__(_engine.Queue)
+    line = _native.Queue.__new__(_native.Queue)
     line._adopt(bytes.fromhex(note))
     return line
 
@@ -60,7 +60,7 @@ def _take_seat(complaint: int) -> _engine.Queue:
 def _answer(order: dict[str, Any]) -> dict[str, Any]:
     module, name = order["module"], order["function"]
     try:
-        args = common_values.opened(_engine.loads(order["args"]))
+        args = common_values.opened(_native.loads(order["args"]))
         result = _call(_function(module, name), args)
     except _Refused as refusal:
         return {"refused": _printable(str(refusal))}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from procession import _engine, queues, synchronize
+from procession import _native, queues, synchronize
 
 from .hints import Any
 
@@ -31,14 +31,14 @@ _MAX_DEPTH = 100
 
 def plain(value: Any) -> bytes | None:
     """The bytes of plain data, None if it is not."""
-    return _engine.dumps_plain(value)
+    return _native.dumps_plain(value)
 
 
 def lent(value: Any, seat: int, depth: int = 0) -> Any:
     """The same data with handles for the objects in it, which the occupant of the seat holds from now on."""
     if isinstance(value, tuple(_SHARED.values())) and not getattr(value, "_is_classic", False):
         handle: bytes = value.handle  # type: ignore[attr-defined]
-        _engine.hold_for(seat, handle)
+        _native.hold_for(seat, handle)
         return handle
     if depth == _MAX_DEPTH:
         return value
@@ -77,7 +77,7 @@ def what_is_not_plain(value: Any, depth: int = 0) -> str | None:
     elif kind in (list, tuple, set, frozenset):
         items = list(value)
     else:
-        if _engine.dumps_plain(value) is not None:
+        if _native.dumps_plain(value) is not None:
             return None
         return "a str with half of a surrogate pair" if kind is str else f"a {kind.__qualname__}"
     found = (what_is_not_plain(item, depth + 1) for item in items)

@@ -47,11 +47,11 @@ def _describe_tree() -> str:
             "Procession: nobody knows what the processes of this tree hold and wait for, since procession "
             f"{choice.reason}\n\n"
         )
-    from procession import _engine
+    from procession import _native
 
-    _engine.ensure()
+    _native.ensure_registered()
     name_this_process()
-    members, findings = _engine.report()
+    members, findings = _native.report()
     lines = [f"Procession: {len(members)} process{'es'[: 2 * (len(members) > 1)]} in this tree"]
     for member in members:
         own = " (this one)" if member["pid"] == os.getpid() else ""

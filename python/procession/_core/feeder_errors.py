@@ -13,7 +13,7 @@ import traceback
 import weakref
 from queue import SimpleQueue
 
-from procession import _engine
+from procession import _native
 
 from .hints import Any
 from .stdlib import util
@@ -29,7 +29,7 @@ class Herald:
     """The thread that tells one queue object of what could not be put."""
 
     def __init__(self, queue: Any) -> None:
-        self._owner = _engine.me()
+        self._owner = _native.proc_id()
         failures: SimpleQueue[tuple[BaseException, object, threading.Event] | None] = SimpleQueue()
         thread = threading.Thread(
             target=_tell, args=(weakref.ref(queue), failures), name="QueueFeederThread", daemon=True
@@ -42,7 +42,7 @@ class Herald:
 
     def is_at_work(self) -> bool:
         """False in a child of the process that the thread belongs to."""
-        return self._owner == _engine.me()
+        return self._owner == _native.proc_id()
 
     def announce(self, error: BaseException, obj: object) -> None:
         """Have the hook called."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import weakref
 
-from procession import _engine
+from procession import _native
 
 from .hints import Any
 from .stdlib import context
@@ -29,21 +29,21 @@ def hand_over(handle: bytes, owner: object = None) -> Any:
     """
     popen = context.get_spawning_popen()
     if popen is None:
-        if not _engine.enclose(handle):
+        if not _native.attach_to_message(handle):
             _refuse(owner)
         return handle
     if hasattr(popen, "seat"):
         if popen.seat is not None:
-            _engine.hold_for(popen.seat, handle)
+            _native.hold_for(popen.seat, handle)
         return handle
     way_in = _WayIn.of(popen)
-    _engine.hold_for(way_in.seat, handle)
+    _native.hold_for(way_in.seat, handle)
     return _Escorted(handle, way_in)
 
 
 def assert_handing(owner: object) -> None:
     """RuntimeError unless something is pickled for another process."""
-    if context.get_spawning_popen() is None and not _engine.is_enclosing():
+    if context.get_spawning_popen() is None and not _native.is_pickling_message():
         _refuse(owner)
 
 
@@ -59,12 +59,12 @@ class _WayIn:
     """The arena and a seat in it, for a child that somebody else starts; one for all objects it is given."""
 
     def __init__(self, popen: Any) -> None:
-        self.seat = _engine.reserve_seat()
+        self.seat = _native.reserve_entry()
         # However long the child takes to come: the seat waits as long as this process lives.
-        _engine.note_pid(self.seat, os.getpid())
+        _native.set_pid(self.seat, os.getpid())
         # Does nothing once the child sits there; its process object is kept as long as it lives.
         weakref.finalize(popen, _give_back, self.seat, os.getpid()).atexit = False
-        self._arena = popen.DupFd(popen.duplicate_for_child(_engine.arena_fd()))
+        self._arena = popen.DupFd(popen.duplicate_for_child(_native.arena_fd()))
 
     @classmethod
     def of(cls, popen: Any) -> _WayIn:
@@ -78,13 +78,13 @@ class _WayIn:
         if self.seat not in _entered:
             arena = self._arena.detach()
             os.set_inheritable(arena, False)
-            _engine.enter(arena, self.seat)
+            _native.enter(arena, self.seat)
             _entered.add(self.seat)
 
 
 def _give_back(seat: int, owner: int) -> None:
     if os.getpid() == owner:
-        _engine.release_seat(seat)
+        _native.release_entry(seat)
 
 
 _entered: set[int] = set()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 
-from procession import _engine
+from procession import _native
 
 from .hints import Any
 from .stdlib import context, reduction
@@ -23,7 +23,7 @@ LOOK = 0.2
 class _Passed:
     """A descriptor in a message."""
 
-    def __init__(self, handle: int, end: _engine.Channel) -> None:
+    def __init__(self, handle: int, end: _native.Channel) -> None:
         from .handle_server import offer
 
         self.ticket = offer(handle, end.socket_fd())
@@ -34,7 +34,7 @@ def duplicate(fd: int) -> Any:
 
     As the stdlib's `DupFd`, but what goes in a message of this package arrives though its sender has ended.
     """
-    if context.get_spawning_popen() is None and _engine.is_enclosing():
+    if context.get_spawning_popen() is None and _native.is_pickling_message():
         return _InMessage(fd)
     return reduction.DupFd(fd)
 
@@ -62,7 +62,7 @@ def teach_reduction() -> None:
 def _sender(for_sockets: Any) -> Any:
     @functools.wraps(for_sockets)
     def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
-        if isinstance(conn, _engine.Channel):
+        if isinstance(conn, _native.Channel):
             conn.send(_Passed(handle, conn))
         else:
             for_sockets(conn, handle, destination_pid)
@@ -73,7 +73,7 @@ def _sender(for_sockets: Any) -> Any:
 def _receiver(for_sockets: Any) -> Any:
     @functools.wraps(for_sockets)
     def recv_handle(conn: Any) -> int:
-        if not isinstance(conn, _engine.Channel):
+        if not isinstance(conn, _native.Channel):
             return for_sockets(conn)
         # Who was to send it may write to the socket that it takes the descriptor of the end for, and end.
         while not conn.poll(LOOK):

@@ -43,14 +43,14 @@ def debug_watch(every: float = EVERY) -> None:
 
 
 def _watch(every: float) -> None:
-    from procession import _engine
+    from procession import _native
 
-    _engine.ensure()
+    _native.ensure_registered()
     seen: set[str] = set()
     told: set[str] = set()
     while True:
         time.sleep(every)
-        found = set(_engine.report()[1])
+        found = set(_native.report()[1])
         # What is found once may be over the next moment; what is found twice is told once.
         if new := (found & seen) - told:
             told |= new

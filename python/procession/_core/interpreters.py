@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
-from .. import _engine
+from .. import _native
 from .hints import Any
 from .stdlib import unpatched, util
 
@@ -40,7 +40,7 @@ def start_interpreter(command: Sequence[str | bytes], passed: Iterable[int]) -> 
 def _environment_for(executable: str | bytes) -> list[bytes] | None:
     if getattr(sys, "frozen", False) or not sys.flags.hash_randomization:
         return None
-    return _engine.environment_of_same_hashes(os.fsdecode(executable))
+    return _native.environment_of_same_hashes(os.fsdecode(executable))
 
 
 def _vfork() -> tuple[bool, ...]:

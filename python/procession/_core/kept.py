@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
-from .. import _engine
+from .. import _native
 from .hints import Any
 from .stored import UNABLE, DictMethods, ListMethods
 
@@ -57,7 +57,7 @@ class _Kept:
         fill = store.update if self._kind is dict else store.extend
         try:
             fill(self._home)
-        except _engine.NoRoom as full:
+        except _native.StoreFull as full:
             store.grow(*full.args)
             fill(self._home)
 
@@ -72,7 +72,7 @@ class _Kept:
                 self._take_home()
 
     def _take_home(self) -> None:
-        self._home = self._store.retire()
+        self._home = self._store.detach()
         self._store = self._nowhere
 
     def _otherwise(self, room: Any, method: str, *args: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import atexit
 
-from procession import _engine
+from procession import _native
 
 from .stdlib import process, util
 
@@ -30,7 +30,7 @@ def exit_function() -> None:
 def mark_at_interpreter_exit() -> None:
     """Register the mark to be made after the exit function (the last registered runs first)."""
     atexit.unregister(util._exit_function)
-    atexit.register(_engine.leave)
+    atexit.register(_native.mark_exit)
     atexit.register(exit_function)
 
 

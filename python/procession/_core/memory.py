@@ -11,15 +11,15 @@ def memory_info() -> dict[str, int | None]:
     """See `procession.memory_info`."""
     if choice.reason is not None:
         return {"in_use": 0, "resident": 0, "limit": None}
-    from procession import _engine
+    from procession import _native
 
-    return _engine.memory()
+    return _native.memory_usage()
 
 
 def trim() -> int:
     """See `procession.trim`."""
     if choice.reason is not None:
         return 0
-    from procession import _engine
+    from procession import _native
 
-    return _engine.trim()
+    return _native.trim()

@@ -76,13 +76,13 @@ def _watch_pipes() -> None:
 
 
 def _note(made: Any) -> None:
-    from procession import _engine
+    from procession import _native
 
     # Subclasses in the stdlib's shape are not the engine's objects.
     if getattr(made, "_is_classic", False):
         return
     name_this_process()
-    _engine.note_origin(made.handle, _place())
+    _native.set_origin(made.handle, _place())
 
 
 def _place() -> str:
@@ -100,9 +100,9 @@ def _is_ours(module: object) -> bool:
 def name_this_process() -> None:
     """Have reports call this process by its name, if it has shared memory."""
     global _named
-    from procession import _engine
+    from procession import _native
 
     called = os.getpid(), process.current_process().name
-    if _named != called and _engine.is_member():
-        _engine.name_process(called[1])
+    if _named != called and _native.has_arena():
+        _native.set_process_name(called[1])
         _named = called

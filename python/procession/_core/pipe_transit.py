@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from procession import _engine
+from procession import _native
 
 from .descriptors import pass_descriptor, take_descriptor
 from .handing import hand_over
@@ -22,41 +22,41 @@ from .stdlib import context, load, reduction
 __all__ = ["send_off"]
 
 
-def send_off(end: _engine.Channel) -> Any:
+def send_off(end: _native.Channel) -> Any:
     """Return what is pickled in place of the end."""
     if context.get_spawning_popen() is not None:
         return _Inherited(end)
     # The message of this package holds the pipe. What another pickler makes does not.
-    return _InMessage(end) if _engine.enclose(end.handle) else _InBytes(end)
+    return _InMessage(end) if _native.attach_to_message(end.handle) else _InBytes(end)
 
 
 class _Inherited:
     """An end for the child that is being started."""
 
-    def __init__(self, end: _engine.Channel) -> None:
+    def __init__(self, end: _native.Channel) -> None:
         self._handle = hand_over(end.handle, end)
         self._fd = reduction.DupFd(end.socket_fd())
 
-    def arrive(self, end: _engine.Channel) -> None:
+    def arrive(self, end: _native.Channel) -> None:
         end._adopt(self._handle, self._fd.detach())
 
 
 class _InMessage:
     """An end in a message, which holds the pipe."""
 
-    def __init__(self, end: _engine.Channel) -> None:
+    def __init__(self, end: _native.Channel) -> None:
         self._handle = end.handle
         self._fd = duplicate(end.socket_fd())
 
-    def arrive(self, end: _engine.Channel) -> None:
+    def arrive(self, end: _native.Channel) -> None:
         end._adopt(self._handle, self._fd.detach())
 
 
 class _InBytes:
     """An end that waits in the sender's process to be fetched, once."""
 
-    def __init__(self, end: _engine.Channel) -> None:
-        twin = _engine.Channel()
+    def __init__(self, end: _native.Channel) -> None:
+        twin = _native.Channel()
         twin._adopt(end.handle, os.dup(end.socket_fd()))
 
         def hand_out(receiver: Any, pid: int) -> None:
@@ -69,7 +69,7 @@ class _InBytes:
         self._handle = end.handle
         self._ticket = load("resource_sharer")._resource_sharer.register(hand_out, twin.close)
 
-    def arrive(self, end: _engine.Channel) -> None:
+    def arrive(self, end: _native.Channel) -> None:
         sender = load("resource_sharer")._resource_sharer.get_connection(self._ticket)
         with sender:
             end._adopt(self._handle, take_descriptor(sender))

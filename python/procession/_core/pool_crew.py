@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from procession import _engine
+from procession import _native
 
 from .errors import TimeoutError
 from .hints import Any
@@ -39,11 +39,11 @@ class Crew(ABC):
         self.size = size
         self.state = RUN
         self.workers: list[Any] = []
-        self.ledger = _engine.PoolLedger()
+        self.jobs = _native.PoolJobs()
         self.cache: dict[int, Any] = {}
-        self.feeder = Feeder(self, self.ledger, self.job_ended, "PoolFeeder")
+        self.feeder = Feeder(self, self.jobs, self.job_ended, "PoolFeeder")
         # Of arguments that are there, and have to wait.
-        self.late = Feeder(self, self.ledger, self.job_ended, "PoolArguments")
+        self.late = Feeder(self, self.jobs, self.job_ended, "PoolArguments")
         self.pid = os.getpid()
         self.replaces = True
         self._handlers: dict[str, Handler] = {}
@@ -89,7 +89,7 @@ class Crew(ABC):
 
     def cancel(self, number: int) -> bool:
         """Give up a job; False if it is done."""
-        if not self.ledger.is_open(number):
+        if not self.jobs.is_open(number):
             return False
         result = self.cache.get(number)
         self.give_up(number, cancelled())
@@ -129,15 +129,15 @@ class Crew(ABC):
 
     def give_up(self, number: int, error: BaseException) -> None:
         """Fail what is left of a job."""
-        self.ledger.fail(number, error)
+        self.jobs.fail(number, error)
 
     def give_up_all(self, error: BaseException) -> None:
         """Fail what is left of every job."""
-        self.ledger.fail_all(error)
+        self.jobs.fail_all(error)
 
     def tidy(self) -> None:
         """Forget the jobs that are done."""
-        self.ledger.tidy(self.cache)
+        self.jobs.forget_finished(self.cache)
 
     def start_courier(self) -> None:
         """See to it that there is a thread that runs callbacks."""
@@ -145,7 +145,7 @@ class Crew(ABC):
 
     def _deliver(self) -> None:
         while True:
-            number = self.ledger.next_delivery()
+            number = self.jobs.next_callback()
             if number is None:
                 return
             result = self.cache.get(number)
@@ -171,7 +171,7 @@ class Crew(ABC):
         self.late.stop()
         self._stop_workers()
         self.give_up_all(context.ProcessError("the pool was terminated before this task was done"))
-        self.ledger.stop_deliveries()
+        self.jobs.stop_callbacks()
         self.feeder.join(GRACE)
         self.late.join(GRACE)
         self._courier.join(GRACE)
@@ -188,7 +188,7 @@ class Crew(ABC):
             raise TimeoutError(f"the pool's workers are still there after {timeout} s")
         self.feeder.stop()
         self.late.stop()
-        self.ledger.stop_deliveries()
+        self.jobs.stop_callbacks()
         limit = GRACE if self.state == TERMINATE else None
         self.feeder.join(limit)
         self.late.join(limit)

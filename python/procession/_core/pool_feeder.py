@@ -63,9 +63,9 @@ if TYPE_CHECKING:
 class Feeder:
     """Feeds of a pool and, from the first one on, their thread."""
 
-    def __init__(self, submitter: Submitter, ledger: Any, on_end: Any, name: str) -> None:
+    def __init__(self, submitter: Submitter, jobs: Any, on_end: Any, name: str) -> None:
         self._submitter = submitter
-        self._ledger = ledger
+        self._jobs = jobs
         self._on_end = on_end
         # In the order of the calls: the keys alone count.
         self.feeds: dict[Feed, None] = {}
@@ -165,10 +165,10 @@ class Feeder:
         try:
             feed.index, ended = feed.context.run(self._submitter.feed, feed)
         except BaseException as error:
-            self._ledger.file_last(feed.job, feed.index, error)
+            self._jobs.set_last_error(feed.job, feed.index, error)
             feed.index += 1
         if ended:
             among.pop(feed, None)
-            self._ledger.expect(feed.job, feed.index)
+            self._jobs.expect(feed.job, feed.index)
             self._on_end()
         return ended

@@ -142,7 +142,7 @@ class Handler:
 
     def is_alive(self) -> bool:
         """Whether the pool works."""
-        return self._crew.state != "TERMINATE" and (self._crew.state == "RUN" or len(self._crew.ledger) > 0)
+        return self._crew.state != "TERMINATE" and (self._crew.state == "RUN" or len(self._crew.jobs) > 0)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until a closed pool has done all its tasks."""

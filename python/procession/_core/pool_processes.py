@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from procession import _engine
+from procession import _native
 
 from .errors import TimeoutError, WorkerDied
 from .hints import Any
@@ -52,11 +52,11 @@ class ProcessCrew(Crew):
         max_tasks: int | None,
     ) -> None:
         super().__init__(size)
-        self.board = _engine.PoolBoard(self.ledger, size)
+        self.task_queue = _native.PoolTaskQueue(self.jobs, size)
         self._ctx = ctx
         self._make_process = make_process
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        post = Post(self.board.handle, self.board.handles)
+        post = Post(self.task_queue.handle, self.task_queue.handles)
         self._worker_args = (post, initializer, initargs, max_tasks, mask)
         self._populating = threading.RLock()
         # Workers that said they work, and workers that are to be killed, with the time for it.
@@ -86,29 +86,29 @@ class ProcessCrew(Crew):
 
     def function(self, function: Callable[..., Any], star: bool, timeout: float | None, retries: int) -> Any:
         # Its bytes take memory as well as the arguments'.
-        waits = bool(self.late.feeds) or self.board.is_full()
-        return _engine.PoolFunction(function, star, timeout, retries, waits)
+        waits = bool(self.late.feeds) or self.task_queue.is_full()
+        return _native.PoolFunction(function, star, timeout, retries, waits)
 
     def call(
         self, result: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
     ) -> None:
         # In the order of the calls: not before those whose arguments wait.
-        if self.late.feeds or not self.board.call(
+        if self.late.feeds or not self.task_queue.submit_call(
             (result, self.cache), result._handle, function, args, kwds, timeout, retries
         ):
             items = iter([(function, args, kwds)])
-            feed = Feed(result._handle, _engine.PoolFunction.of_calls(timeout, retries), items)
+            feed = Feed(result._handle, _native.PoolFunction.of_calls(timeout, retries), items)
             self.late.add(result, feed)
         elif self._broken:
-            self.board.ring()
+            self.task_queue.wake_watcher()
 
     def chunks(self, items: int, chunksize: int | None) -> int:
-        return self.board.chunks(items, chunksize, self.size)
+        return self.task_queue.count_chunks(items, chunksize, self.size)
 
     def spread(self, result: Any, function: Any, items: Sequence[Any], chunksize: int | None) -> None:
         waits = bool(self.late.feeds)
         job = result._handle
-        rest = self.board.spread((result, self.cache), job, function, items, chunksize, waits)
+        rest = self.task_queue.submit_items((result, self.cache), job, function, items, chunksize, waits)
         if rest is not None:
             feed = Feed(job, function, rest)
             feed.index = rest.index
@@ -117,28 +117,28 @@ class ProcessCrew(Crew):
 
     def feed(self, feed: Feed) -> tuple[int, bool]:
         places = feed.index, feed.limit()
-        fed = self.board.feed(feed.job, feed.function, feed.items, feed.chunksize, places)
+        fed = self.task_queue.submit_next(feed.job, feed.function, feed.items, feed.chunksize, places)
         self._submitted()
         return fed
 
     def wait_for_room(self, timeout: float) -> bool:
-        return self.board.wait_for_room(timeout)
+        return self.task_queue.wait_for_room(timeout)
 
     def _submitted(self) -> None:
         if self._broken:
-            self.board.ring()
+            self.task_queue.wake_watcher()
 
     def backlog(self) -> tuple[int, int]:
-        return self.board.backlog()
+        return self.task_queue.backlog()
 
     def has_results(self) -> bool:
-        return self.board.has_results()
+        return self.task_queue.has_results()
 
     def raw_function(self) -> Any:
-        return _engine.PoolFunction(call_raw)
+        return _native.PoolFunction(call_raw)
 
     def give_up(self, number: int, error: BaseException) -> None:
-        _, running = self.board.cancel(number)
+        _, running = self.task_queue.cancel(number)
         super().give_up(number, error)
         for _, owner in running:
             self._doom(owner)
@@ -146,12 +146,12 @@ class ProcessCrew(Crew):
 
     def give_up_all(self, error: BaseException) -> None:
         # No worker works: there is nothing but what waits.
-        self.board.withdraw_all()
+        self.task_queue.withdraw_all()
         super().give_up_all(error)
         self.job_ended()
 
     def job_ended(self) -> None:
-        self.board.ring()
+        self.task_queue.wake_watcher()
 
     # Workers
 
@@ -182,7 +182,7 @@ class ProcessCrew(Crew):
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             while self._goes_on():
-                event = self.board.watch(self._seats(), self._patience())
+                event = self.task_queue.next_event(self._seats(), self._patience())
                 if event is not None:
                     self._handle(*event)
                 self._look_after_starters()
@@ -204,8 +204,8 @@ class ProcessCrew(Crew):
             return True
         if self.state == TERMINATE:
             return False
-        if len(self.ledger) == 0:
-            self.board.close()
+        if len(self.jobs) == 0:
+            self.task_queue.shutdown_workers()
             return bool(self.workers)
         return True
 
@@ -235,15 +235,15 @@ class ProcessCrew(Crew):
                     f"and its task_timeout is {limit:g} s"
                 )
                 warn("%s", error)
-                self.ledger.file(job, index, False, error)
+                self.jobs.set_result(job, index, False, error)
                 self._doom(owner)
             case "refused":
                 job, index, error = details
-                self.ledger.file(job, index, False, error)
+                self.jobs.set_result(job, index, False, error)
             case "abandoned":
                 job, index = details
                 error = context.ProcessError(f"{self._name(job, None)} was dropped by its worker")
-                self.ledger.file(job, index, False, error)
+                self.jobs.set_result(job, index, False, error)
 
     def _listen(self, owner: int, what: int, data: bytes) -> None:
         if what == STARTED:
@@ -270,11 +270,11 @@ class ProcessCrew(Crew):
         if owner is not None:
             self._started.discard(owner)
             self._doomed.pop(owner, None)
-            for job, index, item, repeated in self.board.lost_by(owner):
+            for job, index, item, repeated in self.task_queue.recover_tasks_of(owner):
                 if not repeated:
                     error = self._death(worker, self._name(job, item))
                     warn("%s", error)
-                    self.ledger.file(job, index, False, error)
+                    self.jobs.set_result(job, index, False, error)
         if not started and not killed_by_us and self.state == RUN:
             self._count_failed_start(self._death(worker, None), "it died before it could work")
 
@@ -304,7 +304,7 @@ class ProcessCrew(Crew):
         if not gone:
             return
         # What they had to say before they died says why.
-        while (event := self.board.watch([], 0.0)) is not None:
+        while (event := self.task_queue.next_event([], 0.0)) is not None:
             self._handle(*event)
         for worker in gone:
             if worker in self.workers:
@@ -321,7 +321,7 @@ class ProcessCrew(Crew):
             return False
         if self.state == RUN and not self._broken:
             return True
-        return self.board.outstanding() > 0 or bool(self.late.feeds)
+        return self.task_queue.outstanding() > 0 or bool(self.late.feeds)
 
     def _replace(self) -> None:
         if len(self.workers) == self.size or self.state == TERMINATE or not self._needed():
@@ -352,10 +352,10 @@ class ProcessCrew(Crew):
 
     def close(self) -> None:
         super().close()
-        self.board.finish()
+        self.task_queue.no_more_jobs()
 
     def _stop_workers(self) -> None:
-        self.board.ring()
+        self.task_queue.wake_watcher()
         self._join_watcher()
         with self._populating:
             workers = list(self.workers)
@@ -363,7 +363,7 @@ class ProcessCrew(Crew):
         # The signal first: a program's handler of it is to run. Who has none may leave in order.
         for worker in running:
             worker.terminate()
-        self.board.dismiss([seat for seat in map(_seat, running) if seat is not None])
+        self.task_queue.release_workers([seat for seat in map(_seat, running) if seat is not None])
         limit = time.monotonic() + MERCY
         for worker in running:
             worker.join(max(0.0, limit - time.monotonic()))
@@ -372,7 +372,7 @@ class ProcessCrew(Crew):
                 worker.kill()
         for worker in running:
             worker.join()
-        self.board.over()
+        self.task_queue.no_more_workers()
 
     def _join_watcher(self, limit: float | None = None) -> bool:
         watcher = self._watcher
@@ -389,7 +389,7 @@ class ProcessCrew(Crew):
             worker.join(remaining(limit))
         ended = all(worker.exitcode is not None for worker in workers)
         if ended:
-            self.board.over()
+            self.task_queue.no_more_workers()
         return ended
 
 

@@ -1,6 +1,6 @@
 """What `Pool`'s asynchronous methods return.
 
-A result belongs to one job of its pool's ledger. It keeps the pool alive until the job is done, as people
+A result belongs to one job of its pool's jobs. It keeps the pool alive until the job is done, as people
 write `Pool().map_async(...)` and keep only the result. Values are decoded by the thread that asks first.
 
 The constructors are the stdlib's, for programs that make results themselves and put their tasks into the
@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from types import GenericAlias
 
-from procession._engine import NoValue
+from procession._native import NoValue
 
 from .errors import TimeoutError
 from .hints import TYPE_CHECKING, Any
@@ -45,7 +45,7 @@ class _Job:
         self._crew = crew = pool._crew
         self.name = getattr(func, "__qualname__", None) or repr(func)
         # As in the stdlib, nothing is called back when there was nothing to do.
-        self._handle = crew.ledger.open(shape, expected, delivered and expected != 0)
+        self._handle = crew.jobs.create(shape, expected, delivered and expected != 0)
         self._job: int = self._handle.number
 
     def _begin(self) -> None:
@@ -59,14 +59,14 @@ class _Job:
 
     def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
         """File the result of a task."""
-        self._crew.ledger.file(self._job, index, *outcome)
+        self._crew.jobs.set_result(self._job, index, *outcome)
 
     def cancel(self) -> bool:
         """Give the job up: tasks that wait are taken back, workers that run one are replaced.
 
         False if it is done already. `get` then raises `concurrent.futures.CancelledError`.
         """
-        self._crew.ledger.check_here()
+        self._crew.jobs.check_here()
         return self._crew.cancel(self._job)
 
 
@@ -149,7 +149,7 @@ class ApplyResult(_Job):
     def _decoded(self) -> tuple[bool, Any]:
         with self._decoding:
             if self._outcome is None:
-                self._handle.give_outcome(self)
+                self._handle.set_outcome(self)
             return self._outcome  # type: ignore[return-value]
 
     @property
@@ -174,7 +174,7 @@ class ApplyResult(_Job):
             if callback is not None:
                 callback(value)
         finally:
-            self._crew.ledger.finish(self._job)
+            self._crew.jobs.mark_finished(self._job)
             self._handle.announce()
 
     __class_getitem__: Any = classmethod(GenericAlias)
@@ -272,7 +272,7 @@ class IMapIterator(_Job):
 
     def _set_length(self, length: int) -> None:
         """Say how many tasks there are."""
-        self._crew.ledger.expect(self._handle, length)
+        self._crew.jobs.expect(self._handle, length)
         self._crew.job_ended()
 
     @property
@@ -328,7 +328,7 @@ class IMapIterator(_Job):
         left, self._left = self._left, None
         if left is not None and left.is_left:
             left.is_left = False
-            if self._crew.ledger.is_open(self._job):
+            if self._crew.jobs.is_open(self._job):
                 self._crew.cache[self._job] = self
 
     __next__ = next

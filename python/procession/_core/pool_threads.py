@@ -113,7 +113,7 @@ class ThreadCrew(Crew):
 
     def job_ended(self) -> None:
         self.tidy()
-        if self.state != RUN and len(self.ledger) == 0:
+        if self.state != RUN and len(self.jobs) == 0:
             self._send_home()
 
     def _work(self) -> None:
@@ -125,7 +125,7 @@ class ThreadCrew(Crew):
             error.__cause__ = cause
             self._refuse_tasks(error)
             return
-        perform, results = self.ledger.perform, self.cache
+        perform, results = self.jobs.run_task, self.cache
         for task in iter(self._tasks.get, None):
             perform(results, *task)
             del task
@@ -138,7 +138,7 @@ class ThreadCrew(Crew):
     def _refuse_tasks(self, error: WorkerDied) -> None:
         for task in iter(self._tasks.get, None):
             number, index = task[:2]
-            self.ledger.file(number, index, False, error)
+            self.jobs.set_result(number, index, False, error)
 
     def _send_home(self) -> None:
         for _ in self.workers:

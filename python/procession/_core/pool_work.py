@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
-from procession import _engine
+from procession import _native
 from procession.context import allow_daemons_children
 
 from .diagnosis import show_crashes
@@ -64,17 +64,17 @@ def serve(
     signal_mask: Iterable[int],
 ) -> None:
     """Run tasks until the pool has no more, or until `max_tasks` are done."""
-    bench = _engine.PoolBench(post.handle)
-    signals = _Signals(bench)
+    worker = _native.PoolWorker(post.handle)
+    signals = _Signals(worker)
     signals.take_over()
     allow_daemons_children()
     show_crashes()
     # The thread that starts workers blocks all signals, and children inherit that.
     signal.pthread_sigmask(signal.SIG_SETMASK, signal_mask)
     try:
-        _initialize(bench, initializer, initargs)
+        _initialize(worker, initializer, initargs)
         signals.is_ready = True
-        done = bench.work(max_tasks)
+        done = worker.run(max_tasks)
         signals.is_leaving = True
         util.debug("worker exiting after %d tasks", done)
     except _Terminated:
@@ -89,12 +89,12 @@ def end_copy(error: BaseException | None) -> None:
         if error is not None:
             sys.excepthook(type(error), error, error.__traceback__)
         util._flush_std_streams()
-        _engine.leave()
+        _native.mark_exit()
     finally:
         os._exit(0 if error is None else 1)
 
 
-def _initialize(bench: Any, initializer: Callable[..., object] | None, initargs: Iterable[Any]) -> None:
+def _initialize(worker: Any, initializer: Callable[..., object] | None, initargs: Iterable[Any]) -> None:
     failure: BaseException | None = None
     if initializer is not None:
         try:
@@ -103,12 +103,12 @@ def _initialize(bench: Any, initializer: Callable[..., object] | None, initargs:
             raise
         except BaseException as error:
             failure = error
-        if not bench.is_here():
+        if not worker.is_here():
             end_copy(failure)
     if failure is not None:
-        bench.notify(FAILED_TO_START, describe(failure))
+        worker.notify(FAILED_TO_START, describe(failure))
         raise SystemExit(1) from None
-    bench.notify(STARTED, str(os.getpid()).encode())
+    worker.notify(STARTED, str(os.getpid()).encode())
 
 
 class _Signals:
@@ -123,8 +123,8 @@ class _Signals:
     # Set when the worker ends in order, which SIGTERM is not to interrupt.
     is_leaving = False
 
-    def __init__(self, bench: Any) -> None:
-        self._bench = bench
+    def __init__(self, worker: Any) -> None:
+        self._worker = worker
         self._worker = os.getpid()
         self._raised = False
         # The task that Ctrl-C interrupted, by number; the one of these that was told to end, and until when
@@ -142,7 +142,7 @@ class _Signals:
     def _on_interrupt(self, signum: int, frame: Any) -> None:
         if os.getpid() != self._worker:
             signal.default_int_handler(signum, frame)
-        task = self._bench.task
+        task = self._worker.task
         if task is not None and not self._raised:
             self._interrupted = task
             interrupt = KeyboardInterrupt()
@@ -154,7 +154,7 @@ class _Signals:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
             return
-        task = self._bench.task
+        task = self._worker.task
         if self._raised or self.is_leaving:
             return
         if task is not None and task == self._interrupted:

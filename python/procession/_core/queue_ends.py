@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 
-from procession import _engine
+from procession import _native
 
 from .hints import Any
 
@@ -19,11 +19,11 @@ class _End:
     writable = False
 
     def __init__(self, handle: bytes) -> None:
-        self._messages = _engine.Queue.__new__(_engine.Queue)
+        self._messages = _native.Queue.__new__(_native.Queue)
         self._messages._adopt(handle)
         self.closed = False
 
-    def _open(self) -> _engine.Queue:
+    def _open(self) -> _native.Queue:
         if self.closed:
             raise OSError("handle is closed")
         return self._messages

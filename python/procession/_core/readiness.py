@@ -10,7 +10,7 @@ import math
 import select
 import time
 
-from procession import _engine
+from procession import _native
 
 from .arguments import seconds
 from .hints import Any
@@ -66,7 +66,7 @@ def _left(deadline: float | None) -> float:
 
 
 def _can_tell(obj: Any) -> bool:
-    if isinstance(obj, _engine.Channel):
+    if isinstance(obj, _native.Channel):
         return not obj.closed and obj.readable
     return isinstance(obj, QueueReader) and not obj.closed
 

@@ -12,7 +12,7 @@ import os
 import shutil
 from queue import Empty
 
-from procession import _engine, popen_fork
+from procession import _native, popen_fork
 
 from . import common_values
 from .errors import WorkerDied
@@ -42,7 +42,7 @@ class Popen(popen_fork.Popen):
     method = "rust"
 
     def __init__(self, process_obj: Any) -> None:
-        self._line: _engine.Queue[Any] = _engine.Queue()
+        self._line: _native.Queue[Any] = _native.Queue()
         self._answer: dict[str, Any] | None = None
         self._function: str = process_obj._function
         self._executable: str = located(process_obj._executable)
@@ -55,24 +55,24 @@ class Popen(popen_fork.Popen):
         if process_obj._cwd is not None and not os.path.isdir(process_obj._cwd):
             raise NotADirectoryError(errno.ENOTDIR, "a process cannot start there", process_obj._cwd)
         self._complaints = _anonymous("procession-complaints")
-        seat = self.seat = _engine.reserve_seat()
+        seat = self.seat = _native.reserve_entry()
         try:
-            _engine.hold_for(seat, self._line.handle)
+            _native.hold_for(seat, self._line.handle)
             self._line.put_bytes(self._order(process_obj, seat))
             complaint = os.dup(self._complaints)
         except BaseException:
-            _engine.release_seat(seat)
+            _native.release_entry(seat)
             os.close(self._complaints)
             raise
         try:
-            pid = _engine.launch(
+            pid = _native.launch(
                 command,
                 environment,
                 process_obj._cwd,
-                seat=seat,
-                complaint=complaint,
-                tied=is_tied(process_obj),
-                note=self._line.handle.hex(),
+                proc_id=seat,
+                error_pipe=complaint,
+                die_with_parent=is_tied(process_obj),
+                tag=self._line.handle.hex(),
             )
             self._watch(pid)
         except BaseException:
@@ -105,7 +105,7 @@ class Popen(popen_fork.Popen):
             self._answer = self._last_words()
         match self._answer:
             case {"returned": value}:
-                return _engine.loads(value)
+                return _native.loads(value)
             case {"panicked": panic}:
                 raise Panic(**panic)
             case {"refused": reason}:
@@ -126,7 +126,7 @@ class Popen(popen_fork.Popen):
                 break
             if message.startswith(_REFUSED_IN_RUST):
                 return {"refused": message[1:].decode(errors="replace")}
-            said: dict[str, Any] = _engine.loads(message)
+            said: dict[str, Any] = _native.loads(message)
             if "function" not in said:
                 return said
             took_its_order = False

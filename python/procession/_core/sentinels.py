@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from procession import _engine
+from procession import _native
 
 from .known_fd import KnownFd
 from .refusals import REFUSALS
@@ -60,7 +60,7 @@ def of_child(pid: int) -> int | None:
 def of_this_process() -> int:
     """What a child is given to see the end of this process; to be closed by the caller."""
     pidfd = of_child(os.getpid())
-    return _engine.lifeline_fd() if pidfd is None else pidfd
+    return _native.lifeline_fd() if pidfd is None else pidfd
 
 
 class Line:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from procession import _engine
+from procession import _native
 
 from .bootstrap import Role, check_forked_child, release_forked_seat, run_forked_child
 from .refusals import REFUSALS
@@ -189,7 +189,7 @@ class Server:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
-        _engine.note_pid(request.seat, pid)
+        _native.set_pid(request.seat, pid)
         self._running[pid] = pidfd, still_needed
         if pidfd is None:
             self._be_told_of_ends()
@@ -240,7 +240,7 @@ class Server:
         if pidfd is not None:
             os.close(pidfd)
         os.close(report_to.detach())
-        _engine.take_seat(request.seat)
+        _native.claim_entry(request.seat)
         return self._role_of(request)
 
     def _report_end(self, pid: int) -> None:

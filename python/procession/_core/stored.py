@@ -10,12 +10,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from .. import _engine
+from .. import _native
 from .hints import Any
 
 __all__ = ["UNABLE", "DictMethods", "ListMethods", "room_wanted"]
 
-UNABLE = (_engine.Elsewhere, _engine.NoRoom)
+UNABLE = (_native.StoreDetached, _native.StoreFull)
 
 _MISSING: Any = object()
 
@@ -26,14 +26,14 @@ def room_wanted(why: Exception) -> Any:
     The exception itself is not kept beyond its `except`: the frame that kept it would be kept by it, and with
     the frame the arguments of the method.
     """
-    return why.args if isinstance(why, _engine.NoRoom) else None
+    return why.args if isinstance(why, _native.StoreFull) else None
 
 
 class _Stored:
     """Something whose values may be in a store."""
 
     _store_kind: Any
-    # A store that was never made answers everything with `Elsewhere`.
+    # A store that was never made answers everything with `StoreDetached`.
     _nowhere: Any
     _store: Any
 
@@ -68,8 +68,8 @@ class _Stored:
 class DictMethods(_Stored):
     """The methods of a dict."""
 
-    _store_kind = _engine.DictStore
-    _nowhere = _store = _engine.DictStore.__new__(_engine.DictStore)
+    _store_kind = _native.DictStore
+    _nowhere = _store = _native.DictStore.__new__(_native.DictStore)
 
     def __getitem__(self, key: Any) -> Any:
         try:
@@ -186,12 +186,12 @@ class DictMethods(_Stored):
 class ListMethods(_Stored):
     """The methods of a list."""
 
-    _store_kind = _engine.ListStore
-    _nowhere = _store = _engine.ListStore.__new__(_engine.ListStore)
+    _store_kind = _native.ListStore
+    _nowhere = _store = _native.ListStore.__new__(_native.ListStore)
 
     def __getitem__(self, index: Any) -> Any:
         try:
-            return self._store.part(index) if isinstance(index, slice) else self._store.get(index)
+            return self._store.get_slice(index) if isinstance(index, slice) else self._store.get(index)
         except UNABLE as error:
             room = room_wanted(error)
         return self._otherwise(room, "__getitem__", index)

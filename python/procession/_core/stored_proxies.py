@@ -33,7 +33,7 @@ class _Proxied:
             return getattr(self, method)(*args)
         if self._may_ask and self._find_store():
             return getattr(self, method)(*args)
-        if not self._store.is_here:
+        if not self._store.is_attached:
             self._store = self._nowhere
         return self._callmethod(method, args)
 

@@ -13,7 +13,7 @@ import signal
 import time
 from typing import NamedTuple
 
-from procession import _engine
+from procession import _native
 
 from .hints import Any
 from .known_fd import identity_of
@@ -65,7 +65,7 @@ class Surroundings(NamedTuple):
             tuple([identity_of(fd) for fd in STANDARD_NUMBERS]),
             _between(status, *_PRIVILEGES),
             (os.getpgid(0), os.getsid(0)),
-            _engine.number_space(),
+            _native.namespace_id(),
             (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority),
             _read("/proc/self/oom_score_adj"),
         )

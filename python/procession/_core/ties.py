@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from procession import _engine
+from procession import _native
 
 from .hints import Any
 
@@ -32,7 +32,7 @@ def passed_lifeline(process_obj: Any) -> Iterator[int | None]:
     if not is_tied(process_obj):
         yield None
         return
-    fd = _engine.lifeline_fd()
+    fd = _native.lifeline_fd()
     try:
         yield fd
     finally:

@@ -103,17 +103,17 @@ impl Chunks {
 }
 
 /// Items of a sequence that are still to be submitted.
-#[pyclass(frozen, module = "procession._engine")]
+#[pyclass(frozen, module = "procession._native")]
 #[derive(Debug)]
-pub struct PoolRest {
+pub struct PoolRemainder {
     /// Those alone, and not the sequence: the program may change that.
     pub(super) items: Py<PyAny>,
     chunks: Mutex<Chunks>,
 }
 
-impl PoolRest {
+impl PoolRemainder {
     /// The items that were not cut off.
-    pub(super) fn new(chunks: Chunks, items: &Bound<'_, PyAny>) -> PyResult<PoolRest> {
+    pub(super) fn new(chunks: Chunks, items: &Bound<'_, PyAny>) -> PyResult<PoolRemainder> {
         let Chunks { start, length, .. } = chunks;
         let slice = PySlice::new(items.py(), start as isize, length as isize, 1);
         let rest = Chunks {
@@ -122,7 +122,7 @@ impl PoolRest {
             start: 0,
             ..chunks
         };
-        Ok(PoolRest {
+        Ok(PoolRemainder {
             items: items.get_item(slice)?.unbind(),
             chunks: Mutex::new(rest),
         })
@@ -138,7 +138,7 @@ impl PoolRest {
 }
 
 #[pymethods]
-impl PoolRest {
+impl PoolRemainder {
     /// The number of the next task.
     #[getter]
     fn index(&self) -> usize {

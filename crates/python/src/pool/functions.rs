@@ -2,7 +2,7 @@
 //!
 //! A function that calling cannot change (a function, a class, a method of a built-in) is kept for all jobs.
 //! Any other callable carries data of its program's, and each task is to find it as it was sent. It is kept for
-//! the tasks of its job, as long as it can be seen that they have not changed it ([`super::unchanged`]); it is
+//! the tasks of its job, as long as it can be seen that they have not changed it ([`super::snapshot`]); it is
 //! loaded for each task where they have, or where that is not to be seen. The worker drops it when it has found
 //! nothing to do for a while.
 
@@ -14,16 +14,16 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyModule, PyType};
 
 use super::payload::Content;
-use super::unchanged::Snapshot;
+use super::snapshot::Snapshot;
 
-/// Functions kept for all jobs.
-const KEPT: usize = 8;
+/// FunctionCache kept for all jobs.
+const MAX_PLAIN: usize = 8;
 
 /// Jobs whose functions are kept: those of more than one may come in turns.
-const JOBS: usize = 2;
+const MAX_JOBS: usize = 2;
 
 /// How long a job's function outlives the last task, while there are no others.
-pub(super) const LINGER: Duration = Duration::from_millis(100);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A function, by the bytes that stand for it.
 #[derive(Debug)]
@@ -51,11 +51,11 @@ impl State<'_> {
     }
 }
 
-/// Functions loaded before, the last used at the end.
+/// FunctionCache loaded before, the last used at the end.
 #[derive(Debug, Default)]
-pub(super) struct Functions<'py>(Vec<Loaded<'py>>);
+pub(super) struct FunctionCache<'py>(Vec<Loaded<'py>>);
 
-impl<'py> Functions<'py> {
+impl<'py> FunctionCache<'py> {
     /// The function of a task of this job.
     pub(super) fn get(
         &mut self,
@@ -107,7 +107,7 @@ impl<'py> Functions<'py> {
 
     fn make_room(&mut self, is_plain: bool) {
         let of_its_kind = |loaded: &Loaded<'_>| loaded.state.job().is_none() == is_plain;
-        let most = if is_plain { KEPT } else { JOBS };
+        let most = if is_plain { MAX_PLAIN } else { MAX_JOBS };
         if self.0.iter().filter(|loaded| of_its_kind(loaded)).count() == most
             && let Some(oldest) = self.0.iter().position(of_its_kind)
         {

@@ -13,10 +13,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use super::ledger::Ledger;
-use super::part::{Part, Verdict};
-use crate::errors::raise;
-use crate::patience;
+use super::jobs::Jobs;
+use super::result::{ResultKind, TaskResult};
+use crate::support::blocking;
+use crate::support::errors::raise;
 use crate::wire;
 
 /// How results come out.
@@ -44,30 +44,30 @@ struct State {
     /// Set when callbacks have run, too.
     announced: bool,
     /// Made by the first thread that has to wait.
-    bell: Option<Arc<sync::Event>>,
+    changed: Option<Arc<sync::Event>>,
     waiting: bool,
 }
 
 #[derive(Debug)]
 enum Results {
     /// Of one task.
-    Single(Option<Part>),
+    Single(Option<TaskResult>),
     /// Of a list, by index.
-    List(Vec<Option<Part>>),
+    List(Vec<Option<TaskResult>>),
     Stream(Box<Stream>),
 }
 
 /// Results on their way through an iterator.
 #[derive(Debug, Default)]
 struct Stream {
-    /// Those that came before their turn, by index.
-    early: IdMap<usize, Part>,
+    /// Those that came before their ready, by index.
+    early: IdMap<usize, TaskResult>,
     next: usize,
-    /// Results in their turn, and values of chunks taken apart.
-    turn: VecDeque<Part>,
-    loose: VecDeque<Py<PyAny>>,
+    /// Results in their ready, and values of chunks taken apart.
+    ready: VecDeque<TaskResult>,
+    unpacked: VecDeque<Py<PyAny>>,
     /// What comes when so many others have arrived, in whatever order.
-    last: Option<(usize, Part)>,
+    last: Option<(usize, TaskResult)>,
     /// Tasks whose results were taken out: what bounds a bounded `imap`.
     consumed: usize,
 }
@@ -76,7 +76,7 @@ struct Stream {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) number: u64,
-    pub(super) delivered: bool,
+    pub(super) has_callbacks: bool,
     /// Whether it ends with its first failure.
     pub(super) fails_fast: AtomicBool,
     /// Whether it was given up: nothing more is submitted for it.
@@ -86,7 +86,12 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub(super) fn new(number: u64, shape: Shape, expected: Option<usize>, delivered: bool) -> Job {
+    pub(super) fn new(
+        number: u64,
+        shape: Shape,
+        expected: Option<usize>,
+        has_callbacks: bool,
+    ) -> Job {
         let results = match (shape, expected) {
             (Shape::Single, Some(1)) => Results::Single(None),
             (Shape::Single | Shape::List, _) => {
@@ -101,12 +106,12 @@ impl Job {
             stopped: false,
             results,
             announced: false,
-            bell: None,
+            changed: None,
             waiting: false,
         };
         Job {
             number,
-            delivered,
+            has_callbacks,
             fails_fast: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             shape,
@@ -119,12 +124,12 @@ impl Job {
     }
 
     /// Files the result of task `index`. True when it was the last one.
-    pub(super) fn file(&self, index: usize, part: Part) -> bool {
+    pub(super) fn set_result(&self, index: usize, part: TaskResult) -> bool {
         let mut state = self.state();
         if state.stopped {
             return false;
         }
-        let failed = part.verdict() == Verdict::Failed;
+        let failed = part.verdict() == ResultKind::Failed;
         let stops = failed && self.fails_fast.load(Ordering::Relaxed);
         let streams = match &mut state.results {
             Results::Single(place @ None) if index == 0 => {
@@ -159,24 +164,24 @@ impl Job {
         state.add_last();
         let complete = state.expected == Some(state.arrived);
         if streams {
-            state.stir();
+            state.notify_waiter();
         }
         complete
     }
 
     /// Files the failure behind all tasks, of which there are `index`: nothing comes after it. True when that was
     /// known, and it was the last one.
-    pub(super) fn file_last(&self, index: usize, part: Part) -> bool {
+    pub(super) fn set_last_error(&self, index: usize, part: TaskResult) -> bool {
         if self.shape == Shape::Unordered {
             let mut state = self.state();
             if let Some(stream) = state.stream() {
                 stream.last = Some((index, part));
             }
             state.add_last();
-            state.stir();
+            state.notify_waiter();
             return state.expected == Some(state.arrived);
         }
-        self.file(index, part)
+        self.set_result(index, part)
     }
 
     /// Says how many tasks there are in all. True when they are all done.
@@ -186,7 +191,7 @@ impl Job {
             return false;
         }
         state.expected = Some(expected);
-        state.stir();
+        state.notify_waiter();
         state.arrived == expected
     }
 
@@ -228,19 +233,22 @@ impl Job {
     /// Whether there is something to be had.
     fn has_news(&self) -> bool {
         let mut state = self.state();
-        state.announced || state.stream().is_some_and(|stream| !stream.turn.is_empty())
+        state.announced
+            || state
+                .stream()
+                .is_some_and(|stream| !stream.ready.is_empty())
     }
 
     /// Lets waiting threads have the results.
     pub(super) fn announce(&self) {
         let mut state = self.state();
         state.announced = true;
-        state.stir();
+        state.notify_waiter();
     }
 
     /// Fails every task without a result. True when that completed the job.
     pub(super) fn fail_rest(&self, error: &Py<PyAny>, py: Python<'_>) -> bool {
-        let part = || Part::from_object(Verdict::Failed, error.clone_ref(py));
+        let part = || TaskResult::from_object(ResultKind::Failed, error.clone_ref(py));
         self.give_up();
         let mut state = self.state();
         if state.expected == Some(state.arrived) {
@@ -268,30 +276,30 @@ impl Job {
         }
         state.arrived = state.expected.unwrap_or(state.arrived + 1);
         state.expected = Some(state.arrived);
-        state.stir();
+        state.notify_waiter();
         true
     }
 }
 
 impl Stream {
-    fn add(&mut self, index: usize, part: Part, in_order: bool) {
+    fn add(&mut self, index: usize, part: TaskResult, in_order: bool) {
         if !in_order {
-            self.turn.push_back(part);
+            self.ready.push_back(part);
             return;
         }
         self.early.insert(index, part);
         while let Some(part) = self.early.remove(&self.next) {
-            self.turn.push_back(part);
+            self.ready.push_back(part);
             self.next += 1;
         }
     }
 
     /// One error ends the iteration, after the results that are there.
-    fn end_with(&mut self, error: Part) {
+    fn end_with(&mut self, error: TaskResult) {
         let mut early: Vec<_> = self.early.drain().collect();
         early.sort_by_key(|(index, _)| *index);
-        self.turn.extend(early.into_iter().map(|(_, part)| part));
-        self.turn.push_back(error);
+        self.ready.extend(early.into_iter().map(|(_, part)| part));
+        self.ready.push_back(error);
     }
 }
 
@@ -300,7 +308,7 @@ impl State {
         let arrived = self.arrived;
         let Some(stream) = self.stream() else { return };
         if let Some((index, part)) = stream.last.take_if(|(index, _)| *index == arrived) {
-            stream.turn.push_back(part);
+            stream.ready.push_back(part);
             self.arrived += 1;
             self.first_failure.get_or_insert(index);
         }
@@ -313,33 +321,33 @@ impl State {
         }
     }
 
-    fn stir(&mut self) {
+    fn notify_waiter(&mut self) {
         if std::mem::take(&mut self.waiting)
-            && let Some(bell) = &self.bell
+            && let Some(changed) = &self.changed
         {
-            bell.set();
+            changed.set();
         }
     }
 
-    /// A bell that rings at the next change.
-    fn bell(&mut self) -> PyResult<Arc<sync::Event>> {
-        let bell = match &self.bell {
-            Some(bell) => bell.clone(),
+    /// A changed that rings at the next change.
+    fn changed(&mut self) -> PyResult<Arc<sync::Event>> {
+        let changed = match &self.changed {
+            Some(changed) => changed.clone(),
             None => {
-                let bell = Arc::new(sync::Event::new().map_err(raise)?);
-                self.bell.insert(bell).clone()
+                let changed = Arc::new(sync::Event::new().map_err(raise)?);
+                self.changed.insert(changed).clone()
             }
         };
-        bell.clear();
+        changed.clear();
         self.waiting = true;
-        Ok(bell)
+        Ok(changed)
     }
 }
 
 /// A job, as Python knows it.
-#[pyclass(frozen, module = "procession._engine")]
+#[pyclass(frozen, module = "procession._native")]
 #[derive(Debug)]
-pub struct PoolJob(pub(super) Arc<Job>, pub(super) Arc<Ledger>);
+pub struct PoolJob(pub(super) Arc<Job>, pub(super) Arc<Jobs>);
 
 impl PoolJob {
     /// Waits until `check` finds something, or until the timeout.
@@ -365,29 +373,29 @@ impl PoolJob {
                 .or_else(|()| self.1.check_here().map(|()| None));
         }
         loop {
-            let bell = {
+            let changed = {
                 let mut state = self.0.state();
                 if let Some(found) = check(&mut state) {
                     return Ok(Some(found));
                 }
                 let until = match deadline {
                     Some(until) => until,
-                    None => *deadline.insert(patience::deadline(true, timeout)?),
+                    None => *deadline.insert(blocking::deadline(true, timeout)?),
                 };
                 if until.is_past() {
                     return Ok(None);
                 }
                 let first = !std::mem::replace(&mut assisted, true);
-                if first && !self.0.delivered {
+                if first && !self.0.has_callbacks {
                     drop(state);
                     py.detach(|| self.1.assist(|| self.0.has_news()));
                     continue;
                 }
-                state.bell()?
+                state.changed()?
             };
             let until = deadline.unwrap_or(Deadline::NEVER);
             // Timed out or not, the check decides; but an interrupted task is not to be faster than the interrupt.
-            let _ = patience::wait(py, until, |slice| bell.wait(slice))?;
+            let _ = blocking::wait(py, until, |slice| changed.wait(slice))?;
             py.check_signals()?;
         }
     }
@@ -398,7 +406,8 @@ impl PoolJob {
             let taken = std::mem::replace(&mut state.results, Results::Single(None));
             (taken, state.first_failure)
         };
-        let one = |part: Option<Part>| part.map_or_else(|| Err(lost(py)), |part| part.decode(py));
+        let one =
+            |part: Option<TaskResult>| part.map_or_else(|| Err(lost(py)), |part| part.decode(py));
         let decoded = match (results, failure) {
             (Results::Single(part), _) => one(part),
             (Results::List(parts), Some(failed)) => one(parts.into_iter().nth(failed).flatten()),
@@ -421,12 +430,12 @@ fn lost(py: Python<'_>) -> Bound<'_, PyAny> {
 
 fn join_parts<'py>(
     py: Python<'py>,
-    parts: Vec<Option<Part>>,
+    parts: Vec<Option<TaskResult>>,
 ) -> Result<Bound<'py, PyAny>, Bound<'py, PyAny>> {
     let list = PyList::empty(py);
     let raised = |error: PyErr| error.into_value(py).into_bound(py).into_any();
     for part in parts.into_iter().flatten() {
-        let many = part.verdict() == Verdict::Many;
+        let many = part.verdict() == ResultKind::Many;
         if many && wire::decode_onto(part.bytes(), &list).map_err(raised)? {
             continue;
         }
@@ -495,7 +504,7 @@ impl PoolJob {
     ///
     /// It is not kept here because an exception refers to the frames it passed, which refer to the
     /// job: a cycle that must lie in Python, where it can be collected.
-    fn give_outcome(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn set_outcome(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()> {
         result.setattr(intern!(py, "_outcome"), self.collect(py))
     }
 
@@ -503,21 +512,21 @@ impl PoolJob {
     #[pyo3(signature = (timeout=None))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         enum Found {
-            Loose(Py<PyAny>),
-            Part(Part),
+            Unpacked(Py<PyAny>),
+            TaskResult(TaskResult),
             End,
         }
         let no_value = |error, ended| Ok(Py::new(py, NoValue { error, ended })?.into_any());
         loop {
             let found = self.wait_until(py, timeout, |state| {
                 let stream = state.stream()?;
-                if let Some(value) = stream.loose.pop_front() {
-                    return Some(Found::Loose(value));
+                if let Some(value) = stream.unpacked.pop_front() {
+                    return Some(Found::Unpacked(value));
                 }
-                match stream.turn.pop_front() {
+                match stream.ready.pop_front() {
                     Some(part) => {
                         stream.consumed += 1;
-                        Some(Found::Part(part))
+                        Some(Found::TaskResult(part))
                     }
                     None if state.expected == Some(state.arrived) => Some(Found::End),
                     None => None,
@@ -526,20 +535,20 @@ impl PoolJob {
             let part = match found {
                 None => return no_value(None, false),
                 Some(Found::End) => return no_value(None, true),
-                Some(Found::Loose(value)) => return Ok(value),
-                Some(Found::Part(part)) => part,
+                Some(Found::Unpacked(value)) => return Ok(value),
+                Some(Found::TaskResult(part)) => part,
             };
-            let many = part.verdict() == Verdict::Many;
+            let many = part.verdict() == ResultKind::Many;
             match part.decode(py) {
                 Err(error) => return no_value(Some(error.unbind()), false),
                 Ok(value) if !many => return Ok(value.unbind()),
                 Ok(values) => {
-                    let mut loose = VecDeque::new();
+                    let mut unpacked = VecDeque::new();
                     for value in values.try_iter()? {
-                        loose.push_back(value?.unbind());
+                        unpacked.push_back(value?.unbind());
                     }
                     if let Some(stream) = self.0.state().stream() {
-                        stream.loose.append(&mut loose);
+                        stream.unpacked.append(&mut unpacked);
                     }
                 }
             }
@@ -563,7 +572,7 @@ impl PoolJob {
 }
 
 /// What an iterator has instead of a value: so that a value is nothing but itself, and costs nothing more.
-#[pyclass(frozen, module = "procession._engine")]
+#[pyclass(frozen, module = "procession._native")]
 #[derive(Debug)]
 pub struct NoValue {
     /// What the task raised; None where no result came before the timeout, or there will be no more.

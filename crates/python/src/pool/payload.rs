@@ -18,10 +18,10 @@ use procession_engine::{Handle, Held, Lease, Lending};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::common::CommonBuffers;
-use crate::errors::raise;
-use crate::message::Encoded;
+use super::buffer_cache::BufferCache;
+use crate::support::errors::raise;
 use crate::wire;
+use crate::wire::message::Encoded;
 
 /// A pickled function up to this size travels with the task; with a small argument the whole payload
 /// still fits into a task's record.
@@ -122,7 +122,10 @@ impl Payload<'_> {
 
 /// The lease of an encoded object that is not small, or is not to travel with each task.
 fn lease(py: Python<'_>, encoded: &Encoded) -> PyResult<Lease> {
-    encoded.draft_behind(py, 0, &[])?.lease().map_err(raise)
+    encoded
+        .message_buf_after(py, 0, &[])?
+        .lease()
+        .map_err(raise)
 }
 
 /// What a value comes to, in bytes.
@@ -137,7 +140,7 @@ pub(super) struct Weight {
 /// each worker that gets the task to use in place. Returns how much the value weighs.
 pub(super) fn end(
     value: &Bound<'_, PyAny>,
-    common: Option<&CommonBuffers>,
+    common: Option<&BufferCache>,
     payload: &mut Vec<u8>,
     held: &mut Vec<Held>,
 ) -> PyResult<Weight> {
@@ -170,19 +173,19 @@ pub(super) fn whole() -> Vec<u8> {
 
 /// How the tasks of a job may be ended or repeated.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Terms {
+pub(super) struct TaskPolicy {
     timeout: Option<Duration>,
     retries: u32,
 }
 
-impl Terms {
-    pub(super) fn new(timeout: Option<f64>, retries: u32) -> PyResult<Terms> {
+impl TaskPolicy {
+    pub(super) fn new(timeout: Option<f64>, retries: u32) -> PyResult<TaskPolicy> {
         let timeout = match timeout {
             None => None,
             Some(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds).ok(),
             Some(_) => return Err(PyValueError::new_err("task_timeout must be greater than 0")),
         };
-        Ok(Terms { timeout, retries })
+        Ok(TaskPolicy { timeout, retries })
     }
 
     /// Task `index` of a job, which begins with item `first` and takes so many bytes.
@@ -285,8 +288,8 @@ enum Calls {
     Whole,
 }
 
-/// A function to be sent with many tasks, and its terms. Lives as long as its tasks.
-#[pyclass(frozen, module = "procession._engine")]
+/// A function to be sent with many tasks, and its policy. Lives as long as its tasks.
+#[pyclass(frozen, module = "procession._native")]
 #[derive(Debug)]
 pub struct PoolFunction {
     encoded: OnceLock<EncodedFunction>,
@@ -295,19 +298,19 @@ pub struct PoolFunction {
     /// What it weighs, until a task brought it along.
     weight: AtomicU64,
     calls: Calls,
-    pub(super) terms: Terms,
-    pub(super) common: CommonBuffers,
+    pub(super) policy: TaskPolicy,
+    pub(super) common: BufferCache,
 }
 
 impl PoolFunction {
-    fn unready(terms: Terms, calls: Calls, late: Option<Py<PyAny>>) -> PoolFunction {
+    fn unready(policy: TaskPolicy, calls: Calls, late: Option<Py<PyAny>>) -> PoolFunction {
         PoolFunction {
             encoded: OnceLock::new(),
             late,
             weight: AtomicU64::new(0),
             calls,
-            terms,
-            common: CommonBuffers::default(),
+            policy,
+            common: BufferCache::default(),
         }
     }
 
@@ -353,7 +356,7 @@ impl PoolFunction {
             (Calls::StarItem, true) => Kind::StarMany,
             (Calls::Whole, _) => Kind::Whole,
         };
-        encoded.begin(kind, self.terms.timeout.is_some(), payload);
+        encoded.begin(kind, self.policy.timeout.is_some(), payload);
     }
 }
 
@@ -370,16 +373,16 @@ impl PoolFunction {
         retries: u32,
         late: bool,
     ) -> PyResult<PoolFunction> {
-        let terms = Terms::new(timeout, retries)?;
+        let policy = TaskPolicy::new(timeout, retries)?;
         let calls = if star { Calls::StarItem } else { Calls::Item };
         if late {
             return Ok(PoolFunction::unready(
-                terms,
+                policy,
                 calls,
                 Some(function.clone().unbind()),
             ));
         }
-        let made = PoolFunction::unready(terms, calls, None);
+        let made = PoolFunction::unready(policy, calls, None);
         made.encode(function)?;
         Ok(made)
     }
@@ -387,7 +390,7 @@ impl PoolFunction {
     /// For tasks that are (function, args, kwds) each.
     #[staticmethod]
     fn of_calls(timeout: Option<f64>, retries: u32) -> PyResult<PoolFunction> {
-        let terms = Terms::new(timeout, retries)?;
-        Ok(PoolFunction::unready(terms, Calls::Whole, None))
+        let policy = TaskPolicy::new(timeout, retries)?;
+        Ok(PoolFunction::unready(policy, Calls::Whole, None))
     }
 }

@@ -6,11 +6,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::{Pairs, Shared, write_key, write_value};
-use crate::args::{Keyword, Positional};
+use crate::support::late_init::{Keyword, Positional};
 use crate::wire;
 
 /// A dict whose keys are of plain, canonical types and whose values are plain.
-#[pyclass(frozen, subclass, module = "procession._engine")]
+#[pyclass(frozen, subclass, module = "procession._native")]
 #[derive(Debug)]
 pub struct DictStore(Shared);
 
@@ -60,8 +60,8 @@ impl DictStore {
 
     /// Whether the entries are here, and the process lives that keeps them.
     #[getter]
-    fn is_here(&self) -> bool {
-        self.0.is_here()
+    fn is_attached(&self) -> bool {
+        self.0.is_attached()
     }
 
     /// Makes room; for the keeper alone.
@@ -70,8 +70,8 @@ impl DictStore {
     }
 
     /// Takes all out for good; for the keeper alone.
-    fn retire<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        DictStore::dict_of(py, &self.0.retire(py)?)
+    fn detach<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        DictStore::dict_of(py, &self.0.detach(py)?)
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {

@@ -7,12 +7,12 @@ use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError}
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PySlice};
 
-use super::{Elsewhere, Pairs, Shared, write_value};
-use crate::args::{Keyword, Positional};
-use crate::wire::{self, Sought, Verdict};
+use super::{Pairs, Shared, StoreDetached, write_value};
+use crate::support::late_init::{Keyword, Positional};
+use crate::wire::{self, Comparison, Needle};
 
 /// A list of plain values.
-#[pyclass(frozen, subclass, module = "procession._engine")]
+#[pyclass(frozen, subclass, module = "procession._native")]
 #[derive(Debug)]
 pub struct ListStore(Shared);
 
@@ -45,15 +45,15 @@ impl ListStore {
         stop: isize,
         first_only: bool,
     ) -> PyResult<Matches> {
-        let sought = Sought::new(value);
+        let needle = Needle::new(value);
         let look = |matches: &mut Matches, place: usize, bytes: &[u8]| {
-            match sought.compare(bytes) {
-                Verdict::Different => {}
-                Verdict::Unsure => {
+            match needle.compare(bytes) {
+                Comparison::Different => {}
+                Comparison::Unsure => {
                     matches.unsure.add(&[], bytes);
                     matches.places.push(place);
                 }
-                Verdict::Equal => {
+                Comparison::Equal => {
                     matches.equal += 1;
                     matches.first = matches.first.or(Some(place));
                     if first_only {
@@ -82,7 +82,7 @@ fn place(index: isize, length: usize) -> usize {
 
 fn index(index: &Bound<'_, PyAny>) -> PyResult<isize> {
     let number = index.extract();
-    number.map_err(|_| Elsewhere::new_err("the index is no small int"))
+    number.map_err(|_| StoreDetached::new_err("the index is no small int"))
 }
 
 #[pymethods]
@@ -108,8 +108,8 @@ impl ListStore {
 
     /// Whether the items are here, and the process lives that keeps them.
     #[getter]
-    fn is_here(&self) -> bool {
-        self.0.is_here()
+    fn is_attached(&self) -> bool {
+        self.0.is_attached()
     }
 
     /// Makes room; for the keeper alone.
@@ -118,8 +118,8 @@ impl ListStore {
     }
 
     /// Takes all out for good; for the keeper alone.
-    fn retire<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        ListStore::list_of(py, &self.0.retire(py)?)
+    fn detach<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        ListStore::list_of(py, &self.0.detach(py)?)
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
@@ -184,7 +184,7 @@ impl ListStore {
     }
 
     /// The items of a slice, as a plain list.
-    fn part<'py>(&self, slice: &Bound<'py, PySlice>) -> PyResult<Bound<'py, PyList>> {
+    fn get_slice<'py>(&self, slice: &Bound<'py, PySlice>) -> PyResult<Bound<'py, PyList>> {
         let py = slice.py();
         let (start, stop, step) = bounds(slice)?;
         let add = |pairs: &mut Pairs, _: usize, value: &[u8]| {

@@ -1,7 +1,7 @@
 //! Dicts and lists of plain values in shared memory: what `Manager().dict()` and `list()` are made of.
 //!
 //! Values are encoded before the store's lock is taken and decoded after it is released: no Python code runs in
-//! between, and no fork of this process happens there. What a store cannot do raises [`Elsewhere`].
+//! between, and no fork of this process happens there. What a store cannot do raises [`StoreDetached`].
 
 mod dict;
 mod list;
@@ -13,30 +13,30 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::errors::raise;
-use crate::patience;
-use crate::slot::Slot;
+use crate::support::blocking;
+use crate::support::errors::raise;
+use crate::support::late_init::LateInit;
 use crate::wire;
 
 pub use dict::DictStore;
 pub use list::ListStore;
 
 create_exception!(
-    procession._engine,
-    Elsewhere,
+    procession._native,
+    StoreDetached,
     PyException,
     "The store cannot do that: what it held, or what is asked for, is the keeper's business."
 );
 create_exception!(
-    procession._engine,
-    NoRoom,
+    procession._native,
+    StoreFull,
     PyException,
     "The keeper has to make room first; the arguments are those of `grow`."
 );
 
 /// What both classes have in common.
 #[derive(Debug)]
-struct Shared(Slot<Store>);
+struct Shared(LateInit<Store>);
 
 /// A key and a value, or two places in one buffer.
 struct Pair {
@@ -94,45 +94,45 @@ impl Pairs {
 fn write_key(key: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
     match wire::encode_key(key, out) {
         true => Ok(()),
-        false => Err(Elsewhere::new_err("the key is not of a plain type")),
+        false => Err(StoreDetached::new_err("the key is not of a plain type")),
     }
 }
 
 fn write_value(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
     match wire::encode_plain(value, out) {
         true => Ok(()),
-        false => Err(Elsewhere::new_err("the value is not plain")),
+        false => Err(StoreDetached::new_err("the value is not plain")),
     }
 }
 
 fn refused(error: StoreError) -> PyErr {
     match error {
-        StoreError::Elsewhere => Elsewhere::new_err(error.to_string()),
-        StoreError::NoRoom(Room { entries, bytes }) => NoRoom::new_err((entries, bytes)),
+        StoreError::Elsewhere => StoreDetached::new_err(error.to_string()),
+        StoreError::NoRoom(Room { entries, bytes }) => StoreFull::new_err((entries, bytes)),
         StoreError::Failed(error) => raise(error),
-        other => Elsewhere::new_err(other.to_string()),
+        other => StoreDetached::new_err(other.to_string()),
     }
 }
 
 impl Shared {
     fn empty() -> Shared {
-        Shared(Slot::empty())
+        Shared(LateInit::empty())
     }
 
     fn make(&self) -> PyResult<()> {
-        self.0.fill(Store::new().map_err(raise)?)
+        self.0.init(Store::new().map_err(raise)?)
     }
 
     fn adopt(&self, handle: &[u8]) -> PyResult<()> {
         let handle = StoreHandle::from_bytes(handle).map_err(raise)?;
-        self.0.fill(Store::open(&handle).map_err(raise)?)
+        self.0.init(Store::open(&handle).map_err(raise)?)
     }
 
     fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
     }
 
-    fn is_here(&self) -> bool {
+    fn is_attached(&self) -> bool {
         self.0.get().is_ok_and(Store::is_here)
     }
 
@@ -143,7 +143,7 @@ impl Shared {
         };
         let entry = match store.wait(Deadline::NOW) {
             Ok(entry) => entry,
-            Err(_) => patience::wait(py, Deadline::NEVER, |slice| store.wait(slice))?
+            Err(_) => blocking::wait(py, Deadline::NEVER, |slice| store.wait(slice))?
                 .map_err(|_| refused(StoreError::Elsewhere))?,
         };
         entry.begin().map_err(refused)
@@ -188,7 +188,7 @@ impl Shared {
         self.turn(py, |mut turn| turn.grow(room))
     }
 
-    fn retire(&self, py: Python<'_>) -> PyResult<Pairs> {
+    fn detach(&self, py: Python<'_>) -> PyResult<Pairs> {
         self.turn(py, |turn| {
             let pairs = all_of(&turn)?;
             turn.retire();

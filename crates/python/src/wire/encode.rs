@@ -11,7 +11,7 @@ use pyo3::types::{
     PyTuple,
 };
 
-use super::seen::{Met, Place, RecentStrings, Seen};
+use super::memo::{Lookup, Memo, Place, RecentStrings};
 use super::{is_too_deep_for_stack, pickle};
 
 /// From this size on a string or bytes object that may be met again is remembered for certain.
@@ -24,16 +24,16 @@ const SNAPSHOT: Range<usize> = 32..1 << 20;
 
 /// There is something in the value that only pickle can write.
 #[derive(Debug)]
-pub(super) struct Foreign;
+pub(super) struct NeedsPickle;
 
-impl From<PyErr> for Foreign {
-    /// Pickle will meet the same error, or know better.
+impl From<PyErr> for NeedsPickle {
+    /// Pickle will look_up the same error, or know better.
     fn from(_: PyErr) -> Self {
-        Foreign
+        NeedsPickle
     }
 }
 
-type Written = Result<(), Foreign>;
+type Written = Result<(), NeedsPickle>;
 
 /// Whether a container can hold itself, or can be hashed.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +50,7 @@ pub(super) fn plain(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Written {
         root: obj,
         depth: 0,
         height: 0,
-        seen: Seen::default(),
+        memo: Memo::default(),
         strings: RecentStrings::default(),
     }
     .value(obj, isize::MAX as usize)
@@ -60,12 +60,12 @@ struct Writer<'a, 'py> {
     out: &'a mut Vec<u8>,
     /// Where in `out` the message starts.
     start: usize,
-    /// Not in `seen`: nearly every root is referred to elsewhere, nearly none by its own items.
+    /// Not in `memo`: nearly every root is referred to elsewhere, nearly none by its own items.
     root: &'a Bound<'py, PyAny>,
     depth: usize,
     /// How high the hashable containers are that were written since the innermost open one began.
     height: usize,
-    seen: Seen<'py>,
+    memo: Memo<'py>,
     strings: RecentStrings,
 }
 
@@ -133,7 +133,7 @@ impl<'py> Writer<'_, 'py> {
         } else if obj.is_exact_instance_of::<PyByteArray>() {
             self.nested(obj, held, Kind::Mutable, |writer| writer.bytearray(obj))?;
         } else {
-            return Err(Foreign);
+            return Err(NeedsPickle);
         }
         Ok(())
     }
@@ -174,7 +174,7 @@ impl<'py> Writer<'_, 'py> {
         signed.set_item(intern!(py, "signed"), true)?;
         let digits = (bits / 8 + 1, intern!(py, "little"));
         let digits = obj.call_method(intern!(py, "to_bytes"), digits, Some(&signed))?;
-        let digits = exact::<PyBytes>(&digits).ok_or(Foreign)?;
+        let digits = exact::<PyBytes>(&digits).ok_or(NeedsPickle)?;
         self.blob(tag::BIG_INT, digits.as_bytes());
         self.python_ran();
         Ok(())
@@ -189,7 +189,7 @@ impl<'py> Writer<'_, 'py> {
             let content = string.to_str()?.as_bytes();
             match content.len() {
                 0..TINY => {}
-                TINY..LARGE => self.strings.note(string, self.offset()),
+                TINY..LARGE => self.strings.remember(string, self.offset()),
                 LARGE.. if self.repeated(string) => return Ok(()),
                 LARGE.. => {}
             }
@@ -211,13 +211,13 @@ impl<'py> Writer<'_, 'py> {
     /// Refers to an atom if it was written before; else remembers that it is written now.
     #[cold]
     fn repeated(&mut self, atom: &Bound<'py, PyAny>) -> bool {
-        match self.seen.meet(atom, self.offset()) {
-            Met::New(place) => self.seen.finish(place, 0),
-            Met::Before { offset, .. } => {
+        match self.memo.look_up(atom, self.offset()) {
+            Lookup::New(place) => self.memo.finish(place, 0),
+            Lookup::Written { offset, .. } => {
                 self.again(offset);
                 return true;
             }
-            Met::Unfinished => {}
+            Lookup::Unfinished => {}
         }
         false
     }
@@ -269,9 +269,9 @@ impl<'py> Writer<'_, 'py> {
         for _ in 0..count {
             // A finalizer may have changed the dict meanwhile, and then the iterator would panic.
             if dict.len() != count {
-                return Err(Foreign);
+                return Err(NeedsPickle);
             }
-            let (key, value) = items.next().ok_or(Foreign)?;
+            let (key, value) = items.next().ok_or(NeedsPickle)?;
             self.value(&key, 1)?;
             self.value(&value, 1)?;
         }
@@ -284,7 +284,7 @@ impl<'py> Writer<'_, 'py> {
         let mut items = set.try_iter()?;
         self.python_ran();
         for _ in 0..count {
-            self.value(&items.next().ok_or(Foreign)??, 1)?;
+            self.value(&items.next().ok_or(NeedsPickle)??, 1)?;
         }
         Ok(())
     }
@@ -319,13 +319,13 @@ impl<'py> Writer<'_, 'py> {
     ) -> Written {
         let mut place = None;
         if may_be_met_again(obj, held) {
-            place = self.meet(obj, kind)?;
+            place = self.look_up(obj, kind)?;
             if place.is_none() {
                 return Ok(());
             }
         }
         if self.depth == MAX_DEPTH || is_too_deep_for_stack(self.depth) {
-            return Err(Foreign);
+            return Err(NeedsPickle);
         }
         self.depth += 1;
         let around = std::mem::take(&mut self.height);
@@ -336,7 +336,7 @@ impl<'py> Writer<'_, 'py> {
             Kind::Hashable => {
                 let height = self.height + 1;
                 if let Some(place) = place {
-                    self.seen.finish(place, height);
+                    self.memo.finish(place, height);
                 }
                 around.max(height)
             }
@@ -345,32 +345,36 @@ impl<'py> Writer<'_, 'py> {
     }
 
     /// Refers to a container if it was written before; else names the place of the new one.
-    fn meet(&mut self, obj: &Bound<'py, PyAny>, kind: Kind) -> Result<Option<Place>, Foreign> {
+    fn look_up(
+        &mut self,
+        obj: &Bound<'py, PyAny>,
+        kind: Kind,
+    ) -> Result<Option<Place>, NeedsPickle> {
         if obj.is(self.root) {
             return match kind {
                 Kind::Mutable => {
                     self.again(0);
                     Ok(None)
                 }
-                Kind::Hashable => Err(Foreign),
+                Kind::Hashable => Err(NeedsPickle),
             };
         }
-        match self.seen.meet(obj, self.offset()) {
-            Met::New(place) => {
+        match self.memo.look_up(obj, self.offset()) {
+            Lookup::New(place) => {
                 if let Kind::Mutable = kind {
-                    self.seen.finish(place, 0);
+                    self.memo.finish(place, 0);
                 }
                 Ok(Some(place))
             }
-            Met::Before { offset, height } => {
+            Lookup::Written { offset, height } => {
                 if self.depth + height > MAX_DEPTH {
-                    return Err(Foreign);
+                    return Err(NeedsPickle);
                 }
                 self.height = self.height.max(height);
                 self.again(offset);
                 Ok(None)
             }
-            Met::Unfinished => Err(Foreign),
+            Lookup::Unfinished => Err(NeedsPickle),
         }
     }
 

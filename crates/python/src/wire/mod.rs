@@ -3,7 +3,7 @@
 //! The format is [`procession_wire`]'s. What is not plain there is pickled whole by `multiprocessing`'s
 //! `ForkingPickler`, so that what is registered there is honoured. No registration is missed by writing the
 //! exact types here: pickle's C code looks at them first, too. A pickle's large buffers lie beside it
-//! (`apart.rs`).
+//! (`out_of_band.rs`).
 //!
 //! # What holds
 //!
@@ -14,16 +14,16 @@
 //!   thread's stack has room for. The reader does without the stack then.
 //! * The reader takes any bytes: it checks before it allocates, and fails with `UnpicklingError`.
 
-pub mod apart;
+mod attachments;
 mod canonical;
 mod decode;
-mod enclosure;
 mod encode;
-mod fault;
-mod keys;
+mod error;
+mod key_cache;
+mod memo;
+pub mod message;
+pub mod out_of_band;
 mod pickle;
-mod seen;
-mod sought;
 
 use procession_engine::channel::Message;
 use procession_engine::{Held, Lease, Lending, stack};
@@ -31,9 +31,9 @@ use procession_wire::{Form, tag, varint};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-pub use apart::Beside;
-pub use enclosure::{enclose, is_enclosing};
-pub use sought::{Sought, Verdict};
+pub use attachments::{attach_to_message, is_pickling_message};
+pub use canonical::{Comparison, Needle};
+pub use out_of_band::OutOfBand;
 
 /// Up to this depth nobody looks at the stack: what sends and receives takes more of it.
 const SHALLOW: usize = 2;
@@ -55,28 +55,28 @@ pub fn encode(
     held: &mut Vec<Held>,
 ) -> PyResult<()> {
     let start = out.len();
-    let buffers = encode_apart(py, obj, out, held)?;
+    let buffers = encode_out_of_band(py, obj, out, held)?;
     if !buffers.is_empty() {
-        apart::write_here(py, &buffers, out, start)?;
+        out_of_band::write_here(py, &buffers, out, start)?;
     }
     Ok(())
 }
 
 /// As [`encode`], but leaves out the large buffers of a value that is pickled, and returns them: then `out`
-/// gets the pickle alone, of which [`apart::write`] makes a message.
-pub fn encode_apart(
+/// gets the pickle alone, of which [`out_of_band::write`] makes a message.
+pub fn encode_out_of_band(
     py: Python<'_>,
     obj: &Bound<'_, PyAny>,
     out: &mut Vec<u8>,
     held: &mut Vec<Held>,
-) -> PyResult<Vec<Beside>> {
+) -> PyResult<Vec<OutOfBand>> {
     let start = out.len();
     if encode::plain(obj, out).is_ok() {
         return Ok(Vec::new());
     }
     out.truncate(start);
     out.push(tag::PICKLE);
-    let (pickled, enclosed) = enclosure::collect(|| pickle::dump_apart(py, obj, out));
+    let (pickled, enclosed) = attachments::collect(|| pickle::dump_out_of_band(py, obj, out));
     let buffers = pickled.inspect_err(|_| out.truncate(start))?;
     if !buffers.is_empty() {
         out.remove(start);
@@ -122,7 +122,7 @@ pub fn decode_onto(bytes: &[u8], list: &Bound<'_, PyList>) -> PyResult<bool> {
 /// live.
 pub fn receive(py: Python<'_>, message: Message) -> PyResult<Bound<'_, PyAny>> {
     match Form::of(message.bytes()) {
-        Form::Apart => apart::load(py, message, Message::lend).map(|(value, _)| value),
+        Form::Apart => out_of_band::load(py, message, Message::lend).map(|(value, _)| value),
         _ => decode(py, message.bytes()),
     }
 }
@@ -133,7 +133,7 @@ pub fn receive_lease(
     lease: Lease,
 ) -> PyResult<(Bound<'_, PyAny>, Option<Lending>)> {
     match Form::of(lease.bytes()) {
-        Form::Apart => apart::load(py, lease, Lease::lend),
+        Form::Apart => out_of_band::load(py, lease, Lease::lend),
         _ => Ok((decode(py, lease.bytes())?, None)),
     }
 }
@@ -142,7 +142,7 @@ pub fn receive_lease(
 pub fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     match Form::of(bytes) {
         Form::Pickle(pickled) => pickle::load(py, pickled),
-        Form::Apart => apart::load_copied(py, bytes),
+        Form::Apart => out_of_band::load_copied(py, bytes),
         _ => decode::plain(py, bytes),
     }
 }

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyModule};
 
-use super::apart::{Beside, Collector};
+use super::out_of_band::{Collector, OutOfBand};
 
 const PROTOCOL: u8 = 5;
 
@@ -27,11 +27,11 @@ fn dump(py: Python<'_>, obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<(
 }
 
 /// As [`dump`], but leaves large buffers out and returns them.
-pub(super) fn dump_apart(
+pub(super) fn dump_out_of_band(
     py: Python<'_>,
     obj: &Bound<'_, PyAny>,
     out: &mut Vec<u8>,
-) -> PyResult<Vec<Beside>> {
+) -> PyResult<Vec<OutOfBand>> {
     let class = forking_pickler(py)?;
     if !is_the_stdlibs(&class)? {
         // Others may take other arguments.

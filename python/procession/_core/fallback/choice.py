@@ -68,16 +68,16 @@ def _is_forbidden() -> bool:
 
 
 def _refusal() -> str | None:
-    loaded = f"{_PACKAGE}._engine" in sys.modules
+    loaded = f"{_PACKAGE}._native" in sys.modules
     if not loaded and (number := _refusal_of_random_numbers()) is not None:
         return f"cannot run its engine, since this system refuses getrandom (errno {number})"
     try:
-        engine = import_module(f"{_PACKAGE}._engine")
+        engine = import_module(f"{_PACKAGE}._native")
     except ModuleNotFoundError:
         return "has no engine for this system"
     except ImportError as error:
         return f"could not load its engine ({error})"
-    refused: str | None = engine.refusal()
+    refused: str | None = engine.unavailable_reason()
     return refused and f"cannot run its engine, since {refused.partition(';')[0]}"
 
 

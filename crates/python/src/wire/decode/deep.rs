@@ -7,7 +7,7 @@ use procession_wire::{MAX_DEPTH, tag};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 
-use super::super::fault::Read;
+use super::super::error::Decoded;
 use super::{Decoder, Kept};
 
 /// A container some of whose values are still to come.
@@ -33,7 +33,7 @@ struct Level<'py> {
 impl<'py> Decoder<'_, 'py> {
     /// The container that begins with the byte that was just read.
     #[cold]
-    pub(super) fn deep(&mut self, tag: u8, offset: usize) -> Read<Bound<'py, PyAny>> {
+    pub(super) fn deep(&mut self, tag: u8, offset: usize) -> Decoded<Bound<'py, PyAny>> {
         let mut around = Vec::new();
         let mut level = self.open(tag, offset)?;
         loop {
@@ -61,7 +61,7 @@ impl<'py> Decoder<'_, 'py> {
         }
     }
 
-    fn open(&mut self, tag: u8, offset: usize) -> Read<Level<'py>> {
+    fn open(&mut self, tag: u8, offset: usize) -> Decoded<Level<'py>> {
         if self.depth == MAX_DEPTH {
             return Err(self.too_deep());
         }
@@ -108,7 +108,7 @@ impl<'py> Decoder<'_, 'py> {
         })
     }
 
-    fn add(&self, open: &mut Open<'py>, value: Bound<'py, PyAny>) -> Read<()> {
+    fn add(&self, open: &mut Open<'py>, value: Bound<'py, PyAny>) -> Decoded<()> {
         match open {
             Open::List(list) => list.append(value)?,
             Open::Set(set) => set.add(value).map_err(|error| self.unhashable(error))?,
@@ -123,7 +123,7 @@ impl<'py> Decoder<'_, 'py> {
         Ok(())
     }
 
-    fn close(&mut self, level: Level<'py>) -> Read<Bound<'py, PyAny>> {
+    fn close(&mut self, level: Level<'py>) -> Decoded<Bound<'py, PyAny>> {
         self.depth -= 1;
         let value = match level.open {
             Open::List(list) => list.into_any(),

@@ -1,0 +1,392 @@
+//! The ledger: which jobs are open, which have finished, whose callbacks are due.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use procession_engine::IdMap;
+use procession_engine::pool::{Board, Event};
+use procession_engine::{OwnerId, process};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::job::{Job, PoolJob, Shape};
+use super::result::{ResultKind, TaskResult};
+use crate::support::errors::raise;
+
+/// A waiting callbacks looks around this often.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Default)]
+struct Callbacks {
+    due: VecDeque<u64>,
+    stopped: bool,
+}
+
+/// The ledger, as the threads without the interpreter know it.
+#[derive(Debug)]
+pub(super) struct Jobs {
+    open: Mutex<IdMap<u64, Arc<Job>>>,
+    finished: Mutex<Vec<u64>>,
+    callbacks: Mutex<Callbacks>,
+    due: Condvar,
+    /// Where results come from, if it is from processes.
+    queue: OnceLock<Weak<Board>>,
+    /// The process whose ledger it is: asked for each task, so not by its number, which the kernel has to be asked.
+    owner: OwnerId,
+    /// Its number.
+    pid: u32,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Jobs {
+    fn new() -> PyResult<Jobs> {
+        process::ensure().map_err(raise)?;
+        Ok(Jobs {
+            open: Mutex::default(),
+            finished: Mutex::default(),
+            callbacks: Mutex::default(),
+            due: Condvar::new(),
+            queue: OnceLock::new(),
+            owner: process::me(),
+            pid: std::process::id(),
+        })
+    }
+
+    /// Whether the pool's threads, and those who bring its results, are this process's. In a forked copy they are
+    /// not, and a lock may be held by a thread that is not there.
+    pub(super) fn is_here(&self) -> bool {
+        process::me() == self.owner
+    }
+
+    /// `RuntimeError` in a forked copy of the pool.
+    pub(super) fn check_here(&self) -> PyResult<()> {
+        match self.is_here() {
+            true => Ok(()),
+            false => Err(elsewhere(self.pid)),
+        }
+    }
+
+    pub(super) fn job(&self, number: u64) -> Option<Arc<Job>> {
+        lock(&self.open).get(&number).cloned()
+    }
+
+    /// Says where results come from.
+    pub(super) fn set_task_queue(&self, queue: &Arc<Board>) {
+        let _ = self.queue.set(Arc::downgrade(queue));
+    }
+
+    /// Handles what needs no interpreter; returns what does.
+    pub(super) fn handle_result(&self, event: Event) -> Option<Event> {
+        match event {
+            Event::Result {
+                job,
+                index,
+                verdict,
+                reply,
+            } => {
+                let part = TaskResult::from_reply(ResultKind::from_byte(verdict), reply);
+                self.set_result(job, index, part);
+                None
+            }
+            other => Some(other),
+        }
+    }
+
+    /// Looks for results for a moment, until `is_done`.
+    pub(super) fn assist(&self, is_done: impl Fn() -> bool) {
+        if let Some(queue) = self.queue.get().and_then(Weak::upgrade) {
+            queue.assist(is_done, |event| drop(self.handle_result(event)));
+        }
+    }
+
+    /// Files a result; one of a job that is not open any more is dropped.
+    pub(super) fn set_result(&self, number: u64, index: u64, part: TaskResult) {
+        let Some(job) = self.job(number) else { return };
+        if job.set_result(index as usize, part) {
+            if job.fails_fast.load(Ordering::Relaxed)
+                && let Some(queue) = self.queue.get().and_then(Weak::upgrade)
+            {
+                queue.withdraw(number);
+            }
+            self.close(&job);
+        }
+    }
+
+    /// Files what the generator of a job's arguments raised after so many tasks.
+    pub(super) fn set_last_error(&self, job: &Job, index: usize, error: Py<PyAny>) {
+        let part = TaskResult::from_object(ResultKind::Failed, error);
+        if job.fails_fast.load(Ordering::Relaxed) {
+            self.set_result(job.number, index as u64, part);
+        } else if job.set_last_error(index, part) {
+            self.close(job);
+        }
+    }
+
+    /// Opens a job, with its result in the dict of results: in one step with the first of its tasks being submitted,
+    /// for the interpreter, so that no exception of a signal handler leaves a job open that has none.
+    pub(super) fn begin(
+        &self,
+        job: &Arc<Job>,
+        result: &Bound<'_, PyAny>,
+        results: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
+        self.check_here()?;
+        self.forget_finished(results)?;
+        results.set_item(job.number, result)?;
+        lock(&self.open).insert(job.number, job.clone());
+        if job.is_complete() {
+            self.close(job);
+        }
+        Ok(())
+    }
+
+    fn forget_finished(&self, results: &Bound<'_, PyDict>) -> PyResult<()> {
+        let py = results.py();
+        if !self.is_here() {
+            return Ok(());
+        }
+        let finished = std::mem::take(&mut *lock(&self.finished));
+        for number in finished {
+            if let Some(result) = results.get_item(number)? {
+                results.del_item(number)?;
+                result.setattr(intern!(py, "_pool"), py.None())?;
+                result.setattr(intern!(py, "_function"), py.None())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has nothing more be submitted for the jobs that are open.
+    pub(super) fn give_up_all(&self) {
+        lock(&self.open).values().for_each(|job| job.give_up());
+    }
+
+    pub(super) fn close(&self, job: &Job) {
+        if lock(&self.open).remove(&job.number).is_none() {
+            return;
+        }
+        if job.has_callbacks {
+            lock(&self.callbacks).due.push_back(job.number);
+            self.due.notify_one();
+        } else {
+            // In this order, so that who has its result finds it closed.
+            lock(&self.finished).push(job.number);
+            job.announce();
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.open).is_empty()
+    }
+
+    pub(super) fn has_finished(&self) -> bool {
+        !lock(&self.finished).is_empty()
+    }
+}
+
+/// `function(*args, **kwds)`
+fn call<'py>(
+    function: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyAny>,
+    kwds: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = function.py();
+    let args = match args.cast::<PyTuple>() {
+        Ok(args) => args.clone(),
+        Err(_) => py.get_type::<PyTuple>().call1((args,))?.cast_into()?,
+    };
+    let kwds = match kwds {
+        Some(kwds) if !kwds.is_exact_instance_of::<PyDict>() => {
+            Some(py.get_type::<PyDict>().call1((kwds,))?.cast_into()?)
+        }
+        Some(kwds) => Some(kwds.cast::<PyDict>()?.clone()),
+        None => None,
+    };
+    function.call(args, kwds.as_ref())
+}
+
+#[cold]
+fn elsewhere(pid: u32) -> PyErr {
+    let here = std::process::id();
+    PyRuntimeError::new_err(format!(
+        "this pool, or its result, belongs to process {pid}, which made it: its workers answer nobody else, so \
+         process {here}, a forked copy of that one, would wait for ever. Make a pool in each process that uses one \
+         (with gunicorn's --preload, in its hook post_fork; else when it is first needed)"
+    ))
+}
+
+/// The open jobs of a pool.
+#[pyclass(frozen, module = "procession._native")]
+#[derive(Debug)]
+pub struct PoolJobs(pub(super) Arc<Jobs>);
+
+#[pymethods]
+impl PoolJobs {
+    #[new]
+    fn new() -> PyResult<PoolJobs> {
+        Ok(PoolJobs(Arc::new(Jobs::new()?)))
+    }
+
+    /// `RuntimeError` in a forked copy of the pool.
+    fn check_here(&self) -> PyResult<()> {
+        self.0.check_here()
+    }
+
+    /// A job of 'single', 'list', 'ordered' or 'unordered' results, which is open from its `begin` on.
+    ///
+    /// `expected` is the number of its tasks, None while they are not counted yet. With `has_callbacks`
+    /// its number comes out of `next_callback`, and its results may be had after `announce`. A job
+    /// without tasks ends with a call of `expect`.
+    fn create(
+        &self,
+        shape: &str,
+        expected: Option<usize>,
+        has_callbacks: bool,
+    ) -> PyResult<PoolJob> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let shape = match shape {
+            "single" => Shape::Single,
+            "list" => Shape::List,
+            "ordered" => Shape::Ordered,
+            "unordered" => Shape::Unordered,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "no shape of a job: {other:?}"
+                )));
+            }
+        };
+        self.0.check_here()?;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let job = Arc::new(Job::new(number, shape, expected, has_callbacks));
+        Ok(PoolJob(job, self.0.clone()))
+    }
+
+    /// Files a result that is there as an object.
+    fn set_result(&self, job: u64, index: u64, success: bool, value: Py<PyAny>) {
+        let verdict = if success {
+            ResultKind::One
+        } else {
+            ResultKind::Failed
+        };
+        self.0
+            .set_result(job, index, TaskResult::from_object(verdict, value));
+    }
+
+    /// Calls a task's function and files what comes of it, the results of a chunk where it has `many` items; then
+    /// tidies up.
+    ///
+    /// Nothing is called of a job that was given up while the task waited.
+    #[expect(clippy::too_many_arguments, reason = "what a task is made of")]
+    fn run_task(
+        &self,
+        results: &Bound<'_, PyDict>,
+        job: u64,
+        index: u64,
+        many: bool,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+        kwds: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        if !self.is_open(job) {
+            return Ok(());
+        }
+        let part = match (call(function, args, kwds), many) {
+            (Ok(value), false) => TaskResult::from_object(ResultKind::One, value.unbind()),
+            (Ok(values), true) => TaskResult::from_object(ResultKind::Many, values.unbind()),
+            (Err(error), _) => {
+                let error = error.into_value(results.py()).into_any();
+                TaskResult::from_object(ResultKind::Failed, error)
+            }
+        };
+        self.0.set_result(job, index, part);
+        self.0.forget_finished(results)
+    }
+
+    /// Files what the generator of a job's arguments raised after so many tasks: the last of its results.
+    fn set_last_error(&self, job: &PoolJob, index: usize, error: Py<PyAny>) {
+        self.0.set_last_error(&job.0, index, error);
+    }
+
+    /// Says how many tasks a job has whose arguments were generated.
+    fn expect(&self, job: &PoolJob, expected: usize) {
+        if job.0.expect(expected) {
+            self.0.close(&job.0);
+        }
+    }
+
+    /// Ends a job with an error in the place of what is missing.
+    fn fail(&self, py: Python<'_>, number: u64, error: Py<PyAny>) {
+        if let Some(job) = self.0.job(number)
+            && job.fail_rest(&error, py)
+        {
+            self.0.close(&job);
+        }
+    }
+
+    /// Whether a job is open.
+    fn is_open(&self, number: u64) -> bool {
+        self.0.is_here() && lock(&self.0.open).contains_key(&number)
+    }
+
+    /// Ends every open job with an error in the place of what is missing.
+    fn fail_all(&self, py: Python<'_>, error: Py<PyAny>) {
+        let open: Vec<_> = lock(&self.0.open).values().cloned().collect();
+        for job in open {
+            if job.fail_rest(&error, py) {
+                self.0.close(&job);
+            }
+        }
+    }
+
+    /// How many jobs are open.
+    fn __len__(&self) -> usize {
+        lock(&self.0.open).len()
+    }
+
+    /// Removes the jobs that finished since the last call from a dict of results by their numbers, and takes
+    /// from the results what they needed of the pool.
+    fn forget_finished(&self, results: &Bound<'_, PyDict>) -> PyResult<()> {
+        self.0.forget_finished(results)
+    }
+
+    /// Counts a job as finished whose callbacks have run.
+    fn mark_finished(&self, number: u64) {
+        lock(&self.0.finished).push(number);
+    }
+
+    /// The number of a job whose callbacks are due; None after `stop_callbacks`.
+    fn next_callback(&self, py: Python<'_>) -> Option<u64> {
+        let due = lock(&self.0.callbacks).due.pop_front();
+        if due.is_some() {
+            return due;
+        }
+        py.detach(|| {
+            let mut callbacks = lock(&self.0.callbacks);
+            loop {
+                if let Some(number) = callbacks.due.pop_front() {
+                    return Some(number);
+                }
+                if callbacks.stopped {
+                    return None;
+                }
+                callbacks = match self.0.due.wait_timeout(callbacks, CHECK_INTERVAL) {
+                    Ok((callbacks, _)) => callbacks,
+                    Err(poisoned) => poisoned.into_inner().0,
+                };
+            }
+        })
+    }
+
+    /// Makes `next_callback` return None once nothing is due any more.
+    fn stop_callbacks(&self) {
+        lock(&self.0.callbacks).stopped = true;
+        self.0.due.notify_all();
+    }
+}

@@ -1,0 +1,110 @@
+//! The result of a task, as it waits for whoever asks for it.
+
+use procession_engine::pool::Reply;
+use pyo3::prelude::*;
+
+use super::errors;
+use crate::wire;
+
+/// A result this short lies in the job itself.
+const SMALL: usize = 54;
+/// A result this long stays in shared memory until it is decoded.
+const LARGE: usize = 16 * 1024;
+
+/// What a worker says about a result it sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ResultKind {
+    Failed = 0,
+    One = 1,
+    Many = 2,
+}
+
+impl ResultKind {
+    pub(super) fn from_byte(byte: u8) -> ResultKind {
+        match byte {
+            1 => ResultKind::One,
+            2 => ResultKind::Many,
+            _ => ResultKind::Failed,
+        }
+    }
+}
+
+/// The result of one task.
+#[derive(Debug)]
+pub(super) struct TaskResult {
+    verdict: ResultKind,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Small(u8, [u8; SMALL]),
+    Boxed(Box<[u8]>),
+    Shared(Reply),
+    Object(Py<PyAny>),
+}
+
+impl TaskResult {
+    pub(super) fn from_reply(verdict: ResultKind, reply: Reply) -> TaskResult {
+        let bytes = reply.bytes();
+        let content = match bytes.len() {
+            _ if reply.holds_objects() => Content::Shared(reply),
+            length @ ..=SMALL => {
+                let mut small = [0; SMALL];
+                small[..length].copy_from_slice(bytes);
+                Content::Small(length as u8, small)
+            }
+            ..LARGE => Content::Boxed(bytes.into()),
+            _ => Content::Shared(reply),
+        };
+        TaskResult { verdict, content }
+    }
+
+    pub(super) fn verdict(&self) -> ResultKind {
+        self.verdict
+    }
+
+    /// The bytes it came as; of an object, none.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.content.bytes()
+    }
+
+    pub(super) fn from_object(verdict: ResultKind, object: Py<PyAny>) -> TaskResult {
+        let content = Content::Object(object);
+        TaskResult { verdict, content }
+    }
+
+    /// The value, or the exception as an `Err`. Large arrays in it use the memory they came in.
+    pub(super) fn decode<'py>(
+        self,
+        py: Python<'py>,
+    ) -> Result<Bound<'py, PyAny>, Bound<'py, PyAny>> {
+        let failed = self.verdict == ResultKind::Failed;
+        let value = match self.content {
+            Content::Object(object) => {
+                let object = object.into_bound(py);
+                return if failed { Err(object) } else { Ok(object) };
+            }
+            Content::Shared(reply) if !failed => wire::receive(py, reply.into_message()),
+            content => {
+                let bytes = content.bytes();
+                if failed {
+                    return Err(errors::rebuild(py, bytes));
+                }
+                wire::decode(py, bytes)
+            }
+        };
+        value.map_err(|error| error.into_value(py).into_bound(py).into_any())
+    }
+}
+
+impl Content {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Content::Small(length, bytes) => &bytes[..usize::from(*length)],
+            Content::Boxed(bytes) => bytes,
+            Content::Shared(reply) => reply.bytes(),
+            Content::Object(_) => &[],
+        }
+    }
+}

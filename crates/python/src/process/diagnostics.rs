@@ -1,0 +1,92 @@
+//! What `debug_dump` shows: who is in the process tree, what each holds and waits for, what cannot end well.
+
+use std::collections::BTreeMap;
+
+use procession_engine::Handle;
+use procession_engine::report::{self, Member, Object, What};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::support::errors::raise;
+
+fn purpose(what: What) -> &'static str {
+    match what {
+        What::Lock => "acquire",
+        What::Units => "acquire a unit of",
+        What::Event => "see set",
+        What::Notification => "be notified by",
+        What::Parties => "meet the others at",
+        What::Message => "receive from",
+        What::Room => "put into",
+        What::Finished => "see finished",
+        What::Task => "get a task from",
+    }
+}
+
+/// An object, and where it was made if that is known.
+fn described(object: Object, origins: &BTreeMap<u32, String>) -> String {
+    match origins.get(&object.number) {
+        Some(place) => format!("{object} (made at {place})"),
+        None => object.to_string(),
+    }
+}
+
+fn holder_of(object: Object, members: &[Member]) -> Option<String> {
+    let holder = members
+        .iter()
+        .find(|member| member.holds.contains(&object))?;
+    Some(match &holder.name {
+        Some(name) => format!("process {} ({name})", holder.pid),
+        None => format!("process {}", holder.pid),
+    })
+}
+
+/// The processes of the tree, and sentences about what will not end by itself.
+#[pyfunction(name = "report")]
+pub fn report_tree(py: Python<'_>) -> PyResult<(Vec<Bound<'_, PyDict>>, Vec<String>)> {
+    let (members, origins) = (report::members(), report::origins());
+    // Without shared memory there is nobody to find.
+    let findings = match report::is_member() {
+        true => report::findings(&members, procession_engine::process::me()),
+        false => Vec::new(),
+    };
+    let shown = members.iter().map(|member| {
+        let table = PyDict::new(py);
+        table.set_item("pid", member.pid)?;
+        table.set_item("name", &member.name)?;
+        let holds = member.holds.iter().map(|held| described(*held, &origins));
+        table.set_item("holds", holds.collect::<Vec<_>>())?;
+        let waits = member.waits.iter().map(|wait| {
+            let at = match wait.what {
+                // A board of a pool is an object that only the engine sees.
+                What::Task => "its pool".to_owned(),
+                _ => described(wait.at, &origins),
+            };
+            let holder = holder_of(wait.at, &members);
+            (purpose(wait.what), at, wait.since.as_secs_f64(), holder)
+        });
+        table.set_item("waits", waits.collect::<Vec<_>>())?;
+        Ok(table)
+    });
+    let shown = shown.collect::<PyResult<Vec<_>>>()?;
+    Ok((shown, findings.iter().map(ToString::to_string).collect()))
+}
+
+/// Whether this process has shared memory, which it may have from its parent.
+#[pyfunction]
+pub fn has_arena() -> bool {
+    report::is_member()
+}
+
+/// Has reports show what this process is called.
+#[pyfunction]
+pub fn set_process_name(name: &str) -> PyResult<()> {
+    report::name_process(name).map_err(raise)
+}
+
+/// Has reports show where an object was made.
+#[pyfunction]
+pub fn set_origin(handle: &[u8], place: &str) -> PyResult<()> {
+    let handle = Handle::from_bytes(handle).map_err(raise)?;
+    report::note_origin(&handle, place).map_err(raise)
+}

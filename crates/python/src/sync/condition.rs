@@ -1,0 +1,209 @@
+//! The waiters of a condition variable.
+//!
+//! The lock of a condition may be any lock-like Python object, so only the queue of waiters lives
+//! in the engine. A waiter enrols while it holds the lock and releases it after that: a
+//! notification sent in between is kept for it.
+
+use procession_engine::error::LockError;
+use procession_engine::sync::Turns;
+use procession_engine::{Deadline, Handle, sync};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::support::blocking;
+use crate::support::errors::{is_owner_died, owner_died, raise, released_too_often};
+use crate::support::late_init::LateInit;
+use crate::support::late_init::{Keyword, Positional};
+use crate::sync::lock::Lock;
+use crate::sync::locking::{self, LockLike, OnOwnerDied};
+use crate::sync::rlock::RLock;
+
+impl Waiters {
+    fn sleep_under(
+        &self,
+        py: Python<'_>,
+        lock: &(impl LockLike + Turns),
+        depth: u32,
+        deadline: Deadline,
+    ) -> PyResult<bool> {
+        let condition = self.0.get()?;
+        let ticket = condition.enroll_under(lock).map_err(raise)?;
+        for _ in 0..depth {
+            if !lock.release() {
+                return Err(released_too_often());
+            }
+        }
+        let (mut notified, mut taken) = (false, false);
+        let waited = blocking::wait(py, deadline, |slice| {
+            if !notified {
+                condition.sleep(&ticket, slice)?;
+                notified = true;
+            }
+            lock.acquire(slice, OnOwnerDied::Raise)?;
+            taken = true;
+            Ok::<_, LockError>(())
+        });
+        let was_moved = ticket.was_moved();
+        notified = ticket.leave();
+        let mut pending = match waited {
+            Ok(Err(LockError::OwnerDied)) => Some(owner_died(py)),
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        let acquire = || locking::acquire(py, lock, Deadline::NEVER, OnOwnerDied::Raise).map(drop);
+        if taken || reacquire(py, &mut pending, acquire) {
+            for _ in 1..depth {
+                lock.try_acquire();
+            }
+        }
+        if was_moved {
+            lock.pass_on();
+        }
+        tell(condition, notified, pending)
+    }
+}
+
+/// Takes a lock for one who goes on with it, however the wait ended: an exception is held back until then. False when
+/// a second one ended that, or a program could not be ended while its lock is not to be had.
+///
+/// `OwnerDied` ends nothing: behind each of the dead the lock is closer.
+fn reacquire(
+    py: Python<'_>,
+    pending: &mut Option<PyErr>,
+    mut acquire: impl FnMut() -> PyResult<()>,
+) -> bool {
+    while let Err(error) = acquire() {
+        let Some(first) = pending.take() else {
+            *pending = Some(error);
+            continue;
+        };
+        if is_owner_died(py, &error) {
+            *pending = Some(first);
+            continue;
+        }
+        let is_second = !is_owner_died(py, &first);
+        if error.context(py).is_none() && !error.value(py).is(first.value(py)) {
+            error.set_context(py, Some(first));
+        }
+        *pending = Some(error);
+        if is_second {
+            return false;
+        }
+    }
+    true
+}
+
+/// What a wait says. One that was notified, and raises, does not say so: another may be notified instead.
+fn tell(condition: &sync::Condition, notified: bool, pending: Option<PyErr>) -> PyResult<bool> {
+    match pending {
+        None => Ok(notified),
+        Some(error) => {
+            if notified {
+                condition.notify(1);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Threads of any process that wait to be notified.
+#[pyclass(frozen, subclass, module = "procession._native")]
+#[derive(Debug)]
+pub struct Waiters(LateInit<sync::Condition>);
+
+#[pymethods]
+impl Waiters {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: Positional<'_, '_>, _kwargs: Option<Keyword<'_, '_>>) -> Waiters {
+        Waiters(LateInit::empty())
+    }
+
+    fn __init__(&self) -> PyResult<()> {
+        self.0.init(sync::Condition::new().map_err(raise)?)
+    }
+
+    fn _adopt(&self, handle: &[u8]) -> PyResult<()> {
+        let handle = Handle::from_bytes(handle).map_err(raise)?;
+        self.0.init(sync::Condition::open(&handle).map_err(raise)?)
+    }
+
+    #[getter]
+    fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
+    }
+
+    /// Sleeps until notified; False when the timeout passed first.
+    ///
+    /// It calls `release` and afterwards `acquire` as often as the lock is held: `depth` times, or once for None, when
+    /// `acquire` gets what `release` returned. The caller holds the lock afterwards, also when this raises, but for a
+    /// second exception.
+    #[pyo3(signature = (release, acquire, depth, timeout=None))]
+    fn wait(
+        &self,
+        py: Python<'_>,
+        release: &Bound<'_, PyAny>,
+        acquire: &Bound<'_, PyAny>,
+        depth: Option<u32>,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
+        let deadline = blocking::deadline(true, timeout)?;
+        let condition = self.0.get()?;
+        let ticket = condition.enroll().map_err(raise)?;
+        let (mut released, mut state) = (0, py.None().into_bound(py));
+        let mut let_go = || {
+            while released < depth.unwrap_or(1) {
+                state = release.call0()?;
+                released += 1;
+            }
+            Ok(())
+        };
+        let sleep = |slice| condition.sleep(&ticket, slice);
+        let mut pending = let_go()
+            .and_then(|()| blocking::wait(py, deadline, sleep))
+            .err();
+        let notified = ticket.leave();
+        reacquire(py, &mut pending, || {
+            while released > 0 {
+                match depth {
+                    Some(_) => acquire.call0()?,
+                    None => acquire.call1((&state,))?,
+                };
+                released -= 1;
+            }
+            Ok(())
+        });
+        tell(condition, notified, pending)
+    }
+
+    /// As `wait`, under a lock of this module, which the caller holds.
+    ///
+    /// The thread takes it back before it goes on to the interpreter: threads that are notified together
+    /// come one after the other, as each releases the lock.
+    #[pyo3(signature = (lock, timeout=None))]
+    fn wait_under(
+        &self,
+        py: Python<'_>,
+        lock: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
+        let deadline = blocking::deadline(true, timeout)?;
+        match lock.cast::<RLock>() {
+            Ok(lock) => {
+                let lock = lock.get().engine()?;
+                self.sleep_under(py, lock, lock.count().max(1), deadline)
+            }
+            Err(_) => self.sleep_under(py, lock.cast::<Lock>()?.get().engine()?, 1, deadline),
+        }
+    }
+
+    /// Wakes up to `n` waiters, the longest waiting first, and says how many.
+    fn notify(&self, n: usize) -> PyResult<usize> {
+        Ok(self.0.get()?.notify(n))
+    }
+
+    /// How many wait.
+    fn count(&self) -> PyResult<usize> {
+        Ok(self.0.get()?.waiters())
+    }
+}

@@ -1,0 +1,60 @@
+//! `Block`: shared bytes that ctypes objects are laid over.
+
+pub mod synchronized;
+
+use procession_engine::Handle;
+use procession_engine::value::SharedBytes;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::support::errors::raise;
+use crate::support::late_init::LateInit;
+use crate::support::late_init::{Keyword, Positional};
+
+/// Zeroed shared memory, aligned to 64 bytes, that lives as long as this object.
+///
+/// Whoever uses `address` keeps a reference to the block beside it.
+#[pyclass(frozen, subclass, module = "procession._native")]
+#[derive(Debug)]
+pub struct Block(LateInit<SharedBytes>);
+
+impl Block {
+    /// The memory.
+    #[inline]
+    pub fn bytes(&self) -> PyResult<&SharedBytes> {
+        self.0.get()
+    }
+}
+
+#[pymethods]
+impl Block {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: Positional<'_, '_>, _kwargs: Option<Keyword<'_, '_>>) -> Block {
+        Block(LateInit::empty())
+    }
+
+    fn __init__(&self, size: usize) -> PyResult<()> {
+        self.0.init(SharedBytes::new(size).map_err(raise)?)
+    }
+
+    fn _adopt(&self, handle: &[u8]) -> PyResult<()> {
+        let handle = Handle::from_bytes(handle).map_err(raise)?;
+        self.0.init(SharedBytes::open(&handle).map_err(raise)?)
+    }
+
+    #[getter]
+    fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
+    }
+
+    #[getter]
+    fn address(&self) -> PyResult<usize> {
+        Ok(self.0.get()?.as_ptr() as usize)
+    }
+
+    #[getter]
+    fn size(&self) -> PyResult<usize> {
+        Ok(self.0.get()?.len())
+    }
+}
