@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use std::ffi::c_int;
 use std::sync::OnceLock;
 
-/// Bytes of shared memory that a program uses like its own, through `memoryview` and all that takes one.
+/// Bytes of shared memory, exported by the buffer protocol.
 #[pyclass(frozen, weakref, module = "procession._native")]
 #[derive(Debug)]
 pub struct SharedBuffer {
@@ -20,7 +20,7 @@ pub struct SharedBuffer {
 }
 
 impl SharedBuffer {
-    /// A buffer over the region, which may be written to unless `readonly`.
+    /// Creates a buffer over the region; it is writable unless `readonly`.
     pub fn new(region: Region, readonly: bool) -> SharedBuffer {
         SharedBuffer { region, readonly }
     }
@@ -32,7 +32,7 @@ impl SharedBuffer {
         self.region.len()
     }
 
-    // The caller, which is the interpreter, passes a view that is null or valid for writing.
+    // The interpreter calls this, with a view that is null or valid for writing.
     #[expect(unsafe_code, reason = "the buffer protocol is one of raw pointers")]
     unsafe fn __getbuffer__(
         slf: Bound<'_, Self>,
@@ -43,12 +43,12 @@ impl SharedBuffer {
             return Err(PyBufferError::new_err("there is no view to fill"));
         }
         let this = slf.get();
-        // No slice is longer.
+        // No slice is longer than `isize::MAX`.
         let length = isize::try_from(this.region.len())
             .map_err(|_| PyBufferError::new_err("longer than Python's buffers can be"))?;
         let start = this.region.as_ptr().cast();
-        // SAFETY: `view` is valid; the memory is valid for `length` bytes and stays where it is for as long
-        // as the region is kept, which `slf` does, of which the filled view owns a reference.
+        // SAFETY: `view` is valid. The memory is valid for `length` bytes and does not move while the region exists.
+        // `slf` keeps the region, and the filled view keeps `slf`.
         let filled = unsafe {
             ffi::PyBuffer_FillInfo(
                 view,
@@ -66,21 +66,21 @@ impl SharedBuffer {
     }
 }
 
-/// The base of classes whose buffer is that of the object they guard.
+/// The base of classes that export the buffer of another object.
 #[pyclass(frozen, subclass, module = "procession._native")]
 #[derive(Debug, Default)]
 pub struct BufferProxy(OnceLock<Py<PyAny>>);
 
 impl BufferProxy {
-    /// Names the object whose buffer this is; only the first name counts.
-    pub fn name(&self, object: &Bound<'_, PyAny>) {
+    /// Sets the object whose buffer this exports. Later calls have no effect.
+    pub fn set(&self, object: &Bound<'_, PyAny>) {
         let _ = self.0.set(object.clone().unbind());
     }
 }
 
 #[pymethods]
 impl BufferProxy {
-    // The caller, which is the interpreter, passes a view that is null or valid for writing.
+    // The interpreter calls this, with a view that is null or valid for writing.
     #[expect(unsafe_code, reason = "the buffer protocol is one of raw pointers")]
     unsafe fn __getbuffer__(
         slf: Bound<'_, Self>,
@@ -91,8 +91,8 @@ impl BufferProxy {
             Some(object) if !view.is_null() => object,
             _ => return Err(PyBufferError::new_err("there is nothing to look at yet")),
         };
-        // SAFETY: `view` is valid, and the object fills it as if it had been asked itself: the view keeps
-        // the object, and its release goes there.
+        // SAFETY: `view` is valid, and the object fills it as in a direct request: the view keeps that object, and is
+        // released by it.
         match unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), view, flags) } {
             0 => Ok(()),
             _ => Err(PyErr::fetch(slf.py())),
@@ -100,17 +100,16 @@ impl BufferProxy {
     }
 }
 
-/// Memory that says it is read-only unless it is asked for to be written to.
+/// A writable buffer that claims to be read-only, unless a request asks to write.
 ///
-/// A pickle of a read-only array says so, and the unpickler then makes a read-only view of what it is given, if
-/// that is writable. It takes this for what it wants and leaves it as it is; the array that is made of it asks
-/// whether it may write.
+/// The pickle of a read-only array says that its buffer is read-only, and the unpickler wraps a writable buffer in a
+/// read-only view. It accepts this object as it is. The array on top of it then requests write access, and gets it.
 #[pyclass(frozen, module = "procession._native")]
 #[derive(Debug)]
 pub struct WritableOnRequest(Py<PyAny>);
 
 impl WritableOnRequest {
-    /// Over the memory of an object whose buffer is writable.
+    /// Creates it over an object whose buffer is writable.
     pub fn new(object: Bound<'_, PyAny>) -> WritableOnRequest {
         WritableOnRequest(object.unbind())
     }
@@ -118,7 +117,7 @@ impl WritableOnRequest {
 
 #[pymethods]
 impl WritableOnRequest {
-    // The caller, which is the interpreter, passes a view that is null or valid for writing.
+    // The interpreter calls this, with a view that is null or valid for writing.
     #[expect(unsafe_code, reason = "the buffer protocol is one of raw pointers")]
     unsafe fn __getbuffer__(
         slf: Bound<'_, Self>,
@@ -128,13 +127,13 @@ impl WritableOnRequest {
         if view.is_null() {
             return Err(PyBufferError::new_err("there is no view to fill"));
         }
-        // SAFETY: `view` is valid, and the object fills it as if it had been asked itself: the view keeps
-        // the object, and its release goes there.
+        // SAFETY: `view` is valid, and the object fills it as in a direct request: the view keeps that object, and is
+        // released by it.
         if unsafe { ffi::PyObject_GetBuffer(slf.get().0.as_ptr(), view, flags) } != 0 {
             return Err(PyErr::fetch(slf.py()));
         }
         if flags & ffi::PyBUF_WRITABLE == 0 {
-            // SAFETY: valid, and filled above; memory that may be written to may be called read-only.
+            // SAFETY: the view is valid and filled above. A view of writable memory may be marked read-only.
             unsafe { (*view).readonly = 1 };
         }
         Ok(())

@@ -1,10 +1,9 @@
-//! Methods that usually have their answer at once.
+//! Methods that the interpreter calls directly (`METH_FASTCALL`), without PyO3's layer in between.
 //!
-//! `lock.acquire()` on a free lock takes the engine a few nanoseconds. What PyO3 does around a method (entering
-//! the interpreter's state, taking the arguments apart, checking the class) takes several times as long. A [`FastMethod`]
-//! method is called by the interpreter as it is, and answers from the object alone; whenever it has no answer
-//! (there were other arguments, it would have to wait, something is wrong) the ordinary method it stands before is
-//! called with the same arguments, and does it all properly.
+//! `lock.acquire()` on a free lock takes the engine a few nanoseconds. PyO3's work around a method (entering its state,
+//! parsing the arguments, checking the class) takes several times as long. The interpreter calls a [`FastMethod`]
+//! directly, and it answers from the object alone. If it has no answer (other arguments, it would have to wait, an
+//! error), the PyO3 method that it replaced is called with the same arguments: its fallback.
 
 use std::ffi::{CStr, CString};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +16,7 @@ use pyo3::pyclass::boolean_struct::True;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
-/// What a fast method returns.
+/// The result of a fast method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// `None`
@@ -28,30 +27,30 @@ pub enum Answer {
     No,
 }
 
-/// The method that a fast one stands before.
+/// The method that a fast method replaced.
 pub type Fallback = PyOnceLock<Py<PyAny>>;
 
-/// A method that answers without the interpreter, or not at all.
+/// A method that answers without the interpreter, or has no answer.
 pub trait FastMethod {
     /// The class it is a method of.
     type Class: PyClass<Frozen = True> + Sync;
 
     /// The name of the method.
     const NAME: &'static str;
-    /// Whether it answers whatever it is called with.
+    /// Whether it ignores its arguments.
     const IGNORES_ARGUMENTS: bool = false;
-    /// Else its first parameter, a flag that stands for true: it answers calls with no arguments, or with this alone
-    /// as a `bool`. Without one it answers only calls without arguments.
+    /// The name of its first parameter, a flag whose default is true. It then answers calls without arguments, and calls
+    /// with this one argument as a `bool`. If `None`, it answers only calls without arguments.
     const FLAG: Option<&'static CStr> = None;
 
-    /// The answer, if there is one at once.
+    /// Returns the answer; `None` makes the caller use the fallback.
     fn answer(object: &Self::Class, flag: bool) -> Option<Answer>;
 
-    /// Where the method of the class is kept that is asked when this one has no answer.
+    /// Returns where the fallback is stored.
     fn fallback() -> &'static Fallback;
 }
 
-/// Puts `P` before the method of its name.
+/// Replaces the method of the class that has the name of `P`. That method becomes the fallback.
 pub fn add<P: FastMethod>(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<P::Class>();
     let fallback = class.getattr(P::NAME)?;
@@ -70,7 +69,7 @@ pub fn add<P: FastMethod>(py: Python<'_>) -> PyResult<()> {
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
         ml_doc: CString::new(doc)?.into_raw(),
     }));
-    // SAFETY: the class is one, the definition lives for ever, and its flags are those of `call`'s signature.
+    // SAFETY: `class` is a type, the definition lives for ever, and its flags match the signature of `call`.
     let method = unsafe {
         let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
         Bound::from_owned_ptr_or_err(py, method)?
@@ -78,7 +77,7 @@ pub fn add<P: FastMethod>(py: Python<'_>) -> PyResult<()> {
     class.setattr(P::NAME, method)
 }
 
-/// What the interpreter calls.
+/// The function that the interpreter calls.
 ///
 /// # Safety
 /// As `METH_FASTCALL | METH_KEYWORDS`: the thread is attached, `object` is an instance of the class whose
@@ -92,16 +91,16 @@ unsafe extern "C" fn call<P: FastMethod>(
 ) -> *mut ffi::PyObject {
     // SAFETY: this function's own arguments.
     let answer = unsafe { flag::<P>(arguments, count, names) }.and_then(|flag| {
-        // SAFETY: the thread is attached, and the caller keeps the object, which is of the class, until
-        // this returns. A frozen class is shared by nature: a reference to it is all that is needed.
+        // SAFETY: the thread is attached, and the caller keeps the object, an instance of the class, until this
+        // returns. The class is frozen, so a shared reference is enough.
         let object = unsafe {
             let py = Python::assume_attached();
             Borrowed::from_ptr(py, object).cast_unchecked::<P::Class>()
         };
-        // A panic goes the ordinary way, which reports it.
+        // After a panic the fallback runs, and reports what is wrong.
         catch_unwind(AssertUnwindSafe(|| P::answer(object.get(), flag))).unwrap_or(None)
     });
-    // SAFETY: attached, and the two objects are always there; this function's own arguments.
+    // SAFETY: the thread is attached, the constants are immortal, and the arguments are this function's own.
     unsafe {
         match answer {
             Some(Answer::Nothing) => ffi::Py_NewRef(ffi::Py_None()),
@@ -112,7 +111,7 @@ unsafe extern "C" fn call<P: FastMethod>(
     }
 }
 
-/// What the flag is in a call that a fast method answers; `None` for other calls.
+/// Returns the flag of a call that a fast method can answer; `None` for other calls.
 ///
 /// # Safety
 /// As [`call`].
@@ -126,7 +125,8 @@ unsafe fn flag<P: FastMethod>(
         return Some(true);
     }
     let name = P::FLAG?;
-    // SAFETY: the caller's promise: a tuple of strings, and behind the positional arguments one for each of them.
+    // SAFETY: by the caller's contract `names` is a tuple of strings, and after the positional arguments there is one
+    // argument for each of them.
     unsafe {
         let is_alone = match names.is_null() {
             true => count == 1,
@@ -147,7 +147,7 @@ unsafe fn flag<P: FastMethod>(
     }
 }
 
-/// Calls the ordinary method with the arguments.
+/// Calls the fallback with the arguments.
 ///
 /// # Safety
 /// As [`call`].
@@ -158,10 +158,10 @@ unsafe fn fallback<P: FastMethod>(
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: the caller's promise. To attach once more would be refused while the interpreter ends.
+    // SAFETY: the caller's contract. A second attach would be refused during finalization.
     let py = unsafe { Python::assume_attached() };
     let call = || {
-        // SAFETY: the caller's promise: objects that it keeps until this returns.
+        // SAFETY: by the caller's contract these objects live until this returns.
         let (object, names) = unsafe {
             let names = (!names.is_null()).then(|| Borrowed::from_ptr(py, names));
             (Borrowed::from_ptr(py, object), names)

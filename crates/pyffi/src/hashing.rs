@@ -1,9 +1,8 @@
-//! Interpreters that hash strings as this one does.
+//! Starting interpreters that hash strings as this one does.
 //!
-//! An interpreter draws the secret of its hashes with `getrandom` before it runs any code, and nothing can change it
-//! afterwards. So a new interpreter loads this module ahead of everything else (`LD_PRELOAD`), finds the secret of
-//! the one that started it in its environment, and is given that instead of a drawn one. Before the program sees its
-//! environment, both variables are as they were.
+//! An interpreter draws its hash secret with `getrandom` before it runs any code, and the secret cannot be changed later.
+//! So a new interpreter preloads this module (`LD_PRELOAD`), which defines `getrandom` and returns the secret of the
+//! parent, found in the environment. Both variables are restored before the program can see its environment.
 
 use std::ffi::{CStr, OsStr, OsString, c_uint, c_void};
 use std::fs;
@@ -13,18 +12,18 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The bytes that an interpreter draws: its `_Py_HashSecret`.
+/// The size of `_Py_HashSecret`, which an interpreter draws, in bytes.
 const SECRET: usize = 24;
 const VARIABLE: &str = "PROCESSION_HASH_SECRET";
 const PRELOADED: &str = "LD_PRELOAD";
 
-/// A whole environment, as names and values.
+/// A complete environment, as names and values.
 pub type Environment = Vec<(OsString, OsString)>;
 
-/// The environment in which `executable` hashes as this interpreter; None where it would not, or does so anyway.
+/// Returns the environment in which `executable` hashes strings as this interpreter does.
 ///
-/// It would not where it is another program than the one that runs here: a wrapper, say, that cannot load an
-/// interpreter's module.
+/// Returns `None` if it does so anyway (`PYTHONHASHSEED` is set), or if `executable` is not the program that runs here: a
+/// wrapper, for example, cannot load a module of the interpreter.
 #[must_use]
 pub fn environment_of_same_hashes(executable: &Path) -> Option<Environment> {
     let mut environment: Environment = std::env::vars_os().collect();
@@ -49,7 +48,7 @@ fn runs_here(executable: &Path) -> bool {
     here.is_some() && here == identity(executable)
 }
 
-/// Colons and blanks part the names in `LD_PRELOAD`, and cannot be written otherwise.
+/// Colons and blanks separate the names in `LD_PRELOAD`, which has no way to escape them.
 fn can_be_preloaded(path: &OsStr) -> bool {
     let bytes = path.as_bytes();
     bytes.starts_with(b"/")
@@ -67,39 +66,40 @@ fn joined(before: Option<OsString>, library: &OsStr) -> OsString {
     all
 }
 
-/// What `joined` was made of: the names before ours, if there were any.
-fn parted(all: &OsStr) -> Option<OsString> {
+/// Undoes `joined`: returns the names before ours, if there were any.
+fn without_own(all: &OsStr) -> Option<OsString> {
     let bytes = all.as_bytes();
     let end = bytes.iter().rposition(|byte| *byte == b':')?;
     Some(OsString::from_vec(bytes[..end].to_vec()))
 }
 
-/// The file this code was loaded from.
+/// Returns the file from which this code was loaded.
 fn own_file() -> Option<OsString> {
     let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
     let here = own_file as fn() -> Option<OsString> as *const c_void;
-    // SAFETY: any address may be asked for, and `info` is one to write to.
+    // SAFETY: any address is valid here, and `info` is writable.
     if unsafe { libc::dladdr(here, info.as_mut_ptr()) } == 0 {
         return None;
     }
-    // SAFETY: all of it may be zero, and `dladdr` filled it.
+    // SAFETY: all zeroes are a valid value, and `dladdr` filled it.
     let name = unsafe { info.assume_init() }.dli_fname;
     if name.is_null() {
         return None;
     }
-    // SAFETY: it ends with a zero, and stays as long as the module is loaded, which is never unloaded.
+    // SAFETY: the string ends with a zero and lives as long as the module, which is never unloaded.
     let name = unsafe { CStr::from_ptr(name) };
     Some(OsStr::from_bytes(name.to_bytes()).to_owned())
 }
 
-/// The secret of this process's interpreter.
+/// Returns the hash secret of this interpreter.
 fn own_secret() -> Option<[u8; SECRET]> {
     // SAFETY: the name ends with a zero.
     let secret = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_Py_HashSecret".as_ptr()) };
     if secret.is_null() {
         return None;
     }
-    // SAFETY: CPython's variable has this many bytes, of any alignment here, written once before any code ran.
+    // SAFETY: the variable of CPython has this size. It was written once, before any code ran. The read needs no
+    // alignment.
     Some(unsafe { secret.cast::<[u8; SECRET]>().read_unaligned() })
 }
 
@@ -118,16 +118,16 @@ fn of_hex(text: &str) -> Option<[u8; SECRET]> {
     Some(secret)
 }
 
-/// The secret that this process was given when it started.
+/// The secret that the parent passed to this process.
 static GIVEN: OnceLock<[u8; SECRET]> = OnceLock::new();
 
-/// When this module is loaded: takes the secret, and leaves the environment as it was before.
-extern "C" fn take_given() {
+/// Runs when this module is loaded: takes the secret and restores the environment.
+extern "C" fn take_secret() {
     let Some(secret) = std::env::var(VARIABLE).ok() else {
         return;
     };
-    let before = std::env::var_os(PRELOADED).and_then(|all| parted(&all));
-    // SAFETY: the variable is there only while the program loads its libraries, and has one thread.
+    let before = std::env::var_os(PRELOADED).and_then(|all| without_own(&all));
+    // SAFETY: the variable is set only while the program loads its libraries, and then it has one thread.
     unsafe {
         std::env::remove_var(VARIABLE);
         match before {
@@ -140,12 +140,12 @@ extern "C" fn take_given() {
     }
 }
 
-// SAFETY: the loader calls what stands in this section, when all libraries that it may need are there.
+// SAFETY: the loader calls the functions in this section after it loaded all libraries that they need.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static WHEN_LOADED: extern "C" fn() = take_given;
+static WHEN_LOADED: extern "C" fn() = take_secret;
 
-/// The given secret, for the first who draws one.
+/// Returns the passed secret, at the first call only.
 fn drawn_secret() -> Option<[u8; SECRET]> {
     static DRAWN: AtomicBool = AtomicBool::new(false);
     let secret = GIVEN.get()?;
@@ -156,17 +156,17 @@ fn drawn_secret() -> Option<[u8; SECRET]> {
 ///
 /// # Safety
 ///
-/// As for the C library's: `buffer` has room for `length` bytes.
+/// As for the C library's function: `buffer` has room for `length` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, flags: c_uint) -> isize {
     if length == SECRET
         && let Some(secret) = drawn_secret()
     {
-        // SAFETY: the caller's buffer has room for as many.
+        // SAFETY: the buffer of the caller has room for `length` bytes.
         unsafe { buffer.cast::<[u8; SECRET]>().write_unaligned(secret) };
         return SECRET.cast_signed();
     }
-    // SAFETY: the arguments are the caller's, who answers for them.
+    // SAFETY: the caller guarantees that the arguments are valid.
     let drawn = unsafe { libc::syscall(libc::SYS_getrandom, buffer, length, flags) };
     isize::try_from(drawn).unwrap_or(-1)
 }
@@ -179,7 +179,7 @@ mod tests {
     fn what_was_preloaded_before_is_so_again() {
         for before in ["", "/lib/a.so", "/lib/a.so:/lib/b.so"] {
             let all = joined(Some(before.into()), OsStr::new("/here/own.so"));
-            assert_eq!(parted(&all).unwrap_or_default(), before);
+            assert_eq!(without_own(&all).unwrap_or_default(), before);
         }
     }
 

@@ -8,10 +8,10 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use std::ffi::{c_int, c_void};
 use std::panic::catch_unwind;
 
-/// How much is looked at in one piece: it stays in the processor's cache.
+/// The number of bytes that are compared at once, so that they stay in the processor's cache.
 const STRIDE: usize = 4096;
 
-/// Whether a buffer in one piece has these bytes.
+/// Returns whether a contiguous buffer has these bytes.
 pub fn is_equal(_py: Python<'_>, buffer: &PyBuffer<u8>, bytes: &[u8]) -> bool {
     if buffer.len_bytes() != bytes.len() || !buffer.is_c_contiguous() {
         return false;
@@ -20,8 +20,8 @@ pub fn is_equal(_py: Python<'_>, buffer: &PyBuffer<u8>, bytes: &[u8]) -> bool {
     let mut piece = [0; STRIDE];
     bytes.chunks(STRIDE).enumerate().all(|(index, expected)| {
         let piece = &mut piece[..expected.len()];
-        // SAFETY: the buffer is as long as `bytes`, and stays where it is for as long as it is exported. It is
-        // copied, and so never taken for memory that nobody changes.
+        // SAFETY: the buffer is as long as `bytes`, and does not move while it is exported. The bytes are copied, so
+        // no reference to memory that can change is created.
         unsafe {
             let from = start.add(index * STRIDE);
             std::ptr::copy_nonoverlapping(from, piece.as_mut_ptr(), piece.len());
@@ -30,8 +30,8 @@ pub fn is_equal(_py: Python<'_>, buffer: &PyBuffer<u8>, bytes: &[u8]) -> bool {
     })
 }
 
-/// Whether a class was made by a `class` statement: apart from what its bases have, its instances hold nothing
-/// but attributes.
+/// Returns whether a class was created by a `class` statement. Its instances then contain, besides the data of its bases,
+/// only attributes.
 pub fn is_made_by_python(class: &Bound<'_, PyType>) -> PyResult<bool> {
     static OTHER: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = class.py();
@@ -42,28 +42,29 @@ pub fn is_made_by_python(class: &Bound<'_, PyType>) -> PyResult<bool> {
         Ok::<_, PyErr>(made.cast_into::<PyType>()?.unbind())
     })?;
     let end = |class: &Bound<'_, PyType>| {
-        // SAFETY: a type, and a slot that every type may be asked for.
+        // SAFETY: the argument is a type, and the slot is valid for every type.
         unsafe { ffi::PyType_GetSlot(class.as_type_ptr(), ffi::Py_tp_dealloc) }
     };
     Ok(end(class) == end(other.bind(py)))
 }
 
-/// Has the main thread call `work` once it is between two steps of a program, in a moment as a rule.
+/// Makes the main thread call `work` between two bytecodes, usually within a moment.
 pub fn in_a_moment(work: fn()) {
-    // SAFETY: needs no thread state and may be called from anywhere; `call` has the signature asked for, and its
-    // argument is a function, which is there for good.
+    // SAFETY: the function needs no thread state and can be called from any thread. `call` has the required signature,
+    // and its argument is a function, which is valid for ever.
     let refused = unsafe { ffi::Py_AddPendingCall(Some(call), work as *mut c_void) } != 0;
     if refused {
-        // So many calls wait that there is no room for one more.
+        // The interpreter's table of pending calls is full.
         work();
     }
 }
 
-/// What the interpreter calls; `work` is a `fn()`.
+/// The function that the interpreter calls; `work` is a `fn()`.
 extern "C" fn call(work: *mut c_void) -> c_int {
-    // SAFETY: `in_a_moment` alone names this, with a function; on the systems that Procession runs on, functions and data have addresses of one kind.
+    // SAFETY: only `in_a_moment` uses this, with a function. On the systems that Procession supports, function and data
+    // pointers have the same representation.
     let work = unsafe { std::mem::transmute::<*mut c_void, fn()>(work) };
-    // What panics has said so.
+    // A panic has reported itself.
     let _reported = catch_unwind(work);
     0
 }

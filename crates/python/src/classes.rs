@@ -1,6 +1,6 @@
-//! The classes of the module, each made when it is first asked for.
+//! The classes of the module, each created on first access.
 //!
-//! A process that only starts, or is started, needs none of them; making them all takes longer than loading
+//! A process that only starts others, or is being started, needs none of them. To create all takes longer than to load
 //! the library.
 
 use procession_pyffi::{BufferProxy, SharedBuffer};
@@ -67,7 +67,7 @@ classes! {
     Waiters,
 }
 
-/// Makes the class of this name, which the module then has.
+/// Creates the class of this name and adds it to the module.
 #[pyfunction]
 #[pyo3(pass_module)]
 pub fn __getattr__<'py>(module: &Bound<'py, PyModule>, name: &str) -> PyResult<Bound<'py, PyType>> {
@@ -80,7 +80,7 @@ pub fn __getattr__<'py>(module: &Bound<'py, PyModule>, name: &str) -> PyResult<B
     Ok(class)
 }
 
-/// The names of the module, those of the classes included.
+/// Returns the names in the module, including those of classes not created yet.
 #[pyfunction]
 #[pyo3(pass_module)]
 pub fn __dir__(module: &Bound<'_, PyModule>) -> PyResult<Vec<String>> {

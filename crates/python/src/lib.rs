@@ -1,8 +1,18 @@
 //! The native module `procession._native`: the engine's objects as Python classes.
 //!
-//! This crate translates and nothing else: arguments to engine calls, engine errors to exceptions,
-//! waiting to waiting without the interpreter lock. What the classes mean to a program is in the
-//! package's Python modules, which subclass them. There is no unsafe code here.
+//! This crate only translates: arguments to engine calls, engine errors to exceptions, and blocking calls to calls that
+//! wait detached from the interpreter. The Python modules of the package subclass these classes and give them their
+//! public meaning. The crate has no unsafe code; what needs it is in `crates/pyffi`.
+//!
+//! | folder | contents |
+//! |---|---|
+//! | `support` | waiting, errors, construction, descriptors |
+//! | `wire` | Python objects as bytes and back |
+//! | `sync`, `channel`, `value`, `store` | one class for each object of the engine |
+//! | `process` | the process table, starting programs, diagnostics |
+//! | `pool` | the loops of a pool that run once a task |
+//!
+//! `support` and `wire` use nothing above them in this crate.
 
 #![deny(unsafe_code)]
 
@@ -41,7 +51,8 @@ mod _native {
 
     #[pymodule_init]
     fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
-        // The interpreter counts threads as soon as a fork returns, and warns of those it finds.
+        // The interpreter counts threads as soon as a fork returns, and warns if it finds some. So the engine's
+        // threads start a moment later.
         procession_engine::process::start_threads_by(procession_pyffi::in_a_moment);
         Ok(())
     }

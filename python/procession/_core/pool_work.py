@@ -64,17 +64,17 @@ def serve(
     signal_mask: Iterable[int],
 ) -> None:
     """Run tasks until the pool has no more, or until `max_tasks` are done."""
-    worker = _native.PoolWorker(post.handle)
-    signals = _Signals(worker)
+    runner = _native.PoolWorker(post.handle)
+    signals = _Signals(runner)
     signals.take_over()
     allow_daemons_children()
     show_crashes()
     # The thread that starts workers blocks all signals, and children inherit that.
     signal.pthread_sigmask(signal.SIG_SETMASK, signal_mask)
     try:
-        _initialize(worker, initializer, initargs)
+        _initialize(runner, initializer, initargs)
         signals.is_ready = True
-        done = worker.run(max_tasks)
+        done = runner.run(max_tasks)
         signals.is_leaving = True
         util.debug("worker exiting after %d tasks", done)
     except _Terminated:
@@ -94,7 +94,7 @@ def end_copy(error: BaseException | None) -> None:
         os._exit(0 if error is None else 1)
 
 
-def _initialize(worker: Any, initializer: Callable[..., object] | None, initargs: Iterable[Any]) -> None:
+def _initialize(runner: Any, initializer: Callable[..., object] | None, initargs: Iterable[Any]) -> None:
     failure: BaseException | None = None
     if initializer is not None:
         try:
@@ -103,12 +103,12 @@ def _initialize(worker: Any, initializer: Callable[..., object] | None, initargs
             raise
         except BaseException as error:
             failure = error
-        if not worker.is_here():
+        if not runner.is_here():
             end_copy(failure)
     if failure is not None:
-        worker.notify(FAILED_TO_START, describe(failure))
+        runner.notify(FAILED_TO_START, describe(failure))
         raise SystemExit(1) from None
-    worker.notify(STARTED, str(os.getpid()).encode())
+    runner.notify(STARTED, str(os.getpid()).encode())
 
 
 class _Signals:
@@ -123,8 +123,8 @@ class _Signals:
     # Set when the worker ends in order, which SIGTERM is not to interrupt.
     is_leaving = False
 
-    def __init__(self, worker: Any) -> None:
-        self._worker = worker
+    def __init__(self, runner: Any) -> None:
+        self._runner = runner
         self._worker = os.getpid()
         self._raised = False
         # The task that Ctrl-C interrupted, by number; the one of these that was told to end, and until when
@@ -142,7 +142,7 @@ class _Signals:
     def _on_interrupt(self, signum: int, frame: Any) -> None:
         if os.getpid() != self._worker:
             signal.default_int_handler(signum, frame)
-        task = self._worker.task
+        task = self._runner.task
         if task is not None and not self._raised:
             self._interrupted = task
             interrupt = KeyboardInterrupt()
@@ -154,7 +154,7 @@ class _Signals:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
             return
-        task = self._worker.task
+        task = self._runner.task
         if self._raised or self.is_leaving:
             return
         if task is not None and task == self._interrupted:

@@ -1,4 +1,4 @@
-//! Several objects in one call: `put_many` and `get_many`, named as in faster-fifo.
+//! Several objects in one call: `put_many` and `get_many`, which have the names of faster-fifo.
 
 use procession_engine::Deadline;
 use pyo3::exceptions::PyValueError;
@@ -9,9 +9,9 @@ use crate::channel::queue::Queue;
 use crate::support::errors::{EMPTY, FULL};
 use crate::wire;
 
-/// Puts one object after the other; each is in the queue before the next one is looked at.
+/// Puts objects one by one. Each is in the queue before the next one is taken from the iterable.
 ///
-/// When there is no room in time, `Full` says with its attribute `put` how many were put.
+/// Raises `Full` if there is no room in time; its attribute `put` is the number of objects that were put.
 pub fn put(slf: &Bound<'_, Queue>, objects: &Bound<'_, PyAny>, deadline: Deadline) -> PyResult<()> {
     for (count, object) in objects.try_iter()?.enumerate() {
         Queue::put_object(slf, &object?, deadline).or_else(|error| {
@@ -24,9 +24,9 @@ pub fn put(slf: &Bound<'_, Queue>, objects: &Bound<'_, PyAny>, deadline: Deadlin
     Ok(())
 }
 
-/// Takes out what is there, at least one object and at most `limit`; waits for the first one only.
+/// Takes the available objects out, at least one and at most `limit`. Waits only for the first one.
 ///
-/// When an object cannot be loaded, the error says with its attribute `got` which ones came before it.
+/// If an object cannot be loaded, the attribute `got` of the error is the list of objects before it.
 pub fn get<'py>(
     slf: &Bound<'py, Queue>,
     deadline: Deadline,
@@ -50,7 +50,7 @@ pub fn get<'py>(
             Err(error) if objects.is_empty() => return Err(error),
             Err(error) if !came && EMPTY.is(slf.py(), &error) => break,
             Err(error) => {
-                // An exception that takes no attributes is told all the same.
+                // Some exceptions accept no attributes. Raise those, too.
                 let _ = error.value(slf.py()).setattr("got", objects);
                 return Err(error);
             }

@@ -1,8 +1,7 @@
 //! `Channel`: one end of a pipe.
 //!
-//! An end may be used by several threads while another closes it: each call works on its own
-//! reference, and the descriptor is closed when the last of them is done. A call that waits on an
-//! end which is closed meanwhile gives up at its next slice.
+//! One thread may close an end while others use it. Each call has its own reference to the end, and the last one closes
+//! the descriptor. A call that waits on an end closed in the meantime fails at its next slice.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,12 +34,11 @@ enum State {
 #[pyclass(frozen, subclass, module = "procession._native")]
 #[derive(Debug)]
 pub struct Channel {
-    // Locked only while attached to the interpreter and never across a call, so a fork cannot
-    // catch it locked.
+    // Locked only while attached to the interpreter and never across a call, so it is unlocked in a forked process.
     state: Mutex<State>,
-    // Whether it receives and sends, which a closed end still tells.
+    // Whether it receives and whether it sends. A closed end still answers this.
     direction: OnceLock<(bool, bool)>,
-    // Set by a message that was longer than its receiver allowed: the stream is out of step.
+    // Set after a message was longer than its receiver allowed: the stream is out of step.
     unreadable: AtomicBool,
 }
 
@@ -120,7 +118,7 @@ impl Channel {
         Ok(end)
     }
 
-    /// Sends a message by `put`, which tries until a deadline; first without detaching.
+    /// Sends a message by `put`, which tries until a deadline. The first try does not detach.
     fn transmit(
         &self,
         py: Python<'_>,
@@ -134,12 +132,12 @@ impl Channel {
         blocking::wait_while(py, Deadline::NEVER, || self.still_open(), put)?.map_err(send_error)
     }
 
-    fn transmit_draft(&self, py: Python<'_>, end: &End, draft: Draft) -> PyResult<()> {
-        let mut draft = Some(draft);
-        self.transmit(py, |until| end.send_draft(&mut draft, until))
+    fn transmit_buf(&self, py: Python<'_>, end: &End, buf: Draft) -> PyResult<()> {
+        let mut buf = Some(buf);
+        self.transmit(py, |until| end.send_draft(&mut buf, until))
     }
 
-    /// Receives a message, and what `with` makes of it.
+    /// Receives a message and returns the result of `with`.
     fn receive<'py, T>(
         &self,
         py: Python<'py>,
@@ -180,7 +178,7 @@ impl Channel {
         }
     }
 
-    /// Makes this the end that `handle` names; owns the descriptor from then on.
+    /// Opens the end that `handle` names. Takes ownership of the descriptor.
     fn _adopt(&self, py: Python<'_>, handle: &[u8], fd: RawFd) -> PyResult<()> {
         let handle = Handle::from_bytes(handle).map_err(raise)?;
         let fd = fd::take_over(py, fd)?;
@@ -198,23 +196,23 @@ impl Channel {
         let encoded = Encoded::of(obj)?;
         match encoded.small() {
             Some(bytes) => self.transmit(obj.py(), |until| {
-                end.send_with(&[bytes], encoded.held(), until)
+                end.send_with(&[bytes], encoded.attachments(), until)
             }),
-            None => self.transmit_draft(obj.py(), &end, encoded.message_buf(obj.py())?),
+            None => self.transmit_buf(obj.py(), &end, encoded.message_buf(obj.py())?),
         }
     }
 
-    /// Receives an object; `EOFError` when nothing is left and nobody can send any more.
+    /// Receives an object. Raises `EOFError` if the pipe is empty and no process can send to it any more.
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.receive(py, wire::receive)
     }
 
-    /// Raises what `send` would raise for lack of an open end that sends.
+    /// Raises what `send` raises if this end is closed or only receives.
     fn _check_writable(&self) -> PyResult<()> {
         self.writable_end().map(drop)
     }
 
-    /// Raises what `recv` would raise for lack of an open end that receives.
+    /// Raises what `recv` raises if this end is closed or only sends.
     fn _check_readable(&self) -> PyResult<()> {
         self.readable_end().map(drop)
     }
@@ -222,12 +220,12 @@ impl Channel {
     fn _send_bytes(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
         let end = self.writable_end()?;
         match message_buf_of_bytes(py, data)? {
-            Some(draft) => self.transmit_draft(py, &end, draft),
+            Some(buf) => self.transmit_buf(py, &end, buf),
             None => self.transmit(py, |until| end.send(&[data], until)),
         }
     }
 
-    /// Receives a message as bytes; `OSError` when it is longer than `maxlength`.
+    /// Receives a message as bytes. Raises `OSError` if it is longer than `maxlength` bytes.
     #[pyo3(signature = (maxlength=None))]
     fn recv_bytes<'py>(
         &self,
@@ -240,7 +238,7 @@ impl Channel {
             Some(length) if length.lt(0)? => {
                 return Err(PyValueError::new_err("negative maxlength"));
             }
-            // What does not fit is more than any message has.
+            // A number that does not fit exceeds every message.
             Some(length) => length.extract().unwrap_or(usize::MAX),
         };
         self.receive(py, |py, message| match message.len() > limit {
@@ -249,7 +247,7 @@ impl Channel {
         })
     }
 
-    /// Whether `recv` would return, or raise `EOFError`, at once.
+    /// Waits until `recv` can return, or raise `EOFError`, without waiting. Returns False if `timeout` passed first.
     #[pyo3(signature = (timeout=Some(0.0)))]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let end = self.readable_end()?;
@@ -269,22 +267,22 @@ impl Channel {
         Ok(outcome.is_ok())
     }
 
-    /// A descriptor that is readable exactly while `poll()` is true.
+    /// Returns a descriptor that is readable exactly while `poll()` is true.
     fn fileno(&self) -> PyResult<RawFd> {
         Ok(self.end()?.fileno())
     }
 
-    /// Whether other processes had an end of this pipe, and none has one any more.
+    /// Returns whether other processes had an end of this pipe and none has one any more.
     fn others_are_gone(&self) -> PyResult<bool> {
         Ok(self.end()?.others_are_gone())
     }
 
-    /// The same descriptor, when only its number is wanted.
+    /// Returns the number of the descriptor, without preparing it for polling.
     fn socket_fd(&self) -> PyResult<RawFd> {
         Ok(self.end()?.socket().map_err(raise)?.as_raw_fd())
     }
 
-    /// Closes this end in this process.
+    /// Closes this end, in this process.
     fn close(&self) {
         let end = self.with_state(|state| std::mem::replace(state, State::Closed));
         drop(end);
@@ -308,9 +306,9 @@ impl Channel {
     }
 }
 
-/// Makes a pipe and returns its two ends as objects of `kind`, a subclass of `Channel`.
+/// Creates a pipe and returns its two ends as objects of `kind`, a subclass of `Channel`.
 ///
-/// Without `duplex` the first end only receives and the second only sends.
+/// Without `duplex` the first end only receives and the second end only sends.
 #[pyfunction]
 #[pyo3(signature = (duplex=Truth(true), kind=None))]
 pub fn pipe<'py>(

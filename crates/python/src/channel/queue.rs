@@ -1,11 +1,10 @@
 //! `Queue`: messages between any number of producers and consumers.
 //!
-//! `put` serialises first and claims a place after, so an object that cannot be pickled leaves no
-//! trace; when it returns, the message is in shared memory and outlives its producer. `get` takes
-//! the message out before it decodes it.
+//! `put` encodes the object before it claims a slot, so an object that cannot be pickled leaves no trace. When `put`
+//! returns, the message is in shared memory and outlives its producer. `get` takes the message out before it decodes it.
 //!
-//! Closing is local, as in the standard library: it ends the use of the queue in this process and
-//! says nothing to the others.
+//! Closing is local, as in the standard library: it ends the use of the queue in this process and does not affect
+//! others.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +25,7 @@ use crate::support::late_init::{Keyword, Positional};
 use crate::wire;
 use crate::wire::message::{Encoded, message_buf_of_bytes};
 
-/// What the standard library calls the size of a queue without a limit.
+/// The size that the standard library reports for a queue without a limit.
 const NO_LIMIT: usize = i32::MAX as usize;
 
 /// A queue of Python objects.
@@ -50,7 +49,7 @@ impl Queue {
         this.engine.get()
     }
 
-    /// Puts a message by `put`, which tries until a deadline; first without detaching.
+    /// Puts a message by `put`, which tries until a deadline. The first try does not detach.
     fn push(
         &self,
         py: Python<'_>,
@@ -71,14 +70,14 @@ impl Queue {
             .map_err(|error| put_error(py, error))
     }
 
-    fn push_draft(&self, py: Python<'_>, draft: Draft, deadline: Deadline) -> PyResult<()> {
-        let mut draft = Some(draft);
+    fn push_buf(&self, py: Python<'_>, buf: Draft, deadline: Deadline) -> PyResult<()> {
+        let mut buf = Some(buf);
         self.push(py, deadline, |queue, until| {
-            queue.put_draft(&mut draft, until)
+            queue.put_draft(&mut buf, until)
         })
     }
 
-    /// Takes the oldest message out, and what `with` makes of it.
+    /// Takes the oldest message out and returns the result of `with`.
     pub(crate) fn pop<'py, T>(
         slf: &Bound<'py, Self>,
         deadline: Deadline,
@@ -97,7 +96,7 @@ impl Queue {
         with(py, message)
     }
 
-    /// Serialises an object and puts it in; not where there is no room for it, and it is not to wait for any.
+    /// Encodes an object and puts it in. Skips the encoding if the queue is full and `deadline` is now.
     pub(crate) fn put_object(
         slf: &Bound<'_, Self>,
         object: &Bound<'_, PyAny>,
@@ -114,11 +113,12 @@ impl Queue {
             Err(error) => return slf.call_method1("_put_failed", (error, object)).map(drop),
         };
         if let Some(bytes) = encoded.small() {
-            let put =
-                |queue: &channel::Queue, until| queue.put_with(&[bytes], encoded.held(), until);
+            let put = |queue: &channel::Queue, until| {
+                queue.put_with(&[bytes], encoded.attachments(), until)
+            };
             return slf.get().push(py, deadline, put);
         }
-        slf.get().push_draft(py, encoded.message_buf(py)?, deadline)
+        slf.get().push_buf(py, encoded.message_buf(py)?, deadline)
     }
 }
 
@@ -157,9 +157,9 @@ impl Queue {
         }
     }
 
-    /// A queue of at most `maxsize` messages; 0 or less for as many as memory holds.
+    /// Creates a queue of at most `maxsize` messages; 0 or less means no limit but memory.
     ///
-    /// A `joinable` queue keeps count of the messages that were not reported as dealt with.
+    /// A `joinable` queue counts the messages for which `task_done` was not called yet.
     #[pyo3(signature = (maxsize=0, *, joinable=false))]
     fn __init__(&self, maxsize: i64, joinable: bool) -> PyResult<()> {
         let maxsize = usize::try_from(maxsize).unwrap_or(0);
@@ -181,7 +181,7 @@ impl Queue {
         Ok(PyBytes::new(py, &self.engine.get()?.handle().to_bytes()))
     }
 
-    /// Puts an object in; raises `queue.Full` when there was no room before the timeout.
+    /// Puts an object in. Raises `queue.Full` if the timeout passed before there was room.
     #[pyo3(signature = (obj, block=Truth(true), timeout=None))]
     fn put(
         slf: &Bound<'_, Self>,
@@ -229,7 +229,7 @@ impl Queue {
         batch::put(slf, objs, Deadline::NOW)
     }
 
-    /// Takes out a list of the objects that are there, waiting for the first one.
+    /// Takes out a list of the available objects. Waits for the first one.
     #[pyo3(signature = (block=Truth(true), timeout=None, max_messages_to_get=None))]
     fn get_many<'py>(
         slf: &Bound<'py, Self>,
@@ -250,7 +250,7 @@ impl Queue {
         batch::get(slf, Deadline::NOW, max_messages_to_get)
     }
 
-    /// Puts bytes in as they are.
+    /// Puts a message of these bytes in.
     #[pyo3(signature = (data, block=Truth(true), timeout=None))]
     fn put_bytes(
         slf: &Bound<'_, Self>,
@@ -261,14 +261,14 @@ impl Queue {
         Queue::engine_of(slf)?;
         let deadline = blocking::deadline(block.0, timeout)?;
         match message_buf_of_bytes(slf.py(), data)? {
-            Some(draft) => slf.get().push_draft(slf.py(), draft, deadline),
+            Some(buf) => slf.get().push_buf(slf.py(), buf, deadline),
             None => slf
                 .get()
                 .push(slf.py(), deadline, |queue, until| queue.put(&[data], until)),
         }
     }
 
-    /// Takes a message out as the bytes it is.
+    /// Takes a message out as bytes.
     #[pyo3(signature = (block=Truth(true), timeout=None))]
     fn get_bytes<'py>(
         slf: &Bound<'py, Self>,
@@ -281,12 +281,12 @@ impl Queue {
         })
     }
 
-    /// How many messages are in the queue.
+    /// Returns how many messages are in the queue.
     fn qsize(&self) -> PyResult<usize> {
         Ok(self.engine.get()?.len())
     }
 
-    /// Whether there is no message.
+    /// Returns whether the queue has no message.
     fn empty(&self, py: Python<'_>) -> PyResult<bool> {
         if self.closed.load(Ordering::Relaxed) && self.used.load(Ordering::Relaxed) {
             return Err(PyOSError::new_err("handle is closed"));
@@ -295,7 +295,7 @@ impl Queue {
         Ok(!has_message(py, queue))
     }
 
-    /// Whether a message comes before the timeout; it stays in the queue.
+    /// Waits for a message and leaves it in the queue. Returns False if the timeout passed first.
     #[pyo3(signature = (timeout=Some(0.0)))]
     fn _poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let queue = self.engine.get()?;
@@ -304,12 +304,12 @@ impl Queue {
         Ok(found || has_message(py, queue))
     }
 
-    /// A descriptor that is readable exactly while a message waits.
+    /// Returns a descriptor that is readable exactly while the queue has a message.
     fn _fileno(&self) -> PyResult<RawFd> {
         self.engine.get()?.fileno().map_err(raise)
     }
 
-    /// Whether `put` would have to wait.
+    /// Returns whether `put` would have to wait.
     fn full(&self) -> PyResult<bool> {
         Ok(self.engine.get()?.is_full())
     }
@@ -324,7 +324,7 @@ impl Queue {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Whether there is room before the timeout; nothing is put.
+    /// Waits for room and puts nothing. Returns False if the timeout passed first.
     #[pyo3(signature = (timeout=Some(0.0)))]
     fn _wait_for_room(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let queue = self.engine.get()?;
@@ -332,7 +332,7 @@ impl Queue {
         wait_for(py, Source::Room(queue), deadline)
     }
 
-    /// The most messages there may be; that of a queue without a limit is the standard library's.
+    /// The largest number of messages; for a queue without a limit the standard library's number.
     #[getter]
     fn _maxsize(&self) -> PyResult<usize> {
         match self.engine.get()?.maxsize() {
@@ -341,7 +341,7 @@ impl Queue {
         }
     }
 
-    /// Reports one message as dealt with.
+    /// Marks one message as done. Raises `ValueError` if more were marked than put.
     fn _task_done(&self) -> PyResult<()> {
         self.engine
             .get()?
@@ -349,8 +349,9 @@ impl Queue {
             .map_err(|_| PyValueError::new_err("task_done() called too many times"))
     }
 
-    /// Waits until every message put was dealt with, or only such are left as processes received that are gone:
-    /// how many; None when the timeout passed first.
+    /// Waits until all messages are done. Returns how many are not: those that processes received which have died.
+    ///
+    /// Returns None if the timeout passed first.
     #[pyo3(signature = (timeout=None))]
     fn _join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<u64>> {
         let queue = self.engine.get()?;
@@ -358,24 +359,26 @@ impl Queue {
         Ok(blocking::wait(py, deadline, |slice| queue.join(slice))?.ok())
     }
 
-    /// How many messages were put and not yet dealt with.
+    /// Returns how many messages are not done.
     fn _unfinished(&self) -> PyResult<u64> {
         Ok(self.engine.get()?.unfinished())
     }
 
-    /// Closes the queue for all processes: what is in it can be taken out, then comes `EOFError`.
+    /// Closes the queue for all processes. Its messages can still be taken out; after them `get` raises `EOFError`.
     fn _close_for_all(&self) -> PyResult<()> {
         self.engine.get()?.close();
         Ok(())
     }
 
-    /// Called when an object could not be serialised.
+    /// Called when an object cannot be pickled. Subclasses override it.
     fn _put_failed(&self, error: &Bound<'_, PyAny>, _obj: &Bound<'_, PyAny>) -> PyResult<()> {
         Err(PyErr::from_value(error.clone()))
     }
 }
 
-/// Whether a message is there. One that the descriptor shows is waited for a moment, outside of the interpreter.
+/// Returns whether the queue has a message.
+///
+/// If its descriptor is readable, waits a moment for the message, detached.
 fn has_message(py: Python<'_>, queue: &channel::Queue) -> bool {
     !queue.is_empty() || queue.is_watched() && py.detach(|| queue.has_message())
 }

@@ -1,4 +1,4 @@
-//! Large buffers that several tasks of a job mention: they are written once.
+//! Large buffers that several tasks of a job share: they are written once.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,37 +12,37 @@ use pyo3::prelude::*;
 use crate::support::errors::raise;
 use crate::wire::OutOfBand;
 
-/// Buffers from this size on get a lease of their own, for later tasks to find.
+/// The smallest buffer, in bytes, that is written to its own copy-on-write buffer for later tasks to use.
 const LARGE: usize = 256 * 1024;
 
-/// So many are remembered: what all tasks of a job share is not many, and each keeps its memory.
+/// The size of the cache. The tasks of a job share few buffers, and each cached one keeps its memory.
 const MAX_CACHED: usize = 4;
 
-/// What the last tasks of a job mentioned.
+/// The buffers of the last tasks of a job.
 #[derive(Debug, Default)]
 pub(super) struct BufferCache(Mutex<VecDeque<Known>>);
 
-/// A buffer that was written before. Where it was says that it may be the same one again; whether it is,
-/// its content says, which the program may have changed.
+/// A buffer that was written before. Its address tells that the same buffer may have come again. Its content decides,
+/// since the program can have changed it.
 #[derive(Debug)]
 struct Known {
     start: usize,
-    lease: Lease,
+    cow: Lease,
 }
 
 impl BufferCache {
     fn known(&self) -> MutexGuard<'_, VecDeque<Known>> {
-        // Held while attached only, and across no Python code.
+        // It is locked only while attached, and never across Python code.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the large ones of the buffers into leases, and adds what keeps these to `held`. Returns how many bytes were
-    /// there already.
+    /// Passes the large buffers by handle, and adds the objects that keep their memory to `attachments`. Returns how many
+    /// bytes were in the cache already.
     pub(super) fn share(
         &self,
         py: Python<'_>,
         buffers: &mut [OutOfBand],
-        held: &mut Vec<Held>,
+        attachments: &mut Vec<Held>,
     ) -> PyResult<usize> {
         let mut found = 0;
         for buffer in buffers {
@@ -50,20 +50,20 @@ impl BufferCache {
                 continue;
             }
             if let Some(kept) = self.find(py, buffer)? {
-                held.push(kept);
+                attachments.push(kept);
                 found += buffer.view().len_bytes();
                 continue;
             }
-            let lease = lease_of(py, buffer.view())?;
-            held.push(lease.hold().map_err(raise)?);
-            buffer.pass_by_handle(&lease);
+            let cow = write_cow(py, buffer.view())?;
+            attachments.push(cow.hold().map_err(raise)?);
+            buffer.pass_by_handle(&cow);
             let start = buffer.view().buf_ptr() as usize;
             let mut known = self.known();
             let outdated = known.iter().position(|other| other.start == start);
             if outdated.is_some() || known.len() == MAX_CACHED {
                 known.remove(outdated.unwrap_or(0));
             }
-            known.push_back(Known { start, lease });
+            known.push_back(Known { start, cow });
         }
         Ok(found)
     }
@@ -74,17 +74,17 @@ impl BufferCache {
         let Some(same) = known.iter().find(|known| known.start == start) else {
             return Ok(None);
         };
-        if !is_equal(py, buffer.view(), same.lease.bytes()) {
+        if !is_equal(py, buffer.view(), same.cow.bytes()) {
             return Ok(None);
         }
-        buffer.pass_by_handle(&same.lease);
-        same.lease.hold().map(Some).map_err(raise)
+        buffer.pass_by_handle(&same.cow);
+        same.cow.hold().map(Some).map_err(raise)
     }
 }
 
-fn lease_of(py: Python<'_>, view: &PyBuffer<u8>) -> PyResult<Lease> {
+fn write_cow(py: Python<'_>, view: &PyBuffer<u8>) -> PyResult<Lease> {
     let length = view.len_bytes();
-    let mut draft = py.detach(|| Draft::new(length, &[])).map_err(raise)?;
-    view.copy_to_slice(py, draft.bytes_mut())?;
-    draft.lease().map_err(raise)
+    let mut buf = py.detach(|| Draft::new(length, &[])).map_err(raise)?;
+    view.copy_to_slice(py, buf.bytes_mut())?;
+    buf.lease().map_err(raise)
 }

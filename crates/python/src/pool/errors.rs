@@ -1,4 +1,4 @@
-//! Errors on their way: the Python helpers that take them apart in a worker and rebuild them here.
+//! Exceptions as bytes: the Python functions that describe an exception in a worker and rebuild it in the pool.
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
@@ -14,18 +14,18 @@ fn helpers(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
         .map(|module| module.bind(py))
 }
 
-/// The bytes that stand for an exception a task raised.
+/// Returns the bytes that describe the exception of a task.
 pub(super) fn describe<'py>(py: Python<'py>, error: &PyErr) -> PyResult<Bound<'py, PyBytes>> {
     let described = helpers(py)?.call_method1("describe", (with_traceback(py, error),))?;
     Ok(described.cast_into()?)
 }
 
-/// The exception object; before Python 3.12 its traceback is kept apart from it.
+/// Returns the exception object with its traceback; before Python 3.12 PyO3 stores the traceback separately.
 fn with_traceback(py: Python<'_>, error: &PyErr) -> Py<PyBaseException> {
     error.clone_ref(py).into_value(py)
 }
 
-/// The bytes that stand for a result which could not be encoded.
+/// Returns the bytes that describe the failure to encode a result.
 pub(super) fn describe_unsendable<'py>(
     py: Python<'py>,
     error: &PyErr,
@@ -35,7 +35,7 @@ pub(super) fn describe_unsendable<'py>(
     Ok(described.cast_into()?)
 }
 
-/// The exception behind the bytes of [`describe`]. Never fails: the failure would be the exception.
+/// Returns the exception that [`describe`] described. If that fails, returns the exception of the failure.
 pub(super) fn rebuild<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
     let rebuilt =
         helpers(py).and_then(|helpers| helpers.call_method1("rebuild", (PyBytes::new(py, bytes),)));

@@ -1,7 +1,7 @@
-//! A job: the results of one `apply`, `map` or `imap` as they come in.
+//! A job: the results of one `apply`, `map` or `imap`.
 //!
-//! Results are stored as the bytes they came as, by whichever thread brings them, attached to the
-//! interpreter or not. They are decoded in the thread that asks for them.
+//! Any thread can store a result, attached to the interpreter or not. Results are stored as bytes, and decoded in the
+//! thread that takes them out.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use crate::support::blocking;
 use crate::support::errors::raise;
 use crate::wire;
 
-/// How results come out.
+/// How the results of a job are returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// One value.
@@ -34,52 +34,52 @@ pub(super) enum Shape {
 
 #[derive(Debug)]
 struct State {
-    /// Tasks the job has; `None` while its arguments are still being generated.
+    /// The number of tasks; `None` while their arguments are still being generated.
     expected: Option<usize>,
     arrived: usize,
     first_failure: Option<usize>,
-    /// Whether it ended with its first failure, before all tasks were done.
+    /// Whether it ended with its first failure, before all tasks had ended.
     stopped: bool,
     results: Results,
-    /// Set when callbacks have run, too.
+    /// Set when the results are complete and the callbacks have run.
     announced: bool,
-    /// Made by the first thread that has to wait.
+    /// Set at the next change. Created by the first thread that has to wait.
     changed: Option<Arc<sync::Event>>,
     waiting: bool,
 }
 
 #[derive(Debug)]
 enum Results {
-    /// Of one task.
+    /// The result of the only task.
     Single(Option<TaskResult>),
-    /// Of a list, by index.
+    /// The results of all tasks, by index.
     List(Vec<Option<TaskResult>>),
     Stream(Box<Stream>),
 }
 
-/// Results on their way through an iterator.
+/// Results that an iterator takes out one by one.
 #[derive(Debug, Default)]
 struct Stream {
-    /// Those that came before their ready, by index.
+    /// Results that arrived before their predecessors, by index.
     early: IdMap<usize, TaskResult>,
     next: usize,
-    /// Results in their ready, and values of chunks taken apart.
+    /// Results that are next, and the values of chunks already unpacked.
     ready: VecDeque<TaskResult>,
     unpacked: VecDeque<Py<PyAny>>,
-    /// What comes when so many others have arrived, in whatever order.
+    /// The error that follows after this many results, in any order.
     last: Option<(usize, TaskResult)>,
-    /// Tasks whose results were taken out: what bounds a bounded `imap`.
+    /// The number of tasks whose results were taken out. It limits a bounded `imap`.
     consumed: usize,
 }
 
-/// The job, as the threads without the interpreter know it.
+/// The part of a job that threads can use without the interpreter.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) number: u64,
     pub(super) has_callbacks: bool,
     /// Whether it ends with its first failure.
     pub(super) fails_fast: AtomicBool,
-    /// Whether it was given up: nothing more is submitted for it.
+    /// Whether it was given up: no more tasks are submitted for it.
     given_up: AtomicBool,
     shape: Shape,
     state: Mutex<State>,
@@ -123,13 +123,13 @@ impl Job {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Files the result of task `index`. True when it was the last one.
+    /// Stores the result of task `index`. Returns true if that completed the job.
     pub(super) fn set_result(&self, index: usize, part: TaskResult) -> bool {
         let mut state = self.state();
         if state.stopped {
             return false;
         }
-        let failed = part.verdict() == ResultKind::Failed;
+        let failed = part.kind() == ResultKind::Failed;
         let stops = failed && self.fails_fast.load(Ordering::Relaxed);
         let streams = match &mut state.results {
             Results::Single(place @ None) if index == 0 => {
@@ -169,8 +169,7 @@ impl Job {
         complete
     }
 
-    /// Files the failure behind all tasks, of which there are `index`: nothing comes after it. True when that was
-    /// known, and it was the last one.
+    /// Stores the error that ends the results of `index` tasks. Returns true if that completed the job.
     pub(super) fn set_last_error(&self, index: usize, part: TaskResult) -> bool {
         if self.shape == Shape::Unordered {
             let mut state = self.state();
@@ -184,7 +183,7 @@ impl Job {
         self.set_result(index, part)
     }
 
-    /// Says how many tasks there are in all. True when they are all done.
+    /// Sets the number of tasks. Returns true if that completed the job.
     pub(super) fn expect(&self, expected: usize) -> bool {
         let mut state = self.state();
         if state.stopped || self.given_up.load(Ordering::Relaxed) {
@@ -195,12 +194,12 @@ impl Job {
         state.arrived == expected
     }
 
-    /// Has nothing more be submitted for it: it is about to fail.
+    /// Stops submission: the job is about to fail.
     pub(super) fn give_up(&self) {
         self.given_up.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was given up, or has ended with its first failure.
+    /// Returns whether it was given up, or ended with its first failure.
     #[inline]
     pub(super) fn has_stopped(&self) -> bool {
         self.given_up.load(Ordering::Relaxed)
@@ -212,8 +211,8 @@ impl Job {
         self.state().stopped
     }
 
-    /// Has the job have fewer tasks than it was opened with. The last ones are not submitted yet.
-    pub(super) fn cut_to(&self, tasks: usize) {
+    /// Reduces the number of tasks. The removed ones are not submitted yet.
+    pub(super) fn reduce_to(&self, tasks: usize) {
         let mut state = self.state();
         if state.stopped {
             return;
@@ -224,14 +223,14 @@ impl Job {
         }
     }
 
-    /// Whether all of its results are there.
+    /// Returns whether it has all results.
     pub(super) fn is_complete(&self) -> bool {
         let state = self.state();
         state.expected == Some(state.arrived)
     }
 
-    /// Whether there is something to be had.
-    fn has_news(&self) -> bool {
+    /// Returns whether a waiting thread can take something out.
+    fn has_output(&self) -> bool {
         let mut state = self.state();
         state.announced
             || state
@@ -239,14 +238,14 @@ impl Job {
                 .is_some_and(|stream| !stream.ready.is_empty())
     }
 
-    /// Lets waiting threads have the results.
+    /// Lets waiting threads take the results out.
     pub(super) fn announce(&self) {
         let mut state = self.state();
         state.announced = true;
         state.notify_waiter();
     }
 
-    /// Fails every task without a result. True when that completed the job.
+    /// Fails every task without a result. Returns true if that completed the job.
     pub(super) fn fail_rest(&self, error: &Py<PyAny>, py: Python<'_>) -> bool {
         let part = || TaskResult::from_object(ResultKind::Failed, error.clone_ref(py));
         self.give_up();
@@ -294,7 +293,7 @@ impl Stream {
         }
     }
 
-    /// One error ends the iteration, after the results that are there.
+    /// Ends the iteration with an error, after the results that have arrived.
     fn end_with(&mut self, error: TaskResult) {
         let mut early: Vec<_> = self.early.drain().collect();
         early.sort_by_key(|(index, _)| *index);
@@ -329,7 +328,7 @@ impl State {
         }
     }
 
-    /// A changed that rings at the next change.
+    /// Returns an event that is set at the next change.
     fn changed(&mut self) -> PyResult<Arc<sync::Event>> {
         let changed = match &self.changed {
             Some(changed) => changed.clone(),
@@ -344,13 +343,13 @@ impl State {
     }
 }
 
-/// A job, as Python knows it.
+/// A job of a pool.
 #[pyclass(frozen, module = "procession._native")]
 #[derive(Debug)]
 pub struct PoolJob(pub(super) Arc<Job>, pub(super) Arc<Jobs>);
 
 impl PoolJob {
-    /// Waits until `check` finds something, or until the timeout.
+    /// Waits until `check` returns something. Returns `None` if the timeout passed first.
     fn wait_until<T>(
         &self,
         py: Python<'_>,
@@ -360,7 +359,7 @@ impl PoolJob {
         let mut deadline = None;
         let mut assisted = false;
         if !self.1.is_here() {
-            // What is there already may be had.
+            // A forked copy can still take out what has arrived.
             let found = self
                 .0
                 .state
@@ -388,13 +387,14 @@ impl PoolJob {
                 let first = !std::mem::replace(&mut assisted, true);
                 if first && !self.0.has_callbacks {
                     drop(state);
-                    py.detach(|| self.1.assist(|| self.0.has_news()));
+                    py.detach(|| self.1.assist(|| self.0.has_output()));
                     continue;
                 }
                 state.changed()?
             };
             let until = deadline.unwrap_or(Deadline::NEVER);
-            // Timed out or not, the check decides; but an interrupted task is not to be faster than the interrupt.
+            // The next check decides, not the outcome of the wait. But handle a signal first: an interrupted task must
+            // not end before its interrupt.
             let _ = blocking::wait(py, until, |slice| changed.wait(slice))?;
             py.check_signals()?;
         }
@@ -435,8 +435,8 @@ fn join_parts<'py>(
     let list = PyList::empty(py);
     let raised = |error: PyErr| error.into_value(py).into_bound(py).into_any();
     for part in parts.into_iter().flatten() {
-        let many = part.verdict() == ResultKind::Many;
-        if many && wire::decode_onto(part.bytes(), &list).map_err(raised)? {
+        let many = part.kind() == ResultKind::Many;
+        if many && wire::decode_into(part.bytes(), &list).map_err(raised)? {
             continue;
         }
         let value = part.decode(py)?;
@@ -457,7 +457,7 @@ impl PoolJob {
         self.0.number
     }
 
-    /// Opens the job, submits its tasks by calling `put` with each of `tasks`, and calls `then`.
+    /// Opens the job, calls `put` with each of `tasks` to submit them, and calls `then`.
     #[pyo3(signature = (result, results, put=None, tasks=None, then=None))]
     fn begin(
         &self,
@@ -476,39 +476,39 @@ impl PoolJob {
         then.map_or(Ok(()), |then| then.call0().map(drop))
     }
 
-    /// How many tasks there are, None while that is not known, and how many are done.
+    /// Returns the number of tasks, None while it is unknown, and the number of results.
     fn progress(&self) -> (Option<usize>, usize) {
         let state = self.0.state();
         (state.expected, state.arrived)
     }
 
-    /// Whether the results may be had, callbacks done.
+    /// Returns whether the results are complete and the callbacks have run.
     fn ready(&self) -> bool {
         self.0.state().announced
     }
 
-    /// Waits until the results may be had; False when the timeout passed first.
+    /// Waits until `ready`. Returns False if the timeout passed first.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let ready = self.wait_until(py, timeout, |state| state.announced.then_some(()))?;
         Ok(ready.is_some())
     }
 
-    /// Lets waiting threads have the results, once the callbacks have run.
+    /// Lets waiting threads take the results out, after the callbacks have run.
     fn announce(&self) {
         self.0.announce();
     }
 
-    /// Gives `result` its `_outcome`: whether the job succeeded, and its value or exception. All results must be there;
-    /// they are given away. In one step, so that no exception of a signal handler loses them on the way.
+    /// Moves the results to the attribute `_outcome` of `result`: whether the job succeeded, and its value or exception.
     ///
-    /// It is not kept here because an exception refers to the frames it passed, which refer to the
-    /// job: a cycle that must lie in Python, where it can be collected.
+    /// The job must be complete. This is one native call, so that no exception of a signal handler can lose the results.
+    /// They do not stay here, because an exception refers to its frames, and these refer to the job. Such a cycle must be
+    /// in Python objects, where the collector can find it.
     fn set_outcome(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()> {
         result.setattr(intern!(py, "_outcome"), self.collect(py))
     }
 
-    /// The next result of an iterator, or a [`NoValue`].
+    /// Returns the next result of an iterator, or a [`NoValue`].
     #[pyo3(signature = (timeout=None))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         enum Found {
@@ -538,7 +538,7 @@ impl PoolJob {
                 Some(Found::Unpacked(value)) => return Ok(value),
                 Some(Found::TaskResult(part)) => part,
             };
-            let many = part.verdict() == ResultKind::Many;
+            let many = part.kind() == ResultKind::Many;
             match part.decode(py) {
                 Err(error) => return no_value(Some(error.unbind()), false),
                 Ok(value) if !many => return Ok(value.unbind()),
@@ -555,27 +555,27 @@ impl PoolJob {
         }
     }
 
-    /// Has the job end with its first failure. Said before there are tasks.
+    /// Makes the job end with its first failure. Call it before tasks are submitted.
     fn fail_fast(&self) {
         self.0.fails_fast.store(true, Ordering::Relaxed);
     }
 
-    /// Whether there is nothing to wait for any more.
+    /// Returns whether the job is complete, given up, or ended with its first failure.
     fn ended(&self) -> bool {
         self.0.has_stopped() || self.0.is_complete()
     }
 
-    /// Tasks whose results were taken out.
+    /// Returns the number of tasks whose results were taken out.
     fn consumed(&self) -> usize {
         self.0.state().stream().map_or(0, |stream| stream.consumed)
     }
 }
 
-/// What an iterator has instead of a value: so that a value is nothing but itself, and costs nothing more.
+/// What `PoolJob.next` returns instead of a value. Values themselves are returned without a wrapper, which costs nothing.
 #[pyclass(frozen, module = "procession._native")]
 #[derive(Debug)]
 pub struct NoValue {
-    /// What the task raised; None where no result came before the timeout, or there will be no more.
+    /// The exception of the task; None after a timeout or at the end.
     #[pyo3(get)]
     error: Option<Py<PyAny>>,
     #[pyo3(get)]

@@ -1,4 +1,4 @@
-//! The ledger: which jobs are open, which have finished, whose callbacks are due.
+//! The jobs of a pool: which are open, which have finished, and whose callbacks are due.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use super::job::{Job, PoolJob, Shape};
 use super::result::{ResultKind, TaskResult};
 use crate::support::errors::raise;
 
-/// A waiting callbacks looks around this often.
+/// The callback thread wakes up this often while it waits.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
@@ -26,18 +26,18 @@ struct Callbacks {
     stopped: bool,
 }
 
-/// The ledger, as the threads without the interpreter know it.
+/// The part of [`PoolJobs`] that threads can use without the interpreter.
 #[derive(Debug)]
 pub(super) struct Jobs {
     open: Mutex<IdMap<u64, Arc<Job>>>,
     finished: Mutex<Vec<u64>>,
     callbacks: Mutex<Callbacks>,
     due: Condvar,
-    /// Where results come from, if it is from processes.
+    /// The source of results, in a process pool.
     queue: OnceLock<Weak<Board>>,
-    /// The process whose ledger it is: asked for each task, so not by its number, which the kernel has to be asked.
+    /// The process that owns the pool. Checked for each task, so not by pid, which would need a system call.
     owner: OwnerId,
-    /// Its number.
+    /// Its pid, for messages.
     pid: u32,
 }
 
@@ -59,17 +59,17 @@ impl Jobs {
         })
     }
 
-    /// Whether the pool's threads, and those who bring its results, are this process's. In a forked copy they are
-    /// not, and a lock may be held by a thread that is not there.
+    /// Returns whether this process owns the pool. A forked copy has none of the pool's threads, and a lock can be held
+    /// by one of them.
     pub(super) fn is_here(&self) -> bool {
         process::me() == self.owner
     }
 
-    /// `RuntimeError` in a forked copy of the pool.
+    /// Raises `RuntimeError` in a forked copy of the pool.
     pub(super) fn check_here(&self) -> PyResult<()> {
         match self.is_here() {
             true => Ok(()),
-            false => Err(elsewhere(self.pid)),
+            false => Err(not_the_owner(self.pid)),
         }
     }
 
@@ -77,12 +77,12 @@ impl Jobs {
         lock(&self.open).get(&number).cloned()
     }
 
-    /// Says where results come from.
+    /// Sets the source of results.
     pub(super) fn set_task_queue(&self, queue: &Arc<Board>) {
         let _ = self.queue.set(Arc::downgrade(queue));
     }
 
-    /// Handles what needs no interpreter; returns what does.
+    /// Stores the result in an event. Returns any other event.
     pub(super) fn handle_result(&self, event: Event) -> Option<Event> {
         match event {
             Event::Result {
@@ -99,14 +99,14 @@ impl Jobs {
         }
     }
 
-    /// Looks for results for a moment, until `is_done`.
+    /// Receives results for a moment, until `is_done`.
     pub(super) fn assist(&self, is_done: impl Fn() -> bool) {
         if let Some(queue) = self.queue.get().and_then(Weak::upgrade) {
             queue.assist(is_done, |event| drop(self.handle_result(event)));
         }
     }
 
-    /// Files a result; one of a job that is not open any more is dropped.
+    /// Stores a result. Drops it if the job is not open any more.
     pub(super) fn set_result(&self, number: u64, index: u64, part: TaskResult) {
         let Some(job) = self.job(number) else { return };
         if job.set_result(index as usize, part) {
@@ -119,7 +119,7 @@ impl Jobs {
         }
     }
 
-    /// Files what the generator of a job's arguments raised after so many tasks.
+    /// Stores the error of the iterator of a job's arguments, raised after `index` tasks.
     pub(super) fn set_last_error(&self, job: &Job, index: usize, error: Py<PyAny>) {
         let part = TaskResult::from_object(ResultKind::Failed, error);
         if job.fails_fast.load(Ordering::Relaxed) {
@@ -129,8 +129,10 @@ impl Jobs {
         }
     }
 
-    /// Opens a job, with its result in the dict of results: in one step with the first of its tasks being submitted,
-    /// for the interpreter, so that no exception of a signal handler leaves a job open that has none.
+    /// Opens a job and puts its result object into the dict of results.
+    ///
+    /// The caller submits the first task in the same native call, so that no exception of a signal handler can leave a job
+    /// open without tasks.
     pub(super) fn begin(
         &self,
         job: &Arc<Job>,
@@ -163,7 +165,7 @@ impl Jobs {
         Ok(())
     }
 
-    /// Has nothing more be submitted for the jobs that are open.
+    /// Stops submission for all open jobs.
     pub(super) fn give_up_all(&self) {
         lock(&self.open).values().for_each(|job| job.give_up());
     }
@@ -176,7 +178,7 @@ impl Jobs {
             lock(&self.callbacks).due.push_back(job.number);
             self.due.notify_one();
         } else {
-            // In this order, so that who has its result finds it closed.
+            // In this order, so that a thread that gets the result finds the job closed.
             lock(&self.finished).push(job.number);
             job.announce();
         }
@@ -191,7 +193,7 @@ impl Jobs {
     }
 }
 
-/// `function(*args, **kwds)`
+/// Calls `function(*args, **kwds)`.
 fn call<'py>(
     function: &Bound<'py, PyAny>,
     args: &Bound<'py, PyAny>,
@@ -213,7 +215,7 @@ fn call<'py>(
 }
 
 #[cold]
-fn elsewhere(pid: u32) -> PyErr {
+fn not_the_owner(pid: u32) -> PyErr {
     let here = std::process::id();
     PyRuntimeError::new_err(format!(
         "this pool, or its result, belongs to process {pid}, which made it: its workers answer nobody else, so \
@@ -234,16 +236,16 @@ impl PoolJobs {
         Ok(PoolJobs(Arc::new(Jobs::new()?)))
     }
 
-    /// `RuntimeError` in a forked copy of the pool.
+    /// Raises `RuntimeError` in a forked copy of the pool.
     fn check_here(&self) -> PyResult<()> {
         self.0.check_here()
     }
 
-    /// A job of 'single', 'list', 'ordered' or 'unordered' results, which is open from its `begin` on.
+    /// Creates a job of 'single', 'list', 'ordered' or 'unordered' results. Its `begin` opens it.
     ///
-    /// `expected` is the number of its tasks, None while they are not counted yet. With `has_callbacks`
-    /// its number comes out of `next_callback`, and its results may be had after `announce`. A job
-    /// without tasks ends with a call of `expect`.
+    /// `expected` is the number of its tasks, None while it is unknown. With `has_callbacks`, `next_callback` returns the
+    /// number of the complete job, and its results are available after `announce`. A job without tasks ends with a call of
+    /// `expect`.
     fn create(
         &self,
         shape: &str,
@@ -268,21 +270,21 @@ impl PoolJobs {
         Ok(PoolJob(job, self.0.clone()))
     }
 
-    /// Files a result that is there as an object.
+    /// Stores a result that is an object of this process.
     fn set_result(&self, job: u64, index: u64, success: bool, value: Py<PyAny>) {
-        let verdict = if success {
+        let kind = if success {
             ResultKind::One
         } else {
             ResultKind::Failed
         };
         self.0
-            .set_result(job, index, TaskResult::from_object(verdict, value));
+            .set_result(job, index, TaskResult::from_object(kind, value));
     }
 
-    /// Calls a task's function and files what comes of it, the results of a chunk where it has `many` items; then
-    /// tidies up.
+    /// Calls the function of a task and stores the result, or with `many` the results of a chunk. Then forgets finished
+    /// jobs.
     ///
-    /// Nothing is called of a job that was given up while the task waited.
+    /// Does nothing if the job is not open any more.
     #[expect(clippy::too_many_arguments, reason = "what a task is made of")]
     fn run_task(
         &self,
@@ -309,19 +311,19 @@ impl PoolJobs {
         self.0.forget_finished(results)
     }
 
-    /// Files what the generator of a job's arguments raised after so many tasks: the last of its results.
+    /// Stores the error of the iterator of a job's arguments, raised after `index` tasks, as the last result.
     fn set_last_error(&self, job: &PoolJob, index: usize, error: Py<PyAny>) {
         self.0.set_last_error(&job.0, index, error);
     }
 
-    /// Says how many tasks a job has whose arguments were generated.
+    /// Sets the number of tasks of a job, when its iterator has ended.
     fn expect(&self, job: &PoolJob, expected: usize) {
         if job.0.expect(expected) {
             self.0.close(&job.0);
         }
     }
 
-    /// Ends a job with an error in the place of what is missing.
+    /// Ends a job: an error replaces the missing results.
     fn fail(&self, py: Python<'_>, number: u64, error: Py<PyAny>) {
         if let Some(job) = self.0.job(number)
             && job.fail_rest(&error, py)
@@ -330,12 +332,12 @@ impl PoolJobs {
         }
     }
 
-    /// Whether a job is open.
+    /// Returns whether a job is open.
     fn is_open(&self, number: u64) -> bool {
         self.0.is_here() && lock(&self.0.open).contains_key(&number)
     }
 
-    /// Ends every open job with an error in the place of what is missing.
+    /// Ends every open job: an error replaces the missing results.
     fn fail_all(&self, py: Python<'_>, error: Py<PyAny>) {
         let open: Vec<_> = lock(&self.0.open).values().cloned().collect();
         for job in open {
@@ -345,23 +347,23 @@ impl PoolJobs {
         }
     }
 
-    /// How many jobs are open.
+    /// Returns the number of open jobs.
     fn __len__(&self) -> usize {
         lock(&self.0.open).len()
     }
 
-    /// Removes the jobs that finished since the last call from a dict of results by their numbers, and takes
-    /// from the results what they needed of the pool.
+    /// Removes the jobs that finished since the last call from the dict of results, and the references to the pool from
+    /// their results.
     fn forget_finished(&self, results: &Bound<'_, PyDict>) -> PyResult<()> {
         self.0.forget_finished(results)
     }
 
-    /// Counts a job as finished whose callbacks have run.
+    /// Marks a job as finished, after its callbacks have run.
     fn mark_finished(&self, number: u64) {
         lock(&self.0.finished).push(number);
     }
 
-    /// The number of a job whose callbacks are due; None after `stop_callbacks`.
+    /// Waits for a job whose callbacks are due, and returns its number. Returns None after `stop_callbacks`.
     fn next_callback(&self, py: Python<'_>) -> Option<u64> {
         let due = lock(&self.0.callbacks).due.pop_front();
         if due.is_some() {
@@ -384,7 +386,7 @@ impl PoolJobs {
         })
     }
 
-    /// Makes `next_callback` return None once nothing is due any more.
+    /// Makes `next_callback` return None when no callbacks are due any more.
     fn stop_callbacks(&self) {
         lock(&self.0.callbacks).stopped = true;
         self.0.due.notify_all();

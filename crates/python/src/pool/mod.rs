@@ -1,9 +1,13 @@
-//! The native part of `Pool`: what has to be fast, and what has to go on without the interpreter.
+//! The native part of `Pool`: the loops that run once a task, and what must work without the interpreter.
 //!
-//! [`ledger`] knows the open jobs and [`job`] collects a job's results; both serve process pools and
-//! thread pools. [`board`] is the submitting side of a process pool and [`bench`] its workers' side,
-//! with [`payload`] between them and [`chunks`] before them. The loops that run once a task are here; what runs once
-//! a job, once a worker or once an error is in `procession/pool.py` and its helpers.
+//! Code that runs once a job, once a worker or once an error is in `procession/pool.py` and the modules it uses.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`jobs`], [`job`], [`result`] | the open jobs of a pool, one job, one result; of process and thread pools |
+//! | [`task_queue`], [`chunks`] | the submitting side of a process pool |
+//! | [`payload`], [`buffer_cache`] | what a task carries |
+//! | [`worker`], [`functions`], [`snapshot`], [`errors`] | the worker's side |
 
 mod buffer_cache;
 mod chunks;

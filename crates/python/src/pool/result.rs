@@ -1,4 +1,4 @@
-//! The result of a task, as it waits for whoever asks for it.
+//! The result of a task, until a thread takes it out.
 
 use procession_engine::pool::Reply;
 use pyo3::prelude::*;
@@ -6,16 +6,19 @@ use pyo3::prelude::*;
 use super::errors;
 use crate::wire;
 
-/// A result this short lies in the job itself.
+/// The largest result, in bytes, that is stored inline.
 const SMALL: usize = 54;
-/// A result this long stays in shared memory until it is decoded.
+/// The smallest result, in bytes, that stays in shared memory until it is decoded.
 const LARGE: usize = 16 * 1024;
 
-/// What a worker says about a result it sends.
+/// The kind of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ResultKind {
+    /// An exception.
     Failed = 0,
+    /// One value.
     One = 1,
+    /// The list of the values of a chunk.
     Many = 2,
 }
 
@@ -32,7 +35,7 @@ impl ResultKind {
 /// The result of one task.
 #[derive(Debug)]
 pub(super) struct TaskResult {
-    verdict: ResultKind,
+    kind: ResultKind,
     content: Content,
 }
 
@@ -45,7 +48,7 @@ enum Content {
 }
 
 impl TaskResult {
-    pub(super) fn from_reply(verdict: ResultKind, reply: Reply) -> TaskResult {
+    pub(super) fn from_reply(kind: ResultKind, reply: Reply) -> TaskResult {
         let bytes = reply.bytes();
         let content = match bytes.len() {
             _ if reply.holds_objects() => Content::Shared(reply),
@@ -57,29 +60,29 @@ impl TaskResult {
             ..LARGE => Content::Boxed(bytes.into()),
             _ => Content::Shared(reply),
         };
-        TaskResult { verdict, content }
+        TaskResult { kind, content }
     }
 
-    pub(super) fn verdict(&self) -> ResultKind {
-        self.verdict
+    pub(super) fn kind(&self) -> ResultKind {
+        self.kind
     }
 
-    /// The bytes it came as; of an object, none.
+    /// Returns its bytes; an object has none.
     pub(super) fn bytes(&self) -> &[u8] {
         self.content.bytes()
     }
 
-    pub(super) fn from_object(verdict: ResultKind, object: Py<PyAny>) -> TaskResult {
+    pub(super) fn from_object(kind: ResultKind, object: Py<PyAny>) -> TaskResult {
         let content = Content::Object(object);
-        TaskResult { verdict, content }
+        TaskResult { kind, content }
     }
 
-    /// The value, or the exception as an `Err`. Large arrays in it use the memory they came in.
+    /// Decodes the value, or as `Err` the exception. Large arrays in it use the memory in which they arrived.
     pub(super) fn decode<'py>(
         self,
         py: Python<'py>,
     ) -> Result<Bound<'py, PyAny>, Bound<'py, PyAny>> {
-        let failed = self.verdict == ResultKind::Failed;
+        let failed = self.kind == ResultKind::Failed;
         let value = match self.content {
             Content::Object(object) => {
                 let object = object.into_bound(py);

@@ -1,9 +1,9 @@
-//! Whether an object is still what it was, with all that it refers to.
+//! Snapshots, which show whether an object and everything that it refers to is unchanged.
 //!
-//! The garbage collector's view of an object is what it refers to. As long as every container that is reached
-//! from an object refers to the same objects as before, and those that refer to nothing cannot change, it is what
-//! it was. That is seen in a fraction of the time that unpickling takes. Objects whose state the collector does
-//! not see (most of what is written in C) are not vouched for.
+//! To the garbage collector an object is the set of its references. An object is unchanged if every container that is
+//! reachable from it has the same references as before, and its other objects are immutable. This check takes a fraction
+//! of the time of unpickling. There is no snapshot of objects whose state the collector does not see, such as most
+//! objects of extension modules.
 
 use procession_engine::{IdMap, IdSet};
 
@@ -14,19 +14,19 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyTuple, PyType};
 
-/// Arrays up to this size that have memory of their own are copied to be compared.
+/// The largest array with memory of its own, in bytes, that is copied for the comparison.
 const SMALL: usize = 64 * 1024;
 
-/// What can be said of the objects of a class.
+/// What a snapshot knows about the objects of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// They cannot change, or are not part of what was sent.
     Leaf,
-    /// They are what they refer to; with a dict of attributes, or of items.
+    /// Their references are their state; these include a dict of attributes, or dict items.
     Container { attributes: bool, items: bool },
-    /// They have memory.
+    /// Their state is an array.
     Array,
-    /// Nothing.
+    /// Their state is not visible.
     Opaque,
 }
 
@@ -35,71 +35,71 @@ const PLAIN: Kind = Kind::Container {
     items: false,
 };
 
-/// The kinds of classes met so far, by address.
+/// The kinds of the classes seen so far, by address.
 #[derive(Default)]
 struct Kinds {
     known: IdMap<usize, Kind>,
     last: Option<(usize, Kind)>,
 }
 
-/// Objects as far from the first one, and what they refer to.
+/// The objects at the same distance from the first one, and their references.
 #[derive(Debug)]
 struct Level<'py> {
     containers: Bound<'py, PyTuple>,
     referents: Bound<'py, PyList>,
-    /// Keys count here, too: those that are strings are hidden from the collector.
+    /// Dicts are compared with their keys, because the collector does not see keys that are strings.
     dicts: Vec<Bound<'py, PyDict>>,
     items: Vec<Bound<'py, PyAny>>,
 }
 
-/// An array with memory of its own, or in what was lent.
+/// An array with memory of its own, or in the borrowed buffer.
 #[derive(Debug)]
 struct Array<'py> {
     array: Bound<'py, PyAny>,
     interface: Bound<'py, PyAny>,
-    /// `None` if it was lent.
+    /// `None` if it uses the borrowed buffer.
     content: Option<Bound<'py, PyBytes>>,
 }
 
-/// What an object was like.
+/// The state of an object.
 #[derive(Debug)]
 pub(super) struct Snapshot<'py> {
     levels: Vec<Level<'py>>,
     arrays: Vec<Array<'py>>,
-    lending: Option<Lending>,
+    borrowed: Option<Lending>,
 }
 
 impl<'py> Snapshot<'py> {
-    /// Takes it, of an object whose arrays may use what was lent; `None` if it could not tell whether the object
-    /// has changed.
+    /// Takes a snapshot of an object, whose arrays can use the borrowed buffer. Returns `None` if changes of the object
+    /// would not be visible.
     pub(super) fn of(
         object: &Bound<'py, PyAny>,
-        lending: Option<Lending>,
+        borrowed: Option<Lending>,
     ) -> Option<Snapshot<'py>> {
         let mut snapshot = Snapshot {
             levels: Vec::new(),
             arrays: Vec::new(),
-            lending,
+            borrowed,
         };
         let mut kinds = Kinds::default();
         let mut seen = IdSet::default();
         let mut next = Vec::new();
-        let mut meet = |object: Bound<'py, PyAny>, next: &mut Vec<_>| {
+        let mut visit = |object: Bound<'py, PyAny>, next: &mut Vec<_>| {
             let kind = kinds.of(&object)?;
             if kind != Kind::Leaf && seen.insert(object.as_ptr() as usize) {
                 next.push((object, kind));
             }
             Some(())
         };
-        meet(object.clone(), &mut next)?;
+        visit(object.clone(), &mut next)?;
         while !next.is_empty() {
             let level = snapshot.level(object.py(), &next)?;
             next.clear();
             for found in &level.referents {
-                meet(found, &mut next)?;
+                visit(found, &mut next)?;
             }
             for found in &level.items {
-                meet(found.clone(), &mut next)?;
+                visit(found.clone(), &mut next)?;
             }
             snapshot.levels.push(level);
         }
@@ -116,7 +116,7 @@ impl<'py> Snapshot<'py> {
             match *kind {
                 Kind::Leaf => {}
                 Kind::Opaque => return None,
-                Kind::Array => self.arrays.push(Array::of(object, self.lending.as_ref())?),
+                Kind::Array => self.arrays.push(Array::of(object, self.borrowed.as_ref())?),
                 Kind::Container { attributes, items } => {
                     if attributes {
                         let attributes = object.getattr(intern!(py, "__dict__")).ok()?;
@@ -143,7 +143,7 @@ impl<'py> Snapshot<'py> {
         })
     }
 
-    /// Whether the object is what it was.
+    /// Returns whether the object is unchanged.
     pub(super) fn holds(&self) -> bool {
         self.levels.iter().all(Level::holds)
             && self.arrays.iter().all(Array::holds)
@@ -151,7 +151,7 @@ impl<'py> Snapshot<'py> {
     }
 
     fn is_memory_untouched(&self) -> bool {
-        self.lending.as_ref().is_none_or(Lending::is_untouched)
+        self.borrowed.as_ref().is_none_or(Lending::is_untouched)
     }
 }
 
@@ -177,7 +177,7 @@ impl Level<'_> {
 }
 
 impl<'py> Array<'py> {
-    fn of(array: &Bound<'py, PyAny>, lending: Option<&Lending>) -> Option<Array<'py>> {
+    fn of(array: &Bound<'py, PyAny>, borrowed: Option<&Lending>) -> Option<Array<'py>> {
         let py = array.py();
         let interface = interface(array)?;
         if let Ok(numpys) = interface.cast::<PyDict>() {
@@ -191,7 +191,7 @@ impl<'py> Array<'py> {
             {
                 return None;
             }
-            if lending.is_some_and(|lending| lending.contains(address)) {
+            if borrowed.is_some_and(|borrowed| borrowed.contains(address)) {
                 return Some(Array {
                     array: array.clone(),
                     interface,
@@ -221,7 +221,7 @@ impl<'py> Array<'py> {
     }
 }
 
-/// Where and how an array lies in memory.
+/// Returns the address and layout of an array.
 fn interface<'py>(array: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     match array.cast::<PyByteArray>() {
         Ok(array) => Some(array.len().into_pyobject(array.py()).ok()?.into_any()),
@@ -243,7 +243,7 @@ fn content<'py>(array: &Bound<'py, PyAny>) -> Option<Bound<'py, PyBytes>> {
     }
 }
 
-/// What objects refer to, one behind the other.
+/// Returns the references of objects, in order.
 fn referents<'py>(objects: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyList>> {
     static LOOK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let look = LOOK.import(objects.py(), "gc", "get_referents")?;
@@ -299,7 +299,7 @@ fn kind_of(class: &Bound<'_, PyType>) -> PyResult<Kind> {
     })
 }
 
-/// Whether objects of a class have room for what it declares, and for no more than their base's.
+/// Returns whether a class adds only declared slots to the memory of its base's objects.
 fn hides_nothing(class: &Bound<'_, PyType>) -> PyResult<bool> {
     let py = class.py();
     let size = |class: &Bound<'_, PyAny>| -> PyResult<usize> {
@@ -320,7 +320,7 @@ fn hides_nothing(class: &Bound<'_, PyType>) -> PyResult<bool> {
     Ok(own <= declared)
 }
 
-/// The kind of a class that is known by its name.
+/// Returns the kind of a class that is known by its name.
 fn known(class: &Bound<'_, PyType>) -> PyResult<Option<Kind>> {
     let (module, name) = (class.module()?, class.name()?);
     let kind = match (module.to_str()?, name.to_str()?) {
@@ -362,7 +362,7 @@ fn known(class: &Bound<'_, PyType>) -> PyResult<Option<Kind>> {
     Ok(Some(kind))
 }
 
-/// Whether the objects of a class of numpy's are numbers, or types of such.
+/// Returns whether the objects of a class of NumPy are scalars or dtypes.
 fn is_numpys_scalar(class: &Bound<'_, PyType>) -> PyResult<bool> {
     for base in class.mro().iter() {
         let base = base.cast_into::<PyType>()?;

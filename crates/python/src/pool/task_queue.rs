@@ -19,43 +19,46 @@ use super::payload::{self, EncodedFunction, HEAVY, Kind, PoolFunction, TaskPolic
 use super::result::{ResultKind, TaskResult};
 use crate::support::errors::raise;
 
-/// The task of a single call that is smaller weighs nothing: to keep its arguments would take as much.
+/// A smaller task of a single call counts as weightless, in bytes: keeping its arguments would use as much memory.
 const SMALL: usize = 1024;
 
-/// The watcher returns at least this often while it has something to tidy up.
+/// `next_event` returns at least this often while there are finished jobs to forget.
 const FORGET_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Tasks on their way to worker processes.
+/// The submitting side of a process pool.
 #[pyclass(frozen, module = "procession._native")]
 #[derive(Debug)]
 pub struct PoolTaskQueue {
     queue: Arc<Board>,
     jobs: Arc<Jobs>,
-    /// Set when no more jobs will be opened: the watcher then returns as the last one ends.
+    /// Set when no more jobs will be opened. `next_event` then returns when the last one ends.
     closing: AtomicBool,
-    /// The function of the last call, which is often that of the next one.
+    /// The function of the last call, which is often the same in the next one.
     last: Mutex<Option<(Py<PyAny>, EncodedFunction)>>,
     workers: usize,
-    /// How much may be under way.
+    /// The limit on waiting tasks.
     room: Room,
-    /// Set when tasks weighed too much to be light; cleared by who finds that they do not.
+    /// Set when the waiting tasks became heavy; cleared by a check that finds them light.
     is_heavy: AtomicBool,
 }
 
 impl PoolTaskQueue {
-    /// Submits a payload and what it mentions, or files why that failed.
+    /// Submits a payload and its attachments, or stores the error as the result of the task.
     ///
     /// # Errors
-    /// What no task fails with: Ctrl-C, which a handler raised while the payload was made.
+    /// Only exceptions that are not an `Exception`, such as `KeyboardInterrupt` raised while the payload was built.
     fn submit(
         &self,
         py: Python<'_>,
         task: Task,
         payload: PyResult<&[u8]>,
-        held: Vec<Held>,
+        attachments: Vec<Held>,
     ) -> PyResult<()> {
-        let submitted =
-            payload.and_then(|bytes| self.queue.submit_with(task, &[bytes], held).map_err(raise));
+        let submitted = payload.and_then(|bytes| {
+            self.queue
+                .submit_with(task, &[bytes], attachments)
+                .map_err(raise)
+        });
         match submitted {
             Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
             Err(error) => {
@@ -71,7 +74,7 @@ impl PoolTaskQueue {
         }
     }
 
-    /// Whether tasks weigh so little that there is room for more, however many they are.
+    /// Returns whether the waiting tasks are so light that more can be submitted, whatever their number.
     #[inline]
     fn is_light(&self) -> bool {
         if !self.is_heavy.load(Ordering::Relaxed) {
@@ -84,13 +87,13 @@ impl PoolTaskQueue {
         is_light
     }
 
-    /// Whether task `index` of those that are fed may be submitted. How many tasks wait is looked at now and then.
+    /// Returns whether task `index` may be submitted. Checks the number of waiting tasks at intervals.
     fn has_room(&self, index: usize) -> bool {
-        let is_to_look = index.is_multiple_of(64) || !self.is_light();
-        !is_to_look || self.queue.wait_for_room(self.room, Deadline::NOW)
+        let is_due = index.is_multiple_of(64) || !self.is_light();
+        !is_due || self.queue.wait_for_room(self.room, Deadline::NOW)
     }
 
-    /// Opens a job and submits its tasks; if that ends with an exception, gives the job up, which has no other end then.
+    /// Opens a job and submits its tasks. If that raises, fails the job, since nothing else would end it.
     fn with_job(
         &self,
         py: Python<'_>,
@@ -117,14 +120,14 @@ impl PoolTaskQueue {
         );
     }
 
-    /// Starts the payload of a call of a plain function; returns what the function mentions.
+    /// Begins the payload of a call of a plain function. Returns the shared objects in the function.
     fn begin_call(
         &self,
         function: &Bound<'_, PyAny>,
         payload: &mut Vec<u8>,
     ) -> PyResult<Vec<Held>> {
         {
-            // Held while attached only, and across no Python code.
+            // It is locked only while attached, and never across Python code.
             let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((known, encoded)) = &*last
                 && known.is(function)
@@ -136,7 +139,7 @@ impl PoolTaskQueue {
         let encoded = EncodedFunction::single(function)?;
         encoded.begin(Kind::Call, false, payload);
         if !encoded.is_name() {
-            return Ok(encoded.into_held());
+            return Ok(encoded.into_attachments());
         }
         let keep = Some((function.clone().unbind(), encoded));
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,7 +204,7 @@ fn owner(raw: u32) -> PyResult<OwnerId> {
 
 #[pymethods]
 impl PoolTaskQueue {
-    /// For so many workers.
+    /// Creates the task queue of a pool with so many workers.
     #[new]
     fn new(py: Python<'_>, jobs: &PoolJobs, workers: usize) -> PyResult<PoolTaskQueue> {
         functions::function_type(py)?;
@@ -218,13 +221,13 @@ impl PoolTaskQueue {
         })
     }
 
-    /// What a worker makes its `PoolWorker` from.
+    /// The argument of a worker's `PoolWorker`.
     #[getter]
     fn handle<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.queue.handle().to_bytes())
     }
 
-    /// Every handle that has to be handed over to a worker.
+    /// All handles of objects that a worker must hold.
     #[getter]
     fn handles<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
         let handles = self.queue.handles();
@@ -236,7 +239,7 @@ impl PoolTaskQueue {
 
     /// Submits `function(*args, **kwds)` as the only task of a job.
     ///
-    /// False if there is no room for it: it is to be fed then, and its job was not opened.
+    /// Returns False, and does not open the job, if there is no room. Submit the call with `submit_next` then.
     #[expect(
         clippy::too_many_arguments,
         reason = "what one call of apply is made of"
@@ -254,50 +257,52 @@ impl PoolTaskQueue {
         let py = function.py();
         let policy = TaskPolicy::new(timeout, retries)?;
         let mut payload = Vec::with_capacity(160);
-        let mut held = Vec::new();
+        let mut attachments = Vec::new();
         let is_function = functions::is_function(function)?;
-        let goes = self.is_light() || is_function && are_small(args, kwds);
-        if !goes {
+        let fits = self.is_light() || is_function && are_small(args, kwds);
+        if !fits {
             return Ok(false);
         }
         self.with_job(py, &result, job, || {
             let encoded = if is_function {
                 self.begin_call(function, &mut payload)
-                    .and_then(|of_function| {
-                        held = of_function;
+                    .and_then(|function_attachments| {
+                        attachments = function_attachments;
                         let value = (args, kwds).into_pyobject(py)?;
-                        payload::end(value.as_any(), None, &mut payload, &mut held)
+                        payload::end(value.as_any(), None, &mut payload, &mut attachments)
                     })
             } else {
                 payload = payload::whole();
                 let value = (function, args, kwds).into_pyobject(py)?;
-                payload::end(value.as_any(), None, &mut payload, &mut held)
+                payload::end(value.as_any(), None, &mut payload, &mut attachments)
             };
             let weight = encoded
                 .as_ref()
                 .map_or(0, |weight| weight.new.max(payload.len()));
             let weight = if weight < SMALL { 0 } else { weight as u64 };
             let task = policy.task(job.0.number, 0, 0, weight);
-            self.submit(py, task, encoded.map(|_| payload.as_slice()), held)
+            self.submit(py, task, encoded.map(|_| payload.as_slice()), attachments)
         })?;
         Ok(true)
     }
 
-    /// Whether there is no room for tasks that weigh anything.
+    /// Returns whether there is no room for tasks that are not weightless.
     fn is_full(&self) -> bool {
         !self.is_light()
     }
 
-    /// Into how many tasks `spread` cuts `items` items, at most: of `chunksize` each, or guided if None.
+    /// Returns the largest number of tasks into which `submit_items` divides so many items.
+    ///
+    /// Each has `chunksize` items; if that is None, guided self-scheduling decides.
     #[staticmethod]
     fn count_chunks(items: usize, chunksize: Option<usize>, workers: usize) -> usize {
         Chunks::count(items, chunksize, workers)
     }
 
-    /// Submits the items of a list or tuple, cut as `chunks` said, or into fewer, as long as there is room; nothing if
-    /// they have to wait behind others.
+    /// Submits the items of a list or tuple, in at most `count_chunks` tasks, while there is room. With `waits` it submits
+    /// none.
     ///
-    /// Returns what is left, which is to be fed.
+    /// Returns the items left, for `submit_next`.
     #[expect(clippy::too_many_arguments, reason = "what one call of map is made of")]
     fn submit_items(
         &self,
@@ -323,11 +328,11 @@ impl PoolTaskQueue {
         Ok(rest)
     }
 
-    /// Submits items of an iterator as tasks from number `index` on, `chunksize` in each, until it
-    /// ends, until there are plenty of tasks, or up to number `limit`; or so what is left of a sequence.
+    /// Submits the items of an iterator, or of a `PoolRemainder`, `chunksize` items in each task.
     ///
-    /// Returns the next number and whether the iterator ended; its exception ends it, too, and is
-    /// filed as the result of the task it would have been part of.
+    /// `places` is the number of the next task and the number at which to stop, if any. Also stops at the end of the items
+    /// and when enough tasks wait. Returns the number of the next task, and whether the items have ended. An exception of
+    /// the iterator ends it, and becomes the result of the task to which the item would have belonged.
     fn submit_next(
         &self,
         job: &PoolJob,
@@ -346,26 +351,27 @@ impl PoolTaskQueue {
         let fed = self.submit_sequence(job, function, items, &mut chunks, |index| {
             self.has_room(index)
         });
-        rest.go_on_from(chunks);
+        rest.set_chunks(chunks);
         match fed {
             Ok(ended) => Ok((chunks.index, ended)),
             Err(error) if chunks.index > started => {
                 self.set_error(items.py(), job.0.number, chunks.index as u64 - 1, error);
                 Ok((chunks.index, false))
             }
-            // Of the function.
+            // The function could not be encoded.
             Err(error) => Err(error),
         }
     }
 
-    /// Waits until `feed` can go on; False when `timeout` seconds passed first.
+    /// Waits until `submit_next` can go on. Returns False if `timeout` seconds passed first.
     fn wait_for_room(&self, py: Python<'_>, timeout: f64) -> bool {
         let deadline = Deadline::after(Duration::from_secs_f64(timeout));
         py.detach(|| self.queue.wait_for_room(self.room, deadline))
     }
 
-    /// Files results until something happens that is not one; returns it as a tuple, None after
-    /// `timeout` seconds or when there are finished jobs to tidy up after.
+    /// Stores results until an event of another kind happens, and returns that as a tuple.
+    ///
+    /// Returns None after `timeout` seconds, or when there are finished jobs to forget.
     fn next_event<'py>(
         &self,
         py: Python<'py>,
@@ -385,7 +391,7 @@ impl PoolTaskQueue {
         }
     }
 
-    /// What a worker that is gone held: (job, index, item, whether it is tried again).
+    /// Takes the tasks of a dead worker back: (job, index, item, whether it will be repeated).
     fn recover_tasks_of(
         &self,
         py: Python<'_>,
@@ -399,13 +405,13 @@ impl PoolTaskQueue {
             .collect())
     }
 
-    /// Takes tasks back: (numbers of those that had not started, (number, worker) of those that run).
+    /// Takes tasks back. Returns the numbers of those that had not started, and (number, worker) of those that run.
     #[pyo3(signature = (job, index=None))]
     fn cancel(&self, job: u64, index: Option<u64>) -> (Vec<u64>, Vec<(u64, u32)>) {
         if index.is_none()
             && let Some(job) = self.jobs.job(job)
         {
-            // First, since whoever feeds it finds room as soon as its tasks are gone.
+            // First, since the feeder finds room as soon as the tasks of the job are gone.
             job.give_up();
         }
         let cancelled = self.queue.cancel(job, index);
@@ -418,13 +424,13 @@ impl PoolTaskQueue {
         )
     }
 
-    /// Takes back all tasks that have not started, of all jobs, which are about to fail.
+    /// Takes back the tasks of all jobs that have not started. The jobs are about to fail.
     fn withdraw_all(&self, py: Python<'_>) {
         self.jobs.give_up_all();
         py.detach(|| self.queue.withdraw_all());
     }
 
-    /// Lets workers go that have no task, and others after it.
+    /// Makes workers exit: now if they have no task, otherwise after it.
     fn release_workers(&self, workers: Vec<u32>) -> PyResult<()> {
         let workers = workers.into_iter().map(owner);
         self.queue
@@ -432,47 +438,46 @@ impl PoolTaskQueue {
         Ok(())
     }
 
-    /// How many tasks no worker has claimed: of those that lie in shared memory, and of those that wait outside.
+    /// Returns how many unclaimed tasks are in shared memory, and how many wait outside of it.
     fn backlog(&self) -> (usize, usize) {
         self.queue.backlog()
     }
 
-    /// Whether there are results, or other messages of workers, that nobody has looked at.
+    /// Returns whether there are results, or other messages of workers, that were not received.
     fn has_results(&self) -> bool {
         self.queue.has_messages()
     }
 
-    /// Tasks that have not ended.
+    /// Returns the number of tasks that have not ended.
     fn outstanding(&self) -> usize {
         self.queue.outstanding()
     }
 
-    /// Makes `watch` return.
+    /// Makes `next_event` return.
     fn wake_watcher(&self) {
-        // Without memory for the changed the watcher still looks around now and then.
+        // If memory is short, the watcher still wakes up at intervals.
         let _ = self.queue.ring();
     }
 
-    /// Says that no more jobs will be opened.
+    /// Announces that no more jobs will be opened.
     fn no_more_jobs(&self) {
         self.closing.store(true, Ordering::Relaxed);
         self.wake_watcher();
     }
 
-    /// Sends the workers home once all tasks are claimed.
+    /// Shuts the workers down when all tasks are claimed.
     fn shutdown_workers(&self) {
         self.queue.close();
     }
 
-    /// Says that the pool has no workers any more, and will have none.
+    /// Announces that the pool has no workers any more, and will get none.
     fn no_more_workers(&self, py: Python<'_>) {
         py.detach(|| self.queue.over());
     }
 }
 
 impl PoolTaskQueue {
-    /// Submits items of a sequence, chunk by chunk, as long as `has_room` says so before each. True when there are no
-    /// more.
+    /// Submits items of a sequence chunk by chunk, while `has_room`. Returns true if there are no more.
     fn submit_sequence(
         &self,
         job: &PoolJob,
@@ -507,7 +512,7 @@ impl PoolTaskQueue {
                 && chunks.is_guided()
                 && (encoded.is_heavy() || weight > HEAVY && have_common_parts(items)?)
             {
-                job.0.cut_to(chunks.even_out(&chunk));
+                job.0.reduce_to(chunks.even_out(&chunk));
             }
             if index % 1024 == 1023 {
                 py.check_signals()?;
@@ -515,7 +520,7 @@ impl PoolTaskQueue {
         }
     }
 
-    /// Submits what an iterator gives: `feed` of one.
+    /// Submits the items of an iterator; see `submit_next`.
     fn submit_iterator(
         &self,
         job: &PoolJob,
@@ -555,7 +560,7 @@ impl PoolTaskQueue {
         Ok((index, false))
     }
 
-    /// Submits items as task `index` of a job, the first of them being number `first`. Returns what they weigh.
+    /// Submits items as task `index` of a job; `first` is the number of the first item. Returns their size in bytes.
     #[inline]
     fn submit_chunk(
         &self,
@@ -566,17 +571,17 @@ impl PoolTaskQueue {
         payload: &mut Vec<u8>,
     ) -> PyResult<usize> {
         let py = items.py();
-        let mut held = Vec::new();
-        let encoded = payload::end(items, Some(&function.common), payload, &mut held);
+        let mut attachments = Vec::new();
+        let encoded = payload::end(items, Some(&function.common), payload, &mut attachments);
         let Weight { whole, new } = *encoded.as_ref().unwrap_or(&Weight::default());
         let weight = new.max(payload.len()) as u64 + function.take_weight();
         let task = function.policy.task(job.0.number, index, first, weight);
-        // While its items were pickled, or written, the job may have been given up.
+        // The job can have been given up while its items were pickled or written.
         if !job.0.has_stopped() {
-            self.submit(py, task, encoded.map(|_| payload.as_slice()), held)?;
+            self.submit(py, task, encoded.map(|_| payload.as_slice()), attachments)?;
         }
         if job.0.has_stopped() {
-            // Or since then.
+            // Or after that check.
             self.queue.withdraw(job.0.number);
         }
         Ok(whole)

@@ -1,4 +1,4 @@
-//! A worker's loop: claim, load, call, encode, hand in.
+//! The loop of a worker: claim, load, call, encode, send.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,15 +18,15 @@ use crate::support::blocking;
 use crate::support::errors::raise;
 use crate::wire::message::Encoded;
 
-/// So many tasks in a row, and other threads of the worker get a turn.
+/// After this many tasks the worker detaches once, so that its other threads can run.
 const YIELD_EVERY: u64 = 256;
 
-/// Where a worker process of a pool works.
+/// The worker's end of a process pool.
 #[pyclass(frozen, module = "procession._native")]
 #[derive(Debug)]
 pub struct PoolWorker {
     endpoint: Workbench,
-    /// How many tasks began, and how many of them ended: at most one less.
+    /// The numbers of tasks that began and that ended: the same, or one less.
     begun: AtomicU64,
     ended: AtomicU64,
 }
@@ -69,7 +69,7 @@ fn run_task<'py>(
 static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static STARMAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-/// The results of a function for all items of a chunk, by the interpreter's own loop, with a note before each.
+/// Calls a function for all items of a chunk, with the interpreter's own loop. Calls `report_item` before each.
 fn all_of<'py>(
     known: &PyOnceLock<Py<PyAny>>,
     (module, name): (&str, &str),
@@ -83,10 +83,10 @@ fn all_of<'py>(
     let results = PyList::empty(py);
     for position in 0..items.len()? {
         if !report_item(position) {
-            // A copy, which an item forked: the rest is not its own, and nobody asks for what it has.
+            // This is a copy of the worker, forked by an item: the rest is the worker's, and no one reads its results.
             break;
         }
-        // The loop takes it for its end.
+        // `map` treats a `StopIteration` of the function as its own end.
         let result = lazy
             .next()
             .unwrap_or_else(|| Err(PyStopIteration::new_err(())))?;
@@ -123,7 +123,7 @@ fn call<'py>(
 }
 
 impl PoolWorker {
-    /// The next task; None when there will be no more.
+    /// Waits for the next task. Returns None if there will be no more.
     fn claim(
         &self,
         py: Python<'_>,
@@ -131,10 +131,10 @@ impl PoolWorker {
     ) -> PyResult<Option<Claim<'_>>> {
         let wait = |until| blocking::wait(py, until, |slice| self.endpoint.claim(slice));
         let mut claimed = self.endpoint.claim(Deadline::NOW);
-        if is_none_yet(&claimed) && functions.are_of_jobs() {
+        if is_none_yet(&claimed) && functions.has_job_functions() {
             claimed = wait(Deadline::after(IDLE_TIMEOUT))?;
             if is_none_yet(&claimed) {
-                functions.drop_jobs();
+                functions.drop_job_functions();
             }
         }
         if is_none_yet(&claimed) {
@@ -142,7 +142,7 @@ impl PoolWorker {
         }
         match claimed {
             Ok(claim) => Ok(Some(claim)),
-            // A copy that a signal handler forked: the caller ends it.
+            // This is a copy of the worker, forked by a signal handler: the caller ends it.
             Err(GetError::Failed(Error::NotTheWorker)) => Ok(None),
             Err(GetError::Failed(error)) => Err(raise(error)),
             Err(_) => Ok(None),
@@ -156,10 +156,10 @@ impl PoolWorker {
         done: PyResult<(ResultKind, Bound<'_, PyAny>)>,
     ) -> PyResult<Standing> {
         let error = match done {
-            Ok((verdict, value)) => {
+            Ok((kind, value)) => {
                 let sent = match Encoded::of(&value) {
-                    Ok(encoded) => finish(py, claim, verdict, &encoded),
-                    // Of a copy that this forked: the caller ends it.
+                    Ok(encoded) => finish(py, claim, kind, &encoded),
+                    // This is a copy of the worker, forked while pickling: the caller ends it.
                     Err(error) if !self.endpoint.is_here() => return Err(error),
                     Err(error) => Err(error),
                 };
@@ -189,18 +189,18 @@ fn is_none_yet(claimed: &Result<Claim<'_>, GetError>) -> bool {
     matches!(claimed, Err(GetError::Empty | GetError::Interrupted))
 }
 
-/// Hands a value in.
+/// Sends a value as the result.
 fn finish(
     py: Python<'_>,
     claim: &mut Claim<'_>,
-    verdict: ResultKind,
+    kind: ResultKind,
     encoded: &Encoded,
 ) -> PyResult<Standing> {
     let finished = match encoded.small() {
-        Some(bytes) => claim.finish_with(verdict as u8, &[bytes], encoded.held()),
+        Some(bytes) => claim.finish_with(kind as u8, &[bytes], encoded.attachments()),
         None => {
-            let draft = encoded.message_buf_after(py, RESULT_HEAD, encoded.held())?;
-            claim.finish_draft(verdict as u8, &mut Some(draft))
+            let buf = encoded.message_buf_after(py, RESULT_HEAD, encoded.attachments())?;
+            claim.finish_draft(kind as u8, &mut Some(buf))
         }
     };
     finished.map_err(put_error)
@@ -213,8 +213,8 @@ fn put_error(error: PutError) -> PyErr {
     }
 }
 
-/// Ends a copy of the worker that a task forked and that came back from it: the task is the worker's, and the next
-/// one as well.
+/// Ends a copy of the worker that a task forked and that returned from the task. This task, and all others, belong to
+/// the worker.
 fn end_copy(py: Python<'_>, error: Option<PyErr>) -> PyErr {
     let end = || {
         let work = py.import("procession._core.pool_work")?;
@@ -224,7 +224,7 @@ fn end_copy(py: Python<'_>, error: Option<PyErr>) -> PyErr {
     end().map_or_else(|error: PyErr| error, |_| returned())
 }
 
-/// `sys.exit` ends the worker, not only the task.
+/// Raises a `SystemExit` again: `sys.exit` ends the worker, not only the task.
 fn pass_on_exit(py: Python<'_>, error: &PyErr) -> PyResult<()> {
     if error.is_instance_of::<PySystemExit>(py) {
         Err(error.clone_ref(py))
@@ -247,34 +247,34 @@ impl PoolWorker {
         })
     }
 
-    /// The number of the running task, counted by this worker; None when none runs.
+    /// The number of the running task, counted in this worker; None if none runs.
     #[getter]
     fn task(&self) -> Option<u64> {
         let begun = self.begun.load(Ordering::Relaxed);
         (begun != self.ended.load(Ordering::Relaxed)).then_some(begun)
     }
 
-    /// Tells the pool something outside of any task.
-    fn notify(&self, verdict: u8, data: &[u8]) -> PyResult<()> {
-        self.endpoint.notify(verdict, &[data]).map_err(put_error)
+    /// Sends the pool a notice that belongs to no task.
+    fn notify(&self, kind: u8, data: &[u8]) -> PyResult<()> {
+        self.endpoint.notify(kind, &[data]).map_err(put_error)
     }
 
-    /// Whether this process is the worker, and not a copy of it that a task, or the initializer, forked.
+    /// Returns whether this process is the worker. A copy, forked by a task or by the initializer, is not.
     fn is_here(&self) -> bool {
         self.endpoint.is_here()
     }
 
-    /// Works until the pool is closed, `max_tasks` are done or a task is given up on by the pool.
+    /// Runs tasks until the pool is closed, `max_tasks` are done, or the pool revokes a task. Returns the number of tasks.
     ///
-    /// An exception that ends the worker leaves its task unfinished: it fails with the worker's death.
+    /// An exception that ends the worker leaves its task unfinished. The task then fails because its worker died.
     #[pyo3(signature = (max_tasks=None))]
     fn run(&self, py: Python<'_>, max_tasks: Option<u64>) -> PyResult<u64> {
         let mut functions = FunctionCache::default();
         let mut done = 0;
         while max_tasks.is_none_or(|most| done < most) {
             let worked = self.run_next(py, &mut functions);
-            // Whatever code of the program's ran, a task or how its result is pickled, may have forked. A result
-            // that was sent was the worker's.
+            // The program's code, in the task or while its result was pickled, can have forked. Only the worker sends
+            // a result.
             if !matches!(worked, Ok(true)) && !self.endpoint.is_here() {
                 return Err(end_copy(py, worked.err()));
             }
@@ -292,12 +292,12 @@ impl PoolWorker {
 }
 
 impl PoolWorker {
-    /// Does the next task; false when there will be no more for this worker.
+    /// Runs the next task. Returns false if there will be no more for this worker.
     fn run_next<'py>(&self, py: Python<'py>, functions: &mut FunctionCache<'py>) -> PyResult<bool> {
         let Some(mut claim) = self.claim(py, functions)? else {
             return Ok(false);
         };
-        // A signal that came while no task ran is not for this one.
+        // A signal that arrived while no task ran must not interrupt this one.
         if let Err(error) = py.check_signals() {
             claim.leave_unfinished();
             return Err(error);

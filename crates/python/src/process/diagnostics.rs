@@ -1,4 +1,4 @@
-//! What `debug_dump` shows: who is in the process tree, what each holds and waits for, what cannot end well.
+//! The data of `debug_dump`: the processes of the tree, what each holds and waits for, and what will never end.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ fn purpose(what: What) -> &'static str {
     }
 }
 
-/// An object, and where it was made if that is known.
+/// Describes an object, with the place where it was made if that is known.
 fn described(object: Object, origins: &BTreeMap<u32, String>) -> String {
     match origins.get(&object.number) {
         Some(place) => format!("{object} (made at {place})"),
@@ -41,11 +41,11 @@ fn holder_of(object: Object, members: &[Member]) -> Option<String> {
     })
 }
 
-/// The processes of the tree, and sentences about what will not end by itself.
+/// Returns the processes of the tree, and sentences about waits that will not end by themselves.
 #[pyfunction(name = "report")]
 pub fn report_tree(py: Python<'_>) -> PyResult<(Vec<Bound<'_, PyDict>>, Vec<String>)> {
     let (members, origins) = (report::members(), report::origins());
-    // Without shared memory there is nobody to find.
+    // Without shared memory there are no other processes.
     let findings = match report::is_member() {
         true => report::findings(&members, procession_engine::process::me()),
         false => Vec::new(),
@@ -58,7 +58,7 @@ pub fn report_tree(py: Python<'_>) -> PyResult<(Vec<Bound<'_, PyDict>>, Vec<Stri
         table.set_item("holds", holds.collect::<Vec<_>>())?;
         let waits = member.waits.iter().map(|wait| {
             let at = match wait.what {
-                // A board of a pool is an object that only the engine sees.
+                // Only the engine knows the queue of a pool as an object.
                 What::Task => "its pool".to_owned(),
                 _ => described(wait.at, &origins),
             };
@@ -72,19 +72,19 @@ pub fn report_tree(py: Python<'_>) -> PyResult<(Vec<Bound<'_, PyDict>>, Vec<Stri
     Ok((shown, findings.iter().map(ToString::to_string).collect()))
 }
 
-/// Whether this process has shared memory, which it may have from its parent.
+/// Returns whether this process has shared memory. It may be its parent's.
 #[pyfunction]
 pub fn has_arena() -> bool {
     report::is_member()
 }
 
-/// Has reports show what this process is called.
+/// Sets the name that reports show for this process.
 #[pyfunction]
 pub fn set_process_name(name: &str) -> PyResult<()> {
     report::name_process(name).map_err(raise)
 }
 
-/// Has reports show where an object was made.
+/// Sets the place that reports show for where an object was made.
 #[pyfunction]
 pub fn set_origin(handle: &[u8], place: &str) -> PyResult<()> {
     let handle = Handle::from_bytes(handle).map_err(raise)?;

@@ -9,7 +9,7 @@ use super::{Pairs, Shared, write_key, write_value};
 use crate::support::late_init::{Keyword, Positional};
 use crate::wire;
 
-/// A dict whose keys are of plain, canonical types and whose values are plain.
+/// A dict with canonical keys and plain values.
 #[pyclass(frozen, subclass, module = "procession._native")]
 #[derive(Debug)]
 pub struct DictStore(Shared);
@@ -58,18 +58,18 @@ impl DictStore {
         self.0.handle(py)
     }
 
-    /// Whether the entries are here, and the process lives that keeps them.
+    /// Whether the entries are in the store and its owner is alive.
     #[getter]
     fn is_attached(&self) -> bool {
         self.0.is_attached()
     }
 
-    /// Makes room; for the keeper alone.
+    /// Makes room. Only the owner may call this.
     fn grow(&self, py: Python<'_>, entries: usize, bytes: usize) -> PyResult<()> {
         self.0.grow(py, Room { entries, bytes })
     }
 
-    /// Takes all out for good; for the keeper alone.
+    /// Takes all entries out and detaches the store for good. Only the owner may call this.
     fn detach<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         DictStore::dict_of(py, &self.0.detach(py)?)
     }
@@ -113,7 +113,7 @@ impl DictStore {
         }
     }
 
-    /// The value of a key, or what stands for one.
+    /// Returns the value of a key, or the default.
     #[pyo3(signature = (key, default=None, /))]
     fn get<'py>(
         &self,
@@ -124,8 +124,9 @@ impl DictStore {
         Ok(value.or(default))
     }
 
-    /// Removes a key and returns its value; a tuple with the default instead of it must be given if it may
-    /// be missing.
+    /// Removes a key and returns its value.
+    ///
+    /// If the key is missing, returns the item of the tuple `default`, or raises `KeyError` without one.
     #[pyo3(signature = (key, default=None, /))]
     fn pop<'py>(
         &self,
@@ -140,7 +141,7 @@ impl DictStore {
         }
     }
 
-    /// Removes the key that was inserted last, and returns it with its value.
+    /// Removes the last inserted key, and returns it with its value.
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         match self
@@ -152,7 +153,7 @@ impl DictStore {
         }
     }
 
-    /// The value of a key, which is set to the default if it has none.
+    /// Returns the value of a key, after setting it to the default if it is missing.
     #[pyo3(signature = (key, default=None, /))]
     fn setdefault<'py>(
         &self,
@@ -167,7 +168,7 @@ impl DictStore {
         Ok(found.unwrap_or(default))
     }
 
-    /// Sets all the keys of a dict, at once.
+    /// Sets all keys of a dict in one step.
     fn update(&self, other: &Bound<'_, PyDict>) -> PyResult<()> {
         let mut pairs = Pairs::default();
         for (key, value) in other.iter() {
@@ -192,13 +193,13 @@ impl DictStore {
         values.collect()
     }
 
-    /// All of it, as a plain dict.
+    /// Returns a copy, as a plain dict.
     fn copy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         DictStore::dict_of(py, &self.0.all(py)?)
     }
 }
 
 fn missing(key: &Bound<'_, PyAny>) -> PyErr {
-    // In a tuple of its own: one as the key would be taken for the arguments.
+    // In a tuple: a key that is a tuple would become the arguments of the exception.
     PyKeyError::new_err((key.clone().unbind(),))
 }

@@ -1,7 +1,7 @@
-//! Dicts and lists of plain values in shared memory: what `Manager().dict()` and `list()` are made of.
+//! Dicts and lists of plain values in shared memory: the basis of `Manager().dict()` and `list()`.
 //!
-//! Values are encoded before the store's lock is taken and decoded after it is released: no Python code runs in
-//! between, and no fork of this process happens there. What a store cannot do raises [`StoreDetached`].
+//! Values are encoded before the lock of the store is acquired, and decoded after it is released. So no Python code runs
+//! while it is held, and this process does not fork. A store raises [`StoreDetached`] for what it cannot do.
 
 mod dict;
 mod list;
@@ -25,20 +25,20 @@ create_exception!(
     procession._native,
     StoreDetached,
     PyException,
-    "The store cannot do that: what it held, or what is asked for, is the keeper's business."
+    "The store cannot do this: its owner has the values, or the request needs Python objects."
 );
 create_exception!(
     procession._native,
     StoreFull,
     PyException,
-    "The keeper has to make room first; the arguments are those of `grow`."
+    "The store is full. Its owner must call `grow` with the arguments of this exception."
 );
 
-/// What both classes have in common.
+/// The common part of both classes.
 #[derive(Debug)]
 struct Shared(LateInit<Store>);
 
-/// A key and a value, or two places in one buffer.
+/// The places of a key and a value in one buffer.
 struct Pair {
     key: std::ops::Range<usize>,
     value: std::ops::Range<usize>,
@@ -149,7 +149,7 @@ impl Shared {
         entry.begin().map_err(refused)
     }
 
-    /// Does something while nobody else uses the store.
+    /// Calls `act` with exclusive access to the store.
     #[inline]
     fn turn<T>(
         &self,
@@ -159,7 +159,7 @@ impl Shared {
         act(self.enter(py)?).map_err(refused)
     }
 
-    /// Does something that takes several turns where values are large.
+    /// Calls `act`, which acquires the store several times if values are large.
     #[inline]
     fn access<T>(
         &self,

@@ -1,11 +1,14 @@
-//! Waiting without holding up the interpreter.
+//! Blocking calls that release the interpreter.
 //!
-//! A blocking method first tries to get what it wants while attached. Only then does it detach from
-//! the interpreter and sleep. The main thread, which alone runs Python's signal handlers, does so attentively: a signal
-//! that comes just before it falls asleep ends the sleep as well (`procession_engine::signals`). Its first sleep is a
-//! short one, since having signals followed costs some microseconds, which most waits are over before; from then on it
-//! sleeps until something happens, since nobody but a handler on this thread can set another handler. The deadline is
-//! fixed before the first sleep: neither slices nor signals stretch it.
+//! A blocking method tries once while it is attached to the interpreter. If that fails it detaches and sleeps, in one
+//! or several slices.
+//!
+//! The main thread alone runs Python's signal handlers. A signal that arrives just before it falls asleep must end the
+//! sleep too, so it sleeps attentively (`procession_engine::signals`). Its first slice is short: to follow the signals
+//! that Python handles costs some microseconds, and most waits end earlier. Later slices have no limit, because only a
+//! handler on this thread can install another handler.
+//!
+//! The deadline is fixed before the first slice. Neither slices nor signals extend it.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -18,25 +21,26 @@ use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-/// How long to sleep until somebody asks whether to go on; each time twice as long as before.
+/// The time before the first and between the last calls of `still_wanted`; it doubles with each call.
 const FIRST_CHECK: Duration = Duration::from_millis(500);
 const LAST_CHECK: Duration = Duration::from_secs(32);
+/// The main thread's first slice.
 const FIRST_SLICE: Duration = Duration::from_millis(4);
-/// Signals that programs hardly use: the last ones for real time.
+/// Signals that programs hardly use: the last real-time signals.
 const UNUSED_SIGNALS: [i32; 4] = [64, 63, 62, 61];
 
-/// How an attempt ended that may be tried again.
+/// Why an attempt ended that can be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryReason {
-    /// The slice, or the deadline, is over.
+    /// The slice ended, or the deadline passed.
     TimedOut,
     /// A signal arrived.
     Interrupted,
 }
 
-/// Errors that can say "not yet".
+/// Errors of attempts that can be repeated.
 pub trait Retryable {
-    /// Why the attempt stopped, or `None` when trying again would not help.
+    /// Why the attempt ended; `None` if repeating it would not help.
     fn retry_reason(&self) -> Option<RetryReason>;
 }
 
@@ -89,7 +93,7 @@ impl Retryable for BarrierError {
     }
 }
 
-/// A flag given as any object: what counts is its truth value, as in `acquire(block=1)`.
+/// A flag passed as any object and read by its truth value, as in `acquire(block=1)`.
 #[derive(Debug, Clone, Copy)]
 pub struct Truth(pub bool);
 
@@ -101,7 +105,9 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Truth {
     }
 }
 
-/// The deadline of a call with the usual `block` and `timeout` arguments.
+/// Returns the deadline of a call with `block` and `timeout` in seconds, as the standard library reads them.
+///
+/// Raises `ValueError` for NaN.
 pub fn deadline(block: bool, timeout: Option<f64>) -> PyResult<Deadline> {
     match timeout {
         _ if !block => Ok(Deadline::NOW),
@@ -116,9 +122,9 @@ pub fn deadline(block: bool, timeout: Option<f64>) -> PyResult<Deadline> {
     }
 }
 
-/// Repeats `attempt`, detached, until it succeeds, fails for good or `deadline` has passed.
+/// Repeats `attempt`, detached, until it succeeds, fails for good, or `deadline` passes.
 ///
-/// An exception of a signal handler ends the wait and is returned as the outer error.
+/// The outer error is the exception of a signal handler, which ends the wait.
 pub fn wait<T, E, F>(py: Python<'_>, deadline: Deadline, attempt: F) -> PyResult<Result<T, E>>
 where
     T: Send,
@@ -129,7 +135,7 @@ where
     repeat(py, deadline, still_wanted, attempt)
 }
 
-/// Like [`wait`], and asks `still_wanted` between the slices whether there is still a point in waiting.
+/// Like [`wait`], and calls `still_wanted` between the slices. An error from it ends the wait.
 pub fn wait_while<T, E, F>(
     py: Python<'_>,
     deadline: Deadline,
@@ -155,13 +161,13 @@ where
     E: Retryable + Send,
     F: FnMut(Deadline) -> Result<T, E> + Send,
 {
-    // Nothing to wait for: as fast as what is asked, and nothing that a handler could end.
+    // This does not wait: keep it fast, and no handler needs to end it.
     if deadline == Deadline::NOW {
         return Ok(attempt(deadline));
     }
     let _call = procession_engine::report::Call::begin();
     let acts_on_signals = runs_handlers(py)?;
-    // How long to sleep at most until somebody asks whether to go on.
+    // The longest slice before the next call of `still_wanted`.
     let mut check_after = still_wanted.as_ref().map(|_| FIRST_CHECK);
     let mut length = if acts_on_signals {
         Some(FIRST_SLICE)
@@ -191,7 +197,7 @@ where
             still_wanted()?;
         }
         if acts_on_signals && reason == RetryReason::Interrupted {
-            // What its handler did may have been to set another.
+            // Its handler may have installed another one.
             length = Some(FIRST_SLICE);
             continue;
         }
@@ -203,10 +209,10 @@ where
     }
 }
 
-/// Whether this is the thread that runs the handlers of signals: Python's main one.
+/// Returns whether this thread runs signal handlers: whether it is Python's main thread.
 fn runs_handlers(py: Python<'_>) -> PyResult<bool> {
     thread_local! {
-        // Of which process this was found out: a fork makes the thread that called it the main one.
+        // With the process in which it was found: a fork makes the calling thread the main one.
         static KNOWN: Cell<(u32, bool)> = const { Cell::new((0, false)) };
     }
     let process = std::process::id();
@@ -216,9 +222,9 @@ fn runs_handlers(py: Python<'_>) -> PyResult<bool> {
     }
     let is_main = match is_main_thread(py) {
         Ok(is_main) => is_main,
-        // At its very end the interpreter does not know any more, and runs no handlers.
+        // During finalization the interpreter cannot tell, and runs no handlers.
         Err(_) if is_finalizing(py) => false,
-        // A handler's, run while this was asked.
+        // It comes from a handler that ran during the question.
         Err(error) => return Err(error),
     };
     KNOWN.set((process, is_main));
@@ -239,7 +245,7 @@ fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
     main.getattr(intern!(py, "ident"))?.eq(me)
 }
 
-/// Has the engine follow the signals that Python handles; false when it cannot.
+/// Makes the engine follow the signals that Python handles. Returns false if it cannot.
 fn follow_handlers(py: Python<'_>) -> PyResult<bool> {
     static HANDLER: OnceLock<usize> = OnceLock::new();
     let handler = match HANDLER.get() {
@@ -252,8 +258,9 @@ fn follow_handlers(py: Python<'_>) -> PyResult<bool> {
     Ok(signals::follow(handler))
 }
 
-/// The address of Python's handler, which is the same for all signals: that of one which nobody handles, when Python
-/// is asked to.
+/// Finds the address of Python's C handler, which is the same for all signals.
+///
+/// Makes Python handle an unused signal for a moment, and reads the address from the kernel.
 fn find_handler(py: Python<'_>) -> PyResult<usize> {
     let signal = py.import("_signal")?;
     let default = signal.getattr("SIG_DFL")?;

@@ -1,8 +1,7 @@
-//! Engine errors as the exceptions Python programs already catch.
+//! Engine errors as the exceptions that Python programs already catch.
 //!
-//! Where the standard library has a type for a failure it is raised, with a message that says what
-//! to do. `OwnerDied` is the package's own and is looked up when first needed, so that importing
-//! the native module alone works.
+//! A failure raises the standard library's type where there is one, with a message that says what to do. `OwnerDied` is
+//! defined by the package and imported on first use, so that the native module can be imported alone.
 
 use procession_engine::error::{Error, LockError};
 use pyo3::PyErrArguments;
@@ -11,9 +10,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-/// An exception of another module, which is imported when it is first raised.
+/// An exception class of a Python module, imported when it is first raised.
 ///
-/// Where it cannot be, as at the interpreter's end, what the import raises is raised: PyO3's own way is a panic.
+/// If the import fails, as it can while the interpreter shuts down, the import error is raised. PyO3's own macro panics.
 pub struct Imported {
     class: PyOnceLock<Py<PyType>>,
     module: &'static str,
@@ -35,7 +34,7 @@ impl Imported {
         }
     }
 
-    /// The exception with these arguments.
+    /// Creates the exception with these arguments.
     pub fn with<A>(&self, py: Python<'_>, arguments: A) -> PyErr
     where
         A: PyErrArguments + Send + Sync + 'static,
@@ -46,14 +45,14 @@ impl Imported {
         }
     }
 
-    /// Whether it is that exception.
+    /// Returns whether `error` is this exception.
     pub fn is(&self, py: Python<'_>, error: &PyErr) -> bool {
         let class = self.class.import(py, self.module, self.name);
         class.is_ok_and(|class| error.is_instance(py, class))
     }
 }
 
-/// What making, opening or growing something failed with.
+/// Converts an error of creating, opening or growing an object.
 pub fn raise(error: Error) -> PyErr {
     let message = error.to_string();
     match error {
@@ -72,17 +71,17 @@ pub fn raise(error: Error) -> PyErr {
     }
 }
 
-/// `OwnerDied` of the package, for a lock whose holder was killed.
+/// Creates `OwnerDied`, for a lock whose holder died.
 pub fn owner_died(py: Python<'_>) -> PyErr {
     OWNER_DIED.with(py, LockError::OwnerDied.to_string())
 }
 
-/// Whether it is `OwnerDied`.
+/// Returns whether `error` is `OwnerDied`.
 pub fn is_owner_died(py: Python<'_>, error: &PyErr) -> bool {
     OWNER_DIED.is(py, error)
 }
 
-/// `ValueError` of the standard library's locks and semaphores.
+/// Creates the `ValueError` of the standard library's locks and semaphores.
 pub fn released_too_often() -> PyErr {
     PyValueError::new_err("semaphore or lock released too many times")
 }

@@ -1,7 +1,7 @@
-//! Descriptors that come from Python as numbers.
+//! Takes ownership of descriptors that Python passes as numbers.
 //!
-//! A number proves nothing, so owning the descriptor behind one would be unsafe code. Sending it to
-//! ourselves over a socket is not: the kernel checks the number, and what is received is ours.
+//! A number proves nothing, so turning it into an owned descriptor would be unsafe code. Sending it to ourselves over a
+//! socket is safe: the kernel checks the number, and we own the descriptor that arrives.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
@@ -13,7 +13,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketType,
 };
 
-/// Takes a descriptor over: the number is closed and what it stood for is returned.
+/// Takes ownership of a descriptor: closes the number and returns an owned duplicate.
 pub fn take_over(py: Python<'_>, fd: RawFd) -> PyResult<OwnedFd> {
     let owned = duplicate(py, fd)?;
     py.import("os")?.call_method1("close", (fd,))?;

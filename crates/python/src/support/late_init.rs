@@ -1,8 +1,8 @@
-//! The place inside a Python object where its engine object lives.
+//! Engine objects that arrive after their Python object was created.
 //!
-//! Python classes are subclassed with constructors of any shape, so `__new__` makes an empty slot
-//! from whatever it is given and `__init__` (or `_adopt`, when unpickling) fills it. A slot is
-//! filled once and never emptied: a reference to the engine object lives as long as the Python one.
+//! Subclasses in Python have constructors of any signature. So `__new__` accepts any arguments and leaves the engine
+//! object out, and `__init__`, or `_adopt` when unpickling, sets it. It is set once and never removed: a reference to
+//! the engine object is valid for the lifetime of the Python object.
 
 use std::sync::OnceLock;
 
@@ -13,18 +13,19 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::support::errors::raise;
 
-/// An engine object that arrives after the Python object around it was made.
+/// An engine object that is set once, after its Python object was created.
 #[derive(Debug)]
 pub struct LateInit<T>(OnceLock<T>);
 
 impl<T: Opened> LateInit<T> {
-    /// A slot that waits for [`LateInit::init`].
+    /// Creates it unset.
     pub const fn empty() -> LateInit<T> {
         LateInit(OnceLock::new())
     }
 
-    /// The engine object; `RuntimeError` when `__init__` was never called, or in a forked process that does not
-    /// hold it.
+    /// Returns the engine object.
+    ///
+    /// Raises `RuntimeError` if `__init__` was never called, or in a forked process that does not hold the object.
     #[inline]
     pub fn get(&self) -> PyResult<&T> {
         match self.0.get() {
@@ -36,7 +37,7 @@ impl<T: Opened> LateInit<T> {
         }
     }
 
-    /// Puts the engine object in; `RuntimeError` when there is one already.
+    /// Sets the engine object. Raises `RuntimeError` if it was set before.
     pub fn init(&self, object: T) -> PyResult<()> {
         self.0
             .set(object)
@@ -44,9 +45,9 @@ impl<T: Opened> LateInit<T> {
     }
 }
 
-/// The arguments of a `__new__` that leaves them all to `__init__`.
+/// The positional arguments of a `__new__` that leaves them to `__init__`.
 pub type Positional<'a, 'py> = &'a Bound<'py, PyTuple>;
-/// The keyword half of [`Positional`].
+/// The keyword arguments of such a `__new__`.
 pub type Keyword<'a, 'py> = &'a Bound<'py, PyDict>;
 
 #[cold]

@@ -1,4 +1,4 @@
-//! `Barrier`: a point that a number of threads of any processes pass together.
+//! `Barrier`: a point that a fixed number of threads, of any processes, pass together.
 
 use procession_engine::Handle;
 use procession_engine::sync::{self, Arrival, BarrierError};
@@ -11,7 +11,7 @@ use crate::support::errors::{BROKEN_BARRIER, raise};
 use crate::support::late_init::LateInit;
 use crate::support::late_init::{Keyword, Positional};
 
-/// A barrier without an action of its own: the caller of `wait` passes one.
+/// A barrier. Its action is an argument of `wait`.
 #[pyclass(frozen, subclass, module = "procession._native")]
 #[derive(Debug)]
 pub struct Barrier(LateInit<sync::Barrier>);
@@ -46,10 +46,10 @@ impl Barrier {
         Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
     }
 
-    /// Waits for the others and returns the order of arrival, from 0.
+    /// Waits for the other parties and returns the index of arrival, from 0.
     ///
-    /// The last to arrive calls `action` and then lets everybody through. When the action raises, the
-    /// timeout passes, or a signal handler's exception ends the wait, the barrier breaks.
+    /// The last party to arrive calls `action` and then opens the barrier. The barrier breaks if the action raises, the
+    /// timeout passes, or the exception of a signal handler ends the wait. Raises `BrokenBarrierError` if it broke.
     #[pyo3(signature = (timeout=None, action=None))]
     fn wait(
         &self,
@@ -62,7 +62,7 @@ impl Barrier {
         let mut place = barrier.enter().map_err(|_| broken(py))?;
         let arrival = loop {
             match blocking::wait(py, deadline, |slice| barrier.pass(&mut place, slice)) {
-                // It may have been opened since: that is as if this party had not given up.
+                // The barrier may have opened in the meantime. Then this party has passed.
                 Ok(Err(BarrierError::TimedOut)) => barrier.give_up(&place),
                 Ok(arrival) => break arrival.map_err(|_| broken(py))?,
                 Err(error) => {
@@ -74,7 +74,7 @@ impl Barrier {
         match arrival {
             Arrival::Passed { index } => Ok(index),
             Arrival::Last(turnstile) => {
-                // Dropped unopened, when the action raises, the turnstile breaks the barrier.
+                // If the action raises, the guard is dropped unopened, which breaks the barrier.
                 if let Some(action) = action {
                     action.call0()?;
                 }
@@ -83,13 +83,13 @@ impl Barrier {
         }
     }
 
-    /// Breaks the barrier: everybody who waits or comes later gets `BrokenBarrierError`.
+    /// Breaks the barrier: present and future waiters get `BrokenBarrierError`.
     fn abort(&self) -> PyResult<()> {
         self.0.get()?.abort();
         Ok(())
     }
 
-    /// Makes the barrier whole and empty; those who wait get `BrokenBarrierError`.
+    /// Repairs and empties the barrier. Present waiters get `BrokenBarrierError`.
     fn reset(&self) -> PyResult<()> {
         self.0.get()?.reset();
         Ok(())

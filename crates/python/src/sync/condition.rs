@@ -1,8 +1,7 @@
 //! The waiters of a condition variable.
 //!
-//! The lock of a condition may be any lock-like Python object, so only the queue of waiters lives
-//! in the engine. A waiter enrols while it holds the lock and releases it after that: a
-//! notification sent in between is kept for it.
+//! The lock of a condition can be any Python object with `acquire` and `release`, so the engine has only the queue of
+//! waiters. A waiter enrols before it releases the lock; a notification sent in between is kept for it.
 
 use procession_engine::error::LockError;
 use procession_engine::sync::Turns;
@@ -59,14 +58,14 @@ impl Waiters {
         if was_moved {
             lock.pass_on();
         }
-        tell(condition, notified, pending)
+        conclude(condition, notified, pending)
     }
 }
 
-/// Takes a lock for one who goes on with it, however the wait ended: an exception is held back until then. False when
-/// a second one ended that, or a program could not be ended while its lock is not to be had.
+/// Acquires the lock again, however the wait ended, and keeps an exception pending until then.
 ///
-/// `OwnerDied` ends nothing: behind each of the dead the lock is closer.
+/// A second exception ends the attempt, and the result is false: otherwise nothing could end a program while its lock is
+/// unavailable. `OwnerDied` does not count, since each dead holder brings the lock closer.
 fn reacquire(
     py: Python<'_>,
     pending: &mut Option<PyErr>,
@@ -93,8 +92,10 @@ fn reacquire(
     true
 }
 
-/// What a wait says. One that was notified, and raises, does not say so: another may be notified instead.
-fn tell(condition: &sync::Condition, notified: bool, pending: Option<PyErr>) -> PyResult<bool> {
+/// Ends a wait: raises the pending exception, or returns whether the waiter was notified.
+///
+/// If a notified waiter raises, its notification is passed on to another one.
+fn conclude(condition: &sync::Condition, notified: bool, pending: Option<PyErr>) -> PyResult<bool> {
     match pending {
         None => Ok(notified),
         Some(error) => {
@@ -106,7 +107,7 @@ fn tell(condition: &sync::Condition, notified: bool, pending: Option<PyErr>) -> 
     }
 }
 
-/// Threads of any process that wait to be notified.
+/// Threads, of any process, that wait to be notified.
 #[pyclass(frozen, subclass, module = "procession._native")]
 #[derive(Debug)]
 pub struct Waiters(LateInit<sync::Condition>);
@@ -133,11 +134,11 @@ impl Waiters {
         Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
     }
 
-    /// Sleeps until notified; False when the timeout passed first.
+    /// Sleeps until notified. Returns False if the timeout passed first.
     ///
-    /// It calls `release` and afterwards `acquire` as often as the lock is held: `depth` times, or once for None, when
-    /// `acquire` gets what `release` returned. The caller holds the lock afterwards, also when this raises, but for a
-    /// second exception.
+    /// Calls `release` before and `acquire` after the wait, `depth` times each. If `depth` is None it calls each once, and
+    /// `acquire` gets the result of `release`. The caller holds the lock afterwards, even if this raises; only a second
+    /// exception leaves the lock released.
     #[pyo3(signature = (release, acquire, depth, timeout=None))]
     fn wait(
         &self,
@@ -151,7 +152,7 @@ impl Waiters {
         let condition = self.0.get()?;
         let ticket = condition.enroll().map_err(raise)?;
         let (mut released, mut state) = (0, py.None().into_bound(py));
-        let mut let_go = || {
+        let mut release_all = || {
             while released < depth.unwrap_or(1) {
                 state = release.call0()?;
                 released += 1;
@@ -159,7 +160,7 @@ impl Waiters {
             Ok(())
         };
         let sleep = |slice| condition.sleep(&ticket, slice);
-        let mut pending = let_go()
+        let mut pending = release_all()
             .and_then(|()| blocking::wait(py, deadline, sleep))
             .err();
         let notified = ticket.leave();
@@ -173,13 +174,13 @@ impl Waiters {
             }
             Ok(())
         });
-        tell(condition, notified, pending)
+        conclude(condition, notified, pending)
     }
 
-    /// As `wait`, under a lock of this module, which the caller holds.
+    /// Does what `wait` does, for a lock of this module that the caller holds.
     ///
-    /// The thread takes it back before it goes on to the interpreter: threads that are notified together
-    /// come one after the other, as each releases the lock.
+    /// The thread acquires the lock again before it attaches to the interpreter. So threads that are notified together
+    /// follow one another, each when its predecessor releases the lock.
     #[pyo3(signature = (lock, timeout=None))]
     fn wait_under(
         &self,
@@ -197,12 +198,12 @@ impl Waiters {
         }
     }
 
-    /// Wakes up to `n` waiters, the longest waiting first, and says how many.
+    /// Wakes up to `n` waiters, in the order of their arrival, and returns how many.
     fn notify(&self, n: usize) -> PyResult<usize> {
         Ok(self.0.get()?.notify(n))
     }
 
-    /// How many wait.
+    /// Returns how many threads wait.
     fn count(&self) -> PyResult<usize> {
         Ok(self.0.get()?.waiters())
     }

@@ -1,4 +1,4 @@
-//! `Event`: a flag that processes wait for.
+//! `Event`: a flag that threads of several processes wait for.
 
 use procession_engine::{Deadline, Handle, sync};
 use pyo3::prelude::*;
@@ -36,13 +36,13 @@ impl Event {
         Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
     }
 
-    /// Sets the flag and wakes everybody who waits for it.
+    /// Sets the flag and wakes all waiters.
     fn set(&self) -> PyResult<()> {
         self.0.get()?.set();
         Ok(())
     }
 
-    /// Takes the flag down.
+    /// Clears the flag.
     fn clear(&self) -> PyResult<()> {
         self.0.get()?.clear();
         Ok(())
@@ -52,7 +52,7 @@ impl Event {
         Ok(self.0.get()?.is_set())
     }
 
-    /// Waits until the flag is set; False when the timeout passed first.
+    /// Waits until the flag is set. Returns False if the timeout passed first.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let event = self.0.get()?;
@@ -64,7 +64,7 @@ impl Event {
         if deadline == Deadline::NOW {
             return Ok(false);
         }
-        // A handler, or another thread between two slices, may set it and clear it again.
+        // Since `since`: between two slices a handler or another thread may set the flag and clear it again.
         Ok(blocking::wait(py, deadline, |slice| event.wait_since(since, slice))?.is_ok())
     }
 }

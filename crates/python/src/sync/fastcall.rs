@@ -1,5 +1,6 @@
-//! Locks and semaphores that are free, or that are not to be waited for, without anything between the interpreter and
-//! the engine.
+//! Fast methods of locks and semaphores, for calls that need no wait.
+//!
+//! The interpreter calls them without PyO3's layer in between; see [`procession_pyffi::fastcall`].
 
 use std::ffi::CStr;
 
@@ -12,9 +13,9 @@ use crate::sync::locking::LockLike;
 use crate::sync::rlock::RLock;
 use crate::sync::semaphore::Semaphore;
 
-/// What is taken and given back, if that is possible at once.
+/// A lock or semaphore. Its methods return `None` when the call has to wait, or fails.
 trait FastLock {
-    /// Without `block` it may be refused.
+    /// Acquires it; without `block` the answer can be `No`.
     fn acquire(&self, block: bool) -> Option<Answer>;
     fn release(&self) -> Option<Answer>;
 }
@@ -49,7 +50,7 @@ impl FastLock for sync::Semaphore {
     }
 }
 
-/// The four methods of a class.
+/// Adds the four fast methods of a class.
 macro_rules! fast_methods {
     ($class:ty, $py:expr) => {{
         struct Acquire<const CONTEXT: bool>;
@@ -104,19 +105,19 @@ macro_rules! fast_methods {
     };
 }
 
-/// Puts the methods of `Lock` before its own.
+/// Adds the fast methods of `Lock`.
 pub fn lock(py: Python<'_>) -> PyResult<()> {
     fast_methods!(Lock, py);
     Ok(())
 }
 
-/// Puts the methods of `RLock` before its own.
+/// Adds the fast methods of `RLock`.
 pub fn rlock(py: Python<'_>) -> PyResult<()> {
     fast_methods!(RLock, py);
     Ok(())
 }
 
-/// Puts the methods of `Semaphore` before its own.
+/// Adds the fast methods of `Semaphore`.
 pub fn semaphore(py: Python<'_>) -> PyResult<()> {
     fast_methods!(Semaphore, py);
     Ok(())

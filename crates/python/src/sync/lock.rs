@@ -1,4 +1,4 @@
-//! `Lock`: what one thread of all processes holds at a time, and any of them may release.
+//! `Lock`: held by one thread at a time among all processes; any thread may release it.
 
 use procession_engine::{Deadline, Handle, sync};
 use pyo3::prelude::*;
@@ -45,7 +45,9 @@ impl Lock {
         Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
     }
 
-    /// Takes the lock; False when it was not to be had before the timeout.
+    /// Acquires the lock. Returns False if the timeout passed first.
+    ///
+    /// Raises `OwnerDied` if the holder died, unless `on_owner_died` is "hold".
     #[pyo3(
         signature = (block=Truth(true), timeout=None, *, on_owner_died=None),
         text_signature = "($self, block=True, timeout=None, *, on_owner_died=None)"
@@ -62,7 +64,7 @@ impl Lock {
         acquire(py, self.0.get()?, deadline, died)
     }
 
-    /// Frees the lock, whoever took it.
+    /// Releases the lock, whichever thread holds it. Raises `ValueError` if none does.
     fn release(&self) -> PyResult<()> {
         self.0.get()?.release().map_err(|_| released_too_often())
     }
@@ -80,7 +82,7 @@ impl Lock {
         self.release()
     }
 
-    /// Whether anybody holds the lock.
+    /// Returns whether a thread holds the lock.
     fn locked(&self) -> PyResult<bool> {
         Ok(self.0.get()?.is_held())
     }
@@ -97,7 +99,7 @@ impl Lock {
         Ok(u32::from(!self.locked()?))
     }
 
-    /// 1 when a thread of this process holds the lock.
+    /// Returns 1 if a thread of this process holds the lock, else 0.
     fn _count(&self) -> PyResult<u32> {
         Ok(u32::from(is_this_process(self.0.get()?.holder())))
     }

@@ -1,7 +1,7 @@
-//! What `Lock` and `RLock` have in common: how they are taken.
+//! How `Lock` and `RLock` are acquired.
 //!
-//! A holder that exits in order leaves its lock held, one that dies raises `OwnerDied` in the next
-//! acquirer, once. `with lock:` runs the classes' `__enter__` and `__exit__` without a Python frame.
+//! If a holder dies, the next acquirer gets `OwnerDied`, once. A holder that exits in order leaves its lock held, as in
+//! the standard library. `with lock:` runs native `__enter__` and `__exit__` methods, without a Python frame.
 
 use procession_engine::error::LockError;
 use procession_engine::{Deadline, OwnerId, process, sync};
@@ -11,17 +11,17 @@ use pyo3::prelude::*;
 use crate::support::blocking;
 use crate::support::errors::{owner_died, released_too_often};
 
-/// What `acquire` does with a lock whose holder died.
+/// What `acquire` does if the holder of the lock died.
 #[derive(Debug, Clone, Copy)]
 pub enum OnOwnerDied {
     /// Frees the lock and raises `OwnerDied`.
     Raise,
-    /// Takes the lock, so that the caller can repair what it guards.
+    /// Takes the lock, so that the caller can repair the data it protects.
     Hold,
 }
 
 impl OnOwnerDied {
-    /// The policy a word stands for; None stands for "raise".
+    /// Parses the argument `on_owner_died`; None means "raise".
     pub fn parse(word: Option<&str>) -> PyResult<OnOwnerDied> {
         match word {
             None | Some("raise") => Ok(OnOwnerDied::Raise),
@@ -33,15 +33,15 @@ impl OnOwnerDied {
     }
 }
 
-/// A lock of the engine.
+/// An engine lock that has one holder.
 pub trait LockLike: Sync {
-    /// Takes it if it is free.
+    /// Acquires it if it is free.
     fn try_acquire(&self) -> bool;
-    /// Whether it would have to be waited for.
+    /// Returns whether `acquire` would have to wait.
     fn would_wait(&self) -> bool;
-    /// Waits for it and takes it, whatever became of its holder when `died` says so.
+    /// Waits for it and acquires it; `died` says what happens if its holder died.
     fn acquire(&self, deadline: Deadline, died: OnOwnerDied) -> Result<(), LockError>;
-    /// Gives it back; false when it was not taken.
+    /// Releases it. Returns false if it was not held.
     fn release(&self) -> bool;
 }
 
@@ -93,7 +93,7 @@ impl LockLike for sync::RLock {
     }
 }
 
-/// Takes a lock; false when the deadline passed first.
+/// Acquires a lock. Returns false if the deadline passed first.
 #[inline]
 pub fn acquire(
     py: Python<'_>,
@@ -111,7 +111,7 @@ pub fn acquire(
     }
 }
 
-/// Does something under a lock.
+/// Calls `access` while holding a lock.
 #[inline]
 pub fn under<T>(py: Python<'_>, lock: &impl LockLike, access: impl FnOnce() -> T) -> PyResult<T> {
     acquire(py, lock, Deadline::NEVER, OnOwnerDied::Raise)?;
@@ -122,7 +122,7 @@ pub fn under<T>(py: Python<'_>, lock: &impl LockLike, access: impl FnOnce() -> T
     }
 }
 
-/// Whether the holder of a lock is a thread of this process.
+/// Returns whether the holder of a lock is a thread of this process.
 pub fn is_this_process(holder: Option<OwnerId>) -> bool {
     holder.is_some_and(|holder| holder == process::me())
 }

@@ -1,4 +1,4 @@
-//! `RLock`: a lock that its owner may take again.
+//! `RLock`: a lock that its holder may acquire again.
 
 use procession_engine::{Deadline, Handle, sync};
 use pyo3::exceptions::PyAssertionError;
@@ -11,7 +11,7 @@ use crate::support::late_init::LateInit;
 use crate::support::late_init::{Keyword, Positional};
 use crate::sync::locking::{OnOwnerDied, acquire, is_this_process};
 
-/// A lock that its owner may take again, and only its owner may release.
+/// A lock that its holder may acquire again, and only its holder may release.
 #[pyclass(frozen, subclass, module = "procession._native")]
 #[derive(Debug)]
 pub struct RLock(LateInit<sync::RLock>);
@@ -46,7 +46,9 @@ impl RLock {
         Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
     }
 
-    /// Takes the lock once more; False when it was not to be had before the timeout.
+    /// Acquires the lock once more. Returns False if the timeout passed first.
+    ///
+    /// Raises `OwnerDied` if the holder died, unless `on_owner_died` is "hold".
     #[pyo3(
         signature = (block=Truth(true), timeout=None, *, on_owner_died=None),
         text_signature = "($self, block=True, timeout=None, *, on_owner_died=None)"
@@ -63,7 +65,7 @@ impl RLock {
         acquire(py, self.0.get()?, deadline, died)
     }
 
-    /// Undoes one `acquire` of the calling thread.
+    /// Undoes one `acquire` of the calling thread. Raises `AssertionError` if it does not hold the lock.
     fn release(&self) -> PyResult<()> {
         self.0.get()?.release().map_err(|_| {
             PyAssertionError::new_err("attempt to release recursive lock not owned by thread")
@@ -83,7 +85,7 @@ impl RLock {
         self.release()
     }
 
-    /// Whether anybody holds the lock.
+    /// Returns whether a thread holds the lock.
     fn locked(&self) -> PyResult<bool> {
         Ok(self.0.get()?.is_held())
     }
@@ -100,7 +102,7 @@ impl RLock {
         Ok(u32::from(!self.locked()?))
     }
 
-    /// How often the lock was taken, when a thread of this process holds it.
+    /// Returns how often the calling thread acquired the lock; 1 if another thread of this process holds it, else 0.
     fn _count(&self) -> PyResult<u32> {
         let lock = self.0.get()?;
         let mine = lock.count();

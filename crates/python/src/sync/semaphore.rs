@@ -1,7 +1,6 @@
 //! `Semaphore` and `BoundedSemaphore`.
 //!
-//! A semaphore has no owners: units taken by a process that died stay taken, and anyone may give
-//! units back.
+//! A semaphore has no owner: the units of a process that died stay taken, and any process may release units.
 
 use std::sync::OnceLock;
 
@@ -15,12 +14,12 @@ use crate::support::errors::{raise, released_too_often};
 use crate::support::late_init::LateInit;
 use crate::support::late_init::{Keyword, Positional};
 
-/// The largest value, as of POSIX semaphores.
+/// The largest value, the same as for POSIX semaphores.
 pub const MAX_VALUE: u32 = i32::MAX as u32;
 
 const EINVAL: i32 = 22;
 
-/// A counter that `acquire` takes a unit from, waiting while there is none.
+/// A counter. `acquire` takes one unit, and waits while there is none.
 #[pyclass(frozen, subclass, module = "procession._native")]
 #[derive(Debug)]
 pub struct Semaphore {
@@ -100,7 +99,7 @@ impl Semaphore {
         Ok(self.max.get().copied().unwrap_or(MAX_VALUE))
     }
 
-    /// Takes a unit; False when none was to be had before the timeout.
+    /// Takes a unit. Returns False if the timeout passed first.
     #[pyo3(
         signature = (block=Truth(true), timeout=None),
         text_signature = "($self, block=True, timeout=None)"
@@ -109,7 +108,7 @@ impl Semaphore {
         self.take(py, blocking::deadline(block.0, timeout)?)
     }
 
-    /// Gives a unit back.
+    /// Releases a unit. Raises `ValueError` beyond `maxvalue`.
     fn release(&self) -> PyResult<()> {
         self.engine
             .get()?
@@ -130,12 +129,12 @@ impl Semaphore {
         self.release()
     }
 
-    /// How many units are there.
+    /// Returns how many units are available.
     fn get_value(&self) -> PyResult<u32> {
         Ok(self.engine.get()?.value())
     }
 
-    /// Whether the next `acquire` would wait.
+    /// Returns whether the next `acquire` would wait.
     fn locked(&self) -> PyResult<bool> {
         Ok(self.get_value()? == 0)
     }

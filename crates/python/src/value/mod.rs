@@ -1,4 +1,4 @@
-//! `Block`: shared bytes that ctypes objects are laid over.
+//! `Block`: shared bytes for ctypes objects, and in [`synchronized`] numbers behind a lock.
 
 pub mod synchronized;
 
@@ -11,15 +11,15 @@ use crate::support::errors::raise;
 use crate::support::late_init::LateInit;
 use crate::support::late_init::{Keyword, Positional};
 
-/// Zeroed shared memory, aligned to 64 bytes, that lives as long as this object.
+/// Zeroed shared memory, aligned to 64 bytes. It lives as long as this object.
 ///
-/// Whoever uses `address` keeps a reference to the block beside it.
+/// A user of `address` must keep a reference to the block.
 #[pyclass(frozen, subclass, module = "procession._native")]
 #[derive(Debug)]
 pub struct Block(LateInit<SharedBytes>);
 
 impl Block {
-    /// The memory.
+    /// Returns the memory.
     #[inline]
     pub fn bytes(&self) -> PyResult<&SharedBytes> {
         self.0.get()

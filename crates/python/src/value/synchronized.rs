@@ -1,7 +1,8 @@
-//! Values and arrays behind a lock: an element at a time, without a Python frame.
+//! Values and arrays behind a lock, read and written one element at a time, without a Python frame.
 //!
-//! What is here are the plain cases: numbers of C's types in a block of ours, guarded by a lock of ours. All
-//! else is left to the methods of the same name with an underscore in front, which work on the ctypes object.
+//! The native code handles the plain cases: numbers of C types in a [`Block`], protected by a lock of this module.
+//! Everything else goes to the Python methods with an underscore (`_get_value`, `_set_item`), which work on the ctypes
+//! object.
 
 use std::ffi::{c_long, c_ulong};
 use std::sync::OnceLock;
@@ -19,7 +20,7 @@ use crate::sync::locking::under;
 use crate::sync::rlock::RLock;
 use crate::value::Block;
 
-/// A C type, by its code in `array` and ctypes.
+/// A C type, by its code in `array` and `ctypes`.
 #[derive(Debug, Clone, Copy)]
 enum TypeCode {
     Int(IntType),
@@ -97,11 +98,11 @@ impl TypeCode {
         Ok(signed.into_pyobject(py)?.into_any())
     }
 
-    /// The bytes of a value, as ctypes writes it; `None` for one that ctypes is to deal with.
+    /// Returns the bytes of a value as ctypes writes it; `None` if ctypes has to convert it.
     fn bytes_of(self, value: &Bound<'_, PyAny>) -> Option<[u8; 8]> {
         match self {
             TypeCode::Int(_) if value.is_exact_instance_of::<PyInt>() => {
-                // What does not fit is cut off.
+                // As in ctypes, the low bytes are kept.
                 value.extract::<i64>().ok().map(i64::to_le_bytes)
             }
             TypeCode::Float => {
@@ -120,7 +121,7 @@ enum AnyLock {
     RLock(Py<RLock>),
 }
 
-/// Cells of one type, and the lock that guards them.
+/// Elements of one type, and the lock that guards them.
 #[derive(Debug)]
 struct Guard {
     lock: AnyLock,
@@ -130,7 +131,7 @@ struct Guard {
 }
 
 impl Guard {
-    /// `None` when it is no plain case.
+    /// Creates it; `None` if this is not a plain case.
     fn new(
         lock: &Bound<'_, PyAny>,
         block: &Bound<'_, Block>,
@@ -156,7 +157,7 @@ impl Guard {
         )
     }
 
-    /// The offset in the block of an item that an index names; `None` for other indices and items.
+    /// Returns the byte offset of the element at an index; `None` if it is out of range or not an exact `int`.
     fn offset(&self, index: &Bound<'_, PyAny>) -> Option<usize> {
         if !index.is_exact_instance_of::<PyInt>() {
             return None;
@@ -196,7 +197,7 @@ fn fill(offset: &OnceLock<Guard>, guard: Option<Guard>) -> PyResult<()> {
     }
 }
 
-/// The base of a wrapper around one number.
+/// The base class of a synchronized number.
 #[pyclass(frozen, subclass, module = "procession._native")]
 #[derive(Debug, Default)]
 pub struct SynchronizedValueBase(OnceLock<Guard>);
@@ -209,7 +210,7 @@ impl SynchronizedValueBase {
         SynchronizedValueBase::default()
     }
 
-    /// Says which lock guards which number.
+    /// Sets the lock, and the number that it guards.
     fn _guard(
         &self,
         lock: &Bound<'_, PyAny>,
@@ -219,7 +220,7 @@ impl SynchronizedValueBase {
         fill(&self.0, Guard::new(lock, block, code, 1)?)
     }
 
-    /// The value, read and written under the lock.
+    /// The value. It is read and written while holding the lock.
     #[getter]
     fn get_value<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         match slf.get().0.get() {
@@ -241,7 +242,7 @@ impl SynchronizedValueBase {
     }
 }
 
-/// The base of a wrapper around an array; its buffer is the array's.
+/// The base class of a synchronized array. Its buffer is that of the array.
 #[pyclass(frozen, subclass, extends = BufferProxy, module = "procession._native")]
 #[derive(Debug, Default)]
 pub struct SynchronizedArrayBase(OnceLock<Guard>);
@@ -258,12 +259,12 @@ impl SynchronizedArrayBase {
             .add_subclass(SynchronizedArrayBase::default())
     }
 
-    /// Says which array is guarded.
+    /// Sets the array whose buffer this object exports.
     fn _set_buffer(slf: &Bound<'_, Self>, array: &Bound<'_, PyAny>) {
-        slf.as_super().get().name(array);
+        slf.as_super().get().set(array);
     }
 
-    /// Says which lock guards which numbers.
+    /// Sets the lock, and the numbers that it guards.
     fn _guard(
         &self,
         lock: &Bound<'_, PyAny>,

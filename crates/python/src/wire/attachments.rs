@@ -1,7 +1,7 @@
-//! Shared objects that are met while a message is pickled.
+//! Attachments: the shared objects in a pickled message.
 //!
-//! A queue, a lock or a value is pickled as its handle, and a handle keeps nothing alive. So whoever pickles
-//! a message collects what the handles name, and the message holds it (`Queue::put_with` of the engine).
+//! A queue, a lock or a value is pickled as its handle, and a handle keeps nothing alive. So the encoder collects the
+//! objects that the handles name, and the message keeps them alive (`Queue::put_with` of the engine).
 
 use std::cell::RefCell;
 
@@ -11,11 +11,11 @@ use pyo3::prelude::*;
 use crate::support::errors::raise;
 
 thread_local! {
-    /// What was met in each of the messages that this thread pickles: reducers may send messages, too.
+    /// The attachments of each message that this thread pickles. There can be several: reducers can send messages.
     static OPEN: RefCell<Vec<Vec<Held>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `pickle` and returns, beside what it returns, the objects that were enclosed meanwhile.
+/// Calls `pickle` and returns its result, with the objects that were attached during the call.
 pub(super) fn collect<T>(pickle: impl FnOnce() -> T) -> (T, Vec<Held>) {
     struct Opened;
     impl Drop for Opened {
@@ -26,27 +26,27 @@ pub(super) fn collect<T>(pickle: impl FnOnce() -> T) -> (T, Vec<Held>) {
     OPEN.with_borrow_mut(|open| open.push(Vec::new()));
     let opened = Opened;
     let pickled = pickle();
-    let enclosed = OPEN.with_borrow_mut(|open| open.last_mut().map(std::mem::take));
+    let attached = OPEN.with_borrow_mut(|open| open.last_mut().map(std::mem::take));
     drop(opened);
-    (pickled, enclosed.unwrap_or_default())
+    (pickled, attached.unwrap_or_default())
 }
 
-/// Lets the message that this thread is pickling hold the object; False if it pickles none.
+/// Attaches an object to the message that this thread is pickling. Returns False if there is none.
 #[pyfunction]
 pub fn attach_to_message(handle: &[u8]) -> PyResult<bool> {
     if !is_pickling_message() {
         return Ok(false);
     }
-    let held = Held::of(&Handle::from_bytes(handle).map_err(raise)?).map_err(raise)?;
+    let object = Held::of(&Handle::from_bytes(handle).map_err(raise)?).map_err(raise)?;
     OPEN.with_borrow_mut(|open| {
         if let Some(message) = open.last_mut() {
-            message.push(held);
+            message.push(object);
         }
     });
     Ok(true)
 }
 
-/// Whether this thread is pickling a message.
+/// Returns whether this thread is pickling a message.
 #[pyfunction]
 pub fn is_pickling_message() -> bool {
     OPEN.with_borrow(|open| !open.is_empty())

@@ -1,4 +1,6 @@
-//! Values that are equal exactly if their bytes are, and a search among encoded values that uses this.
+//! Canonical values, which are equal if and only if their bytes are, and a search among encoded values.
+//!
+//! The search compares bytes where it can, and so decodes few values.
 
 use procession_wire::{MAX_DEPTH, Reader, tag, varint};
 use pyo3::prelude::*;
@@ -13,6 +15,7 @@ use super::encode::{self, NeedsPickle};
 pub(super) fn write(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<(), NeedsPickle> {
     nested(obj, out, MAX_DEPTH)
 }
+
 fn nested(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Result<(), NeedsPickle> {
     let is_atom = obj.is_exact_instance_of::<PyString>()
         || obj.is_exact_instance_of::<PyInt>()
@@ -32,21 +35,21 @@ fn nested(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Result<(),
         .try_for_each(|item| nested(&item, out, depth - 1))
 }
 
-/// What the bytes of a value tell.
+/// The result of comparing the bytes of a value with a needle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
-    /// It is equal to what is needle.
+    /// The values are equal.
     Equal,
-    /// It is not.
+    /// The values differ.
     Different,
-    /// The objects have to be compared.
+    /// The bytes do not tell: compare the objects.
     Unsure,
 }
 
-/// What is needle.
+/// The value to search for.
 #[derive(Debug)]
 pub enum Needle {
-    /// The bytes of a value of canonical types: those of equal ones are the same.
+    /// The bytes of a canonical value.
     Canonical(Vec<u8>),
     /// A float.
     Float(f64),
@@ -55,7 +58,7 @@ pub enum Needle {
 }
 
 impl Needle {
-    /// Looks at the value once.
+    /// Prepares a search for `value`.
     pub fn new(value: &Bound<'_, PyAny>) -> Needle {
         if let Ok(float) = value.cast_exact::<PyFloat>() {
             return Needle::Float(float.value());
@@ -67,7 +70,7 @@ impl Needle {
         }
     }
 
-    /// Whether it is the value with these bytes.
+    /// Compares it with the value that has these bytes.
     #[inline]
     pub fn compare(&self, bytes: &[u8]) -> Comparison {
         match self {
@@ -91,7 +94,7 @@ fn compare_float(needle: f64, bytes: &[u8]) -> Comparison {
     }
 }
 
-/// Whether these are the bytes of a value whose equals all have the same.
+/// Returns whether these are the bytes of a canonical value.
 #[inline]
 fn is_canonical(bytes: &[u8]) -> bool {
     match bytes.first() {
@@ -110,7 +113,7 @@ fn is_canonical_atom(first: u8) -> bool {
         || matches!(first, tag::STR | tag::BYTES | tag::NONE)
 }
 
-/// Walks over tuples and what is in them; `None` at the first value that is no such one.
+/// Reads a value, tuples included. Returns `None` at the first value that is not canonical.
 fn all_canonical(reader: &mut Reader<'_>) -> Option<()> {
     let mut left = 1_usize;
     while left > 0 {

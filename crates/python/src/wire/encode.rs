@@ -14,20 +14,20 @@ use pyo3::types::{
 use super::memo::{Lookup, Memo, Place, RecentStrings};
 use super::{is_too_deep_for_stack, pickle};
 
-/// From this size on a string or bytes object that may be met again is remembered for certain.
+/// A string or bytes object of this size that can occur again always enters the memo.
 const LARGE: usize = 64;
-/// Below this size a reference would be no shorter than the string.
+/// A reference to a shorter string would not be shorter than the string.
 const TINY: usize = 2;
 
-/// Lists of these lengths are copied to a tuple first, whose items need not be owned one by one.
+/// Lists of these lengths are copied to a tuple first, because the items of a tuple can be borrowed.
 const SNAPSHOT: Range<usize> = 32..1 << 20;
 
-/// There is something in the value that only pickle can write.
+/// The value contains something that only pickle can encode.
 #[derive(Debug)]
 pub(super) struct NeedsPickle;
 
 impl From<PyErr> for NeedsPickle {
-    /// Pickle will look_up the same error, or know better.
+    /// Pickle will hit the same error, or can encode the value.
     fn from(_: PyErr) -> Self {
         NeedsPickle
     }
@@ -35,14 +35,14 @@ impl From<PyErr> for NeedsPickle {
 
 type Written = Result<(), NeedsPickle>;
 
-/// Whether a container can hold itself, or can be hashed.
+/// The kind of a container: a mutable one can contain itself, a hashable one cannot.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Mutable,
     Hashable,
 }
 
-/// Appends the message of a plain value; if it is not plain, leaves a piece of one.
+/// Appends the message of a plain value. Leaves a part of it behind if the value is not plain.
 pub(super) fn plain(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Written {
     Writer {
         start: out.len(),
@@ -60,19 +60,19 @@ struct Writer<'a, 'py> {
     out: &'a mut Vec<u8>,
     /// Where in `out` the message starts.
     start: usize,
-    /// Not in `memo`: nearly every root is referred to elsewhere, nearly none by its own items.
+    /// It is not in `memo`: nearly every root has other references, and nearly none is one of its own items.
     root: &'a Bound<'py, PyAny>,
     depth: usize,
-    /// How high the hashable containers are that were written since the innermost open one began.
+    /// The greatest height of the hashable containers written since the innermost open container began.
     height: usize,
     memo: Memo<'py>,
     strings: RecentStrings,
 }
 
-/// `obj` as a `T`, unless it is anything else, a subclass included.
+/// Returns `obj` as a `T`; `None` if its type is any other, including a subclass.
 #[inline]
 fn exact<'a, 'py, T: PyTypeInfo>(obj: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, T>> {
-    // A failed `cast_exact` builds an error, so ask first.
+    // A failed `cast_exact` builds an error, so check first.
     if obj.is_exact_instance_of::<T>() {
         obj.cast_exact().ok()
     } else {
@@ -80,20 +80,20 @@ fn exact<'a, 'py, T: PyTypeInfo>(obj: &'a Bound<'py, PyAny>) -> Option<&'a Bound
     }
 }
 
-/// Whether anything refers to `obj` besides its container and the `held` references of ours.
+/// Returns whether `obj` has references besides the one of its container and our `held` ones.
 #[inline]
 #[expect(
     deprecated,
     reason = "what replaces it is unsafe, and this crate has no unsafe code"
 )]
-fn may_be_met_again(obj: &Bound<'_, PyAny>, held: usize) -> bool {
-    // Some interpreters keep flags in the upper half; a count that looks too large does no harm.
+fn can_occur_again(obj: &Bound<'_, PyAny>, held: usize) -> bool {
+    // Some interpreters store flags in the upper half. A count that seems too large does no harm.
     obj.get_refcnt() as usize > held + 1
 }
 
-/// Which way.
+/// Dispatch by type.
 impl<'py> Writer<'_, 'py> {
-    /// Writes a value to which we hold `held` references.
+    /// Writes a value to which this writer holds `held` references.
     #[inline]
     fn value(&mut self, obj: &Bound<'py, PyAny>, held: usize) -> Written {
         if obj.is_exact_instance_of::<PyInt>() {
@@ -181,9 +181,9 @@ impl<'py> Writer<'_, 'py> {
     }
 
     fn string(&mut self, string: &Bound<'py, PyString>, held: usize) -> Written {
-        let content = if may_be_met_again(string, held) {
+        let content = if can_occur_again(string, held) {
             if let Some(offset) = self.strings.find(string) {
-                self.again(offset);
+                self.reference(offset);
                 return Ok(());
             }
             let content = string.to_str()?.as_bytes();
@@ -203,18 +203,18 @@ impl<'py> Writer<'_, 'py> {
 
     fn bytes(&mut self, bytes: &Bound<'py, PyBytes>, held: usize) {
         let content = bytes.as_bytes();
-        if content.len() < LARGE || !may_be_met_again(bytes, held) || !self.repeated(bytes) {
+        if content.len() < LARGE || !can_occur_again(bytes, held) || !self.repeated(bytes) {
             self.blob(tag::BYTES, content);
         }
     }
 
-    /// Refers to an atom if it was written before; else remembers that it is written now.
+    /// Writes a reference to an atom if it was written before; otherwise adds it to the memo and returns false.
     #[cold]
     fn repeated(&mut self, atom: &Bound<'py, PyAny>) -> bool {
         match self.memo.look_up(atom, self.offset()) {
             Lookup::New(place) => self.memo.finish(place, 0),
             Lookup::Written { offset, .. } => {
-                self.again(offset);
+                self.reference(offset);
                 return true;
             }
             Lookup::Unfinished => {}
@@ -250,7 +250,7 @@ impl<'py> Writer<'_, 'py> {
 
     fn tuple(&mut self, tuple: &Bound<'py, PyTuple>, held: usize) -> Written {
         if tuple.is_empty() {
-            // There is only one, and everything refers to it.
+            // It is a singleton, so its reference count says nothing.
             self.head(tag::TUPLE, 0);
             return Ok(());
         }
@@ -267,7 +267,7 @@ impl<'py> Writer<'_, 'py> {
         self.head(tag::DICT, count);
         let mut items = dict.iter();
         for _ in 0..count {
-            // A finalizer may have changed the dict meanwhile, and then the iterator would panic.
+            // A finalizer can change the dict between two items, and then the iterator would panic.
             if dict.len() != count {
                 return Err(NeedsPickle);
             }
@@ -301,7 +301,7 @@ impl<'py> Writer<'_, 'py> {
         varint::write(self.out, count);
     }
 
-    /// Allocating a tracked object may collect garbage, whose finalizers are any Python code.
+    /// Forgets the recent strings: the allocation of a tracked object can collect garbage, and finalizers run any code.
     fn python_ran(&mut self) {
         self.strings.forget(self.offset());
     }
@@ -318,7 +318,7 @@ impl<'py> Writer<'_, 'py> {
         write: impl FnOnce(&mut Self) -> Written,
     ) -> Written {
         let mut place = None;
-        if may_be_met_again(obj, held) {
+        if can_occur_again(obj, held) {
             place = self.look_up(obj, kind)?;
             if place.is_none() {
                 return Ok(());
@@ -344,7 +344,7 @@ impl<'py> Writer<'_, 'py> {
         Ok(())
     }
 
-    /// Refers to a container if it was written before; else names the place of the new one.
+    /// Writes a reference to a container if it was written before; otherwise returns its entry in the memo.
     fn look_up(
         &mut self,
         obj: &Bound<'py, PyAny>,
@@ -353,7 +353,7 @@ impl<'py> Writer<'_, 'py> {
         if obj.is(self.root) {
             return match kind {
                 Kind::Mutable => {
-                    self.again(0);
+                    self.reference(0);
                     Ok(None)
                 }
                 Kind::Hashable => Err(NeedsPickle),
@@ -371,15 +371,15 @@ impl<'py> Writer<'_, 'py> {
                     return Err(NeedsPickle);
                 }
                 self.height = self.height.max(height);
-                self.again(offset);
+                self.reference(offset);
                 Ok(None)
             }
             Lookup::Unfinished => Err(NeedsPickle),
         }
     }
 
-    /// Refers to the value at `offset`, and marks it as one to keep.
-    fn again(&mut self, offset: usize) {
+    /// Writes a reference to the value at `offset`, and marks that value for the reader to keep.
+    fn reference(&mut self, offset: usize) {
         let tag = &mut self.out[self.start + offset];
         *tag = tag::kept(*tag);
         self.out.push(tag::AGAIN);

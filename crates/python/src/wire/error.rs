@@ -1,4 +1,4 @@
-//! Why a message can't be read.
+//! Errors of decoding.
 
 use procession_wire::{Damaged, Reader};
 use pyo3::exceptions::{PyTypeError, PyUnicodeDecodeError, PyValueError};
@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use crate::support::errors::UNPICKLING;
 
-/// Why a message can't be read. Boxed, so that what comes out of the hot path fits into registers.
+/// Why a message cannot be decoded. Boxed, so that the result of the hot path fits into registers.
 #[derive(Debug)]
 pub(super) struct DecodeError(Box<Cause>);
 
@@ -40,9 +40,11 @@ impl From<DecodeError> for PyErr {
     }
 }
 
-/// Tells an error that only a damaged message leads to from one that may come at any time.
+/// Converts an error of building a value: to `Damaged` if only a damaged message can cause it.
+///
+/// Other errors, such as `MemoryError`, can occur at any time and stay as they are.
 #[cold]
-pub(super) fn blame(
+pub(super) fn build_error(
     reader: &Reader<'_>,
     py: Python<'_>,
     error: PyErr,
@@ -57,14 +59,14 @@ pub(super) fn blame(
     }
 }
 
-/// What a message that cannot have been written by this package is told with.
+/// Creates the `UnpicklingError` for a message that this package cannot have written.
 pub(super) fn damaged(what: &'static str) -> PyErr {
     unpickling_error(format!("damaged message: {what}"))
 }
 
 #[cold]
 fn unpickling_error(message: String) -> PyErr {
-    // Whoever reads a message is attached.
+    // The reader of a message is attached.
     Python::try_attach(|py| UNPICKLING.with(py, message.clone()))
         .unwrap_or_else(|| PyValueError::new_err(message))
 }

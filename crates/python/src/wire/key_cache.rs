@@ -1,6 +1,6 @@
-//! Dict keys that came lately, kept between messages, which mostly bring the keys of the one before.
+//! A cache of recent dict keys. Most messages have the keys of the message before.
 //!
-//! A key found here is neither built nor hashed again, since a `str` keeps its hash.
+//! A cached key is neither created nor hashed again, because a `str` stores its hash.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
@@ -10,17 +10,17 @@ use pyo3::types::PyString;
 
 const SLOTS: usize = 512;
 
-/// The interpreter has the shorter ones already, and longer ones are rarely names.
+/// The lengths of cached keys: the interpreter caches shorter strings itself, and longer ones are rarely names.
 const LENGTHS: Range<usize> = 2..33;
 
 static KEYS: Mutex<Slots> = Mutex::new(Slots([const { None }; SLOTS]));
 
 struct Slots([Option<Py<PyString>>; SLOTS]);
 
-/// The table for the time of one message, or nothing.
+/// The cache, locked for the time of one message; `None` if it is in use.
 ///
-/// It is only ever tried: a message that is read while another one is (by a finalizer, or by a thread
-/// that got the GIL from one) does without, and so does a process forked at such a moment.
+/// It is locked with `try_lock` only. A message that is read during another one, by a finalizer or by a second thread,
+/// does without the cache. So does a process that is forked during a message.
 pub(super) struct KeyCache(Option<MutexGuard<'static, Slots>>);
 
 impl KeyCache {
@@ -28,7 +28,7 @@ impl KeyCache {
         KeyCache(KEYS.try_lock().ok())
     }
 
-    /// The `str` with this text; fails if it is not UTF-8.
+    /// Returns the `str` with this text. Fails if it is not UTF-8.
     #[inline]
     pub(super) fn get<'py>(
         &mut self,
@@ -51,7 +51,7 @@ impl KeyCache {
     }
 }
 
-/// Where a key belongs: its length, its first and its last bytes tell most keys apart.
+/// Returns the slot of a key, from its length, its first and its last bytes, which distinguish most keys.
 #[inline]
 fn slot(text: &[u8]) -> usize {
     let ends = if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {

@@ -1,41 +1,41 @@
-//! What the writer has met already: the memo of a message.
+//! The memo of a message: the values that were written already.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use pyo3::prelude::*;
 
-/// Up to here a scan of the entries beats hashing.
+/// Up to this many entries a scan is faster than hashing.
 const SCANNED: usize = 8;
 
-/// A value that was met, and may be met again.
+/// A value that was written and can occur again.
 #[derive(Debug)]
 struct Entry<'py> {
-    /// Owned, so that no other object can come to live at the same address.
+    /// Owned, so that no other object can be allocated at the same address.
     obj: Bound<'py, PyAny>,
     offset: usize,
-    /// `None` while an immutable container is being written: the reader could not refer to it yet.
+    /// `None` while an immutable container is being written: the reader cannot refer to it yet.
     height: Option<usize>,
 }
 
-/// What [`Memo::look_up`] found.
+/// The result of [`Memo::look_up`].
 #[derive(Debug)]
 pub(super) enum Lookup {
     New(Place),
-    /// Written at `offset`, as high as `height`.
+    /// It was written at `offset` and has this height.
     Written {
         offset: usize,
         height: usize,
     },
-    /// Inside itself, by way of something mutable.
+    /// It contains itself, through a mutable container.
     Unfinished,
 }
 
-/// Names an entry until it is finished.
+/// The index of an entry that is not finished.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place(usize);
 
-/// Values by identity, in the order they were met.
+/// Values by identity, in the order of their first occurrence.
 #[derive(Debug, Default)]
 pub(super) struct Memo<'py> {
     entries: Vec<Entry<'py>>,
@@ -43,7 +43,7 @@ pub(super) struct Memo<'py> {
 }
 
 impl<'py> Memo<'py> {
-    /// Looks for `obj`; if it is new, remembers it as unfinished at `offset`.
+    /// Looks `obj` up. If it is new, adds it as unfinished at `offset`.
     pub(super) fn look_up(&mut self, obj: &Bound<'py, PyAny>, offset: usize) -> Lookup {
         if let Some(entry) = self.find(obj) {
             return match entry.height {
@@ -75,7 +75,7 @@ impl<'py> Memo<'py> {
         Lookup::New(Place(place))
     }
 
-    /// From now on the value may be referred to.
+    /// Allows references to the value.
     pub(super) fn finish(&mut self, place: Place, height: usize) {
         self.entries[place.0].height = Some(height);
     }
@@ -90,39 +90,39 @@ impl<'py> Memo<'py> {
     }
 }
 
-/// Short strings met lately, by address. Forgetful: a string may be written twice, but another one is
-/// never taken for it.
+/// A lossy cache of recent short strings, by address. It can forget a string, which is then written twice, but never
+/// confuses two strings.
 ///
-/// The strings are not owned, since that costs more than it saves. So [`RecentStrings::forget`] is due
-/// whenever Python code may have run: a string may be gone, and another live at its address.
+/// The strings are not owned, because that would cost more than it saves. So call [`RecentStrings::forget`] whenever
+/// Python code can have run: a string can be freed, and another one allocated at its address.
 #[derive(Debug, Default)]
 pub(super) struct RecentStrings {
     few: [Row; Self::FEW],
-    /// Takes over from `few` in messages that hold many strings.
+    /// Replaces `few` in messages with many strings.
     many: Vec<Row>,
     remembered: usize,
-    /// What was remembered before this offset is forgotten.
+    /// Strings before this offset are forgotten.
     since: usize,
 }
 
 impl RecentStrings {
     const FEW: usize = 16;
     const MANY: usize = 512;
-    /// So many notes tell that `few` has no room for the strings of the message.
+    /// After this many strings, `few` is too small for the message.
     const TOO_MANY: usize = 32;
 
-    /// Where the string was written.
+    /// Returns the offset at which the string was written.
     #[inline]
     pub(super) fn find(&mut self, string: &Bound<'_, PyAny>) -> Option<usize> {
         let address = string.as_ptr() as usize;
         let since = self.since;
         self.row(address)
             .iter()
-            .find(|&&(met, offset)| met == address && offset >= since)
+            .find(|&&(known, offset)| known == address && offset >= since)
             .map(|&(_, offset)| offset)
     }
 
-    /// The string is about to be written at `offset`.
+    /// Adds a string that will be written at `offset`.
     #[inline]
     pub(super) fn remember(&mut self, string: &Bound<'_, PyAny>, offset: usize) {
         self.remembered += 1;
@@ -139,7 +139,7 @@ impl RecentStrings {
         self.since = offset;
     }
 
-    /// Where the string belongs.
+    /// Returns the row of an address.
     #[inline]
     fn row(&mut self, address: usize) -> &mut Row {
         let spread = (spread(address as u64) >> 32) as usize;
@@ -153,13 +153,13 @@ impl RecentStrings {
 /// The addresses and offsets of two strings, the later one first.
 type Row = [(usize, usize); 2];
 
-/// Turns numbers that differ little into numbers that differ in their upper half.
+/// Fibonacci hashing: nearby numbers get different upper halves.
 #[inline]
 fn spread(n: u64) -> u64 {
     n.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Good enough for addresses, which nobody can choose to collide.
+/// A hasher for addresses, which no attacker can choose.
 #[derive(Debug, Default)]
 struct AddressHasher(u64);
 

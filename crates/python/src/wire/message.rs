@@ -1,8 +1,7 @@
-//! Python objects as the bytes of a message, and back.
+//! Encoding a Python object as a message, and the functions `dumps` and `loads`.
 //!
-//! Encoding reuses one buffer a thread: a program that sends many small messages allocates none of
-//! them. Pickling may run Python code that sends messages itself, so the buffer is taken out of its
-//! place while in use.
+//! Each thread reuses one buffer, so that a program that sends many small messages does not allocate. Pickling can run
+//! Python code that sends messages itself, so the buffer is taken out of its thread-local while in use.
 
 use std::cell::Cell;
 
@@ -16,53 +15,53 @@ use pyo3::types::{PyByteArray, PyBytes};
 use crate::support::errors::raise;
 use crate::wire;
 
-/// Buffers that grew beyond this are given back to the allocator.
+/// A larger buffer is freed after use, in bytes.
 const KEEP: usize = 64 * 1024;
 
 thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// From this size on a message is written straight to where it will lie.
+/// A message of this many bytes is written directly into shared memory.
 const LARGE: usize = 64 * 1024;
 
-/// Buffers beside a pickle that are smaller than this are copied twice, like the rest of a small message.
+/// If a pickle and its out-of-band buffers are smaller in all, they are copied twice, as a small message is.
 const COPIED: usize = 32 * 1024;
 
-/// One object serialised, and the shared objects that are mentioned there.
+/// An encoded object, and the shared objects attached to it.
 #[derive(Debug)]
 pub struct Encoded {
     bytes: Vec<u8>,
-    held: Vec<Held>,
+    attachments: Vec<Held>,
     uncopied: Uncopied,
 }
 
-/// What belongs to a message and was not copied yet.
+/// The part of a message that was not copied yet.
 #[derive(Debug)]
 enum Uncopied {
     Nothing,
-    /// The rest of it.
+    /// Its end.
     Rest(PyBuffer<u8>),
-    /// The buffers of the pickle that `bytes` are.
+    /// The out-of-band buffers; `bytes` is their pickle.
     Buffers(Vec<wire::OutOfBand>),
 }
 
 impl Encoded {
-    /// Serialises an object.
+    /// Encodes an object.
     #[inline]
     pub fn of(object: &Bound<'_, PyAny>) -> PyResult<Encoded> {
         let mut encoded = Encoded {
             bytes: SPARE.take(),
-            held: Vec::new(),
+            attachments: Vec::new(),
             uncopied: Uncopied::Nothing,
         };
-        let (bytes, held) = (&mut encoded.bytes, &mut encoded.held);
+        let (bytes, attachments) = (&mut encoded.bytes, &mut encoded.attachments);
         if let Some(content) = large_bytes(object)? {
             let is_array = !object.is_exact_instance_of::<PyBytes>();
             wire::begin_bytes(is_array, content.len_bytes(), bytes);
             encoded.uncopied = Uncopied::Rest(content);
         } else {
-            let buffers = wire::encode_out_of_band(object.py(), object, bytes, held)?;
+            let buffers = wire::encode_out_of_band(object.py(), object, bytes, attachments)?;
             if !buffers.is_empty() {
                 encoded.add(object.py(), buffers)?;
             }
@@ -80,14 +79,14 @@ impl Encoded {
         Ok(())
     }
 
-    /// What is to be sent, if it is small.
+    /// Returns the bytes of a small message, which can be sent as they are.
     #[inline]
     pub fn small(&self) -> Option<&[u8]> {
         let small = matches!(self.uncopied, Uncopied::Nothing) && self.bytes.len() < LARGE;
         small.then_some(&self.bytes)
     }
 
-    /// How many bytes there are, those beside the pickle included.
+    /// Returns the size in bytes, including out-of-band buffers.
     pub fn weight(&self) -> usize {
         let uncopied = match &self.uncopied {
             Uncopied::Nothing => 0,
@@ -97,7 +96,7 @@ impl Encoded {
         self.bytes.len() + uncopied
     }
 
-    /// What lies beside a pickle, to be put elsewhere.
+    /// Returns the out-of-band buffers, so that a caller can pass them by handle.
     pub fn buffers_mut(&mut self) -> &mut [wire::OutOfBand] {
         match &mut self.uncopied {
             Uncopied::Buffers(buffers) => buffers,
@@ -105,65 +104,65 @@ impl Encoded {
         }
     }
 
-    /// The message, written to where it will lie, behind `front` bytes that are not its own.
+    /// Writes the message into shared memory, after `front` bytes for the caller.
     pub fn message_buf_after(
         &self,
         py: Python<'_>,
         front: usize,
-        held: &[Held],
+        attachments: &[Held],
     ) -> PyResult<Draft> {
         let size = match &self.uncopied {
             Uncopied::Nothing => self.bytes.len(),
             Uncopied::Rest(rest) => self.bytes.len() + rest.len_bytes(),
             Uncopied::Buffers(buffers) => wire::out_of_band::size(&self.bytes, buffers, front),
         };
-        let mut draft = py
-            .detach(|| Draft::new(front + size, held))
+        let mut buf = py
+            .detach(|| Draft::new(front + size, attachments))
             .map_err(raise)?;
-        let to = &mut draft.bytes_mut()[front..];
+        let to = &mut buf.bytes_mut()[front..];
         if let Uncopied::Buffers(buffers) = &self.uncopied {
             wire::out_of_band::write(py, &self.bytes, buffers, front, to)?;
-            return Ok(draft);
+            return Ok(buf);
         }
         let (front, rest) = to.split_at_mut(self.bytes.len());
         front.copy_from_slice(&self.bytes);
         if let Uncopied::Rest(content) = &self.uncopied {
             content.copy_to_slice(py, rest)?;
         }
-        Ok(draft)
+        Ok(buf)
     }
 
-    /// The message, written to where it will lie.
+    /// Writes the message into shared memory.
     pub fn message_buf(&self, py: Python<'_>) -> PyResult<Draft> {
-        self.message_buf_after(py, 0, &self.held)
+        self.message_buf_after(py, 0, &self.attachments)
     }
 
-    /// Gives away what the message is to keep alive.
-    pub fn take_held(&mut self) -> Vec<Held> {
-        std::mem::take(&mut self.held)
+    /// Takes the objects that the message must keep alive.
+    pub fn take_attachments(&mut self) -> Vec<Held> {
+        std::mem::take(&mut self.attachments)
     }
 
-    /// What the message is to keep alive.
+    /// Returns the objects that the message must keep alive.
     #[inline]
-    pub fn held(&self) -> &[Held] {
-        &self.held
+    pub fn attachments(&self) -> &[Held] {
+        &self.attachments
     }
 }
 
-/// A draft of bytes that are large; small ones are sent from where they are.
+/// Writes large bytes into shared memory. Returns `None` for small ones, which can be sent as they are.
 pub fn message_buf_of_bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Option<Draft>> {
     if bytes.len() < LARGE {
         return Ok(None);
     }
-    let draft = py.detach(|| {
-        let mut draft = Draft::new(bytes.len(), &[])?;
-        draft.bytes_mut().copy_from_slice(bytes);
-        Ok(draft)
+    let buf = py.detach(|| {
+        let mut buf = Draft::new(bytes.len(), &[])?;
+        buf.bytes_mut().copy_from_slice(bytes);
+        Ok(buf)
     });
-    draft.map(Some).map_err(raise)
+    buf.map(Some).map_err(raise)
 }
 
-/// The content of a large `bytes` or `bytearray`.
+/// Returns the content of a large `bytes` or `bytearray`.
 #[inline]
 fn large_bytes(object: &Bound<'_, PyAny>) -> PyResult<Option<PyBuffer<u8>>> {
     let is_large = match object.cast_exact::<PyBytes>() {
@@ -185,13 +184,14 @@ impl Drop for Encoded {
     }
 }
 
-/// The bytes of an object, as a message carries them; `RuntimeError` for shared objects, which bytes alone
-/// cannot keep alive.
+/// Returns the bytes of an object, as in a message.
+///
+/// Raises `RuntimeError` if the object contains shared objects, because bytes cannot keep them alive.
 #[pyfunction]
 pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    let (mut bytes, mut held) = (Vec::new(), Vec::new());
-    wire::encode(obj.py(), obj, &mut bytes, &mut held)?;
-    if !held.is_empty() {
+    let (mut bytes, mut attachments) = (Vec::new(), Vec::new());
+    wire::encode(obj.py(), obj, &mut bytes, &mut attachments)?;
+    if !attachments.is_empty() {
         return Err(PyRuntimeError::new_err(
             "shared objects are kept alive by messages and processes, and not by bytes",
         ));
@@ -199,14 +199,14 @@ pub fn dumps<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     Ok(PyBytes::new(obj.py(), &bytes))
 }
 
-/// As `dumps`, of plain data; None for anything else.
+/// Does what `dumps` does for plain data. Returns None for anything else.
 #[pyfunction]
 pub fn dumps_plain<'py>(obj: &Bound<'py, PyAny>) -> Option<Bound<'py, PyBytes>> {
     let mut bytes = Vec::new();
     wire::encode_plain(obj, &mut bytes).then(|| PyBytes::new(obj.py(), &bytes))
 }
 
-/// The object that `dumps` made these bytes of.
+/// Returns the object of which `dumps` made these bytes.
 #[pyfunction]
 pub fn loads<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = data.py();

@@ -1,8 +1,7 @@
-//! Large buffers of a pickled value, beside the pickle.
+//! Out-of-band buffers (PEP 574): the large buffers of a pickled value, stored beside the pickle.
 //!
-//! Pickle's protocol 5 hands the memory of arrays to a callback instead of copying it. It is copied once,
-//! straight into the message's block; and the receiver's arrays use it where it lies, for as long as they
-//! live.
+//! Pickle protocol 5 passes the memory of arrays to a callback instead of copying it. This module copies it once, into
+//! the block of the message. The arrays of the receiver use that memory in place, for as long as they live.
 //!
 //! ```text
 //! message  'O' count u32 | pickle-length u64 | (offset u64, length u64) for each buffer | pickle | buffers
@@ -10,9 +9,9 @@
 //!
 //! Numbers are little endian; buffers start at multiples of 64 bytes. The two highest bits of a length:
 //!
-//! * [`MAKE_WRITABLE`]: an array of memory that was read-only is to be writable where it arrives;
-//! * [`BY_HANDLE`]: at the offset lies the handle of a lease, of which the buffer is all. Only a pool's tasks
-//!   have such, for what several of them mention ([`super::shared`]).
+//! * [`MAKE_WRITABLE`]: the buffer was read-only, and the receiver's array must be writable;
+//! * [`BY_HANDLE`]: at the offset is the handle of a copy-on-write buffer, whose whole content is the buffer. Only tasks
+//!   of a pool use this, for buffers that several of them share (`pool/buffer_cache.rs`).
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -31,8 +30,8 @@ use super::error::damaged;
 use super::pickle;
 use crate::support::errors::raise;
 
-/// Buffers from this size on travel beside the pickle: below, copying costs less than the bookkeeping, and
-/// a small view would keep a whole message alive.
+/// The smallest buffer that goes out of band, in bytes. A smaller one is cheaper to copy, and its view would keep a
+/// whole message alive.
 const OUT_OF_BAND_FROM: usize = 32 << 10;
 
 const ALIGNMENT: usize = 64;
@@ -43,7 +42,7 @@ const MAKE_WRITABLE: u64 = 1 << 63;
 const BY_HANDLE: u64 = 1 << 62;
 const HANDLE: usize = 32;
 
-/// A buffer that belongs to a pickle and is not in it.
+/// A buffer that a pickle refers to and does not contain.
 #[derive(Debug)]
 pub struct OutOfBand {
     view: PyBuffer<u8>,
@@ -52,14 +51,14 @@ pub struct OutOfBand {
 }
 
 impl OutOfBand {
-    /// The memory it is of, for as long as this is kept.
+    /// Returns its memory, which stays valid while this exists.
     pub fn view(&self) -> &PyBuffer<u8> {
         &self.view
     }
 
-    /// From now on the message names the lease with the buffer's content, instead of having it.
-    pub fn pass_by_handle(&mut self, lease: &Lease) {
-        self.by_handle = Some(lease.handle());
+    /// Makes the message contain the handle of a copy-on-write buffer with the same content, instead of the content.
+    pub fn pass_by_handle(&mut self, cow: &Lease) {
+        self.by_handle = Some(cow.handle());
     }
 
     fn len(&self) -> usize {
@@ -84,7 +83,7 @@ impl OutOfBand {
     }
 }
 
-/// What a pickler is given to call with each buffer; false for those that it is to leave out.
+/// The `buffer_callback` of a pickler. It returns false for a buffer that the pickle must leave out.
 #[pyclass(frozen)]
 #[derive(Debug, Default)]
 pub(super) struct Collector(Mutex<Vec<OutOfBand>>);
@@ -95,7 +94,7 @@ impl Collector {
         let py = buffer.py();
         let raw = match buffer.call_method0(intern!(py, "raw")) {
             Ok(raw) => raw,
-            // Not in one piece: pickle knows what to say.
+            // The buffer is not contiguous: pickle copies it, or raises.
             Err(error) if error.is_instance_of::<PyBufferError>(py) => return Ok(true),
             Err(error) => return Err(error),
         };
@@ -114,8 +113,10 @@ impl Collector {
     }
 }
 
-/// Whether a read-only view is of an array that the standard library would have made writable on its way: its
-/// pickles are of the interpreter's default protocol, and before protocol 5 the receiver of an array owns it.
+/// Returns whether a read-only view belongs to an array that would arrive writable with the standard library.
+///
+/// The standard library pickles with the interpreter's default protocol, and before protocol 5 the receiver of an array
+/// owns its memory.
 fn is_to_be_writable(raw: &Bound<'_, PyAny>) -> PyResult<bool> {
     static COPIES: PyOnceLock<bool> = PyOnceLock::new();
     let py = raw.py();
@@ -135,18 +136,18 @@ impl Collector {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The buffers that were left out, in their order.
+    /// Takes the buffers that were left out, in order.
     pub(super) fn take(&self) -> Vec<OutOfBand> {
         std::mem::take(&mut *self.lock())
     }
 }
 
-/// Where a buffer of a received message lies.
+/// The place of a buffer in a received message.
 #[derive(Debug)]
 struct Place {
     range: Range<usize>,
     make_writable: bool,
-    /// How long the buffer is whose lease's handle lies there.
+    /// The length of the buffer, if there is a handle at the place.
     by_handle: Option<usize>,
 }
 
@@ -164,7 +165,7 @@ impl Place {
     }
 }
 
-/// Where everything in a message lies that is about to be written.
+/// The places of the parts of a message that will be written.
 #[derive(Debug)]
 struct Layout {
     pickle: Range<usize>,
@@ -172,7 +173,7 @@ struct Layout {
 }
 
 impl Layout {
-    /// `skew`: how far behind a multiple of 64 the message begins.
+    /// `skew`: the start of the message, modulo 64.
     fn of(pickle: usize, buffers: &[OutOfBand], skew: usize) -> Layout {
         let start = HEADER + ENTRY * buffers.len();
         let mut end = start + pickle;
@@ -193,7 +194,7 @@ impl Layout {
     }
 }
 
-/// Where the pickle and the buffers of a received message lie; `None` if they cannot lie there.
+/// Returns the places of the pickle and of the buffers in a received message; `None` if they are invalid.
 fn read(bytes: &[u8]) -> Option<(Range<usize>, Vec<Place>)> {
     let count = u32::from_le_bytes(*bytes.get(1..)?.first_chunk()?) as usize;
     let number = |at: usize| {
@@ -211,12 +212,12 @@ fn read(bytes: &[u8]) -> Option<(Range<usize>, Vec<Place>)> {
     (end <= bytes.len()).then_some((start..end, places))
 }
 
-/// How long the message of a pickle and its buffers is, if it begins `skew` bytes behind a multiple of 64.
+/// Returns the length of the message of a pickle and its buffers, if the message starts at `skew` modulo 64.
 pub fn size(pickle: &[u8], buffers: &[OutOfBand], skew: usize) -> usize {
     Layout::of(pickle.len(), buffers, skew).size()
 }
 
-/// Writes the message of a pickle and its buffers to where it is to lie, which has its [`size`].
+/// Writes the message of a pickle and its buffers to `to`, whose length is its [`size`].
 pub fn write(
     py: Python<'_>,
     pickle: &[u8],
@@ -240,7 +241,7 @@ pub fn write(
     Ok(())
 }
 
-/// Makes a message of the pickle that `out` has from `start` on, where it is.
+/// Replaces the pickle in `out`, which begins at `start`, by the message of it and its buffers.
 pub fn write_here(
     py: Python<'_>,
     buffers: &[OutOfBand],
@@ -252,8 +253,8 @@ pub fn write_here(
     write(py, &pickle, buffers, 0, &mut out[start..])
 }
 
-/// The value of such a message, whose memory it uses from then on: `lend` is what makes that possible. Also that
-/// memory, if it is used.
+/// Decodes such a message. The value uses the memory of the message if `lend` can map it privately; then that memory is
+/// returned, too. Otherwise the buffers are copied.
 pub(super) fn load<M: AsRef<[u8]>>(
     py: Python<'_>,
     message: M,
@@ -261,18 +262,18 @@ pub(super) fn load<M: AsRef<[u8]>>(
 ) -> PyResult<(Bound<'_, PyAny>, Option<Lending>)> {
     let (pickle, places) = read(message.as_ref()).ok_or_else(out_of_place)?;
     let pickled = PyBytes::new(py, &message.as_ref()[pickle]);
-    let by_handle = leases(message.as_ref(), &places)?;
+    let by_handle = open_by_handle(message.as_ref(), &places)?;
     if by_handle.iter().all(Option::is_some) {
         let value = load_with(&pickled, &places, by_handle, |_| Err(out_of_place()))?;
         return Ok((value, None));
     }
     match lend(message) {
-        Ok(lending) => {
+        Ok(borrowed) => {
             let value = load_with(&pickled, &places, by_handle, |range| {
-                view(py, &lending, range)
+                view(py, &borrowed, range)
             });
-            lending.unseal();
-            Ok((value?, Some(lending)))
+            borrowed.unseal();
+            Ok((value?, Some(borrowed)))
         }
         Err(message) => {
             let value = load_with(&pickled, &places, by_handle, |range| {
@@ -283,21 +284,21 @@ pub(super) fn load<M: AsRef<[u8]>>(
     }
 }
 
-/// The value of such a message, which it copies.
+/// Decodes such a message and copies its buffers.
 pub(super) fn load_copied<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     load(py, bytes, Err).map(|(value, _)| value)
 }
 
-/// The leases that hold what lies by_handle.
-fn leases(message: &[u8], places: &[Place]) -> PyResult<Vec<Option<Lease>>> {
+/// Opens the copy-on-write buffers that are passed by handle.
+fn open_by_handle(message: &[u8], places: &[Place]) -> PyResult<Vec<Option<Lease>>> {
     let open = |place: &Place| {
         let Some(length) = place.by_handle else {
             return Ok(None);
         };
         let handle = Handle::from_bytes(&message[place.range.clone()]).map_err(raise)?;
-        let lease = Lease::open(&handle).map_err(raise)?;
-        match lease.bytes().len() == length {
-            true => Ok(Some(lease)),
+        let cow = Lease::open(&handle).map_err(raise)?;
+        match cow.bytes().len() == length {
+            true => Ok(Some(cow)),
             false => Err(out_of_place()),
         }
     };
@@ -312,12 +313,12 @@ fn load_with<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = pickled.py();
     let buffers = PyList::empty(py);
-    for (place, lease) in places.iter().zip(by_handle) {
-        let buffer = match lease {
+    for (place, cow) in places.iter().zip(by_handle) {
+        let buffer = match cow {
             None => here(place.range.clone())?,
-            Some(lease) => match lease.lend() {
-                Ok(lending) => view(py, &lending, 0..place.by_handle.unwrap_or(0))?,
-                Err(lease) => copy(py, lease.bytes()),
+            Some(cow) => match cow.lend() {
+                Ok(borrowed) => view(py, &borrowed, 0..place.by_handle.unwrap_or(0))?,
+                Err(cow) => copy(py, cow.bytes()),
             },
         };
         match place.make_writable {
@@ -338,10 +339,10 @@ fn out_of_place() -> PyErr {
 
 fn view<'py>(
     py: Python<'py>,
-    lending: &Lending,
+    borrowed: &Lending,
     place: Range<usize>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let region = lending.region(place).ok_or_else(out_of_place)?;
+    let region = borrowed.region(place).ok_or_else(out_of_place)?;
     let buffer = Bound::new(py, SharedBuffer::new(region, false))?;
     Ok(PyMemoryView::from(&buffer)?.into_any())
 }

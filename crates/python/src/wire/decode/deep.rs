@@ -1,7 +1,7 @@
-//! The reader of nested containers where the stack has no room for recursion.
+//! The reader of nested containers without recursion.
 //!
-//! In a thread with a small stack, [`Decoder::value`] would run over its end within the depth that a message may have.
-//! What is nested deeper than the stack has room for is read here, with the open containers on the heap.
+//! In a thread with a small stack, [`Decoder::value`] could overflow it within the depth that a message may have. Deeper
+//! containers are read here, with the open containers on the heap.
 
 use procession_wire::{MAX_DEPTH, tag};
 use pyo3::prelude::*;
@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 use super::super::error::Decoded;
 use super::{Decoder, Kept};
 
-/// A container some of whose values are still to come.
+/// A container that still expects values.
 enum Open<'py> {
     List(Bound<'py, PyList>),
     Set(Bound<'py, PySet>),
@@ -21,17 +21,17 @@ enum Open<'py> {
 
 struct Level<'py> {
     open: Open<'py>,
-    /// Values still to come.
+    /// How many values are still expected.
     left: usize,
-    /// Where it belongs among the kept values, and its offset, if it is hashable and kept.
+    /// Its index among the kept values and its offset, if it is hashable and kept.
     place: Option<(usize, usize)>,
     is_hashable: bool,
-    /// The height around it when it began.
+    /// The height outside of it, from before it began.
     before: usize,
 }
 
 impl<'py> Decoder<'_, 'py> {
-    /// The container that begins with the byte that was just read.
+    /// Reads a container whose tag was just read.
     #[cold]
     pub(super) fn deep(&mut self, tag: u8, offset: usize) -> Decoded<Bound<'py, PyAny>> {
         let mut around = Vec::new();
@@ -154,7 +154,7 @@ impl<'py> Decoder<'_, 'py> {
     }
 }
 
-/// Whether a value that begins with this byte has values of its own.
+/// Returns whether the tag is that of a container.
 #[inline]
 pub(super) fn is_container(tag: u8) -> bool {
     matches!(

@@ -8,13 +8,13 @@ use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PySet, PyString, PyTuple,
 };
 
-use super::error::{DecodeError, Decoded, blame};
+use super::error::{DecodeError, Decoded, build_error};
 use super::is_too_deep_for_stack;
 use super::key_cache::KeyCache;
 
 mod deep;
 
-/// The value of a message that is not pickled.
+/// Decodes a message that is not pickled.
 pub(super) fn plain<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     let mut decoder = Decoder::new(py, bytes);
     let value = decoder.value()?;
@@ -22,10 +22,10 @@ pub(super) fn plain<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, P
     Ok(value)
 }
 
-/// Appends the items of the list that a message is to another list; false, and nothing done, if the message
-/// is no plain list.
+/// Appends the items of the list in a message to another list. Returns false, and does nothing, if the message is not a
+/// plain list.
 pub(super) fn items_onto(bytes: &[u8], list: &Bound<'_, PyList>) -> PyResult<bool> {
-    // In upper case it would hold itself.
+    // A kept list (tag in upper case) can contain itself.
     if bytes.first() != Some(&tag::LIST) {
         return Ok(false);
     }
@@ -40,14 +40,14 @@ struct Decoder<'a, 'py> {
     py: Python<'py>,
     reader: Reader<'a>,
     depth: usize,
-    /// How high the hashable containers are that were read since the innermost open one began.
+    /// The greatest height of the hashable containers read since the innermost open container began.
     height: usize,
-    /// How many values are still to come in the open containers: as many bytes at least, so counts
-    /// that add up to more than the message holds are not believed.
+    /// How many values the open containers still expect. Each takes at least one byte, so counts that add up to more than
+    /// the rest of the message are rejected.
     promised: usize,
-    /// Values that are referred to later, by ascending offset.
+    /// Values with later references, by ascending offset.
     kept: Vec<Kept<'py>>,
-    /// Where in `kept` the next reference leads if dicts repeat each other's keys in order.
+    /// The index in `kept` of the next reference, if dicts repeat each other's keys in order.
     likely: usize,
     keys: Option<KeyCache>,
 }
@@ -59,7 +59,7 @@ struct Kept<'py> {
     height: usize,
 }
 
-/// Yields the items of a container whose size its constructor wants to know beforehand.
+/// Iterates over the items of a container whose constructor needs the size.
 struct Items<'d, 'a, 'py> {
     decoder: &'d mut Decoder<'a, 'py>,
     left: usize,
@@ -126,7 +126,7 @@ impl<'py> Decoder<'_, 'py> {
             return Ok(self.int((tag & !tag::SMALL_INT).into()));
         }
         match tag {
-            // Of containers only, so that nobody else pays for the look.
+            // Only containers check the stack, so that other values do not pay for it.
             _ if deep::is_container(tag) && is_too_deep_for_stack(self.depth) => {
                 self.deep(tag, offset)
             }
@@ -156,7 +156,7 @@ impl<'py> Decoder<'_, 'py> {
         }
     }
 
-    /// The value that begins with the byte that was just read, unless it is a small int or a container.
+    /// Reads the rest of a value that is not a small int or container; its tag was just read.
     #[inline(always)]
     fn atom(&mut self, tag: u8, offset: usize) -> Decoded<Bound<'py, PyAny>> {
         match tag {
@@ -185,7 +185,7 @@ impl<'py> Decoder<'_, 'py> {
                 Ok(PyFloat::new(self.py, f64::from_bits(bits)).into_any())
             }
             tag::BYTES => Ok(self.bytes()?),
-            tag::AGAIN => self.again(),
+            tag::AGAIN => self.reference(),
             tag::KEPT_STR => self
                 .string()
                 .map(|string| self.keep(offset, string.into_any())),
@@ -227,7 +227,7 @@ impl<'py> Decoder<'_, 'py> {
 
     #[cold]
     fn bad_text(&self, error: PyErr) -> DecodeError {
-        blame(&self.reader, self.py, error, "text that is not UTF-8")
+        build_error(&self.reader, self.py, error, "text that is not UTF-8")
     }
 
     #[inline]
@@ -320,10 +320,10 @@ impl<'py> Decoder<'_, 'py> {
 
     #[cold]
     fn unhashable(&self, error: PyErr) -> DecodeError {
-        blame(&self.reader, self.py, error, "a key that has no hash")
+        build_error(&self.reader, self.py, error, "a key that has no hash")
     }
 
-    /// How many items come, each of so many values.
+    /// Reads the number of items, of `values` values each.
     #[inline]
     fn count(&mut self, values: usize) -> Decoded<usize> {
         let count = self.reader.number()?;
@@ -335,7 +335,7 @@ impl<'py> Decoder<'_, 'py> {
         Ok(count)
     }
 
-    /// A value that was promised.
+    /// Reads a value that was counted in `promised`.
     #[inline]
     fn item(&mut self) -> Decoded<Bound<'py, PyAny>> {
         self.promised -= 1;
@@ -406,7 +406,7 @@ impl<'py> Decoder<'_, 'py> {
         value
     }
 
-    fn again(&mut self) -> Decoded<Bound<'py, PyAny>> {
+    fn reference(&mut self) -> Decoded<Bound<'py, PyAny>> {
         let offset = self.reader.number()?;
         let place = match self.kept.get(self.likely) {
             Some(kept) if kept.offset == offset => self.likely,
