@@ -149,7 +149,7 @@ bench-curves: bench-rivals ## cost against size and against the number of worker
 bench-instructions: install ## compare the hot paths of two commits by instruction counts (AGAINST=commit; needs valgrind)
 	$(BIN)/python benches/instructions.py $(or $(AGAINST),HEAD)
 
-lint: $(VENV)/.ready ## check format, lints, documentation and types
+lint: install ## check format, lints, documentation and types
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path benches/rivals-rust/Cargo.toml --check
 	PYO3_PYTHON=$(abspath $(BIN)/python) $(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
@@ -157,6 +157,7 @@ lint: $(VENV)/.ready ## check format, lints, documentation and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=python $(BIN)/python -m mypy.stubtest --allowlist .ci/stubtest --ignore-unused-allowlist procession._native
 
 format: $(VENV)/.ready ## rewrite the sources in the house format
 	$(CARGO) fmt --all

@@ -248,7 +248,10 @@ impl Channel {
     }
 
     /// Waits until `recv` can return, or raise `EOFError`, without waiting. Returns False if `timeout` passed first.
-    #[pyo3(signature = (timeout=Some(0.0)))]
+    #[pyo3(
+        signature = (timeout=Some(0.0)),
+        text_signature = "($self, timeout=0.0)"
+    )]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let end = self.readable_end()?;
         let look = |until: Deadline| match end.poll(until) {

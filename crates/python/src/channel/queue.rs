@@ -182,7 +182,10 @@ impl Queue {
     }
 
     /// Puts an object in. Raises `queue.Full` if the timeout passed before there was room.
-    #[pyo3(signature = (obj, block=Truth(true), timeout=None))]
+    #[pyo3(
+        signature = (obj, block=Truth(true), timeout=None),
+        text_signature = "($self, obj, block=True, timeout=None)"
+    )]
     fn put(
         slf: &Bound<'_, Self>,
         obj: &Bound<'_, PyAny>,
@@ -198,7 +201,10 @@ impl Queue {
     }
 
     /// Takes the oldest object out; raises `queue.Empty` when none came before the timeout.
-    #[pyo3(signature = (block=Truth(true), timeout=None))]
+    #[pyo3(
+        signature = (block=Truth(true), timeout=None),
+        text_signature = "($self, block=True, timeout=None)"
+    )]
     fn get<'py>(
         slf: &Bound<'py, Self>,
         block: Truth,
@@ -214,7 +220,10 @@ impl Queue {
     }
 
     /// Puts each object of an iterable in; `queue.Full` says with `put` how many there was room for.
-    #[pyo3(signature = (objs, block=Truth(true), timeout=None))]
+    #[pyo3(
+        signature = (objs, block=Truth(true), timeout=None),
+        text_signature = "($self, objs, block=True, timeout=None)"
+    )]
     fn put_many(
         slf: &Bound<'_, Self>,
         objs: &Bound<'_, PyAny>,
@@ -230,7 +239,10 @@ impl Queue {
     }
 
     /// Takes out a list of the available objects. Waits for the first one.
-    #[pyo3(signature = (block=Truth(true), timeout=None, max_messages_to_get=None))]
+    #[pyo3(
+        signature = (block=Truth(true), timeout=None, max_messages_to_get=None),
+        text_signature = "($self, block=True, timeout=None, max_messages_to_get=None)"
+    )]
     fn get_many<'py>(
         slf: &Bound<'py, Self>,
         block: Truth,
@@ -251,7 +263,10 @@ impl Queue {
     }
 
     /// Puts a message of these bytes in.
-    #[pyo3(signature = (data, block=Truth(true), timeout=None))]
+    #[pyo3(
+        signature = (data, block=Truth(true), timeout=None),
+        text_signature = "($self, data, block=True, timeout=None)"
+    )]
     fn put_bytes(
         slf: &Bound<'_, Self>,
         data: &[u8],
@@ -269,7 +284,10 @@ impl Queue {
     }
 
     /// Takes a message out as bytes.
-    #[pyo3(signature = (block=Truth(true), timeout=None))]
+    #[pyo3(
+        signature = (block=Truth(true), timeout=None),
+        text_signature = "($self, block=True, timeout=None)"
+    )]
     fn get_bytes<'py>(
         slf: &Bound<'py, Self>,
         block: Truth,
@@ -296,7 +314,10 @@ impl Queue {
     }
 
     /// Waits for a message and leaves it in the queue. Returns False if the timeout passed first.
-    #[pyo3(signature = (timeout=Some(0.0)))]
+    #[pyo3(
+        signature = (timeout=Some(0.0)),
+        text_signature = "($self, timeout=0.0)"
+    )]
     fn _poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let queue = self.engine.get()?;
         let deadline = blocking::deadline(true, timeout)?;
@@ -325,7 +346,10 @@ impl Queue {
     }
 
     /// Waits for room and puts nothing. Returns False if the timeout passed first.
-    #[pyo3(signature = (timeout=Some(0.0)))]
+    #[pyo3(
+        signature = (timeout=Some(0.0)),
+        text_signature = "($self, timeout=0.0)"
+    )]
     fn _wait_for_room(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let queue = self.engine.get()?;
         let deadline = blocking::deadline(true, timeout)?;
@@ -371,7 +395,8 @@ impl Queue {
     }
 
     /// Called when an object cannot be pickled. Subclasses override it.
-    fn _put_failed(&self, error: &Bound<'_, PyAny>, _obj: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn _put_failed(&self, error: &Bound<'_, PyAny>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _ = obj;
         Err(PyErr::from_value(error.clone()))
     }
 }
