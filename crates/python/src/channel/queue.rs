@@ -9,10 +9,10 @@
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use procession_engine::Deadline;
 use procession_engine::channel::{self, Draft, Message};
 use procession_engine::error::{GetError, PutError};
 use procession_engine::select::{Select, Source};
-use procession_engine::{Deadline, Handle};
 use pyo3::exceptions::{PyEOFError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -171,14 +171,12 @@ impl Queue {
     }
 
     fn _adopt(&self, handle: &[u8]) -> PyResult<()> {
-        let handle = Handle::from_bytes(handle).map_err(raise)?;
-        self.engine
-            .init(channel::Queue::open(&handle).map_err(raise)?)
+        self.engine.adopt(handle)
     }
 
     #[getter]
     fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.engine.get()?.handle().to_bytes()))
+        self.engine.handle(py)
     }
 
     /// Puts an object in. Raises `queue.Full` if the timeout passed before there was room.

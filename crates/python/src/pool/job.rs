@@ -72,7 +72,7 @@ struct Stream {
     consumed: usize,
 }
 
-/// The part of a job that threads can use without the interpreter.
+/// The result of a job that threads can use without the interpreter.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) number: u64,
@@ -124,32 +124,32 @@ impl Job {
     }
 
     /// Stores the result of task `index`. Returns true if that completed the job.
-    pub(super) fn set_result(&self, index: usize, part: TaskResult) -> bool {
+    pub(super) fn set_result(&self, index: usize, result: TaskResult) -> bool {
         let mut state = self.state();
         if state.stopped {
             return false;
         }
-        let failed = part.kind() == ResultKind::Failed;
+        let failed = result.kind() == ResultKind::Failed;
         let stops = failed && self.fails_fast.load(Ordering::Relaxed);
         let streams = match &mut state.results {
             Results::Single(place @ None) if index == 0 => {
-                *place = Some(part);
+                *place = Some(result);
                 false
             }
             Results::Single(_) => return false,
             Results::List(list) => match list.get_mut(index) {
                 Some(place @ None) => {
-                    *place = Some(part);
+                    *place = Some(result);
                     false
                 }
                 _ => return false,
             },
             Results::Stream(stream) if stops => {
-                stream.end_with(part);
+                stream.end_with(result);
                 true
             }
             Results::Stream(stream) => {
-                stream.add(index, part, self.shape == Shape::Ordered);
+                stream.add(index, result, self.shape == Shape::Ordered);
                 true
             }
         };
@@ -170,17 +170,17 @@ impl Job {
     }
 
     /// Stores the error that ends the results of `index` tasks. Returns true if that completed the job.
-    pub(super) fn set_last_error(&self, index: usize, part: TaskResult) -> bool {
+    pub(super) fn set_last_error(&self, index: usize, result: TaskResult) -> bool {
         if self.shape == Shape::Unordered {
             let mut state = self.state();
             if let Some(stream) = state.stream() {
-                stream.last = Some((index, part));
+                stream.last = Some((index, result));
             }
             state.add_last();
             state.notify_waiter();
             return state.expected == Some(state.arrived);
         }
-        self.set_result(index, part)
+        self.set_result(index, result)
     }
 
     /// Sets the number of tasks. Returns true if that completed the job.
@@ -247,7 +247,7 @@ impl Job {
 
     /// Fails every task without a result. Returns true if that completed the job.
     pub(super) fn fail_rest(&self, error: &Py<PyAny>, py: Python<'_>) -> bool {
-        let part = || TaskResult::from_object(ResultKind::Failed, error.clone_ref(py));
+        let result = || TaskResult::from_object(ResultKind::Failed, error.clone_ref(py));
         self.give_up();
         let mut state = self.state();
         if state.expected == Some(state.arrived) {
@@ -255,18 +255,18 @@ impl Job {
         }
         let open = match &mut state.results {
             Results::Single(place) => {
-                *place = Some(part());
+                *place = Some(result());
                 Some(0)
             }
             Results::List(list) => {
                 let open = list.iter().position(Option::is_none);
                 if let Some(open) = open {
-                    list[open] = Some(part());
+                    list[open] = Some(result());
                 }
                 open
             }
             Results::Stream(stream) => {
-                stream.end_with(part());
+                stream.end_with(result());
                 None
             }
         };
@@ -281,14 +281,14 @@ impl Job {
 }
 
 impl Stream {
-    fn add(&mut self, index: usize, part: TaskResult, in_order: bool) {
+    fn add(&mut self, index: usize, result: TaskResult, in_order: bool) {
         if !in_order {
-            self.ready.push_back(part);
+            self.ready.push_back(result);
             return;
         }
-        self.early.insert(index, part);
-        while let Some(part) = self.early.remove(&self.next) {
-            self.ready.push_back(part);
+        self.early.insert(index, result);
+        while let Some(result) = self.early.remove(&self.next) {
+            self.ready.push_back(result);
             self.next += 1;
         }
     }
@@ -297,7 +297,8 @@ impl Stream {
     fn end_with(&mut self, error: TaskResult) {
         let mut early: Vec<_> = self.early.drain().collect();
         early.sort_by_key(|(index, _)| *index);
-        self.ready.extend(early.into_iter().map(|(_, part)| part));
+        self.ready
+            .extend(early.into_iter().map(|(_, result)| result));
         self.ready.push_back(error);
     }
 }
@@ -306,8 +307,8 @@ impl State {
     fn add_last(&mut self) {
         let arrived = self.arrived;
         let Some(stream) = self.stream() else { return };
-        if let Some((index, part)) = stream.last.take_if(|(index, _)| *index == arrived) {
-            stream.ready.push_back(part);
+        if let Some((index, result)) = stream.last.take_if(|(index, _)| *index == arrived) {
+            stream.ready.push_back(result);
             self.arrived += 1;
             self.first_failure.get_or_insert(index);
         }
@@ -406,12 +407,15 @@ impl PoolJob {
             let taken = std::mem::replace(&mut state.results, Results::Single(None));
             (taken, state.first_failure)
         };
-        let one =
-            |part: Option<TaskResult>| part.map_or_else(|| Err(lost(py)), |part| part.decode(py));
+        let one = |result: Option<TaskResult>| {
+            result.map_or_else(|| Err(lost(py)), |result| result.decode(py))
+        };
         let decoded = match (results, failure) {
-            (Results::Single(part), _) => one(part),
-            (Results::List(parts), Some(failed)) => one(parts.into_iter().nth(failed).flatten()),
-            (Results::List(parts), None) => join_parts(py, parts),
+            (Results::Single(result), _) => one(result),
+            (Results::List(results), Some(failed)) => {
+                one(results.into_iter().nth(failed).flatten())
+            }
+            (Results::List(results), None) => join_results(py, results),
             (Results::Stream(_), _) => Err(lost(py)),
         };
         match decoded {
@@ -428,18 +432,18 @@ fn lost(py: Python<'_>) -> Bound<'_, PyAny> {
         .into_any()
 }
 
-fn join_parts<'py>(
+fn join_results<'py>(
     py: Python<'py>,
-    parts: Vec<Option<TaskResult>>,
+    results: Vec<Option<TaskResult>>,
 ) -> Result<Bound<'py, PyAny>, Bound<'py, PyAny>> {
     let list = PyList::empty(py);
     let raised = |error: PyErr| error.into_value(py).into_bound(py).into_any();
-    for part in parts.into_iter().flatten() {
-        let many = part.kind() == ResultKind::Many;
-        if many && wire::decode_into(part.bytes(), &list).map_err(raised)? {
+    for result in results.into_iter().flatten() {
+        let many = result.kind() == ResultKind::Many;
+        if many && wire::decode_into(result.bytes(), &list).map_err(raised)? {
             continue;
         }
-        let value = part.decode(py)?;
+        let value = result.decode(py)?;
         if !many {
             list.append(value).map_err(raised)?;
         } else {
@@ -524,22 +528,22 @@ impl PoolJob {
                     return Some(Found::Unpacked(value));
                 }
                 match stream.ready.pop_front() {
-                    Some(part) => {
+                    Some(result) => {
                         stream.consumed += 1;
-                        Some(Found::TaskResult(part))
+                        Some(Found::TaskResult(result))
                     }
                     None if state.expected == Some(state.arrived) => Some(Found::End),
                     None => None,
                 }
             })?;
-            let part = match found {
+            let result = match found {
                 None => return no_value(None, false),
                 Some(Found::End) => return no_value(None, true),
                 Some(Found::Unpacked(value)) => return Ok(value),
-                Some(Found::TaskResult(part)) => part,
+                Some(Found::TaskResult(result)) => result,
             };
-            let many = part.kind() == ResultKind::Many;
-            match part.decode(py) {
+            let many = result.kind() == ResultKind::Many;
+            match result.decode(py) {
                 Err(error) => return no_value(Some(error.unbind()), false),
                 Ok(value) if !many => return Ok(value.unbind()),
                 Ok(values) => {

@@ -26,7 +26,7 @@ struct Callbacks {
     stopped: bool,
 }
 
-/// The part of [`PoolJobs`] that threads can use without the interpreter.
+/// The result of [`PoolJobs`] that threads can use without the interpreter.
 #[derive(Debug)]
 pub(super) struct Jobs {
     open: Mutex<IdMap<u64, Arc<Job>>>,
@@ -91,8 +91,8 @@ impl Jobs {
                 verdict,
                 reply,
             } => {
-                let part = TaskResult::from_reply(ResultKind::from_byte(verdict), reply);
-                self.set_result(job, index, part);
+                let result = TaskResult::from_reply(ResultKind::from_byte(verdict), reply);
+                self.set_result(job, index, result);
                 None
             }
             other => Some(other),
@@ -107,9 +107,9 @@ impl Jobs {
     }
 
     /// Stores a result. Drops it if the job is not open any more.
-    pub(super) fn set_result(&self, number: u64, index: u64, part: TaskResult) {
+    pub(super) fn set_result(&self, number: u64, index: u64, result: TaskResult) {
         let Some(job) = self.job(number) else { return };
-        if job.set_result(index as usize, part) {
+        if job.set_result(index as usize, result) {
             if job.fails_fast.load(Ordering::Relaxed)
                 && let Some(queue) = self.queue.get().and_then(Weak::upgrade)
             {
@@ -121,10 +121,10 @@ impl Jobs {
 
     /// Stores the error of the iterator of a job's arguments, raised after `index` tasks.
     pub(super) fn set_last_error(&self, job: &Job, index: usize, error: Py<PyAny>) {
-        let part = TaskResult::from_object(ResultKind::Failed, error);
+        let result = TaskResult::from_object(ResultKind::Failed, error);
         if job.fails_fast.load(Ordering::Relaxed) {
-            self.set_result(job.number, index as u64, part);
-        } else if job.set_last_error(index, part) {
+            self.set_result(job.number, index as u64, result);
+        } else if job.set_last_error(index, result) {
             self.close(job);
         }
     }
@@ -299,7 +299,7 @@ impl PoolJobs {
         if !self.is_open(job) {
             return Ok(());
         }
-        let part = match (call(function, args, kwds), many) {
+        let result = match (call(function, args, kwds), many) {
             (Ok(value), false) => TaskResult::from_object(ResultKind::One, value.unbind()),
             (Ok(values), true) => TaskResult::from_object(ResultKind::Many, values.unbind()),
             (Err(error), _) => {
@@ -307,7 +307,7 @@ impl PoolJobs {
                 TaskResult::from_object(ResultKind::Failed, error)
             }
         };
-        self.0.set_result(job, index, part);
+        self.0.set_result(job, index, result);
         self.0.forget_finished(results)
     }
 

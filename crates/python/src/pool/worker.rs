@@ -27,7 +27,7 @@ const YIELD_EVERY: u64 = 256;
 pub struct PoolWorker {
     endpoint: Workbench,
     /// The numbers of tasks that began and that ended: the same, or one less.
-    begun: AtomicU64,
+    started: AtomicU64,
     ended: AtomicU64,
 }
 
@@ -168,11 +168,11 @@ impl PoolWorker {
                     Err(_) if !self.endpoint.is_here() => return Ok(Standing::Doomed),
                     Err(error) => error,
                 };
-                pass_on_exit(py, &unsendable)?;
+                reraise_exit(py, &unsendable)?;
                 errors::describe_unsendable(py, &unsendable, &value)?
             }
             Err(error) => {
-                pass_on_exit(py, &error)?;
+                reraise_exit(py, &error)?;
                 errors::describe(py, &error)?
             }
         };
@@ -225,7 +225,7 @@ fn end_copy(py: Python<'_>, error: Option<PyErr>) -> PyErr {
 }
 
 /// Raises a `SystemExit` again: `sys.exit` ends the worker, not only the task.
-fn pass_on_exit(py: Python<'_>, error: &PyErr) -> PyResult<()> {
+fn reraise_exit(py: Python<'_>, error: &PyErr) -> PyResult<()> {
     if error.is_instance_of::<PySystemExit>(py) {
         Err(error.clone_ref(py))
     } else {
@@ -239,10 +239,10 @@ impl PoolWorker {
     fn new(handle: &[u8]) -> PyResult<PoolWorker> {
         let handle = Handle::from_bytes(handle).map_err(raise)?;
         let endpoint = Workbench::open(&handle).map_err(raise)?;
-        let (begun, ended) = Default::default();
+        let (started, ended) = Default::default();
         Ok(PoolWorker {
             endpoint,
-            begun,
+            started,
             ended,
         })
     }
@@ -250,8 +250,8 @@ impl PoolWorker {
     /// The number of the running task, counted in this worker; None if none runs.
     #[getter]
     fn task(&self) -> Option<u64> {
-        let begun = self.begun.load(Ordering::Relaxed);
-        (begun != self.ended.load(Ordering::Relaxed)).then_some(begun)
+        let started = self.started.load(Ordering::Relaxed);
+        (started != self.ended.load(Ordering::Relaxed)).then_some(started)
     }
 
     /// Sends the pool a notice that belongs to no task.
@@ -302,7 +302,7 @@ impl PoolWorker {
             claim.leave_unfinished();
             return Err(error);
         }
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.started.fetch_add(1, Ordering::Relaxed);
         let result = run_task(py, functions, &claim);
         self.ended.fetch_add(1, Ordering::Relaxed);
         if result.is_err() && !self.endpoint.is_here() {

@@ -81,7 +81,8 @@ impl DictStore {
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let mut bytes = Vec::with_capacity(64);
         write_key(key, &mut bytes)?;
-        self.0.turn(key.py(), |turn| Ok(turn.contains(&bytes)))
+        self.0
+            .exclusive(key.py(), |access| Ok(access.contains(&bytes)))
     }
 
     fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -106,7 +107,7 @@ impl DictStore {
         write_key(key, &mut bytes)?;
         let found = self
             .0
-            .turn(key.py(), |turn| turn.remove(&bytes, &mut Vec::new()))?;
+            .exclusive(key.py(), |access| access.remove(&bytes, &mut Vec::new()))?;
         match found {
             true => Ok(()),
             false => Err(missing(key)),

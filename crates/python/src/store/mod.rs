@@ -151,7 +151,7 @@ impl Shared {
 
     /// Calls `act` with exclusive access to the store.
     #[inline]
-    fn turn<T>(
+    fn exclusive<T>(
         &self,
         py: Python<'_>,
         act: impl FnOnce(Turn<'_>) -> Result<T, StoreError>,
@@ -170,12 +170,12 @@ impl Shared {
     }
 
     fn len(&self, py: Python<'_>) -> PyResult<usize> {
-        self.turn(py, |turn| Ok(turn.len()))
+        self.exclusive(py, |access| Ok(access.len()))
     }
 
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        self.turn(py, |turn| {
-            turn.clear();
+        self.exclusive(py, |access| {
+            access.clear();
             Ok(())
         })
     }
@@ -185,20 +185,20 @@ impl Shared {
     }
 
     fn grow(&self, py: Python<'_>, room: Room) -> PyResult<()> {
-        self.turn(py, |mut turn| turn.grow(room))
+        self.exclusive(py, |mut access| access.grow(room))
     }
 
     fn detach(&self, py: Python<'_>) -> PyResult<Pairs> {
-        self.turn(py, |turn| {
-            let pairs = all_of(&turn)?;
-            turn.retire();
+        self.exclusive(py, |access| {
+            let pairs = all_of(&access)?;
+            access.retire();
             Ok(pairs)
         })
     }
 }
 
-fn all_of(turn: &Turn<'_>) -> Result<Pairs, StoreError> {
+fn all_of(access: &Turn<'_>) -> Result<Pairs, StoreError> {
     let mut pairs = Pairs::default();
-    turn.each(|key, value| pairs.add(key, value))?;
+    access.each(|key, value| pairs.add(key, value))?;
     Ok(pairs)
 }

@@ -6,10 +6,12 @@
 
 use std::sync::OnceLock;
 
-use procession_engine::Opened;
+use procession_engine::error::Result;
+use procession_engine::value::SharedBytes;
+use procession_engine::{Handle, Opened, channel, sync};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::support::errors::raise;
 
@@ -42,6 +44,52 @@ impl<T: Opened> LateInit<T> {
         self.0
             .set(object)
             .map_err(|_| PyRuntimeError::new_err("this object was initialised already"))
+    }
+}
+
+/// An object of the engine that other processes open by its handle.
+pub trait SharedObject: Opened + Sized {
+    /// Opens the object that `handle` names.
+    fn open(handle: &Handle) -> Result<Self>;
+    /// Returns the handle.
+    fn handle(&self) -> Handle;
+}
+
+macro_rules! shared_objects {
+    ($($class:ty),* $(,)?) => {$(
+        impl SharedObject for $class {
+            fn open(handle: &Handle) -> Result<$class> {
+                <$class>::open(handle)
+            }
+
+            fn handle(&self) -> Handle {
+                <$class>::handle(self)
+            }
+        }
+    )*};
+}
+
+shared_objects! {
+    channel::Queue,
+    sync::Barrier,
+    sync::Condition,
+    sync::Event,
+    sync::Lock,
+    sync::RLock,
+    sync::Semaphore,
+    SharedBytes,
+}
+
+impl<T: SharedObject> LateInit<T> {
+    /// Opens the object that a handle names, and sets it.
+    pub fn adopt(&self, handle: &[u8]) -> PyResult<()> {
+        let handle = Handle::from_bytes(handle).map_err(raise)?;
+        self.init(T::open(&handle).map_err(raise)?)
+    }
+
+    /// Returns the handle of the object as bytes.
+    pub fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.get()?.handle().to_bytes()))
     }
 }
 

@@ -1,6 +1,5 @@
 //! `Barrier`: a point that a fixed number of threads, of any processes, pass together.
 
-use procession_engine::Handle;
 use procession_engine::sync::{self, Arrival, BarrierError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -37,13 +36,12 @@ impl Barrier {
     }
 
     fn _adopt(&self, handle: &[u8]) -> PyResult<()> {
-        let handle = Handle::from_bytes(handle).map_err(raise)?;
-        self.0.init(sync::Barrier::open(&handle).map_err(raise)?)
+        self.0.adopt(handle)
     }
 
     #[getter]
     fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
+        self.0.handle(py)
     }
 
     /// Waits for the other parties and returns the index of arrival, from 0.

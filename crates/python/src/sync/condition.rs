@@ -5,7 +5,7 @@
 
 use procession_engine::error::LockError;
 use procession_engine::sync::Turns;
-use procession_engine::{Deadline, Handle, sync};
+use procession_engine::{Deadline, sync};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -125,13 +125,12 @@ impl Waiters {
     }
 
     fn _adopt(&self, handle: &[u8]) -> PyResult<()> {
-        let handle = Handle::from_bytes(handle).map_err(raise)?;
-        self.0.init(sync::Condition::open(&handle).map_err(raise)?)
+        self.0.adopt(handle)
     }
 
     #[getter]
     fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
+        self.0.handle(py)
     }
 
     /// Sleeps until notified. Returns False if the timeout passed first.

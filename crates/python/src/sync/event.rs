@@ -1,6 +1,6 @@
 //! `Event`: a flag that threads of several processes wait for.
 
-use procession_engine::{Deadline, Handle, sync};
+use procession_engine::{Deadline, sync};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -27,13 +27,12 @@ impl Event {
     }
 
     fn _adopt(&self, handle: &[u8]) -> PyResult<()> {
-        let handle = Handle::from_bytes(handle).map_err(raise)?;
-        self.0.init(sync::Event::open(&handle).map_err(raise)?)
+        self.0.adopt(handle)
     }
 
     #[getter]
     fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
+        self.0.handle(py)
     }
 
     /// Sets the flag and wakes all waiters.

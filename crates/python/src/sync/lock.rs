@@ -1,6 +1,6 @@
 //! `Lock`: held by one thread at a time among all processes; any thread may release it.
 
-use procession_engine::{Deadline, Handle, sync};
+use procession_engine::{Deadline, sync};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -36,13 +36,12 @@ impl Lock {
     }
 
     fn _adopt(&self, handle: &[u8]) -> PyResult<()> {
-        let handle = Handle::from_bytes(handle).map_err(raise)?;
-        self.0.init(sync::Lock::open(&handle).map_err(raise)?)
+        self.0.adopt(handle)
     }
 
     #[getter]
     fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
+        self.0.handle(py)
     }
 
     /// Acquires the lock. Returns False if the timeout passed first.

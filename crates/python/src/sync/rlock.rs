@@ -1,6 +1,6 @@
 //! `RLock`: a lock that its holder may acquire again.
 
-use procession_engine::{Deadline, Handle, sync};
+use procession_engine::{Deadline, sync};
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -37,13 +37,12 @@ impl RLock {
     }
 
     fn _adopt(&self, handle: &[u8]) -> PyResult<()> {
-        let handle = Handle::from_bytes(handle).map_err(raise)?;
-        self.0.init(sync::RLock::open(&handle).map_err(raise)?)
+        self.0.adopt(handle)
     }
 
     #[getter]
     fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
+        self.0.handle(py)
     }
 
     /// Acquires the lock once more. Returns False if the timeout passed first.

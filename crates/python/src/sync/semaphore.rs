@@ -4,7 +4,7 @@
 
 use std::sync::OnceLock;
 
-use procession_engine::{Deadline, Handle, sync};
+use procession_engine::{Deadline, sync};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -80,16 +80,14 @@ impl Semaphore {
     }
 
     fn _adopt(&self, handle: &[u8], max: u32) -> PyResult<()> {
-        let handle = Handle::from_bytes(handle).map_err(raise)?;
-        self.engine
-            .init(sync::Semaphore::open(&handle).map_err(raise)?)?;
+        self.engine.adopt(handle)?;
         let _first = self.max.set(max);
         Ok(())
     }
 
     #[getter]
     fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.engine.get()?.handle().to_bytes()))
+        self.engine.handle(py)
     }
 
     /// The value that `release` may not exceed.

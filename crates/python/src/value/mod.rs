@@ -2,7 +2,6 @@
 
 pub mod synchronized;
 
-use procession_engine::Handle;
 use procession_engine::value::SharedBytes;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -39,13 +38,12 @@ impl Block {
     }
 
     fn _adopt(&self, handle: &[u8]) -> PyResult<()> {
-        let handle = Handle::from_bytes(handle).map_err(raise)?;
-        self.0.init(SharedBytes::open(&handle).map_err(raise)?)
+        self.0.adopt(handle)
     }
 
     #[getter]
     fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
+        self.0.handle(py)
     }
 
     #[getter]
