@@ -31,7 +31,9 @@ PATHS = {
     "Array[i]: a read and a write": ("a = mp.Array('i', 8)", "a[3] = a[3]"),
     "Event: set, wait, clear": ("e = mp.Event()", "e.set(); e.wait(); e.clear()"),
     "a manager's dict: set and get": (
-        "from procession import _native; d = _native.DictStore(); d.grow(64, 65536)",
+        "import sys; mp.Lock(); native = next(m for name, m in list(sys.modules.items())"
+        " if name.startswith('procession._') and hasattr(m, 'DictStore'));"
+        " d = native.DictStore(); d.grow(64, 65536)",
         "d['key'] = 7; d['key']",
     ),
 }
@@ -79,8 +81,10 @@ def build(tree, name):
     environment["CARGO_TARGET_DIR"] = str(ROOT / "target" / "instructions" / name)
     command = ["cargo", "build", "--release", "--quiet", "--package", "procession-python"]
     subprocess.run(command, cwd=tree, env=environment, check=True)
-    built = Path(environment["CARGO_TARGET_DIR"], "release", "lib_native.so")
-    Path(tree, "python", "procession", "_native.abi3.so").write_bytes(built.read_bytes())
+    manifest = Path(tree, "crates", "python", "Cargo.toml").read_text()
+    module = manifest.split("[lib]")[1].split('"')[1]
+    built = Path(environment["CARGO_TARGET_DIR"], "release", f"lib{module}.so")
+    Path(tree, "python", "procession", f"{module}.abi3.so").write_bytes(built.read_bytes())
 
 
 @contextmanager
