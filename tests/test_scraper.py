@@ -282,6 +282,61 @@ def test_bad_usage_ends_with_two_and_a_reason(arguments: list[str]) -> None:
     assert ran.errors.strip()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--timeout", "soon", "must be a number above 0 and at most 3600, not 'soon'"),
+        ("--retries", "x", "must be a number, at least 0, not 'x'"),
+        ("--processes", "5000", "must be a number from 1 to 1000, not '5000'"),
+        ("--file", "/nonexistent/list", "/nonexistent/list: No such file or directory"),
+        ("--output", "/nonexistent/report", "/nonexistent/report: No such file or directory"),
+    ],
+)
+def test_an_error_names_its_option(option: str, value: str, reason: str) -> None:
+    """The last line says which option is wrong, and why."""
+    ran = scrape(option, value, "http://127.0.0.1:1/")
+    assert ran.errors.splitlines()[-1] == f"scrape: error: argument {option}: {reason}"
+
+
+def test_the_summary_counts_the_processes_that_ran(site: Site) -> None:
+    """No more than there are addresses to ask for."""
+    ran = scrape("--processes", "900", site.address("/a"), site.address("/b"), "nonsense")
+    assert "with 2 processes" in ran.errors
+
+
+def test_nothing_asked_for_has_no_rate() -> None:
+    """Malformed addresses alone cost no request."""
+    assert scrape("nonsense").errors.splitlines() == ["1 of 1 addresses: 1 malformed"]
+
+
+@pytest.mark.parametrize("format", ["text", "csv", "json"])
+def test_no_report_shows_a_password(site: Site, format: str) -> None:
+    """It is used, and shown as `***`."""
+    good = site.address("/a").replace("//", "//user:se@cret@")
+    ran = scrape("--format", format, good, "user:se@cret@no-scheme.example")
+    assert "cret" not in ran.output + ran.errors
+    assert good.replace("se@cret", "***") in ran.output and "user:***@no-scheme.example" in ran.output
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_ctrl_c_on_the_local_site_prints_no_traceback(start_method: str) -> None:
+    """Not from the site's own process either, in the middle of its pages."""
+    scraper = subprocess.Popen(
+        program("scrape.py", "--start-method", start_method, "--processes", "8"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    assert scraper.stdout is not None
+    for _ in range(20):
+        scraper.stdout.readline()
+    os.killpg(scraper.pid, signal.SIGINT)
+    _, errors = scraper.communicate(timeout=LIMIT)
+    assert scraper.returncode == 130
+    assert "Traceback" not in errors and "Exception occurred" not in errors, errors
+
+
 @pytest.mark.parametrize("start_method", START_METHODS)
 def test_a_worker_that_dies_costs_one_line(site: Site, start_method: str) -> None:
     """SIGKILL in the middle of a page: its address is told, all others are fetched."""

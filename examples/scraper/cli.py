@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
     except OSError as error:
-        say(f"scrape: {error}")
+        say(f"scrape: error: {error.strerror or error}")
         return BAD_USAGE
 
 
@@ -65,5 +65,9 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
     else:
-        with output.open("w", encoding="utf-8") as out:
+        try:
+            out = output.open("w", encoding="utf-8")
+        except OSError as error:
+            raise OSError(f"argument --output: {output}: {error.strerror}") from error
+        with out:
             yield out

@@ -12,6 +12,9 @@ from scraper.report import FORMATS
 
 __all__ = ["Options", "parse"]
 
+# A process tree has room for some four thousand.
+MOST_PROCESSES = 1000
+
 DESCRIPTION = "Fetch addresses over a pool of processes and tell what became of each."
 EPILOG = """\
 The outcomes go to standard output or to --output; the progress bar and the summary to standard error.
@@ -46,8 +49,10 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     given = parser.parse_args(arguments)
     try:
         addresses = _wanted(given.addresses, given.file)
-    except (OSError, UnicodeDecodeError) as error:
-        parser.error(f"--file {given.file}: {error}")
+    except OSError as error:
+        parser.error(f"argument --file: {given.file}: {error.strerror or error}")
+    except UnicodeDecodeError as error:
+        parser.error(f"argument --file: {given.file} is not UTF-8: {error}")
     return Options(
         addresses=addresses,
         timeout=given.timeout,
@@ -72,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--file", metavar="FILE", help="more addresses, one a line, # for comments; - is standard input")
     add("--timeout", type=_seconds, metavar="SECONDS", help=f"for one answer (default {usual.timeout:g})")
     add("--retries", type=_count, metavar="N", help=f"of what may pass (default {usual.retries})")
-    add("--processes", type=_at_least_one, default=4, metavar="N", help="default 4")
+    add("--processes", type=_processes, default=4, metavar="N", help=f"default 4, at most {MOST_PROCESSES}")
     add("--start-method", choices=["fork", "spawn", "forkserver"], help="default: this Python's")
     add("--format", choices=list(FORMATS), default="text", help="default text")
     add("--output", type=Path, metavar="FILE", help="default: standard output")
@@ -89,21 +94,22 @@ def _wanted(named: list[str], file: str | None) -> list[str] | None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds <= 3600:
-        raise argparse.ArgumentTypeError("must be more than 0 and at most 3600")
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and at most 3600, not {text!r}")
     return seconds
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return count
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a number, at least 0, not {text!r}")
+    return int(text)
 
 
-def _at_least_one(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return count
+def _processes(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PROCESSES:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {MOST_PROCESSES}, not {text!r}")
+    return int(text)

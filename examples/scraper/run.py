@@ -5,6 +5,7 @@ import time
 from contextlib import closing
 
 from scraper import interrupts
+from scraper.addresses import complaint
 from scraper.fetch import Patience
 from scraper.gather import gather
 from scraper.progress import Progress
@@ -23,7 +24,8 @@ def run(
     start_method: str | None,
 ) -> Summary:
     """Scrape all addresses; Ctrl-C ends it early with what there is by then."""
-    summary = Summary(wanted=len(addresses), processes=processes)
+    worth_asking = sum(complaint(address) is None for address in addresses)
+    summary = Summary(wanted=len(addresses), processes=min(processes, worth_asking))
     progress = Progress(sys.stderr)
     started = time.monotonic()
     outcomes = gather(addresses, patience=patience, processes=processes, start_method=start_method)
