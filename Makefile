@@ -26,8 +26,9 @@ SHELL       := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-loom test-python kill faults soak fuzz asan tsan miri oldest package conformance ecosystem suites \
-	bench bench-check bench-curves bench-instructions bench-python bench-rivals bench-rust lint format install wheels clean
+.PHONY: help demo test test-rust test-loom test-python kill faults soak fuzz asan tsan miri oldest package \
+	conformance ecosystem suites bench bench-check bench-curves bench-instructions bench-python bench-rivals \
+	bench-rust lint format install wheels clean
 
 export CARGO_BUILD_JOBS ?= $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -37,13 +38,12 @@ help: ## list the targets
 	@echo
 	@echo "  PYTHON=python3.13 picks the interpreter; JOBS=n bounds the build."
 
-demo: install ## run the demonstration programs, in Python, in Rust, and in both
-	$(BIN)/python examples/demo.py
-	$(CARGO) run --locked --quiet --release --package procession --example tour
-	$(CARGO) run --locked --quiet --release --package procession --example scrape
-	$(CARGO) run --locked --quiet --release --package procession --features python --example with_python -- $(BIN)/python
-	$(CARGO) build --locked --quiet --release --package procession --features python --example for_python
-	$(BIN)/python examples/with_rust.py $(TARGET)/release/examples/for_python
+DEMO := tour scrape with_python for_python
+
+demo: install ## run programs in Python, in Rust and in both, and what the standard library cannot do
+	@echo "Building the demonstration programs in Rust ..."
+	$(CARGO) build --locked --release --package procession --features python $(addprefix --example ,$(DEMO))
+	@$(BIN)/python examples/demo.py $(TARGET)/release/examples
 
 test: test-rust test-loom test-python ## run every test and say how many ran
 	@.ci/tally $(LOGS)/rust.log $(LOGS)/loom.log $(LOGS)/python.log
@@ -164,6 +164,7 @@ format: $(VENV)/.ready ## rewrite the sources in the house format
 	$(BIN)/ruff format .
 
 install: $(VENV)/.ready ## build the wheel and put it into the virtual environment
+	@echo "Building the Python package (the first time takes minutes) ..."
 	@rm -rf $(WHEELS)
 	$(BIN)/maturin build --locked --release --interpreter $(BIN)/python --out $(WHEELS)
 	@$(BIN)/pip install --quiet --no-deps --force-reinstall $(WHEELS)/procession-*.whl
@@ -183,6 +184,7 @@ wheels: install ## fill dist/ with what PyPI takes: the engine's wheel, the one 
 $(VENV)/.ready: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Procession needs Python 3.11 or newer with venv; pick one: make PYTHON=python3.13" >&2; exit 1; }
+	@echo "Making a virtual environment in $(VENV), with the tools of requirements-dev.txt ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt
 	@touch $@

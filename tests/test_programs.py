@@ -11,6 +11,7 @@ sys.path.insert(0, str(EXAMPLES))
 from checked import START_METHODS, program, run  # noqa: E402
 from demo import TOUR  # noqa: E402
 from run_snippets import EXPECTED, run_snippet  # noqa: E402
+from survive import SCENARIOS, measure  # noqa: E402
 
 pytest.importorskip("procession")
 
@@ -46,6 +47,13 @@ def test_a_snippet_prints_the_same_with_the_standard_library(name: str, tmp_path
     )
     assert "procession" not in original.read_text()
     assert run([sys.executable, str(original)]).complaint(EXPECTED[name]) is None
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_of_the_demonstration_ends_well(name: str) -> None:
+    """What hangs with the standard library."""
+    ran = measure(name, "procession")
+    assert ran.output.endswith(f" s: {SCENARIOS[name].expected}\n"), ran.complaint("")
 
 
 def test_a_program_that_hangs_is_stopped_and_shows_where(tmp_path: Path) -> None:

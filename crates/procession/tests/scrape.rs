@@ -333,3 +333,33 @@ fn without_addresses_a_local_site_is_scraped() {
     assert!(told.contains("4 processes were "), "{told}");
     assert_eq!(status, Some(0));
 }
+
+#[test]
+fn passwords_stay_hidden_and_only_processes_that_ran_are_counted() {
+    let site = Site::start();
+    let (fine, user) = (site.address("/fine"), "http://user:");
+    let secret = fine.replace("http://", "http://user:se@cret@");
+    let arguments = ["--processes", "900", &secret, "user:se@cret@no-scheme"];
+    let (lines, told, _) = scrape(&strings(&arguments));
+    let shown = fine.replace("http://", "***@");
+    let malformed = "malformed (no scheme: put http:// or https:// in front)";
+    assert_eq!(
+        lines,
+        [
+            format!("URL: {user}{shown}, Status Code: 200"),
+            format!("URL: user:***@no-scheme, Failed: {malformed}"),
+        ]
+    );
+    assert!(told.contains("with 1 process:"), "{told}");
+}
+
+#[test]
+fn nothing_asked_for_has_no_rate_and_an_error_names_its_option() {
+    let (_, told, _) = scrape(&strings(&["nonsense"]));
+    assert_eq!(told, "1 of 1 addresses: 1 malformed\n");
+    for arguments in [["--processes", "5000"], ["--output", "/nonexistent/report"]] {
+        let (_, told, status) = scrape(&strings(&arguments));
+        assert!(told.contains(arguments[0]), "{told}");
+        assert_eq!(status, Some(2));
+    }
+}

@@ -37,6 +37,39 @@ pub fn without_repeats(addresses: Vec<String>) -> Vec<String> {
         .collect()
 }
 
+/// The address with `***` in the place of its password, also if it lacks its scheme.
+pub fn hide_password(address: &str) -> String {
+    match address.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains(['/', '?', '#', ':', '@']) => {
+            format!("{scheme}://{}", without_password(rest, &['/', '?', '#']))
+        }
+        _ => without_password(address, &['/', '?', '#']),
+    }
+}
+
+/// The text with `***` in the place of each password of an address in it.
+pub fn hide_passwords_in(text: &str) -> String {
+    let mut parts = text.split("//");
+    let mut hidden = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        hidden += "//";
+        hidden += &without_password(part, &['/', '?', '#', ' ', '\'', '"']);
+    }
+    hidden
+}
+
+/// `user:password@host` up to one of `ends`; the password may itself hold an `@`, and the last one ends it.
+fn without_password(text: &str, ends: &[char]) -> String {
+    let (authority, rest) = text.split_at(text.find(ends).unwrap_or(text.len()));
+    let named = authority
+        .rsplit_once('@')
+        .and_then(|(user_info, host)| Some((user_info.split_once(':')?.0, host)));
+    match named {
+        Some((user, host)) => format!("{user}:***@{host}{rest}"),
+        None => text.to_owned(),
+    }
+}
+
 /// What is wrong with the address, or `None` when it is worth a request.
 pub fn complaint(address: &str) -> Option<String> {
     if address.chars().any(|c| c.is_whitespace() || c.is_control()) {

@@ -23,10 +23,10 @@ pub fn gather(
             None => worth_asking.push(address),
         }
     }
-    match processes.min(worth_asking.len()) {
-        0 => Ok(()),
-        processes => fetch_all(&worth_asking, patience, processes, teller),
+    if worth_asking.is_empty() {
+        return Ok(());
     }
+    fetch_all(&worth_asking, patience, processes, teller)
 }
 
 fn fetch_all(

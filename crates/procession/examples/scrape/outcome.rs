@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::addresses::{hide_password, hide_passwords_in};
+
 /// The ways an address can end, in the order the summary lists them.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Kind {
@@ -66,6 +68,20 @@ impl Outcome {
             size: 0,
             attempts: 0,
             seconds: 0.0,
+        }
+    }
+
+    /// Whether a request was made, or tried.
+    pub fn was_asked_for(&self) -> bool {
+        self.kind != Kind::Malformed || self.attempts > 0
+    }
+
+    /// The outcome as others may see it.
+    pub fn without_passwords(self) -> Self {
+        Self {
+            address: hide_password(&self.address),
+            detail: hide_passwords_in(&self.detail),
+            ..self
         }
     }
 }

@@ -30,7 +30,10 @@ pub trait Report {
 pub fn open(format: Format, output: Option<&Path>) -> io::Result<Box<dyn Report>> {
     let out: Box<dyn Write> = match output {
         Some(path) => Box::new(File::create(path).map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            io::Error::new(
+                error.kind(),
+                format!("--output {}: {error}", path.display()),
+            )
         })?),
         None => Box::new(io::stdout()),
     };

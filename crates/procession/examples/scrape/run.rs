@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
 use std::time::Instant;
 
+use crate::addresses::complaint;
 use crate::fetch::Patience;
 use crate::gather::gather;
 use crate::news::News;
@@ -28,6 +29,8 @@ pub fn run(
     processes: usize,
     line: &Line,
 ) -> Result<Summary, Box<dyn Error>> {
+    let asks = |address: &&String| complaint(address).is_none();
+    let processes = processes.min(addresses.iter().filter(asks).count());
     let mut summary = Summary::new(addresses.len(), processes);
     let mut progress = Progress::new();
     let started = Instant::now();
@@ -44,7 +47,7 @@ pub fn run(
                 summary.add(&outcome);
                 progress.clear();
                 if let Some(report) = report.as_deref_mut() {
-                    report.add(&outcome)?;
+                    report.add(&outcome.without_passwords())?;
                 }
                 progress.draw(&summary);
             }
