@@ -169,10 +169,10 @@ install: $(VENV)/.ready ## build the wheel and put it into the virtual environme
 	$(BIN)/maturin build --locked --release --interpreter $(BIN)/python --out $(WHEELS)
 	@$(BIN)/pip install --quiet --no-deps --force-reinstall $(WHEELS)/procession-*.whl
 
-# zig links against the symbols of an old glibc, so that the wheel runs on every Linux of the last ten years.
+# Zig links against the symbols of glibc 2.17, so that the wheel runs on every Linux of the last ten years.
 ZIG := ziglang==0.17.1
 
-wheels: install ## fill dist/ with what PyPI takes: the engine's wheel, the one for other systems, the source
+wheels: install ## fill dist/ with what PyPI takes: the engine's wheel, the pure one for other systems, the source
 	@rm -rf dist
 	$(BIN)/pip install --quiet $(ZIG)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --locked --release --zig --compatibility manylinux_2_17 \

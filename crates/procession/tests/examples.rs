@@ -89,3 +89,10 @@ fn the_tour_ends_well() {
     let text = text_of(&example("tour").output().unwrap());
     assert!(text.contains("[1, 4, 9, 16, 25]"));
 }
+
+#[test]
+fn the_program_of_the_readme_goes_on_after_a_crash() {
+    let text = text_of(&example("readme").output().unwrap());
+    assert!(text.contains("SIGABRT"), "{text}");
+    assert!(text.ends_with("[1.0, 0.5, 0.25]\n"), "{text}");
+}
