@@ -16,7 +16,8 @@ from checked import run  # noqa: E402
 
 def block(language: str) -> str:
     """The first program in that language."""
-    found = re.search(rf"^```{language}\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    pattern = rf"^```{language}\n(.*?)^```$"
+    found = re.search(pattern, (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     assert found
     return found[1]
 
