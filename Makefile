@@ -1,4 +1,4 @@
-# Everything a visitor or a contributor runs. `make` alone lists it.
+# Everything that a visitor or a contributor runs. `make` alone lists it.
 #
 # Needs: a Rust toolchain, a C linker, Python >= 3.11 with venv. The rest is installed into a virtual
 # environment of its own for each Python version (`make test PYTHON=python3.13`).
@@ -77,28 +77,28 @@ asan: ## the engine's tests under the address sanitizer (needs a nightly toolcha
 	RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +nightly test --locked \
 		--package procession-engine --target $$($(CARGO) +nightly -vV | sed -n 's/^host: //p')
 
-# Std has to be built for it too; children of the tests, which have threads, are forked.
+# Std must be built for it too. The tests have threads, and fork.
 tsan: ## the engine's tests under the thread sanitizer (needs a nightly toolchain with rust-src)
 	RUSTFLAGS="-Zsanitizer=thread" TSAN_OPTIONS="die_after_fork=0 halt_on_error=1" CARGO_TARGET_DIR=$(TARGET)/tsan \
 		$(CARGO) +nightly test -Zbuild-std --target $$($(CARGO) +nightly -vV | sed -n 's/^host: //p') \
 		--package procession-engine --lib --tests
 
-# Provenance is permissive for rustix's sake, which casts the argument of a futex call to a pointer. The tests of
-# child processes are left out: they fork, or announce themselves with inline assembly.
+# Provenance is permissive because rustix casts the argument of a futex call to a pointer. The tests of child processes
+# are left out: they fork, or register themselves with inline assembly.
 miri: ## what one process does, under Miri (needs a nightly toolchain with miri and rust-src)
 	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance" CARGO_TARGET_DIR=$(TARGET)/miri \
 		$(CARGO) +nightly miri test --locked --package procession-engine --package procession-wire --lib -- --skip process::child
 
-# What the manifest says.
+# As the manifest says.
 OLDEST_RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-oldest: install ## build with the oldest Rust, and test as on the oldest Linux, that will do
+oldest: install ## build with the oldest supported Rust, test as on the oldest supported Linux
 	rustup toolchain install --profile minimal $(OLDEST_RUST)
 	$(CARGO) +$(OLDEST_RUST) check --locked --package procession --all-features
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(abspath $(BIN)/python) $(abspath faults/old_kernel.py)" \
 		$(CARGO) test --locked --package procession --all-features --tests
 
 package: ## check what crates.io would take
-	# In a folder of its own: cargo takes packages of the same version that it unpacked before for these.
+	# In a folder of its own: cargo would reuse packages of the same version that it unpacked before.
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(CARGO) package --locked --target-dir "$$folder" \
 		--package procession-engine --package procession-wire --package procession
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from scraper.compare import compare, say
-from scraper.fetch import Patience
+from scraper.fetch import RetryPolicy
 from scraper.options import Options, parse
 from scraper.report import FORMATS
 from scraper.run import run
@@ -48,7 +48,7 @@ def _scrape(options: Options, out: TextIO) -> int:
         summary = run(
             options.addresses,
             report,
-            patience=options.patience(Patience()),
+            policy=options.policy(RetryPolicy()),
             processes=options.processes,
             start_method=options.start_method,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scraper.addresses import read_addresses, without_repeats
-from scraper.fetch import Patience
+from scraper.fetch import RetryPolicy
 from scraper.report import FORMATS
 
 __all__ = ["Options", "parse"]
@@ -35,9 +35,9 @@ class Options:
     format: str
     output: Path | None
 
-    def patience(self, usual: Patience) -> Patience:
-        """The usual patience, but for what was asked for."""
-        return Patience(
+    def policy(self, usual: RetryPolicy) -> RetryPolicy:
+        """The usual policy, with the options that were given."""
+        return RetryPolicy(
             timeout=usual.timeout if self.timeout is None else self.timeout,
             retries=usual.retries if self.retries is None else self.retries,
         )
@@ -65,7 +65,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
 
 
 def _parser() -> argparse.ArgumentParser:
-    usual = Patience()
+    usual = RetryPolicy()
     parser = argparse.ArgumentParser(
         prog="scrape",
         description=DESCRIPTION,

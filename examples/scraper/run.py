@@ -6,7 +6,7 @@ from contextlib import closing
 
 from scraper import interrupts
 from scraper.addresses import complaint
-from scraper.fetch import Patience
+from scraper.fetch import RetryPolicy
 from scraper.gather import gather
 from scraper.progress import Progress
 from scraper.report import Report
@@ -19,7 +19,7 @@ def run(
     addresses: list[str],
     report: Report | None,
     *,
-    patience: Patience,
+    policy: RetryPolicy,
     processes: int,
     start_method: str | None,
 ) -> Summary:
@@ -28,7 +28,7 @@ def run(
     summary = Summary(wanted=len(addresses), processes=min(processes, worth_asking))
     progress = Progress(sys.stderr)
     started = time.monotonic()
-    outcomes = gather(addresses, patience=patience, processes=processes, start_method=start_method)
+    outcomes = gather(addresses, policy=policy, processes=processes, start_method=start_method)
     try:
         with closing(outcomes):
             progress.draw(summary)

@@ -2,15 +2,16 @@
 
 use std::error::Error;
 
-use crate::fetch::Patience;
+use crate::events::Events;
+use crate::fetch::RetryPolicy;
 use crate::options::Options;
 use crate::report::Report;
-use crate::run::{Line, run};
+use crate::run::run;
 use crate::site;
 use crate::summary::Summary;
 
 /// Short enough that the page that hangs doesn't decide the comparison.
-const PATIENCE: Patience = Patience {
+const LOCAL_POLICY: RetryPolicy = RetryPolicy {
     timeout: 1.0,
     retries: 1,
 };
@@ -33,16 +34,16 @@ impl Comparison {
 pub fn compare(
     report: &mut dyn Report,
     options: &Options,
-    line: &Line,
+    events: &Events,
 ) -> Result<Comparison, Box<dyn Error>> {
-    let patience = options.patience(PATIENCE);
+    let policy = options.policy(LOCAL_POLICY);
     let site = site::start()?;
     let addresses = site::addresses_of(site.port);
     eprintln!(
         "No address given: scraping a local site of {} pages.",
         addresses.len()
     );
-    let many = run(&addresses, Some(report), patience, options.processes, line)?;
+    let many = run(&addresses, Some(report), policy, options.processes, events)?;
     eprintln!("\n{many}");
     if many.interrupted || options.processes == 1 {
         let interrupted = many.interrupted;
@@ -52,7 +53,7 @@ pub fn compare(
         });
     }
     eprintln!("\nThe same with 1 process:");
-    let one = run(&addresses, None, patience, 1, line)?;
+    let one = run(&addresses, None, policy, 1, events)?;
     eprintln!("{one}");
     if !one.interrupted {
         let times = one.seconds / many.seconds;
