@@ -2,16 +2,15 @@
 
 use std::error::Error;
 
-use crate::events::Events;
-use crate::fetch::RetryPolicy;
+use crate::fetch::Patience;
 use crate::options::Options;
 use crate::report::Report;
-use crate::run::run;
+use crate::run::{Line, run};
 use crate::site;
 use crate::summary::Summary;
 
 /// Short enough that the page that hangs doesn't decide the comparison.
-const LOCAL_POLICY: RetryPolicy = RetryPolicy {
+const PATIENCE: Patience = Patience {
     timeout: 1.0,
     retries: 1,
 };
@@ -34,16 +33,16 @@ impl Comparison {
 pub fn compare(
     report: &mut dyn Report,
     options: &Options,
-    events: &Events,
+    line: &Line,
 ) -> Result<Comparison, Box<dyn Error>> {
-    let policy = options.policy(LOCAL_POLICY);
+    let patience = options.patience(PATIENCE);
     let site = site::start()?;
     let addresses = site::addresses_of(site.port);
     eprintln!(
         "No address given: scraping a local site of {} pages.",
         addresses.len()
     );
-    let many = run(&addresses, Some(report), policy, options.processes, events)?;
+    let many = run(&addresses, Some(report), patience, options.processes, line)?;
     eprintln!("\n{many}");
     if many.interrupted || options.processes == 1 {
         let interrupted = many.interrupted;
@@ -53,7 +52,7 @@ pub fn compare(
         });
     }
     eprintln!("\nThe same with 1 process:");
-    let one = run(&addresses, None, policy, 1, events)?;
+    let one = run(&addresses, None, patience, 1, line)?;
     eprintln!("{one}");
     if !one.interrupted {
         let times = one.seconds / many.seconds;

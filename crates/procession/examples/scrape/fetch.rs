@@ -28,12 +28,12 @@ static AGENT: LazyLock<Agent> = LazyLock::new(|| {
 
 /// How long to wait for an answer, and how often to ask again.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-pub struct RetryPolicy {
+pub struct Patience {
     pub timeout: f64,
     pub retries: u32,
 }
 
-impl RetryPolicy {
+impl Patience {
     /// The wait after the given attempt (1, 2, ...) failed: each is twice the last.
     fn pause_after(self, attempt: u32) -> Duration {
         let doublings = (attempt - 1).min(16);
@@ -42,14 +42,14 @@ impl RetryPolicy {
 }
 
 /// Ask for the address, and again after a pause while that may help.
-pub fn fetch(address: String, policy: RetryPolicy) -> Outcome {
+pub fn fetch(address: String, patience: Patience) -> Outcome {
     let started = Instant::now();
     let mut attempt = 1;
-    let mut outcome = ask_once(&address, policy.timeout);
-    while may_succeed_later(&outcome) && attempt <= policy.retries {
-        thread::sleep(policy.pause_after(attempt));
+    let mut outcome = ask_once(&address, patience.timeout);
+    while may_succeed_later(&outcome) && attempt <= patience.retries {
+        thread::sleep(patience.pause_after(attempt));
         attempt += 1;
-        outcome = ask_once(&address, policy.timeout);
+        outcome = ask_once(&address, patience.timeout);
     }
     Outcome {
         attempts: attempt,

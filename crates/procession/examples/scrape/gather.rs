@@ -5,38 +5,38 @@ use std::sync::mpsc::Sender;
 use procession::{Pool, TaskError};
 
 use crate::addresses::complaint;
-use crate::events::Event;
-use crate::fetch::{RetryPolicy, fetch};
+use crate::fetch::{Patience, fetch};
+use crate::news::News;
 use crate::outcome::{Kind, Outcome};
 
 /// Tell one outcome for each address, whatever happens to it, first come first.
 pub fn gather(
     addresses: Vec<String>,
-    policy: RetryPolicy,
+    patience: Patience,
     processes: usize,
-    sender: &Sender<Event>,
+    teller: &Sender<News>,
 ) -> procession::Result<()> {
     let mut worth_asking = Vec::new();
     for address in addresses {
         match complaint(&address) {
-            Some(trouble) => tell(sender, Outcome::failed(address, Kind::Malformed, trouble)),
+            Some(trouble) => tell(teller, Outcome::failed(address, Kind::Malformed, trouble)),
             None => worth_asking.push(address),
         }
     }
     if worth_asking.is_empty() {
         return Ok(());
     }
-    fetch_all(&worth_asking, policy, processes, sender)
+    fetch_all(&worth_asking, patience, processes, teller)
 }
 
 fn fetch_all(
     addresses: &[String],
-    policy: RetryPolicy,
+    patience: Patience,
     processes: usize,
-    sender: &Sender<Event>,
+    teller: &Sender<News>,
 ) -> procession::Result<()> {
     let pool = Pool::new(processes)?;
-    let calls = addresses.iter().map(|address| (address.clone(), policy));
+    let calls = addresses.iter().map(|address| (address.clone(), patience));
     for (place, result) in pool.imap_unordered(fetch, calls)? {
         let outcome = match result {
             Ok(outcome) => outcome,
@@ -48,12 +48,12 @@ fn fetch_all(
             }
             Err(no_pool) => return Err(no_pool.into()),
         };
-        tell(sender, outcome);
+        tell(teller, outcome);
     }
     Ok(())
 }
 
 /// Nobody listens any more once the run was interrupted.
-fn tell(sender: &Sender<Event>, outcome: Outcome) {
-    let _ = sender.send(Event::Outcome(outcome));
+fn tell(teller: &Sender<News>, outcome: Outcome) {
+    let _ = teller.send(News::Outcome(outcome));
 }

@@ -4,9 +4,9 @@
 
 mod addresses;
 mod compare;
-mod events;
 mod fetch;
 mod gather;
+mod news;
 mod options;
 mod outcome;
 mod progress;
@@ -22,23 +22,22 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::compare::compare;
-use crate::events::Events;
-use crate::fetch::RetryPolicy;
+use crate::fetch::Patience;
 use crate::options::Options;
-use crate::run::run;
+use crate::run::{Line, run};
 
 const SOME_FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
 const READER_GONE: u8 = 141;
 
-const USUAL_POLICY: RetryPolicy = RetryPolicy {
+const USUAL_PATIENCE: Patience = Patience {
     timeout: 10.0,
     retries: 2,
 };
 
 fn main() -> ExitCode {
-    events::put_interrupts_off().expect("SIGINT can be blocked");
+    news::put_interrupts_off().expect("SIGINT can be blocked");
     procession::init();
     match scrape(&Options::parse()) {
         Ok(status) => status,
@@ -53,21 +52,22 @@ fn main() -> ExitCode {
 fn scrape(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let addresses = options.addresses()?;
     let mut report = report::open(options.format, options.output.as_deref())?;
-    let events = Events::open();
+    let (teller, heard) = news::open();
+    let line = Line { teller, heard };
     let (summary, succeeded, interrupted) = match addresses {
         None => {
-            let compared = compare(report.as_mut(), options, &events)?;
+            let compared = compare(report.as_mut(), options, &line)?;
             let succeeded = compared.is_as_expected();
             (compared.summary, succeeded, compared.interrupted)
         }
         Some(addresses) => {
-            let policy = options.policy(USUAL_POLICY);
+            let patience = options.patience(USUAL_PATIENCE);
             let summary = run(
                 &addresses,
                 Some(report.as_mut()),
-                policy,
+                patience,
                 options.processes,
-                &events,
+                &line,
             )?;
             eprintln!("{summary}");
             let (succeeded, interrupted) = (summary.failed() == 0, summary.interrupted);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::addresses::{parse_list, without_repeats};
-use crate::fetch::RetryPolicy;
+use crate::fetch::Patience;
 use crate::report::Format;
 
 /// A process tree has room for some four thousand.
@@ -53,9 +53,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// The usual policy, with the options that were given.
-    pub fn policy(&self, usual: RetryPolicy) -> RetryPolicy {
-        RetryPolicy {
+    /// The usual patience, but for what was asked for.
+    pub fn patience(&self, usual: Patience) -> Patience {
+        Patience {
             timeout: self.timeout.unwrap_or(usual.timeout),
             retries: self.retries.unwrap_or(usual.retries),
         }
