@@ -59,7 +59,7 @@ fn receiver(receiver: Receiver<String>) {
 }
 
 fn pipe() -> Result<()> {
-    let (tx, rx) = procession::one_way()?;
+    let (tx, rx) = procession::channel()?;
     let sender = Process::spawn(sender, tx)?;
     let receiver = Process::spawn(receiver, rx)?;
     sender.join()?;

@@ -1,4 +1,4 @@
-//! An array that several processes see.
+//! Arrays shared by several processes.
 
 use procession::{Array, ArraySlice, Event, LockError, Process};
 

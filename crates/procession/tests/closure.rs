@@ -1,4 +1,4 @@
-//! Closures that say what they capture.
+//! Closures that name their captures.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -74,7 +74,7 @@ fn shared_objects_may_be_captured_by_a_process() {
         Lock::new().unwrap(),
         Value::new(0_u32).unwrap(),
     );
-    let (sender, receiver) = procession::one_way::<String>().unwrap();
+    let (sender, receiver) = procession::channel::<String>().unwrap();
     let process = spawn!([
         queue: Queue<u32> = queue.clone(),
         lock: Lock = lock.clone(),
@@ -157,7 +157,7 @@ fn what_is_captured_is_carried_once_for_each_chunk() {
     assert_eq!(SERIALISED.load(Ordering::Relaxed), 2);
 }
 
-/// What cannot be read where it arrives.
+/// A type that cannot be decoded by its receiver.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 struct Unreadable;

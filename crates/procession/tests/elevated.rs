@@ -1,4 +1,5 @@
-//! Programs with rights that their starter may lack: nobody has them run anything. Only root can make such files.
+//! Programs with privileges that their starter may lack: no other user can make them run a function. Only root
+//! can create such files.
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
@@ -23,7 +24,7 @@ const REFUSED: &str = "this program has rights that its starter may lack";
 /// `CAP_NET_BIND_SERVICE`, permitted and effective: `struct vfs_cap_data` of version 2.
 const CAPABILITY: [u32; 5] = [0x0200_0001, 1 << 10, 0, 0, 0];
 
-/// Where everybody may look, as root's own folders do not let them.
+/// A folder that every user can search, unlike root's own folders.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -34,7 +35,7 @@ impl Folder {
         Folder(path)
     }
 
-    /// This program, with rights that others who start it lack.
+    /// A copy of this program with privileges that other users lack.
     fn program(&self, kind: &str) -> PathBuf {
         let copy = self.0.join(kind);
         fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
@@ -63,13 +64,14 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// How the program ends that user nobody summons, what it says, and whether it took its order.
+/// Starts the program as an unprivileged user. Returns how it ends, what it prints, and whether it received its
+/// request.
 fn summoned(program: &Path) -> (Exit, String, bool) {
     procession_engine::process::ensure().unwrap();
-    let line = channel::Queue::new(0).unwrap();
-    let seat = Seat::reserve().unwrap();
-    seat.hold(&line.handle()).unwrap();
-    line.put(&[b"an order"], Deadline::NEVER).unwrap();
+    let control = channel::Queue::new(0).unwrap();
+    let reserved = Seat::reserve().unwrap();
+    reserved.hold(&control.handle()).unwrap();
+    control.put(&[b"a request"], Deadline::NEVER).unwrap();
     let (mut said, errors) = std::io::pipe().unwrap();
     let flags = [
         "elevated",
@@ -77,9 +79,9 @@ fn summoned(program: &Path) -> (Exit, String, bool) {
         "--exact",
         "--nocapture",
     ];
-    // What its harness counts is not for this test's.
+    // Discard the output of its test harness.
     let unread = fs::OpenOptions::new().write(true).open("/dev/null");
-    let note = line.handle().to_bytes();
+    let note = control.handle().to_bytes();
     let launch = Launch {
         program: Some(program.to_owned()),
         args: flags.map(OsString::from).into(),
@@ -94,13 +96,13 @@ fn summoned(program: &Path) -> (Exit, String, bool) {
         note: note.iter().map(|byte| format!("{byte:02x}")).collect(),
         ..Launch::default()
     };
-    let mut child = launch.start(seat).unwrap();
+    let mut child = launch.start(reserved).unwrap();
     let exit = child.wait(Deadline::NEVER).unwrap().unwrap();
     let mut text = String::new();
     said.read_to_string(&mut text).unwrap();
-    // Whoever takes it leaves an answer there.
-    let left = line.get(Deadline::NOW).unwrap();
-    (exit, text, left.bytes() != b"an order")
+    // A program that receives the request leaves a response there.
+    let left = control.get(Deadline::NOW).unwrap();
+    (exit, text, left.bytes() != b"a request")
 }
 
 #[test]
@@ -118,7 +120,7 @@ fn a_program_with_rights_beyond_its_starters_answers_no_summons() {
     assert!(!said.contains(REFUSED) && took_order, "{said}");
 }
 
-/// In the programs that the next test starts.
+/// Runs in the programs that the next test starts.
 #[test]
 fn starts_a_process_and_tells() {
     if std::env::var_os("ELEVATED").is_none() {
@@ -132,7 +134,7 @@ fn starts_a_process_and_tells() {
             .map(|process| process.join().unwrap())
             .map_err(|e| e.to_string())
     );
-    // SAFETY: the closure makes no use of what a thread of this process has.
+    // SAFETY: the closure uses no state of other threads.
     let forked = unsafe { procession::ForkSafe::new(|| "forked".to_owned()) };
     println!("{}", Process::fork(forked).unwrap().join().unwrap());
 }
@@ -160,7 +162,7 @@ fn a_program_with_rights_beyond_its_starters_says_that_it_can_only_fork() {
         assert_eq!(told.contains(REFUSED), kind != "plain", "{kind}: {told}");
         assert_eq!(told.contains("spawned"), kind == "plain", "{kind}: {told}");
         assert!(told.contains("forked"), "{kind}: {told}");
-        // No variable is heard either.
+        // Environment variables are ignored as well.
         let limit = "limit: Some(67108864)";
         assert_eq!(told.contains(limit), kind == "plain", "{kind}: {told}");
     }

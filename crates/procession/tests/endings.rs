@@ -1,4 +1,4 @@
-//! Processes that nobody joins, that cannot begin, and that take their program down with them.
+//! Processes that are never joined, that cannot start, and that end their whole program.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +18,7 @@ fn put_when_told(told: Event, queue: Queue<u32>) {
     queue.put(1).unwrap();
 }
 
-/// `Z` for one that has ended and was not reaped; `None` for one that is gone.
+/// Returns `Z` for a zombie and `None` for a process that is gone.
 fn state_of(id: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     stat[stat.rfind(')')? + 2..].chars().next()
@@ -39,7 +39,7 @@ fn a_dropped_process_goes_on_and_is_reaped_when_the_next_one_is_started() {
     told.set();
     assert_eq!(queue.get().unwrap(), 1);
     wait_for_end(id);
-    // Its first thread may be a zombie before its last one has ended: then it is the next one but one.
+    // The first thread may be a zombie before the last one has ended. Then a later start reaps it.
     for _ in 0..100 {
         Process::spawn(nothing, ()).unwrap().join().unwrap();
         if state_of(id).is_none() {
@@ -78,15 +78,15 @@ fn a_stack_overflow_is_named_as_what_may_have_happened() {
     assert!(error.to_string().contains("stack overflow"), "{error}");
 }
 
-/// What a child that was started with this message as its order answers, and how it ends.
-fn answer_to(order: &[u8]) -> (Vec<u8>, Exit) {
+/// Starts a child with this message as its request. Returns its response and how it ends.
+fn response_to(request: &[u8]) -> (Vec<u8>, Exit) {
     procession_engine::process::ensure().unwrap();
-    let line = channel::Queue::new(0).unwrap();
-    let seat = Seat::reserve().unwrap();
-    seat.hold(&line.handle()).unwrap();
-    line.put(&[order], Deadline::NEVER).unwrap();
+    let control = channel::Queue::new(0).unwrap();
+    let reserved = Seat::reserve().unwrap();
+    reserved.hold(&control.handle()).unwrap();
+    control.put(&[request], Deadline::NEVER).unwrap();
     let flags = ["procession_child_entry", "--exact", "--nocapture"];
-    let note = line.handle().to_bytes();
+    let note = control.handle().to_bytes();
     let launch = Launch {
         args: ["endings"].iter().chain(&flags).map(Into::into).collect(),
         env: std::env::vars_os().collect(),
@@ -94,35 +94,35 @@ fn answer_to(order: &[u8]) -> (Vec<u8>, Exit) {
         note: note.iter().map(|byte| format!("{byte:02x}")).collect(),
         ..Launch::default()
     };
-    let mut child = launch.start(seat).unwrap();
+    let mut child = launch.start(reserved).unwrap();
     let exit = child.wait(Deadline::NEVER).unwrap().unwrap();
-    let answer = line.get(Deadline::NOW).unwrap();
-    (answer.bytes().to_vec(), exit)
+    let response = control.get(Deadline::NOW).unwrap();
+    (response.bytes().to_vec(), exit)
 }
 
-/// An order of another build of the program, or of one whose table says something else.
-fn order_of(fingerprint: u64, entry: u32) -> Vec<u8> {
-    const ORDER: u8 = 0;
-    let mut order = vec![ORDER];
-    order.extend(fingerprint.to_le_bytes());
-    order.extend(0_u32.to_le_bytes());
-    order.extend(entry.to_le_bytes());
-    order.extend(1_u32.to_le_bytes());
-    order
+/// A request of another build of the program, or for another function table.
+fn request_of(fingerprint: u64, entry: u32) -> Vec<u8> {
+    const REQUEST: u8 = 0;
+    let mut request = vec![REQUEST];
+    request.extend(fingerprint.to_le_bytes());
+    request.extend(0_u32.to_le_bytes());
+    request.extend(entry.to_le_bytes());
+    request.extend(1_u32.to_le_bytes());
+    request
 }
 
 #[test]
 fn an_order_of_another_build_is_refused_and_runs_nothing() {
     const REFUSED: u8 = 3;
-    let cut_short = &order_of(fingerprint(), 0)[..7];
-    for (order, reason) in [
-        (&order_of(!fingerprint(), 0)[..], "not the same build"),
-        (&order_of(fingerprint(), u32::MAX), "no such function"),
+    let cut_short = &request_of(fingerprint(), 0)[..7];
+    for (request, reason) in [
+        (&request_of(!fingerprint(), 0)[..], "not the same build"),
+        (&request_of(fingerprint(), u32::MAX), "no such function"),
         (cut_short, "cut short"),
     ] {
-        let (answer, exit) = answer_to(order);
-        let text = String::from_utf8_lossy(&answer[1..]).into_owned();
-        assert_eq!((answer[0], exit), (REFUSED, Exit::Code(1)));
+        let (response, exit) = response_to(request);
+        let text = String::from_utf8_lossy(&response[1..]).into_owned();
+        assert_eq!((response[0], exit), (REFUSED, Exit::Code(1)));
         assert!(text.contains(reason), "{text}");
     }
 }

@@ -18,8 +18,8 @@ use serde::de::DeserializeOwned;
 procession::test_support!();
 
 fn fork<R: Serialize + DeserializeOwned>(closure: impl FnOnce() -> R) -> Process<R> {
-    // SAFETY: the closures of these tests allocate, use objects of this crate, and print; libtest's threads hold
-    // nothing of that.
+    // SAFETY: the closures of these tests allocate, use objects of this crate, and print; libtest's threads
+    // hold no lock of these.
     Process::fork(unsafe { ForkSafe::new(closure) }).unwrap()
 }
 
@@ -80,13 +80,13 @@ fn a_stack_overflow_comes_back_as_a_signal() {
         dig(depth + 1) + 1
     }
     let process = Process::builder().stderr(Stdio::Null);
-    // SAFETY: it uses its stack only.
+    // SAFETY: it uses only its stack.
     let process = process.fork(unsafe { ForkSafe::new(|| dig(0)) }).unwrap();
     let error = process.join().unwrap_err();
     assert!(matches!(error.signal(), Some(6 | 11)), "{error}");
 }
 
-/// A process that does not come to its end.
+/// A process that never ends by itself.
 trait JoinUnit {
     fn join_unit(self) -> JoinError;
 }
@@ -143,7 +143,7 @@ impl Drop for PanicsOnDrop {
     }
 }
 
-/// Whether it was reaped once another was started.
+/// Returns whether it was reaped when another process was started.
 fn fork_and_panic() -> bool {
     let ids = Queue::new().unwrap();
     let captured = PanicsOnDrop;
@@ -163,7 +163,7 @@ fn fork_and_panic() -> bool {
 
 #[test]
 fn a_process_is_reaped_though_its_closure_panics_in_the_parent() {
-    // Other tests fork, and had better not find this thread in the middle of a panic.
+    // Other tests fork, and their children must not find this thread in the middle of a panic.
     let builder = Process::builder().stderr(Stdio::Null);
     assert!(builder.spawn(fork_and_panic, ()).unwrap().join().unwrap());
 }
@@ -184,7 +184,7 @@ fn exit_handlers_of_the_parent_are_not_run_in_the_child() {
     assert_eq!(unsafe { atexit(note_exit) }, 0);
     fork(|| ()).join().unwrap();
     assert!(!exited.is_set());
-    // It would have been noticed.
+    // The parent would have noticed.
     assert_eq!(fork(|| std::process::exit(0)).join_unit().code(), Some(0));
     assert!(exited.is_set());
 }
@@ -262,7 +262,7 @@ fn a_guard_of_the_parent_does_not_give_back_what_the_child_locked() {
         given_back.wait();
         let _locked = (lock.lock().unwrap(), rlock.lock().unwrap());
         let (_mutex, _written) = (mutex.lock().unwrap(), written.write().unwrap());
-        // As many as there may be, so that the parent's place is among them.
+        // As many as possible, so that one reuses the parent's entry.
         let _read: Vec<_> = (0..16).map(|_| read.read().unwrap()).collect();
         drop(parents);
         let held = [
@@ -416,12 +416,12 @@ fn the_builder_sets_streams_directory_and_name() {
     let closure = || {
         let mut line = String::new();
         std::io::stdin().read_to_string(&mut line).unwrap();
-        // Not `print!`, which libtest would keep.
+        // Not `print!`, whose output libtest would capture.
         write!(std::io::stdout(), "{}", line.to_uppercase()).unwrap();
         let directory = std::env::current_dir().unwrap().display().to_string();
         (directory, procession::process_name().to_owned())
     };
-    // SAFETY: as in `fork`; nobody reads standard input.
+    // SAFETY: as in `fork`; no thread reads standard input.
     let closure = unsafe { ForkSafe::new(closure) };
     let mut process = Process::builder()
         .name("copy")
@@ -529,7 +529,7 @@ fn a_daemon_dies_with_the_process_that_forked_it() {
     });
     parent.join_unit();
     let id = ids.get().unwrap();
-    // Adopted by init, it is a zombie for as long as that takes to notice.
+    // Init adopts it, and it stays a zombie until init reaps it.
     let stat = format!("/proc/{id}/stat");
     while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
         std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! Forks while other threads panic, as std prints it: with a lock of its own held while it waits for the stream.
+//! Forks while other threads print a panic. Std holds a lock of its own while it waits for the stream.
 
 use std::io::Write;
 use std::panic::catch_unwind;

@@ -1,4 +1,4 @@
-//! Forks for which there is no memory. The limit is the whole program's: alone in its binary.
+//! Forks without enough memory. The limit applies to the whole program, so this test has its own binary.
 
 use procession::{Event, ForkSafe, Lock, Process, Queue, set_memory_limit};
 
@@ -8,7 +8,7 @@ fn fork<R>(closure: impl FnOnce() -> R) -> Result<Process<R>, procession::Error>
 where
     R: serde::Serialize + serde::de::DeserializeOwned,
 {
-    // SAFETY: the closures use objects of this crate alone; no thread but libtest's is there.
+    // SAFETY: the closures use only objects of this crate, and the only other threads are libtest's.
     Process::fork(unsafe { ForkSafe::new(closure) })
 }
 
@@ -32,7 +32,7 @@ fn a_fork_for_which_there_is_no_memory_is_refused() {
         }
     };
     assert!(refused.is_out_of_memory(), "{refused}");
-    // As often as one likes, and nothing is left of it.
+    // Any number of attempts leaves nothing behind.
     for _ in 0..3 {
         assert!(fork(|| ()).unwrap_err().is_out_of_memory());
     }

@@ -1,4 +1,4 @@
-//! Queues, pipes and processes as futures.
+//! Futures of queues, pipes and processes.
 
 use std::future::{Future, IntoFuture};
 use std::io::Read;
@@ -14,7 +14,7 @@ procession::test_support!();
 
 const MOMENT: Duration = Duration::from_millis(20);
 
-/// Runs a future to its end, in a runtime of one thread.
+/// Runs a future to its end in a runtime of one thread.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -93,7 +93,7 @@ fn a_pipe_answers() {
 
 #[test]
 fn sending_waits_until_the_pipe_has_room() {
-    let (sender, receiver) = procession::one_way::<Vec<u8>>().unwrap();
+    let (sender, receiver) = procession::channel::<Vec<u8>>().unwrap();
     let large = vec![1; 900_000];
     block_on(async {
         sender.send_async(large.clone()).await.unwrap();
@@ -193,7 +193,7 @@ fn awaiting_a_process_ends_what_it_reads() {
     });
 }
 
-/// Polled as often as it is woken.
+/// Counts how often it is polled.
 struct Counted<F>(Pin<Box<F>>, usize);
 
 impl<F: Future> Future for Counted<F> {
@@ -208,7 +208,7 @@ impl<F: Future> Future for Counted<F> {
 type Parcel = (Option<Queue<u8>>, String);
 
 fn polls_behind_a_full_pipe(parcel: Parcel) -> usize {
-    let (sender, receiver): (Sender<Parcel>, _) = procession::one_way().unwrap();
+    let (sender, receiver): (Sender<Parcel>, _) = procession::channel().unwrap();
     let large = (None, "x".repeat((1 << 20) - 200));
     sender.send(large).unwrap();
     let mut sending = Counted(Box::pin(sender.send_async(parcel)), 0);
@@ -227,7 +227,7 @@ fn what_waits_for_room_is_not_woken_for_nothing() {
         (Some(Queue::new().unwrap()), "y".repeat(5_000)),
     ];
     for parcel in parcels {
-        // Now and then for the forks of other tests, whose children have the pipe as well and close it.
+        // It may be woken for forks of other tests, whose children inherit the pipe and close it.
         let polls = polls_behind_a_full_pipe(parcel);
         assert!(polls < 500, "{polls} polls");
     }
@@ -268,7 +268,7 @@ fn a_waker_that_panics_costs_no_other_future() {
     assert!(second.as_mut().poll(&mut context).is_ready());
 }
 
-/// A task that lives as long as a waker of it does.
+/// A task that lives as long as one of its wakers.
 struct Task(#[expect(dead_code, reason = "it is there to be dropped")] Mutex<Option<Waiting>>);
 
 type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -314,7 +314,7 @@ fn halve(frames: Queue<Loan<f64>>, halves: Sender<Loan<f64>>) {
 #[test]
 fn loans_are_put_and_received() {
     let frames = Queue::bounded(1).unwrap();
-    let (sender, halves) = procession::one_way().unwrap();
+    let (sender, halves) = procession::channel().unwrap();
     let process = Process::spawn(halve, (frames.clone(), sender)).unwrap();
     block_on(async {
         for n in 0..20 {
@@ -338,7 +338,7 @@ fn futures_work_in_a_forked_process() {
         for n in 0..30 {
             let (numbers, answers) = (Queue::new().unwrap(), answers.clone());
             let for_child = numbers.clone();
-            // SAFETY: the child uses this crate and its own runtime only.
+            // SAFETY: the child uses only this crate and its own runtime.
             let closure = unsafe {
                 ForkSafe::new(move || {
                     let number = block_on(for_child.get_async()).unwrap();

@@ -1,4 +1,4 @@
-//! What is left behind when all is dropped: nothing.
+//! Nothing is left when everything is dropped.
 
 use std::io;
 
@@ -34,7 +34,7 @@ fn die(_: u64) {
     std::process::abort();
 }
 
-/// Processes that are forked, and processes that cannot be started.
+/// Forks processes, and fails to start some.
 fn forks(dying: bool) {
     let (queue, lock) = (Queue::new().unwrap(), Lock::new().unwrap());
     let closure = || {
@@ -47,7 +47,7 @@ fn forks(dying: bool) {
         vec![1; 100_000]
     };
     let builder = Process::builder().daemon(true).stdin(Stdio::piped());
-    // SAFETY: it allocates and uses objects of this crate, of which no other thread holds anything.
+    // SAFETY: it allocates and uses objects of this crate, whose locks no other thread holds.
     let process = builder.fork(unsafe { ForkSafe::new(closure) }).unwrap();
     assert_eq!(process.join().is_err(), dying);
 
@@ -59,7 +59,7 @@ fn forks(dying: bool) {
     let event = Event::new().unwrap();
     let error = refuse(Stdio::piped()).spawn(wait_for, event.clone());
     assert!(error.unwrap_err().to_string().ends_with("no"));
-    // SAFETY: it is not run.
+    // SAFETY: it does not run.
     let never = unsafe { ForkSafe::new(|| event.wait()) };
     let error = refuse(Stdio::piped()).fork(never);
     assert!(error.unwrap_err().to_string().ends_with("no"));
@@ -89,7 +89,7 @@ fn round(dying: bool) {
         Event::new().unwrap(),
         Barrier::new(2).unwrap(),
     );
-    let (sender, receiver): (_, Receiver<Vec<u8>>) = procession::one_way().unwrap();
+    let (sender, receiver): (_, Receiver<Vec<u8>>) = procession::channel().unwrap();
     let process = Process::spawn(use_all, (numbers, gates, sender, dying)).unwrap();
     assert_eq!(receiver.recv().unwrap().len(), 100_000);
     assert_eq!(process.join().is_err(), dying);
@@ -119,7 +119,7 @@ fn children() -> String {
 
 #[test]
 fn no_object_seat_descriptor_or_process_is_left() {
-    // The first round leaves what is made once a process.
+    // The first round leaves what is created once per process.
     round(false);
     round(true);
     let count = |census: Census| (census.seats, census.objects, census.blocks_in_use);

@@ -1,10 +1,10 @@
-//! Messages that are written, and read, where they lie.
+//! Messages written and read in place.
 
 use std::time::{Duration, Instant};
 
 use procession::{
     Connection, Error, GetError, JoinableQueue, Loan, Process, PutError, Queue, Receiver, Sender,
-    one_way, pipe,
+    channel, pipe,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -65,7 +65,7 @@ fn count(words: Receiver<Loan<u8>>) -> usize {
 
 #[test]
 fn small_loans_pass_too_and_a_read_may_be_shorter_than_its_buffer() {
-    let (sender, receiver) = one_way().unwrap();
+    let (sender, receiver) = channel().unwrap();
     let process = Process::spawn(count, receiver).unwrap();
     for len in 0..100 {
         let mut loan = sender.loan(1000).unwrap();
@@ -124,12 +124,12 @@ fn a_loan_that_is_not_put_comes_back() {
 
 #[test]
 fn receiving_loans_can_be_limited() {
-    let (sender, receiver): (Sender<Loan<u8>>, _) = one_way().unwrap();
+    let (sender, receiver): (Sender<Loan<u8>>, _) = channel().unwrap();
     assert!(matches!(receiver.try_recv_loan(), Err(GetError::Empty)));
     let late = receiver.recv_loan_timeout(Duration::from_millis(1));
     assert!(matches!(late, Err(GetError::Empty)));
     drop(receiver);
-    // A process that another test is just starting has all descriptors for a moment.
+    // A process being started by another test briefly has all descriptors.
     let patience = Instant::now() + Duration::from_secs(60);
     let refused = loop {
         if let Err(refused) = sender.try_send_loan(sender.loan(3).unwrap()) {
@@ -176,7 +176,7 @@ fn a_joinable_queue_of_loans_waits_until_all_is_done() {
     consumer.join().unwrap();
 }
 
-/// Goes out as a queue of one type and comes in as one of another.
+/// Serialises as a queue of one type and deserialises as a queue of another.
 struct Disguised(Queue<Loan<u8>>, Option<Queue<Loan<f64>>>);
 
 impl Serialize for Disguised {

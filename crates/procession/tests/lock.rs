@@ -56,7 +56,7 @@ fn exec_holding(lock: Lock) {
 
 #[test]
 fn the_holder_is_dead_when_another_program_took_its_place_and_was_joined() {
-    // Children of a test executable run in a thread that is not their first.
+    // Children of a test executable run in a thread that is not their main thread.
     let lock = Lock::new().unwrap();
     let process = Process::spawn(exec_holding, lock.clone()).unwrap();
     process.join().unwrap_err();

@@ -1,4 +1,4 @@
-//! How much shared memory is in use, and may be: nothing stays that nobody has any more.
+//! Counting and limiting shared memory: nothing stays in use without a holder.
 
 use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 
@@ -7,7 +7,7 @@ use procession_engine::process::census;
 
 procession::test_support!();
 
-/// One test at a time: they all count what the whole process tree uses.
+/// One test at a time: all of them count the memory of the whole process tree.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -17,7 +17,7 @@ fn blocks() -> usize {
     census().blocks_in_use
 }
 
-/// What is in use besides the slots of the queue, which its first message makes.
+/// The bytes in use, without the slots that the queue's first message creates.
 fn blocks_beside(queue: &Queue<Loan<u8>>) -> usize {
     queue.put_loan(queue.loan(1).unwrap()).unwrap();
     queue.get_loan().unwrap();
@@ -59,12 +59,12 @@ fn what_a_process_leaks_or_dies_with_is_given_back() {
     }
 }
 
-/// A limit, while it is there.
+/// Sets a limit until it is dropped.
 struct Limit;
 
 impl Limit {
     fn beyond_what_is_there(bytes: u64) -> Limit {
-        // What other tests left free goes first.
+        // First use up what other tests left free.
         set_memory_limit(1).unwrap();
         Loan::<u8>::new(1 << 20).unwrap_err();
         set_memory_limit(memory_usage().unwrap().resident + bytes).unwrap();
@@ -128,7 +128,7 @@ fn a_limit_holds_for_every_process_of_the_program() {
     assert!(usage.in_use >= (put << 20) as u64 && put > 8, "{put}");
     assert!(Some(usage.resident) <= usage.limit, "{usage:?}");
     assert_eq!(queue.len(), put);
-    // What was received makes room, also for something else.
+    // Received messages make room for other objects too.
     (0..put).for_each(|_| assert_eq!(queue.get().unwrap(), vec![7; 1 << 20]));
     Loan::<u8>::new((put - 1) << 20).unwrap();
 }
@@ -151,7 +151,7 @@ fn what_others_are_giving_back_just_now_is_not_missing() {
     let _alone = alone();
     for _ in 0..30 {
         set_memory_limit(None).unwrap();
-        // Free, but not for what is asked for below.
+        // Free, but too little for the next request.
         drop(Loan::<u8>::zeroed(40 << 20).unwrap());
         let resident = memory_usage().unwrap().resident;
         set_memory_limit(resident).unwrap();

@@ -1,4 +1,4 @@
-//! Values of any type that processes take turns with.
+//! Values of any type under a lock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -59,7 +59,7 @@ fn a_dead_holder_leaves_the_value_as_it_was() {
     let account = Mutex::new(before.clone()).unwrap();
     let process = Process::spawn(die_in_the_middle, account.clone()).unwrap();
     process.join().unwrap_err();
-    // Reported until somebody says that it is well again.
+    // Reported until the state is marked consistent.
     for _ in 0..2 {
         match account.lock() {
             Err(GuardError::OwnerDied(guard)) => assert_eq!(*guard, before),
@@ -120,7 +120,7 @@ fn a_discarded_change_is_none() {
     assert_eq!(*number.lock().unwrap(), 3);
 }
 
-/// A type that not every sequence of bytes is one of.
+/// A type that does not decode from every byte sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 struct Even(u8);

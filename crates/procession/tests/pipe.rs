@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use procession::{Connection, GetError, Process, PutError, Receiver, Sender, one_way, pipe};
+use procession::{Connection, GetError, Process, PutError, Receiver, Sender, channel, pipe};
 
 procession::test_support!();
 
@@ -12,7 +12,7 @@ fn send(sender: Sender<String>) {
 
 #[test]
 fn a_message_reaches_the_other_end() {
-    let (sender, receiver) = one_way().unwrap();
+    let (sender, receiver) = channel().unwrap();
     let process = Process::spawn(send, sender).unwrap();
     assert_eq!(receiver.recv().unwrap(), "Hello from sender!");
     process.join().unwrap();
@@ -52,7 +52,7 @@ fn the_death_of_the_other_side_ends_the_stream() {
 
 #[test]
 fn receiving_can_be_limited_and_polled() {
-    let (sender, receiver) = one_way().unwrap();
+    let (sender, receiver) = channel().unwrap();
     assert!(!receiver.poll());
     assert!(matches!(receiver.try_recv(), Err(GetError::Empty)));
     assert!(matches!(
@@ -68,7 +68,7 @@ fn receiving_can_be_limited_and_polled() {
 
 #[test]
 fn a_pipe_nobody_reads_from_becomes_full() {
-    let (sender, _receiver) = one_way().unwrap();
+    let (sender, _receiver) = channel().unwrap();
     let mut sent = 0;
     while sender.try_send(vec![0u8; 1024]).is_ok() {
         sent += 1;
@@ -86,7 +86,7 @@ fn drain(receiver: Receiver<Vec<u8>>) -> usize {
 
 #[test]
 fn much_more_than_fits_passes_through() {
-    let (sender, receiver) = one_way().unwrap();
+    let (sender, receiver) = channel().unwrap();
     let process = Process::spawn(drain, receiver).unwrap();
     for _ in 0..20 {
         sender.send(vec![7; 500_000]).unwrap();
@@ -97,7 +97,7 @@ fn much_more_than_fits_passes_through() {
 
 #[test]
 fn the_stream_ends_when_the_last_clone_of_a_sender_is_gone() {
-    let (sender, receiver) = procession::one_way::<u32>().unwrap();
+    let (sender, receiver) = procession::channel::<u32>().unwrap();
     let (one, other) = (receiver.clone(), receiver);
     let senders = [(); 3].map(|()| Process::spawn(send_ten, sender.clone()).unwrap());
     let clone = sender.clone();

@@ -1,11 +1,11 @@
-//! Users' structs and enums that several processes see.
+//! Users' structs and enums shared by several processes.
 
 use procession::{Array, Plain, Process, Value, plain};
 
 procession::test_support!();
 
 plain! {
-    /// Fields of several sizes: their layout in memory would have padding.
+    /// Fields of several sizes: in memory the struct would have padding.
     #[derive(Debug, Clone, Copy, PartialEq)]
     struct Reading {
         valid: bool,

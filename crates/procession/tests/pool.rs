@@ -1,4 +1,4 @@
-//! Processes kept at hand that work on tasks.
+//! Pools of worker processes.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;

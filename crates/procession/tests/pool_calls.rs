@@ -1,4 +1,4 @@
-//! The ways to give tasks to a pool, and to take them back.
+//! All ways to submit tasks and to cancel them.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -15,7 +15,7 @@ fn square(n: u64) -> u64 {
     n * n
 }
 
-/// Said by tasks that began, and the event for which they wait.
+/// Tasks report their start on the queue, and wait for the event.
 type Gate = (Queue<u64>, Event);
 
 static GATE: OnceLock<Gate> = OnceLock::new();
@@ -41,7 +41,7 @@ fn gated() -> (Pool, Gate) {
     (pool, gate)
 }
 
-/// What has begun so far, given that no task of the pool is under way.
+/// Returns what has started so far, when no task of the pool is running.
 fn begun((begun, _): &Gate) -> Vec<u64> {
     std::iter::from_fn(|| begun.try_get().ok()).collect()
 }
@@ -194,7 +194,7 @@ fn an_iterator_can_be_cancelled_with_what_runs() {
     let results = pool.imap(wait_for_stop, 0..10).unwrap();
     assert_eq!(gate.0.get().unwrap(), 0);
     results.cancel();
-    // Nobody set the event.
+    // The event was never set.
     assert_eq!(pool.apply(square, 3).unwrap(), 9);
     assert_ne!(pool.worker_ids(), worker);
     pool.join();
@@ -280,7 +280,7 @@ fn a_waker_that_panics_does_not_stop_the_pool() {
     assert_eq!(task.join().unwrap(), 5);
 }
 
-/// Owns the task that it is to wake.
+/// Owns the task that it wakes.
 #[derive(Default)]
 struct Owner(Mutex<Option<Task<u64>>>);
 

@@ -1,4 +1,4 @@
-//! Workers that die in all the ways there are, and what their tasks say of it.
+//! The ways in which workers die, and the errors of their tasks.
 
 use std::collections::HashSet;
 use std::process::exit;
@@ -22,7 +22,7 @@ fn own_id() -> u32 {
 
 fn signal_self(number: i32) {
     let signal = Signal::from_named_raw(number).unwrap();
-    // The standard library has a handler for SIGSEGV, which lets only the second one pass.
+    // Std handles SIGSEGV and lets only the second one through.
     loop {
         kill_process(getpid(), signal).unwrap();
         std::thread::yield_now();
@@ -37,7 +37,7 @@ fn abort() {
     std::process::abort();
 }
 
-/// Uses more stack than there is.
+/// Overflows the stack.
 fn dig(depth: u64) -> u64 {
     let ballast = std::hint::black_box([depth; 1000]);
     match std::hint::black_box(depth) {
@@ -72,7 +72,7 @@ fn a_death_is_told_with_who_it_was_and_how() {
     assert_eq!(pool.apply(square, 3).unwrap(), 9);
 }
 
-/// Which way a worker ends before it is ready.
+/// How a worker ends before it is ready.
 fn end_early(way: u32) {
     match way {
         0 => exit(0),
@@ -102,7 +102,7 @@ fn workers_that_die_before_they_are_ready_fail_the_tasks_in_the_end() {
         let why = no_workers(pool.apply(square, 1));
         assert!(why.contains(expected), "{why}");
         assert!(why.contains("before they were ready"), "{why}");
-        // There is nothing left to wait for.
+        // All tasks have already failed.
         let why = no_workers(pool.apply(square, 1));
         assert!(why.contains(expected), "{why}");
         assert!(pool.resize(3).is_err());
@@ -142,7 +142,7 @@ fn kill(id: u32) {
     kill_process(id, Signal::KILL).unwrap();
 }
 
-/// A process of its own, since the limit holds for all of it.
+/// Runs in its own process, because the limit applies to all of it.
 fn kill_while_nothing_can_be_started(words: Queue<String>) {
     let pool = Pool::new(2).unwrap();
     let before: HashSet<u32> = pool.worker_ids().into_iter().collect();
@@ -166,7 +166,7 @@ fn kill_while_nothing_can_be_started(words: Queue<String>) {
     let refused = pool.resize(3).unwrap_err();
     words.put(refused.to_string()).unwrap();
     assert_eq!(pool.workers(), 1);
-    // What is there goes on.
+    // Existing tasks continue.
     assert_eq!(pool.apply(square, 3).unwrap(), 9);
     setrlimit(Resource::Nofile, limit).unwrap();
     pool.resize(2).unwrap();
@@ -220,7 +220,7 @@ fn a_worker_that_is_killed_while_it_starts_is_replaced() {
     assert_ne!(task.join().unwrap(), first);
 }
 
-/// Can be serialised a few times only.
+/// A type that can be serialised only a few times.
 struct Fuse(AtomicU32);
 
 impl Serialize for Fuse {
@@ -251,12 +251,12 @@ fn arguments_of_an_initializer_that_panic_end_the_pool_and_hang_nobody() {
     pool.join();
 }
 
-/// What the worker's task says, after a copy that it forked came back from the task, too, and ended.
+/// The worker's result, after a copy that its task forked also returned from the task and ended.
 fn fork_and_come_back(n: u64) -> Result<u64, String> {
     unsafe extern "C" {
         fn fork() -> i32;
     }
-    // SAFETY: a worker has no other thread whose locks the copy could miss.
+    // SAFETY: a worker has no other threads whose locks the copy could find taken.
     match unsafe { fork() } {
         -1 => Err(std::io::Error::last_os_error().to_string()),
         0 => Err("the copy's answer".to_owned()),

@@ -1,4 +1,4 @@
-//! A pool in a forked copy of the process that made it.
+//! A pool in a forked copy of the process that created it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -15,11 +15,11 @@ fn square(n: u64) -> u64 {
     n * n
 }
 
-/// What the closure returned in a copy of this process.
+/// Returns the result of the closure in a copy of this process.
 fn in_a_copy<R: Serialize + DeserializeOwned>(closure: impl FnOnce() -> R) -> R {
     let builder = Process::builder().stderr(Stdio::Null);
-    // SAFETY: the closures of these tests allocate and call what says that it is not theirs; other threads of this
-    // program hold nothing of that but for the pool's, which the calls are to be safe from.
+    // SAFETY: the closures of these tests allocate and make calls that fail in a copy. Other threads hold
+    // no lock of these, except the pool's, and the calls must be safe from that.
     let process = builder.fork(unsafe { ForkSafe::new(closure) }).unwrap();
     process.join().unwrap()
 }
@@ -43,7 +43,7 @@ fn gives_back<T>(result: Result<T, PutError<u64>>) -> bool {
     }
 }
 
-/// Whether it panicked with what there is to say.
+/// Whether it panicked with the expected text.
 fn panics<T>(work: impl FnOnce() -> T) -> bool {
     let Err(panic) = catch_unwind(AssertUnwindSafe(work)) else {
         return false;
@@ -146,7 +146,7 @@ fn a_scope_that_a_copy_leaves_ends() {
     assert!(works(&pool));
 }
 
-/// Whether a task of a scope that was open before told the copy that it is not its own.
+/// Whether a task of a scope that was already open fails in the copy.
 fn in_a_copy_of_a_scope(pool: &Pool) -> bool {
     pool.scope(|scope| {
         let mut task = Some(scope.submit(square, 3).unwrap());
@@ -166,7 +166,7 @@ fn its_end_in_a_copy_leaves_the_pool_alone() {
     in_a_copy(|| std::mem::forget(pool.take()));
     assert!(in_a_copy(|| panics(|| pool.take().unwrap().terminate())));
     assert!(in_a_copy(|| panics(|| pool.take().unwrap().join())));
-    // Where a panic drops it, its own process terminates it.
+    // A panic that drops it in its own process terminates it.
     in_a_copy(|| {
         let dropped = pool.take();
         catch_unwind(AssertUnwindSafe(move || {

@@ -1,4 +1,4 @@
-//! What is left of tasks and pools that were dropped or leaked: nothing.
+//! Nothing is left of tasks and pools that were dropped or leaked.
 
 use procession::{Pool, Process, Queue};
 use procession_engine::process::{census, sweep};
@@ -11,7 +11,7 @@ fn large(n: u64) -> Vec<u64> {
     vec![n; 100_000]
 }
 
-/// Nothing is taken, and everything is left to itself.
+/// Takes no result and leaks everything.
 fn leave_behind(pool: &Pool, kind: u32) {
     let submit = |n| pool.submit(large, n).unwrap();
     match kind {
@@ -33,10 +33,10 @@ fn count() -> (usize, usize, usize) {
     (census.seats, census.objects, census.blocks_in_use)
 }
 
-/// One after the other: each counts all that the process tree has.
+/// One at a time: each counts the objects of the whole process tree.
 #[test]
 fn nothing_that_is_dropped_or_leaked_stays_in_shared_memory() {
-    // What is made once a process.
+    // Create what exists once per process.
     drop(Pool::new(1).unwrap());
     tasks_that_nobody_takes();
     a_task_that_outlives_its_pool();
@@ -82,7 +82,7 @@ fn a_pool_that_is_leaked() {
     let process = Process::spawn(forget_a_pool, workers.clone()).unwrap();
     for _ in 0..2 {
         let id = Pid::from_raw(workers.get().unwrap() as i32).unwrap();
-        // It ends with the process that has the pool, perhaps before it is looked at here.
+        // It ends with the process that has the pool, perhaps before this check.
         if let Ok(worker) = pidfd_open(id, PidfdFlags::empty()) {
             poll(&mut [PollFd::new(&worker, PollFlags::IN)], None).unwrap();
         }
@@ -106,9 +106,13 @@ fn a_pool_whose_workers_come_and_go() {
         .map(Result::unwrap)
         .collect();
     assert!(ids.windows(2).all(|pair| pair[0] != pair[1]));
-    // The seats and objects of those that left were given to those that came.
-    let (seats, objects, _) = count();
-    assert!(seats <= before.0 + 2, "{seats} seats, {} before", before.0);
+    // New workers reuse the entries and objects of those that left.
+    let (processes, objects, _) = count();
+    assert!(
+        processes <= before.0 + 2,
+        "{processes} processes, {} before",
+        before.0
+    );
     assert!(
         objects <= before.1 + 10,
         "{objects} objects, {} before",

@@ -1,4 +1,4 @@
-//! Items that are large together are serialised as workers take them.
+//! Items that are large together are serialised only as workers take them.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -9,10 +9,10 @@ procession::test_support!();
 
 const SIZE: usize = 4 << 20;
 const ITEMS: usize = 40;
-/// Two items for each of two workers and two more, and what lies there besides.
+/// Two items for each of two workers, two more, and other objects.
 const FEW: u64 = 10 * SIZE as u64;
 
-/// One test at a time: they all count what the whole process tree uses.
+/// One test at a time: all of them count the memory of the whole process tree.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -28,7 +28,7 @@ fn items() -> impl Iterator<Item = Vec<u8>> {
     (0..ITEMS).map(|item| vec![item as u8; SIZE])
 }
 
-/// The first byte, and what was in use meanwhile: to work on an item takes longer than to write it.
+/// Returns the first byte, and the memory in use meanwhile. Processing an item takes longer than writing it.
 fn look(item: Vec<u8>) -> (u8, u64) {
     std::thread::sleep(Duration::from_millis(10));
     (item[0], memory_usage().unwrap().in_use)
@@ -73,7 +73,7 @@ fn large_items_are_serialised_as_workers_take_them() {
     let mut found: Vec<_> = found.map(|(_, result)| result.unwrap()).collect();
     found.sort_unstable();
     check(&found, before);
-    // Chunks of several items are as large as they are.
+    // Chunks of several items are as large as their items.
     let found = pool.map(look, items()).unwrap();
     assert!(
         found

@@ -1,4 +1,4 @@
-//! How many tasks a pool holds for those who do not wait for them.
+//! How many pending tasks a pool holds.
 
 use std::sync::OnceLock;
 use std::sync::mpsc;
@@ -53,7 +53,7 @@ fn a_full_pool_gives_the_arguments_back() {
     stop.set();
     assert_eq!(first.join().unwrap(), 1);
     assert_eq!(second.join().unwrap(), 2);
-    // Results that nobody took are no tasks.
+    // Results not yet taken do not count as pending tasks.
     let kept: Vec<_> = (0..10).map(|n| pool.submit(square, n).unwrap()).collect();
     for (n, task) in (0..10).zip(kept) {
         assert_eq!(task.join().unwrap(), n * n);
@@ -87,7 +87,7 @@ fn submitting_to_a_full_pool_waits_until_a_task_has_ended() {
     assert_eq!(first.join().unwrap(), 1);
 }
 
-/// Submits in a thread of its own while `end` ends what fills the pool.
+/// Submits in another thread while `end` ends the tasks that fill the pool.
 fn submit_while(pool: &Pool, end: impl FnOnce()) -> Result<u64, Error> {
     std::thread::scope(|scope| {
         let (say, heard) = mpsc::channel();

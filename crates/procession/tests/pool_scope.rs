@@ -1,4 +1,4 @@
-//! Tasks that end with the block that submits them.
+//! Tasks that end before their scope.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,7 +36,7 @@ fn gated() -> (Pool, Gate) {
     (pool, gate)
 }
 
-/// Says that it began, and goes on at once.
+/// Reports its start, and continues at once.
 fn report(n: u64) -> u64 {
     GATE.get().unwrap().0.put(n).unwrap();
     n
@@ -157,7 +157,7 @@ fn a_panic_in_a_scope_cancels_its_tasks() {
         });
     }));
     assert_eq!(panicked.unwrap_err().downcast_ref(), Some(&"enough"));
-    // Nobody set the event, and the others never began.
+    // The event was never set, and the others never started.
     assert_eq!(pool.apply(report, 7).unwrap(), 7);
     assert_eq!(gate.0.get().unwrap(), 7);
 }

@@ -1,4 +1,4 @@
-//! How many workers a pool has, and which of them leave.
+//! The number of workers, and which of them leave.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ fn own_id(_: u32) -> u32 {
     std::process::id()
 }
 
-/// What a worker needs to report that it is at a task and to stay at it.
+/// What a worker needs to report that it runs a task, and to keep running it.
 type Gate = (Queue<u32>, Event);
 
 static GATE: OnceLock<Gate> = OnceLock::new();
@@ -41,7 +41,7 @@ fn is_there(pid: u32) -> bool {
     std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// Waits for the end of a process that this one will collect.
+/// Waits for the end of a process that this one will reap.
 fn wait_until_gone(pid: u32) {
     while is_there(pid) {
         std::thread::yield_now();
@@ -57,7 +57,7 @@ fn a_pool_grows_under_work() {
     let first = at_work.get().unwrap();
     pool.resize(3).unwrap();
     assert_eq!(pool.workers(), 3);
-    // The others can only be at work if there are others.
+    // Other tasks can run only if there are other workers.
     let at_work: HashSet<u32> = [first, at_work.get().unwrap(), at_work.get().unwrap()].into();
     assert_eq!(at_work, pool.worker_ids().into_iter().collect());
     stop.set();

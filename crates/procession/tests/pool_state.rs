@@ -1,4 +1,4 @@
-//! What the workers of a pool keep from task to task.
+//! The state that pool workers keep between tasks.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -7,7 +7,7 @@ use procession::{Error, Event, Pool, TaskError, Value};
 
 procession::test_support!();
 
-/// Neither serialisable nor fit to leave its thread.
+/// Neither serialisable nor `Send`.
 struct Tally {
     calls: Rc<Cell<u64>>,
     dropped: Value<u64>,
@@ -130,7 +130,7 @@ fn a_panic_costs_the_state_that_the_task_had() {
         "{error}"
     );
     assert_eq!(counts.get(), (2, 1));
-    // The rest of the chunk had the new one.
+    // The rest of the chunk used the new state.
     assert_eq!(pool.apply(call, ()).unwrap(), 3);
 }
 

@@ -1,4 +1,4 @@
-//! Functions that run in a process of their own.
+//! Functions that run in processes of their own.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -309,7 +309,7 @@ fn a_daemon_dies_with_the_process_that_started_it() {
     let parent = Process::spawn(start_daemon, (ids.clone(), forever)).unwrap();
     parent.join().unwrap_err();
     let id = ids.get().unwrap();
-    // Adopted by init, it is a zombie for as long as that takes to notice.
+    // Init adopts it, and it stays a zombie until init reaps it.
     let stat = format!("/proc/{id}/stat");
     while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
         std::thread::yield_now();
@@ -334,7 +334,7 @@ fn a_shared_object_is_no_result() {
 #[test]
 fn the_end_of_a_pipe_is_no_message() {
     let queue = Queue::new().unwrap();
-    let (sender, receiver) = procession::one_way::<u64>().unwrap();
+    let (sender, receiver) = procession::channel::<u64>().unwrap();
     let error = queue.put(sender).unwrap_err();
     let sender = match error {
         PutError::Failed(sender, error) => {

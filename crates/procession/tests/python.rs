@@ -1,4 +1,4 @@
-//! What Rust does for its part where it meets Python; `tests/test_rust*.py` have both.
+//! Rust's part of working with Python; `tests/test_rust*.py` test both.
 
 #![cfg(feature = "python")]
 
@@ -56,7 +56,7 @@ fn a_queue_with_nothing_in_it_is_empty() {
     assert!(matches!(late, Err(GetError::Empty)));
 }
 
-/// A number, or something else that is written like a value of another type.
+/// A number, or a value that serialises like another type.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 enum Number {
@@ -107,7 +107,7 @@ fn refused(args: impl Serialize) -> String {
 
 #[test]
 fn objects_that_python_has_no_use_for_are_refused() {
-    let (sender, receiver) = procession::one_way::<u8>().unwrap();
+    let (sender, receiver) = procession::channel::<u8>().unwrap();
     for refusal in [
         refused((procession::Queue::<u8>::new().unwrap(),)),
         refused((JoinableQueue::<u8>::new().unwrap(),)),
@@ -131,7 +131,7 @@ fn an_object_is_the_key_of_no_dict() {
     assert!(refused((queue,)).contains("cannot be the key of a dict"));
 }
 
-/// Goes as a queue does.
+/// Serialises as a queue.
 #[derive(PartialEq, Eq, Hash)]
 struct Hashed;
 
@@ -183,7 +183,7 @@ fn bytes_are_those_of_a_vector() {
     assert_eq!(&*through_json, b"PN");
 }
 
-/// Text, or bytes, or a number, whatever it is read as.
+/// Text, bytes or a number, depending on the type it is read as.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Loose<T> {

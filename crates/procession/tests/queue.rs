@@ -80,7 +80,7 @@ fn a_full_queue_gives_the_message_back() {
     assert_eq!(late.into_inner(), "third");
 }
 
-/// What counts how often it is turned into bytes.
+/// A type that counts how often it is serialised.
 struct Counted<'a>(&'a std::cell::Cell<u32>);
 
 impl Serialize for Counted<'_> {
@@ -191,7 +191,7 @@ fn a_joinable_queue_waits_until_all_is_done() {
     consumer.join().unwrap();
 }
 
-/// What to do, and where to say that it was done.
+/// A request, and where to send the result.
 #[derive(Serialize, Deserialize)]
 struct Request {
     number: u64,
@@ -236,7 +236,7 @@ fn what_a_waiting_message_refers_to_lives_on() {
     assert_eq!(inner.get().unwrap(), "still here");
 }
 
-/// Starts a process while it is being sent.
+/// Starts a process while it is being serialised.
 struct Starter<'a>(&'a RefCell<Option<Process<u64>>>);
 
 impl Serialize for Starter<'_> {

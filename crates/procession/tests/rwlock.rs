@@ -1,4 +1,4 @@
-//! Values that many processes read and some change.
+//! Values with many readers or one writer.
 
 use std::time::Duration;
 

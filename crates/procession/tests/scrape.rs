@@ -1,4 +1,4 @@
-//! The scraper gives each address one line, whatever becomes of it.
+//! The scraper prints one line per address, whatever happens to it.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A site in this process that remembers what it was asked.
+/// A site in this process that records its requests.
 struct Site {
     port: u16,
     asked: Arc<Mutex<HashMap<String, u32>>>,
@@ -89,14 +89,14 @@ fn converse(connection: &TcpStream, asked: &Mutex<HashMap<String, u32>>, hangs: 
 fn answer(mut connection: &TcpStream, status: &str) {
     let body = "Hello from the site!\n";
     let length = body.len();
-    // A client that has gone away needs no answer.
+    // A client that has disconnected needs no response.
     let _ = write!(
         connection,
         "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}"
     );
 }
 
-/// The process that holds the client's end of a connection from this port of this machine.
+/// Returns the process with the client's end of a connection from this local port.
 fn process_behind(port: u16) -> Pid {
     let table = fs::read_to_string("/proc/net/tcp").expect("a table of connections");
     let local = format!(":{port:04X}");
@@ -124,7 +124,7 @@ fn process_behind(port: u16) -> Pid {
         .expect("somebody holds the connection")
 }
 
-/// Cargo puts examples beside the folder of the tests it builds with them.
+/// Cargo puts examples beside the folder of the tests built with them.
 fn scraper() -> PathBuf {
     let test = env::current_exe().expect("this test has a path");
     let built = test.ancestors().nth(2).expect("it lies in target/*/deps");
@@ -146,7 +146,7 @@ fn start(arguments: &[String]) -> Child {
         .expect("the scraper starts")
 }
 
-/// Waits for the scraper to end, and kills one that hangs.
+/// Waits for the scraper to end, and kills it if it hangs.
 fn end_of(scraper: Child) -> Output {
     let group = Pid::from_raw(i32::try_from(scraper.id()).expect("a pid"));
     let (ended, heard) = channel();
@@ -160,7 +160,7 @@ fn end_of(scraper: Child) -> Output {
     }
 }
 
-/// The lines it printed, sorted; what it said on the side; its exit status.
+/// Returns its sorted output lines, its standard error, and its exit status.
 fn scrape(arguments: &[String]) -> (Vec<String>, String, Option<i32>) {
     let output = end_of(start(arguments));
     let text = String::from_utf8(output.stdout).expect("text");

@@ -1,4 +1,4 @@
-//! Waiting for the first of several things.
+//! Waiting for the first of several events.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn wait_for(event: Event) {
 #[test]
 fn the_arm_that_is_ready_runs() {
     let (requests, quiet) = (Queue::new().unwrap(), Queue::<String>::new().unwrap());
-    let (sender, answers) = procession::one_way().unwrap();
+    let (sender, answers) = procession::channel().unwrap();
     let process = Process::spawn(echo, (requests.clone(), sender)).unwrap();
     for number in 0..100 {
         requests.put(number).unwrap();
@@ -108,7 +108,7 @@ fn a_process_that_ends_is_noticed_among_others() {
 fn room_for_a_message_is_waited_for() {
     let full = Queue::bounded(1).unwrap();
     full.put(1).unwrap();
-    let (sender, receiver) = procession::one_way::<u64>().unwrap();
+    let (sender, receiver) = procession::channel::<u64>().unwrap();
     let mut select = Select::new();
     let into_queue = select.send(&full);
     assert_eq!(select.try_ready(), None);

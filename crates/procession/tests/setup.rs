@@ -1,4 +1,4 @@
-//! What a process is made to be before it begins.
+//! Settings of a process that apply before it starts.
 
 use std::io::{self, Read, Write};
 
@@ -11,7 +11,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 
 procession::test_support!();
 
-/// A user and group that this process is not.
+/// A user and group other than this process's.
 fn somebody_else() -> u32 {
     let taken = [geteuid().as_raw(), getegid().as_raw()];
     let mut others = (65_000..=65_534).rev();
@@ -19,7 +19,7 @@ fn somebody_else() -> u32 {
 }
 
 fn hook(hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> PreExec {
-    // SAFETY: the hooks of these tests make system calls only, or fail.
+    // SAFETY: the hooks of these tests only make system calls, or fail.
     unsafe { PreExec::new(hook) }
 }
 
@@ -27,7 +27,7 @@ fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// User, group and supplementary groups; and that the shared memory is there.
+/// Returns user, group and supplementary groups, after using the shared memory.
 fn who_am_i(told: Queue<u32>) -> (u32, u32, Vec<u32>) {
     told.put(geteuid().as_raw()).unwrap();
     let groups = getgroups().unwrap().into_iter().map(|group| group.as_raw());
@@ -76,7 +76,7 @@ fn a_process_may_be_the_same_user_whoever_that_is() {
 fn a_forked_process_may_be_another_user_if_this_one_is_root() {
     let (told, other) = (Queue::new().unwrap(), somebody_else());
     let builder = Process::builder().uid(other).gid(other).daemon(true);
-    // SAFETY: it asks for numbers and uses a queue.
+    // SAFETY: it reads ids and uses a queue.
     let started = builder.fork(unsafe { ForkSafe::new(|| who_am_i(told.clone())) });
     if is_root() {
         let who = started.unwrap().join().unwrap();
@@ -87,8 +87,8 @@ fn a_forked_process_may_be_another_user_if_this_one_is_root() {
     }
 }
 
-/// What starting a process as another user ends with that this process may not kill, and how many places there are
-/// more then.
+/// Returns the error of starting a process as another user that this process may not kill, and how many process
+/// entries that leaves in use.
 fn start_in_vain(other: u32) -> (String, usize) {
     let all = capabilities(None).unwrap();
     let none_to_kill = CapabilitySets {
@@ -107,19 +107,20 @@ fn start_in_vain(other: u32) -> (String, usize) {
 
 #[test]
 fn a_process_that_cannot_be_killed_and_does_not_begin_is_reaped_all_the_same() {
-    // Others may not become another user in the first place.
+    // Other users cannot start a process as another user.
     if is_root() {
         let process = Process::spawn(start_in_vain, somebody_else()).unwrap();
-        let (error, seats) = process.join().unwrap();
+        let (error, processes) = process.join().unwrap();
         assert!(error.contains("directory"), "{error}");
-        assert_eq!(seats, 0);
+        assert_eq!(processes, 0);
     }
 }
 
-/// More than what the other tests of this file make in the meantime.
+/// More than the other tests of this file create in the meantime.
 const IN_VAIN: usize = 50;
 
-/// Starts nothing, since this process may have no others: why, and by how many places and objects there are more now.
+/// Fails to start processes, because this process may have no children. Returns the errors, and how many
+/// entries and objects that leaves in use.
 fn fork_in_vain() -> (Vec<String>, usize, usize) {
     let _held_by_the_child = Event::new().unwrap();
     let none = Rlimit {
@@ -144,18 +145,21 @@ fn fork_in_vain() -> (Vec<String>, usize, usize) {
 
 #[test]
 fn a_fork_that_fails_is_an_error_and_leaves_nothing() {
-    // Root may have as many processes as it likes.
+    // Root has no limit on the number of processes.
     let other = somebody_else();
     let builder = match is_root() {
         true => Process::builder().uid(other).gid(other),
         false => Process::builder(),
     };
-    let (errors, seats, objects) = builder.spawn(fork_in_vain, ()).unwrap().join().unwrap();
+    let (errors, processes, objects) = builder.spawn(fork_in_vain, ()).unwrap().join().unwrap();
     for error in errors {
         assert!(error.contains("fork a process"), "{error}");
         assert!(error.contains("unavailable"), "{error}");
     }
-    assert!(seats < IN_VAIN && objects < IN_VAIN, "{seats}, {objects}");
+    assert!(
+        processes < IN_VAIN && objects < IN_VAIN,
+        "{processes}, {objects}"
+    );
 }
 
 #[track_caller]
@@ -218,7 +222,7 @@ fn hooks_come_after_the_directory_and_the_streams() {
 
 fn nothing() {}
 
-/// The text of what starting a process with this hook ends with.
+/// Returns the text of the error of starting a process with this hook.
 fn failure_of(pre_exec: PreExec) -> String {
     let builder = Process::builder().pre_exec(pre_exec).stderr(Stdio::Null);
     builder.spawn(nothing, ()).unwrap_err().to_string()

@@ -1,4 +1,4 @@
-//! The thumbnailer gives each image one line, whatever becomes of it.
+//! The thumbnailer prints one line per image, whatever happens to it.
 
 use std::env;
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use image::{DynamicImage, RgbImage};
 
-/// A folder of this test, with three images, a broken one and a text in `source`.
+/// A folder for this test, with three images, a broken one and a text file in `source`.
 fn folder(test: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
     let _ = fs::remove_dir_all(&folder);
@@ -49,7 +49,7 @@ fn start(folder: &Path) -> Child {
         .unwrap()
 }
 
-/// The processes that `program` and its children are.
+/// Returns `program`'s process and its children.
 fn processes(folder: &Path) -> Vec<String> {
     let mark = format!("FOLDER_OF_TEST={}\0", folder.display()).into_bytes();
     let is_ours = |process: &PathBuf| {
@@ -72,7 +72,7 @@ fn signal(name: &str, processes: &[String]) {
         .unwrap();
 }
 
-/// Puts a file that nobody can read to its end into the folder, and starts the program until only that is left.
+/// Adds a file that cannot be read to its end, and starts the program until only that file is left.
 fn start_and_get_stuck(folder: &Path) -> (Child, impl Iterator<Item = String>) {
     assert!(
         Command::new("mkfifo")

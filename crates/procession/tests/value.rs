@@ -1,4 +1,4 @@
-//! One value that several processes see.
+//! Single values shared by several processes.
 
 use procession::{LockError, Process, Value};
 

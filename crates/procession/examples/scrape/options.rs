@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::addresses::{parse_list, without_repeats};
-use crate::fetch::Patience;
+use crate::fetch::RetryPolicy;
 use crate::report::Format;
 
 /// A process tree has room for some four thousand.
@@ -53,15 +53,15 @@ pub struct Options {
 }
 
 impl Options {
-    /// The usual patience, but for what was asked for.
-    pub fn patience(&self, usual: Patience) -> Patience {
-        Patience {
-            timeout: self.timeout.unwrap_or(usual.timeout),
-            retries: self.retries.unwrap_or(usual.retries),
+    /// Returns `defaults` with the options that were given.
+    pub fn policy(&self, defaults: RetryPolicy) -> RetryPolicy {
+        RetryPolicy {
+            timeout: self.timeout.unwrap_or(defaults.timeout),
+            retries: self.retries.unwrap_or(defaults.retries),
         }
     }
 
-    /// The addresses asked for, or `None` when none were named.
+    /// Returns the given addresses, or `None` if there are none.
     pub fn addresses(&self) -> io::Result<Option<Vec<String>>> {
         let mut addresses = self.addresses.clone();
         match &self.file {

@@ -1,4 +1,4 @@
-//! What became of one address.
+//! The outcome of one address.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::addresses::{hide_password, hide_passwords_in};
 
-/// The ways an address can end, in the order the summary lists them.
+/// The kinds of outcome, in the order of the summary.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Kind {
     #[serde(rename = "ok")]
@@ -45,7 +45,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One address and what became of it; `status` is `None` when no answer came.
+/// The outcome of one address. `status` is `None` when there was no response.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Outcome {
     pub address: String,
@@ -58,7 +58,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// An address that gave no answer.
+    /// Creates the outcome of an address without a response.
     pub fn failed(address: impl Into<String>, kind: Kind, detail: impl Into<String>) -> Self {
         Self {
             address: address.into(),

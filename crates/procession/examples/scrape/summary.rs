@@ -1,4 +1,4 @@
-//! What a run comes to.
+//! The counts of a run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::outcome::{Kind, Outcome};
 
-/// The counts of a run; an interrupted run has fewer outcomes than addresses.
+/// The counts of a run. An interrupted run has fewer outcomes than addresses.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
     pub wanted: usize,
@@ -24,7 +24,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Nothing done yet.
+    /// Creates an empty summary.
     pub fn new(wanted: usize, processes: usize) -> Self {
         Self {
             wanted,
@@ -33,7 +33,7 @@ impl Summary {
         }
     }
 
-    /// Count one more outcome.
+    /// Counts one more outcome.
     pub fn add(&mut self, outcome: &Outcome) {
         self.done += 1;
         self.asked += usize::from(outcome.was_asked_for());
@@ -42,7 +42,7 @@ impl Summary {
         self.retries += outcome.attempts.saturating_sub(1);
     }
 
-    /// How many addresses were not fetched.
+    /// Returns how many addresses were not fetched.
     pub fn failed(&self) -> usize {
         self.done - self.kinds.get(&Kind::Ok).unwrap_or(&0)
     }

@@ -1,8 +1,8 @@
-//! What a worker keeps from task to task, and how its tasks get at it.
+//! The state a worker keeps between tasks, and how tasks reach it.
 //!
-//! The state never leaves the thread of the worker that made it: it is of any type. A task that
-//! panics while it has the state leaves it half changed at worst, so that state is dropped, and made
-//! anew for the next task that asks.
+//! The state never leaves the thread of the worker that created it, so it may be of any type. A task that
+//! panics while using the state may leave it half changed, so that state is dropped and created again for the
+//! next task that needs it.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -13,38 +13,38 @@ use procession_engine::process::child::{self, Function, Glue, TaskFunction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::call::{self, Failure};
-use crate::codec;
 use crate::error::{Error, Panic};
-use crate::panic::caught;
+use crate::transfer::call::{self, Failure};
+use crate::transfer::codec;
+use crate::transfer::panic::caught;
 
-struct Keeper {
+struct WorkerState {
     make: Rc<dyn Fn() -> Result<Box<dyn Any>, Error>>,
     state: Option<Box<dyn Any>>,
 }
 
 thread_local! {
-    static KEEPER: RefCell<Keeper> = RefCell::new(Keeper {
+    static WORKER_STATE: RefCell<WorkerState> = RefCell::new(WorkerState {
         make: Rc::new(|| Ok(Box::new(()))),
         state: None,
     });
 }
 
-/// The order to make the worker's state by calling `function` with `args`.
-pub(super) fn order_to_make<F, Args, Shape>(function: F, args: &Args) -> Result<Vec<u8>, Error>
+/// Returns the request to create the worker's state by calling `function` with `args`.
+pub(super) fn init_request<F, Args, Shape>(function: F, args: &Args) -> Result<Vec<u8>, Error>
 where
     F: Function<Args, Shape>,
     F::Output: 'static,
     Args: Serialize + DeserializeOwned + 'static,
     Shape: 'static,
 {
-    let entry = child::entry_of::<F, Shape, Make<Args, Shape>>(function)?;
-    call::order_of(entry, std::slice::from_ref(args))
+    let entry = child::entry_of::<F, Shape, StateInit<Args, Shape>>(function)?;
+    call::request_for_entry(entry, std::slice::from_ref(args))
 }
 
-struct Make<Args, Shape>(PhantomData<fn(Args) -> Shape>);
+struct StateInit<Args, Shape>(PhantomData<fn(Args) -> Shape>);
 
-impl<F, Args, Shape> Glue<F> for Make<Args, Shape>
+impl<F, Args, Shape> Glue<F> for StateInit<Args, Shape>
 where
     F: Function<Args, Shape>,
     F::Output: 'static,
@@ -61,18 +61,18 @@ where
         let made = match caught(&make) {
             Ok(Ok(state)) => {
                 let (make, state) = (Rc::new(make), Some(state));
-                KEEPER.set(Keeper { make, state });
+                WORKER_STATE.set(WorkerState { make, state });
                 Ok(())
             }
             Ok(Err(error)) => Err(Failure::Undelivered(error.to_string())),
             Err(panic) => Err(Failure::Panicked(panic)),
         };
-        codec::encode(&made).expect("text can be encoded")
+        codec::encode(&made).expect("text can always be encoded")
     }
 }
 
-/// The order to call `function` once for each of `args`, in a worker that keeps an `S`.
-pub(crate) fn order<S, F, Args, Shape, Sent>(function: F, args: &[Sent]) -> Result<Vec<u8>, Error>
+/// Returns the request to call `function` once for each of `args`, in a worker that keeps an `S`.
+pub(crate) fn request<S, F, Args, Shape, Sent>(function: F, args: &[Sent]) -> Result<Vec<u8>, Error>
 where
     S: 'static,
     F: TaskFunction<S, Args, Shape>,
@@ -82,7 +82,7 @@ where
     Sent: Serialize,
 {
     let entry = child::entry_of::<F, Shape, EachWith<S, Args, Shape>>(function)?;
-    call::order_of(entry, args)
+    call::request_for_entry(entry, args)
 }
 
 struct EachWith<S, Args, Shape>(PhantomData<fn(S, Args) -> Shape>);
@@ -97,7 +97,7 @@ where
 {
     fn run(function: F, input: &[u8]) -> Vec<u8> {
         let (count, args) = call::counted(input);
-        call::answers(count, args, |args| with_state(function, args))
+        call::responses(count, args, |args| with_state(function, args))
     }
 }
 
@@ -106,12 +106,14 @@ where
     S: 'static,
     F: TaskFunction<S, Args, Shape>,
 {
-    let mut lent: Option<Box<S>> = None;
-    let slot = &mut lent;
+    let mut borrowed: Option<Box<S>> = None;
+    let slot = &mut borrowed;
     let done = caught(move || function.call(move || &mut **slot.insert(take()), args));
-    match lent {
-        Some(state) if done.is_ok() => KEEPER.with_borrow_mut(|keeper| keeper.state = Some(state)),
-        // The task's own panic is what there is to say.
+    match borrowed {
+        Some(state) if done.is_ok() => {
+            WORKER_STATE.with_borrow_mut(|kept| kept.state = Some(state))
+        }
+        // Ignore a panic of this drop: the task's own panic is reported.
         state => drop(caught(|| drop(state))),
     }
     done
@@ -119,15 +121,15 @@ where
 
 fn take<S: 'static>() -> Box<S> {
     let (state, make) =
-        KEEPER.with_borrow_mut(|keeper| (keeper.state.take(), Rc::clone(&keeper.make)));
+        WORKER_STATE.with_borrow_mut(|kept| (kept.state.take(), Rc::clone(&kept.make)));
     let state = state.map_or_else(|| make(), Ok);
     state
-        .unwrap_or_else(|error| panic!("the state of this worker cannot be made again: {error}"))
+        .unwrap_or_else(|error| panic!("this worker's state cannot be created again: {error}"))
         .downcast()
-        .expect("the compiler saw to it that the pool's functions take its state")
+        .expect("the type system ensures that the pool's functions take its state")
 }
 
 /// Drops the state, if there is one.
-pub(super) fn let_go() {
-    drop(KEEPER.with_borrow_mut(|keeper| keeper.state.take()));
+pub(super) fn drop_state() {
+    drop(WORKER_STATE.with_borrow_mut(|kept| kept.state.take()));
 }

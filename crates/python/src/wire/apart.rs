@@ -225,7 +225,7 @@ pub fn write(
     to: &mut [u8],
 ) -> PyResult<()> {
     let layout = Layout::of(pickle.len(), buffers, skew);
-    to[0] = tag::APART;
+    to[0] = tag::OUT_OF_BAND;
     to[1..5].copy_from_slice(&(buffers.len() as u32).to_le_bytes());
     to[5..HEADER].copy_from_slice(&(pickle.len() as u64).to_le_bytes());
     to[layout.pickle.clone()].copy_from_slice(pickle);

@@ -135,19 +135,19 @@ impl<'py> Decoder<'_, 'py> {
             tag::DICT => self.nested(|decoder| decoder.dict(&PyDict::new(decoder.py))),
             tag::SET => self.nested(|decoder| decoder.set(&PySet::empty(decoder.py)?)),
             tag::FROZENSET => self.hashable(None, Self::frozenset),
-            tag::KEPT_TUPLE => self.hashable(Some(offset), Self::tuple),
-            tag::KEPT_FROZENSET => self.hashable(Some(offset), Self::frozenset),
-            tag::KEPT_LIST => {
+            tag::MEMO_TUPLE => self.hashable(Some(offset), Self::tuple),
+            tag::MEMO_FROZENSET => self.hashable(Some(offset), Self::frozenset),
+            tag::MEMO_LIST => {
                 let list = PyList::empty(self.py);
                 self.keep(offset, list.clone().into_any());
                 self.nested(|decoder| decoder.extend(&list))
             }
-            tag::KEPT_DICT => {
+            tag::MEMO_DICT => {
                 let dict = PyDict::new(self.py);
                 self.keep(offset, dict.clone().into_any());
                 self.nested(|decoder| decoder.dict(&dict))
             }
-            tag::KEPT_SET => {
+            tag::MEMO_SET => {
                 let set = PySet::empty(self.py)?;
                 self.keep(offset, set.clone().into_any());
                 self.nested(|decoder| decoder.set(&set))
@@ -185,13 +185,13 @@ impl<'py> Decoder<'_, 'py> {
                 Ok(PyFloat::new(self.py, f64::from_bits(bits)).into_any())
             }
             tag::BYTES => Ok(self.bytes()?),
-            tag::AGAIN => self.again(),
-            tag::KEPT_STR => self
+            tag::BACKREF => self.again(),
+            tag::MEMO_STR => self
                 .string()
                 .map(|string| self.keep(offset, string.into_any())),
-            tag::KEPT_BYTES => self.bytes().map(|bytes| self.keep(offset, bytes)),
+            tag::MEMO_BYTES => self.bytes().map(|bytes| self.keep(offset, bytes)),
             tag::BYTEARRAY => self.bytearray(),
-            tag::KEPT_BYTEARRAY => self
+            tag::MEMO_BYTEARRAY => self
                 .bytearray()
                 .map(|bytearray| self.keep(offset, bytearray)),
             tag::BIG_INT => self.big_int(),
@@ -287,7 +287,7 @@ impl<'py> Decoder<'_, 'py> {
         let offset = self.reader.position();
         let kept = match self.reader.peek() {
             Some(tag::STR) => false,
-            Some(tag::KEPT_STR) => true,
+            Some(tag::MEMO_STR) => true,
             _ => return self.item(),
         };
         self.promised -= 1;

@@ -377,8 +377,8 @@ impl<'py> Writer<'_, 'py> {
     /// Refers to the value at `offset`, and marks it as one to keep.
     fn again(&mut self, offset: usize) {
         let tag = &mut self.out[self.start + offset];
-        *tag = tag::kept(*tag);
-        self.out.push(tag::AGAIN);
+        *tag = tag::memo(*tag);
+        self.out.push(tag::BACKREF);
         varint::write(self.out, offset);
     }
 

@@ -122,7 +122,7 @@ pub fn decode_onto(bytes: &[u8], list: &Bound<'_, PyList>) -> PyResult<bool> {
 /// live.
 pub fn receive(py: Python<'_>, message: Message) -> PyResult<Bound<'_, PyAny>> {
     match Form::of(message.bytes()) {
-        Form::Apart => apart::load(py, message, Message::lend).map(|(value, _)| value),
+        Form::OutOfBand => apart::load(py, message, Message::lend).map(|(value, _)| value),
         _ => decode(py, message.bytes()),
     }
 }
@@ -133,7 +133,7 @@ pub fn receive_lease(
     lease: Lease,
 ) -> PyResult<(Bound<'_, PyAny>, Option<Lending>)> {
     match Form::of(lease.bytes()) {
-        Form::Apart => apart::load(py, lease, Lease::lend),
+        Form::OutOfBand => apart::load(py, lease, Lease::lend),
         _ => Ok((decode(py, lease.bytes())?, None)),
     }
 }
@@ -142,7 +142,7 @@ pub fn receive_lease(
 pub fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     match Form::of(bytes) {
         Form::Pickle(pickled) => pickle::load(py, pickled),
-        Form::Apart => apart::load_copied(py, bytes),
+        Form::OutOfBand => apart::load_copied(py, bytes),
         _ => decode::plain(py, bytes),
     }
 }

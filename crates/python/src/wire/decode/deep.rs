@@ -68,22 +68,22 @@ impl<'py> Decoder<'_, 'py> {
         self.depth += 1;
         let before = self.height;
         let (open, mutable) = match tag {
-            tag::LIST | tag::KEPT_LIST => {
+            tag::LIST | tag::MEMO_LIST => {
                 let list = PyList::empty(self.py);
                 (Open::List(list.clone()), Some(list.into_any()))
             }
-            tag::SET | tag::KEPT_SET => {
+            tag::SET | tag::MEMO_SET => {
                 let set = PySet::empty(self.py)?;
                 (Open::Set(set.clone()), Some(set.into_any()))
             }
-            tag::DICT | tag::KEPT_DICT => {
+            tag::DICT | tag::MEMO_DICT => {
                 let dict = PyDict::new(self.py);
                 (Open::Dict(dict.clone(), None), Some(dict.into_any()))
             }
-            tag::TUPLE | tag::KEPT_TUPLE => (Open::Tuple(Vec::new()), None),
+            tag::TUPLE | tag::MEMO_TUPLE => (Open::Tuple(Vec::new()), None),
             _ => (Open::FrozenSet(Vec::new()), None),
         };
-        let is_kept = tag == tag::kept(tag);
+        let is_kept = tag == tag::memo(tag);
         let is_hashable = mutable.is_none();
         if is_hashable {
             self.height = 0;
@@ -164,10 +164,10 @@ pub(super) fn is_container(tag: u8) -> bool {
             | tag::DICT
             | tag::TUPLE
             | tag::FROZENSET
-            | tag::KEPT_LIST
-            | tag::KEPT_SET
-            | tag::KEPT_DICT
-            | tag::KEPT_TUPLE
-            | tag::KEPT_FROZENSET
+            | tag::MEMO_LIST
+            | tag::MEMO_SET
+            | tag::MEMO_DICT
+            | tag::MEMO_TUPLE
+            | tag::MEMO_FROZENSET
     )
 }
