@@ -40,9 +40,12 @@ help: ## list the targets
 
 DEMO := tour scrape with_python for_python
 
+# With procession-python among the packages, cargo gives shared crates the features they have in the wheel, and does not
+# build them again.
 demo: install ## run programs in Python, in Rust and in both, and what the standard library cannot do
 	@echo "Building the demonstration programs in Rust ..."
-	$(CARGO) build --locked --release --package procession --features python $(addprefix --example ,$(DEMO))
+	$(CARGO) build --locked --release --package procession-python --package procession \
+		--features procession/python $(addprefix --example ,$(DEMO))
 	@$(BIN)/python examples/demo.py $(TARGET)/release/examples
 
 test: test-rust test-loom test-python ## run every test and say how many ran
