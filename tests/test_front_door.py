@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "Makefile").exists())
 sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "examples")]
 
 import overview  # noqa: E402
