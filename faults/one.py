@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-import catalogue
+from faults import catalogue
 
 
 def main() -> None:

@@ -7,6 +7,6 @@ import sys
 
 if __name__ == "__main__":
     os.environ["FAULTS_PACKAGE"], os.environ["FAULTS_METHOD"] = sys.argv[1:3]
-    from cases import tree
+    from faults.cases import tree
 
     getattr(tree, sys.argv[3])()

@@ -25,9 +25,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import catalogue
+from faults import catalogue
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
 METHODS = ("fork", "forkserver", "spawn")
 OURS, STDLIB = "procession", "multiprocessing"
 
@@ -49,12 +49,12 @@ def run_case(name: str, package: str, method: str) -> tuple[str, str]:
         "FAULTS_PACKAGE": package,
         "FAULTS_METHOD": method,
         "TMPDIR": folder,
-        "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     try:
         with tempfile.TemporaryFile("w+") as output:
             case = subprocess.Popen(
-                [sys.executable, str(HERE / "one.py"), name],
+                [sys.executable, "-m", "faults.one", name],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from subject import ctx, fault, start
+from faults.subject import ctx, fault, start
 
 
 def in_a_forked_child(run: Any) -> int:

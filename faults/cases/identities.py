@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from subject import ctx, fault, ours, promptly, start
+from faults.subject import ctx, fault, ours, promptly, start
 
 MEBIBYTE = 1 << 20
 NEWUSER, NEWPID, NEWNS = 0x10000000, 0x20000000, 0x00020000

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from queue import Empty
 from typing import Any
 
-from subject import METHOD, ctx, fault, package, raises, start
+from faults.subject import METHOD, ctx, fault, package, raises, start
 
 SMALL = 40
 

@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from subject import ctx, die, fault, ours, promptly, raises, run_and_kill, start, wait_until_asleep
+from faults.subject import ctx, die, fault, ours, promptly, raises, run_and_kill, start, wait_until_asleep
 
 # What the standard library has nothing of.
 OWNER_DIED: Any = () if ours is None else ours.OwnerDied
@@ -68,7 +68,7 @@ def acquire_patiently(line: Any, lock: Any) -> None:
 
 @fault("the holder of a Lock is killed while another process sleeps on it")
 def lock_holder_dies_before_a_waiter() -> None:
-    from subject import package
+    from faults.subject import package
 
     lock = ctx.Lock()
     ready, theirs = package.Pipe()
@@ -122,7 +122,7 @@ def condition_waiter_dies() -> None:
 
 
 def run_and_kill_in_wait(condition: Any) -> None:
-    from subject import package
+    from faults.subject import package
 
     line, theirs = package.Pipe()
     process = start(wait_in, theirs, condition)
@@ -152,7 +152,7 @@ def event_waiter_dies() -> None:
 
 
 def run_and_kill_when_asleep(wait: Any) -> None:
-    from subject import package
+    from faults.subject import package
 
     line, theirs = package.Pipe()
     process = start(block, theirs, wait)

@@ -14,11 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from subject import PROMPT, ctx, fault, raises, wait_until
+from faults.cases.limits import use_everything
+from faults.subject import PROMPT, ctx, fault, raises, wait_until
 
-from .limits import use_everything
-
-FAULTS = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MEBIBYTE = 1 << 20
 # Of a memory cgroup: a few interpreters and some data.
 ALLOWED = 300 * MEBIBYTE
@@ -33,8 +32,8 @@ def program(body: str) -> str:
     """A program that does something and says so."""
     return f"""
 import sys
-sys.path.insert(0, {str(FAULTS)!r})
-from cases.machines import {body}
+sys.path.insert(0, {str(ROOT)!r})
+from faults.cases.machines import {body}
 if __name__ == "__main__":
     {body}()
     print("works")

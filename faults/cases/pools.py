@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from subject import PROMPT, ctx, die, fault, gone_within, ours, package, promptly, raises, wait_until
+from faults.subject import PROMPT, ctx, die, fault, gone_within, ours, package, promptly, raises, wait_until
 
 LIMIT = 10
 

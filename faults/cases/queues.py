@@ -9,7 +9,18 @@ import signal
 import time
 from typing import Any
 
-from subject import ctx, die, fault, ours, package, promptly, raises, start, wait_until, wait_until_asleep
+from faults.subject import (
+    ctx,
+    die,
+    fault,
+    ours,
+    package,
+    promptly,
+    raises,
+    start,
+    wait_until,
+    wait_until_asleep,
+)
 
 
 def put_all(box: Any, items: list[Any]) -> None:

@@ -10,12 +10,13 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
-from subject import METHOD, ctx, fault, package, raises, start
+from faults.cases.limits import refuse, use_everything
+from faults.subject import METHOD, ctx, fault, package, raises, start
 
-from cases.limits import refuse, use_everything
-
+ROOT = Path(__file__).resolve().parents[2]
 CODES = ("ENOSYS", "EPERM", "EACCES")
 
 
@@ -69,8 +70,7 @@ def check(call: str) -> None:
         # Python itself does not start where the call fails in another way than these.
         kinds = [kind for kind in kinds if kind[0] != "EACCES"]
     command = [sys.executable, os.path.abspath(__file__), call]
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    environment = {**os.environ, "PYTHONPATH": folder, "PROCESSION_FALLBACK": "quiet"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PROCESSION_FALLBACK": "quiet"}
     runs = [
         subprocess.Popen(
             [*command, code, when],

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from subject import METHOD, PACKAGE, ctx, fault, gone_within, package, python, start, wait_until
+from faults.subject import METHOD, PACKAGE, ctx, fault, gone_within, package, python, start, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # What a case does in a program of its own: that program dies, this one looks on.

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plan import Case
-from processes import Overdue, Worker
+
+from tests.support.worker_process import Overdue, Worker
 
 PROGRAM = Path(__file__).with_name("worker.py")
 # For importing the modules and for fixtures, of which a test's limit says nothing.

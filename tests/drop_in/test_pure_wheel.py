@@ -28,7 +28,7 @@ import pytest
 
 import procession
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
 SUBMODULES = sorted(
     module.name.removeprefix("multiprocessing.")

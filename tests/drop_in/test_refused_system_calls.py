@@ -15,7 +15,8 @@ import pytest
 
 import procession
 
-FAULTS = Path(__file__).parent.parent / "faults"
+ROOT = Path(__file__).resolve().parents[2]
+REFUSED = str(ROOT / "faults" / "refused.py")
 HOME = str(Path(procession.__file__).parent.parent)
 
 PROGRAM = """
@@ -69,7 +70,7 @@ def run(
     script.write_text(textwrap.dedent(program))
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PROCESSION")}
     return subprocess.run(
-        [sys.executable, str(FAULTS / "refused.py"), call, error, sys.executable, *launcher, str(script)],
+        [sys.executable, REFUSED, call, error, sys.executable, *launcher, str(script)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -142,9 +143,9 @@ def test_where_warnings_are_errors_the_import_fails_each_time(tmp_path: Path) ->
 
 IN_A_SANDBOX = """
 import os, sys
-sys.path.insert(0, {faults!r})
+sys.path.insert(0, {root!r})
 os.environ.update(FAULTS_PACKAGE="multiprocessing", FAULTS_METHOD="fork")
-from cases.limits import refuse
+from faults.cases.limits import refuse
 import errno
 import procession
 
@@ -173,7 +174,7 @@ if __name__ == "__main__":
 
 def test_a_program_may_go_into_a_sandbox_after_the_import(tmp_path: Path) -> None:
     """Before its first object: that is the standard library's, and the warning at the line that makes it."""
-    done = run(tmp_path, IN_A_SANDBOX.format(faults=str(FAULTS), used=False), call="futex_waitv")
+    done = run(tmp_path, IN_A_SANDBOX.format(root=str(ROOT), used=False), call="futex_waitv")
     assert done.stdout.splitlines() == ["method [1] 0"] * 3 + ["False procession._core.fallback.queues"], (
         done.stderr
     )
@@ -182,16 +183,16 @@ def test_a_program_may_go_into_a_sandbox_after_the_import(tmp_path: Path) -> Non
 
 def test_a_program_that_has_shared_memory_keeps_the_engine_in_a_sandbox(tmp_path: Path) -> None:
     """And so do its children, which begin in the sandbox."""
-    done = run(tmp_path, IN_A_SANDBOX.format(faults=str(FAULTS), used=True), call="futex_waitv")
+    done = run(tmp_path, IN_A_SANDBOX.format(root=str(ROOT), used=True), call="futex_waitv")
     works = ["builtin_function_or_method [1] 0"] * 3
     assert (done.stdout.splitlines(), done.stderr) == ([*works, "True procession.queues"], "")
 
 
 WITHOUT_RANDOM_NUMBERS = """
 import os, sys
-sys.path.insert(0, {faults!r})
+sys.path.insert(0, {root!r})
 os.environ.update(FAULTS_PACKAGE="multiprocessing", FAULTS_METHOD="fork")
-from cases.limits import refuse
+from faults.cases.limits import refuse
 import errno
 
 
@@ -206,6 +207,6 @@ if __name__ == "__main__":
 
 def test_where_random_numbers_are_refused_a_program_works_all_the_same(tmp_path: Path) -> None:
     """Rust's library would panic as the engine is loaded."""
-    done = run(tmp_path, WITHOUT_RANDOM_NUMBERS.format(faults=str(FAULTS)), call="futex_waitv")
+    done = run(tmp_path, WITHOUT_RANDOM_NUMBERS.format(root=str(ROOT)), call="futex_waitv")
     assert done.stdout.splitlines() == ["[1] procession._core.fallback.queues"], done.stderr
     assert "since this system refuses getrandom (errno 13)" in done.stderr

@@ -126,7 +126,7 @@ def test_annotations_can_be_evaluated(name: str) -> None:
 
 def test_the_version_is_that_of_the_project() -> None:
     """The package says it, and so does the launcher."""
-    manifest = (Path(__file__).parent.parent / "Cargo.toml").read_text()
+    manifest = (Path(__file__).resolve().parents[2] / "Cargo.toml").read_text()
     version = re.search(r'^version = "(.*)"', manifest, re.MULTILINE)
     assert version is not None and procession.__version__ == version[1]
     done = subprocess.run(

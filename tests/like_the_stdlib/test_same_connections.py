@@ -10,12 +10,23 @@ import pickle
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from lines import BUFFERS, INTO, MOVES, Line, look, poll, receive_bytes, receive_into, send_bytes, sockets
-from side_by_side import assert_alike, assert_programs_alike, attempt, bounded, outcome
-from wire_values import patient, plain
 
 import procession
 from procession import connection
+from tests.support.connection_steps import (
+    BUFFERS,
+    INTO,
+    MOVES,
+    Line,
+    look,
+    poll,
+    receive_bytes,
+    receive_into,
+    send_bytes,
+    sockets,
+)
+from tests.support.side_by_side import assert_alike, assert_programs_alike, attempt, bounded, outcome
+from tests.support.wire_values import patient, plain
 
 thorough = settings(patient, max_examples=250)
 

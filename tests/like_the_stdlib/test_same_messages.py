@@ -1,13 +1,13 @@
-"""Values that pickle brings over: those that `test_wire.py` does not generate."""
+"""Values that pickle brings over: those that `tests/wire` does not generate."""
 
 import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_values import patient, portrait
 
 from procession import _engine
+from tests.support.wire_values import patient, portrait
 
 
 def through(value):

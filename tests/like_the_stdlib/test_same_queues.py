@@ -11,10 +11,10 @@ from queue import Full
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from side_by_side import assert_alike, assert_programs_alike, attempt, outcome
-from wire_values import patient, plain
 
 import procession
+from tests.support.side_by_side import assert_alike, assert_programs_alike, attempt, outcome
+from tests.support.wire_values import patient, plain
 
 thorough = settings(patient, max_examples=100)
 

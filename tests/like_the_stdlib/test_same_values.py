@@ -9,11 +9,11 @@ import threading
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from side_by_side import assert_alike, assert_programs_alike, attempt
-from wire_values import edges, patient
 
 import procession
 from procession import sharedctypes
+from tests.support.side_by_side import assert_alike, assert_programs_alike, attempt
+from tests.support.wire_values import edges, patient
 
 thorough = settings(patient, max_examples=300)
 

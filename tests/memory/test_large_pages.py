@@ -69,7 +69,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if compiler is None:
         pytest.skip("there is no C compiler")
     library = tmp_path_factory.mktemp("pages") / "large_pages.so"
-    source = Path(__file__).parent / "large_pages.c"
+    source = Path(__file__).resolve().parents[1] / "support" / "large_pages.c"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     return library
 

@@ -341,7 +341,7 @@ def test_where_memory_cannot_be_given_back_it_is_used_again(
 ) -> None:
     """Nobody tries without end: the thread that gives it back ends as well."""
     (tmp_path / "bursts.py").write_text(BURSTS)
-    faults = Path(__file__).parent.parent / "faults" / "refused.py"
+    faults = Path(__file__).resolve().parents[2] / "faults" / "refused.py"
     command = [sys.executable, str(tmp_path / "bursts.py")]
     for call in refused:
         command = [sys.executable, str(faults), call, "EPERM", *command]

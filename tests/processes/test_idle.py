@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -140,8 +141,8 @@ def test_a_holder_whose_first_thread_ended_is_watched_by_all_that_sleep(run_scri
     ran = run_script(
         """
         import ctypes, os, select, signal, sys, threading, time, procession
-        sys.path.insert(0, TESTS)
-        from test_idle import fall_asleep
+        sys.path.insert(0, ROOT)
+        from tests.processes.test_idle import fall_asleep
 
         lock, event = procession.Lock(), procession.Event()
         (heard, tell), (ends, end) = os.pipe(), os.pipe()
@@ -195,6 +196,6 @@ def test_a_holder_whose_first_thread_ended_is_watched_by_all_that_sleep(run_scri
         for pid in others:
             os.kill(pid, signal.SIGKILL)
         print(said)
-        """.replace("TESTS", repr(os.path.dirname(__file__)))
+        """.replace("ROOT", repr(str(Path(__file__).resolve().parents[2])))
     )
     assert ran.stdout.split() == ["hsd"], ran.stderr

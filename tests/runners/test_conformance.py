@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-RUNNER = Path(__file__).resolve().parent / "conformance" / "run.py"
+RUNNER = Path(__file__).resolve().parents[1] / "conformance" / "run.py"
 LIMIT_SECONDS = 150
 
 # Classes that take a second or so, and how many of their tests pass in the Python that has the fewest.

@@ -9,13 +9,9 @@ from pathlib import Path
 
 import pytest
 
-FAULTS = Path(__file__).parent.parent / "faults"
-sys.path.insert(0, str(FAULTS))
+from faults import catalogue, fuzz, run
 
-import catalogue  # noqa: E402
-import fuzz  # noqa: E402
-
-import run  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 # The long ones are for the suite itself.
 NAMES = [fault.name for fault in catalogue.FAULTS.values() if not fault.once]
@@ -33,18 +29,18 @@ def test_a_program_survives(name: str, start_method: str, monkeypatch: pytest.Mo
 
 def run_program(name: str, *arguments: str) -> None:
     """Run one of the suite's programs, which says what it found."""
-    command = [sys.executable, str(FAULTS / name), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", f"faults.{name}", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("target", fuzz.TARGETS)
 def test_nonsense_is_an_error_and_no_more(target: str) -> None:
     """A sample of what `make fuzz` tries, and all that something came of once."""
-    run_program("fuzz.py", "--target", target, "--first", "100")
+    run_program("fuzz", "--target", target, "--first", "100")
 
 
 @pytest.mark.parametrize("part", ["queues", "locks", "pipes", "pools"])
 def test_a_short_soak(part: str) -> None:
     """What `make soak` does for half an hour."""
-    run_program("soak.py", "--minutes", "0.05", "--part", part)
+    run_program("soak", "--minutes", "0.05", "--part", part)

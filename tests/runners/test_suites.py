@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-SUITES = Path(__file__).resolve().parent / "suites"
+SUITES = Path(__file__).resolve().parents[1] / "suites"
 sys.path.append(str(SUITES))
 
 import sources  # noqa: E402

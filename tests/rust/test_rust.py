@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from rust_programs import rust_program, wait_for_end
-from wire_values import edges, patient, plain, portrait
 
 import procession
 from procession import _engine
 from procession.rust import Panic, Process, RustError
+from tests.support.rust_programs import rust_program, wait_for_end
+from tests.support.wire_values import edges, patient, plain, portrait
 
 
 def call(function: str, *args: Any, **options: Any) -> Any:

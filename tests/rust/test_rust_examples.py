@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rust_programs import rust_program
+from tests.support.rust_programs import rust_program
 
 EXAMPLE_IN_RUST = """\
 Functions
@@ -39,7 +39,7 @@ def test_the_example_in_rust_prints_what_it_should() -> None:
 
 def test_the_example_in_python_prints_what_it_should() -> None:
     """Python starts Rust."""
-    example = Path(__file__).resolve().parent.parent / "examples" / "with_rust.py"
+    example = Path(__file__).resolve().parents[2] / "examples" / "with_rust.py"
     done = subprocess.run(
         [sys.executable, str(example), rust_program("for_python")], capture_output=True, text=True, timeout=60
     )
@@ -48,7 +48,7 @@ def test_the_example_in_python_prints_what_it_should() -> None:
 
 def test_the_example_says_how_to_build_its_program(tmp_path: Path) -> None:
     """Where there is none yet."""
-    source = Path(__file__).resolve().parent.parent / "examples" / "with_rust.py"
+    source = Path(__file__).resolve().parents[2] / "examples" / "with_rust.py"
     (tmp_path / "examples").mkdir()
     example = tmp_path / "examples" / "with_rust.py"
     example.write_text(source.read_text())

@@ -8,9 +8,9 @@ import signal
 from typing import Any
 
 import pytest
-from rust_programs import rust_library
 
 import procession
+from tests.support.rust_programs import rust_library
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rust_programs import rust_program, wait_for_end
+
+from tests.support.rust_programs import rust_program, wait_for_end
 
 WORKERS = """\
 import fractions, os, sys, time

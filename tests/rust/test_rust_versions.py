@@ -7,9 +7,9 @@ import sys
 from importlib.metadata import version
 
 import pytest
-from rust_programs import rust_program
 
 from procession import _engine
+from tests.support.rust_programs import rust_program
 
 
 def summoned(

@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent))  # tests/processes.py
+sys.path.insert(0, str(HERE.parents[1]))  # the package `tests`
 
 import sources  # noqa: E402
 from compare import Compared, Results, compare, lines, reason  # noqa: E402

@@ -8,8 +8,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from processes import Overdue, Worker
 from sources import TestFile
+
+from tests.support.worker_process import Overdue, Worker
 
 PROGRAM = Path(__file__).with_name("worker.py")
 PACKAGES = {False: "multiprocessing", True: "procession"}

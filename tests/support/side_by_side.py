@@ -3,7 +3,7 @@
 import signal
 from contextlib import contextmanager
 
-from wire_values import portrait
+from tests.support.wire_values import portrait
 
 
 class Hang(BaseException):

@@ -6,9 +6,9 @@ import tracemalloc
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from wire_values import graphs, patient, plain
 
 from procession import _engine
+from tests.support.wire_values import graphs, patient, plain
 
 
 def is_pickled(message):

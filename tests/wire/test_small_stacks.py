@@ -5,23 +5,24 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
-from wire_values import graphs, patient, portrait
 
 from procession import _engine
+from tests.support.wire_values import graphs, patient, portrait
 
 LIMIT = 60.0
 KILOBYTE = 1024
 
 PROGRAM = """
 import sys, threading
-sys.path.insert(0, {tests!r})
+sys.path.insert(0, {root!r})
 import procession
 from procession import _engine
-from wire_values import portrait
+from tests.support.wire_values import portrait
 
 KINDS = {{
     "list": lambda inner: [inner, 2],
@@ -68,7 +69,7 @@ def test_nested_values_pass_through_threads_with_small_stacks(kind: str, stack: 
     """A value comes back whole that is as deep as pickle can write there, or as a message may be."""
     # Pickle itself recurses as it writes.
     depth = 60 if stack == 32 else 95
-    source = PROGRAM.format(tests=__file__.rpartition("/")[0])
+    source = PROGRAM.format(root=str(Path(__file__).resolve().parents[2]))
     done = subprocess.run(
         [sys.executable, "-c", source, kind, str(depth), str(stack * KILOBYTE)],
         capture_output=True,

@@ -17,9 +17,9 @@ from multiprocessing import reduction
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from wire_values import edges, graphs, patient, plain, portrait
 
 from procession import _engine
+from tests.support.wire_values import edges, graphs, patient, plain, portrait
 
 PICKLED = b"P"
 
