@@ -1,105 +1,26 @@
-"""The wheels: that of the engine, the one for every other system, and which of them pip takes.
-
-PROCESSION_WHEELS names a folder with both, as `make wheels` fills it. Without it, the engine's wheel is the
-one that was built for the tests, and the other is built here.
-"""
+"""The wheel without the engine: the package on every other system."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import multiprocessing
 import os
 import pkgutil
-import re
-import shutil
 import subprocess
 import sys
 import textwrap
-import tomllib
-import venv
 import zipfile
-from collections.abc import Callable
-from email.message import Message
-from email.parser import Parser
 from pathlib import Path
 
 import pytest
 
 import procession
+from tests.support.wheels import Run, lines, run, write
 
-ROOT = Path(__file__).resolve().parents[2]
-VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
 SUBMODULES = sorted(
     module.name.removeprefix("multiprocessing.")
     for module in pkgutil.walk_packages(multiprocessing.__path__, "multiprocessing.")
 )
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="module")
-def pure_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of `fallback/`."""
-    if given := os.environ.get("PROCESSION_WHEELS"):
-        return one(Path(given), "procession-*-py3-none-any.whl")
-    if importlib.util.find_spec("flit_core") is None:
-        pytest.skip("flit_core, which builds the wheel, is not installed")
-    folder = tmp_path_factory.mktemp("pure")
-    build = "import sys; from backend import build_wheel; build_wheel(sys.argv[1])"
-    done = run(sys.executable, "-c", build, str(folder), cwd=ROOT / "fallback")
-    assert done.returncode == 0, done.stderr
-    return one(folder, "*")
-
-
-@pytest.fixture(scope="module")
-def engine_wheel() -> Path:
-    """The wheel with the engine, for this machine."""
-    if given := os.environ.get("PROCESSION_WHEELS"):
-        return one(Path(given), "procession-*-abi3-*.whl")
-    target = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
-    folder = target / "wheels-{}.{}".format(*sys.version_info)
-    if not list(folder.glob("*.whl")):
-        pytest.skip("no wheel with the engine was built for this Python")
-    return one(folder, "*.whl")
-
-
-def one(folder: Path, pattern: str) -> Path:
-    """The only file there of that name."""
-    (found,) = folder.glob(pattern)
-    return found
-
-
-def run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run a command, with nothing in its environment that changes what Python or pip do."""
-    theirs = ("PYTHON", "PROCESSION", "PIP_")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
-    environment = {**clean, **options.pop("env", {})}  # type: ignore[dict-item]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=environment,
-        **options,  # type: ignore[call-overload]
-    )
-
-
-def about(wheel: Path, name: str) -> str:
-    """One of the texts in a wheel that say what it is."""
-    with zipfile.ZipFile(wheel) as packed:
-        return packed.read(f"procession-{VERSION}.dist-info/{name}").decode()
-
-
-def fields(wheel: Path, name: str) -> Message:
-    """One of those that are lists of fields."""
-    return Parser().parsestr(about(wheel, name))
-
-
-def files(wheel: Path) -> set[str]:
-    """What a wheel installs, without its description."""
-    with zipfile.ZipFile(wheel) as packed:
-        return {name for name in packed.namelist() if ".dist-info/" not in name}
 
 
 @pytest.fixture(scope="module")
@@ -132,101 +53,6 @@ def python(elsewhere: Path, tmp_path: Path) -> Run:
     return run_python
 
 
-def write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(textwrap.dedent(text))
-    return path
-
-
-def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
-    assert done.stderr == "" and done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
-def test_the_wheel_for_other_systems_fits_every_system(pure_wheel: Path) -> None:
-    """It has the version of the crates, no native code, and nothing that runs by itself."""
-    assert pure_wheel.name == f"procession-{VERSION}-py3-none-any.whl"
-    wheel, project = fields(pure_wheel, "WHEEL"), fields(pure_wheel, "METADATA")
-    assert (wheel["Tag"], wheel["Root-Is-Purelib"]) == ("py3-none-any", "true")
-    assert (project["Name"], project["Version"], project["Requires-Python"]) == (
-        "procession",
-        VERSION,
-        ">=3.11",
-    )
-    assert set(project.get_all("License-File", [])) == {"LICENSE-APACHE", "LICENSE-MIT"}
-    names = files(pure_wheel)
-    assert {"procession/__init__.py", "procession/__main__.py", "procession/py.typed"} <= names
-    assert {Path(name).suffix for name in names} == {".py", ".pyi", ".typed"}
-    assert all(name.startswith("procession/") for name in names)
-
-
-def test_the_wheel_with_the_engine_is_complete(engine_wheel: Path) -> None:
-    """One library for all Pythons from 3.11 on, its types, and the switch beside the package."""
-    assert re.fullmatch(
-        rf"procession-{re.escape(VERSION)}-cp311-abi3-(many|musl)linux\S+\.whl", engine_wheel.name
-    )
-    wheel, project = fields(engine_wheel, "WHEEL"), fields(engine_wheel, "METADATA")
-    assert wheel["Root-Is-Purelib"] == "false"
-    assert (project["Name"], project["Version"], project["Requires-Python"]) == (
-        "procession",
-        VERSION,
-        ">=3.11",
-    )
-    assert set(project.get_all("License-File", [])) == {"LICENSE-APACHE", "LICENSE-MIT"}
-    names = files(engine_wheel)
-    assert {"procession.pth", "procession.start", "_procession_alias.py", "_procession_switch.py"} <= names
-    assert {"procession/py.typed", "procession/_engine.pyi"} <= names
-    assert {name for name in names if ".so" in name} == {"procession/_engine.abi3.so"}
-    assert not any("__pycache__" in name for name in names)
-
-
-def test_both_wheels_are_described_alike(engine_wheel: Path, pure_wheel: Path) -> None:
-    """They are files of one project: the same name, version, summary, licences and Pythons."""
-    engine, pure = (fields(wheel, "METADATA") for wheel in (engine_wheel, pure_wheel))
-    for name in ("Name", "Version", "Summary", "License-Expression", "Requires-Python"):
-        assert engine[name] == pure[name] and engine[name]
-    for licence in ("licenses/LICENSE-APACHE", "licenses/LICENSE-MIT"):
-        assert about(engine_wheel, licence) == about(pure_wheel, licence)
-
-
-@pytest.fixture
-def index(engine_wheel: Path, pure_wheel: Path, tmp_path: Path) -> Path:
-    """A folder with both wheels."""
-    pytest.importorskip("pip", reason="pip is not installed")
-    folder = tmp_path / "index"
-    folder.mkdir()
-    for wheel in (engine_wheel, pure_wheel):
-        shutil.copy(wheel, folder)
-    return folder
-
-
-PIP = (sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input")
-
-
-def test_pip_takes_the_engine_where_it_runs(index: Path, tmp_path: Path) -> None:
-    """A fresh environment on this machine gets the engine, and no warning."""
-    venv.create(tmp_path / "fresh", with_pip=False, symlinks=True)
-    fresh = str(tmp_path / "fresh" / "bin" / "python")
-    offline = ("--no-index", "--no-cache-dir", "--find-links", str(index))
-    done = run(*PIP, "--python", fresh, "install", *offline, "procession")
-    assert done.returncode == 0, done.stderr
-    program = "import procession, procession._engine as engine; print(engine.__file__)"
-    (found,) = lines(run(fresh, "-c", program, cwd=tmp_path))
-    assert Path(found).is_relative_to(tmp_path / "fresh")
-
-
-@pytest.mark.parametrize("system", ["macosx_11_0_arm64", "win_amd64", "musllinux_1_2_riscv64"])
-def test_pip_takes_the_pure_wheel_elsewhere(
-    index: Path, pure_wheel: Path, tmp_path: Path, system: str
-) -> None:
-    """Systems that no wheel of the engine fits get the other one."""
-    offline = ("--no-index", "--no-cache-dir", "--find-links", str(index), "--no-deps")
-    there = ("--only-binary=:all:", "--platform", system, "--dest", str(tmp_path / "taken"))
-    done = run(*PIP, "download", *offline, *there, "procession")
-    assert done.returncode == 0, done.stderr
-    assert [file.name for file in (tmp_path / "taken").iterdir()] == [pure_wheel.name]
-
-
 # Imported by the program, by its children of each start method, and by an interpreter it starts itself.
 PROGRAM = """
 import procession as multiprocessing
@@ -253,6 +79,8 @@ if __name__ == "__main__":
             print(pool.map(abs, [-1, -2]), isinstance(pool, procession.pool.Pool))
     print(subprocess.run([sys.executable, "-c", "import procession"]).returncode)
 """
+
+
 ALL_WORKS = ["7 procession.context", "[1, 2] True"] * 3 + ["0"]
 
 
