@@ -1,6 +1,6 @@
 """Bytes that nobody would send: nothing but an exception may come of them.
 
-    python faults/fuzz.py --target wire --minutes 30
+    python -m faults.fuzz --target wire --minutes 30
 
 `wire` decodes damaged messages, `arena` writes nonsense into the shared memory of a process that goes on
 using it, `handshake` connects to a listener and says something else than it should. Each try is made of one

@@ -1,7 +1,7 @@
 """What becomes of a program when something goes wrong in it, with this package and with the standard library.
 
-    python faults/run.py                       every fault, every start method, 20 times; the stdlib once
-    python faults/run.py --only lock --repeat 1 --method fork
+    python -m faults.run                       every fault, every start method, 20 times; the stdlib once
+    python -m faults.run --only lock --repeat 1 --method fork
 
 Each run of a case is a program of its own. It survived when it ended by itself, found nothing wrong, and left
 no process and no file behind.

@@ -1,6 +1,6 @@
 """Hours of SIGKILL: queues, locks, pipes and pools at full speed while their processes are killed at random.
 
-    python faults/soak.py --minutes 30
+    python -m faults.soak --minutes 30
 
 Each part is a program of its own: it keeps its processes at work, kills one every now and then, replaces it,
 and checks every message, number and result. What is sent changes its size every few seconds. What the parts
