@@ -1,10 +1,10 @@
-"""Bytes that nobody would send: nothing but an exception may come of them.
+"""Random damage: invalid bytes may raise an exception and do nothing else.
 
     python -m faults.fuzz --target wire --minutes 30
 
 `wire` decodes damaged messages, `arena` writes nonsense into the shared memory of a process that goes on
-using it, `handshake` connects to a listener and says something else than it should. Each try is made of one
-number, so that number is all there is to keep: what was found once is in `corpus/` and is tried first.
+using it, `handshake` connects to a listener and breaks its protocol. One number, the seed, determines each
+try. `corpus/` holds the seeds that once found something; they are tried first.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from procession.connection import Client, Listener
 
 CORPUS = Path(__file__).parent / "corpus"
 
-# Tries of one child process, and how long it may be without finishing one.
+# Tries of one child process, and the longest that one may take, in seconds.
 BATCH = 200
 PATIENCE = 20.0
-# Of address space, so that a length that is none asks for more than there is.
+# A limit of address space, so that allocating an invalid length fails.
 ROOM = 512 << 20
 
 
 def damaged(dice: random.Random, data: bytes) -> bytes:
-    """The bytes with a few changes."""
+    """Return the bytes with a few random changes."""
     body = bytearray(data)
     for _ in range(dice.choice((1, 1, 2, 4, 16))):
         place = dice.randrange(len(body) + 1)
@@ -62,7 +62,7 @@ def damaged(dice: random.Random, data: bytes) -> bytes:
 
 
 def some_value(dice: random.Random, depth: int = 0) -> Any:
-    """Something that a program might send."""
+    """A random value that a program might send."""
     kind = dice.randrange(8 if depth > 3 else 13)
     size = dice.choice((0, 1, 2, 3, 8))
     match kind:
@@ -95,7 +95,7 @@ def some_value(dice: random.Random, depth: int = 0) -> Any:
 
 
 def try_wire(seed: int) -> None:
-    """A message that was damaged on its way."""
+    """Decode a damaged message."""
     dice = random.Random(seed)
     data = damaged(dice, _engine.dumps(some_value(dice)))
     try:
@@ -105,7 +105,7 @@ def try_wire(seed: int) -> None:
 
 
 class World:
-    """One of everything, in the memory that is written over."""
+    """One object of each kind, in the memory that is overwritten."""
 
     def __init__(self) -> None:
         self.queue = procession.JoinableQueue()
@@ -126,7 +126,7 @@ class World:
         self.queue.put(bytes(100_000))
 
     def steps(self) -> Iterator[Callable[[], object]]:
-        """What a program does with it all, without waiting for long."""
+        """Use every object as a program does, with short timeouts."""
         for body in (1, "x" * 300, bytes(5_000), bytes(90_000)):
             yield lambda body=body: self.queue.put(body, timeout=0.01)
             yield lambda body=body: self.full.put(body, timeout=0.01)
@@ -151,7 +151,7 @@ class World:
         yield _engine.sweep
 
     def wait_for_a_notification(self) -> None:
-        """As a thread does."""
+        """Use the objects in a thread."""
         if self.condition.acquire(timeout=0.01):
             self.condition.wait(0.01)
             self.condition.notify_all()
@@ -159,7 +159,7 @@ class World:
 
 
 def try_arena(seed: int) -> None:
-    """A process that writes where it should not, in a tree of its own."""
+    """Overwrite shared memory, in a process tree of its own."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -168,7 +168,7 @@ def try_arena(seed: int) -> None:
             os._exit(0)
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
-        # As if this process had died of it.
+        # As if this process had crashed.
         signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
         os.kill(os.getpid(), os.WTERMSIG(status))
 
@@ -189,11 +189,11 @@ def _scribble(dice: random.Random) -> None:
             except Exception:
                 pass
         del words
-    # What is left of it is not to be taken apart in order: a process that is killed leaves the same.
+    # Skip an orderly shutdown of the damaged objects: a killed process leaves the same.
 
 
 def _written(fd: int) -> int:
-    """How far anything was written: the file itself is far longer."""
+    """The used length of the memory file, which itself is far longer."""
     end = 0
     try:
         while True:
@@ -217,14 +217,14 @@ def _nonsense(dice: random.Random, words: Any, used: list[int]) -> int:
 
 
 class Bomb:
-    """What must not be unpickled for somebody who did not say who it is."""
+    """Fails the try if it is unpickled for an unauthenticated client."""
 
     def __reduce__(self) -> Any:
         return os._exit, (99,)
 
 
 def try_handshake(seed: int) -> None:
-    """A client that does not know the key, and others that do."""
+    """A client without the key, and others that have it."""
     dice = random.Random(seed)
     with Listener(family="AF_UNIX", authkey=b"the key") as listener:
         accepted: list[Any] = []
@@ -273,7 +273,7 @@ TARGETS: dict[str, Callable[[int], None]] = {"wire": try_wire, "arena": try_aren
 
 
 def run_batch(target: Callable[[int], None], seeds: list[int]) -> tuple[int, str] | None:
-    """Try numbers in a child process; the one that something came of, and what."""
+    """Try seeds in a child process; return the seed that failed, and how."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -308,13 +308,13 @@ def _be_quiet() -> None:
 
 
 def known(name: str) -> list[int]:
-    """The numbers that something came of once."""
+    """The seeds that once failed."""
     file = CORPUS / f"{name}.txt"
     return [int(line) for line in file.read_text().split()] if file.exists() else []
 
 
 def main() -> int:
-    """Try for as long as it was asked; how many numbers something came of is the exit code."""
+    """Try for as long as asked; the exit code is the number of seeds that failed."""
     parser = argparse.ArgumentParser(description="Feed nonsense to what must bear it.")
     parser.add_argument("--target", choices=TARGETS, required=True)
     parser.add_argument("--minutes", type=float, default=30.0)

@@ -1,4 +1,4 @@
-"""Runs a program as on Linux 5.4: all later system calls are unknown to it.
+"""Run a program as on Linux 5.4: all later system calls fail with ENOSYS.
 
 python faults/old_kernel.py PROGRAM ARGUMENTS...
 """

@@ -1,4 +1,4 @@
-"""A program of its own for a case: `program.py PACKAGE METHOD NAME` calls a function of `cases.tree`."""
+"""A separate program for a case: `program.py PACKAGE METHOD NAME` calls a function of `cases.tree`."""
 
 from __future__ import annotations
 

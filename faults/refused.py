@@ -1,4 +1,4 @@
-"""Runs a program where one system call is refused.
+"""Run a program that may not make one system call.
 
 python faults/refused.py CALL ERROR PROGRAM ARGUMENTS...
 """

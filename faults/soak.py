@@ -2,9 +2,9 @@
 
     python -m faults.soak --minutes 30
 
-Each part is a program of its own: it keeps its processes at work, kills one every now and then, replaces it,
-and checks every message, number and result. What is sent changes its size every few seconds. What the parts
-use (memory, seats, descriptors, mappings, processes) must not grow; what they do in a second is told.
+Each part is a program of its own: it keeps its processes busy, kills one now and then, replaces it, and
+checks every message, number and result. Message sizes change every few seconds. What the parts use (memory,
+entries of the process table, descriptors, mappings, processes) must not grow; throughput is reported.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from typing import Any
 import procession
 from procession import _engine
 
-# Without any progress for so long a part shows its stacks and ends.
+# A part without progress for so long prints its stacks and ends, in seconds.
 PATIENCE = 60.0
-# Between two deaths, on average.
+# The mean time between two kills, in seconds.
 PAUSE = 0.25
-# Between two looks at what is in use.
+# The time between two samples of what is in use, in seconds.
 LOOK = 1.0
-# The bytes of what is sent: one line after the other.
+# Message sizes in bytes: each period uses the next line.
 SIZES = (
     (8, 100, 900),
     (2_000, 5_000, 20_000),
@@ -44,22 +44,22 @@ SIZES = (
     (8, 100, 5_000, 100_000),
     (3_000_000, 9_000_000),
 )
-# Tables grow page by page until each place was used once: the one of processes to 1 MiB.
+# Tables grow page by page until each entry was used once: the process table to 1 MiB.
 TABLES = 2 << 20
 
 
 def sizes(season: float) -> tuple[int, ...]:
-    """Those of now, in all processes, when they change every `season` seconds."""
+    """The current sizes, the same in all processes, if they change every `season` seconds."""
     return SIZES[int(time.monotonic() / season) % len(SIZES)]
 
 
 class Part:
-    """What a part did, and what it used."""
+    """What a part has done, and what it uses."""
 
     def __init__(self, seconds: float, method: str) -> None:
         self.ctx: Any = procession.get_context(method)
         self.seconds = seconds
-        # So that each third of the time has all sizes.
+        # Each third of the run uses all sizes.
         self.season = min(10.0, seconds / 3 / len(SIZES))
         self.counts: Counter[str] = Counter()
         self.used: list[dict[str, int]] = []
@@ -68,7 +68,7 @@ class Part:
         self._next_look = 0.0
 
     def turns(self) -> Iterator[None]:
-        """One turn between two deaths, until the time is over."""
+        """One round between two kills, until the time is up."""
         end = time.monotonic() + self.seconds
         while time.monotonic() < end:
             self.progress()
@@ -76,19 +76,19 @@ class Part:
             self._look()
 
     def progress(self) -> None:
-        """Something went on."""
+        """Note progress."""
         faulthandler.dump_traceback_later(PATIENCE, exit=True)
 
     def pause(self) -> float:
-        """How long until the next death."""
+        """The time until the next kill."""
         return self._random.expovariate(1 / PAUSE)
 
     def choose(self, things: list[Any]) -> int:
-        """The place of one of them."""
+        """The index of a random one."""
         return self._random.randrange(len(things))
 
     def kill(self, process: Any) -> None:
-        """Kill a process and see it gone."""
+        """Kill a process and wait for its end."""
         process.kill()
         process.join()
         self.counts["kills"] += 1
@@ -106,9 +106,9 @@ class Part:
         self.done.append((time.monotonic(), sum(self.counts.values())))
 
     def check_use(self) -> None:
-        """What is in use at the end is about what was in use once all was warm.
+        """Check that usage at the end is about what it was after warm-up.
 
-        Memory falls within a second of its use: shorter seasons say nothing of it.
+        Memory is given back within a second of its use: shorter seasons prove nothing about it.
         """
         if self.season < 5 * LOOK:
             return
@@ -117,7 +117,7 @@ class Part:
             assert now <= 1.3 * then + more, f"{name} grew from {then} to {now}"
 
     def medians(self) -> dict[str, tuple[float, float]]:
-        """What was in use in the second and in the last third."""
+        """What was in use in the second and in the last third of the run."""
         third = len(self.used) // 3
         spans = self.used[third : 2 * third], self.used[2 * third :]
         return {
@@ -129,7 +129,7 @@ class Part:
         }
 
     def rates(self) -> list[float]:
-        """What was done in a second of the second and the last third."""
+        """The throughput per second in the second and in the last third of the run."""
         third = len(self.done) // 3
         ends = [self.done[place] for place in (third, 2 * third, -1)] if third > 1 else []
         return [
@@ -138,7 +138,7 @@ class Part:
         ]
 
 
-# Queues: no message is torn or doubled, and a consumer's death loses at most the one it had in hand.
+# Queues: no message is torn or doubled, and a consumer's death loses at most the one it was receiving.
 
 
 def produce(queue: Any, name: int, season: float) -> None:
@@ -196,7 +196,7 @@ def queues(part: Part) -> None:
 
 
 class Received:
-    """Which messages came: the numbers of the latest producers, and how many of the earlier ones' did not."""
+    """The messages that arrived: those of the current producers, and how many of earlier ones are missing."""
 
     LATEST = 200
 
@@ -222,7 +222,7 @@ class Received:
         return True
 
     def missing(self) -> int:
-        """How many messages did not come though later ones of the same producer did."""
+        """How many messages are missing although later ones of the same producer arrived."""
         return self._earlier + sum(map(_holes, self._numbers.values()))
 
 
@@ -230,7 +230,7 @@ def _holes(numbers: set[int]) -> int:
     return max(numbers) + 1 - len(numbers)
 
 
-# Locks: two numbers are the same when the lock is taken, or else its holder died.
+# Locks: two numbers are equal when the lock is acquired, unless its holder died.
 
 
 def count(lock: Any, first: Any, second: Any, repairs: Any, turns: Any) -> None:
@@ -268,7 +268,7 @@ def locks(part: Part) -> None:
     assert repairs.value <= part.counts["kills"], "two held the lock at once"
 
 
-# Pipes: an echo is what was sent, until the other side is killed; then it is an end and nothing else.
+# Pipes: an echo equals what was sent; when the other side is killed, the stream ends.
 
 
 def echo(line: Any, ours: Any) -> None:
@@ -298,7 +298,7 @@ def pipes(part: Part) -> None:
         ours.close()
 
 
-# Pools: each result is right, or says that its worker died.
+# Pools: each result is right, or reports that its worker died.
 
 
 def work(item: int) -> tuple[int, bytes]:
@@ -348,8 +348,8 @@ def start(ctx: Any, target: Callable[..., None], *args: Any) -> Any:
 
 
 def run_part(name: str, seconds: float, method: str) -> None:
-    """Be one of the parts; the last line printed says what came of it."""
-    # A part that hangs is asked for more than its stacks, see `main`.
+    """Run one part in this process; the last line it prints is its result."""
+    # `main` asks a part that hangs for more than its stacks.
     procession.debug_on_signal()
     part = Part(seconds, method)
     PARTS[name](part)
@@ -359,7 +359,7 @@ def run_part(name: str, seconds: float, method: str) -> None:
 
 
 def main() -> int:
-    """Run all parts side by side, tell their second and last thirds; how many failed is the exit code."""
+    """Run all parts side by side, compare their second and last thirds; the exit code counts failed parts."""
     parser = argparse.ArgumentParser(description="Kill processes at random for a long time.")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--method", default="fork", choices=("fork", "forkserver", "spawn"))

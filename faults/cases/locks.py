@@ -1,4 +1,4 @@
-"""Locks and what is made of them, when whoever uses them dies."""
+"""Locks and what is built on them, when a process that uses them dies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from faults.subject import ctx, die, fault, ours, promptly, raises, run_and_kill, start, wait_until_asleep
 
-# What the standard library has nothing of.
+# The standard library has nothing like it.
 OWNER_DIED: Any = () if ours is None else ours.OwnerDied
 
 DEATHS = ("SIGKILL", "os._exit", "exec")
@@ -31,7 +31,7 @@ def block(line: Any, wait: Any) -> None:
 
 
 def go_on_with(lock: Any) -> None:
-    """Take a lock whose holder died: told once, or not at all."""
+    """Acquire a lock whose holder died: OwnerDied is raised once, or not at all."""
     try:
         assert lock.acquire(timeout=5), "the lock stays held for ever"
     except OWNER_DIED:

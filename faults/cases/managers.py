@@ -1,4 +1,4 @@
-"""Managers, when the server or a client dies."""
+"""Managers whose server or client dies."""
 
 from __future__ import annotations
 

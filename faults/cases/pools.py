@@ -1,4 +1,4 @@
-"""Pools, when workers die, hang, or cannot do what they are asked to."""
+"""Pools whose workers die, hang, or cannot do what they are asked to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queues and pipes, when whoever uses them dies or is stopped."""
+"""Queues and pipes, when a process that uses them dies or is stopped."""
 
 from __future__ import annotations
 

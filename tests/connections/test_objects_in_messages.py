@@ -29,7 +29,7 @@ class Point(ctypes.Structure):
 
 @pytest.fixture(autouse=True)
 def no_object_is_left() -> Iterator[None]:
-    """Every object of the engine that a test made is gone after it."""
+    """Fail the test if it leaves an object of the engine behind."""
     _engine.ensure()
     gc.collect()
     _engine.sweep()
@@ -37,12 +37,12 @@ def no_object_is_left() -> Iterator[None]:
     yield
     gc.collect()
     _engine.sweep()
-    # What an earlier test left to a thread or process may have gone meanwhile.
+    # Threads and processes of earlier tests may have freed objects meanwhile.
     assert _engine.census()["objects"] <= before
 
 
 def use(thing: Any) -> Any:
-    """Do something with a shared object that shows in the object itself."""
+    """Change a shared object in a way that shows in the object itself."""
     match thing:
         case _engine.Queue():
             thing.put("used")
@@ -89,7 +89,7 @@ KINDS = {
 
 
 def answer(requests: Any, answers: Any) -> None:
-    """Use what comes, until None does."""
+    """Use each object that arrives, until None arrives."""
     while (thing := requests.get()) is not None:
         use(thing)
         answers.put("done")
@@ -97,7 +97,7 @@ def answer(requests: Any, answers: Any) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_object_goes_through_a_queue_to_a_process_that_runs(ctx: Any, kind: str) -> None:
-    """What the other process does with it shows here."""
+    """What the other process does with the object shows here."""
     make, is_used = KINDS[kind]
     requests, answers = ctx.Queue(), ctx.Queue()
     child = ctx.Process(target=answer, args=(requests, answers))
@@ -117,7 +117,7 @@ def use_all(connection: Any) -> None:
 
 
 def test_many_objects_go_through_a_pipe_in_one_message(ctx: Any) -> None:
-    """Each of them once, and one that is mentioned twice is one."""
+    """Each object arrives once; one that occurs twice in the message stays one object."""
     ours, theirs = ctx.Pipe()
     child = ctx.Process(target=use_all, args=(theirs,))
     child.start()
@@ -132,7 +132,7 @@ def test_many_objects_go_through_a_pipe_in_one_message(ctx: Any) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "RLock" not in kind])
 def test_a_pool_takes_objects_and_gives_them_back(ctx: Any, kind: str) -> None:
-    """As an argument, inside a function, as an item of a map, and as a result."""
+    """Shared objects travel as an argument, inside a function, as an item of a map, and as a result."""
     make, is_used = KINDS[kind]
     with ctx.Pool(2) as pool:
         for call in (
@@ -170,7 +170,7 @@ def send_and_die(requests: Any, ready: Any) -> None:
 
 
 def test_an_object_in_a_message_outlives_the_process_that_sent_it(ctx: Any) -> None:
-    """Nobody holds it but the message, when its sender was killed; what is in it is there, too."""
+    """After its sender was killed only the message holds the object; its content survives, too."""
     requests, ready = ctx.Queue(), ctx.Event()
     child = ctx.Process(target=send_and_die, args=(requests, ready))
     child.start()
@@ -187,7 +187,7 @@ def test_an_object_in_a_message_outlives_the_process_that_sent_it(ctx: Any) -> N
 
 
 def test_messages_nobody_receives_go_with_their_queue() -> None:
-    """And with them what they hold, to any depth: the fixture counts what is left."""
+    """Dropped messages free what they hold, to any depth; the fixture counts what is left."""
     queue: Any = procession.Queue()
     queue.put(procession.Lock())
     for _ in range(2000):
@@ -200,7 +200,7 @@ def test_messages_nobody_receives_go_with_their_queue() -> None:
 
 
 def test_a_message_that_was_not_put_holds_nothing() -> None:
-    """Whatever it failed for."""
+    """A failed `put` frees them, whatever the reason."""
     full = procession.Queue(1)
     full.put(1)
     with pytest.raises(queues.Full):
@@ -214,7 +214,7 @@ def test_a_message_that_was_not_put_holds_nothing() -> None:
 
 
 def test_one_object_goes_round_many_times() -> None:
-    """Messages come and go, and the object is the same to the end."""
+    """The object stays the same while messages come and go."""
     queue = procession.Queue()
     thing = procession.Value("i", 0)
     for _ in range(200):
@@ -233,7 +233,7 @@ def swap(mine: Any, theirs: Any, turns: int) -> None:
 
 
 def test_an_object_is_passed_to_and_fro_while_each_side_lets_go(ctx: Any) -> None:
-    """Most of the time the message alone holds it."""
+    """Most of the time only the message holds the object."""
     there, back = ctx.Queue(), ctx.Queue()
     child = ctx.Process(target=swap, args=(there, back, 300))
     child.start()
@@ -244,7 +244,7 @@ def test_an_object_is_passed_to_and_fro_while_each_side_lets_go(ctx: Any) -> Non
 
 
 def test_threads_pickle_messages_beside_each_other() -> None:
-    """What one thread encloses is not in another's message."""
+    """What one thread attaches does not appear in another thread's message."""
     queue = procession.Queue()
 
     def send() -> None:
@@ -272,7 +272,7 @@ class Sends:
 
 
 def test_a_message_sent_while_another_is_pickled() -> None:
-    """Each holds its own."""
+    """Each message holds its own objects."""
     inner, outer = procession.Queue(), procession.Queue()
     outer.put([procession.Event(), Sends(inner), procession.Event()])
     first, numbers, last = outer.get()

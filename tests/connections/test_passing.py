@@ -60,7 +60,7 @@ def test_an_end_survives_in_a_message_when_all_others_are_closed():
 
 
 def test_ends_are_pickled_by_any_pickler(ctx):
-    """Libraries have picklers of their own: what one makes of an end is good for one process, once."""
+    """Libraries have their own picklers: a pickled end can be unpickled by one process, once."""
     mail, box = ctx.Pipe()
     reader, writer = ctx.Pipe(duplex=False)
     child = ctx.Process(target=unpickle_and_send, args=(box,))
@@ -99,7 +99,7 @@ def send_given(mail, end):
 @pytest.mark.parametrize("kind", ["pipe", "queue", "simple queue"])
 @pytest.mark.parametrize("make", [make_end, make_connection, make_socket])
 def test_what_carries_a_descriptor_arrives_although_its_sender_has_ended(ctx, start_method, kind, make):
-    """Ends of pipes, connections and sockets, by whatever way the message takes."""
+    """Ends of pipes, connections and sockets, through pipes and queues."""
     if kind == "pipe":
         box, mail = ctx.Pipe()
         take = box.recv
@@ -119,7 +119,7 @@ def test_what_carries_a_descriptor_arrives_although_its_sender_has_ended(ctx, st
 
 
 def test_an_end_that_was_given_to_its_sender_works_when_the_sender_has_ended(ctx):
-    """Requests that carry the way to answer outlive who made them."""
+    """A request that carries its reply pipe outlives its sender."""
     box, mail = ctx.Pipe()
     ours, theirs = ctx.Pipe()
     child = ctx.Process(target=send_given, args=(mail, theirs))
@@ -138,7 +138,7 @@ def send_with_a_default_timeout(mail, end):
 
 
 def test_ends_travel_whatever_the_default_timeout_of_sockets(ctx):
-    """Of the sender, and of the receiver."""
+    """The default timeout of the sender, and that of the receiver."""
     box, mail = ctx.Pipe()
     ours, theirs = ctx.Pipe()
     child = ctx.Process(target=send_with_a_default_timeout, args=(mail, theirs))
@@ -183,7 +183,7 @@ def write_to_descriptor(conn):
 
 
 def test_descriptors_that_were_fetched_leave_no_thread_behind(ctx):
-    """A thread serves them while they wait, and ends with the last, as often as there are some."""
+    """A thread serves descriptors while some wait, ends with the last, and starts again when needed."""
     for _ in range(3):
         before = set(threading.enumerate())
         conn, child_conn = ctx.Pipe()
@@ -209,7 +209,7 @@ def write_twice(conn):
 
 
 def test_a_descriptor_arrives_although_its_sender_has_ended(ctx):
-    """As with the stdlib's pipes: joining the sender first is nothing special."""
+    """As with the stdlib's pipes, the receiver may join the sender first."""
     conn, child_conn = ctx.Pipe()
     child = ctx.Process(target=send_file_and_end, args=(child_conn,))
     child.start()
@@ -232,7 +232,7 @@ def send_file_and_end(conn):
 
 
 def test_what_waits_for_a_receiver_ends_with_it(ctx):
-    """A descriptor that nobody can fetch any more is closed, also when its sender has ended."""
+    """A descriptor that no process can fetch any more is closed, also when its sender has ended."""
     conn, child_conn = ctx.Pipe()
     sender = ctx.Process(target=send_and_say, args=(child_conn,))
     sender.start()
@@ -241,7 +241,7 @@ def test_what_waits_for_a_receiver_ends_with_it(ctx):
         sender.join()
         conn.close()
         child_conn.close()
-        # The writing end is with the descriptor that was not fetched.
+        # The descriptor that was not fetched is the only writing end left.
         assert reader.read() == b""
 
 
@@ -254,7 +254,7 @@ def send_and_say(conn):
 
 
 def test_a_descriptor_that_nobody_is_left_to_send(ctx):
-    """A process that ended without sending it is a RuntimeError, and nobody waits for ever."""
+    """If the sender ended without sending it, the receiver gets a RuntimeError and does not wait for ever."""
     conn, child_conn = ctx.Pipe()
     child = ctx.Process(target=describe, args=(child_conn,))
     child.start()

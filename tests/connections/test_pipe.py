@@ -128,7 +128,7 @@ def test_poll_tells_whether_something_is_there():
 
 
 def test_waiting_goes_on_for_as_long_as_it_was_told():
-    """A wait of many seconds is not over when the first of its slices is."""
+    """A wait of many seconds does not end with the first of its slices."""
     a, b = procession.Pipe()
     q = procession.Queue()
     late = threading.Timer(1.2, lambda: (b.send(1), q.put(2)))
@@ -140,7 +140,7 @@ def test_waiting_goes_on_for_as_long_as_it_was_told():
 
 
 def test_messages_outlive_the_sender(ctx):
-    """What a killed child sent is received, and then comes the end."""
+    """What a killed child sent is received, and then the stream ends."""
     reader, writer = ctx.Pipe(duplex=False)
     child = ctx.Process(target=send_and_die, args=(writer,))
     child.start()
@@ -235,7 +235,7 @@ def test_pipe_ends_are_connections():
 
 
 def test_no_descriptor_is_left_behind():
-    """Pipes that are gone have closed their descriptors."""
+    """Pipes that are garbage have closed their descriptors."""
     procession.Pipe()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""The descriptor of a pipe's end is readable exactly while something is there, whichever process took it."""
+"""The descriptor of a pipe's end is readable exactly while a message is there, whichever process receives."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ def look_and_receive_on_demand(reader, orders, done):
 
 @pytest.mark.parametrize("other", [receive_on_demand, look_and_receive_on_demand])
 def test_a_descriptor_is_quiet_when_another_process_took_the_last_message(ctx, other):
-    """Whoever takes the messages, and whether they came before anybody asked for the descriptor or after."""
+    """Whichever process receives, and whether messages came before or after the first `fileno`."""
     reader, writer = ctx.Pipe(duplex=False)
     orders, done = ctx.Pipe()
     child = ctx.Process(target=other, args=(reader, done, done))
@@ -71,7 +71,7 @@ def take_turns(reader, lock, results):
 
 
 def test_processes_that_look_under_a_lock_and_then_receive_never_wait_with_it(ctx):
-    """The loop of worker processes that share one pipe: nobody is told of a message that is not there."""
+    """The loop of worker processes that share one pipe: none is told of a message that is not there."""
     reader, writer = ctx.Pipe(duplex=False)
     lock = ctx.Lock()
     results, theirs = ctx.Pipe(duplex=False)
@@ -89,7 +89,7 @@ def test_processes_that_look_under_a_lock_and_then_receive_never_wait_with_it(ct
 
 
 def test_a_forked_child_and_its_parent_see_the_same():
-    """The descriptor that a child inherited tells what its parent did, and the other way round."""
+    """The descriptor that a child inherited follows what its parent does, and the other way round."""
     ctx = procession.get_context("fork")
     reader, writer = ctx.Pipe(duplex=False)
     number = reader.fileno()
@@ -106,7 +106,7 @@ def test_a_forked_child_and_its_parent_see_the_same():
 
 
 def test_an_end_that_came_in_a_message_tells_the_same(ctx):
-    """As it does in a process that was given it at its start."""
+    """As in a process that got the end at its start."""
     reader, writer = ctx.Pipe(duplex=False)
     orders, theirs = ctx.Pipe()
     child = ctx.Process(target=receive_what_was_sent, args=(theirs,))
@@ -128,7 +128,7 @@ def receive_what_was_sent(orders):
 
 
 def test_threads_that_receive_show_in_the_descriptor():
-    """Of one process or of several: it is the same."""
+    """The ends may belong to one process or to several."""
     reader, writer = procession.Pipe(duplex=False)
     reader.fileno()
     for number in range(50):
@@ -144,7 +144,7 @@ def test_threads_that_receive_show_in_the_descriptor():
 
 
 def test_the_descriptor_of_an_end_that_sends_is_writable():
-    """As `select` and event loops expect of a pipe with room."""
+    """As `select` and event loops expect of a pipe with free space."""
     one, two = procession.Pipe()
     reader, writer = procession.Pipe(duplex=False)
     _, writable, _ = select.select([], [one, two, writer], [], 0)
@@ -153,7 +153,7 @@ def test_the_descriptor_of_an_end_that_sends_is_writable():
 
 @pytest.mark.parametrize("make", [select.epoll, select.poll])
 def test_pollers_are_told_each_time(make):
-    """Level-triggered pollers, kept over many messages."""
+    """Level-triggered pollers that live for many messages."""
     reader, writer = procession.Pipe(duplex=False)
     poller = make()
     poller.register(reader, select.POLLIN)
@@ -198,7 +198,7 @@ def send_some(writer):
 
 
 def test_a_reader_that_was_killed_does_not_leave_the_descriptor_readable(ctx):
-    """The next look, by whomever, brings it in line with what is there."""
+    """The next check by any process brings the descriptor in line with the messages."""
     reader, writer = ctx.Pipe(duplex=False)
     orders, theirs = ctx.Pipe()
     child = ctx.Process(target=receive_on_demand, args=(reader, theirs, theirs))
@@ -225,7 +225,7 @@ def send_numbers(sends, count):
 
 @pytest.mark.parametrize("kind", ["pipe", "queue"])
 def test_who_waits_for_edges_takes_all_before_the_next(ctx, kind):
-    """As event loops do that ask epoll for edges: what an edge told of is there until it was taken."""
+    """For event loops with edge-triggered epoll: after an edge the message stays until it is received."""
     if kind == "pipe":
         end, writer = ctx.Pipe(duplex=False)
         sends, has, take = writer.send, end.poll, end.recv

@@ -64,14 +64,14 @@ def test_wait_refuses_what_the_stdlib_refuses(what, error, words, beside):
 
 
 def test_wait_says_that_a_closed_descriptor_is_ready():
-    """As poll(2) does: who reads from it gets the error."""
+    """As with poll(2): the read then raises the error."""
     read_fd, write_fd = os.pipe()
     os.close(read_fd), os.close(write_fd)
     assert wait([read_fd], 30) == [read_fd]
 
 
 def test_wait_wakes_when_a_message_comes(ctx):
-    """A `wait` that sleeps sees a message of another process, and its end."""
+    """A sleeping `wait` wakes up for a message of another process, and for its end."""
     readers = []
     children = []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""The names that the stdlib has are there, and mean one thing."""
+"""Every public name of the stdlib exists, with one meaning."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WINDOWS_ONLY = "popen_spawn_win32"
 
 @pytest.mark.parametrize("name", [name for name in SUBMODULES if name != WINDOWS_ONLY])
 def test_every_submodule_of_the_stdlib_imports_under_our_name(name: str) -> None:
-    """With `__all__`, and in it at least what the stdlib's has."""
+    """Each module has an `__all__` with at least the stdlib's names."""
     theirs = importlib.import_module(f"multiprocessing.{name}")
     ours = importlib.import_module(f"procession.{name}")
     assert set(theirs.__all__) <= set(ours.__all__)
@@ -34,7 +34,7 @@ def test_every_submodule_of_the_stdlib_imports_under_our_name(name: str) -> None
 
 
 def test_the_windows_module_refuses_as_the_stdlibs_does() -> None:
-    """Importing it is an ImportError on this system."""
+    """Importing the Windows-only module is an ImportError on this system."""
     with pytest.raises(ImportError, match="Windows"):
         importlib.import_module(f"procession.{WINDOWS_ONLY}")
 
@@ -72,13 +72,13 @@ if sys.version_info >= (3, 13):  # before, it lacks what the package adds
 
 @pytest.mark.parametrize("name", VERY_SAME)
 def test_modules_with_process_wide_state_are_the_very_same(name: str) -> None:
-    """State that must exist once a process exists once."""
+    """State that must exist once per process exists once."""
     ours = importlib.import_module(f"procession.{name}")
     assert ours is importlib.import_module(f"multiprocessing.{name}")
 
 
 def test_patches_of_the_spawn_module_count_under_either_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """coverage replaces get_preparation_data; others set the executable."""
+    """For example, coverage replaces get_preparation_data; other tools set the executable."""
     import multiprocessing.spawn as theirs
 
     import procession.spawn as ours
@@ -100,7 +100,7 @@ def test_patches_of_the_spawn_module_count_under_either_name(monkeypatch: pytest
 
 @pytest.mark.parametrize("error", [procession.OwnerDied, procession.WorkerDied])
 def test_death_notices_keep_what_they_know_when_pickled(error: type) -> None:
-    """pid, exit code, signal and task survive the way between processes."""
+    """pid, exit code, signal and task survive pickling between processes."""
     notice = error(pid=123, exitcode=-signal.SIGKILL)
     for twin in (pickle.loads(pickle.dumps(notice)), copy.copy(notice)):
         assert type(twin) is error and str(twin) == str(notice)
@@ -111,7 +111,7 @@ def test_death_notices_keep_what_they_know_when_pickled(error: type) -> None:
 
 
 def test_a_death_notice_names_the_task() -> None:
-    """A worker's death says which task was lost."""
+    """WorkerDied names the task that was lost."""
     notice = procession.WorkerDied(pid=5, exitcode=3, task="chunk 7 of map")
     assert "exited with status 3 while it ran chunk 7 of map" in str(notice)
     assert pickle.loads(pickle.dumps(notice)).task == "chunk 7 of map"
@@ -142,7 +142,7 @@ sys.meta_path.insert(0, Alias)
 
 
 def test_the_package_finds_the_stdlib_when_it_stands_for_it() -> None:
-    """With `multiprocessing` meaning this package, the base is still the stdlib's, and there is one of it."""
+    """When `multiprocessing` means this package, the base class is still the stdlib's, and exists once."""
     program = """
 import multiprocessing, multiprocessing.managers, multiprocessing.process, multiprocessing.pool
 import procession.context
@@ -158,7 +158,7 @@ assert procession.managers.BaseManager.__mro__[1].__init__.__globals__["process"
 
 
 def test_importing_the_package_starts_and_opens_nothing() -> None:
-    """No thread, no descriptor, no process, and no shared memory before something needs it."""
+    """The import creates no thread, descriptor, process or shared memory."""
     program = (
         "import os, threading; before = os.listdir('/proc/self/fd')\n"
         "import procession\n"

@@ -1,4 +1,4 @@
-"""What newer Pythons added to `multiprocessing` is there on every Python."""
+"""Additions of newer Pythons to `multiprocessing` exist on every supported Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from procession import managers
 
 @pytest.fixture(scope="module")
 def manager() -> Iterator[Any]:
-    """One manager for the tests that only look at what its proxies do."""
+    """One manager for the tests that only use its proxies."""
     with procession.Manager() as running:
         yield running
 
@@ -75,7 +75,7 @@ def test_proxies_are_what_the_abstract_classes_call_them(manager: Any) -> None:
 
 
 def test_a_managers_set_has_the_methods_of_set(manager: Any) -> None:
-    """They change the shared set; those that make a new set give a plain one."""
+    """In-place methods change the shared set; methods that make a new set return a plain one."""
     shared, plain = manager.set([1, 2, 3]), {1, 2, 3}
     for change in (
         operator.methodcaller("add", 4),
@@ -103,7 +103,7 @@ def test_a_managers_set_has_the_methods_of_set(manager: Any) -> None:
 
 
 def test_a_managers_set_has_the_operators_of_set(manager: Any) -> None:
-    """From either side, with plain sets; comparisons too."""
+    """The operators work from either side with plain sets; so do comparisons."""
     shared, other = manager.set([1, 2]), {2, 3}
     for operation in (operator.and_, operator.or_, operator.sub, operator.xor):
         assert operation(shared, other) == operation({1, 2}, other)
@@ -114,7 +114,7 @@ def test_a_managers_set_has_the_operators_of_set(manager: Any) -> None:
 
 
 def test_a_managers_set_is_changed_in_place(manager: Any) -> None:
-    """`|=` and its kin change the shared set, and the name goes on meaning it."""
+    """`|=` and its like change the shared set, and the name stays bound to the proxy."""
     shared = same = manager.set([1, 2])
     shared |= {3, 4}
     assert shared.copy() == {1, 2, 3, 4}
@@ -125,7 +125,7 @@ def test_a_managers_set_is_changed_in_place(manager: Any) -> None:
 
 
 def test_a_managers_set_can_be_made_from_anything_and_held_anywhere(manager: Any) -> None:
-    """From nothing, an iterable or a mapping; as an item of another shared object."""
+    """A set is made from nothing, an iterable or a mapping, or as an item of another shared object."""
     assert manager.set().copy() == set() and manager.set({"k": 1}).copy() == {"k"}
     table, inner = manager.dict(), manager.set([1])
     table["set"] = inner
@@ -136,7 +136,7 @@ def test_a_managers_set_can_be_made_from_anything_and_held_anywhere(manager: Any
 
 
 def test_a_managers_set_is_a_mutable_set_here() -> None:
-    """Where the proxy is this package's it says so; it can be subscripted everywhere."""
+    """This package's SetProxy is a MutableSet; the type can be subscripted on every Python."""
     if managers.SetProxy.__module__ == "procession.managers":
         assert issubclass(managers.SetProxy, MutableSet)
     assert managers.SetProxy[int].__origin__ is managers.SetProxy
@@ -151,7 +151,7 @@ def change(numbers: Any, table: Any, names: Any) -> None:
 
 
 def test_late_methods_work_in_a_child(ctx: Any) -> None:
-    """What the child does through the proxies it was given is seen by the parent."""
+    """The parent sees what the child does through its proxies."""
     with ctx.Manager() as manager:
         numbers, names = manager.list([1]), manager.set(["parent"])
         table = manager.dict(names=names)
@@ -174,7 +174,7 @@ def hold(lock: Any, held: Any, enough: Any) -> None:
 @pytest.mark.parametrize("kind", LOCKS)
 @pytest.mark.parametrize("shared_by", ["engine", "manager"])
 def test_a_lock_says_whether_it_is_held(kind: str, shared_by: str, ctx: Any) -> None:
-    """By anybody: another process counts, and so does this one."""
+    """`locked` counts this process and every other."""
     with ctx.Manager() as manager:
         lock = getattr(ctx if shared_by == "engine" else manager, kind)()
         held, enough = ctx.Event(), ctx.Event()
@@ -211,7 +211,7 @@ def test_a_managers_recursive_lock_is_held_until_the_last_release(manager: Any) 
 
 
 def test_a_managers_condition_says_whether_its_lock_is_held(manager: Any) -> None:
-    """Its own lock, or one that it was made with."""
+    """Its own lock, or one passed to the constructor."""
     lock = manager.Lock()
     for condition in (manager.Condition(), manager.Condition(lock)):
         assert not condition.locked()
@@ -234,7 +234,7 @@ def wait_for_an_interrupt(started: Any, told: Any) -> None:
 
 
 def test_a_process_is_interrupted_as_by_ctrl_c(ctx: Any) -> None:
-    """interrupt() raises KeyboardInterrupt in the child, which may tidy up."""
+    """interrupt() raises KeyboardInterrupt in the child, which may clean up."""
     (ours, theirs), (answers, told) = ctx.Pipe(), ctx.Pipe(duplex=False)
     process = ctx.Process(target=wait_for_an_interrupt, args=(theirs, told))
     process.start()
@@ -286,6 +286,6 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("world", ["alias", "stdlib"])
 def test_proxies_are_found_by_name_whatever_multiprocessing_means(world: str, run_script: Any) -> None:
-    """Into a child, through a queue, out of another shared object: a proxy keeps its type."""
+    """A proxy keeps its type into a child, through a queue, and out of another shared object."""
     done = run_script(BOTH_WORLDS, world)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

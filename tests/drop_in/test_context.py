@@ -1,4 +1,4 @@
-"""Contexts: this package's objects, on the base that the stdlib and everybody else knows."""
+"""Contexts: this package's objects, on the stdlib's base classes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_every_factory_makes_this_packages_objects(
 
 
 def test_pipe_and_pool_are_this_packages(ctx: Any) -> None:
-    """The two factories whose results need tidying up."""
+    """The two factories whose results need a cleanup."""
     ends = ctx.Pipe()
     assert {type(end).__module__ for end in ends} == {"procession.connection"}
     with ctx.Pool(1) as pool:
@@ -80,7 +80,7 @@ def test_exceptions_are_the_stdlibs_own() -> None:
 
 
 def test_contexts_of_others_are_found_in_both_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Libraries register start methods of their own, in the table of whichever package they know."""
+    """Libraries register their own start methods in the table of either package."""
 
     class OtherContext(procession.context.SpawnContext):
         _name = "other"
@@ -110,7 +110,7 @@ def test_objects_of_one_context_serve_processes_of_another(ctx: Any) -> None:
 
 
 def test_current_process_is_one_for_both_packages(ctx: Any) -> None:
-    """logging, and whoever asks the stdlib, sees our processes."""
+    """logging and other users of the stdlib see our processes."""
     assert procession.current_process() is multiprocessing.current_process()
     ours, theirs = ctx.Pipe()
     process = ctx.Process(target=send_name, args=(theirs,), name="Bob")
@@ -120,10 +120,10 @@ def test_current_process_is_one_for_both_packages(ctx: Any) -> None:
 
 
 def test_the_reducer_is_shared(ctx: Any) -> None:
-    """What stands in the stdlib's context as its reducer stands in ours."""
+    """The reducer of the stdlib's context is also that of ours."""
     assert ctx.reducer is multiprocessing.get_context("spawn").reducer is procession.reducer
 
 
 def test_cpu_count_is_the_stdlibs() -> None:
-    """A plain re-statement of what the stdlib says."""
+    """`cpu_count` agrees with the stdlib and with `os`."""
     assert procession.cpu_count() == multiprocessing.cpu_count() == os.cpu_count()

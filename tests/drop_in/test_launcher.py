@@ -19,7 +19,7 @@ import procession
 
 HOME = Path(procession.__file__).parent.parent
 
-# A program that knows nothing of the package, and tells what it is, and what its children are.
+# A program that does not know the package; it reports which package it and its children run on.
 PROGRAM = """
 import multiprocessing, os, subprocess, sys
 import multiprocessing.pool
@@ -47,7 +47,7 @@ EVERYWHERE_OURS = [
     *["('procession', 'procession.context')"] * 6,
 ]
 
-# What the wheel has beside the package.
+# The files that the wheel has beside the package.
 BESIDE = ("_procession_alias.py", "_procession_switch.py", "procession.pth", "procession.start")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -84,7 +84,7 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def test_an_unmodified_script_runs_on_the_package(python: Run, tmp_path: Path) -> None:
-    """Itself, the children of every start method, and those of `concurrent.futures`."""
+    """The program itself, its children of every start method, and those of `concurrent.futures`."""
     write(tmp_path / "program.py", PROGRAM)
     assert lines(python("-m", "procession", "program.py")) == EVERYWHERE_OURS
 
@@ -138,7 +138,7 @@ def test_a_program_sees_what_python_would_have_shown_it(
 
 @pytest.mark.parametrize("end", ["sys.exit(7)", "raise SystemExit('text')", "1 / 0", "os._exit(3)"])
 def test_a_program_ends_as_it_would_have(python: Run, tmp_path: Path, end: str) -> None:
-    """With the same status and the same last words."""
+    """With the same exit status and the same output."""
     script = write(tmp_path / "script.py", f"import os, sys\n{end}\n")
     plain, launched = python(str(script)), python("-m", "procession", str(script))
     assert plain.returncode == launched.returncode
@@ -157,14 +157,14 @@ def test_a_program_ends_as_it_would_have(python: Run, tmp_path: Path, end: str) 
     ],
 )
 def test_a_command_line_that_names_no_program(python: Run, arguments: list[str], message: str) -> None:
-    """The launcher says what it takes, and fails."""
+    """The launcher prints its usage, and fails."""
     done = python("-m", "procession", *arguments)
     assert done.returncode != 0 and message in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_help_says_how_it_is_used(python: Run) -> None:
-    """And is a success."""
+    """Help is printed, and the exit status is 0."""
     done = python("-m", "procession", "--help")
     assert done.returncode == 0 and "PROCESSION_INSTALL" in done.stdout
 
@@ -189,7 +189,7 @@ def test_every_submodule_is_one_object_under_both_names(python: Run) -> None:
 
 
 def test_a_submodule_is_an_attribute_once_it_was_imported(python: Run) -> None:
-    """By either name, and also when the package had loaded it for itself before."""
+    """By either name, and also when the package had loaded it before."""
     program = """
         import multiprocessing, pickle, sys
         import multiprocessing.util, multiprocessing.resource_sharer
@@ -216,13 +216,13 @@ def test_multiprocessing_is_no_program(python: Run) -> None:
 
 
 def test_a_submodule_that_does_not_exist_is_missing_under_the_asked_name(python: Run) -> None:
-    """The error names what the program asked for."""
+    """The error names the module that the program asked for."""
     done = python("-m", "procession", "-c", "import multiprocessing.nowhere")
     assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'multiprocessing.nowhere'"
 
 
 def test_install_turns_a_program_over(python: Run, tmp_path: Path) -> None:
-    """What is imported after it is the package, in its children too."""
+    """Every import after it gives the package, in children too."""
     write(
         tmp_path / "program.py", "import procession\nprocession.install()\nprocession.install()\n" + PROGRAM
     )
@@ -260,7 +260,7 @@ def test_install_refuses_when_modules_hold_the_stdlibs(python: Run, holding: str
 
 
 def test_what_both_share_keeps_nobody_from_installing(python: Run) -> None:
-    """Whoever imported the exceptions, the current process or the reducers loses nothing."""
+    """Modules that imported the exceptions, the current process or the reducers keep working."""
     code = """
     from multiprocessing import TimeoutError, current_process, util, reduction
     from multiprocessing.process import BaseProcess
@@ -343,7 +343,7 @@ def test_an_isolated_program_under_the_launcher_and_its_children_have_the_alias(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes such programs")
 def test_an_interpreter_with_rights_beyond_its_starters_believes_no_variable(environment: Any) -> None:
-    """Also when it has made both groups the same by then: the kernel remembers."""
+    """Also when it has made both groups the same meanwhile: the kernel remembers."""
     python = environment.site.parents[2] / "bin" / "python"
     original = os.path.realpath(python)
     python.unlink()
@@ -372,7 +372,7 @@ def test_the_switch_loads_nothing_before_it_is_needed(environment: Any) -> None:
 
 
 def test_children_without_a_site_keep_the_alias(environment: Any) -> None:
-    """An interpreter started with -S cannot find the switch; one of the package's is told."""
+    """An interpreter started with -S does not find the switch; the package passes it to its own children."""
     text = f"""
     import os, sys
     sys.path.append({str(environment.site)!r})
@@ -407,7 +407,7 @@ def test_children_without_a_site_keep_the_alias(environment: Any) -> None:
 def test_a_damaged_installation_disturbs_no_other_program(
     environment: Any, damage: str, switch: bool
 ) -> None:
-    """Nothing is printed at the start of an interpreter, whatever became of the package."""
+    """An interpreter prints nothing at its start, whatever happened to the package."""
     site = environment.site
     if damage in ("package removed", "all but what looks for the switch removed"):
         shutil.rmtree(site / "procession")
@@ -475,7 +475,7 @@ def test_code_and_source_can_be_had_under_both_names(python: Run) -> None:
 
 @pytest.mark.parametrize("way", ["launched", "installed late"])
 def test_types_call_themselves_multiprocessings_under_the_alias(python: Run, way: str) -> None:
-    """Libraries recognise queues, locks and processes by that, and they still travel."""
+    """Libraries recognise queues, locks and processes by their module; the objects still pickle."""
     code = """
     import sys
     if sys.argv[1] == "installed late":
@@ -506,7 +506,7 @@ def test_types_call_themselves_multiprocessings_under_the_alias(python: Run, way
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="concurrent.interpreters is new in Python 3.14")
 def test_subinterpreters_have_the_standard_librarys(environment: Any) -> None:
-    """The engine is one for a process; under the alias, other interpreters in it go without."""
+    """A process has one engine; under the alias, its other interpreters use the standard library."""
     text = """
     from concurrent import interpreters
     import multiprocessing

@@ -22,7 +22,7 @@ PATIENCE = 30
 
 
 def use_all(lock: Any, value: Any, array: Any, event: Any, queue: Any, connection: Any) -> None:
-    """Do something with each that shows in the parent."""
+    """Change each object in a way that the parent sees."""
     with lock:
         value.value += 1
         array[1] = 7
@@ -51,7 +51,7 @@ def test_our_processes_use_the_stdlibs_objects(ctx: Any, start_method: str) -> N
 
 
 def test_the_stdlibs_processes_use_our_objects(ctx: Any, start_method: str) -> None:
-    """Also a fresh interpreter, which finds its way into the shared memory."""
+    """Also a fresh interpreter, which maps the shared memory itself."""
     before = _engine.census()["seats"]
     check_all(ctx, multiprocessing.get_context(start_method))
     _engine.sweep()
@@ -60,7 +60,7 @@ def test_the_stdlibs_processes_use_our_objects(ctx: Any, start_method: str) -> N
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_a_process_of_the_stdlibs_that_cannot_be_started_takes_no_seat(method: str) -> None:
-    """Nor does it keep what it was to be given."""
+    """It frees the objects that were meant for the child as well."""
     _engine.ensure()
     before = _engine.census()
     process = multiprocessing.get_context(method).Process(
@@ -71,7 +71,7 @@ def test_a_process_of_the_stdlibs_that_cannot_be_started_takes_no_seat(method: s
     del process
     gc.collect()
     after = _engine.census()
-    # What an earlier test left may have gone meanwhile.
+    # Objects of earlier tests may have been freed meanwhile.
     assert after["seats"] <= before["seats"] and after["objects"] <= before["objects"]
 
 
@@ -103,7 +103,7 @@ def test_an_executor_on_our_context(ctx: Any) -> None:
 
 
 def test_the_stdlibs_pool_with_our_objects(start_method: str, ctx: Any) -> None:
-    """In its initializer; its tasks refuse them, as they refuse its own."""
+    """The initializer accepts them; tasks refuse them, as they refuse the stdlib's own."""
     lock, value = ctx.Lock(), ctx.Value("i", 0, lock=False)
     with multiprocessing.get_context(start_method).Pool(2, take, (lock, value)) as pool:
         assert pool.map(add, range(10)) == list(range(10))
@@ -118,7 +118,7 @@ def report_name(queue: Any) -> None:
 
 
 def test_the_current_process_is_one_for_both(ctx: Any) -> None:
-    """Logging, which asks the stdlib, and `current_process` of either name agree."""
+    """Logging, which uses the stdlib, and `current_process` of either package agree."""
     queue = ctx.Queue()
     child = ctx.Process(target=report_name, args=(queue,), name="a name")
     child.start()
@@ -129,7 +129,7 @@ def test_the_current_process_is_one_for_both(ctx: Any) -> None:
 
 
 class Celsius:
-    """Cannot be pickled, but for a registered reducer."""
+    """Cannot be pickled without a registered reducer."""
 
     def __init__(self, degrees: float) -> None:
         self.degrees = degrees
@@ -170,7 +170,7 @@ def test_registered_reducers_count_on_every_path(ctx: Any) -> None:
 
 
 def test_our_classes_are_kinds_of_the_stdlibs() -> None:
-    """As far as libraries ask."""
+    """In every attribute that libraries use."""
     context = procession.get_context("spawn")
     assert isinstance(context, multiprocessing.context.BaseContext)
     assert isinstance(context.Process(), multiprocessing.process.BaseProcess)
@@ -180,7 +180,7 @@ def test_our_classes_are_kinds_of_the_stdlibs() -> None:
 
 
 def test_waiting_over_both_kinds_of_pipes() -> None:
-    """Either `wait` takes ends of either package."""
+    """`wait` of either package takes ends of either package."""
     ours, theirs = procession.Pipe(), multiprocessing.Pipe()
     for wait in (connection.wait, multiprocessing.connection.wait):
         assert wait([ours[0], theirs[0]], 0) == []

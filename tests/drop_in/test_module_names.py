@@ -1,4 +1,4 @@
-"""What tools that look into every module of a program see: pickle, mock, inspect, pytest and others."""
+"""Tools that scan every module of a program (pickle, mock, inspect, pytest) find only correct names."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ print("found")
 @pytest.mark.parametrize("all_of_it", [False, True], ids=["as imported", "with every submodule"])
 @pytest.mark.parametrize("way", ["imported", "alias"])
 def test_looking_for_a_name_in_every_module_finds_it_and_loads_nothing(way: str, all_of_it: bool) -> None:
-    """A module without the name says AttributeError, as all modules do, whatever the name."""
+    """A module raises AttributeError for any name that it lacks."""
     package = "procession" if way == "imported" else "multiprocessing"
     launcher = () if way == "imported" else ("-m", "procession")
     program = textwrap.dedent(LOOK).format(package=package, all_of_it=all_of_it)

@@ -53,7 +53,7 @@ def python(elsewhere: Path, tmp_path: Path) -> Run:
     return run_python
 
 
-# Imported by the program, by its children of each start method, and by an interpreter it starts itself.
+# The package is imported by the program, its children of each start method, and another interpreter.
 PROGRAM = """
 import procession as multiprocessing
 from procession import Pool, Queue
@@ -85,7 +85,7 @@ ALL_WORKS = ["7 procession.context", "[1, 2] True"] * 3 + ["0"]
 
 
 def test_a_tree_of_processes_gets_one_warning(python: Run, tmp_path: Path) -> None:
-    """At the line of the program that imports the package; the children of every kind keep quiet and work."""
+    """The warning names the program's import line; children of every start method are silent and work."""
     script = write(tmp_path / "program.py", PROGRAM)
     done = python(str(script), quiet=False)
     assert (done.stdout.splitlines(), done.returncode) == (ALL_WORKS, 0), done.stderr
@@ -101,12 +101,12 @@ def test_a_tree_of_processes_gets_one_warning(python: Run, tmp_path: Path) -> No
     ids=["variable", "filter"],
 )
 def test_the_warning_can_be_silenced(python: Run, silence: dict[str, str]) -> None:
-    """By the variable that it names, or as any warning."""
+    """By the variable that it names, or by a warning filter."""
     assert lines(python("-c", "import procession", quiet=False, env=silence)) == []
 
 
 def test_where_warnings_are_errors_the_import_fails_each_time(python: Run) -> None:
-    """A second attempt does not pass for a success."""
+    """A second import fails as well."""
     program = """
     for attempt in range(2):
         try:
@@ -118,7 +118,7 @@ def test_where_warnings_are_errors_the_import_fails_each_time(python: Run) -> No
 
 
 def test_a_program_works_on_a_system_of_another_name(python: Run, tmp_path: Path) -> None:
-    """Where Python says that it runs on macOS, nothing is said of a build that is not to be had there."""
+    """On macOS the warning does not suggest a build that does not exist there."""
     write(tmp_path / "pretend" / "sitecustomize.py", "import sys\nsys.platform = 'darwin'\n")
     script = write(tmp_path / "program.py", PROGRAM)
     done = python(str(script), quiet=False, path=(tmp_path / "pretend",))
@@ -128,7 +128,7 @@ def test_a_program_works_on_a_system_of_another_name(python: Run, tmp_path: Path
 
 @pytest.mark.parametrize("first", ["multiprocessing", "procession"])
 def test_every_submodule_is_there(python: Run, first: str) -> None:
-    """Each imports whichever package came first, knows itself, and has the standard library's names."""
+    """Each imports whichever package came first, has a correct spec, and has the standard library's names."""
     program = """
     import sys
     from importlib import import_module
@@ -152,7 +152,7 @@ def test_every_submodule_is_there(python: Run, first: str) -> None:
     assert lines(python("-c", textwrap.dedent(program), first, *SUBMODULES)) == [str(len(SUBMODULES))]
 
 
-# What a program can name and call: each public name, with the parameters of what can be called.
+# The public surface: each public name, with the parameters of each callable.
 SURFACE = """
 import importlib, inspect, json, sys
 import procession, procession.pool
@@ -173,7 +173,7 @@ def is_for_users(what, name):
         return False
     if inspect.ismodule(what) or callable(value_of(what, name)):
         return True
-    # Not what an object notes for itself.
+    # Instance attributes are not public.
     return isinstance(getattr(type(what), name, None), property)
 
 def value_of(what, name):
@@ -209,7 +209,7 @@ manager.shutdown()
 
 
 def test_both_wheels_have_the_same_names_and_arguments(python: Run) -> None:
-    """What the engine's package has, and what its functions take, the other has and takes."""
+    """The pure package has every name of the engine's package, and its functions take the same parameters."""
     here = Path(procession.__file__).resolve().parent.parent
     (engine,) = lines(run(sys.executable, "-c", SURFACE, env={"PYTHONPATH": str(here)}))
     (pure,) = lines(python("-c", SURFACE))
@@ -225,7 +225,7 @@ def test_both_wheels_have_the_same_names_and_arguments(python: Run) -> None:
 
 
 def test_what_the_package_has_more_works(python: Run) -> None:
-    """As far as the standard library can do it."""
+    """The extensions work as far as the standard library can support them."""
     program = """
     import concurrent.futures, io, queue, threading
     import procession, procession.pool
@@ -292,7 +292,7 @@ def test_what_the_package_has_more_works(python: Run) -> None:
 
 
 def test_a_name_that_is_nowhere_is_an_error_as_ever(python: Run) -> None:
-    """Of the package, and below it."""
+    """For attributes and for submodules of the package."""
     program = """
     import procession
     try:
@@ -311,7 +311,7 @@ def test_a_name_that_is_nowhere_is_an_error_as_ever(python: Run) -> None:
 
 
 def test_what_pickles_under_the_packages_name_travels(python: Run, tmp_path: Path) -> None:
-    """Its exceptions, and classes and functions that a pickle names by the package and its submodules."""
+    """Exceptions, and classes and functions that a pickle names by the package and its submodules."""
     program = """
     import pickle
 
@@ -338,7 +338,7 @@ def test_what_pickles_under_the_packages_name_travels(python: Run, tmp_path: Pat
 
 
 def test_what_only_the_engine_can_do_is_refused(python: Run) -> None:
-    """With a sentence that names it, and says why."""
+    """The error names the feature, and the reason."""
     program = """
     import procession, procession.pool, procession.rust
 
@@ -363,7 +363,7 @@ def test_what_only_the_engine_can_do_is_refused(python: Run) -> None:
 
 
 def test_a_program_can_insist_on_the_engine(python: Run) -> None:
-    """PROCESSION_FALLBACK=error makes the import an error that says why."""
+    """PROCESSION_FALLBACK=error makes the import fail with the reason."""
     done = python("-c", "import procession", quiet=False, env={"PROCESSION_FALLBACK": "error"})
     assert done.returncode == 1 and "ImportError: procession has no engine for this system" in done.stderr
 
@@ -409,7 +409,7 @@ def test_the_launcher_runs_a_program_as_python_does(
 def test_a_launched_program_starts_processes(
     python: Run, tmp_path: Path, launched_as: tuple[str, ...]
 ) -> None:
-    """Of every start method, with functions of the program itself."""
+    """It starts them by every start method, with functions of the program itself."""
     write(tmp_path / "program.py", PROGRAM)
     assert lines(python("-m", "procession", *launched_as)) == ALL_WORKS
 
@@ -426,7 +426,7 @@ def test_a_launched_program_starts_processes(
     ],
 )
 def test_a_command_line_that_names_no_program(python: Run, arguments: tuple[str, ...], message: str) -> None:
-    """The launcher says what it takes, and fails."""
+    """The launcher prints its usage, and fails."""
     done = python("-m", "procession", *arguments)
     assert done.returncode != 0 and message in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -1,6 +1,6 @@
-"""Programs where the system refuses what the engine needs: the standard library does its work instead.
+"""The system refuses what the engine needs: programs run on the standard library instead.
 
-What is refused and has a substitute is tried by `faults/cases/refusals.py`.
+`faults/cases/refusals.py` tests the refused calls for which the engine has a substitute.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ ALL_WORKS = ["7 [1, 2] [3] book 0"] * 3 + ["True"]
 def run(
     tmp_path: Path, program: str, *launcher: str, call: str = "memfd_create", error: str = "EPERM", **env: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program in a file where a call is refused."""
+    """Run a program, from a file, that may not make a system call."""
     script = tmp_path / "program.py"
     script.write_text(textwrap.dedent(program))
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PROCESSION")}
@@ -81,7 +81,7 @@ def run(
 
 @pytest.mark.parametrize("error", ["EPERM", "ENOSYS", "EACCES"])
 def test_where_the_engine_cannot_run_a_program_works_all_the_same(tmp_path: Path, error: str) -> None:
-    """With one warning in a tree of processes, with the reason, at the line that imports the package."""
+    """One warning in a tree of processes gives the reason and names the line that imports the package."""
     done = run(tmp_path, PROGRAM.format(package="procession"), error=error)
     assert (done.stdout.splitlines(), done.returncode) == (ALL_WORKS, 0), done.stderr
     assert done.stderr.count("Warning") == 1, done.stderr
@@ -94,12 +94,12 @@ def test_where_the_engine_cannot_run_a_program_works_all_the_same(tmp_path: Path
 
 @pytest.mark.parametrize("way", ["launcher", "variable"])
 def test_an_unchanged_program_works_under_the_alias(tmp_path: Path, way: str) -> None:
-    """Which then means the standard library, or what adds to it."""
+    """`multiprocessing` then means the standard library, or an extension of it."""
     program = PROGRAM.format(package="multiprocessing")
     if way == "launcher":
         done = run(tmp_path, program, "-m", "procession", PROCESSION_FALLBACK="quiet")
     else:
-        # At the start of every interpreter, as the .pth file does where the package is installed.
+        # Runs at the start of every interpreter, as the .pth file of an installed package does.
         text = "import _procession_alias; _procession_alias.activate()\n"
         (tmp_path / "sitecustomize.py").write_text(text)
         path = os.pathsep.join([str(tmp_path), HOME])
@@ -108,7 +108,7 @@ def test_an_unchanged_program_works_under_the_alias(tmp_path: Path, way: str) ->
 
 
 def test_types_are_multiprocessings_under_the_alias_without_the_engine_too(tmp_path: Path) -> None:
-    """Whatever stands for them, they say so, and travel by that name."""
+    """Each class reports the module that it is pickled by."""
     program = """
     import multiprocessing as mp, pickle
     things = [mp.Queue(), mp.SimpleQueue(), mp.Lock(), mp.Event(), mp.Value("i", 0), mp.Process()]
@@ -120,7 +120,7 @@ def test_types_are_multiprocessings_under_the_alias_without_the_engine_too(tmp_p
 
 
 def test_a_program_can_insist_on_the_engine(tmp_path: Path) -> None:
-    """PROCESSION_FALLBACK=error makes the import an error."""
+    """PROCESSION_FALLBACK=error makes the import fail."""
     done = run(tmp_path, "import procession", PROCESSION_FALLBACK="error")
     assert done.returncode == 1
     assert (
@@ -129,7 +129,7 @@ def test_a_program_can_insist_on_the_engine(tmp_path: Path) -> None:
 
 
 def test_where_warnings_are_errors_the_import_fails_each_time(tmp_path: Path) -> None:
-    """A second attempt does not pass for a success."""
+    """A second import fails as well."""
     program = """
     for attempt in range(2):
         try:
@@ -173,7 +173,7 @@ if __name__ == "__main__":
 
 
 def test_a_program_may_go_into_a_sandbox_after_the_import(tmp_path: Path) -> None:
-    """Before its first object: that is the standard library's, and the warning at the line that makes it."""
+    """Before it makes its first object: that is the standard library's, and the warning names its line."""
     done = run(tmp_path, IN_A_SANDBOX.format(root=str(ROOT), used=False), call="futex_waitv")
     assert done.stdout.splitlines() == ["method [1] 0"] * 3 + ["False procession._core.fallback.queues"], (
         done.stderr
@@ -182,7 +182,7 @@ def test_a_program_may_go_into_a_sandbox_after_the_import(tmp_path: Path) -> Non
 
 
 def test_a_program_that_has_shared_memory_keeps_the_engine_in_a_sandbox(tmp_path: Path) -> None:
-    """And so do its children, which begin in the sandbox."""
+    """So do its children, which start inside the sandbox."""
     done = run(tmp_path, IN_A_SANDBOX.format(root=str(ROOT), used=True), call="futex_waitv")
     works = ["builtin_function_or_method [1] 0"] * 3
     assert (done.stdout.splitlines(), done.stderr) == ([*works, "True procession.queues"], "")
@@ -206,7 +206,7 @@ if __name__ == "__main__":
 
 
 def test_where_random_numbers_are_refused_a_program_works_all_the_same(tmp_path: Path) -> None:
-    """Rust's library would panic as the engine is loaded."""
+    """Otherwise Rust's standard library would panic while the engine is loaded."""
     done = run(tmp_path, WITHOUT_RANDOM_NUMBERS.format(root=str(ROOT)), call="futex_waitv")
     assert done.stdout.splitlines() == ["[1] procession._core.fallback.queues"], done.stderr
     assert "since this system refuses getrandom (errno 13)" in done.stderr

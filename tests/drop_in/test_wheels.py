@@ -17,18 +17,18 @@ from tests.support.wheels import VERSION, lines, run
 
 
 def about(wheel: Path, name: str) -> str:
-    """One of the texts in a wheel that say what it is."""
+    """A metadata file of a wheel, as text."""
     with zipfile.ZipFile(wheel) as packed:
         return packed.read(f"procession-{VERSION}.dist-info/{name}").decode()
 
 
 def fields(wheel: Path, name: str) -> Message:
-    """One of those that are lists of fields."""
+    """A metadata file of a wheel, as header fields."""
     return Parser().parsestr(about(wheel, name))
 
 
 def files(wheel: Path) -> set[str]:
-    """What a wheel installs, without its description."""
+    """The files that a wheel installs, without its metadata."""
     with zipfile.ZipFile(wheel) as packed:
         return {name for name in packed.namelist() if ".dist-info/" not in name}
 

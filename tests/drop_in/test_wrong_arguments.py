@@ -1,4 +1,4 @@
-"""Wrong arguments are refused where they are given, by errors that name them; types are there for tools."""
+"""Wrong arguments are refused at the call, by errors that name them; type hints resolve for tools."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def same(x: Any = None) -> Any:
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[pool.Pool]:
-    """A pool that nothing wrong reaches."""
+    """A pool whose workers never see a wrong argument."""
     with procession.get_context("fork").Pool(1) as made:
         yield made
 
@@ -59,7 +59,7 @@ OF_POOLS: list[tuple[str, type[Exception], Callable[[Any], Any]]] = [
 def test_a_wrong_argument_of_a_pools_method(
     workers: pool.Pool, name: str, kind: type[Exception], call: Callable[[Any], Any]
 ) -> None:
-    """It is named at once, whatever became of the tasks; the pool goes on."""
+    """The call raises an error that names the argument, and the pool goes on."""
     with pytest.raises(kind, match=rf"(?i)\b{name}\b"):
         call(workers)
     assert workers.apply(same, (1,)) == 1
@@ -100,7 +100,7 @@ def test_a_wrong_argument_of_anything_else(name: str, kind: type[Exception], cal
 
 
 def test_joining_with_a_wrong_timeout_names_it() -> None:
-    """And the process can be joined rightly then."""
+    """The process can be joined correctly afterwards."""
     process = CONTEXT.Process(target=same)
     process.start()
     with pytest.raises(TypeError, match="timeout"):
@@ -114,7 +114,7 @@ MODULES += ["shared_memory", "heap", "spawn", "forkserver", "rust"]
 
 @pytest.mark.parametrize("name", MODULES)
 def test_annotations_can_be_evaluated(name: str) -> None:
-    """Those of every public class and function, by `typing.get_type_hints`."""
+    """`typing.get_type_hints` resolves those of every public class and function."""
     module = importlib.import_module(f"procession.{name}".rstrip("."))
     for exported in module.__all__:
         value = getattr(module, exported)
@@ -125,7 +125,7 @@ def test_annotations_can_be_evaluated(name: str) -> None:
 
 
 def test_the_version_is_that_of_the_project() -> None:
-    """The package says it, and so does the launcher."""
+    """The package has `__version__`, and the launcher prints it."""
     manifest = (Path(__file__).resolve().parents[2] / "Cargo.toml").read_text()
     version = re.search(r'^version = "(.*)"', manifest, re.MULTILINE)
     assert version is not None and procession.__version__ == version[1]

@@ -1,4 +1,4 @@
-"""The ends of pipes and sockets beside the standard library's: the same calls, the same outcomes."""
+"""Pipes and sockets beside the standard library's: the same calls have the same outcomes."""
 
 import array
 import ctypes
@@ -43,7 +43,7 @@ bystanders = st.tuples(st.just("poll"), ends, timeouts).map(lambda move: (*move[
     st.sampled_from(["look", "fileno"]), ends
 )
 closing = st.tuples(st.sampled_from(["close", "leave a block"]), ends)
-# Small enough that a whole program of them fits into the stdlib's pipe: its `send` may not wait.
+# Small enough that a whole program of them fits into the stdlib's pipe, so that its `send` never waits.
 objects = plain | st.sampled_from([lambda: None, int, 1j, "\ud800", len, {"a": [1j]}])
 talking = st.tuples(st.just("send"), ends, objects) | st.tuples(st.just("receive"), ends) | bystanders
 messages = st.binary(max_size=8)
@@ -70,7 +70,7 @@ def programs(*moves, size=12):
 
 
 def call_the_stdlibs_reset_an_end(moves):
-    """The moves, with a connection reset told as the end of the stream that it is."""
+    """The steps, with a connection reset reported as the end of the stream."""
 
     def told(move):
         def go(*args):
@@ -91,7 +91,7 @@ PIPE_MOVES = call_the_stdlibs_reset_an_end(MOVES)
 @given(st.booleans(), programs(talking, closing))
 @example(True, [("send", 0, ["x" * 20_000, b"x" * 20_000]), ("receive", 1), ("close", 0), ("receive", 1)])
 def test_objects_through_a_pipe(duplex, program):
-    """Objects go through both kinds of pipe, in both directions and before and after closing, alike."""
+    """Objects pass through both kinds of pipe alike, in both directions, before and after closing."""
     ours, theirs = pipes(duplex)
     with ours, theirs:
         assert_programs_alike(program, PIPE_MOVES, ours, theirs)
@@ -286,7 +286,7 @@ def test_a_wrong_place_does_not_wait_for_a_message(make, place):
 @kinds
 @pytest.mark.parametrize("offset", [None, 0.0, "", [], 1.0])
 def test_an_offset_is_a_number(make, offset):
-    """What is no whole number is refused as an offset, also where it is as good as false."""
+    """A non-integer is refused as an offset, even if it is false."""
     with make(SIDES[0]) as ours, make(SIDES[1]) as theirs:
         for buffer in (b"abc", bytearray(b"abc")):
             assert_alike(lambda line, it=buffer: line.ends[1].send_bytes(it, offset), ours, theirs)
@@ -308,7 +308,7 @@ def test_a_limit_may_be_any_number(make, limit):
 @kinds
 @pytest.mark.parametrize("timeout", ["1", [], 1j, b"1"])
 def test_a_timeout_is_a_number(make, timeout):
-    """`poll` refuses what is no number, whether there is a message or not."""
+    """`poll` refuses a timeout that is not a number, whether there is a message or not."""
     with make(SIDES[0]) as ours, make(SIDES[1]) as theirs:
         assert_alike(poll, ours, theirs, 0, timeout)
         for line in (ours, theirs):
@@ -317,7 +317,7 @@ def test_a_timeout_is_a_number(make, timeout):
 
 
 def test_a_pickle_sent_as_bytes_is_an_object():
-    """Who pickles once and sends the bytes to many is understood by `recv`."""
+    """`recv` reads a message that was pickled once and sent with `send_bytes`."""
 
     def send_pickled(package):
         reader, writer = package.Pipe(duplex=False)

@@ -1,4 +1,4 @@
-"""Values that pickle brings over: those that `tests/wire` does not generate."""
+"""Values arrive as pickle would bring them: values that `tests/wire` does not generate."""
 
 import pickle
 
@@ -11,12 +11,12 @@ from tests.support.wire_values import patient, portrait
 
 
 def through(value):
-    """The value on the other side."""
+    """The value that the receiver gets."""
     return _engine.loads(_engine.dumps(value))
 
 
 def through_pickle(value):
-    """What the other side would get from pickle."""
+    """The value that the receiver would get from pickle."""
     return pickle.loads(pickle.dumps(value, 5))
 
 
@@ -30,7 +30,7 @@ class Node:
 
 @pytest.mark.parametrize("size", [1, 2, 8, 9, 126, 127, 128, 129, 255, 256, 2047, 2**14 - 1, 2**14, 100_000])
 def test_huge_ints_come_back(size):
-    """No int is too long, and none loses its sign where its bytes become one more."""
+    """Ints of any length keep their sign, also where the length in bytes changes."""
     for bits in (8 * size - 1, 8 * size):
         for value in (1 << bits, (1 << bits) - 1, (1 << bits) + 1):
             assert through([value, -value]) == [value, -value]
@@ -39,7 +39,7 @@ def test_huge_ints_come_back(size):
 @patient
 @given(st.floats(), st.integers(), st.text(max_size=3))
 def test_nan_is_a_key_like_any_other(value, other, text):
-    """NaN, which equals nothing, is one key and one member for each time it was there."""
+    """Each NaN stays a separate key or member, since it equals nothing."""
     nan, another = float("nan"), float("nan")
     keyed = {nan: value, text: other, another: other, value: text}
     for container in (keyed, set(keyed), frozenset(keyed), [nan, nan, another], {(nan, value): nan}):
@@ -52,7 +52,7 @@ texts = st.text(st.characters(categories=["Lu", "Cs", "So"]), min_size=1, max_si
 @patient
 @given(st.lists(texts, min_size=1, max_size=6))
 def test_lone_surrogates_come_back_wherever_they_are(words):
-    """Strings that are no Unicode are values, keys and members like others, and keep their order."""
+    """Strings with lone surrogates are values, keys and members like others, and keep their order."""
     value = [words, {word: [word] for word in words}, set(words), frozenset(words), tuple(words)]
     assert portrait(through(value)) == portrait(through_pickle(value))
 
@@ -74,7 +74,7 @@ def test_objects_in_a_cycle_with_plain_containers():
 @patient
 @given(st.permutations(range(8)), st.sets(st.integers(0, 7)))
 def test_dicts_keep_the_order_of_their_history(keys, moved):
-    """A key that was taken out and put in again comes last, there as here."""
+    """A key that was removed and inserted again comes last on both sides."""
     value = {key: str(key) for key in keys}
     for key in moved:
         value[key] = value.pop(key)

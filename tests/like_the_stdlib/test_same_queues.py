@@ -36,7 +36,7 @@ class Ours:
         self.queue = queue
 
     def settle(self):
-        """Nothing to wait for: what `put` has put is there."""
+        """Nothing to wait for: `put` delivers before it returns."""
 
     def finish(self):
         self.queue.close()
@@ -210,7 +210,7 @@ QUEUES = pytest.mark.parametrize("kind", ["Queue", "JoinableQueue"])
 @QUEUES
 @pytest.mark.parametrize("size", [None, "1", 2.5, [], 1j, 2**63, 2**70, -(2**70), 0.0, -1.5], ids=repr)
 def test_sizes(kind, size):
-    """What is no size raises the same exception; what the stdlib takes for 'no bound' is no bound here."""
+    """An invalid size raises the same exception; the stdlib's values for 'no bound' mean the same here."""
 
     def make(package):
         queue = getattr(package, kind)(size)
@@ -262,7 +262,7 @@ def test_calls(kind, call):
 @pytest.mark.parametrize("block", [True, False])
 @pytest.mark.parametrize("timeout", ["1", [], b"", 1j], ids=repr)
 def test_a_timeout_is_a_number(kind, block, timeout):
-    """What is no number is refused as a timeout, also where nobody would wait."""
+    """A timeout that is not a number is refused, also if the call would not wait."""
 
     def misuse(side):
         outcomes = [outcome(side.queue.get, block, timeout), outcome(side.queue.put, 1, block, timeout)]
@@ -324,7 +324,7 @@ def test_an_unpicklable_object_raises_where_it_is_put(kind):
 
 @QUEUES
 def test_an_object_is_put_as_it_is_now(kind):
-    """The stdlib's thread may meet what the program did to an object after `put`; here nothing can."""
+    """The stdlib's thread may see changes made after `put`; here `put` has taken a copy."""
     queue = getattr(procession, kind)()
     numbers = [1, 2, 3]
     queue.put(numbers)
@@ -333,7 +333,7 @@ def test_an_object_is_put_as_it_is_now(kind):
 
 
 def test_a_timeout_that_is_not_a_number_is_refused_as_one():
-    """NaN raises ValueError; the stdlib's error is whatever the system makes of it."""
+    """NaN raises ValueError; the stdlib's error depends on the system."""
     queue = procession.Queue(1)
     queue.put(1)
     with pytest.raises(ValueError):

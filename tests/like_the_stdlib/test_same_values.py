@@ -141,7 +141,7 @@ slices = st.builds(slice, bounds, bounds, st.none() | st.integers(-3, 3))
 
 
 def described(obj):
-    """What a ctypes object is and holds, comparable; anything else as it is."""
+    """A comparable form of a ctypes object's type and content; anything else unchanged."""
     if isinstance(obj, (ctypes.Structure, ctypes.Union, ctypes.Array, ctypes._SimpleCData)):
         return type(obj).__name__, bytes(obj)
     return obj
@@ -314,7 +314,7 @@ NO_TYPES = [
 @pytest.mark.parametrize("no_type", NO_TYPES, ids=repr)
 @pytest.mark.parametrize("lock", [True, False])
 def test_what_is_no_type(no_type, lock):
-    """What is neither a type code nor a ctypes type raises the same exception everywhere."""
+    """Anything but a type code or a ctypes type raises the same exception everywhere."""
     ours, theirs = sides()
     assert_alike(lambda side: side.package.Value(no_type, lock=lock), ours, theirs)
     assert_alike(lambda side: side.package.RawValue(no_type, 1), ours, theirs)
@@ -348,7 +348,7 @@ def test_arguments(call):
 
 
 class Borrowed:
-    """A lock in the shape of another one: everything is looked up there."""
+    """A lock that forwards every attribute to another lock."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -370,7 +370,7 @@ class Bare:
 @pytest.mark.parametrize("lock", [1, 1.0, Borrowed, Bare, type("Half", (), {"acquire": None})], ids=repr)
 @pytest.mark.parametrize("use", [lambda it: it[1], lambda it: it.raw, lambda it: it.acquire(), len])
 def test_unusual_locks(lock, use):
-    """What the stdlib takes for a lock, or for True, is taken for it here."""
+    """Whatever the stdlib accepts as a lock, or as True, is accepted here."""
 
     def go(package):
         return use(package.Array("c", b"abc", lock=lock() if isinstance(lock, type) else lock))
@@ -389,7 +389,7 @@ def test_what_cannot_be_synchronized_or_copied():
 
 
 def test_pointers_have_no_wrapper():
-    """What is neither a value, an array nor a structure is shared without a lock or not at all."""
+    """Anything but a value, an array or a structure is shared without a lock or not at all."""
     for type_ in (ctypes.POINTER(ctypes.c_int), ctypes.CFUNCTYPE(None)):
         assert_alike(lambda package, it=type_: bool(package.RawValue(it)), procession, multiprocessing)
         assert_alike(lambda package, it=type_: bool(package.Value(it)), procession, multiprocessing)

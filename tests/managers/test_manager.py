@@ -17,7 +17,7 @@ from procession.connection import wait
 
 
 class Counter:
-    """A class of somebody's own, registered with a manager."""
+    """A user's class, registered with a manager."""
 
     def __init__(self, start: int) -> None:
         self.number = start
@@ -57,7 +57,7 @@ class Shelf:
 
 
 class ShelfProxy(managers.BaseProxy):
-    """A proxy of one's own."""
+    """A user-defined proxy."""
 
     _exposed_ = ("counter", "total", "__contains__")
     _method_to_typeid_ = {"counter": "ShelvedCounter"}
@@ -279,7 +279,7 @@ def starter(ctx: Any) -> Callable[..., Callable[[], None]]:
 
 @pytest.fixture
 def start(ctx: Any) -> Callable[..., Callable[[], None]]:
-    """Start a child; what is returned waits for it and wants it to have ended well."""
+    """Start a child; the returned function joins it and checks that it succeeded."""
     return starter(ctx)
 
 
@@ -308,7 +308,7 @@ def test_a_child_is_met_at_a_managers_objects(ctx: Any, start: Any) -> None:
 
 
 def test_a_managers_pool_answers_in_every_way(ctx: Any) -> None:
-    """Results that come later, and iterators, are proxies too."""
+    """Asynchronous results and iterators are proxies too."""
     with ctx.Manager() as manager, manager.Pool(2) as pool:
         assert pool.apply(abs, (-3,)) == 3
         assert pool.apply_async(abs, (-4,)).get(60) == 4
@@ -324,7 +324,7 @@ def nest(outer: Any) -> None:
 
 
 def test_shared_objects_hold_shared_objects(ctx: Any, run: Any) -> None:
-    """A proxy inside a shared object means the same object; it stays while something there holds it."""
+    """A proxy inside a shared object refers to the same object, which lives while something holds it."""
     with ctx.Manager() as manager:
         outer = manager.dict(list=manager.list(), names=manager.set())
         run(nest, outer)
@@ -396,7 +396,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         remote.connect()
         return remote
 
-    # Proxies that come out of shared objects know no other key than the process's.
+    # Proxies that come out of shared objects know only the process's key.
     monkeypatch.setattr(procession.current_process(), "authkey", b"the key")
     yield connect
     for server in servers:
@@ -419,7 +419,7 @@ def test_a_manager_of_another_program_is_used_by_children(serve: Any, start: Any
 
 
 def test_the_server_may_be_the_standard_librarys(serve: Any, start: Any) -> None:
-    """It knows nothing of this package; objects of its own are reached by their registered name."""
+    """The server does not know this package; its objects are reached by their registered name."""
     remote = serve("multiprocessing")
     tasks, numbers = remote.tasks(), remote.list([1])
     start(put_in_queue, tasks, numbers)()
@@ -448,14 +448,14 @@ print(numbers[:], sum(manager.dict(a=1, b=2).values()))
 
 
 def test_a_wrong_key_is_refused(serve: Any) -> None:
-    """Neither side talks to the other."""
+    """Both sides refuse the connection."""
     remote = serve("procession")
     with pytest.raises(procession.AuthenticationError):
         managers.SyncManager(remote.address, b"another key").connect()
 
 
 def test_named_shared_memory_goes_with_its_manager() -> None:
-    """SharedMemoryManager unlinks what it gave out."""
+    """SharedMemoryManager unlinks the memory that it created."""
     with managers.SharedMemoryManager() as manager:
         memory = manager.SharedMemory(64)
         memory.buf[:5] = b"hello"

@@ -1,4 +1,4 @@
-"""What a manager's server, and its proxies, keep: nothing but what somebody can reach."""
+"""A manager's server and its proxies keep only reachable objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from procession import managers
 
 
 class Kept:
-    """Something that only pickle can send, and that is counted where it is unpickled."""
+    """An object that only pickle can send; it counts its instances where it is unpickled."""
 
     alive = 0
 
@@ -102,7 +102,7 @@ def test_a_managers_dict_and_list_keep_no_arguments(manager: Any, name: str) -> 
             pass
         del value
         assert gone() is None
-    # The last call's arguments are the server's until the next one comes.
+    # The server keeps the last call's arguments until the next call.
     len(table), len(items)
     assert census.count() <= 1
 
@@ -112,7 +112,7 @@ def fill(holder: Any, manager: Any) -> None:
 
 
 def test_what_was_removed_from_a_shared_object_is_let_go(manager: Any) -> None:
-    """Shared objects within shared objects go when they are replaced or removed, without the collector."""
+    """Nested shared objects are freed when they are replaced or removed, without the garbage collector."""
     table = manager.dict()
     table["inner"] = manager.dict(n=1)
     before = manager._number_of_objects()

@@ -22,12 +22,12 @@ def manager() -> Iterator[Any]:
 
 
 def is_in_memory(proxy: Any) -> bool:
-    """Whether the proxy reaches its values without the server."""
+    """Whether the proxy reads its values without the server."""
     return proxy._store.is_here
 
 
 class Odd:
-    """Something that only pickle can send."""
+    """An object that only pickle can send."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -40,7 +40,7 @@ class Odd:
 
 
 def same(operation: Any, ours: Any, theirs: Any, *arguments: Any) -> None:
-    """The operation does the same to both, or fails with the same."""
+    """The operation changes both alike, or fails alike."""
     try:
         expected: Any = operation(theirs, *arguments)
     except Exception as error:
@@ -168,7 +168,7 @@ SOUGHT: list[Any] = [
 
 @pytest.mark.parametrize("length", [len(SOUGHT), 5000])
 def test_what_is_sought_in_a_list_is_found_as_lists_find_it(manager: Any, length: int) -> None:
-    """Whatever is equal to it, of whatever type, between all bounds."""
+    """`in`, `count` and `index` find equal values of any type, between any bounds."""
     choose = random.Random(7)
     theirs = SOUGHT + choose.choices(SOUGHT, k=length - len(SOUGHT))
     choose.shuffle(theirs)
@@ -203,14 +203,14 @@ def test_a_part_of_a_list_is_what_a_slice_of_it_is(manager: Any, length: int) ->
 
 
 def turn_round(shared: Any, go_on: Any) -> None:
-    """Puts all items of a list one place further, by taking one off and adding one."""
+    """Rotates a list by popping one item and appending one."""
     while go_on.value:
         shared.append(shared.pop())
         shared[0], shared[1] = shared[0], shared[1]
 
 
 def test_a_part_is_read_while_others_change_the_list(manager: Any) -> None:
-    """What was there at one moment is returned."""
+    """Each read returns one consistent state."""
     items = [f"item {number:6}" for number in range(20000)]
     shared, go_on = manager.list(items), procession.Value("b", 1)
     changer = procession.Process(target=turn_round, args=(shared, go_on))
@@ -228,7 +228,7 @@ def test_a_part_is_read_while_others_change_the_list(manager: Any) -> None:
     "key, value", [(1.5, 1), (True, 1), (Odd(1), 1), ("key", Odd(2)), ((1.5,), 1), (frozenset(), 1)]
 )
 def test_what_is_not_plain_goes_to_the_server(manager: Any, key: Any, value: Any) -> None:
-    """The dict goes on as the stdlib's, with all that was in it."""
+    """The dict keeps all its items and continues as the stdlib's."""
     shared = manager.dict({"first": 1})
     other = manager.list([shared])[0]
     assert other["first"] == shared["first"] == 1
@@ -267,7 +267,7 @@ def test_equal_keys_are_one_key(manager: Any) -> None:
     ],
 )
 def test_a_list_that_is_rearranged_goes_to_the_server(manager: Any, change: Any) -> None:
-    """It goes on as the stdlib's, with all that was in it."""
+    """The list keeps all its items and continues as the stdlib's."""
     ours, theirs = manager.list([1, 2, 3]), [1, 2, 3]
     assert ours[0] == 1
     assert is_in_memory(ours)
@@ -278,7 +278,7 @@ def test_a_list_that_is_rearranged_goes_to_the_server(manager: Any, change: Any)
 
 
 def test_a_dict_that_is_changed_while_iterated_over_says_so(manager: Any) -> None:
-    """As a dict of one process does."""
+    """As an ordinary dict does."""
     shared = manager.dict({1: 1, 2: 2})
     with pytest.raises(RuntimeError, match="changed size during iteration"):
         for key in shared:
@@ -301,7 +301,7 @@ def count_up(shared: Any, lock: Any, times: int) -> None:
 
 
 def test_processes_change_it_together(ctx: Any) -> None:
-    """Nothing is lost, whoever makes it grow."""
+    """No item is lost, whichever process makes it grow."""
     with ctx.Manager() as manager:
         shared, lock = manager.dict(count=0), ctx.Lock()
         children = [ctx.Process(target=count_up, args=(shared, lock, 500)) for _ in range(3)]
@@ -330,7 +330,7 @@ def change_for_ever(shared: Any, started: Any) -> None:
 
 
 def test_processes_killed_while_they_change_it_leave_it_whole(ctx: Any) -> None:
-    """The others go on, and find all that was there."""
+    """The other processes go on, and find all items."""
     with ctx.Manager() as manager:
         shared = manager.dict(steady="value")
         for _ in range(5):
@@ -378,7 +378,7 @@ def test_a_large_value_makes_room(manager: Any) -> None:
 
 
 def test_without_memory_for_it_the_server_keeps_it() -> None:
-    """A store that cannot grow is given up, and nothing is lost."""
+    """A store that cannot grow is abandoned without losing an item."""
     from procession._core.kept import KeptDict
 
     kept: Any = KeptDict(a=1)

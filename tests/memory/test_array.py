@@ -55,7 +55,7 @@ def test_items_and_slices():
 
 
 def test_an_array_of_a_size_is_zeroed():
-    """Memory that was used before is zero again."""
+    """Reused memory is zeroed."""
     for _ in range(3):
         numbers = procession.Array("i", 100)
         assert numbers[:] == [0] * 100
@@ -70,7 +70,7 @@ def test_an_empty_array():
 
 
 def test_a_negative_size_is_a_value_error():
-    """There is no array of less than nothing."""
+    """A negative size is refused."""
     with pytest.raises(ValueError):
         procession.RawArray("i", -1)
 
@@ -137,7 +137,7 @@ def test_a_buffer_wrapper_is_handed_over(ctx):
 
 
 def test_a_view_of_a_buffer_can_be_cast_and_keeps_it_alive():
-    """Casting is how barriers and lists of the stdlib's tests use it."""
+    """Barriers and lists in the stdlib's tests use it by casting."""
     numbers = heap.BufferWrapper(8).create_memoryview().cast("i")
     gc.collect()
     others = [heap.BufferWrapper(8) for _ in range(50)]
@@ -191,7 +191,7 @@ def test_the_memory_lives_as_long_as_a_view_of_it():
 
 
 def test_items_are_converted_as_ctypes_does_it():
-    """What does not fit is cut off, a number of another type is an error, and True is 1."""
+    """Values that do not fit are truncated, numbers of another type are an error, and True is 1."""
     numbers = procession.Array("B", 3)
     numbers[0], numbers[1], numbers[-1] = 257, -1, True
     assert numbers[:] == [1, 255, 1]

@@ -37,7 +37,7 @@ ARRAYS = {
 
 
 def memory():
-    """How many blocks are in use, once all that is garbage is gone."""
+    """How many blocks are in use, after a garbage collection."""
     gc.collect()
     _engine.sweep()
     return _engine.census()["blocks_in_use"]
@@ -55,7 +55,7 @@ def q():
 
 
 def send(item, q):
-    """The item after a journey."""
+    """The item as it arrives."""
     q.put(item)
     return q.get()
 
@@ -86,7 +86,7 @@ def look_and_write(values, results):
 
 @pytest.mark.parametrize("kind", ARRAYS)
 def test_an_array_arrives_as_it_was(kind, q):
-    """Type, shape, order and content, and what arrives can be written to."""
+    """Type, shape, order and content are kept, and the array that arrives is writable."""
     sent = ARRAYS[kind]
     got = send(sent, q)
     assert type(got) is type(sent)
@@ -97,7 +97,7 @@ def test_an_array_arrives_as_it_was(kind, q):
 
 
 def test_an_array_lies_in_shared_memory_aligned(q):
-    """What arrives is a view of the message, and starts at a multiple of 64 bytes."""
+    """The array that arrives is a view of the message, aligned to 64 bytes."""
     got = send(np.ones(LARGE), q)
     owner = got.base
     while isinstance(owner, np.ndarray):
@@ -178,7 +178,7 @@ def test_arrays_in_containers_keep_what_they_share(q):
 
 @pytest.mark.parametrize("make", [bytes, bytearray, lambda content: array.array("B", content)])
 def test_bytes_of_any_type_arrive(make, q):
-    """Content and type, whatever lies around them."""
+    """Content and type are kept, inside any containers."""
     sent = make(os.urandom(1 << 20))
     got = send(sent, q)
     assert type(got) is type(sent) and got == sent
@@ -200,7 +200,7 @@ def test_a_pickle_buffer_arrives(q):
 
 
 def test_memory_is_given_back_when_the_last_view_dies(q):
-    """And not before: a slice of an array keeps all of its message."""
+    """The memory stays until then: a slice of an array keeps the whole message alive."""
     before = memory()
     got = send([np.arange(LARGE), np.arange(LARGE)], q)
     part = got[1][5:10]
@@ -212,7 +212,7 @@ def test_memory_is_given_back_when_the_last_view_dies(q):
 
 
 def test_a_message_that_cannot_be_loaded_gives_its_memory_back(q):
-    """Though its arrays were made already."""
+    """Also if its arrays were created already."""
     before = memory()
     q.put([np.ones(LARGE), Unloadable()])
     with pytest.raises(ZeroDivisionError):
@@ -228,7 +228,7 @@ class Unloadable:
 
 
 def test_the_same_memory_is_used_again(q):
-    """A stream of arrays takes no more memory than is on its way."""
+    """A stream of arrays takes only the memory of the arrays in transit."""
     for _ in range(3):
         send(np.ones(LARGE), q)
     before = _engine.census()["bytes_committed"]
@@ -263,7 +263,7 @@ def test_an_array_outlives_its_sender(start_method):
 
 
 def test_what_a_killed_receiver_had_is_given_back(q):
-    """Its arrays die with it."""
+    """The arrays that it received are freed with it."""
     before = memory()
     here, there = procession.Pipe()
     pid = os.fork()
@@ -294,7 +294,7 @@ def test_after_a_fork_nobody_sees_what_the_other_writes(q):
 
 
 def test_a_forked_child_keeps_what_its_parent_gives_back(q):
-    """The memory is not used for anything else before both are done with it."""
+    """The memory is reused only after both processes are done with it."""
     before = memory()
     got = send(np.arange(LARGE), q)
     here, there = procession.Pipe()
@@ -303,7 +303,7 @@ def test_a_forked_child_keeps_what_its_parent_gives_back(q):
         there.recv()
         intact = bool((got == np.arange(LARGE)).all())
         got[:] = 3
-        # A grandchild has what its parent wrote.
+        # A grandchild sees what its parent wrote.
         if os.fork() == 0:
             intact = intact and bool((got == 3).all())
             there.send(intact)
@@ -312,7 +312,7 @@ def test_a_forked_child_keeps_what_its_parent_gives_back(q):
         os._exit(0)
     del got
     gc.collect()
-    # Were the memory free, these would get it.
+    # If the memory were free, these messages would reuse it.
     others = [send(np.full(LARGE, -1), q) for _ in range(5)]
     here.send("go on")
     assert here.recv() is True

@@ -64,7 +64,7 @@ PROGRAM = """
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What stands between the engine and a kernel with small pages."""
+    """A library that simulates large pages on a kernel with small ones."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler")

@@ -1,4 +1,4 @@
-"""Shared memory goes back when it is used no more, and a program can ask how much there is."""
+"""Unused shared memory returns to the system, and a program can query how much there is."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from procession import _engine
 Run = Callable[..., "CompletedProcess[str]"]
 
 MIB = 1 << 20
-# For what takes about a second: a machine may be busy.
+# A timeout for what takes about a second, in seconds: the machine may be busy.
 LIMIT = 60
 
 
 def resident() -> int:
-    """What the memory file takes, as the system says."""
+    """The allocated size of the memory file, as the system reports it."""
     return os.fstat(_engine.arena_fd()).st_blocks * 512
 
 
 def within_the_limit(is_so: Callable[[], bool]) -> bool:
-    """Whether it comes about."""
+    """Whether the condition becomes true in time."""
     end = time.monotonic() + LIMIT
     while not is_so() and time.monotonic() < end:
         time.sleep(0.05)
@@ -87,7 +87,7 @@ def test_what_waited_in_a_queue_goes_back_when_it_was_received(size: int, count:
 
 @pytest.mark.parametrize("size, count", SIZES)
 def test_nothing_stays_of_a_queue_that_is_gone(run_script: Run, size: int, count: int) -> None:
-    """At once, with the messages that nobody received."""
+    """The memory returns at once, also that of messages that no process received."""
     program = """
     import os, procession
     from procession import _engine
@@ -106,12 +106,12 @@ def test_nothing_stays_of_a_queue_that_is_gone(run_script: Run, size: int, count
     ran = run_script(program.format(size=size, count=count))
     assert ran.stderr == ""
     mib, in_use = map(int, ran.stdout.split())
-    # The books of so many blocks stay.
+    # The metadata of so many blocks stays.
     assert (mib <= 6, in_use) == (True, 0)
 
 
 def test_nothing_stays_of_a_pool_that_is_gone(run_script: Run, start_method: str) -> None:
-    """Of arguments and results, whichever process freed them."""
+    """The memory of arguments and results returns, whichever process frees it."""
     program = """
     import procession, time
 
@@ -157,7 +157,7 @@ def test_messages_of_growing_sizes_take_no_more_than_there_are(run_script: Run) 
 
 
 def test_a_program_can_ask_how_much_there_is_and_give_it_back() -> None:
-    """In bytes; asking makes nothing."""
+    """In bytes; the query allocates nothing."""
     queue = procession.Queue()
     fill(queue, 4 * MIB, 10)
     memory = procession.memory_info()
@@ -175,7 +175,7 @@ def test_a_program_can_ask_how_much_there_is_and_give_it_back() -> None:
 
 
 def test_asking_in_a_program_that_has_none_makes_none(run_script: Run) -> None:
-    """Nor does giving it back."""
+    """`trim` allocates nothing either."""
     program = """
     import procession
 
@@ -306,7 +306,7 @@ def test_memory_follows_what_waits(size: int, count: int) -> None:
 
 
 def test_the_books_of_many_small_messages_go_back_too() -> None:
-    """With the last queue there is next to nothing, however many messages there were."""
+    """With the last queue almost nothing remains, however many messages there were."""
     queue = procession.Queue()
     fill(queue, 1_500, 150_000)
     for _ in range(150_000):
@@ -339,7 +339,7 @@ print("much" if procession.memory_info()["resident"] > 32 << 20 else "little")
 def test_where_memory_cannot_be_given_back_it_is_used_again(
     refused: list[str], stays: str, tmp_path: Path
 ) -> None:
-    """Nobody tries without end: the thread that gives it back ends as well."""
+    """The thread that returns memory does not retry for ever: it ends."""
     (tmp_path / "bursts.py").write_text(BURSTS)
     faults = Path(__file__).resolve().parents[2] / "faults" / "refused.py"
     command = [sys.executable, str(tmp_path / "bursts.py")]

@@ -1,4 +1,4 @@
-"""Named shared memory: what is registered with the resource tracker goes with the program, the rest stays."""
+"""Named shared memory: segments registered with the resource tracker end with the program, others stay."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRACK_TRAVELS = SharedMemory.__module__ == "procession.shared_memory"
 
 @pytest.fixture
 def segment() -> Iterator[Any]:
-    """A segment that no tracker knows."""
+    """A segment that is not registered with a tracker."""
     memory = SharedMemory(create=True, size=64, track=False)
     yield memory
     memory.close()
@@ -37,7 +37,7 @@ def exists(name: str) -> bool:
 
 
 def test_memory_is_opened_by_its_name(segment: Any) -> None:
-    """Two handles, one memory; it is gone when it was unlinked."""
+    """Two handles share one segment; unlinking removes it."""
     other = SharedMemory(segment.name, track=False)
     other.buf[:5] = b"hello"
     assert bytes(segment.buf[:5]) == b"hello" and other.size == segment.size
@@ -102,7 +102,7 @@ if "unlink" in sys.argv:
 def test_untracked_memory_outlives_its_program_until_it_is_unlinked(
     run_script: Any, arguments: list[str], stays: bool, complains: bool
 ) -> None:
-    """The tracker cleans up after the program, and says so, only where it was told of the memory."""
+    """The tracker removes, and reports, only registered segments."""
     done = run_script(MAKE_AND_END, *arguments)
     name = done.stdout.strip()
     assert done.returncode == 0 and exists(name) is stays
@@ -145,7 +145,7 @@ def test_memory_is_handed_to_a_child(ctx: Any) -> None:
 
 @pytest.mark.skipif(not TRACK_TRAVELS, reason="the standard library's class forgets it")
 def test_a_handle_stays_untracked_on_its_way(segment: Any) -> None:
-    """Pickled, and in a child of any kind, it is kept from the tracker as before."""
+    """It stays unregistered when it is pickled, and in a child of any start method."""
     twin = pickle.loads(pickle.dumps(segment))
     assert twin.name == segment.name and twin._track is False
     twin.close()

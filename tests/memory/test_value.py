@@ -175,7 +175,7 @@ def test_a_wrapper_cannot_be_wrapped():
 
 
 def test_memory_lives_as_long_as_a_view_of_it():
-    """A view of a value that is gone is still good."""
+    """A view of a freed value stays valid."""
     view = memoryview(procession.RawValue("i", 77))
     gc.collect()
     others = [procession.RawValue("i", 88) for _ in range(100)]
@@ -184,7 +184,7 @@ def test_memory_lives_as_long_as_a_view_of_it():
 
 
 def test_memory_comes_back():
-    """Values that are gone leave nothing behind."""
+    """Freed values leave nothing behind."""
     from procession import _engine
 
     gc.collect()

@@ -1,4 +1,4 @@
-"""The same interface on threads."""
+"""`procession.dummy`: the same interface on threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies of a pool's workers, which tasks fork and which come back from them."""
+"""Tasks that fork: the forked copy of a worker returns from the task like its parent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def wait_for(path: Path) -> None:
 
 
 def fork_and_tell(path: Path) -> bool:
-    """Forks; whether this is the copy, which writes its number down."""
+    """Forks, and returns whether this is the copy, which writes its process number to a file."""
     if os.fork():
         wait_for(path)
         return False
@@ -53,7 +53,7 @@ def fork_and_come_back(path: Path) -> int:
 
 
 def test_a_task_that_forks_makes_no_second_worker(ctx: Any, tmp_path: Path) -> None:
-    """The copy that comes back from the task ends: the task's result, and other tasks, are the worker's."""
+    """The copy that returns from the task ends: the worker keeps the task's result and the other tasks."""
     path = tmp_path / "copy"
     with ctx.Pool(1) as pool:
         [worker] = pool._pool
@@ -143,7 +143,7 @@ def fork_a_copy_that_waits(path: Path) -> None:
 
 
 def test_a_copy_that_is_killed_takes_nothing_of_the_pools_with_it(ctx: Any, tmp_path: Path) -> None:
-    """It holds no task: the pool ends in order."""
+    """The copy holds no task: the pool ends in order."""
     path = tmp_path / "copy"
     with ctx.Pool(2) as pool:
         pool.apply(fork_a_copy_that_waits, (path,))
@@ -163,7 +163,7 @@ def copy_fails(path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_copy_of_a_worker_says_what_it_failed_with(tmp_path: Path, method: str) -> None:
-    """Its exception is nobody's result, and is printed."""
+    """The copy's exception is printed and is no result."""
     printed = tmp_path / "printed"
     with procession.get_context(method).Pool(1) as pool:
         assert pool.apply(copy_fails, (printed,)) is None

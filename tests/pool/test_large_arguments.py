@@ -1,4 +1,4 @@
-"""Calls whose arguments are large together: they are pickled as workers take them, all else is as ever."""
+"""Calls with large arguments: they are pickled when workers take them, and all else works as usual."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Workers:
         self.pool = ctx.Pool(size, prepare, (self.go, self.begun), **options)
 
     def names(self) -> list[Any]:
-        """What has begun and was not asked for."""
+        """The tasks that have begun since the last query."""
         found = []
         while not self.begun.empty():
             found.append(self.begun.get())
@@ -115,7 +115,7 @@ CALLS: dict[str, Callable[[Pool, list[bytes]], Any]] = {
 
 @pytest.mark.parametrize("call", CALLS)
 def test_shared_memory_does_not_hold_all_arguments(make: Callable[..., Workers], call: str) -> None:
-    """Neither while nobody takes them nor later is there a copy of more than a few."""
+    """At no time are more than a few of the arguments copied."""
     workers, items = make(2), blobs()
     before = in_use()
     results = CALLS[call](workers.pool, items)
@@ -222,7 +222,7 @@ def test_small_calls_do_not_overtake_large_ones(make: Callable[..., Workers]) ->
 
 
 def test_small_calls_go_straight_to_workers_when_those_before_did(make: Callable[..., Workers]) -> None:
-    """However much memory tasks take that have begun."""
+    """However much memory the running tasks take."""
     workers = make(2)
     blocked = workers.pool.apply_async(look, (blobs(1, 20 * SIZE)[0],))
     assert workers.begun.get(timeout=LIMIT) == 0
@@ -249,7 +249,7 @@ def test_large_calls_do_not_wait_for_generators(make: Callable[..., Workers]) ->
 
 @pytest.mark.parametrize("call", ["map_async", "apply_async", "imap"])
 def test_cancelled_calls_do_not_begin(make: Callable[..., Workers], call: str) -> None:
-    """Neither what was submitted nor what was not."""
+    """Neither submitted tasks nor waiting ones run."""
     workers = make(1)
     items = blobs(20)
     results: list[Any]
@@ -268,7 +268,7 @@ def test_cancelled_calls_do_not_begin(make: Callable[..., Workers], call: str) -
 
 
 def test_ctrl_c_in_a_map_takes_the_rest_back(make: Callable[..., Workers]) -> None:
-    """What was not submitted yet is not submitted any more."""
+    """Tasks that were not submitted yet are dropped."""
 
     class Interrupt(Exception):
         pass
@@ -361,7 +361,7 @@ class Unpicklable:
 
 
 def test_what_cannot_be_pickled_fails_its_task_alone(make: Callable[..., Workers]) -> None:
-    """Whenever that is found out, it is the result, and goes to error_callback."""
+    """The error is the result whenever it is found, and goes to error_callback."""
     workers = make(2)
     workers.go.set()
     items: list[Any] = blobs(20)
@@ -395,7 +395,7 @@ def test_what_cannot_be_pickled_fails_its_task_alone(make: Callable[..., Workers
 
 
 def test_a_list_may_be_changed_when_the_call_has_returned(make: Callable[..., Workers]) -> None:
-    """The items are those it had."""
+    """The call uses the items as they were."""
     workers = make(2)
     items = blobs(20)
     result = workers.pool.map_async(look, items, 1)
@@ -471,7 +471,7 @@ def test_the_insides_say_how_much_waits(make: Callable[..., Workers]) -> None:
 
 @pytest.mark.parametrize("way", ["sys.exit()", "raise KeyError", "os._exit(0)", "pass"])
 def test_a_program_ends_while_arguments_wait(way: str, run_script: Callable[..., Any]) -> None:
-    """It does not wait for them, nor hang."""
+    """It neither waits for them nor hangs."""
     done = run_script(f"""
         import os, sys
         import time

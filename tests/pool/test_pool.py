@@ -57,7 +57,7 @@ def recall(_: Any = None) -> Any:
 
 
 class Canary:
-    """Something that can be watched going away."""
+    """An object whose end can be observed."""
 
 
 class Accumulator:
@@ -191,7 +191,7 @@ def broken_generator(good: int) -> Iterator[int]:
 def test_an_error_of_the_argument_generator_is_raised_where_results_are_taken(
     any_pool: Pool, method: str
 ) -> None:
-    """What came before the error is still delivered; map raises it at once."""
+    """Results before the error are still delivered; map raises it at once."""
     for good, chunksize in ((0, 1), (3, 1), (200, 1), (200, 20)):
         results = getattr(any_pool, method)(square, broken_generator(good), chunksize)
         got = []
@@ -324,7 +324,7 @@ def test_an_endless_generator_is_not_swallowed(any_pool: Pool) -> None:
 
 
 def test_join_can_be_bounded(any_pool: Pool) -> None:
-    """What takes longer is a TimeoutError; nothing is lost by it."""
+    """A longer wait raises TimeoutError; nothing is lost."""
     started, go_on = threading.Event(), threading.Event()
 
     def arguments() -> Iterator[int]:
@@ -365,7 +365,7 @@ def test_a_pool_needs_a_worker(kind: Any, number: int) -> None:
 
 
 def test_wrong_arguments_are_refused(pool: Pool) -> None:
-    """What cannot be is refused at once, with the stdlib's exceptions."""
+    """Impossible arguments are refused at once, with the stdlib's exceptions."""
     for value in (0, -1, 0.5, "12"):
         with pytest.raises(ValueError, match="maxtasksperchild"):
             Pool(1, maxtasksperchild=value)  # type: ignore[arg-type]
@@ -423,7 +423,7 @@ def test_arguments_are_not_kept_alive(pool: Pool) -> None:
 
 
 def test_each_task_finds_a_callable_object_as_it_was_sent(pool: Pool) -> None:
-    """State that a callable object gathers in a worker does not leak into other tasks."""
+    """State that a callable object collects in a worker does not leak into other tasks."""
     assert pool.map(Accumulator(), range(6), chunksize=1) == [1] * 6
 
 
@@ -488,7 +488,7 @@ def test_no_thread_outlives_its_pool() -> None:
 
 
 def test_an_idle_pool_uses_no_processor_time(pool: Pool) -> None:
-    """Neither the waiting workers nor the watcher burn time."""
+    """Neither waiting workers nor the watcher use processor time."""
     pool.map(square, range(10))
     before = time.process_time()
     time.sleep(0.5)
@@ -506,7 +506,7 @@ class ClassicPool(Pool):
 
 
 class ChattyPool(ClassicPool):
-    """Two steps away from Pool."""
+    """A subclass of a subclass of Pool."""
 
     def __init__(self, *args: Any, **kwds: Any) -> None:
         super().__init__(*args, **kwds)
@@ -515,7 +515,7 @@ class ChattyPool(ClassicPool):
 
 @pytest.mark.parametrize("kind", [ClassicPool, ChattyPool])
 def test_subclasses_with_queues_of_their_own_run_the_classic_way(kind: type[Pool]) -> None:
-    """A subclass that replaces the insides gets the stdlib's, and its own queues are used."""
+    """A subclass that replaces internals runs the stdlib's pool with its own queues."""
     with kind(2, context=procession.get_context("fork")) as pool:
         assert isinstance(pool, Pool)
         assert pool.map(square, range(10)) == [square(n) for n in range(10)]

@@ -1,4 +1,4 @@
-"""What programs use of the insides of the standard library's pools, and faults that it does not tell of."""
+"""Internals of the standard library's pools that programs use, and faults that it does not report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def wait_for(event: Any) -> None:
 
 
 def starred_imap(self: Any, func: Any, iterable: Any, chunksize: int = 1) -> Iterator[Any]:
-    """The patch that hundreds of programs have, but for its name."""
+    """A patch that many programs contain, under various names."""
     self._check_running()
     batches = pool.Pool._get_tasks(func, iterable, chunksize)
     result = pool.IMapIterator(self)
@@ -52,7 +52,7 @@ def make_pool(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("chunksize", [1, 2, 10])
 def test_programs_submit_tasks_of_their_own(make_pool: Callable[..., Any], chunksize: int) -> None:
-    """By _taskqueue, with the stdlib's helpers."""
+    """Through `_taskqueue`, with the stdlib's helpers."""
     with make_pool(2) as workers:
         pairs = [(1, 2), (3, 4), (5, 6)]
         assert list(starred_imap(workers, add, pairs, chunksize)) == [3, 7, 11]
@@ -60,7 +60,7 @@ def test_programs_submit_tasks_of_their_own(make_pool: Callable[..., Any], chunk
 
 
 def test_a_failing_generator_of_own_tasks_is_reported(make_pool: Callable[..., Any]) -> None:
-    """Results come up to its exception, and then that."""
+    """The results before its exception come first, then the exception."""
 
     def pairs() -> Iterator[tuple[int, int]]:
         yield 1, 2
@@ -107,7 +107,7 @@ def test_the_progress_of_a_map(ctx: Any) -> None:
 
 
 def test_all_that_an_object_lists_can_be_asked_for(ctx: Any) -> None:
-    """As managers' servers, debuggers and mocks do, whatever state it is in."""
+    """As managers' servers, debuggers and mocks do, in any state of the pool."""
     with ctx.Pool(1) as workers, ctx.Manager() as manager:
         go = manager.Event()
         one, several = workers.apply_async(wait_for, [go]), workers.map_async(wait_for, [go])
@@ -126,7 +126,7 @@ def test_all_that_an_object_lists_can_be_asked_for(ctx: Any) -> None:
 
 
 def test_a_manager_serves_results_that_are_not_ready(ctx: Any) -> None:
-    """The calls of a pool that lives in a server."""
+    """The calls to a pool in a manager's server."""
     with ctx.Manager() as manager:
         workers, go = manager.Pool(1), manager.Event()
         result = workers.apply_async(wait_for, (go,))
@@ -259,7 +259,7 @@ USES: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("kind", [procession.get_context("fork").Pool, ThreadPool])
 def test_a_pool_says_that_it_is_of_another_process(kind: Callable[..., Any], tmp_path: Path) -> None:
-    """In a forked copy every use raises what to do, instead of waiting for ever; letting go is allowed."""
+    """In a forked copy every use raises an error with advice and never waits; deleting it is allowed."""
     workers = kind(1)
     done = workers.apply_async(square, (3,))
     done.wait()
@@ -303,7 +303,7 @@ def _is_refused(use: Callable[..., Any], *arguments: Any) -> bool:
 
 @pytest.fixture
 def logged() -> Iterator[list[str]]:
-    """What multiprocessing's logger says at WARNING and above."""
+    """The messages of multiprocessing's logger at WARNING and above."""
     records: list[str] = []
 
     class Recorder(logging.Handler):

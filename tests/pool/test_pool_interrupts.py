@@ -1,4 +1,4 @@
-"""Signals and pools: Ctrl-C in tasks, calls that an exception ends, what runs at a worker's end."""
+"""Signals and pools: Ctrl-C in tasks, calls interrupted by an exception, and cleanup at a worker's end."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_a_pool_ends_in_order_after_any_interrupt(how: str) -> None:
 
 @contextlib.contextmanager
 def interrupted_at(number: int) -> Iterator[list[int]]:
-    """Raises Interrupt before that bytecode of the package in this thread; gives what is left to count."""
+    """Raise Interrupt before the n-th bytecode of the package in this thread; return the remaining count."""
     left, thread = [number], threading.get_ident()
 
     def count(code: Any, *_: Any) -> None:
@@ -234,7 +234,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("threads", [False, True], ids=["processes", "threads"])
 @pytest.mark.parametrize("how", CALLS)
 def test_a_pool_goes_on_and_ends_in_order_wherever_a_call_was_interrupted(how: str, threads: bool) -> None:
-    """An exception before any bytecode of a call leaves no job behind that nobody can end."""
+    """An exception before any bytecode of a call leaves no job that runs on for ever."""
     pool = procession.pool.ThreadPool(2) if threads else procession.get_context("fork").Pool(2)
     # What the collector calls can only ignore an exception.
     gc.disable()
@@ -341,7 +341,7 @@ def test_ctrl_c_is_nothing_to_a_worker_that_starts(tmp_path: Path) -> None:
 
 
 def test_a_task_may_take_ctrl_c_for_itself(ctx: Any, tmp_path: Path) -> None:
-    """Who catches KeyboardInterrupt returns a result; the worker lives on, and without a task ignores it."""
+    """A task may catch KeyboardInterrupt and return a result; the worker goes on and, if idle, ignores it."""
     with ctx.Pool(1) as pool:
         [worker] = pool._pool
         pool.apply(square, (2,))
@@ -377,7 +377,7 @@ def test_workers_keep_the_signal_handlers_of_the_program() -> None:
 
 
 class Mark:
-    """Says in a folder who ran it."""
+    """Writes to a folder which process ran it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -419,7 +419,7 @@ def test_what_is_to_run_at_an_idle_workers_end_runs_when_the_pool_is_terminated(
     """Exit functions, finalizers and handlers of SIGTERM, as tracers and error reporters install them."""
     with ctx.Pool(2, initializer, (Mark(tmp_path),)) as pool:
         pool.map(square, range(4))
-        # Both have initialized, and begun to work.
+        # Both workers have run their initializer and begun a task.
         pids = set()
         while len(pids) < 2:
             pids.update(pool.map(pid_after_a_moment, range(2), 1))

@@ -1,4 +1,4 @@
-"""What a pool's tasks carry: callables with data, objects that tasks share, and what errors say of them."""
+"""The data of a pool's tasks: callables with data, objects that tasks share, and errors about them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pool() -> Iterator[Pool]:
 
 
 class Table:
-    """Data that knows how often it was pickled, and unpickled in this process."""
+    """Data that counts how often it was pickled, and unpickled in this process."""
 
     pickled = 0
     unpickled = 0
@@ -76,7 +76,7 @@ CALLABLES: dict[str, Callable[[Table], Any]] = {
 
 
 def runs(pool: Pool, function: Any) -> Iterator[tuple[str, list[tuple[int, int, float]]]]:
-    """A hundred items in every way there is."""
+    """A hundred items through every kind of call."""
     yield "map", pool.map(function, range(100))
     yield "map, chunks of 1", pool.map(function, range(100), 1)
     yield "imap", list(pool.imap(function, iter(range(100))))
@@ -89,7 +89,7 @@ def runs(pool: Pool, function: Any) -> Iterator[tuple[str, list[tuple[int, int, 
 @pytest.mark.parametrize("numbers", [ARRAY, list(range(1000))], ids=["array", "list"])
 @pytest.mark.parametrize("kind", CALLABLES)
 def test_a_callable_with_data_is_unpickled_once_a_worker_and_job(pool: Pool, kind: str, numbers: Any) -> None:
-    """However many tasks the job has; and it is pickled once."""
+    """It is pickled once, however many tasks the job has."""
     table = Table(numbers)
     before: collections.Counter[int] = collections.Counter()
     Table.pickled = 0
@@ -215,7 +215,7 @@ def test_an_array_that_all_tasks_mention_is_each_tasks_own(pool: Pool) -> None:
 
 
 class Scratch:
-    """An item that is pickled by way of memory it shares with the others."""
+    """An item that is pickled through memory shared with the others."""
 
     memory = np.zeros(LARGE)
 
@@ -248,7 +248,7 @@ def memory_in_use() -> int:
 
 
 def test_a_callables_data_goes_with_its_job(pool: Pool) -> None:
-    """Neither the program nor its idle workers keep it."""
+    """Neither the program nor its idle workers keep the data."""
     pool.map(abs, range(10))
     pool.map(functools.partial(look_up, Table(ARRAY)), range(10))
     before = memory_in_use()
@@ -273,7 +273,7 @@ def sleep_at(bad: int, item: int) -> int:
 
 
 def test_a_death_names_the_item(pool: Pool) -> None:
-    """By its number in the iterable, however it was cut into chunks."""
+    """By its index in the iterable, however it was chunked."""
     die = functools.partial(die_at, 577)
     for chunksize in (None, 1, 100):
         with pytest.raises(WorkerDied, match=r"die_at.* on item 577;"):

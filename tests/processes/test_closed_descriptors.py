@@ -1,4 +1,4 @@
-"""Programs that close every descriptor they have, as daemons do, go on to work and harm nobody's files."""
+"""Programs that close every descriptor, as daemons do, go on to work and damage no file."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ def test_a_daemon_uses_what_it_had_and_makes_anew(
 
 
 def test_a_daemon_starts_processes_as_its_parent_did_before(run_script: Run, start_method: str) -> None:
-    """Nothing of what the parent had for that is there any more."""
+    """The descriptors that its parent used for starts are closed, too."""
     ran = run_script(DAEMON.format(method=start_method, parent="lives", rights="all", earlier=True))
     assert (ran.stdout, ran.stderr) == ("from a child\n" + ALL_WORKS, "")
 
 
 def test_a_daemon_alone_and_without_rights_forks(run_script: Run) -> None:
-    """Where nobody gives the memory back, what was mapped does."""
+    """It cannot get the descriptor of the memory back; the existing mapping suffices."""
     ran = run_script(DAEMON.format(method="fork", parent="gone", rights="none", earlier=False))
     assert (ran.stdout, ran.stderr) == (ALL_WORKS, "")
 
@@ -95,7 +95,7 @@ def test_a_daemon_alone_and_without_rights_forks(run_script: Run) -> None:
 def test_a_daemon_alone_and_without_rights_is_told_why_it_cannot_start_programs(
     run_script: Run, method: str
 ) -> None:
-    """What it had works on, and the error says what happened and what to do."""
+    """Existing objects work on, and the error says what happened and what to do."""
     ran = run_script(DAEMON.format(method=method, parent="gone", rights="none", earlier=False))
     assert ran.stdout.startswith(
         f"{KEPT}RuntimeError: this process closed the descriptor of its shared memory"
@@ -163,7 +163,7 @@ def test_a_file_that_gets_the_number_of_the_shared_memory_is_not_touched(
 
 
 def test_a_socket_that_gets_the_number_of_a_pipe_is_not_touched(run_script: Run) -> None:
-    """Nothing is sent to it or taken out of it, and it is not closed; the pipe ends when all was received."""
+    """Nothing is sent to it, read from it or closed; the pipe ends when every message was received."""
     program = """
     import os, socket
     import procession as mp
@@ -208,7 +208,7 @@ def test_a_socket_that_gets_the_number_of_a_pipe_is_not_touched(run_script: Run)
 
 
 def test_daemons_started_before_all_was_closed_and_after(run_script: Run, start_method: str) -> None:
-    """A lifeline that was closed is made anew; what has its number by then is nothing daemons hang on to."""
+    """A closed lifeline is recreated; daemons do not depend on a file that took its number."""
     program = """
     import os
     import procession as mp
@@ -245,7 +245,7 @@ def test_daemons_started_before_all_was_closed_and_after(run_script: Run, start_
 
 
 def test_shared_memory_never_gets_the_number_of_a_standard_stream(run_script: Run) -> None:
-    """A program that was started without them may have C code that writes to them."""
+    """A program started without standard streams may have C code that writes to them."""
     program = """
     import os
     import procession as mp
@@ -267,7 +267,7 @@ def test_shared_memory_never_gets_the_number_of_a_standard_stream(run_script: Ru
 def test_a_child_is_known_and_signalled_though_its_sentinel_was_closed(
     run_script: Run, start_method: str, other: str
 ) -> None:
-    """Whatever has its number by then: nothing of that is waited for, nor ended."""
+    """Whatever took its number is neither waited for nor ended."""
     program = """
     import os, subprocess, sys, time
     import procession as mp
@@ -307,7 +307,7 @@ def test_a_child_is_known_and_signalled_though_its_sentinel_was_closed(
         stranger.wait()
     """
     ran = run_script(program, start_method, other)
-    # What the fork server would say of it, nobody hears any more.
+    # No one reads the fork server's messages any more.
     code = {"forkserver": 255}.get(start_method, -15)
     said = ["there", "True None None", f"False {code} None"]
     assert (ran.stdout.splitlines(), ran.stderr) == (said, "")
@@ -357,6 +357,6 @@ if __name__ == "__main__":
 def test_what_a_program_started_goes_on_though_it_closes_all_or_becomes_a_daemon(
     run_script: Run, start_method: str, steps: str
 ) -> None:
-    """Its daemon processes and its managers: a descriptor that is closed is no end of a program."""
+    """Daemons and managers go on: a closed descriptor is not the end of a program."""
     ran = run_script(BEATS.format(method=start_method, steps=f"({steps})"))
     assert (ran.stdout.splitlines(), ran.stderr) == (["{'a': 1, 'b': 2} 1"], "")

@@ -1,4 +1,4 @@
-"""What a program tells about itself when nothing goes on any more."""
+"""Diagnosis of a program that makes no progress."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_circle_of_locks_is_named() -> None:
 
 
 def test_how_long_a_wait_lasts_is_counted_from_its_beginning() -> None:
-    """Not from the last of the naps that it is made of."""
+    """The time counts from the first of the short sleeps that a wait consists of."""
     queue, lock = procession.Queue(), procession.Lock()
     waiting = procession.Process(target=queue.get, args=())
     waiting.start()
@@ -96,7 +96,7 @@ def test_how_long_a_wait_lasts_is_counted_from_its_beginning() -> None:
         wait_for_report("to receive from queue")
         begun = time.monotonic()
         seconds = 0.0
-        # Longer than a nap of the engine and a slice of the interpreter together.
+        # Longer than a short sleep of the engine and a switch interval of the interpreter together.
         while seconds < 1.2:
             (said,) = re.findall(r"has waited for ([0-9.]+) s to receive from queue", report())
             assert float(said) >= seconds, f"{said} s after {seconds} s"
@@ -134,7 +134,7 @@ if __name__ == "__main__":
 
 
 def test_who_answers_a_signal_may_be_part_of_a_circle(tmp_path: Path, start_method: str) -> None:
-    """It is found, although the process does not wait while it answers; with names and places of all."""
+    """The cycle is found with all names and places, although the process does not wait while it answers."""
     text = "import sys\n" + LOOKED_INTO
     program = start(tmp_path / "circle.py", text, start_method, PROCESSION_DEBUG_SIGNAL="USR2")
     try:
@@ -193,7 +193,7 @@ def start(script: Path, text: str, start_method: str, **env: str) -> Any:
 
 @pytest.fixture
 def stuck(tmp_path: Path, start_method: str) -> Any:
-    """A program that waits for ever, as does its child; it dumps when it is asked to."""
+    """A program that waits for ever, as its child does; it dumps on request."""
     program = start(tmp_path / "stuck.py", PROGRAM, start_method, PROCESSION_DEBUG_SIGNAL="USR2")
     assert program.stdout is not None
     child = int(program.stdout.readline())
@@ -213,7 +213,7 @@ def lines_until(program: Any, last: str) -> list[str]:
 
 
 def test_a_signal_asks_a_program_that_is_stuck(stuck: Any, start_method: str) -> None:
-    """Its answer names the queue that nobody reads while its child waits."""
+    """The dump names the queue that no process reads while the child waits."""
     program, child = stuck
     if start_method == "forkserver":
         pytest.skip("the server is a process that does not wait in this package")
@@ -230,14 +230,14 @@ def test_a_signal_asks_a_program_that_is_stuck(stuck: Any, start_method: str) ->
 
 
 def test_a_child_can_be_asked_too(stuck: Any) -> None:
-    """Whatever it was started by; it shows where it is."""
+    """A child of any start method shows its stack."""
     program, child = stuck
     os.kill(child, signal.SIGUSR2)
     assert "in fill" in "".join(lines_until(program, "in fill"))
 
 
 def test_a_signal_that_is_none_is_refused(run_script: Callable[..., Any], monkeypatch: Any) -> None:
-    """The message says what may stand there."""
+    """The message lists the allowed values."""
     monkeypatch.setenv("PROCESSION_DEBUG_SIGNAL", "nonsense")
     done = run_script("import procession")
     assert "must name a signal, such as USR2" in done.stderr
@@ -265,7 +265,7 @@ if __name__ == "__main__":
 
 
 def test_a_watched_program_says_by_itself_that_it_is_stuck(tmp_path: Path, start_method: str) -> None:
-    """It names the circle, which ends when one of its processes does."""
+    """It names the cycle, which ends when one of its processes does."""
     with start(tmp_path / "deadlock.py", DEADLOCK, start_method, PROCESSION_DEBUG_WATCH="0.1") as program:
         lines = lines_until(program, "a circle of locks")
         one, *_ = [word for word in lines[-1].split() if word.rstrip(",:").isdigit()]
@@ -276,7 +276,7 @@ def test_a_watched_program_says_by_itself_that_it_is_stuck(tmp_path: Path, start
 
 
 def test_how_often_to_look_is_a_number(run_script: Callable[..., Any], monkeypatch: Any) -> None:
-    """The message says what may stand there."""
+    """The message lists the allowed values."""
     monkeypatch.setenv("PROCESSION_DEBUG_WATCH", "often")
     done = run_script("import procession")
     assert "must be a number of seconds, such as 10" in done.stderr
@@ -285,7 +285,7 @@ def test_how_often_to_look_is_a_number(run_script: Callable[..., Any], monkeypat
 
 
 def test_a_worker_that_crashes_shows_its_stack(run_script: Callable[..., Any], start_method: str) -> None:
-    """The segmentation fault of a task comes with the line it happened in."""
+    """The segmentation fault of a task is reported with its source line."""
     done = run_script(
         """
         import ctypes, sys, procession

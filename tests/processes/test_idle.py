@@ -1,4 +1,4 @@
-"""Who waits sleeps: no thread of a process that waits wakes up as time goes by."""
+"""Waiting is sleeping: no thread of a waiting process wakes up while nothing happens."""
 
 import os
 import threading
@@ -9,7 +9,7 @@ import pytest
 
 import procession
 
-# Longer than anybody would sleep who looks around now and then.
+# Longer than any polling interval, in seconds.
 LONG = 1.5
 
 
@@ -23,7 +23,7 @@ def switches(pid):
 
 
 def fall_asleep(*pids):
-    """Return once none of the processes woke up for long."""
+    """Return once none of the processes has woken up for a while."""
     limit = time.monotonic() + 120
     seen, since = None, time.monotonic()
     while time.monotonic() - since < LONG:
@@ -72,7 +72,7 @@ def unfinished_queue(context):
     ],
 )
 def test_processes_that_wait_for_each_other_sleep(make, method):
-    """Of whatever kind the thing is that they wait for."""
+    """Whatever kind of object they wait for."""
     context = procession.get_context("fork")
     obj, started = make(context), context.Semaphore(0)
     waiting = [context.Process(target=wait_in, args=(obj, method, started), daemon=True) for _ in range(3)]
@@ -100,7 +100,7 @@ def pid_after_a_moment(_):
 
 
 def test_the_descriptors_of_many_queues_cost_nothing(run_script):
-    """No thread and no wake-up, while nothing comes."""
+    """No thread and no wake-up, while nothing arrives."""
     ran = run_script(
         """
         import select, sys, threading, procession
@@ -122,7 +122,7 @@ def receive_from(connection, started):
 
 
 def test_a_process_that_waits_at_a_pipe_sleeps_and_hears_of_its_end():
-    """Also when the other side closes its descriptor without telling anybody."""
+    """Also when the other side closes its descriptor without a message."""
     context = procession.get_context("fork")
     (mine, theirs), started = context.Pipe(), context.Semaphore(0)
     process = context.Process(target=receive_from, args=(theirs, started), daemon=True)
@@ -130,14 +130,14 @@ def test_a_process_that_waits_at_a_pipe_sleeps_and_hears_of_its_end():
     theirs.close()
     assert started.acquire(timeout=60)
     fall_asleep(process.pid)
-    # The child has its copy of this end, so that only a message ends its wait.
+    # The child has a copy of this end, so that only a message ends its wait.
     mine.send(1)
     process.join(60)
     assert process.exitcode == 0
 
 
 def test_a_holder_whose_first_thread_ended_is_watched_by_all_that_sleep(run_script):
-    """Another thread tells of its end, also to those whom the end of the first did not wake."""
+    """Its end wakes every sleeper, also those that the end of its first thread did not wake."""
     ran = run_script(
         """
         import ctypes, os, select, signal, sys, threading, time, procession

@@ -1,4 +1,4 @@
-"""What objects do that are still used while the interpreter ends."""
+"""Objects that are used while the interpreter shuts down."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ if __name__ == "__main__":
 def test_what_is_used_while_the_interpreter_ends_works_or_raises(
     tmp_path: Path, method: str, where: str, order: str
 ) -> None:
-    """Nothing panics: each use works, or raises what a finalizer can catch; the exit status stays."""
+    """Nothing panics: each use works or raises what a finalizer can catch; the exit status stays."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.replace("{where}", where))
     done = subprocess.run(

@@ -1,6 +1,6 @@
 """Processes in PID and time namespaces of their own, and threads that end before their process.
 
-Nobody living is taken for dead, and no death goes unnoticed.
+No living process is taken for dead, and every death is noticed.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ if __name__ == "__main__":
 def test_processes_start_inside_a_pid_namespace_while_others_look_for_dead_ones(
     run: Callable[..., list[str]], start_method: str, proc: str
 ) -> None:
-    """Their numbers mean other processes, or none, to the program outside, which starts its own."""
+    """Their numbers mean other processes, or none, to the outer program, which starts its own."""
     program = f"""
 def nothing():
     pass
@@ -141,7 +141,7 @@ if __name__ == "__main__":
 def test_the_death_of_a_sandboxed_holder_is_noticed_outside(
     run: Callable[..., list[str]], start_method: str
 ) -> None:
-    """A process with no number here: killed with a lock, also when the thread that began there has ended."""
+    """A process without a number here is killed with a lock, also when its first thread has ended."""
     program = """
 def hold(lock, box):
     # What it holds is held by a process whose first thread did not begin.
@@ -176,7 +176,7 @@ if __name__ == "__main__":
 
 
 def test_processes_in_a_time_namespace_are_not_taken_for_dead(run: Callable[..., list[str]]) -> None:
-    """The kernel tells other start times there."""
+    """The kernel reports other start times there."""
     program = """
 def inside(lock, box):
     print(lock.acquire(timeout=0.5))
@@ -246,7 +246,7 @@ def test_exec_is_a_death_although_the_process_lives(run: Callable[..., list[str]
 
 
 def test_a_process_lives_on_when_its_first_thread_has_ended(run: Callable[..., list[str]]) -> None:
-    """Its lock stays its own, and its end is noticed."""
+    """It keeps its lock, and its end is noticed."""
     program = """
 def go_on(lock, box):
     # Until only this thread is left.
@@ -283,7 +283,7 @@ os.waitpid(pid, 0)
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="does not warn of threads")
 def test_no_thread_is_left_where_the_program_has_none(run: Callable[..., list[str]]) -> None:
-    """A thread that made the first lock and ended leaves one that Python does not hold against a fork."""
+    """The thread that made the first lock and ended does not make Python warn of a fork."""
     program = """
 lock = first_used_by_a_thread(mp.Lock)
 child = mp.get_context("fork").Process(target=lock.acquire)
@@ -327,7 +327,7 @@ if __name__ == "__main__":
 
 
 def test_a_queues_descriptor_is_one_for_all_namespaces(run: Callable[..., list[str]]) -> None:
-    """Who was forked when it was there already shows what it puts."""
+    """A process that was forked afterwards shows the messages that it puts."""
     program = """
 import select
 queue = mp.Queue()
@@ -344,7 +344,7 @@ assert not select.select([queue._reader], [], [], 0)[0]
 
 
 def test_who_cannot_open_a_queues_descriptor_puts_and_gets(run: Callable[..., list[str]]) -> None:
-    """That its messages are not shown is said where the descriptor is asked for, as long as it lives."""
+    """While it lives, asking for the descriptor reports that its messages are not shown."""
     program = """
 import select
 queue, answers = mp.Queue(), mp.Queue()

@@ -1,4 +1,4 @@
-"""A function, run in a process of its own."""
+"""`Process`: a function runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def tell_at_exit(connection: Any) -> None:
 
 
 class Squarer(procession.get_context("spawn").Process):
-    """A process class of somebody's own."""
+    """A user's process class."""
 
     def __init__(self, number: int, connection: Any) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ def test_a_worker_runs_in_its_own_process_and_the_parent_goes_on(ctx: Any) -> No
 def test_exit_codes_are_those_of_the_stdlib(
     ctx: Any, how: str, value: Any, code: int, fresh_server: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Every way to end has the exit code that programs expect, and says on stderr what there is to say."""
+    """Every way to end has the exit code that programs expect, and the right output on stderr."""
     process = ctx.Process(target=leave_with, args=(how, value))
     process.start()
     process.join()
@@ -148,7 +148,7 @@ def test_exit_codes_are_those_of_the_stdlib(
 def test_the_engine_tells_an_orderly_exit_from_a_death(
     ctx: Any, how: str, value: int, fate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that unwound to its end has left; one that was cut short has died, whatever its status."""
+    """A process that unwound to its end has exited; one that was cut short has died, whatever its status."""
     fates = []
     bury = _engine.bury
     monkeypatch.setattr(_engine, "bury", lambda seat: fates.append(bury(seat)))
@@ -203,7 +203,7 @@ def test_a_grandchild_that_inherited_everything_does_not_hide_the_end(ctx: Any) 
 
 
 def test_two_threads_may_join_the_same_process(waiting: Any) -> None:
-    """Whoever reaps the child, both threads see its exit code."""
+    """Whichever thread reaps the child, both see its exit code."""
     codes: list[int | None] = []
     threads = [threading.Thread(target=lambda: codes.append(waiting._popen.wait())) for _ in range(4)]
     for thread in threads:
@@ -347,7 +347,7 @@ def test_what_the_child_cannot_import_ends_it_with_advice(
 
 @pytest.mark.usefixtures("nothing_left")
 def test_processes_leave_nothing_behind(ctx: Any) -> None:
-    """After many starts and ends there are as many descriptors and seats as before."""
+    """After many starts and ends there are as many descriptors and process table entries as before."""
     processes = [ctx.Process(target=leave_with, args=("return", None)) for _ in range(12)]
     for process in processes:
         process.start()
@@ -442,7 +442,7 @@ def test_a_handler_of_sigchld_meets_no_zombie_of_a_child_that_is_joined(method):
 @reaping
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_handler_of_sigchld_may_ask_for_the_child_that_is_joined(method):
-    """It runs when the status was taken and nobody knows it: to it the child lives, as with the stdlib."""
+    """It runs after the reaping and before the recording: the child counts as alive, as with the stdlib."""
     seen = []
 
     def ask(child):
@@ -456,7 +456,7 @@ def test_a_handler_of_sigchld_may_ask_for_the_child_that_is_joined(method):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_that_lives_is_asked_for_by_one_call(method):
-    """One system call a child in `is_alive`, `exitcode`, `active_children`: each start asks them all."""
+    """`is_alive`, `exitcode` and `active_children` make one system call a child; each start checks all."""
     context = procession.get_context(method)
     go_on = context.Event()
     children = [context.Process(target=go_on.wait) for _ in range(3)]
@@ -481,7 +481,7 @@ def test_a_child_that_lives_is_asked_for_by_one_call(method):
 
 
 def test_a_status_that_somebody_else_took_is_unknown_to_who_asks():
-    """A child that was reaped behind the package's back has ended, also for who never joins it."""
+    """A child that was reaped behind the package's back has ended, also without a join."""
     context = procession.get_context("fork")
     gone = context.Process(target=int)
     gone.start()

@@ -1,4 +1,4 @@
-"""What ends a process, what runs at its end, and which tools see it."""
+"""How a process ends, what runs at its end, and which tools observe it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_excepthook_is_called_for_what_ends_a_child(
 
 
 def test_without_a_hook_of_its_own_a_child_prints_its_traceback(run_script: Run, start_method: str) -> None:
-    """As the standard library's."""
+    """As with the standard library."""
     done = run_script(
         f"""
         import procession
@@ -128,7 +128,7 @@ def test_daemons_live_until_the_other_children_have_ended(
 def test_exit_functions_that_a_child_registers_run_on_every_python(
     run_script: Run, start_method: str
 ) -> None:
-    """Also where the standard library's forked children ran none."""
+    """Also where the standard library's forked children run none."""
     done = run_script(
         f"""
         import atexit
@@ -228,7 +228,7 @@ def test_a_child_that_opens_a_segment_shares_its_parents_tracker(ctx: Any) -> No
 def test_children_that_were_started_before_share_the_tracker_that_somebody_needs(
     run_script: Run, method: str, first: str
 ) -> None:
-    """Whoever of a tree opens named memory first: there is one tracker, and nobody's end unlinks it."""
+    """Whichever process opens named memory first: there is one tracker, and no process's end unlinks it."""
     done = run_script(
         f"""
         import os

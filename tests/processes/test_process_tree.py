@@ -1,4 +1,4 @@
-"""Who ends with whom: a program that is killed takes its workers and daemons along, and nobody else."""
+"""A killed program takes its workers and daemons along, and no other process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from procession.pool import Pool
 
 LIMIT_MS = 30_000
 
-# Busy in C code, deaf to signals that a program can hear: as bad as a worker gets.
+# The worst kind of worker: busy in C code, and ignoring every signal that it can.
 PROGRAM = """
 import os, signal, sys
 import procession
@@ -101,7 +101,7 @@ if __name__ == "__main__":
 
 
 class Running:
-    """A program that runs, and the processes it told of."""
+    """A running program, and the processes that it reported."""
 
     def __init__(self, program: subprocess.Popen[str]) -> None:
         self.program = program
@@ -132,7 +132,7 @@ def _is_readable(fd: int) -> bool:
 
 @pytest.fixture
 def run(tmp_path: Path, start_method: str) -> Iterator[Callable[[str], Running]]:
-    """Run the program above until it has started what its argument says."""
+    """Run the program above until it has started what its argument asks for."""
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     home = os.path.dirname(os.path.dirname(os.path.abspath(procession.__file__)))
@@ -171,7 +171,7 @@ def test_a_program_that_ends_without_cleaning_up_takes_its_daemons_along(
 
 
 def test_a_killed_child_takes_its_own_daemon_along(run: Callable[[str], Running]) -> None:
-    """The line is from parent to child, however deep; whoever forked them."""
+    """The chain runs from parent to child at any depth, however they were forked."""
     running = run("grandchild")
     assert running.program.stdout is not None
     os.kill(int(running.program.stdout.readline()), signal.SIGKILL)
@@ -182,7 +182,7 @@ def test_a_killed_child_takes_its_own_daemon_along(run: Callable[[str], Running]
 def test_what_a_program_started_ends_with_the_last_that_was_forked_from_it(
     run: Callable[[str], Running],
 ) -> None:
-    """As when a program that became a daemon is killed."""
+    """As when a daemonized program is killed."""
     running = run("heir")
     _, heir = running.pids
     running.program.kill()
@@ -193,7 +193,7 @@ def test_what_a_program_started_ends_with_the_last_that_was_forked_from_it(
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_a_program_that_closed_all_its_descriptors_takes_along(run: Callable[[str], Running]) -> None:
-    """Not when it closes them, but when it ends."""
+    """Children end when the program ends, and not when it closes its descriptors."""
     running = run("closed")
     running.program.kill()
     assert running.all_end()
@@ -217,7 +217,7 @@ def double_all(method: str, numbers: list[int]) -> list[int]:
 
 
 def test_workers_of_a_pool_may_have_pools(ctx: Any, start_method: str, nothing_left: None) -> None:
-    """And so may theirs; `daemon` says what it said before."""
+    """So may their children; `daemon` keeps its value."""
     pool: Pool
     with ctx.Pool(2) as pool:
         assert pool.starmap(double_all, [(start_method, [1, 2]), (start_method, [3])]) == [[2, 4], [6]]
@@ -233,7 +233,7 @@ def count_descriptors() -> int:
 
 
 def test_daemons_do_not_collect_descriptors() -> None:
-    """Each has one of its own for its line, however many there were before it."""
+    """Each process uses one descriptor for its lifeline, however many came before it."""
     counts = set()
     for _ in range(3):
         ctx = procession.get_context("fork")
@@ -254,6 +254,6 @@ def tell(line: Any, question: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("number", [-1, 9999])
 def test_a_lifeline_that_is_no_descriptor_is_refused(number: int) -> None:
-    """Instead of leaving the process tied to nothing."""
+    """The process is never left without a lifeline."""
     with pytest.raises(OSError, match="lifeline"):
         _engine.hang_on(number)

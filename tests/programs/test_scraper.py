@@ -1,4 +1,4 @@
-"""The scraper gives each address one line, whatever becomes of it."""
+"""The scraper prints one line for each address, whatever its outcome."""
 
 import csv
 import io
@@ -152,7 +152,7 @@ def records(*arguments: str) -> dict[str, dict[str, str]]:
 
 
 def test_each_page_gets_its_line(site: Site) -> None:
-    """What was fetched prints its address and status code, and the status says all is well."""
+    """Each fetched page prints its address and status code, and the exit status is 0."""
     addresses = [site.address(f"/page/{page}") for page in range(20)]
     ran = scrape(*addresses)
     assert sorted(ran.output.splitlines()) == sorted(f"URL: {each}, Status Code: 200" for each in addresses)
@@ -203,7 +203,7 @@ def test_a_page_that_drips_times_out(site: Site) -> None:
 
 
 def test_a_passing_failure_is_asked_again(site: Site) -> None:
-    """Two refusals for the moment and then an answer: three attempts."""
+    """Two temporary refusals and then an answer: three attempts."""
     row = records("--retries", "3", site.address("/unwell/2"))[site.address("/unwell/2")]
     assert (row["kind"], row["status"], row["attempts"]) == ("ok", "200", "3")
     assert site.asked["/unwell/2"] == 3
@@ -284,7 +284,7 @@ def test_bad_usage_ends_with_two_and_a_reason(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("start_method", START_METHODS)
 def test_a_worker_that_dies_costs_one_line(site: Site, start_method: str) -> None:
-    """SIGKILL in the middle of a page: its address is told, all others are fetched."""
+    """SIGKILL in the middle of a page: its address is reported, all others are fetched."""
     others = [site.address(f"/page/{page}") for page in range(12)]
     deadly = site.address("/deadly")
     ran = scrape("--start-method", start_method, "--processes", "2", *others[:4], deadly, *others[4:])

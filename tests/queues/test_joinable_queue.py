@@ -59,7 +59,7 @@ def take_and_die(q):
 
 
 def test_join_says_that_a_message_died_with_its_reader(ctx):
-    """Nobody will report it done; whoever knows better may, and join is content then."""
+    """No consumer will report it done; another process may, and then `join` returns."""
     q = ctx.JoinableQueue()
     for number in range(2):
         q.put(number)
@@ -75,7 +75,7 @@ def test_join_says_that_a_message_died_with_its_reader(ctx):
 
 
 def test_a_process_reports_its_own_messages_first(ctx):
-    """What another one holds that is gone stays open, whatever the order of the messages."""
+    """A message that a dead consumer holds stays unfinished, whatever the order of the messages."""
     q = ctx.JoinableQueue()
     q.put("lost")
     process = ctx.Process(target=take_and_die, args=(q,))

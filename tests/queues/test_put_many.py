@@ -59,7 +59,7 @@ def test_get_many_takes_at_most_as_many_as_asked_for():
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_get_many_of_nothing_is_an_error(limit):
-    """It would return an empty list for ever."""
+    """Otherwise it would always return an empty list."""
     with pytest.raises((ValueError, OverflowError)):
         procession.Queue().get_many(max_messages_to_get=limit)
 
@@ -76,7 +76,7 @@ def test_get_many_of_an_empty_queue_raises_empty():
 
 
 def test_full_says_how_many_were_put():
-    """So that the caller can go on where it stopped: nothing is lost, nothing is put twice."""
+    """The caller can continue there: nothing is lost, nothing is put twice."""
     q, items = procession.Queue(maxsize=3), list(range(5))
     with pytest.raises(queue.Full) as caught:
         q.put_many(items, timeout=0.01)

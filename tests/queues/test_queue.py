@@ -103,7 +103,7 @@ def test_a_child_can_be_joined_before_its_messages_are_taken():
 
 
 def test_a_message_outlives_a_producer_that_is_killed(ctx):
-    """What `put` has returned for arrives, whatever happens to the producer."""
+    """An object arrives once `put` has returned, whatever happens to the producer."""
     q = ctx.Queue()
     child = ctx.Process(target=put_and_die, args=(q, {"last": "words"}))
     child.start()
@@ -113,7 +113,7 @@ def test_a_message_outlives_a_producer_that_is_killed(ctx):
 
 
 def test_a_bounded_queue_fills_up():
-    """`put` refuses what is over the bound, with the stdlib's exception."""
+    """`put` into a full queue raises the stdlib's exception."""
     q = procession.Queue(maxsize=2)
     q.put(1)
     q.put(2, True, None)
@@ -169,7 +169,7 @@ def test_no_bound(maxsize):
 
 
 def test_an_unpicklable_object_raises_where_it_is_put():
-    """Nothing of the object is left behind, and the queue works on."""
+    """The object leaves nothing behind, and the queue works on."""
     q = procession.Queue(1)
     with pytest.raises(AttributeError, match="not this one"):
         q.put(Unpicklable())
@@ -213,7 +213,7 @@ def test_a_subclass_may_deal_with_unpicklable_objects():
 
 
 def test_the_error_hook_may_want_what_the_caller_of_put_holds():
-    """It runs on a thread of its own, as with the stdlib, which ends with the queue."""
+    """It runs in a thread of its own, as with the stdlib; the thread ends with the queue."""
     lock, told = threading.Lock(), threading.Event()
 
     class Safe(queues.Queue):
@@ -232,7 +232,7 @@ def test_the_error_hook_may_want_what_the_caller_of_put_holds():
 
 
 def test_the_error_hook_may_want_what_the_caller_of_join_thread_holds():
-    """Who joins goes on after a while; concurrent.futures joins with a lock that its hook wants."""
+    """`join_thread` gives up after a while: concurrent.futures calls it with a lock that its hook needs."""
     lock, begun, told = threading.Lock(), threading.Event(), threading.Event()
 
     class Safe(queues.Queue):
@@ -351,7 +351,7 @@ def test_pickling_outside_a_start_is_refused():
 
 
 def test_memory_comes_back():
-    """A queue that is gone leaves nothing behind, full or not."""
+    """A freed queue leaves nothing behind, full or not."""
     from procession import _engine
 
     gc.collect()

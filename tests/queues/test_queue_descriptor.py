@@ -1,4 +1,4 @@
-"""The descriptor of a `Queue`, readable exactly while a message waits, whichever process has the queue."""
+"""The descriptor of a `Queue` is readable exactly while a message waits, in every process with the queue."""
 
 import asyncio
 import ctypes
@@ -73,7 +73,7 @@ def test_an_event_loop_reads_a_queue():
 
 
 def test_the_descriptor_of_a_queue_ends_with_it():
-    """And no thread was needed for it."""
+    """No thread is needed for it."""
     threads = threading.active_count()
     q = procession.Queue()
     fd = q._reader.fileno()
@@ -98,7 +98,7 @@ def take_what_the_descriptor_shows(q, turn, started, taken):
 
 
 def test_processes_that_look_under_a_lock_never_wait_for_a_message_that_is_gone(ctx):
-    """Each process looks at a descriptor of its own, and all of them tell of the same messages."""
+    """Each process has a descriptor of its own; all of them show the same messages."""
     q, taken = ctx.Queue(), ctx.Queue()
     turn, started = ctx.Lock(), ctx.Semaphore(0)
     arguments = (q, turn, started, taken)
@@ -124,7 +124,7 @@ def put_when_asked(q, asked):
 
 
 def test_a_process_that_had_the_queue_before_shows_what_it_puts(ctx):
-    """Also when it has never heard of the descriptor that another process asks for."""
+    """Also when the producer does not know that another process asked for the descriptor."""
     q = ctx.Queue()
     asked, ask = ctx.Pipe(duplex=False)
     child = ctx.Process(target=put_when_asked, args=(q, asked))
@@ -148,7 +148,7 @@ def ask_and_wait(q, asked, go_on):
 
 
 def test_the_descriptor_survives_the_process_that_asked_first():
-    """The others have it open as well, and one that comes later finds it with them."""
+    """The other processes have it open as well; a later one gets it from them."""
     context = procession.get_context("fork")
     q, asked, go_on = context.Queue(), context.Event(), context.Event()
     child = context.Process(target=ask_and_wait, args=(q, asked, go_on))
@@ -200,7 +200,7 @@ def test_a_child_waits_at_the_descriptor_of_a_parent_that_is_gone():
 
 
 def test_who_asked_late_among_many_is_told():
-    """However many asked for the descriptor before, and are gone."""
+    """However many processes asked for the descriptor before, and have ended."""
     context = procession.get_context("fork")
     q, heard, ready, go = context.Queue(), context.Queue(), context.Semaphore(0), context.Event()
     producer = context.Process(target=put_when_told, args=(q, go))
@@ -220,7 +220,7 @@ def test_who_asked_late_among_many_is_told():
 
 
 def test_a_process_has_one_descriptor_for_a_queue():
-    """Whichever of its handles asked, and as long as one of them is there."""
+    """Through whichever handle it was asked for, and as long as one exists."""
     context = procession.get_context("fork")
     q, go = context.Queue(), context.Event()
     producer = context.Process(target=put_when_told, args=(q, go))
@@ -253,7 +253,7 @@ def use_without_a_free_descriptor(q, back, go):
 
 
 def test_a_process_without_a_free_descriptor_puts_and_gets():
-    """And shows what it puts, though it cannot open the pipe that others wait at."""
+    """It also shows the messages that it puts, though it cannot open the pipe that others wait on."""
     context = procession.get_context("fork")
     q, back, go = context.Queue(), context.Queue(), context.Event()
     child = context.Process(target=use_without_a_free_descriptor, args=(q, back, go))
@@ -313,7 +313,7 @@ class ShownInVain(queue_ends.QueueReader):
 
 
 def test_a_message_that_is_shown_and_does_not_come_is_not_looked_for_all_the_time():
-    """And what else is waited for is noticed."""
+    """The other objects of the wait are noticed."""
     q = procession.Queue()
     q.put(1)
     end = ShownInVain(q.handle)
@@ -327,7 +327,7 @@ def test_a_message_that_is_shown_and_does_not_come_is_not_looked_for_all_the_tim
 
 
 def test_a_descriptor_that_the_program_closed_is_made_again():
-    """As daemons do, which close all they have."""
+    """As daemons do, which close every descriptor."""
     q = procession.Queue()
     os.close(q._reader.fileno())
     q.put(1)

@@ -1,4 +1,4 @@
-"""What programs and libraries read of a queue's insides, and queues in the standard library's shape."""
+"""Internals of a queue that programs and libraries use, and queues built like the standard library's."""
 
 import gc
 import os
@@ -37,7 +37,7 @@ def test_a_queue_without_a_limit_has_the_stdlibs_size():
 
 
 def test_the_semaphore_of_free_places_waits_for_room():
-    """As `put` does, which then takes the place."""
+    """As `put` does, which then takes the free slot."""
     q = procession.Queue(1)
     assert q._sem.acquire(False)
     q.put(1)
@@ -106,7 +106,7 @@ def test_what_is_left_to_do_is_read_as_from_the_stdlibs_semaphore():
 
 
 def test_looking_at_the_insides_does_not_keep_a_queue():
-    """A queue goes when nobody has it, without the collector."""
+    """An unreferenced queue is freed without the garbage collector."""
     q = procession.JoinableQueue(3)
     _ = q._sem, q._buffer, q._notempty, q._rlock, q._wlock, q._unfinished_tasks, q._cond
     gone = weakref.ref(q)
@@ -119,7 +119,7 @@ def test_looking_at_the_insides_does_not_keep_a_queue():
 
 
 def test_an_object_that_cannot_be_pickled_is_not_kept():
-    """The error that `put` raised is gone with its handler, without the collector."""
+    """The error that `put` raised is freed after its handler, without the garbage collector."""
     q = procession.Queue()
     refuses = Refuses()
     gone = weakref.ref(refuses)
@@ -175,7 +175,7 @@ def put_greeting(q):
 
 
 def test_a_process_with_a_feeder_of_its_own_ends(ctx):
-    """And nothing arrives that nobody put."""
+    """Nothing arrives that was not put."""
     q = Fed(ctx=ctx)
     child = ctx.Process(target=put_greeting, args=(q,))
     child.start()
@@ -210,7 +210,7 @@ def test_a_reader_that_is_killed_while_it_waits_leaves_the_queue_to_the_others(c
 
 
 class Framed(queues.Queue):
-    """A queue whose `get` does the stdlib's work on its insides."""
+    """A queue whose `get` uses internals as the stdlib's does."""
 
     def get(self, block=True, timeout=None):
         with self._rlock:

@@ -1,4 +1,4 @@
-"""CPython's own tests pass (a sample here, all by `make conformance`), and their runner tells the truth."""
+"""CPython's own tests pass (a sample here, all by `make conformance`), and their runner reports correctly."""
 
 from __future__ import annotations
 
@@ -341,7 +341,7 @@ def test_entries_of_the_skip_list_exclude_or_are_reported(conform: Conform) -> N
 
 
 def test_the_projects_skip_list_gives_a_reason_for_each_of_its_entries() -> None:
-    """Nothing is excluded without a word."""
+    """Every exclusion is reported."""
     entries = json.loads(RUNNER.with_name("skips.json").read_text())
     assert len(entries) == 10
     assert all(len(entry["reason"]) > 40 for entry in entries)
@@ -382,7 +382,7 @@ def test_the_baseline_is_the_standard_library(conform: Conform) -> None:
 
 
 def test_a_run_without_a_single_test_is_no_success(conform: Conform) -> None:
-    """A pattern with a slip in it does not look like a green run."""
+    """A misspelled pattern does not look like a green run."""
     ran = conform.run_module("class Some(unittest.TestCase):\n    def test(self): pass\n", "--only", "Same.*")
     assert ran.status == 1
     assert ran.outcomes() == {}

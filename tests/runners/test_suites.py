@@ -1,4 +1,4 @@
-"""`make suites` tells what passes with the standard library and fails here, and nothing else."""
+"""`make suites` reports exactly the tests that pass with the standard library and fail here."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_a_test_that_hangs_or_ends_its_process_does_not_stop_the_others(compare)
 
 
 def test_a_test_that_passes_when_repeated_is_told_apart(compare) -> None:
-    """One that fails now and then, on whichever side, is named and does not make the run fail."""
+    """A test that fails now and then, on either side, is named and does not fail the run."""
     ran = compare(
         """
         def test_passes(): pass

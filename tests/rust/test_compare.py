@@ -1,4 +1,4 @@
-"""What COMPARE.md claims of the Rust crate, a test of it shows."""
+"""Each claim of COMPARE.md about the Rust crate names a test of the crate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# What is in no test because it is not there.
+# Claims of absence, which no test shows.
 ABSENT = {"macOS, Windows, BSD"}
 
 

@@ -30,7 +30,7 @@ def call(function: str, *args: Any, **options: Any) -> Any:
 
 
 def test_a_function_of_a_rust_program_returns_its_result() -> None:
-    """Under its name, the name it was given, or its path."""
+    """By its name, the name it was given, or its path."""
     assert call("square", 12) == 144
     assert call("renamed", -3) == 9
     assert call("add", 1, 2.5) == 3.5
@@ -56,7 +56,7 @@ def test_it_is_a_process_like_others() -> None:
 
 
 def test_the_process_has_name_arguments_environment_and_directory(tmp_path: Path) -> None:
-    """What the program is to find around it."""
+    """The environment that the program should find."""
     assert call("process_name", name="scout") == "scout"
     assert call("argv", argv=["--one", "two"]) == ["--one", "two"]
     assert call("variable", "GREETING", env={"GREETING": "hello"}) == "hello"
@@ -66,7 +66,7 @@ def test_the_process_has_name_arguments_environment_and_directory(tmp_path: Path
 
 
 def test_an_executable_is_found_in_the_path_and_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a shell finds it, also if the process starts elsewhere."""
+    """As a shell finds it, also if the process starts in another directory."""
     folder = os.path.dirname(rust_program("partner"))
     monkeypatch.setenv("PATH", folder)
     process = Process("partner", "square", (2,))
@@ -99,7 +99,7 @@ def test_a_panic_comes_back_with_message_and_place() -> None:
     [(3, "exited with status 3"), (-9, "was killed by signal 9"), (0, "exited with status 0")],
 )
 def test_a_process_that_ends_before_its_function_returns_is_an_error(code: int, how: str) -> None:
-    """Which says how it ended."""
+    """The error says how the process ended."""
     process = Process(rust_program("partner"), "end_with", (code,))
     process.start()
     with pytest.raises(procession.WorkerDied, match=f"{how} before end_with returned") as raised:
@@ -108,7 +108,7 @@ def test_a_process_that_ends_before_its_function_returns_is_an_error(code: int, 
 
 
 def test_an_unknown_function_names_the_known_ones() -> None:
-    """All that the program exports."""
+    """The error lists the functions that the program exports."""
     with pytest.raises(RustError, match=r"exports no function squar; it has add, .*square"):
         call("squar", 4)
 
@@ -125,13 +125,13 @@ def test_an_unknown_function_names_the_known_ones() -> None:
     ],
 )
 def test_arguments_that_do_not_fit_are_an_error(function: str, args: tuple[Any, ...], why: str) -> None:
-    """Which says what is wanted and what came."""
+    """The error names the expected type and the value that came."""
     with pytest.raises(RustError, match=why):
         call(function, *args)
 
 
 def test_what_is_no_plain_data_is_refused_at_the_start() -> None:
-    """With its type, however deep it is; nothing is started."""
+    """The error names its type, however deep it is; no process is started."""
     for args in [(fractions.Fraction(1, 2),), ([{"half": fractions.Fraction(1, 2)}],)]:
         process = Process(rust_program("partner"), "echo", args)
         with pytest.raises(TypeError, match="a Fraction cannot be an argument of a Rust function"):
@@ -160,7 +160,7 @@ def test_a_result_that_python_does_not_have_is_an_error() -> None:
 
 
 def test_every_shape_of_serde_is_what_it_should_be_in_python() -> None:
-    """And is read back as what it was."""
+    """It is read back unchanged."""
     everything = call("shapes", None)
     assert everything == {
         "unit": None,
@@ -198,7 +198,7 @@ class Echo:
         return self
 
     def through(self, value: Any) -> Any:
-        """What comes back."""
+        """The value that comes back."""
         self.there.put(value)
         return self.back.get(timeout=60)
 
@@ -268,7 +268,7 @@ def test_a_message_that_is_a_pickle_is_an_error_and_the_next_one_is_not() -> Non
 
 
 def test_events_and_locks_are_shared_wherever_they_are_in_the_arguments() -> None:
-    """And a lock that a killed Rust process held is Python's as any other."""
+    """Python acquires a lock that a killed Rust process held like any other."""
     go, back = procession.Event(), procession.Event()
     process = Process(rust_program("partner"), "wait_for", (go, {"back": back}))
     process.start()
@@ -289,7 +289,7 @@ def test_events_and_locks_are_shared_wherever_they_are_in_the_arguments() -> Non
 
 
 def test_an_object_of_another_kind_is_refused() -> None:
-    """By the type that the function has there; Rust's own queue is another kind, too."""
+    """The error names the type that the function expects; Rust's own queue is another kind, too."""
     with pytest.raises(RustError, match="this handle names a queue, not a event"):
         call("wait_for", procession.Queue(), {})
     with pytest.raises(RustError, match="procession::python::Queue, an Event, a Lock or an RLock"):
@@ -299,14 +299,14 @@ def test_an_object_of_another_kind_is_refused() -> None:
 
 
 def test_a_program_without_procession_is_refused() -> None:
-    """It would do what it does for anybody."""
+    """Otherwise the program would run as usual."""
     process = Process("sleep", "square", (4,))
     with pytest.raises(RustError, match="has nothing of Procession in it; a program that Python starts"):
         process.start()
 
 
 def test_a_program_that_does_not_look_at_its_order_is_an_error(tmp_path: Path) -> None:
-    """A script, say, that could have run another one."""
+    """For example a script that could have run another program."""
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\nexit 0\n")
     script.chmod(0o755)
@@ -351,7 +351,7 @@ os.kill(os.getpid(), 9)
 
 
 def test_a_rust_daemon_ends_with_the_python_program_that_started_it(run_script: Any) -> None:
-    """Also if that is killed."""
+    """Also if the parent is killed."""
     done = run_script(DAEMON, rust_program("partner"))
     assert done.returncode == -signal.SIGKILL, done.stderr
     wait_for_end(int(done.stdout))
@@ -375,7 +375,7 @@ def round_of_everything() -> None:
 
 
 def test_nothing_is_left_behind(nothing_left: None) -> None:
-    """No descriptor, seat or zombie, however it went."""
+    """No descriptor, process table entry or zombie, whatever the outcome."""
     rust_program("partner")
     round_of_everything()
     gc.collect()

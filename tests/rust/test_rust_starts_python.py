@@ -87,7 +87,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def from_rust(folder: Path, part: str, *arguments: str, python: str = sys.executable) -> Any:
-    """What the partner said of a Python process that it started."""
+    """The partner's report about a Python process that it started."""
     done = subprocess.run(
         [rust_program("partner"), part, python, *arguments],
         capture_output=True,
@@ -104,7 +104,7 @@ def python_call(folder: Path, module: str, function: str, args: Any = (), **opti
 
 
 def test_rust_calls_functions_of_python(folder: Path) -> None:
-    """Of the standard library and of a module in the working directory; by place and by name."""
+    """Functions of the standard library and of a module in the working directory; by position and by name."""
     assert python_call(folder, "math", "factorial", [10]) == {"returned": 3628800}
     assert python_call(folder, "builtins", "print", None) == {"returned": None}
     assert python_call(folder, "workers", "keywords", {"data": [1, 2], "scale": 2}) == {"returned": [2, 4]}
@@ -113,7 +113,7 @@ def test_rust_calls_functions_of_python(folder: Path) -> None:
 
 
 def test_a_python_process_of_rust_may_have_a_pool_of_its_own(folder: Path) -> None:
-    """It is as good as any main process."""
+    """The child can do what any main process can."""
     assert python_call(folder, "workers", "a_pool") == {"returned": [1, 2, 3]}
 
 
@@ -146,12 +146,12 @@ def test_an_import_that_fails_is_an_exception_of_the_module(folder: Path) -> Non
     ],
 )
 def test_what_cannot_be_called_or_carried_is_told(folder: Path, module: str, function: str, why: str) -> None:
-    """With what there is to do about it."""
+    """The error says what to do about it."""
     assert why in python_call(folder, module, function)["undelivered"]
 
 
 def test_a_python_process_that_ends_before_its_function_returns(folder: Path) -> None:
-    """By a code or by a signal."""
+    """The process ends by an exit code or by a signal."""
     assert python_call(folder, "workers", "exits", [3]) == {"exited": 3}
     assert python_call(folder, "workers", "dies") == {"killed": 9}
     before, was_alive, after = from_rust(folder, "kill")
@@ -171,7 +171,7 @@ def test_an_interpreter_that_is_missing_or_lacks_the_package(folder: Path, tmp_p
 
 
 def test_arguments_that_are_no_call_are_refused_before_anything_starts(folder: Path) -> None:
-    """With a word on what a call is."""
+    """The error explains what a call is."""
     one, numbered, keyed, message = from_rust(folder, "bad-arguments")
     assert "are a tuple, such as (5,) for one" in one
     assert "are a tuple, such as (5,) for one" in numbered
@@ -214,7 +214,7 @@ def test_a_python_process_finds_what_was_set_about_it(folder: Path) -> None:
 
 
 def test_a_python_daemon_ends_with_the_rust_program_that_started_it(folder: Path) -> None:
-    """Also if that is killed; others outlive it."""
+    """Daemons end also if the program is killed; other children outlive it."""
     done = subprocess.run(
         [rust_program("partner"), "daemon", sys.executable],
         capture_output=True,
@@ -227,5 +227,5 @@ def test_a_python_daemon_ends_with_the_rust_program_that_started_it(folder: Path
 
 
 def test_rust_leaves_nothing_behind(folder: Path) -> None:
-    """No seat, object, block or descriptor, however it went."""
+    """No process table entry, object, block or descriptor, whatever the outcome."""
     assert from_rust(folder, "nothing-left") is True

@@ -15,7 +15,7 @@ from tests.support.rust_programs import rust_program
 def summoned(
     command: list[str], arena: int, version: str, form: str = "3"
 ) -> tuple[subprocess.CompletedProcess[str], str]:
-    """Start a program as another version of the engine would; what it complained of."""
+    """Start a program as another version of the engine would; return its error message."""
     complaint = os.memfd_create("complaint")
     os.set_inheritable(arena, True)
     seat = _engine.reserve_seat()
@@ -43,7 +43,7 @@ def programs() -> list[list[str]]:
 
 @pytest.mark.parametrize("which", [0, 1], ids=["rust", "python"])
 def test_another_version_of_the_engine_is_told_apart(which: int) -> None:
-    """Both say who they are, and what to do."""
+    """The error names both versions, and what to do."""
     arena = os.dup(_engine.arena_fd())
     try:
         done, complaint = summoned(programs()[which], arena, "0.0.1")

@@ -1,4 +1,4 @@
-"""Forks for which something is missing, room for a name, a lease, a mapping: it is said, not passed over."""
+"""A fork that lacks a resource (memory, a buffer, a mapping) reports it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def program(text: str, limit: str = "4M") -> str:
 
 
 def printed(done: CompletedProcess[str]) -> list[str]:
-    """The lines of a program that went well."""
+    """The output lines of a successful program."""
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -114,7 +114,7 @@ def test_a_process_for_whose_name_there_is_no_room_is_not_started(run_script: Ru
 
 
 def test_a_plain_fork_without_room_may_not_use_what_it_does_not_hold(run_script: Run) -> None:
-    """Each use raises, also when the objects are gone and others lie in their place."""
+    """Each use raises, also when the objects were freed and others took their place."""
     text = """
     if __name__ == "__main__":
         ctx = mp.get_context("fork")
@@ -156,7 +156,7 @@ def test_a_plain_fork_without_room_may_not_use_what_it_does_not_hold(run_script:
 
 
 def test_a_forked_child_that_lacks_something_hands_nothing_of_it_on(run_script: Run) -> None:
-    """Its own child may not use it either, and neither gives anything back that is not its own."""
+    """Its own child may not use it either, and neither frees anything that it does not own."""
     text = """
     if __name__ == "__main__":
         ctx = mp.get_context("fork")
@@ -187,7 +187,7 @@ def test_a_forked_child_that_lacks_something_hands_nothing_of_it_on(run_script: 
 
 
 def test_a_clone_that_the_engine_was_not_told_of_may_use_what_is_still_there(run_script: Run) -> None:
-    """What its parent let go before the clone came to its first use, it may not."""
+    """It may not use what its parent freed before the clone's first use."""
     text = """
     def clone():
         libc = ctypes.CDLL(None)
@@ -254,7 +254,7 @@ def with_arrays(text: str, limit: str = "1G") -> str:
 
 @pytest.mark.parametrize("how", ["os.fork", "Process"])
 def test_arrays_stay_each_ones_own_when_shared_memory_is_used_up(how: str, run_script: Run) -> None:
-    """Neither sees what the other writes after the fork."""
+    """Neither process sees what the other writes after the fork."""
     text = """
     def child(arrays, pipes):
         tell_apart(arrays, pipes)
@@ -286,7 +286,7 @@ def test_arrays_stay_each_ones_own_when_shared_memory_is_used_up(how: str, run_s
 
 @pytest.mark.parametrize("closed", [False, True], ids=["", "its descriptors closed"])
 def test_many_arrays_do_not_use_up_the_mappings_of_a_process(closed: bool, run_script: Run) -> None:
-    """Every other one is kept, so that no two lie side by side; they come and go, and it forks again."""
+    """Every other array stays, so that no two are adjacent; they come and go, and it forks again."""
     text = """
     def maps():
         with open("/proc/self/maps") as lines:

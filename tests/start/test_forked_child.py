@@ -1,4 +1,4 @@
-"""What a forked child does before and after its target: as in the stdlib, with less Python."""
+"""A forked child does the same before and after its target as in the stdlib, in less Python code."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ WAYS = [
 
 
 def outcome(run: Run, package: str, method: str, *arguments: str) -> tuple[int, str, str]:
-    """What a program prints, without what differs from run to run."""
+    """The output of a program, without what differs from run to run."""
     done = run(PROGRAM.format(package=package, method=method), *arguments)
     errors = re.sub(r'File "[^"]*", line \d+', "File", done.stderr.replace(package, "multiprocessing"))
     # The way from the start to the target is the package's own.
@@ -104,7 +104,7 @@ def test_a_child_ends_as_the_stdlibs_does(run_script: Run, way: str, method: str
     """Output, errors and exit code are the same, whatever the target does."""
     ours = outcome(run_script, "procession", method, way)
     if way == "handlers" and sys.version_info < (3, 13):
-        # There the stdlib's forked children run none of those that `atexit` knows; here they do, last first.
+        # There the stdlib's forked children run no `atexit` functions; here they do, last first.
         handlers = [line for line in ours[1].splitlines() if line.startswith("registered")]
         assert handlers == ["registered last, runs first", "registered first, runs last"]
         return
@@ -123,7 +123,7 @@ def test_a_child_logs_its_beginning_and_its_end(run_script: Run, way: str) -> No
 
 
 def test_a_child_for_which_there_is_no_place_is_no_second_copy_of_its_parent(run_script: Run) -> None:
-    """Where the process table is full, it fails or is not started; the program is gone through once."""
+    """If the process table is full, it fails or is not started; the program runs once."""
     program = """
     import procession as mp
     from procession import _engine

@@ -53,20 +53,20 @@ def said(run_script: Run, method: str, before: str = "pass", flags: tuple[str, .
 
 
 def test_a_child_hashes_as_its_parent(run_script: Run, start_method: str) -> None:
-    """So does a child's child, and what made it so is in nobody's environment."""
+    """So does a child's child, and the seed is in no process's environment."""
     assert said(run_script, start_method) == ["True [None, None] []"] * 2
 
 
 @pytest.mark.parametrize("flag", ["-E", "-I", "-R"])
 def test_options_of_the_interpreter_change_nothing(run_script: Run, start_method: str, flag: str) -> None:
-    """What an interpreter does not read from its environment comes to it all the same."""
+    """Children get the parent's seed although these flags make an interpreter ignore or randomise it."""
     assert said(run_script, start_method, flags=(flag,)) == ["True [None, None] []"] * 2
 
 
 def test_what_the_program_preloads_stays(
     run_script: Run, start_method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A library in LD_PRELOAD is there for children, as it was, and for the programs they start."""
+    """A library in LD_PRELOAD stays preloaded in children, and in the programs they start."""
     monkeypatch.setenv("LD_PRELOAD", "libm.so.6")
     assert said(run_script, start_method) == ["True ['libm.so.6', None] ['libm.so.6']"] * 2
 
@@ -78,7 +78,7 @@ def test_a_library_that_draws_for_the_interpreter(run_script: Run, monkeypatch: 
 
 
 def test_a_seed_in_the_environment_is_the_childrens(run_script: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PYTHONHASHSEED that a program sets for its children is what they begin with."""
+    """Children start with the PYTHONHASHSEED that a program sets for them."""
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     expected = subprocess.run(
         [sys.executable, "-c", "print(hash('a word'))"],

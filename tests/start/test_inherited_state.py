@@ -1,4 +1,4 @@
-"""What a child begins with, whatever the start method: what its parent is and has at that moment."""
+"""Whatever the start method, a child starts with its parent's state at that moment."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def differences(run: Run, method: str, change: str, *arguments: str) -> list[str
 def test_a_child_begins_as_its_parent_is(
     run_script: Run, tmp_path: Path, start_method: str, what: str
 ) -> None:
-    """What the parent changed since it started its first process is what its next children have."""
+    """The next children have what the parent changed since it started its first process."""
     assert differences(run_script, start_method, CHANGES[what], str(tmp_path / "new")) == ["{}", "{}"]
 
 
@@ -143,7 +143,7 @@ def test_a_child_writes_where_its_parents_output_goes(
 def test_a_program_without_standard_descriptors(
     run_script: Run, tmp_path: Path, start_method: str, closed: tuple[int, ...]
 ) -> None:
-    """What is opened to start a process never gets the number of a standard descriptor."""
+    """Descriptors opened to start a process never get the number of a standard stream."""
     done = run_script(
         f"""
         import os, sys
@@ -180,7 +180,7 @@ def test_a_program_without_standard_descriptors(
 
 
 def test_a_fork_server_whose_descriptor_was_closed_is_replaced(fresh_server: Any, tmp_path: Path) -> None:
-    """A program that closes what it did not open goes on; a file that got the number since is left alone."""
+    """A program may close descriptors it did not open; a file that took the number is left alone."""
     import procession
 
     context = procession.get_context("forkserver")

@@ -1,4 +1,4 @@
-"""What the main program defines reaches its children, however that program was started."""
+"""Children get the definitions of the main program, however that program was started."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ WAYS = {
 
 
 LAUNCHED = ("a script", "a package", "-c", "cProfile", "a tool")
-# What a forked child has of the main program is what its parent can name.
+# A forked child has everything of the main program that its parent can name.
 IN_ANOTHERS_PLACE = ("cProfile", "cProfile of a module", "profile", "trace", "a tool")
 PICKLING = ("spawn", "forkserver")
 

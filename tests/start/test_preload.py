@@ -1,4 +1,4 @@
-"""The fork server as a warm template: the main program is imported once, where that is safe."""
+"""The preloaded fork server: the main program is imported once, where that is safe."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_exit_functions_of_the_main_program_run_in_each_child(run_script: Run, o
 
 
 def test_a_server_without_proc_starts_processes(run_script: Run) -> None:
-    """Where there is no /proc nobody knows what the main program left, so each child imports it."""
+    """Without /proc the server cannot check what the main program left, so each child imports it."""
     at_import = """
         def refuse(path, *args, **kwds):
             if str(path).startswith("/proc"):
@@ -222,7 +222,7 @@ def test_a_server_without_proc_starts_processes(run_script: Run) -> None:
 def test_what_a_fork_would_break_makes_starts_cold(run_script: Run, at_import: str, reason: str) -> None:
     """A main program that starts a thread or opens a socket is imported by each child; a log line says so."""
     done = run_script(script("'told'", at_import, level="logging.INFO"))
-    # The template tried it once, and is not asked again.
+    # The server tried it once, and is not asked again.
     assert done.stdout.split() == [*WARM, "__mp_main__", "told", "__mp_main__", "told", "__mp_main__", "told"]
     lines = [line for line in done.stderr.splitlines() if "start cold" in line]
     assert len(lines) == 1 and reason in lines[0]
@@ -235,7 +235,7 @@ def test_without_logging_a_cold_start_is_silent(run_script: Run) -> None:
 
 
 def test_a_changed_main_program_is_imported_again(run_script: Run) -> None:
-    """A template made of another version of the file is not used any more."""
+    """A server that loaded another version of the file is not used any more."""
     done = run_script(
         """
         import os, procession
@@ -301,7 +301,7 @@ def test_the_choice_may_be_changed(run_script: Run) -> None:
 
 
 def test_an_unknown_choice_is_refused(monkeypatch: pytest.MonkeyPatch, fresh_server: Any) -> None:
-    """With what there is to choose from."""
+    """The error lists the choices."""
     with pytest.raises(ValueError, match="'warm' or 'cold', not 'hot'"):
         procession.get_context("forkserver", forkserver_main="hot")
     monkeypatch.setenv(forkserver.MAIN_VARIABLE, "hot")
@@ -333,7 +333,7 @@ def test_a_module_that_cannot_be_preloaded(run_script: Run, on_error: str) -> No
 
 
 def test_an_unknown_way_with_errors_is_refused() -> None:
-    """With the ways there are."""
+    """The error lists the choices."""
     with pytest.raises(ValueError, match="one of ignore, warn, fail, not 'raise'"):
         procession.set_forkserver_preload(["os"], on_error="raise")
 
@@ -379,7 +379,7 @@ def test_a_program_that_ignores_sigchld_learns_exit_codes(run_script: Run) -> No
 
 
 def test_the_exit_code_of_a_replaced_servers_last_child(run_script: Run) -> None:
-    """It is known, though nobody is left who could ask that server for more."""
+    """Its exit code is known, though no process is left that could use that server."""
     done = run_script(
         """
         import sys, procession

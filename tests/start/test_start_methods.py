@@ -1,4 +1,4 @@
-"""fork, spawn and forkserver: choosing one, and what each promises."""
+"""fork, spawn and forkserver: choosing one, and the guarantees of each."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_start_method_is_chosen_once(start_method: str) -> None:
 
 @pytest.mark.usefixtures("undecided")
 def test_an_unknown_start_method_is_refused() -> None:
-    """With the stdlib's error, and nothing is chosen."""
+    """It raises the stdlib's error, and chooses nothing."""
     for use in (procession.set_start_method, procession.get_context):
         with pytest.raises(ValueError, match="cannot find context for 'threads'"):
             use("threads")
@@ -143,7 +143,7 @@ def test_additions_to_the_preparation_data_arrive_first(
 
 
 def test_other_libraries_start_children_in_the_stdlibs_way() -> None:
-    """With the stdlib's arguments the command line is of a child that reads what the stdlib's would."""
+    """With the stdlib's arguments the command line starts a child that reads what the stdlib's would."""
     from multiprocessing import context, reduction
 
     payload = io.BytesIO()
@@ -250,7 +250,7 @@ def test_no_resource_tracker_is_started_for_our_objects(run_script: Any, start_m
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_a_resource_tracker_that_nobody_needed_ended_well(run_script: Any, method: str) -> None:
-    """Who stops the tracker to see whether something leaked finds that nothing did."""
+    """A program that stops the tracker to detect leaks finds none."""
     done = run_script(
         """
         import sys
@@ -366,7 +366,7 @@ def test_the_fork_server_ends_with_its_last_client(run_script: Any) -> None:
 
 
 def test_the_fork_server_has_no_address(fresh_server: Any) -> None:
-    """Others than its clients cannot ask it for processes: it listens nowhere, and its socket has no name."""
+    """Only its clients can ask it for processes: it does not listen, and its socket has no name."""
     child = procession.get_context("forkserver").Process(target=nothing)
     child.start()
     child.join()
@@ -386,7 +386,7 @@ def test_the_fork_server_has_no_address(fresh_server: Any) -> None:
 
 
 def test_more_descriptors_than_a_message_carries_are_refused(fresh_server: Any) -> None:
-    """The kernel's limit is a ValueError, and the seat is given back."""
+    """The kernel's limit is a ValueError, and the process table entry is released."""
     seats = _engine.census()["seats"]
     many = [_Descriptor(0) for _ in range(300)]
     process = procession.get_context("forkserver").Process(target=nothing, args=(many,))
@@ -457,7 +457,7 @@ def send_argv(end):
 
 
 def test_threads_may_start_their_first_processes_at_the_same_time(start_method):
-    """What a start needs is loaded when it is first needed, and nobody gets half of it."""
+    """Modules for a start are loaded when first needed, and no thread gets a partial one."""
     program = f"""
 import sys, threading
 import procession

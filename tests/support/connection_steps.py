@@ -1,4 +1,4 @@
-"""Connected ends, and the moves that programs make with them; the same for every kind of connection."""
+"""A connected pair of ends, and the steps that programs take with them, for every kind of connection."""
 
 import array
 import ctypes
@@ -21,7 +21,7 @@ class Line:
             end.close()
 
     def would_return(self, number):
-        """Whether receiving at this end returns or raises, and does not wait."""
+        """Whether receiving at this end returns or raises instead of waiting."""
         end = self.ends[number]
         return end.closed or not end.readable or end.poll(10 if self.coming[number] else 0)
 
@@ -84,7 +84,7 @@ def receive_bytes(line, number, *args):
 
 
 def receive_into(line, number, kind, size, *args):
-    """How long the message was and what is in the buffer then, as far as whole items go."""
+    """The length of the message and the content of the buffer, as far as items are whole."""
     if not line.would_return(number):
         return "nothing there"
     buffer = INTO[kind](size)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def rust_program(name: str) -> str:
-    """The path of an example of the crate, which `make test-python` has built before."""
+    """The path of an example of the crate; `make test-python` builds them beforehand."""
     for message in built():
         if message.get("executable") and message["target"]["name"] == name:
             return str(message["executable"])
@@ -23,7 +23,7 @@ def rust_program(name: str) -> str:
 
 
 def rust_library(name: str) -> str:
-    """As `rust_program`, of an example that is a library."""
+    """Like `rust_program`, for an example that is a library."""
     for message in built():
         if message.get("reason") == "compiler-artifact" and message["target"]["name"] == name:
             return next(file for file in message["filenames"] if file.endswith(".so"))
@@ -32,7 +32,7 @@ def rust_library(name: str) -> str:
 
 @functools.cache
 def built() -> list[dict[str, Any]]:
-    """What cargo says of each thing it built."""
+    """Cargo's message about each artifact it built."""
     cargo = os.environ.get("CARGO") or "cargo"
     if shutil.which(cargo) is None:
         pytest.skip("cargo, which builds the Rust program, is not installed")
@@ -47,7 +47,7 @@ def built() -> list[dict[str, Any]]:
 
 
 def wait_for_end(pid: int) -> None:
-    """Wait for the end of a process that is no child of this one."""
+    """Wait for the end of a process that is not our child."""
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:

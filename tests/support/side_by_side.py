@@ -1,4 +1,4 @@
-"""Doing the same with this package and with the standard library, and comparing what comes of it."""
+"""Run the same steps with this package and with the standard library, and compare the outcomes."""
 
 import signal
 from contextlib import contextmanager
@@ -7,12 +7,12 @@ from tests.support.wire_values import portrait
 
 
 class Hang(BaseException):
-    """A call did not come back; nothing that expects an `Exception` may hide it."""
+    """A call did not return; a `BaseException`, so that no `except Exception` hides it."""
 
 
 @contextmanager
 def bounded(seconds=20):
-    """Within, a call that blocks for ever ends with `Hang`."""
+    """Raise `Hang` in the block if it takes longer than `seconds`."""
 
     def give_up(signum, frame):
         raise Hang(f"still not back after {seconds} s")
@@ -27,7 +27,7 @@ def bounded(seconds=20):
 
 
 def attempt(action, *args):
-    """Return the outcome of an action, and what it gave: None if it raised."""
+    """Return the outcome of an action and its result, which is None if it raised."""
     with bounded():
         try:
             result = action(*args)
@@ -37,7 +37,7 @@ def attempt(action, *args):
 
 
 def outcome(action, *args):
-    """What an action gives, with its exact type, or the type of the exception it raises."""
+    """What an action returns, with its exact type, or the type of the exception it raises."""
     return attempt(action, *args)[0]
 
 

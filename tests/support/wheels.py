@@ -1,4 +1,4 @@
-"""Commands and files of the tests of the wheels."""
+"""Helpers for the tests of the wheels: run commands, read and write files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def one(folder: Path, pattern: str) -> Path:
-    """The only file there of that name."""
+    """The only file in the folder that matches."""
     (found,) = folder.glob(pattern)
     return found
 
 
 def run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run a command, with nothing in its environment that changes what Python or pip do."""
+    """Run a command without the environment variables that change what Python or pip do."""
     theirs = ("PYTHON", "PROCESSION", "PIP_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
     environment = {**clean, **options.pop("env", {})}  # type: ignore[dict-item]

@@ -9,7 +9,7 @@ patient = settings(deadline=None)
 
 
 def portrait(value):
-    """A comparable picture of a value: exact types, order, sharing and cycles of what can change."""
+    """A comparable form of a value: exact types, order, and the sharing and cycles of mutable containers."""
     numbers = {}
 
     def draw(value):

@@ -1,4 +1,4 @@
-"""A worker process with everything it starts: its events, its stacks, and the end of all of it."""
+"""A worker process and everything it starts: its events, its stacks, and how all of it is ended."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SECONDS_TO_LEAVE = 5
 
 
 class Overdue(Exception):
-    """The worker said nothing for too long."""
+    """The worker reported nothing for too long."""
 
 
 class Worker:
-    """One run of a program that tells events; leaving the `with` block ends all that it has started."""
+    """One run of a program that reports events; leaving the `with` block ends all that it has started."""
 
     def __init__(
         self, program: Path, scratch: Path, request: dict[str, Any], modules: list[Path], alias: bool
@@ -70,12 +70,12 @@ class Worker:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def next_event(self, limit: float) -> dict[str, Any] | None:
-        """What the worker says next, None when it has ended; Overdue after `limit` seconds of silence."""
+        """The worker's next event, or None when it has ended; Overdue after `limit` seconds of silence."""
         deadline = time.monotonic() + limit
         while b"\n" not in self._said:
             remaining = deadline - time.monotonic()
             ready = {fd for fd, _ in self._poll.poll(max(0.0, remaining * 1000))}
-            # Asked in any case: the last words may have come between the poll's looks at the two.
+            # Read in any case: the last event may have come between the poll's checks of the two.
             if heard := self._hear():
                 self._said += heard
             elif self._handle in ready:
@@ -94,7 +94,7 @@ class Worker:
             return b""
 
     def printed(self, since: int = 0) -> str:
-        """What the worker and its children have printed from a position on; not more than the end of it."""
+        """What the worker and its children have printed since a position, at most the last 20 kB."""
         with open(self._log, "rb") as log:
             log.seek(max(since, self._log.stat().st_size - 20_000))
             return log.read().decode(errors="replace")
@@ -112,7 +112,7 @@ class Worker:
                 _dump(handle, pid)
 
     def leftovers(self) -> list[str]:
-        """The commands of what is still there some time after the worker has ended by itself."""
+        """The commands of the processes that outlive the worker's own end by some time."""
         deadline = time.monotonic() + SECONDS_TO_LEAVE
         while left := [_command(pid) for _, pid in self._descendants()]:
             if time.monotonic() > deadline:
@@ -132,7 +132,7 @@ class Worker:
                 _send(handle, signal.SIGKILL)
 
     def _descendants(self) -> Iterator[tuple[int, int]]:
-        """Handle and number of each living process that carries the mark, but for the worker."""
+        """Handle and number of each living process that carries the mark, except the worker."""
         mark = f"{MARKER}={self._mark}".encode()
         for entry in os.listdir("/proc"):
             if not entry.isdigit() or int(entry) == self._process.pid:
@@ -163,13 +163,13 @@ def _environment(mark: str, folder: Path, modules: list[Path], alias: bool) -> d
 
 
 def _dump(handle: int, pid: int) -> None:
-    # A process that has not asked for the signal would end without a word.
+    # The signal would kill a process without a handler before it printed anything.
     if _catches(pid, signal.SIGUSR2):
         _send(handle, signal.SIGUSR2)
 
 
 def _send(handle: int, number: signal.Signals) -> None:
-    """Send a deadly signal, and wait a while for the death."""
+    """Send a fatal signal, and wait a while for the process to end."""
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(handle, number)
     ended = select.poll()

@@ -38,7 +38,7 @@ def until_waiting(barrier, count):
 
 
 def test_parties_pass_together_again_and_again(ctx):
-    """Each round gives every party a place of its own, and runs the action once."""
+    """Each round gives every party its own index, and runs the action once."""
     total, places = ctx.Value("i", 0), ctx.Queue()
     barrier = ctx.Barrier(3, Counter(total))
     children = [ctx.Process(target=pass_often, args=(barrier, places, 20)) for _ in range(2)]
@@ -96,7 +96,7 @@ def test_an_action_that_raises_breaks_the_barrier():
 
 
 def test_a_party_that_dies_breaks_the_barrier(ctx):
-    """Nobody waits for the dead."""
+    """No party waits for a dead one."""
     barrier = ctx.Barrier(3)
     child = ctx.Process(target=barrier.wait)
     child.start()

@@ -74,7 +74,7 @@ def test_notify_wakes_as_many_as_it_is_told(ctx):
 
 
 def test_a_notification_before_the_wait_is_not_kept():
-    """Notifying nobody is forgotten."""
+    """A notification without waiters has no effect."""
     cond = procession.Condition()
     with cond:
         cond.notify_all()
@@ -229,7 +229,7 @@ def test_thousands_of_threads_that_are_notified_together_go_on():
 
 @pytest.mark.parametrize("make", [procession.Lock, procession.RLock])
 def test_those_that_came_first_are_notified_first(make):
-    """As many as were asked for, whoever gives up meanwhile."""
+    """`notify` wakes as many as asked for, even if others give up meanwhile."""
     cond, woken = procession.Condition(make()), []
 
     def wait(number):
@@ -282,7 +282,7 @@ class OwnLock(type(procession.RLock())):
 
 
 class NeverAgain:
-    """A lock of another kind, which is taken once and for all."""
+    """A lock of another kind, which can be acquired only once."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -362,7 +362,7 @@ def test_who_is_notified_when_the_time_is_over_is_told_so(make, unswitched):
 
 
 def test_a_notification_that_an_exception_keeps_from_its_waiter_goes_to_the_next():
-    """One that is notified, and whose handler raises while it waits for the lock, gives it on."""
+    """A notified waiter whose handler raises while it waits for the lock passes the notification on."""
     context = procession.get_context("fork")
     cond, asleep, woken = context.Condition(), context.Semaphore(0), context.Semaphore(0)
     interrupted = context.Process(target=wait_and_be_interrupted, args=(cond, asleep))

@@ -56,7 +56,7 @@ def test_repr_shows_the_flag():
 
 
 def test_one_that_a_handler_sets_and_clears_lets_its_waiter_go():
-    """`wait` is told of what happened while it looked elsewhere."""
+    """`wait` returns True although the handler has cleared the event again."""
     event, over = procession.Event(), threading.Event()
 
     def handler(*_):

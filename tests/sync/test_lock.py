@@ -77,7 +77,7 @@ def test_with_is_native():
 
 @pytest.mark.parametrize("make", [procession.Lock, procession.RLock, procession.Semaphore])
 def test_what_is_free_is_taken_whatever_way_it_is_asked_for(make):
-    """The short way of a call without arguments and the ordinary one mean the same."""
+    """The fast path of a call without arguments and the ordinary path do the same."""
     lock = make()
     for acquired in (
         lambda: lock.acquire(),
@@ -220,7 +220,7 @@ def test_repr_names_another_process(ctx):
 
 
 def test_a_holder_that_exits_leaves_the_lock_held(ctx):
-    """An orderly exit releases nothing, as in the stdlib."""
+    """A regular exit releases nothing, as in the stdlib."""
     lock = ctx.Lock()
     assert run(ctx, exit_holding, lock) == 0
     assert lock.acquire(False) is False
@@ -239,7 +239,7 @@ def test_a_killed_holder_is_reported_once(ctx):
 
 @pytest.mark.parametrize("kind", ["Lock", "RLock"])
 def test_a_try_tells_of_a_killed_holder_as_well(ctx, kind):
-    """A lock that only the dead hold is not one to be refused: each way to try raises OwnerDied, once."""
+    """A try-acquire of a dead process's lock does not fail: each way to try raises OwnerDied, once."""
     for way, tried in TRIES.items():
         lock = getattr(ctx, kind)()
         assert run(ctx, die_holding, lock) == -signal.SIGKILL

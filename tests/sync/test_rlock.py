@@ -106,7 +106,7 @@ def test_repr_names_owner_and_count():
 
 @pytest.mark.parametrize("how", [{"block": False}, {"timeout": 0}])
 def test_a_try_of_the_owner_is_one_more_acquire(how):
-    """What another thread is refused, its owner has at once; `release` undoes it."""
+    """The owner acquires at once what another thread is refused; `release` undoes it."""
     lock = procession.RLock()
     with lock:
         assert lock.acquire(**how) is True and lock._count() == 2

@@ -1,4 +1,4 @@
-"""Messages that are none: reading whatever bytes there are ends with a value or with an error."""
+"""Invalid messages: decoding any bytes ends with a value or with an error."""
 
 import pickle
 import tracemalloc
@@ -12,7 +12,7 @@ from tests.support.wire_values import graphs, patient, plain
 
 
 def is_pickled(message):
-    """Whether it is left to pickle, which is for those who trust each other."""
+    """Whether pickle decodes it, which trusts its input."""
     return message[:1] == b"P" or (len(message) > 2 and message[0] == 0x80 and 2 <= message[1] <= 5)
 
 
@@ -26,7 +26,7 @@ def varint(number):
 
 
 def read_or_refuse(message):
-    """Reads what may not be a message; only one kind of error is allowed."""
+    """Decode what may be no message; only one kind of error is allowed."""
     try:
         return _engine.loads(message)
     except pickle.UnpicklingError:
@@ -36,7 +36,7 @@ def read_or_refuse(message):
 @settings(deadline=None, max_examples=1000)
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_a_value_or_an_error(message):
-    """Whatever the bytes, reading them ends well."""
+    """Decoding any bytes returns a value or raises the error."""
     assume(not is_pickled(message))
     read_or_refuse(message)
 

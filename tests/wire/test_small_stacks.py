@@ -66,7 +66,7 @@ print("done")
 @pytest.mark.parametrize("stack", [32, 64, 128])
 @pytest.mark.parametrize("kind", ["list", "tuple", "dict", "set", "mixed"])
 def test_nested_values_pass_through_threads_with_small_stacks(kind: str, stack: int) -> None:
-    """A value comes back whole that is as deep as pickle can write there, or as a message may be."""
+    """A value survives that is as deep as pickle can write there, or as a message may be."""
     # Pickle itself recurses as it writes.
     depth = 60 if stack == 32 else 95
     source = PROGRAM.format(root=str(Path(__file__).resolve().parents[2]))

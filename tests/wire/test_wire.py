@@ -1,4 +1,4 @@
-"""The wire format: what a message brings is what pickle would have brought."""
+"""The wire format: a message arrives as pickle would have delivered it."""
 
 import collections
 import dataclasses
@@ -25,17 +25,17 @@ PICKLED = b"P"
 
 
 def through(value):
-    """The value on the other side."""
+    """The value that the receiver gets."""
     return _engine.loads(_engine.dumps(value))
 
 
 def through_pickle(value):
-    """What the other side would get from pickle."""
+    """The value that the receiver would get from pickle."""
     return pickle.loads(pickle.dumps(value, 5))
 
 
 def is_pickled(value):
-    """Whether the value takes the slow way."""
+    """Whether the value takes the slow path."""
     return _engine.dumps(value).startswith(PICKLED)
 
 
@@ -52,14 +52,14 @@ def test_plain_values_come_back_with_their_exact_types(value):
 @pytest.mark.parametrize("length", [0, 1, 127, 128, 129, 2**14 - 1, 2**14, 2**14 + 1, 2**21, 2**21 + 1])
 @pytest.mark.parametrize("kind", ["x", b"x", bytearray(b"x"), "é", (None,), [None]], ids=repr)
 def test_every_length_comes_back(kind, length):
-    """Lengths are not lost, wherever their own length changes."""
+    """Lengths are correct where their own encoding changes length."""
     assert through(kind * length) == kind * length
 
 
 @patient
 @given(plain)
 def test_plain_values_do_not_need_pickle(value):
-    """Plain values take the fast way."""
+    """Plain values take the fast path."""
     assert not is_pickled(value)
 
 
@@ -184,7 +184,7 @@ class Colour(enum.Enum):
 
 
 class Level(enum.IntEnum):
-    """An int that is none."""
+    """An enum of ints."""
 
     LOW = 1
 
@@ -297,7 +297,7 @@ wraps = [lambda x: [x], lambda x: (x,), lambda x: {"a": x}, lambda x: frozenset(
 @pytest.mark.parametrize("wrap", wraps)
 @pytest.mark.parametrize("depth", [1, 90, 99, 100, 101, 102, 150])
 def test_deep_values_come_back(wrap, depth):
-    """Where pickle takes over does not show."""
+    """The depth at which pickle takes over is invisible."""
     assert portrait(through(nest(wrap, depth))) == portrait(nest(wrap, depth))
 
 
@@ -308,7 +308,7 @@ def test_values_too_deep_for_pickle_are_refused():
 
 
 def test_long_chains_of_shared_tuples_come_back():
-    """A chain that is deep only by way of references is not too deep to send."""
+    """A chain that is deep only through references is not too deep to send."""
     chain = [()]
     for number in range(2000):
         chain.append((number, chain[-1]))
@@ -344,7 +344,7 @@ def registry(monkeypatch):
 
 
 def test_registered_reducers_are_honoured(registry):
-    """What is registered with ForkingPickler counts, from the moment it is."""
+    """A reducer registered with ForkingPickler applies from then on."""
     with pytest.raises(TypeError, match="not this way"):
         _engine.dumps([Registered()])
     registry.register(Registered, lambda obj: (str, ("registered",)))
@@ -404,7 +404,7 @@ def test_messages_within_messages():
 
 
 def test_finalizers_that_change_what_is_being_written():
-    """Garbage collected halfway through may change the value; the message is then of one state or another."""
+    """A garbage collection halfway may change the value; the message then has one state or the other."""
     value = {}
 
     class Meddler:
