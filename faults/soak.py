@@ -30,12 +30,12 @@ import procession
 from procession import _engine
 
 # A part without progress for so long prints its stacks and ends, in seconds.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 # The mean time between two kills, in seconds.
-PAUSE = 0.25
+KILL_INTERVAL = 0.25
 # The time between two samples of what is in use, in seconds.
-LOOK = 1.0
-# Message sizes in bytes: each period uses the next line.
+SAMPLE_INTERVAL = 1.0
+# Message sizes in bytes: each period uses the next row.
 SIZES = (
     (8, 100, 900),
     (2_000, 5_000, 20_000),
@@ -48,9 +48,9 @@ SIZES = (
 TABLES = 2 << 20
 
 
-def sizes(season: float) -> tuple[int, ...]:
-    """The current sizes, the same in all processes, if they change every `season` seconds."""
-    return SIZES[int(time.monotonic() / season) % len(SIZES)]
+def sizes(period: float) -> tuple[int, ...]:
+    """The current sizes, the same in all processes, if they change every `period` seconds."""
+    return SIZES[int(time.monotonic() / period) % len(SIZES)]
 
 
 class Part:
@@ -60,28 +60,28 @@ class Part:
         self.ctx: Any = procession.get_context(method)
         self.seconds = seconds
         # Each third of the run uses all sizes.
-        self.season = min(10.0, seconds / 3 / len(SIZES))
+        self.period = min(10.0, seconds / 3 / len(SIZES))
         self.counts: Counter[str] = Counter()
         self.used: list[dict[str, int]] = []
         self.done: list[tuple[float, int]] = []
         self._random = random.Random(os.getpid())
-        self._next_look = 0.0
+        self._next_sample = 0.0
 
-    def turns(self) -> Iterator[None]:
+    def rounds(self) -> Iterator[None]:
         """One round between two kills, until the time is up."""
         end = time.monotonic() + self.seconds
         while time.monotonic() < end:
             self.progress()
             yield
-            self._look()
+            self._sample()
 
     def progress(self) -> None:
         """Note progress."""
-        faulthandler.dump_traceback_later(PATIENCE, exit=True)
+        faulthandler.dump_traceback_later(TIMEOUT, exit=True)
 
     def pause(self) -> float:
         """The time until the next kill."""
-        return self._random.expovariate(1 / PAUSE)
+        return self._random.expovariate(1 / KILL_INTERVAL)
 
     def choose(self, things: list[Any]) -> int:
         """The index of a random one."""
@@ -93,10 +93,10 @@ class Part:
         process.join()
         self.counts["kills"] += 1
 
-    def _look(self) -> None:
-        if time.monotonic() < self._next_look:
+    def _sample(self) -> None:
+        if time.monotonic() < self._next_sample:
             return
-        self._next_look = time.monotonic() + LOOK
+        self._next_sample = time.monotonic() + SAMPLE_INTERVAL
         census = _engine.census()
         census["descriptors"] = len(os.listdir("/proc/self/fd"))
         census["children"] = len(procession.active_children())
@@ -108,9 +108,9 @@ class Part:
     def check_use(self) -> None:
         """Check that usage at the end is about what it was after warm-up.
 
-        Memory is given back within a second of its use: shorter seasons prove nothing about it.
+        Memory is given back within a second of its use: shorter periods prove nothing about it.
         """
-        if self.season < 5 * LOOK:
+        if self.period < 5 * SAMPLE_INTERVAL:
             return
         for name, (then, now) in self.medians().items():
             more = TABLES if name.startswith("bytes") else 8
@@ -131,7 +131,7 @@ class Part:
     def rates(self) -> list[float]:
         """The throughput per second in the second and in the last third of the run."""
         third = len(self.done) // 3
-        ends = [self.done[place] for place in (third, 2 * third, -1)] if third > 1 else []
+        ends = [self.done[index] for index in (third, 2 * third, -1)] if third > 1 else []
         return [
             round((after[1] - before[1]) / (after[0] - before[0]), 1)
             for before, after in itertools.pairwise(ends)
@@ -141,10 +141,10 @@ class Part:
 # Queues: no message is torn or doubled, and a consumer's death loses at most the one it was receiving.
 
 
-def produce(queue: Any, name: int, season: float) -> None:
-    dice = random.Random(name)
+def produce(queue: Any, name: int, period: float) -> None:
+    rng = random.Random(name)
     for number in range(1 << 62):
-        body = dice.randbytes(dice.choice(sizes(season)))
+        body = rng.randbytes(rng.choice(sizes(period)))
         queue.put((name, number, zlib.crc32(body), body))
 
 
@@ -159,7 +159,7 @@ def queues(part: Part) -> None:
     names = iter(range(1 << 62))
 
     def producer() -> Any:
-        return start(part.ctx, produce, queue, next(names), part.season)
+        return start(part.ctx, produce, queue, next(names), part.period)
 
     def consumer() -> Any:
         return start(part.ctx, consume, queue, seen)
@@ -169,7 +169,7 @@ def queues(part: Part) -> None:
     ]
     received = Received()
     deaths_of_consumers = 0
-    for _ in part.turns():
+    for _ in part.rounds():
         until = time.monotonic() + part.pause()
         while (left := until - time.monotonic()) > 0:
             part.counts["messages"] += received.take(seen, left)
@@ -251,10 +251,10 @@ def locks(part: Part) -> None:
     repairs, turns = part.ctx.RawValue("q", 0), part.ctx.RawValue("q", 0)
     arguments = lock, first, second, repairs, turns
     workers = [start(part.ctx, count, *arguments) for _ in range(4)]
-    for _ in part.turns():
+    for _ in part.rounds():
         before = turns.value
         time.sleep(part.pause() / 2)
-        limit = time.monotonic() + PATIENCE
+        limit = time.monotonic() + TIMEOUT
         while turns.value == before:
             assert time.monotonic() < limit, "nobody gets the lock any more"
             time.sleep(0.001)
@@ -278,7 +278,7 @@ def echo(line: Any, ours: Any) -> None:
 
 
 def pipes(part: Part) -> None:
-    for _ in part.turns():
+    for _ in part.rounds():
         ours, theirs = procession.Pipe()
         process = start(part.ctx, echo, theirs, ours)
         theirs.close()
@@ -286,7 +286,7 @@ def pipes(part: Part) -> None:
         killer.start()
         try:
             while True:
-                body = os.urandom(random.choice(sizes(part.season)))
+                body = os.urandom(random.choice(sizes(part.period)))
                 ours.send_bytes(body)
                 assert ours.recv_bytes() == body, "an echo is not what was sent"
                 part.counts["echoes"] += 1
@@ -311,9 +311,9 @@ def make(size: int) -> bytes:
 
 def pools(part: Part) -> None:
     with part.ctx.Pool(3) as pool:
-        for _ in part.turns():
+        for _ in part.rounds():
             job = pool.map_async(work, range(2000), 20, retries=1)
-            now = sizes(part.season)
+            now = sizes(part.period)
             asked = [random.choice(now) for _ in range(max(10, min(500, (50 << 20) // max(now))))]
             bodies = pool.imap(make, asked)
             time.sleep(part.pause() / 2)
@@ -324,13 +324,13 @@ def pools(part: Part) -> None:
             except ProcessLookupError:
                 pass
             try:
-                assert [item for item, _ in job.get(PATIENCE)] == list(range(2000))
+                assert [item for item, _ in job.get(TIMEOUT)] == list(range(2000))
             except procession.WorkerDied:
                 part.counts["failed maps"] += 1
             part.counts["tasks"] += 100
             for size in asked:
                 try:
-                    body = bodies.next(PATIENCE)
+                    body = bodies.next(TIMEOUT)
                 except procession.WorkerDied:
                     part.counts["failed tasks"] += 1
                 else:

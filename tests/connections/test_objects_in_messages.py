@@ -18,7 +18,7 @@ import procession
 from procession import _engine, queues, reduction, sharedctypes, synchronize
 
 # Only a failure takes so long, in seconds.
-PATIENCE = 30
+TIMEOUT = 30
 
 
 class Point(ctypes.Structure):
@@ -104,7 +104,7 @@ def test_an_object_goes_through_a_queue_to_a_process_that_runs(ctx: Any, kind: s
     child.start()
     thing = make(ctx)
     requests.put(thing)
-    assert answers.get(timeout=PATIENCE) == "done"
+    assert answers.get(timeout=TIMEOUT) == "done"
     assert is_used(thing)
     requests.put(None)
     child.join()
@@ -124,7 +124,7 @@ def test_many_objects_go_through_a_pipe_in_one_message(ctx: Any) -> None:
     things = [make(ctx) for make, _ in KINDS.values()]
     twice = ctx.Semaphore(3)
     ours.send([*things, twice, twice])
-    assert ours.poll(PATIENCE) and ours.recv() == "done"
+    assert ours.poll(TIMEOUT) and ours.recv() == "done"
     assert all(is_used(thing) for thing, (_, is_used) in zip(things, KINDS.values(), strict=True))
     assert twice.get_value() == 1
     child.join()
@@ -227,7 +227,7 @@ def test_one_object_goes_round_many_times() -> None:
 
 def swap(mine: Any, theirs: Any, turns: int) -> None:
     for _ in range(turns):
-        thing = mine.get(timeout=PATIENCE)
+        thing = mine.get(timeout=TIMEOUT)
         thing.value += 1
         theirs.put(thing)
 
@@ -240,7 +240,7 @@ def test_an_object_is_passed_to_and_fro_while_each_side_lets_go(ctx: Any) -> Non
     there.put(ctx.Value("i", 0, lock=ctx.Lock()))
     swap(back, there, 299)
     child.join()
-    assert back.get(timeout=PATIENCE).value == 599
+    assert back.get(timeout=TIMEOUT).value == 599
 
 
 def test_threads_pickle_messages_beside_each_other() -> None:

@@ -18,7 +18,7 @@ import pytest
 import procession
 from procession import _engine, connection, pool, reduction
 
-PATIENCE = 30
+TIMEOUT = 30
 
 
 def use_all(lock: Any, value: Any, array: Any, event: Any, queue: Any, connection: Any) -> None:
@@ -38,8 +38,8 @@ def check_all(make: Any, starter: Any) -> None:
     process = starter.Process(target=use_all, args=(*things, theirs), name="mixed")
     process.start()
     _, value, array, event, queue = things
-    assert queue.get(timeout=PATIENCE) == ("queue", "mixed")
-    assert ours.poll(PATIENCE) and ours.recv() == "pipe"
+    assert queue.get(timeout=TIMEOUT) == ("queue", "mixed")
+    assert ours.poll(TIMEOUT) and ours.recv() == "pipe"
     process.join()
     assert process.exitcode == 0
     assert event.is_set() and value.value == 42 and array[:] == [0, 7, 0]
@@ -122,7 +122,7 @@ def test_the_current_process_is_one_for_both(ctx: Any) -> None:
     queue = ctx.Queue()
     child = ctx.Process(target=report_name, args=(queue,), name="a name")
     child.start()
-    assert queue.get(timeout=PATIENCE) == ("a name", "a name", "MainProcess")
+    assert queue.get(timeout=TIMEOUT) == ("a name", "a name", "MainProcess")
     assert multiprocessing.active_children() == procession.active_children()
     child.join()
     assert multiprocessing.active_children() == []
@@ -186,5 +186,5 @@ def test_waiting_over_both_kinds_of_pipes() -> None:
         assert wait([ours[0], theirs[0]], 0) == []
         ours[1].send(1)
         theirs[1].send(2)
-        assert set(wait([ours[0], theirs[0]], PATIENCE)) == {ours[0], theirs[0]}
+        assert set(wait([ours[0], theirs[0]], TIMEOUT)) == {ours[0], theirs[0]}
         assert (ours[0].recv(), theirs[0].recv()) == (1, 2)

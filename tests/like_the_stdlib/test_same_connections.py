@@ -16,14 +16,14 @@ from procession import connection
 from tests.support.connection_steps import (
     BUFFERS,
     INTO,
-    MOVES,
-    Line,
-    look,
+    STEPS,
+    ConnectedPair,
     poll,
     receive_bytes,
     receive_into,
     send_bytes,
     sockets,
+    state,
 )
 from tests.support.side_by_side import assert_alike, assert_programs_alike, attempt, bounded, outcome
 from tests.support.wire_values import patient, plain
@@ -33,14 +33,14 @@ thorough = settings(patient, max_examples=250)
 
 def pipes(duplex):
     """A pipe of each side."""
-    return Line(procession.Pipe(duplex)), Line(multiprocessing.Pipe(duplex))
+    return ConnectedPair(procession.Pipe(duplex)), ConnectedPair(multiprocessing.Pipe(duplex))
 
 
 ends = st.integers(0, 1)
 small = st.integers(-2, 14)
 timeouts = st.sampled_from([(), (0,), (0.0,), (-1,), (-0.5,), (False,), (None,), (0.001,), (-(2**40),)])
-bystanders = st.tuples(st.just("poll"), ends, timeouts).map(lambda move: (*move[:2], *move[2])) | st.tuples(
-    st.sampled_from(["look", "fileno"]), ends
+bystanders = st.tuples(st.just("poll"), ends, timeouts).map(lambda step: (*step[:2], *step[2])) | st.tuples(
+    st.sampled_from(["state", "fileno"]), ends
 )
 closing = st.tuples(st.sampled_from(["close", "leave a block"]), ends)
 # Small enough that a whole program of them fits into the stdlib's pipe, so that its `send` never waits.
@@ -55,7 +55,7 @@ parts = (
 )
 bytes_talking = (
     st.tuples(st.just("send bytes"), ends, st.sampled_from(sorted(BUFFERS)), messages, parts).map(
-        lambda move: (*move[:4], *move[4])
+        lambda step: (*step[:4], *step[4])
     )
     | st.tuples(st.just("receive bytes"), ends)
     | st.tuples(st.just("receive bytes"), ends, st.none() | small | st.booleans() | st.just(2**40))
@@ -65,26 +65,26 @@ bytes_talking = (
 )
 
 
-def programs(*moves, size=12):
-    return st.lists(st.one_of(*moves), max_size=size)
+def programs(*steps, size=12):
+    return st.lists(st.one_of(*steps), max_size=size)
 
 
-def call_the_stdlibs_reset_an_end(moves):
+def call_the_stdlibs_reset_an_end(steps):
     """The steps, with a connection reset reported as the end of the stream."""
 
-    def told(move):
+    def told(step):
         def go(*args):
             try:
-                return move(*args)
+                return step(*args)
             except ConnectionResetError:
                 raise EOFError from None
 
         return go
 
-    return {name: told(move) if name.startswith("receive") else move for name, move in moves.items()}
+    return {name: told(step) if name.startswith("receive") else step for name, step in steps.items()}
 
 
-PIPE_MOVES = call_the_stdlibs_reset_an_end(MOVES)
+PIPE_STEPS = call_the_stdlibs_reset_an_end(STEPS)
 
 
 @thorough
@@ -94,15 +94,15 @@ def test_objects_through_a_pipe(duplex, program):
     """Objects pass through both kinds of pipe alike, in both directions, before and after closing."""
     ours, theirs = pipes(duplex)
     with ours, theirs:
-        assert_programs_alike(program, PIPE_MOVES, ours, theirs)
+        assert_programs_alike(program, PIPE_STEPS, ours, theirs)
 
 
 LIMITS = [
-    ("send bytes", 0, "bytes", b"12345"), ("receive bytes", 1, 3), ("look", 1), ("fileno", 1),
+    ("send bytes", 0, "bytes", b"12345"), ("receive bytes", 1, 3), ("state", 1), ("fileno", 1),
     ("send bytes", 1, "bytes", b"1"), ("poll", 1), ("receive bytes", 0),
 ]  # fmt: skip
 LIMITS_OF_A_READER = [
-    ("send bytes", 1, "bytes", b"12345"), ("receive bytes", 0, 3), ("look", 0), ("poll", 0), ("fileno", 0),
+    ("send bytes", 1, "bytes", b"12345"), ("receive bytes", 0, 3), ("state", 0), ("poll", 0), ("fileno", 0),
     ("send bytes", 1, "bytes", b"1"),
 ]  # fmt: skip
 ENDS = [
@@ -123,7 +123,7 @@ def test_bytes_through_a_pipe(duplex, program):
     """Bytes, parts of buffers, limits and buffers to fill are taken and refused alike."""
     ours, theirs = pipes(duplex)
     with ours, theirs:
-        assert_programs_alike(program, PIPE_MOVES, ours, theirs)
+        assert_programs_alike(program, PIPE_STEPS, ours, theirs)
 
 
 pairings = pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_through_a_unix_socket(listening, calling):
     def talk(program):
         theirs = sockets("AF_UNIX", multiprocessing.connection, multiprocessing.connection)
         with sockets("AF_UNIX", listening, calling) as ours, theirs:
-            assert_programs_alike(program, MOVES, ours, theirs)
+            assert_programs_alike(program, STEPS, ours, theirs)
 
     talk()
 
@@ -160,15 +160,15 @@ def test_through_a_network_socket(listening, calling):
     def talk(program):
         theirs = sockets("AF_INET", multiprocessing.connection, multiprocessing.connection)
         with sockets("AF_INET", listening, calling) as ours, theirs:
-            assert_programs_alike(program, MOVES, ours, theirs)
+            assert_programs_alike(program, STEPS, ours, theirs)
 
     talk()
 
 
 SIDES = (connection, multiprocessing.connection)
 KINDS = {
-    "duplex": lambda side: Line(side.Pipe()),
-    "simplex": lambda side: Line(side.Pipe(duplex=False)),
+    "duplex": lambda side: ConnectedPair(side.Pipe()),
+    "simplex": lambda side: ConnectedPair(side.Pipe(duplex=False)),
     "a socket": lambda side: sockets("AF_UNIX", side, side),
 }
 kinds = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
@@ -189,11 +189,11 @@ def test_every_limit(make):
     """`maxlength` lets a message through or ends the reading, and what is left is the same."""
     for limit, length in itertools.product(range(-1, 4), range(4)):
         with make(SIDES[0]) as ours, make(SIDES[1]) as theirs:
-            for line in (ours, theirs):
-                line.ends[1].send_bytes(b"abc"[:length])
+            for pair in (ours, theirs):
+                pair.ends[1].send_bytes(b"abc"[:length])
             assert_alike(receive_bytes, ours, theirs, 0, limit)
-            for move in (receive_bytes, poll, look):
-                assert_alike(move, ours, theirs, 0)
+            for step in (receive_bytes, poll, state):
+                assert_alike(step, ours, theirs, 0)
             assert_alike(send_bytes, ours, theirs, 0, "bytes", b"x")
 
 
@@ -203,8 +203,8 @@ def test_every_place_for_a_message(make, kind):
     """`recv_bytes_into` stores, refuses and tells the same for every size and offset."""
     with make(SIDES[0]) as ours, make(SIDES[1]) as theirs:
         for size, offset, length in itertools.product((0, 4, 8), range(-1, 10), (0, 3, 4)):
-            for line in (ours, theirs):
-                line.ends[1].send_bytes(b"abcd"[:length])
+            for pair in (ours, theirs):
+                pair.ends[1].send_bytes(b"abcd"[:length])
             assert_alike(receive_into, ours, theirs, 0, kind, size, offset)
             assert_alike(receive_bytes, ours, theirs, 0)
 
@@ -214,9 +214,9 @@ def test_a_closed_end_still_says_what_it_was(make):
     """`readable` and `writable` do not change when an end is closed."""
     for number in (0, 1):
         with make(SIDES[0]) as ours, make(SIDES[1]) as theirs:
-            for line in (ours, theirs):
-                line.ends[number].close()
-            assert_alike(look, ours, theirs, number)
+            for pair in (ours, theirs):
+                pair.ends[number].close()
+            assert_alike(state, ours, theirs, number)
 
 
 MISUSES = [
@@ -237,21 +237,21 @@ def test_whether_the_end_may_be_used_is_looked_at_first(make, misuse, closed):
     """A closed end, or one of the other direction, says so before it complains about arguments."""
     for number in (0, 1):
         with make(SIDES[0]) as ours, make(SIDES[1]) as theirs:
-            for line in (ours, theirs):
-                line.ends[1 - number].send_bytes(b"ready") if line.ends[1 - number].writable else None
+            for pair in (ours, theirs):
+                pair.ends[1 - number].send_bytes(b"ready") if pair.ends[1 - number].writable else None
                 if closed:
-                    line.ends[number].close()
-            assert_alike(lambda line, it=number: misuse(line.ends[it]), ours, theirs)
+                    pair.ends[number].close()
+            assert_alike(lambda pair, it=number: misuse(pair.ends[it]), ours, theirs)
 
 
 @kinds
 def test_a_broken_pipe_stays_broken(make):
     """Every `send` to a closed end raises, not only the first."""
 
-    def insist(line):
-        line.ends[0].close()
-        sends = [outcome(line.ends[1].send, "lost") for _ in range(4)]
-        return sends + [outcome(line.ends[1].send_bytes, b"lost") for _ in range(4)]
+    def insist(pair):
+        pair.ends[0].close()
+        sends = [outcome(pair.ends[1].send, "lost") for _ in range(4)]
+        return sends + [outcome(pair.ends[1].send_bytes, b"lost") for _ in range(4)]
 
     with make(SIDES[0]) as ours, make(SIDES[1]) as theirs:
         assert_alike(insist, ours, theirs)
@@ -265,11 +265,11 @@ BAD_PLACES = [("no buffer",), (bytearray(9), 10), (bytearray(9), -1), (bytearray
 def test_a_message_stays_when_there_is_no_place_for_it(make, place):
     """`recv_bytes_into` looks at buffer and offset first: the message can be received afterwards."""
 
-    def receive_twice(line):
-        line.ends[1].send_bytes(b"kept")
+    def receive_twice(pair):
+        pair.ends[1].send_bytes(b"kept")
         with pytest.raises((TypeError, ValueError)) as caught:
-            line.ends[0].recv_bytes_into(*place)
-        return caught.type, line.ends[0].recv_bytes() if line.ends[0].poll() else "lost"
+            pair.ends[0].recv_bytes_into(*place)
+        return caught.type, pair.ends[0].recv_bytes() if pair.ends[0].poll() else "lost"
 
     with make(SIDES[0]) as ours, make(SIDES[1]) as theirs:
         assert_alike(receive_twice, ours, theirs)
@@ -279,8 +279,8 @@ def test_a_message_stays_when_there_is_no_place_for_it(make, place):
 @pytest.mark.parametrize("place", BAD_PLACES[::2], ids=("a wrong buffer", "a wrong offset"))
 def test_a_wrong_place_does_not_wait_for_a_message(make, place):
     """`recv_bytes_into` with a wrong buffer or offset raises at once, also when nothing was sent."""
-    with make(SIDES[0]) as line, bounded(5), pytest.raises((TypeError, ValueError)):
-        line.ends[0].recv_bytes_into(*place)
+    with make(SIDES[0]) as pair, bounded(5), pytest.raises((TypeError, ValueError)):
+        pair.ends[0].recv_bytes_into(*place)
 
 
 @kinds
@@ -289,7 +289,7 @@ def test_an_offset_is_a_number(make, offset):
     """A non-integer is refused as an offset, even if it is false."""
     with make(SIDES[0]) as ours, make(SIDES[1]) as theirs:
         for buffer in (b"abc", bytearray(b"abc")):
-            assert_alike(lambda line, it=buffer: line.ends[1].send_bytes(it, offset), ours, theirs)
+            assert_alike(lambda pair, it=buffer: pair.ends[1].send_bytes(it, offset), ours, theirs)
 
 
 @kinds
@@ -297,9 +297,9 @@ def test_an_offset_is_a_number(make, offset):
 def test_a_limit_may_be_any_number(make, limit):
     """`maxlength` has no limits of its own."""
 
-    def limited(line):
-        line.ends[1].send_bytes(b"abc")
-        return line.ends[0].recv_bytes(limit)
+    def limited(pair):
+        pair.ends[1].send_bytes(b"abc")
+        return pair.ends[0].recv_bytes(limit)
 
     with make(SIDES[0]) as ours, make(SIDES[1]) as theirs:
         assert_alike(limited, ours, theirs)
@@ -311,8 +311,8 @@ def test_a_timeout_is_a_number(make, timeout):
     """`poll` refuses a timeout that is not a number, whether there is a message or not."""
     with make(SIDES[0]) as ours, make(SIDES[1]) as theirs:
         assert_alike(poll, ours, theirs, 0, timeout)
-        for line in (ours, theirs):
-            line.ends[1].send_bytes(b"")
+        for pair in (ours, theirs):
+            pair.ends[1].send_bytes(b"")
         assert_alike(poll, ours, theirs, 0, timeout)
 
 
@@ -363,8 +363,8 @@ def test_the_end_is_no_reset():
     """An end closed with messages unread is an `EOFError` at the other end; the stdlib's is a reset."""
     ours, theirs = pipes(duplex=True)
     with ours, theirs:
-        for line, told in ((ours, EOFError), (theirs, ConnectionResetError)):
-            first, second = line.ends
+        for pair, told in ((ours, EOFError), (theirs, ConnectionResetError)):
+            first, second = pair.ends
             second.send("unread")
             first.send("to be read")
             first.close()

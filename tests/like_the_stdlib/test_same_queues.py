@@ -97,7 +97,7 @@ def join(side):
     return unfinished, side.queue.join()
 
 
-MOVES = {
+STEPS = {
     "put": lambda side, *args: side.queue.put(*args),
     "put or leave": put_or_leave,
     "put_nowait": lambda side, obj: side.queue.put_nowait(obj),
@@ -122,11 +122,11 @@ waiting = st.just(()) | st.tuples(truths) | st.tuples(truths, st.none() | st.jus
 
 
 def called(name, *arguments):
-    """A move with arguments, the last of them a tuple of more."""
+    """A step with arguments, the last of them a tuple of more."""
     return st.tuples(*arguments).map(lambda drawn: (name, *drawn[:-1], *drawn[-1]))
 
 
-moves = (
+steps = (
     called("put", objects, in_vain)
     | called("put or leave", objects, waiting)
     | st.tuples(st.just("put_nowait"), objects)
@@ -148,14 +148,14 @@ def assert_same_life(kind, maxsize, program):
     """A queue of each side, alike through the whole program and its end."""
     ours, theirs = both_sides(kind, maxsize)
     try:
-        assert_programs_alike(program, MOVES, ours, theirs)
+        assert_programs_alike(program, STEPS, ours, theirs)
     finally:
         ours.finish()
         theirs.finish()
 
 
 @thorough
-@given(sizes, st.lists(moves, max_size=12), st.just([]) | st.lists(moves | finishing, max_size=6))
+@given(sizes, st.lists(steps, max_size=12), st.just([]) | st.lists(steps | finishing, max_size=6))
 @example(1, [("put", 1, False), ("put", 2, True, 0), ("put", 3, True, -1), ("put", 4, False, 5)], [])
 @example(1, [("put_nowait", 1), ("put_nowait", 2), ("get",), ("put", 3), ("look",), ("empty",)], [])
 @example(0, [("put", None), ("get", True, None), ("get", False), ("get", True, 0), ("get", True, -1)], [])
@@ -168,7 +168,7 @@ def test_a_queue(maxsize, program, ending):
 
 
 @thorough
-@given(sizes, st.lists(moves | counting, max_size=12), st.just([]) | st.lists(moves | finishing, max_size=4))
+@given(sizes, st.lists(steps | counting, max_size=12), st.just([]) | st.lists(steps | finishing, max_size=4))
 @example(0, [("task_done",), ("put", 1), ("task_done",), ("task_done",), ("join",)], [("finish",), ("join",)])
 @example(1, [("put", 1), ("put", 2, False), ("get",), ("task_done",), ("task_done",), ("put", 3)], [])
 @example(0, [("put", 1), ("finish",)], [("task_done",), ("join",), ("task_done",)])
@@ -177,7 +177,7 @@ def test_a_joinable_queue(maxsize, program, ending):
     assert_same_life("JoinableQueue", maxsize, [*program, *ending])
 
 
-SIMPLE_MOVES = {
+SIMPLE_STEPS = {
     "put": lambda queue, obj: queue.put(obj),
     "get": lambda queue: queue.get() if queue._reader.closed or not queue.empty() else "nothing there",
     "empty": lambda queue: queue.empty(),
@@ -185,12 +185,12 @@ SIMPLE_MOVES = {
     "close the writer": lambda queue: queue._writer.close(),
     "close the reader": lambda queue: queue._reader.close(),
 }
-simple_moves = st.tuples(st.just("put"), objects) | st.sampled_from([("get",), ("empty",)])
+simple_steps = st.tuples(st.just("put"), objects) | st.sampled_from([("get",), ("empty",)])
 simple_closing = st.sampled_from([("close",), ("close the writer",), ("close the reader",)])
 
 
 @thorough
-@given(st.lists(simple_moves, max_size=10), st.lists(simple_moves | simple_closing, max_size=6))
+@given(st.lists(simple_steps, max_size=10), st.lists(simple_steps | simple_closing, max_size=6))
 @example([("put", 1)], [("close",), ("get",), ("put", 1), ("empty",), ("close",)])
 @example([("put", 1)], [("close the writer",), ("get",), ("empty",), ("get",), ("put", 2)])
 @example([("put", 1), ("put", lambda: None), ("get",)], [("close the reader",), ("put", 1), ("put", 2)])
@@ -198,7 +198,7 @@ def test_a_simple_queue(program, ending):
     """A `SimpleQueue` gives, refuses and is closed as the stdlib's is."""
     queues = procession.SimpleQueue(), multiprocessing.SimpleQueue()
     try:
-        assert_programs_alike([*program, *ending], SIMPLE_MOVES, *queues)
+        assert_programs_alike([*program, *ending], SIMPLE_STEPS, *queues)
     finally:
         for queue in queues:
             queue.close()
@@ -275,15 +275,15 @@ def test_a_timeout_is_a_number(kind, block, timeout):
 
 @QUEUES
 @pytest.mark.parametrize("used", [True, False])
-@pytest.mark.parametrize("move", ["put", "get"])
-def test_closing_counts_before_arguments(kind, used, move):
+@pytest.mark.parametrize("step", ["put", "get"])
+def test_closing_counts_before_arguments(kind, used, step):
     """A closed queue says so, whatever else is wrong with a call."""
 
     def misuse(side):
         if used:
             side.queue.put(1)
         side.finish()
-        if move == "put":
+        if step == "put":
             return side.queue.put(lambda: None), side.queue.put(1, True, -1)
         return side.queue.get(True, -1)
 

@@ -185,7 +185,7 @@ def wrap(side):
     return type(wrapped).__name__, type(wrapped.get_lock()).__name__, wrapped.get_obj() is side.it
 
 
-MOVES = {
+STEPS = {
     "read": lambda side, name: described(getattr(side.it, name)),
     "write": store,
     "write under the lock": store_held,
@@ -216,12 +216,12 @@ anywhere = (
     | st.tuples(st.sampled_from(["len", "items"]))
 )
 writing = st.sampled_from(["write", "write under the lock"])
-value_moves = (
+value_steps = (
     st.just(("read", "value")) | st.tuples(writing, st.just("value"), contents) | anywhere
     | st.tuples(st.just("write"), st.sampled_from(["raw", "note"]), contents)
 )  # fmt: skip
 whole = st.sampled_from(["value", "raw"])
-array_moves = (
+array_steps = (
     anywhere
     | st.tuples(st.just("get"), indexes | slices)
     | st.tuples(st.just("set"), indexes, contents)
@@ -234,7 +234,7 @@ array_moves = (
     | st.just(("reversed",))
 )
 fields = st.sampled_from(["x", "y", "corner", "items", "name", "label", "none"])
-structure_moves = (
+structure_steps = (
     anywhere
     | st.tuples(st.just("read"), fields)
     | st.tuples(writing, fields, contents | points | st.tuples(numbers, numbers, numbers))
@@ -248,25 +248,25 @@ def assert_same_life(make, program):
     its, theirs.it = attempt(lambda: make(theirs))
     assert mine[0] == its[0] and (mine[0] == "gives" or mine == its), f"made: {mine} here, {its} there"
     if mine[0] == "gives":
-        assert_programs_alike([*program, ("bytes",)], MOVES, ours, theirs)
+        assert_programs_alike([*program, ("bytes",)], STEPS, ours, theirs)
 
 
 @thorough
-@given(st.sampled_from(SIMPLE), st.lists(contents, max_size=2), locks, st.lists(value_moves, max_size=8))
+@given(st.sampled_from(SIMPLE), st.lists(contents, max_size=2), locks, st.lists(value_steps, max_size=8))
 def test_a_value(type_, initial, lock, program):
     """A `Value` of a simple type takes, converts and refuses what the stdlib's does."""
     assert_same_life(lambda side: side.package.Value(type_, *initial, lock=LOCKS[lock](side)), program)
 
 
 @thorough
-@given(st.sampled_from(SIMPLE), st.lists(contents, max_size=2), st.lists(value_moves, max_size=8))
+@given(st.sampled_from(SIMPLE), st.lists(contents, max_size=2), st.lists(value_steps, max_size=8))
 def test_a_raw_value(type_, initial, program):
     """A `RawValue` is the ctypes object itself, as the stdlib's is."""
     assert_same_life(lambda side: side.package.RawValue(type_, *initial), program)
 
 
 @thorough
-@given(st.sampled_from(SIMPLE + STRUCTURES + ARRAYS), initialisers, locks, st.lists(array_moves, max_size=8))
+@given(st.sampled_from(SIMPLE + STRUCTURES + ARRAYS), initialisers, locks, st.lists(array_steps, max_size=8))
 @example("c", b"hello", "a new one", [("write", "value", b"abcde"), ("read", "raw"), ("read", "value")])
 @example("c", b"a\0b", "a new one", [("read", "raw"), ("write", "raw", b"xyz"), ("read", "value")])
 @example("i", range(5), "a new one", [("set", -1, 9), ("set", -5, 8), ("set", slice(3, 1, -1), [7, 6])])
@@ -279,7 +279,7 @@ def test_an_array(type_, initial, lock, program):
 
 
 @thorough
-@given(st.sampled_from(SIMPLE + STRUCTURES + ARRAYS), initialisers, st.lists(array_moves, max_size=8))
+@given(st.sampled_from(SIMPLE + STRUCTURES + ARRAYS), initialisers, st.lists(array_steps, max_size=8))
 def test_a_raw_array(type_, initial, program):
     """A `RawArray` is the ctypes array itself, as the stdlib's is."""
     assert_same_life(lambda side: side.package.RawArray(type_, initial), program)
@@ -290,7 +290,7 @@ def test_a_raw_array(type_, initial, program):
     st.sampled_from([*STRUCTURES, Unnamed]),
     st.lists(numbers, max_size=3) | st.tuples(numbers, points),
     locks,
-    st.lists(structure_moves, max_size=8),
+    st.lists(structure_steps, max_size=8),
 )
 @example(Shape, (1, (2, 3.0), (4, 5, 6), b"abcd", "xy"), "a new one", [("read", "corner"), ("bytes",)])
 def test_a_structure(type_, initial, lock, program):
@@ -299,7 +299,7 @@ def test_a_structure(type_, initial, lock, program):
 
 
 @patient
-@given(st.sampled_from(ARRAYS), st.lists(contents, max_size=3), locks, st.lists(array_moves, max_size=8))
+@given(st.sampled_from(ARRAYS), st.lists(contents, max_size=3), locks, st.lists(array_steps, max_size=8))
 def test_a_value_of_an_array_type(type_, initial, lock, program):
     """`Value(c_int * 3)` is an array with a lock, as in the stdlib."""
     assert_same_life(lambda side: side.package.Value(type_, *initial, lock=LOCKS[lock](side)), program)

@@ -6,7 +6,7 @@ import ctypes
 import procession
 
 
-class Line:
+class ConnectedPair:
     """Two connected ends, and how many objects are on the way to each."""
 
     def __init__(self, ends):
@@ -30,7 +30,7 @@ def sockets(family, listening, calling):
     """A connected pair of sockets."""
     with listening.Listener(family=family) as listener:
         caller = calling.Client(listener.address)
-        return Line((listener.accept(), caller))
+        return ConnectedPair((listener.accept(), caller))
 
 
 BUFFERS = {
@@ -60,36 +60,36 @@ INTO = {
 }
 
 
-def send(line, number, obj):
-    line.ends[number].send(obj)
-    line.coming[1 - number] += 1
+def send(pair, number, obj):
+    pair.ends[number].send(obj)
+    pair.coming[1 - number] += 1
 
 
-def receive(line, number):
-    if not line.would_return(number):
+def receive(pair, number):
+    if not pair.would_return(number):
         return "nothing there"
-    obj = line.ends[number].recv()
-    line.coming[number] -= 1
+    obj = pair.ends[number].recv()
+    pair.coming[number] -= 1
     return obj
 
 
-def send_bytes(line, number, kind, data, *args):
-    return line.ends[number].send_bytes(BUFFERS[kind](data), *args)
+def send_bytes(pair, number, kind, data, *args):
+    return pair.ends[number].send_bytes(BUFFERS[kind](data), *args)
 
 
-def receive_bytes(line, number, *args):
-    if not line.would_return(number):
+def receive_bytes(pair, number, *args):
+    if not pair.would_return(number):
         return "nothing there"
-    return line.ends[number].recv_bytes(*args)
+    return pair.ends[number].recv_bytes(*args)
 
 
-def receive_into(line, number, kind, size, *args):
+def receive_into(pair, number, kind, size, *args):
     """The length of the message and the content of the buffer, as far as items are whole."""
-    if not line.would_return(number):
+    if not pair.would_return(number):
         return "nothing there"
     buffer = INTO[kind](size)
     try:
-        count = line.ends[number].recv_bytes_into(buffer, *args)
+        count = pair.ends[number].recv_bytes_into(buffer, *args)
     except procession.BufferTooShort as error:
         return "too short", error.args
     view = memoryview(buffer)
@@ -98,33 +98,33 @@ def receive_into(line, number, kind, size, *args):
     return count, view.tobytes() if whole_items else "in parts"
 
 
-def poll(line, number, *args):
-    if args == (None,) and not line.would_return(number):
+def poll(pair, number, *args):
+    if args == (None,) and not pair.would_return(number):
         return "would wait for ever"
-    if line.coming[number] and not line.ends[number].closed:
-        line.would_return(number)
-    return line.ends[number].poll(*args)
+    if pair.coming[number] and not pair.ends[number].closed:
+        pair.would_return(number)
+    return pair.ends[number].poll(*args)
 
 
-def leave_block(line, number):
-    with line.ends[number] as entered:
-        assert entered is line.ends[number]
+def leave_block(pair, number):
+    with pair.ends[number] as entered:
+        assert entered is pair.ends[number]
 
 
-def look(line, number):
-    end = line.ends[number]
+def state(pair, number):
+    end = pair.ends[number]
     return end.closed, end.readable, end.writable
 
 
-MOVES = {
+STEPS = {
     "send": send,
     "receive": receive,
     "send bytes": send_bytes,
     "receive bytes": receive_bytes,
     "receive into": receive_into,
     "poll": poll,
-    "close": lambda line, number: line.ends[number].close(),
+    "close": lambda pair, number: pair.ends[number].close(),
     "leave a block": leave_block,
-    "look": look,
-    "fileno": lambda line, number: type(line.ends[number].fileno()),
+    "state": state,
+    "fileno": lambda pair, number: type(pair.ends[number].fileno()),
 }

@@ -47,8 +47,8 @@ def assert_alike(action, ours, theirs, *args):
     assert mine == its, f"{mine} here, {its} in the standard library"
 
 
-def assert_programs_alike(program, moves, ours, theirs):
-    """A list of moves, each a name and arguments, has the same outcomes on both sides, step by step."""
-    for step, (name, *args) in enumerate(program):
-        mine, its = outcome(moves[name], ours, *args), outcome(moves[name], theirs, *args)
-        assert mine == its, f"step {step}, {name} {args}: {mine} here, {its} in the standard library"
+def assert_programs_alike(program, steps, ours, theirs):
+    """A list of steps, each a name and arguments, has the same outcomes on both sides, step by step."""
+    for number, (name, *args) in enumerate(program):
+        mine, its = outcome(steps[name], ours, *args), outcome(steps[name], theirs, *args)
+        assert mine == its, f"step {number}, {name} {args}: {mine} here, {its} in the standard library"
