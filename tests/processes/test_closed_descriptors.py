@@ -138,14 +138,14 @@ REUSED = """
         for size in (1, 5000, 5 * MIB, 40 * MIB, 80 * MIB):
             box.put(b"z" * size)
             assert box.get(timeout=20) == b"z" * size
-        lent = mp.Queue()
-        lent.put(bytearray(MIB))
-        array = lent.get(timeout=20)
+        arrays = mp.Queue()
+        arrays.put(bytearray(MIB))
+        array = arrays.get(timeout=20)
         child = mp.get_context("fork").Process(target=array.__setitem__, args=(0, 1))
         child.start()
         child.join()
         assert (child.exitcode, array[0]) == (0, 0)
-        del box, lent, kept
+        del box, arrays, kept
         check("mine", 16 * MIB)
         # None of the numbers was closed either.
         assert all(os.fstat(number).st_size == 16 * MIB for number in theirs)

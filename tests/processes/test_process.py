@@ -144,18 +144,18 @@ def test_exit_codes_are_those_of_the_stdlib(
         assert value in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(("how", "value", "fate"), [("sys.exit", 3, "left"), ("os._exit", 3, "died")])
+@pytest.mark.parametrize(("how", "value", "exit_state"), [("sys.exit", 3, "left"), ("os._exit", 3, "died")])
 def test_the_engine_tells_an_orderly_exit_from_a_death(
-    ctx: Any, how: str, value: int, fate: str, monkeypatch: pytest.MonkeyPatch
+    ctx: Any, how: str, value: int, exit_state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that unwound to its end has exited; one that was cut short has died, whatever its status."""
-    fates = []
+    exit_states = []
     bury = _engine.bury
-    monkeypatch.setattr(_engine, "bury", lambda seat: fates.append(bury(seat)))
+    monkeypatch.setattr(_engine, "bury", lambda seat: exit_states.append(bury(seat)))
     process = ctx.Process(target=leave_with, args=(how, value))
     process.start()
     process.join()
-    assert (process.exitcode, fates) == (3, [fate])
+    assert (process.exitcode, exit_states) == (3, [exit_state])
 
 
 @pytest.mark.parametrize(

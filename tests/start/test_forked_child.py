@@ -129,10 +129,10 @@ def test_a_child_for_which_there_is_no_place_is_no_second_copy_of_its_parent(run
     from procession import _engine
 
     box = mp.Queue()
-    seats = []
+    entries = []
     try:
         while True:
-            seats.append(_engine.reserve_seat())
+            entries.append(_engine.reserve_seat())
     except RuntimeError as error:
         print("4095" in str(error))
     try:
@@ -142,8 +142,8 @@ def test_a_child_for_which_there_is_no_place_is_no_second_copy_of_its_parent(run
         print("exit code", child.exitcode)
     except (OSError, RuntimeError) as error:
         print("exit code 1")
-    for seat in seats:
-        _engine.release_seat(seat)
+    for entry in entries:
+        _engine.release_seat(entry)
     child = mp.get_context("fork").Process(target=box.put, args=("sent",))
     child.start()
     child.join()
