@@ -66,15 +66,15 @@ kill: ## the whole kill matrix: SIGKILL at every named step and after every k-th
 	PROCESSION_KILL=full $(CARGO) test --release --locked --package procession-engine --features kill-points --test kill
 
 faults: install ## provoke every fault, 20 times, and the standard library once (REPEAT=3 METHOD=spawn ONLY=lock)
-	$(BIN)/python faults/run.py $(if $(REPEAT),--repeat $(REPEAT)) $(if $(METHOD),--method $(METHOD)) \
+	$(BIN)/python -m faults.run $(if $(REPEAT),--repeat $(REPEAT)) $(if $(METHOD),--method $(METHOD)) \
 		$(if $(ONLY),--only $(ONLY))
 
 soak: install ## kill processes at random for half an hour (MINUTES=5)
-	$(BIN)/python faults/soak.py --minutes $(or $(MINUTES),30)
+	$(BIN)/python -m faults.soak --minutes $(or $(MINUTES),30)
 
 fuzz: install ## feed nonsense to decoder, memory and handshake for half an hour each (MINUTES=5)
 	for target in wire arena handshake; do \
-		$(BIN)/python faults/fuzz.py --target $$target --minutes $(or $(MINUTES),30) || exit; done
+		$(BIN)/python -m faults.fuzz --target $$target --minutes $(or $(MINUTES),30) || exit; done
 
 asan: ## the engine's tests under the address sanitizer (needs a nightly toolchain)
 	RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +nightly test --locked \
@@ -182,7 +182,7 @@ wheels: install ## fill dist/ with what PyPI takes: the engine's wheel, the pure
 		--interpreter $(BIN)/python --out dist
 	$(BIN)/maturin sdist --out dist
 	cd fallback && $(abspath $(BIN))/python -c 'from backend import build_wheel; build_wheel("../dist")'
-	PROCESSION_WHEELS=$(abspath dist) $(BIN)/python -m pytest tests/test_fallback.py
+	PROCESSION_WHEELS=$(abspath dist) $(BIN)/python -m pytest tests/drop_in/test_wheels.py tests/drop_in/test_pure_wheel.py
 
 $(VENV)/.ready: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

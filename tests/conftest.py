@@ -20,7 +20,7 @@ START_METHODS = ("fork", "spawn", "forkserver")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # pytest's faulthandler_timeout runs a watchdog thread, which Python 3.12 and later hold against fork.
+    # pytest's faulthandler_timeout runs a watchdog thread; Python 3.12 and later warn about a fork beside it.
     config.addinivalue_line("filterwarnings", "ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
@@ -44,7 +44,7 @@ def pickling_ctx(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def unswitched() -> Iterator[None]:
-    """A thread that does not wait keeps the interpreter."""
+    """No thread switch happens while a thread does not wait."""
     former = sys.getswitchinterval()
     sys.setswitchinterval(1000)
     yield
@@ -62,8 +62,8 @@ def fresh_server() -> Iterator[forkserver.ForkServer]:
 
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
-    """Fails the test if it leaves descriptors, seats in the process table or zombies behind."""
-    # What a process keeps once it has it: its shared memory, what daemons hang on to, the resource tracker.
+    """Fail the test if it leaves descriptors, entries in the process table or zombies behind."""
+    # What a process keeps once it has it: its shared memory, its lifeline, the resource tracker.
     _engine.ensure()
     _engine.prepare_lifeline()
     resource_tracker.ensure_running()
