@@ -262,3 +262,7 @@ pub use sync::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use sync::semaphore::{Permit, Semaphore};
 pub use transfer::closure::Closure;
 pub use transfer::function::{Function, TaskFunction};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -24,6 +24,8 @@
 //! This crate has what both languages share: the [tags](tag), the [lengths](varint), and a [cursor](Reader)
 //! that never leaves a message. Converting values is left to each language's crate.
 
+#![forbid(unsafe_code)]
+
 mod form;
 mod reader;
 pub mod tag;

@@ -76,6 +76,18 @@ impl<T> JoinableQueue<T> {
     ///
     /// # Errors
     /// Returns an error when it was called for every message that was ever put.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::JoinableQueue::new()?;
+    /// queue.put(1)?;
+    /// queue.get()?;
+    /// queue.task_done()?;
+    /// assert!(queue.task_done().is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn task_done(&self) -> Result<(), TooMany> {
         self.queue.engine().task_done().map_err(|_| TooMany)
     }
@@ -94,6 +106,18 @@ impl<T> JoinableQueue<T> {
     ///
     /// # Errors
     /// The same as for [`join`](JoinableQueue::join).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::JoinableQueue::new()?;
+    /// queue.put(1)?;
+    /// assert!(!queue.join_timeout(Duration::from_millis(10))?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool, Error> {
         self.join_until(within(timeout))
     }
@@ -110,6 +134,17 @@ impl<T> JoinableQueue<T> {
     }
 
     /// Returns the number of messages that were put and not yet processed.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::JoinableQueue::new()?;
+    /// queue.put(1)?;
+    /// queue.get()?;
+    /// assert_eq!(queue.unfinished(), 1); // received, but not reported
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn unfinished(&self) -> u64 {
         self.queue.engine().unfinished()
     }

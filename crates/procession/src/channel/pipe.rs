@@ -142,6 +142,18 @@ impl<S, R> Connection<S, R> {
 
     /// Returns whether [`recv`](Connection::recv) would return at once, with a message or because the other
     /// side is gone.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let (sender, receiver) = procession::channel()?;
+    /// assert!(!receiver.poll());
+    /// sender.send(1)?;
+    /// assert!(receiver.poll());
+    /// # drop(sender);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn poll(&self) -> bool {
         self.poll_until(Deadline::NOW)
     }
@@ -196,6 +208,18 @@ impl<S: Serialize, R> Connection<S, R> {
     ///
     /// # Errors
     /// The same as for [`send`](Connection::send), and [`PutError::Full`] when there is none.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::PutError;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let (sender, receiver) = procession::channel()?;
+    /// drop(receiver);
+    /// assert!(matches!(sender.try_send(1), Err(PutError::Closed(1))));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_send(&self, message: S) -> Result<(), PutError<S>> {
         self.send_until(message, Deadline::NOW)
     }
@@ -221,6 +245,19 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     ///
     /// # Errors
     /// The same as for [`recv`](Connection::recv), and [`GetError::Empty`] when none arrived in time.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::GetError;
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let (_sender, receiver) = procession::channel::<u32>()?;
+    /// let result = receiver.recv_timeout(Duration::from_millis(10));
+    /// assert!(matches!(result, Err(GetError::Empty)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn recv_timeout(&self, timeout: Duration) -> Result<R, GetError> {
         self.recv_until(within(timeout))
     }
@@ -229,11 +266,37 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     ///
     /// # Errors
     /// The same as for [`recv`](Connection::recv), and [`GetError::Empty`] when there is none.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::GetError;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let (sender, receiver) = procession::channel::<u32>()?;
+    /// assert!(matches!(receiver.try_recv(), Err(GetError::Empty)));
+    /// drop(sender);
+    /// assert!(matches!(receiver.try_recv(), Err(GetError::Closed)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_recv(&self) -> Result<R, GetError> {
         self.recv_until(Deadline::NOW)
     }
 
     /// Returns an iterator over the messages, which ends when the other side is gone.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let (client, server) = procession::pipe::<u32, ()>()?;
+    /// client.send(1)?;
+    /// client.send(2)?;
+    /// drop(client);
+    /// let all: Result<Vec<u32>, _> = server.iter().collect();
+    /// assert_eq!(all?, [1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = Result<R, GetError>> {
         std::iter::from_fn(|| match self.recv() {
             Err(GetError::Closed) => None,

@@ -60,6 +60,16 @@ impl<T> Queue<T> {
     ///
     /// # Panics
     /// Panics when `capacity` is zero.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::bounded(1)?;
+    /// queue.put(1)?;
+    /// assert!(queue.is_full());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn bounded(capacity: usize) -> Result<Queue<T>, Error> {
         assert!(capacity > 0, "a queue needs a capacity of at least one");
         Ok(Queue::over(channel::Queue::new(capacity)?))
@@ -88,12 +98,34 @@ impl<T> Queue<T> {
     }
 
     /// Returns the bound, or `None` if the queue is unbounded.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::<u8>::bounded(3)?;
+    /// assert_eq!(queue.capacity(), Some(3));
+    /// assert_eq!(procession::Queue::<u8>::new()?.capacity(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn capacity(&self) -> Option<usize> {
         Some(self.inner.maxsize()).filter(|&bound| bound > 0)
     }
 
     /// Closes the queue for all processes. Putting fails from now on, and getting fails with
     /// [`GetError::Closed`] once the queue is empty.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::new()?;
+    /// queue.put("last".to_owned())?;
+    /// queue.close();
+    /// assert_eq!(queue.get()?, "last");
+    /// assert!(matches!(queue.get(), Err(procession::GetError::Closed)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close(&self) {
         self.inner.close();
     }
@@ -109,6 +141,16 @@ impl<T: Serialize> Queue<T> {
     /// # Errors
     /// Returns an error when the queue is closed or the message cannot be serialised. The error returns the
     /// message.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::new()?;
+    /// queue.put(vec![1, 2, 3])?;
+    /// assert_eq!(queue.get()?, [1, 2, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn put(&self, message: T) -> Result<(), PutError<T>> {
         self.put_until(message, Deadline::NEVER)
     }
@@ -117,6 +159,18 @@ impl<T: Serialize> Queue<T> {
     ///
     /// # Errors
     /// The same as for [`put`](Queue::put), and [`PutError::Full`] when there is no room.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{PutError, Queue};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = Queue::bounded(1)?;
+    /// queue.try_put(1)?;
+    /// assert!(matches!(queue.try_put(2), Err(PutError::Full(2))));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_put(&self, message: T) -> Result<(), PutError<T>> {
         self.put_until(message, Deadline::NOW)
     }
@@ -125,6 +179,20 @@ impl<T: Serialize> Queue<T> {
     ///
     /// # Errors
     /// The same as for [`put`](Queue::put), and [`PutError::Full`] when there was no room in time.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{PutError, Queue};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = Queue::bounded(1)?;
+    /// queue.put(1)?;
+    /// let result = queue.put_timeout(2, Duration::from_millis(10));
+    /// assert!(matches!(result, Err(PutError::Full(2))));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn put_timeout(&self, message: T, timeout: Duration) -> Result<(), PutError<T>> {
         self.put_until(message, within(timeout))
     }
@@ -145,6 +213,17 @@ impl<T: DeserializeOwned> Queue<T> {
     /// # Errors
     /// Returns [`GetError::Closed`] when the queue is closed and empty, and [`GetError::Failed`] when the
     /// message does not decode as a `T`.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::new()?;
+    /// queue.put(1)?;
+    /// queue.put(2)?;
+    /// assert_eq!(queue.get()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get(&self) -> Result<T, GetError> {
         self.get_until(Deadline::NEVER)
     }
@@ -153,6 +232,17 @@ impl<T: DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     /// The same as for [`get`](Queue::get), and [`GetError::Empty`] when there is none.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{GetError, Queue};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = Queue::<u32>::new()?;
+    /// assert!(matches!(queue.try_get(), Err(GetError::Empty)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_get(&self) -> Result<T, GetError> {
         self.get_until(Deadline::NOW)
     }
@@ -161,6 +251,19 @@ impl<T: DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     /// The same as for [`get`](Queue::get), and [`GetError::Empty`] when none arrived in time.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{GetError, Queue};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = Queue::<u32>::new()?;
+    /// let result = queue.get_timeout(Duration::from_millis(10));
+    /// assert!(matches!(result, Err(GetError::Empty)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetError> {
         self.get_until(within(timeout))
     }

@@ -87,6 +87,21 @@ impl<'a> Select<'a> {
 
     /// Adds a [`Queue`], [`JoinableQueue`], [`Sender`] or [`Connection`] to send a small message to.
     /// Returns its index.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Queue, Select};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = Queue::bounded(1)?;
+    /// let mut select = Select::new();
+    /// let room = select.send(&queue);
+    /// assert_eq!(select.try_ready(), Some(room));
+    /// queue.put(1)?;
+    /// assert_eq!(select.try_ready(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn send(&mut self, to: &'a impl SelectSend) -> usize {
         self.add(to.departure())
     }
@@ -108,6 +123,22 @@ impl<'a> Select<'a> {
     ///
     /// # Panics
     /// Panics when there is no operation with this index.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Queue, Select};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let (one, other) = (Queue::new()?, Queue::new()?);
+    /// let mut select = Select::new();
+    /// let (first, second) = (select.recv(&one), select.recv(&other));
+    /// one.put(1)?;
+    /// other.put(2)?;
+    /// select.remove(first);
+    /// assert_eq!(select.ready(), second);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn remove(&mut self, number: usize) {
         let at = self.numbers.iter().position(|&known| known == number);
         let at = at.expect("an index of an operation that was added and not removed");
@@ -135,6 +166,20 @@ impl<'a> Select<'a> {
 
     /// Like [`ready`](Select::ready), but waits for at most `timeout`, and returns `None` when the time is
     /// up.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Queue, Select};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = Queue::<u32>::new()?;
+    /// let mut select = Select::new();
+    /// select.recv(&queue);
+    /// assert_eq!(select.ready_timeout(Duration::from_millis(10)), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ready_timeout(&mut self, timeout: Duration) -> Option<usize> {
         self.ready_until(within(timeout))
     }

@@ -93,6 +93,18 @@ impl AtomicFlag<'_> {
     }
 
     /// Sets the value, and returns the old one.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::atomic::Ordering::SeqCst;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let flag = procession::Value::new(false)?;
+    /// assert!(!flag.atomic().swap(true, SeqCst));
+    /// assert!(flag.atomic().load(SeqCst));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn swap(&self, value: bool, order: Ordering) -> bool {
         self.0.swap(u8::from(value), order) != 0
     }
@@ -104,6 +116,18 @@ impl AtomicFlag<'_> {
     ///
     /// # Panics
     /// Panics when `failure` is valid only for stores.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::atomic::Ordering::SeqCst;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let flag = procession::Value::new(false)?;
+    /// assert_eq!(flag.atomic().compare_exchange(false, true, SeqCst, SeqCst), Ok(false));
+    /// assert_eq!(flag.atomic().compare_exchange(false, true, SeqCst, SeqCst), Err(true));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn compare_exchange(
         &self,
         current: bool,

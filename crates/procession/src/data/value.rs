@@ -79,6 +79,15 @@ impl<T: Plain> Value<T> {
     ///
     /// # Errors
     /// The same as for [`get`](Value::get).
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let value = procession::Value::new(20)?;
+    /// assert_eq!(value.update(|n| 2 * n)?, 40);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn update(&self, change: impl FnOnce(T) -> T) -> Result<T, LockError> {
         Ok(self.lock()?.update(change))
     }
@@ -90,6 +99,19 @@ impl<T: Plain> Value<T> {
     ///
     /// # Errors
     /// The same as for [`get`](Value::get).
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let value = procession::Value::new(1)?;
+    /// let mut guard = value.lock()?;
+    /// let next = guard.get() + 1;
+    /// guard.set(next);
+    /// drop(guard);
+    /// assert_eq!(value.get()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn lock(&self) -> Result<ValueGuard<'_, T>, LockError> {
         Ok(ValueGuard {
             value: self,

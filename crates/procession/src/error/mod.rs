@@ -135,6 +135,17 @@ pub enum Error {
 impl Error {
     /// Returns whether there was no shared memory left, or a limit was reached. Free some memory or raise
     /// the limit; see [`set_memory_limit`](crate::set_memory_limit).
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// procession::set_memory_limit(procession::memory_usage()?.resident + (1 << 20))?;
+    /// let refused = procession::Array::<u8>::zeroed(64 << 20).unwrap_err();
+    /// assert!(refused.is_out_of_memory());
+    /// procession::set_memory_limit(None)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Error::Engine(engine::Error::OutOfMemory { .. }))
     }

@@ -76,6 +76,18 @@ impl Default for PoolBuilder {
 impl<S: 'static> PoolBuilder<S> {
     /// Sets the number of workers. The default is one for each CPU that this process may use
     /// ([`available_parallelism`](std::thread::available_parallelism)).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Pool;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::builder().workers(2).build()?;
+    /// assert_eq!(pool.worker_ids().len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn workers(mut self, workers: usize) -> PoolBuilder<S> {
         self.workers = Some(workers);
@@ -184,6 +196,22 @@ impl<S: 'static> PoolBuilder<S> {
     ///
     /// # Panics
     /// Panics when `tasks` is zero.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Pool;
+    ///
+    /// fn id() -> u32 {
+    ///     std::process::id()
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::builder().workers(1).max_tasks(1).build()?;
+    /// assert_ne!(pool.apply(id, ())?, pool.apply(id, ())?);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn max_tasks(mut self, tasks: u64) -> PoolBuilder<S> {
         assert!(tasks > 0, "a worker that runs no tasks is of no use");
@@ -210,6 +238,24 @@ impl<S: 'static> PoolBuilder<S> {
     /// sleeping or in system calls. After that time its worker is killed and the task fails with
     /// [`TaskError::TimedOut`](crate::TaskError::TimedOut). In [`Pool::map`] the limit applies to each
     /// item.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Error, Pool, TaskError};
+    /// use std::time::Duration;
+    ///
+    /// fn sleep(time: Duration) {
+    ///     std::thread::sleep(time);
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::builder().workers(1).task_timeout(Duration::from_millis(50)).build()?;
+    /// let error = pool.apply(sleep, Duration::from_secs(60)).unwrap_err();
+    /// assert!(matches!(error, Error::Task(TaskError::TimedOut)));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn task_timeout(mut self, timeout: Duration) -> PoolBuilder<S> {
         self.limits.timeout = Some(timeout);

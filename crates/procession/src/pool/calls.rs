@@ -17,6 +17,24 @@ use crate::transfer::function::TaskFunction;
 impl<S: 'static> Pool<S> {
     /// Returns options under which each task may run for at most `timeout`, in index of
     /// [`task_timeout`](crate::PoolBuilder::task_timeout).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Pool;
+    /// use std::time::Duration;
+    ///
+    /// fn sleep(time: Duration) {
+    ///     std::thread::sleep(time);
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::new(1)?;
+    /// let limited = pool.with_timeout(Duration::from_millis(50));
+    /// assert!(limited.apply(sleep, Duration::from_secs(60)).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn with_timeout(&self, timeout: Duration) -> TaskOptions<'_, S> {
         self.options().with_timeout(timeout)
     }
@@ -36,6 +54,22 @@ impl<S: 'static> Pool<S> {
     /// # Errors
     /// Returns the error of the first item, in their order, that has no result. The other items are still
     /// processed. To get a result or an error for each item, use [`imap`](Pool::imap).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Pool;
+    ///
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::new(2)?;
+    /// assert_eq!(pool.map(square, 1..=4)?, [1, 4, 9, 16]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn map<F, Args, Shape>(
         &self,
         function: F,
@@ -200,6 +234,22 @@ impl<S: 'static> Pool<S> {
     ///
     /// # Errors
     /// Returns an error when the task has no result; see [`TaskError`](crate::TaskError).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Pool;
+    ///
+    /// fn add(a: u32, b: u32) -> u32 {
+    ///     a + b
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::new(1)?;
+    /// assert_eq!(pool.apply(add, (2, 3))?, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn apply<F, Args, Shape>(&self, function: F, args: Args) -> Result<F::Output, Error>
     where
         F: TaskFunction<S, Args, Shape>,
@@ -248,6 +298,26 @@ impl<S: 'static> Pool<S> {
     /// # Errors
     /// Returns [`PutError::Full`] when there is no room, and [`PutError::Closed`] when the pool takes no
     /// more tasks; otherwise the same as for [`submit`](Pool::submit). Every error returns the arguments.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Pool, PutError};
+    /// use std::time::Duration;
+    ///
+    /// fn sleep(time: Duration) {
+    ///     std::thread::sleep(time);
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::builder().workers(1).max_pending(1).build()?;
+    /// let task = pool.submit(sleep, Duration::from_secs(60))?;
+    /// let result = pool.try_submit(sleep, Duration::ZERO);
+    /// assert!(matches!(result, Err(PutError::Full(_))));
+    /// task.cancel();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_submit<F, Args, Shape>(
         &self,
         function: F,

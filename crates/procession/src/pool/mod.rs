@@ -177,6 +177,23 @@ impl<S> Pool<S> {
     ///
     /// # Panics
     /// Panics in a forked copy of the process that created the pool.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Error, Pool};
+    ///
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::new(1)?;
+    /// pool.close();
+    /// assert!(matches!(pool.apply(square, 3), Err(Error::PoolClosed)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close(&self) {
         self.shared().close();
     }
@@ -186,6 +203,24 @@ impl<S> Pool<S> {
     ///
     /// # Panics
     /// Panics in a forked copy of the process that created the pool.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Pool;
+    ///
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::new(1)?;
+    /// let task = pool.submit(square, 3)?;
+    /// pool.join();
+    /// assert_eq!(task.join()?, 9);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn join(mut self) {
         self.shared();
         self.finish();
@@ -195,6 +230,25 @@ impl<S> Pool<S> {
     ///
     /// # Panics
     /// Panics in a forked copy of the process that created the pool.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Pool, TaskError};
+    /// use std::time::Duration;
+    ///
+    /// fn sleep(time: Duration) {
+    ///     std::thread::sleep(time);
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::new(1)?;
+    /// let task = pool.submit(sleep, Duration::from_secs(60))?;
+    /// pool.terminate();
+    /// assert!(matches!(task.join(), Err(TaskError::PoolGone)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn terminate(mut self) {
         self.shared().terminate();
         self.finish();

@@ -103,6 +103,25 @@ impl<R> Task<R> {
     ///
     /// # Panics
     /// Panics in a forked copy of the process that created the pool.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Pool, TaskError};
+    /// use std::time::Duration;
+    ///
+    /// fn sleep(time: Duration) {
+    ///     std::thread::sleep(time);
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::new(1)?;
+    /// let task = pool.submit(sleep, Duration::from_secs(60))?;
+    /// assert!(task.cancel());
+    /// assert!(matches!(task.join(), Err(TaskError::Cancelled)));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn cancel(&self) -> bool {
         self.results.expect_to_cancel()

@@ -71,6 +71,22 @@ impl Builder {
     /// Adds arguments, which follow the program's name in the `std::env::args` of the process.
     ///
     /// In test executables they have no effect, because libtest would parse them.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn arguments() -> Vec<String> {
+    ///     std::env::args().skip(1).collect()
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::builder().args(["--verbose"]).spawn(arguments, ())?;
+    /// assert_eq!(process.join()?, ["--verbose"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Builder {
         self.args.extend(args.into_iter().map(Into::into));
@@ -92,6 +108,22 @@ impl Builder {
     }
 
     /// Clears the environment, so that it has only the variables set with [`env`](Builder::env).
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use procession::Process;
+    ///
+    /// fn variables() -> usize {
+    ///     std::env::vars().filter(|(name, _)| name == "HOME").count()
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::builder().env_clear().env("ONLY", "this").spawn(variables, ())?;
+    /// assert_eq!(process.join()?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn env_clear(mut self) -> Builder {
         self.env.clear();
@@ -207,6 +239,24 @@ impl Builder {
 
     /// Sets whether the process dies at once when this process ends, however it ends. The default is that
     /// it continues.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn serve() {
+    ///     loop {
+    ///         std::thread::park();
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::builder().daemon(true).spawn(serve, ())?;
+    /// assert!(process.is_alive()); // it ends with this process
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn daemon(mut self, daemon: bool) -> Builder {
         self.daemon = daemon;

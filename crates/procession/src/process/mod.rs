@@ -108,6 +108,22 @@ impl<R: DeserializeOwned> Process<R> {
     /// # Errors
     /// Returns an error when this program did not call [`init`](crate::init), when `function` is a closure,
     /// when the arguments cannot be serialised, or when the system cannot start a process.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn add(a: u32, b: u32) -> u32 {
+    ///     a + b
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::spawn(add, (2, 3))?;
+    /// assert_eq!(process.join()?, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn spawn<F, Args, Shape>(function: F, args: Args) -> Result<Process<R>, Error>
     where
         F: Function<Args, Shape, Output = R>,
@@ -177,6 +193,24 @@ impl<R: DeserializeOwned> Process<R> {
     ///
     /// # Errors
     /// The same as for [`join`](Process::join), and [`JoinError::Taken`] once the result was returned.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    /// use std::time::Duration;
+    ///
+    /// fn sleep() {
+    ///     std::thread::sleep(Duration::from_secs(60));
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let mut process = Process::spawn(sleep, ())?;
+    /// assert_eq!(process.join_timeout(Duration::from_millis(10))?, None);
+    /// process.kill()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn join_timeout(&mut self, timeout: Duration) -> Result<Option<R>, JoinError> {
         self.join_until(within(timeout))
     }
@@ -185,6 +219,24 @@ impl<R: DeserializeOwned> Process<R> {
     ///
     /// # Errors
     /// The same as for [`join_timeout`](Process::join_timeout).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    /// use std::time::Duration;
+    ///
+    /// fn sleep() {
+    ///     std::thread::sleep(Duration::from_secs(60));
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let mut process = Process::spawn(sleep, ())?;
+    /// assert_eq!(process.try_join()?, None);
+    /// process.kill()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_join(&mut self) -> Result<Option<R>, JoinError> {
         self.join_until(Deadline::NOW)
     }
@@ -349,6 +401,24 @@ impl<R> Process<R> {
     ///
     /// # Errors
     /// Returns an error when the system does not allow this process to send the signal.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    /// use std::time::Duration;
+    ///
+    /// fn sleep() {
+    ///     std::thread::sleep(Duration::from_secs(60));
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::spawn(sleep, ())?;
+    /// assert!(process.kill()?);
+    /// assert_eq!(process.join().unwrap_err().signal(), Some(9));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn kill(&self) -> Result<bool, Error> {
         self.signal(9)
     }

@@ -59,6 +59,18 @@ impl Barrier {
     ///
     /// # Errors
     /// The same as for [`wait`](Barrier::wait).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let barrier = procession::Barrier::new(2)?;
+    /// assert!(barrier.wait_timeout(Duration::from_millis(10)).is_err());
+    /// assert!(barrier.is_broken());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult, BarrierError> {
         self.wait_until(within(timeout))
     }
@@ -89,6 +101,18 @@ impl Barrier {
     }
 
     /// Restores the initial state. Parties that wait get an error.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let barrier = procession::Barrier::new(1)?;
+    /// barrier.abort();
+    /// assert!(barrier.wait().is_err());
+    /// barrier.reset();
+    /// assert!(barrier.wait().is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn reset(&self) {
         self.inner.reset();
     }

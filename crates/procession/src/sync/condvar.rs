@@ -88,6 +88,20 @@ impl Condvar {
     ///
     /// # Errors
     /// The same as for [`wait`](Condvar::wait).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Condvar, Lock};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let (lock, changed) = (Lock::new()?, Condvar::new()?);
+    /// let (guard, notified) = changed.wait_timeout(lock.lock()?, Duration::from_millis(10))?;
+    /// assert!(!notified);
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait_timeout<G: CondvarGuard>(
         &self,
         guard: G,
@@ -115,6 +129,21 @@ impl Condvar {
     ///
     /// # Errors
     /// The same as for [`wait`](Condvar::wait).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Condvar, Mutex};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let (ready, changed) = (Mutex::new(false)?, Condvar::new()?);
+    /// let time = Duration::from_millis(10);
+    /// let (guard, ended) = changed.wait_while_timeout(ready.lock()?, time, |ready| !ready)?;
+    /// assert!(!ended);
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait_while_timeout<G: CondvarGuard>(
         &self,
         mut guard: G,

@@ -67,6 +67,19 @@ impl Event {
     }
 
     /// Waits for at most `timeout`. Returns whether the flag was set.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let event = procession::Event::new()?;
+    /// assert!(!event.wait_timeout(Duration::from_millis(10)));
+    /// event.set();
+    /// assert!(event.wait_timeout(Duration::from_millis(10)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.wait_until(within(timeout))
     }

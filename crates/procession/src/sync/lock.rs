@@ -65,6 +65,19 @@ impl Lock {
     ///
     /// # Errors
     /// The same as for [`lock`](Lock::lock), and [`LockError::TimedOut`] when it is not free.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Lock, LockError};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let lock = Lock::new()?;
+    /// let guard = lock.try_lock()?;
+    /// assert!(matches!(lock.try_lock(), Err(LockError::TimedOut)));
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_lock(&self) -> Result<LockGuard<'_>, LockError> {
         self.lock_until(Deadline::NOW)
     }
@@ -82,6 +95,18 @@ impl Lock {
     }
 
     /// Returns whether any process holds the lock.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let lock = procession::Lock::new()?;
+    /// let guard = lock.lock()?;
+    /// assert!(lock.is_held());
+    /// drop(guard);
+    /// assert!(!lock.is_held());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_held(&self) -> bool {
         self.inner.is_held()
     }

@@ -58,6 +58,16 @@ impl<T: Serialize + DeserializeOwned> Mutex<T> {
     ///
     /// # Errors
     /// Returns an error when the value cannot be serialised, or there is no shared memory left.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let names = procession::Mutex::new(vec!["Ada".to_owned()])?;
+    /// names.lock()?.push("Grace".to_owned());
+    /// assert_eq!(names.lock()?.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(value: T) -> Result<Mutex<T>, Error> {
         Ok(Mutex {
             lock: Shared::new(sync::Lock::new()?),
@@ -82,6 +92,19 @@ impl<T: Serialize + DeserializeOwned> Mutex<T> {
     ///
     /// # Errors
     /// The same as for [`lock`](Mutex::lock), and [`GuardError::TimedOut`] when it is not free.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{GuardError, Mutex};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let count = Mutex::new(0)?;
+    /// let guard = count.lock()?;
+    /// assert!(matches!(count.try_lock(), Err(GuardError::TimedOut)));
+    /// # drop(guard);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, GuardError<MutexGuard<'_, T>>> {
         self.lock_until(Deadline::NOW)
     }
@@ -200,6 +223,18 @@ impl<'a, T: Serialize + DeserializeOwned> MutexGuard<'a, T> {
     /// # Errors
     /// Returns an error when the value cannot be serialised, or when there is no shared memory left; the
     /// value then stays as it was. Also fails in a forked process whose parent holds the guard.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let text = procession::Mutex::new(String::new())?;
+    /// let mut guard = text.lock()?;
+    /// guard.push_str("done");
+    /// guard.commit()?;
+    /// assert_eq!(*text.lock()?, "done");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn commit(mut self) -> Result<(), Error> {
         self.write_back()
     }
@@ -214,6 +249,18 @@ impl<'a, T: Serialize + DeserializeOwned> MutexGuard<'a, T> {
     }
 
     /// Releases the lock and leaves the value as it was.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let text = procession::Mutex::new("old".to_owned())?;
+    /// let mut guard = text.lock()?;
+    /// guard.clear();
+    /// guard.discard();
+    /// assert_eq!(*text.lock()?, "old");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn discard(mut self) {
         self.edit.changed = false;
     }

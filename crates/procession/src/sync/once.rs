@@ -68,6 +68,17 @@ impl<T: Serialize + DeserializeOwned> OnceLock<T> {
     ///
     /// # Errors
     /// Returns an error when the value cannot be serialised or read, or there is no shared memory left.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let port = procession::OnceLock::new()?;
+    /// assert_eq!(port.get()?, None);
+    /// assert_eq!(*port.get_or_init(|| 8080)?, 8080);
+    /// assert_eq!(*port.get_or_init(|| 9090)?, 8080);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_or_init(&self, make: impl FnOnce() -> T) -> Result<&T, Error> {
         self.get_or_try_init(|| Ok(make()))
     }
@@ -77,6 +88,18 @@ impl<T: Serialize + DeserializeOwned> OnceLock<T> {
     ///
     /// # Errors
     /// The same as for [`get_or_init`](OnceLock::get_or_init), and the error of `make`.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Error, OnceLock};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let port = OnceLock::<u16>::new()?;
+    /// assert!(port.get_or_try_init(|| Err(Error::Closed)).is_err());
+    /// assert_eq!(port.get()?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get_or_try_init<E: From<Error>>(
         &self,
         make: impl FnOnce() -> Result<T, E>,
@@ -173,6 +196,18 @@ impl Once {
     ///
     /// # Errors
     /// Returns an error when there is no shared memory left.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let once = procession::Once::new()?;
+    /// let mut runs = 0;
+    /// once.call_once(|| runs += 1)?;
+    /// once.call_once(|| runs += 1)?;
+    /// assert_eq!(runs, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn call_once(&self, work: impl FnOnce()) -> Result<(), Error> {
         self.done.get_or_init(work).copied()
     }

@@ -53,6 +53,17 @@ impl RLock {
     ///
     /// # Errors
     /// The same as for [`lock`](RLock::lock), and [`LockError::TimedOut`] when another thread holds it.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let lock = procession::RLock::new()?;
+    /// let first = lock.lock()?;
+    /// assert!(lock.try_lock().is_ok()); // the same thread
+    /// # drop(first);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_lock(&self) -> Result<RLockGuard<'_>, LockError> {
         self.lock_until(Deadline::NOW)
     }

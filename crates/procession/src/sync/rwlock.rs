@@ -78,6 +78,19 @@ impl<T: Serialize + DeserializeOwned> RwLock<T> {
     ///
     /// # Errors
     /// The same as for [`read`](RwLock::read), and [`GuardError::TimedOut`] when a process writes.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{GuardError, RwLock};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let limit = RwLock::new(5)?;
+    /// let writer = limit.write()?;
+    /// assert!(matches!(limit.try_read(), Err(GuardError::TimedOut)));
+    /// # drop(writer);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_read(&self) -> Read<'_, T> {
         self.read_until(Deadline::NOW)
     }
@@ -94,6 +107,16 @@ impl<T: Serialize + DeserializeOwned> RwLock<T> {
     ///
     /// # Errors
     /// The same as for [`read`](RwLock::read).
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let limit = procession::RwLock::new(5)?;
+    /// *limit.write()? += 1;
+    /// assert_eq!(*limit.read()?, 6);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn write(&self) -> Write<'_, T> {
         self.write_until(Deadline::NEVER)
     }
@@ -103,6 +126,19 @@ impl<T: Serialize + DeserializeOwned> RwLock<T> {
     /// # Errors
     /// The same as for [`read`](RwLock::read), and [`GuardError::TimedOut`] when another process reads or
     /// writes.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{GuardError, RwLock};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let limit = RwLock::new(5)?;
+    /// let reader = limit.read()?;
+    /// assert!(matches!(limit.try_write(), Err(GuardError::TimedOut)));
+    /// # drop(reader);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_write(&self) -> Write<'_, T> {
         self.write_until(Deadline::NOW)
     }

@@ -48,6 +48,15 @@ impl Semaphore {
     ///
     /// # Errors
     /// The same as for [`Semaphore::new`].
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let permits = procession::Semaphore::bounded(1)?;
+    /// assert!(permits.release(1).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn bounded(permits: u32) -> Result<Semaphore, Error> {
         Ok(Semaphore {
             inner: Shared::new(sync::Semaphore::new(permits, Some(permits))?),
@@ -69,6 +78,17 @@ impl Semaphore {
     }
 
     /// Waits for a permit for at most `timeout`. Returns `None` when the time is up.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let permits = procession::Semaphore::new(0)?;
+    /// assert!(permits.acquire_timeout(Duration::from_millis(10)).is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn acquire_timeout(&self, timeout: Duration) -> Option<Permit<'_>> {
         self.acquire_until(within(timeout))
     }
@@ -77,6 +97,16 @@ impl Semaphore {
     ///
     /// # Errors
     /// Returns an error when a bounded semaphore would exceed its bound; then nothing is added.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let permits = procession::Semaphore::new(0)?;
+    /// permits.release(2)?;
+    /// assert_eq!(permits.available(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn release(&self, permits: u32) -> Result<(), TooMany> {
         self.inner.release(permits).map_err(|_| TooMany)
     }
@@ -112,6 +142,16 @@ pub struct Permit<'a> {
 
 impl Permit<'_> {
     /// Drops the guard without releasing the permit. [`Semaphore::release`] can add it back in any process.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let permits = procession::Semaphore::new(1)?;
+    /// permits.acquire().forget();
+    /// assert_eq!(permits.available(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn forget(self) {
         std::mem::forget(self);
     }

@@ -122,7 +122,7 @@ impl<'de, E: Object> Visitor<'de> for Opener<E> {
     type Value = Shared<E>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an object of kind {}", E::KIND)
+        write!(f, "an object of the kind {}", E::KIND)
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(

@@ -87,6 +87,16 @@ impl<T: Pod> Loan<T> {
     ///
     /// # Errors
     /// Returns an error when there is no shared memory left.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let mut loan = procession::Loan::<u32>::new(2)?;
+    /// loan.copy_from_slice(&[1, 2]);
+    /// assert_eq!(*loan, [1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(len: usize) -> Result<Loan<T>, Error> {
         const {
             assert!(
@@ -107,6 +117,15 @@ impl<T: Pod> Loan<T> {
     ///
     /// # Errors
     /// The same as for [`Loan::new`].
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let loan = procession::Loan::<u32>::zeroed(3)?;
+    /// assert_eq!(*loan, [0, 0, 0]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn zeroed(len: usize) -> Result<Loan<T>, Error> {
         let mut loan = Loan::new(len)?;
         loan.fill(T::zeroed());
@@ -117,6 +136,15 @@ impl<T: Pod> Loan<T> {
     ///
     /// # Errors
     /// The same as for [`Loan::new`].
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let loan = procession::Loan::from_slice(&[1.5, 2.5])?;
+    /// assert_eq!(loan.iter().sum::<f64>(), 4.0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn from_slice(items: &[T]) -> Result<Loan<T>, Error> {
         let mut loan = Loan::new(items.len())?;
         loan.copy_from_slice(items);
@@ -125,6 +153,16 @@ impl<T: Pod> Loan<T> {
 
     /// Truncates to `len` items, for example after a read that was shorter than the buffer. Does nothing if
     /// there are fewer.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let mut loan = procession::Loan::from_slice(b"hello, world")?;
+    /// loan.truncate(5);
+    /// assert_eq!(&*loan, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn truncate(&mut self, len: usize) {
         self.draft.truncate(len.saturating_mul(size_of::<T>()));
     }

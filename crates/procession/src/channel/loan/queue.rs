@@ -25,6 +25,18 @@ impl<T: Pod> Queue<Loan<T>> {
     /// # Errors
     /// Returns an error when the queue is closed, or when the loan belongs to the process of which this one
     /// is a forked child. The error returns the loan.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Loan, Queue};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = Queue::new()?;
+    /// queue.put_loan(Loan::from_slice(&[1u8, 2])?)?;
+    /// assert_eq!(*queue.get_loan()?, [1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn put_loan(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
         self.put_loan_until(loan, Deadline::NEVER)
     }
@@ -63,6 +75,17 @@ impl<T: Pod> Queue<Loan<T>> {
     ///
     /// # Errors
     /// The same as for [`get_loan`](Queue::get_loan), and [`GetError::Empty`] when there is none.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{GetError, Loan, Queue};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = Queue::<Loan<u8>>::new()?;
+    /// assert!(matches!(queue.try_get_loan(), Err(GetError::Empty)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_get_loan(&self) -> Result<Received<T>, GetError> {
         self.get_loan_until(Deadline::NOW)
     }
@@ -76,6 +99,21 @@ impl<T: Pod> Queue<Loan<T>> {
     }
 
     /// Returns an iterator over the messages, which ends when the queue is closed and empty.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Loan, Queue};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = Queue::new()?;
+    /// queue.put_loan(Loan::from_slice(&[1, 2])?)?;
+    /// queue.put_loan(Loan::from_slice(&[3])?)?;
+    /// queue.close();
+    /// let lengths: Vec<usize> = queue.loans().map(|loan| loan.unwrap().len()).collect();
+    /// assert_eq!(lengths, [2, 1]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn loans(&self) -> impl Iterator<Item = Result<Received<T>, GetError>> {
         std::iter::from_fn(|| match self.get_loan() {
             Err(GetError::Closed) => None,

@@ -51,6 +51,15 @@ impl<T: Plain> Array<T> {
     ///
     /// # Errors
     /// Returns an error when there is no shared memory left.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::Array::new([1, 2, 3])?;
+    /// assert_eq!(array.get(2)?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(items: impl AsRef<[T]>) -> Result<Array<T>, Error> {
         let items = items.as_ref();
         let array = Array::zeroed(items.len())?;
@@ -63,6 +72,15 @@ impl<T: Plain> Array<T> {
     ///
     /// # Errors
     /// The same as for [`Array::new`].
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::Array::<f64>::zeroed(1000)?;
+    /// assert_eq!(array.len(), 1000);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn zeroed(len: usize) -> Result<Array<T>, Error> {
         ArraySlice::zeroed(len).map(Array)
     }

@@ -72,6 +72,16 @@ impl<T> ArraySlice<T> {
     ///
     /// # Panics
     /// Panics when it has fewer than `mid` items.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::Array::new([1, 2, 3])?;
+    /// let (left, right) = array.split_at(1);
+    /// assert_eq!((left.to_vec()?, right.to_vec()?), (vec![1], vec![2, 3]));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn split_at(&self, mid: usize) -> (ArraySlice<T>, ArraySlice<T>) {
         (self.slice(..mid), self.slice(mid..))
     }
@@ -80,6 +90,16 @@ impl<T> ArraySlice<T> {
     ///
     /// # Panics
     /// Panics when `size` is zero.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::Array::new([1, 2, 3])?;
+    /// let lengths: Vec<usize> = array.chunks(2).map(|part| part.len()).collect();
+    /// assert_eq!(lengths, [2, 1]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn chunks(&self, size: usize) -> impl ExactSizeIterator<Item = ArraySlice<T>> {
         assert!(size > 0, "parts need at least one item");
         (0..self.len.div_ceil(size)).map(move |number| {
@@ -161,6 +181,15 @@ impl<T: Plain> ArraySlice<T> {
     ///
     /// # Panics
     /// The same as for [`get`](ArraySlice::get).
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::Array::new([1, 2, 3])?;
+    /// assert_eq!(array.update(0, |n| n + 10)?, 11);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn update(&self, index: usize, change: impl FnOnce(T) -> T) -> Result<T, LockError> {
         Ok(self.lock()?.update(index, change))
     }
@@ -184,6 +213,15 @@ impl<T: Plain> ArraySlice<T> {
     ///
     /// # Panics
     /// Panics when the range is out of bounds.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::Array::new([1, 2, 3])?;
+    /// assert_eq!(array.read(1..)?, [2, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn read(&self, range: impl RangeBounds<usize>) -> Result<Vec<T>, LockError> {
         Ok(self.lock()?.read(range))
     }
@@ -207,6 +245,16 @@ impl<T: Plain> ArraySlice<T> {
     ///
     /// # Panics
     /// Panics when there are fewer items from `at` than `items` has.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::Array::new([1, 2, 3])?;
+    /// array.write(1, &[8, 9])?;
+    /// assert_eq!(array.to_vec()?, [1, 8, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn write(&self, at: usize, items: &[T]) -> Result<(), LockError> {
         self.lock()?.write(at, items);
         Ok(())
@@ -248,6 +296,19 @@ impl<T: Plain> ArraySlice<T> {
     ///
     /// # Errors
     /// The same as for [`get`](ArraySlice::get).
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::Array::new([1, 2])?;
+    /// let mut items = array.lock()?;
+    /// let sum = items.get(0) + items.get(1);
+    /// items.set(0, sum);
+    /// drop(items);
+    /// assert_eq!(array.to_vec()?, [3, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn lock(&self) -> Result<ArrayGuard<'_, T>, LockError> {
         Ok(self.under(self.lock.lock()?))
     }

@@ -47,7 +47,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
         Some(Error::NotSpawning(kind)) => Error::Encode {
             kind,
             reason:
-                "between Rust and Python, objects are passed as arguments of a process, not in messages"
+                "between Rust and Python an object is an argument of a process, and in no message"
                     .to_owned(),
         },
         Some(reason) => reason,
