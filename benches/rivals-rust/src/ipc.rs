@@ -36,8 +36,8 @@ pub fn child(kind: &str, server: &str) {
     let (requests_out, requests) = channel::<u64>().expect("a channel");
     match kind {
         "echo" => {
-            let (replies, answers_in) = channel::<u64>().expect("a channel");
-            give::<Line>(server, (requests_out, answers_in));
+            let (replies, replies_in) = channel::<u64>().expect("a channel");
+            give::<Line>(server, (requests_out, replies_in));
             while let Ok(number) = requests.recv() {
                 replies.send(number).expect("the parent lives");
             }
