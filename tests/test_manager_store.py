@@ -379,9 +379,9 @@ def test_a_large_value_makes_room(manager: Any) -> None:
 
 def test_without_memory_for_it_the_server_keeps_it() -> None:
     """A store that cannot grow is given up, and nothing is lost."""
-    from procession._core.kept import KeptDict
+    from procession._core.managers.server_store import ServerDict
 
-    kept: Any = KeptDict(a=1)
+    kept: Any = ServerDict(a=1)
     assert kept._share()
 
     class Full:

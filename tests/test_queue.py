@@ -225,10 +225,10 @@ def test_the_error_hook_may_want_what_the_caller_of_put_holds():
     with lock:
         q.put(Unpicklable())
     assert told.wait(30)
-    herald = q._herald._thread
+    error_thread = q._error_thread._thread
     del q
-    herald.join(30)
-    assert not herald.is_alive()
+    error_thread.join(30)
+    assert not error_thread.is_alive()
 
 
 def test_the_error_hook_may_want_what_the_caller_of_join_thread_holds():

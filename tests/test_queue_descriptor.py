@@ -14,7 +14,7 @@ import pytest
 
 import procession
 from procession import connection
-from procession._core import queue_ends
+from procession._core.queues import ends
 
 
 def test_the_reader_can_be_waited_for():
@@ -302,7 +302,7 @@ def test_a_descriptor_left_readable_is_brought_in_line_by_who_waits():
     assert in_line == [True]
 
 
-class ShownInVain(queue_ends.QueueReader):
+class ShownInVain(ends.QueueReader):
     """An end whose message is shown and does not come, as when its sender was stopped in between."""
 
     looks = 0

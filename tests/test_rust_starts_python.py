@@ -121,7 +121,7 @@ def test_an_exception_comes_back_with_type_text_and_traceback(folder: Path) -> N
     raised = python_call(folder, "workers", "fails")["raised"]
     assert (raised["kind"], raised["message"]) == ("LookupError", r"no such \ud800 thing")
     assert 'in fails\n    raise LookupError("no such' in raised["traceback"]
-    assert "called_by_rust" not in raised["traceback"]
+    assert "_core/rust/called" not in raised["traceback"]
     assert python_call(folder, "workers", "silent")["raised"]["message"] == ""
     raised = python_call(folder, "json", "loads", ["{"])["raised"]
     assert raised["kind"] == "json.decoder.JSONDecodeError"

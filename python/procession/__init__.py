@@ -11,9 +11,9 @@ from ._core.fallback.choice import choose as _choose
 _choose()
 
 from . import context
+from ._core._typing import TYPE_CHECKING as _TYPE_CHECKING
+from ._core._typing import Any as _Any
 from ._core.errors import OwnerDied, WorkerDied
-from ._core.hints import TYPE_CHECKING as _TYPE_CHECKING
-from ._core.hints import Any as _Any
 from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
 from .process import active_children, current_process, parent_process
 
@@ -69,14 +69,14 @@ def debug_dump(file: _Any = None) -> None:
     The stacks of this process's threads follow. With `PROCESSION_DEBUG_SIGNAL=USR2` in the environment, or
     after `debug_on_signal`, `kill -USR2` has a process do it.
     """
-    from ._core.diagnosis import debug_dump
+    from ._core.debug.diagnosis import debug_dump
 
     debug_dump(file)
 
 
 def debug_on_signal(number: int | None = None) -> None:
     """Have this process, and those started from now on, answer a signal (SIGUSR2) with `debug_dump`."""
-    from ._core.diagnosis import debug_on_signal
+    from ._core.debug.diagnosis import debug_on_signal
 
     debug_on_signal(number)
 
@@ -87,7 +87,7 @@ def debug_watch(every: float = 10.0) -> None:
     Each is reported once, as `debug_dump` does, when it was there at two looks in a row. In one process of a
     tree this is enough; `PROCESSION_DEBUG_WATCH=10` in the environment begins it in the first.
     """
-    from ._core.hang_watch import debug_watch
+    from ._core.debug.hang_watch import debug_watch
 
     debug_watch(every)
 
@@ -102,7 +102,7 @@ def memory_info() -> dict[str, int | None]:
     It looks at every piece of memory: for a report now and then, not for every message. Where the engine does
     not run, there is none.
     """
-    from ._core.memory import memory_info
+    from ._core.debug.memory import memory_info
 
     return memory_info()
 
@@ -113,7 +113,7 @@ def trim() -> int:
     Without it, memory goes back about a second after it was used last, but for a quarter of what is in use,
     or 16 MiB if that is more; and all of it with the program's last queue, pipe or pool.
     """
-    from ._core.memory import trim
+    from ._core.debug.memory import trim
 
     return trim()
 
@@ -144,13 +144,13 @@ if not _TYPE_CHECKING:
 
 
 if "PROCESSION_DEBUG_SIGNAL" in os.environ:
-    from ._core.diagnosis import debug_as_environment_says
+    from ._core.debug.diagnosis import debug_as_environment_says
 
     debug_as_environment_says()
     del debug_as_environment_says
 
 if "PROCESSION_DEBUG_WATCH" in os.environ:
-    from ._core.hang_watch import watch_as_environment_says
+    from ._core.debug.hang_watch import watch_as_environment_says
 
     watch_as_environment_says()
     del watch_as_environment_says

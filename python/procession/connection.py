@@ -16,14 +16,13 @@ import sys
 from collections.abc import Callable, Iterable
 
 from . import _engine
-from ._core import pipe_transit
-from ._core.forwarding import forward_other_names
-from ._core.handle_passing import duplicate, teach_reduction
-from ._core.hints import Any
-from ._core.private_names import teach_private_names
-from ._core.readiness import wait_for_readable
-from ._core.stdlib import context, load, reduction
-from ._core.temp_dir import keep_socket_paths_short
+from ._core._typing import Any
+from ._core.private_names import register_private_methods
+from ._core.queues.readiness import wait_for_readable
+from ._core.stdlib import context, forward_other_names, load, reduction
+from ._core.system.temp_dir import keep_socket_paths_short
+from ._core.transfer import pipe_transit
+from ._core.transfer.handle_passing import duplicate, patch_reduction
 
 _std = load("connection")
 
@@ -265,15 +264,15 @@ class Listener(_std.Listener):  # type: ignore[name-defined]
 
     def accept(self) -> Connection:
         """Accept a connection, prove the key on both sides, and return it."""
-        return _ours(super().accept())
+        return _wrapped(super().accept())
 
 
 def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Connection:
     """Return a connection to a `Listener`."""
-    return _ours(_std.Client(address, family, authkey))
+    return _wrapped(_std.Client(address, family, authkey))
 
 
-def _ours(theirs: Any) -> Connection:
+def _wrapped(theirs: Any) -> Connection:
     with theirs:
         return Connection(os.dup(theirs.fileno()), theirs.readable, theirs.writable)
 
@@ -288,15 +287,15 @@ def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
     return Connection(df.detach(), readable, writable)
 
 
-def _reduce_theirs(conn: Any) -> Any:
+def _reduce_stdlib_connection(conn: Any) -> Any:
     """Pickle a connection of the stdlib's own, also while its module's name stands for this one."""
     its_name_is_its_own = sys.modules.get(_std.__name__) is _std
     if its_name_is_its_own and not _engine.is_enclosing():
         return _std.reduce_connection(conn)
-    return _rebuild_theirs, (duplicate(conn.fileno()), conn.readable, conn.writable)
+    return _rebuild_stdlib_connection, (duplicate(conn.fileno()), conn.readable, conn.writable)
 
 
-def _rebuild_theirs(df: Any, readable: bool, writable: bool) -> Any:
+def _rebuild_stdlib_connection(df: Any, readable: bool, writable: bool) -> Any:
     return _std.Connection(df.detach(), readable, writable)
 
 
@@ -306,25 +305,25 @@ def _reduce_socket(sock: Any) -> Any:
 
 
 def _reduce_pipe_end(end: PipeEnd) -> tuple[Any, ...]:
-    return _rebuild_pipe_end, (pipe_transit.send_off(end),)
+    return _rebuild_pipe_end, (pipe_transit.detached(end),)
 
 
 def _rebuild_pipe_end(ticket: Any) -> PipeEnd:
     end = PipeEnd.__new__(PipeEnd)
-    ticket.arrive(end)
+    ticket.attach_to(end)
     return end
 
 
-teach_private_names()
+register_private_methods()
 reduction.ForkingPickler.register(Connection, reduce_connection)
-reduction.ForkingPickler.register(_std.Connection, _reduce_theirs)
+reduction.ForkingPickler.register(_std.Connection, _reduce_stdlib_connection)
 if sys.modules.get(_std.__name__) is not _std:
     # Its name is this module's: picklers that libraries taught that name's class do not know it.
-    copyreg.pickle(_std.Connection, _reduce_theirs)
+    copyreg.pickle(_std.Connection, _reduce_stdlib_connection)
 reduction.ForkingPickler.register(PipeEnd, _reduce_pipe_end)
 if reduction.ForkingPickler._extra_reducers.get(reduction.socket.socket) is reduction._reduce_socket:
     reduction.ForkingPickler.register(reduction.socket.socket, _reduce_socket)
-teach_reduction()
+patch_reduction()
 keep_socket_paths_short()
 
 forward_other_names(__name__, _std)

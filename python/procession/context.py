@@ -13,12 +13,11 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 
+from ._core._typing import TYPE_CHECKING, Any
 from ._core.fallback import choice
-from ._core.forwarding import forward_other_names
-from ._core.hints import TYPE_CHECKING, Any
-from ._core.main_module import settle
+from ._core.start.main_module import sync_main_modules
 from ._core.stdlib import context as _std
-from ._core.stdlib import process
+from ._core.stdlib import forward_other_names, process
 
 if TYPE_CHECKING:
     from . import connection, managers, pool, queues, synchronize
@@ -200,7 +199,7 @@ class SpawnProcess(_StartableProcess):
     @staticmethod
     def _after_fork() -> None:
         """A fresh interpreter has inherited nothing that needs repair; it may have a name to say."""
-        if (origins := sys.modules.get("procession._core.origins")) is not None:
+        if (origins := sys.modules.get("procession._core.debug.origins")) is not None:
             origins.name_this_process()
 
 
@@ -452,8 +451,8 @@ _concrete_contexts = _Contexts(
 _default_context = DefaultContext()
 
 if choice.reason is None:
-    from ._core.leaving import mark_at_interpreter_exit
+    from ._core.start.exit_mark import mark_at_interpreter_exit
 
     mark_at_interpreter_exit()
-settle()
+sync_main_modules()
 forward_other_names(__name__, _std)

@@ -10,8 +10,8 @@ import ctypes
 import sys
 
 from . import _engine
-from ._core.handing import hand_over
-from ._core.hints import Any
+from ._core._typing import Any
+from ._core.transfer.handing import hand_over
 
 __all__ = ["BufferWrapper"]
 

@@ -1,6 +1,6 @@
 """Pools of workers.
 
-`Pool` has processes, `ThreadPool` threads; both are a front over a crew (`_core/pool_crew.py`), which
+`Pool` has processes, `ThreadPool` threads; both are a front over a backend (`_core/pool_crew.py`), which
 has the workers, the open jobs and the threads of this process that see to them.
 
 Beside the stdlib's arguments, the methods take `task_timeout` (seconds a task may run: its worker is
@@ -17,27 +17,34 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 
-from ._core import pool_results
+from ._core._typing import Any, NoReturn
 from ._core.arguments import check_call, check_callable, check_iterable, check_task, whole_number
-from ._core.classic import INSIDES_OF_POOL, is_classic, make_classic
-from ._core.hints import Any, NoReturn
-from ._core.pool_crew import CLOSE, INIT, RUN, TERMINATE, Crew
-from ._core.pool_feeder import Feed
-from ._core.pool_insides import Handler, Notifier, ResultsOnTheirWay, TaskQueue, TasksOnTheirWay, map_one
-from ._core.pool_processes import ProcessCrew
-from ._core.pool_results import ApplyResult as ApplyResult
-from ._core.pool_results import IMapIterator as IMapIterator
-from ._core.pool_results import IMapUnorderedIterator as IMapUnorderedIterator
-from ._core.pool_results import MapResult as MapResult
-from ._core.pool_threads import ThreadCrew
-from ._core.private_names import reachable, teach_private_names
+from ._core.pool import results as pool_results
+from ._core.pool.backend import CLOSE, INIT, RUN, TERMINATE, PoolBackend
+from ._core.pool.feeder import TaskSource
+from ._core.pool.process_backend import ProcessBackend
+from ._core.pool.results import ApplyResult as ApplyResult
+from ._core.pool.results import IMapIterator as IMapIterator
+from ._core.pool.results import IMapUnorderedIterator as IMapUnorderedIterator
+from ._core.pool.results import MapResult as MapResult
+from ._core.pool.stdlib_attributes import (
+    Handler,
+    Notifier,
+    PendingResults,
+    PendingTasks,
+    TaskQueue,
+    map_one,
+)
+from ._core.pool.thread_backend import ThreadBackend
+from ._core.pool.thread_bound import is_thread_bound
+from ._core.private_names import picklable, register_private_methods
 from ._core.stdlib import context as _std_context
 from ._core.stdlib import load, util
-from ._core.thread_bound import belongs_to_its_thread
+from ._core.stdlib_subclasses import POOL_INTERNALS, overrides_any, use_stdlib_methods
 from .context import _default_context
 
 _std = load("pool")
-teach_private_names()
+register_private_methods()
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -57,7 +64,7 @@ Callback = Callable[[Any], object] | None
 ErrorCallback = Callable[[BaseException], object] | None
 
 # Sequences up to this length are submitted by the caller of `imap`, without a thread of the pool's own.
-SHORT = 10_000
+MAX_DIRECT_ITEMS = 10_000
 
 
 class Pool(_std.Pool):  # type: ignore[name-defined]
@@ -67,14 +74,14 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
     """
 
     _wrap_exception = True
-    # True for subclasses that replace the insides.
-    _is_classic = False
-    _crew: Crew
+    # True for subclasses that replace the internals.
+    _uses_stdlib_methods = False
+    _backend: PoolBackend
 
     def __init_subclass__(cls, **kwds: Any) -> None:
         super().__init_subclass__(**kwds)
-        if is_classic(cls, INSIDES_OF_POOL):
-            make_classic(cls, Pool, _std.Pool)
+        if overrides_any(cls, POOL_INTERNALS):
+            use_stdlib_methods(cls, Pool, _std.Pool)
             if cls._help_stuff_finish is _std.Pool._help_stuff_finish:
                 cls._help_stuff_finish = staticmethod(_help_stuff_finish)
 
@@ -93,7 +100,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
     ) -> None:
         # Before anything can fail: __del__ looks at it.
         self._state = INIT
-        if self._is_classic:
+        if self._uses_stdlib_methods:
             _std.Pool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
             return
         self._ctx = _default_context.get_context() if context is None else context
@@ -111,14 +118,14 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             raise TypeError("initializer must be a callable")
         check_iterable("initargs", initargs, " (the arguments of the initializer)")
         self._processes = processes
-        self._crew = crew = self._make_crew()
-        self._pool = crew.workers
-        crew.start()
-        self._terminate = util.Finalize(self, crew.terminate, exitpriority=15)
+        self._backend = backend = self._make_backend()
+        self._pool = backend.workers
+        backend.start()
+        self._terminate = util.Finalize(self, backend.terminate, exitpriority=15)
         self._state = RUN
 
-    def _make_crew(self) -> Any:
-        return ProcessCrew(
+    def _make_backend(self) -> Any:
+        return ProcessBackend(
             self._ctx,
             self.Process,
             self._processes,
@@ -153,47 +160,47 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
     @property
     def _cache(self) -> dict[int, Any]:
         """The open jobs."""
-        self._crew.tidy()
-        return self._crew.cache
+        self._backend.tidy()
+        return self._backend.cache
 
     def _check_running(self) -> None:
         if self._state != RUN:
             raise ValueError("Pool not running")
-        self._crew.ledger.check_here()
+        self._backend.jobs.check_here()
 
     def _repopulate_pool(self) -> None:
-        self._crew.repopulate()
+        self._backend.repopulate()
 
     def _maintain_pool(self) -> None:
-        self._crew.repopulate()
+        self._backend.repopulate()
 
     @property
     def _taskqueue(self) -> TaskQueue:
-        return TaskQueue(self._crew)
+        return TaskQueue(self._backend)
 
     @property
-    def _inqueue(self) -> TasksOnTheirWay:
-        return TasksOnTheirWay(self._crew)
+    def _inqueue(self) -> PendingTasks:
+        return PendingTasks(self._backend)
 
     @property
-    def _outqueue(self) -> ResultsOnTheirWay:
-        return ResultsOnTheirWay(self._crew)
+    def _outqueue(self) -> PendingResults:
+        return PendingResults(self._backend)
 
     @property
     def _worker_handler(self) -> Handler:
-        return self._crew.handler("workers")
+        return self._backend.handler("workers")
 
     @property
     def _task_handler(self) -> Handler:
-        return self._crew.handler("tasks")
+        return self._backend.handler("tasks")
 
     @property
     def _result_handler(self) -> Handler:
-        return self._crew.handler("results")
+        return self._backend.handler("results")
 
     @property
     def _change_notifier(self) -> Notifier:
-        return Notifier(self._crew)
+        return Notifier(self._backend)
 
     def apply(
         self,
@@ -230,9 +237,9 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             self._check_running()
         result: ApplyResult = ApplyResult.of(self, func, callback, error_callback)
         try:
-            self._crew.call(result, reachable(func), args, kwds, task_timeout, retries)
+            self._backend.call(result, picklable(func), args, kwds, task_timeout, retries)
         except BaseException as error:
-            self._crew.give_up(result._job, error)
+            self._backend.fail_job(result._job, error)
             raise
         return result
 
@@ -370,7 +377,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             return failed
         if chunksize is not None:
             chunksize = max(1, chunksize)
-        parts = self._crew.chunks(len(items), chunksize)
+        parts = self._backend.chunks(len(items), chunksize)
         result: MapResult = MapResult.of(self, func, callback, error_callback, parts)
         if fail_fast:
             result._handle.fail_fast()
@@ -391,10 +398,10 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         if not self._prepare(result, func, star, task_timeout, retries):
             return
         try:
-            self._crew.spread(result, result._function, items, chunksize)
+            self._backend.spread(result, result._function, items, chunksize)
         except BaseException as error:
             # Interrupted: what was submitted is taken back.
-            self._crew.give_up(result._job, error)
+            self._backend.fail_job(result._job, error)
             raise
 
     def _prepare(
@@ -407,7 +414,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
     ) -> bool:
         """Make the function ready for the tasks of a job; False if that failed, and the job with it."""
         try:
-            result._function = self._crew.function(reachable(func), star, task_timeout, retries)
+            result._function = self._backend.function(picklable(func), star, task_timeout, retries)
         except Exception as error:
             self._fail(result, error)
             return False
@@ -416,7 +423,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
     def _fail(self, result: MapResult | IMapIterator, error: BaseException) -> None:
         """End a job that had no tasks yet."""
         result._begin()
-        self._crew.give_up(result._job, error)
+        self._backend.fail_job(result._job, error)
 
     def imap(
         self,
@@ -476,8 +483,8 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be at least 1")
-        if buffersize is None and isinstance(iterable, (list, tuple)) and len(iterable) <= SHORT:
-            result: IMapIterator = kind.of(self, func, self._crew.chunks(len(iterable), chunksize))
+        if buffersize is None and isinstance(iterable, (list, tuple)) and len(iterable) <= MAX_DIRECT_ITEMS:
+            result: IMapIterator = kind.of(self, func, self._backend.chunks(len(iterable), chunksize))
             if fail_fast:
                 result._handle.fail_fast()
             self._spread(result, func, False, iterable, chunksize, task_timeout, retries)
@@ -492,12 +499,12 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         except Exception as error:
             self._fail(result, error)
         else:
-            feed = Feed(result._handle, result._function, items, chunksize, buffersize)
-            feeder = self._crew.feeder
-            if belongs_to_its_thread(items):
-                feeder.lend(result, feed)
+            source = TaskSource(result._handle, result._function, items, chunksize, buffersize)
+            feeder = self._backend.feeder
+            if is_thread_bound(items):
+                feeder.add_caller_driven(result, source)
             else:
-                feeder.add(result, feed)
+                feeder.add(result, source)
         return result
 
     def close(self) -> None:
@@ -505,8 +512,8 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         util.debug("closing pool")
         if self._state == RUN:
             self._state = CLOSE
-            if self._crew.is_here():
-                self._crew.close()
+            if self._backend.is_here():
+                self._backend.close()
 
     def terminate(self) -> None:
         """Stop the workers now; results that are not there fail."""
@@ -524,8 +531,8 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
-        self._crew.ledger.check_here()
-        self._crew.join(timeout)
+        self._backend.jobs.check_here()
+        self._backend.join(timeout)
 
 
 class ThreadPool(Pool, _std.ThreadPool):  # type: ignore[name-defined]
@@ -548,8 +555,8 @@ class ThreadPool(Pool, _std.ThreadPool):  # type: ignore[name-defined]
     ) -> None:
         super().__init__(processes, initializer, initargs)
 
-    def _make_crew(self) -> Any:
-        return ThreadCrew(self._ctx, self.Process, self._processes, self._initializer, self._initargs)
+    def _make_backend(self) -> Any:
+        return ThreadBackend(self._ctx, self.Process, self._processes, self._initializer, self._initargs)
 
 
 def _awaited(result: Any) -> Any:
@@ -558,7 +565,7 @@ def _awaited(result: Any) -> Any:
         return result.get()
     except BaseException:
         if isinstance(result, ApplyResult):
-            result._crew.withdraw(result)
+            result._backend.abandon(result)
         raise
 
 

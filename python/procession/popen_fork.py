@@ -1,7 +1,7 @@
 """A child that begins as a copy of its parent, and what all kinds of children have in common.
 
 The sentinel is a pidfd: it tells of the child's death and of nothing else, whoever inherits which descriptors
-(where the system refuses pidfds, see `_core/sentinels.py`). The child's seat in the engine is buried as soon
+(where the system refuses pidfds, see `_core/sentinels.py`). The child's proc_id in the engine is buried as soon
 as its exit status is known.
 """
 
@@ -14,25 +14,25 @@ import threading
 import time
 
 from . import _engine
-from ._core import sentinels
-from ._core.bootstrap import check_forked_child, release_forked_seat, run_forked_child
-from ._core.hints import Any
-from ._core.known_fd import KnownFd
-from ._core.main_module import settle
-from ._core.standard_io import StandardNumbersTaken
+from ._core._typing import Any
+from ._core.start.bootstrap import check_forked_child, release_forked_entry, run_forked_child
+from ._core.start.main_module import sync_main_modules
+from ._core.start.parent_death import dies_with_parent
+from ._core.start.tracker import fork
 from ._core.stdlib import util
-from ._core.ties import is_tied
-from ._core.tracker import fork
+from ._core.system import sentinels
+from ._core.system.fd import KnownFd
+from ._core.system.standard_io import StandardNumbersTaken
 
 __all__ = ["Popen"]
 
 # How long one of several that wait for a child leaves the others alone.
-_A_MOMENT = 0.0005
+_REAP_RETRY_INTERVAL = 0.0005
 
 # To look whether a child has ended, and leave it as it is.
 _waitid, _BY_PID = os.waitid, os.P_PID
 _AT_ONCE = os.WNOHANG
-_LOOK = os.WEXITED | os.WNOWAIT | os.WNOHANG
+_PEEK = os.WEXITED | os.WNOWAIT | os.WNOHANG
 
 # What a process reports whose exit status somebody else has taken.
 UNKNOWN_STATUS = 255
@@ -44,7 +44,7 @@ def _close(*fds: KnownFd) -> None:
 
 
 class Popen:
-    """One started child; the engine knows it by `seat`."""
+    """One started child; the engine knows it by `proc_id`."""
 
     method = "fork"
 
@@ -53,10 +53,10 @@ class Popen:
 
     def __init__(self, process_obj: Any) -> None:
         util._flush_std_streams()
-        settle()
+        sync_main_modules()
         self.returncode: int | None = None
         self.finalizer: util.Finalize | None = None
-        self.seat: int | None = None
+        self.proc_id: int | None = None
         # The threads that wait for the child's end, of which the kernel tells one. (No condition variable: a
         # start pays for every object it makes.)
         self._reapers: list[int] = []
@@ -73,7 +73,7 @@ class Popen:
             return self.returncode
         try:
             # Each start of a process asks all children that live.
-            if flag == _AT_ONCE and _waitid(_BY_PID, self.pid, _LOOK) is None:
+            if flag == _AT_ONCE and _waitid(_BY_PID, self.pid, _PEEK) is None:
                 return None
         except OSError:
             pass  # Somebody else took its status, or a sandbox refuses to look.
@@ -100,20 +100,20 @@ class Popen:
         try:
             code = self._collect_status()
             if code is not None:
-                self._settle(code)
+                self._set_returncode(code)
         finally:
             self._reapers.remove(me)
         # Whoever has taken the status is about to say so, if it was one of us.
         while self.returncode is None and self._reapers:
             if me in self._reapers:
                 return
-            time.sleep(_A_MOMENT)
-        self._settle(UNKNOWN_STATUS)
+            time.sleep(_REAP_RETRY_INTERVAL)
+        self._set_returncode(UNKNOWN_STATUS)
 
-    def _settle(self, code: int) -> None:
+    def _set_returncode(self, code: int) -> None:
         if self.returncode is None:
             self.returncode = code
-            self._bury()
+            self._reap_entry()
 
     def terminate(self) -> None:
         """Send SIGTERM."""
@@ -134,42 +134,42 @@ class Popen:
 
     def _launch(self, process_obj: Any) -> None:
         _engine.ensure()
-        if is_tied(process_obj):
+        if dies_with_parent(process_obj):
             _engine.prepare_lifeline()
         parent = sentinels.of_this_process()
-        line = None
+        pipe = None
         try:
-            line = sentinels.line_if_needed()
+            pipe = sentinels.pipe_if_needed()
             pid = fork()
             if pid == 0:
                 run_forked_child(process_obj, parent)
-            self.seat = check_forked_child(pid)
+            self.proc_id = check_forked_child(pid)
         except BaseException:
-            release_forked_seat()
-            if line is not None:
-                line.failed()
+            release_forked_entry()
+            if pipe is not None:
+                pipe.failed()
             raise
         finally:
             os.close(parent)
-        self._watch(pid, line)
+        self._watch(pid, pipe)
 
-    def _watch(self, pid: int, line: sentinels.Line | None = None) -> None:
+    def _watch(self, pid: int, pipe: sentinels.LivenessPipe | None = None) -> None:
         """Take charge of a child that was just started; one that cannot be watched is not left running."""
         self.pid = pid
         try:
-            sentinel = sentinels.of_child(pid) if line is None else line.started()
-            assert sentinel is not None, "pidfds are refused, and there is no line"
+            sentinel = sentinels.of_child(pid) if pipe is None else pipe.started()
+            assert sentinel is not None, "pidfds are refused, and there is no pipe"
         except ProcessLookupError:
             # Where SIGCHLD is ignored it may have ended already, and nobody knows how.
             sentinel, write = os.pipe()
             os.close(write)
             self._own(sentinel)
-            self._settle(UNKNOWN_STATUS)
+            self._set_returncode(UNKNOWN_STATUS)
             return
         except OSError:
             os.kill(pid, signal.SIGKILL)
             self._collect_status()
-            self._bury()
+            self._reap_entry()
             raise
         self._own(sentinel)
 
@@ -188,14 +188,14 @@ class Popen:
             return None
         return os.waitstatus_to_exitcode(status)
 
-    def _bury(self) -> None:
-        if self.seat is not None:
-            _engine.bury(self.seat)
+    def _reap_entry(self) -> None:
+        if self.proc_id is not None:
+            _engine.bury(self.proc_id)
 
     def _kill(self, sig: int) -> None:
         """Signal it by its number, which is its own as long as nobody has taken its status."""
         try:
-            _waitid(_BY_PID, self.pid, _LOOK)
+            _waitid(_BY_PID, self.pid, _PEEK)
         except ChildProcessError:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
         except OSError:

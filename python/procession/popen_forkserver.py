@@ -12,14 +12,15 @@ import os
 import threading
 
 from . import _engine, forkserver, popen_fork
-from ._core import sentinels, serving
-from ._core.hints import Any
-from ._core.known_fd import KnownFd
-from ._core.payload import pack
+from ._core._typing import Any
+from ._core.start import forkserver_loop as forkserver_loop
+from ._core.start.parent_death import passed_lifeline
+from ._core.start.payload import pack
+from ._core.start.tracker import passed_tracker
 from ._core.stdlib import util
-from ._core.ties import passed_lifeline
-from ._core.tracker import passed_tracker
-from ._core.waiting import is_readable
+from ._core.system import sentinels
+from ._core.system.fd import KnownFd
+from ._core.system.sentinels import is_readable
 
 __all__ = ["Popen"]
 
@@ -52,20 +53,20 @@ class Popen(popen_fork.Popen):
         return len(self._fds) - 1
 
     def _launch(self, process_obj: Any) -> None:
-        seat = self.seat = _engine.reserve_seat()
-        lent: list[int] = []
+        proc_id = self.proc_id = _engine.reserve_seat()
+        borrowed: list[int] = []
         try:
-            lent.append(payload := pack(process_obj, self))
-            lent.append(parent := sentinels.of_this_process())
+            borrowed.append(payload := pack(process_obj, self))
+            borrowed.append(parent := sentinels.of_this_process())
             with passed_lifeline(process_obj) as lifeline:
                 report, reports = forkserver.connect_to_new_process(
-                    seat, payload, parent, lifeline, passed_tracker(), self._fds
+                    proc_id, payload, parent, lifeline, passed_tracker(), self._fds
                 )
         except BaseException:
-            _engine.release_seat(seat)
+            _engine.release_seat(proc_id)
             raise
         finally:
-            util.close_fds(*lent)
+            util.close_fds(*borrowed)
         self.pid = report.pid
         self._reports = KnownFd(reports)
         if report.pidfd is not None:
@@ -73,9 +74,9 @@ class Popen(popen_fork.Popen):
         else:
             # The server's report is readable when the child has ended, too.
             self._own(reports)
-            if report.kind == serving.ENDED:
+            if report.kind == forkserver_loop.ENDED:
                 self.returncode = report.value
-                self._bury()
+                self._reap_entry()
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, None while the child runs; wait for it if `flag` is 0."""
@@ -88,11 +89,11 @@ class Popen(popen_fork.Popen):
         return sentinels.soon(self._is_gone, self._sentinel, timeout)
 
     def _is_gone(self) -> bool:
-        return self.seat is None or _engine.fate(self.seat) != "alive"
+        return self.proc_id is None or _engine.fate(self.proc_id) != "alive"
 
     def _collect_status(self) -> int | None:
         if self._reports.is_open():
-            return serving.read_end(self._reports.number)
+            return forkserver_loop.read_end(self._reports.number)
         # The program closed it: the server has nobody to tell.
         while not sentinels.soon(self._is_gone, self._sentinel, threading.TIMEOUT_MAX):
             pass

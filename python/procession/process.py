@@ -6,7 +6,7 @@ and other libraries patch `BaseProcess` here; a second module could only drift f
 
 import sys
 
-from ._core.hints import TYPE_CHECKING
+from ._core._typing import TYPE_CHECKING
 from ._core.stdlib import process
 
 if TYPE_CHECKING:

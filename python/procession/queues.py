@@ -17,15 +17,21 @@ from queue import Full as Full
 # concurrent.futures finds `multiprocessing.util` because the stdlib's queues import it.
 from . import _engine
 from . import util as util
+from ._core._typing import TYPE_CHECKING, Any, TypeVar
 from ._core.arguments import whole_number
-from ._core.classic import INSIDES_OF_QUEUE, WORK_OF_QUEUE, is_classic, make_classic, mentions
 from ._core.errors import WorkerDied
-from ._core.feeder_errors import Herald
-from ._core.handing import assert_handing, hand_over
-from ._core.hints import TYPE_CHECKING, Any, TypeVar
-from ._core.queue_ends import QueueReader, QueueWriter
-from ._core.queue_insides import JoinableInsides, QueueInsides, SharedLocks
+from ._core.queues.ends import QueueReader, QueueWriter
+from ._core.queues.feeder_errors import FeederErrorThread
+from ._core.queues.stdlib_attributes import JoinableQueueAttributes, QueueAttributes, SharedLocks
 from ._core.stdlib import load, reduction
+from ._core.stdlib_subclasses import (
+    QUEUE_INTERNALS,
+    QUEUE_PIPE_METHODS,
+    mentions,
+    overrides_any,
+    use_stdlib_methods,
+)
+from ._core.transfer.handing import assert_handing, hand_over
 from .connection import Pipe
 
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
@@ -56,60 +62,60 @@ else:
     _Generic, _Messages = {_T: object}, {_T: _engine.Queue}
 
 
-class Queue(QueueInsides, _Messages[_T]):
+class Queue(QueueAttributes, _Messages[_T]):
     """A queue for many producers and many consumers, unbounded unless `maxsize` is positive."""
 
     _joinable = False
-    # True for subclasses that replace the insides.
-    _is_classic = False
+    # True for subclasses that replace the internals.
+    _uses_stdlib_methods = False
     # Of subclasses that overrule the hook, once something was put.
-    _herald: Herald | None = None
+    _error_thread: FeederErrorThread | None = None
 
     def __init_subclass__(cls, **kwds: Any) -> None:
         super().__init_subclass__(**kwds)
-        if is_classic(cls, INSIDES_OF_QUEUE) or mentions(cls, WORK_OF_QUEUE):
-            base, standard = cls._bases_of_classic()
-            make_classic(cls, base, standard)
+        if overrides_any(cls, QUEUE_INTERNALS) or mentions(cls, QUEUE_PIPE_METHODS):
+            base, standard = cls._replaced_bases()
+            use_stdlib_methods(cls, base, standard)
             if cls.__init__ is standard.__init__:
                 # The one that calls it, for the pipe and the locks.
                 setattr(cls, "__init__", base.__init__)  # noqa: B010
-        elif "_on_queue_feeder_error" in vars(cls) and cls.put is Queue.put and not cls._is_classic:
-            setattr(cls, "put", _put_with_a_herald)  # noqa: B010
+        elif "_on_queue_feeder_error" in vars(cls) and cls.put is Queue.put and not cls._uses_stdlib_methods:
+            setattr(cls, "put", _put_with_error_hook)  # noqa: B010
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
-        if self._is_classic:
-            self._init_classic(maxsize, ctx)
+        if self._uses_stdlib_methods:
+            self._init_from_stdlib(maxsize, ctx)
             return
         _engine.Queue.__init__(self, _bound(maxsize) if maxsize != 0 else 0, joinable=self._joinable)
         self._ignore_epipe = False
         self._opid = os.getpid()
 
     @classmethod
-    def _bases_of_classic(cls) -> tuple[Any, Any]:
+    def _replaced_bases(cls) -> tuple[Any, Any]:
         """The class here whose methods are replaced, and the stdlib's whose methods take their place."""
         return Queue, load("queues").Queue
 
-    def _init_classic(self, maxsize: int, ctx: Any) -> None:
+    def _init_from_stdlib(self, maxsize: int, ctx: Any) -> None:
         """Be the stdlib's queue, around a pipe of this package."""
-        from .synchronize import PassedOnLock
+        from .synchronize import InheritedLock
 
-        classic: Any = self
-        _, standard = self._bases_of_classic()
-        standard.__init__(classic, maxsize, ctx=ctx)
-        classic._reader.close()
-        classic._writer.close()
-        classic._reader, classic._writer = Pipe(duplex=False)
+        queue: Any = self
+        _, standard = self._replaced_bases()
+        standard.__init__(queue, maxsize, ctx=ctx)
+        queue._reader.close()
+        queue._writer.close()
+        queue._reader, queue._writer = Pipe(duplex=False)
         # Whoever is killed while it waits for a message holds the one, and leaves the pipe as it was.
-        classic._rlock, classic._wlock = PassedOnLock(), PassedOnLock()
-        classic._reset()
+        queue._rlock, queue._wlock = InheritedLock(), InheritedLock()
+        queue._reset()
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return (self._ignore_epipe, hand_over(self.handle, self), self._opid, self._shared_insides())
+        return (self._ignore_epipe, hand_over(self.handle, self), self._opid, self._made_locks())
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._ignore_epipe, handle, self._opid, insides = state
-        if insides is not None:
-            vars(self).update(insides)
+        self._ignore_epipe, handle, self._opid, internals = state
+        if internals is not None:
+            vars(self).update(internals)
         self._adopt(handle)
 
     # Kept by the object once made, so that subclasses may put something else in their place.
@@ -124,8 +130,8 @@ class Queue(QueueInsides, _Messages[_T]):
     def join_thread(self) -> None:
         """Wait for nothing but an overruled error hook: what was put is in the queue. It must be closed."""
         assert self._closed, f"Queue {self!r} not closed"
-        if self._herald is not None and self._herald.is_at_work():
-            self._herald.dismiss()
+        if self._error_thread is not None and self._error_thread.belongs_here():
+            self._error_thread.stop()
 
     def cancel_join_thread(self) -> None:
         """Do nothing: there is no thread that an exit would wait for."""
@@ -139,7 +145,7 @@ class Queue(QueueInsides, _Messages[_T]):
     def _put_failed(self, error: BaseException, obj: object) -> None:
         """Serialising failed: a subclass may deal with it, or else the error is the caller's."""
         if self._on_queue_feeder_error is not Queue._on_queue_feeder_error and isinstance(error, Exception):
-            self._working_herald().announce(error, obj)
+            self._running_error_thread().report(error, obj)
             return
         try:
             raise error
@@ -147,10 +153,10 @@ class Queue(QueueInsides, _Messages[_T]):
             # It refers to this frame, which must not refer to it: only the collector would end that.
             del error, obj
 
-    def _working_herald(self) -> Herald:
-        if self._herald is None or not self._herald.is_at_work():
-            self._herald = Herald(self)
-        return self._herald
+    def _running_error_thread(self) -> FeederErrorThread:
+        if self._error_thread is None or not self._error_thread.belongs_here():
+            self._error_thread = FeederErrorThread(self)
+        return self._error_thread
 
     @staticmethod
     def _on_queue_feeder_error(e: BaseException, obj: object) -> None:
@@ -170,19 +176,21 @@ def _bound(maxsize: Any) -> int:
     return whole_number("maxsize", maxsize) if is_bounded else 0
 
 
-def _put_with_a_herald(self: Queue[Any], obj: Any, block: bool = True, timeout: float | None = None) -> None:
+def _put_with_error_hook(
+    self: Queue[Any], obj: Any, block: bool = True, timeout: float | None = None
+) -> None:
     """Put an object in; if it cannot be serialised, the overruled hook is told."""
-    self._working_herald().catch_up()
+    self._running_error_thread().wait_for_hooks()
     super(Queue, self).put(obj, block, timeout)
 
 
-class JoinableQueue(JoinableInsides, Queue[_T]):
+class JoinableQueue(JoinableQueueAttributes, Queue[_T]):
     """A queue that knows how many of its messages are not dealt with yet."""
 
     _joinable = True
 
     @classmethod
-    def _bases_of_classic(cls) -> tuple[Any, Any]:
+    def _replaced_bases(cls) -> tuple[Any, Any]:
         return JoinableQueue, load("queues").JoinableQueue
 
     def task_done(self) -> None:
@@ -220,12 +228,12 @@ class SimpleQueue(SharedLocks, _Generic[_T]):
 
     def __getstate__(self) -> tuple[Any, ...]:
         assert_handing(self)
-        return (self._reader, self._writer, self._shared_insides())
+        return (self._reader, self._writer, self._made_locks())
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._reader, self._writer, insides = state
-        if insides is not None:
-            vars(self).update(insides)
+        self._reader, self._writer, internals = state
+        if internals is not None:
+            vars(self).update(internals)
         self._poll = self._reader.poll
 
     def get(self) -> _T:

@@ -5,7 +5,7 @@ What libraries register with `ForkingPickler` counts for this package's messages
 
 import sys
 
-from ._core.hints import TYPE_CHECKING
+from ._core._typing import TYPE_CHECKING
 from ._core.stdlib import reduction
 
 if TYPE_CHECKING:

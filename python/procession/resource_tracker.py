@@ -7,7 +7,7 @@ found nothing.
 
 import sys
 
-from ._core.hints import TYPE_CHECKING
+from ._core._typing import TYPE_CHECKING
 from ._core.stdlib import load
 
 if TYPE_CHECKING:

@@ -30,9 +30,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 
+from ._core._typing import Any
 from ._core.fallback import choice
-from ._core.hints import Any
-from ._core.rust_errors import Panic, RustError
+from ._core.rust.errors import Panic, RustError
 from .context import TimeoutError, _StartableProcess
 
 __all__ = ["Panic", "Process", "RustError"]
@@ -72,7 +72,7 @@ class Process(_StartableProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        from ._core.rust_popen import Popen
+        from ._core.rust.popen import Popen
 
         return Popen(process_obj)
 

@@ -7,9 +7,9 @@ import weakref
 from collections.abc import Sequence
 
 from . import _engine, heap
-from ._core.handing import assert_handing
-from ._core.hints import Any
+from ._core._typing import Any
 from ._core.stdlib import reduction
+from ._core.transfer.handing import assert_handing
 from .synchronize import Lock, RLock
 
 __all__ = ["RawValue", "RawArray", "Value", "Array", "copy", "synchronized"]

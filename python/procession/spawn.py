@@ -14,14 +14,13 @@ import sys
 import _procession_alias
 
 from . import _engine
-from ._core import main_program
-from ._core.forwarding import forward_other_names
-from ._core.hints import Any
-from ._core.payload import unpack
-from ._core.running import run_bootstrap
-from ._core.standard_io import fill_standard
-from ._core.stdlib import load, util
-from ._core.tracker import adopt_tracker
+from ._core._typing import Any
+from ._core.start import main_program
+from ._core.start.payload import unpack
+from ._core.start.running import run_bootstrap
+from ._core.start.tracker import adopt_tracker
+from ._core.stdlib import forward_other_names, load, util
+from ._core.system.standard_io import fill_standard
 
 _std = load("spawn")
 
@@ -37,7 +36,7 @@ def package_import(statement: str) -> str:
     """A program text that runs an import from this package, and keeps up the alias if there is one.
 
     An interpreter started with -S or -I may find neither by itself. The working directory (an empty entry)
-    may be gone, or have modules of the same names. There is no garbage before the program begins; `settle`
+    may be gone, or have modules of the same names. There is no garbage before the program begins; `freeze_gc`
     ends the truce.
     """
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -56,7 +55,7 @@ def interpreter_command() -> list[str]:
     return [_std.get_executable(), *options, "-c"]
 
 
-def settle() -> None:
+def freeze_gc() -> None:
     """In a new interpreter, with all loaded that a start takes: none of that will ever be garbage."""
     gc.freeze()
     gc.enable()
@@ -114,7 +113,7 @@ def spawn_main(
     tracker_fd: int | None = None,
     *,
     arena: int | None = None,
-    seat: int | None = None,
+    proc_id: int | None = None,
     parent: int | None = None,
     lifeline: int | None = None,
     end: int | None = None,
@@ -126,7 +125,7 @@ def spawn_main(
     Where there are no pidfds its parent sees it end by `end`. Who starts a child in the stdlib's way knows of
     no arena, and such a child goes the stdlib's way.
     """
-    if arena is None or seat is None or parent is None:
+    if arena is None or proc_id is None or parent is None:
         _std.spawn_main(pipe_handle, parent_pid, tracker_fd)
         return
     assert is_forking(sys.argv), "Not forking"
@@ -134,12 +133,12 @@ def spawn_main(
     for fd in (arena, parent, *tracker):
         os.set_inheritable(fd, False)
     fill_standard()
-    settle()
-    _engine.enter(arena, seat)
+    freeze_gc()
+    _engine.enter(arena, proc_id)
     if end is not None:
-        from ._core.sentinels import keep
+        from ._core.system.sentinels import keep_own_pipe
 
-        keep(end)
+        keep_own_pipe(end)
     if lifeline is not None:
         _engine.hang_on(lifeline)
         os.close(lifeline)

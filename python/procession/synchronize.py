@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 
 from . import _engine
+from ._core._typing import TYPE_CHECKING, Any, TypeVar
 from ._core.arguments import check_callable, seconds
-from ._core.handing import hand_over
-from ._core.hints import TYPE_CHECKING, Any, TypeVar
 from ._core.stdlib import process
+from ._core.transfer.handing import hand_over
 
 __all__ = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier"]
 
@@ -72,7 +72,7 @@ class Lock(SemLock, _engine.Lock):
         return f"<{type(self).__name__}(owner={name})>"
 
 
-class PassedOnLock(Lock):
+class InheritedLock(Lock):
     """A lock that the next one has when its holder dies: for what no death leaves half done."""
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:  # type: ignore[override]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from operator import index
 
-from .hints import Any
+from ._typing import Any
 
 __all__ = ["check_call", "check_callable", "check_iterable", "check_task", "seconds", "whole_number"]
 

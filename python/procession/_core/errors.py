@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 import signal as _signal
 
-from .hints import Any
+from ._typing import Any
 from .stdlib import context
 
 __all__ = ["OwnerDied", "TimeoutError", "WorkerDied"]

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from types import FunctionType, MethodType
 
-from .hints import Any
+from ._typing import Any
 from .stdlib import reduction
 
-__all__ = ["reachable", "teach_private_names"]
+__all__ = ["picklable", "register_private_methods"]
 
 
-def reachable(function: Any) -> Any:
+def picklable(function: Any) -> Any:
     """The function, or what stands for a private static method of a class until it is pickled."""
     if type(function) is FunctionType and ".__" in function.__qualname__:
-        return _reached(function)
+        return _private_static(function)
     return function
 
 
-def _reached(function: FunctionType) -> Any:
+def _private_static(function: FunctionType) -> Any:
     *path, name = function.__qualname__.split(".")
     owner: Any = function.__globals__.get(path[0])
     for step in path[1:]:
@@ -69,6 +69,6 @@ def _reduce_method(method: Any) -> tuple[Any, ...]:
     return getattr, (this, name)
 
 
-def teach_private_names() -> None:
+def register_private_methods() -> None:
     """Have methods pickled by the names that their classes have them under."""
     reduction.ForkingPickler.register(MethodType, _reduce_method)

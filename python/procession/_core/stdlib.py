@@ -14,9 +14,20 @@ import threading
 from importlib import import_module
 from types import ModuleType
 
-from .hints import Any
+from ._typing import Any
 
-__all__ = ["SHARED", "context", "load", "loaded", "process", "reduction", "remember", "unpatched", "util"]
+__all__ = [
+    "SHARED",
+    "context",
+    "forward_other_names",
+    "load",
+    "loaded",
+    "process",
+    "reduction",
+    "remember",
+    "unpatched",
+    "util",
+]
 
 _NAME = "multiprocessing"
 _PACKAGE = __name__.partition(".")[0]
@@ -157,6 +168,27 @@ def _claims_the_name(finder: Any) -> bool:
     find_spec = getattr(finder, "find_spec", None)
     spec = find_spec(_NAME, None) if find_spec is not None else None
     return spec is not None and not spec.has_location and "zipimport" not in type(spec.loader).__module__
+
+
+def forward_other_names(module_name: str, target: ModuleType) -> None:
+    """Turn the module, once all its own names are defined, into a forwarding one."""
+    own = sys.modules.get(module_name)
+    if own is None:
+        # `runpy` runs its code elsewhere, and nobody will import it.
+        return
+    others = [name for name in vars(target) if name not in vars(own) and not name.startswith("__")]
+    own.__class__ = type(
+        "ForwardingModule", (ModuleType,), {name: _forwarded(target, name) for name in others}
+    )
+
+
+def _forwarded(target: ModuleType, name: str) -> property:
+    # Properties, since tools that patch and restore attributes ask whether there is one on the type.
+    return property(
+        lambda _: getattr(target, name),
+        lambda _, value: setattr(target, name, value),
+        lambda _: delattr(target, name),
+    )
 
 
 context = load("context")

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
-from .._core.forwarding import forward_other_names
-from .._core.hints import Any
-from .._core.stdlib import load
+from .._core._typing import Any
+from .._core.stdlib import forward_other_names, load
 from . import connection  # noqa: F401
 
 _std = load("dummy")

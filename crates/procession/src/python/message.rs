@@ -1,8 +1,8 @@
 //! What goes over the line between a Rust process and a Python process.
 //!
 //! Both sides write it in the wire format, as dicts. Arguments and results are messages of their own inside,
-//! so that only who knows their type reads them. The other side is `called_by_rust.py` and
-//! `rust_popen.py` in `procession/_core`.
+//! so that only who knows their type reads them. The other side is `called.py` and
+//! `popen.py` in `procession/_core/rust`.
 
 use serde::{Deserialize, Serialize};
 

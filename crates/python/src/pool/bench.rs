@@ -207,7 +207,7 @@ fn put_error(error: PutError) -> PyErr {
 /// one as well.
 fn end_copy(py: Python<'_>, error: Option<PyErr>) -> PyErr {
     let end = || {
-        let work = py.import("procession._core.pool_work")?;
+        let work = py.import("procession._core.pool.worker")?;
         work.call_method1("end_copy", (error.map(|error| error.into_value(py)),))
     };
     let returned = || PyRuntimeError::new_err("a copy of a worker goes on");

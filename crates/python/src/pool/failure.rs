@@ -9,7 +9,7 @@ fn helpers(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     static HELPERS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     HELPERS
         .get_or_try_init(py, || {
-            py.import("procession._core.pool_errors").map(Bound::unbind)
+            py.import("procession._core.pool.errors").map(Bound::unbind)
         })
         .map(|module| module.bind(py))
 }

@@ -106,6 +106,6 @@ def _fall_back(why: str) -> None:
     from . import substitutes
 
     # First, so that where warnings are errors the import fails each time it is tried.
-    substitutes.give_notice(why)
+    substitutes.warn_once(why)
     reason = why
     substitutes.put_in_place()

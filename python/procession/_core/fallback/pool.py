@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
 
-from ..forwarding import forward_other_names
-from ..hints import Any
-from ..stdlib import context, load
+from .._typing import Any
+from ..stdlib import context, forward_other_names, load
 from .choice import needs_engine
 
 _std: Any = load("pool")

@@ -6,9 +6,8 @@ import time
 from collections.abc import Iterable
 from queue import Empty, Full
 
-from ..forwarding import forward_other_names
-from ..hints import Any
-from ..stdlib import load
+from .._typing import Any
+from ..stdlib import forward_other_names, load
 
 _std: Any = load("queues")
 
@@ -17,7 +16,7 @@ __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 SimpleQueue = _std.SimpleQueue
 
 
-class _Many:
+class _BatchMethods:
     """Several objects in a call."""
 
     put: Any
@@ -57,11 +56,11 @@ class _Many:
         return self.get_many(False, None, max_messages_to_get)
 
 
-class Queue(_Many, _std.Queue):
+class Queue(_BatchMethods, _std.Queue):
     """A queue for many producers and many consumers, unbounded unless `maxsize` is positive."""
 
 
-class JoinableQueue(_Many, _std.JoinableQueue):
+class JoinableQueue(_BatchMethods, _std.JoinableQueue):
     """A queue that knows how many of its messages are not dealt with yet."""
 
 

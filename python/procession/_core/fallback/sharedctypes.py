@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ..forwarding import forward_other_names
-from ..hints import Any
-from ..stdlib import load
+from .._typing import Any
+from ..stdlib import forward_other_names, load
 
 _std: Any = load("sharedctypes")
 

@@ -13,7 +13,7 @@ from _procession_alias import variable
 
 from .choice import VARIABLE
 
-__all__ = ["give_notice", "put_in_place"]
+__all__ = ["warn_once", "put_in_place"]
 
 _PACKAGE = "procession"
 # Modules of this package that need the engine; under these names there are the standard library's, or those
@@ -42,7 +42,7 @@ def put_in_place() -> None:
             import_module(f"{_PACKAGE}.{name}")
 
 
-def give_notice(why: str) -> None:
+def warn_once(why: str) -> None:
     """Warn, at the line of the program that is the cause, unless this process or an ancestor did."""
     if variable(VARIABLE) is not None:
         return

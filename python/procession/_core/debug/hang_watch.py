@@ -1,0 +1,58 @@
+"""A thread that looks for what will never end, and says so before anybody asks."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+
+from _procession_alias import variable
+
+from ..arguments import seconds
+from ..fallback import choice
+from . import diagnosis
+
+__all__ = ["VARIABLE", "debug_watch", "watch_as_environment_says"]
+
+VARIABLE = "PROCESSION_DEBUG_WATCH"
+DEFAULT_INTERVAL = 10.0
+
+
+def watch_as_environment_says() -> None:
+    """Begin, in the first process of the program that was told to; one for the whole tree is enough."""
+    text = variable(VARIABLE)
+    os.environ.pop(VARIABLE)
+    if choice.reason is not None or text is None:
+        return
+    try:
+        debug_watch(float(text or DEFAULT_INTERVAL))
+    except ValueError:
+        raise ValueError(f"{VARIABLE} must be a number of seconds, such as 10, not {text!r}") from None
+
+
+def debug_watch(every: float = DEFAULT_INTERVAL) -> None:
+    """See `procession.debug_watch`."""
+    if choice.reason is not None:
+        raise choice.needs_engine("debug_watch")
+    if not 0 < (seconds("every", every) or 0) < threading.TIMEOUT_MAX:
+        raise ValueError(f"every must be a positive number of seconds, not {every!r}")
+    diagnosis.record_origins()
+    # A daemon: it has nothing to finish.
+    threading.Thread(target=_watch, args=(every,), name="procession.debug_watch", daemon=True).start()
+
+
+def _watch(every: float) -> None:
+    from procession import _engine
+
+    _engine.ensure()
+    seen: set[str] = set()
+    told: set[str] = set()
+    while True:
+        time.sleep(every)
+        found = set(_engine.report()[1])
+        # What is found once may be over the next moment; what is found twice is told once.
+        if new := (found & seen) - told:
+            told |= new
+            diagnosis.debug_dump(sys.stderr)
+        seen = found

@@ -1,0 +1,25 @@
+"""How much shared memory a program has, and giving it back."""
+
+from __future__ import annotations
+
+from ..fallback import choice
+
+__all__ = ["memory_info", "trim"]
+
+
+def memory_info() -> dict[str, int | None]:
+    """See `procession.memory_info`."""
+    if choice.reason is not None:
+        return {"in_use": 0, "resident": 0, "limit": None}
+    from procession import _engine
+
+    return _engine.memory()
+
+
+def trim() -> int:
+    """See `procession.trim`."""
+    if choice.reason is not None:
+        return 0
+    from procession import _engine
+
+    return _engine.trim()

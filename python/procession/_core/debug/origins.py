@@ -1,0 +1,108 @@
+"""Where objects are made, and what processes are called, for reports of a program that is looked into.
+
+Nothing is written down, and nothing is paid, until a program asks to be looked into; from then on the
+constructors of locks, queues and the like say where they were called.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+from .._typing import Any
+from ..stdlib import process, util
+
+__all__ = ["name_this_process", "watch_constructors"]
+
+_CONSTRUCTED = {
+    "synchronize": ("Lock", "RLock", "Semaphore", "Event", "Condition", "Barrier"),
+    "queues": ("Queue",),
+}
+# Of objects that are more than one of the engine's: the one that is waited for.
+_WAITED_PART = {"Condition": "_waiters", "Barrier": "_gate"}
+
+_OUR_PACKAGES = ("procession", "multiprocessing", "_procession_alias")
+
+
+class _Anchor:
+    """What the standard library's list of things to do after a fork may forget when it is gone."""
+
+
+_anchor: _Anchor | None = None
+_named: tuple[int, str] | None = None
+
+
+def watch_constructors() -> None:
+    """From here on this process, and what it forks, writes down where objects are made."""
+    global _anchor
+    if _anchor is not None:
+        return
+    _anchor = _Anchor()
+    # At the beginning of every child that has the list from here, under its new name.
+    util.register_after_fork(_anchor, lambda _: name_this_process())
+    for module_name, classes in _CONSTRUCTED.items():
+        module = import_module(f"procession.{module_name}")
+        for name in classes:
+            _watch_class(getattr(module, name), _WAITED_PART.get(name))
+    _watch_class(import_module("procession.synchronize").BoundedSemaphore, None)
+    _watch_pipes()
+
+
+def _watch_class(cls: Any, waited_part: str | None) -> None:
+    make = cls.__init__
+
+    @functools.wraps(make)
+    def make_and_note(self: Any, *args: Any, **kwds: Any) -> None:
+        make(self, *args, **kwds)
+        _note(self if waited_part is None else getattr(self, waited_part))
+
+    cls.__init__ = make_and_note
+
+
+def _watch_pipes() -> None:
+    connection, queues = import_module("procession.connection"), import_module("procession.queues")
+    make: Callable[..., Any] = connection.Pipe
+
+    @functools.wraps(make)
+    def make_and_note(*args: Any, **kwds: Any) -> Any:
+        ends = make(*args, **kwds)
+        _note(ends[0])
+        return ends
+
+    connection.Pipe = queues.Pipe = make_and_note  # type: ignore[attr-defined]
+
+
+def _note(made: Any) -> None:
+    from procession import _engine
+
+    # Subclasses in the stdlib's shape are not the engine's objects.
+    if getattr(made, "_uses_stdlib_methods", False):
+        return
+    name_this_process()
+    _engine.note_origin(made.handle, _place())
+
+
+def _place() -> str:
+    """The line of the program that is the cause."""
+    frame = sys._getframe()
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__")):
+        frame = frame.f_back
+    return f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def _is_ours(module: object) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] in _OUR_PACKAGES
+
+
+def name_this_process() -> None:
+    """Have reports call this process by its name, if it has shared memory."""
+    global _named
+    from procession import _engine
+
+    called = os.getpid(), process.current_process().name
+    if _named != called and _engine.is_member():
+        _engine.name_process(called[1])
+        _named = called

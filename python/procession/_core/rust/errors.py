@@ -1,0 +1,35 @@
+"""What a process that runs a Rust function may fail with, apart from its death."""
+
+from __future__ import annotations
+
+from .._typing import Any
+from ..stdlib import context
+
+__all__ = ["Panic", "RustError"]
+
+_HOME = "procession.rust"
+
+
+class RustError(context.ProcessError):
+    """A Rust function was not called, or did not return: the text says why, and what to do."""
+
+    __module__ = _HOME
+
+
+class Panic(RustError):
+    """A Rust function panicked.
+
+    `message` is what it said, `location` the file, line and column where it did, or None, and `backtrace` the
+    calls that led there, or None with RUST_BACKTRACE=0.
+    """
+
+    __module__ = _HOME
+
+    def __init__(self, message: str, location: str | None = None, backtrace: str | None = None) -> None:
+        self.message = message
+        self.location = location
+        self.backtrace = backtrace
+        super().__init__(f"panicked at {location}: {message}" if location else f"panicked: {message}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.location, self.backtrace)

@@ -1,0 +1,144 @@
+"""A child from its first step to its last: a forked one with as little Python as that takes.
+
+Every object that a forked child touches, be it to count one more reference, has its page copied: that is
+most of what a start costs. The stdlib's `BaseProcess._bootstrap` and `util._exit_function` are general: they
+import, they look for what may not be there. What is here does the same for the usual case, step by step. A
+process class with a `_bootstrap` or an `_after_fork` of its own gets the stdlib's, and so do all where a tool
+(coverage, a profiler) has put a wrapper around these, before this package was imported or after.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+from procession import _engine
+
+from .._typing import Any, NoReturn
+from ..stdlib import context, process, unpatched, util
+from .exit_mark import exit_function
+from .parent_death import dies_with_parent
+from .running import exit_code, report_error, run_bootstrap
+
+__all__ = ["check_forked_child", "release_forked_entry", "run_forked_child"]
+
+_thread: Any = threading
+_exit_handlers: Any = atexit
+
+
+_bootstrap = unpatched(process, "BaseProcess._bootstrap")
+_after_fork = unpatched(process, "BaseProcess._after_fork")
+_exit_function = unpatched(util, "_exit_function")
+
+# The versions of Python whose `_bootstrap` is known here.
+_IS_KNOWN = sys.version_info < (3, 16)
+
+# A process object, and the descriptor that tells of its parent's end.
+Role = tuple[Any, int]
+
+
+def release_forked_entry() -> None:
+    """Give back the child's proc_id, which was reserved before the fork failed."""
+    if (proc_id := _engine.forked_seat()) is not None:
+        _engine.release_seat(proc_id)
+
+
+def _is_whole() -> bool:
+    """Whether this child, just forked, has what its parent holds; if not, the parent raises the reason."""
+    try:
+        _engine.check_fork()
+    except (MemoryError, OSError, RuntimeError):
+        return False
+    return True
+
+
+def check_forked_child(pid: int) -> int | None:
+    """Return the proc_id of the child just forked; raise what it lacks, once it has ended for that reason."""
+    proc_id = _engine.forked_seat()
+    try:
+        _engine.check_fork()
+    except BaseException:
+        os.waitpid(pid, 0)
+        if proc_id is not None:
+            _engine.bury(proc_id)
+        raise
+    return proc_id
+
+
+def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role] | None = None) -> NoReturn:
+    """Be the child that a process object stands for, which may have to be found out first."""
+    code = 1
+    try:
+        if not _is_whole():
+            os._exit(code)
+        if find_role is not None:
+            _engine.let_go_of_parents()
+            process_obj, parent = find_role()
+        else:
+            # The parent's exit handlers are not the child's to run.
+            _exit_handlers._clear()
+            if dies_with_parent(process_obj):
+                _engine.hang_on()
+            else:
+                _engine.let_go_of_parents()
+        kind = type(process_obj)
+        if _IS_KNOWN and kind._bootstrap is _bootstrap and kind._after_fork is _after_fork:
+            code = _run(process_obj, parent)
+        else:
+            code = run_bootstrap(process_obj, parent)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        sys.stderr.flush()
+    finally:
+        try:
+            if _exit_handlers._ncallbacks():
+                _exit_handlers._run_exitfuncs()
+            # Last of all, as if it had been registered before all others.
+            if (
+                util._finalizer_registry
+                or process._children
+                or util._logger
+                or util._exit_function is not _exit_function
+            ):
+                exit_function()
+        finally:
+            # Whatever fails: this is no second copy of the parent's program.
+            try:
+                _engine.leave()
+            finally:
+                os._exit(code)
+
+
+def _run(this: Any, parent: int) -> int:
+    """`BaseProcess._bootstrap`, without its imports and its general cases."""
+    code = 1
+    try:
+        if this._start_method is not None:
+            context._default_context._actual_context = context._concrete_contexts[this._start_method]
+        process._process_counter = itertools.count(1)
+        process._children = set()
+        util._close_stdin()
+        process._current_process = this
+        process._parent_process = process._ParentProcess(this._parent_name, this._parent_pid, parent)
+        _thread.main_thread()._set_native_id()
+        util._finalizer_registry.clear()
+        if util._afterfork_registry.data:
+            util._run_after_forkers()
+        if util._logger:
+            util.info("child process calling self.run()")
+        this.run()
+        code = 0
+    except SystemExit as end:
+        code = exit_code(end)
+    except BaseException:
+        code = report_error(this)
+    finally:
+        _thread._shutdown()
+        if util._logger:
+            util.info(f"process exiting with exitcode {code}")
+        util._flush_std_streams()
+    return code

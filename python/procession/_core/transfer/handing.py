@@ -1,0 +1,106 @@
+"""Handing an engine object to another process: by inheritance, or in a message.
+
+The other process opens the object by its handle, later, and a handle keeps nothing alive. So the object
+gets a new holder while it is pickled. In a message, that is the message itself. For a process that is being
+started it is the process's proc_id: should the child die before it opens anything, burying its proc_id drops the
+hold. Pickled for anything else, an object would be a dangling name, so that is refused.
+
+The stdlib's `Popen` classes, and those of other libraries, know nothing of seats. What is pickled for their
+children reserves one, and brings along the arena and the way into it.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+
+from procession import _engine
+
+from .._typing import Any
+from ..stdlib import context
+
+__all__ = ["assert_handing", "hand_over"]
+
+
+def hand_over(handle: bytes, owner: object = None) -> Any:
+    """Make the receiver of what is being pickled a holder of the object; return what stands for the handle.
+
+    RuntimeError if nothing is being pickled for another process.
+    """
+    popen = context.get_spawning_popen()
+    if popen is None:
+        if not _engine.enclose(handle):
+            _refuse(owner)
+        return handle
+    if hasattr(popen, "proc_id"):
+        if popen.proc_id is not None:
+            _engine.hold_for(popen.proc_id, handle)
+        return handle
+    entry = ForeignEntry.of(popen)
+    _engine.hold_for(entry.proc_id, handle)
+    return ForeignHandle(handle, entry)
+
+
+def assert_handing(owner: object) -> None:
+    """RuntimeError unless something is pickled for another process."""
+    if context.get_spawning_popen() is None and not _engine.is_enclosing():
+        _refuse(owner)
+
+
+def _refuse(owner: object) -> None:
+    raise RuntimeError(
+        f"{type(owner).__name__} objects should only be shared between processes through inheritance, or "
+        "by sending them through a Queue, a Pipe or a Pool of this package: pickled otherwise they could "
+        "be gone before they are used"
+    )
+
+
+class ForeignEntry:
+    """The arena and a proc_id in it, for a child that somebody else starts; one for all objects it is given."""
+
+    def __init__(self, popen: Any) -> None:
+        self.proc_id = _engine.reserve_seat()
+        # However long the child takes to come: the proc_id waits as long as this process lives.
+        _engine.note_pid(self.proc_id, os.getpid())
+        # Does nothing once the child sits there; its process object is kept as long as it lives.
+        weakref.finalize(popen, _release, self.proc_id, os.getpid()).atexit = False
+        self._arena = popen.DupFd(popen.duplicate_for_child(_engine.arena_fd()))
+
+    @classmethod
+    def of(cls, popen: Any) -> ForeignEntry:
+        entry = getattr(popen, "_procession_entry", None)
+        if entry is None:
+            entry = popen._procession_entry = cls(popen)
+        return entry
+
+    def enter(self) -> None:
+        """In the child: sit down, once."""
+        if self.proc_id not in _entered:
+            arena = self._arena.detach()
+            os.set_inheritable(arena, False)
+            _engine.enter(arena, self.proc_id)
+            _entered.add(self.proc_id)
+
+
+def _release(proc_id: int, owner: int) -> None:
+    if os.getpid() == owner:
+        _engine.release_seat(proc_id)
+
+
+_entered: set[int] = set()
+
+
+class ForeignHandle:
+    """A handle that is unpickled as one, where the arena was entered."""
+
+    def __init__(self, handle: bytes, entry: ForeignEntry) -> None:
+        self._handle = handle
+        self._entry = entry
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_handle, (self._handle, self._entry)
+
+
+def _rebuild_handle(handle: bytes, entry: ForeignEntry) -> bytes:
+    entry.enter()
+    return handle
