@@ -393,6 +393,6 @@ def test_without_memory_for_it_the_server_keeps_it() -> None:
 
     store, kept._store = kept._store, Full()
     kept._grow(1, 1000)
-    assert kept._home == {"a": 1}
+    assert kept._local == {"a": 1}
     kept["b"] = 2
     assert kept.copy() == {"a": 1, "b": 2}

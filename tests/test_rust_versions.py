@@ -37,7 +37,7 @@ def summoned(
 
 
 def programs() -> list[list[str]]:
-    python = "from procession._core.rust.called import main; main(2)"
+    python = "from procession.rust import main; main(2)"
     return [[rust_program("partner")], [sys.executable, "-c", python]]
 
 

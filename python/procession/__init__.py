@@ -52,6 +52,13 @@ set_forkserver_preload = _default.set_forkserver_preload
 set_start_method = _default.set_start_method
 
 
+def _load(name: str) -> _Any:
+    """Return a submodule."""
+    from importlib import import_module
+
+    return import_module(f"{__name__}.{name}")
+
+
 def install(*, force: bool = False) -> None:
     """Make `multiprocessing` a name of this package, here and in every process started from now on.
 
@@ -78,7 +85,7 @@ def debug_on_signal(number: int | None = None) -> None:
     """Have this process, and those started from now on, answer a signal (SIGUSR2) with `debug_dump`."""
     from ._core.debug.diagnosis import debug_on_signal
 
-    debug_on_signal(number)
+    debug_on_signal(_load, number)
 
 
 def debug_watch(every: float = 10.0) -> None:
@@ -89,7 +96,7 @@ def debug_watch(every: float = 10.0) -> None:
     """
     from ._core.debug.hang_watch import debug_watch
 
-    debug_watch(every)
+    debug_watch(_load, every)
 
 
 def memory_info() -> dict[str, int | None]:
@@ -138,21 +145,19 @@ if not _TYPE_CHECKING:
     def __getattr__(name: str) -> _Any:
         if not any(other in globals() for other in _LOADED_WITH.get(name, ())):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
-
-        return import_module(f"{__name__}.{name}")
+        return _load(name)
 
 
 if "PROCESSION_DEBUG_SIGNAL" in os.environ:
     from ._core.debug.diagnosis import debug_as_environment_says
 
-    debug_as_environment_says()
+    debug_as_environment_says(_load)
     del debug_as_environment_says
 
 if "PROCESSION_DEBUG_WATCH" in os.environ:
     from ._core.debug.hang_watch import watch_as_environment_says
 
-    watch_as_environment_says()
+    watch_as_environment_says(_load)
     del watch_as_environment_says
 
 SUBDEBUG = 5

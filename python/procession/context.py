@@ -448,7 +448,7 @@ _concrete_contexts = _Contexts(
         if kind._name in _std._concrete_contexts
     }
 )
-_default_context = DefaultContext()
+choice.default_context = _default_context = DefaultContext()
 
 if choice.reason is None:
     from ._core.start.exit_mark import mark_at_interpreter_exit

@@ -26,9 +26,9 @@ import _procession_alias
 
 from . import _engine, spawn
 from ._core._typing import Any, NoReturn
+from ._core.start import command_line, preload
 from ._core.start import exit_mark as exit_mark
 from ._core.start import forkserver_loop as forkserver_loop
-from ._core.start import preload
 from ._core.start.import_watch import ImportWatch
 from ._core.start.interpreter import start_interpreter
 from ._core.start.payload import unpack
@@ -286,10 +286,10 @@ def _command(*arguments: int) -> list[str]:
     It names the stdlib's module, by which programs tell fork servers from other children.
     """
     if getattr(sys, "frozen", False):
-        return spawn.frozen_command(spawn.SERVER_FLAG, *map(str, arguments))
+        return command_line.frozen_command(spawn.SERVER_FLAG, *map(str, arguments))
     call = f"main({', '.join(map(str, arguments))})  # multiprocessing.forkserver"
-    program = spawn.package_import(f"from procession.forkserver import main; {call}")
-    return [*spawn.interpreter_command(), program]
+    program = command_line.package_import(f"from procession.forkserver import main; {call}")
+    return [*command_line.interpreter_command(), program]
 
 
 def main(control: int, arena: int, proc_id: int, config_fd: int) -> None:

@@ -41,7 +41,7 @@ from ._core.private_names import picklable, register_private_methods
 from ._core.stdlib import context as _std_context
 from ._core.stdlib import load, util
 from ._core.stdlib_subclasses import POOL_INTERNALS, overrides_any, use_stdlib_methods
-from .context import _default_context
+from .context import _default_context, allow_daemons_children
 
 _std = load("pool")
 register_private_methods()
@@ -132,6 +132,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             self._initializer,
             self._initargs,
             self._maxtasksperchild,
+            allow_daemons_children,
         )
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:

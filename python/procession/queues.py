@@ -137,6 +137,9 @@ class Queue(QueueAttributes, _Messages[_T]):
         """Do nothing: there is no thread that an exit would wait for."""
         self._joincancelled = True
 
+    def _new_lock(self) -> Any:
+        return _new_lock()
+
     def _terminate_broken(self) -> None:
         self._reader.close()
         self.close()
@@ -165,6 +168,12 @@ class Queue(QueueAttributes, _Messages[_T]):
 
     if not TYPE_CHECKING:
         __class_getitem__ = classmethod(types.GenericAlias)
+
+
+def _new_lock() -> Any:
+    from .synchronize import Lock
+
+    return Lock()
 
 
 def _bound(maxsize: Any) -> int:
@@ -216,6 +225,9 @@ class SimpleQueue(SharedLocks, _Generic[_T]):
     def __init__(self, *, ctx: Any = None) -> None:
         self._reader, self._writer = Pipe(duplex=False)
         self._poll = self._reader.poll
+
+    def _new_lock(self) -> Any:
+        return _new_lock()
 
     def close(self) -> None:
         """Close both ends in this process."""

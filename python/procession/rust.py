@@ -30,7 +30,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 
-from ._core._typing import Any
+from ._core._typing import Any, NoReturn
 from ._core.fallback import choice
 from ._core.rust.errors import Panic, RustError
 from .context import TimeoutError, _StartableProcess
@@ -74,6 +74,7 @@ class Process(_StartableProcess):
     def _Popen(process_obj: Any) -> Any:
         from ._core.rust.popen import Popen
 
+        _register_classes()
         return Popen(process_obj)
 
     def _environment(self) -> Iterator[tuple[str, str]]:
@@ -96,3 +97,24 @@ class Process(_StartableProcess):
     def run(self) -> None:
         """Refuse: what runs is a Rust function, in a process that `start` starts."""
         raise NotImplementedError("a Rust function runs in a process of its own: call start()")
+
+
+def main(error_fd: int) -> NoReturn:
+    """The whole life of an interpreter that a Rust program started: call one function and report.
+
+    What cannot be reported as a response is written to the descriptor `error_fd`.
+    """
+    from ._core.rust.called import main
+
+    _register_classes()
+    main(error_fd)
+
+
+def _register_classes() -> None:
+    """Tell which classes Rust knows too; their modules are loaded when a process is started."""
+    from . import queues, synchronize
+    from ._core.rust import common_values
+
+    common_values.register(
+        Queue=queues.Queue, Event=synchronize.Event, Lock=synchronize.Lock, RLock=synchronize.RLock
+    )

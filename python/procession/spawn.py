@@ -15,11 +15,10 @@ import _procession_alias
 
 from . import _engine
 from ._core._typing import Any
-from ._core.start import main_program
 from ._core.start.payload import unpack
 from ._core.start.running import run_bootstrap
 from ._core.start.tracker import adopt_tracker
-from ._core.stdlib import forward_other_names, load, util
+from ._core.stdlib import forward_other_names, load
 from ._core.system.standard_io import fill_standard
 
 _std = load("spawn")
@@ -32,29 +31,6 @@ _CHILD_FLAG = "--multiprocessing-fork"
 SERVER_FLAG = "--multiprocessing.forkserver"
 
 
-def package_import(statement: str) -> str:
-    """A program text that runs an import from this package, and keeps up the alias if there is one.
-
-    An interpreter started with -S or -I may find neither by itself. The working directory (an empty entry)
-    may be gone, or have modules of the same names. There is no garbage before the program begins; `freeze_gc`
-    ends the truce.
-    """
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    alias = (
-        "import _procession_alias; _procession_alias.activate(); " if _procession_alias.is_active() else ""
-    )
-    return f"import gc, sys; gc.disable(); sys.path = [*filter(None, sys.path), {home!r}]; {alias}{statement}"
-
-
-def interpreter_command() -> list[str]:
-    """The interpreter and its options for a program text, as this process has them."""
-    options = util._args_from_interpreter_flags()
-    if not main_program.has_directory() and "-P" not in options:
-        # Python 3.13.0 looks into the working directory for each name that a module lacks.
-        options = [*options, "-P"]
-    return [_std.get_executable(), *options, "-c"]
-
-
 def freeze_gc() -> None:
     """In a new interpreter, with all loaded that a start takes: none of that will ever be garbage."""
     gc.freeze()
@@ -63,16 +39,15 @@ def freeze_gc() -> None:
 
 def get_command_line(**kwds: int | None) -> list[str]:
     """Return the command line of a child that calls `spawn_main` with these arguments."""
+    from ._core.start import command_line
+
     if getattr(sys, "frozen", False):
-        return frozen_command(_CHILD_FLAG, *(f"{name}={value!r}" for name, value in kwds.items()))
+        return command_line.frozen_command(
+            _CHILD_FLAG, *(f"{name}={value!r}" for name, value in kwds.items())
+        )
     arguments = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
-    program = package_import(f"from procession.spawn import spawn_main; spawn_main({arguments})")
-    return [*interpreter_command(), program, _CHILD_FLAG]
-
-
-def frozen_command(*arguments: str) -> list[str]:
-    """The command line by which a frozen program starts itself, for `freeze_support` to read."""
-    return [_std.get_executable(), *arguments]
+    program = command_line.package_import(f"from procession.spawn import spawn_main; spawn_main({arguments})")
+    return [*command_line.interpreter_command(), program, _CHILD_FLAG]
 
 
 def is_forking(argv: list[str]) -> bool:

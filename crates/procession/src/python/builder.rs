@@ -212,7 +212,7 @@ fn program(complaint: &OwnedFd) -> String {
     format!(
         "import os, sys
 try:
-    from procession._core.rust.called import main
+    from procession.rust import main
 except Exception as error:
     os.write({complaint}, f'{{sys.executable}} has no package procession that a Rust program can start \
 ({{type(error).__name__}}: {{error}}); install it: {{sys.executable}} -m pip install \

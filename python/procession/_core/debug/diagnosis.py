@@ -12,6 +12,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from _procession_alias import variable
 
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 VARIABLE = "PROCESSION_DEBUG_SIGNAL"
+
+# Returns a public module of the package by its name: the constructors to watch are there.
+Load = Callable[[str], Any]
 
 
 def debug_dump(file: Any = None) -> None:
@@ -86,13 +90,13 @@ def _write_stacks(out: Any) -> None:
             out.write(file.read())
 
 
-def debug_on_signal(number: int | None = None) -> None:
+def debug_on_signal(load: Load, number: int | None = None) -> None:
     """See `procession.debug_on_signal`."""
     if number is None:
         number = _number_of(variable(VARIABLE) or "USR2")
     number = whole_number("number", number)
     os.environ[VARIABLE] = str(number)
-    record_origins()
+    record_origins(load)
     try:
         signal.signal(number, _show_tree)
     except ValueError:
@@ -102,16 +106,16 @@ def debug_on_signal(number: int | None = None) -> None:
         faulthandler.register(number, file=2, all_threads=True, chain=True)
 
 
-def debug_as_environment_says() -> None:
+def debug_as_environment_says(load: Load) -> None:
     """As `debug_on_signal`, where the environment may say so."""
     if variable(VARIABLE) is not None:
-        debug_on_signal()
+        debug_on_signal(load)
 
 
-def record_origins() -> None:
+def record_origins(load: Load) -> None:
     """Have reports say where objects are made, from here on, and what processes are called."""
     if choice.reason is None:
-        watch_constructors()
+        watch_constructors(load)
 
 
 def _show_tree(signum: int, frame: Any) -> None:

@@ -19,25 +19,25 @@ VARIABLE = "PROCESSION_DEBUG_WATCH"
 DEFAULT_INTERVAL = 10.0
 
 
-def watch_as_environment_says() -> None:
+def watch_as_environment_says(load: diagnosis.Load) -> None:
     """Begin, in the first process of the program that was told to; one for the whole tree is enough."""
     text = variable(VARIABLE)
     os.environ.pop(VARIABLE)
     if choice.reason is not None or text is None:
         return
     try:
-        debug_watch(float(text or DEFAULT_INTERVAL))
+        debug_watch(load, float(text or DEFAULT_INTERVAL))
     except ValueError:
         raise ValueError(f"{VARIABLE} must be a number of seconds, such as 10, not {text!r}") from None
 
 
-def debug_watch(every: float = DEFAULT_INTERVAL) -> None:
+def debug_watch(load: diagnosis.Load, every: float = DEFAULT_INTERVAL) -> None:
     """See `procession.debug_watch`."""
     if choice.reason is not None:
         raise choice.needs_engine("debug_watch")
     if not 0 < (seconds("every", every) or 0) < threading.TIMEOUT_MAX:
         raise ValueError(f"every must be a positive number of seconds, not {every!r}")
-    diagnosis.record_origins()
+    diagnosis.record_origins(load)
     # A daemon: it has nothing to finish.
     threading.Thread(target=_watch, args=(every,), name="procession.debug_watch", daemon=True).start()
 

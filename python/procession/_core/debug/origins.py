@@ -10,7 +10,6 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from importlib import import_module
 
 from .._typing import Any
 from ..stdlib import process, util
@@ -35,8 +34,11 @@ _anchor: _Anchor | None = None
 _named: tuple[int, str] | None = None
 
 
-def watch_constructors() -> None:
-    """From here on this process, and what it forks, writes down where objects are made."""
+def watch_constructors(load: Callable[[str], Any]) -> None:
+    """From here on, this process and those it forks note where objects are made.
+
+    `load` returns a public module of the package by its name.
+    """
     global _anchor
     if _anchor is not None:
         return
@@ -44,11 +46,11 @@ def watch_constructors() -> None:
     # At the beginning of every child that has the list from here, under its new name.
     util.register_after_fork(_anchor, lambda _: name_this_process())
     for module_name, classes in _CONSTRUCTED.items():
-        module = import_module(f"procession.{module_name}")
+        module = load(module_name)
         for name in classes:
             _watch_class(getattr(module, name), _WAITED_PART.get(name))
-    _watch_class(import_module("procession.synchronize").BoundedSemaphore, None)
-    _watch_pipes()
+    _watch_class(load("synchronize").BoundedSemaphore, None)
+    _watch_pipes(load("connection"), load("queues"))
 
 
 def _watch_class(cls: Any, waited_part: str | None) -> None:
@@ -62,8 +64,7 @@ def _watch_class(cls: Any, waited_part: str | None) -> None:
     cls.__init__ = make_and_note
 
 
-def _watch_pipes() -> None:
-    connection, queues = import_module("procession.connection"), import_module("procession.queues")
+def _watch_pipes(connection: Any, queues: Any) -> None:
     make: Callable[..., Any] = connection.Pipe
 
     @functools.wraps(make)
@@ -72,7 +73,7 @@ def _watch_pipes() -> None:
         _note(ends[0])
         return ends
 
-    connection.Pipe = queues.Pipe = make_and_note  # type: ignore[attr-defined]
+    connection.Pipe = queues.Pipe = make_and_note
 
 
 def _note(made: Any) -> None:

@@ -18,6 +18,8 @@ import sys
 import threading
 from importlib import import_module
 
+from .._typing import Any
+
 __all__ = ["VARIABLE", "before_first_object", "choose", "needs_engine", "reason"]
 
 # "error" in it makes the fallback an ImportError; whoever has anything else there knows of it already.
@@ -36,6 +38,9 @@ _OF_THE_ENGINE = (
 # Why the engine does not run; None while it does.
 reason: str | None = None
 _deciding = threading.Lock()
+
+# The context behind the package's own functions, which pools use by default; `procession.context` sets it.
+default_context: Any = None
 
 
 def choose() -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import CancelledError
 
 from .._typing import Any
 from ..stdlib import context, forward_other_names, load
+from . import choice
 from .choice import needs_engine
 
 _std: Any = load("pool")
@@ -235,12 +236,6 @@ class _Tasks:
                 raise context.TimeoutError(f"the pool's workers have not exited after {timeout} seconds")
 
 
-def _current() -> Any:
-    from procession.context import _default_context
-
-    return _default_context.get_context()
-
-
 class Pool(_Tasks, _std.Pool):
     """Worker processes that run functions for this one."""
 
@@ -253,7 +248,7 @@ class Pool(_Tasks, _std.Pool):
         context: Any = None,
     ) -> None:
         if context is None:
-            context = _current()
+            context = choice.default_context.get_context()
         super().__init__(processes, initializer, initargs, maxtasksperchild, context)
 
 

@@ -50,6 +50,7 @@ class ProcessBackend(PoolBackend):
         initializer: Callable[..., object] | None,
         initargs: Iterable[Any],
         max_tasks: int | None,
+        prepare_worker: Callable[[], None],
     ) -> None:
         super().__init__(size)
         self.task_queue = _engine.PoolBoard(self.jobs, size)
@@ -57,7 +58,7 @@ class ProcessBackend(PoolBackend):
         self._make_process = make_process
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         endpoint = WorkerEndpoint(self.task_queue.handle, self.task_queue.handles)
-        self._worker_args = (endpoint, initializer, initargs, max_tasks, mask)
+        self._worker_args = (endpoint, prepare_worker, initializer, initargs, max_tasks, mask)
         self._populating = threading.RLock()
         # Workers that said they work, and workers that are to be killed, with the time for it.
         self._started: set[int] = set()

@@ -17,11 +17,17 @@ from types import GenericAlias
 
 from procession._engine import NoValue
 
-from .._typing import TYPE_CHECKING, Any
+from .._typing import TYPE_CHECKING, Any, Protocol
 from ..errors import TimeoutError
 
 if TYPE_CHECKING:
-    from ...pool import Pool
+    from .backend import PoolBackend
+
+    class Pool(Protocol):
+        """The pool object, of which a result needs the inside."""
+
+        _backend: PoolBackend
+
 
 _Lock = threading.Lock
 

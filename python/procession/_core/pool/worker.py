@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterable
 
 from procession import _engine
-from procession.context import allow_daemons_children
 
 from .._typing import Any
 from ..debug.diagnosis import show_crashes
@@ -58,16 +57,20 @@ class _Terminated(SystemExit):
 
 def serve(
     endpoint: WorkerEndpoint,
+    prepare: Callable[[], None],
     initializer: Callable[..., object] | None,
     initargs: Iterable[Any],
     max_tasks: int | None,
     signal_mask: Iterable[int],
 ) -> None:
-    """Run tasks until the pool has no more, or until `max_tasks` are done."""
+    """Run tasks until the pool has no more, or until `max_tasks` are done.
+
+    `prepare` is called first, before the initializer.
+    """
     worker = _engine.PoolBench(endpoint.handle)
     signals = _Signals(worker)
     signals.take_over()
-    allow_daemons_children()
+    prepare()
     show_crashes()
     # The thread that starts workers blocks all signals, and children inherit that.
     signal.pthread_sigmask(signal.SIG_SETMASK, signal_mask)

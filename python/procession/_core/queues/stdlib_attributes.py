@@ -21,13 +21,17 @@ __all__ = ["JoinableQueueAttributes", "QueueAttributes", "SharedLocks"]
 class SharedLocks:
     """The two locks that a queue of the standard library has for its readers and its writers."""
 
+    def _new_lock(self) -> Any:
+        """Return a new lock between processes."""
+        raise NotImplementedError
+
     @functools.cached_property
     def _rlock(self) -> Any:
-        return _lock()
+        return self._new_lock()
 
     @functools.cached_property
     def _wlock(self) -> Any:
-        return _lock()
+        return self._new_lock()
 
     def _made_locks(self) -> dict[str, Any] | None:
         """What is pickled with the queue."""
@@ -78,12 +82,6 @@ class JoinableQueueAttributes(QueueAttributes):
     @functools.cached_property
     def _cond(self) -> AllDone:
         return AllDone(self)
-
-
-def _lock() -> Any:
-    from procession import synchronize
-
-    return synchronize.Lock()
 
 
 class _QueuePart:

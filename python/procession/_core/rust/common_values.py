@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import os
 
-from procession import _engine, queues, synchronize
+from procession import _engine
 
 from .._typing import Any
 
-__all__ = ["PLAIN_DATA", "share", "open_shared", "plain", "what_is_not_plain"]
+__all__ = ["PLAIN_DATA", "share", "open_shared", "plain", "register", "what_is_not_plain"]
 
 PLAIN_DATA = "None, bool, int, float, str, bytes, and lists, tuples, sets and dicts of these"
 
-_SHARED: dict[str, Any] = {
-    "Queue": queues.Queue,
-    "Event": synchronize.Event,
-    "Lock": synchronize.Lock,
-    "RLock": synchronize.RLock,
-}
+# The classes of objects that Rust knows, by their names there.
+_SHARED: dict[str, Any] = {}
+
+
+def register(**classes: Any) -> None:
+    """Say which classes stand for objects that Python and Rust share."""
+    _SHARED.update(classes)
+
 
 _HANDLE = 32
 # As the wire format has it.

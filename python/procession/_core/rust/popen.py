@@ -12,10 +12,11 @@ import os
 import shutil
 from queue import Empty
 
-from procession import _engine, popen_fork
+from procession import _engine
 
 from .._typing import Any
 from ..errors import WorkerDied
+from ..start.child import ChildProcess
 from ..start.parent_death import dies_with_parent
 from ..system.fd import anonymous_file
 from . import common_values
@@ -36,7 +37,7 @@ _HOW_TO = (
 )
 
 
-class Popen(popen_fork.Popen):
+class Popen(ChildProcess):
     """One started program."""
 
     method = "rust"
