@@ -17,9 +17,9 @@ from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFil
 from types import CodeType
 
 from procession import __version__
-from procession._core.hints import Any
+from procession._core._typing import Any
 from procession._core.install import install
-from procession._core.main_module import LaunchedMain
+from procession._core.start.main_module import LaunchedMain
 
 __all__: list[str] = []
 

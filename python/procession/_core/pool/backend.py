@@ -1,7 +1,7 @@
-"""What the crews of both kinds of pools have in common: open jobs, callbacks, argument generators.
+"""What the backends of both kinds of pools share: open jobs, callbacks, argument generators.
 
-A backend is everything of a pool but the pool object itself. The threads of a pool hold on to its backend only,
-so that a pool nobody uses any more is collected; an open job keeps its pool, see `pool_results`.
+A backend is everything in a pool except the pool object itself. The threads of a pool refer to its backend
+only, so that an unused pool object is collected. An open job keeps its pool alive, see `results.py`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ RUN = "RUN"
 CLOSE = "CLOSE"
 TERMINATE = "TERMINATE"
 
-# How long `terminate` waits for code of the user's that it cannot end, in seconds.
+# How long `terminate` waits for user code that it cannot stop, in seconds.
 SHUTDOWN_TIMEOUT = 1.0
 
 
 class PoolBackend(ABC):
-    """The workers of a pool and what they work on."""
+    """The workers of a pool, its open jobs and its threads."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -42,7 +42,7 @@ class PoolBackend(ABC):
         self.jobs = _engine.PoolLedger()
         self.cache: dict[int, Any] = {}
         self.feeder = Feeder(self, self.jobs, self.job_ended, "PoolFeeder")
-        # Of arguments that are there, and have to wait.
+        # For arguments that exist already and wait for memory.
         self.deferred = Feeder(self, self.jobs, self.job_ended, "PoolArguments")
         self.pid = os.getpid()
         self.replaces = True
@@ -51,17 +51,17 @@ class PoolBackend(ABC):
 
     @abstractmethod
     def function(self, function: Callable[..., Any], star: bool, timeout: float | None, retries: int) -> Any:
-        """Prepare a function for many tasks; with `star` it takes items apart as its arguments."""
+        """Prepare a function for many tasks; with `star`, each item is a tuple of arguments."""
 
     @abstractmethod
     def call(
         self, result: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
     ) -> None:
-        """Open the job of a result and submit its only task."""
+        """Open the job of a result and submit its single task."""
 
     @abstractmethod
     def chunks(self, items: int, chunksize: int | None) -> int:
-        """Into how many tasks `spread` cuts so many items."""
+        """Return how many tasks `spread` makes of this many items."""
 
     @abstractmethod
     def spread(self, result: Any, function: Any, items: Sequence[Any], chunksize: int | None) -> None:
@@ -69,26 +69,29 @@ class PoolBackend(ABC):
 
     @abstractmethod
     def feed(self, feed: TaskSource) -> tuple[int, bool]:
-        """Submit tasks of a feed until it ends or there are plenty; the next index, and whether it ended."""
+        """Submit tasks of a source until it ends or enough tasks wait.
+
+        Returns the index of the next task, and whether the source ended.
+        """
 
     @abstractmethod
     def wait_for_room(self, timeout: float) -> bool:
-        """Wait until there are not plenty of tasks any more."""
+        """Wait until fewer tasks wait than the limit; False after `timeout` seconds."""
 
     @abstractmethod
     def backlog(self) -> tuple[int, int]:
-        """How many tasks no worker has begun: those that workers can reach, and those that wait behind."""
+        """Return how many tasks no worker has begun: those that workers can reach, and those behind."""
 
     @abstractmethod
     def has_results(self) -> bool:
-        """Whether there are results that nobody has looked at."""
+        """Return whether there are results that no thread has read yet."""
 
     @abstractmethod
     def raw_function(self) -> Any:
-        """The function of tasks that are (function, args, kwds), prepared for `feed`."""
+        """Return the function for tasks of the form (function, args, kwds), prepared for `feed`."""
 
     def cancel(self, number: int) -> bool:
-        """Give up a job; False if it is done."""
+        """Cancel a job; False if it is done already."""
         if not self.jobs.is_open(number):
             return False
         result = self.cache.get(number)
@@ -98,15 +101,15 @@ class PoolBackend(ABC):
         return True
 
     def abandon(self, result: Any) -> None:
-        """Give up a job for which nobody waits any more."""
+        """Cancel a job whose result no thread waits for any more."""
         self.cancel(result._job)
 
     def is_here(self) -> bool:
-        """Whether this process is the pool's, and not a forked copy of it."""
+        """Return False in a forked copy of the pool's process."""
         return self.pid == os.getpid()
 
     def handler(self, name: str) -> Handler:
-        """What stands for one of the stdlib's three threads."""
+        """Return the object that stands for one of the three threads of the stdlib's pool."""
         if name not in self._handlers:
             self._handlers[name] = Handler(self, name)
         return self._handlers[name]
@@ -117,30 +120,30 @@ class PoolBackend(ABC):
 
     @abstractmethod
     def job_ended(self) -> None:
-        """A job ended in a thread of the pool's own."""
+        """Called when a job has ended in one of the pool's own threads."""
 
     def stop_replacing(self) -> None:
-        """Start no more workers: a program is about to end them itself."""
+        """Start no more workers: the program is about to end them itself."""
         self.replaces = False
 
     def wait_until_done(self, timeout: float | None) -> None:
-        """Wait until a closed pool has done its tasks."""
+        """Wait until a closed pool has finished its tasks, for at most `timeout` seconds."""
         self._join_workers(None if timeout is None else time.monotonic() + timeout)
 
     def fail_job(self, number: int, error: BaseException) -> None:
-        """Fail what is left of a job."""
+        """Fail the unfinished tasks of a job with `error`."""
         self.jobs.fail(number, error)
 
     def fail_all_jobs(self, error: BaseException) -> None:
-        """Fail what is left of every job."""
+        """Fail the unfinished tasks of every job with `error`."""
         self.jobs.fail_all(error)
 
     def tidy(self) -> None:
-        """Forget the jobs that are done."""
+        """Drop the jobs that are done."""
         self.jobs.tidy(self.cache)
 
     def start_callback_thread(self) -> None:
-        """See to it that there is a thread that runs callbacks."""
+        """Start the thread that runs callbacks, if it does not run yet."""
         self._callback_thread.start()
 
     def _deliver(self) -> None:
@@ -155,17 +158,17 @@ class PoolBackend(ABC):
                 result._deliver()
             except BaseException:
                 report_failed_callback()
-            # Between two deliveries nothing is kept alive.
+            # Between two callbacks this thread keeps no result alive.
             del result
             self.job_ended()
 
     def close(self) -> None:
-        """Take no more jobs."""
+        """Accept no more jobs."""
         if self.state == RUN:
             self.state = CLOSE
 
     def terminate(self) -> None:
-        """End everything now."""
+        """End all workers and fail all jobs now."""
         self.state = TERMINATE
         self.feeder.stop()
         self.deferred.stop()
@@ -179,13 +182,16 @@ class PoolBackend(ABC):
 
     @abstractmethod
     def _stop_workers(self) -> None:
-        """Part of `terminate`."""
+        """End the workers; a part of `terminate`."""
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until all jobs are done and all workers gone."""
+        """Wait until all jobs are done and all workers have exited.
+
+        Raises TimeoutError if that takes longer than `timeout` seconds.
+        """
         self.feeder.lift_bounds()
         if not self._join_workers(None if timeout is None else time.monotonic() + timeout):
-            raise TimeoutError(f"the pool's workers are still there after {timeout} s")
+            raise TimeoutError(f"the pool's workers still run after {timeout} s")
         self.feeder.stop()
         self.deferred.stop()
         self.jobs.stop_deliveries()
@@ -197,22 +203,22 @@ class PoolBackend(ABC):
 
     @abstractmethod
     def _join_workers(self, limit: float | None) -> bool:
-        """Part of `join`; False if it is not done at that time."""
+        """Wait for the workers; a part of `join`. False if they still run at the time `limit`."""
 
 
 def remaining(limit: float | None) -> float | None:
-    """How long to wait when that is the time to stop waiting."""
+    """Return the seconds until the time `limit`, at least 0; None for no limit."""
     return None if limit is None else max(0.0, limit - time.monotonic())
 
 
 def warn(message: str, *details: Any) -> None:
-    """Log what a program may want to know, as `multiprocessing` does: if it asked for the logger."""
+    """Log a warning, as `multiprocessing` does: only if the program asked for the logger."""
     if util._logger:
         util._logger.warning(message, *details)
 
 
 def cancelled() -> BaseException:
-    """What a job fails with that was cancelled."""
+    """Return the error of a cancelled job."""
     from concurrent.futures import CancelledError
 
     return CancelledError("this task was cancelled")

@@ -1,8 +1,8 @@
-"""Exceptions on their way from a worker to whoever asks for the result.
+"""Exceptions on their way from a worker to the process that reads the result.
 
-An exception may be unpicklable, may refuse to be made again from its `args`, or may belong to a class
-the other side cannot import. None of that may cost more than the one task: what arrives is the exception
-if at all possible, a stand-in with its text if not, and the worker's traceback in any case.
+An exception may be unpicklable, may refuse to be rebuilt from its `args`, or may belong to a class that the
+reader cannot import. Each of these costs at most the one task. The reader gets the exception itself where that
+is possible, else a substitute with its text, and the worker's traceback in any case.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _interrupt: BaseException | None = None
 
 
 def note_interrupt(error: BaseException) -> None:
-    """Say which exception is Ctrl-C's: where a task was then is nobody's question."""
+    """Remember the exception raised for Ctrl-C: it is reported without the worker's traceback."""
     global _interrupt
     _interrupt = error
 
 
 def describe(error: BaseException) -> bytes:
-    """The bytes that stand for an exception a task raised."""
+    """Encode an exception that a task raised."""
     if error is _interrupt:
         return _pack(error, None)
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
@@ -34,12 +34,12 @@ def describe(error: BaseException) -> bytes:
 
 
 def describe_unsendable(error: BaseException, value: object) -> bytes:
-    """The bytes that stand for a result that could not be pickled."""
+    """Encode the error for a result that could not be pickled."""
     return _pack(_wrap(error, value), None)
 
 
 def rebuild(data: bytes) -> BaseException:
-    """The exception behind what one of the other two functions returned."""
+    """Decode what `describe` or `describe_unsendable` returned."""
     whole, kind, args, state, text, remote = pickle.loads(data)
     try:
         error = pickle.loads(whole)
@@ -54,7 +54,7 @@ def _pack(error: BaseException, remote: str | None) -> bytes:
     try:
         whole = bytes(reduction.ForkingPickler.dumps(error))
     except Exception as reason:
-        # The stdlib's type for it, which can always be pickled: it holds two strings.
+        # The stdlib's type for this case, which can always be pickled: it holds two strings.
         wrapped = _wrap(reason, error)
         return pickle.dumps((pickle.dumps(wrapped), None, None, None, str(wrapped), remote))
     kind = _dumps_or_none(type(error))
@@ -79,7 +79,7 @@ def _dumps_or_none(obj: object) -> bytes | None:
 
 
 def _remake(kind: bytes | None, args: bytes | None, state: bytes | None) -> BaseException | None:
-    """The exception without its constructor, which does not take what `args` holds."""
+    """Rebuild an exception without its constructor, which does not accept its `args`; None if that fails."""
     if kind is None or args is None:
         return None
     try:

@@ -1,15 +1,14 @@
-"""The threads that submit what has no room yet: argument generators, and arguments that are large.
+"""The threads that submit tasks later: from argument generators, and from large arguments.
 
-There are up to two of them in a pool. One runs the argument generators of `imap` and `imap_unordered`, which
-are the program's own and may block; the other submits what is left of calls (`map`, `apply_async`, `imap`
-over a list and so on) whose arguments would take too much memory at once. It has them pickled as workers take
-tasks.
+A pool has up to two of them. One runs the argument generators of `imap` and `imap_unordered`, which are user
+code and may block. The other submits the rest of calls (`map`, `apply_async`, `imap` over a list and so on)
+whose arguments would take too much memory at once; it pickles them as workers take tasks.
 
-Feeds are drained in the order of the calls, each in a copy of its caller's context. A generator that has to
+Sources are drained in the order of the calls, each in a copy of its caller's context. A generator that has to
 wait for its consumer, because its `imap` is bounded by `buffersize`, lets the others pass.
 
-A generator that belongs to its thread (`thread_bound`) is not run here but by its caller: within `imap` until
-there are plenty of tasks, then whenever a result is taken out, and the rest within `join`.
+A generator that is bound to its thread (`thread_bound.py`) is run by its caller: in `imap` until enough tasks
+wait, then whenever a result is taken out, and the rest in `join`.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from .lazy_thread import LazyThread
 
 __all__ = ["TaskSource", "Feeder"]
 
-# A pause in which something may have been overlooked, in seconds.
+# How often a sleeping feeder looks again, in case it missed a wakeup, in seconds.
 RECHECK_INTERVAL = 0.5
 
 
 class TaskSource:
-    """The arguments of one job, on their way: an iterator over them, or the rest of a sequence."""
+    """The arguments of one job that are not submitted yet: an iterator, or the rest of a sequence."""
 
     __slots__ = ("buffersize", "chunksize", "context", "function", "index", "items", "job")
 
@@ -44,7 +43,7 @@ class TaskSource:
         self.context = copy_context()
 
     def limit(self) -> int | None:
-        """The number of the first task that has to wait for the consumer."""
+        """Return the number of the first task that has to wait for the consumer; None for no limit."""
         if self.buffersize is None:
             return None
         return self.job.consumed() + max(1, self.buffersize // self.chunksize)
@@ -53,7 +52,7 @@ class TaskSource:
 if TYPE_CHECKING:
 
     class Submitter(Protocol):
-        """Where tasks go: a task_queue of processes or of threads."""
+        """Where tasks go: the backend of a pool."""
 
         def feed(self, source: TaskSource) -> tuple[int, bool]: ...
 
@@ -61,25 +60,25 @@ if TYPE_CHECKING:
 
 
 class Feeder:
-    """Feeds of a pool and, from the first one on, their thread."""
+    """The sources of a pool and, from the first one on, the thread that drains them."""
 
     def __init__(self, submitter: Submitter, jobs: Any, on_end: Any, name: str) -> None:
         self._submitter = submitter
         self._jobs = jobs
         self._on_end = on_end
-        # In the order of the calls: the keys alone count.
+        # In the order of the calls; only the keys count.
         self.sources: dict[TaskSource, None] = {}
-        # Those that their callers drain.
+        # Sources that their callers drain.
         self._caller_driven: dict[TaskSource, None] = {}
-        # Feeds that may go on, and None where any may. Not an event: an exception of a signal handler within
-        # its methods would leave it locked.
+        # Sources that may go on; None means that any may. Not an event: an exception raised by a signal
+        # handler within its methods would leave it locked.
         self._wakeups: queue.SimpleQueue[TaskSource | None] = queue.SimpleQueue()
         self._stopped = False
         self._unbounded = False
         self._thread = LazyThread(name, self._run)
 
     def add(self, result: Any, source: TaskSource) -> None:
-        """Open the job of a result, if it is not, and drain one more generator for it."""
+        """Open the job of a result, unless it is open, and drain one more generator for it."""
         self._thread.start()
         if source.buffersize is not None:
             result._source = source
@@ -88,30 +87,30 @@ class Feeder:
         result._handle.begin(result, result._backend.cache, self.sources.setdefault, [source], wake)
 
     def resume(self, source: TaskSource) -> None:
-        """Drain what is left of the arguments of a job that is open."""
+        """Drain the rest of the arguments of an open job."""
         self._thread.start()
         self.sources[source] = None
         self._wakeups.put(source)
 
     def add_caller_driven(self, result: Any, source: TaskSource) -> None:
-        """As `add`, but the current thread drains the generator, and whoever takes results out."""
+        """Like `add`, but the current thread and the threads that take results out drain the generator."""
         result._handle.begin(result, result._backend.cache, self._caller_driven.setdefault, [source])
         result._source = source
         self.result_taken(source)
 
     def result_taken(self, source: TaskSource) -> None:
-        """A result of the feed's was taken out: it may go on."""
+        """A result of the source was taken out: the source may go on."""
         if source in self._caller_driven:
             self._step(source, self._caller_driven)
         elif source in self.sources:
             self._wakeups.put(source)
 
     def __len__(self) -> int:
-        """How many sources have not ended."""
+        """Return how many sources have not ended."""
         return len(self.sources) + len(self._caller_driven)
 
     def lift_bounds(self) -> None:
-        """Nobody will consume any more: bounded sources go on without."""
+        """Drop the bounds of all sources: no thread will consume results any more."""
         self._unbounded = True
         self._wakeups.put(None)
         while self._caller_driven and not self._stopped:
@@ -121,23 +120,23 @@ class Feeder:
             self._submitter.wait_for_room(RECHECK_INTERVAL)
 
     def stop(self) -> None:
-        """Drain nothing more; returns at once, also while a generator is running."""
+        """Drain nothing more; return at once, also while a generator runs."""
         self._stopped = True
         self._wakeups.put(None)
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for the thread, unless it is the caller."""
+        """Wait for the thread, unless it is the caller, for at most `timeout` seconds."""
         self._thread.join(timeout)
 
     def _run(self) -> None:
         while not self._stopped:
             self._run_once()
-        # They keep their arguments.
+        # Sources keep their arguments alive.
         self.sources.clear()
 
     def _run_once(self) -> None:
         try:
-            # Feeds are there only if they wait for their consumers.
+            # Sources that are left here wait for their consumers.
             source = self._wakeups.get(timeout=RECHECK_INTERVAL if self.sources else None)
         except queue.Empty:
             source = None
@@ -146,7 +145,7 @@ class Feeder:
                 self._drain(ready)
 
     def _drain(self, source: TaskSource) -> None:
-        """Drain a feed until it ends, or has to wait for its consumer."""
+        """Drain a source until it ends or has to wait for its consumer."""
         while not self._stopped:
             if self._unbounded:
                 source.buffersize = None
@@ -157,7 +156,7 @@ class Feeder:
                 self._submitter.wait_for_room(RECHECK_INTERVAL)
 
     def _step(self, source: TaskSource, among: dict[TaskSource, None]) -> bool:
-        """Submit what there is room for; whether the feed has ended, and is not among the others any more."""
+        """Submit the tasks that there is room for; True if the source has ended and is removed."""
         if source.job.ended():
             among.pop(source, None)
             return True

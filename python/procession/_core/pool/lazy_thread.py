@@ -1,7 +1,8 @@
-"""A thread that is started when it is first needed, once, wherever an exception of a signal handler comes.
+"""A thread that starts when it is first needed, and runs its function once.
 
-Such an exception may come after a thread was made and before it was started, or after that and before anybody
-knew. So what was started last is what is known, and of several that were started one goes to work.
+A signal handler may raise an exception between any two steps of `start`: after the thread object was made and
+before it was started, or after that and before it was stored. So `start` stores only a thread that runs, and
+of several started threads only the first to claim the work does it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ __all__ = ["LazyThread"]
 
 
 class LazyThread:
-    """Runs a function in a thread of its own."""
+    """Runs a function in a thread of its own, which starts on first use."""
 
     def __init__(self, name: str, run: Callable[[], None]) -> None:
         self._name = name
@@ -23,7 +24,7 @@ class LazyThread:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """See to it that it runs."""
+        """Start the thread unless it was started already."""
         if self._thread is not None:
             return
         with self._starting:
@@ -37,7 +38,7 @@ class LazyThread:
             self._run()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for its end, unless it is the caller or was never needed."""
+        """Wait up to `timeout` seconds for its end; return at once in the thread itself, or if it never started."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)

@@ -1,8 +1,8 @@
 """The backend of a `Pool`: worker processes, and the thread that watches them.
 
-The watcher sleeps in the engine, without the interpreter lock and deaf to signals, until a worker is gone,
-speaks up, or runs a task for too long. Results do not concern it: the engine files them on the way.
-It runs no code of the user's but what starting a process runs.
+The watcher sleeps in the engine, without the interpreter lock and with all signals blocked, until a worker
+exits, reports something, or runs a task for too long. It does not handle results: the engine files them as
+they arrive. It runs no user code except what starting a process runs.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from .worker import FAILED_TO_START, STARTED, WorkerEndpoint, serve
 
 __all__ = ["ProcessBackend"]
 
-# Workers that have not said that they work are looked after this often, in seconds.
+# How often the watcher checks workers that have not reported that they work, in seconds.
 CHECK_INTERVAL = 0.1
-# Between SIGTERM and SIGKILL: the time for the `finally` blocks of a task.
+# The time between SIGTERM and SIGKILL, for the `finally` blocks of a task, in seconds.
 TERMINATE_TIMEOUT = 0.5
-# How often the watcher looks for results to let go while there are any.
+# How often the watcher drops results that are not needed any more, in seconds.
 CLEANUP_INTERVAL = 1.0
-# The pause after a worker could not be started grows up to this.
+# The longest pause after a failed start of a worker, in seconds; it doubles up to this.
 MAX_RESTART_DELAY = 1.0
-# So many workers in a row fail to start before the waiting tasks are failed, if no worker works. Workers
-# that are killed from outside get more tries: whoever does that may stop doing it.
+# After this many failed starts in a row, with no worker working, the waiting tasks fail. Workers that are
+# killed from outside get more tries: the cause may go away.
 MAX_FAILED_STARTS = 3
 MAX_KILLED_STARTS = 8
 
 
 class ProcessBackend(PoolBackend):
-    """Worker processes, replaced as they go."""
+    """Worker processes, which are replaced when they exit."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ProcessBackend(PoolBackend):
         endpoint = WorkerEndpoint(self.task_queue.handle, self.task_queue.handles)
         self._worker_args = (endpoint, prepare_worker, initializer, initargs, max_tasks, mask)
         self._populating = threading.RLock()
-        # Workers that said they work, and workers that are to be killed, with the time for it.
+        # Workers that reported that they work; workers that will be killed, and when.
         self._started: set[int] = set()
         self._kill_deadlines: dict[int, float] = {}
         self._failed_starts = 0
@@ -70,7 +70,7 @@ class ProcessBackend(PoolBackend):
         self._watcher: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start all workers, or none and raise."""
+        """Start all workers; if one cannot be started, end the others and raise."""
         try:
             self.repopulate()
         except BaseException:
@@ -86,14 +86,14 @@ class ProcessBackend(PoolBackend):
     # Jobs
 
     def function(self, function: Callable[..., Any], star: bool, timeout: float | None, retries: int) -> Any:
-        # Its bytes take memory as well as the arguments'.
+        # Its bytes take memory, like those of the arguments.
         waits = bool(self.deferred.sources) or self.task_queue.is_full()
         return _engine.PoolFunction(function, star, timeout, retries, waits)
 
     def call(
         self, result: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
     ) -> None:
-        # In the order of the calls: not before those whose arguments wait.
+        # Calls keep their order: this one comes after those whose arguments wait.
         if self.deferred.sources or not self.task_queue.call(
             (result, self.cache), result._handle, function, args, kwds, timeout, retries
         ):
@@ -146,7 +146,7 @@ class ProcessBackend(PoolBackend):
         self.job_ended()
 
     def fail_all_jobs(self, error: BaseException) -> None:
-        # No worker works: there is nothing but what waits.
+        # No worker works, so all tasks are still waiting.
         self.task_queue.withdraw_all()
         super().fail_all_jobs(error)
         self.job_ended()
@@ -162,7 +162,7 @@ class ProcessBackend(PoolBackend):
                 worker = self._make_process(self._ctx, target=serve, args=self._worker_args)
                 worker.name = worker.name.replace("Process", "PoolWorker")
                 worker.daemon = True
-                # It inherits that: until it can tell its task from itself, Ctrl-C is for its parent.
+                # The worker inherits the mask: until it has its own handler, Ctrl-C is for its parent.
                 before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
                 try:
                     worker.start()
@@ -172,14 +172,14 @@ class ProcessBackend(PoolBackend):
                 util.debug("added worker")
 
     def _kill_for_task(self, proc_id: int) -> None:
-        """End a worker for the sake of its task."""
+        """End the worker that runs a task which is cancelled or took too long."""
         for worker in self.workers:
             if _proc_id(worker) == proc_id:
                 self._kill_deadlines[proc_id] = time.monotonic() + TERMINATE_TIMEOUT
                 worker.terminate()
 
     def _watch(self) -> None:
-        # Signals are for threads that run the user's code; they would only delay the watcher.
+        # Signals are for threads that run user code; here they would only cause delay.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             while self._has_work():
@@ -191,7 +191,7 @@ class ProcessBackend(PoolBackend):
                 self.tidy()
                 self._replace()
         except BaseException as error:
-            # Whatever it is, nobody may wait for ever.
+            # Whatever happened, no caller may wait for ever.
             self.state = TERMINATE
             failure = context.ProcessError(f"the pool cannot go on: {error!r}")
             failure.__cause__ = error
@@ -218,7 +218,7 @@ class ProcessBackend(PoolBackend):
             return CHECK_INTERVAL
         if self._kill_deadlines or len(self.workers) < self.size and self._needs_workers():
             return CHECK_INTERVAL
-        # A result that nobody waits for any more is let go without a ring, too.
+        # A result that is not needed any more goes without waking this thread.
         return CLEANUP_INTERVAL if self.cache else None
 
     def _handle(self, kind: str, *details: Any) -> None:
@@ -253,14 +253,14 @@ class ProcessBackend(PoolBackend):
             self._broken = False
         elif what == FAILED_TO_START:
             self._count_failed_start(rebuild(data), "its initializer raised an exception")
-            # Counted once, not again when it is gone.
+            # Count it once, and not again when it exits.
             self._started.add(proc_id)
 
     def _on_worker_exit(self, worker: Any) -> None:
-        """A worker is gone: what did it hold, was that to be expected?"""
+        """Handle the exit of a worker: fail or repeat its tasks, and count a failed start."""
         worker.join(TERMINATE_TIMEOUT)
         if worker.exitcode is None:
-            # It lives on as another program.
+            # It called exec and lives on as another program.
             worker.kill()
             worker.join()
         with self._populating:
@@ -284,27 +284,25 @@ class ProcessBackend(PoolBackend):
         if worker.exitcode == -signal.SIGKILL:
             times = _oom_kill_count()
             if times is None:
-                error.add_note("SIGKILL is what the kernel sends when memory runs out: see dmesg.")
+                error.add_note("The kernel sends SIGKILL when memory runs out: see dmesg.")
             elif times != self._oom_kill_count:
-                error.add_note(
-                    "The kernel has killed for want of memory since the pool looked last: see dmesg."
-                )
+                error.add_note("The kernel has killed a process because memory ran out: see dmesg.")
             self._oom_kill_count = times
         return error
 
     def _name(self, job: int, item: int | None) -> str:
-        """What was being run: the function, and the number of the item in the iterable it was called for."""
+        """Name a task: its function, and the number of its item in the iterable."""
         result = self.cache.get(job)
         name = "a task" if result is None else result.name
         has_items = item is not None and (result is None or result.has_items)
         return f"{name} on item {item}" if has_items else name
 
     def _check_starting_workers(self) -> None:
-        """The engine tells of deaths, but not of those who died before they had to do with it."""
+        """Find workers that died before they registered with the engine, which reports only the others."""
         gone = [w for w in self.workers if _proc_id(w) not in self._started and w.exitcode is not None]
         if not gone:
             return
-        # What they had to say before they died says why.
+        # Their last notices say why they died.
         while (event := self.task_queue.watch([], 0.0)) is not None:
             self._handle(*event)
         for worker in gone:
@@ -361,7 +359,7 @@ class ProcessBackend(PoolBackend):
         with self._populating:
             workers = list(self.workers)
         running = [worker for worker in workers if worker.exitcode is None]
-        # The signal first: a program's handler of it is to run. Who has none may leave in order.
+        # The signal first, so that a handler of the program's runs. A worker without one exits in order.
         for worker in running:
             worker.terminate()
         self.task_queue.dismiss([proc_id for proc_id in map(_proc_id, running) if proc_id is not None])
@@ -399,7 +397,7 @@ def _proc_id(worker: Any) -> int | None:
 
 
 def _oom_kill_count() -> int | None:
-    """How often the kernel killed a process of this machine for want of memory; None if it does not say."""
+    """Return how many processes the kernel has killed because memory ran out; None if it does not say."""
     try:
         with open("/proc/vmstat") as table:
             return next(int(line.split()[1]) for line in table if line.startswith("oom_kill "))

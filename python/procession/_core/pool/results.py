@@ -1,11 +1,11 @@
-"""What `Pool`'s asynchronous methods return.
+"""The objects that `Pool`'s asynchronous methods return.
 
-A result belongs to one job of its pool's jobs. It keeps the pool alive until the job is done, as people
-write `Pool().map_async(...)` and keep only the result. Values are decoded by the thread that asks first.
+A result belongs to one job of its pool. It keeps the pool alive until the job is done, because programs write
+`Pool().map_async(...)` and keep only the result. The thread that asks first decodes the value.
 
-The constructors are the stdlib's, for programs that make results themselves and put their tasks into the
-pool's `_taskqueue`; such a result's job is open at once. The pool's own methods make theirs by `of`, and the
-job is opened with its first task being submitted.
+The constructors have the stdlib's signatures, for programs that make results themselves and put their tasks
+into the pool's `_taskqueue`; such a result's job is open at once. The pool's own methods make theirs by `of`,
+and the job opens when its first task is submitted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .backend import PoolBackend
 
     class Pool(Protocol):
-        """The pool object, of which a result needs the inside."""
+        """The part of a pool object that results use."""
 
         _backend: PoolBackend
 
@@ -35,13 +35,13 @@ __all__ = ["ApplyResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", 
 
 
 class _Job:
-    """A job of a pool: what all kinds of results have in common."""
+    """A job of a pool: what all kinds of results share."""
 
     _pool: Pool | None
-    # Keeps what the tasks need alive as long as there may be tasks.
+    # Kept alive as long as there may be tasks that need it.
     _function: Any = None
 
-    # Whether the function is called for the items of an iterable, or once.
+    # Whether the function is called for each item of an iterable, or once.
     has_items = True
 
     def _prepare(
@@ -50,7 +50,7 @@ class _Job:
         self._pool = pool
         self._backend = backend = pool._backend
         self.name = getattr(func, "__qualname__", None) or repr(func)
-        # As in the stdlib, nothing is called back when there was nothing to do.
+        # As in the stdlib, an empty job calls no callback.
         self._handle = backend.jobs.open(shape, expected, delivered and expected != 0)
         self._job: int = self._handle.number
 
@@ -59,25 +59,26 @@ class _Job:
 
     @property
     def _cache(self) -> dict[int, Any]:
-        """The open jobs of the pool."""
+        """The open jobs of the pool, by number."""
         self._backend.tidy()
         return self._backend.cache
 
     def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
-        """File the result of a task."""
+        """Store the outcome of one task: whether it succeeded, and its value or exception."""
         self._backend.jobs.file(self._job, index, *outcome)
 
     def cancel(self) -> bool:
-        """Give the job up: tasks that wait are taken back, workers that run one are replaced.
+        """Cancel the job: waiting tasks are withdrawn, and workers that run one of its tasks are replaced.
 
-        False if it is done already. `get` then raises `concurrent.futures.CancelledError`.
+        Returns False if the job is done already. After a cancel, `get` raises
+        `concurrent.futures.CancelledError`.
         """
         self._backend.jobs.check_here()
         return self._backend.cancel(self._job)
 
 
 class ApplyResult(_Job):
-    """The result of one call that goes on elsewhere."""
+    """The result of one call that a worker runs, as `apply_async` returns it."""
 
     _shape = "single"
     has_items = False
@@ -103,7 +104,7 @@ class ApplyResult(_Job):
         error_callback: Callable[[BaseException], object] | None,
         expected: int = 1,
     ) -> Any:
-        """The result of so many tasks that are about to be submitted."""
+        """Make the result of `expected` tasks that are about to be submitted."""
         result = cls.__new__(cls)
         result._set_up(pool, func, callback, error_callback, expected)
         return result
@@ -126,11 +127,11 @@ class ApplyResult(_Job):
         self._backend.start_callback_thread()
 
     def ready(self) -> bool:
-        """Whether the call is done and its callback has run."""
+        """Return whether the call is done and its callback has run."""
         return self._handle.ready()
 
     def successful(self) -> bool:
-        """Whether the call returned; ValueError if it is not done."""
+        """Return whether the call returned, and did not raise. Raises ValueError if it is not done."""
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
         return self._decoded()[0]
@@ -140,7 +141,11 @@ class ApplyResult(_Job):
         self._handle.wait(timeout)
 
     def get(self, timeout: float | None = None) -> Any:
-        """Return what the call returned, or raise what it raised; TimeoutError if it is not done in time."""
+        """Wait for the call; return what it returned, or raise what it raised.
+
+        Raises TimeoutError if it is not done within `timeout` seconds, WorkerDied if its worker died, and
+        `concurrent.futures.CancelledError` if it was cancelled.
+        """
         if not self._handle.wait(timeout):
             raise TimeoutError
         success, value = self._decoded()
@@ -167,13 +172,13 @@ class ApplyResult(_Job):
         return not self.ready() or self._decoded()[0]
 
     def __getattr__(self, name: str) -> Any:
-        # Not a property: the server of a manager asks each result for all that `dir` lists, ready or not.
+        # Not a property: the server of a manager reads every attribute that `dir` lists, ready or not.
         if name == "_value" and self.ready():
             return self._decoded()[1]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _deliver(self) -> None:
-        """Run the callback; called once, by the courier."""
+        """Run the callback; called once, by the callback thread."""
         try:
             success, value = self._decoded()
             callback = self._callback if success else self._error_callback
@@ -187,17 +192,17 @@ class ApplyResult(_Job):
 
 
 class _Done:
-    """Whether a result is ready, in the shape of an event."""
+    """Whether a result is ready, with the methods of an event."""
 
     def __init__(self, result: ApplyResult) -> None:
         self._result = result
 
     def is_set(self) -> bool:
-        """Whether it is ready."""
+        """Return whether the result is ready."""
         return self._result.ready()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is ready; False if it was not in time."""
+        """Wait until the result is ready; False if it is not after `timeout` seconds."""
         self._result.wait(timeout)
         return self.is_set()
 
@@ -207,11 +212,11 @@ class MapResult(ApplyResult):
 
     _shape = "list"
     has_items = True
-    # Items, and how many of them the stdlib would put into one chunk; what is said about progress is in its
-    # terms.
+    # The number of items, and how many of them the stdlib would put into one chunk: progress is reported in
+    # the stdlib's chunks.
     _length = 0
     _chunksize = 1
-    # Whether each task's result is a list of results: so it is where a program submits the tasks itself.
+    # Whether each task's result is a list of results, as it is where a program submits the tasks itself.
     _is_of_lists = False
     # The items of these lists.
     _joined: list[Any] | None = None
@@ -243,12 +248,12 @@ class MapResult(ApplyResult):
 
     @property
     def _value(self) -> Any:
-        """The list of results, or what the first task raised that failed; of None until all are there."""
+        """The list of results, or the exception of the first task that failed; a list of None before."""
         return self._decoded()[1] if self.ready() else [None] * self._length
 
     @property
     def _number_left(self) -> int:
-        """How many chunks are not done."""
+        """How many of the stdlib's chunks are not done."""
         expected, done = self._handle.progress()
         if self._chunksize < 1 or not expected or expected <= done:
             return 0
@@ -260,9 +265,9 @@ class IMapIterator(_Job):
     """An iterator over results, in the order of the arguments."""
 
     _shape = "ordered"
-    # Where its items come from, if that has to do with the results being taken out.
+    # The source of its items, if that waits for results to be taken out.
     _source: Any = None
-    # There once an exception ended the wait for a result: unless it is asked again, nobody waits.
+    # Set once an exception ended the wait for a result: until `next` is called again, no thread waits.
     _abandon_guard: _AbandonGuard | None = None
 
     def __init__(self, pool: Pool) -> None:
@@ -271,13 +276,13 @@ class IMapIterator(_Job):
 
     @classmethod
     def of(cls, pool: Pool, func: Callable[..., Any], expected: int | None) -> Any:
-        """The results of tasks that are about to be submitted."""
+        """Make the iterator over the results of tasks that are about to be submitted."""
         iterator = cls.__new__(cls)
         iterator._prepare(pool, func, cls._shape, expected, False)
         return iterator
 
     def _set_length(self, length: int) -> None:
-        """Say how many tasks there are."""
+        """Set the number of tasks."""
         self._backend.jobs.expect(self._handle, length)
         self._backend.job_ended()
 
@@ -287,16 +292,17 @@ class IMapIterator(_Job):
 
     @property
     def _index(self) -> int:
-        """How many tasks' results were taken out."""
+        """How many results were taken out."""
         return self._handle.consumed()
 
     def __iter__(self) -> IMapIterator:
         return self
 
     def next(self, timeout: float | None = None) -> Any:
-        """Return the next result or raise what its task raised; TimeoutError if it is not there in time.
+        """Return the next result, or raise what its task raised.
 
-        RuntimeError for StopIteration, which would be taken for the end of the results.
+        Raises TimeoutError if it is not there within `timeout` seconds, and StopIteration after the last. A
+        StopIteration that a task raised becomes a RuntimeError: it would look like the end of the results.
         """
         if self._abandon_guard is not None:
             self._reclaim()
@@ -323,7 +329,7 @@ class IMapIterator(_Job):
             del item, raised
 
     def _abandon(self, error: BaseException) -> None:
-        """Nobody waits any more: not after Ctrl-C, and else unless somebody still has the iterator."""
+        """Cancel the job after Ctrl-C; after other exceptions, once the iterator is collected."""
         if not isinstance(error, Exception):
             self._backend.abandon(self)
         elif self._backend.cache.get(self._job) is self:
@@ -341,7 +347,7 @@ class IMapIterator(_Job):
 
 
 class _AbandonGuard:
-    """Part of an iterator that was left: with it goes what nobody will ask for."""
+    """Part of an iterator whose loop ended by an exception: cancels the job when it is collected."""
 
     def __init__(self, iterator: IMapIterator) -> None:
         self.is_abandoned = True
@@ -354,7 +360,7 @@ class _AbandonGuard:
 
 
 class _AbandonedJob:
-    """Stands for an iterator among the open jobs, which would keep it."""
+    """Takes an iterator's place among the open jobs, which would keep it alive."""
 
     _pool = _function = None
 
@@ -369,6 +375,6 @@ class IMapUnorderedIterator(IMapIterator):
 
 
 def report_failed_callback() -> None:
-    """Report the current exception as one that nobody can catch: a callback raised it."""
+    """Report the current exception, which a callback raised, through `threading.excepthook`."""
     args = threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
     threading.excepthook(args)

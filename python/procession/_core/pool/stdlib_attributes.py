@@ -1,8 +1,9 @@
-"""What programs use of the stdlib's `Pool` beside its methods, as far as many do.
+"""The private attributes of the stdlib's `Pool` that many programs use.
 
-They submit tasks of their own making by `_taskqueue` (an `imap` with several arguments, above all), ask how
-much waits there, and end a pool by hand: they set the states of its threads, kill the workers, and wait.
-There are no such queues and threads here. What stands for them says the same about what is there instead.
+Programs submit their own tasks through `_taskqueue` (most often an `imap` with several arguments), ask how
+many tasks wait there, and end a pool by hand: they set the states of its threads, kill the workers, and wait.
+This package's pools have no such queues and threads. The classes here answer the same questions about what
+exists instead.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def call_raw(task: tuple[Callable[..., Any], Any, Any]) -> Any:
 
 
 def map_one(mapper: Callable[[Any], Any], function: Callable[..., Any], item: Any) -> Any:
-    """What a program's own `mapstar` makes of one item."""
+    """Call a program's replacement of `mapstar` for one item, and return its result."""
     return next(iter(mapper((function, (item,)))))
 
 
@@ -47,7 +48,7 @@ class TaskQueue:
         self._backend = backend
 
     def put(self, item: tuple[Iterable[RawTask], Callable[[int], object] | None] | None) -> None:
-        """Submit tasks as the stdlib does: an iterable of them, and what to call with their number."""
+        """Submit tasks as the stdlib does: an iterable, and a function to call with their number."""
         if item is None:
             return
         tasks, set_length = item
@@ -64,11 +65,11 @@ class TaskQueue:
         )
 
     def qsize(self) -> int:
-        """How many tasks wait, and calls whose arguments were not all submitted."""
+        """Return how many tasks wait, plus the calls whose arguments are not all submitted."""
         return self._backend.backlog()[1] + len(self._backend.feeder) + len(self._backend.deferred)
 
     def empty(self) -> bool:
-        """Whether nothing waits."""
+        """Return whether nothing waits."""
         return self.qsize() == 0
 
 
@@ -85,7 +86,7 @@ def _without_numbers(
 
 
 class _Queue:
-    """A queue between a pool and its workers, to be asked whether something is in it."""
+    """Looks like a queue between a pool and its workers; says whether something is in it."""
 
     def __init__(self, backend: PoolBackend) -> None:
         self._backend = backend
@@ -95,11 +96,11 @@ class _Queue:
         return self
 
     def poll(self, timeout: float = 0.0) -> bool:
-        """Whether something is in it."""
+        """Return whether something is in it."""
         return not self.empty()
 
     def empty(self) -> bool:
-        """Whether nothing is in it."""
+        """Return whether nothing is in it."""
         raise NotImplementedError
 
 
@@ -110,18 +111,18 @@ class PendingTasks(_Queue):
         return self.qsize() == 0
 
     def qsize(self) -> int:
-        """How many tasks no worker has begun."""
+        """Return how many tasks no worker has begun."""
         return self._backend.backlog()[0]
 
 
 class PendingResults(_Queue):
-    """`Pool._outqueue`: results that nobody has looked at."""
+    """`Pool._outqueue`: results that no thread has read yet."""
 
     def empty(self) -> bool:
         return not self._backend.has_results()
 
     def qsize(self) -> int:
-        """Zero if there are none."""
+        """Return 0 if there are none, else 1."""
         return int(self._backend.has_results())
 
 
@@ -143,22 +144,22 @@ class Handler:
             self._backend.stop_replacing()
 
     def is_alive(self) -> bool:
-        """Whether the pool works."""
+        """Return whether the pool works."""
         return self._backend.state != "TERMINATE" and (
             self._backend.state == "RUN" or len(self._backend.jobs) > 0
         )
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until a closed pool has done all its tasks."""
+        """Wait until a closed pool has finished all its tasks, for at most `timeout` seconds."""
         self._backend.wait_until_done(timeout)
 
 
 class Notifier:
-    """`Pool._change_notifier`: what is put there has the pool look after its workers."""
+    """`Pool._change_notifier`: whatever is put there makes the pool check its workers."""
 
     def __init__(self, backend: PoolBackend) -> None:
         self._backend = backend
 
     def put(self, item: object) -> None:
-        """Have the pool look."""
+        """Make the pool check its workers."""
         self._backend.job_ended()

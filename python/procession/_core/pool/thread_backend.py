@@ -1,6 +1,6 @@
-"""The backend of a `ThreadPool`: tasks go to threads of this process, as they are.
+"""The backend of a `ThreadPool`: threads of this process run the tasks, without pickling.
 
-Threads cannot be killed: what runs when the pool is terminated, or a job cancelled, runs to its end.
+Threads cannot be killed: a task that runs when the pool is terminated, or its job cancelled, runs to its end.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .stdlib_attributes import call_raw
 
 __all__ = ["ThreadBackend"]
 
-# So many waiting tasks are plenty.
+# Argument generators pause while this many tasks wait.
 MAX_WAITING_TASKS = 1024
 
-# The numbers of the job and of the task, whether it has many items, what to call, its arguments and keywords.
+# Number of the job, number of the task, whether it has several items, function, arguments, keywords.
 Task = tuple[int, int, bool, Callable[..., Any], Iterable[Any], Mapping[str, Any] | None]
 
-# The function of many tasks, and whether it takes items apart as its arguments.
+# The function of many tasks, and whether each item is a tuple of arguments.
 Function = tuple[Callable[..., Any], bool]
 
 
@@ -77,7 +77,7 @@ class ThreadBackend(PoolBackend):
         return -(-items // self._chunksize(items, chunksize))
 
     def _chunksize(self, items: int, chunksize: int | None) -> int:
-        # Four chunks a thread: nothing is copied, so there is little to save with larger ones.
+        # Four chunks per thread: nothing is copied, so larger chunks would save little.
         return chunksize or max(1, -(-items // (4 * self.size)))
 
     def spread(self, result: Any, function: Function, items: Sequence[Any], chunksize: int | None) -> None:
@@ -172,7 +172,7 @@ def _task(number: int, index: int, function: Function, chunk: Sequence[Any]) -> 
 
 
 def _apply_to_each(function: Callable[..., Any], star: bool, items: Sequence[Any]) -> list[Any]:
-    # Not by map(): a StopIteration of the function's would end the list.
+    # Not by map(): a StopIteration raised by the function would end the list.
     return [function(*item) for item in items] if star else [function(item) for item in items]
 
 
@@ -182,4 +182,4 @@ def _apply_apart(function: Callable[..., Any], item: Iterable[Any]) -> Any:
 
 def _refuse(timeout: float | None) -> None:
     if timeout is not None:
-        raise ValueError("a thread cannot be stopped, so a ThreadPool knows no task_timeout")
+        raise ValueError("a thread cannot be stopped, so a ThreadPool takes no task_timeout")

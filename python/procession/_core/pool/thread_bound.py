@@ -1,8 +1,8 @@
-"""Iterables that only the thread can draw from which made them.
+"""Iterables that work only in the thread that made them.
 
-A database cursor of `sqlite3` refuses every other thread, and so does a generator that reads one.
-What a generator will do cannot be known; what it has can: the cursors and connections that are its variables
-or parts of these, and those that are globals it names.
+A database cursor of `sqlite3` refuses every other thread, and so does a generator that reads one. What a
+generator will do is unknown, but what it refers to can be searched: cursors and connections in its variables,
+or in parts of these, and in the globals that it names.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from .._typing import Any
 
 __all__ = ["is_thread_bound"]
 
-# How far to look, and at how many objects.
+# How many references deep the search goes, and how many objects it visits.
 MAX_DEPTH = 4
 MAX_OBJECTS = 2000
 
-# What leads away from what an iterator reads.
+# Objects whose references do not belong to the iterator.
 NOT_SEARCHED = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.CodeType)
 
 
 def is_thread_bound(items: Any) -> bool:
-    """Whether an iterator reads from a database connection of the current thread."""
+    """Return whether an iterator reads from a database connection of the current thread."""
     sqlite3 = sys.modules.get("sqlite3")
     if sqlite3 is None:
         return False

@@ -1,11 +1,11 @@
 """What a worker process of a pool does.
 
-Its signals are the program's where that has set any: a handler that the worker inherited, or that a hook
-after the fork installed, stays, and so does an ignored SIGINT. Where it has not, Ctrl-C is for the running
-task, which sees KeyboardInterrupt, and for nobody where none runs: the parent ends its workers. SIGTERM ends
-a worker without a task in order, exit functions and all, and one with a task by way of an exception, so that
-the task's `finally` blocks are executed. A task that is cleaning up after Ctrl-C gets some time for it first.
-The pool kills what does not end within its grace time.
+Signal handlers of the program stay: a handler that the worker inherited, one that a hook after the fork
+installed, and an ignored SIGINT. Without one, Ctrl-C raises KeyboardInterrupt in the running task, and does
+nothing where no task runs: the parent ends its workers. SIGTERM ends a worker without a task in order, with
+its exit functions, and raises an exception in one with a task, so that the task's `finally` blocks run. A
+task that cleans up after Ctrl-C gets some time for that first. The pool kills a worker that does not exit
+within `TERMINATE_TIMEOUT`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from .errors import describe, note_interrupt
 
 __all__ = ["FAILED_TO_START", "STARTED", "WorkerEndpoint", "end_copy", "serve"]
 
-# What a worker tells its pool outside of any task.
+# What a worker reports to its pool outside of any task.
 STARTED = 1
 FAILED_TO_START = 2
 
 
 class WorkerEndpoint:
-    """A worker's place at the pool's board; travels to the worker as an argument."""
+    """What a worker needs to reach its pool's task queue; travels to the worker as an argument."""
 
     def __init__(self, handle: bytes, handles: Iterable[bytes]) -> None:
         self.handle = handle
@@ -46,13 +46,13 @@ class WorkerEndpoint:
         self.handle, self.handles = state
 
 
-# So long a task may clean up after Ctrl-C when its worker is told to end, in seconds: half of the pool's
-# grace.
+# How long a task may clean up after Ctrl-C once its worker gets SIGTERM, in seconds: half of the pool's
+# `TERMINATE_TIMEOUT`.
 CLEANUP_TIMEOUT = 0.25
 
 
 class _Terminated(SystemExit):
-    """Raised in the running task, or in a worker without one, by SIGTERM."""
+    """Raised by SIGTERM, in the running task or in a worker without one."""
 
 
 def serve(
@@ -87,7 +87,7 @@ def serve(
 
 
 def end_copy(error: BaseException | None) -> None:
-    """End a copy of a worker that came back from the task that forked it: the rest is the worker's."""
+    """End a process that a task forked and that returned from the task: the rest is for the worker."""
     try:
         if error is not None:
             sys.excepthook(type(error), error, error.__traceback__)
@@ -115,28 +115,28 @@ def _initialize(worker: Any, initializer: Callable[..., object] | None, initargs
 
 
 class _Signals:
-    """What SIGINT and SIGTERM do to a worker whose program has not said what they are to do.
+    """The handlers of SIGINT and SIGTERM in a worker whose program has set none.
 
-    Handlers in Python and not SIG_IGN: programs that a worker starts would inherit that. Processes that a
-    worker forks inherit these, and behave as if they had not.
+    They are Python functions and not SIG_IGN, which programs that a worker starts would inherit. Processes
+    that a worker forks inherit the handlers, and behave as if they had not.
     """
 
-    # Set once tasks may come: until then the initializer runs.
+    # True once tasks may come; until then the initializer runs.
     is_ready = False
-    # Set when the worker ends in order, which SIGTERM is not to interrupt.
+    # True while the worker exits in order, which SIGTERM must not interrupt.
     is_exiting = False
 
     def __init__(self, worker: Any) -> None:
         self._worker = worker
         self._pid = os.getpid()
         self._raised = False
-        # The task that Ctrl-C interrupted, by number; the one of these that was told to end, and until when
-        # it may clean up.
+        # The number of the task that Ctrl-C interrupted; of the one that SIGTERM met while it cleaned up, and
+        # until when it may do so.
         self._interrupted = self._warned = -1
         self._cleanup_deadline = 0.0
 
     def take_over(self) -> None:
-        """Handle those signals that nobody handles."""
+        """Install the handlers of the signals that have none."""
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._on_interrupt)
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -167,7 +167,7 @@ class _Signals:
                 _thread.start_new_thread(self._signal_again, (signum,))
             if time.monotonic() < self._cleanup_deadline:
                 return
-        # Once: `finally` blocks are not to be interrupted by a second one.
+        # Only once: a second signal must not interrupt `finally` blocks.
         self._raised = True
         self.is_exiting = self.is_ready and task is None
         raise _Terminated(128 + signum)

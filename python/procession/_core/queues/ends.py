@@ -1,4 +1,4 @@
-"""A queue seen as the two ends of a pipe, for what expects the stdlib's `_reader` and `_writer`.
+"""The two ends of a queue, for programs that use the stdlib's `_reader` and `_writer`.
 
 The queue itself uses neither. An end refers to the queue's memory, and not to the queue object.
 """
@@ -39,11 +39,11 @@ class QueueReader(_End):
     readable = True
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable exactly while a message waits, whoever takes it."""
+        """Return a descriptor that is readable exactly while a message waits."""
         return self._open()._fileno()
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Return whether a message comes within the timeout."""
+        """Return whether a message comes within `timeout` seconds."""
         return self._open()._poll(timeout)
 
     def recv(self) -> Any:
@@ -51,7 +51,7 @@ class QueueReader(_End):
         return self._open().get()
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
-        """Take a message out as bytes."""
+        """Take a message out as bytes. Raises OSError if it is longer than `maxlength`."""
         message = self._open().get_bytes()
         if maxlength is not None and len(message) > maxlength:
             raise OSError("bad message length")
@@ -64,7 +64,7 @@ class QueueWriter(_End):
     writable = True
 
     def fileno(self) -> int:
-        """There is none: messages go through memory alone, and `put` knows whether there is room."""
+        """Raise UnsupportedOperation: messages go through memory alone, and `put` knows whether there is room."""
         raise io.UnsupportedOperation("the writing end of a Queue has no descriptor")
 
     def send(self, obj: Any) -> None:

@@ -1,7 +1,7 @@
-"""Waiting for several things to become readable.
+"""Waiting for several objects to become readable.
 
-Ends of pipes and queues are first asked directly. Only when nothing at all is ready are their descriptors
-taken, since from then on every message to them costs a system call.
+Ends of pipes and queues are polled in memory first. Their descriptors are used only when nothing is ready:
+from then on, every message to them costs a system call.
 """
 
 from __future__ import annotations
@@ -18,16 +18,20 @@ from .ends import QueueReader
 
 __all__ = ["wait_for_readable"]
 
-# poll(2) counts milliseconds in an int; longer waits are made of several.
+# The longest single poll, in seconds: poll(2) counts milliseconds in an int.
 _LONGEST = 24 * 60 * 60.0
 
-# An end whose message is shown and not there is left alone for so many seconds: its sender may be stopped.
+# How long an end is left alone whose descriptor is readable without a message, in seconds: its sender may be
+# stopped.
 _SHORTEST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.04
 
 
 def wait_for_readable(objects: list[Any], timeout: float | None) -> list[Any]:
-    """Return the objects that are readable, in their order; wait up to `timeout` seconds for the first."""
+    """Wait until an object is readable; return those that are, in their order.
+
+    Returns an empty list after `timeout` seconds; None waits for ever.
+    """
     timeout = seconds("timeout", timeout)
     deadline = None if timeout is None else time.monotonic() + timeout
     ends: list[Any] = []
@@ -80,13 +84,13 @@ def _in_order(objects: list[Any], ready: set[int]) -> list[Any]:
 
 
 class _Watched(dict[int, Any]):
-    """Objects by their descriptors, which are polled; refused as by the standard library's selectors."""
+    """Objects by their descriptors, which are polled. Raises the errors of the stdlib's selectors."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
 
     def add(self, obj: Any) -> None:
-        """Watch one more."""
+        """Watch one more object."""
         fd = _descriptor_of(obj)
         if fd in self:
             raise KeyError(f"{obj!r} (FD {fd}) is already registered")
@@ -94,14 +98,15 @@ class _Watched(dict[int, Any]):
         self[fd] = obj
 
     def drop(self, fd: int) -> Any:
-        """Watch it no more."""
+        """Stop watching a descriptor; return its object."""
         self._poll.unregister(fd)
         return self.pop(fd)
 
     def ready(self, timeout: float) -> tuple[set[int], list[int]]:
-        """Return what is ready within so many seconds, and the descriptors of ends that only those say are.
+        """Wait up to `timeout` seconds; return the ids of the ready objects, and the descriptors of false alarms.
 
-        Somebody else may have taken the message since, or has yet to write it: an end has the last word.
+        A false alarm is an end whose descriptor is readable while `poll` finds no message: another process
+        has taken the message, or has not finished writing it.
         """
         found, false_alarms = set(), []
         for fd, _ in self._poll.poll(math.ceil(timeout * 1000)):

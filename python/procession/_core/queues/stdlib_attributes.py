@@ -1,9 +1,9 @@
-"""What programs read of a queue's internals, with the meaning that it has in the standard library.
+"""The private attributes of the stdlib's queues that programs use, with the meaning they have there.
 
-There, `put` hands the object to a buffer, from which a thread feeds a pipe under a lock, and a semaphore
-counts the free places. Here, a message is in the queue when `put` returns: the buffer is always empty, and no
-thread was ever started. The locks belong to whoever acquires them: messages are whole without. Each is made
-when it is first asked for, and goes along when the queue is given to another process afterwards.
+In the stdlib, `put` appends the object to a buffer, a thread writes the buffer to a pipe under a lock, and a
+semaphore counts the free places. Here a message is in the queue when `put` returns, so the buffer is always
+empty and there is no thread. The locks guard nothing: messages are whole without them. Each attribute is made
+when it is first read. The locks travel with a queue that is sent to another process afterwards.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["JoinableQueueAttributes", "QueueAttributes", "SharedLocks"]
 
 
 class SharedLocks:
-    """The two locks that a queue of the standard library has for its readers and its writers."""
+    """The two locks of a stdlib queue, for its readers and for its writers."""
 
     def _new_lock(self) -> Any:
         """Return a new lock between processes."""
@@ -34,21 +34,21 @@ class SharedLocks:
         return self._new_lock()
 
     def _made_locks(self) -> dict[str, Any] | None:
-        """What is pickled with the queue."""
+        """Return the locks that were made, which are pickled with the queue; None if there are none."""
         made = vars(self)
         found: dict[str, Any] = {name: made[name] for name in ("_rlock", "_wlock") if name in made}
         return found or None
 
 
 class QueueAttributes(SharedLocks):
-    """The attributes of the standard library's `Queue` that the one here has no use for."""
+    """The attributes of the stdlib's `Queue` that this package's queue does not need."""
 
     _thread: Any = None
     _jointhread: Any = None
     _close: Any = None
     _joincancelled = False
 
-    # Kept by the object once made, so that subclasses may put something else in their place.
+    # Stored in the object once made, so that subclasses may replace them.
     @functools.cached_property
     def _buffer(self) -> deque[Any]:
         return deque()
@@ -73,7 +73,7 @@ class QueueAttributes(SharedLocks):
 
 
 class JoinableQueueAttributes(QueueAttributes):
-    """As `QueueAttributes`, of a `JoinableQueue`."""
+    """Like `QueueAttributes`, for `JoinableQueue`."""
 
     @functools.cached_property
     def _unfinished_tasks(self) -> UnfinishedTasks:
@@ -85,7 +85,7 @@ class JoinableQueueAttributes(QueueAttributes):
 
 
 class _QueuePart:
-    """A part of a queue, which keeps it: it refers to the queue weakly."""
+    """An object that a queue owns; it refers back to the queue weakly."""
 
     def __init__(self, queue: Any) -> None:
         self._whole = weakref.ref(queue)
@@ -96,7 +96,7 @@ class _QueuePart:
 
 
 class _Counted(_QueuePart):
-    """A number that is read like a semaphore's."""
+    """A number with the methods of a semaphore."""
 
     @property
     def _semlock(self) -> _Counted:
@@ -117,17 +117,17 @@ class _Counted(_QueuePart):
 
 
 class FreePlaces(_Counted):
-    """How many messages there is room for; `put` takes its place itself."""
+    """How many messages there is room for; `put` counts its message itself."""
 
     def _get_value(self) -> int:
         return max(0, self._queue._maxsize - self._queue.qsize())
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Wait until there is room, or say whether there is; the place is free until something is put."""
+        """Wait until there is room, up to `timeout` seconds; return whether there is. Reserves no place."""
         return self._queue._wait_for_room(timeout if block else 0.0)
 
     def release(self) -> None:
-        """Do nothing: a message that is taken out has left its place."""
+        """Do nothing: `get` frees the place."""
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -137,13 +137,13 @@ class FreePlaces(_Counted):
 
 
 class UnfinishedTasks(_Counted):
-    """How many messages were not reported as dealt with."""
+    """How many messages are not reported as done."""
 
     def _get_value(self) -> int:
         return self._queue._unfinished()
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Report one as dealt with; False if none is left."""
+        """Report one message as done; False if none is left."""
         try:
             self._queue._task_done()
         except ValueError:
@@ -155,14 +155,14 @@ class UnfinishedTasks(_Counted):
 
 
 class AllDone(_QueuePart):
-    """What is notified when the last message was reported as dealt with."""
+    """The condition that all messages are reported as done."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for that, up to the timeout; return whether it came."""
+        """Wait until all messages are done, up to `timeout` seconds; return whether they are."""
         return self._queue._join(timeout) is not None
 
     def wait_for(self, predicate: Any, timeout: float | None = None) -> Any:
-        """Wait for that unless the predicate is true; return what it says then."""
+        """Wait unless the predicate is true; return its last result."""
         result = predicate()
         if not result:
             self.wait(timeout)
@@ -170,7 +170,7 @@ class AllDone(_QueuePart):
         return result
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Return True: nothing is guarded."""
+        """Return True; this guards nothing."""
         return True
 
     def release(self) -> None:

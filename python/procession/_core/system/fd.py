@@ -1,7 +1,7 @@
-"""Descriptors that know their file.
+"""Descriptors that know their file, and anonymous files.
 
-A program may close every number it has, as daemons do, and the next file that it opens gets one of them. What
-is kept for long is therefore compared before it is used or closed.
+A program may close every descriptor it has, as daemons do, and the next file that it opens gets one of the
+numbers. So a descriptor that is kept for long is compared with its file before it is used or closed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from .._typing import Any
 
 __all__ = ["REFUSALS", "KnownFd", "anonymous_file", "identity_of"]
 
-# What a kernel that does not know a call, or a filter that forbids it, says.
+# The errors of a kernel that lacks a system call, or of a filter that forbids it.
 REFUSALS = (errno.ENOSYS, errno.EPERM, errno.EACCES)
 
-# What a descriptor says of a process that was reaped.
+# The number in a pidfd of a process that was reaped.
 _REAPED = -1
 
 _NO_FILE = -1, -1
@@ -26,18 +26,18 @@ _NO_FILE = -1, -1
 
 @functools.cache
 def _shared_file() -> tuple[int, int]:
-    """What all event counters and epoll objects are to the kernel, and before Linux 6.9 all processes."""
+    """The file that all event counters and epoll objects share in the kernel, and pidfds before Linux 6.9."""
     try:
         with select.epoll() as one:
             status = os.fstat(one.fileno())
     except OSError:
-        # A sandbox refuses it. Descriptors that are of no file cannot be told from each other then.
+        # A sandbox forbids epoll. Descriptors without a file cannot be told apart then.
         return _NO_FILE
     return status.st_dev, status.st_ino
 
 
 def _number_of(fd: int, opened: Any = open, error: Any = OSError) -> int:
-    """The number by which the kernel tells an event counter, or a process, from others of its kind."""
+    """The number that tells an event counter, or a process, from others; 0 if there is none."""
     try:
         with opened(f"/proc/self/fdinfo/{fd}", "rb") as file:
             told = dict(line.split(b":", 1) for line in file)
@@ -46,7 +46,7 @@ def _number_of(fd: int, opened: Any = open, error: Any = OSError) -> int:
     return int(told.get(b"Pid") or told.get(b"eventfd-id") or 0)
 
 
-# Bound early: what is forgotten at the end of the interpreter is closed when names of modules are gone.
+# Names are bound early: some descriptors are closed at the end of the interpreter, when module globals are gone.
 def identity_of(
     fd: int,
     fstat: Any = os.fstat,
@@ -54,7 +54,7 @@ def identity_of(
     number_of: Any = _number_of,
     error: Any = OSError,
 ) -> tuple[int, ...] | None:
-    """What a descriptor stands for, whose number may be somebody else's one day; None if it is closed."""
+    """Return the identity of the file behind a descriptor, to compare later; None if it is closed."""
     try:
         status = fstat(fd)
         file = status.st_dev, status.st_ino
@@ -64,7 +64,7 @@ def identity_of(
 
 
 class KnownFd:
-    """A descriptor of this process's own, as long as the program did not close it."""
+    """A descriptor that the program may close behind our back; it remembers its file."""
 
     __slots__ = ("_file", "number")
 
@@ -74,22 +74,22 @@ class KnownFd:
 
     # Bound early, as above.
     def is_open(self, identity_of: Any = identity_of, reaped: int = _REAPED) -> bool:
-        """Whether the number is this file's still."""
+        """Return whether the number still refers to the same file."""
         if self._file is None:
             return False
         now = identity_of(self.number)
-        # The number of a process that was reaped is free, and its descriptor knows none any more.
+        # The pidfd of a reaped process has no pid any more.
         return now == self._file or now == (*self._file[:2], reaped)
 
     # Bound early, as above.
     def close(self, close: Any = os.close) -> None:
-        """Close it, unless the program did."""
+        """Close it, unless the program did so already."""
         if self.is_open():
             close(self.number)
 
 
 def anonymous_file(name: str, mode: str = "w+b") -> Any:
-    """A file that is gone when nobody has it any more: in memory, or where that is refused on disk."""
+    """Return a new file without a name: in memory, or on disk where memfd_create is refused."""
     try:
         return os.fdopen(os.memfd_create(name), mode)
     except AttributeError:

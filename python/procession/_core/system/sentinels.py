@@ -1,10 +1,10 @@
 """Descriptors that become readable when a process ends.
 
-They are pidfds. Where the system refuses those (an old kernel, valgrind, gVisor, a sandbox), the reading end
-of a pipe does for one: it is readable when nobody has the writing end any more. The writing end of a
-process's own pipe is therefore closed in whatever that process forks. A program that closes all descriptors,
-or hands them on to others, still makes such a sentinel speak too early or too late, so that `join` also asks
-the kernel for the process itself.
+They are pidfds. Where the system refuses those (an old kernel, valgrind, gVisor, a sandbox), the sentinel is
+the reading end of a liveness pipe: it becomes readable when no process has the writing end any more. So each
+process closes its parent's writing end after a fork. A program that closes all descriptors, or passes them on,
+still makes such a sentinel readable too early or too late. Therefore `join` also asks the kernel about the
+process itself.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ __all__ = [
     "soon",
 ]
 
-# poll counts milliseconds in an int; longer waits are made of several.
+# poll(2) counts milliseconds in an int; longer waits take several calls.
 _LONGEST_POLL_MS = 24 * 60 * 60 * 1000
-# How often a child is looked after whose pipe may be wrong, in seconds.
+# How often a child is checked whose liveness pipe may be wrong, in seconds.
 _CHECK_INTERVAL = 0.02
 
 _are_refused = False
-# The writing end of this process's own pipe, by which its parent sees its end.
+# The writing end of this process's own liveness pipe, which its parent watches.
 _own: int | None = None
-# The pipes of children that are being started, by the thread that starts them.
+# The liveness pipes of children that are being started, by the thread that starts them.
 _starting: dict[int, LivenessPipe] = {}
 
 
 def of_child(pid: int) -> int | None:
-    """A pidfd; None where the system refuses those."""
+    """Return a pidfd for a child; None where the system refuses pidfds."""
     global _are_refused
     if _are_refused:
         return None
@@ -62,36 +62,39 @@ def of_child(pid: int) -> int | None:
 
 
 def of_this_process() -> int:
-    """What a child is given to see the end of this process; to be closed by the caller."""
+    """Return a descriptor by which a child sees the end of this process; the caller closes it."""
     pidfd = of_child(os.getpid())
     return _engine.lifeline_fd() if pidfd is None else pidfd
 
 
 class LivenessPipe:
-    """A pipe, by which the end of a child will be seen that is about to be started."""
+    """A pipe that shows the end of a child which is about to be started."""
 
     def __init__(self) -> None:
         self.read, self.write = os.pipe()
         _starting[threading.get_ident()] = self
 
     def started(self) -> int:
-        """In the parent, with the child started: its sentinel."""
+        """In the parent, once the child is started: return its sentinel."""
         _starting.pop(threading.get_ident(), None)
         os.close(self.write)
         return self.read
 
     def failed(self) -> None:
-        """Nothing was started."""
+        """Close the pipe: no child was started."""
         os.close(self.started())
 
 
 def pipe_if_needed() -> LivenessPipe | None:
-    """A pipe for the next child; None where it will have a pidfd. To be asked after `of_this_process`."""
+    """Return a liveness pipe for the next child; None where it will have a pidfd.
+
+    To be called after `of_this_process`, which finds out whether there are pidfds.
+    """
     return LivenessPipe() if _are_refused else None
 
 
 def keep_own_pipe(write: int) -> None:
-    """In a child that was not forked: keep_own_pipe the writing end of its pipe for as long as it lives."""
+    """In a child that was not forked: keep the writing end of its liveness pipe as long as it lives."""
     global _own
     os.set_inheritable(write, False)
     if of_child(os.getpid()) is None:
@@ -117,21 +120,21 @@ def _close(fd: int) -> None:
     try:
         os.close(fd)
     except OSError:
-        pass  # By who closed all that there was.
+        pass  # The program has closed all descriptors.
 
 
 def has_ended(sentinel: KnownFd, pid: int, timeout: float) -> bool:
-    """Whether a child that is to be reaped by this process ends within so many seconds."""
+    """Return whether a child of this process, not reaped yet, ends within `timeout` seconds."""
     if not _are_refused and sentinel.is_open():
         return is_readable(sentinel.number, timeout)
     return soon(lambda: _is_zombie(pid, sentinel), sentinel, timeout)
 
 
 def soon(condition: Callable[[], bool], sentinel: KnownFd, timeout: float) -> bool:
-    """Whether it holds within so many seconds, of something that a sentinel may not tell, or too early."""
+    """Return whether a condition holds within `timeout` seconds, where the sentinel may be late or early."""
     deadline = time.monotonic() + timeout
     while not (holds := condition()) and time.monotonic() < deadline:
-        # The pipe of one that closed all its descriptors is readable for good.
+        # The pipe of a child that closed all its descriptors stays readable.
         nap = min(_CHECK_INTERVAL, max(0.0, deadline - time.monotonic()))
         if not sentinel.is_open() or is_readable(sentinel.number, 0):
             time.sleep(nap)
@@ -150,7 +153,7 @@ def _is_zombie(pid: int, sentinel: KnownFd) -> bool:
 
 
 def send_signal(sentinel: KnownFd, number: int, kill: Callable[[int], None]) -> None:
-    """Signal a process by its sentinel; where there is no pidfd for it, `kill` knows another way."""
+    """Signal a process through its pidfd; where it has none, call `kill` with the signal's number."""
     try:
         if sentinel.is_open():
             signal.pidfd_send_signal(sentinel.number, number)
@@ -163,7 +166,7 @@ def send_signal(sentinel: KnownFd, number: int, kill: Callable[[int], None]) -> 
 
 
 def is_readable(fd: int, timeout: float | None) -> bool:
-    """Whether `fd` becomes readable within `timeout` seconds; None waits for ever."""
+    """Return whether `fd` becomes readable within `timeout` seconds; None waits for ever."""
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     if timeout is None:

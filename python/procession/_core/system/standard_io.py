@@ -1,7 +1,7 @@
-"""Keeping the numbers 0, 1 and 2 for standard input, output and error, also where these are closed.
+"""Keeping the descriptors 0, 1 and 2 for standard input, output and error, also where these are closed.
 
-A program that closed them (it has no terminal) gets the three numbers for what is opened next. In a process
-that is started then, what is meant for it would be its standard output, or be closed as its standard input.
+In a program that closed them (it has no terminal), the next open files get these numbers. A process started
+then would write its output into such a file, or close it as its standard input.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ STANDARD_NUMBERS = range(3)
 
 
 def fill_standard() -> list[int]:
-    """Open the null device under those of the three numbers that are free; return these."""
+    """Open the null device under those of the three numbers that are free; return them."""
     taken = []
     for fd in STANDARD_NUMBERS:
         try:
@@ -24,9 +24,9 @@ def fill_standard() -> list[int]:
     return taken
 
 
-# No generator: every start of a process passes here.
+# Not a generator-based context manager: every start of a process uses it.
 class StandardNumbersTaken:
-    """Within, what is opened gets other numbers; a forked child goes on so."""
+    """Inside this context, new descriptors get other numbers; a forked child keeps it that way."""
 
     def __enter__(self) -> None:
         self._taken = fill_standard()

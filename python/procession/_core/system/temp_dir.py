@@ -1,6 +1,7 @@
-"""Sockets with names under a long TMPDIR: the kernel takes 107 bytes of a path, so they go to /tmp then.
+"""Keeping socket paths short: with a long TMPDIR, sockets go to /tmp.
 
-Newer Pythons do the same themselves. Managers, listeners and descriptors in messages have such sockets.
+The kernel accepts at most 107 bytes for the path of a socket. Newer Pythons do the same themselves. Managers,
+listeners and descriptors in messages use such sockets.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from ..stdlib import process, util
 __all__ = ["keep_socket_paths_short"]
 
 _LONGEST_PATH = 107
-# Of the stdlib's names for a folder and a socket in it: /pymp-12345678/listener-12345678
+# The length of the stdlib's names for a folder and a socket in it: /pymp-12345678/listener-12345678
 _LENGTH_OF_NAMES = 32
 _FOLDERS = ("/tmp", "/var/tmp")
 
 
 def keep_socket_paths_short() -> None:
-    """Teach the stdlib to make its folder of sockets where paths are short enough, unless it knows."""
+    """Make the stdlib put its folder of sockets where paths are short enough, unless it does so itself."""
     module: Any = util
     if not hasattr(module, "_get_base_temp_dir"):
         module.get_temp_dir = _ShortTempDir(module.get_temp_dir)
@@ -41,13 +42,13 @@ class _ShortTempDir:
             made = tempfile.mkdtemp(prefix="pymp-", dir=folder)
             module: Any = util
             util.Finalize(None, module._remove_temp_dir, args=(shutil.rmtree, made), exitpriority=-100)
-            # Where the stdlib keeps it, for this process and its children.
+            # The stdlib reads it there, in this process and in its children.
             current._config["tempdir"] = made
         return self._original()
 
 
 def _shorter_folder() -> str | None:
-    """Where to go instead; None if the usual place will do, or there is no other."""
+    """Return the folder to use instead; None if the usual one is short enough, or no other is writable."""
     import tempfile
 
     if len(os.fsencode(tempfile.gettempdir())) + _LENGTH_OF_NAMES <= _LONGEST_PATH:

@@ -1,8 +1,7 @@
-"""Descriptors passed through the socket behind a connection, whatever `socket.setdefaulttimeout` says.
+"""Passing descriptors through the socket behind a connection, unaffected by `socket.setdefaulttimeout`.
 
-The stdlib's `send_handle` and `recv_handle` make a socket object of the connection's descriptor. With a
-default timeout that makes the descriptor non-blocking, for the connection too, and gives up where it should
-wait.
+The stdlib's `send_handle` and `recv_handle` make a socket object of the connection's descriptor. A default
+timeout makes that descriptor non-blocking, for the connection too, and raises where the call should wait.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ __all__ = ["pass_descriptor", "take_descriptor"]
 
 
 def pass_descriptor(connection: Any, fd: int) -> None:
-    """Send a descriptor."""
+    """Send a descriptor through a connection."""
     with _socket_of(connection) as carrier:
         reduction.sendfds(carrier, [fd])
 
 
 def take_descriptor(connection: Any) -> int:
-    """Receive a descriptor."""
+    """Receive a descriptor from a connection; the caller closes it."""
     with _socket_of(connection) as carrier:
         (fd,) = reduction.recvfds(carrier, 1)
     return int(fd)
@@ -37,5 +36,5 @@ def _socket_of(connection: Any) -> Iterator[socket.socket]:
         carrier.setblocking(True)
         yield carrier
     finally:
-        # The descriptor stays the connection's.
+        # The descriptor still belongs to the connection.
         carrier.detach()

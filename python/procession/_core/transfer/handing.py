@@ -1,12 +1,12 @@
 """Handing an engine object to another process: by inheritance, or in a message.
 
-The other process opens the object by its handle, later, and a handle keeps nothing alive. So the object
-gets a new holder while it is pickled. In a message, that is the message itself. For a process that is being
-started it is the process's proc_id: should the child die before it opens anything, burying its proc_id drops the
-hold. Pickled for anything else, an object would be a dangling name, so that is refused.
+The other process opens the object by its handle later, and a handle keeps nothing alive. So the object gets a
+new holder while it is pickled. In a message, the holder is the message itself. For a process that is being
+started, it is the child's entry in the engine's process table: if the child dies before it opens anything,
+reaping its entry drops the hold. Pickled for anything else, a handle would dangle, so that raises an error.
 
-The stdlib's `Popen` classes, and those of other libraries, know nothing of seats. What is pickled for their
-children reserves one, and brings along the arena and the way into it.
+The stdlib's `Popen` classes, and those of other libraries, reserve no entry. Pickling for their children
+reserves one, and sends the arena along (`ForeignEntry`).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["assert_handing", "hand_over"]
 
 
 def hand_over(handle: bytes, owner: object = None) -> Any:
-    """Make the receiver of what is being pickled a holder of the object; return what stands for the handle.
+    """Make the receiver of the current pickle a holder of the object; return what is pickled as the handle.
 
-    RuntimeError if nothing is being pickled for another process.
+    Raises RuntimeError if nothing is being pickled for another process; `owner` is named in the text.
     """
     popen = context.get_spawning_popen()
     if popen is None:
@@ -42,7 +42,7 @@ def hand_over(handle: bytes, owner: object = None) -> Any:
 
 
 def assert_handing(owner: object) -> None:
-    """RuntimeError unless something is pickled for another process."""
+    """Raise RuntimeError unless something is being pickled for another process."""
     if context.get_spawning_popen() is None and not _engine.is_enclosing():
         _refuse(owner)
 
@@ -56,13 +56,16 @@ def _refuse(owner: object) -> None:
 
 
 class ForeignEntry:
-    """The arena and a proc_id in it, for a child that somebody else starts; one for all objects it is given."""
+    """The arena and an entry in its process table, for a child that another library starts.
+
+    One serves all objects that the child is given.
+    """
 
     def __init__(self, popen: Any) -> None:
         self.proc_id = _engine.reserve_seat()
-        # However long the child takes to come: the proc_id waits as long as this process lives.
+        # The entry waits for the child as long as this process lives.
         _engine.note_pid(self.proc_id, os.getpid())
-        # Does nothing once the child sits there; its process object is kept as long as it lives.
+        # This does nothing once the child has taken the entry; its process object lives as long as the child.
         weakref.finalize(popen, _release, self.proc_id, os.getpid()).atexit = False
         self._arena = popen.DupFd(popen.duplicate_for_child(_engine.arena_fd()))
 
@@ -74,7 +77,7 @@ class ForeignEntry:
         return entry
 
     def enter(self) -> None:
-        """In the child: sit down, once."""
+        """In the child: take the entry, once."""
         if self.proc_id not in _entered:
             arena = self._arena.detach()
             os.set_inheritable(arena, False)
@@ -91,7 +94,7 @@ _entered: set[int] = set()
 
 
 class ForeignHandle:
-    """A handle that is unpickled as one, where the arena was entered."""
+    """A handle that is unpickled as plain bytes, after the arena was entered."""
 
     def __init__(self, handle: bytes, entry: ForeignEntry) -> None:
         self._handle = handle

@@ -1,7 +1,8 @@
-"""Descriptors sent through a pipe with the stdlib's `reduction.send_handle` and `recv_handle`.
+"""Descriptors sent through a pipe by the stdlib's `reduction.send_handle` and `recv_handle`.
 
-Those two use the socket behind a connection. A pipe's socket carries none of its messages, so for a pipe's
-end they send the descriptor as a message: in order with the others, and fetched from the sender.
+Those two functions use the socket behind a connection. The socket of this package's pipe carries no messages,
+so for a pipe they send the descriptor as a message: in order with the other messages, and the receiver
+fetches it from the sender (`handle_server.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..stdlib import context, reduction
 __all__ = ["duplicate", "patch_reduction"]
 
 
-# How often a receiver looks whether anybody is left who could send, in seconds.
+# How often a receiver checks whether any process is left that could send, in seconds.
 CHECK_INTERVAL = 0.2
 
 
@@ -30,9 +31,9 @@ class _Passed:
 
 
 def duplicate(fd: int) -> Any:
-    """What is pickled in place of a descriptor; its `detach` gives the receiver's own.
+    """Return what is pickled in place of a descriptor; its `detach` returns the receiver's own.
 
-    As the stdlib's `DupFd`, but what goes in a message of this package arrives though its sender has ended.
+    Like the stdlib's `DupFd`, except that in a message of this package it arrives even if its sender has ended.
     """
     if context.get_spawning_popen() is None and _engine.is_enclosing():
         return _InMessage(fd)
@@ -40,7 +41,7 @@ def duplicate(fd: int) -> Any:
 
 
 class _InMessage:
-    """A descriptor that any process may be the receiver of."""
+    """A descriptor in a message that any process may receive."""
 
     def __init__(self, fd: int) -> None:
         from .handle_server import offer
@@ -54,7 +55,7 @@ class _InMessage:
 
 
 def patch_reduction() -> None:
-    """Make the stdlib's two functions take ends of pipes."""
+    """Make the stdlib's two functions accept ends of this package's pipes."""
     reduction.send_handle = _sender(reduction.send_handle)
     reduction.recv_handle = _receiver(reduction.recv_handle)
 
@@ -75,13 +76,13 @@ def _receiver(for_sockets: Any) -> Any:
     def recv_handle(conn: Any) -> int:
         if not isinstance(conn, _engine.Channel):
             return for_sockets(conn)
-        # Who was to send it may write to the socket that it takes the descriptor of the end for, and end.
+        # The sender may not know this pipe: it writes to the descriptor of its end, and exits.
         while not conn.poll(CHECK_INTERVAL):
             if conn.others_are_gone() and not conn.poll():
-                raise RuntimeError("the process that was to send a descriptor is gone and sent none")
+                raise RuntimeError("the process that should send a descriptor is gone and sent none")
         passed = conn.recv()
         if not isinstance(passed, _Passed):
-            raise RuntimeError(f"a descriptor was expected, and {type(passed).__name__} was received")
+            raise RuntimeError(f"expected a descriptor, received {type(passed).__name__}")
         from .handle_server import fetch
 
         return fetch(passed.ticket)

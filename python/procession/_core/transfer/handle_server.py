@@ -1,9 +1,9 @@
 """Descriptors that wait in the process that sent them until the receivers fetch them.
 
-The stdlib's resource sharer does so too. But with the stdlib's own pipes `send_handle` sends a message like
-any other: it needs no thread that stays, and it arrives when the sender has ended meanwhile. So the thread
-here ends with the last descriptor, and a process that ends before leaves a small one behind, which ends when
-the last was fetched or nobody is left who could.
+The stdlib's resource sharer does the same. But on the stdlib's own pipes, `send_handle` sends a message like
+any other: it needs no lasting thread, and it arrives even if the sender has exited. So the thread here ends
+with the last descriptor. A process that exits earlier leaves a small stand-in process behind, which ends when
+the last descriptor was fetched, or when no process is left that could fetch one.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from .descriptors import pass_descriptor, take_descriptor
 
 __all__ = ["fetch", "offer", "stand_in"]
 
-# Receivers that knock at once; the others wait for the kernel.
+# How many receivers may connect at once; the kernel makes the others wait.
 _BACKLOG = 128
-# What a process asks of its own thread when it is about to end.
+# The number that a process asks its own thread for to stop it.
 _STOP = 0
 
 Ticket = tuple[Any, int]
 
-# What waits: the descriptor, another one that tells when nobody can ask for it any more, and by what event.
+# The descriptor; another one that shows when no process can ask for it any more, and by which poll event.
 _Entry = tuple[int, int | None, int]
 
 
 class _PendingDescriptors:
-    """Descriptors that wait, by their numbers."""
+    """Descriptors that wait to be fetched, by number."""
 
     def __init__(self, handles: dict[int, _Entry]) -> None:
         self.handles = handles
@@ -46,16 +46,16 @@ class _PendingDescriptors:
             self.handles[number] = entry
 
     def end_with(self, sentinel: int) -> None:
-        """Have all that nobody's end was to tell of wait for as long as that process lives."""
+        """Keep the descriptors without a pipe for as long as the process behind `sentinel` lives."""
         with self._lock:
             for number, (handle, watched, _) in list(self.handles.items()):
                 if watched is None:
                     self.handles[number] = handle, os.dup(sentinel), select.POLLIN
 
     def serve_one(self, listener: socket.socket, key: bytes) -> int | None:
-        """Wait for one who is_asked, and serve him; the number that was asked for.
+        """Wait for a receiver and serve it; return the number it asked for.
 
-        That nobody can ask for a descriptor any more is an event too.
+        Returns None if no receiver came, but a descriptor became unreachable.
         """
         poller = select.poll()
         poller.register(listener, select.POLLIN)
@@ -81,7 +81,7 @@ class _PendingDescriptors:
                     pass_descriptor(receiver, self.handles[number][0])
                     self.drop(number)
         except (OSError, EOFError, RuntimeError, context.AuthenticationError):
-            pass  # A receiver that ended meanwhile, or a stranger.
+            pass  # The receiver has exited, or does not know the key.
         return number
 
     def drop(self, *numbers: int) -> None:
@@ -91,7 +91,7 @@ class _PendingDescriptors:
             util.close_fds(*(fd for fd in (handle, watched) if fd is not None))
 
     def drop_unreachable(self) -> None:
-        """Those that nobody can ask for any more."""
+        """Close the descriptors that no process can ask for any more."""
         for number, (_, watched, events) in list(self.handles.items()):
             if watched is not None:
                 poller = select.poll()
@@ -101,7 +101,7 @@ class _PendingDescriptors:
 
 
 class _HandleServer:
-    """The descriptors that wait in this process, and the thread that hands them out."""
+    """The descriptors that wait in this process, and the thread that sends them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -113,7 +113,7 @@ class _HandleServer:
         util.register_after_fork(self, _HandleServer._after_fork)
 
     def offer(self, handle: int, pipe: int | None) -> Ticket:
-        """Keep a copy of a descriptor; return where and as which number it is fetched."""
+        """Keep a copy of a descriptor; return the address and the number to fetch it by."""
         with self._lock:
             self._last_number += 1
             self._waiting.add(self._last_number, handle, pipe)
@@ -122,7 +122,7 @@ class _HandleServer:
 
     def _start(self) -> socket.socket:
         self._listener = socket.socket(socket.AF_UNIX)
-        # Of no directory, which a stand-in could lose.
+        # An abstract name: a folder could be removed before the stand-in ends.
         self._listener.bind(f"\0procession-{os.urandom(16).hex()}")
         self._listener.listen(_BACKLOG)
         self._listener.setblocking(True)
@@ -146,7 +146,7 @@ class _HandleServer:
         self._listener = self._thread = self._at_exit = None
 
     def _hand_to_stand_in(self) -> None:
-        """At the end of this process: leave to another what waits."""
+        """At the end of this process: leave the waiting descriptors to a stand-in."""
         with self._lock:
             listener, thread = self._listener, self._thread
         if listener is None:
@@ -159,13 +159,13 @@ class _HandleServer:
         if parent is not None:
             waiting.end_with(parent.sentinel)
         waiting.drop_unreachable()
-        # The program's first process has joined its children: only others can ask.
+        # The program's first process has joined its children: only other processes can ask.
         handles = {number: entry for number, entry in waiting.handles.items() if entry[1] is not None}
         if handles:
             _start_stand_in(listener.fileno(), handles)
 
     def _after_fork(self) -> None:
-        """What waits, waits in the parent."""
+        """In a forked child: forget the descriptors, which wait in the parent."""
         self._lock = threading.Lock()
         self._waiting.drop(*self._waiting.handles)
         if self._listener is not None:
@@ -191,7 +191,7 @@ def _start_stand_in(listener: int, handles: dict[int, _Entry]) -> None:
         ]
         entries = list(handles.values())
         copies = [fd for handle, watched, _ in entries for fd in (handle, watched) if fd is not None]
-        # In a session of its own, and with nothing of this program that somebody may wait for the end of.
+        # In a session of its own, without any pipe of this program that a reader may wait to see closed.
         left = subprocess.Popen(
             command,
             pass_fds=[key, listener, *copies],
@@ -201,12 +201,12 @@ def _start_stand_in(listener: int, handles: dict[int, _Entry]) -> None:
             cwd="/",
             start_new_session=True,
         )
-    # Nobody waits for it: it is to outlive this process.
+    # This process does not wait for it: it lives on.
     left.returncode = 0
 
 
 def stand_in(config: int) -> None:
-    """The whole life of a process that hands out what another, which has ended, was asked to send."""
+    """The main function of a stand-in: send the descriptors that an exited process had to send."""
     with os.fdopen(config, "rb") as file:
         key, number, handles = pickle.load(file)
     waiting = _PendingDescriptors(handles)
@@ -221,9 +221,10 @@ _making = threading.Lock()
 
 
 def offer(handle: int, pipe: int | None) -> Ticket:
-    """Keep a copy of a descriptor for somebody to fetch, at the other end of a pipe; return its ticket.
+    """Keep a copy of a descriptor until it is fetched; return its ticket.
 
-    Without a pipe, for anybody in this tree of processes, for as long as this process lives, or its parent.
+    With a pipe, it is kept while the other end of the pipe is open; without, as long as this process or its
+    parent lives.
     """
     global _server
     with _making:
@@ -233,7 +234,7 @@ def offer(handle: int, pipe: int | None) -> Ticket:
 
 
 def fetch(ticket: Ticket) -> int:
-    """The descriptor of a ticket, which is good for one fetching."""
+    """Fetch the descriptor of a ticket, which works once."""
     address, number = ticket
     connection = load("connection")
     with connection.Client(address, authkey=process.current_process().authkey) as sender:

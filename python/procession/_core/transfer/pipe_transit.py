@@ -1,10 +1,9 @@
-"""How the end of a pipe travels to another process: its handle, its descriptor, and a hold on it.
+"""How the end of a pipe travels to another process: its handle, its descriptor, and a hold on the pipe.
 
-A child that is being started inherits the descriptor and is made a holder before it runs. A message is a
-holder, and the descriptor waits in the sender's process, or in what that leaves behind when it ends. What
-other picklers make (loky's, cloudpickle) holds nothing: there, the end waits as a twin in the stdlib's
-resource sharer, until the receiver has asked for it and reports that it has it. In any case the pipe lives on
-when all other ends are closed meanwhile.
+A child that is being started inherits the descriptor and becomes a holder before it runs. A message of this
+package is a holder, and the descriptor waits in the sender's process, or in its stand-in. What other picklers
+make (loky's, cloudpickle) holds nothing: there, a duplicate of the end waits in the stdlib's resource sharer
+until the receiver has it. In each case the pipe lives on even if all other ends are closed in between.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def detached(end: _engine.Channel) -> Any:
     """Return what is pickled in place of the end."""
     if context.get_spawning_popen() is not None:
         return _Inherited(end)
-    # The message of this package holds the pipe. What another pickler makes does not.
+    # A message of this package holds the pipe. The bytes of another pickler do not.
     return _InMessage(end) if _engine.enclose(end.handle) else _InBytes(end)
 
 
@@ -53,7 +52,7 @@ class _InMessage:
 
 
 class _InBytes:
-    """An end that waits in the sender's process to be fetched, once."""
+    """An end in the bytes of another pickler: it waits in the sender's process and can be fetched once."""
 
     def __init__(self, end: _engine.Channel) -> None:
         twin = _engine.Channel()
@@ -64,7 +63,7 @@ class _InBytes:
             try:
                 receiver.recv_bytes()
             except EOFError:
-                pass  # It died with the end in its hands; nothing is left to wait for.
+                pass  # The receiver died with the end; nothing is left to wait for.
 
         self._handle = end.handle
         self._ticket = load("resource_sharer")._resource_sharer.register(hand_out, twin.close)
