@@ -1,12 +1,13 @@
-"""The fork server as its clients see it: started, asked for children, and replaced when it has died.
+"""The fork server as its clients see it: they start it, ask it for children, and replace it when it has died.
 
-It is a warm template: the main program is imported there once (`_core/preload.py`), unless
-`forkserver_main="cold"` was chosen. A server is replaced when its main program was changed since, and when it
-cannot make its children what its client is now (`_core/attributes.py`).
+The server imports the main program once for all children (`_core/start/preload.py`), unless
+`forkserver_main="cold"` was chosen. A client replaces it when the main program has changed, or when the server
+cannot give its children the client's current attributes (`_core/start/process_attributes.py`).
 
-The server listens on one end of a socket pair and its clients hold the other: there is no address that
-others could reach or that could be left behind, and the server ends with its last client. It is a process
-of the engine's arena with a proc_id of its own; a child it forks moves to the proc_id that its parent reserved.
+The server reads from one end of a socket pair and its clients hold the other. So there is no address that
+other programs could reach or that could be left behind, and the server ends with its last client. It has an
+entry of its own in the engine's process table; a child that it forks moves to the entry that the client has
+reserved.
 """
 
 from __future__ import annotations
@@ -42,21 +43,21 @@ __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set
 
 MAXFDS_TO_SEND = forkserver_loop.MOST_FDS
 
-# What a request needs besides the descriptors that travel for the child's arguments.
+# The most descriptors that a request needs besides those of the child's arguments.
 _OWN_FDS = 12
 
-# A server that was killed is found out by asking it; one that dies at once, again and again, is given up.
+# How often a request is tried: a killed server is noticed when it is asked, and replaced.
 _ATTEMPTS = 3
 
 # What to do about a module that cannot be preloaded.
 _ON_ERROR = ("ignore", "warn", "fail")
 
-# The environment's choice between a warm and a cold start, for programs that make none.
+# The environment variable that chooses between "warm" and "cold", for programs that do not.
 MAIN_VARIABLE = "PROCESSION_FORKSERVER_MAIN"
 
 
 class ForkServer:
-    """The fork server of this process: its own child, or one that an ancestor started."""
+    """The fork server of this process: its own child, or one that an ancestor has started."""
 
     def __init__(self) -> None:
         self._forkserver_pid: int | None = None
@@ -67,7 +68,7 @@ class ForkServer:
         self._preload_modules = ["__main__"]
         self._on_error = "ignore"
         self._main_mode: str | None = None
-        # What the server of this process's own was made of, and those that were replaced.
+        # What this process's own server was started with; the servers that were replaced.
         self._key: preload.Key | None = None
         self._server_attributes: ProcessAttributes | None = None
         self._replaced: list[tuple[int, int]] = []
@@ -75,10 +76,10 @@ class ForkServer:
         os.register_at_fork(after_in_child=self._after_fork)
 
     def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
-        """Name the modules that a server started from now on tries to import before it forks.
+        """Set the modules that servers started from now on try to import before they fork.
 
-        If one cannot be imported, `on_error` says whether the server ignores that, issues an
-        `ImportWarning`, or fails, so that no process can be started.
+        `on_error` says what a server does about a module that cannot be imported: "ignore", "warn" (issue an
+        `ImportWarning`) or "fail" (exit, so that no process can be started).
         """
         if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
@@ -88,7 +89,7 @@ class ForkServer:
         self._on_error = on_error
 
     def set_main(self, mode: str) -> None:
-        """Choose whether the server imports the main program for all children, or each for itself."""
+        """Choose whether the server imports the main program ("warm") or each child does ("cold")."""
         if mode not in preload.MODES:
             raise ValueError(f"forkserver_main must be 'warm' or 'cold', not {mode!r}")
         self._main_mode = mode
@@ -100,11 +101,11 @@ class ForkServer:
         return mode
 
     def get_inherited_fds(self) -> list[int] | None:
-        """Return the descriptors this process was given by the server that forked it; None if none did."""
+        """Return the descriptors that this process got from the server that forked it; None if none did."""
         return self._inherited_fds
 
     def ensure_running(self) -> None:
-        """Start the server unless one lives, be it an ancestor's."""
+        """Start a server, unless this process's or an ancestor's runs."""
         with self._lock:
             self._living_server(ProcessAttributes.of_now())
 
@@ -117,7 +118,11 @@ class ForkServer:
         tracker: list[int],
         fds: list[int],
     ) -> tuple[forkserver_loop.Report, int]:
-        """Ask for a child; return the first report on it, and the descriptor on which its end is reported."""
+        """Ask for a child; return the first report on it, and the descriptor on which its end is reported.
+
+        Raises ValueError for too many descriptors, OSError if the server could not fork, and EOFError if it
+        died.
+        """
         if len(fds) + _OWN_FDS > MAXFDS_TO_SEND:
             raise ValueError("too many fds")
         now = ProcessAttributes.of_now()
@@ -145,7 +150,10 @@ class ForkServer:
 
     @contextmanager
     def _changes(self, now: ProcessAttributes) -> Iterator[tuple[int, int | None, list[int]]]:
-        """The way to a server; a file of what its child is to change; standard descriptors, if they did."""
+        """Provide the control socket, a file of the attributes to change, and standard descriptors to send.
+
+        The file is None, and the list empty, if nothing has changed since the server started.
+        """
         control = self._living_server(now)
         assert self._server_attributes is not None
         if now == self._server_attributes:
@@ -161,7 +169,7 @@ class ForkServer:
         if self._control is not None:
             assert self._server_attributes is not None
             if identity_of(self._control) != self._control_identity:
-                # The program has closed what it did not know: the number is no longer this server's.
+                # The program has closed the descriptor: the number no longer refers to this server.
                 self._detach_server()
             elif _is_abandoned(self._control):
                 self._close_server()
@@ -192,10 +200,10 @@ class ForkServer:
         try:
             arena = _engine.arena_fd()
             self._server_attributes = now.snapshot()
-            orders_of_server = ServerConfig(modules, self._on_error, settings, self._server_attributes)
-            with _written(tuple(orders_of_server)) as config_fd:
-                command = _command(control, arena, proc_id, config_fd.fileno())
-                pid = start_interpreter(command, [control, arena, config_fd.fileno()])
+            config = ServerConfig(modules, self._on_error, settings, self._server_attributes)
+            with _written(tuple(config)) as file:
+                command = _command(control, arena, proc_id, file.fileno())
+                pid = start_interpreter(command, [control, arena, file.fileno()])
         except BaseException:
             _engine.release_seat(proc_id)
             raise
@@ -204,7 +212,7 @@ class ForkServer:
         self._reap_replaced()
 
     def _detach_server(self) -> None:
-        """Leave a server to its children, as long as there are any."""
+        """Use the server no more; it ends when its children have no use for it."""
         if self._forkserver_pid is not None and self._proc_id is not None:
             self._replaced.append((self._forkserver_pid, self._proc_id))
         self._control = self._forkserver_pid = self._proc_id = None
@@ -220,7 +228,10 @@ class ForkServer:
                 _engine.bury(proc_id)
 
     def _close_server(self) -> None:
-        """Let go of the server; if it is this process's child, wait for its end, which others may put off."""
+        """Close the connection to the server; if it is this process's child, wait until it ends.
+
+        It ends when its other clients have closed their connections too.
+        """
         if self._control is not None:
             os.close(self._control)
             self._control = None
@@ -241,31 +252,31 @@ class ForkServer:
             self._reap_replaced()
 
     def _after_fork(self) -> None:
-        """A forked child goes on with the server it inherits, but is not that server's parent."""
+        """A forked child uses the server that it inherits, but is not that server's parent."""
         self._lock = threading.Lock()
         self._forkserver_pid = self._proc_id = None
         self._replaced = []
 
     def _adopt(self, request: forkserver_loop.Request) -> None:
-        """In a child of the server: what it was given, and the way to ask for children of its own."""
+        """In a child of the server: keep the descriptors it was given, and the control socket."""
         self._hold(request.control)
         self._inherited_fds = request.others
 
 
 def _is_abandoned(control: int, timeout_ms: int = 0) -> bool:
-    """Whether nobody is at the other end any more."""
+    """Return whether the other end is closed in all processes."""
     poller = select.poll()
     poller.register(control, 0)
     return bool(poller.poll(timeout_ms))
 
 
 def _wait_until_abandoned(control: int) -> None:
-    """A dying server closes its descriptors one by one; do not mistake it for a living one."""
+    """Wait until a dying server has closed its end: it closes its descriptors one by one."""
     _is_abandoned(control, timeout_ms=1000)
 
 
 class ServerConfig(NamedTuple):
-    """What a server is config in a file: `sys.argv` and `sys.path` may be longer than a command line."""
+    """What a new server reads from a file: `sys.argv` and `sys.path` may be too long for a command line."""
 
     preload: list[str]
     on_error: str
@@ -281,9 +292,9 @@ def _written(data: object) -> IO[bytes]:
 
 
 def _command(*arguments: int) -> list[str]:
-    """The command line of a server that is passed these descriptors, and its proc_id.
+    """Return the command line of a server that gets these numbers as the arguments of `main`.
 
-    It names the stdlib's module, by which programs tell fork servers from other children.
+    It contains the name of the stdlib's module, by which programs recognise fork servers.
     """
     if getattr(sys, "frozen", False):
         return command_line.frozen_command(spawn.SERVER_FLAG, *map(str, arguments))
@@ -293,7 +304,7 @@ def _command(*arguments: int) -> list[str]:
 
 
 def main(control: int, arena: int, proc_id: int, config_fd: int) -> None:
-    """The whole life of the fork server."""
+    """The main function of the fork server."""
     for fd in (control, arena):
         os.set_inheritable(fd, False)
     fill_standard()
@@ -302,19 +313,19 @@ def main(control: int, arena: int, proc_id: int, config_fd: int) -> None:
     _engine.enter(arena, proc_id)
     _forkserver._server_attributes = config.attributes
     _apply_settings(config.settings)
-    # The exit functions that the program registers from here on are its processes', not the server's. (The
-    # package's own come with its contexts.)
+    # Exit functions that the program registers from here on are for the children and not for the server.
+    # Importing the contexts has registered the package's own.
     importlib.import_module("procession.context")
     exit_mark.unregister()
     if "__main__" in config.preload:
         _import_main(control, config)
     for name in config.preload:
         _preload(name, config.on_error)
-    # Each child adopts its parent's; none is to import it first.
+    # Each child adopts its parent's tracker, and finds the module loaded.
     load("resource_tracker")
     util._close_stdin()
     util._flush_std_streams()
-    # The children's collectors are not to touch, and so to copy, what they all share.
+    # Keep the children's garbage collectors from touching, and so copying, shared objects.
     spawn.freeze_gc()
     forkserver_loop.Server(control, _role_of).run()
     exit_mark.register_alone()
@@ -329,7 +340,7 @@ def _import_main(control: int, config: ServerConfig) -> None:
         reason = f"importing the main program left {acquired}, which a fork would break"
     elif watch.noticed:
         reason = f"the main program asks for {watch.noticed} when it is imported"
-        # Each child imports it, and finds there what it imports.
+        # Each child imports the main program; the libraries that this needs are preloaded.
         others += [name for name in watch.libraries() if name not in others]
     else:
         return
@@ -339,7 +350,7 @@ def _import_main(control: int, config: ServerConfig) -> None:
 
 
 def _apply_settings(settings: dict[str, Any]) -> None:
-    """Be what the main program expects around it."""
+    """Set the path, the arguments and the directory that the main program expects."""
     if "sys_path" in settings:
         sys.path[:] = settings["sys_path"]
     if "sys_argv" in settings:
@@ -349,7 +360,7 @@ def _apply_settings(settings: dict[str, Any]) -> None:
 
 
 def _log_as_the_program_does(settings: dict[str, Any]) -> None:
-    # Not before there is something to log: children would inherit a handler and add another.
+    # Only when there is something to log: children would inherit the handler and add another.
     if settings.get("log_to_stderr"):
         util.log_to_stderr()
     if "log_level" in settings:
@@ -367,7 +378,10 @@ def _preload(name: str, on_error: str) -> None:
 
 
 def _start_over(control: int, config: ServerConfig) -> NoReturn:
-    """Become a fresh interpreter, with the same clients; the engine takes that for a death."""
+    """Become a fresh interpreter with the same clients, and a new process-table entry.
+
+    The engine treats exec as the death of the old one.
+    """
     arena, proc_id = _engine.arena_fd(), _engine.reserve_seat()
     _engine.note_pid(proc_id, os.getpid())
     config_fd = _written(tuple(config))
@@ -378,7 +392,7 @@ def _start_over(control: int, config: ServerConfig) -> NoReturn:
 
 
 def _role_of(request: forkserver_loop.Request) -> tuple[Any, int]:
-    """In a child: what it is to be."""
+    """In a child: apply the request; return the process object to run, and its parent's sentinel."""
     _forkserver._adopt(request)
     changes: dict[str, Any] = {}
     if request.changes is not None:

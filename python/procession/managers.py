@@ -1,8 +1,8 @@
 """Managers: the stdlib's, with their server processes started through this package's contexts.
 
-The server, the protocol and most proxies are the stdlib's own objects (a manager may be at another machine,
-with another implementation); names that are not defined here are forwarded to its module. Proxies have the
-methods that newer Pythons gave them, on every Python.
+The server, the protocol and most proxies are the stdlib's own objects, because a manager may run on another
+machine with another implementation. Names that are not defined here are forwarded to the stdlib's module.
+Proxies have the methods of Python 3.14 on every Python.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class BaseManager(_std.BaseManager):  # type: ignore[name-defined]
         super().__init__(address, authkey, serializer, context_of_server, **options)
 
     def start(self, initializer: Any = None, initargs: Iterable[Any] = ()) -> None:
-        """Start the server; it ends with this process, however that ends."""
+        """Start the server process, which dies with this process, even if that is killed."""
         context_of_server = self._ctx
         self._ctx = parent_death.DaemonicContext(context_of_server)
         try:
@@ -75,7 +75,7 @@ class SyncManager(BaseManager, _std.SyncManager):  # type: ignore[name-defined]
 
 
 class SharedMemoryManager(BaseManager, _std.SharedMemoryManager):  # type: ignore[name-defined]
-    """A manager of named shared memory, which goes away with it."""
+    """A manager of named shared memory, which it removes when it is shut down."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class SharedMemoryManager(BaseManager, _std.SharedMemoryManager):  # type: ignor
         ctx: Any = None,
         **options: Any,
     ) -> None:
-        # The stdlib's class calls its own BaseManager by name, past the one above.
+        # The stdlib's class calls its own BaseManager by name, and so bypasses the one above.
         context_of_server = ctx or context._default_context.get_context()
         _std.SharedMemoryManager.__init__(self, address, authkey, serializer, context_of_server, **options)
 

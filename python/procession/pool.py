@@ -1,12 +1,15 @@
 """Pools of workers.
 
-`Pool` has processes, `ThreadPool` threads; both are a front over a backend (`_core/pool_crew.py`), which
-has the workers, the open jobs and the threads of this process that see to them.
+`Pool` has processes, `ThreadPool` threads. Both are a front over a backend (`_core/pool/backend.py`), which
+has the workers, the open jobs, and the threads of this process that serve them.
 
-Beside the stdlib's arguments, the methods take `task_timeout` (seconds a task may run: its worker is
-stopped and the task fails with `TimeoutError`) and `retries` (times a task is run again whose worker died).
-Those that call a function for many items take `fail_fast`: the first task that fails ends the job, and those
-that have not begun are taken back; what runs goes on to the end of its chunk, and is dropped.
+The methods take three arguments that the stdlib does not have:
+
+* `task_timeout`: how many seconds a task may run. Then its worker is stopped and the task fails with
+  `TimeoutError`. Not for a `ThreadPool`.
+* `retries`: how often a task is run again when its worker has died. Then the task fails with `WorkerDied`.
+* `fail_fast`, of methods that call a function for many items: the first task that fails ends the job. Tasks
+that have not begun are withdrawn; those that run finish their chunk, and their results are dropped.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ __all__ = ["Pool", "ThreadPool"]
 
 AsyncResult = ApplyResult
 
-# Names that programs and other libraries look for here; the exceptions are one class under both packages.
+# Names that programs and libraries read here; the exceptions are the same classes in both packages.
 ExceptionWithTraceback = _std.ExceptionWithTraceback
 MaybeEncodingError = _std.MaybeEncodingError
 RemoteTraceback = _std.RemoteTraceback
@@ -63,18 +66,24 @@ worker = _std.worker
 Callback = Callable[[Any], object] | None
 ErrorCallback = Callable[[BaseException], object] | None
 
-# Sequences up to this length are submitted by the caller of `imap`, without a thread of the pool's own.
+# The caller of `imap` submits sequences up to this length itself, without a thread of the pool.
 MAX_DIRECT_ITEMS = 10_000
 
 
 class Pool(_std.Pool):  # type: ignore[name-defined]
-    """Worker processes that run functions for this one.
+    """Worker processes that run functions for this process.
 
-    Of the base class nothing is used but its name: libraries ask for it with `isinstance`.
+    `processes` is their number, by default one per usable processor. Each worker calls
+    `initializer(*initargs)` first. A worker is replaced after `maxtasksperchild` tasks, and when it dies::
+
+        with Pool(4) as pool:
+            assert pool.map(abs, [-1, 2]) == [1, 2]
+
+    The base class only serves `isinstance`: none of its methods are used.
     """
 
     _wrap_exception = True
-    # True for subclasses that replace the internals.
+    # True for subclasses that override the stdlib's internals.
     _uses_stdlib_methods = False
     _backend: PoolBackend
 
@@ -98,7 +107,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         maxtasksperchild: int | None = None,
         context: Any = None,
     ) -> None:
-        # Before anything can fail: __del__ looks at it.
+        # Before anything can fail: __del__ reads it.
         self._state = INIT
         if self._uses_stdlib_methods:
             _std.Pool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
@@ -212,7 +221,11 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         task_timeout: float | None = None,
         retries: int = 0,
     ) -> Any:
-        """Return `func(*args, **kwds)`, called by a worker."""
+        """Call `func(*args, **kwds)` in a worker and return its result.
+
+        Raises what the function raises, WorkerDied if the worker died, and TimeoutError after `task_timeout`
+        seconds.
+        """
         return _awaited(self.apply_async(func, args, kwds, task_timeout=task_timeout, retries=retries))
 
     def apply_async(
@@ -226,7 +239,10 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         task_timeout: float | None = None,
         retries: int = 0,
     ) -> ApplyResult:
-        """Have a worker call `func(*args, **kwds)`."""
+        """Call `func(*args, **kwds)` in a worker; return an `ApplyResult` at once.
+
+        A thread of this process calls `callback(value)` or `error_callback(exception)` when the call is done.
+        """
         if task_timeout is not None or retries != 0:
             check_task(task_timeout, retries)
         if kwds or type(args) is not tuple or not callable(func):
@@ -254,7 +270,10 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         retries: int = 0,
         fail_fast: bool = False,
     ) -> list[Any]:
-        """Return the list of `func(item)` for each item."""
+        """Call `func(item)` for each item in the workers; return the list of results.
+
+        A task calls the function for `chunksize` items. Raises what the first failed task raised.
+        """
         return _awaited(
             self._map_async(
                 func,
@@ -279,7 +298,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         retries: int = 0,
         fail_fast: bool = False,
     ) -> MapResult:
-        """Have workers call `func(item)` for each item."""
+        """Call `func(item)` for each item in the workers; return a `MapResult` at once."""
         return self._map_async(
             func,
             iterable,
@@ -302,7 +321,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         retries: int = 0,
         fail_fast: bool = False,
     ) -> list[Any]:
-        """Return the list of `func(*item)` for each item."""
+        """Like `map`, but each item is a tuple of arguments: calls `func(*item)`."""
         return _awaited(
             self._map_async(
                 func,
@@ -327,7 +346,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         retries: int = 0,
         fail_fast: bool = False,
     ) -> MapResult:
-        """Have workers call `func(*item)` for each item."""
+        """Like `map_async`, but each item is a tuple of arguments: calls `func(*item)`."""
         return self._map_async(
             func,
             iterable,
@@ -365,7 +384,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         self._check_running()
         star = mapper is starmapstar
         if not star and mapper is not mapstar:
-            # A program's own: what it makes of each item.
+            # A program's replacement of `mapstar`, called for each item.
             func = partial(map_one, mapper, func)
         try:
             items: Any = iterable if type(iterable) in (list, tuple, range) else list(iterable)
@@ -401,7 +420,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         try:
             self._backend.spread(result, result._function, items, chunksize)
         except BaseException as error:
-            # Interrupted: what was submitted is taken back.
+            # Interrupted: withdraw what was submitted.
             self._backend.fail_job(result._job, error)
             raise
 
@@ -413,7 +432,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         task_timeout: float | None,
         retries: int,
     ) -> bool:
-        """Make the function ready for the tasks of a job; False if that failed, and the job with it."""
+        """Prepare the function of a job's tasks; if that fails, fail the job and return False."""
         try:
             result._function = self._backend.function(picklable(func), star, task_timeout, retries)
         except Exception as error:
@@ -422,7 +441,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         return True
 
     def _fail(self, result: MapResult | IMapIterator, error: BaseException) -> None:
-        """End a job that had no tasks yet."""
+        """Fail a job that has no tasks yet."""
         result._begin()
         self._backend.fail_job(result._job, error)
 
@@ -437,10 +456,10 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         retries: int = 0,
         fail_fast: bool = False,
     ) -> IMapIterator:
-        """Return an iterator over `func(item)` for each item, in their order.
+        """Return an iterator over the results of `func(item)`, in the order of the items.
 
-        Arguments are generated as fast as workers take them; with `buffersize`, only so many items ahead of
-        the results that were taken out.
+        The iterable is consumed as fast as workers take tasks; with `buffersize`, at most that many items
+        ahead of the results that were taken out.
         """
         return self._imap(
             IMapIterator, func, iterable, chunksize, buffersize, task_timeout, retries, fail_fast
@@ -509,7 +528,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         return result
 
     def close(self) -> None:
-        """Take no more tasks; the workers exit when all are done."""
+        """Accept no more tasks; the workers exit when all tasks are done."""
         util.debug("closing pool")
         if self._state == RUN:
             self._state = CLOSE
@@ -517,15 +536,16 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
                 self._backend.close()
 
     def terminate(self) -> None:
-        """Stop the workers now; results that are not there fail."""
+        """Stop the workers now; unfinished tasks fail."""
         util.debug("terminating pool")
         self._state = TERMINATE
         self._terminate()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until the workers have exited; `close` or `terminate` first.
+        """Wait until the workers have exited; call `close` or `terminate` first.
 
-        TimeoutError if they have not after `timeout` seconds: `join` again, or `terminate`.
+        Raises TimeoutError if they have not after `timeout` seconds; then `join` again, or `terminate`.
+        Raises ValueError if the pool still accepts tasks.
         """
         util.debug("joining pool")
         if self._state == RUN:
@@ -537,7 +557,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
 
 
 class ThreadPool(Pool, _std.ThreadPool):  # type: ignore[name-defined]
-    """Worker threads that run functions for whoever asks."""
+    """Worker threads that run functions for this process. Takes no `task_timeout`."""
 
     _wrap_exception = False
 
@@ -561,7 +581,7 @@ class ThreadPool(Pool, _std.ThreadPool):  # type: ignore[name-defined]
 
 
 def _awaited(result: Any) -> Any:
-    """What a result comes to. Nobody can ask again: an exception that ends the wait gives the job up."""
+    """Wait for a result that no one else can read: an exception that ends the wait cancels the job."""
     try:
         return result.get()
     except BaseException:
@@ -571,7 +591,7 @@ def _awaited(result: Any) -> Any:
 
 
 def _help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:
-    """Keep the thread that fills `inqueue` from waiting for room; this package's queues always have some."""
+    """Make room in `inqueue` for the thread that fills it; this package's queues always have some."""
     if getattr(inqueue, "_rlock", None) is not None:
         _std.Pool._help_stuff_finish(inqueue, task_handler, size)
 
@@ -581,5 +601,5 @@ def _usable_processors() -> int:
     return count() or 1
 
 
-# Annotations of the results name it, and whoever evaluates them looks there.
+# Annotations of the results name `Pool`; tools that evaluate them look it up there.
 vars(pool_results)["Pool"] = Pool

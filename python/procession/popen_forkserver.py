@@ -1,8 +1,8 @@
 """A child that begins as a copy of the fork server.
 
-It is the server's child and not this process's: its end is seen through its own pidfd (or the server's
-report, where the system refuses pidfds), its exit status comes from the server, and is unknown if the server
-has died.
+It is a child of the server and not of this process. This process sees its end through its pidfd, or through
+the server's report where the system refuses pidfds. The exit status comes from the server, and is unknown if
+the server has died.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Popen(popen_fork.Popen):
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
-        """Make a descriptor of this process travel to the child; return its position among those that do."""
+        """Send a descriptor of this process to the child; return its position among those sent."""
         self._fds.append(fd)
         return len(self._fds) - 1
 
@@ -72,7 +72,7 @@ class Popen(popen_fork.Popen):
         if report.pidfd is not None:
             self._own(report.pidfd, reports)
         else:
-            # The server's report is readable when the child has ended, too.
+            # The server's report becomes readable when the child ends, like a pidfd.
             self._own(reports)
             if report.kind == forkserver_loop.ENDED:
                 self.returncode = report.value
@@ -80,7 +80,7 @@ class Popen(popen_fork.Popen):
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, None while the child runs; wait for it if `flag` is 0."""
-        # The kernel tells the server, and nobody else.
+        # The kernel reports the end to the server alone.
         return self.wait(0 if flag == os.WNOHANG else None)
 
     def _ends_within(self, timeout: float) -> bool:
@@ -94,13 +94,13 @@ class Popen(popen_fork.Popen):
     def _collect_status(self) -> int | None:
         if self._reports.is_open():
             return forkserver_loop.read_end(self._reports.number)
-        # The program closed it: the server has nobody to tell.
+        # The program has closed the socket, so the server cannot report.
         while not sentinels.soon(self._is_gone, self._sentinel, threading.TIMEOUT_MAX):
             pass
         return None
 
     def _kill(self, sig: int) -> None:
-        """Signal it by its number, which is its own until the server has reaped it."""
+        """Signal the child by its pid, which is its own until the server reaps it."""
         if self._is_gone():
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         os.kill(self.pid, sig)

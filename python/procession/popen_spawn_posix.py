@@ -1,7 +1,7 @@
 """A child that begins as a fresh interpreter.
 
-Its proc_id in the engine is reserved before anything is pickled, so that what is pickled for the child already
-belongs to it too; a start that fails gives the proc_id back, and with it everything the child was to hold.
+Its entry in the engine's process table is reserved before pickling, so that the child already holds the
+objects that are pickled for it. A start that fails releases the entry, and with it all these holds.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Popen(popen_fork.Popen):
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
-        """Make a descriptor of this process exist in the child, and return its number there."""
+        """Make a descriptor of this process exist in the child; return its number there."""
         if fd in STANDARD_NUMBERS:
-            # In the child that is its standard input or output, which it may close.
+            # In the child, this number is its standard input or output, which it may close.
             fd = os.dup(fd)
             self._borrowed.append(fd)
         self._fds.append(fd)

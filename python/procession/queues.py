@@ -1,7 +1,7 @@
 """Queues between processes.
 
-`Queue` and `JoinableQueue` live in the engine: `put` returns when the message is in shared memory, so there
-is no feeder thread, nothing to flush at exit, and an object that cannot be pickled raises where it is put.
+`Queue` and `JoinableQueue` are engine objects: `put` returns when the message is in shared memory. So there
+is no feeder thread and nothing to flush at exit, and an object that cannot be pickled raises in `put`.
 `SimpleQueue` is a pipe that several processes write to and read from.
 """
 
@@ -37,14 +37,14 @@ from .connection import Pipe
 __all__ = ["Queue", "SimpleQueue", "JoinableQueue"]
 
 
-# What libraries that subclass the stdlib's queues find in its module.
+# Names that libraries which subclass the stdlib's queues read here.
 _ForkingPickler = reduction.ForkingPickler
 Finalize, register_after_fork, is_exiting = util.Finalize, util.register_after_fork, util.is_exiting
 debug, info = util.debug, util.info
 
 
 def __getattr__(name: str) -> Any:
-    # The very object that the stdlib's `_finalize_close` puts; its module is loaded when somebody asks.
+    # The object that the stdlib's `_finalize_close` puts; the stdlib's module is loaded on demand.
     if name == "_sentinel":
         return load("queues")._sentinel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -57,18 +57,25 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T")
 else:
-    # Type checkers know what is in a queue. The native class does not; subscripted, it is itself.
+    # Generic for type checkers only: at run time, these subscripted are the plain classes.
     _T = Any
     _Generic, _Messages = {_T: object}, {_T: _engine.Queue}
 
 
 class Queue(QueueAttributes, _Messages[_T]):
-    """A queue for many producers and many consumers, unbounded unless `maxsize` is positive."""
+    """A queue for many producers and many consumers.
+
+    It holds at most `maxsize` messages; 0 or less means as many as memory allows::
+
+        queue = Queue()
+        queue.put({"id": 17})
+        assert queue.get() == {"id": 17}
+    """
 
     _joinable = False
-    # True for subclasses that replace the internals.
+    # True for subclasses that override the stdlib's internals.
     _uses_stdlib_methods = False
-    # Of subclasses that overrule the hook, once something was put.
+    # In subclasses that override the error hook, after the first put.
     _error_thread: FeederErrorThread | None = None
 
     def __init_subclass__(cls, **kwds: Any) -> None:
@@ -77,7 +84,7 @@ class Queue(QueueAttributes, _Messages[_T]):
             base, standard = cls._replaced_bases()
             use_stdlib_methods(cls, base, standard)
             if cls.__init__ is standard.__init__:
-                # The one that calls it, for the pipe and the locks.
+                # This package's `__init__`, which calls it and replaces the pipe and the locks.
                 setattr(cls, "__init__", base.__init__)  # noqa: B010
         elif "_on_queue_feeder_error" in vars(cls) and cls.put is Queue.put and not cls._uses_stdlib_methods:
             setattr(cls, "put", _put_with_error_hook)  # noqa: B010
@@ -92,11 +99,11 @@ class Queue(QueueAttributes, _Messages[_T]):
 
     @classmethod
     def _replaced_bases(cls) -> tuple[Any, Any]:
-        """The class here whose methods are replaced, and the stdlib's whose methods take their place."""
+        """Return the class whose methods are replaced, and the stdlib's class that has the replacements."""
         return Queue, load("queues").Queue
 
     def _init_from_stdlib(self, maxsize: int, ctx: Any) -> None:
-        """Be the stdlib's queue, around a pipe of this package."""
+        """Initialize as the stdlib's queue, around a pipe of this package."""
         from .synchronize import InheritedLock
 
         queue: Any = self
@@ -105,7 +112,7 @@ class Queue(QueueAttributes, _Messages[_T]):
         queue._reader.close()
         queue._writer.close()
         queue._reader, queue._writer = Pipe(duplex=False)
-        # Whoever is killed while it waits for a message holds the one, and leaves the pipe as it was.
+        # A process killed while it waits for a message holds the read lock, and leaves the pipe unchanged.
         queue._rlock, queue._wlock = InheritedLock(), InheritedLock()
         queue._reset()
 
@@ -118,7 +125,7 @@ class Queue(QueueAttributes, _Messages[_T]):
             vars(self).update(internals)
         self._adopt(handle)
 
-    # Kept by the object once made, so that subclasses may put something else in their place.
+    # Stored in the object once made, so that subclasses may replace them.
     @functools.cached_property
     def _reader(self) -> Any:
         return QueueReader(self.handle)
@@ -128,13 +135,13 @@ class Queue(QueueAttributes, _Messages[_T]):
         return QueueWriter(self.handle)
 
     def join_thread(self) -> None:
-        """Wait for nothing but an overruled error hook: what was put is in the queue. It must be closed."""
+        """Wait for an overridden error hook only: messages are in the queue already. It must be closed."""
         assert self._closed, f"Queue {self!r} not closed"
         if self._error_thread is not None and self._error_thread.belongs_here():
             self._error_thread.stop()
 
     def cancel_join_thread(self) -> None:
-        """Do nothing: there is no thread that an exit would wait for."""
+        """Do nothing: there is no thread that the exit would wait for."""
         self._joincancelled = True
 
     def _new_lock(self) -> Any:
@@ -146,14 +153,14 @@ class Queue(QueueAttributes, _Messages[_T]):
         self.join_thread()
 
     def _put_failed(self, error: BaseException, obj: object) -> None:
-        """Serialising failed: a subclass may deal with it, or else the error is the caller's."""
+        """Handle an object that could not be pickled: run an overridden error hook, or raise the error."""
         if self._on_queue_feeder_error is not Queue._on_queue_feeder_error and isinstance(error, Exception):
             self._running_error_thread().report(error, obj)
             return
         try:
             raise error
         finally:
-            # It refers to this frame, which must not refer to it: only the collector would end that.
+            # The error refers to this frame, which must not refer to it: no reference cycle.
             del error, obj
 
     def _running_error_thread(self) -> FeederErrorThread:
@@ -163,7 +170,7 @@ class Queue(QueueAttributes, _Messages[_T]):
 
     @staticmethod
     def _on_queue_feeder_error(e: BaseException, obj: object) -> None:
-        """Called, when a subclass overrides it, with an object that could not be serialised."""
+        """The error hook: a subclass may override it to get objects that could not be pickled."""
         traceback.print_exception(e)
 
     if not TYPE_CHECKING:
@@ -177,7 +184,7 @@ def _new_lock() -> Any:
 
 
 def _bound(maxsize: Any) -> int:
-    """The most messages that a queue is to hold; 0, for as many as memory holds, if it is not positive."""
+    """Return `maxsize` as an int, or 0, which means unbounded, if it is not positive."""
     try:
         is_bounded = maxsize > 0
     except TypeError:
@@ -188,13 +195,13 @@ def _bound(maxsize: Any) -> int:
 def _put_with_error_hook(
     self: Queue[Any], obj: Any, block: bool = True, timeout: float | None = None
 ) -> None:
-    """Put an object in; if it cannot be serialised, the overruled hook is told."""
+    """Put an object in; if it cannot be pickled, the overridden error hook is called."""
     self._running_error_thread().wait_for_hooks()
     super(Queue, self).put(obj, block, timeout)
 
 
 class JoinableQueue(JoinableQueueAttributes, Queue[_T]):
-    """A queue that knows how many of its messages are not dealt with yet."""
+    """A queue that counts the messages which consumers have not reported as done."""
 
     _joinable = True
 
@@ -203,14 +210,14 @@ class JoinableQueue(JoinableQueueAttributes, Queue[_T]):
         return JoinableQueue, load("queues").JoinableQueue
 
     def task_done(self) -> None:
-        """Report one message as dealt with."""
+        """Report one message as done. Raises ValueError if all are."""
         self._task_done()
 
     def join(self) -> None:
-        """Wait until every message that was put is dealt with.
+        """Wait until every message that was put is reported as done.
 
-        WorkerDied if the only ones left were received by processes that are gone; `task_done` still reports
-        those, for whoever deals with them.
+        Raises WorkerDied if all the rest were received by processes that are gone. `task_done` may still
+        report these, after another process has handled them.
         """
         if lost := self._join():
             raise WorkerDied(
@@ -220,7 +227,7 @@ class JoinableQueue(JoinableQueueAttributes, Queue[_T]):
 
 
 class SimpleQueue(SharedLocks, _Generic[_T]):
-    """A queue with nothing but `get`, `put`, `empty` and `close`."""
+    """A queue that has only `get`, `put`, `empty` and `close`."""
 
     def __init__(self, *, ctx: Any = None) -> None:
         self._reader, self._writer = Pipe(duplex=False)
@@ -249,7 +256,7 @@ class SimpleQueue(SharedLocks, _Generic[_T]):
         self._poll = self._reader.poll
 
     def get(self) -> _T:
-        """Take the oldest object out; wait for one."""
+        """Wait for an object, and take the oldest out."""
         found: _T = self._reader.recv()
         return found
 

@@ -1,4 +1,4 @@
-"""The stdlib's `multiprocessing.resource_sharer`, the very module: one server of descriptors a process."""
+"""The stdlib's own module `multiprocessing.resource_sharer`: one server of descriptors per process."""
 
 import sys
 

@@ -1,6 +1,6 @@
 """The stdlib's `multiprocessing.shared_memory`: named segments, open to any program.
 
-It is the very module, except on Pythons whose `SharedMemory` has no `track` yet: there this module adds it.
+From Python 3.13 on this is the stdlib's own module. Before, this module adds the argument `track`.
 """
 
 from __future__ import annotations

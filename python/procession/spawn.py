@@ -1,8 +1,7 @@
-"""Starting a process as a fresh interpreter: its command line, and what it does first.
+"""Starting a process as a fresh interpreter: its command line, and its first steps.
 
-The preparation data and the path of the executable are the stdlib's (its names are forwarded), for other
-libraries add to them there. The command line carries this package's own path, because an interpreter started
-with -S or -I has no site-packages to find it in.
+The preparation data and the path of the executable are the stdlib's (its names are forwarded), because
+libraries add to them there. The command line itself is made in `_core/start/command_line.py`.
 """
 
 from __future__ import annotations
@@ -23,16 +22,19 @@ from ._core.system.standard_io import fill_standard
 
 _std = load("spawn")
 
-# The forwarded names of the stdlib belong to it too.
+# The stdlib's forwarded names are public too.
 __all__ = ["spawn_main", *_std.__all__]
 
 _CHILD_FLAG = "--multiprocessing-fork"
-# Of the fork server of a frozen program.
+# The flag of the fork server of a frozen program.
 SERVER_FLAG = "--multiprocessing.forkserver"
 
 
 def freeze_gc() -> None:
-    """In a new interpreter, with all loaded that a start takes: none of that will ever be garbage."""
+    """Exclude the objects of a new interpreter from garbage collection, and turn that on.
+
+    Called when the modules that a start needs are loaded: they are never garbage.
+    """
     gc.freeze()
     gc.enable()
 
@@ -51,12 +53,12 @@ def get_command_line(**kwds: int | None) -> list[str]:
 
 
 def is_forking(argv: list[str]) -> bool:
-    """Whether this command line is a child's."""
+    """Return whether this is the command line of a child."""
     return argv[1:2] == [_CHILD_FLAG]
 
 
 def freeze_support() -> None:
-    """If this program was started as a child, or a server, by its frozen self: be that and exit."""
+    """Run the child or the server and exit, if a frozen program has started itself as one."""
     if is_forking(sys.argv) or sys.argv[1:2] == [SERVER_FLAG]:
         _refuse_if_elevated()
     if is_forking(sys.argv):
@@ -74,11 +76,11 @@ def freeze_support() -> None:
 
 
 def _refuse_if_elevated() -> None:
-    """A frozen program with rights that its starter may lack runs nothing that comes from a descriptor."""
+    """Exit if this program has rights that its starter may lack: it must not run code from a descriptor."""
     if _procession_alias.is_elevated():
         sys.exit(
             "procession: this program has rights that its starter may lack (it is setuid or setgid, or its "
-            "file has capabilities), so it takes no orders; its processes can be started by fork"
+            "file has capabilities), so it runs no code sent to it; its processes can be started by fork"
         )
 
 
@@ -95,10 +97,10 @@ def spawn_main(
     tracker_read: int | None = None,
     tracker_token: int | None = None,
 ) -> None:
-    """The whole life of a spawned child: its payload is in `pipe_handle`, its parent's sentinel is `parent`.
+    """The main function of a spawned child: `pipe_handle` has its payload, `parent` is its parent's sentinel.
 
-    Where there are no pidfds its parent sees it end by `end`. Who starts a child in the stdlib's way knows of
-    no arena, and such a child goes the stdlib's way.
+    Where there are no pidfds, `end` is the writing end of its liveness pipe. Without an arena, the child was
+    started by the stdlib's protocol, and runs the stdlib's function.
     """
     if arena is None or proc_id is None or parent is None:
         _std.spawn_main(pipe_handle, parent_pid, tracker_fd)
@@ -122,7 +124,7 @@ def spawn_main(
 
 
 def _run(fd: int, parent_sentinel: int) -> int:
-    """Load the process object from `fd`, run it, return the exit code."""
+    """Load the process object from `fd` and run it; return the exit code."""
     return run_bootstrap(unpack(fd), parent_sentinel)
 
 

@@ -1,4 +1,4 @@
-"""The stdlib's `multiprocessing.util`, the very module: finalizers and the logger exist once a process."""
+"""The stdlib's own module `multiprocessing.util`: finalizers and the logger exist once per process."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""The names of `typing` that annotations use, without it: loading it takes as long as half of the package.
+"""The names of `typing` that annotations use, without importing it: that takes half as long as the package.
 
-No annotation of the package is ever evaluated.
+The package never evaluates its annotations.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Subclasses in the stdlib's shape, which replace what this package does in another way.
+"""Subclasses that override private methods of the stdlib's pool or queue.
 
-joblib and torch subclass `Pool` and make its queues themselves (`_setup_queues`, `_inqueue` ...); loky
-subclasses `Queue` and feeds its pipe from a thread (`_start_thread`, `_buffer`, `_sem` ...). A base that
-ignored that would be broken, so such a subclass gets the stdlib's methods for all it does not define itself,
-and runs the classic way on this package's contexts, processes and locks.
+joblib and torch subclass `Pool` and make its queues themselves (`_setup_queues`, `_inqueue` and so on). loky
+subclasses `Queue` and feeds its pipe from a thread (`_start_thread`, `_buffer`, `_sem` and so on). This
+package's classes never call these methods, so such a subclass would not work. It therefore gets the stdlib's
+methods for all it does not define itself, and works as in the stdlib, on this package's contexts, processes
+and locks.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = [
     "mentions",
 ]
 
-# Who defines one of these counts on the stdlib's internals.
+# A subclass that defines one of these relies on the stdlib's internals.
 POOL_INTERNALS = (
     "_get_tasks",
     "_handle_results",
@@ -34,17 +35,17 @@ POOL_INTERNALS = (
     "_terminate_pool",
 )
 QUEUE_INTERNALS = ("_after_fork", "_feed", "_finalize_close", "_finalize_join", "_reset", "_start_thread")
-# Who calls one of these in a method of its own (`put`, `get`) does the stdlib's work on its internals.
+# A subclass whose own methods (`put`, `get`) use one of these works on the stdlib's pipe.
 QUEUE_PIPE_METHODS = frozenset(("_recv_bytes", "_send_bytes", "_start_thread"))
 
 
 def overrides_any(cls: type[Any], internals: Iterable[str]) -> bool:
-    """Whether a subclass defines one of the internals."""
+    """Return whether a class itself defines one of the names."""
     return any(name in vars(cls) for name in internals)
 
 
 def mentions(cls: type[Any], names: frozenset[str]) -> bool:
-    """Whether a method that a subclass defines mentions one of the attributes."""
+    """Return whether a method that a class itself defines mentions one of the names."""
     functions = (getattr(member, "__func__", member) for member in vars(cls).values())
     codes = (
         code for function in functions if isinstance(function, FunctionType) for code in _codes(function)
@@ -61,12 +62,12 @@ def _codes(function: FunctionType) -> Iterator[CodeType]:
 
 
 def use_stdlib_methods(cls: type[Any], base: type[Any], standard: type[Any]) -> None:
-    """Give a subclass of `base` the methods of `standard` where it has none of its own below `base`."""
+    """Give `cls`, a subclass of `base`, the methods of `standard` that no class below `base` defines."""
     below = cls.__mro__[: cls.__mro__.index(base)]
     for name, member in _methods(standard).items():
         if not any(name in vars(ancestor) for ancestor in below):
             setattr(cls, name, member)
-    # Not the properties of this package's class: the stdlib's methods set plain attributes.
+    # Hide the properties of this package's class: the stdlib's methods set plain attributes.
     for name in _properties(base) - {name for ancestor in below for name in vars(ancestor)}:
         setattr(cls, name, None)
     cls._uses_stdlib_methods = True

@@ -1,4 +1,4 @@
-"""The stdlib's `multiprocessing.dummy.connection`, the very module: pipes between threads."""
+"""The stdlib's own module `multiprocessing.dummy.connection`: pipes between threads."""
 
 import sys
 

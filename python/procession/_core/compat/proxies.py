@@ -1,7 +1,8 @@
-"""Proxies of managers as Python 3.14 has them, for the Pythons before it.
+"""Managers' proxies of Python 3.14, for older Pythons.
 
-Each derives from the stdlib's class of its name, where there is one, adds what that lacks, and travels under
-the name of the public module, which is found whatever `multiprocessing` stands for at the other end.
+Each derives from the stdlib's class of its name, if there is one, and adds what that lacks. It is pickled
+under the name of this package's public module, which the receiver finds whatever `multiprocessing` means
+there.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class AcquirerProxy(_std.AcquirerProxy):  # type: ignore[name-defined]
     _exposed_ = (*_std.AcquirerProxy._exposed_, "locked")
 
     def locked(self) -> bool:
-        """Return whether nobody could acquire it now."""
+        """Return whether it cannot be acquired now."""
         return self._callmethod("locked")
 
 
@@ -70,7 +71,7 @@ class DictProxy(_std.DictProxy):  # type: ignore[name-defined]
         return self._callmethod("__ror__", (other,))
 
     def __ior__(self, other: Any) -> Any:
-        # Not the method of this name: its result, the whole dict, would be sent here for nothing.
+        # Not the remote method of this name: its result, the whole dict, would be sent here for nothing.
         self._callmethod("update", (other,))
         return self
 
@@ -120,12 +121,12 @@ MutableMapping.register(DictProxy)
 MutableSet.register(SetProxy)
 
 
-# Set afterwards, so that nobody (`inspect` of Python 3.13) looks for their lines in that module's file.
+# Set afterwards, so that `inspect` of Python 3.13 does not look for their lines in that module's file.
 for _kind in (AcquirerProxy, ConditionProxy, ListProxy, DictProxy, SetProxy):
     _kind.__module__ = _HOME
 
 
 def complete(name: str) -> Any:
-    """Return the stdlib's proxy type of this name if it has all that the one here has, or else that one."""
+    """Return the stdlib's proxy type of this name if it is complete, else the one defined here."""
     ours, theirs = globals()[name], getattr(_std, name, None)
     return theirs if theirs is not None and set(ours._exposed_) <= set(theirs._exposed_) else ours

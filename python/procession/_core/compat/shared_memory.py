@@ -1,7 +1,7 @@
-"""Named shared memory that the resource tracker may be kept out of, for the Pythons before 3.13.
+"""Named shared memory with `track=False`, for the Pythons before 3.13.
 
-The tracker unlinks at the program's end what the program registered, and opening a segment registers it,
-also one that belongs to another program. `track=False` is how to say so.
+The resource tracker unlinks at a program's end what the program registered, and opening a segment registers
+it, even if it belongs to another program. `track=False` prevents that.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _HOME = "procession.shared_memory"
 class _NoTracker:
     @staticmethod
     def register(name: str, kind: str) -> None:
-        """Keep no account of it."""
+        """Do nothing."""
 
     unregister = register
 
 
 def _untracked(method: Any) -> Callable[..., Any]:
-    """The stdlib's method as it is, except that no tracker hears of what it does.
+    """Return the stdlib's method, with a tracker that does nothing.
 
-    Taking the name off the tracker's list afterwards would not do: there is one entry for all handles.
+    Unregistering the name afterwards would be wrong: the tracker has one entry for all handles.
     """
     names = {**vars(_std), "resource_tracker": _NoTracker}
     return FunctionType(method.__code__, names, method.__name__, method.__defaults__)
 
 
 class SharedMemory(_std.SharedMemory):  # type: ignore[name-defined]
-    """A block of shared memory with a name, made or opened."""
+    """A block of shared memory with a name, new or existing."""
 
     __module__ = _HOME
     _track = True
@@ -50,7 +50,7 @@ class SharedMemory(_std.SharedMemory):  # type: ignore[name-defined]
         self._method("__init__")(self, name, create, size)
 
     def unlink(self) -> None:
-        """Remove the name; the memory goes with its last handle."""
+        """Remove the name; the memory is freed with its last handle."""
         self._method("unlink")(self)
 
     def _method(self, name: str) -> Callable[..., Any]:
@@ -73,9 +73,9 @@ class ShareableList(_std.ShareableList):  # type: ignore[name-defined]
 
 
 def as_compat(made_by_the_stdlib: Any) -> Any:
-    """Return the same object, now of the class here.
+    """Turn an object of the stdlib's class into one of the class here; return it.
 
-    Where `multiprocessing` stands for this package, the stdlib's class is not found by its name in a pickle.
+    Where `multiprocessing` stands for this package, a pickle cannot find the stdlib's class by its name.
     """
     if type(made_by_the_stdlib) is _std.SharedMemory:
         made_by_the_stdlib.__class__ = SharedMemory

@@ -1,8 +1,7 @@
-"""Why nothing goes on: what the processes of a tree hold and wait for, for a person to read.
+"""Why a program hangs: what the processes of a tree hold and wait for, as a text for a person.
 
-A process that is asked by a signal shows the stacks of its threads at once, even in the middle of C code;
-the rest comes as soon as its main thread runs Python code again. One that sleeps in this package
-does so at once.
+A process that gets the signal shows the stacks of its threads at once, even in the middle of C code. The rest
+follows when its main thread next runs Python code, which a thread that sleeps in this package does at once.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def debug_dump(file: Any = None) -> None:
 def _describe_tree() -> str:
     if choice.reason is not None:
         return (
-            "Procession: nobody knows what the processes of this tree hold and wait for, since procession "
+            "Procession: it is not known what the processes of this tree hold and wait for, since procession "
             f"{choice.reason}\n\n"
         )
     from procession import _engine
@@ -83,7 +82,7 @@ def _write_stacks(out: Any) -> None:
     try:
         faulthandler.dump_traceback(out, all_threads=True)
     except (AttributeError, ValueError, io.UnsupportedOperation):
-        # Not a file of the system's: by way of one.
+        # `out` has no descriptor: write to a file first.
         with anonymous_file("stacks", "w+") as file:
             faulthandler.dump_traceback(file, all_threads=True)
             file.seek(0)
@@ -100,26 +99,26 @@ def debug_on_signal(load: Load, number: int | None = None) -> None:
     try:
         signal.signal(number, _show_tree)
     except ValueError:
-        # Only a main thread of the main interpreter may have handlers; the stacks are shown in any case.
+        # Only the main thread may set handlers. Without one, the signal shows just the stacks.
         faulthandler.register(number, file=2, all_threads=True)
     else:
         faulthandler.register(number, file=2, all_threads=True, chain=True)
 
 
 def debug_as_environment_says(load: Load) -> None:
-    """As `debug_on_signal`, where the environment may say so."""
+    """Call `debug_on_signal` if the environment says so, and may be trusted."""
     if variable(VARIABLE) is not None:
         debug_on_signal(load)
 
 
 def record_origins(load: Load) -> None:
-    """Have reports say where objects are made, from here on, and what processes are called."""
+    """From here on, note where objects are made and what processes are called, for reports."""
     if choice.reason is None:
         watch_constructors(load)
 
 
 def _show_tree(signum: int, frame: Any) -> None:
-    # The stacks were shown already, by faulthandler.
+    # faulthandler has shown the stacks already.
     sys.stderr.write(_describe_tree())
     sys.stderr.flush()
 
@@ -135,10 +134,10 @@ def _number_of(name: str) -> int:
 
 
 def show_crashes() -> None:
-    """Have a segmentation fault of this process show its Python stack, unless the program chose otherwise."""
+    """Make a crash of this process show its Python stack, unless the program has enabled that already."""
     if not faulthandler.is_enabled():
         try:
             faulthandler.enable(2)
         except (OSError, ValueError, RuntimeError):
-            # There is no standard error to show it on.
+            # There is no standard error.
             pass

@@ -1,4 +1,4 @@
-"""A thread that looks for what will never end, and says so before anybody asks."""
+"""A thread that looks for waits that will never end, and reports them unasked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_INTERVAL = 10.0
 
 
 def watch_as_environment_says(load: diagnosis.Load) -> None:
-    """Begin, in the first process of the program that was told to; one for the whole tree is enough."""
+    """Start the watch if the environment says so; only in the first process, which watches the whole tree."""
     text = variable(VARIABLE)
     os.environ.pop(VARIABLE)
     if choice.reason is not None or text is None:
@@ -38,7 +38,7 @@ def debug_watch(load: diagnosis.Load, every: float = DEFAULT_INTERVAL) -> None:
     if not 0 < (seconds("every", every) or 0) < threading.TIMEOUT_MAX:
         raise ValueError(f"every must be a positive number of seconds, not {every!r}")
     diagnosis.record_origins(load)
-    # A daemon: it has nothing to finish.
+    # A daemon thread: it has nothing to finish.
     threading.Thread(target=_watch, args=(every,), name="procession.debug_watch", daemon=True).start()
 
 
@@ -51,7 +51,7 @@ def _watch(every: float) -> None:
     while True:
         time.sleep(every)
         found = set(_engine.report()[1])
-        # What is found once may be over the next moment; what is found twice is told once.
+        # A finding may be over a moment later: report it when it is found twice, and only once.
         if new := (found & seen) - told:
             told |= new
             diagnosis.debug_dump(sys.stderr)

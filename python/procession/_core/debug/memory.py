@@ -1,4 +1,4 @@
-"""How much shared memory a program has, and giving it back."""
+"""How much shared memory a program uses, and giving free memory back to the system."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Where objects are made, and what processes are called, for reports of a program that is looked into.
+"""Where objects are made, and what processes are called, for reports.
 
-Nothing is written down, and nothing is paid, until a program asks to be looked into; from then on the
-constructors of locks, queues and the like say where they were called.
+This costs nothing until a program asks for reports. From then on, the constructors of locks, queues and so on
+note where they were called.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _CONSTRUCTED = {
     "synchronize": ("Lock", "RLock", "Semaphore", "Event", "Condition", "Barrier"),
     "queues": ("Queue",),
 }
-# Of objects that are more than one of the engine's: the one that is waited for.
+# For objects made of several engine objects: the attribute that threads wait for.
 _WAITED_PART = {"Condition": "_waiters", "Barrier": "_gate"}
 
 _OUR_PACKAGES = ("procession", "multiprocessing", "_procession_alias")
 
 
 class _Anchor:
-    """What the standard library's list of things to do after a fork may forget when it is gone."""
+    """An object to register with the stdlib's after-fork hooks, which refer to it weakly."""
 
 
 _anchor: _Anchor | None = None
@@ -43,7 +43,7 @@ def watch_constructors(load: Callable[[str], Any]) -> None:
     if _anchor is not None:
         return
     _anchor = _Anchor()
-    # At the beginning of every child that has the list from here, under its new name.
+    # Runs at the start of every forked child, which has a new name.
     util.register_after_fork(_anchor, lambda _: name_this_process())
     for module_name, classes in _CONSTRUCTED.items():
         module = load(module_name)
@@ -79,7 +79,7 @@ def _watch_pipes(connection: Any, queues: Any) -> None:
 def _note(made: Any) -> None:
     from procession import _engine
 
-    # Subclasses in the stdlib's shape are not the engine's objects.
+    # Subclasses with the stdlib's methods are not engine objects.
     if getattr(made, "_uses_stdlib_methods", False):
         return
     name_this_process()
@@ -87,7 +87,7 @@ def _note(made: Any) -> None:
 
 
 def _place() -> str:
-    """The line of the program that is the cause."""
+    """Return the program's line that made the object, as `file:line`."""
     frame = sys._getframe()
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__")):
         frame = frame.f_back
@@ -99,7 +99,7 @@ def _is_ours(module: object) -> bool:
 
 
 def name_this_process() -> None:
-    """Have reports call this process by its name, if it has shared memory."""
+    """Store this process's name for reports, if it is attached to shared memory."""
     global _named
     from procession import _engine
 

@@ -1,4 +1,4 @@
-"""The standard library's queues, with `put_many` and `get_many`: the same in several steps."""
+"""The standard library's queues, with `put_many` and `get_many` done message by message."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SimpleQueue = _std.SimpleQueue
 
 
 class _BatchMethods:
-    """Several objects in a call."""
+    """Putting and getting several objects in one call."""
 
     put: Any
     get: Any
 
     def put_many(self, objs: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
-        """Put each object of an iterable in; `queue.Full` says with `put` how many there was room for."""
+        """Put each object of an iterable in. The attribute `put` of `queue.Full` says how many went in."""
         deadline = None if timeout is None else time.monotonic() + timeout
         for number, obj in enumerate(objs):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -40,7 +40,7 @@ class _BatchMethods:
     def get_many(
         self, block: bool = True, timeout: float | None = None, max_messages_to_get: int | None = None
     ) -> list[Any]:
-        """Take out a list of the objects that are there, waiting for the first one."""
+        """Wait for the first object; return it and those that follow at once, in a list."""
         if max_messages_to_get == 0:
             return []
         taken = [self.get(block, timeout)]
@@ -61,7 +61,7 @@ class Queue(_BatchMethods, _std.Queue):
 
 
 class JoinableQueue(_BatchMethods, _std.JoinableQueue):
-    """A queue that knows how many of its messages are not dealt with yet."""
+    """A queue that counts the messages that are not reported as done."""
 
 
 forward_other_names(__name__, _std)

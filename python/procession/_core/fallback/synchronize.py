@@ -17,12 +17,12 @@ _ON_OWNER_DIED = ("raise", "hold")
 
 
 class _WithLocked:
-    """What every lock has here; the standard library's has it from Python 3.14 on."""
+    """The method `locked`; the standard library's locks have it from Python 3.14 on."""
 
     _semlock: Any
 
     def locked(self) -> bool:
-        """Return whether nobody could acquire it now."""
+        """Return whether it cannot be acquired now."""
         return bool(self._semlock._is_zero())
 
 
@@ -36,7 +36,7 @@ class _WithOnOwnerDied(_WithLocked):
     def _acquire_whoever_died(
         self, block: bool = True, timeout: float | None = None, *, on_owner_died: str | None = None
     ) -> bool:
-        """Acquire the lock. The standard library does not notice that its owner died, so it is never said."""
+        """Acquire the lock. Never raises OwnerDied: the stdlib does not notice that an owner died."""
         if on_owner_died is not None and on_owner_died not in _ON_OWNER_DIED:
             raise ValueError(f"on_owner_died must be 'raise' or 'hold', not {on_owner_died!r}")
         return bool(self._acquire(block, timeout))
@@ -45,7 +45,7 @@ class _WithOnOwnerDied(_WithLocked):
         self, block: bool = True, timeout: float | None = None, *, on_owner_died: str | None = None
     ) -> bool:
         """Acquire the lock; False if the timeout passed first."""
-        raise AssertionError("each object has its own")
+        raise AssertionError("each object has its own acquire")
 
 
 class Lock(_WithOnOwnerDied, _std.Lock):
@@ -57,11 +57,11 @@ class RLock(_WithOnOwnerDied, _std.RLock):
 
 
 class Semaphore(_WithLocked, _std.Semaphore):
-    """A counter that `acquire` takes a unit from and `release` gives one back to."""
+    """A counter that `acquire` lowers by one and `release` raises by one."""
 
     @property
     def maxvalue(self) -> int:
-        """The most units there can be."""
+        """The largest value of the counter."""
         return int(self._semlock.maxvalue)
 
 

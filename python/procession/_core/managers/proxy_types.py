@@ -1,8 +1,8 @@
-"""Proxies that methods of other proxies return, in processes that have no manager object.
+"""The types of proxies that methods of other proxies return, in processes that have no manager object.
 
-The stdlib's `BaseProxy` asks its manager object for the type of such a proxy. A proxy that came to another
-process has none. What a manager knows about types is kept by its class, so the classes of this process are
-asked.
+The stdlib's `BaseProxy` asks its manager object for the type of such a proxy. A proxy that was sent to
+another process has no manager object. But a manager's class holds its registry of types, so the manager
+classes of this process are asked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _std = load("managers")
 
 __all__ = ["note_manager", "patch_proxies"]
 
-# The class of the manager at an address, as far as this process, or one it was forked from, had its object.
+# The class of the manager at an address, if this process, or one it was forked from, had the manager object.
 _classes: dict[Any, Any] = {}
 
 
@@ -27,7 +27,7 @@ def note_manager(manager: Any) -> None:
 
 
 def patch_proxies() -> None:
-    """Make the stdlib's proxies do without a manager object."""
+    """Make the stdlib's proxies work without a manager object."""
     _std.BaseProxy._callmethod = _for_proxies_alone(_std.BaseProxy._callmethod)
 
 
@@ -42,9 +42,9 @@ def _for_proxies_alone(callmethod: Any) -> Any:
 
 
 class _NoManager:
-    """What a proxy asks its manager, where there is none."""
+    """Answers for a proxy without a manager object."""
 
-    # What the state of a manager tells its proxies is whether to report to it that they go away.
+    # Proxies read a manager's state to learn whether to report their end to it.
     _state = None
 
     def __init__(self, address: Any, authkey: bytes) -> None:
@@ -57,7 +57,7 @@ class _NoManager:
 
     def __getitem__(self, typeid: str) -> Any:
         entries = (kind._registry[typeid] for kind in self._kinds() if typeid in kind._registry)
-        # Whatever it is, the reply lists the methods it has.
+        # For an unknown type, the server's reply lists its methods.
         return next(entries, (None, None, None, _std.AutoProxy))
 
     def _kinds(self) -> Iterator[Any]:
@@ -68,7 +68,7 @@ class _NoManager:
 
 
 def _below(kind: Any) -> Iterator[Any]:
-    """The subclasses, those that derive from others first: they may have put something in another's place."""
+    """All subclasses, the most derived first: they may have replaced a type."""
     for subclass in kind.__subclasses__():
         yield from _below(subclass)
         yield subclass

@@ -1,6 +1,6 @@
-"""Locks of a manager's server that can say whether they are held.
+"""Locks of a manager's server with the method `locked`.
 
-Python 3.14 taught the locks and conditions of `threading` to say so, but not the semaphores.
+Python 3.14 gave it to the locks and conditions of `threading`, but not to the semaphores.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class RLock(_RLock):
 
     def locked(self) -> bool:
         """Return whether some thread holds it."""
-        # An attempt to acquire it could be in the way of another thread's; there is nothing else to ask.
+        # Trying to acquire it could disturb another thread; only the repr tells.
         return not repr(self).startswith("<unlocked")
 
 
@@ -41,7 +41,7 @@ class Semaphore(threading.Semaphore):
     """A semaphore of threads."""
 
     def locked(self) -> bool:
-        """Return whether there is nothing left to acquire."""
+        """Return whether the counter is zero."""
         return self._value == 0
 
 
@@ -50,6 +50,6 @@ class BoundedSemaphore(threading.BoundedSemaphore, Semaphore):
 
 
 def with_locked(name: str) -> Any:
-    """Return what `threading` has under this name if it can say whether it is held, or else the one here."""
+    """Return the class of this name in `threading` if it has `locked`, else the one defined here."""
     theirs = getattr(threading, name)
     return theirs if hasattr(theirs(), "locked") else globals()[name]

@@ -1,8 +1,8 @@
-"""The server's side of a manager's dict and list: who keeps the values, wherever they are.
+"""The server's side of a manager's dict and list: it owns the values, in its own memory or in a shared store.
 
-They begin at home, in a plain object. When the first proxy asks, and all of them are plain, they move to
-shared memory, where the proxies use them without the server. What shared memory cannot hold or do takes them
-home for good: from then on they are served as the stdlib serves them.
+The values start in a plain local object. When the first proxy asks, and all values are plain data, they move
+to a store in shared memory, which proxies use without the server. An operation or value that the store does
+not support moves them back to the local object for good. From then on they are served as in the stdlib.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class _ServerStore:
     """The values of one dict or list."""
 
     _kind: Any
-    # Methods that change nothing: a copy serves them as well.
+    # Methods that change nothing: they may run on a copy.
     _reading: frozenset[str]
 
     _store_kind: Any
@@ -31,12 +31,12 @@ class _ServerStore:
         self._local: Any = self._kind(*args, **kwargs)
         self._store = self._no_store
         self._may_move = True
-        # Held for a moment only: what is called at home may call other objects of the server, or this one.
+        # Held only briefly: a local call may call other objects of the server, or this one again.
         self._moving = threading.Lock()
         self._local_calls = 0
 
     def _share(self) -> bytes | bool | None:
-        """Return the handle of the store; None if there will never be one, False for not now."""
+        """Return the handle of the store; None if there will never be one, False if it is busy now."""
         with self._moving:
             if self._local is None:
                 return self._store.handle
@@ -62,7 +62,7 @@ class _ServerStore:
             fill(self._local)
 
     def _grow(self, entries: int, size: int) -> None:
-        """Make growth in the store, or take the values home if there is none to be had."""
+        """Grow the store; if that fails, move the values back to the local object."""
         with self._moving:
             if self._local is not None:
                 return

@@ -1,8 +1,8 @@
-"""What a manager's dict and list do by themselves, while their plain values lie in shared memory.
+"""The methods of a manager's dict and list on a store in shared memory.
 
-The same methods serve both ends: the proxies, and the objects in the server that keep the values (`kept.py`).
-Each method asks the store first. What the store cannot do (a value that is not plain, a full store,
-values that were taken home to the server) goes to `_without_store`, which differs between the ends.
+Both sides use them: the proxies, and the objects in the server that own the values (`server_store.py`). Each
+method tries the store first. What the store cannot do (a value that is not plain data, a full store, values
+that were moved back to the server) goes to `_without_store`, which differs between the sides.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _MISSING: Any = object()
 
 
 def growth_needed(why: Exception) -> Any:
-    """Return what a full store would have to grow by, None when it is not that.
+    """Return how much a full store would have to grow, None if the store is not full.
 
-    The exception itself is not kept beyond its `except`: the frame that kept it would be kept by it, and with
-    the frame the arguments of the method.
+    Callers do not keep the exception beyond its `except`: it refers to their frame, and so to the arguments
+    of the method.
     """
     return why.args if isinstance(why, _engine.NoRoom) else None
 
 
 class _StoreMethods:
-    """Something whose values may be in a store."""
+    """An object whose values may be in a store."""
 
     _store_kind: Any
-    # A store that was never made answers everything with `Elsewhere`.
+    # A store object without memory: every call raises that the values are not there.
     _no_store: Any
     _store: Any
 
     def _without_store(self, growth: Any, method: str, *args: Any) -> Any:
-        """Do what the store could not do; `growth` is what a full one would have to grow by."""
+        """Do what the store could not do; `growth` says how much a full store would have to grow."""
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -142,7 +142,7 @@ class DictMethods(_StoreMethods):
         return self._without_store(growth, "popitem")
 
     def setdefault(self, key: Any, default: Any = None, /) -> Any:
-        """Return the value of a key, and make it the default if it has none."""
+        """Return the value of a key; set it to the default first if the key is missing."""
         try:
             return self._store.setdefault(key, default)
         except UNABLE as error:
@@ -150,7 +150,7 @@ class DictMethods(_StoreMethods):
         return self._without_store(growth, "setdefault", key, default)
 
     def update(self, other: Any = (), /, **more: Any) -> None:
-        """Set all the keys of a dict, or of pairs, and those given by name."""
+        """Set all the keys of a dict, or of pairs, and those given as keyword arguments."""
         everything = dict(other, **more)
         try:
             return self._store.update(everything)
@@ -232,7 +232,7 @@ class ListMethods(_StoreMethods):
         try:
             if index in ((), (-1,)):
                 return self._store.pop()
-            growth = None  # Only the last item is removed at once.
+            growth = None  # The store removes only the last item.
         except UNABLE as error:
             growth = growth_needed(error)
         return self._without_store(growth, "pop", *index)
@@ -246,7 +246,7 @@ class ListMethods(_StoreMethods):
         return self._without_store(growth, "count", value)
 
     def index(self, value: Any, /, *between: Any) -> int:
-        """Return where a value is found first."""
+        """Return the index of the first item equal to a value. Raises ValueError if there is none."""
         try:
             return self._index(value, *between)
         except UNABLE as error:
@@ -254,7 +254,7 @@ class ListMethods(_StoreMethods):
         return self._without_store(growth, "index", value, *between)
 
     def _index(self, value: Any, start: Any = 0, stop: Any = sys.maxsize, /) -> int:
-        # Wrong bounds are wrong for an empty list, too; and what is not found is told as lists tell it.
+        # Other bounds are checked by a list, and an empty list raises the error for a missing value.
         if type(start) is type(stop) is int and abs(start) <= sys.maxsize >= abs(stop):
             place: int | None = self._store.find(value, start, stop)
             return [].index(value) if place is None else place

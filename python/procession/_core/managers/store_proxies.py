@@ -1,7 +1,7 @@
-"""Proxies of a manager's dict and list that use the values where they lie, in shared memory.
+"""Proxies of a manager's dict and list that use the values in shared memory.
 
 A proxy asks the server for the store when it is first used. Where there is none (another machine, another
-process tree, a manager of the stdlib's, values that are not plain) it does what the stdlib's proxies do.
+process tree, a manager of the stdlib, values that are not plain data) it works like the stdlib's proxies.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _StoreProxy:
     def _find_store(self) -> bool:
         try:
             handle = self._callmethod("_share") if self._serializer == "pickle" else None
-        except _std.RemoteError:  # it does not know the method
+        except _std.RemoteError:  # The server is another implementation, without this method.
             handle = None
         if handle is False:
             return False
@@ -72,5 +72,5 @@ class ListProxy(_StoreProxy, ListMethods, _BaseList):
         return self
 
 
-# Set afterwards, so that nobody (`inspect` of Python 3.13) looks for their lines in that module's file.
+# Set afterwards, so that `inspect` of Python 3.13 does not look for their lines in that module's file.
 DictProxy.__module__ = ListProxy.__module__ = "procession.managers"

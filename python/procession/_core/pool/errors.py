@@ -1,8 +1,8 @@
 """Exceptions on their way from a worker to the process that reads the result.
 
 An exception may be unpicklable, may refuse to be rebuilt from its `args`, or may belong to a class that the
-reader cannot import. Each of these costs at most the one task. The reader gets the exception itself where that
-is possible, else a substitute with its text, and the worker's traceback in any case.
+reader cannot import. Each of these costs at most the one task. The reader gets the exception itself where
+that is possible, else a substitute with its text, and the worker's traceback in any case.
 """
 
 from __future__ import annotations

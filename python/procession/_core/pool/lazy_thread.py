@@ -38,7 +38,7 @@ class LazyThread:
             self._run()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait up to `timeout` seconds for its end; return at once in the thread itself, or if it never started."""
+        """Wait up to `timeout` seconds for its end; return at once in the thread itself or if unstarted."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)

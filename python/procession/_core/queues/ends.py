@@ -64,7 +64,7 @@ class QueueWriter(_End):
     writable = True
 
     def fileno(self) -> int:
-        """Raise UnsupportedOperation: messages go through memory alone, and `put` knows whether there is room."""
+        """Raise UnsupportedOperation: messages go through memory alone, so there is no descriptor."""
         raise io.UnsupportedOperation("the writing end of a Queue has no descriptor")
 
     def send(self, obj: Any) -> None:

@@ -22,7 +22,8 @@ from ..stdlib import util
 __all__ = ["FeederErrorThread"]
 
 # How long `put` and `join_thread` wait for the hook, in seconds: it may need a lock that their caller holds.
-# `concurrent.futures` before Python 3.14 is such a caller, and on the stdlib it sometimes hangs for that reason.
+# `concurrent.futures` before Python 3.14 is such a caller, and on the stdlib it sometimes hangs for that
+# reason.
 HOOK_TIMEOUT = 1.0
 
 

@@ -103,7 +103,7 @@ class _Watched(dict[int, Any]):
         return self.pop(fd)
 
     def ready(self, timeout: float) -> tuple[set[int], list[int]]:
-        """Wait up to `timeout` seconds; return the ids of the ready objects, and the descriptors of false alarms.
+        """Wait up to `timeout` seconds; return the ids of ready objects, and descriptors of false alarms.
 
         A false alarm is an end whose descriptor is readable while `poll` finds no message: another process
         has taken the message, or has not finished writing it.

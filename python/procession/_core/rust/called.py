@@ -1,7 +1,7 @@
-"""The whole life of an interpreter that a Rust program started: call a function, tell what came of it.
+"""An interpreter that a Rust program started: it calls one function and reports the result.
 
-The other side is the module `python` of the crate `procession`. A Rust program that started an interpreter
-knows nothing of Python's process objects: this one is the main process of its own part of the tree.
+The other side is the module `python` of the crate `procession`. The Rust program has no Python process
+objects, so this interpreter is the main process of its part of the process tree.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ __all__ = ["main"]
 
 
 class _Refused(Exception):
-    """The function can't be called."""
+    """The function cannot be called."""
 
 
 def main(error_fd: int) -> NoReturn:
-    """Take the proc_id that was reserved, carry out the request that lies in the queue, response and exit."""
+    """Join the process tree, run the request that waits in the queue, put the response and exit."""
     try:
         queue = _enter(error_fd)
     except RuntimeError:
@@ -115,8 +115,8 @@ def _describe(error: BaseException) -> dict[str, str]:
     try:
         message = str(error)
     except Exception:
-        message = "<its text cannot be had>"
-    # The first frames are those of this module.
+        message = "<its text is not available: str() failed>"
+    # Skip the frames of this module.
     where = error.__traceback__
     while where is not None and where.tb_frame.f_globals is globals():
         where = where.tb_next
@@ -125,5 +125,5 @@ def _describe(error: BaseException) -> dict[str, str]:
 
 
 def _printable(text: str) -> str:
-    """The text without halves of surrogate pairs, which UTF-8 has no place for."""
+    """Return the text without lone surrogates, which UTF-8 cannot encode."""
     return text.encode(errors="backslashreplace").decode()

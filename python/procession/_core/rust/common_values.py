@@ -1,8 +1,8 @@
-"""What Python and Rust have in common: plain data, and a few objects.
+"""The values that Python and Rust exchange: plain data, and a few shared objects.
 
-Plain data goes in the engine's wire format, which both write and read. An object goes as its handle: to Rust,
-which knows by the types of its functions where one is to come, as `bytes`; from Rust as a `bytearray` of the
-handle and the kind, since nothing else in Rust becomes one.
+Plain data travels in the engine's wire format, which both sides write and read. A shared object travels as
+its handle. To Rust, whose functions declare the types of their arguments, the handle is `bytes`. From Rust it
+is a `bytearray` of the handle and the kind of object, because no other Rust value becomes one.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ def register(**classes: Any) -> None:
 
 
 _HANDLE = 32
-# As the wire format has it.
+# The limit of the wire format.
 _MAX_DEPTH = 100
 
 
 def plain(value: Any) -> bytes | None:
-    """The bytes of plain data, None if it is not."""
+    """Encode plain data; None if the value is anything else."""
     return _engine.dumps_plain(value)
 
 
 def share(value: Any, proc_id: int, depth: int = 0) -> Any:
-    """The same data with handles for the objects in it, which the occupant of the proc_id holds from now on."""
+    """Return the data with handles for shared objects, of which the process `proc_id` becomes a holder."""
     if isinstance(value, tuple(_SHARED.values())) and not getattr(value, "_uses_stdlib_methods", False):
         handle: bytes = value.handle  # type: ignore[attr-defined]
         _engine.hold_for(proc_id, handle)
@@ -52,7 +52,7 @@ def share(value: Any, proc_id: int, depth: int = 0) -> Any:
 
 
 def open_shared(value: Any) -> Any:
-    """The data that came from Rust, with the objects that its handles stand for."""
+    """Return data received from Rust, with objects in place of their handles."""
     if type(value) is bytearray:
         return _open_one(bytes(value[:_HANDLE]), value[_HANDLE:].decode())
     if type(value) is list or type(value) is tuple:
@@ -63,14 +63,14 @@ def open_shared(value: Any) -> Any:
 
 
 def _open_one(handle: bytes, kind: str) -> Any:
-    # As unpickling makes them.
+    # The same steps as in unpickling.
     made = _SHARED[kind].__new__(_SHARED[kind])
     made.__setstate__((False, handle, os.getpid(), None) if kind == "Queue" else (handle,))
     return made
 
 
 def what_is_not_plain(value: Any, depth: int = 0) -> str | None:
-    """The first thing in a value that is no plain data, in words."""
+    """Describe the first part of a value that is not plain data; None if all of it is."""
     if depth > _MAX_DEPTH:
         return f"something nested deeper than {_MAX_DEPTH} containers"
     kind = type(value)

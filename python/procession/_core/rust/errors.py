@@ -1,4 +1,4 @@
-"""What a process that runs a Rust function may fail with, apart from its death."""
+"""The errors of a process that runs a Rust function, apart from its death."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HOME = "procession.rust"
 
 
 class RustError(context.ProcessError):
-    """A Rust function was not called, or did not return: the text says why, and what to do."""
+    """A Rust function could not be called, or did not return; the text says why, and what to do."""
 
     __module__ = _HOME
 
@@ -19,8 +19,8 @@ class RustError(context.ProcessError):
 class Panic(RustError):
     """A Rust function panicked.
 
-    `message` is what it said, `location` the file, line and column where it did, or None, and `backtrace` the
-    calls that led there, or None with RUST_BACKTRACE=0.
+    `message` is the panic's text. `location` is the file, line and column of the panic, or None. `backtrace`
+    lists the calls that led there; it is None with RUST_BACKTRACE=0.
     """
 
     __module__ = _HOME

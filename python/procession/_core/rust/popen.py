@@ -1,7 +1,7 @@
 """A child that is a Rust program with the engine in it.
 
-It is summoned as the engine summons all programs that are not forked: a variable of its environment names the
-arena, the proc_id and the queue, a queue in which the request lies. The crate answers there.
+It starts like every program that the engine does not fork: a variable of its environment names the arena, its
+process-table entry, and the queue in which the request waits. The crate puts its response into that queue.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .errors import Panic, RustError
 
 __all__ = ["Popen"]
 
-# What every program with the engine in it has somewhere in its file.
+# Bytes that every program with the engine has somewhere in its file.
 _MARK = b"PROCESSION_CHILD"
 _ELF = b"\x7fELF"
 
-# A program that was built without the feature says so in the form that Rust's processes use.
+# A program built without the feature `python` answers in the format of Rust's own processes.
 _REFUSED_IN_RUST = b"\x03"
 
 _HOW_TO = (
@@ -50,7 +50,7 @@ class Popen(ChildProcess):
         super().__init__(process_obj)
 
     def _launch(self, process_obj: Any) -> None:
-        # What cannot be an argument or a variable is refused before there is anything to give back.
+        # Invalid arguments and variables raise here, before there is anything to release.
         command = [os.fsdecode(part) for part in (self._executable, *process_obj._argv)]
         environment = [(os.fsdecode(key), os.fsdecode(value)) for key, value in process_obj._environment()]
         if process_obj._cwd is not None and not os.path.isdir(process_obj._cwd):
@@ -101,7 +101,7 @@ class Popen(ChildProcess):
         return message
 
     def result(self) -> Any:
-        """What the function of a process that has ended returned; raises what it failed with."""
+        """Return what the function of an ended process returned, or raise the error it failed with."""
         if self._response is None:
             self._response = self._read_response()
         match self._response:
@@ -151,7 +151,10 @@ def _describe_end(code: int | None) -> str:
 
 
 def find_program(executable: str) -> str:
-    """The path of an executable, which is looked for as a shell does; an error if Python can't start it."""
+    """Return the path of an executable, found as a shell finds it.
+
+    Raises OSError if there is none, and RustError if it has nothing of the engine in it.
+    """
     path = shutil.which(executable)
     if path is None:
         number = errno.EACCES if os.path.exists(executable) else errno.ENOENT
@@ -163,12 +166,12 @@ def find_program(executable: str) -> str:
 
 
 def _may_have_engine(path: str) -> bool:
-    """False for a program without the engine, which would do what it does for anybody, perhaps for ever."""
+    """Return False for a program without the engine, which would ignore the request and perhaps never end."""
     if not os.access(path, os.R_OK):
         return True
     with open(path, "rb") as file:
         if file.read(len(_ELF)) != _ELF:
-            # A script, say, that runs the program in the end.
+            # For example a script that runs the program in the end.
             return True
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return content.find(_MARK) >= 0

@@ -1,10 +1,11 @@
-"""A child from its first step to its last: a forked one with as little Python as that takes.
+"""A forked child from its first step to its last, with as little Python code as possible.
 
-Every object that a forked child touches, be it to count one more reference, has its page copied: that is
-most of what a start costs. The stdlib's `BaseProcess._bootstrap` and `util._exit_function` are general: they
-import, they look for what may not be there. What is here does the same for the usual case, step by step. A
-process class with a `_bootstrap` or an `_after_fork` of its own gets the stdlib's, and so do all where a tool
-(coverage, a profiler) has put a wrapper around these, before this package was imported or after.
+Every object that a forked child touches, even to count a reference, has its memory page copied: that is most
+of the cost of a start. The stdlib's `BaseProcess._bootstrap` and `util._exit_function` are general: they
+import modules and look for things that are seldom there. The functions here do the same steps for the usual
+case. A process class with a `_bootstrap` or an `_after_fork` of its own gets the stdlib's, and so do all
+processes where a tool (coverage, a profiler) has wrapped these functions, before or after this package was
+imported.
 """
 
 from __future__ import annotations
@@ -34,21 +35,21 @@ _bootstrap = unpatched(process, "BaseProcess._bootstrap")
 _after_fork = unpatched(process, "BaseProcess._after_fork")
 _exit_function = unpatched(util, "_exit_function")
 
-# The versions of Python whose `_bootstrap` is known here.
+# Whether `_run` below matches the `_bootstrap` of this Python.
 _IS_KNOWN = sys.version_info < (3, 16)
 
-# A process object, and the descriptor that tells of its parent's end.
+# A process object, and the sentinel of its parent.
 Role = tuple[Any, int]
 
 
 def release_forked_entry() -> None:
-    """Give back the child's proc_id, which was reserved before the fork failed."""
+    """Release the process-table entry that was reserved for a child whose fork failed."""
     if (proc_id := _engine.forked_seat()) is not None:
         _engine.release_seat(proc_id)
 
 
 def _is_whole() -> bool:
-    """Whether this child, just forked, has what its parent holds; if not, the parent raises the reason."""
+    """Return whether a new child holds all that its parent holds; if not, the parent raises the reason."""
     try:
         _engine.check_fork()
     except (MemoryError, OSError, RuntimeError):
@@ -57,7 +58,10 @@ def _is_whole() -> bool:
 
 
 def check_forked_child(pid: int) -> int | None:
-    """Return the proc_id of the child just forked; raise what it lacks, once it has ended for that reason."""
+    """Return the process-table entry of the child just forked; None if this process has no arena.
+
+    Raises the error of a child that could not take over what its parent holds, after that child has exited.
+    """
     proc_id = _engine.forked_seat()
     try:
         _engine.check_fork()
@@ -70,7 +74,7 @@ def check_forked_child(pid: int) -> int | None:
 
 
 def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role] | None = None) -> NoReturn:
-    """Be the child that a process object stands for, which may have to be found out first."""
+    """Run the child that a process object stands for; `find_role` returns it where it is not known yet."""
     code = 1
     try:
         if not _is_whole():
@@ -79,7 +83,7 @@ def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role
             _engine.let_go_of_parents()
             process_obj, parent = find_role()
         else:
-            # The parent's exit handlers are not the child's to run.
+            # The child must not run its parent's exit handlers.
             _exit_handlers._clear()
             if dies_with_parent(process_obj):
                 _engine.hang_on()
@@ -106,7 +110,7 @@ def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role
             ):
                 exit_function()
         finally:
-            # Whatever fails: this is no second copy of the parent's program.
+            # Exit here in any case: the child must never go on as a copy of its parent.
             try:
                 _engine.leave()
             finally:

@@ -1,8 +1,8 @@
-"""The orderly exit: ending what this process has started, and telling the engine that it ends on purpose.
+"""The orderly exit: end what this process has started, then mark in the engine that it exits on purpose.
 
-The engine takes a process that vanished without the mark for a dead one (its locks become
-`OwnerDied` for the next acquirer), so the mark is the last thing a process does: after joining its children,
-its finalizers and its exit handlers. `os._exit`, exec and signals leave no mark and are deaths.
+The engine treats a process that vanished without the mark as died: the next process to acquire one of its
+locks gets `OwnerDied`. So the mark is the last step of a process, after it has joined its children and run
+its finalizers and exit handlers. `os._exit`, exec and signals leave no mark and count as deaths.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ __all__ = ["exit_function", "mark_at_interpreter_exit", "register_alone", "unreg
 
 
 def exit_function() -> None:
-    """The stdlib's exit function, but daemons live until the other children, which they may serve, end."""
+    """Like the stdlib's exit function, except that daemons live until the other children have ended.
+
+    Daemons may serve the other children.
+    """
     others = [child for child in process.active_children() if not child.daemon]
     if others and len(others) < len(process._children):
-        # The stdlib's order: what it does first, it finds done.
+        # The stdlib's own first step, which it then finds done.
         util._run_finalizers(0)
         for child in others:
             child.join()
@@ -28,18 +31,18 @@ def exit_function() -> None:
 
 
 def mark_at_interpreter_exit() -> None:
-    """Register the mark to be made after the exit function (the last registered runs first)."""
+    """Register the exit function and, after it, the mark (the last registered runs first)."""
     atexit.unregister(util._exit_function)
     atexit.register(_engine.leave)
     atexit.register(exit_function)
 
 
 def unregister() -> None:
-    """Take these two, and what others registered, off the list: what comes then is not for this process."""
+    """Remove all exit handlers: those registered from here on are for the children of this process."""
     atexit._clear()
 
 
 def register_alone() -> None:
-    """From here on only these two are called at this process's end."""
+    """Remove all exit handlers except these two."""
     atexit._clear()
     mark_at_interpreter_exit()

@@ -1,9 +1,9 @@
-"""The fork server's own loop, and the messages it exchanges with those who want children.
+"""The fork server's loop, and the messages that it exchanges with its clients.
 
-A request is one message on the control socket: a proc_id number, and as descriptors the socket to report on,
-then what `Request` lists. Reports are messages too. The *child* reports that it has started and the server
-that it has ended, so whichever of the two is killed, the client hears from the other, and hears the end of
-the socket only when nothing was started or nothing more can be known.
+A request is one message on the control socket. It has the child's process-table entry, and as descriptors the
+socket to report on, then those that `Request` lists. Reports are messages too. The *child* reports that it
+has started, and the server reports that it has ended. So if one of the two is killed, the client hears from
+the other; it sees the end of the socket only when no child was started or nothing more can be known.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LONGEST_MESSAGE = 64
 
 
 class Report(NamedTuple):
-    """What became of a request: `value` is the exit code of a child, or the errno of a refusal."""
+    """The outcome of a request; `value` is the exit code of a child, or the errno of a refusal."""
 
     kind: int
     pid: int
@@ -51,9 +51,12 @@ class Report(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a new child is given. With `control` it can ask for children of its own; with `lifeline` it dies
-    when the process does that asked for it; `changes` says what is not as it was when the server was started,
-    the `standard` descriptors perhaps."""
+    """What a new child gets.
+
+    With `control` it can ask for children of its own. With `lifeline` it dies with the process that asked for
+    it. `changes` is a file of the attributes that have changed since the server was started, among them
+    perhaps the `standard` descriptors.
+    """
 
     proc_id: int
     payload: int
@@ -67,7 +70,7 @@ class Request(NamedTuple):
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected sockets for messages; they block, whatever `socket.setdefaulttimeout` says."""
+    """Return two connected sockets for messages; they block, whatever `socket.setdefaulttimeout` says."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in ends:
         end.setblocking(True)
@@ -98,7 +101,7 @@ def receive_report(reports: socket.socket) -> Report | None:
 
 
 def read_end(reports: int) -> int | None:
-    """Wait for a started child's exit code; None if the server will not tell. The child may vanish then."""
+    """Wait for a started child's exit code, then let the server reap it; None if the server has died."""
     with _borrowed(reports) as server:
         try:
             message = server.recv(_LONGEST_MESSAGE)
@@ -109,35 +112,35 @@ def read_end(reports: int) -> int | None:
 
 
 class Server:
-    """Forks a child for every request, until every holder of a control socket is gone."""
+    """Forks a child for every request, until no process holds the control socket any more."""
 
     def __init__(self, control: int, role_of: Callable[[Request], Role]) -> None:
         self._control = control
         self._role_of = role_of
-        # It has no descriptor that a child would have to close.
+        # Unlike epoll, poll has no descriptor that a child would have to close.
         self._poller = select.poll()
         self._poller.register(control, select.POLLIN)
-        # A running child -> its pidfd, if there are such, and the socket to report its end on.
+        # Running child -> its pidfd, if there are pidfds, and the socket to report its end on.
         self._running: dict[int, tuple[int | None, socket.socket]] = {}
-        # pidfd -> the child
+        # pidfd -> child
         self._pid_by_pidfd: dict[int, int] = {}
-        # Where the system refuses pidfds: what SIGCHLD makes readable, and writes to.
+        # Where the system refuses pidfds: SIGCHLD makes the first readable by writing to the second.
         self._sigchld_pipe: tuple[socket.socket, socket.socket] | None = None
-        # The descriptor of such a socket, once the end was reported -> the socket, and the child, which keeps
-        # its number until the client has read the report: so the number means the same to the client as that
-        # of a forked child.
+        # The descriptor of a socket on which an end was reported -> the socket, and the child. The child is
+        # not reaped until the client has read the report, so its pid stays valid as that of a forked child
+        # does.
         self._ended: dict[int, tuple[socket.socket, int | None]] = {}
-        # Ctrl-C is for the programs that ask for children, not for the server between them. And whoever
-        # ignores SIGCHLD, or reaps in its handler, would take the exit codes away.
+        # Ctrl-C is for the programs that ask for children, not for the server. A program that ignores
+        # SIGCHLD, or reaps in its handler, would lose the exit codes.
         self._handlers = {
             signal.SIGINT: _signal.signal(signal.SIGINT, _signal.SIG_IGN),
             signal.SIGCHLD: _signal.signal(signal.SIGCHLD, _signal.SIG_DFL),
         }
 
     def run(self) -> None:
-        """Serve until nobody is left who could ask."""
+        """Serve until no client is left."""
         has_clients = True
-        # Who asked last may be gone before the end of its child was reported.
+        # The last client may exit before the end of its child was reported.
         while has_clients or self._running:
             for fd, _ in self._poller.poll():
                 if fd == self._control:
@@ -180,7 +183,7 @@ class Server:
         try:
             check_forked_child(pid)
         except (MemoryError, RuntimeError):
-            # What this server holds itself, it has no room to hand on.
+            # There is no memory to make the child a holder of what this server holds.
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
         try:
             still_needed = report_to.dup()
@@ -193,7 +196,7 @@ class Server:
         self._running[pid] = pidfd, still_needed
         if pidfd is None:
             self._watch_sigchld()
-            # It may have ended before.
+            # The child may have ended before the handler was set.
             self._report_all_ends()
         else:
             self._pid_by_pidfd[pidfd] = pid
@@ -210,7 +213,7 @@ class Server:
         self._poller.register(here, select.POLLIN)
 
     def _report_all_ends(self) -> None:
-        """Report every child that has ended: signals are not counted."""
+        """Report every child that has ended: several signals may arrive as one."""
         assert self._sigchld_pipe is not None
         try:
             while self._sigchld_pipe[0].recv(_LONGEST_MESSAGE):
@@ -258,7 +261,7 @@ class Server:
         self._poller.register(report_to, select.POLLIN)
 
     def _release_child(self, fd: int) -> None:
-        """The client has read the report, or is gone."""
+        """Reap a child whose report the client has read, or whose client is gone."""
         self._poller.unregister(fd)
         report_to, pid = self._ended.pop(fd)
         if pid is not None:
@@ -267,7 +270,7 @@ class Server:
 
 
 def _end_of(pid: int) -> tuple[int, bool] | None:
-    """The exit code of a child that has ended, and whether its number is free again; None while it runs."""
+    """Return the exit code of a child, and whether it is reaped already; None while it runs."""
     try:
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
     except OSError as error:
@@ -290,7 +293,7 @@ def _unpack_request(message: bytes, fds: list[int]) -> Request:
 
 
 def _send_report(report_to: socket.socket, report: Report) -> None:
-    """Report to a client, who may be gone."""
+    """Report to a client, which may be gone."""
     fds = [] if report.pidfd is None else [report.pidfd]
     try:
         _send(report_to, _REPORT.pack(report.kind, report.pid, report.value), fds)
@@ -304,7 +307,7 @@ def _send(connection: socket.socket, message: bytes, fds: list[int]) -> None:
 
 
 def _receive(connection: socket.socket, most_fds: int) -> tuple[bytes, list[int], bool]:
-    """One message, its descriptors (none inheritable), and whether some of them are missing."""
+    """Receive one message, its descriptors (none inheritable), and whether some of them are missing."""
     room = socket.CMSG_SPACE(most_fds * array.array("i").itemsize)
     message, ancillary, flags, _ = connection.recvmsg(_LONGEST_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
@@ -316,7 +319,7 @@ def _receive(connection: socket.socket, most_fds: int) -> tuple[bytes, list[int]
 
 @contextmanager
 def _borrowed(fd: int) -> Iterator[socket.socket]:
-    """A socket object for a descriptor that stays open; kept as a number, it may outlive every object."""
+    """Make a socket object for a descriptor that stays open afterwards."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=fd)
     connection.setblocking(True)
     try:

@@ -1,9 +1,9 @@
-"""Noticing that a main program asks, while it is imported, for what should be each process's own.
+"""Noticing that the import of a main program asks for values that each process should have for itself.
 
 `LOG = f"log-{os.getpid()}"`, `ID = uuid.uuid4()`, `random.seed(7)`, `generator = default_rng()`:
-imported once for all children, these would be the same in all of them. So the import is watched where the
-program's own modules run. While a library is imported the watch is off, which keeps it cheap: what a library
-computes for itself then is not noticed.
+imported once for all children, these would be the same in all of them. So the import is watched while the
+program's own modules run. While a library is imported the watch is off, which keeps it cheap; values that a
+library computes for itself are not noticed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ..stdlib import process
 
 __all__ = ["ImportWatch"]
 
-# What tells one process, or one moment, from another. These modules may be loaded by the program, or never: a
-# template that had `random`, say, would seed it anew in every child.
+# Functions whose results differ between processes or moments. The modules are not loaded here: a fork server
+# that had loaded `random`, for example, would reseed it in every child.
 _ASKED = {
     "os": ("getpid", "getppid", "urandom", "getrandom"),
     "time": (
@@ -47,7 +47,7 @@ _METHOD = "exec_module"
 # The name under which a main program is imported.
 _MAIN = "__mp_main__"
 
-# The standard library asks for its own purposes: for the time of a log record, the end of a time limit.
+# Calls by the standard library are ignored: it asks for the time of a log record, or for a deadline.
 _STDLIB = os.path.dirname(os.__file__) + os.sep
 _OURS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 _PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
@@ -58,14 +58,14 @@ def _is_library(file: str) -> bool:
 
 
 def _is_basic(file: str) -> bool:
-    """Whether this is a file of the standard library's, or of this package's."""
+    """Return whether a file belongs to the standard library, or to this package."""
     if file.startswith((_OURS, "<frozen")):
         return True
     return file.startswith(_STDLIB) and not any(part in file for part in _PACKAGES)
 
 
 class ImportWatch:
-    """Within, the main program is imported; `noticed` says afterwards what it asked for."""
+    """A context in which the main program is imported; afterwards `noticed` says what it asked for."""
 
     def __init__(self) -> None:
         self.noticed: str | None = None
@@ -86,7 +86,7 @@ class ImportWatch:
             watch._execute(loader, module)
 
         setattr(self._loader, _METHOD, exec_module)
-        # A profiler that watches already goes first, and nothing is noticed.
+        # An active profiler keeps its place, and nothing is noticed.
         self._is_on = sys.getprofile() is None
         self._watch(True)
         return self
@@ -101,7 +101,7 @@ class ImportWatch:
             self.noticed = "a generator of random numbers"
 
     def libraries(self) -> list[str]:
-        """The libraries that were loaded meanwhile, in the order of their loading."""
+        """Return the libraries that were loaded in the context, in the order of loading."""
         return [
             name
             for name, module in list(sys.modules.items())
@@ -113,7 +113,7 @@ class ImportWatch:
             sys.setprofile(self._look if on else None)
 
     def _execute(self, loader: Any, module: ModuleType) -> None:
-        """Run a module, with the watch on if it is the program's own."""
+        """Run a module, with the watch on if it belongs to the program."""
         was_on = sys.getprofile() == self._look
         self._watch(not _is_library(getattr(module, "__file__", None) or ""))
         try:
@@ -136,14 +136,14 @@ class ImportWatch:
             self.noticed = what
 
     def _learn(self, name: str) -> None:
-        """Know the functions of a module again when they are called."""
+        """Remember the functions of a module, to recognise calls of them."""
         if (module := sys.modules.get(name)) is None:
             return
         for path in _ASKED[name]:
             found: Any = module
             for part in path.split("."):
                 found = getattr(found, part, None)
-            # A function in Python is known by its code, one in C by itself.
+            # A Python function is recognised by its code object, a C function by itself.
             if found is not None:
                 self._ready_ends[getattr(found, "__code__", found)] = f"{name}.{path}"
 

@@ -1,8 +1,9 @@
-"""Starting an interpreter that draws the same hashes of strings as this one.
+"""Starting an interpreter with the same string hashes as this one.
 
-Where sets and `hash(key) % n` were others in a child than in its parent, what a program divides by hash
-would fall apart. The stdlib's `spawnv_passfds` cannot give a child an environment, which is all that this
-adds. Where a tool (a profiler, say) has put its own function in that one's place, it starts the interpreter.
+If `hash(key) % n`, or the order of a set, differed between a child and its parent, programs that divide work
+by hash would break. The hash seed travels in the environment, and the stdlib's `spawnv_passfds` cannot give a
+child an environment; this module adds that. Where a tool (a profiler, for example) has replaced
+`spawnv_passfds`, the tool's function starts the interpreter.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def start_interpreter(command: Sequence[str | bytes], passed: Iterable[int]) -> 
         environment = _environment_for(command[0])
     if environment is None:
         return util.spawnv_passfds(command[0], command, passed)
-    # The child writes an error of exec there, as with the stdlib for nobody to read: its exit code tells.
+    # The child writes an error of exec there. As in the stdlib, the text is not read: the exit code tells.
     read, write = os.pipe()
     try:
         given: tuple[Any, ...] = (

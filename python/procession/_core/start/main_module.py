@@ -1,7 +1,8 @@
-"""`__main__` and `__mp_main__`: the two names under which pickle looks for what the main program defines.
+"""`__main__` and `__mp_main__`: the two names under which pickle finds what the main program defines.
 
-The stdlib sets the second when it is imported, and children name their copy of the main program so. But tools
-(this package's launcher, debuggers, profilers) import it first and become the program then.
+The stdlib sets the second when it is imported, and children give that name to their copy of the main program.
+But tools (this package's launcher, debuggers, profilers) import the stdlib first and become the program
+later.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["LaunchedMain", "innermost_frame", "sync_main_modules"]
 
 
 def sync_main_modules() -> None:
-    """Before there are children, or objects for them: have both names stand for the program that runs."""
+    """Make both names stand for the program that runs; called before children or objects for them exist."""
     main = sys.modules.get("__main__")
     if not isinstance(main, ModuleType):
         return
@@ -26,10 +27,10 @@ def sync_main_modules() -> None:
 
 
 def _executed_in(main: ModuleType) -> ModuleType:
-    """The program that a tool, which is the main module, executes in a namespace of its own; or that module.
+    """Return the program that the main module, a tool, executes in another namespace; else `main` itself.
 
-    cProfile (until 3.13), trace and others do, and no function or class of the program can be pickled. A
-    program has a frame for the whole of it. A function of the tool's has not, which may be in its way.
+    cProfile (until 3.13), trace and others do so, and then no function or class of the program can be
+    pickled. A program has a frame named `<module>`, which tells it from the functions of a tool.
     """
     names, running = vars(main), None
     frame = innermost_frame()
@@ -46,14 +47,14 @@ def _executed_in(main: ModuleType) -> ModuleType:
 
 
 def innermost_frame() -> FrameType | None:
-    """Of the main thread. Whoever keeps it in a variable keeps all that the callers know."""
+    """Return the innermost frame of the main thread. Keeping it keeps all variables of its callers alive."""
     if threading.current_thread() is threading.main_thread():
         return sys._getframe(1)
     return sys._current_frames().get(threading.main_thread().ident or 0)
 
 
 class LaunchedMain(ModuleType):
-    """A main module made by a tool that loads this package, before it is known what will run in it."""
+    """A main module made by this package's launcher, before it is known what will run in it."""
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("__"):
@@ -65,13 +66,13 @@ class LaunchedMain(ModuleType):
 
 
 class _ExecutedMain(ModuleType):
-    """A namespace as a module; what it lacks is the tool's."""
+    """A namespace as a module; missing names are looked up in the tool's module."""
 
     _procession_names: dict[str, Any]
     _procession_tool: ModuleType
 
     def __init__(self, names: dict[str, Any], tool: ModuleType) -> None:
-        # Not that of a module, which would name itself.
+        # Not `ModuleType.__init__`, which would set names in the namespace.
         object.__setattr__(self, "_procession_names", names)
         object.__setattr__(self, "_procession_tool", tool)
 

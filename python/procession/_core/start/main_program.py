@@ -1,13 +1,13 @@
-"""The main program, on its way to children that are not forked from this process.
+"""Sending the main program to children that are not forked from this process.
 
-A child can import a script by its path and a module by its name: that is the stdlib's way, in the
-preparation data. Other main programs can't be had like that: `python -c`, standard input, the `__main__.py`
-of a package or a zip file, a file that was deleted or moved, a program that a profiler executes. These travel
-as a code object, which the frame of the running program has, besides the stdlib's data. A child runs one
+A child can import a script by its path and a module by its name: that is the stdlib's way, in the preparation
+data. Other main programs cannot be imported: `python -c`, standard input, the `__main__.py` of a package or a
+zip file, a file that was deleted or moved, a program that a profiler executes. These travel as a code object,
+taken from the frame of the running program, next to the stdlib's data. A child runs the code
 
 * at once, as it would have run the file, if it is a script or a module whose file is gone;
-* not before it needs something of it otherwise: a `__main__.py` or a text for `-c` is seldom guarded by
-  `if __name__ == "__main__"`, and most programs never need it in a child.
+* when a name of it is first needed otherwise: a `__main__.py` or a text for `-c` seldom has a guard
+  `if __name__ == "__main__"`, and most children need nothing of it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .main_module import innermost_frame
 
 __all__ = ["has_directory", "preparation_data", "prepare", "prepare_main"]
 
-# Its place in the preparation data.
+# The key of the `MainProgram` in the preparation data.
 KEY = "procession_main"
 
 _BY_NAME, _BY_PATH = "init_main_from_name", "init_main_from_path"
 KEYS = (_BY_NAME, _BY_PATH, KEY)
 
-# The program that this process got by its code.
+# The program whose code this process has received.
 _received: MainProgram | None = None
 
 # The last code object that was sent, and its bytes.
@@ -42,7 +42,7 @@ class MainProgram:
     def __init__(self, code: bytes, main: ModuleType, at_once: bool) -> None:
         spec = getattr(main, "__spec__", None)
         self.code = code
-        # Other versions of Python have other code.
+        # Code objects differ between versions of Python.
         self.version = sys.hexversion
         self.at_once = at_once
         self.file = _absolute(getattr(main, "__file__", None))
@@ -52,7 +52,7 @@ class MainProgram:
         self.names = frozenset(name for name in vars(main) if not name.startswith("__"))
 
     def install(self) -> None:
-        """Be the main module of this process."""
+        """Make this the main module of this process."""
         global _received
         if self.version != sys.hexversion or (_received is not None and self.code == _received.code):
             return
@@ -71,7 +71,7 @@ class MainProgram:
             self._execute_in(module)
 
     def run(self, module: ModuleType) -> None:
-        """Run it for the first name that is needed; if that fails, none of its names is there."""
+        """Run the program, once; if it fails, none of its names is defined."""
         if self.has_run:
             return
         before = dict(vars(module))
@@ -81,7 +81,7 @@ class MainProgram:
             self.has_run = False
             vars(module).clear()
             vars(module).update(before)
-            # No AttributeError, which pickle replaces by one of its own.
+            # Not AttributeError, which pickle would replace with its own.
             raise ImportError(
                 "this process had to run the main program, to find in it what it was sent; that ended in "
                 f'{type(error).__name__}. The main part belongs below `if __name__ == "__main__":`'
@@ -91,12 +91,12 @@ class MainProgram:
         import builtins
         import marshal
 
-        # While it runs, other names are just not there.
+        # While it runs, names it has not defined yet do not start it again.
         self.has_run = True
         module.__builtins__ = builtins  # type: ignore[attr-defined]
         current: Any = process.current_process()
         was_inheriting = hasattr(current, "_inheriting")
-        # Starting a process is an error now, as in a script that is imported.
+        # Starting a process is an error here, as in a script that is imported.
         current._inheriting = True
         try:
             exec(marshal.loads(self.code), vars(module))
@@ -106,7 +106,7 @@ class MainProgram:
 
 
 class _LazyMain(ModuleType):
-    """A main module that runs its program when a name that this has in the parent is first asked for."""
+    """A main module that runs its program when a name which the parent's module has is first read."""
 
     def __getattr__(self, name: str) -> Any:
         program = _received
@@ -118,12 +118,12 @@ class _LazyMain(ModuleType):
         raise AttributeError(f"the main program has no {name!r}")
 
 
-# Held by the thread that runs the program, which may ask for names itself.
+# Held by the thread that runs the program; reentrant, because the program may read names itself.
 _running = threading.RLock()
 
 
 def prepare(data: dict[str, Any]) -> None:
-    """In a child: be what the parent's preparation data say."""
+    """In a child: apply the parent's preparation data."""
     spawn = load("spawn")
     if KEY not in data:
         spawn.prepare(data)
@@ -133,7 +133,7 @@ def prepare(data: dict[str, Any]) -> None:
 
 
 def prepare_main(data: dict[str, Any]) -> None:
-    """The part of `prepare` that concerns the main program."""
+    """Apply the part of the preparation data that concerns the main program."""
     spawn = load("spawn")
     program = data.get(KEY)
     if program is not None and not (program.at_once and _is_importable(data)):
@@ -145,12 +145,15 @@ def prepare_main(data: dict[str, Any]) -> None:
 
 
 def preparation_data(name: str) -> dict[str, Any]:
-    """What the stdlib tells a child, whatever became of main module and directory; and the program."""
+    """Return the stdlib's preparation data and the main program.
+
+    Works without a main module and in a directory that was deleted, too.
+    """
     main: Any = sys.modules.get("__main__")
     if hasattr(main, "__spec__"):
         data = _data_with_a_directory(name)
     else:
-        # Somebody took it away, and the stdlib wants to see one.
+        # The program has removed it, and the stdlib needs one.
         sys.modules["__main__"] = ModuleType("__main__")
         try:
             data = _data_with_a_directory(name)
@@ -184,7 +187,7 @@ def _data_with_a_directory(name: str) -> dict[str, Any]:
 
 
 def has_directory() -> bool:
-    """Whether the working directory exists."""
+    """Return whether the working directory exists."""
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -193,7 +196,7 @@ def has_directory() -> bool:
 
 
 class _NoDirectory:
-    """The module `os`, in a directory that does not exist any more."""
+    """Stands for the module `os` where the working directory does not exist any more."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -203,7 +206,7 @@ class _NoDirectory:
 
 
 def _program_to_send(main: ModuleType, data: dict[str, Any]) -> MainProgram | None:
-    """The main program as it is to travel; None if a child can import it, or has it anyway."""
+    """Return the main program to send; None if a child can import it, or has it already."""
     if _received is not None and sys.modules.get("__mp_main__") is main:
         return _received
     name, path = data.get(_BY_NAME), data.get(_BY_PATH)
@@ -211,7 +214,7 @@ def _program_to_send(main: ModuleType, data: dict[str, Any]) -> MainProgram | No
     if (is_module or path is not None) and _is_importable(data):
         return None
     if main.__name__ != "__main__" or hasattr(sys, "ps1") or getattr(sys, "frozen", False):
-        # Another way of starting made it; it is typed in, piece by piece; it is its own interpreter.
+        # A child's copy, an interactive session, or a frozen program.
         return None
     code = _code_of(main)
     if code is None:
@@ -220,7 +223,7 @@ def _program_to_send(main: ModuleType, data: dict[str, Any]) -> MainProgram | No
 
 
 def _is_importable(data: dict[str, Any]) -> bool:
-    """Whether the file that the stdlib's way would import is there."""
+    """Return whether the file that the stdlib would import exists."""
     if (path := data.get(_BY_PATH)) is not None:
         return os.path.exists(path)
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
@@ -235,7 +238,7 @@ def _is_importable(data: dict[str, Any]) -> bool:
 
 
 def _is_text(path: str) -> bool:
-    """Whether it is no path: what the interpreter calls a program that came by standard input."""
+    """Return whether it is no path but a name like `<stdin>`."""
     return os.path.basename(path).startswith("<")
 
 
@@ -246,7 +249,7 @@ def _absolute(file: Any) -> str | None:
 
 
 def _code_of(main: ModuleType) -> bytes | None:
-    """The code object of the main program, as bytes."""
+    """Return the code object of the main program as bytes; None if it is unknown."""
     global _marshalled
     import marshal
 
@@ -259,7 +262,7 @@ def _code_of(main: ModuleType) -> bytes | None:
 
 
 def _running_code(main: ModuleType) -> CodeType | None:
-    """From the frame that executes it; a debugger's own code may have been executed in the same module."""
+    """Find the code in the frame that executes it; a debugger may run its own code in the same module."""
     names = vars(main)
     file = os.path.basename(getattr(main, "__file__", None) or "")
     outermost = outermost_so_named = None
@@ -274,7 +277,7 @@ def _running_code(main: ModuleType) -> CodeType | None:
 
 
 def _loaded_code(main: ModuleType) -> CodeType | None:
-    """From its loader, once it has run to its end: a zip file's, a package's."""
+    """Get the code from its loader, after the program has run to its end: of a zip file, of a package."""
     spec = getattr(main, "__spec__", None)
     get_code = getattr(getattr(spec, "loader", None), "get_code", None)
     if spec is None or get_code is None:

@@ -1,8 +1,8 @@
-"""Which processes end with their parent, however that ends, and what is passed to them for it.
+"""Which processes die with their parent, even if it is killed, and the descriptor they get for that.
 
-Daemons do, pool workers among them: an orderly exit of the parent ends them anyway, so nobody can count on
-their living on. So do servers of managers, for who would use them? Other processes outlive a parent that was
-killed. The means is the engine's lifeline, by which the kernel kills a child that may be deaf to all else.
+Daemons do, pool workers among them: an orderly exit of the parent ends them anyway, so no program can rely on
+their living on. Servers of managers do too, since no process would use them. Other processes outlive a parent
+that was killed. The mechanism is the engine's lifeline: the kernel kills the child, whatever the child does.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _FLAG = "ends_with_parent"
 
 
 def dies_with_parent(process_obj: Any) -> bool:
-    """Whether this process is to end with its parent."""
+    """Return whether a process dies with its parent."""
     config = process_obj._config
     return bool(config.get("daemon") or config.get(_FLAG))
 
 
 @contextmanager
 def passed_lifeline(process_obj: Any) -> Iterator[int | None]:
-    """A descriptor to pass to a new process that is to end with this one; None for others."""
+    """Provide the lifeline to pass to a new process that dies with this one; None for other processes."""
     if not dies_with_parent(process_obj):
         yield None
         return
@@ -40,7 +40,7 @@ def passed_lifeline(process_obj: Any) -> Iterator[int | None]:
 
 
 class DaemonicContext:
-    """A context whose processes end with their parent."""
+    """A context whose processes die with their parent."""
 
     def __init__(self, context: Any) -> None:
         self._context = context

@@ -1,7 +1,7 @@
-"""What a process that is not forked from its parent has to know, pickled into an anonymous file.
+"""What a process that is not forked from its parent needs, pickled into an anonymous file.
 
-A file and not a pipe: the parent never waits for the child to read, and a child that dies early
-shows in its exit status and not as a broken pipe in the parent's `start`.
+A file and not a pipe: the parent never waits for the child to read, and a child that dies early shows in its
+exit status and not as a broken pipe in the parent's `start`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["pack", "unpack"]
 
 
 def pack(process_obj: Any, popen: Any) -> int:
-    """Pickle what the child needs, as inheritance by `popen`; return the file, to be closed by the caller."""
+    """Pickle what the child of `popen` needs; return the descriptor of the file, which the caller closes."""
     register_private_methods()
     outer = context.get_spawning_popen()
     try:
@@ -38,7 +38,7 @@ def pack(process_obj: Any, popen: Any) -> int:
 
 
 def unpack(fd: int) -> Any:
-    """In the child: make this process what the parent described, and return the process object to run."""
+    """In the child: apply the preparation data, and return the process object to run."""
     with os.fdopen(fd, "rb") as file:
         current: Any = process.current_process()
         current._inheriting = True

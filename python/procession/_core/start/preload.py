@@ -1,9 +1,9 @@
-"""The fork server as a warm template: the main program, imported once for all children.
+"""Preloading: the fork server imports the main program once for all children ("warm").
 
-A template is good for as long as the main program's file is what it was, and only if importing it left
-nothing behind that does not survive a fork: threads, sockets, accelerators; and asked for nothing that each
-process should have for itself. If it did, the server starts over without it, and every child imports the main
-program for itself ("cold"), as with spawn.
+The import can be shared as long as the main program's file is unchanged. It must leave nothing behind that
+does not survive a fork (threads, sockets, accelerators), and must not ask for values that each process should
+have for itself. Otherwise the server starts over without it, and every child imports the main program for
+itself ("cold"), as with spawn.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ __all__ = ["MODES", "ForkUnsafeState", "Key", "import_main", "reseed", "settings
 
 MODES = ("warm", "cold")
 
-# Of the preparation data for a child, what the import of the main program depends on.
+# The parts of the preparation data on which the import of the main program depends.
 _PREPARED = (*main_program.KEYS, "sys_argv", "sys_path", "dir", "orig_dir")
 _LOGGED = ("log_to_stderr", "log_level")
 
 _ACCELERATORS = ("/dev/nvidia", "/dev/kfd", "/dev/dri/", "/dev/accel", "/dev/neuron")
-# Its threads are stopped before a fork and started after it, by the library itself.
+# This library stops its threads before a fork and starts them afterwards.
 _FORK_SAFE_POOL = "openblas"
 
 
 class Key(NamedTuple):
-    """What a template was made of: another key needs another template."""
+    """The main program that a server has preloaded: another key needs another server."""
 
     mode: str
     file: str | None
@@ -39,7 +39,7 @@ class Key(NamedTuple):
 
     @classmethod
     def of_now(cls, mode: str) -> Key:
-        """The key of a template that were made now."""
+        """Return the key of a server that would be started now."""
         file = _main_file() if mode == "warm" else None
         try:
             status = os.stat(file) if file is not None else None
@@ -50,7 +50,7 @@ class Key(NamedTuple):
         return cls(mode, file, status.st_mtime_ns, status.st_size)
 
     def is_outdated_by(self, now: Key) -> bool:
-        """Whether another template is needed; not because the file is gone, or out of sight for this user."""
+        """Return whether another server is needed; a file that is gone, or unreadable, is no reason."""
         if now[:2] == self[:2] and now[2:] == (0, 0):
             return False
         return now != self
@@ -63,13 +63,13 @@ def _main_file() -> str | None:
 
 
 def settings_of_main() -> dict[str, Any]:
-    """What a fork server must know to import this process's main program, and to log as it does."""
+    """Return what a fork server needs to import this process's main program, and to log as it does."""
     data = main_program.preparation_data("ignore")
     return {name: data[name] for name in (*_PREPARED, *_LOGGED) if name in data}
 
 
 def import_main(settings: dict[str, Any]) -> None:
-    """Import the main program once for all children; one that fails here fails in the child, visibly."""
+    """Import the main program for all children. Ignores an error: it occurs again, visibly, in the child."""
     current: Any = process.current_process()
     current._inheriting = True
     try:
@@ -81,7 +81,7 @@ def import_main(settings: dict[str, Any]) -> None:
 
 
 class ForkUnsafeState(NamedTuple):
-    """What this process has that a forked child would not have, or would share with its siblings."""
+    """What a forked child would lack (threads), or share with its siblings (open files)."""
 
     threads: frozenset[str]
     # None where there is no /proc to look at.
@@ -90,7 +90,7 @@ class ForkUnsafeState(NamedTuple):
 
     @classmethod
     def of_now(cls) -> ForkUnsafeState:
-        """Take stock."""
+        """Return the state of this process."""
         named = frozenset(thread.name for thread in threading.enumerate())
         try:
             return cls(named, len(os.listdir("/proc/self/task")) - len(named), frozenset(_open_files()))
@@ -98,7 +98,7 @@ class ForkUnsafeState(NamedTuple):
             return cls(named, None, frozenset())
 
     def acquired_since(self, before: ForkUnsafeState) -> str | None:
-        """Say what is there now that keeps a template from being forked; None if nothing does."""
+        """Say what was acquired since `before` that a fork would break; None if nothing was."""
         if self.native_threads is None or before.native_threads is None:
             return "what cannot be seen without /proc"
         if threads := self.threads - before.threads:
@@ -130,7 +130,7 @@ def _threads_of_fork_safe_pools() -> int:
 
 
 def reseed() -> None:
-    """In a child: begin other random numbers than its siblings do. `random` reseeds itself."""
+    """In a child: reseed numpy, so that siblings draw different numbers. `random` reseeds itself."""
     random = sys.modules.get("numpy.random")
     if random is not None:
         random.seed()

@@ -1,8 +1,8 @@
-"""What a process has from the one that started it, beyond its program.
+"""The attributes that a process inherits from its parent: environment, limits, users and so on.
 
-So that the fork server's children begin as the process is *now* that asked for them, and not as it was when
-the server started. What a child can take on is sent to it, if it has changed. What it cannot (a session,
-another scheduling class, privileges that the server lacks) needs a new server, which inherits it.
+Children of the fork server start with the attributes that their client has *now*, not with those it had when
+the server started. Attributes that a child can set itself are sent to it if they have changed. Others (a
+session, a scheduling class, privileges that the server lacks) need a new server, which inherits them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["ProcessAttributes", "become_user", "apply_changes"]
 
 _LIMITS = range(16)
 
-# As one string, for most of it is only compared.
+# Compared as one string.
 _PRIVILEGES = (b"\nCapInh:", b"\nSeccomp:")
 
 # The capabilities to set groups (6) and users (7).
@@ -31,7 +31,7 @@ _SET_USERS = 1 << 6 | 1 << 7
 
 
 class ProcessAttributes(NamedTuple):
-    """Taken together at one moment."""
+    """The attributes of a process at one moment."""
 
     environment: dict[bytes, bytes]
     umask: int
@@ -42,7 +42,7 @@ class ProcessAttributes(NamedTuple):
     ignored: int
     users: tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, ...]]
     standard: tuple[tuple[int, ...] | None, ...]
-    # From here on: what a child cannot take on.
+    # A child cannot set those from here on.
     privileges: bytes
     session: tuple[int, int]
     namespaces: int
@@ -51,7 +51,7 @@ class ProcessAttributes(NamedTuple):
 
     @classmethod
     def of_now(cls) -> ProcessAttributes:
-        """Those of the calling thread; an environment to compare with, not to keep."""
+        """Return those of the calling thread. The environment is not copied; see `snapshot`."""
         status = _read("/proc/thread-self/status")
         return cls(
             os.environ._data,  # type: ignore[attr-defined]
@@ -71,23 +71,23 @@ class ProcessAttributes(NamedTuple):
         )
 
     def snapshot(self) -> ProcessAttributes:
-        """To compare with later."""
+        """Return a copy to compare with later."""
         return self._replace(environment=dict(self.environment))
 
     def needs_new_server(self, servers: ProcessAttributes) -> bool:
-        """Whether a server with those attributes cannot give its children these."""
+        """Return whether a child of a server with the attributes `servers` cannot get these."""
         if self is servers:
             return False
         if (self.session, self.scheduling) != (servers.session, servers.scheduling):
             return True
-        # Numbers mean other processes to it, and its children would be outside of this one's sandbox.
+        # In another namespace, pids mean other processes, and children would be outside of this sandbox.
         if self.namespaces != servers.namespaces:
             return True
-        # A process that became another user may not read its own.
+        # It is empty where a process that became another user may not read it.
         if self.oom_score != servers.oom_score and self.oom_score and servers.oom_score:
             return True
         if self.users != servers.users:
-            # Who may become anybody may become less; what that takes away follows from it.
+            # A server that may set any user can drop privileges; the lost capabilities follow from that.
             return not servers._may_become_anybody()
         if self.privileges != servers.privileges or self.niceness < servers.niceness:
             return True
@@ -100,7 +100,7 @@ class ProcessAttributes(NamedTuple):
         return self.users[0][1] == 0
 
     def changes_since(self, servers: ProcessAttributes) -> dict[str, Any]:
-        """What a child of such a server has to take on."""
+        """Return what a child of a server with the attributes `servers` has to change."""
         changes: dict[str, Any] = {}
         for name in self._fields[:-5]:
             now, then = getattr(self, name), getattr(servers, name)
@@ -117,7 +117,7 @@ class ProcessAttributes(NamedTuple):
 
 
 def apply_changes(changes: dict[str, Any], standard: list[int]) -> None:
-    """In a child: begin with these changes; `standard` are the descriptors, of the three, that are open."""
+    """In a child: apply the changes; `standard` are those of the three standard descriptors that are open."""
     for name, value in changes.items():
         if name == "standard":
             _set_standard(value, standard)
@@ -126,7 +126,7 @@ def apply_changes(changes: dict[str, Any], standard: list[int]) -> None:
 
 
 def become_user(changes: dict[str, Any]) -> None:
-    """The last of the changes: the other user may be unable to read what the child is still to import."""
+    """Apply the last change: the other user may be unable to read what the child has to import first."""
     if "users" in changes:
         user, group, groups = changes["users"]
         os.setgroups(groups)
@@ -192,7 +192,7 @@ def _exceeds(limit: int, other: int) -> bool:
 
 
 def _read(path: str) -> bytes:
-    """A file of the kernel's; nothing where there is no /proc."""
+    """Read a file of the kernel; empty where there is no /proc."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -212,14 +212,14 @@ def _between(text: bytes, begin: bytes, end: bytes) -> bytes:
 def _umask(status: bytes) -> int:
     if field := _between(status, b"\nUmask:", b"\nState:"):
         return int(field[7:], 8)
-    # For the moment that takes, files of other threads are as private as can be.
+    # The umask can only be read by setting it: meanwhile, new files of other threads are private.
     umask = os.umask(0o077)
     os.umask(umask)
     return umask
 
 
 def _ignored(status: bytes) -> int:
-    """A bit for each ignored signal, the first for number 1."""
+    """Return a bit for each ignored signal, the lowest for signal 1."""
     if field := _between(status, b"\nSigIgn:", b"\nSigCgt:"):
         return int(field[8:], 16)
     ignored = (n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Running a process object in its process, by its own `_bootstrap`; and reporting what ends it."""
+"""Running a process object by its own `_bootstrap`, and reporting the exception that ends it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _BOOTSTRAP_CALLS_EXIT_FUNCTION = sys.version_info < (3, 13)
 
 
 def run_bootstrap(process_obj: Any, parent: int) -> int:
-    """Be the process by its own `_bootstrap`, be that the stdlib's or not; return the exit code."""
+    """Run the process by its own `_bootstrap`, the stdlib's or another; return the exit code."""
     process_obj.run = functools.partial(_run_within_bootstrap, process_obj, process_obj.run)
     code: int = process_obj._bootstrap(parent)
     return code
 
 
 def _run_within_bootstrap(this: Any, run: Callable[[], object]) -> None:
-    """`run`, with what `_bootstrap` does not do for it."""
+    """Call `run`, and do what `_bootstrap` leaves out."""
     try:
         run()
     except SystemExit:
@@ -38,7 +38,7 @@ def _run_within_bootstrap(this: Any, run: Callable[[], object]) -> None:
 
 
 def exit_code(end: SystemExit) -> int:
-    """What `sys.exit` asked for; a text is printed."""
+    """Return the exit code that `sys.exit` asked for; a text is printed."""
     if end.code is None:
         return 0
     if isinstance(end.code, int):
@@ -57,7 +57,7 @@ def report_error(this: Any) -> int:
         except SystemExit as end:
             return exit_code(end)
         except BaseException:
-            # The error of the hook, and as its context that which ended the process.
+            # The error of the hook, whose context is the exception that ended the process.
             _print_traceback()
             return 1
     _print_traceback()

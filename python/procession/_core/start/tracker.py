@@ -1,7 +1,7 @@
-"""The stdlib's resource tracker: one for a tree, or a child's end would unlink what is still in use.
+"""The stdlib's resource tracker: one for a whole tree, or a child's exit would unlink what is still in use.
 
-It is started when somebody needs it. Processes that were started before share what it will read, a pipe, and
-a token: whoever needs the tracker first takes the token, and starts it for all.
+It starts when a process first needs it. Until then, the processes of the tree share the pipe that it will
+read, and a token in another pipe: the first process that needs the tracker takes the token and starts it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["adopt_tracker", "fork", "passed_tracker"]
 
 
 def fork() -> int:
-    """Fork a child that goes on with this process's tracker.
+    """Fork a child that keeps this process's tracker.
 
-    Newer Pythons take the tracker away from forked children, unless they are told before; such a child would
-    start its own, which unlinks at the child's end every segment that the child has opened.
+    Newer Pythons take the tracker away from forked children, unless told otherwise before the fork. Such a
+    child would start its own tracker, which unlinks at the child's exit every segment the child has opened.
     """
     tracker: Any = loaded("resource_tracker")
     intent = getattr(tracker, "_fork_intent", None)
@@ -37,15 +37,15 @@ def fork() -> int:
 
 
 class _Pending:
-    """A tracker that nobody has needed yet."""
+    """A tracker that is not started yet."""
 
-    # What the stdlib's object calls before it does anything with a tracker.
+    # The methods that the stdlib calls before it uses a tracker.
     _HOOKS = ("ensure_running", "_send")
 
     def __init__(self, fds: list[int], *, is_first: bool) -> None:
         self.fds = fds
         self._identities = [identity_of(fd) for fd in fds]
-        # Only where it was made is it waited for at the end: there all others have ended.
+        # Only the first process waits for the tracker at its exit: by then all others have ended.
         self._is_first = is_first
         self._lock = threading.Lock()
         self._tracker: Any = load("resource_tracker")._resource_tracker
@@ -55,11 +55,11 @@ class _Pending:
         os.register_at_fork(after_in_child=self._after_fork)
 
     def is_whole(self) -> bool:
-        """Whether the descriptors are still these: a program may have closed what it does not know."""
+        """Return whether the descriptors are unchanged: a program may have closed them."""
         return self._identities == [identity_of(fd) for fd in self.fds]
 
     def drop(self) -> None:
-        """Take the tracker as the stdlib makes it."""
+        """Restore the stdlib's tracker object."""
         global _pending
         _pending = None
         for name in (*self._HOOKS, "_stop"):
@@ -79,14 +79,14 @@ class _Pending:
     def _stopping(self, method: Any) -> Any:
         def stop(*args: Any, **kwds: Any) -> Any:
             if _pending is self and self.is_whole() and not self._is_needed():
-                # Nothing was ever tracked, so nothing is left: what a tracker would have ended with.
+                # Nothing was ever tracked: the exit code is that of a tracker which found nothing.
                 self._tracker._exitcode = 0
             return method(*args, **kwds)
 
         return stop
 
     def _is_needed(self) -> bool:
-        """Whether another process that has the token has started the tracker, or is about to."""
+        """Return whether another process has taken the token, and started the tracker or is about to."""
         return not select.select([self.fds[2]], [], [], 0)[0]
 
     def _start_or_adopt(self) -> None:
@@ -118,8 +118,8 @@ def _start_tracker(read: int) -> int:
     try:
         passed.append(sys.stderr.fileno())
     except Exception:
-        pass  # There may be none, or one that is no file.
-    # The tracker inherits the mask: no signal ends it before it ignores them.
+        pass  # There may be no standard error, or one that is no file.
+    # The tracker inherits the mask, so that no signal ends it before it ignores them.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         command = [executable, *util._args_from_interpreter_flags(), "-c", program]
@@ -129,7 +129,7 @@ def _start_tracker(read: int) -> int:
 
 
 def passed_tracker() -> list[int]:
-    """What a child is given: the tracker's descriptor, or the three of one that is still to be started."""
+    """Return what a child gets: the tracker's descriptor, or the three of a tracker not started yet."""
     global _pending
     tracker = load("resource_tracker")._resource_tracker
     if tracker._fd is not None or "multiprocessing.shared_memory" in sys.modules:
@@ -146,7 +146,7 @@ def passed_tracker() -> list[int]:
 
 
 def adopt_tracker(fds: list[int]) -> None:
-    """In a child: go on with what the parent passed."""
+    """In a child: use the tracker that the parent passed."""
     global _pending
     if _pending is not None:
         _pending.drop()

@@ -46,7 +46,8 @@ def _number_of(fd: int, opened: Any = open, error: Any = OSError) -> int:
     return int(told.get(b"Pid") or told.get(b"eventfd-id") or 0)
 
 
-# Names are bound early: some descriptors are closed at the end of the interpreter, when module globals are gone.
+# Names are bound early: some descriptors are closed at the end of the interpreter, when module globals are
+# gone.
 def identity_of(
     fd: int,
     fstat: Any = os.fstat,

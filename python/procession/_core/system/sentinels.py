@@ -2,9 +2,9 @@
 
 They are pidfds. Where the system refuses those (an old kernel, valgrind, gVisor, a sandbox), the sentinel is
 the reading end of a liveness pipe: it becomes readable when no process has the writing end any more. So each
-process closes its parent's writing end after a fork. A program that closes all descriptors, or passes them on,
-still makes such a sentinel readable too early or too late. Therefore `join` also asks the kernel about the
-process itself.
+process closes its parent's writing end after a fork. A program that closes all descriptors, or passes them
+on, still makes such a sentinel readable too early or too late. Therefore `join` also asks the kernel about
+the process itself.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ class _Passed:
 def duplicate(fd: int) -> Any:
     """Return what is pickled in place of a descriptor; its `detach` returns the receiver's own.
 
-    Like the stdlib's `DupFd`, except that in a message of this package it arrives even if its sender has ended.
+    Like the stdlib's `DupFd`, except that in a message of this package it arrives even if its sender has
+    ended.
     """
     if context.get_spawning_popen() is None and _engine.is_enclosing():
         return _InMessage(fd)
