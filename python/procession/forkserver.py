@@ -1,8 +1,8 @@
 """The fork server as its clients see it: they start it, ask it for children, and replace it when it has died.
 
 The server imports the main program once for all children (`_core/start/preload.py`), unless
-`forkserver_main="cold"` was chosen. A client replaces it when the main program has changed, or when the server
-cannot give its children the client's current attributes (`_core/start/process_attributes.py`).
+`forkserver_main="cold"` was chosen. A client replaces it when the main program has changed, or when the
+server cannot give its children the client's current attributes (`_core/start/process_attributes.py`).
 
 The server reads from one end of a socket pair and its clients hold the other. So there is no address that
 other programs could reach or that could be left behind, and the server ends with its last client. It has an
@@ -27,11 +27,11 @@ import _procession_alias
 
 from . import _engine, spawn
 from ._core._typing import Any, NoReturn
-from ._core.start import command_line, preload
 from ._core.start import exit_mark as exit_mark
 from ._core.start import forkserver_loop as forkserver_loop
+from ._core.start import preload
 from ._core.start.import_watch import ImportWatch
-from ._core.start.interpreter import start_interpreter
+from ._core.start.interpreter import frozen_command, interpreter_command, package_import, start_interpreter
 from ._core.start.payload import unpack
 from ._core.start.process_attributes import ProcessAttributes, apply_changes, become_user
 from ._core.start.tracker import adopt_tracker
@@ -297,10 +297,10 @@ def _command(*arguments: int) -> list[str]:
     It contains the name of the stdlib's module, by which programs recognise fork servers.
     """
     if getattr(sys, "frozen", False):
-        return command_line.frozen_command(spawn.SERVER_FLAG, *map(str, arguments))
+        return frozen_command(spawn.SERVER_FLAG, *map(str, arguments))
     call = f"main({', '.join(map(str, arguments))})  # multiprocessing.forkserver"
-    program = command_line.package_import(f"from procession.forkserver import main; {call}")
-    return [*command_line.interpreter_command(), program]
+    program = package_import(f"from procession.forkserver import main; {call}")
+    return [*interpreter_command(), program]
 
 
 def main(control: int, arena: int, proc_id: int, config_fd: int) -> None:

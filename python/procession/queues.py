@@ -222,7 +222,7 @@ class JoinableQueue(JoinableQueueAttributes, Queue[_T]):
         if lost := self._join():
             raise WorkerDied(
                 f"{lost} message{'s'[: lost > 1]} of this queue will never be reported done: "
-                "whoever received them is gone"
+                "the processes that received them are gone"
             )
 
 

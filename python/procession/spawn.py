@@ -1,7 +1,7 @@
 """Starting a process as a fresh interpreter: its command line, and its first steps.
 
 The preparation data and the path of the executable are the stdlib's (its names are forwarded), because
-libraries add to them there. The command line itself is made in `_core/start/command_line.py`.
+libraries add to them there. The command line itself is made in `_core/start/interpreter.py`.
 """
 
 from __future__ import annotations
@@ -41,15 +41,13 @@ def freeze_gc() -> None:
 
 def get_command_line(**kwds: int | None) -> list[str]:
     """Return the command line of a child that calls `spawn_main` with these arguments."""
-    from ._core.start import command_line
+    from ._core.start import interpreter
 
     if getattr(sys, "frozen", False):
-        return command_line.frozen_command(
-            _CHILD_FLAG, *(f"{name}={value!r}" for name, value in kwds.items())
-        )
+        return interpreter.frozen_command(_CHILD_FLAG, *(f"{name}={value!r}" for name, value in kwds.items()))
     arguments = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
-    program = command_line.package_import(f"from procession.spawn import spawn_main; spawn_main({arguments})")
-    return [*command_line.interpreter_command(), program, _CHILD_FLAG]
+    program = interpreter.package_import(f"from procession.spawn import spawn_main; spawn_main({arguments})")
+    return [*interpreter.interpreter_command(), program, _CHILD_FLAG]
 
 
 def is_forking(argv: list[str]) -> bool:

@@ -47,12 +47,12 @@ def _watch(every: float) -> None:
 
     _engine.ensure()
     seen: set[str] = set()
-    told: set[str] = set()
+    reported: set[str] = set()
     while True:
         time.sleep(every)
         found = set(_engine.report()[1])
         # A finding may be over a moment later: report it when it is found twice, and only once.
-        if new := (found & seen) - told:
-            told |= new
+        if new := (found & seen) - reported:
+            reported |= new
             diagnosis.debug_dump(sys.stderr)
         seen = found

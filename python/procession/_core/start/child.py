@@ -89,8 +89,8 @@ class ChildProcess:
     def _reap(self) -> None:
         """Wait for the child's end without looking first, so that no handler of SIGCHLD meets a zombie.
 
-        A signal handler may ask in the midst of this, when the status is taken and not yet stored. It is told
-        that the child runs.
+        A signal handler may ask between the two steps, when the status is taken and not yet stored. For it
+        the child still runs.
         """
         me = threading.get_ident()
         self._reapers.append(me)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.machinery
 import os
 import sys
-import time as time  # It is in no file, so nobody sees it being loaded.
+import time as time  # A built-in module: no loader of files sees it being loaded.
 from collections.abc import Iterator
 from types import FrameType, ModuleType
 from typing import cast

@@ -1,9 +1,12 @@
-"""Starting an interpreter with the same string hashes as this one.
+"""Starting an interpreter as a child or a server: its command line, its environment, and the start itself.
 
-If `hash(key) % n`, or the order of a set, differed between a child and its parent, programs that divide work
-by hash would break. The hash seed travels in the environment, and the stdlib's `spawnv_passfds` cannot give a
-child an environment; this module adds that. Where a tool (a profiler, for example) has replaced
-`spawnv_passfds`, the tool's function starts the interpreter.
+The command line carries this package's own path, because an interpreter started with -S or -I has no
+site-packages to find the package in.
+
+The environment carries the hash seed. If `hash(key) % n`, or the order of a set, differed between a child and
+its parent, programs that divide work by hash would break. The stdlib's `spawnv_passfds` cannot give a child
+an environment; `start_interpreter` can. Where a tool (a profiler, for example) has replaced `spawnv_passfds`,
+the tool's function starts the interpreter.
 """
 
 from __future__ import annotations
@@ -13,9 +16,48 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
+import _procession_alias
+
 from ... import _engine
 from .._typing import Any
-from ..stdlib import unpatched, util
+from ..stdlib import load, unpatched, util
+from . import main_program
+
+__all__ = ["frozen_command", "interpreter_command", "package_import", "start_interpreter"]
+
+# The folder that has the package.
+_HOME = os.path.abspath(__file__)
+for _ in range(4):
+    _HOME = os.path.dirname(_HOME)
+
+
+def package_import(statement: str) -> str:
+    """Return a program text that runs an import from this package, with the alias if it is on.
+
+    An interpreter started with -S or -I finds neither by itself. Empty entries of `sys.path`, which mean the
+    working directory, are dropped: the directory may be gone, or have modules of the same names. The garbage
+    collector is off until `procession.spawn.freeze_gc`: nothing is garbage before the program begins.
+    """
+    alias = (
+        "import _procession_alias; _procession_alias.activate(); " if _procession_alias.is_active() else ""
+    )
+    return (
+        f"import gc, sys; gc.disable(); sys.path = [*filter(None, sys.path), {_HOME!r}]; {alias}{statement}"
+    )
+
+
+def interpreter_command() -> list[str]:
+    """Return the interpreter and its options for a program text, as this process has them."""
+    options = util._args_from_interpreter_flags()
+    if not main_program.has_directory() and "-P" not in options:
+        # Python 3.13.0 looks into the working directory for each name that a module lacks.
+        options = [*options, "-P"]
+    return [load("spawn").get_executable(), *options, "-c"]
+
+
+def frozen_command(*arguments: str) -> list[str]:
+    """Return the command line by which a frozen program starts itself; `freeze_support` reads it."""
+    return [load("spawn").get_executable(), *arguments]
 
 
 def start_interpreter(command: Sequence[str | bytes], passed: Iterable[int]) -> int:

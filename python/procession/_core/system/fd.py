@@ -40,10 +40,10 @@ def _number_of(fd: int, opened: Any = open, error: Any = OSError) -> int:
     """The number that tells an event counter, or a process, from others; 0 if there is none."""
     try:
         with opened(f"/proc/self/fdinfo/{fd}", "rb") as file:
-            told = dict(line.split(b":", 1) for line in file)
+            fields = dict(line.split(b":", 1) for line in file)
     except error:
         return 0
-    return int(told.get(b"Pid") or told.get(b"eventfd-id") or 0)
+    return int(fields.get(b"Pid") or fields.get(b"eventfd-id") or 0)
 
 
 # Names are bound early: some descriptors are closed at the end of the interpreter, when module globals are

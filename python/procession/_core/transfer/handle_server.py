@@ -176,7 +176,7 @@ class _HandleServer:
 def _start_stand_in(listener: int, handles: dict[int, _Entry]) -> None:
     import subprocess
 
-    from ..start.command_line import package_import
+    from ..start.interpreter import package_import
 
     key = os.memfd_create("procession-handles")
     with os.fdopen(key, "w+b") as config:
