@@ -77,5 +77,5 @@ def test_python_that_was_summoned_in_another_form_says_so() -> None:
         done, _ = summoned(programs()[1], arena, version("procession"), form="1")
     finally:
         os.close(arena)
-    assert "does not know how it was summoned; use one version of Procession" in done.stderr
+    assert "does not understand how it was started; use one version of Procession" in done.stderr
     assert done.returncode == 1

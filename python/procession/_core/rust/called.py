@@ -47,7 +47,7 @@ def _enter(error_fd: int) -> _engine.Queue:
     note = _engine.answer_summons()
     if note is None:
         text = (
-            f"the package procession of {sys.executable} does not know how it was summoned; "
+            f"the package procession of {sys.executable} does not understand how it was started; "
             "use one version of Procession in all processes of a tree"
         )
         os.write(error_fd, text.encode())
