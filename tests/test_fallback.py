@@ -436,7 +436,7 @@ def test_what_the_package_has_more_works(python: Run) -> None:
         print(error)
     report = io.StringIO()
     debug_dump(report)
-    print("nobody knows" in report.getvalue(), "thread" in report.getvalue())
+    print("it is not known" in report.getvalue(), "thread" in report.getvalue())
 
     gate = threading.Event()
     threads = procession.pool.ThreadPool(1)
