@@ -83,7 +83,7 @@ def _receiver(for_sockets: Any) -> Any:
                 raise RuntimeError("the process that should send a descriptor is gone and sent none")
         passed = conn.recv()
         if not isinstance(passed, _Passed):
-            raise RuntimeError(f"expected a descriptor, received {type(passed).__name__}")
+            raise RuntimeError(f"a descriptor was expected, but {type(passed).__name__} was received")
         from .handle_server import fetch
 
         return fetch(passed.ticket)
