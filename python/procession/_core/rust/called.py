@@ -44,8 +44,8 @@ def main(error_fd: int) -> NoReturn:
 
 
 def _enter(error_fd: int) -> _engine.Queue:
-    note = _engine.answer_summons()
-    if note is None:
+    tag = _engine.answer_summons()
+    if tag is None:
         text = (
             f"the package procession of {sys.executable} does not understand how it was started; "
             "use one version of Procession in all processes of a tree"
@@ -53,7 +53,7 @@ def _enter(error_fd: int) -> _engine.Queue:
         os.write(error_fd, text.encode())
         sys.exit(1)
     queue = _engine.Queue.__new__(_engine.Queue)
-    queue._adopt(bytes.fromhex(note))
+    queue._adopt(bytes.fromhex(tag))
     return queue
 
 
