@@ -1,4 +1,4 @@
-# Everything a visitor or a contributor runs. `make` alone lists it.
+# Everything that a visitor or a contributor runs. `make` alone lists it.
 #
 # Needs: a Rust toolchain, a C linker, Python >= 3.11 with venv. The rest is installed into a virtual
 # environment of its own for each Python version (`make test PYTHON=python3.13`).
@@ -18,7 +18,7 @@ SUITES_VENV := .venv-suites-$(PYTAG)
 RIVALS_VENV := .venv-rivals-$(PYTAG)
 
 # The Python crate is a cdylib: it is tested through the wheel, by pytest.
-RUST_TESTS := --workspace --exclude procession-native --exclude procession-python \
+RUST_TESTS := --workspace --exclude procession-pyffi --exclude procession-python \
 	--features procession-engine/kill-points,procession/async,procession/python
 
 SHELL       := bash
@@ -26,8 +26,9 @@ SHELL       := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-rust test-loom test-python kill faults soak fuzz asan tsan miri oldest package conformance ecosystem suites \
-	bench bench-check bench-curves bench-instructions bench-python bench-rivals bench-rust lint format install wheels clean
+.PHONY: help demo test test-rust test-loom test-python kill faults soak fuzz asan tsan miri oldest package \
+	conformance ecosystem suites bench bench-check bench-curves bench-instructions bench-python bench-rivals \
+	bench-rust lint format install wheels clean
 
 export CARGO_BUILD_JOBS ?= $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -37,13 +38,15 @@ help: ## list the targets
 	@echo
 	@echo "  PYTHON=python3.13 picks the interpreter; JOBS=n bounds the build."
 
-demo: install ## run the demonstration programs, in Python, in Rust, and in both
-	$(BIN)/python examples/demo.py
-	$(CARGO) run --locked --quiet --release --package procession --example tour
-	$(CARGO) run --locked --quiet --release --package procession --example scrape
-	$(CARGO) run --locked --quiet --release --package procession --features python --example with_python -- $(BIN)/python
-	$(CARGO) build --locked --quiet --release --package procession --features python --example for_python
-	$(BIN)/python examples/with_rust.py $(TARGET)/release/examples/for_python
+DEMO := tour scrape with_python for_python
+
+# With procession-python among the packages, cargo gives shared crates the features they have in the wheel, and does not
+# build them again.
+demo: install ## run programs in Python, in Rust and in both, and what the standard library cannot do
+	@echo "Building the demonstration programs in Rust ..."
+	$(CARGO) build --locked --release --package procession-python --package procession \
+		--features procession/python $(addprefix --example ,$(DEMO))
+	@$(BIN)/python examples/demo.py $(TARGET)/release/examples
 
 test: test-rust test-loom test-python ## run every test and say how many ran
 	@.ci/tally $(LOGS)/rust.log $(LOGS)/loom.log $(LOGS)/python.log
@@ -63,42 +66,42 @@ kill: ## the whole kill matrix: SIGKILL at every named step and after every k-th
 	PROCESSION_KILL=full $(CARGO) test --release --locked --package procession-engine --features kill-points --test kill
 
 faults: install ## provoke every fault, 20 times, and the standard library once (REPEAT=3 METHOD=spawn ONLY=lock)
-	$(BIN)/python faults/run.py $(if $(REPEAT),--repeat $(REPEAT)) $(if $(METHOD),--method $(METHOD)) \
+	$(BIN)/python -m faults.run $(if $(REPEAT),--repeat $(REPEAT)) $(if $(METHOD),--method $(METHOD)) \
 		$(if $(ONLY),--only $(ONLY))
 
 soak: install ## kill processes at random for half an hour (MINUTES=5)
-	$(BIN)/python faults/soak.py --minutes $(or $(MINUTES),30)
+	$(BIN)/python -m faults.soak --minutes $(or $(MINUTES),30)
 
 fuzz: install ## feed nonsense to decoder, memory and handshake for half an hour each (MINUTES=5)
 	for target in wire arena handshake; do \
-		$(BIN)/python faults/fuzz.py --target $$target --minutes $(or $(MINUTES),30) || exit; done
+		$(BIN)/python -m faults.fuzz --target $$target --minutes $(or $(MINUTES),30) || exit; done
 
 asan: ## the engine's tests under the address sanitizer (needs a nightly toolchain)
 	RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +nightly test --locked \
 		--package procession-engine --target $$($(CARGO) +nightly -vV | sed -n 's/^host: //p')
 
-# Std has to be built for it too; children of the tests, which have threads, are forked.
+# Std must be built for it too. The tests have threads, and fork.
 tsan: ## the engine's tests under the thread sanitizer (needs a nightly toolchain with rust-src)
 	RUSTFLAGS="-Zsanitizer=thread" TSAN_OPTIONS="die_after_fork=0 halt_on_error=1" CARGO_TARGET_DIR=$(TARGET)/tsan \
 		$(CARGO) +nightly test -Zbuild-std --target $$($(CARGO) +nightly -vV | sed -n 's/^host: //p') \
 		--package procession-engine --lib --tests
 
-# Provenance is permissive for rustix's sake, which casts the argument of a futex call to a pointer. The tests of
-# child processes are left out: they fork, or announce themselves with inline assembly.
+# Provenance is permissive because rustix casts the argument of a futex call to a pointer. The tests of child processes
+# are left out: they fork, or register themselves with inline assembly.
 miri: ## what one process does, under Miri (needs a nightly toolchain with miri and rust-src)
 	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance" CARGO_TARGET_DIR=$(TARGET)/miri \
 		$(CARGO) +nightly miri test --locked --package procession-engine --package procession-wire --lib -- --skip process::child
 
-# What the manifest says.
+# As the manifest says.
 OLDEST_RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-oldest: install ## build with the oldest Rust, and test as on the oldest Linux, that will do
+oldest: install ## build with the oldest supported Rust, test as on the oldest supported Linux
 	rustup toolchain install --profile minimal $(OLDEST_RUST)
 	$(CARGO) +$(OLDEST_RUST) check --locked --package procession --all-features
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(abspath $(BIN)/python) $(abspath faults/old_kernel.py)" \
 		$(CARGO) test --locked --package procession --all-features --tests
 
 package: ## check what crates.io would take
-	# In a folder of its own: cargo takes packages of the same version that it unpacked before for these.
+	# In a folder of its own: cargo would reuse packages of the same version that it unpacked before.
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(CARGO) package --locked --target-dir "$$folder" \
 		--package procession-engine --package procession-wire --package procession
 
@@ -149,7 +152,7 @@ bench-curves: bench-rivals ## cost against size and against the number of worker
 bench-instructions: install ## compare the hot paths of two commits by instruction counts (AGAINST=commit; needs valgrind)
 	$(BIN)/python benches/instructions.py $(or $(AGAINST),HEAD)
 
-lint: $(VENV)/.ready ## check format, lints, documentation and types
+lint: install ## check format, lints, documentation and types
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path benches/rivals-rust/Cargo.toml --check
 	PYO3_PYTHON=$(abspath $(BIN)/python) $(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
@@ -157,6 +160,7 @@ lint: $(VENV)/.ready ## check format, lints, documentation and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=python $(BIN)/python -m mypy.stubtest --allowlist .ci/stubtest --ignore-unused-allowlist procession._native
 
 format: $(VENV)/.ready ## rewrite the sources in the house format
 	$(CARGO) fmt --all
@@ -164,25 +168,27 @@ format: $(VENV)/.ready ## rewrite the sources in the house format
 	$(BIN)/ruff format .
 
 install: $(VENV)/.ready ## build the wheel and put it into the virtual environment
+	@echo "Building the Python package (the first time takes minutes) ..."
 	@rm -rf $(WHEELS)
 	$(BIN)/maturin build --locked --release --interpreter $(BIN)/python --out $(WHEELS)
 	@$(BIN)/pip install --quiet --no-deps --force-reinstall $(WHEELS)/procession-*.whl
 
-# zig links against the symbols of an old glibc, so that the wheel runs on every Linux of the last ten years.
+# Zig links against the symbols of glibc 2.17, so that the wheel runs on every Linux of the last ten years.
 ZIG := ziglang==0.17.1
 
-wheels: install ## fill dist/ with what PyPI takes: the engine's wheel, the one for other systems, the source
+wheels: install ## fill dist/ with what PyPI takes: the engine's wheel, the pure one for other systems, the source
 	@rm -rf dist
 	$(BIN)/pip install --quiet $(ZIG)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --locked --release --zig --compatibility manylinux_2_17 \
 		--interpreter $(BIN)/python --out dist
 	$(BIN)/maturin sdist --out dist
 	cd fallback && $(abspath $(BIN))/python -c 'from backend import build_wheel; build_wheel("../dist")'
-	PROCESSION_WHEELS=$(abspath dist) $(BIN)/python -m pytest tests/test_fallback.py
+	PROCESSION_WHEELS=$(abspath dist) $(BIN)/python -m pytest tests/drop_in/test_wheels.py tests/drop_in/test_pure_wheel.py
 
 $(VENV)/.ready: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Procession needs Python 3.11 or newer with venv; pick one: make PYTHON=python3.13" >&2; exit 1; }
+	@echo "Making a virtual environment in $(VENV), with the tools of requirements-dev.txt ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt
 	@touch $@

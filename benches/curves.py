@@ -1,4 +1,4 @@
-"""What things cost as they grow: messages from a byte to a gibibyte, pools from one worker to sixteen.
+"""Measures cost against size: messages from a byte to a gibibyte, pools from one worker to sixteen.
 
     python benches/curves.py           measures, and writes benches/curves.json
     python benches/curves.py --draw    draws benches/curves.svg of it (needs matplotlib)

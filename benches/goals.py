@@ -1,8 +1,8 @@
-"""What each row is to reach: its ratio to the standard library's rate, the least and the aim."""
+"""The goals of each row, as ratios to the standard library's rate: the floor and the aim."""
 
 from collections import namedtuple
 
-# Where repeated often enough to be sure, no row may be slower than the standard library.
+# With enough repetitions to be sure, no row may be slower than the standard library.
 NO_LOSS, SURE = 0.97, 15
 
 Goal = namedtuple("Goal", "floor aim")

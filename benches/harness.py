@@ -1,6 +1,6 @@
-"""What every row of the table is made of: its description, its clock and its starting gate.
+"""The parts of every row: its description, its clock and its start gate.
 
-A row is a function `(mp, context) -> Reading` that runs in a process of its own, so nothing one
+A row is a function `(mp, context) -> Reading`. It runs in a process of its own, so that nothing that one
 measurement leaves behind (a warm fork server, a grown heap) reaches the next.
 """
 
@@ -13,7 +13,7 @@ SECONDS = float(os.environ.get("BENCH_SECONDS", "0.5"))
 Row = namedtuple("Row", "name title unit start_method lower_is_better measure")
 
 # value: in the row's unit; cpu_us: microseconds of CPU that one operation took on all sides together;
-# survives: whether a message was there that a producer had put right before it was killed.
+# survives: whether a message arrived whose producer was killed right after `put`.
 Reading = namedtuple("Reading", "value cpu_us survives", defaults=(None, None))
 
 ROWS: dict[str, Row] = {}
@@ -31,9 +31,9 @@ def row(title, unit="1/s", start_method="fork", lower_is_better=False):
 
 
 def steady(work, per_call=1.0, first=200):
-    """The rate of `work(n)`, which does n operations and says how many seconds they took.
+    """The rate of `work(n)`, which does n operations and returns how many seconds they took.
 
-    n grows until one run is long enough to be believed; only that run counts.
+    n grows until one run is long enough; only that run counts.
     """
     n = first
     while True:
@@ -57,7 +57,7 @@ def clocked(loop):
 
 
 def cpu_seconds():
-    """CPU time of this process, of the children it has reaped and of those that still run."""
+    """CPU time of this process, of the children it has reaped, and of those that still run."""
     reaped = os.times()
     running = sum(map(_cpu_of, descendants()))
     return time.process_time() + reaped.children_user + reaped.children_system + running
@@ -89,31 +89,31 @@ def _cpu_of(pid):
         return 0.0
 
 
-class Gate:
-    """Children wait here, without any queue or lock under test, until the clock has started."""
+class StartGate:
+    """Children wait here until the clock has started, without any queue or lock under test."""
 
     def __init__(self):
         self._arrived, self._arrive = os.pipe()
         self._opened, self._open = os.pipe()
 
     def arrive(self):
-        """In a child: says it is ready and waits for the start."""
+        """In a child: reports that it is ready, and waits for the start."""
         os.write(self._arrive, b".")
         os.read(self._opened, 1)
 
     def finish(self):
-        """In a child: says it is done."""
+        """In a child: reports that it is done."""
         os.write(self._arrive, b".")
 
     def open(self, children):
-        """Waits until all are ready, lets them go and gives the time of the start."""
+        """Waits until all are ready, starts them, and returns the time of the start."""
         self.wait(children)
         started = time.perf_counter()
         os.write(self._open, b"." * children)
         return started
 
     def wait(self, children):
-        """Waits until as many children have said a word."""
+        """Waits for that many reports of children."""
         while children:
             children -= len(os.read(self._arrived, children))
 
@@ -123,8 +123,8 @@ class Gate:
 
 
 def together(context, children, work):
-    """Seconds that `work(gate)` takes here while children run the `(target, args)` pairs from the gate on."""
-    gate = Gate()
+    """Seconds that `work(gate)` takes here while children run the `(target, args)` pairs."""
+    gate = StartGate()
     processes = [context.Process(target=target, args=(gate, *args)) for target, args in children]
     for process in processes:
         process.start()

@@ -1,10 +1,11 @@
-"""Instructions that the hot paths take, at two commits: noise cannot hide a loss there.
+"""Counts the instructions of the hot paths at two commits: noise cannot hide a loss there.
 
     python benches/instructions.py              the working tree beside HEAD
     python benches/instructions.py 1a2b3c4      beside another commit
 
-Both are built, and each path runs under callgrind (Debian's package valgrind), 500 and 2500 times, so that
-what remains is the path alone. One process, one thread, nobody sleeps. Fails if a path takes 3 % more.
+It builds both, and runs each path under callgrind (Debian's package valgrind) 500 and 2500 times: the
+difference is the path alone, in one process with one thread that never sleeps. It fails if a path takes
+3 % more.
 """
 
 import os
@@ -31,7 +32,9 @@ PATHS = {
     "Array[i]: a read and a write": ("a = mp.Array('i', 8)", "a[3] = a[3]"),
     "Event: set, wait, clear": ("e = mp.Event()", "e.set(); e.wait(); e.clear()"),
     "a manager's dict: set and get": (
-        "from procession import _engine; d = _engine.DictStore(); d.grow(64, 65536)",
+        "import sys; mp.Lock(); native = next(m for name, m in list(sys.modules.items())"
+        " if name.startswith('procession._') and hasattr(m, 'DictStore'));"
+        " d = native.DictStore(); d.grow(64, 65536)",
         "d['key'] = 7; d['key']",
     ),
 }
@@ -73,19 +76,21 @@ def of_one(tree, setup, statement):
 def build(tree, name):
     """Puts the engine of a source tree beside its package.
 
-    Each tree has a folder of its own for what is built: cargo takes one tree's crates for the other's.
+    Each tree is built in a folder of its own: cargo would take one tree's crates for the other's.
     """
     environment = {**os.environ, "PYO3_BUILD_EXTENSION_MODULE": "1", "PYO3_PYTHON": sys.executable}
     environment["CARGO_TARGET_DIR"] = str(ROOT / "target" / "instructions" / name)
     command = ["cargo", "build", "--release", "--quiet", "--package", "procession-python"]
     subprocess.run(command, cwd=tree, env=environment, check=True)
-    built = Path(environment["CARGO_TARGET_DIR"], "release", "lib_engine.so")
-    Path(tree, "python", "procession", "_engine.abi3.so").write_bytes(built.read_bytes())
+    manifest = Path(tree, "crates", "python", "Cargo.toml").read_text()
+    module = manifest.split("[lib]")[1].split('"')[1]
+    built = Path(environment["CARGO_TARGET_DIR"], "release", f"lib{module}.so")
+    Path(tree, "python", "procession", f"{module}.abi3.so").write_bytes(built.read_bytes())
 
 
 @contextmanager
 def source_of(commit):
-    """The files of a commit; the working tree's, but for what is not committed and new, for None."""
+    """The files of a commit; for None those of the working tree that git knows."""
     with tempfile.TemporaryDirectory() as folder:
         if commit is None:
             commit = subprocess.run(
@@ -94,7 +99,7 @@ def source_of(commit):
         archive = subprocess.run(
             ["git", "archive", commit or "HEAD"], cwd=ROOT, capture_output=True, check=True
         )
-        # As new files: cargo builds what is newer than what it built.
+        # With new times: cargo rebuilds files that are newer than its last build.
         subprocess.run(["tar", "-x", "-m", "-C", folder], input=archive.stdout, check=True)
         yield folder
 

@@ -1,12 +1,12 @@
 """The table: the standard library beside Procession, in the same run.
 
-Each measurement is a process of its own; the two sides take turns, and who goes first alternates,
-so that a machine that warms up or slows down does it to both.
+Each measurement is a process of its own. The two sides take turns, and the side that goes first alternates,
+so that a machine that warms up or slows down affects both.
 
     python benches/run.py                           every row; writes benches/results.json
     python benches/run.py --only queue --repeat 9   the rows whose name has "queue" in it
     python benches/run.py --check --repeat 15        fails when a row misses its floor, or is surely slower
-    python benches/run.py --rivals                  Procession beside others that are installed
+    python benches/run.py --rivals                  Procession beside the installed rivals
     python benches/run.py --list
 """
 

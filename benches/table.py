@@ -15,7 +15,7 @@ HEAD += ["put, then killed"]
 
 
 def machine():
-    """What the numbers depend on: never a host name or a path."""
+    """The machine that the numbers depend on; never a host name or a path."""
     model = "unknown CPU"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith(("model name", "Model")):
@@ -90,12 +90,12 @@ def _cells(record):
         f"{ratio['low']:.3g} - {ratio['high']:.3g}" if ratio else "",
         goals.mark(record),
         _cpu(stdlib["cpu_us"], ours["cpu_us"]),
-        _fate(stdlib, ours),
+        _survival(stdlib, ours),
     ]
 
 
-def _fate(stdlib, ours):
-    """What became of a message whose producer was killed right after `put`."""
+def _survival(stdlib, ours):
+    """Whether a message arrived whose producer was killed right after `put`."""
     words = {True: "kept", False: "lost"}
     if "survives" not in ours:
         return ""
@@ -121,7 +121,7 @@ def number(value):
 
 
 def into_readme():
-    """Replaces what stands between the markers of README.md with the tables of the last full run."""
+    """Puts the tables of the last full run between the markers of README.md."""
     readme = HERE / "README.md"
     page = readme.read_text()
     for marker, file, draw in (

@@ -40,8 +40,8 @@ def program(name: str, *arguments: str) -> list[str]:
     return [sys.executable, str(EXAMPLES / name), *arguments]
 
 
-def run(command: Sequence[str], limit: float = 60.0) -> Ran:
-    """Run a program; one that takes longer than `limit` seconds dumps its stacks and ends."""
+def run(command: Sequence[str], limit: float = 60.0, *, with_stacks: bool = True) -> Ran:
+    """Run a program; after `limit` seconds it and its children dump their stacks and end."""
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -54,12 +54,12 @@ def run(command: Sequence[str], limit: float = 60.0) -> Ran:
         output, errors = process.communicate(timeout=limit)
         return Ran(output, errors, process.returncode)
     except subprocess.TimeoutExpired:
-        return _stop(process)
+        return _stop(process, signal.SIGABRT if with_stacks else signal.SIGKILL)
 
 
-def _stop(process: subprocess.Popen[str]) -> Ran:
+def _stop(process: subprocess.Popen[str], first: signal.Signals) -> Ran:
     """End the program and its children; faulthandler makes SIGABRT show where each stood."""
-    for deadly in (signal.SIGABRT, signal.SIGKILL):
+    for deadly in (first, signal.SIGKILL):
         os.killpg(process.pid, deadly)
         try:
             output, errors = process.communicate(timeout=SECONDS_TO_DUMP_STACKS)

@@ -1,14 +1,17 @@
-"""The demonstration: the tour, the snippets and the scraper, each run for real and checked.
+"""The demonstration: programs in Python, in Rust and in both, each run for real and checked.
 
-The exit status is 1 when a program printed something else than it should.
+`python examples/demo.py FOLDER`; cargo built the Rust examples in FOLDER. Without it, only the programs in
+Python run. The exit status is 1 when a program printed something else than it should.
 """
 
 import socket
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from checked import START_METHODS, Ran, program, run
-from run_snippets import EXPECTED as SNIPPETS
-from run_snippets import run_snippet
+import survive
+from checked import Ran, program, run
 
 __all__ = ["TOUR", "main"]
 
@@ -27,48 +30,69 @@ Value and Array:
 [2, 2, 3]
 """
 
+TOUR_IN_RUST = TOUR.replace("the worker's exit code was 0", "the worker ended without an error")
+
 PAGES = 200
-LINES_SHOWN = 5
+LINES_SHOWN = 2
 
 
 class Demonstration:
     """Shows programs one after the other and keeps what was wrong."""
 
-    def __init__(self) -> None:
+    def __init__(self, rust: Path | None) -> None:
+        self.rust = rust
+        self.scraper_commands = {"Python": program("scrape.py")}
+        if rust:
+            self.scraper_commands["Rust"] = [str(rust / "scrape")]
         self.complaints: list[str] = []
 
     def show(self, title: str, output: str, complaint: str | None) -> None:
         """One program: its title, what it printed, and what is wrong with that, if anything."""
-        print(f"\n=== {title}\n{output}", end="" if output.endswith("\n") else "\n", flush=True)
+        print(f"\n=== {title}\n{output}", end="" if output.endswith("\n") or not output else "\n", flush=True)
         if complaint:
             print(f"!!! {complaint}", flush=True)
             self.complaints.append(f"{title}: {complaint}")
 
     def tour(self) -> None:
-        """Programs 1 to 5 under each start method."""
-        for method in START_METHODS:
-            ran = run(program("tour.py", "--start-method", method))
-            self.show(f"tour.py under {method}", ran.output, ran.complaint(TOUR))
+        """Process, Pool, Queue, Pipe, Value and Array."""
+        ran = run(program("tour.py"))
+        self.show("Python: five programs (examples/tour.py)", ran.output, ran.complaint(TOUR))
+        if self.rust:
+            ran = run([str(self.rust / "tour")])
+            title = "Rust: the same five (crates/procession/examples/tour.rs)"
+            self.show(title, ran.output, ran.complaint(TOUR_IN_RUST))
 
-    def snippets(self) -> None:
-        """Code as people write it, under each start method."""
-        for method in START_METHODS:
-            for name, expected in SNIPPETS.items():
-                ran = run_snippet(name, method)
-                self.show(f"snippets/{name}.py under {method}", ran.output, ran.complaint(expected))
+    def scrapers(self) -> None:
+        """A site on this machine, by four processes and by one; both languages at the same time."""
+        print("\nScraping sites on this machine takes some fifteen seconds ...", flush=True)
+        with ThreadPoolExecutor() as threads:
+            ends = threads.map(lambda command: run(command, limit=120), self.scraper_commands.values())
+            for language, ran in zip(self.scraper_commands, ends, strict=True):
+                complaint = _trouble(ran, status=0, lines=PAGES)
+                self.show(f"{language}: a web scraper", f"{_shortened(ran.output)}{ran.errors}", complaint)
 
-    def scraper(self) -> None:
-        """The local site, by four processes and by one."""
-        ran = run(program("scrape.py"), limit=120)
-        complaint = _trouble(ran, status=0, lines=PAGES)
-        self.show("scrape.py: a local site", f"{_shortened(ran.output)}{ran.errors}", complaint)
-
-    def scraper_and_bad_addresses(self) -> None:
+    def bad_addresses(self) -> None:
         """Addresses that can't be fetched cost a line each."""
         addresses = ["not an address", "ftp://127.0.0.1/file", f"http://127.0.0.1:{_closed_port()}/"]
-        ran = run(program("scrape.py", "--retries", "1", *addresses))
-        complaint = _trouble(ran, status=1, lines=len(addresses))
-        self.show("scrape.py: addresses that fail", f"{ran.output}{ran.errors}", complaint)
+        for language, command in self.scraper_commands.items():
+            ran = run([*command, "--retries", "1", *addresses])
+            complaint = _trouble(ran, status=1, lines=len(addresses))
+            self.show(f"{language}: addresses that cannot be fetched", f"{ran.output}{ran.errors}", complaint)
+
+    def both_languages(self) -> None:
+        """Rust functions in a Python program, and the other way round."""
+        if self.rust:
+            ran = run(program("with_rust.py", str(self.rust / "for_python")))
+            self.show("Python runs functions of a Rust program", ran.output, ran.complaint(ran.output))
+            ran = run([str(self.rust / "with_python"), sys.executable])
+            self.show("Rust runs functions of Python", ran.output, ran.complaint(ran.output))
+
+    def beside_the_standard_library(self) -> None:
+        """What it cannot do."""
+        self.show("Beside the standard library (examples/survive.py)", "", None)
+        for complaint in survive.show_all():
+            print(f"!!! {complaint}", flush=True)
+            self.complaints.append(complaint)
 
 
 def _trouble(ran: Ran, *, status: int, lines: int) -> str | None:
@@ -82,12 +106,16 @@ def _trouble(ran: Ran, *, status: int, lines: int) -> str | None:
 
 
 def _shortened(output: str) -> str:
-    """The first pages and all that were not fetched."""
-    lines = output.splitlines()
-    unusual = [line for line in lines if "Status Code: 200" not in line]
-    usual = [line for line in lines if "Status Code: 200" in line]
-    left_out = f"... and {len(usual) - LINES_SHOWN} more with Status Code: 200"
-    return "\n".join([*usual[:LINES_SHOWN], left_out, *unusual, "", ""])
+    """Some lines of each kind, and how many more there are."""
+    kinds: dict[str, list[str]] = {}
+    for line in output.splitlines():
+        kinds.setdefault(line.partition(", ")[2], []).append(line)
+    shown: list[str] = []
+    for kind, lines in kinds.items():
+        shown += lines[:LINES_SHOWN]
+        if len(lines) > LINES_SHOWN:
+            shown.append(f"... and {len(lines) - LINES_SHOWN} more: {kind}")
+    return "\n".join([*shown, "", ""])
 
 
 def _closed_port() -> int:
@@ -99,15 +127,17 @@ def _closed_port() -> int:
 
 def main() -> int:
     """Show everything."""
-    demonstration = Demonstration()
+    started = time.monotonic()
+    demonstration = Demonstration(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
     demonstration.tour()
-    demonstration.snippets()
-    demonstration.scraper()
-    demonstration.scraper_and_bad_addresses()
+    demonstration.bad_addresses()
+    demonstration.scrapers()
+    demonstration.both_languages()
+    demonstration.beside_the_standard_library()
     if demonstration.complaints:
         print("\nNot as it should be:", *demonstration.complaints, sep="\n")
         return 1
-    print("\nAll programs printed what they should.")
+    print(f"\nAll programs printed what they should, in {time.monotonic() - started:.0f} s.")
     return 0
 
 

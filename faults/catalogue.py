@@ -1,10 +1,10 @@
-"""All cases, in the order in which they are shown."""
+"""All cases, in the order of the report."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
-from subject import FAULTS
+from faults.subject import FAULTS
 
 __all__ = ["FAULTS"]
 
@@ -20,4 +20,4 @@ for group in (
     "refusals",
     "machines",
 ):
-    import_module(f"cases.{group}")
+    import_module(f"faults.cases.{group}")

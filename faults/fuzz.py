@@ -1,10 +1,10 @@
-"""Bytes that nobody would send: nothing but an exception may come of them.
+"""Random damage: invalid bytes may raise an exception and do nothing else.
 
-    python faults/fuzz.py --target wire --minutes 30
+    python -m faults.fuzz --target wire --minutes 30
 
 `wire` decodes damaged messages, `arena` writes nonsense into the shared memory of a process that goes on
-using it, `handshake` connects to a listener and says something else than it should. Each try is made of one
-number, so that number is all there is to keep: what was found once is in `corpus/` and is tried first.
+using it, `handshake` connects to a listener and breaks its protocol. One number, the seed, determines each
+try. `corpus/` holds the seeds that once found something; they are tried first.
 """
 
 from __future__ import annotations
@@ -25,69 +25,69 @@ from pathlib import Path
 from typing import Any
 
 import procession
-from procession import _engine
+from procession import _native
 from procession.connection import Client, Listener
 
 CORPUS = Path(__file__).parent / "corpus"
 
-# Tries of one child process, and how long it may be without finishing one.
+# Tries of one child process, and the longest that one may take, in seconds.
 BATCH = 200
-PATIENCE = 20.0
-# Of address space, so that a length that is none asks for more than there is.
-ROOM = 512 << 20
+TIMEOUT = 20.0
+# A limit of address space, so that allocating an invalid length fails.
+HEADROOM = 512 << 20
 
 
-def damaged(dice: random.Random, data: bytes) -> bytes:
-    """The bytes with a few changes."""
+def damaged(rng: random.Random, data: bytes) -> bytes:
+    """Return the bytes with a few random changes."""
     body = bytearray(data)
-    for _ in range(dice.choice((1, 1, 2, 4, 16))):
-        place = dice.randrange(len(body) + 1)
-        match dice.randrange(6):
+    for _ in range(rng.choice((1, 1, 2, 4, 16))):
+        index = rng.randrange(len(body) + 1)
+        match rng.randrange(6):
             case 0 if body:
-                body[place % len(body)] ^= 1 << dice.randrange(8)
+                body[index % len(body)] ^= 1 << rng.randrange(8)
             case 1 if body:
-                body[place % len(body)] = dice.choice((0, 1, 127, 128, 254, 255))
+                body[index % len(body)] = rng.choice((0, 1, 127, 128, 254, 255))
             case 2:
-                del body[place : place + dice.randrange(1, 9)]
+                del body[index : index + rng.randrange(1, 9)]
             case 3:
-                body[place:place] = dice.randbytes(dice.randrange(1, 9))
+                body[index:index] = rng.randbytes(rng.randrange(1, 9))
             case 4:
-                body[place : place + 8] = dice.choice((0, 2**31, 2**32 - 1, 2**63, 2**64 - 1)).to_bytes(
+                body[index : index + 8] = rng.choice((0, 2**31, 2**32 - 1, 2**63, 2**64 - 1)).to_bytes(
                     8, "little"
                 )
             case 5 if body:
-                start = dice.randrange(len(body))
-                body[place:place] = body[start : start + dice.randrange(1, 33)]
+                start = rng.randrange(len(body))
+                body[index:index] = body[start : start + rng.randrange(1, 33)]
     return bytes(body)
 
 
-def some_value(dice: random.Random, depth: int = 0) -> Any:
-    """Something that a program might send."""
-    kind = dice.randrange(8 if depth > 3 else 13)
-    size = dice.choice((0, 1, 2, 3, 8))
+def some_value(rng: random.Random, depth: int = 0) -> Any:
+    """A random value that a program might send."""
+    kind = rng.randrange(8 if depth > 3 else 13)
+    size = rng.choice((0, 1, 2, 3, 8))
     match kind:
         case 0:
-            return dice.choice((None, True, False))
+            return rng.choice((None, True, False))
         case 1:
-            return dice.choice((0, -1, 255, 2**31, -(2**63), 2**64, dice.getrandbits(200)))
+            return rng.choice((0, -1, 255, 2**31, -(2**63), 2**64, rng.getrandbits(200)))
         case 2:
-            return dice.choice((0.0, -0.5, 1e308, float("inf"), float("nan")))
+            return rng.choice((0.0, -0.5, 1e308, float("inf"), float("nan")))
         case 3 | 4:
-            return "".join(dice.choice("aé€😀\x00") for _ in range(size * 5))
+            return "".join(rng.choice("aé€😀\x00") for _ in range(size * 5))
         case 5:
-            return dice.randbytes(size * 9)
+            return rng.randbytes(size * 9)
         case 6:
-            return bytearray(dice.randbytes(size))
+            return bytearray(rng.randbytes(size))
         case 7:
             return range(size)
         case 8:
-            return [some_value(dice, depth + 1) for _ in range(size)]
+            return [some_value(rng, depth + 1) for _ in range(size)]
         case 9:
-            return tuple(some_value(dice, depth + 1) for _ in range(size))
+            return tuple(some_value(rng, depth + 1) for _ in range(size))
         case 10:
-            return {str(number): some_value(dice, depth + 1) for number in range(size)}
+            return {str(number): some_value(rng, depth + 1) for number in range(size)}
         case 11:
-            shared = [some_value(dice, depth + 1)]
+            shared = [some_value(rng, depth + 1)]
             shared.append(shared)
             return [shared, shared]
         case _:
@@ -95,17 +95,17 @@ def some_value(dice: random.Random, depth: int = 0) -> Any:
 
 
 def try_wire(seed: int) -> None:
-    """A message that was damaged on its way."""
-    dice = random.Random(seed)
-    data = damaged(dice, _engine.dumps(some_value(dice)))
+    """Decode a damaged message."""
+    rng = random.Random(seed)
+    data = damaged(rng, _native.dumps(some_value(rng)))
     try:
-        repr(_engine.loads(data))
+        repr(_native.loads(data))
     except (Exception, SystemExit):
         pass
 
 
-class World:
-    """One of everything, in the memory that is written over."""
+class Objects:
+    """One object of each kind, in the memory that is overwritten."""
 
     def __init__(self) -> None:
         self.queue = procession.JoinableQueue()
@@ -126,7 +126,7 @@ class World:
         self.queue.put(bytes(100_000))
 
     def steps(self) -> Iterator[Callable[[], object]]:
-        """What a program does with it all, without waiting for long."""
+        """Use every object as a program does, with short timeouts."""
         for body in (1, "x" * 300, bytes(5_000), bytes(90_000)):
             yield lambda body=body: self.queue.put(body, timeout=0.01)
             yield lambda body=body: self.full.put(body, timeout=0.01)
@@ -146,12 +146,12 @@ class World:
         yield lambda: self.ends[0].send([1, 2])
         yield lambda: self.ends[1].poll(0.01) and self.ends[1].recv()
         yield lambda: procession.Queue().put(1)
-        yield _engine.census
-        yield _engine.report
-        yield _engine.sweep
+        yield _native.memory_stats
+        yield _native.report
+        yield _native.reap_all
 
     def wait_for_a_notification(self) -> None:
-        """As a thread does."""
+        """Wait as a thread does: with the lock of the condition."""
         if self.condition.acquire(timeout=0.01):
             self.condition.wait(0.01)
             self.condition.notify_all()
@@ -159,41 +159,41 @@ class World:
 
 
 def try_arena(seed: int) -> None:
-    """A process that writes where it should not, in a tree of its own."""
+    """Overwrite shared memory, in a process tree of its own."""
     pid = os.fork()
     if pid == 0:
         try:
-            _scribble(random.Random(seed))
+            _overwrite(random.Random(seed))
         finally:
             os._exit(0)
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
-        # As if this process had died of it.
+        # As if this process had crashed.
         signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
         os.kill(os.getpid(), os.WTERMSIG(status))
 
 
-def _scribble(dice: random.Random) -> None:
-    world = World()
-    fd = _engine.arena_fd()
+def _overwrite(rng: random.Random) -> None:
+    objects = Objects()
+    fd = _native.arena_fd()
     with mmap.mmap(fd, _written(fd)) as memory:
         words = memoryview(memory).cast("Q")
-        used = [place for place in range(len(words)) if words[place]]
-        for step in world.steps():
-            if dice.randrange(2):
-                for _ in range(dice.choice((1, 2, 8))):
-                    place = (dice.choice(used) + dice.choice((0, 0, 0, 1, -1, 8))) % len(words)
-                    words[place] = _nonsense(dice, words, used)
+        used = [index for index in range(len(words)) if words[index]]
+        for step in objects.steps():
+            if rng.randrange(2):
+                for _ in range(rng.choice((1, 2, 8))):
+                    index = (rng.choice(used) + rng.choice((0, 0, 0, 1, -1, 8))) % len(words)
+                    words[index] = _nonsense(rng, words, used)
             try:
                 step()
             except Exception:
                 pass
         del words
-    # What is left of it is not to be taken apart in order: a process that is killed leaves the same.
+    # Skip an orderly shutdown of the damaged objects: a killed process leaves the same.
 
 
 def _written(fd: int) -> int:
-    """How far anything was written: the file itself is far longer."""
+    """The used length of the memory file, which itself is far longer."""
     end = 0
     try:
         while True:
@@ -202,30 +202,30 @@ def _written(fd: int) -> int:
         return end
 
 
-def _nonsense(dice: random.Random, words: Any, used: list[int]) -> int:
-    match dice.randrange(5):
+def _nonsense(rng: random.Random, words: Any, used: list[int]) -> int:
+    match rng.randrange(5):
         case 0:
-            return dice.getrandbits(64)
+            return rng.getrandbits(64)
         case 1:
-            return dice.choice((0, 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1))
+            return rng.choice((0, 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1))
         case 2:
-            return words[dice.choice(used)]
+            return words[rng.choice(used)]
         case 3:
-            return words[dice.choice(used)] ^ (1 << dice.randrange(64))
+            return words[rng.choice(used)] ^ (1 << rng.randrange(64))
         case _:
-            return dice.getrandbits(32)
+            return rng.getrandbits(32)
 
 
 class Bomb:
-    """What must not be unpickled for somebody who did not say who it is."""
+    """Fails the try if it is unpickled for an unauthenticated client."""
 
     def __reduce__(self) -> Any:
         return os._exit, (99,)
 
 
 def try_handshake(seed: int) -> None:
-    """A client that does not know the key, and others that do."""
-    dice = random.Random(seed)
+    """A client without the key, and others that have it."""
+    rng = random.Random(seed)
     with Listener(family="AF_UNIX", authkey=b"the key") as listener:
         accepted: list[Any] = []
 
@@ -238,33 +238,33 @@ def try_handshake(seed: int) -> None:
 
         server = threading.Thread(target=serve)
         server.start()
-        _pretend(dice, str(listener.address))
+        _impersonate(rng, str(listener.address))
         with Client(listener.address, authkey=b"the key") as client:
             server.join()
             client.send("message")
             assert accepted[-1].recv() == "message"
-        assert len(accepted) == 1, "somebody was let in who does not know the key"
+        assert len(accepted) == 1, "a client without the key was accepted"
         accepted[0].close()
 
 
-def _pretend(dice: random.Random, address: str) -> None:
+def _impersonate(rng: random.Random, address: str) -> None:
     import pickle
 
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.connect(address)
         bomb = pickle.dumps(Bomb())
         frames = (
-            b"#CHALLENGE#" + dice.randbytes(20),
+            b"#CHALLENGE#" + rng.randbytes(20),
             b"#WELCOME#",
             b"#FAILURE#",
             b"{sha256}" + bytes(32),
             bomb,
         )
-        for _ in range(dice.randrange(4)):
-            body = dice.choice(frames)
+        for _ in range(rng.randrange(4)):
+            body = rng.choice(frames)
             frame = len(body).to_bytes(4, "big") + body
             try:
-                stranger.send(damaged(dice, frame) if dice.randrange(2) else frame, socket.MSG_NOSIGNAL)
+                stranger.send(damaged(rng, frame) if rng.randrange(2) else frame, socket.MSG_NOSIGNAL)
             except OSError:
                 return
 
@@ -273,7 +273,7 @@ TARGETS: dict[str, Callable[[int], None]] = {"wire": try_wire, "arena": try_aren
 
 
 def run_batch(target: Callable[[int], None], seeds: list[int]) -> tuple[int, str] | None:
-    """Try numbers in a child process; the one that something came of, and what."""
+    """Try seeds in a child process; return the seed that failed, and how."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -285,7 +285,7 @@ def run_batch(target: Callable[[int], None], seeds: list[int]) -> tuple[int, str
     os.close(writer)
     begun = 0
     with open(reader, "rb", buffering=0) as dots:
-        while select.select([dots], [], [], PATIENCE)[0]:
+        while select.select([dots], [], [], TIMEOUT)[0]:
             if not (seen := dots.read(4096)):
                 break
             begun += len(seen)
@@ -304,22 +304,22 @@ def _be_quiet() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (used + HEADROOM, resource.RLIM_INFINITY))
 
 
 def known(name: str) -> list[int]:
-    """The numbers that something came of once."""
+    """The seeds that once failed."""
     file = CORPUS / f"{name}.txt"
     return [int(line) for line in file.read_text().split()] if file.exists() else []
 
 
 def main() -> int:
-    """Try for as long as it was asked; how many numbers something came of is the exit code."""
-    parser = argparse.ArgumentParser(description="Feed nonsense to what must bear it.")
+    """Try for as long as asked; the exit code is the number of seeds that failed."""
+    parser = argparse.ArgumentParser(description="Feed damaged data to what must withstand it.")
     parser.add_argument("--target", choices=TARGETS, required=True)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--first", type=int, help="only the first so many numbers, and what is known")
-    parser.add_argument("--seed", type=int, help="try this number only, here")
+    parser.add_argument("--first", type=int, help="only the first FIRST seeds, and those of the corpus")
+    parser.add_argument("--seed", type=int, help="try this seed only, in this process")
     options = parser.parse_args()
     target = TARGETS[options.target]
     if options.seed is not None:

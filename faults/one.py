@@ -1,4 +1,4 @@
-"""Runs one case in this process: `one.py NAME`. The runner sets the package and the start method."""
+"""Run one case in this process: `one.py NAME`. The runner sets the package and the start method."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 import signal
 import sys
 
-import catalogue
+from faults import catalogue
 
 
 def main() -> None:
-    """Run the case; silence is success."""
-    # What the runner asks for before it kills a case that hangs.
+    """Run the case, which prints nothing if it succeeds."""
+    # The runner asks for the stacks before it kills a case that hangs.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     catalogue.FAULTS[sys.argv[1]].run()
     left = os.listdir(os.environ["TMPDIR"])

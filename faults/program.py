@@ -1,4 +1,4 @@
-"""A program of its own for a case: `program.py PACKAGE METHOD NAME` calls a function of `cases.tree`."""
+"""A separate program for a case: `program.py PACKAGE METHOD NAME` calls a function of `cases.tree`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import sys
 
 if __name__ == "__main__":
     os.environ["FAULTS_PACKAGE"], os.environ["FAULTS_METHOD"] = sys.argv[1:3]
-    from cases import tree
+    from faults.cases import tree
 
     getattr(tree, sys.argv[3])()

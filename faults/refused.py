@@ -1,4 +1,4 @@
-"""Runs a program where one system call is refused.
+"""Run a program that may not make one system call.
 
 python faults/refused.py CALL ERROR PROGRAM ARGUMENTS...
 """
@@ -7,10 +7,12 @@ import errno
 import os
 import sys
 
+# Run by its path, from any folder.
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 os.environ.setdefault("FAULTS_PACKAGE", "multiprocessing")
 os.environ.setdefault("FAULTS_METHOD", "fork")
 
-from cases.limits import refuse
+from faults.cases.limits import refuse
 
 if __name__ == "__main__":
     _, call, error, *command = sys.argv

@@ -1,9 +1,9 @@
-"""What becomes of a program when something goes wrong in it, with this package and with the standard library.
+"""Provoke faults, and report whether programs survive them, with this package and with the standard library.
 
-    python faults/run.py                       every fault, every start method, 20 times; the stdlib once
-    python faults/run.py --only lock --repeat 1 --method fork
+    python -m faults.run                       every fault, every start method, 20 times; the stdlib once
+    python -m faults.run --only lock --repeat 1 --method fork
 
-Each run of a case is a program of its own. It survived when it ended by itself, found nothing wrong, and left
+Each run of a case is a program of its own. It survives if it ends by itself, finds nothing wrong, and leaves
 no process and no file behind.
 """
 
@@ -25,23 +25,23 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import catalogue
+from faults import catalogue
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
 METHODS = ("fork", "forkserver", "spawn")
 OURS, STDLIB = "procession", "multiprocessing"
 
-# A case that takes longer hangs, in seconds.
+# A case that takes longer counts as hanging, in seconds.
 LIMIT = {OURS: 30.0, STDLIB: 15.0}
 LIMIT_OF_LONG_ONES = 240.0
-# Processes of a case have so long to be gone after it.
+# How long the processes of a case may take to end after it, in seconds.
 CLEAN_WITHIN = 2.0
 
 SURVIVED, HANGS, LEAVES = "survives", "hangs", "leaves processes"
 
 
 def run_case(name: str, package: str, method: str) -> tuple[str, str]:
-    """Run one case once; what became of it, and the details."""
+    """Run one case once; return the outcome and the details."""
     limit = LIMIT_OF_LONG_ONES if catalogue.FAULTS[name].once else LIMIT[package]
     folder = tempfile.mkdtemp(prefix="fault-")
     environment = {
@@ -49,12 +49,12 @@ def run_case(name: str, package: str, method: str) -> tuple[str, str]:
         "FAULTS_PACKAGE": package,
         "FAULTS_METHOD": method,
         "TMPDIR": folder,
-        "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     try:
         with tempfile.TemporaryFile("w+") as output:
             case = subprocess.Popen(
-                [sys.executable, str(HERE / "one.py"), name],
+                [sys.executable, "-m", "faults.one", name],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -82,7 +82,7 @@ def _end_of(case: subprocess.Popen[bytes], limit: float) -> int | None:
     try:
         return case.wait(limit)
     except subprocess.TimeoutExpired:
-        # Its stacks, for the report.
+        # It prints its stacks for the report.
         _kill(case.pid, signal.SIGUSR1)
         time.sleep(0.2)
         case.kill()
@@ -118,7 +118,7 @@ def _kill(pid: int, number: int = signal.SIGKILL) -> None:
 
 
 class Report:
-    """What was seen so far: for each case, package and method, how often what."""
+    """The outcomes so far, counted by case, package and start method."""
 
     def __init__(self) -> None:
         self.seen: dict[tuple[str, str, str], Counter[str]] = {}
@@ -168,7 +168,7 @@ class Report:
 
 
 def main() -> int:
-    """Run what the command line asks for; how many runs of ours went wrong is the exit code."""
+    """Run what the command line asks for; the exit code is the number of our failed runs."""
     parser = argparse.ArgumentParser(description="Provoke faults and see what becomes of the program.")
     parser.add_argument("--only", action="append", help="cases whose name or group contains this")
     parser.add_argument("--method", action="append", choices=METHODS, help="start methods (default: all)")
@@ -191,7 +191,7 @@ def main() -> int:
             if not options.no_stdlib and not fault.extension:
                 jobs.append((fault.name, STDLIB, method))
     report = Report()
-    # A shell that runs this in the background has it ignore Ctrl-C, and the cases would inherit that.
+    # A shell starts background jobs with SIGINT ignored, and the cases would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     shared_before = set(os.listdir("/dev/shm"))
     with ThreadPoolExecutor(options.jobs) as threads:

@@ -1,10 +1,10 @@
 """Hours of SIGKILL: queues, locks, pipes and pools at full speed while their processes are killed at random.
 
-    python faults/soak.py --minutes 30
+    python -m faults.soak --minutes 30
 
-Each part is a program of its own: it keeps its processes at work, kills one every now and then, replaces it,
-and checks every message, number and result. What is sent changes its size every few seconds. What the parts
-use (memory, seats, descriptors, mappings, processes) must not grow; what they do in a second is told.
+Each part is a program of its own: it keeps its processes busy, kills one now and then, replaces it, and
+checks every message, number and result. Message sizes change every few seconds. What the parts use (memory,
+entries of the process table, descriptors, mappings, processes) must not grow; throughput is reported.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import procession
-from procession import _engine
+from procession import _native
 
-# Without any progress for so long a part shows its stacks and ends.
-PATIENCE = 60.0
-# Between two deaths, on average.
-PAUSE = 0.25
-# Between two looks at what is in use.
-LOOK = 1.0
-# The bytes of what is sent: one line after the other.
+# A part without progress for so long prints its stacks and ends, in seconds.
+TIMEOUT = 60.0
+# The mean time between two kills, in seconds.
+KILL_INTERVAL = 0.25
+# The time between two samples of what is in use, in seconds.
+SAMPLE_INTERVAL = 1.0
+# Message sizes in bytes: each period uses the next row.
 SIZES = (
     (8, 100, 900),
     (2_000, 5_000, 20_000),
@@ -44,80 +44,80 @@ SIZES = (
     (8, 100, 5_000, 100_000),
     (3_000_000, 9_000_000),
 )
-# Tables grow page by page until each place was used once: the one of processes to 1 MiB.
+# Tables grow page by page until each entry was used once: the process table to 1 MiB.
 TABLES = 2 << 20
 
 
-def sizes(season: float) -> tuple[int, ...]:
-    """Those of now, in all processes, when they change every `season` seconds."""
-    return SIZES[int(time.monotonic() / season) % len(SIZES)]
+def sizes(period: float) -> tuple[int, ...]:
+    """The current sizes, the same in all processes, if they change every `period` seconds."""
+    return SIZES[int(time.monotonic() / period) % len(SIZES)]
 
 
 class Part:
-    """What a part did, and what it used."""
+    """What a part has done, and what it uses."""
 
     def __init__(self, seconds: float, method: str) -> None:
         self.ctx: Any = procession.get_context(method)
         self.seconds = seconds
-        # So that each third of the time has all sizes.
-        self.season = min(10.0, seconds / 3 / len(SIZES))
+        # Each third of the run uses all sizes.
+        self.period = min(10.0, seconds / 3 / len(SIZES))
         self.counts: Counter[str] = Counter()
         self.used: list[dict[str, int]] = []
         self.done: list[tuple[float, int]] = []
         self._random = random.Random(os.getpid())
-        self._next_look = 0.0
+        self._next_sample = 0.0
 
-    def turns(self) -> Iterator[None]:
-        """One turn between two deaths, until the time is over."""
+    def rounds(self) -> Iterator[None]:
+        """One round between two kills, until the time is up."""
         end = time.monotonic() + self.seconds
         while time.monotonic() < end:
             self.progress()
             yield
-            self._look()
+            self._sample()
 
     def progress(self) -> None:
-        """Something went on."""
-        faulthandler.dump_traceback_later(PATIENCE, exit=True)
+        """Note progress."""
+        faulthandler.dump_traceback_later(TIMEOUT, exit=True)
 
     def pause(self) -> float:
-        """How long until the next death."""
-        return self._random.expovariate(1 / PAUSE)
+        """The time until the next kill."""
+        return self._random.expovariate(1 / KILL_INTERVAL)
 
     def choose(self, things: list[Any]) -> int:
-        """The place of one of them."""
+        """The index of a random one."""
         return self._random.randrange(len(things))
 
     def kill(self, process: Any) -> None:
-        """Kill a process and see it gone."""
+        """Kill a process and wait for its end."""
         process.kill()
         process.join()
         self.counts["kills"] += 1
 
-    def _look(self) -> None:
-        if time.monotonic() < self._next_look:
+    def _sample(self) -> None:
+        if time.monotonic() < self._next_sample:
             return
-        self._next_look = time.monotonic() + LOOK
-        census = _engine.census()
-        census["descriptors"] = len(os.listdir("/proc/self/fd"))
-        census["children"] = len(procession.active_children())
+        self._next_sample = time.monotonic() + SAMPLE_INTERVAL
+        memory_stats = _native.memory_stats()
+        memory_stats["descriptors"] = len(os.listdir("/proc/self/fd"))
+        memory_stats["children"] = len(procession.active_children())
         with open("/proc/self/maps") as maps:
-            census["mappings"] = sum(1 for _ in maps)
-        self.used.append(census)
+            memory_stats["mappings"] = sum(1 for _ in maps)
+        self.used.append(memory_stats)
         self.done.append((time.monotonic(), sum(self.counts.values())))
 
     def check_use(self) -> None:
-        """What is in use at the end is about what was in use once all was warm.
+        """Check that usage at the end is about what it was after warm-up.
 
-        Memory falls within a second of its use: shorter seasons say nothing of it.
+        Memory is given back within a second of its use: shorter periods prove nothing about it.
         """
-        if self.season < 5 * LOOK:
+        if self.period < 5 * SAMPLE_INTERVAL:
             return
         for name, (then, now) in self.medians().items():
             more = TABLES if name.startswith("bytes") else 8
             assert now <= 1.3 * then + more, f"{name} grew from {then} to {now}"
 
     def medians(self) -> dict[str, tuple[float, float]]:
-        """What was in use in the second and in the last third."""
+        """What was in use in the second and in the last third of the run."""
         third = len(self.used) // 3
         spans = self.used[third : 2 * third], self.used[2 * third :]
         return {
@@ -129,22 +129,22 @@ class Part:
         }
 
     def rates(self) -> list[float]:
-        """What was done in a second of the second and the last third."""
+        """The throughput per second in the second and in the last third of the run."""
         third = len(self.done) // 3
-        ends = [self.done[place] for place in (third, 2 * third, -1)] if third > 1 else []
+        ends = [self.done[index] for index in (third, 2 * third, -1)] if third > 1 else []
         return [
             round((after[1] - before[1]) / (after[0] - before[0]), 1)
             for before, after in itertools.pairwise(ends)
         ]
 
 
-# Queues: no message is torn or doubled, and a consumer's death loses at most the one it had in hand.
+# Queues: no message is torn or doubled, and a consumer's death loses at most the one it was receiving.
 
 
-def produce(queue: Any, name: int, season: float) -> None:
-    dice = random.Random(name)
+def produce(queue: Any, name: int, period: float) -> None:
+    rng = random.Random(name)
     for number in range(1 << 62):
-        body = dice.randbytes(dice.choice(sizes(season)))
+        body = rng.randbytes(rng.choice(sizes(period)))
         queue.put((name, number, zlib.crc32(body), body))
 
 
@@ -159,7 +159,7 @@ def queues(part: Part) -> None:
     names = iter(range(1 << 62))
 
     def producer() -> Any:
-        return start(part.ctx, produce, queue, next(names), part.season)
+        return start(part.ctx, produce, queue, next(names), part.period)
 
     def consumer() -> Any:
         return start(part.ctx, consume, queue, seen)
@@ -169,7 +169,7 @@ def queues(part: Part) -> None:
     ]
     received = Received()
     deaths_of_consumers = 0
-    for _ in part.turns():
+    for _ in part.rounds():
         until = time.monotonic() + part.pause()
         while (left := until - time.monotonic()) > 0:
             part.counts["messages"] += received.take(seen, left)
@@ -196,7 +196,7 @@ def queues(part: Part) -> None:
 
 
 class Received:
-    """Which messages came: the numbers of the latest producers, and how many of the earlier ones' did not."""
+    """The messages that arrived: those of the current producers, and how many of earlier ones are missing."""
 
     LATEST = 200
 
@@ -222,7 +222,7 @@ class Received:
         return True
 
     def missing(self) -> int:
-        """How many messages did not come though later ones of the same producer did."""
+        """How many messages are missing although later ones of the same producer arrived."""
         return self._earlier + sum(map(_holes, self._numbers.values()))
 
 
@@ -230,7 +230,7 @@ def _holes(numbers: set[int]) -> int:
     return max(numbers) + 1 - len(numbers)
 
 
-# Locks: two numbers are the same when the lock is taken, or else its holder died.
+# Locks: two numbers are equal when the lock is acquired, unless its holder died.
 
 
 def count(lock: Any, first: Any, second: Any, repairs: Any, turns: Any) -> None:
@@ -251,10 +251,10 @@ def locks(part: Part) -> None:
     repairs, turns = part.ctx.RawValue("q", 0), part.ctx.RawValue("q", 0)
     arguments = lock, first, second, repairs, turns
     workers = [start(part.ctx, count, *arguments) for _ in range(4)]
-    for _ in part.turns():
+    for _ in part.rounds():
         before = turns.value
         time.sleep(part.pause() / 2)
-        limit = time.monotonic() + PATIENCE
+        limit = time.monotonic() + TIMEOUT
         while turns.value == before:
             assert time.monotonic() < limit, "nobody gets the lock any more"
             time.sleep(0.001)
@@ -268,7 +268,7 @@ def locks(part: Part) -> None:
     assert repairs.value <= part.counts["kills"], "two held the lock at once"
 
 
-# Pipes: an echo is what was sent, until the other side is killed; then it is an end and nothing else.
+# Pipes: an echo equals what was sent; when the other side is killed, the stream ends.
 
 
 def echo(line: Any, ours: Any) -> None:
@@ -278,7 +278,7 @@ def echo(line: Any, ours: Any) -> None:
 
 
 def pipes(part: Part) -> None:
-    for _ in part.turns():
+    for _ in part.rounds():
         ours, theirs = procession.Pipe()
         process = start(part.ctx, echo, theirs, ours)
         theirs.close()
@@ -286,7 +286,7 @@ def pipes(part: Part) -> None:
         killer.start()
         try:
             while True:
-                body = os.urandom(random.choice(sizes(part.season)))
+                body = os.urandom(random.choice(sizes(part.period)))
                 ours.send_bytes(body)
                 assert ours.recv_bytes() == body, "an echo is not what was sent"
                 part.counts["echoes"] += 1
@@ -298,7 +298,7 @@ def pipes(part: Part) -> None:
         ours.close()
 
 
-# Pools: each result is right, or says that its worker died.
+# Pools: each result is right, or reports that its worker died.
 
 
 def work(item: int) -> tuple[int, bytes]:
@@ -311,9 +311,9 @@ def make(size: int) -> bytes:
 
 def pools(part: Part) -> None:
     with part.ctx.Pool(3) as pool:
-        for _ in part.turns():
+        for _ in part.rounds():
             job = pool.map_async(work, range(2000), 20, retries=1)
-            now = sizes(part.season)
+            now = sizes(part.period)
             asked = [random.choice(now) for _ in range(max(10, min(500, (50 << 20) // max(now))))]
             bodies = pool.imap(make, asked)
             time.sleep(part.pause() / 2)
@@ -324,13 +324,13 @@ def pools(part: Part) -> None:
             except ProcessLookupError:
                 pass
             try:
-                assert [item for item, _ in job.get(PATIENCE)] == list(range(2000))
+                assert [item for item, _ in job.get(TIMEOUT)] == list(range(2000))
             except procession.WorkerDied:
                 part.counts["failed maps"] += 1
             part.counts["tasks"] += 100
             for size in asked:
                 try:
-                    body = bodies.next(PATIENCE)
+                    body = bodies.next(TIMEOUT)
                 except procession.WorkerDied:
                     part.counts["failed tasks"] += 1
                 else:
@@ -348,8 +348,8 @@ def start(ctx: Any, target: Callable[..., None], *args: Any) -> Any:
 
 
 def run_part(name: str, seconds: float, method: str) -> None:
-    """Be one of the parts; the last line printed says what came of it."""
-    # A part that hangs is asked for more than its stacks, see `main`.
+    """Run one part in this process; the last line it prints is its result."""
+    # `main` asks a part that hangs for more than its stacks.
     procession.debug_on_signal()
     part = Part(seconds, method)
     PARTS[name](part)
@@ -359,7 +359,7 @@ def run_part(name: str, seconds: float, method: str) -> None:
 
 
 def main() -> int:
-    """Run all parts side by side, tell their second and last thirds; how many failed is the exit code."""
+    """Run all parts side by side, compare their second and last thirds; the exit code counts failed parts."""
     parser = argparse.ArgumentParser(description="Kill processes at random for a long time.")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--method", default="fork", choices=("fork", "forkserver", "spawn"))

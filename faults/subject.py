@@ -1,6 +1,6 @@
-"""The package under test, as the cases and their child processes see it, and what every case needs.
+"""The package under test, as cases and their child processes see it, and helpers for all cases.
 
-A case raises when the package did something wrong, and is killed by the runner when it hangs.
+A case raises if the package does something wrong; the runner kills it if it hangs.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from typing import Any
 
-# The runner, which only wants the names of the cases, sets none: it must not become anybody's drop-in.
+# The runner imports this for the names of the cases and sets no package: it must not install a drop-in.
 PACKAGE = os.environ.get("FAULTS_PACKAGE", "multiprocessing")
 METHOD = os.environ.get("FAULTS_METHOD", "fork")
 
 if PACKAGE == "procession":
-    # The drop-in, so that concurrent.futures and others use it too.
+    # Install the drop-in, so that concurrent.futures and others use it too.
     import procession
 
     procession.install()
@@ -30,7 +30,7 @@ ctx: Any = package.get_context(METHOD)
 # The package's own extensions; a case that needs them does not run with the standard library.
 ours: Any = importlib.import_module("procession") if PACKAGE == "procession" else None
 
-# The time within which survivors have to go on, in seconds; more where the machine has other work to do.
+# The time within which survivors must go on, in seconds; longer on a busy machine.
 PROMPT = float(os.environ.get("FAULTS_PROMPT", "2.0"))
 
 
@@ -86,7 +86,7 @@ def start(target: Callable[..., Any], *args: Any, **kwds: Any) -> Any:
 
 
 def run_and_kill(target: Callable[..., Any], *args: Any) -> None:
-    """Start a process that says over a pipe when it is where it should be, and kill it there."""
+    """Start a process, wait until it reports over a pipe that it has reached a point, and kill it there."""
     line, theirs = package.Pipe()
     process = start(target, theirs, *args)
     assert line.recv() == "there"
@@ -98,7 +98,7 @@ def run_and_kill(target: Callable[..., Any], *args: Any) -> None:
 
 @contextmanager
 def promptly() -> Any:
-    """What is inside must not take longer than survivors may need."""
+    """Fail if the block takes longer than `PROMPT`."""
     started = time.monotonic()
     yield
     took = time.monotonic() - started
@@ -115,7 +115,7 @@ def raises(*kinds: Any) -> Any:
 
 
 def gone_within(pids: list[int], seconds: float = PROMPT) -> bool:
-    """Whether all these processes, no children of ours, end in time."""
+    """Whether all these processes, which are not our children, end in time."""
     fds = []
     for pid in pids:
         with suppress(ProcessLookupError):
@@ -129,7 +129,7 @@ def gone_within(pids: list[int], seconds: float = PROMPT) -> bool:
 
 
 def is_sleeping(pid: int) -> bool:
-    """Whether a process waits for something."""
+    """Whether a process is asleep."""
     with open(f"/proc/{pid}/stat") as stat:
         return stat.read().rpartition(")")[2].split()[0] == "S"
 
@@ -142,7 +142,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 def wait_until_asleep(pid: int) -> None:
-    """Until a process sleeps in what it does and not on its way there: thrice in a row."""
+    """Wait until a process sleeps in its final wait: it must be asleep three times in a row."""
     seen = 0
     while seen < 5:
         seen = seen + 1 if is_sleeping(pid) else 0

@@ -1,11 +1,11 @@
 """`multiprocessing`, and every module below it, as another name of `procession`.
 
-This file lies beside the package and not in it: `procession.pth` runs it at the start of every interpreter
-that finds the switch in its environment, and nothing of the package may be loaded before a program asks for
+This file is next to the package and not in it: `procession.pth` runs it at the start of every interpreter
+that has the switch in its environment, and no part of the package may be loaded before a program imports
 `multiprocessing`. So it imports next to nothing.
 
-An interpreter that was told to ignore its environment (-E, -I) is not changed by it. One that runs with
-rights that its starter may lack believes no variable of the package's at all.
+An interpreter that ignores its environment (-E, -I) is not changed. One that runs with rights that its
+starter may lack ignores all variables of the package.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SWITCH", "activate", "is_active", "is_elevated", "look", "turn_on", "variable"]
 
-# Whoever has this in the environment, whatever its value, has the alias from the start.
+# With this variable in the environment, whatever its value, the alias is on from the start.
 SWITCH = "PROCESSION_INSTALL"
 
 _ALIAS = "multiprocessing"
@@ -43,7 +43,7 @@ class AliasFinder:
         if fullname != _ALIAS and not fullname.startswith(_ALIAS + "."):
             return None
         if not _is_main_interpreter():
-            # The engine is one for a process; in subinterpreters, the standard library's stays.
+            # There is one engine per process; subinterpreters keep the standard library's.
             return None
         own = _own_spec(_own_name(fullname), path)
         if own is None and fullname != _ALIAS:
@@ -58,7 +58,7 @@ def _is_main_interpreter() -> bool:
 
 
 def _own_name(name: str) -> str:
-    """The name of a module in the package, given either of its names."""
+    """Return the name of a module in the package, given either of its names."""
     return _PACKAGE + name[len(_ALIAS) :] if name.partition(".")[0] == _ALIAS else name
 
 
@@ -70,7 +70,7 @@ def _own_spec(name: str, path: object) -> ModuleSpec | None:
 
 
 def _alias_spec(name: str, own: ModuleSpec | None) -> ModuleSpec:
-    """What a module is under its other name: from the same file, with the same code."""
+    """Return the spec of a module under its other name: the same file and the same code."""
     loader: Any = AliasLoader(None if own is None else own.loader)
     if own is None:
         return ModuleSpec(name, loader)
@@ -82,43 +82,43 @@ def _alias_spec(name: str, own: ModuleSpec | None) -> ModuleSpec:
 
 
 class PackageLoader(SourceFileLoader):
-    """The loader of a module of the package, which answers to both of its names."""
+    """The loader of a module of the package, which accepts both of its names."""
 
     def get_filename(self, name: str | None = None) -> str:
-        """The path of the source file."""
+        """Return the path of the source file."""
         return super().get_filename(None if name is None else _own_name(name))
 
     def get_resource_reader(self, name: str) -> object:  # type: ignore[override]
-        """What `importlib.resources` reads by."""
+        """Return the reader for `importlib.resources`."""
         return super().get_resource_reader(_own_name(name))
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the module; its classes and functions are then `multiprocessing`'s."""
+        """Run the module; then give its classes and functions the module name `multiprocessing.x`."""
         super().exec_module(module)
         _rename_contents(module)
         _fill_in(module.__name__)
 
 
 class AliasLoader:
-    """Loads a module under the name `multiprocessing.x`: by taking that of the package."""
+    """Loads a module under the name `multiprocessing.x`: returns that of the package."""
 
     def __init__(self, own: Any) -> None:
         self._own = own
 
     def get_code(self, name: str) -> object:
-        """The code of the package's module; of `multiprocessing.__main__`, which nobody can run, none."""
+        """Return the code of the package's module. `multiprocessing.__main__` has none: it cannot be run."""
         if self._own is None or name == f"{_ALIAS}.__main__":
             raise ImportError(f"No module named {name!r}", name=name)
         return self._own.get_code(name)
 
     def __getattr__(self, name: str) -> object:
-        # Code, source, resources: of the package's module.
+        # Source, resources and so on are those of the package's module.
         if self._own is None:
             raise AttributeError(name)
         return getattr(self._own, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Load the package's module and take it as it is."""
+        """Load the package's module and return it unchanged."""
         name = _own_name(spec.name)
         try:
             import_module(name)
@@ -136,16 +136,16 @@ class AliasLoader:
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """The module ran under its own name already: only give back what it knew about itself."""
+        """Restore the module's own spec and loader: it ran under its own name already."""
         spec = module.__spec__
         assert spec is not None
         module.__spec__, module.__loader__ = spec.loader_state
 
 
 def _fill_in(name: str) -> None:
-    """Have a public module of the package under its other name too.
+    """Enter a public module of the package into `sys.modules` under its other name too.
 
-    Its types say that they are of `multiprocessing.x`, and some look for that in `sys.modules` alone.
+    Its types name `multiprocessing.x` as their module, and some libraries look it up in `sys.modules` alone.
     """
     package, _, submodule = name.partition(".")
     if package == _PACKAGE and submodule and not submodule.startswith("_"):
@@ -154,12 +154,12 @@ def _fill_in(name: str) -> None:
 
 
 def _rename_contents(module: ModuleType) -> None:
-    """Have what a public module defines call itself as the standard library's does.
+    """Set `__module__` of what a public module defines to the standard library's name.
 
     Libraries recognise queues, locks and processes by the `__module__` of their types.
     """
     package, _, name = module.__name__.partition(".")
-    # What stands for a public module where the engine cannot run.
+    # The modules that replace public ones where the engine cannot run.
     name = name.removeprefix("_core.fallback.")
     if package != _PACKAGE or not name or name.startswith("_") or name == "choice":
         return
@@ -169,7 +169,7 @@ def _rename_contents(module: ModuleType) -> None:
                 line = vars(value).get("__firstlineno__") if _is_written_in(value, module) else None
                 value.__module__ = f"{_ALIAS}.{name}"
                 if line is not None:
-                    # Python 3.13 takes it from a class that changes its module, and then there is no source.
+                    # Python 3.13 removes it when `__module__` changes; without it, the source is not found.
                     value.__firstlineno__ = line  # type: ignore[attr-defined]
                 for member in list(vars(value).values()):
                     _rename_function(member, module.__name__)
@@ -178,12 +178,12 @@ def _rename_contents(module: ModuleType) -> None:
 
 
 def _is_written_in(kind: type, module: ModuleType) -> bool:
-    """Whether the lines of a class are those of the module's file, which is where tools look for them."""
+    """Return whether a class is written in the module's file, where tools look for its source."""
     if kind.__module__ != module.__name__:
         return False
     members = (getattr(member, "__func__", member) for member in vars(kind).values())
     functions = [member for member in members if isinstance(member, FunctionType)]
-    # Others may have been put there afterwards, as the methods of managers are.
+    # Other functions may have been added later, like the methods of managers.
     own = [function for function in functions if function.__qualname__.startswith(f"{kind.__qualname__}.")]
     return all(function.__code__.co_filename == module.__file__ for function in own)
 
@@ -194,14 +194,14 @@ def _rename_function(value: object, home: str) -> None:
 
 
 def is_elevated() -> bool:
-    """Whether the interpreter has rights that its starter may lack, as the kernel saw it (`AT_SECURE`)."""
+    """Return whether the interpreter has rights that its starter may lack, by the kernel's `AT_SECURE`."""
     if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
         return True
     try:
         with open("/proc/self/auxv", "rb") as file:
             words = memoryview(file.read()).cast("L")
     except PermissionError:
-        # It is kept from its own user, as what such processes have in memory is.
+        # The kernel hides it from the user, like the memory of such processes.
         return True
     except OSError:
         return False
@@ -209,24 +209,24 @@ def is_elevated() -> bool:
 
 
 def variable(name: str) -> str | None:
-    """What a variable of the environment says to the package, if it may say anything."""
+    """Return a variable of the environment; None if it is not set, or must not be trusted."""
     value = os.environ.get(name)
     return None if value is None or is_elevated() else value
 
 
 def look() -> None:
-    """At the start of an interpreter that has the switch in its environment."""
+    """Turn the alias on, at the start of an interpreter that has the switch in its environment."""
     if not sys.flags.ignore_environment and variable(SWITCH) is not None:
         activate()
 
 
 def is_active() -> bool:
-    """Whether imports of `multiprocessing` find the package."""
+    """Return whether imports of `multiprocessing` find the package."""
     return any(isinstance(finder, AliasFinder) for finder in sys.meta_path)
 
 
 def activate() -> None:
-    """From now on, imports of `multiprocessing` find the package; what is imported already stays."""
+    """From now on, imports of `multiprocessing` find the package; modules imported already stay."""
     if is_active():
         return
     sys.meta_path.insert(0, AliasFinder())  # type: ignore[arg-type]
@@ -239,6 +239,6 @@ def activate() -> None:
 
 
 def turn_on() -> None:
-    """As `activate`, and in every process that is started from here on, by whatever means."""
+    """Like `activate`, here and in every process started from now on, by whatever means."""
     os.environ[SWITCH] = "1"
     activate()

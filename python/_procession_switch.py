@@ -1,6 +1,6 @@
-"""Looks for the switch when an interpreter starts: by `procession.start` since Python 3.15 (PEP 829).
+"""Checks the switch when an interpreter starts: called by `procession.start` since Python 3.15 (PEP 829).
 
-Older Pythons have `procession.pth`, whose line does the same and needs no module for it.
+Older Pythons use `procession.pth`, whose line does the same without a module.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ __all__ = ["look"]
 
 
 def look() -> None:
-    """Make `multiprocessing` mean the package if the environment says so; a damaged one disturbs nobody."""
+    """Turn the alias on if the environment says so; ignore errors of a damaged installation."""
     if "PROCESSION_INSTALL" in os.environ:
         try:
             import _procession_alias

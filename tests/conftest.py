@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 import procession
-from procession import _engine, forkserver, resource_tracker
+from procession import _native, forkserver, resource_tracker
 
 START_METHODS = ("fork", "spawn", "forkserver")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # pytest's faulthandler_timeout runs a watchdog thread, which Python 3.12 and later hold against fork.
+    # pytest's faulthandler_timeout runs a watchdog thread; Python 3.12 and later warn about a fork beside it.
     config.addinivalue_line("filterwarnings", "ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
@@ -44,7 +44,7 @@ def pickling_ctx(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def unswitched() -> Iterator[None]:
-    """A thread that does not wait keeps the interpreter."""
+    """No thread switch happens while a thread does not wait."""
     former = sys.getswitchinterval()
     sys.setswitchinterval(1000)
     yield
@@ -62,10 +62,10 @@ def fresh_server() -> Iterator[forkserver.ForkServer]:
 
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
-    """Fails the test if it leaves descriptors, seats in the process table or zombies behind."""
-    # What a process keeps once it has it: its shared memory, what daemons hang on to, the resource tracker.
-    _engine.ensure()
-    _engine.prepare_lifeline()
+    """Fail the test if it leaves descriptors, entries in the process table or zombies behind."""
+    # What a process keeps once it has it: its shared memory, its lifeline, the resource tracker.
+    _native.ensure_registered()
+    _native.prepare_lifeline()
     resource_tracker.ensure_running()
     before = _in_use()
     yield
@@ -76,8 +76,8 @@ def nothing_left() -> Iterator[None]:
 def _in_use() -> tuple[set[str], int]:
     forkserver._forkserver._stop()
     gc.collect()
-    _engine.sweep()
-    return _descriptors(), _engine.census()["seats"]
+    _native.reap_all()
+    return _descriptors(), _native.memory_stats()["processes"]
 
 
 def _descriptors() -> set[str]:

@@ -1,4 +1,4 @@
-"""What an operation costs, or what memory stays, as a function of what is there: it should not grow.
+"""Measures how an operation's cost, or the memory that stays, depends on what exists: it should not grow.
 
 python benches/growth                    every table
 python benches/growth reply              those whose name contains it
@@ -21,7 +21,7 @@ def main() -> None:
     """One row, or the tables that were asked for."""
     if sys.argv[1:2] == ["--row"]:
         print(TABLES[sys.argv[2]].function(int(sys.argv[3])), flush=True)
-        # What still waits is not waited for.
+        # End without waiting for threads and processes that still wait.
         os._exit(0)
     for name in TABLES:
         if any(part in name for part in sys.argv[1:] or [""]):

@@ -1,4 +1,4 @@
-"""Pools in which many tasks wait."""
+"""Pools with many waiting tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tables import FORK, best, table
 
 
 def busy_pool(number: int) -> Any:
-    """A pool both of whose workers sleep, with so many tasks that wait, and their results."""
+    """A pool whose two workers sleep, with that many waiting tasks, and their results."""
     pool = FORK.Pool(2)
     for _ in range(2):
         pool.apply_async(time.sleep, (3600,))
@@ -20,10 +20,10 @@ def busy_pool(number: int) -> Any:
 
 @table("tasks that wait", (1_000, 10_000, 100_000))
 def cancel_a_task(number: int) -> float:
-    """One of them, in the midst of the others."""
+    """Cancels one of them, in the middle of the others."""
     pool, results = busy_pool(number)
     some = iter(results[:: max(1, number // 100)])
-    # What is imported for it.
+    # Load the modules that it imports.
     next(some).cancel()
     taken = []
     for result in some:
@@ -36,7 +36,7 @@ def cancel_a_task(number: int) -> float:
 
 @table("tasks that wait", (1_000, 10_000, 100_000))
 def cancel_a_map(number: int) -> float:
-    """One of 10 tasks, behind the others."""
+    """Cancels a map of 10 tasks, behind the others."""
     pool, _ = busy_pool(number)
 
     def turn() -> None:
@@ -49,7 +49,7 @@ def cancel_a_map(number: int) -> float:
 
 @table("tasks that wait", (1_000, 10_000, 100_000), "us a task")
 def terminate(number: int) -> float:
-    """All of them, and two workers: divided by their number."""
+    """Terminates the pool: the time divided by the number of tasks."""
     pool, results = busy_pool(number)
     start = time.perf_counter()
     pool.terminate()
@@ -61,7 +61,7 @@ def terminate(number: int) -> float:
 
 @table("bounded `imap` iterators that are open", (1, 10, 100, 1_000))
 def next_of_a_bounded_imap(number: int) -> float:
-    """A result of one of them: its generator, and no other, goes on."""
+    """A result of one of them: only its generator goes on."""
     pool = FORK.Pool(2)
     iterators = [pool.imap(abs, iter(range(1_000_000)), buffersize=2) for _ in range(number)]
 

@@ -1,4 +1,4 @@
-"""Queues in which much waits, or in which one task is late."""
+"""Queues with many waiting messages, or with one task that is late."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from tables import FORK, best, mp, table
 
-from procession import _engine
+from procession import _native
 
 
 @table("messages that wait", (0, 100_000, 1_000_000))
 def put_and_get(number: int) -> float:
-    """One more message, and the oldest one."""
+    """Puts one more message and gets the oldest one."""
     queue = mp.Queue()
     queue.put_many([7] * number)
 
@@ -28,7 +28,7 @@ def put_and_get(number: int) -> float:
 
 @table("messages that wait", (0, 100_000, 1_000_000))
 def qsize_empty_and_full(number: int) -> float:
-    """All three, of a queue with a limit that is not reached."""
+    """`qsize`, `empty` and `full` of a bounded queue that is not full."""
     queue = mp.Queue(number + 10)
     queue.put_many([7] * number)
 
@@ -43,7 +43,7 @@ def qsize_empty_and_full(number: int) -> float:
 
 @table("messages that wait", (10, 100_000, 1_000_000))
 def put_into_a_full_queue(number: int) -> float:
-    """In vain."""
+    """`put_nowait` on a full queue."""
     queue = mp.Queue(number)
     queue.put_many([7] * number)
 
@@ -57,7 +57,7 @@ def put_into_a_full_queue(number: int) -> float:
 
 @table("messages that were received and not reported", (0, 100_000, 1_000_000))
 def task_done_and_join(number: int) -> float:
-    """A message more that is put, received and reported; and a `join` that does not wait."""
+    """Puts, receives and reports one more message; and a `join` that does not wait."""
     queue = mp.JoinableQueue()
     for _ in range(number):
         queue.put(7)
@@ -78,7 +78,7 @@ def task_done_and_join(number: int) -> float:
 
 
 def hold_one(queue: Any, taken: Any) -> None:
-    """Has a task in hand for ever."""
+    """Receives a message and never reports it."""
     queue.get()
     taken.set()
     time.sleep(3600)
@@ -86,7 +86,7 @@ def hold_one(queue: Any, taken: Any) -> None:
 
 @table("messages that passed meanwhile", (0, 100_000, 1_000_000))
 def beside_a_task_that_is_late(number: int) -> float:
-    """A message that is put, received and reported, while another process has one in hand."""
+    """Puts, receives and reports a message while another process has an unreported one."""
     queue, taken = FORK.JoinableQueue(), FORK.Event()
     FORK.Process(target=hold_one, args=(queue, taken), daemon=True).start()
     queue.put(7)
@@ -104,6 +104,6 @@ def beside_a_task_that_is_late(number: int) -> float:
 
 @table("messages that passed meanwhile", (0, 100_000, 1_000_000), "MiB")
 def memory_beside_a_task_that_is_late(number: int) -> float:
-    """What all shared memory takes then."""
+    """The size of all shared memory afterwards."""
     beside_a_task_that_is_late(number)
-    return os.fstat(_engine.arena_fd()).st_blocks * 512
+    return os.fstat(_native.arena_fd()).st_blocks * 512

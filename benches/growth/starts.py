@@ -8,11 +8,11 @@ from tables import FORK, best, mp, table
 
 
 def nothing() -> None:
-    """What a child does."""
+    """The target of a child."""
 
 
 def start_and_join() -> None:
-    """A process by fork, until it has ended."""
+    """Starts and joins a process by fork."""
     process = FORK.Process(target=nothing)
     process.start()
     process.join()
@@ -42,7 +42,7 @@ def fork_with_objects(number: int) -> float:
 
 @table("children that live on", (0, 60, 350), beside=True)
 def start_beside_living_children(number: int) -> float:
-    """Start and join of a process: each start asks all children."""
+    """Start and join of a process: each start polls all children."""
     go = FORK.Event()
     others = [FORK.Process(target=go.wait, daemon=True) for _ in range(number)]
     for other in others:
@@ -65,7 +65,7 @@ def start_with_objects_that_20_others_hold(number: int) -> float:
 
 @table("locks that they have open", (1_000, 10_000, 100_000), "MiB")
 def memory_of_20_holders(number: int) -> float:
-    """What 20 processes take more."""
+    """The additional memory of 20 processes."""
     _locks = [FORK.Lock() for _ in range(number)]
     before = mp.memory_info()["in_use"]
     go = FORK.Event()

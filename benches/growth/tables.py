@@ -15,13 +15,13 @@ OURS, STDLIB = "procession", "multiprocessing"
 PACKAGE = "GROWTH_PACKAGE"
 MIB = 1 << 20
 
-# The package that is looked at.
+# The package to measure.
 mp: Any = importlib.import_module(os.environ.get(PACKAGE, OURS))
 FORK: Any = mp.get_context("fork")
 
 
 class Table(NamedTuple):
-    """A function of a number, what that is, at which ones, the unit, and whether the stdlib is beside it."""
+    """A function of a number: its meaning, its values, the unit, and whether to measure the stdlib too."""
 
     function: Callable[[int], float]
     what: str
@@ -36,7 +36,7 @@ TABLES: dict[str, Table] = {}
 def table(
     what: str, numbers: tuple[int, ...], unit: str = "us", *, beside: bool = False
 ) -> Callable[..., Callable[[int], float]]:
-    """Makes a function a table."""
+    """Registers the decorated function as a table."""
 
     def add(function: Callable[[int], float]) -> Callable[[int], float]:
         TABLES[function.__name__] = Table(function, what, numbers, unit, beside)
@@ -46,7 +46,7 @@ def table(
 
 
 def best(times: int, work: Callable[[], object]) -> float:
-    """The shortest time it took: other programs can only make it longer."""
+    """The shortest time: other programs can only make it longer."""
     taken = []
     for _ in range(times):
         start = time.perf_counter()

@@ -14,7 +14,7 @@ THREADS = (10, 100, 1_000, 4_000)
 
 
 def waiting(number: int) -> Any:
-    """A condition that so many threads wait for, and what is set when all of them went on."""
+    """A condition that many threads wait for, and an event that is set when all went on."""
     cond, done = mp.Condition(), threading.Event()
     went_on = []
 
@@ -33,14 +33,14 @@ def waiting(number: int) -> Any:
 
 
 def until_all_wait(cond: Any, number: int) -> None:
-    """Returns once so many wait for a condition."""
+    """Returns once that many threads wait for a condition."""
     while cond._sleeping_count.get_value() < number:
         time.sleep(0.01)
 
 
 @table("threads that wait", THREADS, beside=True)
 def notify_all(number: int) -> float:
-    """Until all of them went on."""
+    """The time until all of them went on."""
     cond, done = waiting(number)
     start = time.perf_counter()
     with cond:
@@ -51,7 +51,7 @@ def notify_all(number: int) -> float:
 
 @table("threads that wait", THREADS, beside=True)
 def notify_one(number: int) -> float:
-    """One of them is told."""
+    """Notifies one of them."""
     cond, _ = waiting(number)
     start = time.perf_counter()
     with cond:
@@ -60,7 +60,7 @@ def notify_one(number: int) -> float:
 
 
 def wait_once(cond: Any, went_on: Any) -> None:
-    """Waits for the condition, and says so afterwards."""
+    """Waits for the condition, and reports it afterwards."""
     with cond:
         cond.wait()
     went_on.release()
@@ -68,7 +68,7 @@ def wait_once(cond: Any, went_on: Any) -> None:
 
 @table("processes that wait", (10, 100, 300), beside=True)
 def notify_all_processes(number: int) -> float:
-    """Until all of them went on."""
+    """The time until all of them went on."""
     cond, went_on = FORK.Condition(), FORK.Semaphore(0)
     for _ in range(number):
         FORK.Process(target=wait_once, args=(cond, went_on), daemon=True).start()
@@ -82,7 +82,7 @@ def notify_all_processes(number: int) -> float:
 
 
 def switches() -> int:
-    """How often the threads of this process gave up the processor or lost it."""
+    """The context switches of all threads of this process."""
     count = 0
     for task in os.listdir("/proc/self/task"):
         status = Path("/proc/self/task", task, "status").read_text()
@@ -92,7 +92,7 @@ def switches() -> int:
 
 @table("threads that wait", (10, 100, 1_000), "a second", beside=True)
 def wakeups_of_waiting_threads(number: int) -> float:
-    """How often all of them wake up, while nothing happens."""
+    """How often all of them wake up while nothing happens."""
     event = mp.Event()
     threading.stack_size(64 * 1024)
     for _ in range(number):

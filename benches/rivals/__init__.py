@@ -1,8 +1,8 @@
-"""Others who do what a row of the table does, each behind the names that the rows use.
+"""Other libraries, each behind the names that the rows use.
 
-A rival is a module here. Its `CONTEXTS` says which rows it has, and makes for each what stands for the
-context there: an object with as much of `Queue`, `Pipe`, `Pool` and `Process` as the row needs. So the same
-function measures everybody. What a rival does not offer it has no row for.
+A rival is a module here. Its `CONTEXTS` names the rows it supports, and for each a function that makes a
+context: an object with as much of `Queue`, `Pipe`, `Pool` and `Process` as the row needs. So the same
+function measures all libraries. A rival has no row for what it does not offer.
 """
 
 import importlib

@@ -12,7 +12,7 @@ class Pool:
         self._executor = executor
 
     def map(self, function, items, chunksize=None):
-        # Its own default is one item at a time.
+        # The default is one item at a time.
         return list(self._executor.map(function, items, chunksize=chunksize or 1))
 
     def imap_unordered(self, function, items):

@@ -6,16 +6,16 @@ from types import SimpleNamespace
 import faster_fifo
 
 FORK = multiprocessing.get_context("fork")
-# Its puts and gets give up after a while unless they are told otherwise.
-PATIENCE = 100.0
+# Its default timeouts are short.
+TIMEOUT = 100.0
 
 
 class Queue(faster_fifo.Queue):
     def put(self, item):
-        super().put(item, timeout=PATIENCE)
+        super().put(item, timeout=TIMEOUT)
 
     def get(self):
-        return super().get(timeout=PATIENCE)
+        return super().get(timeout=TIMEOUT)
 
 
 def context(megabytes=1):

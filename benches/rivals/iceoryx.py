@@ -29,7 +29,7 @@ class End:
         self._node = iox2.NodeBuilder.new().create(iox2.ServiceType.Ipc)
         self._publisher = self._publisher_of(self._service(self._out))
         self._subscriber = self._service(self._back).subscriber_builder().create()
-        # What is published before anybody subscribed is for nobody.
+        # A message published before the other side subscribed is lost.
         while not self._service(self._out).dynamic_config.number_of_subscribers:
             pass
 

@@ -27,8 +27,8 @@ class Socket:
             context = zmq.Context()
             self._socket = context.socket(kind)
             (self._socket.bind if self._binds else self._socket.connect)(self._address)
-            # A forked child ends without the interpreter's own cleaning up; and no child is to be forked
-            # while threads of an old context run.
+            # A forked child skips the interpreter's own clean-up, and no child may be forked while threads of
+            # an old context run.
             multiprocessing.util.Finalize(self, close, (context, self._socket), exitpriority=10)
         return self._socket
 

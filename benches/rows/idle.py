@@ -1,4 +1,4 @@
-"""What waiting costs: CPU of everybody together while nothing happens."""
+"""The cost of waiting: CPU of all processes together while nothing happens."""
 
 import time
 
@@ -11,7 +11,7 @@ def percent_of_a_core():
     time.sleep(SETTLE)
     cpu, started = cpu_seconds(), time.perf_counter()
     time.sleep(WATCH)
-    # Looking at the clocks costs CPU too; what one more look costs is taken off.
+    # Reading the clocks costs CPU too: subtract the cost of one reading.
     looked = cpu_seconds()
     look = cpu_seconds() - looked
     return Reading(max(0.0, looked - cpu - look) / (time.perf_counter() - started) * 100.0)

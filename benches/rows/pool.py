@@ -75,7 +75,7 @@ def map_array_arguments(mp, context):
         )
 
 
-# Results that are there at the same time.
+# Results that exist at the same time.
 AT_A_TIME = 10
 
 
@@ -86,8 +86,8 @@ def map_array_results(mp, context):
             pool.map(ones, [1_000_000] * AT_A_TIME, chunksize=1)
 
     with warm(context) as pool:
-        # Memory that was never used before costs the same whoever asks for it, and more than all the rest: so
-        # a program that goes on and on is measured, and not how far it grows.
+        # New memory costs more than all the rest, and the same for both sides. So this measures a program
+        # that reuses its memory, not one that grows.
         loop(2 * AT_A_TIME)
         return steady(clocked(loop), per_call=8.0, first=2 * AT_A_TIME)
 

@@ -12,7 +12,7 @@ DICT = {"id": 17, "name": "measurement", "value": 2.5, "ok": True}
 STRING = "0" * 256
 LEAVE = None
 
-# A message that is not there after so many seconds is lost.
+# A message that has not arrived after so many seconds is lost.
 SURELY = 0.3
 
 
@@ -43,8 +43,9 @@ def put_and_be_killed(queue, item):
 
 
 def survives(context, make, item):
-    """Whether a message is there whose producer was killed when `put` had returned: no rate comes from
-    keeping messages in the sender."""
+    """Whether a message arrives whose producer was killed after `put` returned.
+
+    A side that keeps messages in the sender gains rate by it, and loses them."""
     queue = make()
     producer = context.Process(target=put_and_be_killed, args=(queue, item))
     producer.start()

@@ -10,7 +10,7 @@ from statistics import median
 
 from harness import Reading, row
 
-# The package's import loads these of the stdlib's modules, so the stdlib's side loads them, too.
+# The package's import loads these modules of the stdlib, so the stdlib's side loads them too.
 LOADED = ("context", "process", "reduction", "util")
 USUAL = (*LOADED, "connection", "pool", "queues", "sharedctypes", "spawn", "synchronize")
 CLOCKED = """

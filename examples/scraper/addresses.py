@@ -4,10 +4,14 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-__all__ = ["complaint", "read_addresses", "without_repeats"]
+__all__ = ["complaint", "hide_password", "hide_passwords_in", "read_addresses", "without_repeats"]
 
 _COMMENT = re.compile(r"(^|\s)#.*")
 _UNWANTED = re.compile(r"[\s\x00-\x1f\x7f]")
+# In `//user:password@` the password may itself hold an `@`: the last one ends it.
+_PASSWORD_IN_TEXT = re.compile(r"(?<=//)([^\s/?#:@]*):[^\s/?#]*@")
+# An address that a person typed may also lack its scheme, or hold a space.
+_PASSWORD = re.compile(r"^((?:[^/?#:@]*://)?[^/?#:@]*):[^/?#]*@")
 
 
 def read_addresses(lines: Iterable[str]) -> list[str]:
@@ -22,6 +26,16 @@ def read_addresses(lines: Iterable[str]) -> list[str]:
 def without_repeats(addresses: Iterable[str]) -> list[str]:
     """The addresses in their order, each once."""
     return list(dict.fromkeys(addresses))
+
+
+def hide_password(address: str) -> str:
+    """The address with `***` in the place of its password."""
+    return _PASSWORD.sub(r"\1:***@", address)
+
+
+def hide_passwords_in(text: str) -> str:
+    """The text with `***` in the place of each password of an address in it."""
+    return _PASSWORD_IN_TEXT.sub(r"\1:***@", text)
 
 
 def complaint(address: str) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from scraper.compare import compare, say
-from scraper.fetch import Patience
+from scraper.fetch import RetryPolicy
 from scraper.options import Options, parse
 from scraper.report import FORMATS
 from scraper.run import run
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
     except OSError as error:
-        say(f"scrape: {error}")
+        say(f"scrape: error: {error.strerror or error}")
         return BAD_USAGE
 
 
@@ -48,7 +48,7 @@ def _scrape(options: Options, out: TextIO) -> int:
         summary = run(
             options.addresses,
             report,
-            patience=options.patience(Patience()),
+            policy=options.policy(RetryPolicy()),
             processes=options.processes,
             start_method=options.start_method,
         )
@@ -65,5 +65,9 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
     else:
-        with output.open("w", encoding="utf-8") as out:
+        try:
+            out = output.open("w", encoding="utf-8")
+        except OSError as error:
+            raise OSError(f"argument --output: {output}: {error.strerror}") from error
+        with out:
             yield out

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 
-from scraper.fetch import Patience
+from scraper.fetch import RetryPolicy
 from scraper.options import Options
 from scraper.report import Report
 from scraper.run import run
@@ -13,7 +13,7 @@ from scraper.summary import Summary
 __all__ = ["Comparison", "compare", "say"]
 
 # Short enough that the page that hangs doesn't decide the comparison.
-PATIENCE = Patience(timeout=1.0, retries=1)
+LOCAL_POLICY = RetryPolicy(timeout=1.0, retries=1)
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,17 @@ class Comparison:
 
 def compare(report: Report, options: Options) -> Comparison:
     """Scrape the local site twice and tell how much faster the first run was."""
-    patience = options.patience(PATIENCE)
+    policy = options.policy(LOCAL_POLICY)
     method = options.start_method
     with running_site(method) as port:
         addresses = addresses_of(port)
         say(f"No address given: scraping a local site of {len(addresses)} pages.")
-        many = run(addresses, report, patience=patience, processes=options.processes, start_method=method)
+        many = run(addresses, report, policy=policy, processes=options.processes, start_method=method)
         say(f"\n{many}")
         if many.interrupted or options.processes == 1:
             return Comparison(many, many.interrupted)
         say("\nThe same with 1 process:")
-        one = run(addresses, None, patience=patience, processes=1, start_method=method)
+        one = run(addresses, None, policy=policy, processes=1, start_method=method)
     say(one)
     if not one.interrupted:
         say(f"\n{many.processes} processes were {one.seconds / many.seconds:.1f} times as fast as 1.")

@@ -14,7 +14,7 @@ import urllib3
 
 from scraper.outcome import Kind, Outcome
 
-__all__ = ["Patience", "fetch", "prepare_worker"]
+__all__ = ["RetryPolicy", "fetch", "prepare_worker"]
 
 LONGEST_PAUSE = 5.0
 MOST_REDIRECTS = 10
@@ -25,7 +25,7 @@ TEMPORARY_FAILURE = frozenset({Kind.REFUSED, Kind.UNREACHABLE, Kind.TIMED_OUT, K
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long to wait for an answer, and how often to ask again."""
 
     timeout: float = 10.0
@@ -40,34 +40,34 @@ class Patience:
 @dataclass(slots=True)
 class _Worker:
     session: requests.Session
-    patience: Patience
+    policy: RetryPolicy
 
 
 _worker: _Worker | None = None
 
 
-def prepare_worker(patience: Patience) -> None:
+def prepare_worker(policy: RetryPolicy) -> None:
     """The pool's initializer: a session for all pages of this worker."""
     global _worker
     # Ctrl-C reaches the whole process group; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     session = requests.Session()
     session.max_redirects = MOST_REDIRECTS
-    _worker = _Worker(session, patience)
+    _worker = _Worker(session, policy)
 
 
 def fetch(address: str) -> Outcome:
     """Ask for the address, and again after a pause while that may help."""
     if _worker is None:
         raise RuntimeError("fetch runs in a worker: prepare_worker first")
-    patience = _worker.patience
+    policy = _worker.policy
     started = time.monotonic()
     attempt = 1
-    outcome = _ask_once(_worker.session, address, patience.timeout)
-    while _may_succeed_later(outcome) and attempt <= patience.retries:
-        time.sleep(patience.pause_after(attempt))
+    outcome = _ask_once(_worker.session, address, policy.timeout)
+    while _may_succeed_later(outcome) and attempt <= policy.retries:
+        time.sleep(policy.pause_after(attempt))
         attempt += 1
-        outcome = _ask_once(_worker.session, address, patience.timeout)
+        outcome = _ask_once(_worker.session, address, policy.timeout)
     return replace(outcome, attempts=attempt, seconds=time.monotonic() - started)
 
 

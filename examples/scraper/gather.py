@@ -7,14 +7,14 @@ from typing import Any
 import procession as multiprocessing
 from scraper import interrupts
 from scraper.addresses import complaint
-from scraper.fetch import Patience, fetch, prepare_worker
+from scraper.fetch import RetryPolicy, fetch, prepare_worker
 from scraper.outcome import Kind, Outcome
 
 __all__ = ["gather"]
 
 
 def gather(
-    addresses: list[str], *, patience: Patience, processes: int, start_method: str | None
+    addresses: list[str], *, policy: RetryPolicy, processes: int, start_method: str | None
 ) -> Generator[Outcome, None, None]:
     """One outcome for each address, whatever happens to it, first come first.
 
@@ -27,17 +27,17 @@ def gather(
         else:
             worth_asking.append(address)
     if worth_asking:
-        yield from _fetch_all(worth_asking, patience, min(processes, len(worth_asking)), start_method)
+        yield from _fetch_all(worth_asking, policy, min(processes, len(worth_asking)), start_method)
 
 
 def _fetch_all(
-    addresses: list[str], patience: Patience, processes: int, start_method: str | None
+    addresses: list[str], policy: RetryPolicy, processes: int, start_method: str | None
 ) -> Generator[Outcome, None, None]:
     deaths: set[str] = set()
     missing = dict.fromkeys(addresses)
     context: Any = multiprocessing.get_context(start_method)
     with interrupts.put_off():
-        pool = context.Pool(processes, initializer=prepare_worker, initargs=(patience,))
+        pool = context.Pool(processes, initializer=prepare_worker, initargs=(policy,))
     with pool:
         outcomes = pool.imap_unordered(fetch, addresses)
         while True:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scraper.addresses import read_addresses, without_repeats
-from scraper.fetch import Patience
+from scraper.fetch import RetryPolicy
 from scraper.report import FORMATS
 
 __all__ = ["Options", "parse"]
+
+# A process tree has room for some four thousand.
+MOST_PROCESSES = 1000
 
 DESCRIPTION = "Fetch addresses over a pool of processes and tell what became of each."
 EPILOG = """\
@@ -32,9 +35,9 @@ class Options:
     format: str
     output: Path | None
 
-    def patience(self, usual: Patience) -> Patience:
-        """The usual patience, but for what was asked for."""
-        return Patience(
+    def policy(self, usual: RetryPolicy) -> RetryPolicy:
+        """The usual policy, with the options that were given."""
+        return RetryPolicy(
             timeout=usual.timeout if self.timeout is None else self.timeout,
             retries=usual.retries if self.retries is None else self.retries,
         )
@@ -46,8 +49,10 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     given = parser.parse_args(arguments)
     try:
         addresses = _wanted(given.addresses, given.file)
-    except (OSError, UnicodeDecodeError) as error:
-        parser.error(f"--file {given.file}: {error}")
+    except OSError as error:
+        parser.error(f"argument --file: {given.file}: {error.strerror or error}")
+    except UnicodeDecodeError as error:
+        parser.error(f"argument --file: {given.file} is not UTF-8: {error}")
     return Options(
         addresses=addresses,
         timeout=given.timeout,
@@ -60,7 +65,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
 
 
 def _parser() -> argparse.ArgumentParser:
-    usual = Patience()
+    usual = RetryPolicy()
     parser = argparse.ArgumentParser(
         prog="scrape",
         description=DESCRIPTION,
@@ -72,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--file", metavar="FILE", help="more addresses, one a line, # for comments; - is standard input")
     add("--timeout", type=_seconds, metavar="SECONDS", help=f"for one answer (default {usual.timeout:g})")
     add("--retries", type=_count, metavar="N", help=f"of what may pass (default {usual.retries})")
-    add("--processes", type=_at_least_one, default=4, metavar="N", help="default 4")
+    add("--processes", type=_processes, default=4, metavar="N", help=f"default 4, at most {MOST_PROCESSES}")
     add("--start-method", choices=["fork", "spawn", "forkserver"], help="default: this Python's")
     add("--format", choices=list(FORMATS), default="text", help="default text")
     add("--output", type=Path, metavar="FILE", help="default: standard output")
@@ -89,21 +94,22 @@ def _wanted(named: list[str], file: str | None) -> list[str] | None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds <= 3600:
-        raise argparse.ArgumentTypeError("must be more than 0 and at most 3600")
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and at most 3600, not {text!r}")
     return seconds
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return count
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a number, at least 0, not {text!r}")
+    return int(text)
 
 
-def _at_least_one(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return count
+def _processes(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PROCESSES:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {MOST_PROCESSES}, not {text!r}")
+    return int(text)

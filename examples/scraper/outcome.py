@@ -1,7 +1,9 @@
 """What became of one address."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from scraper.addresses import hide_password, hide_passwords_in
 
 __all__ = ["Kind", "Outcome"]
 
@@ -36,3 +38,12 @@ class Outcome:
     def ok(self) -> bool:
         """Whether the page was fetched."""
         return self.kind is Kind.OK
+
+    @property
+    def was_asked_for(self) -> bool:
+        """Whether a request was made, or tried."""
+        return self.kind is not Kind.MALFORMED or self.attempts > 0
+
+    def without_passwords(self) -> "Outcome":
+        """The outcome as others may see it."""
+        return replace(self, address=hide_password(self.address), detail=hide_passwords_in(self.detail))

@@ -13,6 +13,7 @@ __all__ = ["FORMATS", "Report", "line"]
 
 def line(outcome: Outcome) -> str:
     """The outcome as one line for a reader."""
+    outcome = outcome.without_passwords()
     if outcome.status is None:
         told = f"URL: {outcome.address}, Failed: {outcome.kind}"
     else:
@@ -79,7 +80,10 @@ class JsonReport:
 
 
 def _record(outcome: Outcome) -> dict[str, Any]:
-    return asdict(outcome) | {"kind": str(outcome.kind), "seconds": round(outcome.seconds, 6)}
+    return asdict(outcome.without_passwords()) | {
+        "kind": str(outcome.kind),
+        "seconds": round(outcome.seconds, 6),
+    }
 
 
 FORMATS: dict[str, type[Report]] = {"text": TextReport, "csv": CsvReport, "json": JsonReport}

@@ -5,7 +5,8 @@ import time
 from contextlib import closing
 
 from scraper import interrupts
-from scraper.fetch import Patience
+from scraper.addresses import complaint
+from scraper.fetch import RetryPolicy
 from scraper.gather import gather
 from scraper.progress import Progress
 from scraper.report import Report
@@ -18,15 +19,16 @@ def run(
     addresses: list[str],
     report: Report | None,
     *,
-    patience: Patience,
+    policy: RetryPolicy,
     processes: int,
     start_method: str | None,
 ) -> Summary:
     """Scrape all addresses; Ctrl-C ends it early with what there is by then."""
-    summary = Summary(wanted=len(addresses), processes=processes)
+    worth_asking = sum(complaint(address) is None for address in addresses)
+    summary = Summary(wanted=len(addresses), processes=min(processes, worth_asking))
     progress = Progress(sys.stderr)
     started = time.monotonic()
-    outcomes = gather(addresses, patience=patience, processes=processes, start_method=start_method)
+    outcomes = gather(addresses, policy=policy, processes=processes, start_method=start_method)
     try:
         with closing(outcomes):
             progress.draw(summary)

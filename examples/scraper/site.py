@@ -4,6 +4,7 @@ It runs in a process of its own, so that it takes no time from the one that is m
 """
 
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import procession as multiprocessing
+from scraper import interrupts
 from scraper.outcome import Kind
 
 __all__ = ["EXPECTED", "PAGES", "addresses_of", "running_site"]
@@ -56,16 +58,18 @@ def running_site(start_method: str | None) -> Iterator[int]:
     context: Any = multiprocessing.get_context(start_method)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=serve, args=(sender,), name="site", daemon=True)
-    process.start()
-    sender.close()
     try:
+        with interrupts.put_off():
+            process.start()
+        sender.close()
         if not receiver.poll(SECONDS_TO_START):
             raise TimeoutError("the local site did not start")
         yield receiver.recv()
     finally:
         receiver.close()
-        process.terminate()
-        process.join()
+        if process.pid is not None:
+            process.terminate()
+            process.join()
 
 
 def serve(sender: Any) -> None:
@@ -80,6 +84,11 @@ def serve(sender: Any) -> None:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away in the middle of a page is not worth a traceback."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Pages(BaseHTTPRequestHandler):

@@ -11,10 +11,14 @@ __all__ = ["Summary"]
 
 @dataclass(slots=True)
 class Summary:
-    """The counts of a run; an interrupted run has fewer outcomes than addresses."""
+    """The counts of a run; an interrupted run has fewer outcomes than addresses.
+
+    `processes` is how many fetch: no more than there are addresses worth a request.
+    """
 
     wanted: int
     processes: int
+    asked: int = 0
     seconds: float = 0.0
     size: int = 0
     retries: int = 0
@@ -24,6 +28,7 @@ class Summary:
     def add(self, outcome: Outcome) -> None:
         """Count one more outcome."""
         self.kinds[outcome.kind] += 1
+        self.asked += outcome.was_asked_for
         self.size += outcome.size
         self.retries += max(0, outcome.attempts - 1)
 
@@ -39,8 +44,8 @@ class Summary:
 
     @property
     def rate(self) -> float:
-        """Addresses a second."""
-        return self.done / self.seconds if self.seconds else 0.0
+        """Addresses asked for a second."""
+        return self.asked / self.seconds if self.seconds else 0.0
 
     def by_kind(self) -> dict[str, int]:
         """The counts that are not zero, best outcome first."""
@@ -48,11 +53,12 @@ class Summary:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {kind}" for kind, count in self.by_kind().items()) or "none"
-        lines = [
-            f"{self.done} of {self.wanted} addresses: {counts}",
-            f"{self.size:,} bytes in {self.seconds:.2f} s with {self.processes} "
-            f"process{'es' if self.processes > 1 else ''}: {self.rate:.1f} addresses/s",
-        ]
+        lines = [f"{self.done} of {self.wanted} addresses: {counts}"]
+        if self.asked:
+            lines.append(
+                f"{self.size:,} bytes in {self.seconds:.2f} s with {self.processes} "
+                f"process{'es' if self.processes > 1 else ''}: {self.rate:.1f} addresses/s"
+            )
         if self.retries:
             lines.append(f"repeated requests: {self.retries}")
         if self.interrupted:

@@ -1,1 +1,1 @@
-"""The faults, by what they happen to. Each is a function that ends when the program survived as it should."""
+"""The cases, by what the fault happens to. Each is a function that returns if the program survived."""

@@ -1,4 +1,4 @@
-"""Forks of programs that are in the middle of something."""
+"""A program forks in the middle of other work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from subject import ctx, fault, start
+from faults.subject import ctx, fault, start
 
 
 def in_a_forked_child(run: Any) -> int:
@@ -129,7 +129,7 @@ def descend(depth: int, box: Any) -> None:
 
 
 def clone() -> int:
-    """A child that no handler of the C library hears of."""
+    """Fork a child without running the C library's fork handlers."""
     number = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
     arguments = (number, signal.SIGCHLD, 0, 0, 0, 0)
     pid: int = ctypes.CDLL(None).syscall(*map(ctypes.c_long, arguments))

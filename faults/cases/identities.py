@@ -1,4 +1,4 @@
-"""Numbers that mean another descriptor or process by now, and an environment that is somebody else's."""
+"""Recycled descriptor and process numbers, and an environment that belongs to another user."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from subject import ctx, fault, ours, promptly, start
+from faults.subject import ctx, fault, ours, promptly, start
 
 MEBIBYTE = 1 << 20
 NEWUSER, NEWPID, NEWNS = 0x10000000, 0x20000000, 0x00020000
 MS_REC_PRIVATE = 0x4000 | 1 << 18
-# Of a group that the starter is not in.
+# A group that the starting user is not in.
 SETGID, SOME_GROUP = 0o2755, 1
 
 
 def open_at_all(numbers: list[int], open_one: Callable[[], int]) -> None:
-    """Close everything, as daemons do, and have one file behind all these numbers."""
+    """Close every descriptor, as daemons do, and reopen all their numbers on one file."""
     os.closerange(3, 4096)
     fd = open_one()
     for number in numbers:
@@ -80,7 +80,7 @@ def stay(line: Any) -> None:
 
 
 def sandboxed(work: Callable[..., None], *args: Any) -> None:
-    """Do it as the first process of a PID namespace, with a /proc of its own, where that is allowed."""
+    """Run it as the first process of a PID namespace with its own /proc, where that is allowed."""
     libc = ctypes.CDLL(None)
     if libc.unshare(NEWPID | NEWNS | (0 if os.geteuid() == 0 else NEWUSER)) != 0:
         return
@@ -99,7 +99,7 @@ def sandboxed(work: Callable[..., None], *args: Any) -> None:
 
 
 def by_a_thread(make: Callable[[], Any]) -> Any:
-    """What a thread makes that has ended since."""
+    """Make an object in a thread that then ends."""
     made: list[Any] = []
     thread = threading.Thread(target=lambda: made.append(make()))
     thread.start()
@@ -184,7 +184,7 @@ def hold_and_become(tell: int) -> None:
         except ours.OwnerDied:
             os.write(tell, b"OwnerDied\n")
         os._exit(0)
-    # It goes on under its number until the other has ended.
+    # It keeps its process number until the other process has ended.
     os.execv(sys.executable, [sys.executable, "-c", f"import os; os.waitpid({pid}, 0)"])
 
 
@@ -205,5 +205,5 @@ def elevated_interpreter() -> None:
         )
         environment = {**os.environ, "PROCESSION_INSTALL": "1", "PYTHONHOME": sys.base_prefix}
         run = subprocess.run([python, "-S", "-c", tell], capture_output=True, text=True, env=environment)
-        # On a file system without such programs it is nobody's but its starter's.
+        # A file system mounted nosuid ignores the bit: the interpreter has its starter's rights only.
         assert run.stdout in ("True multiprocessing\n", "False procession\n"), run

@@ -1,4 +1,4 @@
-"""Programs that run out of something, or may not do something: it works, or says what is wrong."""
+"""Programs that reach a limit or lack a permission: they work, or report what is wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from queue import Empty
 from typing import Any
 
-from subject import METHOD, ctx, fault, package, raises, start
+from faults.subject import METHOD, ctx, fault, package, raises, start
 
 SMALL = 40
 
@@ -24,7 +24,7 @@ def square(x: int) -> int:
 
 
 def use_everything() -> None:
-    """The whole of it, in small."""
+    """Use every part of the package once."""
     box, lock, value = ctx.Queue(), ctx.Lock(), ctx.Value("i", 0)
     process = start(work, box, lock, value)
     assert box.get(timeout=20) == "done"
@@ -123,7 +123,7 @@ def many_queues() -> None:
     use_everything()
 
 
-# The first call that Linux 5.4 does not have, and with it all later ones.
+# The first system call that Linux 5.4 lacks; it lacks all later ones too.
 LATER = "close_range"
 REFUSABLE = {
     "x86_64": {
@@ -145,7 +145,7 @@ REFUSABLE = {
     "aarch64": {
         LATER: 436,
         "clone": 220,
-        # What the C library does there for it.
+        # What the C library does instead.
         "vfork": 220,
         "epoll_create1": 20,
         "eventfd2": 19,
@@ -167,7 +167,7 @@ ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 
 
 def refuse(call: str, code: int) -> None:
-    """From here on the kernel refuses a system call to this process and all it starts."""
+    """Make the kernel refuse a system call to this process and to every process it starts."""
     number = REFUSABLE[platform.machine()][call]
     jump = JUMP_FROM_THERE_ON if call == LATER else JUMP_IF_EQUAL
     program = b"".join(
@@ -203,7 +203,7 @@ def processes_run_out() -> None:
     for _ in range(3):
         with raises(OSError):
             start(put_one, box)
-            # A server that was there before finds it out, if it is not under the limit itself.
+            # A server that started earlier, and is not under the limit itself, finds it out.
             raise OSError if METHOD == "forkserver" else AssertionError
         if METHOD != "forkserver":
             with raises(OSError):
@@ -222,14 +222,14 @@ HOLDERS = 30
 
 @contextmanager
 def memory_used_up() -> Any:
-    """No shared memory is left, down to the smallest piece."""
+    """Use up shared memory, down to the smallest block."""
     filled = ctx.Queue()
     for size in (1 << 20, 200_000, 20_000, 3_000, 1_200, 300, 50):
         with raises(MemoryError):
             while True:
                 filled.put(bytes(size))
     yield
-    # A copy that was forked meanwhile empties it as well.
+    # A copy that was forked meanwhile drains it too.
     with suppress(Empty):
         while True:
             filled.get_nowait()
@@ -256,7 +256,7 @@ def holders_find_no_room() -> None:
             else:
                 started.append(process)
     assert refused or METHOD != "fork"
-    # Whoever was started is a holder, and what was refused has left nothing.
+    # Each started process holds its objects; a refused start left nothing behind.
     late = start(add, value, go)
     go.set()
     for process in (*started, late):

@@ -1,4 +1,4 @@
-"""Locks and what is made of them, when whoever uses them dies."""
+"""Locks and what is built on them, when a process that uses them dies."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import time
 from typing import Any
 
-from subject import ctx, die, fault, ours, promptly, raises, run_and_kill, start, wait_until_asleep
+from faults.subject import ctx, die, fault, ours, promptly, raises, run_and_kill, start, wait_until_asleep
 
-# What the standard library has nothing of.
+# The standard library has nothing like it.
 OWNER_DIED: Any = () if ours is None else ours.OwnerDied
 
 DEATHS = ("SIGKILL", "os._exit", "exec")
@@ -31,7 +31,7 @@ def block(line: Any, wait: Any) -> None:
 
 
 def go_on_with(lock: Any) -> None:
-    """Take a lock whose holder died: told once, or not at all."""
+    """Acquire a lock whose holder died: OwnerDied is raised once, or not at all."""
     try:
         assert lock.acquire(timeout=5), "the lock stays held for ever"
     except OWNER_DIED:
@@ -68,7 +68,7 @@ def acquire_patiently(line: Any, lock: Any) -> None:
 
 @fault("the holder of a Lock is killed while another process sleeps on it")
 def lock_holder_dies_before_a_waiter() -> None:
-    from subject import package
+    from faults.subject import package
 
     lock = ctx.Lock()
     ready, theirs = package.Pipe()
@@ -122,7 +122,7 @@ def condition_waiter_dies() -> None:
 
 
 def run_and_kill_in_wait(condition: Any) -> None:
-    from subject import package
+    from faults.subject import package
 
     line, theirs = package.Pipe()
     process = start(wait_in, theirs, condition)
@@ -152,7 +152,7 @@ def event_waiter_dies() -> None:
 
 
 def run_and_kill_when_asleep(wait: Any) -> None:
-    from subject import package
+    from faults.subject import package
 
     line, theirs = package.Pipe()
     process = start(block, theirs, wait)

@@ -1,4 +1,4 @@
-"""Programs on machines that are small, or strange: it works, or says what is wrong, and works afterwards."""
+"""Programs on small or unusual machines: they work, or report what is wrong and work afterwards."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from subject import PROMPT, ctx, fault, raises, wait_until
+from faults.cases.limits import use_everything
+from faults.subject import PROMPT, ctx, fault, raises, wait_until
 
-from .limits import use_everything
-
-FAULTS = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MEBIBYTE = 1 << 20
-# Of a memory cgroup: a few interpreters and some data.
+# The limit of a memory cgroup: room for a few interpreters and some data.
 ALLOWED = 300 * MEBIBYTE
-# Where groups are, in both versions, and the file with the limit.
+# Where cgroups are mounted, in both versions, and the file with the limit.
 CGROUPS = (
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
     (Path("/sys/fs/cgroup"), "memory.max"),
@@ -30,11 +29,11 @@ CGROUPS = (
 
 
 def program(body: str) -> str:
-    """A program that does something and says so."""
+    """A program that runs `body` and prints "works"."""
     return f"""
 import sys
-sys.path.insert(0, {str(FAULTS)!r})
-from cases.machines import {body}
+sys.path.insert(0, {str(ROOT)!r})
+from faults.cases.machines import {body}
 if __name__ == "__main__":
     {body}()
     print("works")
@@ -42,7 +41,7 @@ if __name__ == "__main__":
 
 
 def check(command: list[str], seconds: float = 25, or_says: str | None = None, **kwds: Any) -> None:
-    """That the program runs, or says what is missing."""
+    """Check that the program runs, or reports what is missing."""
     run = subprocess.run(command, capture_output=True, text=True, timeout=seconds, **kwds)
     errors = [line for line in run.stderr.splitlines() if line.startswith("OSError")]
     if or_says and run.returncode == 1 and any(or_says in line for line in errors):
@@ -51,7 +50,7 @@ def check(command: list[str], seconds: float = 25, or_says: str | None = None, *
 
 
 def with_mounts(*mounts: str) -> list[str]:
-    """What to put before a command for it to see other file systems; nothing where that is not allowed."""
+    """A command prefix that gives a command other mounts; empty where that is not allowed."""
     inside = " && ".join([*mounts, 'exec "$@"'])
     command = ["unshare", "--mount", "--map-root-user", "sh", "-c", inside, "sh"]
     allowed = subprocess.run([*command, "true"], capture_output=True).returncode == 0
@@ -72,12 +71,12 @@ def nothing_is_writable() -> None:
         f"mount -o remount,ro,bind {folder}",
         f"cd {folder}",
     )
-    # Where that is not allowed, the part with the spaces is left.
+    # Where mounts are not allowed, the path with spaces remains as the test.
     check([*command, sys.executable, path], cwd=home, env={**os.environ, "TMPDIR": home})
 
 
 def pass_large_messages() -> None:
-    """More at a time than a small machine has place for elsewhere."""
+    """Send more at a time than a small /dev/shm or /tmp could hold."""
     box = ctx.Queue()
     process = ctx.Process(target=put_large_ones, args=(box,))
     process.start()
@@ -101,7 +100,7 @@ def a_small_shm() -> None:
 
 
 def run_out_of_memory() -> None:
-    """Put more than there may be: an error, in time, and nobody is killed for it."""
+    """Put more than the limit allows: an error comes in time, and no process is killed."""
     box = ctx.Queue()
     with raises(MemoryError, OSError):
         for _ in range(100):
@@ -120,14 +119,14 @@ def a_full_cgroup() -> None:
 
 
 def work_beside_a_full_cache() -> None:
-    """Fill the group with pages of a file that was read, which the kernel takes back; then use it all."""
+    """Fill the cgroup with reclaimable page cache of a file; then use the whole package."""
     group = Path(os.environ["FAULTS_CGROUP"])
     counts = [group / name for name in ("memory.usage_in_bytes", "memory.current")]
     used = next(count for count in counts if count.exists())
     with open(os.environ["FAULTS_FILE"], "rb", buffering=0) as file:
         while file.read(MEBIBYTE):
             pass
-    # Where files lie in memory nothing is cached of them: a machine to which the fault cannot happen.
+    # On tmpfs nothing is cached: the fault cannot happen on this machine.
     print(f"{int(used.read_text()) // MEBIBYTE} MiB of {ALLOWED // MEBIBYTE}", file=sys.stderr)
     pass_large_messages()
     box = ctx.Queue()
@@ -143,7 +142,7 @@ def a_cgroup_full_of_page_cache() -> None:
             return
         path = os.path.join(os.environ["TMPDIR"], "read")
         with open(path, "wb") as file:
-            # A hole takes no room on the disk, and as much in the cache as anything.
+            # A sparse file takes no disk space, but as much page cache as any other.
             file.truncate(ALLOWED + 100 * MEBIBYTE)
         try:
             env = {**os.environ, "FAULTS_CGROUP": str(join.args[0]), "FAULTS_FILE": path}
@@ -155,7 +154,7 @@ def a_cgroup_full_of_page_cache() -> None:
 
 @contextmanager
 def cgroup(most: int) -> Iterator[Any]:
-    """What a child has to call to be in a group that may use so much memory; None where there are none."""
+    """A function for a child that joins a cgroup with this memory limit; None without cgroups."""
     for root, limit in (
         (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
         (Path("/sys/fs/cgroup"), "memory.max"),

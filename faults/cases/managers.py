@@ -1,4 +1,4 @@
-"""Managers, when the server or a client dies."""
+"""Managers whose server or client dies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from subject import ctx, fault, promptly, raises, start
+from faults.subject import ctx, fault, promptly, raises, start
 
 
 @fault("the server of a manager is killed: its proxies raise")
@@ -48,7 +48,7 @@ def change_for_ever(line: Any, table: Any) -> None:
 
 @fault("clients are killed in the middle of changing a manager's dict")
 def clients_are_killed_changing() -> None:
-    from subject import package
+    from faults.subject import package
 
     with ctx.Manager() as manager:
         table = manager.dict()

@@ -1,4 +1,4 @@
-"""Pools, when workers die, hang, or cannot do what they are asked to."""
+"""Pools whose workers die, hang, or cannot do what they are asked to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from subject import PROMPT, ctx, die, fault, gone_within, ours, package, promptly, raises, wait_until
+from faults.subject import PROMPT, ctx, die, fault, gone_within, ours, package, promptly, raises, wait_until
 
 LIMIT = 10
 

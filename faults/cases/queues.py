@@ -1,4 +1,4 @@
-"""Queues and pipes, when whoever uses them dies or is stopped."""
+"""Queues and pipes, when a process that uses them dies or is stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ import signal
 import time
 from typing import Any
 
-from subject import ctx, die, fault, ours, package, promptly, raises, start, wait_until, wait_until_asleep
+from faults.subject import (
+    ctx,
+    die,
+    fault,
+    ours,
+    package,
+    promptly,
+    raises,
+    start,
+    wait_until,
+    wait_until_asleep,
+)
 
 
 def put_all(box: Any, items: list[Any]) -> None:

@@ -1,6 +1,6 @@
-"""Programs in a sandbox, or on a kernel, that refuses one system call: everything works.
+"""A sandbox or a kernel refuses one system call: everything works.
 
-The program may have imported the package before the sandbox was put up, or be in it from its first step on.
+The program imports the package before it enters the sandbox, or starts inside it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
-from subject import METHOD, ctx, fault, package, raises, start
+from faults.cases.limits import refuse, use_everything
+from faults.subject import METHOD, ctx, fault, package, raises, start
 
-from cases.limits import refuse, use_everything
-
+ROOT = Path(__file__).resolve().parents[2]
 CODES = ("ENOSYS", "EPERM", "EACCES")
 
 
@@ -34,7 +35,7 @@ def see_parent(answers: Any) -> None:
 
 
 def use_more() -> None:
-    """What depends on the calls that are refused: ends and exit codes of processes, signals, descriptors."""
+    """Use what depends on the refused calls: process exits and exit codes, signals, descriptors."""
     use_everything()
     grandparent = start(start_one, 3)
     grandparent.join(20)
@@ -63,14 +64,13 @@ def use_more() -> None:
 
 
 def check(call: str) -> None:
-    """With each error, in programs of their own, side by side."""
+    """Refuse the call with each error, in one program each, side by side."""
     kinds = [(code, when) for code in CODES for when in ("first", "later")]
     if call == "getrandom":
-        # Python itself does not start where the call fails in another way than these.
+        # Python itself starts only if the call fails with one of the other errors.
         kinds = [kind for kind in kinds if kind[0] != "EACCES"]
     command = [sys.executable, os.path.abspath(__file__), call]
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    environment = {**os.environ, "PYTHONPATH": folder, "PROCESSION_FALLBACK": "quiet"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PROCESSION_FALLBACK": "quiet"}
     runs = [
         subprocess.Popen(
             [*command, code, when],
@@ -130,7 +130,7 @@ def hold(lock: Any, told: Any) -> None:
 @fault("set_robust_list is refused, and a process is killed that holds a lock", extension=True)
 def death_without_robust_lists() -> None:
     if METHOD == "forkserver":
-        # Its server is asked to be there first.
+        # The fork server is started first.
         start(die, 0).join(20)
     refuse("set_robust_list", errno.ENOSYS)
     lock = ctx.Lock()

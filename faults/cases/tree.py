@@ -1,4 +1,4 @@
-"""Parents, children and signals: who is gone afterwards, and who must not be."""
+"""Parents, children and signals: which processes end, and which survive."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import threading
 import time
 from typing import Any
 
-from subject import METHOD, PACKAGE, ctx, fault, gone_within, package, python, start, wait_until
+from faults.subject import METHOD, PACKAGE, ctx, fault, gone_within, package, python, start, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# What a case does in a program of its own: that program dies, this one looks on.
+# The program that a case starts and kills while the case observes.
 SELF = os.path.join(os.path.dirname(HERE), "program.py")
 
 

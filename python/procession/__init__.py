@@ -1,19 +1,20 @@
 """Procession: `multiprocessing`, rebuilt on a Rust engine.
 
-The names and their meaning are the stdlib's; `import procession as multiprocessing` is all a program needs.
+Names and meaning are the stdlib's: a program only needs `import procession as multiprocessing`. An unmodified
+program runs on it with `python -m procession program.py`, or after `procession.install()`.
 """
 
 import os
 
 from ._core.fallback.choice import choose as _choose
 
-# Before anything is imported that needs the engine.
+# Before any import that needs the engine.
 _choose()
 
 from . import context
+from ._core._typing import TYPE_CHECKING as _TYPE_CHECKING
+from ._core._typing import Any as _Any
 from ._core.errors import OwnerDied, WorkerDied
-from ._core.hints import TYPE_CHECKING as _TYPE_CHECKING
-from ._core.hints import Any as _Any
 from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
 from .process import active_children, current_process, parent_process
 
@@ -52,11 +53,26 @@ set_forkserver_preload = _default.set_forkserver_preload
 set_start_method = _default.set_start_method
 
 
-def install(*, force: bool = False) -> None:
-    """Make `multiprocessing` a name of this package, here and in every process started from now on.
+def _load(name: str) -> _Any:
+    """Return a submodule."""
+    from importlib import import_module
 
-    Call it first thing in a program. RuntimeError if modules hold parts of the standard library's
-    `multiprocessing` already, since those would go on using it; with `force` they do.
+    return import_module(f"{__name__}.{name}")
+
+
+def install(*, force: bool = False) -> None:
+    """Make `multiprocessing` an alias of this package, here and in every process started from now on.
+
+    Call it before any other import of a program::
+
+        import procession
+
+        procession.install()
+
+        import multiprocessing  # This is procession.
+
+    Raises RuntimeError if modules hold parts of the standard library's `multiprocessing` already: they would
+    go on using it. With `force`, they do.
     """
     from ._core.install import install
 
@@ -64,63 +80,69 @@ def install(*, force: bool = False) -> None:
 
 
 def debug_dump(file: _Any = None) -> None:
-    """Write to `file` (stderr) what each process of this tree holds and waits for, and what will never end.
+    """Write what each process of this tree holds and waits for, and which waits will never end.
 
-    The stacks of this process's threads follow. With `PROCESSION_DEBUG_SIGNAL=USR2` in the environment, or
-    after `debug_on_signal`, `kill -USR2` has a process do it.
+    The stacks of this process's threads follow. `file` is a text file, by default stderr. With
+    `PROCESSION_DEBUG_SIGNAL=USR2` in the environment, or after `debug_on_signal`, `kill -USR2` makes a
+    process write it.
     """
-    from ._core.diagnosis import debug_dump
+    from ._core.debug.diagnosis import debug_dump
 
     debug_dump(file)
 
 
 def debug_on_signal(number: int | None = None) -> None:
-    """Have this process, and those started from now on, answer a signal (SIGUSR2) with `debug_dump`."""
-    from ._core.diagnosis import debug_on_signal
+    """Make this process, and those started from now on, answer a signal with `debug_dump`.
 
-    debug_on_signal(number)
+    `number` is the signal's number; by default it is the one that `PROCESSION_DEBUG_SIGNAL` names, else
+    SIGUSR2.
+    """
+    from ._core.debug.diagnosis import debug_on_signal
+
+    debug_on_signal(_load, number)
 
 
 def debug_watch(every: float = 10.0) -> None:
-    """Look every so many seconds for locks in a circle and queues that nobody reads, and report them.
+    """Look every `every` seconds for deadlocks and for queues that no process reads, and report them.
 
-    Each is reported once, as `debug_dump` does, when it was there at two looks in a row. In one process of a
-    tree this is enough; `PROCESSION_DEBUG_WATCH=10` in the environment begins it in the first.
+    Each is reported once, in the form of `debug_dump`, when two checks in a row have found it. One process
+    per tree is enough; `PROCESSION_DEBUG_WATCH=10` in the environment starts the watch in the first. Raises
+    ValueError unless `every` is positive.
     """
-    from ._core.hang_watch import debug_watch
+    from ._core.debug.hang_watch import debug_watch
 
-    debug_watch(every)
+    debug_watch(_load, every)
 
 
 def memory_info() -> dict[str, int | None]:
-    """How much shared memory this program and all its processes use, in bytes.
+    """Return how much shared memory this program and all its processes use, in bytes.
 
-    `in_use`: behind the queues, values, waiting messages and received arrays that somebody has.
-    `resident`: what the system has given, which is what is in use, what lies free for the next, and tables.
-    `limit`: what `resident` may be at most (`PROCESSION_MEMORY`), None without a limit of that kind.
+    * `in_use`: memory of queues, values, waiting messages and received arrays.
+    * `resident`: memory that the system has provided: in use, free for reuse, and tables.
+    * `limit`: the most that `resident` may be (`PROCESSION_MEMORY`); None without such a limit.
 
-    It looks at every piece of memory: for a report now and then, not for every message. Where the engine does
-    not run, there is none.
+    The call visits every block of memory: use it for an occasional report, not for every message. Without the
+    engine, the first two are 0.
     """
-    from ._core.memory import memory_info
+    from ._core.debug.memory import memory_info
 
     return memory_info()
 
 
 def trim() -> int:
-    """Give all free shared memory back to the system now; how many bytes that were.
+    """Give all free shared memory back to the system now; return its size in bytes.
 
-    Without it, memory goes back about a second after it was used last, but for a quarter of what is in use,
-    or 16 MiB if that is more; and all of it with the program's last queue, pipe or pool.
+    Without this call, memory goes back about a second after its last use, except for a quarter of what is in
+    use, or 16 MiB if that is more. All of it goes back with the program's last queue, pipe or pool.
     """
-    from ._core.memory import trim
+    from ._core.debug.memory import trim
 
     return trim()
 
 
-# The submodules that the stdlib's package has once others were loaded, and this one loads when somebody asks:
-# programs that make a `Pool` say `multiprocessing.connection.wait` and import nothing else. Until then there
-# is no such name, so that whoever looks for names in every module loads nothing.
+# Submodules that the stdlib loads together with others, and this package loads on demand: programs that make
+# a `Pool` use `multiprocessing.connection.wait` and import nothing else. Before the others are loaded, there
+# is no such name, so that tools which list the names of every module load nothing.
 _LOADED_WITH = {
     "connection": ("pool", "queues", "managers", "popen_forkserver"),
     "heap": ("synchronize", "sharedctypes"),
@@ -132,27 +154,25 @@ _LOADED_WITH = {
     "util": ("context",),
 }
 
-# Type checkers would take every name for one that is there.
+# Type checkers would accept every name.
 if not _TYPE_CHECKING:
 
     def __getattr__(name: str) -> _Any:
         if not any(other in globals() for other in _LOADED_WITH.get(name, ())):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
-
-        return import_module(f"{__name__}.{name}")
+        return _load(name)
 
 
 if "PROCESSION_DEBUG_SIGNAL" in os.environ:
-    from ._core.diagnosis import debug_as_environment_says
+    from ._core.debug.diagnosis import debug_as_environment_says
 
-    debug_as_environment_says()
+    debug_as_environment_says(_load)
     del debug_as_environment_says
 
 if "PROCESSION_DEBUG_WATCH" in os.environ:
-    from ._core.hang_watch import watch_as_environment_says
+    from ._core.debug.hang_watch import watch_as_environment_says
 
-    watch_as_environment_says()
+    watch_as_environment_says(_load)
     del watch_as_environment_says
 
 SUBDEBUG = 5

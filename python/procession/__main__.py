@@ -1,8 +1,8 @@
 """`python -m procession`: run an unmodified program with this package as its `multiprocessing`.
 
-What comes after is what `python` itself takes: a script, a directory or a zip file with a `__main__.py`,
-`-m` and a module, `-c` and a program text, or `-` for the standard input. The program sees `sys.argv`,
-`sys.path` and `__main__` as `python` would have made them, and so does every process that it starts.
+The arguments are those of `python` itself: a script, a directory or a zip file with a `__main__.py`, `-m` and
+a module, `-c` and a program text, or `-` for the standard input. The program gets `sys.argv`, `sys.path` and
+`__main__` as from `python`, and so does every process that it starts.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFil
 from types import CodeType
 
 from procession import __version__
-from procession._core.hints import Any
+from procession._core._typing import Any
 from procession._core.install import install
-from procession._core.main_module import LaunchedMain
+from procession._core.start.main_module import LaunchedMain
 
 __all__: list[str] = []
 
-# What `__main__` had before Python 3.15 beside its file.
+# Names that `__main__` has before Python 3.15.
 _CACHED: dict[str, Any] = {"__cached__": None} if sys.version_info < (3, 15) else {}
 
 USAGE = """\
@@ -36,7 +36,7 @@ every process that it starts. PROCESSION_INSTALL=1 in the environment does the s
 
 
 def main(arguments: list[str]) -> None:
-    """Become the program that the command line names."""
+    """Run the program that the command line names, in this process."""
     match arguments:
         case [] | ["-h" | "--help", *_]:
             print(USAGE, end="")
@@ -64,19 +64,19 @@ def main(arguments: list[str]) -> None:
 def become(
     arguments: list[str], first_on_path: str | None = None, *, even_if_safe: bool = False
 ) -> dict[str, Any]:
-    """Make the process that of the program; return the names of its new, empty `__main__`."""
+    """Prepare this process for the program; return the namespace of its new, empty `__main__`."""
     install(force=True)
     sys.argv[:] = arguments
     if first_on_path is not None:
-        # `python -m` put the working directory there, unless it was told to leave the path alone.
+        # `python -m` has put the working directory there, except with -P.
         if not sys.flags.safe_path:
             sys.path[0] = first_on_path
         elif even_if_safe:
             sys.path.insert(0, first_on_path)
     module = LaunchedMain("__main__")
-    # Children call theirs by the second name, in what they send.
+    # Children use the second name in what they pickle.
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
-    # Elsewhere it is the namespace of that module.
+    # As in a real main module, the module and not its namespace.
     module.__builtins__ = builtins  # type: ignore[attr-defined]
     return vars(module)
 
@@ -100,7 +100,7 @@ def run_script(path: str, arguments: list[str]) -> None:
 
 
 def load(path: str) -> tuple[CodeType, SourceFileLoader | SourcelessFileLoader]:
-    """The code of a file, and the loader that `__main__` is to name."""
+    """Return the code of a file, and the loader for `__main__`."""
     with io.open_code(os.fspath(os.path.abspath(path))) as file:
         compiled = pkgutil.read_code(file)  # type: ignore[attr-defined]
         if compiled is not None:

@@ -1,8 +1,8 @@
 """Connections: pipes between processes, sockets with message frames, and waiting for several at once.
 
-A pipe's ends are the engine's: messages go through shared memory. A `Connection` around any other descriptor
-(a socket of `Listener` and `Client`, a handle that another library kept) speaks the stdlib's framed bytes:
-a big-endian length of four bytes, or -1 and one of eight.
+The ends of a pipe are engine objects: messages go through shared memory. A `Connection` around any other
+descriptor (a socket of `Listener` and `Client`, a handle that another library kept) uses the stdlib's frames:
+a big-endian length of four bytes, or -1 and a length of eight bytes, then the message.
 
 The listening side and the handshake that proves the key are the stdlib's.
 """
@@ -15,15 +15,14 @@ import struct
 import sys
 from collections.abc import Callable, Iterable
 
-from . import _engine
-from ._core import pipe_transit
-from ._core.forwarding import forward_other_names
-from ._core.handle_passing import duplicate, teach_reduction
-from ._core.hints import Any
-from ._core.private_names import teach_private_names
-from ._core.readiness import wait_for_readable
-from ._core.stdlib import context, load, reduction
-from ._core.temp_dir import keep_socket_paths_short
+from . import _native
+from ._core._typing import Any
+from ._core.private_names import register_private_methods
+from ._core.queues.readiness import wait_for_readable
+from ._core.stdlib import context, forward_other_names, load, reduction
+from ._core.system.temp_dir import keep_socket_paths_short
+from ._core.transfer import pipe_transit
+from ._core.transfer.handle_passing import duplicate, patch_reduction
 
 _std = load("connection")
 
@@ -33,12 +32,12 @@ _SHORT = struct.Struct("!i")
 _LONG = struct.Struct("!Q")
 _LONG_MARK = _SHORT.pack(-1)
 _LONGEST_SHORT = 0x7FFFFFFF
-# Below this size header and message go out in one write: two would meet Nagle's algorithm.
+# Up to this size, header and message go out in one write: Nagle's algorithm would delay a second one.
 _ONE_WRITE = 16384
 
 
 def _part_of(buf: Any, offset: int, size: int | None) -> memoryview:
-    """The bytes `offset` to `offset + size` of a buffer of any shape."""
+    """Return the bytes `offset` to `offset + size` of a buffer of any shape."""
     view = memoryview(buf)
     if view.itemsize > 1 or view.ndim != 1:
         view = view.cast("B")
@@ -58,7 +57,7 @@ def _part_of(buf: Any, offset: int, size: int | None) -> memoryview:
 def _receive_into(buf: Any, offset: int, receive: Callable[[], bytes | bytearray]) -> int:
     """Receive a message into a buffer of any shape; return its length.
 
-    What is wrong with the place is found out before a message is taken: it would be lost.
+    Checks the offset before it takes a message, which would be lost otherwise.
     """
     with memoryview(buf) as whole, whole.cast("B") as view:
         if offset < 0:
@@ -147,7 +146,7 @@ class _ConnectionBase:
         self._send_frame(memoryview(reduction.ForkingPickler.dumps(obj)))
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
-        """Receive a message as bytes; OSError if it is longer than `maxlength`."""
+        """Receive a message as bytes. Raises OSError if it is longer than `maxlength` bytes."""
         self._check_closed()
         self._check_readable()
         if maxlength is not None and maxlength < 0:
@@ -161,13 +160,13 @@ class _ConnectionBase:
         return _receive_into(buf, offset, self._recv_frame)
 
     def recv(self) -> Any:
-        """Receive an object."""
+        """Receive an object. Raises EOFError if the other end is closed."""
         self._check_closed()
         self._check_readable()
         return reduction.ForkingPickler.loads(self._recv_frame())
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Return whether there is anything to receive; wait up to `timeout` for it."""
+        """Return whether there is a message; wait up to `timeout` seconds for one, or for ever if None."""
         self._check_closed()
         self._check_readable()
         return bool(wait([self], timeout))
@@ -198,7 +197,7 @@ class _ConnectionBase:
         return self._read(size)
 
     def _bad_message_length(self) -> None:
-        """The stream is out of step: nothing can be received any more."""
+        """Raise OSError: the position of the next message is unknown, so nothing can be received any more."""
         if self._writable:
             self._readable = False
         else:
@@ -225,11 +224,11 @@ class _ConnectionBase:
 
 
 class Connection(_ConnectionBase):
-    """A connection; around a descriptor of its own when it is made directly."""
+    """A connection; made directly, it owns the given descriptor."""
 
 
-class PipeEnd(_engine.Channel, Connection):
-    """One end of a `Pipe`: messages go through shared memory, the descriptor tells that they are there."""
+class PipeEnd(_native.Channel, Connection):
+    """One end of a `Pipe`: messages go through shared memory, and the descriptor shows that they wait."""
 
     _handle = None
 
@@ -246,34 +245,48 @@ class PipeEnd(_engine.Channel, Connection):
         return _receive_into(buf, offset, self.recv_bytes)
 
     def __reduce__(self) -> Any:
-        # Also for picklers that know nothing of `ForkingPickler`: libraries have their own.
+        # For picklers other than `ForkingPickler`: libraries have their own.
         return _reduce_pipe_end(self)
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
-    """Return the two ends of a pipe; without `duplex` the first only receives and the second only sends."""
-    return _engine.pipe(duplex, PipeEnd)
+    """Return the two ends of a pipe; without `duplex`, the first only receives and the second only sends.
+
+    An end can be sent to another process, as an argument or in a message::
+
+        here, there = Pipe()
+        there.send([1, 2])
+        assert here.recv() == [1, 2]
+    """
+    return _native.pipe(duplex, PipeEnd)
 
 
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
-    """Wait until some of the objects are readable and return those: connections, sockets, descriptors."""
+    """Wait until some of the objects are readable; return those, in their order.
+
+    The objects are connections, queue readers, sockets, sentinels of processes or descriptors. Returns an
+    empty list if none is readable within `timeout` seconds; None waits for ever.
+    """
     return wait_for_readable(list(object_list), timeout)
 
 
 class Listener(_std.Listener):  # type: ignore[name-defined]
-    """A socket that waits for connections from `Client`."""
+    """A listening socket that accepts connections from `Client`."""
 
     def accept(self) -> Connection:
-        """Accept a connection, prove the key on both sides, and return it."""
-        return _ours(super().accept())
+        """Accept a connection, prove the key on both sides, and return it.
+
+        Raises `AuthenticationError` if the other side has another key.
+        """
+        return _wrapped(super().accept())
 
 
 def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Connection:
-    """Return a connection to a `Listener`."""
-    return _ours(_std.Client(address, family, authkey))
+    """Return a connection to a `Listener`. Raises `AuthenticationError` if the keys differ."""
+    return _wrapped(_std.Client(address, family, authkey))
 
 
-def _ours(theirs: Any) -> Connection:
+def _wrapped(theirs: Any) -> Connection:
     with theirs:
         return Connection(os.dup(theirs.fileno()), theirs.readable, theirs.writable)
 
@@ -288,43 +301,43 @@ def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
     return Connection(df.detach(), readable, writable)
 
 
-def _reduce_theirs(conn: Any) -> Any:
-    """Pickle a connection of the stdlib's own, also while its module's name stands for this one."""
+def _reduce_stdlib_connection(conn: Any) -> Any:
+    """Pickle a connection of the stdlib, also while its module's name is an alias of this one."""
     its_name_is_its_own = sys.modules.get(_std.__name__) is _std
-    if its_name_is_its_own and not _engine.is_enclosing():
+    if its_name_is_its_own and not _native.is_pickling_message():
         return _std.reduce_connection(conn)
-    return _rebuild_theirs, (duplicate(conn.fileno()), conn.readable, conn.writable)
+    return _rebuild_stdlib_connection, (duplicate(conn.fileno()), conn.readable, conn.writable)
 
 
-def _rebuild_theirs(df: Any, readable: bool, writable: bool) -> Any:
+def _rebuild_stdlib_connection(df: Any, readable: bool, writable: bool) -> Any:
     return _std.Connection(df.detach(), readable, writable)
 
 
 def _reduce_socket(sock: Any) -> Any:
-    """Pickle a socket: in a message of this package, it arrives though its sender has ended."""
+    """Pickle a socket: in a message of this package, it arrives even if its sender has ended."""
     return reduction._rebuild_socket, (duplicate(sock.fileno()), sock.family, sock.type, sock.proto)
 
 
 def _reduce_pipe_end(end: PipeEnd) -> tuple[Any, ...]:
-    return _rebuild_pipe_end, (pipe_transit.send_off(end),)
+    return _rebuild_pipe_end, (pipe_transit.detached(end),)
 
 
 def _rebuild_pipe_end(ticket: Any) -> PipeEnd:
     end = PipeEnd.__new__(PipeEnd)
-    ticket.arrive(end)
+    ticket.attach_to(end)
     return end
 
 
-teach_private_names()
+register_private_methods()
 reduction.ForkingPickler.register(Connection, reduce_connection)
-reduction.ForkingPickler.register(_std.Connection, _reduce_theirs)
+reduction.ForkingPickler.register(_std.Connection, _reduce_stdlib_connection)
 if sys.modules.get(_std.__name__) is not _std:
-    # Its name is this module's: picklers that libraries taught that name's class do not know it.
-    copyreg.pickle(_std.Connection, _reduce_theirs)
+    # `multiprocessing.connection` is this module, so libraries register reducers for the class here only.
+    copyreg.pickle(_std.Connection, _reduce_stdlib_connection)
 reduction.ForkingPickler.register(PipeEnd, _reduce_pipe_end)
 if reduction.ForkingPickler._extra_reducers.get(reduction.socket.socket) is reduction._reduce_socket:
     reduction.ForkingPickler.register(reduction.socket.socket, _reduce_socket)
-teach_reduction()
+patch_reduction()
 keep_socket_paths_short()
 
 forward_other_names(__name__, _std)

@@ -1,8 +1,8 @@
-"""Contexts: one start method each, and the factories that make this package's objects for it.
+"""Contexts: one for each start method, with the factories that make this package's objects.
 
-What must exist once a process stays where the stdlib keeps it: the chosen start method, the `Popen` that is
-pickling, the contexts that other libraries register, and the exception classes. The contexts here are
-subclasses of the stdlib's, so that `isinstance` and `mp_context=` work anywhere.
+State that must exist once per process stays in the stdlib's module: the chosen start method, the `Popen` that
+is pickling, the contexts that libraries register, and the exception classes. The contexts here are subclasses
+of the stdlib's, so that `isinstance` and `mp_context=` work everywhere.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 
+from ._core._typing import TYPE_CHECKING, Any
 from ._core.fallback import choice
-from ._core.forwarding import forward_other_names
-from ._core.hints import TYPE_CHECKING, Any
-from ._core.main_module import settle
+from ._core.start.main_module import sync_main_modules
 from ._core.stdlib import context as _std
-from ._core.stdlib import process
+from ._core.stdlib import forward_other_names, process
 
 if TYPE_CHECKING:
     from . import connection, managers, pool, queues, synchronize
@@ -60,11 +59,11 @@ set_spawning_popen = _std.set_spawning_popen
 
 
 def _part(name: str) -> Any:
-    """One of the package's modules, loaded when it is first needed."""
+    """Return one of the package's modules; load it when it is first needed."""
     part = _parts.get(name)
     if part is None:
         choice.before_first_object()
-        # Not from sys.modules: another thread may be in the middle of loading it.
+        # Not from sys.modules: another thread may not have finished loading it.
         part = _parts[name] = import_module(f"{__package__}.{name}")
     return part
 
@@ -73,7 +72,7 @@ _parts: dict[str, Any] = {}
 
 
 class _Part:
-    """What annotations name of a module that is loaded late: whoever evaluates one gets it."""
+    """Stands for a module that is loaded late, so that evaluated annotations find its classes."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -90,7 +89,7 @@ if not TYPE_CHECKING:
 
 
 def _starter(popen_module: str) -> Any:
-    """The `_Popen` of a process class: a static method, since the stdlib calls it on classes and objects."""
+    """Make the `_Popen` of a process class: static, because the stdlib calls it on classes and objects."""
 
     def start(process_obj: BaseProcess) -> Any:
         return (_parts.get(popen_module) or _part(popen_module)).Popen(process_obj)
@@ -105,17 +104,17 @@ def _choose_forkserver_main(mode: str | None) -> None:
     if hasattr(server, "set_main"):
         server.set_main(mode)
     elif mode not in ("warm", "cold"):
-        # The standard library's has one way only, which is between the two.
+        # The standard library has only one way, which is neither of the two.
         raise ValueError(f"forkserver_main must be 'warm' or 'cold', not {mode!r}")
 
 
 def _current_kind() -> Any:
-    """The process class of the current start method."""
+    """Return the process class of the current start method."""
     return _counterpart(_std._default_context.get_context()).Process
 
 
 class _StartableProcess(BaseProcess):
-    """What every Python version's process can do here, the newest methods included."""
+    """The methods of processes on every Python version, including the newest ones."""
 
     _popen: Any
     _check_closed: Callable[[], None]
@@ -141,7 +140,7 @@ class _StartableProcess(BaseProcess):
         super().__init__(group, target, name, args, {} if kwargs is None else kwargs, daemon=daemon)
 
     def interrupt(self) -> None:
-        """Ask the process to stop as Ctrl-C would: SIGINT."""
+        """Send SIGINT to the process, as Ctrl-C does."""
         self._check_closed()
         if hasattr(self._popen, "interrupt"):
             self._popen.interrupt()
@@ -151,7 +150,7 @@ class _StartableProcess(BaseProcess):
 
 
 def _start_from_a_daemon(self: Any) -> None:
-    """Start the process, as the base class does it, which refuses daemons."""
+    """Start the process like the base class, but without its refusal in daemons."""
     self._check_closed()
     assert self._popen is None, "cannot start a process twice"
     assert self._parent_pid == os.getpid(), "can only start a process object created by current process"
@@ -163,15 +162,23 @@ def _start_from_a_daemon(self: Any) -> None:
 
 
 def allow_daemons_children() -> None:
-    """From here on this process may start others although it is a daemon.
+    """Let this process start others although it is a daemon.
 
-    The stdlib forbids it since they would be left behind when the daemon is killed; here they are not.
+    The stdlib forbids it because they would be left behind when the daemon is killed. Here they are not.
     """
     _StartableProcess.start = _start_from_a_daemon  # type: ignore[method-assign]
 
 
 class Process(_StartableProcess):
-    """A process started by whatever start method is current when `start` is called."""
+    """A process that starts by the start method that is current when `start` is called.
+
+    The child calls `target(*args, **kwargs)`. `daemon` says whether the process dies with its parent; None
+    means as the current process. Raises TypeError if `target` is not callable, or `args` not iterable::
+
+        process = Process(target=print, args=("hello",))
+        process.start()
+        process.join()
+    """
 
     _start_method = None
 
@@ -199,8 +206,8 @@ class SpawnProcess(_StartableProcess):
 
     @staticmethod
     def _after_fork() -> None:
-        """A fresh interpreter has inherited nothing that needs repair; it may have a name to say."""
-        if (origins := sys.modules.get("procession._core.origins")) is not None:
+        """Repair nothing: a fresh interpreter has inherited no state. Store its name if reports are on."""
+        if (origins := sys.modules.get("procession._core.debug.origins")) is not None:
             origins.name_this_process()
 
 
@@ -212,58 +219,73 @@ class ForkServerProcess(_StartableProcess):
 
 
 class BaseContext(_std.BaseContext):
-    """The stdlib's context with every factory making this package's objects."""
+    """The stdlib's context, whose factories make this package's objects."""
 
     def Manager(self) -> managers.SyncManager:
-        """Start a manager process and return the manager."""
+        """Start a manager's server process and return the manager: a `SyncManager`.
+
+        The server dies with this process, even if that is killed.
+        """
         manager = _part("managers").SyncManager(ctx=self.get_context())
         manager.start()
         return manager
 
     def Pipe(self, duplex: bool = True) -> tuple[connection.Connection, connection.Connection]:
-        """Return the two connected ends of a pipe."""
+        """Return the two connected ends of a pipe; without `duplex`, one to receive and one to send."""
         return _part("connection").Pipe(duplex)
 
     def Lock(self) -> synchronize.Lock:
-        """Return a lock that is not recursive."""
+        """Return a lock that is not recursive.
+
+        If its owner dies, the next `acquire` raises `OwnerDied`.
+        """
         return _part("synchronize").Lock(ctx=self.get_context())
 
     def RLock(self) -> synchronize.RLock:
-        """Return a recursive lock."""
+        """Return a lock that its owner may acquire again.
+
+        If its owner dies, the next `acquire` raises `OwnerDied`.
+        """
         return _part("synchronize").RLock(ctx=self.get_context())
 
     def Condition(self, lock: Any = None) -> synchronize.Condition:
-        """Return a condition variable."""
+        """Return a condition variable, around `lock` or a new RLock."""
         return _part("synchronize").Condition(lock, ctx=self.get_context())
 
     def Semaphore(self, value: int = 1) -> synchronize.Semaphore:
-        """Return a semaphore."""
+        """Return a semaphore that starts at `value`."""
         return _part("synchronize").Semaphore(value, ctx=self.get_context())
 
     def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
-        """Return a semaphore that refuses to rise above its first value."""
+        """Return a semaphore that starts at `value` and raises ValueError rather than exceed it."""
         return _part("synchronize").BoundedSemaphore(value, ctx=self.get_context())
 
     def Event(self) -> synchronize.Event:
-        """Return an event."""
+        """Return an event, which is not set."""
         return _part("synchronize").Event(ctx=self.get_context())
 
     def Barrier(
         self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
     ) -> synchronize.Barrier:
-        """Return a barrier for `parties` processes or threads."""
+        """Return a barrier for `parties` processes or threads.
+
+        One of them calls `action` each time before all go on. `timeout` is the default of `wait`, in seconds.
+        """
         return _part("synchronize").Barrier(parties, action, timeout, ctx=self.get_context())
 
     def Queue(self, maxsize: int = 0) -> queues.Queue[Any]:
-        """Return a queue for many producers and consumers."""
+        """Return a queue for many producers and consumers.
+
+        It holds at most `maxsize` messages; 0 or less means as many as memory allows.
+        """
         return _part("queues").Queue(maxsize, ctx=self.get_context())
 
     def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue[Any]:
-        """Return a queue that counts what is still unfinished."""
+        """Return a queue with `task_done` and `join`, otherwise like `Queue`."""
         return _part("queues").JoinableQueue(maxsize, ctx=self.get_context())
 
     def SimpleQueue(self) -> queues.SimpleQueue[Any]:
-        """Return a queue with nothing but `get`, `put` and `empty`."""
+        """Return a queue that has only `get`, `put`, `empty` and `close`."""
         return _part("queues").SimpleQueue(ctx=self.get_context())
 
     def Pool(
@@ -273,48 +295,62 @@ class BaseContext(_std.BaseContext):
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
     ) -> pool.Pool:
-        """Return a pool of worker processes."""
+        """Return a pool of worker processes.
+
+        `processes` is their number, by default one per usable processor. Each worker calls
+        `initializer(*initargs)` first, and is replaced after `maxtasksperchild` tasks, if that is given.
+        """
         return _part("pool").Pool(
             processes, initializer, initargs, maxtasksperchild, context=self.get_context()
         )
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
-        """Return a shared ctypes object without a lock."""
+        """Return a ctypes object in shared memory, without a lock.
+
+        The type is a ctypes type or a type code of `array`; the arguments initialize it. Raises TypeError for
+        an unknown type code.
+        """
         return _part("sharedctypes").RawValue(typecode_or_type, *args)
 
     def RawArray(self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) -> Any:
-        """Return a shared ctypes array without a lock."""
+        """Return a ctypes array in shared memory, without a lock: zeroed, or filled from a sequence."""
         return _part("sharedctypes").RawArray(typecode_or_type, size_or_initializer)
 
     def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
-        """Return a shared ctypes object, with a lock unless `lock` is false."""
+        """Return a ctypes object in shared memory, with a lock.
+
+        `lock` is True for a new RLock, a lock to use, or False for none.
+        """
         return _part("sharedctypes").Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
     def Array(
         self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, lock: Any = True
     ) -> Any:
-        """Return a shared ctypes array, with a lock unless `lock` is false."""
+        """Return a ctypes array in shared memory, with a lock: zeroed, or filled from a sequence.
+
+        `lock` is True for a new RLock, a lock to use, or False for none.
+        """
         return _part("sharedctypes").Array(
             typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context()
         )
 
     def freeze_support(self) -> None:
-        """In a frozen executable that was started as a child: run the child and exit."""
+        """Run the child and exit, in a frozen executable that was started as a child; else do nothing."""
         if getattr(sys, "frozen", False):
             _part("spawn").freeze_support()
 
     def allow_connection_pickling(self) -> None:
-        """Make connections picklable while a process is being started; they always are."""
+        """Make connections picklable; here they always are."""
         _part("connection")
 
     def set_executable(self, executable: str | bytes | os.PathLike[str] | None) -> None:
-        """Set the interpreter that spawned children and fork servers run."""
+        """Set the path of the interpreter for spawned children and fork servers."""
         _part("spawn").set_executable(executable)
 
     def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "ignore") -> None:
-        """Name the modules that the fork server should import before it forks; a hint.
+        """Set the modules that the fork server tries to import before it forks.
 
-        `on_error` is "ignore", "warn" or "fail": what to do about a module that cannot be imported.
+        `on_error` says what to do about a module that cannot be imported: "ignore", "warn" or "fail".
         """
         preload = _part("forkserver").set_forkserver_preload
         if choice.reason is None or "on_error" in preload.__code__.co_varnames:
@@ -325,10 +361,11 @@ class BaseContext(_std.BaseContext):
             raise choice.needs_engine(f"on_error={on_error!r}")
 
     def get_context(self, method: str | None = None, *, forkserver_main: str | None = None) -> Any:
-        """Return the context of a start method, or this one.
+        """Return the context of a start method; without `method`, this one.
 
         `forkserver_main` chooses, for this whole process, how the fork server's children get the main
-        program: "warm" has it imported once, in the server; "cold" has each child import it.
+        program. "warm": the server imports it once. "cold": each child imports it. Raises ValueError for
+        other values, and for a start method that is unknown or not available.
         """
         _choose_forkserver_main(forkserver_main)
         if method is None:
@@ -341,9 +378,10 @@ class BaseContext(_std.BaseContext):
 
 
 class DefaultContext(BaseContext):
-    """The context behind the package's own functions: its start method may be chosen once.
+    """The context behind the package's own functions; its start method can be set once.
 
-    It has no state of its own: the choice is the stdlib's, whose `_bootstrap` makes it in every child.
+    It has no state of its own: the choice is stored in the stdlib's context, where `_bootstrap` sets it in
+    every child.
     """
 
     Process = Process
@@ -362,7 +400,7 @@ class DefaultContext(BaseContext):
         return _counterpart(_std._default_context._default_context)
 
     def get_context(self, method: str | None = None, *, forkserver_main: str | None = None) -> Any:
-        """Return the context of a start method, or the current one, which is settled by asking."""
+        """Return the context of a start method; without `method`, the current one, which is then fixed."""
         if method is None:
             _choose_forkserver_main(forkserver_main)
             return _counterpart(_std._default_context.get_context())
@@ -371,19 +409,20 @@ class DefaultContext(BaseContext):
     def set_start_method(
         self, method: str | None, force: bool = False, *, forkserver_main: str | None = None
     ) -> None:
-        """Choose the start method; a second time only by force, and None by force takes the choice back.
+        """Set the start method: "fork", "spawn" or "forkserver".
 
+        Raises RuntimeError if it is set already, unless `force` is true; then None removes the choice.
         `forkserver_main` is that of `get_context`.
         """
         _std._default_context.set_start_method(method, force)
         _choose_forkserver_main(forkserver_main)
 
     def get_start_method(self, allow_none: bool = False) -> str | None:
-        """Return the start method's name; None if it is still open and `allow_none` is true."""
+        """Return the name of the start method; None if it is not set yet and `allow_none` is true."""
         return _std._default_context.get_start_method(allow_none)
 
     def get_all_start_methods(self) -> list[str]:
-        """Return the names of the start methods there are, the default first."""
+        """Return the names of the available start methods, the default first."""
         return _std._default_context.get_all_start_methods()
 
 
@@ -412,7 +451,7 @@ class ForkServerContext(BaseContext):
 
 
 class _Contexts(dict[str, Any]):
-    """This package's contexts by name; other names are looked up, and registered, in the stdlib's table."""
+    """This package's contexts by name; other names are read from, and written to, the stdlib's table."""
 
     def __missing__(self, name: str) -> Any:
         return _std._concrete_contexts[name]
@@ -431,9 +470,9 @@ class _Contexts(dict[str, Any]):
 
 
 def _counterpart(context: Any) -> Any:
-    """This package's context for one of the stdlib's; somebody else's stays as it is."""
+    """Return this package's context for one of the stdlib's; others are returned unchanged."""
     if type(context).__module__ == _std.__name__:
-        # As a plain table, which has this package's contexts alone: each start of a process passes here.
+        # dict.get sees this package's contexts only, and is fast: each start of a process comes here.
         return dict.get(_concrete_contexts, context._name, context)
     return context
 
@@ -449,11 +488,11 @@ _concrete_contexts = _Contexts(
         if kind._name in _std._concrete_contexts
     }
 )
-_default_context = DefaultContext()
+choice.default_context = _default_context = DefaultContext()
 
 if choice.reason is None:
-    from ._core.leaving import mark_at_interpreter_exit
+    from ._core.start.exit_mark import mark_at_interpreter_exit
 
     mark_at_interpreter_exit()
-settle()
+sync_main_modules()
 forward_other_names(__name__, _std)

@@ -1,12 +1,13 @@
-"""The fork server as its clients see it: started, asked for children, and replaced when it has died.
+"""The fork server as its clients see it: they start it, ask it for children, and replace it when it has died.
 
-It is a warm template: the main program is imported there once (`_core/template.py`), unless
-`forkserver_main="cold"` was chosen. A server is replaced when its main program was changed since, and when it
-cannot make its children what its client is now (`_core/surroundings.py`).
+The server imports the main program once for all children (`_core/start/preload.py`), unless
+`forkserver_main="cold"` was chosen. A client replaces it when the main program has changed, or when the
+server cannot give its children the client's current attributes (`_core/start/process_attributes.py`).
 
-The server listens on one end of a socket pair and its clients hold the other: there is no address that
-others could reach or that could be left behind, and the server ends with its last client. It is a process
-of the engine's arena with a seat of its own; a child it forks moves to the seat that its parent reserved.
+The server reads from one end of a socket pair and its clients hold the other. So there is no address that
+other programs could reach or that could be left behind, and the server ends with its last client. It has an
+entry of its own in the engine's process table; a child that it forks moves to the entry that the client has
+reserved.
 """
 
 from __future__ import annotations
@@ -24,60 +25,61 @@ from typing import IO, NamedTuple
 
 import _procession_alias
 
-from . import _engine, spawn
-from ._core import leaving, serving, template
-from ._core.hints import Any, NoReturn
-from ._core.import_watch import ImportWatch
-from ._core.interpreters import start_interpreter
-from ._core.known_fd import identity_of
-from ._core.payload import unpack
-from ._core.refusals import anonymous_file
-from ._core.standard_io import fill_standard
+from . import _native, spawn
+from ._core._typing import Any, NoReturn
+from ._core.start import exit_mark as exit_mark
+from ._core.start import forkserver_loop as forkserver_loop
+from ._core.start import preload
+from ._core.start.import_watch import ImportWatch
+from ._core.start.interpreter import frozen_command, interpreter_command, package_import, start_interpreter
+from ._core.start.payload import unpack
+from ._core.start.process_attributes import ProcessAttributes, apply_changes, become_user
+from ._core.start.tracker import adopt_tracker
 from ._core.stdlib import load, util
-from ._core.surroundings import Surroundings, become_user, take_on
-from ._core.tracker import adopt_tracker
+from ._core.system.fd import anonymous_file, identity_of
+from ._core.system.standard_io import fill_standard
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
-MAXFDS_TO_SEND = serving.MOST_FDS
+MAXFDS_TO_SEND = forkserver_loop.MOST_FDS
 
-# What a request needs besides the descriptors that travel for the child's arguments.
+# The most descriptors that a request needs besides those of the child's arguments.
 _OWN_FDS = 12
 
-# A server that was killed is found out by asking it; one that dies at once, again and again, is given up.
+# How often a request is tried: a killed server is noticed when it is asked, and replaced.
 _ATTEMPTS = 3
 
 # What to do about a module that cannot be preloaded.
 _ON_ERROR = ("ignore", "warn", "fail")
 
-# The environment's choice between a warm and a cold start, for programs that make none.
+# The environment variable that chooses between "warm" and "cold", for programs that do not.
 MAIN_VARIABLE = "PROCESSION_FORKSERVER_MAIN"
 
 
 class ForkServer:
-    """The fork server of this process: its own child, or one that an ancestor started."""
+    """The fork server of this process: its own child, or one that an ancestor has started."""
 
     def __init__(self) -> None:
         self._forkserver_pid: int | None = None
-        self._seat: int | None = None
+        self._proc_id: int | None = None
         self._control: int | None = None
         self._control_identity: tuple[int, ...] | None = None
         self._inherited_fds: list[int] | None = None
         self._preload_modules = ["__main__"]
         self._on_error = "ignore"
         self._main_mode: str | None = None
-        # What the server of this process's own was made of, and those that were replaced.
-        self._key: template.Key | None = None
-        self._surroundings: Surroundings | None = None
+        # What this process's own server was started with; the servers that were replaced.
+        self._key: preload.Key | None = None
+        self._server_attributes: ProcessAttributes | None = None
         self._replaced: list[tuple[int, int]] = []
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._after_fork)
 
     def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
-        """Name the modules that a server started from now on tries to import before it forks.
+        """Set the modules that servers started from now on try to import before they fork.
 
-        If one cannot be imported, `on_error` says whether the server ignores that, issues an
-        `ImportWarning`, or fails, so that no process can be started.
+        `on_error` says what a server does about a module that cannot be imported: "ignore", "warn" (issue an
+        `ImportWarning`) or "fail" (exit, so that no process can be started).
         """
         if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
@@ -87,89 +89,96 @@ class ForkServer:
         self._on_error = on_error
 
     def set_main(self, mode: str) -> None:
-        """Choose whether the server imports the main program for all children, or each for itself."""
-        if mode not in template.MODES:
+        """Choose whether the server imports the main program ("warm") or each child does ("cold")."""
+        if mode not in preload.MODES:
             raise ValueError(f"forkserver_main must be 'warm' or 'cold', not {mode!r}")
         self._main_mode = mode
 
     def _mode(self) -> str:
-        mode = self._main_mode or _procession_alias.variable(MAIN_VARIABLE) or template.MODES[0]
-        if mode not in template.MODES:
+        mode = self._main_mode or _procession_alias.variable(MAIN_VARIABLE) or preload.MODES[0]
+        if mode not in preload.MODES:
             raise ValueError(f"{MAIN_VARIABLE} must be 'warm' or 'cold', not {mode!r}")
         return mode
 
     def get_inherited_fds(self) -> list[int] | None:
-        """Return the descriptors this process was given by the server that forked it; None if none did."""
+        """Return the descriptors that this process got from the server that forked it; None if none did."""
         return self._inherited_fds
 
     def ensure_running(self) -> None:
-        """Start the server unless one lives, be it an ancestor's."""
+        """Start a server, unless this process's or an ancestor's runs."""
         with self._lock:
-            self._living_server(Surroundings.of_now())
+            self._living_server(ProcessAttributes.of_now())
 
     def connect_to_new_process(
         self,
-        seat: int,
+        proc_id: int,
         payload: int,
         parent: int,
         lifeline: int | None,
         tracker: list[int],
         fds: list[int],
-    ) -> tuple[serving.Report, int]:
-        """Ask for a child; return the first report on it, and the descriptor on which its end is reported."""
+    ) -> tuple[forkserver_loop.Report, int]:
+        """Ask for a child; return the first report on it, and the descriptor on which its end is reported.
+
+        Raises ValueError for too many descriptors, OSError if the server could not fork, and EOFError if it
+        died.
+        """
         if len(fds) + _OWN_FDS > MAXFDS_TO_SEND:
             raise ValueError("too many fds")
-        now = Surroundings.of_now()
+        now = ProcessAttributes.of_now()
         for _ in range(_ATTEMPTS):
-            reports, theirs = serving.pair()
+            reports, theirs = forkserver_loop.pair()
             with reports:
                 with theirs, self._lock, self._changes(now) as (control, changes, standard):
                     try:
-                        serving.send_request(
-                            serving.Request(
-                                seat, payload, parent, control, lifeline, changes, tracker, standard, fds
+                        forkserver_loop.send_request(
+                            forkserver_loop.Request(
+                                proc_id, payload, parent, control, lifeline, changes, tracker, standard, fds
                             ),
                             theirs,
                         )
                     except ConnectionError:
                         continue
-                report = serving.receive_report(reports)
+                report = forkserver_loop.receive_report(reports)
                 if report is None:
                     _wait_until_abandoned(control)
-                elif report.kind == serving.REFUSED:
+                elif report.kind == forkserver_loop.REFUSED:
                     raise OSError(report.value, f"the fork server: {os.strerror(report.value)}")
                 else:
                     return report, reports.detach()
         raise EOFError("the fork server ended before it started the process; its error output may tell why")
 
     @contextmanager
-    def _changes(self, now: Surroundings) -> Iterator[tuple[int, int | None, list[int]]]:
-        """The way to a server; a file of what its child is to change; standard descriptors, if they did."""
+    def _changes(self, now: ProcessAttributes) -> Iterator[tuple[int, int | None, list[int]]]:
+        """Provide the control socket, a file of the attributes to change, and standard descriptors to send.
+
+        The file is None, and the list empty, if nothing has changed since the server started.
+        """
         control = self._living_server(now)
-        assert self._surroundings is not None
-        if now == self._surroundings:
+        assert self._server_attributes is not None
+        if now == self._server_attributes:
             yield control, None, []
             return
-        changes = now.changes_since(self._surroundings)
+        changes = now.changes_since(self._server_attributes)
         standard = [fd for fd, identity in enumerate(changes.get("standard", ())) if identity is not None]
         with _written(changes) as file:
             yield control, file.fileno(), standard
 
-    def _living_server(self, now: Surroundings) -> int:
-        key = template.Key.of_now(self._mode())
+    def _living_server(self, now: ProcessAttributes) -> int:
+        key = preload.Key.of_now(self._mode())
         if self._control is not None:
-            assert self._surroundings is not None
+            assert self._server_attributes is not None
             if identity_of(self._control) != self._control_identity:
-                # The program has closed what it did not know: the number is no longer this server's.
-                self._let_go()
+                # The program has closed the descriptor: the number no longer refers to this server.
+                self._detach_server()
             elif _is_abandoned(self._control):
-                self._forget()
-            elif self._is_outdated(key) or now.needs_new_server(self._surroundings):
+                self._close_server()
+            elif self._is_outdated(key) or now.needs_new_server(self._server_attributes):
                 os.close(self._control)
-                self._let_go()
+                self._detach_server()
             else:
                 return self._control
-        ours, theirs = serving.pair()
+        ours, theirs = forkserver_loop.pair()
         with ours, theirs:
             self._start(theirs.fileno(), key.mode, now)
             self._hold(ours.detach())
@@ -177,49 +186,52 @@ class ForkServer:
         assert self._control is not None
         return self._control
 
-    def _is_outdated(self, key: template.Key) -> bool:
+    def _is_outdated(self, key: preload.Key) -> bool:
         return self._forkserver_pid is not None and self._key is not None and self._key.is_outdated_by(key)
 
     def _hold(self, control: int) -> None:
         self._control = control
         self._control_identity = identity_of(control)
 
-    def _start(self, control: int, mode: str, now: Surroundings) -> None:
-        preload = [name for name in self._preload_modules if mode == "warm" or name != "__main__"]
-        settings = template.settings_of_main() if preload else {}
-        seat = _engine.reserve_seat()
+    def _start(self, control: int, mode: str, now: ProcessAttributes) -> None:
+        modules = [name for name in self._preload_modules if mode == "warm" or name != "__main__"]
+        settings = preload.settings_of_main() if modules else {}
+        proc_id = _native.reserve_entry()
         try:
-            arena = _engine.arena_fd()
-            self._surroundings = now.kept()
-            orders_of_server = Orders(preload, self._on_error, settings, self._surroundings)
-            with _written(tuple(orders_of_server)) as orders:
-                command = _command(control, arena, seat, orders.fileno())
-                pid = start_interpreter(command, [control, arena, orders.fileno()])
+            arena = _native.arena_fd()
+            self._server_attributes = now.snapshot()
+            config = ServerConfig(modules, self._on_error, settings, self._server_attributes)
+            with _written(tuple(config)) as file:
+                command = _command(control, arena, proc_id, file.fileno())
+                pid = start_interpreter(command, [control, arena, file.fileno()])
         except BaseException:
-            _engine.release_seat(seat)
+            _native.release_entry(proc_id)
             raise
-        _engine.note_pid(seat, pid)
-        self._forkserver_pid, self._seat = pid, seat
+        _native.set_pid(proc_id, pid)
+        self._forkserver_pid, self._proc_id = pid, proc_id
         self._reap_replaced()
 
-    def _let_go(self) -> None:
-        """Leave a server to its children, as long as there are any."""
-        if self._forkserver_pid is not None and self._seat is not None:
-            self._replaced.append((self._forkserver_pid, self._seat))
-        self._control = self._forkserver_pid = self._seat = None
+    def _detach_server(self) -> None:
+        """Use the server no more; it ends when its children have no use for it."""
+        if self._forkserver_pid is not None and self._proc_id is not None:
+            self._replaced.append((self._forkserver_pid, self._proc_id))
+        self._control = self._forkserver_pid = self._proc_id = None
 
     def _reap_replaced(self) -> None:
-        for pid, seat in list(self._replaced):
+        for pid, proc_id in list(self._replaced):
             try:
                 ended, _ = os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:
                 ended = pid
             if ended:
-                self._replaced.remove((pid, seat))
-                _engine.bury(seat)
+                self._replaced.remove((pid, proc_id))
+                _native.reap(proc_id)
 
-    def _forget(self) -> None:
-        """Let go of the server; if it is this process's child, wait for its end, which others may put off."""
+    def _close_server(self) -> None:
+        """Close the connection to the server; if it is this process's child, wait until it ends.
+
+        It ends when its other clients have closed their connections too.
+        """
         if self._control is not None:
             os.close(self._control)
             self._control = None
@@ -229,47 +241,47 @@ class ForkServer:
             except ChildProcessError:
                 pass
             self._forkserver_pid = None
-        if self._seat is not None:
-            _engine.bury(self._seat)
-            self._seat = None
+        if self._proc_id is not None:
+            _native.reap(self._proc_id)
+            self._proc_id = None
 
     def _stop(self) -> None:
         with self._lock:
             if self._forkserver_pid is not None:
-                self._forget()
+                self._close_server()
             self._reap_replaced()
 
     def _after_fork(self) -> None:
-        """A forked child goes on with the server it inherits, but is not that server's parent."""
+        """A forked child uses the server that it inherits, but is not that server's parent."""
         self._lock = threading.Lock()
-        self._forkserver_pid = self._seat = None
+        self._forkserver_pid = self._proc_id = None
         self._replaced = []
 
-    def _adopt(self, request: serving.Request) -> None:
-        """In a child of the server: what it was given, and the way to ask for children of its own."""
+    def _adopt(self, request: forkserver_loop.Request) -> None:
+        """In a child of the server: keep the descriptors it was given, and the control socket."""
         self._hold(request.control)
         self._inherited_fds = request.others
 
 
 def _is_abandoned(control: int, timeout_ms: int = 0) -> bool:
-    """Whether nobody is at the other end any more."""
+    """Return whether the other end is closed in all processes."""
     poller = select.poll()
     poller.register(control, 0)
     return bool(poller.poll(timeout_ms))
 
 
 def _wait_until_abandoned(control: int) -> None:
-    """A dying server closes its descriptors one by one; do not mistake it for a living one."""
+    """Wait until a dying server has closed its end: it closes its descriptors one by one."""
     _is_abandoned(control, timeout_ms=1000)
 
 
-class Orders(NamedTuple):
-    """What a server is told in a file: `sys.argv` and `sys.path` may be longer than a command line."""
+class ServerConfig(NamedTuple):
+    """What a new server reads from a file: `sys.argv` and `sys.path` may be too long for a command line."""
 
     preload: list[str]
     on_error: str
     settings: dict[str, Any]
-    surroundings: Surroundings
+    attributes: ProcessAttributes
 
 
 def _written(data: object) -> IO[bytes]:
@@ -280,65 +292,65 @@ def _written(data: object) -> IO[bytes]:
 
 
 def _command(*arguments: int) -> list[str]:
-    """The command line of a server that is passed these descriptors, and its seat.
+    """Return the command line of a server that gets these numbers as the arguments of `main`.
 
-    It names the stdlib's module, by which programs tell fork servers from other children.
+    It contains the name of the stdlib's module, by which programs recognise fork servers.
     """
     if getattr(sys, "frozen", False):
-        return spawn.frozen_command(spawn.SERVER_FLAG, *map(str, arguments))
+        return frozen_command(spawn.SERVER_FLAG, *map(str, arguments))
     call = f"main({', '.join(map(str, arguments))})  # multiprocessing.forkserver"
-    program = spawn.package_import(f"from procession.forkserver import main; {call}")
-    return [*spawn.interpreter_command(), program]
+    program = package_import(f"from procession.forkserver import main; {call}")
+    return [*interpreter_command(), program]
 
 
-def main(control: int, arena: int, seat: int, orders: int) -> None:
-    """The whole life of the fork server."""
+def main(control: int, arena: int, proc_id: int, config_fd: int) -> None:
+    """The main function of the fork server."""
     for fd in (control, arena):
         os.set_inheritable(fd, False)
     fill_standard()
-    with os.fdopen(orders, "rb") as file:
-        told = Orders(*pickle.load(file))
-    _engine.enter(arena, seat)
-    _forkserver._surroundings = told.surroundings
-    _settle_in(told.settings)
-    # The exit functions that the program registers from here on are its processes', not the server's. (The
-    # package's own come with its contexts.)
+    with os.fdopen(config_fd, "rb") as file:
+        config = ServerConfig(*pickle.load(file))
+    _native.enter(arena, proc_id)
+    _forkserver._server_attributes = config.attributes
+    _apply_settings(config.settings)
+    # Exit functions that the program registers from here on are for the children and not for the server.
+    # Importing the contexts has registered the package's own.
     importlib.import_module("procession.context")
-    leaving.unregister()
-    if "__main__" in told.preload:
-        _import_main(control, told)
-    for name in told.preload:
-        _preload(name, told.on_error)
-    # Each child adopts its parent's; none is to import it first.
+    exit_mark.unregister()
+    if "__main__" in config.preload:
+        _import_main(control, config)
+    for name in config.preload:
+        _preload(name, config.on_error)
+    # Each child adopts its parent's tracker, and finds the module loaded.
     load("resource_tracker")
     util._close_stdin()
     util._flush_std_streams()
-    # The children's collectors are not to touch, and so to copy, what they all share.
-    spawn.settle()
-    serving.Server(control, _role_of).run()
-    leaving.register_alone()
+    # Keep the children's garbage collectors from touching, and so copying, shared objects.
+    spawn.freeze_gc()
+    forkserver_loop.Server(control, _role_of).run()
+    exit_mark.register_alone()
 
 
-def _import_main(control: int, told: Orders) -> None:
-    before = template.Belongings.of_now()
+def _import_main(control: int, config: ServerConfig) -> None:
+    before = preload.ForkUnsafeState.of_now()
     with ImportWatch() as watch:
-        template.import_main(told.settings)
-    others = [name for name in told.preload if name != "__main__"]
-    if acquired := template.Belongings.of_now().acquired_since(before):
+        preload.import_main(config.settings)
+    others = [name for name in config.preload if name != "__main__"]
+    if acquired := preload.ForkUnsafeState.of_now().acquired_since(before):
         reason = f"importing the main program left {acquired}, which a fork would break"
     elif watch.noticed:
         reason = f"the main program asks for {watch.noticed} when it is imported"
-        # Each child imports it, and finds there what it imports.
+        # Each child imports the main program; the libraries that this needs are preloaded.
         others += [name for name in watch.libraries() if name not in others]
     else:
         return
-    _log_as_the_program_does(told.settings)
+    _log_as_the_program_does(config.settings)
     util.sub_warning("%s: processes start cold", reason)
-    _start_over(control, told._replace(preload=others))
+    _start_over(control, config._replace(preload=others))
 
 
-def _settle_in(settings: dict[str, Any]) -> None:
-    """Be what the main program expects around it."""
+def _apply_settings(settings: dict[str, Any]) -> None:
+    """Set the path, the arguments and the directory that the main program expects."""
     if "sys_path" in settings:
         sys.path[:] = settings["sys_path"]
     if "sys_argv" in settings:
@@ -348,7 +360,7 @@ def _settle_in(settings: dict[str, Any]) -> None:
 
 
 def _log_as_the_program_does(settings: dict[str, Any]) -> None:
-    # Not before there is something to log: children would inherit a handler and add another.
+    # Only when there is something to log: children would inherit the handler and add another.
     if settings.get("log_to_stderr"):
         util.log_to_stderr()
     if "log_level" in settings:
@@ -365,30 +377,33 @@ def _preload(name: str, on_error: str) -> None:
             warnings.warn(f"the fork server could not preload {name!r}: {error}", ImportWarning, stacklevel=1)
 
 
-def _start_over(control: int, told: Orders) -> NoReturn:
-    """Become a fresh interpreter, with the same clients; the engine takes that for a death."""
-    arena, seat = _engine.arena_fd(), _engine.reserve_seat()
-    _engine.note_pid(seat, os.getpid())
-    orders = _written(tuple(told))
-    for fd in (control, arena, orders.fileno()):
+def _start_over(control: int, config: ServerConfig) -> NoReturn:
+    """Become a fresh interpreter with the same clients, and a new process-table entry.
+
+    The engine treats exec as the death of the old one.
+    """
+    arena, proc_id = _native.arena_fd(), _native.reserve_entry()
+    _native.set_pid(proc_id, os.getpid())
+    config_fd = _written(tuple(config))
+    for fd in (control, arena, config_fd.fileno()):
         os.set_inheritable(fd, True)
-    command = _command(control, arena, seat, orders.fileno())
+    command = _command(control, arena, proc_id, config_fd.fileno())
     os.execv(command[0], command)
 
 
-def _role_of(request: serving.Request) -> tuple[Any, int]:
-    """In a child: what it is to be."""
+def _role_of(request: forkserver_loop.Request) -> tuple[Any, int]:
+    """In a child: apply the request; return the process object to run, and its parent's sentinel."""
     _forkserver._adopt(request)
     changes: dict[str, Any] = {}
     if request.changes is not None:
         with os.fdopen(request.changes, "rb") as file:
             changes = pickle.load(file)
-        take_on(changes, request.standard)
+        apply_changes(changes, request.standard)
     if request.lifeline is not None:
-        _engine.hang_on(request.lifeline)
+        _native.die_with_parent(request.lifeline)
         os.close(request.lifeline)
     adopt_tracker(request.tracker)
-    template.reseed()
+    preload.reseed()
     process_obj = unpack(request.payload)
     become_user(changes)
     return process_obj, request.parent

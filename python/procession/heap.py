@@ -1,7 +1,7 @@
-"""Shared memory by the block.
+"""Blocks of shared memory.
 
-The engine allocates, so there is no heap to manage in Python. `BufferWrapper` is a block that is handed
-over to a child while it starts; `Arena` and `Heap` are the stdlib's names for the same memory.
+The engine allocates, so there is no heap to manage in Python. `BufferWrapper` is a block that a child
+inherits while it starts; `Arena` and `Heap` are the stdlib's names for the same memory.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import ctypes
 import sys
 
-from . import _engine
-from ._core.handing import hand_over
-from ._core.hints import Any
+from . import _native
+from ._core._typing import Any
+from ._core.transfer.handing import hand_over
 
 __all__ = ["BufferWrapper"]
 
@@ -29,18 +29,21 @@ class BufferWrapper:
 
     def __init__(self, size: int) -> None:
         self._size = _checked(size)
-        self._block = _engine.Block(max(size, 1))
+        self._block = _native.Block(max(size, 1))
 
     def __getstate__(self) -> tuple[Any, ...]:
         return (self._size, hand_over(self._block.handle, self))
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._size, handle = state
-        self._block = _engine.Block.__new__(_engine.Block)
+        self._block = _native.Block.__new__(_native.Block)
         self._block._adopt(handle)
 
     def lay(self, type_: type[Any]) -> Any:
-        """Return a ctypes object of the type over the block's memory, which keeps the block alive."""
+        """Return a ctypes object over the block's memory; it keeps the block alive.
+
+        Raises ValueError if the type is larger than the block.
+        """
         if ctypes.sizeof(type_) > self._size:
             raise ValueError(f"a {type_.__name__} does not fit into {self._size} bytes")
         # Views of it (memoryview, numpy, a field) refer to the object, and it refers to the block.
@@ -67,7 +70,7 @@ class Arena:
 
 
 class Heap:
-    """Where blocks come from: `malloc` returns (arena, start, stop)."""
+    """An allocator with the stdlib's interface: `malloc` returns (arena, start, stop)."""
 
     def __init__(self, size: int = 0) -> None:
         self._size = size
@@ -77,4 +80,4 @@ class Heap:
         return Arena(_checked(size)), 0, size
 
     def free(self, block: tuple[Arena, int, int]) -> None:
-        """Nothing to do: a block is free when nobody refers to it any more."""
+        """Do nothing: a block is freed when nothing refers to it any more."""

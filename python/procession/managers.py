@@ -1,8 +1,8 @@
 """Managers: the stdlib's, with their server processes started through this package's contexts.
 
-The server, the protocol and most proxies are the stdlib's own objects (a manager may be at another machine,
-with another implementation); names that are not defined here are forwarded to its module. Proxies have the
-methods that newer Pythons gave them, on every Python.
+The server, the protocol and most proxies are the stdlib's own objects, because a manager may run on another
+machine with another implementation. Names that are not defined here are forwarded to the stdlib's module.
+Proxies have the methods of Python 3.14 on every Python.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ from collections.abc import Iterable
 from . import connection as connection  # teaches how connections are pickled: the server's start needs it
 from . import context, pool
 from . import shared_memory as shared_memory
-from ._core import kept, late_memory, late_proxies, proxy_types, served_locks, stored_proxies, ties
-from ._core.forwarding import forward_other_names
-from ._core.hints import Any
-from ._core.stdlib import load
+from ._core._typing import Any
+from ._core.compat import proxies as compat_proxies
+from ._core.compat import shared_memory as compat_memory
+from ._core.managers import proxy_types
+from ._core.managers import server_locks as server_locks
+from ._core.managers import server_store as server_store
+from ._core.managers import store_proxies as store_proxies
+from ._core.start import parent_death as parent_death
+from ._core.stdlib import forward_other_names, load
 
 _std = load("managers")
 
@@ -26,11 +31,11 @@ __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "To
 BaseProxy = _std.BaseProxy
 Token = _std.Token
 
-AcquirerProxy = late_proxies.complete("AcquirerProxy")
-ConditionProxy = late_proxies.complete("ConditionProxy")
-DictProxy = stored_proxies.DictProxy
-ListProxy = stored_proxies.ListProxy
-SetProxy = late_proxies.complete("SetProxy")
+AcquirerProxy = compat_proxies.complete("AcquirerProxy")
+ConditionProxy = compat_proxies.complete("ConditionProxy")
+DictProxy = store_proxies.DictProxy
+ListProxy = store_proxies.ListProxy
+SetProxy = compat_proxies.complete("SetProxy")
 
 
 class BaseManager(_std.BaseManager):  # type: ignore[name-defined]
@@ -50,9 +55,9 @@ class BaseManager(_std.BaseManager):  # type: ignore[name-defined]
         super().__init__(address, authkey, serializer, context_of_server, **options)
 
     def start(self, initializer: Any = None, initargs: Iterable[Any] = ()) -> None:
-        """Start the server; it ends with this process, however that ends."""
+        """Start the server process, which dies with this process, even if that is killed."""
         context_of_server = self._ctx
-        self._ctx = ties.TyingContext(context_of_server)
+        self._ctx = parent_death.DaemonicContext(context_of_server)
         try:
             super().start(initializer, initargs)
         finally:
@@ -70,7 +75,7 @@ class SyncManager(BaseManager, _std.SyncManager):  # type: ignore[name-defined]
 
 
 class SharedMemoryManager(BaseManager, _std.SharedMemoryManager):  # type: ignore[name-defined]
-    """A manager of named shared memory, which goes away with it."""
+    """A manager of named shared memory, which it removes when it is shut down."""
 
     def __init__(
         self,
@@ -80,7 +85,7 @@ class SharedMemoryManager(BaseManager, _std.SharedMemoryManager):  # type: ignor
         ctx: Any = None,
         **options: Any,
     ) -> None:
-        # The stdlib's class calls its own BaseManager by name, past the one above.
+        # The stdlib's class calls its own BaseManager by name, and so bypasses the one above.
         context_of_server = ctx or context._default_context.get_context()
         _std.SharedMemoryManager.__init__(self, address, authkey, serializer, context_of_server, **options)
 
@@ -88,22 +93,22 @@ class SharedMemoryManager(BaseManager, _std.SharedMemoryManager):  # type: ignor
 
         def SharedMemory(self, size: int) -> Any:
             """Return new memory of `size` bytes."""
-            return late_memory.adopted(super().SharedMemory(size))
+            return compat_memory.as_compat(super().SharedMemory(size))
 
         def ShareableList(self, sequence: Any) -> Any:
             """Return a new list in shared memory, with the items of `sequence`."""
-            return late_memory.adopted(super().ShareableList(sequence))
+            return compat_memory.as_compat(super().ShareableList(sequence))
 
 
 SyncManager.register("Pool", pool.Pool, _std.PoolProxy)
-SyncManager.register("list", kept.KeptList, ListProxy)
-SyncManager.register("dict", kept.KeptDict, DictProxy)
+SyncManager.register("list", server_store.ServerList, ListProxy)
+SyncManager.register("dict", server_store.ServerDict, DictProxy)
 SyncManager.register("set", set, SetProxy)
-SyncManager.register("Lock", served_locks.able("Lock"), AcquirerProxy)
-SyncManager.register("RLock", served_locks.able("RLock"), AcquirerProxy)
-SyncManager.register("Semaphore", served_locks.able("Semaphore"), AcquirerProxy)
-SyncManager.register("BoundedSemaphore", served_locks.able("BoundedSemaphore"), AcquirerProxy)
-SyncManager.register("Condition", served_locks.able("Condition"), ConditionProxy)
+SyncManager.register("Lock", server_locks.with_locked("Lock"), AcquirerProxy)
+SyncManager.register("RLock", server_locks.with_locked("RLock"), AcquirerProxy)
+SyncManager.register("Semaphore", server_locks.with_locked("Semaphore"), AcquirerProxy)
+SyncManager.register("BoundedSemaphore", server_locks.with_locked("BoundedSemaphore"), AcquirerProxy)
+SyncManager.register("Condition", server_locks.with_locked("Condition"), ConditionProxy)
 
-proxy_types.teach_proxies()
+proxy_types.patch_proxies()
 forward_other_names(__name__, _std)

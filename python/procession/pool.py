@@ -1,12 +1,15 @@
 """Pools of workers.
 
-`Pool` has processes, `ThreadPool` threads; both are a front over a crew (`_core/pool_crew.py`), which
-has the workers, the open jobs and the threads of this process that see to them.
+`Pool` has processes, `ThreadPool` threads. Both are a front over a backend (`_core/pool/backend.py`), which
+has the workers, the open jobs, and the threads of this process that serve them.
 
-Beside the stdlib's arguments, the methods take `task_timeout` (seconds a task may run: its worker is
-stopped and the task fails with `TimeoutError`) and `retries` (times a task is run again whose worker died).
-Those that call a function for many items take `fail_fast`: the first task that fails ends the job, and those
-that have not begun are taken back; what runs goes on to the end of its chunk, and is dropped.
+The methods take three arguments that the stdlib does not have:
+
+* `task_timeout`: how many seconds a task may run. Then its worker is stopped and the task fails with
+  `TimeoutError`. Not for a `ThreadPool`.
+* `retries`: how often a task is run again when its worker has died. Then the task fails with `WorkerDied`.
+* `fail_fast`, of methods that call a function for many items: the first task that fails ends the job. Tasks
+that have not begun are withdrawn; those that run finish their chunk, and their results are dropped.
 """
 
 from __future__ import annotations
@@ -17,33 +20,40 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 
-from ._core import pool_results
+from ._core._typing import Any, NoReturn
 from ._core.arguments import check_call, check_callable, check_iterable, check_task, whole_number
-from ._core.classic import INSIDES_OF_POOL, is_classic, make_classic
-from ._core.hints import Any, NoReturn
-from ._core.pool_crew import CLOSE, INIT, RUN, TERMINATE, Crew
-from ._core.pool_feeder import Feed
-from ._core.pool_insides import Handler, Notifier, ResultsOnTheirWay, TaskQueue, TasksOnTheirWay, map_one
-from ._core.pool_processes import ProcessCrew
-from ._core.pool_results import ApplyResult as ApplyResult
-from ._core.pool_results import IMapIterator as IMapIterator
-from ._core.pool_results import IMapUnorderedIterator as IMapUnorderedIterator
-from ._core.pool_results import MapResult as MapResult
-from ._core.pool_threads import ThreadCrew
-from ._core.private_names import reachable, teach_private_names
+from ._core.pool import results as pool_results
+from ._core.pool.backend import CLOSE, INIT, RUN, TERMINATE, PoolBackend
+from ._core.pool.feeder import TaskSource
+from ._core.pool.process_backend import ProcessBackend
+from ._core.pool.results import ApplyResult as ApplyResult
+from ._core.pool.results import IMapIterator as IMapIterator
+from ._core.pool.results import IMapUnorderedIterator as IMapUnorderedIterator
+from ._core.pool.results import MapResult as MapResult
+from ._core.pool.stdlib_attributes import (
+    Handler,
+    Notifier,
+    PendingResults,
+    PendingTasks,
+    TaskQueue,
+    map_one,
+)
+from ._core.pool.thread_backend import ThreadBackend
+from ._core.pool.thread_bound import is_thread_bound
+from ._core.private_names import picklable, register_private_methods
 from ._core.stdlib import context as _std_context
 from ._core.stdlib import load, util
-from ._core.thread_bound import belongs_to_its_thread
-from .context import _default_context
+from ._core.stdlib_subclasses import POOL_INTERNALS, overrides_any, use_stdlib_methods
+from .context import _default_context, allow_daemons_children
 
 _std = load("pool")
-teach_private_names()
+register_private_methods()
 
 __all__ = ["Pool", "ThreadPool"]
 
 AsyncResult = ApplyResult
 
-# Names that programs and other libraries look for here; the exceptions are one class under both packages.
+# Names that programs and libraries read here; the exceptions are the same classes in both packages.
 ExceptionWithTraceback = _std.ExceptionWithTraceback
 MaybeEncodingError = _std.MaybeEncodingError
 RemoteTraceback = _std.RemoteTraceback
@@ -56,25 +66,31 @@ worker = _std.worker
 Callback = Callable[[Any], object] | None
 ErrorCallback = Callable[[BaseException], object] | None
 
-# Sequences up to this length are submitted by the caller of `imap`, without a thread of the pool's own.
-SHORT = 10_000
+# The caller of `imap` submits sequences up to this length itself, without a thread of the pool.
+MAX_DIRECT_ITEMS = 10_000
 
 
 class Pool(_std.Pool):  # type: ignore[name-defined]
-    """Worker processes that run functions for this one.
+    """Worker processes that run functions for this process.
 
-    Of the base class nothing is used but its name: libraries ask for it with `isinstance`.
+    `processes` is their number, by default one per usable processor. Each worker calls
+    `initializer(*initargs)` first. A worker is replaced after `maxtasksperchild` tasks, and when it dies::
+
+        with Pool(4) as pool:
+            assert pool.map(abs, [-1, 2]) == [1, 2]
+
+    The base class only serves `isinstance`: none of its methods are used.
     """
 
     _wrap_exception = True
-    # True for subclasses that replace the insides.
-    _is_classic = False
-    _crew: Crew
+    # True for subclasses that override the stdlib's internals.
+    _uses_stdlib_methods = False
+    _backend: PoolBackend
 
     def __init_subclass__(cls, **kwds: Any) -> None:
         super().__init_subclass__(**kwds)
-        if is_classic(cls, INSIDES_OF_POOL):
-            make_classic(cls, Pool, _std.Pool)
+        if overrides_any(cls, POOL_INTERNALS):
+            use_stdlib_methods(cls, Pool, _std.Pool)
             if cls._help_stuff_finish is _std.Pool._help_stuff_finish:
                 cls._help_stuff_finish = staticmethod(_help_stuff_finish)
 
@@ -91,9 +107,9 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         maxtasksperchild: int | None = None,
         context: Any = None,
     ) -> None:
-        # Before anything can fail: __del__ looks at it.
+        # Before anything can fail: __del__ reads it.
         self._state = INIT
-        if self._is_classic:
+        if self._uses_stdlib_methods:
             _std.Pool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
             return
         self._ctx = _default_context.get_context() if context is None else context
@@ -111,20 +127,21 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             raise TypeError("initializer must be a callable")
         check_iterable("initargs", initargs, " (the arguments of the initializer)")
         self._processes = processes
-        self._crew = crew = self._make_crew()
-        self._pool = crew.workers
-        crew.start()
-        self._terminate = util.Finalize(self, crew.terminate, exitpriority=15)
+        self._backend = backend = self._make_backend()
+        self._pool = backend.workers
+        backend.start()
+        self._terminate = util.Finalize(self, backend.terminate, exitpriority=15)
         self._state = RUN
 
-    def _make_crew(self) -> Any:
-        return ProcessCrew(
+    def _make_backend(self) -> Any:
+        return ProcessBackend(
             self._ctx,
             self.Process,
             self._processes,
             self._initializer,
             self._initargs,
             self._maxtasksperchild,
+            allow_daemons_children,
         )
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
@@ -153,47 +170,47 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
     @property
     def _cache(self) -> dict[int, Any]:
         """The open jobs."""
-        self._crew.tidy()
-        return self._crew.cache
+        self._backend.tidy()
+        return self._backend.cache
 
     def _check_running(self) -> None:
         if self._state != RUN:
             raise ValueError("Pool not running")
-        self._crew.ledger.check_here()
+        self._backend.jobs.check_here()
 
     def _repopulate_pool(self) -> None:
-        self._crew.repopulate()
+        self._backend.repopulate()
 
     def _maintain_pool(self) -> None:
-        self._crew.repopulate()
+        self._backend.repopulate()
 
     @property
     def _taskqueue(self) -> TaskQueue:
-        return TaskQueue(self._crew)
+        return TaskQueue(self._backend)
 
     @property
-    def _inqueue(self) -> TasksOnTheirWay:
-        return TasksOnTheirWay(self._crew)
+    def _inqueue(self) -> PendingTasks:
+        return PendingTasks(self._backend)
 
     @property
-    def _outqueue(self) -> ResultsOnTheirWay:
-        return ResultsOnTheirWay(self._crew)
+    def _outqueue(self) -> PendingResults:
+        return PendingResults(self._backend)
 
     @property
     def _worker_handler(self) -> Handler:
-        return self._crew.handler("workers")
+        return self._backend.handler("workers")
 
     @property
     def _task_handler(self) -> Handler:
-        return self._crew.handler("tasks")
+        return self._backend.handler("tasks")
 
     @property
     def _result_handler(self) -> Handler:
-        return self._crew.handler("results")
+        return self._backend.handler("results")
 
     @property
     def _change_notifier(self) -> Notifier:
-        return Notifier(self._crew)
+        return Notifier(self._backend)
 
     def apply(
         self,
@@ -204,7 +221,11 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         task_timeout: float | None = None,
         retries: int = 0,
     ) -> Any:
-        """Return `func(*args, **kwds)`, called by a worker."""
+        """Call `func(*args, **kwds)` in a worker and return its result.
+
+        Raises what the function raises, WorkerDied if the worker died, and TimeoutError after `task_timeout`
+        seconds.
+        """
         return _awaited(self.apply_async(func, args, kwds, task_timeout=task_timeout, retries=retries))
 
     def apply_async(
@@ -218,7 +239,10 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         task_timeout: float | None = None,
         retries: int = 0,
     ) -> ApplyResult:
-        """Have a worker call `func(*args, **kwds)`."""
+        """Call `func(*args, **kwds)` in a worker; return an `ApplyResult` at once.
+
+        A thread of this process calls `callback(value)` or `error_callback(exception)` when the call is done.
+        """
         if task_timeout is not None or retries != 0:
             check_task(task_timeout, retries)
         if kwds or type(args) is not tuple or not callable(func):
@@ -230,9 +254,9 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             self._check_running()
         result: ApplyResult = ApplyResult.of(self, func, callback, error_callback)
         try:
-            self._crew.call(result, reachable(func), args, kwds, task_timeout, retries)
+            self._backend.call(result, picklable(func), args, kwds, task_timeout, retries)
         except BaseException as error:
-            self._crew.give_up(result._job, error)
+            self._backend.fail_job(result._job, error)
             raise
         return result
 
@@ -246,7 +270,10 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         retries: int = 0,
         fail_fast: bool = False,
     ) -> list[Any]:
-        """Return the list of `func(item)` for each item."""
+        """Call `func(item)` for each item in the workers; return the list of results.
+
+        A task calls the function for `chunksize` items. Raises what the first failed task raised.
+        """
         return _awaited(
             self._map_async(
                 func,
@@ -271,7 +298,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         retries: int = 0,
         fail_fast: bool = False,
     ) -> MapResult:
-        """Have workers call `func(item)` for each item."""
+        """Call `func(item)` for each item in the workers; return a `MapResult` at once."""
         return self._map_async(
             func,
             iterable,
@@ -294,7 +321,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         retries: int = 0,
         fail_fast: bool = False,
     ) -> list[Any]:
-        """Return the list of `func(*item)` for each item."""
+        """Like `map`, but each item is a tuple of arguments: calls `func(*item)`."""
         return _awaited(
             self._map_async(
                 func,
@@ -319,7 +346,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         retries: int = 0,
         fail_fast: bool = False,
     ) -> MapResult:
-        """Have workers call `func(*item)` for each item."""
+        """Like `map_async`, but each item is a tuple of arguments: calls `func(*item)`."""
         return self._map_async(
             func,
             iterable,
@@ -357,7 +384,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         self._check_running()
         star = mapper is starmapstar
         if not star and mapper is not mapstar:
-            # A program's own: what it makes of each item.
+            # A program's replacement of `mapstar`, called for each item.
             func = partial(map_one, mapper, func)
         try:
             items: Any = iterable if type(iterable) in (list, tuple, range) else list(iterable)
@@ -370,7 +397,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             return failed
         if chunksize is not None:
             chunksize = max(1, chunksize)
-        parts = self._crew.chunks(len(items), chunksize)
+        parts = self._backend.chunks(len(items), chunksize)
         result: MapResult = MapResult.of(self, func, callback, error_callback, parts)
         if fail_fast:
             result._handle.fail_fast()
@@ -391,10 +418,10 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         if not self._prepare(result, func, star, task_timeout, retries):
             return
         try:
-            self._crew.spread(result, result._function, items, chunksize)
+            self._backend.spread(result, result._function, items, chunksize)
         except BaseException as error:
-            # Interrupted: what was submitted is taken back.
-            self._crew.give_up(result._job, error)
+            # Interrupted: withdraw what was submitted.
+            self._backend.fail_job(result._job, error)
             raise
 
     def _prepare(
@@ -405,18 +432,18 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         task_timeout: float | None,
         retries: int,
     ) -> bool:
-        """Make the function ready for the tasks of a job; False if that failed, and the job with it."""
+        """Prepare the function of a job's tasks; if that fails, fail the job and return False."""
         try:
-            result._function = self._crew.function(reachable(func), star, task_timeout, retries)
+            result._function = self._backend.function(picklable(func), star, task_timeout, retries)
         except Exception as error:
             self._fail(result, error)
             return False
         return True
 
     def _fail(self, result: MapResult | IMapIterator, error: BaseException) -> None:
-        """End a job that had no tasks yet."""
+        """Fail a job that has no tasks yet."""
         result._begin()
-        self._crew.give_up(result._job, error)
+        self._backend.fail_job(result._job, error)
 
     def imap(
         self,
@@ -429,10 +456,10 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         retries: int = 0,
         fail_fast: bool = False,
     ) -> IMapIterator:
-        """Return an iterator over `func(item)` for each item, in their order.
+        """Return an iterator over the results of `func(item)`, in the order of the items.
 
-        Arguments are generated as fast as workers take them; with `buffersize`, only so many items ahead of
-        the results that were taken out.
+        The iterable is consumed as fast as workers take tasks; with `buffersize`, at most that many items
+        ahead of the results that were taken out.
         """
         return self._imap(
             IMapIterator, func, iterable, chunksize, buffersize, task_timeout, retries, fail_fast
@@ -476,8 +503,8 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be at least 1")
-        if buffersize is None and isinstance(iterable, (list, tuple)) and len(iterable) <= SHORT:
-            result: IMapIterator = kind.of(self, func, self._crew.chunks(len(iterable), chunksize))
+        if buffersize is None and isinstance(iterable, (list, tuple)) and len(iterable) <= MAX_DIRECT_ITEMS:
+            result: IMapIterator = kind.of(self, func, self._backend.chunks(len(iterable), chunksize))
             if fail_fast:
                 result._handle.fail_fast()
             self._spread(result, func, False, iterable, chunksize, task_timeout, retries)
@@ -492,44 +519,45 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         except Exception as error:
             self._fail(result, error)
         else:
-            feed = Feed(result._handle, result._function, items, chunksize, buffersize)
-            feeder = self._crew.feeder
-            if belongs_to_its_thread(items):
-                feeder.lend(result, feed)
+            source = TaskSource(result._handle, result._function, items, chunksize, buffersize)
+            feeder = self._backend.feeder
+            if is_thread_bound(items):
+                feeder.add_caller_driven(result, source)
             else:
-                feeder.add(result, feed)
+                feeder.add(result, source)
         return result
 
     def close(self) -> None:
-        """Take no more tasks; the workers exit when all are done."""
+        """Accept no more tasks; the workers exit when all tasks are done."""
         util.debug("closing pool")
         if self._state == RUN:
             self._state = CLOSE
-            if self._crew.is_here():
-                self._crew.close()
+            if self._backend.is_here():
+                self._backend.close()
 
     def terminate(self) -> None:
-        """Stop the workers now; results that are not there fail."""
+        """Stop the workers now; unfinished tasks fail."""
         util.debug("terminating pool")
         self._state = TERMINATE
         self._terminate()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until the workers have exited; `close` or `terminate` first.
+        """Wait until the workers have exited; call `close` or `terminate` first.
 
-        TimeoutError if they have not after `timeout` seconds: `join` again, or `terminate`.
+        Raises TimeoutError if they have not after `timeout` seconds; then `join` again, or `terminate`.
+        Raises ValueError if the pool still accepts tasks.
         """
         util.debug("joining pool")
         if self._state == RUN:
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
-        self._crew.ledger.check_here()
-        self._crew.join(timeout)
+        self._backend.jobs.check_here()
+        self._backend.join(timeout)
 
 
 class ThreadPool(Pool, _std.ThreadPool):  # type: ignore[name-defined]
-    """Worker threads that run functions for whoever asks."""
+    """Worker threads that run functions for this process. Takes no `task_timeout`."""
 
     _wrap_exception = False
 
@@ -548,22 +576,22 @@ class ThreadPool(Pool, _std.ThreadPool):  # type: ignore[name-defined]
     ) -> None:
         super().__init__(processes, initializer, initargs)
 
-    def _make_crew(self) -> Any:
-        return ThreadCrew(self._ctx, self.Process, self._processes, self._initializer, self._initargs)
+    def _make_backend(self) -> Any:
+        return ThreadBackend(self._ctx, self.Process, self._processes, self._initializer, self._initargs)
 
 
 def _awaited(result: Any) -> Any:
-    """What a result comes to. Nobody can ask again: an exception that ends the wait gives the job up."""
+    """Wait for a result that no one else can read: an exception that ends the wait cancels the job."""
     try:
         return result.get()
     except BaseException:
         if isinstance(result, ApplyResult):
-            result._crew.withdraw(result)
+            result._backend.abandon(result)
         raise
 
 
 def _help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:
-    """Keep the thread that fills `inqueue` from waiting for room; this package's queues always have some."""
+    """Make room in `inqueue` for the thread that fills it; this package's queues always have some."""
     if getattr(inqueue, "_rlock", None) is not None:
         _std.Pool._help_stuff_finish(inqueue, task_handler, size)
 
@@ -573,5 +601,5 @@ def _usable_processors() -> int:
     return count() or 1
 
 
-# Annotations of the results name it, and whoever evaluates them looks there.
+# Annotations of the results name `Pool`; tools that evaluate them look it up there.
 vars(pool_results)["Pool"] = Pool

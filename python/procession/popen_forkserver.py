@@ -1,8 +1,8 @@
 """A child that begins as a copy of the fork server.
 
-It is the server's child and not this process's: its end is seen through its own pidfd (or the server's
-report, where the system refuses pidfds), its exit status comes from the server, and is unknown if the server
-has died.
+It is a child of the server and not of this process. This process sees its end through its pidfd, or through
+the server's report where the system refuses pidfds. The exit status comes from the server, and is unknown if
+the server has died.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import errno
 import os
 import threading
 
-from . import _engine, forkserver, popen_fork
-from ._core import sentinels, serving
-from ._core.hints import Any
-from ._core.known_fd import KnownFd
-from ._core.payload import pack
+from . import _native, forkserver, popen_fork
+from ._core._typing import Any
+from ._core.start import forkserver_loop as forkserver_loop
+from ._core.start.parent_death import passed_lifeline
+from ._core.start.payload import pack
+from ._core.start.tracker import passed_tracker
 from ._core.stdlib import util
-from ._core.ties import passed_lifeline
-from ._core.tracker import passed_tracker
-from ._core.waiting import is_readable
+from ._core.system import sentinels
+from ._core.system.fd import KnownFd
+from ._core.system.sentinels import is_readable
 
 __all__ = ["Popen"]
 
@@ -47,39 +48,39 @@ class Popen(popen_fork.Popen):
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
-        """Make a descriptor of this process travel to the child; return its position among those that do."""
+        """Send a descriptor of this process to the child; return its position among those sent."""
         self._fds.append(fd)
         return len(self._fds) - 1
 
     def _launch(self, process_obj: Any) -> None:
-        seat = self.seat = _engine.reserve_seat()
-        lent: list[int] = []
+        proc_id = self.proc_id = _native.reserve_entry()
+        borrowed: list[int] = []
         try:
-            lent.append(payload := pack(process_obj, self))
-            lent.append(parent := sentinels.of_this_process())
+            borrowed.append(payload := pack(process_obj, self))
+            borrowed.append(parent := sentinels.of_this_process())
             with passed_lifeline(process_obj) as lifeline:
                 report, reports = forkserver.connect_to_new_process(
-                    seat, payload, parent, lifeline, passed_tracker(), self._fds
+                    proc_id, payload, parent, lifeline, passed_tracker(), self._fds
                 )
         except BaseException:
-            _engine.release_seat(seat)
+            _native.release_entry(proc_id)
             raise
         finally:
-            util.close_fds(*lent)
+            util.close_fds(*borrowed)
         self.pid = report.pid
         self._reports = KnownFd(reports)
         if report.pidfd is not None:
             self._own(report.pidfd, reports)
         else:
-            # The server's report is readable when the child has ended, too.
+            # The server's report becomes readable when the child ends, like a pidfd.
             self._own(reports)
-            if report.kind == serving.ENDED:
+            if report.kind == forkserver_loop.ENDED:
                 self.returncode = report.value
-                self._bury()
+                self._reap_entry()
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, None while the child runs; wait for it if `flag` is 0."""
-        # The kernel tells the server, and nobody else.
+        # The kernel reports the end to the server alone.
         return self.wait(0 if flag == os.WNOHANG else None)
 
     def _ends_within(self, timeout: float) -> bool:
@@ -88,18 +89,18 @@ class Popen(popen_fork.Popen):
         return sentinels.soon(self._is_gone, self._sentinel, timeout)
 
     def _is_gone(self) -> bool:
-        return self.seat is None or _engine.fate(self.seat) != "alive"
+        return self.proc_id is None or _native.exit_state(self.proc_id) != "alive"
 
     def _collect_status(self) -> int | None:
         if self._reports.is_open():
-            return serving.read_end(self._reports.number)
-        # The program closed it: the server has nobody to tell.
+            return forkserver_loop.read_end(self._reports.number)
+        # The program has closed the socket, so the server cannot report.
         while not sentinels.soon(self._is_gone, self._sentinel, threading.TIMEOUT_MAX):
             pass
         return None
 
     def _kill(self, sig: int) -> None:
-        """Signal it by its number, which is its own until the server has reaped it."""
+        """Signal the child by its pid, which is its own until the server reaps it."""
         if self._is_gone():
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         os.kill(self.pid, sig)

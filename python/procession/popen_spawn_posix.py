@@ -1,22 +1,22 @@
 """A child that begins as a fresh interpreter.
 
-Its seat in the engine is reserved before anything is pickled, so that what is pickled for the child already
-belongs to it too; a start that fails gives the seat back, and with it everything the child was to hold.
+Its entry in the engine's process table is reserved before pickling, so that the child already holds the
+objects that are pickled for it. A start that fails releases the entry, and with it all these holds.
 """
 
 from __future__ import annotations
 
 import os
 
-from . import _engine, popen_fork, spawn
-from ._core import sentinels
-from ._core.hints import Any
-from ._core.interpreters import start_interpreter
-from ._core.payload import pack
-from ._core.standard_io import STANDARD_NUMBERS
+from . import _native, popen_fork, spawn
+from ._core._typing import Any
+from ._core.start.interpreter import start_interpreter
+from ._core.start.parent_death import passed_lifeline
+from ._core.start.payload import pack
+from ._core.start.tracker import passed_tracker
 from ._core.stdlib import util
-from ._core.ties import passed_lifeline
-from ._core.tracker import passed_tracker
+from ._core.system import sentinels
+from ._core.system.standard_io import STANDARD_NUMBERS
 
 __all__ = ["Popen"]
 
@@ -39,43 +39,43 @@ class Popen(popen_fork.Popen):
 
     def __init__(self, process_obj: Any) -> None:
         self._fds: list[int] = []
-        self._lent: list[int] = []
+        self._borrowed: list[int] = []
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
-        """Make a descriptor of this process exist in the child, and return its number there."""
+        """Make a descriptor of this process exist in the child; return its number there."""
         if fd in STANDARD_NUMBERS:
-            # In the child that is its standard input or output, which it may close.
+            # In the child, this number is its standard input or output, which it may close.
             fd = os.dup(fd)
-            self._lent.append(fd)
+            self._borrowed.append(fd)
         self._fds.append(fd)
         return fd
 
     def _launch(self, process_obj: Any) -> None:
-        seat = self.seat = _engine.reserve_seat()
-        lent = self._lent
+        proc_id = self.proc_id = _native.reserve_entry()
+        borrowed = self._borrowed
         try:
-            lent.append(payload := pack(process_obj, self))
-            lent.append(parent := sentinels.of_this_process())
-            line = sentinels.line_if_needed()
+            borrowed.append(payload := pack(process_obj, self))
+            borrowed.append(parent := sentinels.of_this_process())
+            pipe = sentinels.pipe_if_needed()
             try:
                 with passed_lifeline(process_obj) as lifeline:
-                    end = None if line is None else line.write
-                    pid = self._execute(seat, payload, parent, lifeline, end)
+                    end = None if pipe is None else pipe.write
+                    pid = self._execute(proc_id, payload, parent, lifeline, end)
             except BaseException:
-                if line is not None:
-                    line.failed()
+                if pipe is not None:
+                    pipe.failed()
                 raise
         except BaseException:
-            _engine.release_seat(seat)
+            _native.release_entry(proc_id)
             raise
         finally:
-            util.close_fds(*lent)
-        _engine.note_pid(seat, pid)
-        self._watch(pid, line)
+            util.close_fds(*borrowed)
+        _native.set_pid(proc_id, pid)
+        self._watch(pid, pipe)
 
-    def _execute(self, seat: int, payload: int, parent: int, lifeline: int | None, end: int | None) -> int:
-        arena, (tracker, *pending) = _engine.arena_fd(), passed_tracker()
+    def _execute(self, proc_id: int, payload: int, parent: int, lifeline: int | None, end: int | None) -> int:
+        arena, (tracker, *pending) = _native.arena_fd(), passed_tracker()
         passed = [*self._fds, payload, parent, arena, tracker, *pending]
         passed += [fd for fd in (lifeline, end) if fd is not None]
         arguments = {} if end is None else {"end": end}
@@ -83,7 +83,7 @@ class Popen(popen_fork.Popen):
         command = spawn.get_command_line(
             pipe_handle=payload,
             arena=arena,
-            seat=seat,
+            proc_id=proc_id,
             parent=parent,
             lifeline=lifeline,
             tracker_fd=tracker,

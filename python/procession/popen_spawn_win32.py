@@ -1,4 +1,4 @@
-"""The name exists because the stdlib has it; as there, it can be imported on Windows only."""
+"""Exists because the stdlib has this module; as there, it can be imported on Windows only."""
 
 __all__: list[str] = []
 

@@ -1,12 +1,12 @@
-"""The stdlib's `multiprocessing.process`, the very module.
+"""The stdlib's own module `multiprocessing.process`.
 
-The current process, its children and its counters exist once a process and are rebound as it goes on,
-and other libraries patch `BaseProcess` here; a second module could only drift from the first.
+The current process, its children and its counters exist once per process and are rebound while it runs, and
+libraries patch `BaseProcess` there. A second module would get out of step with the first.
 """
 
 import sys
 
-from ._core.hints import TYPE_CHECKING
+from ._core._typing import TYPE_CHECKING
 from ._core.stdlib import process
 
 if TYPE_CHECKING:

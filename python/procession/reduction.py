@@ -1,11 +1,11 @@
-"""The stdlib's `multiprocessing.reduction`, the very module.
+"""The stdlib's own module `multiprocessing.reduction`.
 
-What libraries register with `ForkingPickler` counts for this package's messages as for the stdlib's.
+Reducers that libraries register with `ForkingPickler` apply to this package's messages as to the stdlib's.
 """
 
 import sys
 
-from ._core.hints import TYPE_CHECKING
+from ._core._typing import TYPE_CHECKING
 from ._core.stdlib import reduction
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
-"""The stdlib's `multiprocessing.resource_sharer`, the very module: one server of descriptors a process."""
+"""The stdlib's own module `multiprocessing.resource_sharer`: one server of descriptors per process."""
 
 import sys
 
-from ._core.hints import TYPE_CHECKING
+from ._core._typing import TYPE_CHECKING
 from ._core.stdlib import load
 
 if TYPE_CHECKING:

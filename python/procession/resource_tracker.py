@@ -1,13 +1,13 @@
-"""The stdlib's `multiprocessing.resource_tracker`, the very module.
+"""The stdlib's own module `multiprocessing.resource_tracker`.
 
-Nothing of the engine's has a name that could be left behind, so nothing here starts the tracker process;
-it serves named shared memory and the stdlib's own semaphores. One that was never needed counts as one that
-found nothing.
+Engine objects have no names that could be left behind, so they never start the tracker process; it serves
+named shared memory and the stdlib's own semaphores. A tracker that never started has the exit code of one
+that found nothing.
 """
 
 import sys
 
-from ._core.hints import TYPE_CHECKING
+from ._core._typing import TYPE_CHECKING
 from ._core.stdlib import load
 
 if TYPE_CHECKING:

@@ -19,10 +19,9 @@ Python starts them:
     process.start()
     assert process.result() == 16
 
-Arguments and results are plain data: None, bool, int, float, str, bytes, lists, tuples, sets and dicts. What
-Rust returns as a sequence or a set arrives as a list.
-Arguments may also be, or contain, queues, events and locks of this package; a queue between the two carries
-plain data.
+Arguments and results are plain data: None, bool, int, float, str, bytes, lists, tuples, sets and dicts. A
+sequence or a set that Rust returns arrives as a list. Arguments may also be, or contain, queues, events and
+locks of this package; a queue between Python and Rust carries plain data.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 
+from ._core._typing import Any, NoReturn
 from ._core.fallback import choice
-from ._core.hints import Any
-from ._core.rust_errors import Panic, RustError
+from ._core.rust.errors import Panic, RustError
 from .context import TimeoutError, _StartableProcess
 
 __all__ = ["Panic", "Process", "RustError"]
@@ -55,11 +54,11 @@ class Process(_StartableProcess):
         env: Mapping[str, str | None] | None = None,
         cwd: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Name a function that the executable exports, and what it is to be called with.
+        """Prepare a process that calls `function(*args)`, which the executable exports.
 
-        The executable is a path, or a name that is looked for in PATH. `argv` are arguments of the program
-        itself. `env` has what is to be different in its environment: None removes a variable. It starts in
-        the directory `cwd`.
+        `executable` is a path, or a name to find in PATH. `argv` are arguments of the program itself. `env`
+        changes variables of its environment; None removes one. `cwd` is its working directory. Raises
+        NotImplementedError where the engine does not run.
         """
         if choice.reason is not None:
             raise choice.needs_engine("procession.rust.Process")
@@ -72,8 +71,9 @@ class Process(_StartableProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        from ._core.rust_popen import Popen
+        from ._core.rust.popen import Popen
 
+        _register_classes()
         return Popen(process_obj)
 
     def _environment(self) -> Iterator[tuple[str, str]]:
@@ -84,9 +84,9 @@ class Process(_StartableProcess):
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the process to end, and return what its function returned.
 
-        Panic if the function panicked; RustError if it could not be called, or not with these arguments;
-        WorkerDied if the process ended before the function returned; TimeoutError if it still runs after
-        `timeout` seconds.
+        Raises Panic if the function panicked, RustError if it could not be called or not with these
+        arguments, WorkerDied if the process ended before the function returned, and TimeoutError if it still
+        runs after `timeout` seconds.
         """
         self.join(timeout)
         if self._popen.poll() is None:
@@ -94,5 +94,26 @@ class Process(_StartableProcess):
         return self._popen.result()
 
     def run(self) -> None:
-        """Refuse: what runs is a Rust function, in a process that `start` starts."""
+        """Raise NotImplementedError: the Rust function runs in the process that `start` starts."""
         raise NotImplementedError("a Rust function runs in a process of its own: call start()")
+
+
+def main(error_fd: int) -> NoReturn:
+    """The main function of an interpreter that a Rust program started: call one function and report.
+
+    Errors that cannot be sent as a response are written to the descriptor `error_fd`.
+    """
+    from ._core.rust.called import main
+
+    _register_classes()
+    main(error_fd)
+
+
+def _register_classes() -> None:
+    """Register the classes that Rust shares; their modules are loaded only when a process starts."""
+    from . import queues, synchronize
+    from ._core.rust import common_values
+
+    common_values.register(
+        Queue=queues.Queue, Event=synchronize.Event, Lock=synchronize.Lock, RLock=synchronize.RLock
+    )

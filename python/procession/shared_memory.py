@@ -1,15 +1,14 @@
 """The stdlib's `multiprocessing.shared_memory`: named segments, open to any program.
 
-It is the very module, except on Pythons whose `SharedMemory` has no `track` yet: there this module adds it.
+From Python 3.13 on this is the stdlib's own module. Before, this module adds the argument `track`.
 """
 
 from __future__ import annotations
 
 import sys
 
-from ._core import late_memory
-from ._core.forwarding import forward_other_names
-from ._core.stdlib import load
+from ._core.compat import shared_memory as compat_memory
+from ._core.stdlib import forward_other_names, load
 
 _std = load("shared_memory")
 
@@ -18,6 +17,6 @@ __all__ = ["ShareableList", "SharedMemory"]
 if sys.version_info >= (3, 13):
     sys.modules[__name__] = _std
 else:
-    SharedMemory = late_memory.SharedMemory
-    ShareableList = late_memory.ShareableList
+    SharedMemory = compat_memory.SharedMemory
+    ShareableList = compat_memory.ShareableList
     forward_other_names(__name__, _std)

@@ -1,4 +1,4 @@
-"""ctypes objects in shared memory, with a lock around them or without."""
+"""ctypes objects in shared memory, with or without a lock."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import ctypes
 import weakref
 from collections.abc import Sequence
 
-from . import _engine, heap
-from ._core.handing import assert_handing
-from ._core.hints import Any
+from . import _native, heap
+from ._core._typing import Any
 from ._core.stdlib import reduction
+from ._core.transfer.handing import assert_handing
 from .synchronize import Lock, RLock
 
 __all__ = ["RawValue", "RawArray", "Value", "Array", "copy", "synchronized"]
@@ -51,14 +51,17 @@ def _new(type_: Any) -> Any:
 
 
 def RawValue(typecode_or_type: Any, *args: Any) -> Any:
-    """Return a shared ctypes object, without a lock."""
+    """Return a ctypes object in shared memory, without a lock.
+
+    Raises TypeError for an unknown type code.
+    """
     value = _new(_ctype(typecode_or_type))
     value.__init__(*args)
     return value
 
 
 def RawArray(typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) -> Any:
-    """Return a shared ctypes array, without a lock; zeroed, or filled from a sequence."""
+    """Return a ctypes array in shared memory, without a lock: zeroed, or filled from a sequence."""
     type_ = _ctype(typecode_or_type)
     if isinstance(size_or_initializer, int):
         return _new(type_ * size_or_initializer)
@@ -68,14 +71,22 @@ def RawArray(typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) ->
 
 
 def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
-    """Return a shared ctypes object behind a lock: a new RLock, the one given, or none if `lock` is False."""
+    """Return a ctypes object in shared memory, with a lock: a new RLock, the one given, or none for False.
+
+    Several processes may count with it::
+
+        total = Value("q", 0)
+        with total.get_lock():
+            total.value += 1
+        total.add(1)  # The same in one step.
+    """
     return _with_lock(RawValue(typecode_or_type, *args), lock, ctx)
 
 
 def Array(
     typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, lock: Any = True, ctx: Any = None
 ) -> Any:
-    """Return a shared ctypes array behind a lock: a new RLock, the one given, or none if `lock` is False."""
+    """Return a ctypes array in shared memory, with a lock: a new RLock, the one given, or none for False."""
     return _with_lock(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
 
 
@@ -98,7 +109,7 @@ def _new_lock(ctx: Any) -> Any:
 
 
 def copy(obj: Any) -> Any:
-    """Return a shared copy of a ctypes object."""
+    """Return a copy of a ctypes object in shared memory."""
     twin = _new(type(obj))
     ctypes.memmove(ctypes.addressof(twin), ctypes.addressof(obj), ctypes.sizeof(obj))
     return twin
@@ -129,7 +140,7 @@ def _structure_wrapper(type_: Any) -> Any:
 
 
 def _all_fields(type_: Any) -> list[Any]:
-    """The fields of a Structure or Union, those of its base classes included."""
+    """Return the fields of a Structure or Union, including those of its base classes."""
     return [field for base in reversed(type_.__mro__) for field in vars(base).get("_fields_", ())]
 
 
@@ -143,7 +154,7 @@ def reduce_ctype(obj: Any) -> tuple[Any, ...]:
 
 
 def rebuild_ctype(type_: Any, wrapper: heap.BufferWrapper, length: int | None) -> Any:
-    """Lay a ctypes object, or an array of them, over shared memory."""
+    """Make a ctypes object, or an array of `length` of them, over shared memory."""
     if length is not None:
         type_ = type_ * length
     reduction.ForkingPickler.register(type_, reduce_ctype)
@@ -208,8 +219,8 @@ class SynchronizedBase:
         return f"<{type(self).__name__} wrapper for {self._obj}>"
 
 
-def _block_and_code(obj: Any, lock: Any, item_type: Any) -> tuple[_engine.Block, str] | None:
-    """The block that a ctypes object of ours lies in, if its items are numbers and the lock is ours."""
+def _block_and_code(obj: Any, lock: Any, item_type: Any) -> tuple[_native.Block, str] | None:
+    """Return the block and type code of an object of numbers, if its memory and lock are engine objects."""
     wrapper = getattr(obj, "_wrapper", None)
     if type(lock) not in (RLock, Lock) or not isinstance(wrapper, heap.BufferWrapper):
         return None
@@ -219,8 +230,8 @@ def _block_and_code(obj: Any, lock: Any, item_type: Any) -> tuple[_engine.Block,
     return None
 
 
-class Synchronized(SynchronizedBase, _engine.GuardedValue):
-    """A single value. Its `value` is read and written under the lock, mostly without any Python code."""
+class Synchronized(SynchronizedBase, _native.SynchronizedValueBase):
+    """A single value. `value` is read and written under the lock, for numbers without any Python code."""
 
     def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
         super().__init__(obj, lock, ctx)
@@ -242,22 +253,22 @@ class Synchronized(SynchronizedBase, _engine.GuardedValue):
             self.release()
 
     def add(self, amount: Any) -> Any:
-        """Add to the value, under the lock as one step, and return the new value."""
+        """Add `amount` to the value under the lock, as one step; return the new value."""
         with self:
             self._obj.value += amount
             return self._obj.value
 
 
-class SynchronizedArray(SynchronizedBase, _engine.GuardedArray):
-    """An array; each access of an item or a slice holds the lock.
+class SynchronizedArray(SynchronizedBase, _native.SynchronizedArrayBase):
+    """An array; each access to an item or a slice holds the lock.
 
-    Its buffer is the array's, so that `memoryview` and `numpy.asarray` look at the shared memory itself; what
-    goes through them does not hold the lock.
+    It has the buffer of the array, so `memoryview` and `numpy.asarray` show the shared memory itself. Access
+    through them does not hold the lock.
     """
 
     def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
         super().__init__(obj, lock, ctx)
-        self._guard_buffer(obj)
+        self._set_buffer(obj)
         item_type = type(obj)._type_
         if type(obj) is item_type * len(obj) and (plain := _block_and_code(obj, self._lock, item_type)):
             self._guard(self._lock, *plain, len(obj))

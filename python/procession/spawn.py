@@ -1,8 +1,7 @@
-"""Starting a process as a fresh interpreter: its command line, and what it does first.
+"""Starting a process as a fresh interpreter: its command line, and its first steps.
 
-The preparation data and the path of the executable are the stdlib's (its names are forwarded), for other
-libraries add to them there. The command line carries this package's own path, because an interpreter started
-with -S or -I has no site-packages to find it in.
+The preparation data and the path of the executable are the stdlib's (its names are forwarded), because
+libraries add to them there. The command line itself is made in `_core/start/interpreter.py`.
 """
 
 from __future__ import annotations
@@ -13,76 +12,51 @@ import sys
 
 import _procession_alias
 
-from . import _engine
-from ._core import main_program
-from ._core.forwarding import forward_other_names
-from ._core.hints import Any
-from ._core.payload import unpack
-from ._core.running import run_bootstrap
-from ._core.standard_io import fill_standard
-from ._core.stdlib import load, util
-from ._core.tracker import adopt_tracker
+from . import _native
+from ._core._typing import Any
+from ._core.start.payload import unpack
+from ._core.start.running import run_bootstrap
+from ._core.start.tracker import adopt_tracker
+from ._core.stdlib import forward_other_names, load
+from ._core.system.standard_io import fill_standard
 
 _std = load("spawn")
 
-# The forwarded names of the stdlib belong to it too.
+# The stdlib's forwarded names are public too.
 __all__ = ["spawn_main", *_std.__all__]
 
 _CHILD_FLAG = "--multiprocessing-fork"
-# Of the fork server of a frozen program.
+# The flag of the fork server of a frozen program.
 SERVER_FLAG = "--multiprocessing.forkserver"
 
 
-def package_import(statement: str) -> str:
-    """A program text that runs an import from this package, and keeps up the alias if there is one.
+def freeze_gc() -> None:
+    """Exclude the objects of a new interpreter from garbage collection, and turn that on.
 
-    An interpreter started with -S or -I may find neither by itself. The working directory (an empty entry)
-    may be gone, or have modules of the same names. There is no garbage before the program begins; `settle`
-    ends the truce.
+    Called when the modules that a start needs are loaded: they are never garbage.
     """
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    alias = (
-        "import _procession_alias; _procession_alias.activate(); " if _procession_alias.is_active() else ""
-    )
-    return f"import gc, sys; gc.disable(); sys.path = [*filter(None, sys.path), {home!r}]; {alias}{statement}"
-
-
-def interpreter_command() -> list[str]:
-    """The interpreter and its options for a program text, as this process has them."""
-    options = util._args_from_interpreter_flags()
-    if not main_program.has_directory() and "-P" not in options:
-        # Python 3.13.0 looks into the working directory for each name that a module lacks.
-        options = [*options, "-P"]
-    return [_std.get_executable(), *options, "-c"]
-
-
-def settle() -> None:
-    """In a new interpreter, with all loaded that a start takes: none of that will ever be garbage."""
     gc.freeze()
     gc.enable()
 
 
 def get_command_line(**kwds: int | None) -> list[str]:
     """Return the command line of a child that calls `spawn_main` with these arguments."""
+    from ._core.start import interpreter
+
     if getattr(sys, "frozen", False):
-        return frozen_command(_CHILD_FLAG, *(f"{name}={value!r}" for name, value in kwds.items()))
+        return interpreter.frozen_command(_CHILD_FLAG, *(f"{name}={value!r}" for name, value in kwds.items()))
     arguments = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
-    program = package_import(f"from procession.spawn import spawn_main; spawn_main({arguments})")
-    return [*interpreter_command(), program, _CHILD_FLAG]
-
-
-def frozen_command(*arguments: str) -> list[str]:
-    """The command line by which a frozen program starts itself, for `freeze_support` to read."""
-    return [_std.get_executable(), *arguments]
+    program = interpreter.package_import(f"from procession.spawn import spawn_main; spawn_main({arguments})")
+    return [*interpreter.interpreter_command(), program, _CHILD_FLAG]
 
 
 def is_forking(argv: list[str]) -> bool:
-    """Whether this command line is a child's."""
+    """Return whether this is the command line of a child."""
     return argv[1:2] == [_CHILD_FLAG]
 
 
 def freeze_support() -> None:
-    """If this program was started as a child, or a server, by its frozen self: be that and exit."""
+    """Run the child or the server and exit, if a frozen program has started itself as one."""
     if is_forking(sys.argv) or sys.argv[1:2] == [SERVER_FLAG]:
         _refuse_if_elevated()
     if is_forking(sys.argv):
@@ -100,11 +74,11 @@ def freeze_support() -> None:
 
 
 def _refuse_if_elevated() -> None:
-    """A frozen program with rights that its starter may lack runs nothing that comes from a descriptor."""
+    """Exit if this program has rights that its starter may lack: it must not run code from a descriptor."""
     if _procession_alias.is_elevated():
         sys.exit(
             "procession: this program has rights that its starter may lack (it is setuid or setgid, or its "
-            "file has capabilities), so it takes no orders; its processes can be started by fork"
+            "file has capabilities), so it runs no code sent to it; its processes can be started by fork"
         )
 
 
@@ -114,19 +88,19 @@ def spawn_main(
     tracker_fd: int | None = None,
     *,
     arena: int | None = None,
-    seat: int | None = None,
+    proc_id: int | None = None,
     parent: int | None = None,
     lifeline: int | None = None,
     end: int | None = None,
     tracker_read: int | None = None,
     tracker_token: int | None = None,
 ) -> None:
-    """The whole life of a spawned child: its payload is in `pipe_handle`, its parent's sentinel is `parent`.
+    """The main function of a spawned child: `pipe_handle` has its payload, `parent` is its parent's sentinel.
 
-    Where there are no pidfds its parent sees it end by `end`. Who starts a child in the stdlib's way knows of
-    no arena, and such a child goes the stdlib's way.
+    Where there are no pidfds, `end` is the writing end of its liveness pipe. Without an arena, the child was
+    started by the stdlib's protocol, and runs the stdlib's function.
     """
-    if arena is None or seat is None or parent is None:
+    if arena is None or proc_id is None or parent is None:
         _std.spawn_main(pipe_handle, parent_pid, tracker_fd)
         return
     assert is_forking(sys.argv), "Not forking"
@@ -134,21 +108,21 @@ def spawn_main(
     for fd in (arena, parent, *tracker):
         os.set_inheritable(fd, False)
     fill_standard()
-    settle()
-    _engine.enter(arena, seat)
+    freeze_gc()
+    _native.enter(arena, proc_id)
     if end is not None:
-        from ._core.sentinels import keep
+        from ._core.system.sentinels import keep_own_pipe
 
-        keep(end)
+        keep_own_pipe(end)
     if lifeline is not None:
-        _engine.hang_on(lifeline)
+        _native.die_with_parent(lifeline)
         os.close(lifeline)
     adopt_tracker(tracker)
     sys.exit(_run(pipe_handle, parent))
 
 
 def _run(fd: int, parent_sentinel: int) -> int:
-    """Load the process object from `fd`, run it, return the exit code."""
+    """Load the process object from `fd` and run it; return the exit code."""
     return run_bootstrap(unpack(fd), parent_sentinel)
 
 

@@ -1,7 +1,7 @@
 """Locks, semaphores, conditions, events and barriers between processes.
 
-The engine's classes do the work; the classes here give them the constructors, the pickling and the
-`repr` that programs know from the stdlib. `with lock:` runs no Python code.
+The engine's classes do the work. The classes here add the constructors, the pickling and the `repr` of the
+stdlib. `with lock:` runs no Python code.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from . import _engine
+from . import _native
+from ._core._typing import TYPE_CHECKING, Any, TypeVar
 from ._core.arguments import check_callable, seconds
-from ._core.handing import hand_over
-from ._core.hints import TYPE_CHECKING, Any, TypeVar
 from ._core.stdlib import process
+from ._core.transfer.handing import hand_over
 
 __all__ = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier"]
 
@@ -29,7 +29,7 @@ else:
 
 
 class SemLock:
-    """What locks and semaphores have in common: they are handed over to a child while it starts."""
+    """The common base of locks and semaphores: pickling for a child that starts, and the `repr`."""
 
     __slots__ = ()
 
@@ -58,11 +58,14 @@ class SemLock:
         return "SomeOtherThread" if lock._count() > 0 else "SomeOtherProcess"
 
 
-class Lock(SemLock, _engine.Lock):
-    """A lock that is not recursive; any thread of any process may release it."""
+class Lock(SemLock, _native.Lock):
+    """A lock that is not recursive; any thread of any process may release it.
+
+    If the process that holds it dies, the next `acquire` raises `OwnerDied`.
+    """
 
     def __init__(self, *, ctx: Any = None) -> None:
-        _engine.Lock.__init__(self)
+        _native.Lock.__init__(self)
 
     def __repr__(self) -> str:
         try:
@@ -72,8 +75,8 @@ class Lock(SemLock, _engine.Lock):
         return f"<{type(self).__name__}(owner={name})>"
 
 
-class PassedOnLock(Lock):
-    """A lock that the next one has when its holder dies: for what no death leaves half done."""
+class InheritedLock(Lock):
+    """A lock that is simply free when its holder dies: for data that no death leaves half changed."""
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:  # type: ignore[override]
         return bool(super().acquire(block, timeout, on_owner_died="hold"))
@@ -82,11 +85,14 @@ class PassedOnLock(Lock):
         return self.acquire()
 
 
-class RLock(SemLock, _engine.RLock):
-    """A lock that its owner may acquire again."""
+class RLock(SemLock, _native.RLock):
+    """A lock that its owner may acquire again.
+
+    If the process that holds it dies, the next `acquire` raises `OwnerDied`.
+    """
 
     def __init__(self, *, ctx: Any = None) -> None:
-        _engine.RLock.__init__(self)
+        _native.RLock.__init__(self)
 
     def __repr__(self) -> str:
         count: object
@@ -98,11 +104,11 @@ class RLock(SemLock, _engine.RLock):
         return f"<{type(self).__name__}({name}, {count})>"
 
 
-class Semaphore(SemLock, _engine.Semaphore):
-    """A counter that `acquire` takes a unit from and `release` gives one back to."""
+class Semaphore(SemLock, _native.Semaphore):
+    """A counter that `acquire` lowers by one, waiting while it is 0, and `release` raises by one."""
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
-        _engine.Semaphore.__init__(self, value)
+        _native.Semaphore.__init__(self, value)
 
     def __getstate__(self) -> tuple[Any, ...]:
         return (*super().__getstate__(), self.maxvalue)
@@ -118,23 +124,23 @@ class Semaphore(SemLock, _engine.Semaphore):
 
 
 class BoundedSemaphore(Semaphore):
-    """A semaphore that refuses to rise above its first value."""
+    """A semaphore that raises ValueError rather than exceed its first value."""
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
-        _engine.Semaphore.__init__(self, value, bounded=True)
+        _native.Semaphore.__init__(self, value, bounded=True)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}(value={self._value_name()}, maxvalue={self.maxvalue})>"
 
 
 class Condition:
-    """A condition variable around a lock of ours or of anybody else."""
+    """A condition variable around any lock, by default a new RLock."""
 
     def __init__(self, lock: Any = None, *, ctx: Any = None) -> None:
         if lock is not None and not (hasattr(lock, "acquire") and hasattr(lock, "release")):
             raise TypeError(f"lock must be a lock or None, not {lock!r}")
         self._lock = lock or (RLock() if ctx is None else ctx.RLock())
-        self._waiters = _engine.Waiters()
+        self._waiters = _native.Waiters()
         self._make_methods()
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -142,7 +148,7 @@ class Condition:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._lock, handle = state
-        self._waiters = _engine.Waiters.__new__(_engine.Waiters)
+        self._waiters = _native.Waiters.__new__(_native.Waiters)
         self._waiters._adopt(handle)
         self._make_methods()
 
@@ -165,27 +171,28 @@ class Condition:
 
     def _is_owned(self) -> bool:
         lock = self._lock
-        if isinstance(lock, (_engine.Lock, _engine.RLock)):
+        if isinstance(lock, (_native.Lock, _native.RLock)):
             return lock._is_mine()
-        if not isinstance(lock, _engine.Semaphore):
+        if not isinstance(lock, _native.Semaphore):
             inner = getattr(lock, "_semlock", lock)
             answer = getattr(inner, "_is_mine", None) or getattr(lock, "_is_owned", None)
             if answer is not None:
                 return answer()
-        # A lock without an owner: held by somebody is all that can be known.
+        # A lock without an owner: it only tells whether it is held.
         if lock.acquire(False):
             lock.release()
             return False
         return True
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Release the lock, sleep until notified, hold the lock again; False if the timeout passed first.
+        """Release the lock, sleep until notified, and acquire the lock again.
 
-        It raises with the lock held, too, unless a second exception ends the wait for the lock.
+        Returns False if `timeout` seconds passed first. The lock is held afterwards, also if this raises,
+        unless a second exception ends the wait for the lock.
         """
         assert self._is_owned(), "must acquire() condition before using wait()"
         lock = self._lock
-        # A class of one's own may have an `acquire` and `release` of its own.
+        # Not for subclasses, which may override `acquire` and `release`.
         if type(lock) is RLock or type(lock) is Lock:
             return self._waiters.wait_under(lock, timeout)
         if hasattr(lock, "_release_save") and hasattr(lock, "_acquire_restore"):
@@ -195,7 +202,7 @@ class Condition:
         return self._waiters.wait(lock.release, lock.acquire, depth, timeout)
 
     def wait_for(self, predicate: Callable[[], _Result], timeout: float | None = None) -> _Result:
-        """Wait until the predicate is true or the timeout has passed; return what it said last."""
+        """Wait until the predicate is true or `timeout` seconds have passed; return its last result."""
         deadline = None if timeout is None else time.monotonic() + timeout
         result = predicate()
         while not result:
@@ -207,15 +214,15 @@ class Condition:
         return result
 
     def notify(self, n: int = 1) -> None:
-        """Wake up to `n` waiters."""
+        """Wake up to `n` waiters; the caller holds the lock."""
         assert self._is_owned(), "lock is not owned"
         self._waiters.notify(max(0, n))
 
     def notify_all(self) -> None:
-        """Wake every waiter."""
+        """Wake all waiters; the caller holds the lock."""
         self.notify(sys.maxsize)
 
-    # The stdlib keeps three semaphores instead of a list of waiters, and its tests look at them.
+    # The stdlib has three semaphores instead of a list of waiters, and its tests read them.
     @property
     def _sleeping_count(self) -> _Gauge:
         return _Gauge(self._waiters.count)
@@ -230,7 +237,7 @@ class Condition:
 
 
 class _Gauge:
-    """A number that is read like a semaphore."""
+    """A number with the methods of a semaphore."""
 
     def __init__(self, read: Callable[[], int]) -> None:
         self.get_value = self._get_value = read
@@ -240,11 +247,11 @@ class _Gauge:
         return self
 
 
-class Event(_engine.Event):
+class Event(_native.Event):
     """A flag that processes wait for."""
 
     def __init__(self, *, ctx: Any = None) -> None:
-        _engine.Event.__init__(self)
+        _native.Event.__init__(self)
 
     def __getstate__(self) -> tuple[Any, ...]:
         return (hand_over(self.handle, self),)
@@ -258,7 +265,7 @@ class Event(_engine.Event):
 
 
 class Barrier(threading.Barrier):
-    """A point that a number of processes or threads pass together."""
+    """A point that a fixed number of processes or threads pass together."""
 
     def __init__(
         self,
@@ -270,8 +277,8 @@ class Barrier(threading.Barrier):
     ) -> None:
         check_callable("action", action)
         seconds("timeout", timeout)
-        # The base class only lends its name to isinstance: its own state would live in one process.
-        self._gate = _engine.Barrier(parties)
+        # The base class only serves isinstance: its own state would exist in one process.
+        self._gate = _native.Barrier(parties)
         self._action = action
         self._timeout = timeout
 
@@ -280,24 +287,27 @@ class Barrier(threading.Barrier):
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         handle, self._action, self._timeout = state
-        self._gate = _engine.Barrier.__new__(_engine.Barrier)
+        self._gate = _native.Barrier.__new__(_native.Barrier)
         self._gate._adopt(handle)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the others; return a different number from 0 to parties - 1 in each of them."""
-        return self._gate.pass_through(self._timeout if timeout is None else timeout, self._action)
+        """Wait for the others; return a different number from 0 to parties - 1 to each.
+
+        Raises BrokenBarrierError if the barrier is broken or reset meanwhile, or after `timeout` seconds.
+        """
+        return self._gate.wait(self._timeout if timeout is None else timeout, self._action)
 
     def reset(self) -> None:
-        """Make the barrier whole and empty; those who wait get `BrokenBarrierError`."""
+        """Empty and mend the barrier; waiting threads get `BrokenBarrierError`."""
         self._gate.reset()
 
     def abort(self) -> None:
-        """Break the barrier for everybody."""
+        """Break the barrier: waiting threads, and later ones, get `BrokenBarrierError`."""
         self._gate.abort()
 
     @property
     def parties(self) -> int:
-        """How many have to come."""
+        """How many must arrive for the barrier to open."""
         return self._gate.parties
 
     @property

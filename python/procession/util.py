@@ -1,8 +1,8 @@
-"""The stdlib's `multiprocessing.util`, the very module: finalizers and the logger exist once a process."""
+"""The stdlib's own module `multiprocessing.util`: finalizers and the logger exist once per process."""
 
 import sys
 
-from ._core.hints import TYPE_CHECKING
+from ._core._typing import TYPE_CHECKING
 from ._core.stdlib import util
 
 if TYPE_CHECKING:

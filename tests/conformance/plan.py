@@ -1,4 +1,4 @@
-"""Which tests there are, and which of them are to run: suites, start methods, the skip list, patterns."""
+"""Finds the tests and selects those to run: suites, start methods, the skip list, patterns."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Skip:
-    """An entry of the skip list: a pattern of Class.test, and why it is not to run."""
+    """An entry of the skip list: a pattern of Class.test, and why matching tests are skipped."""
 
     suite: str
     test: str
@@ -62,7 +62,7 @@ class Skip:
 
 @dataclass
 class Plan:
-    """What is to run, what the skip list keeps from running, and which of its entries did so."""
+    """The tests to run, the tests that the skip list excludes, and the entries that matched."""
 
     cases: list[Case] = field(default_factory=list)
     excluded: list[tuple[Case, str, Skip]] = field(default_factory=list)

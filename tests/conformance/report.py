@@ -1,4 +1,4 @@
-"""What the results look like: as a table with the failures below it, and as JSON."""
+"""Prints results: as a table with the failures below it, and as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS = ("passed", "failed", "skipped", "excluded")
 
 @dataclass
 class Report:
-    """All results, a list for each run, and what else there is to say."""
+    """All results, one list a run, with further remarks."""
 
     package: str
     python: str
@@ -36,7 +36,7 @@ class Report:
         for run in self.runs:
             for name, outcome in {result.name: result.outcome for result in run}.items():
                 outcomes[name][outcome] += 1
-        # What is of no single test appears only in runs where it failed.
+        # A result that belongs to no single test appears only in runs where it failed.
         return {name: counts for name, counts in outcomes.items() if set(counts.values()) != {len(self.runs)}}
 
     def lines(self) -> Iterator[str]:

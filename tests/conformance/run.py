@@ -22,7 +22,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent))  # tests/processes.py
+sys.path.insert(0, str(HERE.parents[1]))  # the package `tests`
 
 import plan  # noqa: E402
 from report import Report  # noqa: E402

@@ -1,4 +1,4 @@
-"""Runs one class's tests to the last one, whatever they do to the process they run in."""
+"""Runs all tests of one class, whatever they do to the process they run in."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plan import Case
-from processes import Overdue, Worker
+
+from tests.support.worker_process import Overdue, Worker
 
 PROGRAM = Path(__file__).with_name("worker.py")
-# For importing the modules and for fixtures, of which a test's limit says nothing.
+# The limit for importing modules and for fixtures, in seconds; a test's limit does not cover them.
 SECONDS_BETWEEN_TESTS = 60
-# Failures that are of no single test.
+# Failures that belong to no single test.
 FIXTURE, EXIT, LEFT = "<fixture>", "<exit>", "<left running>"
 FRAME = re.compile(r"^Current thread .*\n +(File .*)$", re.MULTILINE)
 
@@ -62,7 +63,7 @@ class Runner:
             return listed
 
     def run(self, case: Case) -> list[Result]:
-        """The results of all tests of a class, in as many processes as it takes."""
+        """The results of all tests of a class, run in as many processes as needed."""
         results: list[Result] = []
         pending = list(case.tests)
         while pending:
@@ -140,7 +141,7 @@ class Attempt:
             for test in self.tests:
                 self._add(test, outcome, f"{detail}, before the first test")
             return
-        # What has not run yet is tried again, but what broke it off is no test's fault and must not be lost.
+        # Retry what has not run yet, but keep the failure that interrupted the run.
         self._add(EXIT if self.done else FIXTURE, outcome, f"{detail}, outside any test")
         if self.done:
             self._account_for_the_rest()
@@ -153,7 +154,7 @@ class Attempt:
             self._add(LEFT, "failed", "\n".join(left))
 
     def _account_for_the_rest(self) -> None:
-        """Tests that did not run although all is done were kept from it by a fixture."""
+        """Tests that did not run although the worker finished were prevented by a fixture."""
         ended = {result.test for result in self.results}
         rest = [test for test in self.tests if test not in ended]
         failures = [detail for outcome, detail in self.fixtures if outcome == "failed"]

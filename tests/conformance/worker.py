@@ -25,7 +25,7 @@ Tell = Callable[..., None]
 
 
 class Recorder(unittest.TestResult):
-    """Tells of each test when it starts and how it ended."""
+    """Reports when each test starts and how it ends."""
 
     def __init__(self, tell: Tell) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Runs one program as a session of its own, with a hard limit, and looks at what it leaves behind."""
+"""Runs one program as a session of its own, with a hard limit, and checks what it leaves behind."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def marked(marker: str) -> Iterator[tuple[int, str]]:
 
 
 def is_used(path: Path) -> bool:
-    """Whether a living process has a file mapped or open, or a name in it says whose it is."""
+    """Whether a living process has a file mapped or open, or its name contains that process's number."""
     needle = str(path).encode()
     for entry in os.listdir("/proc"):
         if not entry.isdigit():

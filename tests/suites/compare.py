@@ -1,4 +1,4 @@
-"""Which tests pass with the standard library and fail here, and what to say about it."""
+"""Finds the tests that pass with the standard library and fail here, and reports them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Suspect:
 
     @property
     def is_settled(self) -> bool:
-        """Whether a repetition spoke against it."""
+        """Whether a repetition contradicts it."""
         return any(result.outcome == "passed" for result in self.here) or any(
             result.outcome != "passed" for result in self.stdlib
         )
@@ -60,7 +60,7 @@ class Compared:
 
 
 def compare(file: TestFile, stdlib: Results, run: Run, runs: int, repeat: int) -> Compared:
-    """Run a file's tests here `runs` times, and what only the standard library passes again on both sides."""
+    """Run a file's tests here `runs` times; repeat on both sides what only the standard library passes."""
     compared = Compared(file, stdlib, run(file, True, None))
     _suspect(compared, compared.here)
     for _ in range(runs - 1):
@@ -85,7 +85,7 @@ def _suspect(compared: Compared, ran: Results) -> None:
 
 def _repeat(compared: Compared, run: Run) -> None:
     names = [suspect.test for suspect in compared.failing_here]
-    # What is of no single test needs all of them.
+    # A result that belongs to no single test needs all of them.
     only = names if all("::" in name for name in names) else None
     here, stdlib = (run(compared.file, alias, only) for alias in (True, False))
     for suspect in compared.failing_here:

@@ -1,7 +1,7 @@
 """Test suites of libraries and of CPython, run with the standard library and under PROCESSION_INSTALL=1.
 
-Only what passes with the standard library and fails here is told, after it was repeated on both sides. Each
-file with tests runs in processes of its own, which are ended when a test takes too long.
+It reports only tests that pass with the standard library and fail here, after repeating them on both sides.
+Each test file runs in processes of its own, which are ended if a test takes too long.
 
     python tests/suites/run.py --archives FOLDER                    everything in the folder, and CPython's
     python tests/suites/run.py --archives FOLDER --only loky        one suite
@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent))  # tests/processes.py
+sys.path.insert(0, str(HERE.parents[1]))  # the package `tests`
 
 import sources  # noqa: E402
 from compare import Compared, Results, compare, lines, reason  # noqa: E402
@@ -89,7 +89,7 @@ class Comparison:
             elif tests is not None:
                 stdlib = {test: result for test, result in stdlib.items() if test in tests}
             compared.append(self._compare(file, stdlib, tests))
-            if self.options.json:  # a run of hours that is broken off leaves what it found by then
+            if self.options.json:  # a run of hours that is interrupted keeps what it has found so far
                 self.options.json.write_text(json.dumps(_as_json(compared), indent=1) + "\n")
         return compared
 

@@ -1,4 +1,4 @@
-"""Which suites there are, and where their files come from: source packages, or the interpreter itself."""
+"""The suites and the sources of their files: source packages, or the interpreter itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Suite:
     """The tests of one source package."""
 
     name: str
-    # Where in the package they are, and what of it they need beside them.
+    # Where the tests are in the package, and which other files they need.
     files: str
     needs: str
     # Which of the files are not run, and why.
@@ -31,7 +31,7 @@ class Suite:
     # Which of the tests are not run, and why.
     skipped: tuple[tuple[str, str], ...] = ()
     options: tuple[str, ...] = ()
-    # What the source package ought to have had beside its tests: a folder here.
+    # What the source package lacks beside its tests: a folder here.
     supplement: str | None = None
 
 

@@ -1,4 +1,4 @@
-"""Runs the tests of one file to the last one, whatever they do to the process they run in."""
+"""Runs all tests of one file, whatever they do to the process they run in."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from processes import Overdue, Worker
 from sources import TestFile
+
+from tests.support.worker_process import Overdue, Worker
 
 PROGRAM = Path(__file__).with_name("worker.py")
 PACKAGES = {False: "multiprocessing", True: "procession"}
-# For importing a file's modules and for fixtures, of which a test's limit says nothing.
+# The limit for importing modules and for fixtures, in seconds; a test's limit does not cover them.
 SECONDS_BETWEEN_TESTS = 60
-# What is of no single test: how the process ended after the last one, and what it left running.
+# Results of no single test: how the process ended after the last test, and what it left running.
 END, LEFT = "<end>", "<left running>"
 
 
@@ -37,7 +38,7 @@ class Runner:
     file_limit: float
 
     def run(self, file: TestFile, alias: bool, only: list[str] | None = None) -> dict[str, Result]:
-        """The results of all tests of a file, or of some, in as many processes as it takes."""
+        """The results of all or some tests of a file, run in as many processes as needed."""
         results: dict[str, Result] = {}
         deadline = time.monotonic() + self.file_limit
         skipped = [test for test, _ in file.skipped]

@@ -20,7 +20,7 @@ import pytest
 
 Tell = Callable[..., None]
 OPTIONS = (
-    # No settings of the library's: they are about how it likes to be tested.
+    # Ignore the library's own pytest settings.
     *("-c", os.devnull),
     # Two files of a suite may run at once, and a process that is ended must not keep the lock of a cache.
     *("-p", "no:cacheprovider"),
@@ -33,7 +33,7 @@ MAX_DETAIL = 8_000
 
 
 class Recorder:
-    """Tells of each test when it starts and how it ended, and leaves out those that are not wanted."""
+    """Reports when each test starts and how it ends, and deselects unwanted tests."""
 
     def __init__(self, tell: Tell, only: list[str] | None, without: list[str]) -> None:
         self.tell = tell
@@ -59,7 +59,7 @@ class Recorder:
         self.tell("started", test=nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        # What is marked as an expected failure tells nothing, whichever way it goes.
+        # The outcome of an expected failure means nothing.
         if hasattr(report, "wasxfail") or report.passed or self.outcome == "failed":
             return
         self.outcome = "failed" if report.failed else "skipped"
@@ -72,7 +72,7 @@ class Recorder:
 
 def main() -> None:
     request = json.loads(sys.argv.pop())
-    # This folder's modules are none of the tests' business.
+    # The tests must not import this folder's modules.
     sys.path.pop(0)
     os.set_inheritable(request["events"], False)
     worker, log = os.getpid(), os.dup(2)

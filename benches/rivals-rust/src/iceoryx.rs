@@ -1,4 +1,4 @@
-//! iceoryx2: publishers and subscribers; receivers look again and never sleep.
+//! iceoryx2: publishers and subscribers. Receivers poll and never sleep.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use iceoryx2::prelude::*;
 
 use crate::harness::{clocked, steady};
 
-/// How this program is told to be the other side: `CHILD SERVICE`.
+/// The arguments that make this program the other side: `CHILD SERVICE`.
 pub const CHILD: &str = "--iceoryx-child";
 
 const STOP: u64 = u64::MAX;

@@ -7,7 +7,7 @@ use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, IpcSender, IpcSharedMemory
 
 use crate::harness::{clocked, steady};
 
-/// How this program is told to be the other side: `CHILD KIND SERVER`.
+/// The arguments that make this program the other side: `CHILD KIND SERVER`.
 pub const CHILD: &str = "--ipc-child";
 
 const LARGE: usize = 64 << 20;
@@ -33,27 +33,27 @@ fn give<T: serde::de::DeserializeOwned + serde::Serialize>(server: &str, what: T
 
 /// The other side.
 pub fn child(kind: &str, server: &str) {
-    let (orders_out, orders) = channel::<u64>().expect("a channel");
+    let (requests_out, requests) = channel::<u64>().expect("a channel");
     match kind {
         "echo" => {
-            let (answers, answers_in) = channel::<u64>().expect("a channel");
-            give::<Line>(server, (orders_out, answers_in));
-            while let Ok(number) = orders.recv() {
-                answers.send(number).expect("the parent lives");
+            let (replies, replies_in) = channel::<u64>().expect("a channel");
+            give::<Line>(server, (requests_out, replies_in));
+            while let Ok(number) = requests.recv() {
+                replies.send(number).expect("the parent lives");
             }
         }
         "stream" => {
             let (numbers, numbers_in) = channel::<u64>().expect("a channel");
-            give::<Line>(server, (orders_out, numbers_in));
-            while let Ok(count) = orders.recv() {
+            give::<Line>(server, (requests_out, numbers_in));
+            while let Ok(count) = requests.recv() {
                 (0..count).for_each(|i| numbers.send(i).expect("the parent lives"));
             }
         }
         "large" => {
             let (buffers, buffers_in) = channel::<IpcSharedMemory>().expect("a channel");
-            give(server, (orders_out, buffers_in));
+            give(server, (requests_out, buffers_in));
             let source = vec![7; LARGE];
-            while let Ok(count) = orders.recv() {
+            while let Ok(count) = requests.recv() {
                 for _ in 0..count {
                     buffers
                         .send(IpcSharedMemory::from_bytes(&source))
@@ -66,42 +66,42 @@ pub fn child(kind: &str, server: &str) {
 }
 
 pub fn stream() -> f64 {
-    let (mut child, (orders, numbers)) = start::<Line>("stream");
+    let (mut child, (requests, numbers)) = start::<Line>("stream");
     let rate = steady(|n| {
         clocked(|| {
-            orders.send(n).expect("the child lives");
+            requests.send(n).expect("the child lives");
             (0..n).for_each(|i| assert_eq!(numbers.recv().expect("a message"), i));
         })
     });
-    drop(orders);
+    drop(requests);
     child.wait().expect("it ends");
     rate
 }
 
 pub fn ping_pong() -> f64 {
-    let (mut child, (orders, answers)) = start::<Line>("echo");
+    let (mut child, (requests, replies)) = start::<Line>("echo");
     let trip = |i| {
-        orders.send(i).expect("the child lives");
-        assert_eq!(answers.recv().expect("an answer"), i);
+        requests.send(i).expect("the child lives");
+        assert_eq!(replies.recv().expect("a reply"), i);
     };
     let rate = steady(|n| clocked(|| (0..n).for_each(trip)));
-    drop(orders);
+    drop(requests);
     child.wait().expect("it ends");
     rate
 }
 
 pub fn ping_pong_asleep() -> f64 {
-    let (mut child, (orders, answers)) = start::<Line>("echo");
+    let (mut child, (requests, replies)) = start::<Line>("echo");
     let rate = asleep(|i| {
-        orders.send(i).expect("the child lives");
-        assert_eq!(answers.recv().expect("an answer"), i);
+        requests.send(i).expect("the child lives");
+        assert_eq!(replies.recv().expect("a reply"), i);
     });
-    drop(orders);
+    drop(requests);
     child.wait().expect("it ends");
     rate
 }
 
-/// Trips a second when both sides went to sleep before each; the pauses are not counted.
+/// Round trips a second when both sides slept before each one; the pauses do not count.
 pub fn asleep(trip: impl Fn(u64)) -> f64 {
     const TRIPS: u64 = 400;
     let mut took = Duration::ZERO;
@@ -115,16 +115,16 @@ pub fn asleep(trip: impl Fn(u64)) -> f64 {
 }
 
 pub fn large() -> f64 {
-    let (mut child, (orders, buffers)) =
+    let (mut child, (requests, buffers)) =
         start::<(IpcSender<u64>, IpcReceiver<IpcSharedMemory>)>("large");
     let megabytes = LARGE as f64 / 1e6;
     let rate = steady(|n| {
         clocked(|| {
-            orders.send(n).expect("the child lives");
+            requests.send(n).expect("the child lives");
             (0..n).for_each(|_| assert_eq!(buffers.recv().expect("a buffer")[LARGE - 1], 7));
         })
     });
-    drop(orders);
+    drop(requests);
     child.wait().expect("it ends");
     rate * megabytes
 }

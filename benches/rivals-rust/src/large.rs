@@ -1,4 +1,4 @@
-//! What Procession's engine does with large buffers, and its pipe between sleepers.
+//! Large buffers through Procession's engine, and its pipe between sleeping processes.
 
 use std::hint::black_box;
 
@@ -44,7 +44,7 @@ pub fn stream() -> f64 {
     rate * LARGE as f64 / 1e6
 }
 
-/// What copying costs by itself.
+/// The cost of copying alone.
 pub fn memcpy() -> f64 {
     let (source, mut target) = (vec![7_u8; LARGE], vec![0_u8; LARGE]);
     let rate = steady(|n| {

@@ -71,7 +71,7 @@ pub enum Error {
         "the shared memory of this process tree is damaged: one of its processes wrote where it should not"
     )]
     Damaged,
-    /// Every seat of the process table, or every segment, is taken.
+    /// Every slot of the process table, or every segment, is taken.
     #[error("no free {0} left in the shared memory of this process tree")]
     TableFull(&'static str),
     /// The shared memory was laid out by another version of the engine.
@@ -104,7 +104,7 @@ pub enum Error {
         "this process does not hold the object, which its parent had open when it was forked: {0}"
     )]
     NotInherited(&'static str),
-    /// The seat a child was started for is no longer its own.
+    /// The slot a child was started for is no longer its own.
     #[error("the place reserved for this process was given up; was its parent killed meanwhile?")]
     SeatGone,
     /// A copy of a pool's worker, which a task of it forked, went on as the worker.

@@ -17,27 +17,27 @@
 //! leaves the others going on. `arena/README.md` and `channel/README.md` hold the protocols.
 
 #[cfg(not(loom))]
-pub(crate) mod arena;
-#[cfg(not(loom))]
 pub mod channel;
 #[cfg(not(loom))]
 mod deadline;
 #[cfg(not(loom))]
+pub mod diagnostics;
+#[cfg(not(loom))]
 pub mod error;
+#[cfg(all(not(loom), feature = "kill-points"))]
+pub mod failpoint;
+#[cfg(all(not(loom), not(feature = "kill-points")))]
+pub(crate) mod failpoint;
 #[cfg(not(loom))]
 mod id_map;
-#[cfg(all(not(loom), feature = "kill-points"))]
-pub mod kill;
-#[cfg(all(not(loom), not(feature = "kill-points")))]
-pub(crate) mod kill;
+#[cfg(not(loom))]
+pub(crate) mod memory;
+#[cfg(not(loom))]
+pub(crate) mod objects;
 #[cfg(not(loom))]
 pub mod pool;
 #[cfg(not(loom))]
 pub mod process;
-#[cfg(not(loom))]
-mod reclaim;
-#[cfg(not(loom))]
-pub mod report;
 #[cfg(not(loom))]
 mod retries;
 #[cfg(not(loom))]
@@ -53,52 +53,50 @@ mod sys;
 pub mod value;
 
 #[cfg(not(loom))]
-pub use arena::handle::Handle;
-#[cfg(not(loom))]
-pub use arena::lease::Lease;
-#[cfg(not(loom))]
-pub use arena::lent::{Lending, Region};
-#[cfg(not(loom))]
-pub use arena::open::{Held, Opened};
-#[cfg(not(loom))]
-pub use arena::owner::OwnerId;
-#[cfg(not(loom))]
 pub use deadline::Deadline;
 #[cfg(not(loom))]
 pub use error::{Error, Result};
 #[cfg(not(loom))]
 pub use id_map::{IdMap, IdSet};
 #[cfg(not(loom))]
+pub use memory::owner::ProcId;
+#[cfg(not(loom))]
+pub use objects::cow_buffer::CowBuffer;
+#[cfg(not(loom))]
+pub use objects::handle::Handle;
+#[cfg(not(loom))]
+pub use objects::object_ref::{ObjectRef, Opened};
+#[cfg(not(loom))]
+pub use objects::private_mapping::{BorrowedBuffer, BufferView};
+#[cfg(not(loom))]
 pub use sys::{signals, stack};
 
 // The models compile the words of the protocols alone, over loom's atomics.
 #[cfg(loom)]
 #[allow(dead_code)]
-mod arena {
+mod memory {
     pub(crate) mod owner;
 }
 #[cfg(loom)]
 #[allow(dead_code)]
 mod channel {
-    pub(crate) mod bell;
     pub(crate) mod link;
-    pub(crate) mod pads;
+    pub(crate) mod readiness;
+    pub(crate) mod skipped;
     pub(crate) mod slot;
-    pub(crate) mod taker;
+    pub(crate) mod tasks_in_hand;
 }
 #[cfg(loom)]
 #[allow(dead_code)]
 mod pool {
-    #[cfg(test)]
-    mod models;
-    mod record;
-    mod tickets;
+    pub(crate) mod record;
+    pub(crate) mod ring;
 }
 #[cfg(loom)]
 #[allow(dead_code)]
 mod sync {
     pub(crate) mod eventcount;
-    pub(crate) mod word;
+    pub(crate) mod lock_state;
 }
 #[cfg(all(loom, test))]
 mod models;

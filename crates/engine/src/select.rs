@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use rustix::event::{self, PollFd, PollFlags};
 
-use crate::arena::home_if_any;
-use crate::arena::owner::OwnerId;
-use crate::arena::waits;
 use crate::channel::{End, Queue};
 use crate::deadline::Deadline;
 use crate::error::WaitError;
+use crate::memory::home_if_any;
+use crate::memory::owner::ProcId;
+use crate::process::wait_registry;
 use crate::sync::eventcount::EventCount;
 use crate::sync::spin::Spin;
 use crate::sys::futex::{self, NAP, Slept};
@@ -34,18 +34,18 @@ pub enum Source<'a> {
     /// A queue that has room, or is closed.
     Room(&'a Queue),
     /// A queue from which something was received after [this](Queue::moment), or that is closed.
-    RoomSince(&'a Queue, Moment),
+    RoomSince(&'a Queue, EventKey),
     /// An end of a pipe at which a message is there, or the end of the stream.
     Arrival(&'a End),
     /// An end of a pipe that has room for a small message, or whose peer is gone.
     Departure(&'a End),
     /// An end of a pipe from whose other end something was received after [this](End::moment), or whose peer is
     /// gone.
-    DepartureSince(&'a End, Moment),
+    DepartureSince(&'a End, EventKey),
     /// A child that ended: its pidfd, and its place in the process table.
-    Exit(BorrowedFd<'a>, OwnerId),
-    /// An alarm that rang after it had [this count](Alarm::count).
-    Alarm(&'a Alarm, u32),
+    Exit(BorrowedFd<'a>, ProcId),
+    /// An alarm that rang after it had [this count](WakeHandle::count).
+    WakeHandle(&'a WakeHandle, u32),
 }
 
 impl Source<'_> {
@@ -73,7 +73,7 @@ impl Source<'_> {
             Source::Departure(end) => end.outgoing().has_room_for_one(),
             Source::DepartureSince(end, moment) => moment.is_over(&end.outgoing().chain.space),
             Source::Exit(..) => false,
-            Source::Alarm(alarm, count) => alarm.count() != *count,
+            Source::WakeHandle(alarm, count) => alarm.count() != *count,
         }
     }
 
@@ -97,15 +97,15 @@ impl Source<'_> {
                 words.push((end.outgoing().chain.space.word(), moment.0));
                 return watch(end.watch_others(), words);
             }
-            Source::Exit(_, seat) => {
-                let life = home_if_any().and_then(|arena| arena.watch_life(*seat));
+            Source::Exit(_, slot) => {
+                let life = home_if_any().and_then(|arena| arena.watch_liveness(*slot));
                 let Some(life) = life else { return LAST_NAP };
                 words.push(life);
                 // One that has not taken its place yet changes nothing there when it dies.
-                let seated = home_if_any().is_some_and(|a| a.watch_closely(*seat).is_some());
-                return if seated { NO_NAP } else { BLIND_NAP };
+                let joined = home_if_any().is_some_and(|a| a.watch_closely(*slot).is_some());
+                return if joined { NO_NAP } else { BLIND_NAP };
             }
-            Source::Alarm(alarm, count) => words.push((&alarm.0, *count)),
+            Source::WakeHandle(alarm, count) => words.push((&alarm.0, *count)),
         }
         NO_NAP
     }
@@ -122,7 +122,7 @@ impl Source<'_> {
             }
             Source::Departure(end) => end.outgoing().chain.space.woke(|| true),
             Source::DepartureSince(end, moment) => moment.pass_on(&end.outgoing().chain.space),
-            Source::Exit(..) | Source::Alarm(..) => {}
+            Source::Exit(..) | Source::WakeHandle(..) => {}
         }
     }
 }
@@ -157,11 +157,11 @@ fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
 /// When there may have been no room. What is tried in vain after it is worth another try once something was
 /// received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment(u32);
+pub struct EventKey(u32);
 
-impl Moment {
-    pub(crate) fn now(senders: &EventCount) -> Moment {
-        Moment(senders.announce())
+impl EventKey {
+    pub(crate) fn now(senders: &EventCount) -> EventKey {
+        EventKey(senders.announce())
     }
 
     fn is_over(self, senders: &EventCount) -> bool {
@@ -178,9 +178,9 @@ impl Moment {
 
 /// A word of this process alone by which one thread reaches another that waits for other things as well.
 #[derive(Debug, Default)]
-pub struct Alarm(AtomicU32);
+pub struct WakeHandle(AtomicU32);
 
-impl Alarm {
+impl WakeHandle {
     /// How often it rang.
     pub fn count(&self) -> u32 {
         self.0.load(Ordering::SeqCst)
@@ -221,7 +221,7 @@ impl Select {
             return Ok(ready);
         }
         let mut sleeps = 0;
-        let _call = waits::Call::join();
+        let _call = wait_registry::Call::join();
         let found = loop {
             let mut words = Vec::with_capacity(sources.len() + 1);
             let naps = sources.iter().map(|source| source.announce(&mut words));
@@ -234,7 +234,7 @@ impl Select {
             }
             sleeps += 1;
             let slept = if nap == NO_NAP && !words.is_empty() {
-                waits::sleep(&words, deadline)
+                wait_registry::sleep(&words, deadline)
             } else {
                 let nap = nap.min(NAP).max(BLIND_NAP.min(LAST_NAP * sleeps));
                 nap_on(&words, deadline.min(Deadline::after(nap)))
@@ -266,5 +266,5 @@ fn nap_on(words: &[(&AtomicU32, u32)], until: Deadline) -> Slept {
         std::thread::sleep(until.remaining().unwrap_or(NAP));
         return Slept::Stirred;
     }
-    waits::nap(words, until)
+    wait_registry::nap(words, until)
 }

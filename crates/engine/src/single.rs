@@ -7,19 +7,19 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicI16, AtomicU8, AtomicU32};
 use std::thread;
 
-use crate::arena::{self, owner::Owner};
-use crate::channel::{Draft, Queue};
-use crate::pool::{Board, Event as Filed, RESULT_HEAD, Task, Workbench};
+use crate::channel::{MessageBuf, Queue};
+use crate::memory::owner::Owner;
+use crate::pool::{Event as Filed, RESULT_HEAD, Task, TaskQueue, WorkerEndpoint};
 use crate::select::{Select, Source};
 use crate::store::{Store, StoreError};
-use crate::sync::{Arrival, Barrier, Condition, Event, Lock, RLock, RwLock, Semaphore};
+use crate::sync::{Barrier, Condition, Event, Lock, RLock, RwLock, Semaphore, WaitOutcome};
 use crate::value::SharedBytes;
-use crate::{Deadline, Handle, Held, Lease};
+use crate::{CowBuffer, Deadline, Handle, ObjectRef};
 
 /// Enough for two threads to meet halfway. Miri takes its time.
 const ROUNDS: usize = if cfg!(miri) { 6 } else { 500 };
 
-/// One of each way a message can lie: in a slot of a first strip, of a wide one, and in a block of its own.
+/// One of each way a message can lie: in a slot of a first chunk, of a wide one, and in a block of its own.
 const SIZES: [usize; 5] = [0, 30, 700, 5_000, 17_000];
 
 /// A number that is changed in two steps, which nobody may see halfway.
@@ -54,7 +54,7 @@ fn twice(work: impl Fn() + Sync) {
 
 #[test]
 fn blocks_of_every_size_are_taken_written_given_back_and_taken_again() {
-    let arena = arena::home().unwrap();
+    let arena = crate::memory::home().unwrap();
     twice(|| {
         let mut sizes: Vec<u64> = (0..18).step_by(3).map(|shift| 1 << shift).collect();
         sizes.extend([4_097, 9_000]);
@@ -192,10 +192,10 @@ fn whoever_waits_for_a_condition_sees_what_it_was_notified_of() {
             for round in 1..=ROUNDS as u64 {
                 lock.acquire(Deadline::NEVER).unwrap();
                 while guarded.read() < round {
-                    let ticket = condition.enroll().unwrap();
+                    let ring_slot = condition.enroll().unwrap();
                     lock.release().unwrap();
-                    condition.sleep(&ticket, Deadline::NEVER).unwrap();
-                    assert!(ticket.leave());
+                    condition.sleep(&ring_slot, Deadline::NEVER).unwrap();
+                    assert!(ring_slot.leave());
                     lock.acquire(Deadline::NEVER).unwrap();
                 }
                 lock.release().unwrap();
@@ -218,12 +218,12 @@ fn a_barrier_is_passed_after_what_the_last_one_did() {
     let guarded = Guarded::new();
     twice(|| {
         for round in 1..=ROUNDS as u64 {
-            if let Arrival::Last(turnstile) = barrier.arrive(Deadline::NEVER).unwrap() {
+            if let WaitOutcome::Last(turnstile) = barrier.arrive(Deadline::NEVER).unwrap() {
                 guarded.add(1);
                 turnstile.open().unwrap();
             }
             assert_eq!(guarded.read(), round);
-            let Arrival::Last(turnstile) = barrier.arrive(Deadline::NEVER).unwrap() else {
+            let WaitOutcome::Last(turnstile) = barrier.arrive(Deadline::NEVER).unwrap() else {
                 continue;
             };
             turnstile.open().unwrap();
@@ -253,7 +253,7 @@ fn messages_of_all_sizes_come_whole_and_in_order() {
         }
     });
     assert_eq!(queue.join(Deadline::NOW), Ok(0));
-    // More than the first strip holds, and some left when the queue ends.
+    // More than the first chunk holds, and some left when the queue ends.
     for number in 0..60 {
         queue.put(&[&[number; 20]], Deadline::NOW).unwrap();
     }
@@ -306,7 +306,7 @@ fn a_draft_is_written_where_it_arrives_and_sent_on() {
     thread::scope(|scope| {
         scope.spawn(|| {
             for size in SIZES {
-                let mut draft = Draft::new(size, &[]).unwrap();
+                let mut draft = MessageBuf::new(size, &[]).unwrap();
                 draft.bytes_mut().fill(1);
                 queue.put_draft(&mut Some(draft), Deadline::NEVER).unwrap();
             }
@@ -333,7 +333,7 @@ fn a_message_holds_objects_until_it_is_gone() {
                 let enclosed = SharedBytes::new(size).unwrap();
                 enclosed.write_at(0, &vec![3; size]);
                 let handle = enclosed.handle();
-                let held = [Held::of(&handle).unwrap()];
+                let held = [ObjectRef::of(&handle).unwrap()];
                 let parts: [&[u8]; 2] = [&handle.to_bytes(), &vec![4; size]];
                 queue.put_with(&parts, &held, Deadline::NEVER).unwrap();
             }
@@ -360,14 +360,14 @@ fn a_lent_message_is_the_programs_own_memory() {
     let queue = Queue::new(0).unwrap();
     let kept = SharedBytes::new(8).unwrap();
     let handle = kept.handle();
-    let held = [Held::of(&handle).unwrap()];
+    let held = [ObjectRef::of(&handle).unwrap()];
     queue
         .put_with(&[&[5; LENGTH]], &held, Deadline::NOW)
         .unwrap();
     drop((held, kept));
     let lending = queue.get(Deadline::NOW).unwrap().lend().unwrap();
     assert!(SharedBytes::open(&handle).is_ok());
-    lending.unseal();
+    lending.detach_all();
     assert!(SharedBytes::open(&handle).is_err());
     assert!(lending.region(LENGTH - 1..LENGTH + 1).is_none());
     let (front, back) = (
@@ -394,15 +394,21 @@ fn a_lent_message_is_the_programs_own_memory() {
 #[test]
 fn a_lease_is_lent_once_and_copied_for_others() {
     const LENGTH: usize = 17_000;
-    let mut draft = Draft::new(LENGTH, &[]).unwrap();
+    let mut draft = MessageBuf::new(LENGTH, &[]).unwrap();
     draft.bytes_mut().fill(1);
-    let lease = draft.lease().unwrap();
-    assert_eq!(lease.bytes(), [1; LENGTH]);
-    let lending = Lease::open(&lease.handle()).unwrap().lend().unwrap();
-    let second = Lease::open(&lease.handle()).unwrap().lend().unwrap_err();
+    let cow_buffer = draft.into_cow_buffer().unwrap();
+    assert_eq!(cow_buffer.bytes(), [1; LENGTH]);
+    let lending = CowBuffer::open(&cow_buffer.handle())
+        .unwrap()
+        .lend()
+        .unwrap();
+    let second = CowBuffer::open(&cow_buffer.handle())
+        .unwrap()
+        .lend()
+        .unwrap_err();
     assert_eq!(second.bytes(), [1; LENGTH]);
     let region = lending.region(10..LENGTH).unwrap();
-    drop((lease, lending, second));
+    drop((cow_buffer, lending, second));
     // SAFETY: the region is this thread's own memory.
     assert_eq!(unsafe { region.as_ptr().read() }, 1);
 }
@@ -429,8 +435,8 @@ fn the_first_of_several_queues_ends_a_wait() {
 
 #[test]
 fn tasks_are_claimed_done_and_reported() {
-    let board = Board::with_capacity(16).unwrap();
-    let bench = Workbench::open(&board.handle()).unwrap();
+    let task_queue = TaskQueue::with_capacity(16).unwrap();
+    let bench = WorkerEndpoint::open(&task_queue.handle()).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
             for round in 0..ROUNDS {
@@ -439,7 +445,7 @@ fn tasks_are_claimed_done_and_reported() {
                 match round % 2 {
                     0 => claim.finish(1, &[&answer]).unwrap(),
                     _ => {
-                        let mut draft = Draft::new(RESULT_HEAD + answer.len(), &[]).unwrap();
+                        let mut draft = MessageBuf::new(RESULT_HEAD + answer.len(), &[]).unwrap();
                         draft.bytes_mut()[RESULT_HEAD..].copy_from_slice(&answer);
                         claim.finish_draft(1, &mut Some(draft)).unwrap()
                     }
@@ -457,10 +463,10 @@ fn tasks_are_claimed_done_and_reported() {
                 index: index as u64,
                 ..Task::default()
             };
-            board.submit(task, &[&question(index)]).unwrap();
+            task_queue.submit(task, &[&question(index)]).unwrap();
         }
         for _ in 0..ROUNDS {
-            match board.next_event(Deadline::NEVER, &[]).unwrap() {
+            match task_queue.next_event(Deadline::NEVER, &[]).unwrap() {
                 Filed::Result { index, reply, .. } => {
                     assert_eq!(reply.bytes(), question(index as usize));
                 }
@@ -468,7 +474,7 @@ fn tasks_are_claimed_done_and_reported() {
             }
         }
     });
-    assert_eq!(board.outstanding(), 0);
+    assert_eq!(task_queue.outstanding(), 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 use common::{Child, Footprint, Slate, die, isolated};
 use procession_engine::channel::Queue;
 use procession_engine::value::SharedBytes;
-use procession_engine::{Deadline, Error, Held, process};
+use procession_engine::{Deadline, Error, ObjectRef, process};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]
@@ -20,10 +20,10 @@ fn memory_used_and_given_back_is_used_again() {
             )
         };
         turn();
-        let segments = process::census().segments;
+        let segments = process::memory_stats().segments;
         (0..20).for_each(|_| turn());
-        assert_eq!(process::census().segments, segments);
-        assert_eq!(process::census().objects, 0);
+        assert_eq!(process::memory_stats().segments, segments);
+        assert_eq!(process::memory_stats().objects, 0);
     });
 }
 
@@ -254,7 +254,7 @@ fn handles_of_another_tree_and_nonsense_are_refused() {
 
 #[test]
 fn an_object_handed_back_and_forth_is_never_lost() {
-    use procession_engine::OwnerId;
+    use procession_engine::ProcId;
     isolated(|| {
         const ROUNDS: u64 = 20_000;
         let slate = Slate::new();
@@ -264,7 +264,7 @@ fn an_object_handed_back_and_forth_is_never_lost() {
             let mut mine = Some(SharedBytes::open(&handle).unwrap());
             slate.write(2 + me, process::me().as_u32().into());
             slate.until(3 - me, 1);
-            let other = OwnerId::from_u32(slate.read(3 - me) as u32).unwrap();
+            let other = ProcId::from_u32(slate.read(3 - me) as u32).unwrap();
             if me == 1 {
                 mine = None;
             }
@@ -282,9 +282,9 @@ fn an_object_handed_back_and_forth_is_never_lost() {
         let players = [Child::fork(|| play(0)), Child::fork(|| play(1))];
         drop(baton);
         slate.write(4, 1);
-        // Each seat given back is a look at all objects for some that nobody holds.
+        // Each slot given back is a look at all objects for some that nobody holds.
         while slate.read(0) < ROUNDS && !players.iter().any(Child::has_ended) {
-            drop(process::Seat::reserve().unwrap());
+            drop(process::Reservation::reserve().unwrap());
         }
         players.iter().for_each(Child::succeed);
     });
@@ -308,7 +308,7 @@ fn an_object_in_a_message_outlives_a_process_that_cannot_look_there() {
             told.get(Deadline::NEVER).expect("the word to go");
             drop(bytes.take());
         });
-        let held = Held::of(&name).expect("it is there");
+        let held = ObjectRef::of(&name).expect("it is there");
         // So long that its block lies in memory that the other process has not seen.
         let message: [&[u8]; 2] = [&name.to_bytes(), &[0; 200_000]];
         queue.put_with(&message, &[held], Deadline::NEVER).unwrap();
@@ -337,7 +337,7 @@ fn trying_for_memory_that_cannot_be_mapped_uses_nothing_up() {
             }
         })
         .succeed();
-        let segments = process::census().segments;
+        let segments = process::memory_stats().segments;
         assert!(segments < 16, "{segments} pieces of memory");
         drop(SharedBytes::new(50 << 20).expect("who may, gets it"));
     });

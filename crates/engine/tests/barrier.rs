@@ -4,15 +4,15 @@ mod common;
 
 use common::{Child, Slate, isolated, promptly};
 use procession_engine::Deadline;
-use procession_engine::sync::{Arrival, Barrier, BarrierError};
+use procession_engine::sync::{Barrier, BarrierError, WaitOutcome};
 
 const ARRIVING: usize = 0;
 const INDEX: usize = 1;
 
 fn pass(barrier: &Barrier, deadline: Deadline) -> Result<u32, BarrierError> {
     Ok(match barrier.arrive(deadline)? {
-        Arrival::Last(turnstile) => turnstile.open()?,
-        Arrival::Passed { index } => index,
+        WaitOutcome::Last(turnstile) => turnstile.open()?,
+        WaitOutcome::Passed { index } => index,
     })
 }
 
@@ -51,11 +51,11 @@ fn the_last_one_acts_before_the_others_pass() {
         let slate = Slate::new();
         let barrier = Barrier::new(2).unwrap();
         let meet = || match barrier.arrive(promptly()).unwrap() {
-            Arrival::Last(turnstile) => {
+            WaitOutcome::Last(turnstile) => {
                 slate.write(0, 1);
                 turnstile.open().unwrap();
             }
-            Arrival::Passed { .. } => assert_eq!(slate.read(0), 1, "the action comes first"),
+            WaitOutcome::Passed { .. } => assert_eq!(slate.read(0), 1, "the action comes first"),
         };
         let other = Child::fork(meet);
         meet();
@@ -68,8 +68,8 @@ fn a_last_one_that_does_not_open_breaks_it() {
     isolated(|| {
         let barrier = Barrier::new(2).unwrap();
         let meet = || match barrier.arrive(promptly()) {
-            Ok(Arrival::Last(turnstile)) => drop(turnstile),
-            Ok(Arrival::Passed { .. }) => panic!("nobody opened"),
+            Ok(WaitOutcome::Last(turnstile)) => drop(turnstile),
+            Ok(WaitOutcome::Passed { .. }) => panic!("nobody opened"),
             Err(error) => assert_eq!(error, BarrierError::Broken),
         };
         let other = Child::fork(meet);

@@ -3,18 +3,18 @@
 mod common;
 
 use common::{Child, Footprint, die, isolated, promptly};
-use procession_engine::channel::{Draft, Queue, pipe};
+use procession_engine::channel::{MessageBuf, Queue, pipe};
 use procession_engine::value::SharedBytes;
-use procession_engine::{Deadline, Held, process};
+use procession_engine::{Deadline, ObjectRef, process};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-fn draft_of(bytes: &[u8]) -> Draft {
-    let mut draft = Draft::new(bytes.len(), &[]).unwrap();
+fn draft_of(bytes: &[u8]) -> MessageBuf {
+    let mut draft = MessageBuf::new(bytes.len(), &[]).unwrap();
     draft.bytes_mut().copy_from_slice(bytes);
     draft
 }
 
-fn put(queue: &Queue, draft: Draft) {
+fn put(queue: &Queue, draft: MessageBuf) {
     queue.put_draft(&mut Some(draft), Deadline::NOW).unwrap();
 }
 
@@ -64,7 +64,7 @@ fn what_lies_in_a_slot_or_keeps_objects_becomes_no_draft() {
     isolated(|| {
         let queue = Queue::new(0).unwrap();
         let object = SharedBytes::new(8).unwrap();
-        let held = Held::of(&object.handle()).unwrap();
+        let held = ObjectRef::of(&object.handle()).unwrap();
         queue.put(&[b"small"], Deadline::NOW).unwrap();
         queue
             .put_with(&[&[2; 5000]], &[held], Deadline::NOW)

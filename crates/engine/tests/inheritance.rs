@@ -7,7 +7,7 @@ use procession_engine::channel::{self, Queue};
 use procession_engine::process;
 use procession_engine::sync::{Event, Lock, Semaphore};
 use procession_engine::value::SharedBytes;
-use procession_engine::{Deadline, Error, Opened, Region};
+use procession_engine::{BufferView, Deadline, Error, Opened};
 use std::time::{Duration, Instant};
 
 /// So many names, this process's included, need no memory besides the object's own.
@@ -113,24 +113,24 @@ fn a_clone_that_no_handler_saw_may_use_what_is_there_still_and_nothing_else() {
 
 const LENGTH: usize = 50_000;
 
-fn received(queue: &Queue, byte: u8) -> Region {
+fn received(queue: &Queue, byte: u8) -> BufferView {
     queue.put(&[&[byte; LENGTH]], Deadline::NOW).unwrap();
     let lending = queue.get(Deadline::NOW).unwrap().lend().unwrap();
     lending.region(0..LENGTH).unwrap()
 }
 
-fn bytes(region: &Region) -> &[u8] {
+fn bytes(region: &BufferView) -> &[u8] {
     // SAFETY: kept by the region; nobody else writes there meanwhile.
     unsafe { std::slice::from_raw_parts(region.as_ptr(), region.len()) }
 }
 
-fn fill(region: &Region, byte: u8) {
+fn fill(region: &BufferView, byte: u8) {
     // SAFETY: as above.
     unsafe { region.as_ptr().write_bytes(byte, region.len()) };
 }
 
 /// Forks a child that looks at the regions when this process has written to its own, and writes to them.
-fn fork_and_look(regions: &[(u8, Region)]) {
+fn fork_and_look(regions: &[(u8, BufferView)]) {
     let slate = Slate::new();
     let child = Child::fork(|| {
         process::check_fork().unwrap();
@@ -150,7 +150,7 @@ fn fork_and_look(regions: &[(u8, Region)]) {
     }
 }
 
-fn some(queue: &Queue, count: u8) -> Vec<(u8, Region)> {
+fn some(queue: &Queue, count: u8) -> Vec<(u8, BufferView)> {
     (0..count)
         .map(|byte| (byte, received(queue, byte)))
         .collect()
@@ -176,7 +176,7 @@ fn many_lent_blocks_become_private_whatever_comes_and_goes() {
             let third = some(&queue, 60);
             fork_and_look(&third);
             // What a draft says that was begun before a fork is what is sent after it.
-            let mut draft = channel::Draft::new(LENGTH, &[]).unwrap();
+            let mut draft = channel::MessageBuf::new(LENGTH, &[]).unwrap();
             let fourth = some(&queue, 20);
             draft.bytes_mut().fill(7);
             fork_and_look(&fourth);

@@ -6,7 +6,7 @@ use common::{Child, End, Footprint, Slate, die, exit_now, isolated, promptly};
 use procession_engine::channel::Queue;
 use procession_engine::error::LockError;
 use procession_engine::sync::{Acquired, Lock, RLock};
-use procession_engine::{Deadline, Handle, Held};
+use procession_engine::{Deadline, Handle, ObjectRef};
 
 const COUNTER: usize = 0;
 const HELD: usize = 1;
@@ -104,7 +104,7 @@ fn a_holder_that_let_go_of_its_handle_leaves_it_held_too() {
         Child::fork(|| {
             let lock = Lock::new().unwrap();
             lock.acquire(Deadline::NOW).unwrap();
-            let held = [Held::of(&lock.handle()).unwrap()];
+            let held = [ObjectRef::of(&lock.handle()).unwrap()];
             let bytes = lock.handle().to_bytes();
             mail.put_with(&[&bytes], &held, Deadline::NOW).unwrap();
         })

@@ -5,7 +5,7 @@ mod common;
 use common::{Child, End, Footprint, Slate, die, exec_sleep, exec_true, exit_now, isolated};
 use procession_engine::Deadline;
 use procession_engine::error::LockError;
-use procession_engine::process::{self, Fate, Seat};
+use procession_engine::process::{self, ExitState, Reservation};
 use procession_engine::sync::Lock;
 use procession_engine::value::SharedBytes;
 
@@ -18,18 +18,18 @@ fn a_child_is_alive_until_it_ends_and_how_it_ended_is_known() {
             slate.write(1, 1);
             slate.until(0, 1);
         });
-        let seat = child.seat().unwrap();
-        assert_eq!(process::fate(seat), Fate::Alive);
+        let slot = child.slot().unwrap();
+        assert_eq!(process::exit_state(slot), ExitState::Alive);
         slate.until(1, 1);
         assert_eq!(
-            process::bury(seat),
-            Fate::Alive,
-            "the living are not buried"
+            process::reap(slot),
+            ExitState::Alive,
+            "the living are not reaped"
         );
         slate.write(0, 1);
         child.ended();
-        assert_eq!(process::fate(seat), Fate::Left);
-        assert_eq!(child.join(), (End::Exited(0), Some(Fate::Left)));
+        assert_eq!(process::exit_state(slot), ExitState::Left);
+        assert_eq!(child.join(), (End::Exited(0), Some(ExitState::Left)));
     });
 }
 
@@ -42,8 +42,8 @@ fn killed_exited_and_replaced_processes_died() {
         for death in deaths {
             let child = Child::fork(|| death());
             child.ended();
-            assert_eq!(process::fate(child.seat().unwrap()), Fate::Died);
-            assert_eq!(child.join().1, Some(Fate::Died));
+            assert_eq!(process::exit_state(child.slot().unwrap()), ExitState::Died);
+            assert_eq!(child.join().1, Some(ExitState::Died));
             before.assert_unchanged();
         }
     });
@@ -54,12 +54,12 @@ fn a_process_that_a_thread_replaced_is_gone_once_it_was_reaped() {
     isolated(|| {
         let lock = Lock::new().unwrap();
         let before = Footprint::take();
-        let seat = Seat::reserve().unwrap().keep();
+        let slot = Reservation::reserve().unwrap().keep();
         let child = Child::fork(|| {
             // The thread that sits down is the one that calls exec, and is not the first.
             let replacer = std::thread::scope(|scope| {
                 let replacer = scope.spawn(|| {
-                    process::take_seat(seat).unwrap();
+                    process::move_to_entry(slot).unwrap();
                     lock.acquire(Deadline::NEVER).unwrap();
                     exec_true()
                 });
@@ -67,18 +67,18 @@ fn a_process_that_a_thread_replaced_is_gone_once_it_was_reaped() {
             });
             drop(replacer);
         });
-        assert_eq!(child.join(), (End::Exited(0), Some(Fate::Died)));
-        assert_eq!(process::bury_reaped(seat), Fate::Died);
+        assert_eq!(child.join(), (End::Exited(0), Some(ExitState::Died)));
+        assert_eq!(process::reap_collected(slot), ExitState::Died);
         assert_eq!(lock.acquire(Deadline::NEVER), Err(LockError::OwnerDied));
         before.assert_unchanged();
     });
 }
 
-/// Has a thread that ends take a seat and a lock for this process.
-fn enter_by_a_thread(lock: &Lock, seat: procession_engine::OwnerId) {
+/// Has a thread that ends take a slot and a lock for this process.
+fn enter_by_a_thread(lock: &Lock, slot: procession_engine::ProcId) {
     std::thread::scope(|scope| {
         let entering = scope.spawn(|| {
-            process::take_seat(seat).unwrap();
+            process::move_to_entry(slot).unwrap();
             lock.acquire(Deadline::NEVER).unwrap();
         });
         entering.join().unwrap();
@@ -89,16 +89,16 @@ fn enter_by_a_thread(lock: &Lock, seat: procession_engine::OwnerId) {
 fn a_process_that_a_thread_entered_which_has_ended_is_alive_and_its_exec_is_a_death() {
     isolated(|| {
         let (lock, slate) = (Lock::new().unwrap(), Slate::new());
-        let seat = Seat::reserve().unwrap().keep();
+        let slot = Reservation::reserve().unwrap().keep();
         let child = Child::fork(|| {
-            enter_by_a_thread(&lock, seat);
+            enter_by_a_thread(&lock, slot);
             slate.write(1, 1);
             slate.until(0, 1);
             // Of what goes on under the same number nobody waits for the end.
             exec_sleep()
         });
         slate.until(1, 1);
-        assert_eq!(process::fate(seat), Fate::Alive);
+        assert_eq!(process::exit_state(slot), ExitState::Alive);
         assert_eq!(process::sweep(), 0);
         slate.write(0, 1);
         assert_eq!(lock.acquire(Deadline::NEVER), Err(LockError::OwnerDied));
@@ -111,10 +111,10 @@ fn a_process_that_a_thread_entered_which_has_ended_is_alive_and_its_exec_is_a_de
 fn no_thread_is_left_once_the_first_one_has_forked() {
     isolated(|| {
         let lock = Lock::new().unwrap();
-        let seat = Seat::reserve().unwrap().keep();
+        let slot = Reservation::reserve().unwrap().keep();
         let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
         let child = Child::fork(|| {
-            enter_by_a_thread(&lock, seat);
+            enter_by_a_thread(&lock, slot);
             assert_eq!(threads(), 2);
             Child::fork(|| {}).succeed();
             assert_eq!(threads(), 1);
@@ -141,14 +141,14 @@ fn who_is_in_another_pid_namespace_judges_nobody_by_its_number() {
         let lock = Lock::new().unwrap();
         lock.acquire(Deadline::NEVER).unwrap();
         // Known by its number alone: no process there has it.
-        let awaited = Seat::reserve().unwrap().keep();
+        let awaited = Reservation::reserve().unwrap().keep();
         process::note_pid(awaited, std::process::id());
         let child = Child::fork(|| {
             if enter_pid_namespace() {
                 Child::fork(|| {
                     assert_eq!(std::process::id(), 1);
                     assert_eq!(process::sweep(), 0);
-                    assert_eq!(process::fate(awaited), Fate::Alive);
+                    assert_eq!(process::exit_state(awaited), ExitState::Alive);
                     assert_eq!(lock.acquire(Deadline::NOW), Err(LockError::TimedOut));
                 })
                 .succeed();
@@ -156,7 +156,7 @@ fn who_is_in_another_pid_namespace_judges_nobody_by_its_number() {
         });
         child.succeed();
         assert!(lock.release().is_ok());
-        process::release_seat(awaited);
+        process::release_entry(awaited);
     });
 }
 
@@ -192,7 +192,7 @@ fn a_stopped_process_is_alive() {
         let slate = Slate::new();
         let child = Child::fork(|| slate.until(0, 1));
         child.stop();
-        assert_eq!(process::fate(child.seat().unwrap()), Fate::Alive);
+        assert_eq!(process::exit_state(child.slot().unwrap()), ExitState::Alive);
         assert_eq!(process::sweep(), 0);
         slate.write(0, 1);
         child.go_on();
@@ -241,19 +241,19 @@ fn a_reserved_seat_keeps_objects_alive_for_a_child_that_is_yet_to_come() {
     isolated(|| {
         let shared = SharedBytes::new(8).unwrap();
         let handle = shared.handle();
-        let seat = Seat::reserve().unwrap();
-        seat.hold(&handle).unwrap();
-        let seat = seat.keep();
+        let slot = Reservation::reserve().unwrap();
+        slot.hold(&handle).unwrap();
+        let slot = slot.keep();
         let child = Child::fork(|| {
-            process::take_seat(seat).unwrap();
-            assert_eq!(process::me(), seat);
+            process::move_to_entry(slot).unwrap();
+            assert_eq!(process::me(), slot);
             SharedBytes::open(&handle).unwrap().write_at(0, &[4]);
         });
         drop(shared);
         assert_eq!(child.reap(), End::Exited(0));
-        process::bury(child.seat().unwrap());
-        assert_eq!(process::fate(seat), Fate::Left);
-        process::bury(seat);
+        process::reap(child.slot().unwrap());
+        assert_eq!(process::exit_state(slot), ExitState::Left);
+        process::reap(slot);
         assert!(SharedBytes::open(&handle).is_err());
     });
 }
@@ -265,11 +265,11 @@ fn a_seat_that_is_not_used_is_given_back_with_what_it_held() {
         let before = Footprint::take();
         let shared = SharedBytes::new(8).unwrap();
         let handle = shared.handle();
-        let seat = Seat::reserve().unwrap();
-        seat.hold(&handle).unwrap();
+        let slot = Reservation::reserve().unwrap();
+        slot.hold(&handle).unwrap();
         drop(shared);
         assert!(SharedBytes::open(&handle).is_ok());
-        drop(seat);
+        drop(slot);
         assert!(SharedBytes::open(&handle).is_err());
         before.assert_unchanged();
     });
@@ -283,17 +283,17 @@ fn seats_are_used_again_and_former_occupants_stay_dead() {
             .map(|_| {
                 let child = Child::fork(|| die());
                 child.join();
-                child.seat().unwrap()
+                child.slot().unwrap()
             })
             .collect();
-        assert_eq!(process::census().seats, 1);
+        assert_eq!(process::memory_stats().processes, 1);
         let child = Child::fork(|| ());
         assert!(
             former
                 .iter()
-                .all(|&seat| process::fate(seat) != Fate::Alive)
+                .all(|&slot| process::exit_state(slot) != ExitState::Alive)
         );
-        assert!(!former.contains(&child.seat().unwrap()));
+        assert!(!former.contains(&child.slot().unwrap()));
         child.succeed();
     });
 }

@@ -3,10 +3,10 @@
 mod common;
 
 use common::{Child, Footprint, Ledger, Letter, Slate, briefly, die, isolated, promptly};
-use procession_engine::channel::{Draft, Queue};
+use procession_engine::channel::{MessageBuf, Queue};
 use procession_engine::error::{GetError, PutError, WaitError};
 use procession_engine::value::SharedBytes;
-use procession_engine::{Deadline, Handle, Held, Lease, process};
+use procession_engine::{CowBuffer, Deadline, Handle, ObjectRef, process};
 
 const LEDGER: usize = 16;
 const EACH: usize = 1_000;
@@ -286,13 +286,13 @@ fn a_forked_child_that_drops_a_message_frees_nothing_of_its_parents() {
 fn objects_live_while_a_message_that_holds_them_waits() {
     isolated(|| {
         let queue = Queue::new(0).unwrap();
-        queue.put(&[b"the first strip"], Deadline::NOW).unwrap();
+        queue.put(&[b"the first chunk"], Deadline::NOW).unwrap();
         drop(queue.get(Deadline::NOW).unwrap());
         let before = Footprint::take();
         let value = SharedBytes::new(8).unwrap();
         value.write_at(0, b"enclosed");
         let handle = value.handle();
-        let held = [Held::of(&handle).unwrap()];
+        let held = [ObjectRef::of(&handle).unwrap()];
         queue
             .put_with(&[&handle.to_bytes()], &held, Deadline::NOW)
             .unwrap();
@@ -335,7 +335,7 @@ fn what_a_lent_message_keeps_alive_stays_alive_through_a_fork() {
         let queue = Queue::new(0).unwrap();
         let object = SharedBytes::new(8).unwrap();
         let handle = object.handle();
-        let held = Held::of(&handle).unwrap();
+        let held = ObjectRef::of(&handle).unwrap();
         queue
             .put_with(&[&vec![7; 100_000]], &[held], Deadline::NOW)
             .unwrap();
@@ -344,7 +344,7 @@ fn what_a_lent_message_keeps_alive_stays_alive_through_a_fork() {
         Child::fork(|| ()).succeed();
         process::sweep();
         assert!(SharedBytes::open(&handle).is_ok());
-        lending.unseal();
+        lending.detach_all();
         process::sweep();
         assert!(SharedBytes::open(&handle).is_err());
     });
@@ -354,14 +354,20 @@ fn what_a_lent_message_keeps_alive_stays_alive_through_a_fork() {
 fn what_one_user_of_a_lease_writes_is_not_seen_by_the_next() {
     isolated(|| {
         const LENGTH: usize = 100_000;
-        let mut draft = Draft::new(LENGTH, &[]).unwrap();
+        let mut draft = MessageBuf::new(LENGTH, &[]).unwrap();
         draft.bytes_mut().fill(1);
-        let lease = draft.lease().unwrap();
-        let first = Lease::open(&lease.handle()).unwrap().lend().unwrap();
+        let cow_buffer = draft.into_cow_buffer().unwrap();
+        let first = CowBuffer::open(&cow_buffer.handle())
+            .unwrap()
+            .lend()
+            .unwrap();
         let region = first.region(0..LENGTH).unwrap();
         // SAFETY: the region is this process's own memory, and nobody else looks at it.
         unsafe { region.as_ptr().write_bytes(2, LENGTH) };
-        let second = Lease::open(&lease.handle()).unwrap().lend().unwrap_err();
+        let second = CowBuffer::open(&cow_buffer.handle())
+            .unwrap()
+            .lend()
+            .unwrap_err();
         assert_eq!(second.bytes(), [1; LENGTH]);
     });
 }

@@ -5,15 +5,15 @@ mod common;
 use common::{Child, briefly, isolated, promptly};
 use procession_engine::channel::{Queue, pipe};
 use procession_engine::error::WaitError;
-use procession_engine::select::{Alarm, Select, Source};
+use procession_engine::select::{Select, Source, WakeHandle};
 use procession_engine::sync::Event;
-use procession_engine::{Deadline, OwnerId};
+use procession_engine::{Deadline, ProcId};
 use rustix::process::{PidfdFlags, pidfd_open};
 use std::os::fd::{AsFd, OwnedFd};
 
-fn pidfd(child: &Child) -> (OwnedFd, OwnerId) {
-    let seat = child.seat().expect("forked with the engine");
-    (pidfd_open(child.pid(), PidfdFlags::empty()).unwrap(), seat)
+fn pidfd(child: &Child) -> (OwnedFd, ProcId) {
+    let slot = child.slot().expect("forked with the engine");
+    (pidfd_open(child.pid(), PidfdFlags::empty()).unwrap(), slot)
 }
 
 fn wait_for_ever() {
@@ -127,14 +127,14 @@ fn the_end_of_a_process_ends_the_wait() {
         let quiet = Queue::new(0).unwrap();
         let select = Select::default();
         let child = Child::fork(wait_for_ever);
-        let (fd, seat) = pidfd(&child);
-        let sources = [Source::Message(&quiet), Source::Exit(fd.as_fd(), seat)];
+        let (fd, slot) = pidfd(&child);
+        let sources = [Source::Message(&quiet), Source::Exit(fd.as_fd(), slot)];
         assert_eq!(select.wait(&sources, briefly()), Err(WaitError::TimedOut));
         child.kill();
         assert_eq!(select.wait(&sources, promptly()), Ok(1));
         let child = Child::fork(|| ());
-        let (fd, seat) = pidfd(&child);
-        let sources = [Source::Message(&quiet), Source::Exit(fd.as_fd(), seat)];
+        let (fd, slot) = pidfd(&child);
+        let sources = [Source::Message(&quiet), Source::Exit(fd.as_fd(), slot)];
         assert_eq!(select.wait(&sources, promptly()), Ok(1));
         child.succeed();
         assert_eq!(select.wait(&sources, Deadline::NOW), Ok(1));
@@ -144,10 +144,10 @@ fn the_end_of_a_process_ends_the_wait() {
 #[test]
 fn an_alarm_reaches_a_thread_that_waits_for_other_things() {
     isolated(|| {
-        let (quiet, alarm) = (Queue::new(0).unwrap(), Alarm::default());
+        let (quiet, alarm) = (Queue::new(0).unwrap(), WakeHandle::default());
         let sources = [
             Source::Message(&quiet),
-            Source::Alarm(&alarm, alarm.count()),
+            Source::WakeHandle(&alarm, alarm.count()),
         ];
         std::thread::scope(|scope| {
             scope.spawn(|| alarm.ring());

@@ -4,9 +4,9 @@ mod common;
 
 use common::{Child, Footprint, Slate, isolated, promptly};
 use procession_engine::process;
-use procession_engine::store::{Access, Room, Store, StoreError, StoreHandle, Turn};
+use procession_engine::store::{Access, ExclusiveAccess, Room, Store, StoreError, StoreHandle};
 
-fn turn(store: &Store) -> Turn<'_> {
+fn turn(store: &Store) -> ExclusiveAccess<'_> {
     store.enter(promptly()).unwrap().unwrap()
 }
 
@@ -129,7 +129,7 @@ fn without_its_keeper_it_is_elsewhere() {
         turn(&store).retire();
         assert!(!other.is_here());
         let entered = other.enter(promptly()).unwrap();
-        assert!(matches!(entered, Err(StoreError::Elsewhere)));
+        assert!(matches!(entered, Err(StoreError::Detached)));
     });
 }
 
@@ -154,7 +154,7 @@ fn it_ends_with_the_process_that_keeps_it() {
         keeper.join();
         assert!(matches!(
             store.enter(promptly()).unwrap(),
-            Err(StoreError::Elsewhere)
+            Err(StoreError::Detached)
         ));
     });
 }

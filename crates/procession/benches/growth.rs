@@ -1,7 +1,7 @@
-//! What an operation costs as a function of what is there: it should not grow.
+//! Measures how the cost of an operation depends on the number of existing objects. It should not grow.
 //!
-//! `cargo bench -p procession --bench growth`. Each row is a process of its own; `benches/growth` has the same for the
-//! Python package.
+//! `cargo bench -p procession --bench growth`. Each row runs in its own process. `benches/growth` has the same
+//! for the Python package.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use procession::{Event, Lock, Pool, Process, Queue};
 
-/// Microseconds of one operation where so many things are there.
+/// The time of one operation in microseconds, at this number of objects.
 type Row = fn(u64) -> f64;
 
 const TABLES: &[(&str, &[u64], Row)] = &[
@@ -80,7 +80,7 @@ fn main() {
     }
 }
 
-/// The median of so many readings, each of some operations, in microseconds of one.
+/// The median of several readings, each of several operations, in microseconds per operation.
 fn median(readings: usize, operations: u32, mut work: impl FnMut()) -> f64 {
     let mut took: Vec<Duration> = (0..readings)
         .map(|_| {
@@ -112,7 +112,7 @@ fn hold_up() {
     GATE.get().unwrap().wait();
 }
 
-/// A pool whose only worker is busy until the gate opens, and so many tasks that wait for it.
+/// A pool whose only worker is busy until the gate opens, and this many waiting tasks.
 fn busy_pool(tasks: u64) -> (Pool, Event, Vec<procession::Task<u64>>) {
     let gate = Event::new().unwrap();
     let builder = Pool::builder().workers(1).initializer(keep, gate.clone());

@@ -1,8 +1,8 @@
-//! The CRC-32 of a large file, each part of it by another process.
+//! Computes the CRC-32 of a large file, each part in another process.
 //!
 //! `cargo run --release -p procession --example checksums -- FILE`
 //!
-//! Workers read their parts themselves: what travels is where a part begins and, back, its checksum.
+//! Workers read their parts themselves. Only the offset of a part and its checksum are sent.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -24,7 +24,7 @@ struct Part {
     length: u64,
 }
 
-/// The checksum of a part, or why it could not be read.
+/// Returns the checksum of a part, or why it could not be read.
 fn checksum(part: Part) -> Result<u32, String> {
     read_through(&part).map_err(|error| format!("{}: {error}", part.path.display()))
 }

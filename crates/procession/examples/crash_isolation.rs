@@ -1,27 +1,27 @@
-//! A C function that crashes on some inputs, kept away from the program that needs it.
+//! Isolates a C function that crashes on some inputs.
 //!
 //! `cargo run -p procession --example crash_isolation`
 //!
-//! Each input is given to a worker of a pool. Where the C function brings its process down, that input has an
-//! error for a result, the worker is replaced, and the others go on.
+//! A pool worker handles each input. When the C function kills its process, that input's result is an error,
+//! the worker is replaced, and the other inputs continue.
 
 use std::ffi::{CString, c_char};
 
 use procession::{Pool, Result};
 
 unsafe extern "C" {
-    /// Of the C library. It reads wherever it is told to.
+    /// From the C library. It reads from any address it gets.
     fn strlen(text: *const c_char) -> usize;
 }
 
-/// What a binding to a C library looks like, with a bug in it: an empty text becomes a null pointer.
+/// A typical binding to a C library, with a bug: an empty text becomes a null pointer.
 fn length(text: String) -> usize {
     let text = CString::new(text).expect("no text with a zero in it is given");
     let pointer = match text.is_empty() {
         true => std::ptr::null(),
         false => text.as_ptr(),
     };
-    // SAFETY: there is none, for an empty text; that is why this runs in a process of its own.
+    // SAFETY: violated for an empty text. That is why this runs in another process.
     unsafe { strlen(std::hint::black_box(pointer)) }
 }
 

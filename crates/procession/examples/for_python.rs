@@ -1,10 +1,10 @@
-//! Functions that a Python program runs in processes of their own; `examples/with_rust.py` does.
+//! Functions for Python programs to run in other processes; `examples/with_rust.py` does.
 //!
 //! `cargo build --release -p procession --features python --example for_python`
 
 use procession::python::{self, Queue};
 
-/// The number of primes below a limit.
+/// Returns the number of primes below a limit.
 fn primes_below(limit: usize) -> usize {
     let mut is_prime = vec![true; limit];
     let mut count = 0;
@@ -19,7 +19,7 @@ fn primes_below(limit: usize) -> usize {
     count
 }
 
-/// Counts the words of each text until there is none.
+/// Counts the words of each text until the queue is closed.
 fn count_words(texts: Queue<Option<String>>, counts: Queue<(String, usize)>) {
     while let Some(text) = texts.get().expect("a text or none") {
         let words = text.split_whitespace().count();

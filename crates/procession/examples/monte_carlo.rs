@@ -1,4 +1,4 @@
-//! The area of a circle by throwing darts in many processes, with a bar that shows how far they are.
+//! Estimates the area of a circle with random points in many processes, with a progress bar.
 //!
 //! `cargo run --release -p procession --example monte_carlo -- 200000000`
 
@@ -8,10 +8,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use procession::Pool;
 
 const THROWS: u64 = 20_000_000;
-/// Darts of one task: enough to be worth a task, few enough for a smooth bar.
+/// Points per task: enough to be worth a task, few enough for a smooth bar.
 const ROUND: u64 = 500_000;
 
-/// How many of so many darts hit the circle.
+/// Returns how many of `darts` random points are inside the circle.
 fn hits(seed: u64, throws: u64) -> u64 {
     let mut dice = fastrand::Rng::with_seed(seed);
     let mut dart = || dice.f64().powi(2) + dice.f64().powi(2) <= 1.0;

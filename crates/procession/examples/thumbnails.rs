@@ -2,8 +2,8 @@
 //!
 //!     cargo run --release -p procession --example thumbnails -- SOURCE TARGET [--size N] [--workers N]
 //!
-//! Each file is decoded in a worker process. One that is broken, makes the decoder panic or crash, or takes
-//! longer than 30 seconds costs a line in the report; the others are done all the same.
+//! A worker process decodes each file. A file that is broken, makes the decoder panic or crash, or takes longer
+//! than 30 seconds costs a line in the report; the others are still processed.
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -68,7 +68,7 @@ fn options(mut args: impl Iterator<Item = OsString>) -> Result<Options, Box<dyn 
     })
 }
 
-/// Sets everything up, sums everything up, and gives the number of files that failed.
+/// Runs everything and returns the number of files that failed.
 fn run(options: &Options) -> Result<usize, Box<dyn Error>> {
     let start = Instant::now();
     let Options {
@@ -101,7 +101,7 @@ fn run(options: &Options) -> Result<usize, Box<dyn Error>> {
     Ok(failed)
 }
 
-/// Has the thumbnails made and writes a line for each, as they come.
+/// Creates the thumbnails and prints a line for each, in the order of completion.
 fn report(pool: &Pool, options: &Options, names: &[OsString]) -> Result<usize, Box<dyn Error>> {
     let Options {
         source,
@@ -115,7 +115,8 @@ fn report(pool: &Pool, options: &Options, names: &[OsString]) -> Result<usize, B
     let (mut failed, mut out) = (0, io::stdout());
     for (place, result) in pool.imap_unordered(thumbnail, tasks)? {
         let name = names[place].display();
-        // The outer error is the pool's (a panic, a crash, the time limit), the inner one the function's.
+        // The outer error is the pool's (a panic, a crash, the time limit), the inner one the
+        // function's.
         match result.map_err(|error| error.to_string()).flatten() {
             Ok(((w, h), (width, height))) => {
                 writeln!(out, "{name}: {w} x {h} -> {width} x {height}")?
@@ -129,7 +130,7 @@ fn report(pool: &Pool, options: &Options, names: &[OsString]) -> Result<usize, B
     Ok(failed)
 }
 
-/// The names of a folder's files that look like images, in order.
+/// Returns the names of the images in a folder, in order.
 fn images(folder: &Path) -> io::Result<Vec<OsString>> {
     let is_image =
         |name: &OsStr| ImageFormat::from_path(name).is_ok_and(|format| format.reading_enabled());
@@ -140,7 +141,7 @@ fn images(folder: &Path) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// What a worker does with one file: the size of the image and of its thumbnail, or why there is none.
+/// Processes one file in a worker. Returns the size of the image and of its thumbnail, or why there is none.
 fn thumbnail(source: OsString, target: OsString, limit: u32) -> Result<(Size, Size), String> {
     shrink(source.as_ref(), target.as_ref(), limit).map_err(|error| error.to_string())
 }

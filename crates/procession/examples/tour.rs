@@ -4,14 +4,18 @@
 
 use procession::{Array, Pool, Process, Queue, Receiver, Result, Sender, Value};
 
-fn worker() {
-    println!("  worker runs in process {}", std::process::id());
+fn worker(parent: u32) {
+    let place = match std::process::id() == parent {
+        true => "the parent",
+        false => "its own process",
+    };
+    println!("The worker runs in {place}");
 }
 
 fn process() -> Result<()> {
-    let process = Process::spawn(worker, ())?;
+    let process = Process::spawn(worker, std::process::id())?;
     process.join()?;
-    println!("  parent {} goes on", std::process::id());
+    println!("The parent goes on; the worker ended without an error");
     Ok(())
 }
 
@@ -21,7 +25,7 @@ fn square(n: u64) -> u64 {
 
 fn pool() -> Result<()> {
     let pool = Pool::new(3)?;
-    println!("  {:?}", pool.map(square, [1, 2, 3, 4, 5])?);
+    println!("{:?}", pool.map(square, [1, 2, 3, 4, 5])?);
     Ok(())
 }
 
@@ -32,7 +36,7 @@ fn producer(queue: Queue<String>) {
 }
 
 fn consumer(queue: Queue<String>) {
-    println!("  {}", queue.get().expect("the producer puts a message"));
+    println!("{}", queue.get().expect("the producer puts a message"));
 }
 
 fn queue() -> Result<()> {
@@ -51,11 +55,11 @@ fn sender(sender: Sender<String>) {
 }
 
 fn receiver(receiver: Receiver<String>) {
-    println!("  {}", receiver.recv().expect("the sender sends a message"));
+    println!("{}", receiver.recv().expect("the sender sends a message"));
 }
 
 fn pipe() -> Result<()> {
-    let (tx, rx) = procession::one_way()?;
+    let (tx, rx) = procession::channel()?;
     let sender = Process::spawn(sender, tx)?;
     let receiver = Process::spawn(receiver, rx)?;
     sender.join()?;
@@ -76,8 +80,8 @@ fn value_and_array() -> Result<()> {
     let value = Value::new(10)?;
     let array = Array::new([1, 2, 3])?;
     Process::spawn(change, (value.clone(), array.clone()))?.join()?;
-    println!("  {}", value.get()?);
-    println!("  {:?}", array.to_vec()?);
+    println!("{}", value.get()?);
+    println!("{:?}", array.to_vec()?);
     Ok(())
 }
 
@@ -93,7 +97,7 @@ fn main() -> Result<()> {
         ("Value and Array", value_and_array),
     ];
     for (title, program) in programs {
-        println!("{title}");
+        println!("{title}:");
         program()?;
     }
     Ok(())

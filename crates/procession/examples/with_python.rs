@@ -1,13 +1,13 @@
-//! Python functions in processes of their own, and queues shared with them.
+//! Python functions in other processes, and queues shared with them.
 //!
-//! `cargo run -p procession --features python --example with_python -- venv/bin/python`; the interpreter needs the
-//! package `procession`, and is `python3` if none is named.
+//! `cargo run -p procession --features python --example with_python -- venv/bin/python`. The interpreter must
+//! have the package `procession`; the default is `python3`.
 
 use procession::python::{self, Queue};
 use procession::{JoinError, Result};
 use serde::Serialize;
 
-/// A module of our own, which Python finds because `PYTHONPATH` names its directory.
+/// A module of our own. Python finds it because `PYTHONPATH` contains its directory.
 const WORKER: &str = "\
 import statistics
 

@@ -1,4 +1,4 @@
-//! The most frequent words of the text files in a folder: map in processes, reduce here.
+//! Counts the most frequent words of the text files in a folder: maps in processes, reduces here.
 //!
 //! `cargo run --release -p procession --example word_count -- FOLDER`
 
@@ -12,7 +12,7 @@ type Counts = HashMap<String, u64>;
 
 const SHOWN: usize = 10;
 
-/// How often each word occurs in one file.
+/// Counts each word in one file.
 fn count(path: PathBuf) -> Result<Counts, String> {
     let text = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let text = String::from_utf8_lossy(&text);

@@ -1,27 +1,20 @@
-//! Where children enter the program.
-
-use std::ffi::OsString;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+//! The entry point of child processes.
 
 use procession_engine::process::child;
 
-use crate::error::Error;
+use crate::process::{self, Respond};
 
-static INITIALISED: AtomicBool = AtomicBool::new(false);
-
-/// Lets children enter here. Call it first thing in `main`.
+/// Runs the function of this process if it is a child. Call it first in `main`.
 ///
-/// A process started by this crate is a fresh run of the same program. In it, this call runs the
-/// function it was started for and exits; it never returns. In any other process it returns at
-/// once. What `main` does before this call is done in every child too.
+/// A process started by this crate is a fresh run of the same program. There, this call runs the function the
+/// process was started for, and exits: it never returns. In any other process it returns at once. Code of
+/// `main` before this call also runs in every child.
 ///
-/// Without it no process can be started, and trying to is [`Error::NotInitialised`]. In tests,
-/// [`test_support!`](crate::test_support) takes its place.
+/// Without this call no process can be started: trying to fails with [`Error::NotInitialised`](crate::Error::NotInitialised). In tests, use
+/// [`test_support!`](crate::test_support) instead.
 ///
 /// # Panics
-/// When this is a child and cannot take the place its parent reserved for it.
+/// Panics when this process is a child and cannot claim the process entry its parent reserved.
 ///
 /// # Examples
 /// ```
@@ -37,17 +30,17 @@ static INITIALISED: AtomicBool = AtomicBool::new(false);
 /// }
 /// ```
 pub fn init() {
-    INITIALISED.store(true, Ordering::Relaxed);
-    if child::is_summoned() {
-        crate::process::serve();
+    process::init::set_initialised();
+    if child::is_child() {
+        process::serve(run_python_request);
     }
 }
 
 /// Lets the `#[test]` functions of this executable start processes.
 ///
-/// Put it once into each test executable: into a file of `tests/`, or into the `tests` module of a
-/// crate. It defines a test through which children enter, and which otherwise does nothing. A test that only runs
-/// a program that calls [`init`] needs none.
+/// Put it once into each test executable: into a file of `tests/`, or into the `tests` module of a crate. It
+/// defines a test that children enter and that otherwise does nothing. Tests that only run a program which
+/// calls [`init`] do not need it.
 ///
 /// # Examples
 /// ```
@@ -64,11 +57,11 @@ pub fn init() {
 ///     Ok(())
 /// }
 /// ```
-#[expect(clippy::test_attr_in_doctest, reason = "it is what the macro is for")]
+#[expect(clippy::test_attr_in_doctest, reason = "the macro is for tests")]
 #[macro_export]
 macro_rules! test_support {
     () => {
-        /// Children of the other tests enter here.
+        /// The entry point for children of the other tests.
         #[test]
         fn procession_child_entry() {
             $crate::enter_test(procession_child_entry);
@@ -76,91 +69,22 @@ macro_rules! test_support {
     };
 }
 
-/// What [`test_support!`](crate::test_support) calls.
+/// Implementation of [`test_support!`](crate::test_support).
 #[doc(hidden)]
 pub fn enter_test<F: Fn() + Copy + 'static>(test: F) {
     child::announce_test(test);
     init();
 }
 
-/// How a child has to be called to come by [`init`].
-pub(crate) enum Way {
-    /// As the program was.
-    Main,
-    /// As a test executable that runs one test only.
-    Test(Vec<String>),
-    /// As another program, which finds its own way.
-    #[cfg(feature = "python")]
-    Program(Program),
-}
-
-/// Another program that is to run as a child.
+/// Runs a request of a Python process. Returns the exit code, or the reason why the request was not run.
 #[cfg(feature = "python")]
-pub(crate) struct Program {
-    /// Where it is.
-    pub(crate) path: PathBuf,
-    /// Its first arguments.
-    pub(crate) args: Vec<String>,
-    /// Where it writes why it could not become a child.
-    pub(crate) complaint: OwnedFd,
+fn run_python_request(request: &[u8], respond: Respond) -> Result<i32, String> {
+    Ok(crate::python::serve(request, respond))
 }
 
-/// What is run, and how.
-pub(crate) struct Command {
-    pub(crate) program: Option<PathBuf>,
-    pub(crate) args: Vec<OsString>,
-    /// Whether what it prints before it enters is thrown away.
-    pub(crate) hushed: bool,
-    pub(crate) complaint: Option<OwnedFd>,
-}
-
-impl Way {
-    /// What this way takes, for a child that is to have `args`.
-    pub(crate) fn command(self, args: Vec<OsString>) -> Command {
-        let own = |args: Vec<OsString>, hushed| {
-            let name = std::env::args_os().next();
-            let name = name.unwrap_or_else(|| "procession".into());
-            Command {
-                program: None,
-                args: std::iter::once(name).chain(args).collect(),
-                hushed,
-                complaint: None,
-            }
-        };
-        match self {
-            Way::Main => own(args, false),
-            Way::Test(flags) => own(flags.into_iter().map(OsString::from).collect(), true),
-            #[cfg(feature = "python")]
-            Way::Program(program) => {
-                let name = program.path.clone().into_os_string();
-                let own_args = program.args.into_iter().map(OsString::from);
-                Command {
-                    program: Some(program.path),
-                    args: std::iter::once(name).chain(own_args).chain(args).collect(),
-                    hushed: false,
-                    complaint: Some(program.complaint),
-                }
-            }
-        }
-    }
-}
-
-pub(crate) fn way_in() -> Result<Way, Error> {
-    if let Some(test) = child::test_entry() {
-        // libtest names tests by their path within the crate.
-        let path = test.split_once("::").map_or(test, |(_crate, path)| path);
-        let flags = ["--exact", "--nocapture", "--test-threads=1"];
-        return Ok(Way::Test(
-            [path]
-                .iter()
-                .chain(&flags)
-                .map(ToString::to_string)
-                .collect(),
-        ));
-    }
-    if INITIALISED.load(Ordering::Relaxed) {
-        Ok(Way::Main)
-    } else {
-        Err(Error::NotInitialised)
-    }
+#[cfg(not(feature = "python"))]
+fn run_python_request(_request: &[u8], _respond: Respond) -> Result<i32, String> {
+    let reason = "a Python process started this program, which was built without the feature \"python\" of \
+                  the crate procession";
+    Err(reason.to_owned())
 }

@@ -18,15 +18,15 @@
 //! }
 //! ```
 //!
-//! It takes [`init()`] as the first thing in `main`, and nothing else: no build script, no registration, no
-//! files, no server. In tests [`test_support!`] takes its place.
+//! A program calls [`init()`] first in `main`. Nothing else is needed: no build script, no registration, no
+//! files and no server. Tests use [`test_support!`] instead.
 //!
 //! # Processes
 //!
-//! [`Process::spawn`] runs a function in a process of its own, and [`Process::join`] gives what it
-//! returned. The process is a fresh run of this program that enters at [`init()`]. Any plain
-//! function will do whose arguments and result are owned (no references) and can be carried by serde. Several arguments
-//! are a tuple, and none is `()`. Paths that may not be UTF-8 go as `OsString`.
+//! [`Process::spawn`] runs a function in a new process, and [`Process::join`] returns its result. The process
+//! is a fresh run of this program that enters at [`init()`]. The function is a plain `fn` whose arguments and
+//! result are owned (no references) and implement serde's traits. Pass several arguments as a tuple, and none
+//! as `()`. Pass paths that may not be UTF-8 as `OsString`.
 //!
 //! ```
 //! use procession::Process;
@@ -45,14 +45,15 @@
 //! # }
 //! ```
 //!
-//! A bare closure is refused, since nobody can see what it captures; one that captures does not even compile:
+//! A closure without captures is rejected at run time, because the crate cannot see what it captures. A closure
+//! with captures does not compile:
 //!
 //! ```compile_fail
 //! let offset = 5;
 //! procession::Process::spawn(move |n: u64| n + offset, 1); // captures: does not compile
 //! ```
 //!
-//! [`closure!`] makes one that says what it captures, and [`spawn!`] runs one at once:
+//! [`closure!`] names the captured values, and [`spawn!`] starts a process with such a closure:
 //!
 //! ```
 //! # fn main() -> procession::Result<()> {
@@ -64,13 +65,14 @@
 //! # }
 //! ```
 //!
-//! [`Process::fork`] runs any closure, in a copy of this process, for those who accept the rules of `fork`.
-//! [`Process::builder`] sets name, environment, directory, streams, user, and whether it dies with its parent.
+//! [`Process::fork`] runs any closure in a copy of this process; the caller must follow the rules of `fork`.
+//! [`Process::builder`] sets the name, environment, directory, streams and user, and whether the process dies
+//! with its parent.
 //!
 //! ## How they end
 //!
-//! A panic comes back as an error with its message and backtrace ([`JoinError::Panicked`]), a
-//! signal as that signal ([`JoinError::Killed`]), an exit as its code ([`JoinError::Exited`]).
+//! A panic comes back as an error with its message and backtrace ([`JoinError::Panicked`]), a signal as
+//! [`JoinError::Killed`], and an exit as [`JoinError::Exited`] with its code.
 //!
 //! ```
 //! use procession::{JoinError, Process};
@@ -89,15 +91,16 @@
 //! # }
 //! ```
 //!
-//! Ctrl-C needs nothing: pools' workers and [daemons](Builder::daemon) are gone with this process, however it ends.
+//! Ctrl-C needs no handling: the workers of pools and [daemons](Builder::daemon) die with this process, however
+//! it ends.
 //!
 //! # Pools
 //!
-//! A [`Pool`] keeps processes at hand and gives them work. [`Pool::map`] returns all results in their order,
-//! [`Pool::imap`] and [`Pool::imap_unordered`] hand them out while others are computed, and [`Pool::submit`]
-//! gives a [`Task`] to wait for later. Workers may keep a [state](PoolBuilder::state) of any type, and in a
-//! [scope](Pool::scope) arguments may be borrowed. A worker that dies fails the task it held, with
-//! [`TaskError::WorkerDied`], and is replaced; nothing else notices.
+//! A [`Pool`] keeps worker processes and gives them tasks. [`Pool::map`] returns all results in order,
+//! [`Pool::imap`] and [`Pool::imap_unordered`] yield results while others are computed, and [`Pool::submit`]
+//! returns a [`Task`] to wait for later. Workers may keep [state](PoolBuilder::state) of any type, and tasks of
+//! a [scope](Pool::scope) may borrow their arguments. When a worker dies, its task fails with
+//! [`TaskError::WorkerDied`] and the worker is replaced; other tasks are not affected.
 //!
 //! ```
 //! use procession::{Pool, TaskError};
@@ -125,7 +128,7 @@
 //! | to | use |
 //! |---|---|
 //! | pass messages, many to many | [`Queue`], [`JoinableQueue`] |
-//! | pass messages between two sides | [`pipe()`], [`one_way()`] |
+//! | pass messages between two sides | [`pipe()`], [`channel()`] |
 //! | pass large arrays without a copy | [`Loan`], through any of these |
 //! | wait for the first of several | [`Select`], [`select!`] |
 //! | share numbers, and [plain structs](plain!) | [`Value`], [`Array`] |
@@ -134,20 +137,20 @@
 //! | take turns | [`Lock`], [`RLock`], [`Semaphore`] |
 //! | wait for each other | [`Condvar`], [`Event`], [`Barrier`] |
 //!
-//! All of them are passed to a process as arguments, and all but the ends of a pipe in messages of a queue
-//! or pipe as well: an object lives for as long as a process or a message holds it. Sent any other way, they
-//! are refused with [`Error::NotSpawning`]. Clones are the same object.
+//! Pass these objects to a process as arguments. All but the ends of a pipe can also be sent in messages of a
+//! queue or pipe. An object lives as long as a process or a message holds it. Serialising one in any other way
+//! fails with [`Error::NotSpawning`]. Clones refer to the same object.
 //!
-//! They outlive any one process. One that is killed in the middle of anything leaves the others
-//! going on: a lock it held is given to the next with [`LockError::OwnerDied`], a message it was
-//! writing is never seen, one that it had put is.
+//! The objects outlive any one process, and a process killed at any point does not block the others. The next
+//! process to take its lock gets [`LockError::OwnerDied`]. A message it was still writing is never seen; a
+//! message it had put is delivered.
 //!
 //! ## Messages
 //!
-//! A [`Queue`] is without a bound, or [bounded](Queue::bounded): then putting waits for room. It has no two sides, so it
-//! does not end by itself: somebody [closes](Queue::close) it, and getting is an error once all is gone. The two
-//! sides of a pipe end like a channel of crossbeam: when the last sender is gone, in whatever process and by
-//! whatever death, receiving is [`GetError::Closed`], and the other way round.
+//! A [`Queue`] is unbounded or [bounded](Queue::bounded); putting into a full bounded queue waits for room. A
+//! queue has no two sides, so it ends only when some process [closes](Queue::close) it: then getting fails once
+//! the queue is empty. A pipe ends like a channel of crossbeam: when the last sender is gone, however its
+//! process died, receiving fails with [`GetError::Closed`], and likewise in the other direction.
 //!
 //! ```
 //! use procession::{Process, Sender};
@@ -158,7 +161,7 @@
 //!
 //! # fn main() -> procession::Result<()> {
 //! # procession::init();
-//! let (sender, receiver) = procession::one_way()?;
+//! let (sender, receiver) = procession::channel()?;
 //! let processes = [3, 4].map(|upto| Process::spawn(count, (upto, sender.clone())));
 //! drop(sender); // those of the processes are left
 //! let sum: u32 = receiver.iter().map(|number| number.unwrap()).sum();
@@ -172,117 +175,100 @@
 //!
 //! ## Values
 //!
-//! A [`Value`] or [`Array`] of numbers or [plain structs](plain!) lies in shared memory as it is, and is read and
-//! written in place: under its lock, or [atomically](Value::atomic). What has pointers goes under a [`Mutex`], which
-//! holds it serialised; each change is one step, so a process that dies under the lock leaves the value as it was.
+//! A [`Value`] or [`Array`] of numbers or [plain structs](plain!) lies in shared memory as it is. Processes
+//! read and write it in place, under its lock or [atomically](Value::atomic). A value with pointers goes into a
+//! [`Mutex`], which keeps it serialised. Each change is one step, so a process that dies while holding the lock
+//! leaves the old value.
 //!
 //! # Waiting
 //!
-//! Calls that wait have a twin with a timeout and one that does not wait; signals do not end them. With the feature
-//! `async` they have a future as well, of any executor: [`get_async`](Queue#method.get_async), `recv_async`,
-//! `put_async`, `send_async`, `join_async`. Dropping one loses nothing.
+//! Each call that waits has a variant with a timeout and one that does not wait. Signals do not interrupt them.
+//! With the feature `async` each also has a future, which works with any executor:
+//! [`get_async`](Queue#method.get_async), `recv_async`, `put_async`, `send_async`, `join_async`. Dropping a
+//! future loses nothing.
 //!
 //! # Python
 //!
-//! With the feature `python`, the module `python` starts Python functions as processes, lets Python programs start
-//! functions of this one, and shares queues with them.
+//! With the feature `python`, the module `python` starts Python functions as processes, lets Python programs
+//! start functions of this program, and shares queues with them.
 //!
 //! # Memory
 //!
-//! Everything shared lies in one memory of the tree of processes, which has no name and is gone with the last
-//! of them. [`memory_usage`] says how much there is, and [`set_memory_limit`] how much may be: what would go beyond
-//! fails with an error, and what was to be sent is given back.
+//! All shared objects of a tree of processes lie in one unnamed memory, which is freed when the last process
+//! ends. [`memory_usage`] reports its size, and [`set_memory_limit`] bounds it. An allocation over the limit
+//! fails with an error, and a message that does not fit comes back to the sender.
 //!
 //! # More
 //!
-//! The folder `examples` has a tour, a web scraper, crash isolation of a C library, checksums of a large file, a word
-//! count, and a Monte Carlo simulation with a progress bar. With the feature `python`, programs in Rust and in Python run
-//! each other's functions and share queues.
+//! The folder `examples` has a tour, a web scraper, crash isolation of a C library, checksums of a large file,
+//! a word count, and a Monte Carlo simulation with a progress bar. With the feature `python`, Rust and Python
+//! programs run each other's functions and share queues.
 //!
 //! # Where it runs
 //!
-//! On Linux 5.4 or newer, with Rust 1.90 or newer. All processes of a tree need the same version of this crate;
-//! another one is refused.
+//! Linux 5.4 or newer, with Rust 1.90 or newer. All processes of a tree must use the same version of this
+//! crate; a process with another version is refused.
 
 #![forbid(unsafe_code)]
 
-mod array;
-mod atomic;
-mod barrier;
-mod call;
-mod closure;
-mod codec;
-mod condvar;
+// From the bottom up: error; transfer; sync; data and reactor; channel and process; select, pool and python; init. A
+// module uses only modules below it, and `tests/floors.rs` checks that.
+mod channel;
+mod data;
 mod error;
-mod event;
-mod function;
-#[cfg(feature = "async")]
-mod futures;
-mod guard_error;
-mod handing;
 mod init;
-mod joinable;
-mod loan;
-mod lock;
 mod memory;
-mod mutex;
-mod once;
-mod panic;
-mod pipe;
-mod place;
-mod plain;
-mod plain_macro;
 mod pool;
 mod process;
 #[cfg(feature = "python")]
 pub mod python;
-mod queue;
 #[cfg(feature = "async")]
 mod reactor;
-mod rlock;
-mod rwlock;
 mod select;
-mod semaphore;
-mod shared;
-mod taker;
-mod value;
+mod sync;
+mod transfer;
 
-pub use array::{Array, ArrayGuard, ArraySlice};
-pub use atomic::{AtomicFlag, AtomicPrimitive};
-pub use barrier::{Barrier, BarrierWaitResult};
 pub use bytemuck;
-pub use closure::Closure;
-pub use condvar::{Condvar, CondvarGuard};
+pub use channel::joinable::JoinableQueue;
+pub use channel::loan::{Loan, Received};
+pub use channel::pipe::{Connection, Receiver, Sender, channel, pipe};
+pub use channel::queue::{Iter, Queue};
+pub use data::array::{Array, ArrayGuard, ArraySlice};
+pub use data::atomic::{AtomicFlag, AtomicPrimitive};
+pub use data::plain::Plain;
+#[doc(hidden)]
+pub use data::plain_macro::{Fields, FieldsMut};
+pub use data::value::{Value, ValueGuard};
 pub use error::{
     BarrierError, Error, GetError, JoinError, LockError, Panic, PutError, Result, TaskError,
     TooMany,
 };
-pub use event::Event;
-pub use function::{Function, TaskFunction};
-pub use guard_error::GuardError;
 #[doc(hidden)]
 pub use init::enter_test;
 pub use init::init;
-pub use joinable::JoinableQueue;
-pub use loan::{Loan, Received};
-pub use lock::{Lock, LockGuard};
 pub use memory::{MemoryUsage, memory_usage, set_memory_limit, trim_memory};
-pub use mutex::{Mutex, MutexGuard};
-pub use once::{Once, OnceLock};
-pub use pipe::{Connection, Receiver, Sender, one_way, pipe};
-pub use plain::Plain;
-#[doc(hidden)]
-pub use plain_macro::{Fields, FieldsMut};
 pub use pool::{
-    Imap, ImapUnordered, Limited, MapUnordered, Pool, PoolBuilder, Scope, ScopedTask, SendAs, Task,
+    Imap, ImapUnordered, MapUnordered, Pool, PoolBuilder, Scope, ScopedTask, SendAs, Task,
+    TaskOptions,
 };
 pub use process::{Builder, Process, Stdio, name as process_name};
 pub use procession_engine::process::child::{ForkSafe, PreExec};
-pub use queue::{Iter, Queue};
-pub use rlock::{RLock, RLockGuard};
-pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[doc(hidden)]
-pub use select::take_if_there;
+pub use select::take_if_ready;
 pub use select::{Select, SelectRecv, SelectSend};
-pub use semaphore::{Permit, Semaphore};
-pub use value::{Value, ValueGuard};
+pub use sync::barrier::{Barrier, BarrierWaitResult};
+pub use sync::condvar::{Condvar, CondvarGuard};
+pub use sync::event::Event;
+pub use sync::guard_error::GuardError;
+pub use sync::lock::{Lock, LockGuard};
+pub use sync::mutex::{Mutex, MutexGuard};
+pub use sync::once::{Once, OnceLock};
+pub use sync::rlock::{RLock, RLockGuard};
+pub use sync::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use sync::semaphore::{Permit, Semaphore};
+pub use transfer::closure::Closure;
+pub use transfer::function::{Function, TaskFunction};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -1,27 +1,28 @@
-//! How much shared memory a program uses, and may use.
+//! Reports and limits the shared memory of a program.
 
 use procession_engine::process;
 
 use crate::error::Error;
 
-/// How much shared memory a program and its processes use.
+/// The shared memory that a program and its processes use, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryUsage {
-    /// Bytes behind the queues, values, messages and so on that somebody has.
+    /// Bytes of the queues, values, messages and other objects in use.
     pub in_use: u64,
-    /// Bytes that the system has given: what is in use, what lies free for the next, and a few tables.
+    /// Bytes obtained from the system: what is in use, free memory kept for reuse, and a few tables.
     pub resident: u64,
-    /// How many bytes those may be: what [`set_memory_limit`] said, or the environment variable
-    /// `PROCESSION_MEMORY` if that is less.
+    /// The limit of `resident` in bytes: the smaller of the value given to [`set_memory_limit`] and the
+    /// environment variable `PROCESSION_MEMORY`.
     pub limit: Option<u64>,
 }
 
-/// How much shared memory this program and its processes use. It looks at every piece: for a report now and
-/// then, not for every message.
+/// Returns how much shared memory this program and its processes use.
+///
+/// The call visits every segment. Use it for an occasional report, not once per message.
 ///
 /// # Errors
-/// When there is no shared memory to be had at all.
+/// Returns an error when no shared memory can be created.
 ///
 /// # Examples
 /// ```
@@ -42,10 +43,11 @@ pub fn memory_usage() -> Result<MemoryUsage, Error> {
     })
 }
 
-/// Gives all free shared memory back to the system now, and says how many bytes that were.
+/// Returns all free shared memory to the system now, and returns the number of bytes freed.
 ///
-/// Without it, memory goes back about a second after it was used last, but for a quarter of what is in use, or 16 MiB
-/// if that is more; and all of it with the program's last queue, pipe or pool.
+/// Without this call, free memory returns to the system about a second after its last use, except for a reserve
+/// of a quarter of the memory in use (at least 16 MiB). All of it returns when the program drops its last
+/// queue, pipe or pool.
 ///
 /// # Examples
 /// ```
@@ -61,22 +63,23 @@ pub fn trim_memory() -> u64 {
     process::trim()
 }
 
-/// Limits the shared memory of this program and its processes to so many bytes in all, at once and for all of
-/// them; `None` takes the limit away.
+/// Limits the shared memory of this program and all its processes to `bytes` in total, at once. `None` removes
+/// the limit.
 ///
-/// Without one, the limits are the machine's and those of the cgroups that the process is in, with a reserve, so
-/// that nobody is killed for want of memory; and `PROCESSION_MEMORY`, for programs that say nothing:
-/// `PROCESSION_MEMORY=512M`. Free memory that was kept for the next message is given back before a limit is met.
+/// Without a limit, the bounds are those of the machine and of the process's cgroups, minus a reserve, so that
+/// the kernel kills no process for lack of memory. The environment variable `PROCESSION_MEMORY` (for example
+/// `PROCESSION_MEMORY=512M`) sets a limit without a call. Memory kept for reuse is freed before a limit
+/// applies.
 ///
-/// What is beyond the limit is refused with an error for which [`Error::is_out_of_memory`] holds, and which says
-/// how much is left: making an object fails, and a message that was to be put or sent comes back in
-/// [`PutError::Failed`](crate::PutError::Failed). What was there before stays and works on. To have a producer
-/// wait until a consumer made room, use a [bounded queue](crate::Queue::bounded) or a pipe.
+/// An allocation over the limit fails with an error for which [`Error::is_out_of_memory`] returns `true`, and
+/// whose text says how much is left. Creating an object fails, and a message comes back in
+/// [`PutError::Failed`](crate::PutError::Failed). Existing objects keep working. To make a producer wait for
+/// its consumers, use a [bounded queue](crate::Queue::bounded) or a pipe.
 ///
-/// Processes that take memory at the same moment may together go beyond the limit by what each of them asked for.
+/// Processes that allocate at the same moment may together exceed the limit by the sizes they asked for.
 ///
 /// # Errors
-/// When there is no shared memory to be had at all.
+/// Returns an error when no shared memory can be created.
 ///
 /// # Examples
 /// ```

@@ -1,7 +1,7 @@
-//! How a future learns that something is there.
+//! Wakes futures whose operation may be ready.
 //!
-//! One thread waits for what up to [`FULL`] futures wait for, and wakes those that can go on. It takes
-//! nothing: the future does when it is polled, so one that is dropped before has taken nothing either.
+//! One thread waits on behalf of up to [`MAX_INTERESTS`] futures and wakes those that may proceed. It takes no
+//! messages itself: a future does that when it is polled, so a future dropped before that has taken nothing.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -12,61 +12,63 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use procession_engine::channel::{End, Queue};
-use procession_engine::select::{Alarm, Moment, Select, Source};
-use procession_engine::{self as engine, Deadline, OwnerId};
+use procession_engine::select::{self, Select, Source};
+use procession_engine::{self as engine, Deadline, ProcId};
 
-use crate::shared::Shared;
-use crate::taker::Taker;
+use crate::sync::guard_owner::GuardOwner;
+use crate::transfer::shared::Shared;
 
-/// So many a thread waits for: the kernel lets it sleep on 128 words, and a pipe takes several.
-const FULL: usize = 40;
+/// How many futures one thread serves. The kernel lets a thread sleep on 128 futex words, and a pipe needs
+/// several.
+const MAX_INTERESTS: usize = 40;
 
 /// What a future waits for.
 #[derive(Clone)]
-pub(crate) enum Awaited {
+pub(crate) enum Interest {
     Message(Shared<Queue>),
-    Room(Shared<Queue>, Moment),
+    Room(Shared<Queue>, select::EventKey),
     Arrival(Arc<End>),
-    Departure(Arc<End>, Moment),
-    /// The end of a child: its pidfd and its seat.
-    Exit(Arc<OwnedFd>, OwnerId),
+    Departure(Arc<End>, select::EventKey),
+    /// The end of a child: its pidfd and process entry.
+    Exit(Arc<OwnedFd>, ProcId),
 }
 
-impl Awaited {
+impl Interest {
     fn source(&self) -> Source<'_> {
         match self {
-            Awaited::Message(queue) => Source::Message(queue),
-            Awaited::Room(queue, moment) => Source::RoomSince(queue, *moment),
-            Awaited::Arrival(end) => Source::Arrival(end),
-            Awaited::Departure(end, moment) => Source::DepartureSince(end, *moment),
-            Awaited::Exit(pidfd, seat) => Source::Exit(pidfd.as_fd(), *seat),
+            Interest::Message(queue) => Source::Message(queue),
+            Interest::Room(queue, key) => Source::RoomSince(queue, *key),
+            Interest::Arrival(end) => Source::Arrival(end),
+            Interest::Departure(end, key) => Source::DepartureSince(end, *key),
+            Interest::Exit(pidfd, proc_id) => Source::Exit(pidfd.as_fd(), *proc_id),
         }
     }
 }
 
-/// Resolves when what it waits for may be there; to an error when there is no thread to wait in.
-pub(crate) fn ready(awaited: Awaited) -> impl Future<Output = engine::Result<()>> + Send {
+/// Resolves when the operation may be ready, or with an error when no thread can be started to wait.
+pub(crate) fn ready(interest: Interest) -> impl Future<Output = engine::Result<()>> + Send {
     Ready {
-        awaited,
-        place: None,
+        interest,
+        registration: None,
     }
 }
 
 struct Ready {
-    awaited: Awaited,
-    place: Option<Place>,
+    interest: Interest,
+    registration: Option<Registration>,
 }
 
 impl Future for Ready {
     type Output = engine::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<engine::Result<()>> {
-        match &self.place {
-            Some(place) if place.renew(context.waker()) => Poll::Pending,
+        match &self.registration {
+            Some(registration) if registration.renew(context.waker()) => Poll::Pending,
             Some(_) => Poll::Ready(Ok(())),
             None => {
-                let place = Place::take(self.awaited.clone(), context.waker().clone())?;
-                self.place = Some(place);
+                let registration =
+                    Registration::new(self.interest.clone(), context.waker().clone())?;
+                self.registration = Some(registration);
                 Poll::Pending
             }
         }
@@ -74,103 +76,103 @@ impl Future for Ready {
 }
 
 struct Entry {
-    awaited: Awaited,
+    interest: Interest,
     waker: Waker,
 }
 
-/// What one thread waits for.
+/// One thread and the futures it serves.
 #[derive(Default)]
-struct Watch {
+struct Reactor {
     entries: Mutex<BTreeMap<u64, Entry>>,
-    /// Rings when the entries have changed.
-    alarm: Alarm,
+    /// Woken when the entries change.
+    waker_source: select::WakeHandle,
 }
 
-/// An entry of a future that waits; taken out when this is dropped. A forked child that has it as well has no
-/// part in it: its parent's thread may hold the entries for ever there.
-struct Place {
-    taker: Taker,
-    watch: Arc<Watch>,
+/// The registration of a waiting future, removed on drop. In a forked child the copy does nothing, because a
+/// thread of the parent may have held the lock of the entries during the fork.
+struct Registration {
+    owner: GuardOwner,
+    reactor: Arc<Reactor>,
     number: u64,
 }
 
-impl Place {
-    fn take(awaited: Awaited, waker: Waker) -> engine::Result<Place> {
-        let mut entry = Entry { awaited, waker };
-        let mut all = watches();
+impl Registration {
+    fn new(interest: Interest, waker: Waker) -> engine::Result<Registration> {
+        let mut entry = Entry { interest, waker };
+        let mut all = reactors();
         let number = all.next;
         all.next += 1;
-        for watch in &all.watches {
-            match watch.add(number, entry) {
+        for reactor in &all.reactors {
+            match reactor.add(number, entry) {
                 Ok(()) => {
-                    let watch = Arc::clone(watch);
-                    return Ok(Place::of(watch, number));
+                    let reactor = Arc::clone(reactor);
+                    return Ok(Registration::of(reactor, number));
                 }
                 Err(back) => entry = back,
             }
         }
-        let watch = Arc::new(Watch::default());
-        watch.entries().insert(number, entry);
-        Watch::start(Arc::clone(&watch))?;
-        all.watches.push(Arc::clone(&watch));
-        Ok(Place::of(watch, number))
+        let reactor = Arc::new(Reactor::default());
+        reactor.entries().insert(number, entry);
+        Reactor::start(Arc::clone(&reactor))?;
+        all.reactors.push(Arc::clone(&reactor));
+        Ok(Registration::of(reactor, number))
     }
 
-    fn of(watch: Arc<Watch>, number: u64) -> Place {
-        Place {
-            taker: Taker::me(),
-            watch,
+    fn of(reactor: Arc<Reactor>, number: u64) -> Registration {
+        Registration {
+            owner: GuardOwner::current(),
+            reactor,
             number,
         }
     }
 
-    /// Whether it goes on waiting; it is this waker that is to be woken then.
+    /// Updates the waker. Returns whether the future is still registered.
     fn renew(&self, waker: &Waker) -> bool {
-        if !self.taker.is_me() {
+        if !self.owner.is_current() {
             return false;
         }
         let mut waker = waker.clone();
-        let mut entries = self.watch.entries();
+        let mut entries = self.reactor.entries();
         let entry = entries.get_mut(&self.number);
         let waits = entry.map(|entry| std::mem::swap(&mut entry.waker, &mut waker));
-        // The old one goes behind the lock: with it may go a task that waits here as well.
+        // Drop the old waker after unlocking: that may drop a task that is registered here as well.
         drop(entries);
         waits.is_some()
     }
 }
 
-impl Drop for Place {
+impl Drop for Registration {
     fn drop(&mut self) {
-        if !self.taker.is_me() {
+        if !self.owner.is_current() {
             return;
         }
-        let removed = self.watch.entries().remove(&self.number);
+        let removed = self.reactor.entries().remove(&self.number);
         if removed.is_some() {
-            // The thread lets go of what it waited for.
-            self.watch.alarm.ring();
+            // Make the thread drop what it waited for.
+            self.reactor.waker_source.ring();
         }
     }
 }
 
-impl Watch {
+impl Reactor {
     fn entries(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self, number: u64, entry: Entry) -> Result<(), Entry> {
         let mut entries = self.entries();
-        if entries.len() >= FULL {
+        if entries.len() >= MAX_INTERESTS {
             return Err(entry);
         }
         entries.insert(number, entry);
         drop(entries);
-        self.alarm.ring();
+        self.waker_source.ring();
         Ok(())
     }
 
-    fn start(watch: Arc<Watch>) -> engine::Result<()> {
+    fn start(reactor: Arc<Reactor>) -> engine::Result<()> {
         let thread = std::thread::Builder::new().name("procession-async".to_owned());
-        let started = thread.spawn(move || watch.run());
+        let started = thread.spawn(move || reactor.run());
         let what = "start the thread that waits for futures";
         let started = started.map_err(|source| engine::Error::Os { what, source });
         started.map(drop)
@@ -179,28 +181,28 @@ impl Watch {
     fn run(&self) {
         let select = Select::default();
         loop {
-            let count = self.alarm.count();
-            let awaited: Vec<(u64, Awaited)> = self
+            let count = self.waker_source.count();
+            let interest: Vec<(u64, Interest)> = self
                 .entries()
                 .iter()
-                .map(|(number, entry)| (*number, entry.awaited.clone()))
+                .map(|(number, entry)| (*number, entry.interest.clone()))
                 .collect();
-            let alarm = [Source::Alarm(&self.alarm, count)];
-            let sources = awaited.iter().map(|(_, awaited)| awaited.source());
-            let sources: Vec<Source<'_>> = alarm.into_iter().chain(sources).collect();
+            let waker_source = [Source::WakeHandle(&self.waker_source, count)];
+            let sources = interest.iter().map(|(_, interest)| interest.source());
+            let sources: Vec<Source<'_>> = waker_source.into_iter().chain(sources).collect();
             if select.wait(&sources, Deadline::NEVER).is_err() {
                 continue;
             }
-            let there = awaited
+            let there = interest
                 .iter()
-                .filter(|(_, awaited)| awaited.source().is_ready());
+                .filter(|(_, interest)| interest.source().is_ready());
             let mut entries = self.entries();
             let woken: Vec<Entry> = there
                 .filter_map(|(number, _)| entries.remove(number))
                 .collect();
             drop(entries);
             for entry in woken {
-                // What an executor does there is not to be the end of all other futures.
+                // A panic of an executor must not end the other futures.
                 let _ = catch_unwind(AssertUnwindSafe(|| entry.waker.wake()));
             }
         }
@@ -208,25 +210,25 @@ impl Watch {
 }
 
 /// All threads that wait for futures.
-pub(crate) struct Watches {
-    /// The process they are threads of: a forked child has none of its parent's.
+pub(crate) struct Reactors {
+    /// The process of these threads. A forked child has none of its parent's threads.
     process: u32,
-    watches: Vec<Arc<Watch>>,
+    reactors: Vec<Arc<Reactor>>,
     next: u64,
 }
 
-pub(crate) fn watches() -> MutexGuard<'static, Watches> {
-    static WATCHES: Mutex<Watches> = Mutex::new(Watches {
+pub(crate) fn reactors() -> MutexGuard<'static, Reactors> {
+    static REACTORS: Mutex<Reactors> = Mutex::new(Reactors {
         process: 0,
-        watches: Vec::new(),
+        reactors: Vec::new(),
         next: 0,
     });
-    let mut all = WATCHES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = REACTORS.lock().unwrap_or_else(PoisonError::into_inner);
     let process = std::process::id();
     if all.process != process {
         all.process = process;
-        // The parent's threads may have been in the middle of them.
-        std::mem::forget(std::mem::take(&mut all.watches));
+        // The parent's threads may have been changing them during the fork, so leak them.
+        std::mem::forget(std::mem::take(&mut all.reactors));
     }
     all
 }

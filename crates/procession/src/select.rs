@@ -1,4 +1,4 @@
-//! Waiting for the first of several queues, pipes and processes.
+//! Waits for the first of several queues, pipes and processes.
 
 use std::time::Duration;
 
@@ -7,15 +7,18 @@ use procession_engine::error::WaitError;
 use procession_engine::select::{self as engine, Source};
 use serde::de::DeserializeOwned;
 
+use crate::channel::joinable::JoinableQueue;
+use crate::channel::pipe::{Connection, Receiver, Sender};
+use crate::channel::queue::Queue;
 use crate::error::{GetError, within};
-use crate::{Connection, JoinableQueue, Process, Queue, Receiver, Sender};
+use crate::process::Process;
 
-/// What messages can be received from.
+/// An endpoint from which messages can be received.
 ///
 /// The trait is sealed.
 pub trait SelectRecv: sealed::Receive {}
 
-/// What messages can be sent to.
+/// An endpoint to which messages can be sent.
 ///
 /// The trait is sealed.
 pub trait SelectSend: sealed::Send {}
@@ -37,14 +40,14 @@ pub(crate) mod sealed {
     }
 }
 
-/// Waits for the first of several things: a message, room for one, the end of a process.
+/// Waits for the first of several events: a message, room for a message, the end of a process.
 ///
-/// Nothing is received by it. [`ready`](Select::ready) says at which of the things a call would return at
-/// once, by the number it was given when it was added; others may be faster, so make that call with
-/// [`try_get`](Queue::try_get), [`try_recv`](Receiver::try_recv) or [`try_join`](Process::try_join), and wait
-/// again when it comes back empty. The macro [`select!`](crate::select!) does that.
+/// It receives nothing. [`ready`](Select::ready) returns the index, assigned when it was added, of an operation
+/// that would return at once. Another process may be faster, so call [`try_get`](Queue::try_get),
+/// [`try_recv`](Receiver::try_recv) or [`try_join`](Process::try_join), and wait again if that finds nothing.
+/// The macro [`select!`](crate::select!) does this.
 ///
-/// Of several that are ready, each has its turn. A closed queue and the end of a pipe's stream are ready.
+/// If several are ready, they take turns. A closed queue and a pipe at the end of its stream are ready.
 ///
 /// # Examples
 /// ```
@@ -67,30 +70,46 @@ pub(crate) mod sealed {
 #[derive(Debug, Default)]
 pub struct Select<'a> {
     sources: Vec<Source<'a>>,
-    /// The number that each source was given.
+    /// The index of each source.
     numbers: Vec<usize>,
     next: usize,
     inner: engine::Select,
 }
 
 impl<'a> Select<'a> {
-    /// Nothing to wait for yet.
+    /// Creates an empty selection.
     pub fn new() -> Select<'a> {
         Select::default()
     }
 
-    /// Adds a [`Queue`], [`JoinableQueue`], [`Receiver`] or [`Connection`] to receive from; the number by
-    /// which it is known from now on.
+    /// Adds a [`Queue`], [`JoinableQueue`], [`Receiver`] or [`Connection`] to receive from. Returns its
+    /// index.
     pub fn recv(&mut self, from: &'a impl SelectRecv) -> usize {
         self.add(from.arrival())
     }
 
     /// Adds a [`Queue`], [`JoinableQueue`], [`Sender`] or [`Connection`] to send a small message to.
+    /// Returns its index.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Queue, Select};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = Queue::bounded(1)?;
+    /// let mut select = Select::new();
+    /// let room = select.send(&queue);
+    /// assert_eq!(select.try_ready(), Some(room));
+    /// queue.put(1)?;
+    /// assert_eq!(select.try_ready(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn send(&mut self, to: &'a impl SelectSend) -> usize {
         self.add(to.departure())
     }
 
-    /// Adds a process, to learn that it has ended.
+    /// Adds a process, to learn of its end. Returns its index.
     pub fn join<R>(&mut self, process: &'a Process<R>) -> usize {
         self.add(process.exit_source())
     }
@@ -103,36 +122,67 @@ impl<'a> Select<'a> {
         number
     }
 
-    /// Takes one of them out.
+    /// Removes the operation with this index.
     ///
     /// # Panics
-    /// When none has this number any more.
+    /// Panics when there is no operation with this index.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Queue, Select};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let (one, other) = (Queue::new()?, Queue::new()?);
+    /// let mut select = Select::new();
+    /// let (first, second) = (select.recv(&one), select.recv(&other));
+    /// one.put(1)?;
+    /// other.put(2)?;
+    /// select.remove(first);
+    /// assert_eq!(select.ready(), second);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn remove(&mut self, number: usize) {
         let at = self.numbers.iter().position(|&known| known == number);
-        let at = at.expect("a number that add gave out and remove did not take back");
+        let at = at.expect("an index of an operation that was added and not removed");
         self.sources.remove(at);
         self.numbers.remove(at);
     }
 
-    /// Waits until one of them is ready, and says which.
+    /// Waits until an operation is ready, and returns its index.
     ///
     /// # Panics
-    /// When there is nothing to wait for: that would be for ever.
+    /// Panics when the selection is empty, because the call would wait for ever.
     pub fn ready(&mut self) -> usize {
         assert!(
             !self.sources.is_empty(),
             "there is nothing to select from: add something first"
         );
         self.ready_until(Deadline::NEVER)
-            .expect("a wait without a deadline ends with something")
+            .expect("a wait without a deadline returns an operation")
     }
 
-    /// Which of them is ready, if one is.
+    /// Returns the index of a ready operation, or `None` if there is none.
     pub fn try_ready(&mut self) -> Option<usize> {
         self.ready_until(Deadline::NOW)
     }
 
-    /// As [`ready`](Select::ready), but waits no longer than `timeout`: `None` then.
+    /// Like [`ready`](Select::ready), but waits for at most `timeout`, and returns `None` when the time is
+    /// up.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Queue, Select};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = Queue::<u32>::new()?;
+    /// let mut select = Select::new();
+    /// select.recv(&queue);
+    /// assert_eq!(select.ready_timeout(Duration::from_millis(10)), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ready_timeout(&mut self, timeout: Duration) -> Option<usize> {
         self.ready_until(within(timeout))
     }
@@ -226,12 +276,12 @@ impl<T> sealed::Send for Sender<T> {
     }
 }
 
-/// Waits for the first of several things and goes on with it.
+/// Waits for the first of several operations, and runs its arm.
 ///
-/// An arm is `recv(from) -> got => ..`, with a [`Queue`], [`JoinableQueue`], [`Receiver`] or [`Connection`] and
-/// the `Result` of receiving from it; `join(process) => ..`, when the process has ended; or, as the last,
-/// `default => ..` when nothing is ready and `default(timeout) => ..` when nothing was in that time. The
-/// value is that of the arm.
+/// Arms: `recv(from) -> got => ..`, with a [`Queue`], [`JoinableQueue`], [`Receiver`] or [`Connection`] and the
+/// `Result` of receiving from it; `join(process) => ..`, run when the process has ended; and, as the last arm,
+/// `default => ..` when nothing is ready or `default(timeout) => ..` when nothing became ready in time. The
+/// macro's value is that of the arm.
 ///
 /// # Examples
 /// ```
@@ -261,7 +311,7 @@ impl<T> sealed::Send for Sender<T> {
 /// ```
 #[macro_export]
 macro_rules! select {
-    // Each arm gets variables of its own: what it waits for, its number, what it received.
+    // Each arm needs variables of its own: the source, its index, and what was received.
     (@arms [$($arms:tt)*] recv($from:expr) -> $got:pat => $body:expr, $($rest:tt)*) => {
         $crate::select!(@arms [$($arms)* (source number taken recv [$from] [$got] [$body])] $($rest)*)
     };
@@ -297,7 +347,7 @@ macro_rules! select {
                 let $source = &$what;
             )+
             let timeout: ::core::option::Option<::std::time::Duration> = $timeout;
-            // What is too far away to be said is never.
+            // An unrepresentable deadline means waiting without one.
             let until =
                 timeout.and_then(|timeout| ::std::time::Instant::now().checked_add(timeout));
             let mut select = $crate::Select::new();
@@ -336,7 +386,7 @@ macro_rules! select {
         }
     }};
     (@take recv $source:ident) => {
-        $crate::take_if_there($source)
+        $crate::take_if_ready($source)
     };
     (@take join $source:ident) => {
         ::core::option::Option::Some(())
@@ -346,9 +396,9 @@ macro_rules! select {
     };
 }
 
-/// What [`select!`](crate::select!) calls: `None` when somebody else was faster.
+/// Implementation of [`select!`](crate::select!). Returns `None` when another process was faster.
 #[doc(hidden)]
-pub fn take_if_there<S: sealed::Take>(from: &S) -> Option<Result<S::Item, GetError>> {
+pub fn take_if_ready<S: sealed::Take>(from: &S) -> Option<Result<S::Item, GetError>> {
     match from.take() {
         Err(GetError::Empty) => None,
         taken => Some(taken),

@@ -1,26 +1,28 @@
-//! The classes of the module, each made when it is first asked for.
+//! The classes of the module, each created on first access.
 //!
-//! A process that only starts, or is started, needs none of them; making them all takes longer than loading
+//! A process that only starts others, or is being started, needs none of them. To create all takes longer than to load
 //! the library.
 
-use procession_native::{BufferOf, SharedBuffer};
+use procession_pyffi::{BufferProxy, SharedBuffer};
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::at_once;
-use crate::barrier::Barrier;
-use crate::block::Block;
-use crate::channel::Channel;
-use crate::condition::Waiters;
-use crate::event::Event;
-use crate::guarded::{GuardedArray, GuardedValue};
-use crate::lock::Lock;
-use crate::pool::{NoValue, PoolBench, PoolBoard, PoolFunction, PoolJob, PoolLedger, PoolRest};
-use crate::queue::Queue;
-use crate::rlock::RLock;
-use crate::semaphore::Semaphore;
-use crate::store::{DictStore, Elsewhere, ListStore, NoRoom};
+use crate::channel::pipe::Channel;
+use crate::channel::queue::Queue;
+use crate::pool::{
+    NoValue, PoolFunction, PoolJob, PoolJobs, PoolRemainder, PoolTaskQueue, PoolWorker,
+};
+use crate::store::{DictStore, ListStore, StoreDetached, StoreFull};
+use crate::sync::barrier::Barrier;
+use crate::sync::condition::Waiters;
+use crate::sync::event::Event;
+use crate::sync::fastcall;
+use crate::sync::lock::Lock;
+use crate::sync::rlock::RLock;
+use crate::sync::semaphore::Semaphore;
+use crate::value::Block;
+use crate::value::synchronized::{SynchronizedArrayBase, SynchronizedValueBase};
 
 macro_rules! classes {
     ($($name:ident $(after $prepare:path)?,)*) => {
@@ -41,44 +43,44 @@ macro_rules! classes {
 classes! {
     Barrier,
     Block,
-    BufferOf,
+    BufferProxy,
     Channel,
     DictStore,
-    Elsewhere,
+    StoreDetached,
     Event,
-    GuardedArray,
-    GuardedValue,
+    SynchronizedArrayBase,
+    SynchronizedValueBase,
     ListStore,
-    Lock after at_once::lock,
-    NoRoom,
-    PoolBench,
-    PoolBoard,
+    Lock after fastcall::lock,
+    StoreFull,
+    PoolWorker,
+    PoolTaskQueue,
     PoolFunction,
     PoolJob,
     NoValue,
-    PoolLedger,
-    PoolRest,
+    PoolJobs,
+    PoolRemainder,
     Queue,
-    RLock after at_once::rlock,
-    Semaphore after at_once::semaphore,
+    RLock after fastcall::rlock,
+    Semaphore after fastcall::semaphore,
     SharedBuffer,
     Waiters,
 }
 
-/// Makes the class of this name, which the module then has.
+/// Creates the class of this name and adds it to the module.
 #[pyfunction]
 #[pyo3(pass_module)]
 pub fn __getattr__<'py>(module: &Bound<'py, PyModule>, name: &str) -> PyResult<Bound<'py, PyType>> {
     let Some(class) = class(module.py(), name)? else {
         return Err(PyAttributeError::new_err(format!(
-            "module 'procession._engine' has no attribute '{name}'"
+            "module 'procession._native' has no attribute '{name}'"
         )));
     };
     module.setattr(name, &class)?;
     Ok(class)
 }
 
-/// The names of the module, those of the classes included.
+/// Returns the names in the module, including those of classes not created yet.
 #[pyfunction]
 #[pyo3(pass_module)]
 pub fn __dir__(module: &Bound<'_, PyModule>) -> PyResult<Vec<String>> {

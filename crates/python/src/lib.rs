@@ -1,64 +1,59 @@
-//! The native module `procession._engine`: the engine's objects as Python classes.
+//! The native module `procession._native`: the engine's objects as Python classes.
 //!
-//! This crate translates and nothing else: arguments to engine calls, engine errors to exceptions,
-//! waiting to waiting without the interpreter lock. What the classes mean to a program is in the
-//! package's Python modules, which subclass them. There is no unsafe code here.
+//! This crate only translates: arguments to engine calls, engine errors to exceptions, and blocking calls to calls that
+//! wait detached from the interpreter. The Python modules of the package subclass these classes and give them their
+//! public meaning. The crate has no unsafe code; what needs it is in `crates/pyffi`.
+//!
+//! | folder | contents |
+//! |---|---|
+//! | `support` | waiting, errors, construction, descriptors |
+//! | `wire` | Python objects as bytes and back |
+//! | `sync`, `channel`, `value`, `store` | one class for each object of the engine |
+//! | `process` | the process table, starting programs, diagnostics |
+//! | `pool` | the loops of a pool that run once a task |
+//!
+//! `support` and `wire` use nothing above them in this crate.
 
 #![deny(unsafe_code)]
 
-mod args;
-mod at_once;
-mod barrier;
-mod block;
 mod channel;
 mod classes;
-mod condition;
-mod descriptor;
-mod errors;
-mod event;
-mod exclusive;
-mod guarded;
-mod launch;
-mod lock;
-mod many;
-mod message;
-mod patience;
 mod pool;
 mod process;
-mod queue;
-mod report;
-mod rlock;
-mod semaphore;
-mod slot;
 mod store;
+mod support;
+mod sync;
+mod value;
 mod wire;
 
 // Free-threaded interpreters are not tested yet.
 #[pyo3::pymodule(gil_used = true)]
-mod _engine {
+mod _native {
     #[pymodule_export]
-    use crate::channel::pipe;
+    use crate::channel::pipe::pipe;
     #[pymodule_export]
     use crate::classes::{__dir__, __getattr__};
     #[pymodule_export]
-    use crate::launch::{answer_summons, environment_of_same_hashes, launch};
+    use crate::process::diagnostics::{has_arena, report_tree, set_origin, set_process_name};
     #[pymodule_export]
-    use crate::message::{dumps, dumps_plain, loads};
+    use crate::process::launch::{complete_handshake, environment_of_same_hashes, launch};
     #[pymodule_export]
     use crate::process::{
-        arena_fd, bury, census, check_fork, ensure, enter, fate, forked_seat, hang_on, hold_for,
-        leave, let_go_of_parents, lifeline_fd, me, memory, note_pid, number_space,
-        prepare_lifeline, refusal, release_seat, reserve_seat, sweep, take_seat, trim,
+        arena_fd, check_fork, claim_entry, die_with_parent, drop_parent_links, ensure_registered,
+        enter, exit_state, forked_child, hold_for, lifeline_fd, mark_exit, memory_stats,
+        memory_usage, namespace_id, prepare_lifeline, proc_id, reap, reap_all, release_entry,
+        reserve_entry, set_pid, trim, unavailable_reason,
     };
     #[pymodule_export]
-    use crate::report::{is_member, name_process, note_origin, report_tree};
+    use crate::wire::message::{dumps, dumps_plain, loads};
     #[pymodule_export]
-    use crate::wire::{enclose, is_enclosing};
+    use crate::wire::{attach_to_message, is_pickling_message};
 
     #[pymodule_init]
     fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
-        // The interpreter counts threads as soon as a fork returns, and warns of those it finds.
-        procession_engine::process::start_threads_by(procession_native::in_a_moment);
+        // The interpreter counts threads as soon as a fork returns, and warns if it finds some. So the engine's
+        // threads start a moment later.
+        procession_engine::process::start_threads_by(procession_pyffi::in_a_moment);
         Ok(())
     }
 }

@@ -1,26 +1,26 @@
-//! What a message is, by its first bytes.
+//! Tells how a message is encoded, from its first bytes.
 
 use crate::tag;
 
-/// How the value of a message was written.
+/// How the value of a message is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form<'a> {
     /// As a plain value.
     Plain,
-    /// As this pickle.
+    /// As a pickle.
     Pickle(&'a [u8]),
-    /// As a pickle whose large buffers lie behind it.
-    Apart,
+    /// As a pickle followed by its large buffers (pickle 5's out-of-band data).
+    OutOfBand,
 }
 
 impl<'a> Form<'a> {
-    /// The form of a message.
+    /// Returns the form of a message.
     #[inline]
     pub fn of(message: &'a [u8]) -> Form<'a> {
         match message {
             [tag::PICKLE, pickle @ ..] => Form::Pickle(pickle),
             [tag::PROTO, 2..=5, _, ..] => Form::Pickle(message),
-            [tag::APART, ..] => Form::Apart,
+            [tag::OUT_OF_BAND, ..] => Form::OutOfBand,
             _ => Form::Plain,
         }
     }
@@ -38,7 +38,7 @@ mod tests {
             Form::Pickle(&[0x80, 4, b'N', b'.'])
         );
         assert_eq!(Form::of(b"P\x80"), Form::Pickle(b"\x80"));
-        assert_eq!(Form::of(b"O"), Form::Apart);
+        assert_eq!(Form::of(b"O"), Form::OutOfBand);
         assert_eq!(Form::of(b""), Form::Plain);
     }
 }

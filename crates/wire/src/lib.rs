@@ -1,8 +1,8 @@
-//! The wire format: how plain values become the bytes of a message.
+//! The wire format: plain values as the bytes of a message.
 //!
-//! A message is one value. `None`, `bool`, `int`, `float`, `str`, `bytes`, `bytearray`, `tuple`,
-//! `list`, `dict`, `set` and `frozenset`, all of exactly these types, are written here. A value with
-//! anything else inside is pickled whole, which only Python reads.
+//! A message is one value. `None`, `bool`, `int`, `float`, `str`, `bytes`, `bytearray`, `tuple`, `list`,
+//! `dict`, `set` and `frozenset`, of exactly these types, are encoded here. A value that contains anything else
+//! is pickled as a whole, and only Python reads it.
 //!
 //! ```text
 //! message  'P' pickle-bytes | 'O' a pickle and its large buffers | value | pickle-bytes as they are, which begin with 0x80 and a protocol
@@ -17,12 +17,14 @@
 //!          'r' offset                      the value whose tag is at that offset, once more
 //! ```
 //!
-//! Lengths, counts and offsets are unsigned LEB128. A tag that some `'r'` points at is in upper case:
-//! the reader keeps those values and no others. The writer learns of it late, and goes back to change
-//! the letter.
+//! Lengths, counts and offsets are unsigned LEB128. The tag of a value that some `'r'` refers to is in upper
+//! case: the reader memoizes those values and no others. The writer learns of a reference only later, and goes
+//! back to change the letter.
 //!
-//! What is here is what both fronts share: the [tags](tag), the [lengths](varint), and the
-//! [cursor](Reader) that never leaves a message. What becomes of a value is a front's business.
+//! This crate has what both languages share: the [tags](tag), the [lengths](varint), and a [cursor](Reader)
+//! that never leaves a message. Converting values is left to each language's crate.
+
+#![forbid(unsafe_code)]
 
 mod form;
 mod reader;
@@ -32,6 +34,6 @@ pub mod varint;
 pub use form::Form;
 pub use reader::{Damaged, Reader};
 
-/// How deep containers may nest, as far as writing, reading or hashing would recurse. That counts what
-/// references lead to.
+/// How deep containers may nest, because writing, reading and hashing recurse. Nesting through references
+/// counts.
 pub const MAX_DEPTH: usize = 100;

@@ -1,10 +1,10 @@
-//! A cursor over the bytes of a message that never leaves them, and what to say when it would.
+//! A cursor over the bytes of a message, with bounds checks.
 
 use std::fmt;
 
 use crate::varint;
 
-/// These bytes are no message. Boxed, so that what comes out of the hot path fits into registers.
+/// The error of a malformed message. Boxed, so that results of the hot path fit into registers.
 #[derive(Debug)]
 pub struct Damaged(Box<(&'static str, usize)>);
 
@@ -19,7 +19,7 @@ impl std::error::Error for Damaged {}
 
 type Read<T> = Result<T, Damaged>;
 
-/// The bytes that are left.
+/// The remaining bytes of a message.
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
@@ -27,33 +27,36 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A cursor at the beginning of a message.
+    /// Creates a cursor at the beginning of a message.
     pub fn new(bytes: &'a [u8]) -> Self {
         Reader { bytes, position: 0 }
     }
 
-    /// How many bytes were read.
+    /// Returns the number of bytes read.
     #[inline]
     pub fn position(&self) -> usize {
         self.position
     }
 
-    /// The same message, from another byte of it on.
+    /// Returns a cursor at another offset of the same message.
     ///
     /// # Panics
-    /// When the message is shorter.
+    /// Panics when the message is shorter.
     pub fn at(&self, position: usize) -> Reader<'a> {
-        assert!(position <= self.bytes.len(), "a place behind the message");
+        assert!(
+            position <= self.bytes.len(),
+            "the position must be inside the message"
+        );
         Reader { position, ..*self }
     }
 
-    /// How many bytes are still to come.
+    /// Returns the number of bytes left.
     #[inline]
     pub fn left(&self) -> usize {
         self.bytes.len() - self.position
     }
 
-    /// The byte that comes next.
+    /// Returns the next byte without reading it.
     #[inline]
     pub fn peek(&self) -> Option<u8> {
         self.bytes.get(self.position).copied()
@@ -62,7 +65,7 @@ impl<'a> Reader<'a> {
     /// Reads a byte.
     ///
     /// # Errors
-    /// When none is left.
+    /// Returns an error when none is left.
     #[inline]
     pub fn byte(&mut self) -> Read<u8> {
         let byte = self.peek().ok_or_else(|| self.damaged("cut off"))?;
@@ -70,10 +73,10 @@ impl<'a> Reader<'a> {
         Ok(byte)
     }
 
-    /// Reads so many bytes.
+    /// Reads `N` bytes.
     ///
     /// # Errors
-    /// When fewer are left.
+    /// Returns an error when fewer are left.
     #[inline]
     pub fn array<const N: usize>(&mut self) -> Read<[u8; N]> {
         let rest = &self.bytes[self.position..];
@@ -82,10 +85,10 @@ impl<'a> Reader<'a> {
         Ok(array)
     }
 
-    /// Reads a length, a count or an offset.
+    /// Reads a length, count or offset.
     ///
     /// # Errors
-    /// When none is there.
+    /// Returns an error when there is none.
     #[inline]
     pub fn number(&mut self) -> Read<usize> {
         let rest = &self.bytes[self.position..];
@@ -94,10 +97,10 @@ impl<'a> Reader<'a> {
         Ok(number)
     }
 
-    /// Reads a length and as many bytes.
+    /// Reads a length and that many bytes.
     ///
     /// # Errors
-    /// When fewer are left.
+    /// Returns an error when fewer are left.
     #[inline]
     pub fn blob(&mut self) -> Read<&'a [u8]> {
         let length = self.number()?;
@@ -107,7 +110,7 @@ impl<'a> Reader<'a> {
         Ok(blob)
     }
 
-    /// The error that says what is wrong here.
+    /// Returns an error for this position.
     #[cold]
     pub fn damaged(&self, what: &'static str) -> Damaged {
         Damaged(Box::new((what, self.position)))

@@ -1,13 +1,13 @@
-//! The bytes that values begin with.
+//! The first byte of each value.
 
 /// A pickle follows.
 pub const PICKLE: u8 = b'P';
-/// A pickle whose large buffers lie behind it.
-pub const APART: u8 = b'O';
-/// What a pickle begins with; as a message of one byte it is the int 0.
+/// A pickle followed by its large buffers.
+pub const OUT_OF_BAND: u8 = b'O';
+/// The first byte of a pickle. Alone, as a message of one byte, it is the int 0.
 pub const PROTO: u8 = 0x80;
 
-/// Set in a byte that is a small int by itself.
+/// Set in a byte that is a small int.
 pub const SMALL_INT: u8 = 0x80;
 /// A signed int of 8 bits.
 pub const INT_8: u8 = b'1';
@@ -46,27 +46,27 @@ pub const SET: u8 = b'e';
 /// A `frozenset`.
 pub const FROZENSET: u8 = b'z';
 
-/// A value that stood earlier.
-pub const AGAIN: u8 = b'r';
+/// A back-reference to an earlier value.
+pub const BACKREF: u8 = b'r';
 
-/// The tag of a value that is referred to later on.
-pub const fn kept(tag: u8) -> u8 {
+/// Returns the tag of a value that a back-reference points to.
+pub const fn memo(tag: u8) -> u8 {
     tag.to_ascii_uppercase()
 }
 
-/// As [`STR`], referred to later on.
-pub const KEPT_STR: u8 = kept(STR);
-/// As [`BYTES`], referred to later on.
-pub const KEPT_BYTES: u8 = kept(BYTES);
-/// As [`BYTEARRAY`], referred to later on.
-pub const KEPT_BYTEARRAY: u8 = kept(BYTEARRAY);
-/// As [`TUPLE`], referred to later on.
-pub const KEPT_TUPLE: u8 = kept(TUPLE);
-/// As [`LIST`], referred to later on.
-pub const KEPT_LIST: u8 = kept(LIST);
-/// As [`DICT`], referred to later on.
-pub const KEPT_DICT: u8 = kept(DICT);
-/// As [`SET`], referred to later on.
-pub const KEPT_SET: u8 = kept(SET);
-/// As [`FROZENSET`], referred to later on.
-pub const KEPT_FROZENSET: u8 = kept(FROZENSET);
+/// Like [`STR`], for a value that a back-reference points to.
+pub const MEMO_STR: u8 = memo(STR);
+/// Like [`BYTES`], for a value that a back-reference points to.
+pub const MEMO_BYTES: u8 = memo(BYTES);
+/// Like [`BYTEARRAY`], for a value that a back-reference points to.
+pub const MEMO_BYTEARRAY: u8 = memo(BYTEARRAY);
+/// Like [`TUPLE`], for a value that a back-reference points to.
+pub const MEMO_TUPLE: u8 = memo(TUPLE);
+/// Like [`LIST`], for a value that a back-reference points to.
+pub const MEMO_LIST: u8 = memo(LIST);
+/// Like [`DICT`], for a value that a back-reference points to.
+pub const MEMO_DICT: u8 = memo(DICT);
+/// Like [`SET`], for a value that a back-reference points to.
+pub const MEMO_SET: u8 = memo(SET);
+/// Like [`FROZENSET`], for a value that a back-reference points to.
+pub const MEMO_FROZENSET: u8 = memo(FROZENSET);

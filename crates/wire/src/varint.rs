@@ -1,6 +1,6 @@
-//! Lengths, counts and offsets: unsigned LEB128.
+//! Lengths, counts and offsets as unsigned LEB128.
 
-/// Appends `n`, seven bits a byte, the lowest first.
+/// Appends `n`, seven bits per byte, lowest first.
 #[inline]
 pub fn write(out: &mut Vec<u8>, mut n: usize) {
     while n >= 0x80 {
@@ -10,7 +10,8 @@ pub fn write(out: &mut Vec<u8>, mut n: usize) {
     out.push(n as u8);
 }
 
-/// The number at the start of `bytes` and how many bytes it takes, unless it is cut off or too large.
+/// Returns the number at the start of `bytes` and its length in bytes, or `None` when it is cut off or too
+/// large.
 #[inline]
 pub fn read(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut n = 0;

@@ -1,13 +1,13 @@
-"""What is said about arguments that cannot be: which one it is, and what it is to be.
+"""Checks of arguments, with errors that name the argument and say what it must be.
 
-For what Python code takes; the native module's own functions name their arguments in a note of the error.
+These are for functions in Python. The native module's functions name their arguments in a note of the error.
 """
 
 from __future__ import annotations
 
 from operator import index
 
-from .hints import Any
+from ._typing import Any
 
 __all__ = ["check_call", "check_callable", "check_iterable", "check_task", "seconds", "whole_number"]
 
@@ -15,7 +15,7 @@ _LARGEST_COUNT = 2**32 - 1
 
 
 def whole_number(name: str, value: Any) -> int:
-    """The value as an int."""
+    """Return the value as an int. Raises TypeError if it is not a whole number."""
     try:
         return index(value)
     except TypeError:
@@ -23,23 +23,23 @@ def whole_number(name: str, value: Any) -> int:
 
 
 def seconds(name: str, value: Any) -> float | None:
-    """The value as a time; None stands for no limit."""
+    """Return the value as seconds; None means no limit. Raises TypeError for other types."""
     if value is None:
         return None
-    # A text that reads as a number is one by mistake.
+    # Not float(value): a str of digits is a mistake.
     if hasattr(type(value), "__float__") or hasattr(type(value), "__index__"):
         return float(value)
     raise TypeError(f"{name} must be a number of seconds or None, not {value!r}")
 
 
 def check_callable(name: str, value: Any) -> None:
-    """Refuse what cannot be called; None stands for nothing to call."""
+    """Raise TypeError unless the value is callable or None."""
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be callable or None, not {value!r}")
 
 
 def check_iterable(name: str, value: Any, of: str = "") -> None:
-    """Refuse what has no items."""
+    """Raise TypeError unless the value is iterable."""
     try:
         iter(value)
     except TypeError:
@@ -47,7 +47,7 @@ def check_iterable(name: str, value: Any, of: str = "") -> None:
 
 
 def check_task(task_timeout: Any, retries: Any) -> None:
-    """Refuse impossible limits for tasks."""
+    """Raise TypeError or ValueError for impossible limits of tasks."""
     limit = seconds("task_timeout", task_timeout)
     if limit is not None and not limit > 0:
         raise ValueError(f"task_timeout must be greater than 0, not {task_timeout!r}")
@@ -56,7 +56,7 @@ def check_task(task_timeout: Any, retries: Any) -> None:
 
 
 def check_call(func: Any, args: Any, kwds: Any) -> None:
-    """Refuse what cannot be a call: `apply(f, 1)` instead of `apply(f, (1,))` is a common mistake."""
+    """Raise TypeError for what cannot be a call: `apply(f, 1)` for `apply(f, (1,))` is a common mistake."""
     if not callable(func):
         raise TypeError(f"func must be callable, not {func!r}")
     check_iterable("args", args, " (the arguments of one call, as in `(1,)`)")

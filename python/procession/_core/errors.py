@@ -1,7 +1,7 @@
-"""The two exceptions the stdlib has no name for, and one that has two.
+"""`OwnerDied` and `WorkerDied`, which the stdlib does not have, and `TimeoutError`.
 
-The two are `multiprocessing.ProcessError`s, so code that guards against that class already
-handles them, and both survive pickling with everything they know about the death.
+`OwnerDied` and `WorkerDied` derive from `multiprocessing.ProcessError`, so code that catches that class
+handles them. They keep all their attributes when pickled.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import builtins
 import signal as _signal
 
-from .hints import Any
+from ._typing import Any
 from .stdlib import context
 
 __all__ = ["OwnerDied", "TimeoutError", "WorkerDied"]
 
 
 class TimeoutError(context.TimeoutError, builtins.TimeoutError):
-    """What is raised where a time is over: `multiprocessing.TimeoutError`, and the built-in one as well.
+    """A time limit has passed: both `multiprocessing.TimeoutError` and the built-in `TimeoutError`.
 
-    The stdlib's class is not the built-in one, and as its base is another one it cannot be made so.
+    The stdlib's class does not derive from the built-in one; this class derives from both.
     """
 
 
@@ -35,7 +35,7 @@ def _how_it_ended(exitcode: int | None) -> str:
 
 
 class _Died(context.ProcessError):
-    """A process ended without an orderly exit; `signal` follows from `exitcode` unless it is given."""
+    """A process ended without an orderly exit; `signal` is derived from `exitcode` unless given."""
 
     def __init__(
         self,
@@ -68,7 +68,12 @@ class _Died(context.ProcessError):
 
 
 class OwnerDied(_Died):
-    """The process that held this lock died; the lock is free again, what it guarded may be half changed."""
+    """The process that held this lock died.
+
+    The lock is free again, but what it guards may be half changed. `pid`, `exitcode` and `signal` describe
+    the death, each None if unknown. `acquire(on_owner_died="hold")` acquires the lock all the same, for a
+    repair.
+    """
 
     def _describe(self) -> str:
         return (
@@ -78,7 +83,11 @@ class OwnerDied(_Died):
 
 
 class WorkerDied(_Died):
-    """A pool's worker died with a task in hand; `task` says which."""
+    """A worker of a pool died while it ran a task.
+
+    `task` names the function and the item; `pid`, `exitcode` and `signal` describe the death, each None if
+    unknown.
+    """
 
     def __init__(
         self,
@@ -107,5 +116,5 @@ def _remake(kind: type[_Died], args: tuple[Any, ...], known: dict[str, Any]) -> 
     return kind(*args, **known)
 
 
-# The public address, and the one that pickles and tracebacks name.
+# The public name, which pickles and tracebacks use.
 OwnerDied.__module__ = WorkerDied.__module__ = "procession"

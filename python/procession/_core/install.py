@@ -1,4 +1,4 @@
-"""`procession.install()`: the alias for a program that runs already."""
+"""`procession.install()`: turn the alias on in a running program."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HOME = "multiprocessing"
 def install(*, force: bool = False) -> None:
     """See `procession.install`."""
     if choice.reason is not None:
-        # `multiprocessing` does the work here, under either name.
+        # Without the engine, both names mean the standard library anyway.
         return
     import _procession_alias
 
@@ -39,7 +39,7 @@ def install(*, force: bool = False) -> None:
 
 
 def _holders() -> list[str]:
-    """The modules whose names refer to something of the standard library's `multiprocessing`."""
+    """Return the modules that hold parts of the standard library's `multiprocessing`."""
     ours = (_HOME, __name__.partition(".")[0])
     return sorted(
         name

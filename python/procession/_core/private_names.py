@@ -1,27 +1,27 @@
-"""Private methods, whose names in their class are not those they have in the source.
+"""Pickling private methods, whose attribute names differ from the names of their functions.
 
-`self.__work` is the attribute `_Job__work` of a class `Job`. Its function is named `__work` all the same, and
-pickle looks for it under that name.
+`self.__work` in a class `Job` is the attribute `_Job__work`. Its function is still named `__work`, and pickle
+looks for it under that name.
 """
 
 from __future__ import annotations
 
 from types import FunctionType, MethodType
 
-from .hints import Any
+from ._typing import Any
 from .stdlib import reduction
 
-__all__ = ["reachable", "teach_private_names"]
+__all__ = ["picklable", "register_private_methods"]
 
 
-def reachable(function: Any) -> Any:
-    """The function, or what stands for a private static method of a class until it is pickled."""
+def picklable(function: Any) -> Any:
+    """Return the function, or a picklable substitute for a private static method."""
     if type(function) is FunctionType and ".__" in function.__qualname__:
-        return _reached(function)
+        return _private_static(function)
     return function
 
 
-def _reached(function: FunctionType) -> Any:
+def _private_static(function: FunctionType) -> Any:
     *path, name = function.__qualname__.split(".")
     owner: Any = function.__globals__.get(path[0])
     for step in path[1:]:
@@ -53,7 +53,7 @@ def _is_private(name: str) -> bool:
 
 
 def _attribute(owner: type[Any], name: str, function: Any) -> str:
-    """The name under which a class, or one of its bases, has a private function; `name` if none does."""
+    """Return the attribute name under which a class, or a base, has a private function; else `name`."""
     for cls in owner.__mro__:
         mangled = f"_{cls.__name__.lstrip('_')}{name}"
         member = vars(cls).get(mangled)
@@ -69,6 +69,6 @@ def _reduce_method(method: Any) -> tuple[Any, ...]:
     return getattr, (this, name)
 
 
-def teach_private_names() -> None:
-    """Have methods pickled by the names that their classes have them under."""
+def register_private_methods() -> None:
+    """Make `ForkingPickler` pickle methods by their attribute names."""
     reduction.ForkingPickler.register(MethodType, _reduce_method)

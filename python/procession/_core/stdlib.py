@@ -1,10 +1,12 @@
-"""The standard library's own `multiprocessing` modules, whatever that name stands for at the moment.
+"""The standard library's own `multiprocessing` modules, whatever that name means at the moment.
 
-A program may run with `multiprocessing` naming this package. The modules here build on the stdlib's all the
-same, and on one copy of it: they take it from here and never import `multiprocessing` themselves. The four
-that every process needs are names of this module; `load` has the others, and keeps them for good.
+A program may run with `multiprocessing` as an alias of this package. This package builds on the stdlib's
+modules all the same, and on a single copy of them: its modules take them from here and never import
+`multiprocessing` themselves. The four that every process needs are names of this module; `load` returns the
+others.
 
-No `__getattr__` loads them: pickle, mock and others ask each module for names that it does not have.
+There is no module `__getattr__` that loads them: pickle, mock and others ask every module for names that it
+does not have.
 """
 
 from __future__ import annotations
@@ -14,14 +16,25 @@ import threading
 from importlib import import_module
 from types import ModuleType
 
-from .hints import Any
+from ._typing import Any
 
-__all__ = ["SHARED", "context", "load", "loaded", "process", "reduction", "remember", "unpatched", "util"]
+__all__ = [
+    "SHARED",
+    "context",
+    "forward_other_names",
+    "load",
+    "loaded",
+    "process",
+    "reduction",
+    "remember",
+    "unpatched",
+    "util",
+]
 
 _NAME = "multiprocessing"
 _PACKAGE = __name__.partition(".")[0]
 
-# The modules that are the stdlib's under both names.
+# The modules of this package that are the stdlib's own.
 SHARED = ("process", "reduction", "resource_sharer", "resource_tracker", "util")
 
 _genuine: dict[str, ModuleType] = {}
@@ -39,13 +52,13 @@ def load(submodule: str) -> Any:
 
 
 def loaded(submodule: str) -> Any:
-    """The same, but None if nobody has loaded it yet."""
+    """Return a submodule like `load`, but None if it is not loaded yet."""
     name = f"{_NAME}.{submodule}"
     return _genuine.get(name) or sys.modules.get(name)
 
 
 def remember() -> list[str]:
-    """Keep hold of what is loaded now, before another module takes the names; return the names."""
+    """Keep the modules that are loaded now, before others take their names; return the names."""
     with _loading:
         loaded = _named_so()
         for name, module in loaded.items():
@@ -54,25 +67,25 @@ def remember() -> list[str]:
 
 
 def unpatched(home: Any, qualified_name: str) -> Any:
-    """The stdlib's own function of that name; None if something else has taken its place by now."""
+    """Return the stdlib's own function of that name; None if a tool has replaced it."""
     found = home
     for name in qualified_name.split("."):
         found = getattr(found, name)
     code = getattr(found, "__code__", None)
-    # A wrapper that looks like what it wraps still has the names of its own module.
+    # A wrapper made by functools.wraps still has the globals of its own module.
     if getattr(found, "__globals__", None) is not vars(home) or code is None:
         return None
     return found if code.co_qualname == qualified_name else None
 
 
 def _named_so() -> dict[str, ModuleType]:
-    """What `multiprocessing` and its submodules stand for now."""
+    """Return the modules now loaded as `multiprocessing` and below it."""
     return {name: m for name, m in sys.modules.items() if name == _NAME or name.startswith(_NAME + ".")}
 
 
-# No use of `contextlib` here: a process that starts has no other need for it.
+# No use of `contextlib` here: importing it would slow down every start of a process.
 class _GenuineView:
-    """Within, `multiprocessing` is the standard library's, and what stood for it is back afterwards."""
+    """A context in which `multiprocessing` is the standard library's; the alias is back afterwards."""
 
     def __enter__(self) -> None:
         self._is_needed = _is_aliased()
@@ -92,10 +105,10 @@ class _GenuineView:
 
 
 def _fill_in(loaded: dict[str, ModuleType]) -> None:
-    """Name what is the stdlib's under both names, as if it had been imported by that name.
+    """Enter the shared modules under their `multiprocessing` names, as if they had been imported so.
 
-    Objects say that they are of these modules, and picklers that ask `sys.modules` for a module and find none
-    take its classes for such as cannot be imported. The alias does the same for the package's own modules.
+    Their classes name these modules, and some picklers look into `sys.modules` alone and treat a class whose
+    module is not there as not importable. The alias does the same for the package's own modules.
     """
     package = sys.modules.get(_PACKAGE)
     for submodule in SHARED:
@@ -107,14 +120,14 @@ def _fill_in(loaded: dict[str, ModuleType]) -> None:
 
 
 class _SubprocessLater:
-    """Within, `subprocess` is a module with the one function that `multiprocessing.util` wants to have.
+    """A context in which `subprocess` is a stub with the one function that `multiprocessing.util` imports.
 
-    It calls the real one when a process is started; loading that takes a tenth of the time in which an
-    interpreter that is started as a child becomes ready.
+    The function loads the real module when a process is started. Loading it earlier would take a tenth of the
+    time that a started interpreter needs to become ready.
     """
 
     def __enter__(self) -> None:
-        # With other threads somebody could meet the stand-in.
+        # Other threads could import the stub.
         self._is_needed = "subprocess" not in sys.modules and threading.active_count() == 1
         if self._is_needed:
             self._stand_in = ModuleType("subprocess")
@@ -148,15 +161,41 @@ def _is_aliased() -> bool:
 
 
 def _claims_the_name(finder: Any) -> bool:
-    """Whether this import hook makes `multiprocessing` something that is not in a file of that name."""
+    """Return whether an import hook replaces `multiprocessing` by something that is not its file."""
     if getattr(finder, "__module__", "").startswith("_frozen_importlib"):
-        # The interpreter's own, which looks for files: asking it would make it look.
+        # The interpreter's own finders look for files; asking them would cost a search.
         return False
     if type(finder).__module__ == "_procession_alias":
         return True
     find_spec = getattr(finder, "find_spec", None)
     spec = find_spec(_NAME, None) if find_spec is not None else None
     return spec is not None and not spec.has_location and "zipimport" not in type(spec.loader).__module__
+
+
+def forward_other_names(module_name: str, target: ModuleType) -> None:
+    """Make a module forward every name that it does not define to `target`, a module of the stdlib.
+
+    Process-wide state (`spawn._python_exe`, `managers.listener_client` and so on) must exist once per
+    process, and libraries patch it under either name. So the names are read, written and deleted in `target`,
+    at the moment of use. To be called once all of the module's own names are defined.
+    """
+    own = sys.modules.get(module_name)
+    if own is None:
+        # `runpy` runs the code in another namespace, which is never imported.
+        return
+    others = [name for name in vars(target) if name not in vars(own) and not name.startswith("__")]
+    own.__class__ = type(
+        "ForwardingModule", (ModuleType,), {name: _forwarded(target, name) for name in others}
+    )
+
+
+def _forwarded(target: ModuleType, name: str) -> property:
+    # Properties, because tools that patch and restore attributes look for them on the type.
+    return property(
+        lambda _: getattr(target, name),
+        lambda _, value: setattr(target, name, value),
+        lambda _: delattr(target, name),
+    )
 
 
 context = load("context")

@@ -1,4 +1,4 @@
-"""What PyInstaller has to know of this package; it finds this by the entry point `pyinstaller40`."""
+"""The hooks for PyInstaller, which finds them by the entry point `pyinstaller40`."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ __all__ = ["get_hook_dirs"]
 
 
 def get_hook_dirs() -> list[str]:
-    """The folders with hooks."""
+    """Return the folders with hooks."""
     return [os.path.join(os.path.dirname(__file__), "hooks")]

@@ -1,4 +1,4 @@
-"""The same interface on threads: the stdlib's `multiprocessing.dummy`, with this package's `ThreadPool`."""
+"""The interface of processes on threads: the stdlib's `multiprocessing.dummy`, with our `ThreadPool`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import sys
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
-from .._core.forwarding import forward_other_names
-from .._core.hints import Any
-from .._core.stdlib import load
+from .._core._typing import Any
+from .._core.stdlib import forward_other_names, load
 from . import connection  # noqa: F401
 
 _std = load("dummy")
@@ -49,7 +48,7 @@ freeze_support = _std.freeze_support
 
 
 def Manager() -> ModuleType:
-    """Return this module, which has everything a manager has."""
+    """Return this module, which has all the names of a manager."""
     return sys.modules[__name__]
 
 
@@ -58,7 +57,7 @@ def Pool(
     initializer: Callable[..., object] | None = None,
     initargs: Iterable[Any] = (),
 ) -> Any:
-    """Return a pool of threads."""
+    """Return a `ThreadPool`; without `processes`, it has one thread per processor."""
     from .. import pool
 
     return pool.ThreadPool(processes, initializer, initargs)

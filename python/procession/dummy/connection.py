@@ -1,8 +1,8 @@
-"""The stdlib's `multiprocessing.dummy.connection`, the very module: pipes between threads."""
+"""The stdlib's own module `multiprocessing.dummy.connection`: pipes between threads."""
 
 import sys
 
-from .._core.hints import TYPE_CHECKING
+from .._core._typing import TYPE_CHECKING
 from .._core.stdlib import load
 
 connection = load("dummy.connection")

@@ -1,8 +1,8 @@
-//! How strips name each other, and how one leaves the middle of a chain.
+//! How chunks name each other, and how one leaves the middle of a chain.
 //!
-//! A link names a strip in one of its lives, so that a process that stalled over a former life finds out. The word
-//! that leads on from a strip is frozen before the strip is taken out: from then on nothing can be linked, or taken
-//! out, behind it, and whoever meets a frozen word on the way takes the strip out in its owner's place.
+//! A link names a chunk in one of its lives, so that a process that stalled over a former life finds out. The word
+//! that leads on from a chunk is frozen before the chunk is taken out: from then on nothing can be linked, or taken
+//! out, behind it, and whoever meets a frozen word on the way takes the chunk out in its owner's place.
 //!
 //! ```text
 //! take S out:   S.next: N --> N frozen     before S: S --> N
@@ -15,7 +15,7 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 
 use super::slot::INC_MASK;
 
-/// A strip in one of its lives; or what a word says that leads on to it. Zero: no strip.
+/// A chunk in one of its lives; or what a word says that leads on to it. Zero: no chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Link(u64);
 
@@ -44,7 +44,7 @@ impl Link {
         (self.0 >> 32) as u32 & INC_MASK
     }
 
-    /// Whether the strip whose word says so is being taken out.
+    /// Whether the chunk whose word says so is being taken out.
     pub(crate) fn is_frozen(self) -> bool {
         self.0 & FROZEN != 0
     }
@@ -58,7 +58,7 @@ impl Link {
     }
 }
 
-/// A word that leads on to a strip.
+/// A word that leads on to a chunk.
 #[repr(transparent)]
 pub(crate) struct LinkWord(AtomicU64);
 
@@ -73,7 +73,7 @@ impl LinkWord {
         Link(self.0.load(Ordering::SeqCst))
     }
 
-    /// For who made the strip, before others see it; and for a chain that nobody uses any more.
+    /// For who made the chunk, before others see it; and for a chain that nobody uses any more.
     pub(crate) fn set(&self, link: Link) {
         self.0.store(link.0, Ordering::SeqCst);
     }

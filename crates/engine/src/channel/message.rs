@@ -3,13 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::arena::Arena;
-use crate::arena::block::BlockId;
-use crate::arena::lent::{Lending, Lent};
-use crate::arena::owner::Owner;
+use crate::memory::Arena;
+use crate::memory::block::BlockId;
+use crate::memory::owner::Owner;
+use crate::objects::private_mapping::{BorrowedBuffer, PrivateBlock};
 
-use super::draft::Draft;
-use super::strip::{BODY, Strip};
+use super::chunk::{BODY, Chunk};
+use super::message_buf::MessageBuf;
 
 /// The bytes of a message; its memory is given back when this is dropped.
 pub struct Message(Inner);
@@ -31,12 +31,12 @@ impl Message {
     /// Becomes a copy of what lies in a slot. Not returned but filled in place: small messages come by
     /// the million, and each hand they go through costs a copy.
     #[inline]
-    pub(super) fn copy_from(&mut self, strip: &Strip<'_>, index: u32, length: u64) {
-        let length = (length as usize).min(strip.body_size());
-        strip.expect_read(index, length);
+    pub(super) fn copy_from(&mut self, chunk: &Chunk<'_>, index: u32, length: u64) {
+        let length = (length as usize).min(chunk.body_size());
+        chunk.expect_read(index, length);
         if length > BODY {
             let mut bytes = vec![0; length];
-            strip.read(index, &mut bytes);
+            chunk.read(index, &mut bytes);
             self.0 = Inner::Copied(bytes);
             return;
         }
@@ -44,7 +44,7 @@ impl Message {
             self.0 = Inner::Short([0; BODY], 0);
         }
         if let Inner::Short(bytes, len) = &mut self.0 {
-            strip.read(index, &mut bytes[..length]);
+            chunk.read(index, &mut bytes[..length]);
             *len = length as u8;
         }
     }
@@ -64,7 +64,7 @@ impl Message {
         })
     }
 
-    /// The bytes. What was sent as a [`Draft`] of no objects lies where it was written, at a multiple of 64.
+    /// The bytes. What was sent as a [`MessageBuf`] of no objects lies where it was written, at a multiple of 64.
     pub fn bytes(&self) -> &[u8] {
         match &self.0 {
             Inner::Short(bytes, length) => &bytes[..usize::from(*length)],
@@ -95,7 +95,7 @@ impl Message {
     ///
     /// # Errors
     /// The message itself.
-    pub fn lend(mut self) -> Result<Lending, Message> {
+    pub fn lend(mut self) -> Result<BorrowedBuffer, Message> {
         let Inner::Long {
             arena,
             block,
@@ -105,12 +105,12 @@ impl Message {
         else {
             return Err(self);
         };
-        match Lent::new(arena, *block, *owner, range.clone()) {
+        match PrivateBlock::new(arena, *block, *owner, range.clone()) {
             Some(lent) => {
                 // The block is the lent one's to free.
                 let without = Inner::Short([0; BODY], 0);
                 std::mem::forget(std::mem::replace(&mut self.0, without));
-                Ok(Lending::of(Arc::new(lent)))
+                Ok(BorrowedBuffer::of(Arc::new(lent)))
             }
             None => Err(self),
         }
@@ -125,7 +125,7 @@ impl Message {
         }
     }
 
-    /// Whether it lies in a block from the start on and keeps no objects, as what was sent as a [`Draft`] of no
+    /// Whether it lies in a block from the start on and keeps no objects, as what was sent as a [`MessageBuf`] of no
     /// objects does.
     pub fn is_draft(&self) -> bool {
         matches!(&self.0, Inner::Long { range, .. } if range.start == 0) && !self.holds_objects()
@@ -136,7 +136,7 @@ impl Message {
     /// # Errors
     /// The message itself, if it does not lie [as a draft](Message::is_draft) or is not
     /// [this process's](Message::is_mine).
-    pub fn into_draft(mut self) -> Result<Draft, Message> {
+    pub fn into_draft(mut self) -> Result<MessageBuf, Message> {
         if !self.is_draft() || !self.is_mine() {
             return Err(self);
         }
@@ -150,7 +150,7 @@ impl Message {
         else {
             unreachable!("a draft lies in a block");
         };
-        Ok(Draft::over(arena, block, owner, range.end))
+        Ok(MessageBuf::over(arena, block, owner, range.end))
     }
 
     /// The message without its first `count` bytes, or as many as it has.

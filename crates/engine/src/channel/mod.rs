@@ -1,29 +1,29 @@
 //! Messages between processes: [`Queue`] and [`pipe`]. See README.md in this folder for the protocol.
 
-mod bell;
-pub(crate) mod chain;
-mod draft;
+mod chunk;
+pub(crate) mod chunk_list;
+mod done_marks;
+mod latest;
 mod link;
 mod message;
-mod newest;
-mod over;
-mod pads;
+mod message_buf;
+mod message_count;
 pub(crate) mod pipe;
 mod queue;
-mod queue_bell;
 mod queue_pipe;
+mod queue_readiness;
+mod readiness;
 mod receive;
-mod repair;
+mod recovery;
 pub(crate) mod retire;
 mod send;
+mod skipped;
 pub(crate) mod slot;
-mod strip;
-mod taker;
-mod tally;
-mod tasks;
+mod task_done;
+mod tasks_in_hand;
 
-pub use draft::Draft;
 pub use message::Message;
+pub use message_buf::MessageBuf;
 pub use pipe::{End, pipe};
 pub use queue::Queue;
 pub use receive::Watched;

@@ -9,21 +9,22 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::bell::{self, Bell, RING_NAP};
-use super::chain::{At, Chain};
-use super::draft::Draft;
+use super::chunk_list::{ChunkList, ListCursor};
 use super::message::Message;
+use super::message_buf::MessageBuf;
+use super::readiness::{self, RING_NAP, Readiness};
 use super::send::{Sending, Wait};
-use crate::arena::Arena;
-use crate::arena::block::BlockId;
-use crate::arena::handle::Handle;
-use crate::arena::object::{Kind, Layout, ObjectHead};
-use crate::arena::open::{Held, Shared, opened};
-use crate::arena::waits::{self, What};
 use crate::deadline::{Deadline, coarse_ns};
 use crate::error::{Error, GetError, PutError, Result, WaitError};
-use crate::kill;
-use crate::select::Moment;
+use crate::failpoint;
+use crate::memory::Arena;
+use crate::memory::block::BlockId;
+use crate::objects::handle::Handle;
+use crate::objects::object::{Kind, Layout, ObjectHead};
+use crate::objects::object_ref::{ObjectRef, TypedRef, opened};
+use crate::process::wait_registry;
+use crate::process::wait_registry::WaitReason;
+use crate::select::EventKey;
 use crate::sync::spin::Spin;
 use crate::sys::futex::Slept;
 use crate::sys::known_fd::KnownFd;
@@ -48,9 +49,9 @@ const WRITABLE: u32 = 4;
 pub(crate) struct PipeObject {
     head: ObjectHead,
     /// `chains[s]` carries what side `s` sends.
-    chains: [Chain; 2],
-    /// `bells[s]` tells of what side `s` sends.
-    bells: [OwnLine; 2],
+    chains: [ChunkList; 2],
+    /// `readiness flags[s]` tells of what side `s` sends.
+    readiness: [OwnLine; 2],
     /// How often a process closed a copy of side `s`: time to ask the kernel.
     closings: [AtomicU32; 2],
 }
@@ -59,7 +60,7 @@ const _: () = assert!(std::mem::offset_of!(PipeObject, chains) == 64);
 
 /// Apart from the other one, since both sides look at theirs with every message.
 #[repr(C, align(64))]
-struct OwnLine(Bell);
+struct OwnLine(Readiness);
 
 // SAFETY: repr(C), head first, atomics only.
 unsafe impl Layout for PipeObject {
@@ -92,7 +93,7 @@ opened!(End, part.shared);
 /// This process's part in a pipe; dropped, it says that a copy of an end was closed.
 #[derive(Debug)]
 struct Part {
-    shared: Shared<PipeObject>,
+    shared: TypedRef<PipeObject>,
     /// Which end (bit 0), and what it may do.
     note: u32,
 }
@@ -131,8 +132,8 @@ pub fn pipe(duplex: bool) -> Result<(End, End)> {
         None,
     )
     .map_err(|errno| Error::os("make a socket pair", errno))?;
-    let first = Shared::<PipeObject>::make(0, fill)?;
-    let second = Shared::open(&first.handle())?;
+    let first = TypedRef::<PipeObject>::make(0, fill)?;
+    let second = TypedRef::open(&first.handle())?;
     let (reads, writes) = match duplex {
         true => (READABLE | WRITABLE, READABLE | WRITABLE),
         false => (READABLE, WRITABLE),
@@ -144,7 +145,7 @@ pub fn pipe(duplex: bool) -> Result<(End, End)> {
 }
 
 impl End {
-    fn over(shared: Shared<PipeObject>, note: u32, socket: OwnedFd) -> Result<End> {
+    fn over(shared: TypedRef<PipeObject>, note: u32, socket: OwnedFd) -> Result<End> {
         Ok(End {
             socket: KnownFd::new(socket)?,
             part: Part { shared, note },
@@ -161,7 +162,7 @@ impl End {
     /// # Errors
     /// When the handle is another tree's, stale, or names something else.
     pub fn open(handle: &Handle, socket: OwnedFd) -> Result<End> {
-        End::over(Shared::open(handle)?, handle.note(), socket)
+        End::over(TypedRef::open(handle)?, handle.note(), socket)
     }
 
     /// The name by which a process that is also given the [descriptor](End::socket) opens this end.
@@ -177,8 +178,8 @@ impl End {
         self.part.side()
     }
 
-    fn chain(&self, side: usize) -> At<'static> {
-        let at = At {
+    fn chain(&self, side: usize) -> ListCursor<'static> {
+        let at = ListCursor {
             arena: self.part.shared.arena(),
             chain: &self.object().chains[side],
             home: self.part.shared.block(),
@@ -187,20 +188,20 @@ impl End {
         };
         // SAFETY: the chain lies in memory that is never unmapped; what outlives `self` is only ever
         // a message's own block.
-        unsafe { std::mem::transmute::<At<'_>, At<'static>>(at) }
+        unsafe { std::mem::transmute::<ListCursor<'_>, ListCursor<'static>>(at) }
     }
 
-    pub(crate) fn outgoing(&self) -> At<'static> {
+    pub(crate) fn outgoing(&self) -> ListCursor<'static> {
         self.chain(self.side())
     }
 
-    pub(crate) fn incoming(&self) -> At<'static> {
+    pub(crate) fn incoming(&self) -> ListCursor<'static> {
         self.chain(1 - self.side())
     }
 
-    /// The bell that rings for what arrives here.
-    fn bell(&self) -> &Bell {
-        &self.object().bells[1 - self.side()].0
+    /// The readiness that rings for what arrives here.
+    fn readiness(&self) -> &Readiness {
+        &self.object().readiness[1 - self.side()].0
     }
 
     /// Whether this end receives.
@@ -230,7 +231,7 @@ impl End {
     pub fn send_with(
         &self,
         parts: &[&[u8]],
-        objects: &[Held],
+        objects: &[ObjectRef],
         deadline: Deadline,
     ) -> Result<(), PutError> {
         self.send_by(deadline, |out, wait| out.put(parts, objects, wait))
@@ -243,7 +244,7 @@ impl End {
     /// As [`End::send`].
     pub fn send_draft(
         &self,
-        draft: &mut Option<Draft>,
+        draft: &mut Option<MessageBuf>,
         deadline: Deadline,
     ) -> Result<(), PutError> {
         self.send_by(deadline, |out, wait| out.put_draft(draft, wait))
@@ -252,7 +253,7 @@ impl End {
     fn send_by(
         &self,
         deadline: Deadline,
-        put: impl FnOnce(&At<'static>, &Wait<'_>) -> Result<(), PutError>,
+        put: impl FnOnce(&ListCursor<'static>, &Wait<'_>) -> Result<(), PutError>,
     ) -> Result<(), PutError> {
         if !self.is_writable() {
             return Err(Error::Invalid("this end of the pipe only receives".into()).into());
@@ -266,28 +267,28 @@ impl End {
             sending: &self.sending,
             hopeless: &|| self.peer_is_gone(),
             nap: Some(FULL_NAP),
-            claimed: &|| self.ring(),
+            claimed: &|| self.notify(),
         };
         put(&out, &wait)
     }
 
     /// Makes the other end's descriptor readable, if it is not: a message is about to be there.
     #[inline]
-    fn ring(&self) {
-        let bell = &self.object().bells[self.side()].0;
-        if bell.wants_byte() {
-            kill::point("pipe.ringing");
+    fn notify(&self) {
+        let readiness = &self.object().readiness[self.side()].0;
+        if readiness.wants_byte() {
+            failpoint::hit("pipe.notifying");
             // A full socket holds bytes enough, and of a closed one the sender hears otherwise.
-            if self.socket.get().is_some_and(bell::ring) {
-                kill::point("pipe.rung");
-                bell.note_byte();
+            if self.socket.get().is_some_and(readiness::notify) {
+                failpoint::hit("pipe.notified");
+                readiness.note_byte();
             }
         }
     }
 
     /// Asking costs a system call: only when a copy of the other end was closed, or when earlier
     /// messages still lie unread and some time went by.
-    fn should_probe(&self, out: At<'_>) -> bool {
+    fn should_probe(&self, out: ListCursor<'_>) -> bool {
         if self.some_peer_closed() {
             return true;
         }
@@ -315,7 +316,7 @@ impl End {
             return true;
         }
         let closings = self.peer_closings();
-        let gone = self.socket.get().is_none_or(bell::peer_is_gone);
+        let gone = self.socket.get().is_none_or(readiness::peer_is_gone);
         if gone {
             self.peer_is_gone.store(true, Ordering::Relaxed);
         } else {
@@ -388,9 +389,10 @@ impl End {
             Err(GetError::Interrupted) => Err(WaitError::Interrupted),
             // Who sleeps until the descriptor says something new would hear no more of a message that it shows.
             Err(_) => {
-                let is_shown = || self.socket.get().is_some_and(bell::has_bytes);
+                let is_shown = || self.socket.get().is_some_and(readiness::has_bytes);
                 let is_announced = || is_shown() && incoming.is_due();
-                let found = bell::await_announced(self.bell(), is_announced, || Ok(look()));
+                let found =
+                    readiness::await_announced(self.readiness(), is_announced, || Ok(look()));
                 Ok(matches!(found, Ok(Some(()))))
             }
         }
@@ -424,7 +426,7 @@ impl End {
         mut ready: impl FnMut() -> Option<T>,
     ) -> Result<Option<T>, GetError> {
         let items = &self.incoming().chain.items;
-        let _call = waits::Call::join();
+        let _call = wait_registry::Call::join();
         // What is told to nobody is found out by asking after a nap, and from then on by sleeping where the kernel tells.
         let mut ask = deadline == Deadline::NOW;
         let mut pause = RING_NAP;
@@ -443,10 +445,15 @@ impl End {
                 return Err(GetError::Empty);
             }
             match others {
-                Some(mut words) if !waits::is_idle() => {
+                Some(mut words) if !wait_registry::is_idle() => {
                     words.push((items.word(), key));
-                    kill::point("pipe.empty");
-                    let slept = waits::wait_known_by(What::Message, items.word(), &words, deadline);
+                    failpoint::hit("pipe.empty");
+                    let slept = wait_registry::wait_known_by(
+                        WaitReason::Message,
+                        items.word(),
+                        &words,
+                        deadline,
+                    );
                     if slept == Slept::Interrupted {
                         return Err(GetError::Interrupted);
                     }
@@ -455,12 +462,12 @@ impl End {
                     if let Some(found) = self.sleep_on_socket(deadline, &mut ready)? {
                         return Ok(Some(found));
                     }
-                    if self.socket.get().is_some_and(bell::has_bytes) {
+                    if self.socket.get().is_some_and(readiness::has_bytes) {
                         // A message is about to come, or somebody else is about to take the bytes out. The socket says
                         // nothing new before that, and who is to do it may be stopped.
                         let slice = deadline.min(Deadline::after(pause));
                         pause = (pause * 2).min(LONGEST_PAUSE);
-                        if waits::wait(What::Message, items.word(), key, slice)
+                        if wait_registry::wait(WaitReason::Message, items.word(), key, slice)
                             == Slept::Interrupted
                         {
                             return Err(GetError::Interrupted);
@@ -482,10 +489,14 @@ impl End {
         if let Some(found) = ready() {
             return Ok(Some(found));
         }
-        let slept = waits::noting(What::Message, self.incoming().chain.items.word(), || {
-            let socket = self.socket.get();
-            socket.is_none_or(|socket| bell::sleep(socket, deadline))
-        });
+        let slept = wait_registry::noting(
+            WaitReason::Message,
+            self.incoming().chain.items.word(),
+            || {
+                let socket = self.socket.get();
+                socket.is_none_or(|socket| readiness::sleep(socket, deadline))
+            },
+        );
         if !slept {
             return Err(GetError::Interrupted);
         }
@@ -495,7 +506,7 @@ impl End {
     /// Brings the descriptor in line with what is there, after a look or a message.
     #[inline]
     fn settle(&self) {
-        if self.bell().is_watched() && self.incoming().is_empty() {
+        if self.readiness().is_watched() && self.incoming().is_empty() {
             self.clear_bell();
         }
     }
@@ -507,7 +518,7 @@ impl End {
         };
         let arena = self.part.shared.arena();
         let is_due = || self.incoming().is_due();
-        self.bell()
+        self.readiness()
             .clear(arena.me(), |owner| arena.is_dead(owner), &socket, is_due);
     }
 
@@ -517,7 +528,7 @@ impl End {
     /// From the first call on, a message that comes when none is there costs its sender a system call, and
     /// its receiver two.
     pub fn fileno(&self) -> RawFd {
-        self.bell().watch();
+        self.readiness().watch();
         self.settle();
         self.socket.number()
     }
@@ -530,8 +541,8 @@ impl End {
 
     /// To be asked before a message is sent in vain; see
     /// [`Source::DepartureSince`](crate::select::Source::DepartureSince).
-    pub fn moment(&self) -> Moment {
-        Moment::now(&self.outgoing().chain.space)
+    pub fn moment(&self) -> EventKey {
+        EventKey::now(&self.outgoing().chain.space)
     }
 
     /// See [`Shared::watch_others`].

@@ -2,32 +2,33 @@
 
 use std::sync::atomic::Ordering;
 
-use super::chain::{At, CLOSED, Chain, JOINABLE};
-use super::draft::Draft;
+use super::chunk_list::{CLOSED, ChunkList, JOINABLE, ListCursor};
 use super::message::Message;
-use super::queue_bell::QueueBell;
+use super::message_buf::MessageBuf;
 use super::queue_pipe::Cached;
+use super::queue_readiness::QueueBell;
 use super::receive::Watched;
 use super::send::{Sending, Wait};
-use super::taker::Taker;
-use super::tasks::TAKERS;
-use crate::arena::handle::Handle;
-use crate::arena::object::{Kind, Layout, ObjectHead};
-use crate::arena::open::{Held, Shared, opened};
-use crate::arena::owner::OwnerId;
-use crate::arena::waits::{self, What};
+use super::task_done::TAKERS;
+use super::tasks_in_hand::Taker;
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError, Result, TooMany, WaitError};
-use crate::select::Moment;
+use crate::memory::owner::ProcId;
+use crate::objects::handle::Handle;
+use crate::objects::object::{Kind, Layout, ObjectHead};
+use crate::objects::object_ref::{ObjectRef, TypedRef, opened};
+use crate::process::wait_registry;
+use crate::process::wait_registry::WaitReason;
+use crate::select::EventKey;
 use crate::sync::spin::Spin;
 use crate::sys::futex::Slept;
 
 #[repr(C)]
 pub(crate) struct QueueObject {
     head: ObjectHead,
-    chain: Chain,
+    chain: ChunkList,
     pub(super) takers: [Taker; TAKERS],
-    pub(super) bell: QueueBell,
+    pub(super) readiness: QueueBell,
 }
 
 const _: () = assert!(std::mem::offset_of!(QueueObject, chain) == 64);
@@ -50,7 +51,7 @@ unsafe impl Layout for QueueObject {
 /// taking out when it was killed is given to another. Messages of one producer arrive in their order.
 #[derive(Debug)]
 pub struct Queue {
-    shared: Shared<QueueObject>,
+    shared: TypedRef<QueueObject>,
     putting: Sending,
     getting: Spin,
     pub(super) cached: Cached,
@@ -80,7 +81,7 @@ impl Queue {
             object.chain.limit.store(maxsize as u64, Ordering::Relaxed);
             object.chain.flags.store(flags, Ordering::Relaxed);
         };
-        Ok(Queue::over(Shared::make(0, fill)?))
+        Ok(Queue::over(TypedRef::make(0, fill)?))
     }
 
     /// The queue a handle names.
@@ -88,10 +89,10 @@ impl Queue {
     /// # Errors
     /// When the handle is another tree's, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<Queue> {
-        Ok(Queue::over(Shared::open(handle)?))
+        Ok(Queue::over(TypedRef::open(handle)?))
     }
 
-    fn over(shared: Shared<QueueObject>) -> Queue {
+    fn over(shared: TypedRef<QueueObject>) -> Queue {
         Queue {
             shared,
             putting: Sending::default(),
@@ -112,13 +113,13 @@ impl Queue {
     /// See [`Shared::find_holder`].
     pub(super) fn find_holder<T>(
         &self,
-        look: impl FnMut(OwnerId) -> Option<T>,
+        look: impl FnMut(ProcId) -> Option<T>,
     ) -> Result<Option<T>> {
         self.shared.find_holder(look)
     }
 
-    pub(crate) fn at(&self) -> At<'static> {
-        let at = At {
+    pub(crate) fn at(&self) -> ListCursor<'static> {
+        let at = ListCursor {
             arena: self.shared.arena(),
             chain: &self.shared.chain,
             home: self.shared.block(),
@@ -127,7 +128,7 @@ impl Queue {
         };
         // SAFETY: the chain lies in memory that is never unmapped; what outlives `self` is only ever
         // a message's own block.
-        unsafe { std::mem::transmute::<At<'_>, At<'static>>(at) }
+        unsafe { std::mem::transmute::<ListCursor<'_>, ListCursor<'static>>(at) }
     }
 
     /// Puts one message, the parts one behind the other.
@@ -147,11 +148,11 @@ impl Queue {
     pub fn put_with(
         &self,
         parts: &[&[u8]],
-        objects: &[Held],
+        objects: &[ObjectRef],
         deadline: Deadline,
     ) -> Result<(), PutError> {
         self.at()
-            .put(parts, objects, &self.wait(deadline, &|| self.ring()))
+            .put(parts, objects, &self.wait(deadline, &|| self.notify()))
     }
 
     /// As [`Queue::put`], with a message that was written already. The draft is taken when it is put, and
@@ -159,9 +160,13 @@ impl Queue {
     ///
     /// # Errors
     /// As [`Queue::put`].
-    pub fn put_draft(&self, draft: &mut Option<Draft>, deadline: Deadline) -> Result<(), PutError> {
+    pub fn put_draft(
+        &self,
+        draft: &mut Option<MessageBuf>,
+        deadline: Deadline,
+    ) -> Result<(), PutError> {
         self.at()
-            .put_draft(draft, &self.wait(deadline, &|| self.ring()))
+            .put_draft(draft, &self.wait(deadline, &|| self.notify()))
     }
 
     fn wait<'w>(&'w self, deadline: Deadline, claimed: &'w dyn Fn()) -> Wait<'w> {
@@ -224,7 +229,7 @@ impl Queue {
     ///
     /// # Errors
     /// As [`Queue::get`].
-    pub fn get_watching(&self, watch: &[OwnerId], deadline: Deadline) -> Result<Watched, GetError> {
+    pub fn get_watching(&self, watch: &[ProcId], deadline: Deadline) -> Result<Watched, GetError> {
         let mut message = Message::default();
         let gone = self
             .at()
@@ -243,8 +248,8 @@ impl Queue {
     }
 
     /// To be asked before a message is put in vain; see [`Source::RoomSince`](crate::select::Source::RoomSince).
-    pub fn moment(&self) -> Moment {
-        Moment::now(&self.at().chain.space)
+    pub fn moment(&self) -> EventKey {
+        EventKey::now(&self.at().chain.space)
     }
 
     /// How many messages wait. Exact when nobody puts or gets at the same time.
@@ -299,7 +304,7 @@ impl Queue {
     /// [`WaitError::TimedOut`], [`WaitError::Interrupted`].
     pub fn join(&self, deadline: Deadline) -> Result<u64, WaitError> {
         let finished = &self.shared.chain.finished;
-        let _call = waits::Call::join();
+        let _call = wait_registry::Call::join();
         loop {
             let key = finished.announce();
             if self.unfinished() == 0 {
@@ -311,7 +316,9 @@ impl Queue {
             if deadline.is_past() {
                 return Err(WaitError::TimedOut);
             }
-            if waits::wait(What::Finished, finished.word(), key, deadline) == Slept::Interrupted {
+            if wait_registry::wait(WaitReason::Finished, finished.word(), key, deadline)
+                == Slept::Interrupted
+            {
                 return Err(WaitError::Interrupted);
             }
         }
@@ -321,7 +328,7 @@ impl Queue {
     pub fn close(&self) {
         let chain = &self.shared.chain;
         chain.flags.fetch_or(CLOSED, Ordering::SeqCst);
-        self.ring();
+        self.notify();
         chain.items.notify(u32::MAX);
         chain.space.notify(u32::MAX);
     }

@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use rustix::fs::FileType;
 use rustix::pipe::PipeFlags;
 
-use super::bell::{Bytes, CHUNK};
-use crate::arena::fork::fork_guard;
-use crate::arena::owner::OwnerId;
+use super::readiness::{Bytes, CHUNK};
 use crate::error::{Error, Result};
+use crate::memory::owner::ProcId;
+use crate::process::fork::fork_guard;
 use crate::sys::known_fd::{KnownFd, Sought, reopen};
 use crate::sys::thread;
 
@@ -119,13 +119,13 @@ impl Opened {
     }
 
     /// Puts a byte in; false where none could be, which is so where it is full.
-    pub(super) fn ring(&self) -> bool {
+    pub(super) fn notify(&self) -> bool {
         let write = self.write.as_ref().unwrap_or(&self.read).get();
         write.is_some_and(|write| rustix::io::write(write, b"!").is_ok())
     }
 
     /// Whether `me` has yet to say that it has it. True once.
-    pub(super) fn is_news_of(&self, me: OwnerId) -> bool {
+    pub(super) fn is_news_of(&self, me: ProcId) -> bool {
         self.told.load(Ordering::Relaxed) != me.as_u32()
             && self.told.swap(me.as_u32(), Ordering::Relaxed) != me.as_u32()
     }
@@ -225,7 +225,7 @@ impl Drop for Cached {
 
 /// Puts a byte into a pipe from a process that has no descriptor left for it: by a thread with a table of its own, in
 /// which one gives way. False where that is refused, or no path leads to the pipe.
-pub(super) fn ring_without_descriptor(id: PipeId, paths: Vec<String>) -> bool {
+pub(super) fn notify_without_descriptor(id: PipeId, paths: Vec<String>) -> bool {
     let ring = move || {
         // SAFETY: what the thread uses is opened in the next line.
         if !unsafe { thread::take_own_descriptors() } {

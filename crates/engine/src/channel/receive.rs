@@ -2,26 +2,27 @@
 //!
 //! A message that lies in its slot is copied first and then taken, READY to DONE: who was not the one
 //! to take it throws its copy away, and who is killed in between took nothing. The block of a large
-//! message has to change hands: READY to TAKEN(me), the block from the slot to this process, TAKEN(me)
+//! message has to change hands: READY to RECEIVING(me), the block from the slot to this process, RECEIVING(me)
 //! to DONE; killed before its block is handed over, the message is given again. Slots that are still
 //! being written are stepped over, so that a writer that was stopped holds up nobody else's messages.
 
 use std::sync::atomic::Ordering;
 
-use super::chain::{At, CLOSED, JOINABLE, Next};
+use super::chunk::Chunk;
+use super::chunk_list::{CLOSED, JOINABLE, ListCursor, Next};
 use super::link::Link;
 use super::message::Message;
-use super::repair;
+use super::recovery;
 use super::send::slot_owner;
 use super::slot::{Phase, View};
-use super::strip::Strip;
-use crate::arena::Arena;
-use crate::arena::block::BlockId;
-use crate::arena::owner::OwnerId;
-use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Error, GetError, Result};
-use crate::kill;
+use crate::failpoint;
+use crate::memory::Arena;
+use crate::memory::block::BlockId;
+use crate::memory::owner::ProcId;
+use crate::process::wait_registry;
+use crate::process::wait_registry::WaitReason;
 use crate::retries::Retries;
 use crate::sync::spin::Spin;
 use crate::sys::futex::Slept;
@@ -32,10 +33,10 @@ pub enum Watched {
     /// A message.
     Message(Message),
     /// One of the processes watched is gone.
-    Gone(OwnerId),
+    Gone(ProcId),
 }
 
-impl<'a> At<'a>
+impl<'a> ListCursor<'a>
 where
     'a: 'static,
 {
@@ -45,10 +46,10 @@ where
     pub(super) fn get(
         &self,
         into: &mut Message,
-        watch: &[OwnerId],
+        watch: &[ProcId],
         deadline: Deadline,
         spin: &Spin,
-    ) -> Result<Option<OwnerId>, GetError> {
+    ) -> Result<Option<ProcId>, GetError> {
         // Asked before the messages are looked at: what was put before it was closed is received.
         let closed = self.has(CLOSED);
         if self.take(into)? {
@@ -72,10 +73,10 @@ where
     fn wait_for_message(
         &self,
         into: &mut Message,
-        watch: &[OwnerId],
+        watch: &[ProcId],
         deadline: Deadline,
-    ) -> Result<Option<OwnerId>, GetError> {
-        let _call = waits::Call::join();
+    ) -> Result<Option<ProcId>, GetError> {
+        let _call = wait_registry::Call::join();
         loop {
             let key = self.chain.items.announce();
             let closed = self.has(CLOSED);
@@ -84,7 +85,7 @@ where
             }
             let mut words = vec![(self.chain.items.word(), key)];
             for owner in watch {
-                match self.arena.watch_life(*owner) {
+                match self.arena.watch_liveness(*owner) {
                     Some(life) => words.push(life),
                     None => return Ok(Some(*owner)),
                 }
@@ -95,8 +96,9 @@ where
             if deadline.is_past() {
                 return Err(GetError::Empty);
             }
-            kill::point("queue.empty");
-            if waits::wait_any(What::Message, &words, deadline) == Slept::Interrupted {
+            failpoint::hit("queue.empty");
+            if wait_registry::wait_any(WaitReason::Message, &words, deadline) == Slept::Interrupted
+            {
                 return Err(GetError::Interrupted);
             }
         }
@@ -115,9 +117,9 @@ where
         let mut retries = Retries::default();
         loop {
             match self.take_unless_behind(found, into)? {
-                Taken::Message => return Ok(true),
-                Taken::Nothing => return Ok(false),
-                Taken::Behind(place) => {
+                Receiving::Message => return Ok(true),
+                Receiving::Nothing => return Ok(false),
+                Receiving::Behind(place) => {
                     retries.again()?;
                     found = Some(place);
                 }
@@ -125,7 +127,7 @@ where
         }
     }
 
-    /// As [`At::take`], for those who ask until there is something to say.
+    /// As [`ListCursor::take`], for those who ask until there is something to say.
     #[inline]
     pub(super) fn try_take(&self, into: &mut Message) -> Option<Result<()>> {
         match self.take(into) {
@@ -138,7 +140,11 @@ where
     /// Takes the first message that is ready, or says where it is if slots before it are being written.
     /// That is no hindrance for the place `confirmed`, which was ready before this look began.
     #[inline]
-    fn take_unless_behind(&self, confirmed: Option<Place>, into: &mut Message) -> Result<Taken> {
+    fn take_unless_behind(
+        &self,
+        confirmed: Option<Place>,
+        into: &mut Message,
+    ) -> Result<Receiving> {
         let mut look = Look {
             me: self.arena.me(),
             confirmed,
@@ -146,25 +152,25 @@ where
         };
         let mut next = self.first_to_receive()?;
         let mut retries = Retries::default();
-        while let Some(strip) = next {
-            match self.take_from(&strip, &mut look, into)? {
-                Found::Message => return Ok(Taken::Message),
-                Found::Behind(place) => return Ok(Taken::Behind(place)),
-                Found::Nothing => return Ok(Taken::Nothing),
+        while let Some(chunk) = next {
+            match self.take_from(&chunk, &mut look, into)? {
+                Found::Message => return Ok(Receiving::Message),
+                Found::Behind(place) => return Ok(Receiving::Behind(place)),
+                Found::Nothing => return Ok(Receiving::Nothing),
                 Found::Stale => {
                     retries.again()?;
                     next = self.first_anew()?;
                 }
                 Found::End { over } => {
-                    next = match self.after(&strip)? {
+                    next = match self.after(&chunk)? {
                         Next::End => None,
                         Next::Stale => {
                             retries.again()?;
                             self.first_anew()?
                         }
-                        Next::Strip(after) => {
+                        Next::Chunk(after) => {
                             if over {
-                                self.retire(&strip)?;
+                                self.retire(&chunk)?;
                             }
                             Some(after)
                         }
@@ -172,45 +178,45 @@ where
                 }
             }
         }
-        Ok(Taken::Nothing)
+        Ok(Receiving::Nothing)
     }
 
     #[inline]
-    fn take_from(&self, strip: &Strip<'a>, look: &mut Look, into: &mut Message) -> Result<Found> {
-        let hint = &strip.header.received;
-        let mut index = hint.begin(strip);
+    fn take_from(&self, chunk: &Chunk<'a>, look: &mut Look, into: &mut Message) -> Result<Found> {
+        let hint = &chunk.header.received;
+        let mut index = hint.begin(chunk);
         // Whether nothing will happen any more in all the slots up to here; and in how many, where not in all.
         let mut over = true;
         let mut run = 0;
         let mut retries = Retries::default();
-        while index < strip.count {
-            let mut view = repair::look(self, strip, index);
+        while index < chunk.count {
+            let mut view = recovery::look(self, chunk, index);
             while view == View::In(Phase::Ready) {
-                let place = (strip.link, index);
+                let place = (chunk.link, index);
                 if look.stepped_over && look.confirmed != Some(place) {
                     return Ok(Found::Behind(place));
                 }
-                if self.take_one(strip, index, look.me, into)? {
+                if self.take_one(chunk, index, look.me, into)? {
                     if over {
-                        hint.set(strip, index + 1);
+                        hint.set(chunk, index + 1);
                     }
                     return Ok(Found::Message);
                 }
                 retries.again()?;
-                view = repair::look(self, strip, index);
+                view = recovery::look(self, chunk, index);
             }
             match view {
                 View::Empty => return Ok(Found::Nothing),
                 View::Stale => return Ok(Found::Stale),
                 View::In(phase) => {
                     over &= phase.is_over();
-                    if matches!(phase, Phase::Claimed(_)) {
+                    if matches!(phase, Phase::Reserved(_)) {
                         look.stepped_over = true;
-                        kill::point("queue.stepped_over");
+                        failpoint::hit("queue.stepped_over");
                     }
                     index = match over {
                         true => index + 1,
-                        false => strip.step_behind(index, phase.is_over(), &mut run),
+                        false => chunk.step_behind(index, phase.is_over(), &mut run),
                     };
                 }
             }
@@ -222,25 +228,25 @@ where
     #[inline]
     fn take_one(
         &self,
-        strip: &Strip<'a>,
+        chunk: &Chunk<'a>,
         index: u32,
-        me: OwnerId,
+        me: ProcId,
         into: &mut Message,
     ) -> Result<bool> {
-        let slot = strip.slot(index);
+        let slot = chunk.slot(index);
         // Both are copied before they are checked: what another process wrote may change.
         let length = slot.length.load(Ordering::Relaxed);
         if let Some(block) = BlockId::new(slot.block.load(Ordering::Acquire)) {
-            return self.take_large(strip, index, me, block, length, into);
+            return self.take_large(chunk, index, me, block, length, into);
         }
-        into.copy_from(strip, index, length);
-        kill::point("queue.copied");
+        into.copy_from(chunk, index, length);
+        failpoint::hit("queue.copied");
         let is_task = self.has(JOINABLE);
         if is_task {
             self.begin_task()?;
         }
-        let taken = slot.word.pass(strip.inc(), Phase::Ready, Phase::Done);
-        kill::point("queue.received");
+        let taken = slot.word.pass(chunk.inc(), Phase::Ready, Phase::Done);
+        failpoint::hit("queue.received");
         if is_task {
             self.end_task(taken)?;
         }
@@ -253,29 +259,29 @@ where
     #[inline(never)]
     fn take_large(
         &self,
-        strip: &Strip<'a>,
+        chunk: &Chunk<'a>,
         index: u32,
-        me: OwnerId,
+        me: ProcId,
         block: BlockId,
         length: u64,
         into: &mut Message,
     ) -> Result<bool> {
-        let slot = strip.slot(index);
-        let inc = strip.inc();
+        let slot = chunk.slot(index);
+        let inc = chunk.inc();
         let is_task = self.has(JOINABLE);
         if is_task {
             self.begin_task()?;
         }
-        if !slot.word.pass(inc, Phase::Ready, Phase::Taken(me)) {
+        if !slot.word.pass(inc, Phase::Ready, Phase::Receiving(me)) {
             if is_task {
                 self.end_task(false)?;
             }
             return Ok(false);
         }
-        kill::point("queue.taken");
-        let message = self.unwrap(strip, index, block, length);
-        slot.word.pass(inc, Phase::Taken(me), Phase::Done);
-        kill::point("queue.handed");
+        failpoint::hit("queue.taken");
+        let message = self.unwrap(chunk, index, block, length);
+        slot.word.pass(inc, Phase::Receiving(me), Phase::Done);
+        failpoint::hit("queue.handed");
         if is_task {
             self.end_task(true)?;
         }
@@ -287,7 +293,7 @@ where
     /// Makes a large message's block this process's own.
     fn unwrap(
         &self,
-        strip: &Strip<'a>,
+        chunk: &Chunk<'a>,
         index: u32,
         block: BlockId,
         length: u64,
@@ -295,10 +301,10 @@ where
         let arena: &'static Arena = self.arena;
         let mine = arena.mine();
         let cell = arena.cell(block)?;
-        if !arena.claim(block, cell, slot_owner(strip, index), mine) {
+        if !arena.claim(block, cell, slot_owner(chunk, index), mine) {
             return Err(Error::BadHandle);
         }
-        kill::point("queue.block_owned");
+        failpoint::hit("queue.block_owned");
         let start = arena.opened_at(block).unwrap_or(0);
         if length > arena.capacity(block) || start as u64 > length {
             arena.free(block, mine);
@@ -308,12 +314,12 @@ where
     }
 }
 
-/// A slot, in one life of its strip.
+/// A slot, in one life of its chunk.
 type Place = (Link, u32);
 
 /// One look over the slots, from the oldest on.
 struct Look {
-    me: OwnerId,
+    me: ProcId,
     /// Where a message was before the look began.
     confirmed: Option<Place>,
     /// Whether a slot was being written when it was looked at.
@@ -321,7 +327,7 @@ struct Look {
 }
 
 /// What came of looking for a message.
-enum Taken {
+enum Receiving {
     Message,
     Nothing,
     /// One is here, but slots before it were being written.
@@ -335,7 +341,7 @@ enum Found {
     /// No slot behind this one was claimed yet.
     Nothing,
     Stale,
-    /// The end of the strip, and whether nothing will come from it any more.
+    /// The end of the chunk, and whether nothing will come from it any more.
     End {
         over: bool,
     },

@@ -7,39 +7,40 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::chain::{At, CLOSED, over_in};
-use super::draft::Draft;
+use super::chunk::{BODY, Chunk, Slot, WIDE_BODY};
+use super::chunk_list::{CLOSED, ListCursor, over_in};
+use super::message_buf::MessageBuf;
 use super::slot::{Phase, View};
-use super::strip::{BODY, Slot, Strip, WIDE_BODY};
-use crate::arena::open::Held;
-use crate::arena::owner::Owner;
-use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Error, PutError, Result};
-use crate::kill;
+use crate::failpoint;
+use crate::memory::owner::Owner;
+use crate::objects::object_ref::ObjectRef;
+use crate::process::wait_registry;
+use crate::process::wait_registry::WaitReason;
 use crate::retries::Retries;
 use crate::sync::spin::Spin;
 use crate::sys::futex::Slept;
 
 /// A claimed slot.
-struct Claimed<'a> {
-    strip: Strip<'a>,
+struct Reserved<'a> {
+    chunk: Chunk<'a>,
     slot: &'a Slot,
     index: u32,
 }
 
 /// What came of claiming a slot.
 enum Claim<'a> {
-    Done(Claimed<'a>),
+    Done(Reserved<'a>),
     /// There is no room.
     Full,
-    /// The message does not fit into the slots of this strip.
+    /// The message does not fit into the slots of this chunk.
     TooNarrow,
 }
 
 impl<'a> Claim<'a> {
     /// What there is to do, if there was room: go on with the slot, or come back with a block.
-    fn made(self) -> Option<Option<Claimed<'a>>> {
+    fn made(self) -> Option<Option<Reserved<'a>>> {
         match self {
             Claim::Done(claimed) => Some(Some(claimed)),
             Claim::TooNarrow => Some(None),
@@ -83,13 +84,13 @@ pub(super) struct Wait<'w> {
     pub(super) claimed: &'w dyn Fn(),
 }
 
-impl<'a> At<'a> {
+impl<'a> ListCursor<'a> {
     /// Puts the message made of `parts`, which keeps `objects` alive, waiting for room.
     #[inline]
     pub(super) fn put(
         &self,
         parts: &[&[u8]],
-        objects: &[Held],
+        objects: &[ObjectRef],
         wait: &Wait<'_>,
     ) -> Result<(), PutError> {
         if self.has(CLOSED) {
@@ -101,22 +102,22 @@ impl<'a> At<'a> {
                 self.count_medium();
             }
             if let Some(claimed) = self.claim_waiting(Size::InSlot(length), wait)? {
-                kill::point("queue.claimed");
+                failpoint::hit("queue.claimed");
                 (wait.claimed)();
-                let Claimed { strip, slot, index } = claimed;
+                let Reserved { chunk, slot, index } = claimed;
                 slot.length.store(length as u64, Ordering::Relaxed);
                 slot.block.store(0, Ordering::Relaxed);
-                strip.write(index, parts);
+                chunk.write(index, parts);
                 return self.publish(&claimed);
             }
         }
-        self.put_draft(&mut Some(Draft::of(parts, objects)?), wait)
+        self.put_draft(&mut Some(MessageBuf::of(parts, objects)?), wait)
     }
 
     /// Puts a message that was written already; takes the draft when it is put.
     pub(super) fn put_draft(
         &self,
-        draft: &mut Option<Draft>,
+        draft: &mut Option<MessageBuf>,
         wait: &Wait<'_>,
     ) -> Result<(), PutError> {
         if self.has(CLOSED) {
@@ -128,26 +129,26 @@ impl<'a> At<'a> {
         let size = written.size()?;
         let claimed = self.claim_waiting(Size::InBlock(size), wait)?;
         let claimed = claimed.expect("the number of a block fits into every slot");
-        kill::point("queue.claimed");
+        failpoint::hit("queue.claimed");
         (wait.claimed)();
-        let Claimed { strip, slot, index } = claimed;
+        let Reserved { chunk, slot, index } = claimed;
         if self.chain.byte_limit.load(Ordering::Relaxed) > 0 {
-            strip.header.large.add(&strip, size);
+            chunk.header.large.add(&chunk, size);
         }
         slot.length.store(size, Ordering::Relaxed);
         slot.block.store(written.block.0, Ordering::Release);
-        kill::point("queue.block_named");
-        let owner = slot_owner(&strip, index);
+        failpoint::hit("queue.block_named");
+        let owner = slot_owner(&chunk, index);
         let cell = self.arena.cell(written.block)?;
         cell.owner.pass(self.arena.mine(), owner);
-        kill::point("queue.block_passed");
+        failpoint::hit("queue.block_passed");
         if let Some(sent) = draft.take() {
             sent.spend();
         }
         self.publish(&claimed)
     }
 
-    /// That one in several messages is of a size for wide slots makes the next strip one of those.
+    /// That one in several messages is of a size for wide slots makes the next chunk one of those.
     fn count_medium(&self) {
         let medium = &self.chain.medium;
         let count = medium.load(Ordering::Relaxed);
@@ -156,25 +157,25 @@ impl<'a> At<'a> {
 
     /// Makes a slot that was written READY.
     #[inline]
-    fn publish(&self, claimed: &Claimed<'a>) -> Result<(), PutError> {
-        let Claimed { strip, slot, .. } = claimed;
-        kill::point("queue.written");
+    fn publish(&self, claimed: &Reserved<'a>) -> Result<(), PutError> {
+        let Reserved { chunk, slot, .. } = claimed;
+        failpoint::hit("queue.written");
         let me = self.arena.me();
         if !slot
             .word
-            .pass(strip.inc(), Phase::Claimed(me), Phase::Ready)
+            .pass(chunk.inc(), Phase::Reserved(me), Phase::Ready)
         {
             // Others took this process for dead. Nothing was put.
             return Err(Error::SeatGone.into());
         }
-        kill::point("queue.ready");
+        failpoint::hit("queue.ready");
         self.chain.items.notify(1);
         Ok(())
     }
 
     /// Claims a slot as soon as there is room; `None` when the slots are too narrow for the message.
     #[inline(always)]
-    fn claim_waiting(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Claimed<'a>>, PutError> {
+    fn claim_waiting(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Reserved<'a>>, PutError> {
         match self.claim(size, &wait.sending.first)? {
             Claim::Done(claimed) => Ok(Some(claimed)),
             Claim::TooNarrow => Ok(None),
@@ -188,7 +189,7 @@ impl<'a> At<'a> {
         &self,
         size: Size,
         wait: &Wait<'_>,
-    ) -> Result<Option<Claimed<'a>>, PutError> {
+    ) -> Result<Option<Reserved<'a>>, PutError> {
         let claim = || self.claim_again(size, wait);
         if let Some(claim) = wait.sending.spin.until(|| claim().transpose()) {
             return Ok(claim?);
@@ -200,14 +201,14 @@ impl<'a> At<'a> {
 
     /// What came of claiming a slot, if there was room.
     #[inline(never)]
-    fn claim_again(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Option<Claimed<'a>>>> {
+    fn claim_again(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Option<Reserved<'a>>>> {
         Ok(self.claim(size, &wait.sending.first)?.made())
     }
 
     // Apart, or the way of a message for which there is room would not fit into its callers.
     #[inline(never)]
-    fn wait_for_room(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Claimed<'a>>, PutError> {
-        let _call = waits::Call::join();
+    fn wait_for_room(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Reserved<'a>>, PutError> {
+        let _call = wait_registry::Call::join();
         loop {
             let key = self.chain.space.announce();
             if let Some(claim) = self.claim_again(size, wait)? {
@@ -219,10 +220,12 @@ impl<'a> At<'a> {
             if wait.deadline.is_past() {
                 return Err(PutError::Full);
             }
-            kill::point("queue.full");
+            failpoint::hit("queue.full");
             let nap = wait.nap.map_or(Deadline::NEVER, Deadline::after);
             let until = wait.deadline.min(nap);
-            if waits::wait(What::Room, self.chain.space.word(), key, until) == Slept::Interrupted {
+            if wait_registry::wait(WaitReason::Room, self.chain.space.word(), key, until)
+                == Slept::Interrupted
+            {
                 return Err(PutError::Interrupted);
             }
         }
@@ -234,31 +237,31 @@ impl<'a> At<'a> {
         let me = self.arena.me();
         let mut retries = Retries::default();
         loop {
-            let strip = self.tail()?;
-            let mut index = strip.header.claimed.get(&strip);
-            while index < strip.count {
-                if matches!(size, Size::InSlot(length) if length > strip.body_size()) {
+            let chunk = self.tail()?;
+            let mut index = chunk.header.claimed.get(&chunk);
+            while index < chunk.count {
+                if matches!(size, Size::InSlot(length) if length > chunk.body_size()) {
                     return Ok(Claim::TooNarrow);
                 }
-                let slot = strip.slot(index);
+                let slot = chunk.slot(index);
                 let seen = slot.word.look();
-                match seen.view(strip.inc()) {
+                match seen.view(chunk.inc()) {
                     View::In(_) => index += 1,
                     View::Stale => break,
                     View::Empty => {
-                        if !self.has_room(&strip, index, size.of_block(), received)? {
+                        if !self.has_room(&chunk, index, size.of_block(), received)? {
                             return Ok(Claim::Full);
                         }
-                        if slot.word.claim(seen, strip.inc(), me).is_ok() {
-                            strip.header.claimed.set(&strip, index + 1);
-                            return Ok(Claim::Done(Claimed { strip, slot, index }));
+                        if slot.word.claim(seen, chunk.inc(), me).is_ok() {
+                            chunk.header.claimed.set(&chunk, index + 1);
+                            return Ok(Claim::Done(Reserved { chunk, slot, index }));
                         }
                         retries.again()?;
                     }
                 }
             }
-            if index >= strip.count {
-                self.extend(&strip)?;
+            if index >= chunk.count {
+                self.extend(&chunk)?;
             }
             retries.again()?;
         }
@@ -269,7 +272,7 @@ impl<'a> At<'a> {
     #[inline]
     fn has_room(
         &self,
-        strip: &Strip<'a>,
+        chunk: &Chunk<'a>,
         index: u32,
         large: u64,
         received: &AtomicU64,
@@ -279,7 +282,7 @@ impl<'a> At<'a> {
         if limit == 0 && (bytes == 0 || large == 0) {
             return Ok(true);
         }
-        let position = self.position(strip, index);
+        let position = self.position(chunk, index);
         // What was known before is often enough, and spares a look at what consumers write.
         let known = received.load(Ordering::Relaxed);
         if large == 0 && position.saturating_sub(known) < limit {
@@ -319,12 +322,12 @@ impl<'a> At<'a> {
         if self.chain.limit.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        let Ok(Some(strip)) = self.strip_at(&self.chain.tail) else {
+        let Ok(Some(chunk)) = self.chunk_at(&self.chain.tail) else {
             return false;
         };
         // It may be further on by now, with less room.
-        let index = strip.header.claimed.get(&strip);
-        let has_room = self.has_room(&strip, index, 0, &sending.first);
+        let index = chunk.header.claimed.get(&chunk);
+        let has_room = self.has_room(&chunk, index, 0, &sending.first);
         has_room.is_ok_and(|has_room| !has_room)
     }
 
@@ -340,10 +343,10 @@ impl<'a> At<'a> {
 }
 
 /// The owner that a large message's block has while it waits in a slot.
-pub(super) fn slot_owner(strip: &Strip<'_>, index: u32) -> Owner {
+pub(super) fn slot_owner(chunk: &Chunk<'_>, index: u32) -> Owner {
     Owner::Slot {
-        strip: strip.link.block().map_or(0, |block| block.0),
+        chunk: chunk.link.block().map_or(0, |block| block.0),
         index,
-        inc: strip.inc(),
+        inc: chunk.inc(),
     }
 }

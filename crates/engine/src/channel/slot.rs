@@ -2,18 +2,18 @@
 //!
 //! ```text
 //!            put                  get
-//! EMPTY --> CLAIMED(me) --> READY ----------------------> DONE
-//!               |            ^  \--> TAKEN(me) --large--> DONE
+//! EMPTY --> RESERVED(me) --> READY ----------------------> DONE
+//!               |            ^  \--> RECEIVING(me) --large--> DONE
 //!    owner dies |            +----------+ owner dies
-//!               +--> PAD     +-- (a large message that was complete)
-//!               +--> LOST --> PAD   where tasks are counted: see `tasks.rs`
+//!               +--> SKIPPED     +-- (a large message that was complete)
+//!               +--> LOST --> SKIPPED   where tasks are counted: see `task_done.rs`
 //! ```
 //!
-//! The word carries the incarnation of the strip, so every state of an earlier life of the same memory
+//! The word carries the incarnation of the chunk, so every state of an earlier life of the same memory
 //! is told apart; a slot is used once an incarnation. A slot of incarnation `n` is EMPTY exactly when
-//! its word still says `n - 1`: a strip is used again only after every slot said `n - 1`.
+//! its word still says `n - 1`: a chunk is used again only after every slot said `n - 1`.
 
-use crate::arena::owner::OwnerId;
+use crate::memory::owner::ProcId;
 use crate::sys::atomic::{AtomicU64, Ordering};
 
 const INC_BITS: u32 = 30;
@@ -23,23 +23,23 @@ pub(crate) const INC_MASK: u32 = (1 << INC_BITS) - 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Somebody writes a message.
-    Claimed(OwnerId),
+    Reserved(ProcId),
     /// A message is there.
     Ready,
     /// Somebody reads the message.
-    Taken(OwnerId),
+    Receiving(ProcId),
     /// The message was received.
     Done,
     /// There never was a message: its writer died.
-    Pad,
-    /// As [`Phase::Pad`], but it is still counted as a message that was put.
+    Skipped,
+    /// As [`Phase::Skipped`], but it is still counted as a message that was put.
     Lost,
 }
 
 impl Phase {
     /// Nothing will ever happen here again.
     pub(crate) fn is_over(self) -> bool {
-        matches!(self, Phase::Done | Phase::Pad)
+        matches!(self, Phase::Done | Phase::Skipped)
     }
 }
 
@@ -52,19 +52,19 @@ pub(crate) struct Seen(u64);
 pub(crate) enum View {
     Empty,
     In(Phase),
-    /// The strip lives another life already: look at the queue anew.
+    /// The chunk lives another life already: look at the queue anew.
     Stale,
 }
 
 impl Seen {
     fn new(phase: Phase, inc: u32) -> Seen {
         let (kind, owner) = match phase {
-            Phase::Claimed(owner) => (1, owner.as_u32()),
+            Phase::Reserved(owner) => (1, owner.as_u32()),
             Phase::Ready => (2, 0),
-            Phase::Taken(owner) => (3, owner.as_u32()),
+            Phase::Receiving(owner) => (3, owner.as_u32()),
             Phase::Lost => (4, 0),
             Phase::Done => (5, 0),
-            Phase::Pad => (6, 0),
+            Phase::Skipped => (6, 0),
         };
         Seen(kind << 61 | u64::from(inc & INC_MASK) << 31 | u64::from(owner))
     }
@@ -79,13 +79,13 @@ impl Seen {
         if own != inc & INC_MASK {
             return View::Stale;
         }
-        let owner = OwnerId::from_u32(self.0 as u32 & 0x7fff_ffff);
+        let owner = ProcId::from_u32(self.0 as u32 & 0x7fff_ffff);
         match (self.0 >> 61, owner) {
-            (1, Some(owner)) => View::In(Phase::Claimed(owner)),
+            (1, Some(owner)) => View::In(Phase::Reserved(owner)),
             (2, _) => View::In(Phase::Ready),
-            (3, Some(owner)) => View::In(Phase::Taken(owner)),
+            (3, Some(owner)) => View::In(Phase::Receiving(owner)),
             (4, _) => View::In(Phase::Lost),
-            (6, _) => View::In(Phase::Pad),
+            (6, _) => View::In(Phase::Skipped),
             _ => View::In(Phase::Done),
         }
     }
@@ -105,12 +105,12 @@ impl SlotWord {
         Seen(self.0.load(Ordering::SeqCst))
     }
 
-    /// EMPTY to CLAIMED, by whoever saw it empty.
+    /// EMPTY to RESERVED, by whoever saw it empty.
     ///
     /// Acquire pairs with the Release of the last reader's [`SlotWord::pass`]: it is done reading.
     #[inline]
-    pub(crate) fn claim(&self, seen: Seen, inc: u32, me: OwnerId) -> Result<(), Seen> {
-        let claimed = Seen::new(Phase::Claimed(me), inc);
+    pub(crate) fn claim(&self, seen: Seen, inc: u32, me: ProcId) -> Result<(), Seen> {
+        let claimed = Seen::new(Phase::Reserved(me), inc);
         self.0
             .compare_exchange(seen.0, claimed.0, Ordering::SeqCst, Ordering::SeqCst)
             .map(drop)
@@ -119,7 +119,7 @@ impl SlotWord {
 
     /// From one phase to the next; false when it was not in `from` any more.
     ///
-    /// To READY it is the Release that pairs with the reader's Acquire (READY to TAKEN): the reader sees
+    /// To READY it is the Release that pairs with the reader's Acquire (READY to RECEIVING): the reader sees
     /// the whole message. It is SeqCst because the writer looks for sleepers next.
     #[inline]
     pub(crate) fn pass(&self, inc: u32, from: Phase, to: Phase) -> bool {
@@ -133,7 +133,7 @@ impl SlotWord {
             .is_ok()
     }
 
-    /// Marks a slot of a strip that is nobody else's as used up in `inc`.
+    /// Marks a slot of a chunk that is nobody else's as used up in `inc`.
     pub(crate) fn wipe(&self, inc: u32) {
         self.0
             .store(Seen::new(Phase::Done, inc).0, Ordering::SeqCst);

@@ -5,12 +5,12 @@ use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
 use super::{Deaths, process};
-use crate::arena::owner::{Owner, OwnerCell};
 use crate::channel::slot::{Phase, SlotWord, View};
+use crate::memory::owner::{Owner, OwnerCell};
 
 const INC: u32 = 1;
 const SLOT: Owner = Owner::Slot {
-    strip: 9,
+    chunk: 9,
     index: 0,
     inc: INC,
 };
@@ -46,14 +46,14 @@ impl Parcel {
         if steps == 2 {
             return self.deaths.die(me);
         }
-        self.slot.pass(INC, Phase::Claimed(me), Phase::Ready);
+        self.slot.pass(INC, Phase::Reserved(me), Phase::Ready);
     }
 
     /// Receives, dying after so many steps.
     fn get(&self, number: u32, steps: u32) {
         let me = process(number);
         self.repair();
-        if !self.slot.pass(INC, Phase::Ready, Phase::Taken(me)) {
+        if !self.slot.pass(INC, Phase::Ready, Phase::Receiving(me)) {
             return;
         }
         if steps == 1 {
@@ -63,7 +63,7 @@ impl Parcel {
         if steps == 2 {
             return self.deaths.die(me);
         }
-        self.slot.pass(INC, Phase::Taken(me), Phase::Done);
+        self.slot.pass(INC, Phase::Receiving(me), Phase::Done);
         self.received.fetch_add(1, Ordering::SeqCst);
         self.free(Owner::Process(me));
     }
@@ -74,18 +74,18 @@ impl Parcel {
         }
     }
 
-    /// The table of `channel/repair.rs`.
+    /// The table of `channel/recovery.rs`.
     fn repair(&self) {
         let (from, owner) = match self.slot.look().view(INC) {
-            View::In(from @ (Phase::Claimed(owner) | Phase::Taken(owner))) => (from, owner),
+            View::In(from @ (Phase::Reserved(owner) | Phase::Receiving(owner))) => (from, owner),
             _ => return,
         };
         if !self.deaths.is_dead(owner) {
             return;
         }
         let to = match (from, self.block.is(SLOT)) {
-            (Phase::Claimed(_), true) => Phase::Ready,
-            (Phase::Claimed(_), false) => Phase::Pad,
+            (Phase::Reserved(_), true) => Phase::Ready,
+            (Phase::Reserved(_), false) => Phase::Skipped,
             (_, true) => Phase::Ready,
             (_, false) => Phase::Done,
         };
@@ -93,7 +93,7 @@ impl Parcel {
     }
 
     /// What a sweep does.
-    fn bury(&self, number: u32) {
+    fn reap(&self, number: u32) {
         if self.deaths.is_dead(process(number)) {
             self.free(Owner::Process(process(number)));
         }
@@ -108,12 +108,12 @@ fn a_block_is_freed_once_whenever_its_producer_dies() {
             let other = parcel.clone();
             let producer = thread::spawn(move || other.put(steps));
             let other = parcel.clone();
-            let sweeper = thread::spawn(move || other.bury(1));
+            let sweeper = thread::spawn(move || other.reap(1));
             parcel.get(2, 9);
             producer.join().unwrap();
             sweeper.join().unwrap();
             parcel.get(3, 9);
-            parcel.bury(1);
+            parcel.reap(1);
             assert_eq!(parcel.freed.load(Ordering::SeqCst), 1);
             let received = parcel.received.load(Ordering::SeqCst);
             assert_eq!(received, u32::from(steps > 1));
@@ -130,12 +130,12 @@ fn a_block_is_freed_once_whenever_its_consumer_dies() {
             let other = parcel.clone();
             let consumer = thread::spawn(move || other.get(2, steps));
             let other = parcel.clone();
-            let sweeper = thread::spawn(move || other.bury(2));
+            let sweeper = thread::spawn(move || other.reap(2));
             parcel.get(3, 9);
             consumer.join().unwrap();
             sweeper.join().unwrap();
             parcel.get(4, 9);
-            parcel.bury(2);
+            parcel.reap(2);
             assert_eq!(parcel.freed.load(Ordering::SeqCst), 1);
             // The one that died with the block in its hands had received it.
             let received = parcel.received.load(Ordering::SeqCst);

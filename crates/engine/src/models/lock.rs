@@ -1,22 +1,22 @@
-//! The lock word: one holder at a time, no lost wake-up, and exactly one heir of a dead holder.
+//! The lock word: one holder at a time, no lost wake-up, and exactly one successor of a dead holder.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
 use super::{Deaths, Futex, process};
-use crate::sync::word::LockWord;
+use crate::sync::lock_state::LockState;
 
 /// A lock word and those who sleep on it.
 pub(super) struct Latch {
-    pub(super) word: LockWord,
+    pub(super) word: LockState,
     futex: Futex,
 }
 
 impl Latch {
     pub(super) fn new() -> Latch {
         Latch {
-            word: LockWord::new(),
+            word: LockState::new(),
             futex: Futex::new(),
         }
     }
@@ -98,7 +98,7 @@ fn a_dead_holders_lock_is_broken_exactly_once() {
                 deaths.die(process(1));
             })
         };
-        let heir = |number: u32| {
+        let successor = |number: u32| {
             let (guarded, deaths) = (guarded.clone(), deaths.clone());
             move || {
                 let seen = guarded.latch.word.look();
@@ -110,8 +110,8 @@ fn a_dead_holders_lock_is_broken_exactly_once() {
                 u32::from(mine)
             }
         };
-        let second = thread::spawn(heir(2));
-        let inherited = heir(3)() + second.join().unwrap();
+        let second = thread::spawn(successor(2));
+        let inherited = successor(3)() + second.join().unwrap();
         assert!(inherited <= 1);
         dying.join().unwrap();
     });

@@ -7,24 +7,25 @@
 //! RUSTFLAGS="--cfg loom" cargo test -p procession-engine --release --lib models
 //! ```
 
-mod bell;
+mod attachments;
 mod block;
-mod chain;
-mod envelope;
+mod chunk_list;
 mod event;
 mod lock;
 mod order;
+mod pool;
+mod readiness;
 mod rwlock;
 mod slot;
-mod tasks;
+mod task_done;
 
-use crate::arena::owner::OwnerId;
+use crate::memory::owner::ProcId;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 
 /// Processes of the models.
-pub(crate) fn process(number: u32) -> OwnerId {
-    OwnerId::new(number, 1)
+pub(crate) fn process(number: u32) -> ProcId {
+    ProcId::new(number, 1)
 }
 
 /// Who is dead.
@@ -37,12 +38,12 @@ impl Deaths {
     }
 
     /// The last thing a thread does for the process `owner`.
-    pub(crate) fn die(&self, owner: OwnerId) {
-        self.0[owner.seat() as usize].store(true, Ordering::SeqCst);
+    pub(crate) fn die(&self, owner: ProcId) {
+        self.0[owner.slot() as usize].store(true, Ordering::SeqCst);
     }
 
-    pub(crate) fn is_dead(&self, owner: OwnerId) -> bool {
-        self.0[owner.seat() as usize].load(Ordering::SeqCst)
+    pub(crate) fn is_dead(&self, owner: ProcId) -> bool {
+        self.0[owner.slot() as usize].load(Ordering::SeqCst)
     }
 }
 

@@ -10,18 +10,18 @@ use crate::channel::slot::{Phase, Seen, SlotWord, View};
 const INC: u32 = 1;
 const SLOTS: usize = 2;
 
-struct Strip {
+struct Chunk {
     words: [SlotWord; SLOTS],
     bodies: [AtomicU32; SLOTS],
     /// What an empty slot looks like.
     empty: Seen,
 }
 
-impl Strip {
-    fn new() -> Arc<Strip> {
+impl Chunk {
+    fn new() -> Arc<Chunk> {
         let words = [SlotWord::new(), SlotWord::new()];
         let empty = words[0].look();
-        Arc::new(Strip {
+        Arc::new(Chunk {
             words,
             bodies: [AtomicU32::new(0), AtomicU32::new(0)],
             empty,
@@ -37,7 +37,7 @@ impl Strip {
         for (word, body) in self.words.iter().zip(&self.bodies) {
             if word.claim(self.empty, INC, me).is_ok() {
                 body.store(message, Ordering::Relaxed);
-                assert!(word.pass(INC, Phase::Claimed(me), Phase::Ready));
+                assert!(word.pass(INC, Phase::Reserved(me), Phase::Ready));
                 return;
             }
         }
@@ -67,7 +67,7 @@ impl Strip {
                     assert!(word.pass(INC, Phase::Ready, Phase::Done));
                     return Ok(Some(message));
                 }
-                View::In(Phase::Claimed(_)) => stepped_over = true,
+                View::In(Phase::Reserved(_)) => stepped_over = true,
                 View::Empty => return Ok(None),
                 _ => {}
             }
@@ -79,15 +79,15 @@ impl Strip {
 #[test]
 fn messages_of_one_producer_are_received_in_their_order() {
     loom::model(|| {
-        let strip = Strip::new();
-        let other = strip.clone();
+        let chunk = Chunk::new();
+        let other = chunk.clone();
         let producer = thread::spawn(move || {
             other.put(1, 1);
             other.put(1, 2);
         });
-        let mut received: Vec<u32> = (0..2).filter_map(|_| strip.get()).collect();
+        let mut received: Vec<u32> = (0..2).filter_map(|_| chunk.get()).collect();
         producer.join().unwrap();
-        received.extend(std::iter::from_fn(|| strip.get()));
+        received.extend(std::iter::from_fn(|| chunk.get()));
         assert_eq!(received, [1, 2]);
     });
 }
@@ -96,23 +96,23 @@ fn messages_of_one_producer_are_received_in_their_order() {
 #[test]
 fn a_message_put_because_another_was_put_is_received_after_it() {
     loom::model(|| {
-        let strip = Strip::new();
+        let chunk = Chunk::new();
         let told = Arc::new(AtomicU32::new(0));
-        let (one, tell) = (strip.clone(), told.clone());
+        let (one, tell) = (chunk.clone(), told.clone());
         let first = thread::spawn(move || {
             one.put(1, 1);
             tell.store(1, Ordering::SeqCst);
         });
-        let two = strip.clone();
+        let two = chunk.clone();
         let second = thread::spawn(move || {
             if told.load(Ordering::SeqCst) == 1 {
                 two.put(2, 2);
             }
         });
-        let mut received: Vec<u32> = (0..2).filter_map(|_| strip.get()).collect();
+        let mut received: Vec<u32> = (0..2).filter_map(|_| chunk.get()).collect();
         first.join().unwrap();
         second.join().unwrap();
-        received.extend(std::iter::from_fn(|| strip.get()));
+        received.extend(std::iter::from_fn(|| chunk.get()));
         assert!(received == [1] || received == [1, 2], "{received:?}");
     });
 }

@@ -7,55 +7,55 @@ use loom::thread;
 use super::lock::Latch;
 use super::process;
 
-const STALLS: usize = 2;
+const READER_SLOTS: usize = 2;
 
 struct Shared {
-    gate: Latch,
-    stalls: [Latch; STALLS],
+    robust: Latch,
+    reader_slots: [Latch; READER_SLOTS],
     value: UnsafeCell<u32>,
 }
 
 impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
-            gate: Latch::new(),
-            stalls: [Latch::new(), Latch::new()],
+            robust: Latch::new(),
+            reader_slots: [Latch::new(), Latch::new()],
             value: UnsafeCell::new(0),
         })
     }
 
     fn read(&self, number: u32) -> u32 {
-        if !self.gate.word.look().is_free() {
-            self.gate.acquire(number);
-            self.gate.release();
+        if !self.robust.word.look().is_free() {
+            self.robust.acquire(number);
+            self.robust.release();
         }
-        let own = number as usize % STALLS;
-        let mut stalls = [own, (own + 1) % STALLS].into_iter();
-        let free = stalls.find(|at| {
-            let word = &self.stalls[*at].word;
+        let own = number as usize % READER_SLOTS;
+        let mut reader_slots = [own, (own + 1) % READER_SLOTS].into_iter();
+        let free = reader_slots.find(|at| {
+            let word = &self.reader_slots[*at].word;
             word.take(process(number), number, false).is_ok()
         });
-        let stall = &self.stalls[free.unwrap_or(own)];
+        let reader_slot = &self.reader_slots[free.unwrap_or(own)];
         if free.is_none() {
-            stall.acquire(number);
+            reader_slot.acquire(number);
         }
         // SAFETY: loom reports it when somebody writes meanwhile.
         let value = self.value.with(|value| unsafe { *value });
-        stall.release();
+        reader_slot.release();
         value
     }
 
     fn add_one(&self, number: u32) {
-        self.gate.acquire(number);
-        for stall in &self.stalls {
-            stall.acquire(number);
+        self.robust.acquire(number);
+        for reader_slot in &self.reader_slots {
+            reader_slot.acquire(number);
         }
         // SAFETY: loom reports it when somebody else is in here, too.
         self.value.with_mut(|value| unsafe { *value += 1 });
-        for stall in self.stalls.iter().rev() {
-            stall.release();
+        for reader_slot in self.reader_slots.iter().rev() {
+            reader_slot.release();
         }
-        self.gate.release();
+        self.robust.release();
     }
 }
 

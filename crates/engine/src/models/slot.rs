@@ -5,8 +5,8 @@ use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
 use super::{Deaths, process};
-use crate::arena::owner::OwnerId;
 use crate::channel::slot::{Phase, SlotWord, View};
+use crate::memory::owner::ProcId;
 
 const INC: u32 = 1;
 
@@ -28,7 +28,7 @@ impl Place {
     }
 
     /// Puts a message, dying after so many steps.
-    fn put(&self, me: OwnerId, steps: u32) -> bool {
+    fn put(&self, me: ProcId, steps: u32) -> bool {
         let seen = self.word.look();
         if seen.view(INC) != View::Empty || self.word.claim(seen, INC, me).is_err() {
             return false;
@@ -42,11 +42,11 @@ impl Place {
             self.deaths.die(me);
             return false;
         }
-        self.word.pass(INC, Phase::Claimed(me), Phase::Ready)
+        self.word.pass(INC, Phase::Reserved(me), Phase::Ready)
     }
 
     /// Takes the message if it is there, dying after so many steps.
-    fn get(&self, me: OwnerId, steps: u32) {
+    fn get(&self, me: ProcId, steps: u32) {
         self.repair();
         if self.word.look().view(INC) != View::In(Phase::Ready) {
             return;
@@ -63,8 +63,8 @@ impl Place {
 
     fn repair(&self) {
         let (from, to, owner) = match self.word.look().view(INC) {
-            View::In(from @ Phase::Claimed(owner)) => (from, Phase::Pad, owner),
-            View::In(from @ Phase::Taken(owner)) => (from, Phase::Ready, owner),
+            View::In(from @ Phase::Reserved(owner)) => (from, Phase::Skipped, owner),
+            View::In(from @ Phase::Receiving(owner)) => (from, Phase::Ready, owner),
             _ => return,
         };
         if self.deaths.is_dead(owner) {
@@ -122,7 +122,7 @@ fn a_slot_of_a_dead_producer_becomes_a_pad_and_is_never_read() {
             thread.join().unwrap();
             place.get(process(3), 9);
             assert_eq!(place.received.load(Ordering::SeqCst), 0);
-            assert_eq!(place.end(), View::In(Phase::Pad));
+            assert_eq!(place.end(), View::In(Phase::Skipped));
         });
     }
 }
@@ -142,7 +142,7 @@ fn a_message_whose_reader_died_is_there_for_the_next() {
     });
 }
 
-/// The strip's next life begins while a reader still looks at the former one.
+/// The chunk's next life begins while a reader still looks at the former one.
 #[test]
 fn a_reader_of_a_former_life_takes_nothing_of_the_next() {
     loom::model(|| {
@@ -161,7 +161,7 @@ fn a_reader_of_a_former_life_takes_nothing_of_the_next() {
         if seen.view(INC + 1) == View::Empty {
             place.word.claim(seen, INC + 1, process(2)).unwrap();
             place.body.store(8, Ordering::Relaxed);
-            let claimed = Phase::Claimed(process(2));
+            let claimed = Phase::Reserved(process(2));
             assert!(place.word.pass(INC + 1, claimed, Phase::Ready));
         }
         assert!(taken ^ late.join().unwrap());

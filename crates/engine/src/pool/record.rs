@@ -6,39 +6,39 @@
 //! ```text
 //!           submit              claim (worker)          its result is queued (worker)
 //!  FREE(g) -------> QUEUED(g) --------------> RUNNING(g, w) --------------> FINISHED(g, w)
-//!     ^                |                        |      | doom                  |
+//!     ^                |                        |      | revoke                  |
 //!     |    withdraw    |                w died  |      v                       | result
-//!     +----------------+------------------------+-- DOOMED(g, w)               | consumed
+//!     +----------------+------------------------+-- REVOKED(g, w)               | consumed
 //!     +------------------------------------------------------------------------+
 //! ```
 //!
 //! Every return to FREE raises the generation. RUNNING and FINISHED name the worker in the same swap
 //! that enters them, so a task is never given to two workers, and what a dead worker held can be read
-//! off the records. A worker that finds its record DOOMED must not claim again: it is about to be
+//! off the records. A worker that finds its record REVOKED must not claim again: it is about to be
 //! killed for that one task, and no other task may die with it.
 
 use crate::sys::atomic::{AtomicU64, Ordering};
 
 /// What a record is in the middle of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     Free,
     Queued,
     Running,
-    Doomed,
+    Revoked,
     Finished,
 }
 
 /// The word: stage in bits 0..3, generation in bits 3..33, owner (31 bits) in bits 33..64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct State(u64);
+pub(crate) struct State(u64);
 
 const STAGE_BITS: u32 = 3;
 const GENERATION_BITS: u32 = 30;
 const OWNER_SHIFT: u32 = STAGE_BITS + GENERATION_BITS;
 
 /// The generation after `generation`.
-pub(super) fn next_generation(generation: u32) -> u32 {
+pub(crate) fn next_generation(generation: u32) -> u32 {
     (generation + 1) & ((1 << GENERATION_BITS) - 1)
 }
 
@@ -48,41 +48,41 @@ impl State {
     }
 
     /// The stage; words that no process of ours writes count as FREE.
-    pub(super) fn stage(self) -> Stage {
+    pub(crate) fn stage(self) -> Stage {
         match self.0 & ((1 << STAGE_BITS) - 1) {
             1 => Stage::Queued,
             2 => Stage::Running,
-            3 => Stage::Doomed,
+            3 => Stage::Revoked,
             4 => Stage::Finished,
             _ => Stage::Free,
         }
     }
 
-    pub(super) fn generation(self) -> u32 {
+    pub(crate) fn generation(self) -> u32 {
         (self.0 >> STAGE_BITS) as u32 & ((1 << GENERATION_BITS) - 1)
     }
 
-    pub(super) fn owner(self) -> u32 {
+    pub(crate) fn owner(self) -> u32 {
         (self.0 >> OWNER_SHIFT) as u32
     }
 }
 
 /// How a worker's task ended for the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Closing {
+pub(crate) enum Closing {
     /// The worker may go on.
     Done,
     /// The task was given up on while it ran: the worker is about to be killed and must not claim.
-    Doomed,
+    Revoked,
 }
 
-pub(super) fn load(word: &AtomicU64) -> State {
+pub(crate) fn load(word: &AtomicU64) -> State {
     State(word.load(Ordering::Acquire))
 }
 
 /// FREE -> QUEUED. The submitting process owns FREE records, so this is a store; it releases the
 /// record's fields to the worker whose [`claim`] acquires them.
-pub(super) fn publish(word: &AtomicU64, generation: u32) {
+pub(crate) fn publish(word: &AtomicU64, generation: u32) {
     word.store(
         State::new(Stage::Queued, generation, 0).0,
         Ordering::Release,
@@ -90,13 +90,13 @@ pub(super) fn publish(word: &AtomicU64, generation: u32) {
 }
 
 /// Any stage that the submitting process may end -> FREE.
-pub(super) fn release(word: &AtomicU64, generation: u32) {
+pub(crate) fn release(word: &AtomicU64, generation: u32) {
     let state = State::new(Stage::Free, next_generation(generation), 0);
     word.store(state.0, Ordering::Release);
 }
 
 /// QUEUED -> RUNNING(`me`), by a worker. Acquires what [`publish`] released.
-pub(super) fn claim(word: &AtomicU64, generation: u32, me: u32) -> bool {
+pub(crate) fn claim(word: &AtomicU64, generation: u32, me: u32) -> bool {
     swap(
         word,
         State::new(Stage::Queued, generation, 0),
@@ -106,29 +106,29 @@ pub(super) fn claim(word: &AtomicU64, generation: u32, me: u32) -> bool {
 }
 
 /// RUNNING(`me`) -> FINISHED(`me`), by the worker after its result is in the queue.
-pub(super) fn finish(word: &AtomicU64, generation: u32, me: u32) -> Closing {
+pub(crate) fn finish(word: &AtomicU64, generation: u32, me: u32) -> Closing {
     let running = State::new(Stage::Running, generation, me);
     match swap(word, running, State::new(Stage::Finished, generation, me)) {
-        Err(now) if now == State::new(Stage::Doomed, generation, me) => Closing::Doomed,
+        Err(now) if now == State::new(Stage::Revoked, generation, me) => Closing::Revoked,
         // Freed already: the result was consumed before the worker came here.
         _ => Closing::Done,
     }
 }
 
 /// QUEUED -> FREE, by the submitting process, which gives the task up before anybody claimed it.
-pub(super) fn withdraw(word: &AtomicU64, generation: u32) -> bool {
+pub(crate) fn withdraw(word: &AtomicU64, generation: u32) -> bool {
     let free = State::new(Stage::Free, next_generation(generation), 0);
     swap(word, State::new(Stage::Queued, generation, 0), free).is_ok()
 }
 
-/// RUNNING(w) -> DOOMED(w), by the submitting process, which then kills `w`; returns `w`.
-pub(super) fn doom(word: &AtomicU64, generation: u32) -> Option<u32> {
+/// RUNNING(w) -> REVOKED(w), by the submitting process, which then kills `w`; returns `w`.
+pub(crate) fn revoke(word: &AtomicU64, generation: u32) -> Option<u32> {
     let seen = load(word);
     if seen.stage() != Stage::Running || seen.generation() != generation {
         return None;
     }
-    let doomed = State::new(Stage::Doomed, generation, seen.owner());
-    swap(word, seen, doomed).ok().map(|()| seen.owner())
+    let revoked = State::new(Stage::Revoked, generation, seen.owner());
+    swap(word, seen, revoked).ok().map(|()| seen.owner())
 }
 
 fn swap(word: &AtomicU64, from: State, to: State) -> Result<(), State> {
@@ -146,10 +146,10 @@ mod tests {
     #[test]
     fn a_state_keeps_its_parts() {
         let last = (1 << GENERATION_BITS) - 1;
-        let state = State::new(Stage::Doomed, last, OWNER);
+        let state = State::new(Stage::Revoked, last, OWNER);
         assert_eq!(
             (state.stage(), state.generation(), state.owner()),
-            (Stage::Doomed, last, OWNER)
+            (Stage::Revoked, last, OWNER)
         );
         assert_eq!(next_generation(last), 0);
     }
@@ -158,22 +158,22 @@ mod tests {
     fn a_task_is_claimed_once() {
         let word = AtomicU64::new(0);
         publish(&word, 7);
-        assert!(!claim(&word, 6, 1), "an older ticket");
+        assert!(!claim(&word, 6, 1), "an older ring_slot");
         assert!(claim(&word, 7, 1));
         assert!(!claim(&word, 7, 2));
         assert!(!withdraw(&word, 7), "it runs");
         assert_eq!(finish(&word, 7, 1), Closing::Done);
-        assert_eq!(doom(&word, 7), None, "it is finished");
+        assert_eq!(revoke(&word, 7), None, "it is finished");
     }
 
     #[test]
     fn a_doomed_task_tells_its_worker() {
         let word = AtomicU64::new(0);
         publish(&word, 0);
-        assert_eq!(doom(&word, 0), None, "it waits");
+        assert_eq!(revoke(&word, 0), None, "it waits");
         assert!(claim(&word, 0, OWNER));
-        assert_eq!(doom(&word, 0), Some(OWNER));
-        assert_eq!(finish(&word, 0, OWNER), Closing::Doomed);
+        assert_eq!(revoke(&word, 0), Some(OWNER));
+        assert_eq!(finish(&word, 0, OWNER), Closing::Revoked);
     }
 
     #[test]

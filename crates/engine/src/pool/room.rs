@@ -12,7 +12,7 @@ const LIGHT: u64 = 16 << 20;
 /// While they weigh less, there is room until each worker has a second task.
 const HEAVY: u64 = 64 << 20;
 
-/// What the tasks of a board come to that have not ended.
+/// What the tasks of a task queue come to that have not ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
     /// Those outside of the shared memory.
@@ -23,7 +23,7 @@ pub(super) struct Load {
     pub(super) weight: u64,
 }
 
-/// The room that a board has for tasks of one that can wait.
+/// The room that a task queue has for tasks of one that can wait.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
     workers: usize,

@@ -6,10 +6,10 @@
 
 use std::collections::VecDeque;
 
-use crate::Held;
+use crate::ObjectRef;
 use crate::id_map::IdMap;
 
-use super::board::Task;
+use super::task_queue::Task;
 
 /// No task's place.
 const NONE: u64 = u64::MAX;
@@ -22,7 +22,7 @@ const FEW: usize = 1024;
 pub(super) struct Waiting {
     pub(super) task: Task,
     pub(super) payload: Box<[u8]>,
-    pub(super) held: Vec<Held>,
+    pub(super) held: Vec<ObjectRef>,
 }
 
 #[derive(Debug)]

@@ -2,17 +2,32 @@
 
 use std::os::fd::{OwnedFd, RawFd};
 
-use crate::arena::handle::Handle;
-use crate::arena::object::Kind;
-use crate::arena::{self, budget, home, home_if_any, owner::Owner};
 use crate::error::{Error, Result};
+use crate::memory;
+use crate::memory::block::BlockId;
+use crate::memory::owner::Owner;
+use crate::memory::{home, home_if_any, memory_limit, trimmer};
+use crate::objects::handle::Handle;
+use crate::objects::object::Kind;
+use crate::objects::private_mapping;
 use crate::sync;
 
 pub mod child;
-pub mod lifeline;
+pub(crate) mod death_watch;
+mod entry_state;
+pub(crate) mod fork;
+mod inherit;
+mod liveness_thread;
+pub(crate) mod ownership_log;
+pub mod parent_death;
+pub(crate) mod reclaim;
+mod recovery;
+mod successors;
+pub(crate) mod table;
+pub(crate) mod wait_registry;
 
-pub use crate::arena::owner::OwnerId;
-pub use crate::arena::seat::Fate;
+pub use crate::memory::owner::ProcId;
+pub use crate::process::table::ExitState;
 
 /// Makes sure that this process has shared memory and a place in its process table.
 ///
@@ -46,33 +61,33 @@ pub fn arena_fd() -> Result<RawFd> {
 ///
 /// # Panics
 /// When the process has no shared memory and none can be had; [`ensure`] tells why.
-pub fn me() -> OwnerId {
+pub fn me() -> ProcId {
     match home() {
         Ok(arena) => arena.me(),
         Err(error) => panic!("this process has no shared memory: {error}"),
     }
 }
 
-/// Joins the process tree whose memory is behind `fd`, on the seat its parent reserved.
+/// Joins the process tree whose memory is behind `fd`, on the slot its parent reserved.
 ///
 /// # Errors
-/// [`Error::SeatGone`] when the seat was given up meanwhile, [`Error::Version`] when the memory was
+/// [`Error::SeatGone`] when the slot was given up meanwhile, [`Error::Version`] when the memory was
 /// laid out by another version, [`Error::Invalid`] when this process uses memory of its own already.
-pub fn enter(fd: OwnedFd, seat: OwnerId) -> Result<()> {
-    arena::enter(fd, seat)
+pub fn enter(fd: OwnedFd, slot: ProcId) -> Result<()> {
+    memory::enter(fd, slot)
 }
 
-/// Moves this forked process to a seat that somebody reserved for it.
+/// Moves this forked process to a slot that somebody reserved for it.
 ///
 /// # Errors
-/// [`Error::SeatGone`] when the seat was given up meanwhile.
-pub fn take_seat(seat: OwnerId) -> Result<()> {
-    home()?.take_seat(seat)
+/// [`Error::SeatGone`] when the slot was given up meanwhile.
+pub fn move_to_entry(slot: ProcId) -> Result<()> {
+    home()?.move_to_entry(slot)
 }
 
 /// Where the child of this thread's last `fork` sits; once, in the parent.
-pub fn forked_seat() -> Option<OwnerId> {
-    arena::fork::child()
+pub fn forked_child() -> Option<ProcId> {
+    fork::child()
 }
 
 /// Whether the child of this thread's last `fork` has all that its parent has open; once on each side.
@@ -83,7 +98,7 @@ pub fn forked_seat() -> Option<OwnerId> {
 /// # Errors
 /// [`Error::OutOfMemory`] when there was no room for its name; [`Error::TableFull`] when 4095 processes are in the tree.
 pub fn check_fork() -> Result<()> {
-    match arena::fork::lack() {
+    match fork::lack() {
         Some(error) => Err(error),
         None => Ok(()),
     }
@@ -92,7 +107,7 @@ pub fn check_fork() -> Result<()> {
 /// Says how the engine is to start a thread that a fork needs: by having `in_a_moment` call what it is given, once the
 /// fork has returned. For runtimes that look for threads then. Without it, it is started at once.
 pub fn start_threads_by(in_a_moment: fn(fn())) {
-    arena::trimmer::start_threads_by(in_a_moment);
+    trimmer::start_threads_by(in_a_moment);
 }
 
 /// Marks this process's end as orderly.
@@ -101,7 +116,7 @@ pub fn start_threads_by(in_a_moment: fn(fn())) {
 /// they are broken.
 pub fn leave() {
     if let Some(arena) = home_if_any() {
-        arena::trimmer::stop_for_good(arena);
+        trimmer::stop_for_good(arena);
         let me = arena.me();
         for kind in [Kind::Lock, Kind::RLock] {
             // Not only those that are open: a lock may be held whose last handle here was dropped.
@@ -109,7 +124,7 @@ pub fn leave() {
                 sync::keep_held(arena, block, me);
             }
         }
-        arena::lent::withdraw_all(arena);
+        private_mapping::withdraw_all(arena);
         arena.leave(me);
     }
 }
@@ -123,28 +138,28 @@ pub fn leave_at_once(code: i32) -> ! {
 
 /// A place in the process table for a child that is about to be started.
 ///
-/// Dropped, it is given back; [`Seat::keep`] leaves it to the child.
+/// Dropped, it is given back; [`Reservation::keep`] leaves it to the child.
 #[derive(Debug)]
-pub struct Seat(Option<OwnerId>);
+pub struct Reservation(Option<ProcId>);
 
-impl Seat {
+impl Reservation {
     /// Takes a free place.
     ///
     /// # Errors
     /// [`Error::TableFull`] when 4095 processes are in the tree.
-    pub fn reserve() -> Result<Seat> {
+    pub fn reserve() -> Result<Reservation> {
         let arena = home()?;
-        Ok(Seat(Some(arena.reserve(Some(arena.me()))?)))
+        Ok(Reservation(Some(arena.reserve(Some(arena.me()))?)))
     }
 
-    /// The place that somebody [kept](Seat::keep) for a child that is yet to be started.
-    pub fn kept(id: OwnerId) -> Seat {
-        Seat(Some(id))
+    /// The place that somebody [kept](Reservation::keep) for a child that is yet to be started.
+    pub fn from_id(id: ProcId) -> Reservation {
+        Reservation(Some(id))
     }
 
     /// The id of the child to be.
-    pub fn id(&self) -> OwnerId {
-        self.0.expect("a seat that was not kept")
+    pub fn id(&self) -> ProcId {
+        self.0.expect("a slot that was not kept")
     }
 
     /// Makes the child a holder of the object, which must be open in this process.
@@ -160,92 +175,92 @@ impl Seat {
         note_pid(self.id(), pid);
     }
 
-    /// Leaves the seat to the child.
-    pub fn keep(mut self) -> OwnerId {
-        self.0.take().expect("a seat that was not kept")
+    /// Leaves the slot to the child.
+    pub fn keep(mut self) -> ProcId {
+        self.0.take().expect("a slot that was not kept")
     }
 }
 
-impl Drop for Seat {
+impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(owner) = self.0 {
-            release_seat(owner);
+            release_entry(owner);
         }
     }
 }
 
-/// As [`Seat::hold`], for a seat known by its id.
+/// As [`Reservation::hold`], for a slot known by its id.
 ///
 /// # Errors
-/// As [`Seat::hold`].
-pub fn hold_for(seat: OwnerId, handle: &Handle) -> Result<()> {
+/// As [`Reservation::hold`].
+pub fn hold_for(slot: ProcId, handle: &Handle) -> Result<()> {
     let arena = home()?;
     if handle.arena() != arena.id() {
         return Err(Error::ForeignHandle);
     }
-    let block = arena::block::BlockId::new(handle.block()).ok_or(Error::BadHandle)?;
-    arena.add_checked_hold(block, handle.generation(), seat)?;
+    let block = BlockId::new(handle.block()).ok_or(Error::BadHandle)?;
+    arena.add_checked_hold(block, handle.generation(), slot)?;
     // A sweep over a child that died meanwhile may have passed here already.
-    if arena.is_dead(seat) {
-        arena.drop_hold(block, seat);
+    if arena.is_dead(slot) {
+        arena.drop_hold(block, slot);
     }
     Ok(())
 }
 
-/// As [`Seat::note_pid`], for a seat known by its id.
-pub fn note_pid(seat: OwnerId, pid: u32) {
+/// As [`Reservation::note_pid`], for a slot known by its id.
+pub fn note_pid(slot: ProcId, pid: u32) {
     if let Some(arena) = home_if_any() {
-        arena.note_pid(seat, pid);
+        arena.note_pid(slot, pid);
     }
 }
 
 /// The PID and time namespace that this process is in, as one number; zero where they are unknown. A process number
 /// means the same to two processes only where this is the same.
 pub fn number_space() -> u32 {
-    crate::sys::number::space()
+    crate::sys::pid::space()
 }
 
-/// Gives back a reserved seat whose process was never started.
-pub fn release_seat(seat: OwnerId) {
+/// Gives back a reserved slot whose process was never started.
+pub fn release_entry(slot: ProcId) {
     if let Some(arena) = home_if_any() {
-        arena.release(seat);
+        arena.release(slot);
     }
 }
 
 /// What became of a process.
-pub fn fate(owner: OwnerId) -> Fate {
-    home_if_any().map_or(Fate::Left, |arena| arena.fate(owner))
+pub fn exit_state(owner: ProcId) -> ExitState {
+    home_if_any().map_or(ExitState::Left, |arena| arena.exit_state(owner))
 }
 
 /// Gives back all that a process owned, once it is gone; says how it went.
 ///
 /// To be called by whoever reaps a child. Of a living process nothing is taken.
-pub fn bury(owner: OwnerId) -> Fate {
-    home_if_any().map_or(Fate::Left, |arena| arena.bury(owner))
+pub fn reap(owner: ProcId) -> ExitState {
+    home_if_any().map_or(ExitState::Left, |arena| arena.reap(owner))
 }
 
-/// As [`bury`], for a child of this process that it has reaped: if it was killed before it could sit, nobody
+/// As [`reap`], for a child of this process that it has reaped: if it was killed before it could sit, nobody
 /// ever will; and if another program took its place unseen, that one is gone too.
-pub fn bury_reaped(owner: OwnerId) -> Fate {
-    home_if_any().map_or(Fate::Left, |arena| match arena.is_expected(owner) {
+pub fn reap_collected(owner: ProcId) -> ExitState {
+    home_if_any().map_or(ExitState::Left, |arena| match arena.is_expected(owner) {
         true => {
             arena.release(owner);
-            Fate::Died
+            ExitState::Died
         }
-        false => arena.bury_reaped(owner),
+        false => arena.reap_collected(owner),
     })
 }
 
-/// Buries every process of the tree that is gone; the number of them.
+/// Reaps every process of the tree that is gone; the number of them.
 pub fn sweep() -> usize {
     home_if_any().map_or(0, |arena| arena.sweep())
 }
 
 /// What is in use in the shared memory of this process tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Census {
+pub struct MemoryStats {
     /// Places taken in the process table.
-    pub seats: usize,
+    pub processes: usize,
     /// Blocks that are not free, those of objects included.
     pub blocks_in_use: usize,
     /// Locks, queues, values and the like.
@@ -281,29 +296,29 @@ pub fn memory_so_far() -> Memory {
         || Memory {
             in_use: 0,
             resident: 0,
-            limit: budget::own_limit(),
+            limit: memory_limit::own_limit(),
         },
         memory_of,
     )
 }
 
-fn memory_of(arena: &'static arena::Arena) -> Memory {
+fn memory_of(arena: &'static memory::Arena) -> Memory {
     Memory {
         in_use: arena.in_use(),
         resident: arena.resident(),
-        limit: budget::limit(arena),
+        limit: memory_limit::limit(arena),
     }
 }
 
 /// Gives all memory that lies free back to the system, and says how many bytes that were; zero in a process
 /// without shared memory.
 ///
-/// So is what was leased to children that are gone: their parent has the bytes to itself again, in private memory.
+/// So is what was copy-on-write to children that are gone: their parent has the bytes to itself again, in private memory.
 /// Memory that was free for a moment goes back by itself: this is for who wants it now. The thread that would
 /// give it back is gone afterwards, until more is freed.
 pub fn trim() -> u64 {
     home_if_any().map_or(0, |arena| {
-        drop(arena::trimmer::stop());
+        drop(trimmer::stop());
         let before = arena.resident();
         arena.sweep();
         arena.take_out_what_is_alone(|| false);
@@ -325,24 +340,24 @@ pub(crate) fn trim_for_last_channel() {
 /// # Errors
 /// As [`ensure`].
 pub fn set_memory_limit(limit: Option<u64>) -> Result<()> {
-    budget::set_limit(home()?, limit);
+    memory_limit::set_limit(home()?, limit);
     Ok(())
 }
 
 /// Counts what is in use, for tests and tools. Walks over everything.
-pub fn census() -> Census {
+pub fn memory_stats() -> MemoryStats {
     let Some(arena) = home_if_any() else {
-        return Census::default();
+        return MemoryStats::default();
     };
-    let mut census = Census {
-        seats: arena.occupied().count(),
+    let mut memory_stats = MemoryStats {
+        processes: arena.occupied().count(),
         segments: arena.segments().count(),
         bytes_committed: arena.resident(),
-        ..Census::default()
+        ..MemoryStats::default()
     };
     for cell in arena.used() {
-        census.blocks_in_use += 1;
-        census.objects += usize::from(cell.owner.is(Owner::Shared));
+        memory_stats.blocks_in_use += 1;
+        memory_stats.objects += usize::from(cell.owner.is(Owner::Shared));
     }
-    census
+    memory_stats
 }

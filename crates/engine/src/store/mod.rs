@@ -1,39 +1,39 @@
 //! A table of bytes that several processes read and change: `Manager().dict()` and `list()` of plain values.
 //!
 //! One process keeps the store; the others have its [`StoreHandle`]. Every turn is under one lock ([`Store::enter`])
-//! and leaves the entries whole wherever its process dies (`book.rs`). When the book is full, its keeper copies it
-//! into a larger one; the others find that in the root. What a store cannot hold, or when its keeper is gone, is
-//! [`StoreError::Elsewhere`]: the keeper has taken the entries out and serves them by other means, or nobody does.
+//! and leaves the entries whole wherever its process dies (`table.rs`). When the table is full, its owner copies it
+//! into a larger one; the others find that in the root. What a store cannot hold, or when its owner is gone, is
+//! [`StoreError::Detached`]: the owner has taken the entries out and serves them by other means, or nobody does.
 //!
 //! All of it is made of objects that exist otherwise: shared bytes and a lock. There is no further protocol.
 
-mod beside;
-mod book;
-mod log;
+mod extents;
+mod large;
+mod table;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::arena::handle::Handle;
-use crate::arena::home;
-use crate::arena::open::opened;
-use crate::arena::owner::OwnerId;
 use crate::deadline::Deadline;
 use crate::error::{Error, LockError, Result};
+use crate::memory::home;
+use crate::memory::owner::ProcId;
+use crate::objects::handle::Handle;
+use crate::objects::object_ref::opened;
 use crate::sync::{Acquired, Lock};
 use crate::value::SharedBytes;
-use book::{Book, Size, Value};
+use table::{Size, Table, Value};
 
-pub use beside::Access;
+pub use large::Access;
 
 /// Why a turn could not be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The entries are not in the store any more, or its keeper is gone.
+    /// The entries are not in the store any more, or its owner is gone.
     #[error("the entries are not in shared memory any more")]
-    Elsewhere,
-    /// The keeper has to make room first ([`Turn::grow`]).
+    Detached,
+    /// The owner has to make room first ([`ExclusiveAccess::grow`]).
     #[error("there is no room for {} entries of {} bytes more", .0.entries, .0.bytes)]
     NoRoom(Room),
     /// The entries cannot be read.
@@ -59,7 +59,7 @@ impl Room {
     fn of_lengths(lengths: &[usize]) -> Room {
         Room {
             entries: 1,
-            bytes: lengths.iter().copied().map(log::extent).sum(),
+            bytes: lengths.iter().copied().map(extents::extent).sum(),
         }
     }
 }
@@ -73,15 +73,15 @@ impl std::iter::Sum for Room {
     }
 }
 
-// The root: these words, then the book's handle.
+// The root: these words, then the table's handle.
 const STATE: usize = 0;
-const KEEPER: usize = 8;
-const EDITION: usize = 16;
+const OWNER: usize = 8;
+const VERSION: usize = 16;
 const BOOK: usize = 24;
 const ROOT: usize = BOOK + 32;
 
 const HERE: u64 = 0;
-const ELSEWHERE: u64 = 1;
+const DETACHED: u64 = 1;
 
 /// The name by which other processes open a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl StoreHandle {
 pub struct Store {
     root: SharedBytes,
     lock: Lock,
-    /// The book of the edition that this process met last. Locked within turns alone.
+    /// The table of the version that this process met last. Locked within turns alone.
     current: Mutex<Option<Current>>,
 }
 
@@ -127,8 +127,8 @@ opened!(Store, lock);
 
 #[derive(Debug)]
 struct Current {
-    edition: u64,
-    book: Arc<Book>,
+    version: u64,
+    table: Arc<Table>,
 }
 
 impl Store {
@@ -142,9 +142,9 @@ impl Store {
             lock: Lock::new()?,
             current: Mutex::new(None),
         };
-        let keeper = home()?.me().as_u32();
-        store.word(KEEPER).store(keeper.into(), Ordering::Relaxed);
-        store.publish(Book::new(Size::SMALLEST)?, &mut store.current());
+        let owner = home()?.me().as_u32();
+        store.word(OWNER).store(owner.into(), Ordering::Relaxed);
+        store.publish(Table::new(Size::SMALLEST)?, &mut store.current());
         Ok(store)
     }
 
@@ -176,20 +176,20 @@ impl Store {
         self.root.atomic_u64(at)
     }
 
-    /// Whether the entries are here, and their keeper lives.
+    /// Whether the entries are here, and their owner lives.
     pub fn is_here(&self) -> bool {
-        let keeper = OwnerId::from_u32(self.word(KEEPER).load(Ordering::Relaxed) as u32);
+        let owner = ProcId::from_u32(self.word(OWNER).load(Ordering::Relaxed) as u32);
         self.word(STATE).load(Ordering::Acquire) == HERE
-            && keeper.is_some_and(|keeper| home().is_ok_and(|arena| !arena.is_dead(keeper)))
+            && owner.is_some_and(|owner| home().is_ok_and(|arena| !arena.is_dead(owner)))
     }
 
-    /// Makes a book the store's, and `current`; under the lock, and by the keeper, whose death ends the store.
-    fn publish(&self, book: Book, current: &mut Option<Current>) {
-        let edition = self.word(EDITION).load(Ordering::Relaxed) + 1;
-        self.root.write_at(BOOK, &book.bytes().handle().to_bytes());
-        self.word(EDITION).store(edition, Ordering::Release);
-        let book = Arc::new(book);
-        *current = Some(Current { edition, book });
+    /// Makes a table the store's, and `current`; under the lock, and by the owner, whose death ends the store.
+    fn publish(&self, table: Table, current: &mut Option<Current>) {
+        let version = self.word(VERSION).load(Ordering::Relaxed) + 1;
+        self.root.write_at(BOOK, &table.bytes().handle().to_bytes());
+        self.word(VERSION).store(version, Ordering::Release);
+        let table = Arc::new(table);
+        *current = Some(Current { version, table });
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Current>> {
@@ -216,7 +216,10 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::wait`] and [`Entry::begin`].
-    pub fn enter(&self, deadline: Deadline) -> Result<Result<Turn<'_>, StoreError>, LockError> {
+    pub fn enter(
+        &self,
+        deadline: Deadline,
+    ) -> Result<Result<ExclusiveAccess<'_>, StoreError>, LockError> {
         Ok(self.wait(deadline)?.begin())
     }
 }
@@ -239,10 +242,10 @@ impl<'a> Entry<'a> {
     /// Begins a turn. Until it is dropped nobody else sees or changes the entries.
     ///
     /// # Errors
-    /// [`StoreError::Elsewhere`], and [`StoreError::Failed`] where the memory was overwritten.
+    /// [`StoreError::Detached`], and [`StoreError::Failed`] where the memory was overwritten.
     #[inline]
-    pub fn begin(self) -> Result<Turn<'a>, StoreError> {
-        let mut turn = Turn {
+    pub fn begin(self) -> Result<ExclusiveAccess<'a>, StoreError> {
+        let mut turn = ExclusiveAccess {
             current: self.store.current(),
             entry: self,
         };
@@ -253,59 +256,59 @@ impl<'a> Entry<'a> {
 
 /// The time in which this process alone uses a store.
 #[derive(Debug)]
-pub struct Turn<'a> {
+pub struct ExclusiveAccess<'a> {
     current: MutexGuard<'a, Option<Current>>,
     entry: Entry<'a>,
 }
 
-impl Turn<'_> {
+impl ExclusiveAccess<'_> {
     #[inline]
     fn prepare(&mut self) -> Result<(), StoreError> {
         let store = self.entry.store;
         if !store.is_here() {
-            return Err(StoreError::Elsewhere);
+            return Err(StoreError::Detached);
         }
-        let edition = store.word(EDITION).load(Ordering::Acquire);
+        let version = store.word(VERSION).load(Ordering::Acquire);
         let known = self.current.as_ref();
-        if known.is_none_or(|known| known.edition != edition) {
-            self.meet(edition)?;
+        if known.is_none_or(|known| known.version != version) {
+            self.meet(version)?;
         }
         if self.entry.acquired == Acquired::AfterOwnerDied {
-            self.with(Book::mend)?;
+            self.with(Table::rebuild_index)?;
         }
         Ok(())
     }
 
-    /// Opens the book of an edition that this process does not know yet.
+    /// Opens the table of an version that this process does not know yet.
     #[cold]
-    fn meet(&mut self, edition: u64) -> Result<(), StoreError> {
+    fn meet(&mut self, version: u64) -> Result<(), StoreError> {
         let mut handle = [0; 32];
         self.entry.store.root.read_at(BOOK, &mut handle);
         let bytes = SharedBytes::open(&Handle::from_bytes(&handle)?)?;
-        let book = Arc::new(Book::over(bytes)?);
-        *self.current = Some(Current { edition, book });
+        let table = Arc::new(Table::over(bytes)?);
+        *self.current = Some(Current { version, table });
         Ok(())
     }
 
-    /// The book, for who reads or writes an extent of it when the turn is over.
-    fn book(&self) -> Arc<Book> {
+    /// The table, for who reads or writes an extent of it when the turn is over.
+    fn table(&self) -> Arc<Table> {
         match &*self.current {
-            Some(current) => current.book.clone(),
-            None => unreachable!("a turn begins with a book"),
+            Some(current) => current.table.clone(),
+            None => unreachable!("a turn begins with a table"),
         }
     }
 
     #[inline]
-    fn with<T>(&self, access: impl FnOnce(&Book) -> T) -> T {
+    fn with<T>(&self, access: impl FnOnce(&Table) -> T) -> T {
         match &*self.current {
-            Some(current) => access(&current.book),
-            None => unreachable!("a turn begins with a book"),
+            Some(current) => access(&current.table),
+            None => unreachable!("a turn begins with a table"),
         }
     }
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.with(Book::live)
+        self.with(Table::live)
     }
 
     /// Whether there are none.
@@ -318,12 +321,12 @@ impl Turn<'_> {
     /// # Errors
     /// [`StoreError::Failed`], of this and of all that follow, when the memory was overwritten.
     pub fn get(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool, StoreError> {
-        Ok(self.with(|book| book.get(key, out))?)
+        Ok(self.with(|table| table.get(key, out))?)
     }
 
     /// Whether there is a value of the key.
     pub fn contains(&self, key: &[u8]) -> bool {
-        self.with(|book| book.contains(key))
+        self.with(|table| table.contains(key))
     }
 
     /// Makes `value` the value of a key.
@@ -331,31 +334,31 @@ impl Turn<'_> {
     /// # Errors
     /// [`StoreError::NoRoom`]: nothing was changed.
     pub fn set(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.with(|book| book.set_key(key, Value::Bytes(value)))
+        self.with(|table| table.set_key(key, Value::Bytes(value)))
     }
 
     /// Removes a key and appends its value to `out`; false if there is none.
     ///
     /// # Errors
-    /// As [`Turn::get`].
+    /// As [`ExclusiveAccess::get`].
     pub fn remove(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool, StoreError> {
-        Ok(self.with(|book| book.remove(key, out))?)
+        Ok(self.with(|table| table.remove(key, out))?)
     }
 
     /// Removes the entry that was inserted last; false if there is none.
     ///
     /// # Errors
-    /// As [`Turn::get`].
+    /// As [`ExclusiveAccess::get`].
     pub fn pop_last(&self, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Result<bool, StoreError> {
-        Ok(self.with(|book| book.pop_last(key, value))?)
+        Ok(self.with(|table| table.pop_last(key, value))?)
     }
 
     /// Appends the value at an index to `out`; false if there is none.
     ///
     /// # Errors
-    /// As [`Turn::get`].
+    /// As [`ExclusiveAccess::get`].
     pub fn get_at(&self, index: usize, out: &mut Vec<u8>) -> Result<bool, StoreError> {
-        Ok(self.with(|book| book.get_at(index, out))?)
+        Ok(self.with(|table| table.get_at(index, out))?)
     }
 
     /// Makes `value` the value at an index; false if there is none.
@@ -363,7 +366,7 @@ impl Turn<'_> {
     /// # Errors
     /// [`StoreError::NoRoom`]: nothing was changed.
     pub fn set_at(&self, index: usize, value: &[u8]) -> Result<bool, StoreError> {
-        self.with(|book| book.set_at(index, Value::Bytes(value)))
+        self.with(|table| table.set_at(index, Value::Bytes(value)))
     }
 
     /// Appends a value to the sequence.
@@ -371,28 +374,28 @@ impl Turn<'_> {
     /// # Errors
     /// [`StoreError::NoRoom`]: nothing was changed.
     pub fn push(&self, value: &[u8]) -> Result<(), StoreError> {
-        self.with(|book| book.push(Value::Bytes(value)))
+        self.with(|table| table.push(Value::Bytes(value)))
     }
 
     /// Removes the last value of the sequence and appends it to `out`; false if there is none.
     ///
     /// # Errors
-    /// As [`Turn::get`].
+    /// As [`ExclusiveAccess::get`].
     pub fn pop(&self, out: &mut Vec<u8>) -> Result<bool, StoreError> {
-        Ok(self.with(|book| book.pop(out))?)
+        Ok(self.with(|table| table.pop(out))?)
     }
 
     /// Removes all.
     pub fn clear(&self) {
-        self.with(Book::clear);
+        self.with(Table::clear);
     }
 
     /// Visits the keys and values in order; the keys of a sequence are empty.
     ///
     /// # Errors
-    /// As [`Turn::get`].
+    /// As [`ExclusiveAccess::get`].
     pub fn each(&self, visit: impl FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
-        Ok(self.with(|book| book.each(visit))?)
+        Ok(self.with(|table| table.each(visit))?)
     }
 
     /// Makes sure that there is room.
@@ -400,24 +403,24 @@ impl Turn<'_> {
     /// # Errors
     /// [`StoreError::NoRoom`].
     pub fn reserve(&self, room: Room) -> Result<(), StoreError> {
-        self.with(|book| book.check(room))
+        self.with(|table| table.check(room))
     }
 
-    /// Makes room for more; for the keeper alone.
+    /// Makes room for more; for the owner alone.
     ///
     /// # Errors
     /// [`StoreError::Failed`] when there is no memory: the store is as it was.
     pub fn grow(&mut self, room: Room) -> Result<(), StoreError> {
-        let book = self.with(|book| book.copied(room))?;
-        self.entry.store.publish(book, &mut self.current);
+        let table = self.with(|table| table.copied(room))?;
+        self.entry.store.publish(table, &mut self.current);
         Ok(())
     }
 
-    /// From now on the entries are elsewhere; for the keeper, who has read them.
+    /// From now on the entries are elsewhere; for the owner, who has read them.
     pub fn retire(self) {
         self.entry
             .store
             .word(STATE)
-            .store(ELSEWHERE, Ordering::Release);
+            .store(DETACHED, Ordering::Release);
     }
 }

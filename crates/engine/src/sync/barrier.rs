@@ -14,14 +14,15 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::arena::handle::Handle;
-use crate::arena::object::{Kind, Layout, ObjectHead};
-use crate::arena::open::{Shared, opened};
-use crate::arena::owner::OwnerId;
-use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::kill;
+use crate::failpoint;
+use crate::memory::owner::ProcId;
+use crate::objects::handle::Handle;
+use crate::objects::object::{Kind, Layout, ObjectHead};
+use crate::objects::object_ref::{TypedRef, opened};
+use crate::process::wait_registry;
+use crate::process::wait_registry::WaitReason;
 use crate::sys::futex::{self, Slept};
 
 const SLEEPERS: u64 = 1;
@@ -49,7 +50,7 @@ unsafe impl Layout for BarrierObject {
 /// A barrier for a fixed number of parties. A party that dies while it waits breaks it.
 #[derive(Debug)]
 pub struct Barrier {
-    shared: Shared<BarrierObject>,
+    shared: TypedRef<BarrierObject>,
 }
 
 opened!(Barrier, shared);
@@ -78,9 +79,9 @@ pub struct Place {
 
 /// How a party comes through.
 #[derive(Debug)]
-pub enum Arrival<'a> {
+pub enum WaitOutcome<'a> {
     /// It came last: the others wait until it opens the barrier.
-    Last(Turnstile<'a>),
+    Last(OpenGuard<'a>),
     /// The barrier was opened.
     Passed {
         /// Which of the parties this was, from 0.
@@ -90,7 +91,7 @@ pub enum Arrival<'a> {
 
 /// The right to open the barrier. Dropped without opening, it breaks it.
 #[derive(Debug)]
-pub struct Turnstile<'a> {
+pub struct OpenGuard<'a> {
     barrier: &'a Barrier,
     round: u32,
     index: u32,
@@ -153,7 +154,7 @@ impl Barrier {
             object.parties.store(parties, Ordering::Relaxed);
         };
         Ok(Barrier {
-            shared: Shared::make(u64::from(parties) * 8, fill)?,
+            shared: TypedRef::make(u64::from(parties) * 8, fill)?,
         })
     }
 
@@ -163,7 +164,7 @@ impl Barrier {
     /// When the handle is another tree's, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<Barrier> {
         Ok(Barrier {
-            shared: Shared::open(handle)?,
+            shared: TypedRef::open(handle)?,
         })
     }
 
@@ -203,7 +204,7 @@ impl Barrier {
     ///
     /// # Errors
     /// [`BarrierError::Broken`], also when the deadline passes, which breaks it for all.
-    pub fn arrive(&self, deadline: Deadline) -> Result<Arrival<'_>, BarrierError> {
+    pub fn arrive(&self, deadline: Deadline) -> Result<WaitOutcome<'_>, BarrierError> {
         let mut place = self.enter()?;
         loop {
             match self.pass(&mut place, deadline) {
@@ -236,11 +237,15 @@ impl Barrier {
     ///
     /// # Errors
     /// [`BarrierError`]; a timeout does not break the barrier here, [`Barrier::give_up`] does.
-    pub fn pass(&self, place: &mut Place, deadline: Deadline) -> Result<Arrival<'_>, BarrierError> {
+    pub fn pass(
+        &self,
+        place: &mut Place,
+        deadline: Deadline,
+    ) -> Result<WaitOutcome<'_>, BarrierError> {
         loop {
             match place.index {
                 Some(index) if index + 1 == self.parties() => {
-                    return Ok(Arrival::Last(Turnstile {
+                    return Ok(WaitOutcome::Last(OpenGuard {
                         barrier: self,
                         round: place.round,
                         index,
@@ -248,7 +253,7 @@ impl Barrier {
                 }
                 Some(index) => {
                     self.wait(place.round, deadline)?;
-                    return Ok(Arrival::Passed { index });
+                    return Ok(WaitOutcome::Passed { index });
                 }
                 None => {
                     self.wait(place.round, deadline)?;
@@ -273,7 +278,7 @@ impl Barrier {
                     .compare_exchange(seen, mine, Ordering::SeqCst, Ordering::SeqCst)
                     .is_ok()
             {
-                kill::point("barrier.arrived");
+                failpoint::hit("barrier.arrived");
                 return Some(index as u32);
             }
         }
@@ -281,7 +286,7 @@ impl Barrier {
     }
 
     fn wait(&self, round: u32, deadline: Deadline) -> Result<(), BarrierError> {
-        let _call = waits::Call::join();
+        let _call = wait_registry::Call::join();
         loop {
             let seen = self.look();
             if seen.round() != round {
@@ -293,7 +298,7 @@ impl Barrier {
             if seen.is_broken() {
                 return Err(BarrierError::Broken);
             }
-            let Some(lives) = self.lives_of(round) else {
+            let Some(lives) = self.liveness_of(round) else {
                 self.break_round(round);
                 continue;
             };
@@ -306,28 +311,29 @@ impl Barrier {
             }
             let mut words = vec![(self.futex(), announced.0 as u32)];
             words.extend(lives);
-            kill::point("barrier.announced");
-            if waits::wait_any(What::Parties, &words, deadline) == Slept::Interrupted {
+            failpoint::hit("barrier.announced");
+            if wait_registry::wait_any(WaitReason::Parties, &words, deadline) == Slept::Interrupted
+            {
                 return Err(BarrierError::Interrupted);
             }
         }
     }
 
-    /// The life words of the other parties that are here; `None` when one is dead.
-    fn lives_of(&self, round: u32) -> Option<Vec<(&AtomicU32, u32)>> {
+    /// The liveness words of the other parties that are here; `None` when one is dead.
+    fn liveness_of(&self, round: u32) -> Option<Vec<(&AtomicU32, u32)>> {
         let arena = self.shared.arena();
         let me = arena.me();
         let here = self.cells().iter().filter_map(|cell| {
             let seen = cell.load(Ordering::SeqCst);
-            let owner = OwnerId::from_u32(seen as u32)?;
+            let owner = ProcId::from_u32(seen as u32)?;
             ((seen >> 32) as u32 == round && owner != me).then_some(owner)
         });
-        let mut parties: Vec<OwnerId> = here.collect();
+        let mut parties: Vec<ProcId> = here.collect();
         parties.sort_unstable_by_key(|owner| owner.as_u32());
         parties.dedup();
         parties
             .into_iter()
-            .map(|owner| arena.watch_life(owner))
+            .map(|owner| arena.watch_liveness(owner))
             .collect()
     }
 
@@ -339,7 +345,7 @@ impl Barrier {
         }
         // Whoever broke it may have been stopped, or killed, before it woke anybody.
         if seen.round() == round {
-            kill::point("barrier.broken");
+            failpoint::hit("barrier.broken");
             futex::wake(self.futex(), u32::MAX);
         }
     }
@@ -354,7 +360,7 @@ impl Barrier {
         loop {
             let seen = self.look();
             if self.change(seen, seen.ended(false)) {
-                kill::point("barrier.reset");
+                failpoint::hit("barrier.reset");
                 futex::wake(self.futex(), u32::MAX);
                 return;
             }
@@ -382,7 +388,7 @@ impl Barrier {
     }
 }
 
-impl Turnstile<'_> {
+impl OpenGuard<'_> {
     /// Lets all through; which of the parties this one was.
     ///
     /// # Errors
@@ -396,7 +402,7 @@ impl Turnstile<'_> {
                 return Err(BarrierError::Broken);
             }
             if barrier.change(seen, seen.ended(true)) {
-                kill::point("barrier.opened");
+                failpoint::hit("barrier.opened");
                 if seen.0 & SLEEPERS != 0 {
                     futex::wake(barrier.futex(), u32::MAX);
                 }
@@ -406,7 +412,7 @@ impl Turnstile<'_> {
     }
 }
 
-impl Drop for Turnstile<'_> {
+impl Drop for OpenGuard<'_> {
     fn drop(&mut self) {
         self.barrier.break_round(self.round);
     }

@@ -14,18 +14,19 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::gate;
-use super::word::LockWord;
+use super::lock_state::LockState;
+use super::robust_lock;
 use super::{Lock, RLock};
-use crate::arena::block::BlockId;
-use crate::arena::handle::Handle;
-use crate::arena::object::{EXTENSION, FURTHER, Kind, Layout, ObjectHead};
-use crate::arena::open::{Held, Shared, opened};
-use crate::arena::owner::OwnerId;
-use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, WaitError};
-use crate::kill;
+use crate::failpoint;
+use crate::memory::block::BlockId;
+use crate::memory::owner::ProcId;
+use crate::objects::handle::Handle;
+use crate::objects::object::{EXTENSION, FURTHER, Kind, Layout, ObjectHead};
+use crate::objects::object_ref::{ObjectRef, TypedRef, opened};
+use crate::process::wait_registry;
+use crate::process::wait_registry::WaitReason;
 use crate::sys::futex::{self, Slept};
 
 const NOTIFIED: u32 = 1 << 31;
@@ -93,7 +94,7 @@ pub trait Turns {
     /// To be called by a thread whose ticket [was moved](Ticket::was_moved), once it has tried to take the lock: the
     /// others sleep for it.
     fn pass_on(&self) {
-        gate::pass_on(self.place().word);
+        robust_lock::pass_on(self.place().word);
     }
 }
 
@@ -102,7 +103,7 @@ pub trait Turns {
 #[doc(hidden)]
 pub struct LockPlace<'a> {
     block: BlockId,
-    word: &'a LockWord,
+    word: &'a LockState,
 }
 
 impl Turns for Lock {
@@ -125,7 +126,7 @@ impl Turns for RLock {
 /// holding it, [`sleep`](Condition::sleep) after releasing it.
 #[derive(Debug)]
 pub struct Condition {
-    shared: Shared<ConditionObject>,
+    shared: TypedRef<ConditionObject>,
 }
 
 opened!(Condition, shared);
@@ -136,7 +137,7 @@ opened!(Condition, shared);
 pub struct Ticket<'a> {
     condition: &'a Condition,
     index: usize,
-    owner: OwnerId,
+    owner: ProcId,
 }
 
 impl Condition {
@@ -146,7 +147,7 @@ impl Condition {
     /// When shared memory cannot be had.
     pub fn new() -> Result<Condition> {
         Ok(Condition {
-            shared: Shared::make(0, |_| {})?,
+            shared: TypedRef::make(0, |_| {})?,
         })
     }
 
@@ -156,7 +157,7 @@ impl Condition {
     /// When the handle is another tree's, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<Condition> {
         Ok(Condition {
-            shared: Shared::open(handle)?,
+            shared: TypedRef::open(handle)?,
         })
     }
 
@@ -301,12 +302,12 @@ impl Condition {
     fn claim(&self, index: usize, lock: u32) -> Option<Ticket<'_>> {
         let (arena, cell) = (self.shared.arena(), self.cell(index)?);
         let seen = cell.state.load(Ordering::SeqCst);
-        let vacant = OwnerId::from_u32(seen & !NOTIFIED).is_none_or(|owner| arena.is_dead(owner));
+        let vacant = ProcId::from_u32(seen & !NOTIFIED).is_none_or(|owner| arena.is_dead(owner));
         let owner = arena.me();
         if !vacant || !cell.pass(seen, owner.as_u32()) {
             return None;
         }
-        kill::point("condition.claimed");
+        failpoint::hit("condition.claimed");
         let used = &self.shared.used;
         if used.load(Ordering::SeqCst) <= index as u32 {
             used.fetch_max(index as u32 + 1, Ordering::SeqCst);
@@ -344,7 +345,7 @@ impl Condition {
         let waiting = ticket.owner.as_u32();
         // The cell may lie in an extension: the condition is known by its first one.
         let known_by = &self.shared.cells[0].state;
-        let _call = waits::Call::join();
+        let _call = wait_registry::Call::join();
         loop {
             if state.load(Ordering::SeqCst) != waiting {
                 return Ok(());
@@ -352,8 +353,12 @@ impl Condition {
             if deadline.is_past() {
                 return Err(WaitError::TimedOut);
             }
-            if waits::wait_known_by(What::Notification, known_by, &[(state, waiting)], deadline)
-                == Slept::Interrupted
+            if wait_registry::wait_known_by(
+                WaitReason::Notification,
+                known_by,
+                &[(state, waiting)],
+                deadline,
+            ) == Slept::Interrupted
                 && state.load(Ordering::SeqCst) == waiting
             {
                 return Err(WaitError::Interrupted);
@@ -372,7 +377,7 @@ impl Condition {
         let mut waiting: Vec<(u64, &WaitCell, u32)> = Vec::new();
         for (index, cell) in self.cells() {
             let seen = cell.state.load(Ordering::SeqCst);
-            match OwnerId::from_u32(seen & !NOTIFIED) {
+            match ProcId::from_u32(seen & !NOTIFIED) {
                 Some(owner) if arena.is_dead(owner) => self.vacate(index, cell, seen),
                 Some(_) if seen & NOTIFIED == 0 => {
                     waiting.push((cell.turn.load(Ordering::SeqCst), cell, seen));
@@ -389,7 +394,7 @@ impl Condition {
             }
             let (first, others) = line.split_at_mut(due);
             first.sort_unstable_by_key(|(turn, ..)| *turn);
-            kill::point("condition.chosen");
+            failpoint::hit("condition.chosen");
             notified += match first {
                 [(_, cell, seen)] => usize::from(cell.wake(*seen)),
                 _ => self.release(first),
@@ -402,7 +407,7 @@ impl Condition {
     /// Lets the waiter go that came first; whether there was one.
     fn notify_first(&self) -> bool {
         while let Some((cell, seen)) = self.first() {
-            kill::point("condition.chosen");
+            failpoint::hit("condition.chosen");
             if cell.wake(seen) {
                 return true;
             }
@@ -427,7 +432,7 @@ impl Condition {
                 if turn >= lowest {
                     continue;
                 }
-                if OwnerId::from_u32(seen).is_some_and(|owner| arena.is_dead(owner)) {
+                if ProcId::from_u32(seen).is_some_and(|owner| arena.is_dead(owner)) {
                     self.vacate(base + index, cell, seen);
                 } else {
                     (first, lowest) = (Some((cell, seen)), turn);
@@ -443,16 +448,16 @@ impl Condition {
 
     /// Lets waiters go, one after the other where they take a lock.
     fn release(&self, waiting: &[(u64, &WaitCell, u32)]) -> usize {
-        let mut crowd = None::<Crowd>;
+        let mut batch = None::<RequeueBatch>;
         let mut notified = 0;
         for (_, cell, seen) in waiting {
             let block = BlockId::new(cell.lock.load(Ordering::SeqCst));
-            if crowd.as_ref().map(|crowd| crowd.block) != block {
-                drop(crowd.take());
-                crowd = block.and_then(|block| Crowd::of(self.shared.arena(), block));
+            if batch.as_ref().map(|batch| batch.block) != block {
+                drop(batch.take());
+                batch = block.and_then(|block| RequeueBatch::of(self.shared.arena(), block));
             }
-            notified += usize::from(match &crowd {
-                Some(crowd) => crowd.join(cell, *seen),
+            notified += usize::from(match &batch {
+                Some(batch) => batch.join(cell, *seen),
                 None => cell.wake(*seen),
             });
         }
@@ -470,23 +475,23 @@ impl Condition {
         let arena = self.shared.arena();
         let waits = |(_, cell): &(usize, &WaitCell)| {
             let seen = cell.state.load(Ordering::SeqCst);
-            seen & NOTIFIED == 0 && OwnerId::from_u32(seen).is_some_and(|o| !arena.is_dead(o))
+            seen & NOTIFIED == 0 && ProcId::from_u32(seen).is_some_and(|o| !arena.is_dead(o))
         };
         self.cells().filter(waits).count()
     }
 }
 
 /// Those that are sent to sleep for a lock; the first of them is woken when it is free, or there and then.
-struct Crowd {
+struct RequeueBatch {
     block: BlockId,
-    word: &'static LockWord,
-    _held: Held,
+    word: &'static LockState,
+    _held: ObjectRef,
 }
 
-impl Crowd {
-    fn of(arena: &'static crate::arena::Arena, block: BlockId) -> Option<Crowd> {
-        let (held, word) = gate::lock_in(arena, block)?;
-        Some(Crowd {
+impl RequeueBatch {
+    fn of(arena: &'static crate::memory::Arena, block: BlockId) -> Option<RequeueBatch> {
+        let (held, word) = robust_lock::lock_in(arena, block)?;
+        Some(RequeueBatch {
             block,
             word,
             _held: held,
@@ -497,17 +502,17 @@ impl Crowd {
         cell.lock.store(MOVED, Ordering::SeqCst);
         let notified = cell.pass(seen, seen | NOTIFIED);
         if notified {
-            kill::point("condition.notified");
+            failpoint::hit("condition.notified");
             futex::requeue(&cell.state, seen | NOTIFIED, self.word.futex());
-            kill::point("condition.moved");
+            failpoint::hit("condition.moved");
         }
         notified
     }
 }
 
-impl Drop for Crowd {
+impl Drop for RequeueBatch {
     fn drop(&mut self) {
-        gate::pass_on(self.word);
+        robust_lock::pass_on(self.word);
     }
 }
 
@@ -522,7 +527,7 @@ impl WaitCell {
     fn wake(&self, seen: u32) -> bool {
         let notified = self.pass(seen, seen | NOTIFIED);
         if notified {
-            kill::point("condition.notified");
+            failpoint::hit("condition.notified");
             futex::wake(&self.state, u32::MAX);
         }
         notified
@@ -554,7 +559,7 @@ impl<'a> Ticket<'a> {
         let (cell, waiting) = (self.cell(), self.owner.as_u32());
         let notified = !cell.pass(waiting, 0);
         if !notified || cell.pass(waiting | NOTIFIED, 0) {
-            kill::point("condition.given_up");
+            failpoint::hit("condition.given_up");
             self.condition.push(self.index, cell);
         }
         notified

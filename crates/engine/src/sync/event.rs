@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::arena::handle::Handle;
-use crate::arena::object::{Kind, Layout, ObjectHead};
-use crate::arena::open::{Shared, opened};
-use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Result, WaitError};
-use crate::kill;
+use crate::failpoint;
+use crate::objects::handle::Handle;
+use crate::objects::object::{Kind, Layout, ObjectHead};
+use crate::objects::object_ref::{TypedRef, opened};
+use crate::process::wait_registry;
+use crate::process::wait_registry::WaitReason;
 use crate::sys::futex::{self, Slept};
 
 const SET: u32 = 1;
@@ -38,7 +39,7 @@ pub struct Since(u32);
 /// A flag. Who waits while it is set is let go even when it is cleared again at once.
 #[derive(Debug)]
 pub struct Event {
-    shared: Shared<EventObject>,
+    shared: TypedRef<EventObject>,
 }
 
 opened!(Event, shared);
@@ -50,7 +51,7 @@ impl Event {
     /// When shared memory cannot be had.
     pub fn new() -> Result<Event> {
         Ok(Event {
-            shared: Shared::make(0, |_| {})?,
+            shared: TypedRef::make(0, |_| {})?,
         })
     }
 
@@ -60,7 +61,7 @@ impl Event {
     /// When the handle is another tree's, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<Event> {
         Ok(Event {
-            shared: Shared::open(handle)?,
+            shared: TypedRef::open(handle)?,
         })
     }
 
@@ -95,7 +96,7 @@ impl Event {
                 Err(now) => seen = now,
             }
         };
-        kill::point("event.set");
+        failpoint::hit("event.set");
         if set & SLEEPERS != 0 {
             self.wake_all(set);
         }
@@ -134,7 +135,7 @@ impl Event {
     /// # Errors
     /// As [`Event::wait`].
     pub fn wait_since(&self, since: Since, deadline: Deadline) -> Result<(), WaitError> {
-        let _call = waits::Call::join();
+        let _call = wait_registry::Call::join();
         loop {
             let seen = self.word().load(Ordering::SeqCst);
             if seen & SET != 0 || seen / TURN != since.0 {
@@ -152,8 +153,10 @@ impl Event {
             {
                 continue;
             }
-            kill::point("event.announced");
-            if waits::wait(What::Event, self.word(), announced, deadline) == Slept::Interrupted {
+            failpoint::hit("event.announced");
+            if wait_registry::wait(WaitReason::Event, self.word(), announced, deadline)
+                == Slept::Interrupted
+            {
                 return Err(WaitError::Interrupted);
             }
         }

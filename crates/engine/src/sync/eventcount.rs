@@ -97,7 +97,7 @@ impl EventCount {
     #[cold]
     fn wake(&self, count: u32) {
         self.call(|word| {
-            crate::kill::point("sync.called");
+            crate::failpoint::hit("sync.called");
             crate::sys::futex::wake(word, count)
         });
     }

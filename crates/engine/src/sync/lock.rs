@@ -1,25 +1,25 @@
 //! A mutual-exclusion lock between processes.
 
-use super::gate::{self, AfterDeath, Gate};
+use super::lock_state::LockState;
+use super::robust_lock::{self, AfterDeath, RobustLock};
 use super::spin::Spin;
-use super::word::LockWord;
-use crate::arena::block::BlockId;
-use crate::arena::handle::Handle;
-use crate::arena::object::Kind;
-use crate::arena::open::{Shared, opened};
-use crate::arena::owner::OwnerId;
 use crate::deadline::Deadline;
 use crate::error::{LockError, NotHeld, Result};
+use crate::memory::block::BlockId;
+use crate::memory::owner::ProcId;
+use crate::objects::handle::Handle;
+use crate::objects::object::Kind;
+use crate::objects::object_ref::{TypedRef, opened};
 
 /// A lock that any process of the tree may hold, and that outlives a holder's death.
 ///
-/// As with the lock of Python's `multiprocessing`, whoever likes may release it: it can serve as a gate
+/// As with the lock of Python's `multiprocessing`, whoever likes may release it: it can serve as a robust lock
 /// that one process closes and another opens. A holder that is killed, calls `_exit` or is replaced by
 /// another program makes the next [`acquire`](Lock::acquire) fail once with
 /// [`LockError::OwnerDied`]; a holder that ends in order leaves it held.
 #[derive(Debug)]
 pub struct Lock {
-    shared: Shared<Gate<{ Kind::Lock as u32 }>>,
+    shared: TypedRef<RobustLock<{ Kind::Lock as u32 }>>,
     spin: Spin,
 }
 
@@ -41,7 +41,7 @@ impl Lock {
     /// When shared memory cannot be had.
     pub fn new() -> Result<Lock> {
         Ok(Lock {
-            shared: Shared::make(0, |_| {})?,
+            shared: TypedRef::make(0, |_| {})?,
             spin: Spin::default(),
         })
     }
@@ -52,7 +52,7 @@ impl Lock {
     /// When the handle is another tree's, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<Lock> {
         Ok(Lock {
-            shared: Shared::open(handle)?,
+            shared: TypedRef::open(handle)?,
             spin: Spin::default(),
         })
     }
@@ -93,9 +93,13 @@ impl Lock {
         })
     }
 
-    fn enter(&self, deadline: Deadline, after: AfterDeath) -> Result<gate::Inherited, LockError> {
+    fn enter(
+        &self,
+        deadline: Deadline,
+        after: AfterDeath,
+    ) -> Result<robust_lock::Inherited, LockError> {
         let arena = self.shared.arena();
-        gate::acquire(arena, &self.shared.word, &self.spin, deadline, after)
+        robust_lock::acquire(arena, &self.shared.word, &self.spin, deadline, after)
     }
 
     /// Frees the lock, whoever holds it.
@@ -104,10 +108,10 @@ impl Lock {
     /// [`NotHeld`] when it is free.
     #[inline]
     pub fn release(&self) -> Result<(), NotHeld> {
-        gate::release(&self.shared.word).map_err(|()| NotHeld)
+        robust_lock::release(&self.shared.word).map_err(|()| NotHeld)
     }
 
-    pub(super) fn word(&self) -> (BlockId, &LockWord) {
+    pub(super) fn word(&self) -> (BlockId, &LockState) {
         (self.shared.block(), &self.shared.word)
     }
 
@@ -120,11 +124,11 @@ impl Lock {
     #[inline]
     pub fn would_wait(&self) -> bool {
         let arena = self.shared.arena();
-        gate::is_held_by_the_living(arena, self.shared.word.look())
+        robust_lock::is_held_by_the_living(arena, self.shared.word.look())
     }
 
     /// The process that acquired it, if it is held.
-    pub fn holder(&self) -> Option<OwnerId> {
+    pub fn holder(&self) -> Option<ProcId> {
         self.shared.word.look().holder()
     }
 

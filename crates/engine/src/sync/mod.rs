@@ -9,16 +9,16 @@ mod barrier;
 mod condition;
 mod event;
 pub(crate) mod eventcount;
-mod gate;
 mod lock;
+pub(crate) mod lock_state;
 mod rlock;
+mod robust_lock;
 mod rwlock;
 mod semaphore;
 pub(crate) mod spin;
 mod thread;
-pub(crate) mod word;
 
-pub use barrier::{Arrival, Barrier, BarrierError, Place, Turnstile};
+pub use barrier::{Barrier, BarrierError, OpenGuard, Place, WaitOutcome};
 pub use condition::{Condition, Ticket, Turns};
 pub use event::{Event, Since};
 pub use lock::{Acquired, Lock};
@@ -26,4 +26,4 @@ pub use rlock::RLock;
 pub use rwlock::{ReadHold, RwLock};
 pub use semaphore::Semaphore;
 
-pub(crate) use gate::{holder_of, keep_held};
+pub(crate) use robust_lock::{holder_of, keep_held};

@@ -2,17 +2,17 @@
 
 use std::sync::atomic::Ordering;
 
-use super::gate::{self, AfterDeath, Gate};
+use super::lock_state::LockState;
+use super::robust_lock::{self, AfterDeath, RobustLock};
 use super::spin::Spin;
-use super::word::LockWord;
 use super::{Acquired, thread};
-use crate::arena::block::BlockId;
-use crate::arena::handle::Handle;
-use crate::arena::object::Kind;
-use crate::arena::open::{Shared, opened};
-use crate::arena::owner::OwnerId;
 use crate::deadline::Deadline;
 use crate::error::{LockError, NotOwner, Result};
+use crate::memory::block::BlockId;
+use crate::memory::owner::ProcId;
+use crate::objects::handle::Handle;
+use crate::objects::object::Kind;
+use crate::objects::object_ref::{TypedRef, opened};
 
 /// A lock of one thread of one process, which must release it as often as it acquired it.
 ///
@@ -20,7 +20,7 @@ use crate::error::{LockError, NotOwner, Result};
 /// [`LockError::OwnerDied`].
 #[derive(Debug)]
 pub struct RLock {
-    shared: Shared<Gate<{ Kind::RLock as u32 }>>,
+    shared: TypedRef<RobustLock<{ Kind::RLock as u32 }>>,
     spin: Spin,
 }
 
@@ -33,7 +33,7 @@ impl RLock {
     /// When shared memory cannot be had.
     pub fn new() -> Result<RLock> {
         Ok(RLock {
-            shared: Shared::make(0, |_| {})?,
+            shared: TypedRef::make(0, |_| {})?,
             spin: Spin::default(),
         })
     }
@@ -44,7 +44,7 @@ impl RLock {
     /// When the handle is another tree's, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<RLock> {
         Ok(RLock {
-            shared: Shared::open(handle)?,
+            shared: TypedRef::open(handle)?,
             spin: Spin::default(),
         })
     }
@@ -68,7 +68,7 @@ impl RLock {
     }
 
     /// Counts one more hold of the thread that has the lock.
-    fn acquire_again(&self, me: OwnerId) -> bool {
+    fn acquire_again(&self, me: ProcId) -> bool {
         let mine = self.shared.is_mine(me);
         if mine {
             self.shared.again.fetch_add(1, Ordering::Relaxed);
@@ -97,7 +97,8 @@ impl RLock {
         if self.try_acquire() {
             return Ok(Acquired::Clean);
         }
-        let inherited = gate::acquire(arena, &self.shared.word, &self.spin, deadline, after)?;
+        let inherited =
+            robust_lock::acquire(arena, &self.shared.word, &self.spin, deadline, after)?;
         self.shared.again.store(0, Ordering::Relaxed);
         Ok(match inherited.0 {
             true => Acquired::AfterOwnerDied,
@@ -119,7 +120,7 @@ impl RLock {
             self.shared.again.store(again - 1, Ordering::Relaxed);
             return Ok(());
         }
-        gate::release(&self.shared.word).map_err(|()| NotOwner)
+        robust_lock::release(&self.shared.word).map_err(|()| NotOwner)
     }
 
     /// How often the calling thread holds it.
@@ -136,7 +137,7 @@ impl RLock {
         self.shared.is_mine(self.shared.arena().me())
     }
 
-    pub(super) fn word(&self) -> (BlockId, &LockWord) {
+    pub(super) fn word(&self) -> (BlockId, &LockState) {
         (self.shared.block(), &self.shared.word)
     }
 
@@ -150,11 +151,11 @@ impl RLock {
     pub fn would_wait(&self) -> bool {
         let arena = self.shared.arena();
         let seen = self.shared.word.look();
-        gate::is_held_by_the_living(arena, seen) && !self.shared.is_of(arena.me(), seen)
+        robust_lock::is_held_by_the_living(arena, seen) && !self.shared.is_of(arena.me(), seen)
     }
 
     /// The process that holds it.
-    pub fn holder(&self) -> Option<OwnerId> {
+    pub fn holder(&self) -> Option<ProcId> {
         self.shared.word.look().holder()
     }
 }

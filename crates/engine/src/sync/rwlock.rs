@@ -1,48 +1,48 @@
 //! A lock that many may hold to read, or one to write.
 //!
-//! It is made of locks that know their holders (`word.rs`), so there is no count that a dead reader would
-//! leave wrong. Each reader holds one of the *stalls*; a writer holds the gate, and then all the stalls.
+//! It is made of locks that know their holders (`lock_state.rs`), so there is no count that a dead reader would
+//! leave wrong. Each reader holds one of the *reader slots*; a writer holds the robust lock, and then all the reader slots.
 //!
 //! ```text
-//! read:   gate held? pass through it     take a stall that is free, or wait for one's own
-//! write:  take the gate     take every stall, in their order     unfinished := 1
+//! read:   robust lock held? pass through it     take a reader slot that is free, or wait for one's own
+//! write:  take the robust lock     take every reader slot, in their order     unfinished := 1
 //! finish: unfinished := 0     give everything back
 //! ```
 //!
-//! Readers pass through the gate while somebody holds it, so that a writer need not wait for ever. What a dead
+//! Readers pass through the robust lock while somebody holds it, so that a writer need not wait for ever. What a dead
 //! process holds is taken over, and of a dead reader no more is said. What a dead writer had begun stays
 //! unfinished, which everybody is told who holds the lock after it, until a writer says that all is well.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::gate::{self, AfterDeath, Inherited};
+use super::lock_state::LockState;
+use super::robust_lock::{self, AfterDeath, Inherited};
 use super::spin::Spin;
 use super::thread;
-use super::word::LockWord;
-use crate::arena::handle::Handle;
-use crate::arena::object::{Kind, Layout, ObjectHead};
-use crate::arena::open::{Shared, opened};
 use crate::deadline::Deadline;
 use crate::error::{LockError, Result};
-use crate::kill;
+use crate::failpoint;
+use crate::objects::handle::Handle;
+use crate::objects::object::{Kind, Layout, ObjectHead};
+use crate::objects::object_ref::{TypedRef, opened};
 use crate::sync::Acquired;
 
 /// So many may read at a time; others wait for one of them.
-const STALLS: usize = 16;
+const READER_SLOTS: usize = 16;
 
 /// One cache line: readers do not get in each other's way.
 #[repr(C, align(64))]
-struct Stall {
-    word: LockWord,
+struct ReaderSlot {
+    word: LockState,
 }
 
 #[repr(C)]
 pub(crate) struct RwLockObject {
     head: ObjectHead,
-    gate: LockWord,
+    robust: LockState,
     /// Whether somebody writes, or died over it.
     unfinished: AtomicU32,
-    stalls: [Stall; STALLS],
+    reader_slots: [ReaderSlot; READER_SLOTS],
 }
 
 // SAFETY: repr(C), head first, atomics only, zeroes are a free lock.
@@ -57,15 +57,15 @@ unsafe impl Layout for RwLockObject {
 /// A readers-writer lock between processes, which outlives its holders' deaths.
 #[derive(Debug)]
 pub struct RwLock {
-    shared: Shared<RwLockObject>,
+    shared: TypedRef<RwLockObject>,
     spin: Spin,
 }
 
 opened!(RwLock, shared);
 
-/// The stall that a reader holds, to be given back.
+/// The reader slot that a reader holds, to be given back.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "the lock stays held until the stall is given back"]
+#[must_use = "the lock stays held until the reader_slot is given back"]
 pub struct ReadHold(usize);
 
 impl RwLock {
@@ -75,7 +75,7 @@ impl RwLock {
     /// When shared memory cannot be had.
     pub fn new() -> Result<RwLock> {
         Ok(RwLock {
-            shared: Shared::make(0, |_| {})?,
+            shared: TypedRef::make(0, |_| {})?,
             spin: Spin::default(),
         })
     }
@@ -86,7 +86,7 @@ impl RwLock {
     /// When the handle is another tree's, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<RwLock> {
         Ok(RwLock {
-            shared: Shared::open(handle)?,
+            shared: TypedRef::open(handle)?,
             spin: Spin::default(),
         })
     }
@@ -102,44 +102,49 @@ impl RwLock {
     /// # Errors
     /// [`LockError::TimedOut`], [`LockError::Interrupted`].
     pub fn read(&self, deadline: Deadline) -> Result<(ReadHold, Acquired), LockError> {
-        if !self.shared.gate.look().is_free() {
-            self.take(&self.shared.gate, deadline)?;
-            kill::point("rwlock.passing");
-            let _ = gate::release(&self.shared.gate);
+        if !self.shared.robust.look().is_free() {
+            self.take(&self.shared.robust, deadline)?;
+            failpoint::hit("rwlock.passing");
+            let _ = robust_lock::release(&self.shared.robust);
         }
-        let hold = match self.free_stall() {
+        let hold = match self.free_reader_slot() {
             Some(hold) => hold,
-            None => self.own_stall(deadline)?,
+            None => self.own_reader_slot(deadline)?,
         };
-        kill::point("rwlock.reading");
-        // With a stall in hand, no living writer has set this.
+        failpoint::hit("rwlock.reading");
+        // With a reader slot in hand, no living writer has set this.
         Ok((hold, self.state()))
     }
 
-    fn free_stall(&self) -> Option<ReadHold> {
+    fn free_reader_slot(&self) -> Option<ReadHold> {
         let me = self.shared.arena().me();
         let number = thread::number(me);
         let first = number as usize;
-        (first..first + STALLS)
-            .map(|at| at % STALLS)
-            .find(|at| self.shared.stalls[*at].word.take(me, number, false).is_ok())
+        (first..first + READER_SLOTS)
+            .map(|at| at % READER_SLOTS)
+            .find(|at| {
+                self.shared.reader_slots[*at]
+                    .word
+                    .take(me, number, false)
+                    .is_ok()
+            })
             .map(ReadHold)
     }
 
-    fn own_stall(&self, deadline: Deadline) -> Result<ReadHold, LockError> {
-        let own = thread::number(self.shared.arena().me()) as usize % STALLS;
-        self.take(&self.shared.stalls[own].word, deadline)?;
+    fn own_reader_slot(&self, deadline: Deadline) -> Result<ReadHold, LockError> {
+        let own = thread::number(self.shared.arena().me()) as usize % READER_SLOTS;
+        self.take(&self.shared.reader_slots[own].word, deadline)?;
         Ok(ReadHold(own))
     }
 
     /// Gives a reader's hold back.
     pub fn leave(&self, hold: ReadHold) {
-        let _ = gate::release(&self.shared.stalls[hold.0].word);
+        let _ = robust_lock::release(&self.shared.reader_slots[hold.0].word);
     }
 
     /// Whether this thread has that hold. In a forked child it is the parent's.
     pub fn is_reading(&self, hold: &ReadHold) -> bool {
-        self.is_mine(&self.shared.stalls[hold.0].word)
+        self.is_mine(&self.shared.reader_slots[hold.0].word)
     }
 
     /// Waits until nobody else reads or writes, and keeps all others out until [`finish`](RwLock::finish).
@@ -147,17 +152,17 @@ impl RwLock {
     /// # Errors
     /// [`LockError::TimedOut`], [`LockError::Interrupted`].
     pub fn write(&self, deadline: Deadline) -> Result<Acquired, LockError> {
-        self.take(&self.shared.gate, deadline)?;
-        kill::point("rwlock.entering");
-        for (at, stall) in self.shared.stalls.iter().enumerate() {
-            if let Err(error) = self.take(&stall.word, deadline) {
+        self.take(&self.shared.robust, deadline)?;
+        failpoint::hit("rwlock.entering");
+        for (at, reader_slot) in self.shared.reader_slots.iter().enumerate() {
+            if let Err(error) = self.take(&reader_slot.word, deadline) {
                 self.release_all(at);
                 return Err(error);
             }
         }
         let state = self.state();
         self.shared.unfinished.store(1, Ordering::SeqCst);
-        kill::point("rwlock.writing");
+        failpoint::hit("rwlock.writing");
         Ok(state)
     }
 
@@ -166,28 +171,28 @@ impl RwLock {
     pub fn finish(&self, well: bool) {
         if well {
             self.shared.unfinished.store(0, Ordering::SeqCst);
-            kill::point("rwlock.finished");
+            failpoint::hit("rwlock.finished");
         }
-        self.release_all(STALLS);
+        self.release_all(READER_SLOTS);
     }
 
     /// Whether this thread may write. In a forked child its parent does.
     pub fn is_writing(&self) -> bool {
-        self.is_mine(&self.shared.gate)
+        self.is_mine(&self.shared.robust)
     }
 
-    /// Gives the first stalls and the gate back.
-    fn release_all(&self, stalls: usize) {
-        for stall in self.shared.stalls[..stalls].iter().rev() {
-            let _ = gate::release(&stall.word);
+    /// Gives the first reader slots and the robust lock back.
+    fn release_all(&self, reader_slots: usize) {
+        for reader_slot in self.shared.reader_slots[..reader_slots].iter().rev() {
+            let _ = robust_lock::release(&reader_slot.word);
         }
-        let _ = gate::release(&self.shared.gate);
+        let _ = robust_lock::release(&self.shared.robust);
     }
 
     /// Takes a word, from the dead as well.
-    fn take(&self, word: &LockWord, deadline: Deadline) -> Result<Inherited, LockError> {
+    fn take(&self, word: &LockState, deadline: Deadline) -> Result<Inherited, LockError> {
         let arena = self.shared.arena();
-        gate::acquire(arena, word, &self.spin, deadline, AfterDeath::Hold)
+        robust_lock::acquire(arena, word, &self.spin, deadline, AfterDeath::Hold)
     }
 
     fn state(&self) -> Acquired {
@@ -197,7 +202,7 @@ impl RwLock {
         }
     }
 
-    fn is_mine(&self, word: &LockWord) -> bool {
+    fn is_mine(&self, word: &LockState) -> bool {
         let me = self.shared.arena().me();
         let seen = word.look();
         seen.holder() == Some(me) && seen.thread() == thread::number(me)

@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::spin::Spin;
-use crate::arena::handle::Handle;
-use crate::arena::object::{Kind, Layout, ObjectHead};
-use crate::arena::open::{Shared, opened};
-use crate::arena::waits::{self, What};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, TooMany, WaitError};
-use crate::kill;
+use crate::failpoint;
+use crate::objects::handle::Handle;
+use crate::objects::object::{Kind, Layout, ObjectHead};
+use crate::objects::object_ref::{TypedRef, opened};
+use crate::process::wait_registry;
+use crate::process::wait_registry::WaitReason;
 use crate::sys::futex::{self, Slept};
 
 const SLEEPERS: u32 = 1 << 31;
@@ -37,7 +38,7 @@ unsafe impl Layout for SemaphoreObject {
 /// for something that is still there, such as an item in a buffer.
 #[derive(Debug)]
 pub struct Semaphore {
-    shared: Shared<SemaphoreObject>,
+    shared: TypedRef<SemaphoreObject>,
     spin: Spin,
 }
 
@@ -64,7 +65,7 @@ impl Semaphore {
             object.max.store(max, Ordering::Relaxed);
         };
         Ok(Semaphore {
-            shared: Shared::make(0, fill)?,
+            shared: TypedRef::make(0, fill)?,
             spin: Spin::default(),
         })
     }
@@ -75,7 +76,7 @@ impl Semaphore {
     /// When the handle is another tree's, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<Semaphore> {
         Ok(Semaphore {
-            shared: Shared::open(handle)?,
+            shared: TypedRef::open(handle)?,
             spin: Spin::default(),
         })
     }
@@ -101,7 +102,7 @@ impl Semaphore {
     /// [`WaitError::TimedOut`], [`WaitError::Interrupted`].
     pub fn acquire(&self, deadline: Deadline) -> Result<(), WaitError> {
         if self.try_acquire() {
-            kill::point("semaphore.taken");
+            failpoint::hit("semaphore.taken");
             return Ok(());
         }
         if deadline == Deadline::NOW {
@@ -124,10 +125,10 @@ impl Semaphore {
 
     fn wait(&self, deadline: Deadline) -> Result<(), WaitError> {
         let word = &self.shared.word;
-        let _call = waits::Call::join();
+        let _call = wait_registry::Call::join();
         loop {
             if self.try_acquire() {
-                kill::point("semaphore.taken");
+                failpoint::hit("semaphore.taken");
                 return Ok(());
             }
             if deadline.is_past() {
@@ -140,8 +141,10 @@ impl Semaphore {
             if announced & VALUE > 0 {
                 continue;
             }
-            kill::point("semaphore.announced");
-            if waits::wait(What::Units, word, SLEEPERS, deadline) == Slept::Interrupted {
+            failpoint::hit("semaphore.announced");
+            if wait_registry::wait(WaitReason::Units, word, SLEEPERS, deadline)
+                == Slept::Interrupted
+            {
                 return Err(WaitError::Interrupted);
             }
         }
@@ -163,7 +166,7 @@ impl Semaphore {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, give)
             .map_err(|_| TooMany)?;
         if former & SLEEPERS != 0 {
-            kill::point("semaphore.given");
+            failpoint::hit("semaphore.given");
             self.wake(count);
         }
         Ok(())

@@ -2,11 +2,11 @@
 
 use std::cell::Cell;
 
-use crate::arena::owner::OwnerId;
+use crate::memory::owner::ProcId;
 
 /// The thread's number, unique within its process. Asked from the system once a thread; a forked child
 /// is told by its new id that the number it remembers is its parent's.
-pub(crate) fn number(me: OwnerId) -> u32 {
+pub(crate) fn number(me: ProcId) -> u32 {
     thread_local! {
         static KNOWN: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
     }

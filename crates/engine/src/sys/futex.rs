@@ -63,7 +63,7 @@ pub(crate) fn longest() -> Duration {
     #[cfg(not(feature = "kill-points"))]
     return LONGEST;
     #[cfg(feature = "kill-points")]
-    return crate::kill::longest_sleep();
+    return crate::failpoint::longest_sleep();
 }
 
 /// Until when to nap, and what it means when that time is over.

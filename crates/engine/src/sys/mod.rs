@@ -13,18 +13,18 @@ pub(crate) mod futex;
 #[cfg(not(loom))]
 pub(crate) mod known_fd;
 #[cfg(not(loom))]
-pub(crate) mod life;
-#[cfg(not(loom))]
 #[cfg_attr(miri, path = "memfd_miri.rs")]
 pub(crate) mod memfd;
 #[cfg(not(loom))]
 pub(crate) mod memory_left;
 #[cfg(not(loom))]
-pub(crate) mod number;
-#[cfg(not(loom))]
 pub(crate) mod pagemap;
 #[cfg(not(loom))]
+pub(crate) mod pid;
+#[cfg(not(loom))]
 pub(crate) mod poll;
+#[cfg(not(loom))]
+pub(crate) mod robust_mutex;
 #[cfg(not(loom))]
 pub mod signals;
 #[cfg(not(loom))]

@@ -1,8 +1,8 @@
 //! Forked children that are always reaped, and whose end is waited for without reaping them.
 
 use super::words::say;
-use procession_engine::OwnerId;
-use procession_engine::process::{self, Fate};
+use procession_engine::ProcId;
+use procession_engine::process::{self, ExitState};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +21,7 @@ pub enum End {
 /// A child of this process. Dropping it kills and reaps it.
 pub struct Child {
     pid: Pid,
-    seat: Option<OwnerId>,
+    slot: Option<ProcId>,
     reaped: Cell<bool>,
 }
 
@@ -55,14 +55,14 @@ impl Child {
             };
             exit_now(code);
         }
-        let seat = process::forked_seat();
-        if let Some(seat) = seat {
+        let slot = process::forked_child();
+        if let Some(slot) = slot {
             // Killed before it sits, it is known by its number.
-            process::note_pid(seat, pid.unsigned_abs());
+            process::note_pid(slot, pid.unsigned_abs());
         }
         Child {
             pid: Pid::from_raw(pid).expect("a child's pid is positive"),
-            seat,
+            slot,
             reaped: Cell::new(false),
         }
     }
@@ -73,8 +73,8 @@ impl Child {
     }
 
     /// Where it sits in the arena, if there was one when it was forked.
-    pub fn seat(&self) -> Option<OwnerId> {
-        self.seat
+    pub fn slot(&self) -> Option<ProcId> {
+        self.slot
     }
 
     /// Waits until it has ended, and leaves it a zombie.
@@ -94,10 +94,10 @@ impl Child {
         end
     }
 
-    /// Reaps it and buries it: what a parent that joins does.
-    pub fn join(&self) -> (End, Option<Fate>) {
+    /// Reaps it and reaps it: what a parent that joins does.
+    pub fn join(&self) -> (End, Option<ExitState>) {
         let end = self.reap();
-        (end, self.seat.map(process::bury))
+        (end, self.slot.map(process::reap))
     }
 
     /// Joins it and insists that it came to a good end.

@@ -1,14 +1,14 @@
 //! What a process tree holds at one moment: engine memory, descriptors, children. Taken before and
 //! after, it shows what a death left behind.
 
-use procession_engine::process::{self, Census};
+use procession_engine::process::{self, MemoryStats};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-/// Seats, blocks and objects of the arena, and descriptors of this process.
+/// Slots, blocks and objects of the arena, and descriptors of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footprint {
-    seats: usize,
+    processes: usize,
     blocks: usize,
     objects: usize,
     descriptors: usize,
@@ -19,11 +19,11 @@ impl Footprint {
     pub fn take() -> Footprint {
         // The thread that gives memory back has blocks in its hands while it does: it ends here.
         process::trim();
-        let census: Census = process::census();
+        let memory_stats: MemoryStats = process::memory_stats();
         Footprint {
-            seats: census.seats as usize,
-            blocks: census.blocks_in_use as usize,
-            objects: census.objects as usize,
+            processes: memory_stats.processes as usize,
+            blocks: memory_stats.blocks_in_use as usize,
+            objects: memory_stats.objects as usize,
             descriptors: descriptors().len(),
         }
     }

@@ -27,7 +27,7 @@ pub fn stalled() -> Duration {
     STALLED.get()
 }
 
-/// Held while a stage is forked and while a test thread panics: a stage that was forked in the middle of
+/// ObjectRef while a stage is forked and while a test thread panics: a stage that was forked in the middle of
 /// another thread's panic would wait for the panic hook for ever.
 static FORK_OR_PANIC: Mutex<()> = Mutex::new(());
 

@@ -1,7 +1,7 @@
 //! One death: a scenario, the step at which its victim dies, and how.
 
 use crate::common::{Child, End, Footprint, PROMPTLY, Slate, isolated_within, promptly, stalled};
-use procession_engine::kill::{self, Deed};
+use procession_engine::failpoint::{self, Action};
 use procession_engine::process;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::SeqCst;
@@ -25,7 +25,7 @@ pub trait Play {
     /// What must go on while the victim is merely stopped.
     fn while_stopped(&mut self, _slate: Slate) {}
 
-    /// What must go on after the death, before anybody buried the victim.
+    /// What must go on after the death, before anybody reaped the victim.
     fn survive(&mut self, slate: Slate);
 
     /// What must be true after the burial, before all is dropped.
@@ -57,7 +57,12 @@ pub enum Outcome {
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Plays one case in a process of its own; panics, naming the case, if a promise is broken.
-pub fn strike<P: Play>(make: fn(Slate) -> P, step: &'static str, nth: u32, deed: Deed) -> Outcome {
+pub fn strike<P: Play>(
+    make: fn(Slate) -> P,
+    step: &'static str,
+    nth: u32,
+    action: Action,
+) -> Outcome {
     let slate = Slate::new();
     let struck = slate.cell(VISITED);
     isolated_within(LIMIT, || {
@@ -66,9 +71,9 @@ pub fn strike<P: Play>(make: fn(Slate) -> P, step: &'static str, nth: u32, deed:
         let mut play = make(slate);
         let bystander = P::BYSTANDER.then(|| Child::fork(|| play.bystander(slate)));
         let victim = Child::fork(|| {
-            kill::arm(step, nth, deed);
+            failpoint::arm(step, nth, action);
             play.victim(slate);
-            kill::disarm();
+            failpoint::disarm();
             slate.write(FINISHED, 1);
         });
         slate.write(VICTIM_SEAT, seat_of(&victim));
@@ -77,11 +82,11 @@ pub fn strike<P: Play>(make: fn(Slate) -> P, step: &'static str, nth: u32, deed:
         if !finished {
             struck.store(1, SeqCst);
         }
-        match (end, deed, finished) {
-            (End::Killed(libc::SIGKILL), Deed::Kill, false)
-            | (End::Exited(0), Deed::Exit | Deed::Exec, false)
+        match (end, action, finished) {
+            (End::Killed(libc::SIGKILL), Action::Kill, false)
+            | (End::Exited(0), Action::Exit | Action::Exec, false)
             | (End::Exited(0), _, true) => {}
-            (End::Stopped(_), Deed::Stop, false) => {
+            (End::Stopped(_), Action::Stop, false) => {
                 play.while_stopped(slate);
                 victim.go_on();
                 assert_eq!(
@@ -90,7 +95,7 @@ pub fn strike<P: Play>(make: fn(Slate) -> P, step: &'static str, nth: u32, deed:
                     "it did not go on after SIGCONT"
                 );
             }
-            other => panic!("the victim should have struck {deed:?}: {other:?}"),
+            other => panic!("the victim should have struck {action:?}: {other:?}"),
         }
         play.survive(slate);
         victim.join();
@@ -113,7 +118,7 @@ pub fn strike<P: Play>(make: fn(Slate) -> P, step: &'static str, nth: u32, deed:
 #[track_caller]
 pub fn stopped_at(step: &'static str, nth: u32, body: impl FnOnce()) -> Child {
     let child = Child::fork(|| {
-        kill::arm(step, nth, Deed::Stop);
+        failpoint::arm(step, nth, Action::Stop);
         body();
     });
     assert!(matches!(child.ended_or_stopped(), End::Stopped(_)));
@@ -121,7 +126,7 @@ pub fn stopped_at(step: &'static str, nth: u32, body: impl FnOnce()) -> Child {
 }
 
 fn seat_of(child: &Child) -> u64 {
-    child.seat().map_or(0, |seat| seat.as_u32().into())
+    child.slot().map_or(0, |slot| slot.as_u32().into())
 }
 
 /// Plays; again if it failed while the machine stood still, when nobody could be prompt.
@@ -145,15 +150,15 @@ fn steps_passed<P: Play>(make: fn(Slate) -> P) -> Vec<&'static str> {
     let slate = Slate::new();
     isolated_within(LIMIT, || {
         // An arming that never strikes keeps what this process passes out of the child's record.
-        kill::arm("nowhere", u32::MAX, Deed::Kill);
+        failpoint::arm("nowhere", u32::MAX, Action::Kill);
         process::ensure().expect("an arena");
         let mut play = make(slate);
         let bystander = P::BYSTANDER.then(|| Child::fork(|| play.bystander(slate)));
         let victim = Child::fork(|| {
-            kill::disarm();
+            failpoint::disarm();
             play.victim(slate);
-            for name in kill::visited() {
-                let at = kill::names().iter().position(|&listed| listed == name);
+            for name in failpoint::visited() {
+                let at = failpoint::names().iter().position(|&listed| listed == name);
                 slate.write(VISITED + at.expect("a listed step"), 1);
             }
         });
@@ -166,7 +171,7 @@ fn steps_passed<P: Play>(make: fn(Slate) -> P) -> Vec<&'static str> {
         }
     });
     let passed = |&(at, _): &(usize, &&str)| slate.read(VISITED + at) == 1;
-    kill::names()
+    failpoint::names()
         .iter()
         .enumerate()
         .filter(passed)
@@ -206,13 +211,13 @@ pub fn is_whole_matrix() -> bool {
 }
 
 /// What happens to the victim at a step. In a sample it is killed at each, and one of the other things happens.
-fn deeds_at(step: usize) -> Vec<Deed> {
-    let others = [Deed::Exit, Deed::Exec, Deed::Stop];
+fn deeds_at(step: usize) -> Vec<Action> {
+    let others = [Action::Exit, Action::Exec, Action::Stop];
     let chosen = match is_whole_matrix() {
         true => &others[..],
         false => &others[step % 3..][..1],
     };
-    std::iter::once(Deed::Kill)
+    std::iter::once(Action::Kill)
         .chain(chosen.iter().copied())
         .collect()
 }
@@ -225,15 +230,15 @@ pub fn strike_everywhere<P: Play>(make: fn(Slate) -> P) -> Vec<&'static str> {
     let mut failures = Vec::new();
     let mut struck = 0;
     for (at, &step) in steps.iter().enumerate() {
-        for deed in deeds_at(at) {
+        for action in deeds_at(at) {
             for &nth in P::VISITS {
-                match on_a_running_machine(|| strike(make, step, nth, deed)) {
+                match on_a_running_machine(|| strike(make, step, nth, action)) {
                     Ok(Outcome::Struck) => struck += 1,
                     // How often it comes by may depend on who else is there just then.
                     Ok(Outcome::NotReached) => break,
                     Err(why) => {
                         let why = why.downcast_ref::<String>().cloned().unwrap_or_default();
-                        failures.push(format!("{deed:?} at visit {nth} of {step}:\n{why}"));
+                        failures.push(format!("{action:?} at visit {nth} of {step}:\n{why}"));
                     }
                 }
             }

@@ -3,7 +3,7 @@
 use crate::case::{FREE_CELLS, Play};
 use crate::common::{Child, End as Ending, Slate, isolated};
 use procession_engine::channel::Queue;
-use procession_engine::kill::{self, Deed};
+use procession_engine::failpoint::{self, Action};
 use procession_engine::{Deadline, process};
 
 /// A queue whose descriptor somebody watches, the victim first or not.
@@ -84,15 +84,15 @@ impl Sought {
         assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }, 0);
         Child::fork(|| {
             let number = queue.fileno().expect("a descriptor");
-            let heir = Child::fork(|| {
+            let successor = Child::fork(|| {
                 // SAFETY: a call that touches no memory. It outlives its parent.
                 assert_eq!(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) }, 0);
                 slate.write(READY, 1);
                 slate.write(HEARD, 1 + u64::from(has_bytes(number, 20_000)));
             });
-            slate.write(PID, heir.pid().as_raw_nonzero().get() as u64);
+            slate.write(PID, successor.pid().as_raw_nonzero().get() as u64);
             slate.until(READY, 1);
-            std::mem::forget(heir);
+            std::mem::forget(successor);
         })
         .succeed();
         Sought {
@@ -141,7 +141,7 @@ fn a_queues_descriptor_is_in_line_after_a_look_when_a_producer_died() {
         let queue = Queue::new(0).expect("a queue");
         let number = queue.fileno().expect("a descriptor");
         let victim = Child::fork(|| {
-            kill::arm("queue.rung", 1, Deed::Kill);
+            failpoint::arm("queue.notified", 1, Action::Kill);
             let _ = queue.put(&[b"lost"], Deadline::NOW);
         });
         assert!(matches!(victim.reap(), Ending::Killed(_)));

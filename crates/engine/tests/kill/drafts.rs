@@ -3,7 +3,7 @@
 use crate::case::Play;
 use crate::common::{Slate, promptly};
 use procession_engine::Deadline;
-use procession_engine::channel::{Draft, Queue};
+use procession_engine::channel::{MessageBuf, Queue};
 
 const LENGTH: usize = 20_000;
 
@@ -19,14 +19,14 @@ impl PassingOn {
         }
     }
 
-    fn put(&self, draft: Draft) {
+    fn put(&self, draft: MessageBuf) {
         self.queue
             .put_draft(&mut Some(draft), promptly())
             .expect("no limit");
     }
 
     fn turn(&self, byte: u8) {
-        let mut draft = Draft::new(LENGTH, &[]).expect("memory");
+        let mut draft = MessageBuf::new(LENGTH, &[]).expect("memory");
         draft.bytes_mut().fill(byte);
         self.put(draft);
         let message = self.queue.get(promptly()).expect("a message");
@@ -36,7 +36,7 @@ impl PassingOn {
         let message = self.queue.get(promptly()).expect("a message");
         let first = message.bytes()[0];
         assert_eq!(message.bytes(), [first; LENGTH], "it is not whole");
-        drop(Draft::new(LENGTH, &[]).expect("memory"));
+        drop(MessageBuf::new(LENGTH, &[]).expect("memory"));
     }
 }
 

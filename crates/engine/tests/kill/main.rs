@@ -1,17 +1,17 @@
 //! Death at every step: survivors go on, messages arrive whole and once, nothing is left behind.
 //!
-//! The engine names its steps (`kill::names()`). Each test here plays one scenario over and over; each
+//! The engine names its steps (`failpoint::names()`). Each test here plays one scenario over and over; each
 //! time its victim is killed, exits, calls exec or is stopped at another step (`case.rs`). The
 //! stepper goes below the named steps: it kills short operations after every k-th instruction.
 
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attachments;
 mod case;
+mod cow_buffers;
 mod descriptors;
 mod drafts;
-mod envelopes;
-mod leases;
 mod locks;
 mod meetings;
 mod memory;
@@ -27,7 +27,7 @@ mod wakeups;
 mod workers;
 
 use case::strike_everywhere;
-use procession_engine::kill;
+use procession_engine::failpoint;
 use std::collections::BTreeSet;
 
 macro_rules! scenarios {
@@ -57,11 +57,11 @@ scenarios! {
     death_while_holding_and_dropping_objects: memory::Holding::new;
     death_while_adding_many_holders: memory::Crowding::new;
     death_while_forking: memory::Forking::new;
-    death_while_burying_the_dead: memory::Burying::idle;
-    death_while_burying_one_that_died_making_an_object: memory::Burying::making;
-    death_while_burying_one_that_died_freeing_an_object: memory::Burying::freeing;
-    death_while_burying_one_that_died_leaving_a_strip: memory::Burying::retiring;
-    death_while_burying_one_that_died_freeing_a_queue: memory::Burying::dismantling;
+    death_while_burying_the_dead: memory::Reaping::idle;
+    death_while_burying_one_that_died_making_an_object: memory::Reaping::making;
+    death_while_burying_one_that_died_freeing_an_object: memory::Reaping::freeing;
+    death_while_burying_one_that_died_leaving_a_chunk: memory::Reaping::retiring;
+    death_while_burying_one_that_died_freeing_a_queue: memory::Reaping::dismantling;
     death_while_leaving: memory::Leaving::new;
     death_while_moving_to_a_reserved_seat: memory::Moving::new;
     death_while_handing_the_life_word_on: memory::HandingOver::new;
@@ -87,7 +87,7 @@ scenarios! {
     death_while_putting_into_a_bounded_queue: queues::Putting::bounded;
     death_while_putting_large_messages_into_a_bounded_queue: queues::Putting::bounded_large;
     death_while_getting: queues::Getting::small;
-    death_while_getting_from_strip_to_strip: queues::Getting::strips;
+    death_while_getting_from_chunk_to_chunk: queues::Getting::chunks;
     death_while_getting_large_messages: queues::Getting::large;
     death_while_getting_from_a_bounded_queue: queues::Getting::bounded;
     death_while_asking_for_a_queues_descriptor: descriptors::Showing::new;
@@ -101,15 +101,15 @@ scenarios! {
 
     death_while_repairing_tasks_of_the_dead: queues::Repairing::tasks;
     death_while_stepping_over_a_stopped_writer: stepping_over::SteppingOver::new;
-    death_while_strips_leave_behind_a_stopped_writer: stepping_over::SteppingOver::strips;
+    death_while_strips_leave_behind_a_stopped_writer: stepping_over::SteppingOver::chunks;
 
-    death_while_sending_objects: envelopes::Sending::new;
-    death_while_receiving_objects: envelopes::Receiving::new;
-    death_while_sending_one_object_many_times: envelopes::Repeating::new;
-    death_while_dropping_a_queue_of_objects: envelopes::Dropping::new;
+    death_while_sending_objects: attachments::Sending::new;
+    death_while_receiving_objects: attachments::Receiving::new;
+    death_while_sending_one_object_many_times: attachments::Repeating::new;
+    death_while_dropping_a_queue_of_objects: attachments::Dropping::new;
 
-    death_while_memory_is_lent: leases::Lending::new;
-    death_while_leasing_memory: leases::Leasing::new;
+    death_while_memory_is_lent: cow_buffers::BorrowedBuffer::new;
+    death_while_leasing_memory: cow_buffers::Leasing::new;
     death_while_passing_on_a_message: drafts::PassingOn::new;
     death_while_using_a_store: stores::Storing::new;
     death_while_using_a_store_of_large_values: stores::StoringLarge::new;
@@ -129,7 +129,7 @@ scenarios! {
 
 #[test]
 fn every_named_step_is_struck_by_a_scenario() {
-    let listed: BTreeSet<_> = kill::names().iter().copied().collect();
+    let listed: BTreeSet<_> = failpoint::names().iter().copied().collect();
     let mut struck = all_steps();
     if !listed.is_subset(&struck) {
         // Who waits for whom is up to the scheduler: some ways are not taken every time.

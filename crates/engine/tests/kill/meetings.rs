@@ -4,9 +4,9 @@ use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on, curtain, stopped_a
 use crate::common::{Child, End, PROMPTLY, Slate, briefly, isolated, linger, promptly};
 use procession_engine::Deadline;
 use procession_engine::error::{LockError, WaitError};
-use procession_engine::kill::{self, Deed};
+use procession_engine::failpoint::{self, Action};
 use procession_engine::sync::{
-    Acquired, Arrival, Barrier, BarrierError, Condition, Event, Lock, Turns,
+    Acquired, Barrier, BarrierError, Condition, Event, Lock, Turns, WaitOutcome,
 };
 
 const TURNS: usize = 5;
@@ -222,8 +222,8 @@ impl Meeting {
 
     fn meet(&self, deadline: Deadline) -> Result<u32, BarrierError> {
         match self.barrier.arrive(deadline)? {
-            Arrival::Last(turnstile) => turnstile.open(),
-            Arrival::Passed { index } => Ok(index),
+            WaitOutcome::Last(turnstile) => turnstile.open(),
+            WaitOutcome::Passed { index } => Ok(index),
         }
     }
 }
@@ -364,7 +364,7 @@ fn one_that_gives_up_does_not_change_the_turn_of_the_next_in_its_place() {
     isolated(|| {
         let condition = Condition::new().expect("a condition");
         let leaver = Child::fork(|| {
-            kill::arm("condition.given_up", 1, Deed::Stop);
+            failpoint::arm("condition.given_up", 1, Action::Stop);
             let ticket = condition.enroll().expect("a ticket");
             slate.write(READY, 1);
             slate.until(READY, 2);

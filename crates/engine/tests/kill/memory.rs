@@ -1,12 +1,12 @@
-//! Deaths in the arena: taking and giving back memory, growing, holding objects, taking a seat.
+//! Deaths in the arena: taking and giving back memory, growing, holding objects, taking a slot.
 
 use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on, curtain, turned};
 use crate::common::{Child, End, Slate, die, promptly, reap_orphans};
 use procession_engine::channel::Queue;
-use procession_engine::kill::{self, Deed};
-use procession_engine::process::{self, Fate, Seat};
+use procession_engine::failpoint::{self, Action};
+use procession_engine::process::{self, ExitState, Reservation};
 use procession_engine::value::SharedBytes;
-use procession_engine::{Deadline, OwnerId};
+use procession_engine::{Deadline, ProcId};
 
 /// Takes memory, fills it, looks at it and gives it back.
 fn use_bytes(len: usize, fill: u8) {
@@ -252,7 +252,7 @@ impl Play for Holding {
 /// More holders than fit in the object itself.
 pub struct Crowding {
     kept: SharedBytes,
-    crowd: Vec<Seat>,
+    crowd: Vec<Reservation>,
 }
 
 impl Crowding {
@@ -261,7 +261,7 @@ impl Crowding {
         Crowding {
             kept,
             crowd: (0..CROWD)
-                .map(|_| Seat::reserve().expect("a seat"))
+                .map(|_| Reservation::reserve().expect("a slot"))
                 .collect(),
         }
     }
@@ -269,8 +269,8 @@ impl Crowding {
     fn turn(&self) {
         let own = SharedBytes::new(64).expect("memory");
         for shared in [&own, &self.kept] {
-            for seat in &self.crowd {
-                seat.hold(&shared.handle()).expect("it is held here");
+            for slot in &self.crowd {
+                slot.hold(&shared.handle()).expect("it is held here");
             }
         }
     }
@@ -309,7 +309,7 @@ impl Forking {
         let own = SharedBytes::new(64).expect("memory");
         let child = Child::fork(|| {
             // The one to die is the parent.
-            kill::disarm();
+            failpoint::disarm();
             own.write_at(0, &[1]);
             self.kept.write_at(0, &[1]);
             drop(SharedBytes::new(64).expect("memory"));
@@ -319,7 +319,7 @@ impl Forking {
 }
 
 impl Play for Forking {
-    /// A seat reserved for a child that was never born is given up after a while only.
+    /// A slot reserved for a child that was never born is given up after a while only.
     const VISITS: &[u32] = &[1];
 
     fn victim(&mut self, _: Slate) {
@@ -335,18 +335,18 @@ impl Play for Forking {
     }
 }
 
-/// A process that dies while it buries another one.
-pub struct Burying {
+/// A process that dies while it reaps another one.
+pub struct Reaping {
     dead: Option<Child>,
     queue: Queue,
 }
 
 const DIE: usize = FREE_CELLS;
 
-impl Burying {
+impl Reaping {
     /// The other one will die at that step, with a few things in its hands. It waits for its word:
-    /// the dead are buried by whoever comes by, and that shall be the victim.
-    fn one_that_dies_at(slate: Slate, step: &'static str) -> Burying {
+    /// the dead are reaped by whoever comes by, and that shall be the victim.
+    fn one_that_dies_at(slate: Slate, step: &'static str) -> Reaping {
         let shared = SharedBytes::new(64).expect("memory");
         let queue = Queue::new(0).expect("a queue");
         let dead = Child::fork(|| {
@@ -361,7 +361,7 @@ impl Burying {
             }
             let again = SharedBytes::open(&shared.handle()).expect("it is held");
             slate.until(DIE, 1);
-            kill::arm(step, 1, Deed::Kill);
+            failpoint::arm(step, 1, Action::Kill);
             drop(SharedBytes::new(5_000).expect("memory"));
             for _ in 0..18 {
                 queue.get(Deadline::NOW).expect("a message");
@@ -370,51 +370,51 @@ impl Burying {
             std::mem::forget((all, again));
             die();
         });
-        Burying {
+        Reaping {
             dead: Some(dead),
             queue,
         }
     }
 
-    pub fn idle(slate: Slate) -> Burying {
-        Burying::one_that_dies_at(slate, "nowhere")
+    pub fn idle(slate: Slate) -> Reaping {
+        Reaping::one_that_dies_at(slate, "nowhere")
     }
 
-    pub fn making(slate: Slate) -> Burying {
-        Burying::one_that_dies_at(slate, "object.filled")
+    pub fn making(slate: Slate) -> Reaping {
+        Reaping::one_that_dies_at(slate, "object.filled")
     }
 
-    pub fn freeing(slate: Slate) -> Burying {
-        Burying::one_that_dies_at(slate, "object.dying")
+    pub fn freeing(slate: Slate) -> Reaping {
+        Reaping::one_that_dies_at(slate, "object.dying")
     }
 
-    pub fn retiring(slate: Slate) -> Burying {
-        Burying::one_that_dies_at(slate, "chain.retiring")
+    pub fn retiring(slate: Slate) -> Reaping {
+        Reaping::one_that_dies_at(slate, "chunk_list.retiring")
     }
 
-    pub fn dismantling(slate: Slate) -> Burying {
-        Burying::one_that_dies_at(slate, "chain.dismantling")
+    pub fn dismantling(slate: Slate) -> Reaping {
+        Reaping::one_that_dies_at(slate, "chunk_list.dismantling")
     }
 }
 
-impl Play for Burying {
+impl Play for Reaping {
     fn victim(&mut self, slate: Slate) {
-        let dead = self.dead.as_ref().and_then(Child::seat);
-        let seat = dead.expect("it had a seat");
+        let dead = self.dead.as_ref().and_then(Child::slot);
+        let slot = dead.expect("it had a slot");
         slate.write(DIE, 1);
-        while process::fate(seat) == Fate::Alive {
+        while process::exit_state(slot) == ExitState::Alive {
             std::thread::yield_now();
         }
-        process::bury(seat);
+        process::reap(slot);
         process::sweep();
     }
 
     fn survive(&mut self, slate: Slate) {
         slate.write(DIE, 1);
-        let dead = self.dead.take().expect("it is not buried yet");
-        let (end, fate) = dead.join();
+        let dead = self.dead.take().expect("it is not reaped yet");
+        let (end, exit_state) = dead.join();
         assert_eq!(end, End::Killed(libc::SIGKILL));
-        assert_ne!(fate, Some(Fate::Alive));
+        assert_ne!(exit_state, Some(ExitState::Alive));
         while self.queue.get(Deadline::NOW).is_ok() {}
         assert!(self.queue.is_empty());
         self.queue.put(&[b"x"], Deadline::NOW).expect("no limit");
@@ -445,29 +445,29 @@ impl Play for Leaving {
     }
 }
 
-/// A forked process that moves to a seat reserved by somebody else.
+/// A forked process that moves to a slot reserved by somebody else.
 pub struct Moving {
     kept: SharedBytes,
-    seat: Option<OwnerId>,
+    slot: Option<ProcId>,
 }
 
 impl Moving {
     pub fn new(_: Slate) -> Moving {
         let kept = SharedBytes::new(64).expect("memory");
-        let seat = Seat::reserve().expect("a seat");
-        seat.hold(&kept.handle()).expect("it is held here");
+        let slot = Reservation::reserve().expect("a slot");
+        slot.hold(&kept.handle()).expect("it is held here");
         Moving {
             kept,
-            seat: Some(seat.keep()),
+            slot: Some(slot.keep()),
         }
     }
 }
 
 impl Play for Moving {
     fn victim(&mut self, _: Slate) {
-        let seat = self.seat.expect("reserved");
-        process::note_pid(seat, std::process::id());
-        process::take_seat(seat).expect("it is reserved for this");
+        let slot = self.slot.expect("reserved");
+        process::note_pid(slot, std::process::id());
+        process::move_to_entry(slot).expect("it is reserved for this");
         self.kept.write_at(0, &[1]);
     }
 
@@ -476,7 +476,7 @@ impl Play for Moving {
     }
 
     fn verify(&mut self, _: Slate) {
-        process::bury(self.seat.expect("reserved"));
+        process::reap(self.slot.expect("reserved"));
     }
 }
 
@@ -496,10 +496,10 @@ impl Play for HandingOver {
     fn victim(&mut self, slate: Slate) {
         std::thread::scope(|scope| {
             let entering = scope.spawn(|| self.0.victim(slate));
-            entering.join().expect("it has a seat")
+            entering.join().expect("it has a slot")
         });
         // Before a fork it does.
-        Child::fork(kill::disarm).succeed();
+        Child::fork(failpoint::disarm).succeed();
         self.0.kept.write_at(0, &[3]);
     }
 
@@ -513,11 +513,11 @@ impl Play for HandingOver {
     }
 }
 
-/// Buries those whom nobody else can: children of the victim, and seats it reserved in vain.
+/// Reaps those whom nobody else can: children of the victim, and slots it reserved in vain.
 pub fn sweep_orphans() {
     reap_orphans();
     let limit = Deadline::after(std::time::Duration::from_secs(20));
-    while process::census().seats > 1 && !limit.is_past() {
+    while process::memory_stats().processes > 1 && !limit.is_past() {
         process::sweep();
         std::thread::yield_now();
     }

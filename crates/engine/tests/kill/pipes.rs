@@ -6,7 +6,7 @@ use crate::common::{
 };
 use procession_engine::channel::{End, pipe};
 use procession_engine::error::{GetError, PutError};
-use procession_engine::kill::{self, Deed};
+use procession_engine::failpoint::{self, Action};
 use procession_engine::{Deadline, process};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::BorrowedFd;
@@ -307,7 +307,7 @@ fn a_descriptor_tells_of_a_message_that_came_while_another_process_settled() {
         let (receiver, sender) = pipe(false).expect("a pipe");
         let other = Child::fork(|| {
             receiver.fileno();
-            kill::arm("pipe.silencing", 1, Deed::Stop);
+            failpoint::arm("pipe.silencing", 1, Action::Stop);
             slate.write(FREE_CELLS, 1);
             receiver.recv(patiently()).expect("the first message");
         });
@@ -351,7 +351,7 @@ fn a_descriptor_is_in_line_again_after_a_receiver_died() {
         receiver.fileno();
         sender.send(&[b"last"], Deadline::NOW).expect("room");
         let victim = Child::fork(|| {
-            kill::arm("pipe.silencing", 1, Deed::Kill);
+            failpoint::arm("pipe.silencing", 1, Action::Kill);
             drop(receiver.recv(Deadline::NOW));
         });
         assert!(matches!(victim.reap(), Ending::Killed(_)));
@@ -370,7 +370,7 @@ fn a_descriptor_is_not_readable_without_a_message_when_its_sender_was_slow() {
         let (receiver, sender) = pipe(false).expect("a pipe");
         assert!(!is_readable(&receiver));
         let slow = Child::fork(|| {
-            kill::arm("pipe.ringing", 1, Deed::Stop);
+            failpoint::arm("pipe.notifying", 1, Action::Stop);
             sender.send(&[b"late"], Deadline::NOW).expect("room");
         });
         assert!(matches!(slow.ended_or_stopped(), Ending::Stopped(_)));
@@ -403,7 +403,7 @@ fn a_receiver_sleeps_while_a_sender_is_stopped_between_its_byte_and_its_message(
         process::ensure().expect("an arena");
         let (receiver, sender) = pipe(false).expect("a pipe");
         let stopped = Child::fork(|| {
-            kill::arm("pipe.rung", 1, Deed::Stop);
+            failpoint::arm("pipe.notified", 1, Action::Stop);
             sender.send(&[b"late"], Deadline::NOW).expect("room");
         });
         assert!(matches!(stopped.ended_or_stopped(), Ending::Stopped(_)));

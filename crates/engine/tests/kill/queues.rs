@@ -1,11 +1,11 @@
-//! Deaths in the queue: putting, getting, small and large, bounded, and from strip to strip.
+//! Deaths in the queue: putting, getting, small and large, bounded, and from chunk to chunk.
 
 use crate::case::{FREE_CELLS, Play, curtain, turned};
 use crate::common::{Child, Ledger, Letter, Slate, briefly, linger, patiently, promptly};
 use procession_engine::Deadline;
 use procession_engine::channel::Queue;
 use procession_engine::error::{GetError, PutError, WaitError};
-use procession_engine::kill::{self, Deed};
+use procession_engine::failpoint::{self, Action};
 use std::time::Duration;
 
 /// Writers on the ledger.
@@ -77,7 +77,7 @@ pub struct Putting {
 }
 
 impl Putting {
-    /// Letters that fit a slot, enough of them for several strips.
+    /// Letters that fit a slot, enough of them for several chunks.
     pub fn small(slate: Slate) -> Putting {
         Putting {
             mail: Mail::new(slate, 0, 30),
@@ -205,7 +205,7 @@ impl Getting {
         }
     }
 
-    pub fn strips(slate: Slate) -> Getting {
+    pub fn chunks(slate: Slate) -> Getting {
         Getting {
             mail: Mail::new(slate, 0, 30),
             letters: 600,
@@ -446,7 +446,7 @@ impl Repairing {
             // A number nobody else uses: what it put may arrive or not.
             mail.next[BYSTANDER] += 1;
             let dead = Child::fork(|| {
-                kill::arm(step, 1, Deed::Kill);
+                failpoint::arm(step, 1, Action::Kill);
                 let _ = mail.put(BYSTANDER, Deadline::NOW);
                 let _ = mail.get(Deadline::NOW);
             });

@@ -5,8 +5,8 @@ use crate::common::{Child, End, Slate, die, isolated, promptly};
 use procession_engine::Deadline;
 use procession_engine::channel::Queue;
 use procession_engine::error::LockError;
-use procession_engine::kill::{self, Deed};
-use procession_engine::process::{self, Seat};
+use procession_engine::failpoint::{self, Action};
+use procession_engine::process::{self, Reservation};
 use procession_engine::sync::{Event, Lock};
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ fn receiving(queue: &Queue, slate: Slate, cell: usize) -> Child {
 /// Publishes a message and is killed before it wakes anybody.
 fn put_and_die(queue: &Queue) {
     let sender = Child::fork(|| {
-        kill::arm("queue.ready", 1, Deed::Kill);
+        failpoint::arm("queue.ready", 1, Action::Kill);
         let _ = queue.put(&[b"one"], Deadline::NOW);
     });
     assert_eq!(sender.ended(), End::Killed(libc::SIGKILL));
@@ -73,7 +73,7 @@ fn a_message_whose_sender_woke_nobody_reaches_one_that_sleeps_long() {
 /// The cell that says whose turn it is.
 const TURN: usize = FREE_CELLS + 2;
 
-/// The cell in which those count themselves that have taken their seats.
+/// The cell in which those count themselves that have taken their slots.
 const HERE: usize = FREE_CELLS + 3;
 
 /// Has children fall asleep one after the other, and then lets another one act. All of them were there before, so
@@ -105,7 +105,7 @@ pub fn act_after(slate: Slate, act: impl FnOnce(), sleeping: &[&dyn Fn()]) -> (C
 /// As [`act_after`], of one that publishes a message and dies.
 fn put_and_die_after(slate: Slate, queue: &Queue, receiving: &[&dyn Fn()]) -> Vec<Child> {
     let put = || {
-        kill::arm("queue.ready", 1, Deed::Kill);
+        failpoint::arm("queue.ready", 1, Action::Kill);
         let _ = queue.put(&[b"one"], Deadline::NOW);
     };
     let (sender, children) = act_after(slate, put, receiving);
@@ -138,7 +138,7 @@ fn one_that_is_killed_as_the_kernel_wakes_it_is_replaced() {
             Queue::new(0).expect("a queue"),
         );
         let die = || {
-            kill::arm("deaths.found", 1, Deed::Kill);
+            failpoint::arm("deaths.found", 1, Action::Kill);
             let _ = silent.get(Deadline::NEVER);
         };
         let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));
@@ -158,7 +158,7 @@ fn one_that_is_killed_while_it_tells_of_a_death_is_replaced() {
                 Queue::new(0).expect("a queue"),
             );
             let die = || {
-                kill::arm("sync.called", 1, Deed::Kill);
+                failpoint::arm("sync.called", 1, Action::Kill);
                 let _ = silent.get(Deadline::NEVER);
             };
             let stand_by = || drop(silent.get(Deadline::NEVER).map(|_| slate.count(RECEIVED)));
@@ -255,7 +255,7 @@ fn one_that_came_while_others_slept_long_is_watched_too() {
             while slate.read(TURN) == 0 {
                 std::thread::yield_now();
             }
-            kill::arm("queue.ready", 1, Deed::Kill);
+            failpoint::arm("queue.ready", 1, Action::Kill);
             let _ = queue.put(&[b"one"], Deadline::NOW);
         });
         slate.until(RECEIVED + 1, 1);
@@ -274,24 +274,24 @@ fn one_that_is_killed_as_another_thread_of_it_takes_its_life_word_over_is_found_
             Queue::new(0).expect("a queue"),
             Lock::new().expect("a lock"),
         );
-        let seat = Seat::reserve().expect("a seat");
-        seat.hold(&lock.handle()).expect("it is held here");
-        let seat = seat.keep();
+        let slot = Reservation::reserve().expect("a slot");
+        slot.hold(&lock.handle()).expect("it is held here");
+        let slot = slot.keep();
         let holder = Child::fork(|| {
             // What a thread enters, a thread of the engine's holds the life word of.
             std::thread::scope(|scope| {
                 let entering = scope.spawn(|| {
-                    process::note_pid(seat, std::process::id());
-                    process::take_seat(seat).expect("it is reserved for this");
+                    process::note_pid(slot, std::process::id());
+                    process::move_to_entry(slot).expect("it is reserved for this");
                     lock.acquire(Deadline::NEVER).expect("it is free");
                 });
-                entering.join().expect("it has a seat");
+                entering.join().expect("it has a slot");
             });
             slate.write(TURN, 1);
             slate.until(TURN, 2);
-            kill::arm("seat.taken_over", 1, Deed::Kill);
+            failpoint::arm("process.taken_over", 1, Action::Kill);
             // Before it the first thread takes over.
-            Child::fork(kill::disarm).succeed();
+            Child::fork(failpoint::disarm).succeed();
         });
         slate.until(TURN, 1);
         let bystanders = [(); 2].map(|()| receiving(&silent, slate, RECEIVED + 1));

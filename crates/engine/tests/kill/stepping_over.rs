@@ -20,8 +20,8 @@ impl SteppingOver {
         SteppingOver::over(slate, 4)
     }
 
-    /// So many letters that strips leave the chain behind the one that stays.
-    pub fn strips(slate: Slate) -> SteppingOver {
+    /// So many letters that chunks leave the chain behind the one that stays.
+    pub fn chunks(slate: Slate) -> SteppingOver {
         SteppingOver::over(slate, 600)
     }
 
@@ -91,7 +91,7 @@ fn a_message_that_was_stepped_over_comes_before_those_put_after_it() {
     });
 }
 
-/// Each strip that is over leaves, though the first one stays as long as its writer is stopped.
+/// Each chunk that is over leaves, though the first one stays as long as its writer is stopped.
 #[test]
 fn a_stopped_producer_keeps_no_memory_of_what_passes_meanwhile() {
     isolated(|| {

@@ -2,7 +2,7 @@
 
 use crate::case::{Play, stopped_at};
 use crate::common::{Slate, isolated, promptly};
-use procession_engine::store::{Access, Store, StoreError, Turn};
+use procession_engine::store::{Access, ExclusiveAccess, Store, StoreError};
 use procession_engine::{Deadline, process};
 
 const STEADY: u8 = 20;
@@ -15,13 +15,16 @@ pub struct Storing {
     sequence: Store,
 }
 
-fn turn(store: &Store, deadline: Deadline) -> Turn<'_> {
+fn turn(store: &Store, deadline: Deadline) -> ExclusiveAccess<'_> {
     let entered = store.enter(deadline).expect("the lock is to be had");
     entered.expect("the keeper lives")
 }
 
 /// Does something, after making room if need be.
-fn with_room(turn: &mut Turn<'_>, change: impl Fn(&Turn<'_>) -> Result<(), StoreError>) {
+fn with_room(
+    turn: &mut ExclusiveAccess<'_>,
+    change: impl Fn(&ExclusiveAccess<'_>) -> Result<(), StoreError>,
+) {
     match change(turn) {
         Err(StoreError::NoRoom(room)) => {
             turn.grow(room).expect("memory");

@@ -5,7 +5,7 @@ use crate::common::{Child, End, Slate, isolated, promptly};
 use crate::sleepers::act_after;
 use procession_engine::Deadline;
 use procession_engine::channel::Queue;
-use procession_engine::kill::{self, Deed};
+use procession_engine::failpoint::{self, Action};
 use procession_engine::sync::{Barrier, BarrierError, Event, Lock, Semaphore};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const OVER: usize = FREE_CELLS;
 /// the same.
 fn stopped_acting(step: &'static str, act: impl Fn(), again: impl Fn(), sleeping: &[&dyn Fn()]) {
     let act = || {
-        kill::arm(step, 1, Deed::Stop);
+        failpoint::arm(step, 1, Action::Stop);
         act();
     };
     let (stopped, children) = act_after(Slate::new(), act, sleeping);
@@ -35,7 +35,7 @@ fn goes_on(stopped: &Child) {
 fn stopped_waking_up(act: impl Fn(), sleep: impl Fn()) {
     let stop = || {
         // The first one is the end of a nap.
-        kill::arm("wait.ended", 2, Deed::Stop);
+        failpoint::arm("wait.ended", 2, Action::Stop);
         sleep();
     };
     let slate = Slate::new();
@@ -140,7 +140,7 @@ fn a_barrier_turns_all_away_that_is_broken_by_one_and_by_another_that_is_stopped
 
 /// What nobody else can tell of is found by a look around.
 fn look_around_soon() {
-    kill::sleep_at_most(Duration::from_secs(1));
+    failpoint::sleep_at_most(Duration::from_secs(1));
 }
 
 #[test]
@@ -165,12 +165,12 @@ fn the_message_of_a_dead_sender_is_found_though_the_one_that_was_told_of_the_dea
         let silent = Queue::new(0).expect("a queue");
         let queue = Queue::new(0).expect("a queue");
         let stop = || {
-            kill::arm("deaths.found", 1, Deed::Stop);
+            failpoint::arm("deaths.found", 1, Action::Stop);
             let _ = silent.get(Deadline::NEVER);
         };
         let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));
         let put_and_die = || {
-            kill::arm("queue.ready", 1, Deed::Kill);
+            failpoint::arm("queue.ready", 1, Action::Kill);
             let _ = queue.put(&[b"one"], Deadline::NOW);
         };
         let (_sender, children) = act_after(Slate::new(), put_and_die, &[&stop, &receive]);

@@ -3,8 +3,8 @@
 use crate::case::{FREE_CELLS, Play, VICTIM_SEAT, curtain};
 use crate::common::{PROMPTLY, Slate, briefly, promptly};
 use procession_engine::error::GetError;
-use procession_engine::pool::{Board, Event, Standing, Task, Workbench};
-use procession_engine::{Deadline, OwnerId};
+use procession_engine::pool::{Event, Task, TaskQueue, WorkerEndpoint, WorkerStatus};
+use procession_engine::{Deadline, ProcId};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ const CLAIMED: usize = FREE_CELLS;
 const LET_GO: usize = FREE_CELLS + 1;
 const JOB: u64 = 7;
 
-/// A board with tasks, of which the victim gets the first few and the bystander the rest.
+/// A task queue with tasks, of which the victim gets the first few and the bystander the rest.
 pub struct Working {
-    board: Board,
+    task_queue: TaskQueue,
     size: usize,
     done: BTreeSet<u64>,
 }
@@ -30,7 +30,7 @@ impl Working {
     }
 
     fn with(_: Slate, size: usize) -> Working {
-        let board = Board::with_capacity(16).expect("a board");
+        let task_queue = TaskQueue::with_capacity(16).expect("a task_queue");
         for index in 0..TASKS {
             let task = Task {
                 job: JOB,
@@ -38,12 +38,12 @@ impl Working {
                 retries: 1,
                 ..Task::default()
             };
-            board
+            task_queue
                 .submit(task, &[&index.to_le_bytes(), &vec![index as u8; size]])
                 .expect("memory");
         }
         Working {
-            board,
+            task_queue,
             size,
             done: BTreeSet::new(),
         }
@@ -51,7 +51,8 @@ impl Working {
 
     /// Works until nothing came for a moment and `enough` says so.
     fn work(&self, slate: Slate, enough: impl Fn() -> bool) {
-        let bench = Workbench::open(&self.board.handle()).expect("the board is there");
+        let bench =
+            WorkerEndpoint::open(&self.task_queue.handle()).expect("the task_queue is there");
         loop {
             match bench.claim(briefly()) {
                 Ok(mut claim) => {
@@ -64,7 +65,10 @@ impl Working {
                     );
                     assert_eq!(claim.bytes().len(), 8 + self.size, "torn");
                     let result = vec![!(index as u8); self.size];
-                    assert_eq!(claim.finish(1, &[&result]).expect("memory"), Standing::Good);
+                    assert_eq!(
+                        claim.finish(1, &[&result]).expect("memory"),
+                        WorkerStatus::Good
+                    );
                 }
                 Err(GetError::Empty) if !enough() => {}
                 Err(GetError::Empty | GetError::Closed) => return,
@@ -74,10 +78,10 @@ impl Working {
     }
 
     /// Collects results until all are there or the deadline passes.
-    fn collect(&mut self, watch: &[OwnerId], deadline: Deadline) {
+    fn collect(&mut self, watch: &[ProcId], deadline: Deadline) {
         let mut watch = watch.to_vec();
         while (self.done.len() as u64) < TASKS || !watch.is_empty() {
-            match self.board.next_event(deadline, &watch) {
+            match self.task_queue.next_event(deadline, &watch) {
                 Ok(Event::Result {
                     job,
                     index,
@@ -90,7 +94,7 @@ impl Working {
                 }
                 Ok(Event::Gone(worker)) => {
                     watch.retain(|&other| other != worker);
-                    for lost in self.board.lost_by(worker) {
+                    for lost in self.task_queue.lost_by(worker) {
                         assert!(lost.repeated, "it has another try: {lost:?}");
                     }
                 }
@@ -129,13 +133,13 @@ impl Play for Working {
 
     fn survive(&mut self, slate: Slate) {
         slate.write(LET_GO, 1);
-        let victim = OwnerId::from_u32(slate.read(VICTIM_SEAT) as u32).expect("it had a seat");
+        let victim = ProcId::from_u32(slate.read(VICTIM_SEAT) as u32).expect("it had a slot");
         self.collect(&[victim], promptly());
         assert_eq!(
             self.done.len() as u64,
             TASKS,
             "not all tasks ended within {PROMPTLY:?}"
         );
-        assert_eq!(self.board.outstanding(), 0);
+        assert_eq!(self.task_queue.outstanding(), 0);
     }
 }

@@ -5,20 +5,20 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 
 use procession_engine::error::{Error, GetError, PutError};
-use procession_engine::pool::{Board, Event, Lost, Standing, Task, Workbench};
+use procession_engine::pool::{Event, Lost, Task, TaskQueue, WorkerEndpoint, WorkerStatus};
 
 use crate::{Worker, await_death, await_notice, hold_one, next, result, soon, task, work};
 
 #[test]
 fn a_killed_worker_loses_its_task_and_no_other() {
-    let board = Board::new().unwrap();
+    let task_queue = TaskQueue::new().unwrap();
     for index in 0..3 {
-        board.submit(task(1, index), &[b"x"]).unwrap();
+        task_queue.submit(task(1, index), &[b"x"]).unwrap();
     }
-    let victim = Worker::start(&board, hold_one);
-    await_notice(&board);
+    let victim = Worker::start(&task_queue, hold_one);
+    await_notice(&task_queue);
     victim.kill();
-    await_death(&board, &victim);
+    await_death(&task_queue, &victim);
     let lost = Lost {
         job: 1,
         index: 0,
@@ -26,34 +26,34 @@ fn a_killed_worker_loses_its_task_and_no_other() {
         attempts: 1,
         repeated: false,
     };
-    assert_eq!(board.lost_by(victim.seat), [lost]);
-    assert_eq!(board.lost_by(victim.seat), []);
-    let _other = Worker::start(&board, work);
-    let left: BTreeSet<u64> = (0..2).map(|_| result(&board).1).collect();
+    assert_eq!(task_queue.lost_by(victim.slot), [lost]);
+    assert_eq!(task_queue.lost_by(victim.slot), []);
+    let _other = Worker::start(&task_queue, work);
+    let left: BTreeSet<u64> = (0..2).map(|_| result(&task_queue).1).collect();
     assert_eq!(left, BTreeSet::from([1, 2]));
 }
 
 #[test]
 fn what_a_worker_sent_before_it_died_is_not_lost() {
-    let board = Board::new().unwrap();
+    let task_queue = TaskQueue::new().unwrap();
     for index in 0..4 {
-        board.submit(task(1, index), &[b"x"]).unwrap();
+        task_queue.submit(task(1, index), &[b"x"]).unwrap();
     }
-    let victim = Worker::start(&board, |bench| {
+    let victim = Worker::start(&task_queue, |bench| {
         for _ in 0..3 {
             bench.claim(soon()).unwrap().finish(1, &[]).unwrap();
         }
         bench.claim(soon()).unwrap().leave_unfinished();
     });
     for index in 0..3 {
-        match next(&board, &[victim.seat]) {
+        match next(&task_queue, &[victim.slot]) {
             Event::Result { index: came, .. } => assert_eq!(came, index),
             other => panic!("{other:?}"),
         }
     }
-    await_death(&board, &victim);
-    let lost: Vec<u64> = board
-        .lost_by(victim.seat)
+    await_death(&task_queue, &victim);
+    let lost: Vec<u64> = task_queue
+        .lost_by(victim.slot)
         .iter()
         .map(|lost| lost.index)
         .collect();
@@ -62,58 +62,63 @@ fn what_a_worker_sent_before_it_died_is_not_lost() {
 
 #[test]
 fn a_lost_task_is_tried_again_as_often_as_allowed() {
-    let board = Board::new().unwrap();
+    let task_queue = TaskQueue::new().unwrap();
     let stubborn = Task {
         retries: 1,
         ..task(1, 0)
     };
-    board.submit(stubborn, &[b"again"]).unwrap();
+    task_queue.submit(stubborn, &[b"again"]).unwrap();
     for attempts in 1..=2 {
-        let victim = Worker::start(&board, hold_one);
-        await_notice(&board);
+        let victim = Worker::start(&task_queue, hold_one);
+        await_notice(&task_queue);
         victim.kill();
-        await_death(&board, &victim);
-        let lost = board.lost_by(victim.seat)[0];
+        await_death(&task_queue, &victim);
+        let lost = task_queue.lost_by(victim.slot)[0];
         assert_eq!(
             (lost.attempts, lost.repeated),
             (attempts, attempts == 1),
             "{lost:?}"
         );
     }
-    assert_eq!(board.outstanding(), 0);
+    assert_eq!(task_queue.outstanding(), 0);
 }
 
 /// Workers that end at each of their steps, and what becomes of the tasks.
 #[cfg(feature = "kill-points")]
 mod kill_matrix {
-    use procession_engine::kill::{self, Deed};
+    use procession_engine::failpoint::{self, Action};
 
     use super::*;
 
     const TASKS: u64 = 6;
 
-    fn survive(point: &'static str, deed: Deed) {
-        let board = Board::new().unwrap();
+    fn survive(point: &'static str, action: Action) {
+        let task_queue = TaskQueue::new().unwrap();
         for index in 0..TASKS {
-            board.submit(task(1, index), &[b"x"]).unwrap();
+            task_queue.submit(task(1, index), &[b"x"]).unwrap();
         }
-        let victim = Worker::start(&board, |bench| {
-            kill::arm(point, 2, deed);
+        let victim = Worker::start(&task_queue, |bench| {
+            failpoint::arm(point, 2, action);
             work(bench);
         });
         let mut ended = Vec::new();
         loop {
-            match next(&board, &[victim.seat]) {
+            match next(&task_queue, &[victim.slot]) {
                 Event::Result { index, .. } => ended.push(index),
                 Event::Gone(_) => break,
                 other => panic!("{other:?}"),
             }
         }
         assert!(ended.len() < TASKS as usize, "{point} was never met");
-        ended.extend(board.lost_by(victim.seat).iter().map(|lost| lost.index));
-        let _other = Worker::start(&board, work);
-        while board.outstanding() > 0 {
-            ended.push(result(&board).1);
+        ended.extend(
+            task_queue
+                .lost_by(victim.slot)
+                .iter()
+                .map(|lost| lost.index),
+        );
+        let _other = Worker::start(&task_queue, work);
+        while task_queue.outstanding() > 0 {
+            ended.push(result(&task_queue).1);
         }
         ended.sort_unstable();
         assert_eq!(ended, (0..TASKS).collect::<Vec<_>>(), "{point}");
@@ -121,12 +126,12 @@ mod kill_matrix {
 
     #[test]
     fn every_task_ends_once_wherever_a_worker_ends() {
-        let points = kill::names()
+        let points = failpoint::names()
             .iter()
             .filter(|name| name.starts_with("pool."));
         for point in points {
-            for deed in [Deed::Kill, Deed::Exit, Deed::Exec] {
-                survive(point, deed);
+            for action in [Action::Kill, Action::Exit, Action::Exec] {
+                survive(point, action);
             }
         }
     }
@@ -134,27 +139,27 @@ mod kill_matrix {
 
 #[test]
 fn a_death_is_told_though_others_look_for_results() {
-    let board = Board::new().unwrap();
-    let worker = Worker::start(&board, hold_one);
-    board.submit(task(1, 0), &[&[1]]).unwrap();
-    await_notice(&board);
+    let task_queue = TaskQueue::new().unwrap();
+    let worker = Worker::start(&task_queue, hold_one);
+    task_queue.submit(task(1, 0), &[&[1]]).unwrap();
+    await_notice(&task_queue);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(SeqCst) {
-                board.assist(|| over.load(SeqCst), |event| panic!("{event:?}"));
+                task_queue.assist(|| over.load(SeqCst), |event| panic!("{event:?}"));
             }
         });
         worker.kill();
-        await_death(&board, &worker);
+        await_death(&task_queue, &worker);
         over.store(true, SeqCst);
     });
-    let lost = board.lost_by(worker.seat);
+    let lost = task_queue.lost_by(worker.slot);
     assert_eq!(lost.len(), 1, "{lost:?}");
 }
 
 /// Forks within a task. The copy tries all that a worker may do, and its exit status says whether it was refused.
-fn fork_within_a_task(bench: &Workbench) {
+fn fork_within_a_task(bench: &WorkerEndpoint) {
     let mut claim = bench.claim(soon()).expect("a task");
     // SAFETY: as in `Worker::start`.
     let pid = unsafe { libc::fork() };
@@ -181,21 +186,21 @@ fn fork_within_a_task(bench: &Workbench) {
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     assert_eq!(
         claim.finish(1, &[&status.to_le_bytes()]).expect("memory"),
-        Standing::Good
+        WorkerStatus::Good
     );
     work(bench);
 }
 
 #[test]
 fn a_copy_of_a_worker_claims_nothing_and_sends_nothing() {
-    let board = Board::new().unwrap();
+    let task_queue = TaskQueue::new().unwrap();
     for index in 0..2 {
-        board.submit(task(1, index), &[b"ab"]).unwrap();
+        task_queue.submit(task(1, index), &[b"ab"]).unwrap();
     }
-    let worker = Worker::start(&board, fork_within_a_task);
-    assert_eq!(result(&board), (1, 0, 0_i32.to_le_bytes().to_vec()));
-    assert_eq!(result(&board), (1, 1, b"ba".to_vec()));
-    board.close();
-    await_death(&board, &worker);
-    assert_eq!(board.outstanding(), 0);
+    let worker = Worker::start(&task_queue, fork_within_a_task);
+    assert_eq!(result(&task_queue), (1, 0, 0_i32.to_le_bytes().to_vec()));
+    assert_eq!(result(&task_queue), (1, 1, b"ba".to_vec()));
+    task_queue.close();
+    await_death(&task_queue, &worker);
+    assert_eq!(task_queue.outstanding(), 0);
 }

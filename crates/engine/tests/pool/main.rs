@@ -1,4 +1,4 @@
-//! A board and its workers, as several processes see them.
+//! A task queue and its workers, as several processes see them.
 
 mod deaths;
 mod leaving;
@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use procession_engine::error::GetError;
-use procession_engine::pool::{Board, Event, Standing, Task, Workbench};
-use procession_engine::{Deadline, OwnerId, process};
+use procession_engine::pool::{Event, Task, TaskQueue, WorkerEndpoint, WorkerStatus};
+use procession_engine::{Deadline, ProcId, process};
 
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
@@ -28,23 +28,23 @@ fn task(job: u64, index: u64) -> Task {
 /// A worker process that runs `body` and then ends without a word.
 struct Worker {
     pid: libc::pid_t,
-    seat: OwnerId,
+    slot: ProcId,
 }
 
 impl Worker {
-    fn start(board: &Board, body: impl FnOnce(&Workbench)) -> Worker {
-        let handle = board.handle();
+    fn start(task_queue: &TaskQueue, body: impl FnOnce(&WorkerEndpoint)) -> Worker {
+        let handle = task_queue.handle();
         // SAFETY: the child runs nothing but the engine's code, whose fork handlers see to its locks,
         // the allocator, whose locks are the C library's, and `_exit`.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            let run = || body(&Workbench::open(&handle).expect("a board"));
+            let run = || body(&WorkerEndpoint::open(&handle).expect("a task_queue"));
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
             // SAFETY: ends the process.
             unsafe { libc::_exit(outcome.is_err().into()) }
         }
-        let seat = process::forked_seat().expect("the seat of the child");
-        Worker { pid, seat }
+        let slot = process::forked_child().expect("the slot of the child");
+        Worker { pid, slot }
     }
 
     fn kill(&self) {
@@ -59,17 +59,17 @@ impl Drop for Worker {
         let mut status = 0;
         // SAFETY: our own child.
         unsafe { libc::waitpid(self.pid, &raw mut status, 0) };
-        process::bury(self.seat);
+        process::reap(self.slot);
     }
 }
 
 /// Answers every task with its bytes in reverse.
-fn work(bench: &Workbench) {
+fn work(bench: &WorkerEndpoint) {
     loop {
         match bench.claim(soon()) {
             Ok(mut claim) => {
                 let answer: Vec<u8> = claim.bytes().iter().rev().copied().collect();
-                if claim.finish(1, &[&answer]).expect("memory") == Standing::Doomed {
+                if claim.finish(1, &[&answer]).expect("memory") == WorkerStatus::Revoked {
                     return;
                 }
             }
@@ -80,7 +80,7 @@ fn work(bench: &Workbench) {
 }
 
 /// Takes a task, says so, and does nothing more.
-fn hold_one(bench: &Workbench) {
+fn hold_one(bench: &WorkerEndpoint) {
     let _claim = bench.claim(soon()).expect("a task");
     bench.notify(7, &[]).expect("memory");
     loop {
@@ -88,17 +88,17 @@ fn hold_one(bench: &Workbench) {
     }
 }
 
-fn next(board: &Board, watch: &[OwnerId]) -> Event {
+fn next(task_queue: &TaskQueue, watch: &[ProcId]) -> Event {
     loop {
-        match board.next_event(soon(), watch) {
+        match task_queue.next_event(soon(), watch) {
             Err(GetError::Interrupted) => {}
             event => return event.expect("an event in time"),
         }
     }
 }
 
-fn result(board: &Board) -> (u64, u64, Vec<u8>) {
-    match next(board, &[]) {
+fn result(task_queue: &TaskQueue) -> (u64, u64, Vec<u8>) {
+    match next(task_queue, &[]) {
         Event::Result {
             job, index, reply, ..
         } => (job, index, reply.bytes().to_vec()),
@@ -106,49 +106,51 @@ fn result(board: &Board) -> (u64, u64, Vec<u8>) {
     }
 }
 
-fn await_notice(board: &Board) {
-    let event = next(board, &[]);
+fn await_notice(task_queue: &TaskQueue) {
+    let event = next(task_queue, &[]);
     assert!(matches!(event, Event::Notice { .. }), "{event:?}");
 }
 
-fn await_death(board: &Board, worker: &Worker) {
-    let event = next(board, &[worker.seat]);
+fn await_death(task_queue: &TaskQueue, worker: &Worker) {
+    let event = next(task_queue, &[worker.slot]);
     assert!(
-        matches!(event, Event::Gone(seat) if seat == worker.seat),
+        matches!(event, Event::Gone(slot) if slot == worker.slot),
         "{event:?}"
     );
 }
 
 #[test]
 fn every_task_comes_back_once() {
-    let board = Board::with_capacity(16).unwrap();
-    let _workers = [(); 3].map(|()| Worker::start(&board, work));
+    let task_queue = TaskQueue::with_capacity(16).unwrap();
+    let _workers = [(); 3].map(|()| Worker::start(&task_queue, work));
     let long: Vec<u8> = (0..10_000).map(|n| n as u8).collect();
     let payload = |index: u64| match index % 50 {
         0 => long.clone(),
         _ => vec![1, index as u8],
     };
     for index in 0..500 {
-        board.submit(task(9, index), &[&payload(index)]).unwrap();
+        task_queue
+            .submit(task(9, index), &[&payload(index)])
+            .unwrap();
     }
     let mut seen = BTreeSet::new();
     for _ in 0..500 {
-        let (job, index, mut bytes) = result(&board);
+        let (job, index, mut bytes) = result(&task_queue);
         bytes.reverse();
         assert_eq!((job, bytes), (9, payload(index)));
         assert!(seen.insert(index));
     }
-    assert_eq!(board.outstanding(), 0);
-    let left = board.next_event(Deadline::NOW, &[]);
+    assert_eq!(task_queue.outstanding(), 0);
+    let left = task_queue.next_event(Deadline::NOW, &[]);
     assert!(matches!(left, Err(GetError::Empty)), "{left:?}");
 }
 
 #[test]
 fn tasks_are_claimed_in_order() {
-    let board = Board::new().unwrap();
-    let bench = Workbench::open(&board.handle()).unwrap();
+    let task_queue = TaskQueue::new().unwrap();
+    let bench = WorkerEndpoint::open(&task_queue.handle()).unwrap();
     for index in 0..5 {
-        board.submit(task(1, index), &[]).unwrap();
+        task_queue.submit(task(1, index), &[]).unwrap();
     }
     for index in 0..5 {
         let mut claim = bench.claim(Deadline::NOW).unwrap();
@@ -160,11 +162,11 @@ fn tasks_are_claimed_in_order() {
 
 #[test]
 fn a_dropped_claim_is_reported() {
-    let board = Board::new().unwrap();
-    let bench = Workbench::open(&board.handle()).unwrap();
-    board.submit(task(4, 2), &[]).unwrap();
+    let task_queue = TaskQueue::new().unwrap();
+    let bench = WorkerEndpoint::open(&task_queue.handle()).unwrap();
+    task_queue.submit(task(4, 2), &[]).unwrap();
     drop(bench.claim(Deadline::NOW).unwrap());
-    let event = next(&board, &[]);
+    let event = next(&task_queue, &[]);
     assert!(
         matches!(event, Event::Abandoned { job: 4, index: 2 }),
         "{event:?}"
@@ -173,12 +175,12 @@ fn a_dropped_claim_is_reported() {
 
 #[test]
 fn a_sleeping_worker_is_woken_for_a_task() {
-    let board = Board::new().unwrap();
-    let _worker = Worker::start(&board, |bench| {
+    let task_queue = TaskQueue::new().unwrap();
+    let _worker = Worker::start(&task_queue, |bench| {
         bench.notify(1, &[]).expect("memory");
         work(bench);
     });
-    await_notice(&board);
-    board.submit(task(0, 0), &[b"ab"]).unwrap();
-    assert_eq!(result(&board).2, b"ba");
+    await_notice(&task_queue);
+    task_queue.submit(task(0, 0), &[b"ab"]).unwrap();
+    assert_eq!(result(&task_queue).2, b"ba");
 }

@@ -1,7 +1,7 @@
 //! How much a submitter that can wait has under way.
 
 use procession_engine::Deadline;
-use procession_engine::pool::{Board, Room, Task, Workbench};
+use procession_engine::pool::{Room, Task, TaskQueue, WorkerEndpoint};
 
 use crate::{result, soon, task};
 
@@ -14,66 +14,68 @@ fn heavy(job: u64, index: u64, weight: u64) -> Task {
     }
 }
 
-fn has_room(board: &Board, room: Room) -> bool {
-    board.wait_for_room(room, Deadline::NOW)
+fn has_room(task_queue: &TaskQueue, room: Room) -> bool {
+    task_queue.wait_for_room(room, Deadline::NOW)
 }
 
 #[test]
 fn tasks_weigh_until_they_end_however_they_do() {
-    let board = Board::with_capacity(8).unwrap();
-    let bench = Workbench::open(&board.handle()).unwrap();
+    let task_queue = TaskQueue::with_capacity(8).unwrap();
+    let bench = WorkerEndpoint::open(&task_queue.handle()).unwrap();
     for index in 0..10 {
-        let all = board.submit(heavy(1, index, MIB), &[]).unwrap();
+        let all = task_queue.submit(heavy(1, index, MIB), &[]).unwrap();
         assert_eq!(all, (index + 1) * MIB);
     }
     bench.claim(soon()).unwrap().finish(0, &[]).unwrap();
-    assert_eq!(board.weight(), 10 * MIB, "nobody has seen the result");
-    result(&board);
-    assert_eq!(board.weight(), 9 * MIB);
+    assert_eq!(task_queue.weight(), 10 * MIB, "nobody has seen the result");
+    result(&task_queue);
+    assert_eq!(task_queue.weight(), 9 * MIB);
     let claim = bench.claim(soon()).unwrap();
-    let cancelled = board.cancel(1, Some(9));
+    let cancelled = task_queue.cancel(1, Some(9));
     assert_eq!(cancelled.withdrawn, [9], "it waited outside");
-    assert_eq!(board.weight(), 8 * MIB);
-    board.submit(heavy(2, 0, 5 * MIB), &[]).unwrap();
-    board.withdraw(1);
-    assert_eq!(board.weight(), (1 + 5) * MIB, "one is running");
+    assert_eq!(task_queue.weight(), 8 * MIB);
+    task_queue.submit(heavy(2, 0, 5 * MIB), &[]).unwrap();
+    task_queue.withdraw(1);
+    assert_eq!(task_queue.weight(), (1 + 5) * MIB, "one is running");
     drop(claim);
-    board.withdraw_all();
-    let left = board.weight();
-    board.submit(heavy(3, 0, MIB), &[]).unwrap();
-    assert_eq!(board.weight(), left + MIB);
+    task_queue.withdraw_all();
+    let left = task_queue.weight();
+    task_queue.submit(heavy(3, 0, MIB), &[]).unwrap();
+    assert_eq!(task_queue.weight(), left + MIB);
 }
 
 #[test]
 fn what_cannot_be_submitted_weighs_nothing() {
-    let board = Board::new().unwrap();
-    board.close();
-    board.submit(heavy(1, 0, MIB), &[]).unwrap_err();
-    assert_eq!(board.weight(), 0);
+    let task_queue = TaskQueue::new().unwrap();
+    task_queue.close();
+    task_queue.submit(heavy(1, 0, MIB), &[]).unwrap_err();
+    assert_eq!(task_queue.weight(), 0);
 }
 
 #[test]
 fn a_submitter_waits_until_there_is_room_again() {
-    let board = Board::new().unwrap();
-    let bench = Workbench::open(&board.handle()).unwrap();
+    let task_queue = TaskQueue::new().unwrap();
+    let bench = WorkerEndpoint::open(&task_queue.handle()).unwrap();
     let room = Room::for_workers(1);
     let mut submitted = 0;
-    while has_room(&board, room) {
-        board.submit(heavy(1, submitted, 8 * MIB), &[]).unwrap();
+    while has_room(&task_queue, room) {
+        task_queue
+            .submit(heavy(1, submitted, 8 * MIB), &[])
+            .unwrap();
         submitted += 1;
     }
     assert_eq!(submitted, 4, "two for the worker, and two");
     std::thread::scope(|scope| {
-        let waits = scope.spawn(|| board.wait_for_room(room, soon()));
+        let waits = scope.spawn(|| task_queue.wait_for_room(room, soon()));
         bench.claim(soon()).unwrap().finish(0, &[]).unwrap();
-        result(&board);
+        result(&task_queue);
         assert!(waits.join().unwrap());
     });
-    board.submit(heavy(1, 4, 8 * MIB), &[]).unwrap();
-    assert!(!has_room(&board, room));
+    task_queue.submit(heavy(1, 4, 8 * MIB), &[]).unwrap();
+    assert!(!has_room(&task_queue, room));
     std::thread::scope(|scope| {
-        let waits = scope.spawn(|| board.wait_for_room(room, soon()));
-        board.withdraw(1);
+        let waits = scope.spawn(|| task_queue.wait_for_room(room, soon()));
+        task_queue.withdraw(1);
         assert!(waits.join().unwrap());
     });
 }

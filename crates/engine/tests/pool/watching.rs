@@ -7,21 +7,21 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use procession_engine::Deadline;
-use procession_engine::pool::{Board, Event, Task};
+use procession_engine::pool::{Event, Task, TaskQueue};
 
 use crate::{Worker, hold_one, next, soon, task, work};
 
 #[test]
 fn a_task_beyond_its_time_is_reported_with_its_worker() {
-    let board = Board::new().unwrap();
-    let hasty = Task {
+    let task_queue = TaskQueue::new().unwrap();
+    let deadline_wake = Task {
         timeout: Some(Duration::from_millis(1)),
         ..task(6, 1)
     };
-    board.submit(hasty, &[]).unwrap();
-    let worker = Worker::start(&board, hold_one);
+    task_queue.submit(deadline_wake, &[]).unwrap();
+    let worker = Worker::start(&task_queue, hold_one);
     let overdue = loop {
-        match next(&board, &[]) {
+        match next(&task_queue, &[]) {
             Event::Notice { .. } => {}
             Event::Overdue {
                 job, index, worker, ..
@@ -29,11 +29,11 @@ fn a_task_beyond_its_time_is_reported_with_its_worker() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(overdue, (6, 1, worker.seat));
+    assert_eq!(overdue, (6, 1, worker.slot));
     worker.kill();
-    while !matches!(next(&board, &[worker.seat]), Event::Gone(_)) {}
-    assert_eq!(board.lost_by(worker.seat), []);
-    assert_eq!(board.outstanding(), 0);
+    while !matches!(next(&task_queue, &[worker.slot]), Event::Gone(_)) {}
+    assert_eq!(task_queue.lost_by(worker.slot), []);
+    assert_eq!(task_queue.outstanding(), 0);
 }
 
 /// Until the thread that sends its number sleeps for good.
@@ -50,8 +50,8 @@ fn until_asleep(thread: &std::sync::mpsc::Receiver<i32>) {
 
 #[test]
 fn a_watcher_that_sleeps_without_end_hears_of_a_limit() {
-    let board = Board::new().unwrap();
-    let worker = Worker::start(&board, |bench| {
+    let task_queue = TaskQueue::new().unwrap();
+    let worker = Worker::start(&task_queue, |bench| {
         let _claim = bench.claim(soon()).expect("a task");
         loop {
             std::thread::park();
@@ -63,18 +63,18 @@ fn a_watcher_that_sleeps_without_end_hears_of_a_limit() {
             say.send(rustix::thread::gettid().as_raw_nonzero().get())
                 .unwrap();
             loop {
-                match board.next_event(Deadline::NEVER, &[]) {
+                match task_queue.next_event(Deadline::NEVER, &[]) {
                     Ok(Event::Rung | Event::Notice { .. }) => {}
                     event => break event,
                 }
             }
         });
         until_asleep(&who);
-        let hasty = Task {
+        let deadline_wake = Task {
             timeout: Some(Duration::from_millis(1)),
             ..task(6, 1)
         };
-        board.submit(hasty, &[]).unwrap();
+        task_queue.submit(deadline_wake, &[]).unwrap();
         let event = watcher.join().expect("no panic");
         assert!(
             matches!(
@@ -93,15 +93,15 @@ fn a_watcher_that_sleeps_without_end_hears_of_a_limit() {
 
 #[test]
 fn ringing_ends_a_wait() {
-    let board = Board::new().unwrap();
+    let task_queue = TaskQueue::new().unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(|| board.ring().unwrap());
-        assert!(matches!(next(&board, &[]), Event::Rung));
+        scope.spawn(|| task_queue.ring().unwrap());
+        assert!(matches!(next(&task_queue, &[]), Event::Rung));
     });
 }
 
 /// Has tasks done one by one by whoever sees the results first, this thread or the one that watches.
-fn done_by_whoever_looks(board: &Board, tasks: u64) {
+fn done_by_whoever_looks(task_queue: &TaskQueue, tasks: u64) {
     let seen = Mutex::new(BTreeSet::new());
     let file = |event: Event| match event {
         Event::Result { index, .. } => {
@@ -112,38 +112,38 @@ fn done_by_whoever_looks(board: &Board, tasks: u64) {
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             loop {
-                match next(board, &[]) {
+                match next(task_queue, &[]) {
                     Event::Rung => return,
                     event => file(event),
                 }
             }
         });
         for index in 0..tasks {
-            board.submit(task(1, index), &[&[1]]).unwrap();
+            task_queue.submit(task(1, index), &[&[1]]).unwrap();
             let is_done = || seen.lock().unwrap().contains(&index);
             while !is_done() {
-                board.assist(is_done, file);
+                task_queue.assist(is_done, file);
             }
         }
-        board.ring().unwrap();
+        task_queue.ring().unwrap();
         watcher.join().unwrap();
     });
     assert_eq!(seen.lock().unwrap().len() as u64, tasks);
-    assert_eq!(board.outstanding(), 0);
+    assert_eq!(task_queue.outstanding(), 0);
 }
 
 #[test]
 fn whoever_waits_may_look_for_its_result_itself() {
-    let board = Board::new().unwrap();
-    let _worker = Worker::start(&board, work);
-    done_by_whoever_looks(&board, 2_000);
+    let task_queue = TaskQueue::new().unwrap();
+    let _worker = Worker::start(&task_queue, work);
+    done_by_whoever_looks(&task_queue, 2_000);
 }
 
 #[test]
 fn what_a_helper_finds_besides_results_reaches_the_watcher() {
-    let board = Board::new().unwrap();
+    let task_queue = TaskQueue::new().unwrap();
     let notes = 200;
-    let _worker = Worker::start(&board, |bench| {
+    let _worker = Worker::start(&task_queue, |bench| {
         (0..notes).for_each(|_| bench.notify(7, &[]).expect("memory"));
         work(bench);
     });
@@ -151,12 +151,12 @@ fn what_a_helper_finds_besides_results_reaches_the_watcher() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(SeqCst) {
-                board.assist(|| over.load(SeqCst), |event| panic!("{event:?}"));
+                task_queue.assist(|| over.load(SeqCst), |event| panic!("{event:?}"));
             }
         });
         let mut heard = 0;
         while heard < notes {
-            match next(&board, &[]) {
+            match next(&task_queue, &[]) {
                 Event::Notice { verdict: 7, .. } => heard += 1,
                 Event::Rung => {}
                 other => panic!("{other:?}"),
@@ -168,13 +168,13 @@ fn what_a_helper_finds_besides_results_reaches_the_watcher() {
 
 #[test]
 fn a_ring_that_nobody_heard_is_one_ring() {
-    let board = Board::new().unwrap();
+    let task_queue = TaskQueue::new().unwrap();
     for _ in 0..2 {
         for _ in 0..100 {
-            board.ring().unwrap();
+            task_queue.ring().unwrap();
         }
-        let event = board.next_event(soon(), &[]).unwrap();
+        let event = task_queue.next_event(soon(), &[]).unwrap();
         assert!(matches!(event, Event::Rung), "{event:?}");
-        assert!(!board.has_messages());
+        assert!(!task_queue.has_messages());
     }
 }

@@ -1,30 +1,30 @@
-//! The clock of the table: each reading is taken in a process of its own, and the sides take turns.
+//! Takes the readings of the table. Each runs in its own process, and the sides alternate.
 
 use std::fmt::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// One line of the table: the same work done by each side.
+/// A row of the table: the same work done by each side.
 pub struct Row {
     pub name: &'static str,
     pub unit: &'static str,
-    /// Procession first, then what it is measured against.
+    /// Procession first, then the sides it is compared with.
     pub sides: &'static [Side],
 }
 
-/// Who does the work of a row, and a function that gives the rate it reached.
+/// The name of a side, and a function that returns its rate.
 pub struct Side {
     pub name: &'static str,
     pub rate: fn() -> f64,
 }
 
-/// The option with which this program takes one reading: `--one ROW SIDE`.
+/// The option that makes this program take one reading: `--one ROW SIDE`.
 pub const ONE: &str = "--one";
 
 const LONG_ENOUGH: Duration = Duration::from_millis(400);
 
-/// The rate of `work(n)`, which does n operations and says how long they took; n grows until that is
-/// long enough to be believed.
+/// Returns the rate of `work(n)`, which performs n operations and returns their duration. Increases n until the
+/// duration is long enough to be reliable.
 pub fn steady(mut work: impl FnMut(u64) -> Duration) -> f64 {
     let mut n = 100;
     loop {
@@ -37,14 +37,14 @@ pub fn steady(mut work: impl FnMut(u64) -> Duration) -> f64 {
     }
 }
 
-/// How long `work` took.
+/// Returns how long `work` took.
 pub fn clocked(work: impl FnOnce()) -> Duration {
     let started = Instant::now();
     work();
     started.elapsed()
 }
 
-/// Takes one reading of row and side in this process and prints it.
+/// Takes one reading of a row and side in this process, and prints it.
 pub fn print_one(rows: &[Row], row: &str, side: &str) {
     let row = rows
         .iter()
@@ -58,7 +58,7 @@ pub fn print_one(rows: &[Row], row: &str, side: &str) {
     println!("{}", (side.rate)());
 }
 
-/// Measures the rows whose name contains `only`, each side `repeat` times, and gives the table as Markdown.
+/// Measures the rows whose name contains `only`, each side `repeat` times, and returns the table as Markdown.
 pub fn table(rows: &[Row], only: &str, repeat: usize) -> String {
     let only = only.to_lowercase();
     let mut text = String::from(
@@ -118,14 +118,14 @@ fn median(values: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// Half the range, in percent of the median.
+/// Returns half the range, in percent of the median.
 fn spread(values: &[f64]) -> f64 {
     let highest = values.iter().copied().fold(f64::MIN, f64::max);
     let lowest = values.iter().copied().fold(f64::MAX, f64::min);
     50.0 * (highest - lowest) / median(values)
 }
 
-/// Three figures and a letter: 277 k, 11.0 M.
+/// Formats with three digits and a unit prefix: 277 k, 11.0 M.
 fn figures(value: f64) -> String {
     let (scaled, letter) = match value {
         v if v >= 1e6 => (v / 1e6, " M"),

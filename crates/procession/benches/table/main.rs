@@ -1,5 +1,5 @@
-//! `cargo bench --bench table`: Procession between processes, beside what threads of one process
-//! reach, which is the limit. `-- --only Queue` picks rows, `-- --repeat 9` measures more often.
+//! `cargo bench --bench table`: Procession between processes, compared with threads of one process, which are
+//! the upper bound. `-- --only Queue` selects rows, `-- --repeat 9` takes more readings.
 
 mod harness;
 mod processes;

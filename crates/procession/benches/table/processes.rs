@@ -1,11 +1,11 @@
-//! What Procession does between processes. Each child says that it is there before the clock starts.
+//! Procession between processes. Each child reports that it is ready before the clock starts.
 
 use crate::harness::{clocked, steady};
 use procession::{Connection, Event, Loan, Lock, Pool, Process, Queue};
 use std::hint::black_box;
 use std::process::Command;
 
-/// How this program is told to do nothing, for [`bare_start`].
+/// The option that makes this program do nothing, for [`bare_start`].
 pub const NOTHING: &str = "--nothing";
 
 const WORKERS: usize = 2;
@@ -37,9 +37,9 @@ pub fn queue_stream() -> f64 {
     })
 }
 
-/// Large enough that copying is most of the work of those who copy.
+/// Large enough that copying is most of the work.
 const LARGE: usize = 1 << 20;
-/// As many large messages wait at most.
+/// The bound of the queue of large messages.
 const WAITING: usize = 4;
 
 fn lend(queue: Queue<Loan<u8>>, n: u64) {
@@ -50,7 +50,7 @@ fn lend(queue: Queue<Loan<u8>>, n: u64) {
     }
 }
 
-/// One process fills messages of 1 MiB where they lie, this one looks at their last byte.
+/// One process fills messages of 1 MiB in place, this one reads their last byte.
 pub fn loan_stream() -> f64 {
     steady(|n| {
         let queue = Queue::bounded(WAITING).expect("shared memory");
@@ -72,7 +72,7 @@ fn fill_and_put(queue: Queue<Vec<u8>>, n: u64) {
     }
 }
 
-/// The same with a `Vec<u8>` that serde carries.
+/// The same with a `Vec<u8>` carried by serde.
 pub fn vec_stream() -> f64 {
     steady(|n| {
         let queue = Queue::bounded(WAITING).expect("shared memory");
@@ -113,13 +113,13 @@ fn identity(n: u64) -> u64 {
     n
 }
 
-/// Calls of a trivial function through `Pool::map`.
+/// Calls of a trivial function with `Pool::map`.
 pub fn pool_map() -> f64 {
     let pool = warm_pool();
     steady(|n| clocked(|| assert_eq!(pool.map(identity, 0..n).expect("results").len() as u64, n)))
 }
 
-/// The same, each item a task of its own.
+/// The same, with each item as a task of its own.
 pub fn pool_map_single() -> f64 {
     let pool = warm_pool();
     steady(|n| {
@@ -132,7 +132,7 @@ pub fn pool_map_single() -> f64 {
     })
 }
 
-/// One call after the other through `Pool::apply`.
+/// Sequential calls with `Pool::apply`.
 pub fn pool_apply() -> f64 {
     let pool = warm_pool();
     steady(|n| {
@@ -166,7 +166,7 @@ pub fn start() -> f64 {
     })
 }
 
-/// Starting this program anew, by the standard library, and waiting for it to end.
+/// Starting this program with the standard library, and waiting for it to end.
 pub fn bare_start() -> f64 {
     let exe = std::env::current_exe().expect("the path of this program");
     steady(|n| {

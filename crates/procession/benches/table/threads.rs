@@ -1,4 +1,4 @@
-//! What threads of one process do with channels: the limit that processes are measured against.
+//! Channels between threads of one process: the upper bound for processes.
 
 use crate::harness::{clocked, steady};
 use std::sync::{Mutex, mpsc};

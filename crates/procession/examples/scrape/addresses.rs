@@ -1,12 +1,12 @@
-//! Reading addresses, and saying what is wrong with one before the network is asked for it.
+//! Reads addresses, and reports invalid ones before any request.
 
 use std::collections::HashSet;
 
 use ureq::http::Uri;
 
-/// One address a line; blank lines and comments don't count.
+/// One address per line. Blank lines and comments are skipped.
 ///
-/// A comment starts with a `#` at the start of a line or after a space: elsewhere `#` is a fragment.
+/// A comment starts with a `#` at the start of a line or after a space; elsewhere `#` starts a fragment.
 pub fn parse_list(text: &str) -> impl Iterator<Item = String> + '_ {
     text.trim_start_matches('\u{feff}')
         .lines()
@@ -28,7 +28,7 @@ fn without_comment(line: &str) -> &str {
     }
 }
 
-/// The addresses in their order, each once.
+/// The addresses in order, without duplicates.
 pub fn without_repeats(addresses: Vec<String>) -> Vec<String> {
     let mut met = HashSet::new();
     addresses
@@ -37,8 +37,41 @@ pub fn without_repeats(addresses: Vec<String>) -> Vec<String> {
         .collect()
 }
 
-/// What is wrong with the address, or `None` when it is worth a request.
-pub fn complaint(address: &str) -> Option<String> {
+/// Returns the address with `***` for its password, also if it lacks its scheme.
+pub fn hide_password(address: &str) -> String {
+    match address.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains(['/', '?', '#', ':', '@']) => {
+            format!("{scheme}://{}", without_password(rest, &['/', '?', '#']))
+        }
+        _ => without_password(address, &['/', '?', '#']),
+    }
+}
+
+/// Returns the text with `***` for the password of each address in it.
+pub fn hide_passwords_in(text: &str) -> String {
+    let mut parts = text.split("//");
+    let mut hidden = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        hidden += "//";
+        hidden += &without_password(part, &['/', '?', '#', ' ', '\'', '"']);
+    }
+    hidden
+}
+
+/// Replaces the password in `user:password@host`, up to one of `ends`. The last `@` ends the password.
+fn without_password(text: &str, ends: &[char]) -> String {
+    let (authority, rest) = text.split_at(text.find(ends).unwrap_or(text.len()));
+    let named = authority
+        .rsplit_once('@')
+        .and_then(|(user_info, host)| Some((user_info.split_once(':')?.0, host)));
+    match named {
+        Some((user, host)) => format!("{user}:***@{host}{rest}"),
+        None => text.to_owned(),
+    }
+}
+
+/// Returns what is wrong with the address, or `None` if it can be requested.
+pub fn rejection(address: &str) -> Option<String> {
     if address.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Some("contains a space or a control character".into());
     }

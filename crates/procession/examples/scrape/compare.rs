@@ -1,21 +1,21 @@
-//! The run without addresses: a local site, scraped by all processes and then by one.
+//! The run without addresses: scrapes a local site with all processes, then with one.
 
 use std::error::Error;
 
-use crate::fetch::Patience;
+use crate::fetch::RetryPolicy;
 use crate::options::Options;
 use crate::report::Report;
-use crate::run::{Line, run};
+use crate::run::{EventChannel, run};
 use crate::site;
 use crate::summary::Summary;
 
-/// Short enough that the page that hangs doesn't decide the comparison.
-const PATIENCE: Patience = Patience {
+/// Short enough that the page that hangs does not decide the comparison.
+const POLICY: RetryPolicy = RetryPolicy {
     timeout: 1.0,
     retries: 1,
 };
 
-/// What came of the comparison: the first run, and whether Ctrl-C ended either.
+/// The result of the comparison: the first run, and whether Ctrl-C ended either run.
 #[derive(Debug)]
 pub struct Comparison {
     pub summary: Summary,
@@ -23,26 +23,26 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Whether the first run made of each page what the site had in store.
+    /// Whether the first run got the expected outcome for each page.
     pub fn is_as_expected(&self) -> bool {
         self.summary.kinds == site::expected()
     }
 }
 
-/// Scrape the local site twice and tell how much faster the first run was.
+/// Scrapes the local site twice and prints the speedup.
 pub fn compare(
     report: &mut dyn Report,
     options: &Options,
-    line: &Line,
+    events: &EventChannel,
 ) -> Result<Comparison, Box<dyn Error>> {
-    let patience = options.patience(PATIENCE);
+    let policy = options.policy(POLICY);
     let site = site::start()?;
     let addresses = site::addresses_of(site.port);
     eprintln!(
         "No address given: scraping a local site of {} pages.",
         addresses.len()
     );
-    let many = run(&addresses, Some(report), patience, options.processes, line)?;
+    let many = run(&addresses, Some(report), policy, options.processes, events)?;
     eprintln!("\n{many}");
     if many.interrupted || options.processes == 1 {
         let interrupted = many.interrupted;
@@ -52,7 +52,7 @@ pub fn compare(
         });
     }
     eprintln!("\nThe same with 1 process:");
-    let one = run(&addresses, None, patience, 1, line)?;
+    let one = run(&addresses, None, policy, 1, events)?;
     eprintln!("{one}");
     if !one.interrupted {
         let times = one.seconds / many.seconds;

@@ -1,6 +1,6 @@
-//! One address in, one [`Outcome`] out, whatever happens: what a worker of the pool does.
+//! Fetches one address and returns one [`Outcome`], whatever happens: the work of a pool worker.
 //!
-//! A worker keeps one agent for all its pages, so connections are used again.
+//! A worker keeps one agent for all its pages, so it reuses connections.
 
 use std::io;
 use std::sync::LazyLock;
@@ -26,30 +26,30 @@ static AGENT: LazyLock<Agent> = LazyLock::new(|| {
         .into()
 });
 
-/// How long to wait for an answer, and how often to ask again.
+/// How long to wait for a response, and how often to retry.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-pub struct Patience {
+pub struct RetryPolicy {
     pub timeout: f64,
     pub retries: u32,
 }
 
-impl Patience {
-    /// The wait after the given attempt (1, 2, ...) failed: each is twice the last.
+impl RetryPolicy {
+    /// Returns the wait after the given failed attempt (1, 2, ...): each is twice the previous one.
     fn pause_after(self, attempt: u32) -> Duration {
         let doublings = (attempt - 1).min(16);
         LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.pow(doublings))
     }
 }
 
-/// Ask for the address, and again after a pause while that may help.
-pub fn fetch(address: String, patience: Patience) -> Outcome {
+/// Requests the address, and retries after a pause while that may help.
+pub fn fetch(address: String, policy: RetryPolicy) -> Outcome {
     let started = Instant::now();
     let mut attempt = 1;
-    let mut outcome = ask_once(&address, patience.timeout);
-    while may_succeed_later(&outcome) && attempt <= patience.retries {
-        thread::sleep(patience.pause_after(attempt));
+    let mut outcome = ask_once(&address, policy.timeout);
+    while may_succeed_later(&outcome) && attempt <= policy.retries {
+        thread::sleep(policy.pause_after(attempt));
         attempt += 1;
-        outcome = ask_once(&address, patience.timeout);
+        outcome = ask_once(&address, policy.timeout);
     }
     Outcome {
         attempts: attempt,
@@ -78,7 +78,7 @@ fn ask_once(address: &str, timeout: f64) -> Outcome {
     }
 }
 
-/// The status, and the number of bytes of the body, which isn't kept.
+/// Returns the status and the number of bytes of the body, which is discarded.
 fn answer(address: &str, timeout: f64) -> Result<(StatusCode, u64), ureq::Error> {
     let mut response = AGENT
         .get(address)
@@ -126,7 +126,7 @@ fn explain(error: &ureq::Error, timeout: f64) -> (Kind, String) {
     }
 }
 
-/// The standard library has no error kind for a name that can't be looked up.
+/// The standard library has no error kind for a name that cannot be resolved.
 fn broken(reason: &str) -> (Kind, String) {
     match reason.strip_prefix("failed to lookup address information: ") {
         Some(reason) => (Kind::Unreachable, format!("host not found: {reason}")),

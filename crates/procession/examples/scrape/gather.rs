@@ -1,59 +1,59 @@
-//! Many addresses over a pool of processes, the outcomes as they come.
+//! Fetches many addresses with a pool, and reports outcomes as they arrive.
 
 use std::sync::mpsc::Sender;
 
 use procession::{Pool, TaskError};
 
-use crate::addresses::complaint;
-use crate::fetch::{Patience, fetch};
-use crate::news::News;
+use crate::addresses::rejection;
+use crate::events::Event;
+use crate::fetch::{RetryPolicy, fetch};
 use crate::outcome::{Kind, Outcome};
 
-/// Tell one outcome for each address, whatever happens to it, first come first.
+/// Reports one outcome per address, whatever happens to it, in the order of completion.
 pub fn gather(
     addresses: Vec<String>,
-    patience: Patience,
+    policy: RetryPolicy,
     processes: usize,
-    teller: &Sender<News>,
+    sender: &Sender<Event>,
 ) -> procession::Result<()> {
     let mut worth_asking = Vec::new();
     for address in addresses {
-        match complaint(&address) {
-            Some(trouble) => tell(teller, Outcome::failed(address, Kind::Malformed, trouble)),
+        match rejection(&address) {
+            Some(trouble) => send(sender, Outcome::failed(address, Kind::Malformed, trouble)),
             None => worth_asking.push(address),
         }
     }
-    match processes.min(worth_asking.len()) {
-        0 => Ok(()),
-        processes => fetch_all(&worth_asking, patience, processes, teller),
+    if worth_asking.is_empty() {
+        return Ok(());
     }
+    fetch_all(&worth_asking, policy, processes, sender)
 }
 
 fn fetch_all(
     addresses: &[String],
-    patience: Patience,
+    policy: RetryPolicy,
     processes: usize,
-    teller: &Sender<News>,
+    sender: &Sender<Event>,
 ) -> procession::Result<()> {
     let pool = Pool::new(processes)?;
-    let calls = addresses.iter().map(|address| (address.clone(), patience));
-    for (place, result) in pool.imap_unordered(fetch, calls)? {
+    let calls = addresses.iter().map(|address| (address.clone(), policy));
+    for (index, result) in pool.imap_unordered(fetch, calls)? {
         let outcome = match result {
             Ok(outcome) => outcome,
             Err(TaskError::WorkerDied { how, .. }) => {
-                Outcome::failed(&addresses[place], Kind::WorkerDied, how)
+                Outcome::failed(&addresses[index], Kind::WorkerDied, how)
             }
             Err(TaskError::Panicked(panic)) => {
-                Outcome::failed(&addresses[place], Kind::Broken, panic.to_string())
+                Outcome::failed(&addresses[index], Kind::Broken, panic.to_string())
             }
             Err(no_pool) => return Err(no_pool.into()),
         };
-        tell(teller, outcome);
+        send(sender, outcome);
     }
     Ok(())
 }
 
-/// Nobody listens any more once the run was interrupted.
-fn tell(teller: &Sender<News>, outcome: Outcome) {
-    let _ = teller.send(News::Outcome(outcome));
+/// The receiver is gone once the run was interrupted.
+fn send(sender: &Sender<Event>, outcome: Outcome) {
+    let _ = sender.send(Event::Outcome(outcome));
 }

@@ -1,12 +1,12 @@
-//! A web scraper over a pool of processes: `cargo run --example scrape -- --help`.
+//! A web scraper on a pool of processes: `cargo run --example scrape -- --help`.
 //!
 //! A page that fails, hangs or kills its worker costs one line of the report and nothing else.
 
 mod addresses;
 mod compare;
+mod events;
 mod fetch;
 mod gather;
-mod news;
 mod options;
 mod outcome;
 mod progress;
@@ -22,22 +22,22 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::compare::compare;
-use crate::fetch::Patience;
+use crate::fetch::RetryPolicy;
 use crate::options::Options;
-use crate::run::{Line, run};
+use crate::run::{EventChannel, run};
 
 const SOME_FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
 const READER_GONE: u8 = 141;
 
-const USUAL_PATIENCE: Patience = Patience {
+const DEFAULT_POLICY: RetryPolicy = RetryPolicy {
     timeout: 10.0,
     retries: 2,
 };
 
 fn main() -> ExitCode {
-    news::put_interrupts_off().expect("SIGINT can be blocked");
+    events::block_interrupts().expect("SIGINT can be blocked");
     procession::init();
     match scrape(&Options::parse()) {
         Ok(status) => status,
@@ -52,22 +52,22 @@ fn main() -> ExitCode {
 fn scrape(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let addresses = options.addresses()?;
     let mut report = report::open(options.format, options.output.as_deref())?;
-    let (teller, heard) = news::open();
-    let line = Line { teller, heard };
+    let (sender, receiver) = events::open();
+    let channel = EventChannel { sender, receiver };
     let (summary, succeeded, interrupted) = match addresses {
         None => {
-            let compared = compare(report.as_mut(), options, &line)?;
+            let compared = compare(report.as_mut(), options, &channel)?;
             let succeeded = compared.is_as_expected();
             (compared.summary, succeeded, compared.interrupted)
         }
         Some(addresses) => {
-            let patience = options.patience(USUAL_PATIENCE);
+            let policy = options.policy(DEFAULT_POLICY);
             let summary = run(
                 &addresses,
                 Some(report.as_mut()),
-                patience,
+                policy,
                 options.processes,
-                &line,
+                &channel,
             )?;
             eprintln!("{summary}");
             let (succeeded, interrupted) = (summary.failed() == 0, summary.interrupted);

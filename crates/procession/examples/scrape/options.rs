@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::addresses::{parse_list, without_repeats};
-use crate::fetch::Patience;
+use crate::fetch::RetryPolicy;
 use crate::report::Format;
+
+/// A process tree has room for some four thousand.
+const MOST_PROCESSES: usize = 1000;
 
 /// Fetch addresses over a pool of processes and tell what became of each.
 #[derive(Debug, Parser)]
@@ -36,8 +39,8 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
 
-    /// How many processes fetch
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
+    /// How many processes fetch, at most 1000
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = processes)]
     pub processes: usize,
 
     /// How the outcomes are written
@@ -50,15 +53,15 @@ pub struct Options {
 }
 
 impl Options {
-    /// The usual patience, but for what was asked for.
-    pub fn patience(&self, usual: Patience) -> Patience {
-        Patience {
-            timeout: self.timeout.unwrap_or(usual.timeout),
-            retries: self.retries.unwrap_or(usual.retries),
+    /// Returns `defaults` with the options that were given.
+    pub fn policy(&self, defaults: RetryPolicy) -> RetryPolicy {
+        RetryPolicy {
+            timeout: self.timeout.unwrap_or(defaults.timeout),
+            retries: self.retries.unwrap_or(defaults.retries),
         }
     }
 
-    /// The addresses asked for, or `None` when none were named.
+    /// Returns the given addresses, or `None` if there are none.
     pub fn addresses(&self) -> io::Result<Option<Vec<String>>> {
         let mut addresses = self.addresses.clone();
         match &self.file {
@@ -89,9 +92,9 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+fn processes(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(count) if count > 0 => Ok(count),
-        _ => Err("must be a number, at least 1".into()),
+        Ok(count) if (1..=MOST_PROCESSES).contains(&count) => Ok(count),
+        _ => Err(format!("must be a number from 1 to {MOST_PROCESSES}")),
     }
 }

@@ -1,10 +1,12 @@
-//! What became of one address.
+//! The outcome of one address.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The ways an address can end, in the order the summary lists them.
+use crate::addresses::{hide_password, hide_passwords_in};
+
+/// The kinds of outcome, in the order of the summary.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Kind {
     #[serde(rename = "ok")]
@@ -43,7 +45,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One address and what became of it; `status` is `None` when no answer came.
+/// The outcome of one address. `status` is `None` when there was no response.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Outcome {
     pub address: String,
@@ -56,7 +58,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// An address that gave no answer.
+    /// Creates the outcome of an address without a response.
     pub fn failed(address: impl Into<String>, kind: Kind, detail: impl Into<String>) -> Self {
         Self {
             address: address.into(),
@@ -66,6 +68,20 @@ impl Outcome {
             size: 0,
             attempts: 0,
             seconds: 0.0,
+        }
+    }
+
+    /// Whether a request was made, or tried.
+    pub fn was_asked_for(&self) -> bool {
+        self.kind != Kind::Malformed || self.attempts > 0
+    }
+
+    /// The outcome as others may see it.
+    pub fn without_passwords(self) -> Self {
+        Self {
+            address: hide_password(&self.address),
+            detail: hide_passwords_in(&self.detail),
+            ..self
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A progress bar for a person at a terminal; nothing at all in a file or a pipe.
+//! A progress bar on a terminal, and nothing in a file or pipe.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -7,7 +7,7 @@ use crate::summary::Summary;
 const BAR_WIDTH: usize = 30;
 const CLEAR_LINE: &str = "\r\x1b[K";
 
-/// One line at the bottom of the terminal: `clear` it before others print, `draw` it after.
+/// A line at the bottom of the terminal. Call `clear` before other output and `draw` after it.
 #[derive(Debug)]
 pub struct Progress {
     wanted: bool,
@@ -15,7 +15,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar on standard error, if that is a terminal.
+    /// Creates a bar on standard error, if that is a terminal.
     pub fn new() -> Self {
         Self {
             wanted: io::stderr().is_terminal(),
@@ -23,7 +23,7 @@ impl Progress {
         }
     }
 
-    /// Show how far the run is.
+    /// Shows the progress.
     pub fn draw(&mut self, summary: &Summary) {
         if self.wanted {
             write_bar(&format!("{CLEAR_LINE}{}", bar(summary)));
@@ -31,7 +31,7 @@ impl Progress {
         }
     }
 
-    /// Take the bar away.
+    /// Removes the bar.
     pub fn clear(&mut self) {
         if self.shown {
             write_bar(CLEAR_LINE);
@@ -40,7 +40,7 @@ impl Progress {
     }
 }
 
-/// A terminal that is gone is no reason to stop scraping.
+/// If the terminal is gone, scraping continues.
 fn write_bar(text: &str) {
     let mut out = io::stderr();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -1,4 +1,4 @@
-//! The outcomes as text lines, CSV or JSON, written as they come.
+//! Writes the outcomes as text lines, CSV or JSON, as they arrive.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use crate::outcome::Outcome;
 use crate::summary::Summary;
 
-/// How a report is written.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Format {
     Text,
@@ -17,20 +17,23 @@ pub enum Format {
     Json,
 }
 
-/// Where the outcomes go.
+/// A destination of outcomes.
 pub trait Report {
-    /// Write one outcome, at once.
+    /// Writes one outcome at once.
     fn add(&mut self, outcome: &Outcome) -> io::Result<()>;
 
-    /// End the report, also when the run was interrupted.
+    /// Ends the report, also when the run was interrupted.
     fn close(&mut self, summary: &Summary) -> io::Result<()>;
 }
 
-/// A report to the file, or to standard output.
+/// Opens a report to the file, or to standard output.
 pub fn open(format: Format, output: Option<&Path>) -> io::Result<Box<dyn Report>> {
     let out: Box<dyn Write> = match output {
         Some(path) => Box::new(File::create(path).map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            io::Error::new(
+                error.kind(),
+                format!("--output {}: {error}", path.display()),
+            )
         })?),
         None => Box::new(io::stdout()),
     };
@@ -54,7 +57,7 @@ impl Report for Text {
     }
 }
 
-/// A header and a row an outcome.
+/// A header, and a row per outcome.
 struct Csv(csv::Writer<Box<dyn Write>>);
 
 impl Report for Csv {
@@ -68,7 +71,7 @@ impl Report for Csv {
     }
 }
 
-/// One document, `{"outcomes": [...], "summary": {...}}`, an outcome a line.
+/// One document, `{"outcomes": [...], "summary": {...}}`, with one outcome per line.
 struct Json {
     out: Box<dyn Write>,
     separator: &'static str,

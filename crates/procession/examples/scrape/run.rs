@@ -1,4 +1,4 @@
-//! One run over a list of addresses: the outcomes go to a report, a bar and a summary.
+//! One run over a list of addresses, with a report, a progress bar and a summary.
 
 use std::error::Error;
 use std::panic::{catch_unwind, resume_unwind};
@@ -6,54 +6,57 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
 use std::time::Instant;
 
-use crate::fetch::Patience;
+use crate::addresses::rejection;
+use crate::events::Event;
+use crate::fetch::RetryPolicy;
 use crate::gather::gather;
-use crate::news::News;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::summary::Summary;
 
-/// The line on which a run hears what happens; it serves one run after the other.
+/// The event channel of a run. Runs use it one after the other.
 #[derive(Debug)]
-pub struct Line {
-    pub teller: Sender<News>,
-    pub heard: Receiver<News>,
+pub struct EventChannel {
+    pub sender: Sender<Event>,
+    pub receiver: Receiver<Event>,
 }
 
-/// Scrape all addresses; Ctrl-C ends it early with what there is by then.
+/// Scrapes all addresses. Ctrl-C ends the run early with the outcomes so far.
 pub fn run(
     addresses: &[String],
     mut report: Option<&mut dyn Report>,
-    patience: Patience,
+    policy: RetryPolicy,
     processes: usize,
-    line: &Line,
+    events: &EventChannel,
 ) -> Result<Summary, Box<dyn Error>> {
+    let can_be_requested = |address: &&String| rejection(address).is_none();
+    let processes = processes.min(addresses.iter().filter(can_be_requested).count());
     let mut summary = Summary::new(addresses.len(), processes);
     let mut progress = Progress::new();
     let started = Instant::now();
-    let (wanted, teller) = (addresses.to_vec(), line.teller.clone());
+    let (wanted, sender) = (addresses.to_vec(), events.sender.clone());
     thread::spawn(move || {
-        let over = catch_unwind(|| gather(wanted, patience, processes, &teller));
-        // Nobody listens any more once the run was interrupted.
-        let _ = teller.send(News::Over(over));
+        let result = catch_unwind(|| gather(wanted, policy, processes, &sender));
+        // The receiver is gone once the run was interrupted.
+        let _ = sender.send(Event::Finished(result));
     });
     progress.draw(&summary);
     loop {
-        match line.heard.recv()? {
-            News::Outcome(outcome) => {
+        match events.receiver.recv()? {
+            Event::Outcome(outcome) => {
                 summary.add(&outcome);
                 progress.clear();
                 if let Some(report) = report.as_deref_mut() {
-                    report.add(&outcome)?;
+                    report.add(&outcome.without_passwords())?;
                 }
                 progress.draw(&summary);
             }
-            News::Over(result) => {
+            Event::Finished(result) => {
                 progress.clear();
                 result.unwrap_or_else(|panic| resume_unwind(panic))?;
                 break;
             }
-            News::Interrupted => {
+            Event::Interrupted => {
                 progress.clear();
                 summary.interrupted = true;
                 break;

@@ -1,4 +1,4 @@
-//! A site to scrape on this machine: 200 pages, some missing, some slow, and one that never answers.
+//! A local site to scrape: 200 pages, some missing, some slow, and one that never responds.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -17,7 +17,7 @@ const LONGEST_START: Duration = Duration::from_secs(60);
 const USUAL_DELAY: Duration = Duration::from_millis(10);
 const SLOW_DELAY: Duration = Duration::from_millis(250);
 
-/// What a scraper should make of the pages.
+/// The expected outcomes of the pages.
 pub fn expected() -> BTreeMap<Kind, usize> {
     let mut kinds = BTreeMap::new();
     for page in 0..PAGES {
@@ -26,7 +26,7 @@ pub fn expected() -> BTreeMap<Kind, usize> {
     kinds
 }
 
-/// The addresses of all pages.
+/// Returns the addresses of all pages.
 pub fn addresses_of(port: u16) -> Vec<String> {
     (0..PAGES)
         .map(|page| format!("http://127.0.0.1:{port}/page/{page}"))
@@ -41,26 +41,26 @@ fn kind_of(page: usize) -> Kind {
     }
 }
 
-/// One page in twenty is not there.
+/// One page in twenty is missing.
 fn is_missing(page: usize) -> bool {
     page % 20 == 7
 }
 
-/// One page in ten takes its time.
+/// One page in ten is slow.
 fn is_slow(page: usize) -> bool {
     page % 10 == 3
 }
 
-/// A running site; it ends when this is dropped.
+/// A running site. Dropping it ends the site.
 #[derive(Debug)]
 pub struct Site {
     pub port: u16,
     _process: Process<()>,
 }
 
-/// Start the site in a process of its own, so that it takes no time from the ones that are measured.
+/// Starts the site in its own process, so that it takes no time from the measured ones.
 pub fn start() -> procession::Result<Site> {
-    let (sender, receiver) = procession::one_way()?;
+    let (sender, receiver) = procession::channel()?;
     let process = Process::builder()
         .name("site")
         .daemon(true)
@@ -72,14 +72,14 @@ pub fn start() -> procession::Result<Site> {
     })
 }
 
-/// Serve until killed, a thread a connection; the port goes to `sender`.
+/// Serves until killed, with a thread per connection. Sends the port to `sender`.
 fn serve(sender: Sender<u16>) {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("this machine has a free port");
     let port = listener.local_addr().expect("it is bound").port();
     sender.send(port).expect("the parent waits for the port");
     for connection in listener.incoming().flatten() {
-        // A client that goes away ends its own connection only.
+        // A client that disconnects ends only its own connection.
         thread::spawn(move || converse(connection));
     }
 }
@@ -114,7 +114,7 @@ fn converse(connection: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// The path of the next request, or `None` when the client is done.
+/// Returns the path of the next request, or `None` when the client is done.
 fn read_request(requests: &mut impl BufRead) -> io::Result<Option<String>> {
     let mut request = String::new();
     requests.read_line(&mut request)?;
@@ -128,7 +128,7 @@ fn read_request(requests: &mut impl BufRead) -> io::Result<Option<String>> {
     Ok(Some(path.to_owned()))
 }
 
-/// Headers and body leave as one packet.
+/// Send headers and body in one packet.
 fn write_answer(out: &mut impl Write, status: &str, body: &str) -> io::Result<()> {
     let length = body.len();
     let answer = format!(

@@ -1,4 +1,4 @@
-//! What a run comes to.
+//! The counts of a run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::outcome::{Kind, Outcome};
 
-/// The counts of a run; an interrupted run has fewer outcomes than addresses.
+/// The counts of a run. An interrupted run has fewer outcomes than addresses.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
     pub wanted: usize,
@@ -16,12 +16,15 @@ pub struct Summary {
     pub retries: u32,
     pub bytes: u64,
     pub seconds: f64,
+    /// How many fetch: no more than there are addresses worth a request.
     pub processes: usize,
+    #[serde(skip)]
+    pub asked: usize,
     pub interrupted: bool,
 }
 
 impl Summary {
-    /// Nothing done yet.
+    /// Creates an empty summary.
     pub fn new(wanted: usize, processes: usize) -> Self {
         Self {
             wanted,
@@ -30,22 +33,24 @@ impl Summary {
         }
     }
 
-    /// Count one more outcome.
+    /// Counts one more outcome.
     pub fn add(&mut self, outcome: &Outcome) {
         self.done += 1;
+        self.asked += usize::from(outcome.was_asked_for());
         *self.kinds.entry(outcome.kind).or_default() += 1;
         self.bytes += outcome.size;
         self.retries += outcome.attempts.saturating_sub(1);
     }
 
-    /// How many addresses were not fetched.
+    /// Returns how many addresses were not fetched.
     pub fn failed(&self) -> usize {
         self.done - self.kinds.get(&Kind::Ok).unwrap_or(&0)
     }
 
+    /// Addresses asked for a second.
     fn rate(&self) -> f64 {
         if self.seconds > 0.0 {
-            self.done as f64 / self.seconds
+            self.asked as f64 / self.seconds
         } else {
             0.0
         }
@@ -64,16 +69,18 @@ impl fmt::Display for Summary {
         } else {
             counts.join(", ")
         };
-        writeln!(f, "{} of {} addresses: {counts}", self.done, self.wanted)?;
-        write!(
-            f,
-            "{} bytes in {:.2} s with {} process{}: {:.1} addresses/s",
-            with_commas(self.bytes),
-            self.seconds,
-            self.processes,
-            if self.processes > 1 { "es" } else { "" },
-            self.rate(),
-        )?;
+        write!(f, "{} of {} addresses: {counts}", self.done, self.wanted)?;
+        if self.asked > 0 {
+            write!(
+                f,
+                "\n{} bytes in {:.2} s with {} process{}: {:.1} addresses/s",
+                with_commas(self.bytes),
+                self.seconds,
+                self.processes,
+                if self.processes > 1 { "es" } else { "" },
+                self.rate(),
+            )?;
+        }
         if self.retries > 0 {
             write!(f, "\nrepeated requests: {}", self.retries)?;
         }

@@ -1,25 +1,26 @@
-//! What can be set about a pool before it is started.
+//! The settings of a pool.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use procession_engine::pool::Board;
+use procession_engine::pool::TaskQueue;
 use procession_engine::process::child::Function as PlainFunction;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::crew::{Crew, Recipe};
-use super::hall::{Hall, Limits};
 use super::local::Local;
+use super::shared::{Limits, PoolShared};
 use super::worker::Initializer;
-use super::{Inside, Pool, state, watcher};
-use crate::Function;
-use crate::call;
+use super::worker_set::{WorkerConfig, WorkerSet};
+use super::{Pool, PoolInner, watcher};
 use crate::error::Error;
+use crate::transfer::call;
+use crate::transfer::function::Function;
+use crate::transfer::worker_state;
 
-/// Sets up a [`Pool`].
+/// Configures and starts a [`Pool`].
 ///
 /// # Examples
 /// ```
@@ -74,24 +75,36 @@ impl Default for PoolBuilder {
 }
 
 impl<S: 'static> PoolBuilder<S> {
-    /// How many workers; unless said otherwise one for each CPU that this process may use
+    /// Sets the number of workers. The default is one for each CPU that this process may use
     /// ([`available_parallelism`](std::thread::available_parallelism)).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Pool;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::builder().workers(2).build()?;
+    /// assert_eq!(pool.worker_ids().len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn workers(mut self, workers: usize) -> PoolBuilder<S> {
         self.workers = Some(workers);
         self
     }
 
-    /// The name of the pool: its workers' names begin with it.
+    /// Sets the name of the pool, with which the names of its workers begin.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> PoolBuilder<S> {
         self.name = Some(name.into());
         self
     }
 
-    /// Has every worker call `function` before its first task.
+    /// Makes every worker call `function` before its first task.
     ///
-    /// Its arguments may refer to shared objects, which tasks' arguments may not. When it panics,
+    /// The arguments may refer to shared objects; the arguments of tasks may not. When `function` panics,
     /// all tasks fail with [`TaskError::NoWorkers`](crate::TaskError::NoWorkers).
     #[must_use]
     pub fn initializer<F, Args, Shape>(mut self, function: F, args: Args) -> PoolBuilder<S>
@@ -101,24 +114,24 @@ impl<S: 'static> PoolBuilder<S> {
         Shape: 'static,
     {
         let args = [args];
-        self.initializer = Some(Initializer::Recipe(Arc::new(move || {
-            call::order(&function, &args)
+        self.initializer = Some(Initializer::Encode(Arc::new(move || {
+            call::request(&function, &args)
         })));
         self
     }
 
-    /// Has every worker make a state of its own by calling `make`, after the initializer and before
-    /// its first task: a connection, a large table, a cache. It can be of any type, since it never
-    /// leaves its worker.
+    /// Makes every worker create a state by calling `make`, after the initializer and before its first
+    /// task: a connection, a large table, a cache. The state never leaves its worker, so it may be of any
+    /// type.
     ///
-    /// A task gets at it as the first argument of its function, which is a `&mut S`; functions that
-    /// need no state do without.
+    /// A task receives the state as the first argument of its function, a `&mut S`. Functions without that
+    /// argument run as usual.
     ///
-    /// A panic may leave the state half changed. So the state that a panicking function had is
-    /// dropped, and the next that asks for it gets a new one. When `make` panics then, that call
-    /// fails with its panic; when it panics as a worker begins, all tasks fail with
-    /// [`TaskError::NoWorkers`](crate::TaskError::NoWorkers). When a worker ends in order, as when the
-    /// pool is joined, dropped or made smaller, its state is dropped; when it is killed, it is not.
+    /// A panic may leave the state half changed. The state of a panicking function is therefore dropped,
+    /// and the next task that needs a state gets a new one. When `make` panics in that case, the task fails
+    /// with the panic. When `make` panics as a worker starts, all tasks fail with
+    /// [`TaskError::NoWorkers`](crate::TaskError::NoWorkers). A worker that ends normally (the pool is
+    /// joined, dropped or made smaller) drops its state; a killed worker does not.
     ///
     /// # Examples
     /// ```
@@ -143,7 +156,7 @@ impl<S: 'static> PoolBuilder<S> {
     /// }
     /// ```
     ///
-    /// A function that asks for another state does not compile:
+    /// A function that takes another type of state does not compile:
     ///
     /// ```compile_fail,E0277
     /// use procession::Pool;
@@ -167,12 +180,12 @@ impl<S: 'static> PoolBuilder<S> {
         Args: Serialize + DeserializeOwned + Send + Sync + 'static,
         Shape: 'static,
     {
-        let recipe = move || state::order_to_make(make, &args);
+        let encode = move || worker_state::init_request(make, &args);
         PoolBuilder {
             workers: self.workers,
             name: self.name,
             initializer: self.initializer,
-            state: Some(Initializer::Recipe(Arc::new(recipe))),
+            state: Some(Initializer::Encode(Arc::new(encode))),
             max_tasks: self.max_tasks,
             max_pending: self.max_pending,
             limits: self.limits,
@@ -180,25 +193,41 @@ impl<S: 'static> PoolBuilder<S> {
         }
     }
 
-    /// Replaces each worker after this many tasks (chunks, for [`Pool::map`]).
+    /// Replaces each worker after `tasks` tasks. A chunk of [`Pool::map`] counts as one task.
     ///
     /// # Panics
-    /// When `tasks` is zero.
+    /// Panics when `tasks` is zero.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Pool;
+    ///
+    /// fn id() -> u32 {
+    ///     std::process::id()
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::builder().workers(1).max_tasks(1).build()?;
+    /// assert_ne!(pool.apply(id, ())?, pool.apply(id, ())?);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn max_tasks(mut self, tasks: u64) -> PoolBuilder<S> {
-        assert!(tasks > 0, "a worker that does no tasks is of no use");
+        assert!(tasks > 0, "a worker that runs no tasks is of no use");
         self.max_tasks = Some(tasks);
         self
     }
 
-    /// How many tasks may be pending, which is to say submitted and not ended. Without a bound, they
-    /// are as many as are submitted.
+    /// Bounds the number of pending tasks, that is, tasks submitted and not yet finished. The default is no
+    /// bound.
     ///
-    /// Who submits more waits until there is room, but for [`try_submit`](Pool::try_submit) and
-    /// [`submit_timeout`](Pool::submit_timeout). A chunk of [`Pool::map`] is one task.
+    /// Submitting more waits for room, except with [`try_submit`](Pool::try_submit) and
+    /// [`submit_timeout`](Pool::submit_timeout). A chunk of [`Pool::map`] counts as one task.
     ///
     /// # Panics
-    /// When `tasks` is zero.
+    /// Panics when `tasks` is zero.
     #[must_use]
     pub fn max_pending(mut self, tasks: usize) -> PoolBuilder<S> {
         assert!(tasks > 0, "a pool without room for tasks is of no use");
@@ -206,16 +235,36 @@ impl<S: 'static> PoolBuilder<S> {
         self
     }
 
-    /// How long a task may run by the clock once it has begun, also when it sleeps or is stuck in a system call. Its
-    /// worker is killed then, and it fails with [`TaskError::TimedOut`](crate::TaskError::TimedOut). In
-    /// [`Pool::map`] each item has that time.
+    /// Limits the time each task may run, measured by the clock from its start, including time spent
+    /// sleeping or in system calls. After that time its worker is killed and the task fails with
+    /// [`TaskError::TimedOut`](crate::TaskError::TimedOut). In [`Pool::map`] the limit applies to each
+    /// item.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Error, Pool, TaskError};
+    /// use std::time::Duration;
+    ///
+    /// fn sleep(time: Duration) {
+    ///     std::thread::sleep(time);
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::builder().workers(1).task_timeout(Duration::from_millis(50)).build()?;
+    /// let error = pool.apply(sleep, Duration::from_secs(60)).unwrap_err();
+    /// assert!(matches!(error, Error::Task(TaskError::TimedOut)));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn task_timeout(mut self, timeout: Duration) -> PoolBuilder<S> {
         self.limits.timeout = Some(timeout);
         self
     }
 
-    /// How many times a task is tried again when its worker dies over it; not when its time was up.
+    /// Sets how often a task is retried when its worker dies while running it. A task that exceeds its time
+    /// limit is not retried.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> PoolBuilder<S> {
         self.limits.retries = retries;
@@ -225,7 +274,7 @@ impl<S: 'static> PoolBuilder<S> {
     /// Starts the workers.
     ///
     /// # Errors
-    /// As for [`Pool::new`].
+    /// The same as for [`Pool::new`].
     pub fn build(self) -> Result<Pool<S>, Error> {
         static POOLS: AtomicU32 = AtomicU32::new(0);
 
@@ -235,17 +284,17 @@ impl<S: 'static> PoolBuilder<S> {
             .name
             .unwrap_or_else(|| format!("Pool-{}", POOLS.fetch_add(1, Ordering::Relaxed) + 1));
         let thread = std::thread::Builder::new().name(format!("{name}-watcher"));
-        let recipe = Recipe {
+        let config = WorkerConfig {
             name,
             initializers: self.initializer.into_iter().chain(self.state).collect(),
             max_tasks: self.max_tasks,
         };
         procession_engine::process::ensure()?;
-        let board = Board::new()?;
-        let mut crew = Crew::new(workers, recipe);
-        crew.fill(&board)?;
-        let hall = Arc::new(Hall::new(board, crew, self.max_pending));
-        let watched = Arc::clone(&hall);
+        let task_queue = TaskQueue::new()?;
+        let mut worker_set = WorkerSet::new(workers, config);
+        worker_set.fill(&task_queue)?;
+        let shared = Arc::new(PoolShared::new(task_queue, worker_set, self.max_pending));
+        let watched = Arc::clone(&shared);
         let watcher = thread
             .spawn(move || watcher::watch(&watched))
             .map_err(|source| procession_engine::Error::Os {
@@ -253,8 +302,8 @@ impl<S: 'static> PoolBuilder<S> {
                 source,
             })?;
         Ok(Pool {
-            inside: Local::new(Inside {
-                hall,
+            inner: Local::new(PoolInner {
+                shared,
                 watcher: Some(watcher),
             }),
             limits: self.limits,
@@ -263,7 +312,7 @@ impl<S: 'static> PoolBuilder<S> {
     }
 }
 
-/// The number of workers, unless it is none.
+/// Returns `workers`, or an error when it is zero.
 pub(super) fn at_least_one(workers: usize) -> Result<usize, Error> {
     if workers == 0 {
         let message = "a pool needs at least one worker".to_owned();

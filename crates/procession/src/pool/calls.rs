@@ -1,4 +1,4 @@
-//! What can be asked of a pool's workers.
+//! The methods of a pool that submit tasks.
 
 use std::time::Duration;
 
@@ -7,35 +7,69 @@ use serde::de::DeserializeOwned;
 
 use super::Pool;
 use super::imap::{Imap, ImapUnordered};
-use super::limited::Limited;
+use super::options::TaskOptions;
 use super::scope::Scope;
 use super::task::Task;
 use super::unordered::MapUnordered;
 use crate::error::{Error, PutError};
-use crate::function::TaskFunction;
+use crate::transfer::function::TaskFunction;
 
 impl<S: 'static> Pool<S> {
-    /// This pool, for tasks that may run no longer than `timeout` once they have begun, whatever
-    /// [`task_timeout`](crate::PoolBuilder::task_timeout) says.
-    pub fn with_timeout(&self, timeout: Duration) -> Limited<'_, S> {
-        self.limited().with_timeout(timeout)
-    }
-
-    /// This pool, for tasks that are tried again so many times when their worker dies over them,
-    /// whatever [`retries`](crate::PoolBuilder::retries) says.
-    pub fn with_retries(&self, retries: u32) -> Limited<'_, S> {
-        self.limited().with_retries(retries)
-    }
-
-    /// Calls `function` with each of `items` and returns what it returned, in their order.
+    /// Returns options under which each task may run for at most `timeout`, in index of
+    /// [`task_timeout`](crate::PoolBuilder::task_timeout).
     ///
-    /// The items are cut into chunks: large ones first, single items at the end. A time limit is each item's, and
-    /// items go one by one then. A worker that dies fails its whole chunk. Large items are serialised as workers take
-    /// them; a [`close`](Pool::close) meanwhile refuses the rest.
+    /// # Examples
+    /// ```
+    /// use procession::Pool;
+    /// use std::time::Duration;
+    ///
+    /// fn sleep(time: Duration) {
+    ///     std::thread::sleep(time);
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::new(1)?;
+    /// let limited = pool.with_timeout(Duration::from_millis(50));
+    /// assert!(limited.apply(sleep, Duration::from_secs(60)).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_timeout(&self, timeout: Duration) -> TaskOptions<'_, S> {
+        self.options().with_timeout(timeout)
+    }
+
+    /// Returns options under which a task is retried up to `retries` times when its worker dies, in index
+    /// of [`retries`](crate::PoolBuilder::retries).
+    pub fn with_retries(&self, retries: u32) -> TaskOptions<'_, S> {
+        self.options().with_retries(retries)
+    }
+
+    /// Calls `function` with each of `items` and returns the results in the order of the items.
+    ///
+    /// The items are divided into chunks: large ones first, single items at the end. With a time limit,
+    /// every item is a chunk of its own. When a worker dies, its whole chunk fails. Large items are
+    /// serialised only as workers become free; a [`close`](Pool::close) in the meantime rejects the rest.
     ///
     /// # Errors
-    /// The first item's, in their order, that gave no result; the others are done all the same. Where each item is
-    /// to have a result or an error of its own, use [`imap`](Pool::imap).
+    /// Returns the error of the first item, in their order, that has no result. The other items are still
+    /// processed. To get a result or an error for each item, use [`imap`](Pool::imap).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Pool;
+    ///
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::new(2)?;
+    /// assert_eq!(pool.map(square, 1..=4)?, [1, 4, 9, 16]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn map<F, Args, Shape>(
         &self,
         function: F,
@@ -47,16 +81,16 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.limited().map(function, items)
+        self.options().map(function, items)
     }
 
-    /// As [`map`](Pool::map), in chunks of `chunk` items.
+    /// Like [`map`](Pool::map), with chunks of `chunk` items.
     ///
     /// # Errors
-    /// As for [`map`](Pool::map).
+    /// The same as for [`map`](Pool::map).
     ///
     /// # Panics
-    /// When `chunk` is zero.
+    /// Panics when `chunk` is zero.
     pub fn map_chunked<F, Args, Shape>(
         &self,
         function: F,
@@ -69,18 +103,20 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.limited().map_chunked(function, items, chunk)
+        self.options().map_chunked(function, items, chunk)
     }
 
-    /// As [`map`](Pool::map), but gives the results as they come, each with its item's place.
+    /// Like [`map`](Pool::map), but yields results in the order of completion, each with the index of its
+    /// item.
     ///
-    /// All items are submitted at once, in chunks, and take memory until they are done;
-    /// [`imap_unordered`](Pool::imap_unordered) takes them one by one, and suits items that are many, large or come
-    /// slowly.
+    /// All items are submitted at once, in chunks, and take memory until they are done. For many or large
+    /// items, or items that arrive slowly, use [`imap_unordered`](Pool::imap_unordered), which takes them
+    /// one by one.
     ///
     /// # Errors
-    /// When `function` is a bare closure (a [`closure!`](crate::closure) is fine), an item cannot be serialised, or the pool is closed. What concerns
-    /// one item is that item's result.
+    /// Returns an error when `function` is a closure (use [`closure!`](crate::closure)), when an item
+    /// cannot be serialised, or when the pool is closed. An error that concerns one item is that item's
+    /// result.
     ///
     /// # Examples
     /// ```
@@ -92,8 +128,8 @@ impl<S: 'static> Pool<S> {
     /// fn main() -> procession::Result<()> {
     ///     procession::init();
     ///     let pool = Pool::new(2)?;
-    ///     for (place, result) in pool.map_unordered(square, 0..100)? {
-    ///         assert_eq!(result?, (place * place) as u64);
+    ///     for (index, result) in pool.map_unordered(square, 0..100)? {
+    ///         assert_eq!(result?, (index * index) as u64);
     ///     }
     ///     Ok(())
     /// }
@@ -109,20 +145,20 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.limited().map_unordered(function, items)
+        self.options().map_unordered(function, items)
     }
 
-    /// Calls `function` with each of `items` and gives the results one by one, in their order.
+    /// Calls `function` with each of `items` and yields the results one by one, in the order of the items.
     ///
-    /// Items are taken as results are, up to 32 for each worker ahead of them: an endless iterator will do. So a
-    /// result that takes long holds up those behind it only once the others are that far ahead.
+    /// Items are taken as results are taken, up to 32 per worker in advance, so the iterator may be
+    /// endless. A slow item delays later results only once the others are that far ahead.
     ///
-    /// Dropped before its end, as by `?` or `break`, the iterator leaves undone what has not begun. What runs goes on;
-    /// [`cancel`](Imap::cancel) ends that too.
+    /// Dropping the iterator early, as `?` or `break` do, skips tasks that have not started. Running tasks
+    /// continue; [`cancel`](Imap::cancel) ends them as well.
     ///
     /// # Errors
-    /// When `function` is a bare closure (a [`closure!`](crate::closure) is fine). What concerns one item is that
-    /// item's result.
+    /// Returns an error when `function` is a closure (use [`closure!`](crate::closure)). An error that
+    /// concerns one item is that item's result.
     ///
     /// # Examples
     /// ```
@@ -152,10 +188,11 @@ impl<S: 'static> Pool<S> {
         I: IntoIterator<Item = Args>,
         I::IntoIter: 'a,
     {
-        self.limited().imap(function, items)
+        self.options().imap(function, items)
     }
 
-    /// As [`imap`](Pool::imap), but gives the results as they come, each with its item's place.
+    /// Like [`imap`](Pool::imap), but yields results in the order of completion, each with the index of its
+    /// item.
     ///
     /// # Examples
     /// ```
@@ -168,15 +205,15 @@ impl<S: 'static> Pool<S> {
     ///     procession::init();
     ///     let pool = Pool::new(2)?;
     ///     let words = ["one", "three"];
-    ///     for (place, length) in pool.imap_unordered(length, words.map(str::to_owned))? {
-    ///         assert_eq!(length?, words[place].len());
+    ///     for (index, length) in pool.imap_unordered(length, words.map(str::to_owned))? {
+    ///         assert_eq!(length?, words[index].len());
     ///     }
     ///     Ok(())
     /// }
     /// ```
     ///
     /// # Errors
-    /// As for [`imap`](Pool::imap).
+    /// The same as for [`imap`](Pool::imap).
     pub fn imap_unordered<'a, F, Args, Shape, I>(
         &'a self,
         function: F,
@@ -190,13 +227,29 @@ impl<S: 'static> Pool<S> {
         I: IntoIterator<Item = Args>,
         I::IntoIter: 'a,
     {
-        self.limited().imap_unordered(function, items)
+        self.options().imap_unordered(function, items)
     }
 
-    /// Calls `function` once in a worker and waits for what it returns.
+    /// Calls `function` once in a worker and waits for its result.
     ///
     /// # Errors
-    /// When the task gave no result; see [`TaskError`](crate::TaskError).
+    /// Returns an error when the task has no result; see [`TaskError`](crate::TaskError).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Pool;
+    ///
+    /// fn add(a: u32, b: u32) -> u32 {
+    ///     a + b
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::new(1)?;
+    /// assert_eq!(pool.apply(add, (2, 3))?, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn apply<F, Args, Shape>(&self, function: F, args: Args) -> Result<F::Output, Error>
     where
         F: TaskFunction<S, Args, Shape>,
@@ -204,14 +257,15 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.limited().apply(function, args)
+        self.options().apply(function, args)
     }
 
-    /// Calls `function` once in a worker and does not wait for it. Waits for room, if the pool has a
-    /// [bound](crate::PoolBuilder::max_pending).
+    /// Submits one call of `function` and returns without waiting for its result. If the pool has a
+    /// [bound](crate::PoolBuilder::max_pending), waits for room.
     ///
     /// # Errors
-    /// When `function` is a bare closure (a [`closure!`](crate::closure) is fine), the arguments cannot be serialised, or the pool is closed.
+    /// Returns an error when `function` is a closure (use [`closure!`](crate::closure)), when the arguments
+    /// cannot be serialised, or when the pool is closed.
     ///
     /// # Examples
     /// ```
@@ -236,14 +290,34 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.limited().submit(function, args)
+        self.options().submit(function, args)
     }
 
-    /// As [`submit`](Pool::submit), but does not wait for room.
+    /// Like [`submit`](Pool::submit), but does not wait for room.
     ///
     /// # Errors
-    /// [`PutError::Full`] when there is no room, [`PutError::Closed`] when the pool takes no more tasks,
-    /// and otherwise as for [`submit`](Pool::submit). All of them give the arguments back.
+    /// Returns [`PutError::Full`] when there is no room, and [`PutError::Closed`] when the pool takes no
+    /// more tasks; otherwise the same as for [`submit`](Pool::submit). Every error returns the arguments.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Pool, PutError};
+    /// use std::time::Duration;
+    ///
+    /// fn sleep(time: Duration) {
+    ///     std::thread::sleep(time);
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::builder().workers(1).max_pending(1).build()?;
+    /// let task = pool.submit(sleep, Duration::from_secs(60))?;
+    /// let result = pool.try_submit(sleep, Duration::ZERO);
+    /// assert!(matches!(result, Err(PutError::Full(_))));
+    /// task.cancel();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_submit<F, Args, Shape>(
         &self,
         function: F,
@@ -255,13 +329,13 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.limited().try_submit(function, args)
+        self.options().try_submit(function, args)
     }
 
-    /// As [`submit`](Pool::submit), but waits for room no longer than `timeout`.
+    /// Like [`submit`](Pool::submit), but waits for room for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`try_submit`](Pool::try_submit).
+    /// The same as for [`try_submit`](Pool::try_submit).
     pub fn submit_timeout<F, Args, Shape>(
         &self,
         function: F,
@@ -274,14 +348,14 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.limited().submit_timeout(function, args, timeout)
+        self.options().submit_timeout(function, args, timeout)
     }
 
-    /// Runs `work`, and returns when all tasks that it submitted through the [`Scope`] have ended.
+    /// Runs `work`, and returns when all tasks submitted through the [`Scope`] have ended.
     ///
-    /// The tasks may be given arguments that are borrowed from here, and leave their results here: no
-    /// handle of theirs outlives the scope. When `work` panics, its tasks are cancelled. In a forked copy of the
-    /// process that made the pool, `work` runs, and what it submits fails.
+    /// The tasks may borrow their arguments from the caller and store their results there, because no task
+    /// handle outlives the scope. When `work` panics, its tasks are cancelled. In a forked copy of the
+    /// process that created the pool, `work` runs, but submitting fails.
     ///
     /// # Examples
     /// ```
@@ -308,7 +382,7 @@ impl<S: 'static> Pool<S> {
     /// }
     /// ```
     ///
-    /// A task cannot be taken out of its scope:
+    /// A task cannot leave its scope:
     ///
     /// ```compile_fail
     /// # use procession::Pool;
@@ -317,10 +391,10 @@ impl<S: 'static> Pool<S> {
     /// let task = pool.scope(|scope| scope.submit(square, 3u64).unwrap());
     /// ```
     pub fn scope<'env, T>(&'env self, work: impl FnOnce(&Scope<'env, S>) -> T) -> T {
-        self.limited().scope(work)
+        self.options().scope(work)
     }
 
-    fn limited(&self) -> Limited<'_, S> {
-        Limited::new(&self.inside, self.limits)
+    fn options(&self) -> TaskOptions<'_, S> {
+        TaskOptions::new(&self.inner, self.limits)
     }
 }

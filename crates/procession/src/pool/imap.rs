@@ -1,4 +1,4 @@
-//! Results one by one, while items are still being taken.
+//! Iterators that submit items while results are taken.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,42 +6,42 @@ use std::marker::PhantomData;
 use procession_engine::Deadline;
 use serde::de::DeserializeOwned;
 
-use super::Inside;
-use super::hall::Limits;
+use super::PoolInner;
 use super::job;
+use super::job_handle::JobHandle;
 use super::local::Local;
-use super::results::Results;
+use super::shared::Limits;
 use crate::error::{Error, TaskError};
 
-/// Tasks that lie ready for each worker.
-const AHEAD: usize = 32;
+/// Tasks submitted in advance, per worker.
+const TASKS_AHEAD: usize = 32;
 
-/// Takes items and submits them, a window ahead of the results that were taken.
+/// Takes items and submits them, a window ahead of the results taken.
 ///
-/// Dropped, it ends what has not begun.
+/// Dropping it ends the tasks that have not started.
 pub(super) struct Feed<'a> {
-    inside: &'a Local<Inside>,
+    inner: &'a Local<PoolInner>,
     limits: Limits,
-    results: Results,
-    orders: Option<Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>>,
+    results: JobHandle,
+    requests: Option<Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>>,
     submitted: u64,
     taken: u64,
-    /// What all of the pool's tasks weighed when the last one was submitted.
+    /// The total weight of the pool's tasks when the last one was submitted.
     weight: u64,
 }
 
 impl<'a> Feed<'a> {
     pub(super) fn new(
-        inside: &'a Local<Inside>,
+        inner: &'a Local<PoolInner>,
         limits: Limits,
-        results: Results,
-        orders: Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>,
+        results: JobHandle,
+        requests: Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>,
     ) -> Feed<'a> {
         let mut feed = Feed {
-            inside,
+            inner,
             limits,
             results,
-            orders: Some(orders),
+            requests: Some(requests),
             submitted: 0,
             taken: 0,
             weight: 0,
@@ -50,35 +50,36 @@ impl<'a> Feed<'a> {
         feed
     }
 
-    /// Submits tasks when there are few left.
+    /// Submits tasks when few are left.
     fn top_up(&mut self) {
-        let Some(orders) = &mut self.orders else {
+        let Some(requests) = &mut self.requests else {
             return;
         };
-        let Ok(Inside { hall, .. }) = self.inside.get() else {
-            // The next item is why there is none, also where no task is open.
+        let Ok(PoolInner { shared, .. }) = self.inner.get() else {
+            // Report one failing item, even when no task is open.
             self.submitted = self.submitted.max(self.taken + 1);
-            self.orders = None;
+            self.requests = None;
             return;
         };
-        let window = (hall.crew().wanted * AHEAD) as u64;
+        let window = (shared.workers().wanted * TASKS_AHEAD) as u64;
         if (self.submitted - self.taken) * 2 > window {
             return;
         }
         while self.submitted - self.taken < window {
-            // To wait for room is for those who have no result to wait for.
-            let has_room = || hall.has_room() && hall.has_memory(self.weight);
+            // Wait for room only when there is no result to wait for.
+            let has_room = || shared.has_room() && shared.has_memory(self.weight);
             if self.submitted > self.taken && !has_room() {
                 return;
             }
-            let Some(order) = orders.next() else {
-                self.orders = None;
+            let Some(request) = requests.next() else {
+                self.requests = None;
                 return;
             };
             let index = self.submitted;
             self.submitted += 1;
             let task = self.limits.task(self.results.id(), index);
-            let submitted = order.and_then(|order| hall.submit(task, &order, Deadline::NEVER));
+            let submitted =
+                request.and_then(|request| shared.submit(task, &request, Deadline::NEVER));
             let error = match submitted {
                 Ok(weight) => {
                     self.weight = weight.unwrap_or(0);
@@ -93,14 +94,14 @@ impl<'a> Feed<'a> {
             };
             self.results.deliver(index, Err(error));
             if is_last {
-                // No other item would fare better.
-                self.orders = None;
+                // Later items would fail in the same way.
+                self.requests = None;
                 return;
             }
         }
     }
 
-    /// Whether there is another result, which is to be taken then.
+    /// Returns whether there is another result. If so, the caller must take it.
     fn advance(&mut self) -> bool {
         self.top_up();
         let more = self.taken < self.submitted;
@@ -110,7 +111,7 @@ impl<'a> Feed<'a> {
 
     #[track_caller]
     fn cancel(mut self) {
-        self.orders = None;
+        self.requests = None;
         self.results.expect_to_cancel();
     }
 }
@@ -123,9 +124,9 @@ impl Drop for Feed<'_> {
     }
 }
 
-/// The results of [`Pool::imap`](crate::Pool::imap), in the order of the items.
+/// Yields the results of [`Pool::imap`](crate::Pool::imap) in the order of the items.
 ///
-/// Dropped, it takes no more items, and what has not begun is not done.
+/// Dropping it takes no more items and skips tasks that have not started.
 pub struct Imap<'a, R> {
     feed: Feed<'a>,
     _results: PhantomData<fn() -> R>,
@@ -139,10 +140,10 @@ impl<'a, R> Imap<'a, R> {
         }
     }
 
-    /// Ends all of it at once. The workers of those tasks that run are killed, and replaced.
+    /// Ends all its tasks at once. Workers that run one of them are killed and replaced.
     ///
     /// # Panics
-    /// In a forked copy of the process that made the pool.
+    /// Panics in a forked copy of the process that created the pool.
     #[track_caller]
     pub fn cancel(self) {
         self.feed.cancel();
@@ -169,9 +170,9 @@ impl<R> fmt::Debug for Imap<'_, R> {
     }
 }
 
-/// The results of [`Pool::imap_unordered`](crate::Pool::imap_unordered), as they come.
+/// Yields the results of [`Pool::imap_unordered`](crate::Pool::imap_unordered) in the order of completion.
 ///
-/// Dropped, it takes no more items, and what has not begun is not done.
+/// Dropping it takes no more items and skips tasks that have not started.
 pub struct ImapUnordered<'a, R> {
     feed: Feed<'a>,
     _results: PhantomData<fn() -> R>,
@@ -185,10 +186,10 @@ impl<'a, R> ImapUnordered<'a, R> {
         }
     }
 
-    /// Ends all of it at once. The workers of those tasks that run are killed, and replaced.
+    /// Ends all its tasks at once. Workers that run one of them are killed and replaced.
     ///
     /// # Panics
-    /// In a forked copy of the process that made the pool.
+    /// Panics in a forked copy of the process that created the pool.
     #[track_caller]
     pub fn cancel(self) {
         self.feed.cancel();
@@ -196,7 +197,7 @@ impl<'a, R> ImapUnordered<'a, R> {
 }
 
 impl<R: DeserializeOwned> Iterator for ImapUnordered<'_, R> {
-    /// The place of the item among the items, and its result.
+    /// The index of the item, and its result.
     type Item = (usize, Result<R, TaskError>);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -207,10 +208,10 @@ impl<R: DeserializeOwned> Iterator for ImapUnordered<'_, R> {
             (Some(index), outcome) => Some((index as usize, job::only_output(outcome))),
             (None, outcome) => {
                 // The pool ended: this item stands for all that are left.
-                let place = self.feed.taken as usize - 1;
+                let index = self.feed.taken as usize - 1;
                 self.feed.taken = self.feed.submitted;
-                self.feed.orders = None;
-                Some((place, job::only_output(outcome)))
+                self.feed.requests = None;
+                Some((index, job::only_output(outcome)))
             }
         }
     }

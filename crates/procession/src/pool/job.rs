@@ -1,4 +1,4 @@
-//! Results on their way from the watcher to the one who waits for them.
+//! Passes results from the watcher thread to the waiting thread.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,101 +6,102 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use procession_engine::Deadline;
-use procession_engine::pool::Reply;
+use procession_engine::pool::WorkerMessage;
 use serde::de::DeserializeOwned;
 
-use crate::call::{self, Failure};
 use crate::error::TaskError;
+use crate::transfer::call::{self, Failure};
 
-/// What came of a task: an answer to decode, or why there is none.
-pub(super) type Outcome = Result<Answer, TaskError>;
+/// The outcome of a task: a response to decode, or an error.
+pub(super) type Outcome = Result<Response, TaskError>;
 
-/// What a worker answered.
-pub(super) enum Answer {
-    /// As it came, in shared memory.
-    Arrived(Reply),
-    /// In this process's own.
-    Kept(Vec<u8>),
+/// The response of a worker.
+pub(super) enum Response {
+    /// In shared memory, as received.
+    Shared(WorkerMessage),
+    /// In this process's own memory.
+    Owned(Vec<u8>),
 }
 
-impl Answer {
+impl Response {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Answer::Arrived(reply) => reply.bytes(),
-            Answer::Kept(bytes) => bytes,
+            Response::Shared(reply) => reply.bytes(),
+            Response::Owned(bytes) => bytes,
         }
     }
 
-    /// Moves it out of shared memory.
-    pub(super) fn keep(&mut self) {
-        if let Answer::Arrived(reply) = self {
-            *self = Answer::Kept(reply.bytes().to_vec());
+    /// Copies it out of shared memory.
+    pub(super) fn make_owned(&mut self) {
+        if let Response::Shared(reply) = self {
+            *self = Response::Owned(reply.bytes().to_vec());
         }
     }
 }
 
-/// The results of some tasks. One thread at a time waits for them.
+/// The results of one or more tasks. One thread at a time waits for them.
 pub(super) struct Job {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 struct State {
-    arrived: Arrived,
-    /// How many have arrived and were not taken.
+    completed: Completed,
+    /// The number of results completed and not yet taken.
     count: usize,
-    /// Set when no more results come: what every other task ended with.
+    /// Set when no more results will come: the error of every unfinished task.
     end: Option<TaskError>,
-    awaited: Awaited,
-    /// Who polled for the next result in vain.
+    wait_for: WaitFor,
+    /// The waker of the last poll that found no result.
     waker: Option<Waker>,
 }
 
-/// What has arrived and was not taken.
-enum Arrived {
-    /// Taken in the order of the tasks; the first slot is the task `next`.
+/// Results completed and not yet taken.
+enum Completed {
+    /// Taken in the order of the tasks; the first slot belongs to task `next`.
     InOrder {
         next: u64,
         slots: VecDeque<Option<Outcome>>,
     },
-    /// Taken in the order of arrival.
-    AsTheyCome(VecDeque<(u64, Outcome)>),
+    /// Taken in the order of completion.
+    ByArrival(VecDeque<(u64, Outcome)>),
 }
 
-/// What the waiting thread is to be woken for: being woken for each of many results is what costs.
+/// When to wake the waiting thread. Waking it for each of many results would be expensive.
 #[derive(Clone, Copy)]
-enum Awaited {
+enum WaitFor {
     Nothing,
     Next,
     Count(usize),
 }
 
 impl State {
-    fn is_there(&self, awaited: Awaited) -> bool {
+    fn is_satisfied(&self, wait_for: WaitFor) -> bool {
         self.end.is_some()
-            || match awaited {
-                Awaited::Nothing => false,
-                Awaited::Next => match &self.arrived {
-                    Arrived::InOrder { slots, .. } => slots.front().is_some_and(Option::is_some),
-                    Arrived::AsTheyCome(queue) => !queue.is_empty(),
+            || match wait_for {
+                WaitFor::Nothing => false,
+                WaitFor::Next => match &self.completed {
+                    Completed::InOrder { slots, .. } => slots.front().is_some_and(Option::is_some),
+                    Completed::ByArrival(queue) => !queue.is_empty(),
                 },
-                Awaited::Count(count) => self.count >= count,
+                WaitFor::Count(count) => self.count >= count,
             }
     }
 
     fn put(&mut self, index: u64, outcome: Outcome) {
-        match &mut self.arrived {
-            Arrived::AsTheyCome(queue) => queue.push_back((index, outcome)),
-            Arrived::InOrder { next, slots } => {
-                // Cancelled and taken, while its result was under way.
-                let Some(place) = index.checked_sub(*next) else {
+        match &mut self.completed {
+            Completed::ByArrival(queue) => queue.push_back((index, outcome)),
+            Completed::InOrder { next, slots } => {
+                // Its task was cancelled, and the outcome taken, while the result was on its
+                // way.
+                let Some(offset) = index.checked_sub(*next) else {
                     return;
                 };
-                let place = place as usize;
-                if slots.len() <= place {
-                    slots.resize_with(place + 1, || None);
+                let offset = offset as usize;
+                if slots.len() <= offset {
+                    slots.resize_with(offset + 1, || None);
                 }
-                if slots[place].replace(outcome).is_some() {
+                if slots[offset].replace(outcome).is_some() {
                     return;
                 }
             }
@@ -109,9 +110,9 @@ impl State {
     }
 
     fn pop(&mut self) -> Option<(u64, Outcome)> {
-        let popped = match &mut self.arrived {
-            Arrived::AsTheyCome(queue) => queue.pop_front()?,
-            Arrived::InOrder { next, slots } => {
+        let popped = match &mut self.completed {
+            Completed::ByArrival(queue) => queue.pop_front()?,
+            Completed::InOrder { next, slots } => {
                 let outcome = slots.front_mut()?.take()?;
                 slots.pop_front();
                 *next += 1;
@@ -122,7 +123,7 @@ impl State {
         Some(popped)
     }
 
-    /// The next result and whose it is, or what all tasks that are left ended with.
+    /// Returns the next result with its task's index, or the error of all unfinished tasks.
     fn next(&mut self) -> Option<(Option<u64>, Outcome)> {
         if let Some((index, outcome)) = self.pop() {
             return Some((Some(index), outcome));
@@ -130,10 +131,10 @@ impl State {
         self.end.clone().map(|error| (None, Err(error)))
     }
 
-    fn answers(&mut self) -> impl Iterator<Item = &mut Answer> {
-        let (slots, queue) = match &mut self.arrived {
-            Arrived::InOrder { slots, .. } => (Some(slots), None),
-            Arrived::AsTheyCome(queue) => (None, Some(queue)),
+    fn responses(&mut self) -> impl Iterator<Item = &mut Response> {
+        let (slots, queue) = match &mut self.completed {
+            Completed::InOrder { slots, .. } => (Some(slots), None),
+            Completed::ByArrival(queue) => (None, Some(queue)),
         };
         let slots = slots.into_iter().flatten().flatten();
         let queue = queue.into_iter().flatten().map(|(_, outcome)| outcome);
@@ -142,25 +143,25 @@ impl State {
 }
 
 impl Job {
-    /// Results are taken in the order of the tasks.
+    /// Creates a job whose results are taken in the order of the tasks.
     pub(super) fn in_order() -> Job {
-        Job::taken(Arrived::InOrder {
+        Job::taken(Completed::InOrder {
             next: 0,
             slots: VecDeque::new(),
         })
     }
 
-    /// Results are taken in the order in which they arrive.
-    pub(super) fn as_they_come() -> Job {
-        Job::taken(Arrived::AsTheyCome(VecDeque::new()))
+    /// Creates a job whose results are taken in the order of completion.
+    pub(super) fn by_arrival() -> Job {
+        Job::taken(Completed::ByArrival(VecDeque::new()))
     }
 
-    fn taken(arrived: Arrived) -> Job {
+    fn taken(completed: Completed) -> Job {
         let state = State {
-            arrived,
+            completed,
             count: 0,
             end: None,
-            awaited: Awaited::Nothing,
+            wait_for: WaitFor::Nothing,
             waker: None,
         };
         Job {
@@ -176,46 +177,46 @@ impl Job {
     pub(super) fn deliver(&self, index: u64, outcome: Outcome) {
         let mut state = self.state();
         state.put(index, outcome);
-        self.tell(state);
+        self.notify(state);
     }
 
-    /// Ends the tasks that have not ended.
+    /// Ends the unfinished tasks with `error`.
     pub(super) fn fail(&self, error: TaskError) {
         let mut state = self.state();
         state.end.get_or_insert(error);
-        self.tell(state);
+        self.notify(state);
     }
 
-    fn tell(&self, mut state: MutexGuard<'_, State>) {
-        if state.is_there(state.awaited) {
+    fn notify(&self, mut state: MutexGuard<'_, State>) {
+        if state.is_satisfied(state.wait_for) {
             self.changed.notify_one();
         }
-        if state.is_there(Awaited::Next)
+        if state.is_satisfied(WaitFor::Next)
             && let Some(waker) = state.waker.take()
         {
             drop(state);
-            // What an executor does there is not to be the end of the pool.
+            // A panic of the executor must not end the pool.
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
 
-    /// Moves what was not taken out of shared memory.
+    /// Copies results not yet taken out of shared memory.
     pub(super) fn detach(&self) {
-        self.state().answers().for_each(Answer::keep);
+        self.state().responses().for_each(Response::make_owned);
     }
 
-    /// Waits until this many results are there to be taken.
-    pub(super) fn wait_for(&self, count: usize) {
-        drop(self.wait(Awaited::Count(count), Deadline::NEVER));
+    /// Waits until `count` results are available.
+    pub(super) fn wait_until(&self, count: usize) {
+        drop(self.wait(WaitFor::Count(count), Deadline::NEVER));
     }
 
-    /// Takes the next result and says whose it is, waiting for it; `None` when the deadline
-    /// passed. Without a task, it is what all tasks that are left ended with.
+    /// Waits for the next result and returns it with its task's index. Returns `None` when the deadline
+    /// passes. An outcome without an index applies to all unfinished tasks.
     pub(super) fn take(&self, deadline: Deadline) -> Option<(Option<u64>, Outcome)> {
-        self.wait(Awaited::Next, deadline).next()
+        self.wait(WaitFor::Next, deadline).next()
     }
 
-    /// As [`take`](Job::take), but has somebody woken instead of waiting.
+    /// Like [`take`](Job::take), but registers `waker` instead of waiting.
     pub(super) fn poll(&self, waker: &Waker) -> Poll<Outcome> {
         let mut state = self.state();
         if let Some((_, outcome)) = state.next() {
@@ -225,15 +226,15 @@ impl Job {
         Poll::Pending
     }
 
-    /// Whether a result is there to be taken.
+    /// Returns whether a result is available.
     pub(super) fn is_ready(&self) -> bool {
-        self.state().is_there(Awaited::Next)
+        self.state().is_satisfied(WaitFor::Next)
     }
 
-    fn wait(&self, awaited: Awaited, deadline: Deadline) -> MutexGuard<'_, State> {
+    fn wait(&self, wait_for: WaitFor, deadline: Deadline) -> MutexGuard<'_, State> {
         let mut state = self.state();
-        while !state.is_there(awaited) {
-            state.awaited = awaited;
+        while !state.is_satisfied(wait_for) {
+            state.wait_for = wait_for;
             state = match deadline.remaining() {
                 None => self
                     .changed
@@ -246,14 +247,14 @@ impl Job {
                 }
             };
         }
-        state.awaited = Awaited::Nothing;
+        state.wait_for = WaitFor::Nothing;
         state
     }
 }
 
-/// Takes the next call's output off an answer.
-pub(super) fn next_output<R: DeserializeOwned>(answer: &mut &[u8]) -> Result<R, TaskError> {
-    match call::next_result(answer) {
+/// Decodes the output of the next call from a response.
+pub(super) fn next_output<R: DeserializeOwned>(response: &mut &[u8]) -> Result<R, TaskError> {
+    match call::next_result(response) {
         Ok(Ok(output)) => Ok(output),
         Ok(Err(Failure::Panicked(panic))) => Err(TaskError::Panicked(panic)),
         Ok(Err(Failure::Undelivered(reason))) => Err(TaskError::Undelivered(reason)),
@@ -261,7 +262,7 @@ pub(super) fn next_output<R: DeserializeOwned>(answer: &mut &[u8]) -> Result<R, 
     }
 }
 
-/// The output of a task that was one call.
+/// Decodes the output of a task that was a single call.
 pub(super) fn only_output<R: DeserializeOwned>(outcome: Outcome) -> Result<R, TaskError> {
     next_output(&mut outcome?.bytes())
 }

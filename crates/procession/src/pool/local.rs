@@ -1,48 +1,48 @@
-//! What only the process that made a pool may use.
+//! A value that only the process that created it may use.
 
 use std::fmt;
 
 use crate::error::TaskError;
-use crate::taker::Taker;
+use crate::sync::guard_owner::GuardOwner;
 
-/// A value that a forked copy of the process that made it can neither use nor drop.
+/// A value that a forked copy of its process can neither use nor drop.
 ///
-/// The copy has none of the threads that answer, a lock may be held there by a thread that it does not have, and the
-/// numbers it would give to its jobs are those of its parent's. This type is the only way to the inside of a pool, so
-/// that no call can forget to look.
+/// The copy has none of the pool's threads, a lock may be held by a thread that does not exist there, and new
+/// job numbers would collide with the parent's. All access to a pool's inner state goes through this type, so
+/// no call can omit the check.
 pub(super) struct Local<T> {
-    maker: Taker,
+    maker: GuardOwner,
     pid: u32,
-    /// There until it is dropped.
+    /// `None` only during drop.
     value: Option<T>,
 }
 
 impl<T> Local<T> {
     pub(super) fn new(value: T) -> Local<T> {
         Local {
-            maker: Taker::me(),
+            maker: GuardOwner::current(),
             pid: std::process::id(),
             value: Some(value),
         }
     }
 
     /// # Errors
-    /// [`TaskError::NotOurs`] in a forked copy of the process that made it.
+    /// Returns [`TaskError::NotOurs`] in a forked copy of the process that created it.
     pub(super) fn get(&self) -> Result<&T, TaskError> {
-        let value = self.value.as_ref().filter(|_| self.maker.is_me());
+        let value = self.value.as_ref().filter(|_| self.maker.is_current());
         value.ok_or(TaskError::NotOurs { pid: self.pid })
     }
 
-    /// As [`get`](Local::get), to change it.
+    /// Like [`get`](Local::get), mutably.
     pub(super) fn get_mut(&mut self) -> Result<&mut T, TaskError> {
-        let value = self.value.as_mut().filter(|_| self.maker.is_me());
+        let value = self.value.as_mut().filter(|_| self.maker.is_current());
         value.ok_or(TaskError::NotOurs { pid: self.pid })
     }
 
-    /// As [`get`](Local::get), for calls that have no error.
+    /// Like [`get`](Local::get), for callers that return no error.
     ///
     /// # Panics
-    /// In a forked copy of the process that made it.
+    /// Panics in a forked copy of the process that created it.
     #[track_caller]
     pub(super) fn expect(&self) -> &T {
         self.get().unwrap_or_else(|error| panic!("{error}"))
@@ -51,7 +51,7 @@ impl<T> Local<T> {
 
 impl<T> Drop for Local<T> {
     fn drop(&mut self) {
-        if !self.maker.is_me() {
+        if !self.maker.is_current() {
             std::mem::forget(self.value.take());
         }
     }

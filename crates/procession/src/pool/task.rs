@@ -1,4 +1,4 @@
-//! One call on its way.
+//! One submitted call.
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -9,15 +9,15 @@ use procession_engine::Deadline;
 use serde::de::DeserializeOwned;
 
 use super::job;
-use super::results::Results;
+use super::job_handle::JobHandle;
 use crate::error::{TaskError, within};
 
-/// A call given to a [`Pool`](crate::Pool) with [`submit`](crate::Pool::submit): what other
-/// libraries call a future. It is a [`Future`] too, for any executor.
+/// A call given to a [`Pool`](crate::Pool) with [`submit`](crate::Pool::submit): what other libraries call a
+/// future. It also implements [`Future`], for any executor.
 ///
-/// Dropped, the call is made all the same, and its result is let go of when it comes. Leaked with
-/// [`std::mem::forget`], the result stays with the pool, and is moved out of the shared memory when the
-/// pool ends. A task may outlive its pool.
+/// Dropping it does not cancel the call; the result is discarded when it arrives. When it is leaked with
+/// [`std::mem::forget`], the result stays with the pool and is copied out of shared memory when the pool ends.
+/// A task may outlive its pool.
 ///
 /// # Examples
 /// ```
@@ -40,13 +40,13 @@ use crate::error::{TaskError, within};
 /// ```
 #[derive(Debug)]
 pub struct Task<R> {
-    results: Results,
+    results: JobHandle,
     taken: bool,
     _result: PhantomData<fn() -> R>,
 }
 
 impl<R: DeserializeOwned> Task<R> {
-    pub(super) fn new(results: Results) -> Task<R> {
+    pub(super) fn new(results: JobHandle) -> Task<R> {
         Task {
             results,
             taken: false,
@@ -57,23 +57,23 @@ impl<R: DeserializeOwned> Task<R> {
     /// Waits for the result.
     ///
     /// # Errors
-    /// When the task gave none.
+    /// Returns an error when the task has no result.
     pub fn join(mut self) -> Result<R, TaskError> {
         self.join_until(Deadline::NEVER)?.ok_or(TaskError::PoolGone)
     }
 
-    /// Waits for the result, no longer than `timeout`. `None` while it is not there.
+    /// Waits for the result for at most `timeout`. Returns `None` if it is not available by then.
     ///
     /// # Errors
-    /// When the task gave none; and [`TaskError::Taken`] once the result was returned.
+    /// Returns an error when the task has no result, and [`TaskError::Taken`] once the result was returned.
     pub fn join_timeout(&mut self, timeout: Duration) -> Result<Option<R>, TaskError> {
         self.join_until(within(timeout))
     }
 
-    /// The result, if it is there.
+    /// Returns the result if it is available.
     ///
     /// # Errors
-    /// As for [`join_timeout`](Task::join_timeout).
+    /// The same as for [`join_timeout`](Task::join_timeout).
     pub fn try_join(&mut self) -> Result<Option<R>, TaskError> {
         self.join_until(Deadline::NOW)
     }
@@ -93,16 +93,35 @@ impl<R: DeserializeOwned> Task<R> {
 }
 
 impl<R> Task<R> {
-    /// Whether [`join`](Task::join) would return at once.
+    /// Returns whether [`join`](Task::join) would return at once.
     pub fn is_ready(&self) -> bool {
         self.taken || self.results.is_ready()
     }
 
-    /// Ends the task with [`TaskError::Cancelled`], killing its worker if it runs already. `false`
-    /// when it had ended.
+    /// Ends the task with [`TaskError::Cancelled`], and kills its worker if the task is running. Returns
+    /// `false` when it had already ended.
     ///
     /// # Panics
-    /// In a forked copy of the process that made the pool.
+    /// Panics in a forked copy of the process that created the pool.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Pool, TaskError};
+    /// use std::time::Duration;
+    ///
+    /// fn sleep(time: Duration) {
+    ///     std::thread::sleep(time);
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::new(1)?;
+    /// let task = pool.submit(sleep, Duration::from_secs(60))?;
+    /// assert!(task.cancel());
+    /// assert!(matches!(task.join(), Err(TaskError::Cancelled)));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn cancel(&self) -> bool {
         self.results.expect_to_cancel()

@@ -1,4 +1,4 @@
-//! The results of many tasks that were all submitted at once, as they come.
+//! The results of tasks submitted together, in the order of completion.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,48 +7,48 @@ use std::ops::Range;
 use procession_engine::Deadline;
 use serde::de::DeserializeOwned;
 
-use super::job::{self, Answer, Outcome};
-use super::results::Results;
+use super::job::{self, Outcome, Response};
+use super::job_handle::JobHandle;
 use crate::error::TaskError;
 
-/// The results of [`Pool::map_unordered`](crate::Pool::map_unordered), as they come.
+/// Yields the results of [`Pool::map_unordered`](crate::Pool::map_unordered) in the order of completion.
 ///
-/// Dropped, what has not begun is not done.
+/// Dropping it skips tasks that have not started.
 pub struct MapUnordered<R> {
-    results: Results,
-    /// The items of each task, until its outcome has come.
+    results: JobHandle,
+    /// The items of each task, until its outcome arrives.
     chunks: Vec<Option<Range<usize>>>,
     current: Option<Chunk>,
     left: usize,
     _results: PhantomData<fn() -> R>,
 }
 
-/// What came of some of the items, and which of them are still to be given out.
+/// The outcome of a chunk, and the indices of its items not yet yielded.
 struct Chunk {
-    places: Range<usize>,
+    indices: Range<usize>,
     outcome: Outcome,
-    /// How far the answer was read.
+    /// The number of bytes of the response already read.
     read: usize,
 }
 
 impl Chunk {
     fn next<R: DeserializeOwned>(&mut self) -> Option<(usize, Result<R, TaskError>)> {
-        let place = self.places.next()?;
+        let index = self.indices.next()?;
         let result = match &self.outcome {
             Err(error) => Err(error.clone()),
-            Ok(answer) => {
-                let mut rest = &answer.bytes()[self.read..];
+            Ok(response) => {
+                let mut rest = &response.bytes()[self.read..];
                 let output = job::next_output(&mut rest);
-                self.read = answer.bytes().len() - rest.len();
+                self.read = response.bytes().len() - rest.len();
                 output
             }
         };
-        Some((place, result))
+        Some((index, result))
     }
 }
 
 impl<R> MapUnordered<R> {
-    pub(super) fn new(results: Results, chunks: Vec<Range<usize>>) -> MapUnordered<R> {
+    pub(super) fn new(results: JobHandle, chunks: Vec<Range<usize>>) -> MapUnordered<R> {
         MapUnordered {
             results,
             left: chunks.iter().map(Range::len).sum(),
@@ -58,27 +58,27 @@ impl<R> MapUnordered<R> {
         }
     }
 
-    /// Ends all of it at once. The workers of those tasks that run are killed, and replaced.
+    /// Ends all its tasks at once. Workers that run one of them are killed and replaced.
     ///
     /// # Panics
-    /// In a forked copy of the process that made the pool.
+    /// Panics in a forked copy of the process that created the pool.
     #[track_caller]
     pub fn cancel(self) {
         self.results.expect_to_cancel();
     }
 
-    /// Waits for the next outcome of some items.
+    /// Waits for the outcome of the next chunk.
     fn next_chunk(&mut self) -> Option<Chunk> {
         let (index, mut outcome) = self.results.take(Deadline::NEVER)?;
         let chunk = match index {
             Some(index) => self.chunks.get_mut(index as usize),
-            // The pool ended, and so did all that are left.
+            // The pool ended, and this outcome applies to all that are left.
             None => self.chunks.iter_mut().find(|chunk| chunk.is_some()),
         };
-        // The answer may lie about for as long as the caller likes.
-        outcome.iter_mut().for_each(Answer::keep);
+        // The caller may keep it for long: free the shared memory.
+        outcome.iter_mut().for_each(Response::make_owned);
         Some(Chunk {
-            places: chunk?.take()?,
+            indices: chunk?.take()?,
             outcome,
             read: 0,
         })
@@ -86,7 +86,7 @@ impl<R> MapUnordered<R> {
 }
 
 impl<R: DeserializeOwned> Iterator for MapUnordered<R> {
-    /// The place of the item among the items, and its result.
+    /// The index of the item, and its result.
     type Item = (usize, Result<R, TaskError>);
 
     fn next(&mut self) -> Option<Self::Item> {

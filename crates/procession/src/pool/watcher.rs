@@ -7,76 +7,76 @@ use std::time::Instant;
 use procession_engine::Deadline;
 use procession_engine::error::GetError;
 use procession_engine::pool::{Event, Lost};
-use procession_engine::process::OwnerId;
+use procession_engine::process::ProcId;
 
-use super::crew::{Crew, LOOK};
-use super::hall::Hall;
-use super::job::Answer;
-use super::worker::REFUSAL;
+use super::job::Response;
+use super::shared::PoolShared;
+use super::worker::FAILURE;
+use super::worker_set::{CHECK_INTERVAL, WorkerSet};
 use crate::error::TaskError;
 
-/// Watches over a pool until it has ended.
-pub(super) fn watch(hall: &Arc<Hall>) {
-    // Arguments of an initializer, for one, are serialised here for each new worker, by their own code.
-    if catch_unwind(AssertUnwindSafe(|| watch_on(hall))).is_err() {
-        let seats = hall.crew().seats();
-        hall.give_up("its watcher panicked, see standard error", &seats);
-        hall.close();
+/// Watches a pool until it has ended.
+pub(super) fn watch(shared: &Arc<PoolShared>) {
+    // Starting a worker runs code of the user: it serialises the initializer's arguments. That may panic.
+    if catch_unwind(AssertUnwindSafe(|| watch_on(shared))).is_err() {
+        let proc_ids = shared.workers().proc_ids();
+        shared.give_up("its watcher panicked, see standard error", &proc_ids);
+        shared.close();
     }
 }
 
-fn watch_on(hall: &Arc<Hall>) {
-    let mut looked = Instant::now();
-    let (mut seats, mut unsettled) = (hall.crew().seats(), true);
+fn watch_on(shared: &Arc<PoolShared>) {
+    let mut checked = Instant::now();
+    let (mut proc_ids, mut unsettled) = (shared.workers().proc_ids(), true);
     loop {
         let until = if unsettled {
-            Deadline::after(LOOK)
+            Deadline::after(CHECK_INTERVAL)
         } else {
             Deadline::NEVER
         };
-        let is_time = || unsettled && looked.elapsed() >= LOOK;
-        match hall.board.next_event(until, &seats) {
+        let is_time = || unsettled && checked.elapsed() >= CHECK_INTERVAL;
+        match shared.task_queue.next_event(until, &proc_ids) {
             Ok(result @ Event::Result { .. }) => {
-                hall.file(result);
-                if hall.board.outstanding() > 0 && !is_time() {
-                    // Nothing about the crew has changed.
+                shared.deliver_event(result);
+                if shared.task_queue.outstanding() > 0 && !is_time() {
+                    // Nothing about the workers has changed.
                     continue;
                 }
             }
             Ok(Event::Abandoned { job, index }) => {
-                let reason = "the worker let go of it".to_owned();
-                hall.deliver(job, index, Err(TaskError::Undelivered(reason)));
+                let reason = "the worker dropped the task".to_owned();
+                shared.deliver(job, index, Err(TaskError::Undelivered(reason)));
             }
             Ok(Event::Refused { job, index, error }) => {
-                hall.deliver(job, index, Err(TaskError::Undelivered(error.to_string())));
+                shared.deliver(job, index, Err(TaskError::Undelivered(error.to_string())));
             }
-            Ok(Event::Notice { worker, .. }) => hall.crew().ready(worker),
-            Ok(Event::Gone(worker)) => hall.bury(worker),
+            Ok(Event::Notice { worker, .. }) => shared.workers().ready(worker),
+            Ok(Event::Gone(worker)) => shared.reap(worker),
             Ok(Event::Overdue {
                 job, index, worker, ..
             }) => {
-                hall.deliver(job, index, Err(TaskError::TimedOut));
-                hall.crew().kill(worker);
+                shared.deliver(job, index, Err(TaskError::TimedOut));
+                shared.workers().kill(worker);
             }
             Ok(Event::Rung) | Err(GetError::Interrupted | GetError::Empty) => {}
-            Err(error) => hall.give_up(&error.to_string(), &seats),
+            Err(error) => shared.give_up(&error.to_string(), &proc_ids),
         }
         if is_time() {
-            hall.look();
-            looked = Instant::now();
+            shared.check();
+            checked = Instant::now();
         }
-        let crew = hall.crew();
-        if crew.is_ending() && crew.is_empty() {
+        let workers = shared.workers();
+        if workers.is_ending() && workers.is_empty() {
             break;
         }
-        seats = crew.seats();
-        unsettled = crew.is_unsettled(&hall.board);
+        proc_ids = workers.proc_ids();
+        unsettled = workers.is_unsettled(&shared.task_queue);
     }
 }
 
-impl Hall {
-    /// Delivers the result that an event is.
-    pub(super) fn file(&self, event: Event) {
+impl PoolShared {
+    /// Delivers the result of an event.
+    pub(super) fn deliver_event(&self, event: Event) {
         let Event::Result {
             job,
             index,
@@ -87,49 +87,50 @@ impl Hall {
             return;
         };
         let outcome = match verdict {
-            REFUSAL => {
+            FAILURE => {
                 let reason = String::from_utf8_lossy(reply.bytes()).into_owned();
                 Err(TaskError::Undelivered(reason))
             }
-            _ => Ok(Answer::Arrived(reply)),
+            _ => Ok(Response::Shared(reply)),
         };
         self.deliver(job, index, outcome);
     }
 
-    /// Ends everything when not even the board can be read any more.
-    fn give_up(&self, why: &str, workers: &[OwnerId]) {
-        self.crew().give_up(why.to_owned());
-        workers.iter().for_each(|worker| self.bury(*worker));
+    /// Fails the pool when the task queue can no longer be read.
+    fn give_up(&self, why: &str, workers: &[ProcId]) {
+        self.workers().give_up(why.to_owned());
+        workers.iter().for_each(|worker| self.reap(*worker));
         self.fail_all(&TaskError::NoWorkers(why.to_owned()));
     }
 
-    /// Sees to what happened without a word.
-    fn look(&self) {
-        let ended = self.crew().ended_early();
-        ended.into_iter().for_each(|worker| self.bury(worker));
-        let broken = self.replace_the_gone(self.crew());
+    /// Handles changes that cause no event: workers that ended before they claimed their process entry, and
+    /// workers that could not be started.
+    fn check(&self) {
+        let ended = self.workers().ended_early();
+        ended.into_iter().for_each(|worker| self.reap(worker));
+        let broken = self.replace_missing(self.workers());
         broken.iter().for_each(|error| self.fail_all(error));
     }
 
-    /// Ends what a worker held, and puts another in its place.
-    fn bury(&self, worker: OwnerId) {
-        let mut crew = self.crew();
-        let Some(error) = crew.part_with(worker) else {
+    /// Fails the tasks a worker held, and starts a replacement.
+    fn reap(&self, worker: ProcId) {
+        let mut workers = self.workers();
+        let Some(error) = workers.remove(worker) else {
             return;
         };
-        let lost: Vec<Lost> = self.board.lost_by(worker);
-        let broken = self.replace_the_gone(crew);
+        let lost: Vec<Lost> = self.task_queue.lost_by(worker);
+        let broken = self.replace_missing(workers);
         for task in lost.into_iter().filter(|task| !task.repeated) {
             self.deliver(task.job, task.index, Err(error.clone()));
         }
         broken.iter().for_each(|error| self.fail_all(error));
-        // What it was killed for has ended only now.
-        self.stir();
+        // Tasks cancelled or timed out by killing the worker have ended only now.
+        self.notify_room();
     }
 
-    /// Starts the workers that are missing. Gives the reason why there will be none, if so.
-    fn replace_the_gone(&self, mut crew: MutexGuard<'_, Crew>) -> Option<TaskError> {
-        crew.fill_or_give_up(&self.board);
-        crew.broken().cloned()
+    /// Starts missing workers. If there can be none, returns the reason.
+    fn replace_missing(&self, mut workers: MutexGuard<'_, WorkerSet>) -> Option<TaskError> {
+        workers.fill_or_give_up(&self.task_queue);
+        workers.broken().cloned()
     }
 }

@@ -1,95 +1,98 @@
-//! What a worker process does.
+//! The main loop of a worker process.
 
 use std::fmt;
 use std::sync::Arc;
 
 use procession_engine::error::{GetError, PutError};
-use procession_engine::pool::{Board, Standing, Workbench};
+use procession_engine::pool::{TaskQueue, WorkerEndpoint, WorkerStatus};
 use procession_engine::{Deadline, Handle, process};
 use serde::de::Deserializer;
 use serde::ser::{Error as _, Serializer};
 use serde::{Deserialize, Serialize};
 
-use super::state;
-use crate::call::{self, Failure};
 use crate::error::{Error, Result};
-use crate::handing;
-use crate::panic;
+use crate::transfer::call::{self, Failure};
+use crate::transfer::context;
+use crate::transfer::panic;
+use crate::transfer::worker_state;
 
-/// The bytes are the answer to an order.
-pub(super) const ANSWER: u8 = 0;
-/// The bytes are the reason why there is none.
-pub(super) const REFUSAL: u8 = 1;
+/// The bytes are the response to a request.
+pub(super) const RESPONSE: u8 = 0;
+/// The bytes are the reason why there is no response.
+pub(super) const FAILURE: u8 = 1;
 
-/// What a worker is told when it is started.
+/// The request that starts a worker.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Orders {
-    pub(super) board: BoardName,
-    /// In the order in which they are to be called.
+pub(super) struct WorkerRequest {
+    pub(super) task_queue: TaskQueueRef,
+    /// In call order.
     pub(super) initializers: Vec<Initializer>,
     pub(super) max_tasks: Option<u64>,
 }
 
-/// A board on its way to a worker.
+/// A reference to a task queue, sent to a worker.
 #[derive(Debug)]
-pub(super) struct BoardName {
+pub(super) struct TaskQueueRef {
     name: Handle,
-    /// What the worker has to hold to open it.
+    /// The objects the worker must hold to open it.
     parts: Vec<Handle>,
 }
 
-impl BoardName {
-    pub(super) fn of(board: &Board) -> BoardName {
-        BoardName {
-            name: board.handle(),
-            parts: board.handles().to_vec(),
+impl TaskQueueRef {
+    pub(super) fn of(task_queue: &TaskQueue) -> TaskQueueRef {
+        TaskQueueRef {
+            name: task_queue.handle(),
+            parts: task_queue.handles().to_vec(),
         }
     }
 }
 
-impl Serialize for BoardName {
+impl Serialize for TaskQueueRef {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         for part in &self.parts {
-            handing::hand_over(part, "Pool").map_err(handing::explain_ser)?;
+            context::attach(part, "Pool").map_err(context::fail_ser)?;
         }
         self.name.to_bytes().serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for BoardName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<BoardName, D::Error> {
+impl<'de> Deserialize<'de> for TaskQueueRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TaskQueueRef, D::Error> {
         let name = Handle::from_bytes(&<[u8; 32]>::deserialize(deserializer)?);
-        let name = name.map_err(|error| handing::explain(error.into()))?;
-        Ok(BoardName {
+        let name = name.map_err(|error| context::fail_de(error.into()))?;
+        Ok(TaskQueueRef {
             name,
             parts: Vec::new(),
         })
     }
 }
 
-/// A call that every worker makes first.
+/// A call that every worker makes before its tasks.
 #[derive(Clone)]
 pub(super) enum Initializer {
-    /// Encodes it anew for each worker, so that each is handed what the arguments refer to.
-    Recipe(Arc<dyn Fn() -> Result<Vec<u8>, Error> + Send + Sync>),
-    /// As it reached the worker.
-    Order(Vec<u8>),
+    /// In the parent. Encodes the call again for each worker, so that each worker holds the objects in the
+    /// arguments.
+    Encode(Arc<dyn Fn() -> Result<Vec<u8>, Error> + Send + Sync>),
+    /// In the worker.
+    Request(Vec<u8>),
 }
 
 impl Serialize for Initializer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Initializer::Recipe(recipe) => handing::passing_on(|| recipe())
-                .map_err(handing::explain_ser)?
+            Initializer::Encode(encode) => context::nested(|| encode())
+                .map_err(context::fail_ser)?
                 .serialize(serializer),
-            Initializer::Order(_) => Err(S::Error::custom("an initializer is not passed on")),
+            Initializer::Request(_) => {
+                Err(S::Error::custom("a worker cannot pass on its initializer"))
+            }
         }
     }
 }
 
 impl<'de> Deserialize<'de> for Initializer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Initializer, D::Error> {
-        Vec::deserialize(deserializer).map(Initializer::Order)
+        Vec::deserialize(deserializer).map(Initializer::Request)
     }
 }
 
@@ -99,69 +102,73 @@ impl fmt::Debug for Initializer {
     }
 }
 
-/// Works until the board is closed, or this worker has done its share.
-pub(super) fn work(orders: Orders) -> Result<(), Failure> {
-    let failed = |error: &dyn fmt::Display| Failure::Undelivered(error.to_string());
-    let bench = Workbench::open(&orders.board.name).map_err(|error| failed(&error))?;
-    for initializer in &orders.initializers {
-        let Initializer::Order(order) = initializer else {
+/// Runs tasks until the queue is closed, or until this worker has done `max_tasks`.
+pub(super) fn work(request: WorkerRequest) -> Result<(), Failure> {
+    let undelivered = |error: &dyn fmt::Display| Failure::Undelivered(error.to_string());
+    let endpoint =
+        WorkerEndpoint::open(&request.task_queue.name).map_err(|error| undelivered(&error))?;
+    for initializer in &request.initializers {
+        let Initializer::Request(request) = initializer else {
             continue;
         };
-        let answer = call::carry_out(order);
-        end_copy(&bench, answer.is_err());
-        let answer = answer.map_err(Failure::Undelivered)?;
-        call::next_result::<()>(&mut &answer[..]).map_err(|error| failed(&error))??;
+        let response = call::run_request(request);
+        exit_if_forked_copy(&endpoint, response.is_err());
+        let response = response.map_err(Failure::Undelivered)?;
+        call::next_result::<()>(&mut &response[..]).map_err(|error| undelivered(&error))??;
     }
-    bench.notify(ANSWER, &[]).map_err(|error| failed(&error))?;
-    // A task's panic is its error; nobody has to read about it twice.
-    let done = panic::quietly(|| work_at(&bench, orders.max_tasks.unwrap_or(u64::MAX)));
-    state::let_go();
+    endpoint
+        .notify(RESPONSE, &[])
+        .map_err(|error| undelivered(&error))?;
+    // A task's panic is reported as its error, so it is not printed.
+    let done =
+        panic::without_output(|| run_tasks(&endpoint, request.max_tasks.unwrap_or(u64::MAX)));
+    worker_state::drop_state();
     done
 }
 
-fn work_at(bench: &Workbench, mut left: u64) -> Result<(), Failure> {
-    let failed = |error: &dyn fmt::Display| Failure::Undelivered(error.to_string());
+fn run_tasks(endpoint: &WorkerEndpoint, mut left: u64) -> Result<(), Failure> {
+    let undelivered = |error: &dyn fmt::Display| Failure::Undelivered(error.to_string());
     while left > 0 {
-        let mut claim = match bench.claim(Deadline::NEVER) {
+        let mut claim = match endpoint.claim(Deadline::NEVER) {
             Ok(claim) => claim,
             Err(GetError::Closed) => return Ok(()),
             Err(GetError::Empty | GetError::Interrupted) => continue,
             Err(error) => {
-                end_copy(bench, true);
-                return Err(failed(&error));
+                exit_if_forked_copy(endpoint, true);
+                return Err(undelivered(&error));
             }
         };
         left -= 1;
-        let answer = call::carry_out(claim.bytes());
-        end_copy(bench, answer.is_err());
-        let sent = match answer {
-            Ok(answer) => claim.finish(ANSWER, &[&answer]),
-            Err(reason) => claim.finish(REFUSAL, &[reason.as_bytes()]),
+        let response = call::run_request(claim.bytes());
+        exit_if_forked_copy(endpoint, response.is_err());
+        let sent = match response {
+            Ok(response) => claim.finish(RESPONSE, &[&response]),
+            Err(reason) => claim.finish(FAILURE, &[reason.as_bytes()]),
         };
-        let standing = match sent {
-            // No memory for the result: there is some for the reason.
-            Err(PutError::Failed(error)) => claim.finish(REFUSAL, &[error.to_string().as_bytes()]),
+        let status = match sent {
+            // No memory for the result; there is enough for the reason.
+            Err(PutError::Failed(error)) => claim.finish(FAILURE, &[error.to_string().as_bytes()]),
             sent => sent,
         };
-        match standing {
-            Ok(Standing::Good) => {}
-            Ok(Standing::Doomed) => wait_for_the_end(),
-            Err(error) => return Err(failed(&error)),
+        match status {
+            Ok(WorkerStatus::Good) => {}
+            Ok(WorkerStatus::Revoked) => wait_to_be_killed(),
+            Err(error) => return Err(undelivered(&error)),
         }
     }
     Ok(())
 }
 
-/// Ends a copy of the worker that a task forked and that came back from it: the result is the worker's, and so are the
-/// next task and the pool's word that the worker ended.
-fn end_copy(bench: &Workbench, failed: bool) {
-    if !bench.is_here() {
+/// Exits if this is a copy of the worker that a task forked and that returned from the task. Only the worker
+/// itself may deliver the result, claim the next task, and report its end to the pool.
+fn exit_if_forked_copy(endpoint: &WorkerEndpoint, failed: bool) {
+    if !endpoint.is_here() {
         process::leave_at_once(failed.into());
     }
 }
 
-/// The task of this worker was given up on: it is about to be killed.
-fn wait_for_the_end() -> ! {
+/// Waits to be killed: this worker's task was revoked.
+fn wait_to_be_killed() -> ! {
     loop {
         std::thread::park();
     }

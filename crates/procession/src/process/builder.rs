@@ -1,4 +1,4 @@
-//! What can be set about a process before it is started.
+//! The settings of a process.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use procession_engine::channel::Queue;
-use procession_engine::process::Seat;
+use procession_engine::process::Reservation;
 use procession_engine::process::child::{Launch, PreExec, Setup, fingerprint};
 use procession_engine::{self as engine, Deadline};
 use serde::Serialize;
@@ -16,13 +16,13 @@ use serde::de::DeserializeOwned;
 
 use super::stdio::{self, Stdio};
 use super::{Process, reap_unjoined, tag};
-use crate::Function;
-use crate::call;
 use crate::error::Error;
-use crate::handing;
-use crate::init::{Way, way_in};
+use crate::process::init::{ChildEntry, child_entry};
+use crate::transfer::call;
+use crate::transfer::context;
+use crate::transfer::function::Function;
 
-/// Sets up a [`Process`].
+/// Configures and starts a [`Process`].
 ///
 /// # Examples
 /// ```
@@ -60,37 +60,70 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The name it goes by in [`process::name`](crate::process_name) and in messages.
+    /// Sets the name of the process, which [`process_name`](crate::process_name) returns there and messages
+    /// show.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Builder {
         self.name = Some(name.into());
         self
     }
 
-    /// Arguments that its `std::env::args` shows behind the program's name.
+    /// Adds arguments, which follow the program's name in the `std::env::args` of the process.
     ///
-    /// In test executables they are left out, since libtest would take them for its own.
+    /// In test executables they have no effect, because libtest would parse them.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn arguments() -> Vec<String> {
+    ///     std::env::args().skip(1).collect()
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::builder().args(["--verbose"]).spawn(arguments, ())?;
+    /// assert_eq!(process.join()?, ["--verbose"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Builder {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// Sets a variable of its environment, which is otherwise a copy of this process's.
+    /// Sets an environment variable. The default environment is a copy of this process's.
     #[must_use]
     pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Builder {
         self.env.insert(key.into(), Some(value.into()));
         self
     }
 
-    /// Removes a variable from its environment.
+    /// Removes an environment variable.
     #[must_use]
     pub fn env_remove(mut self, key: impl Into<OsString>) -> Builder {
         self.env.insert(key.into(), None);
         self
     }
 
-    /// Starts it with an empty environment but for what [`env`](Builder::env) sets.
+    /// Clears the environment, so that it has only the variables set with [`env`](Builder::env).
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use procession::Process;
+    ///
+    /// fn variables() -> usize {
+    ///     std::env::vars().filter(|(name, _)| name == "HOME").count()
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::builder().env_clear().env("ONLY", "this").spawn(variables, ())?;
+    /// assert_eq!(process.join()?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn env_clear(mut self) -> Builder {
         self.env.clear();
@@ -98,43 +131,43 @@ impl Builder {
         self
     }
 
-    /// The directory it starts in.
+    /// Sets the working directory.
     #[must_use]
     pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Builder {
         self.cwd = Some(directory.into());
         self
     }
 
-    /// The user that the process becomes before it begins.
+    /// Sets the user id the process changes to before its program starts.
     ///
-    /// A process of root that becomes somebody else gives up root's supplementary groups as well, unless
-    /// [`groups`](Builder::groups) says which it is to have. The program's file has to be one that this user may
-    /// execute. Shared objects are passed on as ever.
+    /// When root starts a process as another user, the process also drops root's supplementary groups,
+    /// unless [`groups`](Builder::groups) sets others. That user must be allowed to execute the program's
+    /// file. Shared objects work as usual.
     #[must_use]
     pub fn uid(mut self, uid: u32) -> Builder {
         self.setup.uid = Some(uid);
         self
     }
 
-    /// The group that the process takes before it begins.
+    /// Sets the group id the process changes to before its program starts.
     #[must_use]
     pub fn gid(mut self, gid: u32) -> Builder {
         self.setup.gid = Some(gid);
         self
     }
 
-    /// The supplementary groups that the process takes before it begins.
+    /// Sets the supplementary groups of the process.
     #[must_use]
     pub fn groups(mut self, groups: impl IntoIterator<Item = u32>) -> Builder {
         self.setup.groups = Some(groups.into_iter().collect());
         self
     }
 
-    /// Has the process run a closure after all else was set, right before it begins: before its program does, or
-    /// before what a [forked](Builder::fork) process is to run.
+    /// Runs a closure in the process after all other settings took effect: right before its program starts,
+    /// or before the closure of a [forked](Builder::fork) process.
     ///
-    /// Several are run in the order in which they were given. One that fails ends the process, and its error is
-    /// that of [`spawn`](Builder::spawn).
+    /// Several hooks run in the order in which they were added. When one fails, the process ends and
+    /// [`spawn`](Builder::spawn) returns the error.
     ///
     /// # Examples
     /// ```
@@ -163,14 +196,14 @@ impl Builder {
         self
     }
 
-    /// Where its standard input comes from.
+    /// Sets standard input.
     #[must_use]
     pub fn stdin(mut self, stream: impl Into<Stdio>) -> Builder {
         self.stdio[0] = stream.into();
         self
     }
 
-    /// Where its standard output goes.
+    /// Sets standard output.
     ///
     /// # Examples
     /// ```
@@ -197,21 +230,40 @@ impl Builder {
         self
     }
 
-    /// Where its standard error goes.
+    /// Sets standard error.
     #[must_use]
     pub fn stderr(mut self, stream: impl Into<Stdio>) -> Builder {
         self.stdio[2] = stream.into();
         self
     }
 
-    /// Whether it dies at once when this process ends, in whatever way; unless said otherwise it goes on.
+    /// Sets whether the process dies at once when this process ends, however it ends. The default is that
+    /// it continues.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn serve() {
+    ///     loop {
+    ///         std::thread::park();
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::builder().daemon(true).spawn(serve, ())?;
+    /// assert!(process.is_alive()); // it ends with this process
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn daemon(mut self, daemon: bool) -> Builder {
         self.daemon = daemon;
         self
     }
 
-    /// Whether dropping the [`Process`] kills it.
+    /// Sets whether dropping the [`Process`] kills the process.
     #[must_use]
     pub fn kill_on_drop(mut self, kill: bool) -> Builder {
         self.kill_on_drop = kill;
@@ -221,7 +273,7 @@ impl Builder {
     /// Starts the process; see [`Process::spawn`].
     ///
     /// # Errors
-    /// As for [`Process::spawn`].
+    /// The same as for [`Process::spawn`].
     pub fn spawn<F, Args, Shape>(self, function: F, args: Args) -> Result<Process<F::Output>, Error>
     where
         F: Function<Args, Shape>,
@@ -229,47 +281,48 @@ impl Builder {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        let way = way_in()?;
-        let (seat, line) = reserve()?;
+        let entry = child_entry()?;
+        let (reserved, control) = reserve()?;
         let args = [args];
-        let (order, keep) = handing::handing_to(seat.id(), || call::order(&function, &args));
-        let order = order?;
+        let (request, keep) =
+            context::transfer_to(reserved.id(), || call::request(&function, &args));
+        let request = request?;
         let name = self.name_or_next();
-        put_order(&line, &name, &order)?;
-        let process = self.start(way, seat, line, name, keep)?;
-        // Only now does the child hold what the arguments hold.
+        put_request(&control, &name, &request)?;
+        let process = self.start(entry, reserved, control, name, keep)?;
+        // Only now does the child hold the shared objects in the arguments.
         drop(args);
         Ok(process)
     }
 
-    /// The name it was given, or the next one.
+    /// Returns the given name, or the next default name.
     pub(crate) fn name_or_next(&self) -> String {
         self.name.clone().unwrap_or_else(next_name)
     }
 
-    /// Starts a process whose order is in its line.
+    /// Starts a process whose request is in its control queue.
     pub(crate) fn start<R>(
         self,
-        way: Way,
-        seat: Seat,
-        line: Arc<Queue>,
+        entry: ChildEntry,
+        reserved: Reservation,
+        control: Arc<Queue>,
         name: String,
         keep: Vec<OwnedFd>,
     ) -> Result<Process<R>, Error> {
         let kill_on_drop = self.kill_on_drop;
-        let (launch, ends) = self.launch(way, keep, &line)?;
-        let child = launch.start(seat)?;
-        Ok(Process::started(child, line, name, ends, kill_on_drop))
+        let (launch, ends) = self.launch(entry, keep, &control)?;
+        let child = launch.start(reserved)?;
+        Ok(Process::started(child, control, name, ends, kill_on_drop))
     }
 
-    /// Everything about the child, and this process's ends of its streams.
+    /// Returns the launch settings, and this process's ends of the streams.
     fn launch(
         self,
-        way: Way,
+        entry: ChildEntry,
         keep: Vec<OwnedFd>,
-        line: &Queue,
+        control: &Queue,
     ) -> Result<(Launch, stdio::Ends), Error> {
-        let command = way.command(self.args);
+        let command = entry.command(self.args);
         let mut env: BTreeMap<OsString, OsString> = if self.clear_env {
             BTreeMap::new()
         } else {
@@ -290,20 +343,20 @@ impl Builder {
             setup: self.setup,
             stdio,
             keep,
-            complaint: command.complaint,
+            complaint: command.error_pipe,
             tied: self.daemon,
-            hushed: command.hushed,
-            note: hex(&line.handle().to_bytes()),
+            hushed: command.silence,
+            note: hex(&control.handle().to_bytes()),
         };
         Ok((launch, ends))
     }
 
-    /// Whether all that was set can be had by a process that is not a fresh run of the program.
+    /// Returns an error if a setting needs a fresh run of the program.
     pub(super) fn check_forkable(&self) -> Result<(), Error> {
         match self.args.is_empty() && self.env.is_empty() && !self.clear_env {
             true => Ok(()),
             false => Err(engine::Error::Invalid(
-                "a forked process has its parent's arguments and environment: set none, or spawn it"
+                "a forked process has its parent's arguments and environment: do not set them, or spawn it"
                     .to_owned(),
             )
             .into()),
@@ -311,29 +364,29 @@ impl Builder {
     }
 }
 
-/// A seat for a process that is about to be started, and the line to it.
-pub(crate) fn reserve() -> Result<(Seat, Arc<Queue>), Error> {
+/// Reserves a process entry for a child, and creates the control queue to it.
+pub(crate) fn reserve() -> Result<(Reservation, Arc<Queue>), Error> {
     reap_unjoined();
     engine::process::ensure()?;
-    let seat = Seat::reserve()?;
-    let line = Arc::new(Queue::new(0)?);
-    seat.hold(&line.handle())?;
-    Ok((seat, line))
+    let reserved = Reservation::reserve()?;
+    let control = Arc::new(Queue::new(0)?);
+    reserved.hold(&control.handle())?;
+    Ok((reserved, control))
 }
 
-fn put_order(line: &Queue, name: &str, order: &[u8]) -> Result<(), Error> {
-    let mut head = vec![tag::ORDER];
+fn put_request(control: &Queue, name: &str, request: &[u8]) -> Result<(), Error> {
+    let mut head = vec![tag::REQUEST];
     head.extend_from_slice(&fingerprint().to_le_bytes());
     head.extend_from_slice(&(name.len() as u32).to_le_bytes());
-    put_on(line, &[&head, name.as_bytes(), order])
+    put_message(control, &[&head, name.as_bytes(), request])
 }
 
-/// Puts a message on the line to a process that is not started yet.
-pub(crate) fn put_on(line: &Queue, message: &[&[u8]]) -> Result<(), Error> {
-    match line.put(message, Deadline::NEVER) {
+/// Puts a message on the control queue of a process that is not started yet.
+pub(crate) fn put_message(control: &Queue, message: &[&[u8]]) -> Result<(), Error> {
+    match control.put(message, Deadline::NEVER) {
         Ok(()) => Ok(()),
         Err(engine::error::PutError::Failed(error)) => Err(error.into()),
-        // Unbounded, ours alone so far, and a queue with room never sleeps.
+        // The queue is unbounded and so far only ours, so putting never waits.
         Err(_) => Err(Error::Closed),
     }
 }

@@ -1,4 +1,4 @@
-//! Where the standard streams of a process lead.
+//! The standard streams of a process.
 
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter};
@@ -31,7 +31,7 @@ use crate::error::{Error, os};
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub enum Stdio {
-    /// Where this process's own does.
+    /// To the same place as this process's own stream.
     #[default]
     Inherit,
     /// Nowhere.
@@ -44,19 +44,19 @@ pub enum Stdio {
 }
 
 impl Stdio {
-    /// Where this process's own does; what a stream does unless said otherwise.
+    /// Uses this process's own stream. This is the default.
     pub fn inherit() -> Stdio {
         Stdio::Inherit
     }
 
-    /// Nowhere: nothing to be read there, and all that is written is lost.
+    /// Reads the end of the stream at once, and discards all output.
     pub fn null() -> Stdio {
         Stdio::Null
     }
 
-    /// To this process, over a pipe.
+    /// Connects the stream to this process through a pipe.
     ///
-    /// A process that writes more than a pipe takes waits until it is read.
+    /// A process that writes more than the pipe holds waits until it is read.
     pub fn piped() -> Stdio {
         Stdio::Piped
     }
@@ -68,7 +68,7 @@ impl<T: Into<OwnedFd>> From<T> for Stdio {
     }
 }
 
-/// This process's ends of the streams of another.
+/// This process's ends of another process's streams.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     pub(super) stdin: Option<PipeWriter>,
@@ -76,7 +76,7 @@ pub(super) struct Ends {
     pub(super) stderr: Option<PipeReader>,
 }
 
-/// The streams as descriptors for the process, and the ends that stay here.
+/// Opens the streams. Returns the descriptors for the child, and the ends that stay here.
 pub(super) fn open(streams: [Stdio; 3]) -> Result<([Option<OwnedFd>; 3], Ends), Error> {
     let writing = |(theirs, ours): (PipeReader, PipeWriter)| (theirs.into(), ours);
     let reading = |(ours, theirs): (PipeReader, PipeWriter)| (theirs.into(), ours);

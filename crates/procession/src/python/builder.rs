@@ -1,4 +1,4 @@
-//! What can be set about a Python process before it is started.
+//! The settings of a Python process.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
@@ -8,20 +8,20 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use procession_engine as engine;
+use procession_engine::process::child::PreExec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::bytes::Bytes;
-use super::message::PythonOrder;
+use super::message::PythonRequest;
 use super::process::Process;
 use super::wire;
-use crate::PreExec;
 use crate::error::{Error, os};
-use crate::handing;
-use crate::init::{Program, Way};
-use crate::process::{self, Stdio, put_on, reserve};
+use crate::process::init::{ChildEntry, Program};
+use crate::process::{self, Stdio, put_message, reserve};
+use crate::transfer::context;
 
-/// Sets up a [`Process`].
+/// Configures and starts a [`Process`].
 ///
 /// # Examples
 /// ```no_run
@@ -64,8 +64,7 @@ macro_rules! settings {
 }
 
 impl Builder {
-    /// The interpreter that is run: a path, or a name that is looked for in `PATH`. It is `python3` if nothing
-    /// else is said.
+    /// Sets the interpreter: a path, or a name to find in `PATH`. The default is `python3`.
     #[must_use]
     pub fn interpreter(mut self, interpreter: impl Into<PathBuf>) -> Builder {
         self.interpreter = interpreter.into();
@@ -73,44 +72,44 @@ impl Builder {
     }
 
     settings! {
-        /// The name it goes by: that of its `procession.current_process()`.
+        /// Sets the name of the process, which `procession.current_process()` has there.
         name(name: impl Into<String>);
-        /// Arguments that its `sys.argv` shows behind the program's name.
+        /// Adds arguments, which follow the program's name in its `sys.argv`.
         args(args: impl IntoIterator<Item = impl Into<OsString>>);
-        /// Sets a variable of its environment, which is otherwise a copy of this process's. `PYTHONPATH` names
-        /// the directories, besides the one it starts in, where its modules are.
+        /// Sets an environment variable. The default environment is a copy of this process's.
+        /// `PYTHONPATH` lists directories of modules, in addition to the working directory.
         env(key: impl Into<OsString>, value: impl Into<OsString>);
-        /// Removes a variable from its environment.
+        /// Removes an environment variable.
         env_remove(key: impl Into<OsString>);
-        /// Starts it with an empty environment but for what [`env`](Builder::env) sets.
+        /// Clears the environment, so that it has only the variables set with [`env`](Builder::env).
         env_clear();
-        /// The directory it starts in, where modules are looked for first.
+        /// Sets the working directory, in which Python looks for modules first.
         current_dir(directory: impl Into<PathBuf>);
-        /// The user that it becomes; as for [`procession::Builder::uid`](crate::Builder::uid).
+        /// Sets the user id; see [`procession::Builder::uid`](crate::Builder::uid).
         uid(uid: u32);
-        /// The group that it takes.
+        /// Sets the group id.
         gid(gid: u32);
-        /// The supplementary groups that it takes.
+        /// Sets the supplementary groups.
         groups(groups: impl IntoIterator<Item = u32>);
-        /// Has it run a closure before the interpreter begins; as for
+        /// Runs a closure before the interpreter starts; see
         /// [`procession::Builder::pre_exec`](crate::Builder::pre_exec).
         pre_exec(hook: PreExec);
-        /// Where its standard input comes from.
+        /// Sets standard input.
         stdin(stream: impl Into<Stdio>);
-        /// Where its standard output goes.
+        /// Sets standard output.
         stdout(stream: impl Into<Stdio>);
-        /// Where its standard error goes.
+        /// Sets standard error.
         stderr(stream: impl Into<Stdio>);
-        /// Whether it dies at once when this process ends, in whatever way.
+        /// Sets whether the process dies at once when this process ends, however it ends.
         daemon(daemon: bool);
-        /// Whether dropping the [`Process`] kills it.
+        /// Sets whether dropping the [`Process`] kills the process.
         kill_on_drop(kill: bool);
     }
 
     /// Starts the process; see [`Process::spawn`].
     ///
     /// # Errors
-    /// As for [`Process::spawn`].
+    /// The same as for [`Process::spawn`].
     pub fn spawn<R, Args>(
         self,
         module: &str,
@@ -121,8 +120,8 @@ impl Builder {
         R: DeserializeOwned,
         Args: Serialize,
     {
-        let (seat, line) = reserve()?;
-        let (encoded, keep) = handing::handing_to(seat.id(), || wire::encode(&args));
+        let (reserved, control) = reserve()?;
+        let (encoded, keep) = context::transfer_to(reserved.id(), || wire::encode(&args));
         let encoded = encoded?;
         if !wire::is_call(&encoded) {
             return Err(Error::Encode {
@@ -133,35 +132,36 @@ impl Builder {
             });
         }
         let name = self.setup.name_or_next();
-        let order = wire::encode(&PythonOrder {
+        let request = wire::encode(&PythonRequest {
             name: &name,
             module,
             function,
             args: Bytes(encoded),
         })?;
-        put_on(&line, &[&order])?;
+        put_message(&control, &[&request])?;
 
-        let (complaints, complaint) = UnixStream::pair().map_err(os("make a pair of sockets"))?;
-        let nonblocking = complaints.set_nonblocking(true);
+        let (error_reader, error_pipe) =
+            UnixStream::pair().map_err(os("make a pair of sockets"))?;
+        let nonblocking = error_reader.set_nonblocking(true);
         nonblocking.map_err(os("make a pair of sockets"))?;
-        // A copy is none of the standard three, which the child may have otherwise.
-        let complaint = OwnedFd::from(complaint)
+        // A copy has a number above the standard three, which the child may use otherwise.
+        let error_pipe = OwnedFd::from(error_pipe)
             .try_clone()
             .map_err(os("duplicate a descriptor"))?;
         let path = located(&self.interpreter)
             .map_err(|source| no_interpreter(&self.interpreter, source))?;
-        let way = Way::Program(Program {
+        let entry = ChildEntry::Program(Program {
             path: path.clone(),
-            args: vec!["-c".to_owned(), program(&complaint)],
-            complaint,
+            args: vec!["-c".to_owned(), program(&error_pipe)],
+            error_pipe,
         });
         let process = self
             .setup
-            .start(way, seat, line, name, keep)
-            .map_err(|error| explained(error, &path))?;
-        // Only now does the child hold what the arguments hold.
+            .start(entry, reserved, control, name, keep)
+            .map_err(|error| with_interpreter(error, &path))?;
+        // Only now does the child hold the shared objects in the arguments.
         drop(args);
-        Ok(Process::started(process, complaints))
+        Ok(Process::started(process, error_reader))
     }
 }
 
@@ -172,8 +172,8 @@ fn no_interpreter(interpreter: &Path, source: io::Error) -> Error {
     }
 }
 
-/// What starting the interpreter failed with, if it is to blame.
-fn explained(error: Error, interpreter: &Path) -> Error {
+/// Blames the interpreter if it could not be started.
+fn with_interpreter(error: Error, interpreter: &Path) -> Error {
     match error {
         Error::Engine(engine::Error::Os {
             what: "start a process",
@@ -189,7 +189,8 @@ fn explained(error: Error, interpreter: &Path) -> Error {
     }
 }
 
-/// A path stays what it is for a process that starts in another directory; a name is looked for in `PATH`.
+/// Returns an absolute path, so that a process with another working directory finds the same file. Looks for a
+/// name in `PATH`.
 fn located(interpreter: &Path) -> io::Result<PathBuf> {
     if interpreter.components().count() != 1 || interpreter.is_absolute() {
         return std::path::absolute(interpreter);
@@ -206,19 +207,19 @@ fn is_executable(path: &Path) -> bool {
         .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-/// The program that the interpreter runs. Where it cannot begin, it says so through the descriptor.
-fn program(complaint: &OwnedFd) -> String {
-    let (complaint, version) = (complaint.as_raw_fd(), env!("CARGO_PKG_VERSION"));
+/// Returns the Python code that the interpreter runs. If that cannot start, it reports why on the pipe.
+fn program(error_pipe: &OwnedFd) -> String {
+    let (error_pipe, version) = (error_pipe.as_raw_fd(), env!("CARGO_PKG_VERSION"));
     format!(
         "import os, sys
 try:
-    from procession._core.called_by_rust import main
+    from procession.rust import main
 except Exception as error:
-    os.write({complaint}, f'{{sys.executable}} has no package procession that a Rust program can start \
+    os.write({error_pipe}, f'{{sys.executable}} has no package procession that a Rust program can start \
 ({{type(error).__name__}}: {{error}}); install it: {{sys.executable}} -m pip install \
 procession=={version}'.encode(errors='replace'))
     sys.exit(1)
-main({complaint})
+main({error_pipe})
 "
     )
 }

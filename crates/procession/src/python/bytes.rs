@@ -1,4 +1,4 @@
-//! Bytes that are bytes in Python too.
+//! Bytes that are `bytes` in Python.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What is `bytes` in Python; a `Vec<u8>` is a list of numbers there.
+/// A Python `bytes` object. A `Vec<u8>` is a list of numbers in Python.
 ///
 /// # Examples
 /// ```

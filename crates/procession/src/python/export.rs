@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use procession_engine::process::child::Function as PlainFunction;
+use procession_engine::process::child::{self, Function as PlainFunction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::bytes::Bytes;
-use super::message::Answer;
+use super::message::{Response, RustRequest};
 use super::wire;
 use crate::error::Error;
-use crate::panic::caught;
+use crate::process::set_process_name;
+use crate::transfer::panic::{self, caught};
 
-type Call = Arc<dyn Fn(&[u8]) -> Answer + Send + Sync>;
+type Call = Arc<dyn Fn(&[u8]) -> Response + Send + Sync>;
 
 static EXPORTS: Mutex<BTreeMap<String, Call>> = Mutex::new(BTreeMap::new());
 
@@ -21,10 +22,10 @@ fn exports() -> MutexGuard<'static, BTreeMap<String, Call>> {
     EXPORTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lets Python programs start functions of this one, each by its name.
+/// Lets Python programs start functions of this program by name.
 ///
-/// Put it before [`init`](crate::init). A function is known by its path as it stands here; one that is to
-/// have another name is given to [`export()`](crate::python::export()).
+/// Call it before [`init`](crate::init()). The name of a function is its path as written here.
+/// [`export()`](crate::python::export()) sets another name.
 ///
 /// # Examples
 /// ```
@@ -51,11 +52,11 @@ macro_rules! __export_to_python {
     };
 }
 
-/// Lets Python programs start a function under a name of its own; [`export!`](crate::python::export!) takes
-/// the names that they have.
+/// Lets Python programs start a function under the given name. [`export!`](crate::python::export!) uses the
+/// function's own name.
 ///
 /// # Panics
-/// When another function has that name already.
+/// Panics when another function has that name already.
 ///
 /// # Examples
 /// ```
@@ -73,7 +74,7 @@ where
     let before = exports().insert(name.clone(), call);
     assert!(
         before.is_none(),
-        "two functions are exported to Python as {name}: give one of them another name"
+        "two functions are exported to Python as {name}: rename one of them"
     );
 }
 
@@ -86,7 +87,7 @@ where
     Arc::new(move |message| {
         let given = wire::count_items(message).unwrap_or(0);
         if given != Shape::COUNT {
-            return Answer::Refused(format!(
+            return Response::Refused(format!(
                 "{name} takes {}, and {given} came",
                 in_words(Shape::COUNT)
             ));
@@ -94,15 +95,15 @@ where
         let args = match Shape::read(message) {
             Ok(args) => args,
             Err(error) => {
-                return Answer::Refused(format!("the arguments are not {name}'s: {error}"));
+                return Response::Refused(format!("the arguments are not {name}'s: {error}"));
             }
         };
         match caught(|| function.call(args)) {
-            Err(panic) => Answer::Panicked(panic),
+            Err(panic) => Response::Panicked(panic),
             Ok(result) => match wire::encode(&result) {
-                Ok(result) => Answer::Returned(Bytes(result)),
+                Ok(result) => Response::Returned(Bytes(result)),
                 Err(error) => {
-                    Answer::Refused(format!("what {name} returned cannot go to Python: {error}"))
+                    Response::Refused(format!("what {name} returned cannot go to Python: {error}"))
                 }
             },
         }
@@ -117,21 +118,21 @@ fn in_words(arguments: usize) -> String {
     }
 }
 
-/// Calls the function of this name.
-pub(super) fn call(name: &str, args: &[u8]) -> Answer {
+/// Calls the function with this name.
+pub(super) fn call(name: &str, args: &[u8]) -> Response {
     let exports = exports();
     match exports.get(name).cloned() {
         Some(call) => {
             drop(exports);
             call(args)
         }
-        None if exports.is_empty() => Answer::Refused(format!(
-            "there is no function {name}, for this program exports none: put \
+        None if exports.is_empty() => Response::Refused(format!(
+            "there is no function {name}, because this program exports none: put \
              procession::python::export!({name}) before procession::init()"
         )),
         None => {
             let names: Vec<&str> = exports.keys().map(String::as_str).collect();
-            Answer::Refused(format!(
+            Response::Refused(format!(
                 "this program exports no function {name}; it has {}",
                 names.join(", ")
             ))
@@ -139,7 +140,36 @@ pub(super) fn call(name: &str, args: &[u8]) -> Answer {
     }
 }
 
-/// The shape of a function whose arguments Python can send: each of them is to be a value of its own there.
+/// Runs a request from Python, passes the response to `send`, and returns the exit code.
+pub(crate) fn serve(request: &[u8], send: impl Fn(&[u8]) + Send + Sync + 'static) -> i32 {
+    let send = Arc::new(send);
+    let reporter = Arc::clone(&send);
+    // Where panics abort, this is the last chance to report it.
+    panic::watch(move |panic| send_response(&*reporter, &Response::Panicked(panic)));
+    let response = match wire::decode::<RustRequest>(request) {
+        Ok(request) => {
+            set_process_name(request.name);
+            call(&request.function, &request.args)
+        }
+        Err(error) => Response::Refused(format!("not a request of this version: {error}")),
+    };
+    child::close_inherited();
+    send_response(&*send, &response);
+    match response {
+        Response::Returned(_) => 0,
+        Response::Panicked(_) => 101,
+        Response::Raised(_) | Response::Refused(_) => 1,
+    }
+}
+
+fn send_response(send: &dyn Fn(&[u8]), response: &Response) {
+    // Text and bytes can always be encoded.
+    if let Ok(message) = wire::encode(response) {
+        send(&message);
+    }
+}
+
+/// The signature of a function whose arguments Python can send, each as a value of its own.
 ///
 /// The trait is sealed.
 pub trait Signature<Args>: sealed::Signature<Args> + 'static {}
@@ -149,7 +179,7 @@ pub(super) mod sealed {
 
     pub trait Signature<Args> {
         const COUNT: usize;
-        /// The arguments that are the items of a tuple or list.
+        /// Decodes the arguments from the items of a tuple or list.
         fn read(message: &[u8]) -> Result<Args, Error>;
     }
 }

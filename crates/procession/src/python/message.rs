@@ -1,40 +1,39 @@
-//! What goes over the line between a Rust process and a Python process.
+//! The messages on the control queue between a Rust process and a Python process.
 //!
-//! Both sides write it in the wire format, as dicts. Arguments and results are messages of their own inside,
-//! so that only who knows their type reads them. The other side is `called_by_rust.py` and
-//! `rust_popen.py` in `procession/_core`.
+//! Both sides encode them as dicts in the wire format. Arguments and results are nested messages, which only
+//! code that knows their type decodes. The other side is in `called.py` and `rust_popen.py` in
+//! `procession/_core`.
 
 use serde::{Deserialize, Serialize};
 
 use super::bytes::Bytes;
-use super::error::Exception;
-use crate::error::Panic;
+use crate::error::{Exception, Panic};
 
-/// What a Python process is to call.
+/// The request to a Python process.
 #[derive(Debug, Serialize)]
-pub(super) struct PythonOrder<'a> {
-    /// What the process is called.
+pub(super) struct PythonRequest<'a> {
+    /// The name of the process.
     pub(super) name: &'a str,
     pub(super) module: &'a str,
     pub(super) function: &'a str,
     pub(super) args: Bytes,
 }
 
-/// What a Rust process is to call.
+/// The request to a Rust process.
 #[derive(Debug, Deserialize)]
-pub(super) struct RustOrder {
+pub(super) struct RustRequest {
     pub(super) name: String,
     pub(super) function: String,
     pub(super) args: Bytes,
 }
 
-/// What came of it.
+/// The response to a request.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Answer {
+pub(super) enum Response {
     Returned(Bytes),
     Raised(Exception),
     Panicked(Panic),
-    /// It could not be called.
+    /// The function could not be called.
     Refused(String),
 }

@@ -1,12 +1,12 @@
 //! Python functions as processes of a Rust program, and Rust functions as processes of a Python program.
 //!
-//! Both languages are on the same engine, so a Rust process and a Python process are members of one tree:
-//! what they share outlives any of them, and the death of one is an error for the others and no hang.
+//! Both languages use the same engine, so Rust and Python processes belong to one tree. Shared objects outlive
+//! any one process, and the death of a process is an error for the others, not a hang.
 //!
 //! # Python from Rust
 //!
-//! [`Process::spawn`] starts an interpreter that calls a function of a module. It needs the package
-//! `procession` there, in the version of this crate.
+//! [`Process::spawn`] starts an interpreter that calls a function of a module. The package `procession` must be
+//! installed there, in the same version as this crate.
 //!
 //! ```no_run
 //! use procession::python;
@@ -43,32 +43,29 @@
 //!
 //! # What travels
 //!
-//! Plain data: Python's `None`, `bool`, `int`, `float`, `str`, `bytes`, `tuple`, `list`, `dict`, and sets in the
-//! direction of Rust. Serde makes of it what it makes of JSON: a struct is a dict, a variant its name
-//! or a dict of its name and what it holds, a `Result` the dict `{"Ok": ..}` or `{"Err": ..}`. Beyond JSON, bytes are
-//! [`Bytes`], tuples are tuples, the keys of a dict may be numbers or tuples, and an int may have as
-//! many bits as Rust's have.
+//! Plain data: Python's `None`, `bool`, `int`, `float`, `str`, `bytes`, `tuple`, `list`, `dict`, and sets from
+//! Python to Rust. Serde maps it as it maps JSON: a struct is a dict, a variant is its name or a dict of its
+//! name and content, a `Result` is the dict `{"Ok": ..}` or `{"Err": ..}`. Beyond JSON, bytes are [`Bytes`],
+//! tuples stay tuples, keys of a dict may be numbers or tuples, and an int may have as many bits as Rust's
+//! integers.
 //!
-//! As arguments, and only so: a [`Queue`], an [`Event`](crate::Event), a [`Lock`](crate::Lock) or an
-//! [`RLock`](crate::RLock). Python sees its own classes of these names.
+//! As arguments only: a [`Queue`], an [`Event`](crate::Event), a [`Lock`](crate::Lock) or an
+//! [`RLock`](crate::RLock). In Python they are objects of its own classes with these names.
 
 mod builder;
 mod bytes;
-mod error;
 mod export;
 mod message;
-mod objects;
 mod process;
 mod queue;
-mod serve;
 mod wire;
 
 #[doc(inline)]
 pub use crate::__export_to_python as export;
+pub use crate::error::Exception;
 pub use builder::Builder;
 pub use bytes::Bytes;
-pub use error::Exception;
 pub use export::export;
+pub(crate) use export::serve;
 pub use process::Process;
 pub use queue::{Iter, Queue};
-pub(crate) use serve::serve;

@@ -1,4 +1,4 @@
-//! Python functions that run in a process of their own.
+//! Python functions that run in processes of their own.
 
 use std::fmt;
 use std::io::{PipeReader, PipeWriter, Read};
@@ -14,18 +14,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::builder::Builder;
-use super::message::Answer;
+use super::message::Response;
 use super::wire;
 use crate::error::{Error, JoinError, within};
 use crate::process;
 
-/// A Python function running in a process of its own.
+/// A Python function running in another process.
 ///
-/// The process is a fresh interpreter, which needs the package `procession` in the version of this crate. It
-/// shares no memory with this process but what it is given as arguments.
+/// The process is a fresh interpreter, in which the package `procession` must be installed in the same version
+/// as this crate. It shares no memory with this process except the shared objects in its arguments.
 ///
-/// Dropping a `Process` neither stops it nor waits for it, unless [`kill_on_drop`](Builder::kill_on_drop) was
-/// asked for. A process outlives the one that started it unless it is a [`daemon`](Builder::daemon).
+/// Dropping a `Process` does not stop it and does not wait for it, unless
+/// [`kill_on_drop`](Builder::kill_on_drop) is set. A process outlives its parent unless it is a
+/// [`daemon`](Builder::daemon).
 ///
 /// # Examples
 /// ```no_run
@@ -43,36 +44,37 @@ use crate::process;
 /// ```
 pub struct Process<R> {
     /// Its standard input, if it was [piped](crate::Stdio::piped). [`join`](Process::join) and
-    /// [`wait`](Process::wait) close it first, so that a process which reads to the end comes to one.
+    /// [`wait`](Process::wait) close it first, so that a process reading to the end sees the end.
     pub stdin: Option<PipeWriter>,
     /// Its standard output, if it was [piped](crate::Stdio::piped).
     pub stdout: Option<PipeReader>,
     /// Its standard error, if it was [piped](crate::Stdio::piped).
     pub stderr: Option<PipeReader>,
     inner: process::Process<()>,
-    /// Where the interpreter says why it could not begin.
-    complaints: UnixStream,
+    /// The pipe on which the interpreter reports that it could not start.
+    error_reader: UnixStream,
     taken: bool,
     _result: PhantomData<fn() -> R>,
 }
 
 impl Process<()> {
-    /// Sets up a process before it is started.
+    /// Returns a builder with the default settings.
     pub fn builder() -> Builder {
         Builder::default()
     }
 }
 
 impl<R: DeserializeOwned> Process<R> {
-    /// Starts `python3`, which calls a function of a module; [`Builder`] starts other interpreters.
+    /// Starts `python3` to call a function of a module. [`Builder`] can start other interpreters.
     ///
-    /// The module is one that `import` finds, the function a name in it (`"dumps"`, `"Path.home"`). `args` is a
-    /// tuple of what it is called with, also if that is one thing: `(5,)`. The fields of a struct and the
-    /// entries of a map are keyword arguments. A function that returns nothing returns `()`.
+    /// `module` is the name of an importable module, and `function` a name in it (`"dumps"`,
+    /// `"Path.home"`). `args` is a tuple of the positional arguments, also for a single one: `(5,)`. A
+    /// struct or map gives keyword arguments instead. A function that returns `None` returns `()`.
     ///
     /// # Errors
-    /// When the arguments are not such, or nothing that Python has; [`Error::NoInterpreter`] when there is no
-    /// such Python; or when the system has no room for a process.
+    /// Returns an error when the arguments have another form or cannot be expressed in Python,
+    /// [`Error::NoInterpreter`] when the interpreter does not exist, and an error when the system cannot
+    /// start a process.
     pub fn spawn<Args: Serialize>(
         module: &str,
         function: &str,
@@ -84,9 +86,10 @@ impl<R: DeserializeOwned> Process<R> {
     /// Waits for the process to end, and returns what its function returned.
     ///
     /// # Errors
-    /// [`JoinError::Raised`] when the function raised an exception, [`JoinError::Undelivered`] when it could not
-    /// be called (there is no such module or function, or no package `procession`) or returned
-    /// something else than an `R`; or when the process ended before the function returned.
+    /// Returns [`JoinError::Raised`] when the function raised an exception. Returns
+    /// [`JoinError::Undelivered`] when it could not be called (no such module or function, or no package
+    /// `procession`) or returned something other than an `R`. Also returns an error when the process ended
+    /// before the function returned.
     pub fn join(mut self) -> Result<R, JoinError> {
         self.stdin = None;
         match self.join_until(Deadline::NEVER)? {
@@ -95,18 +98,19 @@ impl<R: DeserializeOwned> Process<R> {
         }
     }
 
-    /// As [`join`](Process::join), but waits no longer than `timeout`. `None` while it runs.
+    /// Like [`join`](Process::join), but waits for at most `timeout`. Returns `None` while the process
+    /// runs.
     ///
     /// # Errors
-    /// As for [`join`](Process::join); and [`JoinError::Taken`] once the result was returned.
+    /// The same as for [`join`](Process::join), and [`JoinError::Taken`] once the result was returned.
     pub fn join_timeout(&mut self, timeout: Duration) -> Result<Option<R>, JoinError> {
         self.join_until(within(timeout))
     }
 
-    /// What the function returned, if the process has ended.
+    /// Returns the function's result if the process has ended, and `None` while it runs.
     ///
     /// # Errors
-    /// As for [`join_timeout`](Process::join_timeout).
+    /// The same as for [`join_timeout`](Process::join_timeout).
     pub fn try_join(&mut self) -> Result<Option<R>, JoinError> {
         self.join_until(Deadline::NOW)
     }
@@ -125,110 +129,113 @@ impl<R: DeserializeOwned> Process<R> {
         let pid = self.id();
         let undelivered = |reason: String| JoinError::Undelivered { pid, reason };
         while let Some(message) = self.inner.next_message() {
-            // What is there first may be the order, if the process ended before it took that.
+            // The first message may be the request, if the process ended before it received that.
             match wire::decode(message.bytes()) {
-                Ok(Answer::Returned(result)) => {
+                Ok(Response::Returned(result)) => {
                     return wire::decode(&result).map_err(|error| undelivered(error.to_string()));
                 }
-                Ok(Answer::Raised(exception)) => return Err(exception.into()),
-                Ok(Answer::Panicked(panic)) => return Err(panic.into()),
-                Ok(Answer::Refused(reason)) => return Err(undelivered(reason)),
+                Ok(Response::Raised(exception)) => return Err(exception.into()),
+                Ok(Response::Panicked(panic)) => return Err(panic.into()),
+                Ok(Response::Refused(reason)) => return Err(undelivered(reason)),
                 Err(_) => {}
             }
         }
-        let mut complaint = Vec::new();
-        // It is read until there is nothing more, which is an error of its own when others have the other end.
-        let _ = self.complaints.read_to_end(&mut complaint);
-        Err(match complaint.is_empty() {
+        let mut message = Vec::new();
+        // The socket does not block: reading fails at the end if another process still has the other
+        // end.
+        let _ = self.error_reader.read_to_end(&mut message);
+        Err(match message.is_empty() {
             true => JoinError::of_exit(pid, exit),
-            false => undelivered(String::from_utf8_lossy(&complaint).into_owned()),
+            false => undelivered(String::from_utf8_lossy(&message).into_owned()),
         })
     }
 }
 
 impl<R> Process<R> {
-    pub(super) fn started(mut inner: process::Process<()>, complaints: UnixStream) -> Process<R> {
+    pub(super) fn started(mut inner: process::Process<()>, error_reader: UnixStream) -> Process<R> {
         Process {
             stdin: inner.stdin.take(),
             stdout: inner.stdout.take(),
             stderr: inner.stderr.take(),
             inner,
-            complaints,
+            error_reader,
             taken: false,
             _result: PhantomData,
         }
     }
 
-    /// Waits for the process to end, and says how it did. Its result can be joined afterwards.
+    /// Waits for the process to end, and returns its exit status. The result can be joined afterwards.
     ///
-    /// The code is 0 when the function returned, and 1 when it raised an exception or could not be called.
+    /// The exit code is 0 when the function returned, and 1 when it raised an exception or could not be
+    /// called.
     ///
     /// # Errors
-    /// As for [`procession::Process::wait`](crate::Process::wait).
+    /// The same as for [`procession::Process::wait`](crate::Process::wait).
     pub fn wait(&mut self) -> Result<ExitStatus, JoinError> {
         self.stdin = None;
         self.inner.wait()
     }
 
-    /// As [`wait`](Process::wait), but waits no longer than `timeout` and leaves standard input open. `None` while
-    /// it runs.
+    /// Like [`wait`](Process::wait), but waits for at most `timeout` and leaves standard input open.
+    /// Returns `None` while the process runs.
     ///
     /// # Errors
-    /// As for [`wait`](Process::wait).
+    /// The same as for [`wait`](Process::wait).
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<ExitStatus>, JoinError> {
         self.inner.wait_timeout(timeout)
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status if the process has ended, and `None` while it runs.
     ///
     /// # Errors
-    /// As for [`wait`](Process::wait).
+    /// The same as for [`wait`](Process::wait).
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, JoinError> {
         self.inner.try_wait()
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.inner.id()
     }
 
-    /// The name it was given.
+    /// Returns the name of the process.
     pub fn name(&self) -> &str {
         self.inner.name()
     }
 
-    /// Whether it has not ended yet.
+    /// Returns whether the process is still running.
     pub fn is_alive(&self) -> bool {
         self.inner.is_alive()
     }
 
-    /// Ends it at once (SIGKILL). `false` when it had ended before.
+    /// Kills the process (SIGKILL). Returns `false` when it had already ended.
     ///
     /// # Errors
-    /// When the system does not let this process send it a signal.
+    /// Returns an error when the system does not allow this process to send the signal.
     pub fn kill(&self) -> Result<bool, Error> {
         self.inner.kill()
     }
 
-    /// Asks it to end (SIGTERM). `false` when it had ended before.
+    /// Terminates the process (SIGTERM). Returns `false` when it had already ended.
     ///
     /// # Errors
-    /// As for [`kill`](Process::kill).
+    /// The same as for [`kill`](Process::kill).
     pub fn terminate(&self) -> Result<bool, Error> {
         self.inner.terminate()
     }
 
-    /// Sends it the signal with this number. `false` when it had ended before.
+    /// Sends the signal with this number to the process. Returns `false` when it had already ended.
     ///
     /// # Errors
-    /// When there is no such signal; and as for [`kill`](Process::kill).
+    /// Returns an error when there is no such signal, or when the system does not allow this process to
+    /// send it.
     pub fn signal(&self, number: i32) -> Result<bool, Error> {
         self.inner.signal(number)
     }
 }
 
 impl<R> AsFd for Process<R> {
-    /// The sentinel: a descriptor that becomes readable when the process ends.
+    /// Returns the sentinel, a descriptor that becomes readable when the process ends.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inner.as_fd()
     }

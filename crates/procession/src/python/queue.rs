@@ -1,4 +1,4 @@
-//! A queue that Rust and Python processes put into and get from.
+//! Queues between Rust and Python processes.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,18 +8,18 @@ use procession_engine::{Deadline, channel};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{objects, wire};
+use super::wire;
+use crate::channel::queue::{get_retrying, put_retrying, refused};
 use crate::error::{Error, GetError, PutError, within};
-use crate::queue::{get_through_signals, put_through_signals, refused};
-use crate::shared::Shared;
+use crate::transfer::shared::Shared;
 
-/// As [`procession::Queue`](crate::Queue), for messages of plain data that Python reads and writes too.
+/// Like [`procession::Queue`](crate::Queue), for messages of plain data that Python reads and writes too.
 ///
-/// In Python it is a `procession.Queue`. It is an argument of what [`Process::spawn`](super::Process::spawn)
-/// starts, or of an [exported](super::export!) function; and of processes of this program.
+/// In Python it is a `procession.Queue`. Pass it as an argument to [`Process::spawn`](super::Process::spawn),
+/// to an [exported](super::export!) function, or to processes of this program.
 ///
-/// A message that is no `T` is an error for who gets it, and gone from the queue; the queue goes on. What
-/// Python puts there as a pickle, such as an instance of a class, is such a message.
+/// A message that does not decode as a `T` is an error for its receiver, and is removed; the queue continues.
+/// That includes pickles, which Python sends for instances of classes.
 ///
 /// # Examples
 /// ```no_run
@@ -39,23 +39,23 @@ pub struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// A queue without a bound: putting never waits.
+    /// Creates an unbounded queue: putting never waits.
     ///
     /// # Errors
-    /// When there is no shared memory left.
+    /// Returns an error when there is no shared memory left.
     pub fn new() -> Result<Queue<T>, Error> {
         Ok(Queue::over(Shared::new(channel::Queue::new(0)?)))
     }
 
-    /// A queue of at most `capacity` messages: putting waits for room.
+    /// Creates a queue of at most `capacity` messages: putting waits for room.
     ///
     /// # Errors
-    /// As for [`Queue::new`].
+    /// The same as for [`Queue::new`].
     ///
     /// # Panics
-    /// When `capacity` is zero.
+    /// Panics when `capacity` is zero.
     pub fn bounded(capacity: usize) -> Result<Queue<T>, Error> {
-        assert!(capacity > 0, "a queue without room could never be put into");
+        assert!(capacity > 0, "a queue needs a capacity of at least one");
         Ok(Queue::over(Shared::new(channel::Queue::new(capacity)?)))
     }
 
@@ -66,38 +66,39 @@ impl<T> Queue<T> {
         }
     }
 
-    /// How many messages are waiting.
+    /// Returns the number of waiting messages.
     pub fn len(&self) -> usize {
         self.inner.len()
     }
 
-    /// Whether no message is waiting.
+    /// Returns whether no message is waiting.
     pub fn is_empty(&self) -> bool {
         self.inner.is_empty()
     }
 
-    /// Whether putting would wait.
+    /// Returns whether putting would have to wait.
     pub fn is_full(&self) -> bool {
         self.inner.is_full()
     }
 
-    /// How many messages fit, if there is a bound.
+    /// Returns the bound, or `None` if the queue is unbounded.
     pub fn capacity(&self) -> Option<usize> {
         Some(self.inner.maxsize()).filter(|&bound| bound > 0)
     }
 
-    /// Closes the queue for everybody: nothing can be put any more, and once the messages in it are gone,
-    /// getting is [`GetError::Closed`], and `EOFError` in Python.
+    /// Closes the queue for all processes. Putting fails from now on. Once the queue is empty, getting
+    /// fails with [`GetError::Closed`], and with `EOFError` in Python.
     pub fn close(&self) {
         self.inner.close();
     }
 }
 
 impl<T: Serialize> Queue<T> {
-    /// Puts a message, waiting for room if there is a bound.
+    /// Puts a message. A bounded queue that is full makes it wait for room.
     ///
     /// # Errors
-    /// When the queue is closed, or the message is nothing that Python has; gives it back.
+    /// Returns an error when the queue is closed, or when the message cannot be expressed in Python. The
+    /// error returns the message.
     pub fn put(&self, message: T) -> Result<(), PutError<T>> {
         self.put_until(message, Deadline::NEVER)
     }
@@ -105,15 +106,15 @@ impl<T: Serialize> Queue<T> {
     /// Puts a message if there is room.
     ///
     /// # Errors
-    /// As for [`put`](Queue::put); and [`PutError::Full`] when there is no room.
+    /// The same as for [`put`](Queue::put), and [`PutError::Full`] when there is no room.
     pub fn try_put(&self, message: T) -> Result<(), PutError<T>> {
         self.put_until(message, Deadline::NOW)
     }
 
-    /// Puts a message, waiting for room no longer than `timeout`.
+    /// Puts a message, waiting for room for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`put`](Queue::put); and [`PutError::Full`] when there was no room in time.
+    /// The same as for [`put`](Queue::put), and [`PutError::Full`] when there was no room in time.
     pub fn put_timeout(&self, message: T, timeout: Duration) -> Result<(), PutError<T>> {
         self.put_until(message, within(timeout))
     }
@@ -126,45 +127,45 @@ impl<T: Serialize> Queue<T> {
             Ok(bytes) => bytes,
             Err(error) => return Err(PutError::Failed(message, Box::new(error))),
         };
-        put_through_signals(|| self.inner.put(&[&bytes], deadline))
+        put_retrying(|| self.inner.put(&[&bytes], deadline))
             .map_err(|error| refused(message, error))
     }
 }
 
 impl<T: DeserializeOwned> Queue<T> {
-    /// Gets the oldest message, waiting for one.
+    /// Gets the oldest message, waiting until there is one.
     ///
     /// # Errors
-    /// [`GetError::Closed`] when the queue is closed and empty; [`GetError::Failed`] when the message is no
-    /// `T`.
+    /// Returns [`GetError::Closed`] when the queue is closed and empty, and [`GetError::Failed`] when the
+    /// message does not decode as a `T`.
     pub fn get(&self) -> Result<T, GetError> {
         self.get_until(Deadline::NEVER)
     }
 
-    /// Gets the oldest message, if there is one.
+    /// Gets the oldest message if there is one.
     ///
     /// # Errors
-    /// As for [`get`](Queue::get); and [`GetError::Empty`] when there is none.
+    /// The same as for [`get`](Queue::get), and [`GetError::Empty`] when there is none.
     pub fn try_get(&self) -> Result<T, GetError> {
         self.get_until(Deadline::NOW)
     }
 
-    /// Gets the oldest message, waiting for one no longer than `timeout`.
+    /// Gets the oldest message, waiting for at most `timeout`.
     ///
     /// # Errors
-    /// As for [`get`](Queue::get); and [`GetError::Empty`] when none came in time.
+    /// The same as for [`get`](Queue::get), and [`GetError::Empty`] when none arrived in time.
     pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetError> {
         self.get_until(within(timeout))
     }
 
-    /// The messages, as they come, until the queue is closed and empty.
+    /// Returns an iterator over the messages, which ends when the queue is closed and empty.
     pub fn iter(&self) -> Iter<'_, T> {
         Iter { queue: self }
     }
 
     fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
         let mut message = channel::Message::default();
-        get_through_signals(&mut message, |message| {
+        get_retrying(&mut message, |message| {
             self.inner.get_into(message, deadline)
         })?;
         Ok(wire::decode(message.bytes())?)
@@ -188,17 +189,17 @@ impl<T> fmt::Debug for Queue<T> {
 
 impl<T> Serialize for Queue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.inner.serialize_as(objects::QUEUE, serializer)
+        self.inner.serialize_as(wire::QUEUE, serializer)
     }
 }
 
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Queue<T>, D::Error> {
-        Shared::deserialize_as(objects::QUEUE, deserializer).map(Queue::over)
+        Shared::deserialize_as(wire::QUEUE, deserializer).map(Queue::over)
     }
 }
 
-/// The messages of a [`Queue`], as they come.
+/// An iterator over the messages of a [`Queue`].
 #[derive(Debug)]
 pub struct Iter<'a, T> {
     queue: &'a Queue<T>,

@@ -1,4 +1,4 @@
-//! A value of any kind that travels.
+//! A value of any type that can be sent.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub enum Any {
     Entries(Vec<(Key, Any)>),
 }
 
-/// As [`Any`], but what has items is a tuple, which has a hash in Python.
+/// Like [`Any`], but sequences are tuples, which are hashable in Python.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Key(Any);
 

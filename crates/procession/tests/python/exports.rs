@@ -1,4 +1,4 @@
-//! What Python may start.
+//! The functions that Python may start.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -77,7 +77,7 @@ struct Everything {
     result: Result<u8, String>,
 }
 
-/// What is given has to be what is returned: `None` returns it for a beginning.
+/// Returns its argument, starting with `None`.
 fn shapes(given: Option<Everything>) -> Everything {
     let all = Everything {
         unit: (),
@@ -115,7 +115,7 @@ fn echo_messages(from: Queue<Any>, to: Queue<Any>) {
     }
 }
 
-/// So many messages, and why some are no numbers.
+/// Returns the number of messages, and the errors of those that are not numbers.
 fn numbers(queue: Queue<i64>, count: usize) -> Vec<Result<i64, String>> {
     let get = || queue.get().map_err(|error: GetError| error.to_string());
     (0..count).map(|_| get()).collect()

@@ -1,6 +1,6 @@
-//! A library that a Python program loads: with it, a second engine in that process.
+//! A library that a Python program loads: a second engine in that process.
 //!
-//! What it makes lies in a memory of its own. The two share threads, forks and signals only.
+//! Its objects lie in a memory of its own. The two engines share only threads, forks and signals.
 
 use std::sync::OnceLock;
 
@@ -38,7 +38,7 @@ pub extern "C" fn guest_lock() {
     std::mem::forget(held);
 }
 
-/// Whether a process died holding the lock.
+/// Returns whether a process died while holding the lock.
 #[unsafe(no_mangle)]
 pub extern "C" fn guest_owner_died() -> bool {
     matches!(belongings().lock.lock(), Err(LockError::OwnerDied))

@@ -1,4 +1,4 @@
-//! The Rust side of `tests/test_rust.py`: functions for Python to start, and a command line that starts Python.
+//! The Rust side of `tests/rust/test_rust.py`: functions for Python to start, and a command line that starts Python.
 
 mod any;
 mod exports;

@@ -1,4 +1,4 @@
-//! Starting Python, and what there is to say about it.
+//! Starts Python, and reports what happened.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use procession::python::{self, Queue};
 use procession::{Error, Event, GetError, JoinError, Lock};
-use procession_engine::process::census;
+use procession_engine::process::memory_stats;
 use serde_json::{Value, json};
 
 use crate::any::Any;
@@ -33,7 +33,7 @@ fn said(outcome: Result<Value, JoinError>) -> Value {
     }
 }
 
-/// Calls a function with what a JSON array, object or null has.
+/// Calls a function with the contents of a JSON array, object or null.
 pub fn call(interpreter: &str, module: &str, function: &str, args: &str) -> Value {
     let args: Value = serde_json::from_str(args).expect("JSON");
     match started(interpreter, module, function, args) {
@@ -43,7 +43,7 @@ pub fn call(interpreter: &str, module: &str, function: &str, args: &str) -> Valu
     }
 }
 
-/// A worker that answers each message until the queue is closed.
+/// A worker that responds to each message until the queue is closed.
 pub fn queues(interpreter: &str) -> Value {
     let questions: Queue<Vec<i64>> = Queue::bounded(2).unwrap();
     let answers: Queue<HashMap<String, Any>> = Queue::new().unwrap();
@@ -59,7 +59,7 @@ pub fn queues(interpreter: &str) -> Value {
     json!([all, worker.join().unwrap()])
 }
 
-/// What is no number, and no plain data, and the number behind it.
+/// Messages that are not numbers or not plain data, and a number after them.
 pub fn foreign_messages(interpreter: &str) -> Value {
     let queue: Queue<i64> = Queue::new().unwrap();
     started::<()>(interpreter, "workers", "put_anything", (queue.clone(),))
@@ -90,7 +90,7 @@ pub fn event_and_lock(interpreter: &str) -> Value {
     json!([is_held, kinds, is_free])
 }
 
-/// Kills a worker while it waits, after it was seen to be alive.
+/// Kills a worker that is waiting, after checking that it is alive.
 pub fn kill(interpreter: &str) -> Value {
     let event = Event::new().unwrap();
     let never = Event::new().unwrap();
@@ -103,7 +103,7 @@ pub fn kill(interpreter: &str) -> Value {
     json!([before, was_alive, said(worker.join())])
 }
 
-/// Ends like a program that is killed, while a daemon works.
+/// Ends like a killed program, while a daemon works.
 pub fn daemon(interpreter: &str) -> Value {
     let started = Event::new().unwrap();
     let _daemon: python::Process<()> = python::Process::builder()
@@ -163,7 +163,7 @@ pub fn settings(interpreter: &str) -> Value {
     json!([printed, process.join().unwrap()])
 }
 
-/// What is in use after many a start, good and bad, beyond what was after the first.
+/// The memory in use after many starts, good and bad, beyond that after the first.
 pub fn nothing_left(interpreter: &str) -> Value {
     let round = || {
         let queue: Queue<i64> = Queue::new().unwrap();
@@ -180,12 +180,12 @@ pub fn nothing_left(interpreter: &str) -> Value {
         started::<()>(interpreter, "math", "sqrt", Event::new().unwrap()).unwrap_err();
     };
     let in_use = || {
-        let census = census();
+        let memory_stats = memory_stats();
         let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count();
         (
-            census.seats,
-            census.objects,
-            census.blocks_in_use,
+            memory_stats.processes,
+            memory_stats.objects,
+            memory_stats.blocks_in_use,
             descriptors,
         )
     };

@@ -1,4 +1,4 @@
-//! Where the items of tasks come from: how a sequence is cut, and what an iterator gives.
+//! The items of tasks: chunks of a sequence, and chunks from an iterator.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -7,16 +7,16 @@ use procession_engine::pool::guided;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt, PyIterator, PyList, PySlice, PyString, PyTuple};
 
-/// A string this short is nothing that tasks share.
+/// A shorter string is not worth sharing between tasks.
 const SMALL: usize = 1024;
 
-/// How the items of a sequence are cut into tasks, and how far that has come.
+/// The division of a sequence into chunks, and its progress.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chunks {
-    /// Of so many items each, or guided.
+    /// The items in each chunk. `None` means guided self-scheduling: chunks get smaller towards the end.
     size: Option<usize>,
     workers: usize,
-    /// How many items there are, how many of them were before the first one, and how many were cut off.
+    /// The number of items, the number of items before the first one, and the number of items in chunks so far.
     length: usize,
     before: usize,
     start: usize,
@@ -27,9 +27,9 @@ pub(super) struct Chunks {
 /// The items of one task.
 pub(super) struct Chunk {
     pub(super) range: Range<usize>,
-    /// Whether they go as a list.
+    /// Whether they are sent as a list.
     pub(super) many: bool,
-    /// The number of the first one.
+    /// The number of the first item.
     pub(super) first: usize,
 }
 
@@ -45,7 +45,7 @@ impl Chunks {
         }
     }
 
-    /// How many tasks there are, at most, of so many items.
+    /// Returns the largest number of chunks of so many items.
     pub(super) fn count(items: usize, size: Option<usize>, workers: usize) -> usize {
         match size {
             Some(size) => items.div_ceil(size.max(1)),
@@ -53,23 +53,23 @@ impl Chunks {
         }
     }
 
-    /// Whether more, and smaller, chunks follow the first.
+    /// Returns whether the chunks get smaller.
     pub(super) fn is_guided(&self) -> bool {
         self.size.is_none()
     }
 
-    /// Has all chunks be as large as the first one, as all of the standard library's are. How many there are then.
+    /// Makes all chunks as large as the first one, as in the standard library. Returns how many there are then.
     pub(super) fn even_out(&mut self, first: &Chunk) -> usize {
         let size = first.range.len();
         self.size = Some(size);
         self.length.div_ceil(size)
     }
 
-    /// The next one.
+    /// Returns the next chunk.
     #[inline]
     pub(super) fn next(&mut self) -> Option<Chunk> {
         let left = self.length - self.start;
-        // Guided chunks depend on what is left alone.
+        // The size of a guided chunk depends only on the number of items left.
         let first_of_left = || guided(left, self.workers).next().map(|chunk| chunk.len());
         let size = self.size.or_else(first_of_left)?;
         let many = size > 1;
@@ -83,7 +83,7 @@ impl Chunks {
         Some(Chunk { range, many, first })
     }
 
-    /// The items of a chunk, or the only one.
+    /// Returns the items of a chunk, or its only item.
     #[inline]
     pub(super) fn items<'py>(
         chunk: &Chunk,
@@ -91,7 +91,7 @@ impl Chunks {
     ) -> PyResult<Bound<'py, PyAny>> {
         let Range { start, end } = chunk.range;
         if chunk.many {
-            // Not as what collections.abc.Sequence is: to ask for that runs Python, where a signal may come.
+            // This does not check for collections.abc.Sequence: the check runs Python, where a signal can arrive.
             let slice = PySlice::new(items.py(), start as isize, end as isize, 1);
             return items.get_item(slice);
         }
@@ -102,18 +102,18 @@ impl Chunks {
     }
 }
 
-/// Items of a sequence that are still to be submitted.
-#[pyclass(frozen, module = "procession._engine")]
+/// The items of a sequence that are not submitted yet.
+#[pyclass(frozen, module = "procession._native")]
 #[derive(Debug)]
-pub struct PoolRest {
-    /// Those alone, and not the sequence: the program may change that.
+pub struct PoolRemainder {
+    /// A copy of these items, because the program can change the sequence.
     pub(super) items: Py<PyAny>,
     chunks: Mutex<Chunks>,
 }
 
-impl PoolRest {
-    /// The items that were not cut off.
-    pub(super) fn new(chunks: Chunks, items: &Bound<'_, PyAny>) -> PyResult<PoolRest> {
+impl PoolRemainder {
+    /// Takes the items that are not in chunks yet.
+    pub(super) fn new(chunks: Chunks, items: &Bound<'_, PyAny>) -> PyResult<PoolRemainder> {
         let Chunks { start, length, .. } = chunks;
         let slice = PySlice::new(items.py(), start as isize, length as isize, 1);
         let rest = Chunks {
@@ -122,7 +122,7 @@ impl PoolRest {
             start: 0,
             ..chunks
         };
-        Ok(PoolRest {
+        Ok(PoolRemainder {
             items: items.get_item(slice)?.unbind(),
             chunks: Mutex::new(rest),
         })
@@ -132,13 +132,13 @@ impl PoolRest {
         *self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn go_on_from(&self, chunks: Chunks) {
+    pub(super) fn set_chunks(&self, chunks: Chunks) {
         *self.chunks.lock().unwrap_or_else(PoisonError::into_inner) = chunks;
     }
 }
 
 #[pymethods]
-impl PoolRest {
+impl PoolRemainder {
     /// The number of the next task.
     #[getter]
     fn index(&self) -> usize {
@@ -146,8 +146,7 @@ impl PoolRest {
     }
 }
 
-/// Whether the first items mention the same large object: a chunk then carries it once, however many items it
-/// has.
+/// Returns whether the first two items share a large object. A chunk then carries the object once for all of its items.
 pub(super) fn have_common_parts(items: &Bound<'_, PyAny>) -> PyResult<bool> {
     if items.len()? < 2 {
         return Ok(false);
@@ -169,7 +168,7 @@ fn parts<'py>(item: &Bound<'py, PyAny>) -> Vec<Bound<'py, PyAny>> {
     }
 }
 
-/// Whether an object is nothing that tasks share, and needs no other memory than its own.
+/// Returns whether an object is not worth sharing, and refers to no other memory.
 fn is_small(part: &Bound<'_, PyAny>) -> bool {
     part.is_none()
         || part.is_instance_of::<PyInt>()
@@ -179,7 +178,7 @@ fn is_small(part: &Bound<'_, PyAny>) -> bool {
             .is_ok_and(|text| text.len().is_ok_and(|length| length < SMALL))
 }
 
-/// Whether that is to be seen of all arguments of a call.
+/// Returns whether all arguments of a call are small, as far as a quick look tells.
 pub(super) fn are_small(args: &Bound<'_, PyAny>, kwds: &Bound<'_, PyAny>) -> bool {
     let is_empty = kwds.len().is_ok_and(|length| length == 0);
     let are_few = |args: &Bound<'_, PyTuple>| args.len() < SMALL / 8;
@@ -189,7 +188,7 @@ pub(super) fn are_small(args: &Bound<'_, PyAny>, kwds: &Bound<'_, PyAny>) -> boo
             .is_ok_and(|args| are_few(args) && args.iter().all(|part| is_small(&part)))
 }
 
-/// The next item, or for chunks of more than one the list of the next items.
+/// Returns the next item, or for chunks of several items the list of the next items.
 pub(super) fn next_chunk<'py>(
     items: &mut Bound<'py, PyIterator>,
     chunksize: usize,

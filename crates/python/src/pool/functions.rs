@@ -1,10 +1,9 @@
-//! The functions a worker has loaded.
+//! The cache of the functions that a worker has loaded.
 //!
-//! A function that calling cannot change (a function, a class, a method of a built-in) is kept for all jobs.
-//! Any other callable carries data of its program's, and each task is to find it as it was sent. It is kept for
-//! the tasks of its job, as long as it can be seen that they have not changed it ([`super::unchanged`]); it is
-//! loaded for each task where they have, or where that is not to be seen. The worker drops it when it has found
-//! nothing to do for a while.
+//! A function that a call cannot change (a function, a class, a built-in) is cached for all jobs. Any other callable
+//! carries data of the program, and each task must see it as it was sent. It is cached for the tasks of one job, as long
+//! as a [snapshot](super::snapshot) shows that they did not change it. If they did, or if that cannot be shown, it is
+//! loaded anew for each task. The worker drops the functions of jobs after a while without tasks.
 
 use std::time::Duration;
 
@@ -14,18 +13,18 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyModule, PyType};
 
 use super::payload::Content;
-use super::unchanged::Snapshot;
+use super::snapshot::Snapshot;
 
-/// Functions kept for all jobs.
-const KEPT: usize = 8;
+/// The number of functions cached for all jobs.
+const MAX_PLAIN: usize = 8;
 
-/// Jobs whose functions are kept: those of more than one may come in turns.
-const JOBS: usize = 2;
+/// The number of functions cached for one job each. Two, because the tasks of two jobs can alternate.
+const MAX_JOBS: usize = 2;
 
-/// How long a job's function outlives the last task, while there are no others.
-pub(super) const LINGER: Duration = Duration::from_millis(100);
+/// A worker without tasks for so long drops the functions of jobs.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// A function, by the bytes that stand for it.
+/// A loaded function; the key is its encoded form.
 #[derive(Debug)]
 struct Loaded<'py> {
     key: Vec<u8>,
@@ -34,11 +33,11 @@ struct Loaded<'py> {
 
 #[derive(Debug)]
 enum State<'py> {
-    /// For all jobs.
+    /// It is valid for all jobs.
     Plain(Bound<'py, PyAny>),
-    /// For the tasks of one job.
+    /// It is valid for the tasks of one job, while the snapshot holds.
     Kept(u64, Bound<'py, PyAny>, Snapshot<'py>),
-    /// To be loaded for each task of one job.
+    /// It must be loaded for each task of this job.
     Anew(u64),
 }
 
@@ -51,12 +50,12 @@ impl State<'_> {
     }
 }
 
-/// Functions loaded before, the last used at the end.
+/// The loaded functions; the most recently used one is the last.
 #[derive(Debug, Default)]
-pub(super) struct Functions<'py>(Vec<Loaded<'py>>);
+pub(super) struct FunctionCache<'py>(Vec<Loaded<'py>>);
 
-impl<'py> Functions<'py> {
-    /// The function of a task of this job.
+impl<'py> FunctionCache<'py> {
+    /// Returns the function of a task of this job.
     pub(super) fn get(
         &mut self,
         py: Python<'py>,
@@ -78,7 +77,7 @@ impl<'py> Functions<'py> {
         match state {
             State::Plain(function) => return Ok(function.clone()),
             State::Kept(_, function, snapshot) if snapshot.holds() => return Ok(function.clone()),
-            // Dropped before it is loaded again: it may use the memory that it came in.
+            // Drop it before it is loaded again: it can use the memory in which it arrived.
             State::Kept(..) => *state = State::Anew(job),
             State::Anew(_) => {}
         }
@@ -91,10 +90,10 @@ impl<'py> Functions<'py> {
         job: u64,
         content: Content<'_>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (function, lending) = content.load(py)?;
+        let (function, borrowed) = content.load(py)?;
         let state = match is_plain(&function)? {
             true => State::Plain(function.clone()),
-            false => match Snapshot::of(&function, lending) {
+            false => match Snapshot::of(&function, borrowed) {
                 Some(snapshot) => State::Kept(job, function.clone(), snapshot),
                 None => State::Anew(job),
             },
@@ -107,7 +106,7 @@ impl<'py> Functions<'py> {
 
     fn make_room(&mut self, is_plain: bool) {
         let of_its_kind = |loaded: &Loaded<'_>| loaded.state.job().is_none() == is_plain;
-        let most = if is_plain { KEPT } else { JOBS };
+        let most = if is_plain { MAX_PLAIN } else { MAX_JOBS };
         if self.0.iter().filter(|loaded| of_its_kind(loaded)).count() == most
             && let Some(oldest) = self.0.iter().position(of_its_kind)
         {
@@ -115,18 +114,18 @@ impl<'py> Functions<'py> {
         }
     }
 
-    /// Whether there are any that are kept for one job.
-    pub(super) fn are_of_jobs(&self) -> bool {
+    /// Returns whether it has functions that are cached for one job.
+    pub(super) fn has_job_functions(&self) -> bool {
         self.0.iter().any(|loaded| loaded.state.job().is_some())
     }
 
-    /// Drops those that are kept for one job.
-    pub(super) fn drop_jobs(&mut self) {
+    /// Drops the functions that are cached for one job.
+    pub(super) fn drop_job_functions(&mut self) {
         self.0.retain(|loaded| loaded.state.job().is_none());
     }
 }
 
-/// Whether nothing that a call does to the function is lost when it is loaded anew.
+/// Returns whether a call cannot change the function.
 fn is_plain(function: &Bound<'_, PyAny>) -> PyResult<bool> {
     if function.is_exact_instance_of::<PyCFunction>() {
         let of = function.getattr(intern!(function.py(), "__self__"))?;
@@ -137,14 +136,14 @@ fn is_plain(function: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(is_function(function)? || function.is_instance_of::<PyType>())
 }
 
-/// Whether an object is a function made by `def` or `lambda`.
+/// Returns whether an object is a function made by `def` or `lambda`.
 ///
-/// PyO3's own check looks for the type among the modules, at its first use, and panics when there are none any more.
+/// PyO3's own check imports a module at its first use, and panics if the interpreter is shutting down.
 pub(super) fn is_function(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(object.get_type().is(function_type(object.py())?))
 }
 
-/// The type of functions: asked for while a pool is made, it is known to whatever uses the pool later.
+/// Returns the type of functions. The constructor of a pool calls this, so that later calls need no import.
 pub(super) fn function_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     TYPE.import(py, "types", "FunctionType")

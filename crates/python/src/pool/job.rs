@@ -1,7 +1,7 @@
-//! A job: the results of one `apply`, `map` or `imap` as they come in.
+//! A job: the results of one `apply`, `map` or `imap`.
 //!
-//! Results are stored as the bytes they came as, by whichever thread brings them, attached to the
-//! interpreter or not. They are decoded in the thread that asks for them.
+//! Any thread can store a result, attached to the interpreter or not. Results are stored as bytes, and decoded in the
+//! thread that takes them out.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,13 +13,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use super::ledger::Ledger;
-use super::part::{Part, Verdict};
-use crate::errors::raise;
-use crate::patience;
+use super::jobs::Jobs;
+use super::result::{ResultKind, TaskResult};
+use crate::support::blocking;
+use crate::support::errors::raise;
 use crate::wire;
 
-/// How results come out.
+/// How the results of a job are returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// One value.
@@ -34,59 +34,64 @@ pub(super) enum Shape {
 
 #[derive(Debug)]
 struct State {
-    /// Tasks the job has; `None` while its arguments are still being generated.
+    /// The number of tasks; `None` while their arguments are still being generated.
     expected: Option<usize>,
     arrived: usize,
     first_failure: Option<usize>,
-    /// Whether it ended with its first failure, before all tasks were done.
+    /// Whether it ended with its first failure, before all tasks had ended.
     stopped: bool,
     results: Results,
-    /// Set when callbacks have run, too.
+    /// Set when the results are complete and the callbacks have run.
     announced: bool,
-    /// Made by the first thread that has to wait.
-    bell: Option<Arc<sync::Event>>,
+    /// Set at the next change. Created by the first thread that has to wait.
+    changed: Option<Arc<sync::Event>>,
     waiting: bool,
 }
 
 #[derive(Debug)]
 enum Results {
-    /// Of one task.
-    Single(Option<Part>),
-    /// Of a list, by index.
-    List(Vec<Option<Part>>),
+    /// The result of the only task.
+    Single(Option<TaskResult>),
+    /// The results of all tasks, by index.
+    List(Vec<Option<TaskResult>>),
     Stream(Box<Stream>),
 }
 
-/// Results on their way through an iterator.
+/// Results that an iterator takes out one by one.
 #[derive(Debug, Default)]
 struct Stream {
-    /// Those that came before their turn, by index.
-    early: IdMap<usize, Part>,
+    /// Results that arrived before their predecessors, by index.
+    early: IdMap<usize, TaskResult>,
     next: usize,
-    /// Results in their turn, and values of chunks taken apart.
-    turn: VecDeque<Part>,
-    loose: VecDeque<Py<PyAny>>,
-    /// What comes when so many others have arrived, in whatever order.
-    last: Option<(usize, Part)>,
-    /// Tasks whose results were taken out: what bounds a bounded `imap`.
+    /// Results that are next, and the values of chunks already unpacked.
+    ready: VecDeque<TaskResult>,
+    unpacked: VecDeque<Py<PyAny>>,
+    /// The error that follows after this many results, in any order.
+    last: Option<(usize, TaskResult)>,
+    /// The number of tasks whose results were taken out. It limits a bounded `imap`.
     consumed: usize,
 }
 
-/// The job, as the threads without the interpreter know it.
+/// The result of a job that threads can use without the interpreter.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) number: u64,
-    pub(super) delivered: bool,
+    pub(super) has_callbacks: bool,
     /// Whether it ends with its first failure.
     pub(super) fails_fast: AtomicBool,
-    /// Whether it was given up: nothing more is submitted for it.
+    /// Whether it was given up: no more tasks are submitted for it.
     given_up: AtomicBool,
     shape: Shape,
     state: Mutex<State>,
 }
 
 impl Job {
-    pub(super) fn new(number: u64, shape: Shape, expected: Option<usize>, delivered: bool) -> Job {
+    pub(super) fn new(
+        number: u64,
+        shape: Shape,
+        expected: Option<usize>,
+        has_callbacks: bool,
+    ) -> Job {
         let results = match (shape, expected) {
             (Shape::Single, Some(1)) => Results::Single(None),
             (Shape::Single | Shape::List, _) => {
@@ -101,12 +106,12 @@ impl Job {
             stopped: false,
             results,
             announced: false,
-            bell: None,
+            changed: None,
             waiting: false,
         };
         Job {
             number,
-            delivered,
+            has_callbacks,
             fails_fast: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             shape,
@@ -118,33 +123,33 @@ impl Job {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Files the result of task `index`. True when it was the last one.
-    pub(super) fn file(&self, index: usize, part: Part) -> bool {
+    /// Stores the result of task `index`. Returns true if that completed the job.
+    pub(super) fn set_result(&self, index: usize, result: TaskResult) -> bool {
         let mut state = self.state();
         if state.stopped {
             return false;
         }
-        let failed = part.verdict() == Verdict::Failed;
+        let failed = result.kind() == ResultKind::Failed;
         let stops = failed && self.fails_fast.load(Ordering::Relaxed);
         let streams = match &mut state.results {
             Results::Single(place @ None) if index == 0 => {
-                *place = Some(part);
+                *place = Some(result);
                 false
             }
             Results::Single(_) => return false,
             Results::List(list) => match list.get_mut(index) {
                 Some(place @ None) => {
-                    *place = Some(part);
+                    *place = Some(result);
                     false
                 }
                 _ => return false,
             },
             Results::Stream(stream) if stops => {
-                stream.end_with(part);
+                stream.end_with(result);
                 true
             }
             Results::Stream(stream) => {
-                stream.add(index, part, self.shape == Shape::Ordered);
+                stream.add(index, result, self.shape == Shape::Ordered);
                 true
             }
         };
@@ -159,43 +164,42 @@ impl Job {
         state.add_last();
         let complete = state.expected == Some(state.arrived);
         if streams {
-            state.stir();
+            state.notify_waiter();
         }
         complete
     }
 
-    /// Files the failure behind all tasks, of which there are `index`: nothing comes after it. True when that was
-    /// known, and it was the last one.
-    pub(super) fn file_last(&self, index: usize, part: Part) -> bool {
+    /// Stores the error that ends the results of `index` tasks. Returns true if that completed the job.
+    pub(super) fn set_last_error(&self, index: usize, result: TaskResult) -> bool {
         if self.shape == Shape::Unordered {
             let mut state = self.state();
             if let Some(stream) = state.stream() {
-                stream.last = Some((index, part));
+                stream.last = Some((index, result));
             }
             state.add_last();
-            state.stir();
+            state.notify_waiter();
             return state.expected == Some(state.arrived);
         }
-        self.file(index, part)
+        self.set_result(index, result)
     }
 
-    /// Says how many tasks there are in all. True when they are all done.
+    /// Sets the number of tasks. Returns true if that completed the job.
     pub(super) fn expect(&self, expected: usize) -> bool {
         let mut state = self.state();
         if state.stopped || self.given_up.load(Ordering::Relaxed) {
             return false;
         }
         state.expected = Some(expected);
-        state.stir();
+        state.notify_waiter();
         state.arrived == expected
     }
 
-    /// Has nothing more be submitted for it: it is about to fail.
+    /// Stops submission: the job is about to fail.
     pub(super) fn give_up(&self) {
         self.given_up.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was given up, or has ended with its first failure.
+    /// Returns whether it was given up, or ended with its first failure.
     #[inline]
     pub(super) fn has_stopped(&self) -> bool {
         self.given_up.load(Ordering::Relaxed)
@@ -207,8 +211,8 @@ impl Job {
         self.state().stopped
     }
 
-    /// Has the job have fewer tasks than it was opened with. The last ones are not submitted yet.
-    pub(super) fn cut_to(&self, tasks: usize) {
+    /// Reduces the number of tasks. The removed ones are not submitted yet.
+    pub(super) fn reduce_to(&self, tasks: usize) {
         let mut state = self.state();
         if state.stopped {
             return;
@@ -219,28 +223,31 @@ impl Job {
         }
     }
 
-    /// Whether all of its results are there.
+    /// Returns whether it has all results.
     pub(super) fn is_complete(&self) -> bool {
         let state = self.state();
         state.expected == Some(state.arrived)
     }
 
-    /// Whether there is something to be had.
-    fn has_news(&self) -> bool {
+    /// Returns whether a waiting thread can take something out.
+    fn has_output(&self) -> bool {
         let mut state = self.state();
-        state.announced || state.stream().is_some_and(|stream| !stream.turn.is_empty())
+        state.announced
+            || state
+                .stream()
+                .is_some_and(|stream| !stream.ready.is_empty())
     }
 
-    /// Lets waiting threads have the results.
+    /// Lets waiting threads take the results out.
     pub(super) fn announce(&self) {
         let mut state = self.state();
         state.announced = true;
-        state.stir();
+        state.notify_waiter();
     }
 
-    /// Fails every task without a result. True when that completed the job.
+    /// Fails every task without a result. Returns true if that completed the job.
     pub(super) fn fail_rest(&self, error: &Py<PyAny>, py: Python<'_>) -> bool {
-        let part = || Part::from_object(Verdict::Failed, error.clone_ref(py));
+        let result = || TaskResult::from_object(ResultKind::Failed, error.clone_ref(py));
         self.give_up();
         let mut state = self.state();
         if state.expected == Some(state.arrived) {
@@ -248,18 +255,18 @@ impl Job {
         }
         let open = match &mut state.results {
             Results::Single(place) => {
-                *place = Some(part());
+                *place = Some(result());
                 Some(0)
             }
             Results::List(list) => {
                 let open = list.iter().position(Option::is_none);
                 if let Some(open) = open {
-                    list[open] = Some(part());
+                    list[open] = Some(result());
                 }
                 open
             }
             Results::Stream(stream) => {
-                stream.end_with(part());
+                stream.end_with(result());
                 None
             }
         };
@@ -268,30 +275,31 @@ impl Job {
         }
         state.arrived = state.expected.unwrap_or(state.arrived + 1);
         state.expected = Some(state.arrived);
-        state.stir();
+        state.notify_waiter();
         true
     }
 }
 
 impl Stream {
-    fn add(&mut self, index: usize, part: Part, in_order: bool) {
+    fn add(&mut self, index: usize, result: TaskResult, in_order: bool) {
         if !in_order {
-            self.turn.push_back(part);
+            self.ready.push_back(result);
             return;
         }
-        self.early.insert(index, part);
-        while let Some(part) = self.early.remove(&self.next) {
-            self.turn.push_back(part);
+        self.early.insert(index, result);
+        while let Some(result) = self.early.remove(&self.next) {
+            self.ready.push_back(result);
             self.next += 1;
         }
     }
 
-    /// One error ends the iteration, after the results that are there.
-    fn end_with(&mut self, error: Part) {
+    /// Ends the iteration with an error, after the results that have arrived.
+    fn end_with(&mut self, error: TaskResult) {
         let mut early: Vec<_> = self.early.drain().collect();
         early.sort_by_key(|(index, _)| *index);
-        self.turn.extend(early.into_iter().map(|(_, part)| part));
-        self.turn.push_back(error);
+        self.ready
+            .extend(early.into_iter().map(|(_, result)| result));
+        self.ready.push_back(error);
     }
 }
 
@@ -299,8 +307,8 @@ impl State {
     fn add_last(&mut self) {
         let arrived = self.arrived;
         let Some(stream) = self.stream() else { return };
-        if let Some((index, part)) = stream.last.take_if(|(index, _)| *index == arrived) {
-            stream.turn.push_back(part);
+        if let Some((index, result)) = stream.last.take_if(|(index, _)| *index == arrived) {
+            stream.ready.push_back(result);
             self.arrived += 1;
             self.first_failure.get_or_insert(index);
         }
@@ -313,36 +321,36 @@ impl State {
         }
     }
 
-    fn stir(&mut self) {
+    fn notify_waiter(&mut self) {
         if std::mem::take(&mut self.waiting)
-            && let Some(bell) = &self.bell
+            && let Some(changed) = &self.changed
         {
-            bell.set();
+            changed.set();
         }
     }
 
-    /// A bell that rings at the next change.
-    fn bell(&mut self) -> PyResult<Arc<sync::Event>> {
-        let bell = match &self.bell {
-            Some(bell) => bell.clone(),
+    /// Returns an event that is set at the next change.
+    fn changed(&mut self) -> PyResult<Arc<sync::Event>> {
+        let changed = match &self.changed {
+            Some(changed) => changed.clone(),
             None => {
-                let bell = Arc::new(sync::Event::new().map_err(raise)?);
-                self.bell.insert(bell).clone()
+                let changed = Arc::new(sync::Event::new().map_err(raise)?);
+                self.changed.insert(changed).clone()
             }
         };
-        bell.clear();
+        changed.clear();
         self.waiting = true;
-        Ok(bell)
+        Ok(changed)
     }
 }
 
-/// A job, as Python knows it.
-#[pyclass(frozen, module = "procession._engine")]
+/// A job of a pool.
+#[pyclass(frozen, module = "procession._native")]
 #[derive(Debug)]
-pub struct PoolJob(pub(super) Arc<Job>, pub(super) Arc<Ledger>);
+pub struct PoolJob(pub(super) Arc<Job>, pub(super) Arc<Jobs>);
 
 impl PoolJob {
-    /// Waits until `check` finds something, or until the timeout.
+    /// Waits until `check` returns something. Returns `None` if the timeout passed first.
     fn wait_until<T>(
         &self,
         py: Python<'_>,
@@ -352,7 +360,7 @@ impl PoolJob {
         let mut deadline = None;
         let mut assisted = false;
         if !self.1.is_here() {
-            // What is there already may be had.
+            // A forked copy can still take out what has arrived.
             let found = self
                 .0
                 .state
@@ -365,29 +373,30 @@ impl PoolJob {
                 .or_else(|()| self.1.check_here().map(|()| None));
         }
         loop {
-            let bell = {
+            let changed = {
                 let mut state = self.0.state();
                 if let Some(found) = check(&mut state) {
                     return Ok(Some(found));
                 }
                 let until = match deadline {
                     Some(until) => until,
-                    None => *deadline.insert(patience::deadline(true, timeout)?),
+                    None => *deadline.insert(blocking::deadline(true, timeout)?),
                 };
                 if until.is_past() {
                     return Ok(None);
                 }
                 let first = !std::mem::replace(&mut assisted, true);
-                if first && !self.0.delivered {
+                if first && !self.0.has_callbacks {
                     drop(state);
-                    py.detach(|| self.1.assist(|| self.0.has_news()));
+                    py.detach(|| self.1.assist(|| self.0.has_output()));
                     continue;
                 }
-                state.bell()?
+                state.changed()?
             };
             let until = deadline.unwrap_or(Deadline::NEVER);
-            // Timed out or not, the check decides; but an interrupted task is not to be faster than the interrupt.
-            let _ = patience::wait(py, until, |slice| bell.wait(slice))?;
+            // The next check decides, not the outcome of the wait. But handle a signal first: an interrupted task must
+            // not end before its interrupt.
+            let _ = blocking::wait(py, until, |slice| changed.wait(slice))?;
             py.check_signals()?;
         }
     }
@@ -398,11 +407,15 @@ impl PoolJob {
             let taken = std::mem::replace(&mut state.results, Results::Single(None));
             (taken, state.first_failure)
         };
-        let one = |part: Option<Part>| part.map_or_else(|| Err(lost(py)), |part| part.decode(py));
+        let one = |result: Option<TaskResult>| {
+            result.map_or_else(|| Err(lost(py)), |result| result.decode(py))
+        };
         let decoded = match (results, failure) {
-            (Results::Single(part), _) => one(part),
-            (Results::List(parts), Some(failed)) => one(parts.into_iter().nth(failed).flatten()),
-            (Results::List(parts), None) => join_parts(py, parts),
+            (Results::Single(result), _) => one(result),
+            (Results::List(results), Some(failed)) => {
+                one(results.into_iter().nth(failed).flatten())
+            }
+            (Results::List(results), None) => join_results(py, results),
             (Results::Stream(_), _) => Err(lost(py)),
         };
         match decoded {
@@ -419,18 +432,18 @@ fn lost(py: Python<'_>) -> Bound<'_, PyAny> {
         .into_any()
 }
 
-fn join_parts<'py>(
+fn join_results<'py>(
     py: Python<'py>,
-    parts: Vec<Option<Part>>,
+    results: Vec<Option<TaskResult>>,
 ) -> Result<Bound<'py, PyAny>, Bound<'py, PyAny>> {
     let list = PyList::empty(py);
     let raised = |error: PyErr| error.into_value(py).into_bound(py).into_any();
-    for part in parts.into_iter().flatten() {
-        let many = part.verdict() == Verdict::Many;
-        if many && wire::decode_onto(part.bytes(), &list).map_err(raised)? {
+    for result in results.into_iter().flatten() {
+        let many = result.kind() == ResultKind::Many;
+        if many && wire::decode_into(result.bytes(), &list).map_err(raised)? {
             continue;
         }
-        let value = part.decode(py)?;
+        let value = result.decode(py)?;
         if !many {
             list.append(value).map_err(raised)?;
         } else {
@@ -448,7 +461,7 @@ impl PoolJob {
         self.0.number
     }
 
-    /// Opens the job, submits its tasks by calling `put` with each of `tasks`, and calls `then`.
+    /// Opens the job, calls `put` with each of `tasks` to submit them, and calls `then`.
     #[pyo3(signature = (result, results, put=None, tasks=None, then=None))]
     fn begin(
         &self,
@@ -467,106 +480,106 @@ impl PoolJob {
         then.map_or(Ok(()), |then| then.call0().map(drop))
     }
 
-    /// How many tasks there are, None while that is not known, and how many are done.
+    /// Returns the number of tasks, None while it is unknown, and the number of results.
     fn progress(&self) -> (Option<usize>, usize) {
         let state = self.0.state();
         (state.expected, state.arrived)
     }
 
-    /// Whether the results may be had, callbacks done.
+    /// Returns whether the results are complete and the callbacks have run.
     fn ready(&self) -> bool {
         self.0.state().announced
     }
 
-    /// Waits until the results may be had; False when the timeout passed first.
+    /// Waits until `ready`. Returns False if the timeout passed first.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let ready = self.wait_until(py, timeout, |state| state.announced.then_some(()))?;
         Ok(ready.is_some())
     }
 
-    /// Lets waiting threads have the results, once the callbacks have run.
+    /// Lets waiting threads take the results out, after the callbacks have run.
     fn announce(&self) {
         self.0.announce();
     }
 
-    /// Gives `result` its `_outcome`: whether the job succeeded, and its value or exception. All results must be there;
-    /// they are given away. In one step, so that no exception of a signal handler loses them on the way.
+    /// Moves the results to the attribute `_outcome` of `result`: whether the job succeeded, and its value or exception.
     ///
-    /// It is not kept here because an exception refers to the frames it passed, which refer to the
-    /// job: a cycle that must lie in Python, where it can be collected.
-    fn give_outcome(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// The job must be complete. This is one native call, so that no exception of a signal handler can lose the results.
+    /// They do not stay here, because an exception refers to its frames, and these refer to the job. Such a cycle must be
+    /// in Python objects, where the collector can find it.
+    fn set_outcome(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()> {
         result.setattr(intern!(py, "_outcome"), self.collect(py))
     }
 
-    /// The next result of an iterator, or a [`NoValue`].
+    /// Returns the next result of an iterator, or a [`NoValue`].
     #[pyo3(signature = (timeout=None))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         enum Found {
-            Loose(Py<PyAny>),
-            Part(Part),
+            Unpacked(Py<PyAny>),
+            TaskResult(TaskResult),
             End,
         }
         let no_value = |error, ended| Ok(Py::new(py, NoValue { error, ended })?.into_any());
         loop {
             let found = self.wait_until(py, timeout, |state| {
                 let stream = state.stream()?;
-                if let Some(value) = stream.loose.pop_front() {
-                    return Some(Found::Loose(value));
+                if let Some(value) = stream.unpacked.pop_front() {
+                    return Some(Found::Unpacked(value));
                 }
-                match stream.turn.pop_front() {
-                    Some(part) => {
+                match stream.ready.pop_front() {
+                    Some(result) => {
                         stream.consumed += 1;
-                        Some(Found::Part(part))
+                        Some(Found::TaskResult(result))
                     }
                     None if state.expected == Some(state.arrived) => Some(Found::End),
                     None => None,
                 }
             })?;
-            let part = match found {
+            let result = match found {
                 None => return no_value(None, false),
                 Some(Found::End) => return no_value(None, true),
-                Some(Found::Loose(value)) => return Ok(value),
-                Some(Found::Part(part)) => part,
+                Some(Found::Unpacked(value)) => return Ok(value),
+                Some(Found::TaskResult(result)) => result,
             };
-            let many = part.verdict() == Verdict::Many;
-            match part.decode(py) {
+            let many = result.kind() == ResultKind::Many;
+            match result.decode(py) {
                 Err(error) => return no_value(Some(error.unbind()), false),
                 Ok(value) if !many => return Ok(value.unbind()),
                 Ok(values) => {
-                    let mut loose = VecDeque::new();
+                    let mut unpacked = VecDeque::new();
                     for value in values.try_iter()? {
-                        loose.push_back(value?.unbind());
+                        unpacked.push_back(value?.unbind());
                     }
                     if let Some(stream) = self.0.state().stream() {
-                        stream.loose.append(&mut loose);
+                        stream.unpacked.append(&mut unpacked);
                     }
                 }
             }
         }
     }
 
-    /// Has the job end with its first failure. Said before there are tasks.
+    /// Makes the job end with its first failure. Call it before tasks are submitted.
     fn fail_fast(&self) {
         self.0.fails_fast.store(true, Ordering::Relaxed);
     }
 
-    /// Whether there is nothing to wait for any more.
+    /// Returns whether the job is complete, given up, or ended with its first failure.
     fn ended(&self) -> bool {
         self.0.has_stopped() || self.0.is_complete()
     }
 
-    /// Tasks whose results were taken out.
+    /// Returns the number of tasks whose results were taken out.
     fn consumed(&self) -> usize {
         self.0.state().stream().map_or(0, |stream| stream.consumed)
     }
 }
 
-/// What an iterator has instead of a value: so that a value is nothing but itself, and costs nothing more.
-#[pyclass(frozen, module = "procession._engine")]
+/// WaitReason `PoolJob.next` returns instead of a value. Values themselves are returned without a wrapper, which costs nothing.
+#[pyclass(frozen, module = "procession._native")]
 #[derive(Debug)]
 pub struct NoValue {
-    /// What the task raised; None where no result came before the timeout, or there will be no more.
+    /// The exception of the task; None after a timeout or at the end.
     #[pyo3(get)]
     error: Option<Py<PyAny>>,
     #[pyo3(get)]

@@ -1,39 +1,40 @@
-//! What a task carries: which function, how to call it, on what.
+//! The payload of a task: its function, the arguments, and how to call it.
 //!
 //! ```text
-//! payload   kind u8 | where u8 | length u32 | function | value
-//! function  a message of `length` bytes, or the handle of a lease of one
-//! value     a message, or the handle of a lease of one
+//! payload   kind u8 | flags u8 | length u32 | function | value
+//! function  a message of `length` bytes, or the handle of a copy-on-write buffer that contains it
+//! value     a message, or the handle of a copy-on-write buffer that contains it
 //! ```
 //!
-//! A function that is short when pickled (as it is by reference) travels with every task, a long one
-//! is put into shared memory once a job. Workers keep what they loaded, see [`super::functions`].
+//! A function with a short pickle (by reference, usually) is part of every task. A long one is put into shared memory
+//! once a job. Workers cache the functions they loaded, see [`super::functions`].
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use procession_engine::pool::Task;
-use procession_engine::{Handle, Held, Lease, Lending};
+use procession_engine::{BorrowedBuffer, CowBuffer, Handle, ObjectRef};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::common::CommonBuffers;
-use crate::errors::raise;
-use crate::message::Encoded;
+use super::buffer_cache::BufferCache;
+use crate::support::errors::raise;
 use crate::wire;
+use crate::wire::message::Encoded;
 
-/// A pickled function up to this size travels with the task; with a small argument the whole payload
-/// still fits into a task's record.
+/// The largest pickled function, in bytes, that is part of each task. With a small argument the payload still fits into
+/// the record of a task.
 const SHORT: usize = 96;
 const HEADER: usize = 6;
 
-/// Bits of `where`.
-const FUNCTION_LEASED: u8 = 1;
-const VALUE_LEASED: u8 = 2;
+/// Bits of `flags`.
+const FUNCTION_BY_HANDLE: u8 = 1;
+const VALUE_BY_HANDLE: u8 = 2;
 const TIMED: u8 = 4;
 
-/// A function or chunk that weighs more is cut as the standard library cuts: every chunk brings it along.
+/// If a function or chunk has more bytes, all chunks get the same size, as in the standard library, because each chunk
+/// carries it.
 pub(super) const HEAVY: usize = 64 * 1024;
 
 /// How a task's value is passed to its function.
@@ -53,7 +54,7 @@ pub(super) enum Kind {
     Whole = 5,
 }
 
-/// A payload taken apart.
+/// A parsed payload.
 #[derive(Debug)]
 pub(super) struct Payload<'a> {
     pub(super) kind: Kind,
@@ -63,24 +64,24 @@ pub(super) struct Payload<'a> {
     value: Content<'a>,
 }
 
-/// A message, or where it lies.
+/// A message, or the handle of the copy-on-write buffer that contains it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Content<'a> {
-    leased: bool,
+    by_handle: bool,
     pub(super) bytes: &'a [u8],
 }
 
 impl Content<'_> {
-    /// The object, and the memory it came in if large arrays in it use that.
+    /// Decodes the object. Also returns its memory, if large arrays in it use that.
     pub(super) fn load<'py>(
         &self,
         py: Python<'py>,
-    ) -> PyResult<(Bound<'py, PyAny>, Option<Lending>)> {
-        if !self.leased {
+    ) -> PyResult<(Bound<'py, PyAny>, Option<BorrowedBuffer>)> {
+        if !self.by_handle {
             return Ok((wire::decode(py, self.bytes)?, None));
         }
         let handle = Handle::from_bytes(self.bytes).map_err(raise)?;
-        wire::receive_lease(py, Lease::open(&handle).map_err(raise)?)
+        wire::receive_cow(py, CowBuffer::open(&handle).map_err(raise)?)
     }
 }
 
@@ -102,11 +103,11 @@ impl Payload<'_> {
             kind,
             timed: header[1] & TIMED != 0,
             function: Content {
-                leased: header[1] & FUNCTION_LEASED != 0,
+                by_handle: header[1] & FUNCTION_BY_HANDLE != 0,
                 bytes: function,
             },
             value: Content {
-                leased: header[1] & VALUE_LEASED != 0,
+                by_handle: header[1] & VALUE_BY_HANDLE != 0,
                 bytes: value,
             },
         })
@@ -114,32 +115,37 @@ impl Payload<'_> {
 }
 
 impl Payload<'_> {
-    /// The value.
+    /// Decodes the value.
     pub(super) fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.value.load(py).map(|(value, _)| value)
     }
 }
 
-/// The lease of an encoded object that is not small, or is not to travel with each task.
-fn lease(py: Python<'_>, encoded: &Encoded) -> PyResult<Lease> {
-    encoded.draft_behind(py, 0, &[])?.lease().map_err(raise)
+/// Writes an encoded object to its own copy-on-write buffer.
+fn write_cow(py: Python<'_>, encoded: &Encoded) -> PyResult<CowBuffer> {
+    encoded
+        .message_buf_after(py, 0, &[])?
+        .into_cow_buffer()
+        .map_err(raise)
 }
 
-/// What a value comes to, in bytes.
+/// The size of a value in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Weight {
     pub(super) whole: usize,
-    /// Without what the tasks before have put into shared memory.
+    /// Without the buffers that earlier tasks have put into shared memory.
     pub(super) new: usize,
 }
 
-/// Ends a payload that was begun with its value: a large one is written to memory of its own, once, for
-/// each worker that gets the task to use in place. Returns how much the value weighs.
+/// Appends the value to a payload and returns its size.
+///
+/// A large value is written to its own copy-on-write buffer, which the worker uses in place, also when the task is
+/// repeated.
 pub(super) fn end(
     value: &Bound<'_, PyAny>,
-    common: Option<&CommonBuffers>,
+    common: Option<&BufferCache>,
     payload: &mut Vec<u8>,
-    held: &mut Vec<Held>,
+    attachments: &mut Vec<ObjectRef>,
 ) -> PyResult<Weight> {
     let py = value.py();
     let mut encoded = Encoded::of(value)?;
@@ -149,43 +155,43 @@ pub(super) fn end(
         Some(bytes) => payload.extend_from_slice(bytes),
         None => {
             if let Some(common) = common {
-                new -= common.share(py, encoded.buffers_mut(), held)?;
+                new -= common.share(py, encoded.buffers_mut(), attachments)?;
             }
-            let lease = lease(py, &encoded)?;
-            payload.extend_from_slice(&lease.handle().to_bytes());
-            payload[1] |= VALUE_LEASED;
-            held.push(lease.hold().map_err(raise)?);
+            let cow = write_cow(py, &encoded)?;
+            payload.extend_from_slice(&cow.handle().to_bytes());
+            payload[1] |= VALUE_BY_HANDLE;
+            attachments.push(cow.hold().map_err(raise)?);
         }
     }
-    held.append(&mut encoded.take_held());
+    attachments.append(&mut encoded.take_attachments());
     Ok(Weight { whole, new })
 }
 
-/// Starts a payload whose function is part of the value.
+/// Begins a payload whose function is part of the value.
 pub(super) fn whole() -> Vec<u8> {
     let mut payload = vec![0; HEADER];
     payload[0] = Kind::Whole as u8;
     payload
 }
 
-/// How the tasks of a job may be ended or repeated.
+/// The time limit and the retries of the tasks of a job.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Terms {
+pub(super) struct TaskPolicy {
     timeout: Option<Duration>,
     retries: u32,
 }
 
-impl Terms {
-    pub(super) fn new(timeout: Option<f64>, retries: u32) -> PyResult<Terms> {
+impl TaskPolicy {
+    pub(super) fn new(timeout: Option<f64>, retries: u32) -> PyResult<TaskPolicy> {
         let timeout = match timeout {
             None => None,
             Some(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds).ok(),
             Some(_) => return Err(PyValueError::new_err("task_timeout must be greater than 0")),
         };
-        Ok(Terms { timeout, retries })
+        Ok(TaskPolicy { timeout, retries })
     }
 
-    /// Task `index` of a job, which begins with item `first` and takes so many bytes.
+    /// Returns task `index` of a job. Its first item is number `first`, and it has `weight` bytes.
     pub(super) fn task(self, job: u64, index: usize, first: usize, weight: u64) -> Task {
         Task {
             job,
@@ -198,70 +204,70 @@ impl Terms {
     }
 }
 
-/// A function as its tasks carry it.
+/// A function in the form in which tasks carry it.
 #[derive(Debug, Default)]
 pub(super) struct EncodedFunction {
-    lease: Option<Lease>,
-    /// A message, or the handle of the lease.
+    cow: Option<CowBuffer>,
+    /// A message, or the handle of its copy-on-write buffer.
     bytes: Vec<u8>,
     weight: usize,
-    /// What the function mentions.
-    held: Vec<Held>,
+    /// The shared objects in the function.
+    attachments: Vec<ObjectRef>,
 }
 
 impl EncodedFunction {
-    /// A function for many tasks: a long one is written to memory of its own.
+    /// Encodes a function for many tasks. A long one is written to its own copy-on-write buffer.
     fn of(function: &Bound<'_, PyAny>) -> PyResult<EncodedFunction> {
         let mut encoded = Encoded::of(function)?;
-        let (weight, held) = (encoded.weight(), encoded.take_held());
-        let (lease, bytes) = match encoded.small() {
+        let (weight, attachments) = (encoded.weight(), encoded.take_attachments());
+        let (cow, bytes) = match encoded.small() {
             Some(bytes) if bytes.len() <= SHORT => (None, bytes.to_vec()),
             _ => {
-                let lease = lease(function.py(), &encoded)?;
-                let bytes = lease.handle().to_bytes().to_vec();
-                (Some(lease), bytes)
+                let cow = write_cow(function.py(), &encoded)?;
+                let bytes = cow.handle().to_bytes().to_vec();
+                (Some(cow), bytes)
             }
         };
         Ok(EncodedFunction {
-            lease,
+            cow,
             bytes,
             weight,
-            held,
+            attachments,
         })
     }
 
-    /// A function for one task, with which it travels however long it is.
+    /// Encodes a function for one task, which carries it whatever its size.
     pub(super) fn single(function: &Bound<'_, PyAny>) -> PyResult<EncodedFunction> {
-        let (mut bytes, mut held) = (Vec::new(), Vec::new());
-        wire::encode(function.py(), function, &mut bytes, &mut held)?;
+        let (mut bytes, mut attachments) = (Vec::new(), Vec::new());
+        wire::encode(function.py(), function, &mut bytes, &mut attachments)?;
         Ok(EncodedFunction {
-            lease: None,
+            cow: None,
             weight: bytes.len(),
             bytes,
-            held,
+            attachments,
         })
     }
 
-    /// Whether the bytes only name the function, so that they are the same next time.
+    /// Returns whether the bytes are so short that they can only name the function, and so can be used again.
     pub(super) fn is_name(&self) -> bool {
-        self.lease.is_none() && self.held.is_empty() && self.bytes.len() <= SHORT
+        self.cow.is_none() && self.attachments.is_empty() && self.bytes.len() <= SHORT
     }
 
-    /// What a task is to keep alive that carries the function of this one.
-    pub(super) fn into_held(self) -> Vec<Held> {
-        self.held
+    /// Returns the shared objects that a task with this function must keep alive.
+    pub(super) fn into_attachments(self) -> Vec<ObjectRef> {
+        self.attachments
     }
 
-    /// Whether each chunk more may cost as much as passing its items.
+    /// Returns whether an additional chunk can cost as much as its items do.
     pub(super) fn is_heavy(&self) -> bool {
         self.weight > HEAVY
     }
 
-    /// Starts the payload of a task.
+    /// Begins the payload of a task.
     pub(super) fn begin(&self, kind: Kind, timed: bool, payload: &mut Vec<u8>) {
         let mut bits = 0;
-        if self.lease.is_some() {
-            bits |= FUNCTION_LEASED;
+        if self.cow.is_some() {
+            bits |= FUNCTION_BY_HANDLE;
         }
         if timed {
             bits |= TIMED;
@@ -274,49 +280,49 @@ impl EncodedFunction {
     }
 }
 
-/// What the tasks of a function are called with.
+/// How the function of a [`PoolFunction`] is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Calls {
-    /// An item.
+    /// With an item.
     Item,
-    /// What an item consists of.
+    /// With the elements of an item as arguments.
     StarItem,
-    /// Each with arguments of its own, the function among them.
+    /// Each task has its own function and arguments.
     Whole,
 }
 
-/// A function to be sent with many tasks, and its terms. Lives as long as its tasks.
-#[pyclass(frozen, module = "procession._engine")]
+/// A function that many tasks carry, and their policy. Keep it as long as they exist.
+#[pyclass(frozen, module = "procession._native")]
 #[derive(Debug)]
 pub struct PoolFunction {
     encoded: OnceLock<EncodedFunction>,
-    /// One that is to be encoded with its first task.
+    /// The function, if it is encoded with its first task.
     late: Option<Py<PyAny>>,
-    /// What it weighs, until a task brought it along.
+    /// Its size in bytes, until a task has counted it.
     weight: AtomicU64,
     calls: Calls,
-    pub(super) terms: Terms,
-    pub(super) common: CommonBuffers,
+    pub(super) policy: TaskPolicy,
+    pub(super) common: BufferCache,
 }
 
 impl PoolFunction {
-    fn unready(terms: Terms, calls: Calls, late: Option<Py<PyAny>>) -> PoolFunction {
+    fn unencoded(policy: TaskPolicy, calls: Calls, late: Option<Py<PyAny>>) -> PoolFunction {
         PoolFunction {
             encoded: OnceLock::new(),
             late,
             weight: AtomicU64::new(0),
             calls,
-            terms,
-            common: CommonBuffers::default(),
+            policy,
+            common: BufferCache::default(),
         }
     }
 
-    /// Whether it is still to be encoded, with its first task.
+    /// Returns whether it will be encoded with its first task.
     pub(super) fn is_late(&self) -> bool {
         self.late.is_some() && self.encoded.get().is_none()
     }
 
-    /// The function as tasks carry it; nothing if they bring their own.
+    /// Returns the encoded function; an empty one if each task has its own.
     pub(super) fn encoded(&self, py: Python<'_>) -> PyResult<&EncodedFunction> {
         if let Some(function) = &self.late
             && self.encoded.get().is_none()
@@ -328,15 +334,15 @@ impl PoolFunction {
 
     fn encode(&self, function: &Bound<'_, PyAny>) -> PyResult<()> {
         let encoded = EncodedFunction::of(function)?;
-        if encoded.lease.is_some() {
+        if encoded.cow.is_some() {
             self.weight.store(encoded.weight as u64, Ordering::Relaxed);
         }
-        // Nobody else did it meanwhile: one thread submits the tasks of a function.
+        // It cannot be set twice: one thread submits the tasks of a function.
         let _ = self.encoded.set(encoded);
         Ok(())
     }
 
-    /// What the first task weighs more than the others.
+    /// Returns the size of the function at the first call, then 0: the first task counts it.
     pub(super) fn take_weight(&self) -> u64 {
         match self.weight.load(Ordering::Relaxed) {
             0 => 0,
@@ -344,7 +350,7 @@ impl PoolFunction {
         }
     }
 
-    /// Starts the payload of a task of one item, or of many.
+    /// Begins the payload of a task of one item, or of many.
     pub(super) fn begin_items(&self, encoded: &EncodedFunction, many: bool, payload: &mut Vec<u8>) {
         let kind = match (self.calls, many) {
             (Calls::Item, false) => Kind::One,
@@ -353,14 +359,15 @@ impl PoolFunction {
             (Calls::StarItem, true) => Kind::StarMany,
             (Calls::Whole, _) => Kind::Whole,
         };
-        encoded.begin(kind, self.terms.timeout.is_some(), payload);
+        encoded.begin(kind, self.policy.timeout.is_some(), payload);
     }
 }
 
 #[pymethods]
 impl PoolFunction {
-    /// With `star`, items are unpacked as the arguments of their calls. If `late`, the function is pickled with its
-    /// first task.
+    /// Encodes a function, or with `late` leaves that to its first task. With `star`, items are unpacked as arguments.
+    ///
+    /// `timeout` is in seconds. Raises `ValueError` if it is not greater than 0.
     #[new]
     #[pyo3(signature = (function, star=false, timeout=None, retries=0, late=false))]
     fn new(
@@ -370,24 +377,24 @@ impl PoolFunction {
         retries: u32,
         late: bool,
     ) -> PyResult<PoolFunction> {
-        let terms = Terms::new(timeout, retries)?;
+        let policy = TaskPolicy::new(timeout, retries)?;
         let calls = if star { Calls::StarItem } else { Calls::Item };
         if late {
-            return Ok(PoolFunction::unready(
-                terms,
+            return Ok(PoolFunction::unencoded(
+                policy,
                 calls,
                 Some(function.clone().unbind()),
             ));
         }
-        let made = PoolFunction::unready(terms, calls, None);
+        let made = PoolFunction::unencoded(policy, calls, None);
         made.encode(function)?;
         Ok(made)
     }
 
-    /// For tasks that are (function, args, kwds) each.
+    /// Creates one for tasks that are each a tuple (function, args, kwds).
     #[staticmethod]
     fn of_calls(timeout: Option<f64>, retries: u32) -> PyResult<PoolFunction> {
-        let terms = Terms::new(timeout, retries)?;
-        Ok(PoolFunction::unready(terms, Calls::Whole, None))
+        let policy = TaskPolicy::new(timeout, retries)?;
+        Ok(PoolFunction::unencoded(policy, Calls::Whole, None))
     }
 }

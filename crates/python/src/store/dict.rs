@@ -6,11 +6,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::{Pairs, Shared, write_key, write_value};
-use crate::args::{Keyword, Positional};
+use crate::support::late_init::{Keyword, Positional};
 use crate::wire;
 
-/// A dict whose keys are of plain, canonical types and whose values are plain.
-#[pyclass(frozen, subclass, module = "procession._engine")]
+/// A dict with canonical keys and plain values.
+#[pyclass(frozen, subclass, module = "procession._native")]
 #[derive(Debug)]
 pub struct DictStore(Shared);
 
@@ -58,20 +58,20 @@ impl DictStore {
         self.0.handle(py)
     }
 
-    /// Whether the entries are here, and the process lives that keeps them.
+    /// Whether the entries are in the store and its owner is alive.
     #[getter]
-    fn is_here(&self) -> bool {
-        self.0.is_here()
+    fn is_attached(&self) -> bool {
+        self.0.is_attached()
     }
 
-    /// Makes room; for the keeper alone.
+    /// Makes room. Only the owner may call this.
     fn grow(&self, py: Python<'_>, entries: usize, bytes: usize) -> PyResult<()> {
         self.0.grow(py, Room { entries, bytes })
     }
 
-    /// Takes all out for good; for the keeper alone.
-    fn retire<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        DictStore::dict_of(py, &self.0.retire(py)?)
+    /// Takes all entries out and detaches the store for good. Only the owner may call this.
+    fn detach<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        DictStore::dict_of(py, &self.0.detach(py)?)
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
@@ -81,7 +81,8 @@ impl DictStore {
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let mut bytes = Vec::with_capacity(64);
         write_key(key, &mut bytes)?;
-        self.0.turn(key.py(), |turn| Ok(turn.contains(&bytes)))
+        self.0
+            .exclusive(key.py(), |access| Ok(access.contains(&bytes)))
     }
 
     fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -106,14 +107,14 @@ impl DictStore {
         write_key(key, &mut bytes)?;
         let found = self
             .0
-            .turn(key.py(), |turn| turn.remove(&bytes, &mut Vec::new()))?;
+            .exclusive(key.py(), |access| access.remove(&bytes, &mut Vec::new()))?;
         match found {
             true => Ok(()),
             false => Err(missing(key)),
         }
     }
 
-    /// The value of a key, or what stands for one.
+    /// Returns the value of a key, or the default.
     #[pyo3(signature = (key, default=None, /))]
     fn get<'py>(
         &self,
@@ -124,8 +125,9 @@ impl DictStore {
         Ok(value.or(default))
     }
 
-    /// Removes a key and returns its value; a tuple with the default instead of it must be given if it may
-    /// be missing.
+    /// Removes a key and returns its value.
+    ///
+    /// If the key is missing, returns the item of the tuple `default`, or raises `KeyError` without one.
     #[pyo3(signature = (key, default=None, /))]
     fn pop<'py>(
         &self,
@@ -140,7 +142,7 @@ impl DictStore {
         }
     }
 
-    /// Removes the key that was inserted last, and returns it with its value.
+    /// Removes the last inserted key, and returns it with its value.
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         match self
@@ -152,7 +154,7 @@ impl DictStore {
         }
     }
 
-    /// The value of a key, which is set to the default if it has none.
+    /// Returns the value of a key, after setting it to the default if it is missing.
     #[pyo3(signature = (key, default=None, /))]
     fn setdefault<'py>(
         &self,
@@ -167,7 +169,7 @@ impl DictStore {
         Ok(found.unwrap_or(default))
     }
 
-    /// Sets all the keys of a dict, at once.
+    /// Sets all keys of a dict in one step.
     fn update(&self, other: &Bound<'_, PyDict>) -> PyResult<()> {
         let mut pairs = Pairs::default();
         for (key, value) in other.iter() {
@@ -192,13 +194,13 @@ impl DictStore {
         values.collect()
     }
 
-    /// All of it, as a plain dict.
+    /// Returns a copy, as a plain dict.
     fn copy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         DictStore::dict_of(py, &self.0.all(py)?)
     }
 }
 
 fn missing(key: &Bound<'_, PyAny>) -> PyErr {
-    // In a tuple of its own: one as the key would be taken for the arguments.
+    // In a tuple: a key that is a tuple would become the arguments of the exception.
     PyKeyError::new_err((key.clone().unbind(),))
 }

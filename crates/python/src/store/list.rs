@@ -7,12 +7,12 @@ use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError}
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PySlice};
 
-use super::{Elsewhere, Pairs, Shared, write_value};
-use crate::args::{Keyword, Positional};
-use crate::wire::{self, Sought, Verdict};
+use super::{Pairs, Shared, StoreDetached, write_value};
+use crate::support::late_init::{Keyword, Positional};
+use crate::wire::{self, Comparison, Needle};
 
 /// A list of plain values.
-#[pyclass(frozen, subclass, module = "procession._engine")]
+#[pyclass(frozen, subclass, module = "procession._native")]
 #[derive(Debug)]
 pub struct ListStore(Shared);
 
@@ -26,13 +26,13 @@ impl ListStore {
     }
 }
 
-/// What was found of a value.
+/// The result of a search for a value.
 #[derive(Default)]
 struct Matches {
-    /// How many are equal to it for certain, and the place of the first one.
+    /// How many items are certainly equal, and the index of the first one.
     equal: usize,
     first: Option<usize>,
-    /// Those that have to be compared as objects, and their places.
+    /// The items to compare as objects, and their indices.
     unsure: Pairs,
     places: Vec<usize>,
 }
@@ -45,15 +45,15 @@ impl ListStore {
         stop: isize,
         first_only: bool,
     ) -> PyResult<Matches> {
-        let sought = Sought::new(value);
+        let needle = Needle::new(value);
         let look = |matches: &mut Matches, place: usize, bytes: &[u8]| {
-            match sought.compare(bytes) {
-                Verdict::Different => {}
-                Verdict::Unsure => {
+            match needle.compare(bytes) {
+                Comparison::Different => {}
+                Comparison::Unsure => {
                     matches.unsure.add(&[], bytes);
                     matches.places.push(place);
                 }
-                Verdict::Equal => {
+                Comparison::Equal => {
                     matches.equal += 1;
                     matches.first = matches.first.or(Some(place));
                     if first_only {
@@ -70,7 +70,7 @@ impl ListStore {
     }
 }
 
-/// The place an index means, if there is one.
+/// Returns the position of an index; one out of range if there is none.
 fn place(index: isize, length: usize) -> usize {
     match usize::try_from(index) {
         Ok(index) => index,
@@ -82,7 +82,7 @@ fn place(index: isize, length: usize) -> usize {
 
 fn index(index: &Bound<'_, PyAny>) -> PyResult<isize> {
     let number = index.extract();
-    number.map_err(|_| Elsewhere::new_err("the index is no small int"))
+    number.map_err(|_| StoreDetached::new_err("the index is no small int"))
 }
 
 #[pymethods]
@@ -106,27 +106,27 @@ impl ListStore {
         self.0.handle(py)
     }
 
-    /// Whether the items are here, and the process lives that keeps them.
+    /// Whether the items are in the store and its owner is alive.
     #[getter]
-    fn is_here(&self) -> bool {
-        self.0.is_here()
+    fn is_attached(&self) -> bool {
+        self.0.is_attached()
     }
 
-    /// Makes room; for the keeper alone.
+    /// Makes room. Only the owner may call this.
     fn grow(&self, py: Python<'_>, entries: usize, bytes: usize) -> PyResult<()> {
         self.0.grow(py, Room { entries, bytes })
     }
 
-    /// Takes all out for good; for the keeper alone.
-    fn retire<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        ListStore::list_of(py, &self.0.retire(py)?)
+    /// Takes all items out and detaches the store for good. Only the owner may call this.
+    fn detach<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        ListStore::list_of(py, &self.0.detach(py)?)
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
         self.0.len(py)
     }
 
-    /// The item at an index.
+    /// Returns the item at an index.
     fn get<'py>(&self, at: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = at.py();
         let index = index(at)?;
@@ -160,7 +160,7 @@ impl ListStore {
         self.0.access(value.py(), |store| store.push(&bytes))
     }
 
-    /// Appends all the items of a list, at once.
+    /// Appends all items of a list in one step.
     fn extend(&self, values: &Bound<'_, PyList>) -> PyResult<()> {
         let mut pairs = Pairs::default();
         for value in values.iter() {
@@ -183,8 +183,8 @@ impl ListStore {
         self.0.clear(py)
     }
 
-    /// The items of a slice, as a plain list.
-    fn part<'py>(&self, slice: &Bound<'py, PySlice>) -> PyResult<Bound<'py, PyList>> {
+    /// Returns the items of a slice, as a plain list.
+    fn get_slice<'py>(&self, slice: &Bound<'py, PySlice>) -> PyResult<Bound<'py, PyList>> {
         let py = slice.py();
         let (start, stop, step) = bounds(slice)?;
         let add = |pairs: &mut Pairs, _: usize, value: &[u8]| {
@@ -202,7 +202,7 @@ impl ListStore {
         Ok(self.find(value, 0, isize::MAX)?.is_some())
     }
 
-    /// Where a value is first, or None.
+    /// Returns the first index of a value, or None.
     fn find(&self, value: &Bound<'_, PyAny>, start: isize, stop: isize) -> PyResult<Option<usize>> {
         let matches = self.matches(value, start, stop, true)?;
         for ((_, bytes), place) in matches.unsure.iter().zip(matches.places) {
@@ -213,7 +213,7 @@ impl ListStore {
         Ok(matches.first)
     }
 
-    /// How often a value occurs.
+    /// Returns how often a value occurs.
     fn count(&self, value: &Bound<'_, PyAny>) -> PyResult<usize> {
         let matches = self.matches(value, 0, isize::MAX, false)?;
         let mut count = matches.equal;
@@ -223,13 +223,13 @@ impl ListStore {
         Ok(count)
     }
 
-    /// All of it, as a plain list.
+    /// Returns a copy, as a plain list.
     fn copy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         ListStore::list_of(py, &self.0.all(py)?)
     }
 }
 
-/// The bounds of a slice. An int that no index can be stands for the farthest one.
+/// Returns start, stop and step of a slice. An int out of range becomes the nearest index.
 fn bounds(slice: &Bound<'_, PySlice>) -> PyResult<(Option<isize>, Option<isize>, isize)> {
     let bound = |name| -> PyResult<Option<isize>> {
         let bound = slice.getattr(name)?;
@@ -253,7 +253,7 @@ fn bounds(slice: &Bound<'_, PySlice>) -> PyResult<(Option<isize>, Option<isize>,
     Ok((bound("start")?, bound("stop")?, step))
 }
 
-/// The places that a slice means, of so many.
+/// Returns the positions of a slice, in a list of this length.
 fn places_of_slice(
     start: Option<isize>,
     stop: Option<isize>,
@@ -261,7 +261,7 @@ fn places_of_slice(
     length: usize,
 ) -> impl Iterator<Item = usize> {
     let length = isize::try_from(length).unwrap_or(isize::MAX);
-    // Backwards the ends are one lower.
+    // Backwards, both ends are one lower.
     let (lowest, highest) = if step > 0 {
         (0, length)
     } else {

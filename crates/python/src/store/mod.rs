@@ -1,44 +1,44 @@
-//! Dicts and lists of plain values in shared memory: what `Manager().dict()` and `list()` are made of.
+//! Dicts and lists of plain values in shared memory: the basis of `Manager().dict()` and `list()`.
 //!
-//! Values are encoded before the store's lock is taken and decoded after it is released: no Python code runs in
-//! between, and no fork of this process happens there. What a store cannot do raises [`Elsewhere`].
+//! Values are encoded before the lock of the store is acquired, and decoded after it is released. So no Python code runs
+//! while it is held, and this process does not fork. A store raises [`StoreDetached`] for what it cannot do.
 
 mod dict;
 mod list;
 
 use procession_engine::Deadline;
-use procession_engine::store::{Access, Room, Store, StoreError, StoreHandle, Turn};
+use procession_engine::store::{Access, ExclusiveAccess, Room, Store, StoreError, StoreHandle};
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::errors::raise;
-use crate::patience;
-use crate::slot::Slot;
+use crate::support::blocking;
+use crate::support::errors::raise;
+use crate::support::late_init::LateInit;
 use crate::wire;
 
 pub use dict::DictStore;
 pub use list::ListStore;
 
 create_exception!(
-    procession._engine,
-    Elsewhere,
+    procession._native,
+    StoreDetached,
     PyException,
-    "The store cannot do that: what it held, or what is asked for, is the keeper's business."
+    "The store cannot do this: its owner has the values, or the request needs Python objects."
 );
 create_exception!(
-    procession._engine,
-    NoRoom,
+    procession._native,
+    StoreFull,
     PyException,
-    "The keeper has to make room first; the arguments are those of `grow`."
+    "The store is full. Its owner must call `grow` with the arguments of this exception."
 );
 
-/// What both classes have in common.
+/// The common part of both classes.
 #[derive(Debug)]
-struct Shared(Slot<Store>);
+struct Shared(LateInit<Store>);
 
-/// A key and a value, or two places in one buffer.
+/// The places of a key and a value in one buffer.
 struct Pair {
     key: std::ops::Range<usize>,
     value: std::ops::Range<usize>,
@@ -94,72 +94,72 @@ impl Pairs {
 fn write_key(key: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
     match wire::encode_key(key, out) {
         true => Ok(()),
-        false => Err(Elsewhere::new_err("the key is not of a plain type")),
+        false => Err(StoreDetached::new_err("the key is not of a plain type")),
     }
 }
 
 fn write_value(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
     match wire::encode_plain(value, out) {
         true => Ok(()),
-        false => Err(Elsewhere::new_err("the value is not plain")),
+        false => Err(StoreDetached::new_err("the value is not plain")),
     }
 }
 
 fn refused(error: StoreError) -> PyErr {
     match error {
-        StoreError::Elsewhere => Elsewhere::new_err(error.to_string()),
-        StoreError::NoRoom(Room { entries, bytes }) => NoRoom::new_err((entries, bytes)),
+        StoreError::Detached => StoreDetached::new_err(error.to_string()),
+        StoreError::NoRoom(Room { entries, bytes }) => StoreFull::new_err((entries, bytes)),
         StoreError::Failed(error) => raise(error),
-        other => Elsewhere::new_err(other.to_string()),
+        other => StoreDetached::new_err(other.to_string()),
     }
 }
 
 impl Shared {
     fn empty() -> Shared {
-        Shared(Slot::empty())
+        Shared(LateInit::empty())
     }
 
     fn make(&self) -> PyResult<()> {
-        self.0.fill(Store::new().map_err(raise)?)
+        self.0.init(Store::new().map_err(raise)?)
     }
 
     fn adopt(&self, handle: &[u8]) -> PyResult<()> {
         let handle = StoreHandle::from_bytes(handle).map_err(raise)?;
-        self.0.fill(Store::open(&handle).map_err(raise)?)
+        self.0.init(Store::open(&handle).map_err(raise)?)
     }
 
     fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &self.0.get()?.handle().to_bytes()))
     }
 
-    fn is_here(&self) -> bool {
+    fn is_attached(&self) -> bool {
         self.0.get().is_ok_and(Store::is_here)
     }
 
     #[inline]
-    fn enter(&self, py: Python<'_>) -> PyResult<Turn<'_>> {
+    fn enter(&self, py: Python<'_>) -> PyResult<ExclusiveAccess<'_>> {
         let Ok(store) = self.0.get() else {
-            return Err(refused(StoreError::Elsewhere));
+            return Err(refused(StoreError::Detached));
         };
         let entry = match store.wait(Deadline::NOW) {
             Ok(entry) => entry,
-            Err(_) => patience::wait(py, Deadline::NEVER, |slice| store.wait(slice))?
-                .map_err(|_| refused(StoreError::Elsewhere))?,
+            Err(_) => blocking::wait(py, Deadline::NEVER, |slice| store.wait(slice))?
+                .map_err(|_| refused(StoreError::Detached))?,
         };
         entry.begin().map_err(refused)
     }
 
-    /// Does something while nobody else uses the store.
+    /// Calls `act` with exclusive access to the store.
     #[inline]
-    fn turn<T>(
+    fn exclusive<T>(
         &self,
         py: Python<'_>,
-        act: impl FnOnce(Turn<'_>) -> Result<T, StoreError>,
+        act: impl FnOnce(ExclusiveAccess<'_>) -> Result<T, StoreError>,
     ) -> PyResult<T> {
         act(self.enter(py)?).map_err(refused)
     }
 
-    /// Does something that takes several turns where values are large.
+    /// Calls `act`, which acquires the store several times if values are large.
     #[inline]
     fn access<T>(
         &self,
@@ -170,12 +170,12 @@ impl Shared {
     }
 
     fn len(&self, py: Python<'_>) -> PyResult<usize> {
-        self.turn(py, |turn| Ok(turn.len()))
+        self.exclusive(py, |access| Ok(access.len()))
     }
 
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        self.turn(py, |turn| {
-            turn.clear();
+        self.exclusive(py, |access| {
+            access.clear();
             Ok(())
         })
     }
@@ -185,20 +185,20 @@ impl Shared {
     }
 
     fn grow(&self, py: Python<'_>, room: Room) -> PyResult<()> {
-        self.turn(py, |mut turn| turn.grow(room))
+        self.exclusive(py, |mut access| access.grow(room))
     }
 
-    fn retire(&self, py: Python<'_>) -> PyResult<Pairs> {
-        self.turn(py, |turn| {
-            let pairs = all_of(&turn)?;
-            turn.retire();
+    fn detach(&self, py: Python<'_>) -> PyResult<Pairs> {
+        self.exclusive(py, |access| {
+            let pairs = all_of(&access)?;
+            access.retire();
             Ok(pairs)
         })
     }
 }
 
-fn all_of(turn: &Turn<'_>) -> Result<Pairs, StoreError> {
+fn all_of(access: &ExclusiveAccess<'_>) -> Result<Pairs, StoreError> {
     let mut pairs = Pairs::default();
-    turn.each(|key, value| pairs.add(key, value))?;
+    access.each(|key, value| pairs.add(key, value))?;
     Ok(pairs)
 }

@@ -11,38 +11,38 @@ use pyo3::types::{
     PyTuple,
 };
 
-use super::seen::{Met, Place, RecentStrings, Seen};
+use super::memo::{Lookup, Memo, Place, RecentStrings};
 use super::{is_too_deep_for_stack, pickle};
 
-/// From this size on a string or bytes object that may be met again is remembered for certain.
+/// A string or bytes object of this size that can occur again always enters the memo.
 const LARGE: usize = 64;
-/// Below this size a reference would be no shorter than the string.
+/// A reference to a shorter string would not be shorter than the string.
 const TINY: usize = 2;
 
-/// Lists of these lengths are copied to a tuple first, whose items need not be owned one by one.
+/// Lists of these lengths are copied to a tuple first, because the items of a tuple can be borrowed.
 const SNAPSHOT: Range<usize> = 32..1 << 20;
 
-/// There is something in the value that only pickle can write.
+/// The value contains something that only pickle can encode.
 #[derive(Debug)]
-pub(super) struct Foreign;
+pub(super) struct NeedsPickle;
 
-impl From<PyErr> for Foreign {
-    /// Pickle will meet the same error, or know better.
+impl From<PyErr> for NeedsPickle {
+    /// Pickle will hit the same error, or can encode the value.
     fn from(_: PyErr) -> Self {
-        Foreign
+        NeedsPickle
     }
 }
 
-type Written = Result<(), Foreign>;
+type Written = Result<(), NeedsPickle>;
 
-/// Whether a container can hold itself, or can be hashed.
+/// The kind of a container: a mutable one can contain itself, a hashable one cannot.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Mutable,
     Hashable,
 }
 
-/// Appends the message of a plain value; if it is not plain, leaves a piece of one.
+/// Appends the message of a plain value. Leaves a part of it behind if the value is not plain.
 pub(super) fn plain(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Written {
     Writer {
         start: out.len(),
@@ -50,7 +50,7 @@ pub(super) fn plain(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Written {
         root: obj,
         depth: 0,
         height: 0,
-        seen: Seen::default(),
+        memo: Memo::default(),
         strings: RecentStrings::default(),
     }
     .value(obj, isize::MAX as usize)
@@ -60,19 +60,19 @@ struct Writer<'a, 'py> {
     out: &'a mut Vec<u8>,
     /// Where in `out` the message starts.
     start: usize,
-    /// Not in `seen`: nearly every root is referred to elsewhere, nearly none by its own items.
+    /// It is not in `memo`: nearly every root has other references, and nearly none is one of its own items.
     root: &'a Bound<'py, PyAny>,
     depth: usize,
-    /// How high the hashable containers are that were written since the innermost open one began.
+    /// The greatest height of the hashable containers written since the innermost open container began.
     height: usize,
-    seen: Seen<'py>,
+    memo: Memo<'py>,
     strings: RecentStrings,
 }
 
-/// `obj` as a `T`, unless it is anything else, a subclass included.
+/// Returns `obj` as a `T`; `None` if its type is any other, including a subclass.
 #[inline]
 fn exact<'a, 'py, T: PyTypeInfo>(obj: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, T>> {
-    // A failed `cast_exact` builds an error, so ask first.
+    // A failed `cast_exact` builds an error, so check first.
     if obj.is_exact_instance_of::<T>() {
         obj.cast_exact().ok()
     } else {
@@ -80,20 +80,20 @@ fn exact<'a, 'py, T: PyTypeInfo>(obj: &'a Bound<'py, PyAny>) -> Option<&'a Bound
     }
 }
 
-/// Whether anything refers to `obj` besides its container and the `held` references of ours.
+/// Returns whether `obj` has references besides the one of its container and our `held` ones.
 #[inline]
 #[expect(
     deprecated,
     reason = "what replaces it is unsafe, and this crate has no unsafe code"
 )]
-fn may_be_met_again(obj: &Bound<'_, PyAny>, held: usize) -> bool {
-    // Some interpreters keep flags in the upper half; a count that looks too large does no harm.
+fn can_occur_again(obj: &Bound<'_, PyAny>, held: usize) -> bool {
+    // Some interpreters store flags in the upper half. A count that seems too large does no harm.
     obj.get_refcnt() as usize > held + 1
 }
 
-/// Which way.
+/// Dispatch by type.
 impl<'py> Writer<'_, 'py> {
-    /// Writes a value to which we hold `held` references.
+    /// Writes a value to which this writer holds `held` references.
     #[inline]
     fn value(&mut self, obj: &Bound<'py, PyAny>, held: usize) -> Written {
         if obj.is_exact_instance_of::<PyInt>() {
@@ -133,7 +133,7 @@ impl<'py> Writer<'_, 'py> {
         } else if obj.is_exact_instance_of::<PyByteArray>() {
             self.nested(obj, held, Kind::Mutable, |writer| writer.bytearray(obj))?;
         } else {
-            return Err(Foreign);
+            return Err(NeedsPickle);
         }
         Ok(())
     }
@@ -174,22 +174,22 @@ impl<'py> Writer<'_, 'py> {
         signed.set_item(intern!(py, "signed"), true)?;
         let digits = (bits / 8 + 1, intern!(py, "little"));
         let digits = obj.call_method(intern!(py, "to_bytes"), digits, Some(&signed))?;
-        let digits = exact::<PyBytes>(&digits).ok_or(Foreign)?;
+        let digits = exact::<PyBytes>(&digits).ok_or(NeedsPickle)?;
         self.blob(tag::BIG_INT, digits.as_bytes());
         self.python_ran();
         Ok(())
     }
 
     fn string(&mut self, string: &Bound<'py, PyString>, held: usize) -> Written {
-        let content = if may_be_met_again(string, held) {
+        let content = if can_occur_again(string, held) {
             if let Some(offset) = self.strings.find(string) {
-                self.again(offset);
+                self.reference(offset);
                 return Ok(());
             }
             let content = string.to_str()?.as_bytes();
             match content.len() {
                 0..TINY => {}
-                TINY..LARGE => self.strings.note(string, self.offset()),
+                TINY..LARGE => self.strings.remember(string, self.offset()),
                 LARGE.. if self.repeated(string) => return Ok(()),
                 LARGE.. => {}
             }
@@ -203,21 +203,21 @@ impl<'py> Writer<'_, 'py> {
 
     fn bytes(&mut self, bytes: &Bound<'py, PyBytes>, held: usize) {
         let content = bytes.as_bytes();
-        if content.len() < LARGE || !may_be_met_again(bytes, held) || !self.repeated(bytes) {
+        if content.len() < LARGE || !can_occur_again(bytes, held) || !self.repeated(bytes) {
             self.blob(tag::BYTES, content);
         }
     }
 
-    /// Refers to an atom if it was written before; else remembers that it is written now.
+    /// Writes a reference to an atom if it was written before; otherwise adds it to the memo and returns false.
     #[cold]
     fn repeated(&mut self, atom: &Bound<'py, PyAny>) -> bool {
-        match self.seen.meet(atom, self.offset()) {
-            Met::New(place) => self.seen.finish(place, 0),
-            Met::Before { offset, .. } => {
-                self.again(offset);
+        match self.memo.look_up(atom, self.offset()) {
+            Lookup::New(place) => self.memo.finish(place, 0),
+            Lookup::Written { offset, .. } => {
+                self.reference(offset);
                 return true;
             }
-            Met::Unfinished => {}
+            Lookup::Unfinished => {}
         }
         false
     }
@@ -250,7 +250,7 @@ impl<'py> Writer<'_, 'py> {
 
     fn tuple(&mut self, tuple: &Bound<'py, PyTuple>, held: usize) -> Written {
         if tuple.is_empty() {
-            // There is only one, and everything refers to it.
+            // It is a singleton, so its reference count says nothing.
             self.head(tag::TUPLE, 0);
             return Ok(());
         }
@@ -267,11 +267,11 @@ impl<'py> Writer<'_, 'py> {
         self.head(tag::DICT, count);
         let mut items = dict.iter();
         for _ in 0..count {
-            // A finalizer may have changed the dict meanwhile, and then the iterator would panic.
+            // A finalizer can change the dict between two items, and then the iterator would panic.
             if dict.len() != count {
-                return Err(Foreign);
+                return Err(NeedsPickle);
             }
-            let (key, value) = items.next().ok_or(Foreign)?;
+            let (key, value) = items.next().ok_or(NeedsPickle)?;
             self.value(&key, 1)?;
             self.value(&value, 1)?;
         }
@@ -284,7 +284,7 @@ impl<'py> Writer<'_, 'py> {
         let mut items = set.try_iter()?;
         self.python_ran();
         for _ in 0..count {
-            self.value(&items.next().ok_or(Foreign)??, 1)?;
+            self.value(&items.next().ok_or(NeedsPickle)??, 1)?;
         }
         Ok(())
     }
@@ -301,7 +301,7 @@ impl<'py> Writer<'_, 'py> {
         varint::write(self.out, count);
     }
 
-    /// Allocating a tracked object may collect garbage, whose finalizers are any Python code.
+    /// Forgets the recent strings: the allocation of a tracked object can collect garbage, and finalizers run any code.
     fn python_ran(&mut self) {
         self.strings.forget(self.offset());
     }
@@ -318,14 +318,14 @@ impl<'py> Writer<'_, 'py> {
         write: impl FnOnce(&mut Self) -> Written,
     ) -> Written {
         let mut place = None;
-        if may_be_met_again(obj, held) {
-            place = self.meet(obj, kind)?;
+        if can_occur_again(obj, held) {
+            place = self.look_up(obj, kind)?;
             if place.is_none() {
                 return Ok(());
             }
         }
         if self.depth == MAX_DEPTH || is_too_deep_for_stack(self.depth) {
-            return Err(Foreign);
+            return Err(NeedsPickle);
         }
         self.depth += 1;
         let around = std::mem::take(&mut self.height);
@@ -336,7 +336,7 @@ impl<'py> Writer<'_, 'py> {
             Kind::Hashable => {
                 let height = self.height + 1;
                 if let Some(place) = place {
-                    self.seen.finish(place, height);
+                    self.memo.finish(place, height);
                 }
                 around.max(height)
             }
@@ -344,41 +344,45 @@ impl<'py> Writer<'_, 'py> {
         Ok(())
     }
 
-    /// Refers to a container if it was written before; else names the place of the new one.
-    fn meet(&mut self, obj: &Bound<'py, PyAny>, kind: Kind) -> Result<Option<Place>, Foreign> {
+    /// Writes a reference to a container if it was written before; otherwise returns its entry in the memo.
+    fn look_up(
+        &mut self,
+        obj: &Bound<'py, PyAny>,
+        kind: Kind,
+    ) -> Result<Option<Place>, NeedsPickle> {
         if obj.is(self.root) {
             return match kind {
                 Kind::Mutable => {
-                    self.again(0);
+                    self.reference(0);
                     Ok(None)
                 }
-                Kind::Hashable => Err(Foreign),
+                Kind::Hashable => Err(NeedsPickle),
             };
         }
-        match self.seen.meet(obj, self.offset()) {
-            Met::New(place) => {
+        match self.memo.look_up(obj, self.offset()) {
+            Lookup::New(place) => {
                 if let Kind::Mutable = kind {
-                    self.seen.finish(place, 0);
+                    self.memo.finish(place, 0);
                 }
                 Ok(Some(place))
             }
-            Met::Before { offset, height } => {
+            Lookup::Written { offset, height } => {
                 if self.depth + height > MAX_DEPTH {
-                    return Err(Foreign);
+                    return Err(NeedsPickle);
                 }
                 self.height = self.height.max(height);
-                self.again(offset);
+                self.reference(offset);
                 Ok(None)
             }
-            Met::Unfinished => Err(Foreign),
+            Lookup::Unfinished => Err(NeedsPickle),
         }
     }
 
-    /// Refers to the value at `offset`, and marks it as one to keep.
-    fn again(&mut self, offset: usize) {
+    /// Writes a reference to the value at `offset`, and marks that value for the reader to keep.
+    fn reference(&mut self, offset: usize) {
         let tag = &mut self.out[self.start + offset];
-        *tag = tag::kept(*tag);
-        self.out.push(tag::AGAIN);
+        *tag = tag::memo(*tag);
+        self.out.push(tag::BACKREF);
         varint::write(self.out, offset);
     }
 

@@ -1,91 +1,92 @@
 //! The wire format: how Python values become the bytes of a message.
 //!
-//! The format is [`procession_wire`]'s. What is not plain there is pickled whole by `multiprocessing`'s
-//! `ForkingPickler`, so that what is registered there is honoured. No registration is missed by writing the
-//! exact types here: pickle's C code looks at them first, too. A pickle's large buffers lie beside it
-//! (`apart.rs`).
+//! [`procession_wire`] defines the format. A value that is not plain there is pickled as a whole by `multiprocessing`'s
+//! `ForkingPickler`, so that its registered reducers apply. Encoding exact built-in types here skips no reducer, because
+//! pickle's C code also handles these types before it looks for one. The large buffers of a pickle are stored beside it
+//! (`out_of_band.rs`).
 //!
-//! # What holds
+//! # Invariants
 //!
-//! * What pickle keeps together stays together: a mutable container that is met twice is written once,
-//!   cycles included. Immutable values that are large or hold others are not written twice either, so
-//!   a message is never much larger than its value. Short strings are written once where that is cheap.
-//! * No value nests deeper than [`procession_wire::MAX_DEPTH`]; pickle takes what is deeper, or deeper than the
-//!   thread's stack has room for. The reader does without the stack then.
-//! * The reader takes any bytes: it checks before it allocates, and fails with `UnpicklingError`.
+//! * Identity is kept as pickle keeps it: a mutable container that occurs twice is written once, also in cycles. An
+//!   immutable value that is large or contains others is written once too, so a message is never much larger than its
+//!   value. Short strings are written once where that is cheap.
+//! * No message nests deeper than [`procession_wire::MAX_DEPTH`]. Pickle encodes deeper values, and values that are too
+//!   deep for the stack of the thread. The reader continues on the heap where the stack ends.
+//! * The reader accepts any bytes. It checks sizes before it allocates, and fails with `UnpicklingError`.
 
-pub mod apart;
+mod attachments;
 mod canonical;
 mod decode;
-mod enclosure;
 mod encode;
-mod fault;
-mod keys;
+mod error;
+mod key_cache;
+mod memo;
+pub mod message;
+pub mod out_of_band;
 mod pickle;
-mod seen;
-mod sought;
 
 use procession_engine::channel::Message;
-use procession_engine::{Held, Lease, Lending, stack};
+use procession_engine::{BorrowedBuffer, CowBuffer, ObjectRef, stack};
 use procession_wire::{Form, tag, varint};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-pub use apart::Beside;
-pub use enclosure::{enclose, is_enclosing};
-pub use sought::{Sought, Verdict};
+pub use attachments::{attach_to_message, is_pickling_message};
+pub use canonical::{Comparison, Needle};
+pub use out_of_band::OutOfBand;
 
-/// Up to this depth nobody looks at the stack: what sends and receives takes more of it.
+/// Up to this depth the stack is not checked: sending and receiving use more of it anyway.
 const SHALLOW: usize = 2;
 
-/// Whether a container at that depth had better not be written, or read, by recursion.
+/// Returns whether a container at this depth is too deep to be written, or read, by recursion.
 #[inline]
 fn is_too_deep_for_stack(depth: usize) -> bool {
     depth >= SHALLOW && stack::is_low()
 }
 
-/// Appends the message that carries `obj`, and the shared objects in it to `held`; leaves both as they
-/// were if that fails.
+/// Appends the message of `obj` to `out`, and the shared objects in it to `attachments`. Leaves both unchanged if that
+/// fails.
 ///
-/// Any Python code may run meanwhile: hold no lock and borrow nothing that it could want.
+/// This can run any Python code: hold no lock and no borrow that such code could need.
 pub fn encode(
     py: Python<'_>,
     obj: &Bound<'_, PyAny>,
     out: &mut Vec<u8>,
-    held: &mut Vec<Held>,
+    attachments: &mut Vec<ObjectRef>,
 ) -> PyResult<()> {
     let start = out.len();
-    let buffers = encode_apart(py, obj, out, held)?;
+    let buffers = encode_out_of_band(py, obj, out, attachments)?;
     if !buffers.is_empty() {
-        apart::write_here(py, &buffers, out, start)?;
+        out_of_band::write_here(py, &buffers, out, start)?;
     }
     Ok(())
 }
 
-/// As [`encode`], but leaves out the large buffers of a value that is pickled, and returns them: then `out`
-/// gets the pickle alone, of which [`apart::write`] makes a message.
-pub fn encode_apart(
+/// Like [`encode`], but leaves out and returns the large buffers of a pickled value.
+///
+/// If there are any, `out` gets the pickle alone, and [`out_of_band::write`] completes the message.
+pub fn encode_out_of_band(
     py: Python<'_>,
     obj: &Bound<'_, PyAny>,
     out: &mut Vec<u8>,
-    held: &mut Vec<Held>,
-) -> PyResult<Vec<Beside>> {
+    attachments: &mut Vec<ObjectRef>,
+) -> PyResult<Vec<OutOfBand>> {
     let start = out.len();
     if encode::plain(obj, out).is_ok() {
         return Ok(Vec::new());
     }
     out.truncate(start);
     out.push(tag::PICKLE);
-    let (pickled, enclosed) = enclosure::collect(|| pickle::dump_apart(py, obj, out));
+    let (pickled, attached) = attachments::collect(|| pickle::dump_out_of_band(py, obj, out));
     let buffers = pickled.inspect_err(|_| out.truncate(start))?;
     if !buffers.is_empty() {
         out.remove(start);
     }
-    held.extend(enclosed);
+    attachments.extend(attached);
     Ok(buffers)
 }
 
-/// Appends the message that carries a plain value; false, and nothing appended, if it is anything else.
+/// Appends the message of a plain value. Returns false, and appends nothing, for any other value.
 pub fn encode_plain(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
     let start = out.len();
     let written = encode::plain(obj, out).is_ok();
@@ -95,8 +96,9 @@ pub fn encode_plain(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
     written
 }
 
-/// Appends the message that carries a value which is equal to another if and only if their messages are;
-/// false, and nothing appended, if this cannot be said of it.
+/// Appends the message of a canonical value: two of them are equal if and only if their messages are.
+///
+/// Returns false, and appends nothing, for any other value.
 pub fn encode_key(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
     let start = out.len();
     let written = canonical::write(obj, out).is_ok();
@@ -106,43 +108,42 @@ pub fn encode_key(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
     written
 }
 
-/// Begins the message of so many `bytes`, or of a `bytearray`, which are to follow.
+/// Appends the head of the message of a `bytes` or `bytearray`; its `length` bytes follow.
 pub fn begin_bytes(is_array: bool, length: usize, out: &mut Vec<u8>) {
     out.push(if is_array { tag::BYTEARRAY } else { tag::BYTES });
     varint::write(out, length);
 }
 
-/// Appends the items of the list that a message carries to `list`; false, and nothing done, if the message is
-/// anything but a plain list.
-pub fn decode_onto(bytes: &[u8], list: &Bound<'_, PyList>) -> PyResult<bool> {
+/// Appends the items of the list in a message to `list`. Returns false, and does nothing, if the message is not a plain
+/// list.
+pub fn decode_into(bytes: &[u8], list: &Bound<'_, PyList>) -> PyResult<bool> {
     decode::items_onto(bytes, list)
 }
 
-/// The value that a received message carries. Its arrays may use the message's memory for as long as they
-/// live.
+/// Decodes a received message. Large arrays use the memory of the message, which lives as long as they do.
 pub fn receive(py: Python<'_>, message: Message) -> PyResult<Bound<'_, PyAny>> {
     match Form::of(message.bytes()) {
-        Form::Apart => apart::load(py, message, Message::lend).map(|(value, _)| value),
+        Form::OutOfBand => out_of_band::load(py, message, Message::lend).map(|(value, _)| value),
         _ => decode(py, message.bytes()),
     }
 }
 
-/// As [`receive`], of a message that lies in a lease. Also the memory of it that the value uses.
-pub fn receive_lease(
+/// Does what [`receive`] does, for a message in a copy-on-write buffer. Also returns its memory, if the value uses it.
+pub fn receive_cow(
     py: Python<'_>,
-    lease: Lease,
-) -> PyResult<(Bound<'_, PyAny>, Option<Lending>)> {
-    match Form::of(lease.bytes()) {
-        Form::Apart => apart::load(py, lease, Lease::lend),
-        _ => Ok((decode(py, lease.bytes())?, None)),
+    cow: CowBuffer,
+) -> PyResult<(Bound<'_, PyAny>, Option<BorrowedBuffer>)> {
+    match Form::of(cow.bytes()) {
+        Form::OutOfBand => out_of_band::load(py, cow, CowBuffer::lend),
+        _ => Ok((decode(py, cow.bytes())?, None)),
     }
 }
 
-/// The value that a message carries, or the pickle that somebody sent as bytes.
+/// Decodes a message, or a bare pickle that was sent as bytes.
 pub fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     match Form::of(bytes) {
         Form::Pickle(pickled) => pickle::load(py, pickled),
-        Form::Apart => apart::load_copied(py, bytes),
+        Form::OutOfBand => out_of_band::load_copied(py, bytes),
         _ => decode::plain(py, bytes),
     }
 }

@@ -1,4 +1,4 @@
-//! The way out for everything that is not plain: `multiprocessing`'s own pickler.
+//! Pickling of values that are not plain, by `multiprocessing`'s own pickler.
 
 use pyo3::buffer::PyBuffer;
 use pyo3::intern;
@@ -6,11 +6,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyModule};
 
-use super::apart::{Beside, Collector};
+use super::out_of_band::{Collector, OutOfBand};
 
 const PROTOCOL: u8 = 5;
 
-/// Looked up at each call, since programs replace it.
+/// Returns `ForkingPickler`. It is looked up at each call, because programs replace it.
 fn forking_pickler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static REDUCTION: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     REDUCTION
@@ -26,15 +26,15 @@ fn dump(py: Python<'_>, obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<(
     append_buffer(&pickled, out)
 }
 
-/// As [`dump`], but leaves large buffers out and returns them.
-pub(super) fn dump_apart(
+/// Does what [`dump`] does, but leaves large buffers out and returns them.
+pub(super) fn dump_out_of_band(
     py: Python<'_>,
     obj: &Bound<'_, PyAny>,
     out: &mut Vec<u8>,
-) -> PyResult<Vec<Beside>> {
+) -> PyResult<Vec<OutOfBand>> {
     let class = forking_pickler(py)?;
     if !is_the_stdlibs(&class)? {
-        // Others may take other arguments.
+        // A replacement can have other parameters.
         return dump(py, obj, out).map(|()| Vec::new());
     }
     static STREAM: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -55,7 +55,7 @@ fn is_the_stdlibs(class: &Bound<'_, PyAny>) -> PyResult<bool> {
         && name.eq(intern!(py, "ForkingPickler"))?)
 }
 
-/// Loads a pickle, given the buffers that it was left without.
+/// Loads a pickle with its out-of-band buffers.
 pub(super) fn load_with<'py>(
     pickled: &Bound<'py, PyBytes>,
     buffers: &Bound<'py, PyList>,
@@ -70,7 +70,7 @@ pub(super) fn load<'py>(py: Python<'py>, pickled: &[u8]) -> PyResult<Bound<'py, 
     forking_pickler(py)?.call_method1(intern!(py, "loads"), (PyBytes::new(py, pickled),))
 }
 
-/// Appends what an object with the buffer protocol holds.
+/// Appends the content of an object with the buffer protocol.
 pub(super) fn append_buffer(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
     let buffer = PyBuffer::<u8>::get(obj)?;
     let start = out.len();

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .. import late_proxies, served_locks
-from ..forwarding import forward_other_names
-from ..hints import Any
-from ..stdlib import load
+from .._typing import Any
+from ..compat import proxies as compat_proxies
+from ..managers import server_locks as server_locks
+from ..stdlib import forward_other_names, load
 
 _std: Any = load("managers")
 
@@ -16,11 +16,11 @@ BaseProxy = _std.BaseProxy
 SharedMemoryManager = _std.SharedMemoryManager
 Token = _std.Token
 
-AcquirerProxy = late_proxies.complete("AcquirerProxy")
-ConditionProxy = late_proxies.complete("ConditionProxy")
-DictProxy = late_proxies.complete("DictProxy")
-ListProxy = late_proxies.complete("ListProxy")
-SetProxy = late_proxies.complete("SetProxy")
+AcquirerProxy = compat_proxies.complete("AcquirerProxy")
+ConditionProxy = compat_proxies.complete("ConditionProxy")
+DictProxy = compat_proxies.complete("DictProxy")
+ListProxy = compat_proxies.complete("ListProxy")
+SetProxy = compat_proxies.complete("SetProxy")
 
 
 class SyncManager(_std.SyncManager):
@@ -38,8 +38,8 @@ SyncManager.register("list", list, ListProxy)
 SyncManager.register("dict", dict, DictProxy)
 SyncManager.register("set", set, SetProxy)
 for _name in ("Lock", "RLock", "Semaphore", "BoundedSemaphore"):
-    SyncManager.register(_name, served_locks.able(_name), AcquirerProxy)
-SyncManager.register("Condition", served_locks.able("Condition"), ConditionProxy)
+    SyncManager.register(_name, server_locks.with_locked(_name), AcquirerProxy)
+SyncManager.register("Condition", server_locks.with_locked("Condition"), ConditionProxy)
 del _name
 
 forward_other_names(__name__, _std)

@@ -1,7 +1,7 @@
-"""The standard library's pools, with this package's arguments and methods as far as that can have them.
+"""The standard library's pools, with this package's arguments and methods as far as possible.
 
-It does not notice that a worker died, and cannot stop a task: `retries`, `task_timeout` and `fail_fast` are
-refused.
+The stdlib does not notice that a worker died, and cannot stop a task. So `retries`, `task_timeout`,
+`buffersize` and `fail_fast` raise NotImplementedError.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
 
-from ..forwarding import forward_other_names
-from ..hints import Any
-from ..stdlib import context, load
+from .._typing import Any
+from ..stdlib import context, forward_other_names, load
+from . import choice
 from .choice import needs_engine
 
 _std: Any = load("pool")
@@ -25,9 +25,10 @@ class _Cancellable:
     _job: int
 
     def cancel(self) -> bool:
-        """Give the job up: its tasks may still run, and nobody gets their results.
+        """Cancel the job: its tasks may still run, and their results are dropped.
 
-        False if it is done already. `get` then raises `concurrent.futures.CancelledError`.
+        Returns False if the job is done already. After a cancel, `get` raises
+        `concurrent.futures.CancelledError`.
         """
         if self._cache.pop(self._job, None) is None:
             return False
@@ -39,7 +40,7 @@ class _Cancellable:
 
 
 class ApplyResult(_Cancellable, _std.ApplyResult):
-    """The result of one call that goes on elsewhere."""
+    """The result of one call that a worker runs."""
 
     def _give_up(self, outcome: tuple[bool, Any]) -> None:
         self._success, self._value = outcome
@@ -47,7 +48,7 @@ class ApplyResult(_Cancellable, _std.ApplyResult):
 
 
 class MapResult(ApplyResult, _std.MapResult):
-    """The results of a `map` that goes on elsewhere."""
+    """The results of a `map` that workers run."""
 
 
 AsyncResult = ApplyResult
@@ -59,7 +60,7 @@ class IMapIterator(_Cancellable, _std.IMapIterator):
     def _give_up(self, outcome: tuple[bool, Any]) -> None:
         with self._cond:
             self._items.append(outcome)
-            # The one that was added is the last.
+            # The item just added is the last.
             self._length = self._index
             self._cond.notify()
 
@@ -236,12 +237,6 @@ class _Tasks:
                 raise context.TimeoutError(f"the pool's workers have not exited after {timeout} seconds")
 
 
-def _current() -> Any:
-    from procession.context import _default_context
-
-    return _default_context.get_context()
-
-
 class Pool(_Tasks, _std.Pool):
     """Worker processes that run functions for this one."""
 
@@ -254,12 +249,12 @@ class Pool(_Tasks, _std.Pool):
         context: Any = None,
     ) -> None:
         if context is None:
-            context = _current()
+            context = choice.default_context.get_context()
         super().__init__(processes, initializer, initargs, maxtasksperchild, context)
 
 
 class ThreadPool(_Tasks, _std.ThreadPool):
-    """Worker threads that run functions for whoever asks."""
+    """Worker threads that run functions for this process."""
 
 
 forward_other_names(__name__, _std)

@@ -1,4 +1,4 @@
-"""The standard library's queues, with `put_many` and `get_many`: the same in several steps."""
+"""The standard library's queues, with `put_many` and `get_many` done message by message."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import time
 from collections.abc import Iterable
 from queue import Empty, Full
 
-from ..forwarding import forward_other_names
-from ..hints import Any
-from ..stdlib import load
+from .._typing import Any
+from ..stdlib import forward_other_names, load
 
 _std: Any = load("queues")
 
@@ -17,14 +16,14 @@ __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 SimpleQueue = _std.SimpleQueue
 
 
-class _Many:
-    """Several objects in a call."""
+class _BatchMethods:
+    """Putting and getting several objects in one call."""
 
     put: Any
     get: Any
 
     def put_many(self, objs: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
-        """Put each object of an iterable in; `queue.Full` says with `put` how many there was room for."""
+        """Put each object of an iterable in. The attribute `put` of `queue.Full` says how many went in."""
         deadline = None if timeout is None else time.monotonic() + timeout
         for number, obj in enumerate(objs):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -41,7 +40,7 @@ class _Many:
     def get_many(
         self, block: bool = True, timeout: float | None = None, max_messages_to_get: int | None = None
     ) -> list[Any]:
-        """Take out a list of the objects that are there, waiting for the first one."""
+        """Wait for the first object; return it and those that follow at once, in a list."""
         if max_messages_to_get == 0:
             return []
         taken = [self.get(block, timeout)]
@@ -57,12 +56,12 @@ class _Many:
         return self.get_many(False, None, max_messages_to_get)
 
 
-class Queue(_Many, _std.Queue):
+class Queue(_BatchMethods, _std.Queue):
     """A queue for many producers and many consumers, unbounded unless `maxsize` is positive."""
 
 
-class JoinableQueue(_Many, _std.JoinableQueue):
-    """A queue that knows how many of its messages are not dealt with yet."""
+class JoinableQueue(_BatchMethods, _std.JoinableQueue):
+    """A queue that counts the messages that are not reported as done."""
 
 
 forward_other_names(__name__, _std)

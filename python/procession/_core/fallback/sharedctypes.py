@@ -1,10 +1,9 @@
-"""The standard library's shared values and arrays; values that `add` in one step."""
+"""The standard library's shared values and arrays; values have `add`."""
 
 from __future__ import annotations
 
-from ..forwarding import forward_other_names
-from ..hints import Any
-from ..stdlib import load
+from .._typing import Any
+from ..stdlib import forward_other_names, load
 
 _std: Any = load("sharedctypes")
 
@@ -22,7 +21,7 @@ class Synchronized(_std.Synchronized):
     _obj: Any
 
     def add(self, amount: Any) -> Any:
-        """Add to the value, under the lock as one step, and return the new value."""
+        """Add `amount` to the value under the lock, as one step; return the new value."""
         with self:
             self._obj.value += amount
             return self._obj.value

@@ -1,4 +1,4 @@
-"""The modules that do without the engine, put in the place of those that need it, and the notice of that."""
+"""Replaces the modules that need the engine by those that do not, and warns about it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from _procession_alias import variable
 
 from .choice import VARIABLE
 
-__all__ = ["give_notice", "put_in_place"]
+__all__ = ["warn_once", "put_in_place"]
 
 _PACKAGE = "procession"
-# Modules of this package that need the engine; under these names there are the standard library's, or those
-# here.
+# Modules of this package that need the engine. The first are replaced by modules of this folder, the second
+# by the standard library's.
 _OURS = frozenset({"managers", "pool", "queues", "sharedctypes", "synchronize"})
 _THEIRS = frozenset(
     {
@@ -34,21 +34,21 @@ _THEIRS = frozenset(
 
 
 def put_in_place() -> None:
-    """From now on the modules that need the engine are others, also those that are loaded."""
-    # Before all others, since a finder of files would load the modules with the engine.
+    """Replace the modules that need the engine, those that are loaded already included."""
+    # First in the list: a finder of files would load the modules that need the engine.
     sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
     for name in _OURS | _THEIRS:
         if sys.modules.pop(f"{_PACKAGE}.{name}", None) is not None:
             import_module(f"{_PACKAGE}.{name}")
 
 
-def give_notice(why: str) -> None:
-    """Warn, at the line of the program that is the cause, unless this process or an ancestor did."""
+def warn_once(why: str) -> None:
+    """Warn, at the program's line that imported the package, unless this process or an ancestor did."""
     if variable(VARIABLE) is not None:
         return
     text = (
         f"procession {why} and is the standard library's multiprocessing here: no faster, no safer, "
-        "OwnerDied and WorkerDied are never raised, task_timeout= and retries= are not there. "
+        "OwnerDied and WorkerDied are never raised, task_timeout= and retries= are not available. "
         f"{VARIABLE}=quiet in the environment silences this warning, {VARIABLE}=error makes it an error"
     )
     if sys.platform == "linux" and "no engine" in why:
@@ -61,7 +61,7 @@ def give_notice(why: str) -> None:
 
 
 def _caller() -> FrameType:
-    """The innermost frame that is the program's, or the outermost of all."""
+    """Return the innermost frame of the program, or the outermost frame."""
     frame: FrameType = sys._getframe()
     while frame.f_back is not None and _is_in_between(frame):
         frame = frame.f_back
@@ -74,7 +74,7 @@ def _is_in_between(frame: FrameType) -> bool:
 
 
 class _Finder:
-    """Answers imports of `procession.x` with the module that does without the engine."""
+    """Answers imports of `procession.x` with the module that works without the engine."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Claim the names that need the engine."""
@@ -84,7 +84,7 @@ class _Finder:
         return ModuleSpec(fullname, self, origin=f"multiprocessing.{name}")  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Load the module and take it as it is."""
+        """Load the module and return it unchanged."""
         name = spec.name.partition(".")[2]
         if name in _OURS:
             module = import_module(f"{__package__}.{name}")
@@ -95,7 +95,7 @@ class _Finder:
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """The module ran under its own name already: only give back what it knew about itself."""
+        """Restore the module's own spec and loader: it ran under its own name already."""
         assert module.__spec__ is not None
         module.__spec__, module.__loader__ = module.__spec__.loader_state
 

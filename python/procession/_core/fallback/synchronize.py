@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ..forwarding import forward_other_names
-from ..hints import Any
-from ..stdlib import load
+from .._typing import Any
+from ..stdlib import forward_other_names, load
 
 _std: Any = load("synchronize")
 
@@ -14,20 +13,20 @@ Barrier = _std.Barrier
 Condition = _std.Condition
 Event = _std.Event
 
-_HOW = ("raise", "hold")
+_ON_OWNER_DIED = ("raise", "hold")
 
 
-class _Held:
-    """What every lock has here; the standard library's has it from Python 3.14 on."""
+class _WithLocked:
+    """The method `locked`; the standard library's locks have it from Python 3.14 on."""
 
     _semlock: Any
 
     def locked(self) -> bool:
-        """Return whether nobody could acquire it now."""
+        """Return whether it cannot be acquired now."""
         return bool(self._semlock._is_zero())
 
 
-class _Owned(_Held):
+class _WithOnOwnerDied(_WithLocked):
     def _make_methods(self) -> None:
         # The standard library's binds them to each object.
         super()._make_methods()  # type: ignore[misc]
@@ -37,8 +36,8 @@ class _Owned(_Held):
     def _acquire_whoever_died(
         self, block: bool = True, timeout: float | None = None, *, on_owner_died: str | None = None
     ) -> bool:
-        """Acquire the lock. The standard library does not notice that its owner died, so it is never said."""
-        if on_owner_died is not None and on_owner_died not in _HOW:
+        """Acquire the lock. Never raises OwnerDied: the stdlib does not notice that an owner died."""
+        if on_owner_died is not None and on_owner_died not in _ON_OWNER_DIED:
             raise ValueError(f"on_owner_died must be 'raise' or 'hold', not {on_owner_died!r}")
         return bool(self._acquire(block, timeout))
 
@@ -46,27 +45,27 @@ class _Owned(_Held):
         self, block: bool = True, timeout: float | None = None, *, on_owner_died: str | None = None
     ) -> bool:
         """Acquire the lock; False if the timeout passed first."""
-        raise AssertionError("each object has its own")
+        raise AssertionError("each object has its own acquire")
 
 
-class Lock(_Owned, _std.Lock):
+class Lock(_WithOnOwnerDied, _std.Lock):
     """A lock that is not recursive; any thread of any process may release it."""
 
 
-class RLock(_Owned, _std.RLock):
+class RLock(_WithOnOwnerDied, _std.RLock):
     """A lock that its owner may acquire again."""
 
 
-class Semaphore(_Held, _std.Semaphore):
-    """A counter that `acquire` takes a unit from and `release` gives one back to."""
+class Semaphore(_WithLocked, _std.Semaphore):
+    """A counter that `acquire` lowers by one and `release` raises by one."""
 
     @property
     def maxvalue(self) -> int:
-        """The most units there can be."""
+        """The largest value of the counter."""
         return int(self._semlock.maxvalue)
 
 
-class BoundedSemaphore(_Held, _std.BoundedSemaphore):
+class BoundedSemaphore(_WithLocked, _std.BoundedSemaphore):
     """A semaphore that refuses to rise above its first value."""
 
     maxvalue = Semaphore.maxvalue

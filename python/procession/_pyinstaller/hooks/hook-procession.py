@@ -1,4 +1,4 @@
-"""What is loaded by name, of this package and of the stdlib's: PyInstaller sees no import of it."""
+"""Modules of this package and of the stdlib's that are loaded by name, so that PyInstaller sees no import."""
 
 from __future__ import annotations
 

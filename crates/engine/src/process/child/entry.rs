@@ -14,11 +14,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use super::function::sealed::Callable;
 use crate::id_map::IdMap;
+use crate::process::child::function::sealed::Callable;
 
 /// Turns bytes into the arguments of an `F`, calls it, and turns what it gave into bytes.
-pub trait Glue<F>: 'static {
+pub trait EntryAdapter<F>: 'static {
     /// Runs `function` on the arguments in `input`.
     fn run(function: F, input: &[u8]) -> Vec<u8>;
 }
@@ -90,7 +90,7 @@ pub fn entry_of<F, Shape, G>(_function: F) -> Result<EntryId, NotPlain>
 where
     F: Callable<Shape> + Copy + Send + Sync + 'static,
     Shape: 'static,
-    G: Glue<F>,
+    G: EntryAdapter<F>,
 {
     announce::<Called<F, Shape, G>>();
     if !is_plain::<F>() {
@@ -136,7 +136,7 @@ impl<F, Shape, G> Described for Called<F, Shape, G>
 where
     F: Callable<Shape> + Copy + Send + Sync + 'static,
     Shape: 'static,
-    G: Glue<F>,
+    G: EntryAdapter<F>,
 {
     fn describe() -> Entry {
         Entry {
@@ -163,7 +163,7 @@ impl<F: 'static> Described for Tested<F> {
 fn call<F, Shape, G>(input: &[u8]) -> Vec<u8>
 where
     F: Callable<Shape> + Copy + Send + Sync + 'static,
-    G: Glue<F>,
+    G: EntryAdapter<F>,
 {
     const {
         assert!(
@@ -283,7 +283,7 @@ mod tests {
 
     struct Doubled;
 
-    impl<F: Fn(u8) -> u8> Glue<F> for Doubled {
+    impl<F: Fn(u8) -> u8> EntryAdapter<F> for Doubled {
         fn run(function: F, input: &[u8]) -> Vec<u8> {
             input.iter().map(|&n| function(n)).collect()
         }

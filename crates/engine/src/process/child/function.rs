@@ -46,7 +46,7 @@ pub trait TaskFunction<S, Args, Shape>:
 #[derive(Debug)]
 pub struct WithState<S, Rest>(PhantomData<fn(S) -> Rest>);
 
-pub(super) mod sealed {
+pub(crate) mod sealed {
     /// Implemented for what can be called, and for nothing else: so whatever is zero-sized and
     /// `Callable` is a `fn` item or a closure.
     pub trait Callable<Shape> {}

@@ -1,7 +1,7 @@
 //! Starting a fresh image of this executable, or of another that has the engine in it.
 //!
-//! Which can be done in two ways: [`spawn`](super::spawn), and for what that cannot do a
-//! [fork](super::fork::exec).
+//! Which can be done in two ways: [`spawn`](crate::process::child::posix_spawn), and for what that cannot do a
+//! [fork](crate::process::child::fork_exec::exec).
 
 use std::ffi::{CStr, CString, OsString, c_char};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -10,11 +10,11 @@ use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::setup::Setup;
-use super::{Child, fork, spawn, summons};
 use crate::error::{Error, Result};
-use crate::process::Seat;
-use crate::process::lifeline;
+use crate::process::Reservation;
+use crate::process::child::pre_exec::Setup;
+use crate::process::child::{Child, fork_exec, handshake, posix_spawn};
+use crate::process::parent_death;
 use crate::sys::elevated::is_elevated;
 
 /// This very executable, also when its file was replaced meanwhile.
@@ -35,45 +35,45 @@ pub struct Launch {
     pub setup: Setup,
     /// Its standard input, output and error, where they are not those of this process.
     pub stdio: [Option<OwnedFd>; 3],
-    /// Descriptors it gets under the same numbers, to be claimed by [`super::inherited`].
+    /// Descriptors it gets under the same numbers, to be claimed by [`crate::process::child::inherited`].
     pub keep: Vec<OwnedFd>,
-    /// Where it writes why it could not answer its summons.
+    /// Where it writes why it could not answer its handshake.
     pub complaint: Option<OwnedFd>,
     /// Whether it dies when this process does.
     pub tied: bool,
-    /// Whether what it prints before it answers its summons is thrown away.
+    /// Whether what it prints before it answers its handshake is thrown away.
     pub hushed: bool,
     /// A word for the child's front: no colon, no NUL.
     pub note: String,
 }
 
 impl Launch {
-    /// Starts the child on `seat`.
+    /// Starts the child on `slot`.
     ///
     /// # Errors
     /// When the system has no room for it, or does not let it be what it is to be: the step that failed is
     /// in the error. [`Error::Elevated`] when it would be this program, and takes no orders.
-    pub fn start(self, seat: Seat) -> Result<Child> {
+    pub fn start(self, slot: Reservation) -> Result<Child> {
         if self.program.is_none() && is_elevated() {
             return Err(Error::Elevated);
         }
         let arena = duplicate(crate::process::arena_fd()?)?;
         let lifeline = if self.tied {
-            Some(lifeline::reading_end()?)
+            Some(parent_death::reading_end()?)
         } else {
             None
         };
         let mut stdio = out_of_the_way(&self.stdio)?;
-        let voice = if self.hushed {
-            Some(hush(&mut stdio)?)
+        let saved_stdio = if self.hushed {
+            Some(silence(&mut stdio)?)
         } else {
             None
         };
-        let summons = summons::write(
+        let handshake = handshake::write(
             &arena,
-            seat.id(),
+            slot.id(),
             lifeline.as_ref(),
-            voice.as_ref(),
+            saved_stdio.as_ref(),
             self.complaint.as_ref(),
             &self.keep,
             &self.note,
@@ -81,7 +81,7 @@ impl Launch {
 
         let mut passes: Vec<(RawFd, RawFd)> = Vec::new();
         passes.extend(stdio.iter().map(|(fd, number)| (fd.as_raw_fd(), *number)));
-        let passed_on = [&arena].into_iter().chain(&lifeline).chain(&voice);
+        let passed_on = [&arena].into_iter().chain(&lifeline).chain(&saved_stdio);
         let passed_on = passed_on.chain(&self.complaint);
         passes.extend(
             passed_on
@@ -92,32 +92,32 @@ impl Launch {
         let image = Image {
             program: program.unwrap_or_else(|| PROGRAM.to_owned()),
             args: Strings::new(self.args)?,
-            env: environment(self.env, summons)?,
+            env: environment(self.env, handshake)?,
             cwd: self.cwd.map(path).transpose()?,
             passes,
         };
         if self.setup.is_empty() {
-            let pid = spawn::spawn(&image)?;
-            seat.note_pid(pid.as_raw_nonzero().get().unsigned_abs());
-            Child::started(pid, seat.keep())
+            let pid = posix_spawn::spawn(&image)?;
+            slot.note_pid(pid.as_raw_nonzero().get().unsigned_abs());
+            Child::started(pid, slot.keep())
         } else {
-            fork::exec(&image, self.setup, seat)
+            fork_exec::exec(&image, self.setup, slot)
         }
     }
 }
 
 /// A program that is ready to be started: nothing has to be allocated for it any more.
-pub(super) struct Image {
-    pub(super) program: CString,
-    pub(super) args: Strings,
-    pub(super) env: Strings,
-    pub(super) cwd: Option<CString>,
+pub(crate) struct Image {
+    pub(crate) program: CString,
+    pub(crate) args: Strings,
+    pub(crate) env: Strings,
+    pub(crate) cwd: Option<CString>,
     /// Which descriptors the child gets, and under which numbers.
-    pub(super) passes: Vec<(RawFd, RawFd)>,
+    pub(crate) passes: Vec<(RawFd, RawFd)>,
 }
 
 /// Strings as C has them: an array of pointers that ends with null.
-pub(super) struct Strings {
+pub(crate) struct Strings {
     pointers: Vec<*mut c_char>,
     _owned: Vec<CString>,
 }
@@ -132,14 +132,16 @@ impl Strings {
         })
     }
 
-    pub(super) fn as_ptr(&self) -> *const *mut c_char {
+    pub(crate) fn as_ptr(&self) -> *const *mut c_char {
         self.pointers.as_ptr()
     }
 }
 
-fn environment(env: Vec<(OsString, OsString)>, summons: String) -> Result<Strings> {
-    let others = env.into_iter().filter(|(key, _)| key != summons::VARIABLE);
-    let ours = (summons::VARIABLE.into(), summons.into());
+fn environment(env: Vec<(OsString, OsString)>, handshake: String) -> Result<Strings> {
+    let others = env
+        .into_iter()
+        .filter(|(key, _)| key != handshake::VARIABLE);
+    let ours = (handshake::VARIABLE.into(), handshake.into());
     Strings::new(others.chain([ours]).map(|(mut pair, value)| {
         pair.push("=");
         pair.push(value);
@@ -148,7 +150,7 @@ fn environment(env: Vec<(OsString, OsString)>, summons: String) -> Result<String
 }
 
 /// Copies of the standard streams a child is to have, away from the numbers that are about to be replaced.
-pub(super) fn out_of_the_way(stdio: &[Option<OwnedFd>; 3]) -> Result<Vec<(OwnedFd, RawFd)>> {
+pub(crate) fn out_of_the_way(stdio: &[Option<OwnedFd>; 3]) -> Result<Vec<(OwnedFd, RawFd)>> {
     let mut copies = Vec::new();
     for (number, fd) in (0..).zip(stdio) {
         if let Some(fd) = fd {
@@ -159,19 +161,19 @@ pub(super) fn out_of_the_way(stdio: &[Option<OwnedFd>; 3]) -> Result<Vec<(OwnedF
 }
 
 /// Sends standard output nowhere and returns where it was to go.
-fn hush(stdio: &mut Vec<(OwnedFd, RawFd)>) -> Result<OwnedFd> {
-    let voice = match stdio.iter().position(|(_, number)| *number == 1) {
+fn silence(stdio: &mut Vec<(OwnedFd, RawFd)>) -> Result<OwnedFd> {
+    let saved_stdio = match stdio.iter().position(|(_, number)| *number == 1) {
         Some(at) => stdio.remove(at).0,
         None => duplicate(1)?,
     };
     let nowhere = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Error::os("open /dev/null", errno))?;
     stdio.push((duplicate(nowhere.as_raw_fd())?, 1));
-    Ok(voice)
+    Ok(saved_stdio)
 }
 
 /// A close-on-exec copy whose number is none of the standard three.
-pub(super) fn duplicate(fd: RawFd) -> Result<OwnedFd> {
+pub(crate) fn duplicate(fd: RawFd) -> Result<OwnedFd> {
     // SAFETY: the callers pass the arena's descriptor, one they own, or standard output; the
     // borrow ends with this call, which fails cleanly on a number that is not open.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
@@ -184,6 +186,6 @@ fn c_string(text: OsString) -> Result<CString> {
         .map_err(|_| Error::Invalid("an argument, variable or path with a NUL byte in it".into()))
 }
 
-pub(super) fn path(path: PathBuf) -> Result<CString> {
+pub(crate) fn path(path: PathBuf) -> Result<CString> {
     c_string(path.into_os_string())
 }

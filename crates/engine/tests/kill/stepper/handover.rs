@@ -7,7 +7,7 @@
 
 use super::tracee::{Mark, Tracee, stay_on_one_processor};
 use crate::common::{Child, Footprint, Slate, isolated_within, note};
-use procession_engine::kill::{self, Deed};
+use procession_engine::failpoint::{self, Action};
 use procession_engine::process;
 use procession_engine::value::SharedBytes;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn an_object_that_changes_hands_is_never_lost() {
     let slate = Slate::new();
     isolated_within(LIMIT, || {
         stay_on_one_processor();
-        kill::arm("nowhere", u32::MAX, Deed::Kill);
+        failpoint::arm("nowhere", u32::MAX, Action::Kill);
         process::ensure().expect("an arena");
         change_hands(slate, usize::MAX);
         let length = change_hands(slate, usize::MAX);
@@ -80,7 +80,7 @@ fn change_hands(slate: Slate, at: usize) -> usize {
         }
     }
     reader.kill();
-    reader.bury();
+    reader.reap();
     assert!(
         SharedBytes::open(&handle).is_ok(),
         "it was freed though it is held"

@@ -13,8 +13,8 @@ mod tracee;
 
 use crate::case::is_whole_matrix;
 use crate::common::{Footprint, Slate, isolated_within, note};
-use procession_engine::kill::{self, Deed};
-use procession_engine::{OwnerId, process};
+use procession_engine::failpoint::{self, Action};
+use procession_engine::{ProcId, process};
 use std::time::Duration;
 use tracee::{Mark, Tracee};
 
@@ -24,7 +24,7 @@ pub trait Operation {
     fn new(slate: Slate) -> Self;
 
     /// In the survivor: which process the child is.
-    fn forked(&mut self, _child: OwnerId) {}
+    fn forked(&mut self, _child: ProcId) {}
 
     /// In the child: does once what is done lazily, so that the operation is itself only.
     fn prepare(&mut self) {}
@@ -70,7 +70,7 @@ fn sweep<O: Operation>() {
     isolated_within(LIMIT, || {
         tracee::stay_on_one_processor();
         // Recording the named steps takes more instructions than the operations do.
-        kill::arm("nowhere", u32::MAX, Deed::Kill);
+        failpoint::arm("nowhere", u32::MAX, Action::Kill);
         process::ensure().expect("an arena");
         // The first time round, everything is made that is kept for good.
         cut_off::<O>(slate, 0, Cut::Stalled);
@@ -101,7 +101,7 @@ fn cut_off<O: Operation>(slate: Slate, at: usize, cut: Cut) -> usize {
         mark(Mark::End);
         operation.conclude();
     });
-    operation.forked(child.seat());
+    operation.forked(child.slot());
     let mut steps = 0;
     let mut done = false;
     while steps < at && !done {
@@ -122,7 +122,7 @@ fn cut_off<O: Operation>(slate: Slate, at: usize, cut: Cut) -> usize {
     } else {
         child.kill();
         operation.survive();
-        child.bury();
+        child.reap();
     }
     operation.verify(done);
     drop(operation);
@@ -144,10 +144,10 @@ macro_rules! swept {
 swept! {
     put_is_safe_at_every_instruction: operations::PutSmall;
     put_of_a_large_message_is_safe_at_every_instruction: operations::PutLarge;
-    put_into_the_next_strip_is_safe_at_every_instruction: operations::PutOver;
+    put_into_the_next_chunk_is_safe_at_every_instruction: operations::PutOver;
     get_is_safe_at_every_instruction: operations::GetSmall;
     get_of_a_large_message_is_safe_at_every_instruction: operations::GetLarge;
-    get_from_the_next_strip_is_safe_at_every_instruction: operations::GetOver;
+    get_from_the_next_chunk_is_safe_at_every_instruction: operations::GetOver;
     acquire_is_safe_at_every_instruction: operations::Acquire;
     release_is_safe_at_every_instruction: operations::Release;
     alloc_is_safe_at_every_instruction: operations::Alloc;

@@ -16,7 +16,7 @@ const EACH: usize = 64;
 const LEDGER: usize = 64;
 /// More than fits a slot, and not more: a copy is as many steps as it has bytes.
 const LARGE: usize = 200;
-/// As many letters as fit the first strip.
+/// As many letters as fit the first chunk.
 const A_STRIP: usize = 16;
 
 fn briefly() -> Deadline {
@@ -88,7 +88,7 @@ impl<const SIZE: usize> Mail<SIZE> {
     }
 }
 
-/// `put` of a message of that size, as the so-manieth of a strip.
+/// `put` of a message of that size, as the so-manieth of a chunk.
 pub struct Put<const SIZE: usize, const BEFORE: usize> {
     mail: Mail<SIZE>,
     letter: Letter,

@@ -3,8 +3,8 @@
 use super::Operation;
 use crate::common::{Slate, briefly, promptly};
 use procession_engine::error::GetError;
-use procession_engine::pool::{Board, Claim, Event, Standing, Task, Workbench};
-use procession_engine::{Deadline, OwnerId};
+use procession_engine::pool::{Claim, Event, Task, TaskQueue, WorkerEndpoint, WorkerStatus};
+use procession_engine::{Deadline, ProcId};
 use std::collections::BTreeSet;
 use std::mem::ManuallyDrop;
 
@@ -14,16 +14,16 @@ const DONE: u8 = 1;
 
 /// A board of tasks; the survivor is the one who submits and a worker as well.
 struct Office {
-    board: Board,
-    bench: Workbench,
+    board: TaskQueue,
+    bench: WorkerEndpoint,
     result: Vec<u8>,
-    child: Option<OwnerId>,
+    child: Option<ProcId>,
     done: BTreeSet<u64>,
 }
 
 impl Office {
     fn new(size: usize) -> Office {
-        let board = Board::with_capacity(8).expect("a board");
+        let board = TaskQueue::with_capacity(8).expect("a board");
         for index in 0..TASKS {
             let task = Task {
                 job: JOB,
@@ -35,7 +35,7 @@ impl Office {
                 .submit(task, &[&index.to_le_bytes()])
                 .expect("a free record");
         }
-        let bench = Workbench::open(&board.handle()).expect("the board is there");
+        let bench = WorkerEndpoint::open(&board.handle()).expect("the board is there");
         Office {
             board,
             bench,
@@ -46,8 +46,8 @@ impl Office {
     }
 
     /// A bench of the child's own, which it has until its end.
-    fn bench_of_child(&self) -> &'static Workbench {
-        let bench = Workbench::open(&self.board.handle()).expect("the board is there");
+    fn bench_of_child(&self) -> &'static WorkerEndpoint {
+        let bench = WorkerEndpoint::open(&self.board.handle()).expect("the board is there");
         Box::leak(Box::new(bench))
     }
 
@@ -60,7 +60,7 @@ impl Office {
     fn hand_in(&self, mut claim: Claim<'_>) {
         assert_eq!(claim.bytes(), claim.index().to_le_bytes(), "torn");
         let standing = claim.finish(DONE, &[&self.result]).expect("memory");
-        assert_eq!(standing, Standing::Good);
+        assert_eq!(standing, WorkerStatus::Good);
     }
 
     /// Does as many tasks as there are to be had, and no more than `most`.
@@ -113,7 +113,7 @@ impl Office {
 /// `claim` of a task.
 pub struct ClaimTask {
     office: Office,
-    bench: Option<&'static Workbench>,
+    bench: Option<&'static WorkerEndpoint>,
     claim: ManuallyDrop<Option<Claim<'static>>>,
 }
 
@@ -126,7 +126,7 @@ impl Operation for ClaimTask {
         }
     }
 
-    fn forked(&mut self, child: OwnerId) {
+    fn forked(&mut self, child: ProcId) {
         self.office.child = Some(child);
     }
 
@@ -168,7 +168,7 @@ impl<const SIZE: usize> Operation for Finish<SIZE> {
         }
     }
 
-    fn forked(&mut self, child: OwnerId) {
+    fn forked(&mut self, child: ProcId) {
         self.office.child = Some(child);
     }
 
@@ -181,7 +181,7 @@ impl<const SIZE: usize> Operation for Finish<SIZE> {
     fn operate(&mut self) {
         let claim = self.claim.as_mut().expect("it was claimed");
         let standing = claim.finish(DONE, &[&self.office.result]).expect("memory");
-        assert_eq!(standing, Standing::Good);
+        assert_eq!(standing, WorkerStatus::Good);
     }
 
     fn beside(&mut self) {

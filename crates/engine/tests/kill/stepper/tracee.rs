@@ -1,7 +1,7 @@
 //! A forked child under ptrace that is advanced one instruction at a time.
 
 use crate::common::{Child, End, Slate};
-use procession_engine::OwnerId;
+use procession_engine::ProcId;
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -115,13 +115,13 @@ impl Tracee {
         self.child.succeed();
     }
 
-    /// The seat it has in the engine.
-    pub fn seat(&self) -> OwnerId {
-        self.child.seat().expect("a forked child has a seat")
+    /// The slot it has in the engine.
+    pub fn slot(&self) -> ProcId {
+        self.child.slot().expect("a forked child has a slot")
     }
 
-    /// Reaps it and buries it.
-    pub fn bury(&self) {
+    /// Reaps it and reaps it.
+    pub fn reap(&self) {
         self.child.join();
     }
 

@@ -1,4 +1,4 @@
-//! What is in a container, one value after the other.
+//! Decodes the contents of containers.
 
 use serde::Deserializer;
 use serde::de::value::U8Deserializer;
@@ -6,22 +6,22 @@ use serde::de::{
     DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
+use super::WireError;
 use super::deserializer::Decoder;
-use super::error::WireError;
 
 /// The items of a list, tuple or set.
-pub(super) struct Items<'a, 'de> {
+pub(super) struct ListAccess<'a, 'de> {
     decoder: &'a mut Decoder<'de>,
     left: usize,
 }
 
-impl<'de> Items<'_, 'de> {
+impl<'de> ListAccess<'_, 'de> {
     pub(super) fn read<V: Visitor<'de>>(
         decoder: &mut Decoder<'de>,
         count: usize,
         visitor: V,
     ) -> Result<V::Value, WireError> {
-        let mut items = Items {
+        let mut items = ListAccess {
             decoder,
             left: count,
         };
@@ -31,7 +31,7 @@ impl<'de> Items<'_, 'de> {
     }
 }
 
-/// Whatever asked for the items has to have taken all of them.
+/// The visitor must have taken all items.
 fn nothing_left(left: usize, count: usize) -> Result<(), WireError> {
     match left {
         0 => Ok(()),
@@ -42,7 +42,7 @@ fn nothing_left(left: usize, count: usize) -> Result<(), WireError> {
     }
 }
 
-impl<'de> SeqAccess<'de> for Items<'_, 'de> {
+impl<'de> SeqAccess<'de> for ListAccess<'_, 'de> {
     type Error = WireError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
@@ -62,18 +62,18 @@ impl<'de> SeqAccess<'de> for Items<'_, 'de> {
 }
 
 /// The entries of a dict.
-pub(super) struct Entries<'a, 'de> {
+pub(super) struct DictAccess<'a, 'de> {
     decoder: &'a mut Decoder<'de>,
     left: usize,
 }
 
-impl<'de> Entries<'_, 'de> {
+impl<'de> DictAccess<'_, 'de> {
     pub(super) fn read<V: Visitor<'de>>(
         decoder: &mut Decoder<'de>,
         count: usize,
         visitor: V,
     ) -> Result<V::Value, WireError> {
-        let mut entries = Entries {
+        let mut entries = DictAccess {
             decoder,
             left: count,
         };
@@ -83,7 +83,7 @@ impl<'de> Entries<'_, 'de> {
     }
 }
 
-impl<'de> MapAccess<'de> for Entries<'_, 'de> {
+impl<'de> MapAccess<'de> for DictAccess<'_, 'de> {
     type Error = WireError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
@@ -106,22 +106,22 @@ impl<'de> MapAccess<'de> for Entries<'_, 'de> {
     }
 }
 
-/// The bytes of a `bytes` object that is taken for a sequence of numbers.
-pub(super) struct Octets<'de>(std::slice::Iter<'de, u8>);
+/// The bytes of a `bytes` object, read as a sequence of numbers.
+pub(super) struct ByteSeqAccess<'de>(std::slice::Iter<'de, u8>);
 
-impl<'de> Octets<'de> {
+impl<'de> ByteSeqAccess<'de> {
     pub(super) fn read<V: Visitor<'de>>(
         bytes: &'de [u8],
         visitor: V,
     ) -> Result<V::Value, WireError> {
-        let mut octets = Octets(bytes.iter());
-        let value = visitor.visit_seq(&mut octets)?;
-        nothing_left(octets.0.len(), bytes.len())?;
+        let mut access = ByteSeqAccess(bytes.iter());
+        let value = visitor.visit_seq(&mut access)?;
+        nothing_left(access.0.len(), bytes.len())?;
         Ok(value)
     }
 }
 
-impl<'de> SeqAccess<'de> for Octets<'de> {
+impl<'de> SeqAccess<'de> for ByteSeqAccess<'de> {
     type Error = WireError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
@@ -140,23 +140,23 @@ impl<'de> SeqAccess<'de> for Octets<'de> {
     }
 }
 
-/// A variant that holds something: the one entry of a dict.
-pub(super) struct Variant<'a, 'de>(pub(super) &'a mut Decoder<'de>);
+/// A variant with content: the only entry of a dict.
+pub(super) struct VariantAccessor<'a, 'de>(pub(super) &'a mut Decoder<'de>);
 
-impl<'a, 'de> EnumAccess<'de> for Variant<'a, 'de> {
+impl<'a, 'de> EnumAccess<'de> for VariantAccessor<'a, 'de> {
     type Error = WireError;
-    type Variant = Variant<'a, 'de>;
+    type Variant = VariantAccessor<'a, 'de>;
 
     fn variant_seed<V: DeserializeSeed<'de>>(
         self,
         seed: V,
-    ) -> Result<(V::Value, Variant<'a, 'de>), WireError> {
+    ) -> Result<(V::Value, VariantAccessor<'a, 'de>), WireError> {
         let name = seed.deserialize(&mut *self.0)?;
         Ok((name, self))
     }
 }
 
-impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
+impl<'de> VariantAccess<'de> for VariantAccessor<'_, 'de> {
     type Error = WireError;
 
     fn unit_variant(self) -> Result<(), WireError> {

@@ -1,4 +1,4 @@
-//! The writer of containers.
+//! Encodes containers.
 
 use procession_wire::varint;
 use serde::ser::{
@@ -6,18 +6,18 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant,
 };
 
-use super::error::WireError;
+use super::WireError;
 use super::serializer::{Writer, Written};
 
-/// A container that is being written, its tag already.
+/// A container whose tag has been written.
 pub(super) struct Compound<'w, 'a> {
     writer: &'w mut Writer<'a>,
-    /// Where its count belongs.
+    /// The offset of its count.
     start: usize,
-    /// How many items it was said to have.
+    /// The announced number of items, if there was one.
     announced: Option<usize>,
     count: usize,
-    /// Whether the dict that stands for a variant ends with it.
+    /// Whether it ends the dict that stands for a variant.
     of_a_variant: bool,
 }
 
@@ -70,7 +70,7 @@ impl<'w, 'a> Compound<'w, 'a> {
             }
             Some(announced) if announced != self.count => {
                 return Err(WireError::new(format_args!(
-                    "a container said to have {announced} items has {}",
+                    "a container announced {announced} items and has {}",
                     self.count
                 )));
             }

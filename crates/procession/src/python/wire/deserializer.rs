@@ -1,4 +1,4 @@
-//! The reader of values.
+//! Decodes values.
 
 use procession_wire::{MAX_DEPTH, Reader, tag};
 use serde::Deserializer;
@@ -6,35 +6,34 @@ use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::access::{Entries, Items, Octets, Variant};
-use super::error::WireError;
+use super::WireError;
+use super::access::{ByteSeqAccess, DictAccess, ListAccess, VariantAccessor};
 use super::int::Int;
-use crate::python::objects;
 
-/// So many bytes may be read again besides some times the message's length: what Python keeps once is copied
-/// for Rust each time it is met.
-const REPEATED: usize = 64 << 20;
-/// A short string takes up to so many times the room of a reference to it.
-const TIMES: usize = 64;
+/// How many bytes may be read through back-references, in addition to [`COPY_FACTOR`] times the message's
+/// length. Python shares one object; for Rust it is copied at each reference.
+const COPY_BUDGET: usize = 64 << 20;
+/// A short string takes up to this many times the size of a reference to it.
+const COPY_FACTOR: usize = 64;
 
-/// Room that a value takes in Rust besides its bytes, about.
-const MADE_OF_A_VALUE: usize = 64;
+/// The approximate size of a value in Rust without its bytes.
+const VALUE_OVERHEAD: usize = 64;
 
-/// Reads the values of a message.
+/// Decodes the values of a message.
 pub(super) struct Decoder<'de> {
     reader: Reader<'de>,
     depth: usize,
-    /// Where the values are that may be referred to, in ascending order.
-    kept: Vec<usize>,
-    /// Those of them that are being read.
+    /// The offsets of the values that may be referred to, in ascending order.
+    memo: Vec<usize>,
+    /// Those whose value is being read now.
     open: Vec<usize>,
-    /// How many bytes may still be read again.
-    patience: usize,
-    /// How many references lead here.
-    again: usize,
+    /// How many bytes may still be read through back-references.
+    copy_budget: usize,
+    /// The number of back-references that lead to the current value.
+    reference_depth: usize,
 }
 
-/// What a value begins with; an atom is it already.
+/// The start of a value. For a scalar it is the whole value.
 pub(super) enum Head<'de> {
     None,
     Bool(bool),
@@ -42,9 +41,9 @@ pub(super) enum Head<'de> {
     Float(f64),
     Str(&'de str),
     Bytes(&'de [u8]),
-    /// So many values follow.
+    /// This many values follow.
     Items(usize),
-    /// So many pairs of values follow.
+    /// This many pairs of values follow.
     Entries(usize),
 }
 
@@ -53,10 +52,13 @@ impl<'de> Decoder<'de> {
         Decoder {
             reader: Reader::new(message),
             depth: 0,
-            kept: Vec::new(),
+            memo: Vec::new(),
             open: Vec::new(),
-            patience: message.len().saturating_mul(TIMES).saturating_add(REPEATED),
-            again: 0,
+            copy_budget: message
+                .len()
+                .saturating_mul(COPY_FACTOR)
+                .saturating_add(COPY_BUDGET),
+            reference_depth: 0,
         }
     }
 
@@ -67,44 +69,44 @@ impl<'de> Decoder<'de> {
         }
     }
 
-    /// Reads the next value, or the one it refers to.
+    /// Reads the next value, or the value it refers to.
     pub(super) fn value<T>(
         &mut self,
         read: impl FnOnce(&mut Self, Head<'de>) -> Result<T, WireError>,
     ) -> Result<T, WireError> {
-        if self.reader.peek() != Some(tag::AGAIN) {
-            return self.here(read);
+        if self.reader.peek() != Some(tag::BACKREF) {
+            return self.value_here(read);
         }
         let offset = self.reference()?;
         let behind = self.reader;
         self.reader = self.reader.at(offset);
-        self.again += 1;
-        let value = self.here(read)?;
-        self.again -= 1;
-        self.lose_patience(self.reader.position() - offset)?;
+        self.reference_depth += 1;
+        let value = self.value_here(read)?;
+        self.reference_depth -= 1;
+        self.spend(self.reader.position() - offset)?;
         self.reader = behind;
         Ok(value)
     }
 
-    fn lose_patience(&mut self, bytes: usize) -> Result<(), WireError> {
-        let left = self.patience.checked_sub(bytes);
-        self.patience =
+    fn spend(&mut self, bytes: usize) -> Result<(), WireError> {
+        let left = self.copy_budget.checked_sub(bytes);
+        self.copy_budget =
             left.ok_or_else(|| WireError::new("it repeats its parts too often to be copied out"))?;
         Ok(())
     }
 
-    fn here<T>(
+    fn value_here<T>(
         &mut self,
         read: impl FnOnce(&mut Self, Head<'de>) -> Result<T, WireError>,
     ) -> Result<T, WireError> {
-        if self.again > 0 {
-            self.lose_patience(MADE_OF_A_VALUE)?;
+        if self.reference_depth > 0 {
+            self.spend(VALUE_OVERHEAD)?;
         }
         let offset = self.reader.position();
         let letter = self.reader.byte()?;
-        let is_kept = letter.is_ascii_uppercase();
-        if is_kept && self.kept.last().is_none_or(|&last| last < offset) {
-            self.kept.push(offset);
+        let is_memoized = letter.is_ascii_uppercase();
+        if is_memoized && self.memo.last().is_none_or(|&last| last < offset) {
+            self.memo.push(offset);
         }
         let head = self.head(letter)?;
         if !matches!(head, Head::Items(_) | Head::Entries(_)) {
@@ -114,27 +116,27 @@ impl<'de> Decoder<'de> {
             return Err(self.reader.damaged("containers nested too deep").into());
         }
         self.depth += 1;
-        if is_kept {
+        if is_memoized {
             self.open.push(offset);
         }
         let value = read(self, head)?;
-        if is_kept {
+        if is_memoized {
             self.open.pop();
         }
         self.depth -= 1;
         Ok(value)
     }
 
-    /// Reads a reference, and says where it leads.
+    /// Reads a back-reference, and returns its target.
     fn reference(&mut self) -> Result<usize, WireError> {
         self.reader.byte()?;
         let offset = self.reader.number()?;
         if self.open.contains(&offset) {
             return Err(WireError::new(
-                "it has a list or dict that holds itself, which Rust's values cannot",
+                "it has a list or dict that holds itself, which Rust cannot represent",
             ));
         }
-        match self.kept.binary_search(&offset) {
+        match self.memo.binary_search(&offset) {
             Ok(_) => Ok(offset),
             Err(_) => Err(self.reader.damaged("a reference to nothing").into()),
         }
@@ -155,27 +157,27 @@ impl<'de> Decoder<'de> {
             tag::INT_64 => int(i64::from_le_bytes(reader.array()?)),
             tag::BIG_INT => Head::Int(Int::of(reader.blob()?)?),
             tag::FLOAT => Head::Float(f64::from_le_bytes(reader.array()?)),
-            tag::STR | tag::KEPT_STR => {
+            tag::STR | tag::MEMO_STR => {
                 let text = std::str::from_utf8(reader.blob()?);
                 Head::Str(text.map_err(|_| reader.damaged("text that is not UTF-8"))?)
             }
-            tag::BYTES | tag::KEPT_BYTES | tag::BYTEARRAY | tag::KEPT_BYTEARRAY => {
+            tag::BYTES | tag::MEMO_BYTES | tag::BYTEARRAY | tag::MEMO_BYTEARRAY => {
                 Head::Bytes(reader.blob()?)
             }
             tag::TUPLE
             | tag::LIST
             | tag::SET
             | tag::FROZENSET
-            | tag::KEPT_TUPLE
-            | tag::KEPT_LIST
-            | tag::KEPT_SET
-            | tag::KEPT_FROZENSET => Head::Items(self.count(1)?),
-            tag::DICT | tag::KEPT_DICT => Head::Entries(self.count(2)?),
+            | tag::MEMO_TUPLE
+            | tag::MEMO_LIST
+            | tag::MEMO_SET
+            | tag::MEMO_FROZENSET => Head::Items(self.count(1)?),
+            tag::DICT | tag::MEMO_DICT => Head::Entries(self.count(2)?),
             _ => return Err(reader.damaged("unknown kind of value").into()),
         })
     }
 
-    /// How many items come, each of so many values, which are as many bytes at least.
+    /// Reads the number of items. Each has `values` values of at least one byte.
     fn count(&mut self, values: usize) -> Result<usize, WireError> {
         let count = self.reader.number()?;
         if count > self.reader.left() / values {
@@ -196,8 +198,8 @@ impl<'de> Decoder<'de> {
             Head::Float(n) => visitor.visit_f64(n),
             Head::Str(text) => visitor.visit_borrowed_str(text),
             Head::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
-            Head::Items(count) => Items::read(self, count, visitor),
-            Head::Entries(count) => Entries::read(self, count, visitor),
+            Head::Items(count) => ListAccess::read(self, count, visitor),
+            Head::Entries(count) => DictAccess::read(self, count, visitor),
         }
     }
 }
@@ -243,15 +245,15 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, WireError> {
-        if objects::is_rusts_own(name) {
-            return Err(WireError::new(objects::NOT_SHARED));
+        if super::is_rusts_own(name) {
+            return Err(WireError::new(super::NOT_SHARED));
         }
         visitor.visit_newtype_struct(self)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
         self.value(|decoder, head| match head {
-            Head::Bytes(bytes) => Octets::read(bytes, visitor),
+            Head::Bytes(bytes) => ByteSeqAccess::read(bytes, visitor),
             head => decoder.visit(head, visitor),
         })
     }
@@ -281,10 +283,10 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     ) -> Result<V::Value, WireError> {
         self.value(|decoder, head| match head {
             Head::Str(variant) => visitor.visit_enum(BorrowedStrDeserializer::new(variant)),
-            Head::Entries(1) => visitor.visit_enum(Variant(decoder)),
+            Head::Entries(1) => visitor.visit_enum(VariantAccessor(decoder)),
             head => Err(WireError::invalid_type(
                 head.unexpected(),
-                &"the name of a variant, or a dict of it and what it holds",
+                &"the name of a variant, or a dict of its name and content",
             )),
         })
     }
@@ -302,7 +304,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
         self.value(|decoder, head| match head {
-            // Serde would take those that happen to be UTF-8.
+            // Serde would accept bytes that happen to be UTF-8.
             Head::Bytes(_) => Err(WireError::invalid_type(head.unexpected(), &"a str")),
             head => decoder.visit(head, visitor),
         })

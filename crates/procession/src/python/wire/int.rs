@@ -3,9 +3,9 @@
 use procession_wire::{tag, varint};
 use serde::de::Visitor;
 
-use super::error::WireError;
+use super::WireError;
 
-/// Appends an int, as short as it can be.
+/// Appends an int in the shortest form.
 pub(super) fn write(out: &mut Vec<u8>, n: i128) {
     match n {
         0..=127 => out.push(tag::SMALL_INT | n as u8),
@@ -22,7 +22,7 @@ pub(super) fn write(out: &mut Vec<u8>, n: i128) {
     }
 }
 
-/// As [`write`], for what may be too large for an `i128`.
+/// Like [`write()`], for numbers that may exceed an `i128`.
 pub(super) fn write_unsigned(out: &mut Vec<u8>, n: u128) {
     match i128::try_from(n) {
         Ok(n) => write(out, n),
@@ -45,7 +45,7 @@ fn big(out: &mut Vec<u8>, digits: &[u8]) {
     out.extend_from_slice(digits);
 }
 
-/// An int that was read.
+/// A decoded int.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Int {
     Signed(i128),
@@ -54,7 +54,7 @@ pub(super) enum Int {
 }
 
 impl Int {
-    /// The nearest float.
+    /// Returns the nearest float.
     pub(super) fn to_f64(self) -> f64 {
         match self {
             Int::Signed(n) => n as f64,
@@ -62,7 +62,7 @@ impl Int {
         }
     }
 
-    /// The int of two's complement digits.
+    /// Decodes two's complement digits.
     pub(super) fn of(digits: &[u8]) -> Result<Int, WireError> {
         let sign = match digits.last() {
             Some(0x80..) => 0xff,
@@ -85,7 +85,7 @@ impl Int {
         }
     }
 
-    /// Gives it to a visitor as the smallest type that has room for it.
+    /// Passes it to a visitor as the smallest type that can hold it.
     pub(super) fn visit<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, WireError> {
         let n = match self {
             Int::Signed(n) => n,
@@ -103,7 +103,7 @@ impl Int {
 
 fn too_large(bytes: usize) -> WireError {
     WireError::new(format_args!(
-        "an int of {bytes} bytes, more than any of Rust's has room for"
+        "an int of {bytes} bytes, too large for any of Rust's integers"
     ))
 }
 

@@ -1,12 +1,11 @@
-//! The writer of atoms, and of what begins a container.
+//! Encodes scalars and the start of containers.
 
 use procession_wire::{MAX_DEPTH, tag, varint};
 use serde::ser::{Serialize, Serializer};
 
+use super::WireError;
 use super::compound::Compound;
-use super::error::WireError;
 use super::int;
-use crate::python::objects;
 
 pub(super) type Written = Result<(), WireError>;
 
@@ -14,14 +13,14 @@ pub(super) type Written = Result<(), WireError>;
 pub(super) struct Writer<'a> {
     pub(super) out: &'a mut Vec<u8>,
     depth: usize,
-    /// Whether what comes is part of a dict's key, and so has to have a hash in Python.
+    /// Whether the current value is part of a dict's key, which must be hashable in Python.
     pub(super) in_key: bool,
-    /// The kind of the object whose handle comes next.
+    /// The kind of the object whose handle follows.
     object: Option<&'static str>,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn onto(out: &'a mut Vec<u8>) -> Writer<'a> {
+    pub(super) fn new(out: &'a mut Vec<u8>) -> Writer<'a> {
         Writer {
             out,
             depth: 0,
@@ -42,7 +41,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Begins a container that its items follow.
+    /// Writes the tag of a container.
     pub(super) fn enter(&mut self, tag: u8) -> Written {
         if self.depth == MAX_DEPTH {
             return Err(WireError::new(format_args!(
@@ -52,7 +51,7 @@ impl<'a> Writer<'a> {
         if self.in_key && tag != tag::TUPLE {
             let what = if tag == tag::LIST { "list" } else { "dict" };
             return Err(WireError::new(format_args!(
-                "a {what} cannot be in the key of a dict, since it has no hash in Python; a tuple can"
+                "a {what} cannot be in the key of a dict, because it is not hashable in Python; a tuple can"
             )));
         }
         self.depth += 1;
@@ -73,7 +72,7 @@ impl<'a> Writer<'a> {
         Ok(Compound::new(self, count))
     }
 
-    /// Begins the dict of one entry that stands for a variant with something in it.
+    /// Begins the dict of one entry that stands for a variant with content.
     fn variant(&mut self, variant: &str) -> Written {
         self.enter(tag::DICT)?;
         varint::write(self.out, 1);
@@ -162,7 +161,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
 
     fn serialize_bytes(self, bytes: &[u8]) -> Written {
         match self.object.take() {
-            // Rust has nothing else that would become a bytearray: Python knows what it stands for.
+            // Nothing else in Rust becomes a bytearray, so Python can tell that it is a handle.
             Some(kind) => self.blob(tag::BYTEARRAY, &[bytes, kind.as_bytes()]),
             None => self.blob(tag::BYTES, &[bytes]),
         }
@@ -200,7 +199,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         name: &'static str,
         value: &T,
     ) -> Written {
-        self.object = objects::kind_for_python(name).map_err(WireError::new)?;
+        self.object = super::kind_for_python(name).map_err(WireError::new)?;
         if self.object.is_some() && self.in_key {
             return Err(WireError::new("an object cannot be the key of a dict"));
         }

@@ -1,4 +1,4 @@
-//! Values to messages and back, and messages that Python writes and Rust does not.
+//! Round trips, and messages that Python writes and Rust does not.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -127,7 +127,7 @@ fn references_are_followed() {
     let message = b"l\x03S\x02abr\x02u\x01r\x02";
     let words: (String, String, (String,)) = decode(message).unwrap();
     assert_eq!(words, ("ab".into(), "ab".into(), ("ab".into(),)));
-    // Through a value that is passed over.
+    // Through a value that is skipped.
     #[derive(Debug, Deserialize)]
     struct Last {
         b: Vec<u8>,
@@ -261,7 +261,7 @@ fn no_bytes_make_it_panic_or_take_memory_they_do_not_have() {
                 _ => message.truncate(at.max(1)),
             }
         }
-        // Whatever comes of it, it comes.
+        // It may fail, but must not panic.
         let _ = decode::<serde_json::Value>(&message);
         let _ = decode::<Vec<Shape>>(&message);
     }

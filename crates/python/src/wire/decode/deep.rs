@@ -1,16 +1,16 @@
-//! The reader of nested containers where the stack has no room for recursion.
+//! The reader of nested containers without recursion.
 //!
-//! In a thread with a small stack, [`Decoder::value`] would run over its end within the depth that a message may have.
-//! What is nested deeper than the stack has room for is read here, with the open containers on the heap.
+//! In a thread with a small stack, [`Decoder::value`] could overflow it within the depth that a message may have. Deeper
+//! containers are read here, with the open containers on the heap.
 
 use procession_wire::{MAX_DEPTH, tag};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 
-use super::super::fault::Read;
+use super::super::error::Decoded;
 use super::{Decoder, Kept};
 
-/// A container some of whose values are still to come.
+/// A container that still expects values.
 enum Open<'py> {
     List(Bound<'py, PyList>),
     Set(Bound<'py, PySet>),
@@ -21,19 +21,19 @@ enum Open<'py> {
 
 struct Level<'py> {
     open: Open<'py>,
-    /// Values still to come.
+    /// How many values are still expected.
     left: usize,
-    /// Where it belongs among the kept values, and its offset, if it is hashable and kept.
+    /// Its index among the kept values and its offset, if it is hashable and kept.
     place: Option<(usize, usize)>,
     is_hashable: bool,
-    /// The height around it when it began.
+    /// The height outside of it, from before it began.
     before: usize,
 }
 
 impl<'py> Decoder<'_, 'py> {
-    /// The container that begins with the byte that was just read.
+    /// Reads a container whose tag was just read.
     #[cold]
-    pub(super) fn deep(&mut self, tag: u8, offset: usize) -> Read<Bound<'py, PyAny>> {
+    pub(super) fn deep(&mut self, tag: u8, offset: usize) -> Decoded<Bound<'py, PyAny>> {
         let mut around = Vec::new();
         let mut level = self.open(tag, offset)?;
         loop {
@@ -61,29 +61,29 @@ impl<'py> Decoder<'_, 'py> {
         }
     }
 
-    fn open(&mut self, tag: u8, offset: usize) -> Read<Level<'py>> {
+    fn open(&mut self, tag: u8, offset: usize) -> Decoded<Level<'py>> {
         if self.depth == MAX_DEPTH {
             return Err(self.too_deep());
         }
         self.depth += 1;
         let before = self.height;
         let (open, mutable) = match tag {
-            tag::LIST | tag::KEPT_LIST => {
+            tag::LIST | tag::MEMO_LIST => {
                 let list = PyList::empty(self.py);
                 (Open::List(list.clone()), Some(list.into_any()))
             }
-            tag::SET | tag::KEPT_SET => {
+            tag::SET | tag::MEMO_SET => {
                 let set = PySet::empty(self.py)?;
                 (Open::Set(set.clone()), Some(set.into_any()))
             }
-            tag::DICT | tag::KEPT_DICT => {
+            tag::DICT | tag::MEMO_DICT => {
                 let dict = PyDict::new(self.py);
                 (Open::Dict(dict.clone(), None), Some(dict.into_any()))
             }
-            tag::TUPLE | tag::KEPT_TUPLE => (Open::Tuple(Vec::new()), None),
+            tag::TUPLE | tag::MEMO_TUPLE => (Open::Tuple(Vec::new()), None),
             _ => (Open::FrozenSet(Vec::new()), None),
         };
-        let is_kept = tag == tag::kept(tag);
+        let is_kept = tag == tag::memo(tag);
         let is_hashable = mutable.is_none();
         if is_hashable {
             self.height = 0;
@@ -108,7 +108,7 @@ impl<'py> Decoder<'_, 'py> {
         })
     }
 
-    fn add(&self, open: &mut Open<'py>, value: Bound<'py, PyAny>) -> Read<()> {
+    fn add(&self, open: &mut Open<'py>, value: Bound<'py, PyAny>) -> Decoded<()> {
         match open {
             Open::List(list) => list.append(value)?,
             Open::Set(set) => set.add(value).map_err(|error| self.unhashable(error))?,
@@ -123,7 +123,7 @@ impl<'py> Decoder<'_, 'py> {
         Ok(())
     }
 
-    fn close(&mut self, level: Level<'py>) -> Read<Bound<'py, PyAny>> {
+    fn close(&mut self, level: Level<'py>) -> Decoded<Bound<'py, PyAny>> {
         self.depth -= 1;
         let value = match level.open {
             Open::List(list) => list.into_any(),
@@ -154,7 +154,7 @@ impl<'py> Decoder<'_, 'py> {
     }
 }
 
-/// Whether a value that begins with this byte has values of its own.
+/// Returns whether the tag is that of a container.
 #[inline]
 pub(super) fn is_container(tag: u8) -> bool {
     matches!(
@@ -164,10 +164,10 @@ pub(super) fn is_container(tag: u8) -> bool {
             | tag::DICT
             | tag::TUPLE
             | tag::FROZENSET
-            | tag::KEPT_LIST
-            | tag::KEPT_SET
-            | tag::KEPT_DICT
-            | tag::KEPT_TUPLE
-            | tag::KEPT_FROZENSET
+            | tag::MEMO_LIST
+            | tag::MEMO_SET
+            | tag::MEMO_DICT
+            | tag::MEMO_TUPLE
+            | tag::MEMO_FROZENSET
     )
 }

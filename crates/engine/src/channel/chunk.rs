@@ -1,0 +1,442 @@
+//! Chunks: the pieces a queue is made of.
+//!
+//! A chunk is a block of a class of its own: a header and so many slots. It has lives, its *generations_begun*.
+//! Chunks of one queue are linked in one direction, oldest first (`link.rs`).
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::done_marks::Over;
+use super::link::{Link, LinkWord};
+use super::slot::{INC_MASK, SlotWord};
+use crate::error::{Error, Result};
+use crate::memory::Arena;
+use crate::memory::block::BlockId;
+use crate::memory::size_class;
+use crate::memory::size_class::{LONG_STRIP, SHORT_STRIP, STRIP_HEADER, SizeClass, WIDE_STRIP};
+use crate::sys::cpu;
+
+/// The size of the smallest slots.
+const NARROW: u64 = 128;
+
+/// The longest message that lies in its slot in every chunk, and in a wide one.
+pub(crate) const BODY: usize = 128 - SLOT_HEAD;
+pub(crate) const WIDE_BODY: usize = 1152 - SLOT_HEAD;
+
+impl Link {
+    pub(crate) fn block(self) -> Option<BlockId> {
+        BlockId::new(self.number())
+    }
+}
+
+/// What every chunk starts with; three cache lines: written once a life, by producers, by consumers.
+#[repr(C, align(64))]
+pub(crate) struct StripHeader {
+    /// Which life this is.
+    pub(crate) inc: AtomicU32,
+    /// The object the queue is in, that object's generation, and which of its queues.
+    pub(crate) queue: AtomicU32,
+    pub(crate) generation: AtomicU32,
+    pub(crate) which: AtomicU32,
+    /// The position in the queue of the first slot.
+    pub(crate) base: AtomicU64,
+    /// The chunk this one was to be linked behind.
+    pub(crate) prev: LinkWord,
+    /// The chunk behind this one, or [`Link::end_of`] this life.
+    pub(crate) next: LinkWord,
+    _pad: [AtomicU64; 3],
+    /// All slots before this one were claimed.
+    pub(crate) claimed: CursorHint,
+    /// The bytes of the messages in blocks that were put here, about: see [`Bytes`].
+    pub(crate) large: Bytes,
+    _pad2: [AtomicU64; 6],
+    /// All slots before this one are over. Of this life once somebody looked for messages here.
+    pub(crate) received: CursorHint,
+    /// Which slots behind it are over as well.
+    pub(crate) over: Over,
+    _pad3: [AtomicU64; 6],
+}
+
+/// A slot number that holds for one life of the chunk (high half). Too low is right as well, and so is
+/// what a process that stalled over a former life may still write: it reads as zero.
+#[repr(transparent)]
+pub(crate) struct CursorHint(AtomicU64);
+
+impl CursorHint {
+    #[inline]
+    pub(crate) fn get(&self, chunk: &Chunk<'_>) -> u32 {
+        self.of_life(chunk).unwrap_or(0)
+    }
+
+    #[inline]
+    fn of_life(&self, chunk: &Chunk<'_>) -> Option<u32> {
+        let word = self.0.load(Ordering::Relaxed);
+        let holds = (word >> 32) as u32 == chunk.inc();
+        holds.then(|| (word as u32).min(chunk.count))
+    }
+
+    /// As [`CursorHint::get`]; and from now on it is of this life.
+    #[inline]
+    pub(crate) fn begin(&self, chunk: &Chunk<'_>) -> u32 {
+        self.of_life(chunk).unwrap_or_else(|| {
+            self.set(chunk, 0);
+            0
+        })
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, chunk: &Chunk<'_>, index: u32) {
+        let word = u64::from(chunk.inc()) << 32 | u64::from(index);
+        self.0.store(word, Ordering::Relaxed);
+    }
+}
+
+/// How many bytes lie in blocks, in units of [`UNIT`], in one life of the chunk (high half).
+///
+/// Who was killed between claiming its slot and adding its message's bytes is left out.
+#[repr(transparent)]
+pub(crate) struct Bytes(AtomicU64);
+
+const UNIT: u64 = 64;
+
+impl Bytes {
+    pub(crate) fn get(&self, chunk: &Chunk<'_>) -> u64 {
+        let word = self.0.load(Ordering::Relaxed);
+        match (word >> 32) as u32 == chunk.inc() {
+            true => (word & u64::from(u32::MAX)) * UNIT,
+            false => 0,
+        }
+    }
+
+    pub(crate) fn add(&self, chunk: &Chunk<'_>, bytes: u64) {
+        let more = bytes.div_ceil(UNIT);
+        let add = |word: u64| {
+            let life = u64::from(chunk.inc());
+            let there = if word >> 32 == life { word as u32 } else { 0 };
+            let sum = u64::from(there).saturating_add(more);
+            Some(life << 32 | sum.min(u32::MAX.into()))
+        };
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+}
+
+/// What every slot starts with; the message comes behind it.
+#[repr(C)]
+pub(crate) struct Slot {
+    pub(crate) word: SlotWord,
+    /// Bytes in the message.
+    pub(crate) length: AtomicU64,
+    /// The block with the message; zero when it lies in the slot.
+    pub(crate) block: AtomicU32,
+    _pad: AtomicU32,
+}
+
+const SLOT_HEAD: usize = size_of::<Slot>();
+const _: () = assert!(size_of::<StripHeader>() as u64 == STRIP_HEADER && SLOT_HEAD == 24);
+
+/// A chunk as seen by somebody at work in one of its lives.
+#[derive(Clone, Copy)]
+pub(crate) struct Chunk<'a> {
+    pub(crate) header: &'a StripHeader,
+    slots: NonNull<u8>,
+    pub(crate) count: u32,
+    /// From one slot to the next.
+    stride: u32,
+    pub(crate) link: Link,
+}
+
+impl<'a> Chunk<'a> {
+    /// The chunk in `block`, whatever life it lives.
+    #[inline(always)]
+    pub(crate) fn at(arena: &'a Arena, block: BlockId) -> Result<Chunk<'a>> {
+        let class = arena.mapped(block.segment())?.class;
+        let Some((count, stride)) = size_class::slots_of(class) else {
+            return Err(Error::BadHandle);
+        };
+        let payload = arena.payload(block)?;
+        // SAFETY: a block of a chunk class holds a header and `count` slots, is never anything else,
+        // is mapped for good, and both are made of atomics.
+        let (header, slots) = unsafe {
+            let header = payload.cast::<StripHeader>();
+            (header.as_ref(), header.add(1).cast())
+        };
+        let inc = header.inc.load(Ordering::SeqCst);
+        Ok(Chunk {
+            header,
+            slots,
+            count,
+            stride,
+            link: Link::new(block.0, inc),
+        })
+    }
+
+    /// The chunk a link names; `None` when it lives another life now.
+    #[inline(always)]
+    pub(crate) fn of(arena: &'a Arena, link: Link) -> Result<Option<Chunk<'a>>> {
+        let Some(block) = link.block() else {
+            return Ok(None);
+        };
+        let chunk = Chunk::at(arena, block)?;
+        Ok((chunk.link == link).then_some(chunk))
+    }
+
+    pub(crate) fn inc(&self) -> u32 {
+        self.link.inc()
+    }
+
+    /// Whether it still lives this life.
+    #[inline]
+    pub(crate) fn is_current(&self) -> bool {
+        self.header.inc.load(Ordering::SeqCst) & INC_MASK == self.inc()
+    }
+
+    /// Begins the next life, by the chunk's owner alone: every slot says that it was used up in this one,
+    /// and from now on whoever comes with a link to this life finds it over. Not a store: who was taken for dead
+    /// may come later than the next owner.
+    pub(crate) fn end_life(&self) {
+        let next = self.inc().wrapping_add(1) & INC_MASK;
+        let inc = &self.header.inc;
+        let _ = inc.compare_exchange(self.inc(), next, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Which life a chunk of this process's own begins with: every slot says that it was used up in the one before.
+    ///
+    /// A chunk that says zero never lived, or its memory was given back. Then it gets a life that it never had:
+    /// whoever stalled over one of those finds out.
+    pub(crate) fn next_life(&self, arena: &Arena) -> u32 {
+        let mut life = self.inc();
+        // Nor a first one: a word of memory that was given back says that it was used up in life zero.
+        while life < 2 {
+            let lives = &arena.root().generations_begun;
+            life = lives.fetch_add(1, Ordering::SeqCst) as u32 & INC_MASK;
+            for (_, slot) in self.slots() {
+                slot.word.wipe(life.wrapping_sub(1));
+            }
+        }
+        life
+    }
+
+    /// Says of a free chunk of this process's that it never lived, and sees to it that it will get none of the
+    /// lives it had.
+    pub(crate) fn forget(&self, arena: &Arena) {
+        let lives = &arena.root().generations_begun;
+        lives.fetch_max(u64::from(self.inc()), Ordering::SeqCst);
+        self.header.inc.store(0, Ordering::SeqCst);
+    }
+
+    #[inline]
+    fn slot_at(&self, index: u32) -> NonNull<u8> {
+        assert!(index < self.count);
+        // SAFETY: within the chunk's count; see `at`.
+        unsafe { self.slots.add(index as usize * self.stride as usize) }
+    }
+
+    #[inline]
+    pub(crate) fn slot(&self, index: u32) -> &'a Slot {
+        // SAFETY: every slot starts with one; see `at`. Strides are multiples of its alignment.
+        unsafe { self.slot_at(index).cast().as_ref() }
+    }
+
+    /// Asks the processor for the slots behind one from which a message of `length` bytes was read: the
+    /// next message, likely as long, was written on another processor.
+    #[inline]
+    pub(crate) fn expect_read(&self, index: u32, length: usize) {
+        if index + 1 < self.count {
+            let next = self.slot_at(index + 1);
+            for line in 0..(SLOT_HEAD + length).div_ceil(64) {
+                // SAFETY: the slot holds `length` bytes behind its head.
+                cpu::expect_read(unsafe { next.add(line * 64) });
+            }
+        }
+    }
+
+    /// The longest message that lies in a slot here.
+    #[inline]
+    pub(crate) fn body_size(&self) -> usize {
+        self.stride as usize - SLOT_HEAD
+    }
+
+    /// Where a message lies. It is read while others may take it away and put another there: whoever
+    /// reads finds out by the slot's word. So it is atomics, too.
+    #[inline]
+    fn body(&self, index: u32) -> &'a [AtomicU64] {
+        // SAFETY: the rest of the slot, 8-aligned.
+        unsafe {
+            let start = self.slot_at(index).add(SLOT_HEAD).cast();
+            std::slice::from_raw_parts(start.as_ptr(), self.body_size() / 8)
+        }
+    }
+
+    /// Writes a message of at most [`Chunk::body_size`] bytes, by who claimed the slot.
+    #[inline]
+    pub(crate) fn write(&self, index: u32, parts: &[&[u8]]) {
+        let body = self.body(index);
+        if let [part] = parts {
+            return write_words(body, part);
+        }
+        let bytes = parts.concat();
+        write_words(body, &bytes);
+    }
+
+    /// Reads the first bytes of a slot, as many as `to` has.
+    #[inline]
+    pub(crate) fn read(&self, index: u32, to: &mut [u8]) {
+        let body = self.body(index);
+        let (words, rest) = to.as_chunks_mut::<8>();
+        for (word, place) in words.iter_mut().zip(body) {
+            *word = place.load(Ordering::Relaxed).to_ne_bytes();
+        }
+        if let Some(place) = body.get(words.len()) {
+            let last = place.load(Ordering::Relaxed).to_ne_bytes();
+            rest.copy_from_slice(&last[..rest.len()]);
+        }
+    }
+
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (u32, &'a Slot)> + use<'a> {
+        let chunk = *self;
+        (0..chunk.count).map(move |index| (index, chunk.slot(index)))
+    }
+
+    /// The chunk behind this one; frozen once this one is being taken out.
+    pub(crate) fn next(&self) -> Link {
+        self.header.next.get()
+    }
+
+    /// The slots of this chunk that one mark of [`Over`] stands for.
+    pub(crate) fn group(&self) -> u32 {
+        (self.count / Over::GROUPS).max(1)
+    }
+
+    /// From a slot on, the first one that is not known to be over.
+    pub(crate) fn skip(&self, mut index: u32) -> u32 {
+        let size = self.group();
+        let is_over = |index| self.header.over.has(self.inc(), index / size);
+        while index < self.count && index.is_multiple_of(size) && is_over(index) {
+            index += size;
+        }
+        index
+    }
+
+    /// Steps from a slot to the next one, behind one that is not over. `run` says how many slots up to here were
+    /// over, one behind the other.
+    #[cold]
+    pub(crate) fn step_behind(&self, index: u32, is_over: bool, run: &mut u32) -> u32 {
+        *run = if is_over { *run + 1 } else { 0 };
+        let next = index + 1;
+        let size = self.group();
+        if next.is_multiple_of(size) && *run >= size {
+            self.header.over.set(self.inc(), next / size - 1);
+        }
+        self.skip(next)
+    }
+
+    /// Whether somebody may have received a message here, or looked for one.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.header.received.of_life(self).is_some() || self.header.over.is_of(self.inc())
+    }
+
+    /// What one slot takes of a limit that is given in slots of the smallest kind.
+    #[inline]
+    pub(crate) fn weight(&self) -> u64 {
+        u64::from(self.stride) / NARROW
+    }
+
+    pub(crate) fn base(&self) -> u64 {
+        self.header.base.load(Ordering::SeqCst)
+    }
+
+    /// Marks all slots as used up, for a chunk that is nobody else's.
+    pub(crate) fn wipe(&self) {
+        for (_, slot) in self.slots() {
+            slot.word.wipe(self.inc());
+        }
+    }
+}
+
+/// The class of the next chunk of a queue: it starts small and goes on large.
+pub(crate) fn next_class(first: bool, wide: bool) -> SizeClass {
+    match (first, wide) {
+        (true, _) => SHORT_STRIP,
+        (_, true) => WIDE_STRIP,
+        _ => LONG_STRIP,
+    }
+}
+
+#[inline]
+fn write_words(body: &[AtomicU64], bytes: &[u8]) {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (place, word) in body.iter().zip(words) {
+        place.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+    }
+    if let (false, Some(place)) = (rest.is_empty(), body.get(words.len())) {
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        place.store(u64::from_ne_bytes(last), Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::channel::slot::View;
+
+    /// A chunk of this process's own.
+    fn a_chunk(arena: &Arena) -> Chunk<'_> {
+        let class = next_class(true, false);
+        let block = arena.alloc_class(class, class.size()).expect("memory");
+        Chunk::at(arena, block).expect("a chunk")
+    }
+
+    fn begin(arena: &Arena, block: BlockId) -> Chunk<'_> {
+        let chunk = Chunk::at(arena, block).expect("a chunk");
+        chunk
+            .header
+            .inc
+            .store(chunk.next_life(arena), Ordering::SeqCst);
+        let chunk = Chunk::at(arena, block).expect("a chunk");
+        for (_, slot) in chunk.slots() {
+            assert_eq!(slot.word.look().view(chunk.inc()), View::Empty);
+        }
+        chunk
+    }
+
+    #[test]
+    fn after_the_last_number_a_chunk_lives_on() {
+        let arena = crate::memory::home().expect("an arena");
+        let chunk = a_chunk(arena);
+        let block = chunk.link.block().expect("a block");
+        chunk.header.inc.store(INC_MASK, Ordering::SeqCst);
+        let chunk = Chunk::at(arena, block).expect("a chunk");
+        chunk.wipe();
+        chunk.end_life();
+        assert!(!chunk.is_current());
+        assert_ne!(begin(arena, block).inc(), 0);
+        arena.free(block, arena.mine());
+    }
+
+    #[test]
+    fn a_chunk_whose_memory_was_given_back_gets_a_life_it_never_had() {
+        let arena = crate::memory::home().expect("an arena");
+        let block = a_chunk(arena).link.block().expect("a block");
+        let mut lives = Vec::new();
+        for round in 0..6 {
+            let chunk = begin(arena, block);
+            assert!(!lives.contains(&chunk.inc()));
+            lives.push(chunk.inc());
+            chunk.wipe();
+            chunk.end_life();
+            if round % 2 == 0 {
+                Chunk::at(arena, block).expect("a chunk").forget(arena);
+                for (_, slot) in chunk.slots() {
+                    // As the kernel leaves it.
+                    slot.word.zero();
+                    let stalled = lives.iter().map(|life| slot.word.look().view(*life));
+                    assert!(stalled.into_iter().all(|view| view == View::Stale));
+                }
+            }
+        }
+        arena.free(block, arena.mine());
+    }
+}

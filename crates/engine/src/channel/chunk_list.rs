@@ -1,0 +1,493 @@
+//! The chain of chunks that is a queue: finding, linking, retiring and taking apart.
+//!
+//! ```text
+//! link a new chunk N behind S:             retire a chunk S, wherever it is, once all its slots are over:
+//!   N making(me)                             S linked --> S retiring(me)
+//!   S.next: end --> N                        freeze S.next;  lead over S  (anybody may help, `retire.rs`)
+//!   N --> linked  (anybody may help)         S begins its next life;  S --> free
+//! ```
+//!
+//! Each arrow is one compare-and-swap. A chunk found belonging to a dead maker is linked exactly when
+//! its predecessor says so; one found retiring by a dead process is finished by whoever finds it.
+//!
+//! So what is linked is what something may still happen in: a slot that a stopped process claimed keeps its own
+//! chunk, and none of those behind it.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::chunk::{Chunk, next_class};
+use super::link::{Link, LinkWord};
+use super::skipped::Pads;
+use super::slot::View;
+use crate::error::{Error, Result};
+use crate::failpoint;
+use crate::memory::Arena;
+use crate::memory::block::BlockId;
+use crate::memory::owner::Owner;
+use crate::memory::size_class::SizeClass;
+use crate::objects::object::Kind;
+use crate::retries::Retries;
+use crate::sync::eventcount::EventCount;
+
+/// The words of one queue. Zeroed but for `limit` and `flags` until the first chunk is there.
+#[repr(C, align(64))]
+pub(crate) struct ChunkList {
+    /// The most messages there may be; zero for no limit.
+    pub(crate) limit: AtomicU64,
+    /// The most bytes large messages may take while another is there; zero for no limit.
+    pub(crate) byte_limit: AtomicU64,
+    pub(crate) flags: AtomicU32,
+    _pad: [AtomicU32; 11],
+    /// The chunk in which slots are claimed.
+    pub(super) tail: LinkWord,
+    /// How many messages put since that chunk was linked would have needed a wide slot, about.
+    pub(crate) medium: AtomicU32,
+    _pad2: [AtomicU32; 13],
+    /// The oldest chunk.
+    pub(super) head: LinkWord,
+    /// The oldest chunk from which something may be received. A hint: never one behind that.
+    pub(super) received: LinkWord,
+    _pad3: [AtomicU64; 6],
+    /// Consumers sleep here.
+    pub(crate) items: EventCount,
+    _pad4: [AtomicU32; 15],
+    /// Producers sleep here.
+    pub(crate) space: EventCount,
+    /// Those that wait for all tasks to be done sleep here.
+    pub(crate) finished: EventCount,
+    /// How many tasks were reported done, and how many slots stand for none (`task_done.rs`).
+    pub(crate) reported: AtomicU64,
+    pub(crate) skipped: Pads,
+    _pad5: [AtomicU64; 5],
+}
+
+pub(crate) const CLOSED: u32 = 1;
+pub(crate) const JOINABLE: u32 = 2;
+
+const _: () = assert!(size_of::<ChunkList>() == 320);
+
+/// What is behind a chunk.
+pub(crate) enum Next<'a> {
+    Chunk(Chunk<'a>),
+    /// Nothing yet.
+    End,
+    /// The chunk was taken out meanwhile: look at the chain anew.
+    Stale,
+}
+
+/// A chain, where it lies, and the arena it lies in.
+#[derive(Clone, Copy)]
+pub(crate) struct ListCursor<'a> {
+    pub(crate) arena: &'a Arena,
+    pub(crate) chain: &'a ChunkList,
+    /// The object the chain is in, its generation, and which of the object's chains it is.
+    pub(crate) home: BlockId,
+    pub(crate) generation: u32,
+    pub(crate) which: u32,
+}
+
+impl<'a> ListCursor<'a> {
+    #[inline]
+    pub(crate) fn has(&self, flag: u32) -> bool {
+        self.chain.flags.load(Ordering::SeqCst) & flag != 0
+    }
+
+    pub(super) fn linked(&self, inc: u32) -> Owner {
+        Owner::Linked {
+            queue: self.home.0,
+            inc,
+        }
+    }
+
+    /// The position of a slot, by which limits go: that of its message, or what all slots before it take where
+    /// the limit is one of bytes.
+    #[inline]
+    pub(crate) fn position(&self, chunk: &Chunk<'a>, index: u32) -> u64 {
+        chunk.base() + u64::from(index) * self.weight(chunk)
+    }
+
+    #[inline]
+    pub(crate) fn weight(&self, chunk: &Chunk<'a>) -> u64 {
+        match self.chain.byte_limit.load(Ordering::Relaxed) {
+            0 => 1,
+            _ => chunk.weight(),
+        }
+    }
+
+    /// The chunk that one of the chain's words names; `None` before the first one is there.
+    #[inline(always)]
+    pub(super) fn chunk_at(&self, word: &LinkWord) -> Result<Option<Chunk<'a>>> {
+        let link = word.get();
+        if link == Link::NONE {
+            return Ok(None);
+        }
+        match Chunk::of(self.arena, link)? {
+            Some(chunk) => Ok(Some(chunk)),
+            None => self.chunk_at_last(word),
+        }
+    }
+
+    /// As [`ListCursor::chunk_at`]: a chunk lives another life, then the word was moved off it before.
+    #[cold]
+    fn chunk_at_last(&self, word: &LinkWord) -> Result<Option<Chunk<'a>>> {
+        let mut retries = Retries::default();
+        loop {
+            let link = word.get();
+            if link == Link::NONE {
+                return Ok(None);
+            }
+            if let Some(chunk) = Chunk::of(self.arena, link)? {
+                return Ok(Some(chunk));
+            }
+            retries.again()?;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn head(&self) -> Result<Option<Chunk<'a>>> {
+        self.chunk_at(&self.chain.head)
+    }
+
+    /// The chunk to look for messages in first.
+    #[inline(always)]
+    pub(crate) fn first_to_receive(&self) -> Result<Option<Chunk<'a>>> {
+        match Chunk::of(self.arena, self.chain.received.get())? {
+            Some(chunk) => Ok(Some(chunk)),
+            None => self.first_anew(),
+        }
+    }
+
+    /// As [`ListCursor::first_to_receive`], after a chunk was taken out under one's feet: what was taken out may lead on
+    /// to what was taken out as well, so it begins at the head. The hint is moved there if it names such a chunk.
+    #[cold]
+    pub(crate) fn first_anew(&self) -> Result<Option<Chunk<'a>>> {
+        let hint = self.chain.received.get();
+        let head = self.head()?;
+        if let Some(head) = head
+            && Chunk::of(self.arena, hint)?.is_none_or(|chunk| chunk.next().is_frozen())
+        {
+            self.chain.received.swing(hint, head.link);
+        }
+        Ok(head)
+    }
+
+    /// The chunk in which slots are claimed, if there is one.
+    pub(crate) fn last(&self) -> Result<Option<Chunk<'a>>> {
+        self.chunk_at(&self.chain.tail)
+    }
+
+    /// The chunk to claim a slot in, made if need be.
+    #[inline(always)]
+    pub(crate) fn tail(&self) -> Result<Chunk<'a>> {
+        match self.chunk_at(&self.chain.tail)? {
+            Some(chunk) => Ok(chunk),
+            None => self.begin(),
+        }
+    }
+
+    /// What is behind `chunk`. Sees to it that the next chunk is the chain's own.
+    pub(crate) fn after(&self, chunk: &Chunk<'a>) -> Result<Next<'a>> {
+        let seen = chunk.next();
+        // What was read belongs to this life only if the chunk still lives it.
+        if !chunk.is_current() {
+            return Ok(Next::Stale);
+        }
+        let link = seen.thawed();
+        let Some(block) = link.block() else {
+            return Ok(Next::End);
+        };
+        self.adopt(block, link.inc())?;
+        match Chunk::of(self.arena, link)? {
+            // A chain only ever leads on: without that one could go round in it for ever.
+            Some(next) if next.base() > chunk.base() => Ok(Next::Chunk(next)),
+            // Before a chunk ends its life, nothing leads on to it but what was taken out before.
+            _ if !seen.is_frozen() && chunk.next() == seen && chunk.is_current() => {
+                Err(Error::Damaged)
+            }
+            _ => Ok(Next::Stale),
+        }
+    }
+
+    /// The chunk behind `chunk`, made if need be; the tail is moved on to it.
+    pub(crate) fn extend(&self, chunk: &Chunk<'a>) -> Result<()> {
+        if chunk.next().block().is_none() {
+            let wide = self.chain.medium.load(Ordering::Relaxed) > chunk.count / 8;
+            let class = next_class(false, wide);
+            let base = self.position(chunk, chunk.count);
+            let new = self.make(class, chunk.link, base)?;
+            failpoint::hit("chunk_list.made");
+            let end = Link::end_of(chunk.inc());
+            match chunk.header.next.swing(end, new) {
+                true => self.chain.medium.store(0, Ordering::Relaxed),
+                false => self.unmake(new),
+            }
+            failpoint::hit("chunk_list.linked");
+        }
+        if let Next::Chunk(next) = self.after(chunk)? {
+            self.chain.tail.swing(chunk.link, next.link);
+        }
+        Ok(())
+    }
+
+    /// Makes the first chunk.
+    #[cold]
+    fn begin(&self) -> Result<Chunk<'a>> {
+        let head = &self.chain.head;
+        if head.get() == Link::NONE {
+            let new = self.make(next_class(true, false), Link::NONE, 0)?;
+            failpoint::hit("chunk_list.made");
+            if !head.swing(Link::NONE, new) {
+                self.unmake(new);
+            }
+            failpoint::hit("chunk_list.begun");
+        }
+        let mut retries = Retries::default();
+        loop {
+            // Whoever linked the first chunk may have died before it wrote the tail.
+            let first = head.get();
+            if let Some(block) = first.block() {
+                self.adopt(block, first.inc())?;
+                self.chain.received.swing(Link::NONE, first);
+                self.chain.tail.swing(Link::NONE, first);
+            }
+            if let Some(chunk) = self.chunk_at(&self.chain.tail)? {
+                return Ok(chunk);
+            }
+            retries.again()?;
+        }
+    }
+
+    /// A chunk of this process's own, ready to be linked behind `prev`.
+    fn make(&self, class: SizeClass, prev: Link, base: u64) -> Result<Link> {
+        let block = self.arena.alloc_class(class, class.size())?;
+        let chunk = Chunk::at(self.arena, block)?;
+        let header = chunk.header;
+        let link = Link::new(block.0, chunk.next_life(self.arena));
+        header.queue.store(self.home.0, Ordering::SeqCst);
+        header.generation.store(self.generation, Ordering::SeqCst);
+        header.which.store(self.which, Ordering::SeqCst);
+        header.base.store(base, Ordering::SeqCst);
+        header.prev.set(prev);
+        header.next.set(Link::end_of(link.inc()));
+        header.inc.store(link.inc(), Ordering::SeqCst);
+        let cell = self.arena.cell(block)?;
+        cell.kind.store(Kind::Chunk as u32, Ordering::SeqCst);
+        failpoint::hit("chunk_list.prepared");
+        cell.owner.pass(self.arena.mine(), self.making(link.inc()));
+        Ok(link)
+    }
+
+    fn making(&self, inc: u32) -> Owner {
+        Owner::Making {
+            by: self.arena.me(),
+            inc,
+        }
+    }
+
+    /// Gives back a chunk that nobody saw.
+    fn unmake(&self, link: Link) {
+        if let Some(block) = link.block() {
+            free(self.arena, block, self.making(link.inc()));
+        }
+    }
+
+    /// Makes a linked chunk the chain's own if its maker did not get to it.
+    pub(super) fn adopt(&self, block: BlockId, inc: u32) -> Result<()> {
+        let owner = &self.arena.cell(block)?.owner;
+        let maker = owner.get();
+        if let Owner::Making { by, .. } = maker
+            && maker == (Owner::Making { by, inc }).cut()
+        {
+            owner.pass(maker, self.linked(inc));
+        }
+        Ok(())
+    }
+
+    /// Sees to it that none of the chain's words names `chunk` any more; head last.
+    ///
+    /// A chunk without a successor is only ever taken out when the whole chain is taken apart.
+    pub(super) fn move_off(&self, chunk: &Chunk<'a>) {
+        let next = match chunk.next().thawed() {
+            next if next.block().is_some() => next,
+            _ => Link::NONE,
+        };
+        for word in [&self.chain.tail, &self.chain.received, &self.chain.head] {
+            word.swing(chunk.link, next);
+        }
+    }
+
+    /// Frees every chunk and every message, for a chain that nobody uses any more.
+    fn dismantle(&self) {
+        while let Ok(Some(chunk)) = self.head() {
+            free_messages(self.arena, &chunk);
+            let Some(block) = chunk.link.block() else {
+                break;
+            };
+            let next = chunk.next().thawed();
+            if let Some(successor) = next.block() {
+                let _ = self.adopt(successor, next.inc());
+            }
+            let _ = self.adopt(block, chunk.inc());
+            let Ok(cell) = self.arena.cell(block) else {
+                break;
+            };
+            let mine = Owner::Retiring {
+                by: self.arena.me(),
+                inc: chunk.inc(),
+            };
+            let former = cell.owner.get();
+            let ours = matches!(
+                former,
+                Owner::Linked { .. } | Owner::Retiring { .. } | Owner::Making { .. }
+            ) && self.arena.claim(block, cell, former, mine);
+            failpoint::hit("chunk_list.dismantling");
+            self.move_off(&chunk);
+            if ours {
+                chunk.wipe();
+                chunk.end_life();
+                free(self.arena, block, mine);
+            }
+        }
+        self.chain.tail.set(Link::NONE);
+        self.chain.received.set(Link::NONE);
+    }
+}
+
+/// How many slots from the start are over, moving the chunk's hint along if it is of this life.
+pub(crate) fn over_in(chunk: &Chunk<'_>) -> u32 {
+    let first = chunk.header.received.get(chunk);
+    let mut over = first;
+    while over < chunk.count
+        && matches!(chunk.slot(over).word.look().view(chunk.inc()), View::In(phase) if phase.is_over())
+    {
+        over += 1;
+    }
+    if over > first {
+        chunk.header.received.set(chunk, over);
+    }
+    over
+}
+
+/// Notes of a free chunk of this process's which lives it had, before its memory is given back.
+pub(crate) fn empty(arena: &Arena, block: BlockId) {
+    if let Ok(chunk) = Chunk::at(arena, block) {
+        chunk.forget(arena);
+    }
+}
+
+/// Frees a chunk that is between two lives.
+pub(super) fn free(arena: &Arena, block: BlockId, from: Owner) {
+    let Ok(cell) = arena.cell(block) else { return };
+    cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
+    arena.free(block, from);
+}
+
+/// Frees the blocks of the messages in a chunk that nobody will receive.
+pub(super) fn free_messages(arena: &Arena, chunk: &Chunk<'_>) {
+    let Some(own) = chunk.link.block() else {
+        return;
+    };
+    for (index, slot) in chunk.slots() {
+        let Some(block) = BlockId::new(slot.block.load(Ordering::SeqCst)) else {
+            continue;
+        };
+        let owner = Owner::Slot {
+            chunk: own.0,
+            index,
+            inc: chunk.inc(),
+        };
+        // Exactly the messages of this life: a number left over from another names another owner.
+        let _ = arena.free(block, owner);
+    }
+}
+
+/// The chains in the object of a block, if it is of a kind that has some.
+pub(crate) fn chains_of(arena: &Arena, kind: Kind, block: BlockId) -> &[ChunkList] {
+    let count = match kind {
+        Kind::Queue => 1,
+        Kind::Pipe => 2,
+        _ => return &[],
+    };
+    let size = 64 + size_of::<ChunkList>() * count;
+    match arena.payload(block) {
+        // SAFETY: objects of these kinds have so many chains behind their 64-byte head (the layouts
+        // assert it), blocks are mapped for good, and chains are atomics.
+        Ok(payload) if arena.capacity(block) >= size as u64 => unsafe {
+            std::slice::from_raw_parts(payload.add(64).cast().as_ptr(), count)
+        },
+        _ => &[],
+    }
+}
+
+/// Takes all chains of an object apart.
+pub(crate) fn dismantle_all(arena: &Arena, kind: Kind, block: BlockId) {
+    for (which, chain) in chains_of(arena, kind, block).iter().enumerate() {
+        let at = ListCursor {
+            arena,
+            chain,
+            home: block,
+            generation: 0,
+            which: which as u32,
+        };
+        at.dismantle();
+    }
+}
+
+/// The chain a chunk says it belongs to, if that still is the same object.
+pub(super) fn chain_of<'a>(arena: &'a Arena, chunk: &Chunk<'a>) -> Option<ListCursor<'a>> {
+    let home = BlockId::new(chunk.header.queue.load(Ordering::SeqCst))?;
+    let cell = arena.cell(home).ok()?;
+    let kind = Kind::from_u32(cell.kind.load(Ordering::SeqCst));
+    let generation = chunk.header.generation.load(Ordering::SeqCst);
+    let which = chunk.header.which.load(Ordering::SeqCst);
+    let chain = chains_of(arena, kind, home).get(which as usize)?;
+    (cell.generation.load(Ordering::SeqCst) == generation).then_some(ListCursor {
+        arena,
+        chain,
+        home,
+        generation,
+        which,
+    })
+}
+
+/// Keeps a chunk whose maker died if it was linked, and frees it if not.
+pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
+    let Owner::Making { inc, .. } = from else {
+        return;
+    };
+    let (Ok(chunk), Ok(cell)) = (Chunk::at(arena, block), arena.cell(block)) else {
+        return;
+    };
+    let prev = chunk.header.prev.get();
+    let queue = chunk.header.queue.load(Ordering::SeqCst);
+    let linked = match prev.block() {
+        Some(before) => {
+            // Whoever takes a chunk out adopts its successor first, so a predecessor that is not part
+            // of the chain any more tells nothing about this one.
+            let part = Owner::Linked {
+                queue,
+                inc: prev.inc(),
+            };
+            let in_chain = arena.cell(before).is_ok_and(|cell| cell.owner.is(part));
+            let before = Chunk::of(arena, prev).ok().flatten();
+            in_chain && before.is_some_and(|before| before.next().thawed() == chunk.link)
+        }
+        None => chain_of(arena, &chunk).is_some_and(|at| at.chain.head.get() == chunk.link),
+    };
+    if linked {
+        cell.owner.pass(from, Owner::Linked { queue, inc });
+    } else {
+        free_unlinked(arena, block, from);
+    }
+}
+
+/// Frees a chunk that a dead process had not linked. No slot of it was touched in this life.
+pub(crate) fn free_unlinked(arena: &Arena, block: BlockId, from: Owner) {
+    let mine = arena.mine();
+    if arena
+        .cell(block)
+        .is_ok_and(|cell| arena.claim(block, cell, from, mine))
+    {
+        free(arena, block, mine);
+    }
+}

@@ -1,0 +1,57 @@
+//! A queue as the place of one value: its newest message, read without being received.
+//!
+//! Who replaces the value puts the new one and receives the others after that. Killed in between, it leaves
+//! both, and the newest is still the value. Nobody else may use the queue meanwhile: there is a lock for it.
+
+use std::sync::atomic::Ordering;
+
+use super::chunk::Chunk;
+use super::chunk_list::ListCursor;
+use super::message_count::Step;
+use super::recovery;
+use super::slot::{Phase, View};
+use crate::error::{Error, Result};
+use crate::memory::block::BlockId;
+
+impl<'a> ListCursor<'a> {
+    /// Copies the newest message into `out`. False when there is none.
+    pub(super) fn newest(&self, out: &mut Vec<u8>) -> Result<bool> {
+        let mut copied = Ok(false);
+        let first = self.first_to_receive()?;
+        self.walk(first, |chunk, index, _| {
+            match recovery::look(self, chunk, index) {
+                View::In(Phase::Ready) => {
+                    copied = self.copy(chunk, index, out).map(|()| true);
+                    Step::NextSlot
+                }
+                View::In(_) => Step::NextSlot,
+                View::Empty => Step::Done,
+                View::Stale => Step::Again,
+            }
+        })?;
+        copied
+    }
+
+    fn copy(&self, chunk: &Chunk<'a>, index: u32, out: &mut Vec<u8>) -> Result<()> {
+        let slot = chunk.slot(index);
+        let length = slot.length.load(Ordering::Relaxed) as usize;
+        out.clear();
+        let Some(block) = BlockId::new(slot.block.load(Ordering::Acquire)) else {
+            out.resize(length.min(chunk.body_size()), 0);
+            chunk.read(index, out);
+            return Ok(());
+        };
+        let payload = self.arena.payload(block)?;
+        let start = self.arena.opened_at(block).unwrap_or(0);
+        if length as u64 > self.arena.capacity(block) || start > length {
+            return Err(Error::BadHandle);
+        }
+        out.resize(length - start, 0);
+        // SAFETY: the block is mapped for good and holds so many bytes (checked); `out` is memory of this
+        // process alone, so they do not overlap. What others write there meanwhile is bytes as well.
+        unsafe {
+            std::ptr::copy_nonoverlapping(payload.add(start).as_ptr(), out.as_mut_ptr(), out.len());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! A message that is written where it will lie.
+
+use std::ops::Range;
+use std::ptr::NonNull;
+
+use crate::error::{Error, Result};
+use crate::failpoint;
+use crate::memory::block::BlockId;
+use crate::memory::owner::Owner;
+use crate::memory::{Arena, home};
+use crate::objects::attachments;
+use crate::objects::cow_buffer::CowBuffer;
+use crate::objects::object_ref::ObjectRef;
+
+/// A large message before it is sent: a block of this process's own, to be filled in place.
+///
+/// Dropped unsent, it is gone.
+pub struct MessageBuf {
+    arena: &'static Arena,
+    pub(super) block: BlockId,
+    owner: Owner,
+    /// Where the message's bytes lie in the block, behind the list of objects.
+    range: Range<usize>,
+}
+
+impl MessageBuf {
+    /// Room for a message of `length` bytes that keeps `objects` alive. What it says at first is undefined.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn new(length: usize, objects: &[ObjectRef]) -> Result<MessageBuf> {
+        let arena = home()?;
+        let start = match objects {
+            [] => 0,
+            _ => attachments::offset(objects.len()),
+        };
+        // What overflows is more than any block holds.
+        let end = start.saturating_add(length);
+        let block = arena.alloc(end as u64)?;
+        let draft = MessageBuf {
+            arena,
+            block,
+            owner: arena.mine(),
+            range: start..end,
+        };
+        failpoint::hit("queue.block_taken");
+        if !objects.is_empty() {
+            arena.seal(block, objects)?;
+        }
+        Ok(draft)
+    }
+
+    /// A draft of the parts, one behind the other.
+    pub(super) fn of(parts: &[&[u8]], objects: &[ObjectRef]) -> Result<MessageBuf> {
+        let mut draft = MessageBuf::new(parts.iter().map(|part| part.len()).sum(), objects)?;
+        let mut rest = draft.bytes_mut();
+        for part in parts {
+            let (place, behind) = rest.split_at_mut(part.len());
+            place.copy_from_slice(part);
+            rest = behind;
+        }
+        Ok(draft)
+    }
+
+    /// What a message becomes that this process owns and that begins where its block does.
+    pub(super) fn over(
+        arena: &'static Arena,
+        block: BlockId,
+        owner: Owner,
+        length: usize,
+    ) -> MessageBuf {
+        MessageBuf {
+            arena,
+            block,
+            owner,
+            range: 0..length,
+        }
+    }
+
+    /// The bytes of the message, which start at a multiple of 64.
+    ///
+    /// # Panics
+    /// In a child that was forked meanwhile: the draft is its parent's.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let start = self.start();
+        // SAFETY: the block is this process's alone (`start` looked) until the draft is sent, which takes
+        // the draft; it holds the range, is mapped for good, and memory of a file is always initialised.
+        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.range.len()) }
+    }
+
+    /// What was written so far.
+    ///
+    /// # Panics
+    /// As [`MessageBuf::bytes_mut`].
+    pub fn bytes(&self) -> &[u8] {
+        let start = self.start();
+        // SAFETY: as in `bytes_mut`; who borrows the draft keeps it from being written.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), self.range.len()) }
+    }
+
+    fn start(&self) -> NonNull<u8> {
+        assert!(
+            self.is_mine(),
+            "a draft is used by the process that began it, not by a forked child"
+        );
+        let payload = self.arena.payload(self.block);
+        let payload = payload.expect("a block that was taken is mapped");
+        // SAFETY: within the block, which holds the range.
+        unsafe { payload.add(self.range.start) }
+    }
+
+    /// Leaves away what is behind the first `length` bytes, if there is any.
+    pub fn truncate(&mut self, length: usize) {
+        let length = length.min(self.range.len());
+        self.range.end = self.range.start + length;
+    }
+
+    fn is_mine(&self) -> bool {
+        self.owner == self.arena.mine()
+    }
+
+    /// The bytes of the block that are in use; an error in a child that was forked meanwhile.
+    pub(super) fn size(&self) -> Result<u64> {
+        match self.is_mine() {
+            true => Ok(self.range.end as u64),
+            false => Err(Error::Invalid("a draft is sent by who began it".into())),
+        }
+    }
+
+    /// Makes the bytes a copy-on-write buffer's, for others to use whom its handle reaches. The draft is of no objects.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn into_cow_buffer(self) -> Result<CowBuffer> {
+        self.size()?;
+        let cow_buffer = CowBuffer::new(self.arena, self.block, self.range.clone())?;
+        self.spend();
+        Ok(cow_buffer)
+    }
+
+    /// Its block has another owner now.
+    pub(super) fn spend(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for MessageBuf {
+    fn drop(&mut self) {
+        if self.is_mine() {
+            self.arena.free(self.block, self.owner);
+        }
+    }
+}
+
+impl std::fmt::Debug for MessageBuf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MessageBuf({} bytes)", self.range.len())
+    }
+}

@@ -1,0 +1,407 @@
+//! A queue's descriptor: a pipe of the kernel that is readable exactly while a message waits.
+//!
+//! It is made when somebody first asks for it, and told to all that hold the queue by a word: from then on whoever puts
+//! a message in or takes the last one out keeps the pipe in line with what is there, by the protocol of
+//! [`readiness`](super::readiness). Every process opens the same pipe, by the number it has in one that has it open. Which pipe it
+//! is says the inode; a number alone is no identity.
+//!
+//! ```text
+//! ask:  open or make the pipe;  WATCHED;  is a message due, and no byte there?  one byte;  clear
+//! put:  claim a slot;  WATCHED, and not SIGNALLED?  one byte, then SIGNALLED;  publish
+//! ```
+//!
+//! Who puts without having seen WATCHED claimed its slot before it looked, so whoever asked finds a message due. The
+//! same goes for who finds that nobody has the pipe open: it rings for nobody, and the next one that asks makes
+//! another pipe and looks.
+//! A queue that nobody asks for its descriptor costs a load for each message.
+//!
+//! There must be no second pipe while somebody waits for the first. Where it is open says a small table, which knows
+//! neither forked children nor all others; who finds nobody there looks at all that hold the queue. Meanwhile another
+//! may open it, from one that is gone when its turn comes:
+//!
+//! ```text
+//! open: open the pipe;  openings + 1, if it is still the queue's, or all anew
+//! make: read the word;  look at all holders;  word unchanged?  the new inode in its place, or all anew
+//! ```
+
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use rustix::io::Errno;
+
+use super::message::Message;
+use super::queue::Queue;
+use super::queue_pipe::{Opened, PipeId, notify_without_descriptor};
+use super::readiness::{Bytes, MOST_NAPS, RING_NAP, Readiness, await_announced};
+use crate::error::{Error, GetError, Result};
+use crate::failpoint;
+use crate::memory::owner::ProcId;
+use crate::sys::known_fd::{among_descriptors_of, reopen};
+
+/// In shared memory, behind the queue's chain.
+#[repr(C, align(64))]
+pub(crate) struct QueueBell {
+    readiness: Readiness,
+    /// Which pipe it is (low half), zero before somebody asked; and how often one was opened or made.
+    pipe: AtomicU64,
+    /// Processes that have it open (high half), and the numbers it has there. Others may have it as well.
+    holders: [AtomicU64; 5],
+    /// A process whose messages the pipe does not show.
+    unheard: AtomicU32,
+}
+
+const _: () = assert!(size_of::<QueueBell>() == 64);
+
+/// One opening, in [`QueueBell::pipe`].
+const OPENING: u64 = 1 << 32;
+
+fn pipe_in(word: u64) -> Option<PipeId> {
+    (word as u32 != 0).then_some(PipeId(word as u32))
+}
+
+/// What came of looking for the pipe.
+enum Look<'a> {
+    Opened(&'a Opened),
+    /// No process has it open.
+    Nobody,
+    /// Somebody has it open, or may have.
+    Refused(Errno),
+}
+
+impl Queue {
+    fn words(&self) -> &QueueBell {
+        &self.object().readiness
+    }
+
+    /// A descriptor that is readable exactly while a message waits or the queue is closed, whichever process puts and
+    /// gets. It is for waiting only: what is read from it or written to it is no message.
+    ///
+    /// From the first call on, a message that comes when none is there costs its sender system calls, and its
+    /// receiver too; each process that uses the queue opens a descriptor for it.
+    ///
+    /// # Errors
+    /// When descriptors cannot be had, or a process that has the pipe open cannot be looked into by way of `/proc`.
+    /// When a process put a message that the descriptor could not show: it cannot look into any that has the pipe.
+    pub fn fileno(&self) -> Result<RawFd> {
+        self.open_or_make()?;
+        self.words().readiness.watch();
+        let number = self.show()?.number();
+        match self.is_one_unheard() {
+            false => Ok(number),
+            true => Err(Error::os(UNHEARD, Errno::PERM)),
+        }
+    }
+
+    /// Makes the descriptor readable, if somebody has it and it is not: a message is about to be there.
+    #[inline]
+    pub(super) fn notify(&self) {
+        let readiness = &self.words().readiness;
+        if readiness.is_watched() && readiness.wants_byte() {
+            self.notify_now();
+        }
+    }
+
+    #[cold]
+    fn notify_now(&self) {
+        failpoint::hit("queue.notifying");
+        let rung = match self.opened() {
+            // A full pipe holds bytes enough.
+            Look::Opened(opened) => opened.notify(),
+            Look::Nobody => false,
+            Look::Refused(errno) => {
+                let rung = is_want_of_descriptors(errno) && self.notify_without_descriptor();
+                if !rung {
+                    self.note_unheard();
+                }
+                rung
+            }
+        };
+        if rung {
+            failpoint::hit("queue.notified");
+            self.words().readiness.note_byte();
+        }
+    }
+
+    fn notify_without_descriptor(&self) -> bool {
+        let pipe = pipe_in(self.words().pipe.load(Ordering::SeqCst));
+        pipe.is_some_and(|pipe| notify_without_descriptor(pipe, self.told_paths().collect()))
+    }
+
+    /// Brings the descriptor in line with what is there, after a look or a message. To be called by who looked for
+    /// a message because the descriptor was readable, and found none.
+    #[inline]
+    pub fn settle(&self) {
+        if self.words().readiness.is_watched() && self.is_empty() {
+            self.clear();
+        }
+    }
+
+    #[cold]
+    fn clear(&self) {
+        if let Look::Opened(opened) = self.opened() {
+            self.clear_bytes(opened);
+        }
+    }
+
+    fn clear_bytes(&self, opened: &Opened) {
+        let arena = self.at().arena;
+        let is_due = || self.is_due();
+        let is_dead = |owner| arena.is_dead(owner);
+        let readiness = &self.words().readiness;
+        readiness.clear(arena.me(), is_dead, opened, is_due);
+    }
+
+    fn is_due(&self) -> bool {
+        self.is_closed() || self.at().is_due()
+    }
+
+    /// Receives a message that the descriptor shows and that is yet to be written: its sender rings first. One that
+    /// was stopped in between is not waited for.
+    pub(super) fn get_announced(&self, message: &mut Message) -> Result<Option<ProcId>, GetError> {
+        let take = || self.at().take(message).map(|taken| taken.then_some(()));
+        let taken = await_announced(&self.words().readiness, || self.is_announced(), take)?;
+        taken.map(|()| None).ok_or(GetError::Empty)
+    }
+
+    fn is_announced(&self) -> bool {
+        let is_shown = || matches!(self.opened(), Look::Opened(opened) if opened.count() > 0);
+        is_shown() && self.at().is_due()
+    }
+
+    /// Whether somebody asked for the descriptor.
+    #[inline]
+    pub fn is_watched(&self) -> bool {
+        self.words().readiness.is_watched()
+    }
+
+    /// Whether a message is there, for who may have been told so by the descriptor: if it is yet to be written, that
+    /// is waited for. One who sleeps until the descriptor says something new would hear no more of it.
+    pub fn has_message(&self) -> bool {
+        let look = || Ok((!self.is_empty()).then_some(()));
+        let found = || await_announced(&self.words().readiness, || self.is_announced(), look);
+        let has = !self.is_empty() || matches!(found(), Ok(Some(())));
+        if !has {
+            self.settle();
+        }
+        has
+    }
+
+    /// Shows what is there already. Without SIGNALLED: only who has claimed a slot may let others rely on its byte.
+    fn show(&self) -> Result<&Opened> {
+        let opened = self.open_or_make()?;
+        if opened.count() == 0 {
+            // SIGNALLED may be of a pipe that is gone, and its bytes with it.
+            self.clear_bytes(opened);
+            if self.is_due() {
+                opened.notify();
+            }
+        }
+        self.settle();
+        Ok(opened)
+    }
+
+    /// The pipe, for who rings or clears.
+    fn opened(&self) -> Look<'_> {
+        let word = self.words().pipe.load(Ordering::SeqCst);
+        match self.cached.get() {
+            Some(opened) if Some(opened.id()) == pipe_in(word) && opened.is_there() => {
+                if opened.is_news_of(self.at().arena.me()) {
+                    self.register(opened.number());
+                }
+                Look::Opened(opened)
+            }
+            _ => self.look_anew(),
+        }
+    }
+
+    #[cold]
+    fn look_anew(&self) -> Look<'_> {
+        loop {
+            let word = self.words().pipe.load(Ordering::SeqCst);
+            let Some(pipe) = pipe_in(word) else {
+                return Look::Nobody;
+            };
+            // As long as nobody opened or made one: not with every message.
+            if self.cached.nobody.load(Ordering::Relaxed) == word {
+                return Look::Nobody;
+            }
+            if self.cached.refused.load(Ordering::Relaxed) == word {
+                return Look::Refused(Errno::PERM);
+            }
+            match self.find_pipe(pipe) {
+                Ok(Some(opened)) => {
+                    if let Some(opened) = self.enter(opened) {
+                        return Look::Opened(opened);
+                    }
+                }
+                Ok(None) => self.cached.nobody.store(word, Ordering::Relaxed),
+                Err(errno) if is_want_of_descriptors(errno) => return Look::Refused(errno),
+                Err(_) => self.cached.refused.store(word, Ordering::Relaxed),
+            }
+        }
+    }
+
+    /// The pipe, if somebody has it open.
+    fn find_pipe(&self, pipe: PipeId) -> Result<Option<Arc<Opened>>, Errno> {
+        if let Some(opened) = Opened::of_this_process(pipe) {
+            return Ok(Some(opened));
+        }
+        let found = self.open_where_told(pipe)?;
+        let found = found.map_or_else(|| self.open_at_a_holder(pipe), |found| Ok(Some(found)))?;
+        let keep = |found| Opened::keep(found, None).map_err(|_| Errno::BADF);
+        found.map(keep).transpose()
+    }
+
+    /// The pipe, by the numbers that processes said.
+    fn open_where_told(&self, pipe: PipeId) -> Result<Option<OwnedFd>, Errno> {
+        for path in self.told_paths() {
+            match reopen(&path, &pipe) {
+                Ok(None) => {}
+                // Who is not to be looked into is asked again, with all others.
+                Err(errno) if !is_want_of_descriptors(errno) => {}
+                told => return told,
+            }
+        }
+        Ok(None)
+    }
+
+    fn told_paths(&self) -> impl Iterator<Item = String> {
+        let arena = self.at().arena;
+        let told = self.words().holders.iter();
+        told.filter_map(|holder| {
+            let holder = holder.load(Ordering::SeqCst);
+            let owner = ProcId::from_u32((holder >> 32) as u32)?;
+            let number = arena.number_of(owner).filter(|_| !arena.is_dead(owner))?;
+            // In whichever namespace: what the link says is the same in all of them.
+            Some(format!("/proc/{}/fd/{}", number.pid(), holder as u32))
+        })
+    }
+
+    /// The pipe, wherever a process that holds the queue has it.
+    #[cold]
+    fn open_at_a_holder(&self, pipe: PipeId) -> Result<Option<OwnedFd>, Errno> {
+        failpoint::hit("queue.bell_sought");
+        let arena = self.at().arena;
+        let (mut naps, mut is_refused) = (0, false);
+        let mut look = |owner: ProcId| {
+            // A child that is being forked has what its parent had, who may be gone by now.
+            while arena.is_expected(owner) && !arena.is_dead(owner) && naps < MOST_NAPS {
+                naps += 1;
+                std::thread::sleep(RING_NAP);
+            }
+            let (number, is_me) = (arena.number_of(owner)?, owner == arena.me());
+            let process = match is_me {
+                true => "self".to_owned(),
+                false => number.pid().to_string(),
+            };
+            match among_descriptors_of(&process, &pipe) {
+                Ok(Some(found)) => return Some(Ok(found)),
+                Err(errno) if is_want_of_descriptors(errno) => return Some(Err(errno)),
+                Ok(None) if is_me || number.in_proc().is_some() => {}
+                _ if arena.is_dead(owner) => {}
+                _ => is_refused = true,
+            }
+            None
+        };
+        match self.find_holder(&mut look).map_err(|_| Errno::IO)? {
+            Some(found) => found.map(Some),
+            None if is_refused => Err(Errno::PERM),
+            None => Ok(None),
+        }
+    }
+
+    /// Counts an opening, so that who looked for the pipe in vain meanwhile looks again; none if another took its
+    /// place.
+    fn enter(&self, opened: Arc<Opened>) -> Option<&Opened> {
+        failpoint::hit("queue.bell_opened");
+        let is_same =
+            |word| (pipe_in(word) == Some(opened.id())).then(|| word.wrapping_add(OPENING));
+        let words = self.words();
+        words
+            .pipe
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_same)
+            .ok()?;
+        let me = self.at().arena.me();
+        if opened.is_news_of(me) {
+            self.register(opened.number());
+        }
+        // What could not be shown so far can be from now on.
+        let _ = words
+            .unheard
+            .compare_exchange(me.as_u32(), 0, Ordering::SeqCst, Ordering::SeqCst);
+        Some(self.cached.set(opened))
+    }
+
+    /// The pipe, for who asks for it.
+    fn open_or_make(&self) -> Result<&Opened> {
+        const WHAT: &str = "open the descriptor that another process waits for this queue with";
+        let words = self.words();
+        // Whoever was in the way may be gone.
+        self.cached.refused.store(0, Ordering::Relaxed);
+        loop {
+            match self.opened() {
+                Look::Opened(opened) => return Ok(opened),
+                Look::Refused(errno) => return Err(Error::os(WHAT, errno)),
+                Look::Nobody => {}
+            }
+            let made = Opened::make()?;
+            if made.is_news_of(self.at().arena.me()) {
+                self.register(made.number());
+            }
+            failpoint::hit("queue.bell_made");
+            let seen = self.cached.nobody.load(Ordering::Relaxed);
+            let named = u64::from(made.id().0) | (seen & !(OPENING - 1)).wrapping_add(OPENING);
+            let swap = words
+                .pipe
+                .compare_exchange(seen, named, Ordering::SeqCst, Ordering::SeqCst);
+            if swap.is_ok() {
+                failpoint::hit("queue.bell_named");
+                return Ok(self.cached.set(made));
+            }
+        }
+    }
+
+    /// Lets others find the pipe by the number it has here, if there is room.
+    fn register(&self, number: RawFd) {
+        let arena = self.at().arena;
+        let me = arena.me();
+        let mine = u64::from(me.as_u32()) << 32 | u64::from(number as u32);
+        for holder in &self.words().holders {
+            let seen = holder.load(Ordering::SeqCst);
+            let owner = ProcId::from_u32((seen >> 32) as u32);
+            let is_free = owner.is_none_or(|owner| owner == me || arena.is_dead(owner));
+            let swap = || holder.compare_exchange(seen, mine, Ordering::SeqCst, Ordering::SeqCst);
+            if is_free && swap().is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Says that the descriptor does not show what this process is about to put.
+    fn note_unheard(&self) {
+        let (arena, unheard) = (self.at().arena, &self.words().unheard);
+        let seen = unheard.load(Ordering::SeqCst);
+        if ProcId::from_u32(seen).is_none_or(|owner| arena.is_dead(owner)) {
+            // One tells as much as several.
+            let _ = unheard.compare_exchange(
+                seen,
+                arena.me().as_u32(),
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
+        }
+    }
+
+    fn is_one_unheard(&self) -> bool {
+        let unheard = self.words().unheard.load(Ordering::SeqCst);
+        ProcId::from_u32(unheard).is_some_and(|owner| !self.at().arena.is_dead(owner))
+    }
+}
+
+const UNHEARD: &str = "show all messages of this queue by its descriptor: a process put one and could not open the descriptor (it is in another PID namespace, another user's, or has no descriptor left). Ask for the descriptor before that process is forked, or receive with get";
+
+/// Whether there is no number left for a descriptor, here or in the system.
+fn is_want_of_descriptors(errno: Errno) -> bool {
+    matches!(errno, Errno::MFILE | Errno::NFILE)
+}

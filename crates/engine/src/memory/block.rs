@@ -1,0 +1,441 @@
+//! Allocating and freeing blocks.
+//!
+//! A block is free exactly when its owner cell says so. The stacks of freed blocks and the marks of
+//! fresh ones are hints: a process killed anywhere leaves at worst a free block that no hint names,
+//! and such blocks are found by looking at all cells of the class before the class grows.
+//!
+//! The stack is Treiber's (IBM RJ 5118, 1986), with a counter beside the top against reuse, over
+//! cells whose `listed` mark keeps a block from being pushed twice in one life of the stack: a block may be taken by a search
+//! while it is still listed; whoever pops it then finds its owner changed and drops the hint.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::failpoint;
+use crate::memory::owner::{Owner, OwnerCell};
+use crate::memory::size_class::{CLASSES, OWNERSHIP_LOG, SizeClass};
+use crate::memory::{Arena, memory_limit};
+use crate::objects::object::Kind;
+use crate::retries::Retries;
+use crate::sys::memfd;
+
+const INDEX_BITS: u32 = 20;
+pub(crate) const BLOCKS_PER_SEGMENT: u32 = 1 << INDEX_BITS;
+
+/// How often to look for memory again before saying that there is none.
+const TRIES_AT_LAST: u32 = 8;
+
+/// So often others are faster to take what the memory was grown by.
+const MOST_SEGMENTS_FOR_ONE_BLOCK: u32 = 16;
+/// Blocks from this size on are brought in by one call before they are written.
+const POPULATE_FROM: u64 = 16 << 10;
+
+/// A block of the arena: its segment and its number in there. Never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct BlockId(pub(crate) u32);
+
+impl BlockId {
+    pub(crate) fn new(raw: u32) -> Option<BlockId> {
+        (raw >> INDEX_BITS != 0).then_some(BlockId(raw))
+    }
+
+    pub(crate) fn at(segment: u32, index: u32) -> BlockId {
+        BlockId(segment << INDEX_BITS | index)
+    }
+
+    pub(crate) fn segment(self) -> u32 {
+        self.0 >> INDEX_BITS
+    }
+
+    pub(crate) fn index(self) -> u32 {
+        self.0 & (BLOCKS_PER_SEGMENT - 1)
+    }
+}
+
+/// What is known about a block, apart from its payload (which may be given back to the system).
+#[repr(C)]
+pub(crate) struct Cell {
+    pub(crate) owner: OwnerCell,
+    /// The block below on the stack of freed blocks.
+    next: AtomicU32,
+    /// The life of the stack, plus one, while the block is on it.
+    listed: AtomicU32,
+    /// How many bytes from the start were ever touched and not given back; and [`IDLE`].
+    committed: AtomicU64,
+    /// Grows when the block becomes an object, so that old handles are known.
+    pub(crate) generation: AtomicU32,
+    /// What lies in the block ([`crate::objects::object::Kind`]); zero whenever the block is free.
+    pub(crate) kind: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Cell>() == 32);
+
+const LIFE_MASK: u32 = 0xff;
+
+/// The life of a stack.
+fn life_of(top: u64) -> u32 {
+    (top >> 32) as u32 & LIFE_MASK
+}
+
+/// The word of a stack that comes after another, in the same life, with that block on top.
+fn above(top: u64, block: u32) -> u64 {
+    let count = (top >> 40).wrapping_add(1) << 40;
+    count | u64::from(life_of(top)) << 32 | u64::from(block)
+}
+
+/// The block was free when somebody looked for idle memory, and nobody has taken it since: see `trim.rs`.
+const IDLE: u64 = 1 << 63;
+
+impl Cell {
+    /// How many bytes of the block there is memory for, about.
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed) & !IDLE
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.committed.load(Ordering::Relaxed) & IDLE != 0
+    }
+
+    /// Marks a free block that has memory; false if it has none, or was marked. Somebody may take it meanwhile:
+    /// then its mark stays until it is taken again, and it may go a moment early.
+    pub(crate) fn mark_idle(&self) -> bool {
+        let word = self.committed.load(Ordering::Relaxed);
+        let marked = word | IDLE;
+        word != 0
+            && word != marked
+            && self
+                .committed
+                .compare_exchange(word, marked, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Says of a block of this process's how much of it is touched.
+    pub(crate) fn touched(&self, bytes: u64) {
+        self.committed.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Says of a block of this process's that its memory was given back; how much it was.
+    pub(crate) fn emptied(&self) -> u64 {
+        self.committed.swap(0, Ordering::Relaxed) & !IDLE
+    }
+}
+
+impl Arena {
+    /// Takes a block of at least `size` bytes for this process.
+    pub(crate) fn alloc(&self, size: u64) -> Result<BlockId> {
+        let class = SizeClass::holding(size).ok_or_else(|| Error::OutOfMemory {
+            asked: size,
+            left: crate::memory::size_class::LARGEST,
+            limit: "the largest block there is".into(),
+        })?;
+        self.alloc_class(class, size)
+    }
+
+    pub(crate) fn alloc_class(&self, class: SizeClass, size: u64) -> Result<BlockId> {
+        match self.try_alloc(class, size) {
+            Err(Error::OutOfMemory { .. }) => self.alloc_at_last(class, size),
+            taken => taken,
+        }
+    }
+
+    /// As [`Arena::alloc_class`], when there was no memory: what the dead still own may be enough, or what lies
+    /// free in blocks of other sizes. Others may be giving that back just now, so it is tried a few times.
+    #[cold]
+    fn alloc_at_last(&self, class: SizeClass, size: u64) -> Result<BlockId> {
+        let mut tries = 0;
+        loop {
+            self.sweep();
+            self.give_back_all();
+            let taken = self.try_alloc(class, size);
+            tries += 1;
+            if !matches!(taken, Err(Error::OutOfMemory { .. })) || tries == TRIES_AT_LAST {
+                return taken;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn try_alloc(&self, class: SizeClass, size: u64) -> Result<BlockId> {
+        let mut swept = false;
+        let mut grown = 0;
+        let block = loop {
+            if let Some(block) = self.pop(class).or_else(|| self.take_fresh(class)) {
+                break block;
+            }
+            if let Some(block) = self.search(class) {
+                break block;
+            }
+            if !std::mem::replace(&mut swept, true) && self.sweep() > 0 {
+                continue;
+            }
+            self.check_view(class)?;
+            grown += 1;
+            if grown > MOST_SEGMENTS_FOR_ONE_BLOCK {
+                return Err(Error::Damaged);
+            }
+            self.grow(class)?;
+        };
+        failpoint::hit("arena.taken");
+        // The lists are others' to write in: whoever trusted them would write behind the block.
+        if self.mapped(block.segment())?.class != class {
+            return Err(Error::Damaged);
+        }
+        match self.commit(block, size) {
+            Ok(()) => Ok(block),
+            Err(error) => {
+                self.free(block, self.mine());
+                Err(error)
+            }
+        }
+    }
+
+    /// Frees a block that is `from`'s. False when it was not: somebody else freed it.
+    pub(crate) fn free(&self, block: BlockId, from: Owner) -> bool {
+        let Ok(cell) = self.cell(block) else {
+            return false;
+        };
+        if cell.kind.load(Ordering::Acquire) == Kind::Attachments as u32 {
+            return self.free_envelope(block, cell, from);
+        }
+        let committed = cell.committed();
+        failpoint::hit("arena.freeing");
+        if !cell.owner.pass(from, Owner::Free) {
+            return false;
+        }
+        failpoint::hit("arena.freed");
+        self.push(block, cell);
+        self.note_freed(committed);
+        true
+    }
+
+    /// Pays for the part of the block that was not touched before.
+    fn commit(&self, block: BlockId, size: u64) -> Result<()> {
+        let cell = self.cell(block)?;
+        let word = cell.committed.load(Ordering::Relaxed);
+        let committed = word & !IDLE;
+        if size > committed {
+            memory_limit::check(self, size - committed)?;
+            if size - committed >= POPULATE_FROM {
+                memfd::populate(self.payload(block)?, size as usize)?;
+            }
+            cell.committed.store(size, Ordering::Relaxed);
+        } else if word != committed {
+            cell.committed.store(committed, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn push(&self, block: BlockId, cell: &Cell) {
+        let Some(segment) = self.segment(block.segment()) else {
+            return;
+        };
+        let head = &self.root().classes[segment.class.index()].free;
+        let mut top = head.load(Ordering::Relaxed);
+        loop {
+            let life = life_of(top);
+            if cell.listed.swap(life + 1, Ordering::AcqRel) == life + 1 {
+                return;
+            }
+            failpoint::hit("arena.listing");
+            while life_of(top) == life {
+                cell.next.store(top as u32, Ordering::Relaxed);
+                let new = above(top, block.0);
+                // Release pairs with the Acquire in `pop`: who sees the block on top sees its `next`.
+                match head.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Relaxed) {
+                    Ok(_) => return,
+                    Err(now) => top = now,
+                }
+            }
+        }
+    }
+
+    pub(crate) fn pop(&self, class: SizeClass) -> Option<BlockId> {
+        let head = &self.root().classes[class.index()].free;
+        let mut top = head.load(Ordering::Acquire);
+        let mut retries = Retries::default();
+        loop {
+            // Whoever finds no end looks for a block otherwise.
+            retries.again().ok()?;
+            let block = BlockId::new(top as u32)?;
+            let cell = self.cell(block).ok()?;
+            let open = self.open_word(block.segment());
+            let below = cell.next.load(Ordering::Relaxed);
+            let new = above(top, below);
+            if let Err(now) =
+                head.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Acquire)
+            {
+                top = now;
+                continue;
+            }
+            failpoint::hit("arena.popped");
+            cell.listed.store(0, Ordering::Release);
+            if let Some(open) = open
+                && self.was_taken_ever(block)
+                && self.take(block, cell, open)
+            {
+                return Some(block);
+            }
+            top = head.load(Ordering::Acquire);
+        }
+    }
+
+    /// Forgets what was listed of a class; its marks are none any more.
+    pub(crate) fn empty_stack(&self, class: SizeClass) {
+        let head = &self.root().classes[class.index()].free;
+        let _ = head.fetch_update(Ordering::SeqCst, Ordering::Acquire, |top| {
+            let life = (life_of(top) + 1) & LIFE_MASK;
+            Some((above(top, 0) & !(u64::from(LIFE_MASK) << 32)) | u64::from(life) << 32)
+        });
+    }
+
+    /// Whether a block is one of those that count as taken once: see `cell_release.rs`.
+    fn was_taken_ever(&self, block: BlockId) -> bool {
+        let fresh = self.root().bump.get(block.segment() as usize);
+        fresh.is_some_and(|fresh| block.index() < fresh.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn take_fresh(&self, class: SizeClass) -> Option<BlockId> {
+        let open = self.root().classes[class.index()]
+            .open
+            .load(Ordering::Acquire);
+        self.take_fresh_of(open)
+    }
+
+    fn take_fresh_of(&self, number: u32) -> Option<BlockId> {
+        let segment = self.segment(number)?;
+        let fresh = &self.root().bump[number as usize];
+        loop {
+            let open = self.open_word(number)?;
+            let index = fresh
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |index| {
+                    (index < segment.count).then_some(index + 1)
+                })
+                .ok()?;
+            failpoint::hit("arena.bump");
+            let block = BlockId::at(number, index);
+            let cell = self.cell(block).ok()?;
+            if self.take(block, cell, open) {
+                return Some(block);
+            }
+            self.free_left_by_the_dead(block, cell);
+        }
+    }
+
+    /// Frees a block that counted as never taken, if somebody died who was about to give it back: see `cell_release.rs`.
+    fn free_left_by_the_dead(&self, block: BlockId, cell: &Cell) {
+        if let owner @ Owner::Process(by) = cell.owner.get()
+            && cell.kind.load(Ordering::Acquire) == Kind::Bytes as u32
+            && cell.committed() == 0
+            && self.is_dead(by)
+        {
+            self.free(block, owner);
+        }
+    }
+
+    /// Looks at every block of a class for one that is free though no hint names it; lists all others that are.
+    ///
+    /// Only before a class grows, and a class grows by doubling: constant work for each block taken.
+    #[cold]
+    fn search(&self, class: SizeClass) -> Option<BlockId> {
+        self.open_what_the_dead_shut(class);
+        let segments = self
+            .segments()
+            .filter(|(_, segment)| segment.class == class);
+        let numbers: Vec<u32> = segments.map(|(number, _)| number).collect();
+        for &number in &numbers {
+            if let Some(block) = self.take_fresh_of(number) {
+                let open = &self.root().classes[class.index()].open;
+                open.store(number, Ordering::Release);
+                return Some(block);
+            }
+        }
+        let found = numbers.into_iter().find_map(|number| {
+            let open = self.open_word(number)?;
+            let mut blocks = self.blocks_of(number);
+            let taken = blocks
+                .find(|(block, cell)| cell.owner.is(Owner::Free) && self.take(*block, cell, open));
+            taken.map(|(block, _)| block)
+        });
+        if found.is_some() {
+            self.list_all(class);
+        }
+        found
+    }
+
+    /// Makes a free block this process's own; false when it is not free any more. `open` was the segment's word
+    /// before the block was found.
+    pub(crate) fn take(&self, block: BlockId, cell: &Cell, open: u64) -> bool {
+        let (free, mine) = (Owner::Free, self.mine());
+        // Nobody looks for pages of notes by way of notes.
+        let taken = match self.class_of(block) {
+            Some(OWNERSHIP_LOG) => cell.owner.pass(free, mine),
+            _ => self.claim(block, cell, free, mine),
+        };
+        if !taken {
+            return false;
+        }
+        failpoint::hit("arena.claimed");
+        let is_open = self.is_open_still(block.segment(), open);
+        if !is_open {
+            self.free(block, self.mine());
+        }
+        is_open
+    }
+
+    fn class_of(&self, block: BlockId) -> Option<SizeClass> {
+        Some(self.mapped(block.segment()).ok()?.class)
+    }
+
+    /// Every block that was ever taken, since cells were given back last.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
+        self.segments()
+            .flat_map(move |(number, _)| self.blocks_of(number))
+    }
+
+    /// Every block of a segment that was ever taken.
+    pub(crate) fn blocks_of(&self, number: u32) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
+        self.blocks_in(number, 0..BLOCKS_PER_SEGMENT)
+    }
+
+    /// As [`Arena::blocks_of`], of some of them.
+    pub(crate) fn blocks_in(
+        &self,
+        number: u32,
+        part: std::ops::Range<u32>,
+    ) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
+        let fresh = self.root().bump.get(number as usize);
+        let end = fresh.map_or(0, |fresh| fresh.load(Ordering::Acquire));
+        (part.start..part.end.min(end))
+            .map(move |index| BlockId::at(number, index))
+            .map_while(|block| Some((block, self.cell(block).ok()?)))
+    }
+
+    /// The cell of a block that may come from another process: bounds are checked.
+    #[inline]
+    pub(crate) fn cell(&self, block: BlockId) -> Result<&Cell> {
+        let cell = self.mapped(block.segment())?.cell(block.index());
+        cell.ok_or_else(bad_handle)
+    }
+
+    /// Where a block's payload lies in this process.
+    #[inline]
+    pub(crate) fn payload(&self, block: BlockId) -> Result<NonNull<u8>> {
+        let payload = self.mapped(block.segment())?.payload(block.index());
+        payload.ok_or_else(bad_handle)
+    }
+
+    /// The bytes a block can hold.
+    pub(crate) fn capacity(&self, block: BlockId) -> u64 {
+        self.mapped(block.segment())
+            .map_or(0, |segment| segment.size)
+    }
+}
+
+/// Made only where it is needed: an error that goes unused is not free.
+#[cold]
+fn bad_handle() -> Error {
+    Error::BadHandle
+}
+
+const _: () = assert!(CLASSES <= 256);

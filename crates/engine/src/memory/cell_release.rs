@@ -1,0 +1,349 @@
+//! Giving the cells of blocks back: 32 bytes for each block that there was at a time.
+//!
+//! When the last blocks of a segment are free and have no memory, the pages of their cells go, and the blocks count
+//! as never taken. The word `shut` of a segment (times u32 | who u32, zero for nobody) keeps others from them:
+//!
+//! ```text
+//! 1  shut := (n, me)        who takes a block looks at the word before and after, and gives it back if it is another
+//! 2  all free from k on?    else shut := (n, 0)
+//! 3  generations noted in the root; pages of the cells from k on go; fresh := k
+//! 4  stack of the class emptied, in a new life of it: its links went through these cells
+//! 5  shut := (n + 1, 0)
+//! 6  all that is free in the class listed anew
+//! ```
+//!
+//! A cell whose page went says what a new one says: free, of nobody, not listed. Between 1 and 5 nobody takes a block of
+//! the segment for good: one that was taken before 1 is seen in 2, and one that was taken later is given back. What is
+//! freed meanwhile may be listed: the list is emptied in 4, and a mark of its former life is no mark. Who finds a segment
+//! shut by the dead begins again, and does not go back from 2.
+
+use std::sync::atomic::Ordering;
+
+use crate::failpoint;
+use crate::memory::Arena;
+use crate::memory::block::Cell;
+use crate::memory::owner::{Owner, ProcId};
+use crate::memory::segment::Segment;
+use crate::memory::size_class::SizeClass;
+use crate::sys::memfd;
+
+/// So many bytes of cells are worth the listing anew.
+const WORTH: u64 = match cfg!(feature = "kill-points") {
+    false => 256 << 10,
+    // The kill matrix does it at each of its deaths.
+    true => 4 << 10,
+};
+
+/// The last blocks of a segment.
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    number: u32,
+    from: u32,
+    end: u32,
+}
+
+impl Tail {
+    fn bytes(&self) -> u64 {
+        u64::from(self.end - self.from) * size_of::<Cell>() as u64
+    }
+}
+
+fn opened(word: u64) -> u64 {
+    word >> 32 << 32
+}
+
+impl Arena {
+    /// What says whether blocks of a segment can be taken; `None` while they cannot.
+    #[inline]
+    pub(crate) fn open_word(&self, number: u32) -> Option<u64> {
+        let shut = self.root().shut.get(number as usize)?;
+        Some(shut.load(Ordering::Acquire)).filter(|&word| word as u32 == 0)
+    }
+
+    /// Whether that word is what it was.
+    #[inline]
+    pub(crate) fn is_open_still(&self, number: u32, word: u64) -> bool {
+        self.root().shut[number as usize].load(Ordering::SeqCst) == word
+    }
+
+    /// Gives back the cells of all blocks at the end of segments that are free and have no memory, if they are many.
+    pub(crate) fn give_back_tables(&self) {
+        let segments: Vec<(u32, Segment)> = self.segments().collect();
+        let tails: Vec<(SizeClass, Tail)> = segments
+            .iter()
+            .filter_map(|(number, segment)| Some((segment.class, self.tail(*number)?)))
+            .collect();
+        if tails.iter().map(|(_, tail)| tail.bytes()).sum::<u64>() < WORTH {
+            return;
+        }
+        // While it is there, nobody takes over what this process has shut.
+        let Some(_giving_back) = self.give_back_pages() else {
+            return;
+        };
+        let mut classes: Vec<SizeClass> = tails.iter().map(|(class, _)| *class).collect();
+        classes.sort_unstable_by_key(|class| class.index());
+        classes.dedup();
+        for class in classes {
+            let of_class = tails.iter().filter(|(of, _)| *of == class);
+            let cut: Vec<u32> = of_class
+                .filter(|(_, tail)| self.cut(class, *tail))
+                .map(|(_, tail)| tail.number)
+                .collect();
+            self.reopen(class, &cut);
+        }
+    }
+
+    /// Opens the segments of a class that the dead had shut.
+    pub(crate) fn open_what_the_dead_shut(&self, class: SizeClass) {
+        let segments = self
+            .segments()
+            .filter(|(_, segment)| segment.class == class);
+        let numbers: Vec<u32> = segments.map(|(number, _)| number).collect();
+        if numbers
+            .iter()
+            .all(|&number| self.open_word(number).is_some())
+        {
+            return;
+        }
+        // As in `give_back_tables`.
+        let Some(_giving_back) = self.give_back_pages() else {
+            return;
+        };
+        let is_shut_by_the_dead = |number: &u32| self.shut_word(*number) as u32 != 0;
+        let inherits = |number: &u32| {
+            self.shut(*number).is_some_and(|inherited| {
+                if !inherited {
+                    self.open(*number);
+                }
+                inherited
+            })
+        };
+        let inherited: Vec<u32> = numbers
+            .into_iter()
+            .filter(is_shut_by_the_dead)
+            .filter(inherits)
+            .collect();
+        self.reopen(class, &inherited);
+    }
+
+    /// The blocks behind the last one of a segment that somebody uses, or that has memory, from a page of cells on.
+    fn tail(&self, number: u32) -> Option<Tail> {
+        let mapped = self.mapped(number).ok()?;
+        let end = self.root().bump[number as usize].load(Ordering::Acquire);
+        let is_bare = |index: &u32| {
+            let cell = mapped.cell(*index);
+            cell.is_some_and(|cell| cell.owner.is(Owner::Free) && cell.committed() == 0)
+        };
+        let bare = (0..end).rev().take_while(is_bare).count() as u32;
+        let in_page = memfd::page() as u32 / size_of::<Cell>() as u32;
+        let from = (end - bare).next_multiple_of(in_page);
+        (from < end).then_some(Tail { number, from, end })
+    }
+
+    fn shut_word(&self, number: u32) -> u64 {
+        self.root().shut[number as usize].load(Ordering::SeqCst)
+    }
+
+    /// Opens a segment that this process has shut, and left as it was.
+    fn open(&self, number: u32) {
+        let shut = &self.root().shut[number as usize];
+        shut.store(opened(self.shut_word(number)), Ordering::SeqCst);
+    }
+
+    /// Shuts a segment; whether it was shut by the dead before. `None` when somebody has it shut.
+    fn shut(&self, number: u32) -> Option<bool> {
+        let shut = &self.root().shut[number as usize];
+        let seen = shut.load(Ordering::SeqCst);
+        let by = ProcId::from_u32(seen as u32);
+        if seen as u32 != 0 && by.is_some_and(|by| !self.is_dead(by)) {
+            return None;
+        }
+        let word = opened(seen) | u64::from(self.me().as_u32());
+        shut.compare_exchange(seen, word, Ordering::SeqCst, Ordering::SeqCst)
+            .ok()?;
+        failpoint::hit("cells.shut");
+        Some(seen as u32 != 0)
+    }
+
+    /// Takes the cells of a tail away, and leaves the segment shut; false, and nothing changed, if that cannot be.
+    fn cut(&self, class: SizeClass, tail: Tail) -> bool {
+        let Some(inherited) = self.shut(tail.number) else {
+            return false;
+        };
+        let is_bare = (tail.from..tail.end).all(|index| {
+            let cell = self
+                .mapped(tail.number)
+                .ok()
+                .and_then(|mapped| mapped.cell(index));
+            cell.is_some_and(|cell| {
+                if class.is_of_objects() {
+                    let generation = cell.generation.load(Ordering::Relaxed);
+                    self.root()
+                        .generations
+                        .fetch_max(generation, Ordering::Relaxed);
+                }
+                cell.owner.is(Owner::Free) && cell.committed() == 0
+            })
+        });
+        let fresh = &self.root().bump[tail.number as usize];
+        let is_whole = fresh.load(Ordering::SeqCst) <= tail.end;
+        if is_bare && is_whole && tail.from < tail.end {
+            self.take_cells_away(tail);
+            failpoint::hit("cells.cut");
+            fresh.store(tail.from, Ordering::SeqCst);
+        } else if !inherited {
+            self.open(tail.number);
+            return false;
+        }
+        true
+    }
+
+    fn take_cells_away(&self, tail: Tail) {
+        let Ok(mapped) = self.mapped(tail.number) else {
+            return;
+        };
+        let (start, place) = mapped.cells_from(tail.from);
+        let length = tail.bytes().next_multiple_of(memfd::page());
+        self.give_back_part(start, place, length as usize);
+    }
+
+    /// Lists what is free in a class anew, and opens the segments whose cells were taken away.
+    fn reopen(&self, class: SizeClass, numbers: &[u32]) {
+        if numbers.is_empty() {
+            return;
+        }
+        self.empty_stack(class);
+        failpoint::hit("cells.emptied");
+        for &number in numbers {
+            let shut = &self.root().shut[number as usize];
+            let next = opened(self.shut_word(number)).wrapping_add(1 << 32);
+            shut.store(next, Ordering::SeqCst);
+        }
+        failpoint::hit("cells.opened");
+        self.list_all(class);
+    }
+
+    /// Lists all free blocks of a class that are not listed, those at the lowest places last, so that they are
+    /// taken first.
+    pub(crate) fn list_all(&self, class: SizeClass) {
+        let mut numbers: Vec<u32> = self
+            .segments()
+            .filter(|(_, segment)| segment.class == class)
+            .map(|(number, _)| number)
+            .collect();
+        numbers.reverse();
+        for number in numbers {
+            let Ok(mapped) = self.mapped(number) else {
+                continue;
+            };
+            let end = self.root().bump[number as usize].load(Ordering::Acquire);
+            for index in (0..end).rev() {
+                if let Some(cell) = mapped.cell(index)
+                    && cell.owner.is(Owner::Free)
+                {
+                    self.push(crate::memory::block::BlockId::at(number, index), cell);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom), not(miri)))]
+mod tests {
+    use super::*;
+    use crate::memory::home;
+    use crate::value::SharedBytes;
+
+    /// No other test of this process has objects of this size.
+    const SIZE: usize = 2_600;
+    const COUNT: usize = 9_000;
+
+    fn taken(arena: &Arena, class: SizeClass) -> u32 {
+        let segments = arena
+            .segments()
+            .filter(|(_, segment)| segment.class == class);
+        segments
+            .map(|(number, _)| arena.root().bump[number as usize].load(Ordering::Acquire))
+            .sum()
+    }
+
+    #[test]
+    fn cells_of_blocks_that_are_free_go_and_old_handles_stay_unknown() {
+        let arena = home().expect("an arena");
+        let make = || SharedBytes::new(SIZE).expect("memory");
+        let kept = make();
+        kept.write_at(0, b"kept");
+        let class = arena
+            .mapped(
+                crate::memory::block::BlockId::new(kept.handle().block())
+                    .expect("a block")
+                    .segment(),
+            )
+            .expect("a segment")
+            .class;
+        for _ in 0..2 {
+            let many: Vec<SharedBytes> = (0..COUNT).map(|_| make()).collect();
+            let old: Vec<_> = many.iter().map(SharedBytes::handle).collect();
+            assert!(taken(arena, class) > COUNT as u32);
+            drop(many);
+            // Other tests may be giving memory back, too.
+            while taken(arena, class) > COUNT as u32 / 2 {
+                arena.give_back_all();
+            }
+            assert!(old.iter().all(|handle| SharedBytes::open(handle).is_err()));
+            let again: Vec<SharedBytes> = (0..COUNT).map(|_| make()).collect();
+            assert!(old.iter().all(|handle| SharedBytes::open(handle).is_err()));
+            drop(again);
+        }
+        let mut seen = [0; 4];
+        kept.read_at(0, &mut seen);
+        assert_eq!(&seen, b"kept");
+    }
+
+    #[test]
+    fn memory_is_taken_while_cells_go() {
+        let arena = home().expect("an arena");
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for fill in 1..4u8 {
+                let done = &done;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        let make = |_| SharedBytes::new(SIZE / 2).expect("memory");
+                        let many: Vec<SharedBytes> = (0..4_000).map(make).collect();
+                        many.iter().for_each(|bytes| bytes.write_at(0, &[fill; 8]));
+                        let mut seen = [0; 8];
+                        for bytes in many {
+                            bytes.read_at(0, &mut seen);
+                            assert_eq!(seen, [fill; 8], "somebody else writes here");
+                        }
+                    }
+                    done.store(true, Ordering::Relaxed);
+                });
+            }
+            while !done.load(Ordering::Relaxed) {
+                arena.give_back_all();
+            }
+        });
+    }
+
+    #[test]
+    fn what_the_dead_shut_is_opened() {
+        let arena = home().expect("an arena");
+        let bytes = SharedBytes::new(SIZE * 2).expect("memory");
+        let block = crate::memory::block::BlockId::new(bytes.handle().block()).expect("a block");
+        let number = block.segment();
+        let class = arena.mapped(number).expect("a segment").class;
+        let dead = crate::process::Reservation::reserve().expect("a slot");
+        let gone = dead.id();
+        drop(dead);
+        arena.root().shut[number as usize].store(u64::from(gone.as_u32()), Ordering::SeqCst);
+        assert_eq!(arena.open_word(number), None);
+        arena.open_what_the_dead_shut(class);
+        assert_eq!(arena.open_word(number), Some(1 << 32));
+        let more: Vec<_> = (0..200)
+            .map(|_| SharedBytes::new(SIZE * 2).expect("memory"))
+            .collect();
+        drop((bytes, more));
+    }
+}

@@ -1,0 +1,260 @@
+//! The arena's file, and what becomes of its descriptor.
+//!
+//! A program may close every descriptor it has, as daemons do, and the next file it opens gets the number.
+//! So nothing here trusts the number: the file that was noted behind it at the start is compared each time.
+//! A descriptor that is lost is got back from
+//!
+//! ```text
+//! 1  another number of this process
+//! 2  the mappings of this process      /proc/self/map_files: for those who may (CAP_CHECKPOINT_RESTORE)
+//! 3  another process of the tree       /proc/<pid>/fd: for those who may look at its descriptors
+//! ```
+//!
+//! Where nobody gives it back, all goes on that needs none: the file is long enough from the start, the
+//! kernel maps further parts of it from a part that is mapped ([`memfd::map_from`]), and gives back memory
+//! by address. Only a fresh program cannot join the tree then: [`Error::MemoryClosed`].
+
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::memory::Arena;
+use crate::memory::layout::ROOT_BYTES;
+use crate::sys::known_fd::{FileId, Sought, among_descriptors_of, out_of_reach, reopen};
+use crate::sys::memfd::{self, Sharing};
+
+/// What memory files are called in `/proc`.
+const LINK: &str = "/memfd:procession";
+
+/// The file behind an arena.
+pub(crate) struct ArenaFile {
+    number: AtomicI32,
+    id: FileId,
+    /// It is at least this long.
+    length: AtomicU64,
+    /// It was looked for everywhere, and in vain.
+    given_up: AtomicBool,
+}
+
+impl ArenaFile {
+    /// Takes a descriptor over, for the life of the process.
+    pub(crate) fn new(fd: OwnedFd, length: u64) -> Result<ArenaFile> {
+        let fd = out_of_reach(fd)?;
+        let id = FileId::of(fd.as_raw_fd());
+        Ok(ArenaFile {
+            id: id.ok_or(Error::os("look at the shared memory file", Errno::BADF))?,
+            number: AtomicI32::new(fd.into_raw_fd()),
+            length: AtomicU64::new(length),
+            given_up: AtomicBool::new(false),
+        })
+    }
+
+    fn number(&self) -> RawFd {
+        self.number.load(Ordering::Acquire)
+    }
+
+    fn checked(&self) -> Option<BorrowedFd<'_>> {
+        self.id.behind(self.number())
+    }
+
+    /// The bytes of memory behind it, where the descriptor is not lost.
+    fn resident(&self) -> Option<u64> {
+        let (id, bytes) = FileId::with_memory(self.number())?;
+        (id == self.id).then_some(bytes)
+    }
+
+    /// A number on which the file was opened anew takes the place of a lost one.
+    fn replace(&self, lost: RawFd, found: OwnedFd) {
+        let Ok(found) = out_of_reach(found) else {
+            return;
+        };
+        let replaced = self.number.compare_exchange(
+            lost,
+            found.as_raw_fd(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        // Unless another thread was faster.
+        if replaced.is_ok() {
+            let _kept_for_good = found.into_raw_fd();
+        }
+    }
+}
+
+impl Sought for ArenaFile {
+    fn is_named(&self, link: &str) -> bool {
+        link.starts_with(LINK)
+    }
+
+    fn is(&self, file: BorrowedFd<'_>) -> bool {
+        FileId::of(file.as_raw_fd()) == Some(self.id)
+    }
+}
+
+impl Arena {
+    /// The descriptor, got back if it was lost.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        let file = &self.file;
+        file.checked().or_else(|| {
+            if !file.given_up.load(Ordering::Relaxed) {
+                self.get_descriptor_back();
+            }
+            file.checked()
+        })
+    }
+
+    /// The number of the descriptor, to be passed to a program that is about to start.
+    pub(crate) fn descriptor_to_pass(&self) -> Result<RawFd> {
+        if self.file.checked().is_none() {
+            // Whoever has it may be there by now.
+            self.get_descriptor_back();
+        }
+        let number = self.file.number();
+        match self.file.checked() {
+            Some(fd) => Ok(fd.as_raw_fd()),
+            None => Err(Error::MemoryClosed { number }),
+        }
+    }
+
+    #[cold]
+    fn get_descriptor_back(&self) {
+        let lost = self.file.number();
+        let of = |process: &str| among_descriptors_of(process, &self.file).ok()?;
+        let found = of("self").or_else(|| self.behind_the_root()).or_else(|| {
+            let others = self
+                .occupied()
+                .filter_map(|owner| self.number_of(owner)?.here());
+            others
+                .filter(|&pid| pid != std::process::id())
+                .find_map(|pid| of(&pid.to_string()))
+        });
+        let given_up = found.is_none();
+        if let Some(found) = found {
+            self.file.replace(lost, found);
+        }
+        self.file.given_up.store(given_up, Ordering::Relaxed);
+    }
+
+    /// Opens the file through the mapping of its start.
+    fn behind_the_root(&self) -> Option<OwnedFd> {
+        let root = self.root.as_ptr().addr();
+        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+        let range = maps
+            .lines()
+            .filter_map(|line| line.split(' ').next())
+            .find(|range| {
+                let ends = range.split_once('-').and_then(|(first, end)| {
+                    let number = |text| usize::from_str_radix(text, 16).ok();
+                    Some(number(first)?..number(end)?)
+                });
+                ends.is_some_and(|ends| ends.contains(&root))
+            })?;
+        reopen(&format!("/proc/self/map_files/{range}"), &self.file).ok()?
+    }
+
+    /// Makes the file at least so long.
+    pub(crate) fn ensure_length(&self, length: u64) -> Result<()> {
+        let known = &self.file.length;
+        if length <= known.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let fd = self.descriptor().ok_or(Error::MemoryClosed {
+            number: self.file.number(),
+        })?;
+        memfd::ensure_length(fd, length)?;
+        known.fetch_max(length, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Maps a part of the file that starts on a page, for good.
+    pub(crate) fn map_file(&self, offset: u64, length: usize) -> Result<NonNull<u8>> {
+        match self.descriptor() {
+            Some(fd) => memfd::map(fd, offset, length),
+            None => self.map_from_anchor(offset, length),
+        }
+    }
+
+    fn map_from_anchor(&self, offset: u64, length: usize) -> Result<NonNull<u8>> {
+        let (anchor, start) = self.anchor(offset);
+        // SAFETY: segments are mapped for good, and their first page is never mapped privately.
+        unsafe { memfd::map_from(anchor, (offset - start) as usize, length) }
+    }
+
+    /// Maps a part of the file over what is mapped there now.
+    ///
+    /// # Safety
+    /// As [`memfd::map_over`].
+    pub(crate) unsafe fn map_file_over(
+        &self,
+        start: NonNull<u8>,
+        offset: u64,
+        length: usize,
+        sharing: Sharing,
+    ) -> Result<()> {
+        // SAFETY: the caller's promise. Nobody writes to a block while it becomes private.
+        unsafe {
+            match (self.descriptor(), sharing) {
+                (Some(fd), _) => memfd::map_over(start, fd, offset, length, sharing),
+                (None, Sharing::Private) => memfd::copy_over(start, length),
+                (None, Sharing::Shared) => {
+                    memfd::move_over(start, self.map_from_anchor(offset, length)?, length)
+                }
+            }
+        }
+    }
+
+    /// Gives the pages of a part of the file back, for everybody; they read as zeroes afterwards. False where the
+    /// kernel does not do that: then all is as it was. Starts and ends on a page.
+    pub(crate) fn give_back_part(&self, start: NonNull<u8>, offset: u64, length: usize) -> bool {
+        // A sandbox may refuse the one and not the other.
+        memfd::give_back(start, length) || self.punch_file(offset, length)
+    }
+
+    /// Whether the descriptor is there, so that a part of the file can be mapped privately without a copy.
+    pub(crate) fn has_descriptor(&self) -> bool {
+        self.descriptor().is_some()
+    }
+
+    /// Gives the pages of a part of the file back to the system, for everybody; whether that was possible.
+    pub(crate) fn punch_file(&self, offset: u64, length: usize) -> bool {
+        match self.descriptor() {
+            Some(fd) => memfd::punch(fd, offset, length as u64),
+            None => {
+                let (anchor, start) = self.anchor(offset);
+                // SAFETY: as in `map_from_anchor`.
+                unsafe { memfd::punch_from(anchor, (offset - start) as usize, length) }
+            }
+        }
+    }
+
+    /// Reads a part of the file, whatever is mapped there.
+    pub(crate) fn read_from_file(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
+        match self.descriptor() {
+            Some(fd) => memfd::read(fd, offset, length),
+            None => {
+                let (anchor, start) = self.anchor(offset);
+                // SAFETY: as in `map_from_anchor`.
+                unsafe { memfd::read_from(anchor, (offset - start) as usize, length) }
+            }
+        }
+    }
+
+    /// The bytes of memory that the file takes; about, where its descriptor is lost.
+    pub(crate) fn resident(&self) -> u64 {
+        let known = self.file.resident().or_else(|| {
+            self.descriptor()?;
+            self.file.resident()
+        });
+        match known {
+            Some(bytes) => bytes,
+            None => {
+                let tables: u64 = self.segments().map(|(_, s)| s.payload_offset()).sum();
+                let blocks: u64 = self.blocks().map(|(_, cell)| cell.committed()).sum();
+                ROOT_BYTES + tables + blocks
+            }
+        }
+    }
+}

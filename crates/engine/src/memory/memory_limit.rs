@@ -1,0 +1,150 @@
+//! Running out of memory as an error, before the kernel kills somebody for it.
+//!
+//! Before new pages are touched the engine looks at what the machine, every memory cgroup above this
+//! process and `PROCESSION_MEMORY` leave, less a reserve. What the kernel gets back when it is asked for memory counts
+//! as left (`sys/memory_left.rs`): a container whose limit is full of page cache has memory. Nobody can ask the kernel
+//! itself: where it has none left, it kills somebody. Reading all this costs microseconds, so a
+//! process looks once for each [`STEP`] it takes, and every time when little is left. A limit that the program
+//! sets is in shared memory, holds for all its processes at once, and is looked at every time.
+
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::memory::Arena;
+use crate::sys::elevated::variable;
+use crate::sys::memory_left::Kernel;
+
+/// The most that is taken between two looks.
+const STEP: i64 = 64 << 20;
+/// What is left to the programs of the machine.
+const RESERVE: u64 = 32 << 20;
+
+/// Bytes this process may still take before it looks again.
+static CREDIT: AtomicI64 = AtomicI64::new(0);
+
+/// Sets what the memory of the whole tree may take.
+pub(crate) fn set_limit(arena: &Arena, limit: Option<u64>) {
+    // Zero says that there is none.
+    let word = limit.map_or(0, |bytes| bytes.max(1));
+    arena.root().memory_limit.store(word, Ordering::Relaxed);
+}
+
+/// The tighter of what was set and `PROCESSION_MEMORY`.
+pub(crate) fn limit(arena: &Arena) -> Option<u64> {
+    set_limit_of(arena).into_iter().chain(own_limit()).min()
+}
+
+fn set_limit_of(arena: &Arena) -> Option<u64> {
+    Some(arena.root().memory_limit.load(Ordering::Relaxed)).filter(|&limit| limit > 0)
+}
+
+/// Makes sure that `bytes` of new memory may be touched.
+pub(crate) fn check(arena: &Arena, bytes: u64) -> Result<()> {
+    check_set_limit(arena, bytes)?;
+    let wanted = i64::try_from(bytes).unwrap_or(i64::MAX);
+    if CREDIT.fetch_sub(wanted, Ordering::Relaxed) >= wanted {
+        return Ok(());
+    }
+    let enough = bytes.saturating_add(8 * STEP as u64 + RESERVE);
+    let (left, limit) = left(arena, enough);
+    if left < bytes {
+        CREDIT.store(0, Ordering::Relaxed);
+        return Err(Error::OutOfMemory {
+            asked: bytes,
+            left,
+            limit,
+        });
+    }
+    let spare = i64::try_from(left - bytes).unwrap_or(i64::MAX);
+    CREDIT.store((spare / 8).min(STEP), Ordering::Relaxed);
+    Ok(())
+}
+
+fn check_set_limit(arena: &Arena, bytes: u64) -> Result<()> {
+    let Some(limit) = set_limit_of(arena) else {
+        return Ok(());
+    };
+    match limit.saturating_sub(arena.resident()) {
+        left if left < bytes => Err(Error::OutOfMemory {
+            asked: bytes,
+            left,
+            limit: "the limit that this program set (set_memory_limit)".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Where the kernel tells what there is: looked for once, so that no fork catches a thread at it.
+fn kernel() -> &'static Kernel {
+    static KERNEL: OnceLock<Kernel> = OnceLock::new();
+    KERNEL.get_or_init(|| Kernel::new(Path::new("/")))
+}
+
+/// Looks where the kernel tells what there is.
+pub(crate) fn warm() {
+    kernel();
+}
+
+/// What others can have in this moment without being slowed down, or killed.
+pub(crate) fn at_ease() -> Option<u64> {
+    kernel().at_ease()
+}
+
+/// The bytes left under the tightest limit, and that limit's name. Nothing is looked at closely while there is more
+/// than `enough`.
+fn left(arena: &Arena, enough: u64) -> (u64, String) {
+    let of_kernel = kernel().left(enough).map(|left| {
+        let spared = left.bytes - RESERVE.min(left.bytes / 8);
+        (spared, left.name)
+    });
+    let own = own_limit().map(|limit| {
+        let left = limit.saturating_sub(arena.resident());
+        (left, String::from("PROCESSION_MEMORY"))
+    });
+    let tightest = of_kernel
+        .into_iter()
+        .chain(own)
+        .min_by_key(|(left, _)| *left);
+    tightest.unwrap_or((u64::MAX, String::from("no limit")))
+}
+
+/// `PROCESSION_MEMORY`: bytes, or with a suffix K, M, G or T.
+pub(crate) fn own_limit() -> Option<u64> {
+    let text = variable("PROCESSION_MEMORY")?;
+    parse_size(&text)
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim().trim_end_matches("iB").trim_end_matches('B');
+    let shift = match text.chars().last()?.to_ascii_uppercase() {
+        'K' => 10,
+        'M' => 20,
+        'G' => 30,
+        'T' => 40,
+        _ => 0,
+    };
+    let digits = if shift > 0 {
+        &text[..text.len() - 1]
+    } else {
+        text
+    };
+    let number: f64 = digits.trim().parse().ok()?;
+    (number >= 0.0).then_some((number * (1u64 << shift) as f64) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::memory::memory_limit::parse_size;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        assert_eq!(parse_size("1048576"), Some(1 << 20));
+        assert_eq!(parse_size("64M"), Some(64 << 20));
+        assert_eq!(parse_size("1.5GiB"), Some(3 << 29));
+        assert_eq!(parse_size("2 k"), Some(2048));
+        assert_eq!(parse_size("lots"), None);
+        assert_eq!(parse_size(""), None);
+    }
+}

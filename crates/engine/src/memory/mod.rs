@@ -1,0 +1,265 @@
+//! The shared memory of a process tree. See README.md in this folder for the protocols.
+//!
+//! One memory file without a name, cut into segments, cut into blocks. This layer gives out blocks,
+//! knows the processes, and gives back what the dead owned. What the blocks are for is the business of
+//! the layers above.
+
+pub(crate) mod block;
+mod cell_release;
+mod file;
+pub(crate) mod layout;
+pub(crate) mod memory_limit;
+pub(crate) mod owner;
+pub(crate) mod page_release;
+pub(crate) mod segment;
+pub(crate) mod size_class;
+pub(crate) mod trim;
+pub(crate) mod trimmer;
+pub(crate) mod views;
+
+use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use crate::error::{Error, Result};
+use crate::memory::block::BlockId;
+use crate::memory::file::ArenaFile;
+use crate::memory::layout::{FIRST_PAGE, MAGIC, ROOT_BYTES, Root, SEGMENTS, VERSION};
+use crate::memory::owner::{Owner, ProcId};
+use crate::memory::segment::Mapped;
+use crate::objects::object::{Kind, Local};
+use crate::process::fork;
+use crate::sys::memfd;
+
+/// An arena as this process sees it.
+pub(crate) struct Arena {
+    file: ArenaFile,
+    pub(crate) root: NonNull<Root>,
+    /// Each segment as it lies in this process; null before its first use.
+    mapped: [AtomicPtr<Mapped>; SEGMENTS],
+    pub(crate) mapping: Mutex<()>,
+    local: Mutex<Local>,
+}
+
+// SAFETY: the root is shared memory of atomics that is never unmapped; the rest has its own locks.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+/// The arena of this process; null before its first use. Never freed once set.
+static HOME: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
+pub(crate) static SETTLING: Mutex<()> = Mutex::new(());
+
+/// This process's arena, if it has one yet.
+#[inline]
+pub(crate) fn home_if_any() -> Option<&'static Arena> {
+    // SAFETY: set to a leaked box and never changed afterwards.
+    NonNull::new(HOME.load(Ordering::Acquire)).map(|arena| unsafe { arena.as_ref() })
+}
+
+/// This process's arena, made if need be.
+#[inline]
+pub(crate) fn home() -> Result<&'static Arena> {
+    match home_if_any() {
+        Some(arena) => Ok(arena),
+        None => settle(None),
+    }
+}
+
+/// Gives this process an arena: a new one, or the one behind a descriptor with a slot in it.
+#[cold]
+fn settle(place: Option<(OwnedFd, ProcId)>) -> Result<&'static Arena> {
+    let _one_at_a_time = lock(&SETTLING);
+    if let Some(arena) = home_if_any() {
+        return match place {
+            None => Ok(arena),
+            Some((fd, slot)) => arena.move_to(fd, slot),
+        };
+    }
+    fork::prepare()?;
+    let (arena, slot) = match place {
+        None => {
+            let arena = Arena::create()?;
+            let slot = arena.reserve(None)?;
+            (arena, slot)
+        }
+        Some((fd, slot)) => (Arena::attach(fd)?, slot),
+    };
+    arena.claim_entry(slot)?;
+    let arena = Box::leak(arena);
+    // First: whoever finds the arena finds out who it is.
+    fork::become_owner(slot, true);
+    HOME.store(arena, Ordering::Release);
+    memory_limit::warm();
+    crate::sys::cpu::available();
+    Ok(arena)
+}
+
+/// Takes the slot `owner` in the arena behind `fd`; for a process whose program was just started.
+pub(crate) fn enter(fd: OwnedFd, owner: ProcId) -> Result<()> {
+    settle(Some((fd, owner))).map(drop)
+}
+
+impl Arena {
+    fn create() -> Result<Box<Arena>> {
+        let (fd, length) = memfd::create(ROOT_BYTES)?;
+        let arena = Arena::over(fd, length)?;
+        let id = unique_bytes();
+        let (words, _) = id.as_chunks::<8>();
+        for (place, word) in arena.root().id.iter().zip(words) {
+            place.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+        }
+        arena.root().version.store(VERSION, Ordering::Relaxed);
+        arena.root().magic.store(MAGIC, Ordering::Release);
+        Ok(arena)
+    }
+
+    fn attach(fd: OwnedFd) -> Result<Box<Arena>> {
+        let size = rustix::fs::fstat(&fd)
+            .map_err(|errno| Error::os("look at the shared memory passed to this process", errno))?
+            .st_size;
+        if (size as u64) < FIRST_PAGE {
+            return Err(Error::BadHandle);
+        }
+        let arena = Arena::over(fd, size as u64)?;
+        if arena.root().magic.load(Ordering::Acquire) != MAGIC {
+            return Err(Error::BadHandle);
+        }
+        match arena.root().version.load(Ordering::Relaxed) {
+            VERSION if (size as u64) < ROOT_BYTES => Err(Error::BadHandle),
+            VERSION => Ok(arena),
+            found => Err(Error::Version {
+                found,
+                ours: VERSION,
+            }),
+        }
+    }
+
+    fn over(fd: OwnedFd, length: u64) -> Result<Box<Arena>> {
+        let root = memfd::map(&fd, 0, ROOT_BYTES as usize)?.cast();
+        Ok(Box::new(Arena {
+            file: ArenaFile::new(fd, length)?,
+            root,
+            mapped: [const { AtomicPtr::new(std::ptr::null_mut()) }; SEGMENTS],
+            mapping: Mutex::new(()),
+            local: Mutex::default(),
+        }))
+    }
+
+    /// A process that has an arena is told to sit in another place of the same one.
+    fn move_to(&'static self, fd: OwnedFd, slot: ProcId) -> Result<&'static Arena> {
+        let other = Arena::attach(fd)?;
+        if other.id() != self.id() {
+            return Err(Error::Invalid(
+                "this process uses shared memory of its own already; let it enter its parent's before it makes a queue, lock or value".into(),
+            ));
+        }
+        self.move_to_entry(slot)?;
+        Ok(self)
+    }
+
+    /// Moves this process from the slot a fork gave it to one that was reserved for it.
+    pub(crate) fn move_to_entry(&self, slot: ProcId) -> Result<()> {
+        let former = self.me();
+        if former == slot {
+            return Ok(());
+        }
+        // Which is known by the former slot.
+        drop(trimmer::stop());
+        let local = self.lock_local();
+        self.log_for(slot, local.open.keys().copied());
+        for block in local.open.keys() {
+            self.add_hold(*block, slot)?;
+        }
+        self.claim_entry(slot)?;
+        fork::become_owner(slot, local.void.is_empty());
+        drop(local);
+        self.release_former(former);
+        Ok(())
+    }
+
+    pub(crate) fn root(&self) -> &Root {
+        // SAFETY: mapped for good, large enough, and made of atomics.
+        unsafe { self.root.as_ref() }
+    }
+
+    pub(crate) fn id(&self) -> [u64; 2] {
+        let [high, low] = &self.root().id;
+        [high.load(Ordering::Relaxed), low.load(Ordering::Relaxed)]
+    }
+
+    /// This process.
+    #[inline]
+    pub(crate) fn me(&self) -> ProcId {
+        // Without a slot nothing of ours could be told from anybody's: there is no going on.
+        self.joined().unwrap_or_else(|error| {
+            panic!("a forked process could not join its parent's shared memory: {error}")
+        })
+    }
+
+    /// This process, which takes a slot if it has none yet.
+    #[inline]
+    pub(crate) fn joined(&self) -> Result<ProcId> {
+        match fork::current() {
+            Some(owner) => Ok(owner),
+            None => self.claim_new_entry(),
+        }
+    }
+
+    /// This process, as the owner of a block.
+    pub(crate) fn mine(&self) -> Owner {
+        Owner::Process(self.me())
+    }
+
+    pub(crate) fn lock_local(&self) -> MutexGuard<'_, Local> {
+        lock(&self.local)
+    }
+
+    /// The objects of `kind` that this process held at some time, if they are there still.
+    pub(crate) fn held_objects_of(&self, kind: Kind) -> Vec<BlockId> {
+        let mut found = Vec::new();
+        self.visit_owned(self.me(), |block, cell| {
+            if cell.kind.load(Ordering::Acquire) == kind as u32 && cell.owner.is(Owner::Shared) {
+                found.push(block);
+            }
+            true
+        });
+        found
+    }
+
+    /// The blocks that hold an object of `kind`, open in this process or not, as they were a moment ago.
+    pub(crate) fn objects_of(&'static self, kind: Kind) -> impl Iterator<Item = BlockId> {
+        self.blocks()
+            .filter(move |(_, cell)| {
+                cell.kind.load(Ordering::Acquire) == kind as u32 && cell.owner.is(Owner::Shared)
+            })
+            .map(|(block, _)| block)
+    }
+}
+
+/// Locks a mutex of this process's own; what a panicking thread left is whole, every change is one step.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Bytes that no other arena has; no secret hangs on them.
+fn unique_bytes() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    if drawn != Ok(bytes.len()) && !read_random(&mut bytes) {
+        // Neither call nor device: when and by whom it was made, and where that has its stack.
+        let when = crate::deadline::monotonic_ns().to_ne_bytes();
+        let here = (bytes.as_ptr().addr() as u64) << 24;
+        let who = (here ^ u64::from(std::process::id())).to_ne_bytes();
+        bytes[..8].copy_from_slice(&when);
+        bytes[8..].copy_from_slice(&who);
+    }
+    bytes
+}
+
+fn read_random(bytes: &mut [u8]) -> bool {
+    use std::io::Read;
+    let device = std::fs::File::open("/dev/urandom");
+    device.is_ok_and(|mut device| device.read_exact(bytes).is_ok())
+}

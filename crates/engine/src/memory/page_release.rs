@@ -1,0 +1,168 @@
+//! Threads that give pages back to the system.
+//!
+//! While one is at it, its process is not dead: what the kernel does for a thread goes on for a moment when the thread of
+//! the liveness word has ended, and others would have the blocks by then.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::memory::Arena;
+use crate::memory::owner::ProcId;
+use crate::sys::robust_mutex::LivenessWord;
+
+/// See [`Arena::give_back_pages`].
+pub(crate) struct GivesBack<'a>(&'a LivenessWord);
+
+/// The process one of whose threads gives pages back. A child finds its parent's here, which is not it.
+static GIVES_BACK: AtomicU32 = AtomicU32::new(0);
+
+/// Waits until no other thread of this process is at it, which is soon: the kernel takes pages, and nothing else is done.
+fn begin_to_give_back(me: ProcId) {
+    loop {
+        let other = GIVES_BACK.load(Ordering::Relaxed);
+        if other != me.as_u32()
+            && GIVES_BACK
+                .compare_exchange(other, me.as_u32(), Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+        {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_micros(50));
+    }
+}
+
+impl Drop for GivesBack<'_> {
+    fn drop(&mut self) {
+        self.0.let_go();
+        GIVES_BACK.store(0, Ordering::Release);
+    }
+}
+
+impl Arena {
+    /// Until the guard is dropped, this process is not dead before all its threads have ended: what the kernel does
+    /// for one of them is not cut short by the end of the others. `None` if it is taken for dead already.
+    ///
+    /// SYNC: hold, then look for death; who asks whether it is dead looks for death, then at the hold.
+    pub(crate) fn give_back_pages(&self) -> Option<GivesBack<'_>> {
+        let me = self.me();
+        let entry = self.entry(me);
+        begin_to_give_back(me);
+        // Made anew for each time: nobody else has it, and others may have written there.
+        let _marked = entry.giving_back.make() && entry.giving_back.lock();
+        let guard = GivesBack(&entry.giving_back);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        (!entry.liveness_ended(me.epoch())).then_some(guard)
+    }
+}
+
+#[cfg(all(test, not(loom), not(miri)))]
+pub(crate) mod tests {
+    use super::*;
+    use rustix::io::{read, write};
+    use rustix::process::{Pid, WaitOptions, waitpid};
+    use std::os::fd::OwnedFd;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn threads_give_back_one_after_the_other_whatever_was_written_to_the_lock() {
+        let arena = crate::memory::home().expect("an arena");
+        // As if a thread that there is not had it.
+        let word = arena.entry(arena.me()).giving_back.word();
+        word.store(0x3fff_ffff, Ordering::Release);
+        let (tell, told) = channel();
+        let (say, said) = channel();
+        let first = {
+            let tell = tell.clone();
+            std::thread::spawn(move || {
+                let guard = arena.give_back_pages();
+                tell.send("first").expect("a listener");
+                let _: Result<(), _> = said.recv_timeout(PATIENCE);
+                drop(guard);
+            })
+        };
+        assert_eq!(told.recv_timeout(PATIENCE), Ok("first"));
+        let second = std::thread::spawn(move || {
+            assert!(arena.give_back_pages().is_some());
+            tell.send("second").expect("a listener");
+        });
+        assert!(told.try_recv().is_err(), "the first one is at it");
+        say.send(()).expect("a listener");
+        assert_eq!(told.recv_timeout(PATIENCE), Ok("second"));
+        first.join().expect("its end");
+        second.join().expect("its end");
+    }
+
+    /// A child whose first thread ends while another one is in the kernel, giving pages back.
+    pub(crate) struct GivesBackLater {
+        pid: libc::pid_t,
+        pub(crate) id: ProcId,
+        ends: OwnedFd,
+        go_on: OwnedFd,
+    }
+
+    impl GivesBackLater {
+        pub(crate) fn start(arena: &'static Arena) -> GivesBackLater {
+            let (told, tell) = rustix::pipe::pipe().expect("a pipe");
+            let (heard, go_on) = rustix::pipe::pipe().expect("a pipe");
+            let (end, ends) = rustix::pipe::pipe().expect("a pipe");
+            // SAFETY: the child starts a thread, makes system calls, and ends by `_exit`.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                let await_word = move || read(&heard, &mut [0; 1]);
+                std::thread::spawn(move || {
+                    let giving_back = arena.give_back_pages();
+                    let me = arena.me().as_u32().to_ne_bytes();
+                    let _ = write(&tell, &me).and_then(|_| await_word());
+                    drop(giving_back);
+                    let _ = await_word();
+                    // SAFETY: a call without preconditions.
+                    unsafe { libc::_exit(7) }
+                });
+                // SAFETY: only this thread ends, the one that holds the liveness word; who waits for ever is ended.
+                unsafe {
+                    libc::alarm(60);
+                    let _ = read(&end, &mut [0; 1]);
+                    libc::syscall(libc::SYS_exit, 0);
+                }
+            }
+            let mut id = [0; 4];
+            assert_eq!(read(&told, &mut id), Ok(4));
+            let id = ProcId::from_u32(u32::from_ne_bytes(id)).expect("an id");
+            GivesBackLater {
+                pid,
+                id,
+                ends,
+                go_on,
+            }
+        }
+
+        pub(crate) fn lose_first_thread(&self, arena: &Arena) {
+            assert_eq!(write(&self.ends, b"x"), Ok(1));
+            while !arena.has_lost_its_thread(self.id) {
+                std::thread::yield_now();
+            }
+            assert!(!arena.is_dead(self.id), "its thread is in the kernel still");
+        }
+
+        pub(crate) fn give_back(self, arena: &Arena) {
+            assert_eq!(write(&self.go_on, b"x"), Ok(1));
+            while !arena.is_dead(self.id) {
+                std::thread::yield_now();
+            }
+            assert_eq!(write(&self.go_on, b"x"), Ok(1));
+            let ended = waitpid(Pid::from_raw(self.pid), WaitOptions::empty());
+            let (_, status) = ended.expect("a child").expect("its end");
+            assert_eq!(status.exit_status(), Some(7));
+        }
+    }
+
+    #[test]
+    fn a_process_is_not_dead_while_a_thread_of_it_gives_pages_back() {
+        let arena = crate::memory::home().expect("an arena");
+        let child = GivesBackLater::start(arena);
+        child.lose_first_thread(arena);
+        child.give_back(arena);
+    }
+}

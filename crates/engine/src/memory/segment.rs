@@ -1,0 +1,313 @@
+//! Growing the arena, and finding an address in this process.
+//!
+//! A segment is described by ONE word, set by one compare-and-swap from zero:
+//!
+//! ```text
+//! bit 63     set
+//! bits 48-55 size class
+//! bits 40-47 the segment holds 2^n blocks
+//! bits 0-39  where it starts in the file, in units of 4 KiB
+//! ```
+//!
+//! There is no half-made segment: who reads the word can compute everything else, and whoever maps a
+//! segment first makes the file long enough. So a process that is killed or stopped while growing
+//! keeps nobody waiting.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::error::{Error, Result};
+use crate::failpoint;
+use crate::memory::block::{BLOCKS_PER_SEGMENT, BlockId, Cell};
+use crate::memory::layout::{ROOT_BYTES, SEGMENTS};
+use crate::memory::size_class::{CLASSES, OWNERSHIP_LOG, SizeClass};
+use crate::memory::{Arena, memory_limit};
+use crate::process::ownership_log::GROUP;
+use crate::retries::Retries;
+use crate::sys::memfd;
+
+/// What a place in the file is counted in.
+const UNIT: u64 = 4096;
+const VALID: u64 = 1 << 63;
+
+/// The payload of a class's first segment, and of its largest ones.
+const FIRST_PAYLOAD: u64 = 256 << 10;
+const LAST_PAYLOAD: u64 = 64 << 20;
+
+/// What a segment's word says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Segment {
+    pub(crate) class: SizeClass,
+    pub(crate) count: u32,
+    /// Where it starts in the file.
+    pub(crate) start: u64,
+}
+
+/// A segment where it lies in this process, with what is computed from its word.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    pub(crate) class: SizeClass,
+    count: u32,
+    /// The process that noted each group of blocks last: see `ownership_log.rs`.
+    noted: &'static [AtomicU32],
+    /// The size of a block.
+    pub(crate) size: u64,
+    cells: NonNull<Cell>,
+    pub(crate) payload: NonNull<u8>,
+    /// Where the payload starts in the file.
+    pub(crate) place: u64,
+    /// Where the segment does, whose cells are never mapped privately.
+    start: u64,
+}
+
+impl Mapped {
+    /// # Safety
+    /// `base` must be where the whole segment is mapped, for good.
+    unsafe fn new(segment: Segment, base: NonNull<u8>) -> Mapped {
+        Mapped {
+            class: segment.class,
+            count: segment.count,
+            noted: Box::leak(
+                (0..segment.count.div_ceil(GROUP))
+                    .map(|_| AtomicU32::new(0))
+                    .collect::<Box<[AtomicU32]>>(),
+            ),
+            size: segment.class.size(),
+            cells: base.cast(),
+            // SAFETY: the payload lies within the segment.
+            payload: unsafe { base.add(segment.payload_offset() as usize) },
+            place: segment.start + segment.payload_offset(),
+            start: segment.start,
+        }
+    }
+
+    /// The same segment, its payload seen elsewhere.
+    ///
+    /// # Safety
+    /// `payload` must be where the segment's payload is mapped, shared and for good.
+    unsafe fn seen_at(&self, payload: NonNull<u8>) -> Mapped {
+        Mapped { payload, ..*self }
+    }
+
+    /// The bytes of all payloads, which start on the largest page there is.
+    pub(crate) fn payload_length(&self) -> usize {
+        (u64::from(self.count) * self.size).next_multiple_of(memfd::LARGEST_PAGE) as usize
+    }
+
+    /// The cell of the block with that number, if there is one.
+    #[inline]
+    pub(crate) fn cell(&self, index: u32) -> Option<&Cell> {
+        // SAFETY: the cells lie at the start of the segment, this one within its count; segments are
+        // never unmapped, and all fields are atomics for which any bytes are valid.
+        (index < self.count).then(|| unsafe { self.cells.add(index as usize).as_ref() })
+    }
+
+    /// Where the cells from one on lie: here, and in the file.
+    pub(crate) fn cells_from(&self, index: u32) -> (NonNull<u8>, u64) {
+        let skipped = index.min(self.count) as usize * size_of::<Cell>();
+        // SAFETY: within the segment, or just behind its cells.
+        let start = unsafe { self.cells.cast::<u8>().add(skipped) };
+        (start, self.start + skipped as u64)
+    }
+
+    /// The process that noted a group of blocks last; every process knows only of itself.
+    #[inline]
+    pub(crate) fn logged(&self, group: u32) -> Option<&AtomicU32> {
+        self.noted.get(group as usize)
+    }
+
+    /// Where the payload of the block with that number lies, if there is one.
+    #[inline]
+    pub(crate) fn payload(&self, index: u32) -> Option<NonNull<u8>> {
+        let offset = u64::from(index) * self.size;
+        // SAFETY: within the segment, which is mapped as a whole.
+        (index < self.count).then(|| unsafe { self.payload.add(offset as usize) })
+    }
+}
+
+impl Segment {
+    fn from_word(word: u64) -> Option<Segment> {
+        let class = (word >> 48) as usize & 0xff;
+        let order = (word >> 40) as u32 & 0xff;
+        // What cannot be, because somebody wrote there who should not, is no segment.
+        let is_one =
+            word & VALID != 0 && class < CLASSES && 1 << order.min(31) <= BLOCKS_PER_SEGMENT;
+        is_one.then(|| Segment {
+            class: SizeClass::from_index(class),
+            count: 1 << order,
+            start: (word & 0xff_ffff_ffff) * UNIT,
+        })
+    }
+
+    fn word(class: SizeClass, order: u32, start: u64) -> u64 {
+        VALID | (class.index() as u64) << 48 | u64::from(order) << 40 | (start / UNIT)
+    }
+
+    /// The cells come first. Both they and the payloads start on a page, however large the pages of the system are.
+    pub(crate) fn payload_offset(&self) -> u64 {
+        (u64::from(self.count) * size_of::<Cell>() as u64).next_multiple_of(memfd::LARGEST_PAGE)
+    }
+
+    fn length(&self) -> u64 {
+        let payload = u64::from(self.count) * self.class.size();
+        self.payload_offset() + payload.next_multiple_of(memfd::LARGEST_PAGE)
+    }
+}
+
+impl Arena {
+    pub(crate) fn segment(&self, number: u32) -> Option<Segment> {
+        Segment::from_word(
+            self.root()
+                .segments
+                .get(number as usize)?
+                .load(Ordering::Acquire),
+        )
+    }
+
+    /// All segments with their numbers.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (u32, Segment)> + '_ {
+        (1..SEGMENTS as u32).map_while(|number| Some((number, self.segment(number)?)))
+    }
+
+    /// Whether this process can look at every segment of a class: where it cannot, a further one would only be
+    /// one more that it cannot look at.
+    pub(crate) fn check_view(&self, class: SizeClass) -> Result<()> {
+        self.segments()
+            .filter(|(_, segment)| segment.class == class)
+            .try_for_each(|(number, _)| self.mapped(number).map(drop))
+    }
+
+    /// Whether this process can look at every segment. Where the address space is limited it may not.
+    pub(crate) fn sees_all(&self) -> bool {
+        self.segments()
+            .all(|(number, _)| self.mapped(number).is_ok())
+    }
+
+    /// Adds a segment of `class` and names it as the one fresh blocks come from.
+    pub(crate) fn grow(&self, class: SizeClass) -> Result<()> {
+        let mut end = ROOT_BYTES;
+        let mut siblings = 0;
+        let mut number = 1;
+        let mut retries = Retries::default();
+        loop {
+            while let Some(segment) = self.segment(number) {
+                siblings += u32::from(segment.class == class);
+                end = segment.start + segment.length();
+                number += 1;
+            }
+            if number as usize >= SEGMENTS {
+                return Err(Error::TableFull("segment"));
+            }
+            let order = order_of(class, siblings);
+            let word = Segment::word(class, order, end);
+            let segment = Segment::from_word(word).expect("just made");
+            // Only the cells are touched by being there; payload is paid for when it is taken.
+            if class != OWNERSHIP_LOG {
+                memory_limit::check(self, segment.payload_offset())?;
+            }
+            self.ensure_length(end + segment.length())?;
+            failpoint::hit("arena.grow");
+            let entry = &self.root().segments[number as usize];
+            if entry
+                .compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+            {
+                failpoint::hit("arena.grown");
+                self.root().classes[class.index()]
+                    .open
+                    .store(number, Ordering::Release);
+                return Ok(());
+            }
+            retries.again()?;
+        }
+    }
+
+    /// A segment as this process sees it, mapped at the first visit.
+    #[inline]
+    pub(crate) fn mapped(&self, number: u32) -> Result<&Mapped> {
+        let place = self.mapped.get(number as usize);
+        match place.and_then(|place| NonNull::new(place.load(Ordering::Acquire))) {
+            // SAFETY: a leaked box.
+            Some(mapped) => Ok(unsafe { mapped.as_ref() }),
+            None => self.map_segment(number),
+        }
+    }
+
+    #[cold]
+    fn map_segment(&self, number: u32) -> Result<&Mapped> {
+        let _one_at_a_time = crate::memory::lock(&self.mapping);
+        let segment = self.segment(number).ok_or(Error::BadHandle)?;
+        let place = &self.mapped[number as usize];
+        if let Some(mapped) = NonNull::new(place.load(Ordering::Acquire)) {
+            // SAFETY: a leaked box.
+            return Ok(unsafe { mapped.as_ref() });
+        }
+        self.ensure_length(segment.start + segment.length())?;
+        let base = self.map_file(segment.start, segment.length() as usize)?;
+        // SAFETY: just mapped, and never unmapped.
+        let mapped = Box::leak(Box::new(unsafe { Mapped::new(segment, base) }));
+        place.store(mapped, Ordering::Release);
+        Ok(mapped)
+    }
+
+    /// From here on this process sees the payload of a segment elsewhere; nothing becomes of where it was seen before.
+    ///
+    /// # Safety
+    /// `payload` must be where the segment's payload is mapped, shared and for good.
+    pub(crate) unsafe fn see_payload_at(&self, number: u32, payload: NonNull<u8>) -> Result<()> {
+        let mapped = self.mapped(number)?;
+        let _one_at_a_time = crate::memory::lock(&self.mapping);
+        // SAFETY: the caller's promise.
+        let mapped = Box::leak(Box::new(unsafe { mapped.seen_at(payload) }));
+        // SYNC: see `views.rs`.
+        self.mapped[number as usize].store(mapped, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// The mapping, shared for good, that starts last before a place in the file, and where it starts.
+    pub(crate) fn anchor(&self, offset: u64) -> (NonNull<u8>, u64) {
+        let root = (self.root.cast(), 0);
+        let places = self.mapped.iter().skip(1);
+        // SAFETY: leaked boxes, if anything.
+        let mapped = places.filter_map(|place| unsafe { place.load(Ordering::Acquire).as_ref() });
+        mapped
+            .map(|mapped| (mapped.cells.cast(), mapped.start))
+            .chain([root])
+            .filter(|(_, start)| *start <= offset)
+            .max_by_key(|(_, start)| *start)
+            .unwrap_or(root)
+    }
+
+    /// The block whose payload holds an address of this process.
+    pub(crate) fn block_at(&self, address: usize) -> Option<BlockId> {
+        for (number, place) in self.mapped.iter().enumerate().skip(1) {
+            self.segment(number as u32)?;
+            // SAFETY: a leaked box, if anything.
+            let Some(mapped) = (unsafe { place.load(Ordering::Acquire).as_ref() }) else {
+                continue;
+            };
+            if let Some(offset) = address.checked_sub(mapped.payload.as_ptr().addr()) {
+                let index = offset as u64 / mapped.size;
+                if index < u64::from(mapped.count) {
+                    return Some(BlockId::at(number as u32, index as u32));
+                }
+            }
+        }
+        None
+    }
+
+    /// The file range of a block's payload.
+    pub(crate) fn file_range(&self, block: BlockId) -> Option<(u64, u64)> {
+        // Not what the shared word says by now: a mapping is laid over what is there.
+        let mapped = self.mapped(block.segment()).ok()?;
+        let start = mapped.place + u64::from(block.index()) * mapped.size;
+        (block.index() < mapped.count).then_some((start, mapped.size))
+    }
+}
+
+/// Each further segment of a class is twice the last, so that few are needed and little is wasted.
+fn order_of(class: SizeClass, siblings: u32) -> u32 {
+    let payload = (FIRST_PAYLOAD << siblings.min(16)).min(LAST_PAYLOAD);
+    let count = (payload / class.size()).clamp(1, u64::from(BLOCKS_PER_SEGMENT));
+    count.ilog2()
+}

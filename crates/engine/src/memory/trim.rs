@@ -1,0 +1,422 @@
+//! Giving idle memory back to the system.
+//!
+//! A freed block keeps its pages for whoever takes it next. Memory that nobody took for a while is idle:
+//!
+//! ```text
+//! a look at all free blocks:   not marked  -->  marked as idle        (taking a block takes the mark off)
+//!                              marked      -->  the pages of whole runs of such blocks are given back
+//! ```
+//!
+//! Nothing is counted where blocks are taken and freed, but for the bytes that a process freed, which it adds to a
+//! number of all processes every [`NOTICE`]. When that is a [`PART`] of the file's memory, and that is more than
+//! [`FLOOR`], a thread looks every [`INTERVAL`] until there is not much more than is in use, and ends. It looks at once
+//! where the machine, or the container, is short of memory. It ends before every fork, too (it is started again when
+//! more is freed), so no fork meets it.
+//!
+//! What stays is at most [`FLOOR`], or a quarter more than is in use: an eighth that a look leaves, and a [`PART`] that
+//! may be freed before the next.
+//!
+//! A block is taken like any other while its pages go, so nobody else takes it. A chunk begins a life of its own
+//! when it is used again (`reclaim::empty_chunk`): with its pages goes the number of its last one.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::deadline::monotonic_ns;
+use crate::failpoint;
+use crate::memory::block::{BlockId, Cell};
+use crate::memory::owner::Owner;
+use crate::memory::segment::Segment;
+use crate::memory::size_class::{OWNERSHIP_LOG, SizeClass};
+use crate::memory::trimmer;
+use crate::memory::trimmer::Wish;
+use crate::memory::{Arena, memory_limit};
+use crate::objects::object::Kind;
+use crate::sys::memfd;
+
+/// What a tree of processes may keep while it has a queue or a pipe, used or not.
+const FLOOR: u64 = 16 << 20;
+/// As [`FLOOR`], with neither queue nor pipe.
+const BARE_FLOOR: u64 = 2 << 20;
+/// How long memory lies free before it is idle, at least.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
+/// How often it is asked whether memory is short, at most.
+const ASK: u64 = 50_000_000;
+/// So much is freed by a process before it tells the others.
+const NOTICE: u64 = 1 << 20;
+/// So much that a look is due, whatever there is.
+const DUE: u64 = 1 << 62;
+/// The part of the memory that is freed before somebody looks.
+const PART: u64 = 16;
+/// The most that is taken at a time, so that others find free blocks.
+const RUN_BYTES: u64 = 8 << 20;
+const RUN_BLOCKS: usize = 1024;
+
+/// Bytes that this process freed since it last looked. Racing threads may lose some of each other's.
+static FREED: AtomicU64 = AtomicU64::new(0);
+/// What was resident still when this process had given back all that lay free.
+static LEFT: AtomicU64 = AtomicU64::new(0);
+/// When this process asked last whether memory is short.
+static ASKED: AtomicU64 = AtomicU64::new(0);
+/// The kernel, or a sandbox, gives no pages back.
+static REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// Which free blocks are given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Those that were free at the last look already.
+    Idle,
+    /// All, by the thread, since memory is short.
+    Free,
+    /// All, by whoever asks for it.
+    All,
+}
+
+impl Arena {
+    /// Notes that a block of this process's was freed.
+    #[inline]
+    pub(crate) fn note_freed(&self, bytes: u64) {
+        let freed = FREED.load(Ordering::Relaxed) + bytes;
+        FREED.store(freed, Ordering::Relaxed);
+        if freed >= NOTICE {
+            self.notice();
+        }
+    }
+
+    /// Sees to it that somebody gives back what becomes idle, if that is much.
+    #[cold]
+    pub(crate) fn notice(&self) {
+        let freed = self.tell_freed();
+        // Miri wants all threads joined.
+        if cfg!(miri) || REFUSED.load(Ordering::Relaxed) {
+            return;
+        }
+        let waits = crate::objects::cow_collapse::is_waiting();
+        if waits && trimmer::runs_in(self) {
+            trimmer::ask_for(Wish::Look);
+        }
+        let resident = self.resident();
+        if !waits && (resident <= BARE_FLOOR || resident <= FLOOR && resident <= self.floor()) {
+            return;
+        }
+        // A look is a walk over all that is in use: as much has to be freed that it is little beside that.
+        if !trimmer::runs_in(self) && (waits || freed >= resident / PART) {
+            // With no room for a thread, whoever frees as much again tries again.
+            if trimmer::start(self) {
+                self.root().freed.store(0, Ordering::Relaxed);
+            }
+        }
+        if trimmer::runs_in(self) && self.is_short() {
+            trimmer::ask_for(Wish::Hurry);
+        }
+    }
+
+    /// Adds what this process freed to what all did since somebody began to look; how much that is.
+    pub(crate) fn tell_freed(&self) -> u64 {
+        let freed = FREED.swap(0, Ordering::Relaxed);
+        self.root().freed.fetch_add(freed, Ordering::Relaxed) + freed
+    }
+
+    /// Whoever frees anything next is to look: somebody who was at it is gone.
+    pub(crate) fn look_is_due(&self) {
+        self.root().freed.fetch_max(DUE, Ordering::Relaxed);
+    }
+
+    /// Whether what the arena has might be needed by others at once: a container's limit is near, say.
+    fn is_short(&self) -> bool {
+        let now = monotonic_ns();
+        if now.saturating_sub(ASKED.load(Ordering::Relaxed)) < ASK {
+            return false;
+        }
+        ASKED.store(now, Ordering::Relaxed);
+        memory_limit::at_ease().is_some_and(|left| self.resident() > left / 2)
+    }
+
+    fn floor(&self) -> u64 {
+        match self.has_channels(1) {
+            false => BARE_FLOOR,
+            true => FLOOR,
+        }
+    }
+
+    /// A queue or pipe was made.
+    pub(crate) fn channel_made(&self, block: BlockId) {
+        let known = &self.root().channels;
+        if let Some(gone) = known.iter().find(|known| !self.is_channel(known)) {
+            gone.store(block.0, Ordering::Relaxed);
+        }
+    }
+
+    fn is_channel(&self, block: &AtomicU32) -> bool {
+        let cell = BlockId::new(block.load(Ordering::Relaxed)).map(|block| self.cell(block));
+        cell.is_some_and(|cell| cell.is_ok_and(is_channel))
+    }
+
+    /// Whether there are so many queues and pipes, two at most. Looks at those that were found last, then at all
+    /// objects.
+    fn has_channels(&self, count: usize) -> bool {
+        let known = &self.root().channels;
+        let mut there: Vec<u32> = known
+            .iter()
+            .filter(|known| self.is_channel(known))
+            .map(|known| known.load(Ordering::Relaxed))
+            .collect();
+        there.dedup();
+        if there.len() >= count {
+            return true;
+        }
+        let of_objects = self
+            .segments()
+            .filter(|(_, segment)| segment.class.is_of_objects());
+        let found = of_objects
+            .flat_map(|(number, _)| self.blocks_of(number))
+            .filter(|(_, cell)| is_channel(cell))
+            .map(|(block, _)| block.0)
+            .take(known.len());
+        let mut number = 0;
+        for (place, block) in known.iter().zip(found) {
+            place.store(block, Ordering::Relaxed);
+            number += 1;
+        }
+        number >= count
+    }
+
+    /// A queue or pipe is gone. With the last one goes all that lies free.
+    pub(crate) fn channel_gone(&self) {
+        if self.has_grown() && !self.has_channels(1) {
+            self.give_back_all();
+        }
+    }
+
+    /// As with the last queue or pipe, which somebody keeps but does not use any more.
+    pub(crate) fn trim_for_last_channel(&self) {
+        if self.has_grown() && !self.has_channels(2) {
+            self.give_back_all();
+        }
+    }
+
+    /// Whether there may be more than was left the last time. A program that makes and drops small queues, one after
+    /// the other, has nothing to give back.
+    fn has_grown(&self) -> bool {
+        let resident = self.resident();
+        let some = BARE_FLOOR / 2;
+        resident > BARE_FLOOR
+            && (resident > LEFT.load(Ordering::Relaxed) + some
+                || trimmer::runs_in(self)
+                || self.tell_freed() >= some)
+    }
+
+    /// Gives the pages of all free blocks back.
+    pub(crate) fn give_back_all(&self) {
+        FREED.store(0, Ordering::Relaxed);
+        self.root().freed.store(0, Ordering::Relaxed);
+        self.give_back_free(Which::All, u64::MAX);
+        self.give_back_tables();
+        LEFT.store(self.resident(), Ordering::Relaxed);
+    }
+
+    /// One look: gives back what is idle and too much, and marks what may be at the next look. False when no
+    /// further look is of use.
+    pub(crate) fn look(&self, which: Which) -> bool {
+        let resident = self.resident();
+        let floor = self.floor();
+        if resident <= floor || REFUSED.load(Ordering::Relaxed) {
+            return false;
+        }
+        // With its cell, which cannot go before the block does.
+        let in_use: u64 = self
+            .used()
+            .map(|cell| cell.committed() + size_of::<Cell>() as u64)
+            .sum();
+        let Some(excess) = resident.checked_sub(floor.max(in_use + in_use / 8)) else {
+            return false;
+        };
+        let given = self.give_back_free(which, excess);
+        if !trimmer::must_stop() {
+            self.give_back_tables();
+        }
+        let marked = self.mark_free();
+        given > 0 || marked
+    }
+
+    /// Marks all free blocks that have memory; whether there was one without a mark.
+    fn mark_free(&self) -> bool {
+        let mut marked = false;
+        for (number, (_, cell)) in self.blocks().enumerate() {
+            if cell.owner.is(Owner::Free) {
+                marked |= cell.mark_idle();
+            }
+            if number % RUN_BLOCKS == 0 && trimmer::must_stop() {
+                break;
+            }
+        }
+        marked
+    }
+
+    /// Gives back the pages of free blocks, of the largest first, until it was as much as `enough`; how much it
+    /// was.
+    fn give_back_free(&self, which: Which, enough: u64) -> u64 {
+        let mut segments: Vec<_> = self.segments().collect();
+        segments.sort_by_key(|(_, segment)| std::cmp::Reverse(segment.class.size()));
+        let mut given = 0;
+        for (number, segment) in segments {
+            let fresh = self.root().bump[number as usize].load(Ordering::Acquire);
+            let end = fresh.min(segment.count);
+            let mut index = 0;
+            while index < end {
+                if given >= enough
+                    || REFUSED.load(Ordering::Relaxed)
+                    || which != Which::All && trimmer::must_stop()
+                {
+                    return given;
+                }
+                let (after, bytes) = self.give_back_run(number, segment, index..end, which);
+                index = after;
+                given += bytes;
+            }
+        }
+        given
+    }
+
+    /// Gives back the pages of the first run of free blocks in a part of a segment: where to go on, and how
+    /// much it was.
+    fn give_back_run(
+        &self,
+        number: u32,
+        segment: Segment,
+        part: std::ops::Range<u32>,
+        which: Which,
+    ) -> (u32, u64) {
+        let end = part.end;
+        let size = segment.class.size();
+        // Blocks that share pages with others go by whole runs, those without memory included.
+        let shares_pages = !size.is_multiple_of(memfd::page());
+        let is_due = |cell: &Cell| {
+            cell.owner.is(Owner::Free)
+                && match cell.committed() {
+                    0 => shares_pages,
+                    _ => which != Which::Idle || cell.is_idle(),
+                }
+        };
+        let cell = |index: u32| self.cell(BlockId::at(number, index)).ok();
+        let Some(first) = part.into_iter().find(|&at| cell(at).is_some_and(is_due)) else {
+            return (end, 0);
+        };
+        let most = (RUN_BYTES / size).clamp(1, RUN_BLOCKS as u64) as u32;
+        let mut after = first;
+        let mut with_memory = 0;
+        while after < end && after - first < most && cell(after).is_some_and(is_due) {
+            with_memory += cell(after).map_or(0, Cell::committed);
+            after += 1;
+        }
+        if with_memory == 0
+            || self
+                .whole_pages(number, first, u64::from(after - first) * size)
+                .is_none()
+        {
+            return (after, 0);
+        }
+        (after, self.empty_run(number, segment.class, first..after))
+    }
+
+    /// The pages that lie within so many bytes from a block on: where in this process, and how many bytes.
+    fn whole_pages(&self, number: u32, first: u32, length: u64) -> Option<(NonNull<u8>, usize)> {
+        let page = memfd::page() as usize;
+        let start = self.payload(BlockId::at(number, first)).ok()?;
+        let address = start.as_ptr().addr();
+        let from = address.next_multiple_of(page);
+        let to = (address + length as usize) / page * page;
+        // SAFETY: within the segment.
+        (from < to).then(|| (unsafe { start.add(from - address) }, to - from))
+    }
+
+    /// Takes the blocks of a run as far as they are free still, gives back their pages, and frees them; how much
+    /// it was.
+    fn empty_run(&self, number: u32, class: SizeClass, run: std::ops::Range<u32>) -> u64 {
+        let Some(open) = self.open_word(number) else {
+            return 0;
+        };
+        let block = |index: u32| BlockId::at(number, index);
+        let take = |index: &u32| {
+            let cell = self.cell(block(*index));
+            cell.is_ok_and(|cell| self.take(block(*index), cell, open))
+        };
+        let taken: Vec<u32> = run.take_while(take).collect();
+        let Some(&first) = taken.first() else {
+            return 0;
+        };
+        failpoint::hit("arena.giving_back");
+        let given = self.empty_taken(number, class, first, taken.len() as u32);
+        // Otherwise this thread is about to end, and others free the blocks.
+        if given.is_some() {
+            for index in taken {
+                self.free(block(index), self.mine());
+            }
+        }
+        given.unwrap_or(0)
+    }
+
+    /// Gives back the pages of blocks that are this process's, one behind the other; how much it was. `None` when
+    /// others take it for dead.
+    fn empty_taken(&self, number: u32, class: SizeClass, first: u32, count: u32) -> Option<u64> {
+        let bytes = u64::from(count) * class.size();
+        let Some((start, length)) = self.whole_pages(number, first, bytes) else {
+            return Some(0);
+        };
+        let blocks = (first..first + count).map(|index| BlockId::at(number, index));
+        let mut had = Vec::with_capacity(count as usize);
+        for block in blocks.clone() {
+            if class.is_of_chunks() {
+                crate::process::reclaim::empty_chunk(self, block);
+            }
+            had.push(self.cell(block).map_or(0, Cell::emptied));
+        }
+        failpoint::hit("arena.emptied");
+        let giving_back = self.give_back_pages()?;
+        let (place, _) = self.file_range(BlockId::at(number, first))?;
+        let skipped = start.as_ptr().addr()
+            - self
+                .payload(BlockId::at(number, first))
+                .ok()?
+                .as_ptr()
+                .addr();
+        let is_given = self.give_back_part(start, place + skipped as u64, length);
+        drop(giving_back);
+        if is_given {
+            return Some(had.iter().sum::<u64>().min(length as u64));
+        }
+        for (block, bytes) in blocks.zip(had) {
+            if let Ok(cell) = self.cell(block) {
+                cell.touched(bytes);
+            }
+        }
+        REFUSED.store(true, Ordering::Relaxed);
+        Some(0)
+    }
+
+    /// The bytes of memory behind the blocks that somebody uses.
+    pub(crate) fn in_use(&self) -> u64 {
+        self.used().map(Cell::committed).sum()
+    }
+
+    /// The blocks in use, but for the notes of who uses them.
+    pub(crate) fn used(&self) -> impl Iterator<Item = &Cell> {
+        let segments = self
+            .segments()
+            .filter(|(_, segment)| segment.class != OWNERSHIP_LOG);
+        let cells = segments
+            .flat_map(|(number, _)| self.blocks_of(number))
+            .map(|(_, cell)| cell);
+        cells.filter(|cell| !cell.owner.is(Owner::Free))
+    }
+}
+
+/// Has the next who frees anything look whether the thread is needed, which has ended.
+pub(crate) fn notice_at_next_free() {
+    FREED.fetch_add(NOTICE, Ordering::Relaxed);
+}
+
+fn is_channel(cell: &Cell) -> bool {
+    cell.owner.is(Owner::Shared) && Kind::from_u32(cell.kind.load(Ordering::Acquire)).is_channel()
+}

@@ -1,0 +1,224 @@
+//! The thread that gives idle memory back (`trim.rs`), and takes what is alone out of the file (`cow_collapse.rs`).
+//!
+//! It ends before every fork, so no fork meets it, and is started again when more is freed; a fork that copy-on-write much has
+//! it started in a moment.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::memory::owner::ProcId;
+use crate::memory::trim::{INTERVAL, Which};
+use crate::memory::{Arena, home_if_any};
+use crate::objects::cow_collapse;
+use crate::sys::thread;
+
+/// How soon after a fork it is looked first whether the child is gone, and how rarely at last.
+const SOON: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The process whose thread runs, which a child never has. Zero for none.
+static RUNS_IN: AtomicU32 = AtomicU32::new(0);
+/// What the thread is to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Look when the time has come.
+    Wait,
+    /// Look at once: somebody is gone whom it may have waited for.
+    Look,
+    /// Look at once, and give back all that is too much.
+    Hurry,
+    End,
+}
+
+static WISH: Mutex<Wish> = Mutex::new(Wish::Wait);
+static WISHED: Condvar = Condvar::new();
+static TRIMMER: Mutex<Trimmer> = Mutex::new(Trimmer(None));
+
+/// The thread that gives memory back, and the process that has it: a raw `clone` copies this and no thread.
+pub(crate) struct Trimmer(Option<(ProcId, JoinHandle<()>)>);
+
+impl Trimmer {
+    /// False with no room for a thread.
+    fn start(&mut self, arena: &Arena) -> bool {
+        *crate::memory::lock(&WISH) = Wish::Wait;
+        let me = arena.me();
+        RUNS_IN.store(me.as_u32(), Ordering::Relaxed);
+        let started = thread::start_deaf("procession-trim", trim_until_done).ok();
+        self.0 = started.map(|thread| (me, thread));
+        if self.0.is_none() {
+            RUNS_IN.store(0, Ordering::Relaxed);
+        }
+        self.0.is_some()
+    }
+
+    fn end(&mut self) {
+        let Some((owner, thread)) = self.0.take() else {
+            return;
+        };
+        if crate::process::fork::current() != Some(owner) {
+            // It is another process's: whoever waited for it would wait for ever.
+            std::mem::forget(thread);
+            return;
+        }
+        *crate::memory::lock(&WISH) = Wish::End;
+        WISHED.notify_all();
+        // It does not panic, and if it did it is gone as well.
+        let _ = thread.join();
+        // Whoever frees something next looks whether it is needed again.
+        crate::memory::trim::notice_at_next_free();
+        if let Some(arena) = home_if_any() {
+            arena.look_is_due();
+        }
+    }
+}
+
+/// Whether the thread runs in this process.
+pub(crate) fn runs_in(arena: &Arena) -> bool {
+    RUNS_IN.load(Ordering::Relaxed) == arena.me().as_u32()
+}
+
+/// Starts the thread unless it runs; false where there is none.
+///
+/// Whoever has the lock forks, or starts the thread. To wait here could be for ever: see [`stop`].
+pub(crate) fn start(arena: &Arena) -> bool {
+    TRIMMER.try_lock().is_ok_and(|mut trimmer| {
+        // Another thread may have started it: the one that `stop` knows is the only one.
+        runs_in(arena) || trimmer.start(arena)
+    })
+}
+
+/// Whether the thread is to end, now.
+pub(crate) fn must_stop() -> bool {
+    *crate::memory::lock(&WISH) == Wish::End
+}
+
+/// Has the thread look at once, unless it is to end.
+pub(crate) fn ask_for(what: Wish) {
+    let mut wish = crate::memory::lock(&WISH);
+    if matches!(*wish, Wish::Wait | Wish::Look) {
+        *wish = what;
+        WISHED.notify_all();
+    }
+}
+
+fn trim_until_done() {
+    let Some(arena) = home_if_any() else { return };
+    // Children that do little have ended by then.
+    let mut wait = match cow_collapse::is_waiting() {
+        true => SOON,
+        false => INTERVAL,
+    };
+    loop {
+        let wish = crate::memory::lock(&WISH);
+        let waited = WISHED.wait_timeout_while(wish, wait, |wish| *wish == Wish::Wait);
+        let mut wish = waited.unwrap_or_else(|e| e.into_inner()).0;
+        let asked = *wish;
+        let which = match asked {
+            Wish::Wait | Wish::Look => Which::Idle,
+            Wish::Hurry => Which::Free,
+            Wish::End => break,
+        };
+        *wish = Wish::Wait;
+        drop(wish);
+        arena.take_out_what_is_alone(must_stop);
+        let looks_for_idle = arena.look(which);
+        if !looks_for_idle && !cow_collapse::is_waiting() {
+            break;
+        }
+        wait = match looks_for_idle || asked != Wish::Wait {
+            true => INTERVAL,
+            false => (wait * 2).min(LONGEST),
+        };
+    }
+    RUNS_IN.store(0, Ordering::Relaxed);
+}
+
+/// How a program wants to have the thread started that a fork ended: in a moment, since its runtime looks at the
+/// threads when a fork returns.
+static IN_A_MOMENT: OnceLock<InAMoment> = OnceLock::new();
+
+/// Has what it is given called in a moment.
+pub(crate) type InAMoment = fn(fn());
+
+/// See [`process::start_threads_by`](crate::process::start_threads_by).
+pub(crate) fn start_threads_by(in_a_moment: InAMoment) {
+    let _first = IN_A_MOMENT.set(in_a_moment);
+}
+
+/// After a fork that copy-on-write much: starts the thread again.
+pub(crate) fn start_after_fork() {
+    if cow_collapse::is_waiting() {
+        match IN_A_MOMENT.get() {
+            Some(in_a_moment) => in_a_moment(start_if_waiting),
+            None => start_if_waiting(),
+        }
+    }
+}
+
+fn start_if_waiting() {
+    if let Some(arena) = home_if_any()
+        && crate::process::fork::current().is_some()
+        && cow_collapse::is_waiting()
+    {
+        arena.notice();
+    }
+}
+
+/// Before a fork: ends the thread. Nobody starts one while the guard is there.
+///
+/// To be called with no lock of the engine held. Who holds one only tries for this lock.
+pub(crate) fn stop() -> MutexGuard<'static, Trimmer> {
+    let mut trimmer = crate::memory::lock(&TRIMMER);
+    trimmer.end();
+    trimmer
+}
+
+/// Before this process ends: ends the thread, and no other is started.
+///
+/// Others free what a process owned as soon as its first thread is gone. A thread that is in the kernel by then,
+/// giving pages back, would go on with it.
+pub(crate) fn stop_for_good(arena: &Arena) {
+    let _trimmer = stop();
+    arena.tell_freed();
+    RUNS_IN.store(arena.me().as_u32(), Ordering::Relaxed);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use rustix::process::{Pid, WaitOptions, waitpid};
+
+    #[test]
+    #[cfg_attr(miri, ignore = "forks")]
+    fn a_child_of_a_raw_clone_does_not_wait_for_its_parents_thread() {
+        let arena = crate::memory::home().expect("an arena");
+        let mut trimmer = stop();
+        trimmer.start(arena);
+        // SAFETY: a fork that no handler hears of; the child makes system calls and ends.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+        if pid == 0 {
+            // SAFETY: calls without preconditions: who waits for ever is ended.
+            unsafe { libc::alarm(10) };
+            trimmer.end();
+            // SAFETY: as above.
+            unsafe { libc::_exit(7) }
+        }
+        let ended = waitpid(Pid::from_raw(pid as libc::pid_t), WaitOptions::empty());
+        let (_, status) = ended.expect("a child").expect("its end");
+        assert_eq!(status.exit_status(), Some(7));
+        trimmer.end();
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "threads")]
+    fn a_process_that_leaves_gives_nothing_back_behind_its_back() {
+        let arena = crate::memory::home().expect("an arena");
+        stop().start(arena);
+        stop_for_good(arena);
+        let trimmer = crate::memory::lock(&TRIMMER);
+        assert!(trimmer.0.is_none());
+        RUNS_IN.store(0, Ordering::Relaxed);
+    }
+}

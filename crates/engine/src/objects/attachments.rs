@@ -1,0 +1,218 @@
+//! Attachment lists: blocks of bytes that keep objects alive while they travel.
+//!
+//! A message may mention objects, and neither its sender nor its receiver needs to live while it waits.
+//! So the block of such a message, an *attachment list*, begins with a list of the objects, and an object is held
+//! by every attachment list that lists it, as by a process. The object only says where to look: an attachment list holds while
+//! its block is an attachment list and not free, which is one truth, whoever owns the block and whoever died.
+//!
+//! ```text
+//! sender:   holds the object;  added += 2, sent := 1;  list;  kind := Attachments;  entered;  added += 2;  may let go
+//! receiver: owns the attachment list;  opens the object (its cell, added += 2);  frees the attachment list
+//! leaver:   added?  cells?  sent: attachment lists?  added unchanged?          held if any says so
+//! ```
+//!
+//! Cells are looked at before attachment lists. Who holds an object through all of the look is seen by it. A hold
+//! that goes from a cell into an attachment list meanwhile is seen in the attachment list, if it had left the cell before
+//! the cells were looked at, or in the cell; one that goes from an attachment list into a cell moves `added`
+//! before the attachment list is gone. An attachment list is made by a holder only, so an empty set stays empty.
+//!
+//! The attachment lists that an object may be in are entered with it (`attachment_index.rs`). Only the last process that lets go of an
+//! object that was ever sent looks at them.
+//!
+//! ```text
+//! payload   count u32 | stamp u32 | (block u32, generation u32) for each object | bytes, 64-aligned
+//! ```
+
+use std::cell::{Cell as Local, RefCell};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::error::{Error, Result};
+use crate::failpoint;
+use crate::memory::Arena;
+use crate::memory::block::{BlockId, Cell};
+use crate::memory::owner::Owner;
+use crate::objects::object::Kind;
+use crate::objects::object_ref::ObjectRef;
+
+const HEADER: usize = 8;
+const ENTRY: usize = 8;
+
+thread_local! {
+    /// Objects to be let go of, while this thread does so already: taking a queue apart frees its messages,
+    /// and these may be attachment lists with further queues, to any depth.
+    static LOOSE: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+    static LETTING_GO: Local<bool> = const { Local::new(false) };
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    block: BlockId,
+    generation: u32,
+}
+
+/// Where the bytes begin in an attachment list for so many objects.
+pub(crate) fn offset(objects: usize) -> usize {
+    (HEADER + objects * ENTRY).next_multiple_of(64)
+}
+
+impl Arena {
+    /// Makes a block of this process's own, with room for the list, an attachment list that holds `objects`.
+    pub(crate) fn seal(&self, block: BlockId, objects: &[ObjectRef]) -> Result<()> {
+        let cell = self.cell(block)?;
+        let words = self.list_words(block, objects.len())?;
+        for (held, entry) in objects.iter().zip(words[2..].as_chunks::<2>().0) {
+            self.note_sent(held.block())?;
+            entry[0].store(held.block().0, Ordering::Relaxed);
+            entry[1].store(held.generation(), Ordering::Relaxed);
+        }
+        let stamp = self.root().stamps.fetch_add(1, Ordering::Relaxed);
+        words[0].store(objects.len() as u32, Ordering::Relaxed);
+        words[1].store(stamp, Ordering::Relaxed);
+        failpoint::hit("attachments.listed");
+        cell.kind.store(Kind::Attachments as u32, Ordering::SeqCst);
+        failpoint::hit("attachments.made");
+        let entered = objects.iter().try_for_each(|held| {
+            let (object, head) = (held.block(), self.head(held.block())?);
+            self.index_attachment(object, held.generation(), head, (block, stamp))?;
+            self.note_sent(object)
+        });
+        if entered.is_err() {
+            cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
+        }
+        failpoint::hit("attachments.sealed");
+        entered
+    }
+
+    /// Where the bytes of an attachment list begin; `None` for a block that is none.
+    pub(crate) fn opened_at(&self, block: BlockId) -> Option<usize> {
+        let cell = self.cell(block).ok()?;
+        let is_one = cell.kind.load(Ordering::Acquire) == Kind::Attachments as u32;
+        is_one.then(|| offset(self.list(block).len()))
+    }
+
+    /// Frees an attachment list that is `from`'s, and lets go of what it held. False when it was not `from`'s.
+    ///
+    /// The block is this process's before its list is read and its kind changes, so that whoever stalled
+    /// on the way to freeing it changes nothing of its next life. Killed on the way, the objects are found
+    /// by the sweep that reaps this process.
+    #[cold]
+    pub(crate) fn free_envelope(&self, block: BlockId, cell: &Cell, from: Owner) -> bool {
+        let mine = self.mine();
+        if from != mine && !self.claim(block, cell, from, mine) {
+            return false;
+        }
+        if !cell.owner.is(mine) {
+            return false;
+        }
+        failpoint::hit("attachments.taken");
+        let objects = self.list(block);
+        // Killed on the way, they are found by whoever reaps this process.
+        objects
+            .iter()
+            .for_each(|entry| self.record_owned(entry.block));
+        cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
+        failpoint::hit("attachments.emptied");
+        self.free(block, mine);
+        self.let_go(objects);
+        true
+    }
+
+    /// Makes an attachment list of this process's plain bytes, and lets go of what it held.
+    pub(crate) fn detach_all(&self, block: BlockId) {
+        let Ok(cell) = self.cell(block) else { return };
+        if cell.kind.load(Ordering::Acquire) == Kind::Attachments as u32
+            && cell.owner.is(self.mine())
+        {
+            let objects = self.list(block);
+            objects
+                .iter()
+                .for_each(|entry| self.record_owned(entry.block));
+            cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
+            failpoint::hit("attachments.emptied");
+            self.let_go(objects);
+        }
+    }
+
+    /// What an attachment list holds, held by this process as well; nothing for a block that is none.
+    pub(crate) fn hold_contents(&'static self, block: BlockId) -> Vec<ObjectRef> {
+        if self.opened_at(block).is_none() {
+            return Vec::new();
+        }
+        let entries = self.list(block).into_iter();
+        entries
+            .filter_map(|entry| ObjectRef::checked(self, entry.block, entry.generation).ok())
+            .collect()
+    }
+
+    fn let_go(&self, objects: Vec<Entry>) {
+        let free = |entry: Entry| {
+            if self.is_object(entry.block, entry.generation) {
+                self.free_if_unheld(entry.block);
+            }
+        };
+        // A thread that ends has no such list any more.
+        let listed = LOOSE.try_with(|loose| loose.borrow_mut().extend(&objects));
+        if listed.is_err() {
+            return objects.into_iter().for_each(free);
+        }
+        if LETTING_GO.replace(true) {
+            return;
+        }
+        while let Some(entry) = LOOSE.with_borrow_mut(Vec::pop) {
+            free(entry);
+        }
+        LETTING_GO.set(false);
+    }
+
+    /// Whether a block is an attachment list with that stamp that lists the object.
+    pub(crate) fn lists(
+        &self,
+        block: BlockId,
+        stamp: u32,
+        object: BlockId,
+        generation: u32,
+    ) -> bool {
+        let is_one = self.cell(block).is_ok_and(|cell| {
+            cell.kind.load(Ordering::SeqCst) == Kind::Attachments as u32
+                && !cell.owner.is(Owner::Free)
+        });
+        let is_stamped = |words: &[AtomicU32]| words[1].load(Ordering::Relaxed) == stamp;
+        is_one
+            && self.list_words(block, 0).is_ok_and(is_stamped)
+            && self.entries(block).is_some_and(|mut entries| {
+                entries.any(|entry| entry.block == object && entry.generation == generation)
+            })
+    }
+
+    /// What an attachment list lists. Of a block that is none any more, anything, to be taken for a rumour.
+    fn list(&self, block: BlockId) -> Vec<Entry> {
+        self.entries(block)
+            .map(Iterator::collect)
+            .unwrap_or_default()
+    }
+
+    fn entries(&self, block: BlockId) -> Option<impl Iterator<Item = Entry> + '_> {
+        let head = self.list_words(block, 0).ok()?;
+        let count = head[0].load(Ordering::Relaxed) as usize;
+        let words = self.list_words(block, count).ok()?;
+        let entries = words[2..].as_chunks::<2>().0.iter();
+        Some(entries.filter_map(|[block, generation]| {
+            Some(Entry {
+                block: BlockId::new(block.load(Ordering::Relaxed))?,
+                generation: generation.load(Ordering::Relaxed),
+            })
+        }))
+    }
+
+    /// The words of a list of so many objects, if the block can hold one.
+    fn list_words(&self, block: BlockId, objects: usize) -> Result<&[AtomicU32]> {
+        let capacity = self.capacity(block) as usize;
+        if objects > capacity / ENTRY || offset(objects) > capacity {
+            return Err(Error::BadHandle);
+        }
+        let words = self.payload(block)?.cast::<AtomicU32>();
+        // SAFETY: within the block's payload (just checked), which is 64-aligned and mapped for good; any
+        // bytes are atomics.
+        Ok(unsafe { std::slice::from_raw_parts(words.as_ptr(), 2 + 2 * objects) })
+    }
+}

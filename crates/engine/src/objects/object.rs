@@ -1,0 +1,503 @@
+//! Objects: what several processes share, and who holds it.
+//!
+//! An object lives in a block whose owner is [`Owner::Shared`]. Who holds it is not a count (a count
+//! is wrong for ever once somebody died between two steps) but a set of cells, each with the id of one
+//! process. A process adds a cell for itself, or for a child it is about to start, and only who is in
+//! the set already can do that; so the set never grows again once it was empty. Whoever takes out the
+//! last living id frees the object:
+//!
+//! ```text
+//! leaver:  cell := 0;       owner Shared -> Process(me);  set still empty?  free : give back
+//! opener:  cell := me;      owner still Shared?           go on : take the cell back, "stale"
+//! ```
+//!
+//! All four steps are sequentially consistent, so a leaver and an opener can't both be content.
+//! Within a process, handles are counted in [`Arena::local`]; the cell stands for all of them.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::error::{Error, Result};
+use crate::failpoint;
+use crate::id_map::IdMap;
+use crate::memory::Arena;
+use crate::memory::block::BlockId;
+use crate::memory::owner::{Owner, ProcId};
+use crate::memory::size_class::{ATTACHMENT_INDEX, LARGE_PART, SizeClass};
+use crate::objects::holders;
+use crate::objects::holders::{INLINE, TABLES};
+
+pub(crate) const SENT: u32 = 1;
+pub(crate) const ADDED: u32 = 2;
+/// The part that types may use, and that of the attachment lists it is in. Those before them are the tables of holders.
+pub(crate) const EXTENSION: usize = TABLES;
+pub(crate) const ATTACHED_TO: usize = TABLES + 1;
+/// So many further parts can a condition's extension name, in the words it begins with.
+pub(crate) const FURTHER: usize = 1024;
+
+/// What lies in a block. Zero, plain bytes, is what every free block says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    Bytes = 0,
+    Chunk = 1,
+    Part = 2,
+    Queue = 3,
+    Pipe = 4,
+    Lock = 5,
+    RLock = 6,
+    Semaphore = 7,
+    Condition = 8,
+    Event = 9,
+    Barrier = 10,
+    Value = 11,
+    /// Bytes that hold objects: see [`crate::objects::attachments`].
+    Attachments = 12,
+    /// What holds a block that several processes use privately: see [`crate::objects::private_mapping`].
+    CowBuffer = 13,
+    RwLock = 14,
+    /// See [`crate::objects::labels`].
+    Label = 15,
+}
+
+impl Kind {
+    pub(crate) fn from_u32(raw: u32) -> Kind {
+        use Kind::*;
+        let all = [
+            Bytes,
+            Chunk,
+            Part,
+            Queue,
+            Pipe,
+            Lock,
+            RLock,
+            Semaphore,
+            Condition,
+            Event,
+            Barrier,
+            Value,
+            Attachments,
+            CowBuffer,
+            RwLock,
+            Label,
+        ];
+        all.get(raw as usize).copied().unwrap_or(Bytes)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Bytes | Kind::Chunk | Kind::Part | Kind::Attachments | Kind::Label => "block",
+            Kind::Queue => "queue",
+            Kind::Pipe => "pipe",
+            Kind::Lock => "lock",
+            Kind::RLock => "recursive lock",
+            Kind::Semaphore => "semaphore",
+            Kind::Condition => "condition",
+            Kind::Event => "event",
+            Kind::Barrier => "barrier",
+            Kind::Value => "shared value",
+            Kind::CowBuffer => "cow_buffer",
+            Kind::RwLock => "readers-writer lock",
+        }
+    }
+
+    pub(crate) fn is_channel(self) -> bool {
+        matches!(self, Kind::Queue | Kind::Pipe)
+    }
+
+    /// Whether it is one of the kinds that start with an [`ObjectHead`].
+    fn is_object(self) -> bool {
+        !matches!(
+            self,
+            Kind::Bytes | Kind::Chunk | Kind::Part | Kind::Attachments | Kind::Label
+        )
+    }
+}
+
+/// What every object starts with.
+#[repr(C, align(64))]
+pub(crate) struct ObjectHead {
+    /// Blocks that belong to the object and are made when first needed: zero until then. The first are
+    /// tables of further holders (`holders.rs`); then that of the object's type, and that of attachment lists (`attachment_index.rs`).
+    pub(crate) parts: [AtomicU32; TABLES + 2],
+    /// Moves by [`ADDED`] with every holder added, so that a look over all of them knows whether it saw one
+    /// moment; and [`SENT`] once an attachment list was a holder.
+    pub(crate) added: AtomicU32,
+    /// The first holders: owner ids, zero where nobody is.
+    pub(crate) cells: [AtomicU32; INLINE],
+}
+
+impl ObjectHead {
+    /// Makes its maker the first holder, before anybody else sees the object.
+    pub(crate) fn begin(&self, maker: ProcId) {
+        self.cells[0].store(maker.as_u32(), Ordering::Relaxed);
+    }
+}
+
+/// A type that may lie in an object's block.
+///
+/// # Safety
+/// `repr(C)`, beginning with an [`ObjectHead`], made of atomics (and memory reached only through raw
+/// pointers), valid for any bytes and starting out as zeroes.
+pub(crate) unsafe trait Layout: Sync + 'static {
+    const KIND: Kind;
+    fn head(&self) -> &ObjectHead;
+}
+
+/// The objects open in this process.
+#[derive(Default)]
+pub(crate) struct Local {
+    /// Those it holds: which generation of the block, and how often they are open.
+    pub(crate) open: IdMap<BlockId, (u32, usize)>,
+    /// Those it does not hold, though so many handles to them were copied into it: see `inherit.rs`.
+    pub(crate) void: Vec<Void>,
+}
+
+/// An object that a process has handles to and does not hold.
+pub(crate) struct Void {
+    pub(crate) block: BlockId,
+    pub(crate) generation: u32,
+    pub(crate) handles: usize,
+}
+
+impl Local {
+    /// Where the void handles to an object are listed, if there are any.
+    pub(crate) fn find_void(&self, block: BlockId, generation: u32) -> Option<usize> {
+        let is_it = |void: &Void| void.block == block && void.generation == generation;
+        self.void.iter().position(is_it)
+    }
+
+    /// Says that a void handle was dropped; false if there is none to that object.
+    fn drop_void(&mut self, block: BlockId, generation: u32) -> bool {
+        let Some(at) = self.find_void(block, generation) else {
+            return false;
+        };
+        self.void[at].handles -= 1;
+        if self.void[at].handles == 0 {
+            self.void.swap_remove(at);
+        }
+        true
+    }
+
+    /// Makes void handles good: the object is held from now on, and is open in this process.
+    pub(crate) fn mend(&mut self, block: BlockId, generation: u32) {
+        if let Some(at) = self.find_void(block, generation)
+            && let Some((_, count)) = self.open.get_mut(&block)
+        {
+            *count += self.void.swap_remove(at).handles;
+        }
+    }
+}
+
+pub(crate) fn too_large(asked: u64) -> Error {
+    Error::OutOfMemory {
+        asked,
+        left: crate::memory::size_class::LARGEST,
+        limit: "the largest object there is".into(),
+    }
+}
+
+impl Arena {
+    pub(crate) fn enter_local(&self, block: BlockId, generation: u32) {
+        let mut local = self.lock_local();
+        let entry = local.open.entry(block).or_insert((generation, 0));
+        *entry = (generation, entry.1 + 1);
+    }
+
+    pub(crate) fn leave_local(&self, block: BlockId, generation: u32) {
+        // Before the lock: a child that no handler gave a slot takes one here, under the same lock. One that finds
+        // none holds nothing.
+        let Ok(me) = self.joined() else { return };
+        let mut local = self.lock_local();
+        let is_open = local
+            .open
+            .get(&block)
+            .is_some_and(|open| open.0 == generation);
+        if !is_open && local.drop_void(block, generation) {
+            return;
+        }
+        let Some((_, count)) = local.open.get_mut(&block) else {
+            return;
+        };
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        local.open.remove(&block);
+        // Still under the lock: a fork must see the object either held here or not at all.
+        self.drop_hold(block, me);
+        drop(local);
+        self.free_if_unheld(block);
+    }
+
+    /// Whether the block is an object in this generation.
+    pub(crate) fn is_object(&self, block: BlockId, generation: u32) -> bool {
+        self.cell(block).is_ok_and(|cell| {
+            cell.owner.is(Owner::Shared) && cell.generation.load(Ordering::SeqCst) == generation
+        })
+    }
+
+    /// Makes `owner` a holder of an object that may be gone already. Object memory is always objects, so
+    /// that at worst a later object in the same block had one holder too many for a moment.
+    pub(crate) fn add_checked_hold(
+        &self,
+        block: BlockId,
+        generation: u32,
+        owner: ProcId,
+    ) -> Result<()> {
+        let class = self.segment(block.segment()).map(|segment| segment.class);
+        if !class.is_some_and(SizeClass::is_of_objects) || !self.is_object(block, generation) {
+            return Err(Error::StaleHandle);
+        }
+        match owner == self.me() {
+            true => self.record_owned(block),
+            false => self.log_for(owner, std::iter::once(block)),
+        }
+        self.add_hold(block, owner)?;
+        if self.is_object(block, generation) {
+            return Ok(());
+        }
+        // This process's own hold goes with its last handle: another thread may have a newer object there.
+        if owner != self.me() {
+            self.drop_hold(block, owner);
+        }
+        Err(Error::StaleHandle)
+    }
+
+    pub(crate) fn head(&self, block: BlockId) -> Result<&ObjectHead> {
+        let payload = self.payload(block)?;
+        // SAFETY: within the mapped segment, 64-aligned, all atomics; whether it really is an object
+        // was checked by the caller or makes only stale words visible.
+        Ok(unsafe { payload.cast::<ObjectHead>().as_ref() })
+    }
+
+    /// Where a part of an object lies, if it was made, checked to hold `size` bytes.
+    pub(crate) fn part(&self, head: &ObjectHead, which: usize, size: u64) -> Option<NonNull<u8>> {
+        self.linked(&head.parts[which], size)
+    }
+
+    /// The block that is linked as a part of an object.
+    pub(crate) fn linked_part(&self, head: &ObjectHead, which: usize) -> Option<BlockId> {
+        BlockId::new(head.parts[which].load(Ordering::Acquire))
+    }
+
+    /// Makes a part of an object, of `size` zero bytes, unless it is there. The caller is a holder.
+    #[cold]
+    pub(crate) fn ensure_part(
+        &self,
+        object: BlockId,
+        head: &ObjectHead,
+        which: usize,
+        size: u64,
+    ) -> Result<()> {
+        let class = match which {
+            ATTACHED_TO => ATTACHMENT_INDEX,
+            _ => holders::class_of(which).unwrap_or(LARGE_PART),
+        };
+        self.ensure_linked(object, &head.parts[which], class, size)
+    }
+
+    /// Makes one of the further parts that a condition's extension names, of `size` zero bytes, unless it is there.
+    #[cold]
+    pub(crate) fn ensure_further(
+        &self,
+        object: BlockId,
+        link: &AtomicU32,
+        size: u64,
+    ) -> Result<()> {
+        self.ensure_linked(object, link, LARGE_PART, size)
+    }
+
+    fn ensure_linked(
+        &self,
+        object: BlockId,
+        link: &AtomicU32,
+        class: SizeClass,
+        size: u64,
+    ) -> Result<()> {
+        if link.load(Ordering::Acquire) != 0 {
+            return Ok(());
+        }
+        if class.size() < size {
+            return Err(too_large(size));
+        }
+        let part = self.alloc_class(class, size)?;
+        // SAFETY: just taken, this many bytes, seen by nobody else.
+        unsafe { self.payload(part)?.write_bytes(0, size as usize) };
+        if !self.link_part(part, object, link) {
+            self.free(part, self.mine());
+        }
+        Ok(())
+    }
+
+    /// Where the block lies that a link names, if it names one, checked to hold `size` bytes.
+    pub(crate) fn linked(&self, link: &AtomicU32, size: u64) -> Option<NonNull<u8>> {
+        let block = BlockId::new(link.load(Ordering::Acquire))?;
+        (self.capacity(block) >= size)
+            .then(|| self.payload(block).ok())
+            .flatten()
+    }
+
+    /// The links to further parts in a condition's extension.
+    fn further_parts(&self, object: BlockId, head: &ObjectHead) -> &[AtomicU32] {
+        let is_condition = self
+            .cell(object)
+            .is_ok_and(|cell| cell.kind.load(Ordering::Acquire) == Kind::Condition as u32);
+        match self.part(head, EXTENSION, (FURTHER * 4) as u64) {
+            // SAFETY: the part is at least this large, 64-aligned, mapped for good; any bytes are atomics.
+            Some(links) if is_condition => unsafe {
+                std::slice::from_raw_parts(links.cast().as_ptr(), FURTHER)
+            },
+            _ => &[],
+        }
+    }
+
+    /// Makes a block of this process's own a part of an object that has none there yet; false when it has.
+    pub(crate) fn make_part(
+        &self,
+        part: BlockId,
+        object: BlockId,
+        head: &ObjectHead,
+        which: usize,
+    ) -> bool {
+        self.link_part(part, object, &head.parts[which])
+    }
+
+    /// As [`Arena::make_part`], by a word of the object or of a part.
+    pub(crate) fn link_part(&self, part: BlockId, object: BlockId, link: &AtomicU32) -> bool {
+        let Ok(cell) = self.cell(part) else {
+            return false;
+        };
+        // Names its object, so that a sweep can tell whether it was linked: see `reclaim_part`.
+        cell.generation.store(object.0, Ordering::Relaxed);
+        cell.kind.store(Kind::Part as u32, Ordering::Release);
+        failpoint::hit("object.part");
+        let linked = link
+            .compare_exchange(0, part.0, Ordering::SeqCst, Ordering::Acquire)
+            .is_ok();
+        if linked {
+            failpoint::hit("object.linked");
+            cell.owner.pass(self.mine(), Owner::Part(object.0));
+        } else {
+            cell.generation.store(0, Ordering::Release);
+            cell.kind.store(Kind::Bytes as u32, Ordering::Release);
+        }
+        linked
+    }
+
+    /// Whether `part` is linked to `object`.
+    pub(crate) fn has_part(&self, object: BlockId, part: BlockId) -> bool {
+        let is_object = self.cell(object).is_ok_and(|cell| {
+            let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
+            kind.is_object()
+        });
+        is_object
+            && self.head(object).is_ok_and(|head| {
+                let linked = |link: &AtomicU32| link.load(Ordering::Acquire) == part.0;
+                head.parts.iter().any(linked)
+                    || self.is_further_page(head, part)
+                    || self.further_parts(object, head).iter().any(linked)
+            })
+    }
+
+    /// Whether a living process, or an attachment list, holds the object in the block.
+    fn is_held(&self, block: BlockId, head: &ObjectHead) -> bool {
+        loop {
+            let added = head.added.load(Ordering::SeqCst);
+            let held =
+                self.has_holder_but(head, None) || added & SENT != 0 && self.is_sent(block, head);
+            if held || head.added.load(Ordering::SeqCst) == added {
+                return held;
+            }
+        }
+    }
+
+    fn is_sent(&self, block: BlockId, head: &ObjectHead) -> bool {
+        self.cell(block)
+            .is_ok_and(|cell| self.is_attached(block, cell.generation.load(Ordering::SeqCst), head))
+    }
+
+    /// Says that an attachment list holds the object, or is about to; the caller is a holder.
+    pub(crate) fn note_sent(&self, block: BlockId) -> Result<()> {
+        let head = self.head(block)?;
+        head.added.fetch_or(SENT, Ordering::SeqCst);
+        head.added.fetch_add(ADDED, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Frees an object that nobody holds.
+    pub(crate) fn free_if_unheld(&self, block: BlockId) {
+        let (Ok(head), Ok(cell)) = (self.head(block), self.cell(block)) else {
+            return;
+        };
+        if !cell.owner.is(Owner::Shared) || self.is_held(block, head) {
+            return;
+        }
+        if !self.claim(block, cell, Owner::Shared, self.mine()) {
+            return;
+        }
+        failpoint::hit("object.dying");
+        self.dismantle_unless_held(block);
+    }
+
+    /// Frees an object that was moved to this process, unless somebody turns out to hold it.
+    pub(crate) fn dismantle_unless_held(&self, block: BlockId) {
+        let (Ok(head), Ok(cell)) = (self.head(block), self.cell(block)) else {
+            return;
+        };
+        if self.is_held(block, head) {
+            cell.owner.pass(self.mine(), Owner::Shared);
+        } else {
+            self.dismantle(block);
+        }
+    }
+
+    /// Frees an object that is this process's alone: first what it owns, then its block.
+    ///
+    /// Whoever takes over from a process that died in here begins again; each step can be repeated.
+    fn dismantle(&self, block: BlockId) {
+        let Ok(cell) = self.cell(block) else { return };
+        let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
+        crate::process::reclaim::contents(self, kind, block);
+        if kind.is_object()
+            && let Ok(head) = self.head(block)
+        {
+            self.free_further_pages(block, head);
+            for link in self.further_parts(block, head).iter().chain(&head.parts) {
+                self.free_part(block, link, 0);
+            }
+        }
+        failpoint::hit("object.emptied");
+        cell.kind.store(Kind::Bytes as u32, Ordering::Release);
+        self.free(block, self.mine());
+        if kind.is_channel() {
+            self.channel_gone();
+        }
+    }
+
+    /// Frees the part of an object that `link` names, and leaves `next` there.
+    pub(crate) fn free_part(&self, object: BlockId, link: &AtomicU32, next: u32) {
+        if let Some(part) = BlockId::new(link.load(Ordering::Acquire))
+            && let Ok(cell) = self.cell(part)
+            && cell.kind.load(Ordering::Acquire) == Kind::Part as u32
+            && cell.generation.load(Ordering::Acquire) == object.0
+        {
+            let mine = self.mine();
+            let owner = cell.owner.get();
+            // A maker that died before it handed the part over left it its own.
+            let ours = match owner {
+                Owner::Part(whose) => whose == object.0,
+                Owner::Process(by) => owner == mine || self.is_dead(by),
+                _ => false,
+            };
+            if ours && (owner == mine || self.claim(part, cell, owner, mine)) {
+                failpoint::hit("object.part_taken");
+                link.store(next, Ordering::Release);
+                cell.generation.store(0, Ordering::Release);
+                cell.kind.store(Kind::Bytes as u32, Ordering::Release);
+                self.free(part, mine);
+            }
+        }
+        link.store(next, Ordering::Release);
+    }
+}

@@ -1,0 +1,275 @@
+//! Open handles: what keeps an object alive in this process.
+
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::error::{Error, Result};
+use crate::failpoint;
+use crate::memory::block::BlockId;
+use crate::memory::owner::{Owner, ProcId};
+use crate::memory::size_class::SizeClass;
+use crate::memory::{Arena, home};
+use crate::objects::handle::Handle;
+use crate::objects::object::{Kind, Layout, too_large};
+use crate::process::fork;
+
+/// Something in shared memory that a process has open.
+pub trait Opened {
+    /// Whether this process holds it, as it does unless it is a child that was forked behind the engine's back, or
+    /// one for whose name there was no room. To be asked before it is used: what a process does not hold may be
+    /// another object by now.
+    ///
+    /// # Errors
+    /// [`Error::NotInherited`]; [`Error::TableFull`] when such a child finds no slot.
+    fn check(&self) -> Result<()>;
+}
+
+/// What is opened by one handle.
+macro_rules! opened {
+    ($type:ty, $($field:ident).+) => {
+        impl crate::objects::object_ref::Opened for $type {
+            #[inline]
+            fn check(&self) -> crate::error::Result<()> {
+                self.$($field).+.check()
+            }
+        }
+    };
+}
+pub(crate) use opened;
+
+/// Keeps an object, whatever its kind, alive in this process.
+pub struct ObjectRef {
+    arena: &'static Arena,
+    block: BlockId,
+    generation: u32,
+}
+
+impl ObjectRef {
+    /// Holds the object a handle names.
+    ///
+    /// # Errors
+    /// When the handle is another tree's or stale.
+    pub fn of(handle: &Handle) -> Result<ObjectRef> {
+        let arena = home()?;
+        if handle.arena() != arena.id() {
+            return Err(Error::ForeignHandle);
+        }
+        let block = BlockId::new(handle.block()).ok_or(Error::BadHandle)?;
+        arena.cell(block)?;
+        ObjectRef::checked(arena, block, handle.generation())
+    }
+
+    /// Holds the object that is in the block now, if one is.
+    pub(crate) fn in_block(arena: &'static Arena, block: BlockId) -> Option<ObjectRef> {
+        let generation = arena.cell(block).ok()?.generation.load(Ordering::SeqCst);
+        ObjectRef::checked(arena, block, generation).ok()
+    }
+
+    pub(crate) fn checked(
+        arena: &'static Arena,
+        block: BlockId,
+        generation: u32,
+    ) -> Result<ObjectRef> {
+        if !arena.is_object(block, generation) {
+            return Err(Error::StaleHandle);
+        }
+        // From here on dropping it is right, whatever comes of it.
+        let held = ObjectRef::entered(arena, block, generation);
+        arena.add_checked_hold(block, generation, arena.joined()?)?;
+        if !fork::holds_all() {
+            arena.lock_local().mend(block, generation);
+        }
+        Ok(held)
+    }
+
+    fn entered(arena: &'static Arena, block: BlockId, generation: u32) -> ObjectRef {
+        arena.enter_local(block, generation);
+        ObjectRef {
+            arena,
+            block,
+            generation,
+        }
+    }
+
+    pub(crate) fn block(&self) -> BlockId {
+        self.block
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// See [`Opened::check`].
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        match fork::holds_all() {
+            true => Ok(()),
+            false => self.arena.check_hold(self.block, self.generation),
+        }
+    }
+}
+
+impl std::fmt::Debug for ObjectRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ObjectRef#{:x}", self.block.0)
+    }
+}
+
+impl Drop for ObjectRef {
+    fn drop(&mut self) {
+        self.arena.leave_local(self.block, self.generation);
+    }
+}
+
+/// An open handle: an object of a known kind, kept alive.
+pub(crate) struct TypedRef<T: Layout> {
+    held: ObjectRef,
+    object: NonNull<T>,
+    _type: PhantomData<&'static T>,
+}
+
+// SAFETY: the object is shared memory of atomics (the contract of `Layout`); the handle itself is
+// immutable, and the registry behind opening and dropping has a lock.
+unsafe impl<T: Layout> Send for TypedRef<T> {}
+// SAFETY: as above.
+unsafe impl<T: Layout> Sync for TypedRef<T> {}
+
+impl<T: Layout> TypedRef<T> {
+    /// Makes an object of `size_of::<T>() + extra` zero bytes, prepared by `fill` before anybody sees it.
+    pub(crate) fn make(extra: u64, fill: impl FnOnce(&T)) -> Result<TypedRef<T>> {
+        let arena = home()?;
+        let me = arena.me();
+        let size = (size_of::<T>() as u64).checked_add(extra);
+        let (size, class) = size
+            .and_then(|size| Some((size, SizeClass::of_object(size)?)))
+            .ok_or_else(|| too_large(extra))?;
+        let block = arena.alloc_class(class, size)?;
+        let made = (|| {
+            let payload = arena.payload(block)?;
+            // SAFETY: the block was just taken and holds at least `size` bytes; nobody else looks.
+            unsafe { payload.write_bytes(0, size as usize) };
+            Ok((arena.cell(block)?, payload.cast::<T>()))
+        })();
+        let (cell, object) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                arena.free(block, arena.mine());
+                return Err(error);
+            }
+        };
+        // SAFETY: zeroed, large enough, aligned (payloads are 64-aligned), and `T` is a `Layout`.
+        let contents = unsafe { object.as_ref() };
+        contents.head().begin(me);
+        fill(contents);
+        let floor = arena.root().generations.load(Ordering::Relaxed);
+        let former = cell.generation.load(Ordering::Relaxed).max(floor);
+        let generation = former.wrapping_add(1);
+        cell.generation.store(generation, Ordering::Relaxed);
+        cell.kind.store(T::KIND as u32, Ordering::Release);
+        failpoint::hit("object.filled");
+        // Entered before it is shared: a fork in between hands it on like any other.
+        let held = ObjectRef::entered(arena, block, generation);
+        cell.owner.pass(Owner::Process(me), Owner::Shared);
+        failpoint::hit("object.shared");
+        if T::KIND.is_channel() {
+            arena.channel_made(block);
+        }
+        Ok(TypedRef {
+            held,
+            object,
+            _type: PhantomData,
+        })
+    }
+
+    /// Opens the object a handle names.
+    pub(crate) fn open(handle: &Handle) -> Result<TypedRef<T>> {
+        let held = ObjectRef::of(handle)?;
+        let cell = held.arena.cell(held.block)?;
+        let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
+        if kind != T::KIND {
+            return Err(Error::WrongKind {
+                wanted: T::KIND.name(),
+                found: kind.name(),
+            });
+        }
+        if held.arena.capacity(held.block) < size_of::<T>() as u64 {
+            return Err(Error::Damaged);
+        }
+        let object = held.arena.payload(held.block)?.cast::<T>();
+        Ok(TypedRef {
+            held,
+            object,
+            _type: PhantomData,
+        })
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        Handle::new(
+            self.held.arena.id(),
+            self.held.block.0,
+            self.held.generation,
+            T::KIND as u32,
+        )
+    }
+
+    pub(crate) fn arena(&self) -> &'static Arena {
+        self.held.arena
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.held.generation
+    }
+
+    /// See [`Opened::check`].
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        self.held.check()
+    }
+
+    /// Whether other processes held the object, and none of them is left.
+    pub(crate) fn others_are_gone(&self) -> bool {
+        self.held.arena.others_are_gone(self.head())
+    }
+
+    /// The words on which the other processes that hold the object are watched, each with what stands
+    /// there while its process lives; `None` when not all of them can be watched so.
+    pub(crate) fn watch_others(&self) -> Option<Vec<(&'static AtomicU32, u32)>> {
+        self.held.arena.watch_others(self.head())
+    }
+
+    /// What `look` finds at one of the living processes that hold the object, this one among them. Where it finds
+    /// nothing it has seen all of them, also those that were forked meanwhile by one that is gone by now.
+    pub(crate) fn find_holder<F>(
+        &self,
+        look: impl FnMut(ProcId) -> Option<F>,
+    ) -> Result<Option<F>> {
+        self.held.arena.find_holder(self.head(), look)
+    }
+
+    pub(crate) fn block(&self) -> BlockId {
+        self.held.block
+    }
+
+    /// The bytes behind the typed part.
+    pub(crate) fn tail(&self) -> NonNull<u8> {
+        // SAFETY: the block holds `size_of::<T>()` bytes and what `make` was asked for behind them.
+        unsafe { self.object.add(1).cast() }
+    }
+}
+
+impl<T: Layout> std::ops::Deref for TypedRef<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the block is an object of this layout for as long as this process holds it, and
+        // segments are never unmapped.
+        unsafe { self.object.as_ref() }
+    }
+}
+
+impl<T: Layout> std::fmt::Debug for TypedRef<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}#{:x}", T::KIND.name(), self.held.block.0)
+    }
+}

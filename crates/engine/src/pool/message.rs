@@ -1,0 +1,79 @@
+//! What workers say to the submitting process: results, notices, and the doorbell it rings itself.
+
+use crate::ProcId;
+use crate::channel::Message;
+
+use super::layout::{u32_at, u64_at};
+use super::ring::RingSlot;
+
+/// Bytes in front of every message in the results queue:
+/// `tone u8 | verdict u8 | 2 unused | worker u32 | ring slot u64`.
+pub const HEADER: usize = 16;
+
+/// What a message is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MessageKind {
+    /// A task's result.
+    Result = 1,
+    /// The task's claim was dropped without a result.
+    Abandoned = 2,
+    /// Something a worker says outside of any task.
+    Notice = 3,
+    /// The submitting process rang for itself.
+    Rung = 4,
+}
+
+pub(super) fn header(
+    tone: MessageKind,
+    verdict: u8,
+    worker: ProcId,
+    ring_slot: RingSlot,
+) -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
+    bytes[0] = tone as u8;
+    bytes[1] = verdict;
+    bytes[4..8].copy_from_slice(&worker.as_u32().to_ne_bytes());
+    bytes[8..].copy_from_slice(&ring_slot.to_word().to_ne_bytes());
+    bytes
+}
+
+/// The bytes a worker sent.
+#[derive(Debug)]
+pub struct WorkerMessage(Message);
+
+impl WorkerMessage {
+    /// Takes a message apart; `None` for bytes that no worker of ours sends.
+    pub(super) fn parse(
+        message: Message,
+    ) -> Option<(MessageKind, u8, u32, RingSlot, WorkerMessage)> {
+        let bytes = message.bytes();
+        if bytes.len() < HEADER {
+            return None;
+        }
+        let tone = match bytes[0] {
+            1 => MessageKind::Result,
+            2 => MessageKind::Abandoned,
+            3 => MessageKind::Notice,
+            4 => MessageKind::Rung,
+            _ => return None,
+        };
+        let (verdict, worker) = (bytes[1], u32_at(bytes, 4));
+        let ring_slot = RingSlot::from_word(u64_at(bytes, 8));
+        Some((tone, verdict, worker, ring_slot, WorkerMessage(message)))
+    }
+
+    /// Whether the reply keeps objects alive that its bytes mention.
+    pub fn holds_objects(&self) -> bool {
+        self.0.holds_objects()
+    }
+
+    /// The message that the worker passed to `finish` or `notify`.
+    pub fn into_message(self) -> Message {
+        self.0.without_front(HEADER)
+    }
+
+    /// What the worker passed to `finish` or `notify`.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0.bytes()[HEADER..]
+    }
+}

@@ -1,0 +1,477 @@
+//! What only the submitting process knows: which records are in use, for what, and what waits.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::deadline::{Deadline, monotonic_ns};
+use crate::error::{Error, Result};
+use crate::sys::atomic::Ordering;
+use crate::value::SharedBytes;
+use crate::{ObjectRef, ProcId};
+
+use super::layout::SharedState;
+use super::record::{self, Stage};
+use super::ring::{self, RingMemory, RingSlot};
+use super::room::{Load, Room};
+use super::task_queue::{Cancelled, Event, Lost, Task};
+use super::waiting::{Waiting, WaitingTasks};
+
+/// A task in a record.
+#[derive(Debug)]
+struct Queued {
+    task: Task,
+    attempt: u32,
+    /// Keeps a long payload alive, and what any payload mentions.
+    _payload: Option<SharedBytes>,
+    _held: Vec<ObjectRef>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    placed: Option<Queued>,
+    /// Where in the list of those with a time limit it is, if its task has one.
+    timed: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Scheduler {
+    slots: Vec<Slot>,
+    /// Free record numbers, the last freed on top: its memory is warm.
+    free: Vec<u32>,
+    waiting: WaitingTasks,
+    /// Records whose tasks have a time limit.
+    timed: Vec<u32>,
+    /// No task runs longer than it may before that.
+    timed_until: u64,
+    /// Until when the watcher sleeps, if it does: a limit that ends sooner is to wake it.
+    watched_until: Deadline,
+    deadline_wake: bool,
+    /// No more tasks are accepted.
+    pub(super) closing: bool,
+    /// What all tasks weigh that have not ended.
+    pub(super) weight: u64,
+    /// The room that somebody waits for.
+    pub(super) awaited: Option<Room>,
+    /// Events that did not come from a worker.
+    pub(super) events: VecDeque<Event>,
+}
+
+/// Why a task was not placed.
+enum NotQueued {
+    /// No ring slot was free.
+    NoRingSlot(Vec<ObjectRef>),
+    Failed(Error),
+}
+
+impl Scheduler {
+    pub(super) fn new(capacity: u32) -> Scheduler {
+        Scheduler {
+            slots: (0..capacity)
+                .map(|_| Slot {
+                    generation: 0,
+                    placed: None,
+                    timed: 0,
+                })
+                .collect(),
+            free: (0..capacity).rev().collect(),
+            waiting: WaitingTasks::default(),
+            timed: Vec::new(),
+            timed_until: u64::MAX,
+            watched_until: Deadline::NOW,
+            deadline_wake: false,
+            closing: false,
+            weight: 0,
+            awaited: None,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Tasks that are not done.
+    pub(super) fn outstanding(&self) -> usize {
+        self.slots.len() - self.free.len() + self.waiting.len()
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn load(&self) -> Load {
+        Load {
+            waiting: self.waiting.len(),
+            tasks: self.outstanding(),
+            weight: self.weight,
+        }
+    }
+
+    /// Whether there is the room that somebody waits for, who is woken then.
+    pub(super) fn has_room_again(&mut self) -> bool {
+        let load = self.load();
+        self.awaited
+            .take_if(|room| room.is_worth_waking(load))
+            .is_some()
+    }
+
+    /// Places the task, or lets it wait behind the others. Returns how many workers to wake.
+    #[inline]
+    pub(super) fn accept(
+        &mut self,
+        shared: &SharedState,
+        task: Task,
+        parts: &[&[u8]],
+        mut held: Vec<ObjectRef>,
+    ) -> Result<u32> {
+        if self.waiting.is_empty() && !self.free.is_empty() {
+            match self.place(shared, task, parts, held) {
+                Ok(()) => {
+                    self.weight += task.weight;
+                    return Ok(1);
+                }
+                Err(NotQueued::Failed(error)) => return Err(error),
+                Err(NotQueued::NoRingSlot(back)) => held = back,
+            }
+        }
+        let payload = parts.concat().into_boxed_slice();
+        self.weight += task.weight;
+        self.waiting.push(Waiting {
+            task,
+            payload,
+            held,
+        });
+        Ok(0)
+    }
+
+    /// Gives free records to waiting tasks. Returns how many workers to wake.
+    pub(super) fn refill(&mut self, shared: &SharedState) -> u32 {
+        let mut placed = 0;
+        while !self.free.is_empty() {
+            let Some(waiting) = self.waiting.pop() else {
+                break;
+            };
+            let Waiting {
+                task,
+                payload,
+                held,
+            } = waiting;
+            match self.place(shared, task, &[&payload], held) {
+                Ok(()) => placed += 1,
+                Err(NotQueued::NoRingSlot(held)) => {
+                    self.waiting.unpop(Waiting {
+                        task,
+                        payload,
+                        held,
+                    });
+                    break;
+                }
+                Err(NotQueued::Failed(error)) => {
+                    self.weight -= task.weight;
+                    self.events.push_back(Event::Refused {
+                        job: task.job,
+                        index: task.index,
+                        error,
+                    });
+                }
+            }
+        }
+        placed
+    }
+
+    fn place(
+        &mut self,
+        shared: &SharedState,
+        task: Task,
+        parts: &[&[u8]],
+        held: Vec<ObjectRef>,
+    ) -> std::result::Result<(), NotQueued> {
+        let number = *self.free.last().expect("checked by the callers");
+        // Before anything is written: a task may be tried again and again.
+        if !ring::has_room(shared) {
+            return Err(NotQueued::NoRingSlot(held));
+        }
+        let payload = shared
+            .write(number, (task.job, task.index), parts)
+            .map_err(NotQueued::Failed)?;
+        shared.write_attempt(number, 0);
+        let slot = &mut self.slots[number as usize];
+        record::publish(shared.state(number), slot.generation);
+        let ring_slot = RingSlot {
+            number,
+            generation: slot.generation,
+        };
+        ring::put(shared, ring_slot);
+        slot.placed = Some(Queued {
+            task,
+            attempt: 0,
+            _payload: payload,
+            _held: held,
+        });
+        self.free.pop();
+        if let Some(timeout) = task.timeout {
+            slot.timed = self.timed.len() as u32;
+            self.timed.push(number);
+            let limit = Deadline::after(timeout);
+            if limit < self.watched_until {
+                self.watched_until = limit;
+                self.deadline_wake = true;
+            }
+            self.timed_until = self.timed_until.min(after(monotonic_ns(), timeout));
+        }
+        Ok(())
+    }
+
+    /// The watcher is about to sleep until then.
+    pub(super) fn note_sleep(&mut self, until: Deadline) {
+        self.watched_until = until;
+    }
+
+    /// Whether the watcher sleeps too long for a task that was placed since this was asked last.
+    pub(super) fn needs_deadline_wake(&mut self) -> bool {
+        std::mem::take(&mut self.deadline_wake)
+    }
+
+    /// Ends the task of a ring slot and frees its record; `None` when somebody ended it before.
+    pub(super) fn settle(&mut self, shared: &SharedState, ring_slot: RingSlot) -> Option<Task> {
+        let slot = self.slots.get(ring_slot.number as usize)?;
+        let live = slot.placed.is_some() && slot.generation == ring_slot.generation;
+        // A revoked task was reported already; its record stays until its worker is gone.
+        if !live || record::load(shared.state(ring_slot.number)).stage() == Stage::Revoked {
+            return None;
+        }
+        Some(self.free(shared, ring_slot.number))
+    }
+
+    fn free(&mut self, shared: &SharedState, number: u32) -> Task {
+        let slot = &mut self.slots[number as usize];
+        record::release(shared.state(number), slot.generation);
+        slot.generation = record::next_generation(slot.generation);
+        let placed = slot.placed.take().expect("only placed records are freed");
+        self.forget(number, placed.task)
+    }
+
+    fn forget(&mut self, number: u32, task: Task) -> Task {
+        self.free.push(number);
+        self.weight -= task.weight;
+        if task.timeout.is_some() {
+            let at = self.slots[number as usize].timed;
+            self.timed.swap_remove(at as usize);
+            if let Some(&moved) = self.timed.get(at as usize) {
+                self.slots[moved as usize].timed = at;
+            }
+        }
+        task
+    }
+
+    /// Every task in a record: a walk over the records, for what is asked of all workers.
+    fn placed(&self) -> impl Iterator<Item = (u32, u32, Task)> + '_ {
+        self.slots.iter().zip(0..).filter_map(|(slot, number)| {
+            let placed = slot.placed.as_ref()?;
+            Some((number, slot.generation, placed.task))
+        })
+    }
+
+    /// Ends or repeats what a dead worker ran. Its results must have been consumed before.
+    pub(super) fn recover_tasks_of(&mut self, shared: &SharedState, dead: ProcId) -> Vec<Lost> {
+        let held: Vec<u32> = self
+            .placed()
+            .map(|(number, ..)| number)
+            .filter(|&number| record::load(shared.state(number)).owner() == dead.as_u32())
+            .collect();
+        let mut lost = Vec::new();
+        for number in held {
+            match record::load(shared.state(number)).stage() {
+                Stage::Revoked => drop(self.free(shared, number)),
+                Stage::Running => lost.push(self.lose(shared, number)),
+                // Its result is on the way.
+                _ => {}
+            }
+        }
+        lost
+    }
+
+    fn lose(&mut self, shared: &SharedState, number: u32) -> Lost {
+        let slot = &mut self.slots[number as usize];
+        let placed = slot.placed.as_mut().expect("only placed records are lost");
+        let task = placed.task;
+        let attempt = placed.attempt + 1;
+        let item = item(shared, number, task);
+        let mut repeated = false;
+        if placed.attempt < task.retries {
+            placed.attempt = attempt;
+            record::release(shared.state(number), slot.generation);
+            slot.generation = record::next_generation(slot.generation);
+            shared.write_attempt(number, attempt);
+            record::publish(shared.state(number), slot.generation);
+            let generation = slot.generation;
+            repeated = ring::offer(shared, RingSlot { number, generation });
+        }
+        if !repeated {
+            self.free(shared, number);
+        }
+        Lost {
+            job: task.job,
+            index: task.index,
+            item,
+            attempts: attempt,
+            repeated,
+        }
+    }
+
+    /// The tasks of a job in records, or one of them.
+    ///
+    /// By a walk over the records, of which there are as many however many tasks wait: to know those of each job would
+    /// cost every task more than a cancellation saves.
+    fn placed_of(&self, job: u64, index: Option<u64>) -> Vec<(u32, u32, Task)> {
+        let is_meant =
+            |task: &Task| task.job == job && index.is_none_or(|index| task.index == index);
+        self.placed()
+            .filter(|(_, _, task)| is_meant(task))
+            .collect()
+    }
+
+    /// Takes back the tasks of a job, or one of them.
+    pub(super) fn cancel(
+        &mut self,
+        shared: &SharedState,
+        job: u64,
+        index: Option<u64>,
+    ) -> Cancelled {
+        let withdrawn = self.withdraw(shared, job, index);
+        let running = self.placed_of(job, index).into_iter();
+        let running = running.filter_map(|(number, generation, task)| {
+            Some((task.index, self.revoke(shared, number, generation)?))
+        });
+        Cancelled {
+            running: running.collect(),
+            withdrawn,
+        }
+    }
+
+    /// Takes back those tasks of a job that nobody has claimed.
+    pub(super) fn withdraw(
+        &mut self,
+        shared: &SharedState,
+        job: u64,
+        index: Option<u64>,
+    ) -> Vec<u64> {
+        let waiting = self.waiting.take_back(job, index);
+        self.weight -= weight(&waiting);
+        let mut withdrawn: Vec<_> = waiting.iter().map(|waiting| waiting.task.index).collect();
+        for (number, generation, task) in self.placed_of(job, index) {
+            if record::withdraw(shared.state(number), generation) {
+                self.drop_placed(number, generation, task);
+                withdrawn.push(task.index);
+            }
+        }
+        withdrawn
+    }
+
+    /// Takes back every task that nobody has claimed.
+    pub(super) fn withdraw_all(&mut self, shared: &SharedState) {
+        while let Some(waiting) = self.waiting.pop() {
+            self.weight -= waiting.task.weight;
+        }
+        let placed: Vec<_> = self.placed().collect();
+        for (number, generation, task) in placed {
+            if record::withdraw(shared.state(number), generation) {
+                self.drop_placed(number, generation, task);
+            }
+        }
+    }
+
+    /// Frees the record of a task that was taken back.
+    fn drop_placed(&mut self, number: u32, generation: u32, task: Task) {
+        let slot = &mut self.slots[number as usize];
+        slot.generation = record::next_generation(generation);
+        slot.placed = None;
+        self.forget(number, task);
+    }
+
+    /// Tasks in records that nobody has claimed.
+    pub(super) fn queued(&self, shared: &SharedState) -> usize {
+        self.placed()
+            .filter(|&(number, ..)| record::load(shared.state(number)).stage() == Stage::Queued)
+            .count()
+    }
+
+    /// Who runs one of the tasks.
+    pub(super) fn busy(&self, shared: &SharedState) -> Vec<ProcId> {
+        self.placed()
+            .map(|(number, ..)| record::load(shared.state(number)))
+            .filter(|state| matches!(state.stage(), Stage::Running | Stage::Revoked))
+            .filter_map(|state| ProcId::from_u32(state.owner()))
+            .collect()
+    }
+
+    fn revoke(&self, shared: &SharedState, number: u32, generation: u32) -> Option<ProcId> {
+        record::revoke(shared.state(number), generation).and_then(ProcId::from_u32)
+    }
+
+    /// Dooms the first task that ran longer than it may, or says after what time to look again.
+    pub(super) fn overdue(
+        &mut self,
+        shared: &SharedState,
+        now: u64,
+    ) -> (Option<Event>, Option<Duration>) {
+        if self.timed.is_empty() {
+            self.timed_until = u64::MAX;
+            return (None, None);
+        }
+        // Between two looks at the tasks lies the shortest time that one of them had left.
+        if let Some(left) = self.timed_until.checked_sub(now).filter(|left| *left > 0) {
+            return (None, Some(Duration::from_nanos(left)));
+        }
+        let mut look_again = None;
+        for &number in &self.timed {
+            let slot = &self.slots[number as usize];
+            let Some(task) = slot.placed.as_ref().map(|placed| placed.task) else {
+                continue;
+            };
+            let limit = task.timeout.unwrap_or(Duration::MAX);
+            let started = match record::load(shared.state(number)).stage() {
+                Stage::Running => {
+                    let said = shared.started_at(number);
+                    match said.load(Ordering::Relaxed) {
+                        0 => now,
+                        at => at,
+                    }
+                }
+                // Not begun: whoever claims it now has the whole limit before it.
+                Stage::Queued => now,
+                _ => continue,
+            };
+            let ran = Duration::from_nanos(now.saturating_sub(started));
+            if let Some(left) = limit.checked_sub(ran).filter(|left| !left.is_zero()) {
+                look_again = Some(look_again.map_or(left, |soonest: Duration| soonest.min(left)));
+            } else if let Some(worker) = self.revoke(shared, number, slot.generation) {
+                let overdue = Event::Overdue {
+                    job: task.job,
+                    index: task.index,
+                    item: item(shared, number, task),
+                    ran,
+                    limit,
+                    worker,
+                };
+                // There may be others.
+                return (Some(overdue), None);
+            }
+        }
+        self.timed_until = look_again.map_or(u64::MAX, |left| after(now, left));
+        (None, look_again)
+    }
+}
+
+/// What waiting tasks weigh together.
+fn weight(waiting: &[Waiting]) -> u64 {
+    waiting.iter().map(|waiting| waiting.task.weight).sum()
+}
+
+/// That much time after a point of the machine's monotonic clock.
+fn after(now: u64, time: Duration) -> u64 {
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    now.saturating_add(nanos)
+}
+
+/// The item that the worker of a task has come to.
+fn item(shared: &SharedState, number: u32, task: Task) -> u64 {
+    task.first_item + u64::from(shared.position(number).load(Ordering::Relaxed))
+}

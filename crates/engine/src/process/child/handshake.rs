@@ -1,0 +1,261 @@
+//! How a fresh image learns that it is a child, and whose.
+//!
+//! One variable of the environment names the engine's version, the arena's descriptor, the file behind it, the slot,
+//! the lifeline, the descriptors passed on, and a note. It is valid only while the named
+//! descriptor is open, *not* close-on-exec and that file. Answering makes all of them
+//! close-on-exec, so what this process starts in turn inherits the variable but no descriptor to
+//! go with it, and a second answer finds nothing to answer. Nothing has to be removed from the
+//! environment, which would not be sound once there are other threads.
+//!
+//! The child may be another program, built with another version of the engine. Then it takes no
+//! part in anything, and says so through the descriptor that is there for complaints.
+//!
+//! A program with rights beyond its starter's answers nobody: the starter may be anybody.
+//! It ends: as the program that it is without a handshake, it might start itself again.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::io::{Errno, FdFlags};
+
+use crate::error::{Error, Result};
+use crate::process;
+use crate::process::ProcId;
+use crate::process::parent_death;
+use crate::sys::elevated::is_elevated;
+use crate::sys::known_fd::FileId;
+
+pub(crate) const VARIABLE: &str = "PROCESSION_CHILD";
+
+const LAYOUT: &str = "3";
+const ENGINE: &str = env!("CARGO_PKG_VERSION");
+
+/// What the parent had to say.
+#[derive(Debug)]
+pub struct Handshake {
+    /// The slot this process now has.
+    pub slot: ProcId,
+    /// The parent's note.
+    pub note: String,
+}
+
+/// Descriptors that came with the handshake and that nobody has claimed yet.
+static INHERITED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+pub(crate) fn write(
+    arena: &OwnedFd,
+    slot: ProcId,
+    lifeline: Option<&OwnedFd>,
+    saved_stdio: Option<&OwnedFd>,
+    complaint: Option<&OwnedFd>,
+    keep: &[OwnedFd],
+    note: &str,
+) -> Result<String> {
+    if note.contains([':', '\0']) {
+        return Err(Error::Invalid(
+            "a note to a child has a colon or a NUL in it".into(),
+        ));
+    }
+    let file = FileId::of(arena.as_raw_fd());
+    let file = file.ok_or(Error::os("look at a descriptor", Errno::BADF))?;
+    let number = |fd: Option<&OwnedFd>| fd.map(|fd| fd.as_raw_fd().to_string()).unwrap_or_default();
+    let keep: Vec<String> = keep.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    Ok(format!(
+        "{LAYOUT}:{ENGINE}:{}:{}:{}:{}:{}:{}:{}:{}:{note}",
+        arena.as_raw_fd(),
+        file.device(),
+        file.inode(),
+        slot.as_u32(),
+        number(lifeline),
+        number(saved_stdio),
+        number(complaint),
+        keep.join(","),
+    ))
+}
+
+/// Whether this process was started by [`crate::process::child::Launch`] and has not answered yet. Cheap.
+pub fn is_child() -> bool {
+    Written::read().is_some_and(|written| written.is_for_us())
+}
+
+/// Takes the slot that the parent reserved; `None` in a process that was started otherwise.
+///
+/// # Errors
+/// [`Error::Release`] and [`Error::Version`] when the parent has another version of the engine,
+/// [`Error::SeatGone`]. The parent is told. [`Error::Elevated`] in a program that believes nobody.
+pub fn handshake() -> Result<Option<Handshake>> {
+    // One answer at a time: the descriptors are claimed under this lock.
+    let _no_fork = crate::process::fork::fork_guard();
+    let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(written) = Written::read().filter(Written::is_for_us) else {
+        return Ok(None);
+    };
+    if is_elevated() {
+        return Err(Error::Elevated);
+    }
+    let complaint = written.complaint.map(claim).transpose()?;
+    let answered = answer(written, &mut inherited);
+    if let (Some(complaint), Err(error)) = (complaint, &answered) {
+        // A parent that cannot be told sees how this process ends.
+        let _ = rustix::io::write(complaint, error.to_string().as_bytes());
+    }
+    answered.map(Some)
+}
+
+fn answer(written: Written, inherited: &mut Vec<OwnedFd>) -> Result<Handshake> {
+    if written.engine != ENGINE {
+        return Err(Error::Release {
+            found: written.engine,
+            ours: ENGINE,
+        });
+    }
+    let numbers: BTreeSet<RawFd> = written.numbers().collect();
+    if numbers.len() != written.numbers().count() || numbers.first().is_some_and(|&fd| fd < 3) {
+        return Err(Error::Invalid(
+            "the handshake names a descriptor twice".into(),
+        ));
+    }
+    let arena = claim(written.arena)?;
+    let lifeline = written.lifeline.map(claim).transpose()?;
+    let saved_stdio = written.saved_stdio.map(claim).transpose()?;
+    for fd in written.keep {
+        inherited.push(claim(fd)?);
+    }
+    if let Some(saved_stdio) = saved_stdio {
+        rustix::stdio::dup2_stdout(&saved_stdio)
+            .map_err(|errno| Error::os("restore standard output", errno))?;
+    }
+    bear_the_programs_name();
+    process::enter(arena, written.slot)?;
+    if let Some(lifeline) = lifeline {
+        parent_death::hang_on_guarded(lifeline.as_raw_fd())?;
+    }
+    Ok(Handshake {
+        slot: written.slot,
+        note: written.note,
+    })
+}
+
+/// Started through `/proc/self/exe`, a process is called "exe" in lists of processes.
+fn bear_the_programs_name() {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&program).file_name().unwrap_or_default();
+    // The kernel cuts it short by itself; a name is not worth an error.
+    if let Ok(name) = CString::new(name.as_bytes()) {
+        let _ = rustix::thread::set_name(&name);
+    }
+}
+
+/// A descriptor that the parent passed on under this number, once.
+pub fn inherited(number: RawFd) -> Option<OwnedFd> {
+    let _no_fork = crate::process::fork::fork_guard();
+    let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
+    let at = inherited.iter().position(|fd| fd.as_raw_fd() == number)?;
+    Some(inherited.swap_remove(at))
+}
+
+/// Closes what was passed on and nobody claimed.
+pub fn close_inherited() {
+    let _no_fork = crate::process::fork::fork_guard();
+    INHERITED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clear();
+}
+
+struct Written {
+    engine: String,
+    arena: RawFd,
+    file: FileId,
+    slot: ProcId,
+    lifeline: Option<RawFd>,
+    saved_stdio: Option<RawFd>,
+    complaint: Option<RawFd>,
+    keep: Vec<RawFd>,
+    note: String,
+}
+
+impl Written {
+    /// A variable of another form means nothing to this version of the engine.
+    fn read() -> Option<Written> {
+        let text = std::env::var(VARIABLE).ok()?;
+        let mut parts = text.split(':');
+        let mut part = || parts.next();
+        if part()? != LAYOUT {
+            return None;
+        }
+        let engine = part()?.to_owned();
+        let arena = part()?.parse().ok()?;
+        let file = FileId::new(part()?.parse().ok()?, part()?.parse().ok()?);
+        let slot = ProcId::from_u32(part()?.parse().ok()?)?;
+        let lifeline = optional(part()?)?;
+        let saved_stdio = optional(part()?)?;
+        let complaint = optional(part()?)?;
+        let keep = part()?.split(',').filter(|number| !number.is_empty());
+        let keep = keep
+            .map(|number| number.parse().ok())
+            .collect::<Option<_>>()?;
+        let note = part()?.to_owned();
+        Some(Written {
+            engine,
+            arena,
+            file,
+            slot,
+            lifeline,
+            saved_stdio,
+            complaint,
+            keep,
+            note,
+        })
+    }
+
+    fn is_for_us(&self) -> bool {
+        is_passed_on(self.arena) && FileId::of(self.arena) == Some(self.file)
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = RawFd> {
+        let single = [
+            Some(self.arena),
+            self.lifeline,
+            self.saved_stdio,
+            self.complaint,
+        ];
+        single
+            .into_iter()
+            .flatten()
+            .chain(self.keep.iter().copied())
+    }
+}
+
+fn optional(number: &str) -> Option<Option<RawFd>> {
+    match number {
+        "" => Some(None),
+        number => number.parse().ok().map(Some),
+    }
+}
+
+/// Makes this process's one owner of a descriptor that exec left open for it.
+fn claim(number: RawFd) -> Result<OwnedFd> {
+    if !is_passed_on(number) {
+        return Err(Error::Invalid(format!(
+            "descriptor {number} did not reach this process"
+        )));
+    }
+    // SAFETY: the descriptor is open and has no owner yet: it came through exec (whatever this
+    // image opened itself is close-on-exec), the handshake lists it once, and it is close-on-exec
+    // from the next line on, so no second answer can claim it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC)
+        .map_err(|errno| Error::os("keep a descriptor to this process", errno))?;
+    Ok(fd)
+}
+
+fn is_passed_on(number: RawFd) -> bool {
+    // SAFETY: F_GETFD takes no argument, touches no memory and fails on a number not open.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}

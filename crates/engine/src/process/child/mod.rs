@@ -1,0 +1,209 @@
+//! Children that are fresh images, mostly of this very executable, or [forks](Fork) of this process.
+//!
+//! A fresh image is started with the arena's descriptor, a reserved slot and a note from its parent,
+//! all named by one variable in its environment ([`handshake`]). Which function it runs is said by
+//! its place in a table that the linker made ([`entry`]), so nothing is ever transmuted from a
+//! number: parent and child run the same file (`/proc/self/exe` is the same inode even after an
+//! upgrade replaced it), hence hold the same table, and the fingerprint of the table travels with
+//! the order to prove it. A child that runs another file is told by name what to do, by the fronts.
+//!
+//! Invariants kept here:
+//!
+//! * a started child has a pidfd before anybody hears of it, and nothing is done by bare pid;
+//! * the slot of a child is reaped exactly when its exit status was collected;
+//! * a descriptor passed to a child has one owner in it, and is close-on-exec again there.
+
+mod entry;
+mod fork_exec;
+mod function;
+mod handshake;
+mod launch;
+mod posix_spawn;
+mod pre_exec;
+mod startup_status;
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+
+use crate::Deadline;
+use crate::error::{Error, Result};
+use crate::process;
+use crate::process::ProcId;
+use crate::sys::known_fd::KnownFd;
+
+pub use entry::{
+    Entry, EntryAdapter, EntryId, NotPlain, announce_test, entry, entry_of, fingerprint, test_entry,
+};
+pub use fork_exec::{Fork, ForkSafe};
+pub use function::{Function, TaskFunction, WithState};
+pub use handshake::{Handshake, close_inherited, handshake, inherited, is_child};
+pub use launch::Launch;
+pub use pre_exec::{PreExec, Setup};
+pub(crate) use startup_status::after_fork;
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited by itself with this code.
+    Code(i32),
+    /// A signal ended it.
+    Signal {
+        /// The number of the signal.
+        number: i32,
+        /// Whether it left a core file.
+        core: bool,
+    },
+    /// Its status was collected by somebody else, or `SIGCHLD` is ignored.
+    Unknown,
+}
+
+/// A started child process.
+///
+/// Dropping it neither stops the child nor waits for it.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    pidfd: KnownFd,
+    slot: ProcId,
+    exit: Option<Exit>,
+}
+
+impl Child {
+    fn started(pid: Pid, slot: ProcId) -> Result<Child> {
+        match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Child {
+                pid,
+                pidfd: KnownFd::new(pidfd)?,
+                slot,
+                exit: None,
+            }),
+            Err(errno) => {
+                // Not reaped yet, so the pid is still its own.
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+                let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+                process::reap_collected(slot);
+                Err(Error::MissingCall {
+                    call: "pidfd_open",
+                    errno: errno.raw_os_error(),
+                })
+            }
+        }
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Where the child sits in the process table.
+    pub fn slot(&self) -> ProcId {
+        self.slot
+    }
+
+    /// How it ended, when that is known already.
+    pub fn exit(&self) -> Option<Exit> {
+        self.exit
+    }
+
+    /// Does something with its pidfd, or with another one where the program closed that: a child whose status nobody
+    /// took keeps its number. `None` when somebody did.
+    fn with_pidfd<T>(&self, then: impl FnOnce(BorrowedFd<'_>) -> T) -> Result<Option<T>> {
+        if let Some(pidfd) = self.pidfd.get() {
+            return Ok(Some(then(pidfd)));
+        }
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match rustix::process::waitid(WaitId::Pid(self.pid), look) {
+            Ok(_) => {}
+            Err(Errno::CHILD) => return Ok(None),
+            Err(errno) => return Err(Error::os("look at a child", errno)),
+        }
+        let pidfd = rustix::process::pidfd_open(self.pid, rustix::process::PidfdFlags::empty());
+        let pidfd = pidfd.map_err(|errno| Error::os("look at a child", errno))?;
+        Ok(Some(then(pidfd.as_fd())))
+    }
+
+    /// Waits until the child has ended, collects its status and gives back all it owned.
+    /// `None` when the deadline passed first.
+    pub fn wait(&mut self, deadline: Deadline) -> Result<Option<Exit>> {
+        if self.exit.is_some() {
+            return Ok(self.exit);
+        }
+        if !self.has_ended(deadline)? {
+            return Ok(None);
+        }
+        let take = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let taken = self
+            .with_pidfd(|pidfd| rustix::process::waitid(WaitId::PidFd(pidfd), take))?
+            .unwrap_or(Err(Errno::CHILD));
+        let exit = match taken {
+            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Exit::Code(code),
+                (_, Some(number)) => Exit::Signal {
+                    number,
+                    core: status.dumped(),
+                },
+                _ => Exit::Unknown,
+            },
+            Ok(None) => return Ok(None),
+            Err(Errno::CHILD) => Exit::Unknown,
+            Err(errno) => return Err(Error::os("collect the status of a child", errno)),
+        };
+        self.exit = Some(exit);
+        process::reap_collected(self.slot);
+        Ok(self.exit)
+    }
+
+    /// Sends a signal; `false` when the child had ended before.
+    pub fn signal(&self, number: i32) -> Result<bool> {
+        let signal = Signal::from_named_raw(number)
+            .ok_or_else(|| Error::Invalid(format!("there is no signal {number}")))?;
+        if self.exit.is_some() {
+            return Ok(false);
+        }
+        let sent = self.with_pidfd(|pidfd| rustix::process::pidfd_send_signal(pidfd, signal))?;
+        match sent.unwrap_or(Err(Errno::SRCH)) {
+            Ok(()) => Ok(true),
+            Err(Errno::SRCH) => Ok(false),
+            Err(errno) => Err(Error::os("send a signal to a child", errno)),
+        }
+    }
+
+    /// Whether it ended before the deadline; leaves its status to be collected.
+    pub fn has_ended(&self, deadline: Deadline) -> Result<bool> {
+        if self.exit.is_some() {
+            return Ok(true);
+        }
+        loop {
+            let left = deadline.remaining().map(|left| Timespec {
+                tv_sec: left.as_secs() as _,
+                tv_nsec: left.subsec_nanos() as _,
+            });
+            let watched = self.with_pidfd(|pidfd| {
+                let mut watched = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+                rustix::event::poll(&mut watched, left.as_ref())
+            })?;
+            match watched.unwrap_or(Ok(1)) {
+                Ok(0) => return Ok(false),
+                Ok(_) => return Ok(true),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::os("wait for a child", errno)),
+            }
+        }
+    }
+}
+
+impl AsFd for Child {
+    /// Readable once the child has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.assumed()
+    }
+}
+
+impl AsRawFd for Child {
+    fn as_raw_fd(&self) -> RawFd {
+        self.pidfd.number()
+    }
+}

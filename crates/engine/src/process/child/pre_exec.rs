@@ -1,0 +1,146 @@
+//! What a forked child does to itself before it is what it is to be.
+//!
+//! It has one thread, and may have been forked while others held locks. So all it does here is make system
+//! calls on memory that was prepared before; nothing is allocated, and nothing waits for a lock.
+
+#![expect(
+    clippy::result_large_err,
+    reason = "what an error has to say cannot be put on the heap here"
+)]
+
+use std::ffi::CStr;
+use std::fmt;
+use std::io;
+use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::process::child::startup_status::{Failed, Step};
+
+/// Who a child is, and what it does before its program begins.
+#[derive(Debug, Default)]
+pub struct Setup {
+    /// Its supplementary groups, if not those of this process.
+    pub groups: Option<Vec<u32>>,
+    /// Its group, if not that of this process.
+    pub gid: Option<u32>,
+    /// Its user, if not that of this process.
+    pub uid: Option<u32>,
+    /// Called last of all, in their order.
+    pub hooks: Vec<PreExec>,
+}
+
+impl Setup {
+    pub(crate) fn is_empty(&self) -> bool {
+        let Setup {
+            groups,
+            gid,
+            uid,
+            hooks,
+        } = self;
+        groups.is_none() && gid.is_none() && uid.is_none() && hooks.is_empty()
+    }
+
+    /// Takes every step, in the order of `std::process::Command`.
+    pub(crate) fn take_steps(
+        &mut self,
+        passes: &[(RawFd, RawFd)],
+        cwd: Option<&CStr>,
+    ) -> Result<(), Failed> {
+        for &(fd, number) in passes {
+            pass(fd, number)?;
+        }
+        self.take_guise()?;
+        if let Some(cwd) = cwd {
+            // SAFETY: a C string.
+            check(Step::Directory, unsafe { libc::chdir(cwd.as_ptr()) })?;
+        }
+        for PreExec(hook) in &mut self.hooks {
+            match catch_unwind(AssertUnwindSafe(hook)) {
+                Ok(done) => done.map_err(|error| Failed::because(Step::Hook, &error))?,
+                Err(payload) => {
+                    // Its drop is not to be run here.
+                    std::mem::forget(payload);
+                    return Err(Failed::in_words(Step::Hook, "it panicked"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_guise(&self) -> Result<(), Failed> {
+        if let Some(groups) = &self.groups {
+            set_groups(groups)?;
+        }
+        if let Some(gid) = self.gid {
+            // SAFETY: a call without preconditions; the child has no other threads to be changed with it.
+            check(Step::Group, unsafe { libc::setgid(gid) })?;
+        }
+        if let Some(uid) = self.uid {
+            // SAFETY: calls without preconditions.
+            if self.groups.is_none() && unsafe { libc::getuid() } == 0 {
+                // Who ceases to be root does not keep root's groups.
+                set_groups(&[])?;
+            }
+            // SAFETY: as for the group.
+            check(Step::User, unsafe { libc::setuid(uid) })?;
+        }
+        Ok(())
+    }
+}
+
+/// The child has `fd` as `number`, open across exec even when both are the same.
+fn pass(fd: RawFd, number: RawFd) -> Result<(), Failed> {
+    // SAFETY: neither call touches memory, and a number that is not open is an error of theirs.
+    let done = unsafe {
+        match fd == number {
+            true => libc::fcntl(fd, libc::F_SETFD, 0),
+            false => libc::dup2(fd, number),
+        }
+    };
+    check(Step::Descriptors, done)
+}
+
+fn set_groups(groups: &[u32]) -> Result<(), Failed> {
+    // SAFETY: the pointer leads to so many groups.
+    let done = unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) };
+    check(Step::Groups, done)
+}
+
+fn check(step: Step, returned: libc::c_int) -> Result<(), Failed> {
+    match returned {
+        -1 => Err(Failed::last(step)),
+        _ => Ok(()),
+    }
+}
+
+/// A closure that a process runs after it was forked and before its program begins.
+///
+/// For what no setting is there for: a limit, a session, a namespace, a priority.
+pub struct PreExec(Box<dyn FnMut() -> io::Result<()> + Send + Sync>);
+
+impl PreExec {
+    /// Wraps a closure. An error of its, or a panic, is the error of starting the process.
+    ///
+    /// # Safety
+    /// The closure runs in a forked child of a process that may have other threads, as a hook of
+    /// `std::os::unix::process::CommandExt::pre_exec` does. Of those threads only the one that starts the process
+    /// exists there, and locks that the others held stay locked for ever. So the closure must
+    ///
+    /// * make system calls that are safe in a signal handler ([signal-safety(7)]), on memory that was prepared
+    ///   before; where it allocates, reads the environment, takes a lock or panics, it may hang or worse;
+    /// * use nothing of this crate: the child has no place in the shared memory before its program begins;
+    /// * leave the descriptors open that it finds: among them are those by which the child finds its parent.
+    ///
+    /// What it changes in memory is changed in the child, and gone when the program begins.
+    ///
+    /// [signal-safety(7)]: https://man7.org/linux/man-pages/man7/signal-safety.7.html
+    pub unsafe fn new(hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> PreExec {
+        PreExec(Box::new(hook))
+    }
+}
+
+impl fmt::Debug for PreExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PreExec(..)")
+    }
+}

@@ -1,0 +1,289 @@
+//! How a forked child tells its parent which step it could not take.
+//!
+//! ```text
+//! step u8 | errno i32, or 0 | words that say what went wrong, when there is no errno
+//! ```
+//!
+//! A message is written in one piece, into a pipe that is closed when the child's program begins. A child that
+//! does not change its program says [`Step::Done`].
+//!
+//! A process that is forked by another thread meanwhile closes its copy of the writing end before `fork` returns, or
+//! the parent would wait for that one's end.
+
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+
+use crate::error::{Error, Result};
+use crate::process::child::launch::duplicate;
+use crate::process::fork::fork_guard;
+
+const HEADER: usize = 5;
+/// Less than a pipe takes in one piece.
+const LONGEST: usize = 512;
+
+/// What a child does before it is what it is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Step {
+    Slot,
+    Descriptors,
+    Groups,
+    Group,
+    User,
+    Directory,
+    Hook,
+    Lifeline,
+    Program,
+    Done,
+}
+
+impl Step {
+    const ALL: [Step; 10] = [
+        Step::Slot,
+        Step::Descriptors,
+        Step::Groups,
+        Step::Group,
+        Step::User,
+        Step::Directory,
+        Step::Hook,
+        Step::Lifeline,
+        Step::Program,
+        Step::Done,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Step::Slot => "give a forked process a place in the shared memory",
+            Step::Descriptors => "pass descriptors to a process",
+            Step::Groups => "set the supplementary groups of a process",
+            Step::Group => "set the group of a process",
+            Step::User => "set the user of a process",
+            Step::Directory => "set the directory of a process",
+            Step::Hook => "run the pre-exec hook of a process",
+            Step::Lifeline => "tie the lifeline of a process",
+            Step::Program | Step::Done => "start a process",
+        }
+    }
+}
+
+/// A step that could not be taken, and why. Made without an allocation.
+pub(crate) struct Failed {
+    bytes: [u8; LONGEST],
+    len: usize,
+}
+
+impl Failed {
+    pub(crate) fn with_errno(step: Step, errno: i32) -> Failed {
+        let mut bytes = [0; LONGEST];
+        bytes[0] = step as u8;
+        bytes[1..HEADER].copy_from_slice(&errno.to_le_bytes());
+        Failed { bytes, len: HEADER }
+    }
+
+    /// The last error of the C library.
+    pub(crate) fn last(step: Step) -> Failed {
+        let errno = std::io::Error::last_os_error().raw_os_error();
+        Failed::with_errno(step, errno.unwrap_or(libc::EINVAL))
+    }
+
+    pub(crate) fn because(step: Step, error: &std::io::Error) -> Failed {
+        match error.raw_os_error() {
+            Some(errno) => Failed::with_errno(step, errno),
+            None => Failed::in_words(step, error),
+        }
+    }
+
+    pub(crate) fn in_words(step: Step, words: impl std::fmt::Display) -> Failed {
+        let mut failed = Failed::with_errno(step, 0);
+        let mut room = &mut failed.bytes[HEADER..];
+        // What does not fit is left out.
+        let _ = write!(room, "{words}");
+        failed.len = LONGEST - room.len();
+        failed
+    }
+}
+
+/// Where the parent reads, and where the child writes.
+pub(crate) fn pipe() -> Result<(Reader, Writer)> {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+        .map_err(|errno| Error::os("make a pipe", errno))?;
+    // The numbers of the standard streams are about to be replaced in the child.
+    Ok((
+        Reader(duplicate(read.as_raw_fd())?),
+        Writer(duplicate(write.as_raw_fd())?),
+    ))
+}
+
+/// The child's end.
+pub(crate) struct Writer(OwnedFd);
+
+impl Writer {
+    pub(crate) fn say_done(&self) {
+        self.say(&Failed::with_errno(Step::Done, 0));
+    }
+
+    /// A parent that cannot be told sees how the child ended.
+    pub(crate) fn say(&self, failed: &Failed) {
+        while rustix::io::write(&self.0, &failed.bytes[..failed.len]) == Err(Errno::INTR) {}
+    }
+}
+
+/// The end of a child that becomes another program, as its parent has it for a moment.
+pub(crate) struct UntilExec(Option<Writer>);
+
+/// All of those; a forked child has copies and is to close them.
+static UNTIL_EXEC: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+
+fn until_exec() -> MutexGuard<'static, Vec<RawFd>> {
+    UNTIL_EXEC.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`pipe`], for a child that becomes another program.
+pub(crate) fn pipe_until_exec() -> Result<(Reader, UntilExec)> {
+    let _no_fork = fork_guard();
+    let (reader, writer) = pipe()?;
+    until_exec().push(writer.0.as_raw_fd());
+    Ok((reader, UntilExec(Some(writer))))
+}
+
+impl UntilExec {
+    pub(crate) fn say(&self, failed: &Failed) {
+        if let Some(writer) = &self.0 {
+            writer.say(failed);
+        }
+    }
+}
+
+impl Drop for UntilExec {
+    fn drop(&mut self) {
+        let _no_fork = fork_guard();
+        if let Some(writer) = self.0.take() {
+            until_exec().retain(|&number| number != writer.0.as_raw_fd());
+        }
+    }
+}
+
+/// In a forked child: ends of pipes that lead from its siblings to their parent are none of its.
+pub(crate) fn after_fork() {
+    for number in std::mem::take(&mut *until_exec()) {
+        // SAFETY: open, since it is listed; its owner is in a thread that this process does not have.
+        drop(unsafe { OwnedFd::from_raw_fd(number) });
+    }
+}
+
+/// The parent's end.
+pub(crate) struct Reader(OwnedFd);
+
+impl Reader {
+    /// Waits until the child has taken every step, or ended; an error if it could not take one.
+    pub(crate) fn wait(self, child: impl AsFd) -> Result<()> {
+        let ended = child.as_fd();
+        loop {
+            let mut watched = [
+                PollFd::new(&self.0, PollFlags::IN),
+                PollFd::from_borrowed_fd(ended, PollFlags::IN),
+            ];
+            match rustix::event::poll(&mut watched, None) {
+                // What a child that ended had to say is in the pipe.
+                Ok(_) if !watched[0].revents().is_empty() => return self.read(),
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(errno) => return Err(Error::os("wait for a child", errno)),
+            }
+        }
+    }
+
+    fn read(&self) -> Result<()> {
+        let mut bytes = [0; LONGEST];
+        let len = loop {
+            match rustix::io::read(&self.0, &mut bytes) {
+                Ok(len) => break len,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::os("hear from a child", errno)),
+            }
+        };
+        let Some((head, words)) = bytes[..len].split_first_chunk::<HEADER>() else {
+            return Ok(());
+        };
+        let [step, errno @ ..] = *head;
+        let step = Step::ALL.into_iter().find(|known| *known as u8 == step);
+        match step {
+            None | Some(Step::Done) => Ok(()),
+            Some(step) => Err(Error::Os {
+                what: step.name(),
+                source: match i32::from_le_bytes(errno) {
+                    0 => std::io::Error::other(String::from_utf8_lossy(words).into_owned()),
+                    errno => std::io::Error::from_raw_os_error(errno),
+                },
+            }),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn what_arrives(failed: &Failed) -> Result<()> {
+        let (reader, writer) = pipe().unwrap();
+        writer.say(failed);
+        reader.read()
+    }
+
+    #[test]
+    fn what_a_child_says_arrives() {
+        for step in Step::ALL {
+            let arrived = what_arrives(&Failed::with_errno(step, libc::EPERM));
+            match arrived {
+                Ok(()) => assert_eq!(step, Step::Done),
+                Err(Error::Os { what, source }) => {
+                    assert_eq!(what, step.name());
+                    assert_eq!(source.raw_os_error(), Some(libc::EPERM));
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        let arrived = what_arrives(&Failed::in_words(Step::Hook, "no \u{e9}tude")).unwrap_err();
+        assert!(arrived.to_string().ends_with("no \u{e9}tude"), "{arrived}");
+        let long = "x".repeat(10_000);
+        let arrived = what_arrives(&Failed::in_words(Step::Hook, &long)).unwrap_err();
+        assert!(arrived.to_string().ends_with("xxx"), "{arrived}");
+    }
+
+    #[test]
+    fn a_pipe_that_is_closed_without_a_word_is_success() {
+        let (reader, writer) = pipe().unwrap();
+        drop(writer);
+        reader.read().unwrap();
+    }
+    #[test]
+    fn a_process_that_is_forked_meanwhile_does_not_keep_the_pipe_open() {
+        crate::process::ensure().unwrap();
+        let (reader, writer) = pipe_until_exec().unwrap();
+        let (go, say_go) = rustix::pipe::pipe().unwrap();
+        // SAFETY: the child closes a descriptor, waits and ends.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            drop(say_go);
+            let _ = rustix::io::read(&go, &mut [0]);
+            // SAFETY: a call without preconditions.
+            unsafe { libc::_exit(0) }
+        }
+        drop(writer);
+        reader.read().unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        let wait = |options| rustix::process::waitpid(Some(pid), options).unwrap();
+        let still_there = wait(rustix::process::WaitOptions::NOHANG).is_none();
+        drop(say_go);
+        let ended = still_there.then(|| wait(rustix::process::WaitOptions::empty()));
+        assert!(still_there && ended.is_some());
+        if let Some(slot) = crate::process::forked_child() {
+            crate::process::reap(slot);
+        }
+    }
+}

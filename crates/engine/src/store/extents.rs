@@ -1,0 +1,209 @@
+//! Where the keys and values of a table lie: extents of some eighty sizes.
+//!
+//! An extent that is let go of goes to the others of its size, and is used again. So values that are replaced all
+//! the time need no more room than they had at most, and nothing is copied for it.
+//!
+//! ```text
+//! extent   a word: how often it was used (high half), the next free one of its size (low half);  then the bytes
+//! ```
+//!
+//! An extent is written and read without the store's lock when it is large (`large.rs`). Who reads so finds by its
+//! count that it was used again meanwhile, and by the table's EPOCH that the log began anew.
+//!
+//! A process that dies under the lock leaves at most extents that nothing names; they are gone when the table is copied.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use super::table::{EPOCH, FREE, LOG_END, Table, damaged};
+use crate::error::Result;
+use crate::failpoint;
+
+pub(super) const UNIT: usize = 8;
+/// How many sizes there are.
+pub(super) const SIZES: usize = 128;
+
+/// Where bytes lie in a table; zero for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent(pub(super) u64);
+
+impl Extent {
+    pub(super) const NONE: Extent = Extent(0);
+
+    fn new(start: usize, length: usize) -> Extent {
+        Extent((start / UNIT) as u64 | (length as u64) << 32)
+    }
+
+    pub(super) fn start(self) -> usize {
+        (self.0 as u32) as usize * UNIT
+    }
+
+    pub(super) fn length(self) -> usize {
+        (self.0 >> 32) as usize
+    }
+}
+
+/// An extent as it was when the lock was held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Use {
+    pub(super) span: Extent,
+    epoch: usize,
+    count: u32,
+}
+
+/// The size that holds so many units, and its number: each up to eight, then four to each doubling.
+fn size_of_units(units: usize) -> (usize, usize) {
+    if units <= 8 {
+        return (units, units - 1);
+    }
+    let shift = (units - 1).ilog2() - 2;
+    let step = ((units - 1) >> shift) + 1;
+    (step << shift, 8 + (shift as usize - 1) * 4 + step - 5)
+}
+
+/// The units of the extent for so many bytes, its word among them, and the number of its size.
+fn size_for(length: usize) -> (usize, usize) {
+    size_of_units(1 + length.div_ceil(UNIT))
+}
+
+/// What so many bytes take.
+pub(super) fn extent(length: usize) -> usize {
+    size_for(length).0 * UNIT
+}
+
+impl Table {
+    fn free_of(&self, size: usize) -> &AtomicU64 {
+        self.word(FREE + size * 8)
+    }
+
+    /// An extent for so many bytes; `None` if there is no room.
+    pub(super) fn allocate(&self, length: usize) -> Option<Extent> {
+        let (units, size) = size_for(length);
+        let free = self.free_of(size);
+        let first = free.load(Ordering::Relaxed) as usize * UNIT;
+        let at = if first != 0 && first + units * UNIT <= self.bytes().len() {
+            let next = self.word(first).load(Ordering::Relaxed) as u32;
+            free.store(next.into(), Ordering::Release);
+            first
+        } else {
+            let end = self.at(LOG_END);
+            if end + units * UNIT > self.bytes().len() {
+                return None;
+            }
+            // Before a word points there: nobody may be given it again.
+            self.set(LOG_END, end + units * UNIT);
+            end
+        };
+        let word = self.word(at);
+        let count = (word.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        word.store(count << 32, Ordering::Relaxed);
+        // Whoever reads what is written there from now on, and then the word, finds that it was used again.
+        fence(Ordering::Release);
+        Some(Extent::new(at + UNIT, length))
+    }
+
+    /// Writes to an extent that nobody reads yet.
+    pub(super) fn write(&self, span: Extent, bytes: &[u8]) {
+        self.bytes().write_bytes(span.start(), bytes);
+    }
+
+    /// As [`Table::allocate`], with the bytes written.
+    pub(super) fn log(&self, bytes: &[u8]) -> Option<Extent> {
+        let span = self.allocate(bytes.len())?;
+        self.write(span, bytes);
+        failpoint::hit("store.logged");
+        Some(span)
+    }
+
+    /// Lets go of an extent that nothing names any more.
+    pub(super) fn let_go(&self, span: Extent) {
+        let (units, size) = size_for(span.length());
+        let is_possible =
+            span.start() > UNIT && span.start() - UNIT + units * UNIT <= self.bytes().len();
+        if !is_possible {
+            return;
+        }
+        let at = span.start() - UNIT;
+        let free = self.free_of(size);
+        let word = self.word(at);
+        let count = word.load(Ordering::Relaxed) >> 32 << 32;
+        word.store(count | free.load(Ordering::Relaxed), Ordering::Release);
+        free.store((at / UNIT) as u64, Ordering::Release);
+    }
+
+    /// Begins the log anew: nothing names an extent any more.
+    pub(super) fn begin_log(&self) {
+        self.set(EPOCH, self.at(EPOCH).wrapping_add(1));
+        fence(Ordering::SeqCst);
+        for size in 0..SIZES {
+            self.free_of(size).store(0, Ordering::Release);
+        }
+        failpoint::hit("store.log_begun");
+        self.set(LOG_END, self.log_begins());
+    }
+
+    /// What is known of an extent while the lock is held.
+    pub(super) fn seen(&self, span: Extent) -> Result<Use> {
+        if !self.holds(span) {
+            return Err(damaged());
+        }
+        let word = self.word(span.start() - UNIT).load(Ordering::Relaxed);
+        Ok(Use {
+            span,
+            epoch: self.at(EPOCH),
+            count: (word >> 32) as u32,
+        })
+    }
+
+    /// Whether an extent is what it was.
+    pub(super) fn is_still(&self, seen: Use) -> bool {
+        self.seen(seen.span).is_ok_and(|now| now == seen)
+    }
+
+    fn holds(&self, span: Extent) -> bool {
+        span.start() >= UNIT && span.start().saturating_add(span.length()) <= self.bytes().len()
+    }
+
+    /// Appends the bytes of a span to `out`.
+    pub(super) fn copy(&self, span: Extent, out: &mut Vec<u8>) -> Result<()> {
+        if span.length() > 0 && !self.holds(span) {
+            return Err(damaged());
+        }
+        // Most values are short, and an extent has whole words.
+        if span.length() <= UNIT && span.start() + UNIT <= self.bytes().len() {
+            let word = self.word(span.start()).load(Ordering::Relaxed);
+            out.extend_from_slice(&word.to_ne_bytes()[..span.length()]);
+            return Ok(());
+        }
+        let start = out.len();
+        out.resize(start + span.length(), 0);
+        self.bytes().read_bytes(span.start(), &mut out[start..]);
+        Ok(())
+    }
+
+    /// As [`Table::copy`], without the lock; false when the bytes were others' meanwhile.
+    pub(super) fn copy_seen(&self, seen: Use, out: &mut Vec<u8>) -> Result<bool> {
+        self.copy(seen.span, out)?;
+        fence(Ordering::Acquire);
+        Ok(self.is_still(seen))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_holds_what_it_is_for_and_the_one_before_does_not() {
+        let (mut before, mut number) = (0, None);
+        for units in 1..100_000 {
+            let (holds, size) = size_of_units(units);
+            assert!(holds >= units && holds <= units + units / 4 && size < SIZES);
+            if Some(size) != number {
+                assert!(before < units && number.is_none_or(|number| number + 1 == size));
+                (before, number) = (holds, Some(size));
+            }
+            assert_eq!(holds, before);
+        }
+        assert!(size_of_units(u32::MAX as usize).1 < SIZES);
+    }
+}

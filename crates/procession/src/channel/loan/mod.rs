@@ -1,0 +1,230 @@
+//! Messages written and read in place.
+
+#[cfg(feature = "async")]
+mod futures;
+mod pipe;
+mod queue;
+mod received;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+use bytemuck::Pod;
+use procession_engine as engine;
+use procession_engine::channel::{Message, MessageBuf};
+
+use crate::channel::queue::{get_retrying, put_retrying, refused};
+use crate::error::{Error, GetError, PutError};
+pub use received::Received;
+
+/// The alignment in bytes of every message that is written in place.
+const ALIGNMENT: usize = 64;
+
+/// A message of `[T]` in shared memory, filled in place and sent without a copy.
+///
+/// Only this process sees the loan until it is put into a [`Queue`](crate::Queue) or sent through a pipe of
+/// loans: `Queue<Loan<f64>>`, `Sender<Loan<u8>>`. The receiver gets the same memory as a [`Received`] and reads
+/// it in place. It may turn it back into a loan, to change it and pass it on. Sending a loan of 1 MiB costs the
+/// same as one of 1 byte.
+///
+/// `T` is any [`bytemuck::Pod`]: a number, or a `#[repr(C)]` struct of numbers without padding. Every byte
+/// pattern is a valid value, so no process can send what another cannot read. For messages that describe their
+/// own type, [`cast`](Received::cast) converts the items. The items are aligned as `T` requires, up to 64
+/// bytes.
+///
+/// A queue of loans carries only loans. [`put`](crate::Queue::put) and [`get`](crate::Queue::get) are for types
+/// that serde can carry, and a loan is not one.
+///
+/// ```compile_fail
+/// # fn main() -> procession::Result<()> {
+/// let queue = procession::Queue::<procession::Loan<u8>>::new()?;
+/// queue.put(queue.loan(8)?)?; // put_loan
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Whose the memory is
+///
+/// Dropping an unsent loan frees its memory. The memory of a loan leaked with [`mem::forget`](std::mem::forget)
+/// is freed when the process ends, however it ends. A process killed while writing leaves nothing, and no other
+/// process ever sees what it wrote. Once sent, the message survives the process, as every message does. A
+/// forked child does not own its parent's loans: accessing one there panics, sending one fails, and dropping
+/// one does nothing.
+///
+/// # Examples
+/// ```
+/// use procession::{Loan, Process, Queue};
+///
+/// fn sum(frames: Queue<Loan<f64>>, sums: Queue<f64>) {
+///     for frame in frames.loans() {
+///         sums.put(frame.unwrap().iter().sum()).unwrap();
+///     }
+/// }
+///
+/// fn main() -> procession::Result<()> {
+///     procession::init();
+///     let (frames, sums) = (Queue::new()?, Queue::new()?);
+///     let process = Process::spawn(sum, (frames.clone(), sums.clone()))?;
+///     let mut frame = frames.loan(100_000)?;
+///     frame.fill(0.5);
+///     frames.put_loan(frame)?;
+///     assert_eq!(sums.get()?, 50_000.0);
+///     frames.close();
+///     process.join()?;
+///     Ok(())
+/// }
+/// ```
+pub struct Loan<T> {
+    draft: MessageBuf,
+    _items: PhantomData<T>,
+}
+
+impl<T: Pod> Loan<T> {
+    /// Allocates `len` items. Their initial values are unspecified: they are what the memory held before.
+    ///
+    /// A zero-sized `T`, or one with an alignment over 64 bytes, does not compile.
+    ///
+    /// # Errors
+    /// Returns an error when there is no shared memory left.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let mut loan = procession::Loan::<u32>::new(2)?;
+    /// loan.copy_from_slice(&[1, 2]);
+    /// assert_eq!(*loan, [1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn new(len: usize) -> Result<Loan<T>, Error> {
+        const {
+            assert!(
+                size_of::<T>() > 0,
+                "a loan needs items of at least one byte"
+            );
+            assert!(
+                align_of::<T>() <= ALIGNMENT,
+                "loans are aligned to 64 bytes at most"
+            );
+        }
+        // A size that overflows is larger than any block.
+        let size = len.saturating_mul(size_of::<T>());
+        Ok(Loan::over(MessageBuf::new(size, &[])?))
+    }
+
+    /// Allocates `len` items of zeroes.
+    ///
+    /// # Errors
+    /// The same as for [`Loan::new`].
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let loan = procession::Loan::<u32>::zeroed(3)?;
+    /// assert_eq!(*loan, [0, 0, 0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn zeroed(len: usize) -> Result<Loan<T>, Error> {
+        let mut loan = Loan::new(len)?;
+        loan.fill(T::zeroed());
+        Ok(loan)
+    }
+
+    /// Allocates a copy of `items`.
+    ///
+    /// # Errors
+    /// The same as for [`Loan::new`].
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let loan = procession::Loan::from_slice(&[1.5, 2.5])?;
+    /// assert_eq!(loan.iter().sum::<f64>(), 4.0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_slice(items: &[T]) -> Result<Loan<T>, Error> {
+        let mut loan = Loan::new(items.len())?;
+        loan.copy_from_slice(items);
+        Ok(loan)
+    }
+
+    /// Truncates to `len` items, for example after a read that was shorter than the buffer. Does nothing if
+    /// there are fewer.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let mut loan = procession::Loan::from_slice(b"hello, world")?;
+    /// loan.truncate(5);
+    /// assert_eq!(&*loan, b"hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn truncate(&mut self, len: usize) {
+        self.draft.truncate(len.saturating_mul(size_of::<T>()));
+    }
+
+    fn over(draft: MessageBuf) -> Loan<T> {
+        Loan {
+            draft,
+            _items: PhantomData,
+        }
+    }
+}
+
+impl<T: Pod> Deref for Loan<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        bytemuck::cast_slice(self.draft.bytes())
+    }
+}
+
+impl<T: Pod> DerefMut for Loan<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        bytemuck::cast_slice_mut(self.draft.bytes_mut())
+    }
+}
+
+impl<T: Pod> AsRef<[T]> for Loan<T> {
+    fn as_ref(&self) -> &[T] {
+        self
+    }
+}
+
+impl<T: Pod> AsMut<[T]> for Loan<T> {
+    fn as_mut(&mut self) -> &mut [T] {
+        self
+    }
+}
+
+impl<T> fmt::Debug for Loan<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Loan").field(&self.draft).finish()
+    }
+}
+
+/// Puts a loan, or returns it in the error. Retries after signals.
+fn send<T: Pod>(
+    loan: Loan<T>,
+    mut put: impl FnMut(&mut Option<MessageBuf>) -> Result<(), engine::error::PutError>,
+) -> Result<(), PutError<Loan<T>>> {
+    let mut draft = Some(loan.draft);
+    put_retrying(|| put(&mut draft)).map_err(|error| {
+        // The memory is gone only if other processes took this one for dead.
+        let draft = draft.expect("other processes took this one for dead and freed its loan");
+        refused(Loan::over(draft), error)
+    })
+}
+
+/// Receives a loan. Retries after signals.
+fn receive<T: Pod>(
+    get: impl FnMut(&mut Message) -> Result<(), engine::error::GetError>,
+) -> Result<Received<T>, GetError> {
+    let mut message = Message::default();
+    get_retrying(&mut message, get)?;
+    Ok(Received::over(message)?)
+}

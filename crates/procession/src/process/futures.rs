@@ -1,0 +1,52 @@
+//! Futures for the end of a process.
+
+use std::future::{Future, IntoFuture};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use procession_engine as engine;
+use serde::de::DeserializeOwned;
+
+use super::Process;
+use crate::error::JoinError;
+use crate::reactor::{Interest, ready};
+
+impl<R: DeserializeOwned> Process<R> {
+    /// Like [`join`](Process::join), as a future that borrows the process.
+    ///
+    /// A [piped](crate::Stdio::piped) standard input stays open, as with
+    /// [`join_timeout`](Process::join_timeout). Awaiting the process itself closes it, as
+    /// [`join`](Process::join) does.
+    ///
+    /// # Cancellation
+    /// Dropping the future before it resolves changes nothing; the process can be joined again.
+    ///
+    /// # Errors
+    /// The same as for [`join_timeout`](Process::join_timeout).
+    pub async fn join_async(&mut self) -> Result<R, JoinError> {
+        loop {
+            if let Some(result) = self.try_join()? {
+                return Ok(result);
+            }
+            let pidfd = self.as_fd().try_clone_to_owned().map_err(no_descriptor)?;
+            ready(Interest::Exit(Arc::new(pidfd), self.proc_id())).await?;
+        }
+    }
+}
+
+fn no_descriptor(source: std::io::Error) -> JoinError {
+    let what = "duplicate the descriptor of a process";
+    JoinError::from(engine::Error::Os { what, source })
+}
+
+impl<R: DeserializeOwned + 'static> IntoFuture for Process<R> {
+    type Output = Result<R, JoinError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(mut self) -> Self::IntoFuture {
+        // Close it as `join` does: the caller has given the process away.
+        self.stdin = None;
+        Box::pin(async move { self.join_async().await })
+    }
+}

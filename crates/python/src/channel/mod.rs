@@ -1,0 +1,5 @@
+//! Queues and pipes.
+
+mod batch;
+pub mod pipe;
+pub mod queue;

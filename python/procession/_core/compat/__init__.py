@@ -1,0 +1,1 @@
+"""Classes of newer Pythons' `multiprocessing`, for the Pythons before."""

@@ -1,0 +1,1 @@
+"""Managers: dicts and lists in shared memory, the server's locks, and the types of proxies."""

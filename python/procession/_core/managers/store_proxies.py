@@ -1,0 +1,76 @@
+"""Proxies of a manager's dict and list that use the values in shared memory.
+
+A proxy asks the server for the store when it is first used. Where there is none (another machine, another
+process tree, a manager of the stdlib, values that are not plain data) it works like the stdlib's proxies.
+"""
+
+from __future__ import annotations
+
+from .._typing import Any
+from ..compat import proxies as compat_proxies
+from ..stdlib import load
+from .store_methods import DictMethods, ListMethods
+
+_std = load("managers")
+
+__all__ = ["DictProxy", "ListProxy"]
+
+_BaseDict: Any = compat_proxies.complete("DictProxy")
+_BaseList: Any = compat_proxies.complete("ListProxy")
+
+
+class _StoreProxy:
+    _store: Any
+    _store_kind: Any
+    _no_store: Any
+    _may_ask = True
+    _serializer: str
+    _callmethod: Any
+
+    def _without_store(self, growth: Any, method: str, *args: Any) -> Any:
+        if growth is not None:
+            self._callmethod("_grow", growth)
+            return getattr(self, method)(*args)
+        if self._may_ask and self._find_store():
+            return getattr(self, method)(*args)
+        if not self._store.is_attached:
+            self._store = self._no_store
+        return self._callmethod(method, args)
+
+    def _find_store(self) -> bool:
+        try:
+            handle = self._callmethod("_share") if self._serializer == "pickle" else None
+        except _std.RemoteError:  # The server is another implementation, without this method.
+            handle = None
+        if handle is False:
+            return False
+        self._may_ask = False
+        if handle is None:
+            return False
+        store = self._store_kind.__new__(self._store_kind)
+        try:
+            store._adopt(handle)
+        except (ValueError, MemoryError, OSError, RuntimeError):
+            return False
+        self._store = store
+        return True
+
+
+class DictProxy(_StoreProxy, DictMethods, _BaseDict):
+    """A dict in a manager."""
+
+    _exposed_ = (*_BaseDict._exposed_, "_grow", "_share")
+
+
+class ListProxy(_StoreProxy, ListMethods, _BaseList):
+    """A list in a manager."""
+
+    _exposed_ = (*_BaseList._exposed_, "_grow", "_share")
+
+    def __iadd__(self, values: Any) -> Any:
+        self.extend(values)
+        return self
+
+
+# Set afterwards, so that `inspect` of Python 3.13 does not look for their lines in that module's file.
+DictProxy.__module__ = ListProxy.__module__ = "procession.managers"

@@ -1,0 +1,1 @@
+"""Behind `Pool` and `ThreadPool`: workers, open jobs, results, and the threads that serve them."""

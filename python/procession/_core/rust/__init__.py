@@ -1,0 +1,1 @@
+"""Rust functions called from Python, Python functions called from Rust."""

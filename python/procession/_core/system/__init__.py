@@ -1,0 +1,1 @@
+"""Descriptors, sentinels and paths: what this package asks of the operating system."""

@@ -1,0 +1,1 @@
+"""Engine objects and descriptors on their way to another process."""

@@ -1,0 +1,1 @@
+"""Pipes, listeners and clients, and the objects that travel in their messages."""

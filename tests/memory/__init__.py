@@ -1,0 +1,1 @@
+"""Values, arrays, named shared memory, large data, and memory given back."""

@@ -1,0 +1,1 @@
+"""Worker pools of processes and threads."""

@@ -1,0 +1,1 @@
+"""Processes while they run, wait and end, alone and as a tree."""

@@ -1,0 +1,1 @@
+"""`Queue`, `JoinableQueue` and `SimpleQueue` between processes."""

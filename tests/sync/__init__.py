@@ -1,0 +1,1 @@
+"""Locks, conditions, semaphores, events and barriers between processes."""
