@@ -1,15 +1,15 @@
-//! Identity, and what happens to it when a process forks.
+//! The identity of this process, and what happens to it on a fork.
 //!
-//! Before every `fork` of the C library a handler reserves a slot for the child and makes the child a
-//! holder of all that the parent holds. So there is no moment at which the child lives and is not in
-//! the books. The child sits down before `fork` returns.
+//! Before every `fork` of the C library, a handler reserves an entry for the child and makes the child a holder of
+//! everything that the parent holds. So the child is never alive without being registered. The child claims its entry
+//! before `fork` returns.
 //!
-//! A child made by a raw `clone` passes no handler. It is recognised because the page with the id was
-//! wiped by the kernel, and takes a slot of its own then. Where the kernel cannot wipe pages, the page has the
-//! process's number beside the id, and whoever asks compares.
+//! A child made by a raw `clone` runs no handler. It is recognised because the kernel wiped the page with the id; the
+//! child then claims an entry of its own. Where the kernel cannot wipe pages, the page holds the PID beside the id,
+//! and every reader compares the two.
 //!
-//! A child that is about to become another program is none of the tree's before it [enters](crate::memory::enter):
-//! its fork passes [unseen].
+//! A child that is about to become another program does not belong to the tree before it
+//! [enters](crate::memory::enter): its fork [skips the handlers](without_handlers).
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
@@ -26,21 +26,21 @@ use crate::process::liveness_thread;
 use crate::process::liveness_thread::Holders;
 use crate::sys::memfd;
 
-/// What says who this process is, in a page that forked children find zeroed where the kernel can do that.
+/// The identity of this process, in a page that forked children find zeroed where the kernel supports that.
 #[repr(C)]
 struct Identity {
-    /// Who this process is, while it holds all that it has handles to. Zero where more has to be asked.
+    /// The id of this process, while it holds everything that it has handles to. Zero if the slow path has to decide.
     id: AtomicU32,
-    /// Who it is where the kernel wipes no page, or some handle is void (`inherit.rs`).
+    /// The id where the kernel wipes no pages, or where some handles are invalid (`inherit.rs`).
     asked: AtomicU32,
-    /// The number of the process that `asked` is of.
+    /// The PID of the process that `slow_id` belongs to.
     pid: AtomicU32,
 }
 
-/// As long as there is no page.
+/// Used until there is a page.
 static NOBODY: Identity = Identity::of_nobody();
 static IDENTITY: AtomicPtr<Identity> = AtomicPtr::new((&raw const NOBODY).cast_mut());
-/// Whether the kernel wipes the page.
+/// Whether the kernel wipes the page on a fork.
 static WIPED: AtomicBool = AtomicBool::new(false);
 
 impl Identity {
@@ -74,28 +74,28 @@ impl Identity {
     }
 
     fn clear(&self) {
-        // At no moment the number of this process stands beside the id of another.
+        // The PID of this process never stands beside the id of another.
         self.asked.store(0, Ordering::SeqCst);
         self.id.store(0, Ordering::SeqCst);
     }
 }
 
 thread_local! {
-    /// ObjectRef from before a fork until after it, so that the child finds everything whole.
+    /// Held from before a fork until after it, so that the child finds everything in a consistent state.
     static FORKING: RefCell<Option<Locks>> = const { RefCell::new(None) };
-    /// The slot reserved for the child of this thread's last fork.
+    /// The entry reserved for the child of this thread's last fork.
     static CHILD: Cell<Option<ProcId>> = const { Cell::new(None) };
-    /// What that child lacks: known to both sides.
+    /// Why that child lacks something, if it does. Both sides know it.
     static LACKS: RefCell<Option<Error>> = const { RefCell::new(None) };
-    /// Whether that child would see what its parent writes to memory of its own.
+    /// Whether that child would see what its parent writes to private memory.
     static EXPOSED: Cell<bool> = const { Cell::new(false) };
-    /// Where that child could not be entered.
+    /// The objects that the child could not become a holder of.
     static LOST: RefCell<Vec<BlockId>> = const { RefCell::new(Vec::new()) };
-    /// Whether the handlers let the fork that this thread makes pass.
+    /// Whether the handlers ignore the fork that this thread makes.
     static UNSEEN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Every lock of this process's own that a fork could catch in the hands of another thread.
+/// Every lock of this process that another thread could hold during a fork.
 type Locks = (
     MutexGuard<'static, Trimmer>,
     RwLockWriteGuard<'static, ()>,
@@ -104,11 +104,11 @@ type Locks = (
     MutexGuard<'static, Holders>,
 );
 
-/// No thread is inside a lock of the upper layers while another forks.
+/// Keeps all threads out of the locks of the upper layers while one thread forks.
 static INSIDE: RwLock<()> = RwLock::new(());
 
-/// To be held around every other lock of this process's own, so that a forked child never finds one
-/// taken by a thread that it does not have.
+/// Hold this around every other process-local lock, so that a forked child never finds one locked by a thread that it
+/// does not have.
 pub(crate) fn fork_guard() -> RwLockReadGuard<'static, ()> {
     INSIDE.read().unwrap_or_else(|e| e.into_inner())
 }
@@ -120,20 +120,20 @@ fn identity() -> &'static Identity {
     unsafe { &*page }
 }
 
-/// The id in the identity page, unless there is none yet or a fork wiped it.
+/// The id in the identity page; `None` if there is none yet, or a fork wiped it.
 #[inline]
 pub(crate) fn current() -> Option<ProcId> {
     identity().get()
 }
 
-/// Whether this process has a slot, and holds every object that it has a handle to. False as well where only a
-/// longer look would tell.
+/// Whether this process has an entry and holds every object that it has a handle to. Also false where only the slow
+/// path can tell.
 #[inline]
 pub(crate) fn holds_all() -> bool {
     identity().id.load(Ordering::Relaxed) != 0
 }
 
-/// Prepares the identity page and the handlers; once a process image.
+/// Prepares the identity page and the fork handlers; once per process image.
 pub(crate) fn prepare() -> Result<()> {
     let nobody = (&raw const NOBODY).cast_mut();
     if IDENTITY.load(Ordering::Acquire) != nobody {
@@ -144,7 +144,7 @@ pub(crate) fn prepare() -> Result<()> {
     if IDENTITY
         .compare_exchange(nobody, page, Ordering::AcqRel, Ordering::Acquire)
         .is_ok()
-        // Under it nobody forks.
+        // Miri does not fork.
         && !cfg!(miri)
     {
         WIPED.store(wiped, Ordering::Relaxed);
@@ -154,24 +154,24 @@ pub(crate) fn prepare() -> Result<()> {
     Ok(())
 }
 
-/// Makes the calling process the one with this id, which holds all that it has handles to, or not.
+/// Gives the calling process this id. `holds_all` says whether it holds everything that it has handles to.
 pub(crate) fn become_owner(owner: ProcId, holds_all: bool) {
     identity().set(owner, holds_all);
 }
 
-/// What the child of this thread's last fork lacks; asked by the child or its parent, each once.
+/// Why the child of this thread's last fork lacks something. The child and its parent can each ask once.
 pub(crate) fn lack() -> Option<Error> {
     LACKS.take()
 }
 
-/// Where the child of this thread's last fork sits.
+/// The id of the child of this thread's last fork.
 pub(crate) fn child() -> Option<ProcId> {
     CHILD.with(Cell::take)
 }
 
-/// Runs `fork`, a fork whose child does nothing but become another program, or end: it gets no slot, and no
-/// lock is waited for. Nor is one when the child forks in its turn, which finds locks in the hands of threads that it
-/// does not have.
+/// Runs `fork`, whose child does nothing but become another program, or end. The child gets no entry, and the fork
+/// waits for no lock. Neither does a fork by that child, which would find locks held by threads that it does not
+/// have.
 pub(crate) fn unseen(fork: impl FnOnce() -> libc::pid_t) -> libc::pid_t {
     UNSEEN.set(true);
     let pid = fork();
@@ -216,7 +216,8 @@ extern "C" fn before() {
     FORKING.with(|forking| *forking.borrow_mut() = Some(locks));
 }
 
-/// Nothing can be refused here. What the child lacks is said to who asks ([`lack`]), and by what it cannot use.
+/// A fork cannot be refused here. The child learns what it lacks when it asks ([`take_error`]), and by errors from
+/// the objects it cannot use.
 fn reserve_for_child(arena: &Arena, me: ProcId, local: &Local) {
     match arena.reserve(Some(me)) {
         Ok(slot) => {
@@ -228,7 +229,7 @@ fn reserve_for_child(arena: &Arena, me: ProcId, local: &Local) {
             LOST.set(lost);
             CHILD.set(Some(slot));
         }
-        // It looks for one itself, at its first use of the engine.
+        // The child looks for an entry itself, at its first use of the engine.
         Err(error) => LACKS.set(LACKS.take().or(Some(error))),
     }
 }
@@ -240,19 +241,19 @@ extern "C" fn in_parent() {
     }
 }
 
-/// Ends a child that would see what its parent writes to received arrays, and the parent what it writes: a fork can
-/// not be refused, and what either would read could be anything.
+/// Ends a child that would share received arrays with its parent, so that each would see the other's writes. A fork
+/// cannot be refused, and otherwise both could read anything there.
 fn end_exposed() -> ! {
     const WHY: &[u8] = b"procession: this process was forked while its parent held received arrays that could not \
         be made its own, for want of memory or of mappings (vm.max_map_count), and ends: drop some, or raise the \
         limit, before forking\n";
-    // Who started it may say it better, and nothing else is left to do where nobody reads it.
+    // The parent may report it better. Nothing else is left to do if nobody reads this.
     let _written = rustix::io::write(rustix::stdio::stderr(), WHY);
     // SAFETY: a call without preconditions.
     unsafe { libc::_exit(EXPOSED_EXIT) }
 }
 
-/// As sysexits.h has it for want of a resource of the system.
+/// `EX_OSERR` of sysexits.h: a resource of the system is missing.
 const EXPOSED_EXIT: libc::c_int = 71;
 
 extern "C" fn in_child() {
@@ -267,7 +268,7 @@ extern "C" fn in_child() {
         holders.forget();
     }
     let slot = CHILD.take();
-    // Where the kernel wiped the page this is done already.
+    // Done already where the kernel wiped the page.
     identity().clear();
     drop(locks);
     if let (Some(arena), Some(slot)) = (home_if_any(), slot) {
@@ -285,7 +286,7 @@ mod tests {
     use super::*;
     use rustix::process::{Pid, WaitOptions, waitpid};
 
-    /// Forks with `fork`, and says how the child ended that does `work`.
+    /// Forks with `fork`, runs `work` in the child, and returns the child's exit status.
     fn end_of(fork: fn() -> libc::pid_t, work: fn() -> libc::c_int) -> Option<i32> {
         let pid = fork();
         if pid == 0 {
@@ -308,7 +309,7 @@ mod tests {
         let page = Identity::of_nobody();
         page.set(id, false);
         assert_eq!(page.get(), Some(id));
-        // As a child of a raw clone finds it.
+        // As the child of a raw clone finds it.
         page.pid.store(std::process::id() + 1, Ordering::Relaxed);
         assert_eq!(page.get(), None);
         page.set(id, false);
@@ -323,7 +324,7 @@ mod tests {
         let ended = end_of(
             || unseen(fork),
             || {
-                // SAFETY: a call without preconditions: who waits for ever is ended.
+                // SAFETY: a call without preconditions. The alarm ends a child that would wait for ever.
                 unsafe { libc::alarm(10) };
                 end_of(fork, || 7).unwrap_or(1)
             },

@@ -1,14 +1,15 @@
-//! Who holds a process's liveness word: a thread that cannot end before the process.
+//! Which thread holds the liveness word of a process: one that cannot end before the process.
 //!
 //! ```text
-//! the process is entered by its first thread:   that one holds the word
-//!                        by another thread:     one of the engine's own, which waits for nothing else (the holder)
-//! the first thread ends, others go on:          a holder takes over
-//! the first thread forks:                       it takes over from the holder, which ends
+//! the first thread claims the entry:      it holds the word
+//! another thread claims the entry:        a thread of the engine, which does nothing else, holds it (the holder)
+//! the first thread ends, others run on:   a holder takes over
+//! the first thread forks:                 it takes over from the holder, which ends
 //! ```
 //!
-//! Two words, of which the slot says which counts, let one thread take over from another with no moment in between
-//! in which a death would not be marked. Who sleeps on the former word is woken, and sleeps on the other one. Where no thread can be started, the process is known by its number.
+//! There are two words, and the entry says which one is current. So one thread can take over from another without a
+//! moment in which a death would not be marked. Sleepers on the former word are woken and sleep on the other one.
+//! Where no thread can be started, the process is tracked by its PID.
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
@@ -22,13 +23,13 @@ use crate::memory::{Arena, home_if_any, lock};
 use crate::process::table::{ProcessEntry, Told};
 use crate::sys::thread::{at_end, is_first, is_left_alone, is_only, start_deaf};
 
-/// How often a holder looks whether it is all that is left of the process, which then ends.
+/// How often a holder checks whether it is the last thread of the process; the process then ends.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The threads that hold a liveness word, where they are the engine's.
+/// The engine's own threads that hold a liveness word.
 static HOLDERS: Mutex<Holders> = Mutex::new(Holders(Vec::new()));
 
-/// One for each slot that this process has: when it moves it has two for a moment.
+/// One for each entry of this process: a process that moves to another entry briefly has two.
 pub(crate) struct Holders(Vec<Running>);
 
 struct Running {
@@ -50,7 +51,7 @@ enum Step {
     Holds,
     /// The kernel would not mark its end.
     Cannot,
-    /// It is to let go, and to end.
+    /// It is to release the word and end.
     Ends,
 }
 
@@ -60,7 +61,7 @@ impl Command {
         self.changed.notify_all();
     }
 
-    /// Waits for a while; whether the thread is to go on.
+    /// Waits for a while. Returns whether the thread is to go on.
     fn goes_on(&self) -> bool {
         let step = lock(&self.step);
         let is_held = |now: &mut Step| *now == Step::Holds;
@@ -77,15 +78,16 @@ impl Command {
 }
 
 thread_local! {
-    /// The slots whose liveness words this thread holds: there until the very end of the thread.
+    /// The entries whose liveness words this thread holds. Never dropped, so that it exists until the very end of the
+    /// thread.
     static HELD: ManuallyDrop<RefCell<Vec<ProcId>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
-/// At the end of a thread.
+/// Runs at the end of a thread.
 fn pass_on() {
-    // The last thread ends with its process, and the word tells at once.
+    // The last thread ends with its process, and the kernel marks the word at once.
     let arena = home_if_any().filter(|_| !is_only());
-    // In the child of a raw `clone` the words are its parent's.
+    // In the child of a raw `clone`, the words belong to its parent.
     if let Some(arena) = arena.filter(|_| crate::process::fork::current().is_some()) {
         for owner in HELD.with(|held| held.take()) {
             arena.holder_ends(owner);
@@ -93,13 +95,13 @@ fn pass_on() {
     }
 }
 
-/// To be held across a fork: a child must not find the list in the hands of a thread that it does not have.
+/// Held across a fork: the child must not find the list locked by a thread that it does not have.
 pub(crate) fn settled() -> MutexGuard<'static, Holders> {
     lock(&HOLDERS)
 }
 
 impl Holders {
-    /// Has a thread of the engine's hold one of the liveness words of this process; whether it does.
+    /// Starts a thread that holds one of the liveness words of this process. Returns whether it does.
     fn start(&mut self, entry: &'static ProcessEntry, owner: ProcId, word: usize) -> bool {
         let command = Arc::new(Command::default());
         let its = command.clone();
@@ -110,7 +112,7 @@ impl Holders {
             its.set(Step::Holds);
             while its.goes_on() {
                 if is_left_alone() {
-                    // As the C library does it when a process's last thread ends.
+                    // As the C library does when the last thread of a process ends.
                     std::process::exit(0);
                 }
             }
@@ -130,20 +132,20 @@ impl Holders {
         holds
     }
 
-    /// Ends the thread that holds a word of this slot; whether there was one.
+    /// Ends the thread that holds a word of this entry. Returns whether there was one.
     fn end(&mut self, owner: ProcId) -> bool {
         let Some(at) = self.0.iter().position(|running| running.owner == owner) else {
             return false;
         };
         let running = self.0.swap_remove(at);
         running.command.set(Step::Ends);
-        // It does not panic, and if it did it is gone as well.
+        // It does not panic, and if it did, it would be gone as well.
         let _ = running.thread.join();
         true
     }
 
-    /// Before a fork: the first thread holds the words from here on, and a process whose other threads have all
-    /// ended has no more than this one.
+    /// Before a fork: the first thread holds the words from here on. So a process whose other threads have all ended
+    /// keeps only this one.
     pub(crate) fn hand_to_first_thread(&mut self, arena: &Arena) {
         if self.0.is_empty() || !is_first() {
             return;
@@ -156,15 +158,15 @@ impl Holders {
         }
     }
 
-    /// In a child: the threads are its parent's, and so are the words that this thread held.
+    /// In a child: the threads belong to its parent, as do the words that this thread held.
     pub(crate) fn forget(&mut self) {
-        // To wait for them would be for ever.
+        // Joining them would never return.
         self.0.drain(..).for_each(std::mem::forget);
         HELD.with(|held| held.borrow_mut().clear());
     }
 }
 
-/// Holds one of the words in this thread.
+/// Makes this thread hold one of the words.
 fn hold_here(entry: &'static ProcessEntry, owner: ProcId, word: usize) -> bool {
     let holds = (cfg!(miri) || at_end(pass_on)) && entry.liveness[word].hold();
     if holds {
@@ -174,17 +176,18 @@ fn hold_here(entry: &'static ProcessEntry, owner: ProcId, word: usize) -> bool {
 }
 
 impl Arena {
-    /// Has a thread hold the liveness word of the slot that this process just took; whether one does.
+    /// Makes a thread hold the liveness word of the entry that this process just claimed. Returns whether one does.
     pub(crate) fn hold_liveness(&self, owner: ProcId) -> bool {
         let entry = self.own_seat(owner);
-        // Miri knows no deaths, and wants all threads joined.
+        // Miri has no deaths, and requires all threads to be joined.
         let by_keeper = !cfg!(miri) && !is_first() && settled().start(entry, owner, 0);
         by_keeper || hold_here(entry, owner, 0)
     }
 
-    /// The thread that holds the word ends before its process.
+    /// Replaces a holder thread that ends before its process.
     ///
-    /// Not when that is leaving: then all its threads most likely end, and the word tells at once.
+    /// Does nothing when the process is leaving: then most likely all of its threads end, and the kernel marks the
+    /// word at once.
     fn holder_ends(&self, owner: ProcId) {
         let mut holders = settled();
         let start = |entry, owner, word| holders.start(entry, owner, word);
@@ -193,7 +196,7 @@ impl Arena {
         }
     }
 
-    /// Has `hold` hold the liveness word that does not count, which counts from then on.
+    /// Makes `hold` take the liveness word that is not current, which then becomes current.
     fn take_over(
         &self,
         owner: ProcId,
@@ -212,12 +215,12 @@ impl Arena {
         true
     }
 
-    /// Lets go of the liveness word of a slot that this process leaves, of which it is known by its number then. False
-    /// when another thread has the word: it tells of the end.
+    /// Releases the liveness word of an entry that this process gives up; the entry is then tracked by the PID. False
+    /// when another thread holds the word: then the word still reports the end.
     pub(crate) fn let_go_of_liveness(&self, owner: ProcId) -> bool {
         let entry = self.own_seat(owner);
         let told = entry.told(owner.epoch());
-        // Killed after letting go, the process is found dead by its number.
+        // If the process is killed after the release, others find it dead by its PID.
         self.know_by_number(owner);
         failpoint::hit("process.vacating");
         if settled().end(owner) {
@@ -234,7 +237,7 @@ impl Arena {
         let_go
     }
 
-    /// A slot of this process's.
+    /// An entry of this process.
     fn own_seat(&self, owner: ProcId) -> &'static ProcessEntry {
         let root = self.root.as_ptr();
         // SAFETY: the root is mapped for good, and made of atomics and of words that only this process makes.

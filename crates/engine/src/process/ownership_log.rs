@@ -1,20 +1,20 @@
-//! Records of what a process may own, from which its things are given back when it is dead.
+//! Records of what a process may own, used to release it when the process is dead.
 //!
-//! To look at every block there ever was would make each death as dear as the largest burst of the tree. So before a
-//! process takes a block, or a hold, it records where: each group of [`GROUP`] blocks once.
+//! Without them, each death would visit every block that ever existed, and cost as much as the largest burst of the
+//! tree. So before a process takes a block, or a hold, it records where: each group of [`GROUP`] blocks once.
 //!
 //! ```text
-//! root   a word for each slot:  walk everything? | whose records (id) | newest page
-//! page   next page u32 | entries begun u32 | entries: a group each, zero where none was written
+//! root   a word for each entry:  scan everything? | owner of the records (id) | newest page
+//! page   next page u32 | records begun u32 | records: a group each, zero where none was written
 //! ```
 //!
-//! A record says that something may be there, and never what: whoever reads it looks at the owner words. It is written
-//! before the thing is taken, so a process that is killed in between leaves a record too many. Where a page cannot be
-//! had, everything is looked at when the process is dead.
+//! A record says that something may be there, never what: readers check the owner words. A record is written before
+//! the thing is taken, so a process that is killed in between leaves a superfluous record. If no page can be had,
+//! everything is scanned when the process is dead.
 //!
-//! A page is `Part(id)` before it is linked, and freed page by page after all that the process owned was given back. A
-//! page whose maker died before it was linked, or whose last reader died before it was freed, names somebody who is
-//! in the process table no more; such pages are looked for before there are more of them.
+//! A page becomes `Part(id)` before it is linked. Pages are freed one by one after everything that the process owned
+//! was released. If a page's maker dies before linking it, or its last reader dies before freeing it, the page names
+//! a process that is no longer in the process table. Such pages are searched for before new ones are allocated.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -27,11 +27,11 @@ use crate::memory::size_class::OWNERSHIP_LOG;
 use crate::process::entry_state::Stage;
 use crate::retries::Retries;
 
-/// Blocks of a segment that are logged together.
+/// How many blocks of a segment share a record.
 pub(crate) const GROUP: u32 = 64;
 const ENTRIES: usize = 126;
 
-/// On a slot's word: not all could be logged.
+/// In an entry's word: not everything could be recorded.
 const EVERYTHING: u64 = 1 << 63;
 
 #[repr(C)]
@@ -43,7 +43,7 @@ struct Page {
 
 const _: () = assert!(size_of::<Page>() == 512);
 
-/// The word of a slot whose records are `owner`'s.
+/// The word of an entry whose records are `owner`'s.
 fn word(owner: ProcId, page: u32) -> u64 {
     u64::from(owner.as_u32()) << 32 | u64::from(page)
 }
@@ -57,14 +57,14 @@ fn group_of(block: BlockId) -> u32 {
 }
 
 impl Arena {
-    /// Makes a block this process's own, or this process's to finish, if it is `from`'s; logged before.
+    /// Moves a block from `from` to this process, as its own or as its to finish. Records that first.
     #[inline(always)]
     pub(crate) fn claim(&self, block: BlockId, cell: &Cell, from: Owner, to: Owner) -> bool {
         self.record_owned(block);
         cell.owner.pass(from, to)
     }
 
-    /// To be called before this process has a hold on the object in a block; for the block itself there is
+    /// Call this before this process takes a hold on the object in a block. For the block itself, use
     /// [`Arena::claim`].
     #[inline]
     pub(crate) fn record_owned(&self, block: BlockId) {
@@ -78,7 +78,7 @@ impl Arena {
         }
     }
 
-    /// As [`Arena::record`], for another process, which is yet to be started.
+    /// As [`Arena::record_owned`], for another process, which is yet to be started.
     pub(crate) fn log_for(&self, owner: ProcId, blocks: impl Iterator<Item = BlockId>) {
         let mut groups: Vec<u32> = blocks.map(group_of).collect();
         groups.sort_unstable();
@@ -137,7 +137,7 @@ impl Arena {
                     failpoint::hit("ownership_log.written");
                     return Ok(());
                 }
-                // Not to come round again for a page that is full.
+                // Keeps the counter from wrapping round on a full page.
                 page.begun.store(ENTRIES as u32, Ordering::Relaxed);
             }
             let block = self.new_page(owner, newest, group)?;
@@ -160,7 +160,7 @@ impl Arena {
         }
     }
 
-    /// A page that has one record already, to be linked before another.
+    /// Makes a page with one record in it, to be linked before `next`.
     fn new_page(&self, owner: ProcId, next: Option<BlockId>, group: u32) -> Result<BlockId> {
         let block = self.take_page()?;
         failpoint::hit("ownership_log.page_taken");
@@ -178,7 +178,8 @@ impl Arena {
         Ok(block)
     }
 
-    /// Not by way of `alloc_class`, which looks for the dead, and gives back what they logged.
+    /// Takes a block for a page. Does not call `alloc_class`, which searches for dead processes and frees their
+    /// records.
     fn take_page(&self) -> Result<BlockId> {
         let mut grown = 0;
         let block = loop {
@@ -194,8 +195,8 @@ impl Arena {
             }
             self.grow(OWNERSHIP_LOG)?;
         };
-        // A handful of bytes for thousands of blocks: no limit holds them up, so that who is out of memory can
-        // receive, which makes room.
+        // A few bytes for thousands of blocks: no memory limit applies, so that a process that is out of memory can
+        // still receive, which frees memory.
         if self.mapped(block.segment())?.class != OWNERSHIP_LOG {
             return Err(Error::Damaged);
         }
@@ -203,7 +204,7 @@ impl Arena {
         Ok(block)
     }
 
-    /// A page that is free though no hint names it, or names somebody who is gone.
+    /// A page that is free though no hint names it, or that names a process that is gone.
     fn find_lost_page(&self) -> Option<BlockId> {
         let is_gone = |owner: ProcId| {
             let entry = self.root().processes.get(owner.slot() as usize);
@@ -238,7 +239,7 @@ impl Arena {
         Ok(unsafe { self.payload(block)?.cast::<Page>().as_ref() })
     }
 
-    /// The groups that a process logged, each once; `None` where everything has to be looked at.
+    /// The groups that a process recorded, each once; `None` where everything has to be scanned.
     fn groups_noted_by(&self, owner: ProcId) -> Option<Vec<u32>> {
         let seen = self.notes_of(owner).load(Ordering::SeqCst);
         if !is_of(seen, owner) {
@@ -265,8 +266,8 @@ impl Arena {
         Some(groups)
     }
 
-    /// Calls `look` with every block that may be a process's, or have an object that it holds, until that says
-    /// false; false as well where some may be that this process cannot see.
+    /// Calls `look` with every block that the process may own, or whose object it may hold, until `look` returns
+    /// false. Returns false then, and also when there may be blocks that this process cannot map.
     pub(crate) fn visit_owned(
         &self,
         owner: ProcId,
@@ -291,7 +292,7 @@ impl Arena {
         sees_all
     }
 
-    /// Gives back the pages of a process all of whose things were given back.
+    /// Frees the pages of a process after everything it owned was released.
     pub(crate) fn drop_ownership_log(&self, owner: ProcId) {
         let records = self.notes_of(owner);
         let mut retries = Retries::default();
@@ -350,7 +351,7 @@ mod tests {
         let child = crate::process::Reservation::reserve().expect("a slot");
         let groups = (1..1_000).map(|group| BlockId::at(1, group * GROUP));
         arena.log_for(child.id(), groups.clone());
-        // Noted again, they are not written again as long as they are on the newest page.
+        // Groups on the newest page are not written again.
         arena.log_for(child.id(), groups.clone().skip(990));
         let logged = arena.groups_noted_by(child.id()).expect("all were logged");
         assert!(logged.into_iter().eq(groups.map(group_of)));

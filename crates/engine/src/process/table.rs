@@ -1,20 +1,21 @@
-//! The process table: who is here, who is alive, and who sits where.
+//! The process table: which processes exist, which are alive, and which entry each one has.
 //!
 //! ```text
-//!        reserve           note_pid            sit             sit           leave
+//!        reserve           note_pid       claim_entry      claim_entry        leave
 //! FREE(e) --> RESERVED(e+1) --> AWAITED(e+1) --> CLAIMED(e+1) --> LIVE(e+1) --> LEAVING(e+1)
 //!    ^              +---------------------------------^               |             |
 //!    |              |                |                |               |             |
-//!    +--------------+---- reap: all that the epoch owned was given back ------------+
+//!    +--------------+---- reap: everything that the epoch owned was released --------+
 //! ```
 //!
-//! The word carries the epoch and, from AWAITED on, the number of the process it is about. A process
-//! makes the slot its own, in CLAIMED, before it touches the slot's liveness words. A slot is FREE again only
-//! after a whole sweep over what its occupant owned. Sweeps may run twice or stop halfway: each repair
-//! names the exact owner, epoch included.
+//! The state word carries the epoch and, from AWAITED on, the PID of its process. A process claims the entry
+//! (CLAIMED) before it touches the entry's liveness words. An entry becomes FREE again only after a complete sweep
+//! over what its occupant owned. Sweeps may run twice or stop halfway: each repair names the exact owner, epoch
+//! included.
 //!
-//! LIVE and LEAVING are judged by the liveness word that counts (`liveness_thread.rs`). The number is looked at before there is a
-//! holder, and where the kernel would not mark its end; only by processes of the same namespaces (`sys/pid.rs`).
+//! In LIVE and LEAVING, the current liveness word decides whether the process is alive (`liveness_thread.rs`). The
+//! PID decides as long as no thread holds the word, and where the kernel would not mark the holder's death. Only
+//! processes in the same namespaces can check a PID (`sys/pid.rs`).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -29,31 +30,31 @@ use crate::process::wait_registry::MAX_RECORDS;
 use crate::sys::pid::Number;
 use crate::sys::robust_mutex::{self, LivenessWord};
 
-/// How long a slot reserved by a fork may wait for its child, which sits down before fork returns.
+/// How long an entry reserved by a fork may wait for its child, which claims it before `fork` returns.
 const UNBORN_NS: u64 = match cfg!(feature = "kill-points") {
     false => 10_000_000_000,
-    // The kill matrix waits for it at each of its deaths.
+    // The kill matrix waits this long at each of its deaths.
     true => 1_000_000_000,
 };
 
 #[repr(C, align(128))]
 pub(crate) struct ProcessEntry {
-    /// The [`Stage`] (bits 60-63), the epoch (bits 41-59), and who: the reserver of a RESERVED slot, the
-    /// [`Number`] of the process from AWAITED on (bits 0-40).
+    /// The [`Stage`] (bits 60-63), the epoch (bits 41-59), and a process: the reserver of a RESERVED entry, or from
+    /// AWAITED on the [`Number`] of the entry's process (bits 0-40).
     state: AtomicU64,
-    /// When that process started, in clock ticks since boot (bits 0-44); for the epoch in bits 45-63.
+    /// Start time of that process, in clock ticks since boot (bits 0-44), and the epoch it is valid for (bits 45-63).
     start: AtomicU64,
-    /// When the slot was reserved.
+    /// When the entry was reserved.
     since: AtomicU64,
-    /// What [tells](Told) of the end (bits 0-1); for the epoch in bits 2-20.
+    /// What [reports](Told) the end of the process (bits 0-1), and the epoch it is valid for (bits 2-20).
     told: AtomicU32,
-    /// The epoch whose end was told to those that sleep (bits 0-18), or of whose occupant nothing was told when it took
-    /// the slot ([`UNTOLD`]): see `death_watch.rs`.
+    /// The epoch whose end was announced to sleepers (bits 0-18). With [`UNTOLD`], the epoch of an occupant of whom
+    /// nothing had been announced when it claimed the entry. See `death_watch.rs`.
     pub(crate) announced: AtomicU32,
-    /// One of them is held as long as the process lives.
+    /// One of them is held for as long as the process lives.
     pub(crate) liveness: [LivenessWord; 2],
-    /// ObjectRef by a thread that gives pages back, which goes on for a moment when the one that holds the liveness word has
-    /// ended.
+    /// Held by a thread that is returning pages to the system. It can run on for a moment after the thread that held
+    /// the liveness word has ended.
     pub(crate) giving_back: LivenessWord,
     /// See `wait_registry.rs`.
     pub(crate) waits: [AtomicU64; MAX_RECORDS],
@@ -64,12 +65,12 @@ pub(crate) struct ProcessEntry {
 
 const _: () = assert!(size_of::<ProcessEntry>() == 256);
 
-/// What tells that the process on a slot is gone.
+/// What reports that the process of an entry is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Told {
-    /// Its liveness word: the first one, if nothing else was said.
+    /// Its liveness word with this index; the first one by default.
     ByLiveness(usize),
-    /// Its number and when it started, for want of a thread whose end is marked.
+    /// Its PID and start time, because it has no thread whose end the kernel would mark.
     ByNumber,
 }
 
@@ -84,7 +85,7 @@ const _: () = assert!(UNTOLD > EPOCH_MASK);
 pub enum ExitState {
     /// It runs, is stopped, or is still starting.
     Alive,
-    /// It left in command.
+    /// It exited in order.
     Left,
     /// It was killed, called `_exit`, or another program took its place.
     Died,
@@ -101,14 +102,14 @@ impl ProcessEntry {
             .is_ok()
     }
 
-    /// Notes when the process that an epoch is about started.
+    /// Records the start time of the process that has the entry in this epoch.
     fn note_start(&self, epoch: u32, number: Number) {
         let start = number.start_time() & ((1 << START_BITS) - 1);
         let word = u64::from(epoch) << START_BITS | start;
         self.start.store(word, Ordering::SeqCst);
     }
 
-    /// Whether the process that `state` is about runs, as far as its number tells.
+    /// Whether the process of `state` runs, judged by its PID and start time.
     fn runs(&self, state: State) -> bool {
         let start = self.start.load(Ordering::SeqCst);
         let start = match (start >> START_BITS) as u32 == state.epoch {
@@ -135,9 +136,10 @@ impl ProcessEntry {
         self.told.store(epoch << 2 | bits, Ordering::SeqCst);
     }
 
-    /// The word that tells of the occupant's end, when it says that its holder is gone.
+    /// Whether the holder of the current liveness word has died.
     ///
-    /// SYNC: another word counts before the first one is let go of. So who finds a word's holder gone looks again.
+    /// SYNC: another word becomes current before the former one is released. So a caller that finds a word's holder
+    /// dead must read again which word is current.
     pub(crate) fn liveness_ended(&self, epoch: u32) -> bool {
         loop {
             let told = self.told(epoch);
@@ -168,7 +170,7 @@ impl Arena {
         &self.root().processes[owner.slot() as usize]
     }
 
-    /// Reserves a slot for a process that is to be started by `by`.
+    /// Reserves an entry for a process that `by` is about to start.
     pub(crate) fn reserve(&self, by: Option<ProcId>) -> Result<ProcId> {
         self.find_free_entry(by).or_else(|_| {
             self.sweep();
@@ -187,7 +189,7 @@ impl Arena {
             if state.stage != Stage::Free {
                 continue;
             }
-            // Epoch zero is skipped, and so is the id that stands for "kept".
+            // Skip epoch zero, and the id that stands for "abandoned".
             let epoch = match (state.epoch + 1) & EPOCH_MASK {
                 0 => 1,
                 epoch => epoch,
@@ -205,7 +207,7 @@ impl Arena {
                     who: Number::of_this_process().bits(),
                 },
             };
-            // Before the swap: nobody may take the slot for one that waits since its last occupant.
+            // Before the swap: otherwise others could take the entry for one that has waited since its last occupant.
             entry.since.store(monotonic_ns(), Ordering::SeqCst);
             if owner != ProcId::ABANDONED && entry.change(state, reserved) {
                 entry.line.store(0, Ordering::SeqCst);
@@ -225,8 +227,8 @@ impl Arena {
         ))
     }
 
-    /// Reaps the dead among a few slots, others at each call, so that nobody's things lie about until
-    /// all slots are taken.
+    /// Reaps the dead among a few entries, different ones at each call, so that what they owned is released long
+    /// before the table is full.
     fn reap_some(&self) {
         let root = self.root();
         let used = root
@@ -244,7 +246,7 @@ impl Arena {
         }
     }
 
-    /// Makes the calling process the occupant of a reserved slot.
+    /// Makes the calling process the occupant of a reserved entry.
     pub(crate) fn claim_entry(&self, owner: ProcId) -> Result<()> {
         let entry = self.entry(owner);
         let me = Number::of_this_process();
@@ -275,7 +277,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Whether the process sits there, and did not begin to leave.
+    /// Whether the process occupies its entry and has not begun to leave.
     pub(crate) fn is_live(&self, owner: ProcId) -> bool {
         let state = self.entry(owner).state();
         state.stage == Stage::Live && state.epoch == owner.epoch()
@@ -286,24 +288,24 @@ impl Arena {
         self.entry(owner).liveness_ended(owner.epoch())
     }
 
-    /// From now on the process is known by its number.
+    /// From now on the PID decides whether the process is alive.
     pub(crate) fn know_by_number(&self, owner: ProcId) {
         let entry = self.entry(owner);
         entry.note_start(owner.epoch(), entry.state().number());
         self.tell_by(owner, Told::ByNumber);
     }
 
-    /// From now on something else tells of the end of this process.
+    /// Changes what reports the end of this process.
     ///
-    /// Those that sleep on the word that told of it look again. Killed in between, the process is found dead by one of
-    /// them: its former word is held still.
+    /// Sleepers on the former word are woken and choose their words again. If the process is killed between the two
+    /// steps, one of them finds it dead, because the process still held the former word.
     pub(crate) fn tell_by(&self, owner: ProcId, told: Told) {
         self.entry(owner).tell(owner.epoch(), told);
         failpoint::hit("process.taken_over");
         self.tell_of_change();
     }
 
-    /// Writes down which process a reserved slot is for, so that its early death can be seen.
+    /// Records which process a reserved entry is for, so that others notice its early death.
     pub(crate) fn note_pid(&self, owner: ProcId, pid: u32) {
         let entry = self.entry(owner);
         let state = entry.state();
@@ -314,7 +316,7 @@ impl Arena {
         }
     }
 
-    /// Marks the end of the calling process as orderly.
+    /// Marks the end of the calling process as an orderly exit.
     pub(crate) fn leave(&self, owner: ProcId) {
         let entry = self.entry(owner);
         let state = entry.state();
@@ -324,7 +326,7 @@ impl Arena {
         }
     }
 
-    /// Gives back a slot this process reserved, on which nobody sits and nobody is expected any more.
+    /// Releases an entry that this process reserved for a child that will not start.
     pub(crate) fn release(&self, owner: ProcId) {
         let entry = self.entry(owner);
         let state = entry.state();
@@ -338,13 +340,13 @@ impl Arena {
         }
     }
 
-    /// Whether nobody sat down yet on a slot that was reserved.
+    /// Whether the entry is reserved and its process has not claimed it yet.
     pub(crate) fn is_expected(&self, owner: ProcId) -> bool {
         let state = self.entry(owner).state();
         state.epoch == owner.epoch() && matches!(state.stage, Stage::Reserved | Stage::Awaited)
     }
 
-    /// The number of the process that sits there.
+    /// The PID of the entry's occupant.
     pub(crate) fn number_of(&self, owner: ProcId) -> Option<Number> {
         let state = self.entry(owner).state();
         let sits = matches!(state.stage, Stage::Claimed | Stage::Live | Stage::Leaving);
@@ -353,7 +355,7 @@ impl Arena {
 
     /// Whether the occupant is gone for good.
     ///
-    /// One load for a living process: helpers may ask at every slot they meet.
+    /// Costs one load for a living process: threads that help others ask at every slot they meet.
     pub(crate) fn is_dead(&self, owner: ProcId) -> bool {
         if owner == ProcId::ABANDONED {
             return false;
@@ -380,7 +382,7 @@ impl Arena {
         }
     }
 
-    /// Whether nobody will sit any more on a slot for a process whose number nobody noted.
+    /// Whether the process will never claim its entry, when nobody recorded its PID.
     #[cold]
     fn never_came(&self, entry: &ProcessEntry, state: State) -> bool {
         let late = monotonic_ns().saturating_sub(entry.since.load(Ordering::Acquire)) > UNBORN_NS;
@@ -388,7 +390,7 @@ impl Arena {
         late && by.is_none_or(|by| by == self.me() || self.is_dead(by))
     }
 
-    /// What to expect on the liveness word while sleeping until `owner` is gone; `None` when it is.
+    /// The liveness word to sleep on until `owner` is gone, and its expected value; `None` when the process is gone.
     pub(crate) fn watch_liveness(&self, owner: ProcId) -> Option<(&AtomicU32, u32)> {
         if self.is_dead(owner) {
             return None;
@@ -400,19 +402,19 @@ impl Arena {
         };
         match life.watch() {
             Some(expected) => Some((life.word(), expected)),
-            // Its thread is gone but the process lives, or gives pages back: the naps look at it.
+            // The thread is gone, but the process lives or is returning pages: sleepers poll it after each nap.
             None => Some((life.word(), life.word().load(Ordering::Acquire))),
         }
     }
 
-    /// As [`Arena::watch_liveness`], but only if its end changes the word at once.
+    /// As [`Arena::watch_liveness`], but only if the end of the process changes the word at once.
     pub(crate) fn watch_closely(&self, owner: ProcId) -> Option<(&AtomicU32, u32)> {
         self.watch_liveness(owner)
             .filter(|(_, expected)| robust_mutex::is_held(*expected))
     }
 
-    /// What became of `owner`. Of those whose slot was given on already, only that they are gone is
-    /// known; they count as having left.
+    /// What became of `owner`. Once the entry is in use again, nothing but the end is known; the process then counts
+    /// as having left.
     pub(crate) fn exit_state(&self, owner: ProcId) -> ExitState {
         let Some(entry) = self.root().processes.get(owner.slot() as usize) else {
             return ExitState::Died;
@@ -430,7 +432,7 @@ impl Arena {
         }
     }
 
-    /// Gives back all that a dead process owned, then its slot.
+    /// Releases everything that a dead process owned, then its entry.
     pub(crate) fn reap(&self, owner: ProcId) -> ExitState {
         let exit_state = self.exit_state(owner);
         if exit_state != ExitState::Alive {
@@ -441,14 +443,14 @@ impl Arena {
 
     /// As [`Arena::reap`], for a child of this process whose status was collected.
     ///
-    /// Its liveness word may say for ever that it lives: a thread that is not the first of its process takes over the
-    /// number of that one when it calls exec, and the kernel does not know the word as its own any more.
+    /// The liveness word may say for ever that the process lives: a thread other than the first one takes over the
+    /// first thread's id when it calls `exec`, and the kernel then no longer recognises the word as its own.
     pub(crate) fn reap_collected(&self, owner: ProcId) -> ExitState {
         let exit_state = self.reap(owner);
         let entry = self.entry(owner);
         let state = entry.state();
         let sits = matches!(state.stage, Stage::Claimed | Stage::Live | Stage::Leaving);
-        // Started by the child, its occupant may go on.
+        // A process that the child started may occupy the entry, and lives on.
         if exit_state != ExitState::Alive
             || !sits
             || state.epoch != owner.epoch()
@@ -463,7 +465,7 @@ impl Arena {
         }
     }
 
-    /// Gives back all that a process owned that is known to be gone, then its slot.
+    /// Releases everything that a process owned that is known to be gone, then its entry.
     fn finish_reaping(&self, owner: ProcId) {
         let entry = self.entry(owner);
         let state = entry.state();
@@ -477,26 +479,27 @@ impl Arena {
             _ => state.at(Stage::Reaping),
         };
         if state == marked || entry.change(state, marked) {
-            // Of one whose liveness word is not marked, they could not see before that it is gone.
+            // If the liveness word is not marked, watchers could not see earlier that the process is gone.
             self.wake_watchers(entry);
             self.clear(owner);
         }
-        // What it freed itself, nobody else may have seen, nor given back what it was about to.
+        // The process may have freed memory that no other process knows about, or died before returning it to the
+        // system.
         if marked.stage == Stage::Reaping {
             self.look_is_due();
         }
         self.notice();
     }
 
-    /// Gives up the slot this process had before it moved to another, unless something is owned in its
-    /// name still; then the slot goes when the process does.
+    /// Releases the entry that this process had before it moved to another. If the former id still owns something,
+    /// the entry stays until the process ends.
     pub(crate) fn release_former(&self, former: ProcId) {
         if self.owns_blocks(former) {
             return;
         }
         let entry = self.entry(former);
         let state = entry.state();
-        // Another thread's liveness word can't be let go from here; the slot then waits for the end, too.
+        // This thread cannot release another thread's liveness word; the entry then also stays until the end.
         if state.epoch == former.epoch()
             && self.let_go_of_liveness(former)
             && entry.change(state, state.at(Stage::Clearing))
@@ -509,7 +512,7 @@ impl Arena {
     fn clear(&self, owner: ProcId) {
         failpoint::hit("process.reaping");
         if !self.reclaim_all_of(owner) {
-            // Somebody who sees all of the memory finishes it.
+            // A process that can map all of the memory finishes it.
             return;
         }
         failpoint::hit("process.swept");
@@ -521,14 +524,14 @@ impl Arena {
         }
     }
 
-    /// The kernel wakes one sleeper when a holder dies; the others are woken by whoever knows.
+    /// The kernel wakes one sleeper when a holder dies; whoever notices the death wakes the others.
     pub(crate) fn wake_watchers(&self, entry: &ProcessEntry) {
         for life in &entry.liveness {
             crate::sys::futex::wake(life.word(), u32::MAX);
         }
     }
 
-    /// Reaps every dead process; the number of them.
+    /// Reaps every dead process. Returns their number.
     pub(crate) fn sweep(&self) -> usize {
         let dead: Vec<ProcId> = self.occupied().filter(|o| self.is_dead(*o)).collect();
         for owner in &dead {
@@ -537,7 +540,7 @@ impl Arena {
         dead.len()
     }
 
-    /// Every slot that is not free.
+    /// Every entry that is not free.
     pub(crate) fn occupied(&self) -> impl Iterator<Item = ProcId> + '_ {
         let used = self.root().processes_used.load(Ordering::SeqCst) as usize;
         let slots = self.root().processes.iter().enumerate().take(used).skip(1);

@@ -1,17 +1,16 @@
-//! How a fresh image learns that it is a child, and whose.
+//! How a fresh image learns that it is a child, and of which process.
 //!
-//! One variable of the environment names the engine's version, the arena's descriptor, the file behind it, the slot,
-//! the lifeline, the descriptors passed on, and a note. It is valid only while the named
-//! descriptor is open, *not* close-on-exec and that file. Answering makes all of them
-//! close-on-exec, so what this process starts in turn inherits the variable but no descriptor to
-//! go with it, and a second answer finds nothing to answer. Nothing has to be removed from the
-//! environment, which would not be sound once there are other threads.
+//! One environment variable names the engine's version, the arena's descriptor, the file behind it, the entry, the
+//! lifeline, the descriptors passed on, and a tag. It is valid only while the named descriptor is open, is *not*
+//! close-on-exec, and refers to that file. Answering makes all the descriptors close-on-exec. So a program that this
+//! process starts in turn inherits the variable without its descriptors, and a second answer finds nothing to answer.
+//! Nothing has to be removed from the environment, which would not be sound once there are other threads.
 //!
-//! The child may be another program, built with another version of the engine. Then it takes no
-//! part in anything, and says so through the descriptor that is there for complaints.
+//! The child may be another program, built with another version of the engine. Then it does not join the tree, and
+//! reports that through the error pipe.
 //!
-//! A program with rights beyond its starter's answers nobody: the starter may be anybody.
-//! It ends: as the program that it is without a handshake, it might start itself again.
+//! A program with more rights than the process that started it answers no handshake: anybody may have started it. It
+//! ends. If it ran as it does without a handshake, it might start itself again.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -34,16 +33,16 @@ pub(crate) const VARIABLE: &str = "PROCESSION_CHILD";
 const LAYOUT: &str = "3";
 const ENGINE: &str = env!("CARGO_PKG_VERSION");
 
-/// What the parent had to say.
+/// What the parent sent.
 #[derive(Debug)]
 pub struct Handshake {
-    /// The slot this process now has.
+    /// The entry that this process now has.
     pub slot: ProcId,
-    /// The parent's note.
+    /// The parent's tag.
     pub note: String,
 }
 
-/// Descriptors that came with the handshake and that nobody has claimed yet.
+/// Descriptors that came with the handshake and are not claimed yet.
 static INHERITED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
 pub(crate) fn write(
@@ -82,13 +81,13 @@ pub fn is_child() -> bool {
     Written::read().is_some_and(|written| written.is_for_us())
 }
 
-/// Takes the slot that the parent reserved; `None` in a process that was started otherwise.
+/// Claims the entry that the parent reserved; `None` in a process that was started otherwise.
 ///
 /// # Errors
-/// [`Error::Release`] and [`Error::Version`] when the parent has another version of the engine,
-/// [`Error::SeatGone`]. The parent is told. [`Error::Elevated`] in a program that believes nobody.
+/// [`Error::Release`] and [`Error::Version`] when the parent has another version of the engine, [`Error::SeatGone`].
+/// The parent is told. [`Error::Elevated`] in a program that has more rights than its parent.
 pub fn handshake() -> Result<Option<Handshake>> {
-    // One answer at a time: the descriptors are claimed under this lock.
+    // One answer at a time: this lock protects the claiming of the descriptors.
     let _no_fork = crate::process::fork::fork_guard();
     let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(written) = Written::read().filter(Written::is_for_us) else {
@@ -100,7 +99,7 @@ pub fn handshake() -> Result<Option<Handshake>> {
     let complaint = written.complaint.map(claim).transpose()?;
     let answered = answer(written, &mut inherited);
     if let (Some(complaint), Err(error)) = (complaint, &answered) {
-        // A parent that cannot be told sees how this process ends.
+        // If the parent cannot be told, it still sees how this process ends.
         let _ = rustix::io::write(complaint, error.to_string().as_bytes());
     }
     answered.map(Some)
@@ -140,17 +139,17 @@ fn answer(written: Written, inherited: &mut Vec<OwnedFd>) -> Result<Handshake> {
     })
 }
 
-/// Started through `/proc/self/exe`, a process is called "exe" in lists of processes.
+/// Sets the name shown in process lists, which is "exe" for a process started through `/proc/self/exe`.
 fn bear_the_programs_name() {
     let program = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&program).file_name().unwrap_or_default();
-    // The kernel cuts it short by itself; a name is not worth an error.
+    // The kernel truncates it; a failure here is not worth an error.
     if let Ok(name) = CString::new(name.as_bytes()) {
         let _ = rustix::thread::set_name(&name);
     }
 }
 
-/// A descriptor that the parent passed on under this number, once.
+/// Takes a descriptor that the parent passed on under this number. It can be taken once.
 pub fn inherited(number: RawFd) -> Option<OwnedFd> {
     let _no_fork = crate::process::fork::fork_guard();
     let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -158,7 +157,7 @@ pub fn inherited(number: RawFd) -> Option<OwnedFd> {
     Some(inherited.swap_remove(at))
 }
 
-/// Closes what was passed on and nobody claimed.
+/// Closes the descriptors that were passed on and never claimed.
 pub fn close_inherited() {
     let _no_fork = crate::process::fork::fork_guard();
     INHERITED
@@ -180,7 +179,7 @@ struct Written {
 }
 
 impl Written {
-    /// A variable of another form means nothing to this version of the engine.
+    /// `None` for a variable in another format: this version of the engine ignores it.
     fn read() -> Option<Written> {
         let text = std::env::var(VARIABLE).ok()?;
         let mut parts = text.split(':');
@@ -238,16 +237,16 @@ fn optional(number: &str) -> Option<Option<RawFd>> {
     }
 }
 
-/// Makes this process's one owner of a descriptor that exec left open for it.
+/// Creates the only owner, in this process, of a descriptor that exec left open for it.
 fn claim(number: RawFd) -> Result<OwnedFd> {
     if !is_passed_on(number) {
         return Err(Error::Invalid(format!(
             "descriptor {number} did not reach this process"
         )));
     }
-    // SAFETY: the descriptor is open and has no owner yet: it came through exec (whatever this
-    // image opened itself is close-on-exec), the handshake lists it once, and it is close-on-exec
-    // from the next line on, so no second answer can claim it.
+    // SAFETY: the descriptor is open and has no owner yet. It came through exec (whatever this image opened itself is
+    // close-on-exec), the handshake lists it once, and it is close-on-exec from the next line on, so no second answer
+    // can claim it.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC)
         .map_err(|errno| Error::os("keep a descriptor to this process", errno))?;
@@ -255,7 +254,7 @@ fn claim(number: RawFd) -> Result<OwnedFd> {
 }
 
 fn is_passed_on(number: RawFd) -> bool {
-    // SAFETY: F_GETFD takes no argument, touches no memory and fails on a number not open.
+    // SAFETY: F_GETFD takes no argument, touches no memory and fails on a number that is not open.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }

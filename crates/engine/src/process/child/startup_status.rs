@@ -1,14 +1,14 @@
-//! How a forked child tells its parent which step it could not take.
+//! How a forked child tells its parent which step failed.
 //!
 //! ```text
-//! step u8 | errno i32, or 0 | words that say what went wrong, when there is no errno
+//! step u8 | errno i32, or 0 | a message in words, when there is no errno
 //! ```
 //!
-//! A message is written in one piece, into a pipe that is closed when the child's program begins. A child that
-//! does not change its program says [`Step::Done`].
+//! A message is written in one piece, into a pipe that closes when the child's program begins. A child that does not
+//! change its program sends [`Step::Done`].
 //!
-//! A process that is forked by another thread meanwhile closes its copy of the writing end before `fork` returns, or
-//! the parent would wait for that one's end.
+//! A process that another thread forks meanwhile closes its copy of the write end before `fork` returns. Otherwise
+//! the parent would also wait for the end of that process.
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -23,10 +23,10 @@ use crate::process::child::launch::duplicate;
 use crate::process::fork::fork_guard;
 
 const HEADER: usize = 5;
-/// Less than a pipe takes in one piece.
+/// Less than a pipe accepts in one piece.
 const LONGEST: usize = 512;
 
-/// What a child does before it is what it is to be.
+/// What a child does before its program or function begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Step {
@@ -71,7 +71,7 @@ impl Step {
     }
 }
 
-/// A step that could not be taken, and why. Made without an allocation.
+/// A failed step, and why it failed. Made without allocating.
 pub(crate) struct Failed {
     bytes: [u8; LONGEST],
     len: usize,
@@ -101,14 +101,14 @@ impl Failed {
     pub(crate) fn in_words(step: Step, words: impl std::fmt::Display) -> Failed {
         let mut failed = Failed::with_errno(step, 0);
         let mut room = &mut failed.bytes[HEADER..];
-        // What does not fit is left out.
+        // Truncated if it does not fit.
         let _ = write!(room, "{words}");
         failed.len = LONGEST - room.len();
         failed
     }
 }
 
-/// Where the parent reads, and where the child writes.
+/// The parent's end and the child's end.
 pub(crate) fn pipe() -> Result<(Reader, Writer)> {
     let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
         .map_err(|errno| Error::os("make a pipe", errno))?;
@@ -127,16 +127,16 @@ impl Writer {
         self.say(&Failed::with_errno(Step::Done, 0));
     }
 
-    /// A parent that cannot be told sees how the child ended.
+    /// Sends without reporting errors: a parent that cannot be told sees how the child ended.
     pub(crate) fn say(&self, failed: &Failed) {
         while rustix::io::write(&self.0, &failed.bytes[..failed.len]) == Err(Errno::INTR) {}
     }
 }
 
-/// The end of a child that becomes another program, as its parent has it for a moment.
+/// The write end for a child that becomes another program; the parent has it for a moment.
 pub(crate) struct UntilExec(Option<Writer>);
 
-/// All of those; a forked child has copies and is to close them.
+/// All of these; a forked child has copies, which it must close.
 static UNTIL_EXEC: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
 
 fn until_exec() -> MutexGuard<'static, Vec<RawFd>> {
@@ -168,10 +168,10 @@ impl Drop for UntilExec {
     }
 }
 
-/// In a forked child: ends of pipes that lead from its siblings to their parent are none of its.
+/// Runs in a forked child: closes the ends of pipes between its siblings and their parent.
 pub(crate) fn after_fork() {
     for number in std::mem::take(&mut *until_exec()) {
-        // SAFETY: open, since it is listed; its owner is in a thread that this process does not have.
+        // SAFETY: it is open, since it is listed, and its owner is in a thread that this process does not have.
         drop(unsafe { OwnedFd::from_raw_fd(number) });
     }
 }
@@ -180,7 +180,7 @@ pub(crate) fn after_fork() {
 pub(crate) struct Reader(OwnedFd);
 
 impl Reader {
-    /// Waits until the child has taken every step, or ended; an error if it could not take one.
+    /// Waits until the child has taken every step, or ended. An error if a step failed.
     pub(crate) fn wait(self, child: impl AsFd) -> Result<()> {
         let ended = child.as_fd();
         loop {
@@ -189,7 +189,7 @@ impl Reader {
                 PollFd::from_borrowed_fd(ended, PollFlags::IN),
             ];
             match rustix::event::poll(&mut watched, None) {
-                // What a child that ended had to say is in the pipe.
+                // Whatever a child sent before it ended is in the pipe.
                 Ok(_) if !watched[0].revents().is_empty() => return self.read(),
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(()),
