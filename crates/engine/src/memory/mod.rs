@@ -173,7 +173,7 @@ impl Arena {
             self.add_hold(*block, slot)?;
         }
         self.claim_entry(slot)?;
-        fork::become_owner(slot, local.void.is_empty());
+        fork::become_owner(slot, local.invalid.is_empty());
         drop(local);
         self.release_former(former);
         Ok(())

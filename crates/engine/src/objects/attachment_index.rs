@@ -27,7 +27,7 @@ use crate::retries::Retries;
 
 const ENTRIES: u32 = 13;
 /// How many old entries to check for one that is over.
-const LOOKS: u32 = 2;
+const CHECKS: u32 = 2;
 
 #[repr(C)]
 pub(crate) struct Page {
@@ -43,23 +43,23 @@ const _: () = assert!(size_of::<Page>() == 128);
 
 /// A page, and the number of an entry in it.
 #[derive(Debug, Clone, Copy)]
-struct Place(BlockId, u32);
+struct Position(BlockId, u32);
 
-impl Place {
+impl Position {
     fn word(self) -> u64 {
         u64::from(self.0.0) << 8 | u64::from(self.1)
     }
 
     /// Decodes a place; the beginning of the first page for an invalid word.
-    fn of(word: u64, first: BlockId) -> Place {
+    fn of(word: u64, first: BlockId) -> Position {
         match BlockId::new((word >> 8) as u32) {
-            Some(page) => Place(page, word as u32 & 0xff),
-            None => Place(first, 0),
+            Some(page) => Position(page, word as u32 & 0xff),
+            None => Position(first, 0),
         }
     }
 
-    fn after(self) -> Place {
-        Place(self.0, self.1 + 1)
+    fn after(self) -> Position {
+        Position(self.0, self.1 + 1)
     }
 }
 
@@ -75,18 +75,18 @@ impl Arena {
         self.ensure_part(object, head, ATTACHED_TO, size_of::<Page>() as u64)?;
         let first = self.linked_part(head, ATTACHED_TO).ok_or(Error::Damaged)?;
         let page = self.index_page(first)?;
-        let entered = u64::from(stamp) << 32 | u64::from(attachments.0);
-        if self.replace_over(object, generation, first, page, entered)? {
+        let new_entry = u64::from(stamp) << 32 | u64::from(attachments.0);
+        if self.reuse_entry(object, generation, first, page, new_entry)? {
             return Ok(());
         }
         let mut retries = Retries::default();
         loop {
             retries.again()?;
             let word = page.empty.load(Ordering::Acquire);
-            let place = Place::of(word, first);
-            let last = self.index_page(place.0)?;
-            let (next, done) = match last.entries.get(place.1 as usize) {
-                Some(entry) => (place.after(), put(entry, 0, entered)),
+            let position = Position::of(word, first);
+            let last = self.index_page(position.0)?;
+            let (next, done) = match last.entries.get(position.1 as usize) {
+                Some(entry) => (position.after(), swap_entry(entry, 0, new_entry)),
                 None => (self.page_after(object, last)?, false),
             };
             // Another thread may have advanced it.
@@ -100,30 +100,30 @@ impl Arena {
     }
 
     /// Replaces an entry that is over, if a few checks find one.
-    fn replace_over(
+    fn reuse_entry(
         &self,
         object: BlockId,
         generation: u32,
         first: BlockId,
         page: &Page,
-        entered: u64,
+        new_entry: u64,
     ) -> Result<bool> {
-        for _ in 0..LOOKS {
-            let place = Place::of(page.look.load(Ordering::Relaxed), first);
-            let at = self.index_page(place.0)?;
+        for _ in 0..CHECKS {
+            let position = Position::of(page.look.load(Ordering::Relaxed), first);
+            let at = self.index_page(position.0)?;
             let next = match BlockId::new(at.next.load(Ordering::Acquire)) {
-                _ if place.1 + 1 < ENTRIES => place.after(),
-                Some(next) => Place(next, 0),
-                None => Place(first, 0),
+                _ if position.1 + 1 < ENTRIES => position.after(),
+                Some(next) => Position(next, 0),
+                None => Position(first, 0),
             };
             // It only says where to look next; threads may meet there.
             page.look.store(next.word(), Ordering::Relaxed);
-            let Some(entry) = at.entries.get(place.1 as usize) else {
+            let Some(entry) = at.entries.get(position.1 as usize) else {
                 continue;
             };
             let seen = entry.load(Ordering::SeqCst);
-            let is_over = seen != 0 && !self.carries(seen, object, generation);
-            if is_over && put(entry, seen, entered) {
+            let is_over = seen != 0 && !self.still_lists(seen, object, generation);
+            if is_over && swap_entry(entry, seen, new_entry) {
                 failpoint::hit("attachments.replaced");
                 return Ok(true);
             }
@@ -132,19 +132,19 @@ impl Arena {
     }
 
     /// The first entry of the page after the last one, which is made if need be.
-    fn page_after(&self, object: BlockId, last: &Page) -> Result<Place> {
+    fn page_after(&self, object: BlockId, last: &Page) -> Result<Position> {
         if let Some(next) = BlockId::new(last.next.load(Ordering::Acquire)) {
-            return Ok(Place(next, 0));
+            return Ok(Position(next, 0));
         }
         let block = self.alloc_class(ATTACHMENT_INDEX, ATTACHMENT_INDEX.size())?;
         // SAFETY: just taken, this many bytes, seen by nobody else.
         unsafe { self.payload(block)?.write_bytes(0, size_of::<Page>()) };
         match self.link_part(block, object, &last.next) {
-            true => Ok(Place(block, 0)),
+            true => Ok(Position(block, 0)),
             false => {
                 self.free(block, self.mine());
                 let next = last.next.load(Ordering::Acquire);
-                Ok(Place(BlockId::new(next).ok_or(Error::Damaged)?, 0))
+                Ok(Position(BlockId::new(next).ok_or(Error::Damaged)?, 0))
             }
         }
     }
@@ -162,8 +162,8 @@ impl Arena {
                 .entries
                 .iter()
                 .map(|entry| entry.load(Ordering::SeqCst));
-            let mut entered = words.filter(|&word| word != 0);
-            if entered.any(|word| self.carries(word, object, generation)) {
+            let mut entries = words.filter(|&word| word != 0);
+            if entries.any(|word| self.still_lists(word, object, generation)) {
                 return true;
             }
             next = BlockId::new(page.next.load(Ordering::Acquire));
@@ -172,10 +172,10 @@ impl Arena {
     }
 
     /// Whether the indexed attachment list still lists the object; true where that cannot be checked.
-    fn carries(&self, entered: u64, object: BlockId, generation: u32) -> bool {
-        BlockId::new(entered as u32).is_some_and(|attachments| {
+    fn still_lists(&self, entry: u64, object: BlockId, generation: u32) -> bool {
+        BlockId::new(entry as u32).is_some_and(|attachments| {
             self.mapped(attachments.segment()).is_err()
-                || self.lists(attachments, (entered >> 32) as u32, object, generation)
+                || self.lists(attachments, (entry >> 32) as u32, object, generation)
         })
     }
 
@@ -221,7 +221,7 @@ impl Arena {
     }
 }
 
-fn put(entry: &AtomicU64, from: u64, to: u64) -> bool {
+fn swap_entry(entry: &AtomicU64, from: u64, to: u64) -> bool {
     entry
         .compare_exchange(from, to, Ordering::SeqCst, Ordering::Acquire)
         .is_ok()

@@ -41,8 +41,8 @@ const ENTRY: usize = 8;
 thread_local! {
     /// Objects still to be released, while this thread is already releasing some. Taking a queue apart frees its
     /// messages, which may be attachment lists with further queues, to any depth.
-    static LOOSE: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
-    static LETTING_GO: Local<bool> = const { Local::new(false) };
+    static TO_RELEASE: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+    static RELEASING: Local<bool> = const { Local::new(false) };
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -72,16 +72,16 @@ impl Arena {
         failpoint::hit("attachments.listed");
         cell.kind.store(Kind::Attachments as u32, Ordering::SeqCst);
         failpoint::hit("attachments.made");
-        let entered = objects.iter().try_for_each(|held| {
+        let indexed = objects.iter().try_for_each(|held| {
             let (object, head) = (held.block(), self.head(held.block())?);
             self.index_attachment(object, held.generation(), head, (block, stamp))?;
             self.note_sent(object)
         });
-        if entered.is_err() {
+        if indexed.is_err() {
             cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
         }
         failpoint::hit("attachments.sealed");
-        entered
+        indexed
     }
 
     /// Where the bytes of an attachment list begin; `None` for any other block.
@@ -114,7 +114,7 @@ impl Arena {
         cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
         failpoint::hit("attachments.emptied");
         self.free(block, mine);
-        self.let_go(objects);
+        self.release_objects(objects);
         true
     }
 
@@ -130,7 +130,7 @@ impl Arena {
                 .for_each(|entry| self.record_owned(entry.block));
             cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
             failpoint::hit("attachments.emptied");
-            self.let_go(objects);
+            self.release_objects(objects);
         }
     }
 
@@ -145,24 +145,24 @@ impl Arena {
             .collect()
     }
 
-    fn let_go(&self, objects: Vec<Entry>) {
+    fn release_objects(&self, objects: Vec<Entry>) {
         let free = |entry: Entry| {
             if self.is_object(entry.block, entry.generation) {
                 self.free_if_unheld(entry.block);
             }
         };
         // A thread that is ending has no such list any more.
-        let listed = LOOSE.try_with(|loose| loose.borrow_mut().extend(&objects));
+        let listed = TO_RELEASE.try_with(|list| list.borrow_mut().extend(&objects));
         if listed.is_err() {
             return objects.into_iter().for_each(free);
         }
-        if LETTING_GO.replace(true) {
+        if RELEASING.replace(true) {
             return;
         }
-        while let Some(entry) = LOOSE.with_borrow_mut(Vec::pop) {
+        while let Some(entry) = TO_RELEASE.with_borrow_mut(Vec::pop) {
             free(entry);
         }
-        LETTING_GO.set(false);
+        RELEASING.set(false);
     }
 
     /// Whether a block is an attachment list with that stamp, and lists the object.

@@ -69,9 +69,9 @@ impl CowBuffer {
         block: BlockId,
     ) -> Result<(CowBuffer, Vec<ObjectRef>)> {
         let cow_buffer = TypedRef::<CowBufferObject>::make(0, |_| {})?;
-        let kept = arena.hold_contents(block);
+        let attachments = arena.hold_contents(block);
         arena.detach_all(block);
-        Ok((CowBuffer::over(arena, cow_buffer, block), kept))
+        Ok((CowBuffer::over(arena, cow_buffer, block), attachments))
     }
 
     /// Opens the copy-on-write buffer that a handle names.
@@ -135,7 +135,7 @@ impl CowBuffer {
             return Err(self);
         };
         match PrivateBlock::of_cow_buffer(self.0, block, range.clone()) {
-            Ok(lent) => Ok(BorrowedBuffer::of(Arc::new(lent))),
+            Ok(private) => Ok(BorrowedBuffer::of(Arc::new(private))),
             Err(cow_buffer) => {
                 let copy = cow_buffer.arena().read_file(block, range).ok();
                 Err(CowBuffer(cow_buffer, copy))

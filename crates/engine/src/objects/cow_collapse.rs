@@ -20,21 +20,21 @@ use crate::process::fork::fork_guard;
 use crate::sys::memfd;
 
 /// Fewer bytes are not worth a thread.
-const WORTH_IT: u64 = 1 << 20;
+const MIN_BYTES: u64 = 1 << 20;
 /// How many bytes are copied at a time. In between, blocks can be mapped and dropped.
 const PIECE: usize = 1 << 20;
 
 /// Roughly how many bytes became copy-on-write by forks and were not copied since.
-static LEASED: AtomicU64 = AtomicU64::new(0);
+static COW_BYTES: AtomicU64 = AtomicU64::new(0);
 
 /// Adds bytes that became copy-on-write by a fork.
-pub(crate) fn note_leased(bytes: u64) {
-    LEASED.fetch_add(bytes, Ordering::Relaxed);
+pub(crate) fn add_cow_bytes(bytes: u64) {
+    COW_BYTES.fetch_add(bytes, Ordering::Relaxed);
 }
 
 /// Whether there are enough bytes to be worth waiting for the other holders' end.
 pub(crate) fn is_waiting() -> bool {
-    LEASED.load(Ordering::Relaxed) >= WORTH_IT
+    COW_BYTES.load(Ordering::Relaxed) >= MIN_BYTES
 }
 
 impl Arena {
@@ -46,14 +46,14 @@ impl Arena {
             let _no_fork = fork_guard();
             let mut all = private_mapping::all();
             let Some((&number, place)) = all.range_mut(next..).next() else {
-                LEASED.store(left, Ordering::Relaxed);
+                COW_BYTES.store(left, Ordering::Relaxed);
                 return;
             };
             let block = BlockId(number);
-            match self.take_out_a_piece(block, place) {
+            match self.collapse_piece(block, place) {
                 Progress::More => next = number,
                 Progress::Done => next = number + 1,
-                Progress::ObjectRef => {
+                Progress::StillHeld => {
                     left += self.capacity(block);
                     next = number + 1;
                 }
@@ -61,8 +61,8 @@ impl Arena {
         }
     }
 
-    fn take_out_a_piece(&self, block: BlockId, place: &mut Place) -> Progress {
-        let (Hold::Leased(cow), true) = (&mut place.hold, place.is_private) else {
+    fn collapse_piece(&self, block: BlockId, place: &mut Place) -> Progress {
+        let (Hold::CopyOnWrite(cow), true) = (&mut place.hold, place.is_private) else {
             return Progress::Done;
         };
         let Some((offset, size)) = self.file_range(block) else {
@@ -77,14 +77,14 @@ impl Arena {
             return Progress::Done;
         }
         if self.has_holder_but(head, Some(self.me())) {
-            return Progress::ObjectRef;
+            return Progress::StillHeld;
         }
         let from = cow.copied;
         let length = PIECE.min(size as usize - from);
         // SAFETY: a part of the block, whose place is mapped privately; it consists of whole pages.
         unsafe { memfd::copy_pages(place.start.add(from), length) };
         failpoint::hit("private_mapping.copied");
-        self.give_up_pages(block, offset + from as u64, length);
+        self.return_pages(block, offset + from as u64, length);
         cow.copied += length;
         match cow.copied as u64 >= size {
             true => Progress::Done,
@@ -98,5 +98,5 @@ enum Progress {
     More,
     Done,
     /// Others still hold it.
-    ObjectRef,
+    StillHeld,
 }

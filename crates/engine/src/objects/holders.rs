@@ -43,8 +43,8 @@ impl Arena {
         }
         // Before and after: a scan of all holders that overlaps with this change sees the counter move.
         head.added.fetch_add(ADDED, Ordering::SeqCst);
-        if !head.cells.iter().any(|cell| self.enter_name(cell, id)) {
-            self.enter_in_table(block, head, owner)?;
+        if !head.cells.iter().any(|cell| self.write_id(cell, id)) {
+            self.write_to_table(block, head, owner)?;
         }
         failpoint::hit("object.held");
         head.added.fetch_add(ADDED, Ordering::SeqCst);
@@ -52,7 +52,7 @@ impl Arena {
     }
 
     /// Writes an id into a cell that is empty or belongs to a dead process.
-    fn enter_name(&self, cell: &AtomicU32, id: u32) -> bool {
+    fn write_id(&self, cell: &AtomicU32, id: u32) -> bool {
         let seen = cell.load(Ordering::Acquire);
         let vacant = ProcId::from_u32(seen).is_none_or(|owner| self.is_dead(owner));
         vacant
@@ -63,13 +63,13 @@ impl Arena {
 
     /// Writes an id into the first table whose place for it is free. Makes that table if need be.
     #[cold]
-    fn enter_in_table(&self, object: BlockId, head: &ObjectHead, owner: ProcId) -> Result<()> {
+    fn write_to_table(&self, object: BlockId, head: &ObjectHead, owner: ProcId) -> Result<()> {
         let id = owner.as_u32();
         for which in 0..TABLES {
             let size = class_of(which).map_or(0, SizeClass::size);
             self.ensure_part(object, head, which, size)?;
             let place = self.place(head, which, owner).ok_or(Error::BadHandle)?;
-            if self.enter_name(place, id) {
+            if self.write_id(place, id) {
                 return Ok(());
             }
         }
@@ -78,7 +78,7 @@ impl Arena {
             .place(head, TABLES - 1, owner)
             .ok_or(Error::BadHandle)?;
         let mut retries = Retries::default();
-        while place.load(Ordering::Acquire) != id && !self.enter_name(place, id) {
+        while place.load(Ordering::Acquire) != id && !self.write_id(place, id) {
             retries.again()?;
         }
         Ok(())

@@ -17,8 +17,8 @@ use crate::process::fork::fork_guard;
 /// Object, generation and length, before the text.
 const HEADER: usize = 12;
 /// Longer texts are truncated.
-const LONGEST: usize = 500;
-const ROOM: usize = HEADER + LONGEST;
+const MAX_TEXT: usize = 500;
+const ROOM: usize = HEADER + MAX_TEXT;
 /// How many labels exist before the first search for stale ones.
 const FIRST_LOOK: usize = 64;
 
@@ -65,7 +65,7 @@ impl Arena {
             });
             written.next_look = (2 * written.labels.len()).max(FIRST_LOOK);
         }
-        let text = &text.as_bytes()[..text.len().min(LONGEST)];
+        let text = &text.as_bytes()[..text.len().min(MAX_TEXT)];
         let label = self.alloc(ROOM as u64)?;
         let header = [about.0, about.1, text.len() as u32].map(u32::to_ne_bytes);
         let bytes = header.as_flattened().iter().chain(text);
@@ -100,7 +100,7 @@ impl Arena {
         let (header, text) = bytes.split_first_chunk::<HEADER>()?;
         let (numbers, _) = header.as_chunks::<4>();
         let [block, generation, length] = [0, 1, 2].map(|at| u32::from_ne_bytes(numbers[at]));
-        let text = &text[..(length as usize).min(LONGEST)];
+        let text = &text[..(length as usize).min(MAX_TEXT)];
         let text = String::from_utf8_lossy(text).into_owned();
         Some(((block, generation), text))
     }

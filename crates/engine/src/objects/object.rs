@@ -6,7 +6,7 @@
 //! empty set never grows again. Whoever removes the last living id frees the object:
 //!
 //! ```text
-//! leaver:  cell := 0;       owner Shared -> Process(me);  set still empty?  free : restore
+//! leaver:  cell := 0;       owner Shared -> Process(me);  set still empty?  free : pass back
 //! opener:  cell := me;      owner still Shared?           go on : clear the cell, "stale"
 //! ```
 //!
@@ -96,7 +96,7 @@ impl Kind {
             Kind::Event => "event",
             Kind::Barrier => "barrier",
             Kind::Value => "shared value",
-            Kind::CowBuffer => "cow_buffer",
+            Kind::CowBuffer => "copy-on-write buffer",
             Kind::RwLock => "readers-writer lock",
         }
     }
@@ -151,11 +151,11 @@ pub(crate) struct Local {
     /// The ones it holds: the generation of the block, and how often the object is open.
     pub(crate) open: IdMap<BlockId, (u32, usize)>,
     /// The ones it does not hold, although handles to them were copied into it: see `inherit.rs`.
-    pub(crate) void: Vec<Void>,
+    pub(crate) invalid: Vec<InvalidHandles>,
 }
 
 /// An object that a process has handles to but does not hold.
-pub(crate) struct Void {
+pub(crate) struct InvalidHandles {
     pub(crate) block: BlockId,
     pub(crate) generation: u32,
     pub(crate) handles: usize,
@@ -163,29 +163,30 @@ pub(crate) struct Void {
 
 impl Local {
     /// The index of the entry for invalid handles to an object, if there are any.
-    pub(crate) fn find_void(&self, block: BlockId, generation: u32) -> Option<usize> {
-        let is_it = |void: &Void| void.block == block && void.generation == generation;
-        self.void.iter().position(is_it)
+    pub(crate) fn find_invalid(&self, block: BlockId, generation: u32) -> Option<usize> {
+        let is_it =
+            |invalid: &InvalidHandles| invalid.block == block && invalid.generation == generation;
+        self.invalid.iter().position(is_it)
     }
 
     /// Counts down when an invalid handle is dropped; false if there is none to that object.
-    fn drop_void(&mut self, block: BlockId, generation: u32) -> bool {
-        let Some(at) = self.find_void(block, generation) else {
+    fn drop_invalid(&mut self, block: BlockId, generation: u32) -> bool {
+        let Some(at) = self.find_invalid(block, generation) else {
             return false;
         };
-        self.void[at].handles -= 1;
-        if self.void[at].handles == 0 {
-            self.void.swap_remove(at);
+        self.invalid[at].handles -= 1;
+        if self.invalid[at].handles == 0 {
+            self.invalid.swap_remove(at);
         }
         true
     }
 
     /// Makes invalid handles valid: the object is now held, and open in this process.
-    pub(crate) fn mend(&mut self, block: BlockId, generation: u32) {
-        if let Some(at) = self.find_void(block, generation)
+    pub(crate) fn revalidate(&mut self, block: BlockId, generation: u32) {
+        if let Some(at) = self.find_invalid(block, generation)
             && let Some((_, count)) = self.open.get_mut(&block)
         {
-            *count += self.void.swap_remove(at).handles;
+            *count += self.invalid.swap_remove(at).handles;
         }
     }
 }
@@ -214,7 +215,7 @@ impl Arena {
             .open
             .get(&block)
             .is_some_and(|open| open.0 == generation);
-        if !is_open && local.drop_void(block, generation) {
+        if !is_open && local.drop_invalid(block, generation) {
             return;
         }
         let Some((_, count)) = local.open.get_mut(&block) else {

@@ -74,15 +74,15 @@ impl ObjectRef {
             return Err(Error::StaleHandle);
         }
         // From here on dropping the reference is right, whatever happens next.
-        let held = ObjectRef::entered(arena, block, generation);
+        let held = ObjectRef::registered(arena, block, generation);
         arena.add_checked_hold(block, generation, arena.joined()?)?;
         if !fork::holds_all() {
-            arena.lock_local().mend(block, generation);
+            arena.lock_local().revalidate(block, generation);
         }
         Ok(held)
     }
 
-    fn entered(arena: &'static Arena, block: BlockId, generation: u32) -> ObjectRef {
+    fn registered(arena: &'static Arena, block: BlockId, generation: u32) -> ObjectRef {
         arena.enter_local(block, generation);
         ObjectRef {
             arena,
@@ -168,7 +168,7 @@ impl<T: Layout> TypedRef<T> {
         cell.kind.store(T::KIND as u32, Ordering::Release);
         failpoint::hit("object.filled");
         // Registered before it is shared: a fork in between then passes it on like any other.
-        let held = ObjectRef::entered(arena, block, generation);
+        let held = ObjectRef::registered(arena, block, generation);
         cell.owner.pass(Owner::Process(me), Owner::Shared);
         failpoint::hit("object.shared");
         if T::KIND.is_channel() {

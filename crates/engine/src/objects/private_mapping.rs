@@ -41,7 +41,7 @@ pub(crate) enum Hold {
     /// This process.
     Own(Owner),
     /// A copy-on-write buffer, whose part it is. The objects that it held as an attachment list are held here.
-    Leased(Leased),
+    CopyOnWrite(CowHold),
     /// This process. The bytes are in private memory and not in the file. The objects that it held as an attachment
     /// list are held here.
     Moved(Owner, Vec<ObjectRef>),
@@ -49,9 +49,9 @@ pub(crate) enum Hold {
     Withdrawn,
 }
 
-pub(crate) struct Leased {
+pub(crate) struct CowHold {
     pub(crate) cow_buffer: TypedRef<CowBufferObject>,
-    kept: Vec<ObjectRef>,
+    attachments: Vec<ObjectRef>,
     /// How many bytes from the start were copied from the file's pages to private ones.
     pub(crate) copied: usize,
 }
@@ -132,7 +132,7 @@ impl PrivateBlock {
             return Err(cow_buffer);
         }
         let place = Place {
-            hold: Hold::Leased(Leased::new(cow_buffer, Vec::new())),
+            hold: Hold::CopyOnWrite(CowHold::new(cow_buffer, Vec::new())),
             start,
             is_private: true,
         };
@@ -172,7 +172,7 @@ impl Drop for PrivateBlock {
         drop(all);
         match place.hold {
             // This process would not see what others write there: keep the block out of use.
-            Hold::Leased(cow) if shared_again.is_err() => std::mem::forget(cow.cow_buffer),
+            Hold::CopyOnWrite(cow) if shared_again.is_err() => std::mem::forget(cow.cow_buffer),
             Hold::Moved(..) if shared_again.is_err() => {}
             // In a child of a raw clone, or one without a copy-on-write buffer, the block belongs to the parent.
             Hold::Own(owner) | Hold::Moved(owner, _) if owner == self.arena.mine() => {
@@ -184,11 +184,11 @@ impl Drop for PrivateBlock {
     }
 }
 
-impl Leased {
-    fn new(cow_buffer: TypedRef<CowBufferObject>, kept: Vec<ObjectRef>) -> Leased {
-        Leased {
+impl CowHold {
+    fn new(cow_buffer: TypedRef<CowBufferObject>, attachments: Vec<ObjectRef>) -> CowHold {
+        CowHold {
             cow_buffer,
-            kept,
+            attachments,
             copied: 0,
         }
     }
@@ -241,8 +241,8 @@ impl BufferView {
 pub struct BorrowedBuffer(Arc<PrivateBlock>);
 
 impl BorrowedBuffer {
-    pub(crate) fn of(lent: Arc<PrivateBlock>) -> BorrowedBuffer {
-        BorrowedBuffer(lent)
+    pub(crate) fn of(private: Arc<PrivateBlock>) -> BorrowedBuffer {
+        BorrowedBuffer(private)
     }
 
     /// A view of a part of the bytes; `None` if the part is out of range.
@@ -262,32 +262,32 @@ impl BorrowedBuffer {
 
     /// Whether an address lies in this memory.
     pub fn contains(&self, address: usize) -> bool {
-        let lent = &self.0;
-        let start = lent.start.addr().get() + lent.range.start;
-        (start..start + lent.range.len()).contains(&address)
+        let private = &self.0;
+        let start = private.start.addr().get() + private.range.start;
+        (start..start + private.range.len()).contains(&address)
     }
 
     /// Whether the program has written nothing to the memory since it got it; false if that is unknown.
     pub fn is_untouched(&self) -> bool {
-        let lent = &self.0;
+        let private = &self.0;
         let cow = all()
-            .get(&lent.block.0)
-            .is_some_and(|place| matches!(place.hold, Hold::Leased(_)) && place.is_private);
-        let start = lent.start.addr().get() + lent.range.start;
-        cow && pagemap::is_untouched(start, lent.range.len()) == Some(true)
+            .get(&private.block.0)
+            .is_some_and(|place| matches!(place.hold, Hold::CopyOnWrite(_)) && place.is_private);
+        let start = private.start.addr().get() + private.range.start;
+        cow && pagemap::is_untouched(start, private.range.len()) == Some(true)
     }
 
     /// Releases the objects that the message in this memory kept alive. Its receiver has opened those that it wants.
     pub fn detach_all(&self) {
         let _no_fork = fork_guard();
-        let kept = match all().get_mut(&self.0.block.0) {
+        let attachments = match all().get_mut(&self.0.block.0) {
             Some(Place {
-                hold: Hold::Leased(Leased { kept, .. }) | Hold::Moved(_, kept),
+                hold: Hold::CopyOnWrite(CowHold { attachments, .. }) | Hold::Moved(_, attachments),
                 ..
-            }) => std::mem::take(kept),
+            }) => std::mem::take(attachments),
             _ => Vec::new(),
         };
-        drop(kept);
+        drop(attachments);
         self.0.arena.detach_all(self.0.block);
     }
 }
@@ -306,8 +306,9 @@ pub(crate) fn share_all(arena: &'static Arena) -> Result<()> {
         match place.hold {
             Hold::Own(owner) if owner == arena.mine() => {
                 match CowBuffer::of_private_block(arena, block) {
-                    Ok((cow_buffer, kept)) => {
-                        place.hold = Hold::Leased(Leased::new(cow_buffer.into(), kept));
+                    Ok((cow_buffer, attachments)) => {
+                        place.hold =
+                            Hold::CopyOnWrite(CowHold::new(cow_buffer.into(), attachments));
                         cow += arena.capacity(block);
                         wanted.push(block);
                     }
@@ -316,11 +317,11 @@ pub(crate) fn share_all(arena: &'static Arena) -> Result<()> {
                 }
             }
             // The last fork could not map it.
-            Hold::Leased(_) if !place.is_private => wanted.push(block),
+            Hold::CopyOnWrite(_) if !place.is_private => wanted.push(block),
             _ => {}
         }
     }
-    crate::objects::cow_collapse::note_leased(cow);
+    crate::objects::cow_collapse::add_cow_bytes(cow);
     views::make_private(arena, &mut all, &wanted)
 }
 
@@ -383,13 +384,13 @@ impl Arena {
         place.hold = Hold::Moved(owner, self.hold_contents(block));
         self.detach_all(block);
         place.is_private = true;
-        self.give_up_pages(block, offset, size as usize);
+        self.return_pages(block, offset, size as usize);
         Ok(())
     }
 
     /// Returns the file's pages of a part of a block whose bytes are in private memory: a block of this process, or
     /// of a copy-on-write buffer that it alone holds.
-    pub(crate) fn give_up_pages(&self, block: BlockId, offset: u64, length: usize) {
+    pub(crate) fn return_pages(&self, block: BlockId, offset: u64, length: usize) {
         // A process that counts as dead returns no pages: others may have the block by then.
         if let Some(_giving_back) = self.give_back_pages()
             && self.punch_file(offset, length)

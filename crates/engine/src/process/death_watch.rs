@@ -43,12 +43,12 @@ use crate::sys::robust_mutex::{self, LivenessWord};
 pub(crate) struct LongSleep {
     deaths: EventCount,
     changes: EventCount,
-    successors: AtomicU32,
+    sleeper_death: AtomicU32,
     _pad: AtomicU32,
 }
 
 /// The words that a sleep needs besides the caller's and the liveness words.
-const OWN: usize = 4;
+const OWN_WORDS: usize = 4;
 
 type Words<'a> = Vec<(&'a AtomicU32, u32)>;
 
@@ -71,17 +71,17 @@ impl Arena {
             return futex::wait_any(words, deadline);
         }
         // Before any check: from here on, another sleeper takes over if this thread is killed.
-        let Some(_heir) = robust_mutex::inherited_by(&common.successors) else {
+        let Some(_wakes_another) = robust_mutex::inherited_by(&common.sleeper_death) else {
             return futex::wait_any(words, deadline);
         };
         let changes = common.changes.announce();
         let mut all: Words<'_> = words.to_vec();
-        all.truncate(futex::WAITV_MAX - OWN);
+        all.truncate(futex::WAITV_MAX - OWN_WORDS);
         all.push((common.deaths.word(), noted));
         all.push((common.changes.word(), changes));
-        all.push((&common.successors, 0));
-        let holds_own = all.len() >= words.len() + OWN - 1;
-        let knows_all = self.look_at_lives(Some(&mut all));
+        all.push((&common.sleeper_death, 0));
+        let holds_own = all.len() >= words.len() + OWN_WORDS - 1;
+        let knows_all = self.check_processes(Some(&mut all));
         let longest = match (holds_own, knows_all) {
             (true, true) => futex::longest(),
             (true, false) => NAP,
@@ -90,14 +90,14 @@ impl Arena {
         failpoint::hit("deaths.asleep");
         let slept = futex::wait_all_told(&all, deadline, longest);
         if slept.is_some() {
-            self.look_at_lives(None);
+            self.check_processes(None);
         }
         slept.unwrap_or_else(|| futex::wait_any(words, deadline))
     }
 
     /// Announces the deaths that nobody announced, and adds the liveness words of the living to `words`. False when
     /// `words` does not hold all of them, or when the end of a process shows elsewhere.
-    fn look_at_lives<'a>(&'a self, mut words: Option<&mut Words<'a>>) -> bool {
+    fn check_processes<'a>(&'a self, mut words: Option<&mut Words<'a>>) -> bool {
         let me = self.me();
         let mut knows_all = true;
         for owner in self.occupied() {
@@ -106,7 +106,7 @@ impl Arena {
                 continue;
             }
             if self.is_dead(owner) {
-                self.tell_of(owner);
+                self.announce_death(owner);
                 continue;
             }
             match self.closely_watched(owner, entry) {
@@ -114,9 +114,9 @@ impl Arena {
                     knows_all = false;
                     self.wake_if_marked(entry);
                 }
-                Some(life) => match &mut words {
-                    Some(words) if words.iter().any(|(word, _)| ptr::eq(*word, life.0)) => {}
-                    Some(words) if words.len() + 1 < futex::WAITV_MAX => words.push(life),
+                Some(liveness) => match &mut words {
+                    Some(words) if words.iter().any(|(word, _)| ptr::eq(*word, liveness.0)) => {}
+                    Some(words) if words.len() + 1 < futex::WAITV_MAX => words.push(liveness),
                     _ => knows_all = false,
                 },
             }
@@ -125,20 +125,20 @@ impl Arena {
     }
 
     /// Announces the deaths that nobody announced.
-    pub(crate) fn tell_of_the_dead(&self) {
-        self.look_at_lives(None);
+    pub(crate) fn announce_deaths(&self) {
+        self.check_processes(None);
     }
 
     /// The liveness word of an entry in use, if the end of its occupant shows there.
     fn closely_watched(&self, owner: ProcId, entry: &ProcessEntry) -> Option<(&AtomicU32, u32)> {
-        let sits = matches!(entry.state().stage, Stage::Live | Stage::Leaving);
-        let is_marked = sits && !entry.is_known_by_number(owner.epoch());
+        let is_occupied = matches!(entry.state().stage, Stage::Live | Stage::Leaving);
+        let is_marked = is_occupied && !entry.is_tracked_by_pid(owner.epoch());
         is_marked.then(|| self.watch_closely(owner)).flatten()
     }
 
     /// Wakes the sleepers, unless this death was announced already. Call it when the process was found dead, and
     /// before others can find its entry free.
-    pub(crate) fn tell_of(&self, owner: ProcId) {
+    pub(crate) fn announce_death(&self, owner: ProcId) {
         let entry = self.entry(owner);
         let seen = entry.announced.load(Ordering::SeqCst);
         if seen != owner.epoch() {
@@ -164,7 +164,7 @@ impl Arena {
 
     /// Makes the long sleepers check the processes again: there is one more, or something else reports the end of
     /// one.
-    pub(crate) fn tell_of_change(&self) {
+    pub(crate) fn announce_change(&self) {
         self.root().long_sleep.changes.notify(u32::MAX);
     }
 }
@@ -181,17 +181,19 @@ mod tests {
         scope: &'scope Scope<'scope, '_>,
         word: &'scope AtomicU32,
     ) -> std::thread::ScopedJoinHandle<'scope, Deadline> {
-        let (say, hear) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let thread = scope.spawn(move || {
             let arena = home().expect("an arena");
-            say.send(rustix::thread::gettid()).expect("it hears");
+            sender
+                .send(rustix::thread::gettid())
+                .expect("the test receives it");
             let deadline = Deadline::after(std::time::Duration::from_secs(20));
             arena.sleep_long(&[(word, 0)], arena.note_deaths(), deadline);
             deadline
         });
         let path = format!(
             "/proc/self/task/{}/syscall",
-            hear.recv().expect("a thread").as_raw_nonzero()
+            receiver.recv().expect("a thread").as_raw_nonzero()
         );
         let sleeps = || {
             let call = std::fs::read_to_string(&path).unwrap_or_default();
@@ -204,7 +206,7 @@ mod tests {
     }
 
     /// Runs one of the tests here in a process of its own.
-    fn run_apart(test: &str) {
+    fn run_in_own_process(test: &str) {
         let name = format!("process::death_watch::tests::{test}");
         let ran = std::process::Command::new(std::env::current_exe().expect("a path"))
             .args(["--exact", &name, "--ignored"])
@@ -216,16 +218,16 @@ mod tests {
 
     #[test]
     fn when_a_word_is_marked_before_its_process_is_dead_all_that_sleep_on_it_wake_up() {
-        run_apart("all_that_sleep_on_a_marked_word_wake_up");
+        run_in_own_process("all_that_sleep_on_a_marked_word_wake_up");
     }
 
     #[test]
     fn one_that_died_on_the_way_to_its_seat_keeps_nobody_from_sleeping_long() {
-        run_apart("the_end_of_one_that_died_on_the_way_is_told");
+        run_in_own_process("the_end_of_one_that_died_on_the_way_is_told");
     }
 
     #[test]
-    #[ignore = "the one above runs it in a process of its own: others would sit down, and give up slots"]
+    #[ignore = "the one above runs it in a process of its own: other tests would claim and release entries"]
     fn the_end_of_one_that_died_on_the_way_is_told() {
         let arena = home().expect("an arena");
         let slot = arena.reserve(Some(arena.me())).expect("a slot");
@@ -234,10 +236,10 @@ mod tests {
             .spawn()
             .expect("it starts");
         arena.note_pid(slot, child.id());
-        assert!(!arena.look_at_lives(None), "it may come yet");
+        assert!(!arena.check_processes(None), "it may come yet");
         drop(child.stdin.take());
         child.wait().expect("it ends");
-        assert!(arena.look_at_lives(None));
+        assert!(arena.check_processes(None));
     }
 
     #[test]
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "the one above runs it in a process of its own: its child would hold what other tests let go of"]
+    #[ignore = "the one above runs it in a process of its own: its child would hold what other tests release"]
     fn all_that_sleep_on_a_marked_word_wake_up() {
         let arena = home().expect("an arena");
         let child = GivesBackLater::start(arena);

@@ -32,50 +32,50 @@ struct Identity {
     /// The id of this process, while it holds everything that it has handles to. Zero if the slow path has to decide.
     id: AtomicU32,
     /// The id where the kernel wipes no pages, or where some handles are invalid (`inherit.rs`).
-    asked: AtomicU32,
+    slow_id: AtomicU32,
     /// The PID of the process that `slow_id` belongs to.
     pid: AtomicU32,
 }
 
 /// Used until there is a page.
-static NOBODY: Identity = Identity::of_nobody();
-static IDENTITY: AtomicPtr<Identity> = AtomicPtr::new((&raw const NOBODY).cast_mut());
+static NO_IDENTITY: Identity = Identity::empty();
+static IDENTITY: AtomicPtr<Identity> = AtomicPtr::new((&raw const NO_IDENTITY).cast_mut());
 /// Whether the kernel wipes the page on a fork.
-static WIPED: AtomicBool = AtomicBool::new(false);
+static KERNEL_WIPES: AtomicBool = AtomicBool::new(false);
 
 impl Identity {
-    const fn of_nobody() -> Identity {
+    const fn empty() -> Identity {
         Identity {
             id: AtomicU32::new(0),
-            asked: AtomicU32::new(0),
+            slow_id: AtomicU32::new(0),
             pid: AtomicU32::new(0),
         }
     }
 
     #[inline]
     fn get(&self) -> Option<ProcId> {
-        ProcId::from_u32(self.id.load(Ordering::Relaxed)).or_else(|| self.ask())
+        ProcId::from_u32(self.id.load(Ordering::Relaxed)).or_else(|| self.slow_get())
     }
 
     #[cold]
-    fn ask(&self) -> Option<ProcId> {
-        let id = ProcId::from_u32(self.asked.load(Ordering::Acquire))?;
+    fn slow_get(&self) -> Option<ProcId> {
+        let id = ProcId::from_u32(self.slow_id.load(Ordering::Acquire))?;
         (self.pid.load(Ordering::Relaxed) == std::process::id()).then_some(id)
     }
 
     fn set(&self, owner: ProcId, holds_all: bool) {
         self.clear();
-        if holds_all && WIPED.load(Ordering::Relaxed) {
+        if holds_all && KERNEL_WIPES.load(Ordering::Relaxed) {
             self.id.store(owner.as_u32(), Ordering::Release);
             return;
         }
         self.pid.store(std::process::id(), Ordering::SeqCst);
-        self.asked.store(owner.as_u32(), Ordering::Release);
+        self.slow_id.store(owner.as_u32(), Ordering::Release);
     }
 
     fn clear(&self) {
         // The PID of this process never stands beside the id of another.
-        self.asked.store(0, Ordering::SeqCst);
+        self.slow_id.store(0, Ordering::SeqCst);
         self.id.store(0, Ordering::SeqCst);
     }
 }
@@ -86,13 +86,13 @@ thread_local! {
     /// The entry reserved for the child of this thread's last fork.
     static CHILD: Cell<Option<ProcId>> = const { Cell::new(None) };
     /// Why that child lacks something, if it does. Both sides know it.
-    static LACKS: RefCell<Option<Error>> = const { RefCell::new(None) };
+    static FORK_ERROR: RefCell<Option<Error>> = const { RefCell::new(None) };
     /// Whether that child would see what its parent writes to private memory.
     static EXPOSED: Cell<bool> = const { Cell::new(false) };
     /// The objects that the child could not become a holder of.
-    static LOST: RefCell<Vec<BlockId>> = const { RefCell::new(Vec::new()) };
+    static LOST_HOLDS: RefCell<Vec<BlockId>> = const { RefCell::new(Vec::new()) };
     /// Whether the handlers ignore the fork that this thread makes.
-    static UNSEEN: Cell<bool> = const { Cell::new(false) };
+    static SKIP_HANDLERS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Every lock of this process that another thread could hold during a fork.
@@ -105,12 +105,12 @@ type Locks = (
 );
 
 /// Keeps all threads out of the locks of the upper layers while one thread forks.
-static INSIDE: RwLock<()> = RwLock::new(());
+static FORK_LOCK: RwLock<()> = RwLock::new(());
 
 /// Hold this around every other process-local lock, so that a forked child never finds one locked by a thread that it
 /// does not have.
 pub(crate) fn fork_guard() -> RwLockReadGuard<'static, ()> {
-    INSIDE.read().unwrap_or_else(|e| e.into_inner())
+    FORK_LOCK.read().unwrap_or_else(|e| e.into_inner())
 }
 
 #[inline]
@@ -135,19 +135,19 @@ pub(crate) fn holds_all() -> bool {
 
 /// Prepares the identity page and the fork handlers; once per process image.
 pub(crate) fn prepare() -> Result<()> {
-    let nobody = (&raw const NOBODY).cast_mut();
-    if IDENTITY.load(Ordering::Acquire) != nobody {
+    let no_identity = (&raw const NO_IDENTITY).cast_mut();
+    if IDENTITY.load(Ordering::Acquire) != no_identity {
         return Ok(());
     }
     let (page, wiped) = memfd::fork_wiped_page()?;
     let page = page.cast::<Identity>().as_ptr();
     if IDENTITY
-        .compare_exchange(nobody, page, Ordering::AcqRel, Ordering::Acquire)
+        .compare_exchange(no_identity, page, Ordering::AcqRel, Ordering::Acquire)
         .is_ok()
         // Miri does not fork.
         && !cfg!(miri)
     {
-        WIPED.store(wiped, Ordering::Relaxed);
+        KERNEL_WIPES.store(wiped, Ordering::Relaxed);
         // SAFETY: the three functions are `extern "C"`, never unloaded, and do not unwind.
         unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
     }
@@ -160,8 +160,8 @@ pub(crate) fn become_owner(owner: ProcId, holds_all: bool) {
 }
 
 /// Why the child of this thread's last fork lacks something. The child and its parent can each ask once.
-pub(crate) fn lack() -> Option<Error> {
-    LACKS.take()
+pub(crate) fn take_error() -> Option<Error> {
+    FORK_ERROR.take()
 }
 
 /// The id of the child of this thread's last fork.
@@ -172,31 +172,31 @@ pub(crate) fn child() -> Option<ProcId> {
 /// Runs `fork`, whose child does nothing but become another program, or end. The child gets no entry, and the fork
 /// waits for no lock. Neither does a fork by that child, which would find locks held by threads that it does not
 /// have.
-pub(crate) fn unseen(fork: impl FnOnce() -> libc::pid_t) -> libc::pid_t {
-    UNSEEN.set(true);
+pub(crate) fn without_handlers(fork: impl FnOnce() -> libc::pid_t) -> libc::pid_t {
+    SKIP_HANDLERS.set(true);
     let pid = fork();
     if pid != 0 {
-        UNSEEN.set(false);
+        SKIP_HANDLERS.set(false);
     }
     pid
 }
 
 extern "C" fn before() {
-    if UNSEEN.get() {
+    if SKIP_HANDLERS.get() {
         return;
     }
     CHILD.set(None);
-    LACKS.set(None);
+    FORK_ERROR.set(None);
     EXPOSED.set(false);
-    LOST.set(Vec::new());
+    LOST_HOLDS.set(Vec::new());
     let trimmer = crate::memory::trimmer::stop();
-    let inside = INSIDE.write().unwrap_or_else(|e| e.into_inner());
+    let fork_lock = FORK_LOCK.write().unwrap_or_else(|e| e.into_inner());
     if let Some(arena) = home_if_any()
         && current().is_some()
         && let Err(error) = private_mapping::share_all(arena)
     {
         EXPOSED.set(true);
-        LACKS.set(Some(error));
+        FORK_ERROR.set(Some(error));
     }
     let settling = crate::memory::lock(&crate::memory::SETTLING);
     let inner = home_if_any().map(|arena| {
@@ -206,13 +206,13 @@ extern "C" fn before() {
         }
         (local, crate::memory::lock(&arena.mapping))
     });
-    let mut holders = liveness_thread::settled();
+    let mut holders = liveness_thread::lock_holders();
     if let Some(arena) = home_if_any()
         && current().is_some()
     {
         holders.hand_to_first_thread(arena);
     }
-    let locks = (trimmer, inside, settling, inner, holders);
+    let locks = (trimmer, fork_lock, settling, inner, holders);
     FORKING.with(|forking| *forking.borrow_mut() = Some(locks));
 }
 
@@ -225,28 +225,28 @@ fn reserve_for_child(arena: &Arena, me: ProcId, local: &Local) {
             arena.log_for(slot, local.open.keys().copied());
             let (lost, errors): (_, Vec<Error>) =
                 arena.add_all_holds(slot, local).into_iter().unzip();
-            LACKS.set(LACKS.take().or(errors.into_iter().next()));
-            LOST.set(lost);
+            FORK_ERROR.set(FORK_ERROR.take().or(errors.into_iter().next()));
+            LOST_HOLDS.set(lost);
             CHILD.set(Some(slot));
         }
         // The child looks for an entry itself, at its first use of the engine.
-        Err(error) => LACKS.set(LACKS.take().or(Some(error))),
+        Err(error) => FORK_ERROR.set(FORK_ERROR.take().or(Some(error))),
     }
 }
 
 extern "C" fn in_parent() {
     FORKING.with(|forking| forking.borrow_mut().take());
-    if !UNSEEN.get() {
+    if !SKIP_HANDLERS.get() {
         crate::memory::trimmer::start_after_fork();
     }
 }
 
 /// Ends a child that would share received arrays with its parent, so that each would see the other's writes. A fork
 /// cannot be refused, and otherwise both could read anything there.
-fn end_exposed() -> ! {
+fn exit_exposed() -> ! {
     const WHY: &[u8] = b"procession: this process was forked while its parent held received arrays that could not \
-        be made its own, for want of memory or of mappings (vm.max_map_count), and ends: drop some, or raise the \
-        limit, before forking\n";
+        be made private, because memory or mappings (vm.max_map_count) ran out; it ends now: drop some arrays, or \
+        raise the limit, before forking\n";
     // The parent may report it better. Nothing else is left to do if nobody reads this.
     let _written = rustix::io::write(rustix::stdio::stderr(), WHY);
     // SAFETY: a call without preconditions.
@@ -257,11 +257,11 @@ fn end_exposed() -> ! {
 const EXPOSED_EXIT: libc::c_int = 71;
 
 extern "C" fn in_child() {
-    if UNSEEN.get() {
+    if SKIP_HANDLERS.get() {
         return;
     }
     if EXPOSED.get() {
-        end_exposed();
+        exit_exposed();
     }
     let mut locks = FORKING.with(|forking| forking.borrow_mut().take());
     if let Some((.., holders)) = &mut locks {
@@ -273,8 +273,8 @@ extern "C" fn in_child() {
     drop(locks);
     if let (Some(arena), Some(slot)) = (home_if_any(), slot) {
         match arena.claim_entry(slot) {
-            Ok(()) => arena.begin_as_child(slot, &LOST.take()),
-            Err(error) => LACKS.set(Some(error)),
+            Ok(()) => arena.begin_as_child(slot, &LOST_HOLDS.take()),
+            Err(error) => FORK_ERROR.set(Some(error)),
         }
     }
     crate::process::parent_death::after_fork();
@@ -287,7 +287,7 @@ mod tests {
     use rustix::process::{Pid, WaitOptions, waitpid};
 
     /// Forks with `fork`, runs `work` in the child, and returns the child's exit status.
-    fn end_of(fork: fn() -> libc::pid_t, work: fn() -> libc::c_int) -> Option<i32> {
+    fn exit_code_of(fork: fn() -> libc::pid_t, work: fn() -> libc::c_int) -> Option<i32> {
         let pid = fork();
         if pid == 0 {
             let code = work();
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn where_a_fork_wipes_no_page_the_number_of_the_process_tells() {
         let id = ProcId::new(3, 1);
-        let page = Identity::of_nobody();
+        let page = Identity::empty();
         page.set(id, false);
         assert_eq!(page.get(), Some(id));
         // As the child of a raw clone finds it.
@@ -320,16 +320,16 @@ mod tests {
     #[cfg_attr(miri, ignore = "forks")]
     fn a_child_that_was_let_pass_may_fork_while_its_parents_locks_are_held() {
         crate::process::ensure().unwrap();
-        let _held_by_who_is_not_there = fork_guard();
-        let ended = end_of(
-            || unseen(fork),
+        let _held_by_parent = fork_guard();
+        let ended = exit_code_of(
+            || without_handlers(fork),
             || {
                 // SAFETY: a call without preconditions. The alarm ends a child that would wait for ever.
                 unsafe { libc::alarm(10) };
-                end_of(fork, || 7).unwrap_or(1)
+                exit_code_of(fork, || 7).unwrap_or(1)
             },
         );
         assert_eq!(ended, Some(7));
-        assert!(!UNSEEN.get());
+        assert!(!SKIP_HANDLERS.get());
     }
 }

@@ -17,19 +17,21 @@ use crate::error::{Error, Result};
 use crate::memory::Arena;
 use crate::memory::block::BlockId;
 use crate::memory::owner::ProcId;
-use crate::objects::object::{Local, Void};
+use crate::objects::object::{InvalidHandles, Local};
 use crate::process::fork;
 use crate::process::liveness_thread;
 
-const NO_ROOM: &str = "there was no room for this process among the holders, since its parent had no shared memory left; free some before forking, raise the limit, or start the process with Process, which says when that fails";
-const GONE: &str = "this process came from a clone that the engine was not told of, and the object was gone when it first used it; keep it open in the parent until then, or fork with the C library's fork";
+const NO_ROOM: &str = "this process could not be registered as a holder, since its parent had no shared memory left; \
+     free some before forking, raise the limit, or start the process with Process, which reports such a failure";
+const GONE: &str = "this process came from a clone that the engine did not see, and the object was gone when it first \
+     used the engine; keep it open in the parent until then, or fork with the C library's fork";
 
 impl Arena {
     /// Claims an entry for a child that no handler gave one, and makes the child a holder of everything that its
     /// memory lists as open.
     #[cold]
     pub(crate) fn claim_new_entry(&self) -> Result<ProcId> {
-        liveness_thread::settled().forget();
+        liveness_thread::lock_holders().forget();
         let slot = self.reserve(None)?;
         self.claim_entry(slot)?;
         // From here on this process has an id that its actions can be recorded under.
@@ -41,8 +43,8 @@ impl Arena {
                 lost.push(*block);
             }
         }
-        make_void(&mut local, &lost);
-        fork::become_owner(slot, local.void.is_empty());
+        make_invalid(&mut local, &lost);
+        fork::become_owner(slot, local.invalid.is_empty());
         Ok(slot)
     }
 
@@ -58,8 +60,8 @@ impl Arena {
     /// Runs in the child, which became a holder of every object except those in `lost`.
     pub(crate) fn begin_as_child(&self, slot: ProcId, lost: &[BlockId]) {
         let mut local = self.lock_local();
-        make_void(&mut local, lost);
-        fork::become_owner(slot, local.void.is_empty());
+        make_invalid(&mut local, lost);
+        fork::become_owner(slot, local.invalid.is_empty());
     }
 
     /// See [`ObjectRef::check`](crate::objects::object_ref::ObjectRef::check).
@@ -67,7 +69,7 @@ impl Arena {
     pub(crate) fn check_hold(&self, block: BlockId, generation: u32) -> Result<()> {
         self.joined()?;
         let local = self.lock_local();
-        if local.find_void(block, generation).is_none() {
+        if local.find_invalid(block, generation).is_none() {
             return Ok(());
         }
         Err(Error::NotInherited(
@@ -79,10 +81,10 @@ impl Arena {
     }
 }
 
-fn make_void(local: &mut Local, lost: &[BlockId]) {
+fn make_invalid(local: &mut Local, lost: &[BlockId]) {
     for block in lost {
         if let Some((generation, handles)) = local.open.remove(block) {
-            local.void.push(Void {
+            local.invalid.push(InvalidHandles {
                 block: *block,
                 generation,
                 handles,

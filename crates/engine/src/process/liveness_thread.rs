@@ -20,11 +20,11 @@ use std::time::Duration;
 use crate::failpoint;
 use crate::memory::owner::ProcId;
 use crate::memory::{Arena, home_if_any, lock};
-use crate::process::table::{ProcessEntry, Told};
+use crate::process::table::{LivenessSource, ProcessEntry};
 use crate::sys::thread::{at_end, is_first, is_left_alone, is_only, start_deaf};
 
 /// How often a holder checks whether it is the last thread of the process; the process then ends.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The engine's own threads that hold a liveness word.
 static HOLDERS: Mutex<Holders> = Mutex::new(Holders(Vec::new()));
@@ -50,9 +50,9 @@ enum Step {
     Starting,
     Holds,
     /// The kernel would not mark its end.
-    Cannot,
+    Failed,
     /// It is to release the word and end.
-    Ends,
+    Ending,
 }
 
 impl Command {
@@ -62,10 +62,12 @@ impl Command {
     }
 
     /// Waits for a while. Returns whether the thread is to go on.
-    fn goes_on(&self) -> bool {
+    fn keep_waiting(&self) -> bool {
         let step = lock(&self.step);
         let is_held = |now: &mut Step| *now == Step::Holds;
-        let waited = self.changed.wait_timeout_while(step, LOOK, is_held);
+        let waited = self
+            .changed
+            .wait_timeout_while(step, CHECK_INTERVAL, is_held);
         waited.unwrap_or_else(|e| e.into_inner()).1.timed_out()
     }
 
@@ -84,7 +86,7 @@ thread_local! {
 }
 
 /// Runs at the end of a thread.
-fn pass_on() {
+fn hand_over() {
     // The last thread ends with its process, and the kernel marks the word at once.
     let arena = home_if_any().filter(|_| !is_only());
     // In the child of a raw `clone`, the words belong to its parent.
@@ -96,7 +98,7 @@ fn pass_on() {
 }
 
 /// Held across a fork: the child must not find the list locked by a thread that it does not have.
-pub(crate) fn settled() -> MutexGuard<'static, Holders> {
+pub(crate) fn lock_holders() -> MutexGuard<'static, Holders> {
     lock(&HOLDERS)
 }
 
@@ -104,13 +106,13 @@ impl Holders {
     /// Starts a thread that holds one of the liveness words of this process. Returns whether it does.
     fn start(&mut self, entry: &'static ProcessEntry, owner: ProcId, word: usize) -> bool {
         let command = Arc::new(Command::default());
-        let its = command.clone();
-        let keep = move || {
+        let thread_command = command.clone();
+        let hold_word = move || {
             if !entry.liveness[word].hold() {
-                return its.set(Step::Cannot);
+                return thread_command.set(Step::Failed);
             }
-            its.set(Step::Holds);
-            while its.goes_on() {
+            thread_command.set(Step::Holds);
+            while thread_command.keep_waiting() {
                 if is_left_alone() {
                     // As the C library does when the last thread of a process ends.
                     std::process::exit(0);
@@ -118,7 +120,7 @@ impl Holders {
             }
             entry.liveness[word].let_go();
         };
-        let Ok(thread) = start_deaf("procession-life", keep) else {
+        let Ok(thread) = start_deaf("procession-life", hold_word) else {
             return false;
         };
         let holds = command.wait_while(Step::Starting) == Step::Holds;
@@ -138,7 +140,7 @@ impl Holders {
             return false;
         };
         let running = self.0.swap_remove(at);
-        running.command.set(Step::Ends);
+        running.command.set(Step::Ending);
         // It does not panic, and if it did, it would be gone as well.
         let _ = running.thread.join();
         true
@@ -152,7 +154,7 @@ impl Holders {
         }
         let owners: Vec<ProcId> = self.0.iter().map(|running| running.owner).collect();
         for owner in owners {
-            if arena.take_over(owner, hold_here) {
+            if arena.take_over(owner, hold_in_this_thread) {
                 self.end(owner);
             }
         }
@@ -167,8 +169,8 @@ impl Holders {
 }
 
 /// Makes this thread hold one of the words.
-fn hold_here(entry: &'static ProcessEntry, owner: ProcId, word: usize) -> bool {
-    let holds = (cfg!(miri) || at_end(pass_on)) && entry.liveness[word].hold();
+fn hold_in_this_thread(entry: &'static ProcessEntry, owner: ProcId, word: usize) -> bool {
+    let holds = (cfg!(miri) || at_end(hand_over)) && entry.liveness[word].hold();
     if holds {
         HELD.with(|held| held.borrow_mut().push(owner));
     }
@@ -178,10 +180,10 @@ fn hold_here(entry: &'static ProcessEntry, owner: ProcId, word: usize) -> bool {
 impl Arena {
     /// Makes a thread hold the liveness word of the entry that this process just claimed. Returns whether one does.
     pub(crate) fn hold_liveness(&self, owner: ProcId) -> bool {
-        let entry = self.own_seat(owner);
+        let entry = self.own_entry(owner);
         // Miri has no deaths, and requires all threads to be joined.
-        let by_keeper = !cfg!(miri) && !is_first() && settled().start(entry, owner, 0);
-        by_keeper || hold_here(entry, owner, 0)
+        let by_holder_thread = !cfg!(miri) && !is_first() && lock_holders().start(entry, owner, 0);
+        by_holder_thread || hold_in_this_thread(entry, owner, 0)
     }
 
     /// Replaces a holder thread that ends before its process.
@@ -189,10 +191,10 @@ impl Arena {
     /// Does nothing when the process is leaving: then most likely all of its threads end, and the kernel marks the
     /// word at once.
     fn holder_ends(&self, owner: ProcId) {
-        let mut holders = settled();
+        let mut holders = lock_holders();
         let start = |entry, owner, word| holders.start(entry, owner, word);
         if self.is_live(owner) && !self.take_over(owner, start) {
-            self.know_by_number(owner);
+            self.track_by_pid(owner);
         }
     }
 
@@ -202,8 +204,8 @@ impl Arena {
         owner: ProcId,
         hold: impl FnOnce(&'static ProcessEntry, ProcId, usize) -> bool,
     ) -> bool {
-        let entry = self.own_seat(owner);
-        let Told::ByLiveness(now) = entry.told(owner.epoch()) else {
+        let entry = self.own_entry(owner);
+        let LivenessSource::Word(now) = entry.liveness_source(owner.epoch()) else {
             return false;
         };
         let next = 1 - now;
@@ -211,34 +213,34 @@ impl Arena {
             return false;
         }
         failpoint::hit("process.taking_over");
-        self.tell_by(owner, Told::ByLiveness(next));
+        self.set_liveness_source(owner, LivenessSource::Word(next));
         true
     }
 
     /// Releases the liveness word of an entry that this process gives up; the entry is then tracked by the PID. False
     /// when another thread holds the word: then the word still reports the end.
-    pub(crate) fn let_go_of_liveness(&self, owner: ProcId) -> bool {
-        let entry = self.own_seat(owner);
-        let told = entry.told(owner.epoch());
+    pub(crate) fn release_liveness(&self, owner: ProcId) -> bool {
+        let entry = self.own_entry(owner);
+        let source = entry.liveness_source(owner.epoch());
         // If the process is killed after the release, others find it dead by its PID.
-        self.know_by_number(owner);
+        self.track_by_pid(owner);
         failpoint::hit("process.vacating");
-        if settled().end(owner) {
+        if lock_holders().end(owner) {
             return true;
         }
-        let Told::ByLiveness(now) = told else {
+        let LivenessSource::Word(now) = source else {
             return true;
         };
         let let_go = entry.liveness[now].let_go();
         match let_go {
             true => HELD.with(|held| held.borrow_mut().retain(|&other| other != owner)),
-            false => self.tell_by(owner, told),
+            false => self.set_liveness_source(owner, source),
         }
         let_go
     }
 
     /// An entry of this process.
-    fn own_seat(&self, owner: ProcId) -> &'static ProcessEntry {
+    fn own_entry(&self, owner: ProcId) -> &'static ProcessEntry {
         let root = self.root.as_ptr();
         // SAFETY: the root is mapped for good, and made of atomics and of words that only this process makes.
         unsafe { &(*root).processes[owner.slot() as usize] }

@@ -100,16 +100,16 @@ pub fn forked_child() -> Option<ProcId> {
 /// [`Error::OutOfMemory`] when there was no room to register the child as a holder; [`Error::TableFull`] when the
 /// tree already has 4095 processes.
 pub fn check_fork() -> Result<()> {
-    match fork::lack() {
+    match fork::take_error() {
         Some(error) => Err(error),
         None => Ok(()),
     }
 }
 
-/// Sets how the engine starts a thread that a fork needs: `in_a_moment` is to call its argument once the fork has
+/// Sets how the engine starts a thread that a fork needs: `start_later` is to call its argument once the fork has
 /// returned. For runtimes that look for threads during a fork. Without it, the thread is started at once.
-pub fn start_threads_by(in_a_moment: fn(fn())) {
-    trimmer::start_threads_by(in_a_moment);
+pub fn start_threads_by(start_later: fn(fn())) {
+    trimmer::start_threads_by(start_later);
 }
 
 /// Marks the end of this process as an orderly exit.
@@ -162,7 +162,7 @@ impl Reservation {
 
     /// The id that the child will have.
     pub fn id(&self) -> ProcId {
-        self.0.expect("a slot that was not kept")
+        self.0.expect("an entry that was not kept")
     }
 
     /// Makes the child a holder of the object. This process must have it open.
@@ -180,7 +180,7 @@ impl Reservation {
 
     /// Leaves the entry to the child.
     pub fn keep(mut self) -> ProcId {
-        self.0.take().expect("a slot that was not kept")
+        self.0.take().expect("an entry that was not kept")
     }
 }
 

@@ -29,16 +29,16 @@ use crate::retries::Retries;
 
 /// How many blocks of a segment share a record.
 pub(crate) const GROUP: u32 = 64;
-const ENTRIES: usize = 126;
+const RECORDS: usize = 126;
 
 /// In an entry's word: not everything could be recorded.
-const EVERYTHING: u64 = 1 << 63;
+const SCAN_ALL: u64 = 1 << 63;
 
 #[repr(C)]
 struct Page {
     next: AtomicU32,
     begun: AtomicU32,
-    entries: [AtomicU32; ENTRIES],
+    records: [AtomicU32; RECORDS],
 }
 
 const _: () = assert!(size_of::<Page>() == 512);
@@ -49,7 +49,7 @@ fn word(owner: ProcId, page: u32) -> u64 {
 }
 
 fn is_of(word: u64, owner: ProcId) -> bool {
-    (word & !EVERYTHING) >> 32 == u64::from(owner.as_u32())
+    (word & !SCAN_ALL) >> 32 == u64::from(owner.as_u32())
 }
 
 fn group_of(block: BlockId) -> u32 {
@@ -73,7 +73,7 @@ impl Arena {
             && let Some(logged) = mapped.logged(block.index() / GROUP)
             && logged.load(Ordering::Relaxed) != me.as_u32()
         {
-            self.write_note(me, group_of(block));
+            self.write_record(me, group_of(block));
             logged.store(me.as_u32(), Ordering::Relaxed);
         }
     }
@@ -85,46 +85,46 @@ impl Arena {
         groups.dedup();
         for group in groups {
             if !self.is_on_newest_page(owner, group) {
-                self.write_note(owner, group);
+                self.write_record(owner, group);
             }
         }
     }
 
-    fn notes_of(&self, owner: ProcId) -> &AtomicU64 {
+    fn log_of(&self, owner: ProcId) -> &AtomicU64 {
         &self.root().ownership_logs[owner.slot() as usize]
     }
 
     fn is_on_newest_page(&self, owner: ProcId, group: u32) -> bool {
-        let seen = self.notes_of(owner).load(Ordering::Acquire);
+        let seen = self.log_of(owner).load(Ordering::Acquire);
         let page = BlockId::new(seen as u32).filter(|_| is_of(seen, owner));
         page.and_then(|page| self.page(page).ok())
             .is_some_and(|page| {
-                let is_it = |entry: &AtomicU32| entry.load(Ordering::Relaxed) == group;
-                page.entries.iter().any(is_it)
+                let is_it = |record: &AtomicU32| record.load(Ordering::Relaxed) == group;
+                page.records.iter().any(is_it)
             })
     }
 
     #[cold]
-    fn write_note(&self, owner: ProcId, group: u32) {
-        if self.try_to_note(owner, group).is_err() {
-            let records = self.notes_of(owner);
-            let _ = records.fetch_update(Ordering::SeqCst, Ordering::Acquire, |seen| {
+    fn write_record(&self, owner: ProcId, group: u32) {
+        if self.try_write_record(owner, group).is_err() {
+            let log = self.log_of(owner);
+            let _ = log.fetch_update(Ordering::SeqCst, Ordering::Acquire, |seen| {
                 let kept = if is_of(seen, owner) {
                     seen
                 } else {
                     word(owner, 0)
                 };
-                Some(kept | EVERYTHING)
+                Some(kept | SCAN_ALL)
             });
         }
     }
 
-    fn try_to_note(&self, owner: ProcId, group: u32) -> Result<()> {
-        let records = self.notes_of(owner);
+    fn try_write_record(&self, owner: ProcId, group: u32) -> Result<()> {
+        let log = self.log_of(owner);
         let mut retries = Retries::default();
         loop {
             retries.again()?;
-            let seen = records.load(Ordering::Acquire);
+            let seen = log.load(Ordering::Acquire);
             let newest = match is_of(seen, owner) {
                 true => BlockId::new(seen as u32),
                 false => None,
@@ -132,21 +132,21 @@ impl Arena {
             if let Some(page) = newest {
                 let page = self.page(page)?;
                 let at = page.begun.fetch_add(1, Ordering::AcqRel) as usize;
-                if let Some(entry) = page.entries.get(at) {
-                    entry.store(group, Ordering::SeqCst);
+                if let Some(record) = page.records.get(at) {
+                    record.store(group, Ordering::SeqCst);
                     failpoint::hit("ownership_log.written");
                     return Ok(());
                 }
                 // Keeps the counter from wrapping round on a full page.
-                page.begun.store(ENTRIES as u32, Ordering::Relaxed);
+                page.begun.store(RECORDS as u32, Ordering::Relaxed);
             }
             let block = self.new_page(owner, newest, group)?;
             let kept = if is_of(seen, owner) {
-                seen & EVERYTHING
+                seen & SCAN_ALL
             } else {
                 0
             };
-            let linked = records.compare_exchange(
+            let linked = log.compare_exchange(
                 seen,
                 word(owner, block.0) | kept,
                 Ordering::SeqCst,
@@ -162,15 +162,15 @@ impl Arena {
 
     /// Makes a page with one record in it, to be linked before `next`.
     fn new_page(&self, owner: ProcId, next: Option<BlockId>, group: u32) -> Result<BlockId> {
-        let block = self.take_page()?;
+        let block = self.alloc_page()?;
         failpoint::hit("ownership_log.page_taken");
         let page = self.page(block)?;
         page.next
             .store(next.map_or(0, |next| next.0), Ordering::Relaxed);
-        for entry in &page.entries {
-            entry.store(0, Ordering::Relaxed);
+        for record in &page.records {
+            record.store(0, Ordering::Relaxed);
         }
-        page.entries[0].store(group, Ordering::Relaxed);
+        page.records[0].store(group, Ordering::Relaxed);
         page.begun.store(1, Ordering::Release);
         let part = Owner::Part(owner.as_u32());
         self.cell(block)?.owner.pass(self.mine(), part);
@@ -180,7 +180,7 @@ impl Arena {
 
     /// Takes a block for a page. Does not call `alloc_class`, which searches for dead processes and frees their
     /// records.
-    fn take_page(&self) -> Result<BlockId> {
+    fn alloc_page(&self) -> Result<BlockId> {
         let mut grown = 0;
         let block = loop {
             let found = self
@@ -240,12 +240,12 @@ impl Arena {
     }
 
     /// The groups that a process recorded, each once; `None` where everything has to be scanned.
-    fn groups_noted_by(&self, owner: ProcId) -> Option<Vec<u32>> {
-        let seen = self.notes_of(owner).load(Ordering::SeqCst);
+    fn logged_groups(&self, owner: ProcId) -> Option<Vec<u32>> {
+        let seen = self.log_of(owner).load(Ordering::SeqCst);
         if !is_of(seen, owner) {
             return Some(Vec::new());
         }
-        if seen & EVERYTHING != 0 {
+        if seen & SCAN_ALL != 0 {
             return None;
         }
         let mut groups = Vec::new();
@@ -254,11 +254,11 @@ impl Arena {
         while let Some(block) = next {
             retries.again().ok()?;
             let page = self.page(block).ok()?;
-            let entries = page
-                .entries
+            let records = page
+                .records
                 .iter()
-                .map(|entry| entry.load(Ordering::SeqCst));
-            groups.extend(entries.filter(|&group| group != 0));
+                .map(|record| record.load(Ordering::SeqCst));
+            groups.extend(records.filter(|&group| group != 0));
             next = BlockId::new(page.next.load(Ordering::Acquire));
         }
         groups.sort_unstable();
@@ -273,7 +273,7 @@ impl Arena {
         owner: ProcId,
         mut look: impl FnMut(BlockId, &Cell) -> bool,
     ) -> bool {
-        let Some(groups) = self.groups_noted_by(owner) else {
+        let Some(groups) = self.logged_groups(owner) else {
             return self.sees_all() && self.blocks().all(|(block, cell)| look(block, cell));
         };
         let mut sees_all = true;
@@ -294,10 +294,10 @@ impl Arena {
 
     /// Frees the pages of a process after everything it owned was released.
     pub(crate) fn drop_ownership_log(&self, owner: ProcId) {
-        let records = self.notes_of(owner);
+        let log = self.log_of(owner);
         let mut retries = Retries::default();
         loop {
-            let seen = records.load(Ordering::Acquire);
+            let seen = log.load(Ordering::Acquire);
             if !is_of(seen, owner) || retries.again().is_err() {
                 return;
             }
@@ -307,13 +307,13 @@ impl Arena {
             let next = self
                 .page(block)
                 .map_or(0, |page| page.next.load(Ordering::Acquire));
-            let taken_off = records.compare_exchange(
+            let unlinked = log.compare_exchange(
                 seen,
-                word(owner, next) | seen & EVERYTHING,
+                word(owner, next) | seen & SCAN_ALL,
                 Ordering::SeqCst,
                 Ordering::Acquire,
             );
-            if taken_off.is_ok() {
+            if unlinked.is_ok() {
                 failpoint::hit("ownership_log.taken_off");
                 self.free(block, Owner::Part(owner.as_u32()));
             }
@@ -353,7 +353,7 @@ mod tests {
         arena.log_for(child.id(), groups.clone());
         // Groups on the newest page are not written again.
         arena.log_for(child.id(), groups.clone().skip(990));
-        let logged = arena.groups_noted_by(child.id()).expect("all were logged");
+        let logged = arena.logged_groups(child.id()).expect("all were logged");
         assert!(logged.into_iter().eq(groups.map(group_of)));
         let pages = || {
             let part = Owner::Part(child.id().as_u32());
@@ -362,10 +362,10 @@ mod tests {
                 .filter(|(_, cell)| cell.owner.is(part))
                 .count()
         };
-        assert_eq!(pages(), 999usize.div_ceil(ENTRIES));
+        assert_eq!(pages(), 999usize.div_ceil(RECORDS));
         arena.drop_ownership_log(child.id());
         assert_eq!(pages(), 0);
-        assert_eq!(arena.groups_noted_by(child.id()), Some(Vec::new()));
+        assert_eq!(arena.logged_groups(child.id()), Some(Vec::new()));
     }
 
     #[test]
@@ -394,8 +394,8 @@ mod tests {
             .collect();
         let child = crate::process::Reservation::reserve().expect("a slot");
         arena
-            .notes_of(child.id())
-            .store(word(child.id(), 0) | EVERYTHING, Ordering::SeqCst);
+            .log_of(child.id())
+            .store(word(child.id(), 0) | SCAN_ALL, Ordering::SeqCst);
         let mut looked_at = Vec::new();
         arena.visit_owned(child.id(), |block, _| {
             looked_at.push(block.0);

@@ -44,8 +44,8 @@ use crate::sys::known_fd::{FileId, KnownFd, out_of_reach};
 const F_SETSIG: c_int = 10;
 
 /// How often, and at which interval, to check for a successor that is being forked.
-const LOOKS: u32 = 200;
-const A_MOMENT: libc::timespec = libc::timespec {
+const SUCCESSOR_CHECKS: u32 = 200;
+const SUCCESSOR_CHECK_INTERVAL: libc::timespec = libc::timespec {
     tv_sec: 0,
     tv_nsec: 5_000_000,
 };
@@ -63,9 +63,9 @@ struct Links {
     /// The read end of its parent's, if it was forked from the parent.
     parents: Option<KnownFd>,
     /// The write ends of the processes that it succeeds.
-    kept: Vec<KnownFd>,
+    succeeded: Vec<KnownFd>,
     /// The one that it is tied to itself.
-    held: Option<KnownFd>,
+    tied_to: Option<KnownFd>,
 }
 
 /// The ends of one lifeline. Each is a [`KnownFd`]: the program may have closed all its descriptors, and the numbers
@@ -81,24 +81,24 @@ impl Link {
     }
 }
 
-static LINES: Mutex<Links> = Mutex::new(Links {
+static LINKS: Mutex<Links> = Mutex::new(Links {
     own: None,
     parents: None,
-    kept: Vec::new(),
-    held: None,
+    succeeded: Vec::new(),
+    tied_to: None,
 });
 
 fn links() -> MutexGuard<'static, Links> {
-    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+    LINKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Links {
-    fn let_go(&mut self) {
+    fn stop_succeeding(&mut self) {
         // Before the write ends are closed: a process that finds its lifeline cut looks for successors.
         if let Some(arena) = home_if_any() {
-            arena.be_no_successor();
+            arena.clear_successor_of();
         }
-        self.kept.clear();
+        self.succeeded.clear();
     }
 
     fn own(&mut self) -> Result<&Link> {
@@ -110,7 +110,7 @@ impl Links {
             // without the path.)
             let _ = rustix::fs::fchmod(&read, Mode::RUSR | Mode::RGRP | Mode::ROTH);
             if let Some((arena, file)) = home_if_any().zip(FileId::of(read.as_raw_fd())) {
-                arena.note_line(file.inode());
+                arena.set_lifeline(file.inode());
             }
             self.own = Some(Link {
                 read: KnownFd::new(out_of_reach(read)?)?,
@@ -148,13 +148,13 @@ pub fn reading_end() -> Result<OwnedFd> {
 /// When there are no descriptors left, or this is not one.
 pub fn die_with(inherited: RawFd) -> Result<()> {
     let _no_fork = fork_guard();
-    hang_on_guarded(inherited)
+    die_with_guarded(inherited)
 }
 
 /// As [`die_with`], for a caller that already holds the [`fork_guard`]: taking it twice can deadlock.
-pub(crate) fn hang_on_guarded(inherited: RawFd) -> Result<()> {
+pub(crate) fn die_with_guarded(inherited: RawFd) -> Result<()> {
     let held = bind(inherited)?;
-    links().held = held;
+    links().tied_to = held;
     Ok(())
 }
 
@@ -165,9 +165,9 @@ pub(crate) fn hang_on_guarded(inherited: RawFd) -> Result<()> {
 pub fn die_with_parent() -> Result<()> {
     let _no_fork = fork_guard();
     let mut links = links();
-    links.let_go();
+    links.stop_succeeding();
     if let Some(inherited) = links.parents.take() {
-        links.held = bind(inherited.checked()?.as_raw_fd())?;
+        links.tied_to = bind(inherited.checked()?.as_raw_fd())?;
     }
     Ok(())
 }
@@ -176,7 +176,7 @@ pub fn die_with_parent() -> Result<()> {
 /// parent succeeds.
 pub fn outlive_parents() {
     let _no_fork = fork_guard();
-    links().let_go();
+    links().stop_succeeding();
 }
 
 /// Runs in a forked child: the lifelines that were its parent's own stay the parent's, and the one that the parent
@@ -186,9 +186,9 @@ pub(crate) fn after_fork() {
     links.parents = None;
     if let Some(link) = links.own.take() {
         links.parents = Some(link.read);
-        links.kept.push(link.write);
+        links.succeeded.push(link.write);
     }
-    links.held = None;
+    links.tied_to = None;
     BOUND_TO.store(0, Ordering::SeqCst);
     CUT.store(0, Ordering::SeqCst);
 }
@@ -200,9 +200,9 @@ fn bind(inherited: RawFd) -> Result<Option<KnownFd>> {
         return Err(failed(Errno::BADF));
     }
     let link = FileId::of(inherited).map_or(0, FileId::inode);
-    let holder = home_if_any().and_then(|arena| arena.holder_of_line(link));
+    let holder = home_if_any().and_then(|arena| arena.lifeline_owner(link));
     BOUND_TO.store(holder.map_or(0, ProcId::as_u32), Ordering::SeqCst);
-    let Some(signal) = signal_of_cuts() else {
+    let Some(signal) = cut_signal() else {
         return Err(failed(Errno::BUSY));
     };
     // The signal's owner is a property of the open file description, which the siblings share. Opening the pipe again
@@ -217,15 +217,15 @@ fn bind(inherited: RawFd) -> Result<Option<KnownFd>> {
     });
     match asked {
         Ok(read) => {
-            look_if_cut(read.as_fd());
+            check_if_cut(read.as_fd());
             KnownFd::new(read).map(Some)
         }
         Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(failed(errno)),
         Err(Errno::NOENT) => {
             // Without /proc, the thread that forked this process has to stand for the whole parent.
-            hear_of_parent(signal);
+            request_parent_death_signal(signal);
             // SAFETY: it is open (checked), and belongs to the caller for the whole call.
-            look_if_cut(unsafe { BorrowedFd::borrow_raw(inherited) });
+            check_if_cut(unsafe { BorrowedFd::borrow_raw(inherited) });
             Ok(None)
         }
         // The kernel has no signals for pipes, or a sandbox refuses them. The signal at the end of a thread is no
@@ -254,7 +254,7 @@ fn set_owner_and_signal(read: &OwnedFd, signal: c_int) -> Result<(), Errno> {
 }
 
 /// Checks whether the lifeline was cut before the signal was requested.
-fn look_if_cut(read: BorrowedFd<'_>) {
+fn check_if_cut(read: BorrowedFd<'_>) {
     let mut watched = [PollFd::from_borrowed_fd(read, PollFlags::empty())];
     let at_once = Timespec {
         tv_sec: 0,
@@ -267,7 +267,7 @@ fn look_if_cut(read: BorrowedFd<'_>) {
 }
 
 /// A signal that the program makes no use of, with our handler installed. The same one at each call.
-fn signal_of_cuts() -> Option<c_int> {
+fn cut_signal() -> Option<c_int> {
     let ours = on_cut as extern "C" fn(c_int) as usize;
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     (libc::SIGRTMIN()..=libc::SIGRTMAX() - 11)
@@ -313,19 +313,19 @@ fn end_unless_needed() {
         bound.map_or(Need::Never, |(holder, arena)| arena.need_of(holder))
     };
     if need() == Need::Now && CUT.swap(1, Ordering::SeqCst) == 0 {
-        // The lifeline reports nothing more. The thread that forked this process may belong to yet another process,
-        // whose end then reports nothing either.
-        if let Some(signal) = signal_of_cuts() {
-            hear_of_parent(signal);
+        // The lifeline reports nothing more. The kernel's parent, whose end the signal reports, may be another
+        // process than the one that this process is tied to.
+        if let Some(signal) = cut_signal() {
+            request_parent_death_signal(signal);
         }
     }
     // A process that was killed while it forked leaves an entry that nobody claims.
-    for _ in 0..LOOKS {
+    for _ in 0..SUCCESSOR_CHECKS {
         if need() != Need::Soon {
             break;
         }
         // SAFETY: the time is valid, and nothing is written back.
-        unsafe { libc::nanosleep(&A_MOMENT, std::ptr::null_mut()) };
+        unsafe { libc::nanosleep(&SUCCESSOR_CHECK_INTERVAL, std::ptr::null_mut()) };
     }
     if need() != Need::Now {
         // SAFETY: calls without preconditions.
@@ -334,7 +334,7 @@ fn end_unless_needed() {
 }
 
 /// Requests the signal at the end of the thread that started this process.
-fn hear_of_parent(signal: c_int) {
+fn request_parent_death_signal(signal: c_int) {
     // SAFETY: a call that touches no memory.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) };
 }

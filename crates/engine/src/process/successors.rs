@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use crate::memory::Arena;
 use crate::memory::owner::ProcId;
 use crate::process::entry_state::Stage;
-use crate::process::table::{ProcessEntry, Told};
+use crate::process::table::{LivenessSource, ProcessEntry};
 
 pub(crate) const GENERATIONS: usize = 4;
 
@@ -32,9 +32,9 @@ impl ProcessEntry {
         if state.epoch() != epoch {
             return Need::Never;
         }
-        let is_there = || match self.told(epoch) {
-            Told::ByLiveness(word) => !self.liveness[word].holder_died(),
-            Told::ByNumber => false,
+        let is_there = || match self.liveness_source(epoch) {
+            LivenessSource::Word(word) => !self.liveness[word].holder_died(),
+            LivenessSource::Pid => false,
         };
         match state.stage {
             Stage::Live | Stage::Leaving if is_there() => Need::Now,
@@ -59,7 +59,7 @@ impl Arena {
     }
 
     /// Makes this process nobody's successor.
-    pub(crate) fn be_no_successor(&self) {
+    pub(crate) fn clear_successor_of(&self) {
         let successor_of = &self.entry(self.me()).successor_of;
         successor_of
             .iter()
@@ -67,26 +67,30 @@ impl Arena {
     }
 
     /// Records the lifeline by which others are tied to this process.
-    pub(crate) fn note_line(&self, line: u64) {
-        self.entry(self.me()).line.store(line, Ordering::SeqCst);
+    pub(crate) fn set_lifeline(&self, lifeline: u64) {
+        self.entry(self.me())
+            .lifeline
+            .store(lifeline, Ordering::SeqCst);
     }
 
     /// The process that a lifeline belongs to.
-    pub(crate) fn holder_of_line(&self, line: u64) -> Option<ProcId> {
-        let holds = |entry: &&ProcessEntry| line != 0 && entry.line.load(Ordering::SeqCst) == line;
+    pub(crate) fn lifeline_owner(&self, lifeline: u64) -> Option<ProcId> {
+        let holds = |entry: &&ProcessEntry| {
+            lifeline != 0 && entry.lifeline.load(Ordering::SeqCst) == lifeline
+        };
         let (slot, entry) = self.processes().find(|(_, entry)| holds(entry))?;
         Some(ProcId::new(slot, entry.state().epoch()))
     }
 
     /// Whether a process or a successor of it runs. Signal handlers call this: it uses atomics alone.
     pub(crate) fn need_of(&self, process: ProcId) -> Need {
-        let is_heir = |entry: &ProcessEntry| {
+        let is_successor = |entry: &ProcessEntry| {
             let successor_of = &entry.successor_of;
             successor_of
                 .iter()
                 .any(|of| of.load(Ordering::SeqCst) == process.as_u32())
         };
-        let successors = self.processes().filter(|(_, entry)| is_heir(entry));
+        let successors = self.processes().filter(|(_, entry)| is_successor(entry));
         let needs = successors.map(|(_, entry)| entry.need(entry.state().epoch()));
         std::iter::once(self.entry(process).need(process.epoch()))
             .chain(needs)

@@ -31,7 +31,7 @@ use crate::sys::pid::Number;
 use crate::sys::robust_mutex::{self, LivenessWord};
 
 /// How long an entry reserved by a fork may wait for its child, which claims it before `fork` returns.
-const UNBORN_NS: u64 = match cfg!(feature = "kill-points") {
+const CLAIM_TIMEOUT_NS: u64 = match cfg!(feature = "kill-points") {
     false => 10_000_000_000,
     // The kill matrix waits this long at each of its deaths.
     true => 1_000_000_000,
@@ -46,10 +46,10 @@ pub(crate) struct ProcessEntry {
     start: AtomicU64,
     /// When the entry was reserved.
     since: AtomicU64,
-    /// What [reports](Told) the end of the process (bits 0-1), and the epoch it is valid for (bits 2-20).
-    told: AtomicU32,
-    /// The epoch whose end was announced to sleepers (bits 0-18). With [`UNTOLD`], the epoch of an occupant of whom
-    /// nothing had been announced when it claimed the entry. See `death_watch.rs`.
+    /// What [reports](LivenessSource) the end of the process (bits 0-1), and the epoch it is valid for (bits 2-20).
+    liveness_source: AtomicU32,
+    /// The epoch whose end was announced to sleepers (bits 0-18). With [`NOT_ANNOUNCED`], the epoch of an occupant of
+    /// whom nothing had been announced when it claimed the entry. See `death_watch.rs`.
     pub(crate) announced: AtomicU32,
     /// One of them is held for as long as the process lives.
     pub(crate) liveness: [LivenessWord; 2],
@@ -59,7 +59,7 @@ pub(crate) struct ProcessEntry {
     /// See `wait_registry.rs`.
     pub(crate) waits: [AtomicU64; MAX_RECORDS],
     /// See `successors.rs`.
-    pub(crate) line: AtomicU64,
+    pub(crate) lifeline: AtomicU64,
     pub(crate) successor_of: [AtomicU32; crate::process::successors::GENERATIONS],
 }
 
@@ -67,18 +67,18 @@ const _: () = assert!(size_of::<ProcessEntry>() == 256);
 
 /// What reports that the process of an entry is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum LivenessSource {
     /// Its liveness word with this index; the first one by default.
-    ByLiveness(usize),
+    Word(usize),
     /// Its PID and start time, because it has no thread whose end the kernel would mark.
-    ByNumber,
+    Pid,
 }
 
 const START_BITS: u32 = 45;
 
 /// See [`ProcessEntry::announced`].
-const UNTOLD: u32 = 1 << 31;
-const _: () = assert!(UNTOLD > EPOCH_MASK);
+const NOT_ANNOUNCED: u32 = 1 << 31;
+const _: () = assert!(NOT_ANNOUNCED > EPOCH_MASK);
 
 /// What became of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl ProcessEntry {
     }
 
     /// Records the start time of the process that has the entry in this epoch.
-    fn note_start(&self, epoch: u32, number: Number) {
+    fn record_start(&self, epoch: u32, number: Number) {
         let start = number.start_time() & ((1 << START_BITS) - 1);
         let word = u64::from(epoch) << START_BITS | start;
         self.start.store(word, Ordering::SeqCst);
@@ -119,21 +119,22 @@ impl ProcessEntry {
         state.number().runs(start)
     }
 
-    pub(crate) fn told(&self, epoch: u32) -> Told {
-        let word = self.told.load(Ordering::SeqCst);
+    pub(crate) fn liveness_source(&self, epoch: u32) -> LivenessSource {
+        let word = self.liveness_source.load(Ordering::SeqCst);
         match (word >> 2 == epoch, word & 3) {
-            (true, 1) => Told::ByLiveness(1),
-            (true, 2) => Told::ByNumber,
-            _ => Told::ByLiveness(0),
+            (true, 1) => LivenessSource::Word(1),
+            (true, 2) => LivenessSource::Pid,
+            _ => LivenessSource::Word(0),
         }
     }
 
-    fn tell(&self, epoch: u32, told: Told) {
-        let bits = match told {
-            Told::ByLiveness(word) => word as u32 & 1,
-            Told::ByNumber => 2,
+    fn store_liveness_source(&self, epoch: u32, source: LivenessSource) {
+        let bits = match source {
+            LivenessSource::Word(word) => word as u32 & 1,
+            LivenessSource::Pid => 2,
         };
-        self.told.store(epoch << 2 | bits, Ordering::SeqCst);
+        self.liveness_source
+            .store(epoch << 2 | bits, Ordering::SeqCst);
     }
 
     /// Whether the holder of the current liveness word has died.
@@ -142,26 +143,26 @@ impl ProcessEntry {
     /// dead must read again which word is current.
     pub(crate) fn liveness_ended(&self, epoch: u32) -> bool {
         loop {
-            let told = self.told(epoch);
-            let Told::ByLiveness(word) = told else {
+            let source = self.liveness_source(epoch);
+            let LivenessSource::Word(word) = source else {
                 return false;
             };
             if !self.liveness[word].holder_died() {
                 return false;
             }
-            if self.told(epoch) == told {
+            if self.liveness_source(epoch) == source {
                 return true;
             }
         }
     }
 
-    fn gives_back(&self) -> bool {
+    fn returns_pages(&self) -> bool {
         std::sync::atomic::fence(Ordering::SeqCst);
         self.giving_back.is_held()
     }
 
-    pub(crate) fn is_known_by_number(&self, epoch: u32) -> bool {
-        self.told(epoch) == Told::ByNumber
+    pub(crate) fn is_tracked_by_pid(&self, epoch: u32) -> bool {
+        self.liveness_source(epoch) == LivenessSource::Pid
     }
 }
 
@@ -210,7 +211,7 @@ impl Arena {
             // Before the swap: otherwise others could take the entry for one that has waited since its last occupant.
             entry.since.store(monotonic_ns(), Ordering::SeqCst);
             if owner != ProcId::ABANDONED && entry.change(state, reserved) {
-                entry.line.store(0, Ordering::SeqCst);
+                entry.lifeline.store(0, Ordering::SeqCst);
                 entry
                     .successor_of
                     .iter()
@@ -236,8 +237,8 @@ impl Arena {
             .load(Ordering::Relaxed)
             .clamp(2, MAX_PROCESSES as u32);
         for _ in 0..4 {
-            let turn = root.reap_cursor.fetch_add(1, Ordering::Relaxed);
-            let number = 1 + turn % (used - 1);
+            let cursor = root.reap_cursor.fetch_add(1, Ordering::Relaxed);
+            let number = 1 + cursor % (used - 1);
             let state = root.processes[number as usize].state();
             let owner = ProcId::new(number, state.epoch);
             if state.stage != Stage::Free && self.is_dead(owner) {
@@ -250,30 +251,30 @@ impl Arena {
     pub(crate) fn claim_entry(&self, owner: ProcId) -> Result<()> {
         let entry = self.entry(owner);
         let me = Number::of_this_process();
-        let sitting = loop {
+        let claimed = loop {
             let state = entry.state();
-            let waits = matches!(state.stage, Stage::Reserved | Stage::Awaited);
-            if !waits || state.epoch != owner.epoch() {
+            let is_unclaimed = matches!(state.stage, Stage::Reserved | Stage::Awaited);
+            if !is_unclaimed || state.epoch != owner.epoch() {
                 return Err(Error::SeatGone);
             }
-            let sitting = state.of(Stage::Claimed, me);
-            if entry.change(state, sitting) {
-                break sitting;
+            let claimed = state.of(Stage::Claimed, me);
+            if entry.change(state, claimed) {
+                break claimed;
             }
         };
         failpoint::hit("process.claimed");
         self.clear_waits(owner);
-        let untold = UNTOLD | owner.epoch();
-        entry.announced.store(untold, Ordering::SeqCst);
+        let not_announced = NOT_ANNOUNCED | owner.epoch();
+        entry.announced.store(not_announced, Ordering::SeqCst);
         if !entry.giving_back.make() || !self.hold_liveness(owner) {
-            self.know_by_number(owner);
+            self.track_by_pid(owner);
         }
         failpoint::hit("process.held");
-        if !entry.change(sitting, sitting.at(Stage::Live)) {
+        if !entry.change(claimed, claimed.at(Stage::Live)) {
             return Err(Error::SeatGone);
         }
         failpoint::hit("process.live");
-        self.tell_of_change();
+        self.announce_change();
         Ok(())
     }
 
@@ -289,20 +290,21 @@ impl Arena {
     }
 
     /// From now on the PID decides whether the process is alive.
-    pub(crate) fn know_by_number(&self, owner: ProcId) {
+    pub(crate) fn track_by_pid(&self, owner: ProcId) {
         let entry = self.entry(owner);
-        entry.note_start(owner.epoch(), entry.state().number());
-        self.tell_by(owner, Told::ByNumber);
+        entry.record_start(owner.epoch(), entry.state().number());
+        self.set_liveness_source(owner, LivenessSource::Pid);
     }
 
     /// Changes what reports the end of this process.
     ///
     /// Sleepers on the former word are woken and choose their words again. If the process is killed between the two
     /// steps, one of them finds it dead, because the process still held the former word.
-    pub(crate) fn tell_by(&self, owner: ProcId, told: Told) {
-        self.entry(owner).tell(owner.epoch(), told);
+    pub(crate) fn set_liveness_source(&self, owner: ProcId, source: LivenessSource) {
+        self.entry(owner)
+            .store_liveness_source(owner.epoch(), source);
         failpoint::hit("process.taken_over");
-        self.tell_of_change();
+        self.announce_change();
     }
 
     /// Records which process a reserved entry is for, so that others notice its early death.
@@ -311,7 +313,7 @@ impl Arena {
         let state = entry.state();
         if state.stage == Stage::Reserved && state.epoch == owner.epoch() {
             let number = Number::of(pid);
-            entry.note_start(state.epoch, number);
+            entry.record_start(state.epoch, number);
             entry.change(state, state.of(Stage::Awaited, number));
         }
     }
@@ -349,8 +351,8 @@ impl Arena {
     /// The PID of the entry's occupant.
     pub(crate) fn number_of(&self, owner: ProcId) -> Option<Number> {
         let state = self.entry(owner).state();
-        let sits = matches!(state.stage, Stage::Claimed | Stage::Live | Stage::Leaving);
-        (sits && state.epoch == owner.epoch()).then(|| state.number())
+        let is_occupied = matches!(state.stage, Stage::Claimed | Stage::Live | Stage::Leaving);
+        (is_occupied && state.epoch == owner.epoch()).then(|| state.number())
     }
 
     /// Whether the occupant is gone for good.
@@ -368,24 +370,25 @@ impl Arena {
             return true;
         }
         match state.stage {
-            Stage::Live | Stage::Leaving => match entry.told(state.epoch) {
-                Told::ByNumber => !entry.runs(state),
-                Told::ByLiveness(word) => {
+            Stage::Live | Stage::Leaving => match entry.liveness_source(state.epoch) {
+                LivenessSource::Pid => !entry.runs(state),
+                LivenessSource::Word(word) => {
                     entry.liveness[word].holder_died()
                         && entry.liveness_ended(state.epoch)
-                        && !entry.gives_back()
+                        && !entry.returns_pages()
                 }
             },
             Stage::Awaited | Stage::Claimed => !entry.runs(state),
-            Stage::Reserved => self.never_came(entry, state),
+            Stage::Reserved => self.claim_timed_out(entry, state),
             Stage::Free | Stage::Reaping | Stage::Clearing => true,
         }
     }
 
     /// Whether the process will never claim its entry, when nobody recorded its PID.
     #[cold]
-    fn never_came(&self, entry: &ProcessEntry, state: State) -> bool {
-        let late = monotonic_ns().saturating_sub(entry.since.load(Ordering::Acquire)) > UNBORN_NS;
+    fn claim_timed_out(&self, entry: &ProcessEntry, state: State) -> bool {
+        let late =
+            monotonic_ns().saturating_sub(entry.since.load(Ordering::Acquire)) > CLAIM_TIMEOUT_NS;
         let by = ProcId::from_u32(state.who as u32);
         late && by.is_none_or(|by| by == self.me() || self.is_dead(by))
     }
@@ -396,14 +399,14 @@ impl Arena {
             return None;
         }
         let entry = self.root().processes.get(owner.slot() as usize)?;
-        let life = match entry.told(owner.epoch()) {
-            Told::ByLiveness(word) => &entry.liveness[word],
-            Told::ByNumber => &entry.liveness[0],
+        let liveness = match entry.liveness_source(owner.epoch()) {
+            LivenessSource::Word(word) => &entry.liveness[word],
+            LivenessSource::Pid => &entry.liveness[0],
         };
-        match life.watch() {
-            Some(expected) => Some((life.word(), expected)),
+        match liveness.watch() {
+            Some(expected) => Some((liveness.word(), expected)),
             // The thread is gone, but the process lives or is returning pages: sleepers poll it after each nap.
-            None => Some((life.word(), life.word().load(Ordering::Acquire))),
+            None => Some((liveness.word(), liveness.word().load(Ordering::Acquire))),
         }
     }
 
@@ -449,10 +452,10 @@ impl Arena {
         let exit_state = self.reap(owner);
         let entry = self.entry(owner);
         let state = entry.state();
-        let sits = matches!(state.stage, Stage::Claimed | Stage::Live | Stage::Leaving);
+        let is_occupied = matches!(state.stage, Stage::Claimed | Stage::Live | Stage::Leaving);
         // A process that the child started may occupy the entry, and lives on.
         if exit_state != ExitState::Alive
-            || !sits
+            || !is_occupied
             || state.epoch != owner.epoch()
             || entry.runs(state)
         {
@@ -472,7 +475,7 @@ impl Arena {
         if state.epoch != owner.epoch() || state.stage == Stage::Free {
             return;
         }
-        self.tell_of(owner);
+        self.announce_death(owner);
         let marked = match state.stage {
             Stage::Leaving => state.at(Stage::Clearing),
             Stage::Clearing => state,
@@ -501,10 +504,10 @@ impl Arena {
         let state = entry.state();
         // This thread cannot release another thread's liveness word; the entry then also stays until the end.
         if state.epoch == former.epoch()
-            && self.let_go_of_liveness(former)
+            && self.release_liveness(former)
             && entry.change(state, state.at(Stage::Clearing))
         {
-            self.tell_of(former);
+            self.announce_death(former);
             self.clear(former);
         }
     }
@@ -526,8 +529,8 @@ impl Arena {
 
     /// The kernel wakes one sleeper when a holder dies; whoever notices the death wakes the others.
     pub(crate) fn wake_watchers(&self, entry: &ProcessEntry) {
-        for life in &entry.liveness {
-            crate::sys::futex::wake(life.word(), u32::MAX);
+        for liveness in &entry.liveness {
+            crate::sys::futex::wake(liveness.word(), u32::MAX);
         }
     }
 

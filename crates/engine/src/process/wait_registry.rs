@@ -149,11 +149,11 @@ impl Drop for Call {
 }
 
 /// Records what the thread's call waits for.
-fn record(what: WaitReason, word_of_it: &AtomicU32) {
+fn record(what: WaitReason, object_word: &AtomicU32) {
     let (Some(mut call), Some(arena)) = (CALL.get(), home_if_any()) else {
         return;
     };
-    let Some(block) = arena.block_at(word_of_it.as_ptr().addr()) else {
+    let Some(block) = arena.block_at(object_word.as_ptr().addr()) else {
         return;
     };
     let me = arena.me();
@@ -214,7 +214,7 @@ pub(crate) fn nap(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept {
     if words.iter().any(died)
         && let Some(arena) = home_if_any()
     {
-        arena.tell_of_the_dead();
+        arena.announce_deaths();
     }
     slept
 }

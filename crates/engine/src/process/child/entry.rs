@@ -89,11 +89,11 @@ where
     Shape: 'static,
     G: EntryAdapter<F>,
 {
-    announce::<Called<F, Shape, G>>();
+    register::<Called<F, Shape, G>>();
     if !is_plain::<F>() {
         return Err(NotPlain::Closure(type_name::<F>()));
     }
-    let found = table().places.get(&TypeId::of::<(F, G)>());
+    let found = table().ids.get(&TypeId::of::<(F, G)>());
     found.copied().ok_or(NotPlain::Unlisted(type_name::<F>()))
 }
 
@@ -109,7 +109,7 @@ pub fn fingerprint() -> u64 {
 
 /// Puts a `#[test]` function into the table, as the one through which children start.
 pub fn announce_test<F: Copy + 'static>(_test: F) {
-    announce::<Tested<F>>();
+    register::<Tested<F>>();
 }
 
 /// The path of the `#[test]` function through which children start, in a test executable.
@@ -211,7 +211,7 @@ macro_rules! append {
     };
 }
 
-fn announce<D: Described>() {
+fn register<D: Described>() {
     // SAFETY: no instruction is emitted in the control flow; the directives append one aligned, relocated pointer to
     // a section of our own and return to the section they came from.
     unsafe { append!("{describe}", describe = sym D::describe) }
@@ -219,7 +219,7 @@ fn announce<D: Described>() {
 
 struct Table {
     entries: Vec<Entry>,
-    places: IdMap<TypeId, EntryId>,
+    ids: IdMap<TypeId, EntryId>,
     test: Option<&'static str>,
     fingerprint: u64,
 }
@@ -228,7 +228,7 @@ fn table() -> &'static Table {
     static TABLE: OnceLock<Table> = OnceLock::new();
     TABLE.get_or_init(|| {
         let entries = read_section();
-        let mut places = IdMap::default();
+        let mut ids = IdMap::default();
         let mut test = None;
         let mut hasher = DefaultHasher::new();
         for (index, entry) in entries.iter().enumerate() {
@@ -237,14 +237,14 @@ fn table() -> &'static Table {
                 // A function compiled into several units appears several times, always with the same description.
                 Role::Call { of, .. } => {
                     of.hash(&mut hasher);
-                    places.entry(of).or_insert(EntryId(index as u32));
+                    ids.entry(of).or_insert(EntryId(index as u32));
                 }
                 Role::Test => test = Some(entry.name),
             }
         }
         Table {
             entries,
-            places,
+            ids,
             test,
             fingerprint: hasher.finish(),
         }
@@ -259,7 +259,7 @@ fn read_section() -> Vec<Entry> {
         #[link_name = concat!("__stop_", section!())]
         static STOP: [usize; 0];
     }
-    // SAFETY: as in `announce`. The null keeps the section, and so its two ends, in programs that start no child.
+    // SAFETY: as in `register`. The null keeps the section, and so its two ends, in programs that start no child.
     unsafe { append!("0") }
     let (start, stop) = (&raw const START, &raw const STOP);
     let count = (stop.addr() - start.addr()) / size_of::<Option<Describe>>();

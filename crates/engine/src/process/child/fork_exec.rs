@@ -33,11 +33,11 @@ use crate::Deadline;
 use crate::error::{Error, Result};
 use crate::process;
 use crate::process::child::Child;
-use crate::process::child::launch::{Image, out_of_the_way, path};
+use crate::process::child::launch::{Image, copy_stdio, path};
 use crate::process::child::pre_exec::Setup;
 use crate::process::child::startup_status;
 use crate::process::child::startup_status::{Failed, Step};
-use crate::process::fork::unseen;
+use crate::process::fork::without_handlers;
 use crate::process::{Reservation, parent_death};
 
 /// Exit code of a child that failed at a step. Only visible to tools that list processes meanwhile.
@@ -48,25 +48,25 @@ const PANICKED: i32 = 101;
 /// Starts an image in the entry `slot`. The child first applies `setup` to itself.
 pub(crate) fn exec(image: &Image, mut setup: Setup, slot: Reservation) -> Result<Child> {
     let (reader, writer) = startup_status::pipe_until_exec()?;
-    let signals = Blocked::all();
+    let signals = BlockedSignals::all();
     // SAFETY: the child makes system calls on memory that was prepared before, runs hooks whose authors vouched for
     // them, and ends or becomes another program.
-    let pid = unseen(|| unsafe { libc::fork() });
+    let pid = without_handlers(|| unsafe { libc::fork() });
     if pid == 0 {
         let failed = become_image(image, &mut setup);
-        writer.say(&failed);
+        writer.send(&failed);
         exit_now(NOT_STARTED)
     }
-    let forked = forked(pid);
+    let forked = checked_pid(pid);
     drop((signals, writer));
     let pid = forked?;
     slot.note_pid(pid.as_raw_nonzero().get().unsigned_abs());
     let child = Child::started(pid, slot.keep())?;
-    heard(child, |child| reader.wait(child))
+    await_startup(child, |child| reader.wait(child))
 }
 
 fn become_image(image: &Image, setup: &mut Setup) -> Failed {
-    Blocked::none_as_for_a_new_program();
+    BlockedSignals::reset_for_new_program();
     if let Err(failed) = setup.take_steps(&image.passes, image.cwd.as_deref()) {
         return failed;
     }
@@ -78,11 +78,11 @@ fn become_image(image: &Image, setup: &mut Setup) -> Failed {
             image.env.as_ptr().cast(),
         )
     };
-    Failed::last(Step::Program)
+    Failed::last_os_error(Step::Program)
 }
 
 /// Waits until the child has taken its steps, and returns it. A child that failed is reaped.
-fn heard(mut child: Child, wait: impl FnOnce(&Child) -> Result<()>) -> Result<Child> {
+fn await_startup(mut child: Child, wait: impl FnOnce(&Child) -> Result<()>) -> Result<Child> {
     match wait(&child) {
         Ok(()) => Ok(child),
         Err(error) => {
@@ -94,7 +94,7 @@ fn heard(mut child: Child, wait: impl FnOnce(&Child) -> Result<()>) -> Result<Ch
     }
 }
 
-fn forked(pid: libc::pid_t) -> Result<Pid> {
+fn checked_pid(pid: libc::pid_t) -> Result<Pid> {
     let pid = if pid > 0 { Pid::from_raw(pid) } else { None };
     pid.ok_or_else(|| Error::Os {
         what: "fork a process",
@@ -175,7 +175,7 @@ impl Fork {
         if self.tied {
             parent_death::prepare()?;
         }
-        let stdio = out_of_the_way(&self.stdio)?;
+        let stdio = copy_stdio(&self.stdio)?;
         let cwd = self.cwd.take().map(path).transpose()?;
         let passes: Vec<_> = stdio
             .iter()
@@ -190,20 +190,20 @@ impl Fork {
                 first();
                 drop(reader);
                 if let Err(failed) = self.begin(&passes, cwd.as_deref()) {
-                    writer.say(&failed);
+                    writer.send(&failed);
                     // Only the parent drops what the closure captured.
                     exit_now(NOT_STARTED);
                 }
                 drop((self, stdio));
-                writer.say_done();
+                writer.send_done();
                 drop(writer);
                 main(closure.0)
             })
         }
-        let forked = forked(pid);
+        let forked = checked_pid(pid);
         drop((first, main, writer));
         let child = match forked {
-            Ok(pid) => joined(pid)?,
+            Ok(pid) => adopt_forked(pid)?,
             Err(error) => {
                 // The handlers reserved it before the fork failed.
                 if let Some(slot) = process::forked_child() {
@@ -212,7 +212,7 @@ impl Fork {
                 return Err(error);
             }
         };
-        let child = heard(child, |child| reader.wait(child))?;
+        let child = await_startup(child, |child| reader.wait(child))?;
         Ok((child, closure))
     }
 
@@ -221,11 +221,11 @@ impl Fork {
         reason = "nothing is allocated before the steps are taken"
     )]
     fn begin(&mut self, passes: &[(RawFd, RawFd)], cwd: Option<&CStr>) -> Result<(), Failed> {
-        process::check_fork().map_err(|error| Failed::in_words(Step::Slot, error))?;
+        process::check_fork().map_err(|error| Failed::with_message(Step::Slot, error))?;
         self.setup.take_steps(passes, cwd)?;
         if self.tied {
             let tied = parent_death::die_with_parent();
-            tied.map_err(|error| Failed::in_words(Step::Lifeline, error))?;
+            tied.map_err(|error| Failed::with_message(Step::Lifeline, error))?;
         } else {
             parent_death::outlive_parents();
         }
@@ -235,7 +235,7 @@ impl Fork {
 
 /// Returns the child that was just forked, in the entry that the handlers gave it, as a holder of everything that
 /// this process holds.
-fn joined(pid: Pid) -> Result<Child> {
+fn adopt_forked(pid: Pid) -> Result<Child> {
     let slot = process::forked_child();
     if let Some(slot) = slot {
         process::note_pid(slot, pid.as_raw_nonzero().get().unsigned_abs());
@@ -270,22 +270,22 @@ fn exit_now(code: i32) -> ! {
 }
 
 /// Blocks all signals to this thread while it exists.
-struct Blocked(libc::sigset_t);
+struct BlockedSignals(libc::sigset_t);
 
-impl Blocked {
-    fn all() -> Blocked {
+impl BlockedSignals {
+    fn all() -> BlockedSignals {
         let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
         // SAFETY: the first call fills the one set and the second the other.
         unsafe {
             libc::sigfillset(all.as_mut_ptr());
             libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-            Blocked(before.assume_init())
+            BlockedSignals(before.assume_init())
         }
     }
 
     /// Sets the signals as `posix_spawn` does for a new program: no handlers, nothing blocked, and the default action
     /// for SIGPIPE.
-    fn none_as_for_a_new_program() {
+    fn reset_for_new_program() {
         for signal in 1..=libc::SIGRTMAX() {
             let mut action = MaybeUninit::<libc::sigaction>::uninit();
             // SAFETY: the call fills the place when it returns 0. For a signal that the C library keeps for itself it
@@ -308,7 +308,7 @@ impl Blocked {
     }
 }
 
-impl Drop for Blocked {
+impl Drop for BlockedSignals {
     fn drop(&mut self) {
         // SAFETY: the set that was in force before.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };

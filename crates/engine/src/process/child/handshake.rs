@@ -50,7 +50,7 @@ pub(crate) fn write(
     slot: ProcId,
     lifeline: Option<&OwnedFd>,
     saved_stdio: Option<&OwnedFd>,
-    complaint: Option<&OwnedFd>,
+    error_pipe: Option<&OwnedFd>,
     keep: &[OwnedFd],
     note: &str,
 ) -> Result<String> {
@@ -71,14 +71,14 @@ pub(crate) fn write(
         slot.as_u32(),
         number(lifeline),
         number(saved_stdio),
-        number(complaint),
+        number(error_pipe),
         keep.join(","),
     ))
 }
 
 /// Whether this process was started by [`crate::process::child::Launch`] and has not answered yet. Cheap.
 pub fn is_child() -> bool {
-    Written::read().is_some_and(|written| written.is_for_us())
+    Request::read().is_some_and(|request| request.is_for_us())
 }
 
 /// Claims the entry that the parent reserved; `None` in a process that was started otherwise.
@@ -90,57 +90,57 @@ pub fn handshake() -> Result<Option<Handshake>> {
     // One answer at a time: this lock protects the claiming of the descriptors.
     let _no_fork = crate::process::fork::fork_guard();
     let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(written) = Written::read().filter(Written::is_for_us) else {
+    let Some(request) = Request::read().filter(Request::is_for_us) else {
         return Ok(None);
     };
     if is_elevated() {
         return Err(Error::Elevated);
     }
-    let complaint = written.complaint.map(claim).transpose()?;
-    let answered = answer(written, &mut inherited);
-    if let (Some(complaint), Err(error)) = (complaint, &answered) {
+    let error_pipe = request.error_pipe.map(claim).transpose()?;
+    let answered = answer(request, &mut inherited);
+    if let (Some(error_pipe), Err(error)) = (error_pipe, &answered) {
         // If the parent cannot be told, it still sees how this process ends.
-        let _ = rustix::io::write(complaint, error.to_string().as_bytes());
+        let _ = rustix::io::write(error_pipe, error.to_string().as_bytes());
     }
     answered.map(Some)
 }
 
-fn answer(written: Written, inherited: &mut Vec<OwnedFd>) -> Result<Handshake> {
-    if written.engine != ENGINE {
+fn answer(request: Request, inherited: &mut Vec<OwnedFd>) -> Result<Handshake> {
+    if request.engine != ENGINE {
         return Err(Error::Release {
-            found: written.engine,
+            found: request.engine,
             ours: ENGINE,
         });
     }
-    let numbers: BTreeSet<RawFd> = written.numbers().collect();
-    if numbers.len() != written.numbers().count() || numbers.first().is_some_and(|&fd| fd < 3) {
+    let numbers: BTreeSet<RawFd> = request.numbers().collect();
+    if numbers.len() != request.numbers().count() || numbers.first().is_some_and(|&fd| fd < 3) {
         return Err(Error::Invalid(
             "the handshake names a descriptor twice".into(),
         ));
     }
-    let arena = claim(written.arena)?;
-    let lifeline = written.lifeline.map(claim).transpose()?;
-    let saved_stdio = written.saved_stdio.map(claim).transpose()?;
-    for fd in written.keep {
+    let arena = claim(request.arena)?;
+    let lifeline = request.lifeline.map(claim).transpose()?;
+    let saved_stdio = request.saved_stdio.map(claim).transpose()?;
+    for fd in request.keep {
         inherited.push(claim(fd)?);
     }
     if let Some(saved_stdio) = saved_stdio {
         rustix::stdio::dup2_stdout(&saved_stdio)
             .map_err(|errno| Error::os("restore standard output", errno))?;
     }
-    bear_the_programs_name();
-    process::enter(arena, written.slot)?;
+    set_process_name();
+    process::enter(arena, request.slot)?;
     if let Some(lifeline) = lifeline {
-        parent_death::hang_on_guarded(lifeline.as_raw_fd())?;
+        parent_death::die_with_guarded(lifeline.as_raw_fd())?;
     }
     Ok(Handshake {
-        slot: written.slot,
-        note: written.note,
+        slot: request.slot,
+        note: request.note,
     })
 }
 
 /// Sets the name shown in process lists, which is "exe" for a process started through `/proc/self/exe`.
-fn bear_the_programs_name() {
+fn set_process_name() {
     let program = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&program).file_name().unwrap_or_default();
     // The kernel truncates it; a failure here is not worth an error.
@@ -166,21 +166,21 @@ pub fn close_inherited() {
         .clear();
 }
 
-struct Written {
+struct Request {
     engine: String,
     arena: RawFd,
     file: FileId,
     slot: ProcId,
     lifeline: Option<RawFd>,
     saved_stdio: Option<RawFd>,
-    complaint: Option<RawFd>,
+    error_pipe: Option<RawFd>,
     keep: Vec<RawFd>,
     note: String,
 }
 
-impl Written {
+impl Request {
     /// `None` for a variable in another format: this version of the engine ignores it.
-    fn read() -> Option<Written> {
+    fn read() -> Option<Request> {
         let text = std::env::var(VARIABLE).ok()?;
         let mut parts = text.split(':');
         let mut part = || parts.next();
@@ -193,20 +193,20 @@ impl Written {
         let slot = ProcId::from_u32(part()?.parse().ok()?)?;
         let lifeline = optional(part()?)?;
         let saved_stdio = optional(part()?)?;
-        let complaint = optional(part()?)?;
+        let error_pipe = optional(part()?)?;
         let keep = part()?.split(',').filter(|number| !number.is_empty());
         let keep = keep
             .map(|number| number.parse().ok())
             .collect::<Option<_>>()?;
         let note = part()?.to_owned();
-        Some(Written {
+        Some(Request {
             engine,
             arena,
             file,
             slot,
             lifeline,
             saved_stdio,
-            complaint,
+            error_pipe,
             keep,
             note,
         })
@@ -221,7 +221,7 @@ impl Written {
             Some(self.arena),
             self.lifeline,
             self.saved_stdio,
-            self.complaint,
+            self.error_pipe,
         ];
         single
             .into_iter()

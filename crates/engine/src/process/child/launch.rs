@@ -64,7 +64,7 @@ impl Launch {
         } else {
             None
         };
-        let mut stdio = out_of_the_way(&self.stdio)?;
+        let mut stdio = copy_stdio(&self.stdio)?;
         let saved_stdio = if self.hushed {
             Some(silence(&mut stdio)?)
         } else {
@@ -151,7 +151,7 @@ fn environment(env: Vec<(OsString, OsString)>, handshake: String) -> Result<Stri
 }
 
 /// Copies of the child's standard streams, moved away from the numbers that are about to be replaced.
-pub(crate) fn out_of_the_way(stdio: &[Option<OwnedFd>; 3]) -> Result<Vec<(OwnedFd, RawFd)>> {
+pub(crate) fn copy_stdio(stdio: &[Option<OwnedFd>; 3]) -> Result<Vec<(OwnedFd, RawFd)>> {
     let mut copies = Vec::new();
     for (number, fd) in (0..).zip(stdio) {
         if let Some(fd) = fd {

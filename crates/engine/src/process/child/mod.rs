@@ -118,10 +118,10 @@ impl Child {
         match rustix::process::waitid(WaitId::Pid(self.pid), look) {
             Ok(_) => {}
             Err(Errno::CHILD) => return Ok(None),
-            Err(errno) => return Err(Error::os("look at a child", errno)),
+            Err(errno) => return Err(Error::os("check a child", errno)),
         }
         let pidfd = rustix::process::pidfd_open(self.pid, rustix::process::PidfdFlags::empty());
-        let pidfd = pidfd.map_err(|errno| Error::os("look at a child", errno))?;
+        let pidfd = pidfd.map_err(|errno| Error::os("check a child", errno))?;
         Ok(Some(then(pidfd.as_fd())))
     }
 

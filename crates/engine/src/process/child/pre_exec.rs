@@ -5,7 +5,7 @@
 
 #![expect(
     clippy::result_large_err,
-    reason = "what an error has to say cannot be put on the heap here"
+    reason = "the message of an error cannot be put on the heap here"
 )]
 
 use std::ffi::CStr;
@@ -49,25 +49,25 @@ impl Setup {
         for &(fd, number) in passes {
             pass(fd, number)?;
         }
-        self.take_guise()?;
+        self.apply_credentials()?;
         if let Some(cwd) = cwd {
             // SAFETY: a C string.
             check(Step::Directory, unsafe { libc::chdir(cwd.as_ptr()) })?;
         }
         for PreExec(hook) in &mut self.hooks {
             match catch_unwind(AssertUnwindSafe(hook)) {
-                Ok(done) => done.map_err(|error| Failed::because(Step::Hook, &error))?,
+                Ok(done) => done.map_err(|error| Failed::from_io_error(Step::Hook, &error))?,
                 Err(payload) => {
                     // Its drop must not run here.
                     std::mem::forget(payload);
-                    return Err(Failed::in_words(Step::Hook, "it panicked"));
+                    return Err(Failed::with_message(Step::Hook, "it panicked"));
                 }
             }
         }
         Ok(())
     }
 
-    fn take_guise(&self) -> Result<(), Failed> {
+    fn apply_credentials(&self) -> Result<(), Failed> {
         if let Some(groups) = &self.groups {
             set_groups(groups)?;
         }
@@ -108,7 +108,7 @@ fn set_groups(groups: &[u32]) -> Result<(), Failed> {
 
 fn check(step: Step, returned: libc::c_int) -> Result<(), Failed> {
     match returned {
-        -1 => Err(Failed::last(step)),
+        -1 => Err(Failed::last_os_error(step)),
         _ => Ok(()),
     }
 }
