@@ -293,7 +293,7 @@ pub fn memory() -> Result<Memory> {
     home().map(memory_of)
 }
 
-/// As [`memory`]. In a process that has no shared memory yet, it only reports the limit from the environment.
+/// As [`memory()`]. In a process that has no shared memory yet, it only reports the limit from the environment.
 pub fn memory_so_far() -> Memory {
     home_if_any().map_or_else(
         || Memory {

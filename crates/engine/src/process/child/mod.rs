@@ -1,11 +1,11 @@
 //! Child processes: fresh images, mostly of this executable, or [forks](Fork) of this process.
 //!
 //! A fresh image gets the arena's descriptor, a reserved entry and a tag from its parent, all named by one
-//! environment variable ([`handshake`]). The function that it runs is given as an index into a table that the linker
-//! made ([`entry`]), so no number is ever transmuted into a code address. Parent and child run the same file:
-//! `/proc/self/exe` is the same inode even after an upgrade replaced the file. So both have the same table, and the
-//! table's fingerprint travels with the request to prove it. A child that runs another file gets the name of its
-//! function from the layers above.
+//! environment variable ([`handshake`](mod@handshake)). The function that it runs is given as an index into a table
+//! that the linker made ([`entry`](mod@entry)), so no number is ever transmuted into a code address. Parent and child
+//! run the same file: `/proc/self/exe` is the same inode even after an upgrade replaced the file. So both have the
+//! same table, and the table's fingerprint travels with the request to prove it. A child that runs another file gets
+//! the name of its function from the layers above.
 //!
 //! Invariants kept here:
 //!
