@@ -1,7 +1,7 @@
-//! What one process can do with all of it, for Miri to follow (`make miri`).
+//! Tests of everything that one process can do, for Miri to follow (`make miri`).
 //!
-//! Here two threads stand for two processes. What a lock, event or queue orders is written and read plainly,
-//! so that Miri sees a race where one of them orders too little.
+//! Two threads stand for two processes. What a lock, event or queue orders is read and written by plain accesses, so
+//! that Miri reports a race where one of them orders too little.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicI16, AtomicU8, AtomicU32};
@@ -16,13 +16,13 @@ use crate::sync::{Barrier, Condition, Event, Lock, RLock, RwLock, Semaphore, Wai
 use crate::value::SharedBytes;
 use crate::{CowBuffer, Deadline, Handle, ObjectRef};
 
-/// Enough for two threads to meet halfway. Miri takes its time.
+/// Enough rounds for two threads to interleave. Miri is slow.
 const ROUNDS: usize = if cfg!(miri) { 6 } else { 500 };
 
-/// One of each way a message can lie: in a slot of a first chunk, of a wide one, and in a block of its own.
+/// One size for each way a message is stored: in a slot of a first chunk, of a wide one, and in a block of its own.
 const SIZES: [usize; 5] = [0, 30, 700, 5_000, 17_000];
 
-/// A number that is changed in two steps, which nobody may see halfway.
+/// A number that is changed in two steps. Nobody may see it between the two.
 struct Guarded(SharedBytes);
 
 impl Guarded {
@@ -44,7 +44,7 @@ impl Guarded {
     }
 }
 
-/// Does `work` in two threads at once.
+/// Runs `work` in two threads at once.
 fn twice(work: impl Fn() + Sync) {
     thread::scope(|scope| {
         scope.spawn(&work);
@@ -253,7 +253,7 @@ fn messages_of_all_sizes_come_whole_and_in_order() {
         }
     });
     assert_eq!(queue.join(Deadline::NOW), Ok(0));
-    // More than the first chunk holds, and some left when the queue ends.
+    // More messages than the first chunk holds, and some are left when the queue ends.
     for number in 0..60 {
         queue.put(&[&[number; 20]], Deadline::NOW).unwrap();
     }
@@ -387,7 +387,7 @@ fn a_lent_message_is_the_programs_own_memory() {
         }
     });
     queue.put(&[&[7; 100]], Deadline::NOW).unwrap();
-    // It shares its pages.
+    // The message shares its pages with others.
     assert!(queue.get(Deadline::NOW).unwrap().lend().is_err());
 }
 

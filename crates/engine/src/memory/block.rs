@@ -1,12 +1,12 @@
 //! Allocating and freeing blocks.
 //!
-//! A block is free exactly when its owner cell says so. The stacks of freed blocks and the marks of
-//! fresh ones are hints: a process killed anywhere leaves at worst a free block that no hint names,
-//! and such blocks are found by looking at all cells of the class before the class grows.
+//! A block is free exactly when its owner cell says so. The stacks of freed blocks and the bump indexes are hints. A
+//! process that is killed anywhere leaves at worst a free block that no hint names. A search over all cells of the
+//! class, which runs before the class grows, finds such blocks.
 //!
-//! The stack is Treiber's (IBM RJ 5118, 1986), with a counter beside the top against reuse, over
-//! cells whose `listed` mark keeps a block from being pushed twice in one life of the stack: a block may be taken by a search
-//! while it is still listed; whoever pops it then finds its owner changed and drops the hint.
+//! The stack is Treiber's (IBM RJ 5118, 1986), with a counter beside the top against ABA. The `listed` mark of a cell
+//! keeps a block from being pushed twice in one generation of the stack. A search may take a block that is still
+//! listed; whoever pops it later sees that its owner changed and drops the hint.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -23,15 +23,15 @@ use crate::sys::memfd;
 const INDEX_BITS: u32 = 20;
 pub(crate) const BLOCKS_PER_SEGMENT: u32 = 1 << INDEX_BITS;
 
-/// How often to look for memory again before saying that there is none.
+/// How many times to look for memory before reporting that there is none.
 const TRIES_AT_LAST: u32 = 8;
 
-/// So often others are faster to take what the memory was grown by.
+/// How many segments to add for one block when other processes keep taking what was added.
 const MOST_SEGMENTS_FOR_ONE_BLOCK: u32 = 16;
-/// Blocks from this size on are brought in by one call before they are written.
+/// Blocks of at least this size are populated by one call before they are written.
 const POPULATE_FROM: u64 = 16 << 10;
 
-/// A block of the arena: its segment and its number in there. Never zero.
+/// A block of the arena: its segment, and its number in that segment. Never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct BlockId(pub(crate) u32);
 
@@ -53,19 +53,19 @@ impl BlockId {
     }
 }
 
-/// What is known about a block, apart from its payload (which may be given back to the system).
+/// The state of a block, apart from its payload (whose pages may have been returned to the system).
 #[repr(C)]
 pub(crate) struct Cell {
     pub(crate) owner: OwnerCell,
     /// The block below on the stack of freed blocks.
     next: AtomicU32,
-    /// The life of the stack, plus one, while the block is on it.
+    /// The generation of the stack, plus one, while the block is on it.
     listed: AtomicU32,
-    /// How many bytes from the start were ever touched and not given back; and [`IDLE`].
+    /// How many bytes from the start were touched and not returned since; and the [`IDLE`] bit.
     committed: AtomicU64,
-    /// Grows when the block becomes an object, so that old handles are known.
+    /// Grows when the block becomes an object, so that old handles are recognised as stale.
     pub(crate) generation: AtomicU32,
-    /// What lies in the block ([`crate::objects::object::Kind`]); zero whenever the block is free.
+    /// What the block contains ([`crate::objects::object::Kind`]); zero whenever the block is free.
     pub(crate) kind: AtomicU32,
 }
 
@@ -73,22 +73,22 @@ const _: () = assert!(size_of::<Cell>() == 32);
 
 const LIFE_MASK: u32 = 0xff;
 
-/// The life of a stack.
+/// The generation of a stack.
 fn life_of(top: u64) -> u32 {
     (top >> 32) as u32 & LIFE_MASK
 }
 
-/// The word of a stack that comes after another, in the same life, with that block on top.
+/// The next word of a stack in the same generation, with `block` on top.
 fn above(top: u64, block: u32) -> u64 {
     let count = (top >> 40).wrapping_add(1) << 40;
     count | u64::from(life_of(top)) << 32 | u64::from(block)
 }
 
-/// The block was free when somebody looked for idle memory, and nobody has taken it since: see `trim.rs`.
+/// The block was free at the last look for idle memory, and has not been taken since: see `trim.rs`.
 const IDLE: u64 = 1 << 63;
 
 impl Cell {
-    /// How many bytes of the block there is memory for, about.
+    /// About how many bytes of the block are backed by memory.
     pub(crate) fn committed(&self) -> u64 {
         self.committed.load(Ordering::Relaxed) & !IDLE
     }
@@ -97,8 +97,9 @@ impl Cell {
         self.committed.load(Ordering::Relaxed) & IDLE != 0
     }
 
-    /// Marks a free block that has memory; false if it has none, or was marked. Somebody may take it meanwhile:
-    /// then its mark stays until it is taken again, and it may go a moment early.
+    /// Marks a free block that has memory as idle; false if it has none, or was marked already. Another process may
+    /// take the block meanwhile. Then the mark stays until the block is taken again, and its pages may be returned a
+    /// little early.
     pub(crate) fn mark_idle(&self) -> bool {
         let word = self.committed.load(Ordering::Relaxed);
         let marked = word | IDLE;
@@ -110,12 +111,12 @@ impl Cell {
                 .is_ok()
     }
 
-    /// Says of a block of this process's how much of it is touched.
+    /// Records how many bytes of a block of this process are touched.
     pub(crate) fn touched(&self, bytes: u64) {
         self.committed.store(bytes, Ordering::Relaxed);
     }
 
-    /// Says of a block of this process's that its memory was given back; how much it was.
+    /// Records that the memory of a block of this process was returned; returns how many bytes it had.
     pub(crate) fn emptied(&self) -> u64 {
         self.committed.swap(0, Ordering::Relaxed) & !IDLE
     }
@@ -139,8 +140,9 @@ impl Arena {
         }
     }
 
-    /// As [`Arena::alloc_class`], when there was no memory: what the dead still own may be enough, or what lies
-    /// free in blocks of other sizes. Others may be giving that back just now, so it is tried a few times.
+    /// As [`Arena::alloc_class`], after there was no memory. Memory that dead processes still own may suffice, or
+    /// memory that is free in blocks of other sizes. Other processes may be returning that just now, so this retries a
+    /// few times.
     #[cold]
     fn alloc_at_last(&self, class: SizeClass, size: u64) -> Result<BlockId> {
         let mut tries = 0;
@@ -177,7 +179,7 @@ impl Arena {
             self.grow(class)?;
         };
         failpoint::hit("arena.taken");
-        // The lists are others' to write in: whoever trusted them would write behind the block.
+        // Other processes can write to the lists. If we trusted a wrong entry we would write past the end of the block.
         if self.mapped(block.segment())?.class != class {
             return Err(Error::Damaged);
         }
@@ -190,7 +192,7 @@ impl Arena {
         }
     }
 
-    /// Frees a block that is `from`'s. False when it was not: somebody else freed it.
+    /// Frees a block that `from` owns. False when `from` did not own it any more: somebody else freed it.
     pub(crate) fn free(&self, block: BlockId, from: Owner) -> bool {
         let Ok(cell) = self.cell(block) else {
             return false;
@@ -209,7 +211,7 @@ impl Arena {
         true
     }
 
-    /// Pays for the part of the block that was not touched before.
+    /// Charges the part of the block that was not touched before against the memory limits.
     fn commit(&self, block: BlockId, size: u64) -> Result<()> {
         let cell = self.cell(block)?;
         let word = cell.committed.load(Ordering::Relaxed);
@@ -241,7 +243,7 @@ impl Arena {
             while life_of(top) == life {
                 cell.next.store(top as u32, Ordering::Relaxed);
                 let new = above(top, block.0);
-                // Release pairs with the Acquire in `pop`: who sees the block on top sees its `next`.
+                // Release pairs with the Acquire in `pop`: a process that sees the block on top also sees its `next`.
                 match head.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Relaxed) {
                     Ok(_) => return,
                     Err(now) => top = now,
@@ -255,7 +257,7 @@ impl Arena {
         let mut top = head.load(Ordering::Acquire);
         let mut retries = Retries::default();
         loop {
-            // Whoever finds no end looks for a block otherwise.
+            // A process that does not get through finds a block by other means.
             retries.again().ok()?;
             let block = BlockId::new(top as u32)?;
             let cell = self.cell(block).ok()?;
@@ -280,7 +282,7 @@ impl Arena {
         }
     }
 
-    /// Forgets what was listed of a class; its marks are none any more.
+    /// Empties the stack of a class. The `listed` marks become invalid, because the stack begins a new generation.
     pub(crate) fn empty_stack(&self, class: SizeClass) {
         let head = &self.root().classes[class.index()].free;
         let _ = head.fetch_update(Ordering::SeqCst, Ordering::Acquire, |top| {
@@ -289,7 +291,7 @@ impl Arena {
         });
     }
 
-    /// Whether a block is one of those that count as taken once: see `cell_release.rs`.
+    /// Whether a block is below its segment's bump index: see `cell_release.rs`.
     fn was_taken_ever(&self, block: BlockId) -> bool {
         let fresh = self.root().bump.get(block.segment() as usize);
         fresh.is_some_and(|fresh| block.index() < fresh.load(Ordering::Acquire))
@@ -322,7 +324,7 @@ impl Arena {
         }
     }
 
-    /// Frees a block that counted as never taken, if somebody died who was about to give it back: see `cell_release.rs`.
+    /// Frees a block above the bump index whose owner died just before it returned the block: see `cell_release.rs`.
     fn free_left_by_the_dead(&self, block: BlockId, cell: &Cell) {
         if let owner @ Owner::Process(by) = cell.owner.get()
             && cell.kind.load(Ordering::Acquire) == Kind::Bytes as u32
@@ -333,9 +335,10 @@ impl Arena {
         }
     }
 
-    /// Looks at every block of a class for one that is free though no hint names it; lists all others that are.
+    /// Searches every block of a class for a free one that no hint names; if it finds one, it lists all other free
+    /// ones.
     ///
-    /// Only before a class grows, and a class grows by doubling: constant work for each block taken.
+    /// Runs only before a class grows. A class grows by doubling, so this is constant work per block taken.
     #[cold]
     fn search(&self, class: SizeClass) -> Option<BlockId> {
         self.open_what_the_dead_shut(class);
@@ -363,11 +366,11 @@ impl Arena {
         found
     }
 
-    /// Makes a free block this process's own; false when it is not free any more. `open` was the segment's word
-    /// before the block was found.
+    /// Takes a free block for this process; false when it is not free any more. `open` was the segment's word before
+    /// the block was found.
     pub(crate) fn take(&self, block: BlockId, cell: &Cell, open: u64) -> bool {
         let (free, mine) = (Owner::Free, self.mine());
-        // Nobody looks for pages of notes by way of notes.
+        // Pages of the ownership log are not found by way of the ownership log, so they are not logged.
         let taken = match self.class_of(block) {
             Some(OWNERSHIP_LOG) => cell.owner.pass(free, mine),
             _ => self.claim(block, cell, free, mine),
@@ -387,18 +390,18 @@ impl Arena {
         Some(self.mapped(block.segment()).ok()?.class)
     }
 
-    /// Every block that was ever taken, since cells were given back last.
+    /// Every block that was taken since cells were last released.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
         self.segments()
             .flat_map(move |(number, _)| self.blocks_of(number))
     }
 
-    /// Every block of a segment that was ever taken.
+    /// Every block of a segment that was taken since its cells were last released.
     pub(crate) fn blocks_of(&self, number: u32) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
         self.blocks_in(number, 0..BLOCKS_PER_SEGMENT)
     }
 
-    /// As [`Arena::blocks_of`], of some of them.
+    /// As [`Arena::blocks_of`], for a part of them.
     pub(crate) fn blocks_in(
         &self,
         number: u32,
@@ -411,28 +414,28 @@ impl Arena {
             .map_while(|block| Some((block, self.cell(block).ok()?)))
     }
 
-    /// The cell of a block that may come from another process: bounds are checked.
+    /// The cell of a block. The id may come from another process, so bounds are checked.
     #[inline]
     pub(crate) fn cell(&self, block: BlockId) -> Result<&Cell> {
         let cell = self.mapped(block.segment())?.cell(block.index());
         cell.ok_or_else(bad_handle)
     }
 
-    /// Where a block's payload lies in this process.
+    /// The address of a block's payload in this process.
     #[inline]
     pub(crate) fn payload(&self, block: BlockId) -> Result<NonNull<u8>> {
         let payload = self.mapped(block.segment())?.payload(block.index());
         payload.ok_or_else(bad_handle)
     }
 
-    /// The bytes a block can hold.
+    /// The number of bytes a block can hold.
     pub(crate) fn capacity(&self, block: BlockId) -> u64 {
         self.mapped(block.segment())
             .map_or(0, |segment| segment.size)
     }
 }
 
-/// Made only where it is needed: an error that goes unused is not free.
+/// Out of line, so that the success path does not pay for building an error.
 #[cold]
 fn bad_handle() -> Error {
     Error::BadHandle

@@ -1,21 +1,23 @@
-//! Giving the cells of blocks back: 32 bytes for each block that there was at a time.
+//! Returns the cells of blocks to the system: 32 bytes for each block that existed at some time.
 //!
-//! When the last blocks of a segment are free and have no memory, the pages of their cells go, and the blocks count
-//! as never taken. The word `shut` of a segment (times u32 | who u32, zero for nobody) keeps others from them:
+//! When the last blocks of a segment are free and have no memory, the pages of their cells are returned, and the blocks
+//! count as never taken. A word per segment, `closed` (generation u32 | process u32, zero for nobody), keeps other
+//! processes from them:
 //!
 //! ```text
-//! 1  shut := (n, me)        who takes a block looks at the word before and after, and gives it back if it is another
-//! 2  all free from k on?    else shut := (n, 0)
-//! 3  generations noted in the root; pages of the cells from k on go; fresh := k
-//! 4  stack of the class emptied, in a new life of it: its links went through these cells
-//! 5  shut := (n + 1, 0)
-//! 6  all that is free in the class listed anew
+//! 1  closed := (n, me)        a taker of a block loads the word before and after, and frees the block if it changed
+//! 2  all free from k on?      else closed := (n, 0)
+//! 3  generations recorded in the root; pages of the cells from k on returned; bump := k
+//! 4  stack of the class emptied, in a new generation: its links went through these cells
+//! 5  closed := (n + 1, 0)
+//! 6  all free blocks of the class listed again
 //! ```
 //!
-//! A cell whose page went says what a new one says: free, of nobody, not listed. Between 1 and 5 nobody takes a block of
-//! the segment for good: one that was taken before 1 is seen in 2, and one that was taken later is given back. What is
-//! freed meanwhile may be listed: the list is emptied in 4, and a mark of its former life is no mark. Who finds a segment
-//! shut by the dead begins again, and does not go back from 2.
+//! A cell whose page was returned reads like a new one: free, owned by nobody, not listed. Between 1 and 5 nobody takes
+//! a block of the segment for good: step 2 sees a block that was taken before 1, and a block that was taken later is
+//! freed again. A block that is freed meanwhile may be listed: step 4 empties the list, and a mark of its former
+//! generation does not count. A process that finds a segment closed by a dead one starts again at 1, and does not undo
+//! it in step 2.
 
 use std::sync::atomic::Ordering;
 
@@ -27,14 +29,14 @@ use crate::memory::segment::Segment;
 use crate::memory::size_class::SizeClass;
 use crate::sys::memfd;
 
-/// So many bytes of cells are worth the listing anew.
+/// Releasing this many bytes of cells is worth listing the free blocks again.
 const WORTH: u64 = match cfg!(feature = "kill-points") {
     false => 256 << 10,
-    // The kill matrix does it at each of its deaths.
+    // The kill matrix releases cells at each of its deaths.
     true => 4 << 10,
 };
 
-/// The last blocks of a segment.
+/// The last blocks of a segment, all of them free.
 #[derive(Debug, Clone, Copy)]
 struct Tail {
     number: u32,
@@ -53,20 +55,20 @@ fn opened(word: u64) -> u64 {
 }
 
 impl Arena {
-    /// What says whether blocks of a segment can be taken; `None` while they cannot.
+    /// The word that says whether blocks of a segment can be taken; `None` while they cannot.
     #[inline]
     pub(crate) fn open_word(&self, number: u32) -> Option<u64> {
         let shut = self.root().shut.get(number as usize)?;
         Some(shut.load(Ordering::Acquire)).filter(|&word| word as u32 == 0)
     }
 
-    /// Whether that word is what it was.
+    /// Whether that word is unchanged.
     #[inline]
     pub(crate) fn is_open_still(&self, number: u32, word: u64) -> bool {
         self.root().shut[number as usize].load(Ordering::SeqCst) == word
     }
 
-    /// Gives back the cells of all blocks at the end of segments that are free and have no memory, if they are many.
+    /// Releases the cells of all blocks at the ends of segments that are free and have no memory, if they are many.
     pub(crate) fn give_back_tables(&self) {
         let segments: Vec<(u32, Segment)> = self.segments().collect();
         let tails: Vec<(SizeClass, Tail)> = segments
@@ -76,7 +78,7 @@ impl Arena {
         if tails.iter().map(|(_, tail)| tail.bytes()).sum::<u64>() < WORTH {
             return;
         }
-        // While it is there, nobody takes over what this process has shut.
+        // While the guard exists, nobody takes over the segments that this process has closed.
         let Some(_giving_back) = self.give_back_pages() else {
             return;
         };
@@ -93,7 +95,7 @@ impl Arena {
         }
     }
 
-    /// Opens the segments of a class that the dead had shut.
+    /// Opens the segments of a class that dead processes left closed.
     pub(crate) fn open_what_the_dead_shut(&self, class: SizeClass) {
         let segments = self
             .segments()
@@ -105,7 +107,7 @@ impl Arena {
         {
             return;
         }
-        // As in `give_back_tables`.
+        // As in `release_cells`.
         let Some(_giving_back) = self.give_back_pages() else {
             return;
         };
@@ -126,7 +128,7 @@ impl Arena {
         self.reopen(class, &inherited);
     }
 
-    /// The blocks behind the last one of a segment that somebody uses, or that has memory, from a page of cells on.
+    /// The blocks of a segment after the last one that is used or has memory, starting on a page of cells.
     fn tail(&self, number: u32) -> Option<Tail> {
         let mapped = self.mapped(number).ok()?;
         let end = self.root().bump[number as usize].load(Ordering::Acquire);
@@ -144,13 +146,13 @@ impl Arena {
         self.root().shut[number as usize].load(Ordering::SeqCst)
     }
 
-    /// Opens a segment that this process has shut, and left as it was.
+    /// Opens a segment that this process closed, and left unchanged.
     fn open(&self, number: u32) {
         let shut = &self.root().shut[number as usize];
         shut.store(opened(self.shut_word(number)), Ordering::SeqCst);
     }
 
-    /// Shuts a segment; whether it was shut by the dead before. `None` when somebody has it shut.
+    /// Closes a segment; returns whether a dead process had left it closed. `None` when a living process has it closed.
     fn shut(&self, number: u32) -> Option<bool> {
         let shut = &self.root().shut[number as usize];
         let seen = shut.load(Ordering::SeqCst);
@@ -165,7 +167,8 @@ impl Arena {
         Some(seen as u32 != 0)
     }
 
-    /// Takes the cells of a tail away, and leaves the segment shut; false, and nothing changed, if that cannot be.
+    /// Releases the cells of a tail, and leaves the segment closed; false, with nothing changed, if that is not
+    /// possible.
     fn cut(&self, class: SizeClass, tail: Tail) -> bool {
         let Some(inherited) = self.shut(tail.number) else {
             return false;
@@ -207,7 +210,7 @@ impl Arena {
         self.give_back_part(start, place, length as usize);
     }
 
-    /// Lists what is free in a class anew, and opens the segments whose cells were taken away.
+    /// Lists the free blocks of a class again, and opens the segments whose cells were released.
     fn reopen(&self, class: SizeClass, numbers: &[u32]) {
         if numbers.is_empty() {
             return;
@@ -223,7 +226,7 @@ impl Arena {
         self.list_all(class);
     }
 
-    /// Lists all free blocks of a class that are not listed, those at the lowest places last, so that they are
+    /// Lists all free blocks of a class that are not listed. Those at the lowest addresses come last, so that they are
     /// taken first.
     pub(crate) fn list_all(&self, class: SizeClass) {
         let mut numbers: Vec<u32> = self
@@ -286,7 +289,7 @@ mod tests {
             let old: Vec<_> = many.iter().map(SharedBytes::handle).collect();
             assert!(taken(arena, class) > COUNT as u32);
             drop(many);
-            // Other tests may be giving memory back, too.
+            // Other tests may be releasing memory, too.
             while taken(arena, class) > COUNT as u32 / 2 {
                 arena.give_back_all();
             }

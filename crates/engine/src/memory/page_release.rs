@@ -1,7 +1,8 @@
-//! Threads that give pages back to the system.
+//! Threads that return pages to the system.
 //!
-//! While one is at it, its process is not dead: what the kernel does for a thread goes on for a moment when the thread of
-//! the liveness word has ended, and others would have the blocks by then.
+//! While such a thread runs, its process does not count as dead. What the kernel does for the thread may continue for a
+//! moment after the thread that holds the liveness word has ended. Other processes must not take over the blocks in
+//! that time.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -9,13 +10,14 @@ use crate::memory::Arena;
 use crate::memory::owner::ProcId;
 use crate::sys::robust_mutex::LivenessWord;
 
-/// See [`Arena::give_back_pages`].
+/// See [`Arena::begin_page_release`].
 pub(crate) struct GivesBack<'a>(&'a LivenessWord);
 
-/// The process one of whose threads gives pages back. A child finds its parent's here, which is not it.
+/// The process of which a thread is returning pages. A forked child sees its parent's id here, which is not its own.
 static GIVES_BACK: AtomicU32 = AtomicU32::new(0);
 
-/// Waits until no other thread of this process is at it, which is soon: the kernel takes pages, and nothing else is done.
+/// Waits until no other thread of this process is returning pages. That is soon: such a thread makes the kernel's call
+/// and does nothing else.
 fn begin_to_give_back(me: ProcId) {
     loop {
         let other = GIVES_BACK.load(Ordering::Relaxed);
@@ -38,15 +40,16 @@ impl Drop for GivesBack<'_> {
 }
 
 impl Arena {
-    /// Until the guard is dropped, this process is not dead before all its threads have ended: what the kernel does
-    /// for one of them is not cut short by the end of the others. `None` if it is taken for dead already.
+    /// Until the guard is dropped, this process does not count as dead before all its threads have ended: what the
+    /// kernel does for one thread is not cut short by the end of the others. `None` if the process already counts as
+    /// dead.
     ///
-    /// SYNC: hold, then look for death; who asks whether it is dead looks for death, then at the hold.
+    /// SYNC: lock, then check for death. A process that asks whether this one is dead checks for death, then the lock.
     pub(crate) fn give_back_pages(&self) -> Option<GivesBack<'_>> {
         let me = self.me();
         let entry = self.entry(me);
         begin_to_give_back(me);
-        // Made anew for each time: nobody else has it, and others may have written there.
+        // Initialised each time: no other thread has it, and other processes may have written to it.
         let _marked = entry.giving_back.make() && entry.giving_back.lock();
         let guard = GivesBack(&entry.giving_back);
         std::sync::atomic::fence(Ordering::SeqCst);
@@ -68,7 +71,7 @@ pub(crate) mod tests {
     #[test]
     fn threads_give_back_one_after_the_other_whatever_was_written_to_the_lock() {
         let arena = crate::memory::home().expect("an arena");
-        // As if a thread that there is not had it.
+        // As if a thread that does not exist held it.
         let word = arena.entry(arena.me()).giving_back.word();
         word.store(0x3fff_ffff, Ordering::Release);
         let (tell, told) = channel();
@@ -94,7 +97,7 @@ pub(crate) mod tests {
         second.join().expect("its end");
     }
 
-    /// A child whose first thread ends while another one is in the kernel, giving pages back.
+    /// A child whose first thread ends while another thread is in the kernel, returning pages.
     pub(crate) struct GivesBackLater {
         pid: libc::pid_t,
         pub(crate) id: ProcId,
@@ -120,7 +123,8 @@ pub(crate) mod tests {
                     // SAFETY: a call without preconditions.
                     unsafe { libc::_exit(7) }
                 });
-                // SAFETY: only this thread ends, the one that holds the liveness word; who waits for ever is ended.
+                // SAFETY: only this thread ends, the one that holds the liveness word; the alarm ends a child that
+                // would wait for ever.
                 unsafe {
                     libc::alarm(60);
                     let _ = read(&end, &mut [0; 1]);

@@ -1,16 +1,17 @@
-//! Where the keys and values of a table lie: extents of some eighty sizes.
+//! The storage for the keys and values of a table: extents of some eighty sizes.
 //!
-//! An extent that is let go of goes to the others of its size, and is used again. So values that are replaced all
-//! the time need no more room than they had at most, and nothing is copied for it.
+//! A released extent goes to the free list of its size, and is used again. So values that are replaced all the time
+//! need no more room than their largest total, and nothing is copied for it.
 //!
 //! ```text
-//! extent   a word: how often it was used (high half), the next free one of its size (low half);  then the bytes
+//! extent   a word: how often it was used (high half), the next free extent of its size (low half);  then the bytes
 //! ```
 //!
-//! An extent is written and read without the store's lock when it is large (`large.rs`). Who reads so finds by its
-//! count that it was used again meanwhile, and by the table's EPOCH that the log began anew.
+//! A large extent is written and read without the store's lock (`large.rs`). Such a reader notices by the extent's
+//! count that it was used again meanwhile, and by the table's EPOCH that the log was reset.
 //!
-//! A process that dies under the lock leaves at most extents that nothing names; they are gone when the table is copied.
+//! A process that dies under the lock leaves at most extents that nothing names; they are gone when the table is
+//! copied.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -19,10 +20,10 @@ use crate::error::Result;
 use crate::failpoint;
 
 pub(super) const UNIT: usize = 8;
-/// How many sizes there are.
+/// The number of sizes.
 pub(super) const SIZES: usize = 128;
 
-/// Where bytes lie in a table; zero for none.
+/// The position and length of bytes in a table; zero for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extent(pub(super) u64);
 
@@ -42,7 +43,7 @@ impl Extent {
     }
 }
 
-/// An extent as it was when the lock was held.
+/// An extent, with its use count and epoch as they were under the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Use {
     pub(super) span: Extent,
@@ -50,7 +51,8 @@ pub(super) struct Use {
     count: u32,
 }
 
-/// The size that holds so many units, and its number: each up to eight, then four to each doubling.
+/// The size that holds that many units, and its number: one size for each unit count up to eight, then four per
+/// doubling.
 fn size_of_units(units: usize) -> (usize, usize) {
     if units <= 8 {
         return (units, units - 1);
@@ -60,12 +62,12 @@ fn size_of_units(units: usize) -> (usize, usize) {
     (step << shift, 8 + (shift as usize - 1) * 4 + step - 5)
 }
 
-/// The units of the extent for so many bytes, its word among them, and the number of its size.
+/// The units of the extent for that many bytes, including its word, and the number of its size.
 fn size_for(length: usize) -> (usize, usize) {
     size_of_units(1 + length.div_ceil(UNIT))
 }
 
-/// What so many bytes take.
+/// How many bytes the extent for that many bytes takes.
 pub(super) fn extent(length: usize) -> usize {
     size_for(length).0 * UNIT
 }
@@ -75,7 +77,7 @@ impl Table {
         self.word(FREE + size * 8)
     }
 
-    /// An extent for so many bytes; `None` if there is no room.
+    /// Allocates an extent for that many bytes; `None` if there is no room.
     pub(super) fn allocate(&self, length: usize) -> Option<Extent> {
         let (units, size) = size_for(length);
         let free = self.free_of(size);
@@ -89,14 +91,15 @@ impl Table {
             if end + units * UNIT > self.bytes().len() {
                 return None;
             }
-            // Before a word points there: nobody may be given it again.
+            // Before a word points there: the extent must not be allocated twice.
             self.set(LOG_END, end + units * UNIT);
             end
         };
         let word = self.word(at);
         let count = (word.load(Ordering::Relaxed) >> 32).wrapping_add(1);
         word.store(count << 32, Ordering::Relaxed);
-        // Whoever reads what is written there from now on, and then the word, finds that it was used again.
+        // A process that reads what is written there from now on, and then the word, notices that the extent was used
+        // again.
         fence(Ordering::Release);
         Some(Extent::new(at + UNIT, length))
     }
@@ -106,7 +109,7 @@ impl Table {
         self.bytes().write_bytes(span.start(), bytes);
     }
 
-    /// As [`Table::allocate`], with the bytes written.
+    /// As [`Table::allocate`], and writes the bytes.
     pub(super) fn log(&self, bytes: &[u8]) -> Option<Extent> {
         let span = self.allocate(bytes.len())?;
         self.write(span, bytes);
@@ -114,7 +117,7 @@ impl Table {
         Some(span)
     }
 
-    /// Lets go of an extent that nothing names any more.
+    /// Releases an extent that nothing names any more.
     pub(super) fn let_go(&self, span: Extent) {
         let (units, size) = size_for(span.length());
         let is_possible =
@@ -130,7 +133,7 @@ impl Table {
         free.store((at / UNIT) as u64, Ordering::Release);
     }
 
-    /// Begins the log anew: nothing names an extent any more.
+    /// Resets the log: nothing names an extent any more.
     pub(super) fn begin_log(&self) {
         self.set(EPOCH, self.at(EPOCH).wrapping_add(1));
         fence(Ordering::SeqCst);
@@ -141,7 +144,7 @@ impl Table {
         self.set(LOG_END, self.log_begins());
     }
 
-    /// What is known of an extent while the lock is held.
+    /// Records the state of an extent while the lock is held.
     pub(super) fn seen(&self, span: Extent) -> Result<Use> {
         if !self.holds(span) {
             return Err(damaged());
@@ -154,7 +157,7 @@ impl Table {
         })
     }
 
-    /// Whether an extent is what it was.
+    /// Whether an extent is unchanged since it was recorded.
     pub(super) fn is_still(&self, seen: Use) -> bool {
         self.seen(seen.span).is_ok_and(|now| now == seen)
     }
@@ -163,12 +166,12 @@ impl Table {
         span.start() >= UNIT && span.start().saturating_add(span.length()) <= self.bytes().len()
     }
 
-    /// Appends the bytes of a span to `out`.
+    /// Appends the bytes of an extent to `out`.
     pub(super) fn copy(&self, span: Extent, out: &mut Vec<u8>) -> Result<()> {
         if span.length() > 0 && !self.holds(span) {
             return Err(damaged());
         }
-        // Most values are short, and an extent has whole words.
+        // Most values are short, and an extent consists of whole words.
         if span.length() <= UNIT && span.start() + UNIT <= self.bytes().len() {
             let word = self.word(span.start()).load(Ordering::Relaxed);
             out.extend_from_slice(&word.to_ne_bytes()[..span.length()]);
@@ -180,7 +183,7 @@ impl Table {
         Ok(())
     }
 
-    /// As [`Table::copy`], without the lock; false when the bytes were others' meanwhile.
+    /// As [`Table::copy`], without the lock; false when the extent was reused meanwhile.
     pub(super) fn copy_seen(&self, seen: Use, out: &mut Vec<u8>) -> Result<bool> {
         self.copy(seen.span, out)?;
         fence(Ordering::Acquire);

@@ -1,16 +1,16 @@
-//! Large values, written and read beside the store's lock.
+//! Large values, written and read without the store's lock.
 //!
-//! A process may be stopped anywhere, also for good. What takes long is done while it has no turn, so that it holds up
-//! nobody then:
+//! A process may be stopped anywhere, and for good. So work that takes long is done without the lock, where a stopped
+//! process holds up nobody:
 //!
 //! ```text
-//! write   a turn: an extent for it;  its bytes;  a turn: the extent becomes the value, in one step
-//! read    a turn: where it lies;  its bytes;  is the extent what it was?  else again
-//! remove  as read, and then a turn: is it still the value?  it is removed;  else again
-//! all     a turn: how often the table was changed;  all of it, or some;  is that the same?  else again
+//! write   locked: allocate an extent;  write its bytes;  locked: the extent becomes the value, in one step
+//! read    locked: where it lies;  read its bytes;  is the extent unchanged?  else again
+//! remove  as read, then locked: is it still the value?  remove it;  else again
+//! all     locked: load the change counter;  read all of it, or some;  is the counter unchanged?  else again
 //! ```
 //!
-//! Whoever finds that others were faster a few times in a row does it within a turn: it ends.
+//! A process that was overtaken by others a few times in a row does the work under the lock, so that it ends.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,23 +21,23 @@ use super::{ExclusiveAccess, Room, StoreError};
 use crate::error::Result as EngineResult;
 use crate::failpoint;
 
-/// From here on the bytes of a value, or of several at once, are moved without a turn.
+/// From this size on, the bytes of a value, or of several at once, are moved without the lock.
 const LARGE: usize = 8 << 10;
-/// So often it is tried without a turn.
+/// The number of tries without the lock.
 const TRIES: u32 = 8;
 
-/// A store, and how to wait for a turn with it. What needs several turns is done here.
+/// A store, and how to wait for exclusive access to it. Operations that need it several times are done here.
 pub struct Access<'a, E> {
     enter: &'a dyn Fn() -> Result<ExclusiveAccess<'a>, E>,
     refuse: fn(StoreError) -> E,
 }
 
-/// What was found within a turn.
+/// What was found under the lock.
 enum Found {
     Nothing,
-    /// Its bytes, which were copied.
+    /// The bytes were copied.
     Copied,
-    /// Where it lies.
+    /// The value lies there.
     At(Arc<Table>, Use),
 }
 
@@ -48,7 +48,7 @@ impl<E> std::fmt::Debug for Access<'_, E> {
 }
 
 impl<'a, E> Access<'a, E> {
-    /// Over turns that `enter` waits for; `refuse` makes errors of what the store refuses.
+    /// Uses `enter` to get exclusive access; `refuse` converts what the store refuses into errors.
     pub fn new(
         enter: &'a dyn Fn() -> Result<ExclusiveAccess<'a>, E>,
         refuse: fn(StoreError) -> E,
@@ -67,13 +67,14 @@ impl<'a, E> Access<'a, E> {
     /// Appends the value of a key to `out`; false if there is none.
     ///
     /// # Errors
-    /// What `enter` and `refuse` give.
+    /// The errors of `enter`, and those that `refuse` makes.
     #[inline]
     pub fn get(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool, E> {
         self.read(|turn| turn.with(|table| table.value(key)), out)
     }
 
-    /// Appends the value at a place of the sequence to `out`; false if there is none. `place` is given the length.
+    /// Appends the value at an index of the sequence to `out`; false if there is none. `place` computes the index from
+    /// the length.
     ///
     /// # Errors
     /// As [`Access::get`].
@@ -101,7 +102,7 @@ impl<'a, E> Access<'a, E> {
         Ok(false)
     }
 
-    /// Copies what was seen; false, and nothing, if it is others' by now.
+    /// Copies what was seen; false, with nothing copied, if it was reused meanwhile.
     fn copied(&self, table: &Table, seen: Use, out: &mut Vec<u8>) -> Result<bool, E> {
         failpoint::hit("store.beside");
         let start = out.len();
@@ -125,7 +126,8 @@ impl<'a, E> Access<'a, E> {
         .map(drop)
     }
 
-    /// Makes `value` the value at a place of the sequence; false if there is none. `place` is given the length.
+    /// Makes `value` the value at an index of the sequence; false if there is none. `place` computes the index from the
+    /// length.
     ///
     /// # Errors
     /// As [`Access::set`].
@@ -144,7 +146,7 @@ impl<'a, E> Access<'a, E> {
         self.write(Room::of(&[], value), value, push).map(drop)
     }
 
-    /// Puts a value into the table; whether it was put.
+    /// Puts a value into the table; returns whether it was put.
     #[inline]
     fn write(
         &self,
@@ -185,7 +187,7 @@ impl<'a, E> Access<'a, E> {
         self.turn(|turn| turn.with(|table| put(table, Value::Bytes(value))))
     }
 
-    /// Appends the value of a key to `out`, or makes `default` its value if it has none; whether it had one.
+    /// Appends the value of a key to `out`; if it has none, makes `default` its value. Returns whether it had one.
     ///
     /// # Errors
     /// As [`Access::set`].
@@ -360,8 +362,8 @@ impl<'a, E> Access<'a, E> {
         Ok(false)
     }
 
-    /// All keys and values in order, as they were at one moment; the keys of a sequence are empty. `visit` adds them
-    /// to what `begin` makes.
+    /// Visits all keys and values in order, as they were at one moment; the keys of a sequence are empty. `visit` adds
+    /// them to the value that `begin` makes. Both may run again if the table changes meanwhile.
     ///
     /// # Errors
     /// As [`Access::get`].
@@ -377,8 +379,9 @@ impl<'a, E> Access<'a, E> {
         })
     }
 
-    /// The values at some places of the sequence, as they were at one moment; places where there is none are left out.
-    /// `places` is given the length. `visit` adds the values to what `begin` makes, and may break off.
+    /// Visits the values at some indexes of the sequence, as they were at one moment; indexes without a value are left
+    /// out. `places` computes the indexes from the length. `visit` adds the values to the value that `begin` makes, and
+    /// may break off.
     ///
     /// # Errors
     /// As [`Access::get`].
@@ -404,7 +407,8 @@ impl<'a, E> Access<'a, E> {
         })
     }
 
-    /// What `look` makes of the table, if nothing was changed while it did; it need not go on when it is told so.
+    /// The result of `look`, if nothing changed while it ran; `look` may stop early when it is told that something
+    /// changed.
     fn at_one_moment<C>(
         &self,
         look: impl Fn(&Table, &dyn Fn() -> bool) -> EngineResult<C>,
@@ -419,7 +423,7 @@ impl<'a, E> Access<'a, E> {
             let is_unchanged = || table.is_unchanged_since(changes);
             match look(&table, &is_unchanged) {
                 Ok(seen) if is_unchanged() => return Ok(seen),
-                // What cannot be read was changed, or is damaged: that is told within a turn.
+                // What cannot be read was changed, or is damaged: reading under the lock tells which.
                 _ => {}
             }
         }
@@ -450,7 +454,7 @@ fn copy_or_see(
     }
 }
 
-/// Extents for several values; all of them or none.
+/// Allocates extents for several values; all of them or none.
 fn allocate(
     turn: &ExclusiveAccess<'_>,
     values: &[&[u8]],
@@ -472,7 +476,8 @@ fn allocate(
     Ok((table, extents))
 }
 
-/// Whether extents are still who allocated them's: the table was not replaced, and its log did not begin anew.
+/// Whether extents still belong to the process that allocated them: the table was not replaced, and its log was not
+/// reset.
 fn is_still(turn: &ExclusiveAccess<'_>, table: &Arc<Table>, extents: &[Use]) -> bool {
     Arc::ptr_eq(&turn.table(), table) && extents.iter().all(|extent| table.is_still(*extent))
 }

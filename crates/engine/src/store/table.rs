@@ -1,20 +1,20 @@
-//! The entries of a store, in one stretch of shared bytes.
+//! The entries of a store, in one range of shared bytes.
 //!
 //! ```text
-//! head     room  slots  used  log end  live  filled  epoch  changes  8 bytes each; free extents of each size
+//! head     room  slots  used  log end  live  filled  epoch  changes, 8 bytes each; first free extent of each size
 //! index    slots x 4 bytes      the number of an entry plus one; 0 empty, all ones deleted
-//! entries  room x 24 bytes      hash, key, value, in the order of their insertion
+//! entries  room x 24 bytes      hash, key, value, in insertion order
 //! log      keys and values, each in an extent of its own (`extents.rs`)
 //! ```
 //!
-//! A key or a value is one word: where its bytes are, in units of eight, below their length. What an entry
-//! says is never written over: a new value goes to another extent, and then one store of its word makes it
-//! the value. A new entry is one store of `used`. So whoever dies in between changes nothing, and what lies in
-//! the log without a word is left over until the table is copied. The index, `live` and `filled` follow from the
-//! entries; they are made anew after a death ([`Table::rebuild_index`]).
+//! A key or a value is one word: the position of its bytes in units of eight (low half), and their length (high half).
+//! What an entry refers to is never overwritten: a new value goes to another extent, and then one store of its word
+//! makes it the value. A new entry is one store of `used`. So a process that dies in between changes nothing, and bytes
+//! in the log that no word names are left over until the table is copied. The index, `live` and `filled` follow from
+//! the entries; they are rebuilt after a death ([`Table::rebuild_index`]).
 //!
-//! All of it is done under the store's lock, but for the bytes of large values (`large.rs`). The layout is that of
-//! compact dicts, as Python's since 3.6 (R. Hettinger's proposal of 2012): an index of numbers, and entries in order.
+//! All of it is done under the store's lock, except for the bytes of large values (`large.rs`). The layout is that of
+//! compact dicts, as in Python since 3.6 (R. Hettinger's proposal of 2012): an index of numbers, and entries in order.
 
 use std::hash::Hasher;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -32,9 +32,9 @@ const USED: usize = 16;
 pub(super) const LOG_END: usize = 24;
 const LIVE: usize = 32;
 const FILLED: usize = 40;
-/// How often the log began anew.
+/// How often the log was reset.
 pub(super) const EPOCH: usize = 48;
-/// Moves before each change.
+/// Incremented before each change.
 const CHANGES: usize = 56;
 /// The first free extent of each size.
 pub(super) const FREE: usize = 64;
@@ -45,7 +45,7 @@ const ENTRY: usize = 24;
 const EMPTY: u32 = 0;
 const DELETED: u32 = u32::MAX;
 
-/// What becomes a value: bytes, or an extent that they were written to before.
+/// What becomes a value: bytes, or an extent that the bytes were already written to.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value<'v> {
     Bytes(&'v [u8]),
@@ -61,7 +61,7 @@ impl Value<'_> {
     }
 }
 
-/// How large a table is to be.
+/// The size of a table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
     pub(super) entries: usize,
@@ -69,7 +69,7 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// The least a table has.
+    /// The smallest table.
     pub(super) const SMALLEST: Size = Size {
         entries: 32,
         log: 8192,
@@ -94,7 +94,7 @@ fn padded(length: usize) -> usize {
 }
 
 fn hash(key: &[u8]) -> u64 {
-    // With fixed keys: every process gets the same.
+    // With fixed keys, so that every process computes the same hash.
     let mut hasher = std::hash::DefaultHasher::new();
     hasher.write(key);
     hasher.finish()
@@ -126,7 +126,7 @@ impl Table {
         Ok(table)
     }
 
-    /// The table in bytes that another process made one in.
+    /// The table in bytes in which another process made one.
     pub(super) fn over(bytes: SharedBytes) -> Result<Table> {
         if bytes.len() < HEAD {
             return Err(damaged());
@@ -167,12 +167,12 @@ impl Table {
         self.word(word).load(Ordering::Relaxed) as usize
     }
 
-    /// Release: a helper that finds the word after a death finds what was written before it.
+    /// Release: a helper that finds the word after a death also finds what was written before it.
     pub(super) fn set(&self, word: usize, value: usize) {
         self.word(word).store(value as u64, Ordering::Release);
     }
 
-    /// Says that what is there is about to change, to those who read without the lock.
+    /// Tells those who read without the lock that the content is about to change.
     fn change(&self) {
         self.set(CHANGES, self.at(CHANGES).wrapping_add(1));
         fence(Ordering::Release);
@@ -225,7 +225,7 @@ impl Table {
             && self.bytes.holds_at(span.start(), bytes)
     }
 
-    /// Makes sure that so much can be added.
+    /// Checks that there is room for that much more.
     pub(super) fn check(&self, room: Room) -> Result<(), StoreError> {
         let free = self.bytes.len().saturating_sub(self.at(LOG_END));
         match self.used() + room.entries <= self.room && room.bytes <= free {
@@ -234,7 +234,7 @@ impl Table {
         }
     }
 
-    /// The extent of a value.
+    /// The extent that holds a value; writes the value if needed.
     fn place(&self, value: Value<'_>) -> Option<Extent> {
         match value {
             Value::Bytes(bytes) => self.log(bytes),
@@ -256,7 +256,7 @@ impl Table {
         Ok(())
     }
 
-    /// The probes of a hash, until the one that finds nothing.
+    /// Probes the index for a key, up to the first empty slot.
     fn find(&self, key: &[u8], hash: u64) -> (Option<Found>, Option<usize>) {
         let mask = self.slots - 1;
         let mut free = None;
@@ -279,7 +279,7 @@ impl Table {
         (None, free)
     }
 
-    /// Where the value of a key lies.
+    /// The extent of a key's value.
     pub(super) fn value(&self, key: &[u8]) -> Option<Extent> {
         let found = self.find(key, hash(key)).0?;
         Some(self.value_of(found.entry))
@@ -305,7 +305,7 @@ impl Table {
         let entry = self.append(hash, key, value)?;
         failpoint::hit("store.entered");
         match free {
-            // Few slots were never used: the next search would be long.
+            // Few slots were never used, so the next search would be long.
             Some(slot) if self.slot(slot) == EMPTY && self.at(FILLED) * 4 >= self.slots * 3 => {
                 self.rebuild_index()?;
             }
@@ -321,7 +321,7 @@ impl Table {
         Ok(())
     }
 
-    /// One entry more.
+    /// Appends an entry.
     fn append(&self, hash: u64, key: &[u8], value: Value<'_>) -> Result<usize, StoreError> {
         let no_room = || StoreError::NoRoom(Room::of_lengths(&[key.len(), value.length()]));
         let entry = self.used();
@@ -345,7 +345,7 @@ impl Table {
         Ok(entry)
     }
 
-    /// Removes a key; its value goes to `out`.
+    /// Removes a key; appends its value to `out`.
     pub(super) fn remove(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
         let (Some(found), _) = self.find(key, hash(key)) else {
             return Ok(false);
@@ -379,7 +379,7 @@ impl Table {
         self.trim();
     }
 
-    /// Gives the room of the last entries back, where they were removed.
+    /// Makes the entries at the end that were removed available again.
     fn trim(&self) {
         let mut used = self.used();
         while used > 0 && self.value_of(used - 1) == Extent::NONE {
@@ -391,13 +391,13 @@ impl Table {
         }
     }
 
-    /// Where the key and the value of the last entry lie.
+    /// The extents of the key and the value of the last entry.
     pub(super) fn last(&self) -> Option<(Extent, Extent)> {
         let entry = self.entries().next_back()?;
         Some((self.key_of(entry), self.value_of(entry)))
     }
 
-    /// Removes the last entry; its key and value go to `key` and `value`.
+    /// Removes the last entry; appends its key and value to `key` and `value`.
     pub(super) fn pop_last(&self, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Result<bool> {
         let Some(entry) = self.entries().next_back() else {
             return Ok(false);
@@ -425,12 +425,12 @@ impl Table {
         self.set(FILLED, 0);
     }
 
-    /// The numbers of the entries that are there.
+    /// The numbers of the existing entries.
     fn entries(&self) -> impl DoubleEndedIterator<Item = usize> {
         (0..self.used()).filter(|entry| self.value_of(*entry) != Extent::NONE)
     }
 
-    /// Makes what follows from the entries anew.
+    /// Rebuilds everything that follows from the entries.
     pub(super) fn rebuild_index(&self) -> Result<()> {
         self.empty_index();
         let mut live = 0;
@@ -456,7 +456,7 @@ impl Table {
         self.each_while(visit, || true)
     }
 
-    /// As [`Table::each`], as long as it is to go on.
+    /// As [`Table::each`], as long as `is_to_go_on` says so.
     pub(super) fn each_while(
         &self,
         mut visit: impl FnMut(&[u8], &[u8]),
@@ -476,12 +476,13 @@ impl Table {
         Ok(())
     }
 
-    /// Whether it takes long to copy all of it.
+    /// Whether copying all of it takes long.
     pub(super) fn is_long(&self) -> bool {
         self.at(LOG_END).saturating_sub(self.log_begins()) > LONG
     }
 
-    /// The state of the table, for a look at all of it without the lock; and whether it is still that.
+    /// The change counter, for a read of the whole table without the lock: the read is valid if the counter is
+    /// unchanged after it.
     pub(super) fn changes(&self) -> usize {
         self.at(CHANGES)
     }
@@ -491,9 +492,9 @@ impl Table {
         self.changes() == changes
     }
 
-    // A sequence: entries without keys, none of them ever removed but the last.
+    // A sequence: entries without keys, of which only the last is ever removed.
 
-    /// Where the value at an index lies.
+    /// The extent of the value at an index.
     pub(super) fn value_at(&self, index: usize) -> Option<Extent> {
         (index < self.used()).then(|| self.value_of(index))
     }
@@ -573,8 +574,8 @@ impl Table {
     }
 }
 
-/// From here on all of a table is read without the store's lock.
+/// From this size on, the whole table is read without the store's lock.
 const LONG: usize = 64 << 10;
 
-/// Up to here a table has room for four times what is in it, from there on for twice as much.
+/// Up to this size a copied table has room for four times its content, and beyond it for twice.
 const LAVISH: usize = 1 << 20;
