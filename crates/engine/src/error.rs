@@ -41,7 +41,7 @@ pub enum Error {
     },
     /// The program closed the descriptor of its shared memory, and the engine could not recover it.
     #[error(
-        "this process closed the descriptor of its shared memory (number {number}), and no other process of its tree has it to give it back; what was made goes on to work, here and in processes that it forks, but no other program can join it: leave that descriptor open, or make the first queue, lock or value after the others were closed"
+        "this process closed the descriptor of its shared memory (number {number}), and no other process of its tree has it to give it back; existing objects keep working, here and in processes that it forks, but no other program can join it: keep that descriptor open, or make the first queue, lock or value after closing the others"
     )]
     MemoryClosed {
         /// The number that the descriptor had.
@@ -86,7 +86,7 @@ pub enum Error {
     },
     /// The process that started this one uses another version of the engine.
     #[error(
-        "this process was started by version {found} of Procession and has version {ours} in it; use one version of Procession in all processes of a tree"
+        "this process was started by version {found} of Procession and uses version {ours}; use one version of Procession in all processes of a tree"
     )]
     Release {
         /// The version of the process that started this one.
@@ -96,7 +96,7 @@ pub enum Error {
     },
     /// A program with rights that its starter may lack was to be started as a child, or is one.
     #[error(
-        "this program has rights that its starter may lack (it is setuid or setgid, or its file has capabilities), so it takes no orders and no memory from whoever starts it, and cannot be started anew as a child; its own forked children (in Rust Process::fork) can be, and so can other programs"
+        "this program has rights that its starter may lack (it is setuid or setgid, or its file has capabilities), so it accepts no requests and no memory from the process that starts it, and cannot be started anew as a child; its own forked children (in Rust Process::fork) can be, and so can other programs"
     )]
     Elevated,
     /// This process was forked, and does not own what its parent had open.
@@ -105,11 +105,13 @@ pub enum Error {
     )]
     NotInherited(&'static str),
     /// The entry that was reserved for a child is no longer its own.
-    #[error("the place reserved for this process was given up; was its parent killed meanwhile?")]
+    #[error(
+        "the process table entry reserved for this process was released; was its parent killed?"
+    )]
     SeatGone,
     /// A copy of a pool's worker, which one of its tasks forked, continued as the worker.
     #[error(
-        "this process is a copy of a pool's worker, forked by a task: tasks and their results are the worker's"
+        "this process is a copy of a pool's worker, forked by a task: tasks and their results belong to the worker"
     )]
     NotTheWorker,
     /// An invalid argument.

@@ -86,7 +86,7 @@ mod armed {
     pub(crate) fn hit(name: &'static str) {
         debug_assert!(super::NAMES.contains(&name), "{name} is not listed");
         if ANY.load(Ordering::Acquire) {
-            strike(name);
+            act(name);
         } else if RECORD.load(Ordering::Relaxed)
             && let Ok(mut seen) = SEEN.try_lock()
             && !seen.contains(&name)
@@ -96,7 +96,7 @@ mod armed {
     }
 
     #[cold]
-    fn strike(name: &'static str) {
+    fn act(name: &'static str) {
         let mut armed = ARMED.lock().unwrap();
         let Some(plan) = armed.as_mut().filter(|plan| plan.name == name) else {
             return;
@@ -132,11 +132,11 @@ const NAMES: &[&str] = &[
     "arena.emptied",
     "arena.freed",
     "arena.freeing",
-    "arena.giving_back",
     "arena.grow",
     "arena.grown",
     "arena.listing",
     "arena.popped",
+    "arena.releasing",
     "arena.taken",
     "attachments.emptied",
     "attachments.listed",
@@ -149,10 +149,10 @@ const NAMES: &[&str] = &[
     "barrier.broken",
     "barrier.opened",
     "barrier.reset",
+    "cells.closed",
     "cells.cut",
     "cells.emptied",
     "cells.opened",
-    "cells.shut",
     "chunk_list.begun",
     "chunk_list.dismantling",
     "chunk_list.frozen",
@@ -247,7 +247,6 @@ const NAMES: &[&str] = &[
     "semaphore.taken",
     "skipped.named",
     "skipped.settled",
-    "store.beside",
     "store.cleared",
     "store.entered",
     "store.forgotten",
@@ -256,6 +255,7 @@ const NAMES: &[&str] = &[
     "store.popped",
     "store.pushed",
     "store.replaced",
+    "store.unlocked",
     "sync.called",
     "tasks.begun",
     "tasks.ended",

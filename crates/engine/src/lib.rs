@@ -1,7 +1,8 @@
 //! The engine of Procession: shared memory, locks, channels and processes that survive each other.
 //!
-//! It knows bytes and processes, but no types and no language. The layers, from the top; only `process`, `objects` and
-//! `memory` use each other:
+//! It knows bytes and processes, but no types and no language. The layers, from the top. Each uses those below it, with
+//! these exceptions: `process`, `objects` and `memory` use each other, `process` uses parts of `channel` and `sync`, and
+//! `channel` uses the `EventKey` of `select`.
 //!
 //! ```text
 //! pool        tasks, claims, deadlines, retries, results

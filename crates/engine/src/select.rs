@@ -66,14 +66,14 @@ impl Source<'_> {
         match self {
             Source::Message(queue) => queue.is_closed() || !queue.is_empty(),
             Source::Room(queue) => queue.is_closed() || queue.at().has_room_for_one(),
-            Source::RoomSince(queue, moment) => {
-                queue.is_closed() || moment.is_over(&queue.at().chain.space)
+            Source::RoomSince(queue, key) => {
+                queue.is_closed() || key.is_over(&queue.at().chain.space)
             }
             Source::Arrival(end) => !end.incoming().is_empty(),
             Source::Departure(end) => end.outgoing().has_room_for_one(),
-            Source::DepartureSince(end, moment) => moment.is_over(&end.outgoing().chain.space),
+            Source::DepartureSince(end, key) => key.is_over(&end.outgoing().chain.space),
             Source::Exit(..) => false,
-            Source::WakeHandle(alarm, count) => alarm.count() != *count,
+            Source::WakeHandle(handle, count) => handle.count() != *count,
         }
     }
 
@@ -82,8 +82,8 @@ impl Source<'_> {
         match self {
             Source::Message(queue) => words.push(asleep_on(&queue.at().chain.items)),
             Source::Room(queue) => words.push(asleep_on(&queue.at().chain.space)),
-            Source::RoomSince(queue, moment) => {
-                words.push((queue.at().chain.space.word(), moment.0));
+            Source::RoomSince(queue, key) => {
+                words.push((queue.at().chain.space.word(), key.0));
             }
             Source::Arrival(end) => {
                 words.push(asleep_on(&end.incoming().chain.items));
@@ -93,8 +93,8 @@ impl Source<'_> {
                 words.push(asleep_on(&end.outgoing().chain.space));
                 return watch(end.watch_others(), words);
             }
-            Source::DepartureSince(end, moment) => {
-                words.push((end.outgoing().chain.space.word(), moment.0));
+            Source::DepartureSince(end, key) => {
+                words.push((end.outgoing().chain.space.word(), key.0));
                 return watch(end.watch_others(), words);
             }
             Source::Exit(_, slot) => {
@@ -105,7 +105,7 @@ impl Source<'_> {
                 let joined = home_if_any().is_some_and(|a| a.watch_closely(*slot).is_some());
                 return if joined { NO_NAP } else { BLIND_NAP };
             }
-            Source::WakeHandle(alarm, count) => words.push((&alarm.0, *count)),
+            Source::WakeHandle(handle, count) => words.push((&handle.0, *count)),
         }
         NO_NAP
     }
@@ -116,13 +116,13 @@ impl Source<'_> {
         match self {
             Source::Message(queue) => queue.at().chain.items.woke(|| !queue.is_empty()),
             Source::Room(queue) => queue.at().chain.space.woke(|| true),
-            Source::RoomSince(queue, moment) => moment.pass_on(&queue.at().chain.space),
+            Source::RoomSince(queue, key) => key.pass_on(&queue.at().chain.space),
             Source::Arrival(end) => {
                 let incoming = end.incoming();
                 incoming.chain.items.woke(|| !incoming.is_empty());
             }
             Source::Departure(end) => end.outgoing().chain.space.woke(|| true),
-            Source::DepartureSince(end, moment) => moment.pass_on(&end.outgoing().chain.space),
+            Source::DepartureSince(end, key) => key.pass_on(&end.outgoing().chain.space),
             Source::Exit(..) | Source::WakeHandle(..) => {}
         }
     }
@@ -199,7 +199,7 @@ impl WakeHandle {
 pub struct Select {
     spin: Spin,
     /// The source the next check starts at, so that no source is always last.
-    turn: AtomicU32,
+    rotation: AtomicU32,
 }
 
 impl Select {
@@ -208,17 +208,17 @@ impl Select {
     /// # Errors
     /// [`WaitError::TimedOut`], [`WaitError::Interrupted`].
     pub fn wait(&self, sources: &[Source<'_>], deadline: Deadline) -> Result<usize, WaitError> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) as usize;
-        let at_once = || first(sources, turn, |source| source.is_ready_by_memory());
-        let at_all = || first(sources, turn, |source| source.is_ready());
-        if let Some(ready) = at_once() {
+        let rotation = self.rotation.fetch_add(1, Ordering::Relaxed) as usize;
+        let check_memory = || first(sources, rotation, |source| source.is_ready_by_memory());
+        let check_all = || first(sources, rotation, |source| source.is_ready());
+        if let Some(ready) = check_memory() {
             self.spin.hit();
             return Ok(ready);
         }
         if deadline == Deadline::NOW {
-            return at_all().ok_or(WaitError::TimedOut);
+            return check_all().ok_or(WaitError::TimedOut);
         }
-        if let Some(ready) = self.spin.until(at_once) {
+        if let Some(ready) = self.spin.until(check_memory) {
             return Ok(ready);
         }
         let mut sleeps = 0;
@@ -227,7 +227,7 @@ impl Select {
             let mut words = Vec::with_capacity(sources.len() + 1);
             let naps = sources.iter().map(|source| source.announce(&mut words));
             let nap = naps.min().unwrap_or(NO_NAP);
-            if let Some(ready) = at_all() {
+            if let Some(ready) = check_all() {
                 break Ok(ready);
             }
             if deadline.is_past() {
@@ -251,14 +251,14 @@ impl Select {
     }
 }
 
-/// The first ready source, checking those from `turn` on and then those before it.
+/// The first ready source, checking those from `rotation` on and then those before it.
 fn first(
     sources: &[Source<'_>],
-    turn: usize,
+    rotation: usize,
     is_ready: impl Fn(&Source<'_>) -> bool,
 ) -> Option<usize> {
     let count = sources.len();
-    let mut order = (0..count).map(|at| (at + turn) % count);
+    let mut order = (0..count).map(|at| (at + rotation) % count);
     order.find(|&at| is_ready(&sources[at]))
 }
 

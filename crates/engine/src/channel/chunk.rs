@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::memory::Arena;
 use crate::memory::block::BlockId;
 use crate::memory::size_class;
-use crate::memory::size_class::{LONG_STRIP, SHORT_STRIP, STRIP_HEADER, SizeClass, WIDE_STRIP};
+use crate::memory::size_class::{CHUNK_HEADER, LONG_CHUNK, SHORT_CHUNK, SizeClass, WIDE_CHUNK};
 use crate::sys::cpu;
 
 /// The size of the smallest slots.
@@ -134,7 +134,7 @@ pub(crate) struct Slot {
 }
 
 const SLOT_HEAD: usize = size_of::<Slot>();
-const _: () = assert!(size_of::<StripHeader>() as u64 == STRIP_HEADER && SLOT_HEAD == 24);
+const _: () = assert!(size_of::<StripHeader>() as u64 == CHUNK_HEADER && SLOT_HEAD == 24);
 
 /// A chunk as seen by somebody at work in one of its lives.
 #[derive(Clone, Copy)]
@@ -209,7 +209,7 @@ impl<'a> Chunk<'a> {
         let mut life = self.inc();
         // Nor a first one: a word of memory that was given back says that it was used up in life zero.
         while life < 2 {
-            let lives = &arena.root().generations_begun;
+            let lives = &arena.root().chunk_generations;
             life = lives.fetch_add(1, Ordering::SeqCst) as u32 & INC_MASK;
             for (_, slot) in self.slots() {
                 slot.word.wipe(life.wrapping_sub(1));
@@ -221,7 +221,7 @@ impl<'a> Chunk<'a> {
     /// Says of a free chunk of this process's that it never lived, and sees to it that it will get none of the
     /// lives it had.
     pub(crate) fn forget(&self, arena: &Arena) {
-        let lives = &arena.root().generations_begun;
+        let lives = &arena.root().chunk_generations;
         lives.fetch_max(u64::from(self.inc()), Ordering::SeqCst);
         self.header.inc.store(0, Ordering::SeqCst);
     }
@@ -247,7 +247,7 @@ impl<'a> Chunk<'a> {
             let next = self.slot_at(index + 1);
             for line in 0..(SLOT_HEAD + length).div_ceil(64) {
                 // SAFETY: the slot holds `length` bytes behind its head.
-                cpu::expect_read(unsafe { next.add(line * 64) });
+                cpu::prefetch(unsafe { next.add(line * 64) });
             }
         }
     }
@@ -358,9 +358,9 @@ impl<'a> Chunk<'a> {
 /// The class of the next chunk of a queue: it starts small and goes on large.
 pub(crate) fn next_class(first: bool, wide: bool) -> SizeClass {
     match (first, wide) {
-        (true, _) => SHORT_STRIP,
-        (_, true) => WIDE_STRIP,
-        _ => LONG_STRIP,
+        (true, _) => SHORT_CHUNK,
+        (_, true) => WIDE_CHUNK,
+        _ => LONG_CHUNK,
     }
 }
 

@@ -296,7 +296,7 @@ impl<'a> ListCursor<'a> {
         let owner = &self.arena.cell(block)?.owner;
         let maker = owner.get();
         if let Owner::Making { by, .. } = maker
-            && maker == (Owner::Making { by, inc }).cut()
+            && maker == (Owner::Making { by, inc }).truncated()
         {
             owner.pass(maker, self.linked(inc));
         }

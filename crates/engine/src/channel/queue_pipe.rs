@@ -17,7 +17,7 @@ use super::readiness::{Bytes, CHUNK};
 use crate::error::{Error, Result};
 use crate::memory::owner::ProcId;
 use crate::process::fork::fork_guard;
-use crate::sys::known_fd::{KnownFd, Sought, reopen};
+use crate::sys::known_fd::{FdMatch, KnownFd, reopen};
 use crate::sys::thread;
 
 /// A pipe, by its inode: Linux gives pipes numbers of 32 bits.
@@ -32,7 +32,7 @@ impl PipeId {
     }
 }
 
-impl Sought for PipeId {
+impl FdMatch for PipeId {
     fn is_named(&self, link: &str) -> bool {
         link == format!("pipe:[{}]", self.0)
     }
@@ -235,6 +235,6 @@ pub(super) fn notify_without_descriptor(id: PipeId, paths: Vec<String>) -> bool 
         found.is_some_and(|pipe| rustix::io::write(pipe, b"!").is_ok())
     };
     let (say, hear) = std::sync::mpsc::channel();
-    let started = thread::start_deaf("ring", move || say.send(ring()).unwrap_or(()));
+    let started = thread::spawn_without_signals("ring", move || say.send(ring()).unwrap_or(()));
     started.is_ok_and(|thread| thread.join().is_ok()) && hear.recv().unwrap_or(false)
 }

@@ -37,7 +37,7 @@ use super::readiness::{Bytes, MOST_NAPS, RING_NAP, Readiness, await_announced};
 use crate::error::{Error, GetError, Result};
 use crate::failpoint;
 use crate::memory::owner::ProcId;
-use crate::sys::known_fd::{among_descriptors_of, reopen};
+use crate::sys::known_fd::{find_in_descriptors_of, reopen};
 
 /// In shared memory, behind the queue's chain.
 #[repr(C, align(64))]
@@ -295,7 +295,7 @@ impl Queue {
                 true => "self".to_owned(),
                 false => number.pid().to_string(),
             };
-            match among_descriptors_of(&process, &pipe) {
+            match find_in_descriptors_of(&process, &pipe) {
                 Ok(Some(found)) => return Some(Ok(found)),
                 Err(errno) if is_want_of_descriptors(errno) => return Some(Err(errno)),
                 Ok(None) if is_me || number.in_proc().is_some() => {}

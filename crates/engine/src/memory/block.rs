@@ -24,10 +24,10 @@ const INDEX_BITS: u32 = 20;
 pub(crate) const BLOCKS_PER_SEGMENT: u32 = 1 << INDEX_BITS;
 
 /// How many times to look for memory before reporting that there is none.
-const TRIES_AT_LAST: u32 = 8;
+const LAST_TRIES: u32 = 8;
 
 /// How many segments to add for one block when other processes keep taking what was added.
-const MOST_SEGMENTS_FOR_ONE_BLOCK: u32 = 16;
+const MAX_GROWS_PER_BLOCK: u32 = 16;
 /// Blocks of at least this size are populated by one call before they are written.
 const POPULATE_FROM: u64 = 16 << 10;
 
@@ -71,17 +71,17 @@ pub(crate) struct Cell {
 
 const _: () = assert!(size_of::<Cell>() == 32);
 
-const LIFE_MASK: u32 = 0xff;
+const GENERATION_MASK: u32 = 0xff;
 
 /// The generation of a stack.
-fn life_of(top: u64) -> u32 {
-    (top >> 32) as u32 & LIFE_MASK
+fn generation_of(top: u64) -> u32 {
+    (top >> 32) as u32 & GENERATION_MASK
 }
 
 /// The next word of a stack in the same generation, with `block` on top.
-fn above(top: u64, block: u32) -> u64 {
+fn next_top(top: u64, block: u32) -> u64 {
     let count = (top >> 40).wrapping_add(1) << 40;
-    count | u64::from(life_of(top)) << 32 | u64::from(block)
+    count | u64::from(generation_of(top)) << 32 | u64::from(block)
 }
 
 /// The block was free at the last look for idle memory, and has not been taken since: see `trim.rs`.
@@ -112,12 +112,12 @@ impl Cell {
     }
 
     /// Records how many bytes of a block of this process are touched.
-    pub(crate) fn touched(&self, bytes: u64) {
+    pub(crate) fn set_committed(&self, bytes: u64) {
         self.committed.store(bytes, Ordering::Relaxed);
     }
 
     /// Records that the memory of a block of this process was returned; returns how many bytes it had.
-    pub(crate) fn emptied(&self) -> u64 {
+    pub(crate) fn take_committed(&self) -> u64 {
         self.committed.swap(0, Ordering::Relaxed) & !IDLE
     }
 }
@@ -135,7 +135,7 @@ impl Arena {
 
     pub(crate) fn alloc_class(&self, class: SizeClass, size: u64) -> Result<BlockId> {
         match self.try_alloc(class, size) {
-            Err(Error::OutOfMemory { .. }) => self.alloc_at_last(class, size),
+            Err(Error::OutOfMemory { .. }) => self.alloc_after_reclaim(class, size),
             taken => taken,
         }
     }
@@ -144,14 +144,14 @@ impl Arena {
     /// memory that is free in blocks of other sizes. Other processes may be returning that just now, so this retries a
     /// few times.
     #[cold]
-    fn alloc_at_last(&self, class: SizeClass, size: u64) -> Result<BlockId> {
+    fn alloc_after_reclaim(&self, class: SizeClass, size: u64) -> Result<BlockId> {
         let mut tries = 0;
         loop {
             self.sweep();
-            self.give_back_all();
+            self.release_free_pages();
             let taken = self.try_alloc(class, size);
             tries += 1;
-            if !matches!(taken, Err(Error::OutOfMemory { .. })) || tries == TRIES_AT_LAST {
+            if !matches!(taken, Err(Error::OutOfMemory { .. })) || tries == LAST_TRIES {
                 return taken;
             }
             std::thread::yield_now();
@@ -162,7 +162,7 @@ impl Arena {
         let mut swept = false;
         let mut grown = 0;
         let block = loop {
-            if let Some(block) = self.pop(class).or_else(|| self.take_fresh(class)) {
+            if let Some(block) = self.pop(class).or_else(|| self.take_unused(class)) {
                 break block;
             }
             if let Some(block) = self.search(class) {
@@ -171,9 +171,9 @@ impl Arena {
             if !std::mem::replace(&mut swept, true) && self.sweep() > 0 {
                 continue;
             }
-            self.check_view(class)?;
+            self.check_mapped(class)?;
             grown += 1;
-            if grown > MOST_SEGMENTS_FOR_ONE_BLOCK {
+            if grown > MAX_GROWS_PER_BLOCK {
                 return Err(Error::Damaged);
             }
             self.grow(class)?;
@@ -207,7 +207,7 @@ impl Arena {
         }
         failpoint::hit("arena.freed");
         self.push(block, cell);
-        self.note_freed(committed);
+        self.count_freed(committed);
         true
     }
 
@@ -235,14 +235,14 @@ impl Arena {
         let head = &self.root().classes[segment.class.index()].free;
         let mut top = head.load(Ordering::Relaxed);
         loop {
-            let life = life_of(top);
-            if cell.listed.swap(life + 1, Ordering::AcqRel) == life + 1 {
+            let generation = generation_of(top);
+            if cell.listed.swap(generation + 1, Ordering::AcqRel) == generation + 1 {
                 return;
             }
             failpoint::hit("arena.listing");
-            while life_of(top) == life {
+            while generation_of(top) == generation {
                 cell.next.store(top as u32, Ordering::Relaxed);
-                let new = above(top, block.0);
+                let new = next_top(top, block.0);
                 // Release pairs with the Acquire in `pop`: a process that sees the block on top also sees its `next`.
                 match head.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Relaxed) {
                     Ok(_) => return,
@@ -263,7 +263,7 @@ impl Arena {
             let cell = self.cell(block).ok()?;
             let open = self.open_word(block.segment());
             let below = cell.next.load(Ordering::Relaxed);
-            let new = above(top, below);
+            let new = next_top(top, below);
             if let Err(now) =
                 head.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Acquire)
             {
@@ -273,7 +273,7 @@ impl Arena {
             failpoint::hit("arena.popped");
             cell.listed.store(0, Ordering::Release);
             if let Some(open) = open
-                && self.was_taken_ever(block)
+                && self.is_below_bump(block)
                 && self.take(block, cell, open)
             {
                 return Some(block);
@@ -286,30 +286,33 @@ impl Arena {
     pub(crate) fn empty_stack(&self, class: SizeClass) {
         let head = &self.root().classes[class.index()].free;
         let _ = head.fetch_update(Ordering::SeqCst, Ordering::Acquire, |top| {
-            let life = (life_of(top) + 1) & LIFE_MASK;
-            Some((above(top, 0) & !(u64::from(LIFE_MASK) << 32)) | u64::from(life) << 32)
+            let generation = (generation_of(top) + 1) & GENERATION_MASK;
+            Some(
+                (next_top(top, 0) & !(u64::from(GENERATION_MASK) << 32))
+                    | u64::from(generation) << 32,
+            )
         });
     }
 
     /// Whether a block is below its segment's bump index: see `cell_release.rs`.
-    fn was_taken_ever(&self, block: BlockId) -> bool {
-        let fresh = self.root().bump.get(block.segment() as usize);
-        fresh.is_some_and(|fresh| block.index() < fresh.load(Ordering::Acquire))
+    fn is_below_bump(&self, block: BlockId) -> bool {
+        let bump = self.root().bump.get(block.segment() as usize);
+        bump.is_some_and(|bump| block.index() < bump.load(Ordering::Acquire))
     }
 
-    pub(crate) fn take_fresh(&self, class: SizeClass) -> Option<BlockId> {
+    pub(crate) fn take_unused(&self, class: SizeClass) -> Option<BlockId> {
         let open = self.root().classes[class.index()]
             .open
             .load(Ordering::Acquire);
-        self.take_fresh_of(open)
+        self.take_unused_of(open)
     }
 
-    fn take_fresh_of(&self, number: u32) -> Option<BlockId> {
+    fn take_unused_of(&self, number: u32) -> Option<BlockId> {
         let segment = self.segment(number)?;
-        let fresh = &self.root().bump[number as usize];
+        let bump = &self.root().bump[number as usize];
         loop {
             let open = self.open_word(number)?;
-            let index = fresh
+            let index = bump
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, |index| {
                     (index < segment.count).then_some(index + 1)
                 })
@@ -320,12 +323,12 @@ impl Arena {
             if self.take(block, cell, open) {
                 return Some(block);
             }
-            self.free_left_by_the_dead(block, cell);
+            self.free_abandoned(block, cell);
         }
     }
 
     /// Frees a block above the bump index whose owner died just before it returned the block: see `cell_release.rs`.
-    fn free_left_by_the_dead(&self, block: BlockId, cell: &Cell) {
+    fn free_abandoned(&self, block: BlockId, cell: &Cell) {
         if let owner @ Owner::Process(by) = cell.owner.get()
             && cell.kind.load(Ordering::Acquire) == Kind::Bytes as u32
             && cell.committed() == 0
@@ -341,13 +344,13 @@ impl Arena {
     /// Runs only before a class grows. A class grows by doubling, so this is constant work per block taken.
     #[cold]
     fn search(&self, class: SizeClass) -> Option<BlockId> {
-        self.open_what_the_dead_shut(class);
+        self.reopen_abandoned(class);
         let segments = self
             .segments()
             .filter(|(_, segment)| segment.class == class);
         let numbers: Vec<u32> = segments.map(|(number, _)| number).collect();
         for &number in &numbers {
-            if let Some(block) = self.take_fresh_of(number) {
+            if let Some(block) = self.take_unused_of(number) {
                 let open = &self.root().classes[class.index()].open;
                 open.store(number, Ordering::Release);
                 return Some(block);
@@ -407,8 +410,8 @@ impl Arena {
         number: u32,
         part: std::ops::Range<u32>,
     ) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
-        let fresh = self.root().bump.get(number as usize);
-        let end = fresh.map_or(0, |fresh| fresh.load(Ordering::Acquire));
+        let bump = self.root().bump.get(number as usize);
+        let end = bump.map_or(0, |bump| bump.load(Ordering::Acquire));
         (part.start..part.end.min(end))
             .map(move |index| BlockId::at(number, index))
             .map_while(|block| Some((block, self.cell(block).ok()?)))

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::memory::Arena;
 use crate::memory::layout::ROOT_BYTES;
-use crate::sys::known_fd::{FileId, Sought, among_descriptors_of, out_of_reach, reopen};
+use crate::sys::known_fd::{FdMatch, FileId, find_in_descriptors_of, move_to_high_number, reopen};
 use crate::sys::memfd::{self, Sharing};
 
 /// How `/proc` names the memory file.
@@ -42,7 +42,7 @@ pub(crate) struct ArenaFile {
 impl ArenaFile {
     /// Takes ownership of a descriptor, for the life of the process.
     pub(crate) fn new(fd: OwnedFd, length: u64) -> Result<ArenaFile> {
-        let fd = out_of_reach(fd)?;
+        let fd = move_to_high_number(fd)?;
         let id = FileId::of(fd.as_raw_fd());
         Ok(ArenaFile {
             id: id.ok_or(Error::os("look at the shared memory file", Errno::BADF))?,
@@ -68,7 +68,7 @@ impl ArenaFile {
 
     /// Replaces a lost number by one on which the file was opened anew.
     fn replace(&self, lost: RawFd, found: OwnedFd) {
-        let Ok(found) = out_of_reach(found) else {
+        let Ok(found) = move_to_high_number(found) else {
             return;
         };
         let replaced = self.number.compare_exchange(
@@ -84,7 +84,7 @@ impl ArenaFile {
     }
 }
 
-impl Sought for ArenaFile {
+impl FdMatch for ArenaFile {
     fn is_named(&self, link: &str) -> bool {
         link.starts_with(LINK)
     }
@@ -100,7 +100,7 @@ impl Arena {
         let file = &self.file;
         file.checked().or_else(|| {
             if !file.given_up.load(Ordering::Relaxed) {
-                self.get_descriptor_back();
+                self.recover_descriptor();
             }
             file.checked()
         })
@@ -110,7 +110,7 @@ impl Arena {
     pub(crate) fn descriptor_to_pass(&self) -> Result<RawFd> {
         if self.file.checked().is_none() {
             // A process that has it may exist by now.
-            self.get_descriptor_back();
+            self.recover_descriptor();
         }
         let number = self.file.number();
         match self.file.checked() {
@@ -120,10 +120,10 @@ impl Arena {
     }
 
     #[cold]
-    fn get_descriptor_back(&self) {
+    fn recover_descriptor(&self) {
         let lost = self.file.number();
-        let of = |process: &str| among_descriptors_of(process, &self.file).ok()?;
-        let found = of("self").or_else(|| self.behind_the_root()).or_else(|| {
+        let of = |process: &str| find_in_descriptors_of(process, &self.file).ok()?;
+        let found = of("self").or_else(|| self.reopen_by_mapping()).or_else(|| {
             let others = self
                 .occupied()
                 .filter_map(|owner| self.number_of(owner)?.here());
@@ -139,7 +139,7 @@ impl Arena {
     }
 
     /// Opens the file through the mapping of its first segment.
-    fn behind_the_root(&self) -> Option<OwnedFd> {
+    fn reopen_by_mapping(&self) -> Option<OwnedFd> {
         let root = self.root.as_ptr().addr();
         let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
         let range = maps
@@ -208,9 +208,14 @@ impl Arena {
 
     /// Returns the pages of a part of the file to the system, for every process; they read as zeroes afterwards. False
     /// if the kernel refuses: then nothing changed. Start and end are on page boundaries.
-    pub(crate) fn give_back_part(&self, start: NonNull<u8>, offset: u64, length: usize) -> bool {
+    pub(crate) fn release_file_pages(
+        &self,
+        start: NonNull<u8>,
+        offset: u64,
+        length: usize,
+    ) -> bool {
         // A sandbox may refuse one call and allow the other.
-        memfd::give_back(start, length) || self.punch_file(offset, length)
+        memfd::remove_pages(start, length) || self.punch_file(offset, length)
     }
 
     /// Whether the descriptor is available, so that a part of the file can be mapped privately without a copy.

@@ -30,7 +30,7 @@ pub(crate) struct Root {
     /// 128 random bits that distinguish this arena from every other.
     pub(crate) id: [AtomicU64; 2],
     /// The highest generation that a chunk had when its memory was returned, or that one began with.
-    pub(crate) generations_begun: AtomicU64,
+    pub(crate) chunk_generations: AtomicU64,
     /// Two of the existing queues and pipes, if any: where to look first.
     pub(crate) channels: [AtomicU32; 2],
     /// Where the search for a free entry starts.
@@ -39,7 +39,7 @@ pub(crate) struct Root {
     pub(crate) reap_cursor: AtomicU32,
     pub(crate) processes_used: AtomicU32,
     /// The highest generation of a block whose cell was released: see `cell_release.rs`.
-    pub(crate) generations: AtomicU32,
+    pub(crate) object_generations: AtomicU32,
     /// About how many bytes were freed since the last scan for idle memory began: see `trim.rs`.
     pub(crate) freed: AtomicU64,
     /// Bytes of memory that the file may take; zero for no limit: see `memory_limit.rs`.
@@ -55,7 +55,7 @@ pub(crate) struct Root {
     /// How many blocks of each segment were ever taken, since its cells were last released.
     pub(crate) bump: [AtomicU32; SEGMENTS],
     /// Which process has closed a segment: see `cell_release.rs`.
-    pub(crate) shut: [AtomicU64; SEGMENTS],
+    pub(crate) closed: [AtomicU64; SEGMENTS],
     /// Where the process of each entry logs what it may own: see `ownership_log.rs`.
     pub(crate) ownership_logs: [AtomicU64; MAX_PROCESSES],
     pub(crate) processes: [ProcessEntry; MAX_PROCESSES],

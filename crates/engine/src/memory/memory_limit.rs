@@ -83,13 +83,13 @@ fn kernel() -> &'static Kernel {
 }
 
 /// Finds out where the kernel reports memory.
-pub(crate) fn warm() {
+pub(crate) fn init() {
     kernel();
 }
 
 /// How much memory others can take at this moment without being slowed down or killed.
-pub(crate) fn at_ease() -> Option<u64> {
-    kernel().at_ease()
+pub(crate) fn available_without_pressure() -> Option<u64> {
+    kernel().available_without_pressure()
 }
 
 /// The bytes left under the tightest limit, and the name of that limit. Skips the closer look while more than `enough`

@@ -48,7 +48,7 @@ unsafe impl Sync for Arena {}
 
 /// The arena of this process; null before its first use. Never freed once it is set.
 static HOME: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
-pub(crate) static SETTLING: Mutex<()> = Mutex::new(());
+pub(crate) static HOME_INIT: Mutex<()> = Mutex::new(());
 
 /// This process's arena, if it has one yet.
 #[inline]
@@ -62,22 +62,22 @@ pub(crate) fn home_if_any() -> Option<&'static Arena> {
 pub(crate) fn home() -> Result<&'static Arena> {
     match home_if_any() {
         Some(arena) => Ok(arena),
-        None => settle(None),
+        None => join_or_create(None),
     }
 }
 
 /// Gives this process an arena: a new one, or the one behind a descriptor, with an entry reserved in it.
 #[cold]
-fn settle(place: Option<(OwnedFd, ProcId)>) -> Result<&'static Arena> {
-    let _one_at_a_time = lock(&SETTLING);
+fn join_or_create(reserved: Option<(OwnedFd, ProcId)>) -> Result<&'static Arena> {
+    let _one_at_a_time = lock(&HOME_INIT);
     if let Some(arena) = home_if_any() {
-        return match place {
+        return match reserved {
             None => Ok(arena),
             Some((fd, slot)) => arena.move_to(fd, slot),
         };
     }
     fork::prepare()?;
-    let (arena, slot) = match place {
+    let (arena, slot) = match reserved {
         None => {
             let arena = Arena::create()?;
             let slot = arena.reserve(None)?;
@@ -90,14 +90,14 @@ fn settle(place: Option<(OwnedFd, ProcId)>) -> Result<&'static Arena> {
     // Before `HOME` is set: a thread that finds the arena asks at once which process it is.
     fork::become_owner(slot, true);
     HOME.store(arena, Ordering::Release);
-    memory_limit::warm();
+    memory_limit::init();
     crate::sys::cpu::available();
     Ok(arena)
 }
 
 /// Takes the entry `owner` in the arena behind `fd`. For a process whose program was just started.
 pub(crate) fn enter(fd: OwnedFd, owner: ProcId) -> Result<()> {
-    settle(Some((fd, owner))).map(drop)
+    join_or_create(Some((fd, owner))).map(drop)
 }
 
 impl Arena {

@@ -69,7 +69,7 @@ const SLOT_INC: u32 = 19;
 const SLOT_INDEX: u32 = 10;
 const LINK_INC: u32 = 29;
 
-fn cut(inc: u32, bits: u32) -> u64 {
+fn truncate(inc: u32, bits: u32) -> u64 {
     u64::from(inc & ((1 << bits) - 1))
 }
 
@@ -81,25 +81,25 @@ impl Owner {
             Owner::Slot { chunk, index, inc } => {
                 debug_assert!(index < 1 << SLOT_INDEX);
                 let place = u64::from(index) << 32 | u64::from(chunk);
-                (2, cut(inc, SLOT_INC) << 42 | place)
+                (2, truncate(inc, SLOT_INC) << 42 | place)
             }
             Owner::Shared => (3, 0),
-            Owner::Linked { queue, inc } => (4, cut(inc, LINK_INC) << 32 | u64::from(queue)),
-            Owner::Retiring { by, inc } => (5, cut(inc, LINK_INC) << 32 | u64::from(by.0)),
+            Owner::Linked { queue, inc } => (4, truncate(inc, LINK_INC) << 32 | u64::from(queue)),
+            Owner::Retiring { by, inc } => (5, truncate(inc, LINK_INC) << 32 | u64::from(by.0)),
             Owner::Part(object) => (6, u64::from(object)),
-            Owner::Making { by, inc } => (7, cut(inc, LINK_INC) << 32 | u64::from(by.0)),
+            Owner::Making { by, inc } => (7, truncate(inc, LINK_INC) << 32 | u64::from(by.0)),
         };
         tag << TAG | rest
     }
 
     /// The same owner as it reads back from a word, where generations are truncated.
-    pub(crate) fn cut(self) -> Owner {
+    pub(crate) fn truncated(self) -> Owner {
         Owner::from_word(self.word())
     }
 
     /// Whether two generations are equal as far as a word can store them.
     pub(crate) fn same_inc(inc: u32, told: u32) -> bool {
-        cut(inc, LINK_INC) == cut(told, LINK_INC)
+        truncate(inc, LINK_INC) == truncate(told, LINK_INC)
     }
 
     pub(crate) fn from_word(word: u64) -> Owner {

@@ -11,18 +11,18 @@ use crate::memory::owner::ProcId;
 use crate::sys::robust_mutex::LivenessWord;
 
 /// See [`Arena::begin_page_release`].
-pub(crate) struct GivesBack<'a>(&'a LivenessWord);
+pub(crate) struct PageRelease<'a>(&'a LivenessWord);
 
 /// The process of which a thread is returning pages. A forked child sees its parent's id here, which is not its own.
-static GIVES_BACK: AtomicU32 = AtomicU32::new(0);
+static RELEASING: AtomicU32 = AtomicU32::new(0);
 
 /// Waits until no other thread of this process is returning pages. That is soon: such a thread makes the kernel's call
 /// and does nothing else.
-fn begin_to_give_back(me: ProcId) {
+fn lock_page_release(me: ProcId) {
     loop {
-        let other = GIVES_BACK.load(Ordering::Relaxed);
+        let other = RELEASING.load(Ordering::Relaxed);
         if other != me.as_u32()
-            && GIVES_BACK
+            && RELEASING
                 .compare_exchange(other, me.as_u32(), Ordering::Acquire, Ordering::Relaxed)
                 .is_ok()
         {
@@ -32,10 +32,10 @@ fn begin_to_give_back(me: ProcId) {
     }
 }
 
-impl Drop for GivesBack<'_> {
+impl Drop for PageRelease<'_> {
     fn drop(&mut self) {
-        self.0.let_go();
-        GIVES_BACK.store(0, Ordering::Release);
+        self.0.unlock();
+        RELEASING.store(0, Ordering::Release);
     }
 }
 
@@ -45,13 +45,13 @@ impl Arena {
     /// dead.
     ///
     /// SYNC: lock, then check for death. A process that asks whether this one is dead checks for death, then the lock.
-    pub(crate) fn give_back_pages(&self) -> Option<GivesBack<'_>> {
+    pub(crate) fn begin_page_release(&self) -> Option<PageRelease<'_>> {
         let me = self.me();
         let entry = self.entry(me);
-        begin_to_give_back(me);
+        lock_page_release(me);
         // Initialised each time: no other thread has it, and other processes may have written to it.
-        let _marked = entry.giving_back.make() && entry.giving_back.lock();
-        let guard = GivesBack(&entry.giving_back);
+        let _marked = entry.giving_back.init() && entry.giving_back.lock();
+        let guard = PageRelease(&entry.giving_back);
         std::sync::atomic::fence(Ordering::SeqCst);
         (!entry.liveness_ended(me.epoch())).then_some(guard)
     }
@@ -69,7 +69,7 @@ pub(crate) mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     #[test]
-    fn threads_give_back_one_after_the_other_whatever_was_written_to_the_lock() {
+    fn threads_release_pages_one_after_the_other_whatever_was_written_to_the_lock() {
         let arena = crate::memory::home().expect("an arena");
         // As if a thread that does not exist held it.
         let word = arena.entry(arena.me()).giving_back.word();
@@ -79,7 +79,7 @@ pub(crate) mod tests {
         let first = {
             let tell = tell.clone();
             std::thread::spawn(move || {
-                let guard = arena.give_back_pages();
+                let guard = arena.begin_page_release();
                 tell.send("first").expect("a listener");
                 let _: Result<(), _> = said.recv_timeout(PATIENCE);
                 drop(guard);
@@ -87,7 +87,7 @@ pub(crate) mod tests {
         };
         assert_eq!(told.recv_timeout(PATIENCE), Ok("first"));
         let second = std::thread::spawn(move || {
-            assert!(arena.give_back_pages().is_some());
+            assert!(arena.begin_page_release().is_some());
             tell.send("second").expect("a listener");
         });
         assert!(told.try_recv().is_err(), "the first one is at it");
@@ -98,15 +98,15 @@ pub(crate) mod tests {
     }
 
     /// A child whose first thread ends while another thread is in the kernel, returning pages.
-    pub(crate) struct GivesBackLater {
+    pub(crate) struct ReleasesLater {
         pid: libc::pid_t,
         pub(crate) id: ProcId,
         ends: OwnedFd,
         go_on: OwnedFd,
     }
 
-    impl GivesBackLater {
-        pub(crate) fn start(arena: &'static Arena) -> GivesBackLater {
+    impl ReleasesLater {
+        pub(crate) fn start(arena: &'static Arena) -> ReleasesLater {
             let (told, tell) = rustix::pipe::pipe().expect("a pipe");
             let (heard, go_on) = rustix::pipe::pipe().expect("a pipe");
             let (end, ends) = rustix::pipe::pipe().expect("a pipe");
@@ -115,10 +115,10 @@ pub(crate) mod tests {
             if pid == 0 {
                 let await_word = move || read(&heard, &mut [0; 1]);
                 std::thread::spawn(move || {
-                    let giving_back = arena.give_back_pages();
+                    let release = arena.begin_page_release();
                     let me = arena.me().as_u32().to_ne_bytes();
                     let _ = write(&tell, &me).and_then(|_| await_word());
-                    drop(giving_back);
+                    drop(release);
                     let _ = await_word();
                     // SAFETY: a call without preconditions.
                     unsafe { libc::_exit(7) }
@@ -134,7 +134,7 @@ pub(crate) mod tests {
             let mut id = [0; 4];
             assert_eq!(read(&told, &mut id), Ok(4));
             let id = ProcId::from_u32(u32::from_ne_bytes(id)).expect("an id");
-            GivesBackLater {
+            ReleasesLater {
                 pid,
                 id,
                 ends,
@@ -150,7 +150,7 @@ pub(crate) mod tests {
             assert!(!arena.is_dead(self.id), "its thread is in the kernel still");
         }
 
-        pub(crate) fn give_back(self, arena: &Arena) {
+        pub(crate) fn release_pages(self, arena: &Arena) {
             assert_eq!(write(&self.go_on, b"x"), Ok(1));
             while !arena.is_dead(self.id) {
                 std::thread::yield_now();
@@ -163,10 +163,10 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_process_is_not_dead_while_a_thread_of_it_gives_pages_back() {
+    fn a_process_is_not_dead_while_a_thread_of_it_releases_pages() {
         let arena = crate::memory::home().expect("an arena");
-        let child = GivesBackLater::start(arena);
+        let child = ReleasesLater::start(arena);
         child.lose_first_thread(arena);
-        child.give_back(arena);
+        child.release_pages(arena);
     }
 }

@@ -48,13 +48,13 @@ pub(crate) struct Mapped {
     pub(crate) class: SizeClass,
     count: u32,
     /// The process that last logged each group of blocks: see `ownership_log.rs`.
-    noted: &'static [AtomicU32],
+    logged_by: &'static [AtomicU32],
     /// The size of a block.
     pub(crate) size: u64,
     cells: NonNull<Cell>,
     pub(crate) payload: NonNull<u8>,
     /// Where the payload starts in the file.
-    pub(crate) place: u64,
+    pub(crate) file_offset: u64,
     /// Where the segment starts in the file. Its cells are never mapped privately.
     start: u64,
 }
@@ -66,7 +66,7 @@ impl Mapped {
         Mapped {
             class: segment.class,
             count: segment.count,
-            noted: Box::leak(
+            logged_by: Box::leak(
                 (0..segment.count.div_ceil(GROUP))
                     .map(|_| AtomicU32::new(0))
                     .collect::<Box<[AtomicU32]>>(),
@@ -75,7 +75,7 @@ impl Mapped {
             cells: base.cast(),
             // SAFETY: the payload lies within the segment.
             payload: unsafe { base.add(segment.payload_offset() as usize) },
-            place: segment.start + segment.payload_offset(),
+            file_offset: segment.start + segment.payload_offset(),
             start: segment.start,
         }
     }
@@ -84,7 +84,7 @@ impl Mapped {
     ///
     /// # Safety
     /// `payload` must be where the segment's payload is mapped, shared and for good.
-    unsafe fn seen_at(&self, payload: NonNull<u8>) -> Mapped {
+    unsafe fn with_payload_at(&self, payload: NonNull<u8>) -> Mapped {
         Mapped { payload, ..*self }
     }
 
@@ -112,7 +112,7 @@ impl Mapped {
     /// The process that last logged a group of blocks. Each process knows only about itself.
     #[inline]
     pub(crate) fn logged(&self, group: u32) -> Option<&AtomicU32> {
-        self.noted.get(group as usize)
+        self.logged_by.get(group as usize)
     }
 
     /// The address of the payload of the block with that number, if it exists.
@@ -170,14 +170,14 @@ impl Arena {
 
     /// Checks that this process can map every segment of a class. If it cannot, another segment would only be one more
     /// that it cannot map.
-    pub(crate) fn check_view(&self, class: SizeClass) -> Result<()> {
+    pub(crate) fn check_mapped(&self, class: SizeClass) -> Result<()> {
         self.segments()
             .filter(|(_, segment)| segment.class == class)
             .try_for_each(|(number, _)| self.mapped(number).map(drop))
     }
 
     /// Whether this process can map every segment. It may not if its address space is limited.
-    pub(crate) fn sees_all(&self) -> bool {
+    pub(crate) fn can_map_all(&self) -> bool {
         self.segments()
             .all(|(number, _)| self.mapped(number).is_ok())
     }
@@ -253,11 +253,15 @@ impl Arena {
     ///
     /// # Safety
     /// `payload` must be where the segment's payload is mapped, shared and for good.
-    pub(crate) unsafe fn see_payload_at(&self, number: u32, payload: NonNull<u8>) -> Result<()> {
+    pub(crate) unsafe fn set_payload_address(
+        &self,
+        number: u32,
+        payload: NonNull<u8>,
+    ) -> Result<()> {
         let mapped = self.mapped(number)?;
         let _one_at_a_time = crate::memory::lock(&self.mapping);
         // SAFETY: the caller's promise.
-        let mapped = Box::leak(Box::new(unsafe { mapped.seen_at(payload) }));
+        let mapped = Box::leak(Box::new(unsafe { mapped.with_payload_at(payload) }));
         // SYNC: see `views.rs`.
         self.mapped[number as usize].store(mapped, Ordering::SeqCst);
         Ok(())
@@ -300,7 +304,7 @@ impl Arena {
         // Uses the segment as it was mapped, and not the shared word, which may have been overwritten since: a mapping
         // is laid over what is there.
         let mapped = self.mapped(block.segment()).ok()?;
-        let start = mapped.place + u64::from(block.index()) * mapped.size;
+        let start = mapped.file_offset + u64::from(block.index()) * mapped.size;
         (block.index() < mapped.count).then_some((start, mapped.size))
     }
 }

@@ -18,8 +18,8 @@ pub(crate) const CLASSES: usize = SIZES as usize * 2 + 9;
 
 /// Type-stable memory. Other processes may still read this memory, or write their id into it, after it was freed. So it
 /// is never used for anything else: a stalled process may see a newer chunk or object there, but never unrelated bytes.
-pub(crate) const SHORT_STRIP: SizeClass = SizeClass(2 * SIZES);
-pub(crate) const LONG_STRIP: SizeClass = SizeClass(2 * SIZES + 1);
+pub(crate) const SHORT_CHUNK: SizeClass = SizeClass(2 * SIZES);
+pub(crate) const LONG_CHUNK: SizeClass = SizeClass(2 * SIZES + 1);
 /// Tables that belong to an object: tables of holders, the last of them with a place for each process, and tables for
 /// the data of the object's type.
 pub(crate) const ALL_HOLDERS: SizeClass = SizeClass(2 * SIZES + 2);
@@ -28,7 +28,7 @@ pub(crate) const MANY_HOLDERS: SizeClass = SizeClass(2 * SIZES + 6);
 pub(crate) const LARGE_PART: SizeClass = SizeClass(2 * SIZES + 3);
 
 /// Slots for messages of up to a kilobyte.
-pub(crate) const WIDE_STRIP: SizeClass = SizeClass(2 * SIZES + 4);
+pub(crate) const WIDE_CHUNK: SizeClass = SizeClass(2 * SIZES + 4);
 
 /// Pages of the ownership log: see `ownership_log.rs`.
 pub(crate) const OWNERSHIP_LOG: SizeClass = SizeClass(2 * SIZES + 7);
@@ -37,14 +37,14 @@ pub(crate) const OWNERSHIP_LOG: SizeClass = SizeClass(2 * SIZES + 7);
 pub(crate) const ATTACHMENT_INDEX: SizeClass = SizeClass(2 * SIZES + 8);
 
 /// The bytes of a chunk's header; its slots follow.
-pub(crate) const STRIP_HEADER: u64 = 192;
+pub(crate) const CHUNK_HEADER: u64 = 192;
 
 /// The slots of a chunk: their number, and the bytes of each.
 pub(crate) fn slots_of(class: SizeClass) -> Option<(u32, u32)> {
     match class {
-        SHORT_STRIP => Some((16, 128)),
-        LONG_STRIP => Some((256, 128)),
-        WIDE_STRIP => Some((64, 1152)),
+        SHORT_CHUNK => Some((16, 128)),
+        LONG_CHUNK => Some((256, 128)),
+        WIDE_CHUNK => Some((64, 1152)),
         _ => None,
     }
 }
@@ -85,9 +85,9 @@ impl SizeClass {
     /// The number of bytes a block of this class holds.
     pub(crate) fn size(self) -> u64 {
         match self {
-            SHORT_STRIP | LONG_STRIP | WIDE_STRIP => {
+            SHORT_CHUNK | LONG_CHUNK | WIDE_CHUNK => {
                 let (count, bytes) = slots_of(self).unwrap_or_default();
-                STRIP_HEADER + u64::from(count) * u64::from(bytes)
+                CHUNK_HEADER + u64::from(count) * u64::from(bytes)
             }
             OWNERSHIP_LOG => 512,
             ATTACHMENT_INDEX => 128,

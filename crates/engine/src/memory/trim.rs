@@ -8,13 +8,13 @@
 //! ```
 //!
 //! Taking and freeing a block counts nothing except the bytes that a process freed. The process adds those to a counter
-//! of all processes every [`NOTICE`]. When the counter reaches a [`PART`] of the file's memory, and that memory is more
-//! than [`FLOOR`], a thread scans every [`INTERVAL`] until there is not much more memory than is in use, and then ends.
-//! It scans at once when the machine, or the container, is short of memory. It also ends before every fork (and is
-//! started again when more is freed), so that no fork runs beside it.
+//! of all processes every [`REPORT_EVERY`]. When the counter reaches a [`SCAN_PART`] of the file's memory, and that
+//! memory is more than [`FLOOR`], a thread scans every [`INTERVAL`] until there is not much more memory than is in use,
+//! and then ends. It scans at once when the machine, or the container, is short of memory. It also ends before every
+//! fork (and is started again when more is freed), so that no fork runs beside it.
 //!
-//! What stays is at most [`FLOOR`], or a quarter more than is in use: an eighth that a scan leaves, and a [`PART`] that
-//! may be freed before the next scan.
+//! What stays is at most [`FLOOR`], or a quarter more than is in use: an eighth that a scan leaves, and a [`SCAN_PART`]
+//! that may be freed before the next scan.
 //!
 //! A block is taken like any other while its pages are returned, so nobody else takes it. A chunk begins a new
 //! generation when it is used again (`reclaim::empty_chunk`), because returning its pages erases the number of its last
@@ -31,7 +31,7 @@ use crate::memory::owner::Owner;
 use crate::memory::segment::Segment;
 use crate::memory::size_class::{OWNERSHIP_LOG, SizeClass};
 use crate::memory::trimmer;
-use crate::memory::trimmer::Wish;
+use crate::memory::trimmer::Request;
 use crate::memory::{Arena, memory_limit};
 use crate::objects::object::Kind;
 use crate::sys::memfd;
@@ -39,17 +39,17 @@ use crate::sys::memfd;
 /// What a process tree may keep while it has a queue or a pipe, used or not.
 const FLOOR: u64 = 16 << 20;
 /// As [`FLOOR`], when there is neither a queue nor a pipe.
-const BARE_FLOOR: u64 = 2 << 20;
+const FLOOR_WITHOUT_CHANNELS: u64 = 2 << 20;
 /// How long memory must be free, at least, before it is idle.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 /// The minimum time between two checks whether memory is short, in nanoseconds.
-const ASK: u64 = 50_000_000;
+const CHECK_INTERVAL_NS: u64 = 50_000_000;
 /// How many bytes a process frees before it tells the others.
-const NOTICE: u64 = 1 << 20;
+const REPORT_EVERY: u64 = 1 << 20;
 /// A counter value at which a scan is due, however much memory there is.
-const DUE: u64 = 1 << 62;
+const SCAN_DUE: u64 = 1 << 62;
 /// A scan is due when one part in this many of the memory was freed.
-const PART: u64 = 16;
+const SCAN_PART: u64 = 16;
 /// The most that is taken at a time, so that other processes still find free blocks.
 const RUN_BYTES: u64 = 8 << 20;
 const RUN_BLOCKS: usize = 1024;
@@ -57,9 +57,9 @@ const RUN_BLOCKS: usize = 1024;
 /// Bytes that this process freed since it last reported. Racing threads may lose some of each other's updates.
 static FREED: AtomicU64 = AtomicU64::new(0);
 /// What was still resident after this process had returned all free memory.
-static LEFT: AtomicU64 = AtomicU64::new(0);
+static RESIDENT_AFTER_RELEASE: AtomicU64 = AtomicU64::new(0);
 /// When this process last checked whether memory is short.
-static ASKED: AtomicU64 = AtomicU64::new(0);
+static LAST_CHECK: AtomicU64 = AtomicU64::new(0);
 /// The kernel, or a sandbox, refuses to take pages back.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
@@ -77,67 +77,69 @@ pub(crate) enum Which {
 impl Arena {
     /// Counts the bytes of a block that this process freed.
     #[inline]
-    pub(crate) fn note_freed(&self, bytes: u64) {
+    pub(crate) fn count_freed(&self, bytes: u64) {
         let freed = FREED.load(Ordering::Relaxed) + bytes;
         FREED.store(freed, Ordering::Relaxed);
-        if freed >= NOTICE {
-            self.notice();
+        if freed >= REPORT_EVERY {
+            self.start_trimmer_if_due();
         }
     }
 
     /// Makes sure that a thread returns what becomes idle, if that is much.
     #[cold]
-    pub(crate) fn notice(&self) {
-        let freed = self.tell_freed();
+    pub(crate) fn start_trimmer_if_due(&self) {
+        let freed = self.report_freed();
         // Miri wants all threads joined.
         if cfg!(miri) || REFUSED.load(Ordering::Relaxed) {
             return;
         }
-        let waits = crate::objects::cow_collapse::is_waiting();
-        if waits && trimmer::runs_in(self) {
-            trimmer::ask_for(Wish::Look);
+        let waiting = crate::objects::cow_collapse::is_waiting();
+        if waiting && trimmer::runs_in(self) {
+            trimmer::ask_for(Request::Scan);
         }
         let resident = self.resident();
-        if !waits && (resident <= BARE_FLOOR || resident <= FLOOR && resident <= self.floor()) {
+        if !waiting
+            && (resident <= FLOOR_WITHOUT_CHANNELS || resident <= FLOOR && resident <= self.floor())
+        {
             return;
         }
         // A scan visits all memory in use, so enough must be freed to make its cost small beside that.
-        if !trimmer::runs_in(self) && (waits || freed >= resident / PART) {
+        if !trimmer::runs_in(self) && (waiting || freed >= resident / SCAN_PART) {
             // If no thread can be started, the next process that frees as much tries again.
             if trimmer::start(self) {
                 self.root().freed.store(0, Ordering::Relaxed);
             }
         }
-        if trimmer::runs_in(self) && self.is_short() {
-            trimmer::ask_for(Wish::Hurry);
+        if trimmer::runs_in(self) && self.memory_is_short() {
+            trimmer::ask_for(Request::ScanAll);
         }
     }
 
     /// Adds what this process freed to the counter of all processes since the last scan began; returns the sum.
-    pub(crate) fn tell_freed(&self) -> u64 {
+    pub(crate) fn report_freed(&self) -> u64 {
         let freed = FREED.swap(0, Ordering::Relaxed);
         self.root().freed.fetch_add(freed, Ordering::Relaxed) + freed
     }
 
     /// Makes the next process that frees anything scan: the process that was scanning is gone.
-    pub(crate) fn look_is_due(&self) {
-        self.root().freed.fetch_max(DUE, Ordering::Relaxed);
+    pub(crate) fn make_scan_due(&self) {
+        self.root().freed.fetch_max(SCAN_DUE, Ordering::Relaxed);
     }
 
     /// Whether other programs may need the arena's memory at once, because the limit of a container is near, for
     /// example.
-    fn is_short(&self) -> bool {
+    fn memory_is_short(&self) -> bool {
         let now = monotonic_ns();
-        if now.saturating_sub(ASKED.load(Ordering::Relaxed)) < ASK {
+        if now.saturating_sub(LAST_CHECK.load(Ordering::Relaxed)) < CHECK_INTERVAL_NS {
             return false;
         }
-        ASKED.store(now, Ordering::Relaxed);
-        memory_limit::at_ease().is_some_and(|left| self.resident() > left / 2)
+        LAST_CHECK.store(now, Ordering::Relaxed);
+        memory_limit::available_without_pressure().is_some_and(|left| self.resident() > left / 2)
     }
 
     fn floor(&self) -> u64 {
         match self.has_channels(1) {
-            false => BARE_FLOOR,
+            false => FLOOR_WITHOUT_CHANNELS,
             true => FLOOR,
         }
     }
@@ -187,14 +189,14 @@ impl Arena {
     /// A queue or pipe is gone. After the last one, all free memory is returned.
     pub(crate) fn channel_gone(&self) {
         if self.has_grown() && !self.has_channels(1) {
-            self.give_back_all();
+            self.release_free_pages();
         }
     }
 
     /// As after the last queue or pipe, when somebody keeps one but does not use it any more.
     pub(crate) fn trim_for_last_channel(&self) {
         if self.has_grown() && !self.has_channels(2) {
-            self.give_back_all();
+            self.release_free_pages();
         }
     }
 
@@ -202,25 +204,25 @@ impl Arena {
     /// after the other, has nothing to return.
     fn has_grown(&self) -> bool {
         let resident = self.resident();
-        let some = BARE_FLOOR / 2;
-        resident > BARE_FLOOR
-            && (resident > LEFT.load(Ordering::Relaxed) + some
+        let some = FLOOR_WITHOUT_CHANNELS / 2;
+        resident > FLOOR_WITHOUT_CHANNELS
+            && (resident > RESIDENT_AFTER_RELEASE.load(Ordering::Relaxed) + some
                 || trimmer::runs_in(self)
-                || self.tell_freed() >= some)
+                || self.report_freed() >= some)
     }
 
     /// Returns the pages of all free blocks.
-    pub(crate) fn give_back_all(&self) {
+    pub(crate) fn release_free_pages(&self) {
         FREED.store(0, Ordering::Relaxed);
         self.root().freed.store(0, Ordering::Relaxed);
-        self.give_back_free(Which::All, u64::MAX);
-        self.give_back_tables();
-        LEFT.store(self.resident(), Ordering::Relaxed);
+        self.release_free(Which::All, u64::MAX);
+        self.release_cells();
+        RESIDENT_AFTER_RELEASE.store(self.resident(), Ordering::Relaxed);
     }
 
     /// One scan: returns idle memory that is too much, and marks what may be idle at the next scan. False when no
     /// further scan is useful.
-    pub(crate) fn look(&self, which: Which) -> bool {
+    pub(crate) fn scan(&self, which: Which) -> bool {
         let resident = self.resident();
         let floor = self.floor();
         if resident <= floor || REFUSED.load(Ordering::Relaxed) {
@@ -234,9 +236,9 @@ impl Arena {
         let Some(excess) = resident.checked_sub(floor.max(in_use + in_use / 8)) else {
             return false;
         };
-        let given = self.give_back_free(which, excess);
+        let given = self.release_free(which, excess);
         if !trimmer::must_stop() {
-            self.give_back_tables();
+            self.release_cells();
         }
         let marked = self.mark_free();
         given > 0 || marked
@@ -258,13 +260,13 @@ impl Arena {
 
     /// Returns the pages of free blocks, the largest blocks first, until `enough` bytes are returned; returns how many
     /// bytes it was.
-    fn give_back_free(&self, which: Which, enough: u64) -> u64 {
+    fn release_free(&self, which: Which, enough: u64) -> u64 {
         let mut segments: Vec<_> = self.segments().collect();
         segments.sort_by_key(|(_, segment)| std::cmp::Reverse(segment.class.size()));
         let mut given = 0;
         for (number, segment) in segments {
-            let fresh = self.root().bump[number as usize].load(Ordering::Acquire);
-            let end = fresh.min(segment.count);
+            let bump = self.root().bump[number as usize].load(Ordering::Acquire);
+            let end = bump.min(segment.count);
             let mut index = 0;
             while index < end {
                 if given >= enough
@@ -273,7 +275,7 @@ impl Arena {
                 {
                     return given;
                 }
-                let (after, bytes) = self.give_back_run(number, segment, index..end, which);
+                let (after, bytes) = self.release_run(number, segment, index..end, which);
                 index = after;
                 given += bytes;
             }
@@ -283,7 +285,7 @@ impl Arena {
 
     /// Returns the pages of the first run of free blocks in a part of a segment. Returns where to continue, and how
     /// many bytes it was.
-    fn give_back_run(
+    fn release_run(
         &self,
         number: u32,
         segment: Segment,
@@ -319,7 +321,10 @@ impl Arena {
         {
             return (after, 0);
         }
-        (after, self.empty_run(number, segment.class, first..after))
+        (
+            after,
+            self.take_and_release(number, segment.class, first..after),
+        )
     }
 
     /// The whole pages within `length` bytes from a block on: their address in this process, and how many bytes.
@@ -335,7 +340,7 @@ impl Arena {
 
     /// Takes the blocks of a run as long as they are free, returns their pages, and frees them; returns how many bytes
     /// it was.
-    fn empty_run(&self, number: u32, class: SizeClass, run: std::ops::Range<u32>) -> u64 {
+    fn take_and_release(&self, number: u32, class: SizeClass, run: std::ops::Range<u32>) -> u64 {
         let Some(open) = self.open_word(number) else {
             return 0;
         };
@@ -348,8 +353,8 @@ impl Arena {
         let Some(&first) = taken.first() else {
             return 0;
         };
-        failpoint::hit("arena.giving_back");
-        let given = self.empty_taken(number, class, first, taken.len() as u32);
+        failpoint::hit("arena.releasing");
+        let given = self.release_taken(number, class, first, taken.len() as u32);
         // Otherwise this thread is about to end, and another process frees the blocks.
         if given.is_some() {
             for index in taken {
@@ -361,7 +366,7 @@ impl Arena {
 
     /// Returns the pages of consecutive blocks of this process; returns how many bytes it was. `None` when other
     /// processes count this one as dead.
-    fn empty_taken(&self, number: u32, class: SizeClass, first: u32, count: u32) -> Option<u64> {
+    fn release_taken(&self, number: u32, class: SizeClass, first: u32, count: u32) -> Option<u64> {
         let bytes = u64::from(count) * class.size();
         let Some((start, length)) = self.whole_pages(number, first, bytes) else {
             return Some(0);
@@ -372,10 +377,10 @@ impl Arena {
             if class.is_of_chunks() {
                 crate::process::reclaim::empty_chunk(self, block);
             }
-            had.push(self.cell(block).map_or(0, Cell::emptied));
+            had.push(self.cell(block).map_or(0, Cell::take_committed));
         }
         failpoint::hit("arena.emptied");
-        let giving_back = self.give_back_pages()?;
+        let release = self.begin_page_release()?;
         let (place, _) = self.file_range(BlockId::at(number, first))?;
         let skipped = start.as_ptr().addr()
             - self
@@ -383,14 +388,14 @@ impl Arena {
                 .ok()?
                 .as_ptr()
                 .addr();
-        let is_given = self.give_back_part(start, place + skipped as u64, length);
-        drop(giving_back);
-        if is_given {
+        let is_released = self.release_file_pages(start, place + skipped as u64, length);
+        drop(release);
+        if is_released {
             return Some(had.iter().sum::<u64>().min(length as u64));
         }
         for (block, bytes) in blocks.zip(had) {
             if let Ok(cell) = self.cell(block) {
-                cell.touched(bytes);
+                cell.set_committed(bytes);
             }
         }
         REFUSED.store(true, Ordering::Relaxed);
@@ -415,8 +420,8 @@ impl Arena {
 }
 
 /// Makes the next free check whether the thread, which has ended, is needed again.
-pub(crate) fn notice_at_next_free() {
-    FREED.fetch_add(NOTICE, Ordering::Relaxed);
+pub(crate) fn check_at_next_free() {
+    FREED.fetch_add(REPORT_EVERY, Ordering::Relaxed);
 }
 
 fn is_channel(cell: &Cell) -> bool {

@@ -23,18 +23,18 @@ const LONGEST: Duration = Duration::from_secs(60);
 static RUNS_IN: AtomicU32 = AtomicU32::new(0);
 /// What the thread is asked to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum Request {
     /// Scan when the interval is over.
     Wait,
     /// Scan at once: a process is gone that the thread may have waited for.
-    Look,
+    Scan,
     /// Scan at once, and return all that is too much.
-    Hurry,
+    ScanAll,
     End,
 }
 
-static WISH: Mutex<Wish> = Mutex::new(Wish::Wait);
-static WISHED: Condvar = Condvar::new();
+static REQUEST: Mutex<Request> = Mutex::new(Request::Wait);
+static REQUESTED: Condvar = Condvar::new();
 static TRIMMER: Mutex<Trimmer> = Mutex::new(Trimmer(None));
 
 /// The trimmer thread, and the process it belongs to: a raw `clone` copies this value but not the thread.
@@ -43,10 +43,10 @@ pub(crate) struct Trimmer(Option<(ProcId, JoinHandle<()>)>);
 impl Trimmer {
     /// False if no thread could be started.
     fn start(&mut self, arena: &Arena) -> bool {
-        *crate::memory::lock(&WISH) = Wish::Wait;
+        *crate::memory::lock(&REQUEST) = Request::Wait;
         let me = arena.me();
         RUNS_IN.store(me.as_u32(), Ordering::Relaxed);
-        let started = thread::start_deaf("procession-trim", trim_until_done).ok();
+        let started = thread::spawn_without_signals("procession-trim", trim_until_done).ok();
         self.0 = started.map(|thread| (me, thread));
         if self.0.is_none() {
             RUNS_IN.store(0, Ordering::Relaxed);
@@ -63,14 +63,14 @@ impl Trimmer {
             std::mem::forget(thread);
             return;
         }
-        *crate::memory::lock(&WISH) = Wish::End;
-        WISHED.notify_all();
+        *crate::memory::lock(&REQUEST) = Request::End;
+        REQUESTED.notify_all();
         // It does not panic, and if it did it has ended as well.
         let _ = thread.join();
         // The next free checks whether the thread is needed again.
-        crate::memory::trim::notice_at_next_free();
+        crate::memory::trim::check_at_next_free();
         if let Some(arena) = home_if_any() {
-            arena.look_is_due();
+            arena.make_scan_due();
         }
     }
 }
@@ -92,15 +92,15 @@ pub(crate) fn start(arena: &Arena) -> bool {
 
 /// Whether the thread has been told to end.
 pub(crate) fn must_stop() -> bool {
-    *crate::memory::lock(&WISH) == Wish::End
+    *crate::memory::lock(&REQUEST) == Request::End
 }
 
 /// Makes the thread scan at once, unless it has been told to end.
-pub(crate) fn ask_for(what: Wish) {
-    let mut wish = crate::memory::lock(&WISH);
-    if matches!(*wish, Wish::Wait | Wish::Look) {
-        *wish = what;
-        WISHED.notify_all();
+pub(crate) fn ask_for(what: Request) {
+    let mut request = crate::memory::lock(&REQUEST);
+    if matches!(*request, Request::Wait | Request::Scan) {
+        *request = what;
+        REQUESTED.notify_all();
     }
 }
 
@@ -112,23 +112,24 @@ fn trim_until_done() {
         false => INTERVAL,
     };
     loop {
-        let wish = crate::memory::lock(&WISH);
-        let waited = WISHED.wait_timeout_while(wish, wait, |wish| *wish == Wish::Wait);
-        let mut wish = waited.unwrap_or_else(|e| e.into_inner()).0;
-        let asked = *wish;
+        let request = crate::memory::lock(&REQUEST);
+        let waited =
+            REQUESTED.wait_timeout_while(request, wait, |request| *request == Request::Wait);
+        let mut request = waited.unwrap_or_else(|e| e.into_inner()).0;
+        let asked = *request;
         let which = match asked {
-            Wish::Wait | Wish::Look => Which::Idle,
-            Wish::Hurry => Which::Free,
-            Wish::End => break,
+            Request::Wait | Request::Scan => Which::Idle,
+            Request::ScanAll => Which::Free,
+            Request::End => break,
         };
-        *wish = Wish::Wait;
-        drop(wish);
+        *request = Request::Wait;
+        drop(request);
         arena.take_out_what_is_alone(must_stop);
-        let looks_for_idle = arena.look(which);
-        if !looks_for_idle && !cow_collapse::is_waiting() {
+        let found_idle = arena.scan(which);
+        if !found_idle && !cow_collapse::is_waiting() {
             break;
         }
-        wait = match looks_for_idle || asked != Wish::Wait {
+        wait = match found_idle || asked != Request::Wait {
             true => INTERVAL,
             false => (wait * 2).min(LONGEST),
         };
@@ -138,21 +139,21 @@ fn trim_until_done() {
 
 /// How a program wants the thread started that a fork ended: shortly afterwards, since its runtime looks at the threads
 /// when a fork returns.
-static IN_A_MOMENT: OnceLock<InAMoment> = OnceLock::new();
+static START_SOON: OnceLock<StartSoon> = OnceLock::new();
 
 /// Calls the function it is given a moment later.
-pub(crate) type InAMoment = fn(fn());
+pub(crate) type StartSoon = fn(fn());
 
 /// See [`process::start_threads_by`](crate::process::start_threads_by).
-pub(crate) fn start_threads_by(in_a_moment: InAMoment) {
-    let _first = IN_A_MOMENT.set(in_a_moment);
+pub(crate) fn start_threads_by(start_soon: StartSoon) {
+    let _first = START_SOON.set(start_soon);
 }
 
 /// Starts the thread again after a fork that made much memory copy-on-write.
 pub(crate) fn start_after_fork() {
     if cow_collapse::is_waiting() {
-        match IN_A_MOMENT.get() {
-            Some(in_a_moment) => in_a_moment(start_if_waiting),
+        match START_SOON.get() {
+            Some(start_soon) => start_soon(start_if_waiting),
             None => start_if_waiting(),
         }
     }
@@ -163,7 +164,7 @@ fn start_if_waiting() {
         && crate::process::fork::current().is_some()
         && cow_collapse::is_waiting()
     {
-        arena.notice();
+        arena.start_trimmer_if_due();
     }
 }
 
@@ -182,7 +183,7 @@ pub(crate) fn stop() -> MutexGuard<'static, Trimmer> {
 /// that time, returning pages, would continue to do so.
 pub(crate) fn stop_for_good(arena: &Arena) {
     let _trimmer = stop();
-    arena.tell_freed();
+    arena.report_freed();
     RUNS_IN.store(arena.me().as_u32(), Ordering::Relaxed);
 }
 
@@ -214,7 +215,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "threads")]
-    fn a_process_that_leaves_gives_nothing_back_behind_its_back() {
+    fn a_process_that_leaves_releases_no_pages_afterwards() {
         let arena = crate::memory::home().expect("an arena");
         stop().start(arena);
         stop_for_good(arena);

@@ -65,7 +65,7 @@ pub(crate) fn make_private(arena: &Arena, all: &mut Places, wanted: &[BlockId]) 
     keyed.sort_unstable_by_key(|(key, block)| (*key, block.0));
     for group in keyed.chunk_by(|(a, _), (b, _)| a == b) {
         let group: Vec<BlockId> = group.iter().map(|(_, block)| *block).collect();
-        if group.len() > FEW && arena.make_place_private(all, &group)? {
+        if group.len() > FEW && arena.make_range_private(all, &group)? {
             continue;
         }
         for block in group {
@@ -84,7 +84,7 @@ pub(crate) fn make_private(arena: &Arena, all: &mut Places, wanted: &[BlockId]) 
 impl Arena {
     /// Makes the range private that contains these blocks of one segment. False, with no visible change, if that is not
     /// possible.
-    fn make_place_private(&self, all: &mut Places, group: &[BlockId]) -> Result<bool> {
+    fn make_range_private(&self, all: &mut Places, group: &[BlockId]) -> Result<bool> {
         let (Some(first), true) = (group.first(), self.has_descriptor()) else {
             return Ok(false);
         };
@@ -93,10 +93,10 @@ impl Arena {
         let Some(base) = base_of(all, *first, mapped) else {
             return Ok(false);
         };
-        if base == mapped.payload && self.see_elsewhere(all, number, mapped).is_err() {
+        if base == mapped.payload && self.move_engine_view(all, number, mapped).is_err() {
             return Ok(false);
         }
-        if self.is_used_unlent(all, number) {
+        if self.has_unborrowed_block(all, number) {
             return Ok(false);
         }
         for run in shared_runs(all, number, base, mapped) {
@@ -104,7 +104,7 @@ impl Arena {
             // only reads, and the file has all that it reads.
             let done = unsafe {
                 let start = base.add(run.start);
-                let offset = mapped.place + run.start as u64;
+                let offset = mapped.file_offset + run.start as u64;
                 self.map_file_over(start, offset, run.len(), Sharing::Private)
             };
             if done.is_err() {
@@ -121,7 +121,7 @@ impl Arena {
     }
 
     /// From now on the engine uses a segment at another address than before.
-    fn see_elsewhere(&self, all: &Places, number: u32, mapped: &Mapped) -> Result<()> {
+    fn move_engine_view(&self, all: &Places, number: u32, mapped: &Mapped) -> Result<()> {
         let mut views = crate::memory::lock(&VIEWS);
         let length = mapped.payload_length();
         let spare = views.iter().position(|view| {
@@ -133,22 +133,22 @@ impl Arena {
             Some(spare) => {
                 let start = views[spare].start;
                 // SAFETY: a range of this segment in which nothing is borrowed any more.
-                unsafe { self.map_file_over(start, mapped.place, length, Sharing::Shared)? };
+                unsafe { self.map_file_over(start, mapped.file_offset, length, Sharing::Shared)? };
                 views.swap_remove(spare);
                 start
             }
-            None => self.map_file(mapped.place, length)?,
+            None => self.map_file(mapped.file_offset, length)?,
         };
         views.push(View {
             segment: number,
             start: mapped.payload,
         });
         // SAFETY: just mapped, shared, and never unmapped.
-        unsafe { self.see_payload_at(number, start) }
+        unsafe { self.set_payload_address(number, start) }
     }
 
     /// Whether this process owns a block of a segment that is not borrowed: it is being filled, or read.
-    fn is_used_unlent(&self, all: &Places, number: u32) -> bool {
+    fn has_unborrowed_block(&self, all: &Places, number: u32) -> bool {
         let mine = self.mine();
         let taken = self.root().bump[number as usize].load(Ordering::SeqCst);
         (0..taken).any(|index| {

@@ -162,7 +162,7 @@ impl<T: Layout> TypedRef<T> {
         let contents = unsafe { object.as_ref() };
         contents.head().begin(me);
         fill(contents);
-        let floor = arena.root().generations.load(Ordering::Relaxed);
+        let floor = arena.root().object_generations.load(Ordering::Relaxed);
         let former = cell.generation.load(Ordering::Relaxed).max(floor);
         let generation = former.wrapping_add(1);
         cell.generation.store(generation, Ordering::Relaxed);

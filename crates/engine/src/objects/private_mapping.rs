@@ -391,11 +391,11 @@ impl Arena {
     /// private memory.
     pub(crate) fn give_up_pages(&self, block: BlockId, offset: u64, length: usize) {
         // A process that is taken for dead gives nothing back: others may have the block by then.
-        if let Some(_giving_back) = self.give_back_pages()
+        if let Some(_giving_back) = self.begin_page_release()
             && self.punch_file(offset, length)
             && let Ok(cell) = self.cell(block)
         {
-            cell.emptied();
+            cell.take_committed();
         }
     }
 

@@ -16,7 +16,7 @@
 //! each looks at what it waits for. One that naps on a liveness word may be the one that is woken, and does the same
 //! (`wait_registry::nap`); and as one that naps does not sleep on `deaths`, who tells wakes those as well that sleep on the life
 //! words of the dead. Should the one that was woken be killed before it did so, the kernel wakes another in
-//! its place ([`robust_mutex::inherited_by`]); of any number of processes that are killed together the last one wakes somebody
+//! its place ([`robust_mutex::wake_on_death`]); of any number of processes that are killed together the last one wakes somebody
 //! who lives. One that reaps a process tells of it first. Should it be stopped, the others find what it did not tell
 //! after the [longest](futex::longest) sleep.
 //!
@@ -71,7 +71,7 @@ impl Arena {
             return futex::wait_any(words, deadline);
         }
         // Before anything is looked at: from here on another takes over when this thread is killed.
-        let Some(_heir) = robust_mutex::inherited_by(&common.successors) else {
+        let Some(_heir) = robust_mutex::wake_on_death(&common.successors) else {
             return futex::wait_any(words, deadline);
         };
         let changes = common.changes.announce();
@@ -88,7 +88,7 @@ impl Arena {
             (false, _) => SHORT_NAP,
         };
         failpoint::hit("deaths.asleep");
-        let slept = futex::wait_all_told(&all, deadline, longest);
+        let slept = futex::wait_long(&all, deadline, longest);
         if slept.is_some() {
             self.look_at_lives(None);
         }
@@ -173,7 +173,7 @@ impl Arena {
 mod tests {
     use super::*;
     use crate::memory::home;
-    use crate::memory::page_release::tests::GivesBackLater;
+    use crate::memory::page_release::tests::ReleasesLater;
     use std::thread::Scope;
 
     /// Sleeps long in a thread, and says for how long at most.
@@ -259,7 +259,7 @@ mod tests {
     #[ignore = "the one above runs it in a process of its own: its child would hold what other tests let go of"]
     fn all_that_sleep_on_a_marked_word_wake_up() {
         let arena = home().expect("an arena");
-        let child = GivesBackLater::start(arena);
+        let child = ReleasesLater::start(arena);
         let word = AtomicU32::new(0);
         std::thread::scope(|scope| {
             // The kernel wakes one of them, which does not come back.
@@ -270,6 +270,6 @@ mod tests {
                 assert!(!deadline.is_past());
             }
         });
-        child.give_back(arena);
+        child.release_pages(arena);
     }
 }

@@ -198,7 +198,7 @@ extern "C" fn before() {
         EXPOSED.set(true);
         LACKS.set(Some(error));
     }
-    let settling = crate::memory::lock(&crate::memory::SETTLING);
+    let settling = crate::memory::lock(&crate::memory::HOME_INIT);
     let inner = home_if_any().map(|arena| {
         let local = arena.lock_local();
         if let Some(me) = current() {

@@ -20,7 +20,7 @@ use crate::failpoint;
 use crate::memory::owner::ProcId;
 use crate::memory::{Arena, home_if_any, lock};
 use crate::process::table::{ProcessEntry, Told};
-use crate::sys::thread::{at_end, is_first, is_left_alone, is_only, start_deaf};
+use crate::sys::thread::{at_end, is_first, is_left_alone, is_only, spawn_without_signals};
 
 /// How often a holder looks whether it is all that is left of the process, which then ends.
 const LOOK: Duration = Duration::from_secs(1);
@@ -114,9 +114,9 @@ impl Holders {
                     std::process::exit(0);
                 }
             }
-            entry.liveness[word].let_go();
+            entry.liveness[word].unlock();
         };
-        let Ok(thread) = start_deaf("procession-life", keep) else {
+        let Ok(thread) = spawn_without_signals("procession-life", keep) else {
             return false;
         };
         let holds = command.wait_while(Step::Starting) == Step::Holds;
@@ -226,7 +226,7 @@ impl Arena {
         let Told::ByLiveness(now) = told else {
             return true;
         };
-        let let_go = entry.liveness[now].let_go();
+        let let_go = entry.liveness[now].unlock();
         match let_go {
             true => HELD.with(|held| held.borrow_mut().retain(|&other| other != owner)),
             false => self.tell_by(owner, told),

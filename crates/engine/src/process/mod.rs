@@ -322,7 +322,7 @@ pub fn trim() -> u64 {
         let before = arena.resident();
         arena.sweep();
         arena.take_out_what_is_alone(|| false);
-        arena.give_back_all();
+        arena.release_free_pages();
         before.saturating_sub(arena.resident())
     })
 }

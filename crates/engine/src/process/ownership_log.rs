@@ -184,7 +184,7 @@ impl Arena {
         let block = loop {
             let found = self
                 .pop(OWNERSHIP_LOG)
-                .or_else(|| self.take_fresh(OWNERSHIP_LOG));
+                .or_else(|| self.take_unused(OWNERSHIP_LOG));
             if let Some(block) = found.or_else(|| self.find_lost_page()) {
                 break block;
             }
@@ -199,7 +199,7 @@ impl Arena {
         if self.mapped(block.segment())?.class != OWNERSHIP_LOG {
             return Err(Error::Damaged);
         }
-        self.cell(block)?.touched(OWNERSHIP_LOG.size());
+        self.cell(block)?.set_committed(OWNERSHIP_LOG.size());
         Ok(block)
     }
 
@@ -273,7 +273,7 @@ impl Arena {
         mut look: impl FnMut(BlockId, &Cell) -> bool,
     ) -> bool {
         let Some(groups) = self.groups_noted_by(owner) else {
-            return self.sees_all() && self.blocks().all(|(block, cell)| look(block, cell));
+            return self.can_map_all() && self.blocks().all(|(block, cell)| look(block, cell));
         };
         let mut sees_all = true;
         for group in groups {

@@ -38,7 +38,7 @@ use crate::memory::home_if_any;
 use crate::process::ProcId;
 use crate::process::fork::fork_guard;
 use crate::process::successors::Need;
-use crate::sys::known_fd::{FileId, KnownFd, out_of_reach};
+use crate::sys::known_fd::{FileId, KnownFd, move_to_high_number};
 
 /// `F_SETSIG` of asm-generic/fcntl.h, which libc does not name everywhere.
 const F_SETSIG: c_int = 10;
@@ -112,8 +112,8 @@ impl Links {
                 arena.note_line(file.inode());
             }
             self.own = Some(Link {
-                read: KnownFd::new(out_of_reach(read)?)?,
-                write: KnownFd::new(out_of_reach(write)?)?,
+                read: KnownFd::new(move_to_high_number(read)?)?,
+                write: KnownFd::new(move_to_high_number(write)?)?,
             });
         }
         self.own.as_ref().ok_or(Error::BadHandle)

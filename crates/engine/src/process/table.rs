@@ -263,7 +263,7 @@ impl Arena {
         self.clear_waits(owner);
         let untold = UNTOLD | owner.epoch();
         entry.announced.store(untold, Ordering::SeqCst);
-        if !entry.giving_back.make() || !self.hold_liveness(owner) {
+        if !entry.giving_back.init() || !self.hold_liveness(owner) {
             self.know_by_number(owner);
         }
         failpoint::hit("process.held");
@@ -483,9 +483,9 @@ impl Arena {
         }
         // What it freed itself, nobody else may have seen, nor given back what it was about to.
         if marked.stage == Stage::Reaping {
-            self.look_is_due();
+            self.make_scan_due();
         }
-        self.notice();
+        self.start_trimmer_if_due();
     }
 
     /// Gives up the slot this process had before it moved to another, unless something is owned in its

@@ -46,7 +46,7 @@ impl Extent {
 /// An extent, with its use count and epoch as they were under the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Use {
-    pub(super) span: Extent,
+    pub(super) extent: Extent,
     epoch: usize,
     count: u32,
 }
@@ -68,7 +68,7 @@ fn size_for(length: usize) -> (usize, usize) {
 }
 
 /// How many bytes the extent for that many bytes takes.
-pub(super) fn extent(length: usize) -> usize {
+pub(super) fn bytes_for(length: usize) -> usize {
     size_for(length).0 * UNIT
 }
 
@@ -87,7 +87,7 @@ impl Table {
             free.store(next.into(), Ordering::Release);
             first
         } else {
-            let end = self.at(LOG_END);
+            let end = self.load(LOG_END);
             if end + units * UNIT > self.bytes().len() {
                 return None;
             }
@@ -105,27 +105,27 @@ impl Table {
     }
 
     /// Writes to an extent that nobody reads yet.
-    pub(super) fn write(&self, span: Extent, bytes: &[u8]) {
-        self.bytes().write_bytes(span.start(), bytes);
+    pub(super) fn write(&self, extent: Extent, bytes: &[u8]) {
+        self.bytes().write_bytes(extent.start(), bytes);
     }
 
     /// As [`Table::allocate`], and writes the bytes.
     pub(super) fn log(&self, bytes: &[u8]) -> Option<Extent> {
-        let span = self.allocate(bytes.len())?;
-        self.write(span, bytes);
+        let extent = self.allocate(bytes.len())?;
+        self.write(extent, bytes);
         failpoint::hit("store.logged");
-        Some(span)
+        Some(extent)
     }
 
     /// Releases an extent that nothing names any more.
-    pub(super) fn let_go(&self, span: Extent) {
-        let (units, size) = size_for(span.length());
+    pub(super) fn release(&self, extent: Extent) {
+        let (units, size) = size_for(extent.length());
         let is_possible =
-            span.start() > UNIT && span.start() - UNIT + units * UNIT <= self.bytes().len();
+            extent.start() > UNIT && extent.start() - UNIT + units * UNIT <= self.bytes().len();
         if !is_possible {
             return;
         }
-        let at = span.start() - UNIT;
+        let at = extent.start() - UNIT;
         let free = self.free_of(size);
         let word = self.word(at);
         let count = word.load(Ordering::Relaxed) >> 32 << 32;
@@ -134,60 +134,61 @@ impl Table {
     }
 
     /// Resets the log: nothing names an extent any more.
-    pub(super) fn begin_log(&self) {
-        self.set(EPOCH, self.at(EPOCH).wrapping_add(1));
+    pub(super) fn reset_log(&self) {
+        self.set(EPOCH, self.load(EPOCH).wrapping_add(1));
         fence(Ordering::SeqCst);
         for size in 0..SIZES {
             self.free_of(size).store(0, Ordering::Release);
         }
         failpoint::hit("store.log_begun");
-        self.set(LOG_END, self.log_begins());
+        self.set(LOG_END, self.log_offset());
     }
 
     /// Records the state of an extent while the lock is held.
-    pub(super) fn seen(&self, span: Extent) -> Result<Use> {
-        if !self.holds(span) {
+    pub(super) fn use_of(&self, extent: Extent) -> Result<Use> {
+        if !self.holds(extent) {
             return Err(damaged());
         }
-        let word = self.word(span.start() - UNIT).load(Ordering::Relaxed);
+        let word = self.word(extent.start() - UNIT).load(Ordering::Relaxed);
         Ok(Use {
-            span,
-            epoch: self.at(EPOCH),
+            extent,
+            epoch: self.load(EPOCH),
             count: (word >> 32) as u32,
         })
     }
 
     /// Whether an extent is unchanged since it was recorded.
-    pub(super) fn is_still(&self, seen: Use) -> bool {
-        self.seen(seen.span).is_ok_and(|now| now == seen)
+    pub(super) fn is_unchanged(&self, seen: Use) -> bool {
+        self.use_of(seen.extent).is_ok_and(|now| now == seen)
     }
 
-    fn holds(&self, span: Extent) -> bool {
-        span.start() >= UNIT && span.start().saturating_add(span.length()) <= self.bytes().len()
+    fn holds(&self, extent: Extent) -> bool {
+        extent.start() >= UNIT
+            && extent.start().saturating_add(extent.length()) <= self.bytes().len()
     }
 
     /// Appends the bytes of an extent to `out`.
-    pub(super) fn copy(&self, span: Extent, out: &mut Vec<u8>) -> Result<()> {
-        if span.length() > 0 && !self.holds(span) {
+    pub(super) fn copy(&self, extent: Extent, out: &mut Vec<u8>) -> Result<()> {
+        if extent.length() > 0 && !self.holds(extent) {
             return Err(damaged());
         }
         // Most values are short, and an extent consists of whole words.
-        if span.length() <= UNIT && span.start() + UNIT <= self.bytes().len() {
-            let word = self.word(span.start()).load(Ordering::Relaxed);
-            out.extend_from_slice(&word.to_ne_bytes()[..span.length()]);
+        if extent.length() <= UNIT && extent.start() + UNIT <= self.bytes().len() {
+            let word = self.word(extent.start()).load(Ordering::Relaxed);
+            out.extend_from_slice(&word.to_ne_bytes()[..extent.length()]);
             return Ok(());
         }
         let start = out.len();
-        out.resize(start + span.length(), 0);
-        self.bytes().read_bytes(span.start(), &mut out[start..]);
+        out.resize(start + extent.length(), 0);
+        self.bytes().read_bytes(extent.start(), &mut out[start..]);
         Ok(())
     }
 
     /// As [`Table::copy`], without the lock; false when the extent was reused meanwhile.
-    pub(super) fn copy_seen(&self, seen: Use, out: &mut Vec<u8>) -> Result<bool> {
-        self.copy(seen.span, out)?;
+    pub(super) fn copy_unlocked(&self, seen: Use, out: &mut Vec<u8>) -> Result<bool> {
+        self.copy(seen.extent, out)?;
         fence(Ordering::Acquire);
-        Ok(self.is_still(seen))
+        Ok(self.is_unchanged(seen))
     }
 }
 

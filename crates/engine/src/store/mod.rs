@@ -60,7 +60,7 @@ impl Room {
     fn of_lengths(lengths: &[usize]) -> Room {
         Room {
             entries: 1,
-            bytes: lengths.iter().copied().map(extents::extent).sum(),
+            bytes: lengths.iter().copied().map(extents::bytes_for).sum(),
         }
     }
 }
@@ -78,10 +78,10 @@ impl std::iter::Sum for Room {
 const STATE: usize = 0;
 const OWNER: usize = 8;
 const VERSION: usize = 16;
-const BOOK: usize = 24;
-const ROOT: usize = BOOK + 32;
+const TABLE: usize = 24;
+const ROOT: usize = TABLE + 32;
 
-const HERE: u64 = 0;
+const ATTACHED: u64 = 0;
 const DETACHED: u64 = 1;
 
 /// The name by which other processes open a store.
@@ -180,14 +180,15 @@ impl Store {
     /// Whether the entries are in the store, and its owner lives.
     pub fn is_here(&self) -> bool {
         let owner = ProcId::from_u32(self.word(OWNER).load(Ordering::Relaxed) as u32);
-        self.word(STATE).load(Ordering::Acquire) == HERE
+        self.word(STATE).load(Ordering::Acquire) == ATTACHED
             && owner.is_some_and(|owner| home().is_ok_and(|arena| !arena.is_dead(owner)))
     }
 
     /// Makes a table the store's, and `current`. Called under the lock, and by the owner, whose death ends the store.
     fn publish(&self, table: Table, current: &mut Option<Current>) {
         let version = self.word(VERSION).load(Ordering::Relaxed) + 1;
-        self.root.write_at(BOOK, &table.bytes().handle().to_bytes());
+        self.root
+            .write_at(TABLE, &table.bytes().handle().to_bytes());
         self.word(VERSION).store(version, Ordering::Release);
         let table = Arc::new(table);
         *current = Some(Current { version, table });
@@ -246,12 +247,12 @@ impl<'a> Entry<'a> {
     /// [`StoreError::Detached`], and [`StoreError::Failed`] if the memory was overwritten.
     #[inline]
     pub fn begin(self) -> Result<ExclusiveAccess<'a>, StoreError> {
-        let mut turn = ExclusiveAccess {
+        let mut access = ExclusiveAccess {
             current: self.store.current(),
             entry: self,
         };
-        turn.prepare()?;
-        Ok(turn)
+        access.prepare()?;
+        Ok(access)
     }
 }
 
@@ -272,7 +273,7 @@ impl ExclusiveAccess<'_> {
         let version = store.word(VERSION).load(Ordering::Acquire);
         let known = self.current.as_ref();
         if known.is_none_or(|known| known.version != version) {
-            self.meet(version)?;
+            self.open_version(version)?;
         }
         if self.entry.acquired == Acquired::AfterOwnerDied {
             self.with(Table::rebuild_index)?;
@@ -282,9 +283,9 @@ impl ExclusiveAccess<'_> {
 
     /// Opens the table of a version that this process does not know yet.
     #[cold]
-    fn meet(&mut self, version: u64) -> Result<(), StoreError> {
+    fn open_version(&mut self, version: u64) -> Result<(), StoreError> {
         let mut handle = [0; 32];
-        self.entry.store.root.read_at(BOOK, &mut handle);
+        self.entry.store.root.read_at(TABLE, &mut handle);
         let bytes = SharedBytes::open(&Handle::from_bytes(&handle)?)?;
         let table = Arc::new(Table::over(bytes)?);
         *self.current = Some(Current { version, table });
@@ -295,7 +296,7 @@ impl ExclusiveAccess<'_> {
     fn table(&self) -> Arc<Table> {
         match &*self.current {
             Some(current) => current.table.clone(),
-            None => unreachable!("a turn begins with a table"),
+            None => unreachable!("exclusive access begins with a table"),
         }
     }
 
@@ -303,7 +304,7 @@ impl ExclusiveAccess<'_> {
     fn with<T>(&self, access: impl FnOnce(&Table) -> T) -> T {
         match &*self.current {
             Some(current) => access(&current.table),
-            None => unreachable!("a turn begins with a table"),
+            None => unreachable!("exclusive access begins with a table"),
         }
     }
 

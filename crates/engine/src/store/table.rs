@@ -56,7 +56,7 @@ impl Value<'_> {
     fn length(self) -> usize {
         match self {
             Value::Bytes(bytes) => bytes.len(),
-            Value::Written(extent) => extent.span.length(),
+            Value::Written(seen) => seen.extent.length(),
         }
     }
 }
@@ -155,7 +155,7 @@ impl Table {
         Table::entries_start(slots) + room * ENTRY
     }
 
-    pub(super) fn log_begins(&self) -> usize {
+    pub(super) fn log_offset(&self) -> usize {
         Table::log_start(self.room, self.slots)
     }
 
@@ -163,7 +163,7 @@ impl Table {
         self.bytes.atomic_u64(at)
     }
 
-    pub(super) fn at(&self, word: usize) -> usize {
+    pub(super) fn load(&self, word: usize) -> usize {
         self.word(word).load(Ordering::Relaxed) as usize
     }
 
@@ -174,16 +174,16 @@ impl Table {
 
     /// Tells those who read without the lock that the content is about to change.
     fn change(&self) {
-        self.set(CHANGES, self.at(CHANGES).wrapping_add(1));
+        self.set(CHANGES, self.load(CHANGES).wrapping_add(1));
         fence(Ordering::Release);
     }
 
     fn used(&self) -> usize {
-        self.at(USED).min(self.room)
+        self.load(USED).min(self.room)
     }
 
     pub(super) fn live(&self) -> usize {
-        self.at(LIVE)
+        self.load(LIVE)
     }
 
     fn slot(&self, slot: usize) -> u32 {
@@ -219,15 +219,15 @@ impl Table {
             .store(value.0, Ordering::Release);
     }
 
-    fn is(&self, span: Extent, bytes: &[u8]) -> bool {
-        span.length() == bytes.len()
-            && span.start().saturating_add(span.length()) <= self.bytes.len()
-            && self.bytes.holds_at(span.start(), bytes)
+    fn is(&self, extent: Extent, bytes: &[u8]) -> bool {
+        extent.length() == bytes.len()
+            && extent.start().saturating_add(extent.length()) <= self.bytes.len()
+            && self.bytes.holds_at(extent.start(), bytes)
     }
 
     /// Checks that there is room for that much more.
     pub(super) fn check(&self, room: Room) -> Result<(), StoreError> {
-        let free = self.bytes.len().saturating_sub(self.at(LOG_END));
+        let free = self.bytes.len().saturating_sub(self.load(LOG_END));
         match self.used() + room.entries <= self.room && room.bytes <= free {
             true => Ok(()),
             false => Err(StoreError::NoRoom(room)),
@@ -235,24 +235,24 @@ impl Table {
     }
 
     /// The extent that holds a value; writes the value if needed.
-    fn place(&self, value: Value<'_>) -> Option<Extent> {
+    fn extent_for(&self, value: Value<'_>) -> Option<Extent> {
         match value {
             Value::Bytes(bytes) => self.log(bytes),
-            Value::Written(extent) => Some(extent.span),
+            Value::Written(seen) => Some(seen.extent),
         }
     }
 
     /// Gives an entry another value.
     fn replace(&self, entry: usize, value: Value<'_>) -> Result<(), StoreError> {
-        let Some(span) = self.place(value) else {
+        let Some(extent) = self.extent_for(value) else {
             let room = Room::of_lengths(&[value.length()]);
             return Err(StoreError::NoRoom(Room { entries: 0, ..room }));
         };
         self.change();
         let former = self.value_of(entry);
-        self.set_value(entry, span);
+        self.set_value(entry, extent);
         failpoint::hit("store.replaced");
-        self.let_go(former);
+        self.release(former);
         Ok(())
     }
 
@@ -306,12 +306,12 @@ impl Table {
         failpoint::hit("store.entered");
         match free {
             // Few slots were never used, so the next search would be long.
-            Some(slot) if self.slot(slot) == EMPTY && self.at(FILLED) * 4 >= self.slots * 3 => {
+            Some(slot) if self.slot(slot) == EMPTY && self.load(FILLED) * 4 >= self.slots * 3 => {
                 self.rebuild_index()?;
             }
             Some(slot) => {
                 if self.slot(slot) == EMPTY {
-                    self.set(FILLED, self.at(FILLED) + 1);
+                    self.set(FILLED, self.load(FILLED) + 1);
                 }
                 self.set_slot(slot, entry as u32 + 1);
                 self.set(LIVE, self.live() + 1);
@@ -328,19 +328,19 @@ impl Table {
         if entry >= self.room {
             return Err(no_room());
         }
-        let key_span = match key {
+        let key_extent = match key {
             [] => Extent::NONE,
             key => self.log(key).ok_or_else(no_room)?,
         };
-        let Some(value_span) = self.place(value) else {
-            self.let_go(key_span);
+        let Some(value_extent) = self.extent_for(value) else {
+            self.release(key_extent);
             return Err(no_room());
         };
         self.change();
         let at = self.entry(entry);
         self.word(at).store(hash, Ordering::Relaxed);
-        self.word(at + 8).store(key_span.0, Ordering::Relaxed);
-        self.word(at + 16).store(value_span.0, Ordering::Relaxed);
+        self.word(at + 8).store(key_extent.0, Ordering::Relaxed);
+        self.word(at + 16).store(value_extent.0, Ordering::Relaxed);
         self.set(USED, entry + 1);
         Ok(entry)
     }
@@ -351,31 +351,31 @@ impl Table {
             return Ok(false);
         };
         self.copy(self.value_of(found.entry), out)?;
-        self.forget(&found);
+        self.remove_entry(&found);
         Ok(true)
     }
 
     /// Removes a key if its value is still this one; false if it is not.
-    pub(super) fn remove_seen(&self, key: &[u8], value: Use) -> bool {
+    pub(super) fn remove_if(&self, key: &[u8], value: Use) -> bool {
         let Some(found) = self.find(key, hash(key)).0 else {
             return false;
         };
-        let is_it = self.value_of(found.entry) == value.span && self.is_still(value);
+        let is_it = self.value_of(found.entry) == value.extent && self.is_unchanged(value);
         if is_it {
-            self.forget(&found);
+            self.remove_entry(&found);
         }
         is_it
     }
 
-    fn forget(&self, found: &Found) {
+    fn remove_entry(&self, found: &Found) {
         self.change();
         let (key, value) = (self.key_of(found.entry), self.value_of(found.entry));
         self.set_value(found.entry, Extent::NONE);
         failpoint::hit("store.forgotten");
         self.set_slot(found.slot, DELETED);
         self.set(LIVE, self.live().saturating_sub(1));
-        self.let_go(key);
-        self.let_go(value);
+        self.release(key);
+        self.release(value);
         self.trim();
     }
 
@@ -387,7 +387,7 @@ impl Table {
         }
         self.set(USED, used);
         if used == 0 {
-            self.begin_log();
+            self.reset_log();
         }
     }
 
@@ -405,7 +405,7 @@ impl Table {
         self.copy(self.key_of(entry), key)?;
         self.copy(self.value_of(entry), value)?;
         match self.find(key, self.hash_of(entry)).0 {
-            Some(found) if found.entry == entry => self.forget(&found),
+            Some(found) if found.entry == entry => self.remove_entry(&found),
             _ => return Err(damaged()),
         }
         Ok(true)
@@ -415,7 +415,7 @@ impl Table {
         self.change();
         self.set(USED, 0);
         failpoint::hit("store.cleared");
-        self.begin_log();
+        self.reset_log();
         self.empty_index();
     }
 
@@ -445,7 +445,7 @@ impl Table {
                 .map(|step| start.wrapping_add(step) & mask)
                 .find(|slot| self.slot(*slot) == EMPTY);
             self.set_slot(free.ok_or_else(damaged)?, entry as u32 + 1);
-            self.set(FILLED, self.at(FILLED) + 1);
+            self.set(FILLED, self.load(FILLED) + 1);
         }
         self.set(LIVE, live);
         Ok(())
@@ -456,15 +456,15 @@ impl Table {
         self.each_while(visit, || true)
     }
 
-    /// As [`Table::each`], as long as `is_to_go_on` says so.
+    /// As [`Table::each`], as long as `go_on` says so.
     pub(super) fn each_while(
         &self,
         mut visit: impl FnMut(&[u8], &[u8]),
-        is_to_go_on: impl Fn() -> bool,
+        go_on: impl Fn() -> bool,
     ) -> Result<()> {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         for entry in self.entries() {
-            if !is_to_go_on() {
+            if !go_on() {
                 break;
             }
             key.clear();
@@ -478,13 +478,13 @@ impl Table {
 
     /// Whether copying all of it takes long.
     pub(super) fn is_long(&self) -> bool {
-        self.at(LOG_END).saturating_sub(self.log_begins()) > LONG
+        self.load(LOG_END).saturating_sub(self.log_offset()) > LONG_TABLE
     }
 
     /// The change counter, for a read of the whole table without the lock: the read is valid if the counter is
     /// unchanged after it.
     pub(super) fn changes(&self) -> usize {
-        self.at(CHANGES)
+        self.load(CHANGES)
     }
 
     pub(super) fn is_unchanged_since(&self, changes: usize) -> bool {
@@ -532,11 +532,12 @@ impl Table {
     }
 
     /// Removes the last value if it is still this one; false if it is not.
-    pub(super) fn pop_seen(&self, value: Use) -> bool {
+    pub(super) fn pop_if(&self, value: Use) -> bool {
         let last = self.used().checked_sub(1);
-        let last = last.filter(|last| self.value_of(*last) == value.span && self.is_still(value));
+        let last =
+            last.filter(|last| self.value_of(*last) == value.extent && self.is_unchanged(value));
         if let Some(last) = last {
-            self.drop_last(last, value.span);
+            self.drop_last(last, value.extent);
         }
         last.is_some()
     }
@@ -546,7 +547,7 @@ impl Table {
         self.set(USED, last);
         self.set(LIVE, last);
         failpoint::hit("store.popped");
-        self.let_go(value);
+        self.release(value);
     }
 
     /// A table with the same entries and room for more.
@@ -560,7 +561,7 @@ impl Table {
         let needed = bytes + more.bytes;
         let table = Table::new(Size {
             entries: (entries * 2 + more.entries).max(Size::SMALLEST.entries),
-            log: (needed + needed.max(needed.min(LAVISH) * 3)).max(Size::SMALLEST.log),
+            log: (needed + needed.max(needed.min(QUADRUPLE_UP_TO) * 3)).max(Size::SMALLEST.log),
         })?;
         for entry in self.entries() {
             let (mut key, mut value) = (Vec::new(), Vec::new());
@@ -575,7 +576,7 @@ impl Table {
 }
 
 /// From this size on, the whole table is read without the store's lock.
-const LONG: usize = 64 << 10;
+const LONG_TABLE: usize = 64 << 10;
 
 /// Up to this size a copied table has room for four times its content, and beyond it for twice.
-const LAVISH: usize = 1 << 20;
+const QUADRUPLE_UP_TO: usize = 1 << 20;

@@ -12,7 +12,7 @@ pub(crate) fn available() -> usize {
 
 /// Prefetches a cache line that will be read. A hint, on processors that have one.
 #[inline(always)]
-pub(crate) fn expect_read(address: NonNull<u8>) {
+pub(crate) fn prefetch(address: NonNull<u8>) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a hint touches no memory, whatever the address.
     unsafe {

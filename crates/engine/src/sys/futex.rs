@@ -2,7 +2,7 @@
 //!
 //! If a waker is killed between its store and its `futex` call, the wake-up is lost. That costs the sleeper one nap of
 //! [`NAP`], and never makes it sleep for ever. A sleeper whose first nap ended without an event may sleep for long
-//! ([`wait_all_told`]) on words that also report deaths. If a waker is stopped between the two steps, such a sleeper
+//! ([`wait_long`]) on words that also report deaths. If a waker is stopped between the two steps, such a sleeper
 //! notices after the [`longest`] sleep.
 
 use std::ptr;
@@ -50,10 +50,10 @@ fn timespec(at: Deadline) -> Timespec {
 }
 
 /// `on_timeout`: what the end of the time means.
-fn outcome(result: Result<(), Errno>, in_vain: Slept) -> Slept {
+fn outcome(result: Result<(), Errno>, on_timeout: Slept) -> Slept {
     match result {
         Err(Errno::INTR) => Slept::Interrupted,
-        Err(Errno::TIMEDOUT) => in_vain,
+        Err(Errno::TIMEDOUT) => on_timeout,
         _ => Slept::Stirred,
     }
 }
@@ -80,15 +80,15 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> Slept
     nap(word, expected, end_of_nap(deadline, NAP))
 }
 
-fn nap(word: &AtomicU32, expected: u32, (until, in_vain): (Deadline, Slept)) -> Slept {
+fn nap(word: &AtomicU32, expected: u32, (until, on_timeout): (Deadline, Slept)) -> Slept {
     let until = timespec(until);
     if signals::is_attentive() {
         let slept = attentive_nap(word, expected, &until);
-        return slept.map_or(Slept::Interrupted, |slept| outcome(slept, in_vain));
+        return slept.map_or(Slept::Interrupted, |slept| outcome(slept, on_timeout));
     }
     let any = std::num::NonZeroU32::MAX;
     let slept = futex::wait_bitset(word, Flags::empty(), expected, Some(&until), any);
-    outcome(slept, in_vain)
+    outcome(slept, on_timeout)
 }
 
 fn attentive_nap(word: &AtomicU32, expected: u32, until: &Timespec) -> Option<Result<(), Errno>> {
@@ -140,9 +140,9 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept
     } else {
         NAP
     };
-    let (until, in_vain) = end_of_nap(deadline, length);
+    let (until, on_timeout) = end_of_nap(deadline, length);
     match waitv(words, until) {
-        Some(result) => outcome(result, in_vain),
+        Some(result) => outcome(result, on_timeout),
         None => Slept::Stirred,
     }
 }
@@ -155,7 +155,7 @@ pub(crate) fn can_wait_for_several() -> bool {
 /// Sleeps while every word of `words` (at most [`WAITV_MAX`]) holds the value beside it: until `deadline`, and no
 /// longer than `longest`. Where signals end sleeps, the count of signals is one more word. `None` when the kernel
 /// cannot do that.
-pub(crate) fn wait_all_told(
+pub(crate) fn wait_long(
     words: &[(&AtomicU32, u32)],
     deadline: Deadline,
     longest: Duration,
@@ -163,12 +163,12 @@ pub(crate) fn wait_all_told(
     if !can_wait_for_several() {
         return None;
     }
-    let (until, in_vain) = end_of_nap(deadline, longest);
+    let (until, on_timeout) = end_of_nap(deadline, longest);
     let slept = match signals::counted() {
         Some(signals) => waitv(&[&[signals], words].concat(), until),
         None => waitv(words, until),
     };
-    let slept = outcome(slept?, in_vain);
+    let slept = outcome(slept?, on_timeout);
     let came = signals::counted().is_some_and(|(count, seen)| count.load(Ordering::SeqCst) != seen);
     Some(if came { Slept::Interrupted } else { slept })
 }

@@ -156,7 +156,7 @@ impl Drop for KnownFd {
 
 /// Moves a descriptor away from the numbers that programs close or reuse by habit: the standard three (a program may be
 /// started without them), and the low ones that `closerange` loops cover.
-pub(crate) fn out_of_reach(fd: OwnedFd) -> Result<OwnedFd> {
+pub(crate) fn move_to_high_number(fd: OwnedFd) -> Result<OwnedFd> {
     let soft = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let floor = soft.map_or(HIGH, |soft| (soft / 2).min(HIGH as u64) as RawFd);
     if fd.as_raw_fd() >= floor.max(3) {
@@ -173,7 +173,7 @@ const HIGH: RawFd = 512;
 
 /// What to look for among the links of `/proc`: the text of the link, before the file is opened, and the file itself
 /// afterwards. A number may belong to another file by now, and opening a terminal or a device can have effects.
-pub(crate) trait Sought {
+pub(crate) trait FdMatch {
     fn is_named(&self, link: &str) -> bool;
 
     fn is(&self, file: BorrowedFd<'_>) -> bool;
@@ -183,7 +183,7 @@ pub(crate) trait Sought {
 ///
 /// # Errors
 /// When it may be the file but cannot be opened, or when the link may not be read.
-pub(crate) fn reopen(path: &str, sought: &impl Sought) -> Result<Option<OwnedFd>, Errno> {
+pub(crate) fn reopen(path: &str, sought: &impl FdMatch) -> Result<Option<OwnedFd>, Errno> {
     use rustix::fs::{Mode, OFlags};
     let link = match rustix::fs::readlink(path, Vec::new()) {
         Ok(link) => link,
@@ -205,17 +205,17 @@ pub(crate) fn reopen(path: &str, sought: &impl Sought) -> Result<Option<OwnedFd>
 ///
 /// # Errors
 /// As [`reopen`]; and when the process may not be inspected.
-pub(crate) fn among_descriptors_of(
+pub(crate) fn find_in_descriptors_of(
     process: &str,
-    sought: &impl Sought,
+    sought: &impl FdMatch,
 ) -> Result<Option<OwnedFd>, Errno> {
-    let (found, is_bare) = in_folder(&format!("/proc/{process}/fd"), sought)?;
+    let (found, is_bare) = find_in_folder(&format!("/proc/{process}/fd"), sought)?;
     if !is_bare {
         return Ok(found);
     }
     // Its first thread may have ended while others go on.
-    for task in names_in(&format!("/proc/{process}/task"))? {
-        if let Some(found) = in_folder(&format!("{task}/fd"), sought)?.0 {
+    for task in paths_in(&format!("/proc/{process}/task"))? {
+        if let Some(found) = find_in_folder(&format!("{task}/fd"), sought)?.0 {
             return Ok(Some(found));
         }
     }
@@ -223,9 +223,9 @@ pub(crate) fn among_descriptors_of(
 }
 
 /// The file, and whether the folder has no descriptors in it.
-fn in_folder(folder: &str, sought: &impl Sought) -> Result<(Option<OwnedFd>, bool), Errno> {
+fn find_in_folder(folder: &str, sought: &impl FdMatch) -> Result<(Option<OwnedFd>, bool), Errno> {
     let (mut is_bare, mut refused) = (true, None);
-    for path in names_in(folder)? {
+    for path in paths_in(folder)? {
         is_bare = false;
         match reopen(&path, sought) {
             Ok(None) => {}
@@ -237,7 +237,7 @@ fn in_folder(folder: &str, sought: &impl Sought) -> Result<(Option<OwnedFd>, boo
 }
 
 /// The paths of the entries of a folder of `/proc`; empty if it is gone.
-fn names_in(folder: &str) -> Result<Vec<String>, Errno> {
+fn paths_in(folder: &str) -> Result<Vec<String>, Errno> {
     let paths = std::fs::read_dir(folder).and_then(|entries| {
         let paths = entries.map(|entry| Ok(entry?.path().to_string_lossy().into_owned()));
         paths.collect()

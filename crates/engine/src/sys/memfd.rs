@@ -298,9 +298,9 @@ pub(crate) unsafe fn punch_from(anchor: NonNull<u8>, skip: usize, length: usize)
     let Ok(start) = (unsafe { map_from(anchor, skip, length) }) else {
         return false;
     };
-    let is_given = give_back(start, length);
+    let is_removed = remove_pages(start, length);
     unmap(start.as_ptr(), length);
-    is_given
+    is_removed
 }
 
 /// Drops this process's own copies of pages of a private mapping, which shows the file's pages again. If that is
@@ -326,12 +326,12 @@ pub(crate) unsafe fn copy_pages(start: NonNull<u8>, length: usize) {
 
 /// Returns the pages of a shared mapping to the system, for every process; they read as zeroes afterwards. The range
 /// starts and ends on a page. False if this is refused.
-pub(crate) fn give_back(start: NonNull<u8>, length: usize) -> bool {
+pub(crate) fn remove_pages(start: NonNull<u8>, length: usize) -> bool {
     // SAFETY: the bytes belong to the caller, who does not use them any more.
     unsafe { mm::madvise(start.as_ptr().cast(), length, Advice::LinuxRemove) }.is_ok()
 }
 
-/// As [`give_back`], through the file.
+/// As [`remove_pages`], through the file.
 pub(crate) fn punch(fd: impl AsFd, offset: u64, length: u64) -> bool {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     fs::fallocate(fd, flags, offset, length).is_ok()

@@ -141,7 +141,7 @@ pub(crate) fn populate(_start: NonNull<u8>, _length: usize) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn give_back(start: NonNull<u8>, length: usize) -> bool {
+pub(crate) fn remove_pages(start: NonNull<u8>, length: usize) -> bool {
     // SAFETY: that many bytes lie there; the caller is the only one who uses them.
     unsafe { start.write_bytes(0, length) };
     true

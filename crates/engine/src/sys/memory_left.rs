@@ -74,7 +74,7 @@ impl Kernel {
     }
 
     /// What is available at this moment without swapping, slowing down or killing any process.
-    pub(crate) fn at_ease(&self) -> Option<u64> {
+    pub(crate) fn available_without_pressure(&self) -> Option<u64> {
         let machine = self.meminfo("MemAvailable:");
         let groups = self.groups();
         let of_groups = groups.iter().filter_map(|(version, group)| {
@@ -484,10 +484,16 @@ mod tests {
         faked.group("/app", &two(&(800 * MIB).to_string(), 300 * MIB, ""));
         faked.group("/app", &[("memory.high", (350 * MIB).to_string())]);
         assert_eq!(faked.left(), 500 * MIB);
-        assert_eq!(Kernel::new(&faked.0).at_ease(), Some(50 * MIB));
+        assert_eq!(
+            Kernel::new(&faked.0).available_without_pressure(),
+            Some(50 * MIB)
+        );
         faked.group("/app", &[("memory.max", "max".into())]);
         assert_eq!(faked.left(), 8192 * MIB);
-        assert_eq!(Kernel::new(&faked.0).at_ease(), Some(50 * MIB));
+        assert_eq!(
+            Kernel::new(&faked.0).available_without_pressure(),
+            Some(50 * MIB)
+        );
     }
 
     #[test]
@@ -495,6 +501,6 @@ mod tests {
         let faked = Faked::new("none");
         fs::remove_dir_all(faked.0.join("proc")).expect("removed");
         assert_eq!(Kernel::new(&faked.0).left(ENOUGH), None);
-        assert_eq!(Kernel::new(&faked.0).at_ease(), None);
+        assert_eq!(Kernel::new(&faked.0).available_without_pressure(), None);
     }
 }

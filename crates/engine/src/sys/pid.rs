@@ -89,7 +89,7 @@ impl Number {
                 }
                 None => true,
             },
-            None => answers(pid),
+            None => exists(pid),
         }
     }
 }
@@ -156,7 +156,7 @@ fn is_proc_ours() -> bool {
 }
 
 /// Whether a process of this number exists at all, when there is no `/proc` that says more.
-fn answers(pid: u32) -> bool {
+fn exists(pid: u32) -> bool {
     let pid = i32::try_from(pid)
         .ok()
         .and_then(rustix::process::Pid::from_raw);

@@ -48,13 +48,13 @@ impl LivenessWord {
     ///
     /// The caller owns the process entry that the word belongs to, so nobody else initialises or locks the mutex.
     pub(crate) fn hold(&self) -> bool {
-        self.make() && is_list_known() && self.lock()
+        self.init() && is_list_known() && self.lock()
     }
 
     /// Initialises it as a lock for the threads of the process that owns the entry.
     ///
     /// As with [`LivenessWord::hold`], nobody else has it.
-    pub(crate) fn make(&self) -> bool {
+    pub(crate) fn init(&self) -> bool {
         if cfg!(miri) {
             // Miri knows neither robust mutexes nor deaths.
             self.word().store(0, Ordering::Release);
@@ -97,7 +97,7 @@ impl LivenessWord {
     }
 
     /// Unlocks; false when another thread holds the lock.
-    pub(crate) fn let_go(&self) -> bool {
+    pub(crate) fn unlock(&self) -> bool {
         if cfg!(miri) {
             return self.word().swap(0, Ordering::Release) != 0;
         }
@@ -155,9 +155,9 @@ struct RobustList {
 }
 
 /// See [`wake_on_death`].
-pub(crate) struct Inherited(&'static RobustList, PhantomData<*const ()>);
+pub(crate) struct PendingEntry(&'static RobustList, PhantomData<*const ()>);
 
-impl Drop for Inherited {
+impl Drop for PendingEntry {
     fn drop(&mut self) {
         self.0.pending.store(ptr::null_mut(), Ordering::SeqCst);
     }
@@ -169,7 +169,7 @@ impl Drop for Inherited {
 /// between being woken and taking it. The C library announces that it may be there through the same `pending` field
 /// (since Linux 5.5; this function is used where several words can be waited for, which needs 5.16). `None` if the
 /// thread has no list, or the C library is using it just now.
-pub(crate) fn inherited_by(word: &'static AtomicU32) -> Option<Inherited> {
+pub(crate) fn wake_on_death(word: &'static AtomicU32) -> Option<PendingEntry> {
     let mut head = ptr::null_mut::<RobustList>();
     let mut length = 0usize;
     // SAFETY: the call writes a pointer and a length to the places it is given.
@@ -186,7 +186,7 @@ pub(crate) fn inherited_by(word: &'static AtomicU32) -> Option<Inherited> {
     list.pending
         .compare_exchange(ptr::null_mut(), entry, Ordering::SeqCst, Ordering::SeqCst)
         .ok()?;
-    Some(Inherited(list, PhantomData))
+    Some(PendingEntry(list, PhantomData))
 }
 
 /// Whether a word has the value that the kernel writes into a liveness word; other words hardly ever have it.

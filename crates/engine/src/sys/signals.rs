@@ -46,7 +46,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 static FOLLOWED: AtomicUsize = AtomicUsize::new(0);
 
 /// Not followed: they report a fault of the thread that gets them, or cannot be handled.
-const APART: [c_int; 8] = [
+const NOT_FOLLOWED: [c_int; 8] = [
     libc::SIGSEGV,
     libc::SIGBUS,
     libc::SIGFPE,
@@ -115,7 +115,7 @@ pub fn follow(handler: usize) -> bool {
     if handler == 0 || known.is_err_and(|known| known != handler) {
         return false;
     }
-    for signal in (1..=LAST_SIGNAL).filter(|signal| !APART.contains(signal)) {
+    for signal in (1..=LAST_SIGNAL).filter(|signal| !NOT_FOLLOWED.contains(signal)) {
         let Some(mut action) = action_of(signal) else {
             continue;
         };

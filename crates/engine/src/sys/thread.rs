@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::thread::{Builder, JoinHandle};
 
 /// Starts a thread that blocks all signals: signals are for the program's own threads, whose calls they interrupt.
-pub(crate) fn start_deaf(
+pub(crate) fn spawn_without_signals(
     name: &str,
     main: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "signals")]
-    fn a_deaf_thread_has_all_signals_blocked_and_its_starter_none_more() {
+    fn a_thread_without_signals_has_all_blocked_and_its_starter_none_more() {
         let blocked = || {
             let mut set = MaybeUninit::uninit();
             // SAFETY: the call fills the set, of which one member is read.
@@ -102,7 +102,8 @@ mod tests {
             }
         };
         let (say, hear) = std::sync::mpsc::channel();
-        let thread = start_deaf("deaf", move || say.send(blocked()).unwrap()).unwrap();
+        let thread =
+            spawn_without_signals("no-signals", move || say.send(blocked()).unwrap()).unwrap();
         assert!(hear.recv().unwrap());
         thread.join().unwrap();
         assert!(!blocked());

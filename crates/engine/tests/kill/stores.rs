@@ -229,7 +229,7 @@ fn a_client_that_is_stopped_while_it_moves_a_large_value_holds_up_nobody() {
         isolated(|| {
             process::ensure().expect("an arena");
             let stores = StoringLarge::new(slate);
-            let client = stopped_at("store.beside", nth, || stores.change(Deadline::NEVER));
+            let client = stopped_at("store.unlocked", nth, || stores.change(Deadline::NEVER));
             stores.change(promptly());
             stores.check();
             client.go_on();
