@@ -1,9 +1,11 @@
-//! Counting what waits in a chain. Nothing is counted while messages move: all of it is read off the slots.
+//! Counts what waits in a chunk list. Nothing is counted while messages move: everything is read
+//! off the slots.
 //!
-//! Messages are received in the order of the slots, but for what is stepped over. So the chunks that consumers have
-//! come to are looked at slot by slot; there is something left in each, and they are few. Behind the first one that
-//! nobody came to yet all messages wait, and positions say how many. Only a message whose writer died there is
-//! counted as well, until somebody comes to it.
+//! Messages are received in the order of the slots, except for those behind a slot that was stepped
+//! over. So the chunks that consumers have reached are looked at slot by slot. There is something
+//! left in each of them, and they are few. From the first chunk that no consumer has reached on,
+//! every message waits, and the positions say how many there are. This counts a message there whose
+//! writer died, until a process reaches it.
 
 use super::chunk::Chunk;
 use super::chunk_list::{ListCursor, Next, over_in};
@@ -13,7 +15,7 @@ use super::slot::{Phase, View};
 use crate::error::Result;
 use crate::retries::Retries;
 
-/// Up to so many places are looked at one by one where nobody has come to yet.
+/// Where no consumer has come yet, up to this many positions are looked at one by one.
 const EXACT: u64 = 1024;
 
 /// Where a walk over the slots goes on.
@@ -21,19 +23,20 @@ pub(super) enum Step {
     NextSlot,
     NextStrip,
     Done,
-    /// From the first chunk on, with a new sum.
+    /// Start again at the first chunk, with a new sum.
     Again,
 }
 
 impl<'a> ListCursor<'a> {
-    /// How many messages wait to be received.
+    /// The number of messages that wait to be received.
     pub(super) fn len(&self) -> Result<u64> {
         self.waiting(None, |phase| {
             matches!(phase, Phase::Ready | Phase::Reserved(_))
         })
     }
 
-    /// Whether a message is there, is being written, or may be given again by whoever is reading it.
+    /// Whether a message is there, is being written, or may be delivered again if its reader
+    /// dies.
     pub(super) fn is_due(&self) -> bool {
         let due = self.first_to_receive().and_then(|first| {
             self.walk(first, |chunk, index, due| {
@@ -51,8 +54,8 @@ impl<'a> ListCursor<'a> {
         due.map_or(true, |due| due > 0)
     }
 
-    /// What the messages take of the limit that count, those at `end` and behind left out: that is where the next
-    /// one is put, unless it is said.
+    /// How much of the limit is taken by the messages that `counts` selects, before position `end`.
+    /// The default for `end` is where the next message is put.
     pub(super) fn waiting(&self, end: Option<u64>, counts: impl Fn(Phase) -> bool) -> Result<u64> {
         let mut came_to = Link::NONE;
         self.walk(self.first_to_receive()?, |chunk, index, sum| {
@@ -82,8 +85,8 @@ impl<'a> ListCursor<'a> {
         })
     }
 
-    /// How many bytes the messages before `end` take, about, if they are not more than `most`: some number that is,
-    /// if they are.
+    /// Roughly how many bytes the messages before `end` take, if that is at most `most`. If it is
+    /// more, returns some number above `most`.
     pub(super) fn bytes_waiting(&self, end: u64, most: u64) -> Result<u64> {
         let mut came_to = Link::NONE;
         self.walk(self.first_to_receive()?, |chunk, index, sum| {
@@ -109,7 +112,7 @@ impl<'a> ListCursor<'a> {
         })
     }
 
-    /// Whether nothing waits to be received.
+    /// Whether no message waits to be received.
     pub(crate) fn is_empty(&self) -> bool {
         let found = self.first_to_receive().and_then(|first| {
             self.walk(first, |chunk, index, found| {
@@ -127,8 +130,8 @@ impl<'a> ListCursor<'a> {
         found.is_ok_and(|found| found == 0)
     }
 
-    /// Goes over the slots from `first` on, but for those that are known to be over. A chunk that was taken out on
-    /// the way is a reason to begin again with a new sum.
+    /// Walks over the slots from `first` on, except those known to be finished. If a chunk is taken
+    /// out on the way, the walk starts again with a new sum.
     pub(super) fn walk(
         &self,
         first: Option<Chunk<'a>>,

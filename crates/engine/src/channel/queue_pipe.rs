@@ -1,7 +1,8 @@
 //! The pipe behind a queue's descriptor, as one process has it open.
 //!
-//! A process has each pipe open once, whichever of its handles to the queue asked, and its number stays as long as
-//! one of them does. A forked child has what its parent had.
+//! A process opens each pipe once, whichever of its handles to the queue asked first. The
+//! descriptor's number stays the same as long as one of the handles lives. A forked child has what
+//! its parent had.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +21,7 @@ use crate::process::fork::fork_guard;
 use crate::sys::known_fd::{KnownFd, Sought, reopen};
 use crate::sys::thread;
 
-/// A pipe, by its inode: Linux gives pipes numbers of 32 bits.
+/// A pipe, named by its inode. Linux gives pipes inode numbers of 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PipeId(pub(super) u32);
 
@@ -46,13 +47,14 @@ impl Sought for PipeId {
 pub(super) struct Opened {
     id: PipeId,
     read: KnownFd,
-    /// Apart from the other only where this process made it.
+    /// A separate descriptor for writing. Only the process that made the pipe has one.
     write: Option<KnownFd>,
-    /// Which process last said that it has it: the one that opened it, or one forked there.
+    /// The process that last registered the pipe: the one that opened it, or a child forked from
+    /// it.
     told: AtomicU32,
 }
 
-/// All that this process has open.
+/// All pipes that this process has open.
 static OPENED: Mutex<BTreeMap<PipeId, Weak<Opened>>> = Mutex::new(BTreeMap::new());
 
 fn all_opened() -> MutexGuard<'static, BTreeMap<PipeId, Weak<Opened>>> {
@@ -60,24 +62,26 @@ fn all_opened() -> MutexGuard<'static, BTreeMap<PipeId, Weak<Opened>>> {
 }
 
 impl Opened {
-    /// A new pipe.
+    /// Makes a new pipe.
     pub(super) fn make() -> Result<Arc<Opened>> {
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(|errno| Error::os("make a pipe", errno))?;
         Opened::keep(read, Some(write))
     }
 
-    /// One that this process opened. Another thread may have been faster: then it is that one's.
+    /// Keeps a pipe that this process opened. If another thread was faster, returns that thread's.
     pub(super) fn keep(read: OwnedFd, write: Option<OwnedFd>) -> Result<Arc<Opened>> {
         let id = PipeId::of(read.as_fd()).ok_or(Error::BadHandle)?;
-        // Dropped after the locks, which it takes itself when it is the last.
+        // Declared before the locks, so that it is dropped after them: dropping the last one takes
+        // the locks.
         let known;
         let _no_fork = fork_guard();
         let mut all = all_opened();
         known = all.get(&id).and_then(Weak::upgrade);
         if let Some(known) = known.as_ref().filter(|known| known.is_there()) {
             if known.number() == read.as_raw_fd() {
-                // The number that the program closed, as it was.
+                // The program closed the known descriptor, and this one got its number: leave it
+                // open.
                 let _known = read.into_raw_fd();
             }
             return Ok(Arc::clone(known));
@@ -109,7 +113,7 @@ impl Opened {
         self.read.number()
     }
 
-    /// Whether the program left it open.
+    /// Whether the program has left it open.
     pub(super) fn is_there(&self) -> bool {
         self.read.get().is_some()
             && self
@@ -118,13 +122,13 @@ impl Opened {
                 .is_none_or(|write| write.get().is_some())
     }
 
-    /// Puts a byte in; false where none could be, which is so where it is full.
+    /// Writes a byte. Returns false if it cannot, for example because the pipe is full.
     pub(super) fn notify(&self) -> bool {
         let write = self.write.as_ref().unwrap_or(&self.read).get();
         write.is_some_and(|write| rustix::io::write(write, b"!").is_ok())
     }
 
-    /// Whether `me` has yet to say that it has it. True once.
+    /// Whether `me` has yet to register the pipe. True only once.
     pub(super) fn is_news_of(&self, me: ProcId) -> bool {
         self.told.load(Ordering::Relaxed) != me.as_u32()
             && self.told.swap(me.as_u32(), Ordering::Relaxed) != me.as_u32()
@@ -150,7 +154,7 @@ impl Drop for Opened {
     fn drop(&mut self) {
         let _no_fork = fork_guard();
         let mut all = all_opened();
-        // Under its name there may be another, which was opened when the program had closed this one.
+        // The map may hold another pipe under this id, opened after the program closed this one.
         if all
             .get(&self.id)
             .is_some_and(|weak| weak.strong_count() == 0)
@@ -160,18 +164,18 @@ impl Drop for Opened {
     }
 }
 
-/// What one handle knows of its queue's pipe.
+/// What one handle knows about its queue's pipe.
 #[derive(Default)]
 pub(super) struct Cached {
     opened: AtomicPtr<Node>,
-    /// What the queue's word said when nobody had the pipe open, and when it could not be opened.
+    /// The queue's word when no process had the pipe open, and when the pipe could not be opened.
     pub(super) nobody: AtomicU64,
     pub(super) refused: AtomicU64,
 }
 
 struct Node {
     opened: Arc<Opened>,
-    /// What was there before stays as long as the handle: other threads may use it.
+    /// The node before it. It stays as long as the handle does, because other threads may use it.
     former: *mut Node,
 }
 
@@ -186,11 +190,12 @@ impl fmt::Debug for Cached {
 
 impl Cached {
     pub(super) fn get(&self) -> Option<&Opened> {
-        // SAFETY: made by `set` from a box, and freed only when this is dropped, which borrows.
+        // SAFETY: `set` made it from a box, and it is freed only when this is dropped, which needs
+        // all borrows to end.
         unsafe { self.opened.load(Ordering::Acquire).as_ref() }.map(|node| &*node.opened)
     }
 
-    /// Keeps what another handle of this process may have as well.
+    /// Keeps a pipe that other handles of this process may have as well.
     pub(super) fn set(&self, opened: Arc<Opened>) -> &Opened {
         let node = Box::into_raw(Box::new(Node {
             opened,
@@ -198,7 +203,7 @@ impl Cached {
         }));
         let mut former = self.opened.load(Ordering::Acquire);
         loop {
-            // SAFETY: nobody else has it yet.
+            // SAFETY: no other thread has it yet.
             unsafe { (*node).former = former };
             match self
                 .opened
@@ -216,18 +221,19 @@ impl Drop for Cached {
     fn drop(&mut self) {
         let mut node = *self.opened.get_mut();
         while !node.is_null() {
-            // SAFETY: each was made from a box, and is in the chain once; nobody borrows.
+            // SAFETY: each node was made from a box and is in the list once; nothing borrows it.
             let last = unsafe { Box::from_raw(node) };
             node = last.former;
         }
     }
 }
 
-/// Puts a byte into a pipe from a process that has no descriptor left for it: by a thread with a table of its own, in
-/// which one gives way. False where that is refused, or no path leads to the pipe.
+/// Writes a byte into a pipe from a process that has no descriptor left. A thread with a descriptor
+/// table of its own does it: in that table a number can be freed. Returns false if that is refused,
+/// or if no path leads to the pipe.
 pub(super) fn notify_without_descriptor(id: PipeId, paths: Vec<String>) -> bool {
     let ring = move || {
-        // SAFETY: what the thread uses is opened in the next line.
+        // SAFETY: the thread uses only descriptors that it opens below.
         if !unsafe { thread::take_own_descriptors() } {
             return false;
         }

@@ -1,10 +1,11 @@
-//! Taking a message out of a chain.
+//! Takes a message out of a chunk list.
 //!
-//! A message that lies in its slot is copied first and then taken, READY to DONE: who was not the one
-//! to take it throws its copy away, and who is killed in between took nothing. The block of a large
-//! message has to change hands: READY to RECEIVING(me), the block from the slot to this process, RECEIVING(me)
-//! to DONE; killed before its block is handed over, the message is given again. Slots that are still
-//! being written are stepped over, so that a writer that was stopped holds up nobody else's messages.
+//! A message that lies in its slot is copied first and then taken, READY to DONE. A process that
+//! loses the race throws its copy away, and a process that is killed in between took nothing. The
+//! block of a large message has to change owner: READY to RECEIVING(me), the block from the slot to
+//! this process, RECEIVING(me) to DONE. If the process is killed before the block changes owner,
+//! the message is delivered again. Slots that are still being written are stepped over, so that a
+//! stopped writer does not hold up the messages of others.
 
 use std::sync::atomic::Ordering;
 
@@ -27,12 +28,12 @@ use crate::retries::Retries;
 use crate::sync::spin::Spin;
 use crate::sys::futex::Slept;
 
-/// What [`get_watching`](super::Queue::get_watching) came back with.
+/// The result of [`get_watching`](super::Queue::get_watching).
 #[derive(Debug)]
 pub enum Watched {
     /// A message.
     Message(Message),
-    /// One of the processes watched is gone.
+    /// One of the watched processes is gone.
     Gone(ProcId),
 }
 
@@ -40,8 +41,8 @@ impl<'a> ListCursor<'a>
 where
     'a: 'static,
 {
-    /// Receives the first message into `into`, waiting until `deadline` or until one of `watch` is gone,
-    /// which is then returned.
+    /// Receives the first message into `into`. Waits until `deadline`, or until one of `watch` is
+    /// gone, and returns that process.
     #[inline]
     pub(super) fn get(
         &self,
@@ -50,7 +51,8 @@ where
         deadline: Deadline,
         spin: &Spin,
     ) -> Result<Option<ProcId>, GetError> {
-        // Asked before the messages are looked at: what was put before it was closed is received.
+        // Read before the messages are looked at: what was put before the queue was closed is
+        // received.
         let closed = self.has(CLOSED);
         if self.take(into)? {
             spin.hit();
@@ -106,11 +108,12 @@ where
 
     /// Takes the first message that is ready.
     ///
-    /// A slot that is being written is stepped over, and may be written, and what comes after it put as a
-    /// consequence, before that is looked at. So when a message is found behind such a slot, the slots
-    /// before it are looked at once more: none that is still being written then can have been put first.
+    /// A slot that is being written is stepped over. It may be published behind the look, and its
+    /// sender may then cause another message to be put further on, before the look gets there. So
+    /// if a message is found behind such a slot, the slots before it are looked at once more. A
+    /// slot that is still being written then cannot have been put first.
     ///
-    /// False when there is none; `into` may have changed all the same.
+    /// Returns false if there is no message; `into` may have changed all the same.
     #[inline]
     pub(super) fn take(&self, into: &mut Message) -> Result<bool> {
         let mut found = None;
@@ -127,7 +130,7 @@ where
         }
     }
 
-    /// As [`ListCursor::take`], for those who ask until there is something to say.
+    /// Like [`ListCursor::take`], for callers that poll.
     #[inline]
     pub(super) fn try_take(&self, into: &mut Message) -> Option<Result<()>> {
         match self.take(into) {
@@ -137,8 +140,9 @@ where
         }
     }
 
-    /// Takes the first message that is ready, or says where it is if slots before it are being written.
-    /// That is no hindrance for the place `confirmed`, which was ready before this look began.
+    /// Takes the first message that is ready, or says where it is if slots before it are being
+    /// written. Such slots do not matter for `confirmed`, a place that was ready before this look
+    /// began.
     #[inline]
     fn take_unless_behind(
         &self,
@@ -185,7 +189,7 @@ where
     fn take_from(&self, chunk: &Chunk<'a>, look: &mut Look, into: &mut Message) -> Result<Found> {
         let hint = &chunk.header.received;
         let mut index = hint.begin(chunk);
-        // Whether nothing will happen any more in all the slots up to here; and in how many, where not in all.
+        // Whether all slots up to here are finished; and if not, how many consecutive ones are.
         let mut over = true;
         let mut run = 0;
         let mut retries = Retries::default();
@@ -224,7 +228,7 @@ where
         Ok(Found::End { over })
     }
 
-    /// Takes the message out of a slot that was READY; false when somebody else was faster.
+    /// Takes the message out of a slot that was READY. Returns false if another process was faster.
     #[inline]
     fn take_one(
         &self,
@@ -234,7 +238,7 @@ where
         into: &mut Message,
     ) -> Result<bool> {
         let slot = chunk.slot(index);
-        // Both are copied before they are checked: what another process wrote may change.
+        // Copy both before checking them: another process wrote them and may change them.
         let length = slot.length.load(Ordering::Relaxed);
         if let Some(block) = BlockId::new(slot.block.load(Ordering::Acquire)) {
             return self.take_large(chunk, index, me, block, length, into);
@@ -290,7 +294,7 @@ where
         Ok(true)
     }
 
-    /// Makes a large message's block this process's own.
+    /// Makes this process the owner of a large message's block.
     fn unwrap(
         &self,
         chunk: &Chunk<'a>,
@@ -314,19 +318,19 @@ where
     }
 }
 
-/// A slot, in one life of its chunk.
+/// A slot, in one generation of its chunk.
 type Place = (Link, u32);
 
-/// One look over the slots, from the oldest on.
+/// One pass over the slots, oldest first.
 struct Look {
     me: ProcId,
-    /// Where a message was before the look began.
+    /// Where a message was ready before the pass began.
     confirmed: Option<Place>,
-    /// Whether a slot was being written when it was looked at.
+    /// Whether some slot was being written when it was looked at.
     stepped_over: bool,
 }
 
-/// What came of looking for a message.
+/// The result of looking for a message.
 enum Receiving {
     Message,
     Nothing,
@@ -341,7 +345,7 @@ enum Found {
     /// No slot behind this one was claimed yet.
     Nothing,
     Stale,
-    /// The end of the chunk, and whether nothing will come from it any more.
+    /// The end of the chunk, and whether all its slots are finished.
     End {
         over: bool,
     },

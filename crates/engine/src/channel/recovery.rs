@@ -1,13 +1,13 @@
-//! Slots that the dead left claimed or taken.
+//! Decides what happens to slots that a dead process had claimed or was reading.
 //!
-//! Whoever meets one decides its exit_state by the same rule, in one compare-and-swap:
+//! Every process that meets such a slot applies the same rule, in one compare-and-swap:
 //!
 //! | slot | its block | becomes |
 //! |---|---|---|
-//! | RESERVED(dead) | there is none, or not the slot's yet | SKIPPED; where tasks are counted LOST, then SKIPPED |
-//! | RESERVED(dead) | the slot's: the message is whole | READY |
-//! | RECEIVING(dead) | there is none, or still the slot's | READY, given again |
-//! | RECEIVING(dead) | not the slot's any more: it was handed over | DONE, lost with its reader |
+//! | RESERVED(dead) | there is none, or it is not the slot's yet | SKIPPED; where tasks are counted LOST, then SKIPPED |
+//! | RESERVED(dead) | the slot's: the message is complete | READY |
+//! | RECEIVING(dead) | there is none, or it is still the slot's | READY, delivered again |
+//! | RECEIVING(dead) | no longer the slot's: it was handed over | DONE, lost with its reader |
 
 use std::sync::atomic::Ordering;
 
@@ -18,7 +18,7 @@ use super::slot::{Phase, View};
 use crate::failpoint;
 use crate::memory::block::BlockId;
 
-/// What is in a slot, after a dead process's part in it was settled.
+/// The state of a slot, after a dead process's part in it was settled.
 #[inline]
 pub(super) fn look(at: &ListCursor<'_>, chunk: &Chunk<'_>, index: u32) -> View {
     match chunk.slot(index).word.look().view(chunk.inc()) {

@@ -1,4 +1,4 @@
-//! Taking a chunk out of its chain, wherever it is: see `link.rs` for the protocol.
+//! Takes a chunk out of its list, wherever it is: `link.rs` has the protocol.
 
 use super::chunk::Chunk;
 use super::chunk_list::{JOINABLE, ListCursor, chain_of, free, free_messages};
@@ -11,10 +11,10 @@ use crate::memory::owner::Owner;
 use crate::retries::Retries;
 
 impl<'a> ListCursor<'a> {
-    /// Takes out a chunk whose slots are all over, and behind which there is another one.
+    /// Takes out a chunk whose slots are all finished and that has a successor.
     ///
-    /// Whoever comes while another process is at it helps: a process that was stopped in the middle keeps the memory
-    /// of this chunk, and nobody from going on.
+    /// If another process is already doing so, this one helps. A process that stops in the middle
+    /// keeps the memory of this chunk but holds nobody up.
     pub(crate) fn retire(&self, chunk: &Chunk<'a>) -> Result<()> {
         let Some(block) = chunk.link.block() else {
             return Ok(());
@@ -34,10 +34,11 @@ impl<'a> ListCursor<'a> {
         Ok(())
     }
 
-    /// Sees to it that nothing leads on to a chunk any more that is being retired, if it has a successor.
+    /// Makes sure that nothing in the list leads to a chunk that is being retired, if it has a
+    /// successor.
     fn take_out(&self, chunk: &Chunk<'a>) -> Result<()> {
         if self.has(JOINABLE) {
-            // Nobody is to look for a slot of this life in the next one.
+            // Nobody may look for a slot of this generation in the next one.
             self.settle_pads()?;
         }
         let Some(next) = self.freeze(chunk)? else {
@@ -51,7 +52,8 @@ impl<'a> ListCursor<'a> {
         Ok(())
     }
 
-    /// Freezes the word that leads on from a chunk; what it says, or `None` if there is nothing, or not any more.
+    /// Freezes the `next` word of a chunk. Returns the successor, or `None` if there is none or the
+    /// chunk is in another generation.
     fn freeze(&self, chunk: &Chunk<'a>) -> Result<Option<Link>> {
         let word = &chunk.header.next;
         let mut retries = Retries::default();
@@ -63,7 +65,8 @@ impl<'a> ListCursor<'a> {
             let Some(block) = next.thawed().block() else {
                 return Ok(None);
             };
-            // What leads on to a chunk that nobody adopted yet is only ever the word its maker wrote.
+            // Adopt it first: only the word that its maker wrote may lead to a chunk that nobody has
+            // adopted.
             self.adopt(block, next.inc())?;
             if next.is_frozen() || word.swing(next, next.frozen()) {
                 return Ok(Some(next.thawed()));
@@ -72,15 +75,16 @@ impl<'a> ListCursor<'a> {
         }
     }
 
-    /// Goes from the head to a frozen chunk and leads over it, and over all other frozen ones on the way. Those
-    /// that are not are few: something is still to happen in each.
+    /// Walks from the head to a frozen chunk and bypasses it, and all other frozen ones on the way.
+    /// The chunks that are not frozen are few: something is still to happen in each.
     fn lead_over(&self, gone: &Chunk<'a>) -> Result<()> {
         let mut retries = Retries::default();
         let mut from: Option<Chunk<'a>> = None;
         while gone.is_current() {
             let word = from.map_or(&self.chain.head, |chunk| &chunk.header.next);
             let link = word.get();
-            // A word of another life says nothing about this chain; a frozen one cannot be changed.
+            // A word of another generation says nothing about this list; a frozen word cannot be
+            // changed.
             let stale = from.is_some_and(|chunk| !chunk.is_current()) || link.is_frozen();
             let next = match stale {
                 true => None,
@@ -91,7 +95,7 @@ impl<'a> ListCursor<'a> {
                 Some(Ok(Stepped::On(chunk))) => from = Some(chunk),
                 Some(Ok(Stepped::Past)) => return Ok(()),
                 Some(Err(error)) => return Err(error),
-                // Another look at this word.
+                // Look at this word again.
                 Some(Ok(Stepped::Over)) => retries.again()?,
                 Some(Ok(Stepped::Lost)) | None => {
                     retries.again()?;
@@ -122,19 +126,19 @@ impl<'a> ListCursor<'a> {
     }
 }
 
-/// What became of one step along the chain.
+/// The result of one step along the list.
 enum Stepped<'a> {
     /// To this chunk, which stays.
     On(Chunk<'a>),
-    /// Over one that is taken out.
+    /// Bypassed a chunk that is being taken out.
     Over,
     /// Past the place where the chunk was.
     Past,
-    /// The chain has changed.
+    /// The list has changed.
     Lost,
 }
 
-/// Finishes a retirement in the place of the process that died over it.
+/// Finishes a retirement in place of the process that died during it.
 pub(crate) fn finish_retiring(arena: &Arena, block: BlockId, from: Owner) {
     let Owner::Retiring { inc, .. } = from else {
         return;
@@ -143,7 +147,8 @@ pub(crate) fn finish_retiring(arena: &Arena, block: BlockId, from: Owner) {
         by: arena.me(),
         inc,
     };
-    // First of all: nobody else may be at it, and it must not have been used again.
+    // Claim the block first: no other process may be at work on it, and it must not have been
+    // reused.
     if !arena
         .cell(block)
         .is_ok_and(|cell| arena.claim(block, cell, from, mine))
@@ -154,14 +159,15 @@ pub(crate) fn finish_retiring(arena: &Arena, block: BlockId, from: Owner) {
     let Ok(chunk) = Chunk::at(arena, block) else {
         return;
     };
-    // Unless its life was ended already, and nothing is left but freeing it.
+    // If its generation has already ended, all that is left is to free it.
     if Owner::same_inc(chunk.inc(), inc) {
         if let Some(at) = chain_of(arena, &chunk) {
             if at.take_out(&chunk).is_err() {
-                // Overwritten memory: what something may still lead on to is not used again.
+                // The memory was overwritten. Something may still lead to the chunk, so do not
+                // reuse it.
                 return;
             }
-            // A chain that was being taken apart.
+            // For a list that was being taken apart.
             at.move_off(&chunk);
         }
         free_messages(arena, &chunk);

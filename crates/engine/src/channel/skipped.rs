@@ -1,24 +1,26 @@
-//! How many slots of a chain stand for no message, where tasks are counted.
+//! Counts the slots of a chunk list that hold no message, where tasks are counted.
 //!
-//! All messages that were put are as many as slots were claimed, but for those whose writer died. One of those is
-//! counted in a word that names it meanwhile, so that it is counted once, whoever helps and whoever dies:
+//! The number of messages put is the number of claimed slots, minus those whose writer died. While
+//! such a slot is being counted, a word names it. So it is counted once, whichever process helps or
+//! dies:
 //!
 //! ```text
-//! slot LOST     count n, nobody's slot --> n, this slot     slot LOST --> SKIPPED     n, this slot --> n + 1, nobody's
+//! slot LOST     count n, no slot named --> n, this slot     slot LOST --> SKIPPED     n, this slot --> n + 1, none
 //! ```
 //!
-//! Before a chunk begins another life the word is settled, so no slot of that life is named by it.
+//! The word is settled before a chunk begins another generation, so it never names a slot of an
+//! earlier generation.
 
 use crate::sys::atomic::{AtomicU64, Ordering};
 
-/// Four million writers may die in one queue before the count begins anew.
+/// Four million writers may die in one queue before the count wraps.
 const COUNT: u32 = 42;
 const INDEX: u32 = 32;
 
 #[repr(transparent)]
 pub(crate) struct Pads(AtomicU64);
 
-/// The word as it was seen.
+/// The word as it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SeenPads(u64);
 
@@ -27,7 +29,7 @@ impl SeenPads {
         self.0 >> COUNT
     }
 
-    /// The chunk's block and the slot that are being counted.
+    /// The block of the chunk, and the index of the slot that is being counted.
     pub(crate) fn slot(self) -> Option<(u32, u32)> {
         let index = (self.0 >> INDEX) as u32 & ((1 << (COUNT - INDEX)) - 1);
         (self.0 as u32 != 0).then_some((self.0 as u32, index))
@@ -44,12 +46,12 @@ impl Pads {
         SeenPads(self.0.load(Ordering::SeqCst))
     }
 
-    /// Names a slot that is to be counted; `seen` named none.
+    /// Names a slot to be counted; `seen` named none.
     pub(crate) fn name(&self, seen: SeenPads, block: u32, index: u32) -> bool {
         self.swing(seen, seen.0 | u64::from(index) << INDEX | u64::from(block))
     }
 
-    /// Counts the slot that `seen` names, once that says SKIPPED.
+    /// Counts the slot that `seen` names, after it became SKIPPED.
     pub(crate) fn count(&self, seen: SeenPads) -> bool {
         self.swing(seen, ((seen.0 >> COUNT) + 1) << COUNT)
     }

@@ -1,8 +1,9 @@
-//! How many tasks of a queue one process has in hand: a word of its own.
+//! How many tasks of a queue one process has in hand: one word per process.
 //!
-//! It is believed only while that process lives, so it does not matter what is missing in it when that dies. A task
-//! that is about to be taken is counted before, and apart: others may report what was taken, and nothing else.
-//! A number that grew too large stays, and the process counts as busy for as long as it lives.
+//! The word is believed only while that process lives, so it does not matter what it lacks when the
+//! process dies. A task that is about to be taken is counted beforehand and separately: other
+//! processes may report a taken task done, but not this one. A number that reached its maximum
+//! stays there, and the process counts as busy for as long as it lives.
 
 use crate::memory::owner::ProcId;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,7 @@ const MOST: u64 = (1 << TAKING) - 1;
 #[repr(transparent)]
 pub(crate) struct Taker(AtomicU64);
 
-/// The word as it was seen.
+/// The word as it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InHand(u64);
 
@@ -41,7 +42,7 @@ impl InHand {
     }
 }
 
-/// One more, or one less, unless there are too many to know.
+/// Adds or subtracts one. A number at its maximum stays there, because the true one is unknown.
 fn more(number: u64, most: u64) -> u64 {
     (number + 1).min(most)
 }
@@ -64,13 +65,13 @@ impl Taker {
         InHand(self.0.load(Ordering::SeqCst))
     }
 
-    /// Takes a word that is nobody's, a dead process's, or that of one with nothing in hand, for a task that
-    /// `owner` is about to take.
+    /// Takes a word that belongs to nobody, to a dead process, or to one with nothing in hand, for
+    /// a task that `owner` is about to take.
     pub(crate) fn enter(&self, seen: InHand, owner: ProcId) -> bool {
         self.swing(seen, InHand::new(owner, 1, 0))
     }
 
-    /// `owner` is about to take a task; false if the word is not its own.
+    /// `owner` is about to take a task. Returns false if the word belongs to another process.
     pub(crate) fn begin(&self, owner: ProcId) -> bool {
         self.change(owner, |seen| {
             Some((more(seen.taking(), MOST_TAKING), seen.taken()))
@@ -88,7 +89,7 @@ impl Taker {
         })
     }
 
-    /// One of the tasks that `owner` took was reported done; false if it has none.
+    /// One of the tasks that `owner` took was reported done. Returns false if it has none.
     pub(crate) fn report(&self, owner: ProcId) -> bool {
         self.change(owner, |seen| {
             (seen.taken() > 0).then(|| (seen.taking(), less(seen.taken(), MOST)))

@@ -1,4 +1,5 @@
-//! An object that travels in an attachment list: alive until the last of all holders lets go, and freed once.
+//! An object that travels in an attachment list: it lives until its last holder releases it, and is
+//! freed once.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
@@ -13,15 +14,15 @@ const ADDED: u32 = 2;
 struct Travelling {
     owner: OwnerCell,
     added: AtomicU32,
-    /// The sender's and the receiver's.
+    /// The references of the sender and the receiver.
     cells: [AtomicU32; 2],
-    /// 1 while it is an attachment list that lists the object.
+    /// 1 while an attachment list lists the object.
     attachments: AtomicU32,
     freed: AtomicU32,
 }
 
 impl Travelling {
-    /// ObjectRef by the sender.
+    /// The sender holds a reference.
     fn new() -> Arc<Travelling> {
         Arc::new(Travelling {
             owner: OwnerCell::new(Owner::Shared),
@@ -61,7 +62,7 @@ impl Travelling {
         }
     }
 
-    /// The sender puts it into an attachment list and lets go.
+    /// The sender puts the object into an attachment list and releases its reference.
     fn send(&self) {
         self.note_sent();
         self.attachments.store(1, Ordering::SeqCst);
@@ -70,7 +71,7 @@ impl Travelling {
         self.free_if_unheld(1);
     }
 
-    /// The receiver opens it and frees the attachment list; true if there was one.
+    /// The receiver opens the object and frees the attachment list. Returns true if there was one.
     fn receive(&self) -> bool {
         if self.attachments.load(Ordering::SeqCst) == 0 {
             return false;

@@ -1,4 +1,4 @@
-//! A large message's block: freed once, and never while somebody may read it.
+//! The block of a large message is freed once, and never while a process may read it.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
@@ -34,7 +34,7 @@ impl Parcel {
         })
     }
 
-    /// Process 1 puts the block it filled, dying after so many steps.
+    /// Process 1 puts the block that it filled. It dies after `steps` steps.
     fn put(&self, steps: u32) {
         let me = process(1);
         let seen = self.slot.look();
@@ -49,7 +49,7 @@ impl Parcel {
         self.slot.pass(INC, Phase::Reserved(me), Phase::Ready);
     }
 
-    /// Receives, dying after so many steps.
+    /// Receives. Dies after `steps` steps.
     fn get(&self, number: u32, steps: u32) {
         let me = process(number);
         self.repair();
@@ -74,7 +74,7 @@ impl Parcel {
         }
     }
 
-    /// The table of `channel/recovery.rs`.
+    /// The rule of `channel/recovery.rs`.
     fn repair(&self) {
         let (from, owner) = match self.slot.look().view(INC) {
             View::In(from @ (Phase::Reserved(owner) | Phase::Receiving(owner))) => (from, owner),
@@ -92,7 +92,7 @@ impl Parcel {
         self.slot.pass(INC, from, to);
     }
 
-    /// What a sweep does.
+    /// What recovery does for a dead process.
     fn reap(&self, number: u32) {
         if self.deaths.is_dead(process(number)) {
             self.free(Owner::Process(process(number)));
@@ -137,7 +137,7 @@ fn a_block_is_freed_once_whenever_its_consumer_dies() {
             parcel.get(4, 9);
             parcel.reap(2);
             assert_eq!(parcel.freed.load(Ordering::SeqCst), 1);
-            // The one that died with the block in its hands had received it.
+            // The consumer that died while it owned the block had received it.
             let received = parcel.received.load(Ordering::SeqCst);
             assert!(received <= 1);
             if steps == 1 {

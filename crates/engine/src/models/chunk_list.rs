@@ -1,4 +1,4 @@
-//! A chain of chunks: those that are over leave it wherever they are, and the others stay.
+//! A list of chunks: finished chunks leave it wherever they are, and the others stay.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -33,7 +33,7 @@ impl ChunkList {
         })
     }
 
-    /// The rule of `channel/retire.rs`, dying after so many steps.
+    /// The rule of `channel/retire.rs`. Dies after `steps` steps.
     fn retire(&self, gone: usize, steps: u32) {
         self.freeze(gone);
         if steps == 1 {

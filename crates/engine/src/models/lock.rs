@@ -1,4 +1,5 @@
-//! The lock word: one holder at a time, no lost wake-up, and exactly one successor of a dead holder.
+//! The lock word: one holder at a time, no lost wake-up, and exactly one successor of a dead
+//! holder.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -7,7 +8,7 @@ use loom::thread;
 use super::{Deaths, Futex, process};
 use crate::sync::lock_state::LockState;
 
-/// A lock word and those who sleep on it.
+/// A lock word and the threads that sleep on it.
 pub(super) struct Latch {
     pub(super) word: LockState,
     futex: Futex,
@@ -55,7 +56,7 @@ impl Guarded {
     }
 
     fn add_one(&self) {
-        // SAFETY: the lock is held; loom reports it when another thread is in here, too.
+        // SAFETY: the lock is held; loom reports if another thread is in here, too.
         self.value.with_mut(|value| unsafe { *value += 1 });
     }
 }

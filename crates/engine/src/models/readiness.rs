@@ -59,7 +59,7 @@ impl Pipe {
         self.slots[slot].swap(READY, Ordering::SeqCst);
     }
 
-    /// As into a queue, of which a sender shows nothing before somebody asked.
+    /// Like a queue's put: before a process asked for the descriptor, a sender shows nothing.
     fn put(&self, slot: usize) {
         self.slots[slot].swap(RESERVED, Ordering::SeqCst);
         if self.readiness.is_watched() && self.readiness.wants_byte() {
@@ -105,7 +105,7 @@ impl Pipe {
             .any(|slot| is(slot.load(Ordering::SeqCst)))
     }
 
-    /// With everybody at rest.
+    /// Call it when all threads are at rest.
     fn check(&self) {
         let is_readable = self.socket.count() > 0;
         assert_eq!(is_readable, self.any(|slot| slot == READY));

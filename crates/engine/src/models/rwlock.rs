@@ -39,7 +39,7 @@ impl Shared {
         if free.is_none() {
             reader_slot.acquire(number);
         }
-        // SAFETY: loom reports it when somebody writes meanwhile.
+        // SAFETY: loom reports if another thread writes meanwhile.
         let value = self.value.with(|value| unsafe { *value });
         reader_slot.release();
         value
@@ -50,7 +50,7 @@ impl Shared {
         for reader_slot in &self.reader_slots {
             reader_slot.acquire(number);
         }
-        // SAFETY: loom reports it when somebody else is in here, too.
+        // SAFETY: loom reports if another thread is in here, too.
         self.value.with_mut(|value| unsafe { *value += 1 });
         for reader_slot in self.reader_slots.iter().rev() {
             reader_slot.release();

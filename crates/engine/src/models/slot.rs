@@ -1,4 +1,4 @@
-//! A queue's slot: a message is received whole and once, whoever dies in the middle.
+//! A queue's slot: a message is received whole and once, whichever process dies in the middle.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
@@ -27,7 +27,7 @@ impl Place {
         })
     }
 
-    /// Puts a message, dying after so many steps.
+    /// Puts a message. Dies after `steps` steps.
     fn put(&self, me: ProcId, steps: u32) -> bool {
         let seen = self.word.look();
         if seen.view(INC) != View::Empty || self.word.claim(seen, INC, me).is_err() {
@@ -45,7 +45,7 @@ impl Place {
         self.word.pass(INC, Phase::Reserved(me), Phase::Ready)
     }
 
-    /// Takes the message if it is there, dying after so many steps.
+    /// Takes the message if it is there. Dies after `steps` steps.
     fn get(&self, me: ProcId, steps: u32) {
         self.repair();
         if self.word.look().view(INC) != View::In(Phase::Ready) {
@@ -142,7 +142,7 @@ fn a_message_whose_reader_died_is_there_for_the_next() {
     });
 }
 
-/// The chunk's next life begins while a reader still looks at the former one.
+/// The chunk's next generation begins while a reader still looks at the earlier one.
 #[test]
 fn a_reader_of_a_former_life_takes_nothing_of_the_next() {
     loom::model(|| {

@@ -1,4 +1,5 @@
-//! Tasks of a queue: a message that was never put is taken back once, and who has a task in hand is seen to have it.
+//! Tasks of a queue: a message that was never put is discounted once, and a process with a task in
+//! hand is seen to have it.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
@@ -31,7 +32,7 @@ impl Slots {
         })
     }
 
-    /// The rule of `channel/task_done.rs`; stops after so many steps.
+    /// The rule of `channel/task_done.rs`. Stops after `steps` steps.
     fn discount(&self, index: usize, mut steps: u32) {
         loop {
             let seen = self.skipped.get();
@@ -89,7 +90,7 @@ fn at_every_instant_somebody_has_a_task_that_is_not_done() {
             done.fetch_add(1, Ordering::SeqCst);
             its.report(me);
         });
-        // As `join` looks: nothing waits, and nobody is busy.
+        // The order in which `join` looks: no message waits, and no process is busy.
         let before = reported.load(Ordering::SeqCst);
         let waits = message.load(Ordering::SeqCst);
         fence(Ordering::SeqCst);

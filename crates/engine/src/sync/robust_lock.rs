@@ -22,7 +22,7 @@ use crate::sys::futex::{self, Slept};
 pub(crate) struct RobustLock<const KIND: u32> {
     head: ObjectHead,
     pub(super) word: LockState,
-    /// How often the holder acquired it beyond the first time; only the holder touches it.
+    /// How often the holder acquired it beyond the first time. Only the holder touches it.
     pub(super) again: AtomicU32,
 }
 
@@ -42,17 +42,17 @@ unsafe impl<const KIND: u32> Layout for RobustLock<KIND> {
 /// What to do with the lock of a holder that died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterDeath {
-    /// Leave it free and say so.
+    /// Leave it free and report the death.
     Free,
     /// Hold it, for repair.
     Hold,
 }
 
-/// The word's holder died, and the lock is this thread's now.
+/// Whether the previous holder died, and left the lock to this thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Inherited(pub(super) bool);
 
-/// Acquires `word` or says why not.
+/// Acquires `word`, or returns why it could not.
 pub(super) fn acquire(
     arena: &Arena,
     word: &LockState,
@@ -70,7 +70,8 @@ pub(super) fn acquire(
     if at_once && is_held_by_the_living(arena, seen) {
         return Err(LockError::TimedOut);
     }
-    // With somebody asleep it takes a wake-up anyway, and many that look hold up the one that is to go on.
+    // If a thread is asleep, it takes a wake-up anyway, and many spinning threads slow down the one
+    // that is to go on.
     if !at_once
         && !seen.has_sleepers()
         && spin
@@ -86,14 +87,14 @@ pub(super) fn acquire(
     waited
 }
 
-/// Whether a lock was held by one who is not dead.
+/// Whether a lock was held by a process that is not dead.
 #[inline]
 pub(super) fn is_held_by_the_living(arena: &Arena, seen: Seen) -> bool {
     let alive = |holder| holder == arena.me() || !arena.is_dead(holder);
     seen.holder().is_some_and(alive)
 }
 
-/// A thread that slept and does not take the lock: a wake-up meant for it goes on to the next.
+/// Passes a wake-up on to the next sleeper, for a thread that slept and does not take the lock.
 pub(super) fn pass_on(word: &LockState) {
     loop {
         let seen = word.look();
@@ -157,16 +158,16 @@ pub(super) fn release(word: &LockState) -> Result<(), ()> {
     Ok(())
 }
 
-/// What lies in a block that was a lock's a moment ago.
+/// The contents of a block that was a lock's a moment ago.
 fn robust_lock_in(arena: &Arena, block: BlockId) -> Option<&RobustLock<{ Kind::Lock as u32 }>> {
     let payload = arena.payload(block).ok()?;
     let is_room = arena.capacity(block) >= size_of::<RobustLock<{ Kind::Lock as u32 }>>() as u64;
-    // SAFETY: large enough, 64-aligned and mapped for good; all atomics. Both kinds of locks have this layout,
-    // and what something else says there is only compared.
+    // SAFETY: large enough, 64-aligned and never unmapped; all atomics. Both kinds of locks have
+    // this layout, and if the block is something else now, its words are only compared.
     is_room.then(|| unsafe { payload.cast().as_ref() })
 }
 
-/// The word of the lock in `block`, if it is one, and what keeps it a lock.
+/// The word of the lock in `block`, if it is one, and a reference that keeps it a lock.
 pub(super) fn lock_in(
     arena: &'static Arena,
     block: BlockId,
@@ -178,12 +179,12 @@ pub(super) fn lock_in(
     Some((held, &robust.word))
 }
 
-/// Who holds the lock in `block`, if it is one and anybody does.
+/// The process that holds the lock in `block`, if it is a lock and held.
 pub(crate) fn holder_of(arena: &Arena, block: BlockId) -> Option<ProcId> {
     robust_lock_in(arena, block)?.word.look().holder()
 }
 
-/// Keeps a lock that this process leaves behind held for good, if it holds the one in `block`.
+/// If this process holds the lock in `block` when it exits, leaves the lock held for good.
 pub(crate) fn keep_held(arena: &'static Arena, block: BlockId, me: ProcId) {
     let Some(robust) = robust_lock_in(arena, block) else {
         return;
@@ -191,7 +192,7 @@ pub(crate) fn keep_held(arena: &'static Arena, block: BlockId, me: ProcId) {
     if robust.word.look().holder() != Some(me) {
         return;
     }
-    // With a hold of its own it stays a lock; it may have become something else since it was looked up.
+    // The reference keeps it a lock. It may have become something else since the first look.
     let Some((_held, word)) = lock_in(arena, block) else {
         return;
     };
@@ -207,7 +208,7 @@ impl<const KIND: u32> RobustLock<KIND> {
         self.is_of(me, self.word.look())
     }
 
-    /// Whether it was the calling thread's when it was seen so.
+    /// Whether the calling thread held the lock when it was `seen`.
     #[inline]
     pub(super) fn is_of(&self, me: ProcId, seen: Seen) -> bool {
         seen.holder() == Some(me) && seen.thread() == thread::number(me)
