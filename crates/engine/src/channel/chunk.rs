@@ -7,7 +7,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::done_marks::Over;
+use super::done_marks::DoneMarks;
 use super::link::{Link, LinkWord};
 use super::slot::{INC_MASK, SlotWord};
 use crate::error::{Error, Result};
@@ -33,7 +33,7 @@ impl Link {
 /// The start of every chunk. Three cache lines: written once per generation, by producers, by
 /// consumers.
 #[repr(C, align(64))]
-pub(crate) struct StripHeader {
+pub(crate) struct ChunkHeader {
     /// The chunk's generation.
     pub(crate) inc: AtomicU32,
     /// The object that the queue is in, the object's generation, and which of its queues it is.
@@ -49,14 +49,14 @@ pub(crate) struct StripHeader {
     _pad: [AtomicU64; 3],
     /// All slots before this one were claimed.
     pub(crate) claimed: CursorHint,
-    /// The approximate number of bytes in blocks of the messages put here: see [`Bytes`].
-    pub(crate) large: Bytes,
+    /// The approximate number of bytes in blocks of the messages put here: see [`LargeBytes`].
+    pub(crate) large: LargeBytes,
     _pad2: [AtomicU64; 6],
     /// All slots before this one are finished. It is about this generation once a process looked
     /// for messages here.
     pub(crate) received: CursorHint,
     /// Which slots behind it are finished as well.
-    pub(crate) over: Over,
+    pub(crate) done_marks: DoneMarks,
     _pad3: [AtomicU64; 6],
 }
 
@@ -68,11 +68,11 @@ pub(crate) struct CursorHint(AtomicU64);
 impl CursorHint {
     #[inline]
     pub(crate) fn get(&self, chunk: &Chunk<'_>) -> u32 {
-        self.of_life(chunk).unwrap_or(0)
+        self.of_this_generation(chunk).unwrap_or(0)
     }
 
     #[inline]
-    fn of_life(&self, chunk: &Chunk<'_>) -> Option<u32> {
+    fn of_this_generation(&self, chunk: &Chunk<'_>) -> Option<u32> {
         let word = self.0.load(Ordering::Relaxed);
         let holds = (word >> 32) as u32 == chunk.inc();
         holds.then(|| (word as u32).min(chunk.count))
@@ -81,7 +81,7 @@ impl CursorHint {
     /// Like [`CursorHint::get`], and makes the hint one of this generation.
     #[inline]
     pub(crate) fn begin(&self, chunk: &Chunk<'_>) -> u32 {
-        self.of_life(chunk).unwrap_or_else(|| {
+        self.of_this_generation(chunk).unwrap_or_else(|| {
             self.set(chunk, 0);
             0
         })
@@ -100,11 +100,11 @@ impl CursorHint {
 /// A process that is killed between claiming its slot and adding its message's bytes is not
 /// counted.
 #[repr(transparent)]
-pub(crate) struct Bytes(AtomicU64);
+pub(crate) struct LargeBytes(AtomicU64);
 
 const UNIT: u64 = 64;
 
-impl Bytes {
+impl LargeBytes {
     pub(crate) fn get(&self, chunk: &Chunk<'_>) -> u64 {
         let word = self.0.load(Ordering::Relaxed);
         match (word >> 32) as u32 == chunk.inc() {
@@ -116,10 +116,10 @@ impl Bytes {
     pub(crate) fn add(&self, chunk: &Chunk<'_>, bytes: u64) {
         let more = bytes.div_ceil(UNIT);
         let add = |word: u64| {
-            let life = u64::from(chunk.inc());
-            let there = if word >> 32 == life { word as u32 } else { 0 };
+            let inc = u64::from(chunk.inc());
+            let there = if word >> 32 == inc { word as u32 } else { 0 };
             let sum = u64::from(there).saturating_add(more);
-            Some(life << 32 | sum.min(u32::MAX.into()))
+            Some(inc << 32 | sum.min(u32::MAX.into()))
         };
         let _ = self
             .0
@@ -139,12 +139,12 @@ pub(crate) struct Slot {
 }
 
 const SLOT_HEAD: usize = size_of::<Slot>();
-const _: () = assert!(size_of::<StripHeader>() as u64 == STRIP_HEADER && SLOT_HEAD == 24);
+const _: () = assert!(size_of::<ChunkHeader>() as u64 == STRIP_HEADER && SLOT_HEAD == 24);
 
 /// A chunk as seen by a process at work in one of its generations.
 #[derive(Clone, Copy)]
 pub(crate) struct Chunk<'a> {
-    pub(crate) header: &'a StripHeader,
+    pub(crate) header: &'a ChunkHeader,
     slots: NonNull<u8>,
     pub(crate) count: u32,
     /// The distance from one slot to the next, in bytes.
@@ -164,7 +164,7 @@ impl<'a> Chunk<'a> {
         // SAFETY: a block of a chunk class holds a header and `count` slots, is never anything
         // else, and is never unmapped. Both are made of atomics.
         let (header, slots) = unsafe {
-            let header = payload.cast::<StripHeader>();
+            let header = payload.cast::<ChunkHeader>();
             (header.as_ref(), header.add(1).cast())
         };
         let inc = header.inc.load(Ordering::SeqCst);
@@ -201,7 +201,7 @@ impl<'a> Chunk<'a> {
     /// was used up in this one. A process that comes with a link to this generation now finds it
     /// ended. It is not a plain store: a process that others took for dead may come later than the
     /// next owner.
-    pub(crate) fn end_life(&self) {
+    pub(crate) fn end_generation(&self) {
         let next = self.inc().wrapping_add(1) & INC_MASK;
         let inc = &self.header.inc;
         let _ = inc.compare_exchange(self.inc(), next, Ordering::SeqCst, Ordering::SeqCst);
@@ -213,25 +213,25 @@ impl<'a> Chunk<'a> {
     /// A chunk that says zero was never used, or its memory was given back to the kernel. It then
     /// gets a generation that it never had, so that a process that stalled in an earlier one
     /// notices.
-    pub(crate) fn next_life(&self, arena: &Arena) -> u32 {
-        let mut life = self.inc();
+    pub(crate) fn next_generation(&self, arena: &Arena) -> u32 {
+        let mut generation = self.inc();
         // Not the first one either: a word of memory that was given back says "used up in
         // generation zero".
-        while life < 2 {
-            let lives = &arena.root().generations_begun;
-            life = lives.fetch_add(1, Ordering::SeqCst) as u32 & INC_MASK;
+        while generation < 2 {
+            let begun = &arena.root().generations_begun;
+            generation = begun.fetch_add(1, Ordering::SeqCst) as u32 & INC_MASK;
             for (_, slot) in self.slots() {
-                slot.word.wipe(life.wrapping_sub(1));
+                slot.word.mark_used_up(generation.wrapping_sub(1));
             }
         }
-        life
+        generation
     }
 
     /// Marks a free chunk of this process as never used, and makes sure that it never gets a
     /// generation again that it had.
     pub(crate) fn forget(&self, arena: &Arena) {
-        let lives = &arena.root().generations_begun;
-        lives.fetch_max(u64::from(self.inc()), Ordering::SeqCst);
+        let begun = &arena.root().generations_begun;
+        begun.fetch_max(u64::from(self.inc()), Ordering::SeqCst);
         self.header.inc.store(0, Ordering::SeqCst);
     }
 
@@ -252,7 +252,7 @@ impl<'a> Chunk<'a> {
     /// Prefetches the slot behind one from which a message of `length` bytes was read. The next
     /// message is probably as long, and was written on another processor.
     #[inline]
-    pub(crate) fn expect_read(&self, index: u32, length: usize) {
+    pub(crate) fn prefetch_after(&self, index: u32, length: usize) {
         if index + 1 < self.count {
             let next = self.slot_at(index + 1);
             for line in 0..(SLOT_HEAD + length).div_ceil(64) {
@@ -317,14 +317,14 @@ impl<'a> Chunk<'a> {
 
     /// The number of slots that one mark of [`DoneMarks`] stands for.
     pub(crate) fn group(&self) -> u32 {
-        (self.count / Over::GROUPS).max(1)
+        (self.count / DoneMarks::GROUPS).max(1)
     }
 
     /// The first slot, from `index` on, that is not known to be finished.
     pub(crate) fn skip(&self, mut index: u32) -> u32 {
         let size = self.group();
-        let is_over = |index| self.header.over.has(self.inc(), index / size);
-        while index < self.count && index.is_multiple_of(size) && is_over(index) {
+        let is_finished = |index| self.header.done_marks.has(self.inc(), index / size);
+        while index < self.count && index.is_multiple_of(size) && is_finished(index) {
             index += size;
         }
         index
@@ -333,19 +333,20 @@ impl<'a> Chunk<'a> {
     /// Steps from a slot to the next one, behind a slot that is not finished. `run` is the number
     /// of consecutive finished slots up to here.
     #[cold]
-    pub(crate) fn step_behind(&self, index: u32, is_over: bool, run: &mut u32) -> u32 {
-        *run = if is_over { *run + 1 } else { 0 };
+    pub(crate) fn step_behind(&self, index: u32, is_finished: bool, run: &mut u32) -> u32 {
+        *run = if is_finished { *run + 1 } else { 0 };
         let next = index + 1;
         let size = self.group();
         if next.is_multiple_of(size) && *run >= size {
-            self.header.over.set(self.inc(), next / size - 1);
+            self.header.done_marks.set(self.inc(), next / size - 1);
         }
         self.skip(next)
     }
 
     /// Whether a process may have received a message here, or looked for one.
     pub(crate) fn is_touched(&self) -> bool {
-        self.header.received.of_life(self).is_some() || self.header.over.is_of(self.inc())
+        self.header.received.of_this_generation(self).is_some()
+            || self.header.done_marks.is_of(self.inc())
     }
 
     /// What one slot takes of a limit, in units of the smallest slot.
@@ -359,9 +360,9 @@ impl<'a> Chunk<'a> {
     }
 
     /// Marks all slots as used up. The caller must own the chunk.
-    pub(crate) fn wipe(&self) {
+    pub(crate) fn mark_used_up(&self) {
         for (_, slot) in self.slots() {
-            slot.word.wipe(self.inc());
+            slot.word.mark_used_up(self.inc());
         }
     }
 }
@@ -405,7 +406,7 @@ mod tests {
         chunk
             .header
             .inc
-            .store(chunk.next_life(arena), Ordering::SeqCst);
+            .store(chunk.next_generation(arena), Ordering::SeqCst);
         let chunk = Chunk::at(arena, block).expect("a chunk");
         for (_, slot) in chunk.slots() {
             assert_eq!(slot.word.look().view(chunk.inc()), View::Empty);
@@ -420,8 +421,8 @@ mod tests {
         let block = chunk.link.block().expect("a block");
         chunk.header.inc.store(INC_MASK, Ordering::SeqCst);
         let chunk = Chunk::at(arena, block).expect("a chunk");
-        chunk.wipe();
-        chunk.end_life();
+        chunk.mark_used_up();
+        chunk.end_generation();
         assert!(!chunk.is_current());
         assert_ne!(begin(arena, block).inc(), 0);
         arena.free(block, arena.mine());
@@ -431,19 +432,21 @@ mod tests {
     fn a_chunk_whose_memory_was_given_back_gets_a_life_it_never_had() {
         let arena = crate::memory::home().expect("an arena");
         let block = a_chunk(arena).link.block().expect("a block");
-        let mut lives = Vec::new();
+        let mut generations = Vec::new();
         for round in 0..6 {
             let chunk = begin(arena, block);
-            assert!(!lives.contains(&chunk.inc()));
-            lives.push(chunk.inc());
-            chunk.wipe();
-            chunk.end_life();
+            assert!(!generations.contains(&chunk.inc()));
+            generations.push(chunk.inc());
+            chunk.mark_used_up();
+            chunk.end_generation();
             if round % 2 == 0 {
                 Chunk::at(arena, block).expect("a chunk").forget(arena);
                 for (_, slot) in chunk.slots() {
                     // As the kernel leaves it.
                     slot.word.zero();
-                    let stalled = lives.iter().map(|life| slot.word.look().view(*life));
+                    let stalled = generations
+                        .iter()
+                        .map(|generation| slot.word.look().view(*generation));
                     assert!(stalled.into_iter().all(|view| view == View::Stale));
                 }
             }

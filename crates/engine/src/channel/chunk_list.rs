@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::chunk::{Chunk, next_class};
 use super::link::{Link, LinkWord};
-use super::skipped::Pads;
+use super::skipped::SkippedCount;
 use super::slot::View;
 use crate::error::{Error, Result};
 use crate::failpoint;
@@ -61,7 +61,7 @@ pub(crate) struct ChunkList {
     /// The number of tasks reported done, and the number of slots that hold no message
     /// (`task_done.rs`).
     pub(crate) reported: AtomicU64,
-    pub(crate) skipped: Pads,
+    pub(crate) skipped: SkippedCount,
     _pad5: [AtomicU64; 5],
 }
 
@@ -158,7 +158,7 @@ impl<'a> ListCursor<'a> {
     pub(crate) fn first_to_receive(&self) -> Result<Option<Chunk<'a>>> {
         match Chunk::of(self.arena, self.chain.received.get())? {
             Some(chunk) => Ok(Some(chunk)),
-            None => self.first_anew(),
+            None => self.first_from_head(),
         }
     }
 
@@ -166,7 +166,7 @@ impl<'a> ListCursor<'a> {
     /// that was taken out may lead to others that were taken out as well, so this begins at the
     /// head. If the hint names such a chunk, it is moved to the head.
     #[cold]
-    pub(crate) fn first_anew(&self) -> Result<Option<Chunk<'a>>> {
+    pub(crate) fn first_from_head(&self) -> Result<Option<Chunk<'a>>> {
         let hint = self.chain.received.get();
         let head = self.head()?;
         if let Some(head) = head
@@ -227,7 +227,7 @@ impl<'a> ListCursor<'a> {
             let end = Link::end_of(chunk.inc());
             match chunk.header.next.swing(end, new) {
                 true => self.chain.medium.store(0, Ordering::Relaxed),
-                false => self.unmake(new),
+                false => self.discard(new),
             }
             failpoint::hit("chunk_list.linked");
         }
@@ -245,7 +245,7 @@ impl<'a> ListCursor<'a> {
             let new = self.make(next_class(true, false), Link::NONE, 0)?;
             failpoint::hit("chunk_list.made");
             if !head.swing(Link::NONE, new) {
-                self.unmake(new);
+                self.discard(new);
             }
             failpoint::hit("chunk_list.begun");
         }
@@ -270,7 +270,7 @@ impl<'a> ListCursor<'a> {
         let block = self.arena.alloc_class(class, class.size())?;
         let chunk = Chunk::at(self.arena, block)?;
         let header = chunk.header;
-        let link = Link::new(block.0, chunk.next_life(self.arena));
+        let link = Link::new(block.0, chunk.next_generation(self.arena));
         header.queue.store(self.home.0, Ordering::SeqCst);
         header.generation.store(self.generation, Ordering::SeqCst);
         header.which.store(self.which, Ordering::SeqCst);
@@ -293,7 +293,7 @@ impl<'a> ListCursor<'a> {
     }
 
     /// Frees a chunk that no other process saw.
-    fn unmake(&self, link: Link) {
+    fn discard(&self, link: Link) {
         if let Some(block) = link.block() {
             free(self.arena, block, self.making(link.inc()));
         }
@@ -343,16 +343,16 @@ impl<'a> ListCursor<'a> {
                 by: self.arena.me(),
                 inc: chunk.inc(),
             };
-            let former = cell.owner.get();
+            let previous = cell.owner.get();
             let ours = matches!(
-                former,
+                previous,
                 Owner::Linked { .. } | Owner::Retiring { .. } | Owner::Making { .. }
-            ) && self.arena.claim(block, cell, former, mine);
+            ) && self.arena.claim(block, cell, previous, mine);
             failpoint::hit("chunk_list.dismantling");
             self.move_off(&chunk);
             if ours {
-                chunk.wipe();
-                chunk.end_life();
+                chunk.mark_used_up();
+                chunk.end_generation();
                 free(self.arena, block, mine);
             }
         }
@@ -363,18 +363,18 @@ impl<'a> ListCursor<'a> {
 
 /// The number of finished slots from the start. Moves the chunk's hint forward if it is of this
 /// generation.
-pub(crate) fn over_in(chunk: &Chunk<'_>) -> u32 {
+pub(crate) fn finished_prefix(chunk: &Chunk<'_>) -> u32 {
     let first = chunk.header.received.get(chunk);
-    let mut over = first;
-    while over < chunk.count
-        && matches!(chunk.slot(over).word.look().view(chunk.inc()), View::In(phase) if phase.is_over())
+    let mut finished = first;
+    while finished < chunk.count
+        && matches!(chunk.slot(finished).word.look().view(chunk.inc()), View::In(phase) if phase.is_finished())
     {
-        over += 1;
+        finished += 1;
     }
-    if over > first {
-        chunk.header.received.set(chunk, over);
+    if finished > first {
+        chunk.header.received.set(chunk, finished);
     }
-    over
+    finished
 }
 
 /// Records which generations a free chunk of this process had, before its memory is given back.
@@ -432,14 +432,14 @@ pub(crate) fn chains_of(arena: &Arena, kind: Kind, block: BlockId) -> &[ChunkLis
 /// Dismantles all chunk lists of an object.
 pub(crate) fn dismantle_all(arena: &Arena, kind: Kind, block: BlockId) {
     for (which, chain) in chains_of(arena, kind, block).iter().enumerate() {
-        let at = ListCursor {
+        let cursor = ListCursor {
             arena,
             chain,
             home: block,
             generation: 0,
             which: which as u32,
         };
-        at.dismantle();
+        cursor.dismantle();
     }
 }
 
@@ -482,7 +482,7 @@ pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
             let before = Chunk::of(arena, prev).ok().flatten();
             in_chain && before.is_some_and(|before| before.next().thawed() == chunk.link)
         }
-        None => chain_of(arena, &chunk).is_some_and(|at| at.chain.head.get() == chunk.link),
+        None => chain_of(arena, &chunk).is_some_and(|cursor| cursor.chain.head.get() == chunk.link),
     };
     if linked {
         cell.owner.pass(from, Owner::Linked { queue, inc });

@@ -9,9 +9,9 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 
 /// The marks (low half) and the chunk's generation they belong to (high half).
 #[repr(transparent)]
-pub(crate) struct Over(AtomicU64);
+pub(crate) struct DoneMarks(AtomicU64);
 
-impl Over {
+impl DoneMarks {
     pub(crate) const GROUPS: u32 = 32;
 
     /// Whether a mark was set in this generation.

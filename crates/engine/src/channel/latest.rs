@@ -27,7 +27,7 @@ impl<'a> ListCursor<'a> {
                 }
                 View::In(_) => Step::NextSlot,
                 View::Empty => Step::Done,
-                View::Stale => Step::Again,
+                View::Stale => Step::Restart,
             }
         })?;
         copied

@@ -33,7 +33,7 @@ impl Message {
     #[inline]
     pub(super) fn copy_from(&mut self, chunk: &Chunk<'_>, index: u32, length: u64) {
         let length = (length as usize).min(chunk.body_size());
-        chunk.expect_read(index, length);
+        chunk.prefetch_after(index, length);
         if length > BODY {
             let mut bytes = vec![0; length];
             chunk.read(index, &mut bytes);
@@ -109,11 +109,11 @@ impl Message {
             return Err(self);
         };
         match PrivateBlock::new(arena, *block, *owner, range.clone()) {
-            Some(lent) => {
+            Some(private) => {
                 // The borrowed buffer frees the block from now on.
-                let without = Inner::Short([0; BODY], 0);
-                std::mem::forget(std::mem::replace(&mut self.0, without));
-                Ok(BorrowedBuffer::of(Arc::new(lent)))
+                let empty = Inner::Short([0; BODY], 0);
+                std::mem::forget(std::mem::replace(&mut self.0, empty));
+                Ok(BorrowedBuffer::of(Arc::new(private)))
             }
             None => Err(self),
         }
@@ -144,17 +144,17 @@ impl Message {
         if !self.is_draft() || !self.is_mine() {
             return Err(self);
         }
-        let without = Inner::Short([0; BODY], 0);
+        let empty = Inner::Short([0; BODY], 0);
         let Inner::Long {
             arena,
             block,
             owner,
             range,
-        } = std::mem::replace(&mut self.0, without)
+        } = std::mem::replace(&mut self.0, empty)
         else {
-            unreachable!("a draft lies in a block");
+            unreachable!("the message lies in a block");
         };
-        Ok(MessageBuf::over(arena, block, owner, range.end))
+        Ok(MessageBuf::from_block(arena, block, owner, range.end))
     }
 
     /// The message without its first `count` bytes, or without any if it is shorter.

@@ -38,7 +38,7 @@ impl MessageBuf {
         // On overflow the sum saturates, which is more than any block holds.
         let end = start.saturating_add(length);
         let block = arena.alloc(end as u64)?;
-        let draft = MessageBuf {
+        let buf = MessageBuf {
             arena,
             block,
             owner: arena.mine(),
@@ -48,23 +48,23 @@ impl MessageBuf {
         if !objects.is_empty() {
             arena.seal(block, objects)?;
         }
-        Ok(draft)
+        Ok(buf)
     }
 
     /// A buffer with the parts, one after the other.
-    pub(super) fn of(parts: &[&[u8]], objects: &[ObjectRef]) -> Result<MessageBuf> {
-        let mut draft = MessageBuf::new(parts.iter().map(|part| part.len()).sum(), objects)?;
-        let mut rest = draft.bytes_mut();
+    pub(super) fn from_parts(parts: &[&[u8]], objects: &[ObjectRef]) -> Result<MessageBuf> {
+        let mut buf = MessageBuf::new(parts.iter().map(|part| part.len()).sum(), objects)?;
+        let mut rest = buf.bytes_mut();
         for part in parts {
-            let (place, behind) = rest.split_at_mut(part.len());
+            let (place, after) = rest.split_at_mut(part.len());
             place.copy_from_slice(part);
-            rest = behind;
+            rest = after;
         }
-        Ok(draft)
+        Ok(buf)
     }
 
     /// The buffer of a message that this process owns and that starts where its block does.
-    pub(super) fn over(
+    pub(super) fn from_block(
         arena: &'static Arena,
         block: BlockId,
         owner: Owner,
@@ -103,7 +103,7 @@ impl MessageBuf {
     fn start(&self) -> NonNull<u8> {
         assert!(
             self.is_mine(),
-            "a draft is used by the process that began it, not by a forked child"
+            "a message buffer is used by the process that made it, not by a forked child"
         );
         let payload = self.arena.payload(self.block);
         let payload = payload.expect("a block that was taken is mapped");
@@ -125,7 +125,9 @@ impl MessageBuf {
     pub(super) fn size(&self) -> Result<u64> {
         match self.is_mine() {
             true => Ok(self.range.end as u64),
-            false => Err(Error::Invalid("a draft is sent by who began it".into())),
+            false => Err(Error::Invalid(
+                "a message buffer is sent by the process that made it".into(),
+            )),
         }
     }
 
@@ -137,12 +139,12 @@ impl MessageBuf {
     pub fn into_cow_buffer(self) -> Result<CowBuffer> {
         self.size()?;
         let cow_buffer = CowBuffer::new(self.arena, self.block, self.range.clone())?;
-        self.spend();
+        self.disarm();
         Ok(cow_buffer)
     }
 
     /// Forgets the block: it has another owner now.
-    pub(super) fn spend(self) {
+    pub(super) fn disarm(self) {
         std::mem::forget(self);
     }
 }

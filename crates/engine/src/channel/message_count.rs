@@ -8,7 +8,7 @@
 //! writer died, until a process reaches it.
 
 use super::chunk::Chunk;
-use super::chunk_list::{ListCursor, Next, over_in};
+use super::chunk_list::{ListCursor, Next, finished_prefix};
 use super::link::Link;
 use super::recovery;
 use super::slot::{Phase, View};
@@ -21,10 +21,10 @@ const EXACT: u64 = 1024;
 /// Where a walk over the slots goes on.
 pub(super) enum Step {
     NextSlot,
-    NextStrip,
+    NextChunk,
     Done,
     /// Start again at the first chunk, with a new sum.
-    Again,
+    Restart,
 }
 
 impl<'a> ListCursor<'a> {
@@ -41,13 +41,13 @@ impl<'a> ListCursor<'a> {
         let due = self.first_to_receive().and_then(|first| {
             self.walk(first, |chunk, index, due| {
                 match recovery::look(self, chunk, index) {
-                    View::In(phase) if phase.is_over() => Step::NextSlot,
+                    View::In(phase) if phase.is_finished() => Step::NextSlot,
                     View::In(_) => {
                         *due = 1;
                         Step::Done
                     }
                     View::Empty => Step::Done,
-                    View::Stale => Step::Again,
+                    View::Stale => Step::Restart,
                 }
             })
         });
@@ -57,9 +57,9 @@ impl<'a> ListCursor<'a> {
     /// How much of the limit is taken by the messages that `counts` selects, before position `end`.
     /// The default for `end` is where the next message is put.
     pub(super) fn waiting(&self, end: Option<u64>, counts: impl Fn(Phase) -> bool) -> Result<u64> {
-        let mut came_to = Link::NONE;
+        let mut last_seen = Link::NONE;
         self.walk(self.first_to_receive()?, |chunk, index, sum| {
-            let is_new = std::mem::replace(&mut came_to, chunk.link) != chunk.link;
+            let is_new = std::mem::replace(&mut last_seen, chunk.link) != chunk.link;
             if is_new && !chunk.is_touched() {
                 let start = self.position(chunk, index);
                 match end.map_or_else(|| self.end(), Ok) {
@@ -68,7 +68,7 @@ impl<'a> ListCursor<'a> {
                         return Step::Done;
                     }
                     Ok(_) => {}
-                    Err(_) => return Step::Again,
+                    Err(_) => return Step::Restart,
                 }
             }
             if end.is_some_and(|end| self.position(chunk, index) >= end) {
@@ -80,33 +80,33 @@ impl<'a> ListCursor<'a> {
                     Step::NextSlot
                 }
                 View::Empty => Step::Done,
-                View::Stale => Step::Again,
+                View::Stale => Step::Restart,
             }
         })
     }
 
     /// Roughly how many bytes the messages before `end` take, if that is at most `most`. If it is
     /// more, returns some number above `most`.
-    pub(super) fn bytes_waiting(&self, end: u64, most: u64) -> Result<u64> {
-        let mut came_to = Link::NONE;
+    pub(super) fn bytes_waiting(&self, end: u64, max_bytes: u64) -> Result<u64> {
+        let mut last_seen = Link::NONE;
         self.walk(self.first_to_receive()?, |chunk, index, sum| {
-            if *sum > most || self.position(chunk, index) >= end {
+            if *sum > max_bytes || self.position(chunk, index) >= end {
                 return Step::Done;
             }
-            let is_new = std::mem::replace(&mut came_to, chunk.link) != chunk.link;
+            let is_new = std::mem::replace(&mut last_seen, chunk.link) != chunk.link;
             if is_new && !chunk.is_touched() {
                 *sum += chunk.header.large.get(chunk);
-                return Step::NextStrip;
+                return Step::NextChunk;
             }
             *sum += match recovery::look(self, chunk, index) {
-                View::In(phase) if phase.is_over() => 0,
+                View::In(phase) if phase.is_finished() => 0,
                 View::In(Phase::Reserved(_)) => 1,
                 View::In(_) => chunk
                     .slot(index)
                     .length
                     .load(std::sync::atomic::Ordering::Relaxed),
                 View::Empty => return Step::Done,
-                View::Stale => return Step::Again,
+                View::Stale => return Step::Restart,
             };
             Step::NextSlot
         })
@@ -123,7 +123,7 @@ impl<'a> ListCursor<'a> {
                     }
                     View::In(_) => Step::NextSlot,
                     View::Empty => Step::Done,
-                    View::Stale => Step::Again,
+                    View::Stale => Step::Restart,
                 }
             })
         });
@@ -141,16 +141,16 @@ impl<'a> ListCursor<'a> {
         let mut sum = 0;
         let mut retries = Retries::default();
         'chunks: while let Some(chunk) = next {
-            let mut index = over_in(&chunk);
+            let mut index = finished_prefix(&chunk);
             while index < chunk.count {
                 match visit(&chunk, index, &mut sum) {
                     Step::NextSlot => index = chunk.skip(index + 1),
-                    Step::NextStrip => break,
+                    Step::NextChunk => break,
                     Step::Done => return Ok(sum),
-                    Step::Again => {
+                    Step::Restart => {
                         retries.again()?;
                         sum = 0;
-                        next = self.first_anew()?;
+                        next = self.first_from_head()?;
                         continue 'chunks;
                     }
                 }
@@ -161,7 +161,7 @@ impl<'a> ListCursor<'a> {
                 Next::Stale => {
                     retries.again()?;
                     sum = 0;
-                    self.first_anew()?
+                    self.first_from_head()?
                 }
             };
         }

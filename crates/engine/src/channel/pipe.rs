@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::chunk_list::{ChunkList, ListCursor};
 use super::message::Message;
 use super::message_buf::MessageBuf;
-use super::readiness::{self, RING_NAP, Readiness};
+use super::readiness::{self, NOTIFY_NAP, Readiness};
 use super::send::{Sending, Wait};
 use crate::deadline::{Deadline, coarse_ns};
 use crate::error::{Error, GetError, PutError, Result, WaitError};
@@ -52,7 +52,7 @@ pub(crate) struct PipeObject {
     /// `chains[s]` carries what side `s` sends.
     chains: [ChunkList; 2],
     /// `readiness[s]` is about what side `s` sends.
-    readiness: [OwnLine; 2],
+    readiness: [PaddedReadiness; 2],
     /// How often a process closed a copy of side `s`: a sign to ask the kernel.
     closings: [AtomicU32; 2],
 }
@@ -61,7 +61,7 @@ const _: () = assert!(std::mem::offset_of!(PipeObject, chains) == 64);
 
 /// A cache line of its own, because both sides read their own with every message.
 #[repr(C, align(64))]
-struct OwnLine(Readiness);
+struct PaddedReadiness(Readiness);
 
 // SAFETY: repr(C), head first, atomics only.
 unsafe impl Layout for PipeObject {
@@ -110,7 +110,7 @@ impl Drop for Part {
     fn drop(&mut self) {
         // A forked child may not hold the object, and its memory may be another pipe by now.
         if self.shared.check().is_ok() {
-            self.shared.closed_one(self.side());
+            self.shared.record_closing(self.side());
         }
     }
 }
@@ -141,13 +141,13 @@ pub fn pipe(duplex: bool) -> Result<(End, End)> {
         false => (READABLE, WRITABLE),
     };
     Ok((
-        End::over(first, reads, one)?,
-        End::over(second, SECOND | writes, two)?,
+        End::from_shared(first, reads, one)?,
+        End::from_shared(second, SECOND | writes, two)?,
     ))
 }
 
 impl End {
-    fn over(shared: TypedRef<PipeObject>, note: u32, socket: OwnedFd) -> Result<End> {
+    fn from_shared(shared: TypedRef<PipeObject>, note: u32, socket: OwnedFd) -> Result<End> {
         Ok(End {
             socket: KnownFd::new(socket)?,
             part: Part { shared, note },
@@ -164,7 +164,7 @@ impl End {
     /// # Errors
     /// When the handle is from another process tree, stale, or names something else.
     pub fn open(handle: &Handle, socket: OwnedFd) -> Result<End> {
-        End::over(TypedRef::open(handle)?, handle.note(), socket)
+        End::from_shared(TypedRef::open(handle)?, handle.note(), socket)
     }
 
     /// The handle by which a process that also gets the [descriptor](End::socket) opens this end.
@@ -181,7 +181,7 @@ impl End {
     }
 
     fn chain(&self, side: usize) -> ListCursor<'static> {
-        let at = ListCursor {
+        let cursor = ListCursor {
             arena: self.part.shared.arena(),
             chain: &self.object().chains[side],
             home: self.part.shared.block(),
@@ -190,7 +190,7 @@ impl End {
         };
         // SAFETY: the chunk list lies in memory that is never unmapped. What outlives `self` is
         // only ever a message's own block.
-        unsafe { std::mem::transmute::<ListCursor<'_>, ListCursor<'static>>(at) }
+        unsafe { std::mem::transmute::<ListCursor<'_>, ListCursor<'static>>(cursor) }
     }
 
     pub(crate) fn outgoing(&self) -> ListCursor<'static> {
@@ -246,10 +246,10 @@ impl End {
     /// Like [`End::send`].
     pub fn send_draft(
         &self,
-        draft: &mut Option<MessageBuf>,
+        buf: &mut Option<MessageBuf>,
         deadline: Deadline,
     ) -> Result<(), PutError> {
-        self.send_by(deadline, |out, wait| out.put_draft(draft, wait))
+        self.send_by(deadline, |out, wait| out.put_buf(buf, wait))
     }
 
     fn send_by(
@@ -269,7 +269,7 @@ impl End {
             sending: &self.sending,
             hopeless: &|| self.peer_is_gone(),
             nap: Some(FULL_NAP),
-            claimed: &|| self.notify(),
+            on_claimed: &|| self.notify(),
         };
         put(&out, &wait)
     }
@@ -279,12 +279,12 @@ impl End {
     #[inline]
     fn notify(&self) {
         let readiness = &self.object().readiness[self.side()].0;
-        if readiness.wants_byte() {
+        if readiness.needs_byte() {
             failpoint::hit("pipe.notifying");
             // A full socket has enough bytes, and the sender learns of a closed one in other ways.
             if self.socket.get().is_some_and(readiness::notify) {
                 failpoint::hit("pipe.notified");
-                readiness.note_byte();
+                readiness.set_signalled();
             }
         }
     }
@@ -435,7 +435,7 @@ impl End {
         // Nobody may tell this receiver that the other end is gone. It finds out by asking after a
         // nap, and from then on by sleeping where the kernel tells it.
         let mut ask = deadline == Deadline::NOW;
-        let mut pause = RING_NAP;
+        let mut pause = NOTIFY_NAP;
         loop {
             let key = items.announce();
             if let Some(found) = ready() {
@@ -492,7 +492,7 @@ impl End {
         deadline: Deadline,
         mut ready: impl FnMut() -> Option<T>,
     ) -> Result<Option<T>, GetError> {
-        self.clear_bell();
+        self.clear_readiness();
         if let Some(found) = ready() {
             return Ok(Some(found));
         }
@@ -514,12 +514,12 @@ impl End {
     #[inline]
     fn settle(&self) {
         if self.readiness().is_watched() && self.incoming().is_empty() {
-            self.clear_bell();
+            self.clear_readiness();
         }
     }
 
     #[inline(never)]
-    fn clear_bell(&self) {
+    fn clear_readiness(&self) {
         let Some(socket) = self.socket.get() else {
             return;
         };
@@ -570,7 +570,7 @@ impl End {
 impl PipeObject {
     /// Records that a copy of an end was closed. Processes that send to it, or wait for what it
     /// sends, ask the kernel whether a copy is left.
-    fn closed_one(&self, side: usize) {
+    fn record_closing(&self, side: usize) {
         self.closings[side].fetch_add(1, Ordering::SeqCst);
         self.chains[1 - side].space.notify(u32::MAX);
         self.chains[side].items.notify(u32::MAX);
@@ -583,7 +583,7 @@ pub(crate) fn holder_is_gone(arena: &Arena, block: BlockId) {
     if let Ok(payload) = arena.payload(block) {
         // SAFETY: an object's block that says it is a pipe; all atomics, never unmapped.
         let pipe = unsafe { payload.cast::<PipeObject>().as_ref() };
-        pipe.closed_one(0);
-        pipe.closed_one(1);
+        pipe.record_closing(0);
+        pipe.record_closing(1);
     }
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use super::chunk_list::{CLOSED, ChunkList, JOINABLE, ListCursor};
 use super::message::Message;
 use super::message_buf::MessageBuf;
-use super::queue_pipe::Cached;
-use super::queue_readiness::QueueBell;
+use super::queue_pipe::PipeCache;
+use super::queue_readiness::QueueReadiness;
 use super::receive::Watched;
 use super::send::{Sending, Wait};
 use super::task_done::TAKERS;
@@ -28,7 +28,7 @@ pub(crate) struct QueueObject {
     head: ObjectHead,
     chain: ChunkList,
     pub(super) takers: [Taker; TAKERS],
-    pub(super) readiness: QueueBell,
+    pub(super) readiness: QueueReadiness,
 }
 
 const _: () = assert!(std::mem::offset_of!(QueueObject, chain) == 64);
@@ -55,7 +55,7 @@ pub struct Queue {
     shared: TypedRef<QueueObject>,
     putting: Sending,
     getting: Spin,
-    pub(super) cached: Cached,
+    pub(super) cached: PipeCache,
 }
 
 opened!(Queue, shared);
@@ -82,7 +82,7 @@ impl Queue {
             object.chain.limit.store(maxsize as u64, Ordering::Relaxed);
             object.chain.flags.store(flags, Ordering::Relaxed);
         };
-        Ok(Queue::over(TypedRef::make(0, fill)?))
+        Ok(Queue::from_shared(TypedRef::make(0, fill)?))
     }
 
     /// Opens the queue that a handle names.
@@ -90,15 +90,15 @@ impl Queue {
     /// # Errors
     /// When the handle is from another process tree, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<Queue> {
-        Ok(Queue::over(TypedRef::open(handle)?))
+        Ok(Queue::from_shared(TypedRef::open(handle)?))
     }
 
-    fn over(shared: TypedRef<QueueObject>) -> Queue {
+    fn from_shared(shared: TypedRef<QueueObject>) -> Queue {
         Queue {
             shared,
             putting: Sending::default(),
             getting: Spin::default(),
-            cached: Cached::default(),
+            cached: PipeCache::default(),
         }
     }
 
@@ -120,7 +120,7 @@ impl Queue {
     }
 
     pub(crate) fn at(&self) -> ListCursor<'static> {
-        let at = ListCursor {
+        let cursor = ListCursor {
             arena: self.shared.arena(),
             chain: &self.shared.chain,
             home: self.shared.block(),
@@ -129,7 +129,7 @@ impl Queue {
         };
         // SAFETY: the chunk list lies in memory that is never unmapped. What outlives `self` is
         // only ever a message's own block.
-        unsafe { std::mem::transmute::<ListCursor<'_>, ListCursor<'static>>(at) }
+        unsafe { std::mem::transmute::<ListCursor<'_>, ListCursor<'static>>(cursor) }
     }
 
     /// Puts one message, made of the parts one after the other.
@@ -163,20 +163,20 @@ impl Queue {
     /// Like [`Queue::put`].
     pub fn put_draft(
         &self,
-        draft: &mut Option<MessageBuf>,
+        buf: &mut Option<MessageBuf>,
         deadline: Deadline,
     ) -> Result<(), PutError> {
         self.at()
-            .put_draft(draft, &self.wait(deadline, &|| self.notify()))
+            .put_buf(buf, &self.wait(deadline, &|| self.notify()))
     }
 
-    fn wait<'w>(&'w self, deadline: Deadline, claimed: &'w dyn Fn()) -> Wait<'w> {
+    fn wait<'w>(&'w self, deadline: Deadline, on_claimed: &'w dyn Fn()) -> Wait<'w> {
         Wait {
             deadline,
             sending: &self.putting,
             hopeless: &|| false,
             nap: None,
-            claimed,
+            on_claimed,
         }
     }
 
@@ -213,12 +213,12 @@ impl Queue {
     /// # Errors
     /// When the queue's memory is damaged.
     pub fn try_get_into(&self, message: &mut Message) -> Result<bool> {
-        let at = self.at();
-        let mut taken = at.take(message)?;
+        let cursor = self.at();
+        let mut taken = cursor.take(message)?;
         if taken {
             self.getting.hit();
         } else {
-            let later = self.getting.briefly(|| at.try_take(message));
+            let later = self.getting.briefly(|| cursor.try_take(message));
             taken = later.transpose()?.is_some();
         }
         if taken {

@@ -44,41 +44,41 @@ impl Sought for PipeId {
 }
 
 /// A pipe that this process has open.
-pub(super) struct Opened {
+pub(super) struct OpenPipe {
     id: PipeId,
     read: KnownFd,
     /// A separate descriptor for writing. Only the process that made the pipe has one.
     write: Option<KnownFd>,
     /// The process that last registered the pipe: the one that opened it, or a child forked from
     /// it.
-    told: AtomicU32,
+    registered_by: AtomicU32,
 }
 
 /// All pipes that this process has open.
-static OPENED: Mutex<BTreeMap<PipeId, Weak<Opened>>> = Mutex::new(BTreeMap::new());
+static OPEN_PIPES: Mutex<BTreeMap<PipeId, Weak<OpenPipe>>> = Mutex::new(BTreeMap::new());
 
-fn all_opened() -> MutexGuard<'static, BTreeMap<PipeId, Weak<Opened>>> {
-    OPENED.lock().unwrap_or_else(|e| e.into_inner())
+fn open_pipes() -> MutexGuard<'static, BTreeMap<PipeId, Weak<OpenPipe>>> {
+    OPEN_PIPES.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-impl Opened {
+impl OpenPipe {
     /// Makes a new pipe.
-    pub(super) fn make() -> Result<Arc<Opened>> {
+    pub(super) fn make() -> Result<Arc<OpenPipe>> {
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(|errno| Error::os("make a pipe", errno))?;
-        Opened::keep(read, Some(write))
+        OpenPipe::keep(read, Some(write))
     }
 
     /// Keeps a pipe that this process opened. If another thread was faster, returns that thread's.
-    pub(super) fn keep(read: OwnedFd, write: Option<OwnedFd>) -> Result<Arc<Opened>> {
+    pub(super) fn keep(read: OwnedFd, write: Option<OwnedFd>) -> Result<Arc<OpenPipe>> {
         let id = PipeId::of(read.as_fd()).ok_or(Error::BadHandle)?;
         // Declared before the locks, so that it is dropped after them: dropping the last one takes
         // the locks.
         let known;
         let _no_fork = fork_guard();
-        let mut all = all_opened();
+        let mut all = open_pipes();
         known = all.get(&id).and_then(Weak::upgrade);
-        if let Some(known) = known.as_ref().filter(|known| known.is_there()) {
+        if let Some(known) = known.as_ref().filter(|known| known.is_open()) {
             if known.number() == read.as_raw_fd() {
                 // The program closed the known descriptor, and this one got its number: leave it
                 // open.
@@ -86,23 +86,23 @@ impl Opened {
             }
             return Ok(Arc::clone(known));
         }
-        let new = Arc::new(Opened {
+        let new = Arc::new(OpenPipe {
             id,
             read: KnownFd::new(read)?,
             write: write.map(KnownFd::new).transpose()?,
-            told: AtomicU32::new(0),
+            registered_by: AtomicU32::new(0),
         });
         all.insert(id, Arc::downgrade(&new));
         Ok(new)
     }
 
     /// The pipe, if this process has it open.
-    pub(super) fn of_this_process(id: PipeId) -> Option<Arc<Opened>> {
+    pub(super) fn find_open(id: PipeId) -> Option<Arc<OpenPipe>> {
         let known = {
             let _no_fork = fork_guard();
-            all_opened().get(&id).and_then(Weak::upgrade)
+            open_pipes().get(&id).and_then(Weak::upgrade)
         };
-        known.filter(|known| known.is_there())
+        known.filter(|known| known.is_open())
     }
 
     pub(super) fn id(&self) -> PipeId {
@@ -114,7 +114,7 @@ impl Opened {
     }
 
     /// Whether the program has left it open.
-    pub(super) fn is_there(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.read.get().is_some()
             && self
                 .write
@@ -129,13 +129,13 @@ impl Opened {
     }
 
     /// Whether `me` has yet to register the pipe. True only once.
-    pub(super) fn is_news_of(&self, me: ProcId) -> bool {
-        self.told.load(Ordering::Relaxed) != me.as_u32()
-            && self.told.swap(me.as_u32(), Ordering::Relaxed) != me.as_u32()
+    pub(super) fn must_register(&self, me: ProcId) -> bool {
+        self.registered_by.load(Ordering::Relaxed) != me.as_u32()
+            && self.registered_by.swap(me.as_u32(), Ordering::Relaxed) != me.as_u32()
     }
 }
 
-impl Bytes for Opened {
+impl Bytes for OpenPipe {
     fn count(&self) -> usize {
         let count = self.read.get().map(rustix::io::ioctl_fionread);
         count.and_then(Result::ok).unwrap_or(0) as usize
@@ -150,10 +150,10 @@ impl Bytes for Opened {
     }
 }
 
-impl Drop for Opened {
+impl Drop for OpenPipe {
     fn drop(&mut self) {
         let _no_fork = fork_guard();
-        let mut all = all_opened();
+        let mut all = open_pipes();
         // The map may hold another pipe under this id, opened after the program closed this one.
         if all
             .get(&self.id)
@@ -166,7 +166,7 @@ impl Drop for Opened {
 
 /// What one handle knows about its queue's pipe.
 #[derive(Default)]
-pub(super) struct Cached {
+pub(super) struct PipeCache {
     opened: AtomicPtr<Node>,
     /// The queue's word when no process had the pipe open, and when the pipe could not be opened.
     pub(super) nobody: AtomicU64,
@@ -174,56 +174,56 @@ pub(super) struct Cached {
 }
 
 struct Node {
-    opened: Arc<Opened>,
+    opened: Arc<OpenPipe>,
     /// The node before it. It stays as long as the handle does, because other threads may use it.
-    former: *mut Node,
+    previous: *mut Node,
 }
 
-impl fmt::Debug for Cached {
+impl fmt::Debug for PipeCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let opened = self.get();
-        f.debug_tuple("Cached")
-            .field(&opened.map(Opened::number))
+        f.debug_tuple("PipeCache")
+            .field(&opened.map(OpenPipe::number))
             .finish()
     }
 }
 
-impl Cached {
-    pub(super) fn get(&self) -> Option<&Opened> {
+impl PipeCache {
+    pub(super) fn get(&self) -> Option<&OpenPipe> {
         // SAFETY: `set` made it from a box, and it is freed only when this is dropped, which needs
         // all borrows to end.
         unsafe { self.opened.load(Ordering::Acquire).as_ref() }.map(|node| &*node.opened)
     }
 
     /// Keeps a pipe that other handles of this process may have as well.
-    pub(super) fn set(&self, opened: Arc<Opened>) -> &Opened {
+    pub(super) fn set(&self, opened: Arc<OpenPipe>) -> &OpenPipe {
         let node = Box::into_raw(Box::new(Node {
             opened,
-            former: ptr::null_mut(),
+            previous: ptr::null_mut(),
         }));
-        let mut former = self.opened.load(Ordering::Acquire);
+        let mut previous = self.opened.load(Ordering::Acquire);
         loop {
             // SAFETY: no other thread has it yet.
-            unsafe { (*node).former = former };
+            unsafe { (*node).previous = previous };
             match self
                 .opened
-                .compare_exchange(former, node, Ordering::AcqRel, Ordering::Acquire)
+                .compare_exchange(previous, node, Ordering::AcqRel, Ordering::Acquire)
             {
                 // SAFETY: as in `get`.
                 Ok(_) => return unsafe { &(*node).opened },
-                Err(found) => former = found,
+                Err(found) => previous = found,
             }
         }
     }
 }
 
-impl Drop for Cached {
+impl Drop for PipeCache {
     fn drop(&mut self) {
         let mut node = *self.opened.get_mut();
         while !node.is_null() {
             // SAFETY: each node was made from a box and is in the list once; nothing borrows it.
             let last = unsafe { Box::from_raw(node) };
-            node = last.former;
+            node = last.previous;
         }
     }
 }
@@ -232,7 +232,7 @@ impl Drop for Cached {
 /// table of its own does it: in that table a number can be freed. Returns false if that is refused,
 /// or if no path leads to the pipe.
 pub(super) fn notify_without_descriptor(id: PipeId, paths: Vec<String>) -> bool {
-    let ring = move || {
+    let notify = move || {
         // SAFETY: the thread uses only descriptors that it opens below.
         if !unsafe { thread::take_own_descriptors() } {
             return false;
@@ -240,7 +240,7 @@ pub(super) fn notify_without_descriptor(id: PipeId, paths: Vec<String>) -> bool 
         let found = paths.iter().find_map(|path| reopen(path, &id).ok()?);
         found.is_some_and(|pipe| rustix::io::write(pipe, b"!").is_ok())
     };
-    let (say, hear) = std::sync::mpsc::channel();
-    let started = thread::start_deaf("ring", move || say.send(ring()).unwrap_or(()));
-    started.is_ok_and(|thread| thread.join().is_ok()) && hear.recv().unwrap_or(false)
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let started = thread::start_deaf("notify", move || sender.send(notify()).unwrap_or(()));
+    started.is_ok_and(|thread| thread.join().is_ok()) && receiver.recv().unwrap_or(false)
 }

@@ -36,8 +36,8 @@ use rustix::io::Errno;
 
 use super::message::Message;
 use super::queue::Queue;
-use super::queue_pipe::{Opened, PipeId, notify_without_descriptor};
-use super::readiness::{Bytes, MOST_NAPS, RING_NAP, Readiness, await_announced};
+use super::queue_pipe::{OpenPipe, PipeId, notify_without_descriptor};
+use super::readiness::{Bytes, MAX_NAPS, NOTIFY_NAP, Readiness, await_announced};
 use crate::error::{Error, GetError, Result};
 use crate::failpoint;
 use crate::memory::owner::ProcId;
@@ -45,7 +45,7 @@ use crate::sys::known_fd::{among_descriptors_of, reopen};
 
 /// In shared memory, behind the queue's chunk list.
 #[repr(C, align(64))]
-pub(crate) struct QueueBell {
+pub(crate) struct QueueReadiness {
     readiness: Readiness,
     /// The pipe's inode (low half; zero before anybody asked), and how often a pipe was opened or
     /// made (high half).
@@ -54,12 +54,12 @@ pub(crate) struct QueueBell {
     /// Other processes may have it open as well.
     holders: [AtomicU64; 5],
     /// A process whose messages the pipe does not show.
-    unheard: AtomicU32,
+    unshown: AtomicU32,
 }
 
-const _: () = assert!(size_of::<QueueBell>() == 64);
+const _: () = assert!(size_of::<QueueReadiness>() == 64);
 
-/// One opening, in [`QueueBell::pipe`].
+/// One opening, in [`QueueReadiness::pipe`].
 const OPENING: u64 = 1 << 32;
 
 fn pipe_in(word: u64) -> Option<PipeId> {
@@ -67,8 +67,8 @@ fn pipe_in(word: u64) -> Option<PipeId> {
 }
 
 /// The result of looking for the pipe.
-enum Look<'a> {
-    Opened(&'a Opened),
+enum Lookup<'a> {
+    Open(&'a OpenPipe),
     /// No process has it open.
     Nobody,
     /// A process has it open, or may have it open.
@@ -76,7 +76,7 @@ enum Look<'a> {
 }
 
 impl Queue {
-    fn words(&self) -> &QueueBell {
+    fn words(&self) -> &QueueReadiness {
         &self.object().readiness
     }
 
@@ -95,9 +95,9 @@ impl Queue {
         self.open_or_make()?;
         self.words().readiness.watch();
         let number = self.show()?.number();
-        match self.is_one_unheard() {
+        match self.has_unshown() {
             false => Ok(number),
-            true => Err(Error::os(UNHEARD, Errno::PERM)),
+            true => Err(Error::os(UNSHOWN, Errno::PERM)),
         }
     }
 
@@ -106,7 +106,7 @@ impl Queue {
     #[inline]
     pub(super) fn notify(&self) {
         let readiness = &self.words().readiness;
-        if readiness.is_watched() && readiness.wants_byte() {
+        if readiness.is_watched() && readiness.needs_byte() {
             self.notify_now();
         }
     }
@@ -114,27 +114,27 @@ impl Queue {
     #[cold]
     fn notify_now(&self) {
         failpoint::hit("queue.notifying");
-        let rung = match self.opened() {
+        let notified = match self.opened() {
             // A full pipe has enough bytes.
-            Look::Opened(opened) => opened.notify(),
-            Look::Nobody => false,
-            Look::Refused(errno) => {
-                let rung = is_want_of_descriptors(errno) && self.notify_without_descriptor();
-                if !rung {
-                    self.note_unheard();
+            Lookup::Open(opened) => opened.notify(),
+            Lookup::Nobody => false,
+            Lookup::Refused(errno) => {
+                let notified = is_out_of_descriptors(errno) && self.notify_without_descriptor();
+                if !notified {
+                    self.record_unshown();
                 }
-                rung
+                notified
             }
         };
-        if rung {
+        if notified {
             failpoint::hit("queue.notified");
-            self.words().readiness.note_byte();
+            self.words().readiness.set_signalled();
         }
     }
 
     fn notify_without_descriptor(&self) -> bool {
         let pipe = pipe_in(self.words().pipe.load(Ordering::SeqCst));
-        pipe.is_some_and(|pipe| notify_without_descriptor(pipe, self.told_paths().collect()))
+        pipe.is_some_and(|pipe| notify_without_descriptor(pipe, self.registered_paths().collect()))
     }
 
     /// Brings the descriptor in line with the queue, after a look or a message. Call it after the
@@ -148,12 +148,12 @@ impl Queue {
 
     #[cold]
     fn clear(&self) {
-        if let Look::Opened(opened) = self.opened() {
+        if let Lookup::Open(opened) = self.opened() {
             self.clear_bytes(opened);
         }
     }
 
-    fn clear_bytes(&self, opened: &Opened) {
+    fn clear_bytes(&self, opened: &OpenPipe) {
         let arena = self.at().arena;
         let is_due = || self.is_due();
         let is_dead = |owner| arena.is_dead(owner);
@@ -174,7 +174,7 @@ impl Queue {
     }
 
     fn is_announced(&self) -> bool {
-        let is_shown = || matches!(self.opened(), Look::Opened(opened) if opened.count() > 0);
+        let is_shown = || matches!(self.opened(), Lookup::Open(opened) if opened.count() > 0);
         is_shown() && self.at().is_due()
     }
 
@@ -199,7 +199,7 @@ impl Queue {
 
     /// Shows what is there already. Does not set SIGNALLED: only a process that has claimed a slot
     /// may let others rely on its byte.
-    fn show(&self) -> Result<&Opened> {
+    fn show(&self) -> Result<&OpenPipe> {
         let opened = self.open_or_make()?;
         if opened.count() == 0 {
             // SIGNALLED may be about a pipe that is gone, together with its bytes.
@@ -213,76 +213,76 @@ impl Queue {
     }
 
     /// The pipe, for a process that notifies or clears.
-    fn opened(&self) -> Look<'_> {
+    fn opened(&self) -> Lookup<'_> {
         let word = self.words().pipe.load(Ordering::SeqCst);
         match self.cached.get() {
-            Some(opened) if Some(opened.id()) == pipe_in(word) && opened.is_there() => {
-                if opened.is_news_of(self.at().arena.me()) {
+            Some(opened) if Some(opened.id()) == pipe_in(word) && opened.is_open() => {
+                if opened.must_register(self.at().arena.me()) {
                     self.register(opened.number());
                 }
-                Look::Opened(opened)
+                Lookup::Open(opened)
             }
-            _ => self.look_anew(),
+            _ => self.look_up_again(),
         }
     }
 
     #[cold]
-    fn look_anew(&self) -> Look<'_> {
+    fn look_up_again(&self) -> Lookup<'_> {
         loop {
             let word = self.words().pipe.load(Ordering::SeqCst);
             let Some(pipe) = pipe_in(word) else {
-                return Look::Nobody;
+                return Lookup::Nobody;
             };
             // Valid until a process opens or makes a pipe, so this search is not repeated for every
             // message.
             if self.cached.nobody.load(Ordering::Relaxed) == word {
-                return Look::Nobody;
+                return Lookup::Nobody;
             }
             if self.cached.refused.load(Ordering::Relaxed) == word {
-                return Look::Refused(Errno::PERM);
+                return Lookup::Refused(Errno::PERM);
             }
             match self.find_pipe(pipe) {
                 Ok(Some(opened)) => {
-                    if let Some(opened) = self.enter(opened) {
-                        return Look::Opened(opened);
+                    if let Some(opened) = self.count_opening(opened) {
+                        return Lookup::Open(opened);
                     }
                 }
                 Ok(None) => self.cached.nobody.store(word, Ordering::Relaxed),
-                Err(errno) if is_want_of_descriptors(errno) => return Look::Refused(errno),
+                Err(errno) if is_out_of_descriptors(errno) => return Lookup::Refused(errno),
                 Err(_) => self.cached.refused.store(word, Ordering::Relaxed),
             }
         }
     }
 
     /// The pipe, if a process has it open.
-    fn find_pipe(&self, pipe: PipeId) -> Result<Option<Arc<Opened>>, Errno> {
-        if let Some(opened) = Opened::of_this_process(pipe) {
+    fn find_pipe(&self, pipe: PipeId) -> Result<Option<Arc<OpenPipe>>, Errno> {
+        if let Some(opened) = OpenPipe::find_open(pipe) {
             return Ok(Some(opened));
         }
-        let found = self.open_where_told(pipe)?;
-        let found = found.map_or_else(|| self.open_at_a_holder(pipe), |found| Ok(Some(found)))?;
-        let keep = |found| Opened::keep(found, None).map_err(|_| Errno::BADF);
+        let found = self.open_registered(pipe)?;
+        let found = found.map_or_else(|| self.open_at_holder(pipe), |found| Ok(Some(found)))?;
+        let keep = |found| OpenPipe::keep(found, None).map_err(|_| Errno::BADF);
         found.map(keep).transpose()
     }
 
     /// The pipe, by the descriptor numbers that processes registered.
-    fn open_where_told(&self, pipe: PipeId) -> Result<Option<OwnedFd>, Errno> {
-        for path in self.told_paths() {
+    fn open_registered(&self, pipe: PipeId) -> Result<Option<OwnedFd>, Errno> {
+        for path in self.registered_paths() {
             match reopen(&path, &pipe) {
                 Ok(None) => {}
                 // A process that may not be looked into is tried again later, together with all
                 // others.
-                Err(errno) if !is_want_of_descriptors(errno) => {}
-                told => return told,
+                Err(errno) if !is_out_of_descriptors(errno) => {}
+                registered => return registered,
             }
         }
         Ok(None)
     }
 
-    fn told_paths(&self) -> impl Iterator<Item = String> {
+    fn registered_paths(&self) -> impl Iterator<Item = String> {
         let arena = self.at().arena;
-        let told = self.words().holders.iter();
-        told.filter_map(|holder| {
+        let registered = self.words().holders.iter();
+        registered.filter_map(|holder| {
             let holder = holder.load(Ordering::SeqCst);
             let owner = ProcId::from_u32((holder >> 32) as u32)?;
             let number = arena.number_of(owner).filter(|_| !arena.is_dead(owner))?;
@@ -293,16 +293,16 @@ impl Queue {
 
     /// The pipe, at any process that holds the queue.
     #[cold]
-    fn open_at_a_holder(&self, pipe: PipeId) -> Result<Option<OwnedFd>, Errno> {
+    fn open_at_holder(&self, pipe: PipeId) -> Result<Option<OwnedFd>, Errno> {
         failpoint::hit("queue.bell_sought");
         let arena = self.at().arena;
         let (mut naps, mut is_refused) = (0, false);
         let mut look = |owner: ProcId| {
             // A child that is being forked has what its parent had, and the parent may be gone by
             // now.
-            while arena.is_expected(owner) && !arena.is_dead(owner) && naps < MOST_NAPS {
+            while arena.is_expected(owner) && !arena.is_dead(owner) && naps < MAX_NAPS {
                 naps += 1;
-                std::thread::sleep(RING_NAP);
+                std::thread::sleep(NOTIFY_NAP);
             }
             let (number, is_me) = (arena.number_of(owner)?, owner == arena.me());
             let process = match is_me {
@@ -311,7 +311,7 @@ impl Queue {
             };
             match among_descriptors_of(&process, &pipe) {
                 Ok(Some(found)) => return Some(Ok(found)),
-                Err(errno) if is_want_of_descriptors(errno) => return Some(Err(errno)),
+                Err(errno) if is_out_of_descriptors(errno) => return Some(Err(errno)),
                 Ok(None) if is_me || number.in_proc().is_some() => {}
                 _ if arena.is_dead(owner) => {}
                 _ => is_refused = true,
@@ -327,7 +327,7 @@ impl Queue {
 
     /// Counts an opening, so that a process that looked for the pipe in vain meanwhile looks again.
     /// Returns `None` if another pipe took its place.
-    fn enter(&self, opened: Arc<Opened>) -> Option<&Opened> {
+    fn count_opening(&self, opened: Arc<OpenPipe>) -> Option<&OpenPipe> {
         failpoint::hit("queue.bell_opened");
         let is_same =
             |word| (pipe_in(word) == Some(opened.id())).then(|| word.wrapping_add(OPENING));
@@ -337,30 +337,30 @@ impl Queue {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_same)
             .ok()?;
         let me = self.at().arena.me();
-        if opened.is_news_of(me) {
+        if opened.must_register(me) {
             self.register(opened.number());
         }
         // From now on this process's messages can be shown.
         let _ = words
-            .unheard
+            .unshown
             .compare_exchange(me.as_u32(), 0, Ordering::SeqCst, Ordering::SeqCst);
         Some(self.cached.set(opened))
     }
 
     /// The pipe, for a caller that asks for the descriptor.
-    fn open_or_make(&self) -> Result<&Opened> {
+    fn open_or_make(&self) -> Result<&OpenPipe> {
         const WHAT: &str = "open the descriptor that another process waits for this queue with";
         let words = self.words();
         // The process that was in the way may be gone.
         self.cached.refused.store(0, Ordering::Relaxed);
         loop {
             match self.opened() {
-                Look::Opened(opened) => return Ok(opened),
-                Look::Refused(errno) => return Err(Error::os(WHAT, errno)),
-                Look::Nobody => {}
+                Lookup::Open(opened) => return Ok(opened),
+                Lookup::Refused(errno) => return Err(Error::os(WHAT, errno)),
+                Lookup::Nobody => {}
             }
-            let made = Opened::make()?;
-            if made.is_news_of(self.at().arena.me()) {
+            let made = OpenPipe::make()?;
+            if made.must_register(self.at().arena.me()) {
                 self.register(made.number());
             }
             failpoint::hit("queue.bell_made");
@@ -393,12 +393,12 @@ impl Queue {
     }
 
     /// Records that the descriptor does not show the message that this process is about to put.
-    fn note_unheard(&self) {
-        let (arena, unheard) = (self.at().arena, &self.words().unheard);
-        let seen = unheard.load(Ordering::SeqCst);
+    fn record_unshown(&self) {
+        let (arena, unshown) = (self.at().arena, &self.words().unshown);
+        let seen = unshown.load(Ordering::SeqCst);
         if ProcId::from_u32(seen).is_none_or(|owner| arena.is_dead(owner)) {
             // One record says as much as several.
-            let _ = unheard.compare_exchange(
+            let _ = unshown.compare_exchange(
                 seen,
                 arena.me().as_u32(),
                 Ordering::SeqCst,
@@ -407,15 +407,15 @@ impl Queue {
         }
     }
 
-    fn is_one_unheard(&self) -> bool {
-        let unheard = self.words().unheard.load(Ordering::SeqCst);
-        ProcId::from_u32(unheard).is_some_and(|owner| !self.at().arena.is_dead(owner))
+    fn has_unshown(&self) -> bool {
+        let unshown = self.words().unshown.load(Ordering::SeqCst);
+        ProcId::from_u32(unshown).is_some_and(|owner| !self.at().arena.is_dead(owner))
     }
 }
 
-const UNHEARD: &str = "show all messages of this queue by its descriptor: a process put one and could not open the descriptor (it is in another PID namespace, another user's, or has no descriptor left). Ask for the descriptor before that process is forked, or receive with get";
+const UNSHOWN: &str = "show all messages of this queue by its descriptor: a process put one and could not open the descriptor (it is in another PID namespace, another user's, or has no descriptor left). Ask for the descriptor before that process is forked, or receive with get";
 
 /// Whether this process, or the system, has no descriptor number left.
-fn is_want_of_descriptors(errno: Errno) -> bool {
+fn is_out_of_descriptors(errno: Errno) -> bool {
     matches!(errno, Errno::MFILE | Errno::NFILE)
 }

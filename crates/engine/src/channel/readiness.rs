@@ -47,11 +47,11 @@ pub(super) const CHUNK: usize = 64;
 
 /// How long a receiver that was notified in vain waits before it looks again.
 #[cfg(not(loom))]
-pub(super) const RING_NAP: std::time::Duration = std::time::Duration::from_micros(50);
+pub(super) const NOTIFY_NAP: std::time::Duration = std::time::Duration::from_micros(50);
 
 /// How often a receiver naps while it waits for an announced message.
 #[cfg(not(loom))]
-pub(super) const MOST_NAPS: usize = 200;
+pub(super) const MAX_NAPS: usize = 200;
 
 /// Waits for a message whose byte is there but that is still being written, as long as it
 /// `is_announced`, and returns what `look` finds. Gives up if the sender was stopped in between.
@@ -61,11 +61,11 @@ pub(super) fn await_announced<T>(
     is_announced: impl Fn() -> bool,
     mut look: impl FnMut() -> crate::error::Result<Option<T>>,
 ) -> crate::error::Result<Option<T>> {
-    for _ in 0..MOST_NAPS {
+    for _ in 0..MAX_NAPS {
         if !readiness.is_watched() || !is_announced() {
             break;
         }
-        std::thread::sleep(RING_NAP);
+        std::thread::sleep(NOTIFY_NAP);
         if let Some(found) = look()? {
             return Ok(Some(found));
         }
@@ -100,13 +100,13 @@ impl Readiness {
 
     /// Whether a sender must put a byte into the socket. Call it with a slot claimed.
     #[inline]
-    pub(crate) fn wants_byte(&self) -> bool {
+    pub(crate) fn needs_byte(&self) -> bool {
         total_order();
         self.state.load(Ordering::SeqCst) & SIGNALLED == 0
     }
 
     /// Records that a byte is there. Call it before the message is published.
-    pub(crate) fn note_byte(&self) {
+    pub(crate) fn set_signalled(&self) {
         self.state.fetch_or(SIGNALLED, Ordering::SeqCst);
         total_order();
     }

@@ -88,7 +88,7 @@ where
             let mut words = vec![(self.chain.items.word(), key)];
             for owner in watch {
                 match self.arena.watch_liveness(*owner) {
-                    Some(life) => words.push(life),
+                    Some(liveness) => words.push(liveness),
                     None => return Ok(Some(*owner)),
                 }
             }
@@ -149,7 +149,7 @@ where
         confirmed: Option<Place>,
         into: &mut Message,
     ) -> Result<Receiving> {
-        let mut look = Look {
+        let mut pass = Pass {
             me: self.arena.me(),
             confirmed,
             stepped_over: false,
@@ -157,23 +157,23 @@ where
         let mut next = self.first_to_receive()?;
         let mut retries = Retries::default();
         while let Some(chunk) = next {
-            match self.take_from(&chunk, &mut look, into)? {
+            match self.take_from(&chunk, &mut pass, into)? {
                 Found::Message => return Ok(Receiving::Message),
                 Found::Behind(place) => return Ok(Receiving::Behind(place)),
                 Found::Nothing => return Ok(Receiving::Nothing),
                 Found::Stale => {
                     retries.again()?;
-                    next = self.first_anew()?;
+                    next = self.first_from_head()?;
                 }
-                Found::End { over } => {
+                Found::End { finished } => {
                     next = match self.after(&chunk)? {
                         Next::End => None,
                         Next::Stale => {
                             retries.again()?;
-                            self.first_anew()?
+                            self.first_from_head()?
                         }
                         Next::Chunk(after) => {
-                            if over {
+                            if finished {
                                 self.retire(&chunk)?;
                             }
                             Some(after)
@@ -186,22 +186,22 @@ where
     }
 
     #[inline]
-    fn take_from(&self, chunk: &Chunk<'a>, look: &mut Look, into: &mut Message) -> Result<Found> {
+    fn take_from(&self, chunk: &Chunk<'a>, pass: &mut Pass, into: &mut Message) -> Result<Found> {
         let hint = &chunk.header.received;
         let mut index = hint.begin(chunk);
         // Whether all slots up to here are finished; and if not, how many consecutive ones are.
-        let mut over = true;
+        let mut finished = true;
         let mut run = 0;
         let mut retries = Retries::default();
         while index < chunk.count {
             let mut view = recovery::look(self, chunk, index);
             while view == View::In(Phase::Ready) {
                 let place = (chunk.link, index);
-                if look.stepped_over && look.confirmed != Some(place) {
+                if pass.stepped_over && pass.confirmed != Some(place) {
                     return Ok(Found::Behind(place));
                 }
-                if self.take_one(chunk, index, look.me, into)? {
-                    if over {
+                if self.take_one(chunk, index, pass.me, into)? {
+                    if finished {
                         hint.set(chunk, index + 1);
                     }
                     return Ok(Found::Message);
@@ -213,19 +213,19 @@ where
                 View::Empty => return Ok(Found::Nothing),
                 View::Stale => return Ok(Found::Stale),
                 View::In(phase) => {
-                    over &= phase.is_over();
+                    finished &= phase.is_finished();
                     if matches!(phase, Phase::Reserved(_)) {
-                        look.stepped_over = true;
+                        pass.stepped_over = true;
                         failpoint::hit("queue.stepped_over");
                     }
-                    index = match over {
+                    index = match finished {
                         true => index + 1,
-                        false => chunk.step_behind(index, phase.is_over(), &mut run),
+                        false => chunk.step_behind(index, phase.is_finished(), &mut run),
                     };
                 }
             }
         }
-        Ok(Found::End { over })
+        Ok(Found::End { finished })
     }
 
     /// Takes the message out of a slot that was READY. Returns false if another process was faster.
@@ -283,7 +283,7 @@ where
             return Ok(false);
         }
         failpoint::hit("queue.taken");
-        let message = self.unwrap(chunk, index, block, length);
+        let message = self.take_over_block(chunk, index, block, length);
         slot.word.pass(inc, Phase::Receiving(me), Phase::Done);
         failpoint::hit("queue.handed");
         if is_task {
@@ -295,7 +295,7 @@ where
     }
 
     /// Makes this process the owner of a large message's block.
-    fn unwrap(
+    fn take_over_block(
         &self,
         chunk: &Chunk<'a>,
         index: u32,
@@ -322,7 +322,7 @@ where
 type Place = (Link, u32);
 
 /// One pass over the slots, oldest first.
-struct Look {
+struct Pass {
     me: ProcId,
     /// Where a message was ready before the pass began.
     confirmed: Option<Place>,
@@ -347,6 +347,6 @@ enum Found {
     Stale,
     /// The end of the chunk, and whether all its slots are finished.
     End {
-        over: bool,
+        finished: bool,
     },
 }

@@ -25,10 +25,10 @@ impl<'a> ListCursor<'a> {
         let mine = Owner::Retiring { by, inc };
         let claimed = self.arena.claim(block, cell, self.linked(inc), mine);
         failpoint::hit("chunk_list.retiring");
-        self.take_out(chunk)?;
+        self.unlink(chunk)?;
         failpoint::hit("chunk_list.moved");
         if claimed {
-            chunk.end_life();
+            chunk.end_generation();
             free(self.arena, block, mine);
         }
         Ok(())
@@ -36,16 +36,16 @@ impl<'a> ListCursor<'a> {
 
     /// Makes sure that nothing in the list leads to a chunk that is being retired, if it has a
     /// successor.
-    fn take_out(&self, chunk: &Chunk<'a>) -> Result<()> {
+    fn unlink(&self, chunk: &Chunk<'a>) -> Result<()> {
         if self.has(JOINABLE) {
             // Nobody may look for a slot of this generation in the next one.
-            self.settle_pads()?;
+            self.settle_skipped()?;
         }
         let Some(next) = self.freeze(chunk)? else {
             return Ok(());
         };
         failpoint::hit("chunk_list.frozen");
-        self.lead_over(chunk)?;
+        self.bypass(chunk)?;
         for word in [&self.chain.tail, &self.chain.received] {
             word.swing(chunk.link, next);
         }
@@ -77,7 +77,7 @@ impl<'a> ListCursor<'a> {
 
     /// Walks from the head to a frozen chunk and bypasses it, and all other frozen ones on the way.
     /// The chunks that are not frozen are few: something is still to happen in each.
-    fn lead_over(&self, gone: &Chunk<'a>) -> Result<()> {
+    fn bypass(&self, gone: &Chunk<'a>) -> Result<()> {
         let mut retries = Retries::default();
         let mut from: Option<Chunk<'a>> = None;
         while gone.is_current() {
@@ -96,7 +96,7 @@ impl<'a> ListCursor<'a> {
                 Some(Ok(Stepped::Past)) => return Ok(()),
                 Some(Err(error)) => return Err(error),
                 // Look at this word again.
-                Some(Ok(Stepped::Over)) => retries.again()?,
+                Some(Ok(Stepped::Bypassed)) => retries.again()?,
                 Some(Ok(Stepped::Lost)) | None => {
                     retries.again()?;
                     from = None;
@@ -106,7 +106,7 @@ impl<'a> ListCursor<'a> {
         Ok(())
     }
 
-    /// One step of [`ListCursor::lead_over`], from the word that names `chunk`.
+    /// One step of [`ListCursor::bypass`], from the word that names `chunk`.
     fn step_to(&self, word: &LinkWord, chunk: &Chunk<'a>, gone: &Chunk<'a>) -> Result<Stepped<'a>> {
         let (base, next) = (chunk.base(), chunk.next());
         if !chunk.is_current() {
@@ -120,7 +120,7 @@ impl<'a> ListCursor<'a> {
         }
         failpoint::hit("chunk_list.leading_over");
         match word.swing(chunk.link, next.thawed()) {
-            true => Ok(Stepped::Over),
+            true => Ok(Stepped::Bypassed),
             false => Ok(Stepped::Lost),
         }
     }
@@ -131,7 +131,7 @@ enum Stepped<'a> {
     /// To this chunk, which stays.
     On(Chunk<'a>),
     /// Bypassed a chunk that is being taken out.
-    Over,
+    Bypassed,
     /// Past the place where the chunk was.
     Past,
     /// The list has changed.
@@ -161,18 +161,18 @@ pub(crate) fn finish_retiring(arena: &Arena, block: BlockId, from: Owner) {
     };
     // If its generation has already ended, all that is left is to free it.
     if Owner::same_inc(chunk.inc(), inc) {
-        if let Some(at) = chain_of(arena, &chunk) {
-            if at.take_out(&chunk).is_err() {
+        if let Some(cursor) = chain_of(arena, &chunk) {
+            if cursor.unlink(&chunk).is_err() {
                 // The memory was overwritten. Something may still lead to the chunk, so do not
                 // reuse it.
                 return;
             }
             // For a list that was being taken apart.
-            at.move_off(&chunk);
+            cursor.move_off(&chunk);
         }
         free_messages(arena, &chunk);
-        chunk.wipe();
-        chunk.end_life();
+        chunk.mark_used_up();
+        chunk.end_generation();
     }
     free(arena, block, mine);
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::chunk::{BODY, Chunk, Slot, WIDE_BODY};
-use super::chunk_list::{CLOSED, ListCursor, over_in};
+use super::chunk_list::{CLOSED, ListCursor, finished_prefix};
 use super::message_buf::MessageBuf;
 use super::slot::{Phase, View};
 use crate::deadline::Deadline;
@@ -82,7 +82,7 @@ pub(super) struct Wait<'w> {
     pub(super) hopeless: &'w dyn Fn() -> bool,
     pub(super) nap: Option<Duration>,
     /// Called when a slot is claimed, before the message is there.
-    pub(super) claimed: &'w dyn Fn(),
+    pub(super) on_claimed: &'w dyn Fn(),
 }
 
 impl<'a> ListCursor<'a> {
@@ -104,7 +104,7 @@ impl<'a> ListCursor<'a> {
             }
             if let Some(claimed) = self.claim_waiting(Size::InSlot(length), wait)? {
                 failpoint::hit("queue.claimed");
-                (wait.claimed)();
+                (wait.on_claimed)();
                 let Reserved { chunk, slot, index } = claimed;
                 slot.length.store(length as u64, Ordering::Relaxed);
                 slot.block.store(0, Ordering::Relaxed);
@@ -112,26 +112,26 @@ impl<'a> ListCursor<'a> {
                 return self.publish(&claimed);
             }
         }
-        self.put_draft(&mut Some(MessageBuf::of(parts, objects)?), wait)
+        self.put_buf(&mut Some(MessageBuf::from_parts(parts, objects)?), wait)
     }
 
     /// Puts a message that was written already. Takes the buffer if the message is put.
-    pub(super) fn put_draft(
+    pub(super) fn put_buf(
         &self,
-        draft: &mut Option<MessageBuf>,
+        buf: &mut Option<MessageBuf>,
         wait: &Wait<'_>,
     ) -> Result<(), PutError> {
         if self.has(CLOSED) {
             return Err(PutError::Closed);
         }
-        let Some(written) = draft else {
-            return Err(Error::Invalid("the draft was sent already".into()).into());
+        let Some(written) = buf else {
+            return Err(Error::Invalid("the message buffer was sent already".into()).into());
         };
         let size = written.size()?;
         let claimed = self.claim_waiting(Size::InBlock(size), wait)?;
         let claimed = claimed.expect("the number of a block fits into every slot");
         failpoint::hit("queue.claimed");
-        (wait.claimed)();
+        (wait.on_claimed)();
         let Reserved { chunk, slot, index } = claimed;
         if self.chain.byte_limit.load(Ordering::Relaxed) > 0 {
             chunk.header.large.add(&chunk, size);
@@ -143,8 +143,8 @@ impl<'a> ListCursor<'a> {
         let cell = self.arena.cell(written.block)?;
         cell.owner.pass(self.arena.mine(), owner);
         failpoint::hit("queue.block_passed");
-        if let Some(sent) = draft.take() {
-            sent.spend();
+        if let Some(sent) = buf.take() {
+            sent.disarm();
         }
         self.publish(&claimed)
     }
@@ -297,7 +297,7 @@ impl<'a> ListCursor<'a> {
             let Some(oldest) = self.first_to_receive()? else {
                 return Ok(true);
             };
-            let first = self.position(&oldest, over_in(&oldest));
+            let first = self.position(&oldest, finished_prefix(&oldest));
             if oldest.is_current() {
                 break first;
             }
@@ -310,7 +310,7 @@ impl<'a> ListCursor<'a> {
         }
         // Count exactly only if the cheap estimate, which is never too low, says that there is no
         // room.
-        let is_there = |phase: Phase| !phase.is_over();
+        let is_there = |phase: Phase| !phase.is_finished();
         if limit > 0 && outstanding >= limit && self.waiting(Some(position), is_there)? >= limit {
             return Ok(false);
         }
@@ -339,7 +339,7 @@ impl<'a> ListCursor<'a> {
     /// Whether there is room for a small message.
     pub(crate) fn has_room_for_one(&self) -> bool {
         let limit = self.chain.limit.load(Ordering::Relaxed);
-        let is_there = |phase: Phase| !phase.is_over();
+        let is_there = |phase: Phase| !phase.is_finished();
         limit == 0
             || self
                 .waiting(None, is_there)

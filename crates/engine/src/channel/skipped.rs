@@ -18,13 +18,13 @@ const COUNT: u32 = 42;
 const INDEX: u32 = 32;
 
 #[repr(transparent)]
-pub(crate) struct Pads(AtomicU64);
+pub(crate) struct SkippedCount(AtomicU64);
 
 /// The word as it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SeenPads(u64);
+pub(crate) struct SkippedSeen(u64);
 
-impl SeenPads {
+impl SkippedSeen {
     pub(crate) fn count(self) -> u64 {
         self.0 >> COUNT
     }
@@ -36,27 +36,27 @@ impl SeenPads {
     }
 }
 
-impl Pads {
+impl SkippedCount {
     #[cfg(loom)]
-    pub(crate) fn new() -> Pads {
-        Pads(AtomicU64::new(0))
+    pub(crate) fn new() -> SkippedCount {
+        SkippedCount(AtomicU64::new(0))
     }
 
-    pub(crate) fn get(&self) -> SeenPads {
-        SeenPads(self.0.load(Ordering::SeqCst))
+    pub(crate) fn get(&self) -> SkippedSeen {
+        SkippedSeen(self.0.load(Ordering::SeqCst))
     }
 
     /// Names a slot to be counted; `seen` named none.
-    pub(crate) fn name(&self, seen: SeenPads, block: u32, index: u32) -> bool {
+    pub(crate) fn name(&self, seen: SkippedSeen, block: u32, index: u32) -> bool {
         self.swing(seen, seen.0 | u64::from(index) << INDEX | u64::from(block))
     }
 
     /// Counts the slot that `seen` names, after it became SKIPPED.
-    pub(crate) fn count(&self, seen: SeenPads) -> bool {
+    pub(crate) fn count(&self, seen: SkippedSeen) -> bool {
         self.swing(seen, ((seen.0 >> COUNT) + 1) << COUNT)
     }
 
-    fn swing(&self, from: SeenPads, to: u64) -> bool {
+    fn swing(&self, from: SkippedSeen, to: u64) -> bool {
         self.0
             .compare_exchange(from.0, to, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok()

@@ -9,9 +9,10 @@
 //!               +--> LOST --> SKIPPED   where tasks are counted: see `task_done.rs`
 //! ```
 //!
-//! The word carries the chunk's generation, so it tells apart every state of the same memory in an
-//! earlier generation. A slot is used once per generation. A slot is EMPTY in generation `n`
-//! exactly when its word still says `n - 1`: a chunk is reused only after every slot says `n - 1`.
+//! The word carries the chunk's generation (`inc` in the code, because `generation` there is that of
+//! a shared object). So it tells apart every state of the same memory in an earlier generation. A
+//! slot is used once per generation. A slot is EMPTY in generation `n` exactly when its word still
+//! says `n - 1`: a chunk is reused only after every slot says `n - 1`.
 
 use crate::memory::owner::ProcId;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -38,7 +39,7 @@ pub(crate) enum Phase {
 
 impl Phase {
     /// Whether the slot is finished: it will not change again in this generation.
-    pub(crate) fn is_over(self) -> bool {
+    pub(crate) fn is_finished(self) -> bool {
         matches!(self, Phase::Done | Phase::Skipped)
     }
 }
@@ -134,7 +135,7 @@ impl SlotWord {
     }
 
     /// Marks a slot as used up in `inc`. The caller must own the chunk.
-    pub(crate) fn wipe(&self, inc: u32) {
+    pub(crate) fn mark_used_up(&self, inc: u32) {
         self.0
             .store(Seen::new(Phase::Done, inc).0, Ordering::SeqCst);
     }

@@ -110,8 +110,8 @@ impl<'a> ListCursor<'a> {
             }
             let entered = |word: &Taker| {
                 let seen = word.get();
-                let vacant = seen.is_idle() || seen.owner().is_none_or(|o| self.arena.is_dead(o));
-                vacant && word.enter(seen, me)
+                let is_free = seen.is_idle() || seen.owner().is_none_or(|o| self.arena.is_dead(o));
+                is_free && word.enter(seen, me)
             };
             if inline.iter().any(entered) || own.is_some_and(entered) {
                 break;
@@ -195,7 +195,7 @@ impl<'a> ListCursor<'a> {
         };
         let mut retries = Retries::default();
         loop {
-            self.settle_pads()?;
+            self.settle_skipped()?;
             let seen = self.chain.skipped.get();
             if chunk.slot(index).word.look().view(chunk.inc()) != View::In(Phase::Lost) {
                 return Ok(());
@@ -208,7 +208,7 @@ impl<'a> ListCursor<'a> {
     }
 
     /// Finishes counting the slot that the word names, if it names one.
-    pub(super) fn settle_pads(&self) -> Result<()> {
+    pub(super) fn settle_skipped(&self) -> Result<()> {
         let mut retries = Retries::default();
         loop {
             let seen = self.chain.skipped.get();

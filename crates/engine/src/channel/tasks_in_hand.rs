@@ -10,9 +10,11 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 
 const OWNER: u32 = 33;
 const TAKING: u32 = 24;
-const MOST_TAKING: u64 = (1 << (OWNER - TAKING)) - 1;
-const MOST: u64 = (1 << TAKING) - 1;
+const MAX_TAKING: u64 = (1 << (OWNER - TAKING)) - 1;
+const MAX_TAKEN: u64 = (1 << TAKING) - 1;
 
+/// The word of one process that takes tasks: the process, how many tasks it is about to take, and how
+/// many it took that are not reported done.
 #[repr(transparent)]
 pub(crate) struct Taker(AtomicU64);
 
@@ -30,11 +32,11 @@ impl InHand {
     }
 
     fn taking(self) -> u64 {
-        self.0 >> TAKING & MOST_TAKING
+        self.0 >> TAKING & MAX_TAKING
     }
 
     pub(crate) fn taken(self) -> u64 {
-        self.0 & MOST
+        self.0 & MAX_TAKEN
     }
 
     pub(crate) fn is_idle(self) -> bool {
@@ -43,13 +45,13 @@ impl InHand {
 }
 
 /// Adds or subtracts one. A number at its maximum stays there, because the true one is unknown.
-fn more(number: u64, most: u64) -> u64 {
-    (number + 1).min(most)
+fn more(number: u64, max: u64) -> u64 {
+    (number + 1).min(max)
 }
 
-fn less(number: u64, most: u64) -> u64 {
-    match number == most {
-        true => most,
+fn less(number: u64, max: u64) -> u64 {
+    match number == max {
+        true => max,
         false => number.saturating_sub(1),
     }
 }
@@ -74,7 +76,7 @@ impl Taker {
     /// `owner` is about to take a task. Returns false if the word belongs to another process.
     pub(crate) fn begin(&self, owner: ProcId) -> bool {
         self.change(owner, |seen| {
-            Some((more(seen.taking(), MOST_TAKING), seen.taken()))
+            Some((more(seen.taking(), MAX_TAKING), seen.taken()))
         })
     }
 
@@ -82,17 +84,17 @@ impl Taker {
     pub(crate) fn end(&self, owner: ProcId, took: bool) -> bool {
         self.change(owner, |seen| {
             let taken = match took {
-                true => more(seen.taken(), MOST),
+                true => more(seen.taken(), MAX_TAKEN),
                 false => seen.taken(),
             };
-            (seen.taking() > 0).then(|| (less(seen.taking(), MOST_TAKING), taken))
+            (seen.taking() > 0).then(|| (less(seen.taking(), MAX_TAKING), taken))
         })
     }
 
     /// One of the tasks that `owner` took was reported done. Returns false if it has none.
     pub(crate) fn report(&self, owner: ProcId) -> bool {
         self.change(owner, |seen| {
-            (seen.taken() > 0).then(|| (seen.taking(), less(seen.taken(), MOST)))
+            (seen.taken() > 0).then(|| (seen.taking(), less(seen.taken(), MAX_TAKEN)))
         })
     }
 
