@@ -300,7 +300,7 @@ impl Barrier {
             if seen.is_broken() {
                 return Err(BarrierError::Broken);
             }
-            let Some(lives) = self.liveness_of(round) else {
+            let Some(liveness) = self.liveness_of(round) else {
                 self.break_round(round);
                 continue;
             };
@@ -312,7 +312,7 @@ impl Barrier {
                 continue;
             }
             let mut words = vec![(self.futex(), announced.0 as u32)];
-            words.extend(lives);
+            words.extend(liveness);
             failpoint::hit("barrier.announced");
             if wait_registry::wait_any(WaitReason::Parties, &words, deadline) == Slept::Interrupted
             {
@@ -396,11 +396,11 @@ impl OpenGuard<'_> {
     /// # Errors
     /// [`BarrierError::Broken`] if the barrier was broken or reset meanwhile.
     pub fn open(self) -> Result<u32, BarrierError> {
-        let turnstile = std::mem::ManuallyDrop::new(self);
-        let barrier = turnstile.barrier;
+        let guard = std::mem::ManuallyDrop::new(self);
+        let barrier = guard.barrier;
         loop {
             let seen = barrier.look();
-            if seen.round() != turnstile.round || seen.is_broken() {
+            if seen.round() != guard.round || seen.is_broken() {
                 return Err(BarrierError::Broken);
             }
             if barrier.change(seen, seen.ended(true)) {
@@ -408,7 +408,7 @@ impl OpenGuard<'_> {
                 if seen.0 & SLEEPERS != 0 {
                     futex::wake(barrier.futex(), u32::MAX);
                 }
-                return Ok(turnstile.index);
+                return Ok(guard.index);
             }
         }
     }

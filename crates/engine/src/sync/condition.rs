@@ -37,9 +37,9 @@ const EXTENDED: usize = 4096 - FURTHER * 4 / size_of::<WaitCell>();
 const PART: usize = 4096;
 const PART_BYTES: u64 = (PART * size_of::<WaitCell>()) as u64;
 /// More than there can be threads (`PID_MAX_LIMIT` of Linux is 2^22).
-const MOST: usize = INLINE + EXTENDED + FURTHER * PART;
+const MAX_WAITERS: usize = INLINE + EXTENDED + FURTHER * PART;
 
-const _: () = assert!(MOST > 1 << 22);
+const _: () = assert!(MAX_WAITERS > 1 << 22);
 
 /// One waiter.
 #[repr(C)]
@@ -237,8 +237,8 @@ impl Condition {
     }
 
     fn take_place(&self, lock: u32) -> Result<Ticket<'_>> {
-        let given_up = (0..TRIES).map_while(|_| self.pop());
-        for index in given_up {
+        let free_cells = (0..TRIES).map_while(|_| self.pop());
+        for index in free_cells {
             if let Some(ticket) = self.claim(index, lock) {
                 return Ok(ticket);
             }
@@ -308,9 +308,9 @@ impl Condition {
     fn claim(&self, index: usize, lock: u32) -> Option<Ticket<'_>> {
         let (arena, cell) = (self.shared.arena(), self.cell(index)?);
         let seen = cell.state.load(Ordering::SeqCst);
-        let vacant = ProcId::from_u32(seen & !NOTIFIED).is_none_or(|owner| arena.is_dead(owner));
+        let is_free = ProcId::from_u32(seen & !NOTIFIED).is_none_or(|owner| arena.is_dead(owner));
         let owner = arena.me();
-        if !vacant || !cell.pass(seen, owner.as_u32()) {
+        if !is_free || !cell.pass(seen, owner.as_u32()) {
             return None;
         }
         failpoint::hit("condition.claimed");
@@ -385,7 +385,7 @@ impl Condition {
         for (index, cell) in self.cells() {
             let seen = cell.state.load(Ordering::SeqCst);
             match ProcId::from_u32(seen & !NOTIFIED) {
-                Some(owner) if arena.is_dead(owner) => self.vacate(index, cell, seen),
+                Some(owner) if arena.is_dead(owner) => self.free_cell(index, cell, seen),
                 Some(_) if seen & NOTIFIED == 0 => {
                     waiting.push((cell.turn.load(Ordering::SeqCst), cell, seen));
                 }
@@ -440,7 +440,7 @@ impl Condition {
                     continue;
                 }
                 if ProcId::from_u32(seen).is_some_and(|owner| arena.is_dead(owner)) {
-                    self.vacate(base + index, cell, seen);
+                    self.free_cell(base + index, cell, seen);
                 } else {
                     (first, lowest) = (Some((cell, seen)), turn);
                 }
@@ -471,7 +471,7 @@ impl Condition {
         notified
     }
 
-    fn vacate(&self, index: usize, cell: &WaitCell, seen: u32) {
+    fn free_cell(&self, index: usize, cell: &WaitCell, seen: u32) {
         if cell.pass(seen, 0) {
             self.push(index, cell);
         }

@@ -14,7 +14,7 @@ use crate::sys::futex::{self, Slept};
 
 const SET: u32 = 1;
 const SLEEPERS: u32 = 2;
-const TURN: u32 = 4;
+const ONE_SET: u32 = 4;
 
 #[repr(C)]
 pub(crate) struct EventObject {
@@ -87,7 +87,7 @@ impl Event {
             if seen & SET != 0 {
                 break seen;
             }
-            let set = seen.wrapping_add(TURN) | SET;
+            let set = seen.wrapping_add(ONE_SET) | SET;
             match self
                 .word()
                 .compare_exchange(seen, set, Ordering::SeqCst, Ordering::SeqCst)
@@ -109,8 +109,8 @@ impl Event {
     fn wake_all(&self, set: u32) {
         let word = self.word();
         futex::wake(word, u32::MAX);
-        let nobody = set & !SLEEPERS;
-        let _ = word.compare_exchange(set, nobody, Ordering::SeqCst, Ordering::SeqCst);
+        let no_sleepers = set & !SLEEPERS;
+        let _ = word.compare_exchange(set, no_sleepers, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Clears the event.
@@ -128,7 +128,7 @@ impl Event {
 
     /// The start of a wait that [`Event::wait_since`] does in several parts.
     pub fn now(&self) -> Since {
-        Since(self.word().load(Ordering::SeqCst) / TURN)
+        Since(self.word().load(Ordering::SeqCst) / ONE_SET)
     }
 
     /// Waits until the event is set, or was set between `since` and now.
@@ -139,7 +139,7 @@ impl Event {
         let _call = wait_registry::Call::join();
         loop {
             let seen = self.word().load(Ordering::SeqCst);
-            if seen & SET != 0 || seen / TURN != since.0 {
+            if seen & SET != 0 || seen / ONE_SET != since.0 {
                 return Ok(());
             }
             if deadline.is_past() {

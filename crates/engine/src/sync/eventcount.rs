@@ -63,17 +63,17 @@ impl EventCount {
     /// sleepers. `wake` wakes them and returns how many there were.
     pub(crate) fn call(&self, wake: impl FnOnce(&AtomicU32) -> usize) {
         let counted = |word: u32| Some(word.wrapping_add(CALL) & !FRESH);
-        let former = self
+        let previous = self
             .0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, counted);
-        let now = former.ok().and_then(counted);
+        let now = previous.ok().and_then(counted);
         if wake(&self.0) == 0
             && let Some(now) = now
         {
-            let nobody = now & !SLEEPERS;
+            let no_sleepers = now & !SLEEPERS;
             let _ = self
                 .0
-                .compare_exchange(now, nobody, Ordering::SeqCst, Ordering::SeqCst);
+                .compare_exchange(now, no_sleepers, Ordering::SeqCst, Ordering::SeqCst);
         }
     }
 

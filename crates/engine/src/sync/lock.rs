@@ -87,8 +87,8 @@ impl Lock {
     /// # Errors
     /// [`LockError::TimedOut`], [`LockError::Interrupted`].
     pub fn acquire_for_repair(&self, deadline: Deadline) -> Result<Acquired, LockError> {
-        let inherited = self.enter(deadline, AfterDeath::Hold)?;
-        Ok(match inherited.0 {
+        let owner_died = self.enter(deadline, AfterDeath::Hold)?;
+        Ok(match owner_died.0 {
             true => Acquired::AfterOwnerDied,
             false => Acquired::Clean,
         })
@@ -98,7 +98,7 @@ impl Lock {
         &self,
         deadline: Deadline,
         after: AfterDeath,
-    ) -> Result<robust_lock::Inherited, LockError> {
+    ) -> Result<robust_lock::OwnerDied, LockError> {
         let arena = self.shared.arena();
         robust_lock::acquire(arena, &self.shared.word, &self.spin, deadline, after)
     }
@@ -126,7 +126,7 @@ impl Lock {
     #[inline]
     pub fn would_wait(&self) -> bool {
         let arena = self.shared.arena();
-        robust_lock::is_held_by_the_living(arena, self.shared.word.look())
+        robust_lock::is_held_by_living(arena, self.shared.word.look())
     }
 
     /// The process that acquired the lock, if it is held.

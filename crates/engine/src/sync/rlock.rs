@@ -98,10 +98,10 @@ impl RLock {
         if self.try_acquire() {
             return Ok(Acquired::Clean);
         }
-        let inherited =
+        let owner_died =
             robust_lock::acquire(arena, &self.shared.word, &self.spin, deadline, after)?;
         self.shared.again.store(0, Ordering::Relaxed);
-        Ok(match inherited.0 {
+        Ok(match owner_died.0 {
             true => Acquired::AfterOwnerDied,
             false => Acquired::Clean,
         })
@@ -153,7 +153,7 @@ impl RLock {
     pub fn would_wait(&self) -> bool {
         let arena = self.shared.arena();
         let seen = self.shared.word.look();
-        robust_lock::is_held_by_the_living(arena, seen) && !self.shared.is_of(arena.me(), seen)
+        robust_lock::is_held_by_living(arena, seen) && !self.shared.is_held_by(arena.me(), seen)
     }
 
     /// The process that holds the lock.

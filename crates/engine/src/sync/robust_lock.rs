@@ -50,7 +50,7 @@ pub(super) enum AfterDeath {
 
 /// Whether the previous holder died, and left the lock to this thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Inherited(pub(super) bool);
+pub(super) struct OwnerDied(pub(super) bool);
 
 /// Acquires `word`, or returns why it could not.
 pub(super) fn acquire(
@@ -59,15 +59,15 @@ pub(super) fn acquire(
     spin: &Spin,
     deadline: Deadline,
     after: AfterDeath,
-) -> Result<Inherited, LockError> {
+) -> Result<OwnerDied, LockError> {
     let me = arena.me();
     let thread = thread::number(me);
     let Err(seen) = word.take(me, thread, false) else {
         failpoint::hit("lock.taken");
-        return Ok(Inherited(false));
+        return Ok(OwnerDied(false));
     };
     let at_once = deadline == Deadline::NOW;
-    if at_once && is_held_by_the_living(arena, seen) {
+    if at_once && is_held_by_living(arena, seen) {
         return Err(LockError::TimedOut);
     }
     // If a thread is asleep, it takes a wake-up anyway, and many spinning threads slow down the one
@@ -78,7 +78,7 @@ pub(super) fn acquire(
             .until(|| (word.look().is_free() && word.take(me, thread, false).is_ok()).then_some(()))
             .is_some()
     {
-        return Ok(Inherited(false));
+        return Ok(OwnerDied(false));
     }
     let waited = wait(arena, word, (me, thread), deadline, after);
     if waited.is_err() {
@@ -89,7 +89,7 @@ pub(super) fn acquire(
 
 /// Whether a lock was held by a process that is not dead.
 #[inline]
-pub(super) fn is_held_by_the_living(arena: &Arena, seen: Seen) -> bool {
+pub(super) fn is_held_by_living(arena: &Arena, seen: Seen) -> bool {
     let alive = |holder| holder == arena.me() || !arena.is_dead(holder);
     seen.holder().is_some_and(alive)
 }
@@ -114,13 +114,13 @@ fn wait(
     (me, thread): (ProcId, u32),
     deadline: Deadline,
     after: AfterDeath,
-) -> Result<Inherited, LockError> {
+) -> Result<OwnerDied, LockError> {
     let mut slept = false;
     let _call = wait_registry::Call::join();
     loop {
         let Err(seen) = word.take(me, thread, slept) else {
             failpoint::hit("lock.taken");
-            return Ok(Inherited(false));
+            return Ok(OwnerDied(false));
         };
         let holder = seen.holder().filter(|holder| *holder != ProcId::ABANDONED);
         let watch = holder.map(|holder| arena.watch_liveness(holder));
@@ -128,7 +128,7 @@ fn wait(
             failpoint::hit("lock.found_dead");
             match after {
                 AfterDeath::Free if word.break_hold(seen) => return Err(LockError::OwnerDied),
-                AfterDeath::Hold if word.inherit(seen, me, thread) => return Ok(Inherited(true)),
+                AfterDeath::Hold if word.inherit(seen, me, thread) => return Ok(OwnerDied(true)),
                 _ => continue,
             }
         }
@@ -205,12 +205,12 @@ pub(crate) fn keep_held(arena: &'static Arena, block: BlockId, me: ProcId) {
 impl<const KIND: u32> RobustLock<KIND> {
     #[inline]
     pub(super) fn is_mine(&self, me: ProcId) -> bool {
-        self.is_of(me, self.word.look())
+        self.is_held_by(me, self.word.look())
     }
 
     /// Whether the calling thread held the lock when it was `seen`.
     #[inline]
-    pub(super) fn is_of(&self, me: ProcId, seen: Seen) -> bool {
+    pub(super) fn is_held_by(&self, me: ProcId, seen: Seen) -> bool {
         seen.holder() == Some(me) && seen.thread() == thread::number(me)
     }
 }

@@ -1,16 +1,16 @@
 //! A lock that many may hold to read, or one to write.
 //!
 //! It consists of locks that know their holders (`lock_state.rs`), so there is no count that a dead
-//! reader could leave wrong. Each reader holds one of the *reader slots*. A writer holds the robust
+//! reader could leave wrong. Each reader holds one of the *reader slots*. A writer holds the writer
 //! lock, and then all reader slots.
 //!
 //! ```text
-//! read:   robust lock held? acquire and release it     take a free reader slot, or wait for this thread's own
-//! write:  take the robust lock     take every reader slot, in order     unfinished := 1
+//! read:   writer lock held? acquire and release it     take a free reader slot, or wait for this thread's own
+//! write:  take the writer lock     take every reader slot, in order     unfinished := 1
 //! finish: unfinished := 0     release everything
 //! ```
 //!
-//! While a process holds the robust lock, readers first acquire and release it, so that a writer
+//! While a process holds the writer lock, readers first acquire and release it, so that a writer
 //! does not wait for ever. A lock that a dead process holds is taken over. A dead reader has no
 //! further effect. What a dead writer had begun stays unfinished: every later holder is told so,
 //! until a writer says that the data is consistent again.
@@ -18,7 +18,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::lock_state::LockState;
-use super::robust_lock::{self, AfterDeath, Inherited};
+use super::robust_lock::{self, AfterDeath, OwnerDied};
 use super::spin::Spin;
 use super::thread;
 use crate::deadline::Deadline;
@@ -41,7 +41,7 @@ struct ReaderSlot {
 #[repr(C)]
 pub(crate) struct RwLockObject {
     head: ObjectHead,
-    robust: LockState,
+    writer_lock: LockState,
     /// Whether a process is writing, or died while it was.
     unfinished: AtomicU32,
     reader_slots: [ReaderSlot; READER_SLOTS],
@@ -67,7 +67,7 @@ opened!(RwLock, shared);
 
 /// The reader slot that a reader holds, to be released with [`RwLock::leave`].
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "the lock stays held until the reader_slot is given back"]
+#[must_use = "the lock stays held until the hold is released"]
 pub struct ReadHold(usize);
 
 impl RwLock {
@@ -104,10 +104,10 @@ impl RwLock {
     /// # Errors
     /// [`LockError::TimedOut`], [`LockError::Interrupted`].
     pub fn read(&self, deadline: Deadline) -> Result<(ReadHold, Acquired), LockError> {
-        if !self.shared.robust.look().is_free() {
-            self.take(&self.shared.robust, deadline)?;
+        if !self.shared.writer_lock.look().is_free() {
+            self.take(&self.shared.writer_lock, deadline)?;
             failpoint::hit("rwlock.passing");
-            let _ = robust_lock::release(&self.shared.robust);
+            let _ = robust_lock::release(&self.shared.writer_lock);
         }
         let hold = match self.free_reader_slot() {
             Some(hold) => hold,
@@ -155,7 +155,7 @@ impl RwLock {
     /// # Errors
     /// [`LockError::TimedOut`], [`LockError::Interrupted`].
     pub fn write(&self, deadline: Deadline) -> Result<Acquired, LockError> {
-        self.take(&self.shared.robust, deadline)?;
+        self.take(&self.shared.writer_lock, deadline)?;
         failpoint::hit("rwlock.entering");
         for (at, reader_slot) in self.shared.reader_slots.iter().enumerate() {
             if let Err(error) = self.take(&reader_slot.word, deadline) {
@@ -169,10 +169,10 @@ impl RwLock {
         Ok(state)
     }
 
-    /// Releases a writer's hold. `well` says that the guarded data is consistent. If it is false,
+    /// Releases a writer's hold. `consistent` says that the guarded data is consistent. If it is false,
     /// later holders are told that a writer died.
-    pub fn finish(&self, well: bool) {
-        if well {
+    pub fn finish(&self, consistent: bool) {
+        if consistent {
             self.shared.unfinished.store(0, Ordering::SeqCst);
             failpoint::hit("rwlock.finished");
         }
@@ -181,19 +181,19 @@ impl RwLock {
 
     /// Whether this thread may write. In a forked child, the parent may.
     pub fn is_writing(&self) -> bool {
-        self.is_mine(&self.shared.robust)
+        self.is_mine(&self.shared.writer_lock)
     }
 
-    /// Releases the first `reader_slots` reader slots, and the robust lock.
+    /// Releases the first `reader_slots` reader slots, and the writer lock.
     fn release_all(&self, reader_slots: usize) {
         for reader_slot in self.shared.reader_slots[..reader_slots].iter().rev() {
             let _ = robust_lock::release(&reader_slot.word);
         }
-        let _ = robust_lock::release(&self.shared.robust);
+        let _ = robust_lock::release(&self.shared.writer_lock);
     }
 
     /// Takes a lock, also from a dead holder.
-    fn take(&self, word: &LockState, deadline: Deadline) -> Result<Inherited, LockError> {
+    fn take(&self, word: &LockState, deadline: Deadline) -> Result<OwnerDied, LockError> {
         let arena = self.shared.arena();
         robust_lock::acquire(arena, word, &self.spin, deadline, AfterDeath::Hold)
     }

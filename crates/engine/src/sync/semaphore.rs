@@ -158,16 +158,16 @@ impl Semaphore {
     /// [`TooMany`], with nothing released, if the value would exceed the bound.
     pub fn release(&self, count: u32) -> Result<(), TooMany> {
         let max = self.shared.max.load(Ordering::Relaxed);
-        let give = |word: u32| {
+        let add = |word: u32| {
             let value = (word & VALUE).checked_add(count)?;
             (value <= max).then_some(word + count)
         };
-        let former = self
+        let previous = self
             .shared
             .word
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, give)
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, add)
             .map_err(|_| TooMany)?;
-        if former & SLEEPERS != 0 {
+        if previous & SLEEPERS != 0 {
             failpoint::hit("semaphore.given");
             self.wake(count);
         }
