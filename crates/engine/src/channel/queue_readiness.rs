@@ -413,7 +413,9 @@ impl Queue {
     }
 }
 
-const UNSHOWN: &str = "show all messages of this queue by its descriptor: a process put one and could not open the descriptor (it is in another PID namespace, another user's, or has no descriptor left). Ask for the descriptor before that process is forked, or receive with get";
+const UNSHOWN: &str = "show all messages of this queue by its descriptor: a process put one and could not \
+    open the descriptor (it is in another PID namespace, another user's, or has no descriptor left). \
+    Ask for the descriptor before that process is forked, or receive with get";
 
 /// Whether this process, or the system, has no descriptor number left.
 fn is_out_of_descriptors(errno: Errno) -> bool {

@@ -4,9 +4,9 @@
 //!
 //! | slot | its block | becomes |
 //! |---|---|---|
-//! | RESERVED(dead) | there is none, or it is not the slot's yet | SKIPPED; where tasks are counted LOST, then SKIPPED |
+//! | RESERVED(dead) | none, or not the slot's yet | SKIPPED; where tasks are counted LOST, then SKIPPED |
 //! | RESERVED(dead) | the slot's: the message is complete | READY |
-//! | RECEIVING(dead) | there is none, or it is still the slot's | READY, delivered again |
+//! | RECEIVING(dead) | none, or still the slot's | READY, delivered again |
 //! | RECEIVING(dead) | no longer the slot's: it was handed over | DONE, lost with its reader |
 
 use std::sync::atomic::Ordering;

@@ -57,7 +57,8 @@ impl Semaphore {
         let max = max.unwrap_or(Self::MAX);
         if value > max || max > Self::MAX {
             return Err(Error::Invalid(format!(
-                "a semaphore of {value} with bound {max}: the value must be at most the bound, and the bound at most {}",
+                "a semaphore of {value} with bound {max}: the value must be at most the \
+                 bound, and the bound at most {}",
                 Self::MAX
             )));
         }
