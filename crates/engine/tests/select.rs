@@ -90,7 +90,7 @@ fn room_in_a_full_queue_or_pipe_ends_the_wait() {
         ];
         let select = Select::default();
         assert_eq!(select.wait(&sources, briefly()), Err(WaitError::TimedOut));
-        // A small one would have room.
+        // A small message would fit.
         assert!(Source::Departure(&writer).is_ready());
         let consumer = Child::fork(|| drop(reader.recv(Deadline::NOW).unwrap()));
         assert_eq!(select.wait(&sources, promptly()), Ok(1));

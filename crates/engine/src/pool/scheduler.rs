@@ -324,9 +324,7 @@ impl Scheduler {
     fn placed_of(&self, job: u64, index: Option<u64>) -> Vec<(u32, u32, Task)> {
         let matches =
             |task: &Task| task.job == job && index.is_none_or(|index| task.index == index);
-        self.placed()
-            .filter(|(_, _, task)| matches(task))
-            .collect()
+        self.placed().filter(|(_, _, task)| matches(task)).collect()
     }
 
     /// Cancels the tasks of a job, or one of them.

@@ -281,7 +281,12 @@ impl Claim<'_> {
         message: &mut Option<MessageBuf>,
     ) -> std::result::Result<WorkerStatus, PutError> {
         self.endpoint.check_is_worker()?;
-        let head = message::header(MessageKind::Result, verdict, self.endpoint.me, self.ring_slot);
+        let head = message::header(
+            MessageKind::Result,
+            verdict,
+            self.endpoint.me,
+            self.ring_slot,
+        );
         if let Some(message) = message {
             message.bytes_mut()[..message::HEADER].copy_from_slice(&head);
         }
