@@ -52,7 +52,11 @@ fn notifying_before_anybody_waits_is_lost() {
         assert_eq!(condition.notify(1), 0);
         let waited = wait(&lock, &condition, cells, common::briefly());
         assert_eq!(waited, Err(WaitError::TimedOut));
-        assert_eq!(condition.waiters(), 0, "who timed out waits no more");
+        assert_eq!(
+            condition.waiters(),
+            0,
+            "a waiter that timed out is no longer counted"
+        );
     });
 }
 

@@ -11,7 +11,7 @@ use procession_engine::{BufferView, Deadline, Error, Opened};
 use std::time::{Duration, Instant};
 
 /// So many holders, this process included, need no memory besides the object's own.
-const IN_THE_HEAD: usize = 10;
+const INLINE_HOLDERS: usize = 10;
 
 fn held_until_signalled(cells: SharedCells) -> Child {
     let child = Child::fork(|| cells.until(0, 1));
@@ -30,7 +30,7 @@ fn a_child_for_whose_name_there_is_no_room_is_told_and_may_use_nothing() {
         let before = Footprint::take();
         let cells = SharedCells::new();
         process::set_memory_limit(Some(1)).unwrap();
-        let holders: Vec<_> = (1..IN_THE_HEAD)
+        let holders: Vec<_> = (1..INLINE_HOLDERS)
             .map(|_| held_until_signalled(cells))
             .collect();
         let child = Child::fork(|| {
@@ -71,7 +71,7 @@ fn with_memory_more_processes_hold_an_object_than_its_head_has_names_for() {
         let lock = Lock::new().unwrap();
         let cells = SharedCells::new();
         let before = process::memory().unwrap().in_use;
-        let holders: Vec<_> = (0..3 * IN_THE_HEAD)
+        let holders: Vec<_> = (0..3 * INLINE_HOLDERS)
             .map(|_| held_until_signalled(cells))
             .collect();
         let taken = process::memory().unwrap().in_use - before;
@@ -154,7 +154,7 @@ fn fork_and_look(views: &[(u8, BufferView)]) {
     }
 }
 
-fn some(queue: &Queue, count: u8) -> Vec<(u8, BufferView)> {
+fn receive_many(queue: &Queue, count: u8) -> Vec<(u8, BufferView)> {
     (0..count)
         .map(|byte| (byte, received(queue, byte)))
         .collect()
@@ -166,29 +166,29 @@ fn many_borrowed_blocks_become_private_whatever_comes_and_goes() {
         let queue = Queue::new(0).unwrap();
         drop(received(&queue, 0));
         let before = Footprint::take();
-        let mut first = some(&queue, 100);
+        let mut first = receive_many(&queue, 100);
         let mut nth = 0;
         first.retain(|_| {
             nth += 1;
             nth % 2 == 0
         });
         fork_and_look(&first);
-        let second = some(&queue, 100);
+        let second = receive_many(&queue, 100);
         fork_and_look(&second);
         fork_and_look(&first);
         for _ in 0..3 {
-            let third = some(&queue, 60);
+            let third = receive_many(&queue, 60);
             fork_and_look(&third);
             // A message that was begun before a fork is sent after it with the bytes it had.
             let mut buf = channel::MessageBuf::new(LENGTH, &[]).unwrap();
-            let fourth = some(&queue, 20);
+            let fourth = receive_many(&queue, 20);
             buf.bytes_mut().fill(7);
             fork_and_look(&fourth);
             queue.put_draft(&mut Some(buf), Deadline::NOW).unwrap();
             assert_eq!(queue.get(Deadline::NOW).unwrap().bytes(), [7; LENGTH]);
         }
         drop((first, second));
-        fork_and_look(&some(&queue, 100));
+        fork_and_look(&receive_many(&queue, 100));
         process::sweep();
         before.assert_unchanged();
     });
@@ -198,13 +198,13 @@ fn many_borrowed_blocks_become_private_whatever_comes_and_goes() {
 fn without_memory_for_cow_buffers_borrowed_blocks_are_private_all_the_same() {
     isolated(|| {
         let queue = Queue::new(0).unwrap();
-        let views = some(&queue, 30);
+        let views = receive_many(&queue, 30);
         process::set_memory_limit(Some(1)).unwrap();
         fork_and_look(&views);
         fork_and_look(&views);
         process::set_memory_limit(None).unwrap();
         drop(views);
-        fork_and_look(&some(&queue, 30));
+        fork_and_look(&receive_many(&queue, 30));
     });
 }
 
@@ -212,7 +212,7 @@ fn without_memory_for_cow_buffers_borrowed_blocks_are_private_all_the_same() {
 fn what_is_borrowed_takes_no_second_memory_once_the_others_are_gone() {
     isolated(|| {
         let queue = Queue::new(0).unwrap();
-        let views = some(&queue, 60);
+        let views = receive_many(&queue, 60);
         let before = process::memory().unwrap().resident;
         assert!(before > (60 * LENGTH) as u64);
         fork_and_look(&views);
@@ -223,7 +223,7 @@ fn what_is_borrowed_takes_no_second_memory_once_the_others_are_gone() {
         }
         fork_and_look(&views);
         drop(views);
-        fork_and_look(&some(&queue, 60));
+        fork_and_look(&receive_many(&queue, 60));
         assert_eq!(Child::fork(|| ()).join().0, End::Exited(0));
     });
 }

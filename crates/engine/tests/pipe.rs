@@ -85,7 +85,7 @@ fn the_end_does_not_come_while_a_copy_is_open_elsewhere() {
     isolated(|| {
         let cells = SharedCells::new();
         let (receiver, sender) = pipe(false).unwrap();
-        let keeper = Child::fork(|| {
+        let holder = Child::fork(|| {
             cells.until(0, 1);
             sender.send(&[b"still here"], Deadline::NOW).unwrap();
         });
@@ -94,7 +94,7 @@ fn the_end_does_not_come_while_a_copy_is_open_elsewhere() {
         cells.write(0, 1);
         assert_eq!(text(&receiver, promptly()), "still here");
         assert!(matches!(receiver.recv(promptly()), Err(GetError::Closed)));
-        keeper.succeed();
+        holder.succeed();
     });
 }
 

@@ -141,7 +141,7 @@ fn it_ends_with_the_process_that_owns_it() {
     isolated(|| {
         process::ensure().unwrap();
         let (mut reader, mut writer) = std::io::pipe().unwrap();
-        let keeper = Child::fork(|| {
+        let owner = Child::fork(|| {
             let store = Store::new().unwrap();
             set(&store, b"key", b"value");
             std::io::Write::write_all(&mut writer, &store.handle().to_bytes()).unwrap();
@@ -153,8 +153,8 @@ fn it_ends_with_the_process_that_owns_it() {
         std::io::Read::read_exact(&mut reader, &mut handle).unwrap();
         let store = Store::open(&StoreHandle::from_bytes(&handle).unwrap()).unwrap();
         assert_eq!(get(&store, b"key").unwrap(), b"value");
-        keeper.kill();
-        keeper.join();
+        owner.kill();
+        owner.join();
         assert!(matches!(
             store.enter(promptly()).unwrap(),
             Err(StoreError::Detached)

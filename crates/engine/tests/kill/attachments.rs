@@ -17,11 +17,11 @@ fn put(queue: &Queue) {
     let bytes = SharedBytes::new(64).expect("memory");
     bytes.write_at(0, INSIDE);
     let inner = Queue::new(0).expect("a queue");
-    enclose(&inner, &bytes.handle());
-    enclose(queue, &inner.handle());
+    put_attached(&inner, &bytes.handle());
+    put_attached(queue, &inner.handle());
 }
 
-fn enclose(queue: &Queue, handle: &Handle) {
+fn put_attached(queue: &Queue, handle: &Handle) {
     let held = [ObjectRef::of(handle).expect("it is open here")];
     queue
         .put_with(&[&handle.to_bytes()], &held, Deadline::NOW)
@@ -179,7 +179,7 @@ impl Repeating {
 
     fn round(&self, count: usize) {
         for _ in 0..count {
-            enclose(&self.queue, &self.bytes.handle());
+            put_attached(&self.queue, &self.bytes.handle());
         }
         for _ in 0..count {
             // Other processes may have been killed after they received one.
@@ -208,7 +208,7 @@ impl Scenario for Repeating {
         let own = SharedBytes::new(64).expect("memory");
         own.write_at(0, INSIDE);
         let queue = Queue::new(0).expect("a queue");
-        (0..40).for_each(|_| enclose(&queue, &own.handle()));
+        (0..40).for_each(|_| put_attached(&queue, &own.handle()));
         let old = own.handle();
         drop(own);
         for _ in 0..40 {

@@ -7,21 +7,21 @@ use procession_engine::failpoint::{self, Action};
 use procession_engine::{Deadline, process};
 
 /// A queue whose descriptor is watched, first by the victim or by another process.
-pub struct Showing {
+pub struct Watching {
     queue: Queue,
 }
 
-impl Showing {
-    pub fn new(_: SharedCells) -> Showing {
-        Showing {
+impl Watching {
+    pub fn new(_: SharedCells) -> Watching {
+        Watching {
             queue: Queue::new(0).expect("a queue"),
         }
     }
 
-    pub fn asked(cells: SharedCells) -> Showing {
-        let showing = Showing::new(cells);
-        showing.queue.fileno().expect("a descriptor");
-        showing
+    pub fn asked(cells: SharedCells) -> Watching {
+        let watching = Watching::new(cells);
+        watching.queue.fileno().expect("a descriptor");
+        watching
     }
 
     fn is_readable(&self) -> bool {
@@ -33,7 +33,7 @@ impl Showing {
     }
 }
 
-impl Scenario for Showing {
+impl Scenario for Watching {
     fn victim(&mut self, _: SharedCells) {
         for _ in 0..3 {
             let _ = self.is_readable();
@@ -71,14 +71,14 @@ const PID: usize = FREE_CELLS + 2;
 
 /// A process waits at a queue's descriptor that it inherited from its parent. The parent is gone, so no process
 /// knows where the descriptor is.
-pub struct Sought {
+pub struct Searching {
     queue: Queue,
     cells: SharedCells,
     maker: u32,
 }
 
-impl Sought {
-    pub fn new(cells: SharedCells) -> Sought {
+impl Searching {
+    pub fn new(cells: SharedCells) -> Searching {
         let queue = Queue::new(0).expect("a queue");
         // So that the waiting process can be reaped once its parent is gone.
         // SAFETY: a call without preconditions.
@@ -96,7 +96,7 @@ impl Sought {
             std::mem::forget(successor);
         })
         .succeed();
-        Sought {
+        Searching {
             queue,
             cells,
             maker: std::process::id(),
@@ -104,7 +104,7 @@ impl Sought {
     }
 }
 
-impl Scenario for Sought {
+impl Scenario for Searching {
     fn victim(&mut self, _: SharedCells) {
         for _ in 0..4 {
             let queue = Queue::open(&self.queue.handle()).expect("the queue");
@@ -115,12 +115,12 @@ impl Scenario for Sought {
     fn survive(&mut self, cells: SharedCells) {
         self.queue.put(&[b"one"], Deadline::NOW).expect("room");
         cells.until(HEARD, 1);
-        assert_eq!(cells.read(HEARD), 2, "who waits was not woken");
+        assert_eq!(cells.read(HEARD), 2, "the waiting process was not woken");
         self.queue.get(Deadline::NOW).expect("the message");
     }
 }
 
-impl Drop for Sought {
+impl Drop for Searching {
     fn drop(&mut self) {
         if self.maker == std::process::id() {
             // Without a message no process woke it.

@@ -49,11 +49,11 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    death_while_taking_and_giving_back_memory: memory::Taking::small;
-    death_while_using_large_memory: memory::Taking::large;
+    death_while_allocating_and_freeing_memory: memory::Allocating::small;
+    death_while_using_large_memory: memory::Allocating::large;
     death_while_the_arena_grows: memory::Growing::new;
     death_while_memory_is_tight: memory::Tight::new;
-    death_while_giving_memory_back: memory::GivingBack::new;
+    death_while_releasing_memory: memory::Releasing::new;
     death_while_holding_and_dropping_objects: memory::Holding::new;
     death_while_adding_many_holders: memory::ManyHolders::new;
     death_while_forking: memory::Forking::new;
@@ -90,9 +90,9 @@ scenarios! {
     death_while_getting_from_chunk_to_chunk: queues::Getting::chunks;
     death_while_getting_large_messages: queues::Getting::large;
     death_while_getting_from_a_bounded_queue: queues::Getting::bounded;
-    death_while_asking_for_a_queues_descriptor: descriptors::Showing::new;
-    death_while_using_a_queues_descriptor: descriptors::Showing::asked;
-    death_while_looking_for_a_queues_descriptor: descriptors::Sought::new;
+    death_while_asking_for_a_queues_descriptor: descriptors::Watching::new;
+    death_while_using_a_queues_descriptor: descriptors::Watching::asked;
+    death_while_looking_for_a_queues_descriptor: descriptors::Searching::new;
     death_with_an_unfinished_task: queues::Tasks::new;
     death_while_making_and_dropping_queues: queues::Making::new;
     death_while_closing_a_queue: queues::Closing::new;

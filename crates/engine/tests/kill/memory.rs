@@ -26,19 +26,19 @@ fn use_bytes(len: usize, fill: u8) {
 }
 
 /// Memory of a few sizes, one after the other and several at a time.
-pub struct Taking {
+pub struct Allocating {
     sizes: &'static [usize],
 }
 
-impl Taking {
-    pub fn small(_: SharedCells) -> Taking {
-        Taking {
+impl Allocating {
+    pub fn small(_: SharedCells) -> Allocating {
+        Allocating {
             sizes: &[1, 100, 100, 5_000],
         }
     }
 
-    pub fn large(_: SharedCells) -> Taking {
-        Taking {
+    pub fn large(_: SharedCells) -> Allocating {
+        Allocating {
             sizes: &[300_000, 2 << 20],
         }
     }
@@ -57,7 +57,7 @@ impl Taking {
     }
 }
 
-impl Scenario for Taking {
+impl Scenario for Allocating {
     const BYSTANDER: bool = true;
 
     fn victim(&mut self, _: SharedCells) {
@@ -144,11 +144,11 @@ impl Scenario for Tight {
 }
 
 /// Memory of all kinds of messages is released while others allocate it.
-pub struct GivingBack;
+pub struct Releasing;
 
-impl GivingBack {
-    pub fn new(_: SharedCells) -> GivingBack {
-        GivingBack
+impl Releasing {
+    pub fn new(_: SharedCells) -> Releasing {
+        Releasing
     }
 
     fn round(fill: u8) {
@@ -186,17 +186,17 @@ impl GivingBack {
     }
 }
 
-impl Scenario for GivingBack {
+impl Scenario for Releasing {
     fn victim(&mut self, _: SharedCells) {
-        GivingBack::round(1);
+        Releasing::round(1);
     }
 
     fn while_stopped(&mut self, _: SharedCells) {
-        GivingBack::round(2);
+        Releasing::round(2);
     }
 
     fn survive(&mut self, _: SharedCells) {
-        (0..2).for_each(|_| GivingBack::round(3));
+        (0..2).for_each(|_| Releasing::round(3));
     }
 }
 
