@@ -15,7 +15,7 @@ pub struct Storing {
     sequence: Store,
 }
 
-fn round(store: &Store, deadline: Deadline) -> ExclusiveAccess<'_> {
+fn exclusive(store: &Store, deadline: Deadline) -> ExclusiveAccess<'_> {
     let entered = store.enter(deadline).expect("the lock is available");
     entered.expect("the owner lives")
 }
