@@ -7,7 +7,7 @@ use iceoryx2::prelude::*;
 
 use crate::harness::{clocked, steady};
 
-/// The arguments that make this program the other side: `CHILD SERVICE`.
+/// The arguments that start this program as the other side: `CHILD SERVICE`.
 pub const CHILD: &str = "--iceoryx-child";
 
 const STOP: u64 = u64::MAX;
@@ -17,7 +17,7 @@ type Ends = (
     Subscriber<ipc::Service, u64, ()>,
 );
 
-/// Both ends, once the other side has both of its own.
+/// Opens both ends. Returns once the other side has opened both of its own.
 fn ends(out: &str, back: &str) -> (Node<ipc::Service>, Ends) {
     let node = NodeBuilder::new().create::<ipc::Service>().expect("a node");
     let service = |name: &str| {
@@ -40,10 +40,7 @@ fn ends(out: &str, back: &str) -> (Node<ipc::Service>, Ends) {
 
 fn send(publisher: &Publisher<ipc::Service, u64, ()>, number: u64) {
     let sample = publisher.loan_uninit().expect("room");
-    sample
-        .write_payload(number)
-        .send()
-        .expect("somebody listens");
+    sample.write_payload(number).send().expect("a subscriber");
 }
 
 fn receive(subscriber: &Subscriber<ipc::Service, u64, ()>) -> u64 {

@@ -7,14 +7,14 @@ use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, IpcSender, IpcSharedMemory
 
 use crate::harness::{clocked, steady};
 
-/// The arguments that make this program the other side: `CHILD KIND SERVER`.
+/// The arguments that start this program as the other side: `CHILD KIND SERVER`.
 pub const CHILD: &str = "--ipc-child";
 
 const LARGE: usize = 64 << 20;
 
-type Line = (IpcSender<u64>, IpcReceiver<u64>);
+type Channels = (IpcSender<u64>, IpcReceiver<u64>);
 
-/// A child of the kind, and what it sends first.
+/// Starts a child of that kind. Also returns its first message.
 fn start<T: serde::de::DeserializeOwned + serde::Serialize>(kind: &str) -> (Child, T) {
     let (server, name) = IpcOneShotServer::<T>::new().expect("a server");
     let exe = std::env::current_exe().expect("the path of this program");
@@ -22,36 +22,36 @@ fn start<T: serde::de::DeserializeOwned + serde::Serialize>(kind: &str) -> (Chil
         .args([CHILD, kind, &name])
         .spawn()
         .expect("a process");
-    let (_, first) = server.accept().expect("the child's word");
+    let (_, first) = server.accept().expect("the child's first message");
     (child, first)
 }
 
-fn give<T: serde::de::DeserializeOwned + serde::Serialize>(server: &str, what: T) {
+fn send_first<T: serde::de::DeserializeOwned + serde::Serialize>(server: &str, message: T) {
     let sender = IpcSender::connect(server.to_owned()).expect("the server");
-    sender.send(what).expect("the parent lives");
+    sender.send(message).expect("the parent lives");
 }
 
-/// The other side.
+/// The main function of the other side.
 pub fn child(kind: &str, server: &str) {
     let (requests_out, requests) = channel::<u64>().expect("a channel");
     match kind {
         "echo" => {
             let (replies, replies_in) = channel::<u64>().expect("a channel");
-            give::<Line>(server, (requests_out, replies_in));
+            send_first::<Channels>(server, (requests_out, replies_in));
             while let Ok(number) = requests.recv() {
                 replies.send(number).expect("the parent lives");
             }
         }
         "stream" => {
             let (numbers, numbers_in) = channel::<u64>().expect("a channel");
-            give::<Line>(server, (requests_out, numbers_in));
+            send_first::<Channels>(server, (requests_out, numbers_in));
             while let Ok(count) = requests.recv() {
                 (0..count).for_each(|i| numbers.send(i).expect("the parent lives"));
             }
         }
         "large" => {
             let (buffers, buffers_in) = channel::<IpcSharedMemory>().expect("a channel");
-            give(server, (requests_out, buffers_in));
+            send_first(server, (requests_out, buffers_in));
             let source = vec![7; LARGE];
             while let Ok(count) = requests.recv() {
                 for _ in 0..count {
@@ -66,7 +66,7 @@ pub fn child(kind: &str, server: &str) {
 }
 
 pub fn stream() -> f64 {
-    let (mut child, (requests, numbers)) = start::<Line>("stream");
+    let (mut child, (requests, numbers)) = start::<Channels>("stream");
     let rate = steady(|n| {
         clocked(|| {
             requests.send(n).expect("the child lives");
@@ -79,7 +79,7 @@ pub fn stream() -> f64 {
 }
 
 pub fn ping_pong() -> f64 {
-    let (mut child, (requests, replies)) = start::<Line>("echo");
+    let (mut child, (requests, replies)) = start::<Channels>("echo");
     let trip = |i| {
         requests.send(i).expect("the child lives");
         assert_eq!(replies.recv().expect("a reply"), i);
@@ -91,7 +91,7 @@ pub fn ping_pong() -> f64 {
 }
 
 pub fn ping_pong_asleep() -> f64 {
-    let (mut child, (requests, replies)) = start::<Line>("echo");
+    let (mut child, (requests, replies)) = start::<Channels>("echo");
     let rate = asleep(|i| {
         requests.send(i).expect("the child lives");
         assert_eq!(replies.recv().expect("a reply"), i);
@@ -101,7 +101,7 @@ pub fn ping_pong_asleep() -> f64 {
     rate
 }
 
-/// Round trips a second when both sides slept before each one; the pauses do not count.
+/// Round trips per second if both sides sleep before each one; the pauses do not count.
 pub fn asleep(trip: impl Fn(u64)) -> f64 {
     const TRIPS: u64 = 400;
     let mut took = Duration::ZERO;

@@ -1,9 +1,9 @@
-//! Large buffers through Procession's engine, and its pipe between sleeping processes.
+//! Large buffers through Procession's engine, and its pipe between processes that sleep.
 
 use std::hint::black_box;
 
 use procession::{Connection, Process};
-use procession_engine::channel::{Draft, Queue};
+use procession_engine::channel::{MessageBuf, Queue};
 use procession_engine::{Deadline, Handle};
 
 use crate::harness::{clocked, steady};
@@ -16,22 +16,22 @@ fn produce(queue: [u8; 32], n: u64) {
     let source = vec![7; LARGE];
     queue.put(&[b"ready"], Deadline::NEVER).expect("room");
     for _ in 0..n {
-        let mut draft = Draft::new(LARGE, &[]).expect("memory");
-        draft.bytes_mut().copy_from_slice(&source);
+        let mut message = MessageBuf::new(LARGE, &[]).expect("memory");
+        message.bytes_mut().copy_from_slice(&source);
         queue
-            .put_draft(&mut Some(draft), Deadline::NEVER)
+            .put_draft(&mut Some(message), Deadline::NEVER)
             .expect("room");
     }
 }
 
-/// One process copies a buffer into shared memory, this one reads it there.
+/// Another process copies a buffer into shared memory; this one reads it in place.
 pub fn stream() -> f64 {
     let rate = steady(|n| {
         let queue = Queue::new(2).expect("shared memory");
         let producer = Process::spawn(produce, (queue.handle().to_bytes(), n)).expect("a process");
         queue
             .get(Deadline::NEVER)
-            .expect("the producer's first word");
+            .expect("the producer's first message");
         let took = clocked(|| {
             for _ in 0..n {
                 let message = queue.get(Deadline::NEVER).expect("a buffer");
@@ -44,7 +44,7 @@ pub fn stream() -> f64 {
     rate * LARGE as f64 / 1e6
 }
 
-/// The cost of copying alone.
+/// Only the copying.
 pub fn memcpy() -> f64 {
     let (source, mut target) = (vec![7_u8; LARGE], vec![0_u8; LARGE]);
     let rate = steady(|n| {
@@ -53,9 +53,9 @@ pub fn memcpy() -> f64 {
     rate * LARGE as f64 / 1e6
 }
 
-fn echo(line: Connection<u64, u64>) {
-    while let Ok(number) = line.recv() {
-        line.send(number).expect("the other side lives");
+fn echo(connection: Connection<u64, u64>) {
+    while let Ok(number) = connection.recv() {
+        connection.send(number).expect("the other side lives");
     }
 }
 

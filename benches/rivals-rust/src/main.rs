@@ -1,5 +1,5 @@
 //! `cargo run --release`: Procession beside ipc-channel, procspawn and iceoryx2, all between processes.
-//! `-- --only Queue` picks rows, `-- --repeat 9` measures more often.
+//! `-- --only Queue` selects rows, `-- --repeat 9` repeats each measurement nine times.
 
 #[path = "../../../crates/procession/benches/table/harness.rs"]
 mod harness;

@@ -1,4 +1,4 @@
-//! procspawn: this program started anew, with a function and its argument.
+//! procspawn: starts this program again, with a function and its argument.
 
 use crate::harness::{clocked, steady};
 

@@ -1,4 +1,4 @@
-//! Points in time that calls wait until.
+//! Deadlines: points in time until which calls wait.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ impl Deadline {
     /// Blocks for as long as it takes.
     pub const NEVER: Deadline = Deadline(u64::MAX);
 
-    /// The point `time` from now; [`Deadline::NEVER`] when that is beyond the clock.
+    /// The point `time` from now; [`Deadline::NEVER`] when that is beyond the range of the clock.
     pub fn after(time: Duration) -> Deadline {
         if time.is_zero() {
             return Deadline::NOW;
         }
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        // Kernel time values are signed: what lies beyond 200 years is never.
+        // Kernel time values are signed: 2^62 ns (146 years) and more count as never.
         match monotonic_ns().checked_add(ns) {
             Some(at) if at < 1 << 62 => Deadline(at),
             _ => Deadline::NEVER,
@@ -59,7 +59,7 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// As [`monotonic_ns`], behind by a few milliseconds at most, and cheaper to read.
+/// As [`monotonic_ns`], late by a few milliseconds at most, and cheaper to read.
 pub(crate) fn coarse_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64

@@ -1,7 +1,7 @@
-//! Who is in the process tree, what each holds and waits for, and whether that can end well.
+//! Reports on the process tree: which processes are in it, what each holds and waits for, and which waits will not end.
 //!
-//! All of it is read off the shared memory, of processes that go on meanwhile: a report is to be read by a
-//! person, who may ask for another.
+//! All of it is read from the shared memory while the processes go on, so a report may be inconsistent. It is meant for
+//! a person, who can ask for another.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::sync;
 
 pub use crate::process::wait_registry::{Call, WaitReason};
 
-/// A lock, queue or the like. Its number is the same in every process of the tree, as long as it lives.
+/// A lock, queue or other shared object. Its number is the same in every process of the tree, as long as it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Object {
     /// Its number.
@@ -36,22 +36,22 @@ impl fmt::Display for Object {
 /// One thread's wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
-    /// At which object.
+    /// The object it waits at.
     pub at: Object,
-    /// For what.
+    /// What it waits for.
     pub what: WaitReason,
-    /// For how long, in tenths of a second.
+    /// How long it has waited, to a tenth of a second.
     pub since: Duration,
 }
 
 /// One process of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessReport {
-    /// Where it sits in the process table.
+    /// Its slot in the process table, and the slot's epoch.
     pub slot: ProcId,
     /// Its process number, in its own PID namespace.
     pub pid: u32,
-    /// What it [calls itself](name_process).
+    /// The name it [gave itself](name_process).
     pub name: Option<String>,
     /// The locks it holds.
     pub holds: Vec<Object>,
@@ -61,14 +61,14 @@ pub struct ProcessReport {
     pub threads: usize,
 }
 
-/// Something that will not end by itself, or only by what the process that asks will do.
+/// A wait that will not end by itself, or only by what the asking process will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// Each process waits for a lock that the next one holds, and the last for one of the first.
+    /// Each process waits for a lock that the next one holds, and the last for one that the first holds.
     Circle(Vec<(u32, Object)>),
-    /// All other processes wait, and one for room that only a receiver could make.
+    /// All other processes wait, and one of them for room that only a receiver could make.
     NobodyReceives(Object),
-    /// All other processes wait, and one for a message that only another could send.
+    /// All other processes wait, and one of them for a message that only another process could send.
     NobodySends(Object),
 }
 
@@ -137,12 +137,12 @@ pub fn process_reports() -> Vec<ProcessReport> {
         .collect()
 }
 
-/// Whether this process has shared memory, and so is in reports.
+/// Whether this process has shared memory, and so appears in reports.
 pub fn is_member() -> bool {
     home_if_any().is_some()
 }
 
-/// Says what this process is called, in reports of any process of the tree.
+/// Names this process in the reports of every process of the tree.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`].
@@ -150,8 +150,8 @@ pub fn name_process(name: &str) -> Result<()> {
     memory::home()?.label((0, 0), name)
 }
 
-/// Says where an object was made, in reports of any process of the tree, for as long as both this process and the
-/// object live.
+/// Records where an object was made, for the reports of every process of the tree, for as long as both this process and
+/// the object live.
 ///
 /// # Errors
 /// [`Error::ForeignHandle`], [`Error::OutOfMemory`].
@@ -163,7 +163,7 @@ pub fn note_origin(handle: &Handle, place: &str) -> Result<()> {
     arena.label((handle.block(), handle.generation()), place)
 }
 
-/// Where objects were made, by their numbers, as far as [somebody said it](note_origin).
+/// Where objects were made, by their numbers, as far as it was [recorded](note_origin).
 pub fn origins() -> BTreeMap<u32, String> {
     let Some(arena) = home_if_any() else {
         return BTreeMap::new();
@@ -199,9 +199,9 @@ fn kind_of(arena: &Arena, block: BlockId) -> &'static str {
     kind.map_or("object", |kind| Kind::from_u32(kind).name())
 }
 
-/// What among these processes will not end by itself, seen by the one on the slot `asker`.
+/// The waits among these processes that will not end by themselves, seen from the process `asker`.
 ///
-/// It is a guess where a process has several threads, as one may free what another waits for.
+/// The result is a guess where a process has several threads, as one thread may free what another waits for.
 pub fn findings(process_reports: &[ProcessReport], asker: ProcId) -> Vec<Finding> {
     let mut found = circles(process_reports);
     let others = || process_reports.iter().filter(|member| member.slot != asker);
@@ -248,7 +248,7 @@ fn circles(process_reports: &[ProcessReport]) -> Vec<Finding> {
             };
             path.push((here, lock));
             if let Some(first) = path.iter().position(|(member, _)| *member == holder) {
-                // One thread may wait for what another of its process holds.
+                // One thread may wait for what another thread of its process holds.
                 if holder == here && process_reports[here].threads > 1 {
                     break;
                 }

@@ -1,4 +1,4 @@
-//! What can go wrong, one small type for each kind of call.
+//! Errors, one small type for each kind of call.
 
 use std::io;
 
@@ -9,39 +9,39 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The memory asked for is not there. Nothing was taken.
+    /// There is not enough memory. Nothing was taken.
     #[error(
         "out of shared memory: {asked} bytes asked, {left} left under {limit}; free some or raise the limit"
     )]
     OutOfMemory {
         /// Bytes asked for.
         asked: u64,
-        /// Bytes that could still be had.
+        /// Bytes that were still available.
         left: u64,
-        /// The limit that was met, and how to raise it.
+        /// The limit that was reached, and how to raise it.
         limit: String,
     },
-    /// The kernel, or a filter around this process, refuses a call the engine cannot do without.
+    /// The kernel, or a filter around this process, refuses a call that the engine needs.
     #[error(
         "this system refuses {call} (errno {errno}); Procession needs Linux 5.4 or later and a sandbox that allows the call"
     )]
     MissingCall {
         /// The system call.
         call: &'static str,
-        /// What it returned.
+        /// The error it returned.
         errno: i32,
     },
-    /// The operating system refused.
+    /// A call of the operating system failed.
     #[error("could not {what}: {source}")]
     Os {
         /// What was being done.
         what: &'static str,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
-    /// The program closed the descriptor of its shared memory, and it cannot be had back.
+    /// The program closed the descriptor of its shared memory, and the engine could not recover it.
     #[error(
-        "this process closed the descriptor of its shared memory (number {number}), and no other process of its tree has it to give it back; what was made goes on to work, here and in processes that it forks, but no other program can join it: leave that descriptor open, or make the first queue, lock or value after the others were closed"
+        "this process closed the descriptor of its shared memory (number {number}), and no other process of its tree has it to give it back; existing objects keep working, here and in processes that it forks, but no other program can join it: keep that descriptor open, or make the first queue, lock or value after closing the others"
     )]
     MemoryClosed {
         /// The number that the descriptor had.
@@ -52,29 +52,29 @@ pub enum Error {
         "this handle belongs to another process tree; pass it to a process started from the one that made it"
     )]
     ForeignHandle,
-    /// The thing behind the handle is gone.
+    /// The object behind the handle is gone.
     #[error("this handle is stale: nobody held the object any more and it was freed")]
     StaleHandle,
-    /// The handle names a thing of another kind.
+    /// The handle names an object of another kind.
     #[error("this handle names a {found}, not a {wanted}")]
     WrongKind {
-        /// What was to be opened.
+        /// The kind that was to be opened.
         wanted: &'static str,
-        /// What it is.
+        /// The kind that it is.
         found: &'static str,
     },
-    /// The bytes are no handle.
+    /// The bytes are not a handle.
     #[error("these bytes are no handle")]
     BadHandle,
-    /// The shared memory says what cannot be.
+    /// The shared memory contains an impossible value.
     #[error(
         "the shared memory of this process tree is damaged: one of its processes wrote where it should not"
     )]
     Damaged,
-    /// Every slot of the process table, or every segment, is taken.
+    /// Every entry of the process table, or every segment, is in use.
     #[error("no free {0} left in the shared memory of this process tree")]
     TableFull(&'static str),
-    /// The shared memory was laid out by another version of the engine.
+    /// The shared memory has the layout of another version of the engine.
     #[error(
         "the shared memory has layout {found}, this engine speaks layout {ours}; use one version of Procession in all processes of a tree"
     )]
@@ -84,35 +84,37 @@ pub enum Error {
         /// The layout of this engine.
         ours: u32,
     },
-    /// The process that started this one has another version of the engine.
+    /// The process that started this one uses another version of the engine.
     #[error(
-        "this process was started by version {found} of Procession and has version {ours} in it; use one version of Procession in all processes of a tree"
+        "this process was started by version {found} of Procession and uses version {ours}; use one version of Procession in all processes of a tree"
     )]
     Release {
-        /// The version of the one that started this process.
+        /// The version of the process that started this one.
         found: String,
         /// The version of this engine.
         ours: &'static str,
     },
-    /// A program with rights beyond its starter's was to be started as a child, or is one.
+    /// A program with rights that its starter may lack was to be started as a child, or is one.
     #[error(
-        "this program has rights that its starter may lack (it is setuid or setgid, or its file has capabilities), so it takes no orders and no memory from whoever starts it, and cannot be started anew as a child; its own forked children (in Rust Process::fork) can be, and so can other programs"
+        "this program has rights that its starter may lack (it is setuid or setgid, or its file has capabilities), so it accepts no requests and no memory from the process that starts it, and cannot be started anew as a child; its own forked children (in Rust Process::fork) can be, and so can other programs"
     )]
     Elevated,
-    /// This process was forked, and what its parent had open is not its own.
+    /// This process was forked, and does not own what its parent had open.
     #[error(
         "this process does not hold the object, which its parent had open when it was forked: {0}"
     )]
     NotInherited(&'static str),
-    /// The slot a child was started for is no longer its own.
-    #[error("the place reserved for this process was given up; was its parent killed meanwhile?")]
-    SeatGone,
-    /// A copy of a pool's worker, which a task of it forked, went on as the worker.
+    /// The entry that was reserved for a child is no longer its own.
     #[error(
-        "this process is a copy of a pool's worker, forked by a task: tasks and their results are the worker's"
+        "the process table entry reserved for this process was released; was its parent killed?"
+    )]
+    SeatGone,
+    /// A copy of a pool's worker, which one of its tasks forked, continued as the worker.
+    #[error(
+        "this process is a copy of a pool's worker, forked by a task: tasks and their results belong to the worker"
     )]
     NotTheWorker,
-    /// An argument that cannot be.
+    /// An invalid argument.
     #[error("{0}")]
     Invalid(String),
 }
@@ -142,7 +144,7 @@ pub enum LockError {
     OwnerDied,
 }
 
-/// A wait ended without what was waited for.
+/// A wait ended without the event that was waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WaitError {
     /// The deadline passed.
@@ -153,7 +155,7 @@ pub enum WaitError {
     Interrupted,
 }
 
-/// A message was not taken.
+/// A message was not put.
 #[derive(Debug, thiserror::Error)]
 pub enum PutError {
     /// There was no room before the deadline.
@@ -165,7 +167,7 @@ pub enum PutError {
     /// Nobody can receive any more.
     #[error("closed: nobody can receive any more")]
     Closed,
-    /// The memory for the message could not be had.
+    /// There was no memory for the message, or another failure.
     #[error(transparent)]
     Failed(#[from] Error),
 }
@@ -173,7 +175,7 @@ pub enum PutError {
 /// No message was received.
 #[derive(Debug, thiserror::Error)]
 pub enum GetError {
-    /// None came before the deadline.
+    /// No message arrived before the deadline.
     #[error("empty")]
     Empty,
     /// A signal arrived; nothing was taken.

@@ -1,6 +1,6 @@
-//! Named steps at which a test may kill the process.
+//! Named steps at which a test can kill the process.
 //!
-//! Without the feature `kill-points` a point is nothing at all.
+//! Without the feature `kill-points` a failpoint compiles to nothing.
 
 #[cfg(not(feature = "kill-points"))]
 #[inline(always)]
@@ -26,16 +26,17 @@ mod armed {
         Kill,
         /// SIGSTOP; goes on after SIGCONT.
         Stop,
-        /// Another program takes over the process.
+        /// The process executes another program.
         Exec,
         /// `_exit(0)`, with no mark of an orderly exit.
         Exit,
     }
 
-    /// The longest sleep of those who are told of deaths, in milliseconds: so long as never to end.
+    /// The longest sleep of a sleeper that is told of deaths, in milliseconds. The initial value is so long that it
+    /// never ends in a test.
     static LONGEST_SLEEP: AtomicU64 = AtomicU64::new(86_400_000);
 
-    /// For how long those sleep at most from now on that are told of deaths.
+    /// Sets the longest sleep of those that are told of deaths.
     pub fn sleep_at_most(longest: Duration) {
         LONGEST_SLEEP.store(longest.as_millis() as u64, Ordering::SeqCst);
     }
@@ -55,7 +56,7 @@ mod armed {
     static RECORD: AtomicBool = AtomicBool::new(true);
     static SEEN: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
 
-    /// Does `action` at the `nth` visit (from 1) of the point `name` by this process.
+    /// Does `action` at the `nth` visit (from 1) of the failpoint `name` by this process.
     pub fn arm(name: &'static str, nth: u32, action: Action) {
         *ARMED.lock().unwrap() = Some(Armed {
             name,
@@ -66,18 +67,18 @@ mod armed {
         ANY.store(true, Ordering::Release);
     }
 
-    /// Takes the arming back.
+    /// Disarms the failpoint.
     pub fn disarm() {
         ANY.store(false, Ordering::Release);
         RECORD.store(true, Ordering::Relaxed);
     }
 
-    /// Every point there is.
+    /// The names of all failpoints.
     pub fn names() -> &'static [&'static str] {
         super::NAMES
     }
 
-    /// The points this process has passed.
+    /// The failpoints that this process has passed.
     pub fn visited() -> Vec<&'static str> {
         SEEN.lock().unwrap().clone()
     }
@@ -85,7 +86,7 @@ mod armed {
     pub(crate) fn hit(name: &'static str) {
         debug_assert!(super::NAMES.contains(&name), "{name} is not listed");
         if ANY.load(Ordering::Acquire) {
-            strike(name);
+            act(name);
         } else if RECORD.load(Ordering::Relaxed)
             && let Ok(mut seen) = SEEN.try_lock()
             && !seen.contains(&name)
@@ -95,7 +96,7 @@ mod armed {
     }
 
     #[cold]
-    fn strike(name: &'static str) {
+    fn act(name: &'static str) {
         let mut armed = ARMED.lock().unwrap();
         let Some(plan) = armed.as_mut().filter(|plan| plan.name == name) else {
             return;
@@ -123,7 +124,7 @@ mod armed {
     }
 }
 
-/// Every point, by layer.
+/// All failpoints, by layer.
 #[cfg(feature = "kill-points")]
 const NAMES: &[&str] = &[
     "arena.bump",
@@ -131,11 +132,11 @@ const NAMES: &[&str] = &[
     "arena.emptied",
     "arena.freed",
     "arena.freeing",
-    "arena.giving_back",
     "arena.grow",
     "arena.grown",
     "arena.listing",
     "arena.popped",
+    "arena.releasing",
     "arena.taken",
     "attachments.emptied",
     "attachments.listed",
@@ -148,10 +149,10 @@ const NAMES: &[&str] = &[
     "barrier.broken",
     "barrier.opened",
     "barrier.reset",
+    "cells.closed",
     "cells.cut",
     "cells.emptied",
     "cells.opened",
-    "cells.shut",
     "chunk_list.begun",
     "chunk_list.dismantling",
     "chunk_list.frozen",
@@ -246,7 +247,6 @@ const NAMES: &[&str] = &[
     "semaphore.taken",
     "skipped.named",
     "skipped.settled",
-    "store.beside",
     "store.cleared",
     "store.entered",
     "store.forgotten",
@@ -255,6 +255,7 @@ const NAMES: &[&str] = &[
     "store.popped",
     "store.pushed",
     "store.replaced",
+    "store.unlocked",
     "sync.called",
     "tasks.begun",
     "tasks.ended",

@@ -1,12 +1,13 @@
-//! Maps whose keys are numbers of our own.
+//! Maps whose keys are numbers that this program chose.
 //!
-//! Std's usual hasher draws random numbers against keys that an attacker chose, and panics where a sandbox refuses to
-//! draw them with an error that it does not expect. Nobody chooses these keys. So theirs is one multiplication.
+//! The default hasher of std draws random numbers to resist keys that an attacker chose, and panics where a sandbox
+//! refuses to draw them with an error that it does not expect. Nobody else chooses these keys, so one multiplication is
+//! enough to hash them.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Hashes numbers: what was hashed before, with the next one, times a large odd number, folded.
+/// Hashes numbers: the previous hash, combined with the next number, times a large odd number, folded.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct IdHasher(u64);
 
@@ -60,7 +61,7 @@ mod tests {
         hasher.finish()
     }
 
-    /// In how many of 1024 places 1024 such keys are.
+    /// How many of 1024 buckets 1024 such keys fill.
     fn places<K: Hash>(keys: impl Iterator<Item = K>) -> usize {
         let places: IdSet<u64> = keys.take(1024).map(|key| hash_of(key) % 1024).collect();
         places.len()

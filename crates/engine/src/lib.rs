@@ -1,20 +1,24 @@
 //! The engine of Procession: shared memory, locks, channels and processes that survive each other.
 //!
-//! It knows bytes and processes, no types and no language. The layers, each using only those below:
+//! It knows bytes and processes, but no types and no language. The layers, from the top. Each uses those below it, with
+//! these exceptions: `process`, `objects` and `memory` use each other, `process` uses parts of `channel` and `sync`, and
+//! `channel` uses the `EventKey` of `select`.
 //!
 //! ```text
 //! pool        tasks, claims, deadlines, retries, results
 //! select      the first of several queues, pipes and processes
-//! process     enter, leave, what became of whom    report  who holds what and waits for what
+//! diagnostics which process holds what and waits for what
 //! store       tables of bytes
 //! channel     Queue, Pipe        sync  Lock ... Barrier        value  SharedBytes
-//! arena       segments, blocks, process table, owners, giving back what the dead owned
+//! process     process table: join, fork, exit, reap; starting children
+//! objects     what lies in blocks: handles, holders, attachments, copy-on-write buffers
+//! memory      the arena: segments, blocks, owners, returning idle memory
 //! sys         the raw Linux calls
 //! ```
 //!
-//! What every layer keeps to: whoever takes something does it by ONE compare-and-swap whose new value
-//! names the taker, so that a process that is killed, stopped or replaced between any two instructions
-//! leaves the others going on. `arena/README.md` and `channel/README.md` hold the protocols.
+//! Every layer follows one rule: a process takes something by ONE compare-and-swap whose new value names the taker. So
+//! if a process is killed, stopped or replaced between any two instructions, the others can go on. `memory/README.md`,
+//! `channel/README.md` and `pool/README.md` describe the protocols.
 
 #[cfg(not(loom))]
 pub mod channel;
@@ -71,7 +75,7 @@ pub use objects::private_mapping::{BorrowedBuffer, BufferView};
 #[cfg(not(loom))]
 pub use sys::{signals, stack};
 
-// The models compile the words of the protocols alone, over loom's atomics.
+// The models compile only the words of the protocols, over loom's atomics.
 #[cfg(loom)]
 #[allow(dead_code)]
 mod memory {

@@ -1,7 +1,7 @@
-//! Loops that go round again when somebody else was faster.
+//! Loops that try again when another process was faster.
 //!
-//! Each round says that another process got something done, so there are never many of them: unless the
-//! memory says what cannot be, because a process wrote where it should not. Then the loop has to end.
+//! Each round means that another process made progress, so there are never many of them, unless the memory contains an
+//! impossible value because a process wrote where it should not. Then the loop has to end.
 
 use crate::error::{Error, Result};
 

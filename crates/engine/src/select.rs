@@ -1,7 +1,7 @@
-//! Waiting for several things at once: the first of any number of queues, pipes and processes.
+//! Waits for several things at once: the first of any number of queues, pipes and processes.
 //!
-//! Nothing is taken here. Who is told that a message is there tries to receive it, and waits again if
-//! somebody else was faster.
+//! Nothing is received here. A caller that is told of a message tries to receive it, and waits again if another process
+//! was faster.
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,40 +16,41 @@ use crate::memory::home_if_any;
 use crate::memory::owner::ProcId;
 use crate::process::wait_registry;
 use crate::sync::eventcount::EventCount;
+pub use crate::sync::eventcount::EventKey;
 use crate::sync::spin::Spin;
 use crate::sys::futex::{self, NAP, Slept};
 
-/// How long to go without a look at what no word tells of.
+/// The nap between checks of sources that no word reports on.
 const BLIND_NAP: Duration = Duration::from_millis(20);
-/// Words tell of everything.
+/// Words report every event, so no naps are needed.
 const NO_NAP: Duration = Duration::MAX;
-/// As [`BLIND_NAP`], of a process that has left its place and is about to end.
+/// As [`BLIND_NAP`], for a process that has released its entry and is about to end.
 const LAST_NAP: Duration = Duration::from_millis(1);
 
-/// Something to be waited for.
+/// Something to wait for.
 #[derive(Debug, Clone, Copy)]
 pub enum Source<'a> {
     /// A queue that has a message, or is closed.
     Message(&'a Queue),
     /// A queue that has room, or is closed.
     Room(&'a Queue),
-    /// A queue from which something was received after [this](Queue::moment), or that is closed.
+    /// A queue from which a message was received after [this key](Queue::moment), or that is closed.
     RoomSince(&'a Queue, EventKey),
-    /// An end of a pipe at which a message is there, or the end of the stream.
+    /// An end of a pipe that has a message, or the end of the stream.
     Arrival(&'a End),
     /// An end of a pipe that has room for a small message, or whose peer is gone.
     Departure(&'a End),
-    /// An end of a pipe from whose other end something was received after [this](End::moment), or whose peer is
+    /// An end of a pipe from whose other end a message was received after [this key](End::moment), or whose peer is
     /// gone.
     DepartureSince(&'a End, EventKey),
-    /// A child that ended: its pidfd, and its place in the process table.
+    /// A child that ended: its pidfd, and its id in the process table.
     Exit(BorrowedFd<'a>, ProcId),
-    /// An alarm that rang after it had [this count](WakeHandle::count).
+    /// A wake handle that rang after it had [this count](WakeHandle::count).
     WakeHandle(&'a WakeHandle, u32),
 }
 
 impl Source<'_> {
-    /// Whether there would be nothing to wait for.
+    /// Whether a wait would return at once.
     pub fn is_ready(&self) -> bool {
         self.is_ready_by_memory()
             || match self {
@@ -61,29 +62,29 @@ impl Source<'_> {
             }
     }
 
-    /// As [`Source::is_ready`], as far as that can be told without a system call.
+    /// As [`Source::is_ready`], as far as that is known without a system call.
     fn is_ready_by_memory(&self) -> bool {
         match self {
             Source::Message(queue) => queue.is_closed() || !queue.is_empty(),
             Source::Room(queue) => queue.is_closed() || queue.at().has_room_for_one(),
-            Source::RoomSince(queue, moment) => {
-                queue.is_closed() || moment.is_over(&queue.at().chain.space)
+            Source::RoomSince(queue, key) => {
+                queue.is_closed() || key.is_over(&queue.at().chain.space)
             }
             Source::Arrival(end) => !end.incoming().is_empty(),
             Source::Departure(end) => end.outgoing().has_room_for_one(),
-            Source::DepartureSince(end, moment) => moment.is_over(&end.outgoing().chain.space),
+            Source::DepartureSince(end, key) => key.is_over(&end.outgoing().chain.space),
             Source::Exit(..) => false,
-            Source::WakeHandle(alarm, count) => alarm.count() != *count,
+            Source::WakeHandle(handle, count) => handle.count() != *count,
         }
     }
 
-    /// Says that somebody is about to sleep. Adds the words to sleep on, and returns how long at most.
+    /// Announces that this thread is about to sleep. Adds the words to sleep on, and returns for how long at most.
     fn announce<'w>(&'w self, words: &mut Vec<(&'w AtomicU32, u32)>) -> Duration {
         match self {
             Source::Message(queue) => words.push(asleep_on(&queue.at().chain.items)),
             Source::Room(queue) => words.push(asleep_on(&queue.at().chain.space)),
-            Source::RoomSince(queue, moment) => {
-                words.push((queue.at().chain.space.word(), moment.0));
+            Source::RoomSince(queue, key) => {
+                words.push((queue.at().chain.space.word(), key.0));
             }
             Source::Arrival(end) => {
                 words.push(asleep_on(&end.incoming().chain.items));
@@ -93,35 +94,36 @@ impl Source<'_> {
                 words.push(asleep_on(&end.outgoing().chain.space));
                 return watch(end.watch_others(), words);
             }
-            Source::DepartureSince(end, moment) => {
-                words.push((end.outgoing().chain.space.word(), moment.0));
+            Source::DepartureSince(end, key) => {
+                words.push((end.outgoing().chain.space.word(), key.0));
                 return watch(end.watch_others(), words);
             }
             Source::Exit(_, slot) => {
                 let life = home_if_any().and_then(|arena| arena.watch_liveness(*slot));
                 let Some(life) = life else { return LAST_NAP };
                 words.push(life);
-                // One that has not taken its place yet changes nothing there when it dies.
+                // A process that has not claimed its entry yet changes nothing there when it dies.
                 let joined = home_if_any().is_some_and(|a| a.watch_closely(*slot).is_some());
                 return if joined { NO_NAP } else { BLIND_NAP };
             }
-            Source::WakeHandle(alarm, count) => words.push((&alarm.0, *count)),
+            Source::WakeHandle(handle, count) => words.push((&handle.0, *count)),
         }
         NO_NAP
     }
 
-    /// After a sleep: lets another go on who waits for the same, since a call to wake one may have been for us.
+    /// Call after a sleep: wakes another thread that waits for the same event, since a wake-up may have been meant for
+    /// it.
     fn pass_on(&self) {
         match self {
             Source::Message(queue) => queue.at().chain.items.woke(|| !queue.is_empty()),
             Source::Room(queue) => queue.at().chain.space.woke(|| true),
-            Source::RoomSince(queue, moment) => moment.pass_on(&queue.at().chain.space),
+            Source::RoomSince(queue, key) => key.pass_on(&queue.at().chain.space),
             Source::Arrival(end) => {
                 let incoming = end.incoming();
                 incoming.chain.items.woke(|| !incoming.is_empty());
             }
             Source::Departure(end) => end.outgoing().chain.space.woke(|| true),
-            Source::DepartureSince(end, moment) => moment.pass_on(&end.outgoing().chain.space),
+            Source::DepartureSince(end, key) => key.pass_on(&end.outgoing().chain.space),
             Source::Exit(..) | Source::WakeHandle(..) => {}
         }
     }
@@ -132,7 +134,7 @@ fn asleep_on(sleepers: &'static EventCount) -> (&'static AtomicU32, u32) {
     (sleepers.word(), key)
 }
 
-/// Adds the words of the processes at a pipe's other end.
+/// Adds the words of the processes at a pipe's other end; returns the nap that is needed.
 fn watch<'w>(
     others: Option<Vec<(&'w AtomicU32, u32)>>,
     words: &mut Vec<(&'w AtomicU32, u32)>,
@@ -154,29 +156,7 @@ fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
     )
 }
 
-/// When there may have been no room. What is tried in vain after it is worth another try once something was
-/// received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EventKey(u32);
-
-impl EventKey {
-    pub(crate) fn now(senders: &EventCount) -> EventKey {
-        EventKey(senders.announce())
-    }
-
-    fn is_over(self, senders: &EventCount) -> bool {
-        senders.word().load(Ordering::SeqCst) != self.0
-    }
-
-    /// Passing on a call that never came would itself be one.
-    fn pass_on(self, senders: &EventCount) {
-        if self.is_over(senders) {
-            senders.woke(|| true);
-        }
-    }
-}
-
-/// A word of this process alone by which one thread reaches another that waits for other things as well.
+/// A word of this process alone, by which one thread wakes another that also waits for other things.
 #[derive(Debug, Default)]
 pub struct WakeHandle(AtomicU32);
 
@@ -186,7 +166,7 @@ impl WakeHandle {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Wakes whoever waits for it.
+    /// Wakes the threads that wait for it.
     pub fn ring(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
         futex::wake(&self.0, u32::MAX);
@@ -197,27 +177,27 @@ impl WakeHandle {
 #[derive(Debug, Default)]
 pub struct Select {
     spin: Spin,
-    /// Where the next look begins, so that no source is always last.
-    turn: AtomicU32,
+    /// The source the next check starts at, so that no source is always last.
+    rotation: AtomicU32,
 }
 
 impl Select {
-    /// Waits until one of the sources is ready, and says which. Of several, each has its turn.
+    /// Waits until one of the sources is ready; returns its index. If several are ready, the choice rotates.
     ///
     /// # Errors
     /// [`WaitError::TimedOut`], [`WaitError::Interrupted`].
     pub fn wait(&self, sources: &[Source<'_>], deadline: Deadline) -> Result<usize, WaitError> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) as usize;
-        let at_once = || first(sources, turn, |source| source.is_ready_by_memory());
-        let at_all = || first(sources, turn, |source| source.is_ready());
-        if let Some(ready) = at_once() {
+        let rotation = self.rotation.fetch_add(1, Ordering::Relaxed) as usize;
+        let check_memory = || first(sources, rotation, |source| source.is_ready_by_memory());
+        let check_all = || first(sources, rotation, |source| source.is_ready());
+        if let Some(ready) = check_memory() {
             self.spin.hit();
             return Ok(ready);
         }
         if deadline == Deadline::NOW {
-            return at_all().ok_or(WaitError::TimedOut);
+            return check_all().ok_or(WaitError::TimedOut);
         }
-        if let Some(ready) = self.spin.until(at_once) {
+        if let Some(ready) = self.spin.until(check_memory) {
             return Ok(ready);
         }
         let mut sleeps = 0;
@@ -226,7 +206,7 @@ impl Select {
             let mut words = Vec::with_capacity(sources.len() + 1);
             let naps = sources.iter().map(|source| source.announce(&mut words));
             let nap = naps.min().unwrap_or(NO_NAP);
-            if let Some(ready) = at_all() {
+            if let Some(ready) = check_all() {
                 break Ok(ready);
             }
             if deadline.is_past() {
@@ -250,14 +230,14 @@ impl Select {
     }
 }
 
-/// The first source that is ready, of those from `turn` on and then those before it.
+/// The first ready source, checking those from `rotation` on and then those before it.
 fn first(
     sources: &[Source<'_>],
-    turn: usize,
+    rotation: usize,
     is_ready: impl Fn(&Source<'_>) -> bool,
 ) -> Option<usize> {
     let count = sources.len();
-    let mut order = (0..count).map(|at| (at + turn) % count);
+    let mut order = (0..count).map(|at| (at + rotation) % count);
     order.find(|&at| is_ready(&sources[at]))
 }
 

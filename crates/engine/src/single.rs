@@ -1,7 +1,7 @@
-//! What one process can do with all of it, for Miri to follow (`make miri`).
+//! Tests of everything that one process can do, for Miri to follow (`make miri`).
 //!
-//! Here two threads stand for two processes. What a lock, event or queue orders is written and read plainly,
-//! so that Miri sees a race where one of them orders too little.
+//! Two threads stand for two processes. What a lock, event or queue orders is read and written by plain accesses, so
+//! that Miri reports a race where one of them orders too little.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicI16, AtomicU8, AtomicU32};
@@ -9,20 +9,20 @@ use std::thread;
 
 use crate::channel::{MessageBuf, Queue};
 use crate::memory::owner::Owner;
-use crate::pool::{Event as Filed, RESULT_HEAD, Task, TaskQueue, WorkerEndpoint};
+use crate::pool::{Event as PoolEvent, RESULT_HEAD, Task, TaskQueue, WorkerEndpoint};
 use crate::select::{Select, Source};
 use crate::store::{Store, StoreError};
 use crate::sync::{Barrier, Condition, Event, Lock, RLock, RwLock, Semaphore, WaitOutcome};
 use crate::value::SharedBytes;
 use crate::{CowBuffer, Deadline, Handle, ObjectRef};
 
-/// Enough for two threads to meet halfway. Miri takes its time.
+/// Enough rounds for two threads to interleave. Miri is slow.
 const ROUNDS: usize = if cfg!(miri) { 6 } else { 500 };
 
-/// One of each way a message can lie: in a slot of a first chunk, of a wide one, and in a block of its own.
+/// One size for each way a message is stored: in a slot of a first chunk, of a wide one, and in a block of its own.
 const SIZES: [usize; 5] = [0, 30, 700, 5_000, 17_000];
 
-/// A number that is changed in two steps, which nobody may see halfway.
+/// A number that is changed in two steps. Nobody may see it between the two.
 struct Guarded(SharedBytes);
 
 impl Guarded {
@@ -44,7 +44,7 @@ impl Guarded {
     }
 }
 
-/// Does `work` in two threads at once.
+/// Runs `work` in two threads at once.
 fn twice(work: impl Fn() + Sync) {
     thread::scope(|scope| {
         scope.spawn(&work);
@@ -218,15 +218,15 @@ fn a_barrier_is_passed_after_what_the_last_one_did() {
     let guarded = Guarded::new();
     twice(|| {
         for round in 1..=ROUNDS as u64 {
-            if let WaitOutcome::Last(turnstile) = barrier.arrive(Deadline::NEVER).unwrap() {
+            if let WaitOutcome::Last(guard) = barrier.arrive(Deadline::NEVER).unwrap() {
                 guarded.add(1);
-                turnstile.open().unwrap();
+                guard.open().unwrap();
             }
             assert_eq!(guarded.read(), round);
-            let WaitOutcome::Last(turnstile) = barrier.arrive(Deadline::NEVER).unwrap() else {
+            let WaitOutcome::Last(guard) = barrier.arrive(Deadline::NEVER).unwrap() else {
                 continue;
             };
-            turnstile.open().unwrap();
+            guard.open().unwrap();
         }
     });
 }
@@ -253,7 +253,7 @@ fn messages_of_all_sizes_come_whole_and_in_order() {
         }
     });
     assert_eq!(queue.join(Deadline::NOW), Ok(0));
-    // More than the first chunk holds, and some left when the queue ends.
+    // More messages than the first chunk holds, and some are left when the queue ends.
     for number in 0..60 {
         queue.put(&[&[number; 20]], Deadline::NOW).unwrap();
     }
@@ -301,25 +301,25 @@ fn a_full_queue_waits_for_its_consumer_and_both_take_turns() {
 }
 
 #[test]
-fn a_draft_is_written_where_it_arrives_and_sent_on() {
+fn a_message_is_written_where_it_arrives_and_sent_on() {
     let queue = Queue::new(0).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
             for size in SIZES {
-                let mut draft = MessageBuf::new(size, &[]).unwrap();
-                draft.bytes_mut().fill(1);
-                queue.put_draft(&mut Some(draft), Deadline::NEVER).unwrap();
+                let mut buffer = MessageBuf::new(size, &[]).unwrap();
+                buffer.bytes_mut().fill(1);
+                queue.put_draft(&mut Some(buffer), Deadline::NEVER).unwrap();
             }
         });
         for size in SIZES {
             let message = queue.get(Deadline::NEVER).unwrap();
             let place = message.bytes().as_ptr();
-            let mut draft = message.into_draft().unwrap();
-            assert_eq!(draft.bytes(), vec![1; size]);
-            draft.bytes_mut().fill(2);
-            draft.truncate(size / 2);
-            assert_eq!(draft.bytes().as_ptr(), place);
-            assert_eq!(draft.bytes(), vec![2; size / 2]);
+            let mut buffer = message.into_draft().unwrap();
+            assert_eq!(buffer.bytes(), vec![1; size]);
+            buffer.bytes_mut().fill(2);
+            buffer.truncate(size / 2);
+            assert_eq!(buffer.bytes().as_ptr(), place);
+            assert_eq!(buffer.bytes(), vec![2; size / 2]);
         }
     });
 }
@@ -355,7 +355,7 @@ fn a_message_holds_objects_until_it_is_gone() {
 }
 
 #[test]
-fn a_lent_message_is_the_programs_own_memory() {
+fn a_borrowed_message_is_the_programs_own_memory() {
     const LENGTH: usize = 17_000;
     let queue = Queue::new(0).unwrap();
     let kept = SharedBytes::new(8).unwrap();
@@ -365,40 +365,39 @@ fn a_lent_message_is_the_programs_own_memory() {
         .put_with(&[&[5; LENGTH]], &held, Deadline::NOW)
         .unwrap();
     drop((held, kept));
-    let lending = queue.get(Deadline::NOW).unwrap().lend().unwrap();
+    let borrowed = queue.get(Deadline::NOW).unwrap().lend().unwrap();
     assert!(SharedBytes::open(&handle).is_ok());
-    lending.detach_all();
+    borrowed.detach_all();
     assert!(SharedBytes::open(&handle).is_err());
-    assert!(lending.region(LENGTH - 1..LENGTH + 1).is_none());
+    assert!(borrowed.region(LENGTH - 1..LENGTH + 1).is_none());
     let (front, back) = (
-        lending.region(0..LENGTH / 2).unwrap(),
-        lending.region(LENGTH / 2..LENGTH).unwrap(),
+        borrowed.region(0..LENGTH / 2).unwrap(),
+        borrowed.region(LENGTH / 2..LENGTH).unwrap(),
     );
-    drop(lending);
+    drop(borrowed);
     thread::scope(|scope| {
-        for region in [front, back] {
+        for view in [front, back] {
             scope.spawn(move || {
                 // SAFETY: the two regions do not overlap, and each is one thread's.
-                let bytes =
-                    unsafe { std::slice::from_raw_parts_mut(region.as_ptr(), region.len()) };
+                let bytes = unsafe { std::slice::from_raw_parts_mut(view.as_ptr(), view.len()) };
                 assert_eq!(bytes, [5; LENGTH / 2]);
                 bytes.fill(6);
             });
         }
     });
     queue.put(&[&[7; 100]], Deadline::NOW).unwrap();
-    // It shares its pages.
+    // The message shares its pages with others.
     assert!(queue.get(Deadline::NOW).unwrap().lend().is_err());
 }
 
 #[test]
-fn a_lease_is_lent_once_and_copied_for_others() {
+fn a_cow_buffer_is_borrowed_once_and_copied_for_others() {
     const LENGTH: usize = 17_000;
-    let mut draft = MessageBuf::new(LENGTH, &[]).unwrap();
-    draft.bytes_mut().fill(1);
-    let cow_buffer = draft.into_cow_buffer().unwrap();
+    let mut buffer = MessageBuf::new(LENGTH, &[]).unwrap();
+    buffer.bytes_mut().fill(1);
+    let cow_buffer = buffer.into_cow_buffer().unwrap();
     assert_eq!(cow_buffer.bytes(), [1; LENGTH]);
-    let lending = CowBuffer::open(&cow_buffer.handle())
+    let borrowed = CowBuffer::open(&cow_buffer.handle())
         .unwrap()
         .lend()
         .unwrap();
@@ -407,10 +406,10 @@ fn a_lease_is_lent_once_and_copied_for_others() {
         .lend()
         .unwrap_err();
     assert_eq!(second.bytes(), [1; LENGTH]);
-    let region = lending.region(10..LENGTH).unwrap();
-    drop((cow_buffer, lending, second));
-    // SAFETY: the region is this thread's own memory.
-    assert_eq!(unsafe { region.as_ptr().read() }, 1);
+    let view = borrowed.region(10..LENGTH).unwrap();
+    drop((cow_buffer, borrowed, second));
+    // SAFETY: the view is this thread's own memory.
+    assert_eq!(unsafe { view.as_ptr().read() }, 1);
 }
 
 #[test]
@@ -436,18 +435,18 @@ fn the_first_of_several_queues_ends_a_wait() {
 #[test]
 fn tasks_are_claimed_done_and_reported() {
     let task_queue = TaskQueue::with_capacity(16).unwrap();
-    let bench = WorkerEndpoint::open(&task_queue.handle()).unwrap();
+    let worker = WorkerEndpoint::open(&task_queue.handle()).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
             for round in 0..ROUNDS {
-                let mut claim = bench.claim(Deadline::NEVER).unwrap();
+                let mut claim = worker.claim(Deadline::NEVER).unwrap();
                 let answer = claim.bytes().to_vec();
                 match round % 2 {
                     0 => claim.finish(1, &[&answer]).unwrap(),
                     _ => {
-                        let mut draft = MessageBuf::new(RESULT_HEAD + answer.len(), &[]).unwrap();
-                        draft.bytes_mut()[RESULT_HEAD..].copy_from_slice(&answer);
-                        claim.finish_draft(1, &mut Some(draft)).unwrap()
+                        let mut buffer = MessageBuf::new(RESULT_HEAD + answer.len(), &[]).unwrap();
+                        buffer.bytes_mut()[RESULT_HEAD..].copy_from_slice(&answer);
+                        claim.finish_draft(1, &mut Some(buffer)).unwrap()
                     }
                 };
             }
@@ -467,7 +466,7 @@ fn tasks_are_claimed_done_and_reported() {
         }
         for _ in 0..ROUNDS {
             match task_queue.next_event(Deadline::NEVER, &[]).unwrap() {
-                Filed::Result { index, reply, .. } => {
+                PoolEvent::Result { index, reply, .. } => {
                     assert_eq!(reply.bytes(), question(index as usize));
                 }
                 other => panic!("{other:?}"),
@@ -483,22 +482,22 @@ fn a_store_grows_and_keeps_what_it_was_given() {
     let other = Store::open(&store.handle()).unwrap();
     for number in 0..ROUNDS as u32 {
         let (key, value) = (number.to_le_bytes(), [number as u8; 100]);
-        let mut turn = store.enter(Deadline::NEVER).unwrap().unwrap();
-        if let Err(StoreError::NoRoom(room)) = turn.set(&key, &value) {
-            turn.grow(room).unwrap();
-            turn.set(&key, &value).unwrap();
+        let mut access = store.enter(Deadline::NEVER).unwrap().unwrap();
+        if let Err(StoreError::NoRoom(room)) = access.set(&key, &value) {
+            access.grow(room).unwrap();
+            access.set(&key, &value).unwrap();
         }
     }
-    let turn = other.enter(Deadline::NEVER).unwrap().unwrap();
+    let access = other.enter(Deadline::NEVER).unwrap().unwrap();
     for number in 0..ROUNDS as u32 {
         let mut found = Vec::new();
-        assert!(turn.get(&number.to_le_bytes(), &mut found).unwrap());
+        assert!(access.get(&number.to_le_bytes(), &mut found).unwrap());
         assert_eq!(found, [number as u8; 100]);
         if number % 2 == 0 {
-            assert!(turn.remove(&number.to_le_bytes(), &mut found).unwrap());
+            assert!(access.remove(&number.to_le_bytes(), &mut found).unwrap());
         }
     }
-    assert_eq!(turn.len(), ROUNDS / 2);
-    turn.clear();
-    assert!(turn.is_empty());
+    assert_eq!(access.len(), ROUNDS / 2);
+    access.clear();
+    assert!(access.is_empty());
 }

@@ -1,4 +1,4 @@
-//! Memory that several processes see, for values and arrays.
+//! Shared memory for values and arrays.
 
 use std::sync::atomic::{
     AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32,
@@ -26,7 +26,7 @@ unsafe impl Layout for ValueObject {
     }
 }
 
-/// A stretch of shared bytes, zeroed when made, 64-aligned in every process.
+/// A range of shared bytes: zeroed when made, and aligned to 64 bytes in every process.
 #[derive(Debug)]
 pub struct SharedBytes {
     shared: TypedRef<ValueObject>,
@@ -36,7 +36,7 @@ pub struct SharedBytes {
 opened!(SharedBytes, shared);
 
 impl SharedBytes {
-    /// `length` zero bytes.
+    /// Creates `length` zero bytes.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -48,10 +48,10 @@ impl SharedBytes {
         })
     }
 
-    /// The bytes a handle names.
+    /// Opens the bytes that a handle names.
     ///
     /// # Errors
-    /// When the handle is another tree's, stale, or names something else.
+    /// When the handle is from another tree, is stale, or names something else.
     pub fn open(handle: &Handle) -> Result<SharedBytes> {
         let shared = TypedRef::<ValueObject>::open(handle)?;
         let length = shared.length.load(Ordering::Relaxed);
@@ -80,7 +80,7 @@ impl SharedBytes {
         self.length == 0
     }
 
-    /// Where the bytes lie in this process; valid as long as `self`.
+    /// The address of the bytes in this process; valid as long as `self`.
     pub fn as_ptr(&self) -> *mut u8 {
         self.shared.tail().as_ptr()
     }
@@ -94,7 +94,7 @@ impl SharedBytes {
         );
     }
 
-    /// Copies bytes out. Others may write meanwhile: guard it with a lock when that matters.
+    /// Copies bytes out. Others may write meanwhile: use a lock when that matters.
     ///
     /// # Panics
     /// When the range does not lie within the bytes.
@@ -106,7 +106,7 @@ impl SharedBytes {
         }
     }
 
-    /// Whether these bytes lie at `offset`. Others may write meanwhile: guard it with a lock.
+    /// Whether these bytes are at `offset`. Others may write meanwhile: use a lock.
     ///
     /// # Panics
     /// When the range does not lie within the bytes.
@@ -116,7 +116,7 @@ impl SharedBytes {
         (0..bytes.len()).all(|at| unsafe { self.as_ptr().add(offset + at).read() } == bytes[at])
     }
 
-    /// Copies bytes in. Others may read meanwhile: guard it with a lock when that matters.
+    /// Copies bytes in. Others may read meanwhile: use a lock when that matters.
     ///
     /// # Panics
     /// When the range does not lie within the bytes.
@@ -128,7 +128,7 @@ impl SharedBytes {
         }
     }
 
-    /// Copies bytes out that others may change as [atomics](SharedBytes::atomic) of one byte meanwhile.
+    /// Copies bytes out. Others may change them meanwhile as [atomics](SharedBytes::atomic) of one byte.
     ///
     /// # Panics
     /// When the range does not lie within the bytes.
@@ -138,7 +138,7 @@ impl SharedBytes {
         unsafe { copy_out(self.as_ptr().add(offset), out) }
     }
 
-    /// Copies bytes in that others may read and change as [atomics](SharedBytes::atomic) of one byte meanwhile.
+    /// Copies bytes in. Others may read and change them meanwhile as [atomics](SharedBytes::atomic) of one byte.
     ///
     /// # Panics
     /// When the range does not lie within the bytes.
@@ -164,7 +164,7 @@ impl SharedBytes {
         self.atomic(offset)
     }
 
-    /// The bytes at `offset` as an atomic. Those that are used so are to be used in no other way meanwhile, nor
+    /// The bytes at `offset` as an atomic. While bytes are used like this, they must not be used in any other way, nor
     /// as an atomic of another size.
     ///
     /// # Panics
@@ -177,16 +177,17 @@ impl SharedBytes {
             "offset {offset} is not a multiple of {}",
             align_of::<A>()
         );
-        // SAFETY: within the object, aligned (the start is 64-aligned), alive as long as `self`; any bytes are
-        // an `A` and others may change it, the trait says.
+        // SAFETY: within the object, aligned (the start is 64-aligned), alive as long as `self`; any bytes are a valid
+        // `A` and others may change it, as the trait says.
         unsafe { &*self.as_ptr().add(offset).cast::<A>() }
     }
 }
 
-/// Copies byte by byte, each of them as an atomic.
+/// Copies byte by byte, each byte as an atomic.
 ///
 /// # Safety
-/// So many bytes are mapped at `from`, do not overlap with `out`, and are changed by others as atomics of one byte only.
+/// That many bytes must be mapped at `from`, must not overlap with `out`, and others may change them only as atomics of
+/// one byte.
 unsafe fn copy_out(from: *mut u8, out: &mut [u8]) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: the caller's promise.
@@ -200,10 +201,11 @@ unsafe fn copy_out(from: *mut u8, out: &mut [u8]) {
     }
 }
 
-/// Copies byte by byte, each of them as an atomic.
+/// Copies byte by byte, each byte as an atomic.
 ///
 /// # Safety
-/// So many bytes are mapped at `to`, do not overlap with `bytes`, and are used by others as atomics of one byte only.
+/// That many bytes must be mapped at `to`, must not overlap with `bytes`, and others may use them only as atomics of
+/// one byte.
 unsafe fn copy_in(bytes: &[u8], to: *mut u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: the caller's promise.
@@ -217,10 +219,10 @@ unsafe fn copy_in(bytes: &[u8], to: *mut u8) {
     }
 }
 
-/// Moves bytes, none of which can be torn; a compiler would make that one step for each.
+/// Moves bytes without tearing any. A compiler would turn a loop over atomic bytes into one step for each byte.
 ///
 /// # Safety
-/// Both ranges are mapped and do not overlap. One of them may be used by others, as atomics of one byte only.
+/// Both ranges must be mapped and must not overlap. Others may use one of them, but only as atomics of one byte.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 unsafe fn move_bytes(from: *const u8, to: *mut u8, count: usize) {
     // SAFETY: the caller's promise.
@@ -238,12 +240,12 @@ unsafe fn move_bytes(from: *const u8, to: *mut u8, count: usize) {
 /// A number that the processor changes in one step.
 ///
 /// # Safety
-/// Any bytes are one, and it may be changed through a shared reference, by other processes as well.
+/// Any bytes must be a valid value, and it may be changed through a shared reference, by other processes as well.
 pub unsafe trait Atomic: Sync {}
 
 macro_rules! atomics {
     ($($atomic:ty)+) => {$(
-        // SAFETY: a number of as many bytes, changed by instructions of the processor alone.
+        // SAFETY: a number of that many bytes, changed only by instructions of the processor.
         unsafe impl Atomic for $atomic {}
         const _: () = assert!(align_of::<$atomic>() <= 64);
     )+};

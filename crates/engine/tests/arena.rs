@@ -1,8 +1,8 @@
-//! The shared memory as its users see it: what is used is given back, and nothing is mixed up.
+//! The shared memory as its users see it: what was used is freed, and no two users get the same memory.
 
 mod common;
 
-use common::{Child, Footprint, Slate, die, isolated};
+use common::{Child, Footprint, SharedCells, die, isolated};
 use procession_engine::channel::Queue;
 use procession_engine::value::SharedBytes;
 use procession_engine::{Deadline, Error, ObjectRef, process};
@@ -83,7 +83,7 @@ fn what_lies_free_in_any_size_goes_back() {
             let before = process::memory().unwrap();
             drop(many);
             let given = process::trim();
-            // The thread that gives back what is idle may have been faster.
+            // The trimming thread may have been faster.
             let gone = before.resident - process::memory().unwrap().resident;
             assert!(gone >= 6 << 20, "{gone} bytes of blocks of {size}");
             assert!(gone >= given);
@@ -101,7 +101,7 @@ fn memory_grows_after_the_program_closed_its_descriptor() {
         let other = std::fs::File::create_new(format!("/tmp/procession-{}", std::process::id()));
         let mut other = other.unwrap();
         std::io::Write::write_all(&mut other, &[9; 4096]).unwrap();
-        // SAFETY: as programs do that take no care whose numbers they close.
+        // SAFETY: as careless programs do, which close or replace descriptors of others.
         unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&other), number) };
         let grown = SharedBytes::new(30 << 20).unwrap();
         grown.write_at((30 << 20) - 1, &[7]);
@@ -173,21 +173,21 @@ fn memory_of_the_dead_comes_back() {
 #[test]
 fn memory_grown_by_a_child_is_seen_by_its_parent() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let kept = SharedBytes::new(32).unwrap();
         let child = Child::fork(|| {
             let grown = SharedBytes::new(30 << 20).unwrap();
             grown.write_at((30 << 20) - 1, &[7]);
             kept.write_at(0, &grown.handle().to_bytes());
-            slate.write(0, 1);
-            slate.until(0, 2);
+            cells.write(0, 1);
+            cells.until(0, 2);
         });
-        slate.until(0, 1);
+        cells.until(0, 1);
         let mut handle = [0; 32];
         kept.read_at(0, &mut handle);
         let grown =
             SharedBytes::open(&procession_engine::Handle::from_bytes(&handle).unwrap()).unwrap();
-        slate.write(0, 2);
+        cells.write(0, 2);
         child.succeed();
         let mut seen = [0];
         grown.read_at((30 << 20) - 1, &mut seen);
@@ -200,27 +200,27 @@ fn a_hundred_processes_may_hold_one_object() {
     isolated(|| {
         process::ensure().unwrap();
         let before = Footprint::take();
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let shared = SharedBytes::new(8).unwrap();
-        let crowd: Vec<_> = (0..100)
+        let holders: Vec<_> = (0..100)
             .map(|_| {
                 Child::fork(|| {
-                    slate.until(0, 1);
+                    cells.until(0, 1);
                     shared
                         .atomic_u64(0)
                         .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                 })
             })
             .collect();
-        slate.write(0, 1);
-        crowd.iter().for_each(Child::succeed);
+        cells.write(0, 1);
+        holders.iter().for_each(Child::succeed);
         assert_eq!(
             shared
                 .atomic_u64(0)
                 .load(std::sync::atomic::Ordering::SeqCst),
             100
         );
-        drop(crowd);
+        drop(holders);
         drop(shared);
         before.assert_unchanged();
     });
@@ -234,16 +234,16 @@ fn handles_of_another_tree_and_nonsense_are_refused() {
             Handle::from_bytes(&[0; 32]),
             Err(Error::BadHandle)
         ));
-        let slate = Slate::new();
-        // Forked before there is an arena: this child makes one of its own.
+        let cells = SharedCells::new();
+        // Forked before there is an arena: this child creates its own.
         let stranger = Child::fork(|| {
             let bytes = SharedBytes::new(8).unwrap().handle().to_bytes();
             for (at, word) in bytes.chunks(8).enumerate() {
-                slate.write(at, u64::from_le_bytes(word.try_into().unwrap()));
+                cells.write(at, u64::from_le_bytes(word.try_into().unwrap()));
             }
         });
         stranger.succeed();
-        let bytes: Vec<u8> = (0..4).flat_map(|at| slate.read(at).to_le_bytes()).collect();
+        let bytes: Vec<u8> = (0..4).flat_map(|at| cells.read(at).to_le_bytes()).collect();
         let handle = Handle::from_bytes(&bytes).unwrap();
         assert!(matches!(
             SharedBytes::open(&handle),
@@ -257,46 +257,46 @@ fn an_object_handed_back_and_forth_is_never_lost() {
     use procession_engine::ProcId;
     isolated(|| {
         const ROUNDS: u64 = 20_000;
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let baton = SharedBytes::new(8).unwrap();
         let handle = baton.handle();
-        let play = |me: usize| {
+        let pass_on = |me: usize| {
             let mut mine = Some(SharedBytes::open(&handle).unwrap());
-            slate.write(2 + me, process::me().as_u32().into());
-            slate.until(3 - me, 1);
-            let other = ProcId::from_u32(slate.read(3 - me) as u32).unwrap();
+            cells.write(2 + me, process::me().as_u32().into());
+            cells.until(3 - me, 1);
+            let other = ProcId::from_u32(cells.read(3 - me) as u32).unwrap();
             if me == 1 {
                 mine = None;
             }
-            slate.until(4, 1);
+            cells.until(4, 1);
             for round in (me as u64..ROUNDS).step_by(2) {
-                slate.until(0, round);
+                cells.until(0, round);
                 let held = mine
                     .take()
                     .unwrap_or_else(|| SharedBytes::open(&handle).unwrap());
                 process::hold_for(other, &handle).unwrap();
                 drop(held);
-                slate.write(0, round + 1);
+                cells.write(0, round + 1);
             }
         };
-        let players = [Child::fork(|| play(0)), Child::fork(|| play(1))];
+        let holders = [Child::fork(|| pass_on(0)), Child::fork(|| pass_on(1))];
         drop(baton);
-        slate.write(4, 1);
-        // Each slot given back is a look at all objects for some that nobody holds.
-        while slate.read(0) < ROUNDS && !players.iter().any(Child::has_ended) {
+        cells.write(4, 1);
+        // Each released entry makes the engine look at all objects for those without a holder.
+        while cells.read(0) < ROUNDS && !holders.iter().any(Child::has_ended) {
             drop(process::Reservation::reserve().unwrap());
         }
-        players.iter().for_each(Child::succeed);
+        holders.iter().for_each(Child::succeed);
     });
 }
 
-/// A process that cannot map all of the memory does not take an object for unheld that a message holds.
+/// A process that cannot map all memory must not take an object for unheld if a message holds it.
 #[test]
 fn an_object_in_a_message_outlives_a_process_that_cannot_look_there() {
     isolated(|| {
-        let (queue, told) = (Queue::new(0).unwrap(), Queue::new(0).unwrap());
-        told.put(&[b"warm"], Deadline::NEVER).unwrap();
-        told.get(Deadline::NEVER).unwrap();
+        let (queue, signal) = (Queue::new(0).unwrap(), Queue::new(0).unwrap());
+        signal.put(&[b"warm"], Deadline::NEVER).unwrap();
+        signal.get(Deadline::NEVER).unwrap();
         let mut bytes = Some(SharedBytes::new(64).unwrap());
         let name = bytes.as_ref().map(|bytes| {
             bytes.write_at(0, b"here");
@@ -305,15 +305,15 @@ fn an_object_in_a_message_outlives_a_process_that_cannot_look_there() {
         let name = name.expect("it was made");
         let last = Child::fork(|| {
             allow_no_more_memory();
-            told.get(Deadline::NEVER).expect("the word to go");
+            signal.get(Deadline::NEVER).expect("the signal");
             drop(bytes.take());
         });
         let held = ObjectRef::of(&name).expect("it is there");
-        // So long that its block lies in memory that the other process has not seen.
+        // So long that its block lies in memory that the other process has not mapped.
         let message: [&[u8]; 2] = [&name.to_bytes(), &[0; 200_000]];
         queue.put_with(&message, &[held], Deadline::NEVER).unwrap();
         drop(bytes);
-        told.put(&[b"go"], Deadline::NEVER).unwrap();
+        signal.put(&[b"go"], Deadline::NEVER).unwrap();
         last.succeed();
         let message = queue.get(Deadline::NOW).expect("the message");
         let opened = SharedBytes::open(&name).expect("the object is there");
@@ -324,7 +324,7 @@ fn an_object_in_a_message_outlives_a_process_that_cannot_look_there() {
     });
 }
 
-/// Whoever may not map more memory is told so at each try, and takes nothing away from the others by trying.
+/// A process that may not map more memory gets an error at each try, and its tries use up nothing that others need.
 #[test]
 fn trying_for_memory_that_cannot_be_mapped_uses_nothing_up() {
     isolated(|| {
@@ -339,7 +339,7 @@ fn trying_for_memory_that_cannot_be_mapped_uses_nothing_up() {
         .succeed();
         let segments = process::memory_stats().segments;
         assert!(segments < 16, "{segments} pieces of memory");
-        drop(SharedBytes::new(50 << 20).expect("who may, gets it"));
+        drop(SharedBytes::new(50 << 20).expect("this process may, and gets it"));
     });
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Child, Slate, isolated, promptly};
+use common::{Child, SharedCells, isolated, promptly};
 use procession_engine::Deadline;
 use procession_engine::sync::{Barrier, BarrierError, WaitOutcome};
 
@@ -11,7 +11,7 @@ const INDEX: usize = 1;
 
 fn pass(barrier: &Barrier, deadline: Deadline) -> Result<u32, BarrierError> {
     Ok(match barrier.arrive(deadline)? {
-        WaitOutcome::Last(turnstile) => turnstile.open()?,
+        WaitOutcome::Last(guard) => guard.open()?,
         WaitOutcome::Passed { index } => index,
     })
 }
@@ -19,17 +19,17 @@ fn pass(barrier: &Barrier, deadline: Deadline) -> Result<u32, BarrierError> {
 #[test]
 fn all_parties_pass_together_each_with_its_own_index_again_and_again() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let barrier = Barrier::new(3).unwrap();
         let meet = || {
             for round in 0..50 {
-                slate.count(ARRIVING);
+                cells.count(ARRIVING);
                 let index = pass(&barrier, promptly()).unwrap();
                 assert!(
-                    slate.read(ARRIVING) >= 3 * (round + 1),
+                    cells.read(ARRIVING) >= 3 * (round + 1),
                     "it opened too early"
                 );
-                slate.count(INDEX + index as usize);
+                cells.count(INDEX + index as usize);
             }
         };
         let others = [Child::fork(meet), Child::fork(meet)];
@@ -37,7 +37,7 @@ fn all_parties_pass_together_each_with_its_own_index_again_and_again() {
         others.iter().for_each(Child::succeed);
         assert_eq!(
             (0..3)
-                .map(|index| slate.read(INDEX + index))
+                .map(|index| cells.read(INDEX + index))
                 .collect::<Vec<_>>(),
             [50; 3]
         );
@@ -48,14 +48,14 @@ fn all_parties_pass_together_each_with_its_own_index_again_and_again() {
 #[test]
 fn the_last_one_acts_before_the_others_pass() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let barrier = Barrier::new(2).unwrap();
         let meet = || match barrier.arrive(promptly()).unwrap() {
-            WaitOutcome::Last(turnstile) => {
-                slate.write(0, 1);
-                turnstile.open().unwrap();
+            WaitOutcome::Last(guard) => {
+                cells.write(0, 1);
+                guard.open().unwrap();
             }
-            WaitOutcome::Passed { .. } => assert_eq!(slate.read(0), 1, "the action comes first"),
+            WaitOutcome::Passed { .. } => assert_eq!(cells.read(0), 1, "the action comes first"),
         };
         let other = Child::fork(meet);
         meet();
@@ -68,7 +68,7 @@ fn a_last_one_that_does_not_open_breaks_it() {
     isolated(|| {
         let barrier = Barrier::new(2).unwrap();
         let meet = || match barrier.arrive(promptly()) {
-            Ok(WaitOutcome::Last(turnstile)) => drop(turnstile),
+            Ok(WaitOutcome::Last(guard)) => drop(guard),
             Ok(WaitOutcome::Passed { .. }) => panic!("nobody opened"),
             Err(error) => assert_eq!(error, BarrierError::Broken),
         };
@@ -101,7 +101,7 @@ fn a_timeout_breaks_it_until_it_is_reset() {
 }
 
 #[test]
-fn aborting_and_resetting_send_the_waiters_home() {
+fn aborting_and_resetting_end_all_waits() {
     isolated(|| {
         let barrier = Barrier::new(3).unwrap();
         for end in [Barrier::abort, Barrier::reset] {
@@ -152,17 +152,17 @@ fn a_killed_party_breaks_it_for_the_others() {
 #[test]
 fn resets_let_nobody_through() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let barrier = Barrier::new(2).unwrap();
         let lonely = Child::fork(|| {
-            while slate.count(ARRIVING) < 2_000 {
+            while cells.count(ARRIVING) < 2_000 {
                 let turned_away = pass(&barrier, promptly());
                 assert_eq!(turned_away, Err(BarrierError::Broken), "nobody else came");
             }
-            slate.write(INDEX, 1);
+            cells.write(INDEX, 1);
         });
-        // One after the other, so that a late waiter finds more than one of them behind it.
-        while slate.read(INDEX) == 0 && !lonely.has_ended() {
+        // One after the other, so that a late waiter finds several of them behind it.
+        while cells.read(INDEX) == 0 && !lonely.has_ended() {
             barrier.reset();
         }
         lonely.succeed();
@@ -172,7 +172,7 @@ fn resets_let_nobody_through() {
 #[test]
 fn who_comes_late_to_an_ended_round_takes_nobodys_place() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let barrier = Barrier::new(2).unwrap();
         let pair = || {
             // Both go on until both have passed often enough: neither may be left alone in a round.
@@ -182,7 +182,7 @@ fn who_comes_late_to_an_ended_round_takes_nobodys_place() {
         };
         let pair = [Child::fork(pair), Child::fork(pair)];
         let resetter = Child::fork(|| {
-            while slate.read(INDEX) == 0 {
+            while cells.read(INDEX) == 0 {
                 barrier.reset();
                 common::linger();
             }
@@ -190,7 +190,7 @@ fn who_comes_late_to_an_ended_round_takes_nobodys_place() {
         for one in &pair {
             one.ended();
         }
-        slate.write(INDEX, 1);
+        cells.write(INDEX, 1);
         pair.iter().for_each(Child::succeed);
         resetter.succeed();
     });

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Child, Slate, die, isolated, promptly};
+use common::{Child, SharedCells, die, isolated, promptly};
 use procession_engine::Deadline;
 use procession_engine::error::WaitError;
 use procession_engine::sync::{Condition, Lock, Turns};
@@ -13,31 +13,31 @@ const WOKEN: usize = 1;
 fn wait(
     lock: &Lock,
     condition: &Condition,
-    slate: Slate,
+    cells: SharedCells,
     deadline: Deadline,
 ) -> Result<(), WaitError> {
     lock.acquire(Deadline::NEVER).unwrap();
     let ticket = condition.enroll().unwrap();
-    slate.count(ENROLLED);
+    cells.count(ENROLLED);
     lock.release().unwrap();
     condition.sleep(&ticket, deadline)?;
-    slate.count(WOKEN);
+    cells.count(WOKEN);
     Ok(())
 }
 
 #[test]
 fn as_many_are_woken_as_were_asked_for() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let (lock, condition) = (Lock::new().unwrap(), Condition::new().unwrap());
-        let sleep = || wait(&lock, &condition, slate, Deadline::NEVER).unwrap();
+        let sleep = || wait(&lock, &condition, cells, Deadline::NEVER).unwrap();
         let sleepers = [Child::fork(sleep), Child::fork(sleep), Child::fork(sleep)];
-        slate.until(ENROLLED, 3);
+        cells.until(ENROLLED, 3);
         assert_eq!(condition.waiters(), 3);
         assert_eq!(condition.notify(2), 2);
-        slate.until(WOKEN, 2);
+        cells.until(WOKEN, 2);
         assert_eq!(condition.waiters(), 1);
-        assert_eq!(slate.read(WOKEN), 2);
+        assert_eq!(cells.read(WOKEN), 2);
         assert_eq!(condition.notify(5), 1);
         sleepers.iter().for_each(Child::succeed);
         assert_eq!(condition.notify(1), 0, "nobody waits");
@@ -47,12 +47,16 @@ fn as_many_are_woken_as_were_asked_for() {
 #[test]
 fn notifying_before_anybody_waits_is_lost() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let (lock, condition) = (Lock::new().unwrap(), Condition::new().unwrap());
         assert_eq!(condition.notify(1), 0);
-        let waited = wait(&lock, &condition, slate, common::briefly());
+        let waited = wait(&lock, &condition, cells, common::briefly());
         assert_eq!(waited, Err(WaitError::TimedOut));
-        assert_eq!(condition.waiters(), 0, "who timed out waits no more");
+        assert_eq!(
+            condition.waiters(),
+            0,
+            "a waiter that timed out is no longer counted"
+        );
     });
 }
 
@@ -69,7 +73,7 @@ fn a_notification_between_enrolling_and_sleeping_is_not_lost() {
 #[test]
 fn a_killed_waiter_takes_no_notification_from_the_living() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let (lock, condition) = (Lock::new().unwrap(), Condition::new().unwrap());
         let dead = Child::fork(|| {
             std::mem::forget(condition.enroll().unwrap());
@@ -77,22 +81,22 @@ fn a_killed_waiter_takes_no_notification_from_the_living() {
         });
         dead.join();
         assert_eq!(condition.waiters(), 0);
-        let sleeper = Child::fork(|| wait(&lock, &condition, slate, promptly()).unwrap());
-        slate.until(ENROLLED, 1);
+        let sleeper = Child::fork(|| wait(&lock, &condition, cells, promptly()).unwrap());
+        cells.until(ENROLLED, 1);
         assert_eq!(condition.notify(1), 1);
         sleeper.succeed();
     });
 }
 
 #[test]
-fn a_crowd_that_is_notified_together_takes_the_lock_in_turn() {
+fn waiters_that_are_notified_together_take_the_lock_in_turn() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let (lock, condition) = (Lock::new().unwrap(), Condition::new().unwrap());
         let wait = || {
             lock.acquire(Deadline::NEVER).unwrap();
             let ticket = condition.enroll_under(&lock).unwrap();
-            slate.count(ENROLLED);
+            cells.count(ENROLLED);
             lock.release().unwrap();
             condition.sleep(&ticket, Deadline::NEVER).unwrap();
             let was_moved = ticket.was_moved();
@@ -101,17 +105,17 @@ fn a_crowd_that_is_notified_together_takes_the_lock_in_turn() {
             if was_moved {
                 lock.pass_on();
             }
-            slate.count(WOKEN);
+            cells.count(WOKEN);
             lock.release().unwrap();
         };
-        let crowd = [(); 20].map(|()| Child::fork(wait));
-        slate.until(ENROLLED, 20);
+        let waiters = [(); 20].map(|()| Child::fork(wait));
+        cells.until(ENROLLED, 20);
         lock.acquire(Deadline::NEVER).unwrap();
         assert_eq!(condition.notify(usize::MAX), 20);
-        assert_eq!(slate.read(WOKEN), 0, "the lock is held");
+        assert_eq!(cells.read(WOKEN), 0, "the lock is held");
         lock.release().unwrap();
-        crowd.iter().for_each(Child::succeed);
-        assert_eq!((slate.read(WOKEN), lock.is_held()), (20, false));
+        waiters.iter().for_each(Child::succeed);
+        assert_eq!((cells.read(WOKEN), lock.is_held()), (20, false));
     });
 }
 
@@ -119,13 +123,13 @@ fn a_crowd_that_is_notified_together_takes_the_lock_in_turn() {
 fn any_number_can_wait_and_places_are_used_again() {
     isolated(|| {
         let condition = Condition::new().unwrap();
-        let mut crowd: Vec<_> = (0..9000).map(|_| condition.enroll().unwrap()).collect();
+        let mut waiters: Vec<_> = (0..9000).map(|_| condition.enroll().unwrap()).collect();
         assert_eq!(condition.waiters(), 9000);
         assert_eq!(condition.notify(1), 1);
-        assert!(crowd[0].is_notified() && !crowd[1].is_notified());
-        crowd.drain(..5000);
+        assert!(waiters[0].is_notified() && !waiters[1].is_notified());
+        waiters.drain(..5000);
         assert_eq!(condition.waiters(), 4000);
-        let highest = crowd.pop().unwrap().into_index();
+        let highest = waiters.pop().unwrap().into_index();
         drop(condition.ticket(highest));
         let again: Vec<_> = (0..5001).map(|_| condition.enroll().unwrap()).collect();
         let places = again

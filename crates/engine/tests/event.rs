@@ -43,7 +43,7 @@ fn one_that_is_set_and_cleared_at_once_still_lets_its_waiters_go() {
             while event.wait(Deadline::after(common::PROMPTLY)).is_err() {}
         });
         asleep.wait(promptly()).unwrap();
-        // The waiter may not sleep yet: the stage's limit is the only one on the number of tries.
+        // The waiter may not sleep yet: only the sandbox's time limit bounds the number of tries.
         while !waiter.has_ended() {
             event.set();
             event.clear();

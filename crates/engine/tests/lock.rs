@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Child, End, Footprint, Slate, die, exit_now, isolated, promptly};
+use common::{Child, End, Footprint, SharedCells, die, exit_now, isolated, promptly};
 use procession_engine::channel::Queue;
 use procession_engine::error::LockError;
 use procession_engine::sync::{Acquired, Lock, RLock};
@@ -15,40 +15,40 @@ const ROUNDS: u64 = 2_000;
 #[test]
 fn processes_take_turns() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let lock = Lock::new().unwrap();
         let add = || {
             for _ in 0..ROUNDS {
                 lock.acquire(Deadline::NEVER).unwrap();
-                // Not an atomic addition: without the lock some would be lost.
-                slate.write(COUNTER, slate.read(COUNTER) + 1);
+                // Not an atomic addition: without the lock, increments would be lost.
+                cells.write(COUNTER, cells.read(COUNTER) + 1);
                 lock.release().unwrap();
             }
         };
         let others = [Child::fork(add), Child::fork(add)];
         add();
         others.iter().for_each(Child::succeed);
-        assert_eq!(slate.read(COUNTER), 3 * ROUNDS);
+        assert_eq!(cells.read(COUNTER), 3 * ROUNDS);
     });
 }
 
 #[test]
 fn threads_of_one_process_take_turns() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let lock = Lock::new().unwrap();
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
                     for _ in 0..ROUNDS {
                         lock.acquire(Deadline::NEVER).unwrap();
-                        slate.write(COUNTER, slate.read(COUNTER) + 1);
+                        cells.write(COUNTER, cells.read(COUNTER) + 1);
                         lock.release().unwrap();
                     }
                 });
             }
         });
-        assert_eq!(slate.read(COUNTER), 3 * ROUNDS);
+        assert_eq!(cells.read(COUNTER), 3 * ROUNDS);
     });
 }
 
@@ -100,16 +100,16 @@ fn a_holder_that_exits_in_order_leaves_it_held() {
 #[test]
 fn a_holder_that_let_go_of_its_handle_leaves_it_held_too() {
     isolated(|| {
-        let mail = Queue::new(0).unwrap();
+        let queue = Queue::new(0).unwrap();
         Child::fork(|| {
             let lock = Lock::new().unwrap();
             lock.acquire(Deadline::NOW).unwrap();
             let held = [ObjectRef::of(&lock.handle()).unwrap()];
             let bytes = lock.handle().to_bytes();
-            mail.put_with(&[&bytes], &held, Deadline::NOW).unwrap();
+            queue.put_with(&[&bytes], &held, Deadline::NOW).unwrap();
         })
         .succeed();
-        let message = mail.get(Deadline::NOW).unwrap();
+        let message = queue.get(Deadline::NOW).unwrap();
         let lock = Lock::open(&Handle::from_bytes(message.bytes()).unwrap()).unwrap();
         assert_eq!(lock.acquire(Deadline::NOW), Err(LockError::TimedOut));
     });
@@ -118,23 +118,23 @@ fn a_holder_that_let_go_of_its_handle_leaves_it_held_too() {
 #[test]
 fn a_waiter_is_told_once_that_the_holder_was_killed() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let lock = Lock::new().unwrap();
         let holder = Child::fork(|| {
             lock.acquire(Deadline::NOW).unwrap();
-            slate.write(HELD, 1);
+            cells.write(HELD, 1);
             loop {
                 std::thread::park();
             }
         });
-        slate.until(HELD, 1);
+        cells.until(HELD, 1);
         let waiter = Child::fork(|| {
-            slate.write(HELD, 2);
+            cells.write(HELD, 2);
             assert_eq!(lock.acquire(promptly()), Err(LockError::OwnerDied));
             lock.acquire(Deadline::NOW).unwrap();
             lock.release().unwrap();
         });
-        slate.until(HELD, 2);
+        cells.until(HELD, 2);
         holder.kill();
         waiter.succeed();
         assert_eq!(holder.reap(), End::Killed(libc::SIGKILL));
@@ -191,19 +191,19 @@ fn a_lock_of_the_dead_can_be_taken_for_repair_or_opened_by_anyone() {
 #[test]
 fn a_stopped_holder_is_alive() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let lock = Lock::new().unwrap();
         let holder = Child::fork(|| {
             lock.acquire(Deadline::NOW).unwrap();
-            slate.write(HELD, 1);
-            slate.until(HELD, 2);
+            cells.write(HELD, 1);
+            cells.until(HELD, 2);
             lock.release().unwrap();
         });
-        slate.until(HELD, 1);
+        cells.until(HELD, 1);
         holder.stop();
         assert_eq!(lock.acquire(common::briefly()), Err(LockError::TimedOut));
-        slate.write(HELD, 2);
-        holder.go_on();
+        cells.write(HELD, 2);
+        holder.resume();
         lock.acquire(promptly()).unwrap();
         holder.succeed();
     });
@@ -284,15 +284,15 @@ fn a_lock_is_opened_by_its_handle_until_nobody_has_it() {
 #[test]
 fn a_signal_interrupts_a_waiter() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let lock = Lock::new().unwrap();
         lock.acquire(Deadline::NOW).unwrap();
         let waiter = Child::fork(|| {
-            common::hear_signals();
-            slate.write(HELD, 1);
+            common::handle_sigusr1();
+            cells.write(HELD, 1);
             assert_eq!(lock.acquire(Deadline::NEVER), Err(LockError::Interrupted));
         });
-        slate.until(HELD, 1);
+        cells.until(HELD, 1);
         waiter.signal_until_ended();
         waiter.succeed();
     });

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Child, Footprint, Letter, Slate, briefly, die, isolated, promptly};
+use common::{Child, Footprint, SharedCells, TestMessage, briefly, die, isolated, promptly};
 use procession_engine::channel::{End, pipe};
 use procession_engine::error::{GetError, PutError};
 use procession_engine::{Deadline, process};
@@ -83,25 +83,25 @@ fn the_end_comes_when_all_copies_of_the_other_end_are_gone_and_all_was_received(
 #[test]
 fn the_end_does_not_come_while_a_copy_is_open_elsewhere() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let (receiver, sender) = pipe(false).unwrap();
-        let keeper = Child::fork(|| {
-            slate.until(0, 1);
+        let holder = Child::fork(|| {
+            cells.until(0, 1);
             sender.send(&[b"still here"], Deadline::NOW).unwrap();
         });
         drop(sender);
         assert!(matches!(receiver.recv(briefly()), Err(GetError::Empty)));
-        slate.write(0, 1);
+        cells.write(0, 1);
         assert_eq!(text(&receiver, promptly()), "still here");
         assert!(matches!(receiver.recv(promptly()), Err(GetError::Closed)));
-        keeper.succeed();
+        holder.succeed();
     });
 }
 
 #[test]
 fn a_sleeping_receiver_is_woken_by_the_death_of_the_sender() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let (receiver, sender) = pipe(false).unwrap();
         let child = Child::fork(|| {
             let _mine = &sender;
@@ -112,14 +112,14 @@ fn a_sleeping_receiver_is_woken_by_the_death_of_the_sender() {
         let waiter = {
             drop(sender);
             Child::fork(|| {
-                slate.write(0, 1);
+                cells.write(0, 1);
                 assert!(matches!(
                     receiver.recv(Deadline::NEVER),
                     Err(GetError::Closed)
                 ));
             })
         };
-        slate.until(0, 1);
+        cells.until(0, 1);
         child.kill();
         waiter.succeed();
         child.join();
@@ -166,11 +166,11 @@ fn one_message_may_be_as_large_as_it_likes() {
         process::ensure().unwrap();
         let before = Footprint::take();
         let (receiver, sender) = pipe(false).unwrap();
-        let letter = Letter::new(0, 0, 30 << 20);
-        let child = Child::fork(|| sender.send(&[&letter.bytes()], Deadline::NEVER).unwrap());
+        let sent = TestMessage::new(0, 0, 30 << 20);
+        let child = Child::fork(|| sender.send(&[&sent.bytes()], Deadline::NEVER).unwrap());
         assert_eq!(
-            Letter::read(receiver.recv(Deadline::NEVER).unwrap().bytes()),
-            letter
+            TestMessage::read(receiver.recv(Deadline::NEVER).unwrap().bytes()),
+            sent
         );
         child.succeed();
         drop((receiver, sender));
@@ -229,7 +229,7 @@ fn what_was_sent_before_anybody_asked_for_the_descriptor_makes_it_readable() {
 #[test]
 fn a_pipe_holds_what_64_kib_of_frames_hold() {
     isolated(|| {
-        // Messages of how many bytes, and how many of them the standard library's pipe takes.
+        // The length of the messages, and how many of them the standard library's pipe takes.
         for (size, count) in [(0, 16_384), (5, 7_281), (1_000, 65), (30_000, 2)] {
             for (duplex, back) in [(false, false), (true, false), (true, true)] {
                 let (one, two) = pipe(duplex).unwrap();

@@ -1,8 +1,8 @@
-//! Processes as members of a tree, as their users see it.
+//! Processes as members of a tree, as their users see them.
 
 mod common;
 
-use common::{Child, End, Footprint, Slate, die, exec_sleep, exec_true, exit_now, isolated};
+use common::{Child, End, Footprint, SharedCells, die, exec_sleep, exec_true, exit_now, isolated};
 use procession_engine::Deadline;
 use procession_engine::error::LockError;
 use procession_engine::process::{self, ExitState, Reservation};
@@ -13,20 +13,20 @@ use procession_engine::value::SharedBytes;
 fn a_child_is_alive_until_it_ends_and_how_it_ended_is_known() {
     isolated(|| {
         process::ensure().unwrap();
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let child = Child::fork(|| {
-            slate.write(1, 1);
-            slate.until(0, 1);
+            cells.write(1, 1);
+            cells.until(0, 1);
         });
         let slot = child.slot().unwrap();
         assert_eq!(process::exit_state(slot), ExitState::Alive);
-        slate.until(1, 1);
+        cells.until(1, 1);
         assert_eq!(
             process::reap(slot),
             ExitState::Alive,
             "the living are not reaped"
         );
-        slate.write(0, 1);
+        cells.write(0, 1);
         child.ended();
         assert_eq!(process::exit_state(slot), ExitState::Left);
         assert_eq!(child.join(), (End::Exited(0), Some(ExitState::Left)));
@@ -56,7 +56,7 @@ fn a_process_that_a_thread_replaced_is_gone_once_it_was_reaped() {
         let before = Footprint::take();
         let slot = Reservation::reserve().unwrap().keep();
         let child = Child::fork(|| {
-            // The thread that sits down is the one that calls exec, and is not the first.
+            // The thread that enters the process is the one that calls exec, and is not the first thread.
             let replacer = std::thread::scope(|scope| {
                 let replacer = scope.spawn(|| {
                     process::move_to_entry(slot).unwrap();
@@ -74,7 +74,7 @@ fn a_process_that_a_thread_replaced_is_gone_once_it_was_reaped() {
     });
 }
 
-/// Has a thread that ends take a slot and a lock for this process.
+/// Enters this process into the table, and acquires a lock for it, by a thread that then ends.
 fn enter_by_a_thread(lock: &Lock, slot: procession_engine::ProcId) {
     std::thread::scope(|scope| {
         let entering = scope.spawn(|| {
@@ -88,19 +88,19 @@ fn enter_by_a_thread(lock: &Lock, slot: procession_engine::ProcId) {
 #[test]
 fn a_process_that_a_thread_entered_which_has_ended_is_alive_and_its_exec_is_a_death() {
     isolated(|| {
-        let (lock, slate) = (Lock::new().unwrap(), Slate::new());
+        let (lock, cells) = (Lock::new().unwrap(), SharedCells::new());
         let slot = Reservation::reserve().unwrap().keep();
         let child = Child::fork(|| {
             enter_by_a_thread(&lock, slot);
-            slate.write(1, 1);
-            slate.until(0, 1);
-            // Of what goes on under the same number nobody waits for the end.
+            cells.write(1, 1);
+            cells.until(0, 1);
+            // No process waits for the end of the program that goes on under the same process id.
             exec_sleep()
         });
-        slate.until(1, 1);
+        cells.until(1, 1);
         assert_eq!(process::exit_state(slot), ExitState::Alive);
         assert_eq!(process::sweep(), 0);
-        slate.write(0, 1);
+        cells.write(0, 1);
         assert_eq!(lock.acquire(Deadline::NEVER), Err(LockError::OwnerDied));
         child.kill();
         child.join();
@@ -125,7 +125,7 @@ fn no_thread_is_left_once_the_first_one_has_forked() {
     });
 }
 
-/// Makes this process the first of a PID namespace when it forks; false where that is not allowed.
+/// Makes the next fork of this process the first of a PID namespace; false if that is not allowed.
 fn enter_pid_namespace() -> bool {
     let user = match rustix::process::geteuid().is_root() {
         true => 0,
@@ -140,7 +140,7 @@ fn who_is_in_another_pid_namespace_judges_nobody_by_its_number() {
     isolated(|| {
         let lock = Lock::new().unwrap();
         lock.acquire(Deadline::NEVER).unwrap();
-        // Known by its number alone: no process there has it.
+        // Known only by its process id, which no process in the namespace has.
         let awaited = Reservation::reserve().unwrap().keep();
         process::note_pid(awaited, std::process::id());
         let child = Child::fork(|| {
@@ -163,22 +163,22 @@ fn who_is_in_another_pid_namespace_judges_nobody_by_its_number() {
 #[test]
 fn a_death_in_another_pid_namespace_is_noticed() {
     isolated(|| {
-        let (lock, slate) = (Lock::new().unwrap(), Slate::new());
+        let (lock, cells) = (Lock::new().unwrap(), SharedCells::new());
         let child = Child::fork(|| {
             if !enter_pid_namespace() {
-                slate.write(1, 2);
+                cells.write(1, 2);
                 return;
             }
             let inner = Child::fork(|| {
                 lock.acquire(Deadline::NEVER).unwrap();
-                slate.write(1, 1);
-                // Its own SIGKILL does not reach the first process of a namespace.
+                cells.write(1, 1);
+                // A SIGKILL that it sends itself does not reach the first process of a namespace.
                 exit_now(7)
             });
             assert_eq!(inner.reap(), End::Exited(7));
         });
         child.ended();
-        if slate.read(1) == 1 {
+        if cells.read(1) == 1 {
             assert_eq!(lock.acquire(Deadline::NEVER), Err(LockError::OwnerDied));
         }
         child.succeed();
@@ -189,13 +189,13 @@ fn a_death_in_another_pid_namespace_is_noticed() {
 fn a_stopped_process_is_alive() {
     isolated(|| {
         process::ensure().unwrap();
-        let slate = Slate::new();
-        let child = Child::fork(|| slate.until(0, 1));
+        let cells = SharedCells::new();
+        let child = Child::fork(|| cells.until(0, 1));
         child.stop();
         assert_eq!(process::exit_state(child.slot().unwrap()), ExitState::Alive);
         assert_eq!(process::sweep(), 0);
-        slate.write(0, 1);
-        child.go_on();
+        cells.write(0, 1);
+        child.resume();
         child.succeed();
     });
 }
@@ -203,16 +203,16 @@ fn a_stopped_process_is_alive() {
 #[test]
 fn a_forked_child_holds_what_its_parent_held_even_when_the_parent_lets_go() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let shared = SharedBytes::new(8).unwrap();
         let handle = shared.handle();
         let child = Child::fork(|| {
-            slate.until(0, 1);
+            cells.until(0, 1);
             SharedBytes::open(&handle).unwrap().write_at(0, &[1]);
             shared.write_at(0, &[2]);
         });
         drop(shared);
-        slate.write(0, 1);
+        cells.write(0, 1);
         child.succeed();
         assert!(
             SharedBytes::open(&handle).is_err(),
@@ -237,7 +237,7 @@ fn grandchildren_belong_to_the_tree() {
 }
 
 #[test]
-fn a_reserved_seat_keeps_objects_alive_for_a_child_that_is_yet_to_come() {
+fn a_reserved_entry_keeps_objects_alive_for_a_child_that_is_yet_to_come() {
     isolated(|| {
         let shared = SharedBytes::new(8).unwrap();
         let handle = shared.handle();
@@ -259,7 +259,7 @@ fn a_reserved_seat_keeps_objects_alive_for_a_child_that_is_yet_to_come() {
 }
 
 #[test]
-fn a_seat_that_is_not_used_is_given_back_with_what_it_held() {
+fn an_entry_that_is_not_used_is_released_with_what_it_held() {
     isolated(|| {
         process::ensure().unwrap();
         let before = Footprint::take();
@@ -276,7 +276,7 @@ fn a_seat_that_is_not_used_is_given_back_with_what_it_held() {
 }
 
 #[test]
-fn seats_are_used_again_and_former_occupants_stay_dead() {
+fn entries_are_used_again_and_former_occupants_stay_dead() {
     isolated(|| {
         process::ensure().unwrap();
         let former: Vec<_> = (0..20)

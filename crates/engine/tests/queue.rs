@@ -2,13 +2,15 @@
 
 mod common;
 
-use common::{Child, Footprint, Ledger, Letter, Slate, briefly, die, isolated, promptly};
+use common::{
+    Child, DeliveryLog, Footprint, SharedCells, TestMessage, briefly, die, isolated, promptly,
+};
 use procession_engine::channel::{MessageBuf, Queue};
 use procession_engine::error::{GetError, PutError, WaitError};
 use procession_engine::value::SharedBytes;
 use procession_engine::{CowBuffer, Deadline, Handle, ObjectRef, process};
 
-const LEDGER: usize = 16;
+const LOG: usize = 16;
 const EACH: usize = 1_000;
 
 fn text(queue: &Queue, deadline: Deadline) -> String {
@@ -32,21 +34,22 @@ fn what_one_process_puts_another_gets() {
 #[test]
 fn messages_come_in_the_order_in_which_they_were_put() {
     isolated(|| {
-        let slate = Slate::new();
-        let ledger = Ledger::on(slate, LEDGER, 1, EACH);
+        let cells = SharedCells::new();
+        let log = DeliveryLog::new(cells, LOG, 1, EACH);
         let queue = Queue::new(0).unwrap();
         let producer = Child::fork(|| {
             for number in 0..EACH {
-                // Small and large ones in turn.
-                let letter = Letter::new(0, number, if number % 10 == 9 { 9_000 } else { 30 });
-                ledger.begin(letter);
-                queue.put(&[&letter.bytes()], Deadline::NEVER).unwrap();
-                ledger.sent(letter);
+                // Small and large ones, alternating.
+                let message =
+                    TestMessage::new(0, number, if number % 10 == 9 { 9_000 } else { 30 });
+                log.begin(message);
+                queue.put(&[&message.bytes()], Deadline::NEVER).unwrap();
+                log.sent(message);
             }
         });
         for number in 0..EACH {
             let message = queue.get(promptly()).unwrap();
-            assert_eq!(ledger.received(message.bytes()).number, number);
+            assert_eq!(log.received(message.bytes()).number, number);
         }
         producer.succeed();
         assert!(queue.is_empty());
@@ -56,31 +59,31 @@ fn messages_come_in_the_order_in_which_they_were_put() {
 #[test]
 fn many_producers_and_consumers_lose_and_double_nothing() {
     isolated(|| {
-        let slate = Slate::new();
-        let ledger = Ledger::on(slate, LEDGER, 3, EACH);
+        let cells = SharedCells::new();
+        let log = DeliveryLog::new(cells, LOG, 3, EACH);
         let queue = Queue::new(0).unwrap();
         let producers: Vec<_> = (0..3)
             .map(|writer| {
                 Child::fork(|| {
                     for number in 0..EACH {
-                        let letter = Letter::new(writer, number, 30 + number % 200);
-                        ledger.begin(letter);
-                        queue.put(&[&letter.bytes()], Deadline::NEVER).unwrap();
-                        ledger.sent(letter);
+                        let message = TestMessage::new(writer, number, 30 + number % 200);
+                        log.begin(message);
+                        queue.put(&[&message.bytes()], Deadline::NEVER).unwrap();
+                        log.sent(message);
                     }
                 })
             })
             .collect();
         let consume = || {
             while let Ok(message) = queue.get(Deadline::NEVER) {
-                ledger.received(message.bytes());
+                log.received(message.bytes());
             }
         };
         let consumers = [Child::fork(consume), Child::fork(consume)];
         producers.iter().for_each(Child::succeed);
         queue.close();
         consumers.iter().for_each(Child::succeed);
-        assert_eq!(ledger.received_count(), 3 * EACH);
+        assert_eq!(log.received_count(), 3 * EACH);
     });
 }
 
@@ -131,8 +134,8 @@ fn messages_of_all_sizes_come_whole() {
     isolated(|| {
         process::ensure().unwrap();
         let before = Footprint::take();
-        let slate = Slate::new();
-        let ledger = Ledger::on(slate, LEDGER, 1, 64);
+        let cells = SharedCells::new();
+        let log = DeliveryLog::new(cells, LOG, 1, 64);
         let queue = Queue::new(0).unwrap();
         let sizes = [
             24,
@@ -151,15 +154,14 @@ fn messages_of_all_sizes_come_whole() {
             20 << 20,
         ];
         for (number, size) in sizes.into_iter().enumerate() {
-            let letter = Letter::new(0, number, size);
-            ledger.begin(letter);
-            queue.put(&[&letter.bytes()], Deadline::NOW).unwrap();
+            let message = TestMessage::new(0, number, size);
+            log.begin(message);
+            queue.put(&[&message.bytes()], Deadline::NOW).unwrap();
         }
         queue.put(&[], Deadline::NOW).unwrap();
         for number in 0..sizes.len() {
             assert_eq!(
-                ledger
-                    .received(queue.get(Deadline::NOW).unwrap().bytes())
+                log.received(queue.get(Deadline::NOW).unwrap().bytes())
                     .number,
                 number
             );
@@ -192,12 +194,12 @@ fn a_message_outlives_its_producer_and_its_queue() {
 #[test]
 fn a_consumer_killed_in_its_sleep_takes_nothing_along() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let queue = Queue::new(0).unwrap();
         let consumers: Vec<_> = (0..3)
             .map(|_| {
                 Child::fork(|| {
-                    slate.count(0);
+                    cells.count(0);
                     let _ = queue.get(Deadline::NEVER);
                     loop {
                         std::thread::park();
@@ -205,7 +207,7 @@ fn a_consumer_killed_in_its_sleep_takes_nothing_along() {
                 })
             })
             .collect();
-        slate.until(0, 3);
+        cells.until(0, 3);
         consumers.iter().for_each(Child::kill);
         for consumer in &consumers {
             consumer.join();
@@ -276,7 +278,7 @@ fn a_forked_child_that_drops_a_message_frees_nothing_of_its_parents() {
         queue.put(&[&[7; 20_000]], Deadline::NOW).unwrap();
         let mut message = Some(queue.get(Deadline::NOW).unwrap());
         Child::fork(|| drop(message.take())).succeed();
-        // It would take the block of a message that was freed.
+        // It would get the block of a message that was freed.
         queue.put(&[&[9; 20_000]], Deadline::NOW).unwrap();
         assert!(message.unwrap().bytes().iter().all(|byte| *byte == 7));
     });
@@ -330,7 +332,7 @@ fn the_newest_message_is_read_without_being_received() {
 }
 
 #[test]
-fn what_a_lent_message_keeps_alive_stays_alive_through_a_fork() {
+fn what_a_borrowed_message_keeps_alive_stays_alive_through_a_fork() {
     isolated(|| {
         let queue = Queue::new(0).unwrap();
         let object = SharedBytes::new(8).unwrap();
@@ -340,30 +342,30 @@ fn what_a_lent_message_keeps_alive_stays_alive_through_a_fork() {
             .put_with(&[&vec![7; 100_000]], &[held], Deadline::NOW)
             .unwrap();
         drop(object);
-        let lending = queue.get(Deadline::NOW).unwrap().lend().unwrap();
+        let borrowed = queue.get(Deadline::NOW).unwrap().lend().unwrap();
         Child::fork(|| ()).succeed();
         process::sweep();
         assert!(SharedBytes::open(&handle).is_ok());
-        lending.detach_all();
+        borrowed.detach_all();
         process::sweep();
         assert!(SharedBytes::open(&handle).is_err());
     });
 }
 
 #[test]
-fn what_one_user_of_a_lease_writes_is_not_seen_by_the_next() {
+fn what_one_user_of_a_cow_buffer_writes_is_not_seen_by_the_next() {
     isolated(|| {
         const LENGTH: usize = 100_000;
-        let mut draft = MessageBuf::new(LENGTH, &[]).unwrap();
-        draft.bytes_mut().fill(1);
-        let cow_buffer = draft.into_cow_buffer().unwrap();
+        let mut buf = MessageBuf::new(LENGTH, &[]).unwrap();
+        buf.bytes_mut().fill(1);
+        let cow_buffer = buf.into_cow_buffer().unwrap();
         let first = CowBuffer::open(&cow_buffer.handle())
             .unwrap()
             .lend()
             .unwrap();
-        let region = first.region(0..LENGTH).unwrap();
-        // SAFETY: the region is this process's own memory, and nobody else looks at it.
-        unsafe { region.as_ptr().write_bytes(2, LENGTH) };
+        let view = first.region(0..LENGTH).unwrap();
+        // SAFETY: the view is this process's own memory, and no other thread accesses it.
+        unsafe { view.as_ptr().write_bytes(2, LENGTH) };
         let second = CowBuffer::open(&cow_buffer.handle())
             .unwrap()
             .lend()
@@ -395,35 +397,35 @@ fn tasks_that_nobody_reports_keep_no_memory() {
 #[test]
 fn joining_tells_the_tasks_of_the_dead_once_no_living_process_has_any() {
     isolated(|| {
-        // More processes than the queue has words of its own for.
+        // More processes than the queue itself has words for.
         const WORKERS: usize = 24;
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let queue = Queue::joinable(0).unwrap();
         (0..WORKERS).for_each(|_| queue.put(&[b"task"], Deadline::NOW).unwrap());
         let workers: Vec<_> = (0..WORKERS)
             .map(|number| {
                 Child::fork(|| {
                     queue.get(Deadline::NOW).unwrap();
-                    slate.count(0);
-                    slate.until(1, 1);
+                    cells.count(0);
+                    cells.until(1, 1);
                     if number % 2 == 0 {
                         die();
                     }
-                    slate.until(2, 1);
+                    cells.until(2, 1);
                     queue.task_done().unwrap();
                 })
             })
             .collect();
-        slate.until(0, WORKERS as u64);
-        slate.write(1, 1);
+        cells.until(0, WORKERS as u64);
+        cells.write(1, 1);
         workers.iter().step_by(2).for_each(|worker| {
             worker.join();
         });
         assert_eq!(queue.join(briefly()), Err(WaitError::TimedOut));
-        slate.write(2, 1);
+        cells.write(2, 1);
         workers.iter().skip(1).step_by(2).for_each(Child::succeed);
         assert_eq!(queue.join(promptly()), Ok(WORKERS as u64 / 2));
-        // Somebody else may still report them.
+        // Another process may still report them.
         (0..WORKERS / 2).for_each(|_| queue.task_done().unwrap());
         assert_eq!(queue.join(promptly()), Ok(0));
     });
@@ -470,32 +472,32 @@ fn is_readable(queue: &Queue) -> bool {
         events: libc::POLLIN,
         revents: 0,
     };
-    // SAFETY: one record, which lives on; the call does not wait.
+    // SAFETY: one record, which outlives the call; the call does not wait.
     unsafe { libc::poll(&raw mut watched, 1, 0) == 1 }
 }
 
 #[test]
 fn its_descriptor_is_readable_exactly_while_a_message_waits() {
     isolated(|| {
-        let (queue, slate) = (Queue::new(0).unwrap(), Slate::new());
-        // A process that had the queue before anybody asked.
+        let (queue, cells) = (Queue::new(0).unwrap(), SharedCells::new());
+        // A process that had the queue open before any process asked for the descriptor.
         let child = Child::fork(|| {
-            slate.until(0, 1);
+            cells.until(0, 1);
             queue.put(&[b"one"], Deadline::NEVER).unwrap();
-            slate.write(1, 1);
-            slate.until(0, 2);
+            cells.write(1, 1);
+            cells.until(0, 2);
             assert!(is_readable(&queue), "the other message waits");
             queue.get(Deadline::NOW).unwrap();
             assert!(!is_readable(&queue), "nothing waits");
         });
         assert!(!is_readable(&queue));
-        slate.write(0, 1);
-        slate.until(1, 1);
+        cells.write(0, 1);
+        cells.until(1, 1);
         assert!(is_readable(&queue));
         queue.get(Deadline::NOW).unwrap();
         assert!(!is_readable(&queue));
         queue.put(&[b"two"], Deadline::NEVER).unwrap();
-        slate.write(0, 2);
+        cells.write(0, 2);
         child.succeed();
         assert!(!is_readable(&queue), "the other process took it");
         queue.close();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Child, Slate, briefly, isolated, promptly};
+use common::{Child, SharedCells, briefly, isolated, promptly};
 use procession_engine::error::LockError;
 use procession_engine::sync::{Acquired, RwLock};
 
@@ -11,24 +11,24 @@ const LEAVE: usize = 1;
 
 #[test]
 fn readers_share_and_writers_do_not() {
-    let slate = Slate::new();
+    let cells = SharedCells::new();
     isolated(|| {
         let lock = RwLock::new().unwrap();
         let reader = Child::fork(|| {
             let (hold, _) = lock.read(promptly()).unwrap();
-            slate.write(INSIDE, 1);
-            slate.until(LEAVE, 1);
+            cells.write(INSIDE, 1);
+            cells.until(LEAVE, 1);
             lock.leave(hold);
         });
-        slate.until(INSIDE, 1);
+        cells.until(INSIDE, 1);
         let (hold, state) = lock.read(promptly()).unwrap();
         assert_eq!(state, Acquired::Clean);
         lock.leave(hold);
         assert_eq!(lock.write(briefly()), Err(LockError::TimedOut));
-        // Who gave up holds nothing of it.
+        // A process that gave up holds nothing of it.
         let (hold, _) = lock.read(promptly()).unwrap();
         lock.leave(hold);
-        slate.write(LEAVE, 1);
+        cells.write(LEAVE, 1);
         lock.write(promptly()).unwrap();
         reader.succeed();
         let other = Child::fork(|| {
@@ -41,8 +41,8 @@ fn readers_share_and_writers_do_not() {
 }
 
 #[test]
-fn more_readers_than_there_are_stalls_wait_for_each_other() {
-    let slate = Slate::new();
+fn more_readers_than_there_are_reader_slots_wait_for_each_other() {
+    let cells = SharedCells::new();
     isolated(|| {
         let lock = RwLock::new().unwrap();
         let readers: Vec<_> = (0..40)
@@ -50,7 +50,7 @@ fn more_readers_than_there_are_stalls_wait_for_each_other() {
                 Child::fork(|| {
                     for _ in 0..50 {
                         let (hold, _) = lock.read(promptly()).unwrap();
-                        assert_eq!(slate.read(INSIDE), 0, "a writer is inside");
+                        assert_eq!(cells.read(INSIDE), 0, "a writer is inside");
                         lock.leave(hold);
                     }
                 })
@@ -58,9 +58,9 @@ fn more_readers_than_there_are_stalls_wait_for_each_other() {
             .collect();
         for _ in 0..50 {
             lock.write(promptly()).unwrap();
-            slate.write(INSIDE, 1);
+            cells.write(INSIDE, 1);
             std::thread::yield_now();
-            slate.write(INSIDE, 0);
+            cells.write(INSIDE, 0);
             lock.finish(true);
         }
         for reader in readers {
@@ -70,7 +70,7 @@ fn more_readers_than_there_are_stalls_wait_for_each_other() {
 }
 
 #[test]
-fn what_a_dead_writer_left_is_told_until_a_writer_mends_it() {
+fn what_a_dead_writer_left_is_told_until_a_writer_repairs_it() {
     isolated(|| {
         let lock = RwLock::new().unwrap();
         let writer = Child::fork(|| {

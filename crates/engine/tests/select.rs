@@ -90,7 +90,7 @@ fn room_in_a_full_queue_or_pipe_ends_the_wait() {
         ];
         let select = Select::default();
         assert_eq!(select.wait(&sources, briefly()), Err(WaitError::TimedOut));
-        // A small one would have room.
+        // A small message would fit.
         assert!(Source::Departure(&writer).is_ready());
         let consumer = Child::fork(|| drop(reader.recv(Deadline::NOW).unwrap()));
         assert_eq!(select.wait(&sources, promptly()), Ok(1));
@@ -144,13 +144,13 @@ fn the_end_of_a_process_ends_the_wait() {
 #[test]
 fn an_alarm_reaches_a_thread_that_waits_for_other_things() {
     isolated(|| {
-        let (quiet, alarm) = (Queue::new(0).unwrap(), WakeHandle::default());
+        let (quiet, wake_handle) = (Queue::new(0).unwrap(), WakeHandle::default());
         let sources = [
             Source::Message(&quiet),
-            Source::WakeHandle(&alarm, alarm.count()),
+            Source::WakeHandle(&wake_handle, wake_handle.count()),
         ];
         std::thread::scope(|scope| {
-            scope.spawn(|| alarm.ring());
+            scope.spawn(|| wake_handle.ring());
             assert_eq!(Select::default().wait(&sources, promptly()), Ok(1));
         });
     });

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Child, Slate, die, isolated, promptly};
+use common::{Child, SharedCells, die, isolated, promptly};
 use procession_engine::Deadline;
 use procession_engine::error::WaitError;
 use procession_engine::sync::Semaphore;
@@ -10,13 +10,13 @@ use procession_engine::sync::Semaphore;
 #[test]
 fn no_more_than_its_units_are_out() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let semaphore = Semaphore::new(2, None).unwrap();
         let work = || {
             for _ in 0..1_000 {
                 semaphore.acquire(Deadline::NEVER).unwrap();
-                assert!(slate.count(0) < 2, "more than two are inside");
-                slate.uncount(0);
+                assert!(cells.count(0) < 2, "more than two are inside");
+                cells.uncount(0);
                 semaphore.release(1).unwrap();
             }
         };

@@ -10,12 +10,12 @@ use procession_engine::error::{GetError, WaitError};
 use procession_engine::sync::Event;
 use procession_engine::{Deadline, signals};
 
-/// So long a test waits for what is not to happen.
+/// How long a test waits for what is not expected to happen.
 const LONG: Duration = Duration::from_secs(60);
 
 static CALLS: AtomicU32 = AtomicU32::new(0);
-/// Handlers are the process's, and one thread at a time is attentive.
-static TURN: Mutex<()> = Mutex::new(());
+/// Serializes the tests: signal handlers belong to the whole process, and only one thread at a time may be attentive.
+static SERIAL: Mutex<()> = Mutex::new(());
 
 extern "C" fn on_signal(_: c_int) {
     CALLS.fetch_add(1, Ordering::SeqCst);
@@ -35,7 +35,7 @@ fn raise(signal: c_int) {
 
 #[test]
 fn a_signal_before_the_sleep_ends_it() {
-    let _turn = TURN.lock().unwrap();
+    let _serial = SERIAL.lock().unwrap();
     handle(libc::SIGUSR1);
     let event = Event::new().unwrap();
     let seen = signals::count();
@@ -47,7 +47,7 @@ fn a_signal_before_the_sleep_ends_it() {
 
 #[test]
 fn a_signal_before_a_sleep_on_several_words_ends_it() {
-    let _turn = TURN.lock().unwrap();
+    let _serial = SERIAL.lock().unwrap();
     handle(libc::SIGUSR1);
     let queue = Queue::new(0).unwrap();
     let (end, _other) = pipe(true).unwrap();
@@ -66,11 +66,11 @@ fn a_signal_before_a_sleep_on_several_words_ends_it() {
 
 #[test]
 fn a_signal_of_another_thread_ends_the_sleep() {
-    let _turn = TURN.lock().unwrap();
+    let _serial = SERIAL.lock().unwrap();
     handle(libc::SIGUSR1);
     let event = Event::new().unwrap();
     let seen = signals::count();
-    // Before or after this thread fell asleep.
+    // Before or after this thread falls asleep.
     let other = std::thread::spawn(|| raise(libc::SIGUSR1));
     let slept = signals::attentively(seen, || event.wait(Deadline::after(LONG)));
     other.join().unwrap();
@@ -79,10 +79,10 @@ fn a_signal_of_another_thread_ends_the_sleep() {
 
 #[test]
 fn a_signal_that_another_thread_gets_ends_a_receive_that_sleeps_long() {
-    let _turn = TURN.lock().unwrap();
+    let _serial = SERIAL.lock().unwrap();
     handle(libc::SIGUSR1);
     let (end, _other) = pipe(true).unwrap();
-    // No test runs in the first thread of the process, which the kernel prefers.
+    // No test runs in the first thread of the process, which the kernel prefers for signals.
     let me = std::fs::read_link("/proc/thread-self").unwrap();
     let call = std::path::Path::new("/proc").join(me).join("syscall");
     let (seen, until) = (signals::count(), Deadline::after(LONG));
@@ -100,7 +100,7 @@ fn a_signal_that_another_thread_gets_ends_a_receive_that_sleeps_long() {
 
 #[test]
 fn the_handler_that_is_followed_is_called() {
-    let _turn = TURN.lock().unwrap();
+    let _serial = SERIAL.lock().unwrap();
     handle(libc::SIGUSR2);
     let (calls, seen) = (CALLS.load(Ordering::SeqCst), signals::count());
     raise(libc::SIGUSR2);
@@ -113,7 +113,7 @@ fn the_handler_that_is_followed_is_called() {
 #[test]
 fn other_handlers_are_left_alone() {
     extern "C" fn another(_: c_int) {}
-    let _turn = TURN.lock().unwrap();
+    let _serial = SERIAL.lock().unwrap();
     handle(libc::SIGUSR1);
     let handler = another as extern "C" fn(c_int) as libc::sighandler_t;
     // SAFETY: the handler does nothing.
@@ -128,7 +128,7 @@ fn other_handlers_are_left_alone() {
 
 #[test]
 fn a_sleep_that_no_signal_comes_before_lasts_until_its_time() {
-    let _turn = TURN.lock().unwrap();
+    let _serial = SERIAL.lock().unwrap();
     let event = Event::new().unwrap();
     let until = Deadline::after(Duration::from_millis(20));
     let slept = signals::attentively(signals::count(), || event.wait(until));

@@ -2,30 +2,33 @@
 
 mod common;
 
-use common::{Child, Footprint, Slate, isolated, promptly};
+use common::{Child, Footprint, SharedCells, isolated, promptly};
 use procession_engine::process;
 use procession_engine::store::{Access, ExclusiveAccess, Room, Store, StoreError, StoreHandle};
 
-fn turn(store: &Store) -> ExclusiveAccess<'_> {
+fn exclusive(store: &Store) -> ExclusiveAccess<'_> {
     store.enter(promptly()).unwrap().unwrap()
 }
 
 fn set(store: &Store, key: &[u8], value: &[u8]) {
-    let mut turn = turn(store);
-    if let Err(StoreError::NoRoom(room)) = turn.set(key, value) {
-        turn.grow(room).unwrap();
-        turn.set(key, value).unwrap();
+    let mut access = exclusive(store);
+    if let Err(StoreError::NoRoom(room)) = access.set(key, value) {
+        access.grow(room).unwrap();
+        access.set(key, value).unwrap();
     }
 }
 
 fn get(store: &Store, key: &[u8]) -> Option<Vec<u8>> {
     let mut value = Vec::new();
-    turn(store).get(key, &mut value).unwrap().then_some(value)
+    exclusive(store)
+        .get(key, &mut value)
+        .unwrap()
+        .then_some(value)
 }
 
 fn entries(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut entries = Vec::new();
-    turn(store)
+    exclusive(store)
         .each(|key, value| entries.push((key.to_vec(), value.to_vec())))
         .unwrap();
     entries
@@ -68,17 +71,17 @@ fn it_means_what_a_map_means() {
                 }
             } else {
                 let mut value = Vec::new();
-                let was_there = turn(&store).remove(&key, &mut value).unwrap();
+                let was_there = exclusive(&store).remove(&key, &mut value).unwrap();
                 let expected = at.map(|at| model.remove(at).1);
                 assert_eq!(was_there.then_some(value), expected);
             }
-            assert_eq!(turn(&store).len(), model.len());
+            assert_eq!(exclusive(&store).len(), model.len());
         }
         assert_eq!(entries(&store), model);
         let (mut key, mut value) = (Vec::new(), Vec::new());
-        assert!(turn(&store).pop_last(&mut key, &mut value).unwrap());
+        assert!(exclusive(&store).pop_last(&mut key, &mut value).unwrap());
         assert_eq!(Some((key, value)), model.pop());
-        turn(&store).clear();
+        exclusive(&store).clear();
         assert_eq!(entries(&store), []);
     });
 }
@@ -88,22 +91,22 @@ fn a_sequence_keeps_its_order() {
     isolated(|| {
         let store = Store::new().unwrap();
         for number in 0..1000_u32 {
-            let mut turn = turn(&store);
+            let mut access = exclusive(&store);
             let bytes = number.to_le_bytes();
-            if let Err(StoreError::NoRoom(room)) = turn.push(&bytes) {
-                turn.grow(room).unwrap();
-                turn.push(&bytes).unwrap();
+            if let Err(StoreError::NoRoom(room)) = access.push(&bytes) {
+                access.grow(room).unwrap();
+                access.push(&bytes).unwrap();
             }
         }
-        let turn = turn(&store);
+        let access = exclusive(&store);
         let mut value = Vec::new();
-        assert!(turn.get_at(700, &mut value).unwrap());
+        assert!(access.get_at(700, &mut value).unwrap());
         assert_eq!(value, 700_u32.to_le_bytes());
-        assert!(!turn.get_at(1000, &mut value).unwrap());
+        assert!(!access.get_at(1000, &mut value).unwrap());
         value.clear();
-        assert!(turn.pop(&mut value).unwrap());
+        assert!(access.pop(&mut value).unwrap());
         assert_eq!(value, 999_u32.to_le_bytes());
-        assert_eq!(turn.len(), 999);
+        assert_eq!(access.len(), 999);
     });
 }
 
@@ -121,12 +124,12 @@ fn others_follow_when_it_grows() {
 }
 
 #[test]
-fn without_its_keeper_it_is_elsewhere() {
+fn without_its_owner_it_is_detached() {
     isolated(|| {
         let store = Store::new().unwrap();
         set(&store, b"key", b"value");
         let other = Store::open(&store.handle()).unwrap();
-        turn(&store).retire();
+        exclusive(&store).retire();
         assert!(!other.is_here());
         let entered = other.enter(promptly()).unwrap();
         assert!(matches!(entered, Err(StoreError::Detached)));
@@ -134,11 +137,11 @@ fn without_its_keeper_it_is_elsewhere() {
 }
 
 #[test]
-fn it_ends_with_the_process_that_keeps_it() {
+fn it_ends_with_the_process_that_owns_it() {
     isolated(|| {
         process::ensure().unwrap();
         let (mut reader, mut writer) = std::io::pipe().unwrap();
-        let keeper = Child::fork(|| {
+        let owner = Child::fork(|| {
             let store = Store::new().unwrap();
             set(&store, b"key", b"value");
             std::io::Write::write_all(&mut writer, &store.handle().to_bytes()).unwrap();
@@ -150,8 +153,8 @@ fn it_ends_with_the_process_that_keeps_it() {
         std::io::Read::read_exact(&mut reader, &mut handle).unwrap();
         let store = Store::open(&StoreHandle::from_bytes(&handle).unwrap()).unwrap();
         assert_eq!(get(&store, b"key").unwrap(), b"value");
-        keeper.kill();
-        keeper.join();
+        owner.kill();
+        owner.join();
         assert!(matches!(
             store.enter(promptly()).unwrap(),
             Err(StoreError::Detached)
@@ -179,13 +182,13 @@ fn values_that_are_replaced_all_the_time_need_no_more_room() {
         for round in 0..20_000_usize {
             let value = vec![round as u8; round * 7919 % 3_000];
             let key = (round % 50).to_string().into_bytes();
-            let mut turn = turn(&store);
-            if let Err(StoreError::NoRoom(room)) = turn.set(&key, &value) {
+            let mut access = exclusive(&store);
+            if let Err(StoreError::NoRoom(room)) = access.set(&key, &value) {
                 grown += 1;
-                turn.grow(room).unwrap();
-                turn.set(&key, &value).unwrap();
+                access.grow(room).unwrap();
+                access.set(&key, &value).unwrap();
             }
-            drop(turn);
+            drop(access);
             assert_eq!(get(&store, &key).unwrap(), value);
         }
         assert!(grown < 12, "it was copied {grown} times");
@@ -196,11 +199,11 @@ fn values_that_are_replaced_all_the_time_need_no_more_room() {
 fn large_values_mean_what_small_ones_mean() {
     isolated(|| {
         let store = Store::new().unwrap();
-        let enter = || Ok(turn(&store));
+        let enter = || Ok(exclusive(&store));
         let access: Access<'_, StoreError> = Access::new(&enter, std::convert::identity);
         let set = |key: &[u8], value: &[u8]| {
             while let Err(StoreError::NoRoom(room)) = access.set(key, value) {
-                turn(&store).grow(room).unwrap();
+                exclusive(&store).grow(room).unwrap();
             }
         };
         let mut model: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
@@ -244,27 +247,29 @@ fn large_values_mean_what_small_ones_mean() {
 #[test]
 fn readers_of_a_large_value_see_it_whole_while_others_replace_it() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let store = Store::new().unwrap();
         set(&store, b"value", &[0; 100_000]);
-        turn(&store).grow(Room::of(b"", &[0; 800_000])).unwrap();
+        exclusive(&store)
+            .grow(Room::of(b"", &[0; 800_000]))
+            .unwrap();
         let writers: Vec<_> = (1..=2_u8)
             .map(|writer| {
                 let store = &store;
                 Child::fork(move || {
-                    let enter = || Ok(turn(store));
+                    let enter = || Ok(exclusive(store));
                     let access: Access<'_, StoreError> =
                         Access::new(&enter, std::convert::identity);
                     for _ in 0..300 {
                         access.set(b"value", &[writer; 100_000]).unwrap();
                     }
-                    slate.count(0);
+                    cells.count(0);
                 })
             })
             .collect();
-        let enter = || Ok(turn(&store));
+        let enter = || Ok(exclusive(&store));
         let access: Access<'_, StoreError> = Access::new(&enter, std::convert::identity);
-        while slate.read(0) < 2 {
+        while cells.read(0) < 2 {
             let mut value = Vec::new();
             assert!(access.get(b"value", &mut value).unwrap());
             assert_eq!(value.len(), 100_000);

@@ -1,4 +1,4 @@
-//! Shared bytes, the stuff of Value and Array, as their users see them.
+//! Shared bytes, which Value and Array are made of, as their users see them.
 
 mod common;
 

@@ -1,25 +1,26 @@
-//! Chunks: the pieces a queue is made of.
+//! Chunks: the pieces of a queue.
 //!
-//! A chunk is a block of a class of its own: a header and so many slots. It has lives, its *generations_begun*.
-//! Chunks of one queue are linked in one direction, oldest first (`link.rs`).
+//! A chunk is a block of a size class of its own: a header and a number of slots. It is used many
+//! times; each use is a *generation*. The chunks of one queue are linked in one direction, oldest
+//! first (`link.rs`).
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::done_marks::Over;
+use super::done_marks::DoneMarks;
 use super::link::{Link, LinkWord};
 use super::slot::{INC_MASK, SlotWord};
 use crate::error::{Error, Result};
 use crate::memory::Arena;
 use crate::memory::block::BlockId;
 use crate::memory::size_class;
-use crate::memory::size_class::{LONG_STRIP, SHORT_STRIP, STRIP_HEADER, SizeClass, WIDE_STRIP};
+use crate::memory::size_class::{CHUNK_HEADER, LONG_CHUNK, SHORT_CHUNK, SizeClass, WIDE_CHUNK};
 use crate::sys::cpu;
 
 /// The size of the smallest slots.
 const NARROW: u64 = 128;
 
-/// The longest message that lies in its slot in every chunk, and in a wide one.
+/// The longest message that lies in its slot: in every chunk, and in a wide one.
 pub(crate) const BODY: usize = 128 - SLOT_HEAD;
 pub(crate) const WIDE_BODY: usize = 1152 - SLOT_HEAD;
 
@@ -29,56 +30,58 @@ impl Link {
     }
 }
 
-/// What every chunk starts with; three cache lines: written once a life, by producers, by consumers.
+/// The start of every chunk. Three cache lines: written once per generation, by producers, by
+/// consumers.
 #[repr(C, align(64))]
-pub(crate) struct StripHeader {
-    /// Which life this is.
+pub(crate) struct ChunkHeader {
+    /// The chunk's generation.
     pub(crate) inc: AtomicU32,
-    /// The object the queue is in, that object's generation, and which of its queues.
+    /// The object that the queue is in, the object's generation, and which of its queues it is.
     pub(crate) queue: AtomicU32,
     pub(crate) generation: AtomicU32,
     pub(crate) which: AtomicU32,
-    /// The position in the queue of the first slot.
+    /// The position of the first slot in the queue.
     pub(crate) base: AtomicU64,
-    /// The chunk this one was to be linked behind.
+    /// The chunk that this one was to be linked behind.
     pub(crate) prev: LinkWord,
-    /// The chunk behind this one, or [`Link::end_of`] this life.
+    /// The chunk behind this one, or [`Link::end_of`] this generation.
     pub(crate) next: LinkWord,
     _pad: [AtomicU64; 3],
     /// All slots before this one were claimed.
     pub(crate) claimed: CursorHint,
-    /// The bytes of the messages in blocks that were put here, about: see [`Bytes`].
-    pub(crate) large: Bytes,
+    /// The approximate number of bytes in blocks of the messages put here: see [`LargeBytes`].
+    pub(crate) large: LargeBytes,
     _pad2: [AtomicU64; 6],
-    /// All slots before this one are over. Of this life once somebody looked for messages here.
+    /// All slots before this one are finished. It is about this generation once a process looked
+    /// for messages here.
     pub(crate) received: CursorHint,
-    /// Which slots behind it are over as well.
-    pub(crate) over: Over,
+    /// Which slots behind it are finished as well.
+    pub(crate) done_marks: DoneMarks,
     _pad3: [AtomicU64; 6],
 }
 
-/// A slot number that holds for one life of the chunk (high half). Too low is right as well, and so is
-/// what a process that stalled over a former life may still write: it reads as zero.
+/// A slot index that is valid for one generation of the chunk (high half). It may be too low. What
+/// a process that stalled in an earlier generation still writes reads as zero.
 #[repr(transparent)]
 pub(crate) struct CursorHint(AtomicU64);
 
 impl CursorHint {
     #[inline]
     pub(crate) fn get(&self, chunk: &Chunk<'_>) -> u32 {
-        self.of_life(chunk).unwrap_or(0)
+        self.of_this_generation(chunk).unwrap_or(0)
     }
 
     #[inline]
-    fn of_life(&self, chunk: &Chunk<'_>) -> Option<u32> {
+    fn of_this_generation(&self, chunk: &Chunk<'_>) -> Option<u32> {
         let word = self.0.load(Ordering::Relaxed);
         let holds = (word >> 32) as u32 == chunk.inc();
         holds.then(|| (word as u32).min(chunk.count))
     }
 
-    /// As [`CursorHint::get`]; and from now on it is of this life.
+    /// Like [`CursorHint::get`], and makes the hint one of this generation.
     #[inline]
     pub(crate) fn begin(&self, chunk: &Chunk<'_>) -> u32 {
-        self.of_life(chunk).unwrap_or_else(|| {
+        self.of_this_generation(chunk).unwrap_or_else(|| {
             self.set(chunk, 0);
             0
         })
@@ -91,15 +94,17 @@ impl CursorHint {
     }
 }
 
-/// How many bytes lie in blocks, in units of [`UNIT`], in one life of the chunk (high half).
+/// How many bytes lie in blocks, in units of [`UNIT`] (low half), in one generation of the chunk
+/// (high half).
 ///
-/// Who was killed between claiming its slot and adding its message's bytes is left out.
+/// A process that is killed between claiming its slot and adding its message's bytes is not
+/// counted.
 #[repr(transparent)]
-pub(crate) struct Bytes(AtomicU64);
+pub(crate) struct LargeBytes(AtomicU64);
 
 const UNIT: u64 = 64;
 
-impl Bytes {
+impl LargeBytes {
     pub(crate) fn get(&self, chunk: &Chunk<'_>) -> u64 {
         let word = self.0.load(Ordering::Relaxed);
         match (word >> 32) as u32 == chunk.inc() {
@@ -111,10 +116,10 @@ impl Bytes {
     pub(crate) fn add(&self, chunk: &Chunk<'_>, bytes: u64) {
         let more = bytes.div_ceil(UNIT);
         let add = |word: u64| {
-            let life = u64::from(chunk.inc());
-            let there = if word >> 32 == life { word as u32 } else { 0 };
+            let inc = u64::from(chunk.inc());
+            let there = if word >> 32 == inc { word as u32 } else { 0 };
             let sum = u64::from(there).saturating_add(more);
-            Some(life << 32 | sum.min(u32::MAX.into()))
+            Some(inc << 32 | sum.min(u32::MAX.into()))
         };
         let _ = self
             .0
@@ -122,33 +127,33 @@ impl Bytes {
     }
 }
 
-/// What every slot starts with; the message comes behind it.
+/// The start of every slot. The message follows it.
 #[repr(C)]
 pub(crate) struct Slot {
     pub(crate) word: SlotWord,
-    /// Bytes in the message.
+    /// The length of the message in bytes.
     pub(crate) length: AtomicU64,
-    /// The block with the message; zero when it lies in the slot.
+    /// The block with the message; zero if the message lies in the slot.
     pub(crate) block: AtomicU32,
     _pad: AtomicU32,
 }
 
 const SLOT_HEAD: usize = size_of::<Slot>();
-const _: () = assert!(size_of::<StripHeader>() as u64 == STRIP_HEADER && SLOT_HEAD == 24);
+const _: () = assert!(size_of::<ChunkHeader>() as u64 == CHUNK_HEADER && SLOT_HEAD == 24);
 
-/// A chunk as seen by somebody at work in one of its lives.
+/// A chunk as seen by a process at work in one of its generations.
 #[derive(Clone, Copy)]
 pub(crate) struct Chunk<'a> {
-    pub(crate) header: &'a StripHeader,
+    pub(crate) header: &'a ChunkHeader,
     slots: NonNull<u8>,
     pub(crate) count: u32,
-    /// From one slot to the next.
+    /// The distance from one slot to the next, in bytes.
     stride: u32,
     pub(crate) link: Link,
 }
 
 impl<'a> Chunk<'a> {
-    /// The chunk in `block`, whatever life it lives.
+    /// The chunk in `block`, in whatever generation it is.
     #[inline(always)]
     pub(crate) fn at(arena: &'a Arena, block: BlockId) -> Result<Chunk<'a>> {
         let class = arena.mapped(block.segment())?.class;
@@ -156,10 +161,10 @@ impl<'a> Chunk<'a> {
             return Err(Error::BadHandle);
         };
         let payload = arena.payload(block)?;
-        // SAFETY: a block of a chunk class holds a header and `count` slots, is never anything else,
-        // is mapped for good, and both are made of atomics.
+        // SAFETY: a block of a chunk class holds a header and `count` slots, is never anything
+        // else, and is never unmapped. Both are made of atomics.
         let (header, slots) = unsafe {
-            let header = payload.cast::<StripHeader>();
+            let header = payload.cast::<ChunkHeader>();
             (header.as_ref(), header.add(1).cast())
         };
         let inc = header.inc.load(Ordering::SeqCst);
@@ -172,7 +177,7 @@ impl<'a> Chunk<'a> {
         })
     }
 
-    /// The chunk a link names; `None` when it lives another life now.
+    /// The chunk that a link names; `None` if it is in another generation now.
     #[inline(always)]
     pub(crate) fn of(arena: &'a Arena, link: Link) -> Result<Option<Chunk<'a>>> {
         let Some(block) = link.block() else {
@@ -186,43 +191,47 @@ impl<'a> Chunk<'a> {
         self.link.inc()
     }
 
-    /// Whether it still lives this life.
+    /// Whether it is still in this generation.
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
         self.header.inc.load(Ordering::SeqCst) & INC_MASK == self.inc()
     }
 
-    /// Begins the next life, by the chunk's owner alone: every slot says that it was used up in this one,
-    /// and from now on whoever comes with a link to this life finds it over. Not a store: who was taken for dead
-    /// may come later than the next owner.
-    pub(crate) fn end_life(&self) {
+    /// Begins the next generation. Only the chunk's owner may call it, when every slot says that it
+    /// was used up in this one. A process that comes with a link to this generation now finds it
+    /// ended. It is not a plain store: a process that others took for dead may come later than the
+    /// next owner.
+    pub(crate) fn end_generation(&self) {
         let next = self.inc().wrapping_add(1) & INC_MASK;
         let inc = &self.header.inc;
         let _ = inc.compare_exchange(self.inc(), next, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Which life a chunk of this process's own begins with: every slot says that it was used up in the one before.
+    /// The generation that a chunk owned by this process begins with. Every slot says that it was
+    /// used up in the one before.
     ///
-    /// A chunk that says zero never lived, or its memory was given back. Then it gets a life that it never had:
-    /// whoever stalled over one of those finds out.
-    pub(crate) fn next_life(&self, arena: &Arena) -> u32 {
-        let mut life = self.inc();
-        // Nor a first one: a word of memory that was given back says that it was used up in life zero.
-        while life < 2 {
-            let lives = &arena.root().generations_begun;
-            life = lives.fetch_add(1, Ordering::SeqCst) as u32 & INC_MASK;
+    /// A chunk that says zero was never used, or its memory was given back to the kernel. It then
+    /// gets a generation that it never had, so that a process that stalled in an earlier one
+    /// notices.
+    pub(crate) fn next_generation(&self, arena: &Arena) -> u32 {
+        let mut generation = self.inc();
+        // Not the first one either: a word of memory that was given back says "used up in
+        // generation zero".
+        while generation < 2 {
+            let begun = &arena.root().chunk_generations;
+            generation = begun.fetch_add(1, Ordering::SeqCst) as u32 & INC_MASK;
             for (_, slot) in self.slots() {
-                slot.word.wipe(life.wrapping_sub(1));
+                slot.word.mark_used_up(generation.wrapping_sub(1));
             }
         }
-        life
+        generation
     }
 
-    /// Says of a free chunk of this process's that it never lived, and sees to it that it will get none of the
-    /// lives it had.
+    /// Marks a free chunk of this process as never used, and makes sure that it never gets a
+    /// generation again that it had.
     pub(crate) fn forget(&self, arena: &Arena) {
-        let lives = &arena.root().generations_begun;
-        lives.fetch_max(u64::from(self.inc()), Ordering::SeqCst);
+        let begun = &arena.root().chunk_generations;
+        begun.fetch_max(u64::from(self.inc()), Ordering::SeqCst);
         self.header.inc.store(0, Ordering::SeqCst);
     }
 
@@ -235,19 +244,20 @@ impl<'a> Chunk<'a> {
 
     #[inline]
     pub(crate) fn slot(&self, index: u32) -> &'a Slot {
-        // SAFETY: every slot starts with one; see `at`. Strides are multiples of its alignment.
+        // SAFETY: every slot starts with a `Slot`; see `at`. Strides are multiples of its
+        // alignment.
         unsafe { self.slot_at(index).cast().as_ref() }
     }
 
-    /// Asks the processor for the slots behind one from which a message of `length` bytes was read: the
-    /// next message, likely as long, was written on another processor.
+    /// Prefetches the slot behind one from which a message of `length` bytes was read. The next
+    /// message is probably as long, and was written on another processor.
     #[inline]
-    pub(crate) fn expect_read(&self, index: u32, length: usize) {
+    pub(crate) fn prefetch_after(&self, index: u32, length: usize) {
         if index + 1 < self.count {
             let next = self.slot_at(index + 1);
             for line in 0..(SLOT_HEAD + length).div_ceil(64) {
-                // SAFETY: the slot holds `length` bytes behind its head.
-                cpu::expect_read(unsafe { next.add(line * 64) });
+                // SAFETY: the slot holds `length` bytes behind its header.
+                cpu::prefetch(unsafe { next.add(line * 64) });
             }
         }
     }
@@ -258,8 +268,8 @@ impl<'a> Chunk<'a> {
         self.stride as usize - SLOT_HEAD
     }
 
-    /// Where a message lies. It is read while others may take it away and put another there: whoever
-    /// reads finds out by the slot's word. So it is atomics, too.
+    /// The body of a slot. It is read while others may take the message away and put another one
+    /// there. The reader finds that out from the slot's word. So the body consists of atomics, too.
     #[inline]
     fn body(&self, index: u32) -> &'a [AtomicU64] {
         // SAFETY: the rest of the slot, 8-aligned.
@@ -269,7 +279,8 @@ impl<'a> Chunk<'a> {
         }
     }
 
-    /// Writes a message of at most [`Chunk::body_size`] bytes, by who claimed the slot.
+    /// Writes a message of at most [`Chunk::body_size`] bytes. The caller must have claimed the
+    /// slot.
     #[inline]
     pub(crate) fn write(&self, index: u32, parts: &[&[u8]]) {
         let body = self.body(index);
@@ -280,7 +291,7 @@ impl<'a> Chunk<'a> {
         write_words(body, &bytes);
     }
 
-    /// Reads the first bytes of a slot, as many as `to` has.
+    /// Reads the first `to.len()` bytes of a slot's body.
     #[inline]
     pub(crate) fn read(&self, index: u32, to: &mut [u8]) {
         let body = self.body(index);
@@ -299,45 +310,46 @@ impl<'a> Chunk<'a> {
         (0..chunk.count).map(move |index| (index, chunk.slot(index)))
     }
 
-    /// The chunk behind this one; frozen once this one is being taken out.
+    /// The chunk behind this one. The link is frozen once this chunk is being taken out.
     pub(crate) fn next(&self) -> Link {
         self.header.next.get()
     }
 
-    /// The slots of this chunk that one mark of [`Over`] stands for.
+    /// The number of slots that one mark of [`DoneMarks`] stands for.
     pub(crate) fn group(&self) -> u32 {
-        (self.count / Over::GROUPS).max(1)
+        (self.count / DoneMarks::GROUPS).max(1)
     }
 
-    /// From a slot on, the first one that is not known to be over.
+    /// The first slot, from `index` on, that is not known to be finished.
     pub(crate) fn skip(&self, mut index: u32) -> u32 {
         let size = self.group();
-        let is_over = |index| self.header.over.has(self.inc(), index / size);
-        while index < self.count && index.is_multiple_of(size) && is_over(index) {
+        let is_finished = |index| self.header.done_marks.has(self.inc(), index / size);
+        while index < self.count && index.is_multiple_of(size) && is_finished(index) {
             index += size;
         }
         index
     }
 
-    /// Steps from a slot to the next one, behind one that is not over. `run` says how many slots up to here were
-    /// over, one behind the other.
+    /// Steps from a slot to the next one, behind a slot that is not finished. `run` is the number
+    /// of consecutive finished slots up to here.
     #[cold]
-    pub(crate) fn step_behind(&self, index: u32, is_over: bool, run: &mut u32) -> u32 {
-        *run = if is_over { *run + 1 } else { 0 };
+    pub(crate) fn step_behind(&self, index: u32, is_finished: bool, run: &mut u32) -> u32 {
+        *run = if is_finished { *run + 1 } else { 0 };
         let next = index + 1;
         let size = self.group();
         if next.is_multiple_of(size) && *run >= size {
-            self.header.over.set(self.inc(), next / size - 1);
+            self.header.done_marks.set(self.inc(), next / size - 1);
         }
         self.skip(next)
     }
 
-    /// Whether somebody may have received a message here, or looked for one.
+    /// Whether a process may have received a message here, or looked for one.
     pub(crate) fn is_touched(&self) -> bool {
-        self.header.received.of_life(self).is_some() || self.header.over.is_of(self.inc())
+        self.header.received.of_this_generation(self).is_some()
+            || self.header.done_marks.is_of(self.inc())
     }
 
-    /// What one slot takes of a limit that is given in slots of the smallest kind.
+    /// What one slot takes of a limit, in units of the smallest slot.
     #[inline]
     pub(crate) fn weight(&self) -> u64 {
         u64::from(self.stride) / NARROW
@@ -347,20 +359,20 @@ impl<'a> Chunk<'a> {
         self.header.base.load(Ordering::SeqCst)
     }
 
-    /// Marks all slots as used up, for a chunk that is nobody else's.
-    pub(crate) fn wipe(&self) {
+    /// Marks all slots as used up. The caller must own the chunk.
+    pub(crate) fn mark_used_up(&self) {
         for (_, slot) in self.slots() {
-            slot.word.wipe(self.inc());
+            slot.word.mark_used_up(self.inc());
         }
     }
 }
 
-/// The class of the next chunk of a queue: it starts small and goes on large.
+/// The size class of a queue's next chunk: the first one is short, the others are long or wide.
 pub(crate) fn next_class(first: bool, wide: bool) -> SizeClass {
     match (first, wide) {
-        (true, _) => SHORT_STRIP,
-        (_, true) => WIDE_STRIP,
-        _ => LONG_STRIP,
+        (true, _) => SHORT_CHUNK,
+        (_, true) => WIDE_CHUNK,
+        _ => LONG_CHUNK,
     }
 }
 
@@ -382,7 +394,7 @@ mod tests {
     use super::*;
     use crate::channel::slot::View;
 
-    /// A chunk of this process's own.
+    /// A chunk owned by this process.
     fn a_chunk(arena: &Arena) -> Chunk<'_> {
         let class = next_class(true, false);
         let block = arena.alloc_class(class, class.size()).expect("memory");
@@ -394,7 +406,7 @@ mod tests {
         chunk
             .header
             .inc
-            .store(chunk.next_life(arena), Ordering::SeqCst);
+            .store(chunk.next_generation(arena), Ordering::SeqCst);
         let chunk = Chunk::at(arena, block).expect("a chunk");
         for (_, slot) in chunk.slots() {
             assert_eq!(slot.word.look().view(chunk.inc()), View::Empty);
@@ -409,8 +421,8 @@ mod tests {
         let block = chunk.link.block().expect("a block");
         chunk.header.inc.store(INC_MASK, Ordering::SeqCst);
         let chunk = Chunk::at(arena, block).expect("a chunk");
-        chunk.wipe();
-        chunk.end_life();
+        chunk.mark_used_up();
+        chunk.end_generation();
         assert!(!chunk.is_current());
         assert_ne!(begin(arena, block).inc(), 0);
         arena.free(block, arena.mine());
@@ -420,19 +432,21 @@ mod tests {
     fn a_chunk_whose_memory_was_given_back_gets_a_life_it_never_had() {
         let arena = crate::memory::home().expect("an arena");
         let block = a_chunk(arena).link.block().expect("a block");
-        let mut lives = Vec::new();
+        let mut generations = Vec::new();
         for round in 0..6 {
             let chunk = begin(arena, block);
-            assert!(!lives.contains(&chunk.inc()));
-            lives.push(chunk.inc());
-            chunk.wipe();
-            chunk.end_life();
+            assert!(!generations.contains(&chunk.inc()));
+            generations.push(chunk.inc());
+            chunk.mark_used_up();
+            chunk.end_generation();
             if round % 2 == 0 {
                 Chunk::at(arena, block).expect("a chunk").forget(arena);
                 for (_, slot) in chunk.slots() {
                     // As the kernel leaves it.
                     slot.word.zero();
-                    let stalled = lives.iter().map(|life| slot.word.look().view(*life));
+                    let stalled = generations
+                        .iter()
+                        .map(|generation| slot.word.look().view(*generation));
                     assert!(stalled.into_iter().all(|view| view == View::Stale));
                 }
             }

@@ -1,23 +1,24 @@
-//! The chain of chunks that is a queue: finding, linking, retiring and taking apart.
+//! The list of chunks that makes up a queue: find, link, retire and dismantle chunks.
 //!
 //! ```text
-//! link a new chunk N behind S:             retire a chunk S, wherever it is, once all its slots are over:
+//! link a new chunk N behind S:             retire a chunk S, wherever it is, once all its slots are finished:
 //!   N making(me)                             S linked --> S retiring(me)
-//!   S.next: end --> N                        freeze S.next;  lead over S  (anybody may help, `retire.rs`)
-//!   N --> linked  (anybody may help)         S begins its next life;  S --> free
+//!   S.next: end --> N                        freeze S.next;  bypass S  (any process may help, `retire.rs`)
+//!   N --> linked  (any process may help)     S begins its next generation;  S --> free
 //! ```
 //!
-//! Each arrow is one compare-and-swap. A chunk found belonging to a dead maker is linked exactly when
-//! its predecessor says so; one found retiring by a dead process is finished by whoever finds it.
+//! Each arrow is one compare-and-swap. A chunk whose maker died counts as linked exactly when its
+//! predecessor links to it. A chunk that a dead process was retiring is finished by the process
+//! that finds it.
 //!
-//! So what is linked is what something may still happen in: a slot that a stopped process claimed keeps its own
-//! chunk, and none of those behind it.
+//! So a chunk stays linked only while something may still happen in it. A slot that a stopped
+//! process claimed keeps its own chunk, and none of those behind it.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::chunk::{Chunk, next_class};
 use super::link::{Link, LinkWord};
-use super::skipped::Pads;
+use super::skipped::SkippedCount;
 use super::slot::View;
 use crate::error::{Error, Result};
 use crate::failpoint;
@@ -29,23 +30,25 @@ use crate::objects::object::Kind;
 use crate::retries::Retries;
 use crate::sync::eventcount::EventCount;
 
-/// The words of one queue. Zeroed but for `limit` and `flags` until the first chunk is there.
+/// The words of one queue. All zero, except `limit` and `flags`, until there is a first chunk.
 #[repr(C, align(64))]
 pub(crate) struct ChunkList {
-    /// The most messages there may be; zero for no limit.
+    /// The largest number of messages; zero for no limit.
     pub(crate) limit: AtomicU64,
-    /// The most bytes large messages may take while another is there; zero for no limit.
+    /// The most bytes that large messages may take while another message is there; zero for no
+    /// limit.
     pub(crate) byte_limit: AtomicU64,
     pub(crate) flags: AtomicU32,
     _pad: [AtomicU32; 11],
     /// The chunk in which slots are claimed.
     pub(super) tail: LinkWord,
-    /// How many messages put since that chunk was linked would have needed a wide slot, about.
+    /// Roughly how many messages put since that chunk was linked would have needed a wide slot.
     pub(crate) medium: AtomicU32,
     _pad2: [AtomicU32; 13],
     /// The oldest chunk.
     pub(super) head: LinkWord,
-    /// The oldest chunk from which something may be received. A hint: never one behind that.
+    /// The oldest chunk from which something may be received. A hint: it is never behind that
+    /// chunk.
     pub(super) received: LinkWord,
     _pad3: [AtomicU64; 6],
     /// Consumers sleep here.
@@ -53,11 +56,12 @@ pub(crate) struct ChunkList {
     _pad4: [AtomicU32; 15],
     /// Producers sleep here.
     pub(crate) space: EventCount,
-    /// Those that wait for all tasks to be done sleep here.
+    /// Processes that wait for all tasks to be done sleep here.
     pub(crate) finished: EventCount,
-    /// How many tasks were reported done, and how many slots stand for none (`task_done.rs`).
+    /// The number of tasks reported done, and the number of slots that hold no message
+    /// (`task_done.rs`).
     pub(crate) reported: AtomicU64,
-    pub(crate) skipped: Pads,
+    pub(crate) skipped: SkippedCount,
     _pad5: [AtomicU64; 5],
 }
 
@@ -66,21 +70,21 @@ pub(crate) const JOINABLE: u32 = 2;
 
 const _: () = assert!(size_of::<ChunkList>() == 320);
 
-/// What is behind a chunk.
+/// What follows a chunk.
 pub(crate) enum Next<'a> {
     Chunk(Chunk<'a>),
     /// Nothing yet.
     End,
-    /// The chunk was taken out meanwhile: look at the chain anew.
+    /// The chunk was taken out meanwhile: look at the list again.
     Stale,
 }
 
-/// A chain, where it lies, and the arena it lies in.
+/// A chunk list, where it lies, and the arena that it lies in.
 #[derive(Clone, Copy)]
 pub(crate) struct ListCursor<'a> {
     pub(crate) arena: &'a Arena,
     pub(crate) chain: &'a ChunkList,
-    /// The object the chain is in, its generation, and which of the object's chains it is.
+    /// The object that the list is in, its generation, and which of the object's lists it is.
     pub(crate) home: BlockId,
     pub(crate) generation: u32,
     pub(crate) which: u32,
@@ -99,8 +103,8 @@ impl<'a> ListCursor<'a> {
         }
     }
 
-    /// The position of a slot, by which limits go: that of its message, or what all slots before it take where
-    /// the limit is one of bytes.
+    /// The position of a slot, which limits are compared with: the number of its message, or, where
+    /// the limit is one of bytes, what all slots before it take.
     #[inline]
     pub(crate) fn position(&self, chunk: &Chunk<'a>, index: u32) -> u64 {
         chunk.base() + u64::from(index) * self.weight(chunk)
@@ -114,7 +118,7 @@ impl<'a> ListCursor<'a> {
         }
     }
 
-    /// The chunk that one of the chain's words names; `None` before the first one is there.
+    /// The chunk that one of the list's words names; `None` before there is a first chunk.
     #[inline(always)]
     pub(super) fn chunk_at(&self, word: &LinkWord) -> Result<Option<Chunk<'a>>> {
         let link = word.get();
@@ -127,7 +131,8 @@ impl<'a> ListCursor<'a> {
         }
     }
 
-    /// As [`ListCursor::chunk_at`]: a chunk lives another life, then the word was moved off it before.
+    /// Like [`ListCursor::chunk_at`]. If a chunk is in another generation, the word was moved off
+    /// it before that; so read the word again.
     #[cold]
     fn chunk_at_last(&self, word: &LinkWord) -> Result<Option<Chunk<'a>>> {
         let mut retries = Retries::default();
@@ -148,19 +153,20 @@ impl<'a> ListCursor<'a> {
         self.chunk_at(&self.chain.head)
     }
 
-    /// The chunk to look for messages in first.
+    /// The chunk in which to look for messages first.
     #[inline(always)]
     pub(crate) fn first_to_receive(&self) -> Result<Option<Chunk<'a>>> {
         match Chunk::of(self.arena, self.chain.received.get())? {
             Some(chunk) => Ok(Some(chunk)),
-            None => self.first_anew(),
+            None => self.first_from_head(),
         }
     }
 
-    /// As [`ListCursor::first_to_receive`], after a chunk was taken out under one's feet: what was taken out may lead on
-    /// to what was taken out as well, so it begins at the head. The hint is moved there if it names such a chunk.
+    /// Like [`ListCursor::first_to_receive`], after a chunk was taken out during a walk. A chunk
+    /// that was taken out may lead to others that were taken out as well, so this begins at the
+    /// head. If the hint names such a chunk, it is moved to the head.
     #[cold]
-    pub(crate) fn first_anew(&self) -> Result<Option<Chunk<'a>>> {
+    pub(crate) fn first_from_head(&self) -> Result<Option<Chunk<'a>>> {
         let hint = self.chain.received.get();
         let head = self.head()?;
         if let Some(head) = head
@@ -176,7 +182,7 @@ impl<'a> ListCursor<'a> {
         self.chunk_at(&self.chain.tail)
     }
 
-    /// The chunk to claim a slot in, made if need be.
+    /// The chunk in which slots are claimed; makes the first one if there is none.
     #[inline(always)]
     pub(crate) fn tail(&self) -> Result<Chunk<'a>> {
         match self.chunk_at(&self.chain.tail)? {
@@ -185,10 +191,10 @@ impl<'a> ListCursor<'a> {
         }
     }
 
-    /// What is behind `chunk`. Sees to it that the next chunk is the chain's own.
+    /// What follows `chunk`. Makes sure that the next chunk belongs to the list.
     pub(crate) fn after(&self, chunk: &Chunk<'a>) -> Result<Next<'a>> {
         let seen = chunk.next();
-        // What was read belongs to this life only if the chunk still lives it.
+        // The link belongs to this generation only if the chunk is still in it.
         if !chunk.is_current() {
             return Ok(Next::Stale);
         }
@@ -198,9 +204,11 @@ impl<'a> ListCursor<'a> {
         };
         self.adopt(block, link.inc())?;
         match Chunk::of(self.arena, link)? {
-            // A chain only ever leads on: without that one could go round in it for ever.
+            // A list only ever leads forward. Without this check, a damaged list could be walked in
+            // circles for ever.
             Some(next) if next.base() > chunk.base() => Ok(Next::Chunk(next)),
-            // Before a chunk ends its life, nothing leads on to it but what was taken out before.
+            // Until a chunk ends its generation, only chunks that were taken out before it lead to
+            // it.
             _ if !seen.is_frozen() && chunk.next() == seen && chunk.is_current() => {
                 Err(Error::Damaged)
             }
@@ -208,7 +216,7 @@ impl<'a> ListCursor<'a> {
         }
     }
 
-    /// The chunk behind `chunk`, made if need be; the tail is moved on to it.
+    /// Makes the chunk behind `chunk` if there is none, and moves the tail to it.
     pub(crate) fn extend(&self, chunk: &Chunk<'a>) -> Result<()> {
         if chunk.next().block().is_none() {
             let wide = self.chain.medium.load(Ordering::Relaxed) > chunk.count / 8;
@@ -219,7 +227,7 @@ impl<'a> ListCursor<'a> {
             let end = Link::end_of(chunk.inc());
             match chunk.header.next.swing(end, new) {
                 true => self.chain.medium.store(0, Ordering::Relaxed),
-                false => self.unmake(new),
+                false => self.discard(new),
             }
             failpoint::hit("chunk_list.linked");
         }
@@ -237,13 +245,13 @@ impl<'a> ListCursor<'a> {
             let new = self.make(next_class(true, false), Link::NONE, 0)?;
             failpoint::hit("chunk_list.made");
             if !head.swing(Link::NONE, new) {
-                self.unmake(new);
+                self.discard(new);
             }
             failpoint::hit("chunk_list.begun");
         }
         let mut retries = Retries::default();
         loop {
-            // Whoever linked the first chunk may have died before it wrote the tail.
+            // The process that linked the first chunk may have died before it wrote the tail.
             let first = head.get();
             if let Some(block) = first.block() {
                 self.adopt(block, first.inc())?;
@@ -257,12 +265,12 @@ impl<'a> ListCursor<'a> {
         }
     }
 
-    /// A chunk of this process's own, ready to be linked behind `prev`.
+    /// Makes a chunk, owned by this process and ready to be linked behind `prev`.
     fn make(&self, class: SizeClass, prev: Link, base: u64) -> Result<Link> {
         let block = self.arena.alloc_class(class, class.size())?;
         let chunk = Chunk::at(self.arena, block)?;
         let header = chunk.header;
-        let link = Link::new(block.0, chunk.next_life(self.arena));
+        let link = Link::new(block.0, chunk.next_generation(self.arena));
         header.queue.store(self.home.0, Ordering::SeqCst);
         header.generation.store(self.generation, Ordering::SeqCst);
         header.which.store(self.which, Ordering::SeqCst);
@@ -284,28 +292,28 @@ impl<'a> ListCursor<'a> {
         }
     }
 
-    /// Gives back a chunk that nobody saw.
-    fn unmake(&self, link: Link) {
+    /// Frees a chunk that no other process saw.
+    fn discard(&self, link: Link) {
         if let Some(block) = link.block() {
             free(self.arena, block, self.making(link.inc()));
         }
     }
 
-    /// Makes a linked chunk the chain's own if its maker did not get to it.
+    /// Makes a linked chunk the list's own if its maker did not get to it.
     pub(super) fn adopt(&self, block: BlockId, inc: u32) -> Result<()> {
         let owner = &self.arena.cell(block)?.owner;
         let maker = owner.get();
         if let Owner::Making { by, .. } = maker
-            && maker == (Owner::Making { by, inc }).cut()
+            && maker == (Owner::Making { by, inc }).truncated()
         {
             owner.pass(maker, self.linked(inc));
         }
         Ok(())
     }
 
-    /// Sees to it that none of the chain's words names `chunk` any more; head last.
+    /// Makes sure that none of the list's words names `chunk` any more. Moves the head last.
     ///
-    /// A chunk without a successor is only ever taken out when the whole chain is taken apart.
+    /// A chunk without a successor is taken out only when the whole list is dismantled.
     pub(super) fn move_off(&self, chunk: &Chunk<'a>) {
         let next = match chunk.next().thawed() {
             next if next.block().is_some() => next,
@@ -316,7 +324,7 @@ impl<'a> ListCursor<'a> {
         }
     }
 
-    /// Frees every chunk and every message, for a chain that nobody uses any more.
+    /// Frees every chunk and every message of a list that nobody uses any more.
     fn dismantle(&self) {
         while let Ok(Some(chunk)) = self.head() {
             free_messages(self.arena, &chunk);
@@ -335,16 +343,16 @@ impl<'a> ListCursor<'a> {
                 by: self.arena.me(),
                 inc: chunk.inc(),
             };
-            let former = cell.owner.get();
+            let previous = cell.owner.get();
             let ours = matches!(
-                former,
+                previous,
                 Owner::Linked { .. } | Owner::Retiring { .. } | Owner::Making { .. }
-            ) && self.arena.claim(block, cell, former, mine);
+            ) && self.arena.claim(block, cell, previous, mine);
             failpoint::hit("chunk_list.dismantling");
             self.move_off(&chunk);
             if ours {
-                chunk.wipe();
-                chunk.end_life();
+                chunk.mark_used_up();
+                chunk.end_generation();
                 free(self.arena, block, mine);
             }
         }
@@ -353,29 +361,30 @@ impl<'a> ListCursor<'a> {
     }
 }
 
-/// How many slots from the start are over, moving the chunk's hint along if it is of this life.
-pub(crate) fn over_in(chunk: &Chunk<'_>) -> u32 {
+/// The number of finished slots from the start. Moves the chunk's hint forward if it is of this
+/// generation.
+pub(crate) fn finished_prefix(chunk: &Chunk<'_>) -> u32 {
     let first = chunk.header.received.get(chunk);
-    let mut over = first;
-    while over < chunk.count
-        && matches!(chunk.slot(over).word.look().view(chunk.inc()), View::In(phase) if phase.is_over())
+    let mut finished = first;
+    while finished < chunk.count
+        && matches!(chunk.slot(finished).word.look().view(chunk.inc()), View::In(phase) if phase.is_finished())
     {
-        over += 1;
+        finished += 1;
     }
-    if over > first {
-        chunk.header.received.set(chunk, over);
+    if finished > first {
+        chunk.header.received.set(chunk, finished);
     }
-    over
+    finished
 }
 
-/// Notes of a free chunk of this process's which lives it had, before its memory is given back.
+/// Records which generations a free chunk of this process had, before its memory is given back.
 pub(crate) fn empty(arena: &Arena, block: BlockId) {
     if let Ok(chunk) = Chunk::at(arena, block) {
         chunk.forget(arena);
     }
 }
 
-/// Frees a chunk that is between two lives.
+/// Frees a chunk that is between two generations.
 pub(super) fn free(arena: &Arena, block: BlockId, from: Owner) {
     let Ok(cell) = arena.cell(block) else { return };
     cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
@@ -396,12 +405,13 @@ pub(super) fn free_messages(arena: &Arena, chunk: &Chunk<'_>) {
             index,
             inc: chunk.inc(),
         };
-        // Exactly the messages of this life: a number left over from another names another owner.
+        // Frees exactly the messages of this generation: a number left over from an earlier one
+        // names another owner.
         let _ = arena.free(block, owner);
     }
 }
 
-/// The chains in the object of a block, if it is of a kind that has some.
+/// The chunk lists in the object in `block`, if its kind has any.
 pub(crate) fn chains_of(arena: &Arena, kind: Kind, block: BlockId) -> &[ChunkList] {
     let count = match kind {
         Kind::Queue => 1,
@@ -410,8 +420,8 @@ pub(crate) fn chains_of(arena: &Arena, kind: Kind, block: BlockId) -> &[ChunkLis
     };
     let size = 64 + size_of::<ChunkList>() * count;
     match arena.payload(block) {
-        // SAFETY: objects of these kinds have so many chains behind their 64-byte head (the layouts
-        // assert it), blocks are mapped for good, and chains are atomics.
+        // SAFETY: objects of these kinds have this many lists behind their 64-byte head (the
+        // layouts assert it), blocks are never unmapped, and the lists are atomics.
         Ok(payload) if arena.capacity(block) >= size as u64 => unsafe {
             std::slice::from_raw_parts(payload.add(64).cast().as_ptr(), count)
         },
@@ -419,21 +429,21 @@ pub(crate) fn chains_of(arena: &Arena, kind: Kind, block: BlockId) -> &[ChunkLis
     }
 }
 
-/// Takes all chains of an object apart.
+/// Dismantles all chunk lists of an object.
 pub(crate) fn dismantle_all(arena: &Arena, kind: Kind, block: BlockId) {
     for (which, chain) in chains_of(arena, kind, block).iter().enumerate() {
-        let at = ListCursor {
+        let cursor = ListCursor {
             arena,
             chain,
             home: block,
             generation: 0,
             which: which as u32,
         };
-        at.dismantle();
+        cursor.dismantle();
     }
 }
 
-/// The chain a chunk says it belongs to, if that still is the same object.
+/// The list that a chunk says it belongs to, if the object is still the same.
 pub(super) fn chain_of<'a>(arena: &'a Arena, chunk: &Chunk<'a>) -> Option<ListCursor<'a>> {
     let home = BlockId::new(chunk.header.queue.load(Ordering::SeqCst))?;
     let cell = arena.cell(home).ok()?;
@@ -450,7 +460,7 @@ pub(super) fn chain_of<'a>(arena: &'a Arena, chunk: &Chunk<'a>) -> Option<ListCu
     })
 }
 
-/// Keeps a chunk whose maker died if it was linked, and frees it if not.
+/// Keeps a chunk whose maker died if it was linked, and frees it otherwise.
 pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
     let Owner::Making { inc, .. } = from else {
         return;
@@ -462,8 +472,8 @@ pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
     let queue = chunk.header.queue.load(Ordering::SeqCst);
     let linked = match prev.block() {
         Some(before) => {
-            // Whoever takes a chunk out adopts its successor first, so a predecessor that is not part
-            // of the chain any more tells nothing about this one.
+            // A process that takes a chunk out adopts its successor first. So a predecessor that is
+            // no longer part of the list says nothing about this chunk.
             let part = Owner::Linked {
                 queue,
                 inc: prev.inc(),
@@ -472,7 +482,7 @@ pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
             let before = Chunk::of(arena, prev).ok().flatten();
             in_chain && before.is_some_and(|before| before.next().thawed() == chunk.link)
         }
-        None => chain_of(arena, &chunk).is_some_and(|at| at.chain.head.get() == chunk.link),
+        None => chain_of(arena, &chunk).is_some_and(|cursor| cursor.chain.head.get() == chunk.link),
     };
     if linked {
         cell.owner.pass(from, Owner::Linked { queue, inc });
@@ -481,7 +491,7 @@ pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
     }
 }
 
-/// Frees a chunk that a dead process had not linked. No slot of it was touched in this life.
+/// Frees a chunk that a dead process had not linked. No slot of it was touched in this generation.
 pub(crate) fn free_unlinked(arena: &Arena, block: BlockId, from: Owner) {
     let mine = arena.mine();
     if arena

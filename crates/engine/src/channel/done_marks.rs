@@ -1,18 +1,20 @@
-//! Which slots of a chunk are over, where one before them is not: a writer or a reader was stopped in the middle.
+//! Marks for finished slots of a chunk that lie behind an unfinished one (its writer or reader was
+//! stopped).
 //!
-//! Whoever looks for messages would otherwise go over all of them for each message, as long as that lasts. A mark
-//! stands for a group of slots, and is set by who saw that all of them are over. No mark tells nothing.
+//! Without the marks, each look for a message would visit all of them, for as long as that lasts. A
+//! mark stands for a group of slots. A process sets it when it sees that all of them are finished.
+//! A missing mark says nothing.
 
 use crate::sys::atomic::{AtomicU64, Ordering};
 
-/// The marks (low half) in one life of the chunk (high half).
+/// The marks (low half) and the chunk's generation they belong to (high half).
 #[repr(transparent)]
-pub(crate) struct Over(AtomicU64);
+pub(crate) struct DoneMarks(AtomicU64);
 
-impl Over {
+impl DoneMarks {
     pub(crate) const GROUPS: u32 = 32;
 
-    /// Whether marks were set in this life.
+    /// Whether a mark was set in this generation.
     pub(crate) fn is_of(&self, inc: u32) -> bool {
         self.0.load(Ordering::Relaxed) >> 32 == u64::from(inc)
     }
@@ -22,14 +24,15 @@ impl Over {
         word >> 32 == u64::from(inc) && word & 1 << group != 0
     }
 
-    /// Sets a mark. Who stalled over a former life sets none in this one.
+    /// Sets a mark. A process that stalled in an earlier generation cannot set one in this
+    /// generation.
     pub(crate) fn set(&self, inc: u32, group: u32) {
         let seen = self.0.load(Ordering::Relaxed);
         let marks = match seen >> 32 == u64::from(inc) {
             true => seen,
             false => u64::from(inc) << 32,
         };
-        // One that another sets at the same time is missed, and set by the next who looks.
+        // A mark that another process sets at the same time is lost. The next look sets it again.
         let marked = marks | 1 << group;
         let _ = self
             .0

@@ -1,7 +1,8 @@
-//! A queue as the place of one value: its newest message, read without being received.
+//! A queue that holds one value: its newest message, read without being received.
 //!
-//! Who replaces the value puts the new one and receives the others after that. Killed in between, it leaves
-//! both, and the newest is still the value. Nobody else may use the queue meanwhile: there is a lock for it.
+//! A process that replaces the value puts the new message and then receives the older ones. If it
+//! is killed in between, both stay, and the newest is still the value. No other process may use the
+//! queue meanwhile: a lock protects it.
 
 use std::sync::atomic::Ordering;
 
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::memory::block::BlockId;
 
 impl<'a> ListCursor<'a> {
-    /// Copies the newest message into `out`. False when there is none.
+    /// Copies the newest message into `out`. Returns false if there is none.
     pub(super) fn newest(&self, out: &mut Vec<u8>) -> Result<bool> {
         let mut copied = Ok(false);
         let first = self.first_to_receive()?;
@@ -26,7 +27,7 @@ impl<'a> ListCursor<'a> {
                 }
                 View::In(_) => Step::NextSlot,
                 View::Empty => Step::Done,
-                View::Stale => Step::Again,
+                View::Stale => Step::Restart,
             }
         })?;
         copied
@@ -42,13 +43,14 @@ impl<'a> ListCursor<'a> {
             return Ok(());
         };
         let payload = self.arena.payload(block)?;
-        let start = self.arena.opened_at(block).unwrap_or(0);
+        let start = self.arena.attachment_offset(block).unwrap_or(0);
         if length as u64 > self.arena.capacity(block) || start > length {
             return Err(Error::BadHandle);
         }
         out.resize(length - start, 0);
-        // SAFETY: the block is mapped for good and holds so many bytes (checked); `out` is memory of this
-        // process alone, so they do not overlap. What others write there meanwhile is bytes as well.
+        // SAFETY: the block is never unmapped and holds this many bytes (checked). `out` is memory
+        // of this process alone, so they do not overlap. If others write there meanwhile, the bytes
+        // are still bytes.
         unsafe {
             std::ptr::copy_nonoverlapping(payload.add(start).as_ptr(), out.as_mut_ptr(), out.len());
         }

@@ -1,21 +1,23 @@
-//! How chunks name each other, and how one leaves the middle of a chain.
+//! How chunks name each other, and how a chunk leaves the middle of its list.
 //!
-//! A link names a chunk in one of its lives, so that a process that stalled over a former life finds out. The word
-//! that leads on from a chunk is frozen before the chunk is taken out: from then on nothing can be linked, or taken
-//! out, behind it, and whoever meets a frozen word on the way takes the chunk out in its owner's place.
+//! A link names a chunk in one of its generations, so a process that stalled in an earlier
+//! generation notices. The `next` word of a chunk is frozen before the chunk is taken out. From
+//! then on nothing can be linked, or taken out, behind it, and any process that meets a frozen word
+//! takes the chunk out in its owner's place.
 //!
 //! ```text
 //! take S out:   S.next: N --> N frozen     before S: S --> N
 //! ```
 //!
-//! Each arrow is one compare-and-swap. Of two neighbours that leave at the same time the later one waits for the
-//! earlier one's arrow, or makes it (T. Harris, "A pragmatic implementation of non-blocking linked lists", 2001).
+//! Each arrow is one compare-and-swap. If two neighbours leave at the same time, the later one
+//! waits for the earlier one's second arrow, or takes it itself (T. Harris, "A pragmatic
+//! implementation of non-blocking linked lists", 2001).
 
 use crate::sys::atomic::{AtomicU64, Ordering};
 
 use super::slot::INC_MASK;
 
-/// A chunk in one of its lives; or what a word says that leads on to it. Zero: no chunk.
+/// A chunk in one of its generations, as a word that leads to it holds it. Zero: no chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Link(u64);
 
@@ -28,7 +30,7 @@ impl Link {
         Link(u64::from(inc & INC_MASK) << 32 | u64::from(block))
     }
 
-    /// What stands in `next` while incarnation `inc` has no successor.
+    /// The value of `next` while generation `inc` has no successor.
     pub(crate) fn end_of(inc: u32) -> Link {
         Link::new(0, inc)
     }
@@ -44,7 +46,7 @@ impl Link {
         (self.0 >> 32) as u32 & INC_MASK
     }
 
-    /// Whether the chunk whose word says so is being taken out.
+    /// Whether the chunk whose word holds this link is being taken out.
     pub(crate) fn is_frozen(self) -> bool {
         self.0 & FROZEN != 0
     }
@@ -58,7 +60,7 @@ impl Link {
     }
 }
 
-/// A word that leads on to a chunk.
+/// A word that leads to a chunk.
 #[repr(transparent)]
 pub(crate) struct LinkWord(AtomicU64);
 
@@ -73,7 +75,7 @@ impl LinkWord {
         Link(self.0.load(Ordering::SeqCst))
     }
 
-    /// For who made the chunk, before others see it; and for a chain that nobody uses any more.
+    /// For the maker of a chunk, before others see it, and for a list that nobody uses any more.
     pub(crate) fn set(&self, link: Link) {
         self.0.store(link.0, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! A message that was received.
+//! A received message.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use crate::objects::private_mapping::{BorrowedBuffer, PrivateBlock};
 use super::chunk::{BODY, Chunk};
 use super::message_buf::MessageBuf;
 
-/// The bytes of a message; its memory is given back when this is dropped.
+/// The bytes of a message. Dropping it frees its memory.
 pub struct Message(Inner);
 
 enum Inner {
     Short([u8; BODY], u8),
-    /// From a wide slot.
+    /// A copy from a wide slot.
     Copied(Vec<u8>),
     Long {
         arena: &'static Arena,
@@ -28,12 +28,12 @@ enum Inner {
 }
 
 impl Message {
-    /// Becomes a copy of what lies in a slot. Not returned but filled in place: small messages come by
-    /// the million, and each hand they go through costs a copy.
+    /// Fills this message with a copy of a slot's body. It is filled in place instead of returned:
+    /// small messages come by the million, and every move costs a copy.
     #[inline]
     pub(super) fn copy_from(&mut self, chunk: &Chunk<'_>, index: u32, length: u64) {
         let length = (length as usize).min(chunk.body_size());
-        chunk.expect_read(index, length);
+        chunk.prefetch_after(index, length);
         if length > BODY {
             let mut bytes = vec![0; length];
             chunk.read(index, &mut bytes);
@@ -49,7 +49,8 @@ impl Message {
         }
     }
 
-    /// The message in a block that `owner`, this process, took over. The block holds the range.
+    /// The message in a block that `owner`, this process, has taken over. The block must contain
+    /// the range.
     pub(super) fn long(
         arena: &'static Arena,
         block: BlockId,
@@ -64,7 +65,8 @@ impl Message {
         })
     }
 
-    /// The bytes. What was sent as a [`MessageBuf`] of no objects lies where it was written, at a multiple of 64.
+    /// The bytes. If the message was sent as a [`MessageBuf`] without objects, they lie where they
+    /// were written, at a multiple of 64.
     pub fn bytes(&self) -> &[u8] {
         match &self.0 {
             Inner::Short(bytes, length) => &bytes[..usize::from(*length)],
@@ -75,8 +77,8 @@ impl Message {
                 range,
                 ..
             } => match arena.payload(*block) {
-                // SAFETY: the block is this process's own until `self` is dropped, holds the range
-                // (checked when it was taken over), and is mapped for good.
+                // SAFETY: this process owns the block until `self` is dropped. The block contains
+                // the range (checked when it was taken over) and is never unmapped.
                 Ok(start) => unsafe {
                     std::slice::from_raw_parts(start.add(range.start).as_ptr(), range.len())
                 },
@@ -85,13 +87,14 @@ impl Message {
         }
     }
 
-    /// Whether the message keeps objects alive: what its bytes mention goes when it is dropped.
+    /// Whether the message keeps objects alive. Dropping it releases the objects that its bytes
+    /// mention.
     pub fn holds_objects(&self) -> bool {
-        matches!(&self.0, Inner::Long { arena, block, .. } if arena.opened_at(*block).is_some())
+        matches!(&self.0, Inner::Long { arena, block, .. } if arena.attachment_offset(*block).is_some())
     }
 
-    /// Makes the memory of a message this process's own for longer, so that parts of it can be used where
-    /// they are; gives the message back if that cannot be, since it is small.
+    /// Turns the message into a buffer of this process, so that parts of it can be used in place. A
+    /// message too small for that is returned.
     ///
     /// # Errors
     /// The message itself.
@@ -106,18 +109,18 @@ impl Message {
             return Err(self);
         };
         match PrivateBlock::new(arena, *block, *owner, range.clone()) {
-            Some(lent) => {
-                // The block is the lent one's to free.
-                let without = Inner::Short([0; BODY], 0);
-                std::mem::forget(std::mem::replace(&mut self.0, without));
-                Ok(BorrowedBuffer::of(Arc::new(lent)))
+            Some(private) => {
+                // The borrowed buffer frees the block from now on.
+                let empty = Inner::Short([0; BODY], 0);
+                std::mem::forget(std::mem::replace(&mut self.0, empty));
+                Ok(BorrowedBuffer::of(Arc::new(private)))
             }
             None => Err(self),
         }
     }
 
-    /// Whether the bytes are this process's own. In a child that was forked meanwhile those of a message in a
-    /// block are its parent's, who may give them back at any time.
+    /// Whether this process owns the bytes. After a fork, the child does not own a message in a
+    /// block: the parent does, and may free it at any time.
     pub fn is_mine(&self) -> bool {
         match &self.0 {
             Inner::Long { arena, owner, .. } => *owner == arena.mine(),
@@ -125,35 +128,36 @@ impl Message {
         }
     }
 
-    /// Whether it lies in a block from the start on and keeps no objects, as what was sent as a [`MessageBuf`] of no
-    /// objects does.
+    /// Whether the message fills its block from the start and keeps no objects, like one sent as a
+    /// [`MessageBuf`] without objects.
     pub fn is_draft(&self) -> bool {
         matches!(&self.0, Inner::Long { range, .. } if range.start == 0) && !self.holds_objects()
     }
 
-    /// Makes a message a draft again, for its bytes to be changed and sent on where they are.
+    /// Turns the message back into a [`MessageBuf`], so that its bytes can be changed and sent on
+    /// in place.
     ///
     /// # Errors
-    /// The message itself, if it does not lie [as a draft](Message::is_draft) or is not
-    /// [this process's](Message::is_mine).
+    /// The message itself, if it does not lie [in its block like a buffer](Message::is_draft) or is
+    /// not [this process's](Message::is_mine).
     pub fn into_draft(mut self) -> Result<MessageBuf, Message> {
         if !self.is_draft() || !self.is_mine() {
             return Err(self);
         }
-        let without = Inner::Short([0; BODY], 0);
+        let empty = Inner::Short([0; BODY], 0);
         let Inner::Long {
             arena,
             block,
             owner,
             range,
-        } = std::mem::replace(&mut self.0, without)
+        } = std::mem::replace(&mut self.0, empty)
         else {
-            unreachable!("a draft lies in a block");
+            unreachable!("the message lies in a block");
         };
-        Ok(MessageBuf::over(arena, block, owner, range.end))
+        Ok(MessageBuf::from_block(arena, block, owner, range.end))
     }
 
-    /// The message without its first `count` bytes, or as many as it has.
+    /// The message without its first `count` bytes, or without any if it is shorter.
     pub fn without_front(mut self, count: usize) -> Message {
         match &mut self.0 {
             Inner::Short(bytes, length) => {
@@ -167,17 +171,17 @@ impl Message {
         self
     }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     pub fn len(&self) -> usize {
         self.bytes().len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes in memory of this process.
+    /// Copies the bytes into memory of this process.
     pub fn into_vec(mut self) -> Vec<u8> {
         match &mut self.0 {
             Inner::Copied(bytes) => std::mem::take(bytes),
@@ -186,7 +190,7 @@ impl Message {
     }
 }
 
-/// A message of no bytes, for one to be received into.
+/// An empty message, to receive into.
 impl Default for Message {
     fn default() -> Message {
         Message(Inner::Short([0; BODY], 0))

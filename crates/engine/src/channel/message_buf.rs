@@ -1,4 +1,4 @@
-//! A message that is written where it will lie.
+//! A message that is written in place.
 
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -12,9 +12,9 @@ use crate::objects::attachments;
 use crate::objects::cow_buffer::CowBuffer;
 use crate::objects::object_ref::ObjectRef;
 
-/// A large message before it is sent: a block of this process's own, to be filled in place.
+/// A large message before it is sent: a block that this process owns and fills in place.
 ///
-/// Dropped unsent, it is gone.
+/// Dropping it unsent frees the block.
 pub struct MessageBuf {
     arena: &'static Arena,
     pub(super) block: BlockId,
@@ -24,7 +24,8 @@ pub struct MessageBuf {
 }
 
 impl MessageBuf {
-    /// Room for a message of `length` bytes that keeps `objects` alive. What it says at first is undefined.
+    /// A buffer for a message of `length` bytes that keeps `objects` alive. Its content is
+    /// undefined at first.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -34,10 +35,10 @@ impl MessageBuf {
             [] => 0,
             _ => attachments::offset(objects.len()),
         };
-        // What overflows is more than any block holds.
+        // On overflow the sum saturates, which is more than any block holds.
         let end = start.saturating_add(length);
         let block = arena.alloc(end as u64)?;
-        let draft = MessageBuf {
+        let buf = MessageBuf {
             arena,
             block,
             owner: arena.mine(),
@@ -45,25 +46,25 @@ impl MessageBuf {
         };
         failpoint::hit("queue.block_taken");
         if !objects.is_empty() {
-            arena.seal(block, objects)?;
+            arena.attach_objects(block, objects)?;
         }
-        Ok(draft)
+        Ok(buf)
     }
 
-    /// A draft of the parts, one behind the other.
-    pub(super) fn of(parts: &[&[u8]], objects: &[ObjectRef]) -> Result<MessageBuf> {
-        let mut draft = MessageBuf::new(parts.iter().map(|part| part.len()).sum(), objects)?;
-        let mut rest = draft.bytes_mut();
+    /// A buffer with the parts, one after the other.
+    pub(super) fn from_parts(parts: &[&[u8]], objects: &[ObjectRef]) -> Result<MessageBuf> {
+        let mut buf = MessageBuf::new(parts.iter().map(|part| part.len()).sum(), objects)?;
+        let mut rest = buf.bytes_mut();
         for part in parts {
-            let (place, behind) = rest.split_at_mut(part.len());
+            let (place, after) = rest.split_at_mut(part.len());
             place.copy_from_slice(part);
-            rest = behind;
+            rest = after;
         }
-        Ok(draft)
+        Ok(buf)
     }
 
-    /// What a message becomes that this process owns and that begins where its block does.
-    pub(super) fn over(
+    /// The buffer of a message that this process owns and that starts where its block does.
+    pub(super) fn from_block(
         arena: &'static Arena,
         block: BlockId,
         owner: Owner,
@@ -77,39 +78,40 @@ impl MessageBuf {
         }
     }
 
-    /// The bytes of the message, which start at a multiple of 64.
+    /// The bytes of the message, starting at a multiple of 64.
     ///
     /// # Panics
-    /// In a child that was forked meanwhile: the draft is its parent's.
+    /// In a child forked after the buffer was made: the buffer belongs to the parent.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let start = self.start();
-        // SAFETY: the block is this process's alone (`start` looked) until the draft is sent, which takes
-        // the draft; it holds the range, is mapped for good, and memory of a file is always initialised.
+        // SAFETY: only this process has the block (`start` checked) until the buffer is sent, which
+        // consumes the buffer. The block contains the range and is never unmapped. File-backed
+        // memory is always initialised.
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.range.len()) }
     }
 
-    /// What was written so far.
+    /// The bytes written so far.
     ///
     /// # Panics
-    /// As [`MessageBuf::bytes_mut`].
+    /// Like [`MessageBuf::bytes_mut`].
     pub fn bytes(&self) -> &[u8] {
         let start = self.start();
-        // SAFETY: as in `bytes_mut`; who borrows the draft keeps it from being written.
+        // SAFETY: as in `bytes_mut`; the borrow of the buffer keeps it from being written.
         unsafe { std::slice::from_raw_parts(start.as_ptr(), self.range.len()) }
     }
 
     fn start(&self) -> NonNull<u8> {
         assert!(
             self.is_mine(),
-            "a draft is used by the process that began it, not by a forked child"
+            "a message buffer is used by the process that made it, not by a forked child"
         );
         let payload = self.arena.payload(self.block);
         let payload = payload.expect("a block that was taken is mapped");
-        // SAFETY: within the block, which holds the range.
+        // SAFETY: within the block, which contains the range.
         unsafe { payload.add(self.range.start) }
     }
 
-    /// Leaves away what is behind the first `length` bytes, if there is any.
+    /// Truncates to `length` bytes. Does nothing if there are fewer.
     pub fn truncate(&mut self, length: usize) {
         let length = length.min(self.range.len());
         self.range.end = self.range.start + length;
@@ -119,27 +121,30 @@ impl MessageBuf {
         self.owner == self.arena.mine()
     }
 
-    /// The bytes of the block that are in use; an error in a child that was forked meanwhile.
+    /// The bytes of the block that are in use. Fails in a child forked after the buffer was made.
     pub(super) fn size(&self) -> Result<u64> {
         match self.is_mine() {
             true => Ok(self.range.end as u64),
-            false => Err(Error::Invalid("a draft is sent by who began it".into())),
+            false => Err(Error::Invalid(
+                "a message buffer is sent by the process that made it".into(),
+            )),
         }
     }
 
-    /// Makes the bytes a copy-on-write buffer's, for others to use whom its handle reaches. The draft is of no objects.
+    /// Turns the bytes into a copy-on-write buffer that other processes open by its handle. The
+    /// buffer must have no objects.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn into_cow_buffer(self) -> Result<CowBuffer> {
         self.size()?;
         let cow_buffer = CowBuffer::new(self.arena, self.block, self.range.clone())?;
-        self.spend();
+        self.disarm();
         Ok(cow_buffer)
     }
 
-    /// Its block has another owner now.
-    pub(super) fn spend(self) {
+    /// Forgets the block: it has another owner now.
+    pub(super) fn disarm(self) {
         std::mem::forget(self);
     }
 }

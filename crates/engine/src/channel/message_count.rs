@@ -1,62 +1,65 @@
-//! Counting what waits in a chain. Nothing is counted while messages move: all of it is read off the slots.
+//! Counts what waits in a chunk list. Nothing is counted while messages move: everything is read
+//! off the slots.
 //!
-//! Messages are received in the order of the slots, but for what is stepped over. So the chunks that consumers have
-//! come to are looked at slot by slot; there is something left in each, and they are few. Behind the first one that
-//! nobody came to yet all messages wait, and positions say how many. Only a message whose writer died there is
-//! counted as well, until somebody comes to it.
+//! Messages are received in the order of the slots, except for those behind a slot that was stepped
+//! over. So the chunks that consumers have reached are looked at slot by slot. There is something
+//! left in each of them, and they are few. From the first chunk that no consumer has reached on,
+//! every message waits, and the positions say how many there are. This counts a message there whose
+//! writer died, until a process reaches it.
 
 use super::chunk::Chunk;
-use super::chunk_list::{ListCursor, Next, over_in};
+use super::chunk_list::{ListCursor, Next, finished_prefix};
 use super::link::Link;
 use super::recovery;
 use super::slot::{Phase, View};
 use crate::error::Result;
 use crate::retries::Retries;
 
-/// Up to so many places are looked at one by one where nobody has come to yet.
+/// Where no consumer has come yet, up to this many positions are looked at one by one.
 const EXACT: u64 = 1024;
 
 /// Where a walk over the slots goes on.
 pub(super) enum Step {
     NextSlot,
-    NextStrip,
+    NextChunk,
     Done,
-    /// From the first chunk on, with a new sum.
-    Again,
+    /// Start again at the first chunk, with a new sum.
+    Restart,
 }
 
 impl<'a> ListCursor<'a> {
-    /// How many messages wait to be received.
+    /// The number of messages that wait to be received.
     pub(super) fn len(&self) -> Result<u64> {
         self.waiting(None, |phase| {
             matches!(phase, Phase::Ready | Phase::Reserved(_))
         })
     }
 
-    /// Whether a message is there, is being written, or may be given again by whoever is reading it.
+    /// Whether a message is there, is being written, or may be delivered again if its reader
+    /// dies.
     pub(super) fn is_due(&self) -> bool {
         let due = self.first_to_receive().and_then(|first| {
             self.walk(first, |chunk, index, due| {
                 match recovery::look(self, chunk, index) {
-                    View::In(phase) if phase.is_over() => Step::NextSlot,
+                    View::In(phase) if phase.is_finished() => Step::NextSlot,
                     View::In(_) => {
                         *due = 1;
                         Step::Done
                     }
                     View::Empty => Step::Done,
-                    View::Stale => Step::Again,
+                    View::Stale => Step::Restart,
                 }
             })
         });
         due.map_or(true, |due| due > 0)
     }
 
-    /// What the messages take of the limit that count, those at `end` and behind left out: that is where the next
-    /// one is put, unless it is said.
+    /// How much of the limit is taken by the messages that `counts` selects, before position `end`.
+    /// The default for `end` is where the next message is put.
     pub(super) fn waiting(&self, end: Option<u64>, counts: impl Fn(Phase) -> bool) -> Result<u64> {
-        let mut came_to = Link::NONE;
+        let mut last_seen = Link::NONE;
         self.walk(self.first_to_receive()?, |chunk, index, sum| {
-            let is_new = std::mem::replace(&mut came_to, chunk.link) != chunk.link;
+            let is_new = std::mem::replace(&mut last_seen, chunk.link) != chunk.link;
             if is_new && !chunk.is_touched() {
                 let start = self.position(chunk, index);
                 match end.map_or_else(|| self.end(), Ok) {
@@ -65,7 +68,7 @@ impl<'a> ListCursor<'a> {
                         return Step::Done;
                     }
                     Ok(_) => {}
-                    Err(_) => return Step::Again,
+                    Err(_) => return Step::Restart,
                 }
             }
             if end.is_some_and(|end| self.position(chunk, index) >= end) {
@@ -77,39 +80,39 @@ impl<'a> ListCursor<'a> {
                     Step::NextSlot
                 }
                 View::Empty => Step::Done,
-                View::Stale => Step::Again,
+                View::Stale => Step::Restart,
             }
         })
     }
 
-    /// How many bytes the messages before `end` take, about, if they are not more than `most`: some number that is,
-    /// if they are.
-    pub(super) fn bytes_waiting(&self, end: u64, most: u64) -> Result<u64> {
-        let mut came_to = Link::NONE;
+    /// Roughly how many bytes the messages before `end` take, if that is at most `most`. If it is
+    /// more, returns some number above `most`.
+    pub(super) fn bytes_waiting(&self, end: u64, max_bytes: u64) -> Result<u64> {
+        let mut last_seen = Link::NONE;
         self.walk(self.first_to_receive()?, |chunk, index, sum| {
-            if *sum > most || self.position(chunk, index) >= end {
+            if *sum > max_bytes || self.position(chunk, index) >= end {
                 return Step::Done;
             }
-            let is_new = std::mem::replace(&mut came_to, chunk.link) != chunk.link;
+            let is_new = std::mem::replace(&mut last_seen, chunk.link) != chunk.link;
             if is_new && !chunk.is_touched() {
                 *sum += chunk.header.large.get(chunk);
-                return Step::NextStrip;
+                return Step::NextChunk;
             }
             *sum += match recovery::look(self, chunk, index) {
-                View::In(phase) if phase.is_over() => 0,
+                View::In(phase) if phase.is_finished() => 0,
                 View::In(Phase::Reserved(_)) => 1,
                 View::In(_) => chunk
                     .slot(index)
                     .length
                     .load(std::sync::atomic::Ordering::Relaxed),
                 View::Empty => return Step::Done,
-                View::Stale => return Step::Again,
+                View::Stale => return Step::Restart,
             };
             Step::NextSlot
         })
     }
 
-    /// Whether nothing waits to be received.
+    /// Whether no message waits to be received.
     pub(crate) fn is_empty(&self) -> bool {
         let found = self.first_to_receive().and_then(|first| {
             self.walk(first, |chunk, index, found| {
@@ -120,15 +123,15 @@ impl<'a> ListCursor<'a> {
                     }
                     View::In(_) => Step::NextSlot,
                     View::Empty => Step::Done,
-                    View::Stale => Step::Again,
+                    View::Stale => Step::Restart,
                 }
             })
         });
         found.is_ok_and(|found| found == 0)
     }
 
-    /// Goes over the slots from `first` on, but for those that are known to be over. A chunk that was taken out on
-    /// the way is a reason to begin again with a new sum.
+    /// Walks over the slots from `first` on, except those known to be finished. If a chunk is taken
+    /// out on the way, the walk starts again with a new sum.
     pub(super) fn walk(
         &self,
         first: Option<Chunk<'a>>,
@@ -138,16 +141,16 @@ impl<'a> ListCursor<'a> {
         let mut sum = 0;
         let mut retries = Retries::default();
         'chunks: while let Some(chunk) = next {
-            let mut index = over_in(&chunk);
+            let mut index = finished_prefix(&chunk);
             while index < chunk.count {
                 match visit(&chunk, index, &mut sum) {
                     Step::NextSlot => index = chunk.skip(index + 1),
-                    Step::NextStrip => break,
+                    Step::NextChunk => break,
                     Step::Done => return Ok(sum),
-                    Step::Again => {
+                    Step::Restart => {
                         retries.again()?;
                         sum = 0;
-                        next = self.first_anew()?;
+                        next = self.first_from_head()?;
                         continue 'chunks;
                     }
                 }
@@ -158,7 +161,7 @@ impl<'a> ListCursor<'a> {
                 Next::Stale => {
                     retries.again()?;
                     sum = 0;
-                    self.first_anew()?
+                    self.first_from_head()?
                 }
             };
         }

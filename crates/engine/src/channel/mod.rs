@@ -1,4 +1,4 @@
-//! Messages between processes: [`Queue`] and [`pipe`]. See README.md in this folder for the protocol.
+//! Messages between processes: [`Queue`] and [`pipe()`]. README.md in this folder has the protocol.
 
 mod chunk;
 pub(crate) mod chunk_list;

@@ -1,7 +1,7 @@
-//! A pipe: two ends, two chains of messages, and a socket that shows when an end is gone.
+//! A pipe: two ends, two chunk lists of messages, and a socket that shows when an end is gone.
 //!
-//! The socket pair carries no messages. The kernel closes it when the last process with a copy of an
-//! end closes it or dies, so the end of the stream means what it means for every pipe.
+//! The socket pair carries no messages. The kernel closes it when the last process with a copy of
+//! an end closes it or dies. So the end of the stream means what it means for every pipe.
 
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::chunk_list::{ChunkList, ListCursor};
 use super::message::Message;
 use super::message_buf::MessageBuf;
-use super::readiness::{self, RING_NAP, Readiness};
+use super::readiness::{self, NOTIFY_NAP, Readiness};
 use super::send::{Sending, Wait};
 use crate::deadline::{Deadline, coarse_ns};
 use crate::error::{Error, GetError, PutError, Result, WaitError};
@@ -24,21 +24,22 @@ use crate::objects::object::{Kind, Layout, ObjectHead};
 use crate::objects::object_ref::{ObjectRef, TypedRef, opened};
 use crate::process::wait_registry;
 use crate::process::wait_registry::WaitReason;
-use crate::select::EventKey;
+use crate::sync::eventcount::EventKey;
 use crate::sync::spin::Spin;
 use crate::sys::futex::Slept;
 use crate::sys::known_fd::KnownFd;
 
-/// What is in flight in one direction, in the smallest slots, and the bytes of large messages: a sender that is
-/// faster waits. In the 64 KiB of a kernel's pipe there is room for so many frames of the stdlib with no byte in them.
+/// How much may be in flight in one direction: in units of the smallest slot, and in bytes of large
+/// messages. A faster sender waits. The 64 KiB of a kernel pipe have room for this many of the
+/// standard library's frames with an empty message.
 const LIMIT: u64 = 16_384;
 const BYTE_LIMIT: u64 = 1 << 20;
 
-/// How often a sender that finds its messages unread asks the kernel whether anybody is there.
+/// How often a sender that finds its messages unread asks the kernel whether the other end is open.
 const PROBE_NS: u64 = 2_000_000;
-/// How long a sender that waits for room goes without asking.
+/// How long a sender that waits for room sleeps before it asks.
 const FULL_NAP: Duration = Duration::from_millis(50);
-/// How long at most a receiver that was rung for in vain leaves the socket alone.
+/// The longest time that a receiver ignores the socket after it was notified in vain.
 const LONGEST_PAUSE: Duration = Duration::from_millis(40);
 
 const SECOND: u32 = 1;
@@ -50,17 +51,17 @@ pub(crate) struct PipeObject {
     head: ObjectHead,
     /// `chains[s]` carries what side `s` sends.
     chains: [ChunkList; 2],
-    /// `readiness flags[s]` tells of what side `s` sends.
-    readiness: [OwnLine; 2],
-    /// How often a process closed a copy of side `s`: time to ask the kernel.
+    /// `readiness[s]` is about what side `s` sends.
+    readiness: [PaddedReadiness; 2],
+    /// How often a process closed a copy of side `s`: a sign to ask the kernel.
     closings: [AtomicU32; 2],
 }
 
 const _: () = assert!(std::mem::offset_of!(PipeObject, chains) == 64);
 
-/// Apart from the other one, since both sides look at theirs with every message.
+/// A cache line of its own, because both sides read their own with every message.
 #[repr(C, align(64))]
-struct OwnLine(Readiness);
+struct PaddedReadiness(Readiness);
 
 // SAFETY: repr(C), head first, atomics only.
 unsafe impl Layout for PipeObject {
@@ -71,30 +72,31 @@ unsafe impl Layout for PipeObject {
     }
 }
 
-/// One end of a pipe. Dropped, this process's copy of the end is closed.
+/// One end of a pipe. Dropping it closes this process's copy of the end.
 #[derive(Debug)]
 pub struct End {
-    // Before `part`: whoever is told that a copy was closed asks the kernel. Known: the program may have closed
-    // all descriptors that it had, and with this one the pipe is at its end.
+    // Dropped before `part`, because a process that is told that a copy was closed asks the kernel.
+    // It is a `KnownFd` because the program may close all the descriptors it has; without this one,
+    // the pipe is at its end.
     socket: KnownFd,
     part: Part,
     sending: Sending,
     receiving: Spin,
-    /// The peer's closings when the kernel was last asked.
+    /// The peer's `closings` when the kernel was last asked.
     closings: AtomicU32,
     /// When the kernel was last asked.
     probed: AtomicU64,
-    /// Set once every copy of the other end is closed, which is for good.
+    /// Set once every copy of the other end is closed. It never changes back.
     peer_is_gone: AtomicBool,
 }
 
 opened!(End, part.shared);
 
-/// This process's part in a pipe; dropped, it says that a copy of an end was closed.
+/// This process's part in a pipe. Dropping it records that a copy of an end was closed.
 #[derive(Debug)]
 struct Part {
     shared: TypedRef<PipeObject>,
-    /// Which end (bit 0), and what it may do.
+    /// Which end this is (bit 0), and what it may do.
     note: u32,
 }
 
@@ -106,18 +108,18 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // What a forked child does not hold may be another pipe by now.
+        // A forked child may not hold the object, and its memory may be another pipe by now.
         if self.shared.check().is_ok() {
-            self.shared.closed_one(self.side());
+            self.shared.record_closing(self.side());
         }
     }
 }
 
-/// A new pipe. With `duplex` both ends send and receive; without, the first receives and the second
-/// sends.
+/// Makes a pipe. With `duplex`, both ends send and receive. Without it, the first end receives and
+/// the second sends.
 ///
 /// # Errors
-/// When shared memory or descriptors cannot be had.
+/// When shared memory or a descriptor is not available.
 pub fn pipe(duplex: bool) -> Result<(End, End)> {
     let fill = |object: &PipeObject| {
         for chain in &object.chains {
@@ -139,13 +141,13 @@ pub fn pipe(duplex: bool) -> Result<(End, End)> {
         false => (READABLE, WRITABLE),
     };
     Ok((
-        End::over(first, reads, one)?,
-        End::over(second, SECOND | writes, two)?,
+        End::from_shared(first, reads, one)?,
+        End::from_shared(second, SECOND | writes, two)?,
     ))
 }
 
 impl End {
-    fn over(shared: TypedRef<PipeObject>, note: u32, socket: OwnedFd) -> Result<End> {
+    fn from_shared(shared: TypedRef<PipeObject>, note: u32, socket: OwnedFd) -> Result<End> {
         Ok(End {
             socket: KnownFd::new(socket)?,
             part: Part { shared, note },
@@ -157,15 +159,15 @@ impl End {
         })
     }
 
-    /// The end a handle names, with a copy of its descriptor.
+    /// Opens the end that a handle names, with a copy of its descriptor.
     ///
     /// # Errors
-    /// When the handle is another tree's, stale, or names something else.
+    /// When the handle is from another process tree, stale, or names something else.
     pub fn open(handle: &Handle, socket: OwnedFd) -> Result<End> {
-        End::over(TypedRef::open(handle)?, handle.note(), socket)
+        End::from_shared(TypedRef::open(handle)?, handle.note(), socket)
     }
 
-    /// The name by which a process that is also given the [descriptor](End::socket) opens this end.
+    /// The handle by which a process that also gets the [descriptor](End::socket) opens this end.
     pub fn handle(&self) -> Handle {
         self.part.shared.handle().with_note(self.part.note)
     }
@@ -179,16 +181,16 @@ impl End {
     }
 
     fn chain(&self, side: usize) -> ListCursor<'static> {
-        let at = ListCursor {
+        let cursor = ListCursor {
             arena: self.part.shared.arena(),
             chain: &self.object().chains[side],
             home: self.part.shared.block(),
             generation: self.part.shared.generation(),
             which: side as u32,
         };
-        // SAFETY: the chain lies in memory that is never unmapped; what outlives `self` is only ever
-        // a message's own block.
-        unsafe { std::mem::transmute::<ListCursor<'_>, ListCursor<'static>>(at) }
+        // SAFETY: the chunk list lies in memory that is never unmapped. What outlives `self` is
+        // only ever a message's own block.
+        unsafe { std::mem::transmute::<ListCursor<'_>, ListCursor<'static>>(cursor) }
     }
 
     pub(crate) fn outgoing(&self) -> ListCursor<'static> {
@@ -199,7 +201,7 @@ impl End {
         self.chain(1 - self.side())
     }
 
-    /// The readiness that rings for what arrives here.
+    /// The readiness of what arrives here.
     fn readiness(&self) -> &Readiness {
         &self.object().readiness[1 - self.side()].0
     }
@@ -214,20 +216,20 @@ impl End {
         self.part.note & WRITABLE != 0
     }
 
-    /// Sends one message, the parts one behind the other.
+    /// Sends one message, made of the parts one after the other.
     ///
     /// # Errors
-    /// [`PutError::Closed`] when every copy of the other end is closed, [`PutError::Full`] when there
+    /// [`PutError::Closed`] if every copy of the other end is closed, [`PutError::Full`] if there
     /// was no room before the deadline.
     pub fn send(&self, parts: &[&[u8]], deadline: Deadline) -> Result<(), PutError> {
         self.send_with(parts, &[], deadline)
     }
 
-    /// As [`End::send`], with objects that stay alive until the [`Message`] is dropped by whoever receives
-    /// it, or the pipe is gone.
+    /// Like [`End::send`], with objects that stay alive until the receiver drops the [`Message`],
+    /// or the pipe is gone.
     ///
     /// # Errors
-    /// As [`End::send`].
+    /// Like [`End::send`].
     pub fn send_with(
         &self,
         parts: &[&[u8]],
@@ -237,17 +239,17 @@ impl End {
         self.send_by(deadline, |out, wait| out.put(parts, objects, wait))
     }
 
-    /// As [`End::send`], with a message that was written already. The draft is taken when it is sent, and
-    /// left when it is not.
+    /// Like [`End::send`], with a message that was written already. Takes the buffer if the message
+    /// is sent, and leaves it otherwise.
     ///
     /// # Errors
-    /// As [`End::send`].
+    /// Like [`End::send`].
     pub fn send_draft(
         &self,
-        draft: &mut Option<MessageBuf>,
+        buf: &mut Option<MessageBuf>,
         deadline: Deadline,
     ) -> Result<(), PutError> {
-        self.send_by(deadline, |out, wait| out.put_draft(draft, wait))
+        self.send_by(deadline, |out, wait| out.put_buf(buf, wait))
     }
 
     fn send_by(
@@ -267,27 +269,28 @@ impl End {
             sending: &self.sending,
             hopeless: &|| self.peer_is_gone(),
             nap: Some(FULL_NAP),
-            claimed: &|| self.notify(),
+            on_claimed: &|| self.notify(),
         };
         put(&out, &wait)
     }
 
-    /// Makes the other end's descriptor readable, if it is not: a message is about to be there.
+    /// Makes the other end's descriptor readable if it is not yet. Call it before a message is
+    /// published.
     #[inline]
     fn notify(&self) {
         let readiness = &self.object().readiness[self.side()].0;
-        if readiness.wants_byte() {
+        if readiness.needs_byte() {
             failpoint::hit("pipe.notifying");
-            // A full socket holds bytes enough, and of a closed one the sender hears otherwise.
+            // A full socket has enough bytes, and the sender learns of a closed one in other ways.
             if self.socket.get().is_some_and(readiness::notify) {
                 failpoint::hit("pipe.notified");
-                readiness.note_byte();
+                readiness.set_signalled();
             }
         }
     }
 
-    /// Asking costs a system call: only when a copy of the other end was closed, or when earlier
-    /// messages still lie unread and some time went by.
+    /// Whether to ask the kernel, which costs a system call: only if a copy of the other end was
+    /// closed, or if earlier messages are still unread and some time went by.
     fn should_probe(&self, out: ListCursor<'_>) -> bool {
         if self.some_peer_closed() {
             return true;
@@ -300,7 +303,7 @@ impl End {
         !out.is_empty()
     }
 
-    /// Whether every copy of the other end may be closed: one was since the kernel was last asked.
+    /// Whether every copy of the other end may be closed: one was, since the kernel was last asked.
     fn some_peer_closed(&self) -> bool {
         self.peer_is_gone.load(Ordering::Relaxed)
             || self.peer_closings() != self.closings.load(Ordering::Relaxed)
@@ -310,7 +313,7 @@ impl End {
         self.object().closings[1 - self.side()].load(Ordering::SeqCst)
     }
 
-    /// Asks the kernel, unless the answer is known for good.
+    /// Asks the kernel, unless the answer is already final.
     pub(crate) fn peer_is_gone(&self) -> bool {
         if self.peer_is_gone.load(Ordering::Relaxed) {
             return true;
@@ -328,18 +331,18 @@ impl End {
     /// Receives one message.
     ///
     /// # Errors
-    /// [`GetError::Closed`] when all was received and every copy of the other end is closed,
-    /// [`GetError::Empty`] when nothing came before the deadline.
+    /// [`GetError::Closed`] if everything was received and every copy of the other end is closed,
+    /// [`GetError::Empty`] if nothing came before the deadline.
     pub fn recv(&self, deadline: Deadline) -> Result<Message, GetError> {
         let mut message = Message::default();
         self.recv_into(&mut message, deadline)?;
         Ok(message)
     }
 
-    /// Receives one message into `message`, which spares a copy.
+    /// Receives one message into `message`, which saves a copy.
     ///
     /// # Errors
-    /// As [`End::recv`]; the message may have changed.
+    /// Like [`End::recv`]; `message` may have changed.
     pub fn recv_into(&self, message: &mut Message, deadline: Deadline) -> Result<(), GetError> {
         self.check_readable()?;
         let incoming = self.incoming();
@@ -349,11 +352,11 @@ impl End {
         Ok(())
     }
 
-    /// Receives a message that is there, or comes within a moment; no system call. False for none, also
-    /// when none will come any more.
+    /// Receives a message that is there or comes within a moment, without a system call. Returns
+    /// false if there is none, also if none can come any more.
     ///
     /// # Errors
-    /// When memory of the pipe is damaged, or this end only sends.
+    /// When the pipe's memory is damaged, or this end only sends.
     pub fn try_recv_into(&self, message: &mut Message) -> Result<bool> {
         self.check_readable()?;
         let incoming = self.incoming();
@@ -377,7 +380,8 @@ impl End {
         }
     }
 
-    /// Waits until a message or the end of the stream is there; false when the deadline passed.
+    /// Waits until a message or the end of the stream is there. Returns false if the deadline
+    /// passed.
     ///
     /// # Errors
     /// [`WaitError::Interrupted`].
@@ -387,7 +391,8 @@ impl End {
         match self.wait_for(deadline, look) {
             Ok(_) => Ok(true),
             Err(GetError::Interrupted) => Err(WaitError::Interrupted),
-            // Who sleeps until the descriptor says something new would hear no more of a message that it shows.
+            // A caller that sleeps until the descriptor changes would not hear again of a message
+            // that it already shows.
             Err(_) => {
                 let is_shown = || self.socket.get().is_some_and(readiness::has_bytes);
                 let is_announced = || is_shown() && incoming.is_due();
@@ -398,7 +403,7 @@ impl End {
         }
     }
 
-    /// Asks `ready` until it says yes; `None` at the end of the stream.
+    /// Calls `ready` until it returns something. Returns `None` at the end of the stream.
     fn wait_for<T>(
         &self,
         deadline: Deadline,
@@ -419,7 +424,7 @@ impl End {
         found
     }
 
-    /// As [`End::wait_for`], when a first look was in vain.
+    /// Like [`End::wait_for`], after a first look in vain.
     fn wait_asleep<T>(
         &self,
         deadline: Deadline,
@@ -427,9 +432,10 @@ impl End {
     ) -> Result<Option<T>, GetError> {
         let items = &self.incoming().chain.items;
         let _call = wait_registry::Call::join();
-        // What is told to nobody is found out by asking after a nap, and from then on by sleeping where the kernel tells.
+        // Nobody may tell this receiver that the other end is gone. It finds out by asking after a
+        // nap, and from then on by sleeping where the kernel tells it.
         let mut ask = deadline == Deadline::NOW;
-        let mut pause = RING_NAP;
+        let mut pause = NOTIFY_NAP;
         loop {
             let key = items.announce();
             if let Some(found) = ready() {
@@ -437,7 +443,7 @@ impl End {
             }
             let others = self.part.shared.watch_others();
             if (ask || others.is_none() || self.some_peer_closed()) && self.peer_is_gone() {
-                // What it sent before it went is still there to be received.
+                // What the peer sent before it went is still there to be received.
                 return Ok(ready());
             }
             if deadline.is_past() {
@@ -463,8 +469,9 @@ impl End {
                         return Ok(Some(found));
                     }
                     if self.socket.get().is_some_and(readiness::has_bytes) {
-                        // A message is about to come, or somebody else is about to take the bytes out. The socket says
-                        // nothing new before that, and who is to do it may be stopped.
+                        // A message is about to come, or another process is about to take the bytes
+                        // out. Until then the socket shows nothing new, and the process in question
+                        // may be stopped.
                         let slice = deadline.min(Deadline::after(pause));
                         pause = (pause * 2).min(LONGEST_PAUSE);
                         if wait_registry::wait(WaitReason::Message, items.word(), key, slice)
@@ -485,11 +492,11 @@ impl End {
         deadline: Deadline,
         mut ready: impl FnMut() -> Option<T>,
     ) -> Result<Option<T>, GetError> {
-        self.clear_bell();
+        self.clear_readiness();
         if let Some(found) = ready() {
             return Ok(Some(found));
         }
-        let slept = wait_registry::noting(
+        let slept = wait_registry::with_record(
             WaitReason::Message,
             self.incoming().chain.items.word(),
             || {
@@ -503,16 +510,16 @@ impl End {
         Ok(ready())
     }
 
-    /// Brings the descriptor in line with what is there, after a look or a message.
+    /// Brings the descriptor in line with the pipe, after a look or a message.
     #[inline]
     fn settle(&self) {
         if self.readiness().is_watched() && self.incoming().is_empty() {
-            self.clear_bell();
+            self.clear_readiness();
         }
     }
 
     #[inline(never)]
-    fn clear_bell(&self) {
+    fn clear_readiness(&self) {
         let Some(socket) = self.socket.get() else {
             return;
         };
@@ -522,35 +529,36 @@ impl End {
             .clear(arena.me(), |owner| arena.is_dead(owner), &socket, is_due);
     }
 
-    /// A descriptor that is readable exactly while a message or the end of the stream is there, whichever
-    /// process sends and receives. It is the end's socket: what is read from it or written to it is no message.
+    /// A descriptor that is readable exactly while a message or the end of the stream is there,
+    /// whichever processes send and receive. It is the end's socket: bytes read from it or written
+    /// to it are not messages.
     ///
-    /// From the first call on, a message that comes when none is there costs its sender a system call, and
-    /// its receiver two.
+    /// From the first call on, a message that arrives in an empty pipe costs its sender a system
+    /// call, and its receiver two.
     pub fn fileno(&self) -> RawFd {
         self.readiness().watch();
         self.settle();
         self.socket.number()
     }
 
-    /// Whether other processes had an end of this pipe, and none has one any more: what comes now, if
-    /// anything, comes from this process.
+    /// Whether other processes had an end of this pipe and none has one any more. From then on,
+    /// only this process can send anything.
     pub fn others_are_gone(&self) -> bool {
         self.part.shared.others_are_gone()
     }
 
-    /// To be asked before a message is sent in vain; see
+    /// Read this before an attempt to send that fails; see
     /// [`Source::DepartureSince`](crate::select::Source::DepartureSince).
     pub fn moment(&self) -> EventKey {
         EventKey::now(&self.outgoing().chain.space)
     }
 
-    /// See [`Shared::watch_others`].
+    /// See [`TypedRef::watch_others`].
     pub(crate) fn watch_others(&self) -> Option<Vec<(&'static AtomicU32, u32)>> {
         self.part.shared.watch_others()
     }
 
-    /// The descriptor that stands for this end, to be passed on with the [handle](End::handle).
+    /// The descriptor of this end, to be passed on with the [handle](End::handle).
     ///
     /// # Errors
     /// When the program closed it.
@@ -560,21 +568,22 @@ impl End {
 }
 
 impl PipeObject {
-    /// A copy of an end was closed: who sends to it, or waits for what it sends, is to ask the kernel
-    /// whether anybody is left.
-    fn closed_one(&self, side: usize) {
+    /// Records that a copy of an end was closed. Processes that send to it, or wait for what it
+    /// sends, ask the kernel whether a copy is left.
+    fn record_closing(&self, side: usize) {
         self.closings[side].fetch_add(1, Ordering::SeqCst);
         self.chains[1 - side].space.notify(u32::MAX);
         self.chains[side].items.notify(u32::MAX);
     }
 }
 
-/// A process that held the pipe in `block` is gone, and with it its copies of the ends.
+/// Records that a process that held the pipe in `block` is gone, and its copies of the ends with
+/// it.
 pub(crate) fn holder_is_gone(arena: &Arena, block: BlockId) {
     if let Ok(payload) = arena.payload(block) {
-        // SAFETY: an object's block that says it is a pipe; atomics, mapped for good.
+        // SAFETY: an object's block that says it is a pipe; all atomics, never unmapped.
         let pipe = unsafe { payload.cast::<PipeObject>().as_ref() };
-        pipe.closed_one(0);
-        pipe.closed_one(1);
+        pipe.record_closing(0);
+        pipe.record_closing(1);
     }
 }

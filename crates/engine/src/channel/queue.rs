@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use super::chunk_list::{CLOSED, ChunkList, JOINABLE, ListCursor};
 use super::message::Message;
 use super::message_buf::MessageBuf;
-use super::queue_pipe::Cached;
-use super::queue_readiness::QueueBell;
+use super::queue_pipe::PipeCache;
+use super::queue_readiness::QueueReadiness;
 use super::receive::Watched;
 use super::send::{Sending, Wait};
 use super::task_done::TAKERS;
@@ -19,7 +19,7 @@ use crate::objects::object::{Kind, Layout, ObjectHead};
 use crate::objects::object_ref::{ObjectRef, TypedRef, opened};
 use crate::process::wait_registry;
 use crate::process::wait_registry::WaitReason;
-use crate::select::EventKey;
+use crate::sync::eventcount::EventKey;
 use crate::sync::spin::Spin;
 use crate::sys::futex::Slept;
 
@@ -28,11 +28,11 @@ pub(crate) struct QueueObject {
     head: ObjectHead,
     chain: ChunkList,
     pub(super) takers: [Taker; TAKERS],
-    pub(super) readiness: QueueBell,
+    pub(super) readiness: QueueReadiness,
 }
 
 const _: () = assert!(std::mem::offset_of!(QueueObject, chain) == 64);
-// What a block of that class takes: one byte more would double it.
+// This fills the block of its size class: one byte more would double the size.
 const _: () = assert!(size_of::<QueueObject>() == 512);
 
 // SAFETY: repr(C), head first, atomics only.
@@ -46,15 +46,16 @@ unsafe impl Layout for QueueObject {
 
 /// A queue of messages in shared memory.
 ///
-/// When [`put`](Queue::put) returns, the message is in shared memory and survives the death of its
-/// producer. A producer killed before that loses its message and nobody else's; what a consumer was
-/// taking out when it was killed is given to another. Messages of one producer arrive in their order.
+/// When [`put`](Queue::put) returns, the message is in shared memory and survives its producer's
+/// death. A producer that is killed before that loses only its own message. If a consumer is killed
+/// while it takes a message out, another consumer receives it. Messages of one producer arrive in
+/// order.
 #[derive(Debug)]
 pub struct Queue {
     shared: TypedRef<QueueObject>,
     putting: Sending,
     getting: Spin,
-    pub(super) cached: Cached,
+    pub(super) cached: PipeCache,
 }
 
 opened!(Queue, shared);
@@ -63,15 +64,15 @@ impl Queue {
     /// An empty queue for at most `maxsize` messages; zero for no limit.
     ///
     /// # Errors
-    /// When shared memory cannot be had.
+    /// When shared memory is not available.
     pub fn new(maxsize: usize) -> Result<Queue> {
         Queue::make(maxsize, 0)
     }
 
-    /// A queue that also keeps count of the messages not yet [reported done](Queue::task_done).
+    /// A queue that also counts the messages not yet [reported done](Queue::task_done).
     ///
     /// # Errors
-    /// When shared memory cannot be had.
+    /// When shared memory is not available.
     pub fn joinable(maxsize: usize) -> Result<Queue> {
         Queue::make(maxsize, JOINABLE)
     }
@@ -81,27 +82,27 @@ impl Queue {
             object.chain.limit.store(maxsize as u64, Ordering::Relaxed);
             object.chain.flags.store(flags, Ordering::Relaxed);
         };
-        Ok(Queue::over(TypedRef::make(0, fill)?))
+        Ok(Queue::from_shared(TypedRef::make(0, fill)?))
     }
 
-    /// The queue a handle names.
+    /// Opens the queue that a handle names.
     ///
     /// # Errors
-    /// When the handle is another tree's, stale, or names something else.
+    /// When the handle is from another process tree, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<Queue> {
-        Ok(Queue::over(TypedRef::open(handle)?))
+        Ok(Queue::from_shared(TypedRef::open(handle)?))
     }
 
-    fn over(shared: TypedRef<QueueObject>) -> Queue {
+    fn from_shared(shared: TypedRef<QueueObject>) -> Queue {
         Queue {
             shared,
             putting: Sending::default(),
             getting: Spin::default(),
-            cached: Cached::default(),
+            cached: PipeCache::default(),
         }
     }
 
-    /// The name by which other processes open the queue.
+    /// The handle by which other processes open the queue.
     pub fn handle(&self) -> Handle {
         self.shared.handle()
     }
@@ -110,7 +111,7 @@ impl Queue {
         &self.shared
     }
 
-    /// See [`Shared::find_holder`].
+    /// See [`TypedRef::find_holder`].
     pub(super) fn find_holder<T>(
         &self,
         look: impl FnMut(ProcId) -> Option<T>,
@@ -119,32 +120,32 @@ impl Queue {
     }
 
     pub(crate) fn at(&self) -> ListCursor<'static> {
-        let at = ListCursor {
+        let cursor = ListCursor {
             arena: self.shared.arena(),
             chain: &self.shared.chain,
             home: self.shared.block(),
             generation: self.shared.generation(),
             which: 0,
         };
-        // SAFETY: the chain lies in memory that is never unmapped; what outlives `self` is only ever
-        // a message's own block.
-        unsafe { std::mem::transmute::<ListCursor<'_>, ListCursor<'static>>(at) }
+        // SAFETY: the chunk list lies in memory that is never unmapped. What outlives `self` is
+        // only ever a message's own block.
+        unsafe { std::mem::transmute::<ListCursor<'_>, ListCursor<'static>>(cursor) }
     }
 
-    /// Puts one message, the parts one behind the other.
+    /// Puts one message, made of the parts one after the other.
     ///
     /// # Errors
-    /// [`PutError::Full`] when there was no room before the deadline, [`PutError::Closed`],
+    /// [`PutError::Full`] if there was no room before the deadline, [`PutError::Closed`],
     /// [`PutError::Failed`] with [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn put(&self, parts: &[&[u8]], deadline: Deadline) -> Result<(), PutError> {
         self.put_with(parts, &[], deadline)
     }
 
-    /// As [`Queue::put`], with objects that stay alive while the message waits: until its [`Message`] is
-    /// dropped by whoever receives it, or the queue is gone.
+    /// Like [`Queue::put`], with objects that stay alive while the message waits: until its
+    /// receiver drops the [`Message`], or the queue is gone.
     ///
     /// # Errors
-    /// As [`Queue::put`].
+    /// Like [`Queue::put`].
     pub fn put_with(
         &self,
         parts: &[&[u8]],
@@ -155,45 +156,45 @@ impl Queue {
             .put(parts, objects, &self.wait(deadline, &|| self.notify()))
     }
 
-    /// As [`Queue::put`], with a message that was written already. The draft is taken when it is put, and
-    /// left when it is not.
+    /// Like [`Queue::put`], with a message that was written already. Takes the buffer if the
+    /// message is put, and leaves it otherwise.
     ///
     /// # Errors
-    /// As [`Queue::put`].
+    /// Like [`Queue::put`].
     pub fn put_draft(
         &self,
-        draft: &mut Option<MessageBuf>,
+        buf: &mut Option<MessageBuf>,
         deadline: Deadline,
     ) -> Result<(), PutError> {
         self.at()
-            .put_draft(draft, &self.wait(deadline, &|| self.notify()))
+            .put_buf(buf, &self.wait(deadline, &|| self.notify()))
     }
 
-    fn wait<'w>(&'w self, deadline: Deadline, claimed: &'w dyn Fn()) -> Wait<'w> {
+    fn wait<'w>(&'w self, deadline: Deadline, on_claimed: &'w dyn Fn()) -> Wait<'w> {
         Wait {
             deadline,
             sending: &self.putting,
             hopeless: &|| false,
             nap: None,
-            claimed,
+            on_claimed,
         }
     }
 
     /// Receives one message.
     ///
     /// # Errors
-    /// [`GetError::Empty`] when none came before the deadline, [`GetError::Closed`] when the queue was
-    /// closed and is empty.
+    /// [`GetError::Empty`] if no message came before the deadline, [`GetError::Closed`] if the
+    /// queue was closed and is empty.
     pub fn get(&self, deadline: Deadline) -> Result<Message, GetError> {
         let mut message = Message::default();
         self.get_into(&mut message, deadline)?;
         Ok(message)
     }
 
-    /// Receives one message into `message`, which spares a copy.
+    /// Receives one message into `message`, which saves a copy.
     ///
     /// # Errors
-    /// As [`Queue::get`]; the message may have changed.
+    /// Like [`Queue::get`]; `message` may have changed.
     pub fn get_into(&self, message: &mut Message, deadline: Deadline) -> Result<(), GetError> {
         let mut received = self.at().get(message, &[], deadline, &self.getting);
         if matches!(received, Err(GetError::Empty)) {
@@ -206,17 +207,18 @@ impl Queue {
         }
     }
 
-    /// Receives a message that is there, or comes within a moment; no system call. False for none.
+    /// Receives a message that is there or comes within a moment, without a system call. Returns
+    /// false if there is none.
     ///
     /// # Errors
-    /// When memory of the queue is damaged.
+    /// When the queue's memory is damaged.
     pub fn try_get_into(&self, message: &mut Message) -> Result<bool> {
-        let at = self.at();
-        let mut taken = at.take(message)?;
+        let cursor = self.at();
+        let mut taken = cursor.take(message)?;
         if taken {
             self.getting.hit();
         } else {
-            let later = self.getting.briefly(|| at.try_take(message));
+            let later = self.getting.briefly(|| cursor.try_take(message));
             taken = later.transpose()?.is_some();
         }
         if taken {
@@ -225,10 +227,10 @@ impl Queue {
         Ok(taken)
     }
 
-    /// Receives one message, or learns at once that one of the processes in `watch` is gone.
+    /// Receives one message, or returns as soon as one of the processes in `watch` is gone.
     ///
     /// # Errors
-    /// As [`Queue::get`].
+    /// Like [`Queue::get`].
     pub fn get_watching(&self, watch: &[ProcId], deadline: Deadline) -> Result<Watched, GetError> {
         let mut message = Message::default();
         let gone = self
@@ -238,8 +240,9 @@ impl Queue {
         Ok(gone.map_or(Watched::Message(message), Watched::Gone))
     }
 
-    /// Copies the newest message that waits into `out`, and leaves it where it is. False when there is none.
-    /// For a queue that holds one value, under a lock: others may neither put nor receive meanwhile.
+    /// Copies the newest waiting message into `out` and leaves it in the queue. Returns false if
+    /// there is none. For a queue under a lock that holds one value: no other process may put or
+    /// receive meanwhile.
     ///
     /// # Errors
     /// When the message cannot be read.
@@ -247,12 +250,13 @@ impl Queue {
         self.at().newest(out)
     }
 
-    /// To be asked before a message is put in vain; see [`Source::RoomSince`](crate::select::Source::RoomSince).
+    /// Read this before an attempt to put that fails; see
+    /// [`Source::RoomSince`](crate::select::Source::RoomSince).
     pub fn moment(&self) -> EventKey {
         EventKey::now(&self.at().chain.space)
     }
 
-    /// How many messages wait. Exact when nobody puts or gets at the same time.
+    /// The number of waiting messages. Exact if no process puts or gets at the same time.
     pub fn len(&self) -> usize {
         self.at().len().unwrap_or(0) as usize
     }
@@ -268,37 +272,37 @@ impl Queue {
         limit > 0 && self.len() >= limit
     }
 
-    /// Whether a `put` that does not wait would be [`PutError::Full`]: to be asked before a message is made for it.
-    /// False in doubt, and when the queue is closed.
+    /// Whether a `put` that does not wait would fail with [`PutError::Full`]. Ask before making a
+    /// message for it. False if unsure, and if the queue is closed.
     pub fn would_refuse(&self) -> bool {
         self.at().is_out_of_room(&self.putting) && !self.is_closed()
     }
 
-    /// The limit it was made with; zero for none.
+    /// The limit that the queue was made with; zero for none.
     pub fn maxsize(&self) -> usize {
         self.shared.chain.limit.load(Ordering::Relaxed) as usize
     }
 
-    /// Whether it keeps count of the messages not yet reported done.
+    /// Whether the queue counts the messages not yet reported done.
     pub fn is_joinable(&self) -> bool {
         self.at().has(JOINABLE)
     }
 
-    /// Reports that one message was dealt with.
+    /// Reports that one message was processed.
     ///
     /// # Errors
-    /// [`TooMany`] when more were reported than were put.
+    /// [`TooMany`] if more were reported than were put.
     pub fn task_done(&self) -> Result<(), TooMany> {
         self.at().task_done().unwrap_or(Err(TooMany))
     }
 
-    /// How many messages were put and not reported done.
+    /// The number of messages put and not yet reported done.
     pub fn unfinished(&self) -> u64 {
         self.at().unfinished().unwrap_or(0)
     }
 
-    /// Waits until every message was reported done, or until all that were not were received by processes
-    /// that are gone: how many those are.
+    /// Waits until every message was reported done, or until all unfinished ones were received by
+    /// processes that are gone. Returns the number of the latter.
     ///
     /// # Errors
     /// [`WaitError::TimedOut`], [`WaitError::Interrupted`].
@@ -324,7 +328,7 @@ impl Queue {
         }
     }
 
-    /// Ends the queue: `put` fails from now on, and `get` does once all messages were received.
+    /// Closes the queue: `put` fails from now on, and `get` fails once all messages were received.
     pub fn close(&self) {
         let chain = &self.shared.chain;
         chain.flags.fetch_or(CLOSED, Ordering::SeqCst);
@@ -333,7 +337,7 @@ impl Queue {
         chain.space.notify(u32::MAX);
     }
 
-    /// Whether it was closed.
+    /// Whether the queue was closed.
     pub fn is_closed(&self) -> bool {
         self.at().has(CLOSED)
     }

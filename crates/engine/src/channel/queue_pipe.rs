@@ -1,7 +1,8 @@
 //! The pipe behind a queue's descriptor, as one process has it open.
 //!
-//! A process has each pipe open once, whichever of its handles to the queue asked, and its number stays as long as
-//! one of them does. A forked child has what its parent had.
+//! A process opens each pipe once, whichever of its handles to the queue asked first. The
+//! descriptor's number stays the same as long as one of the handles lives. A forked child has what
+//! its parent had.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,10 +18,10 @@ use super::readiness::{Bytes, CHUNK};
 use crate::error::{Error, Result};
 use crate::memory::owner::ProcId;
 use crate::process::fork::fork_guard;
-use crate::sys::known_fd::{KnownFd, Sought, reopen};
+use crate::sys::known_fd::{FdMatch, KnownFd, reopen};
 use crate::sys::thread;
 
-/// A pipe, by its inode: Linux gives pipes numbers of 32 bits.
+/// A pipe, named by its inode. Linux gives pipes inode numbers of 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PipeId(pub(super) u32);
 
@@ -32,7 +33,7 @@ impl PipeId {
     }
 }
 
-impl Sought for PipeId {
+impl FdMatch for PipeId {
     fn is_named(&self, link: &str) -> bool {
         link == format!("pipe:[{}]", self.0)
     }
@@ -43,62 +44,65 @@ impl Sought for PipeId {
 }
 
 /// A pipe that this process has open.
-pub(super) struct Opened {
+pub(super) struct OpenPipe {
     id: PipeId,
     read: KnownFd,
-    /// Apart from the other only where this process made it.
+    /// A separate descriptor for writing. Only the process that made the pipe has one.
     write: Option<KnownFd>,
-    /// Which process last said that it has it: the one that opened it, or one forked there.
-    told: AtomicU32,
+    /// The process that last registered the pipe: the one that opened it, or a child forked from
+    /// it.
+    registered_by: AtomicU32,
 }
 
-/// All that this process has open.
-static OPENED: Mutex<BTreeMap<PipeId, Weak<Opened>>> = Mutex::new(BTreeMap::new());
+/// All pipes that this process has open.
+static OPEN_PIPES: Mutex<BTreeMap<PipeId, Weak<OpenPipe>>> = Mutex::new(BTreeMap::new());
 
-fn all_opened() -> MutexGuard<'static, BTreeMap<PipeId, Weak<Opened>>> {
-    OPENED.lock().unwrap_or_else(|e| e.into_inner())
+fn open_pipes() -> MutexGuard<'static, BTreeMap<PipeId, Weak<OpenPipe>>> {
+    OPEN_PIPES.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-impl Opened {
-    /// A new pipe.
-    pub(super) fn make() -> Result<Arc<Opened>> {
+impl OpenPipe {
+    /// Makes a new pipe.
+    pub(super) fn make() -> Result<Arc<OpenPipe>> {
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(|errno| Error::os("make a pipe", errno))?;
-        Opened::keep(read, Some(write))
+        OpenPipe::keep(read, Some(write))
     }
 
-    /// One that this process opened. Another thread may have been faster: then it is that one's.
-    pub(super) fn keep(read: OwnedFd, write: Option<OwnedFd>) -> Result<Arc<Opened>> {
+    /// Keeps a pipe that this process opened. If another thread was faster, returns that thread's.
+    pub(super) fn keep(read: OwnedFd, write: Option<OwnedFd>) -> Result<Arc<OpenPipe>> {
         let id = PipeId::of(read.as_fd()).ok_or(Error::BadHandle)?;
-        // Dropped after the locks, which it takes itself when it is the last.
+        // Declared before the locks, so that it is dropped after them: dropping the last one takes
+        // the locks.
         let known;
         let _no_fork = fork_guard();
-        let mut all = all_opened();
+        let mut all = open_pipes();
         known = all.get(&id).and_then(Weak::upgrade);
-        if let Some(known) = known.as_ref().filter(|known| known.is_there()) {
+        if let Some(known) = known.as_ref().filter(|known| known.is_open()) {
             if known.number() == read.as_raw_fd() {
-                // The number that the program closed, as it was.
+                // The program closed the known descriptor, and this one got its number: leave it
+                // open.
                 let _known = read.into_raw_fd();
             }
             return Ok(Arc::clone(known));
         }
-        let new = Arc::new(Opened {
+        let new = Arc::new(OpenPipe {
             id,
             read: KnownFd::new(read)?,
             write: write.map(KnownFd::new).transpose()?,
-            told: AtomicU32::new(0),
+            registered_by: AtomicU32::new(0),
         });
         all.insert(id, Arc::downgrade(&new));
         Ok(new)
     }
 
     /// The pipe, if this process has it open.
-    pub(super) fn of_this_process(id: PipeId) -> Option<Arc<Opened>> {
+    pub(super) fn find_open(id: PipeId) -> Option<Arc<OpenPipe>> {
         let known = {
             let _no_fork = fork_guard();
-            all_opened().get(&id).and_then(Weak::upgrade)
+            open_pipes().get(&id).and_then(Weak::upgrade)
         };
-        known.filter(|known| known.is_there())
+        known.filter(|known| known.is_open())
     }
 
     pub(super) fn id(&self) -> PipeId {
@@ -109,8 +113,8 @@ impl Opened {
         self.read.number()
     }
 
-    /// Whether the program left it open.
-    pub(super) fn is_there(&self) -> bool {
+    /// Whether the program has left it open.
+    pub(super) fn is_open(&self) -> bool {
         self.read.get().is_some()
             && self
                 .write
@@ -118,20 +122,20 @@ impl Opened {
                 .is_none_or(|write| write.get().is_some())
     }
 
-    /// Puts a byte in; false where none could be, which is so where it is full.
+    /// Writes a byte. Returns false if it cannot, for example because the pipe is full.
     pub(super) fn notify(&self) -> bool {
         let write = self.write.as_ref().unwrap_or(&self.read).get();
         write.is_some_and(|write| rustix::io::write(write, b"!").is_ok())
     }
 
-    /// Whether `me` has yet to say that it has it. True once.
-    pub(super) fn is_news_of(&self, me: ProcId) -> bool {
-        self.told.load(Ordering::Relaxed) != me.as_u32()
-            && self.told.swap(me.as_u32(), Ordering::Relaxed) != me.as_u32()
+    /// Whether `me` has yet to register the pipe. True only once.
+    pub(super) fn must_register(&self, me: ProcId) -> bool {
+        self.registered_by.load(Ordering::Relaxed) != me.as_u32()
+            && self.registered_by.swap(me.as_u32(), Ordering::Relaxed) != me.as_u32()
     }
 }
 
-impl Bytes for Opened {
+impl Bytes for OpenPipe {
     fn count(&self) -> usize {
         let count = self.read.get().map(rustix::io::ioctl_fionread);
         count.and_then(Result::ok).unwrap_or(0) as usize
@@ -146,11 +150,11 @@ impl Bytes for Opened {
     }
 }
 
-impl Drop for Opened {
+impl Drop for OpenPipe {
     fn drop(&mut self) {
         let _no_fork = fork_guard();
-        let mut all = all_opened();
-        // Under its name there may be another, which was opened when the program had closed this one.
+        let mut all = open_pipes();
+        // The map may hold another pipe under this id, opened after the program closed this one.
         if all
             .get(&self.id)
             .is_some_and(|weak| weak.strong_count() == 0)
@@ -160,81 +164,84 @@ impl Drop for Opened {
     }
 }
 
-/// What one handle knows of its queue's pipe.
+/// What one handle knows about its queue's pipe.
 #[derive(Default)]
-pub(super) struct Cached {
+pub(super) struct PipeCache {
     opened: AtomicPtr<Node>,
-    /// What the queue's word said when nobody had the pipe open, and when it could not be opened.
+    /// The queue's word when no process had the pipe open, and when the pipe could not be opened.
     pub(super) nobody: AtomicU64,
     pub(super) refused: AtomicU64,
 }
 
 struct Node {
-    opened: Arc<Opened>,
-    /// What was there before stays as long as the handle: other threads may use it.
-    former: *mut Node,
+    opened: Arc<OpenPipe>,
+    /// The node before it. It stays as long as the handle does, because other threads may use it.
+    previous: *mut Node,
 }
 
-impl fmt::Debug for Cached {
+impl fmt::Debug for PipeCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let opened = self.get();
-        f.debug_tuple("Cached")
-            .field(&opened.map(Opened::number))
+        f.debug_tuple("PipeCache")
+            .field(&opened.map(OpenPipe::number))
             .finish()
     }
 }
 
-impl Cached {
-    pub(super) fn get(&self) -> Option<&Opened> {
-        // SAFETY: made by `set` from a box, and freed only when this is dropped, which borrows.
+impl PipeCache {
+    pub(super) fn get(&self) -> Option<&OpenPipe> {
+        // SAFETY: `set` made it from a box, and it is freed only when this is dropped, which needs
+        // all borrows to end.
         unsafe { self.opened.load(Ordering::Acquire).as_ref() }.map(|node| &*node.opened)
     }
 
-    /// Keeps what another handle of this process may have as well.
-    pub(super) fn set(&self, opened: Arc<Opened>) -> &Opened {
+    /// Keeps a pipe that other handles of this process may have as well.
+    pub(super) fn set(&self, opened: Arc<OpenPipe>) -> &OpenPipe {
         let node = Box::into_raw(Box::new(Node {
             opened,
-            former: ptr::null_mut(),
+            previous: ptr::null_mut(),
         }));
-        let mut former = self.opened.load(Ordering::Acquire);
+        let mut previous = self.opened.load(Ordering::Acquire);
         loop {
-            // SAFETY: nobody else has it yet.
-            unsafe { (*node).former = former };
+            // SAFETY: no other thread has it yet.
+            unsafe { (*node).previous = previous };
             match self
                 .opened
-                .compare_exchange(former, node, Ordering::AcqRel, Ordering::Acquire)
+                .compare_exchange(previous, node, Ordering::AcqRel, Ordering::Acquire)
             {
                 // SAFETY: as in `get`.
                 Ok(_) => return unsafe { &(*node).opened },
-                Err(found) => former = found,
+                Err(found) => previous = found,
             }
         }
     }
 }
 
-impl Drop for Cached {
+impl Drop for PipeCache {
     fn drop(&mut self) {
         let mut node = *self.opened.get_mut();
         while !node.is_null() {
-            // SAFETY: each was made from a box, and is in the chain once; nobody borrows.
+            // SAFETY: each node was made from a box and is in the list once; nothing borrows it.
             let last = unsafe { Box::from_raw(node) };
-            node = last.former;
+            node = last.previous;
         }
     }
 }
 
-/// Puts a byte into a pipe from a process that has no descriptor left for it: by a thread with a table of its own, in
-/// which one gives way. False where that is refused, or no path leads to the pipe.
+/// Writes a byte into a pipe from a process that has no descriptor left. A thread with a descriptor
+/// table of its own does it: in that table a number can be freed. Returns false if that is refused,
+/// or if no path leads to the pipe.
 pub(super) fn notify_without_descriptor(id: PipeId, paths: Vec<String>) -> bool {
-    let ring = move || {
-        // SAFETY: what the thread uses is opened in the next line.
+    let notify = move || {
+        // SAFETY: the thread uses only descriptors that it opens below.
         if !unsafe { thread::take_own_descriptors() } {
             return false;
         }
         let found = paths.iter().find_map(|path| reopen(path, &id).ok()?);
         found.is_some_and(|pipe| rustix::io::write(pipe, b"!").is_ok())
     };
-    let (say, hear) = std::sync::mpsc::channel();
-    let started = thread::start_deaf("ring", move || say.send(ring()).unwrap_or(()));
-    started.is_ok_and(|thread| thread.join().is_ok()) && hear.recv().unwrap_or(false)
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let started =
+        thread::spawn_without_signals("notify", move || sender.send(notify()).unwrap_or(()));
+    started.is_ok_and(|thread| thread.join().is_ok()) && receiver.recv().unwrap_or(false)
 }

@@ -1,66 +1,71 @@
-//! The readiness of a pipe's end: what makes the end's descriptor readable exactly while a message is there. (A queue's is
-//! the same, where somebody asked for one: see `queue_readiness.rs`.)
+//! The readiness of a pipe's end: it makes the end's descriptor readable exactly while a message is
+//! there. A queue's descriptor works the same way, once a process asked for it: see
+//! `queue_readiness.rs`.
 //!
-//! Messages travel through memory. A receiver that sleeps on the descriptor, or a program that polls it,
-//! learns of them by bytes in the socket. Those belong to no message: there is at least one while a message
-//! is there, and none while none is. Every process that has the end has the same socket, so this holds for
-//! all of them, whoever takes the messages out.
+//! Messages travel through memory. A receiver that sleeps on the descriptor, or a program that
+//! polls it, learns of them by bytes in the socket. The bytes do not belong to messages: there is
+//! at least one byte while a message is there, and none otherwise. Every process that has the end
+//! has the same socket, so this holds for all of them, whichever process takes the messages out.
 //!
 //! ```text
 //! sender:   claim a slot;  not SIGNALLED?  one byte, then SIGNALLED;  publish
 //! receiver: take the message;  WATCHED, and none is left?  clear
-//! clear:    not SIGNALLED any more;  count the bytes;  is a message due?  SIGNALLED while that was so?
+//! clear:    reset SIGNALLED;  count the bytes;  is a message due?  was SIGNALLED set meanwhile?
 //!           neither: take out as many bytes as were counted
 //! ```
 //!
-//! SIGNALLED says that a byte is there, so that a sender can spare its own. It is only ever set when a byte
-//! is, and a sender that sees it relies on that byte until its message is received. That is safe: `clear`
-//! takes out what it counted *before* it saw that no message was due and nobody had signalled. A byte that
-//! was counted and is relied on was either sent by somebody who is due until it has signalled, or was there
-//! before `clear` began, and then whoever relies on it had claimed its slot before.
+//! SIGNALLED says that a byte is there, so that a sender need not add its own. It is only ever set
+//! while a byte is there. A sender that sees it relies on that byte until its message is received.
+//! That is safe: `clear` takes out only bytes that it counted *before* it saw that no message was
+//! due and nobody had signalled. Take a byte that was counted and is relied on. Either its sender
+//! is still due until it has signalled, or the byte was there before `clear` began; then the
+//! process that relies on it claimed its slot before that.
 //!
-//! The byte comes before its message. One that came behind would be left over when the message was received in
-//! between, and a program that trusts the descriptor would wait for a message that is not there.
+//! The byte comes before its message. A byte that came after it would be left over if the message
+//! was received in between. A program that trusts the descriptor would then wait for a message that
+//! is not there.
 //!
-//! A pipe that nobody watches is cleared by nobody: its first message costs a system call and no other does.
+//! If nobody watches a pipe, nobody clears it: its first message costs a system call, and no other
+//! does.
 //!
-//! One process at a time clears. Another that comes meanwhile says AGAIN, and the first one looks once more.
-//! A process that dies before it is done leaves bytes at most; the next one that looks takes them out.
+//! One process clears at a time. Another process that comes meanwhile sets AGAIN, and the first one
+//! looks once more. A process that dies before it is done leaves at most some bytes; the next one
+//! that looks takes them out.
 
 use crate::memory::owner::ProcId;
 use crate::sys::atomic::{AtomicU32, Ordering, total_order};
 
-/// Somebody has a descriptor: receivers clear when they took the last message. For good.
+/// A process has a descriptor, so receivers clear after they took the last message. Never reset.
 const WATCHED: u32 = 1;
 /// A byte is in the socket.
 const SIGNALLED: u32 = 2;
-/// Somebody found another process clearing.
+/// A process found another one clearing.
 const AGAIN: u32 = 4;
 
-/// Bytes taken out by one call.
+/// The most bytes that one call takes out.
 pub(super) const CHUNK: usize = 64;
 
-/// How long a receiver that was rung for in vain goes without looking.
+/// How long a receiver that was notified in vain waits before it looks again.
 #[cfg(not(loom))]
-pub(super) const RING_NAP: std::time::Duration = std::time::Duration::from_micros(50);
+pub(super) const NOTIFY_NAP: std::time::Duration = std::time::Duration::from_micros(50);
 
-/// So often does a receiver nap for a message that was rung for.
+/// How often a receiver naps while it waits for an announced message.
 #[cfg(not(loom))]
-pub(super) const MOST_NAPS: usize = 200;
+pub(super) const MAX_NAPS: usize = 200;
 
-/// What `look` finds of a message whose byte is there and that is yet to be written, as long as it `is_announced`. A
-/// sender that was stopped in between is not waited for.
+/// Waits for a message whose byte is there but that is still being written, as long as it
+/// `is_announced`, and returns what `look` finds. Gives up if the sender was stopped in between.
 #[cfg(not(loom))]
 pub(super) fn await_announced<T>(
     readiness: &Readiness,
     is_announced: impl Fn() -> bool,
     mut look: impl FnMut() -> crate::error::Result<Option<T>>,
 ) -> crate::error::Result<Option<T>> {
-    for _ in 0..MOST_NAPS {
+    for _ in 0..MAX_NAPS {
         if !readiness.is_watched() || !is_announced() {
             break;
         }
-        std::thread::sleep(RING_NAP);
+        std::thread::sleep(NOTIFY_NAP);
         if let Some(found) = look()? {
             return Ok(Some(found));
         }
@@ -72,7 +77,7 @@ pub(super) fn await_announced<T>(
 #[repr(C)]
 pub(crate) struct Readiness {
     state: AtomicU32,
-    /// Who takes bytes out of the socket just now; zero for nobody.
+    /// The process that is taking bytes out of the socket; zero for none.
     clearing: AtomicU32,
 }
 
@@ -80,7 +85,7 @@ pub(crate) struct Readiness {
 pub(crate) trait Bytes {
     fn count(&self) -> usize;
 
-    /// Takes out up to `count`; false when that cannot be.
+    /// Takes out up to `count` bytes. Returns false if it cannot.
     fn take(&self, count: usize) -> bool;
 }
 
@@ -93,20 +98,21 @@ impl Readiness {
         }
     }
 
-    /// Whether a sender must put a byte into the socket. To be asked with a slot claimed.
+    /// Whether a sender must put a byte into the socket. Call it with a slot claimed.
     #[inline]
-    pub(crate) fn wants_byte(&self) -> bool {
+    pub(crate) fn needs_byte(&self) -> bool {
         total_order();
         self.state.load(Ordering::SeqCst) & SIGNALLED == 0
     }
 
-    /// Says that a byte is there. To be called before the message is published.
-    pub(crate) fn note_byte(&self) {
+    /// Records that a byte is there. Call it before the message is published.
+    pub(crate) fn set_signalled(&self) {
         self.state.fetch_or(SIGNALLED, Ordering::SeqCst);
         total_order();
     }
 
-    /// From now on the descriptor is kept in line with the messages. To be followed by [`Readiness::clear`].
+    /// From now on the descriptor is kept in line with the messages. Call [`Readiness::clear`]
+    /// afterwards.
     pub(crate) fn watch(&self) {
         self.state.fetch_or(WATCHED, Ordering::SeqCst);
         total_order();
@@ -118,7 +124,7 @@ impl Readiness {
         self.state.load(Ordering::SeqCst) & WATCHED != 0
     }
 
-    /// Takes the bytes out unless a message `is_due`: is there, or may yet be.
+    /// Takes the bytes out, unless a message `is_due`: it is there, or may yet be.
     pub(crate) fn clear(
         &self,
         me: ProcId,
@@ -135,7 +141,7 @@ impl Readiness {
                 }
             }
             self.take_out(bytes, &is_due);
-            // Not a store: the turn of one that was taken for dead is another's.
+            // Not a store: if others took this process for dead, another one is clearing now.
             let _ =
                 self.clearing
                     .compare_exchange(me.as_u32(), 0, Ordering::SeqCst, Ordering::SeqCst);
@@ -157,7 +163,8 @@ impl Readiness {
                 return;
             }
             if is_due() {
-                // Only this process takes bytes out: those that were counted are still there.
+                // Only this process takes bytes out, so the bytes that were counted are still
+                // there.
                 self.state.fetch_or(SIGNALLED, Ordering::SeqCst);
                 return;
             }
@@ -167,7 +174,8 @@ impl Readiness {
             }
             #[cfg(not(loom))]
             crate::failpoint::hit("pipe.silencing");
-            // Of several one stays until the next look: a sender that found the socket full relies on it.
+            // Of several bytes, one stays until the next look: a sender that found the socket full
+            // relies on it.
             let is_last = count == 1;
             let taken = bytes.take((count - 1).clamp(1, CHUNK));
             if is_last || !taken {
@@ -213,7 +221,7 @@ mod socket {
         }
     }
 
-    /// Puts a byte into the other end's socket; false when it is full, or closed.
+    /// Writes a byte into the other end's socket. Returns false if it is full or closed.
     pub(in crate::channel) fn notify(socket: BorrowedFd<'_>) -> bool {
         net::send(socket, b"!", SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok()
     }
@@ -232,8 +240,9 @@ mod socket {
         socket.count() > 0
     }
 
-    /// Sleeps until a byte is there or the peer is gone; false when a signal came. A signal that is handled on another
-    /// thread does not end it, so where that may be it is cut into naps.
+    /// Sleeps until a byte is there or the peer is gone. Returns false if a signal came. A signal
+    /// that another thread handles does not end the sleep, so where that can happen it sleeps in
+    /// naps.
     pub(in crate::channel) fn sleep(socket: BorrowedFd<'_>, deadline: Deadline) -> bool {
         let deadline = match signals::may_go_elsewhere() {
             true => deadline.min(Deadline::after(NAP)),

@@ -1,10 +1,11 @@
-//! Taking a message out of a chain.
+//! Takes a message out of a chunk list.
 //!
-//! A message that lies in its slot is copied first and then taken, READY to DONE: who was not the one
-//! to take it throws its copy away, and who is killed in between took nothing. The block of a large
-//! message has to change hands: READY to RECEIVING(me), the block from the slot to this process, RECEIVING(me)
-//! to DONE; killed before its block is handed over, the message is given again. Slots that are still
-//! being written are stepped over, so that a writer that was stopped holds up nobody else's messages.
+//! A message that lies in its slot is copied first and then taken, READY to DONE. A process that
+//! loses the race throws its copy away, and a process that is killed in between took nothing. The
+//! block of a large message has to change owner: READY to RECEIVING(me), the block from the slot to
+//! this process, RECEIVING(me) to DONE. If the process is killed before the block changes owner,
+//! the message is delivered again. Slots that are still being written are stepped over, so that a
+//! stopped writer does not hold up the messages of others.
 
 use std::sync::atomic::Ordering;
 
@@ -27,12 +28,12 @@ use crate::retries::Retries;
 use crate::sync::spin::Spin;
 use crate::sys::futex::Slept;
 
-/// What [`get_watching`](super::Queue::get_watching) came back with.
+/// The result of [`get_watching`](super::Queue::get_watching).
 #[derive(Debug)]
 pub enum Watched {
     /// A message.
     Message(Message),
-    /// One of the processes watched is gone.
+    /// One of the watched processes is gone.
     Gone(ProcId),
 }
 
@@ -40,8 +41,8 @@ impl<'a> ListCursor<'a>
 where
     'a: 'static,
 {
-    /// Receives the first message into `into`, waiting until `deadline` or until one of `watch` is gone,
-    /// which is then returned.
+    /// Receives the first message into `into`. Waits until `deadline`, or until one of `watch` is
+    /// gone, and returns that process.
     #[inline]
     pub(super) fn get(
         &self,
@@ -50,7 +51,8 @@ where
         deadline: Deadline,
         spin: &Spin,
     ) -> Result<Option<ProcId>, GetError> {
-        // Asked before the messages are looked at: what was put before it was closed is received.
+        // Read before the messages are looked at: what was put before the queue was closed is
+        // received.
         let closed = self.has(CLOSED);
         if self.take(into)? {
             spin.hit();
@@ -86,7 +88,7 @@ where
             let mut words = vec![(self.chain.items.word(), key)];
             for owner in watch {
                 match self.arena.watch_liveness(*owner) {
-                    Some(life) => words.push(life),
+                    Some(liveness) => words.push(liveness),
                     None => return Ok(Some(*owner)),
                 }
             }
@@ -106,11 +108,12 @@ where
 
     /// Takes the first message that is ready.
     ///
-    /// A slot that is being written is stepped over, and may be written, and what comes after it put as a
-    /// consequence, before that is looked at. So when a message is found behind such a slot, the slots
-    /// before it are looked at once more: none that is still being written then can have been put first.
+    /// A slot that is being written is stepped over. It may be published behind the look, and its
+    /// sender may then cause another message to be put further on, before the look gets there. So
+    /// if a message is found behind such a slot, the slots before it are looked at once more. A
+    /// slot that is still being written then cannot have been put first.
     ///
-    /// False when there is none; `into` may have changed all the same.
+    /// Returns false if there is no message; `into` may have changed all the same.
     #[inline]
     pub(super) fn take(&self, into: &mut Message) -> Result<bool> {
         let mut found = None;
@@ -127,7 +130,7 @@ where
         }
     }
 
-    /// As [`ListCursor::take`], for those who ask until there is something to say.
+    /// Like [`ListCursor::take`], for callers that poll.
     #[inline]
     pub(super) fn try_take(&self, into: &mut Message) -> Option<Result<()>> {
         match self.take(into) {
@@ -137,15 +140,16 @@ where
         }
     }
 
-    /// Takes the first message that is ready, or says where it is if slots before it are being written.
-    /// That is no hindrance for the place `confirmed`, which was ready before this look began.
+    /// Takes the first message that is ready, or says where it is if slots before it are being
+    /// written. Such slots do not matter for `confirmed`, a place that was ready before this look
+    /// began.
     #[inline]
     fn take_unless_behind(
         &self,
         confirmed: Option<Place>,
         into: &mut Message,
     ) -> Result<Receiving> {
-        let mut look = Look {
+        let mut pass = Pass {
             me: self.arena.me(),
             confirmed,
             stepped_over: false,
@@ -153,23 +157,23 @@ where
         let mut next = self.first_to_receive()?;
         let mut retries = Retries::default();
         while let Some(chunk) = next {
-            match self.take_from(&chunk, &mut look, into)? {
+            match self.take_from(&chunk, &mut pass, into)? {
                 Found::Message => return Ok(Receiving::Message),
                 Found::Behind(place) => return Ok(Receiving::Behind(place)),
                 Found::Nothing => return Ok(Receiving::Nothing),
                 Found::Stale => {
                     retries.again()?;
-                    next = self.first_anew()?;
+                    next = self.first_from_head()?;
                 }
-                Found::End { over } => {
+                Found::End { finished } => {
                     next = match self.after(&chunk)? {
                         Next::End => None,
                         Next::Stale => {
                             retries.again()?;
-                            self.first_anew()?
+                            self.first_from_head()?
                         }
                         Next::Chunk(after) => {
-                            if over {
+                            if finished {
                                 self.retire(&chunk)?;
                             }
                             Some(after)
@@ -182,22 +186,22 @@ where
     }
 
     #[inline]
-    fn take_from(&self, chunk: &Chunk<'a>, look: &mut Look, into: &mut Message) -> Result<Found> {
+    fn take_from(&self, chunk: &Chunk<'a>, pass: &mut Pass, into: &mut Message) -> Result<Found> {
         let hint = &chunk.header.received;
         let mut index = hint.begin(chunk);
-        // Whether nothing will happen any more in all the slots up to here; and in how many, where not in all.
-        let mut over = true;
+        // Whether all slots up to here are finished; and if not, how many consecutive ones are.
+        let mut finished = true;
         let mut run = 0;
         let mut retries = Retries::default();
         while index < chunk.count {
             let mut view = recovery::look(self, chunk, index);
             while view == View::In(Phase::Ready) {
                 let place = (chunk.link, index);
-                if look.stepped_over && look.confirmed != Some(place) {
+                if pass.stepped_over && pass.confirmed != Some(place) {
                     return Ok(Found::Behind(place));
                 }
-                if self.take_one(chunk, index, look.me, into)? {
-                    if over {
+                if self.take_one(chunk, index, pass.me, into)? {
+                    if finished {
                         hint.set(chunk, index + 1);
                     }
                     return Ok(Found::Message);
@@ -209,22 +213,22 @@ where
                 View::Empty => return Ok(Found::Nothing),
                 View::Stale => return Ok(Found::Stale),
                 View::In(phase) => {
-                    over &= phase.is_over();
+                    finished &= phase.is_finished();
                     if matches!(phase, Phase::Reserved(_)) {
-                        look.stepped_over = true;
+                        pass.stepped_over = true;
                         failpoint::hit("queue.stepped_over");
                     }
-                    index = match over {
+                    index = match finished {
                         true => index + 1,
-                        false => chunk.step_behind(index, phase.is_over(), &mut run),
+                        false => chunk.step_behind(index, phase.is_finished(), &mut run),
                     };
                 }
             }
         }
-        Ok(Found::End { over })
+        Ok(Found::End { finished })
     }
 
-    /// Takes the message out of a slot that was READY; false when somebody else was faster.
+    /// Takes the message out of a slot that was READY. Returns false if another process was faster.
     #[inline]
     fn take_one(
         &self,
@@ -234,7 +238,7 @@ where
         into: &mut Message,
     ) -> Result<bool> {
         let slot = chunk.slot(index);
-        // Both are copied before they are checked: what another process wrote may change.
+        // Copy both before checking them: another process wrote them and may change them.
         let length = slot.length.load(Ordering::Relaxed);
         if let Some(block) = BlockId::new(slot.block.load(Ordering::Acquire)) {
             return self.take_large(chunk, index, me, block, length, into);
@@ -279,7 +283,7 @@ where
             return Ok(false);
         }
         failpoint::hit("queue.taken");
-        let message = self.unwrap(chunk, index, block, length);
+        let message = self.take_over_block(chunk, index, block, length);
         slot.word.pass(inc, Phase::Receiving(me), Phase::Done);
         failpoint::hit("queue.handed");
         if is_task {
@@ -290,8 +294,8 @@ where
         Ok(true)
     }
 
-    /// Makes a large message's block this process's own.
-    fn unwrap(
+    /// Makes this process the owner of a large message's block.
+    fn take_over_block(
         &self,
         chunk: &Chunk<'a>,
         index: u32,
@@ -305,7 +309,7 @@ where
             return Err(Error::BadHandle);
         }
         failpoint::hit("queue.block_owned");
-        let start = arena.opened_at(block).unwrap_or(0);
+        let start = arena.attachment_offset(block).unwrap_or(0);
         if length > arena.capacity(block) || start as u64 > length {
             arena.free(block, mine);
             return Err(Error::BadHandle);
@@ -314,19 +318,19 @@ where
     }
 }
 
-/// A slot, in one life of its chunk.
+/// A slot, in one generation of its chunk.
 type Place = (Link, u32);
 
-/// One look over the slots, from the oldest on.
-struct Look {
+/// One pass over the slots, oldest first.
+struct Pass {
     me: ProcId,
-    /// Where a message was before the look began.
+    /// Where a message was ready before the pass began.
     confirmed: Option<Place>,
-    /// Whether a slot was being written when it was looked at.
+    /// Whether some slot was being written when it was looked at.
     stepped_over: bool,
 }
 
-/// What came of looking for a message.
+/// The result of looking for a message.
 enum Receiving {
     Message,
     Nothing,
@@ -341,8 +345,8 @@ enum Found {
     /// No slot behind this one was claimed yet.
     Nothing,
     Stale,
-    /// The end of the chunk, and whether nothing will come from it any more.
+    /// The end of the chunk, and whether all its slots are finished.
     End {
-        over: bool,
+        finished: bool,
     },
 }

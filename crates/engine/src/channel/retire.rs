@@ -1,4 +1,4 @@
-//! Taking a chunk out of its chain, wherever it is: see `link.rs` for the protocol.
+//! Takes a chunk out of its list, wherever it is: `link.rs` has the protocol.
 
 use super::chunk::Chunk;
 use super::chunk_list::{JOINABLE, ListCursor, chain_of, free, free_messages};
@@ -11,10 +11,10 @@ use crate::memory::owner::Owner;
 use crate::retries::Retries;
 
 impl<'a> ListCursor<'a> {
-    /// Takes out a chunk whose slots are all over, and behind which there is another one.
+    /// Takes out a chunk whose slots are all finished and that has a successor.
     ///
-    /// Whoever comes while another process is at it helps: a process that was stopped in the middle keeps the memory
-    /// of this chunk, and nobody from going on.
+    /// If another process is already doing so, this one helps. A process that stops in the middle
+    /// keeps the memory of this chunk but holds nobody up.
     pub(crate) fn retire(&self, chunk: &Chunk<'a>) -> Result<()> {
         let Some(block) = chunk.link.block() else {
             return Ok(());
@@ -25,33 +25,35 @@ impl<'a> ListCursor<'a> {
         let mine = Owner::Retiring { by, inc };
         let claimed = self.arena.claim(block, cell, self.linked(inc), mine);
         failpoint::hit("chunk_list.retiring");
-        self.take_out(chunk)?;
+        self.unlink(chunk)?;
         failpoint::hit("chunk_list.moved");
         if claimed {
-            chunk.end_life();
+            chunk.end_generation();
             free(self.arena, block, mine);
         }
         Ok(())
     }
 
-    /// Sees to it that nothing leads on to a chunk any more that is being retired, if it has a successor.
-    fn take_out(&self, chunk: &Chunk<'a>) -> Result<()> {
+    /// Makes sure that nothing in the list leads to a chunk that is being retired, if it has a
+    /// successor.
+    fn unlink(&self, chunk: &Chunk<'a>) -> Result<()> {
         if self.has(JOINABLE) {
-            // Nobody is to look for a slot of this life in the next one.
-            self.settle_pads()?;
+            // Nobody may look for a slot of this generation in the next one.
+            self.settle_skipped()?;
         }
         let Some(next) = self.freeze(chunk)? else {
             return Ok(());
         };
         failpoint::hit("chunk_list.frozen");
-        self.lead_over(chunk)?;
+        self.bypass(chunk)?;
         for word in [&self.chain.tail, &self.chain.received] {
             word.swing(chunk.link, next);
         }
         Ok(())
     }
 
-    /// Freezes the word that leads on from a chunk; what it says, or `None` if there is nothing, or not any more.
+    /// Freezes the `next` word of a chunk. Returns the successor, or `None` if there is none or the
+    /// chunk is in another generation.
     fn freeze(&self, chunk: &Chunk<'a>) -> Result<Option<Link>> {
         let word = &chunk.header.next;
         let mut retries = Retries::default();
@@ -63,7 +65,8 @@ impl<'a> ListCursor<'a> {
             let Some(block) = next.thawed().block() else {
                 return Ok(None);
             };
-            // What leads on to a chunk that nobody adopted yet is only ever the word its maker wrote.
+            // Adopt it first: only the word that its maker wrote may lead to a chunk that nobody has
+            // adopted.
             self.adopt(block, next.inc())?;
             if next.is_frozen() || word.swing(next, next.frozen()) {
                 return Ok(Some(next.thawed()));
@@ -72,15 +75,16 @@ impl<'a> ListCursor<'a> {
         }
     }
 
-    /// Goes from the head to a frozen chunk and leads over it, and over all other frozen ones on the way. Those
-    /// that are not are few: something is still to happen in each.
-    fn lead_over(&self, gone: &Chunk<'a>) -> Result<()> {
+    /// Walks from the head to a frozen chunk and bypasses it, and all other frozen ones on the way.
+    /// The chunks that are not frozen are few: something is still to happen in each.
+    fn bypass(&self, gone: &Chunk<'a>) -> Result<()> {
         let mut retries = Retries::default();
         let mut from: Option<Chunk<'a>> = None;
         while gone.is_current() {
             let word = from.map_or(&self.chain.head, |chunk| &chunk.header.next);
             let link = word.get();
-            // A word of another life says nothing about this chain; a frozen one cannot be changed.
+            // A word of another generation says nothing about this list; a frozen word cannot be
+            // changed.
             let stale = from.is_some_and(|chunk| !chunk.is_current()) || link.is_frozen();
             let next = match stale {
                 true => None,
@@ -91,8 +95,8 @@ impl<'a> ListCursor<'a> {
                 Some(Ok(Stepped::On(chunk))) => from = Some(chunk),
                 Some(Ok(Stepped::Past)) => return Ok(()),
                 Some(Err(error)) => return Err(error),
-                // Another look at this word.
-                Some(Ok(Stepped::Over)) => retries.again()?,
+                // Look at this word again.
+                Some(Ok(Stepped::Bypassed)) => retries.again()?,
                 Some(Ok(Stepped::Lost)) | None => {
                     retries.again()?;
                     from = None;
@@ -102,7 +106,7 @@ impl<'a> ListCursor<'a> {
         Ok(())
     }
 
-    /// One step of [`ListCursor::lead_over`], from the word that names `chunk`.
+    /// One step of [`ListCursor::bypass`], from the word that names `chunk`.
     fn step_to(&self, word: &LinkWord, chunk: &Chunk<'a>, gone: &Chunk<'a>) -> Result<Stepped<'a>> {
         let (base, next) = (chunk.base(), chunk.next());
         if !chunk.is_current() {
@@ -116,25 +120,25 @@ impl<'a> ListCursor<'a> {
         }
         failpoint::hit("chunk_list.leading_over");
         match word.swing(chunk.link, next.thawed()) {
-            true => Ok(Stepped::Over),
+            true => Ok(Stepped::Bypassed),
             false => Ok(Stepped::Lost),
         }
     }
 }
 
-/// What became of one step along the chain.
+/// The result of one step along the list.
 enum Stepped<'a> {
     /// To this chunk, which stays.
     On(Chunk<'a>),
-    /// Over one that is taken out.
-    Over,
+    /// Bypassed a chunk that is being taken out.
+    Bypassed,
     /// Past the place where the chunk was.
     Past,
-    /// The chain has changed.
+    /// The list has changed.
     Lost,
 }
 
-/// Finishes a retirement in the place of the process that died over it.
+/// Finishes a retirement in place of the process that died during it.
 pub(crate) fn finish_retiring(arena: &Arena, block: BlockId, from: Owner) {
     let Owner::Retiring { inc, .. } = from else {
         return;
@@ -143,7 +147,8 @@ pub(crate) fn finish_retiring(arena: &Arena, block: BlockId, from: Owner) {
         by: arena.me(),
         inc,
     };
-    // First of all: nobody else may be at it, and it must not have been used again.
+    // Claim the block first: no other process may be at work on it, and it must not have been
+    // reused.
     if !arena
         .cell(block)
         .is_ok_and(|cell| arena.claim(block, cell, from, mine))
@@ -154,19 +159,20 @@ pub(crate) fn finish_retiring(arena: &Arena, block: BlockId, from: Owner) {
     let Ok(chunk) = Chunk::at(arena, block) else {
         return;
     };
-    // Unless its life was ended already, and nothing is left but freeing it.
+    // If its generation has already ended, all that is left is to free it.
     if Owner::same_inc(chunk.inc(), inc) {
-        if let Some(at) = chain_of(arena, &chunk) {
-            if at.take_out(&chunk).is_err() {
-                // Overwritten memory: what something may still lead on to is not used again.
+        if let Some(cursor) = chain_of(arena, &chunk) {
+            if cursor.unlink(&chunk).is_err() {
+                // The memory was overwritten. Something may still lead to the chunk, so do not
+                // reuse it.
                 return;
             }
-            // A chain that was being taken apart.
-            at.move_off(&chunk);
+            // For a list that was being taken apart.
+            cursor.move_off(&chunk);
         }
         free_messages(arena, &chunk);
-        chunk.wipe();
-        chunk.end_life();
+        chunk.mark_used_up();
+        chunk.end_generation();
     }
     free(arena, block, mine);
 }

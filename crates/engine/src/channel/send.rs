@@ -1,14 +1,14 @@
-//! Putting a message into a chain.
+//! Puts a message into a chunk list.
 //!
-//! The message is whole before a slot is claimed: what can fail or take long is behind it then. A large
-//! message lies in a block; the block's owner becomes the slot before the slot becomes READY, so that
-//! at every instant one word says whose the block is.
+//! The message is complete before a slot is claimed, so everything that can fail or take long is
+//! done by then. A large message lies in a block. The slot becomes the block's owner before the
+//! slot becomes READY, so at every instant one word says who owns the block.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::chunk::{BODY, Chunk, Slot, WIDE_BODY};
-use super::chunk_list::{CLOSED, ListCursor, over_in};
+use super::chunk_list::{CLOSED, ListCursor, finished_prefix};
 use super::message_buf::MessageBuf;
 use super::slot::{Phase, View};
 use crate::deadline::Deadline;
@@ -29,7 +29,7 @@ struct Reserved<'a> {
     index: u32,
 }
 
-/// What came of claiming a slot.
+/// The result of claiming a slot.
 enum Claim<'a> {
     Done(Reserved<'a>),
     /// There is no room.
@@ -39,7 +39,7 @@ enum Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    /// What there is to do, if there was room: go on with the slot, or come back with a block.
+    /// What to do next, if there was room: go on with the slot, or come back with a block.
     fn made(self) -> Option<Option<Reserved<'a>>> {
         match self {
             Claim::Done(claimed) => Some(Some(claimed)),
@@ -49,7 +49,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// Where a message of how many bytes is to lie.
+/// Where a message lies, and its size in bytes.
 #[derive(Clone, Copy)]
 enum Size {
     InSlot(usize),
@@ -65,27 +65,28 @@ impl Size {
     }
 }
 
-/// What one handle knows about sending into a chain; of this process alone.
+/// What one handle knows about sending into a chunk list. Private to this process.
 #[derive(Debug, Default)]
 pub(super) struct Sending {
     spin: Spin,
-    /// All messages before this position were received. It may be further on by now.
+    /// All messages before this position were received. The true position may be further on.
     first: AtomicU64,
 }
 
-/// How to wait for room, and what to do once there is.
+/// How to wait for room, and what to do once there is some.
 pub(super) struct Wait<'w> {
     pub(super) deadline: Deadline,
     pub(super) sending: &'w Sending,
-    /// Asked whether waiting became hopeless, at least every `nap` if nobody would tell of that.
+    /// Asked whether waiting is hopeless. If nobody wakes the sender in that case, it is asked at
+    /// least every `nap`.
     pub(super) hopeless: &'w dyn Fn() -> bool,
     pub(super) nap: Option<Duration>,
-    /// Done when a slot is claimed, before the message is there.
-    pub(super) claimed: &'w dyn Fn(),
+    /// Called when a slot is claimed, before the message is there.
+    pub(super) on_claimed: &'w dyn Fn(),
 }
 
 impl<'a> ListCursor<'a> {
-    /// Puts the message made of `parts`, which keeps `objects` alive, waiting for room.
+    /// Puts the message made of `parts`, which keeps `objects` alive. Waits for room.
     #[inline]
     pub(super) fn put(
         &self,
@@ -103,7 +104,7 @@ impl<'a> ListCursor<'a> {
             }
             if let Some(claimed) = self.claim_waiting(Size::InSlot(length), wait)? {
                 failpoint::hit("queue.claimed");
-                (wait.claimed)();
+                (wait.on_claimed)();
                 let Reserved { chunk, slot, index } = claimed;
                 slot.length.store(length as u64, Ordering::Relaxed);
                 slot.block.store(0, Ordering::Relaxed);
@@ -111,26 +112,26 @@ impl<'a> ListCursor<'a> {
                 return self.publish(&claimed);
             }
         }
-        self.put_draft(&mut Some(MessageBuf::of(parts, objects)?), wait)
+        self.put_buf(&mut Some(MessageBuf::from_parts(parts, objects)?), wait)
     }
 
-    /// Puts a message that was written already; takes the draft when it is put.
-    pub(super) fn put_draft(
+    /// Puts a message that was written already. Takes the buffer if the message is put.
+    pub(super) fn put_buf(
         &self,
-        draft: &mut Option<MessageBuf>,
+        buf: &mut Option<MessageBuf>,
         wait: &Wait<'_>,
     ) -> Result<(), PutError> {
         if self.has(CLOSED) {
             return Err(PutError::Closed);
         }
-        let Some(written) = draft else {
-            return Err(Error::Invalid("the draft was sent already".into()).into());
+        let Some(written) = buf else {
+            return Err(Error::Invalid("the message buffer was sent already".into()).into());
         };
         let size = written.size()?;
         let claimed = self.claim_waiting(Size::InBlock(size), wait)?;
         let claimed = claimed.expect("the number of a block fits into every slot");
         failpoint::hit("queue.claimed");
-        (wait.claimed)();
+        (wait.on_claimed)();
         let Reserved { chunk, slot, index } = claimed;
         if self.chain.byte_limit.load(Ordering::Relaxed) > 0 {
             chunk.header.large.add(&chunk, size);
@@ -142,20 +143,21 @@ impl<'a> ListCursor<'a> {
         let cell = self.arena.cell(written.block)?;
         cell.owner.pass(self.arena.mine(), owner);
         failpoint::hit("queue.block_passed");
-        if let Some(sent) = draft.take() {
-            sent.spend();
+        if let Some(sent) = buf.take() {
+            sent.disarm();
         }
         self.publish(&claimed)
     }
 
-    /// That one in several messages is of a size for wide slots makes the next chunk one of those.
+    /// Counts a message of a size for wide slots. If one in several is of that size, the next chunk
+    /// is a wide one.
     fn count_medium(&self) {
         let medium = &self.chain.medium;
         let count = medium.load(Ordering::Relaxed);
         medium.store(count.wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// Makes a slot that was written READY.
+    /// Makes a written slot READY.
     #[inline]
     fn publish(&self, claimed: &Reserved<'a>) -> Result<(), PutError> {
         let Reserved { chunk, slot, .. } = claimed;
@@ -173,7 +175,8 @@ impl<'a> ListCursor<'a> {
         Ok(())
     }
 
-    /// Claims a slot as soon as there is room; `None` when the slots are too narrow for the message.
+    /// Claims a slot as soon as there is room. Returns `None` if the slots are too narrow for the
+    /// message.
     #[inline(always)]
     fn claim_waiting(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Reserved<'a>>, PutError> {
         match self.claim(size, &wait.sending.first)? {
@@ -199,13 +202,14 @@ impl<'a> ListCursor<'a> {
         waited
     }
 
-    /// What came of claiming a slot, if there was room.
+    /// Claims a slot again; `None` if there is no room.
     #[inline(never)]
     fn claim_again(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Option<Reserved<'a>>>> {
         Ok(self.claim(size, &wait.sending.first)?.made())
     }
 
-    // Apart, or the way of a message for which there is room would not fit into its callers.
+    // A separate function, because otherwise the path of a message that has room would not be
+    // inlined.
     #[inline(never)]
     fn wait_for_room(&self, size: Size, wait: &Wait<'_>) -> Result<Option<Reserved<'a>>, PutError> {
         let _call = wait_registry::Call::join();
@@ -231,7 +235,7 @@ impl<'a> ListCursor<'a> {
         }
     }
 
-    /// Claims the first empty slot. Always part of its caller: what it returns is large.
+    /// Claims the first empty slot. Always inlined, because what it returns is large.
     #[inline(always)]
     fn claim(&self, size: Size, received: &AtomicU64) -> Result<Claim<'a>> {
         let me = self.arena.me();
@@ -267,8 +271,8 @@ impl<'a> ListCursor<'a> {
         }
     }
 
-    /// Whether a message may be put at this place. Once true of an empty place, it stays true: messages
-    /// before it only become fewer.
+    /// Whether a message may be put at this position. Once this is true of an empty position, it
+    /// stays true: the messages before it only become fewer.
     #[inline]
     fn has_room(
         &self,
@@ -283,7 +287,7 @@ impl<'a> ListCursor<'a> {
             return Ok(true);
         }
         let position = self.position(chunk, index);
-        // What was known before is often enough, and spares a look at what consumers write.
+        // What was known before is often enough, and saves a look at words that consumers write.
         let known = received.load(Ordering::Relaxed);
         if large == 0 && position.saturating_sub(known) < limit {
             return Ok(true);
@@ -293,7 +297,7 @@ impl<'a> ListCursor<'a> {
             let Some(oldest) = self.first_to_receive()? else {
                 return Ok(true);
             };
-            let first = self.position(&oldest, over_in(&oldest));
+            let first = self.position(&oldest, finished_prefix(&oldest));
             if oldest.is_current() {
                 break first;
             }
@@ -304,8 +308,9 @@ impl<'a> ListCursor<'a> {
         if outstanding == 0 {
             return Ok(true);
         }
-        // The exact count is only taken where the cheap one, which is never too low, says no.
-        let is_there = |phase: Phase| !phase.is_over();
+        // Count exactly only if the cheap estimate, which is never too low, says that there is no
+        // room.
+        let is_there = |phase: Phase| !phase.is_finished();
         if limit > 0 && outstanding >= limit && self.waiting(Some(position), is_there)? >= limit {
             return Ok(false);
         }
@@ -316,8 +321,8 @@ impl<'a> ListCursor<'a> {
         Ok(true)
     }
 
-    /// Whether a put that does not wait would find no room, if that is found out as cheaply as by the put: false in
-    /// doubt.
+    /// Whether a put that does not wait would find no room, as far as that is as cheap to find out
+    /// as the put. False if unsure.
     pub(super) fn is_out_of_room(&self, sending: &Sending) -> bool {
         if self.chain.limit.load(Ordering::Relaxed) == 0 {
             return false;
@@ -325,16 +330,16 @@ impl<'a> ListCursor<'a> {
         let Ok(Some(chunk)) = self.chunk_at(&self.chain.tail) else {
             return false;
         };
-        // It may be further on by now, with less room.
+        // The last claimed slot may be further on by now, with less room.
         let index = chunk.header.claimed.get(&chunk);
         let has_room = self.has_room(&chunk, index, 0, &sending.first);
         has_room.is_ok_and(|has_room| !has_room)
     }
 
-    /// Whether a small message may be put.
+    /// Whether there is room for a small message.
     pub(crate) fn has_room_for_one(&self) -> bool {
         let limit = self.chain.limit.load(Ordering::Relaxed);
-        let is_there = |phase: Phase| !phase.is_over();
+        let is_there = |phase: Phase| !phase.is_finished();
         limit == 0
             || self
                 .waiting(None, is_there)
@@ -342,7 +347,7 @@ impl<'a> ListCursor<'a> {
     }
 }
 
-/// The owner that a large message's block has while it waits in a slot.
+/// The owner of a large message's block while the message waits in a slot.
 pub(super) fn slot_owner(chunk: &Chunk<'_>, index: u32) -> Owner {
     Owner::Slot {
         chunk: chunk.link.block().map_or(0, |block| block.0),

@@ -1,17 +1,18 @@
-//! One message's place, and the word that says what is in it.
+//! A slot's state: one word that says what the slot holds.
 //!
 //! ```text
 //!            put                  get
 //! EMPTY --> RESERVED(me) --> READY ----------------------> DONE
 //!               |            ^  \--> RECEIVING(me) --large--> DONE
 //!    owner dies |            +----------+ owner dies
-//!               +--> SKIPPED     +-- (a large message that was complete)
+//!               +--> SKIPPED +-- (a large message that was complete)
 //!               +--> LOST --> SKIPPED   where tasks are counted: see `task_done.rs`
 //! ```
 //!
-//! The word carries the incarnation of the chunk, so every state of an earlier life of the same memory
-//! is told apart; a slot is used once an incarnation. A slot of incarnation `n` is EMPTY exactly when
-//! its word still says `n - 1`: a chunk is used again only after every slot said `n - 1`.
+//! The word carries the chunk's generation (`inc` in the code, because `generation` there is that of
+//! a shared object). So it tells apart every state of the same memory in an earlier generation. A
+//! slot is used once per generation. A slot is EMPTY in generation `n` exactly when its word still
+//! says `n - 1`: a chunk is reused only after every slot says `n - 1`.
 
 use crate::memory::owner::ProcId;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -19,40 +20,40 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 const INC_BITS: u32 = 30;
 pub(crate) const INC_MASK: u32 = (1 << INC_BITS) - 1;
 
-/// What is in a slot.
+/// The state of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Somebody writes a message.
+    /// A process is writing a message.
     Reserved(ProcId),
-    /// A message is there.
+    /// A message is waiting.
     Ready,
-    /// Somebody reads the message.
+    /// A process is reading the message.
     Receiving(ProcId),
     /// The message was received.
     Done,
     /// There never was a message: its writer died.
     Skipped,
-    /// As [`Phase::Skipped`], but it is still counted as a message that was put.
+    /// Like [`Phase::Skipped`], but the slot is still counted as a message that was put.
     Lost,
 }
 
 impl Phase {
-    /// Nothing will ever happen here again.
-    pub(crate) fn is_over(self) -> bool {
+    /// Whether the slot is finished: it will not change again in this generation.
+    pub(crate) fn is_finished(self) -> bool {
         matches!(self, Phase::Done | Phase::Skipped)
     }
 }
 
-/// A slot's word as it was seen.
+/// A slot's word as it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen(u64);
 
-/// What the word says about the incarnation asked for.
+/// What the word says about the generation asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum View {
     Empty,
     In(Phase),
-    /// The chunk lives another life already: look at the queue anew.
+    /// The chunk is in another generation already: look at the queue again.
     Stale,
 }
 
@@ -69,7 +70,7 @@ impl Seen {
         Seen(kind << 61 | u64::from(inc & INC_MASK) << 31 | u64::from(owner))
     }
 
-    /// How this looks to somebody at work in incarnation `inc`.
+    /// How the word looks to a process at work in generation `inc`.
     #[inline]
     pub(crate) fn view(self, inc: u32) -> View {
         let own = (self.0 >> 31) as u32 & INC_MASK;
@@ -105,9 +106,9 @@ impl SlotWord {
         Seen(self.0.load(Ordering::SeqCst))
     }
 
-    /// EMPTY to RESERVED, by whoever saw it empty.
+    /// EMPTY to RESERVED, if the word still is as `seen`.
     ///
-    /// Acquire pairs with the Release of the last reader's [`SlotWord::pass`]: it is done reading.
+    /// Acquire pairs with the Release of the last reader's [`SlotWord::pass`]: that reader is done.
     #[inline]
     pub(crate) fn claim(&self, seen: Seen, inc: u32, me: ProcId) -> Result<(), Seen> {
         let claimed = Seen::new(Phase::Reserved(me), inc);
@@ -117,10 +118,10 @@ impl SlotWord {
             .map_err(Seen)
     }
 
-    /// From one phase to the next; false when it was not in `from` any more.
+    /// Moves from one phase to the next. Returns false if the slot was no longer in `from`.
     ///
-    /// To READY it is the Release that pairs with the reader's Acquire (READY to RECEIVING): the reader sees
-    /// the whole message. It is SeqCst because the writer looks for sleepers next.
+    /// The move to READY is the Release that pairs with the reader's Acquire (READY to RECEIVING):
+    /// the reader sees the whole message. It is SeqCst because the writer checks for sleepers next.
     #[inline]
     pub(crate) fn pass(&self, inc: u32, from: Phase, to: Phase) -> bool {
         self.0
@@ -133,13 +134,13 @@ impl SlotWord {
             .is_ok()
     }
 
-    /// Marks a slot of a chunk that is nobody else's as used up in `inc`.
-    pub(crate) fn wipe(&self, inc: u32) {
+    /// Marks a slot as used up in `inc`. The caller must own the chunk.
+    pub(crate) fn mark_used_up(&self, inc: u32) {
         self.0
             .store(Seen::new(Phase::Done, inc).0, Ordering::SeqCst);
     }
 
-    /// What memory says that was given back.
+    /// Sets the word to what it reads after the kernel took the memory back.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn zero(&self) {
         self.0.store(0, Ordering::SeqCst);

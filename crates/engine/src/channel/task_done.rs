@@ -1,11 +1,13 @@
-//! Which tasks of a queue are not done yet.
+//! Counts the tasks of a queue that are not done yet.
 //!
-//! Unfinished is what was put less what was reported: the position of the next message, less the slots that stand
-//! for none (`skipped.rs`), less a count that [`ListCursor::task_done`] moves by one swap. That costs the same however many
-//! there are, and keeps nothing of a message that was received.
+//! The number of unfinished tasks is the number put minus the number reported done: the position of
+//! the next message, minus the slots that hold no message (`skipped.rs`), minus a count that
+//! [`ListCursor::task_done`] advances by one swap. This costs the same however many tasks there
+//! are, and keeps nothing about a received message.
 //!
-//! Who has tasks in hand (`tasks_in_hand.rs`) is only asked when nothing waits: once nobody who lives has any, what is
-//! unfinished stays so, and `join` says it.
+//! The words that say which processes have tasks in hand (`tasks_in_hand.rs`) are read only when no
+//! message waits. Once no living process has a task in hand, the unfinished ones stay unfinished,
+//! and `join` reports that.
 
 use std::sync::atomic::Ordering;
 
@@ -21,27 +23,28 @@ use crate::memory::layout::MAX_PROCESSES;
 use crate::objects::object::{EXTENSION, Layout};
 use crate::retries::Retries;
 
-/// The words of processes that have tasks in hand; those beyond have one for each slot.
+/// The words in the queue object for processes with tasks in hand. When they run out, each entry of
+/// the process table gets one.
 pub(super) const TAKERS: usize = 8;
 
-/// The size of the part that holds one for each slot.
+/// The size of the part with one word for each entry.
 const PART: u64 = (MAX_PROCESSES * size_of::<Taker>()) as u64;
 
 impl<'a> ListCursor<'a> {
-    /// How many messages were put and not yet reported done.
+    /// The number of messages put and not yet reported done.
     pub(super) fn unfinished(&self) -> Result<u64> {
         let [put, reported] = self.put_and_reported()?;
         Ok(put.saturating_sub(reported))
     }
 
-    /// In this order: what was not finished when it began is in the difference.
+    /// Reads in this order, so that everything unfinished when the read began is in the difference.
     fn put_and_reported(&self) -> Result<[u64; 2]> {
         let skipped = self.chain.skipped.get().count();
         let reported = self.chain.reported.load(Ordering::SeqCst);
         Ok([self.end()?.saturating_sub(skipped), reported])
     }
 
-    /// Reports one task done: one of this process's, or else anybody's.
+    /// Reports one task done: one of this process's if it has any, otherwise any process's.
     pub(super) fn task_done(&self) -> Result<Result<(), TooMany>> {
         let mut retries = Retries::default();
         loop {
@@ -68,15 +71,15 @@ impl<'a> ListCursor<'a> {
         Ok(Ok(()))
     }
 
-    /// How many messages were received by processes that are gone and never reported done, if all others
-    /// were: nobody will report those.
+    /// The number of messages that were received by processes that are gone and never reported
+    /// done, if no other message is unfinished. Nobody will report those.
     pub(super) fn lost(&self) -> Result<u64> {
         let before = self.put_and_reported()?;
         if self.is_due() || self.is_somebody_busy()? {
             return Ok(0);
         }
         let now = self.put_and_reported()?;
-        // Both only grow: in between nothing was put, and nothing reported.
+        // Both only grow, so between the two reads nothing was put and nothing was reported.
         match before == now {
             true => Ok(now[0].saturating_sub(now[1])),
             false => Ok(0),
@@ -93,8 +96,8 @@ impl<'a> ListCursor<'a> {
         }))
     }
 
-    /// Says that this process is about to take a task: before the message is its own, so that at every instant
-    /// somebody has it.
+    /// Records that this process is about to take a task. It does so before it owns the message, so
+    /// that at every instant some process has the task.
     #[inline(never)]
     pub(super) fn begin_task(&self) -> Result<()> {
         let me = self.arena.me();
@@ -107,8 +110,8 @@ impl<'a> ListCursor<'a> {
             }
             let entered = |word: &Taker| {
                 let seen = word.get();
-                let vacant = seen.is_idle() || seen.owner().is_none_or(|o| self.arena.is_dead(o));
-                vacant && word.enter(seen, me)
+                let is_free = seen.is_idle() || seen.owner().is_none_or(|o| self.arena.is_dead(o));
+                is_free && word.enter(seen, me)
             };
             if inline.iter().any(entered) || own.is_some_and(entered) {
                 break;
@@ -122,19 +125,21 @@ impl<'a> ListCursor<'a> {
         Ok(())
     }
 
-    /// Says whether this process took the task it was about to take.
+    /// Records whether this process took the task that it was about to take.
     #[inline(never)]
     pub(super) fn end_task(&self, took: bool) -> Result<()> {
         let me = self.arena.me();
         let (inline, part) = self.takers()?;
         let own = part.map(|part| &part[me.slot() as usize]);
-        // With several threads it has several words at times: which of them says so is all one.
+        // With several threads a process may have several words; it does not matter which one is
+        // updated.
         inline.iter().chain(own).any(|word| word.end(me, took));
         failpoint::hit("tasks.ended");
         Ok(())
     }
 
-    /// One task that was taken is reported: this process's, or a dead one's, or anybody's.
+    /// Counts off one taken task as reported: this process's, or a dead process's, or any
+    /// process's.
     fn report_taken(&self) -> Result<()> {
         let me = self.arena.me();
         let (inline, part) = self.takers()?;
@@ -150,7 +155,7 @@ impl<'a> ListCursor<'a> {
                 owner.is_some_and(|o| self.arena.is_dead(o) == dead && word.report(o))
             })
         };
-        // Else it was reported before it was received.
+        // Otherwise the task was reported before it was received.
         let _ = of_others(true) || of_others(false);
         Ok(())
     }
@@ -160,16 +165,17 @@ impl<'a> ListCursor<'a> {
         if self.arena.capacity(self.home) < size_of::<QueueObject>() as u64 {
             return Err(Error::BadHandle);
         }
-        // SAFETY: only queues count tasks, the chain of one lies in its object, and blocks are mapped for good;
-        // all of it is atomics.
+        // SAFETY: only queues count tasks, a queue's chunk list lies in its object, and blocks are
+        // never unmapped; all fields are atomics.
         Ok(unsafe { payload.cast().as_ref() })
     }
 
-    /// The first words, and those of each slot if they were made.
+    /// The words in the object, and the words of all entries if they were made.
     fn takers(&self) -> Result<(&[Taker; TAKERS], Option<&[Taker]>)> {
         let object = self.object()?;
         let part = self.arena.part(object.head(), EXTENSION, PART);
-        // SAFETY: the part is at least this large, 64-aligned, mapped for good; any bytes are atomics.
+        // SAFETY: the part is at least this large, 64-aligned and never unmapped; any bytes are
+        // valid atomics.
         let part = part.map(|part| unsafe {
             std::slice::from_raw_parts(part.cast::<Taker>().as_ptr(), MAX_PROCESSES)
         });
@@ -182,14 +188,14 @@ impl<'a> ListCursor<'a> {
         self.arena.ensure_part(self.home, head, EXTENSION, PART)
     }
 
-    /// Takes back that the message of a slot was put, whose writer died.
+    /// Stops counting a slot whose writer died as a message that was put.
     pub(super) fn discount(&self, chunk: &Chunk<'a>, index: u32) -> Result<()> {
         let Some(block) = chunk.link.block() else {
             return Ok(());
         };
         let mut retries = Retries::default();
         loop {
-            self.settle_pads()?;
+            self.settle_skipped()?;
             let seen = self.chain.skipped.get();
             if chunk.slot(index).word.look().view(chunk.inc()) != View::In(Phase::Lost) {
                 return Ok(());
@@ -201,8 +207,8 @@ impl<'a> ListCursor<'a> {
         }
     }
 
-    /// Counts the slot that is being counted, if there is one.
-    pub(super) fn settle_pads(&self) -> Result<()> {
+    /// Finishes counting the slot that the word names, if it names one.
+    pub(super) fn settle_skipped(&self) -> Result<()> {
         let mut retries = Retries::default();
         loop {
             let seen = self.chain.skipped.get();
@@ -211,7 +217,8 @@ impl<'a> ListCursor<'a> {
             };
             let block = BlockId::new(block).ok_or(Error::Damaged)?;
             let chunk = Chunk::at(self.arena, block)?;
-            // Still named: so the chunk lives the life in which its slot was lost.
+            // The word still names the slot, so the chunk is in the generation in which the slot
+            // was lost.
             if self.chain.skipped.get() == seen {
                 if index >= chunk.count {
                     return Err(Error::Damaged);

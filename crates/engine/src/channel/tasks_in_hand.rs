@@ -1,21 +1,24 @@
-//! How many tasks of a queue one process has in hand: a word of its own.
+//! How many tasks of a queue one process has in hand: one word per process.
 //!
-//! It is believed only while that process lives, so it does not matter what is missing in it when that dies. A task
-//! that is about to be taken is counted before, and apart: others may report what was taken, and nothing else.
-//! A number that grew too large stays, and the process counts as busy for as long as it lives.
+//! The word is believed only while that process lives, so it does not matter what it lacks when the
+//! process dies. A task that is about to be taken is counted beforehand and separately: other
+//! processes may report a taken task done, but not this one. A number that reached its maximum
+//! stays there, and the process counts as busy for as long as it lives.
 
 use crate::memory::owner::ProcId;
 use crate::sys::atomic::{AtomicU64, Ordering};
 
 const OWNER: u32 = 33;
 const TAKING: u32 = 24;
-const MOST_TAKING: u64 = (1 << (OWNER - TAKING)) - 1;
-const MOST: u64 = (1 << TAKING) - 1;
+const MAX_TAKING: u64 = (1 << (OWNER - TAKING)) - 1;
+const MAX_TAKEN: u64 = (1 << TAKING) - 1;
 
+/// The word of one process that takes tasks: the process, how many tasks it is about to take, and how
+/// many it took that are not reported done.
 #[repr(transparent)]
 pub(crate) struct Taker(AtomicU64);
 
-/// The word as it was seen.
+/// The word as it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InHand(u64);
 
@@ -29,11 +32,11 @@ impl InHand {
     }
 
     fn taking(self) -> u64 {
-        self.0 >> TAKING & MOST_TAKING
+        self.0 >> TAKING & MAX_TAKING
     }
 
     pub(crate) fn taken(self) -> u64 {
-        self.0 & MOST
+        self.0 & MAX_TAKEN
     }
 
     pub(crate) fn is_idle(self) -> bool {
@@ -41,14 +44,14 @@ impl InHand {
     }
 }
 
-/// One more, or one less, unless there are too many to know.
-fn more(number: u64, most: u64) -> u64 {
-    (number + 1).min(most)
+/// Adds or subtracts one. A number at its maximum stays there, because the true one is unknown.
+fn more(number: u64, max: u64) -> u64 {
+    (number + 1).min(max)
 }
 
-fn less(number: u64, most: u64) -> u64 {
-    match number == most {
-        true => most,
+fn less(number: u64, max: u64) -> u64 {
+    match number == max {
+        true => max,
         false => number.saturating_sub(1),
     }
 }
@@ -64,16 +67,16 @@ impl Taker {
         InHand(self.0.load(Ordering::SeqCst))
     }
 
-    /// Takes a word that is nobody's, a dead process's, or that of one with nothing in hand, for a task that
-    /// `owner` is about to take.
+    /// Takes a word that belongs to nobody, to a dead process, or to one with nothing in hand, for
+    /// a task that `owner` is about to take.
     pub(crate) fn enter(&self, seen: InHand, owner: ProcId) -> bool {
         self.swing(seen, InHand::new(owner, 1, 0))
     }
 
-    /// `owner` is about to take a task; false if the word is not its own.
+    /// `owner` is about to take a task. Returns false if the word belongs to another process.
     pub(crate) fn begin(&self, owner: ProcId) -> bool {
         self.change(owner, |seen| {
-            Some((more(seen.taking(), MOST_TAKING), seen.taken()))
+            Some((more(seen.taking(), MAX_TAKING), seen.taken()))
         })
     }
 
@@ -81,17 +84,17 @@ impl Taker {
     pub(crate) fn end(&self, owner: ProcId, took: bool) -> bool {
         self.change(owner, |seen| {
             let taken = match took {
-                true => more(seen.taken(), MOST),
+                true => more(seen.taken(), MAX_TAKEN),
                 false => seen.taken(),
             };
-            (seen.taking() > 0).then(|| (less(seen.taking(), MOST_TAKING), taken))
+            (seen.taking() > 0).then(|| (less(seen.taking(), MAX_TAKING), taken))
         })
     }
 
-    /// One of the tasks that `owner` took was reported done; false if it has none.
+    /// One of the tasks that `owner` took was reported done. Returns false if it has none.
     pub(crate) fn report(&self, owner: ProcId) -> bool {
         self.change(owner, |seen| {
-            (seen.taken() > 0).then(|| (seen.taking(), less(seen.taken(), MOST)))
+            (seen.taken() > 0).then(|| (seen.taking(), less(seen.taken(), MAX_TAKEN)))
         })
     }
 

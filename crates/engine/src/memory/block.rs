@@ -1,12 +1,12 @@
 //! Allocating and freeing blocks.
 //!
-//! A block is free exactly when its owner cell says so. The stacks of freed blocks and the marks of
-//! fresh ones are hints: a process killed anywhere leaves at worst a free block that no hint names,
-//! and such blocks are found by looking at all cells of the class before the class grows.
+//! A block is free exactly when its owner cell says so. The stacks of freed blocks and the bump indexes are hints. A
+//! process that is killed anywhere leaves at worst a free block that no hint names. A search over all cells of the
+//! class, which runs before the class grows, finds such blocks.
 //!
-//! The stack is Treiber's (IBM RJ 5118, 1986), with a counter beside the top against reuse, over
-//! cells whose `listed` mark keeps a block from being pushed twice in one life of the stack: a block may be taken by a search
-//! while it is still listed; whoever pops it then finds its owner changed and drops the hint.
+//! The stack is Treiber's (IBM RJ 5118, 1986), with a counter beside the top against ABA. The `listed` mark of a cell
+//! keeps a block from being pushed twice in one generation of the stack. A search may take a block that is still
+//! listed; whoever pops it later sees that its owner changed and drops the hint.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -23,15 +23,15 @@ use crate::sys::memfd;
 const INDEX_BITS: u32 = 20;
 pub(crate) const BLOCKS_PER_SEGMENT: u32 = 1 << INDEX_BITS;
 
-/// How often to look for memory again before saying that there is none.
-const TRIES_AT_LAST: u32 = 8;
+/// How many times to look for memory before reporting that there is none.
+const LAST_TRIES: u32 = 8;
 
-/// So often others are faster to take what the memory was grown by.
-const MOST_SEGMENTS_FOR_ONE_BLOCK: u32 = 16;
-/// Blocks from this size on are brought in by one call before they are written.
+/// How many segments to add for one block when other processes keep taking what was added.
+const MAX_GROWS_PER_BLOCK: u32 = 16;
+/// Blocks of at least this size are populated by one call before they are written.
 const POPULATE_FROM: u64 = 16 << 10;
 
-/// A block of the arena: its segment and its number in there. Never zero.
+/// A block of the arena: its segment, and its number in that segment. Never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct BlockId(pub(crate) u32);
 
@@ -53,42 +53,42 @@ impl BlockId {
     }
 }
 
-/// What is known about a block, apart from its payload (which may be given back to the system).
+/// The state of a block, apart from its payload (whose pages may have been returned to the system).
 #[repr(C)]
 pub(crate) struct Cell {
     pub(crate) owner: OwnerCell,
     /// The block below on the stack of freed blocks.
     next: AtomicU32,
-    /// The life of the stack, plus one, while the block is on it.
+    /// The generation of the stack, plus one, while the block is on it.
     listed: AtomicU32,
-    /// How many bytes from the start were ever touched and not given back; and [`IDLE`].
+    /// How many bytes from the start were touched and not returned since; and the [`IDLE`] bit.
     committed: AtomicU64,
-    /// Grows when the block becomes an object, so that old handles are known.
+    /// Grows when the block becomes an object, so that old handles are recognised as stale.
     pub(crate) generation: AtomicU32,
-    /// What lies in the block ([`crate::objects::object::Kind`]); zero whenever the block is free.
+    /// What the block contains ([`crate::objects::object::Kind`]); zero whenever the block is free.
     pub(crate) kind: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Cell>() == 32);
 
-const LIFE_MASK: u32 = 0xff;
+const GENERATION_MASK: u32 = 0xff;
 
-/// The life of a stack.
-fn life_of(top: u64) -> u32 {
-    (top >> 32) as u32 & LIFE_MASK
+/// The generation of a stack.
+fn generation_of(top: u64) -> u32 {
+    (top >> 32) as u32 & GENERATION_MASK
 }
 
-/// The word of a stack that comes after another, in the same life, with that block on top.
-fn above(top: u64, block: u32) -> u64 {
+/// The next word of a stack in the same generation, with `block` on top.
+fn next_top(top: u64, block: u32) -> u64 {
     let count = (top >> 40).wrapping_add(1) << 40;
-    count | u64::from(life_of(top)) << 32 | u64::from(block)
+    count | u64::from(generation_of(top)) << 32 | u64::from(block)
 }
 
-/// The block was free when somebody looked for idle memory, and nobody has taken it since: see `trim.rs`.
+/// The block was free at the last look for idle memory, and has not been taken since: see `trim.rs`.
 const IDLE: u64 = 1 << 63;
 
 impl Cell {
-    /// How many bytes of the block there is memory for, about.
+    /// About how many bytes of the block are backed by memory.
     pub(crate) fn committed(&self) -> u64 {
         self.committed.load(Ordering::Relaxed) & !IDLE
     }
@@ -97,8 +97,9 @@ impl Cell {
         self.committed.load(Ordering::Relaxed) & IDLE != 0
     }
 
-    /// Marks a free block that has memory; false if it has none, or was marked. Somebody may take it meanwhile:
-    /// then its mark stays until it is taken again, and it may go a moment early.
+    /// Marks a free block that has memory as idle; false if it has none, or was marked already. Another process may
+    /// take the block meanwhile. Then the mark stays until the block is taken again, and its pages may be returned a
+    /// little early.
     pub(crate) fn mark_idle(&self) -> bool {
         let word = self.committed.load(Ordering::Relaxed);
         let marked = word | IDLE;
@@ -110,13 +111,13 @@ impl Cell {
                 .is_ok()
     }
 
-    /// Says of a block of this process's how much of it is touched.
-    pub(crate) fn touched(&self, bytes: u64) {
+    /// Records how many bytes of a block of this process are touched.
+    pub(crate) fn set_committed(&self, bytes: u64) {
         self.committed.store(bytes, Ordering::Relaxed);
     }
 
-    /// Says of a block of this process's that its memory was given back; how much it was.
-    pub(crate) fn emptied(&self) -> u64 {
+    /// Records that the memory of a block of this process was returned; returns how many bytes it had.
+    pub(crate) fn take_committed(&self) -> u64 {
         self.committed.swap(0, Ordering::Relaxed) & !IDLE
     }
 }
@@ -134,22 +135,23 @@ impl Arena {
 
     pub(crate) fn alloc_class(&self, class: SizeClass, size: u64) -> Result<BlockId> {
         match self.try_alloc(class, size) {
-            Err(Error::OutOfMemory { .. }) => self.alloc_at_last(class, size),
+            Err(Error::OutOfMemory { .. }) => self.alloc_after_reclaim(class, size),
             taken => taken,
         }
     }
 
-    /// As [`Arena::alloc_class`], when there was no memory: what the dead still own may be enough, or what lies
-    /// free in blocks of other sizes. Others may be giving that back just now, so it is tried a few times.
+    /// As [`Arena::alloc_class`], after there was no memory. Memory that dead processes still own may suffice, or
+    /// memory that is free in blocks of other sizes. Other processes may be returning that just now, so this retries a
+    /// few times.
     #[cold]
-    fn alloc_at_last(&self, class: SizeClass, size: u64) -> Result<BlockId> {
+    fn alloc_after_reclaim(&self, class: SizeClass, size: u64) -> Result<BlockId> {
         let mut tries = 0;
         loop {
             self.sweep();
-            self.give_back_all();
+            self.release_free_pages();
             let taken = self.try_alloc(class, size);
             tries += 1;
-            if !matches!(taken, Err(Error::OutOfMemory { .. })) || tries == TRIES_AT_LAST {
+            if !matches!(taken, Err(Error::OutOfMemory { .. })) || tries == LAST_TRIES {
                 return taken;
             }
             std::thread::yield_now();
@@ -160,7 +162,7 @@ impl Arena {
         let mut swept = false;
         let mut grown = 0;
         let block = loop {
-            if let Some(block) = self.pop(class).or_else(|| self.take_fresh(class)) {
+            if let Some(block) = self.pop(class).or_else(|| self.take_unused(class)) {
                 break block;
             }
             if let Some(block) = self.search(class) {
@@ -169,15 +171,15 @@ impl Arena {
             if !std::mem::replace(&mut swept, true) && self.sweep() > 0 {
                 continue;
             }
-            self.check_view(class)?;
+            self.check_mapped(class)?;
             grown += 1;
-            if grown > MOST_SEGMENTS_FOR_ONE_BLOCK {
+            if grown > MAX_GROWS_PER_BLOCK {
                 return Err(Error::Damaged);
             }
             self.grow(class)?;
         };
         failpoint::hit("arena.taken");
-        // The lists are others' to write in: whoever trusted them would write behind the block.
+        // Other processes can write to the lists. If we trusted a wrong entry we would write past the end of the block.
         if self.mapped(block.segment())?.class != class {
             return Err(Error::Damaged);
         }
@@ -190,13 +192,13 @@ impl Arena {
         }
     }
 
-    /// Frees a block that is `from`'s. False when it was not: somebody else freed it.
+    /// Frees a block that `from` owns. False when `from` did not own it any more: somebody else freed it.
     pub(crate) fn free(&self, block: BlockId, from: Owner) -> bool {
         let Ok(cell) = self.cell(block) else {
             return false;
         };
         if cell.kind.load(Ordering::Acquire) == Kind::Attachments as u32 {
-            return self.free_envelope(block, cell, from);
+            return self.free_attachments(block, cell, from);
         }
         let committed = cell.committed();
         failpoint::hit("arena.freeing");
@@ -205,11 +207,11 @@ impl Arena {
         }
         failpoint::hit("arena.freed");
         self.push(block, cell);
-        self.note_freed(committed);
+        self.count_freed(committed);
         true
     }
 
-    /// Pays for the part of the block that was not touched before.
+    /// Charges the part of the block that was not touched before against the memory limits.
     fn commit(&self, block: BlockId, size: u64) -> Result<()> {
         let cell = self.cell(block)?;
         let word = cell.committed.load(Ordering::Relaxed);
@@ -233,15 +235,15 @@ impl Arena {
         let head = &self.root().classes[segment.class.index()].free;
         let mut top = head.load(Ordering::Relaxed);
         loop {
-            let life = life_of(top);
-            if cell.listed.swap(life + 1, Ordering::AcqRel) == life + 1 {
+            let generation = generation_of(top);
+            if cell.listed.swap(generation + 1, Ordering::AcqRel) == generation + 1 {
                 return;
             }
             failpoint::hit("arena.listing");
-            while life_of(top) == life {
+            while generation_of(top) == generation {
                 cell.next.store(top as u32, Ordering::Relaxed);
-                let new = above(top, block.0);
-                // Release pairs with the Acquire in `pop`: who sees the block on top sees its `next`.
+                let new = next_top(top, block.0);
+                // Release pairs with the Acquire in `pop`: a process that sees the block on top also sees its `next`.
                 match head.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Relaxed) {
                     Ok(_) => return,
                     Err(now) => top = now,
@@ -255,13 +257,13 @@ impl Arena {
         let mut top = head.load(Ordering::Acquire);
         let mut retries = Retries::default();
         loop {
-            // Whoever finds no end looks for a block otherwise.
+            // A process that does not get through finds a block by other means.
             retries.again().ok()?;
             let block = BlockId::new(top as u32)?;
             let cell = self.cell(block).ok()?;
             let open = self.open_word(block.segment());
             let below = cell.next.load(Ordering::Relaxed);
-            let new = above(top, below);
+            let new = next_top(top, below);
             if let Err(now) =
                 head.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Acquire)
             {
@@ -271,7 +273,7 @@ impl Arena {
             failpoint::hit("arena.popped");
             cell.listed.store(0, Ordering::Release);
             if let Some(open) = open
-                && self.was_taken_ever(block)
+                && self.is_below_bump(block)
                 && self.take(block, cell, open)
             {
                 return Some(block);
@@ -280,34 +282,37 @@ impl Arena {
         }
     }
 
-    /// Forgets what was listed of a class; its marks are none any more.
+    /// Empties the stack of a class. The `listed` marks become invalid, because the stack begins a new generation.
     pub(crate) fn empty_stack(&self, class: SizeClass) {
         let head = &self.root().classes[class.index()].free;
         let _ = head.fetch_update(Ordering::SeqCst, Ordering::Acquire, |top| {
-            let life = (life_of(top) + 1) & LIFE_MASK;
-            Some((above(top, 0) & !(u64::from(LIFE_MASK) << 32)) | u64::from(life) << 32)
+            let generation = (generation_of(top) + 1) & GENERATION_MASK;
+            Some(
+                (next_top(top, 0) & !(u64::from(GENERATION_MASK) << 32))
+                    | u64::from(generation) << 32,
+            )
         });
     }
 
-    /// Whether a block is one of those that count as taken once: see `cell_release.rs`.
-    fn was_taken_ever(&self, block: BlockId) -> bool {
-        let fresh = self.root().bump.get(block.segment() as usize);
-        fresh.is_some_and(|fresh| block.index() < fresh.load(Ordering::Acquire))
+    /// Whether a block is below its segment's bump index: see `cell_release.rs`.
+    fn is_below_bump(&self, block: BlockId) -> bool {
+        let bump = self.root().bump.get(block.segment() as usize);
+        bump.is_some_and(|bump| block.index() < bump.load(Ordering::Acquire))
     }
 
-    pub(crate) fn take_fresh(&self, class: SizeClass) -> Option<BlockId> {
+    pub(crate) fn take_unused(&self, class: SizeClass) -> Option<BlockId> {
         let open = self.root().classes[class.index()]
             .open
             .load(Ordering::Acquire);
-        self.take_fresh_of(open)
+        self.take_unused_of(open)
     }
 
-    fn take_fresh_of(&self, number: u32) -> Option<BlockId> {
+    fn take_unused_of(&self, number: u32) -> Option<BlockId> {
         let segment = self.segment(number)?;
-        let fresh = &self.root().bump[number as usize];
+        let bump = &self.root().bump[number as usize];
         loop {
             let open = self.open_word(number)?;
-            let index = fresh
+            let index = bump
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, |index| {
                     (index < segment.count).then_some(index + 1)
                 })
@@ -318,12 +323,12 @@ impl Arena {
             if self.take(block, cell, open) {
                 return Some(block);
             }
-            self.free_left_by_the_dead(block, cell);
+            self.free_abandoned(block, cell);
         }
     }
 
-    /// Frees a block that counted as never taken, if somebody died who was about to give it back: see `cell_release.rs`.
-    fn free_left_by_the_dead(&self, block: BlockId, cell: &Cell) {
+    /// Frees a block above the bump index whose owner died just before it returned the block: see `cell_release.rs`.
+    fn free_abandoned(&self, block: BlockId, cell: &Cell) {
         if let owner @ Owner::Process(by) = cell.owner.get()
             && cell.kind.load(Ordering::Acquire) == Kind::Bytes as u32
             && cell.committed() == 0
@@ -333,18 +338,19 @@ impl Arena {
         }
     }
 
-    /// Looks at every block of a class for one that is free though no hint names it; lists all others that are.
+    /// Searches every block of a class for a free one that no hint names; if it finds one, it lists all other free
+    /// ones.
     ///
-    /// Only before a class grows, and a class grows by doubling: constant work for each block taken.
+    /// Runs only before a class grows. A class grows by doubling, so this is constant work per block taken.
     #[cold]
     fn search(&self, class: SizeClass) -> Option<BlockId> {
-        self.open_what_the_dead_shut(class);
+        self.reopen_abandoned(class);
         let segments = self
             .segments()
             .filter(|(_, segment)| segment.class == class);
         let numbers: Vec<u32> = segments.map(|(number, _)| number).collect();
         for &number in &numbers {
-            if let Some(block) = self.take_fresh_of(number) {
+            if let Some(block) = self.take_unused_of(number) {
                 let open = &self.root().classes[class.index()].open;
                 open.store(number, Ordering::Release);
                 return Some(block);
@@ -363,11 +369,11 @@ impl Arena {
         found
     }
 
-    /// Makes a free block this process's own; false when it is not free any more. `open` was the segment's word
-    /// before the block was found.
+    /// Takes a free block for this process; false when it is not free any more. `open` was the segment's word before
+    /// the block was found.
     pub(crate) fn take(&self, block: BlockId, cell: &Cell, open: u64) -> bool {
         let (free, mine) = (Owner::Free, self.mine());
-        // Nobody looks for pages of notes by way of notes.
+        // Pages of the ownership log are not found by way of the ownership log, so they are not logged.
         let taken = match self.class_of(block) {
             Some(OWNERSHIP_LOG) => cell.owner.pass(free, mine),
             _ => self.claim(block, cell, free, mine),
@@ -387,52 +393,52 @@ impl Arena {
         Some(self.mapped(block.segment()).ok()?.class)
     }
 
-    /// Every block that was ever taken, since cells were given back last.
+    /// Every block that was taken since cells were last released.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
         self.segments()
             .flat_map(move |(number, _)| self.blocks_of(number))
     }
 
-    /// Every block of a segment that was ever taken.
+    /// Every block of a segment that was taken since its cells were last released.
     pub(crate) fn blocks_of(&self, number: u32) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
         self.blocks_in(number, 0..BLOCKS_PER_SEGMENT)
     }
 
-    /// As [`Arena::blocks_of`], of some of them.
+    /// As [`Arena::blocks_of`], for a part of them.
     pub(crate) fn blocks_in(
         &self,
         number: u32,
         part: std::ops::Range<u32>,
     ) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
-        let fresh = self.root().bump.get(number as usize);
-        let end = fresh.map_or(0, |fresh| fresh.load(Ordering::Acquire));
+        let bump = self.root().bump.get(number as usize);
+        let end = bump.map_or(0, |bump| bump.load(Ordering::Acquire));
         (part.start..part.end.min(end))
             .map(move |index| BlockId::at(number, index))
             .map_while(|block| Some((block, self.cell(block).ok()?)))
     }
 
-    /// The cell of a block that may come from another process: bounds are checked.
+    /// The cell of a block. The id may come from another process, so bounds are checked.
     #[inline]
     pub(crate) fn cell(&self, block: BlockId) -> Result<&Cell> {
         let cell = self.mapped(block.segment())?.cell(block.index());
         cell.ok_or_else(bad_handle)
     }
 
-    /// Where a block's payload lies in this process.
+    /// The address of a block's payload in this process.
     #[inline]
     pub(crate) fn payload(&self, block: BlockId) -> Result<NonNull<u8>> {
         let payload = self.mapped(block.segment())?.payload(block.index());
         payload.ok_or_else(bad_handle)
     }
 
-    /// The bytes a block can hold.
+    /// The number of bytes a block can hold.
     pub(crate) fn capacity(&self, block: BlockId) -> u64 {
         self.mapped(block.segment())
             .map_or(0, |segment| segment.size)
     }
 }
 
-/// Made only where it is needed: an error that goes unused is not free.
+/// Out of line, so that the success path does not pay for building an error.
 #[cold]
 fn bad_handle() -> Error {
     Error::BadHandle

@@ -1,21 +1,23 @@
-//! Giving the cells of blocks back: 32 bytes for each block that there was at a time.
+//! Returns the cells of blocks to the system: 32 bytes for each block that existed at some time.
 //!
-//! When the last blocks of a segment are free and have no memory, the pages of their cells go, and the blocks count
-//! as never taken. The word `shut` of a segment (times u32 | who u32, zero for nobody) keeps others from them:
+//! When the last blocks of a segment are free and have no memory, the pages of their cells are returned, and the blocks
+//! count as never taken. A word per segment, `closed` (generation u32 | process u32, zero for nobody), keeps other
+//! processes from them:
 //!
 //! ```text
-//! 1  shut := (n, me)        who takes a block looks at the word before and after, and gives it back if it is another
-//! 2  all free from k on?    else shut := (n, 0)
-//! 3  generations noted in the root; pages of the cells from k on go; fresh := k
-//! 4  stack of the class emptied, in a new life of it: its links went through these cells
-//! 5  shut := (n + 1, 0)
-//! 6  all that is free in the class listed anew
+//! 1  closed := (n, me)        a taker of a block loads the word before and after, and frees the block if it changed
+//! 2  all free from k on?      else closed := (n, 0)
+//! 3  generations recorded in the root; pages of the cells from k on returned; bump := k
+//! 4  stack of the class emptied, in a new generation: its links went through these cells
+//! 5  closed := (n + 1, 0)
+//! 6  all free blocks of the class listed again
 //! ```
 //!
-//! A cell whose page went says what a new one says: free, of nobody, not listed. Between 1 and 5 nobody takes a block of
-//! the segment for good: one that was taken before 1 is seen in 2, and one that was taken later is given back. What is
-//! freed meanwhile may be listed: the list is emptied in 4, and a mark of its former life is no mark. Who finds a segment
-//! shut by the dead begins again, and does not go back from 2.
+//! A cell whose page was returned reads like a new one: free, owned by nobody, not listed. Between 1 and 5 nobody takes
+//! a block of the segment for good: step 2 sees a block that was taken before 1, and a block that was taken later is
+//! freed again. A block that is freed meanwhile may be listed: step 4 empties the list, and a mark of its former
+//! generation does not count. A process that finds a segment closed by a dead one starts again at 1, and does not undo
+//! it in step 2.
 
 use std::sync::atomic::Ordering;
 
@@ -27,14 +29,14 @@ use crate::memory::segment::Segment;
 use crate::memory::size_class::SizeClass;
 use crate::sys::memfd;
 
-/// So many bytes of cells are worth the listing anew.
+/// Releasing this many bytes of cells is worth listing the free blocks again.
 const WORTH: u64 = match cfg!(feature = "kill-points") {
     false => 256 << 10,
-    // The kill matrix does it at each of its deaths.
+    // The kill matrix releases cells at each of its deaths.
     true => 4 << 10,
 };
 
-/// The last blocks of a segment.
+/// The last blocks of a segment, all of them free.
 #[derive(Debug, Clone, Copy)]
 struct Tail {
     number: u32,
@@ -48,26 +50,26 @@ impl Tail {
     }
 }
 
-fn opened(word: u64) -> u64 {
+fn without_owner(word: u64) -> u64 {
     word >> 32 << 32
 }
 
 impl Arena {
-    /// What says whether blocks of a segment can be taken; `None` while they cannot.
+    /// The word that says whether blocks of a segment can be taken; `None` while they cannot.
     #[inline]
     pub(crate) fn open_word(&self, number: u32) -> Option<u64> {
-        let shut = self.root().shut.get(number as usize)?;
-        Some(shut.load(Ordering::Acquire)).filter(|&word| word as u32 == 0)
+        let closed = self.root().closed.get(number as usize)?;
+        Some(closed.load(Ordering::Acquire)).filter(|&word| word as u32 == 0)
     }
 
-    /// Whether that word is what it was.
+    /// Whether that word is unchanged.
     #[inline]
     pub(crate) fn is_open_still(&self, number: u32, word: u64) -> bool {
-        self.root().shut[number as usize].load(Ordering::SeqCst) == word
+        self.root().closed[number as usize].load(Ordering::SeqCst) == word
     }
 
-    /// Gives back the cells of all blocks at the end of segments that are free and have no memory, if they are many.
-    pub(crate) fn give_back_tables(&self) {
+    /// Releases the cells of all blocks at the ends of segments that are free and have no memory, if they are many.
+    pub(crate) fn release_cells(&self) {
         let segments: Vec<(u32, Segment)> = self.segments().collect();
         let tails: Vec<(SizeClass, Tail)> = segments
             .iter()
@@ -76,8 +78,8 @@ impl Arena {
         if tails.iter().map(|(_, tail)| tail.bytes()).sum::<u64>() < WORTH {
             return;
         }
-        // While it is there, nobody takes over what this process has shut.
-        let Some(_giving_back) = self.give_back_pages() else {
+        // While the guard exists, nobody takes over the segments that this process has closed.
+        let Some(_release) = self.begin_page_release() else {
             return;
         };
         let mut classes: Vec<SizeClass> = tails.iter().map(|(class, _)| *class).collect();
@@ -86,15 +88,15 @@ impl Arena {
         for class in classes {
             let of_class = tails.iter().filter(|(of, _)| *of == class);
             let cut: Vec<u32> = of_class
-                .filter(|(_, tail)| self.cut(class, *tail))
+                .filter(|(_, tail)| self.release_tail(class, *tail))
                 .map(|(_, tail)| tail.number)
                 .collect();
             self.reopen(class, &cut);
         }
     }
 
-    /// Opens the segments of a class that the dead had shut.
-    pub(crate) fn open_what_the_dead_shut(&self, class: SizeClass) {
+    /// Opens the segments of a class that dead processes left closed.
+    pub(crate) fn reopen_abandoned(&self, class: SizeClass) {
         let segments = self
             .segments()
             .filter(|(_, segment)| segment.class == class);
@@ -105,13 +107,13 @@ impl Arena {
         {
             return;
         }
-        // As in `give_back_tables`.
-        let Some(_giving_back) = self.give_back_pages() else {
+        // As in `release_cells`.
+        let Some(_release) = self.begin_page_release() else {
             return;
         };
-        let is_shut_by_the_dead = |number: &u32| self.shut_word(*number) as u32 != 0;
+        let is_closed = |number: &u32| self.closed_word(*number) as u32 != 0;
         let inherits = |number: &u32| {
-            self.shut(*number).is_some_and(|inherited| {
+            self.close(*number).is_some_and(|inherited| {
                 if !inherited {
                     self.open(*number);
                 }
@@ -120,57 +122,59 @@ impl Arena {
         };
         let inherited: Vec<u32> = numbers
             .into_iter()
-            .filter(is_shut_by_the_dead)
+            .filter(is_closed)
             .filter(inherits)
             .collect();
         self.reopen(class, &inherited);
     }
 
-    /// The blocks behind the last one of a segment that somebody uses, or that has memory, from a page of cells on.
+    /// The blocks of a segment after the last one that is used or has memory, starting on a page of cells.
     fn tail(&self, number: u32) -> Option<Tail> {
         let mapped = self.mapped(number).ok()?;
         let end = self.root().bump[number as usize].load(Ordering::Acquire);
-        let is_bare = |index: &u32| {
+        let is_unused = |index: &u32| {
             let cell = mapped.cell(*index);
             cell.is_some_and(|cell| cell.owner.is(Owner::Free) && cell.committed() == 0)
         };
-        let bare = (0..end).rev().take_while(is_bare).count() as u32;
+        let unused = (0..end).rev().take_while(is_unused).count() as u32;
         let in_page = memfd::page() as u32 / size_of::<Cell>() as u32;
-        let from = (end - bare).next_multiple_of(in_page);
+        let from = (end - unused).next_multiple_of(in_page);
         (from < end).then_some(Tail { number, from, end })
     }
 
-    fn shut_word(&self, number: u32) -> u64 {
-        self.root().shut[number as usize].load(Ordering::SeqCst)
+    fn closed_word(&self, number: u32) -> u64 {
+        self.root().closed[number as usize].load(Ordering::SeqCst)
     }
 
-    /// Opens a segment that this process has shut, and left as it was.
+    /// Opens a segment that this process closed, and left unchanged.
     fn open(&self, number: u32) {
-        let shut = &self.root().shut[number as usize];
-        shut.store(opened(self.shut_word(number)), Ordering::SeqCst);
+        let closed = &self.root().closed[number as usize];
+        closed.store(without_owner(self.closed_word(number)), Ordering::SeqCst);
     }
 
-    /// Shuts a segment; whether it was shut by the dead before. `None` when somebody has it shut.
-    fn shut(&self, number: u32) -> Option<bool> {
-        let shut = &self.root().shut[number as usize];
-        let seen = shut.load(Ordering::SeqCst);
+    /// Closes a segment; returns whether a dead process had left it closed. `None` when a living process has it closed.
+    fn close(&self, number: u32) -> Option<bool> {
+        let closed = &self.root().closed[number as usize];
+        let seen = closed.load(Ordering::SeqCst);
         let by = ProcId::from_u32(seen as u32);
         if seen as u32 != 0 && by.is_some_and(|by| !self.is_dead(by)) {
             return None;
         }
-        let word = opened(seen) | u64::from(self.me().as_u32());
-        shut.compare_exchange(seen, word, Ordering::SeqCst, Ordering::SeqCst)
+        let word = without_owner(seen) | u64::from(self.me().as_u32());
+        closed
+            .compare_exchange(seen, word, Ordering::SeqCst, Ordering::SeqCst)
             .ok()?;
-        failpoint::hit("cells.shut");
+        failpoint::hit("cells.closed");
         Some(seen as u32 != 0)
     }
 
-    /// Takes the cells of a tail away, and leaves the segment shut; false, and nothing changed, if that cannot be.
-    fn cut(&self, class: SizeClass, tail: Tail) -> bool {
-        let Some(inherited) = self.shut(tail.number) else {
+    /// Releases the cells of a tail, and leaves the segment closed; false, with nothing changed, if that is not
+    /// possible.
+    fn release_tail(&self, class: SizeClass, tail: Tail) -> bool {
+        let Some(inherited) = self.close(tail.number) else {
             return false;
         };
-        let is_bare = (tail.from..tail.end).all(|index| {
+        let is_unused = (tail.from..tail.end).all(|index| {
             let cell = self
                 .mapped(tail.number)
                 .ok()
@@ -179,18 +183,18 @@ impl Arena {
                 if class.is_of_objects() {
                     let generation = cell.generation.load(Ordering::Relaxed);
                     self.root()
-                        .generations
+                        .object_generations
                         .fetch_max(generation, Ordering::Relaxed);
                 }
                 cell.owner.is(Owner::Free) && cell.committed() == 0
             })
         });
-        let fresh = &self.root().bump[tail.number as usize];
-        let is_whole = fresh.load(Ordering::SeqCst) <= tail.end;
-        if is_bare && is_whole && tail.from < tail.end {
-            self.take_cells_away(tail);
+        let bump = &self.root().bump[tail.number as usize];
+        let is_whole = bump.load(Ordering::SeqCst) <= tail.end;
+        if is_unused && is_whole && tail.from < tail.end {
+            self.release_tail_pages(tail);
             failpoint::hit("cells.cut");
-            fresh.store(tail.from, Ordering::SeqCst);
+            bump.store(tail.from, Ordering::SeqCst);
         } else if !inherited {
             self.open(tail.number);
             return false;
@@ -198,16 +202,16 @@ impl Arena {
         true
     }
 
-    fn take_cells_away(&self, tail: Tail) {
+    fn release_tail_pages(&self, tail: Tail) {
         let Ok(mapped) = self.mapped(tail.number) else {
             return;
         };
         let (start, place) = mapped.cells_from(tail.from);
         let length = tail.bytes().next_multiple_of(memfd::page());
-        self.give_back_part(start, place, length as usize);
+        self.release_file_pages(start, place, length as usize);
     }
 
-    /// Lists what is free in a class anew, and opens the segments whose cells were taken away.
+    /// Lists the free blocks of a class again, and opens the segments whose cells were released.
     fn reopen(&self, class: SizeClass, numbers: &[u32]) {
         if numbers.is_empty() {
             return;
@@ -215,15 +219,15 @@ impl Arena {
         self.empty_stack(class);
         failpoint::hit("cells.emptied");
         for &number in numbers {
-            let shut = &self.root().shut[number as usize];
-            let next = opened(self.shut_word(number)).wrapping_add(1 << 32);
-            shut.store(next, Ordering::SeqCst);
+            let closed = &self.root().closed[number as usize];
+            let next = without_owner(self.closed_word(number)).wrapping_add(1 << 32);
+            closed.store(next, Ordering::SeqCst);
         }
         failpoint::hit("cells.opened");
         self.list_all(class);
     }
 
-    /// Lists all free blocks of a class that are not listed, those at the lowest places last, so that they are
+    /// Lists all free blocks of a class that are not listed. Those at the lowest addresses come last, so that they are
     /// taken first.
     pub(crate) fn list_all(&self, class: SizeClass) {
         let mut numbers: Vec<u32> = self
@@ -286,9 +290,9 @@ mod tests {
             let old: Vec<_> = many.iter().map(SharedBytes::handle).collect();
             assert!(taken(arena, class) > COUNT as u32);
             drop(many);
-            // Other tests may be giving memory back, too.
+            // Other tests may be releasing memory, too.
             while taken(arena, class) > COUNT as u32 / 2 {
-                arena.give_back_all();
+                arena.release_free_pages();
             }
             assert!(old.iter().all(|handle| SharedBytes::open(handle).is_err()));
             let again: Vec<SharedBytes> = (0..COUNT).map(|_| make()).collect();
@@ -322,13 +326,13 @@ mod tests {
                 });
             }
             while !done.load(Ordering::Relaxed) {
-                arena.give_back_all();
+                arena.release_free_pages();
             }
         });
     }
 
     #[test]
-    fn what_the_dead_shut_is_opened() {
+    fn what_the_dead_closed_is_opened() {
         let arena = home().expect("an arena");
         let bytes = SharedBytes::new(SIZE * 2).expect("memory");
         let block = crate::memory::block::BlockId::new(bytes.handle().block()).expect("a block");
@@ -337,9 +341,9 @@ mod tests {
         let dead = crate::process::Reservation::reserve().expect("a slot");
         let gone = dead.id();
         drop(dead);
-        arena.root().shut[number as usize].store(u64::from(gone.as_u32()), Ordering::SeqCst);
+        arena.root().closed[number as usize].store(u64::from(gone.as_u32()), Ordering::SeqCst);
         assert_eq!(arena.open_word(number), None);
-        arena.open_what_the_dead_shut(class);
+        arena.reopen_abandoned(class);
         assert_eq!(arena.open_word(number), Some(1 << 32));
         let more: Vec<_> = (0..200)
             .map(|_| SharedBytes::new(SIZE * 2).expect("memory"))

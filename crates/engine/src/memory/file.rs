@@ -1,8 +1,8 @@
-//! The arena's file, and what becomes of its descriptor.
+//! The arena's file, and how to get its descriptor back when it is lost.
 //!
-//! A program may close every descriptor it has, as daemons do, and the next file it opens gets the number.
-//! So nothing here trusts the number: the file that was noted behind it at the start is compared each time.
-//! A descriptor that is lost is got back from
+//! A program may close every descriptor it has, as daemons do, and the next file it opens gets the same number. So
+//! nothing here trusts the number: each use compares the file behind it with the one that was recorded at the start. A
+//! lost descriptor is recovered from
 //!
 //! ```text
 //! 1  another number of this process
@@ -10,9 +10,9 @@
 //! 3  another process of the tree       /proc/<pid>/fd: for those who may look at its descriptors
 //! ```
 //!
-//! Where nobody gives it back, all goes on that needs none: the file is long enough from the start, the
-//! kernel maps further parts of it from a part that is mapped ([`memfd::map_from`]), and gives back memory
-//! by address. Only a fresh program cannot join the tree then: [`Error::MemoryClosed`].
+//! If it cannot be recovered, everything that does not need it still works: the file is long enough from the start, the
+//! kernel maps further parts of it from a part that is mapped ([`memfd::map_from`]), and takes memory back by address.
+//! Only a newly started program cannot join the tree then: [`Error::MemoryClosed`].
 
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
@@ -23,26 +23,26 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::memory::Arena;
 use crate::memory::layout::ROOT_BYTES;
-use crate::sys::known_fd::{FileId, Sought, among_descriptors_of, out_of_reach, reopen};
+use crate::sys::known_fd::{FdMatch, FileId, find_in_descriptors_of, move_to_high_number, reopen};
 use crate::sys::memfd::{self, Sharing};
 
-/// What memory files are called in `/proc`.
+/// How `/proc` names the memory file.
 const LINK: &str = "/memfd:procession";
 
 /// The file behind an arena.
 pub(crate) struct ArenaFile {
     number: AtomicI32,
     id: FileId,
-    /// It is at least this long.
+    /// The file is at least this long.
     length: AtomicU64,
-    /// It was looked for everywhere, and in vain.
+    /// The descriptor was searched for everywhere and not found.
     given_up: AtomicBool,
 }
 
 impl ArenaFile {
-    /// Takes a descriptor over, for the life of the process.
+    /// Takes ownership of a descriptor, for the life of the process.
     pub(crate) fn new(fd: OwnedFd, length: u64) -> Result<ArenaFile> {
-        let fd = out_of_reach(fd)?;
+        let fd = move_to_high_number(fd)?;
         let id = FileId::of(fd.as_raw_fd());
         Ok(ArenaFile {
             id: id.ok_or(Error::os("look at the shared memory file", Errno::BADF))?,
@@ -60,15 +60,15 @@ impl ArenaFile {
         self.id.behind(self.number())
     }
 
-    /// The bytes of memory behind it, where the descriptor is not lost.
+    /// The bytes of memory that the file takes, unless the descriptor is lost.
     fn resident(&self) -> Option<u64> {
         let (id, bytes) = FileId::with_memory(self.number())?;
         (id == self.id).then_some(bytes)
     }
 
-    /// A number on which the file was opened anew takes the place of a lost one.
+    /// Replaces a lost number by one on which the file was opened anew.
     fn replace(&self, lost: RawFd, found: OwnedFd) {
-        let Ok(found) = out_of_reach(found) else {
+        let Ok(found) = move_to_high_number(found) else {
             return;
         };
         let replaced = self.number.compare_exchange(
@@ -77,14 +77,14 @@ impl ArenaFile {
             Ordering::AcqRel,
             Ordering::Acquire,
         );
-        // Unless another thread was faster.
+        // If another thread was not faster.
         if replaced.is_ok() {
             let _kept_for_good = found.into_raw_fd();
         }
     }
 }
 
-impl Sought for ArenaFile {
+impl FdMatch for ArenaFile {
     fn is_named(&self, link: &str) -> bool {
         link.starts_with(LINK)
     }
@@ -95,22 +95,22 @@ impl Sought for ArenaFile {
 }
 
 impl Arena {
-    /// The descriptor, got back if it was lost.
+    /// The descriptor, recovered if it was lost.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         let file = &self.file;
         file.checked().or_else(|| {
             if !file.given_up.load(Ordering::Relaxed) {
-                self.get_descriptor_back();
+                self.recover_descriptor();
             }
             file.checked()
         })
     }
 
-    /// The number of the descriptor, to be passed to a program that is about to start.
+    /// The number of the descriptor, to pass to a program that is about to start.
     pub(crate) fn descriptor_to_pass(&self) -> Result<RawFd> {
         if self.file.checked().is_none() {
-            // Whoever has it may be there by now.
-            self.get_descriptor_back();
+            // A process that has it may exist by now.
+            self.recover_descriptor();
         }
         let number = self.file.number();
         match self.file.checked() {
@@ -120,10 +120,10 @@ impl Arena {
     }
 
     #[cold]
-    fn get_descriptor_back(&self) {
+    fn recover_descriptor(&self) {
         let lost = self.file.number();
-        let of = |process: &str| among_descriptors_of(process, &self.file).ok()?;
-        let found = of("self").or_else(|| self.behind_the_root()).or_else(|| {
+        let of = |process: &str| find_in_descriptors_of(process, &self.file).ok()?;
+        let found = of("self").or_else(|| self.reopen_by_mapping()).or_else(|| {
             let others = self
                 .occupied()
                 .filter_map(|owner| self.number_of(owner)?.here());
@@ -138,8 +138,8 @@ impl Arena {
         self.file.given_up.store(given_up, Ordering::Relaxed);
     }
 
-    /// Opens the file through the mapping of its start.
-    fn behind_the_root(&self) -> Option<OwnedFd> {
+    /// Opens the file through the mapping of its first segment.
+    fn reopen_by_mapping(&self) -> Option<OwnedFd> {
         let root = self.root.as_ptr().addr();
         let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
         let range = maps
@@ -155,7 +155,7 @@ impl Arena {
         reopen(&format!("/proc/self/map_files/{range}"), &self.file).ok()?
     }
 
-    /// Makes the file at least so long.
+    /// Makes the file at least `length` bytes long.
     pub(crate) fn ensure_length(&self, length: u64) -> Result<()> {
         let known = &self.file.length;
         if length <= known.load(Ordering::Relaxed) {
@@ -169,7 +169,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Maps a part of the file that starts on a page, for good.
+    /// Maps a part of the file permanently. `offset` is on a page boundary.
     pub(crate) fn map_file(&self, offset: u64, length: usize) -> Result<NonNull<u8>> {
         match self.descriptor() {
             Some(fd) => memfd::map(fd, offset, length),
@@ -206,19 +206,24 @@ impl Arena {
         }
     }
 
-    /// Gives the pages of a part of the file back, for everybody; they read as zeroes afterwards. False where the
-    /// kernel does not do that: then all is as it was. Starts and ends on a page.
-    pub(crate) fn give_back_part(&self, start: NonNull<u8>, offset: u64, length: usize) -> bool {
-        // A sandbox may refuse the one and not the other.
-        memfd::give_back(start, length) || self.punch_file(offset, length)
+    /// Returns the pages of a part of the file to the system, for every process; they read as zeroes afterwards. False
+    /// if the kernel refuses: then nothing changed. Start and end are on page boundaries.
+    pub(crate) fn release_file_pages(
+        &self,
+        start: NonNull<u8>,
+        offset: u64,
+        length: usize,
+    ) -> bool {
+        // A sandbox may refuse one call and allow the other.
+        memfd::remove_pages(start, length) || self.punch_file(offset, length)
     }
 
-    /// Whether the descriptor is there, so that a part of the file can be mapped privately without a copy.
+    /// Whether the descriptor is available, so that a part of the file can be mapped privately without a copy.
     pub(crate) fn has_descriptor(&self) -> bool {
         self.descriptor().is_some()
     }
 
-    /// Gives the pages of a part of the file back to the system, for everybody; whether that was possible.
+    /// Returns the pages of a part of the file to the system, for every process; false if that was not possible.
     pub(crate) fn punch_file(&self, offset: u64, length: usize) -> bool {
         match self.descriptor() {
             Some(fd) => memfd::punch(fd, offset, length as u64),
@@ -230,7 +235,7 @@ impl Arena {
         }
     }
 
-    /// Reads a part of the file, whatever is mapped there.
+    /// Reads a part of the file, independently of what is mapped at its addresses.
     pub(crate) fn read_from_file(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
         match self.descriptor() {
             Some(fd) => memfd::read(fd, offset, length),
@@ -242,7 +247,7 @@ impl Arena {
         }
     }
 
-    /// The bytes of memory that the file takes; about, where its descriptor is lost.
+    /// The bytes of memory that the file takes; an estimate if its descriptor is lost.
     pub(crate) fn resident(&self) -> u64 {
         let known = self.file.resident().or_else(|| {
             self.descriptor()?;

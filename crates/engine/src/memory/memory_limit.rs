@@ -1,11 +1,11 @@
-//! Running out of memory as an error, before the kernel kills somebody for it.
+//! Reports running out of memory as an error, before the kernel kills a process for it.
 //!
-//! Before new pages are touched the engine looks at what the machine, every memory cgroup above this
-//! process and `PROCESSION_MEMORY` leave, less a reserve. What the kernel gets back when it is asked for memory counts
-//! as left (`sys/memory_left.rs`): a container whose limit is full of page cache has memory. Nobody can ask the kernel
-//! itself: where it has none left, it kills somebody. Reading all this costs microseconds, so a
-//! process looks once for each [`STEP`] it takes, and every time when little is left. A limit that the program
-//! sets is in shared memory, holds for all its processes at once, and is looked at every time.
+//! Before new pages are touched, the engine checks what remains under the limits of the machine, of every memory cgroup
+//! above this process, and of `PROCESSION_MEMORY`, less a reserve. Memory that the kernel can reclaim on demand counts
+//! as available (`sys/memory_left.rs`): a container whose limit is full of page cache has memory. The kernel itself
+//! cannot be asked: when it has none left, it kills a process. Reading all this costs microseconds, so a process checks
+//! once for each [`STEP`] it takes, and every time when little is left. A limit that the program sets lies in shared
+//! memory, applies to all its processes together, and is checked every time.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -16,22 +16,22 @@ use crate::memory::Arena;
 use crate::sys::elevated::variable;
 use crate::sys::memory_left::Kernel;
 
-/// The most that is taken between two looks.
+/// The most that is taken between two checks.
 const STEP: i64 = 64 << 20;
-/// What is left to the programs of the machine.
+/// What is left to the other programs of the machine.
 const RESERVE: u64 = 32 << 20;
 
-/// Bytes this process may still take before it looks again.
+/// Bytes this process may still take before it checks again.
 static CREDIT: AtomicI64 = AtomicI64::new(0);
 
-/// Sets what the memory of the whole tree may take.
+/// Limits the memory of the whole process tree.
 pub(crate) fn set_limit(arena: &Arena, limit: Option<u64>) {
-    // Zero says that there is none.
+    // Zero means no limit.
     let word = limit.map_or(0, |bytes| bytes.max(1));
     arena.root().memory_limit.store(word, Ordering::Relaxed);
 }
 
-/// The tighter of what was set and `PROCESSION_MEMORY`.
+/// The lower of the limit that the program set and `PROCESSION_MEMORY`.
 pub(crate) fn limit(arena: &Arena) -> Option<u64> {
     set_limit_of(arena).into_iter().chain(own_limit()).min()
 }
@@ -40,7 +40,7 @@ fn set_limit_of(arena: &Arena) -> Option<u64> {
     Some(arena.root().memory_limit.load(Ordering::Relaxed)).filter(|&limit| limit > 0)
 }
 
-/// Makes sure that `bytes` of new memory may be touched.
+/// Checks that `bytes` of new memory may be touched.
 pub(crate) fn check(arena: &Arena, bytes: u64) -> Result<()> {
     check_set_limit(arena, bytes)?;
     let wanted = i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -76,24 +76,24 @@ fn check_set_limit(arena: &Arena, bytes: u64) -> Result<()> {
     }
 }
 
-/// Where the kernel tells what there is: looked for once, so that no fork catches a thread at it.
+/// Where the kernel reports memory. Found once, early, so that a fork never happens while a thread is initialising it.
 fn kernel() -> &'static Kernel {
     static KERNEL: OnceLock<Kernel> = OnceLock::new();
     KERNEL.get_or_init(|| Kernel::new(Path::new("/")))
 }
 
-/// Looks where the kernel tells what there is.
-pub(crate) fn warm() {
+/// Finds out where the kernel reports memory.
+pub(crate) fn init() {
     kernel();
 }
 
-/// What others can have in this moment without being slowed down, or killed.
-pub(crate) fn at_ease() -> Option<u64> {
-    kernel().at_ease()
+/// How much memory others can take at this moment without being slowed down or killed.
+pub(crate) fn available_without_pressure() -> Option<u64> {
+    kernel().available_without_pressure()
 }
 
-/// The bytes left under the tightest limit, and that limit's name. Nothing is looked at closely while there is more
-/// than `enough`.
+/// The bytes left under the tightest limit, and the name of that limit. Skips the closer look while more than `enough`
+/// is left.
 fn left(arena: &Arena, enough: u64) -> (u64, String) {
     let of_kernel = kernel().left(enough).map(|left| {
         let spared = left.bytes - RESERVE.min(left.bytes / 8);

@@ -1,8 +1,7 @@
 //! The shared memory of a process tree. See README.md in this folder for the protocols.
 //!
-//! One memory file without a name, cut into segments, cut into blocks. This layer gives out blocks,
-//! knows the processes, and gives back what the dead owned. What the blocks are for is the business of
-//! the layers above.
+//! One memory file without a name, cut into segments, which are cut into blocks. This layer allocates blocks, knows the
+//! processes, and reclaims what dead processes owned. The layers above decide what the blocks are for.
 
 pub(crate) mod block;
 mod cell_release;
@@ -36,7 +35,7 @@ use crate::sys::memfd;
 pub(crate) struct Arena {
     file: ArenaFile,
     pub(crate) root: NonNull<Root>,
-    /// Each segment as it lies in this process; null before its first use.
+    /// Where each segment is mapped in this process; null before its first use.
     mapped: [AtomicPtr<Mapped>; SEGMENTS],
     pub(crate) mapping: Mutex<()>,
     local: Mutex<Local>,
@@ -47,9 +46,9 @@ unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
 
-/// The arena of this process; null before its first use. Never freed once set.
+/// The arena of this process; null before its first use. Never freed once it is set.
 static HOME: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
-pub(crate) static SETTLING: Mutex<()> = Mutex::new(());
+pub(crate) static HOME_INIT: Mutex<()> = Mutex::new(());
 
 /// This process's arena, if it has one yet.
 #[inline]
@@ -58,27 +57,27 @@ pub(crate) fn home_if_any() -> Option<&'static Arena> {
     NonNull::new(HOME.load(Ordering::Acquire)).map(|arena| unsafe { arena.as_ref() })
 }
 
-/// This process's arena, made if need be.
+/// This process's arena; creates it if needed.
 #[inline]
 pub(crate) fn home() -> Result<&'static Arena> {
     match home_if_any() {
         Some(arena) => Ok(arena),
-        None => settle(None),
+        None => join_or_create(None),
     }
 }
 
-/// Gives this process an arena: a new one, or the one behind a descriptor with a slot in it.
+/// Gives this process an arena: a new one, or the one behind a descriptor, with an entry reserved in it.
 #[cold]
-fn settle(place: Option<(OwnedFd, ProcId)>) -> Result<&'static Arena> {
-    let _one_at_a_time = lock(&SETTLING);
+fn join_or_create(reserved: Option<(OwnedFd, ProcId)>) -> Result<&'static Arena> {
+    let _one_at_a_time = lock(&HOME_INIT);
     if let Some(arena) = home_if_any() {
-        return match place {
+        return match reserved {
             None => Ok(arena),
             Some((fd, slot)) => arena.move_to(fd, slot),
         };
     }
     fork::prepare()?;
-    let (arena, slot) = match place {
+    let (arena, slot) = match reserved {
         None => {
             let arena = Arena::create()?;
             let slot = arena.reserve(None)?;
@@ -88,17 +87,17 @@ fn settle(place: Option<(OwnedFd, ProcId)>) -> Result<&'static Arena> {
     };
     arena.claim_entry(slot)?;
     let arena = Box::leak(arena);
-    // First: whoever finds the arena finds out who it is.
+    // Before `HOME` is set: a thread that finds the arena asks at once which process it is.
     fork::become_owner(slot, true);
     HOME.store(arena, Ordering::Release);
-    memory_limit::warm();
+    memory_limit::init();
     crate::sys::cpu::available();
     Ok(arena)
 }
 
-/// Takes the slot `owner` in the arena behind `fd`; for a process whose program was just started.
+/// Takes the entry `owner` in the arena behind `fd`. For a process whose program was just started.
 pub(crate) fn enter(fd: OwnedFd, owner: ProcId) -> Result<()> {
-    settle(Some((fd, owner))).map(drop)
+    join_or_create(Some((fd, owner))).map(drop)
 }
 
 impl Arena {
@@ -147,7 +146,7 @@ impl Arena {
         }))
     }
 
-    /// A process that has an arena is told to sit in another place of the same one.
+    /// For a process that already has an arena and is told to take another entry of the same one.
     fn move_to(&'static self, fd: OwnedFd, slot: ProcId) -> Result<&'static Arena> {
         let other = Arena::attach(fd)?;
         if other.id() != self.id() {
@@ -159,13 +158,13 @@ impl Arena {
         Ok(self)
     }
 
-    /// Moves this process from the slot a fork gave it to one that was reserved for it.
+    /// Moves this process from the entry that a fork gave it to the one that was reserved for it.
     pub(crate) fn move_to_entry(&self, slot: ProcId) -> Result<()> {
         let former = self.me();
         if former == slot {
             return Ok(());
         }
-        // Which is known by the former slot.
+        // The trimmer thread is known by the former entry.
         drop(trimmer::stop());
         let local = self.lock_local();
         self.log_for(slot, local.open.keys().copied());
@@ -173,7 +172,7 @@ impl Arena {
             self.add_hold(*block, slot)?;
         }
         self.claim_entry(slot)?;
-        fork::become_owner(slot, local.void.is_empty());
+        fork::become_owner(slot, local.invalid.is_empty());
         drop(local);
         self.release_former(former);
         Ok(())
@@ -192,13 +191,13 @@ impl Arena {
     /// This process.
     #[inline]
     pub(crate) fn me(&self) -> ProcId {
-        // Without a slot nothing of ours could be told from anybody's: there is no going on.
+        // Without an entry, nothing of ours could be told from what belongs to others: we cannot continue.
         self.joined().unwrap_or_else(|error| {
             panic!("a forked process could not join its parent's shared memory: {error}")
         })
     }
 
-    /// This process, which takes a slot if it has none yet.
+    /// This process; it takes an entry if it has none yet.
     #[inline]
     pub(crate) fn joined(&self) -> Result<ProcId> {
         match fork::current() {
@@ -216,7 +215,7 @@ impl Arena {
         lock(&self.local)
     }
 
-    /// The objects of `kind` that this process held at some time, if they are there still.
+    /// The objects of `kind` that this process held at some time and that still exist.
     pub(crate) fn held_objects_of(&self, kind: Kind) -> Vec<BlockId> {
         let mut found = Vec::new();
         self.visit_owned(self.me(), |block, cell| {
@@ -228,7 +227,8 @@ impl Arena {
         found
     }
 
-    /// The blocks that hold an object of `kind`, open in this process or not, as they were a moment ago.
+    /// The blocks that hold an object of `kind`, whether this process has it open or not. A snapshot, possibly
+    /// outdated.
     pub(crate) fn objects_of(&'static self, kind: Kind) -> impl Iterator<Item = BlockId> {
         self.blocks()
             .filter(move |(_, cell)| {
@@ -238,17 +238,18 @@ impl Arena {
     }
 }
 
-/// Locks a mutex of this process's own; what a panicking thread left is whole, every change is one step.
+/// Locks a mutex of this process's own. Ignores poisoning: every change is one step, so a panicking thread leaves valid
+/// data.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Bytes that no other arena has; no secret hangs on them.
+/// Bytes that no other arena has. They need not be secret.
 fn unique_bytes() -> [u8; 16] {
     let mut bytes = [0; 16];
     let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     if drawn != Ok(bytes.len()) && !read_random(&mut bytes) {
-        // Neither call nor device: when and by whom it was made, and where that has its stack.
+        // Neither the call nor the device works: use the time, the process number, and the address of the stack.
         let when = crate::deadline::monotonic_ns().to_ne_bytes();
         let here = (bytes.as_ptr().addr() as u64) << 24;
         let who = (here ^ u64::from(std::process::id())).to_ne_bytes();

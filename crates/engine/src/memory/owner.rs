@@ -1,23 +1,23 @@
-//! Who owns what: owner ids, and the one word that says whose a block is.
+//! Process ids of the engine, and the one word that says who owns a block.
 //!
-//! Every change of ownership is one compare-and-swap of an [`OwnerCell`] from the exact word seen to
-//! the exact word wanted. A process that dies, or a helper that comes second, therefore never leaves
-//! a block between two owners, and repairing twice is the same as repairing once.
+//! Every change of ownership is one compare-and-swap of an [`OwnerCell`] from the exact word seen to the exact word
+//! wanted. So a process that dies, or a helper that comes second, never leaves a block between two owners, and
+//! repairing twice has the same effect as repairing once.
 
 use crate::sys::atomic::{AtomicU64, Ordering};
 
 pub(crate) const EPOCH_BITS: u32 = 19;
 pub(crate) const EPOCH_MASK: u32 = (1 << EPOCH_BITS) - 1;
 
-/// A process, as the shared memory knows it: its slot in the process table and the slot's epoch.
+/// A process, as the shared memory identifies it: its slot in the process table and the slot's epoch.
 ///
-/// 31 bits and never zero. A slot's epoch changes with every new occupant, so an id is not used
-/// again for another process (before the same slot was taken half a million times).
+/// 31 bits and never zero. A slot's epoch changes with every new occupant, so an id is not reused for another process
+/// until the same slot was taken half a million times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProcId(u32);
 
 impl ProcId {
-    /// Stands for a process that left in order with a lock held: never dead, never back.
+    /// Stands for a process that exited in order while it held a lock: never dead, and never back.
     pub(crate) const ABANDONED: ProcId = ProcId(0x7fff_ffff);
 
     pub(crate) fn new(slot: u32, epoch: u32) -> ProcId {
@@ -29,7 +29,7 @@ impl ProcId {
         self.0
     }
 
-    /// The id behind a number; `None` for numbers that are no id.
+    /// The id behind a number; `None` for numbers that are not an id.
     pub fn from_u32(raw: u32) -> Option<ProcId> {
         (raw >> EPOCH_BITS != 0 && raw >> 31 == 0).then_some(ProcId(raw))
     }
@@ -43,24 +43,24 @@ impl ProcId {
     }
 }
 
-/// Whose a block is. Bits 61-63 tell which, the rest says who.
+/// Who owns a block. Bits 61-63 are the tag, the rest is the id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// Nobody's: may be allocated.
+    /// Nobody: may be allocated.
     Free,
-    /// A process's own: being made, being filled, or being read after it was received.
+    /// A process: it is making, filling, or reading the block.
     Process(ProcId),
-    /// A message's: belongs to one slot of one incarnation of a chunk.
+    /// A waiting message: the block belongs to one slot of one generation of a chunk.
     Slot { chunk: u32, index: u32, inc: u32 },
-    /// An object's: lives while a process holds it.
+    /// The processes that hold the object in it; it lives while one does.
     Shared,
-    /// A chunk, in this incarnation, that is part of the queue in this block.
+    /// A chunk, in this generation, that is part of the queue in this block.
     Linked { queue: u32, inc: u32 },
-    /// A chunk being made ready for a queue, or just linked to it, by this process.
+    /// A chunk that this process is preparing for a queue, or has just linked.
     Making { by: ProcId, inc: u32 },
-    /// A chunk being taken out of its queue by this process.
+    /// A chunk that this process is taking out of its queue.
     Retiring { by: ProcId, inc: u32 },
-    /// The table of holds of the object in this block.
+    /// The object in this block: the block is one of its tables.
     Part(u32),
 }
 
@@ -69,7 +69,7 @@ const SLOT_INC: u32 = 19;
 const SLOT_INDEX: u32 = 10;
 const LINK_INC: u32 = 29;
 
-fn cut(inc: u32, bits: u32) -> u64 {
+fn truncate(inc: u32, bits: u32) -> u64 {
     u64::from(inc & ((1 << bits) - 1))
 }
 
@@ -81,25 +81,25 @@ impl Owner {
             Owner::Slot { chunk, index, inc } => {
                 debug_assert!(index < 1 << SLOT_INDEX);
                 let place = u64::from(index) << 32 | u64::from(chunk);
-                (2, cut(inc, SLOT_INC) << 42 | place)
+                (2, truncate(inc, SLOT_INC) << 42 | place)
             }
             Owner::Shared => (3, 0),
-            Owner::Linked { queue, inc } => (4, cut(inc, LINK_INC) << 32 | u64::from(queue)),
-            Owner::Retiring { by, inc } => (5, cut(inc, LINK_INC) << 32 | u64::from(by.0)),
+            Owner::Linked { queue, inc } => (4, truncate(inc, LINK_INC) << 32 | u64::from(queue)),
+            Owner::Retiring { by, inc } => (5, truncate(inc, LINK_INC) << 32 | u64::from(by.0)),
             Owner::Part(object) => (6, u64::from(object)),
-            Owner::Making { by, inc } => (7, cut(inc, LINK_INC) << 32 | u64::from(by.0)),
+            Owner::Making { by, inc } => (7, truncate(inc, LINK_INC) << 32 | u64::from(by.0)),
         };
         tag << TAG | rest
     }
 
-    /// As it comes out of a word, where generations_begun are cut short.
-    pub(crate) fn cut(self) -> Owner {
+    /// The same owner as it reads back from a word, where generations are truncated.
+    pub(crate) fn truncated(self) -> Owner {
         Owner::from_word(self.word())
     }
 
-    /// Whether `inc` is what a word can tell of it.
+    /// Whether two generations are equal as far as a word can store them.
     pub(crate) fn same_inc(inc: u32, told: u32) -> bool {
-        cut(inc, LINK_INC) == cut(told, LINK_INC)
+        truncate(inc, LINK_INC) == truncate(told, LINK_INC)
     }
 
     pub(crate) fn from_word(word: u64) -> Owner {
@@ -131,7 +131,7 @@ impl Owner {
     }
 }
 
-/// The word that says whose a block is.
+/// The word that says who owns a block.
 #[derive(Debug)]
 #[repr(transparent)]
 pub(crate) struct OwnerCell(AtomicU64);
@@ -150,7 +150,7 @@ impl OwnerCell {
         self.0.load(Ordering::Acquire) == owner.word()
     }
 
-    /// Hands the block over; false when it was not `from`'s any more.
+    /// Passes the block on; false when `from` did not own it any more.
     ///
     /// Acquire: the new owner sees what the former one did with the block (its Release is here too).
     pub(crate) fn pass(&self, from: Owner, to: Owner) -> bool {

@@ -1,7 +1,8 @@
-//! Threads that give pages back to the system.
+//! Threads that return pages to the system.
 //!
-//! While one is at it, its process is not dead: what the kernel does for a thread goes on for a moment when the thread of
-//! the liveness word has ended, and others would have the blocks by then.
+//! While such a thread runs, its process does not count as dead. What the kernel does for the thread may continue for a
+//! moment after the thread that holds the liveness word has ended. Other processes must not take over the blocks in
+//! that time.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -9,18 +10,19 @@ use crate::memory::Arena;
 use crate::memory::owner::ProcId;
 use crate::sys::robust_mutex::LivenessWord;
 
-/// See [`Arena::give_back_pages`].
-pub(crate) struct GivesBack<'a>(&'a LivenessWord);
+/// See [`Arena::begin_page_release`].
+pub(crate) struct PageRelease<'a>(&'a LivenessWord);
 
-/// The process one of whose threads gives pages back. A child finds its parent's here, which is not it.
-static GIVES_BACK: AtomicU32 = AtomicU32::new(0);
+/// The process of which a thread is returning pages. A forked child sees its parent's id here, which is not its own.
+static RELEASING: AtomicU32 = AtomicU32::new(0);
 
-/// Waits until no other thread of this process is at it, which is soon: the kernel takes pages, and nothing else is done.
-fn begin_to_give_back(me: ProcId) {
+/// Waits until no other thread of this process is returning pages. That is soon: such a thread makes the kernel's call
+/// and does nothing else.
+fn lock_page_release(me: ProcId) {
     loop {
-        let other = GIVES_BACK.load(Ordering::Relaxed);
+        let other = RELEASING.load(Ordering::Relaxed);
         if other != me.as_u32()
-            && GIVES_BACK
+            && RELEASING
                 .compare_exchange(other, me.as_u32(), Ordering::Acquire, Ordering::Relaxed)
                 .is_ok()
         {
@@ -30,25 +32,26 @@ fn begin_to_give_back(me: ProcId) {
     }
 }
 
-impl Drop for GivesBack<'_> {
+impl Drop for PageRelease<'_> {
     fn drop(&mut self) {
-        self.0.let_go();
-        GIVES_BACK.store(0, Ordering::Release);
+        self.0.unlock();
+        RELEASING.store(0, Ordering::Release);
     }
 }
 
 impl Arena {
-    /// Until the guard is dropped, this process is not dead before all its threads have ended: what the kernel does
-    /// for one of them is not cut short by the end of the others. `None` if it is taken for dead already.
+    /// Until the guard is dropped, this process does not count as dead before all its threads have ended: what the
+    /// kernel does for one thread is not cut short by the end of the others. `None` if the process already counts as
+    /// dead.
     ///
-    /// SYNC: hold, then look for death; who asks whether it is dead looks for death, then at the hold.
-    pub(crate) fn give_back_pages(&self) -> Option<GivesBack<'_>> {
+    /// SYNC: lock, then check for death. A process that asks whether this one is dead checks for death, then the lock.
+    pub(crate) fn begin_page_release(&self) -> Option<PageRelease<'_>> {
         let me = self.me();
         let entry = self.entry(me);
-        begin_to_give_back(me);
-        // Made anew for each time: nobody else has it, and others may have written there.
-        let _marked = entry.giving_back.make() && entry.giving_back.lock();
-        let guard = GivesBack(&entry.giving_back);
+        lock_page_release(me);
+        // Initialised each time: no other thread has it, and other processes may have written to it.
+        let _marked = entry.giving_back.init() && entry.giving_back.lock();
+        let guard = PageRelease(&entry.giving_back);
         std::sync::atomic::fence(Ordering::SeqCst);
         (!entry.liveness_ended(me.epoch())).then_some(guard)
     }
@@ -66,9 +69,9 @@ pub(crate) mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     #[test]
-    fn threads_give_back_one_after_the_other_whatever_was_written_to_the_lock() {
+    fn threads_release_pages_one_after_the_other_whatever_was_written_to_the_lock() {
         let arena = crate::memory::home().expect("an arena");
-        // As if a thread that there is not had it.
+        // As if a thread that does not exist held it.
         let word = arena.entry(arena.me()).giving_back.word();
         word.store(0x3fff_ffff, Ordering::Release);
         let (tell, told) = channel();
@@ -76,7 +79,7 @@ pub(crate) mod tests {
         let first = {
             let tell = tell.clone();
             std::thread::spawn(move || {
-                let guard = arena.give_back_pages();
+                let guard = arena.begin_page_release();
                 tell.send("first").expect("a listener");
                 let _: Result<(), _> = said.recv_timeout(PATIENCE);
                 drop(guard);
@@ -84,7 +87,7 @@ pub(crate) mod tests {
         };
         assert_eq!(told.recv_timeout(PATIENCE), Ok("first"));
         let second = std::thread::spawn(move || {
-            assert!(arena.give_back_pages().is_some());
+            assert!(arena.begin_page_release().is_some());
             tell.send("second").expect("a listener");
         });
         assert!(told.try_recv().is_err(), "the first one is at it");
@@ -94,16 +97,16 @@ pub(crate) mod tests {
         second.join().expect("its end");
     }
 
-    /// A child whose first thread ends while another one is in the kernel, giving pages back.
-    pub(crate) struct GivesBackLater {
+    /// A child whose first thread ends while another thread is in the kernel, returning pages.
+    pub(crate) struct ReleasesLater {
         pid: libc::pid_t,
         pub(crate) id: ProcId,
         ends: OwnedFd,
         go_on: OwnedFd,
     }
 
-    impl GivesBackLater {
-        pub(crate) fn start(arena: &'static Arena) -> GivesBackLater {
+    impl ReleasesLater {
+        pub(crate) fn start(arena: &'static Arena) -> ReleasesLater {
             let (told, tell) = rustix::pipe::pipe().expect("a pipe");
             let (heard, go_on) = rustix::pipe::pipe().expect("a pipe");
             let (end, ends) = rustix::pipe::pipe().expect("a pipe");
@@ -112,15 +115,16 @@ pub(crate) mod tests {
             if pid == 0 {
                 let await_word = move || read(&heard, &mut [0; 1]);
                 std::thread::spawn(move || {
-                    let giving_back = arena.give_back_pages();
+                    let release = arena.begin_page_release();
                     let me = arena.me().as_u32().to_ne_bytes();
                     let _ = write(&tell, &me).and_then(|_| await_word());
-                    drop(giving_back);
+                    drop(release);
                     let _ = await_word();
                     // SAFETY: a call without preconditions.
                     unsafe { libc::_exit(7) }
                 });
-                // SAFETY: only this thread ends, the one that holds the liveness word; who waits for ever is ended.
+                // SAFETY: only this thread ends, the one that holds the liveness word; the alarm ends a child that
+                // would wait for ever.
                 unsafe {
                     libc::alarm(60);
                     let _ = read(&end, &mut [0; 1]);
@@ -130,7 +134,7 @@ pub(crate) mod tests {
             let mut id = [0; 4];
             assert_eq!(read(&told, &mut id), Ok(4));
             let id = ProcId::from_u32(u32::from_ne_bytes(id)).expect("an id");
-            GivesBackLater {
+            ReleasesLater {
                 pid,
                 id,
                 ends,
@@ -146,7 +150,7 @@ pub(crate) mod tests {
             assert!(!arena.is_dead(self.id), "its thread is in the kernel still");
         }
 
-        pub(crate) fn give_back(self, arena: &Arena) {
+        pub(crate) fn release_pages(self, arena: &Arena) {
             assert_eq!(write(&self.go_on, b"x"), Ok(1));
             while !arena.is_dead(self.id) {
                 std::thread::yield_now();
@@ -159,10 +163,10 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_process_is_not_dead_while_a_thread_of_it_gives_pages_back() {
+    fn a_process_is_not_dead_while_a_thread_of_it_releases_pages() {
         let arena = crate::memory::home().expect("an arena");
-        let child = GivesBackLater::start(arena);
+        let child = ReleasesLater::start(arena);
         child.lose_first_thread(arena);
-        child.give_back(arena);
+        child.release_pages(arena);
     }
 }

@@ -9,9 +9,8 @@
 //! bits 0-39  where it starts in the file, in units of 4 KiB
 //! ```
 //!
-//! There is no half-made segment: who reads the word can compute everything else, and whoever maps a
-//! segment first makes the file long enough. So a process that is killed or stopped while growing
-//! keeps nobody waiting.
+//! A segment is never half made: everything else can be computed from the word, and a process that maps a segment first
+//! makes the file long enough. So a process that is killed or stopped while it grows the arena makes nobody wait.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,11 +25,11 @@ use crate::process::ownership_log::GROUP;
 use crate::retries::Retries;
 use crate::sys::memfd;
 
-/// What a place in the file is counted in.
+/// The unit of a segment's position in the file.
 const UNIT: u64 = 4096;
 const VALID: u64 = 1 << 63;
 
-/// The payload of a class's first segment, and of its largest ones.
+/// The payload bytes of a class's first segment, and of its largest ones.
 const FIRST_PAYLOAD: u64 = 256 << 10;
 const LAST_PAYLOAD: u64 = 64 << 20;
 
@@ -43,20 +42,20 @@ pub(crate) struct Segment {
     pub(crate) start: u64,
 }
 
-/// A segment where it lies in this process, with what is computed from its word.
+/// A segment as it is mapped in this process, with values computed from its word.
 #[derive(Debug)]
 pub(crate) struct Mapped {
     pub(crate) class: SizeClass,
     count: u32,
-    /// The process that noted each group of blocks last: see `ownership_log.rs`.
-    noted: &'static [AtomicU32],
+    /// The process that last logged each group of blocks: see `ownership_log.rs`.
+    logged_by: &'static [AtomicU32],
     /// The size of a block.
     pub(crate) size: u64,
     cells: NonNull<Cell>,
     pub(crate) payload: NonNull<u8>,
     /// Where the payload starts in the file.
-    pub(crate) place: u64,
-    /// Where the segment does, whose cells are never mapped privately.
+    pub(crate) file_offset: u64,
+    /// Where the segment starts in the file. Its cells are never mapped privately.
     start: u64,
 }
 
@@ -67,7 +66,7 @@ impl Mapped {
         Mapped {
             class: segment.class,
             count: segment.count,
-            noted: Box::leak(
+            logged_by: Box::leak(
                 (0..segment.count.div_ceil(GROUP))
                     .map(|_| AtomicU32::new(0))
                     .collect::<Box<[AtomicU32]>>(),
@@ -76,25 +75,25 @@ impl Mapped {
             cells: base.cast(),
             // SAFETY: the payload lies within the segment.
             payload: unsafe { base.add(segment.payload_offset() as usize) },
-            place: segment.start + segment.payload_offset(),
+            file_offset: segment.start + segment.payload_offset(),
             start: segment.start,
         }
     }
 
-    /// The same segment, its payload seen elsewhere.
+    /// The same segment with its payload at another address.
     ///
     /// # Safety
     /// `payload` must be where the segment's payload is mapped, shared and for good.
-    unsafe fn seen_at(&self, payload: NonNull<u8>) -> Mapped {
+    unsafe fn with_payload_at(&self, payload: NonNull<u8>) -> Mapped {
         Mapped { payload, ..*self }
     }
 
-    /// The bytes of all payloads, which start on the largest page there is.
+    /// The bytes of all payloads. They start on a boundary of the largest page size.
     pub(crate) fn payload_length(&self) -> usize {
         (u64::from(self.count) * self.size).next_multiple_of(memfd::LARGEST_PAGE) as usize
     }
 
-    /// The cell of the block with that number, if there is one.
+    /// The cell of the block with that number, if it exists.
     #[inline]
     pub(crate) fn cell(&self, index: u32) -> Option<&Cell> {
         // SAFETY: the cells lie at the start of the segment, this one within its count; segments are
@@ -102,7 +101,7 @@ impl Mapped {
         (index < self.count).then(|| unsafe { self.cells.add(index as usize).as_ref() })
     }
 
-    /// Where the cells from one on lie: here, and in the file.
+    /// Where the cells from `index` on start: the address in this process, and the position in the file.
     pub(crate) fn cells_from(&self, index: u32) -> (NonNull<u8>, u64) {
         let skipped = index.min(self.count) as usize * size_of::<Cell>();
         // SAFETY: within the segment, or just behind its cells.
@@ -110,13 +109,13 @@ impl Mapped {
         (start, self.start + skipped as u64)
     }
 
-    /// The process that noted a group of blocks last; every process knows only of itself.
+    /// The process that last logged a group of blocks. Each process knows only about itself.
     #[inline]
     pub(crate) fn logged(&self, group: u32) -> Option<&AtomicU32> {
-        self.noted.get(group as usize)
+        self.logged_by.get(group as usize)
     }
 
-    /// Where the payload of the block with that number lies, if there is one.
+    /// The address of the payload of the block with that number, if it exists.
     #[inline]
     pub(crate) fn payload(&self, index: u32) -> Option<NonNull<u8>> {
         let offset = u64::from(index) * self.size;
@@ -129,7 +128,7 @@ impl Segment {
     fn from_word(word: u64) -> Option<Segment> {
         let class = (word >> 48) as usize & 0xff;
         let order = (word >> 40) as u32 & 0xff;
-        // What cannot be, because somebody wrote there who should not, is no segment.
+        // Reject impossible values: the word may have been overwritten.
         let is_one =
             word & VALID != 0 && class < CLASSES && 1 << order.min(31) <= BLOCKS_PER_SEGMENT;
         is_one.then(|| Segment {
@@ -143,7 +142,7 @@ impl Segment {
         VALID | (class.index() as u64) << 48 | u64::from(order) << 40 | (start / UNIT)
     }
 
-    /// The cells come first. Both they and the payloads start on a page, however large the pages of the system are.
+    /// The cells come first. Cells and payload both start on a page boundary, whatever the page size of the system is.
     pub(crate) fn payload_offset(&self) -> u64 {
         (u64::from(self.count) * size_of::<Cell>() as u64).next_multiple_of(memfd::LARGEST_PAGE)
     }
@@ -169,21 +168,21 @@ impl Arena {
         (1..SEGMENTS as u32).map_while(|number| Some((number, self.segment(number)?)))
     }
 
-    /// Whether this process can look at every segment of a class: where it cannot, a further one would only be
-    /// one more that it cannot look at.
-    pub(crate) fn check_view(&self, class: SizeClass) -> Result<()> {
+    /// Checks that this process can map every segment of a class. If it cannot, another segment would only be one more
+    /// that it cannot map.
+    pub(crate) fn check_mapped(&self, class: SizeClass) -> Result<()> {
         self.segments()
             .filter(|(_, segment)| segment.class == class)
             .try_for_each(|(number, _)| self.mapped(number).map(drop))
     }
 
-    /// Whether this process can look at every segment. Where the address space is limited it may not.
-    pub(crate) fn sees_all(&self) -> bool {
+    /// Whether this process can map every segment. It may not if its address space is limited.
+    pub(crate) fn can_map_all(&self) -> bool {
         self.segments()
             .all(|(number, _)| self.mapped(number).is_ok())
     }
 
-    /// Adds a segment of `class` and names it as the one fresh blocks come from.
+    /// Adds a segment of `class`, and makes it the one that new blocks are taken from.
     pub(crate) fn grow(&self, class: SizeClass) -> Result<()> {
         let mut end = ROOT_BYTES;
         let mut siblings = 0;
@@ -201,7 +200,7 @@ impl Arena {
             let order = order_of(class, siblings);
             let word = Segment::word(class, order, end);
             let segment = Segment::from_word(word).expect("just made");
-            // Only the cells are touched by being there; payload is paid for when it is taken.
+            // Only the cells take memory at once; payload is charged when it is taken.
             if class != OWNERSHIP_LOG {
                 memory_limit::check(self, segment.payload_offset())?;
             }
@@ -222,7 +221,7 @@ impl Arena {
         }
     }
 
-    /// A segment as this process sees it, mapped at the first visit.
+    /// A segment as this process sees it; maps it at the first use.
     #[inline]
     pub(crate) fn mapped(&self, number: u32) -> Result<&Mapped> {
         let place = self.mapped.get(number as usize);
@@ -250,21 +249,25 @@ impl Arena {
         Ok(mapped)
     }
 
-    /// From here on this process sees the payload of a segment elsewhere; nothing becomes of where it was seen before.
+    /// From now on this process uses the payload of a segment at another address. The old address stays mapped.
     ///
     /// # Safety
     /// `payload` must be where the segment's payload is mapped, shared and for good.
-    pub(crate) unsafe fn see_payload_at(&self, number: u32, payload: NonNull<u8>) -> Result<()> {
+    pub(crate) unsafe fn set_payload_address(
+        &self,
+        number: u32,
+        payload: NonNull<u8>,
+    ) -> Result<()> {
         let mapped = self.mapped(number)?;
         let _one_at_a_time = crate::memory::lock(&self.mapping);
         // SAFETY: the caller's promise.
-        let mapped = Box::leak(Box::new(unsafe { mapped.seen_at(payload) }));
+        let mapped = Box::leak(Box::new(unsafe { mapped.with_payload_at(payload) }));
         // SYNC: see `views.rs`.
         self.mapped[number as usize].store(mapped, Ordering::SeqCst);
         Ok(())
     }
 
-    /// The mapping, shared for good, that starts last before a place in the file, and where it starts.
+    /// The permanently shared mapping with the highest start at or below a position in the file, and where it starts.
     pub(crate) fn anchor(&self, offset: u64) -> (NonNull<u8>, u64) {
         let root = (self.root.cast(), 0);
         let places = self.mapped.iter().skip(1);
@@ -278,7 +281,7 @@ impl Arena {
             .unwrap_or(root)
     }
 
-    /// The block whose payload holds an address of this process.
+    /// The block whose payload contains an address of this process.
     pub(crate) fn block_at(&self, address: usize) -> Option<BlockId> {
         for (number, place) in self.mapped.iter().enumerate().skip(1) {
             self.segment(number as u32)?;
@@ -298,14 +301,15 @@ impl Arena {
 
     /// The file range of a block's payload.
     pub(crate) fn file_range(&self, block: BlockId) -> Option<(u64, u64)> {
-        // Not what the shared word says by now: a mapping is laid over what is there.
+        // Uses the segment as it was mapped, and not the shared word, which may have been overwritten since: a mapping
+        // is laid over what is there.
         let mapped = self.mapped(block.segment()).ok()?;
-        let start = mapped.place + u64::from(block.index()) * mapped.size;
+        let start = mapped.file_offset + u64::from(block.index()) * mapped.size;
         (block.index() < mapped.count).then_some((start, mapped.size))
     }
 }
 
-/// Each further segment of a class is twice the last, so that few are needed and little is wasted.
+/// Each further segment of a class is twice as large as the last, so that few are needed and little is wasted.
 fn order_of(class: SizeClass, siblings: u32) -> u32 {
     let payload = (FIRST_PAYLOAD << siblings.min(16)).min(LAST_PAYLOAD);
     let count = (payload / class.size()).clamp(1, u64::from(BLOCKS_PER_SEGMENT));

@@ -1,7 +1,7 @@
 //! The sizes that blocks come in.
 //!
-//! Powers of two up to a page, then four steps to each doubling, so that a large block wastes at most
-//! a fifth of its addresses (and no memory: pages that were never touched are never there).
+//! Powers of two up to a page, then four steps per doubling, so that a large block wastes at most a fifth of its
+//! addresses (and no memory: untouched pages take none).
 
 use crate::memory::layout::MAX_PROCESSES;
 
@@ -13,38 +13,38 @@ const SMALL: u8 = 7;
 const LARGEST_SHIFT: u32 = 41;
 const SIZES: u8 = SMALL + 4 * (LARGEST_SHIFT - 12) as u8;
 
-/// How many classes there are: of bytes, of objects, and the special ones.
+/// The number of classes: for bytes, for objects, and the special ones.
 pub(crate) const CLASSES: usize = SIZES as usize * 2 + 9;
 
-/// Memory that others may still look at, or name themselves in, after it was freed is never used for
-/// anything else: whoever stalled over an old chunk or object finds a newer one there, and never
-/// somebody's bytes.
-pub(crate) const SHORT_STRIP: SizeClass = SizeClass(2 * SIZES);
-pub(crate) const LONG_STRIP: SizeClass = SizeClass(2 * SIZES + 1);
-/// Tables that belong to an object: of holders, the last with a place for each slot, and of what its type keeps.
+/// Type-stable memory. Other processes may still read this memory, or write their id into it, after it was freed. So it
+/// is never used for anything else: a stalled process may see a newer chunk or object there, but never unrelated bytes.
+pub(crate) const SHORT_CHUNK: SizeClass = SizeClass(2 * SIZES);
+pub(crate) const LONG_CHUNK: SizeClass = SizeClass(2 * SIZES + 1);
+/// Tables that belong to an object: tables of holders, the last of them with a place for each process, and tables for
+/// the data of the object's type.
 pub(crate) const ALL_HOLDERS: SizeClass = SizeClass(2 * SIZES + 2);
 pub(crate) const FEW_HOLDERS: SizeClass = SizeClass(2 * SIZES + 5);
 pub(crate) const MANY_HOLDERS: SizeClass = SizeClass(2 * SIZES + 6);
 pub(crate) const LARGE_PART: SizeClass = SizeClass(2 * SIZES + 3);
 
 /// Slots for messages of up to a kilobyte.
-pub(crate) const WIDE_STRIP: SizeClass = SizeClass(2 * SIZES + 4);
+pub(crate) const WIDE_CHUNK: SizeClass = SizeClass(2 * SIZES + 4);
 
-/// Pages of notes: see `ownership_log.rs`.
+/// Pages of the ownership log: see `ownership_log.rs`.
 pub(crate) const OWNERSHIP_LOG: SizeClass = SizeClass(2 * SIZES + 7);
 
-/// Pages of the attachment lists that an object is in: see `attachment_index.rs`.
+/// Pages that list the attachments an object is in: see `attachment_index.rs`.
 pub(crate) const ATTACHMENT_INDEX: SizeClass = SizeClass(2 * SIZES + 8);
 
-/// A chunk's header, and how many slots of how many bytes come behind it.
-pub(crate) const STRIP_HEADER: u64 = 192;
+/// The bytes of a chunk's header; its slots follow.
+pub(crate) const CHUNK_HEADER: u64 = 192;
 
-/// The slots of a chunk: how many, and the bytes of each.
+/// The slots of a chunk: their number, and the bytes of each.
 pub(crate) fn slots_of(class: SizeClass) -> Option<(u32, u32)> {
     match class {
-        SHORT_STRIP => Some((16, 128)),
-        LONG_STRIP => Some((256, 128)),
-        WIDE_STRIP => Some((64, 1152)),
+        SHORT_CHUNK => Some((16, 128)),
+        LONG_CHUNK => Some((256, 128)),
+        WIDE_CHUNK => Some((64, 1152)),
         _ => None,
     }
 }
@@ -72,22 +72,22 @@ impl SizeClass {
         Some(SizeClass(SMALL + ((below - 12) * 4) as u8 + quarter as u8))
     }
 
-    /// Whether blocks of this class only ever hold objects.
+    /// Whether blocks of this class hold only objects.
     pub(crate) fn is_of_objects(self) -> bool {
         (SIZES..2 * SIZES).contains(&self.0)
     }
 
-    /// Whether blocks of this class only ever hold chunks.
+    /// Whether blocks of this class hold only chunks.
     pub(crate) fn is_of_chunks(self) -> bool {
         slots_of(self).is_some()
     }
 
-    /// The bytes a block of this class holds.
+    /// The number of bytes a block of this class holds.
     pub(crate) fn size(self) -> u64 {
         match self {
-            SHORT_STRIP | LONG_STRIP | WIDE_STRIP => {
+            SHORT_CHUNK | LONG_CHUNK | WIDE_CHUNK => {
                 let (count, bytes) = slots_of(self).unwrap_or_default();
-                STRIP_HEADER + u64::from(count) * u64::from(bytes)
+                CHUNK_HEADER + u64::from(count) * u64::from(bytes)
             }
             OWNERSHIP_LOG => 512,
             ATTACHMENT_INDEX => 128,

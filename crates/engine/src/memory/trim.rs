@@ -1,23 +1,24 @@
-//! Giving idle memory back to the system.
+//! Returns idle memory to the system.
 //!
-//! A freed block keeps its pages for whoever takes it next. Memory that nobody took for a while is idle:
+//! A freed block keeps its pages for the next process that takes it. Memory that nobody took for a while is idle:
 //!
 //! ```text
-//! a look at all free blocks:   not marked  -->  marked as idle        (taking a block takes the mark off)
-//!                              marked      -->  the pages of whole runs of such blocks are given back
+//! a scan of all free blocks:   not marked  -->  marked as idle        (taking a block clears the mark)
+//!                              marked      -->  the pages of whole runs of such blocks are returned
 //! ```
 //!
-//! Nothing is counted where blocks are taken and freed, but for the bytes that a process freed, which it adds to a
-//! number of all processes every [`NOTICE`]. When that is a [`PART`] of the file's memory, and that is more than
-//! [`FLOOR`], a thread looks every [`INTERVAL`] until there is not much more than is in use, and ends. It looks at once
-//! where the machine, or the container, is short of memory. It ends before every fork, too (it is started again when
-//! more is freed), so no fork meets it.
+//! Taking and freeing a block counts nothing except the bytes that a process freed. The process adds those to a counter
+//! of all processes every [`REPORT_EVERY`]. When the counter reaches a [`SCAN_PART`] of the file's memory, and that
+//! memory is more than [`FLOOR`], a thread scans every [`INTERVAL`] until there is not much more memory than is in use,
+//! and then ends. It scans at once when the machine, or the container, is short of memory. It also ends before every
+//! fork (and is started again when more is freed), so that no fork runs beside it.
 //!
-//! What stays is at most [`FLOOR`], or a quarter more than is in use: an eighth that a look leaves, and a [`PART`] that
-//! may be freed before the next.
+//! What stays is at most [`FLOOR`], or a quarter more than is in use: an eighth that a scan leaves, and a [`SCAN_PART`]
+//! that may be freed before the next scan.
 //!
-//! A block is taken like any other while its pages go, so nobody else takes it. A chunk begins a life of its own
-//! when it is used again (`reclaim::empty_chunk`): with its pages goes the number of its last one.
+//! A block is taken like any other while its pages are returned, so nobody else takes it. A chunk begins a new
+//! generation when it is used again (`reclaim::empty_chunk`), because returning its pages erases the number of its last
+//! one.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -30,112 +31,115 @@ use crate::memory::owner::Owner;
 use crate::memory::segment::Segment;
 use crate::memory::size_class::{OWNERSHIP_LOG, SizeClass};
 use crate::memory::trimmer;
-use crate::memory::trimmer::Wish;
+use crate::memory::trimmer::Request;
 use crate::memory::{Arena, memory_limit};
 use crate::objects::object::Kind;
 use crate::sys::memfd;
 
-/// What a tree of processes may keep while it has a queue or a pipe, used or not.
+/// What a process tree may keep while it has a queue or a pipe, used or not.
 const FLOOR: u64 = 16 << 20;
-/// As [`FLOOR`], with neither queue nor pipe.
-const BARE_FLOOR: u64 = 2 << 20;
-/// How long memory lies free before it is idle, at least.
+/// As [`FLOOR`], when there is neither a queue nor a pipe.
+const FLOOR_WITHOUT_CHANNELS: u64 = 2 << 20;
+/// How long memory must be free, at least, before it is idle.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
-/// How often it is asked whether memory is short, at most.
-const ASK: u64 = 50_000_000;
-/// So much is freed by a process before it tells the others.
-const NOTICE: u64 = 1 << 20;
-/// So much that a look is due, whatever there is.
-const DUE: u64 = 1 << 62;
-/// The part of the memory that is freed before somebody looks.
-const PART: u64 = 16;
-/// The most that is taken at a time, so that others find free blocks.
+/// The minimum time between two checks whether memory is short, in nanoseconds.
+const CHECK_INTERVAL_NS: u64 = 50_000_000;
+/// How many bytes a process frees before it tells the others.
+const REPORT_EVERY: u64 = 1 << 20;
+/// A counter value at which a scan is due, however much memory there is.
+const SCAN_DUE: u64 = 1 << 62;
+/// A scan is due when one part in this many of the memory was freed.
+const SCAN_PART: u64 = 16;
+/// The most that is taken at a time, so that other processes still find free blocks.
 const RUN_BYTES: u64 = 8 << 20;
 const RUN_BLOCKS: usize = 1024;
 
-/// Bytes that this process freed since it last looked. Racing threads may lose some of each other's.
+/// Bytes that this process freed since it last reported. Racing threads may lose some of each other's updates.
 static FREED: AtomicU64 = AtomicU64::new(0);
-/// What was resident still when this process had given back all that lay free.
-static LEFT: AtomicU64 = AtomicU64::new(0);
-/// When this process asked last whether memory is short.
-static ASKED: AtomicU64 = AtomicU64::new(0);
-/// The kernel, or a sandbox, gives no pages back.
+/// What was still resident after this process had returned all free memory.
+static RESIDENT_AFTER_RELEASE: AtomicU64 = AtomicU64::new(0);
+/// When this process last checked whether memory is short.
+static LAST_CHECK: AtomicU64 = AtomicU64::new(0);
+/// The kernel, or a sandbox, refuses to take pages back.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// Which free blocks are given back.
+/// Which free blocks lose their pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// Those that were free at the last look already.
+    /// Those that were already free at the last scan.
     Idle,
-    /// All, by the thread, since memory is short.
+    /// All, on the trimmer thread, because memory is short.
     Free,
-    /// All, by whoever asks for it.
+    /// All, on the calling thread.
     All,
 }
 
 impl Arena {
-    /// Notes that a block of this process's was freed.
+    /// Counts the bytes of a block that this process freed.
     #[inline]
-    pub(crate) fn note_freed(&self, bytes: u64) {
+    pub(crate) fn count_freed(&self, bytes: u64) {
         let freed = FREED.load(Ordering::Relaxed) + bytes;
         FREED.store(freed, Ordering::Relaxed);
-        if freed >= NOTICE {
-            self.notice();
+        if freed >= REPORT_EVERY {
+            self.start_trimmer_if_due();
         }
     }
 
-    /// Sees to it that somebody gives back what becomes idle, if that is much.
+    /// Makes sure that a thread returns what becomes idle, if that is much.
     #[cold]
-    pub(crate) fn notice(&self) {
-        let freed = self.tell_freed();
+    pub(crate) fn start_trimmer_if_due(&self) {
+        let freed = self.report_freed();
         // Miri wants all threads joined.
         if cfg!(miri) || REFUSED.load(Ordering::Relaxed) {
             return;
         }
-        let waits = crate::objects::cow_collapse::is_waiting();
-        if waits && trimmer::runs_in(self) {
-            trimmer::ask_for(Wish::Look);
+        let waiting = crate::objects::cow_collapse::is_waiting();
+        if waiting && trimmer::runs_in(self) {
+            trimmer::ask_for(Request::Scan);
         }
         let resident = self.resident();
-        if !waits && (resident <= BARE_FLOOR || resident <= FLOOR && resident <= self.floor()) {
+        if !waiting
+            && (resident <= FLOOR_WITHOUT_CHANNELS || resident <= FLOOR && resident <= self.floor())
+        {
             return;
         }
-        // A look is a walk over all that is in use: as much has to be freed that it is little beside that.
-        if !trimmer::runs_in(self) && (waits || freed >= resident / PART) {
-            // With no room for a thread, whoever frees as much again tries again.
+        // A scan visits all memory in use, so enough must be freed to make its cost small beside that.
+        if !trimmer::runs_in(self) && (waiting || freed >= resident / SCAN_PART) {
+            // If no thread can be started, the next process that frees as much tries again.
             if trimmer::start(self) {
                 self.root().freed.store(0, Ordering::Relaxed);
             }
         }
-        if trimmer::runs_in(self) && self.is_short() {
-            trimmer::ask_for(Wish::Hurry);
+        if trimmer::runs_in(self) && self.memory_is_short() {
+            trimmer::ask_for(Request::ScanAll);
         }
     }
 
-    /// Adds what this process freed to what all did since somebody began to look; how much that is.
-    pub(crate) fn tell_freed(&self) -> u64 {
+    /// Adds what this process freed to the counter of all processes since the last scan began; returns the sum.
+    pub(crate) fn report_freed(&self) -> u64 {
         let freed = FREED.swap(0, Ordering::Relaxed);
         self.root().freed.fetch_add(freed, Ordering::Relaxed) + freed
     }
 
-    /// Whoever frees anything next is to look: somebody who was at it is gone.
-    pub(crate) fn look_is_due(&self) {
-        self.root().freed.fetch_max(DUE, Ordering::Relaxed);
+    /// Makes the next process that frees anything scan: the process that was scanning is gone.
+    pub(crate) fn make_scan_due(&self) {
+        self.root().freed.fetch_max(SCAN_DUE, Ordering::Relaxed);
     }
 
-    /// Whether what the arena has might be needed by others at once: a container's limit is near, say.
-    fn is_short(&self) -> bool {
+    /// Whether other programs may need the arena's memory at once, because the limit of a container is near, for
+    /// example.
+    fn memory_is_short(&self) -> bool {
         let now = monotonic_ns();
-        if now.saturating_sub(ASKED.load(Ordering::Relaxed)) < ASK {
+        if now.saturating_sub(LAST_CHECK.load(Ordering::Relaxed)) < CHECK_INTERVAL_NS {
             return false;
         }
-        ASKED.store(now, Ordering::Relaxed);
-        memory_limit::at_ease().is_some_and(|left| self.resident() > left / 2)
+        LAST_CHECK.store(now, Ordering::Relaxed);
+        memory_limit::available_without_pressure().is_some_and(|left| self.resident() > left / 2)
     }
 
     fn floor(&self) -> u64 {
         match self.has_channels(1) {
-            false => BARE_FLOOR,
+            false => FLOOR_WITHOUT_CHANNELS,
             true => FLOOR,
         }
     }
@@ -153,7 +157,7 @@ impl Arena {
         cell.is_some_and(|cell| cell.is_ok_and(is_channel))
     }
 
-    /// Whether there are so many queues and pipes, two at most. Looks at those that were found last, then at all
+    /// Whether there are at least `count` queues and pipes, two at most. Checks those that were found last, then all
     /// objects.
     fn has_channels(&self, count: usize) -> bool {
         let known = &self.root().channels;
@@ -182,49 +186,49 @@ impl Arena {
         number >= count
     }
 
-    /// A queue or pipe is gone. With the last one goes all that lies free.
+    /// A queue or pipe is gone. After the last one, all free memory is returned.
     pub(crate) fn channel_gone(&self) {
         if self.has_grown() && !self.has_channels(1) {
-            self.give_back_all();
+            self.release_free_pages();
         }
     }
 
-    /// As with the last queue or pipe, which somebody keeps but does not use any more.
+    /// As after the last queue or pipe, when somebody keeps one but does not use it any more.
     pub(crate) fn trim_for_last_channel(&self) {
         if self.has_grown() && !self.has_channels(2) {
-            self.give_back_all();
+            self.release_free_pages();
         }
     }
 
-    /// Whether there may be more than was left the last time. A program that makes and drops small queues, one after
-    /// the other, has nothing to give back.
+    /// Whether more memory may be free than was left the last time. A program that makes and drops small queues, one
+    /// after the other, has nothing to return.
     fn has_grown(&self) -> bool {
         let resident = self.resident();
-        let some = BARE_FLOOR / 2;
-        resident > BARE_FLOOR
-            && (resident > LEFT.load(Ordering::Relaxed) + some
+        let some = FLOOR_WITHOUT_CHANNELS / 2;
+        resident > FLOOR_WITHOUT_CHANNELS
+            && (resident > RESIDENT_AFTER_RELEASE.load(Ordering::Relaxed) + some
                 || trimmer::runs_in(self)
-                || self.tell_freed() >= some)
+                || self.report_freed() >= some)
     }
 
-    /// Gives the pages of all free blocks back.
-    pub(crate) fn give_back_all(&self) {
+    /// Returns the pages of all free blocks.
+    pub(crate) fn release_free_pages(&self) {
         FREED.store(0, Ordering::Relaxed);
         self.root().freed.store(0, Ordering::Relaxed);
-        self.give_back_free(Which::All, u64::MAX);
-        self.give_back_tables();
-        LEFT.store(self.resident(), Ordering::Relaxed);
+        self.release_free(Which::All, u64::MAX);
+        self.release_cells();
+        RESIDENT_AFTER_RELEASE.store(self.resident(), Ordering::Relaxed);
     }
 
-    /// One look: gives back what is idle and too much, and marks what may be at the next look. False when no
-    /// further look is of use.
-    pub(crate) fn look(&self, which: Which) -> bool {
+    /// One scan: returns idle memory that is too much, and marks what may be idle at the next scan. False when no
+    /// further scan is useful.
+    pub(crate) fn scan(&self, which: Which) -> bool {
         let resident = self.resident();
         let floor = self.floor();
         if resident <= floor || REFUSED.load(Ordering::Relaxed) {
             return false;
         }
-        // With its cell, which cannot go before the block does.
+        // Counts the cell as well, which cannot be released before the block.
         let in_use: u64 = self
             .used()
             .map(|cell| cell.committed() + size_of::<Cell>() as u64)
@@ -232,15 +236,15 @@ impl Arena {
         let Some(excess) = resident.checked_sub(floor.max(in_use + in_use / 8)) else {
             return false;
         };
-        let given = self.give_back_free(which, excess);
+        let given = self.release_free(which, excess);
         if !trimmer::must_stop() {
-            self.give_back_tables();
+            self.release_cells();
         }
         let marked = self.mark_free();
         given > 0 || marked
     }
 
-    /// Marks all free blocks that have memory; whether there was one without a mark.
+    /// Marks all free blocks that have memory; returns whether one of them had no mark.
     fn mark_free(&self) -> bool {
         let mut marked = false;
         for (number, (_, cell)) in self.blocks().enumerate() {
@@ -254,15 +258,15 @@ impl Arena {
         marked
     }
 
-    /// Gives back the pages of free blocks, of the largest first, until it was as much as `enough`; how much it
-    /// was.
-    fn give_back_free(&self, which: Which, enough: u64) -> u64 {
+    /// Returns the pages of free blocks, the largest blocks first, until `enough` bytes are returned; returns how many
+    /// bytes it was.
+    fn release_free(&self, which: Which, enough: u64) -> u64 {
         let mut segments: Vec<_> = self.segments().collect();
         segments.sort_by_key(|(_, segment)| std::cmp::Reverse(segment.class.size()));
         let mut given = 0;
         for (number, segment) in segments {
-            let fresh = self.root().bump[number as usize].load(Ordering::Acquire);
-            let end = fresh.min(segment.count);
+            let bump = self.root().bump[number as usize].load(Ordering::Acquire);
+            let end = bump.min(segment.count);
             let mut index = 0;
             while index < end {
                 if given >= enough
@@ -271,7 +275,7 @@ impl Arena {
                 {
                     return given;
                 }
-                let (after, bytes) = self.give_back_run(number, segment, index..end, which);
+                let (after, bytes) = self.release_run(number, segment, index..end, which);
                 index = after;
                 given += bytes;
             }
@@ -279,9 +283,9 @@ impl Arena {
         given
     }
 
-    /// Gives back the pages of the first run of free blocks in a part of a segment: where to go on, and how
-    /// much it was.
-    fn give_back_run(
+    /// Returns the pages of the first run of free blocks in a part of a segment. Returns where to continue, and how
+    /// many bytes it was.
+    fn release_run(
         &self,
         number: u32,
         segment: Segment,
@@ -290,7 +294,7 @@ impl Arena {
     ) -> (u32, u64) {
         let end = part.end;
         let size = segment.class.size();
-        // Blocks that share pages with others go by whole runs, those without memory included.
+        // Blocks that share pages with others are returned in whole runs, including blocks without memory.
         let shares_pages = !size.is_multiple_of(memfd::page());
         let is_due = |cell: &Cell| {
             cell.owner.is(Owner::Free)
@@ -317,10 +321,13 @@ impl Arena {
         {
             return (after, 0);
         }
-        (after, self.empty_run(number, segment.class, first..after))
+        (
+            after,
+            self.take_and_release(number, segment.class, first..after),
+        )
     }
 
-    /// The pages that lie within so many bytes from a block on: where in this process, and how many bytes.
+    /// The whole pages within `length` bytes from a block on: their address in this process, and how many bytes.
     fn whole_pages(&self, number: u32, first: u32, length: u64) -> Option<(NonNull<u8>, usize)> {
         let page = memfd::page() as usize;
         let start = self.payload(BlockId::at(number, first)).ok()?;
@@ -331,9 +338,9 @@ impl Arena {
         (from < to).then(|| (unsafe { start.add(from - address) }, to - from))
     }
 
-    /// Takes the blocks of a run as far as they are free still, gives back their pages, and frees them; how much
+    /// Takes the blocks of a run as long as they are free, returns their pages, and frees them; returns how many bytes
     /// it was.
-    fn empty_run(&self, number: u32, class: SizeClass, run: std::ops::Range<u32>) -> u64 {
+    fn take_and_release(&self, number: u32, class: SizeClass, run: std::ops::Range<u32>) -> u64 {
         let Some(open) = self.open_word(number) else {
             return 0;
         };
@@ -346,9 +353,9 @@ impl Arena {
         let Some(&first) = taken.first() else {
             return 0;
         };
-        failpoint::hit("arena.giving_back");
-        let given = self.empty_taken(number, class, first, taken.len() as u32);
-        // Otherwise this thread is about to end, and others free the blocks.
+        failpoint::hit("arena.releasing");
+        let given = self.release_taken(number, class, first, taken.len() as u32);
+        // Otherwise this thread is about to end, and another process frees the blocks.
         if given.is_some() {
             for index in taken {
                 self.free(block(index), self.mine());
@@ -357,9 +364,9 @@ impl Arena {
         given.unwrap_or(0)
     }
 
-    /// Gives back the pages of blocks that are this process's, one behind the other; how much it was. `None` when
-    /// others take it for dead.
-    fn empty_taken(&self, number: u32, class: SizeClass, first: u32, count: u32) -> Option<u64> {
+    /// Returns the pages of consecutive blocks of this process; returns how many bytes it was. `None` when other
+    /// processes count this one as dead.
+    fn release_taken(&self, number: u32, class: SizeClass, first: u32, count: u32) -> Option<u64> {
         let bytes = u64::from(count) * class.size();
         let Some((start, length)) = self.whole_pages(number, first, bytes) else {
             return Some(0);
@@ -370,10 +377,10 @@ impl Arena {
             if class.is_of_chunks() {
                 crate::process::reclaim::empty_chunk(self, block);
             }
-            had.push(self.cell(block).map_or(0, Cell::emptied));
+            had.push(self.cell(block).map_or(0, Cell::take_committed));
         }
         failpoint::hit("arena.emptied");
-        let giving_back = self.give_back_pages()?;
+        let release = self.begin_page_release()?;
         let (place, _) = self.file_range(BlockId::at(number, first))?;
         let skipped = start.as_ptr().addr()
             - self
@@ -381,26 +388,26 @@ impl Arena {
                 .ok()?
                 .as_ptr()
                 .addr();
-        let is_given = self.give_back_part(start, place + skipped as u64, length);
-        drop(giving_back);
-        if is_given {
+        let is_released = self.release_file_pages(start, place + skipped as u64, length);
+        drop(release);
+        if is_released {
             return Some(had.iter().sum::<u64>().min(length as u64));
         }
         for (block, bytes) in blocks.zip(had) {
             if let Ok(cell) = self.cell(block) {
-                cell.touched(bytes);
+                cell.set_committed(bytes);
             }
         }
         REFUSED.store(true, Ordering::Relaxed);
         Some(0)
     }
 
-    /// The bytes of memory behind the blocks that somebody uses.
+    /// The bytes of memory behind the blocks in use.
     pub(crate) fn in_use(&self) -> u64 {
         self.used().map(Cell::committed).sum()
     }
 
-    /// The blocks in use, but for the notes of who uses them.
+    /// The blocks in use, except the pages of the ownership log.
     pub(crate) fn used(&self) -> impl Iterator<Item = &Cell> {
         let segments = self
             .segments()
@@ -412,9 +419,9 @@ impl Arena {
     }
 }
 
-/// Has the next who frees anything look whether the thread is needed, which has ended.
-pub(crate) fn notice_at_next_free() {
-    FREED.fetch_add(NOTICE, Ordering::Relaxed);
+/// Makes the next free check whether the thread, which has ended, is needed again.
+pub(crate) fn check_at_next_free() {
+    FREED.fetch_add(REPORT_EVERY, Ordering::Relaxed);
 }
 
 fn is_channel(cell: &Cell) -> bool {

@@ -1,7 +1,8 @@
-//! The thread that gives idle memory back (`trim.rs`), and takes what is alone out of the file (`cow_collapse.rs`).
+//! The thread that returns idle memory (`trim.rs`), and moves pages out of the file that only one process still uses
+//! (`cow_collapse.rs`).
 //!
-//! It ends before every fork, so no fork meets it, and is started again when more is freed; a fork that copy-on-write much has
-//! it started in a moment.
+//! It ends before every fork, so that no fork runs beside it, and is started again when more is freed. After a fork
+//! that made much memory copy-on-write it is started again shortly.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
@@ -14,38 +15,38 @@ use crate::memory::{Arena, home_if_any};
 use crate::objects::cow_collapse;
 use crate::sys::thread;
 
-/// How soon after a fork it is looked first whether the child is gone, and how rarely at last.
+/// How soon after a fork the thread first checks whether the child is gone, and the longest time between two checks.
 const SOON: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// The process whose thread runs, which a child never has. Zero for none.
+/// The process whose thread runs; a forked child has no such thread. Zero for none.
 static RUNS_IN: AtomicU32 = AtomicU32::new(0);
-/// What the thread is to do next.
+/// What the thread is asked to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
-    /// Look when the time has come.
+pub(crate) enum Request {
+    /// Scan when the interval is over.
     Wait,
-    /// Look at once: somebody is gone whom it may have waited for.
-    Look,
-    /// Look at once, and give back all that is too much.
-    Hurry,
+    /// Scan at once: a process is gone that the thread may have waited for.
+    Scan,
+    /// Scan at once, and return all that is too much.
+    ScanAll,
     End,
 }
 
-static WISH: Mutex<Wish> = Mutex::new(Wish::Wait);
-static WISHED: Condvar = Condvar::new();
+static REQUEST: Mutex<Request> = Mutex::new(Request::Wait);
+static REQUESTED: Condvar = Condvar::new();
 static TRIMMER: Mutex<Trimmer> = Mutex::new(Trimmer(None));
 
-/// The thread that gives memory back, and the process that has it: a raw `clone` copies this and no thread.
+/// The trimmer thread, and the process it belongs to: a raw `clone` copies this value but not the thread.
 pub(crate) struct Trimmer(Option<(ProcId, JoinHandle<()>)>);
 
 impl Trimmer {
-    /// False with no room for a thread.
+    /// False if no thread could be started.
     fn start(&mut self, arena: &Arena) -> bool {
-        *crate::memory::lock(&WISH) = Wish::Wait;
+        *crate::memory::lock(&REQUEST) = Request::Wait;
         let me = arena.me();
         RUNS_IN.store(me.as_u32(), Ordering::Relaxed);
-        let started = thread::start_deaf("procession-trim", trim_until_done).ok();
+        let started = thread::spawn_without_signals("procession-trim", trim_until_done).ok();
         self.0 = started.map(|thread| (me, thread));
         if self.0.is_none() {
             RUNS_IN.store(0, Ordering::Relaxed);
@@ -58,18 +59,18 @@ impl Trimmer {
             return;
         };
         if crate::process::fork::current() != Some(owner) {
-            // It is another process's: whoever waited for it would wait for ever.
+            // The thread belongs to another process: joining it would never end.
             std::mem::forget(thread);
             return;
         }
-        *crate::memory::lock(&WISH) = Wish::End;
-        WISHED.notify_all();
-        // It does not panic, and if it did it is gone as well.
+        *crate::memory::lock(&REQUEST) = Request::End;
+        REQUESTED.notify_all();
+        // It does not panic, and if it did it has ended as well.
         let _ = thread.join();
-        // Whoever frees something next looks whether it is needed again.
-        crate::memory::trim::notice_at_next_free();
+        // The next free checks whether the thread is needed again.
+        crate::memory::trim::check_at_next_free();
         if let Some(arena) = home_if_any() {
-            arena.look_is_due();
+            arena.make_scan_due();
         }
     }
 }
@@ -79,27 +80,27 @@ pub(crate) fn runs_in(arena: &Arena) -> bool {
     RUNS_IN.load(Ordering::Relaxed) == arena.me().as_u32()
 }
 
-/// Starts the thread unless it runs; false where there is none.
+/// Starts the thread unless it runs; false if there is none.
 ///
-/// Whoever has the lock forks, or starts the thread. To wait here could be for ever: see [`stop`].
+/// Only tries for the lock: its holder forks, or starts the thread. Waiting here could deadlock: see [`stop`].
 pub(crate) fn start(arena: &Arena) -> bool {
     TRIMMER.try_lock().is_ok_and(|mut trimmer| {
-        // Another thread may have started it: the one that `stop` knows is the only one.
+        // Another thread may have started it: only the one that `stop` knows may exist.
         runs_in(arena) || trimmer.start(arena)
     })
 }
 
-/// Whether the thread is to end, now.
+/// Whether the thread has been told to end.
 pub(crate) fn must_stop() -> bool {
-    *crate::memory::lock(&WISH) == Wish::End
+    *crate::memory::lock(&REQUEST) == Request::End
 }
 
-/// Has the thread look at once, unless it is to end.
-pub(crate) fn ask_for(what: Wish) {
-    let mut wish = crate::memory::lock(&WISH);
-    if matches!(*wish, Wish::Wait | Wish::Look) {
-        *wish = what;
-        WISHED.notify_all();
+/// Makes the thread scan at once, unless it has been told to end.
+pub(crate) fn ask_for(what: Request) {
+    let mut request = crate::memory::lock(&REQUEST);
+    if matches!(*request, Request::Wait | Request::Scan) {
+        *request = what;
+        REQUESTED.notify_all();
     }
 }
 
@@ -111,23 +112,24 @@ fn trim_until_done() {
         false => INTERVAL,
     };
     loop {
-        let wish = crate::memory::lock(&WISH);
-        let waited = WISHED.wait_timeout_while(wish, wait, |wish| *wish == Wish::Wait);
-        let mut wish = waited.unwrap_or_else(|e| e.into_inner()).0;
-        let asked = *wish;
+        let request = crate::memory::lock(&REQUEST);
+        let waited =
+            REQUESTED.wait_timeout_while(request, wait, |request| *request == Request::Wait);
+        let mut request = waited.unwrap_or_else(|e| e.into_inner()).0;
+        let asked = *request;
         let which = match asked {
-            Wish::Wait | Wish::Look => Which::Idle,
-            Wish::Hurry => Which::Free,
-            Wish::End => break,
+            Request::Wait | Request::Scan => Which::Idle,
+            Request::ScanAll => Which::Free,
+            Request::End => break,
         };
-        *wish = Wish::Wait;
-        drop(wish);
-        arena.take_out_what_is_alone(must_stop);
-        let looks_for_idle = arena.look(which);
-        if !looks_for_idle && !cow_collapse::is_waiting() {
+        *request = Request::Wait;
+        drop(request);
+        arena.collapse_unshared(must_stop);
+        let found_idle = arena.scan(which);
+        if !found_idle && !cow_collapse::is_waiting() {
             break;
         }
-        wait = match looks_for_idle || asked != Wish::Wait {
+        wait = match found_idle || asked != Request::Wait {
             true => INTERVAL,
             false => (wait * 2).min(LONGEST),
         };
@@ -135,23 +137,23 @@ fn trim_until_done() {
     RUNS_IN.store(0, Ordering::Relaxed);
 }
 
-/// How a program wants to have the thread started that a fork ended: in a moment, since its runtime looks at the
-/// threads when a fork returns.
-static IN_A_MOMENT: OnceLock<InAMoment> = OnceLock::new();
+/// How a program wants the thread started that a fork ended: shortly afterwards, since its runtime looks at the threads
+/// when a fork returns.
+static START_SOON: OnceLock<StartSoon> = OnceLock::new();
 
-/// Has what it is given called in a moment.
-pub(crate) type InAMoment = fn(fn());
+/// Calls the function it is given a moment later.
+pub(crate) type StartSoon = fn(fn());
 
 /// See [`process::start_threads_by`](crate::process::start_threads_by).
-pub(crate) fn start_threads_by(in_a_moment: InAMoment) {
-    let _first = IN_A_MOMENT.set(in_a_moment);
+pub(crate) fn start_threads_by(start_soon: StartSoon) {
+    let _first = START_SOON.set(start_soon);
 }
 
-/// After a fork that copy-on-write much: starts the thread again.
+/// Starts the thread again after a fork that made much memory copy-on-write.
 pub(crate) fn start_after_fork() {
     if cow_collapse::is_waiting() {
-        match IN_A_MOMENT.get() {
-            Some(in_a_moment) => in_a_moment(start_if_waiting),
+        match START_SOON.get() {
+            Some(start_soon) => start_soon(start_if_waiting),
             None => start_if_waiting(),
         }
     }
@@ -162,26 +164,26 @@ fn start_if_waiting() {
         && crate::process::fork::current().is_some()
         && cow_collapse::is_waiting()
     {
-        arena.notice();
+        arena.start_trimmer_if_due();
     }
 }
 
-/// Before a fork: ends the thread. Nobody starts one while the guard is there.
+/// Ends the thread before a fork. No other thread is started while the guard exists.
 ///
-/// To be called with no lock of the engine held. Who holds one only tries for this lock.
+/// Must be called without holding a lock of the engine. A thread that holds one only tries for this lock.
 pub(crate) fn stop() -> MutexGuard<'static, Trimmer> {
     let mut trimmer = crate::memory::lock(&TRIMMER);
     trimmer.end();
     trimmer
 }
 
-/// Before this process ends: ends the thread, and no other is started.
+/// Ends the thread before this process ends, and lets no other start.
 ///
-/// Others free what a process owned as soon as its first thread is gone. A thread that is in the kernel by then,
-/// giving pages back, would go on with it.
+/// Other processes free what a process owned as soon as its first thread is gone. A thread that is in the kernel at
+/// that time, returning pages, would continue to do so.
 pub(crate) fn stop_for_good(arena: &Arena) {
     let _trimmer = stop();
-    arena.tell_freed();
+    arena.report_freed();
     RUNS_IN.store(arena.me().as_u32(), Ordering::Relaxed);
 }
 
@@ -199,7 +201,7 @@ mod tests {
         // SAFETY: a fork that no handler hears of; the child makes system calls and ends.
         let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
         if pid == 0 {
-            // SAFETY: calls without preconditions: who waits for ever is ended.
+            // SAFETY: calls without preconditions; the alarm ends a child that would wait for ever.
             unsafe { libc::alarm(10) };
             trimmer.end();
             // SAFETY: as above.
@@ -213,7 +215,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "threads")]
-    fn a_process_that_leaves_gives_nothing_back_behind_its_back() {
+    fn a_process_that_leaves_releases_no_pages_afterwards() {
         let arena = crate::memory::home().expect("an arena");
         stop().start(arena);
         stop_for_good(arena);

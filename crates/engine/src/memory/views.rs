@@ -1,24 +1,24 @@
-//! Where this process sees the payload of a segment: making private blocks private.
+//! The address at which this process sees the payload of a segment: how borrowed blocks become private.
 //!
-//! A private block becomes private by a mapping of its own in its place. A process has a limited number of mappings
-//! (vm.max_map_count), so where many blocks of one segment are lent, the whole place becomes private, and the engine
-//! goes on to see the segment elsewhere:
-//!
-//! ```text
-//! before    engine, users  -->  place 1, shared
-//! after     users          -->  place 1, private         engine  -->  place 2, shared
-//! ```
-//!
-//! Somebody may have taken a block just before and be writing to it in place 1, which nobody would see any more. So
-//! the engine's place changes first, and only if no block is this process's that is not lent does the old one
-//! become private.
+//! A borrowed block becomes private by a private mapping laid over its address. A process has a limited number of
+//! mappings (vm.max_map_count). So when many blocks of one segment are borrowed, the whole address range becomes
+//! private, and the engine uses the segment at another address:
 //!
 //! ```text
-//! taker:  owner := me (SeqCst);   where is it seen?            forker:  seen at 2 (SeqCst);   whose is it?
+//! before    engine, users  -->  range 1, shared
+//! after     users          -->  range 1, private         engine  -->  range 2, shared
 //! ```
 //!
-//! A place is never taken away, since another thread may be reading there; when nothing is lent there it serves as
-//! place 2 again.
+//! A thread may have taken a block just before and may be writing to it in range 1, where nobody would see the write
+//! any more. So the engine's address changes first. The old range becomes private only if every block of this process
+//! in it is borrowed.
+//!
+//! ```text
+//! taker:  owner := me (SeqCst);   load the address         forker:  address := range 2 (SeqCst);   load the owners
+//! ```
+//!
+//! A range is never unmapped, since another thread may be reading there. When nothing in it is borrowed any more, it
+//! can serve as range 2 again.
 
 use std::ptr::NonNull;
 use std::sync::Mutex;
@@ -31,28 +31,28 @@ use crate::memory::segment::Mapped;
 use crate::objects::private_mapping::{Place, Places};
 use crate::sys::memfd::Sharing;
 
-/// So many blocks of a segment have mappings of their own, at most.
+/// At most this many blocks of a segment get mappings of their own.
 const FEW: usize = 8;
 
-/// A place where a segment was seen before.
+/// An address range at which a segment was seen before.
 struct View {
     segment: u32,
     start: NonNull<u8>,
 }
 
-// SAFETY: an address; what is done with it is done under the lock.
+// SAFETY: an address, which is used only under the lock.
 unsafe impl Send for View {}
 
-/// Touched while the private blocks are locked.
+/// Accessed only while the map of private blocks is locked.
 static VIEWS: Mutex<Vec<View>> = Mutex::new(Vec::new());
 
-/// Maps private blocks privately where their users see them.
+/// Maps borrowed blocks privately at the addresses where their users see them.
 ///
 /// # Errors
-/// When some still are shared.
+/// When some are still shared.
 pub(crate) fn make_private(arena: &Arena, all: &mut Places, wanted: &[BlockId]) -> Result<()> {
     let mut outcome = Ok(());
-    // In which segment, and where that starts in the place where its user sees it.
+    // The segment, and its base address in the range where the block's user sees it.
     let key_of = |block: &BlockId| {
         let size = arena.capacity(*block) as usize;
         let start = all
@@ -65,7 +65,7 @@ pub(crate) fn make_private(arena: &Arena, all: &mut Places, wanted: &[BlockId]) 
     keyed.sort_unstable_by_key(|(key, block)| (*key, block.0));
     for group in keyed.chunk_by(|(a, _), (b, _)| a == b) {
         let group: Vec<BlockId> = group.iter().map(|(_, block)| *block).collect();
-        if group.len() > FEW && arena.make_place_private(all, &group)? {
+        if group.len() > FEW && arena.make_range_private(all, &group)? {
             continue;
         }
         for block in group {
@@ -82,9 +82,9 @@ pub(crate) fn make_private(arena: &Arena, all: &mut Places, wanted: &[BlockId]) 
 }
 
 impl Arena {
-    /// Makes the place private in which these blocks of one segment are; false, and nothing changed that anybody
-    /// would notice, if that cannot be.
-    fn make_place_private(&self, all: &mut Places, group: &[BlockId]) -> Result<bool> {
+    /// Makes the range private that contains these blocks of one segment. False, with no visible change, if that is not
+    /// possible.
+    fn make_range_private(&self, all: &mut Places, group: &[BlockId]) -> Result<bool> {
         let (Some(first), true) = (group.first(), self.has_descriptor()) else {
             return Ok(false);
         };
@@ -93,22 +93,22 @@ impl Arena {
         let Some(base) = base_of(all, *first, mapped) else {
             return Ok(false);
         };
-        if base == mapped.payload && self.see_elsewhere(all, number, mapped).is_err() {
+        if base == mapped.payload && self.move_engine_view(all, number, mapped).is_err() {
             return Ok(false);
         }
-        if self.is_used_unlent(all, number) {
+        if self.has_unborrowed_block(all, number) {
             return Ok(false);
         }
         for run in shared_runs(all, number, base, mapped) {
-            // SAFETY: within the place, which is mapped; who looks at it holds a block there that is lent, or only
-            // reads, for which the file has all.
+            // SAFETY: within the range, which is mapped. A thread that uses it either holds a borrowed block there, or
+            // only reads, and the file has all that it reads.
             let done = unsafe {
                 let start = base.add(run.start);
-                let offset = mapped.place + run.start as u64;
+                let offset = mapped.file_offset + run.start as u64;
                 self.map_file_over(start, offset, run.len(), Sharing::Private)
             };
             if done.is_err() {
-                // Some of it is private, block by block the rest may be.
+                // Part of the range is private now; the rest may become so block by block.
                 return Ok(false);
             }
         }
@@ -120,8 +120,8 @@ impl Arena {
         Ok(true)
     }
 
-    /// From now on the engine sees a segment at another place than before.
-    fn see_elsewhere(&self, all: &Places, number: u32, mapped: &Mapped) -> Result<()> {
+    /// From now on the engine uses a segment at another address than before.
+    fn move_engine_view(&self, all: &Places, number: u32, mapped: &Mapped) -> Result<()> {
         let mut views = crate::memory::lock(&VIEWS);
         let length = mapped.payload_length();
         let spare = views.iter().position(|view| {
@@ -132,23 +132,23 @@ impl Arena {
         let start = match spare {
             Some(spare) => {
                 let start = views[spare].start;
-                // SAFETY: a place of the segment's, in which nothing is lent any more.
-                unsafe { self.map_file_over(start, mapped.place, length, Sharing::Shared)? };
+                // SAFETY: a range of this segment in which nothing is borrowed any more.
+                unsafe { self.map_file_over(start, mapped.file_offset, length, Sharing::Shared)? };
                 views.swap_remove(spare);
                 start
             }
-            None => self.map_file(mapped.place, length)?,
+            None => self.map_file(mapped.file_offset, length)?,
         };
         views.push(View {
             segment: number,
             start: mapped.payload,
         });
-        // SAFETY: just mapped, shared, and never taken away.
-        unsafe { self.see_payload_at(number, start) }
+        // SAFETY: just mapped, shared, and never unmapped.
+        unsafe { self.set_payload_address(number, start) }
     }
 
-    /// Whether a block of a segment is this process's that is not lent: being filled, or read.
-    fn is_used_unlent(&self, all: &Places, number: u32) -> bool {
+    /// Whether this process owns a block of a segment that is not borrowed: it is being filled, or read.
+    fn has_unborrowed_block(&self, all: &Places, number: u32) -> bool {
         let mine = self.mine();
         let taken = self.root().bump[number as usize].load(Ordering::SeqCst);
         (0..taken).any(|index| {
@@ -164,13 +164,13 @@ fn in_segment(all: &Places, number: u32) -> impl Iterator<Item = (BlockId, &Plac
         .map(|(block, place)| (BlockId(*block), place))
 }
 
-/// Where the segment starts in the place where a private block is.
+/// The base address of the segment in the range that contains a borrowed block.
 fn base_of(all: &Places, block: BlockId, mapped: &Mapped) -> Option<NonNull<u8>> {
     let start = all.get(&block.0)?.start.as_ptr();
     NonNull::new(start.wrapping_sub((u64::from(block.index()) * mapped.size) as usize))
 }
 
-/// The parts of a place that are shared still, though others may be in it: what is private stays as it is.
+/// The parts of a range that are still shared. What is private stays as it is.
 fn shared_runs(
     all: &Places,
     number: u32,

@@ -1,4 +1,5 @@
-//! An object that travels in an attachment list: alive until the last of all holders lets go, and freed once.
+//! An object that travels in an attachment list: it lives until its last holder releases it, and is
+//! freed once.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
@@ -10,20 +11,20 @@ use crate::memory::owner::{Owner, OwnerCell};
 const SENT: u32 = 1;
 const ADDED: u32 = 2;
 
-struct Travelling {
+struct SentObject {
     owner: OwnerCell,
     added: AtomicU32,
-    /// The sender's and the receiver's.
+    /// The references of the sender and the receiver.
     cells: [AtomicU32; 2],
-    /// 1 while it is an attachment list that lists the object.
+    /// 1 while an attachment list lists the object.
     attachments: AtomicU32,
     freed: AtomicU32,
 }
 
-impl Travelling {
-    /// ObjectRef by the sender.
-    fn new() -> Arc<Travelling> {
-        Arc::new(Travelling {
+impl SentObject {
+    /// The sender holds a reference.
+    fn new() -> Arc<SentObject> {
+        Arc::new(SentObject {
             owner: OwnerCell::new(Owner::Shared),
             added: AtomicU32::new(0),
             cells: [AtomicU32::new(1), AtomicU32::new(0)],
@@ -61,7 +62,7 @@ impl Travelling {
         }
     }
 
-    /// The sender puts it into an attachment list and lets go.
+    /// The sender puts the object into an attachment list and releases its reference.
     fn send(&self) {
         self.note_sent();
         self.attachments.store(1, Ordering::SeqCst);
@@ -70,7 +71,7 @@ impl Travelling {
         self.free_if_unheld(1);
     }
 
-    /// The receiver opens it and frees the attachment list; true if there was one.
+    /// The receiver opens the object and frees the attachment list. Returns true if there was one.
     fn receive(&self) -> bool {
         if self.attachments.load(Ordering::SeqCst) == 0 {
             return false;
@@ -80,17 +81,17 @@ impl Travelling {
         self.cells[1].store(1, Ordering::SeqCst);
         self.added.fetch_add(ADDED, Ordering::SeqCst);
         assert!(self.owner.is(Owner::Shared), "gone while it was opened");
-        self.drop_envelope(2);
+        self.free_attachments(2);
         assert_eq!(self.freed.load(Ordering::SeqCst), 0, "gone while held");
         true
     }
 
-    fn drop_envelope(&self, number: u32) {
+    fn free_attachments(&self, number: u32) {
         self.attachments.store(0, Ordering::SeqCst);
         self.free_if_unheld(number);
     }
 
-    fn let_go(&self) {
+    fn release(&self) {
         self.cells[1].store(0, Ordering::SeqCst);
         self.free_if_unheld(2);
     }
@@ -105,7 +106,7 @@ fn bounded(model: impl Fn() + Sync + Send + 'static) {
 #[test]
 fn an_object_is_alive_from_sender_to_receiver() {
     bounded(|| {
-        let object = Travelling::new();
+        let object = SentObject::new();
         let other = object.clone();
         let sender = thread::spawn(move || other.send());
         let received = object.receive();
@@ -114,7 +115,7 @@ fn an_object_is_alive_from_sender_to_receiver() {
         if !received {
             assert!(object.receive());
         }
-        object.let_go();
+        object.release();
         assert_eq!(object.freed.load(Ordering::SeqCst), 1);
     });
 }
@@ -122,16 +123,16 @@ fn an_object_is_alive_from_sender_to_receiver() {
 #[test]
 fn a_sweep_frees_nothing_that_travels() {
     bounded(|| {
-        let object = Travelling::new();
+        let object = SentObject::new();
         let (one, two) = (object.clone(), object.clone());
         let sender = thread::spawn(move || one.send());
-        let sweeper = thread::spawn(move || two.free_if_unheld(3));
+        let recovery = thread::spawn(move || two.free_if_unheld(3));
         if object.receive() {
-            object.let_go();
+            object.release();
         }
         sender.join().unwrap();
-        sweeper.join().unwrap();
-        object.drop_envelope(4);
+        recovery.join().unwrap();
+        object.free_attachments(4);
         assert_eq!(object.freed.load(Ordering::SeqCst), 1);
     });
 }
@@ -139,12 +140,12 @@ fn a_sweep_frees_nothing_that_travels() {
 #[test]
 fn an_object_goes_with_the_last_envelope() {
     bounded(|| {
-        let object = Travelling::new();
+        let object = SentObject::new();
         object.send();
         let other = object.clone();
-        let sweeper = thread::spawn(move || other.free_if_unheld(3));
-        object.drop_envelope(2);
-        sweeper.join().unwrap();
+        let recovery = thread::spawn(move || other.free_if_unheld(3));
+        object.free_attachments(2);
+        recovery.join().unwrap();
         assert_eq!(object.freed.load(Ordering::SeqCst), 1);
     });
 }

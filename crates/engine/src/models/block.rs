@@ -1,4 +1,4 @@
-//! A large message's block: freed once, and never while somebody may read it.
+//! The block of a large message is freed once, and never while a process may read it.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +15,7 @@ const SLOT: Owner = Owner::Slot {
     inc: INC,
 };
 
-struct Parcel {
+struct LargeMessage {
     block: OwnerCell,
     slot: SlotWord,
     deaths: Arc<Deaths>,
@@ -23,9 +23,9 @@ struct Parcel {
     received: AtomicU32,
 }
 
-impl Parcel {
-    fn new() -> Arc<Parcel> {
-        Arc::new(Parcel {
+impl LargeMessage {
+    fn new() -> Arc<LargeMessage> {
+        Arc::new(LargeMessage {
             block: OwnerCell::new(Owner::Process(process(1))),
             slot: SlotWord::new(),
             deaths: Deaths::of(5),
@@ -34,7 +34,7 @@ impl Parcel {
         })
     }
 
-    /// Process 1 puts the block it filled, dying after so many steps.
+    /// Process 1 puts the block that it filled. It dies after `steps` steps.
     fn put(&self, steps: u32) {
         let me = process(1);
         let seen = self.slot.look();
@@ -49,10 +49,10 @@ impl Parcel {
         self.slot.pass(INC, Phase::Reserved(me), Phase::Ready);
     }
 
-    /// Receives, dying after so many steps.
+    /// Receives. Dies after `steps` steps.
     fn get(&self, number: u32, steps: u32) {
         let me = process(number);
-        self.repair();
+        self.recover();
         if !self.slot.pass(INC, Phase::Ready, Phase::Receiving(me)) {
             return;
         }
@@ -74,8 +74,8 @@ impl Parcel {
         }
     }
 
-    /// The table of `channel/recovery.rs`.
-    fn repair(&self) {
+    /// The rule of `channel/recovery.rs`.
+    fn recover(&self) {
         let (from, owner) = match self.slot.look().view(INC) {
             View::In(from @ (Phase::Reserved(owner) | Phase::Receiving(owner))) => (from, owner),
             _ => return,
@@ -92,7 +92,7 @@ impl Parcel {
         self.slot.pass(INC, from, to);
     }
 
-    /// What a sweep does.
+    /// What recovery does for a dead process.
     fn reap(&self, number: u32) {
         if self.deaths.is_dead(process(number)) {
             self.free(Owner::Process(process(number)));
@@ -104,18 +104,18 @@ impl Parcel {
 fn a_block_is_freed_once_whenever_its_producer_dies() {
     for steps in [1, 2, 9] {
         loom::model(move || {
-            let parcel = Parcel::new();
-            let other = parcel.clone();
+            let message = LargeMessage::new();
+            let other = message.clone();
             let producer = thread::spawn(move || other.put(steps));
-            let other = parcel.clone();
-            let sweeper = thread::spawn(move || other.reap(1));
-            parcel.get(2, 9);
+            let other = message.clone();
+            let recovery = thread::spawn(move || other.reap(1));
+            message.get(2, 9);
             producer.join().unwrap();
-            sweeper.join().unwrap();
-            parcel.get(3, 9);
-            parcel.reap(1);
-            assert_eq!(parcel.freed.load(Ordering::SeqCst), 1);
-            let received = parcel.received.load(Ordering::SeqCst);
+            recovery.join().unwrap();
+            message.get(3, 9);
+            message.reap(1);
+            assert_eq!(message.freed.load(Ordering::SeqCst), 1);
+            let received = message.received.load(Ordering::SeqCst);
             assert_eq!(received, u32::from(steps > 1));
         });
     }
@@ -125,23 +125,23 @@ fn a_block_is_freed_once_whenever_its_producer_dies() {
 fn a_block_is_freed_once_whenever_its_consumer_dies() {
     for steps in [1, 2] {
         loom::model(move || {
-            let parcel = Parcel::new();
-            parcel.put(9);
-            let other = parcel.clone();
+            let message = LargeMessage::new();
+            message.put(9);
+            let other = message.clone();
             let consumer = thread::spawn(move || other.get(2, steps));
-            let other = parcel.clone();
-            let sweeper = thread::spawn(move || other.reap(2));
-            parcel.get(3, 9);
+            let other = message.clone();
+            let recovery = thread::spawn(move || other.reap(2));
+            message.get(3, 9);
             consumer.join().unwrap();
-            sweeper.join().unwrap();
-            parcel.get(4, 9);
-            parcel.reap(2);
-            assert_eq!(parcel.freed.load(Ordering::SeqCst), 1);
-            // The one that died with the block in its hands had received it.
-            let received = parcel.received.load(Ordering::SeqCst);
+            recovery.join().unwrap();
+            message.get(4, 9);
+            message.reap(2);
+            assert_eq!(message.freed.load(Ordering::SeqCst), 1);
+            // The consumer that died while it owned the block had received it.
+            let received = message.received.load(Ordering::SeqCst);
             assert!(received <= 1);
             if steps == 1 {
-                assert!(received == 1 || parcel.slot.look().view(INC) == View::In(Phase::Done));
+                assert!(received == 1 || message.slot.look().view(INC) == View::In(Phase::Done));
             }
         });
     }

@@ -1,4 +1,4 @@
-//! A chain of chunks: those that are over leave it wherever they are, and the others stay.
+//! A list of chunks: finished chunks leave it wherever they are, and the others stay.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -6,11 +6,11 @@ use loom::thread;
 use crate::channel::link::{Link, LinkWord};
 
 const INC: u32 = 1;
-const STRIPS: usize = 4;
+const CHUNKS: usize = 4;
 
 struct ChunkList {
     head: LinkWord,
-    next: [LinkWord; STRIPS],
+    next: [LinkWord; CHUNKS],
 }
 
 fn link(chunk: usize) -> Link {
@@ -24,7 +24,7 @@ fn chunk(link: Link) -> Option<usize> {
 impl ChunkList {
     fn new() -> Arc<ChunkList> {
         let next = |chunk| match chunk + 1 {
-            STRIPS => Link::end_of(INC),
+            CHUNKS => Link::end_of(INC),
             next => link(next),
         };
         Arc::new(ChunkList {
@@ -33,13 +33,13 @@ impl ChunkList {
         })
     }
 
-    /// The rule of `channel/retire.rs`, dying after so many steps.
+    /// The rule of `channel/retire.rs`. Dies after `steps` steps.
     fn retire(&self, gone: usize, steps: u32) {
         self.freeze(gone);
         if steps == 1 {
             return;
         }
-        self.lead_over(gone);
+        self.bypass(gone);
     }
 
     fn freeze(&self, gone: usize) {
@@ -51,7 +51,7 @@ impl ChunkList {
         }
     }
 
-    fn lead_over(&self, gone: usize) {
+    fn bypass(&self, gone: usize) {
         let mut from = None;
         loop {
             let word = from.map_or(&self.head, |chunk: usize| &self.next[chunk]);
@@ -90,11 +90,11 @@ fn neighbours_that_leave_at_once_are_both_gone() {
     for (one, other) in [(0, 1), (1, 2), (0, 2)] {
         loom::model(move || {
             let chain = ChunkList::new();
-            let its = chain.clone();
-            let thread = thread::spawn(move || its.retire(one, 9));
+            let theirs = chain.clone();
+            let thread = thread::spawn(move || theirs.retire(one, 9));
             chain.retire(other, 9);
             thread.join().unwrap();
-            let left: Vec<_> = (0..STRIPS).filter(|s| ![one, other].contains(s)).collect();
+            let left: Vec<_> = (0..CHUNKS).filter(|s| ![one, other].contains(s)).collect();
             assert_eq!(chain.chunks(), left);
         });
     }
@@ -104,10 +104,10 @@ fn neighbours_that_leave_at_once_are_both_gone() {
 fn whoever_helps_leaves_nothing_that_leads_on_to_what_is_gone() {
     loom::model(|| {
         let chain = ChunkList::new();
-        let its = chain.clone();
-        let thread = thread::spawn(move || its.retire(1, 9));
+        let theirs = chain.clone();
+        let thread = thread::spawn(move || theirs.retire(1, 9));
         chain.freeze(1);
-        chain.lead_over(1);
+        chain.bypass(1);
         assert_eq!(chain.chunks(), [0, 2, 3]);
         thread.join().unwrap();
         assert_eq!(chain.chunks(), [0, 2, 3]);
@@ -118,8 +118,8 @@ fn whoever_helps_leaves_nothing_that_leads_on_to_what_is_gone() {
 fn what_one_left_half_done_another_finishes() {
     loom::model(|| {
         let chain = ChunkList::new();
-        let its = chain.clone();
-        let thread = thread::spawn(move || its.retire(1, 1));
+        let theirs = chain.clone();
+        let thread = thread::spawn(move || theirs.retire(1, 1));
         chain.retire(2, 9);
         thread.join().unwrap();
         chain.retire(1, 9);

@@ -1,5 +1,5 @@
-//! The event count: of those who wait for what others publish, none sleeps while something is left, though others that
-//! published or were woken stand still.
+//! The event count: no waiter sleeps while something is left, even if publishers and woken waiters
+//! are stopped.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
@@ -36,7 +36,7 @@ impl Place {
 
     /// Publishes, and is stopped before it wakes anybody.
     fn publish_and_stop(&self) {
-        // That it found somebody has it do nothing more.
+        // It reports one woken sleeper, so it does nothing more.
         self.publish_with(|| 1);
     }
 
@@ -47,7 +47,7 @@ impl Place {
             .is_ok()
     }
 
-    /// Waits once, unless there is something to take; whether there was.
+    /// Waits once, unless there is something to take. Returns whether there was.
     fn take_or_wait(&self) -> bool {
         let key = self.events.announce();
         let taken = self.take();
@@ -60,7 +60,7 @@ impl Place {
 
     fn consume(&self) {
         while !self.take_or_wait() {}
-        // `EventCount::woke`.
+        // As in `EventCount::woke`.
         if self.events.is_awaited() && self.items.load(Ordering::SeqCst) > 0 {
             self.events.call(|_| self.futex.wake_one());
         }
@@ -140,7 +140,7 @@ fn a_consumer_that_is_stopped_as_it_is_woken_holds_up_nobody() {
             let place = place.clone();
             thread::spawn(move || {
                 if place.take_or_wait() {
-                    // It did not sleep: what it took is not the other one's.
+                    // It did not sleep, so what it took is not the other consumer's.
                     place.publish();
                 }
             })
@@ -149,7 +149,7 @@ fn a_consumer_that_is_stopped_as_it_is_woken_holds_up_nobody() {
         place.publish();
         place.publish();
         consumer.join().unwrap();
-        // Should it sleep still, nothing else is to come.
+        // If it still sleeps, nothing else will come.
         place.futex.wake_one();
         stopped.join().unwrap();
     });

@@ -1,4 +1,5 @@
-//! The lock word: one holder at a time, no lost wake-up, and exactly one successor of a dead holder.
+//! The lock word: one holder at a time, no lost wake-up, and exactly one successor of a dead
+//! holder.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -7,15 +8,15 @@ use loom::thread;
 use super::{Deaths, Futex, process};
 use crate::sync::lock_state::LockState;
 
-/// A lock word and those who sleep on it.
-pub(super) struct Latch {
+/// A lock word and the threads that sleep on it.
+pub(super) struct ModelLock {
     pub(super) word: LockState,
     futex: Futex,
 }
 
-impl Latch {
-    pub(super) fn new() -> Latch {
-        Latch {
+impl ModelLock {
+    pub(super) fn new() -> ModelLock {
+        ModelLock {
             word: LockState::new(),
             futex: Futex::new(),
         }
@@ -42,20 +43,20 @@ impl Latch {
 }
 
 struct Guarded {
-    latch: Latch,
+    lock: ModelLock,
     value: UnsafeCell<u32>,
 }
 
 impl Guarded {
     fn new() -> Arc<Guarded> {
         Arc::new(Guarded {
-            latch: Latch::new(),
+            lock: ModelLock::new(),
             value: UnsafeCell::new(0),
         })
     }
 
     fn add_one(&self) {
-        // SAFETY: the lock is held; loom reports it when another thread is in here, too.
+        // SAFETY: the lock is held; loom reports if another thread is in here, too.
         self.value.with_mut(|value| unsafe { *value += 1 });
     }
 }
@@ -69,9 +70,9 @@ fn one_holder_at_a_time_and_nobody_sleeps_for_ever() {
         let work = |number: u32| {
             let guarded = guarded.clone();
             move || {
-                guarded.latch.acquire(number);
+                guarded.lock.acquire(number);
                 guarded.add_one();
-                guarded.latch.release();
+                guarded.lock.release();
             }
         };
         let threads = [thread::spawn(work(1)), thread::spawn(work(2))];
@@ -92,7 +93,7 @@ fn a_dead_holders_lock_is_broken_exactly_once() {
         let dying = {
             let (guarded, deaths) = (guarded.clone(), deaths.clone());
             thread::spawn(move || {
-                if guarded.latch.word.take(process(1), 1, false).is_ok() {
+                if guarded.lock.word.take(process(1), 1, false).is_ok() {
                     guarded.add_one();
                 }
                 deaths.die(process(1));
@@ -101,9 +102,9 @@ fn a_dead_holders_lock_is_broken_exactly_once() {
         let successor = |number: u32| {
             let (guarded, deaths) = (guarded.clone(), deaths.clone());
             move || {
-                let seen = guarded.latch.word.look();
+                let seen = guarded.lock.word.look();
                 let dead = seen.holder().is_some_and(|holder| deaths.is_dead(holder));
-                let mine = dead && guarded.latch.word.inherit(seen, process(number), number);
+                let mine = dead && guarded.lock.word.inherit(seen, process(number), number);
                 if mine {
                     guarded.add_one();
                 }

@@ -1,7 +1,7 @@
-//! Models of the protocols, run by loom over every order of steps that the memory model allows.
+//! Models of the protocols. Loom runs them in every order of steps that the memory model allows.
 //!
-//! They run the very words the engine runs, over loom's atomics. A death is a thread that stops in the
-//! middle and sets its `dead` flag; what the kernel does for the real engine.
+//! The models run the same words as the engine, on loom's atomics. A death is a thread that stops
+//! in the middle and sets its `dead` flag; for the real engine the kernel does that.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test -p procession-engine --release --lib models
@@ -23,12 +23,12 @@ use crate::memory::owner::ProcId;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 
-/// Processes of the models.
+/// A process of the models.
 pub(crate) fn process(number: u32) -> ProcId {
     ProcId::new(number, 1)
 }
 
-/// Who is dead.
+/// The dead processes.
 #[derive(Default)]
 pub(crate) struct Deaths(Vec<AtomicBool>);
 
@@ -37,7 +37,7 @@ impl Deaths {
         Arc::new(Deaths((0..count).map(|_| AtomicBool::new(false)).collect()))
     }
 
-    /// The last thing a thread does for the process `owner`.
+    /// The last thing that a thread does for the process `owner`.
     pub(crate) fn die(&self, owner: ProcId) {
         self.0[owner.slot() as usize].store(true, Ordering::SeqCst);
     }
@@ -47,7 +47,7 @@ impl Deaths {
     }
 }
 
-/// The kernel's part of a futex: looking at the word and falling asleep is one step.
+/// The kernel's part of a futex: comparing the word and falling asleep is one step.
 #[derive(Default)]
 pub(crate) struct Futex {
     sleepers: Mutex<usize>,
@@ -59,7 +59,7 @@ impl Futex {
         Futex::default()
     }
 
-    /// Sleeps if `unchanged`; the woken look again.
+    /// Sleeps if `unchanged`. A woken thread looks again.
     pub(crate) fn wait(&self, unchanged: impl Fn() -> bool) {
         let mut sleepers = self.sleepers.lock().unwrap();
         if unchanged() {
@@ -68,7 +68,7 @@ impl Futex {
         }
     }
 
-    /// Wakes one that sleeps; how many did.
+    /// Wakes one sleeper. Returns how many it woke.
     pub(crate) fn wake_one(&self) -> usize {
         let mut sleepers = self.sleepers.lock().unwrap();
         let woken = usize::from(*sleepers > 0);

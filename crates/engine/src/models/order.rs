@@ -1,4 +1,4 @@
-//! The order of messages: one that was put after another was put is not received before it.
+//! The order of messages: if one message was put after another, it is not received first.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +13,7 @@ const SLOTS: usize = 2;
 struct Chunk {
     words: [SlotWord; SLOTS],
     bodies: [AtomicU32; SLOTS],
-    /// What an empty slot looks like.
+    /// The word of an empty slot.
     empty: Seen,
 }
 
@@ -30,8 +30,8 @@ impl Chunk {
 
     /// Puts a message into the first empty slot.
     ///
-    /// Without a look first: loom remembers one access of a word, and a thread's own load before its swap
-    /// would hide from it that others' loads race with the swap.
+    /// It does not look first. Loom remembers one access of a word, and a thread's own load before
+    /// its swap would hide that other threads' loads race with the swap.
     fn put(&self, number: u32, message: u32) {
         let me = process(number);
         for (word, body) in self.words.iter().zip(&self.bodies) {
@@ -92,7 +92,7 @@ fn messages_of_one_producer_are_received_in_their_order() {
     });
 }
 
-/// The other one is another process, which learned of the first message in whatever way.
+/// The second process learned of the first message in some other way.
 #[test]
 fn a_message_put_because_another_was_put_is_received_after_it() {
     loom::model(|| {

@@ -1,6 +1,6 @@
-//! The claim and sleep protocols under loom: two workers, one submitter, every interleaving.
+//! The claim and sleep protocols of the pool: two workers, one submitter, every interleaving.
 //!
-//! A death is a worker that stops after a step; the others have to go on without it.
+//! A death is a worker that stops after a step. The others have to go on without it.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
@@ -98,7 +98,7 @@ fn two_workers_never_take_the_same_task() {
         task_queue.submit(SECOND);
         let mut taken: Vec<_> = std::iter::from_fn(|| task_queue.take(2)).collect();
         taken.extend(other.join().unwrap());
-        // What neither found is still there for the next.
+        // What neither worker found is still there for the next.
         taken.extend(std::iter::from_fn(|| task_queue.take(3)));
         taken.sort_by_key(|ring_slot| ring_slot.number);
         assert_eq!(taken, [FIRST, SECOND]);
@@ -160,7 +160,7 @@ fn a_worker_that_goes_to_sleep_is_woken_for_a_task_it_missed() {
         let sleeper = Arc::clone(&task_queue);
         let asleep = thread::spawn(move || {
             let seen = ring::announce_sleep(&*sleeper);
-            // The kernel compares the word again before it puts anybody to sleep.
+            // The kernel compares the word again before it puts a thread to sleep.
             sleeper.take(1).is_none() && sleeper.doorbell.word().load(Ordering::SeqCst) == seen
         });
         task_queue.submit(FIRST);

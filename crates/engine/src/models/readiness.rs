@@ -52,19 +52,19 @@ impl Pipe {
 
     fn send(&self, slot: usize) {
         self.slots[slot].swap(RESERVED, Ordering::SeqCst);
-        if self.readiness.wants_byte() {
+        if self.readiness.needs_byte() {
             self.socket.0.fetch_add(1, Ordering::SeqCst);
-            self.readiness.note_byte();
+            self.readiness.set_signalled();
         }
         self.slots[slot].swap(READY, Ordering::SeqCst);
     }
 
-    /// As into a queue, of which a sender shows nothing before somebody asked.
+    /// Like a queue's put: before a process asked for the descriptor, a sender shows nothing.
     fn put(&self, slot: usize) {
         self.slots[slot].swap(RESERVED, Ordering::SeqCst);
-        if self.readiness.is_watched() && self.readiness.wants_byte() {
+        if self.readiness.is_watched() && self.readiness.needs_byte() {
             self.socket.0.fetch_add(1, Ordering::SeqCst);
-            self.readiness.note_byte();
+            self.readiness.set_signalled();
         }
         self.slots[slot].swap(READY, Ordering::SeqCst);
     }
@@ -105,19 +105,19 @@ impl Pipe {
             .any(|slot| is(slot.load(Ordering::SeqCst)))
     }
 
-    /// With everybody at rest.
+    /// Call it when all threads are at rest.
     fn check(&self) {
         let is_readable = self.socket.count() > 0;
         assert_eq!(is_readable, self.any(|slot| slot == READY));
     }
 }
 
-fn check(steps: usize, play: impl Fn(&Arc<Pipe>) + Send + Sync + 'static) {
+fn check(preemptions: usize, scenario: impl Fn(&Arc<Pipe>) + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(steps);
+    model.preemption_bound = Some(preemptions);
     model.check(move || {
         let pipe = Pipe::new();
-        play(&pipe);
+        scenario(&pipe);
         pipe.check();
     });
 }

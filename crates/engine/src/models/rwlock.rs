@@ -4,30 +4,30 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::lock::Latch;
+use super::lock::ModelLock;
 use super::process;
 
 const READER_SLOTS: usize = 2;
 
 struct Shared {
-    robust: Latch,
-    reader_slots: [Latch; READER_SLOTS],
+    writer_lock: ModelLock,
+    reader_slots: [ModelLock; READER_SLOTS],
     value: UnsafeCell<u32>,
 }
 
 impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
-            robust: Latch::new(),
-            reader_slots: [Latch::new(), Latch::new()],
+            writer_lock: ModelLock::new(),
+            reader_slots: [ModelLock::new(), ModelLock::new()],
             value: UnsafeCell::new(0),
         })
     }
 
     fn read(&self, number: u32) -> u32 {
-        if !self.robust.word.look().is_free() {
-            self.robust.acquire(number);
-            self.robust.release();
+        if !self.writer_lock.word.look().is_free() {
+            self.writer_lock.acquire(number);
+            self.writer_lock.release();
         }
         let own = number as usize % READER_SLOTS;
         let mut reader_slots = [own, (own + 1) % READER_SLOTS].into_iter();
@@ -39,23 +39,23 @@ impl Shared {
         if free.is_none() {
             reader_slot.acquire(number);
         }
-        // SAFETY: loom reports it when somebody writes meanwhile.
+        // SAFETY: loom reports if another thread writes meanwhile.
         let value = self.value.with(|value| unsafe { *value });
         reader_slot.release();
         value
     }
 
     fn add_one(&self, number: u32) {
-        self.robust.acquire(number);
+        self.writer_lock.acquire(number);
         for reader_slot in &self.reader_slots {
             reader_slot.acquire(number);
         }
-        // SAFETY: loom reports it when somebody else is in here, too.
+        // SAFETY: loom reports if another thread is in here, too.
         self.value.with_mut(|value| unsafe { *value += 1 });
         for reader_slot in self.reader_slots.iter().rev() {
             reader_slot.release();
         }
-        self.robust.release();
+        self.writer_lock.release();
     }
 }
 

@@ -1,4 +1,4 @@
-//! A queue's slot: a message is received whole and once, whoever dies in the middle.
+//! A queue's slot: a message is received whole and once, whichever process dies in the middle.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
@@ -10,16 +10,16 @@ use crate::memory::owner::ProcId;
 
 const INC: u32 = 1;
 
-struct Place {
+struct ModelSlot {
     word: SlotWord,
     body: AtomicU32,
     deaths: Arc<Deaths>,
     received: AtomicU32,
 }
 
-impl Place {
-    fn new() -> Arc<Place> {
-        Arc::new(Place {
+impl ModelSlot {
+    fn new() -> Arc<ModelSlot> {
+        Arc::new(ModelSlot {
             word: SlotWord::new(),
             body: AtomicU32::new(0),
             deaths: Deaths::of(5),
@@ -27,7 +27,7 @@ impl Place {
         })
     }
 
-    /// Puts a message, dying after so many steps.
+    /// Puts a message. Dies after `steps` steps.
     fn put(&self, me: ProcId, steps: u32) -> bool {
         let seen = self.word.look();
         if seen.view(INC) != View::Empty || self.word.claim(seen, INC, me).is_err() {
@@ -45,9 +45,9 @@ impl Place {
         self.word.pass(INC, Phase::Reserved(me), Phase::Ready)
     }
 
-    /// Takes the message if it is there, dying after so many steps.
+    /// Takes the message if it is there. Dies after `steps` steps.
     fn get(&self, me: ProcId, steps: u32) {
-        self.repair();
+        self.recover();
         if self.word.look().view(INC) != View::In(Phase::Ready) {
             return;
         }
@@ -61,7 +61,7 @@ impl Place {
         }
     }
 
-    fn repair(&self) {
+    fn recover(&self) {
         let (from, to, owner) = match self.word.look().view(INC) {
             View::In(from @ Phase::Reserved(owner)) => (from, Phase::Skipped, owner),
             View::In(from @ Phase::Receiving(owner)) => (from, Phase::Ready, owner),
@@ -73,7 +73,7 @@ impl Place {
     }
 
     fn end(&self) -> View {
-        self.repair();
+        self.recover();
         self.word.look().view(INC)
     }
 }
@@ -81,10 +81,10 @@ impl Place {
 #[test]
 fn two_producers_never_write_into_one_slot() {
     loom::model(|| {
-        let place = Place::new();
-        let other = place.clone();
+        let slot = ModelSlot::new();
+        let other = slot.clone();
         let thread = thread::spawn(move || other.put(process(1), 9));
-        let mine = place.put(process(2), 9);
+        let mine = slot.put(process(2), 9);
         assert!(mine ^ thread.join().unwrap());
     });
 }
@@ -92,22 +92,22 @@ fn two_producers_never_write_into_one_slot() {
 #[test]
 fn a_message_is_received_once_by_two_consumers() {
     loom::model(|| {
-        let place = Place::new();
+        let slot = ModelSlot::new();
         let threads: Vec<_> = [1, 2]
             .map(|number| {
-                let place = place.clone();
+                let slot = slot.clone();
                 thread::spawn(move || match number {
-                    1 => drop(place.put(process(1), 9)),
-                    _ => place.get(process(2), 9),
+                    1 => drop(slot.put(process(1), 9)),
+                    _ => slot.get(process(2), 9),
                 })
             })
             .into();
-        place.get(process(3), 9);
+        slot.get(process(3), 9);
         for thread in threads {
             thread.join().unwrap();
         }
-        place.get(process(4), 9);
-        assert_eq!(place.received.load(Ordering::SeqCst), 1);
+        slot.get(process(4), 9);
+        assert_eq!(slot.received.load(Ordering::SeqCst), 1);
     });
 }
 
@@ -115,14 +115,14 @@ fn a_message_is_received_once_by_two_consumers() {
 fn a_slot_of_a_dead_producer_becomes_a_pad_and_is_never_read() {
     for steps in [1, 2] {
         loom::model(move || {
-            let place = Place::new();
-            let other = place.clone();
+            let slot = ModelSlot::new();
+            let other = slot.clone();
             let thread = thread::spawn(move || other.put(process(1), steps));
-            place.get(process(2), 9);
+            slot.get(process(2), 9);
             thread.join().unwrap();
-            place.get(process(3), 9);
-            assert_eq!(place.received.load(Ordering::SeqCst), 0);
-            assert_eq!(place.end(), View::In(Phase::Skipped));
+            slot.get(process(3), 9);
+            assert_eq!(slot.received.load(Ordering::SeqCst), 0);
+            assert_eq!(slot.end(), View::In(Phase::Skipped));
         });
     }
 }
@@ -130,25 +130,25 @@ fn a_slot_of_a_dead_producer_becomes_a_pad_and_is_never_read() {
 #[test]
 fn a_message_whose_reader_died_is_there_for_the_next() {
     loom::model(|| {
-        let place = Place::new();
-        assert!(place.put(process(1), 9));
-        let other = place.clone();
+        let slot = ModelSlot::new();
+        assert!(slot.put(process(1), 9));
+        let other = slot.clone();
         let thread = thread::spawn(move || other.get(process(2), 1));
-        place.get(process(3), 9);
+        slot.get(process(3), 9);
         thread.join().unwrap();
-        place.get(process(4), 9);
-        assert_eq!(place.received.load(Ordering::SeqCst), 1);
-        assert_eq!(place.end(), View::In(Phase::Done));
+        slot.get(process(4), 9);
+        assert_eq!(slot.received.load(Ordering::SeqCst), 1);
+        assert_eq!(slot.end(), View::In(Phase::Done));
     });
 }
 
-/// The chunk's next life begins while a reader still looks at the former one.
+/// The chunk's next generation begins while a reader still looks at the earlier one.
 #[test]
 fn a_reader_of_a_former_life_takes_nothing_of_the_next() {
     loom::model(|| {
-        let place = Place::new();
-        assert!(place.put(process(1), 9));
-        let other = place.clone();
+        let slot = ModelSlot::new();
+        assert!(slot.put(process(1), 9));
+        let other = slot.clone();
         let late = thread::spawn(move || {
             let seen = other.word.look().view(INC);
             let message = other.body.load(Ordering::Relaxed);
@@ -156,13 +156,13 @@ fn a_reader_of_a_former_life_takes_nothing_of_the_next() {
             assert!(!taken || (seen == View::In(Phase::Ready) && message == 7));
             taken
         });
-        let taken = place.word.pass(INC, Phase::Ready, Phase::Done);
-        let seen = place.word.look();
+        let taken = slot.word.pass(INC, Phase::Ready, Phase::Done);
+        let seen = slot.word.look();
         if seen.view(INC + 1) == View::Empty {
-            place.word.claim(seen, INC + 1, process(2)).unwrap();
-            place.body.store(8, Ordering::Relaxed);
+            slot.word.claim(seen, INC + 1, process(2)).unwrap();
+            slot.body.store(8, Ordering::Relaxed);
             let claimed = Phase::Reserved(process(2));
-            assert!(place.word.pass(INC + 1, claimed, Phase::Ready));
+            assert!(slot.word.pass(INC + 1, claimed, Phase::Ready));
         }
         assert!(taken ^ late.join().unwrap());
     });

@@ -1,11 +1,12 @@
-//! Tasks of a queue: a message that was never put is taken back once, and who has a task in hand is seen to have it.
+//! Tasks of a queue: a message that was never put is discounted once, and a process with a task in
+//! hand is seen to have it.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use loom::thread;
 
 use super::process;
-use crate::channel::skipped::Pads;
+use crate::channel::skipped::SkippedCount;
 use crate::channel::slot::{Phase, SlotWord, View};
 use crate::channel::tasks_in_hand::Taker;
 
@@ -15,7 +16,7 @@ const BLOCK: u32 = 7;
 /// Two slots whose writers died.
 struct Slots {
     words: [SlotWord; 2],
-    skipped: Pads,
+    skipped: SkippedCount,
 }
 
 impl Slots {
@@ -27,11 +28,11 @@ impl Slots {
         }
         Arc::new(Slots {
             words,
-            skipped: Pads::new(),
+            skipped: SkippedCount::new(),
         })
     }
 
-    /// The rule of `channel/task_done.rs`; stops after so many steps.
+    /// The rule of `channel/task_done.rs`. Stops after `steps` steps.
     fn discount(&self, index: usize, mut steps: u32) {
         loop {
             let seen = self.skipped.get();
@@ -61,8 +62,8 @@ fn each_slot_is_counted_once_whoever_helps() {
     for steps in [1, 2, 3, 99] {
         loom::model(move || {
             let slots = Slots::new();
-            let its = slots.clone();
-            let thread = thread::spawn(move || its.discount(0, steps));
+            let theirs = slots.clone();
+            let thread = thread::spawn(move || theirs.discount(0, steps));
             slots.discount(1, 99);
             thread.join().unwrap();
             slots.discount(0, 99);
@@ -79,17 +80,17 @@ fn at_every_instant_somebody_has_a_task_that_is_not_done() {
         let taker = Arc::new(Taker::new());
         let message = Arc::new(AtomicBool::new(true));
         let reported = Arc::new(AtomicU32::new(0));
-        let (its, from, done) = (taker.clone(), message.clone(), reported.clone());
+        let (theirs, from, done) = (taker.clone(), message.clone(), reported.clone());
         let thread = thread::spawn(move || {
             let me = process(1);
-            assert!(its.enter(its.get(), me));
+            assert!(theirs.enter(theirs.get(), me));
             fence(Ordering::SeqCst);
             let took = from.swap(false, Ordering::SeqCst);
-            its.end(me, took);
+            theirs.end(me, took);
             done.fetch_add(1, Ordering::SeqCst);
-            its.report(me);
+            theirs.report(me);
         });
-        // As `join` looks: nothing waits, and nobody is busy.
+        // The order in which `join` looks: no message waits, and no process is busy.
         let before = reported.load(Ordering::SeqCst);
         let waits = message.load(Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -107,10 +108,10 @@ fn what_another_reports_is_never_a_task_that_is_only_about_to_be_taken() {
         let taker = Arc::new(Taker::new());
         assert!(taker.enter(taker.get(), process(1)));
         assert!(taker.end(process(1), true));
-        let its = taker.clone();
+        let theirs = taker.clone();
         let thread = thread::spawn(move || {
-            assert!(its.begin(process(1)));
-            assert!(its.end(process(1), true));
+            assert!(theirs.begin(process(1)));
+            assert!(theirs.end(process(1), true));
         });
         let reported = u64::from(taker.report(process(1)));
         thread.join().unwrap();

@@ -1,4 +1,4 @@
-//! The attachment lists that an object is in: see `attachments.rs`.
+//! The index of the attachment lists that an object is in: see `attachments.rs`.
 //!
 //! ```text
 //! part   next page | next empty entry (page, number) | next look (page, number) | entries
@@ -6,13 +6,14 @@
 //! entry  zero, or a stamp u32 | the block of an attachment list u32
 //! ```
 //!
-//! Whoever seals an attachment list enters it with each of its objects before letting go of them. Nothing takes an entry
-//! out: it is over when the block is no attachment list any more that lists the object, and whoever enters the next one looks
-//! at two old entries, and takes one that is over in its place. So there are about three times as many entries as
-//! there were attachment lists at a time, at most. An entry is over for good, since the next attachment list of the same block has
-//! another stamp: an entry that was found to be over is replaced from exactly that word.
+//! The maker of an attachment list adds it to the index of each of its objects before it releases them. Nothing
+//! removes an entry. An entry is *over* when its block is no longer an attachment list that lists the object. Whoever
+//! adds the next one checks two old entries, and replaces one that is over. So there are at most about three times as
+//! many entries as there were attachment lists at a time. An entry that is over stays over, since the next attachment
+//! list in the same block has another stamp: an entry found to be over is replaced from exactly that word.
 //!
-//! The last holder that lets go looks at these entries alone. Pages are added by holders only, and go with the object.
+//! Only the last holder that releases the object reads these entries. Only holders add pages, which are freed with
+//! the object.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -25,14 +26,14 @@ use crate::objects::object::{ATTACHED_TO, ObjectHead};
 use crate::retries::Retries;
 
 const ENTRIES: u32 = 13;
-/// So many old entries are looked at for one that is over.
-const LOOKS: u32 = 2;
+/// How many old entries to check for one that is over.
+const CHECKS: u32 = 2;
 
 #[repr(C)]
 pub(crate) struct Page {
     pub(crate) next: AtomicU32,
     _unused: AtomicU32,
-    /// Of the first page only: a page and a number there.
+    /// Used in the first page only: a page and an entry number there.
     empty: AtomicU64,
     look: AtomicU64,
     entries: [AtomicU64; ENTRIES as usize],
@@ -40,30 +41,30 @@ pub(crate) struct Page {
 
 const _: () = assert!(size_of::<Page>() == 128);
 
-/// A page, and an entry there.
+/// A page, and the number of an entry in it.
 #[derive(Debug, Clone, Copy)]
-struct Place(BlockId, u32);
+struct Position(BlockId, u32);
 
-impl Place {
+impl Position {
     fn word(self) -> u64 {
         u64::from(self.0.0) << 8 | u64::from(self.1)
     }
 
-    /// The place in a word; the beginning of the first page for any that is none.
-    fn of(word: u64, first: BlockId) -> Place {
+    /// Decodes a place; the beginning of the first page for an invalid word.
+    fn of(word: u64, first: BlockId) -> Position {
         match BlockId::new((word >> 8) as u32) {
-            Some(page) => Place(page, word as u32 & 0xff),
-            None => Place(first, 0),
+            Some(page) => Position(page, word as u32 & 0xff),
+            None => Position(first, 0),
         }
     }
 
-    fn after(self) -> Place {
-        Place(self.0, self.1 + 1)
+    fn after(self) -> Position {
+        Position(self.0, self.1 + 1)
     }
 }
 
 impl Arena {
-    /// Enters an attachment list with an object that it holds; the caller is a holder, and has both.
+    /// Adds an attachment list to the index of an object that it holds. The caller is a holder, and owns the list.
     pub(crate) fn index_attachment(
         &self,
         object: BlockId,
@@ -74,21 +75,21 @@ impl Arena {
         self.ensure_part(object, head, ATTACHED_TO, size_of::<Page>() as u64)?;
         let first = self.linked_part(head, ATTACHED_TO).ok_or(Error::Damaged)?;
         let page = self.index_page(first)?;
-        let entered = u64::from(stamp) << 32 | u64::from(attachments.0);
-        if self.replace_over(object, generation, first, page, entered)? {
+        let new_entry = u64::from(stamp) << 32 | u64::from(attachments.0);
+        if self.reuse_entry(object, generation, first, page, new_entry)? {
             return Ok(());
         }
         let mut retries = Retries::default();
         loop {
             retries.again()?;
             let word = page.empty.load(Ordering::Acquire);
-            let place = Place::of(word, first);
-            let last = self.index_page(place.0)?;
-            let (next, done) = match last.entries.get(place.1 as usize) {
-                Some(entry) => (place.after(), put(entry, 0, entered)),
+            let position = Position::of(word, first);
+            let last = self.index_page(position.0)?;
+            let (next, done) = match last.entries.get(position.1 as usize) {
+                Some(entry) => (position.after(), swap_entry(entry, 0, new_entry)),
                 None => (self.page_after(object, last)?, false),
             };
-            // Somebody else may have moved it on.
+            // Another thread may have advanced it.
             let _ =
                 page.empty
                     .compare_exchange(word, next.word(), Ordering::AcqRel, Ordering::Acquire);
@@ -98,31 +99,31 @@ impl Arena {
         }
     }
 
-    /// Puts an entry in the place of one that is over, if one is found at once.
-    fn replace_over(
+    /// Replaces an entry that is over, if a few checks find one.
+    fn reuse_entry(
         &self,
         object: BlockId,
         generation: u32,
         first: BlockId,
         page: &Page,
-        entered: u64,
+        new_entry: u64,
     ) -> Result<bool> {
-        for _ in 0..LOOKS {
-            let place = Place::of(page.look.load(Ordering::Relaxed), first);
-            let at = self.index_page(place.0)?;
+        for _ in 0..CHECKS {
+            let position = Position::of(page.look.load(Ordering::Relaxed), first);
+            let at = self.index_page(position.0)?;
             let next = match BlockId::new(at.next.load(Ordering::Acquire)) {
-                _ if place.1 + 1 < ENTRIES => place.after(),
-                Some(next) => Place(next, 0),
-                None => Place(first, 0),
+                _ if position.1 + 1 < ENTRIES => position.after(),
+                Some(next) => Position(next, 0),
+                None => Position(first, 0),
             };
-            // It is where to look, no more: threads may meet there.
+            // It only says where to look next; threads may meet there.
             page.look.store(next.word(), Ordering::Relaxed);
-            let Some(entry) = at.entries.get(place.1 as usize) else {
+            let Some(entry) = at.entries.get(position.1 as usize) else {
                 continue;
             };
             let seen = entry.load(Ordering::SeqCst);
-            let is_over = seen != 0 && !self.carries(seen, object, generation);
-            if is_over && put(entry, seen, entered) {
+            let is_over = seen != 0 && !self.still_lists(seen, object, generation);
+            if is_over && swap_entry(entry, seen, new_entry) {
                 failpoint::hit("attachments.replaced");
                 return Ok(true);
             }
@@ -130,25 +131,25 @@ impl Arena {
         Ok(false)
     }
 
-    /// The first entry behind the last page there is.
-    fn page_after(&self, object: BlockId, last: &Page) -> Result<Place> {
+    /// The first entry of the page after the last one, which is made if need be.
+    fn page_after(&self, object: BlockId, last: &Page) -> Result<Position> {
         if let Some(next) = BlockId::new(last.next.load(Ordering::Acquire)) {
-            return Ok(Place(next, 0));
+            return Ok(Position(next, 0));
         }
         let block = self.alloc_class(ATTACHMENT_INDEX, ATTACHMENT_INDEX.size())?;
         // SAFETY: just taken, this many bytes, seen by nobody else.
         unsafe { self.payload(block)?.write_bytes(0, size_of::<Page>()) };
         match self.link_part(block, object, &last.next) {
-            true => Ok(Place(block, 0)),
+            true => Ok(Position(block, 0)),
             false => {
                 self.free(block, self.mine());
                 let next = last.next.load(Ordering::Acquire);
-                Ok(Place(BlockId::new(next).ok_or(Error::Damaged)?, 0))
+                Ok(Position(BlockId::new(next).ok_or(Error::Damaged)?, 0))
             }
         }
     }
 
-    /// Whether an attachment list holds the object, or one may where this process cannot look.
+    /// Whether an attachment list holds the object, or may hold it where this process cannot check.
     #[cold]
     pub(crate) fn is_attached(&self, object: BlockId, generation: u32, head: &ObjectHead) -> bool {
         let mut next = self.linked_part(head, ATTACHED_TO);
@@ -161,8 +162,8 @@ impl Arena {
                 .entries
                 .iter()
                 .map(|entry| entry.load(Ordering::SeqCst));
-            let mut entered = words.filter(|&word| word != 0);
-            if entered.any(|word| self.carries(word, object, generation)) {
+            let mut entries = words.filter(|&word| word != 0);
+            if entries.any(|word| self.still_lists(word, object, generation)) {
                 return true;
             }
             next = BlockId::new(page.next.load(Ordering::Acquire));
@@ -170,11 +171,11 @@ impl Arena {
         false
     }
 
-    /// Whether the attachment list that was entered is one still that lists the object; true where that cannot be seen.
-    fn carries(&self, entered: u64, object: BlockId, generation: u32) -> bool {
-        BlockId::new(entered as u32).is_some_and(|attachments| {
+    /// Whether the indexed attachment list still lists the object; true where that cannot be checked.
+    fn still_lists(&self, entry: u64, object: BlockId, generation: u32) -> bool {
+        BlockId::new(entry as u32).is_some_and(|attachments| {
             self.mapped(attachments.segment()).is_err()
-                || self.lists(attachments, (entered >> 32) as u32, object, generation)
+                || self.lists(attachments, (entry >> 32) as u32, object, generation)
         })
     }
 
@@ -201,8 +202,8 @@ impl Arena {
         false
     }
 
-    /// Frees all pages but the first of an object that is this process's. Whoever takes over from a process that
-    /// died in here begins again.
+    /// Frees all pages but the first of an object that this process owns. A process that takes over from one that
+    /// died in here starts again.
     pub(crate) fn free_further_pages(&self, object: BlockId, head: &ObjectHead) {
         let first = self.linked_part(head, ATTACHED_TO);
         let Some(first) = first.and_then(|block| self.index_page(block).ok()) else {
@@ -220,7 +221,7 @@ impl Arena {
     }
 }
 
-fn put(entry: &AtomicU64, from: u64, to: u64) -> bool {
+fn swap_entry(entry: &AtomicU64, from: u64, to: u64) -> bool {
     entry
         .compare_exchange(from, to, Ordering::SeqCst, Ordering::Acquire)
         .is_ok()
@@ -267,7 +268,7 @@ mod tests {
             "{}",
             pages(&handle)
         );
-        // Every message holds it, the last one as the first.
+        // Every message holds it, the last one as much as the first.
         drop(bytes);
         for _ in 0..100 {
             let message = queue.get(Deadline::NOW).expect("a message");

@@ -1,23 +1,24 @@
 //! Attachment lists: blocks of bytes that keep objects alive while they travel.
 //!
-//! A message may mention objects, and neither its sender nor its receiver needs to live while it waits.
-//! So the block of such a message, an *attachment list*, begins with a list of the objects, and an object is held
-//! by every attachment list that lists it, as by a process. The object only says where to look: an attachment list holds while
-//! its block is an attachment list and not free, which is one truth, whoever owns the block and whoever died.
+//! A message may refer to objects. Neither its sender nor its receiver needs to live while it waits. So the block of
+//! such a message, an *attachment list*, begins with a list of the objects. Every attachment list that lists an
+//! object holds it, as a process does. The object only records where to look. An attachment list holds its objects
+//! for as long as its block has the kind `Attachments` and is not free. That is a single fact, whoever owns the block
+//! and whoever died.
 //!
 //! ```text
-//! sender:   holds the object;  added += 2, sent := 1;  list;  kind := Attachments;  entered;  added += 2;  may let go
+//! sender:   holds the object;  added += 2, sent := 1;  list;  kind := Attachments;  indexed;  added += 2;  may release
 //! receiver: owns the attachment list;  opens the object (its cell, added += 2);  frees the attachment list
 //! leaver:   added?  cells?  sent: attachment lists?  added unchanged?          held if any says so
 //! ```
 //!
-//! Cells are looked at before attachment lists. Who holds an object through all of the look is seen by it. A hold
-//! that goes from a cell into an attachment list meanwhile is seen in the attachment list, if it had left the cell before
-//! the cells were looked at, or in the cell; one that goes from an attachment list into a cell moves `added`
-//! before the attachment list is gone. An attachment list is made by a holder only, so an empty set stays empty.
+//! The leaver scans the cells before the attachment lists. The scan sees a holder that stays for all of it. A hold
+//! may move from a cell into an attachment list meanwhile: the scan sees it in the list if it had left the cell
+//! before the cells were scanned, and in the cell otherwise. A hold that moves from an attachment list into a cell
+//! changes `added` before the list is gone. Only a holder makes an attachment list, so an empty set stays empty.
 //!
-//! The attachment lists that an object may be in are entered with it (`attachment_index.rs`). Only the last process that lets go of an
-//! object that was ever sent looks at them.
+//! The object has an index of the attachment lists that it may be in (`attachment_index.rs`). Only the last process
+//! that releases an object that was ever sent reads the index.
 //!
 //! ```text
 //! payload   count u32 | stamp u32 | (block u32, generation u32) for each object | bytes, 64-aligned
@@ -38,10 +39,10 @@ const HEADER: usize = 8;
 const ENTRY: usize = 8;
 
 thread_local! {
-    /// Objects to be let go of, while this thread does so already: taking a queue apart frees its messages,
-    /// and these may be attachment lists with further queues, to any depth.
-    static LOOSE: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
-    static LETTING_GO: Local<bool> = const { Local::new(false) };
+    /// Objects still to be released, while this thread is already releasing some. Taking a queue apart frees its
+    /// messages, which may be attachment lists with further queues, to any depth.
+    static TO_RELEASE: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+    static RELEASING: Local<bool> = const { Local::new(false) };
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,14 +51,14 @@ struct Entry {
     generation: u32,
 }
 
-/// Where the bytes begin in an attachment list for so many objects.
+/// Where the bytes begin in an attachment list for this many objects.
 pub(crate) fn offset(objects: usize) -> usize {
     (HEADER + objects * ENTRY).next_multiple_of(64)
 }
 
 impl Arena {
-    /// Makes a block of this process's own, with room for the list, an attachment list that holds `objects`.
-    pub(crate) fn seal(&self, block: BlockId, objects: &[ObjectRef]) -> Result<()> {
+    /// Makes a block of this process an attachment list that holds `objects`. The block has room for the list.
+    pub(crate) fn attach_objects(&self, block: BlockId, objects: &[ObjectRef]) -> Result<()> {
         let cell = self.cell(block)?;
         let words = self.list_words(block, objects.len())?;
         for (held, entry) in objects.iter().zip(words[2..].as_chunks::<2>().0) {
@@ -71,32 +72,32 @@ impl Arena {
         failpoint::hit("attachments.listed");
         cell.kind.store(Kind::Attachments as u32, Ordering::SeqCst);
         failpoint::hit("attachments.made");
-        let entered = objects.iter().try_for_each(|held| {
+        let indexed = objects.iter().try_for_each(|held| {
             let (object, head) = (held.block(), self.head(held.block())?);
             self.index_attachment(object, held.generation(), head, (block, stamp))?;
             self.note_sent(object)
         });
-        if entered.is_err() {
+        if indexed.is_err() {
             cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
         }
         failpoint::hit("attachments.sealed");
-        entered
+        indexed
     }
 
-    /// Where the bytes of an attachment list begin; `None` for a block that is none.
-    pub(crate) fn opened_at(&self, block: BlockId) -> Option<usize> {
+    /// Where the bytes of an attachment list begin; `None` for any other block.
+    pub(crate) fn attachment_offset(&self, block: BlockId) -> Option<usize> {
         let cell = self.cell(block).ok()?;
         let is_one = cell.kind.load(Ordering::Acquire) == Kind::Attachments as u32;
         is_one.then(|| offset(self.list(block).len()))
     }
 
-    /// Frees an attachment list that is `from`'s, and lets go of what it held. False when it was not `from`'s.
+    /// Frees an attachment list that `from` owns, and releases the objects it held. False when `from` did not own it.
     ///
-    /// The block is this process's before its list is read and its kind changes, so that whoever stalled
-    /// on the way to freeing it changes nothing of its next life. Killed on the way, the objects are found
-    /// by the sweep that reaps this process.
+    /// This process takes the block before it reads the list and changes the kind. So a process that stalled while
+    /// freeing it changes nothing of the block's next use. If this process is killed on the way, the sweep that reaps
+    /// it finds the objects.
     #[cold]
-    pub(crate) fn free_envelope(&self, block: BlockId, cell: &Cell, from: Owner) -> bool {
+    pub(crate) fn free_attachments(&self, block: BlockId, cell: &Cell, from: Owner) -> bool {
         let mine = self.mine();
         if from != mine && !self.claim(block, cell, from, mine) {
             return false;
@@ -106,18 +107,18 @@ impl Arena {
         }
         failpoint::hit("attachments.taken");
         let objects = self.list(block);
-        // Killed on the way, they are found by whoever reaps this process.
+        // If this process is killed on the way, whoever reaps it finds them.
         objects
             .iter()
             .for_each(|entry| self.record_owned(entry.block));
         cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
         failpoint::hit("attachments.emptied");
         self.free(block, mine);
-        self.let_go(objects);
+        self.release_objects(objects);
         true
     }
 
-    /// Makes an attachment list of this process's plain bytes, and lets go of what it held.
+    /// Turns an attachment list of this process into plain bytes, and releases the objects it held.
     pub(crate) fn detach_all(&self, block: BlockId) {
         let Ok(cell) = self.cell(block) else { return };
         if cell.kind.load(Ordering::Acquire) == Kind::Attachments as u32
@@ -129,13 +130,13 @@ impl Arena {
                 .for_each(|entry| self.record_owned(entry.block));
             cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
             failpoint::hit("attachments.emptied");
-            self.let_go(objects);
+            self.release_objects(objects);
         }
     }
 
-    /// What an attachment list holds, held by this process as well; nothing for a block that is none.
+    /// The objects that an attachment list holds, now held by this process as well; empty for any other block.
     pub(crate) fn hold_contents(&'static self, block: BlockId) -> Vec<ObjectRef> {
-        if self.opened_at(block).is_none() {
+        if self.attachment_offset(block).is_none() {
             return Vec::new();
         }
         let entries = self.list(block).into_iter();
@@ -144,27 +145,27 @@ impl Arena {
             .collect()
     }
 
-    fn let_go(&self, objects: Vec<Entry>) {
+    fn release_objects(&self, objects: Vec<Entry>) {
         let free = |entry: Entry| {
             if self.is_object(entry.block, entry.generation) {
                 self.free_if_unheld(entry.block);
             }
         };
-        // A thread that ends has no such list any more.
-        let listed = LOOSE.try_with(|loose| loose.borrow_mut().extend(&objects));
+        // A thread that is ending has no such list any more.
+        let listed = TO_RELEASE.try_with(|list| list.borrow_mut().extend(&objects));
         if listed.is_err() {
             return objects.into_iter().for_each(free);
         }
-        if LETTING_GO.replace(true) {
+        if RELEASING.replace(true) {
             return;
         }
-        while let Some(entry) = LOOSE.with_borrow_mut(Vec::pop) {
+        while let Some(entry) = TO_RELEASE.with_borrow_mut(Vec::pop) {
             free(entry);
         }
-        LETTING_GO.set(false);
+        RELEASING.set(false);
     }
 
-    /// Whether a block is an attachment list with that stamp that lists the object.
+    /// Whether a block is an attachment list with that stamp, and lists the object.
     pub(crate) fn lists(
         &self,
         block: BlockId,
@@ -184,7 +185,8 @@ impl Arena {
             })
     }
 
-    /// What an attachment list lists. Of a block that is none any more, anything, to be taken for a rumour.
+    /// The entries of an attachment list. For a block that is no longer one, these can be any values; treat them as
+    /// hints.
     fn list(&self, block: BlockId) -> Vec<Entry> {
         self.entries(block)
             .map(Iterator::collect)
@@ -204,7 +206,7 @@ impl Arena {
         }))
     }
 
-    /// The words of a list of so many objects, if the block can hold one.
+    /// The words of a list of this many objects, if the block can hold one.
     fn list_words(&self, block: BlockId, objects: usize) -> Result<&[AtomicU32]> {
         let capacity = self.capacity(block) as usize;
         if objects > capacity / ENTRY || offset(objects) > capacity {

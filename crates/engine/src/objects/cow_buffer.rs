@@ -1,7 +1,8 @@
-//! Copy-on-write buffers: bytes that several processes may use at a time, each as memory of its own.
+//! Copy-on-write buffers: bytes that several processes may use at a time, each as private memory.
 //!
-//! A copy-on-write buffer is an object whose part is the block with the bytes; it is held, handed on and freed like any
-//! object. Nobody writes to the block's pages while it lives: whoever uses it maps it privately (`private_mapping.rs`).
+//! A copy-on-write buffer is an object; the block with the bytes is a part of it. It is held, sent and freed like any
+//! other object. Nobody writes to the block's pages while it exists: every user maps the block privately
+//! (`private_mapping.rs`).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::objects::private_mapping::{BorrowedBuffer, PrivateBlock};
 #[repr(C)]
 pub(crate) struct CowBufferObject {
     head: ObjectHead,
-    /// Where in the block the bytes lie.
+    /// Where the bytes begin in the block.
     start: AtomicU64,
     end: AtomicU64,
     _pad: [AtomicU64; 6],
@@ -34,16 +35,17 @@ unsafe impl Layout for CowBufferObject {
     }
 }
 
-/// Bytes in shared memory that nobody changes any more, for any number of processes to use.
+/// Bytes in shared memory that no longer change, for any number of processes to use.
 #[derive(Debug)]
 pub struct CowBuffer(
     TypedRef<CowBufferObject>,
-    /// What the bytes are, where this process has the block's pages for something else.
+    /// A copy of the bytes, where this process already uses the block's pages for something else.
     Option<Vec<u8>>,
 );
 
 impl CowBuffer {
-    /// Makes a block of this process's the part of a copy-on-write buffer of the bytes in `range`.
+    /// Makes a copy-on-write buffer of the bytes in `range` of a block that this process owns; the block becomes its
+    /// part.
     pub(crate) fn new(arena: &Arena, block: BlockId, range: Range<usize>) -> Result<CowBuffer> {
         let cow_buffer = TypedRef::<CowBufferObject>::make(0, |cow_buffer| {
             cow_buffer
@@ -60,22 +62,22 @@ impl CowBuffer {
         CowBuffer(cow_buffer, None)
     }
 
-    /// As [`CowBuffer::new`], of a block that may be an attachment list: it is none any more, and what it held is held by
-    /// what this gives.
+    /// As [`CowBuffer::new`], for a block that may be an attachment list. It stops being one; the returned references
+    /// hold its objects.
     pub(crate) fn of_private_block(
         arena: &'static Arena,
         block: BlockId,
     ) -> Result<(CowBuffer, Vec<ObjectRef>)> {
         let cow_buffer = TypedRef::<CowBufferObject>::make(0, |_| {})?;
-        let kept = arena.hold_contents(block);
+        let attachments = arena.hold_contents(block);
         arena.detach_all(block);
-        Ok((CowBuffer::over(arena, cow_buffer, block), kept))
+        Ok((CowBuffer::over(arena, cow_buffer, block), attachments))
     }
 
-    /// The copy-on-write buffer that a handle names.
+    /// Opens the copy-on-write buffer that a handle names.
     ///
     /// # Errors
-    /// When the handle is another tree's, stale, or names something else.
+    /// When the handle belongs to another process tree, is stale, or names an object of another kind.
     pub fn open(handle: &Handle) -> Result<CowBuffer> {
         let cow_buffer = CowBuffer(TypedRef::open(handle)?, None);
         match cow_buffer.place() {
@@ -84,12 +86,12 @@ impl CowBuffer {
         }
     }
 
-    /// The name by which other processes open it.
+    /// The handle by which other processes open it.
     pub fn handle(&self) -> Handle {
         self.0.handle()
     }
 
-    /// What keeps it alive for longer than this.
+    /// A reference that keeps it alive for longer than this value.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -113,8 +115,8 @@ impl CowBuffer {
         }
         let bytes = self.place().and_then(|(block, range)| {
             let start = self.0.arena().payload(block).ok()?;
-            // SAFETY: within the block, which is the copy-on-write buffer's for as long as this process holds it, and is
-            // mapped for good; who uses it writes to pages of its own.
+            // SAFETY: within the block, which belongs to the copy-on-write buffer for as long as this process holds
+            // it, and stays mapped for good; users write to private pages.
             Some(unsafe {
                 std::slice::from_raw_parts(start.add(range.start).as_ptr(), range.len())
             })
@@ -122,8 +124,9 @@ impl CowBuffer {
         bytes.unwrap_or_default()
     }
 
-    /// Makes the bytes this process's own, so that parts of them can be used where they are; gives the copy-on-write buffer
-    /// back, with a copy of its bytes, if that cannot be, since they are few, or lent to this process already.
+    /// Maps the bytes as private memory of this process, so that parts of them can be used in place. Returns the
+    /// copy-on-write buffer, with a copy of its bytes, if that fails: the block shares pages with others, or is
+    /// mapped privately here already.
     ///
     /// # Errors
     /// The copy-on-write buffer itself.
@@ -132,7 +135,7 @@ impl CowBuffer {
             return Err(self);
         };
         match PrivateBlock::of_cow_buffer(self.0, block, range.clone()) {
-            Ok(lent) => Ok(BorrowedBuffer::of(Arc::new(lent))),
+            Ok(private) => Ok(BorrowedBuffer::of(Arc::new(private))),
             Err(cow_buffer) => {
                 let copy = cow_buffer.arena().read_file(block, range).ok();
                 Err(CowBuffer(cow_buffer, copy))

@@ -1,11 +1,12 @@
-//! Leased blocks whose other holders are gone.
+//! Collapses copy-on-write blocks whose other holders are gone.
 //!
-//! What a process writes to a copy-on-write block goes to pages of its own, and the file's stay for the others. Once there are
-//! none, they would take memory for as long as the block is lent. So the rest of the bytes is copied to private pages as
-//! well, piece by piece, and the file's pages are given back; the copy-on-write buffer stays, for the block's place.
+//! What a process writes to a copy-on-write block goes to private pages; the file's pages stay for the others. Once
+//! there are no others, those pages would take memory for as long as the block is in use. So the rest of the bytes is
+//! copied to private pages as well, piece by piece, and the file's pages are returned to the system. The
+//! copy-on-write buffer stays, to reserve the block's place.
 //!
-//! The thread that gives memory back (`trim.rs`) does it; it begins a moment after a fork, and looks less and less often
-//! for as long as the others live. What is reaped hastens it.
+//! The thread that returns memory to the system (`memory/trimmer.rs`) does this. It begins a moment after a fork, and
+//! checks less and less often for as long as the others live. Reaping a process makes it check sooner.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,41 +19,41 @@ use crate::objects::private_mapping::{Hold, Place};
 use crate::process::fork::fork_guard;
 use crate::sys::memfd;
 
-/// So little is not worth a thread.
-const WORTH_IT: u64 = 1 << 20;
-/// How much is copied at a time, between which blocks can be lent and dropped.
+/// Fewer bytes are not worth a thread.
+const MIN_BYTES: u64 = 1 << 20;
+/// How many bytes are copied at a time. In between, blocks can be mapped and dropped.
 const PIECE: usize = 1 << 20;
 
-/// Bytes that were copy-on-write to children and not copied since, about.
-static LEASED: AtomicU64 = AtomicU64::new(0);
+/// Roughly how many bytes became copy-on-write by forks and were not copied since.
+static COW_BYTES: AtomicU64 = AtomicU64::new(0);
 
-/// So many bytes more are copy-on-write by a fork.
-pub(crate) fn note_leased(bytes: u64) {
-    LEASED.fetch_add(bytes, Ordering::Relaxed);
+/// Adds bytes that became copy-on-write by a fork.
+pub(crate) fn add_cow_bytes(bytes: u64) {
+    COW_BYTES.fetch_add(bytes, Ordering::Relaxed);
 }
 
-/// Whether there is enough to be worth waiting for the others' end.
+/// Whether there are enough bytes to be worth waiting for the other holders' end.
 pub(crate) fn is_waiting() -> bool {
-    LEASED.load(Ordering::Relaxed) >= WORTH_IT
+    COW_BYTES.load(Ordering::Relaxed) >= MIN_BYTES
 }
 
 impl Arena {
-    /// Takes the blocks that this process alone holds by now out of the file, until `must_stop`.
-    pub(crate) fn take_out_what_is_alone(&self, must_stop: impl Fn() -> bool) {
+    /// Takes the blocks that only this process still holds out of the file, until `must_stop`.
+    pub(crate) fn collapse_unshared(&self, must_stop: impl Fn() -> bool) {
         let mut next = 0;
         let mut left = 0;
         while !must_stop() {
             let _no_fork = fork_guard();
             let mut all = private_mapping::all();
             let Some((&number, place)) = all.range_mut(next..).next() else {
-                LEASED.store(left, Ordering::Relaxed);
+                COW_BYTES.store(left, Ordering::Relaxed);
                 return;
             };
             let block = BlockId(number);
-            match self.take_out_a_piece(block, place) {
+            match self.collapse_piece(block, place) {
                 Progress::More => next = number,
                 Progress::Done => next = number + 1,
-                Progress::ObjectRef => {
+                Progress::StillHeld => {
                     left += self.capacity(block);
                     next = number + 1;
                 }
@@ -60,8 +61,8 @@ impl Arena {
         }
     }
 
-    fn take_out_a_piece(&self, block: BlockId, place: &mut Place) -> Progress {
-        let (Hold::Leased(cow), true) = (&mut place.hold, place.is_private) else {
+    fn collapse_piece(&self, block: BlockId, place: &mut Place) -> Progress {
+        let (Hold::CopyOnWrite(cow), true) = (&mut place.hold, place.is_private) else {
             return Progress::Done;
         };
         let Some((offset, size)) = self.file_range(block) else {
@@ -71,19 +72,19 @@ impl Arena {
             return Progress::Done;
         }
         let head = cow.cow_buffer.head();
-        // Whose handle travelled may be opened by others later.
+        // If its handle was ever sent, others may open it later.
         if head.added.load(Ordering::SeqCst) & SENT != 0 {
             return Progress::Done;
         }
         if self.has_holder_but(head, Some(self.me())) {
-            return Progress::ObjectRef;
+            return Progress::StillHeld;
         }
         let from = cow.copied;
         let length = PIECE.min(size as usize - from);
         // SAFETY: a part of the block, whose place is mapped privately; it consists of whole pages.
         unsafe { memfd::copy_pages(place.start.add(from), length) };
         failpoint::hit("private_mapping.copied");
-        self.give_up_pages(block, offset + from as u64, length);
+        self.return_pages(block, offset + from as u64, length);
         cow.copied += length;
         match cow.copied as u64 >= size {
             true => Progress::Done,
@@ -92,10 +93,10 @@ impl Arena {
     }
 }
 
-/// What became of one step with one block.
+/// The result of one step with one block.
 enum Progress {
     More,
     Done,
-    /// Others hold it still.
-    ObjectRef,
+    /// Others still hold it.
+    StillHeld,
 }

@@ -2,10 +2,10 @@
 
 use crate::error::{Error, Result};
 
-/// Names one object of one arena; 32 bytes that may be sent anywhere.
+/// The name of one object in one arena: 32 bytes that may be sent anywhere.
 ///
-/// A handle keeps nothing alive: whoever sends one makes sure that the receiver becomes a holder
-/// before the sender lets go ([`crate::process::Reservation::hold`]).
+/// A handle keeps nothing alive. The sender makes the receiver a holder before it releases its own hold
+/// ([`crate::process::Reservation::hold`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Handle {
     arena: [u64; 2],
@@ -34,12 +34,12 @@ impl Handle {
         self.block
     }
 
-    /// What the object's type wrote beside the kind ([`Handle::with_note`]).
+    /// The extra bits that the object's type stored beside the kind ([`Handle::with_note`]).
     pub(crate) fn note(&self) -> u32 {
         self.kind >> 8
     }
 
-    /// The same handle with 24 bits that say more, such as which end of a pipe it is.
+    /// The same handle with 24 extra bits, such as which end of a pipe it is.
     pub(crate) fn with_note(self, note: u32) -> Handle {
         Handle {
             kind: self.kind & 0xff | note << 8,
@@ -63,10 +63,10 @@ impl Handle {
         bytes
     }
 
-    /// The handle behind bytes.
+    /// Decodes a handle.
     ///
     /// # Errors
-    /// [`Error::BadHandle`] when they are not what [`Handle::to_bytes`] gives.
+    /// [`Error::BadHandle`] when the bytes did not come from [`Handle::to_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Handle> {
         let bytes: &[u8; 32] = bytes.try_into().map_err(|_| Error::BadHandle)?;
         let (words, _) = bytes.as_chunks::<4>();

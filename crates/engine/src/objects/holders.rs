@@ -1,9 +1,10 @@
-//! The names of an object's holders.
+//! The ids of an object's holders.
 //!
-//! The first stand in the object's head. Further ones stand in tables, each larger than the last and made when a
-//! name finds its place in those before taken. In a table a slot has one place, its number modulo the size; in the
-//! last, every slot has its own. So a name is entered, found and taken out in a few steps, however many there
-//! are, and an object takes memory for about as many holders as it has.
+//! The first ones stand in the object's head. Further ones stand in tables, each larger than the last, and made when
+//! the id finds its place in all the earlier ones taken. In a table, a process has one place: the number of its slot
+//! modulo the size of the table. In the last table, every slot has a place of its own. So an id is added, found and
+//! removed in a few steps, however many there are, and the memory of an object is proportional to the number of its
+//! holders.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -16,41 +17,42 @@ use crate::memory::size_class::{ALL_HOLDERS, FEW_HOLDERS, MANY_HOLDERS, SizeClas
 use crate::objects::object::{ADDED, ObjectHead, SENT};
 use crate::retries::Retries;
 
-/// How many names the head has room for.
+/// How many ids fit into the head.
 pub(crate) const INLINE: usize = 10;
 /// How many tables there can be.
 pub(crate) const TABLES: usize = 3;
 
-/// The block that a part of an object lies in, if it is a table of holders.
+/// The size class of a part, if that part is a table of holders.
 pub(crate) fn class_of(which: usize) -> Option<SizeClass> {
     [FEW_HOLDERS, MANY_HOLDERS, ALL_HOLDERS].get(which).copied()
 }
 
 impl Arena {
-    /// Makes `owner` a holder, who noted that. The caller is one, or checks afterwards that the object is still there.
+    /// Makes `owner` a holder, after that was recorded in its ownership log. The caller is a holder, or checks
+    /// afterwards that the object still exists.
     pub(crate) fn add_hold(&self, block: BlockId, owner: ProcId) -> Result<()> {
         let head = self.head(block)?;
         let id = owner.as_u32();
         let is_there = |cell: &AtomicU32| cell.load(Ordering::Acquire) == id;
         if head.cells.iter().any(is_there) || self.places(head, owner).any(is_there) {
             if head.added.load(Ordering::SeqCst) & SENT != 0 {
-                // As below: a hold that comes from an attachment list shows, though it adds no name.
+                // As below: a hold that comes from an attachment list must show, though it adds no id.
                 head.added.fetch_add(ADDED, Ordering::SeqCst);
             }
             return Ok(());
         }
-        // On both sides: a look over all holders that overlaps with this one sees it move.
+        // Before and after: a scan of all holders that overlaps with this change sees the counter move.
         head.added.fetch_add(ADDED, Ordering::SeqCst);
-        if !head.cells.iter().any(|cell| self.enter_name(cell, id)) {
-            self.enter_in_table(block, head, owner)?;
+        if !head.cells.iter().any(|cell| self.write_id(cell, id)) {
+            self.write_to_table(block, head, owner)?;
         }
         failpoint::hit("object.held");
         head.added.fetch_add(ADDED, Ordering::SeqCst);
         Ok(())
     }
 
-    /// Writes a name into a cell that is empty or a dead process's.
-    fn enter_name(&self, cell: &AtomicU32, id: u32) -> bool {
+    /// Writes an id into a cell that is empty or belongs to a dead process.
+    fn write_id(&self, cell: &AtomicU32, id: u32) -> bool {
         let seen = cell.load(Ordering::Acquire);
         let vacant = ProcId::from_u32(seen).is_none_or(|owner| self.is_dead(owner));
         vacant
@@ -59,24 +61,24 @@ impl Arena {
                 .is_ok()
     }
 
-    /// Writes a name into the first table that has its place free, which is made if need be.
+    /// Writes an id into the first table whose place for it is free. Makes that table if need be.
     #[cold]
-    fn enter_in_table(&self, object: BlockId, head: &ObjectHead, owner: ProcId) -> Result<()> {
+    fn write_to_table(&self, object: BlockId, head: &ObjectHead, owner: ProcId) -> Result<()> {
         let id = owner.as_u32();
         for which in 0..TABLES {
             let size = class_of(which).map_or(0, SizeClass::size);
             self.ensure_part(object, head, which, size)?;
             let place = self.place(head, which, owner).ok_or(Error::BadHandle)?;
-            if self.enter_name(place, id) {
+            if self.write_id(place, id) {
                 return Ok(());
             }
         }
-        // Only one who held the slot before can stand in the last table, and it is dead.
+        // In the last table, only a former process of the same slot can be in the place, and it is dead.
         let place = self
             .place(head, TABLES - 1, owner)
             .ok_or(Error::BadHandle)?;
         let mut retries = Retries::default();
-        while place.load(Ordering::Acquire) != id && !self.enter_name(place, id) {
+        while place.load(Ordering::Acquire) != id && !self.write_id(place, id) {
             retries.again()?;
         }
         Ok(())
@@ -94,7 +96,7 @@ impl Arena {
         (0..TABLES).filter_map(|which| self.table(head, which))
     }
 
-    /// Where the name of a process stands in a table, if it stands there.
+    /// The place of a process in a table, if the table was made.
     fn place(&self, head: &ObjectHead, which: usize, owner: ProcId) -> Option<&AtomicU32> {
         let table = self.table(head, which)?;
         Some(&table[owner.slot() as usize % table.len()])
@@ -104,7 +106,7 @@ impl Arena {
         (0..TABLES).filter_map(move |which| self.place(head, which, owner))
     }
 
-    /// Takes `owner` out of an object's holders; false if it was none.
+    /// Removes `owner` from an object's holders; false if it was not one.
     pub(crate) fn drop_hold(&self, block: BlockId, owner: ProcId) -> bool {
         let Ok(head) = self.head(block) else {
             return false;
@@ -121,7 +123,7 @@ impl Arena {
         held
     }
 
-    /// Whether a living process holds the object, other than `except`.
+    /// Whether a living process other than `except` holds the object.
     pub(crate) fn has_holder_but(&self, head: &ObjectHead, except: Option<ProcId>) -> bool {
         self.living_holders(head).any(|owner| Some(owner) != except)
     }
@@ -133,7 +135,7 @@ impl Arena {
             .filter(|owner| !self.is_dead(*owner))
     }
 
-    /// See [`Shared::find_holder`](crate::objects::object_ref::Shared::find_holder).
+    /// See [`TypedRef::find_holder`](crate::objects::object_ref::TypedRef::find_holder).
     pub(crate) fn find_holder<T>(
         &self,
         head: &ObjectHead,
@@ -156,7 +158,7 @@ impl Arena {
         were_there && !self.has_holder_but(head, Some(self.me()))
     }
 
-    /// See [`Shared::watch_others`](crate::objects::object_ref::Shared::watch_others).
+    /// See [`TypedRef::watch_others`](crate::objects::object_ref::TypedRef::watch_others).
     pub(crate) fn watch_others(
         &'static self,
         head: &ObjectHead,

@@ -1,8 +1,8 @@
-//! What a program that is looked into says about itself: names of processes, and where objects were made.
+//! Labels for diagnostics: the names of processes, and where objects were made.
 //!
-//! A label is a text in a block of its writer's, which goes with the writer. It names its object by block and
-//! generation, and is left behind when that is freed: its writer looks for such labels whenever their number has
-//! doubled. Nobody but readers of reports asks for labels, so nothing is paid for where none are written.
+//! A label is a text in a block that its writer owns, and that is freed with the writer. It names its object by block
+//! and generation, and stays behind when the object is freed. Its writer searches for such labels whenever the number
+//! of labels has doubled. Only diagnostic reports read labels, so a program that writes none pays nothing.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -16,18 +16,18 @@ use crate::process::fork::fork_guard;
 
 /// Object, generation and length, before the text.
 const HEADER: usize = 12;
-/// Longer texts are cut.
-const LONGEST: usize = 500;
-const ROOM: usize = HEADER + LONGEST;
-/// So many labels are there before the first look for those that are left behind.
+/// Longer texts are truncated.
+const MAX_TEXT: usize = 500;
+const ROOM: usize = HEADER + MAX_TEXT;
+/// How many labels exist before the first search for stale ones.
 const FIRST_LOOK: usize = 64;
 
-/// What a label is about: an object in a generation, or its writer where both are zero.
+/// What a label is about: an object in a generation, or its writer if both are zero.
 pub(crate) type About = (u32, u32);
 
 /// The labels of this process.
 struct Written {
-    /// A forked child has a copy of its parent's.
+    /// Which process wrote them: a forked child has a copy of its parent's list.
     by: Option<ProcId>,
     labels: Vec<(BlockId, About)>,
     next_look: usize,
@@ -40,7 +40,7 @@ static WRITTEN: Mutex<Written> = Mutex::new(Written {
 });
 
 impl Arena {
-    /// Writes down where an object was made, or what this process is called (`about` is zeroes then).
+    /// Records where an object was made, or what this process is called (`about` is zero then).
     pub(crate) fn label(&self, about: About, text: &str) -> Result<()> {
         let _no_fork = fork_guard();
         let mut written = crate::memory::lock(&WRITTEN);
@@ -65,7 +65,7 @@ impl Arena {
             });
             written.next_look = (2 * written.labels.len()).max(FIRST_LOOK);
         }
-        let text = &text.as_bytes()[..text.len().min(LONGEST)];
+        let text = &text.as_bytes()[..text.len().min(MAX_TEXT)];
         let label = self.alloc(ROOM as u64)?;
         let header = [about.0, about.1, text.len() as u32].map(u32::to_ne_bytes);
         let bytes = header.as_flattened().iter().chain(text);
@@ -78,18 +78,18 @@ impl Arena {
         Ok(())
     }
 
-    /// All labels: their writers, what they are about, and what they say.
+    /// All labels: each with its writer, what it is about, and its text.
     pub(crate) fn labels(&self) -> Vec<(ProcId, About, String)> {
         let found = self.blocks().filter_map(|(block, cell)| {
             let writer = writer_of(cell)?;
             let (about, text) = self.read_label(block)?;
-            // What was freed meanwhile may be anything.
+            // A label that was freed meanwhile may hold anything.
             (writer_of(cell) == Some(writer)).then_some((writer, about, text))
         });
         found.collect()
     }
 
-    /// Whether a label is about what is there now.
+    /// Whether the object that a label is about still exists.
     pub(crate) fn is_about(&self, block: u32, generation: u32) -> bool {
         BlockId::new(block).is_some_and(|block| self.is_object(block, generation))
     }
@@ -100,7 +100,7 @@ impl Arena {
         let (header, text) = bytes.split_first_chunk::<HEADER>()?;
         let (numbers, _) = header.as_chunks::<4>();
         let [block, generation, length] = [0, 1, 2].map(|at| u32::from_ne_bytes(numbers[at]));
-        let text = &text[..(length as usize).min(LONGEST)];
+        let text = &text[..(length as usize).min(MAX_TEXT)];
         let text = String::from_utf8_lossy(text).into_owned();
         Some(((block, generation), text))
     }
@@ -110,11 +110,11 @@ impl Arena {
             return Err(Error::BadHandle);
         }
         let start = self.payload(label)?;
-        // SAFETY: the block has room for so many bytes, and is mapped for good; atomics take any bytes.
+        // SAFETY: the block has room for this many bytes, and is mapped for good; atomics take any bytes.
         Ok(unsafe { std::slice::from_raw_parts(start.cast().as_ptr(), ROOM) })
     }
 
-    /// Frees a label that is `from`'s: this process's, or a dead one's.
+    /// Frees a label that `from` owns: this process or a dead one.
     pub(crate) fn free_label(&self, label: BlockId, from: Owner) {
         let Ok(cell) = self.cell(label) else { return };
         if from != self.mine() && !self.claim(label, cell, from, self.mine()) {

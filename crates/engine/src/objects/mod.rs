@@ -1,4 +1,4 @@
-//! Objects: what several processes share, how it is named, and who holds it.
+//! Objects: what several processes share, how it is named, and which processes hold it.
 
 pub(crate) mod attachment_index;
 pub(crate) mod attachments;

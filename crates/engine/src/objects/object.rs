@@ -1,18 +1,17 @@
-//! Objects: what several processes share, and who holds it.
+//! Objects: what several processes share, and which processes hold it.
 //!
-//! An object lives in a block whose owner is [`Owner::Shared`]. Who holds it is not a count (a count
-//! is wrong for ever once somebody died between two steps) but a set of cells, each with the id of one
-//! process. A process adds a cell for itself, or for a child it is about to start, and only who is in
-//! the set already can do that; so the set never grows again once it was empty. Whoever takes out the
-//! last living id frees the object:
+//! An object lies in a block whose owner is [`Owner::Shared`]. Its holders are not a count: a count stays wrong for
+//! ever once a process died between two steps. They are a set of cells, each with the id of one process. A process
+//! adds a cell for itself, or for a child that it is about to start. Only a member of the set can do that, so an
+//! empty set never grows again. Whoever removes the last living id frees the object:
 //!
 //! ```text
-//! leaver:  cell := 0;       owner Shared -> Process(me);  set still empty?  free : give back
-//! opener:  cell := me;      owner still Shared?           go on : take the cell back, "stale"
+//! leaver:  cell := 0;       owner Shared -> Process(me);  set still empty?  free : pass back
+//! opener:  cell := me;      owner still Shared?           go on : clear the cell, "stale"
 //! ```
 //!
-//! All four steps are sequentially consistent, so a leaver and an opener can't both be content.
-//! Within a process, handles are counted in [`Arena::local`]; the cell stands for all of them.
+//! All four steps are sequentially consistent, so a leaver and an opener can't both succeed. Within a process,
+//! handles are counted in [`Arena::local`]; the cell stands for all of them.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,13 +28,14 @@ use crate::objects::holders::{INLINE, TABLES};
 
 pub(crate) const SENT: u32 = 1;
 pub(crate) const ADDED: u32 = 2;
-/// The part that types may use, and that of the attachment lists it is in. Those before them are the tables of holders.
+/// The part that the object's type may use, and the part that indexes the attachment lists the object is in. The
+/// parts before these are the tables of holders.
 pub(crate) const EXTENSION: usize = TABLES;
 pub(crate) const ATTACHED_TO: usize = TABLES + 1;
-/// So many further parts can a condition's extension name, in the words it begins with.
+/// How many further parts a condition's extension can name, in the words at its start.
 pub(crate) const FURTHER: usize = 1024;
 
-/// What lies in a block. Zero, plain bytes, is what every free block says.
+/// What lies in a block. Every free block has the kind zero, plain bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Kind {
@@ -51,9 +51,9 @@ pub(crate) enum Kind {
     Event = 9,
     Barrier = 10,
     Value = 11,
-    /// Bytes that hold objects: see [`crate::objects::attachments`].
+    /// Bytes with attachments, which hold objects: see [`crate::objects::attachments`].
     Attachments = 12,
-    /// What holds a block that several processes use privately: see [`crate::objects::private_mapping`].
+    /// Holds a block that several processes map privately: see [`crate::objects::private_mapping`].
     CowBuffer = 13,
     RwLock = 14,
     /// See [`crate::objects::labels`].
@@ -96,7 +96,7 @@ impl Kind {
             Kind::Event => "event",
             Kind::Barrier => "barrier",
             Kind::Value => "shared value",
-            Kind::CowBuffer => "cow_buffer",
+            Kind::CowBuffer => "copy-on-write buffer",
             Kind::RwLock => "readers-writer lock",
         }
     }
@@ -105,7 +105,7 @@ impl Kind {
         matches!(self, Kind::Queue | Kind::Pipe)
     }
 
-    /// Whether it is one of the kinds that start with an [`ObjectHead`].
+    /// Whether blocks of this kind start with an [`ObjectHead`].
     fn is_object(self) -> bool {
         !matches!(
             self,
@@ -117,18 +117,19 @@ impl Kind {
 /// What every object starts with.
 #[repr(C, align(64))]
 pub(crate) struct ObjectHead {
-    /// Blocks that belong to the object and are made when first needed: zero until then. The first are
-    /// tables of further holders (`holders.rs`); then that of the object's type, and that of attachment lists (`attachment_index.rs`).
+    /// Blocks that belong to the object and are made when first needed; zero until then. The first are tables of
+    /// further holders (`holders.rs`), then the part of the object's type, then the index of attachment lists
+    /// (`attachment_index.rs`).
     pub(crate) parts: [AtomicU32; TABLES + 2],
-    /// Moves by [`ADDED`] with every holder added, so that a look over all of them knows whether it saw one
-    /// moment; and [`SENT`] once an attachment list was a holder.
+    /// Grows by [`ADDED`] with every holder added, so that a scan of all holders can tell whether it saw one
+    /// consistent moment. The bit [`SENT`] is set once an attachment list was a holder.
     pub(crate) added: AtomicU32,
-    /// The first holders: owner ids, zero where nobody is.
+    /// The first holders: process ids, zero in empty cells.
     pub(crate) cells: [AtomicU32; INLINE],
 }
 
 impl ObjectHead {
-    /// Makes its maker the first holder, before anybody else sees the object.
+    /// Makes its maker the first holder, before others see the object.
     pub(crate) fn begin(&self, maker: ProcId) {
         self.cells[0].store(maker.as_u32(), Ordering::Relaxed);
     }
@@ -137,8 +138,8 @@ impl ObjectHead {
 /// A type that may lie in an object's block.
 ///
 /// # Safety
-/// `repr(C)`, beginning with an [`ObjectHead`], made of atomics (and memory reached only through raw
-/// pointers), valid for any bytes and starting out as zeroes.
+/// `repr(C)`, beginning with an [`ObjectHead`], made of atomics (and of memory that is reached through raw pointers
+/// alone), valid for any bytes, and initially zero.
 pub(crate) unsafe trait Layout: Sync + 'static {
     const KIND: Kind;
     fn head(&self) -> &ObjectHead;
@@ -147,44 +148,45 @@ pub(crate) unsafe trait Layout: Sync + 'static {
 /// The objects open in this process.
 #[derive(Default)]
 pub(crate) struct Local {
-    /// Those it holds: which generation of the block, and how often they are open.
+    /// The ones it holds: the generation of the block, and how often the object is open.
     pub(crate) open: IdMap<BlockId, (u32, usize)>,
-    /// Those it does not hold, though so many handles to them were copied into it: see `inherit.rs`.
-    pub(crate) void: Vec<Void>,
+    /// The ones it does not hold, although handles to them were copied into it: see `inherit.rs`.
+    pub(crate) invalid: Vec<InvalidHandles>,
 }
 
-/// An object that a process has handles to and does not hold.
-pub(crate) struct Void {
+/// An object that a process has handles to but does not hold.
+pub(crate) struct InvalidHandles {
     pub(crate) block: BlockId,
     pub(crate) generation: u32,
     pub(crate) handles: usize,
 }
 
 impl Local {
-    /// Where the void handles to an object are listed, if there are any.
-    pub(crate) fn find_void(&self, block: BlockId, generation: u32) -> Option<usize> {
-        let is_it = |void: &Void| void.block == block && void.generation == generation;
-        self.void.iter().position(is_it)
+    /// The index of the entry for invalid handles to an object, if there are any.
+    pub(crate) fn find_invalid(&self, block: BlockId, generation: u32) -> Option<usize> {
+        let is_it =
+            |invalid: &InvalidHandles| invalid.block == block && invalid.generation == generation;
+        self.invalid.iter().position(is_it)
     }
 
-    /// Says that a void handle was dropped; false if there is none to that object.
-    fn drop_void(&mut self, block: BlockId, generation: u32) -> bool {
-        let Some(at) = self.find_void(block, generation) else {
+    /// Counts down when an invalid handle is dropped; false if there is none to that object.
+    fn drop_invalid(&mut self, block: BlockId, generation: u32) -> bool {
+        let Some(at) = self.find_invalid(block, generation) else {
             return false;
         };
-        self.void[at].handles -= 1;
-        if self.void[at].handles == 0 {
-            self.void.swap_remove(at);
+        self.invalid[at].handles -= 1;
+        if self.invalid[at].handles == 0 {
+            self.invalid.swap_remove(at);
         }
         true
     }
 
-    /// Makes void handles good: the object is held from now on, and is open in this process.
-    pub(crate) fn mend(&mut self, block: BlockId, generation: u32) {
-        if let Some(at) = self.find_void(block, generation)
+    /// Makes invalid handles valid: the object is now held, and open in this process.
+    pub(crate) fn revalidate(&mut self, block: BlockId, generation: u32) {
+        if let Some(at) = self.find_invalid(block, generation)
             && let Some((_, count)) = self.open.get_mut(&block)
         {
-            *count += self.void.swap_remove(at).handles;
+            *count += self.invalid.swap_remove(at).handles;
         }
     }
 }
@@ -205,15 +207,15 @@ impl Arena {
     }
 
     pub(crate) fn leave_local(&self, block: BlockId, generation: u32) {
-        // Before the lock: a child that no handler gave a slot takes one here, under the same lock. One that finds
-        // none holds nothing.
+        // Before the lock: a child that no handler gave an entry claims one here, under the same lock. A child that
+        // finds no entry holds nothing.
         let Ok(me) = self.joined() else { return };
         let mut local = self.lock_local();
         let is_open = local
             .open
             .get(&block)
             .is_some_and(|open| open.0 == generation);
-        if !is_open && local.drop_void(block, generation) {
+        if !is_open && local.drop_invalid(block, generation) {
             return;
         }
         let Some((_, count)) = local.open.get_mut(&block) else {
@@ -237,8 +239,8 @@ impl Arena {
         })
     }
 
-    /// Makes `owner` a holder of an object that may be gone already. Object memory is always objects, so
-    /// that at worst a later object in the same block had one holder too many for a moment.
+    /// Makes `owner` a holder of an object that may be gone already. Blocks that held objects only ever hold objects.
+    /// So at worst, a later object in the same block has one holder too many for a moment.
     pub(crate) fn add_checked_hold(
         &self,
         block: BlockId,
@@ -257,7 +259,7 @@ impl Arena {
         if self.is_object(block, generation) {
             return Ok(());
         }
-        // This process's own hold goes with its last handle: another thread may have a newer object there.
+        // This process's own hold ends with its last handle: another thread may already have a newer object there.
         if owner != self.me() {
             self.drop_hold(block, owner);
         }
@@ -266,12 +268,12 @@ impl Arena {
 
     pub(crate) fn head(&self, block: BlockId) -> Result<&ObjectHead> {
         let payload = self.payload(block)?;
-        // SAFETY: within the mapped segment, 64-aligned, all atomics; whether it really is an object
-        // was checked by the caller or makes only stale words visible.
+        // SAFETY: within the mapped segment, 64-aligned, all atomics. The caller checked that it is an object; if it
+        // is not, only stale words become visible.
         Ok(unsafe { payload.cast::<ObjectHead>().as_ref() })
     }
 
-    /// Where a part of an object lies, if it was made, checked to hold `size` bytes.
+    /// The address of a part of an object, if it was made. Checks that it holds `size` bytes.
     pub(crate) fn part(&self, head: &ObjectHead, which: usize, size: u64) -> Option<NonNull<u8>> {
         self.linked(&head.parts[which], size)
     }
@@ -281,7 +283,7 @@ impl Arena {
         BlockId::new(head.parts[which].load(Ordering::Acquire))
     }
 
-    /// Makes a part of an object, of `size` zero bytes, unless it is there. The caller is a holder.
+    /// Makes a part of an object, of `size` zero bytes, unless it exists. The caller is a holder.
     #[cold]
     pub(crate) fn ensure_part(
         &self,
@@ -297,7 +299,7 @@ impl Arena {
         self.ensure_linked(object, &head.parts[which], class, size)
     }
 
-    /// Makes one of the further parts that a condition's extension names, of `size` zero bytes, unless it is there.
+    /// Makes one of the further parts that a condition's extension names, of `size` zero bytes, unless it exists.
     #[cold]
     pub(crate) fn ensure_further(
         &self,
@@ -330,7 +332,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Where the block lies that a link names, if it names one, checked to hold `size` bytes.
+    /// The address of the block that a link names, if any. Checks that it holds `size` bytes.
     pub(crate) fn linked(&self, link: &AtomicU32, size: u64) -> Option<NonNull<u8>> {
         let block = BlockId::new(link.load(Ordering::Acquire))?;
         (self.capacity(block) >= size)
@@ -352,7 +354,7 @@ impl Arena {
         }
     }
 
-    /// Makes a block of this process's own a part of an object that has none there yet; false when it has.
+    /// Makes a block that this process owns a part of an object; false when the object already has that part.
     pub(crate) fn make_part(
         &self,
         part: BlockId,
@@ -363,12 +365,12 @@ impl Arena {
         self.link_part(part, object, &head.parts[which])
     }
 
-    /// As [`Arena::make_part`], by a word of the object or of a part.
+    /// As [`Arena::make_part`], for a link in the object or in one of its parts.
     pub(crate) fn link_part(&self, part: BlockId, object: BlockId, link: &AtomicU32) -> bool {
         let Ok(cell) = self.cell(part) else {
             return false;
         };
-        // Names its object, so that a sweep can tell whether it was linked: see `reclaim_part`.
+        // The part names its object, so that a sweep can tell whether it was linked: see `reclaim_part`.
         cell.generation.store(object.0, Ordering::Relaxed);
         cell.kind.store(Kind::Part as u32, Ordering::Release);
         failpoint::hit("object.part");
@@ -417,7 +419,7 @@ impl Arena {
             .is_ok_and(|cell| self.is_attached(block, cell.generation.load(Ordering::SeqCst), head))
     }
 
-    /// Says that an attachment list holds the object, or is about to; the caller is a holder.
+    /// Records that an attachment list holds the object, or is about to. The caller is a holder.
     pub(crate) fn note_sent(&self, block: BlockId) -> Result<()> {
         let head = self.head(block)?;
         head.added.fetch_or(SENT, Ordering::SeqCst);
@@ -425,7 +427,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Frees an object that nobody holds.
+    /// Frees the object if nobody holds it.
     pub(crate) fn free_if_unheld(&self, block: BlockId) {
         let (Ok(head), Ok(cell)) = (self.head(block), self.cell(block)) else {
             return;
@@ -440,7 +442,7 @@ impl Arena {
         self.dismantle_unless_held(block);
     }
 
-    /// Frees an object that was moved to this process, unless somebody turns out to hold it.
+    /// Frees an object that this process took over, unless it turns out to be held.
     pub(crate) fn dismantle_unless_held(&self, block: BlockId) {
         let (Ok(head), Ok(cell)) = (self.head(block), self.cell(block)) else {
             return;
@@ -452,9 +454,9 @@ impl Arena {
         }
     }
 
-    /// Frees an object that is this process's alone: first what it owns, then its block.
+    /// Frees an object that this process alone owns: first its contents and parts, then its block.
     ///
-    /// Whoever takes over from a process that died in here begins again; each step can be repeated.
+    /// A process that takes over from one that died in here starts again; each step can be repeated.
     fn dismantle(&self, block: BlockId) {
         let Ok(cell) = self.cell(block) else { return };
         let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
@@ -475,7 +477,7 @@ impl Arena {
         }
     }
 
-    /// Frees the part of an object that `link` names, and leaves `next` there.
+    /// Frees the part of an object that `link` names, and stores `next` in `link`.
     pub(crate) fn free_part(&self, object: BlockId, link: &AtomicU32, next: u32) {
         if let Some(part) = BlockId::new(link.load(Ordering::Acquire))
             && let Ok(cell) = self.cell(part)
@@ -484,7 +486,7 @@ impl Arena {
         {
             let mine = self.mine();
             let owner = cell.owner.get();
-            // A maker that died before it handed the part over left it its own.
+            // A maker that died before it passed the part to the object still owns it.
             let ours = match owner {
                 Owner::Part(whose) => whose == object.0,
                 Owner::Process(by) => owner == mine || self.is_dead(by),

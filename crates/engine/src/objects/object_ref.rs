@@ -1,4 +1,4 @@
-//! Open handles: what keeps an object alive in this process.
+//! Open handles, which keep objects alive in this process.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -14,18 +14,17 @@ use crate::objects::handle::Handle;
 use crate::objects::object::{Kind, Layout, too_large};
 use crate::process::fork;
 
-/// Something in shared memory that a process has open.
+/// An object in shared memory that a process has open.
 pub trait Opened {
-    /// Whether this process holds it, as it does unless it is a child that was forked behind the engine's back, or
-    /// one for whose name there was no room. To be asked before it is used: what a process does not hold may be
-    /// another object by now.
+    /// Checks that this process holds the object. It does, unless it is a child of a raw `clone`, or there was no
+    /// room to register it as a holder. Check before use: an object that is not held may be another one by now.
     ///
     /// # Errors
-    /// [`Error::NotInherited`]; [`Error::TableFull`] when such a child finds no slot.
+    /// [`Error::NotInherited`]; [`Error::TableFull`] when such a child finds no free entry.
     fn check(&self) -> Result<()>;
 }
 
-/// What is opened by one handle.
+/// Implements [`Opened`] for a type with one handle.
 macro_rules! opened {
     ($type:ty, $($field:ident).+) => {
         impl crate::objects::object_ref::Opened for $type {
@@ -38,7 +37,7 @@ macro_rules! opened {
 }
 pub(crate) use opened;
 
-/// Keeps an object, whatever its kind, alive in this process.
+/// Keeps an object of any kind alive in this process.
 pub struct ObjectRef {
     arena: &'static Arena,
     block: BlockId,
@@ -46,10 +45,10 @@ pub struct ObjectRef {
 }
 
 impl ObjectRef {
-    /// Holds the object a handle names.
+    /// Holds the object that a handle names.
     ///
     /// # Errors
-    /// When the handle is another tree's or stale.
+    /// When the handle belongs to another process tree, or is stale.
     pub fn of(handle: &Handle) -> Result<ObjectRef> {
         let arena = home()?;
         if handle.arena() != arena.id() {
@@ -60,7 +59,7 @@ impl ObjectRef {
         ObjectRef::checked(arena, block, handle.generation())
     }
 
-    /// Holds the object that is in the block now, if one is.
+    /// Holds the object that is in the block now, if there is one.
     pub(crate) fn in_block(arena: &'static Arena, block: BlockId) -> Option<ObjectRef> {
         let generation = arena.cell(block).ok()?.generation.load(Ordering::SeqCst);
         ObjectRef::checked(arena, block, generation).ok()
@@ -74,16 +73,16 @@ impl ObjectRef {
         if !arena.is_object(block, generation) {
             return Err(Error::StaleHandle);
         }
-        // From here on dropping it is right, whatever comes of it.
-        let held = ObjectRef::entered(arena, block, generation);
+        // From here on dropping the reference is right, whatever happens next.
+        let held = ObjectRef::registered(arena, block, generation);
         arena.add_checked_hold(block, generation, arena.joined()?)?;
         if !fork::holds_all() {
-            arena.lock_local().mend(block, generation);
+            arena.lock_local().revalidate(block, generation);
         }
         Ok(held)
     }
 
-    fn entered(arena: &'static Arena, block: BlockId, generation: u32) -> ObjectRef {
+    fn registered(arena: &'static Arena, block: BlockId, generation: u32) -> ObjectRef {
         arena.enter_local(block, generation);
         ObjectRef {
             arena,
@@ -136,7 +135,7 @@ unsafe impl<T: Layout> Send for TypedRef<T> {}
 unsafe impl<T: Layout> Sync for TypedRef<T> {}
 
 impl<T: Layout> TypedRef<T> {
-    /// Makes an object of `size_of::<T>() + extra` zero bytes, prepared by `fill` before anybody sees it.
+    /// Makes an object of `size_of::<T>() + extra` zero bytes. `fill` prepares it before others see it.
     pub(crate) fn make(extra: u64, fill: impl FnOnce(&T)) -> Result<TypedRef<T>> {
         let arena = home()?;
         let me = arena.me();
@@ -147,7 +146,7 @@ impl<T: Layout> TypedRef<T> {
         let block = arena.alloc_class(class, size)?;
         let made = (|| {
             let payload = arena.payload(block)?;
-            // SAFETY: the block was just taken and holds at least `size` bytes; nobody else looks.
+            // SAFETY: the block was just taken and holds at least `size` bytes; nobody else can see it.
             unsafe { payload.write_bytes(0, size as usize) };
             Ok((arena.cell(block)?, payload.cast::<T>()))
         })();
@@ -162,14 +161,14 @@ impl<T: Layout> TypedRef<T> {
         let contents = unsafe { object.as_ref() };
         contents.head().begin(me);
         fill(contents);
-        let floor = arena.root().generations.load(Ordering::Relaxed);
+        let floor = arena.root().object_generations.load(Ordering::Relaxed);
         let former = cell.generation.load(Ordering::Relaxed).max(floor);
         let generation = former.wrapping_add(1);
         cell.generation.store(generation, Ordering::Relaxed);
         cell.kind.store(T::KIND as u32, Ordering::Release);
         failpoint::hit("object.filled");
-        // Entered before it is shared: a fork in between hands it on like any other.
-        let held = ObjectRef::entered(arena, block, generation);
+        // Registered before it is shared: a fork in between then passes it on like any other.
+        let held = ObjectRef::registered(arena, block, generation);
         cell.owner.pass(Owner::Process(me), Owner::Shared);
         failpoint::hit("object.shared");
         if T::KIND.is_channel() {
@@ -182,7 +181,7 @@ impl<T: Layout> TypedRef<T> {
         })
     }
 
-    /// Opens the object a handle names.
+    /// Opens the object that a handle names.
     pub(crate) fn open(handle: &Handle) -> Result<TypedRef<T>> {
         let held = ObjectRef::of(handle)?;
         let cell = held.arena.cell(held.block)?;
@@ -232,14 +231,14 @@ impl<T: Layout> TypedRef<T> {
         self.held.arena.others_are_gone(self.head())
     }
 
-    /// The words on which the other processes that hold the object are watched, each with what stands
-    /// there while its process lives; `None` when not all of them can be watched so.
+    /// The liveness words of the other holders, each with its value while that process lives; `None` when not all of
+    /// them can be watched this way.
     pub(crate) fn watch_others(&self) -> Option<Vec<(&'static AtomicU32, u32)>> {
         self.held.arena.watch_others(self.head())
     }
 
-    /// What `look` finds at one of the living processes that hold the object, this one among them. Where it finds
-    /// nothing it has seen all of them, also those that were forked meanwhile by one that is gone by now.
+    /// Returns what `look` finds at one of the living processes that hold the object, this one among them. If it
+    /// finds nothing, it has seen all of them, also those that were forked meanwhile by one that is gone by now.
     pub(crate) fn find_holder<F>(
         &self,
         look: impl FnMut(ProcId) -> Option<F>,
@@ -253,7 +252,7 @@ impl<T: Layout> TypedRef<T> {
 
     /// The bytes behind the typed part.
     pub(crate) fn tail(&self) -> NonNull<u8> {
-        // SAFETY: the block holds `size_of::<T>()` bytes and what `make` was asked for behind them.
+        // SAFETY: the block holds `size_of::<T>()` bytes, and behind them the extra bytes that `make` was asked for.
         unsafe { self.object.add(1).cast() }
     }
 }

@@ -1,26 +1,25 @@
-//! Blocks that a program uses as memory of its own: the arrays in a message that was received.
+//! Blocks that a program uses as private memory: the arrays in a message that was received.
 //!
-//! Such a block is this process's, nobody else looks at it, and it is freed when its last user here drops
-//! it. Only a fork makes it two processes': what either of them writes is not to be seen by the other, as
-//! with any memory, and the block must not be used again before both are done with it. So before the fork
+//! This process owns such a block, nobody else reads it, and it is freed when its last user here drops it. Only a
+//! fork makes it belong to two processes. As with any memory, neither must see what the other writes, and the block
+//! must not be reused before both have dropped it. So before the fork
 //!
 //! ```text
-//! 1  a copy-on-write buffer is made, an object whose part the block becomes:   Process(me) --> Part(copy-on-write buffer)
-//! 2  its place is mapped anew, privately (`views.rs`):          writes go to pages of the process's own
-//! 3  the child becomes a holder of the copy-on-write buffer, as of every object of its parent
+//! 1  make a copy-on-write buffer, an object whose part the block becomes:   Process(me) --> Part(buffer)
+//! 2  remap the block's address range privately (`views.rs`):                writes go to private pages
+//! 3  make the child a holder of the copy-on-write buffer, as of every object of its parent
 //! ```
 //!
-//! and each process that drops the last of its users sees to it that what it wrote is gone, and lets go of the copy-on-write buffer;
-//! the last holder's going frees the block, whoever died meanwhile. The file's own pages are not written
-//! while the copy-on-write buffer lives, so both go on to see what was there. Where no copy-on-write buffer can be had, the bytes are moved out of
-//! the file at once, to private memory that a fork copies like any other. Where not even that is possible, there is no
-//! child: see `fork.rs`.
+//! Each process that drops the last of its users discards what it wrote, and releases the copy-on-write buffer; the
+//! end of the last holder frees the block, whoever died meanwhile. Nobody writes to the file's pages while the
+//! copy-on-write buffer exists, so both processes still see the bytes as they were. If no copy-on-write buffer can be
+//! made, the bytes are moved out of the file at once, into private memory that a fork copies like any other. If not
+//! even that is possible, there is no child: see `fork.rs`.
 //!
-//! Once the others are gone, what is left of the file's pages is memory that nobody needs: they are copied to private
-//! ones and given back (`cow_collapse.rs`).
+//! Once the other processes are gone, nobody needs what is left of the file's pages: they are copied to private pages
+//! and returned to the system (`cow_collapse.rs`).
 //!
-//! A child of a raw `clone` passes no handler: it still sees the parent's memory, for as long as the parent
-//! keeps it.
+//! A child of a raw `clone` runs no handler. It still sees the parent's memory, for as long as the parent keeps it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -37,21 +36,22 @@ use crate::objects::object_ref::{ObjectRef, TypedRef};
 use crate::process::fork::fork_guard;
 use crate::sys::{memfd, pagemap};
 
-/// Whose a private block is.
+/// Who owns a private block.
 pub(crate) enum Hold {
-    /// This process's own.
+    /// This process.
     Own(Owner),
-    /// A copy-on-write buffer's part. What it held as an attachment list is held here.
-    Leased(Leased),
-    /// This process's own. Its bytes are in private memory and not in the file. What it held as an attachment list is held here.
+    /// A copy-on-write buffer, whose part it is. The objects that it held as an attachment list are held here.
+    CopyOnWrite(CowHold),
+    /// This process. The bytes are in private memory and not in the file. The objects that it held as an attachment
+    /// list are held here.
     Moved(Owner, Vec<ObjectRef>),
-    /// It was given back.
+    /// Nobody: it was released.
     Withdrawn,
 }
 
-pub(crate) struct Leased {
+pub(crate) struct CowHold {
     pub(crate) cow_buffer: TypedRef<CowBufferObject>,
-    kept: Vec<ObjectRef>,
+    attachments: Vec<ObjectRef>,
     /// How many bytes from the start were copied from the file's pages to private ones.
     pub(crate) copied: usize,
 }
@@ -59,25 +59,25 @@ pub(crate) struct Leased {
 /// A private block.
 pub(crate) struct Place {
     pub(crate) hold: Hold,
-    /// Where its users see it.
+    /// The address at which its users see it.
     pub(crate) start: NonNull<u8>,
     /// Whether it is mapped privately there.
     pub(crate) is_private: bool,
 }
 
-// SAFETY: an address, behind which the books' lock is.
+// SAFETY: an address; the memory behind it is used under the lock of `PRIVATE_BLOCKS`.
 unsafe impl Send for Place {}
 
 pub(crate) type Places = BTreeMap<u32, Place>;
 
-/// Every private block of this process. Touched under the [`fork_guard`] only.
+/// Every private block of this process. Locked under the [`fork_guard`] only.
 static PRIVATE_BLOCKS: Mutex<Places> = Mutex::new(BTreeMap::new());
 
 pub(crate) fn all() -> MutexGuard<'static, Places> {
     crate::memory::lock(&PRIVATE_BLOCKS)
 }
 
-/// A block in use as this process's own memory; freed when dropped.
+/// A block in use as this process's private memory; freed when dropped.
 pub(crate) struct PrivateBlock {
     arena: &'static Arena,
     block: BlockId,
@@ -85,14 +85,14 @@ pub(crate) struct PrivateBlock {
     range: Range<usize>,
 }
 
-// SAFETY: plain memory, to which `BufferView` gives out pointers only; the books behind it have a lock.
+// SAFETY: plain memory, of which `BufferView` gives out pointers only; the registry behind it has a lock.
 unsafe impl Send for PrivateBlock {}
 // SAFETY: as above.
 unsafe impl Sync for PrivateBlock {}
 
 impl PrivateBlock {
-    /// Lends the part `range` of a block that is `owner`'s, this process's. `None`, and nothing changed, for
-    /// a block that shares pages with its neighbours and so could not be mapped alone.
+    /// Lends out the part `range` of a block that belongs to `owner`, which is this process. `None`, with nothing
+    /// changed, if the block shares pages with its neighbours: then it cannot be mapped alone.
     pub(crate) fn new(
         arena: &'static Arena,
         block: BlockId,
@@ -115,7 +115,7 @@ impl PrivateBlock {
         })
     }
 
-    /// Lends the part `range` of a copy-on-write buffer's block; gives the copy-on-write buffer back if that cannot be.
+    /// Lends out the part `range` of a copy-on-write buffer's block; returns the copy-on-write buffer if that fails.
     pub(crate) fn of_cow_buffer(
         cow_buffer: TypedRef<CowBufferObject>,
         block: BlockId,
@@ -132,7 +132,7 @@ impl PrivateBlock {
             return Err(cow_buffer);
         }
         let place = Place {
-            hold: Hold::Leased(Leased::new(cow_buffer, Vec::new())),
+            hold: Hold::CopyOnWrite(CowHold::new(cow_buffer, Vec::new())),
             start,
             is_private: true,
         };
@@ -153,13 +153,13 @@ impl Drop for PrivateBlock {
         let Some(place) = all.remove(&self.block.0) else {
             return;
         };
-        // Before anybody else here can lend the block.
+        // Before other threads of this process can lend out the block again.
         let is_seen_elsewhere = self
             .arena
             .payload(self.block)
             .is_ok_and(|seen| seen != self.start);
         let shared_again = match place.is_private {
-            // Nobody looks at it there any more, and nobody is to find there what was written.
+            // Nobody reads it at that address any more, and a later reader must not find there what was written.
             true if is_seen_elsewhere => {
                 self.arena.drop_copies_of(self.block, self.start);
                 Ok(())
@@ -171,24 +171,24 @@ impl Drop for PrivateBlock {
         };
         drop(all);
         match place.hold {
-            // This process would not see what others write there: keep it out of use.
-            Hold::Leased(cow) if shared_again.is_err() => std::mem::forget(cow.cow_buffer),
+            // This process would not see what others write there: keep the block out of use.
+            Hold::CopyOnWrite(cow) if shared_again.is_err() => std::mem::forget(cow.cow_buffer),
             Hold::Moved(..) if shared_again.is_err() => {}
-            // In a child, of a raw clone or of one without a copy-on-write buffer, the block is the parent's.
+            // In a child of a raw clone, or one without a copy-on-write buffer, the block belongs to the parent.
             Hold::Own(owner) | Hold::Moved(owner, _) if owner == self.arena.mine() => {
                 self.arena.free(self.block, owner);
             }
-            // A copy-on-write buffer is let go of here.
+            // Dropping a copy-on-write buffer releases it.
             _ => {}
         }
     }
 }
 
-impl Leased {
-    fn new(cow_buffer: TypedRef<CowBufferObject>, kept: Vec<ObjectRef>) -> Leased {
-        Leased {
+impl CowHold {
+    fn new(cow_buffer: TypedRef<CowBufferObject>, attachments: Vec<ObjectRef>) -> CowHold {
+        CowHold {
             cow_buffer,
-            kept,
+            attachments,
             copied: 0,
         }
     }
@@ -205,8 +205,8 @@ impl std::fmt::Debug for PrivateBlock {
     }
 }
 
-/// A stretch of memory of the arena that a program may read and write like its own, for as long as it keeps
-/// this. Only the engine makes one.
+/// A range of the arena's memory that a program may read and write like its own, for as long as it keeps this value.
+/// Only the engine makes one.
 #[derive(Debug, Clone)]
 pub struct BufferView {
     start: NonNull<u8>,
@@ -214,7 +214,7 @@ pub struct BufferView {
     _keep: Arc<PrivateBlock>,
 }
 
-// SAFETY: a pointer to memory that `_keep` keeps; what is done with it is up to whoever dereferences it.
+// SAFETY: a pointer to memory that `_keep` keeps alive; whoever dereferences it is responsible for the access.
 unsafe impl Send for BufferView {}
 // SAFETY: as above.
 unsafe impl Sync for BufferView {}
@@ -236,16 +236,16 @@ impl BufferView {
     }
 }
 
-/// Memory that was lent to the program; given back when this and all its regions are dropped.
+/// Memory on loan to the program. It is returned when this value and all its views are dropped.
 #[derive(Debug)]
 pub struct BorrowedBuffer(Arc<PrivateBlock>);
 
 impl BorrowedBuffer {
-    pub(crate) fn of(lent: Arc<PrivateBlock>) -> BorrowedBuffer {
-        BorrowedBuffer(lent)
+    pub(crate) fn of(private: Arc<PrivateBlock>) -> BorrowedBuffer {
+        BorrowedBuffer(private)
     }
 
-    /// A part of the bytes that were lent; `None` when there is no such part.
+    /// A view of a part of the bytes; `None` if the part is out of range.
     pub fn region(&self, part: Range<usize>) -> Option<BufferView> {
         let whole = &self.0.range;
         if part.start > part.end || part.end > whole.len() {
@@ -262,42 +262,41 @@ impl BorrowedBuffer {
 
     /// Whether an address lies in this memory.
     pub fn contains(&self, address: usize) -> bool {
-        let lent = &self.0;
-        let start = lent.start.addr().get() + lent.range.start;
-        (start..start + lent.range.len()).contains(&address)
+        let private = &self.0;
+        let start = private.start.addr().get() + private.range.start;
+        (start..start + private.range.len()).contains(&address)
     }
 
-    /// Whether the program has written nothing to the memory since it was lent; false where that is not to be
-    /// known.
+    /// Whether the program has written nothing to the memory since it got it; false if that is unknown.
     pub fn is_untouched(&self) -> bool {
-        let lent = &self.0;
+        let private = &self.0;
         let cow = all()
-            .get(&lent.block.0)
-            .is_some_and(|place| matches!(place.hold, Hold::Leased(_)) && place.is_private);
-        let start = lent.start.addr().get() + lent.range.start;
-        cow && pagemap::is_untouched(start, lent.range.len()) == Some(true)
+            .get(&private.block.0)
+            .is_some_and(|place| matches!(place.hold, Hold::CopyOnWrite(_)) && place.is_private);
+        let start = private.start.addr().get() + private.range.start;
+        cow && pagemap::is_untouched(start, private.range.len()) == Some(true)
     }
 
-    /// Lets go of the objects that the message kept alive whose memory this is: its receiver opened those
-    /// it wants.
+    /// Releases the objects that the message in this memory kept alive. Its receiver has opened those that it wants.
     pub fn detach_all(&self) {
         let _no_fork = fork_guard();
-        let kept = match all().get_mut(&self.0.block.0) {
+        let attachments = match all().get_mut(&self.0.block.0) {
             Some(Place {
-                hold: Hold::Leased(Leased { kept, .. }) | Hold::Moved(_, kept),
+                hold: Hold::CopyOnWrite(CowHold { attachments, .. }) | Hold::Moved(_, attachments),
                 ..
-            }) => std::mem::take(kept),
+            }) => std::mem::take(attachments),
             _ => Vec::new(),
         };
-        drop(kept);
+        drop(attachments);
         self.0.arena.detach_all(self.0.block);
     }
 }
 
-/// Before a fork, with nobody else inside the engine: makes every private block one that two processes can have.
+/// Before a fork, while no other thread is inside the engine: makes every private block one that two processes can
+/// have.
 ///
 /// # Errors
-/// When some block still is one memory for both: then there is to be no child.
+/// When some block would still be the same memory for both: then there must be no child.
 pub(crate) fn share_all(arena: &'static Arena) -> Result<()> {
     let mut all = all();
     let mut wanted = Vec::new();
@@ -307,34 +306,36 @@ pub(crate) fn share_all(arena: &'static Arena) -> Result<()> {
         match place.hold {
             Hold::Own(owner) if owner == arena.mine() => {
                 match CowBuffer::of_private_block(arena, block) {
-                    Ok((cow_buffer, kept)) => {
-                        place.hold = Hold::Leased(Leased::new(cow_buffer.into(), kept));
+                    Ok((cow_buffer, attachments)) => {
+                        place.hold =
+                            Hold::CopyOnWrite(CowHold::new(cow_buffer.into(), attachments));
                         cow += arena.capacity(block);
                         wanted.push(block);
                     }
-                    // With no memory left for a copy-on-write buffer, some is got by that.
+                    // There is no memory for a copy-on-write buffer; moving the block out frees some.
                     Err(_) => arena.move_out(block, owner, place)?,
                 }
             }
-            // The last fork had no room for it.
-            Hold::Leased(_) if !place.is_private => wanted.push(block),
+            // The last fork could not map it.
+            Hold::CopyOnWrite(_) if !place.is_private => wanted.push(block),
             _ => {}
         }
     }
-    crate::objects::cow_collapse::note_leased(cow);
+    crate::objects::cow_collapse::add_cow_bytes(cow);
     views::make_private(arena, &mut all, &wanted)
 }
 
-/// For a process that leaves, and gives its blocks back: what it still writes is seen by nobody.
+/// For a process that leaves and gives up its blocks: nobody sees what it still writes.
 pub(crate) fn withdraw_all(arena: &Arena) {
     let _no_fork = fork_guard();
     let mut all = all();
-    // What is copy-on-write is private, and has been written to.
+    // Copy-on-write blocks are private already, and have been written to.
     let is_own = |(block, place): (&u32, &Place)| {
         matches!(place.hold, Hold::Own(_)).then_some(BlockId(*block))
     };
     let wanted: Vec<_> = all.iter().filter_map(is_own).collect();
-    // What cannot be is written to as before, until this process is gone: only then is it given back.
+    // A block that cannot be made private is written to as before, until this process is gone: only then is it
+    // released.
     let _best_effort = views::make_private(arena, &mut all, &wanted);
     for block in wanted {
         if let Some(place) = all.get_mut(&block.0)
@@ -346,7 +347,7 @@ pub(crate) fn withdraw_all(arena: &Arena) {
 }
 
 impl Arena {
-    /// Where a block starts that has its pages for itself.
+    /// The start of a block, if it shares no page with another.
     fn start_of_pages(&self, block: BlockId) -> Option<NonNull<u8>> {
         let (place, size) = self.file_range(block)?;
         let page = memfd::page();
@@ -354,7 +355,7 @@ impl Arena {
         alone.then(|| self.payload(block).ok()).flatten()
     }
 
-    /// Maps a block's payload anew, where its users see it.
+    /// Remaps a block's payload at the address where its users see it.
     pub(crate) fn map_block_at(
         &self,
         block: BlockId,
@@ -362,20 +363,20 @@ impl Arena {
         sharing: memfd::Sharing,
     ) -> Result<()> {
         let (place, size) = self.file_range(block).ok_or(Error::BadHandle)?;
-        // SAFETY: the payload of a block whose pages are its own, of which the file has what the mapping
-        // had; who looks at it holds it.
+        // SAFETY: the payload of a block whose pages are its own; the file has what the mapping had, and whoever
+        // reads it holds it.
         unsafe { self.map_file_over(start, place, size as usize, sharing) }
     }
 
-    /// Sees to it that what this process wrote to its copies of a block's pages is gone.
+    /// Discards what this process wrote to its private copies of a block's pages.
     fn drop_copies_of(&self, block: BlockId, start: NonNull<u8>) {
         if let Some((_, size)) = self.file_range(block) {
-            // Where they stay they take memory until the place is used again, which takes them away.
+            // If they stay, they take memory until the address range is used again, which discards them.
             memfd::drop_copies(start, size as usize);
         }
     }
 
-    /// Moves the bytes of a block of this process's to private memory, and gives its pages back.
+    /// Moves the bytes of a block of this process to private memory, and returns its pages to the system.
     fn move_out(&'static self, block: BlockId, owner: Owner, place: &mut Place) -> Result<()> {
         let (offset, size) = self.file_range(block).ok_or(Error::BadHandle)?;
         // SAFETY: the payload of a block whose pages are its own, and mapped there.
@@ -383,23 +384,23 @@ impl Arena {
         place.hold = Hold::Moved(owner, self.hold_contents(block));
         self.detach_all(block);
         place.is_private = true;
-        self.give_up_pages(block, offset, size as usize);
+        self.return_pages(block, offset, size as usize);
         Ok(())
     }
 
-    /// Gives back a part of a block of this process's, or of a copy-on-write buffer that it holds alone, which has its bytes in
-    /// private memory.
-    pub(crate) fn give_up_pages(&self, block: BlockId, offset: u64, length: usize) {
-        // A process that is taken for dead gives nothing back: others may have the block by then.
-        if let Some(_giving_back) = self.give_back_pages()
+    /// Returns the file's pages of a part of a block whose bytes are in private memory: a block of this process, or
+    /// of a copy-on-write buffer that it alone holds.
+    pub(crate) fn return_pages(&self, block: BlockId, offset: u64, length: usize) {
+        // A process that counts as dead returns no pages: others may have the block by then.
+        if let Some(_giving_back) = self.begin_page_release()
             && self.punch_file(offset, length)
             && let Ok(cell) = self.cell(block)
         {
-            cell.emptied();
+            cell.take_committed();
         }
     }
 
-    /// What the file has of a block, whatever is mapped there.
+    /// Reads a block's bytes from the file, whatever is mapped at its address.
     pub(crate) fn read_file(&self, block: BlockId, range: Range<usize>) -> Result<Vec<u8>> {
         let (place, _) = self.file_range(block).ok_or(Error::BadHandle)?;
         self.read_from_file(place + range.start as u64, range.len())

@@ -1,9 +1,10 @@
-//! Threads that look for results themselves, and the one that stands aside meanwhile.
+//! Threads that look for results themselves, and the watching thread, which keeps out of their way.
 //!
-//! A result usually wakes the thread that watches the task queue, which wakes the thread that waits for the result. A
-//! thread that has just begun to wait, and whose task is short, does better to look itself: nobody has to
-//! be woken then. For that the watching thread must not sleep where workers would wake it. While others look, and for
-//! a moment after one of them found something, it naps here instead; one that gives up ends the nap.
+//! Usually a result wakes the thread that watches the task queue, and that thread wakes the one that waits for the
+//! result. A thread that has just begun to wait for a short task does better to look itself: then nobody has to be
+//! woken. This works only while the watching thread does not sleep where workers would wake it. While other threads
+//! look, and for a moment after one of them found something, the watching thread naps here instead. A thread that
+//! gives up ends the nap.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -12,50 +13,50 @@ use std::time::Duration;
 use crate::deadline::monotonic_ns;
 use crate::sync::spin::Spin;
 
-/// The longest nap: a death is noticed so much later.
+/// The longest nap. A death is noticed later by at most this time.
 const NAP: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Default)]
-pub(super) struct Aside {
-    looking: AtomicU32,
-    /// When somebody found what it looked for, in nanoseconds; zero when the last one gave up.
-    found: AtomicU64,
+pub(super) struct Assistants {
+    active: AtomicU32,
+    /// When a thread last found its result, in nanoseconds; zero when the last thread to leave gave up.
+    last_success: AtomicU64,
     pub(super) spin: Spin,
     napping: Mutex<()>,
-    over: Condvar,
+    nap_over: Condvar,
 }
 
-impl Aside {
-    /// Somebody looks for results.
+impl Assistants {
+    /// The calling thread begins to look for results.
     pub(super) fn enter(&self) {
-        self.looking.fetch_add(1, Ordering::SeqCst);
+        self.active.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// It does so no more.
+    /// The calling thread stops looking.
     pub(super) fn leave(&self, successful: bool) {
-        let found = if successful { monotonic_ns() } else { 0 };
-        self.found.store(found, Ordering::SeqCst);
-        self.looking.fetch_sub(1, Ordering::SeqCst);
+        let now = if successful { monotonic_ns() } else { 0 };
+        self.last_success.store(now, Ordering::SeqCst);
+        self.active.fetch_sub(1, Ordering::SeqCst);
         if !successful {
-            // Within the lock: who is about to nap looked before, or hears this.
+            // Under the lock: a thread that is about to nap either saw this store or is notified.
             let _napping = self.napping.lock().unwrap_or_else(PoisonError::into_inner);
-            self.over.notify_all();
+            self.nap_over.notify_all();
         }
     }
 
     fn is_needed(&self) -> bool {
         let nap = NAP.as_nanos() as u64;
-        self.looking.load(Ordering::SeqCst) > 0
-            || monotonic_ns() < self.found.load(Ordering::SeqCst).saturating_add(nap)
+        self.active.load(Ordering::SeqCst) > 0
+            || monotonic_ns() < self.last_success.load(Ordering::SeqCst).saturating_add(nap)
     }
 
-    /// Naps once if others look for results; false if nobody does.
+    /// Naps once if other threads look for results; false if none does.
     pub(super) fn nap(&self) -> bool {
         let napping = self.napping.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.is_needed() {
             return false;
         }
-        let _ = self.over.wait_timeout(napping, NAP);
+        let _ = self.nap_over.wait_timeout(napping, NAP);
         true
     }
 }

@@ -1,15 +1,14 @@
-//! How many items go to a worker at once.
+//! How many items go to a worker at once: guided self-scheduling (Polychronopoulos and Kuck 1987).
 
 use std::ops::Range;
 
-/// The part of what is left, a worker, that one chunk takes.
+/// A chunk takes one worker's share of what is left, divided by this number.
 const SHARE: usize = 4;
 
 /// Cuts `items` items into chunks for `workers` workers: large ones first, single items at the end.
 ///
-/// Every chunk is a fixed share of what is left, so the time lost to passing chunks around stays small
-/// and the workers still finish within about one item of each other (guided self-scheduling,
-/// Polychronopoulos and Kuck 1987).
+/// Every chunk is a fixed share of what is left. The time lost to passing chunks around stays small, and the workers
+/// still finish within about one item of each other.
 pub fn guided(items: usize, workers: usize) -> impl Iterator<Item = Range<usize>> {
     let slices = workers.max(1).saturating_mul(SHARE);
     let mut start = 0;

@@ -3,19 +3,19 @@
 //! ```text
 //!    0  magic u64 | capacity u32 | closed u32
 //!   64  head u64        128  tail u64        192  doorbell u32       256  handle of the results queue
-//!  320  dismissed: a u32 for each slot of the process table, the owner id of who is to leave
+//!  320  dismissed: a u32 for each slot of the process table, the owner id of the worker that is to exit
 //!       ring slots: capacity x u64
 //!       records: capacity x 256 bytes, 64-aligned
 //! ```
 //!
-//! A record: `state u64 | job u64 | index u64 | started_at u64 | attempt u32 | length u32 | handle of
-//! the payload, 32 bytes | position u32 | 4 unused | payload of up to 168 bytes`. A longer payload lies in an
-//! object of its own, which the submitting process keeps alive until the task is done.
+//! A record: `state u64 | job u64 | index u64 | started_at u64 | attempt u32 | length u32 | handle of the payload, 32
+//! bytes | position u32 | 4 unused | payload of up to 168 bytes`. A longer payload lies in an object of its own. The
+//! submitting process keeps that object alive until the task is done.
 
-use crate::Handle;
-use crate::ProcId;
 use crate::error::{Error, Result};
 use crate::memory::layout::MAX_PROCESSES;
+use crate::memory::owner::ProcId;
+use crate::objects::handle::Handle;
 use crate::sync::eventcount::EventCount;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::value::SharedBytes;
@@ -26,10 +26,10 @@ const MAGIC: u64 = u64::from_le_bytes(*b"procpool");
 const CLOSED: usize = 12;
 const HEAD: usize = 64;
 const TAIL: usize = 128;
-const BELL: usize = 192;
+const DOORBELL: usize = 192;
 const RESULTS: usize = 256;
 const DISMISSED: usize = 320;
-const TICKETS: usize = DISMISSED + MAX_PROCESSES * 4;
+const RING: usize = DISMISSED + MAX_PROCESSES * 4;
 
 const RECORD: usize = 256;
 const JOB: usize = 8;
@@ -39,7 +39,7 @@ const HANDLE: usize = 40;
 const POSITION: usize = 72;
 const INLINE: usize = 80;
 
-/// The longest payload that lies in the record itself.
+/// The longest payload that fits into the record itself.
 pub(super) const INLINE_MAX: usize = RECORD - INLINE;
 
 /// A payload as a worker reads it.
@@ -49,7 +49,7 @@ pub(super) enum Payload {
     Spilled(Vec<u8>),
 }
 
-/// The part of a record that is written once a task and read once a claim.
+/// The part of a record that is written once per task and read once per claim.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields {
     pub(super) job: u64,
@@ -66,18 +66,18 @@ pub(super) struct SharedState {
 }
 
 fn records_at(capacity: u32) -> usize {
-    (TICKETS + capacity as usize * 8).next_multiple_of(64)
+    (RING + capacity as usize * 8).next_multiple_of(64)
 }
 
 impl SharedState {
-    /// New memory for `capacity` tasks, a power of two.
+    /// Allocates memory for `capacity` tasks, a power of two.
     pub(super) fn new(capacity: u32, results: &Handle) -> Result<SharedState> {
         let records = records_at(capacity);
         let bytes = SharedBytes::new(records + capacity as usize * RECORD)?;
-        let mut head = [0; 16];
-        head[..8].copy_from_slice(&MAGIC.to_ne_bytes());
-        head[8..12].copy_from_slice(&capacity.to_ne_bytes());
-        bytes.write_at(0, &head);
+        let mut header = [0; 16];
+        header[..8].copy_from_slice(&MAGIC.to_ne_bytes());
+        header[8..12].copy_from_slice(&capacity.to_ne_bytes());
+        bytes.write_at(0, &header);
         bytes.write_at(RESULTS, &results.to_bytes());
         Ok(SharedState {
             bytes,
@@ -86,20 +86,20 @@ impl SharedState {
         })
     }
 
-    /// The same memory in another process, and the handle of its results queue.
+    /// Opens the same memory in another process. Also returns the handle of its results queue.
     pub(super) fn open(handle: &Handle) -> Result<(SharedState, Handle)> {
         let bytes = SharedBytes::open(handle)?;
-        let mut head = [0; 16];
+        let mut header = [0; 16];
         let mut results = [0; 32];
-        if bytes.len() > TICKETS {
-            bytes.read_at(0, &mut head);
+        if bytes.len() > RING {
+            bytes.read_at(0, &mut header);
             bytes.read_at(RESULTS, &mut results);
         }
-        let capacity = u32_at(&head, 8);
+        let capacity = u32_at(&header, 8);
         let records = records_at(capacity);
         let fits =
             capacity.is_power_of_two() && bytes.len() >= records + capacity as usize * RECORD;
-        if u64_at(&head, 0) != MAGIC || !fits {
+        if u64_at(&header, 0) != MAGIC || !fits {
             return Err(Error::BadHandle);
         }
         let shared = SharedState {
@@ -122,7 +122,8 @@ impl SharedState {
         self.bytes.atomic_u32(CLOSED).load(Ordering::SeqCst) != 0
     }
 
-    /// Who of the worker's slot is to leave: an owner id, which outdates itself.
+    /// The dismissal word of the worker's process-table slot. It holds a whole owner id, so it does not match a later
+    /// process in the same slot.
     fn dismissed(&self, worker: ProcId) -> &AtomicU32 {
         let slot = worker.slot() as usize % MAX_PROCESSES;
         self.bytes.atomic_u32(DISMISSED + slot * 4)
@@ -141,8 +142,8 @@ impl SharedState {
         self.records + (number % self.capacity) as usize * RECORD
     }
 
-    /// Writes a FREE record. Returns the object that holds the payload when it is too long for the
-    /// record; it has to live as long as the task.
+    /// Writes a FREE record. Returns the object that holds the payload if the payload does not fit into the record.
+    /// That object must live as long as the task.
     pub(super) fn write(
         &self,
         number: u32,
@@ -170,7 +171,7 @@ impl SharedState {
         Ok(spilled)
     }
 
-    /// Counts one more attempt of a FREE record that keeps its payload.
+    /// Counts one more attempt in a FREE record that keeps its payload.
     pub(super) fn write_attempt(&self, number: u32, attempt: u32) {
         let at = self.record(number);
         self.bytes.write_at(at + ATTEMPT, &attempt.to_ne_bytes());
@@ -210,12 +211,12 @@ impl SharedState {
         Ok(Payload::Spilled(bytes))
     }
 
-    /// Which of the task's items its worker has come to.
+    /// The position of the item that the task's worker has come to.
     pub(super) fn position(&self, number: u32) -> &AtomicU32 {
         self.bytes.atomic_u32(self.record(number) + POSITION)
     }
 
-    /// When the task's worker began, on the machine's monotonic clock; 0 before it said so.
+    /// When the task's worker began, on the machine's monotonic clock; 0 until the worker has written it.
     pub(super) fn started_at(&self, number: u32) -> &AtomicU64 {
         self.bytes.atomic_u64(self.record(number) + STARTED_AT)
     }
@@ -232,7 +233,7 @@ impl RingMemory for SharedState {
 
     fn ring_slot(&self, position: u64) -> &AtomicU64 {
         let slot = (position % u64::from(self.capacity)) as usize;
-        self.bytes.atomic_u64(TICKETS + slot * 8)
+        self.bytes.atomic_u64(RING + slot * 8)
     }
 
     fn head(&self) -> &AtomicU64 {
@@ -244,7 +245,7 @@ impl RingMemory for SharedState {
     }
 
     fn doorbell(&self) -> &EventCount {
-        EventCount::in_word(self.bytes.atomic_u32(BELL))
+        EventCount::in_word(self.bytes.atomic_u32(DOORBELL))
     }
 }
 

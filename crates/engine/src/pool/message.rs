@@ -1,13 +1,13 @@
-//! What workers say to the submitting process: results, notices, and the doorbell it rings itself.
+//! The messages in the results queue: results, notices, and the submitting process's own wake-up.
 
-use crate::ProcId;
 use crate::channel::Message;
+use crate::memory::owner::ProcId;
 
 use super::layout::{u32_at, u64_at};
 use super::ring::RingSlot;
 
 /// Bytes in front of every message in the results queue:
-/// `tone u8 | verdict u8 | 2 unused | worker u32 | ring slot u64`.
+/// `kind u8 | verdict u8 | 2 unused | worker u32 | ring slot u64`.
 pub const HEADER: usize = 16;
 
 /// What a message is about.
@@ -17,20 +17,20 @@ pub(super) enum MessageKind {
     Result = 1,
     /// The task's claim was dropped without a result.
     Abandoned = 2,
-    /// Something a worker says outside of any task.
+    /// A worker's message outside of any task.
     Notice = 3,
-    /// The submitting process rang for itself.
+    /// The submitting process wakes itself.
     Rung = 4,
 }
 
 pub(super) fn header(
-    tone: MessageKind,
+    kind: MessageKind,
     verdict: u8,
     worker: ProcId,
     ring_slot: RingSlot,
 ) -> [u8; HEADER] {
     let mut bytes = [0; HEADER];
-    bytes[0] = tone as u8;
+    bytes[0] = kind as u8;
     bytes[1] = verdict;
     bytes[4..8].copy_from_slice(&worker.as_u32().to_ne_bytes());
     bytes[8..].copy_from_slice(&ring_slot.to_word().to_ne_bytes());
@@ -42,7 +42,7 @@ pub(super) fn header(
 pub struct WorkerMessage(Message);
 
 impl WorkerMessage {
-    /// Takes a message apart; `None` for bytes that no worker of ours sends.
+    /// Parses a message; `None` for bytes that no worker sends.
     pub(super) fn parse(
         message: Message,
     ) -> Option<(MessageKind, u8, u32, RingSlot, WorkerMessage)> {
@@ -50,7 +50,7 @@ impl WorkerMessage {
         if bytes.len() < HEADER {
             return None;
         }
-        let tone = match bytes[0] {
+        let kind = match bytes[0] {
             1 => MessageKind::Result,
             2 => MessageKind::Abandoned,
             3 => MessageKind::Notice,
@@ -59,10 +59,10 @@ impl WorkerMessage {
         };
         let (verdict, worker) = (bytes[1], u32_at(bytes, 4));
         let ring_slot = RingSlot::from_word(u64_at(bytes, 8));
-        Some((tone, verdict, worker, ring_slot, WorkerMessage(message)))
+        Some((kind, verdict, worker, ring_slot, WorkerMessage(message)))
     }
 
-    /// Whether the reply keeps objects alive that its bytes mention.
+    /// Whether the reply keeps alive the objects that its bytes refer to.
     pub fn holds_objects(&self) -> bool {
         self.0.holds_objects()
     }

@@ -1,11 +1,11 @@
 //! Pool: tasks for workers that may die at any moment.
 //!
-//! A [`TaskQueue`] is made by the process that has tasks, a [`WorkerEndpoint`] opened by each worker. Tasks are
-//! records in shared memory that workers claim by one compare-and-swap each; results come back through
-//! a queue. `README.md` beside this file holds the protocol.
+//! The process that has tasks creates a [`TaskQueue`]. Each worker opens a [`WorkerEndpoint`]. Tasks are records in
+//! shared memory; a worker claims one by a single compare-and-swap. Results come back through a queue.
+//! `README.md` beside this file describes the protocol.
 //!
-//! Invariant: a task that was submitted ends exactly once, by one of: a result, an abandonment, a
-//! refusal, an overdue report, a cancellation, or [`TaskQueue::lost_by`] naming it as not repeated.
+//! Invariant: every submitted task ends exactly once, by one of: a result, an abandonment, a refusal, an overdue
+//! report, a cancellation, or [`TaskQueue::lost_by`] naming it as not repeated.
 
 mod assist;
 mod chunking;

@@ -1,7 +1,7 @@
-//! The state of one task record: the single truth about who may run a task.
+//! The state of one task record: the only authority on who may run a task.
 //!
-//! A record's state is one word. A worker changes it by compare-and-swap only; the submitting
-//! process also by a plain store, where nobody else may change it:
+//! A record's state is one word. A worker changes it only by compare-and-swap. The submitting process also uses a
+//! plain store where no other process may change the word:
 //!
 //! ```text
 //!           submit              claim (worker)          its result is queued (worker)
@@ -12,14 +12,13 @@
 //!     +------------------------------------------------------------------------+
 //! ```
 //!
-//! Every return to FREE raises the generation. RUNNING and FINISHED name the worker in the same swap
-//! that enters them, so a task is never given to two workers, and what a dead worker held can be read
-//! off the records. A worker that finds its record REVOKED must not claim again: it is about to be
-//! killed for that one task, and no other task may die with it.
+//! Every return to FREE raises the generation. The swap that enters RUNNING or FINISHED also names the worker. So no
+//! task is given to two workers, and the records show what a dead worker held. A worker that finds its record REVOKED
+//! must not claim again: it is about to be killed for that one task, and no other task may die with it.
 
 use crate::sys::atomic::{AtomicU64, Ordering};
 
-/// What a record is in the middle of.
+/// What stage of its life a record is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     Free,
@@ -47,7 +46,7 @@ impl State {
         State(stage as u64 | u64::from(generation) << STAGE_BITS | u64::from(owner) << OWNER_SHIFT)
     }
 
-    /// The stage; words that no process of ours writes count as FREE.
+    /// The stage. Words that no process of ours writes count as FREE.
     pub(crate) fn stage(self) -> Stage {
         match self.0 & ((1 << STAGE_BITS) - 1) {
             1 => Stage::Queued,
@@ -67,12 +66,12 @@ impl State {
     }
 }
 
-/// How a worker's task ended for the record.
+/// Whether a worker may go on after it closed its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closing {
     /// The worker may go on.
     Done,
-    /// The task was given up on while it ran: the worker is about to be killed and must not claim.
+    /// The task was revoked while it ran: the worker is about to be killed and must not claim.
     Revoked,
 }
 
@@ -80,8 +79,8 @@ pub(crate) fn load(word: &AtomicU64) -> State {
     State(word.load(Ordering::Acquire))
 }
 
-/// FREE -> QUEUED. The submitting process owns FREE records, so this is a store; it releases the
-/// record's fields to the worker whose [`claim`] acquires them.
+/// FREE -> QUEUED. The submitting process owns FREE records, so a store is enough. It releases the record's fields to
+/// the worker whose [`claim`] acquires them.
 pub(crate) fn publish(word: &AtomicU64, generation: u32) {
     word.store(
         State::new(Stage::Queued, generation, 0).0,
@@ -105,7 +104,7 @@ pub(crate) fn claim(word: &AtomicU64, generation: u32, me: u32) -> bool {
     .is_ok()
 }
 
-/// RUNNING(`me`) -> FINISHED(`me`), by the worker after its result is in the queue.
+/// RUNNING(`me`) -> FINISHED(`me`), by the worker once its result is in the queue.
 pub(crate) fn finish(word: &AtomicU64, generation: u32, me: u32) -> Closing {
     let running = State::new(Stage::Running, generation, me);
     match swap(word, running, State::new(Stage::Finished, generation, me)) {
@@ -115,13 +114,13 @@ pub(crate) fn finish(word: &AtomicU64, generation: u32, me: u32) -> Closing {
     }
 }
 
-/// QUEUED -> FREE, by the submitting process, which gives the task up before anybody claimed it.
+/// QUEUED -> FREE, by the submitting process, which withdraws the task before any worker claimed it.
 pub(crate) fn withdraw(word: &AtomicU64, generation: u32) -> bool {
     let free = State::new(Stage::Free, next_generation(generation), 0);
     swap(word, State::new(Stage::Queued, generation, 0), free).is_ok()
 }
 
-/// RUNNING(w) -> REVOKED(w), by the submitting process, which then kills `w`; returns `w`.
+/// RUNNING(w) -> REVOKED(w), by the submitting process, which then kills `w`. Returns `w`.
 pub(crate) fn revoke(word: &AtomicU64, generation: u32) -> Option<u32> {
     let seen = load(word);
     if seen.stage() != Stage::Running || seen.generation() != generation {
@@ -158,7 +157,7 @@ mod tests {
     fn a_task_is_claimed_once() {
         let word = AtomicU64::new(0);
         publish(&word, 7);
-        assert!(!claim(&word, 6, 1), "an older ring_slot");
+        assert!(!claim(&word, 6, 1), "an older ring slot");
         assert!(claim(&word, 7, 1));
         assert!(!claim(&word, 7, 2));
         assert!(!withdraw(&word, 7), "it runs");
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doomed_task_tells_its_worker() {
+    fn a_revoked_task_tells_its_worker() {
         let word = AtomicU64::new(0);
         publish(&word, 0);
         assert_eq!(revoke(&word, 0), None, "it waits");

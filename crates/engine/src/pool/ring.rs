@@ -1,13 +1,12 @@
 //! The order in which tasks are offered, and how workers sleep when there are none.
 //!
-//! The ring is a *hint*: it says in which order records are worth trying. The claim itself
-//! is the swap in the record ([`record::claim`]), so a worker that dies anywhere in here leaves
-//! nothing behind but a head that the next one moves on. Nothing is ever taken out of the ring and
-//! then lost, which is why tasks do not travel in a queue.
+//! The ring is a *hint*: it says in which order records are worth trying. The claim itself is the swap in the record
+//! ([`record::claim`]). A worker that dies anywhere in here leaves nothing behind but a head that the next worker moves
+//! on. Nothing is ever taken out of the ring and then lost; this is why tasks are not messages of a queue.
 //!
-//! The doorbell is an event count: a worker announces itself, looks once more and sleeps; a submitter publishes, then looks
-//! whether somebody sleeps. Both sides have a sequentially consistent fence in between, as what is published here is
-//! not itself so ordered: one of them sees the other.
+//! The doorbell is an event count. A worker announces itself, checks once more and sleeps; a submitter publishes, then
+//! checks for sleepers. The words published here are not sequentially consistent themselves, so both sides have a
+//! sequentially consistent fence between their two steps. So one of them sees the other.
 
 use super::record;
 use crate::sync::eventcount::EventCount;
@@ -17,21 +16,21 @@ use loom::sync::atomic::fence;
 #[cfg(not(loom))]
 use std::sync::atomic::fence;
 
-/// Where the words of a task queue lie: in shared memory, or in a model's.
+/// Where the words of a task queue lie: in shared memory, or in a loom model.
 pub(crate) trait RingMemory {
-    /// Records, and ring slots in the ring: a power of two, below 2^32.
+    /// The number of records, and of slots in the ring: a power of two, below 2^32.
     fn capacity(&self) -> u32;
     fn state(&self, number: u32) -> &AtomicU64;
     /// The ring slot at a position: record number in the low half, generation in the high half.
     fn ring_slot(&self, position: u64) -> &AtomicU64;
-    /// The first position that may still hold a task to claim. Moved on by whoever finds it done.
+    /// The first position that may still hold a claimable task. Any process that finds that task done moves it on.
     fn head(&self) -> &AtomicU64;
-    /// One past the last ring slot. Written by the submitting process only.
+    /// One past the last ring slot. Only the submitting process writes it.
     fn tail(&self) -> &AtomicU64;
     fn doorbell(&self) -> &EventCount;
 }
 
-/// A record at one of its lives.
+/// One generation of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RingSlot {
     pub(crate) number: u32,
@@ -51,8 +50,8 @@ impl RingSlot {
     }
 }
 
-/// Whether there is room for one more ring slot. What is there stays until the next [`offer`]: only the submitting process
-/// fills the ring, one thread at a time.
+/// Whether the ring has room for one more slot. The answer stays true until the next [`offer`]: only the submitting
+/// process fills the ring, one thread at a time.
 #[inline]
 pub(crate) fn has_room(words: &impl RingMemory) -> bool {
     let tail = words.tail().load(Ordering::Relaxed);
@@ -64,7 +63,7 @@ pub(crate) fn has_room(words: &impl RingMemory) -> bool {
     true
 }
 
-/// Offers a record that is QUEUED. False when the ring is full.
+/// Offers a record that is QUEUED. False if the ring is full.
 pub(crate) fn offer(words: &impl RingMemory, ring_slot: RingSlot) -> bool {
     let has_room = has_room(words);
     if has_room {
@@ -73,23 +72,23 @@ pub(crate) fn offer(words: &impl RingMemory, ring_slot: RingSlot) -> bool {
     has_room
 }
 
-/// Offers a record that is QUEUED, where [`has_room`] was asked before.
+/// Offers a record that is QUEUED, after [`has_room`] returned true.
 #[inline]
 pub(crate) fn put(words: &impl RingMemory, ring_slot: RingSlot) {
     let tail = words.tail().load(Ordering::Relaxed);
     words
         .ring_slot(tail)
         .store(ring_slot.to_word(), Ordering::Relaxed);
-    // Pairs with the load of `tail` in `take`: who sees the new tail sees the ring slot.
+    // Pairs with the load of `tail` in `take`: a worker that sees the new tail sees the ring slot.
     words.tail().store(tail.wrapping_add(1), Ordering::Release);
 }
 
-/// Moves the head over ring slots whose records nobody can claim any more.
+/// Moves the head past ring slots whose records can no longer be claimed.
 fn skip_done(words: &impl RingMemory, tail: u64) {
     loop {
         let head = words.head().load(Ordering::Acquire);
         if head == tail
-            || is_open(
+            || is_queued(
                 words,
                 RingSlot::from_word(words.ring_slot(head).load(Ordering::Acquire)),
             )
@@ -100,27 +99,27 @@ fn skip_done(words: &impl RingMemory, tail: u64) {
     }
 }
 
-fn is_open(words: &impl RingMemory, ring_slot: RingSlot) -> bool {
+fn is_queued(words: &impl RingMemory, ring_slot: RingSlot) -> bool {
     let state = record::load(words.state(ring_slot.number % words.capacity()));
     state.stage() == record::Stage::Queued && state.generation() == ring_slot.generation
 }
 
 fn advance(words: &impl RingMemory, head: u64) {
     let next = head.wrapping_add(1);
-    // Failing means that somebody else moved it on.
+    // On failure another process has moved it on.
     let _ = words
         .head()
         .compare_exchange(head, next, Ordering::AcqRel, Ordering::Relaxed);
 }
 
-/// Claims the first task that is open. `claimed` is told between the claim and the head's move.
+/// Claims the first claimable task. Calls `claimed` between the claim and the head's move.
 pub(crate) fn take(words: &impl RingMemory, me: u32, claimed: impl Fn()) -> Option<RingSlot> {
     loop {
         let head = words.head().load(Ordering::Acquire);
         if head >= words.tail().load(Ordering::Acquire) {
             return None;
         }
-        // The head may be old and the ring slot from a later lap: then a later task is claimed, once.
+        // The head may be old and the ring slot from a later lap: then a later task is claimed early, once.
         let mut ring_slot = RingSlot::from_word(words.ring_slot(head).load(Ordering::Acquire));
         ring_slot.number %= words.capacity();
         let mine = record::claim(words.state(ring_slot.number), ring_slot.generation, me);
@@ -135,18 +134,18 @@ pub(crate) fn take(words: &impl RingMemory, me: u32, claimed: impl Fn()) -> Opti
 }
 
 /// Whether it is worth trying to take a task.
-pub(crate) fn are_there(words: &impl RingMemory) -> bool {
+pub(crate) fn has_tasks(words: &impl RingMemory) -> bool {
     words.head().load(Ordering::Relaxed) < words.tail().load(Ordering::Relaxed)
 }
 
-/// Says that the caller is going to sleep; the value to sleep on. The caller looks once more first.
+/// Announces that the caller is about to sleep. Returns the value to sleep on. The caller checks once more first.
 pub(crate) fn announce_sleep(words: &impl RingMemory) -> u32 {
     let seen = words.doorbell().announce();
     fence(Ordering::SeqCst);
     seen
 }
 
-/// Wakes workers if any may sleep. `wake` is the system call, and says how many woke.
+/// Wakes workers if any may sleep. `wake` makes the system call and returns how many woke.
 pub(crate) fn ring(words: &impl RingMemory, wake: impl FnOnce(&AtomicU32) -> usize) {
     fence(Ordering::SeqCst);
     if words.doorbell().is_awaited() {

@@ -1,64 +1,64 @@
-//! How much a submitter has under way before it waits for tasks to end.
+//! How much a submitter may have outstanding before it waits for tasks to end.
 //!
-//! A task takes memory from the moment it is submitted. Who has many, and can wait, submits the next when there is
-//! room: the workers never run out of tasks by that, and the memory does not grow with what is still to be done.
+//! A task takes memory from the moment it is submitted. A submitter that has many tasks and can wait submits the next
+//! one when there is room. The workers still never run out of tasks, and memory does not grow with the work to come.
 
-/// While so many tasks wait outside of the shared memory, workers have enough to do.
-const WAITING: usize = 1024;
+/// With this many tasks waiting outside the shared memory, workers have enough to do.
+const MAX_WAITING: usize = 1024;
 
-/// While all tasks together weigh less, in bytes, there is room for more.
+/// Below this total weight, in bytes, there is room for more tasks.
 const LIGHT: u64 = 16 << 20;
 
-/// While they weigh less, there is room until each worker has a second task.
+/// Below this total weight, there is room until each worker has a second task.
 const HEAVY: u64 = 64 << 20;
 
-/// What the tasks of a task queue come to that have not ended.
+/// The load of a task queue: its tasks that have not ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
-    /// Those outside of the shared memory.
+    /// Tasks outside the shared memory.
     pub(super) waiting: usize,
-    /// All of them.
+    /// All tasks.
     pub(super) tasks: usize,
     /// The sum of [`Task::weight`](super::Task::weight).
     pub(super) weight: u64,
 }
 
-/// The room that a task queue has for tasks of one that can wait.
+/// How much room a task queue has for the tasks of a submitter that can wait.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
     workers: usize,
 }
 
 impl Room {
-    /// That for so many workers.
+    /// Room for a pool of that many workers.
     pub fn for_workers(workers: usize) -> Room {
         Room { workers }
     }
 
-    /// Whether tasks of this weight leave room, however many they are.
+    /// Whether tasks of this total weight leave room, however many there are.
     pub fn is_light(weight: u64) -> bool {
         weight < LIGHT
     }
 
-    /// Whether there are too few tasks to wait, whatever they weigh: there is always one for each worker, and one that
-    /// is ready for the first to end its own.
+    /// Whether there are too few tasks to wait, whatever they weigh. Each worker always has one, and one more is ready
+    /// for the first worker that ends its own.
     fn has_few(self, load: Load) -> bool {
         load.tasks <= self.workers || load.weight < HEAVY && load.tasks < 2 * self.workers + 2
     }
 
     /// Whether another task may be submitted.
-    pub(super) fn is_left(self, load: Load) -> bool {
-        load.waiting < WAITING && (Room::is_light(load.weight) || self.has_few(load))
+    pub(super) fn allows_more(self, load: Load) -> bool {
+        load.waiting < MAX_WAITING && (Room::is_light(load.weight) || self.has_few(load))
     }
 
-    /// Whether to wake who waits for room. Where tasks are small there is some for many of them then: to wake somebody
-    /// for each would cost more than the tasks.
+    /// Whether to wake a submitter that waits for room. If tasks are small, there is room for many of them by then: a
+    /// wake-up for each would cost more than the tasks themselves.
     pub(super) fn is_worth_waking(self, load: Load) -> bool {
         let is_light = Room::is_light(load.weight.saturating_add(LIGHT / 4));
-        load.waiting < WAITING - WAITING / 8 && (is_light || self.has_few(load))
+        load.waiting < MAX_WAITING - MAX_WAITING / 8 && (is_light || self.has_few(load))
     }
 
-    /// The larger one of two.
+    /// The larger of two.
     pub(super) fn or(self, other: Option<Room>) -> Room {
         let workers = other.map_or(0, |other| other.workers);
         Room {
@@ -79,10 +79,10 @@ mod tests {
         }
     }
 
-    /// How many tasks of so many bytes there are when there is no room for more.
+    /// How many tasks of `each` bytes are outstanding when there is no room for more.
     fn most(room: Room, each: u64) -> usize {
         (0..)
-            .find(|&tasks| !room.is_left(load(tasks, each)))
+            .find(|&tasks| !room.allows_more(load(tasks, each)))
             .unwrap()
     }
 

@@ -1,13 +1,14 @@
-//! What only the submitting process knows: which records are in use, for what, and what waits.
+//! The submitting process's private state: which records are in use, for which tasks, and which tasks wait.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::deadline::{Deadline, monotonic_ns};
 use crate::error::{Error, Result};
+use crate::memory::owner::ProcId;
+use crate::objects::object_ref::ObjectRef;
 use crate::sys::atomic::Ordering;
 use crate::value::SharedBytes;
-use crate::{ObjectRef, ProcId};
 
 use super::layout::SharedState;
 use super::record::{self, Stage};
@@ -21,8 +22,9 @@ use super::waiting::{Waiting, WaitingTasks};
 struct Queued {
     task: Task,
     attempt: u32,
-    /// Keeps a long payload alive, and what any payload mentions.
+    /// Keeps a long payload alive.
     _payload: Option<SharedBytes>,
+    /// Keeps alive the objects that the payload refers to.
     _held: Vec<ObjectRef>,
 }
 
@@ -30,36 +32,36 @@ struct Queued {
 struct Slot {
     generation: u32,
     placed: Option<Queued>,
-    /// Where in the list of those with a time limit it is, if its task has one.
+    /// The record's place in the list of those with a time limit, if its task has one.
     timed: u32,
 }
 
 #[derive(Debug)]
 pub(super) struct Scheduler {
     slots: Vec<Slot>,
-    /// Free record numbers, the last freed on top: its memory is warm.
+    /// Free record numbers, the last freed on top: its memory is warm in the cache.
     free: Vec<u32>,
     waiting: WaitingTasks,
     /// Records whose tasks have a time limit.
     timed: Vec<u32>,
-    /// No task runs longer than it may before that.
+    /// No task exceeds its time limit before this time.
     timed_until: u64,
-    /// Until when the watcher sleeps, if it does: a limit that ends sooner is to wake it.
+    /// Until when the watcher sleeps, if it does. A limit that ends sooner must wake it.
     watched_until: Deadline,
     deadline_wake: bool,
     /// No more tasks are accepted.
     pub(super) closing: bool,
-    /// What all tasks weigh that have not ended.
+    /// The total weight of all tasks that have not ended.
     pub(super) weight: u64,
-    /// The room that somebody waits for.
+    /// The room that a submitter waits for.
     pub(super) awaited: Option<Room>,
     /// Events that did not come from a worker.
     pub(super) events: VecDeque<Event>,
 }
 
-/// Why a task was not placed.
+/// Why a task was not queued.
 enum NotQueued {
-    /// No ring slot was free.
+    /// The ring had no free slot.
     NoRingSlot(Vec<ObjectRef>),
     Failed(Error),
 }
@@ -87,7 +89,7 @@ impl Scheduler {
         }
     }
 
-    /// Tasks that are not done.
+    /// The number of tasks that are not done.
     pub(super) fn outstanding(&self) -> usize {
         self.slots.len() - self.free.len() + self.waiting.len()
     }
@@ -104,7 +106,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether there is the room that somebody waits for, who is woken then.
+    /// Whether a submitter waits for room and there is room again. The caller then wakes it.
     pub(super) fn has_room_again(&mut self) -> bool {
         let load = self.load();
         self.awaited
@@ -112,7 +114,7 @@ impl Scheduler {
             .is_some()
     }
 
-    /// Places the task, or lets it wait behind the others. Returns how many workers to wake.
+    /// Queues the task, or lets it wait behind the others. Returns how many workers to wake.
     #[inline]
     pub(super) fn accept(
         &mut self,
@@ -184,7 +186,7 @@ impl Scheduler {
         held: Vec<ObjectRef>,
     ) -> std::result::Result<(), NotQueued> {
         let number = *self.free.last().expect("checked by the callers");
-        // Before anything is written: a task may be tried again and again.
+        // Checked before anything is written, as a task may be tried again and again.
         if !ring::has_room(shared) {
             return Err(NotQueued::NoRingSlot(held));
         }
@@ -219,17 +221,17 @@ impl Scheduler {
         Ok(())
     }
 
-    /// The watcher is about to sleep until then.
+    /// Notes that the watcher is about to sleep until then.
     pub(super) fn note_sleep(&mut self, until: Deadline) {
         self.watched_until = until;
     }
 
-    /// Whether the watcher sleeps too long for a task that was placed since this was asked last.
+    /// Whether the watcher sleeps too long for a task that was queued since the last call.
     pub(super) fn needs_deadline_wake(&mut self) -> bool {
         std::mem::take(&mut self.deadline_wake)
     }
 
-    /// Ends the task of a ring slot and frees its record; `None` when somebody ended it before.
+    /// Ends the task of a ring slot and frees its record; `None` if it has ended already.
     pub(super) fn settle(&mut self, shared: &SharedState, ring_slot: RingSlot) -> Option<Task> {
         let slot = self.slots.get(ring_slot.number as usize)?;
         let live = slot.placed.is_some() && slot.generation == ring_slot.generation;
@@ -261,7 +263,7 @@ impl Scheduler {
         task
     }
 
-    /// Every task in a record: a walk over the records, for what is asked of all workers.
+    /// Every task in a record. Walks over all records; for questions about all workers.
     fn placed(&self) -> impl Iterator<Item = (u32, u32, Task)> + '_ {
         self.slots.iter().zip(0..).filter_map(|(slot, number)| {
             let placed = slot.placed.as_ref()?;
@@ -269,7 +271,7 @@ impl Scheduler {
         })
     }
 
-    /// Ends or repeats what a dead worker ran. Its results must have been consumed before.
+    /// Ends or repeats the tasks a dead worker ran. The worker's results must have been consumed before.
     pub(super) fn recover_tasks_of(&mut self, shared: &SharedState, dead: ProcId) -> Vec<Lost> {
         let held: Vec<u32> = self
             .placed()
@@ -318,17 +320,15 @@ impl Scheduler {
 
     /// The tasks of a job in records, or one of them.
     ///
-    /// By a walk over the records, of which there are as many however many tasks wait: to know those of each job would
-    /// cost every task more than a cancellation saves.
+    /// Walks over the records; their number does not grow with the number of waiting tasks. An index by job would cost
+    /// every task more than it saves a cancellation.
     fn placed_of(&self, job: u64, index: Option<u64>) -> Vec<(u32, u32, Task)> {
-        let is_meant =
+        let matches =
             |task: &Task| task.job == job && index.is_none_or(|index| task.index == index);
-        self.placed()
-            .filter(|(_, _, task)| is_meant(task))
-            .collect()
+        self.placed().filter(|(_, _, task)| matches(task)).collect()
     }
 
-    /// Takes back the tasks of a job, or one of them.
+    /// Cancels the tasks of a job, or one of them.
     pub(super) fn cancel(
         &mut self,
         shared: &SharedState,
@@ -346,26 +346,26 @@ impl Scheduler {
         }
     }
 
-    /// Takes back those tasks of a job that nobody has claimed.
+    /// Withdraws the unclaimed tasks of a job, or one of them.
     pub(super) fn withdraw(
         &mut self,
         shared: &SharedState,
         job: u64,
         index: Option<u64>,
     ) -> Vec<u64> {
-        let waiting = self.waiting.take_back(job, index);
+        let waiting = self.waiting.withdraw(job, index);
         self.weight -= weight(&waiting);
         let mut withdrawn: Vec<_> = waiting.iter().map(|waiting| waiting.task.index).collect();
         for (number, generation, task) in self.placed_of(job, index) {
             if record::withdraw(shared.state(number), generation) {
-                self.drop_placed(number, generation, task);
+                self.drop_withdrawn(number, generation, task);
                 withdrawn.push(task.index);
             }
         }
         withdrawn
     }
 
-    /// Takes back every task that nobody has claimed.
+    /// Withdraws every unclaimed task.
     pub(super) fn withdraw_all(&mut self, shared: &SharedState) {
         while let Some(waiting) = self.waiting.pop() {
             self.weight -= waiting.task.weight;
@@ -373,27 +373,27 @@ impl Scheduler {
         let placed: Vec<_> = self.placed().collect();
         for (number, generation, task) in placed {
             if record::withdraw(shared.state(number), generation) {
-                self.drop_placed(number, generation, task);
+                self.drop_withdrawn(number, generation, task);
             }
         }
     }
 
-    /// Frees the record of a task that was taken back.
-    fn drop_placed(&mut self, number: u32, generation: u32, task: Task) {
+    /// Frees the record of a withdrawn task.
+    fn drop_withdrawn(&mut self, number: u32, generation: u32, task: Task) {
         let slot = &mut self.slots[number as usize];
         slot.generation = record::next_generation(generation);
         slot.placed = None;
         self.forget(number, task);
     }
 
-    /// Tasks in records that nobody has claimed.
+    /// The number of unclaimed tasks in records.
     pub(super) fn queued(&self, shared: &SharedState) -> usize {
         self.placed()
             .filter(|&(number, ..)| record::load(shared.state(number)).stage() == Stage::Queued)
             .count()
     }
 
-    /// Who runs one of the tasks.
+    /// The workers that run a task.
     pub(super) fn busy(&self, shared: &SharedState) -> Vec<ProcId> {
         self.placed()
             .map(|(number, ..)| record::load(shared.state(number)))
@@ -406,7 +406,7 @@ impl Scheduler {
         record::revoke(shared.state(number), generation).and_then(ProcId::from_u32)
     }
 
-    /// Dooms the first task that ran longer than it may, or says after what time to look again.
+    /// Revokes the first task that exceeded its time limit, or returns after what time to check again.
     pub(super) fn overdue(
         &mut self,
         shared: &SharedState,
@@ -416,11 +416,11 @@ impl Scheduler {
             self.timed_until = u64::MAX;
             return (None, None);
         }
-        // Between two looks at the tasks lies the shortest time that one of them had left.
+        // No task can exceed its limit before the shortest time left at the last check.
         if let Some(left) = self.timed_until.checked_sub(now).filter(|left| *left > 0) {
             return (None, Some(Duration::from_nanos(left)));
         }
-        let mut look_again = None;
+        let mut recheck_in = None;
         for &number in &self.timed {
             let slot = &self.slots[number as usize];
             let Some(task) = slot.placed.as_ref().map(|placed| placed.task) else {
@@ -429,19 +429,19 @@ impl Scheduler {
             let limit = task.timeout.unwrap_or(Duration::MAX);
             let started = match record::load(shared.state(number)).stage() {
                 Stage::Running => {
-                    let said = shared.started_at(number);
-                    match said.load(Ordering::Relaxed) {
+                    let started = shared.started_at(number);
+                    match started.load(Ordering::Relaxed) {
                         0 => now,
                         at => at,
                     }
                 }
-                // Not begun: whoever claims it now has the whole limit before it.
+                // Not begun: a worker that claims it now has the whole limit left.
                 Stage::Queued => now,
                 _ => continue,
             };
             let ran = Duration::from_nanos(now.saturating_sub(started));
             if let Some(left) = limit.checked_sub(ran).filter(|left| !left.is_zero()) {
-                look_again = Some(look_again.map_or(left, |soonest: Duration| soonest.min(left)));
+                recheck_in = Some(recheck_in.map_or(left, |soonest: Duration| soonest.min(left)));
             } else if let Some(worker) = self.revoke(shared, number, slot.generation) {
                 let overdue = Event::Overdue {
                     job: task.job,
@@ -455,17 +455,17 @@ impl Scheduler {
                 return (Some(overdue), None);
             }
         }
-        self.timed_until = look_again.map_or(u64::MAX, |left| after(now, left));
-        (None, look_again)
+        self.timed_until = recheck_in.map_or(u64::MAX, |left| after(now, left));
+        (None, recheck_in)
     }
 }
 
-/// What waiting tasks weigh together.
+/// The total weight of waiting tasks.
 fn weight(waiting: &[Waiting]) -> u64 {
     waiting.iter().map(|waiting| waiting.task.weight).sum()
 }
 
-/// That much time after a point of the machine's monotonic clock.
+/// That much time after `now`, on the machine's monotonic clock.
 fn after(now: u64, time: Duration) -> u64 {
     let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     now.saturating_add(nanos)

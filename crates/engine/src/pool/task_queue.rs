@@ -5,44 +5,46 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::Handle;
 use crate::channel::{Message, Queue, Watched};
 use crate::deadline::{Deadline, monotonic_ns};
 use crate::error::{Error, GetError, PutError, Result};
+use crate::memory::owner::ProcId;
+use crate::objects::handle::Handle;
+use crate::objects::object_ref::ObjectRef;
+use crate::process;
 use crate::sys::futex;
-use crate::{ObjectRef, ProcId, process};
 
-use super::assist::Aside;
+use super::assist::Assistants;
 use super::layout::SharedState;
 use super::message::{self, MessageKind, WorkerMessage};
 use super::ring::{self, RingSlot};
 use super::room::Room;
 use super::scheduler::Scheduler;
 
-/// Tasks that lie in shared memory at once, unless told otherwise. Others wait in the submitter's own.
+/// The default number of tasks in shared memory. Further tasks wait in the submitter's own memory.
 const CAPACITY: u32 = 1024;
 
-/// A run of results this long is worth a [`BREATHER`] before going to sleep.
+/// After a run of results this long, a [`BURST_PAUSE`] pays before going to sleep.
 const BURST: u32 = 4;
 
-/// While results come in quick succession, the submitter looks for them this often instead of having
-/// each worker wake it for each of them.
-const BREATHER: Duration = Duration::from_micros(40);
+/// While results come in quick succession, the submitter checks for them this often. Otherwise each worker would
+/// have to wake it for each result.
+const BURST_PAUSE: Duration = Duration::from_micros(40);
 
-/// A task as the submitter names it.
+/// A task as the submitter describes it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Task {
-    /// The job it is part of; any number.
+    /// The job that the task is part of; any number.
     pub job: u64,
-    /// Its place within the job; any number.
+    /// The task's place within the job; any number.
     pub index: u64,
-    /// How long it may run once a worker has it.
+    /// How long the task may run once a worker has claimed it.
     pub timeout: Option<Duration>,
-    /// How many times it is tried again when the worker that has it dies.
+    /// How many times the task is tried again if its worker dies.
     pub retries: u32,
-    /// The number of its first item, by the submitter's count.
+    /// The number of the task's first item, by the submitter's count.
     pub first_item: u64,
-    /// The memory it takes until it ends, in bytes, by the submitter's count; see [`Room`].
+    /// The memory that the task takes until it ends, in bytes, by the submitter's count; see [`Room`].
     pub weight: u64,
 }
 
@@ -60,7 +62,7 @@ pub enum Event {
         /// The result.
         reply: WorkerMessage,
     },
-    /// A worker let go of a task without a result, and lives.
+    /// A worker gave up a task without a result, and is alive.
     Abandoned {
         /// The task's job.
         job: u64,
@@ -76,18 +78,18 @@ pub enum Event {
         /// Why.
         error: Error,
     },
-    /// A worker said something outside of any task.
+    /// A worker sent a message outside of any task.
     Notice {
-        /// Who.
+        /// The sender.
         worker: ProcId,
         /// What it passed to `notify`.
         verdict: u8,
-        /// The rest of it.
+        /// The rest of what it passed.
         reply: WorkerMessage,
     },
-    /// A watched worker is gone; all it sent was reported before. [`TaskQueue::lost_by`] says what it held.
+    /// A watched worker is gone. All that it sent was reported before. [`TaskQueue::lost_by`] says what it held.
     Gone(ProcId),
-    /// A task ran longer than it may. It is ended; its worker has to be killed.
+    /// A task exceeded its time limit. It has ended; its worker must be killed.
     Overdue {
         /// The task's job.
         job: u64,
@@ -95,18 +97,18 @@ pub enum Event {
         index: u64,
         /// The item its worker had come to.
         item: u64,
-        /// For how long that ran.
+        /// For how long it ran.
         ran: Duration,
-        /// How long it was allowed to.
+        /// Its time limit.
         limit: Duration,
-        /// Who runs it, and claims nothing any more.
+        /// The worker that runs it. It claims no further task.
         worker: ProcId,
     },
     /// [`TaskQueue::ring`] was called.
     Rung,
 }
 
-/// A task that went down with its worker.
+/// A task that was lost with its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
     /// The task's job.
@@ -117,44 +119,44 @@ pub struct Lost {
     pub item: u64,
     /// How many workers died over it.
     pub attempts: u32,
-    /// Whether it is queued again; otherwise it has ended.
+    /// Whether it is queued again. If not, it has ended.
     pub repeated: bool,
 }
 
-/// What [`TaskQueue::cancel`] could do. The tasks named have ended; no event follows for them.
+/// What [`TaskQueue::cancel`] did. The tasks in it have ended; no event follows for them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cancelled {
     /// Places of the tasks that had not begun.
     pub withdrawn: Vec<u64>,
-    /// Places of the tasks that run, and the workers that have to be killed for it.
+    /// Places of the tasks that run, and the workers that must be killed to stop them.
     pub running: Vec<(u64, ProcId)>,
 }
 
-/// Tasks, offered by the process that makes the task queue to workers at their [`WorkerEndpoint`](super::WorkerEndpoint).
+/// Tasks that the creating process offers to workers at their [`WorkerEndpoint`](super::WorkerEndpoint).
 #[derive(Debug)]
 pub struct TaskQueue {
     shared: SharedState,
     results: Queue,
     submitter: ProcId,
     scheduler: Mutex<Scheduler>,
-    /// Signalled when there is room again for who waits for it.
+    /// Signalled when there is room again for a submitter that waits for it.
     room: Condvar,
-    /// A watched worker that is gone while what it sent is still being reported.
+    /// Watched workers that are gone, while what they sent is still being reported.
     gone: Mutex<VecDeque<ProcId>>,
     /// Results reported since the last sleep.
     burst: AtomicU32,
-    /// There is a ring among the results: another would say no more.
+    /// The results queue holds a wake-up message already: another one would add nothing.
     rung: AtomicBool,
-    aside: Aside,
+    assistants: Assistants,
 }
 
 impl TaskQueue {
-    /// A new task queue.
+    /// Creates a task queue.
     pub fn new() -> Result<TaskQueue> {
         TaskQueue::with_capacity(CAPACITY)
     }
 
-    /// A new task queue with room for at least `tasks` tasks in shared memory. Others wait outside of it.
+    /// Creates a task queue with room for at least `tasks` tasks in shared memory. Further tasks wait outside of it.
     pub fn with_capacity(tasks: u32) -> Result<TaskQueue> {
         let capacity = tasks.clamp(8, 1 << 20).next_power_of_two();
         let results = Queue::new(0)?;
@@ -167,16 +169,16 @@ impl TaskQueue {
             gone: Mutex::default(),
             burst: AtomicU32::new(0),
             rung: AtomicBool::new(false),
-            aside: Aside::default(),
+            assistants: Assistants::default(),
         })
     }
 
-    /// What a worker opens its [`WorkerEndpoint`](super::WorkerEndpoint) with.
+    /// The handle with which a worker opens its [`WorkerEndpoint`](super::WorkerEndpoint).
     pub fn handle(&self) -> Handle {
         self.shared.handle()
     }
 
-    /// Every object that has to be held for a worker which is being started.
+    /// Every object that must be kept alive for a worker that is being started.
     pub fn handles(&self) -> [Handle; 2] {
         [self.shared.handle(), self.results.handle()]
     }
@@ -193,8 +195,8 @@ impl TaskQueue {
         }
     }
 
-    /// Queues a task. Never waits; tasks are claimed in the order in which they were submitted. Returns what all tasks
-    /// weigh that have not ended.
+    /// Queues a task. Never waits. Tasks are claimed in the order of their submission. Returns the total weight of all
+    /// tasks that have not ended.
     pub fn submit(&self, task: Task, parts: &[&[u8]]) -> Result<u64> {
         self.submit_with(task, parts, Vec::new())
     }
@@ -206,7 +208,7 @@ impl TaskQueue {
     pub fn submit_with(&self, task: Task, parts: &[&[u8]], objects: Vec<ObjectRef>) -> Result<u64> {
         let mut scheduler = self.scheduler();
         if scheduler.closing {
-            return Err(Error::Invalid("the task_queue is closed".into()));
+            return Err(Error::Invalid("the task queue is closed".into()));
         }
         let sleepers = scheduler.accept(&self.shared, task, parts, objects)?;
         let deadline_wake = scheduler.needs_deadline_wake();
@@ -217,21 +219,22 @@ impl TaskQueue {
         Ok(weight)
     }
 
-    /// Tasks that have not ended.
+    /// The number of tasks that have not ended.
     pub fn outstanding(&self) -> usize {
         self.scheduler().outstanding()
     }
 
-    /// What all tasks weigh that have not ended.
+    /// The total weight of all tasks that have not ended.
     pub fn weight(&self) -> u64 {
         self.scheduler().weight
     }
 
-    /// Waits until there is room for another task; for one that had to wait, until it is worth it. False at `deadline`.
+    /// Waits until there is room for another task. A caller that had to wait is woken only once there is enough room
+    /// to make the wake-up worth its cost. False at `deadline`.
     pub fn wait_for_room(&self, room: Room, deadline: Deadline) -> bool {
         let mut scheduler = self.scheduler();
-        let mut is_left = room.is_left(scheduler.load());
-        while !is_left {
+        let mut has_room = room.allows_more(scheduler.load());
+        while !has_room {
             if deadline.is_past() {
                 return false;
             }
@@ -241,14 +244,14 @@ impl TaskQueue {
                 Ok((scheduler, _)) => scheduler,
                 Err(poisoned) => poisoned.into_inner().0,
             };
-            is_left = room.is_worth_waking(scheduler.load());
+            has_room = room.is_worth_waking(scheduler.load());
         }
         true
     }
 
-    /// What happened next, waiting for it until `deadline`. One thread at a time calls this.
+    /// Waits for the next event until `deadline`. One thread at a time may call this.
     ///
-    /// The workers in `watch` are reported when they are gone, for as long as they are in the list.
+    /// Reports the workers in `watch` when they are gone, for as long as they are in the list.
     pub fn next_event(
         &self,
         deadline: Deadline,
@@ -267,20 +270,20 @@ impl TaskQueue {
                 },
             }
             if let Some(worker) = self.gone().pop_front() {
-                // A ring that woke the dead one woke nobody.
+                // If a doorbell ring woke the dead worker, it woke no other.
                 self.wake(u32::MAX);
                 return Ok(Event::Gone(worker));
             }
             let mut scheduler = self.scheduler();
-            let (overdue, look_again) = scheduler.overdue(&self.shared, monotonic_ns());
+            let (overdue, recheck_in) = scheduler.overdue(&self.shared, monotonic_ns());
             if let Some(event) = overdue {
                 return Ok(event);
             }
-            let until = look_again.map_or(deadline, |time| deadline.min(Deadline::after(time)));
-            // In one piece with the look: a task that comes in between is either seen or wakes the sleeper.
+            let until = recheck_in.map_or(deadline, |time| deadline.min(Deadline::after(time)));
+            // Under the same lock as the check: a task that comes in between is either seen or wakes the sleeper.
             scheduler.note_sleep(until);
             drop(scheduler);
-            if !deadline.is_past() && self.aside.nap() {
+            if !deadline.is_past() && self.assistants.nap() {
                 continue;
             }
             match self.results.get_watching(watch, until) {
@@ -296,15 +299,15 @@ impl TaskQueue {
         }
     }
 
-    /// Looks for results for a moment, and gives them to `file` as `next_event` would report them, until
-    /// `is_done`; any number of threads may do so. False if that was not to be seen in so short a time.
-    pub fn assist(&self, is_done: impl Fn() -> bool, mut file: impl FnMut(Event)) -> bool {
+    /// Looks for results for a moment, until `is_done`, and passes them to `report` as `next_event` would report them.
+    /// Any number of threads may do so. False if `is_done` did not become true within that moment.
+    pub fn assist(&self, is_done: impl Fn() -> bool, mut report: impl FnMut(Event)) -> bool {
         let mut passed_on = false;
-        self.aside.enter();
-        let done = self.aside.spin.until(|| {
+        self.assistants.enter();
+        let done = self.assistants.spin.until(|| {
             while let Some(event) = self.take_event() {
                 match event {
-                    Event::Result { .. } => file(event),
+                    Event::Result { .. } => report(event),
                     other => {
                         self.scheduler().events.push_back(other);
                         passed_on = true;
@@ -313,20 +316,20 @@ impl TaskQueue {
             }
             is_done().then_some(())
         });
-        self.aside.leave(done.is_some() && !passed_on);
+        self.assistants.leave(done.is_some() && !passed_on);
         if passed_on {
-            // It may be asleep by now.
+            // The watching thread may be asleep by now.
             let _ = self.ring();
         }
         done.is_some()
     }
 
-    /// An event that a worker has sent.
+    /// Takes an event that a worker has sent.
     fn take_event(&self) -> Option<Event> {
         if self.results.is_empty() {
             return None;
         }
-        // Until the task is settled nobody may conclude from an empty queue that it never will be.
+        // Until the task is settled, no thread may conclude from an empty queue that its result will never come.
         let mut scheduler = self.scheduler();
         let event = loop {
             let message = self.results.get(Deadline::NOW).ok()?;
@@ -342,12 +345,12 @@ impl TaskQueue {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A message that is there, or comes within a breather while many come.
+    /// Takes a message that is there, or that comes within a [`BURST_PAUSE`] during a burst.
     fn next_message(&self) -> std::result::Result<Message, GetError> {
         loop {
             match self.results.get(Deadline::NOW) {
                 Err(GetError::Empty) if self.burst.swap(0, Ordering::Relaxed) >= BURST => {
-                    std::thread::sleep(BREATHER);
+                    std::thread::sleep(BURST_PAUSE);
                 }
                 Ok(message) => {
                     self.burst.fetch_add(1, Ordering::Relaxed);
@@ -366,8 +369,8 @@ impl TaskQueue {
     }
 
     fn read(&self, message: Message, scheduler: &mut Scheduler) -> Option<Event> {
-        let (tone, verdict, worker, ring_slot, reply) = WorkerMessage::parse(message)?;
-        match tone {
+        let (kind, verdict, worker, ring_slot, reply) = WorkerMessage::parse(message)?;
+        match kind {
             MessageKind::Result => {
                 let Task { job, index, .. } = scheduler.settle(&self.shared, ring_slot)?;
                 Some(Event::Result {
@@ -387,7 +390,7 @@ impl TaskQueue {
                 reply,
             }),
             MessageKind::Rung => {
-                // Before what the ring was for is looked at.
+                // Reset before the caller looks at what the wake-up was for.
                 self.rung.store(false, Ordering::SeqCst);
                 Some(Event::Rung)
             }
@@ -413,15 +416,15 @@ impl TaskQueue {
         }
     }
 
-    /// Wakes the watcher if it sleeps beyond the limit of a task.
+    /// Wakes the watcher if it would sleep beyond the time limit of a task.
     fn wake_for_deadline(&self, deadline_wake: bool) {
         if deadline_wake {
-            // Without memory for it, the limit is seen when the watcher wakes for another reason.
+            // If there is no memory for the message, the watcher sees the limit when it wakes for another reason.
             let _ = self.ring();
         }
     }
 
-    /// What a worker held that [`Event::Gone`] reported. Tasks with retries left are queued again.
+    /// The tasks held by a worker that [`Event::Gone`] reported. Tasks with retries left are queued again.
     pub fn lost_by(&self, worker: ProcId) -> Vec<Lost> {
         let mut scheduler = self.scheduler();
         let lost = scheduler.recover_tasks_of(&self.shared, worker);
@@ -438,7 +441,7 @@ impl TaskQueue {
         cancelled
     }
 
-    /// Ends those tasks of a job that have not begun. Returns their places; no event follows for them.
+    /// Ends the unclaimed tasks of a job. Returns their places; no event follows for them.
     pub fn withdraw(&self, job: u64) -> Vec<u64> {
         let mut scheduler = self.scheduler();
         let withdrawn = scheduler.withdraw(&self.shared, job, None);
@@ -446,14 +449,14 @@ impl TaskQueue {
         withdrawn
     }
 
-    /// Lets a worker go: it finishes what it has claimed, and finds the task queue closed then.
+    /// Dismisses a worker: it finishes the task that it has claimed, and then finds the task queue closed.
     pub fn dismiss(&self, worker: ProcId) {
         self.shared.dismiss(worker);
-        // Nobody else can tell which of the sleepers it is.
+        // Wakes all: no other process can tell which of the sleepers it is.
         self.wake(u32::MAX);
     }
 
-    /// Lets several workers go, as [`TaskQueue::dismiss`] does with one.
+    /// Dismisses several workers; see [`TaskQueue::dismiss`].
     pub fn dismiss_all(&self, workers: &[ProcId]) {
         for &worker in workers {
             self.shared.dismiss(worker);
@@ -461,20 +464,20 @@ impl TaskQueue {
         self.wake(u32::MAX);
     }
 
-    /// Ends all tasks that have not begun; no event follows for them.
+    /// Ends all unclaimed tasks; no event follows for them.
     pub fn withdraw_all(&self) {
         let mut scheduler = self.scheduler();
         scheduler.withdraw_all(&self.shared);
         self.refill(scheduler);
     }
 
-    /// How many tasks nobody has claimed: of those in shared memory, and of those that wait outside of it.
+    /// The numbers of unclaimed tasks: those in shared memory, and those that wait outside of it.
     pub fn backlog(&self) -> (usize, usize) {
         let scheduler = self.scheduler();
         (scheduler.queued(&self.shared), scheduler.waiting())
     }
 
-    /// Whether workers sent something that was not looked at yet.
+    /// Whether workers sent messages that were not read yet.
     pub fn has_messages(&self) -> bool {
         !self.results.is_empty()
     }
@@ -501,7 +504,7 @@ impl TaskQueue {
         rung
     }
 
-    /// Takes no more tasks, and sends the workers home once all tasks are claimed.
+    /// Accepts no more tasks, and lets the workers exit once all tasks are claimed.
     pub fn close(&self) {
         let mut scheduler = self.scheduler();
         scheduler.closing = true;
@@ -512,13 +515,13 @@ impl TaskQueue {
         }
     }
 
-    /// Says that there are no workers any more, nor will be: the memory that they left free goes back, unless other
-    /// queues want it. For who keeps a pool that is over.
+    /// Says that there are no workers any more, and that none will follow. Returns the memory that they left free to
+    /// the system, unless other queues need it. For a caller that keeps a pool after its end.
     pub fn over(&self) {
         process::trim_for_last_channel();
     }
 
-    /// No task waits outside of the shared memory any more: who finds none there may leave.
+    /// No task waits outside the shared memory any more: a worker that finds none inside may exit.
     fn shut_down_workers(&self) {
         self.shared.close();
         self.wake(u32::MAX);

@@ -1,23 +1,23 @@
-//! Tasks that found no free record yet, in the order in which they came, and by their jobs.
+//! Tasks that have not found a free record yet, in the order of their submission, and indexed by job.
 //!
-//! A task refers to the one of its job before it. So the tasks of a job are found, and taken back, without a look at
-//! any other's, however many wait. Tasks of one job that come in a row, as those of a `map` do, cost no look into the
+//! Each task refers to the previous task of its job. So the tasks of a job are found and withdrawn without a look at
+//! any other job's, however many tasks wait. Consecutive tasks of one job, as those of a `map`, need no lookup in the
 //! table of jobs.
 
 use std::collections::VecDeque;
 
-use crate::ObjectRef;
 use crate::id_map::IdMap;
+use crate::objects::object_ref::ObjectRef;
 
 use super::task_queue::Task;
 
-/// No task's place.
+/// No place.
 const NONE: u64 = u64::MAX;
 
-/// So many places of tasks that were taken back may lie between others, whatever waits.
-const FEW: usize = 1024;
+/// This many places of withdrawn tasks may lie between others, however few tasks wait.
+const MIN_GAPS: usize = 1024;
 
-/// A task, and what goes with it.
+/// A task with its payload and the objects it keeps alive.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) task: Task,
@@ -27,23 +27,23 @@ pub(super) struct Waiting {
 
 #[derive(Debug)]
 struct Place {
-    /// `None` once it was taken back.
+    /// `None` once the task was withdrawn.
     waiting: Option<Waiting>,
-    /// Where the task of the same job before this one waits, or waited.
+    /// Where the previous task of the same job waits, or waited.
     before: u64,
 }
 
-/// The tasks.
+/// The waiting tasks.
 #[derive(Debug, Default)]
 pub(super) struct WaitingTasks {
     places: VecDeque<Place>,
     /// The number of the first place.
     base: u64,
-    /// How many of the places are taken.
+    /// How many places hold a task.
     count: usize,
-    /// Where the last task of each job waits, but for the job of [`Self::run`].
+    /// Where the last task of each job waits, except for the job of [`Self::run`].
     last: IdMap<u64, u64>,
-    /// The job of the task that came last, and where that waits.
+    /// The job of the most recent task, and where that task waits.
     run: Option<(u64, u64)>,
 }
 
@@ -74,7 +74,7 @@ impl WaitingTasks {
         self.count += 1;
     }
 
-    /// The first task.
+    /// Removes the first task.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Waiting> {
         loop {
@@ -89,7 +89,7 @@ impl WaitingTasks {
         }
     }
 
-    /// Puts the task back that was popped last.
+    /// Puts back the task that was popped last.
     pub(super) fn unpop(&mut self, waiting: Waiting) {
         let job = waiting.task.job;
         self.base -= 1;
@@ -101,8 +101,8 @@ impl WaitingTasks {
         self.count += 1;
     }
 
-    /// Takes back the tasks of a job, or one of them.
-    pub(super) fn take_back(&mut self, job: u64, index: Option<u64>) -> Vec<Waiting> {
+    /// Removes the tasks of a job, or one of them.
+    pub(super) fn withdraw(&mut self, job: u64, index: Option<u64>) -> Vec<Waiting> {
         let mut taken = Vec::new();
         let mut left = None;
         let mut at = self.last_of(job);
@@ -125,7 +125,7 @@ impl WaitingTasks {
             None => drop(self.last.remove(&job)),
         }
         self.count -= taken.len();
-        self.tidy();
+        self.compact();
         taken.reverse();
         taken
     }
@@ -137,13 +137,13 @@ impl WaitingTasks {
         }
     }
 
-    /// The place of that number; `None` if the task that waited there has been popped.
+    /// The place with that number; `None` if it was popped.
     fn place(&mut self, number: u64) -> Option<&mut Place> {
         let at = number.checked_sub(self.base)?;
         self.places.get_mut(at as usize)
     }
 
-    /// The first task was popped: its job may have no others.
+    /// Updates the index after the first task was popped: its job may have no other tasks.
     #[inline]
     fn forget(&mut self, job: u64, number: u64) {
         if let Some((last, last_number)) = self.run
@@ -156,7 +156,7 @@ impl WaitingTasks {
         }
         let next = self.places.front().and_then(|place| place.waiting.as_ref());
         if next.is_some_and(|next| next.task.job == job) {
-            // In a row of the job's, without a look into the table.
+            // The row of this job goes on: no lookup in the table is needed.
             return;
         }
         if self.last.get(&job) == Some(&number) {
@@ -164,9 +164,9 @@ impl WaitingTasks {
         }
     }
 
-    /// Closes the gaps once there are more of them than tasks: each gap is paid for by who made it.
-    fn tidy(&mut self) {
-        if self.places.len() - self.count <= self.count.max(FEW) {
+    /// Closes the gaps once there are more of them than tasks, so each withdrawal pays for its own gap.
+    fn compact(&mut self) {
+        if self.places.len() - self.count <= self.count.max(MIN_GAPS) {
             return;
         }
         let places = std::mem::take(&mut self.places);
@@ -219,18 +219,18 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_taken_back_and_the_others_stay() {
+    fn a_job_is_withdrawn_and_the_others_stay() {
         let mut tasks = WaitingTasks::default();
         for index in 0..4 {
             tasks.push(waiting(1, index));
             tasks.push(waiting(2, index));
         }
         assert_eq!(names(tasks.pop()), [(1, 0)]);
-        let taken = tasks.take_back(1, None);
+        let taken = tasks.withdraw(1, None);
         assert_eq!(names(taken), [(1, 1), (1, 2), (1, 3)]);
-        assert_eq!(names(tasks.take_back(2, Some(3))), [(2, 3)]);
-        assert_eq!(names(tasks.take_back(2, Some(1))), [(2, 1)]);
-        assert!(tasks.take_back(7, None).is_empty());
+        assert_eq!(names(tasks.withdraw(2, Some(3))), [(2, 3)]);
+        assert_eq!(names(tasks.withdraw(2, Some(1))), [(2, 1)]);
+        assert!(tasks.withdraw(7, None).is_empty());
         assert_eq!(tasks.len(), 2);
         assert_eq!(all(&mut tasks), [(2, 0), (2, 2)]);
         assert!(tasks.is_empty() && tasks.last.is_empty() && tasks.run.is_none());
@@ -244,26 +244,26 @@ mod tests {
         }
         let first = tasks.pop().unwrap();
         tasks.unpop(first);
-        // The newer one does not know of it, being asked first: it was popped, and is at the front again.
-        assert_eq!(names(tasks.take_back(1, None)), [(1, 0), (1, 1)]);
+        // The newer task has no link to it, and is asked first: the older one was popped, and is at the front again.
+        assert_eq!(names(tasks.withdraw(1, None)), [(1, 0), (1, 1)]);
         let only = tasks.pop().unwrap();
         tasks.unpop(only);
-        assert_eq!(names(tasks.take_back(2, None)), [(2, 0)]);
+        assert_eq!(names(tasks.withdraw(2, None)), [(2, 0)]);
         assert!(tasks.is_empty());
     }
 
     #[test]
     fn gaps_are_closed_and_jobs_found_afterwards() {
         let mut tasks = WaitingTasks::default();
-        for job in 0..10 * FEW as u64 {
+        for job in 0..10 * MIN_GAPS as u64 {
             tasks.push(waiting(job, 0));
             tasks.push(waiting(u64::MAX, job));
         }
-        for job in 0..10 * FEW as u64 {
-            assert_eq!(names(tasks.take_back(job, None)), [(job, 0)]);
+        for job in 0..10 * MIN_GAPS as u64 {
+            assert_eq!(names(tasks.withdraw(job, None)), [(job, 0)]);
         }
         assert!(tasks.places.len() <= 2 * tasks.len());
-        assert_eq!(tasks.take_back(u64::MAX, None).len(), 10 * FEW);
+        assert_eq!(tasks.withdraw(u64::MAX, None).len(), 10 * MIN_GAPS);
         assert!(tasks.places.is_empty());
     }
 }

@@ -1,23 +1,25 @@
 //! The worker's side of a task queue.
 
-use crate::Handle;
 use crate::channel::{MessageBuf, Queue};
 use crate::deadline::{Deadline, monotonic_ns};
 use crate::error::{Error, GetError, PutError, Result};
 use crate::failpoint;
+use crate::memory::owner::ProcId;
+use crate::objects::handle::Handle;
+use crate::objects::object_ref::ObjectRef;
+use crate::process;
 use crate::process::wait_registry;
 use crate::process::wait_registry::WaitReason;
 use crate::sync::spin::Spin;
 use crate::sys::atomic::Ordering;
 use crate::sys::futex::Slept;
-use crate::{ObjectRef, ProcId, process};
 
 use super::layout::{Payload, SharedState};
 use super::message::{self, MessageKind};
 use super::record::{self, Closing};
 use super::ring::{self, RingMemory, RingSlot};
 
-/// Where a worker takes tasks and hands in results.
+/// Where a worker claims tasks and sends their results.
 #[derive(Debug)]
 pub struct WorkerEndpoint {
     shared: SharedState,
@@ -26,12 +28,12 @@ pub struct WorkerEndpoint {
     spin: Spin,
 }
 
-/// A task that this worker has, and that nobody else will get while it lives.
+/// A task that this worker has claimed. No other worker gets it while this one lives.
 ///
-/// Dropped without [`Claim::finish`], the task is reported as abandoned.
+/// A claim that is dropped without [`Claim::finish`] reports its task as abandoned.
 #[derive(Debug)]
 pub struct Claim<'a> {
-    bench: &'a WorkerEndpoint,
+    endpoint: &'a WorkerEndpoint,
     ring_slot: RingSlot,
     job: u64,
     index: u64,
@@ -45,12 +47,12 @@ pub struct Claim<'a> {
 pub enum WorkerStatus {
     /// It may claim the next task.
     Good,
-    /// Its task was cancelled or overdue; the worker is about to be killed and must not claim again.
+    /// Its task was cancelled or overdue. The worker is about to be killed and must not claim again.
     Revoked,
 }
 
 impl WorkerEndpoint {
-    /// The workbench of the task queue with this handle.
+    /// Opens the worker's end of the task queue with this handle.
     pub fn open(handle: &Handle) -> Result<WorkerEndpoint> {
         let (shared, results) = SharedState::open(handle)?;
         Ok(WorkerEndpoint {
@@ -61,19 +63,20 @@ impl WorkerEndpoint {
         })
     }
 
-    /// Takes the next task, waiting for one until `deadline`.
+    /// Claims the next task, waiting for one until `deadline`.
     ///
-    /// `Closed` when the task queue is closed and all tasks are claimed, or when this worker was dismissed; `Empty`
-    /// when the time is over; [`Error::NotTheWorker`] in a copy of the worker that a task forked, as from all that
-    /// would send something in the worker's name.
+    /// # Errors
+    /// `Closed` when the task queue is closed and all tasks are claimed, or when this worker was dismissed; `Empty` at
+    /// `deadline`; [`Error::NotTheWorker`] in a copy of the worker that a task forked. All methods that would send
+    /// something in the worker's name return that last error, too.
     pub fn claim(&self, deadline: Deadline) -> std::result::Result<Claim<'_>, GetError> {
         let mut call = None;
         loop {
-            self.check_here().map_err(GetError::Failed)?;
+            self.check_is_worker().map_err(GetError::Failed)?;
             if self.shared.is_dismissed(self.me) {
                 return Err(GetError::Closed);
             }
-            if let Some(claim) = self.look().map_err(GetError::Failed)? {
+            if let Some(claim) = self.try_claim().map_err(GetError::Failed)? {
                 return Ok(claim);
             }
             if deadline == Deadline::NOW && !self.shared.is_closed() {
@@ -81,7 +84,7 @@ impl WorkerEndpoint {
             }
             if self
                 .spin
-                .until(|| ring::are_there(&self.shared).then_some(()))
+                .until(|| ring::has_tasks(&self.shared).then_some(()))
                 .is_some()
             {
                 continue;
@@ -90,9 +93,9 @@ impl WorkerEndpoint {
             if self.shared.is_dismissed(self.me) {
                 continue;
             }
-            // The order matters: what was offered before the task queue was closed is still given out.
+            // The order matters: a task that was offered before the task queue was closed is still claimed.
             let closed = self.shared.is_closed();
-            if let Some(claim) = self.look().map_err(GetError::Failed)? {
+            if let Some(claim) = self.try_claim().map_err(GetError::Failed)? {
                 return Ok(claim);
             }
             if closed {
@@ -120,14 +123,14 @@ impl WorkerEndpoint {
         process::me() == self.me
     }
 
-    fn check_here(&self) -> Result<()> {
+    fn check_is_worker(&self) -> Result<()> {
         match self.is_here() {
             true => Ok(()),
             false => Err(Error::NotTheWorker),
         }
     }
 
-    fn look(&self) -> Result<Option<Claim<'_>>> {
+    fn try_claim(&self) -> Result<Option<Claim<'_>>> {
         let claimed = || failpoint::hit("pool.claimed");
         let Some(ring_slot) = ring::take(&self.shared, self.me.as_u32(), claimed) else {
             return Ok(None);
@@ -138,7 +141,7 @@ impl WorkerEndpoint {
             .store(monotonic_ns(), Ordering::Relaxed);
         let fields = self.shared.read(ring_slot.number);
         let mut claim = Claim {
-            bench: self,
+            endpoint: self,
             ring_slot,
             job: fields.job,
             index: fields.index,
@@ -148,7 +151,7 @@ impl WorkerEndpoint {
         };
         match self.shared.payload(ring_slot.number, fields.length) {
             Ok(payload) => claim.payload = payload,
-            // Withdrawn with its whole task queue meanwhile: the claim, dropped here, says so.
+            // The whole task queue was withdrawn meanwhile: the claim, dropped here, reports that.
             Err(Error::StaleHandle) => return Ok(None),
             Err(error) => return Err(error),
         }
@@ -156,7 +159,7 @@ impl WorkerEndpoint {
         Ok(Some(claim))
     }
 
-    /// Says something outside of any task; it comes out of the task queue's `next_event`.
+    /// Sends a message outside of any task. `next_event` of the task queue reports it.
     pub fn notify(&self, verdict: u8, parts: &[&[u8]]) -> std::result::Result<(), PutError> {
         let nothing = RingSlot {
             number: u32::MAX,
@@ -167,16 +170,16 @@ impl WorkerEndpoint {
 
     fn send(
         &self,
-        tone: MessageKind,
+        kind: MessageKind,
         verdict: u8,
         ring_slot: RingSlot,
         parts: &[&[u8]],
         objects: &[ObjectRef],
     ) -> std::result::Result<(), PutError> {
-        self.check_here()?;
-        let header = message::header(tone, verdict, self.me, ring_slot);
+        self.check_is_worker()?;
+        let header = message::header(kind, verdict, self.me, ring_slot);
         match parts {
-            // Without a detour over the heap for what nearly every call is.
+            // Nearly every call has at most one part: no need to allocate.
             [] => self.put(&[&header], objects),
             [only] => self.put(&[&header, only], objects),
             _ => {
@@ -199,27 +202,27 @@ impl WorkerEndpoint {
 }
 
 impl Claim<'_> {
-    /// The number the submitter gave the job.
+    /// The number that the submitter gave the job.
     pub fn job(&self) -> u64 {
         self.job
     }
 
-    /// The number the submitter gave the task within its job.
+    /// The number that the submitter gave the task within its job.
     pub fn index(&self) -> u64 {
         self.index
     }
 
-    /// Says which of the task's items comes next; false in a copy of the worker, whose item it is not. With `afresh`,
-    /// the task's time limit starts again.
+    /// Records the position of the task's item that comes next. Returns false in a copy of the worker, which does not
+    /// own the item. With `restart_limit`, the task's time limit starts again.
     #[inline]
-    pub fn note_item(&self, position: u32, afresh: bool) -> bool {
-        if !self.bench.is_here() {
+    pub fn note_item(&self, position: u32, restart_limit: bool) -> bool {
+        if !self.endpoint.is_here() {
             return false;
         }
-        let shared = &self.bench.shared;
+        let shared = &self.endpoint.shared;
         let number = self.ring_slot.number;
         shared.position(number).store(position, Ordering::Relaxed);
-        if afresh {
+        if restart_limit {
             shared
                 .started_at(number)
                 .store(monotonic_ns(), Ordering::Relaxed);
@@ -227,12 +230,12 @@ impl Claim<'_> {
         true
     }
 
-    /// How many workers died over this task before.
+    /// How many workers have died over this task before.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// What the submitter passed along.
+    /// The payload that the submitter passed.
     pub fn bytes(&self) -> &[u8] {
         match &self.payload {
             Payload::Inline(bytes, length) => &bytes[..*length],
@@ -240,9 +243,10 @@ impl Claim<'_> {
         }
     }
 
-    /// Hands in the result; `verdict` is the caller's, and comes out with it.
+    /// Sends the result. `verdict` is the caller's own value, and is reported with the result.
     ///
-    /// On an error nothing was handed in, and another, smaller result may be tried.
+    /// # Errors
+    /// On an error nothing was sent; the caller may try another, smaller result.
     pub fn finish(
         &mut self,
         verdict: u8,
@@ -262,30 +266,35 @@ impl Claim<'_> {
         objects: &[ObjectRef],
     ) -> std::result::Result<WorkerStatus, PutError> {
         failpoint::hit("pool.done");
-        self.bench
+        self.endpoint
             .send(MessageKind::Result, verdict, self.ring_slot, parts, objects)?;
         failpoint::hit("pool.result_sent");
         Ok(self.close())
     }
 
-    /// As [`Claim::finish`], with a result that was written already: to the draft's bytes, behind the first
-    /// [`RESULT_HEAD`](super::RESULT_HEAD), which are not the caller's. The draft is taken when it is handed in.
+    /// As [`Claim::finish`], with a result that the caller has written into a message buffer already, behind the first
+    /// [`RESULT_HEAD`](super::RESULT_HEAD) bytes, which are not the caller's. Takes the buffer when it is sent.
     ///
     /// # Errors
     /// As [`Claim::finish`].
     pub fn finish_draft(
         &mut self,
         verdict: u8,
-        draft: &mut Option<MessageBuf>,
+        message: &mut Option<MessageBuf>,
     ) -> std::result::Result<WorkerStatus, PutError> {
-        self.bench.check_here()?;
-        let head = message::header(MessageKind::Result, verdict, self.bench.me, self.ring_slot);
-        if let Some(draft) = draft {
-            draft.bytes_mut()[..message::HEADER].copy_from_slice(&head);
+        self.endpoint.check_is_worker()?;
+        let head = message::header(
+            MessageKind::Result,
+            verdict,
+            self.endpoint.me,
+            self.ring_slot,
+        );
+        if let Some(message) = message {
+            message.bytes_mut()[..message::HEADER].copy_from_slice(&head);
         }
         failpoint::hit("pool.done");
         loop {
-            match self.bench.results.put_draft(draft, Deadline::NEVER) {
+            match self.endpoint.results.put_draft(message, Deadline::NEVER) {
                 Err(PutError::Interrupted) => {}
                 done => break done?,
             }
@@ -294,15 +303,15 @@ impl Claim<'_> {
         Ok(self.close())
     }
 
-    /// Lets the task go down with this worker, which is about to exit.
+    /// Leaves the task to be lost with this worker, which is about to exit.
     pub fn leave_unfinished(mut self) {
         self.open = false;
     }
 
     fn close(&mut self) -> WorkerStatus {
         self.open = false;
-        let word = self.bench.shared.state(self.ring_slot.number);
-        let closing = record::finish(word, self.ring_slot.generation, self.bench.me.as_u32());
+        let word = self.endpoint.shared.state(self.ring_slot.number);
+        let closing = record::finish(word, self.ring_slot.generation, self.endpoint.me.as_u32());
         failpoint::hit("pool.finished");
         match closing {
             Closing::Done => WorkerStatus::Good,
@@ -315,7 +324,7 @@ impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if self.open
             && self
-                .bench
+                .endpoint
                 .send(MessageKind::Abandoned, 0, self.ring_slot, &[], &[])
                 .is_ok()
         {

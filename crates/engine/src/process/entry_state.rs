@@ -1,4 +1,4 @@
-//! The word of a slot: how far its occupant is, in which epoch, and who that is. `table.rs` draws the changes.
+//! The state word of an entry: its stage, its epoch, and its process. `table.rs` shows the transitions.
 
 use crate::memory::owner::{EPOCH_BITS, EPOCH_MASK};
 use crate::sys::pid::Number;
@@ -12,7 +12,7 @@ pub(crate) enum Stage {
     Live = 4,
     Leaving = 5,
     Reaping = 6,
-    /// As `Reaping`, of one that had left in order.
+    /// As `Reaping`, for a process that exited in order.
     Clearing = 7,
 }
 
@@ -20,7 +20,7 @@ pub(crate) enum Stage {
 pub(crate) struct State {
     pub(crate) stage: Stage,
     pub(crate) epoch: u32,
-    /// Who reserved the slot, or which process it is about.
+    /// The process that reserved the entry, or the PID of the entry's process.
     pub(crate) who: u64,
 }
 
@@ -65,7 +65,7 @@ impl State {
         }
     }
 
-    /// The process, from AWAITED on.
+    /// The PID of the entry's process, from AWAITED on.
     pub(crate) fn number(self) -> Number {
         Number::from_bits(self.who)
     }

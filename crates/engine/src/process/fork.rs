@@ -1,15 +1,15 @@
-//! Identity, and what happens to it when a process forks.
+//! The identity of this process, and what happens to it on a fork.
 //!
-//! Before every `fork` of the C library a handler reserves a slot for the child and makes the child a
-//! holder of all that the parent holds. So there is no moment at which the child lives and is not in
-//! the books. The child sits down before `fork` returns.
+//! Before every `fork` of the C library, a handler reserves an entry for the child and makes the child a holder of
+//! everything that the parent holds. So the child is never alive without being registered. The child claims its entry
+//! before `fork` returns.
 //!
-//! A child made by a raw `clone` passes no handler. It is recognised because the page with the id was
-//! wiped by the kernel, and takes a slot of its own then. Where the kernel cannot wipe pages, the page has the
-//! process's number beside the id, and whoever asks compares.
+//! A child made by a raw `clone` runs no handler. It is recognised because the kernel wiped the page with the id; the
+//! child then claims an entry of its own. Where the kernel cannot wipe pages, the page holds the PID beside the id,
+//! and every reader compares the two.
 //!
-//! A child that is about to become another program is none of the tree's before it [enters](crate::memory::enter):
-//! its fork passes [unseen].
+//! A child that is about to become another program does not belong to the tree before it
+//! [enters](crate::memory::enter): its fork [skips the handlers](without_handlers).
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
@@ -26,76 +26,76 @@ use crate::process::liveness_thread;
 use crate::process::liveness_thread::Holders;
 use crate::sys::memfd;
 
-/// What says who this process is, in a page that forked children find zeroed where the kernel can do that.
+/// The identity of this process, in a page that forked children find zeroed where the kernel supports that.
 #[repr(C)]
 struct Identity {
-    /// Who this process is, while it holds all that it has handles to. Zero where more has to be asked.
+    /// The id of this process, while it holds everything that it has handles to. Zero if the slow path has to decide.
     id: AtomicU32,
-    /// Who it is where the kernel wipes no page, or some handle is void (`inherit.rs`).
-    asked: AtomicU32,
-    /// The number of the process that `asked` is of.
+    /// The id where the kernel wipes no pages, or where some handles are invalid (`inherit.rs`).
+    slow_id: AtomicU32,
+    /// The PID of the process that `slow_id` belongs to.
     pid: AtomicU32,
 }
 
-/// As long as there is no page.
-static NOBODY: Identity = Identity::of_nobody();
-static IDENTITY: AtomicPtr<Identity> = AtomicPtr::new((&raw const NOBODY).cast_mut());
-/// Whether the kernel wipes the page.
-static WIPED: AtomicBool = AtomicBool::new(false);
+/// Used until there is a page.
+static NO_IDENTITY: Identity = Identity::empty();
+static IDENTITY: AtomicPtr<Identity> = AtomicPtr::new((&raw const NO_IDENTITY).cast_mut());
+/// Whether the kernel wipes the page on a fork.
+static KERNEL_WIPES: AtomicBool = AtomicBool::new(false);
 
 impl Identity {
-    const fn of_nobody() -> Identity {
+    const fn empty() -> Identity {
         Identity {
             id: AtomicU32::new(0),
-            asked: AtomicU32::new(0),
+            slow_id: AtomicU32::new(0),
             pid: AtomicU32::new(0),
         }
     }
 
     #[inline]
     fn get(&self) -> Option<ProcId> {
-        ProcId::from_u32(self.id.load(Ordering::Relaxed)).or_else(|| self.ask())
+        ProcId::from_u32(self.id.load(Ordering::Relaxed)).or_else(|| self.slow_get())
     }
 
     #[cold]
-    fn ask(&self) -> Option<ProcId> {
-        let id = ProcId::from_u32(self.asked.load(Ordering::Acquire))?;
+    fn slow_get(&self) -> Option<ProcId> {
+        let id = ProcId::from_u32(self.slow_id.load(Ordering::Acquire))?;
         (self.pid.load(Ordering::Relaxed) == std::process::id()).then_some(id)
     }
 
     fn set(&self, owner: ProcId, holds_all: bool) {
         self.clear();
-        if holds_all && WIPED.load(Ordering::Relaxed) {
+        if holds_all && KERNEL_WIPES.load(Ordering::Relaxed) {
             self.id.store(owner.as_u32(), Ordering::Release);
             return;
         }
         self.pid.store(std::process::id(), Ordering::SeqCst);
-        self.asked.store(owner.as_u32(), Ordering::Release);
+        self.slow_id.store(owner.as_u32(), Ordering::Release);
     }
 
     fn clear(&self) {
-        // At no moment the number of this process stands beside the id of another.
-        self.asked.store(0, Ordering::SeqCst);
+        // The PID of this process never stands beside the id of another.
+        self.slow_id.store(0, Ordering::SeqCst);
         self.id.store(0, Ordering::SeqCst);
     }
 }
 
 thread_local! {
-    /// ObjectRef from before a fork until after it, so that the child finds everything whole.
+    /// Held from before a fork until after it, so that the child finds everything in a consistent state.
     static FORKING: RefCell<Option<Locks>> = const { RefCell::new(None) };
-    /// The slot reserved for the child of this thread's last fork.
+    /// The entry reserved for the child of this thread's last fork.
     static CHILD: Cell<Option<ProcId>> = const { Cell::new(None) };
-    /// What that child lacks: known to both sides.
-    static LACKS: RefCell<Option<Error>> = const { RefCell::new(None) };
-    /// Whether that child would see what its parent writes to memory of its own.
+    /// Why that child lacks something, if it does. Both sides know it.
+    static FORK_ERROR: RefCell<Option<Error>> = const { RefCell::new(None) };
+    /// Whether that child would see what its parent writes to private memory.
     static EXPOSED: Cell<bool> = const { Cell::new(false) };
-    /// Where that child could not be entered.
-    static LOST: RefCell<Vec<BlockId>> = const { RefCell::new(Vec::new()) };
-    /// Whether the handlers let the fork that this thread makes pass.
-    static UNSEEN: Cell<bool> = const { Cell::new(false) };
+    /// The objects that the child could not become a holder of.
+    static LOST_HOLDS: RefCell<Vec<BlockId>> = const { RefCell::new(Vec::new()) };
+    /// Whether the handlers ignore the fork that this thread makes.
+    static SKIP_HANDLERS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Every lock of this process's own that a fork could catch in the hands of another thread.
+/// Every lock of this process that another thread could hold during a fork.
 type Locks = (
     MutexGuard<'static, Trimmer>,
     RwLockWriteGuard<'static, ()>,
@@ -104,13 +104,13 @@ type Locks = (
     MutexGuard<'static, Holders>,
 );
 
-/// No thread is inside a lock of the upper layers while another forks.
-static INSIDE: RwLock<()> = RwLock::new(());
+/// Keeps all threads out of the locks of the upper layers while one thread forks.
+static FORK_LOCK: RwLock<()> = RwLock::new(());
 
-/// To be held around every other lock of this process's own, so that a forked child never finds one
-/// taken by a thread that it does not have.
+/// Hold this around every other process-local lock, so that a forked child never finds one locked by a thread that it
+/// does not have.
 pub(crate) fn fork_guard() -> RwLockReadGuard<'static, ()> {
-    INSIDE.read().unwrap_or_else(|e| e.into_inner())
+    FORK_LOCK.read().unwrap_or_else(|e| e.into_inner())
 }
 
 #[inline]
@@ -120,85 +120,85 @@ fn identity() -> &'static Identity {
     unsafe { &*page }
 }
 
-/// The id in the identity page, unless there is none yet or a fork wiped it.
+/// The id in the identity page; `None` if there is none yet, or a fork wiped it.
 #[inline]
 pub(crate) fn current() -> Option<ProcId> {
     identity().get()
 }
 
-/// Whether this process has a slot, and holds every object that it has a handle to. False as well where only a
-/// longer look would tell.
+/// Whether this process has an entry and holds every object that it has a handle to. Also false where only the slow
+/// path can tell.
 #[inline]
 pub(crate) fn holds_all() -> bool {
     identity().id.load(Ordering::Relaxed) != 0
 }
 
-/// Prepares the identity page and the handlers; once a process image.
+/// Prepares the identity page and the fork handlers; once per process image.
 pub(crate) fn prepare() -> Result<()> {
-    let nobody = (&raw const NOBODY).cast_mut();
-    if IDENTITY.load(Ordering::Acquire) != nobody {
+    let no_identity = (&raw const NO_IDENTITY).cast_mut();
+    if IDENTITY.load(Ordering::Acquire) != no_identity {
         return Ok(());
     }
     let (page, wiped) = memfd::fork_wiped_page()?;
     let page = page.cast::<Identity>().as_ptr();
     if IDENTITY
-        .compare_exchange(nobody, page, Ordering::AcqRel, Ordering::Acquire)
+        .compare_exchange(no_identity, page, Ordering::AcqRel, Ordering::Acquire)
         .is_ok()
-        // Under it nobody forks.
+        // Miri does not fork.
         && !cfg!(miri)
     {
-        WIPED.store(wiped, Ordering::Relaxed);
+        KERNEL_WIPES.store(wiped, Ordering::Relaxed);
         // SAFETY: the three functions are `extern "C"`, never unloaded, and do not unwind.
         unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
     }
     Ok(())
 }
 
-/// Makes the calling process the one with this id, which holds all that it has handles to, or not.
+/// Gives the calling process this id. `holds_all` says whether it holds everything that it has handles to.
 pub(crate) fn become_owner(owner: ProcId, holds_all: bool) {
     identity().set(owner, holds_all);
 }
 
-/// What the child of this thread's last fork lacks; asked by the child or its parent, each once.
-pub(crate) fn lack() -> Option<Error> {
-    LACKS.take()
+/// Why the child of this thread's last fork lacks something. The child and its parent can each ask once.
+pub(crate) fn take_error() -> Option<Error> {
+    FORK_ERROR.take()
 }
 
-/// Where the child of this thread's last fork sits.
+/// The id of the child of this thread's last fork.
 pub(crate) fn child() -> Option<ProcId> {
     CHILD.with(Cell::take)
 }
 
-/// Runs `fork`, a fork whose child does nothing but become another program, or end: it gets no slot, and no
-/// lock is waited for. Nor is one when the child forks in its turn, which finds locks in the hands of threads that it
-/// does not have.
-pub(crate) fn unseen(fork: impl FnOnce() -> libc::pid_t) -> libc::pid_t {
-    UNSEEN.set(true);
+/// Runs `fork`, whose child does nothing but become another program, or end. The child gets no entry, and the fork
+/// waits for no lock. Neither does a fork by that child, which would find locks held by threads that it does not
+/// have.
+pub(crate) fn without_handlers(fork: impl FnOnce() -> libc::pid_t) -> libc::pid_t {
+    SKIP_HANDLERS.set(true);
     let pid = fork();
     if pid != 0 {
-        UNSEEN.set(false);
+        SKIP_HANDLERS.set(false);
     }
     pid
 }
 
 extern "C" fn before() {
-    if UNSEEN.get() {
+    if SKIP_HANDLERS.get() {
         return;
     }
     CHILD.set(None);
-    LACKS.set(None);
+    FORK_ERROR.set(None);
     EXPOSED.set(false);
-    LOST.set(Vec::new());
+    LOST_HOLDS.set(Vec::new());
     let trimmer = crate::memory::trimmer::stop();
-    let inside = INSIDE.write().unwrap_or_else(|e| e.into_inner());
+    let fork_lock = FORK_LOCK.write().unwrap_or_else(|e| e.into_inner());
     if let Some(arena) = home_if_any()
         && current().is_some()
         && let Err(error) = private_mapping::share_all(arena)
     {
         EXPOSED.set(true);
-        LACKS.set(Some(error));
+        FORK_ERROR.set(Some(error));
     }
-    let settling = crate::memory::lock(&crate::memory::SETTLING);
+    let settling = crate::memory::lock(&crate::memory::HOME_INIT);
     let inner = home_if_any().map(|arena| {
         let local = arena.lock_local();
         if let Some(me) = current() {
@@ -206,17 +206,18 @@ extern "C" fn before() {
         }
         (local, crate::memory::lock(&arena.mapping))
     });
-    let mut holders = liveness_thread::settled();
+    let mut holders = liveness_thread::lock_holders();
     if let Some(arena) = home_if_any()
         && current().is_some()
     {
         holders.hand_to_first_thread(arena);
     }
-    let locks = (trimmer, inside, settling, inner, holders);
+    let locks = (trimmer, fork_lock, settling, inner, holders);
     FORKING.with(|forking| *forking.borrow_mut() = Some(locks));
 }
 
-/// Nothing can be refused here. What the child lacks is said to who asks ([`lack`]), and by what it cannot use.
+/// A fork cannot be refused here. The child learns what it lacks when it asks ([`take_error`]), and by errors from
+/// the objects it cannot use.
 fn reserve_for_child(arena: &Arena, me: ProcId, local: &Local) {
     match arena.reserve(Some(me)) {
         Ok(slot) => {
@@ -224,56 +225,56 @@ fn reserve_for_child(arena: &Arena, me: ProcId, local: &Local) {
             arena.log_for(slot, local.open.keys().copied());
             let (lost, errors): (_, Vec<Error>) =
                 arena.add_all_holds(slot, local).into_iter().unzip();
-            LACKS.set(LACKS.take().or(errors.into_iter().next()));
-            LOST.set(lost);
+            FORK_ERROR.set(FORK_ERROR.take().or(errors.into_iter().next()));
+            LOST_HOLDS.set(lost);
             CHILD.set(Some(slot));
         }
-        // It looks for one itself, at its first use of the engine.
-        Err(error) => LACKS.set(LACKS.take().or(Some(error))),
+        // The child looks for an entry itself, at its first use of the engine.
+        Err(error) => FORK_ERROR.set(FORK_ERROR.take().or(Some(error))),
     }
 }
 
 extern "C" fn in_parent() {
     FORKING.with(|forking| forking.borrow_mut().take());
-    if !UNSEEN.get() {
+    if !SKIP_HANDLERS.get() {
         crate::memory::trimmer::start_after_fork();
     }
 }
 
-/// Ends a child that would see what its parent writes to received arrays, and the parent what it writes: a fork can
-/// not be refused, and what either would read could be anything.
-fn end_exposed() -> ! {
+/// Ends a child that would share received arrays with its parent, so that each would see the other's writes. A fork
+/// cannot be refused, and otherwise both could read anything there.
+fn exit_exposed() -> ! {
     const WHY: &[u8] = b"procession: this process was forked while its parent held received arrays that could not \
-        be made its own, for want of memory or of mappings (vm.max_map_count), and ends: drop some, or raise the \
-        limit, before forking\n";
-    // Who started it may say it better, and nothing else is left to do where nobody reads it.
+        be made private, because memory or mappings (vm.max_map_count) ran out; it ends now: drop some arrays, or \
+        raise the limit, before forking\n";
+    // The parent may report it better. Nothing else is left to do if nobody reads this.
     let _written = rustix::io::write(rustix::stdio::stderr(), WHY);
     // SAFETY: a call without preconditions.
     unsafe { libc::_exit(EXPOSED_EXIT) }
 }
 
-/// As sysexits.h has it for want of a resource of the system.
+/// `EX_OSERR` of sysexits.h: a resource of the system is missing.
 const EXPOSED_EXIT: libc::c_int = 71;
 
 extern "C" fn in_child() {
-    if UNSEEN.get() {
+    if SKIP_HANDLERS.get() {
         return;
     }
     if EXPOSED.get() {
-        end_exposed();
+        exit_exposed();
     }
     let mut locks = FORKING.with(|forking| forking.borrow_mut().take());
     if let Some((.., holders)) = &mut locks {
         holders.forget();
     }
     let slot = CHILD.take();
-    // Where the kernel wiped the page this is done already.
+    // Done already where the kernel wiped the page.
     identity().clear();
     drop(locks);
     if let (Some(arena), Some(slot)) = (home_if_any(), slot) {
         match arena.claim_entry(slot) {
-            Ok(()) => arena.begin_as_child(slot, &LOST.take()),
-            Err(error) => LACKS.set(Some(error)),
+            Ok(()) => arena.begin_as_child(slot, &LOST_HOLDS.take()),
+            Err(error) => FORK_ERROR.set(Some(error)),
         }
     }
     crate::process::parent_death::after_fork();
@@ -285,8 +286,8 @@ mod tests {
     use super::*;
     use rustix::process::{Pid, WaitOptions, waitpid};
 
-    /// Forks with `fork`, and says how the child ended that does `work`.
-    fn end_of(fork: fn() -> libc::pid_t, work: fn() -> libc::c_int) -> Option<i32> {
+    /// Forks with `fork`, runs `work` in the child, and returns the child's exit status.
+    fn exit_code_of(fork: fn() -> libc::pid_t, work: fn() -> libc::c_int) -> Option<i32> {
         let pid = fork();
         if pid == 0 {
             let code = work();
@@ -305,10 +306,10 @@ mod tests {
     #[test]
     fn where_a_fork_wipes_no_page_the_number_of_the_process_tells() {
         let id = ProcId::new(3, 1);
-        let page = Identity::of_nobody();
+        let page = Identity::empty();
         page.set(id, false);
         assert_eq!(page.get(), Some(id));
-        // As a child of a raw clone finds it.
+        // As the child of a raw clone finds it.
         page.pid.store(std::process::id() + 1, Ordering::Relaxed);
         assert_eq!(page.get(), None);
         page.set(id, false);
@@ -319,16 +320,16 @@ mod tests {
     #[cfg_attr(miri, ignore = "forks")]
     fn a_child_that_was_let_pass_may_fork_while_its_parents_locks_are_held() {
         crate::process::ensure().unwrap();
-        let _held_by_who_is_not_there = fork_guard();
-        let ended = end_of(
-            || unseen(fork),
+        let _held_by_parent = fork_guard();
+        let ended = exit_code_of(
+            || without_handlers(fork),
             || {
-                // SAFETY: a call without preconditions: who waits for ever is ended.
+                // SAFETY: a call without preconditions. The alarm ends a child that would wait for ever.
                 unsafe { libc::alarm(10) };
-                end_of(fork, || 7).unwrap_or(1)
+                exit_code_of(fork, || 7).unwrap_or(1)
             },
         );
         assert_eq!(ended, Some(7));
-        assert!(!UNSEEN.get());
+        assert!(!SKIP_HANDLERS.get());
     }
 }

@@ -1,38 +1,40 @@
-//! What a forked child holds of what its parent held.
+//! Which of its parent's objects a forked child holds.
 //!
-//! The child has a copy of every handle. It may use those whose object has its name among the holders. The handlers
-//! around a fork enter it before there is a child (`fork.rs`); only a child that no handler saw, a raw `clone`'s, enters
-//! itself, at its first use of the engine. Where a name could not be entered,
+//! The child has a copy of every handle. It may use those whose object lists it as a holder. The handlers around a
+//! fork register it before the child exists (`fork.rs`). Only a child that no handler saw, one of a raw `clone`,
+//! registers itself, at its first use of the engine. Registration can fail:
 //!
 //! ```text
-//! no room for it       the fork has happened: nothing can be refused any more but the use of the handle
-//! the object is gone   its parent let go of it before the child came to its first use
+//! no memory for it     the fork has happened; only the use of the handle can still be refused
+//! the object is gone   the parent released it before the child first used the engine
 //! ```
 //!
-//! the handle is *void*: it is refused at every use, and dropping it gives back nothing. Opening the object by a handle
-//! that was sent makes it good. To ask for that costs nothing
-//! where there are no such handles: the word that says who the process is stays zero in one that has some
-//! ([`fork::holds_all`]).
+//! Then the handle is *invalid*: every use is refused, and dropping it releases nothing. Opening the object by a
+//! handle that was sent makes the copies valid again. The check costs nothing where there are no such handles: the
+//! fast word of the identity stays zero in a process that has some ([`fork::holds_all`]).
 
 use crate::error::{Error, Result};
 use crate::memory::Arena;
 use crate::memory::block::BlockId;
 use crate::memory::owner::ProcId;
-use crate::objects::object::{Local, Void};
+use crate::objects::object::{InvalidHandles, Local};
 use crate::process::fork;
 use crate::process::liveness_thread;
 
-const NO_ROOM: &str = "there was no room for this process among the holders, since its parent had no shared memory left; free some before forking, raise the limit, or start the process with Process, which says when that fails";
-const GONE: &str = "this process came from a clone that the engine was not told of, and the object was gone when it first used it; keep it open in the parent until then, or fork with the C library's fork";
+const NO_ROOM: &str = "this process could not be registered as a holder, since its parent had no shared memory left; \
+     free some before forking, raise the limit, or start the process with Process, which reports such a failure";
+const GONE: &str = "this process came from a clone that the engine did not see, and the object was gone when it first \
+     used the engine; keep it open in the parent until then, or fork with the C library's fork";
 
 impl Arena {
-    /// A slot for a child that no handler gave one, with a hold on all that its memory says is open.
+    /// Claims an entry for a child that no handler gave one, and makes the child a holder of everything that its
+    /// memory lists as open.
     #[cold]
     pub(crate) fn claim_new_entry(&self) -> Result<ProcId> {
-        liveness_thread::settled().forget();
+        liveness_thread::lock_holders().forget();
         let slot = self.reserve(None)?;
         self.claim_entry(slot)?;
-        // What is done from here on is done by somebody.
+        // From here on this process has an id that its actions can be recorded under.
         fork::become_owner(slot, false);
         let mut local = self.lock_local();
         let mut lost = Vec::new();
@@ -41,12 +43,13 @@ impl Arena {
                 lost.push(*block);
             }
         }
-        make_void(&mut local, &lost);
-        fork::become_owner(slot, local.void.is_empty());
+        make_invalid(&mut local, &lost);
+        fork::become_owner(slot, local.invalid.is_empty());
         Ok(slot)
     }
 
-    /// Enters a child that is about to be forked where this process is; where it could not be entered, and why.
+    /// Makes a child that is about to be forked a holder of everything that this process has open. Returns the
+    /// objects for which that failed, and why.
     pub(crate) fn add_all_holds(&self, child: ProcId, local: &Local) -> Vec<(BlockId, Error)> {
         let holds = local.open.keys();
         holds
@@ -54,11 +57,11 @@ impl Arena {
             .collect()
     }
 
-    /// In the child that was entered everywhere but there.
+    /// Runs in the child, which became a holder of every object except those in `lost`.
     pub(crate) fn begin_as_child(&self, slot: ProcId, lost: &[BlockId]) {
         let mut local = self.lock_local();
-        make_void(&mut local, lost);
-        fork::become_owner(slot, local.void.is_empty());
+        make_invalid(&mut local, lost);
+        fork::become_owner(slot, local.invalid.is_empty());
     }
 
     /// See [`ObjectRef::check`](crate::objects::object_ref::ObjectRef::check).
@@ -66,7 +69,7 @@ impl Arena {
     pub(crate) fn check_hold(&self, block: BlockId, generation: u32) -> Result<()> {
         self.joined()?;
         let local = self.lock_local();
-        if local.find_void(block, generation).is_none() {
+        if local.find_invalid(block, generation).is_none() {
             return Ok(());
         }
         Err(Error::NotInherited(
@@ -78,10 +81,10 @@ impl Arena {
     }
 }
 
-fn make_void(local: &mut Local, lost: &[BlockId]) {
+fn make_invalid(local: &mut Local, lost: &[BlockId]) {
     for block in lost {
         if let Some((generation, handles)) = local.open.remove(block) {
-            local.void.push(Void {
+            local.invalid.push(InvalidHandles {
                 block: *block,
                 generation,
                 handles,

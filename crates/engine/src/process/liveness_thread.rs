@@ -1,14 +1,15 @@
-//! Who holds a process's liveness word: a thread that cannot end before the process.
+//! Which thread holds the liveness word of a process: one that cannot end before the process.
 //!
 //! ```text
-//! the process is entered by its first thread:   that one holds the word
-//!                        by another thread:     one of the engine's own, which waits for nothing else (the holder)
-//! the first thread ends, others go on:          a holder takes over
-//! the first thread forks:                       it takes over from the holder, which ends
+//! the first thread claims the entry:      it holds the word
+//! another thread claims the entry:        a thread of the engine, which does nothing else, holds it (the holder)
+//! the first thread ends, others run on:   a holder takes over
+//! the first thread forks:                 it takes over from the holder, which ends
 //! ```
 //!
-//! Two words, of which the slot says which counts, let one thread take over from another with no moment in between
-//! in which a death would not be marked. Who sleeps on the former word is woken, and sleeps on the other one. Where no thread can be started, the process is known by its number.
+//! There are two words, and the entry says which one is current. So one thread can take over from another without a
+//! moment in which a death would not be marked. Sleepers on the former word are woken and sleep on the other one.
+//! Where no thread can be started, the process is tracked by its PID.
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
@@ -19,16 +20,16 @@ use std::time::Duration;
 use crate::failpoint;
 use crate::memory::owner::ProcId;
 use crate::memory::{Arena, home_if_any, lock};
-use crate::process::table::{ProcessEntry, Told};
-use crate::sys::thread::{at_end, is_first, is_left_alone, is_only, start_deaf};
+use crate::process::table::{LivenessSource, ProcessEntry};
+use crate::sys::thread::{at_end, is_first, is_left_alone, is_only, spawn_without_signals};
 
-/// How often a holder looks whether it is all that is left of the process, which then ends.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often a holder checks whether it is the last thread of the process; the process then ends.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The threads that hold a liveness word, where they are the engine's.
+/// The engine's own threads that hold a liveness word.
 static HOLDERS: Mutex<Holders> = Mutex::new(Holders(Vec::new()));
 
-/// One for each slot that this process has: when it moves it has two for a moment.
+/// One for each entry of this process: a process that moves to another entry briefly has two.
 pub(crate) struct Holders(Vec<Running>);
 
 struct Running {
@@ -49,9 +50,9 @@ enum Step {
     Starting,
     Holds,
     /// The kernel would not mark its end.
-    Cannot,
-    /// It is to let go, and to end.
-    Ends,
+    Failed,
+    /// It is to release the word and end.
+    Ending,
 }
 
 impl Command {
@@ -60,11 +61,13 @@ impl Command {
         self.changed.notify_all();
     }
 
-    /// Waits for a while; whether the thread is to go on.
-    fn goes_on(&self) -> bool {
+    /// Waits for a while. Returns whether the thread is to go on.
+    fn keep_waiting(&self) -> bool {
         let step = lock(&self.step);
         let is_held = |now: &mut Step| *now == Step::Holds;
-        let waited = self.changed.wait_timeout_while(step, LOOK, is_held);
+        let waited = self
+            .changed
+            .wait_timeout_while(step, CHECK_INTERVAL, is_held);
         waited.unwrap_or_else(|e| e.into_inner()).1.timed_out()
     }
 
@@ -77,15 +80,16 @@ impl Command {
 }
 
 thread_local! {
-    /// The slots whose liveness words this thread holds: there until the very end of the thread.
+    /// The entries whose liveness words this thread holds. Never dropped, so that it exists until the very end of the
+    /// thread.
     static HELD: ManuallyDrop<RefCell<Vec<ProcId>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
-/// At the end of a thread.
-fn pass_on() {
-    // The last thread ends with its process, and the word tells at once.
+/// Runs at the end of a thread.
+fn hand_over() {
+    // The last thread ends with its process, and the kernel marks the word at once.
     let arena = home_if_any().filter(|_| !is_only());
-    // In the child of a raw `clone` the words are its parent's.
+    // In the child of a raw `clone`, the words belong to its parent.
     if let Some(arena) = arena.filter(|_| crate::process::fork::current().is_some()) {
         for owner in HELD.with(|held| held.take()) {
             arena.holder_ends(owner);
@@ -93,30 +97,30 @@ fn pass_on() {
     }
 }
 
-/// To be held across a fork: a child must not find the list in the hands of a thread that it does not have.
-pub(crate) fn settled() -> MutexGuard<'static, Holders> {
+/// Held across a fork: the child must not find the list locked by a thread that it does not have.
+pub(crate) fn lock_holders() -> MutexGuard<'static, Holders> {
     lock(&HOLDERS)
 }
 
 impl Holders {
-    /// Has a thread of the engine's hold one of the liveness words of this process; whether it does.
+    /// Starts a thread that holds one of the liveness words of this process. Returns whether it does.
     fn start(&mut self, entry: &'static ProcessEntry, owner: ProcId, word: usize) -> bool {
         let command = Arc::new(Command::default());
-        let its = command.clone();
-        let keep = move || {
+        let thread_command = command.clone();
+        let hold_word = move || {
             if !entry.liveness[word].hold() {
-                return its.set(Step::Cannot);
+                return thread_command.set(Step::Failed);
             }
-            its.set(Step::Holds);
-            while its.goes_on() {
+            thread_command.set(Step::Holds);
+            while thread_command.keep_waiting() {
                 if is_left_alone() {
-                    // As the C library does it when a process's last thread ends.
+                    // As the C library does when the last thread of a process ends.
                     std::process::exit(0);
                 }
             }
-            entry.liveness[word].let_go();
+            entry.liveness[word].unlock();
         };
-        let Ok(thread) = start_deaf("procession-life", keep) else {
+        let Ok(thread) = spawn_without_signals("procession-life", hold_word) else {
             return false;
         };
         let holds = command.wait_while(Step::Starting) == Step::Holds;
@@ -130,43 +134,43 @@ impl Holders {
         holds
     }
 
-    /// Ends the thread that holds a word of this slot; whether there was one.
+    /// Ends the thread that holds a word of this entry. Returns whether there was one.
     fn end(&mut self, owner: ProcId) -> bool {
         let Some(at) = self.0.iter().position(|running| running.owner == owner) else {
             return false;
         };
         let running = self.0.swap_remove(at);
-        running.command.set(Step::Ends);
-        // It does not panic, and if it did it is gone as well.
+        running.command.set(Step::Ending);
+        // It does not panic, and if it did, it would be gone as well.
         let _ = running.thread.join();
         true
     }
 
-    /// Before a fork: the first thread holds the words from here on, and a process whose other threads have all
-    /// ended has no more than this one.
+    /// Before a fork: the first thread holds the words from here on. So a process whose other threads have all ended
+    /// keeps only this one.
     pub(crate) fn hand_to_first_thread(&mut self, arena: &Arena) {
         if self.0.is_empty() || !is_first() {
             return;
         }
         let owners: Vec<ProcId> = self.0.iter().map(|running| running.owner).collect();
         for owner in owners {
-            if arena.take_over(owner, hold_here) {
+            if arena.take_over(owner, hold_in_this_thread) {
                 self.end(owner);
             }
         }
     }
 
-    /// In a child: the threads are its parent's, and so are the words that this thread held.
+    /// In a child: the threads belong to its parent, as do the words that this thread held.
     pub(crate) fn forget(&mut self) {
-        // To wait for them would be for ever.
+        // Joining them would never return.
         self.0.drain(..).for_each(std::mem::forget);
         HELD.with(|held| held.borrow_mut().clear());
     }
 }
 
-/// Holds one of the words in this thread.
-fn hold_here(entry: &'static ProcessEntry, owner: ProcId, word: usize) -> bool {
-    let holds = (cfg!(miri) || at_end(pass_on)) && entry.liveness[word].hold();
+/// Makes this thread hold one of the words.
+fn hold_in_this_thread(entry: &'static ProcessEntry, owner: ProcId, word: usize) -> bool {
+    let holds = (cfg!(miri) || at_end(hand_over)) && entry.liveness[word].hold();
     if holds {
         HELD.with(|held| held.borrow_mut().push(owner));
     }
@@ -174,33 +178,34 @@ fn hold_here(entry: &'static ProcessEntry, owner: ProcId, word: usize) -> bool {
 }
 
 impl Arena {
-    /// Has a thread hold the liveness word of the slot that this process just took; whether one does.
+    /// Makes a thread hold the liveness word of the entry that this process just claimed. Returns whether one does.
     pub(crate) fn hold_liveness(&self, owner: ProcId) -> bool {
-        let entry = self.own_seat(owner);
-        // Miri knows no deaths, and wants all threads joined.
-        let by_keeper = !cfg!(miri) && !is_first() && settled().start(entry, owner, 0);
-        by_keeper || hold_here(entry, owner, 0)
+        let entry = self.own_entry(owner);
+        // Miri has no deaths, and requires all threads to be joined.
+        let by_holder_thread = !cfg!(miri) && !is_first() && lock_holders().start(entry, owner, 0);
+        by_holder_thread || hold_in_this_thread(entry, owner, 0)
     }
 
-    /// The thread that holds the word ends before its process.
+    /// Replaces a holder thread that ends before its process.
     ///
-    /// Not when that is leaving: then all its threads most likely end, and the word tells at once.
+    /// Does nothing when the process is leaving: then most likely all of its threads end, and the kernel marks the
+    /// word at once.
     fn holder_ends(&self, owner: ProcId) {
-        let mut holders = settled();
+        let mut holders = lock_holders();
         let start = |entry, owner, word| holders.start(entry, owner, word);
         if self.is_live(owner) && !self.take_over(owner, start) {
-            self.know_by_number(owner);
+            self.track_by_pid(owner);
         }
     }
 
-    /// Has `hold` hold the liveness word that does not count, which counts from then on.
+    /// Makes `hold` take the liveness word that is not current, which then becomes current.
     fn take_over(
         &self,
         owner: ProcId,
         hold: impl FnOnce(&'static ProcessEntry, ProcId, usize) -> bool,
     ) -> bool {
-        let entry = self.own_seat(owner);
-        let Told::ByLiveness(now) = entry.told(owner.epoch()) else {
+        let entry = self.own_entry(owner);
+        let LivenessSource::Word(now) = entry.liveness_source(owner.epoch()) else {
             return false;
         };
         let next = 1 - now;
@@ -208,34 +213,34 @@ impl Arena {
             return false;
         }
         failpoint::hit("process.taking_over");
-        self.tell_by(owner, Told::ByLiveness(next));
+        self.set_liveness_source(owner, LivenessSource::Word(next));
         true
     }
 
-    /// Lets go of the liveness word of a slot that this process leaves, of which it is known by its number then. False
-    /// when another thread has the word: it tells of the end.
-    pub(crate) fn let_go_of_liveness(&self, owner: ProcId) -> bool {
-        let entry = self.own_seat(owner);
-        let told = entry.told(owner.epoch());
-        // Killed after letting go, the process is found dead by its number.
-        self.know_by_number(owner);
+    /// Releases the liveness word of an entry that this process gives up; the entry is then tracked by the PID. False
+    /// when another thread holds the word: then the word still reports the end.
+    pub(crate) fn release_liveness(&self, owner: ProcId) -> bool {
+        let entry = self.own_entry(owner);
+        let source = entry.liveness_source(owner.epoch());
+        // If the process is killed after the release, others find it dead by its PID.
+        self.track_by_pid(owner);
         failpoint::hit("process.vacating");
-        if settled().end(owner) {
+        if lock_holders().end(owner) {
             return true;
         }
-        let Told::ByLiveness(now) = told else {
+        let LivenessSource::Word(now) = source else {
             return true;
         };
-        let let_go = entry.liveness[now].let_go();
+        let let_go = entry.liveness[now].unlock();
         match let_go {
             true => HELD.with(|held| held.borrow_mut().retain(|&other| other != owner)),
-            false => self.tell_by(owner, told),
+            false => self.set_liveness_source(owner, source),
         }
         let_go
     }
 
-    /// A slot of this process's.
-    fn own_seat(&self, owner: ProcId) -> &'static ProcessEntry {
+    /// An entry of this process.
+    fn own_entry(&self, owner: ProcId) -> &'static ProcessEntry {
         let root = self.root.as_ptr();
         // SAFETY: the root is mapped for good, and made of atomics and of words that only this process makes.
         unsafe { &(*root).processes[owner.slot() as usize] }

@@ -1,4 +1,4 @@
-//! Processes as members of the tree: entering, leaving, and knowing what became of the others.
+//! How a process joins the process tree, leaves it, and learns what became of the others.
 
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -29,7 +29,7 @@ pub(crate) mod wait_registry;
 pub use crate::memory::owner::ProcId;
 pub use crate::process::table::ExitState;
 
-/// Makes sure that this process has shared memory and a place in its process table.
+/// Makes sure that this process has shared memory and an entry in its process table.
 ///
 /// # Errors
 /// [`Error::MissingCall`] where the kernel lacks memory files, [`Error::OutOfMemory`].
@@ -37,22 +37,22 @@ pub fn ensure() -> Result<()> {
     home().map(drop)
 }
 
-/// Why this process can have no shared memory, whatever becomes free: the error that [`ensure`] would return.
+/// Why this process can never have shared memory: the error that [`ensure`] would return, unless that error may pass.
 ///
-/// It takes two system calls, and neither makes nor changes anything.
+/// Makes two system calls at most. Neither leaves anything behind.
 pub fn refusal() -> Option<Error> {
     if home_if_any().is_some() {
         return None;
     }
     let refused = crate::sys::memfd::create(0).err();
-    // That descriptors or memory are used up is no refusal: there may be some again.
+    // A lack of descriptors or memory is not permanent.
     refused.filter(|error| matches!(error, Error::MissingCall { .. }))
 }
 
-/// The descriptor of the shared memory, to be passed to a program that will [`enter`].
+/// The descriptor of the shared memory, to pass to a program that will [`enter`].
 ///
 /// # Errors
-/// As [`ensure`]; [`Error::MemoryClosed`] when the program closed it and nobody has it to give it back.
+/// As [`ensure`]; [`Error::MemoryClosed`] when the program closed it and no other process can hand it back.
 pub fn arena_fd() -> Result<RawFd> {
     home()?.descriptor_to_pass()
 }
@@ -60,7 +60,7 @@ pub fn arena_fd() -> Result<RawFd> {
 /// This process.
 ///
 /// # Panics
-/// When the process has no shared memory and none can be had; [`ensure`] tells why.
+/// When the process has no shared memory and cannot get any; [`ensure`] returns the reason.
 pub fn me() -> ProcId {
     match home() {
         Ok(arena) => arena.me(),
@@ -68,58 +68,60 @@ pub fn me() -> ProcId {
     }
 }
 
-/// Joins the process tree whose memory is behind `fd`, on the slot its parent reserved.
+/// Joins the process tree whose memory is behind `fd`, in the entry that the parent reserved.
 ///
 /// # Errors
-/// [`Error::SeatGone`] when the slot was given up meanwhile, [`Error::Version`] when the memory was
-/// laid out by another version, [`Error::Invalid`] when this process uses memory of its own already.
+/// [`Error::SeatGone`] when the entry was released meanwhile, [`Error::Version`] when another version laid out the
+/// memory, [`Error::Invalid`] when this process already uses memory of its own.
 pub fn enter(fd: OwnedFd, slot: ProcId) -> Result<()> {
     memory::enter(fd, slot)
 }
 
-/// Moves this forked process to a slot that somebody reserved for it.
+/// Moves this forked process to an entry that another process reserved for it.
 ///
 /// # Errors
-/// [`Error::SeatGone`] when the slot was given up meanwhile.
+/// [`Error::SeatGone`] when the entry was released meanwhile.
 pub fn move_to_entry(slot: ProcId) -> Result<()> {
     home()?.move_to_entry(slot)
 }
 
-/// Where the child of this thread's last `fork` sits; once, in the parent.
+/// The id of the child of this thread's last `fork`. Returned once, in the parent.
 pub fn forked_child() -> Option<ProcId> {
     fork::child()
 }
 
-/// Whether the child of this thread's last `fork` has all that its parent has open; once on each side.
+/// Checks that the child of this thread's last `fork` holds everything its parent has open. Answers once on each
+/// side.
 ///
-/// A fork of the C library cannot be refused by the engine, so whoever forks asks afterwards: the child, before it
-/// does anything, and the parent. A child that goes on nevertheless gets an error for every object that it lacks.
+/// The engine cannot refuse a fork of the C library, so the caller checks afterwards: the child before it does
+/// anything else, and the parent. A child that goes on despite an error gets an error for every object that it lacks.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`] when there was no room for its name; [`Error::TableFull`] when 4095 processes are in the tree.
+/// [`Error::OutOfMemory`] when there was no room to register the child as a holder; [`Error::TableFull`] when the
+/// tree already has 4095 processes.
 pub fn check_fork() -> Result<()> {
-    match fork::lack() {
+    match fork::take_error() {
         Some(error) => Err(error),
         None => Ok(()),
     }
 }
 
-/// Says how the engine is to start a thread that a fork needs: by having `in_a_moment` call what it is given, once the
-/// fork has returned. For runtimes that look for threads then. Without it, it is started at once.
-pub fn start_threads_by(in_a_moment: fn(fn())) {
-    trimmer::start_threads_by(in_a_moment);
+/// Sets how the engine starts a thread that a fork needs: `start_later` is to call its argument once the fork has
+/// returned. For runtimes that look for threads during a fork. Without it, the thread is started at once.
+pub fn start_threads_by(start_later: fn(fn())) {
+    trimmer::start_threads_by(start_later);
 }
 
-/// Marks this process's end as orderly.
+/// Marks the end of this process as an orderly exit.
 ///
-/// Locks it holds stay held, as a gate that nobody opened. Without the mark its end is a death, and
-/// they are broken.
+/// Locks that it holds stay held, and nobody can release them. Without the mark the end counts as a death, and its
+/// locks are broken.
 pub fn leave() {
     if let Some(arena) = home_if_any() {
         trimmer::stop_for_good(arena);
         let me = arena.me();
         for kind in [Kind::Lock, Kind::RLock] {
-            // Not only those that are open: a lock may be held whose last handle here was dropped.
+            // Not only the open ones: this process may hold a lock whose last handle here was dropped.
             for block in arena.held_objects_of(kind) {
                 sync::keep_held(arena, block, me);
             }
@@ -129,40 +131,41 @@ pub fn leave() {
     }
 }
 
-/// Ends this process now, in order: a copy that a fork made, whose exit functions and destructors are another's.
+/// Ends this process now, as an orderly exit. For a copy made by a fork, which must not run the exit functions and
+/// destructors of its parent.
 pub fn leave_at_once(code: i32) -> ! {
     leave();
     // SAFETY: ends the process.
     unsafe { libc::_exit(code) }
 }
 
-/// A place in the process table for a child that is about to be started.
+/// An entry in the process table for a child that is about to be started.
 ///
-/// Dropped, it is given back; [`Reservation::keep`] leaves it to the child.
+/// Dropping it releases the entry; [`Reservation::keep`] leaves it to the child.
 #[derive(Debug)]
 pub struct Reservation(Option<ProcId>);
 
 impl Reservation {
-    /// Takes a free place.
+    /// Reserves a free entry.
     ///
     /// # Errors
-    /// [`Error::TableFull`] when 4095 processes are in the tree.
+    /// [`Error::TableFull`] when the tree already has 4095 processes.
     pub fn reserve() -> Result<Reservation> {
         let arena = home()?;
         Ok(Reservation(Some(arena.reserve(Some(arena.me()))?)))
     }
 
-    /// The place that somebody [kept](Reservation::keep) for a child that is yet to be started.
+    /// The reservation of an entry that was [kept](Reservation::keep) for a child that is yet to be started.
     pub fn from_id(id: ProcId) -> Reservation {
         Reservation(Some(id))
     }
 
-    /// The id of the child to be.
+    /// The id that the child will have.
     pub fn id(&self) -> ProcId {
-        self.0.expect("a slot that was not kept")
+        self.0.expect("an entry that was not kept")
     }
 
-    /// Makes the child a holder of the object, which must be open in this process.
+    /// Makes the child a holder of the object. This process must have it open.
     ///
     /// # Errors
     /// [`Error::StaleHandle`], [`Error::ForeignHandle`], [`Error::OutOfMemory`].
@@ -170,14 +173,14 @@ impl Reservation {
         hold_for(self.id(), handle)
     }
 
-    /// Writes down the child's process number, so that its death before it sits is seen.
+    /// Records the child's PID, so that others notice if it dies before it claims the entry.
     pub fn note_pid(&self, pid: u32) {
         note_pid(self.id(), pid);
     }
 
-    /// Leaves the slot to the child.
+    /// Leaves the entry to the child.
     pub fn keep(mut self) -> ProcId {
-        self.0.take().expect("a slot that was not kept")
+        self.0.take().expect("an entry that was not kept")
     }
 }
 
@@ -189,7 +192,7 @@ impl Drop for Reservation {
     }
 }
 
-/// As [`Reservation::hold`], for a slot known by its id.
+/// As [`Reservation::hold`], for an entry known by its id.
 ///
 /// # Errors
 /// As [`Reservation::hold`].
@@ -200,27 +203,27 @@ pub fn hold_for(slot: ProcId, handle: &Handle) -> Result<()> {
     }
     let block = BlockId::new(handle.block()).ok_or(Error::BadHandle)?;
     arena.add_checked_hold(block, handle.generation(), slot)?;
-    // A sweep over a child that died meanwhile may have passed here already.
+    // A sweep over a child that died meanwhile may have passed this object already.
     if arena.is_dead(slot) {
         arena.drop_hold(block, slot);
     }
     Ok(())
 }
 
-/// As [`Reservation::note_pid`], for a slot known by its id.
+/// As [`Reservation::note_pid`], for an entry known by its id.
 pub fn note_pid(slot: ProcId, pid: u32) {
     if let Some(arena) = home_if_any() {
         arena.note_pid(slot, pid);
     }
 }
 
-/// The PID and time namespace that this process is in, as one number; zero where they are unknown. A process number
-/// means the same to two processes only where this is the same.
+/// The PID and time namespace of this process, as one number; zero where they are unknown. Two processes agree on
+/// what a PID means only if this number is the same for both.
 pub fn number_space() -> u32 {
     crate::sys::pid::space()
 }
 
-/// Gives back a reserved slot whose process was never started.
+/// Releases a reserved entry whose process was never started.
 pub fn release_entry(slot: ProcId) {
     if let Some(arena) = home_if_any() {
         arena.release(slot);
@@ -232,15 +235,15 @@ pub fn exit_state(owner: ProcId) -> ExitState {
     home_if_any().map_or(ExitState::Left, |arena| arena.exit_state(owner))
 }
 
-/// Gives back all that a process owned, once it is gone; says how it went.
+/// Releases everything that a process owned, if it is gone. Returns how it ended.
 ///
-/// To be called by whoever reaps a child. Of a living process nothing is taken.
+/// Call it after collecting the status of a child. It takes nothing from a living process.
 pub fn reap(owner: ProcId) -> ExitState {
     home_if_any().map_or(ExitState::Left, |arena| arena.reap(owner))
 }
 
-/// As [`reap`], for a child of this process that it has reaped: if it was killed before it could sit, nobody
-/// ever will; and if another program took its place unseen, that one is gone too.
+/// As [`reap`], for a child of this process whose status was collected. If the child was killed before it claimed its
+/// entry, nobody ever will. If another program replaced it unnoticed, that program is gone too.
 pub fn reap_collected(owner: ProcId) -> ExitState {
     home_if_any().map_or(ExitState::Left, |arena| match arena.is_expected(owner) {
         true => {
@@ -251,7 +254,7 @@ pub fn reap_collected(owner: ProcId) -> ExitState {
     })
 }
 
-/// Reaps every process of the tree that is gone; the number of them.
+/// Reaps every dead process of the tree. Returns their number.
 pub fn sweep() -> usize {
     home_if_any().map_or(0, |arena| arena.sweep())
 }
@@ -259,30 +262,30 @@ pub fn sweep() -> usize {
 /// What is in use in the shared memory of this process tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MemoryStats {
-    /// Places taken in the process table.
+    /// Entries in use in the process table.
     pub processes: usize,
-    /// Blocks that are not free, those of objects included.
+    /// Blocks that are not free, including those of objects.
     pub blocks_in_use: usize,
     /// Locks, queues, values and the like.
     pub objects: usize,
-    /// Bytes of memory behind all of it, free blocks kept warm included.
+    /// Bytes of memory behind all of this, including free blocks that are kept resident.
     pub bytes_committed: u64,
-    /// Pieces that the memory was grown by.
+    /// Segments that the memory has grown by.
     pub segments: usize,
 }
 
-/// How much memory a process tree has, and may have.
+/// How much memory a process tree uses, and its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// Bytes in blocks that somebody uses.
+    /// Bytes in blocks that are in use.
     pub in_use: u64,
-    /// Bytes that the kernel has given: what is in use, what lies free for the next, and the tables.
+    /// Bytes that the kernel has provided: blocks in use, free memory kept for later use, and the tables.
     pub resident: u64,
-    /// How many those may be, if there is a limit besides the machine's.
+    /// Upper limit for `resident`, if there is a limit besides the machine's.
     pub limit: Option<u64>,
 }
 
-/// How much memory the process tree has. Walks over everything.
+/// How much memory the process tree has. Visits every block.
 ///
 /// # Errors
 /// As [`ensure`].
@@ -290,7 +293,7 @@ pub fn memory() -> Result<Memory> {
     home().map(memory_of)
 }
 
-/// As [`memory`]; nothing but the limit of the environment, in a process that has no shared memory yet.
+/// As [`memory()`]. In a process that has no shared memory yet, it only reports the limit from the environment.
 pub fn memory_so_far() -> Memory {
     home_if_any().map_or_else(
         || Memory {
@@ -310,32 +313,31 @@ fn memory_of(arena: &'static memory::Arena) -> Memory {
     }
 }
 
-/// Gives all memory that lies free back to the system, and says how many bytes that were; zero in a process
-/// without shared memory.
+/// Returns all free memory to the system. Returns the number of bytes; zero in a process without shared memory.
 ///
-/// So is what was copy-on-write to children that are gone: their parent has the bytes to itself again, in private memory.
-/// Memory that was free for a moment goes back by itself: this is for who wants it now. The thread that would
-/// give it back is gone afterwards, until more is freed.
+/// It also collapses memory that was copy-on-write with children that are gone: the parent, now alone with the bytes,
+/// gets them in private memory. Free memory goes back to the system by itself after a moment; this is for callers
+/// that want it now. The thread that does this in the background ends, until more memory is freed.
 pub fn trim() -> u64 {
     home_if_any().map_or(0, |arena| {
         drop(trimmer::stop());
         let before = arena.resident();
         arena.sweep();
-        arena.take_out_what_is_alone(|| false);
-        arena.give_back_all();
+        arena.collapse_unshared(|| false);
+        arena.release_free_pages();
         before.saturating_sub(arena.resident())
     })
 }
 
-/// Gives back what lies free if there is one queue or pipe at most, which is used no more.
+/// Returns free memory to the system if at most one queue or pipe is left, and it is no longer used.
 pub(crate) fn trim_for_last_channel() {
     if let Some(arena) = home_if_any() {
         arena.trim_for_last_channel();
     }
 }
 
-/// Sets how many bytes the memory of the process tree may take, for all its processes; `None` for no limit.
-/// What is there already stays.
+/// Limits how many bytes the memory of the process tree may take, for all its processes; `None` removes the limit.
+/// Memory in use already stays.
 ///
 /// # Errors
 /// As [`ensure`].
@@ -344,7 +346,7 @@ pub fn set_memory_limit(limit: Option<u64>) -> Result<()> {
     Ok(())
 }
 
-/// Counts what is in use, for tests and tools. Walks over everything.
+/// Counts what is in use, for tests and tools. Visits every block.
 pub fn memory_stats() -> MemoryStats {
     let Some(arena) = home_if_any() else {
         return MemoryStats::default();

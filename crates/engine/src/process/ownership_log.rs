@@ -1,20 +1,20 @@
-//! Records of what a process may own, from which its things are given back when it is dead.
+//! Records of what a process may own, used to release it when the process is dead.
 //!
-//! To look at every block there ever was would make each death as dear as the largest burst of the tree. So before a
-//! process takes a block, or a hold, it records where: each group of [`GROUP`] blocks once.
+//! Without them, each death would visit every block that ever existed, and cost as much as the largest burst of the
+//! tree. So before a process takes a block, or a hold, it records where: each group of [`GROUP`] blocks once.
 //!
 //! ```text
-//! root   a word for each slot:  walk everything? | whose records (id) | newest page
-//! page   next page u32 | entries begun u32 | entries: a group each, zero where none was written
+//! root   a word for each entry:  scan everything? | owner of the records (id) | newest page
+//! page   next page u32 | records begun u32 | records: a group each, zero where none was written
 //! ```
 //!
-//! A record says that something may be there, and never what: whoever reads it looks at the owner words. It is written
-//! before the thing is taken, so a process that is killed in between leaves a record too many. Where a page cannot be
-//! had, everything is looked at when the process is dead.
+//! A record says that something may be there, never what: readers check the owner words. A record is written before
+//! the thing is taken, so a process that is killed in between leaves a superfluous record. If no page can be had,
+//! everything is scanned when the process is dead.
 //!
-//! A page is `Part(id)` before it is linked, and freed page by page after all that the process owned was given back. A
-//! page whose maker died before it was linked, or whose last reader died before it was freed, names somebody who is
-//! in the process table no more; such pages are looked for before there are more of them.
+//! A page becomes `Part(id)` before it is linked. Pages are freed one by one after everything that the process owned
+//! was released. If a page's maker dies before linking it, or its last reader dies before freeing it, the page names
+//! a process that is no longer in the process table. Such pages are searched for before new ones are allocated.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -27,29 +27,29 @@ use crate::memory::size_class::OWNERSHIP_LOG;
 use crate::process::entry_state::Stage;
 use crate::retries::Retries;
 
-/// Blocks of a segment that are logged together.
+/// How many blocks of a segment share a record.
 pub(crate) const GROUP: u32 = 64;
-const ENTRIES: usize = 126;
+const RECORDS: usize = 126;
 
-/// On a slot's word: not all could be logged.
-const EVERYTHING: u64 = 1 << 63;
+/// In an entry's word: not everything could be recorded.
+const SCAN_ALL: u64 = 1 << 63;
 
 #[repr(C)]
 struct Page {
     next: AtomicU32,
     begun: AtomicU32,
-    entries: [AtomicU32; ENTRIES],
+    records: [AtomicU32; RECORDS],
 }
 
 const _: () = assert!(size_of::<Page>() == 512);
 
-/// The word of a slot whose records are `owner`'s.
+/// The word of an entry whose records are `owner`'s.
 fn word(owner: ProcId, page: u32) -> u64 {
     u64::from(owner.as_u32()) << 32 | u64::from(page)
 }
 
 fn is_of(word: u64, owner: ProcId) -> bool {
-    (word & !EVERYTHING) >> 32 == u64::from(owner.as_u32())
+    (word & !SCAN_ALL) >> 32 == u64::from(owner.as_u32())
 }
 
 fn group_of(block: BlockId) -> u32 {
@@ -57,14 +57,14 @@ fn group_of(block: BlockId) -> u32 {
 }
 
 impl Arena {
-    /// Makes a block this process's own, or this process's to finish, if it is `from`'s; logged before.
+    /// Moves a block from `from` to this process, as its own or as its to finish. Records that first.
     #[inline(always)]
     pub(crate) fn claim(&self, block: BlockId, cell: &Cell, from: Owner, to: Owner) -> bool {
         self.record_owned(block);
         cell.owner.pass(from, to)
     }
 
-    /// To be called before this process has a hold on the object in a block; for the block itself there is
+    /// Call this before this process takes a hold on the object in a block. For the block itself, use
     /// [`Arena::claim`].
     #[inline]
     pub(crate) fn record_owned(&self, block: BlockId) {
@@ -73,58 +73,58 @@ impl Arena {
             && let Some(logged) = mapped.logged(block.index() / GROUP)
             && logged.load(Ordering::Relaxed) != me.as_u32()
         {
-            self.write_note(me, group_of(block));
+            self.write_record(me, group_of(block));
             logged.store(me.as_u32(), Ordering::Relaxed);
         }
     }
 
-    /// As [`Arena::record`], for another process, which is yet to be started.
+    /// As [`Arena::record_owned`], for another process, which is yet to be started.
     pub(crate) fn log_for(&self, owner: ProcId, blocks: impl Iterator<Item = BlockId>) {
         let mut groups: Vec<u32> = blocks.map(group_of).collect();
         groups.sort_unstable();
         groups.dedup();
         for group in groups {
             if !self.is_on_newest_page(owner, group) {
-                self.write_note(owner, group);
+                self.write_record(owner, group);
             }
         }
     }
 
-    fn notes_of(&self, owner: ProcId) -> &AtomicU64 {
+    fn log_of(&self, owner: ProcId) -> &AtomicU64 {
         &self.root().ownership_logs[owner.slot() as usize]
     }
 
     fn is_on_newest_page(&self, owner: ProcId, group: u32) -> bool {
-        let seen = self.notes_of(owner).load(Ordering::Acquire);
+        let seen = self.log_of(owner).load(Ordering::Acquire);
         let page = BlockId::new(seen as u32).filter(|_| is_of(seen, owner));
         page.and_then(|page| self.page(page).ok())
             .is_some_and(|page| {
-                let is_it = |entry: &AtomicU32| entry.load(Ordering::Relaxed) == group;
-                page.entries.iter().any(is_it)
+                let is_it = |record: &AtomicU32| record.load(Ordering::Relaxed) == group;
+                page.records.iter().any(is_it)
             })
     }
 
     #[cold]
-    fn write_note(&self, owner: ProcId, group: u32) {
-        if self.try_to_note(owner, group).is_err() {
-            let records = self.notes_of(owner);
-            let _ = records.fetch_update(Ordering::SeqCst, Ordering::Acquire, |seen| {
+    fn write_record(&self, owner: ProcId, group: u32) {
+        if self.try_write_record(owner, group).is_err() {
+            let log = self.log_of(owner);
+            let _ = log.fetch_update(Ordering::SeqCst, Ordering::Acquire, |seen| {
                 let kept = if is_of(seen, owner) {
                     seen
                 } else {
                     word(owner, 0)
                 };
-                Some(kept | EVERYTHING)
+                Some(kept | SCAN_ALL)
             });
         }
     }
 
-    fn try_to_note(&self, owner: ProcId, group: u32) -> Result<()> {
-        let records = self.notes_of(owner);
+    fn try_write_record(&self, owner: ProcId, group: u32) -> Result<()> {
+        let log = self.log_of(owner);
         let mut retries = Retries::default();
         loop {
             retries.again()?;
-            let seen = records.load(Ordering::Acquire);
+            let seen = log.load(Ordering::Acquire);
             let newest = match is_of(seen, owner) {
                 true => BlockId::new(seen as u32),
                 false => None,
@@ -132,21 +132,21 @@ impl Arena {
             if let Some(page) = newest {
                 let page = self.page(page)?;
                 let at = page.begun.fetch_add(1, Ordering::AcqRel) as usize;
-                if let Some(entry) = page.entries.get(at) {
-                    entry.store(group, Ordering::SeqCst);
+                if let Some(record) = page.records.get(at) {
+                    record.store(group, Ordering::SeqCst);
                     failpoint::hit("ownership_log.written");
                     return Ok(());
                 }
-                // Not to come round again for a page that is full.
-                page.begun.store(ENTRIES as u32, Ordering::Relaxed);
+                // Keeps the counter from wrapping round on a full page.
+                page.begun.store(RECORDS as u32, Ordering::Relaxed);
             }
             let block = self.new_page(owner, newest, group)?;
             let kept = if is_of(seen, owner) {
-                seen & EVERYTHING
+                seen & SCAN_ALL
             } else {
                 0
             };
-            let linked = records.compare_exchange(
+            let linked = log.compare_exchange(
                 seen,
                 word(owner, block.0) | kept,
                 Ordering::SeqCst,
@@ -160,17 +160,17 @@ impl Arena {
         }
     }
 
-    /// A page that has one record already, to be linked before another.
+    /// Makes a page with one record in it, to be linked before `next`.
     fn new_page(&self, owner: ProcId, next: Option<BlockId>, group: u32) -> Result<BlockId> {
-        let block = self.take_page()?;
+        let block = self.alloc_page()?;
         failpoint::hit("ownership_log.page_taken");
         let page = self.page(block)?;
         page.next
             .store(next.map_or(0, |next| next.0), Ordering::Relaxed);
-        for entry in &page.entries {
-            entry.store(0, Ordering::Relaxed);
+        for record in &page.records {
+            record.store(0, Ordering::Relaxed);
         }
-        page.entries[0].store(group, Ordering::Relaxed);
+        page.records[0].store(group, Ordering::Relaxed);
         page.begun.store(1, Ordering::Release);
         let part = Owner::Part(owner.as_u32());
         self.cell(block)?.owner.pass(self.mine(), part);
@@ -178,13 +178,14 @@ impl Arena {
         Ok(block)
     }
 
-    /// Not by way of `alloc_class`, which looks for the dead, and gives back what they logged.
-    fn take_page(&self) -> Result<BlockId> {
+    /// Takes a block for a page. Does not call `alloc_class`, which searches for dead processes and frees their
+    /// records.
+    fn alloc_page(&self) -> Result<BlockId> {
         let mut grown = 0;
         let block = loop {
             let found = self
                 .pop(OWNERSHIP_LOG)
-                .or_else(|| self.take_fresh(OWNERSHIP_LOG));
+                .or_else(|| self.take_unused(OWNERSHIP_LOG));
             if let Some(block) = found.or_else(|| self.find_lost_page()) {
                 break block;
             }
@@ -194,16 +195,16 @@ impl Arena {
             }
             self.grow(OWNERSHIP_LOG)?;
         };
-        // A handful of bytes for thousands of blocks: no limit holds them up, so that who is out of memory can
-        // receive, which makes room.
+        // A few bytes for thousands of blocks: no memory limit applies, so that a process that is out of memory can
+        // still receive, which frees memory.
         if self.mapped(block.segment())?.class != OWNERSHIP_LOG {
             return Err(Error::Damaged);
         }
-        self.cell(block)?.touched(OWNERSHIP_LOG.size());
+        self.cell(block)?.set_committed(OWNERSHIP_LOG.size());
         Ok(block)
     }
 
-    /// A page that is free though no hint names it, or names somebody who is gone.
+    /// A page that is free though no hint names it, or that names a process that is gone.
     fn find_lost_page(&self) -> Option<BlockId> {
         let is_gone = |owner: ProcId| {
             let entry = self.root().processes.get(owner.slot() as usize);
@@ -238,13 +239,13 @@ impl Arena {
         Ok(unsafe { self.payload(block)?.cast::<Page>().as_ref() })
     }
 
-    /// The groups that a process logged, each once; `None` where everything has to be looked at.
-    fn groups_noted_by(&self, owner: ProcId) -> Option<Vec<u32>> {
-        let seen = self.notes_of(owner).load(Ordering::SeqCst);
+    /// The groups that a process recorded, each once; `None` where everything has to be scanned.
+    fn logged_groups(&self, owner: ProcId) -> Option<Vec<u32>> {
+        let seen = self.log_of(owner).load(Ordering::SeqCst);
         if !is_of(seen, owner) {
             return Some(Vec::new());
         }
-        if seen & EVERYTHING != 0 {
+        if seen & SCAN_ALL != 0 {
             return None;
         }
         let mut groups = Vec::new();
@@ -253,11 +254,11 @@ impl Arena {
         while let Some(block) = next {
             retries.again().ok()?;
             let page = self.page(block).ok()?;
-            let entries = page
-                .entries
+            let records = page
+                .records
                 .iter()
-                .map(|entry| entry.load(Ordering::SeqCst));
-            groups.extend(entries.filter(|&group| group != 0));
+                .map(|record| record.load(Ordering::SeqCst));
+            groups.extend(records.filter(|&group| group != 0));
             next = BlockId::new(page.next.load(Ordering::Acquire));
         }
         groups.sort_unstable();
@@ -265,15 +266,15 @@ impl Arena {
         Some(groups)
     }
 
-    /// Calls `look` with every block that may be a process's, or have an object that it holds, until that says
-    /// false; false as well where some may be that this process cannot see.
+    /// Calls `look` with every block that the process may own, or whose object it may hold, until `look` returns
+    /// false. Returns false then, and also when there may be blocks that this process cannot map.
     pub(crate) fn visit_owned(
         &self,
         owner: ProcId,
         mut look: impl FnMut(BlockId, &Cell) -> bool,
     ) -> bool {
-        let Some(groups) = self.groups_noted_by(owner) else {
-            return self.sees_all() && self.blocks().all(|(block, cell)| look(block, cell));
+        let Some(groups) = self.logged_groups(owner) else {
+            return self.can_map_all() && self.blocks().all(|(block, cell)| look(block, cell));
         };
         let mut sees_all = true;
         for group in groups {
@@ -291,12 +292,12 @@ impl Arena {
         sees_all
     }
 
-    /// Gives back the pages of a process all of whose things were given back.
+    /// Frees the pages of a process after everything it owned was released.
     pub(crate) fn drop_ownership_log(&self, owner: ProcId) {
-        let records = self.notes_of(owner);
+        let log = self.log_of(owner);
         let mut retries = Retries::default();
         loop {
-            let seen = records.load(Ordering::Acquire);
+            let seen = log.load(Ordering::Acquire);
             if !is_of(seen, owner) || retries.again().is_err() {
                 return;
             }
@@ -306,13 +307,13 @@ impl Arena {
             let next = self
                 .page(block)
                 .map_or(0, |page| page.next.load(Ordering::Acquire));
-            let taken_off = records.compare_exchange(
+            let unlinked = log.compare_exchange(
                 seen,
-                word(owner, next) | seen & EVERYTHING,
+                word(owner, next) | seen & SCAN_ALL,
                 Ordering::SeqCst,
                 Ordering::Acquire,
             );
-            if taken_off.is_ok() {
+            if unlinked.is_ok() {
                 failpoint::hit("ownership_log.taken_off");
                 self.free(block, Owner::Part(owner.as_u32()));
             }
@@ -350,9 +351,9 @@ mod tests {
         let child = crate::process::Reservation::reserve().expect("a slot");
         let groups = (1..1_000).map(|group| BlockId::at(1, group * GROUP));
         arena.log_for(child.id(), groups.clone());
-        // Noted again, they are not written again as long as they are on the newest page.
+        // Groups on the newest page are not written again.
         arena.log_for(child.id(), groups.clone().skip(990));
-        let logged = arena.groups_noted_by(child.id()).expect("all were logged");
+        let logged = arena.logged_groups(child.id()).expect("all were logged");
         assert!(logged.into_iter().eq(groups.map(group_of)));
         let pages = || {
             let part = Owner::Part(child.id().as_u32());
@@ -361,10 +362,10 @@ mod tests {
                 .filter(|(_, cell)| cell.owner.is(part))
                 .count()
         };
-        assert_eq!(pages(), 999usize.div_ceil(ENTRIES));
+        assert_eq!(pages(), 999usize.div_ceil(RECORDS));
         arena.drop_ownership_log(child.id());
         assert_eq!(pages(), 0);
-        assert_eq!(arena.groups_noted_by(child.id()), Some(Vec::new()));
+        assert_eq!(arena.logged_groups(child.id()), Some(Vec::new()));
     }
 
     #[test]
@@ -393,8 +394,8 @@ mod tests {
             .collect();
         let child = crate::process::Reservation::reserve().expect("a slot");
         arena
-            .notes_of(child.id())
-            .store(word(child.id(), 0) | EVERYTHING, Ordering::SeqCst);
+            .log_of(child.id())
+            .store(word(child.id(), 0) | SCAN_ALL, Ordering::SeqCst);
         let mut looked_at = Vec::new();
         arena.visit_owned(child.id(), |block, _| {
             looked_at.push(block.0);

@@ -1,25 +1,25 @@
 //! Processes that must not outlive their parent.
 //!
-//! The parent holds the writing end of a pipe that nobody writes to. The child asks the kernel for a signal when
-//! something happens on the reading end, and the only thing that can happen is that nobody holds the writing end any
-//! more. Then the child looks whether it is needed still, and kills itself if not:
+//! The parent holds the write end of a pipe, the *lifeline*, to which nobody writes. The child asks the kernel for a
+//! signal when something happens on the read end. The only thing that can happen is that the last write end is
+//! closed. Then the child checks whether it is still needed, and kills itself if not:
 //!
 //! ```text
-//! the parent is gone, or another program            the end
-//! a program that was forked from it goes on         not the end: daemons are made so
-//! it closed all its descriptors                     not the end
+//! the parent is gone, or became another program     the child ends
+//! a process that was forked from it goes on         the child lives on: daemons are made this way
+//! the parent closed all its descriptors             the child lives on
 //! ```
 //!
-//! What is forked from the parent, and no child of this package, keeps its copy of the writing end, and is in the books
-//! as an successor (`arena/successors.rs`). A child of this package gives both up before it does anything, or it would keep
-//! its siblings alive.
+//! A process that is forked from the parent, and is no child of this package, keeps its copy of the write end, and is
+//! registered as a successor (`successors.rs`). A child of this package gives up both before it does anything else;
+//! otherwise it would keep its siblings alive.
 //!
-//! Unlike `PR_SET_PDEATHSIG` this follows the process, not the thread that started the child, and it may be asked for
-//! on behalf of a process that is not the parent, but the parent's server. A child whose link was cut while it was
-//! needed has that signal instead, and looks again at each.
+//! Unlike `PR_SET_PDEATHSIG` this follows the process, not the thread that started the child. It can also be set up
+//! for a process that is not the parent, but the parent's server. A child whose lifeline was cut while it was needed
+//! uses `PR_SET_PDEATHSIG` instead, and checks again at each such signal.
 //!
-//! Where the kernel has no signals for pipes, nothing binds a process to its parent: one whose parent is killed goes on,
-//! as with the standard library. So does one that blocks all signals in all its threads.
+//! Where the kernel has no signals for pipes, nothing ties a process to its parent: if the parent is killed, the
+//! child goes on, as with the standard library. So does a process that blocks all signals in all its threads.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
@@ -38,37 +38,38 @@ use crate::memory::home_if_any;
 use crate::process::ProcId;
 use crate::process::fork::fork_guard;
 use crate::process::successors::Need;
-use crate::sys::known_fd::{FileId, KnownFd, out_of_reach};
+use crate::sys::known_fd::{FileId, KnownFd, move_to_high_number};
 
 /// `F_SETSIG` of asm-generic/fcntl.h, which libc does not name everywhere.
 const F_SETSIG: c_int = 10;
 
-/// So often an successor that is being forked is waited for, and so long.
-const LOOKS: u32 = 200;
-const A_MOMENT: libc::timespec = libc::timespec {
+/// How often, and at which interval, to check for a successor that is being forked.
+const SUCCESSOR_CHECKS: u32 = 200;
+const SUCCESSOR_CHECK_INTERVAL: libc::timespec = libc::timespec {
     tv_sec: 0,
     tv_nsec: 5_000_000,
 };
 
-/// The process that this one is bound to; zero for one that cannot be found.
+/// The process that this one is tied to; zero if it cannot be found.
 static BOUND_TO: AtomicU32 = AtomicU32::new(0);
-/// Whether this process's link was cut while it was needed: every later look finds it cut, and the parent's end is to be
-/// asked for once.
+/// Whether this process's lifeline was cut while it was needed: every later check finds it cut, and the signal for
+/// the parent's end is to be requested once.
 static CUT: AtomicU32 = AtomicU32::new(0);
 
-/// The links that this process has to do with.
+/// The lifelines that concern this process.
 struct Links {
-    /// What its children hang on to.
+    /// The one that its children are tied to.
     own: Option<Link>,
-    /// The reading end of its parent's, if it was forked from it.
+    /// The read end of its parent's, if it was forked from the parent.
     parents: Option<KnownFd>,
-    /// The writing ends of those whose successor it is.
-    kept: Vec<KnownFd>,
-    /// What it hangs on to itself.
-    held: Option<KnownFd>,
+    /// The write ends of the processes that it succeeds.
+    succeeded: Vec<KnownFd>,
+    /// The one that it is tied to itself.
+    tied_to: Option<KnownFd>,
 }
 
-/// Known: the numbers may have become another file's, when the program closed all it had.
+/// The ends of one lifeline. Each is a [`KnownFd`]: the program may have closed all its descriptors, and the numbers
+/// may name other files by now.
 struct Link {
     read: KnownFd,
     write: KnownFd,
@@ -80,47 +81,47 @@ impl Link {
     }
 }
 
-static LINES: Mutex<Links> = Mutex::new(Links {
+static LINKS: Mutex<Links> = Mutex::new(Links {
     own: None,
     parents: None,
-    kept: Vec::new(),
-    held: None,
+    succeeded: Vec::new(),
+    tied_to: None,
 });
 
 fn links() -> MutexGuard<'static, Links> {
-    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+    LINKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Links {
-    fn let_go(&mut self) {
-        // Before the writing ends: whoever finds one cut looks for successors.
+    fn stop_succeeding(&mut self) {
+        // Before the write ends are closed: a process that finds its lifeline cut looks for successors.
         if let Some(arena) = home_if_any() {
-            arena.be_no_successor();
+            arena.clear_successor_of();
         }
-        self.kept.clear();
+        self.succeeded.clear();
     }
 
     fn own(&mut self) -> Result<&Link> {
         if !self.own.as_ref().is_some_and(Link::is_whole) {
             let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
                 .map_err(|errno| Error::os("make a pipe", errno))?;
-            // A child that became another user opens it by its path. Who may look at a process's
-            // descriptors does, and can do no more with this one than find out when it is cut. (gVisor refuses;
-            // `bind` then does without the path.)
+            // A child that became another user opens it by its path. So can anybody who may see the process's
+            // descriptors, but all they can learn from it is when it is cut. (gVisor refuses; `bind` then does
+            // without the path.)
             let _ = rustix::fs::fchmod(&read, Mode::RUSR | Mode::RGRP | Mode::ROTH);
             if let Some((arena, file)) = home_if_any().zip(FileId::of(read.as_raw_fd())) {
-                arena.note_line(file.inode());
+                arena.set_lifeline(file.inode());
             }
             self.own = Some(Link {
-                read: KnownFd::new(out_of_reach(read)?)?,
-                write: KnownFd::new(out_of_reach(write)?)?,
+                read: KnownFd::new(move_to_high_number(read)?)?,
+                write: KnownFd::new(move_to_high_number(write)?)?,
             });
         }
         self.own.as_ref().ok_or(Error::BadHandle)
     }
 }
 
-/// Sees to it that a child about to be forked finds a link to [hang on to](die_with_parent).
+/// Makes sure that a child about to be forked finds a lifeline to [tie itself to](die_with_parent).
 ///
 /// # Errors
 /// When there are no descriptors left.
@@ -129,7 +130,7 @@ pub fn prepare() -> Result<()> {
     links().own().map(drop)
 }
 
-/// A reading end of this process's link, to pass to a child that is to [`die_with`].
+/// A read end of this process's lifeline, to pass to a child that is to [`die_with`] this process.
 ///
 /// # Errors
 /// When there are no descriptors left.
@@ -140,70 +141,72 @@ pub fn reading_end() -> Result<OwnedFd> {
         .map_err(|errno| Error::os("duplicate a descriptor", errno))
 }
 
-/// From here on this process dies when the one dies whose link this is the [reading end](reading_end) of.
-/// The descriptor stays the caller's, to be closed.
+/// Makes this process die with the one whose lifeline this is the [read end](reading_end) of. The descriptor still
+/// belongs to the caller, who closes it.
 ///
 /// # Errors
 /// When there are no descriptors left, or this is not one.
 pub fn die_with(inherited: RawFd) -> Result<()> {
     let _no_fork = fork_guard();
-    hang_on_guarded(inherited)
+    die_with_guarded(inherited)
 }
 
-/// As [`die_with`], for who holds the [`fork_guard`] already: to ask for it twice can wait for ever.
-pub(crate) fn hang_on_guarded(inherited: RawFd) -> Result<()> {
+/// As [`die_with`], for a caller that already holds the [`fork_guard`]: taking it twice can deadlock.
+pub(crate) fn die_with_guarded(inherited: RawFd) -> Result<()> {
     let held = bind(inherited)?;
-    links().held = held;
+    links().tied_to = held;
     Ok(())
 }
 
-/// As [`die_with`], in a child that was forked by a process that was [prepared](prepare) for it.
+/// As [`die_with`], in a child forked by a process that was [prepared](prepare) for it.
 ///
 /// # Errors
 /// As [`die_with`].
 pub fn die_with_parent() -> Result<()> {
     let _no_fork = fork_guard();
     let mut links = links();
-    links.let_go();
+    links.stop_succeeding();
     if let Some(inherited) = links.parents.take() {
-        links.held = bind(inherited.checked()?.as_raw_fd())?;
+        links.tied_to = bind(inherited.checked()?.as_raw_fd())?;
     }
     Ok(())
 }
 
-/// In a child that was forked for a purpose of its own: it is no successor of its parent's, nor of those its parent is of.
+/// Makes a child that was forked for a purpose of its own no successor of its parent, nor of the processes that its
+/// parent succeeds.
 pub fn outlive_parents() {
     let _no_fork = fork_guard();
-    links().let_go();
+    links().stop_succeeding();
 }
 
-/// In a forked child: what was its parent's own is its parent's, and what that held is nothing to it.
+/// Runs in a forked child: the lifelines that were its parent's own stay the parent's, and the one that the parent
+/// was tied to does not concern the child.
 pub(crate) fn after_fork() {
     let mut links = links();
     links.parents = None;
     if let Some(link) = links.own.take() {
         links.parents = Some(link.read);
-        links.kept.push(link.write);
+        links.succeeded.push(link.write);
     }
-    links.held = None;
+    links.tied_to = None;
     BOUND_TO.store(0, Ordering::SeqCst);
     CUT.store(0, Ordering::SeqCst);
 }
 
-/// Binds this process to a link; what has to stay open for that.
+/// Ties this process to a lifeline. Returns the descriptor that has to stay open for that.
 fn bind(inherited: RawFd) -> Result<Option<KnownFd>> {
     let failed = |errno| Error::os("bind the lifeline", errno);
     if !is_open(inherited) {
         return Err(failed(Errno::BADF));
     }
     let link = FileId::of(inherited).map_or(0, FileId::inode);
-    let holder = home_if_any().and_then(|arena| arena.holder_of_line(link));
+    let holder = home_if_any().and_then(|arena| arena.lifeline_owner(link));
     BOUND_TO.store(holder.map_or(0, ProcId::as_u32), Ordering::SeqCst);
-    let Some(signal) = signal_of_cuts() else {
+    let Some(signal) = cut_signal() else {
         return Err(failed(Errno::BUSY));
     };
-    // The owner of the signals belongs to the open file description, which the siblings share:
-    // opening the pipe again gives one of our own.
+    // The signal's owner is a property of the open file description, which the siblings share. Opening the pipe again
+    // gives a description of our own.
     let path = format!("/proc/self/fd/{inherited}");
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let own = rustix::fs::open(path, flags, Mode::empty());
@@ -214,25 +217,25 @@ fn bind(inherited: RawFd) -> Result<Option<KnownFd>> {
     });
     match asked {
         Ok(read) => {
-            look_if_cut(read.as_fd());
+            check_if_cut(read.as_fd());
             KnownFd::new(read).map(Some)
         }
         Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(failed(errno)),
         Err(Errno::NOENT) => {
-            // Without /proc the thread that forked this process has to do for the whole parent.
-            hear_of_parent(signal);
-            // SAFETY: it is open (checked), and the caller's for as long as this call.
-            look_if_cut(unsafe { BorrowedFd::borrow_raw(inherited) });
+            // Without /proc, the thread that forked this process has to stand for the whole parent.
+            request_parent_death_signal(signal);
+            // SAFETY: it is open (checked), and belongs to the caller for the whole call.
+            check_if_cut(unsafe { BorrowedFd::borrow_raw(inherited) });
             Ok(None)
         }
-        // A kernel that knows no signals of pipes, or a sandbox that refuses to ask for them. Not the signal at the
-        // end of a thread instead: of a living process, the thread that started this one may end at any time.
+        // The kernel has no signals for pipes, or a sandbox refuses them. The signal at the end of a thread is no
+        // substitute here: the thread that started this process may end at any time while its process lives on.
         Err(_) => Ok(None),
     }
 }
 
 fn is_open(number: RawFd) -> bool {
-    // SAFETY: the command touches no memory, and a number that is no descriptor is an error of it.
+    // SAFETY: the command touches no memory, and returns an error for a number that is not open.
     unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
 
@@ -250,8 +253,8 @@ fn set_owner_and_signal(read: &OwnedFd, signal: c_int) -> Result<(), Errno> {
     }
 }
 
-/// The link may have been cut before the signal was asked for.
-fn look_if_cut(read: BorrowedFd<'_>) {
+/// Checks whether the lifeline was cut before the signal was requested.
+fn check_if_cut(read: BorrowedFd<'_>) {
     let mut watched = [PollFd::from_borrowed_fd(read, PollFlags::empty())];
     let at_once = Timespec {
         tv_sec: 0,
@@ -263,8 +266,8 @@ fn look_if_cut(read: BorrowedFd<'_>) {
     }
 }
 
-/// The signal that tells of cuts, with its handler: one that the program makes no use of. The same at each call.
-fn signal_of_cuts() -> Option<c_int> {
+/// A signal that the program makes no use of, with our handler installed. The same one at each call.
+fn cut_signal() -> Option<c_int> {
     let ours = on_cut as extern "C" fn(c_int) as usize;
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     (libc::SIGRTMIN()..=libc::SIGRTMAX() - 11)
@@ -281,7 +284,7 @@ fn signal_of_cuts() -> Option<c_int> {
             if handler != libc::SIG_DFL {
                 return false;
             }
-            // SAFETY: zeroed, with the handler's kind in the flags; the handler keeps to what handlers may do.
+            // SAFETY: zeroed, with flags that fit the handler; the handler does only what signal handlers may do.
             unsafe {
                 let action = action.assume_init_mut();
                 action.sa_sigaction = ours;
@@ -292,7 +295,7 @@ fn signal_of_cuts() -> Option<c_int> {
 }
 
 extern "C" fn on_cut(_: c_int) {
-    // SAFETY: `errno` of this thread, of which a handler leaves no trace.
+    // SAFETY: `errno` of this thread, which the handler restores.
     unsafe {
         let errno = *libc::__errno_location();
         end_unless_needed();
@@ -300,9 +303,9 @@ extern "C" fn on_cut(_: c_int) {
     }
 }
 
-/// Ends this process unless the one that it is bound to, or an successor of it, needs it still.
+/// Ends this process, unless the one that it is tied to, or a successor of it, still needs it.
 ///
-/// In a handler: atomics and system calls alone.
+/// Runs in a signal handler: it uses atomics and system calls alone.
 fn end_unless_needed() {
     let need = || {
         let holder = ProcId::from_u32(BOUND_TO.load(Ordering::SeqCst));
@@ -310,18 +313,19 @@ fn end_unless_needed() {
         bound.map_or(Need::Never, |(holder, arena)| arena.need_of(holder))
     };
     if need() == Need::Now && CUT.swap(1, Ordering::SeqCst) == 0 {
-        // The link tells nothing any more. That may be the parent of another process, whose end tells nothing either.
-        if let Some(signal) = signal_of_cuts() {
-            hear_of_parent(signal);
+        // The lifeline reports nothing more. The kernel's parent, whose end the signal reports, may be another
+        // process than the one that this process is tied to.
+        if let Some(signal) = cut_signal() {
+            request_parent_death_signal(signal);
         }
     }
-    // Who was killed while it forked leaves a slot that nobody takes.
-    for _ in 0..LOOKS {
+    // A process that was killed while it forked leaves an entry that nobody claims.
+    for _ in 0..SUCCESSOR_CHECKS {
         if need() != Need::Soon {
             break;
         }
         // SAFETY: the time is valid, and nothing is written back.
-        unsafe { libc::nanosleep(&A_MOMENT, std::ptr::null_mut()) };
+        unsafe { libc::nanosleep(&SUCCESSOR_CHECK_INTERVAL, std::ptr::null_mut()) };
     }
     if need() != Need::Now {
         // SAFETY: calls without preconditions.
@@ -329,8 +333,8 @@ fn end_unless_needed() {
     }
 }
 
-/// Asks for the signal when the thread ends that started this process.
-fn hear_of_parent(signal: c_int) {
+/// Requests the signal at the end of the thread that started this process.
+fn request_parent_death_signal(signal: c_int) {
     // SAFETY: a call that touches no memory.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) };
 }

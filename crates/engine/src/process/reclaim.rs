@@ -1,7 +1,7 @@
 //! What the arena must know about the things that lie in it: how to take them apart.
 //!
-//! The one place where an arrow points up: a sweep that finds a dead process's half-made or half-freed
-//! thing asks the layer it belongs to.
+//! This is the one module that calls upwards: a sweep that finds an object that a dead process left half made or half
+//! freed asks the layer that the object belongs to.
 
 use crate::channel::{chunk_list, pipe, retire};
 use crate::memory::Arena;
@@ -9,36 +9,37 @@ use crate::memory::block::BlockId;
 use crate::memory::owner::Owner;
 use crate::objects::object::Kind;
 
-/// Frees what an object owns beside its block. May be begun again by another process.
+/// Frees what an object owns besides its block. Another process may start it again.
 pub(crate) fn contents(arena: &Arena, kind: Kind, block: BlockId) {
     if matches!(kind, Kind::Queue | Kind::Pipe) {
         chunk_list::dismantle_all(arena, kind, block);
     }
 }
 
-/// Tells those who hold an object that a process that held it too is gone.
+/// Tells the holders of an object that another holder is gone.
 pub(crate) fn holder_is_gone(arena: &Arena, kind: Kind, block: BlockId) {
     if kind == Kind::Pipe {
         pipe::holder_is_gone(arena, block);
     }
 }
 
-/// Finishes what a dead process began when it took a chunk out of its queue.
+/// Finishes the removal of a chunk from its queue that a dead process had begun.
 pub(crate) fn retiring_chunk(arena: &Arena, chunk: BlockId, from: Owner) {
     retire::finish_retiring(arena, chunk, from);
 }
 
-/// Decides about a chunk that a dead process was about to link, or had just linked.
+/// Finishes or undoes the linking of a chunk that a dead process was about to link, or had just linked.
 pub(crate) fn unfinished_chunk(arena: &Arena, chunk: BlockId, from: Owner) {
     chunk_list::finish_linking(arena, chunk, from);
 }
 
-/// Frees a chunk that a dead process had not begun to make, or had taken out already.
+/// Frees a chunk that a dead process had not begun to link, or had already taken out.
 pub(crate) fn unlinked_chunk(arena: &Arena, chunk: BlockId, from: Owner) {
     chunk_list::free_unlinked(arena, chunk, from);
 }
 
-/// Before the memory of a free chunk is given back, by whoever took it: it has no life until it is used again.
+/// Runs before the pages of a free chunk are returned to the system, in the process that took the chunk: the chunk
+/// has no generation until it is used again.
 pub(crate) fn empty_chunk(arena: &Arena, chunk: BlockId) {
     chunk_list::empty(arena, chunk);
 }

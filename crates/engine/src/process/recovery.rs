@@ -1,8 +1,8 @@
-//! Giving back what the dead owned.
+//! Releases what dead processes owned.
 //!
-//! There is no process whose task this is: the parent that reaps a child does it, or anybody who runs
-//! out of slots. Several may do it at once and any of them may be killed in the middle, since every
-//! step names the dead owner and changes nothing when it was done before.
+//! No process has this as its task: the parent that reaps a child does it, or any process that finds the table full.
+//! Several may do it at once, and any of them may be killed halfway, because every step names the dead owner and
+//! changes nothing if it was already done.
 
 use std::sync::atomic::Ordering;
 
@@ -13,8 +13,8 @@ use crate::memory::owner::{Owner, ProcId};
 use crate::objects::object::Kind;
 
 impl Arena {
-    /// Gives back every block and every hold of a process that is dead; false when some may be left, where
-    /// this process cannot look.
+    /// Releases every block and every hold of a dead process. False when some may be left that this process cannot
+    /// map.
     pub(crate) fn reclaim_all_of(&self, dead: ProcId) -> bool {
         self.visit_owned(dead, |block, cell| {
             match cell.owner.get() {
@@ -45,7 +45,7 @@ impl Arena {
             Kind::Label => self.free_label(block, from),
             Kind::Chunk => crate::process::reclaim::unlinked_chunk(self, block, from),
             Kind::Part => self.reclaim_part(block, cell, from),
-            // It died while making or freeing an object: finish freeing it in its place.
+            // It died while it made or freed an object: finish freeing it.
             _ => {
                 if self.claim(block, cell, from, self.mine()) {
                     failpoint::hit("recovery.taken");
@@ -55,7 +55,7 @@ impl Arena {
         }
     }
 
-    /// A part whose maker died is kept when it was linked to its object, and freed when it was not.
+    /// Keeps the part of a dead maker if it is linked to its object, and frees it otherwise.
     fn reclaim_part(&self, part: BlockId, cell: &Cell, from: Owner) {
         let object = BlockId(cell.generation.load(Ordering::Acquire));
         if self.has_part(object, part) {
@@ -67,7 +67,7 @@ impl Arena {
         }
     }
 
-    /// Whether any block is a process's own, or may be.
+    /// Whether the process owns any block, or may own one.
     pub(crate) fn owns_blocks(&self, owner: ProcId) -> bool {
         !self.visit_owned(owner, |_, cell| match cell.owner.get() {
             Owner::Process(by) | Owner::Making { by, .. } | Owner::Retiring { by, .. } => {

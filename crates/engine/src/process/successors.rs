@@ -1,39 +1,40 @@
-//! Who goes on for a process that is gone.
+//! Which processes continue for one that is gone.
 //!
-//! A program that becomes a daemon forks, and its first process ends. The forked one is its successor: it has all that the
-//! first one had, and needs the processes that were tied to that (`process/parent_death.rs`). Each slot has the last
-//! [`GENERATIONS`] that its process was forked from, and the number of the line by which others are tied to it.
-//! A process that was started for a purpose of its own is nobody's successor.
+//! A program that becomes a daemon forks, and its first process ends. The forked process is its successor: it has
+//! everything that the first one had, and needs the processes whose lifeline was tied to that one
+//! (`process/parent_death.rs`). Each entry lists the last [`GENERATIONS`] processes that its process was forked from,
+//! and the lifeline by which others are tied to it. A process that was started for a purpose of its own is nobody's
+//! successor.
 
 use std::sync::atomic::Ordering;
 
 use crate::memory::Arena;
 use crate::memory::owner::ProcId;
 use crate::process::entry_state::Stage;
-use crate::process::table::{ProcessEntry, Told};
+use crate::process::table::{LivenessSource, ProcessEntry};
 
 pub(crate) const GENERATIONS: usize = 4;
 
-/// Whether somebody goes on for a process.
+/// Whether a process, or a successor of it, still runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
-    /// The process itself, or an successor of it.
+    /// The process itself runs, or a successor of it.
     Now,
-    /// There is a slot for an successor, which may be forked this moment.
+    /// An entry is reserved for a successor, which may be about to be forked.
     Soon,
     Never,
 }
 
 impl ProcessEntry {
-    /// Whether the process is there, as far as atomics tell: one that is known by its number alone is taken for gone.
+    /// Whether the process runs, as far as atomics can tell: one that is tracked by its PID alone counts as gone.
     fn need(&self, epoch: u32) -> Need {
         let state = self.state();
         if state.epoch() != epoch {
             return Need::Never;
         }
-        let is_there = || match self.told(epoch) {
-            Told::ByLiveness(word) => !self.liveness[word].holder_died(),
-            Told::ByNumber => false,
+        let is_there = || match self.liveness_source(epoch) {
+            LivenessSource::Word(word) => !self.liveness[word].holder_died(),
+            LivenessSource::Pid => false,
         };
         match state.stage {
             Stage::Live | Stage::Leaving if is_there() => Need::Now,
@@ -44,7 +45,8 @@ impl ProcessEntry {
 }
 
 impl Arena {
-    /// Before a fork: the child on the slot is an successor of this process, and of those that this one is of.
+    /// Before a fork: makes the child of this entry a successor of this process, and of those that this process
+    /// succeeds.
     pub(crate) fn make_successor(&self, child: ProcId) {
         let (mine, successors) = (
             &self.entry(self.me()).successor_of,
@@ -56,35 +58,39 @@ impl Arena {
         successors[0].store(self.me().as_u32(), Ordering::SeqCst);
     }
 
-    /// This process is nobody's successor.
-    pub(crate) fn be_no_successor(&self) {
+    /// Makes this process nobody's successor.
+    pub(crate) fn clear_successor_of(&self) {
         let successor_of = &self.entry(self.me()).successor_of;
         successor_of
             .iter()
             .for_each(|of| of.store(0, Ordering::SeqCst));
     }
 
-    /// Notes which line others are tied to this process by.
-    pub(crate) fn note_line(&self, line: u64) {
-        self.entry(self.me()).line.store(line, Ordering::SeqCst);
+    /// Records the lifeline by which others are tied to this process.
+    pub(crate) fn set_lifeline(&self, lifeline: u64) {
+        self.entry(self.me())
+            .lifeline
+            .store(lifeline, Ordering::SeqCst);
     }
 
-    /// Whose line it is.
-    pub(crate) fn holder_of_line(&self, line: u64) -> Option<ProcId> {
-        let holds = |entry: &&ProcessEntry| line != 0 && entry.line.load(Ordering::SeqCst) == line;
+    /// The process that a lifeline belongs to.
+    pub(crate) fn lifeline_owner(&self, lifeline: u64) -> Option<ProcId> {
+        let holds = |entry: &&ProcessEntry| {
+            lifeline != 0 && entry.lifeline.load(Ordering::SeqCst) == lifeline
+        };
         let (slot, entry) = self.processes().find(|(_, entry)| holds(entry))?;
         Some(ProcId::new(slot, entry.state().epoch()))
     }
 
-    /// Whether a process is there, or an successor of it. For handlers of signals: atomics alone.
+    /// Whether a process or a successor of it runs. Signal handlers call this: it uses atomics alone.
     pub(crate) fn need_of(&self, process: ProcId) -> Need {
-        let is_heir = |entry: &ProcessEntry| {
+        let is_successor = |entry: &ProcessEntry| {
             let successor_of = &entry.successor_of;
             successor_of
                 .iter()
                 .any(|of| of.load(Ordering::SeqCst) == process.as_u32())
         };
-        let successors = self.processes().filter(|(_, entry)| is_heir(entry));
+        let successors = self.processes().filter(|(_, entry)| is_successor(entry));
         let needs = successors.map(|(_, entry)| entry.need(entry.state().epoch()));
         std::iter::once(self.entry(process).need(process.epoch()))
             .chain(needs)

@@ -1,20 +1,21 @@
-//! The process table: who is here, who is alive, and who sits where.
+//! The process table: which processes exist, which are alive, and which entry each one has.
 //!
 //! ```text
-//!        reserve           note_pid            sit             sit           leave
+//!        reserve           note_pid       claim_entry      claim_entry        leave
 //! FREE(e) --> RESERVED(e+1) --> AWAITED(e+1) --> CLAIMED(e+1) --> LIVE(e+1) --> LEAVING(e+1)
 //!    ^              +---------------------------------^               |             |
 //!    |              |                |                |               |             |
-//!    +--------------+---- reap: all that the epoch owned was given back ------------+
+//!    +--------------+---- reap: everything that the epoch owned was released --------+
 //! ```
 //!
-//! The word carries the epoch and, from AWAITED on, the number of the process it is about. A process
-//! makes the slot its own, in CLAIMED, before it touches the slot's liveness words. A slot is FREE again only
-//! after a whole sweep over what its occupant owned. Sweeps may run twice or stop halfway: each repair
-//! names the exact owner, epoch included.
+//! The state word carries the epoch and, from AWAITED on, the PID of its process. A process claims the entry
+//! (CLAIMED) before it touches the entry's liveness words. An entry becomes FREE again only after a complete sweep
+//! over what its occupant owned. Sweeps may run twice or stop halfway: each repair names the exact owner, epoch
+//! included.
 //!
-//! LIVE and LEAVING are judged by the liveness word that counts (`liveness_thread.rs`). The number is looked at before there is a
-//! holder, and where the kernel would not mark its end; only by processes of the same namespaces (`sys/pid.rs`).
+//! In LIVE and LEAVING, the current liveness word decides whether the process is alive (`liveness_thread.rs`). The
+//! PID decides as long as no thread holds the word, and where the kernel would not mark the holder's death. Only
+//! processes in the same namespaces can check a PID (`sys/pid.rs`).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -29,62 +30,62 @@ use crate::process::wait_registry::MAX_RECORDS;
 use crate::sys::pid::Number;
 use crate::sys::robust_mutex::{self, LivenessWord};
 
-/// How long a slot reserved by a fork may wait for its child, which sits down before fork returns.
-const UNBORN_NS: u64 = match cfg!(feature = "kill-points") {
+/// How long an entry reserved by a fork may wait for its child, which claims it before `fork` returns.
+const CLAIM_TIMEOUT_NS: u64 = match cfg!(feature = "kill-points") {
     false => 10_000_000_000,
-    // The kill matrix waits for it at each of its deaths.
+    // The kill matrix waits this long at each of its deaths.
     true => 1_000_000_000,
 };
 
 #[repr(C, align(128))]
 pub(crate) struct ProcessEntry {
-    /// The [`Stage`] (bits 60-63), the epoch (bits 41-59), and who: the reserver of a RESERVED slot, the
-    /// [`Number`] of the process from AWAITED on (bits 0-40).
+    /// The [`Stage`] (bits 60-63), the epoch (bits 41-59), and a process: the reserver of a RESERVED entry, or from
+    /// AWAITED on the [`Number`] of the entry's process (bits 0-40).
     state: AtomicU64,
-    /// When that process started, in clock ticks since boot (bits 0-44); for the epoch in bits 45-63.
+    /// Start time of that process, in clock ticks since boot (bits 0-44), and the epoch it is valid for (bits 45-63).
     start: AtomicU64,
-    /// When the slot was reserved.
+    /// When the entry was reserved.
     since: AtomicU64,
-    /// What [tells](Told) of the end (bits 0-1); for the epoch in bits 2-20.
-    told: AtomicU32,
-    /// The epoch whose end was told to those that sleep (bits 0-18), or of whose occupant nothing was told when it took
-    /// the slot ([`UNTOLD`]): see `death_watch.rs`.
+    /// What [reports](LivenessSource) the end of the process (bits 0-1), and the epoch it is valid for (bits 2-20).
+    liveness_source: AtomicU32,
+    /// The epoch whose end was announced to sleepers (bits 0-18). With [`NOT_ANNOUNCED`], the epoch of an occupant of
+    /// whom nothing had been announced when it claimed the entry. See `death_watch.rs`.
     pub(crate) announced: AtomicU32,
-    /// One of them is held as long as the process lives.
+    /// One of them is held for as long as the process lives.
     pub(crate) liveness: [LivenessWord; 2],
-    /// ObjectRef by a thread that gives pages back, which goes on for a moment when the one that holds the liveness word has
-    /// ended.
+    /// Held by a thread that is returning pages to the system. It can run on for a moment after the thread that held
+    /// the liveness word has ended.
     pub(crate) giving_back: LivenessWord,
     /// See `wait_registry.rs`.
     pub(crate) waits: [AtomicU64; MAX_RECORDS],
     /// See `successors.rs`.
-    pub(crate) line: AtomicU64,
+    pub(crate) lifeline: AtomicU64,
     pub(crate) successor_of: [AtomicU32; crate::process::successors::GENERATIONS],
 }
 
 const _: () = assert!(size_of::<ProcessEntry>() == 256);
 
-/// What tells that the process on a slot is gone.
+/// What reports that the process of an entry is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// Its liveness word: the first one, if nothing else was said.
-    ByLiveness(usize),
-    /// Its number and when it started, for want of a thread whose end is marked.
-    ByNumber,
+pub(crate) enum LivenessSource {
+    /// Its liveness word with this index; the first one by default.
+    Word(usize),
+    /// Its PID and start time, because it has no thread whose end the kernel would mark.
+    Pid,
 }
 
 const START_BITS: u32 = 45;
 
 /// See [`ProcessEntry::announced`].
-const UNTOLD: u32 = 1 << 31;
-const _: () = assert!(UNTOLD > EPOCH_MASK);
+const NOT_ANNOUNCED: u32 = 1 << 31;
+const _: () = assert!(NOT_ANNOUNCED > EPOCH_MASK);
 
 /// What became of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitState {
     /// It runs, is stopped, or is still starting.
     Alive,
-    /// It left in command.
+    /// It exited in order.
     Left,
     /// It was killed, called `_exit`, or another program took its place.
     Died,
@@ -101,14 +102,14 @@ impl ProcessEntry {
             .is_ok()
     }
 
-    /// Notes when the process that an epoch is about started.
-    fn note_start(&self, epoch: u32, number: Number) {
+    /// Records the start time of the process that has the entry in this epoch.
+    fn record_start(&self, epoch: u32, number: Number) {
         let start = number.start_time() & ((1 << START_BITS) - 1);
         let word = u64::from(epoch) << START_BITS | start;
         self.start.store(word, Ordering::SeqCst);
     }
 
-    /// Whether the process that `state` is about runs, as far as its number tells.
+    /// Whether the process of `state` runs, judged by its PID and start time.
     fn runs(&self, state: State) -> bool {
         let start = self.start.load(Ordering::SeqCst);
         let start = match (start >> START_BITS) as u32 == state.epoch {
@@ -118,48 +119,50 @@ impl ProcessEntry {
         state.number().runs(start)
     }
 
-    pub(crate) fn told(&self, epoch: u32) -> Told {
-        let word = self.told.load(Ordering::SeqCst);
+    pub(crate) fn liveness_source(&self, epoch: u32) -> LivenessSource {
+        let word = self.liveness_source.load(Ordering::SeqCst);
         match (word >> 2 == epoch, word & 3) {
-            (true, 1) => Told::ByLiveness(1),
-            (true, 2) => Told::ByNumber,
-            _ => Told::ByLiveness(0),
+            (true, 1) => LivenessSource::Word(1),
+            (true, 2) => LivenessSource::Pid,
+            _ => LivenessSource::Word(0),
         }
     }
 
-    fn tell(&self, epoch: u32, told: Told) {
-        let bits = match told {
-            Told::ByLiveness(word) => word as u32 & 1,
-            Told::ByNumber => 2,
+    fn store_liveness_source(&self, epoch: u32, source: LivenessSource) {
+        let bits = match source {
+            LivenessSource::Word(word) => word as u32 & 1,
+            LivenessSource::Pid => 2,
         };
-        self.told.store(epoch << 2 | bits, Ordering::SeqCst);
+        self.liveness_source
+            .store(epoch << 2 | bits, Ordering::SeqCst);
     }
 
-    /// The word that tells of the occupant's end, when it says that its holder is gone.
+    /// Whether the holder of the current liveness word has died.
     ///
-    /// SYNC: another word counts before the first one is let go of. So who finds a word's holder gone looks again.
+    /// SYNC: another word becomes current before the former one is released. So a caller that finds a word's holder
+    /// dead must read again which word is current.
     pub(crate) fn liveness_ended(&self, epoch: u32) -> bool {
         loop {
-            let told = self.told(epoch);
-            let Told::ByLiveness(word) = told else {
+            let source = self.liveness_source(epoch);
+            let LivenessSource::Word(word) = source else {
                 return false;
             };
             if !self.liveness[word].holder_died() {
                 return false;
             }
-            if self.told(epoch) == told {
+            if self.liveness_source(epoch) == source {
                 return true;
             }
         }
     }
 
-    fn gives_back(&self) -> bool {
+    fn returns_pages(&self) -> bool {
         std::sync::atomic::fence(Ordering::SeqCst);
         self.giving_back.is_held()
     }
 
-    pub(crate) fn is_known_by_number(&self, epoch: u32) -> bool {
-        self.told(epoch) == Told::ByNumber
+    pub(crate) fn is_tracked_by_pid(&self, epoch: u32) -> bool {
+        self.liveness_source(epoch) == LivenessSource::Pid
     }
 }
 
@@ -168,7 +171,7 @@ impl Arena {
         &self.root().processes[owner.slot() as usize]
     }
 
-    /// Reserves a slot for a process that is to be started by `by`.
+    /// Reserves an entry for a process that `by` is about to start.
     pub(crate) fn reserve(&self, by: Option<ProcId>) -> Result<ProcId> {
         self.find_free_entry(by).or_else(|_| {
             self.sweep();
@@ -187,7 +190,7 @@ impl Arena {
             if state.stage != Stage::Free {
                 continue;
             }
-            // Epoch zero is skipped, and so is the id that stands for "kept".
+            // Skip epoch zero, and the id that stands for "abandoned".
             let epoch = match (state.epoch + 1) & EPOCH_MASK {
                 0 => 1,
                 epoch => epoch,
@@ -205,10 +208,10 @@ impl Arena {
                     who: Number::of_this_process().bits(),
                 },
             };
-            // Before the swap: nobody may take the slot for one that waits since its last occupant.
+            // Before the swap: otherwise others could take the entry for one that has waited since its last occupant.
             entry.since.store(monotonic_ns(), Ordering::SeqCst);
             if owner != ProcId::ABANDONED && entry.change(state, reserved) {
-                entry.line.store(0, Ordering::SeqCst);
+                entry.lifeline.store(0, Ordering::SeqCst);
                 entry
                     .successor_of
                     .iter()
@@ -225,8 +228,8 @@ impl Arena {
         ))
     }
 
-    /// Reaps the dead among a few slots, others at each call, so that nobody's things lie about until
-    /// all slots are taken.
+    /// Reaps the dead among a few entries, different ones at each call, so that what they owned is released long
+    /// before the table is full.
     fn reap_some(&self) {
         let root = self.root();
         let used = root
@@ -234,8 +237,8 @@ impl Arena {
             .load(Ordering::Relaxed)
             .clamp(2, MAX_PROCESSES as u32);
         for _ in 0..4 {
-            let turn = root.reap_cursor.fetch_add(1, Ordering::Relaxed);
-            let number = 1 + turn % (used - 1);
+            let cursor = root.reap_cursor.fetch_add(1, Ordering::Relaxed);
+            let number = 1 + cursor % (used - 1);
             let state = root.processes[number as usize].state();
             let owner = ProcId::new(number, state.epoch);
             if state.stage != Stage::Free && self.is_dead(owner) {
@@ -244,38 +247,38 @@ impl Arena {
         }
     }
 
-    /// Makes the calling process the occupant of a reserved slot.
+    /// Makes the calling process the occupant of a reserved entry.
     pub(crate) fn claim_entry(&self, owner: ProcId) -> Result<()> {
         let entry = self.entry(owner);
         let me = Number::of_this_process();
-        let sitting = loop {
+        let claimed = loop {
             let state = entry.state();
-            let waits = matches!(state.stage, Stage::Reserved | Stage::Awaited);
-            if !waits || state.epoch != owner.epoch() {
+            let is_unclaimed = matches!(state.stage, Stage::Reserved | Stage::Awaited);
+            if !is_unclaimed || state.epoch != owner.epoch() {
                 return Err(Error::SeatGone);
             }
-            let sitting = state.of(Stage::Claimed, me);
-            if entry.change(state, sitting) {
-                break sitting;
+            let claimed = state.of(Stage::Claimed, me);
+            if entry.change(state, claimed) {
+                break claimed;
             }
         };
         failpoint::hit("process.claimed");
         self.clear_waits(owner);
-        let untold = UNTOLD | owner.epoch();
-        entry.announced.store(untold, Ordering::SeqCst);
-        if !entry.giving_back.make() || !self.hold_liveness(owner) {
-            self.know_by_number(owner);
+        let not_announced = NOT_ANNOUNCED | owner.epoch();
+        entry.announced.store(not_announced, Ordering::SeqCst);
+        if !entry.giving_back.init() || !self.hold_liveness(owner) {
+            self.track_by_pid(owner);
         }
         failpoint::hit("process.held");
-        if !entry.change(sitting, sitting.at(Stage::Live)) {
+        if !entry.change(claimed, claimed.at(Stage::Live)) {
             return Err(Error::SeatGone);
         }
         failpoint::hit("process.live");
-        self.tell_of_change();
+        self.announce_change();
         Ok(())
     }
 
-    /// Whether the process sits there, and did not begin to leave.
+    /// Whether the process occupies its entry and has not begun to leave.
     pub(crate) fn is_live(&self, owner: ProcId) -> bool {
         let state = self.entry(owner).state();
         state.stage == Stage::Live && state.epoch == owner.epoch()
@@ -286,35 +289,36 @@ impl Arena {
         self.entry(owner).liveness_ended(owner.epoch())
     }
 
-    /// From now on the process is known by its number.
-    pub(crate) fn know_by_number(&self, owner: ProcId) {
+    /// From now on the PID decides whether the process is alive.
+    pub(crate) fn track_by_pid(&self, owner: ProcId) {
         let entry = self.entry(owner);
-        entry.note_start(owner.epoch(), entry.state().number());
-        self.tell_by(owner, Told::ByNumber);
+        entry.record_start(owner.epoch(), entry.state().number());
+        self.set_liveness_source(owner, LivenessSource::Pid);
     }
 
-    /// From now on something else tells of the end of this process.
+    /// Changes what reports the end of this process.
     ///
-    /// Those that sleep on the word that told of it look again. Killed in between, the process is found dead by one of
-    /// them: its former word is held still.
-    pub(crate) fn tell_by(&self, owner: ProcId, told: Told) {
-        self.entry(owner).tell(owner.epoch(), told);
+    /// Sleepers on the former word are woken and choose their words again. If the process is killed between the two
+    /// steps, one of them finds it dead, because the process still held the former word.
+    pub(crate) fn set_liveness_source(&self, owner: ProcId, source: LivenessSource) {
+        self.entry(owner)
+            .store_liveness_source(owner.epoch(), source);
         failpoint::hit("process.taken_over");
-        self.tell_of_change();
+        self.announce_change();
     }
 
-    /// Writes down which process a reserved slot is for, so that its early death can be seen.
+    /// Records which process a reserved entry is for, so that others notice its early death.
     pub(crate) fn note_pid(&self, owner: ProcId, pid: u32) {
         let entry = self.entry(owner);
         let state = entry.state();
         if state.stage == Stage::Reserved && state.epoch == owner.epoch() {
             let number = Number::of(pid);
-            entry.note_start(state.epoch, number);
+            entry.record_start(state.epoch, number);
             entry.change(state, state.of(Stage::Awaited, number));
         }
     }
 
-    /// Marks the end of the calling process as orderly.
+    /// Marks the end of the calling process as an orderly exit.
     pub(crate) fn leave(&self, owner: ProcId) {
         let entry = self.entry(owner);
         let state = entry.state();
@@ -324,7 +328,7 @@ impl Arena {
         }
     }
 
-    /// Gives back a slot this process reserved, on which nobody sits and nobody is expected any more.
+    /// Releases an entry that this process reserved for a child that will not start.
     pub(crate) fn release(&self, owner: ProcId) {
         let entry = self.entry(owner);
         let state = entry.state();
@@ -338,22 +342,22 @@ impl Arena {
         }
     }
 
-    /// Whether nobody sat down yet on a slot that was reserved.
+    /// Whether the entry is reserved and its process has not claimed it yet.
     pub(crate) fn is_expected(&self, owner: ProcId) -> bool {
         let state = self.entry(owner).state();
         state.epoch == owner.epoch() && matches!(state.stage, Stage::Reserved | Stage::Awaited)
     }
 
-    /// The number of the process that sits there.
+    /// The PID of the entry's occupant.
     pub(crate) fn number_of(&self, owner: ProcId) -> Option<Number> {
         let state = self.entry(owner).state();
-        let sits = matches!(state.stage, Stage::Claimed | Stage::Live | Stage::Leaving);
-        (sits && state.epoch == owner.epoch()).then(|| state.number())
+        let is_occupied = matches!(state.stage, Stage::Claimed | Stage::Live | Stage::Leaving);
+        (is_occupied && state.epoch == owner.epoch()).then(|| state.number())
     }
 
     /// Whether the occupant is gone for good.
     ///
-    /// One load for a living process: helpers may ask at every slot they meet.
+    /// Costs one load for a living process: threads that help others ask at every slot they meet.
     pub(crate) fn is_dead(&self, owner: ProcId) -> bool {
         if owner == ProcId::ABANDONED {
             return false;
@@ -366,53 +370,54 @@ impl Arena {
             return true;
         }
         match state.stage {
-            Stage::Live | Stage::Leaving => match entry.told(state.epoch) {
-                Told::ByNumber => !entry.runs(state),
-                Told::ByLiveness(word) => {
+            Stage::Live | Stage::Leaving => match entry.liveness_source(state.epoch) {
+                LivenessSource::Pid => !entry.runs(state),
+                LivenessSource::Word(word) => {
                     entry.liveness[word].holder_died()
                         && entry.liveness_ended(state.epoch)
-                        && !entry.gives_back()
+                        && !entry.returns_pages()
                 }
             },
             Stage::Awaited | Stage::Claimed => !entry.runs(state),
-            Stage::Reserved => self.never_came(entry, state),
+            Stage::Reserved => self.claim_timed_out(entry, state),
             Stage::Free | Stage::Reaping | Stage::Clearing => true,
         }
     }
 
-    /// Whether nobody will sit any more on a slot for a process whose number nobody noted.
+    /// Whether the process will never claim its entry, when nobody recorded its PID.
     #[cold]
-    fn never_came(&self, entry: &ProcessEntry, state: State) -> bool {
-        let late = monotonic_ns().saturating_sub(entry.since.load(Ordering::Acquire)) > UNBORN_NS;
+    fn claim_timed_out(&self, entry: &ProcessEntry, state: State) -> bool {
+        let late =
+            monotonic_ns().saturating_sub(entry.since.load(Ordering::Acquire)) > CLAIM_TIMEOUT_NS;
         let by = ProcId::from_u32(state.who as u32);
         late && by.is_none_or(|by| by == self.me() || self.is_dead(by))
     }
 
-    /// What to expect on the liveness word while sleeping until `owner` is gone; `None` when it is.
+    /// The liveness word to sleep on until `owner` is gone, and its expected value; `None` when the process is gone.
     pub(crate) fn watch_liveness(&self, owner: ProcId) -> Option<(&AtomicU32, u32)> {
         if self.is_dead(owner) {
             return None;
         }
         let entry = self.root().processes.get(owner.slot() as usize)?;
-        let life = match entry.told(owner.epoch()) {
-            Told::ByLiveness(word) => &entry.liveness[word],
-            Told::ByNumber => &entry.liveness[0],
+        let liveness = match entry.liveness_source(owner.epoch()) {
+            LivenessSource::Word(word) => &entry.liveness[word],
+            LivenessSource::Pid => &entry.liveness[0],
         };
-        match life.watch() {
-            Some(expected) => Some((life.word(), expected)),
-            // Its thread is gone but the process lives, or gives pages back: the naps look at it.
-            None => Some((life.word(), life.word().load(Ordering::Acquire))),
+        match liveness.watch() {
+            Some(expected) => Some((liveness.word(), expected)),
+            // The thread is gone, but the process lives or is returning pages: sleepers poll it after each nap.
+            None => Some((liveness.word(), liveness.word().load(Ordering::Acquire))),
         }
     }
 
-    /// As [`Arena::watch_liveness`], but only if its end changes the word at once.
+    /// As [`Arena::watch_liveness`], but only if the end of the process changes the word at once.
     pub(crate) fn watch_closely(&self, owner: ProcId) -> Option<(&AtomicU32, u32)> {
         self.watch_liveness(owner)
             .filter(|(_, expected)| robust_mutex::is_held(*expected))
     }
 
-    /// What became of `owner`. Of those whose slot was given on already, only that they are gone is
-    /// known; they count as having left.
+    /// What became of `owner`. Once the entry is in use again, nothing but the end is known; the process then counts
+    /// as having left.
     pub(crate) fn exit_state(&self, owner: ProcId) -> ExitState {
         let Some(entry) = self.root().processes.get(owner.slot() as usize) else {
             return ExitState::Died;
@@ -430,7 +435,7 @@ impl Arena {
         }
     }
 
-    /// Gives back all that a dead process owned, then its slot.
+    /// Releases everything that a dead process owned, then its entry.
     pub(crate) fn reap(&self, owner: ProcId) -> ExitState {
         let exit_state = self.exit_state(owner);
         if exit_state != ExitState::Alive {
@@ -441,16 +446,16 @@ impl Arena {
 
     /// As [`Arena::reap`], for a child of this process whose status was collected.
     ///
-    /// Its liveness word may say for ever that it lives: a thread that is not the first of its process takes over the
-    /// number of that one when it calls exec, and the kernel does not know the word as its own any more.
+    /// The liveness word may say for ever that the process lives: a thread other than the first one takes over the
+    /// first thread's id when it calls `exec`, and the kernel then no longer recognises the word as its own.
     pub(crate) fn reap_collected(&self, owner: ProcId) -> ExitState {
         let exit_state = self.reap(owner);
         let entry = self.entry(owner);
         let state = entry.state();
-        let sits = matches!(state.stage, Stage::Claimed | Stage::Live | Stage::Leaving);
-        // Started by the child, its occupant may go on.
+        let is_occupied = matches!(state.stage, Stage::Claimed | Stage::Live | Stage::Leaving);
+        // A process that the child started may occupy the entry, and lives on.
         if exit_state != ExitState::Alive
-            || !sits
+            || !is_occupied
             || state.epoch != owner.epoch()
             || entry.runs(state)
         {
@@ -463,45 +468,46 @@ impl Arena {
         }
     }
 
-    /// Gives back all that a process owned that is known to be gone, then its slot.
+    /// Releases everything that a process owned that is known to be gone, then its entry.
     fn finish_reaping(&self, owner: ProcId) {
         let entry = self.entry(owner);
         let state = entry.state();
         if state.epoch != owner.epoch() || state.stage == Stage::Free {
             return;
         }
-        self.tell_of(owner);
+        self.announce_death(owner);
         let marked = match state.stage {
             Stage::Leaving => state.at(Stage::Clearing),
             Stage::Clearing => state,
             _ => state.at(Stage::Reaping),
         };
         if state == marked || entry.change(state, marked) {
-            // Of one whose liveness word is not marked, they could not see before that it is gone.
+            // If the liveness word is not marked, watchers could not see earlier that the process is gone.
             self.wake_watchers(entry);
             self.clear(owner);
         }
-        // What it freed itself, nobody else may have seen, nor given back what it was about to.
+        // The process may have freed memory that no other process knows about, or died before returning it to the
+        // system.
         if marked.stage == Stage::Reaping {
-            self.look_is_due();
+            self.make_scan_due();
         }
-        self.notice();
+        self.start_trimmer_if_due();
     }
 
-    /// Gives up the slot this process had before it moved to another, unless something is owned in its
-    /// name still; then the slot goes when the process does.
+    /// Releases the entry that this process had before it moved to another. If the former id still owns something,
+    /// the entry stays until the process ends.
     pub(crate) fn release_former(&self, former: ProcId) {
         if self.owns_blocks(former) {
             return;
         }
         let entry = self.entry(former);
         let state = entry.state();
-        // Another thread's liveness word can't be let go from here; the slot then waits for the end, too.
+        // This thread cannot release another thread's liveness word; the entry then also stays until the end.
         if state.epoch == former.epoch()
-            && self.let_go_of_liveness(former)
+            && self.release_liveness(former)
             && entry.change(state, state.at(Stage::Clearing))
         {
-            self.tell_of(former);
+            self.announce_death(former);
             self.clear(former);
         }
     }
@@ -509,7 +515,7 @@ impl Arena {
     fn clear(&self, owner: ProcId) {
         failpoint::hit("process.reaping");
         if !self.reclaim_all_of(owner) {
-            // Somebody who sees all of the memory finishes it.
+            // A process that can map all of the memory finishes it.
             return;
         }
         failpoint::hit("process.swept");
@@ -521,14 +527,14 @@ impl Arena {
         }
     }
 
-    /// The kernel wakes one sleeper when a holder dies; the others are woken by whoever knows.
+    /// The kernel wakes one sleeper when a holder dies; whoever notices the death wakes the others.
     pub(crate) fn wake_watchers(&self, entry: &ProcessEntry) {
-        for life in &entry.liveness {
-            crate::sys::futex::wake(life.word(), u32::MAX);
+        for liveness in &entry.liveness {
+            crate::sys::futex::wake(liveness.word(), u32::MAX);
         }
     }
 
-    /// Reaps every dead process; the number of them.
+    /// Reaps every dead process. Returns their number.
     pub(crate) fn sweep(&self) -> usize {
         let dead: Vec<ProcId> = self.occupied().filter(|o| self.is_dead(*o)).collect();
         for owner in &dead {
@@ -537,7 +543,7 @@ impl Arena {
         dead.len()
     }
 
-    /// Every slot that is not free.
+    /// Every entry that is not free.
     pub(crate) fn occupied(&self) -> impl Iterator<Item = ProcId> + '_ {
         let used = self.root().processes_used.load(Ordering::SeqCst) as usize;
         let slots = self.root().processes.iter().enumerate().take(used).skip(1);

@@ -1,9 +1,8 @@
-//! What the threads of each process wait for, so that somebody can find out why nothing goes on.
+//! What the threads of each process wait for, so that a diagnosis can show why nothing proceeds.
 //!
-//! A thread writes a record into its process's slot before it sleeps, and takes it out when its call is over: between
-//! the naps of a [`Call`], and while a handler of a signal runs in it, the record stays and says when the call began to
-//! wait. Records are there to be shown: nothing depends on them, and of more threads than there is room for some leave
-//! none.
+//! A thread writes a record into its process's entry before it sleeps, and removes it when its call ends. Between the
+//! naps of a [`Call`], and while a signal handler runs in it, the record stays and says when the call began to wait.
+//! Records are for display only: nothing depends on them, and threads beyond the number of records leave none.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -18,30 +17,30 @@ use crate::memory::{Arena, home_if_any};
 use crate::sys::futex::{self, Slept};
 use crate::sys::robust_mutex;
 
-/// The threads of a process that can leave records at a time.
+/// How many threads of a process can have records at a time.
 pub(crate) const MAX_RECORDS: usize = 6;
 
-/// What is waited for at an object.
+/// What a thread waits for at an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum WaitReason {
-    /// That a lock is free.
+    /// A lock to become free.
     Lock = 1,
-    /// That a semaphore has units.
+    /// A semaphore to have units.
     Units = 2,
-    /// That an event is set.
+    /// An event to be set.
     Event = 3,
-    /// That a condition is notified.
+    /// A condition to be notified.
     Notification = 4,
-    /// That the other parties of a barrier come.
+    /// The other parties of a barrier to arrive.
     Parties = 5,
-    /// That a message comes.
+    /// A message to arrive.
     Message = 6,
-    /// That a queue or pipe has room.
+    /// A queue or pipe to have room.
     Room = 7,
-    /// That all messages are reported done.
+    /// All messages to be reported done.
     Finished = 8,
-    /// A pool's worker: that there is a task.
+    /// A task for a pool's worker.
     Task = 9,
 }
 
@@ -63,7 +62,7 @@ impl WaitReason {
     }
 }
 
-/// One thread's wait, as its record says.
+/// One thread's wait, decoded from its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WaitRecord {
     pub(crate) what: WaitReason,
@@ -71,7 +70,7 @@ pub(crate) struct WaitRecord {
     pub(crate) since: Duration,
 }
 
-/// The unit of the time in a record; 28 bits of it are ten months.
+/// The time unit of a record; 28 bits of it are ten months.
 const TENTH_NS: u64 = 100_000_000;
 const TIME_MASK: u64 = (1 << 28) - 1;
 
@@ -91,13 +90,13 @@ fn read(word: u64) -> Option<WaitRecord> {
     })
 }
 
-/// What is known of the call that a thread is in.
+/// The state of the call that a thread is in.
 #[derive(Debug, Clone, Copy, Default)]
 struct Waiting {
     since: Option<u64>,
-    /// Where its record is, in the slot of which process.
+    /// Where its record is, and the process whose entry holds it.
     record: Option<(&'static AtomicU64, ProcId)>,
-    /// After a nap in which nothing happened: the deaths of which was told by then.
+    /// Set after a nap in which nothing happened: the count of deaths announced by then.
     idle: Option<u32>,
 }
 
@@ -105,16 +104,16 @@ thread_local! {
     static CALL: Cell<Option<Waiting>> = const { Cell::new(None) };
 }
 
-/// One call of a program, however often it sleeps: what it waits for is noted from its first sleep to its end.
+/// One call of a program, however often it sleeps. Its wait is recorded from its first sleep to its end.
 #[derive(Debug)]
 pub struct Call {
-    /// What the thread was in before; `None` when this is a part of that.
+    /// The call that the thread was in before; `None` when this is a part of that call.
     before: Option<Option<Waiting>>,
     _of_this_thread: PhantomData<*const ()>,
 }
 
 impl Call {
-    /// Begins a call: of the program, or of a handler that runs in the midst of another.
+    /// Begins a call: of the program, or of a signal handler that runs within another call.
     pub fn begin() -> Call {
         Call {
             before: Some(CALL.replace(Some(Waiting::default()))),
@@ -122,7 +121,7 @@ impl Call {
         }
     }
 
-    /// Goes on with the call that the thread is in, or begins one.
+    /// Continues the call that the thread is in, or begins one.
     pub(crate) fn join() -> Call {
         match CALL.get() {
             None => Call::begin(),
@@ -141,7 +140,7 @@ impl Drop for Call {
             record: Some((place, of)),
             ..
         }) = CALL.replace(before)
-            // In a child that was forked meanwhile it is the parent's.
+            // In a child that was forked meanwhile, the record belongs to the parent.
             && crate::process::fork::current() == Some(of)
         {
             place.store(0, Ordering::Relaxed);
@@ -149,12 +148,12 @@ impl Drop for Call {
     }
 }
 
-/// Says what the call that the thread is in waits for.
-fn record(what: WaitReason, word_of_it: &AtomicU32) {
+/// Records what the thread's call waits for.
+fn record(what: WaitReason, object_word: &AtomicU32) {
     let (Some(mut call), Some(arena)) = (CALL.get(), home_if_any()) else {
         return;
     };
-    let Some(block) = arena.block_at(word_of_it.as_ptr().addr()) else {
+    let Some(block) = arena.block_at(object_word.as_ptr().addr()) else {
         return;
     };
     let me = arena.me();
@@ -174,12 +173,12 @@ fn record(what: WaitReason, word_of_it: &AtomicU32) {
     CALL.set(Some(call));
 }
 
-/// Sleeps while `word` holds `expected`, with a record of what for: until a wake, `deadline`, a death or the end of a nap.
+/// Sleeps while `word` holds `expected`, and records why: until a wake, `deadline`, a death or the end of a nap.
 pub(crate) fn wait(what: WaitReason, word: &AtomicU32, expected: u32, deadline: Deadline) -> Slept {
     wait_known_by(what, word, &[(word, expected)], deadline)
 }
 
-/// As [`wait`], on several words: the first one is the object's.
+/// As [`wait`], on several words; the first one belongs to the object.
 pub(crate) fn wait_any(what: WaitReason, words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept {
     match words {
         [(known_by, _), ..] => wait_known_by(what, known_by, words, deadline),
@@ -187,7 +186,7 @@ pub(crate) fn wait_any(what: WaitReason, words: &[(&AtomicU32, u32)], deadline: 
     }
 }
 
-/// As [`wait`], on words of which none may lie in the object's own block, as `known_by` does.
+/// As [`wait`], on words outside the object's block; `known_by` lies inside it.
 pub(crate) fn wait_known_by(
     what: WaitReason,
     known_by: &AtomicU32,
@@ -199,13 +198,13 @@ pub(crate) fn wait_known_by(
     sleep(words, deadline)
 }
 
-/// Whether nothing happened in the last nap of the call that the thread is in.
+/// Whether nothing happened in the last nap of the thread's call.
 pub(crate) fn is_idle() -> bool {
     CALL.get().is_some_and(|call| call.idle.is_some())
 }
 
-/// Sleeps until a wake, `deadline` or the end of a nap. Of a death that one of `words` tells of, it tells those that
-/// sleep long: the kernel, which wakes one sleeper, may have woken this one.
+/// Sleeps until a wake, `deadline` or the end of a nap. If one of `words` reports a death, it announces it to the
+/// long sleepers: the kernel wakes one sleeper, and that may have been this one.
 pub(crate) fn nap(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept {
     let slept = futex::wait_any(words, deadline);
     let died = |(word, seen): &(&AtomicU32, u32)| {
@@ -215,14 +214,14 @@ pub(crate) fn nap(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept {
     if words.iter().any(died)
         && let Some(arena) = home_if_any()
     {
-        arena.tell_of_the_dead();
+        arena.announce_deaths();
     }
     slept
 }
 
-/// The first sleep of a call in which nothing happens is a nap, the next ones are long sleeps. After one in which
-/// something happens it is a nap again, since those who have to do with several processes do with one that something
-/// happens to.
+/// Sleeps: a nap at first, then long sleeps, for as long as nothing happens. After a sleep in which something
+/// happened, the next is a nap again: a thread that deals with several processes usually deals with one that
+/// something happens to.
 pub(crate) fn sleep(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept {
     let (Some(mut call), Some(arena)) = (CALL.get(), home_if_any()) else {
         return nap(words, deadline);
@@ -241,8 +240,8 @@ pub(crate) fn sleep(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept {
     slept
 }
 
-/// A sleep of another kind, with a record of what for; `word` is one of the object's.
-pub(crate) fn noting<T>(what: WaitReason, word: &AtomicU32, sleep: impl FnOnce() -> T) -> T {
+/// Runs a sleep of another kind with a record of its reason; `word` is one of the object's.
+pub(crate) fn with_record<T>(what: WaitReason, word: &AtomicU32, sleep: impl FnOnce() -> T) -> T {
     let _call = Call::join();
     record(what, word);
     sleep()
@@ -258,7 +257,7 @@ impl Arena {
             .collect()
     }
 
-    /// The records of a slot's last occupant are nobody's.
+    /// Clears the records of the entry's last occupant.
     pub(crate) fn clear_waits(&self, owner: ProcId) {
         for record in &self.entry(owner).waits {
             record.store(0, Ordering::Relaxed);

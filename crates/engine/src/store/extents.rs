@@ -1,16 +1,17 @@
-//! Where the keys and values of a table lie: extents of some eighty sizes.
+//! The storage for the keys and values of a table: extents of some eighty sizes.
 //!
-//! An extent that is let go of goes to the others of its size, and is used again. So values that are replaced all
-//! the time need no more room than they had at most, and nothing is copied for it.
+//! A released extent goes to the free list of its size, and is used again. So values that are replaced all the time
+//! need no more room than their largest total, and nothing is copied for it.
 //!
 //! ```text
-//! extent   a word: how often it was used (high half), the next free one of its size (low half);  then the bytes
+//! extent   a word: how often it was used (high half), the next free extent of its size (low half);  then the bytes
 //! ```
 //!
-//! An extent is written and read without the store's lock when it is large (`large.rs`). Who reads so finds by its
-//! count that it was used again meanwhile, and by the table's EPOCH that the log began anew.
+//! A large extent is written and read without the store's lock (`large.rs`). Such a reader notices by the extent's
+//! count that it was used again meanwhile, and by the table's EPOCH that the log was reset.
 //!
-//! A process that dies under the lock leaves at most extents that nothing names; they are gone when the table is copied.
+//! A process that dies under the lock leaves at most extents that nothing names; they are gone when the table is
+//! copied.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -19,10 +20,10 @@ use crate::error::Result;
 use crate::failpoint;
 
 pub(super) const UNIT: usize = 8;
-/// How many sizes there are.
+/// The number of sizes.
 pub(super) const SIZES: usize = 128;
 
-/// Where bytes lie in a table; zero for none.
+/// The position and length of bytes in a table; zero for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extent(pub(super) u64);
 
@@ -42,15 +43,16 @@ impl Extent {
     }
 }
 
-/// An extent as it was when the lock was held.
+/// An extent, with its use count and epoch as they were under the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Use {
-    pub(super) span: Extent,
+    pub(super) extent: Extent,
     epoch: usize,
     count: u32,
 }
 
-/// The size that holds so many units, and its number: each up to eight, then four to each doubling.
+/// The size that holds that many units, and its number: one size for each unit count up to eight, then four per
+/// doubling.
 fn size_of_units(units: usize) -> (usize, usize) {
     if units <= 8 {
         return (units, units - 1);
@@ -60,13 +62,13 @@ fn size_of_units(units: usize) -> (usize, usize) {
     (step << shift, 8 + (shift as usize - 1) * 4 + step - 5)
 }
 
-/// The units of the extent for so many bytes, its word among them, and the number of its size.
+/// The units of the extent for that many bytes, including its word, and the number of its size.
 fn size_for(length: usize) -> (usize, usize) {
     size_of_units(1 + length.div_ceil(UNIT))
 }
 
-/// What so many bytes take.
-pub(super) fn extent(length: usize) -> usize {
+/// How many bytes the extent for that many bytes takes.
+pub(super) fn bytes_for(length: usize) -> usize {
     size_for(length).0 * UNIT
 }
 
@@ -75,7 +77,7 @@ impl Table {
         self.word(FREE + size * 8)
     }
 
-    /// An extent for so many bytes; `None` if there is no room.
+    /// Allocates an extent for that many bytes; `None` if there is no room.
     pub(super) fn allocate(&self, length: usize) -> Option<Extent> {
         let (units, size) = size_for(length);
         let free = self.free_of(size);
@@ -85,44 +87,45 @@ impl Table {
             free.store(next.into(), Ordering::Release);
             first
         } else {
-            let end = self.at(LOG_END);
+            let end = self.load(LOG_END);
             if end + units * UNIT > self.bytes().len() {
                 return None;
             }
-            // Before a word points there: nobody may be given it again.
+            // Before a word points there: the extent must not be allocated twice.
             self.set(LOG_END, end + units * UNIT);
             end
         };
         let word = self.word(at);
         let count = (word.load(Ordering::Relaxed) >> 32).wrapping_add(1);
         word.store(count << 32, Ordering::Relaxed);
-        // Whoever reads what is written there from now on, and then the word, finds that it was used again.
+        // A process that reads what is written there from now on, and then the word, notices that the extent was used
+        // again.
         fence(Ordering::Release);
         Some(Extent::new(at + UNIT, length))
     }
 
     /// Writes to an extent that nobody reads yet.
-    pub(super) fn write(&self, span: Extent, bytes: &[u8]) {
-        self.bytes().write_bytes(span.start(), bytes);
+    pub(super) fn write(&self, extent: Extent, bytes: &[u8]) {
+        self.bytes().write_bytes(extent.start(), bytes);
     }
 
-    /// As [`Table::allocate`], with the bytes written.
+    /// As [`Table::allocate`], and writes the bytes.
     pub(super) fn log(&self, bytes: &[u8]) -> Option<Extent> {
-        let span = self.allocate(bytes.len())?;
-        self.write(span, bytes);
+        let extent = self.allocate(bytes.len())?;
+        self.write(extent, bytes);
         failpoint::hit("store.logged");
-        Some(span)
+        Some(extent)
     }
 
-    /// Lets go of an extent that nothing names any more.
-    pub(super) fn let_go(&self, span: Extent) {
-        let (units, size) = size_for(span.length());
+    /// Releases an extent that nothing names any more.
+    pub(super) fn release(&self, extent: Extent) {
+        let (units, size) = size_for(extent.length());
         let is_possible =
-            span.start() > UNIT && span.start() - UNIT + units * UNIT <= self.bytes().len();
+            extent.start() > UNIT && extent.start() - UNIT + units * UNIT <= self.bytes().len();
         if !is_possible {
             return;
         }
-        let at = span.start() - UNIT;
+        let at = extent.start() - UNIT;
         let free = self.free_of(size);
         let word = self.word(at);
         let count = word.load(Ordering::Relaxed) >> 32 << 32;
@@ -130,61 +133,62 @@ impl Table {
         free.store((at / UNIT) as u64, Ordering::Release);
     }
 
-    /// Begins the log anew: nothing names an extent any more.
-    pub(super) fn begin_log(&self) {
-        self.set(EPOCH, self.at(EPOCH).wrapping_add(1));
+    /// Resets the log: nothing names an extent any more.
+    pub(super) fn reset_log(&self) {
+        self.set(EPOCH, self.load(EPOCH).wrapping_add(1));
         fence(Ordering::SeqCst);
         for size in 0..SIZES {
             self.free_of(size).store(0, Ordering::Release);
         }
         failpoint::hit("store.log_begun");
-        self.set(LOG_END, self.log_begins());
+        self.set(LOG_END, self.log_offset());
     }
 
-    /// What is known of an extent while the lock is held.
-    pub(super) fn seen(&self, span: Extent) -> Result<Use> {
-        if !self.holds(span) {
+    /// Records the state of an extent while the lock is held.
+    pub(super) fn use_of(&self, extent: Extent) -> Result<Use> {
+        if !self.holds(extent) {
             return Err(damaged());
         }
-        let word = self.word(span.start() - UNIT).load(Ordering::Relaxed);
+        let word = self.word(extent.start() - UNIT).load(Ordering::Relaxed);
         Ok(Use {
-            span,
-            epoch: self.at(EPOCH),
+            extent,
+            epoch: self.load(EPOCH),
             count: (word >> 32) as u32,
         })
     }
 
-    /// Whether an extent is what it was.
-    pub(super) fn is_still(&self, seen: Use) -> bool {
-        self.seen(seen.span).is_ok_and(|now| now == seen)
+    /// Whether an extent is unchanged since it was recorded.
+    pub(super) fn is_unchanged(&self, seen: Use) -> bool {
+        self.use_of(seen.extent).is_ok_and(|now| now == seen)
     }
 
-    fn holds(&self, span: Extent) -> bool {
-        span.start() >= UNIT && span.start().saturating_add(span.length()) <= self.bytes().len()
+    fn holds(&self, extent: Extent) -> bool {
+        extent.start() >= UNIT
+            && extent.start().saturating_add(extent.length()) <= self.bytes().len()
     }
 
-    /// Appends the bytes of a span to `out`.
-    pub(super) fn copy(&self, span: Extent, out: &mut Vec<u8>) -> Result<()> {
-        if span.length() > 0 && !self.holds(span) {
+    /// Appends the bytes of an extent to `out`.
+    pub(super) fn copy(&self, extent: Extent, out: &mut Vec<u8>) -> Result<()> {
+        if extent.length() > 0 && !self.holds(extent) {
             return Err(damaged());
         }
-        // Most values are short, and an extent has whole words.
-        if span.length() <= UNIT && span.start() + UNIT <= self.bytes().len() {
-            let word = self.word(span.start()).load(Ordering::Relaxed);
-            out.extend_from_slice(&word.to_ne_bytes()[..span.length()]);
+        // Most values are short, and an extent consists of whole words.
+        if extent.length() <= UNIT && extent.start() + UNIT <= self.bytes().len() {
+            let word = self.word(extent.start()).load(Ordering::Relaxed);
+            out.extend_from_slice(&word.to_ne_bytes()[..extent.length()]);
             return Ok(());
         }
         let start = out.len();
-        out.resize(start + span.length(), 0);
-        self.bytes().read_bytes(span.start(), &mut out[start..]);
+        out.resize(start + extent.length(), 0);
+        self.bytes().read_bytes(extent.start(), &mut out[start..]);
         Ok(())
     }
 
-    /// As [`Table::copy`], without the lock; false when the bytes were others' meanwhile.
-    pub(super) fn copy_seen(&self, seen: Use, out: &mut Vec<u8>) -> Result<bool> {
-        self.copy(seen.span, out)?;
+    /// As [`Table::copy`], without the lock; false when the extent was reused meanwhile.
+    pub(super) fn copy_unlocked(&self, seen: Use, out: &mut Vec<u8>) -> Result<bool> {
+        self.copy(seen.extent, out)?;
         fence(Ordering::Acquire);
-        Ok(self.is_still(seen))
+        Ok(self.is_unchanged(seen))
     }
 }
 

@@ -1,16 +1,16 @@
-//! Large values, written and read beside the store's lock.
+//! Large values, written and read without the store's lock.
 //!
-//! A process may be stopped anywhere, also for good. What takes long is done while it has no turn, so that it holds up
-//! nobody then:
+//! A process may be stopped anywhere, and for good. So work that takes long is done without the lock, where a stopped
+//! process holds up nobody:
 //!
 //! ```text
-//! write   a turn: an extent for it;  its bytes;  a turn: the extent becomes the value, in one step
-//! read    a turn: where it lies;  its bytes;  is the extent what it was?  else again
-//! remove  as read, and then a turn: is it still the value?  it is removed;  else again
-//! all     a turn: how often the table was changed;  all of it, or some;  is that the same?  else again
+//! write   locked: allocate an extent;  write its bytes;  locked: the extent becomes the value, in one step
+//! read    locked: where it lies;  read its bytes;  is the extent unchanged?  else again
+//! remove  as read, then locked: is it still the value?  remove it;  else again
+//! all     locked: load the change counter;  read all of it, or some;  is the counter unchanged?  else again
 //! ```
 //!
-//! Whoever finds that others were faster a few times in a row does it within a turn: it ends.
+//! A process that was overtaken by others a few times in a row does the work under the lock, so that it ends.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,23 +21,23 @@ use super::{ExclusiveAccess, Room, StoreError};
 use crate::error::Result as EngineResult;
 use crate::failpoint;
 
-/// From here on the bytes of a value, or of several at once, are moved without a turn.
+/// From this size on, the bytes of a value, or of several at once, are moved without the lock.
 const LARGE: usize = 8 << 10;
-/// So often it is tried without a turn.
+/// The number of tries without the lock.
 const TRIES: u32 = 8;
 
-/// A store, and how to wait for a turn with it. What needs several turns is done here.
+/// A store, and how to wait for exclusive access to it. Operations that need it several times are done here.
 pub struct Access<'a, E> {
     enter: &'a dyn Fn() -> Result<ExclusiveAccess<'a>, E>,
     refuse: fn(StoreError) -> E,
 }
 
-/// What was found within a turn.
+/// What was found under the lock.
 enum Found {
     Nothing,
-    /// Its bytes, which were copied.
+    /// The bytes were copied.
     Copied,
-    /// Where it lies.
+    /// The value lies there.
     At(Arc<Table>, Use),
 }
 
@@ -48,7 +48,7 @@ impl<E> std::fmt::Debug for Access<'_, E> {
 }
 
 impl<'a, E> Access<'a, E> {
-    /// Over turns that `enter` waits for; `refuse` makes errors of what the store refuses.
+    /// Uses `enter` to get exclusive access; `refuse` converts what the store refuses into errors.
     pub fn new(
         enter: &'a dyn Fn() -> Result<ExclusiveAccess<'a>, E>,
         refuse: fn(StoreError) -> E,
@@ -56,30 +56,31 @@ impl<'a, E> Access<'a, E> {
         Access { enter, refuse }
     }
 
-    fn turn<T>(
+    fn locked<T>(
         &self,
         act: impl FnOnce(&ExclusiveAccess<'a>) -> Result<T, StoreError>,
     ) -> Result<T, E> {
-        let turn = (self.enter)()?;
-        act(&turn).map_err(self.refuse)
+        let access = (self.enter)()?;
+        act(&access).map_err(self.refuse)
     }
 
     /// Appends the value of a key to `out`; false if there is none.
     ///
     /// # Errors
-    /// What `enter` and `refuse` give.
+    /// The errors of `enter`, and those that `refuse` makes.
     #[inline]
     pub fn get(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool, E> {
-        self.read(|turn| turn.with(|table| table.value(key)), out)
+        self.read(|access| access.with(|table| table.value(key)), out)
     }
 
-    /// Appends the value at a place of the sequence to `out`; false if there is none. `place` is given the length.
+    /// Appends the value at an index of the sequence to `out`; false if there is none. `place` computes the index from
+    /// the length.
     ///
     /// # Errors
     /// As [`Access::get`].
     pub fn get_at(&self, place: impl Fn(usize) -> usize, out: &mut Vec<u8>) -> Result<bool, E> {
         let find =
-            |turn: &ExclusiveAccess<'a>| turn.with(|table| table.value_at(place(table.live())));
+            |access: &ExclusiveAccess<'a>| access.with(|table| table.value_at(place(table.live())));
         self.read(find, out)
     }
 
@@ -90,22 +91,25 @@ impl<'a, E> Access<'a, E> {
         out: &mut Vec<u8>,
     ) -> Result<bool, E> {
         for tries in 0.. {
-            let found = self.turn(|turn| copy_or_see(turn, find(turn), tries >= TRIES, out))?;
+            let found =
+                self.locked(|access| copy_or_locate(access, find(access), tries >= TRIES, out))?;
             match found {
                 Found::Nothing => return Ok(false),
                 Found::Copied => return Ok(true),
-                Found::At(table, seen) if self.copied(&table, seen, out)? => return Ok(true),
+                Found::At(table, seen) if self.copy_unlocked(&table, seen, out)? => {
+                    return Ok(true);
+                }
                 Found::At(..) => {}
             }
         }
         Ok(false)
     }
 
-    /// Copies what was seen; false, and nothing, if it is others' by now.
-    fn copied(&self, table: &Table, seen: Use, out: &mut Vec<u8>) -> Result<bool, E> {
-        failpoint::hit("store.beside");
+    /// Copies what was seen; false, with nothing copied, if it was reused meanwhile.
+    fn copy_unlocked(&self, table: &Table, seen: Use, out: &mut Vec<u8>) -> Result<bool, E> {
+        failpoint::hit("store.unlocked");
         let start = out.len();
-        let copied = table.copy_seen(seen, out);
+        let copied = table.copy_unlocked(seen, out);
         let copied = copied.map_err(|error| (self.refuse)(error.into()))?;
         if !copied {
             out.truncate(start);
@@ -125,7 +129,8 @@ impl<'a, E> Access<'a, E> {
         .map(drop)
     }
 
-    /// Makes `value` the value at a place of the sequence; false if there is none. `place` is given the length.
+    /// Makes `value` the value at an index of the sequence; false if there is none. `place` computes the index from the
+    /// length.
     ///
     /// # Errors
     /// As [`Access::set`].
@@ -144,7 +149,7 @@ impl<'a, E> Access<'a, E> {
         self.write(Room::of(&[], value), value, push).map(drop)
     }
 
-    /// Puts a value into the table; whether it was put.
+    /// Puts a value into the table; returns whether it was put.
     #[inline]
     fn write(
         &self,
@@ -153,28 +158,28 @@ impl<'a, E> Access<'a, E> {
         put: impl Fn(&Table, Value<'_>) -> Result<bool, StoreError>,
     ) -> Result<bool, E> {
         if value.len() < LARGE {
-            return self.turn(|turn| turn.with(|table| put(table, Value::Bytes(value))));
+            return self.locked(|access| access.with(|table| put(table, Value::Bytes(value))));
         }
-        self.write_beside(room, value, put)
+        self.write_unlocked(room, value, put)
     }
 
-    fn write_beside(
+    fn write_unlocked(
         &self,
         room: Room,
         value: &[u8],
         put: impl Fn(&Table, Value<'_>) -> Result<bool, StoreError>,
     ) -> Result<bool, E> {
         for _ in 0..TRIES {
-            let (table, extents) = self.turn(|turn| allocate(turn, &[value], room))?;
-            failpoint::hit("store.beside");
-            table.write(extents[0].span, value);
-            let done = self.turn(|turn| {
-                if !is_still(turn, &table, &extents) {
+            let (table, uses) = self.locked(|access| allocate(access, &[value], room))?;
+            failpoint::hit("store.unlocked");
+            table.write(uses[0].extent, value);
+            let done = self.locked(|access| {
+                if !are_unchanged(access, &table, &uses) {
                     return Ok(None);
                 }
-                let done = put(&table, Value::Written(extents[0]));
+                let done = put(&table, Value::Written(uses[0]));
                 if !matches!(done, Ok(true)) {
-                    table.let_go(extents[0].span);
+                    table.release(uses[0].extent);
                 }
                 done.map(Some)
             })?;
@@ -182,10 +187,10 @@ impl<'a, E> Access<'a, E> {
                 return Ok(done);
             }
         }
-        self.turn(|turn| turn.with(|table| put(table, Value::Bytes(value))))
+        self.locked(|access| access.with(|table| put(table, Value::Bytes(value))))
     }
 
-    /// Appends the value of a key to `out`, or makes `default` its value if it has none; whether it had one.
+    /// Appends the value of a key to `out`; if it has none, makes `default` its value. Returns whether it had one.
     ///
     /// # Errors
     /// As [`Access::set`].
@@ -231,22 +236,22 @@ impl<'a, E> Access<'a, E> {
             if room.bytes < LARGE {
                 break;
             }
-            let (table, extents) = self.turn(|turn| allocate(turn, &values, room))?;
-            failpoint::hit("store.beside");
-            for (extent, value) in extents.iter().zip(&values) {
-                table.write(extent.span, value);
+            let (table, uses) = self.locked(|access| allocate(access, &values, room))?;
+            failpoint::hit("store.unlocked");
+            for (used, value) in uses.iter().zip(&values) {
+                table.write(used.extent, value);
             }
-            let done = self.turn(|turn| {
-                if !is_still(turn, &table, &extents) {
+            let done = self.locked(|access| {
+                if !are_unchanged(access, &table, &uses) {
                     return Ok(false);
                 }
                 let keys = pairs.iter().map(|(key, _)| Room::of(key, &[])).sum();
                 if let Err(StoreError::NoRoom(_)) = table.check(keys) {
-                    extents.iter().for_each(|extent| table.let_go(extent.span));
+                    uses.iter().for_each(|used| table.release(used.extent));
                     return Err(StoreError::NoRoom(room));
                 }
-                for ((key, _), extent) in pairs.iter().zip(&extents) {
-                    put(&table, key, Value::Written(*extent))?;
+                for ((key, _), used) in pairs.iter().zip(&uses) {
+                    put(&table, key, Value::Written(*used))?;
                 }
                 Ok(true)
             })?;
@@ -254,10 +259,10 @@ impl<'a, E> Access<'a, E> {
                 return Ok(());
             }
         }
-        self.turn(|turn| {
-            turn.reserve(room)?;
+        self.locked(|access| {
+            access.reserve(room)?;
             let mut pairs = pairs.iter();
-            turn.with(|table| {
+            access.with(|table| {
                 pairs.try_for_each(|(key, value)| put(table, key, Value::Bytes(value)))
             })
         })
@@ -271,7 +276,7 @@ impl<'a, E> Access<'a, E> {
         self.take(
             |table| table.value(key),
             |table, out| table.remove(key, out),
-            |table, seen| table.remove_seen(key, seen),
+            |table, seen| table.remove_if(key, seen),
             out,
         )
     }
@@ -284,7 +289,7 @@ impl<'a, E> Access<'a, E> {
         self.take(
             |table| table.value_at(table.live().wrapping_sub(1)),
             |table, out| table.pop(out),
-            |table, seen| table.pop_seen(seen),
+            |table, seen| table.pop_if(seen),
             out,
         )
     }
@@ -298,11 +303,11 @@ impl<'a, E> Access<'a, E> {
         let name = |table: &Table| -> EngineResult<Option<Extent>> {
             let mut key = named.borrow_mut();
             key.clear();
-            let Some((key_span, value_span)) = table.last() else {
+            let Some((key_extent, value_extent)) = table.last() else {
                 return Ok(None);
             };
-            table.copy(key_span, &mut key)?;
-            Ok(Some(value_span))
+            table.copy(key_extent, &mut key)?;
+            Ok(Some(value_extent))
         };
         self.take(
             |table| name(table).ok().flatten(),
@@ -313,7 +318,7 @@ impl<'a, E> Access<'a, E> {
             },
             |table, seen| {
                 let last = table.last().map(|(_, value)| value);
-                last == Some(seen.span) && table.remove_seen(&named.borrow(), seen)
+                last == Some(seen.extent) && table.remove_if(&named.borrow(), seen)
             },
             value,
         )
@@ -323,16 +328,18 @@ impl<'a, E> Access<'a, E> {
         &self,
         find: impl Fn(&Table) -> Option<Extent>,
         remove: impl Fn(&Table, &mut Vec<u8>) -> EngineResult<bool>,
-        remove_seen: impl Fn(&Table, Use) -> bool,
+        remove_if: impl Fn(&Table, Use) -> bool,
         out: &mut Vec<u8>,
     ) -> Result<bool, E> {
         for tries in 0.. {
-            let found = self.turn(|turn| {
-                let span = turn.with(&find);
-                match span {
-                    Some(span) if span.length() >= LARGE && tries < TRIES => see(turn, span),
+            let found = self.locked(|access| {
+                let extent = access.with(&find);
+                match extent {
+                    Some(extent) if extent.length() >= LARGE && tries < TRIES => {
+                        locate(access, extent)
+                    }
                     _ => {
-                        let removed = turn.with(|table| remove(table, out))?;
+                        let removed = access.with(|table| remove(table, out))?;
                         Ok(if removed {
                             Found::Copied
                         } else {
@@ -346,9 +353,9 @@ impl<'a, E> Access<'a, E> {
                 Found::Copied => return Ok(true),
                 Found::At(table, seen) => {
                     let start = out.len();
-                    let removed = self.copied(&table, seen, out)?
-                        && self.turn(|turn| {
-                            Ok(Arc::ptr_eq(&turn.table(), &table) && remove_seen(&table, seen))
+                    let removed = self.copy_unlocked(&table, seen, out)?
+                        && self.locked(|access| {
+                            Ok(Arc::ptr_eq(&access.table(), &table) && remove_if(&table, seen))
                         })?;
                     if removed {
                         return Ok(true);
@@ -360,8 +367,8 @@ impl<'a, E> Access<'a, E> {
         Ok(false)
     }
 
-    /// All keys and values in order, as they were at one moment; the keys of a sequence are empty. `visit` adds them
-    /// to what `begin` makes.
+    /// Visits all keys and values in order, as they were at one moment; the keys of a sequence are empty. `visit` adds
+    /// them to the value that `begin` makes. Both may run again if the table changes meanwhile.
     ///
     /// # Errors
     /// As [`Access::get`].
@@ -377,8 +384,9 @@ impl<'a, E> Access<'a, E> {
         })
     }
 
-    /// The values at some places of the sequence, as they were at one moment; places where there is none are left out.
-    /// `places` is given the length. `visit` adds the values to what `begin` makes, and may break off.
+    /// Visits the values at some indexes of the sequence, as they were at one moment; indexes without a value are left
+    /// out. `places` computes the indexes from the length. `visit` adds the values to the value that `begin` makes, and
+    /// may break off.
     ///
     /// # Errors
     /// As [`Access::get`].
@@ -404,75 +412,76 @@ impl<'a, E> Access<'a, E> {
         })
     }
 
-    /// What `look` makes of the table, if nothing was changed while it did; it need not go on when it is told so.
+    /// The result of `look`, if nothing changed while it ran; `look` may stop early when it is told that something
+    /// changed.
     fn at_one_moment<C>(
         &self,
         look: impl Fn(&Table, &dyn Fn() -> bool) -> EngineResult<C>,
     ) -> Result<C, E> {
         for _ in 0..TRIES {
-            let long = self.turn(|turn| {
-                let table = turn.table();
+            let long = self.locked(|access| {
+                let table = access.table();
                 Ok(table.is_long().then(|| (table.changes(), table)))
             })?;
             let Some((changes, table)) = long else { break };
-            failpoint::hit("store.beside");
+            failpoint::hit("store.unlocked");
             let is_unchanged = || table.is_unchanged_since(changes);
             match look(&table, &is_unchanged) {
                 Ok(seen) if is_unchanged() => return Ok(seen),
-                // What cannot be read was changed, or is damaged: that is told within a turn.
+                // What cannot be read was changed, or is damaged: reading under the lock tells which.
                 _ => {}
             }
         }
-        self.turn(|turn| Ok(turn.with(|table| look(table, &|| true))?))
+        self.locked(|access| Ok(access.with(|table| look(table, &|| true))?))
     }
 }
 
-fn see(turn: &ExclusiveAccess<'_>, span: Extent) -> Result<Found, StoreError> {
-    let table = turn.table();
-    let seen = table.seen(span)?;
+fn locate(access: &ExclusiveAccess<'_>, extent: Extent) -> Result<Found, StoreError> {
+    let table = access.table();
+    let seen = table.use_of(extent)?;
     Ok(Found::At(table, seen))
 }
 
 #[inline]
-fn copy_or_see(
-    turn: &ExclusiveAccess<'_>,
-    span: Option<Extent>,
+fn copy_or_locate(
+    access: &ExclusiveAccess<'_>,
+    extent: Option<Extent>,
     at_once: bool,
     out: &mut Vec<u8>,
 ) -> Result<Found, StoreError> {
-    match span {
+    match extent {
         None => Ok(Found::Nothing),
-        Some(span) if span.length() >= LARGE && !at_once => see(turn, span),
-        Some(span) => {
-            turn.with(|table| table.copy(span, out))?;
+        Some(extent) if extent.length() >= LARGE && !at_once => locate(access, extent),
+        Some(extent) => {
+            access.with(|table| table.copy(extent, out))?;
             Ok(Found::Copied)
         }
     }
 }
 
-/// Extents for several values; all of them or none.
+/// Allocates extents for several values; all of them or none.
 fn allocate(
-    turn: &ExclusiveAccess<'_>,
+    access: &ExclusiveAccess<'_>,
     values: &[&[u8]],
     room: Room,
 ) -> Result<(Arc<Table>, Vec<Use>), StoreError> {
-    let table = turn.table();
-    let mut extents = Vec::with_capacity(values.len());
+    let table = access.table();
+    let mut uses = Vec::with_capacity(values.len());
     for value in values {
         match table.allocate(value.len()) {
-            Some(span) => extents.push(table.seen(span)?),
+            Some(extent) => uses.push(table.use_of(extent)?),
             None => {
-                extents
-                    .iter()
-                    .for_each(|extent: &Use| table.let_go(extent.span));
+                uses.iter()
+                    .for_each(|used: &Use| table.release(used.extent));
                 return Err(StoreError::NoRoom(room));
             }
         }
     }
-    Ok((table, extents))
+    Ok((table, uses))
 }
 
-/// Whether extents are still who allocated them's: the table was not replaced, and its log did not begin anew.
-fn is_still(turn: &ExclusiveAccess<'_>, table: &Arc<Table>, extents: &[Use]) -> bool {
-    Arc::ptr_eq(&turn.table(), table) && extents.iter().all(|extent| table.is_still(*extent))
+/// Whether extents still belong to the process that allocated them: the table was not replaced, and its log was not
+/// reset.
+fn are_unchanged(access: &ExclusiveAccess<'_>, table: &Arc<Table>, uses: &[Use]) -> bool {
+    Arc::ptr_eq(&access.table(), table) && uses.iter().all(|used| table.is_unchanged(*used))
 }

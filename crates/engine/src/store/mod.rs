@@ -1,11 +1,12 @@
 //! A table of bytes that several processes read and change: `Manager().dict()` and `list()` of plain values.
 //!
-//! One process keeps the store; the others have its [`StoreHandle`]. Every turn is under one lock ([`Store::enter`])
-//! and leaves the entries whole wherever its process dies (`table.rs`). When the table is full, its owner copies it
-//! into a larger one; the others find that in the root. What a store cannot hold, or when its owner is gone, is
-//! [`StoreError::Detached`]: the owner has taken the entries out and serves them by other means, or nobody does.
+//! One process owns the store; the others have its [`StoreHandle`]. All access is under one lock ([`Store::enter`]),
+//! and leaves the entries intact wherever its process dies (`table.rs`). When the table is full, its owner copies it
+//! into a larger one; the others find that one in the root. If the store cannot hold something, or its owner is gone,
+//! the result is [`StoreError::Detached`]: the owner has taken the entries out and serves them by other means, or
+//! nobody does.
 //!
-//! All of it is made of objects that exist otherwise: shared bytes and a lock. There is no further protocol.
+//! All of it consists of existing objects: shared bytes and a lock. There is no further protocol.
 
 mod extents;
 mod large;
@@ -26,14 +27,14 @@ use table::{Size, Table, Value};
 
 pub use large::Access;
 
-/// Why a turn could not be had.
+/// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The entries are not in the store any more, or its owner is gone.
     #[error("the entries are not in shared memory any more")]
     Detached,
-    /// The owner has to make room first ([`ExclusiveAccess::grow`]).
+    /// The owner must make room first ([`ExclusiveAccess::grow`]).
     #[error("there is no room for {} entries of {} bytes more", .0.entries, .0.bytes)]
     NoRoom(Room),
     /// The entries cannot be read.
@@ -41,7 +42,7 @@ pub enum StoreError {
     Failed(#[from] Error),
 }
 
-/// What something takes of a store.
+/// How much of a store something takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Room {
     /// How many entries.
@@ -59,7 +60,7 @@ impl Room {
     fn of_lengths(lengths: &[usize]) -> Room {
         Room {
             entries: 1,
-            bytes: lengths.iter().copied().map(extents::extent).sum(),
+            bytes: lengths.iter().copied().map(extents::bytes_for).sum(),
         }
     }
 }
@@ -77,10 +78,10 @@ impl std::iter::Sum for Room {
 const STATE: usize = 0;
 const OWNER: usize = 8;
 const VERSION: usize = 16;
-const BOOK: usize = 24;
-const ROOT: usize = BOOK + 32;
+const TABLE: usize = 24;
+const ROOT: usize = TABLE + 32;
 
-const HERE: u64 = 0;
+const ATTACHED: u64 = 0;
 const DETACHED: u64 = 1;
 
 /// The name by which other processes open a store.
@@ -99,10 +100,10 @@ impl StoreHandle {
         bytes
     }
 
-    /// The handle behind bytes.
+    /// The handle that the bytes encode.
     ///
     /// # Errors
-    /// [`Error::BadHandle`] when they are not what [`StoreHandle::to_bytes`] gives.
+    /// [`Error::BadHandle`] when they were not made by [`StoreHandle::to_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Result<StoreHandle> {
         let (root, lock) = bytes.split_at_checked(32).ok_or(Error::BadHandle)?;
         Ok(StoreHandle {
@@ -114,12 +115,12 @@ impl StoreHandle {
 
 /// A table of bytes in shared memory, in the order of insertion.
 ///
-/// It is used as a map, whose keys are not empty, or as a sequence, and never as both.
+/// It is used either as a map, whose keys are not empty, or as a sequence, and never as both.
 #[derive(Debug)]
 pub struct Store {
     root: SharedBytes,
     lock: Lock,
-    /// The table of the version that this process met last. Locked within turns alone.
+    /// The latest table version that this process has opened. Locked only under the store's lock.
     current: Mutex<Option<Current>>,
 }
 
@@ -132,7 +133,7 @@ struct Current {
 }
 
 impl Store {
-    /// An empty store, kept by this process.
+    /// Creates an empty store, owned by this process.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -148,10 +149,10 @@ impl Store {
         Ok(store)
     }
 
-    /// The store a handle names.
+    /// Opens the store that a handle names.
     ///
     /// # Errors
-    /// When the handle is another tree's, stale, or names something else.
+    /// When the handle is from another tree, is stale, or names something else.
     pub fn open(handle: &StoreHandle) -> Result<Store> {
         let store = Store {
             root: SharedBytes::open(&handle.root)?,
@@ -176,17 +177,18 @@ impl Store {
         self.root.atomic_u64(at)
     }
 
-    /// Whether the entries are here, and their owner lives.
+    /// Whether the entries are in the store, and its owner lives.
     pub fn is_here(&self) -> bool {
         let owner = ProcId::from_u32(self.word(OWNER).load(Ordering::Relaxed) as u32);
-        self.word(STATE).load(Ordering::Acquire) == HERE
+        self.word(STATE).load(Ordering::Acquire) == ATTACHED
             && owner.is_some_and(|owner| home().is_ok_and(|arena| !arena.is_dead(owner)))
     }
 
-    /// Makes a table the store's, and `current`; under the lock, and by the owner, whose death ends the store.
+    /// Makes a table the store's, and `current`. Called under the lock, and by the owner, whose death ends the store.
     fn publish(&self, table: Table, current: &mut Option<Current>) {
         let version = self.word(VERSION).load(Ordering::Relaxed) + 1;
-        self.root.write_at(BOOK, &table.bytes().handle().to_bytes());
+        self.root
+            .write_at(TABLE, &table.bytes().handle().to_bytes());
         self.word(VERSION).store(version, Ordering::Release);
         let table = Arc::new(table);
         *current = Some(Current { version, table });
@@ -212,7 +214,7 @@ impl Store {
         })
     }
 
-    /// Waits for the store's lock, and begins a turn.
+    /// Waits for the store's lock, and begins exclusive access.
     ///
     /// # Errors
     /// As [`Store::wait`] and [`Entry::begin`].
@@ -233,28 +235,28 @@ pub struct Entry<'a> {
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        // Nobody but who has it releases it.
+        // Only the holder releases it.
         let _ = self.store.lock.release();
     }
 }
 
 impl<'a> Entry<'a> {
-    /// Begins a turn. Until it is dropped nobody else sees or changes the entries.
+    /// Begins exclusive access. Until the result is dropped, nobody else sees or changes the entries.
     ///
     /// # Errors
-    /// [`StoreError::Detached`], and [`StoreError::Failed`] where the memory was overwritten.
+    /// [`StoreError::Detached`], and [`StoreError::Failed`] if the memory was overwritten.
     #[inline]
     pub fn begin(self) -> Result<ExclusiveAccess<'a>, StoreError> {
-        let mut turn = ExclusiveAccess {
+        let mut access = ExclusiveAccess {
             current: self.store.current(),
             entry: self,
         };
-        turn.prepare()?;
-        Ok(turn)
+        access.prepare()?;
+        Ok(access)
     }
 }
 
-/// The time in which this process alone uses a store.
+/// Exclusive access of this process to a store, until it is dropped.
 #[derive(Debug)]
 pub struct ExclusiveAccess<'a> {
     current: MutexGuard<'a, Option<Current>>,
@@ -271,7 +273,7 @@ impl ExclusiveAccess<'_> {
         let version = store.word(VERSION).load(Ordering::Acquire);
         let known = self.current.as_ref();
         if known.is_none_or(|known| known.version != version) {
-            self.meet(version)?;
+            self.open_version(version)?;
         }
         if self.entry.acquired == Acquired::AfterOwnerDied {
             self.with(Table::rebuild_index)?;
@@ -279,22 +281,22 @@ impl ExclusiveAccess<'_> {
         Ok(())
     }
 
-    /// Opens the table of an version that this process does not know yet.
+    /// Opens the table of a version that this process does not know yet.
     #[cold]
-    fn meet(&mut self, version: u64) -> Result<(), StoreError> {
+    fn open_version(&mut self, version: u64) -> Result<(), StoreError> {
         let mut handle = [0; 32];
-        self.entry.store.root.read_at(BOOK, &mut handle);
+        self.entry.store.root.read_at(TABLE, &mut handle);
         let bytes = SharedBytes::open(&Handle::from_bytes(&handle)?)?;
         let table = Arc::new(Table::over(bytes)?);
         *self.current = Some(Current { version, table });
         Ok(())
     }
 
-    /// The table, for who reads or writes an extent of it when the turn is over.
+    /// The table, for a caller that reads or writes an extent of it after releasing the lock.
     fn table(&self) -> Arc<Table> {
         match &*self.current {
             Some(current) => current.table.clone(),
-            None => unreachable!("a turn begins with a table"),
+            None => unreachable!("exclusive access begins with a table"),
         }
     }
 
@@ -302,7 +304,7 @@ impl ExclusiveAccess<'_> {
     fn with<T>(&self, access: impl FnOnce(&Table) -> T) -> T {
         match &*self.current {
             Some(current) => access(&current.table),
-            None => unreachable!("a turn begins with a table"),
+            None => unreachable!("exclusive access begins with a table"),
         }
     }
 
@@ -319,12 +321,12 @@ impl ExclusiveAccess<'_> {
     /// Appends the value of a key to `out`; false if there is none.
     ///
     /// # Errors
-    /// [`StoreError::Failed`], of this and of all that follow, when the memory was overwritten.
+    /// [`StoreError::Failed`], from this call and all that follow, when the memory was overwritten.
     pub fn get(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool, StoreError> {
         Ok(self.with(|table| table.get(key, out))?)
     }
 
-    /// Whether there is a value of the key.
+    /// Whether the key has a value.
     pub fn contains(&self, key: &[u8]) -> bool {
         self.with(|table| table.contains(key))
     }
@@ -385,7 +387,7 @@ impl ExclusiveAccess<'_> {
         Ok(self.with(|table| table.pop(out))?)
     }
 
-    /// Removes all.
+    /// Removes all entries.
     pub fn clear(&self) {
         self.with(Table::clear);
     }
@@ -398,7 +400,7 @@ impl ExclusiveAccess<'_> {
         Ok(self.with(|table| table.each(visit))?)
     }
 
-    /// Makes sure that there is room.
+    /// Checks that there is room.
     ///
     /// # Errors
     /// [`StoreError::NoRoom`].
@@ -406,17 +408,18 @@ impl ExclusiveAccess<'_> {
         self.with(|table| table.check(room))
     }
 
-    /// Makes room for more; for the owner alone.
+    /// Makes room for more. Only the owner may call this.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] when there is no memory: the store is as it was.
+    /// [`StoreError::Failed`] when there is no memory: the store stays as it was.
     pub fn grow(&mut self, room: Room) -> Result<(), StoreError> {
         let table = self.with(|table| table.copied(room))?;
         self.entry.store.publish(table, &mut self.current);
         Ok(())
     }
 
-    /// From now on the entries are elsewhere; for the owner, who has read them.
+    /// Detaches the entries: from now on they are served elsewhere. Only the owner may call this, after it has read
+    /// them.
     pub fn retire(self) {
         self.entry
             .store

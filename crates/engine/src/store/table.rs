@@ -1,20 +1,20 @@
-//! The entries of a store, in one stretch of shared bytes.
+//! The entries of a store, in one range of shared bytes.
 //!
 //! ```text
-//! head     room  slots  used  log end  live  filled  epoch  changes  8 bytes each; free extents of each size
+//! head     room  slots  used  log end  live  filled  epoch  changes, 8 bytes each; first free extent of each size
 //! index    slots x 4 bytes      the number of an entry plus one; 0 empty, all ones deleted
-//! entries  room x 24 bytes      hash, key, value, in the order of their insertion
+//! entries  room x 24 bytes      hash, key, value, in insertion order
 //! log      keys and values, each in an extent of its own (`extents.rs`)
 //! ```
 //!
-//! A key or a value is one word: where its bytes are, in units of eight, below their length. What an entry
-//! says is never written over: a new value goes to another extent, and then one store of its word makes it
-//! the value. A new entry is one store of `used`. So whoever dies in between changes nothing, and what lies in
-//! the log without a word is left over until the table is copied. The index, `live` and `filled` follow from the
-//! entries; they are made anew after a death ([`Table::rebuild_index`]).
+//! A key or a value is one word: the position of its bytes in units of eight (low half), and their length (high half).
+//! What an entry refers to is never overwritten: a new value goes to another extent, and then one store of its word
+//! makes it the value. A new entry is one store of `used`. So a process that dies in between changes nothing, and bytes
+//! in the log that no word names are left over until the table is copied. The index, `live` and `filled` follow from
+//! the entries; they are rebuilt after a death ([`Table::rebuild_index`]).
 //!
-//! All of it is done under the store's lock, but for the bytes of large values (`large.rs`). The layout is that of
-//! compact dicts, as Python's since 3.6 (R. Hettinger's proposal of 2012): an index of numbers, and entries in order.
+//! All of it is done under the store's lock, except for the bytes of large values (`large.rs`). The layout is that of
+//! compact dicts, as in Python since 3.6 (R. Hettinger's proposal of 2012): an index of numbers, and entries in order.
 
 use std::hash::Hasher;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -32,9 +32,9 @@ const USED: usize = 16;
 pub(super) const LOG_END: usize = 24;
 const LIVE: usize = 32;
 const FILLED: usize = 40;
-/// How often the log began anew.
+/// How often the log was reset.
 pub(super) const EPOCH: usize = 48;
-/// Moves before each change.
+/// Incremented before each change.
 const CHANGES: usize = 56;
 /// The first free extent of each size.
 pub(super) const FREE: usize = 64;
@@ -45,7 +45,7 @@ const ENTRY: usize = 24;
 const EMPTY: u32 = 0;
 const DELETED: u32 = u32::MAX;
 
-/// What becomes a value: bytes, or an extent that they were written to before.
+/// What becomes a value: bytes, or an extent that the bytes were already written to.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value<'v> {
     Bytes(&'v [u8]),
@@ -56,12 +56,12 @@ impl Value<'_> {
     fn length(self) -> usize {
         match self {
             Value::Bytes(bytes) => bytes.len(),
-            Value::Written(extent) => extent.span.length(),
+            Value::Written(seen) => seen.extent.length(),
         }
     }
 }
 
-/// How large a table is to be.
+/// The size of a table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
     pub(super) entries: usize,
@@ -69,7 +69,7 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// The least a table has.
+    /// The smallest table.
     pub(super) const SMALLEST: Size = Size {
         entries: 32,
         log: 8192,
@@ -94,7 +94,7 @@ fn padded(length: usize) -> usize {
 }
 
 fn hash(key: &[u8]) -> u64 {
-    // With fixed keys: every process gets the same.
+    // With fixed keys, so that every process computes the same hash.
     let mut hasher = std::hash::DefaultHasher::new();
     hasher.write(key);
     hasher.finish()
@@ -126,7 +126,7 @@ impl Table {
         Ok(table)
     }
 
-    /// The table in bytes that another process made one in.
+    /// The table in bytes in which another process made one.
     pub(super) fn over(bytes: SharedBytes) -> Result<Table> {
         if bytes.len() < HEAD {
             return Err(damaged());
@@ -155,7 +155,7 @@ impl Table {
         Table::entries_start(slots) + room * ENTRY
     }
 
-    pub(super) fn log_begins(&self) -> usize {
+    pub(super) fn log_offset(&self) -> usize {
         Table::log_start(self.room, self.slots)
     }
 
@@ -163,27 +163,27 @@ impl Table {
         self.bytes.atomic_u64(at)
     }
 
-    pub(super) fn at(&self, word: usize) -> usize {
+    pub(super) fn load(&self, word: usize) -> usize {
         self.word(word).load(Ordering::Relaxed) as usize
     }
 
-    /// Release: a helper that finds the word after a death finds what was written before it.
+    /// Release: a helper that finds the word after a death also finds what was written before it.
     pub(super) fn set(&self, word: usize, value: usize) {
         self.word(word).store(value as u64, Ordering::Release);
     }
 
-    /// Says that what is there is about to change, to those who read without the lock.
+    /// Tells those who read without the lock that the content is about to change.
     fn change(&self) {
-        self.set(CHANGES, self.at(CHANGES).wrapping_add(1));
+        self.set(CHANGES, self.load(CHANGES).wrapping_add(1));
         fence(Ordering::Release);
     }
 
     fn used(&self) -> usize {
-        self.at(USED).min(self.room)
+        self.load(USED).min(self.room)
     }
 
     pub(super) fn live(&self) -> usize {
-        self.at(LIVE)
+        self.load(LIVE)
     }
 
     fn slot(&self, slot: usize) -> u32 {
@@ -219,44 +219,44 @@ impl Table {
             .store(value.0, Ordering::Release);
     }
 
-    fn is(&self, span: Extent, bytes: &[u8]) -> bool {
-        span.length() == bytes.len()
-            && span.start().saturating_add(span.length()) <= self.bytes.len()
-            && self.bytes.holds_at(span.start(), bytes)
+    fn is(&self, extent: Extent, bytes: &[u8]) -> bool {
+        extent.length() == bytes.len()
+            && extent.start().saturating_add(extent.length()) <= self.bytes.len()
+            && self.bytes.holds_at(extent.start(), bytes)
     }
 
-    /// Makes sure that so much can be added.
+    /// Checks that there is room for that much more.
     pub(super) fn check(&self, room: Room) -> Result<(), StoreError> {
-        let free = self.bytes.len().saturating_sub(self.at(LOG_END));
+        let free = self.bytes.len().saturating_sub(self.load(LOG_END));
         match self.used() + room.entries <= self.room && room.bytes <= free {
             true => Ok(()),
             false => Err(StoreError::NoRoom(room)),
         }
     }
 
-    /// The extent of a value.
-    fn place(&self, value: Value<'_>) -> Option<Extent> {
+    /// The extent that holds a value; writes the value if needed.
+    fn extent_for(&self, value: Value<'_>) -> Option<Extent> {
         match value {
             Value::Bytes(bytes) => self.log(bytes),
-            Value::Written(extent) => Some(extent.span),
+            Value::Written(seen) => Some(seen.extent),
         }
     }
 
     /// Gives an entry another value.
     fn replace(&self, entry: usize, value: Value<'_>) -> Result<(), StoreError> {
-        let Some(span) = self.place(value) else {
+        let Some(extent) = self.extent_for(value) else {
             let room = Room::of_lengths(&[value.length()]);
             return Err(StoreError::NoRoom(Room { entries: 0, ..room }));
         };
         self.change();
         let former = self.value_of(entry);
-        self.set_value(entry, span);
+        self.set_value(entry, extent);
         failpoint::hit("store.replaced");
-        self.let_go(former);
+        self.release(former);
         Ok(())
     }
 
-    /// The probes of a hash, until the one that finds nothing.
+    /// Probes the index for a key, up to the first empty slot.
     fn find(&self, key: &[u8], hash: u64) -> (Option<Found>, Option<usize>) {
         let mask = self.slots - 1;
         let mut free = None;
@@ -279,7 +279,7 @@ impl Table {
         (None, free)
     }
 
-    /// Where the value of a key lies.
+    /// The extent of a key's value.
     pub(super) fn value(&self, key: &[u8]) -> Option<Extent> {
         let found = self.find(key, hash(key)).0?;
         Some(self.value_of(found.entry))
@@ -305,13 +305,13 @@ impl Table {
         let entry = self.append(hash, key, value)?;
         failpoint::hit("store.entered");
         match free {
-            // Few slots were never used: the next search would be long.
-            Some(slot) if self.slot(slot) == EMPTY && self.at(FILLED) * 4 >= self.slots * 3 => {
+            // Few slots were never used, so the next search would be long.
+            Some(slot) if self.slot(slot) == EMPTY && self.load(FILLED) * 4 >= self.slots * 3 => {
                 self.rebuild_index()?;
             }
             Some(slot) => {
                 if self.slot(slot) == EMPTY {
-                    self.set(FILLED, self.at(FILLED) + 1);
+                    self.set(FILLED, self.load(FILLED) + 1);
                 }
                 self.set_slot(slot, entry as u32 + 1);
                 self.set(LIVE, self.live() + 1);
@@ -321,65 +321,65 @@ impl Table {
         Ok(())
     }
 
-    /// One entry more.
+    /// Appends an entry.
     fn append(&self, hash: u64, key: &[u8], value: Value<'_>) -> Result<usize, StoreError> {
         let no_room = || StoreError::NoRoom(Room::of_lengths(&[key.len(), value.length()]));
         let entry = self.used();
         if entry >= self.room {
             return Err(no_room());
         }
-        let key_span = match key {
+        let key_extent = match key {
             [] => Extent::NONE,
             key => self.log(key).ok_or_else(no_room)?,
         };
-        let Some(value_span) = self.place(value) else {
-            self.let_go(key_span);
+        let Some(value_extent) = self.extent_for(value) else {
+            self.release(key_extent);
             return Err(no_room());
         };
         self.change();
         let at = self.entry(entry);
         self.word(at).store(hash, Ordering::Relaxed);
-        self.word(at + 8).store(key_span.0, Ordering::Relaxed);
-        self.word(at + 16).store(value_span.0, Ordering::Relaxed);
+        self.word(at + 8).store(key_extent.0, Ordering::Relaxed);
+        self.word(at + 16).store(value_extent.0, Ordering::Relaxed);
         self.set(USED, entry + 1);
         Ok(entry)
     }
 
-    /// Removes a key; its value goes to `out`.
+    /// Removes a key; appends its value to `out`.
     pub(super) fn remove(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
         let (Some(found), _) = self.find(key, hash(key)) else {
             return Ok(false);
         };
         self.copy(self.value_of(found.entry), out)?;
-        self.forget(&found);
+        self.remove_entry(&found);
         Ok(true)
     }
 
     /// Removes a key if its value is still this one; false if it is not.
-    pub(super) fn remove_seen(&self, key: &[u8], value: Use) -> bool {
+    pub(super) fn remove_if(&self, key: &[u8], value: Use) -> bool {
         let Some(found) = self.find(key, hash(key)).0 else {
             return false;
         };
-        let is_it = self.value_of(found.entry) == value.span && self.is_still(value);
+        let is_it = self.value_of(found.entry) == value.extent && self.is_unchanged(value);
         if is_it {
-            self.forget(&found);
+            self.remove_entry(&found);
         }
         is_it
     }
 
-    fn forget(&self, found: &Found) {
+    fn remove_entry(&self, found: &Found) {
         self.change();
         let (key, value) = (self.key_of(found.entry), self.value_of(found.entry));
         self.set_value(found.entry, Extent::NONE);
         failpoint::hit("store.forgotten");
         self.set_slot(found.slot, DELETED);
         self.set(LIVE, self.live().saturating_sub(1));
-        self.let_go(key);
-        self.let_go(value);
+        self.release(key);
+        self.release(value);
         self.trim();
     }
 
-    /// Gives the room of the last entries back, where they were removed.
+    /// Makes the entries at the end that were removed available again.
     fn trim(&self) {
         let mut used = self.used();
         while used > 0 && self.value_of(used - 1) == Extent::NONE {
@@ -387,17 +387,17 @@ impl Table {
         }
         self.set(USED, used);
         if used == 0 {
-            self.begin_log();
+            self.reset_log();
         }
     }
 
-    /// Where the key and the value of the last entry lie.
+    /// The extents of the key and the value of the last entry.
     pub(super) fn last(&self) -> Option<(Extent, Extent)> {
         let entry = self.entries().next_back()?;
         Some((self.key_of(entry), self.value_of(entry)))
     }
 
-    /// Removes the last entry; its key and value go to `key` and `value`.
+    /// Removes the last entry; appends its key and value to `key` and `value`.
     pub(super) fn pop_last(&self, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Result<bool> {
         let Some(entry) = self.entries().next_back() else {
             return Ok(false);
@@ -405,7 +405,7 @@ impl Table {
         self.copy(self.key_of(entry), key)?;
         self.copy(self.value_of(entry), value)?;
         match self.find(key, self.hash_of(entry)).0 {
-            Some(found) if found.entry == entry => self.forget(&found),
+            Some(found) if found.entry == entry => self.remove_entry(&found),
             _ => return Err(damaged()),
         }
         Ok(true)
@@ -415,7 +415,7 @@ impl Table {
         self.change();
         self.set(USED, 0);
         failpoint::hit("store.cleared");
-        self.begin_log();
+        self.reset_log();
         self.empty_index();
     }
 
@@ -425,12 +425,12 @@ impl Table {
         self.set(FILLED, 0);
     }
 
-    /// The numbers of the entries that are there.
+    /// The numbers of the existing entries.
     fn entries(&self) -> impl DoubleEndedIterator<Item = usize> {
         (0..self.used()).filter(|entry| self.value_of(*entry) != Extent::NONE)
     }
 
-    /// Makes what follows from the entries anew.
+    /// Rebuilds everything that follows from the entries.
     pub(super) fn rebuild_index(&self) -> Result<()> {
         self.empty_index();
         let mut live = 0;
@@ -445,7 +445,7 @@ impl Table {
                 .map(|step| start.wrapping_add(step) & mask)
                 .find(|slot| self.slot(*slot) == EMPTY);
             self.set_slot(free.ok_or_else(damaged)?, entry as u32 + 1);
-            self.set(FILLED, self.at(FILLED) + 1);
+            self.set(FILLED, self.load(FILLED) + 1);
         }
         self.set(LIVE, live);
         Ok(())
@@ -456,15 +456,15 @@ impl Table {
         self.each_while(visit, || true)
     }
 
-    /// As [`Table::each`], as long as it is to go on.
+    /// As [`Table::each`], as long as `go_on` says so.
     pub(super) fn each_while(
         &self,
         mut visit: impl FnMut(&[u8], &[u8]),
-        is_to_go_on: impl Fn() -> bool,
+        go_on: impl Fn() -> bool,
     ) -> Result<()> {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         for entry in self.entries() {
-            if !is_to_go_on() {
+            if !go_on() {
                 break;
             }
             key.clear();
@@ -476,14 +476,15 @@ impl Table {
         Ok(())
     }
 
-    /// Whether it takes long to copy all of it.
+    /// Whether copying all of it takes long.
     pub(super) fn is_long(&self) -> bool {
-        self.at(LOG_END).saturating_sub(self.log_begins()) > LONG
+        self.load(LOG_END).saturating_sub(self.log_offset()) > LONG_TABLE
     }
 
-    /// The state of the table, for a look at all of it without the lock; and whether it is still that.
+    /// The change counter, for a read of the whole table without the lock: the read is valid if the counter is
+    /// unchanged after it.
     pub(super) fn changes(&self) -> usize {
-        self.at(CHANGES)
+        self.load(CHANGES)
     }
 
     pub(super) fn is_unchanged_since(&self, changes: usize) -> bool {
@@ -491,9 +492,9 @@ impl Table {
         self.changes() == changes
     }
 
-    // A sequence: entries without keys, none of them ever removed but the last.
+    // A sequence: entries without keys, of which only the last is ever removed.
 
-    /// Where the value at an index lies.
+    /// The extent of the value at an index.
     pub(super) fn value_at(&self, index: usize) -> Option<Extent> {
         (index < self.used()).then(|| self.value_of(index))
     }
@@ -531,11 +532,12 @@ impl Table {
     }
 
     /// Removes the last value if it is still this one; false if it is not.
-    pub(super) fn pop_seen(&self, value: Use) -> bool {
+    pub(super) fn pop_if(&self, value: Use) -> bool {
         let last = self.used().checked_sub(1);
-        let last = last.filter(|last| self.value_of(*last) == value.span && self.is_still(value));
+        let last =
+            last.filter(|last| self.value_of(*last) == value.extent && self.is_unchanged(value));
         if let Some(last) = last {
-            self.drop_last(last, value.span);
+            self.drop_last(last, value.extent);
         }
         last.is_some()
     }
@@ -545,7 +547,7 @@ impl Table {
         self.set(USED, last);
         self.set(LIVE, last);
         failpoint::hit("store.popped");
-        self.let_go(value);
+        self.release(value);
     }
 
     /// A table with the same entries and room for more.
@@ -559,7 +561,7 @@ impl Table {
         let needed = bytes + more.bytes;
         let table = Table::new(Size {
             entries: (entries * 2 + more.entries).max(Size::SMALLEST.entries),
-            log: (needed + needed.max(needed.min(LAVISH) * 3)).max(Size::SMALLEST.log),
+            log: (needed + needed.max(needed.min(QUADRUPLE_UP_TO) * 3)).max(Size::SMALLEST.log),
         })?;
         for entry in self.entries() {
             let (mut key, mut value) = (Vec::new(), Vec::new());
@@ -573,8 +575,8 @@ impl Table {
     }
 }
 
-/// From here on all of a table is read without the store's lock.
-const LONG: usize = 64 << 10;
+/// From this size on, the whole table is read without the store's lock.
+const LONG_TABLE: usize = 64 << 10;
 
-/// Up to here a table has room for four times what is in it, from there on for twice as much.
-const LAVISH: usize = 1 << 20;
+/// Up to this size a copied table has room for four times its content, and beyond it for twice.
+const QUADRUPLE_UP_TO: usize = 1 << 20;

@@ -1,16 +1,16 @@
-//! A place where so many processes wait for each other.
+//! A barrier: a place where a number of processes wait for each other.
 //!
 //! ```text
-//! word: bit 0      somebody may be asleep
-//!       bit 1      broken: whoever comes or waits is turned away until a reset
+//! word: bit 0      a process may be asleep
+//!       bit 1      broken: everybody who comes or waits is turned away until a reset
 //!       bits 2-31  the round; the half that sleepers sleep on ends here
-//!       bits 32-63 the last round that was opened; others were ended by a reset
+//!       bits 32-63 the last round that was opened; other rounds were ended by a reset
 //! ```
 //!
-//! A waiter that slept over several rounds reads off the word how its own one ended.
+//! A waiter that slept over several rounds reads from the word how its own round ended.
 //!
-//! A party is a cell with its id and the round. The one that fills the last cell opens the barrier by
-//! moving the word to the next round, which empties all cells at once, in one step.
+//! A party is a cell with its process id and the round. The party that fills the last cell opens
+//! the barrier by moving the word to the next round. That empties all cells at once, in one step.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -35,7 +35,7 @@ pub(crate) struct BarrierObject {
     head: ObjectHead,
     word: AtomicU64,
     parties: AtomicU32,
-    // Behind it: a u64 for each party, the round (high half) and who it is (low half).
+    // Followed by one u64 for each party: the round (high half) and its process (low half).
 }
 
 // SAFETY: repr(C), head first, atomics only.
@@ -47,7 +47,7 @@ unsafe impl Layout for BarrierObject {
     }
 }
 
-/// A barrier for a fixed number of parties. A party that dies while it waits breaks it.
+/// A barrier for a fixed number of parties. A party that dies while it waits breaks the barrier.
 #[derive(Debug)]
 pub struct Barrier {
     shared: TypedRef<BarrierObject>,
@@ -58,7 +58,7 @@ opened!(Barrier, shared);
 /// Why a party was not let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BarrierError {
-    /// It was broken: by a timeout, an abort, a reset, or a party's death.
+    /// The barrier was broken: by a timeout, an abort, a reset, or a party's death.
     #[error("the barrier is broken; reset it to use it again")]
     Broken,
     /// The deadline passed. The party still counts.
@@ -73,14 +73,14 @@ pub enum BarrierError {
 #[derive(Debug)]
 pub struct Place {
     round: u32,
-    /// `None` for one too many, who waits for the next round.
+    /// `None` for a party too many, which waits for the next round.
     index: Option<u32>,
 }
 
 /// How a party comes through.
 #[derive(Debug)]
 pub enum WaitOutcome<'a> {
-    /// It came last: the others wait until it opens the barrier.
+    /// The party came last: the others wait until it opens the barrier.
     Last(OpenGuard<'a>),
     /// The barrier was opened.
     Passed {
@@ -89,7 +89,7 @@ pub enum WaitOutcome<'a> {
     },
 }
 
-/// The right to open the barrier. Dropped without opening, it breaks it.
+/// The right to open the barrier. Dropping it without opening breaks the barrier.
 #[derive(Debug)]
 pub struct OpenGuard<'a> {
     barrier: &'a Barrier,
@@ -97,7 +97,7 @@ pub struct OpenGuard<'a> {
     index: u32,
 }
 
-/// The word as it was seen.
+/// The word as it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen(u64);
 
@@ -110,10 +110,10 @@ impl Seen {
         self.0 & BROKEN != 0
     }
 
-    /// After this round, which was opened or else reset.
+    /// The word after this round, which was opened or reset.
     fn ended(self, opened: bool) -> Seen {
         let round = match self.round() {
-            // Zero is what empty cells say.
+            // Empty cells say zero.
             ROUNDS => 1,
             round => round + 1,
         };
@@ -128,8 +128,9 @@ impl Seen {
         (self.0 >> 32) as u32
     }
 
-    /// Whether an earlier round was opened. When a later one was, too, it counts as opened: that takes
-    /// more processes than there are parties, or else its own parties would still be waiting for it.
+    /// Whether an earlier round was opened. If a later one was opened too, the earlier one counts
+    /// as opened: that takes more processes than there are parties, because its own parties would
+    /// otherwise still be waiting for it.
     fn was_opened(self, round: u32) -> bool {
         !is_older(self.last_opened(), round)
     }
@@ -144,7 +145,7 @@ impl Barrier {
     /// A barrier for `parties` parties.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for no parties; when shared memory cannot be had.
+    /// [`Error::Invalid`] for zero parties. When shared memory is not available.
     pub fn new(parties: u32) -> Result<Barrier> {
         if parties == 0 {
             return Err(Error::Invalid("a barrier needs at least one party".into()));
@@ -158,24 +159,25 @@ impl Barrier {
         })
     }
 
-    /// The barrier a handle names.
+    /// Opens the barrier that a handle names.
     ///
     /// # Errors
-    /// When the handle is another tree's, stale, or names something else.
+    /// When the handle is from another process tree, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<Barrier> {
         Ok(Barrier {
             shared: TypedRef::open(handle)?,
         })
     }
 
-    /// The name by which other processes open the barrier.
+    /// The handle by which other processes open the barrier.
     pub fn handle(&self) -> Handle {
         self.shared.handle()
     }
 
     fn cells(&self) -> &[AtomicU64] {
-        // SAFETY: `new` made the object with so many cells behind it, zeroed and aligned (the object's
-        // own size is a multiple of 64); no more than the block has room for.
+        // SAFETY: `new` made the object with this many cells behind it, zeroed and aligned (the
+        // object's own size is a multiple of 64). The count is limited to what the block has room
+        // for.
         unsafe {
             let room = self.shared.arena().capacity(self.shared.block()) as usize;
             let room = room.saturating_sub(size_of::<BarrierObject>()) / 8;
@@ -203,7 +205,7 @@ impl Barrier {
     /// Arrives and waits for the others.
     ///
     /// # Errors
-    /// [`BarrierError::Broken`], also when the deadline passes, which breaks it for all.
+    /// [`BarrierError::Broken`], also if the deadline passes, which breaks the barrier for all.
     pub fn arrive(&self, deadline: Deadline) -> Result<WaitOutcome<'_>, BarrierError> {
         let mut place = self.enter()?;
         loop {
@@ -233,10 +235,10 @@ impl Barrier {
         }
     }
 
-    /// Waits on a place. It may be called again with the same place after a timeout or a signal.
+    /// Waits at a place. It may be called again with the same place after a timeout or a signal.
     ///
     /// # Errors
-    /// [`BarrierError`]; a timeout does not break the barrier here, [`Barrier::give_up`] does.
+    /// [`BarrierError`]. A timeout does not break the barrier here; [`Barrier::give_up`] does.
     pub fn pass(
         &self,
         place: &mut Place,
@@ -298,7 +300,7 @@ impl Barrier {
             if seen.is_broken() {
                 return Err(BarrierError::Broken);
             }
-            let Some(lives) = self.liveness_of(round) else {
+            let Some(liveness) = self.liveness_of(round) else {
                 self.break_round(round);
                 continue;
             };
@@ -310,7 +312,7 @@ impl Barrier {
                 continue;
             }
             let mut words = vec![(self.futex(), announced.0 as u32)];
-            words.extend(lives);
+            words.extend(liveness);
             failpoint::hit("barrier.announced");
             if wait_registry::wait_any(WaitReason::Parties, &words, deadline) == Slept::Interrupted
             {
@@ -319,7 +321,7 @@ impl Barrier {
         }
     }
 
-    /// The liveness words of the other parties that are here; `None` when one is dead.
+    /// The liveness words of the other parties that have arrived; `None` if one is dead.
     fn liveness_of(&self, round: u32) -> Option<Vec<(&AtomicU32, u32)>> {
         let arena = self.shared.arena();
         let me = arena.me();
@@ -343,19 +345,19 @@ impl Barrier {
             self.change(seen, Seen(seen.0 | BROKEN));
             seen = self.look();
         }
-        // Whoever broke it may have been stopped, or killed, before it woke anybody.
+        // The process that broke it may have been stopped or killed before it woke anybody.
         if seen.round() == round {
             failpoint::hit("barrier.broken");
             futex::wake(self.futex(), u32::MAX);
         }
     }
 
-    /// Breaks the barrier: all that wait, and all that come, are turned away.
+    /// Breaks the barrier: everybody who waits or comes is turned away.
     pub fn abort(&self) {
         self.break_round(self.look().round());
     }
 
-    /// Empties the barrier and mends it. Those that wait are turned away.
+    /// Empties the barrier and repairs it. Everybody who waits is turned away.
     pub fn reset(&self) {
         loop {
             let seen = self.look();
@@ -367,12 +369,12 @@ impl Barrier {
         }
     }
 
-    /// How many parties must come.
+    /// The number of parties that must come.
     pub fn parties(&self) -> u32 {
         self.shared.parties.load(Ordering::Relaxed)
     }
 
-    /// How many wait now.
+    /// The number of parties that wait now.
     pub fn waiting(&self) -> u32 {
         let seen = self.look();
         if seen.is_broken() {
@@ -382,23 +384,23 @@ impl Barrier {
         self.cells().iter().filter(here).count() as u32
     }
 
-    /// Whether it is broken.
+    /// Whether the barrier is broken.
     pub fn is_broken(&self) -> bool {
         self.look().is_broken()
     }
 }
 
 impl OpenGuard<'_> {
-    /// Lets all through; which of the parties this one was.
+    /// Lets all parties through. Returns which of them this one was.
     ///
     /// # Errors
-    /// [`BarrierError::Broken`] when the barrier was broken or reset meanwhile.
+    /// [`BarrierError::Broken`] if the barrier was broken or reset meanwhile.
     pub fn open(self) -> Result<u32, BarrierError> {
-        let turnstile = std::mem::ManuallyDrop::new(self);
-        let barrier = turnstile.barrier;
+        let guard = std::mem::ManuallyDrop::new(self);
+        let barrier = guard.barrier;
         loop {
             let seen = barrier.look();
-            if seen.round() != turnstile.round || seen.is_broken() {
+            if seen.round() != guard.round || seen.is_broken() {
                 return Err(BarrierError::Broken);
             }
             if barrier.change(seen, seen.ended(true)) {
@@ -406,7 +408,7 @@ impl OpenGuard<'_> {
                 if seen.0 & SLEEPERS != 0 {
                     futex::wake(barrier.futex(), u32::MAX);
                 }
-                return Ok(turnstile.index);
+                return Ok(guard.index);
             }
         }
     }

@@ -1,16 +1,16 @@
-//! Waiting for news: the part of a condition variable that is not its lock.
+//! The part of a condition variable that is not its lock: waiting for a notification.
 //!
-//! Every waiter has a cell of its own, so a notification goes to exactly so many waiters as were
-//! asked for, in the order in which they came, and never to one that is dead:
-//!
+//! Every waiter has a cell of its own. So a notification goes to exactly as many waiters as were
+//! asked for, in the order in which they came, and never to a dead one:
 //! ```text
 //! 0 --enroll--> owner --notify--> owner | NOTIFIED --wake up--> 0
 //!                 +------------- time out ----------------------^
 //! ```
 //!
-//! Of several that are notified at once only one can have the lock. So they are not woken but moved: from then on they
-//! sleep for the lock, and each that lets go of it wakes the next ([`Turns`]). Where a notifier is killed in the midst
-//! of that, they find themselves notified when they look around.
+//! Of several waiters that are notified at once, only one can have the lock. So they are not woken
+//! but requeued: from then on they sleep for the lock, and each one that releases the lock wakes
+//! the next ([`Turns`]). If a notifier is killed in the middle of that, the waiters find themselves
+//! notified when they next check their cells.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -30,41 +30,43 @@ use crate::process::wait_registry::WaitReason;
 use crate::sys::futex::{self, Slept};
 
 const NOTIFIED: u32 = 1 << 31;
-/// The cells in the object itself, in its extension, and in each further part that the extension names.
+/// The number of cells in the object itself, in its extension, and in each further part that the
+/// extension names.
 const INLINE: usize = 26;
 const EXTENDED: usize = 4096 - FURTHER * 4 / size_of::<WaitCell>();
 const PART: usize = 4096;
 const PART_BYTES: u64 = (PART * size_of::<WaitCell>()) as u64;
 /// More than there can be threads (`PID_MAX_LIMIT` of Linux is 2^22).
-const MOST: usize = INLINE + EXTENDED + FURTHER * PART;
+const MAX_WAITERS: usize = INLINE + EXTENDED + FURTHER * PART;
 
-const _: () = assert!(MOST > 1 << 22);
+const _: () = assert!(MAX_WAITERS > 1 << 22);
 
 /// One waiter.
 #[repr(C)]
 struct WaitCell {
-    /// Who waits (bits 0-30, zero for nobody) and whether it was notified (bit 31).
+    /// Who waits (bits 0-30, zero for nobody), and whether it was notified (bit 31).
     state: AtomicU32,
-    /// The block of the lock that it goes on to take, zero for none; [`MOVED`] once it sleeps there.
+    /// The block of the lock that the waiter takes afterwards, zero for none; [`MOVED`] once it
+    /// sleeps there.
     lock: AtomicU32,
-    /// Waiters are notified in the order of these. Of a cell that was given up, [`LINK`] and what the stack of those
-    /// began with before it.
+    /// Waiters are notified in the order of their turns. In a free cell: [`LINK`], and the top of
+    /// the stack of free cells before this one was pushed.
     turn: AtomicU64,
 }
 
-/// The lock's block in a cell, after its waiter was sent to sleep for the lock. No block has this number.
+/// The lock's block in a cell, once its waiter was requeued to the lock. No block has this number.
 const MOVED: u32 = u32::MAX;
 
-/// In the turn of a cell: it is in the stack of those that were given up. No waiter has so high a number.
+/// In the turn of a cell: it is in the stack of free cells. No waiter has a turn this high.
 const LINK: u64 = 1 << 63;
 
 #[repr(C)]
 pub(crate) struct ConditionObject {
     head: ObjectHead,
     turns: AtomicU64,
-    /// Cells that were given up, as a stack: the number of the last one and one more (low half), and a count of changes
-    /// (high half). A hint: whether a cell is free is said by the cell, and one that is not here is found by a look
-    /// at all of them.
+    /// Free cells, as a stack: the index of the top one plus one (low half), and a count of changes
+    /// (high half). A hint: the cell itself says whether it is free, and a free cell that is not in
+    /// the stack is found by a scan of all cells.
     free: AtomicU64,
     /// How many cells were ever taken.
     used: AtomicU32,
@@ -74,7 +76,7 @@ pub(crate) struct ConditionObject {
 
 const _: () = assert!(size_of::<ConditionObject>() == 512);
 
-/// So many cells are taken from the stack in vain before a new one is taken.
+/// This many cells from the stack are tried in vain before a new one is taken.
 const TRIES: usize = 4;
 
 // SAFETY: repr(C), head first, atomics only.
@@ -86,13 +88,14 @@ unsafe impl Layout for ConditionObject {
     }
 }
 
-/// A lock under which threads wait for a condition: those that are notified together take it one after the other.
+/// A lock under which threads wait for a condition. Threads that are notified together take it one
+/// after the other.
 pub trait Turns {
     #[doc(hidden)]
     fn place(&self) -> LockPlace<'_>;
 
-    /// To be called by a thread whose ticket [was moved](Ticket::was_moved), once it has tried to take the lock: the
-    /// others sleep for it.
+    /// A thread whose ticket [was moved](Ticket::was_moved) calls this once it has tried to take
+    /// the lock: the others sleep for it.
     fn pass_on(&self) {
         robust_lock::pass_on(self.place().word);
     }
@@ -120,10 +123,10 @@ impl Turns for RLock {
     }
 }
 
-/// A place where processes wait until another says that something changed.
+/// A place where processes wait until another one says that something changed.
 ///
-/// To be used with a lock: [`enroll`](Condition::enroll) and [`notify`](Condition::notify) while
-/// holding it, [`sleep`](Condition::sleep) after releasing it.
+/// Use it with a lock: call [`enroll`](Condition::enroll) and [`notify`](Condition::notify) while
+/// holding it, and [`sleep`](Condition::sleep) after releasing it.
 #[derive(Debug)]
 pub struct Condition {
     shared: TypedRef<ConditionObject>,
@@ -131,8 +134,8 @@ pub struct Condition {
 
 opened!(Condition, shared);
 
-/// A waiter's place in the line; dropped, it is given up. Whoever wants to know whether it was notified
-/// [leaves](Ticket::leave).
+/// A waiter's place in the line. Dropping it gives the place up. [`Ticket::leave`] does that too,
+/// and returns whether it was notified.
 #[derive(Debug)]
 pub struct Ticket<'a> {
     condition: &'a Condition,
@@ -144,29 +147,29 @@ impl Condition {
     /// A new condition that nobody waits for.
     ///
     /// # Errors
-    /// When shared memory cannot be had.
+    /// When shared memory is not available.
     pub fn new() -> Result<Condition> {
         Ok(Condition {
             shared: TypedRef::make(0, |_| {})?,
         })
     }
 
-    /// The condition a handle names.
+    /// Opens the condition that a handle names.
     ///
     /// # Errors
-    /// When the handle is another tree's, stale, or names something else.
+    /// When the handle is from another process tree, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<Condition> {
         Ok(Condition {
             shared: TypedRef::open(handle)?,
         })
     }
 
-    /// The name by which other processes open the condition.
+    /// The handle by which other processes open the condition.
     pub fn handle(&self) -> Handle {
         self.shared.handle()
     }
 
-    /// The cells that are there, in three kinds of places.
+    /// All existing cells, from the three kinds of places.
     fn places(&self) -> impl Iterator<Item = &[WaitCell]> {
         let inline = std::iter::once(&self.shared.cells[..]);
         let (links, cells) = self.extension();
@@ -178,7 +181,8 @@ impl Condition {
     fn extension(&self) -> (&[AtomicU32], &[WaitCell]) {
         let arena = self.shared.arena();
         match arena.part(&self.shared.head, EXTENSION, PART_BYTES) {
-            // SAFETY: the part is this large, 64-aligned and mapped for good; any bytes are atomics.
+            // SAFETY: the part is this large, 64-aligned and never unmapped; any bytes are valid
+            // atomics.
             Some(part) => unsafe {
                 let cells = part.cast::<AtomicU32>().add(FURTHER).cast::<WaitCell>();
                 (
@@ -196,13 +200,13 @@ impl Condition {
         Some(unsafe { std::slice::from_raw_parts(part.cast().as_ptr(), PART) })
     }
 
-    /// The cells that were ever taken, with their numbers.
+    /// The cells that were ever taken, with their indices.
     fn cells(&self) -> impl Iterator<Item = (usize, &WaitCell)> {
         let used = self.shared.used.load(Ordering::SeqCst) as usize;
         self.places().flatten().enumerate().take(used)
     }
 
-    /// The cell of a number; `None` when it is not there.
+    /// The cell with an index; `None` if it does not exist.
     fn cell(&self, index: usize) -> Option<&WaitCell> {
         if let Some(cell) = self.shared.cells.get(index) {
             return Some(cell);
@@ -219,22 +223,22 @@ impl Condition {
     /// Takes a place in the line of waiters.
     ///
     /// # Errors
-    /// When shared memory cannot be had; [`Error::TableFull`] beyond 4,198,170 waiters.
+    /// When shared memory is not available; [`Error::TableFull`] beyond 4,198,170 waiters.
     pub fn enroll(&self) -> Result<Ticket<'_>> {
         self.take_place(0)
     }
 
-    /// As [`Condition::enroll`], for a thread that takes `lock` afterwards.
+    /// Like [`Condition::enroll`], for a thread that takes `lock` afterwards.
     ///
     /// # Errors
-    /// As [`Condition::enroll`].
+    /// Like [`Condition::enroll`].
     pub fn enroll_under(&self, lock: &impl Turns) -> Result<Ticket<'_>> {
         self.take_place(lock.place().block.0)
     }
 
     fn take_place(&self, lock: u32) -> Result<Ticket<'_>> {
-        let given_up = (0..TRIES).map_while(|_| self.pop());
-        for index in given_up {
+        let free_cells = (0..TRIES).map_while(|_| self.pop());
+        for index in free_cells {
             if let Some(ticket) = self.claim(index, lock) {
                 return Ok(ticket);
             }
@@ -247,9 +251,10 @@ impl Condition {
             if self.cell(used).is_some() {
                 continue;
             }
-            // Places of the dead, and what they had taken from the stack.
+            // Try the cells of dead waiters, and cells that the dead had popped from the stack.
             if let Some(ticket) = (0..used).find_map(|index| self.claim(index, lock)) {
-                // The cell may be in the stack as well, which would have no end with a cell in it twice.
+                // The cell may be in the stack as well. A stack with a cell in it twice would have
+                // no end, so empty it.
                 self.shared
                     .free
                     .fetch_and(!u64::from(u32::MAX), Ordering::SeqCst);
@@ -259,7 +264,7 @@ impl Condition {
         }
     }
 
-    /// Changes the stack to begin with another number, unless something else did since `seen`.
+    /// Replaces the top of the stack, unless another thread did so since `seen`.
     fn change_free(&self, seen: u64, first: u32) -> bool {
         let next = ((seen >> 32).wrapping_add(1) << 32) | u64::from(first);
         let free = &self.shared.free;
@@ -267,13 +272,13 @@ impl Condition {
             .is_ok()
     }
 
-    /// Takes a cell's number from the stack.
+    /// Pops a cell's index from the stack.
     fn pop(&self) -> Option<usize> {
         loop {
             let seen = self.shared.free.load(Ordering::SeqCst);
             let first = (seen as u32 as usize).checked_sub(1)?;
             let turn = self.cell(first)?.turn.load(Ordering::SeqCst);
-            // A cell that was taken by a look at all of them leads nowhere.
+            // A cell that was taken by a scan leads nowhere.
             let next = if turn & LINK != 0 { turn as u32 } else { 0 };
             if self.change_free(seen, next) {
                 return Some(first);
@@ -281,7 +286,8 @@ impl Condition {
         }
     }
 
-    /// Puts a cell into the stack, unless somebody took it who looked at all of them: the turn is that waiter's then.
+    /// Pushes a cell onto the stack, unless a thread took it in a scan: its turn is that waiter's
+    /// then.
     fn push(&self, index: usize, cell: &WaitCell) {
         loop {
             let turn = cell.turn.load(Ordering::SeqCst);
@@ -302,9 +308,9 @@ impl Condition {
     fn claim(&self, index: usize, lock: u32) -> Option<Ticket<'_>> {
         let (arena, cell) = (self.shared.arena(), self.cell(index)?);
         let seen = cell.state.load(Ordering::SeqCst);
-        let vacant = ProcId::from_u32(seen & !NOTIFIED).is_none_or(|owner| arena.is_dead(owner));
+        let is_free = ProcId::from_u32(seen & !NOTIFIED).is_none_or(|owner| arena.is_dead(owner));
         let owner = arena.me();
-        if !vacant || !cell.pass(seen, owner.as_u32()) {
+        if !is_free || !cell.pass(seen, owner.as_u32()) {
             return None;
         }
         failpoint::hit("condition.claimed");
@@ -339,11 +345,12 @@ impl Condition {
     /// Sleeps until the ticket is notified.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`]; [`WaitError::Interrupted`], after which the same ticket may sleep again.
+    /// [`WaitError::TimedOut`]; [`WaitError::Interrupted`], after which the same ticket may sleep
+    /// again.
     pub fn sleep(&self, ticket: &Ticket<'_>, deadline: Deadline) -> Result<(), WaitError> {
         let state = &ticket.cell().state;
         let waiting = ticket.owner.as_u32();
-        // The cell may lie in an extension: the condition is known by its first one.
+        // The cell may lie in an extension, so the first cell identifies the condition.
         let known_by = &self.shared.cells[0].state;
         let _call = wait_registry::Call::join();
         loop {
@@ -366,9 +373,9 @@ impl Condition {
         }
     }
 
-    /// Lets up to `count` waiters go, those that came first; how many they were.
+    /// Notifies up to `count` waiters, those that came first. Returns how many there were.
     ///
-    /// One that gives up in the same moment gets nothing: the next in the line is let go instead.
+    /// If one gives up at the same moment, it is not notified, and the next one in the line is.
     pub fn notify(&self, count: usize) -> usize {
         if count == 1 {
             return usize::from(self.notify_first());
@@ -378,7 +385,7 @@ impl Condition {
         for (index, cell) in self.cells() {
             let seen = cell.state.load(Ordering::SeqCst);
             match ProcId::from_u32(seen & !NOTIFIED) {
-                Some(owner) if arena.is_dead(owner) => self.vacate(index, cell, seen),
+                Some(owner) if arena.is_dead(owner) => self.free_cell(index, cell, seen),
                 Some(_) if seen & NOTIFIED == 0 => {
                     waiting.push((cell.turn.load(Ordering::SeqCst), cell, seen));
                 }
@@ -404,7 +411,7 @@ impl Condition {
         notified
     }
 
-    /// Lets the waiter go that came first; whether there was one.
+    /// Notifies the waiter that came first. Returns whether there was one.
     fn notify_first(&self) -> bool {
         while let Some((cell, seen)) = self.first() {
             failpoint::hit("condition.chosen");
@@ -415,8 +422,8 @@ impl Condition {
         false
     }
 
-    /// The cell of the waiter that came first, and its state. Only cells with the lowest turn so far are looked at
-    /// closely: thousands may wait.
+    /// The cell of the waiter that came first, and its state. Only cells with the lowest turn so
+    /// far are examined closely, because thousands may wait.
     fn first(&self) -> Option<(&WaitCell, u32)> {
         let arena = self.shared.arena();
         let (mut first, mut lowest) = (None, u64::MAX);
@@ -433,7 +440,7 @@ impl Condition {
                     continue;
                 }
                 if ProcId::from_u32(seen).is_some_and(|owner| arena.is_dead(owner)) {
-                    self.vacate(base + index, cell, seen);
+                    self.free_cell(base + index, cell, seen);
                 } else {
                     (first, lowest) = (Some((cell, seen)), turn);
                 }
@@ -446,7 +453,7 @@ impl Condition {
         first
     }
 
-    /// Lets waiters go, one after the other where they take a lock.
+    /// Notifies waiters, one after the other where they take a lock.
     fn release(&self, waiting: &[(u64, &WaitCell, u32)]) -> usize {
         let mut batch = None::<RequeueBatch>;
         let mut notified = 0;
@@ -464,13 +471,13 @@ impl Condition {
         notified
     }
 
-    fn vacate(&self, index: usize, cell: &WaitCell, seen: u32) {
+    fn free_cell(&self, index: usize, cell: &WaitCell, seen: u32) {
         if cell.pass(seen, 0) {
             self.push(index, cell);
         }
     }
 
-    /// How many wait and were not notified yet.
+    /// The number of waiters that were not notified yet.
     pub fn waiters(&self) -> usize {
         let arena = self.shared.arena();
         let waits = |(_, cell): &(usize, &WaitCell)| {
@@ -481,7 +488,8 @@ impl Condition {
     }
 }
 
-/// Those that are sent to sleep for a lock; the first of them is woken when it is free, or there and then.
+/// Waiters that are requeued to a lock. Dropping the batch wakes the first one if the lock is free;
+/// otherwise the lock's release does.
 struct RequeueBatch {
     block: BlockId,
     word: &'static LockState,
@@ -523,7 +531,7 @@ impl WaitCell {
             .is_ok()
     }
 
-    /// Notifies its waiter and wakes it; false when it gave up.
+    /// Notifies a cell's waiter and wakes it. Returns false if the waiter gave up.
     fn wake(&self, seen: u32) -> bool {
         let notified = self.pass(seen, seen | NOTIFIED);
         if notified {
@@ -545,12 +553,13 @@ impl<'a> Ticket<'a> {
         self.cell().state.load(Ordering::SeqCst) & NOTIFIED != 0
     }
 
-    /// Whether its thread was notified together with others, which sleep for the same lock: see [`Turns::pass_on`].
+    /// Whether its thread was notified together with others, which sleep for the same lock: see
+    /// [`Turns::pass_on`].
     pub fn was_moved(&self) -> bool {
         self.cell().lock.load(Ordering::SeqCst) == MOVED
     }
 
-    /// Gives the place up, in one step with finding out whether the ticket was notified before.
+    /// Gives the place up. In the same step, returns whether the ticket was notified before.
     pub fn leave(self) -> bool {
         std::mem::ManuallyDrop::new(self).give_up()
     }
@@ -565,14 +574,15 @@ impl<'a> Ticket<'a> {
         notified
     }
 
-    /// The ticket's place, to be kept where a reference cannot be; see [`Condition::ticket`].
+    /// The index of the ticket's place, for callers that cannot keep a reference; see
+    /// [`Condition::ticket`].
     pub fn into_index(self) -> usize {
         std::mem::ManuallyDrop::new(self).index
     }
 }
 
 impl Condition {
-    /// The ticket of this process at a place that [`Ticket::into_index`] gave.
+    /// This process's ticket at an index that [`Ticket::into_index`] returned.
     pub fn ticket(&self, index: usize) -> Ticket<'_> {
         Ticket {
             condition: self,

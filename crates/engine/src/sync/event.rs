@@ -14,12 +14,12 @@ use crate::sys::futex::{self, Slept};
 
 const SET: u32 = 1;
 const SLEEPERS: u32 = 2;
-const TURN: u32 = 4;
+const ONE_SET: u32 = 4;
 
 #[repr(C)]
 pub(crate) struct EventObject {
     head: ObjectHead,
-    /// Bit 0: set. Bit 1: somebody may be asleep. Bits 2-31: how often it was set.
+    /// Bit 0: set. Bit 1: a process may be asleep. Bits 2-31: how often it was set.
     word: AtomicU32,
 }
 
@@ -32,11 +32,11 @@ unsafe impl Layout for EventObject {
     }
 }
 
-/// How often an event had been set when somebody came to wait for it.
+/// How often an event had been set when a wait began.
 #[derive(Debug, Clone, Copy)]
 pub struct Since(u32);
 
-/// A flag. Who waits while it is set is let go even when it is cleared again at once.
+/// A flag. A process that waits while it is set returns even if it is cleared again at once.
 #[derive(Debug)]
 pub struct Event {
     shared: TypedRef<EventObject>,
@@ -48,24 +48,24 @@ impl Event {
     /// A new event, not set.
     ///
     /// # Errors
-    /// When shared memory cannot be had.
+    /// When shared memory is not available.
     pub fn new() -> Result<Event> {
         Ok(Event {
             shared: TypedRef::make(0, |_| {})?,
         })
     }
 
-    /// The event a handle names.
+    /// Opens the event that a handle names.
     ///
     /// # Errors
-    /// When the handle is another tree's, stale, or names something else.
+    /// When the handle is from another process tree, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<Event> {
         Ok(Event {
             shared: TypedRef::open(handle)?,
         })
     }
 
-    /// The name by which other processes open the event.
+    /// The handle by which other processes open the event.
     pub fn handle(&self) -> Handle {
         self.shared.handle()
     }
@@ -74,20 +74,20 @@ impl Event {
         &self.shared.word
     }
 
-    /// Whether it is set.
+    /// Whether the event is set.
     pub fn is_set(&self) -> bool {
         self.word().load(Ordering::SeqCst) & SET != 0
     }
 
-    /// Sets it and lets all go that wait.
+    /// Sets the event and wakes all waiters.
     pub fn set(&self) {
         let mut seen = self.word().load(Ordering::SeqCst);
         let set = loop {
-            // Who set it may have been stopped, or killed, before it woke those that sleep.
+            // The process that set it may have been stopped or killed before it woke the sleepers.
             if seen & SET != 0 {
                 break seen;
             }
-            let set = seen.wrapping_add(TURN) | SET;
+            let set = seen.wrapping_add(ONE_SET) | SET;
             match self
                 .word()
                 .compare_exchange(seen, set, Ordering::SeqCst, Ordering::SeqCst)
@@ -102,22 +102,23 @@ impl Event {
         }
     }
 
-    /// Wakes all that sleep, and says that nobody does: not before, or nobody else would wake them if this process were
-    /// stopped in between. Nobody falls asleep before the word is another one.
+    /// Wakes all sleepers, and then records that nobody sleeps. Not the other way round: if this
+    /// process were stopped in between, no other process would wake them. Nobody falls asleep until
+    /// the word has changed.
     #[cold]
     fn wake_all(&self, set: u32) {
         let word = self.word();
         futex::wake(word, u32::MAX);
-        let nobody = set & !SLEEPERS;
-        let _ = word.compare_exchange(set, nobody, Ordering::SeqCst, Ordering::SeqCst);
+        let no_sleepers = set & !SLEEPERS;
+        let _ = word.compare_exchange(set, no_sleepers, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Clears it.
+    /// Clears the event.
     pub fn clear(&self) {
         self.word().fetch_and(!SET, Ordering::SeqCst);
     }
 
-    /// Waits until it is set.
+    /// Waits until the event is set.
     ///
     /// # Errors
     /// [`WaitError::TimedOut`], [`WaitError::Interrupted`].
@@ -125,20 +126,20 @@ impl Event {
         self.wait_since(self.now(), deadline)
     }
 
-    /// From when a wait counts that [`Event::wait_since`] does in several parts.
+    /// The start of a wait that [`Event::wait_since`] does in several parts.
     pub fn now(&self) -> Since {
-        Since(self.word().load(Ordering::SeqCst) / TURN)
+        Since(self.word().load(Ordering::SeqCst) / ONE_SET)
     }
 
-    /// Waits until it is set, or was between `since` and now.
+    /// Waits until the event is set, or was set between `since` and now.
     ///
     /// # Errors
-    /// As [`Event::wait`].
+    /// Like [`Event::wait`].
     pub fn wait_since(&self, since: Since, deadline: Deadline) -> Result<(), WaitError> {
         let _call = wait_registry::Call::join();
         loop {
             let seen = self.word().load(Ordering::SeqCst);
-            if seen & SET != 0 || seen / TURN != since.0 {
+            if seen & SET != 0 || seen / ONE_SET != since.0 {
                 return Ok(());
             }
             if deadline.is_past() {

@@ -1,18 +1,19 @@
-//! Sleeping until something is published elsewhere, without a lost wake-up.
+//! An event count: sleep until something is published elsewhere, without a lost wake-up.
 //!
 //! ```text
-//! publisher: publish (SeqCst);  look at the word (SeqCst);  sleepers? call them
+//! publisher: publish (SeqCst);  read the word (SeqCst);  sleepers? call them
 //! sleeper:   announce (SeqCst); look for what is published (SeqCst);  sleep while the word is as announced
 //! call:      count it;  wake;  nobody slept, and nobody announced since it was counted? no sleepers
 //! ```
 //!
-//! The four accesses of publisher and sleeper are in one total order, so either the publisher sees the sleeper announced
-//! or the sleeper sees what was published. Release and acquire alone would let both look away (store
-//! buffering). When nobody sleeps, publishing costs one load.
+//! The four accesses of publisher and sleeper are in one total order. So either the publisher sees
+//! the sleeper announced, or the sleeper sees what was published. Release and acquire alone would
+//! let both miss the other (store buffering). If nobody sleeps, publishing costs one load.
 //!
-//! Whoever calls, and whoever is woken, may be stopped or killed at any step. So the announcement stays until a call
-//! found that nobody sleeps: until then every publisher calls. Whoever falls asleep after a call was counted announced
-//! after that, which the last step of that call sees.
+//! The process that calls, and the one that is woken, may be stopped or killed at any step. So the
+//! announcement stays until a call finds nobody asleep; until then every publisher calls. A process
+//! that falls asleep after a call was counted announced itself after that, and the last step of the
+//! call sees it.
 
 use crate::sys::atomic::{AtomicU32, Ordering, total_order};
 
@@ -20,8 +21,8 @@ const SLEEPERS: u32 = 1;
 const FRESH: u32 = 2;
 const CALL: u32 = 4;
 
-/// Bit 0: somebody may be asleep. Bit 1: somebody announced after the last call. Bits 2-31: how often sleepers were
-/// called.
+/// Bit 0: a process may be asleep. Bit 1: a process announced itself after the last call. Bits
+/// 2-31: how often sleepers were called.
 #[repr(transparent)]
 pub(crate) struct EventCount(AtomicU32);
 
@@ -34,11 +35,11 @@ impl EventCount {
     /// The event count in a word that is zero at first.
     #[cfg(not(loom))]
     pub(crate) fn in_word(word: &AtomicU32) -> &EventCount {
-        // SAFETY: it is transparent.
+        // SAFETY: `EventCount` is a transparent wrapper of this word.
         unsafe { &*std::ptr::from_ref(word).cast() }
     }
 
-    /// Announces a sleeper; what the word must still be when it falls asleep.
+    /// Announces a sleeper. Returns the value that the word must still have when it falls asleep.
     pub(crate) fn announce(&self) -> u32 {
         let announced = SLEEPERS | FRESH;
         let announced = self.0.fetch_or(announced, Ordering::SeqCst) | announced;
@@ -51,28 +52,28 @@ impl EventCount {
         &self.0
     }
 
-    /// Whether somebody may be asleep. To be asked after publishing with `SeqCst`.
+    /// Whether a process may be asleep. Call it after publishing with `SeqCst`.
     #[inline]
     pub(crate) fn is_awaited(&self) -> bool {
         total_order();
         self.0.load(Ordering::SeqCst) & SLEEPERS != 0
     }
 
-    /// Lets nobody fall asleep who announced before, and wakes some of those that sleep: `wake` does, and says how
-    /// many they were.
+    /// Keeps everybody who announced before this call from falling asleep, and wakes some of the
+    /// sleepers. `wake` wakes them and returns how many there were.
     pub(crate) fn call(&self, wake: impl FnOnce(&AtomicU32) -> usize) {
         let counted = |word: u32| Some(word.wrapping_add(CALL) & !FRESH);
-        let former = self
+        let previous = self
             .0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, counted);
-        let now = former.ok().and_then(counted);
+        let now = previous.ok().and_then(counted);
         if wake(&self.0) == 0
             && let Some(now) = now
         {
-            let nobody = now & !SLEEPERS;
+            let no_sleepers = now & !SLEEPERS;
             let _ = self
                 .0
-                .compare_exchange(now, nobody, Ordering::SeqCst, Ordering::SeqCst);
+                .compare_exchange(now, no_sleepers, Ordering::SeqCst, Ordering::SeqCst);
         }
     }
 
@@ -85,7 +86,8 @@ impl EventCount {
         }
     }
 
-    /// To be called by whoever slept, before it goes on. `more`: something is left for another.
+    /// A process that slept calls this before it goes on. `more`: something is left for another
+    /// one.
     #[cfg(not(loom))]
     pub(crate) fn woke(&self, more: impl FnOnce() -> bool) {
         if self.is_awaited() && more() {
@@ -100,5 +102,29 @@ impl EventCount {
             crate::failpoint::hit("sync.called");
             crate::sys::futex::wake(word, count)
         });
+    }
+}
+
+/// A point in time at which there may have been no room. After a failed try, another is worthwhile once a message was
+/// received after this point.
+#[cfg(not(loom))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventKey(pub(crate) u32);
+
+#[cfg(not(loom))]
+impl EventKey {
+    pub(crate) fn now(senders: &EventCount) -> EventKey {
+        EventKey(senders.announce())
+    }
+
+    pub(crate) fn is_over(self, senders: &EventCount) -> bool {
+        senders.word().load(Ordering::SeqCst) != self.0
+    }
+
+    /// Passing on a wake-up that never came would itself be one.
+    pub(crate) fn pass_on(self, senders: &EventCount) {
+        if self.is_over(senders) {
+            senders.woke(|| true);
+        }
     }
 }

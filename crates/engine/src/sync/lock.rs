@@ -11,12 +11,12 @@ use crate::objects::handle::Handle;
 use crate::objects::object::Kind;
 use crate::objects::object_ref::{TypedRef, opened};
 
-/// A lock that any process of the tree may hold, and that outlives a holder's death.
+/// A lock that any process of the tree may hold, and that survives its holder's death.
 ///
-/// As with the lock of Python's `multiprocessing`, whoever likes may release it: it can serve as a robust lock
-/// that one process closes and another opens. A holder that is killed, calls `_exit` or is replaced by
-/// another program makes the next [`acquire`](Lock::acquire) fail once with
-/// [`LockError::OwnerDied`]; a holder that ends in order leaves it held.
+/// As with the lock of Python's `multiprocessing`, any process may release it. So one process
+/// can lock it and another can unlock it. If a holder is killed, calls `_exit` or is replaced by
+/// another program, the next [`acquire`](Lock::acquire) fails once with [`LockError::OwnerDied`].
+/// A holder that exits normally leaves the lock held.
 #[derive(Debug)]
 pub struct Lock {
     shared: TypedRef<RobustLock<{ Kind::Lock as u32 }>>,
@@ -25,7 +25,7 @@ pub struct Lock {
 
 opened!(Lock, shared);
 
-/// How a lock came to be held.
+/// The state in which a lock was acquired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acquired {
     /// It was free.
@@ -38,7 +38,7 @@ impl Lock {
     /// A new, free lock.
     ///
     /// # Errors
-    /// When shared memory cannot be had.
+    /// When shared memory is not available.
     pub fn new() -> Result<Lock> {
         Ok(Lock {
             shared: TypedRef::make(0, |_| {})?,
@@ -46,10 +46,10 @@ impl Lock {
         })
     }
 
-    /// The lock a handle names.
+    /// Opens the lock that a handle names.
     ///
     /// # Errors
-    /// When the handle is another tree's, stale, or names something else.
+    /// When the handle is from another process tree, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<Lock> {
         Ok(Lock {
             shared: TypedRef::open(handle)?,
@@ -57,7 +57,7 @@ impl Lock {
         })
     }
 
-    /// The name by which other processes open the lock.
+    /// The handle by which other processes open the lock.
     pub fn handle(&self) -> Handle {
         self.shared.handle()
     }
@@ -75,19 +75,20 @@ impl Lock {
     /// Waits for the lock and takes it.
     ///
     /// # Errors
-    /// [`LockError::OwnerDied`], once, when the holder died: the lock is free then and not taken.
+    /// [`LockError::OwnerDied`], once, if the holder died: the lock is then free and not taken.
+    /// [`LockError::TimedOut`], [`LockError::Interrupted`].
     pub fn acquire(&self, deadline: Deadline) -> Result<(), LockError> {
         self.enter(deadline, AfterDeath::Free).map(drop)
     }
 
-    /// As [`acquire`](Lock::acquire), but a dead holder's lock is taken over, so that what it guards can
-    /// be repaired.
+    /// Like [`acquire`](Lock::acquire), but takes over the lock of a dead holder, so that what it
+    /// guards can be repaired.
     ///
     /// # Errors
     /// [`LockError::TimedOut`], [`LockError::Interrupted`].
     pub fn acquire_for_repair(&self, deadline: Deadline) -> Result<Acquired, LockError> {
-        let inherited = self.enter(deadline, AfterDeath::Hold)?;
-        Ok(match inherited.0 {
+        let owner_died = self.enter(deadline, AfterDeath::Hold)?;
+        Ok(match owner_died.0 {
             true => Acquired::AfterOwnerDied,
             false => Acquired::Clean,
         })
@@ -97,15 +98,15 @@ impl Lock {
         &self,
         deadline: Deadline,
         after: AfterDeath,
-    ) -> Result<robust_lock::Inherited, LockError> {
+    ) -> Result<robust_lock::OwnerDied, LockError> {
         let arena = self.shared.arena();
         robust_lock::acquire(arena, &self.shared.word, &self.spin, deadline, after)
     }
 
-    /// Frees the lock, whoever holds it.
+    /// Frees the lock, whichever process holds it.
     ///
     /// # Errors
-    /// [`NotHeld`] when it is free.
+    /// [`NotHeld`] if it is free.
     #[inline]
     pub fn release(&self) -> Result<(), NotHeld> {
         robust_lock::release(&self.shared.word).map_err(|()| NotHeld)
@@ -115,24 +116,25 @@ impl Lock {
         (self.shared.block(), &self.shared.word)
     }
 
-    /// Whether somebody holds it.
+    /// Whether a process holds the lock.
     pub fn is_held(&self) -> bool {
         !self.shared.word.look().is_free()
     }
 
-    /// Whether [`acquire`](Self::acquire) would wait now: somebody holds it who is not dead.
+    /// Whether [`acquire`](Self::acquire) would wait now: a process that is not dead holds the
+    /// lock.
     #[inline]
     pub fn would_wait(&self) -> bool {
         let arena = self.shared.arena();
-        robust_lock::is_held_by_the_living(arena, self.shared.word.look())
+        robust_lock::is_held_by_living(arena, self.shared.word.look())
     }
 
-    /// The process that acquired it, if it is held.
+    /// The process that acquired the lock, if it is held.
     pub fn holder(&self) -> Option<ProcId> {
         self.shared.word.look().holder()
     }
 
-    /// Whether the calling thread acquired it.
+    /// Whether the calling thread acquired the lock.
     #[inline]
     pub fn is_mine(&self) -> bool {
         self.shared.is_mine(self.shared.arena().me())

@@ -1,17 +1,18 @@
-//! The word of a lock: who holds it, and whether somebody sleeps.
+//! The word of a lock: which thread holds it, and whether anybody sleeps.
 //!
 //! ```text
 //! bits 32-63  the holding thread's number (for `is_mine` and recursion)
-//! bit  31     somebody may be asleep on the low half
-//! bits 0-30   the holding process, zero when free
+//! bit  31     a thread may be asleep on the low half
+//! bits 0-30   the holding process, zero if the lock is free
 //! ```
 //!
-//! Taking the lock, giving it back and breaking a dead holder's hold are each one compare-and-swap on
+//! Taking the lock, releasing it and breaking a dead holder's hold are each one compare-and-swap on
 //! the whole word. Sleepers are a bit, not a count: a count would be wrong for ever after a sleeper
-//! was killed. Freeing clears the bit and wakes one; whoever slept sets it again as it takes the lock,
-//! since others may sleep still ("Mutex, take 3" of Drepper's *Futexes Are Tricky*, 2011). One that is killed in
-//! between is heard of; if it is stopped there, the others find the lock free after the longest sleep
-//! (`sys/futex.rs`). With the bit left in the free word, each release in a tight loop would wake one more in vain.
+//! was killed. Freeing clears the bit and wakes one sleeper. That one sets the bit again when it
+//! takes the lock, because others may still sleep ("Mutex, take 3" of Drepper's *Futexes Are
+//! Tricky*, 2011). If it is killed in between, that is noticed. If it is stopped there, the
+//! others find the lock free after the longest sleep (`sys/futex.rs`). If the bit stayed in the
+//! free word, each release in a tight loop would wake another one in vain.
 
 use crate::memory::owner::ProcId;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -19,7 +20,7 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 const SLEEPERS: u64 = 1 << 31;
 const HOLDER: u64 = SLEEPERS - 1;
 
-/// What was seen in a [`LockState`].
+/// The value of a [`LockState`] as it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen(u64);
 
@@ -77,19 +78,22 @@ impl LockState {
             .map_err(Seen)
     }
 
-    /// Takes the lock if it is free; what was seen when it is not. `slept`: others may sleep still.
+    /// Takes the lock if it is free; otherwise returns what it saw. `slept`: others may still
+    /// sleep.
     #[inline]
     pub(crate) fn take(&self, me: ProcId, thread: u32, slept: bool) -> Result<(), Seen> {
         self.swap(Seen(0), held(me, thread, slept))
     }
 
-    /// Says that somebody is about to sleep; what to sleep on, or `None` when the word changed.
+    /// Announces that a thread is about to sleep. Returns the value to sleep on, or `None` if the
+    /// word changed.
     pub(crate) fn announce_sleeper(&self, seen: Seen) -> Option<Seen> {
         let announced = Seen(seen.0 | SLEEPERS);
         (seen == announced || self.swap(seen, announced.0).is_ok()).then_some(announced)
     }
 
-    /// Frees the lock, whoever holds it. Whether somebody is to be woken; `Err` when it was free.
+    /// Frees the lock, whichever process holds it. Returns whether to wake a sleeper; `Err` if it
+    /// was free.
     #[inline]
     pub(crate) fn free(&self) -> Result<bool, ()> {
         let mut seen = self.look();
@@ -104,17 +108,17 @@ impl LockState {
         }
     }
 
-    /// Frees the lock of a holder that died; true for exactly one caller.
+    /// Frees the lock of a holder that died. Returns true to exactly one caller.
     pub(crate) fn break_hold(&self, seen: Seen) -> bool {
         self.swap(seen, 0).is_ok()
     }
 
-    /// Takes the lock over from a holder that died; true for exactly one caller.
+    /// Takes the lock over from a holder that died. Returns true to exactly one caller.
     pub(crate) fn inherit(&self, seen: Seen, me: ProcId, thread: u32) -> bool {
         self.swap(seen, held(me, thread, true)).is_ok()
     }
 
-    /// Leaves the lock held for good in the name of nobody, if `seen` still holds.
+    /// Leaves the lock held for good, by nobody in particular, if the word still is as `seen`.
     #[cfg(not(loom))]
     pub(crate) fn keep(&self, seen: Seen) -> bool {
         self.swap(seen, held(ProcId::ABANDONED, 0, seen.has_sleepers()))

@@ -1,9 +1,10 @@
-//! Locks, semaphores, events: what processes wait for each other with.
+//! Locks, semaphores, events and barriers between processes.
 //!
-//! Each is one object in shared memory, made with `new`, named by `handle`, opened elsewhere with
-//! `open`. Waiting takes a [`Deadline`](crate::Deadline) and ends early, with nothing changed, when a
-//! signal arrives. A process may be killed at any instruction: who waits for what it held is told
-//! ([`LockError::OwnerDied`](crate::error::LockError)), who waits beside it is not concerned.
+//! Each is one object in shared memory: `new` makes it, `handle` names it, and `open` opens it in
+//! another process. Waiting takes a [`Deadline`](crate::Deadline) and ends early, with nothing
+//! changed, when a signal arrives. A process may be killed at any instruction. A process that waits
+//! for what the dead one held is told ([`LockError::OwnerDied`](crate::error::LockError)); other
+//! waiters are not affected.
 
 mod barrier;
 mod condition;

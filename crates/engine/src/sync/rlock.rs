@@ -14,9 +14,9 @@ use crate::objects::handle::Handle;
 use crate::objects::object::Kind;
 use crate::objects::object_ref::{TypedRef, opened};
 
-/// A lock of one thread of one process, which must release it as often as it acquired it.
+/// A lock for one thread of one process, which must release it as often as it acquired it.
 ///
-/// A holder that dies makes the next [`acquire`](RLock::acquire) fail once with
+/// If the holder dies, the next [`acquire`](RLock::acquire) fails once with
 /// [`LockError::OwnerDied`].
 #[derive(Debug)]
 pub struct RLock {
@@ -30,7 +30,7 @@ impl RLock {
     /// A new, free lock.
     ///
     /// # Errors
-    /// When shared memory cannot be had.
+    /// When shared memory is not available.
     pub fn new() -> Result<RLock> {
         Ok(RLock {
             shared: TypedRef::make(0, |_| {})?,
@@ -38,10 +38,10 @@ impl RLock {
         })
     }
 
-    /// The lock a handle names.
+    /// Opens the lock that a handle names.
     ///
     /// # Errors
-    /// When the handle is another tree's, stale, or names something else.
+    /// When the handle is from another process tree, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<RLock> {
         Ok(RLock {
             shared: TypedRef::open(handle)?,
@@ -49,12 +49,12 @@ impl RLock {
         })
     }
 
-    /// The name by which other processes open the lock.
+    /// The handle by which other processes open the lock.
     pub fn handle(&self) -> Handle {
         self.shared.handle()
     }
 
-    /// Takes the lock if it is free or this thread's.
+    /// Takes the lock if it is free or held by this thread.
     #[inline]
     pub fn try_acquire(&self) -> bool {
         let me = self.shared.arena().me();
@@ -67,7 +67,7 @@ impl RLock {
         }
     }
 
-    /// Counts one more hold of the thread that has the lock.
+    /// Counts one more hold if this thread has the lock.
     fn acquire_again(&self, me: ProcId) -> bool {
         let mine = self.shared.is_mine(me);
         if mine {
@@ -79,12 +79,13 @@ impl RLock {
     /// Waits for the lock and takes it.
     ///
     /// # Errors
-    /// [`LockError::OwnerDied`], once, when the holder died: the lock is free then and not taken.
+    /// [`LockError::OwnerDied`], once, if the holder died: the lock is then free and not taken.
+    /// [`LockError::TimedOut`], [`LockError::Interrupted`].
     pub fn acquire(&self, deadline: Deadline) -> Result<(), LockError> {
         self.enter(deadline, AfterDeath::Free).map(drop)
     }
 
-    /// As [`acquire`](RLock::acquire), but a dead holder's lock is taken over.
+    /// Like [`acquire`](RLock::acquire), but takes over the lock of a dead holder.
     ///
     /// # Errors
     /// [`LockError::TimedOut`], [`LockError::Interrupted`].
@@ -97,19 +98,19 @@ impl RLock {
         if self.try_acquire() {
             return Ok(Acquired::Clean);
         }
-        let inherited =
+        let owner_died =
             robust_lock::acquire(arena, &self.shared.word, &self.spin, deadline, after)?;
         self.shared.again.store(0, Ordering::Relaxed);
-        Ok(match inherited.0 {
+        Ok(match owner_died.0 {
             true => Acquired::AfterOwnerDied,
             false => Acquired::Clean,
         })
     }
 
-    /// Gives one hold back; the lock is free when it was the last.
+    /// Releases one hold. The lock is free after the last one.
     ///
     /// # Errors
-    /// [`NotOwner`] when the calling thread does not hold it.
+    /// [`NotOwner`] if the calling thread does not hold it.
     #[inline]
     pub fn release(&self) -> Result<(), NotOwner> {
         if !self.is_mine() {
@@ -123,7 +124,7 @@ impl RLock {
         robust_lock::release(&self.shared.word).map_err(|()| NotOwner)
     }
 
-    /// How often the calling thread holds it.
+    /// How many times the calling thread holds the lock.
     pub fn count(&self) -> u32 {
         match self.is_mine() {
             true => self.shared.again.load(Ordering::Relaxed) + 1,
@@ -131,7 +132,7 @@ impl RLock {
         }
     }
 
-    /// Whether the calling thread holds it.
+    /// Whether the calling thread holds the lock.
     #[inline]
     pub fn is_mine(&self) -> bool {
         self.shared.is_mine(self.shared.arena().me())
@@ -141,20 +142,21 @@ impl RLock {
         (self.shared.block(), &self.shared.word)
     }
 
-    /// Whether somebody holds it.
+    /// Whether a process holds the lock.
     pub fn is_held(&self) -> bool {
         !self.shared.word.look().is_free()
     }
 
-    /// Whether [`acquire`](Self::acquire) would wait now: somebody else holds it who is not dead.
+    /// Whether [`acquire`](Self::acquire) would wait now: another thread that is not dead holds the
+    /// lock.
     #[inline]
     pub fn would_wait(&self) -> bool {
         let arena = self.shared.arena();
         let seen = self.shared.word.look();
-        robust_lock::is_held_by_the_living(arena, seen) && !self.shared.is_of(arena.me(), seen)
+        robust_lock::is_held_by_living(arena, seen) && !self.shared.is_held_by(arena.me(), seen)
     }
 
-    /// The process that holds it.
+    /// The process that holds the lock.
     pub fn holder(&self) -> Option<ProcId> {
         self.shared.word.look().holder()
     }

@@ -22,7 +22,7 @@ use crate::sys::futex::{self, Slept};
 pub(crate) struct RobustLock<const KIND: u32> {
     head: ObjectHead,
     pub(super) word: LockState,
-    /// How often the holder acquired it beyond the first time; only the holder touches it.
+    /// How often the holder acquired it beyond the first time. Only the holder touches it.
     pub(super) again: AtomicU32,
 }
 
@@ -42,42 +42,43 @@ unsafe impl<const KIND: u32> Layout for RobustLock<KIND> {
 /// What to do with the lock of a holder that died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterDeath {
-    /// Leave it free and say so.
+    /// Leave it free and report the death.
     Free,
     /// Hold it, for repair.
     Hold,
 }
 
-/// The word's holder died, and the lock is this thread's now.
+/// Whether the previous holder died, and left the lock to this thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Inherited(pub(super) bool);
+pub(super) struct OwnerDied(pub(super) bool);
 
-/// Acquires `word` or says why not.
+/// Acquires `word`, or returns why it could not.
 pub(super) fn acquire(
     arena: &Arena,
     word: &LockState,
     spin: &Spin,
     deadline: Deadline,
     after: AfterDeath,
-) -> Result<Inherited, LockError> {
+) -> Result<OwnerDied, LockError> {
     let me = arena.me();
     let thread = thread::number(me);
     let Err(seen) = word.take(me, thread, false) else {
         failpoint::hit("lock.taken");
-        return Ok(Inherited(false));
+        return Ok(OwnerDied(false));
     };
     let at_once = deadline == Deadline::NOW;
-    if at_once && is_held_by_the_living(arena, seen) {
+    if at_once && is_held_by_living(arena, seen) {
         return Err(LockError::TimedOut);
     }
-    // With somebody asleep it takes a wake-up anyway, and many that look hold up the one that is to go on.
+    // If a thread is asleep, it takes a wake-up anyway, and many spinning threads slow down the one
+    // that is to go on.
     if !at_once
         && !seen.has_sleepers()
         && spin
             .until(|| (word.look().is_free() && word.take(me, thread, false).is_ok()).then_some(()))
             .is_some()
     {
-        return Ok(Inherited(false));
+        return Ok(OwnerDied(false));
     }
     let waited = wait(arena, word, (me, thread), deadline, after);
     if waited.is_err() {
@@ -86,14 +87,14 @@ pub(super) fn acquire(
     waited
 }
 
-/// Whether a lock was held by one who is not dead.
+/// Whether a lock was held by a process that is not dead.
 #[inline]
-pub(super) fn is_held_by_the_living(arena: &Arena, seen: Seen) -> bool {
+pub(super) fn is_held_by_living(arena: &Arena, seen: Seen) -> bool {
     let alive = |holder| holder == arena.me() || !arena.is_dead(holder);
     seen.holder().is_some_and(alive)
 }
 
-/// A thread that slept and does not take the lock: a wake-up meant for it goes on to the next.
+/// Passes a wake-up on to the next sleeper, for a thread that slept and does not take the lock.
 pub(super) fn pass_on(word: &LockState) {
     loop {
         let seen = word.look();
@@ -113,13 +114,13 @@ fn wait(
     (me, thread): (ProcId, u32),
     deadline: Deadline,
     after: AfterDeath,
-) -> Result<Inherited, LockError> {
+) -> Result<OwnerDied, LockError> {
     let mut slept = false;
     let _call = wait_registry::Call::join();
     loop {
         let Err(seen) = word.take(me, thread, slept) else {
             failpoint::hit("lock.taken");
-            return Ok(Inherited(false));
+            return Ok(OwnerDied(false));
         };
         let holder = seen.holder().filter(|holder| *holder != ProcId::ABANDONED);
         let watch = holder.map(|holder| arena.watch_liveness(holder));
@@ -127,7 +128,7 @@ fn wait(
             failpoint::hit("lock.found_dead");
             match after {
                 AfterDeath::Free if word.break_hold(seen) => return Err(LockError::OwnerDied),
-                AfterDeath::Hold if word.inherit(seen, me, thread) => return Ok(Inherited(true)),
+                AfterDeath::Hold if word.inherit(seen, me, thread) => return Ok(OwnerDied(true)),
                 _ => continue,
             }
         }
@@ -157,16 +158,16 @@ pub(super) fn release(word: &LockState) -> Result<(), ()> {
     Ok(())
 }
 
-/// What lies in a block that was a lock's a moment ago.
+/// The contents of a block that was a lock's a moment ago.
 fn robust_lock_in(arena: &Arena, block: BlockId) -> Option<&RobustLock<{ Kind::Lock as u32 }>> {
     let payload = arena.payload(block).ok()?;
     let is_room = arena.capacity(block) >= size_of::<RobustLock<{ Kind::Lock as u32 }>>() as u64;
-    // SAFETY: large enough, 64-aligned and mapped for good; all atomics. Both kinds of locks have this layout,
-    // and what something else says there is only compared.
+    // SAFETY: large enough, 64-aligned and never unmapped; all atomics. Both kinds of locks have
+    // this layout, and if the block is something else now, its words are only compared.
     is_room.then(|| unsafe { payload.cast().as_ref() })
 }
 
-/// The word of the lock in `block`, if it is one, and what keeps it a lock.
+/// The word of the lock in `block`, if it is one, and a reference that keeps it a lock.
 pub(super) fn lock_in(
     arena: &'static Arena,
     block: BlockId,
@@ -178,12 +179,12 @@ pub(super) fn lock_in(
     Some((held, &robust.word))
 }
 
-/// Who holds the lock in `block`, if it is one and anybody does.
+/// The process that holds the lock in `block`, if it is a lock and held.
 pub(crate) fn holder_of(arena: &Arena, block: BlockId) -> Option<ProcId> {
     robust_lock_in(arena, block)?.word.look().holder()
 }
 
-/// Keeps a lock that this process leaves behind held for good, if it holds the one in `block`.
+/// If this process holds the lock in `block` when it exits, leaves the lock held for good.
 pub(crate) fn keep_held(arena: &'static Arena, block: BlockId, me: ProcId) {
     let Some(robust) = robust_lock_in(arena, block) else {
         return;
@@ -191,7 +192,7 @@ pub(crate) fn keep_held(arena: &'static Arena, block: BlockId, me: ProcId) {
     if robust.word.look().holder() != Some(me) {
         return;
     }
-    // With a hold of its own it stays a lock; it may have become something else since it was looked up.
+    // The reference keeps it a lock. It may have become something else since the first look.
     let Some((_held, word)) = lock_in(arena, block) else {
         return;
     };
@@ -204,12 +205,12 @@ pub(crate) fn keep_held(arena: &'static Arena, block: BlockId, me: ProcId) {
 impl<const KIND: u32> RobustLock<KIND> {
     #[inline]
     pub(super) fn is_mine(&self, me: ProcId) -> bool {
-        self.is_of(me, self.word.look())
+        self.is_held_by(me, self.word.look())
     }
 
-    /// Whether it was the calling thread's when it was seen so.
+    /// Whether the calling thread held the lock when it was `seen`.
     #[inline]
-    pub(super) fn is_of(&self, me: ProcId, seen: Seen) -> bool {
+    pub(super) fn is_held_by(&self, me: ProcId, seen: Seen) -> bool {
         seen.holder() == Some(me) && seen.thread() == thread::number(me)
     }
 }

@@ -1,22 +1,24 @@
 //! A lock that many may hold to read, or one to write.
 //!
-//! It is made of locks that know their holders (`lock_state.rs`), so there is no count that a dead reader would
-//! leave wrong. Each reader holds one of the *reader slots*; a writer holds the robust lock, and then all the reader slots.
+//! It consists of locks that know their holders (`lock_state.rs`), so there is no count that a dead
+//! reader could leave wrong. Each reader holds one of the *reader slots*. A writer holds the writer
+//! lock, and then all reader slots.
 //!
 //! ```text
-//! read:   robust lock held? pass through it     take a reader slot that is free, or wait for one's own
-//! write:  take the robust lock     take every reader slot, in their order     unfinished := 1
-//! finish: unfinished := 0     give everything back
+//! read:   writer lock held? acquire and release it     take a free reader slot, or wait for this thread's own
+//! write:  take the writer lock     take every reader slot, in order     unfinished := 1
+//! finish: unfinished := 0     release everything
 //! ```
 //!
-//! Readers pass through the robust lock while somebody holds it, so that a writer need not wait for ever. What a dead
-//! process holds is taken over, and of a dead reader no more is said. What a dead writer had begun stays
-//! unfinished, which everybody is told who holds the lock after it, until a writer says that all is well.
+//! While a process holds the writer lock, readers first acquire and release it, so that a writer
+//! does not wait for ever. A lock that a dead process holds is taken over. A dead reader has no
+//! further effect. What a dead writer had begun stays unfinished: every later holder is told so,
+//! until a writer says that the data is consistent again.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::lock_state::LockState;
-use super::robust_lock::{self, AfterDeath, Inherited};
+use super::robust_lock::{self, AfterDeath, OwnerDied};
 use super::spin::Spin;
 use super::thread;
 use crate::deadline::Deadline;
@@ -27,10 +29,10 @@ use crate::objects::object::{Kind, Layout, ObjectHead};
 use crate::objects::object_ref::{TypedRef, opened};
 use crate::sync::Acquired;
 
-/// So many may read at a time; others wait for one of them.
+/// This many may read at a time; others wait for one of them.
 const READER_SLOTS: usize = 16;
 
-/// One cache line: readers do not get in each other's way.
+/// One cache line, so that readers do not slow each other down.
 #[repr(C, align(64))]
 struct ReaderSlot {
     word: LockState,
@@ -39,8 +41,8 @@ struct ReaderSlot {
 #[repr(C)]
 pub(crate) struct RwLockObject {
     head: ObjectHead,
-    robust: LockState,
-    /// Whether somebody writes, or died over it.
+    writer_lock: LockState,
+    /// Whether a process is writing, or died while it was.
     unfinished: AtomicU32,
     reader_slots: [ReaderSlot; READER_SLOTS],
 }
@@ -54,7 +56,7 @@ unsafe impl Layout for RwLockObject {
     }
 }
 
-/// A readers-writer lock between processes, which outlives its holders' deaths.
+/// A readers-writer lock between processes. It survives its holders' deaths.
 #[derive(Debug)]
 pub struct RwLock {
     shared: TypedRef<RwLockObject>,
@@ -63,16 +65,16 @@ pub struct RwLock {
 
 opened!(RwLock, shared);
 
-/// The reader slot that a reader holds, to be given back.
+/// The reader slot that a reader holds, to be released with [`RwLock::leave`].
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "the lock stays held until the reader_slot is given back"]
+#[must_use = "the lock stays held until the hold is released"]
 pub struct ReadHold(usize);
 
 impl RwLock {
-    /// A new lock, held by nobody.
+    /// A new lock that nobody holds.
     ///
     /// # Errors
-    /// When shared memory cannot be had.
+    /// When shared memory is not available.
     pub fn new() -> Result<RwLock> {
         Ok(RwLock {
             shared: TypedRef::make(0, |_| {})?,
@@ -80,10 +82,10 @@ impl RwLock {
         })
     }
 
-    /// The lock a handle names.
+    /// Opens the lock that a handle names.
     ///
     /// # Errors
-    /// When the handle is another tree's, stale, or names something else.
+    /// When the handle is from another process tree, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<RwLock> {
         Ok(RwLock {
             shared: TypedRef::open(handle)?,
@@ -91,28 +93,28 @@ impl RwLock {
         })
     }
 
-    /// The name by which other processes open the lock.
+    /// The handle by which other processes open the lock.
     pub fn handle(&self) -> Handle {
         self.shared.handle()
     }
 
-    /// Waits until nobody writes, and keeps writers out until [`leave`](RwLock::leave). Says whether a writer
-    /// died over what it wrote.
+    /// Waits until nobody writes, and keeps writers out until [`leave`](RwLock::leave). Also tells
+    /// whether a writer died while it was writing.
     ///
     /// # Errors
     /// [`LockError::TimedOut`], [`LockError::Interrupted`].
     pub fn read(&self, deadline: Deadline) -> Result<(ReadHold, Acquired), LockError> {
-        if !self.shared.robust.look().is_free() {
-            self.take(&self.shared.robust, deadline)?;
+        if !self.shared.writer_lock.look().is_free() {
+            self.take(&self.shared.writer_lock, deadline)?;
             failpoint::hit("rwlock.passing");
-            let _ = robust_lock::release(&self.shared.robust);
+            let _ = robust_lock::release(&self.shared.writer_lock);
         }
         let hold = match self.free_reader_slot() {
             Some(hold) => hold,
             None => self.own_reader_slot(deadline)?,
         };
         failpoint::hit("rwlock.reading");
-        // With a reader slot in hand, no living writer has set this.
+        // While this thread holds a reader slot, no living writer has set `unfinished`.
         Ok((hold, self.state()))
     }
 
@@ -137,22 +139,23 @@ impl RwLock {
         Ok(ReadHold(own))
     }
 
-    /// Gives a reader's hold back.
+    /// Releases a reader's hold.
     pub fn leave(&self, hold: ReadHold) {
         let _ = robust_lock::release(&self.shared.reader_slots[hold.0].word);
     }
 
-    /// Whether this thread has that hold. In a forked child it is the parent's.
+    /// Whether this thread has that hold. In a forked child, the parent has it.
     pub fn is_reading(&self, hold: &ReadHold) -> bool {
         self.is_mine(&self.shared.reader_slots[hold.0].word)
     }
 
-    /// Waits until nobody else reads or writes, and keeps all others out until [`finish`](RwLock::finish).
+    /// Waits until nobody else reads or writes, and keeps all others out until
+    /// [`finish`](RwLock::finish).
     ///
     /// # Errors
     /// [`LockError::TimedOut`], [`LockError::Interrupted`].
     pub fn write(&self, deadline: Deadline) -> Result<Acquired, LockError> {
-        self.take(&self.shared.robust, deadline)?;
+        self.take(&self.shared.writer_lock, deadline)?;
         failpoint::hit("rwlock.entering");
         for (at, reader_slot) in self.shared.reader_slots.iter().enumerate() {
             if let Err(error) = self.take(&reader_slot.word, deadline) {
@@ -166,31 +169,31 @@ impl RwLock {
         Ok(state)
     }
 
-    /// Gives a writer's hold back. `well`: what is guarded is as it should be; otherwise those who come after
-    /// are told that somebody died over it.
-    pub fn finish(&self, well: bool) {
-        if well {
+    /// Releases a writer's hold. `consistent` says that the guarded data is consistent. If it is false,
+    /// later holders are told that a writer died.
+    pub fn finish(&self, consistent: bool) {
+        if consistent {
             self.shared.unfinished.store(0, Ordering::SeqCst);
             failpoint::hit("rwlock.finished");
         }
         self.release_all(READER_SLOTS);
     }
 
-    /// Whether this thread may write. In a forked child its parent does.
+    /// Whether this thread may write. In a forked child, the parent may.
     pub fn is_writing(&self) -> bool {
-        self.is_mine(&self.shared.robust)
+        self.is_mine(&self.shared.writer_lock)
     }
 
-    /// Gives the first reader slots and the robust lock back.
+    /// Releases the first `reader_slots` reader slots, and the writer lock.
     fn release_all(&self, reader_slots: usize) {
         for reader_slot in self.shared.reader_slots[..reader_slots].iter().rev() {
             let _ = robust_lock::release(&reader_slot.word);
         }
-        let _ = robust_lock::release(&self.shared.robust);
+        let _ = robust_lock::release(&self.shared.writer_lock);
     }
 
-    /// Takes a word, from the dead as well.
-    fn take(&self, word: &LockState, deadline: Deadline) -> Result<Inherited, LockError> {
+    /// Takes a lock, also from a dead holder.
+    fn take(&self, word: &LockState, deadline: Deadline) -> Result<OwnerDied, LockError> {
         let arena = self.shared.arena();
         robust_lock::acquire(arena, word, &self.spin, deadline, AfterDeath::Hold)
     }

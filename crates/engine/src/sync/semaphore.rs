@@ -1,4 +1,4 @@
-//! A counter that processes take from and wait at.
+//! A counter that processes take units from and wait at.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -19,9 +19,9 @@ const VALUE: u32 = SLEEPERS - 1;
 #[repr(C)]
 pub(crate) struct SemaphoreObject {
     head: ObjectHead,
-    /// Bit 31: somebody may be asleep. Bits 0-30: the value.
+    /// Bit 31: a process may be asleep. Bits 0-30: the value.
     word: AtomicU32,
-    /// What the value must not pass.
+    /// The value never exceeds this.
     max: AtomicU32,
 }
 
@@ -34,8 +34,8 @@ unsafe impl Layout for SemaphoreObject {
     }
 }
 
-/// A semaphore. What a process took and did not give back before it died stays taken: a unit may stand
-/// for something that is still there, such as an item in a buffer.
+/// A semaphore. Units that a process took and did not release before it died stay taken: a unit may
+/// stand for something that still exists, such as an item in a buffer.
 #[derive(Debug)]
 pub struct Semaphore {
     shared: TypedRef<SemaphoreObject>,
@@ -45,18 +45,20 @@ pub struct Semaphore {
 opened!(Semaphore, shared);
 
 impl Semaphore {
-    /// The largest value there can be.
+    /// The largest possible value.
     pub const MAX: u32 = VALUE;
 
-    /// A semaphore at `value` that never passes `max` ([`Semaphore::MAX`] when `None`).
+    /// A semaphore with the value `value`, which never exceeds `max` ([`Semaphore::MAX`] if
+    /// `None`).
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a value beyond the bound; when shared memory cannot be had.
+    /// [`Error::Invalid`] for a value beyond the bound. When shared memory is not available.
     pub fn new(value: u32, max: Option<u32>) -> Result<Semaphore> {
         let max = max.unwrap_or(Self::MAX);
         if value > max || max > Self::MAX {
             return Err(Error::Invalid(format!(
-                "a semaphore of {value} with bound {max}: the value must be at most the bound, and the bound at most {}",
+                "a semaphore of {value} with bound {max}: the value must be at most the \
+                 bound, and the bound at most {}",
                 Self::MAX
             )));
         }
@@ -70,10 +72,10 @@ impl Semaphore {
         })
     }
 
-    /// The semaphore a handle names.
+    /// Opens the semaphore that a handle names.
     ///
     /// # Errors
-    /// When the handle is another tree's, stale, or names something else.
+    /// When the handle is from another process tree, stale, or names something else.
     pub fn open(handle: &Handle) -> Result<Semaphore> {
         Ok(Semaphore {
             shared: TypedRef::open(handle)?,
@@ -81,7 +83,7 @@ impl Semaphore {
         })
     }
 
-    /// The name by which other processes open the semaphore.
+    /// The handle by which other processes open the semaphore.
     pub fn handle(&self) -> Handle {
         self.shared.handle()
     }
@@ -116,7 +118,8 @@ impl Semaphore {
             return Ok(());
         }
         let waited = self.wait(deadline);
-        // Another one looks when more is left, or a wake-up meant for this thread was not used.
+        // Another thread has to look if units are left, or if this one did not use a wake-up meant
+        // for it.
         if self.shared.word.load(Ordering::SeqCst) > SLEEPERS {
             self.wake(1);
         }
@@ -134,7 +137,7 @@ impl Semaphore {
             if deadline.is_past() {
                 return Err(WaitError::TimedOut);
             }
-            // With the value at zero the word is nothing but the bit.
+            // While the value is zero, the word is at most the bit.
             let announced = word
                 .compare_exchange(0, SLEEPERS, Ordering::SeqCst, Ordering::SeqCst)
                 .unwrap_or_else(|seen| seen);
@@ -150,42 +153,43 @@ impl Semaphore {
         }
     }
 
-    /// Gives `count` units back.
+    /// Releases `count` units.
     ///
     /// # Errors
-    /// [`TooMany`], with nothing given, when the value would pass the bound.
+    /// [`TooMany`], with nothing released, if the value would exceed the bound.
     pub fn release(&self, count: u32) -> Result<(), TooMany> {
         let max = self.shared.max.load(Ordering::Relaxed);
-        let give = |word: u32| {
+        let add = |word: u32| {
             let value = (word & VALUE).checked_add(count)?;
             (value <= max).then_some(word + count)
         };
-        let former = self
+        let previous = self
             .shared
             .word
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, give)
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, add)
             .map_err(|_| TooMany)?;
-        if former & SLEEPERS != 0 {
+        if previous & SLEEPERS != 0 {
             failpoint::hit("semaphore.given");
             self.wake(count);
         }
         Ok(())
     }
 
-    /// Wakes up to `count` sleepers. That some may sleep is said until nobody did: whoever wakes them, and whoever is
-    /// woken, may be stopped.
+    /// Wakes up to `count` sleepers. The bit stays set until a call finds nobody asleep, because
+    /// the process that wakes, and the one that is woken, may be stopped.
     #[cold]
     fn wake(&self, count: u32) {
         let word = &self.shared.word;
         let seen = word.load(Ordering::SeqCst);
-        // Who falls asleep does so at zero. To be as it was seen after that, the word takes another release.
+        // A process falls asleep only while the value is zero. For the word to read as `seen` again
+        // after that, another release is needed.
         if futex::wake(word, count) == 0 && seen > SLEEPERS {
             let value = seen & VALUE;
             let _ = word.compare_exchange(seen, value, Ordering::SeqCst, Ordering::SeqCst);
         }
     }
 
-    /// The units that can be taken now.
+    /// The number of units that can be taken now.
     pub fn value(&self) -> u32 {
         self.shared.word.load(Ordering::SeqCst) & VALUE
     }

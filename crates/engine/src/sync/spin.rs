@@ -1,13 +1,14 @@
-//! Looking again for a moment before going to sleep.
+//! Spins for a moment before going to sleep.
 //!
-//! A wake-up across processors costs tens of microseconds, so looking for about as long can at worst
-//! double the wait. It is done only where two processors are there, and each place learns: when it was
-//! in vain the next time is shorter.
+//! A wake-up across processors costs tens of microseconds, so spinning for about as long can at
+//! worst double the wait. It is done only if there are at least two processors, and each place
+//! learns: after it spun in vain, it spins for a shorter time.
 //!
-//! Each look takes the memory looked at away from the processor that is about to write there. Between two
-//! who hand over one thing at a time, looking often is right; in a stream it slows the writer down, and
-//! looking seldom lets several things gather. Which it is shows when a longer pause is tried: now and then
-//! one is, and if more than one thing had come ([`Spin::hit`]), the pauses stay long.
+//! Each look takes the cache line away from the processor that is about to write to it. If two
+//! processes hand over one thing at a time, looking often is right. In a stream it slows the writer
+//! down; looking seldom lets several things gather. A trial of a longer pause shows which of the
+//! two it is. Now and then one is made, and if more than one thing had come ([`Spin::hit`]), the
+//! pauses stay long.
 
 use std::hint;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,25 +18,25 @@ use crate::sys::cpu;
 
 const LONGEST_NS: u32 = 50_000;
 const FIRST_NS: u32 = 20_000;
-/// Below this a spin is not worth its clock reads; now and then it is tried again.
+/// Below this a spin is not worth its clock reads. Now and then it is tried again.
 const SHORTEST_NS: u32 = 1_000;
 const RETRY_ONE_IN: u32 = 32;
 
-/// Between two looks: so many hints to the processor that this is a spin, some ten nanoseconds each.
+/// Between two looks: the number of spin hints to the processor, some ten nanoseconds each.
 const SHORTEST_PAUSE: u32 = 4;
 const LONGEST_PAUSE: u32 = 64;
 const TRIAL_PAUSE: u32 = 32;
-/// So many things found without a wait make a stream.
+/// This many things found without a wait make a stream.
 const STREAM: u32 = 2;
 
-/// What one place learned about spinning; of this process alone.
+/// What one place has learned about spinning. Private to this process.
 #[derive(Debug)]
 pub(crate) struct Spin {
     nanos: AtomicU32,
     skipped: AtomicU32,
     pause: AtomicU32,
     waits: AtomicU32,
-    /// What was found without a wait since the last one.
+    /// How many things were found without a wait since the last wait.
     hits: AtomicU32,
 }
 
@@ -52,7 +53,7 @@ impl Default for Spin {
 }
 
 impl Spin {
-    /// Something was found without a wait.
+    /// Records that something was found without a wait.
     #[inline]
     pub(crate) fn hit(&self) {
         let hits = self.hits.load(Ordering::Relaxed);
@@ -74,7 +75,7 @@ impl Spin {
         pause
     }
 
-    /// Asks `ready` a few times more, for about a microsecond.
+    /// Calls `ready` a few more times, for about a microsecond.
     pub(crate) fn briefly<T>(&self, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
         if cpu::available() < 2 || self.nanos.load(Ordering::Relaxed) < SHORTEST_NS {
             return None;
@@ -91,7 +92,7 @@ impl Spin {
         None
     }
 
-    /// Asks `ready` again and again for a bounded time.
+    /// Calls `ready` again and again for a bounded time.
     pub(crate) fn until<T>(&self, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
         if cpu::available() < 2 {
             return None;
@@ -115,7 +116,7 @@ impl Spin {
                     return Some(found);
                 }
             }
-            // Where more threads want to run than there are processors, they are not held up by this one.
+            // Let other threads run if there are more than processors.
             std::thread::yield_now();
             if monotonic_ns() >= end {
                 let shrunk = self.nanos.load(Ordering::Relaxed) / 2;

@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use crate::memory::owner::ProcId;
 
-/// The thread's number, unique within its process. Asked from the system once a thread; a forked child
-/// is told by its new id that the number it remembers is its parent's.
+/// The thread's number, unique within its process. The system is asked once per thread. A forked
+/// child notices from its new process id that the number it remembers is its parent's.
 pub(crate) fn number(me: ProcId) -> u32 {
     thread_local! {
         static KNOWN: Cell<(u32, u32)> = const { Cell::new((0, 0)) };

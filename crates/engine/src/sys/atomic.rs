@@ -5,10 +5,10 @@ pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Between two accesses that are in one total order with others of the protocol.
+/// Put between two accesses that must be in one total order with other accesses of the protocol.
 ///
-/// Loom takes sequentially consistent accesses for acquire and release ones, and only fences for what they
-/// are. The real accesses are in one total order without it.
+/// Loom treats sequentially consistent accesses as acquire and release ones, and only fences as what they are. The real
+/// accesses are in one total order without a fence.
 #[inline(always)]
 pub(crate) fn total_order() {
     #[cfg(loom)]

@@ -1,18 +1,18 @@
-//! What the processors are asked: whether spinning can pay, and to fetch what will be read.
+//! Questions and hints to the processor: whether spinning can pay, and which memory will be read soon.
 
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
-/// The processors this process may use at once: its affinity mask, cut by a cgroup's `cpu.max`.
+/// The number of processors this process may use at once: its affinity mask, limited by a cgroup's `cpu.max`.
 pub(crate) fn available() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
     // `available_parallelism` reads both the mask and the cgroup quotas of version 1 and 2.
     *COUNT.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// Asks the processor for a line of memory that will be read. A hint, on processors that take one.
+/// Prefetches a cache line that will be read. A hint, on processors that have one.
 #[inline(always)]
-pub(crate) fn expect_read(address: NonNull<u8>) {
+pub(crate) fn prefetch(address: NonNull<u8>) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a hint touches no memory, whatever the address.
     unsafe {

@@ -1,8 +1,9 @@
 //! Sleeping on words of shared memory.
 //!
-//! A wake-up that was lost because its sender was killed between its store and its `futex` call costs the sleeper one
-//! nap of [`NAP`], never for ever. Who slept one in vain may sleep for long ([`wait_all_told`]) on words that tell of
-//! deaths as well; what comes from one that is stopped in between it finds after the [`longest`] sleep.
+//! If a waker is killed between its store and its `futex` call, the wake-up is lost. That costs the sleeper one nap of
+//! [`NAP`], and never makes it sleep for ever. A sleeper whose first nap ended without an event may sleep for long
+//! ([`wait_long`]) on words that also report deaths. If a waker is stopped between the two steps, such a sleeper
+//! notices after the [`longest`] sleep.
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -15,22 +16,21 @@ use rustix::time::{ClockId, Timespec};
 use crate::deadline::Deadline;
 use crate::sys::signals;
 
-/// The longest time a sleeper stays asleep without looking around.
+/// The longest time a sleeper stays asleep before it checks again.
 pub(crate) const NAP: Duration = Duration::from_millis(400);
 
-/// The longest sleep of those who are told of deaths.
+/// The longest sleep of a sleeper that is told of deaths.
 #[cfg(not(feature = "kill-points"))]
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// The nap of those who watch more words than the kernel lets them wait for.
+/// The nap of a sleeper that watches more words than the kernel lets it wait for.
 pub(crate) const SHORT_NAP: Duration = Duration::from_millis(40);
 
-/// The most words one `futex_waitv` takes.
+/// The most words that one `futex_waitv` takes.
 pub(crate) const WAITV_MAX: usize = 128;
 
-/// Why a sleep ended. A `Stirred` sleeper looks at its word again: it may have been woken, the word
-/// may have changed before it slept, or the deadline may have passed. To one that is `Idle` nothing happened in a whole
-/// nap.
+/// Why a sleep ended. After `Stirred`, the sleeper checks its word again: it may have been woken, the word may have
+/// changed before it slept, or the deadline may have passed. `Idle` means that a whole nap passed and nothing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Slept {
     Stirred,
@@ -38,7 +38,7 @@ pub(crate) enum Slept {
     Interrupted,
 }
 
-/// Whether `futex_waitv` is there (Linux 5.16, and not filtered away). Miri does not have it.
+/// Whether `futex_waitv` is missing (it needs Linux 5.16, and a filter may refuse it). Miri does not have it.
 static NO_WAITV: AtomicBool = AtomicBool::new(cfg!(miri));
 
 fn timespec(at: Deadline) -> Timespec {
@@ -49,16 +49,16 @@ fn timespec(at: Deadline) -> Timespec {
     }
 }
 
-/// `in_vain`: what it means when the time is over.
-fn outcome(result: Result<(), Errno>, in_vain: Slept) -> Slept {
+/// `on_timeout`: what the end of the time means.
+fn outcome(result: Result<(), Errno>, on_timeout: Slept) -> Slept {
     match result {
         Err(Errno::INTR) => Slept::Interrupted,
-        Err(Errno::TIMEDOUT) => in_vain,
+        Err(Errno::TIMEDOUT) => on_timeout,
         _ => Slept::Stirred,
     }
 }
 
-/// The longest sleep of those who are told of deaths. Where tests see that they are told, as those have it.
+/// The longest sleep of a sleeper that is told of deaths. Tests that check the telling set it.
 pub(crate) fn longest() -> Duration {
     #[cfg(not(feature = "kill-points"))]
     return LONGEST;
@@ -66,7 +66,7 @@ pub(crate) fn longest() -> Duration {
     return crate::failpoint::longest_sleep();
 }
 
-/// Until when to nap, and what it means when that time is over.
+/// When a nap ends, and what it means when it ends by time.
 fn end_of_nap(deadline: Deadline, length: Duration) -> (Deadline, Slept) {
     let end = Deadline::after(length);
     match end < deadline {
@@ -75,20 +75,20 @@ fn end_of_nap(deadline: Deadline, length: Duration) -> (Deadline, Slept) {
     }
 }
 
-/// Sleeps while `word` holds `expected`, until a wake, `deadline` or the end of a nap.
+/// Sleeps while `word` holds `expected`, until a wake, `deadline`, or the end of a nap.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> Slept {
     nap(word, expected, end_of_nap(deadline, NAP))
 }
 
-fn nap(word: &AtomicU32, expected: u32, (until, in_vain): (Deadline, Slept)) -> Slept {
+fn nap(word: &AtomicU32, expected: u32, (until, on_timeout): (Deadline, Slept)) -> Slept {
     let until = timespec(until);
     if signals::is_attentive() {
         let slept = attentive_nap(word, expected, &until);
-        return slept.map_or(Slept::Interrupted, |slept| outcome(slept, in_vain));
+        return slept.map_or(Slept::Interrupted, |slept| outcome(slept, on_timeout));
     }
     let any = std::num::NonZeroU32::MAX;
     let slept = futex::wait_bitset(word, Flags::empty(), expected, Some(&until), any);
-    outcome(slept, in_vain)
+    outcome(slept, on_timeout)
 }
 
 fn attentive_nap(word: &AtomicU32, expected: u32, until: &Timespec) -> Option<Result<(), Errno>> {
@@ -96,7 +96,7 @@ fn attentive_nap(word: &AtomicU32, expected: u32, until: &Timespec) -> Option<Re
     let (nobody, any) = (ptr::null::<u32>(), u32::MAX);
     signals::sleep(Some(word), (until.tv_sec, until.tv_nsec), |until| {
         let call = libc::SYS_futex;
-        // SAFETY: the kernel reads the word and the time, both of which live on; the rest is numbers.
+        // SAFETY: the kernel reads the word and the time, both of which outlive the call; the rest is numbers.
         result_of(unsafe { libc::syscall(call, word, operation, expected, until, nobody, any) })
     })
 }
@@ -110,7 +110,7 @@ fn attentive_waitv(
     let slept = signals::sleep(Some(first), (until.tv_sec, until.tv_nsec), |until| {
         let (call, clock) = (libc::SYS_futex_waitv, libc::CLOCK_MONOTONIC);
         let (at, count) = (words.as_ptr(), words.len() as u32);
-        // SAFETY: the kernel reads the list, the words it names and the time, all of which live on.
+        // SAFETY: the kernel reads the list, the words it names and the time, all of which outlive the call.
         result_of(unsafe { libc::syscall(call, at, count, flags, until, clock) })
     });
     slept.unwrap_or(Err(Errno::INTR))
@@ -123,9 +123,9 @@ fn result_of(returned: libc::c_long) -> Result<(), Errno> {
     }
 }
 
-/// Sleeps while every word of `words` holds what stands beside it.
+/// Sleeps while every word of `words` holds the value beside it.
 ///
-/// Words beyond what the kernel takes are looked at after a shorter nap.
+/// Words beyond the kernel's limit are checked after a shorter nap.
 pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept {
     match words {
         [] => return Slept::Stirred,
@@ -140,22 +140,22 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Deadline) -> Slept
     } else {
         NAP
     };
-    let (until, in_vain) = end_of_nap(deadline, length);
+    let (until, on_timeout) = end_of_nap(deadline, length);
     match waitv(words, until) {
-        Some(result) => outcome(result, in_vain),
+        Some(result) => outcome(result, on_timeout),
         None => Slept::Stirred,
     }
 }
 
-/// Whether the kernel is not known to be one that cannot wait for several words.
+/// Whether the kernel can wait for several words, as far as is known.
 pub(crate) fn can_wait_for_several() -> bool {
     !NO_WAITV.load(Ordering::Relaxed)
 }
 
-/// Sleeps until `deadline`, and for `longest` at most, while every word of `words` holds what stands beside it, of
-/// which there are at most [`WAITV_MAX`]. One more is the number of signals, where they end sleeps. `None` when the kernel
+/// Sleeps while every word of `words` (at most [`WAITV_MAX`]) holds the value beside it: until `deadline`, and no
+/// longer than `longest`. Where signals end sleeps, the count of signals is one more word. `None` when the kernel
 /// cannot do that.
-pub(crate) fn wait_all_told(
+pub(crate) fn wait_long(
     words: &[(&AtomicU32, u32)],
     deadline: Deadline,
     longest: Duration,
@@ -163,12 +163,12 @@ pub(crate) fn wait_all_told(
     if !can_wait_for_several() {
         return None;
     }
-    let (until, in_vain) = end_of_nap(deadline, longest);
+    let (until, on_timeout) = end_of_nap(deadline, longest);
     let slept = match signals::counted() {
         Some(signals) => waitv(&[&[signals], words].concat(), until),
         None => waitv(words, until),
     };
-    let slept = outcome(slept?, in_vain);
+    let slept = outcome(slept?, on_timeout);
     let came = signals::counted().is_some_and(|(count, seen)| count.load(Ordering::SeqCst) != seen);
     Some(if came { Slept::Interrupted } else { slept })
 }
@@ -197,7 +197,7 @@ fn waitv(words: &[(&AtomicU32, u32)], until: Deadline) -> Option<Result<(), Errn
             futex::waitv(&waiters, WaitvFlags::empty(), time, clock).map(drop)
         }
     };
-    // Everything else is said by a kernel that does not know the call, or by a filter that refuses it.
+    // Any other error comes from a kernel that does not know the call, or from a filter that refuses it.
     let answers = [Errno::AGAIN, Errno::INTR, Errno::TIMEDOUT];
     if result.as_ref().is_err_and(|errno| !answers.contains(errno)) {
         NO_WAITV.store(true, Ordering::Relaxed);
@@ -206,27 +206,26 @@ fn waitv(words: &[(&AtomicU32, u32)], until: Deadline) -> Option<Result<(), Errn
     Some(result)
 }
 
-/// The low half of a word of 64 bits, to sleep on.
+/// The low half of a 64-bit word, to sleep on.
 pub(crate) fn low_half(word: &AtomicU64) -> &AtomicU32 {
     if cfg!(miri) {
-        // It takes the kernel's look at half a word for a race of ours. Nobody expects what stands here, so that
-        // who would sleep looks again at once.
+        // Miri takes the kernel's read of half a word for a data race. Nobody expects the value of this word, so a
+        // thread that would sleep checks again at once.
         static SLEEPLESS: AtomicU32 = AtomicU32::new(u32::MAX);
         return &SLEEPLESS;
     }
     let low = if cfg!(target_endian = "little") { 0 } else { 4 };
-    // SAFETY: half of a live atomic, aligned; the kernel and we only ever access it atomically.
+    // SAFETY: half of a live atomic, aligned; the kernel and we access it only atomically.
     unsafe { AtomicU32::from_ptr(word.as_ptr().byte_add(low).cast()) }
 }
 
-/// Wakes up to `count` sleepers and says how many there were.
+/// Wakes up to `count` sleepers; returns how many there were.
 pub(crate) fn wake(word: &AtomicU32, count: u32) -> usize {
     // The kernel reads the count as signed.
     futex::wake(word, Flags::empty(), count.min(i32::MAX as u32)).unwrap_or(0)
 }
 
-/// Lets those that sleep on `word` sleep on `other` instead, if `word` holds `expected`; wakes them where the kernel
-/// cannot do that.
+/// Moves the sleepers on `word` to `other`, if `word` holds `expected`. Wakes them where the kernel cannot do that.
 pub(crate) fn requeue(word: &AtomicU32, expected: u32, other: &AtomicU32) {
     let all = i32::MAX as u32;
     let moved = futex::cmp_requeue(word, Flags::empty(), 0, all, other, expected);

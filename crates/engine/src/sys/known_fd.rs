@@ -1,8 +1,8 @@
-//! Descriptors that know their file.
+//! Descriptors that remember their file.
 //!
-//! A descriptor is a number, and a program may close every number it has, as those do that become
-//! daemons. The next file it opens gets the same number. So a number is compared with the file that was
-//! noted behind it, each time before it is used or closed: nothing is ever done to somebody else's file.
+//! A descriptor is a number, and a program may close every number it has, as programs do that become daemons. The next
+//! file it opens gets the same number. So before each use or close, the file behind the number is compared with the one
+//! that was recorded: the engine never touches a file that is not its own.
 
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
@@ -11,18 +11,19 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 
-/// Which file it is, for as long as somebody has it open. Event counters are all one file to the kernel, and so are
-/// processes before Linux 6.9, which say their number; files, memory files, pipes and sockets are told apart.
+/// Identifies a file, as long as somebody has it open. Files, memory files, pipes and sockets have identities of their
+/// own. To the kernel all event counters are one file, and so are all pidfds before Linux 6.9, so the process number is
+/// recorded for those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileId {
     device: u64,
     inode: u64,
-    /// The number of the process behind a pidfd, where the file is one for all.
+    /// The process number behind a pidfd, if all pidfds share one file.
     process: i64,
 }
 
 impl FileId {
-    /// The file behind a number; `None` when none is open there.
+    /// The file behind a number; `None` when the number is not open.
     pub(crate) fn of(number: RawFd) -> Option<FileId> {
         FileId::with_memory(number).map(|(id, _)| id)
     }
@@ -30,7 +31,7 @@ impl FileId {
     /// As [`FileId::of`], and how many bytes of memory the file takes.
     pub(crate) fn with_memory(number: RawFd) -> Option<(FileId, u64)> {
         if cfg!(miri) {
-            // Which has one file.
+            // Miri has one file.
             let id = FileId {
                 device: 0,
                 inode: 0,
@@ -39,7 +40,7 @@ impl FileId {
             return Some((id, 0));
         }
         let mut stat = MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: fstat fills the place it is given when it returns 0, and fails on a number not open.
+        // SAFETY: fstat fills the buffer it is given when it returns 0, and fails on a number that is not open.
         let stat =
             unsafe { (libc::fstat(number, stat.as_mut_ptr()) == 0).then(|| stat.assume_init()) }?;
         let id = FileId {
@@ -79,23 +80,24 @@ impl FileId {
                     process: REAPED,
                     ..self
                 };
-        // SAFETY: it is open on the very file that this process opened and closes nowhere else. Code that
+        // SAFETY: the number is open on the same file that this process opened and closes nowhere else. Code that
         // closes numbers which are not its own can do so at any time; the next call then fails.
         same.then(|| unsafe { BorrowedFd::borrow_raw(number) })
     }
 }
 
-/// What a pidfd says of a process whose number is free again: nothing can happen to that any more.
+/// What a pidfd reports for a process whose number is free again. That process is gone for good, so it still counts as
+/// the same file.
 const REAPED: i64 = -1;
 
-/// What `/proc` calls the process behind a pidfd; zero for other descriptors, and without `/proc`.
+/// The number that `/proc` shows for the process behind a pidfd; zero for other descriptors, and without `/proc`.
 fn process_behind(number: RawFd) -> i64 {
     let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
     let pid = told.lines().find_map(|line| line.strip_prefix("Pid:"));
     pid.and_then(|pid| pid.trim().parse().ok()).unwrap_or(0)
 }
 
-/// A descriptor of this process's own, as long as the program did not close it.
+/// A descriptor that this process owns, unless the program closed it.
 #[derive(Debug)]
 pub(crate) struct KnownFd {
     fd: ManuallyDrop<OwnedFd>,
@@ -127,12 +129,13 @@ impl KnownFd {
         })
     }
 
-    /// The descriptor, for who only waits on it: a number that became another file's wakes them in vain.
+    /// The descriptor, unchecked, for a caller that only waits on it: if the number became another file's, the caller
+    /// is woken without need.
     pub(crate) fn assumed(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
-    /// The number, whatever is behind it by now.
+    /// The number, whatever file is behind it now.
     pub(crate) fn number(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
@@ -151,9 +154,9 @@ impl Drop for KnownFd {
     }
 }
 
-/// Moves a descriptor out of the way of numbers that programs close or reuse by habit: the standard three
-/// (a program may be started without them), and the low ones that `closerange` loops go over.
-pub(crate) fn out_of_reach(fd: OwnedFd) -> Result<OwnedFd> {
+/// Moves a descriptor away from the numbers that programs close or reuse by habit: the standard three (a program may be
+/// started without them), and the low ones that `closerange` loops cover.
+pub(crate) fn move_to_high_number(fd: OwnedFd) -> Result<OwnedFd> {
     let soft = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let floor = soft.map_or(HIGH, |soft| (soft / 2).min(HIGH as u64) as RawFd);
     if fd.as_raw_fd() >= floor.max(3) {
@@ -164,22 +167,23 @@ pub(crate) fn out_of_reach(fd: OwnedFd) -> Result<OwnedFd> {
         .map_err(|errno| Error::os("duplicate a descriptor", errno))
 }
 
-/// Above the numbers most programs reach, below what makes a process's table of descriptors large to copy.
+/// Above the numbers that most programs reach, and low enough that a process's descriptor table does not become
+/// expensive to copy.
 const HIGH: RawFd = 512;
 
-/// What a link of `/proc` is looked for by: what it says, before the file is opened, and the file itself afterwards.
-/// A number may be another file's by now, and to open a terminal or a device is to do something to it.
-pub(crate) trait Sought {
+/// What to look for among the links of `/proc`: the text of the link, before the file is opened, and the file itself
+/// afterwards. A number may belong to another file by now, and opening a terminal or a device can have effects.
+pub(crate) trait FdMatch {
     fn is_named(&self, link: &str) -> bool;
 
     fn is(&self, file: BorrowedFd<'_>) -> bool;
 }
 
-/// Opens the file behind a link of `/proc`, if it is the one.
+/// Opens the file behind a link of `/proc`, if it is the one that is sought.
 ///
 /// # Errors
-/// When it may be the one, and is not to be had; or the link may not be looked at.
-pub(crate) fn reopen(path: &str, sought: &impl Sought) -> Result<Option<OwnedFd>, Errno> {
+/// When it may be the file but cannot be opened, or when the link may not be read.
+pub(crate) fn reopen(path: &str, sought: &impl FdMatch) -> Result<Option<OwnedFd>, Errno> {
     use rustix::fs::{Mode, OFlags};
     let link = match rustix::fs::readlink(path, Vec::new()) {
         Ok(link) => link,
@@ -197,21 +201,21 @@ pub(crate) fn reopen(path: &str, sought: &impl Sought) -> Result<Option<OwnedFd>
     }
 }
 
-/// Opens a file through a descriptor that a process has of it.
+/// Opens the sought file through a descriptor that a process has of it.
 ///
 /// # Errors
-/// As [`reopen`]; and when the process may not be looked into.
-pub(crate) fn among_descriptors_of(
+/// As [`reopen`]; and when the process may not be inspected.
+pub(crate) fn find_in_descriptors_of(
     process: &str,
-    sought: &impl Sought,
+    sought: &impl FdMatch,
 ) -> Result<Option<OwnedFd>, Errno> {
-    let (found, is_bare) = in_folder(&format!("/proc/{process}/fd"), sought)?;
+    let (found, is_bare) = find_in_folder(&format!("/proc/{process}/fd"), sought)?;
     if !is_bare {
         return Ok(found);
     }
-    // Its first thread may have ended, and others go on.
-    for task in names_in(&format!("/proc/{process}/task"))? {
-        if let Some(found) = in_folder(&format!("{task}/fd"), sought)?.0 {
+    // Its first thread may have ended while others go on.
+    for task in paths_in(&format!("/proc/{process}/task"))? {
+        if let Some(found) = find_in_folder(&format!("{task}/fd"), sought)?.0 {
             return Ok(Some(found));
         }
     }
@@ -219,9 +223,9 @@ pub(crate) fn among_descriptors_of(
 }
 
 /// The file, and whether the folder has no descriptors in it.
-fn in_folder(folder: &str, sought: &impl Sought) -> Result<(Option<OwnedFd>, bool), Errno> {
+fn find_in_folder(folder: &str, sought: &impl FdMatch) -> Result<(Option<OwnedFd>, bool), Errno> {
     let (mut is_bare, mut refused) = (true, None);
-    for path in names_in(folder)? {
+    for path in paths_in(folder)? {
         is_bare = false;
         match reopen(&path, sought) {
             Ok(None) => {}
@@ -232,8 +236,8 @@ fn in_folder(folder: &str, sought: &impl Sought) -> Result<(Option<OwnedFd>, boo
     refused.map_or(Ok((None, is_bare)), Err)
 }
 
-/// The paths of what a folder of `/proc` holds; nothing where there is none any more.
-fn names_in(folder: &str) -> Result<Vec<String>, Errno> {
+/// The paths of the entries of a folder of `/proc`; empty if it is gone.
+fn paths_in(folder: &str) -> Result<Vec<String>, Errno> {
     let paths = std::fs::read_dir(folder).and_then(|entries| {
         let paths = entries.map(|entry| Ok(entry?.path().to_string_lossy().into_owned()));
         paths.collect()
@@ -258,8 +262,8 @@ mod tests {
         let number = read.as_raw_fd();
         let known = KnownFd::new(read).unwrap();
         assert!(known.get().is_some());
-        // As a program does it that closes what is not its own, and opens something.
-        // SAFETY: the number is open, and what has it is made to find out.
+        // Like a program that closes descriptors which are not its own, and opens something.
+        // SAFETY: the number is open, and its owner is here to detect this.
         unsafe { libc::dup2(write.as_raw_fd(), number) };
         let (other, _end) = pipe().unwrap();
         // SAFETY: as above.

@@ -1,4 +1,4 @@
-//! The file that has no name: shared memory that is gone when its last process is.
+//! The memory file without a name: shared memory that is gone when its last process is.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
@@ -10,11 +10,11 @@ use rustix::mm::{self, Advice, MapFlags, MremapFlags, ProtFlags};
 
 use crate::error::{Error, Result};
 
-/// How long the file is made, which costs nothing: there is memory only where something was written. So it has
-/// to be made longer, for which a descriptor is needed, by none but a program with a limit on files.
+/// The initial length of the file. The length costs nothing: only what is written takes memory. Growing needs a
+/// descriptor, so only a program with a limit on file sizes ever has to grow the file.
 const LENGTH: u64 = 1 << 44;
 
-/// Makes a memory file of at least `least` zero bytes that can grow but never shrink, and says how long it is.
+/// Creates a memory file of at least `least` zero bytes that can grow but never shrink; returns its length, too.
 pub(crate) fn create(least: u64) -> Result<(OwnedFd, u64)> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let refused = |call, what| {
@@ -34,19 +34,19 @@ pub(crate) fn create(least: u64) -> Result<(OwnedFd, u64)> {
         limit.min(LENGTH) / LARGEST_PAGE * LARGEST_PAGE
     });
     let length = most.max(least);
-    // Where no file may be so long, it grows as it is needed.
+    // If no file may be that long, it grows when needed.
     match ensure_length(&fd, length) {
         Ok(()) => Ok((fd, length)),
         Err(_) => ensure_length(&fd, least).map(|()| (fd, least)),
     }
 }
 
-/// Past this limit `ftruncate` does not fail, it kills the process with SIGXFSZ.
+/// The limit on file sizes. Beyond it `ftruncate` does not fail: it kills the process with SIGXFSZ.
 fn file_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Fsize).current
 }
 
-/// Makes the file at least `length` bytes long; whoever comes second finds it done.
+/// Makes the file at least `length` bytes long; a second caller finds it done.
 pub(crate) fn ensure_length(fd: impl AsFd, length: u64) -> Result<()> {
     let fd = fd.as_fd();
     let current = |what| fs::fstat(fd).map_err(|errno| Error::os(what, errno));
@@ -62,7 +62,7 @@ pub(crate) fn ensure_length(fd: impl AsFd, length: u64) -> Result<()> {
     }
     match fs::ftruncate(fd, length) {
         Ok(()) => Ok(()),
-        // Another process made it longer meanwhile, and the seal kept us from cutting it.
+        // Another process made it longer meanwhile, and the seal kept this call from shrinking it.
         Err(Errno::PERM) if current("look again")?.st_size as u64 >= length => Ok(()),
         Err(errno) => Err(Error::os("grow the shared memory file", errno)),
     }
@@ -83,7 +83,7 @@ pub(crate) fn map(fd: impl AsFd, offset: u64, length: usize) -> Result<NonNull<u
         )
     };
     let address = address.map_err(|errno| not_mapped(errno, length))?;
-    // Core files would otherwise hold all of it. A kernel that does not know the advice goes on.
+    // Core files would otherwise contain all of it. A kernel that does not know the advice ignores it.
     // SAFETY: the range is the mapping just made.
     let _ = unsafe { mm::madvise(address, length, Advice::LinuxDontDump) };
     Ok(NonNull::new(address.cast()).expect("mmap never returns null"))
@@ -100,16 +100,17 @@ fn not_mapped(errno: Errno, length: usize) -> Error {
     }
 }
 
-/// The largest page a kernel has. What starts on one can be mapped by itself everywhere.
+/// The largest page size of any kernel. What starts on such a boundary can be mapped by itself everywhere.
 pub(crate) const LARGEST_PAGE: u64 = 64 << 10;
 
-/// The size of a page of this system: what can be given back, or mapped privately.
+/// The page size of this system: the unit of what can be returned, or mapped privately.
 #[inline]
 pub(crate) fn page() -> u64 {
     rustix::param::page_size() as u64
 }
 
-/// As [`map`], without a descriptor: from a mapping of the same file that starts `skip` bytes before, on a page.
+/// As [`map`], without a descriptor: maps from an existing mapping of the same file that starts `skip` bytes before, on
+/// a page.
 ///
 /// # Safety
 /// A page of the file must be mapped, shared, at `anchor`.
@@ -119,15 +120,15 @@ pub(crate) unsafe fn map_from(
     length: usize,
 ) -> Result<NonNull<u8>> {
     let whole = skip + length;
-    // SAFETY: no bytes of the old mapping are moved: the kernel maps the file a second time, at an address of
-    // its choosing, from there on.
+    // SAFETY: the old mapping stays as it is: the kernel maps the file a second time, at an address of its choosing,
+    // from there on.
     let start = unsafe { mm::mremap(anchor.as_ptr().cast(), 0, whole, MremapFlags::MAYMOVE) };
     let start = start
         .map_err(|errno| not_mapped(errno, whole))?
         .cast::<u8>();
     if skip > 0 {
-        // SAFETY: the first part of the mapping just made, which nobody knows. Where it cannot be taken away
-        // it costs addresses.
+        // SAFETY: the first part of the mapping just made, which nothing refers to. If it cannot be unmapped, it costs
+        // address space.
         let _ = unsafe { mm::munmap(start.cast(), skip) };
     }
     // SAFETY: within the mapping just made.
@@ -137,19 +138,19 @@ pub(crate) unsafe fn map_from(
     Ok(NonNull::new(start).expect("mremap never returns null"))
 }
 
-/// Who sees what is written to a mapping.
+/// Who sees writes to a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {
-    /// Everybody who maps the file.
+    /// Every process that maps the file.
     Shared,
-    /// This process, and its children as they were forked.
+    /// This process; its children see a copy as of their fork.
     Private,
 }
 
-/// Maps a part of the file over what is mapped there now. If that fails, something is mapped there still.
+/// Maps a part of the file over the current mapping. If that fails, something is still mapped there.
 ///
 /// # Safety
-/// The range must be mapped already, and nobody may rely on what is there and not in the file.
+/// The range must be mapped already, and nobody may rely on bytes there that are not in the file.
 pub(crate) unsafe fn map_over(
     start: NonNull<u8>,
     fd: impl AsFd,
@@ -167,8 +168,8 @@ pub(crate) unsafe fn map_over(
     // SAFETY: the caller's promise; the second call replaces nothing.
     let mapped = unsafe {
         mm::mmap(place, length, prot, flags | MapFlags::FIXED, fd, offset).inspect_err(|_| {
-            // Kernels before 6.12 have taken away the old mapping by then. What is private was refused for
-            // its pages' sake, which what is shared needs none of.
+            // Kernels before 6.12 have removed the old mapping by then. A private mapping is refused because of its
+            // pages; a shared one needs none of its own, so it can be put back.
             let whole = MapFlags::SHARED | MapFlags::FIXED_NOREPLACE;
             let _ = mm::mmap(place, length, prot, whole, fd, offset);
         })
@@ -179,13 +180,13 @@ pub(crate) unsafe fn map_over(
     Ok(())
 }
 
-/// As [`map_over`], without a descriptor: what was mapped elsewhere of late, by [`map_from`], is moved there.
+/// As [`map_over`], without a descriptor: moves there what [`map_from`] has mapped elsewhere.
 ///
 /// # Safety
 /// As [`map_over`]; `from` is a mapping of that length that nobody uses.
 pub(crate) unsafe fn move_over(start: NonNull<u8>, from: NonNull<u8>, length: usize) -> Result<()> {
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-    // Not by rustix, whose call through the C library asks for another flag (MAP_FIXED).
+    // Not through rustix: its call through the C library passes another flag (MAP_FIXED).
     // SAFETY: the caller's promise.
     let moved = unsafe {
         let (from, to) = (from.as_ptr().cast(), start.as_ptr());
@@ -200,11 +201,11 @@ pub(crate) unsafe fn move_over(start: NonNull<u8>, from: NonNull<u8>, length: us
 }
 
 fn unmap(start: *mut u8, length: usize) {
-    // SAFETY: the callers made the mapping, and nobody knows it.
+    // SAFETY: the callers made the mapping, and nothing else refers to it.
     let _ = unsafe { mm::munmap(start.cast(), length) };
 }
 
-/// Makes a range private to this process without a descriptor: a copy of what is there is moved over it.
+/// Makes a range private to this process without a descriptor: moves a copy of its content over it.
 ///
 /// # Safety
 /// As [`map_over`]; nobody writes to the range meanwhile.
@@ -220,7 +221,7 @@ pub(crate) unsafe fn copy_over(start: NonNull<u8>, length: usize) -> Result<()> 
     unsafe { move_over(start, copy, length) }
 }
 
-/// Reads what [`map_from`] finds, once.
+/// Reads the bytes that [`map_from`] would map.
 ///
 /// # Safety
 /// As [`map_from`].
@@ -229,7 +230,7 @@ pub(crate) unsafe fn read_from(anchor: NonNull<u8>, skip: usize, length: usize) 
     let before = skip % page() as usize;
     // SAFETY: the caller's promise.
     let start = unsafe { map_from(anchor, skip - before, before + length)? };
-    // SAFETY: just mapped, this long; others may write there, as they may to a file that is read.
+    // SAFETY: just mapped, with this length; others may write there, as they may to a file that is read.
     unsafe {
         let wanted = start.add(before).as_ptr();
         std::ptr::copy_nonoverlapping(wanted, bytes.as_mut_ptr(), length);
@@ -238,7 +239,7 @@ pub(crate) unsafe fn read_from(anchor: NonNull<u8>, skip: usize, length: usize) 
     Ok(bytes)
 }
 
-/// Reads a part of the file, whatever this process has written to mappings of its own.
+/// Reads a part of the file, independently of what this process has written to private mappings.
 pub(crate) fn read(fd: impl AsFd, offset: u64, length: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     let mut done = 0;
@@ -253,8 +254,8 @@ pub(crate) fn read(fd: impl AsFd, offset: u64, length: usize) -> Result<Vec<u8>>
     Ok(bytes)
 }
 
-/// A private page, and whether a forked child, however it was made, finds it zeroed. gVisor cannot do that, nor can
-/// a sandbox that refuses `madvise`.
+/// A private page, and whether every forked child finds it zeroed, however it was forked. gVisor cannot do that, nor
+/// can a sandbox that refuses `madvise`.
 pub(crate) fn fork_wiped_page() -> Result<(NonNull<u8>, bool)> {
     let prot = ProtFlags::READ | ProtFlags::WRITE;
     let length = page() as usize;
@@ -267,14 +268,15 @@ pub(crate) fn fork_wiped_page() -> Result<(NonNull<u8>, bool)> {
     Ok((page, wiped))
 }
 
-/// Brings in all pages of a range for writing, so that running out is an error and not a SIGBUS.
+/// Populates all pages of a range for writing, so that running out of memory is an error and not a SIGBUS.
 pub(crate) fn populate(start: NonNull<u8>, length: usize) -> Result<()> {
     let first = start.as_ptr().addr() & !(page() as usize - 1);
     let length = length + (start.as_ptr().addr() - first);
     let address = start.as_ptr().with_addr(first).cast();
     // SAFETY: populating changes no contents; the range lies within one mapped segment.
     match unsafe { mm::madvise(address, length, Advice::LinuxPopulateWrite) } {
-        // Kernels before 5.14 do not know it, and a sandbox may refuse it: the pages then come one by one.
+        // Kernels before 5.14 do not know the advice, and a sandbox may refuse it: then the pages are faulted in one by
+        // one.
         Ok(())
         | Err(
             Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::INTR | Errno::AGAIN,
@@ -296,19 +298,19 @@ pub(crate) unsafe fn punch_from(anchor: NonNull<u8>, skip: usize, length: usize)
     let Ok(start) = (unsafe { map_from(anchor, skip, length) }) else {
         return false;
     };
-    let is_given = give_back(start, length);
+    let is_removed = remove_pages(start, length);
     unmap(start.as_ptr(), length);
-    is_given
+    is_removed
 }
 
-/// Drops this process's own copies of pages of a private mapping, which shows the file's again. Where that is refused,
-/// they stay.
+/// Drops this process's own copies of pages of a private mapping, which shows the file's pages again. If that is
+/// refused, the copies stay.
 pub(crate) fn drop_copies(start: NonNull<u8>, length: usize) -> bool {
-    // SAFETY: what is dropped is the caller's, who uses it no more.
+    // SAFETY: the dropped bytes belong to the caller, who does not use them any more.
     unsafe { mm::madvise(start.as_ptr().cast(), length, Advice::LinuxDontNeed) }.is_ok()
 }
 
-/// Copies every page of a private mapping that is the file's still, while others may write there.
+/// Copies every page of a private mapping that is still the file's, while other threads may write there.
 ///
 /// # Safety
 /// The range is mapped privately, and consists of whole pages.
@@ -316,21 +318,20 @@ pub(crate) unsafe fn copy_pages(start: NonNull<u8>, length: usize) {
     for offset in (0..length).step_by(page() as usize) {
         // SAFETY: within the range (the caller's promise).
         let byte = unsafe { AtomicU8::from_ptr(start.add(offset).as_ptr()) };
-        // A write of what is there: it makes the page this process's own, and takes no other's write away.
+        // Writes the value that is there: that makes the page this process's own, and overwrites no other write.
         let seen = byte.load(Ordering::Relaxed);
         let _same = byte.compare_exchange(seen, seen, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
-/// Gives the pages of a shared mapping back to the system, for everybody; they read as zeroes afterwards.
-/// The range starts and ends on a page.
-/// False where it is refused.
-pub(crate) fn give_back(start: NonNull<u8>, length: usize) -> bool {
-    // SAFETY: what is taken away is the caller's, who uses it no more.
+/// Returns the pages of a shared mapping to the system, for every process; they read as zeroes afterwards. The range
+/// starts and ends on a page. False if this is refused.
+pub(crate) fn remove_pages(start: NonNull<u8>, length: usize) -> bool {
+    // SAFETY: the bytes belong to the caller, who does not use them any more.
     unsafe { mm::madvise(start.as_ptr().cast(), length, Advice::LinuxRemove) }.is_ok()
 }
 
-/// As [`give_back`], by way of the file.
+/// As [`remove_pages`], through the file.
 pub(crate) fn punch(fd: impl AsFd, offset: u64, length: u64) -> bool {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     fs::fallocate(fd, flags, offset, length).is_ok()

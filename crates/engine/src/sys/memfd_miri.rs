@@ -1,6 +1,6 @@
-//! What stands for the memory file under Miri, which has none: zeroed memory of this process.
+//! Replaces the memory file under Miri, which has none, by zeroed memory of this process.
 //!
-//! There is one file, each part of it is mapped at one place for good, and what is mapped privately is shared.
+//! There is one file. Each part of it is mapped permanently at one place, and private mappings are shared.
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ struct Part {
 // SAFETY: memory that belongs to no thread and is never freed.
 unsafe impl Send for Part {}
 
-/// The parts that were mapped, by where they start in the file.
+/// The parts that were mapped, by their start in the file.
 static PARTS: Mutex<BTreeMap<u64, Part>> = Mutex::new(BTreeMap::new());
 
 fn parts() -> MutexGuard<'static, BTreeMap<u64, Part>> {
@@ -41,11 +41,11 @@ fn parts() -> MutexGuard<'static, BTreeMap<u64, Part>> {
 fn zeroed(length: usize) -> NonNull<u8> {
     let layout =
         Layout::from_size_align(length, LARGEST_PAGE as usize).expect("what can be mapped");
-    // SAFETY: nobody maps nothing.
+    // SAFETY: the length is never zero: nobody maps an empty range.
     NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
-/// Where a stretch of the file lies, as far as it was ever mapped.
+/// The address of a range of the file, if it was ever mapped.
 fn place(offset: u64, length: usize) -> Option<NonNull<u8>> {
     let parts = parts();
     let (first, part) = parts.range(..=offset).next_back()?;
@@ -80,7 +80,7 @@ pub(crate) fn map(_fd: impl AsFd, offset: u64, length: usize) -> Result<NonNull<
 }
 
 /// # Safety
-/// None is needed: what is mapped stays as it is.
+/// No condition: the mapping stays as it is.
 pub(crate) unsafe fn map_over(
     _start: NonNull<u8>,
     _fd: impl AsFd,
@@ -92,7 +92,7 @@ pub(crate) unsafe fn map_over(
 }
 
 /// # Safety
-/// None is needed: there is always a descriptor.
+/// No condition: there is always a descriptor.
 pub(crate) unsafe fn map_from(
     _anchor: NonNull<u8>,
     _skip: usize,
@@ -129,7 +129,7 @@ pub(crate) unsafe fn read_from(
 
 pub(crate) fn read(_fd: impl AsFd, offset: u64, length: usize) -> Result<Vec<u8>> {
     let start = place(offset, length).ok_or(Error::BadHandle)?;
-    // SAFETY: so many bytes lie there, which were zeroed at first.
+    // SAFETY: that many bytes lie there, and they were zeroed at first.
     Ok(unsafe { std::slice::from_raw_parts(start.as_ptr(), length) }.to_vec())
 }
 
@@ -141,8 +141,8 @@ pub(crate) fn populate(_start: NonNull<u8>, _length: usize) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn give_back(start: NonNull<u8>, length: usize) -> bool {
-    // SAFETY: so many bytes lie there; whoever gives them back is the only one who uses them.
+pub(crate) fn remove_pages(start: NonNull<u8>, length: usize) -> bool {
+    // SAFETY: that many bytes lie there; the caller is the only one who uses them.
     unsafe { start.write_bytes(0, length) };
     true
 }
@@ -156,7 +156,7 @@ pub(crate) fn punch(_fd: impl AsFd, _offset: u64, _length: usize) -> bool {
 }
 
 /// # Safety
-/// None is needed.
+/// No condition.
 pub(crate) unsafe fn punch_from(_anchor: NonNull<u8>, _skip: usize, _length: usize) -> bool {
     false
 }
@@ -166,5 +166,5 @@ pub(crate) fn drop_copies(_start: NonNull<u8>, _length: usize) -> bool {
 }
 
 /// # Safety
-/// None is needed.
+/// No condition.
 pub(crate) unsafe fn copy_pages(_start: NonNull<u8>, _length: usize) {}

@@ -1,6 +1,6 @@
-//! How much memory the kernel would still grant, to the machine and to the control groups of this process.
+//! How much memory the kernel would still grant to the machine and to the control groups of this process.
 //!
-//! What it can get back counts as free, since it does get it back before it kills anybody:
+//! Memory that the kernel can reclaim counts as free, since it reclaims it before it kills a process:
 //!
 //! ```text
 //! machine   MemAvailable (free, most of the page cache, part of the slab) + SwapFree + what ZFS caches
@@ -9,22 +9,22 @@
 //! group v2  max - current + active_file + inactive_file + slab_reclaimable + min(swap.max - swap.current, SwapFree)
 //! ```
 //!
-//! `memory.high` refuses nothing: beyond it a group is slowed down. It counts where memory is kept that nobody uses.
-//! Every group above that of the process has limits of its own. ZFS's cache is not part of MemAvailable.
+//! `memory.high` refuses nothing: a group beyond it is slowed down. It counts when deciding whether to keep memory that
+//! nobody uses. Every group above that of the process has limits of its own. ZFS's cache is not part of MemAvailable.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A limit of the kernel's.
+/// One of the kernel's limits.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Left {
-    /// The bytes that can still be had under it.
+    /// The bytes that are still available under it.
     pub(crate) bytes: u64,
-    /// Whose limit it is.
+    /// The name of the limit.
     pub(crate) name: String,
 }
 
-/// Where the memory groups of one version are to be found.
+/// Where the memory groups of one cgroup version are mounted.
 #[derive(Debug)]
 struct Mount {
     version: Version,
@@ -39,7 +39,7 @@ enum Version {
     Two,
 }
 
-/// The files in which the kernel tells, below a folder: `/`, but in tests.
+/// The kernel's files, below a folder: `/`, except in tests.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     base: PathBuf,
@@ -47,7 +47,7 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Looks where the groups are mounted.
+    /// Finds out where the groups are mounted.
     pub(crate) fn new(base: &Path) -> Kernel {
         let table = fs::read_to_string(base.join("proc/self/mountinfo")).unwrap_or_default();
         let mounts = table.lines().filter_map(Mount::of_line).collect();
@@ -57,7 +57,7 @@ impl Kernel {
         }
     }
 
-    /// What is left under the tightest limit. Looks no closer where more than `enough` is left at first sight.
+    /// What is left under the tightest limit. Skips the closer look if more than `enough` is left at first sight.
     pub(crate) fn left(&self, enough: u64) -> Option<Left> {
         let groups = self.groups();
         let of_groups = groups.iter().filter_map(|(version, group)| {
@@ -73,8 +73,8 @@ impl Kernel {
         of_groups.chain(of_machine).min_by_key(|left| left.bytes)
     }
 
-    /// What can be had in this moment without swapping, slowing down or killing anybody.
-    pub(crate) fn at_ease(&self) -> Option<u64> {
+    /// What is available at this moment without swapping, slowing down or killing any process.
+    pub(crate) fn available_without_pressure(&self) -> Option<u64> {
         let machine = self.meminfo("MemAvailable:");
         let groups = self.groups();
         let of_groups = groups.iter().filter_map(|(version, group)| {
@@ -101,7 +101,7 @@ impl Kernel {
         Some(available + swap + self.zfs_cache())
     }
 
-    /// What ZFS gives back when memory is short, down to the least it keeps.
+    /// What ZFS returns when memory is short, down to the minimum it keeps.
     fn zfs_cache(&self) -> u64 {
         let path = self.base.join("proc/spl/kstat/zfs/arcstats");
         let Ok(text) = fs::read_to_string(path) else {
@@ -130,7 +130,7 @@ impl Kernel {
         if free > enough {
             return Some(free);
         }
-        // More may be in use than the limit has come to be.
+        // A limit can be lowered below what is in use.
         let unused = |reclaimable: u64, limit: u64, used: u64| {
             limit.saturating_sub(used.saturating_sub(reclaimable))
         };
@@ -152,7 +152,7 @@ impl Kernel {
         })
     }
 
-    /// What a group may move to swap.
+    /// How much a group may move to swap.
     fn swap(&self, version: Version, group: &Path) -> u64 {
         let swappiness = match version {
             Version::One => number(group, "memory.swappiness"),
@@ -171,7 +171,8 @@ impl Kernel {
         }
     }
 
-    /// The memory groups of this process, and all above them, as they are now: it may be moved to another.
+    /// The memory groups of this process and all groups above them, as they are now: the process may be moved to
+    /// another.
     fn groups(&self) -> Vec<(Version, PathBuf)> {
         let table = fs::read_to_string(self.base.join("proc/self/cgroup")).unwrap_or_default();
         let mut found = Vec::new();
@@ -189,7 +190,7 @@ impl Kernel {
             if let Some((mount, below)) = mounts
                 .clone()
                 .find_map(|mount| Some((mount, mount.below(path)?)))
-                // It is another part of the tree that is shown here: that of the container, most likely.
+                // The mount shows another part of the tree: most likely that of the container.
                 .or_else(|| Some((mounts.next()?, "")))
             {
                 let top = self
@@ -206,7 +207,7 @@ impl Kernel {
     }
 }
 
-/// From here on it is no limit.
+/// Values from here on mean no limit.
 const UNLIMITED: u64 = 1 << 60;
 
 struct Usage {
@@ -215,7 +216,7 @@ struct Usage {
 }
 
 impl Usage {
-    /// `None` for a group without a limit, as the topmost.
+    /// `None` for a group without a limit, such as the topmost.
     fn of(version: Version, group: &Path) -> Option<Usage> {
         let (limit, used) = match version {
             Version::One => ("memory.limit_in_bytes", "memory.usage_in_bytes"),
@@ -231,7 +232,7 @@ impl Usage {
     }
 }
 
-/// What the kernel gets back from a group and all below it when they need memory.
+/// What the kernel can reclaim from a group and all groups below it.
 fn reclaimable(version: Version, group: &Path) -> u64 {
     let names: &[&str] = match version {
         Version::One => &["total_active_file", "total_inactive_file"],
@@ -245,7 +246,7 @@ fn reclaimable(version: Version, group: &Path) -> u64 {
         .sum()
 }
 
-/// The number in a file; `None` for `max`, too.
+/// The number in a file; `None` if there is none, as for `max`.
 fn number(folder: &Path, file: &str) -> Option<u64> {
     fs::read_to_string(folder.join(file))
         .ok()?
@@ -255,7 +256,7 @@ fn number(folder: &Path, file: &str) -> Option<u64> {
 }
 
 impl Mount {
-    /// Of a line of `mountinfo`, if it is one of memory groups.
+    /// Parses a line of `mountinfo`; `None` if it is not a mount of memory groups.
     fn of_line(line: &str) -> Option<Mount> {
         let (mount, system) = line.split_once(" - ")?;
         let mut system = system.split(' ');
@@ -272,7 +273,7 @@ impl Mount {
         })
     }
 
-    /// Where a group is below the one that is shown here as the root.
+    /// The path of a group relative to the group that is mounted as the root.
     fn below<'a>(&self, path: &'a str) -> Option<&'a str> {
         let rest = path.strip_prefix(self.root.trim_end_matches('/'))?;
         let is_below = rest.is_empty() || rest.starts_with('/');
@@ -280,7 +281,7 @@ impl Mount {
     }
 }
 
-/// As the kernel writes paths: `\040` for a space.
+/// Decodes a path as the kernel writes it: `\040` for a space.
 fn unescaped(text: &str) -> String {
     let mut parts = text.split('\\');
     let mut plain = parts.next().unwrap_or_default().to_owned();
@@ -326,7 +327,7 @@ mod tests {
             fs::write(path, text).expect("written");
         }
 
-        /// Groups of the second version, mounted where systemd does.
+        /// Version 2 groups, mounted where systemd mounts them.
         fn with_two(self, group: &str) -> Faked {
             self.write(
                 "proc/self/mountinfo",
@@ -464,7 +465,7 @@ mod tests {
             faked.write(&format!("sys/fs/cgroup/memory here/{file}"), text);
         }
         assert_eq!(faked.left(), 30 * MIB);
-        // Both together, swap and memory, have a limit of their own.
+        // Memory and swap together have a limit of their own.
         faked.write(
             "proc/meminfo",
             "MemAvailable: 8388608 kB\nSwapFree: 1048576 kB\n",
@@ -483,10 +484,16 @@ mod tests {
         faked.group("/app", &two(&(800 * MIB).to_string(), 300 * MIB, ""));
         faked.group("/app", &[("memory.high", (350 * MIB).to_string())]);
         assert_eq!(faked.left(), 500 * MIB);
-        assert_eq!(Kernel::new(&faked.0).at_ease(), Some(50 * MIB));
+        assert_eq!(
+            Kernel::new(&faked.0).available_without_pressure(),
+            Some(50 * MIB)
+        );
         faked.group("/app", &[("memory.max", "max".into())]);
         assert_eq!(faked.left(), 8192 * MIB);
-        assert_eq!(Kernel::new(&faked.0).at_ease(), Some(50 * MIB));
+        assert_eq!(
+            Kernel::new(&faked.0).available_without_pressure(),
+            Some(50 * MIB)
+        );
     }
 
     #[test]
@@ -494,6 +501,6 @@ mod tests {
         let faked = Faked::new("none");
         fs::remove_dir_all(faked.0.join("proc")).expect("removed");
         assert_eq!(Kernel::new(&faked.0).left(ENOUGH), None);
-        assert_eq!(Kernel::new(&faked.0).at_ease(), None);
+        assert_eq!(Kernel::new(&faked.0).available_without_pressure(), None);
     }
 }

@@ -1,7 +1,7 @@
-//! The raw Linux calls, each behind a safe function that says what it promises.
+//! The raw Linux calls, each behind a safe function whose documentation says what it promises.
 //!
-//! What every file here keeps to: no state of its own, errors as values, nothing that knows what
-//! lies in the shared memory.
+//! Every file here follows the same rules: no state of its own, errors as values, no knowledge of what lies in the
+//! shared memory.
 
 pub(crate) mod atomic;
 #[cfg(not(loom))]

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use super::memfd;
 
-/// Bits of an entry: the page is in memory, is swapped out, is the file's and no copy.
+/// Bits of an entry: the page is in memory; it is swapped out; it belongs to the file and is no copy.
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const OF_FILE: u64 = 1 << 61;
@@ -15,7 +15,7 @@ const ENTRY: usize = 8;
 /// Entries read at a time.
 const PIECE: usize = 4096;
 
-/// Whether all pages of a private mapping of a file still are the file's. `None` where the kernel does not tell.
+/// Whether all pages of a private file mapping still belong to the file. `None` if the kernel does not tell.
 pub(crate) fn is_untouched(start: usize, length: usize) -> Option<bool> {
     let page = memfd::page() as usize;
     let pages = (start / page)..(start + length).div_ceil(page);

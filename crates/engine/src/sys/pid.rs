@@ -1,9 +1,10 @@
-//! Process numbers, and what they are worth.
+//! Process numbers, and how far they can be trusted.
 //!
-//! A number names a process only among those of its PID namespace, and only until another process gets it. So a
-//! [`Number`] comes with the namespace of whoever wrote it down, and is compared by those of the same one alone; and
-//! beside it stands when its process started, which is different in other time namespaces. `/proc` may be one of
-//! another namespace as well. In doubt a process runs: taking a living one for dead would free what it uses.
+//! A number identifies a process only within its PID namespace, and only until another process gets it. So a [`Number`]
+//! carries the namespaces of the process that recorded it, and only processes of the same namespaces compare it. The
+//! start time of the process is recorded beside it; that differs between time namespaces. `/proc` may belong to another
+//! namespace as well. When in doubt, the process counts as running: treating a living process as dead would free memory
+//! that it uses.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
@@ -11,23 +12,23 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use crate::sys::known_fd::FileId;
 
-/// Linux gives no number above this.
+/// Linux assigns no number above this.
 const PID_BITS: u32 = 22;
 const SPACE_BITS: u32 = 19;
 
-/// A process, as it is called in the namespaces of whoever wrote that down.
+/// A process number, with the namespaces of the process that recorded it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Number {
     pid: u32,
-    /// Those namespaces, zero for unknown ones.
+    /// Those namespaces as one number; zero if unknown.
     space: u32,
 }
 
 impl Number {
-    /// The bits that a number takes.
+    /// How many bits a number takes.
     pub(crate) const BITS: u32 = PID_BITS + SPACE_BITS;
 
-    /// What this process calls `pid`.
+    /// The number of `pid` in this process's namespaces.
     pub(crate) fn of(pid: u32) -> Number {
         Number {
             pid: pid & ((1 << PID_BITS) - 1),
@@ -50,22 +51,22 @@ impl Number {
         }
     }
 
-    /// What its own namespace calls it.
+    /// The number in its own namespace.
     pub(crate) fn pid(self) -> u32 {
         self.pid
     }
 
-    /// What this process calls it; `None` when that cannot be told.
+    /// Its number in this process's namespaces; `None` when that is unknown.
     pub(crate) fn here(self) -> Option<u32> {
         (self.space != 0 && self.space == space()).then_some(self.pid)
     }
 
-    /// What it is called in `/proc`, as far as this process sees that; `None` when that cannot be told.
+    /// Its name in `/proc`, as this process sees `/proc`; `None` when that is unknown.
     pub(crate) fn in_proc(self) -> Option<u32> {
         self.here().filter(|_| is_proc_ours())
     }
 
-    /// When it started, in clock ticks since boot; zero when that cannot be told.
+    /// When it started, in clock ticks since boot; zero when that is unknown.
     pub(crate) fn start_time(self) -> u64 {
         let stat = self.in_proc().and_then(stat_of);
         let parsed = stat.as_deref().and_then(parse);
@@ -88,13 +89,13 @@ impl Number {
                 }
                 None => true,
             },
-            None => answers(pid),
+            None => exists(pid),
         }
     }
 }
 
-/// The PID and the time namespace that this process is in, as one number. Different ones are the same number only
-/// where both kinds differ, and then in one of half a million cases.
+/// The PID and time namespaces of this process, as one number. Different pairs can give the same number only if both
+/// namespaces differ, and then in one of half a million cases.
 pub(crate) fn space() -> u32 {
     if cfg!(miri) {
         return 1;
@@ -105,18 +106,18 @@ pub(crate) fn space() -> u32 {
     };
     let pids = by_path("/proc/self/ns/pid");
     let numbers = match pids {
-        // Before Linux 5.6 there is one time for all.
+        // Before Linux 5.6 there are no time namespaces.
         Some(pids) => Some((pids, by_path("/proc/self/ns/time").unwrap_or(0))),
         None => by_pidfd(),
     };
     numbers.map_or(0, |(pids, time)| {
         let time = (time as u32).wrapping_mul(0x9e37_79b1) >> (32 - SPACE_BITS);
-        // The numbers of namespaces are the lowest that are free, counted from one on.
+        // The kernel numbers namespaces with the lowest free numbers, counted from one on.
         ((pids as u32 ^ time) & ((1 << SPACE_BITS) - 1)).max(1)
     })
 }
 
-/// Without `/proc`; Linux 6.11 and later can.
+/// Without `/proc`, by a pidfd; needs Linux 6.11.
 fn by_pidfd() -> Option<(u64, u64)> {
     const GET_PID_NAMESPACE: libc::c_ulong = 0xff05;
     const GET_TIME_NAMESPACE: libc::c_ulong = 0xff07;
@@ -131,17 +132,17 @@ fn by_pidfd() -> Option<(u64, u64)> {
     Some((ask(GET_PID_NAMESPACE)?, ask(GET_TIME_NAMESPACE)?))
 }
 
-/// Whether `/proc` shows processes by the numbers that they have for this one. That of an outer namespace does not.
+/// Whether `/proc` shows processes by the numbers that this process uses. The `/proc` of an outer namespace does not.
 fn is_proc_ours() -> bool {
     let told = || {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
         let (start, rest) = stat.split_at(stat.rfind(')')?);
-        // The process; after its name and state its parent, group and session.
+        // The process number; after the name and the state follow the parent, the group and the session.
         let numbers = start.split(' ').take(1).chain(rest.split(' ').skip(2));
         let numbers = numbers.take(4).map(|number| number.parse().ok());
         numbers.collect::<Option<Vec<libc::pid_t>>>()
     };
-    // That all four are the same by chance does not happen.
+    // All four are not equal by chance.
     // SAFETY: calls that touch no memory.
     let own = unsafe {
         [
@@ -154,15 +155,15 @@ fn is_proc_ours() -> bool {
     told().is_some_and(|told| told == own)
 }
 
-/// Whether there is a process of this number at all, for want of a `/proc` that says more.
-fn answers(pid: u32) -> bool {
+/// Whether a process of this number exists at all, when there is no `/proc` that says more.
+fn exists(pid: u32) -> bool {
     let pid = i32::try_from(pid)
         .ok()
         .and_then(rustix::process::Pid::from_raw);
     pid.is_none_or(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
-/// A leader that ended while other threads of its process go on shows as a zombie.
+/// A first thread that ended while other threads of its process go on shows as a zombie.
 fn has_other_threads(pid: u32) -> bool {
     std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1)
 }
@@ -173,7 +174,7 @@ fn stat_of(pid: u32) -> Option<String> {
 
 /// State and start time from a line of `/proc/<pid>/stat`.
 fn parse(stat: &str) -> Option<(&str, u64)> {
-    // The name in the second field may hold spaces and brackets; what follows its last bracket not.
+    // The name in the second field may contain spaces and brackets; the fields after its last bracket do not.
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
     let state = fields.next()?;
     Some((state, fields.nth(18)?.parse().ok()?))
@@ -201,7 +202,7 @@ mod tests {
     #[cfg_attr(miri, ignore = "/proc")]
     fn a_number_of_other_or_unknown_namespaces_tells_of_nobodys_death() {
         for space in [0, space() ^ 1] {
-            // There is no process of this number here.
+            // No process here has this number.
             let pid = (1 << PID_BITS) - 1;
             let other = Number { pid, space };
             assert_eq!((other.here(), other.start_time()), (None, 0));

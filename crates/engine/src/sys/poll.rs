@@ -10,10 +10,10 @@ use rustix::io::Errno;
 use crate::sys::futex::Slept;
 use crate::sys::signals;
 
-/// More than any program runs, in seconds.
+/// Longer than any program runs, in seconds.
 const FOR_EVER: Duration = Duration::from_secs(1 << 32);
 
-/// Sleeps until `fd` is readable or closed at its other end, for `time` at most. The caller looks afterwards.
+/// Sleeps until `fd` is readable or its other end is closed, at most for `time`. The caller checks afterwards.
 pub(crate) fn wait(fd: BorrowedFd<'_>, time: Option<Duration>) -> Slept {
     let time = time.unwrap_or(FOR_EVER);
     let (seconds, nanos) = (time.as_secs() as i64, i64::from(time.subsec_nanos()));
@@ -39,8 +39,8 @@ fn attentive_wait(fd: BorrowedFd<'_>, time: (i64, i64)) -> Slept {
     };
     let no_mask = ptr::null::<libc::sigset_t>();
     let slept = signals::sleep(None, time, |until| {
-        // SAFETY: one descriptor's record, which lives on, and a time that the kernel may also write to. (Not the C
-        // library's function: that one reads the time before the call.)
+        // SAFETY: one descriptor's record, which outlives the call, and a time that the kernel may also write to. (Not
+        // the C library's function: that one reads the time before the call.)
         unsafe { libc::syscall(libc::SYS_ppoll, &raw mut fds, 1, until, no_mask, 8) }
     });
     match slept {

@@ -1,16 +1,17 @@
-//! The liveness word: how others see at once that a process died.
+//! The liveness word: how other processes notice at once that a process died.
 //!
-//! A process holds a robust, process-shared mutex of the C library for as long as it lives and never
-//! unlocks it. When the holding thread ends, or its process is killed, exits **or calls exec**, the kernel itself
-//! sets [`DIED`] in the mutex's word and wakes a sleeper on it. A mutex of the C library is used and
-//! not a robust list of our own, because a thread can have only one such list.
+//! A process holds a robust, process-shared mutex of the C library for as long as it lives and never unlocks it. When
+//! the holding thread ends, or its process is killed, exits **or calls exec**, the kernel itself sets [`DIED`] in the
+//! mutex's word and wakes a sleeper on it. We use a mutex of the C library and not a robust list of our own, because a
+//! thread can have only one such list.
 //!
-//! Only two threads are fit to hold it: the first one of the process, and one of the engine's own. Any other may end
-//! before its process does; and when it calls exec itself, it goes on under the first thread's number, so that the
-//! kernel does not know the word as its own any more.
+//! Only two threads can hold it: the first one of the process, and one of the engine's own. Any other thread may end
+//! before its process does. And if it calls exec itself, it continues under the first thread's number, so that the
+//! kernel does not recognise the word as its own any more.
 //!
-//! The C library tells the kernel of a thread's list when the thread starts, and does not look whether that was
-//! refused (a sandbox, an emulator). Then nothing would ever be marked, so the kernel is asked whether it knows.
+//! The C library registers a thread's list with the kernel when the thread starts, and does not check whether that was
+//! refused (by a sandbox or an emulator). Then no death would ever be marked. So we ask the kernel whether it knows the
+//! list.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 /// Set by the kernel when the holder is gone.
 const DIED: u32 = 0x4000_0000;
-/// Set by whoever sleeps on the word, so that the kernel wakes it.
+/// Set by a process that sleeps on the word, so that the kernel wakes it.
 const WAITERS: u32 = 0x8000_0000;
 const TID: u32 = 0x3fff_ffff;
 
@@ -31,8 +32,8 @@ const WORD_OFFSET: usize = if cfg!(target_env = "musl") { 4 } else { 0 };
 #[repr(C)]
 pub(crate) struct LivenessWord(UnsafeCell<libc::pthread_mutex_t>);
 
-// SAFETY: the mutex is made to be used by many threads and processes; the only access beside the C
-// library's own is through the atomic word.
+// SAFETY: the mutex is made for use by many threads and processes; apart from the C library's own access, the only
+// access is through the atomic word.
 unsafe impl Sync for LivenessWord {}
 
 impl LivenessWord {
@@ -42,26 +43,26 @@ impl LivenessWord {
         unsafe { AtomicU32::from_ptr(self.0.get().byte_add(WORD_OFFSET).cast()) }
     }
 
-    /// Makes the calling thread the holder. False when its end would not be marked: the C library has no robust
-    /// mutexes, or the kernel does not know of the thread's.
+    /// Makes the calling thread the holder. False when the thread's end would not be marked: the C library has no
+    /// robust mutexes, or the kernel does not know the thread's list.
     ///
-    /// The caller owns the slot the word belongs to, so nobody else makes or takes the mutex.
+    /// The caller owns the process entry that the word belongs to, so nobody else initialises or locks the mutex.
     pub(crate) fn hold(&self) -> bool {
-        self.make() && is_list_known() && self.lock()
+        self.init() && is_list_known() && self.lock()
     }
 
-    /// Makes it a lock for the threads of the process that has the slot.
+    /// Initialises it as a lock for the threads of the process that owns the entry.
     ///
     /// As with [`LivenessWord::hold`], nobody else has it.
-    pub(crate) fn make(&self) -> bool {
+    pub(crate) fn init(&self) -> bool {
         if cfg!(miri) {
-            // It knows no robust mutexes, and no deaths.
+            // Miri knows neither robust mutexes nor deaths.
             self.word().store(0, Ordering::Release);
             return true;
         }
         let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
-        // SAFETY: plain C calls on a mutex that only the owner of the slot initialises and locks; its
-        // memory is never unmapped, so the thread's robust list stays valid until the thread ends.
+        // SAFETY: plain C calls on a mutex that only the owner of the entry initialises and locks; its memory is never
+        // unmapped, so the thread's robust list stays valid until the thread ends.
         unsafe {
             libc::pthread_mutexattr_init(attributes.as_mut_ptr());
             libc::pthread_mutexattr_setpshared(
@@ -79,7 +80,7 @@ impl LivenessWord {
         }
     }
 
-    /// Waits until the calling thread has it.
+    /// Waits until the calling thread holds the lock.
     pub(crate) fn lock(&self) -> bool {
         if cfg!(miri) {
             self.word().store(1, Ordering::Release);
@@ -88,15 +89,15 @@ impl LivenessWord {
         // SAFETY: a mutex that was made by this process, in memory that is never unmapped.
         let locked = unsafe { libc::pthread_mutex_lock(self.0.get()) };
         if locked == libc::EOWNERDEAD {
-            // Of a thread that ended without a word: what the lock protects is the kernel's business.
+            // The holder was a thread that ended without unlocking: what the lock protects is the kernel's business.
             // SAFETY: as above, and held by this thread.
             return unsafe { libc::pthread_mutex_consistent(self.0.get()) == 0 };
         }
         locked == 0
     }
 
-    /// Ends the calling thread's hold; false when another thread has it.
-    pub(crate) fn let_go(&self) -> bool {
+    /// Unlocks; false when another thread holds the lock.
+    pub(crate) fn unlock(&self) -> bool {
         if cfg!(miri) {
             return self.word().swap(0, Ordering::Release) != 0;
         }
@@ -112,10 +113,10 @@ impl LivenessWord {
         is_held(self.word().load(Ordering::Acquire))
     }
 
-    /// Prepares a sleep on the word: the value to expect, or `None` when the holder is gone already.
+    /// Prepares a sleep on the word: the value to expect, or `None` when the holder is already gone.
     pub(crate) fn watch(&self) -> Option<u32> {
         let word = self.word();
-        // In one order with what is said of the sleep, as are those who write here (`death_watch.rs`).
+        // SeqCst: in one total order with the record of the sleep, as are the writers of this word (`death_watch.rs`).
         let mut seen = word.load(Ordering::SeqCst);
         loop {
             if seen & DIED != 0 {
@@ -133,30 +134,30 @@ impl LivenessWord {
     }
 }
 
-/// Whether the kernel knows the calling thread's list of robust mutexes. In doubt it does not: then deaths are noticed
-/// by process numbers, which is slower and no less sure.
+/// Whether the kernel knows the calling thread's list of robust mutexes. When in doubt, false: then deaths are noticed
+/// by process numbers, which is slower and no less reliable.
 fn is_list_known() -> bool {
     let mut head = std::ptr::null_mut::<libc::c_void>();
     let mut length = 0usize;
-    // SAFETY: the call writes a pointer and a length to the places it is given; nobody follows the pointer.
+    // SAFETY: the call writes a pointer and a length to the places it is given; nobody dereferences the pointer.
     let asked = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &mut head, &mut length) };
     asked == 0 && !head.is_null()
 }
 
-/// What the kernel knows of a thread's robust mutexes (`struct robust_list_head`).
+/// The kernel's record of a thread's robust mutexes (`struct robust_list_head`).
 #[repr(C)]
 struct RobustList {
     first: *mut libc::c_void,
-    /// From an entry of the list to the futex word that belongs to it.
+    /// The offset from an entry of the list to its futex word.
     to_word: libc::c_long,
-    /// The entry that the thread is taking or giving up.
+    /// The entry that the thread is locking or unlocking.
     pending: AtomicPtr<libc::c_void>,
 }
 
-/// See [`inherited_by`].
-pub(crate) struct Inherited(&'static RobustList, PhantomData<*const ()>);
+/// See [`wake_on_death`].
+pub(crate) struct PendingEntry(&'static RobustList, PhantomData<*const ()>);
 
-impl Drop for Inherited {
+impl Drop for PendingEntry {
     fn drop(&mut self) {
         self.0.pending.store(ptr::null_mut(), Ordering::SeqCst);
     }
@@ -164,11 +165,11 @@ impl Drop for Inherited {
 
 /// Until the guard is dropped, the kernel wakes one sleeper on `word`, which must be zero, when this thread is killed.
 ///
-/// That is what it does for a thread that is killed between giving a robust mutex up and waking the next, or between
-/// being woken and taking it, and the C library says that it may be by the same note (since Linux 5.5; this is asked
-/// for where several words can be waited for, which is since 5.16). `None` where the thread has no list, or the C
-/// library uses it just now.
-pub(crate) fn inherited_by(word: &'static AtomicU32) -> Option<Inherited> {
+/// The kernel does this for a thread that is killed between unlocking a robust mutex and waking the next thread, or
+/// between being woken and taking it. The C library announces that it may be there through the same `pending` field
+/// (since Linux 5.5; this function is used where several words can be waited for, which needs 5.16). `None` if the
+/// thread has no list, or the C library is using it just now.
+pub(crate) fn wake_on_death(word: &'static AtomicU32) -> Option<PendingEntry> {
     let mut head = ptr::null_mut::<RobustList>();
     let mut length = 0usize;
     // SAFETY: the call writes a pointer and a length to the places it is given.
@@ -177,23 +178,23 @@ pub(crate) fn inherited_by(word: &'static AtomicU32) -> Option<Inherited> {
         return None;
     }
     // SAFETY: this thread's own record, which the C library registered and keeps for as long as the thread lives, of
-    // the size that the kernel defines. Nobody else writes to it but the C library on this thread, within its functions for
-    // robust mutexes, none of which runs before the guard is dropped.
+    // the size that the kernel defines. Only the C library on this thread writes to it, within its functions for robust
+    // mutexes, none of which runs before the guard is dropped.
     let list = unsafe { &*head };
     let entry = word.as_ptr().addr().wrapping_sub(list.to_word as usize);
     let entry = ptr::without_provenance_mut(entry);
     list.pending
         .compare_exchange(ptr::null_mut(), entry, Ordering::SeqCst, Ordering::SeqCst)
         .ok()?;
-    Some(Inherited(list, PhantomData))
+    Some(PendingEntry(list, PhantomData))
 }
 
-/// Whether a word says what the kernel writes into a liveness word; others are hardly ever so.
+/// Whether a word has the value that the kernel writes into a liveness word; other words hardly ever have it.
 pub(crate) fn tells_of_death(word: u32) -> bool {
     word & !WAITERS == DIED
 }
 
-/// Whether a liveness word that says so has a living holder.
+/// Whether a liveness word of this value has a living holder.
 pub(crate) fn is_held(word: u32) -> bool {
     word & DIED == 0 && word & TID != 0
 }

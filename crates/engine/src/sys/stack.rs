@@ -2,10 +2,10 @@
 
 use std::cell::Cell;
 
-/// So much belongs to what does not look: the C library, and code of others that runs meanwhile.
+/// Reserved for code that does not check: the C library, and foreign code that runs meanwhile.
 const RESERVE: usize = 16 * 1024;
 
-/// No place of a stack begins there.
+/// No stack ends at this address.
 const UNKNOWN: usize = usize::MAX;
 
 thread_local! {
@@ -15,7 +15,7 @@ thread_local! {
 
 /// Whether so little of this thread's stack is left that nothing should recurse on it.
 ///
-/// On a stack that the C library does not know, as some coroutines have, there is no telling: false.
+/// On a stack that the C library does not know, such as that of some coroutines, this cannot be told: false.
 #[inline]
 pub fn is_low() -> bool {
     let here = 0_u8;
@@ -28,11 +28,11 @@ pub fn is_low() -> bool {
     })
 }
 
-/// Where the stack ends; 0 if the C library does not say, and there is no memory.
+/// The address where the stack ends; 0 if the C library does not say, or has no memory.
 #[cold]
 fn end() -> usize {
     let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
-    // SAFETY: fills the attributes of the calling thread in, which are ours, or fails.
+    // SAFETY: fills the attributes of the calling thread into our buffer, or fails.
     let failed = unsafe { libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) };
     if failed != 0 {
         return 0;
@@ -63,7 +63,7 @@ mod tests {
         deeper + usize::from(std::hint::black_box(block)[0] == 0)
     }
 
-    /// How deep it gets, and how many bytes of stack there were. The C library may give a larger one than was asked for.
+    /// How deep it gets, and how many bytes of stack there were. The C library may provide more than was asked for.
     fn in_thread(stack: usize) -> (usize, usize) {
         let look = || {
             let here = 0_u8;

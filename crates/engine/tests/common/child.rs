@@ -1,13 +1,13 @@
-//! Forked children that are always reaped, and whose end is waited for without reaping them.
+//! Forked children that are always reaped. Their end can be awaited without reaping them.
 
-use super::words::say;
+use super::failure_log::log_line;
 use procession_engine::ProcId;
 use procession_engine::process::{self, ExitState};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// How a process came to its end, or to a halt.
+/// How a process ended or stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// `exit(code)`.
@@ -26,22 +26,22 @@ pub struct Child {
 }
 
 impl Child {
-    /// Forks; the child runs `body`, leaves in order and exits with 0, or with 101 if `body`
-    /// panicked, in which case the message is in the stage's last words.
+    /// Forks. The child runs `body`, leaves the tree and exits with 0. If `body` panicked it exits with 101, and the
+    /// message is in the sandbox's failure log.
     pub fn fork(body: impl FnOnce()) -> Child {
-        // SAFETY: a stage has one thread, so the child may do whatever its parent could.
-        Child::made_by(|| unsafe { libc::fork() }, body)
+        // SAFETY: a sandbox has one thread, so the child may do whatever its parent could.
+        Child::start(|| unsafe { libc::fork() }, body)
     }
 
-    /// As [`Child::fork`], of a `clone` that no handler hears of.
-    pub fn clone_unheard(body: impl FnOnce()) -> Child {
+    /// As [`Child::fork`], by a `clone` system call, for which no fork handler runs.
+    pub fn clone_without_handlers(body: impl FnOnce()) -> Child {
         // SAFETY: as above.
         let clone =
             || unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as libc::pid_t };
-        Child::made_by(clone, body)
+        Child::start(clone, body)
     }
 
-    fn made_by(fork: impl FnOnce() -> libc::pid_t, body: impl FnOnce()) -> Child {
+    fn start(fork: impl FnOnce() -> libc::pid_t, body: impl FnOnce()) -> Child {
         let pid = fork();
         assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
         if pid == 0 {
@@ -57,7 +57,7 @@ impl Child {
         }
         let slot = process::forked_child();
         if let Some(slot) = slot {
-            // Killed before it sits, it is known by its number.
+            // If it is killed before it claims its entry, it is known by its process id.
             process::note_pid(slot, pid.unsigned_abs());
         }
         Child {
@@ -72,7 +72,7 @@ impl Child {
         self.pid
     }
 
-    /// Where it sits in the arena, if there was one when it was forked.
+    /// Its entry in the process table, if there was an arena when it was forked.
     pub fn slot(&self) -> Option<ProcId> {
         self.slot
     }
@@ -82,7 +82,7 @@ impl Child {
         self.wait(WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
     }
 
-    /// Waits until it is stopped or has ended, and leaves it so.
+    /// Waits until it has stopped or ended, and leaves it so.
     pub fn ended_or_stopped(&self) -> End {
         self.wait(WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT)
     }
@@ -94,49 +94,48 @@ impl Child {
         end
     }
 
-    /// Reaps it and reaps it: what a parent that joins does.
+    /// Reaps it in the kernel and in the engine, as a parent that joins does.
     pub fn join(&self) -> (End, Option<ExitState>) {
         let end = self.reap();
         (end, self.slot.map(process::reap))
     }
 
-    /// Joins it and insists that it came to a good end.
+    /// Joins it and fails unless it ended well.
     #[track_caller]
     pub fn succeed(&self) {
         let (end, _) = self.join();
         assert_eq!(
             end,
             End::Exited(0),
-            "the child ended badly; its last words tell why"
+            "the child ended badly; the failure log says why"
         );
     }
 
-    /// SIGKILL; it is not reaped.
+    /// Sends SIGKILL; does not reap it.
     pub fn kill(&self) {
         self.signal(Signal::KILL);
     }
 
-    /// SIGSTOP, and waits until it has stopped.
+    /// Sends SIGSTOP, and waits until it has stopped.
     pub fn stop(&self) {
         self.signal(Signal::STOP);
         self.ended_or_stopped();
     }
 
-    /// Lets a stopped child go on. The report of its stop is consumed first, so that a later
-    /// wait does not see it again.
-    pub fn go_on(&self) {
+    /// Resumes a stopped child. Consumes the report of its stop first, so that a later wait does not see it again.
+    pub fn resume(&self) {
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
         let _ = waitid(WaitId::Pid(self.pid), options);
         self.signal(Signal::CONT);
     }
 
-    /// Whether it has ended; it is not reaped.
+    /// Whether it has ended; does not reap it.
     pub fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         !matches!(waitid(WaitId::Pid(self.pid), options), Ok(None))
     }
 
-    /// SIGUSR1 again and again until it has ended: the first might come before it sleeps.
+    /// Sends SIGUSR1 again and again until it has ended: the first one might come before it sleeps.
     pub fn signal_until_ended(&self) {
         while !self.has_ended() {
             self.signal(Signal::USR1);
@@ -176,23 +175,23 @@ impl Drop for Child {
     }
 }
 
-/// A runner that is interrupted must not leave its stages behind.
+/// If the test runner is interrupted, its sandboxes must end too.
 pub(super) fn die_with_parent() {
     if rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_err() {
-        say("PR_SET_PDEATHSIG is refused here");
+        log_line("PR_SET_PDEATHSIG is refused here");
     }
 }
 
-/// Ends this process without running anything.
+/// Ends this process without running any exit handler.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit has no preconditions.
     unsafe { libc::_exit(code) }
 }
 
-/// Lets this process be interrupted by SIGUSR1, and do nothing else about it.
-pub fn hear_signals() {
-    extern "C" fn hear(_: libc::c_int) {}
-    let handler: extern "C" fn(libc::c_int) = hear;
+/// Makes SIGUSR1 interrupt this process, and do nothing else.
+pub fn handle_sigusr1() {
+    extern "C" fn ignore(_: libc::c_int) {}
+    let handler: extern "C" fn(libc::c_int) = ignore;
     // SAFETY: an all-zero sigaction is a valid value of that plain C struct.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as libc::sighandler_t;
@@ -200,7 +199,7 @@ pub fn hear_signals() {
     unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) };
 }
 
-/// Replaces this program by one that does nothing.
+/// Replaces this program by one that exits at once.
 pub fn exec_true() -> ! {
     let path = c"/bin/true".as_ptr();
     // SAFETY: C strings, and an argument list that ends with null.
@@ -208,7 +207,7 @@ pub fn exec_true() -> ! {
     exit_now(127)
 }
 
-/// Replaces this program by one that goes on until it is killed.
+/// Replaces this program by one that runs until it is killed.
 pub fn exec_sleep() -> ! {
     let (path, seconds) = (c"/bin/sleep".as_ptr(), c"1000".as_ptr());
     // SAFETY: C strings, and an argument list that ends with null.
@@ -216,7 +215,7 @@ pub fn exec_sleep() -> ! {
     exit_now(127)
 }
 
-/// SIGKILLs this process.
+/// Kills this process with SIGKILL.
 pub fn die() -> ! {
     let _ = kill_process(rustix::process::getpid(), Signal::KILL);
     exit_now(1)

@@ -1,11 +1,11 @@
-//! What a process tree holds at one moment: engine memory, descriptors, children. Taken before and
-//! after, it shows what a death left behind.
+//! What a process tree holds at one moment: engine memory, descriptors, children. Compared before and after a death,
+//! it shows what was leaked.
 
 use procession_engine::process::{self, MemoryStats};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-/// Slots, blocks and objects of the arena, and descriptors of this process.
+/// Process entries, blocks and objects of the arena, and descriptors of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footprint {
     processes: usize,
@@ -15,9 +15,9 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// What is held now.
+    /// Measures what is held now.
     pub fn take() -> Footprint {
-        // The thread that gives memory back has blocks in its hands while it does: it ends here.
+        // The trimming thread owns blocks while it works: this call ends it.
         process::trim();
         let memory_stats: MemoryStats = process::memory_stats();
         Footprint {
@@ -28,7 +28,7 @@ impl Footprint {
         }
     }
 
-    /// Fails unless as much is held now as then, and no child is left.
+    /// Fails unless exactly as much is held now as before, and no child is left.
     #[track_caller]
     pub fn assert_unchanged(&self) {
         let now = Footprint::take();
@@ -41,7 +41,7 @@ impl Footprint {
         assert_no_children();
     }
 
-    /// Fails if more than a few blocks more are in use now than then.
+    /// Fails if more than `blocks` additional blocks are in use now.
     #[track_caller]
     pub fn assert_about(&self, blocks: usize) {
         let now = Footprint::take();
@@ -52,7 +52,7 @@ impl Footprint {
     }
 }
 
-/// Descriptors of this process and what they are, without the one that lists them.
+/// Descriptors of this process and what they refer to, without the one that lists them.
 fn descriptors() -> Vec<String> {
     let listed = std::fs::read_dir("/proc/self/fd").expect("/proc is mounted");
     let mut all: Vec<String> = listed
@@ -68,8 +68,8 @@ fn descriptors() -> Vec<String> {
     all
 }
 
-/// Fails if this process has a child, running or a zombie. A stage is a subreaper, so orphans of
-/// its dead children count too.
+/// Fails if this process has a child, running or a zombie. A sandbox is a subreaper, so orphans of its dead children
+/// count too.
 #[track_caller]
 pub fn assert_no_children() {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;

@@ -1,45 +1,45 @@
-//! What every multi-process test needs: processes that cannot hang the run, memory they share
-//! outside the engine, letters that show whether they arrived whole, and leak checks.
+//! What every multi-process test needs: processes that cannot hang the run, memory they share outside the engine,
+//! messages that show whether they arrived whole, and leak checks.
 //!
-//! A test body runs in a *stage*: a process of its own, forked from the test thread, with an arena
-//! of its own. Nothing a test does can therefore disturb another one, and a test that hangs is
-//! ended from outside with the stacks of all its processes in the failure message.
+//! A test body runs in a *sandbox*: a process of its own, forked from the test thread, with its own arena. So no test
+//! can disturb another one. A test that hangs is ended from outside, and the failure message contains the backtraces
+//! of all its processes.
 
-// Each test binary is compiled with its own copy of this module and uses a part of it.
+// Each test binary compiles its own copy of this module and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
 mod child;
+mod delivery_log;
+mod failure_log;
 mod footprint;
-mod letters;
-mod slate;
-mod stage;
-mod words;
+mod sandbox;
+mod shared_cells;
 
-pub use child::{Child, End, die, exec_sleep, exec_true, exit_now, hear_signals, reap_orphans};
+pub use child::{Child, End, die, exec_sleep, exec_true, exit_now, handle_sigusr1, reap_orphans};
+pub use delivery_log::{DeliveryLog, TestMessage};
+pub use failure_log::{log_line, set_context};
 pub use footprint::Footprint;
-pub use letters::{Ledger, Letter};
-pub use slate::Slate;
-pub use stage::{isolated, isolated_within, stalled};
-pub use words::{note, say};
+pub use sandbox::{isolated, isolated_within, stalled};
+pub use shared_cells::SharedCells;
 
 use procession_engine::Deadline;
 use std::time::Duration;
 
-/// What a survivor gets to go on after a death: the promise the engine makes.
+/// How long a survivor may take to go on after a death. The engine promises this.
 pub const PROMPTLY: Duration = Duration::from_secs(2);
 
-/// A deadline that far away.
+/// The deadline that the engine promises to keep.
 pub fn promptly() -> Deadline {
     Deadline::after(PROMPTLY)
 }
 
-/// A deadline for those who play along: longer than any victim stays stopped.
+/// A deadline for processes that only take part: longer than any victim stays stopped.
 pub fn patiently() -> Deadline {
     Deadline::after(5 * PROMPTLY)
 }
 
-/// Gives others the time to fall asleep over what this process holds. Nothing depends on it: without
-/// it, the ways of the sleepers and of those who wake them would be taken less often.
+/// Gives other processes the time to fall asleep while this process holds something. Nothing depends on it: without
+/// it, sleeping and waking would be tested less often.
 pub fn linger() {
     std::thread::sleep(Duration::from_millis(1));
 }

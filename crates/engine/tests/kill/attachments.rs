@@ -1,7 +1,7 @@
 //! Deaths over messages that keep objects alive.
 
-use crate::case::Play;
-use crate::common::{PROMPTLY, Slate};
+use crate::case::Scenario;
+use crate::common::{PROMPTLY, SharedCells};
 use procession_engine::channel::{Message, Queue};
 use procession_engine::value::SharedBytes;
 use procession_engine::{Deadline, Handle, ObjectRef};
@@ -12,23 +12,23 @@ fn soon() -> Deadline {
     Deadline::after(5 * PROMPTLY)
 }
 
-/// Puts a message that holds a queue, with a message that holds shared bytes, which nobody else does.
-fn put(mail: &Queue) {
+/// Puts a message that holds a queue. A message in that queue holds shared bytes. Only the messages hold them.
+fn put(queue: &Queue) {
     let bytes = SharedBytes::new(64).expect("memory");
     bytes.write_at(0, INSIDE);
     let inner = Queue::new(0).expect("a queue");
-    enclose(&inner, &bytes.handle());
-    enclose(mail, &inner.handle());
+    put_attached(&inner, &bytes.handle());
+    put_attached(queue, &inner.handle());
 }
 
-fn enclose(queue: &Queue, handle: &Handle) {
+fn put_attached(queue: &Queue, handle: &Handle) {
     let held = [ObjectRef::of(handle).expect("it is open here")];
     queue
         .put_with(&[&handle.to_bytes()], &held, Deadline::NOW)
         .expect("no limit");
 }
 
-/// Opens what a message holds, and what is in there.
+/// Opens the queue that a message holds, and the bytes in there.
 fn open(message: &Message) {
     let inner = Queue::open(&handle_in(message)).expect("the message holds the queue");
     let message = inner.get(Deadline::NOW).expect("it was put before");
@@ -42,148 +42,148 @@ fn handle_in(message: &Message) -> Handle {
     Handle::from_bytes(message.bytes()).expect("a handle")
 }
 
-fn drain(mail: &Queue) {
-    while let Ok(message) = mail.get(Deadline::NOW) {
+fn drain(queue: &Queue) {
+    while let Ok(message) = queue.get(Deadline::NOW) {
         open(&message);
     }
 }
 
 /// The victim puts messages that hold objects, and the bystander opens them.
 pub struct Sending {
-    mail: Queue,
+    queue: Queue,
 }
 
 impl Sending {
-    pub fn new(_: Slate) -> Sending {
+    pub fn new(_: SharedCells) -> Sending {
         Sending {
-            mail: Queue::new(0).expect("a queue"),
+            queue: Queue::new(0).expect("a queue"),
         }
     }
 }
 
-impl Play for Sending {
+impl Scenario for Sending {
     const BYSTANDER: bool = true;
 
-    fn victim(&mut self, _: Slate) {
+    fn victim(&mut self, _: SharedCells) {
         for _ in 0..5 {
-            put(&self.mail);
+            put(&self.queue);
         }
     }
 
-    fn bystander(&mut self, slate: Slate) {
-        while !crate::case::curtain(slate) {
-            drain(&self.mail);
+    fn bystander(&mut self, cells: SharedCells) {
+        while !crate::case::is_over(cells) {
+            drain(&self.queue);
             std::thread::yield_now();
         }
     }
 
-    fn while_stopped(&mut self, slate: Slate) {
-        self.survive(slate);
+    fn while_stopped(&mut self, cells: SharedCells) {
+        self.survive(cells);
     }
 
-    fn survive(&mut self, _: Slate) {
-        put(&self.mail);
-        drain(&self.mail);
+    fn survive(&mut self, _: SharedCells) {
+        put(&self.queue);
+        drain(&self.queue);
     }
 
-    fn verify(&mut self, _: Slate) {
-        drain(&self.mail);
+    fn verify(&mut self, _: SharedCells) {
+        drain(&self.queue);
     }
 }
 
 /// The victim opens what messages hold, and drops messages unopened.
 pub struct Receiving {
-    mail: Queue,
+    queue: Queue,
 }
 
 impl Receiving {
-    pub fn new(_: Slate) -> Receiving {
-        let mail = Queue::new(0).expect("a queue");
+    pub fn new(_: SharedCells) -> Receiving {
+        let queue = Queue::new(0).expect("a queue");
         for _ in 0..8 {
-            put(&mail);
+            put(&queue);
         }
-        Receiving { mail }
+        Receiving { queue }
     }
 }
 
-impl Play for Receiving {
-    fn victim(&mut self, _: Slate) {
+impl Scenario for Receiving {
+    fn victim(&mut self, _: SharedCells) {
         for _ in 0..3 {
-            open(&self.mail.get(soon()).expect("a message"));
-            drop(self.mail.get(soon()).expect("a message"));
+            open(&self.queue.get(soon()).expect("a message"));
+            drop(self.queue.get(soon()).expect("a message"));
         }
     }
 
-    fn while_stopped(&mut self, slate: Slate) {
-        self.survive(slate);
+    fn while_stopped(&mut self, cells: SharedCells) {
+        self.survive(cells);
     }
 
-    fn survive(&mut self, _: Slate) {
-        open(&self.mail.get(soon()).expect("one is left"));
-        put(&self.mail);
+    fn survive(&mut self, _: SharedCells) {
+        open(&self.queue.get(soon()).expect("one is left"));
+        put(&self.queue);
     }
 
-    fn verify(&mut self, _: Slate) {
-        drain(&self.mail);
+    fn verify(&mut self, _: SharedCells) {
+        drain(&self.queue);
     }
 }
 
-/// The victim drops the last hold on a queue full of messages that hold objects.
+/// The victim drops the last reference to a queue full of messages that hold objects.
 pub struct Dropping {
-    mail: Option<Queue>,
+    queue: Option<Queue>,
 }
 
 impl Dropping {
-    pub fn new(_: Slate) -> Dropping {
+    pub fn new(_: SharedCells) -> Dropping {
         Dropping {
-            mail: Some(Queue::new(0).expect("a queue")),
+            queue: Some(Queue::new(0).expect("a queue")),
         }
     }
 }
 
-impl Play for Dropping {
-    fn victim(&mut self, _: Slate) {
+impl Scenario for Dropping {
+    fn victim(&mut self, _: SharedCells) {
         let full = || {
-            let mail = Queue::new(0).expect("a queue");
-            (0..3).for_each(|_| put(&mail));
-            mail
+            let queue = Queue::new(0).expect("a queue");
+            (0..3).for_each(|_| put(&queue));
+            queue
         };
         drop(full());
         drop(full());
     }
 
-    fn while_stopped(&mut self, slate: Slate) {
-        self.survive(slate);
+    fn while_stopped(&mut self, cells: SharedCells) {
+        self.survive(cells);
     }
 
-    fn survive(&mut self, _: Slate) {
-        if let Some(mail) = self.mail.take() {
-            put(&mail);
+    fn survive(&mut self, _: SharedCells) {
+        if let Some(queue) = self.queue.take() {
+            put(&queue);
         }
     }
 }
 
-/// The victim sends one object in many messages, which are received before it sends it in more.
+/// The victim sends one object in many messages. They are received before it sends the object in more.
 pub struct Repeating {
-    mail: Queue,
+    queue: Queue,
     bytes: SharedBytes,
 }
 
 impl Repeating {
-    pub fn new(_: Slate) -> Repeating {
+    pub fn new(_: SharedCells) -> Repeating {
         Repeating {
-            mail: Queue::new(0).expect("a queue"),
+            queue: Queue::new(0).expect("a queue"),
             bytes: SharedBytes::new(64).expect("memory"),
         }
     }
 
-    fn turn(&self, count: usize) {
+    fn round(&self, count: usize) {
         for _ in 0..count {
-            enclose(&self.mail, &self.bytes.handle());
+            put_attached(&self.queue, &self.bytes.handle());
         }
         for _ in 0..count {
-            // Others may have been killed with one in their hands.
-            let Ok(message) = self.mail.get(Deadline::NOW) else {
+            // Other processes may have been killed after they received one.
+            let Ok(message) = self.queue.get(Deadline::NOW) else {
                 return;
             };
             SharedBytes::open(&handle_in(&message)).expect("the message holds it");
@@ -191,28 +191,28 @@ impl Repeating {
     }
 }
 
-impl Play for Repeating {
-    fn victim(&mut self, _: Slate) {
+impl Scenario for Repeating {
+    fn victim(&mut self, _: SharedCells) {
         self.bytes.write_at(0, INSIDE);
-        self.turn(30);
-        self.turn(30);
+        self.round(30);
+        self.round(30);
     }
 
-    fn while_stopped(&mut self, _: Slate) {
-        self.turn(10);
+    fn while_stopped(&mut self, _: SharedCells) {
+        self.round(10);
     }
 
-    fn survive(&mut self, _: Slate) {
-        self.turn(40);
-        // What nobody but messages holds is there for as long as they are.
+    fn survive(&mut self, _: SharedCells) {
+        self.round(40);
+        // An object that only messages hold lives for as long as they do.
         let own = SharedBytes::new(64).expect("memory");
         own.write_at(0, INSIDE);
-        let mail = Queue::new(0).expect("a queue");
-        (0..40).for_each(|_| enclose(&mail, &own.handle()));
+        let queue = Queue::new(0).expect("a queue");
+        (0..40).for_each(|_| put_attached(&queue, &own.handle()));
         let old = own.handle();
         drop(own);
         for _ in 0..40 {
-            let message = mail.get(Deadline::NOW).expect("it was put");
+            let message = queue.get(Deadline::NOW).expect("it was put");
             let opened = SharedBytes::open(&handle_in(&message)).expect("held by the message");
             let mut seen = [0; INSIDE.len()];
             opened.read_at(0, &mut seen);

@@ -1,7 +1,9 @@
 //! Deaths in condition, event and barrier.
 
-use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on, curtain, stopped_at, turned};
-use crate::common::{Child, End, PROMPTLY, Slate, briefly, isolated, linger, promptly};
+use crate::case::{
+    FREE_CELLS, Scenario, assert_bystander_goes_on, is_over, round_done, stopped_at,
+};
+use crate::common::{Child, End, PROMPTLY, SharedCells, briefly, isolated, linger, promptly};
 use procession_engine::Deadline;
 use procession_engine::error::{LockError, WaitError};
 use procession_engine::failpoint::{self, Action};
@@ -9,7 +11,7 @@ use procession_engine::sync::{
     Acquired, Barrier, BarrierError, Condition, Event, Lock, Turns, WaitOutcome,
 };
 
-const TURNS: usize = 5;
+const ROUNDS: usize = 5;
 const GIVEN: usize = FREE_CELLS;
 
 fn hold(lock: &Lock) {
@@ -18,14 +20,14 @@ fn hold(lock: &Lock) {
     acquired.expect("the lock");
 }
 
-/// A condition over a lock: the victim waits and notifies, the bystander waits.
+/// A condition over a lock. The victim waits and notifies, the bystander waits.
 pub struct Waiting {
     lock: Lock,
     condition: Condition,
 }
 
 impl Waiting {
-    pub fn new(_: Slate) -> Waiting {
+    pub fn new(_: SharedCells) -> Waiting {
         Waiting {
             lock: Lock::new().expect("a lock"),
             condition: Condition::new().expect("a condition"),
@@ -48,55 +50,55 @@ impl Waiting {
     }
 }
 
-impl Play for Waiting {
+impl Scenario for Waiting {
     const BYSTANDER: bool = true;
 
-    fn victim(&mut self, _: Slate) {
-        for _ in 0..TURNS {
+    fn victim(&mut self, _: SharedCells) {
+        for _ in 0..ROUNDS {
             self.notify(1);
             let _ = self.wait(briefly());
             self.notify(8);
         }
     }
 
-    fn bystander(&mut self, slate: Slate) {
-        while !curtain(slate) {
+    fn bystander(&mut self, cells: SharedCells) {
+        while !is_over(cells) {
             match self.wait(briefly()) {
-                Ok(()) => turned(slate),
+                Ok(()) => round_done(cells),
                 Err(WaitError::TimedOut) => {}
                 Err(error) => panic!("{error}"),
             }
         }
     }
 
-    fn survive(&mut self, slate: Slate) {
+    fn survive(&mut self, cells: SharedCells) {
         let limit = promptly();
-        slate.write(GIVEN, 0);
-        // A notification may go to the dead waiter or come between two waits: a few are needed.
+        cells.write(GIVEN, 0);
+        // A notification may go to the dead waiter or come between two waits, so a few are needed.
         let notifier = Child::fork(|| {
-            while slate.read(GIVEN) == 0 && !limit.is_past() {
+            while cells.read(GIVEN) == 0 && !limit.is_past() {
                 self.notify(1);
             }
         });
-        assert_bystander_goes_on(slate);
-        slate.write(GIVEN, 1);
+        assert_bystander_goes_on(cells);
+        cells.write(GIVEN, 1);
         notifier.succeed();
     }
 
-    fn verify(&mut self, _: Slate) {
-        assert_eq!(self.condition.waiters(), 0, "a waiter is left on the books");
+    fn verify(&mut self, _: SharedCells) {
+        assert_eq!(self.condition.waiters(), 0, "a waiter is left");
     }
 }
 
-/// Several wait under a lock and are notified together.
-pub struct Sending {
+/// Several processes wait under a lock, and all are notified together.
+pub struct Requeuing {
     waiting: Waiting,
 }
 
-impl Sending {
-    pub fn new(slate: Slate) -> Sending {
-        Sending {
-            waiting: Waiting::new(slate),
+impl Requeuing {
+    pub fn new(cells: SharedCells) -> Requeuing {
+        Requeuing {
+            waiting: Waiting::new(cells),
         }
     }
 
@@ -116,69 +118,69 @@ impl Sending {
         waited
     }
 
-    fn go_on_waiting(&self, slate: Slate) {
-        while !curtain(slate) {
+    fn go_on_waiting(&self, cells: SharedCells) {
+        while !is_over(cells) {
             if self.wait(briefly()).is_ok() {
-                turned(slate);
+                round_done(cells);
             }
         }
     }
 }
 
-impl Play for Sending {
+impl Scenario for Requeuing {
     const BYSTANDER: bool = true;
 
-    fn victim(&mut self, _: Slate) {
-        for _ in 0..TURNS {
+    fn victim(&mut self, _: SharedCells) {
+        for _ in 0..ROUNDS {
             linger();
             self.waiting.notify(8);
             let _ = self.wait(briefly());
         }
     }
 
-    fn bystander(&mut self, slate: Slate) {
-        let others = [(); 2].map(|()| Child::fork(|| self.go_on_waiting(slate)));
-        self.go_on_waiting(slate);
+    fn bystander(&mut self, cells: SharedCells) {
+        let others = [(); 2].map(|()| Child::fork(|| self.go_on_waiting(cells)));
+        self.go_on_waiting(cells);
         others.iter().for_each(Child::succeed);
     }
 
-    fn survive(&mut self, slate: Slate) {
+    fn survive(&mut self, cells: SharedCells) {
         let limit = promptly();
-        slate.write(GIVEN, 0);
+        cells.write(GIVEN, 0);
         let notifier = Child::fork(|| {
-            while slate.read(GIVEN) == 0 && !limit.is_past() {
+            while cells.read(GIVEN) == 0 && !limit.is_past() {
                 self.waiting.notify(8);
                 linger();
             }
         });
-        assert_bystander_goes_on(slate);
-        slate.write(GIVEN, 1);
+        assert_bystander_goes_on(cells);
+        cells.write(GIVEN, 1);
         notifier.succeed();
     }
 
-    fn verify(&mut self, slate: Slate) {
-        self.waiting.verify(slate);
+    fn verify(&mut self, cells: SharedCells) {
+        self.waiting.verify(cells);
     }
 }
 
-/// An event that one side sets and clears, and the other waits for.
+/// An event that one side sets and clears, and the other side waits for.
 pub struct Signalling {
     event: Event,
 }
 
 impl Signalling {
-    pub fn new(_: Slate) -> Signalling {
+    pub fn new(_: SharedCells) -> Signalling {
         Signalling {
             event: Event::new().expect("an event"),
         }
     }
 }
 
-impl Play for Signalling {
+impl Scenario for Signalling {
     const BYSTANDER: bool = true;
 
-    fn victim(&mut self, _: Slate) {
-        for _ in 0..TURNS {
+    fn victim(&mut self, _: SharedCells) {
+        for _ in 0..ROUNDS {
             self.event.clear();
             linger();
             let _ = self.event.wait(briefly());
@@ -187,24 +189,24 @@ impl Play for Signalling {
         }
     }
 
-    fn bystander(&mut self, slate: Slate) {
-        while !curtain(slate) {
+    fn bystander(&mut self, cells: SharedCells) {
+        while !is_over(cells) {
             if self.event.wait(briefly()).is_ok() {
-                turned(slate);
+                round_done(cells);
             }
         }
     }
 
-    fn while_stopped(&mut self, slate: Slate) {
-        self.survive(slate);
+    fn while_stopped(&mut self, cells: SharedCells) {
+        self.survive(cells);
     }
 
-    fn survive(&mut self, slate: Slate) {
+    fn survive(&mut self, cells: SharedCells) {
         self.event.clear();
         assert!(!self.event.is_set());
         self.event.set();
         self.event.wait(promptly()).expect("it is set");
-        assert_bystander_goes_on(slate);
+        assert_bystander_goes_on(cells);
     }
 }
 
@@ -214,7 +216,7 @@ pub struct Meeting {
 }
 
 impl Meeting {
-    pub fn new(_: Slate) -> Meeting {
+    pub fn new(_: SharedCells) -> Meeting {
         Meeting {
             barrier: Barrier::new(2).expect("a barrier"),
         }
@@ -222,34 +224,34 @@ impl Meeting {
 
     fn meet(&self, deadline: Deadline) -> Result<u32, BarrierError> {
         match self.barrier.arrive(deadline)? {
-            WaitOutcome::Last(turnstile) => turnstile.open(),
+            WaitOutcome::Last(guard) => guard.open(),
             WaitOutcome::Passed { index } => Ok(index),
         }
     }
 }
 
-impl Play for Meeting {
+impl Scenario for Meeting {
     const BYSTANDER: bool = true;
 
-    fn victim(&mut self, _: Slate) {
-        for turn in 0..TURNS {
-            // Now the first to come, now the last.
+    fn victim(&mut self, _: SharedCells) {
+        for turn in 0..ROUNDS {
+            // Sometimes the first to arrive, sometimes the last.
             (0..turn % 2 * 4).for_each(|_| linger());
             let _ = self.meet(promptly());
         }
     }
 
-    fn bystander(&mut self, _: Slate) {
-        // The victim is the other party: without it the barrier breaks, at the latest in time.
+    fn bystander(&mut self, _: SharedCells) {
+        // The victim is the other party. Without it the barrier breaks, at the latest at the timeout.
         while self.meet(Deadline::after(PROMPTLY / 10)).is_ok() {
             linger();
         }
         assert!(self.barrier.is_broken(), "its other party is gone");
     }
 
-    fn survive(&mut self, _: Slate) {}
+    fn survive(&mut self, _: SharedCells) {}
 
-    fn verify(&mut self, _: Slate) {
+    fn verify(&mut self, _: SharedCells) {
         self.barrier.reset();
         assert_eq!(
             (self.barrier.waiting(), self.barrier.is_broken()),
@@ -263,24 +265,24 @@ impl Play for Meeting {
     }
 }
 
-/// A barrier of two that the victim breaks and resets while the bystander waits for somebody to come.
+/// A barrier of two that the victim breaks and resets while the bystander waits there.
 pub struct Resetting {
     meeting: Meeting,
 }
 
 impl Resetting {
-    pub fn new(slate: Slate) -> Resetting {
+    pub fn new(cells: SharedCells) -> Resetting {
         Resetting {
-            meeting: Meeting::new(slate),
+            meeting: Meeting::new(cells),
         }
     }
 }
 
-impl Play for Resetting {
+impl Scenario for Resetting {
     const BYSTANDER: bool = true;
 
-    fn victim(&mut self, _: Slate) {
-        for _ in 0..TURNS {
+    fn victim(&mut self, _: SharedCells) {
+        for _ in 0..ROUNDS {
             linger();
             self.meeting.barrier.abort();
             linger();
@@ -288,59 +290,59 @@ impl Play for Resetting {
         }
     }
 
-    fn bystander(&mut self, slate: Slate) {
-        while !curtain(slate) {
+    fn bystander(&mut self, cells: SharedCells) {
+        while !is_over(cells) {
             let passed = self.meeting.barrier.arrive(briefly()).is_ok();
             assert!(!passed, "nobody else comes");
             if self.meeting.barrier.is_broken() {
                 self.meeting.barrier.reset();
             }
-            turned(slate);
+            round_done(cells);
         }
     }
 
-    fn survive(&mut self, slate: Slate) {
-        assert_bystander_goes_on(slate);
+    fn survive(&mut self, cells: SharedCells) {
+        assert_bystander_goes_on(cells);
     }
 
-    fn verify(&mut self, slate: Slate) {
-        self.meeting.verify(slate);
+    fn verify(&mut self, cells: SharedCells) {
+        self.meeting.verify(cells);
     }
 }
 
-/// So many wait on a condition that it needs more memory, and it is dropped again.
-pub struct Crowding;
+/// A condition gets so many waiters that it needs more memory, and is dropped again.
+pub struct ManyWaiters;
 
-impl Crowding {
-    pub fn new(_: Slate) -> Crowding {
-        Crowding
+impl ManyWaiters {
+    pub fn new(_: SharedCells) -> ManyWaiters {
+        ManyWaiters
     }
 
-    fn turn() {
+    fn round() {
         let condition = Condition::new().expect("a condition");
-        let crowd: Vec<_> = (0..40)
+        let waiters: Vec<_> = (0..40)
             .map(|_| condition.enroll().expect("a ticket"))
             .collect();
         assert_eq!(condition.notify(100), 40);
-        drop(crowd);
+        drop(waiters);
     }
 }
 
-impl Play for Crowding {
-    fn victim(&mut self, _: Slate) {
-        (0..2).for_each(|_| Crowding::turn());
+impl Scenario for ManyWaiters {
+    fn victim(&mut self, _: SharedCells) {
+        (0..2).for_each(|_| ManyWaiters::round());
     }
 
-    fn while_stopped(&mut self, _: Slate) {
-        Crowding::turn();
+    fn while_stopped(&mut self, _: SharedCells) {
+        ManyWaiters::round();
     }
 
-    fn survive(&mut self, _: Slate) {
-        (0..2).for_each(|_| Crowding::turn());
+    fn survive(&mut self, _: SharedCells) {
+        (0..2).for_each(|_| ManyWaiters::round());
     }
 }
 
-/// The notifier is stopped when it has chosen whom to notify.
+/// The notifier is stopped after it has chosen the waiter to notify.
 #[test]
 fn a_notification_for_one_who_gives_up_goes_to_the_next_in_the_line() {
     isolated(|| {
@@ -348,36 +350,36 @@ fn a_notification_for_one_who_gives_up_goes_to_the_next_in_the_line() {
         let [first, second, third] = [(); 3].map(|()| condition.enroll().expect("a ticket"));
         let notifier = stopped_at("condition.chosen", 1, || assert_eq!(condition.notify(1), 1));
         assert!(!first.leave(), "nobody was notified yet");
-        notifier.go_on();
+        notifier.resume();
         notifier.succeed();
         assert!(second.leave(), "it is the next");
         assert!(!third.leave(), "one was to be notified");
     });
 }
 
-/// It is stopped when its place is free and not yet on the list of free ones.
+/// The leaving process is stopped when its place is free and not yet on the free list.
 #[test]
 fn one_that_gives_up_does_not_change_the_turn_of_the_next_in_its_place() {
     const PLACES: usize = 26;
     const READY: usize = FREE_CELLS;
-    let slate = Slate::new();
+    let cells = SharedCells::new();
     isolated(|| {
         let condition = Condition::new().expect("a condition");
         let leaver = Child::fork(|| {
             failpoint::arm("condition.given_up", 1, Action::Stop);
             let ticket = condition.enroll().expect("a ticket");
-            slate.write(READY, 1);
-            slate.until(READY, 2);
+            cells.write(READY, 1);
+            cells.until(READY, 2);
             drop(ticket);
         });
-        slate.until(READY, 1);
+        cells.until(READY, 1);
         let waiting: Vec<_> = (1..PLACES)
             .map(|_| condition.enroll().expect("a ticket"))
             .collect();
-        slate.write(READY, 2);
+        cells.write(READY, 2);
         assert!(matches!(leaver.ended_or_stopped(), End::Stopped(_)));
         let last = condition.enroll().expect("a ticket");
-        leaver.go_on();
+        leaver.resume();
         leaver.succeed();
         assert_eq!(condition.notify(1), 1);
         assert!(waiting[0].is_notified(), "it came first");

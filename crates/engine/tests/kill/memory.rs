@@ -1,14 +1,14 @@
-//! Deaths in the arena: taking and giving back memory, growing, holding objects, taking a slot.
+//! Deaths in the arena: allocating and freeing memory, growing, holding objects, claiming a process entry.
 
-use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on, curtain, turned};
-use crate::common::{Child, End, Slate, die, promptly, reap_orphans};
+use crate::case::{FREE_CELLS, Scenario, assert_bystander_goes_on, is_over, round_done};
+use crate::common::{Child, End, SharedCells, die, promptly, reap_orphans};
 use procession_engine::channel::Queue;
 use procession_engine::failpoint::{self, Action};
 use procession_engine::process::{self, ExitState, Reservation};
 use procession_engine::value::SharedBytes;
 use procession_engine::{Deadline, ProcId};
 
-/// Takes memory, fills it, looks at it and gives it back.
+/// Allocates memory, fills it, checks it and frees it.
 fn use_bytes(len: usize, fill: u8) {
     let bytes = SharedBytes::new(len).expect("memory");
     let mut seen = vec![1; len.min(5_000)];
@@ -26,24 +26,24 @@ fn use_bytes(len: usize, fill: u8) {
 }
 
 /// Memory of a few sizes, one after the other and several at a time.
-pub struct Taking {
+pub struct Allocating {
     sizes: &'static [usize],
 }
 
-impl Taking {
-    pub fn small(_: Slate) -> Taking {
-        Taking {
+impl Allocating {
+    pub fn small(_: SharedCells) -> Allocating {
+        Allocating {
             sizes: &[1, 100, 100, 5_000],
         }
     }
 
-    pub fn large(_: Slate) -> Taking {
-        Taking {
+    pub fn large(_: SharedCells) -> Allocating {
+        Allocating {
             sizes: &[300_000, 2 << 20],
         }
     }
 
-    fn turn(&self, fill: u8) {
+    fn round(&self, fill: u8) {
         for &size in self.sizes {
             use_bytes(size, fill);
         }
@@ -57,27 +57,27 @@ impl Taking {
     }
 }
 
-impl Play for Taking {
+impl Scenario for Allocating {
     const BYSTANDER: bool = true;
 
-    fn victim(&mut self, _: Slate) {
-        (0..6).for_each(|_| self.turn(1));
+    fn victim(&mut self, _: SharedCells) {
+        (0..6).for_each(|_| self.round(1));
     }
 
-    fn bystander(&mut self, slate: Slate) {
-        while !curtain(slate) {
-            self.turn(2);
-            turned(slate);
+    fn bystander(&mut self, cells: SharedCells) {
+        while !is_over(cells) {
+            self.round(2);
+            round_done(cells);
         }
     }
 
-    fn while_stopped(&mut self, slate: Slate) {
-        self.survive(slate);
+    fn while_stopped(&mut self, cells: SharedCells) {
+        self.survive(cells);
     }
 
-    fn survive(&mut self, slate: Slate) {
-        (0..3).for_each(|_| self.turn(3));
-        assert_bystander_goes_on(slate);
+    fn survive(&mut self, cells: SharedCells) {
+        (0..3).for_each(|_| self.round(3));
+        assert_bystander_goes_on(cells);
     }
 }
 
@@ -85,11 +85,11 @@ impl Play for Taking {
 pub struct Growing;
 
 impl Growing {
-    pub fn new(_: Slate) -> Growing {
+    pub fn new(_: SharedCells) -> Growing {
         Growing
     }
 
-    fn turn() {
+    fn round() {
         let many: Vec<_> = (0..40)
             .map(|_| SharedBytes::new(60_000).expect("memory"))
             .collect();
@@ -98,60 +98,60 @@ impl Growing {
     }
 }
 
-impl Play for Growing {
-    fn victim(&mut self, _: Slate) {
-        (0..2).for_each(|_| Growing::turn());
+impl Scenario for Growing {
+    fn victim(&mut self, _: SharedCells) {
+        (0..2).for_each(|_| Growing::round());
     }
 
-    fn while_stopped(&mut self, slate: Slate) {
-        self.survive(slate);
+    fn while_stopped(&mut self, cells: SharedCells) {
+        self.survive(cells);
     }
 
-    fn survive(&mut self, _: Slate) {
-        (0..3).for_each(|_| Growing::turn());
+    fn survive(&mut self, _: SharedCells) {
+        (0..3).for_each(|_| Growing::round());
     }
 }
 
-/// So little memory that what lies free in one size must go before there is room for another.
+/// So little memory that free blocks of one size must be released before another size fits.
 pub struct Tight;
 
 impl Tight {
-    pub fn new(_: Slate) -> Tight {
+    pub fn new(_: SharedCells) -> Tight {
         let memory = process::memory().expect("an arena");
         process::set_memory_limit(Some(memory.resident + (16 << 20))).expect("an arena");
         Tight
     }
 
-    fn turn(fill: u8) {
+    fn round(fill: u8) {
         for size in [2 << 20, 5 << 19, 3 << 20, 7 << 19, 4 << 20, 5 << 20] {
             use_bytes(size, fill);
         }
     }
 }
 
-impl Play for Tight {
-    fn victim(&mut self, _: Slate) {
-        (0..2).for_each(|_| Tight::turn(1));
+impl Scenario for Tight {
+    fn victim(&mut self, _: SharedCells) {
+        (0..2).for_each(|_| Tight::round(1));
     }
 
-    fn while_stopped(&mut self, _: Slate) {
-        Tight::turn(2);
+    fn while_stopped(&mut self, _: SharedCells) {
+        Tight::round(2);
     }
 
-    fn survive(&mut self, _: Slate) {
-        (0..2).for_each(|_| Tight::turn(3));
+    fn survive(&mut self, _: SharedCells) {
+        (0..2).for_each(|_| Tight::round(3));
     }
 }
 
-/// Memory of messages of all kinds that is given back while others take it.
-pub struct GivingBack;
+/// Memory of all kinds of messages is released while others allocate it.
+pub struct Releasing;
 
-impl GivingBack {
-    pub fn new(_: Slate) -> GivingBack {
-        GivingBack
+impl Releasing {
+    pub fn new(_: SharedCells) -> Releasing {
+        Releasing
     }
 
-    fn turn(fill: u8) {
+    fn round(fill: u8) {
         let queue = Queue::new(0).expect("memory");
         for size in [40, 800, 3_000, 20_000] {
             for _ in 0..40 {
@@ -165,7 +165,7 @@ impl GivingBack {
             }
             process::trim();
         }
-        // So many that the cells of their blocks go as well, and are taken anew.
+        // So many that the cells of their blocks are released as well, and allocated anew.
         for count in [600, 300] {
             let make = |_| SharedBytes::new(100).expect("memory");
             let many: Vec<_> = (0..count).map(make).collect();
@@ -186,28 +186,28 @@ impl GivingBack {
     }
 }
 
-impl Play for GivingBack {
-    fn victim(&mut self, _: Slate) {
-        GivingBack::turn(1);
+impl Scenario for Releasing {
+    fn victim(&mut self, _: SharedCells) {
+        Releasing::round(1);
     }
 
-    fn while_stopped(&mut self, _: Slate) {
-        GivingBack::turn(2);
+    fn while_stopped(&mut self, _: SharedCells) {
+        Releasing::round(2);
     }
 
-    fn survive(&mut self, _: Slate) {
-        (0..2).for_each(|_| GivingBack::turn(3));
+    fn survive(&mut self, _: SharedCells) {
+        (0..2).for_each(|_| Releasing::round(3));
     }
 }
 
-/// An object that several processes open and drop, of which the victim is the last to hold some.
+/// An object that several processes open and drop. The victim is the last holder of some of it.
 pub struct Holding {
     kept: SharedBytes,
     handed_over: Option<SharedBytes>,
 }
 
 impl Holding {
-    pub fn new(_: Slate) -> Holding {
+    pub fn new(_: SharedCells) -> Holding {
         let make = || SharedBytes::new(64).expect("memory");
         Holding {
             kept: make(),
@@ -216,23 +216,23 @@ impl Holding {
     }
 }
 
-impl Play for Holding {
-    fn victim(&mut self, slate: Slate) {
-        slate.write(FREE_CELLS, 1);
+impl Scenario for Holding {
+    fn victim(&mut self, cells: SharedCells) {
+        cells.write(FREE_CELLS, 1);
         for _ in 0..4 {
             let again = SharedBytes::open(&self.kept.handle()).expect("it is held");
             again.write_at(0, &[5]);
         }
-        slate.until(FREE_CELLS + 1, 1);
+        cells.until(FREE_CELLS + 1, 1);
         self.handed_over = None;
     }
 
     const BYSTANDER: bool = true;
 
-    fn bystander(&mut self, slate: Slate) {
-        // From here on the victim alone holds what was handed over.
+    fn bystander(&mut self, cells: SharedCells) {
+        // From here on only the victim holds the object that was handed over.
         self.handed_over = None;
-        slate.write(FREE_CELLS + 1, 1);
+        cells.write(FREE_CELLS + 1, 1);
         for _ in 0..20 {
             SharedBytes::open(&self.kept.handle())
                 .expect("it is held")
@@ -240,7 +240,7 @@ impl Play for Holding {
         }
     }
 
-    fn survive(&mut self, _: Slate) {
+    fn survive(&mut self, _: SharedCells) {
         self.handed_over = None;
         for _ in 0..6 {
             let again = SharedBytes::open(&self.kept.handle()).expect("it is held");
@@ -249,66 +249,66 @@ impl Play for Holding {
     }
 }
 
-/// More holders than fit in the object itself.
-pub struct Crowding {
+/// More holders than fit into the object itself.
+pub struct ManyHolders {
     kept: SharedBytes,
-    crowd: Vec<Reservation>,
+    holders: Vec<Reservation>,
 }
 
-impl Crowding {
-    pub fn new(_: Slate) -> Crowding {
+impl ManyHolders {
+    pub fn new(_: SharedCells) -> ManyHolders {
         let kept = SharedBytes::new(64).expect("memory");
-        Crowding {
+        ManyHolders {
             kept,
-            crowd: (0..CROWD)
+            holders: (0..HOLDERS)
                 .map(|_| Reservation::reserve().expect("a slot"))
                 .collect(),
         }
     }
 
-    fn turn(&self) {
+    fn round(&self) {
         let own = SharedBytes::new(64).expect("memory");
         for shared in [&own, &self.kept] {
-            for slot in &self.crowd {
+            for slot in &self.holders {
                 slot.hold(&shared.handle()).expect("it is held here");
             }
         }
     }
 }
 
-/// Beyond those that the head has room for, as many as find their place in the first table taken.
-const CROWD: usize = 48;
+/// Enough, beyond those that fit into the head, that some find their place in the first table taken.
+const HOLDERS: usize = 48;
 
-impl Play for Crowding {
-    fn victim(&mut self, _: Slate) {
-        self.turn();
+impl Scenario for ManyHolders {
+    fn victim(&mut self, _: SharedCells) {
+        self.round();
     }
 
-    fn while_stopped(&mut self, _: Slate) {
-        self.turn();
+    fn while_stopped(&mut self, _: SharedCells) {
+        self.round();
     }
 
-    fn survive(&mut self, _: Slate) {
-        self.turn();
+    fn survive(&mut self, _: SharedCells) {
+        self.round();
     }
 }
 
-/// A process that forks on its own, and dies before, during or after it.
+/// A process that forks by itself, and dies before, during or after the fork.
 pub struct Forking {
     kept: SharedBytes,
 }
 
 impl Forking {
-    pub fn new(_: Slate) -> Forking {
+    pub fn new(_: SharedCells) -> Forking {
         Forking {
             kept: SharedBytes::new(64).expect("memory"),
         }
     }
 
-    fn turn(&self) {
+    fn round(&self) {
         let own = SharedBytes::new(64).expect("memory");
         let child = Child::fork(|| {
-            // The one to die is the parent.
+            // The parent is the one to die.
             failpoint::disarm();
             own.write_at(0, &[1]);
             self.kept.write_at(0, &[1]);
@@ -318,19 +318,19 @@ impl Forking {
     }
 }
 
-impl Play for Forking {
-    /// A slot reserved for a child that was never born is given up after a while only.
+impl Scenario for Forking {
+    /// An entry reserved for a child that was never born is released only after a while.
     const VISITS: &[u32] = &[1];
 
-    fn victim(&mut self, _: Slate) {
-        (0..3).for_each(|_| self.turn());
+    fn victim(&mut self, _: SharedCells) {
+        (0..3).for_each(|_| self.round());
     }
 
-    fn survive(&mut self, _: Slate) {
-        (0..3).for_each(|_| self.turn());
+    fn survive(&mut self, _: SharedCells) {
+        (0..3).for_each(|_| self.round());
     }
 
-    fn verify(&mut self, _: Slate) {
+    fn verify(&mut self, _: SharedCells) {
         sweep_orphans();
     }
 }
@@ -344,9 +344,9 @@ pub struct Reaping {
 const DIE: usize = FREE_CELLS;
 
 impl Reaping {
-    /// The other one will die at that step, with a few things in its hands. It waits for its word:
-    /// the dead are reaped by whoever comes by, and that shall be the victim.
-    fn one_that_dies_at(slate: Slate, step: &'static str) -> Reaping {
+    /// The other process dies at that step, while it owns several things. It waits for a signal first: any process that
+    /// comes by reaps the dead, and here this must be the victim.
+    fn one_that_dies_at(cells: SharedCells, step: &'static str) -> Reaping {
         let shared = SharedBytes::new(64).expect("memory");
         let queue = Queue::new(0).expect("a queue");
         let dead = Child::fork(|| {
@@ -360,7 +360,7 @@ impl Reaping {
                 own.put(&[&[1; 300]], Deadline::NOW).expect("no limit");
             }
             let again = SharedBytes::open(&shared.handle()).expect("it is held");
-            slate.until(DIE, 1);
+            cells.until(DIE, 1);
             failpoint::arm(step, 1, Action::Kill);
             drop(SharedBytes::new(5_000).expect("memory"));
             for _ in 0..18 {
@@ -376,32 +376,32 @@ impl Reaping {
         }
     }
 
-    pub fn idle(slate: Slate) -> Reaping {
-        Reaping::one_that_dies_at(slate, "nowhere")
+    pub fn idle(cells: SharedCells) -> Reaping {
+        Reaping::one_that_dies_at(cells, "nowhere")
     }
 
-    pub fn making(slate: Slate) -> Reaping {
-        Reaping::one_that_dies_at(slate, "object.filled")
+    pub fn making(cells: SharedCells) -> Reaping {
+        Reaping::one_that_dies_at(cells, "object.filled")
     }
 
-    pub fn freeing(slate: Slate) -> Reaping {
-        Reaping::one_that_dies_at(slate, "object.dying")
+    pub fn freeing(cells: SharedCells) -> Reaping {
+        Reaping::one_that_dies_at(cells, "object.dying")
     }
 
-    pub fn retiring(slate: Slate) -> Reaping {
-        Reaping::one_that_dies_at(slate, "chunk_list.retiring")
+    pub fn retiring(cells: SharedCells) -> Reaping {
+        Reaping::one_that_dies_at(cells, "chunk_list.retiring")
     }
 
-    pub fn dismantling(slate: Slate) -> Reaping {
-        Reaping::one_that_dies_at(slate, "chunk_list.dismantling")
+    pub fn dismantling(cells: SharedCells) -> Reaping {
+        Reaping::one_that_dies_at(cells, "chunk_list.dismantling")
     }
 }
 
-impl Play for Reaping {
-    fn victim(&mut self, slate: Slate) {
+impl Scenario for Reaping {
+    fn victim(&mut self, cells: SharedCells) {
         let dead = self.dead.as_ref().and_then(Child::slot);
         let slot = dead.expect("it had a slot");
-        slate.write(DIE, 1);
+        cells.write(DIE, 1);
         while process::exit_state(slot) == ExitState::Alive {
             std::thread::yield_now();
         }
@@ -409,8 +409,8 @@ impl Play for Reaping {
         process::sweep();
     }
 
-    fn survive(&mut self, slate: Slate) {
-        slate.write(DIE, 1);
+    fn survive(&mut self, cells: SharedCells) {
+        cells.write(DIE, 1);
         let dead = self.dead.take().expect("it is not reaped yet");
         let (end, exit_state) = dead.join();
         assert_eq!(end, End::Killed(libc::SIGKILL));
@@ -421,38 +421,38 @@ impl Play for Reaping {
     }
 }
 
-/// A process that leaves in order, and dies while it does.
+/// A process that leaves the tree in order, and dies while it does.
 pub struct Leaving {
     kept: SharedBytes,
 }
 
 impl Leaving {
-    pub fn new(_: Slate) -> Leaving {
+    pub fn new(_: SharedCells) -> Leaving {
         Leaving {
             kept: SharedBytes::new(64).expect("memory"),
         }
     }
 }
 
-impl Play for Leaving {
-    fn victim(&mut self, _: Slate) {
+impl Scenario for Leaving {
+    fn victim(&mut self, _: SharedCells) {
         self.kept.write_at(0, &[1]);
         process::leave();
     }
 
-    fn survive(&mut self, _: Slate) {
+    fn survive(&mut self, _: SharedCells) {
         self.kept.write_at(0, &[2]);
     }
 }
 
-/// A forked process that moves to a slot reserved by somebody else.
+/// A forked process that moves to an entry reserved by another process.
 pub struct Moving {
     kept: SharedBytes,
     slot: Option<ProcId>,
 }
 
 impl Moving {
-    pub fn new(_: Slate) -> Moving {
+    pub fn new(_: SharedCells) -> Moving {
         let kept = SharedBytes::new(64).expect("memory");
         let slot = Reservation::reserve().expect("a slot");
         slot.hold(&kept.handle()).expect("it is held here");
@@ -463,57 +463,58 @@ impl Moving {
     }
 }
 
-impl Play for Moving {
-    fn victim(&mut self, _: Slate) {
+impl Scenario for Moving {
+    fn victim(&mut self, _: SharedCells) {
         let slot = self.slot.expect("reserved");
         process::note_pid(slot, std::process::id());
         process::move_to_entry(slot).expect("it is reserved for this");
         self.kept.write_at(0, &[1]);
     }
 
-    fn survive(&mut self, _: Slate) {
+    fn survive(&mut self, _: SharedCells) {
         self.kept.write_at(0, &[2]);
     }
 
-    fn verify(&mut self, _: Slate) {
+    fn verify(&mut self, _: SharedCells) {
         process::reap(self.slot.expect("reserved"));
     }
 }
 
-/// A process that a thread of its own entered, whose first thread then takes its life word over.
+/// A thread other than the first enters the process into the table. The first thread then takes over its liveness
+/// word.
 pub struct HandingOver(Moving);
 
 impl HandingOver {
-    pub fn new(slate: Slate) -> HandingOver {
-        HandingOver(Moving::new(slate))
+    pub fn new(cells: SharedCells) -> HandingOver {
+        HandingOver(Moving::new(cells))
     }
 }
 
-impl Play for HandingOver {
-    /// The child comes to some steps, too.
+impl Scenario for HandingOver {
+    /// The child passes some steps, too.
     const VISITS: &[u32] = &[1];
 
-    fn victim(&mut self, slate: Slate) {
+    fn victim(&mut self, cells: SharedCells) {
         std::thread::scope(|scope| {
-            let entering = scope.spawn(|| self.0.victim(slate));
+            let entering = scope.spawn(|| self.0.victim(cells));
             entering.join().expect("it has a slot")
         });
-        // Before a fork it does.
+        // The first thread takes over before a fork.
         Child::fork(failpoint::disarm).succeed();
         self.0.kept.write_at(0, &[3]);
     }
 
-    fn survive(&mut self, slate: Slate) {
-        self.0.survive(slate);
+    fn survive(&mut self, cells: SharedCells) {
+        self.0.survive(cells);
     }
 
-    fn verify(&mut self, slate: Slate) {
-        self.0.verify(slate);
+    fn verify(&mut self, cells: SharedCells) {
+        self.0.verify(cells);
         sweep_orphans();
     }
 }
 
-/// Reaps those whom nobody else can: children of the victim, and slots it reserved in vain.
+/// Reaps the processes that no other process can reap: children of the victim, and entries it reserved in vain.
 pub fn sweep_orphans() {
     reap_orphans();
     let limit = Deadline::after(std::time::Duration::from_secs(20));

@@ -1,8 +1,9 @@
-//! Deaths in the pipe: sending, receiving, and what the other side then sees.
+//! Deaths in the pipe: sending, receiving, and what the other side then observes.
 
-use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on_after, curtain, turned};
+use crate::case::{FREE_CELLS, Scenario, assert_bystander_goes_on_after, is_over, round_done};
 use crate::common::{
-    Child, End as Ending, Ledger, Letter, Slate, briefly, isolated, linger, patiently, promptly,
+    Child, DeliveryLog, End as Ending, SharedCells, TestMessage, briefly, isolated, linger,
+    patiently, promptly,
 };
 use procession_engine::channel::{End, pipe};
 use procession_engine::error::{GetError, PutError};
@@ -12,33 +13,33 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::BorrowedFd;
 
 const VICTIM: usize = 0;
-const STAGE: usize = 1;
+const SURVIVOR: usize = 1;
 const EACH: usize = 1200;
 
-struct Line {
+struct LoggedPipe {
     near: Option<End>,
     far: Option<End>,
-    ledger: Ledger,
+    log: DeliveryLog,
     next: [usize; 2],
     size: usize,
     armed: bool,
 }
 
-impl Line {
-    fn new(slate: Slate, size: usize, armed: bool) -> Line {
+impl LoggedPipe {
+    fn new(cells: SharedCells, size: usize, armed: bool) -> LoggedPipe {
         let (near, far) = pipe(true).expect("a pipe");
-        let ledger = Ledger::on(slate, FREE_CELLS + 16, 2, EACH);
-        Line {
+        let log = DeliveryLog::new(cells, FREE_CELLS + 16, 2, EACH);
+        LoggedPipe {
             near: Some(near),
             far: Some(far),
-            ledger,
+            log,
             next: [0; 2],
             size,
             armed,
         }
     }
 
-    /// Keeps one end, and asks for its descriptor if that is part of the play: it is a process's own.
+    /// Keeps one end. Asks for its descriptor if the scenario needs it: a descriptor belongs to one process.
     fn keep(&mut self, side: usize) {
         let (kept, other) = match side {
             VICTIM => (&self.far, &mut self.near),
@@ -56,164 +57,164 @@ impl Line {
         } else {
             &self.near
         };
-        let letter = Letter::new(writer, self.next[writer], self.size);
-        self.ledger.begin(letter);
+        let message = TestMessage::new(writer, self.next[writer], self.size);
+        self.log.begin(message);
         end.as_ref()
             .expect("open")
-            .send(&[&letter.bytes()], deadline)?;
-        self.ledger.sent(letter);
+            .send(&[&message.bytes()], deadline)?;
+        self.log.sent(message);
         self.next[writer] += 1;
         Ok(())
     }
 
-    fn recv(&self, reader: usize, deadline: Deadline) -> Result<Letter, GetError> {
+    fn recv(&self, reader: usize, deadline: Deadline) -> Result<TestMessage, GetError> {
         let end = if reader == VICTIM {
             &self.far
         } else {
             &self.near
         };
         let message = end.as_ref().expect("open").recv(deadline)?;
-        Ok(self.ledger.received(message.bytes()))
+        Ok(self.log.received(message.bytes()))
     }
 }
 
-/// The victim alone has the far end, and sends.
+/// Only the victim has the far end, and sends.
 pub struct Sending {
-    line: Line,
-    letters: usize,
+    logged: LoggedPipe,
+    messages: usize,
 }
 
 impl Sending {
-    pub fn small(slate: Slate) -> Sending {
+    pub fn small(cells: SharedCells) -> Sending {
         Sending {
-            line: Line::new(slate, 40, false),
-            letters: 400,
+            logged: LoggedPipe::new(cells, 40, false),
+            messages: 400,
         }
     }
 
-    pub fn large(slate: Slate) -> Sending {
+    pub fn large(cells: SharedCells) -> Sending {
         Sending {
-            line: Line::new(slate, 100_000, false),
-            letters: 12,
+            logged: LoggedPipe::new(cells, 100_000, false),
+            messages: 12,
         }
     }
 
-    pub fn armed(slate: Slate) -> Sending {
+    pub fn armed(cells: SharedCells) -> Sending {
         Sending {
-            line: Line::new(slate, 40, true),
-            letters: 40,
+            logged: LoggedPipe::new(cells, 40, true),
+            messages: 40,
         }
     }
 }
 
-impl Play for Sending {
+impl Scenario for Sending {
     const BYSTANDER: bool = true;
 
-    fn victim(&mut self, _: Slate) {
-        self.line.keep(VICTIM);
-        for _ in 0..self.letters {
-            self.line
+    fn victim(&mut self, _: SharedCells) {
+        self.logged.keep(VICTIM);
+        for _ in 0..self.messages {
+            self.logged
                 .send(VICTIM, patiently())
                 .expect("the bystander receives");
         }
     }
 
-    fn bystander(&mut self, _: Slate) {
-        self.line.keep(STAGE);
+    fn bystander(&mut self, _: SharedCells) {
+        self.logged.keep(SURVIVOR);
         loop {
-            match self.line.recv(STAGE, patiently()) {
+            match self.logged.recv(SURVIVOR, patiently()) {
                 Ok(_) => {}
                 Err(GetError::Closed) => return,
-                Err(error) => panic!("neither a letter nor the end: {error}"),
+                Err(error) => panic!("neither a message nor the end: {error}"),
             }
         }
     }
 
-    fn survive(&mut self, _: Slate) {
-        self.line.keep(STAGE);
+    fn survive(&mut self, _: SharedCells) {
+        self.logged.keep(SURVIVOR);
         let limit = promptly();
         loop {
-            match self.line.recv(STAGE, limit) {
+            match self.logged.recv(SURVIVOR, limit) {
                 Ok(_) => {}
                 Err(GetError::Closed) => break,
-                Err(error) => panic!("neither a letter nor the end: {error}"),
+                Err(error) => panic!("neither a message nor the end: {error}"),
             }
         }
-        let near = self.line.near.as_ref().expect("open");
+        let near = self.logged.near.as_ref().expect("open");
         assert!(
             near.poll(Deadline::NOW).expect("no signal"),
             "the end is something to receive"
         );
     }
 
-    fn verify(&mut self, _: Slate) {
-        let missing = self.line.ledger.missing();
+    fn verify(&mut self, _: SharedCells) {
+        let missing = self.logged.log.missing();
         assert!(missing.is_empty(), "lost: {missing:?}");
     }
 }
 
-/// The victim alone has the far end, and receives.
+/// Only the victim has the far end, and receives.
 pub struct Receiving {
-    line: Line,
-    letters: usize,
+    logged: LoggedPipe,
+    messages: usize,
 }
 
 impl Receiving {
-    pub fn small(slate: Slate) -> Receiving {
+    pub fn small(cells: SharedCells) -> Receiving {
         Receiving {
-            line: Line::new(slate, 40, false),
-            letters: 400,
+            logged: LoggedPipe::new(cells, 40, false),
+            messages: 400,
         }
     }
 
-    pub fn large(slate: Slate) -> Receiving {
+    pub fn large(cells: SharedCells) -> Receiving {
         Receiving {
-            line: Line::new(slate, 100_000, false),
-            letters: 12,
+            logged: LoggedPipe::new(cells, 100_000, false),
+            messages: 12,
         }
     }
 
-    pub fn armed(slate: Slate) -> Receiving {
+    pub fn armed(cells: SharedCells) -> Receiving {
         Receiving {
-            line: Line::new(slate, 40, true),
-            letters: 40,
+            logged: LoggedPipe::new(cells, 40, true),
+            messages: 40,
         }
     }
 }
 
-impl Play for Receiving {
+impl Scenario for Receiving {
     const BYSTANDER: bool = true;
 
-    fn victim(&mut self, _: Slate) {
-        self.line.keep(VICTIM);
-        for _ in 0..self.letters {
-            self.line
+    fn victim(&mut self, _: SharedCells) {
+        self.logged.keep(VICTIM);
+        for _ in 0..self.messages {
+            self.logged
                 .recv(VICTIM, patiently())
                 .expect("the bystander sends");
         }
     }
 
-    fn bystander(&mut self, _: Slate) {
-        self.line.keep(STAGE);
+    fn bystander(&mut self, _: SharedCells) {
+        self.logged.keep(SURVIVOR);
         loop {
-            if self.line.armed {
-                // So that the victim finds nothing left now and then.
+            if self.logged.armed {
+                // So that the victim sometimes finds the pipe empty.
                 linger();
             }
-            match self.line.send(STAGE, patiently()) {
+            match self.logged.send(SURVIVOR, patiently()) {
                 Ok(()) => {}
                 Err(PutError::Closed) => return,
                 Err(error) => panic!("neither room nor the end: {error}"),
             }
-            if self.line.next[STAGE] == EACH {
+            if self.logged.next[SURVIVOR] == EACH {
                 return;
             }
         }
     }
 
-    fn survive(&mut self, _: Slate) {
-        self.line.keep(STAGE);
-        let near = self.line.near.as_ref().expect("open");
+    fn survive(&mut self, _: SharedCells) {
+        self.logged.keep(SURVIVOR);
+        let near = self.logged.near.as_ref().expect("open");
         let limit = promptly();
         while !matches!(near.send(&[b"to nobody"], limit), Err(PutError::Closed)) {
             assert!(
@@ -224,45 +225,45 @@ impl Play for Receiving {
     }
 }
 
-/// Both ends are open everywhere: several processes use them, and one dies.
+/// All processes have both ends open. Several use them, and one dies.
 pub struct Sharing {
-    line: Line,
+    logged: LoggedPipe,
 }
 
 impl Sharing {
-    pub fn new(slate: Slate) -> Sharing {
+    pub fn new(cells: SharedCells) -> Sharing {
         Sharing {
-            line: Line::new(slate, 40, false),
+            logged: LoggedPipe::new(cells, 40, false),
         }
     }
 
-    /// As `new`, and somebody has asked for the descriptors of both ends.
-    pub fn watched(slate: Slate) -> Sharing {
-        let line = Line::new(slate, 40, true);
-        for end in line.near.iter().chain(&line.far) {
+    /// As `new`, after a process has asked for the descriptors of both ends.
+    pub fn watched(cells: SharedCells) -> Sharing {
+        let logged = LoggedPipe::new(cells, 40, true);
+        for end in logged.near.iter().chain(&logged.far) {
             end.fileno();
         }
-        Sharing { line }
+        Sharing { logged }
     }
 }
 
-impl Play for Sharing {
+impl Scenario for Sharing {
     const BYSTANDER: bool = true;
 
-    fn victim(&mut self, _: Slate) {
+    fn victim(&mut self, _: SharedCells) {
         for _ in 0..20 {
-            self.line.send(VICTIM, patiently()).expect("room");
-            self.line.recv(VICTIM, patiently()).expect("the answer");
+            self.logged.send(VICTIM, patiently()).expect("room");
+            self.logged.recv(VICTIM, patiently()).expect("the answer");
         }
     }
 
-    fn bystander(&mut self, slate: Slate) {
-        while !curtain(slate) {
-            match self.line.recv(STAGE, briefly()) {
-                Ok(letter) => {
-                    assert_eq!(letter.writer, VICTIM, "it came to the wrong end");
-                    self.line.send(STAGE, patiently()).expect("room");
-                    turned(slate);
+    fn bystander(&mut self, cells: SharedCells) {
+        while !is_over(cells) {
+            match self.logged.recv(SURVIVOR, briefly()) {
+                Ok(message) => {
+                    assert_eq!(message.writer, VICTIM, "it came to the wrong end");
+                    self.logged.send(SURVIVOR, patiently()).expect("room");
+                    round_done(cells);
                 }
                 Err(GetError::Empty) => {}
                 Err(error) => panic!("{error}"),
@@ -270,21 +271,21 @@ impl Play for Sharing {
         }
     }
 
-    fn survive(&mut self, slate: Slate) {
+    fn survive(&mut self, cells: SharedCells) {
         let limit = promptly();
-        self.line.next[VICTIM] = EACH / 2;
-        assert_bystander_goes_on_after(slate, || {
-            (0..6).for_each(|_| self.line.send(VICTIM, limit).expect("room"));
+        self.logged.next[VICTIM] = EACH / 2;
+        assert_bystander_goes_on_after(cells, || {
+            (0..6).for_each(|_| self.logged.send(VICTIM, limit).expect("room"));
         });
     }
 
-    fn verify(&mut self, _: Slate) {
-        while self.line.recv(VICTIM, Deadline::NOW).is_ok() {}
-        while self.line.recv(STAGE, Deadline::NOW).is_ok() {}
-        let missing = self.line.ledger.missing();
+    fn verify(&mut self, _: SharedCells) {
+        while self.logged.recv(VICTIM, Deadline::NOW).is_ok() {}
+        while self.logged.recv(SURVIVOR, Deadline::NOW).is_ok() {}
+        let missing = self.logged.log.missing();
         assert!(missing.len() <= 1, "lost: {missing:?}");
-        if self.line.armed {
-            for end in self.line.near.iter().chain(&self.line.far) {
+        if self.logged.armed {
+            for end in self.logged.near.iter().chain(&self.logged.far) {
                 assert!(!is_readable(end), "nothing is there");
             }
         }
@@ -298,25 +299,25 @@ fn is_readable(end: &End) -> bool {
     poll(&mut fds, Some(&Timespec::default())).expect("poll") == 1
 }
 
-/// One of two processes that share an end is stopped while it takes the rings out of the socket.
+/// One of two processes that share an end is stopped while it drains the notifications from the socket.
 #[test]
 fn a_descriptor_tells_of_a_message_that_came_while_another_process_settled() {
-    let slate = Slate::new();
+    let cells = SharedCells::new();
     isolated(|| {
         process::ensure().expect("an arena");
         let (receiver, sender) = pipe(false).expect("a pipe");
         let other = Child::fork(|| {
             receiver.fileno();
             failpoint::arm("pipe.silencing", 1, Action::Stop);
-            slate.write(FREE_CELLS, 1);
+            cells.write(FREE_CELLS, 1);
             receiver.recv(patiently()).expect("the first message");
         });
-        slate.until(FREE_CELLS, 1);
+        cells.until(FREE_CELLS, 1);
         sender.send(&[b"first"], Deadline::NOW).expect("room");
         assert!(matches!(other.ended_or_stopped(), Ending::Stopped(_)));
         receiver.fileno();
         sender.send(&[b"second"], Deadline::NOW).expect("room");
-        other.go_on();
+        other.resume();
         other.succeed();
         assert!(is_readable(&receiver), "the second message is there");
         assert_eq!(receiver.recv(Deadline::NOW).expect("it").bytes(), b"second");
@@ -324,7 +325,7 @@ fn a_descriptor_tells_of_a_message_that_came_while_another_process_settled() {
     });
 }
 
-/// Who takes the last message out may be another process than the one that asked for the descriptor.
+/// The process that receives the last message may not be the one that asked for the descriptor.
 #[test]
 fn a_descriptor_tells_what_is_so_whoever_received() {
     isolated(|| {
@@ -342,7 +343,7 @@ fn a_descriptor_tells_what_is_so_whoever_received() {
     });
 }
 
-/// A receiver that dies before it brought the descriptor in line leaves that to the next look.
+/// If a receiver dies before it has updated the descriptor, the next check does.
 #[test]
 fn a_descriptor_is_in_line_again_after_a_receiver_died() {
     isolated(|| {
@@ -362,7 +363,7 @@ fn a_descriptor_is_in_line_again_after_a_receiver_died() {
     });
 }
 
-/// The sender is stopped as it rings, and whatever it did before, no ring is left over.
+/// The sender is stopped while it notifies. Whatever it did before, no notification is left over.
 #[test]
 fn a_descriptor_is_not_readable_without_a_message_when_its_sender_was_slow() {
     isolated(|| {
@@ -375,7 +376,7 @@ fn a_descriptor_is_not_readable_without_a_message_when_its_sender_was_slow() {
         });
         assert!(matches!(slow.ended_or_stopped(), Ending::Stopped(_)));
         let early = receiver.recv(Deadline::NOW);
-        slow.go_on();
+        slow.resume();
         slow.succeed();
         if early.is_err() {
             assert!(is_readable(&receiver));
@@ -385,18 +386,19 @@ fn a_descriptor_is_not_readable_without_a_message_when_its_sender_was_slow() {
     });
 }
 
-/// How often the calling process gave up the processor.
+/// How often the child has given up the processor.
 fn switches_of(child: &Child) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid().as_raw_nonzero()))
         .expect("status");
-    let told = status
+    let switches = status
         .lines()
         .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-    told.and_then(|told| told.trim().parse().ok())
+    switches
+        .and_then(|switches| switches.trim().parse().ok())
         .expect("a number")
 }
 
-/// Its byte is there all the time.
+/// The notification byte is there all the time.
 #[test]
 fn a_receiver_sleeps_while_a_sender_is_stopped_between_its_byte_and_its_message() {
     isolated(|| {
@@ -423,7 +425,7 @@ fn a_receiver_sleeps_while_a_sender_is_stopped_between_its_byte_and_its_message(
                 _ => 0,
             };
         }
-        stopped.go_on();
+        stopped.resume();
         stopped.succeed();
         asleep.succeed();
     });

@@ -1,56 +1,58 @@
-//! Deaths in the queue: putting, getting, small and large, bounded, and from chunk to chunk.
+//! Deaths in the queue: putting and getting, small and large messages, bounded queues, chunk changes.
 
-use crate::case::{FREE_CELLS, Play, curtain, turned};
-use crate::common::{Child, Ledger, Letter, Slate, briefly, linger, patiently, promptly};
+use crate::case::{FREE_CELLS, Scenario, is_over, round_done};
+use crate::common::{
+    Child, DeliveryLog, SharedCells, TestMessage, briefly, linger, patiently, promptly,
+};
 use procession_engine::Deadline;
 use procession_engine::channel::Queue;
 use procession_engine::error::{GetError, PutError, WaitError};
 use procession_engine::failpoint::{self, Action};
 use std::time::Duration;
 
-/// Writers on the ledger.
+/// Numbers of the writers in the log.
 pub const VICTIM: usize = 0;
 pub const BYSTANDER: usize = 1;
-pub const STAGE: usize = 2;
+pub const SURVIVOR: usize = 2;
 const EACH: usize = 900;
 
-/// A queue and the books over it.
-pub struct Mail {
+/// A queue, and the log of its messages.
+pub struct LoggedQueue {
     queue: Queue,
-    ledger: Ledger,
+    log: DeliveryLog,
     next: [usize; 3],
     size: usize,
 }
 
-impl Mail {
-    pub fn new(slate: Slate, maxsize: usize, size: usize) -> Mail {
-        let ledger = Ledger::on(slate, FREE_CELLS + 16, 3, EACH);
-        Mail {
+impl LoggedQueue {
+    pub fn new(cells: SharedCells, maxsize: usize, size: usize) -> LoggedQueue {
+        let log = DeliveryLog::new(cells, FREE_CELLS + 16, 3, EACH);
+        LoggedQueue {
             queue: Queue::new(maxsize).expect("a queue"),
-            ledger,
+            log,
             next: [0; 3],
             size,
         }
     }
 
     pub fn put(&mut self, writer: usize, deadline: Deadline) -> Result<(), PutError> {
-        let letter = Letter::new(writer, self.next[writer], self.size);
-        self.ledger.begin(letter);
-        let bytes = letter.bytes();
+        let message = TestMessage::new(writer, self.next[writer], self.size);
+        self.log.begin(message);
+        let bytes = message.bytes();
         let (head, tail) = bytes.split_at(10);
         self.queue.put(&[head, tail], deadline)?;
-        self.ledger.sent(letter);
+        self.log.sent(message);
         self.next[writer] += 1;
         Ok(())
     }
 
-    pub fn get(&self, deadline: Deadline) -> Result<Letter, GetError> {
+    pub fn get(&self, deadline: Deadline) -> Result<TestMessage, GetError> {
         self.queue
             .get(deadline)
-            .map(|message| self.ledger.received(message.bytes()))
+            .map(|message| self.log.received(message.bytes()))
     }
 
-    /// Gets all that is there.
+    /// Gets everything that is there.
     fn drain(&self) {
         loop {
             match self.get(Deadline::NOW) {
@@ -61,10 +63,10 @@ impl Mail {
         }
     }
 
-    /// Every letter came once, but for the one a dead reader may have had in its hands.
+    /// Fails unless every message came once, except those that dead readers may have received.
     pub fn assert_complete(&self, in_dead_hands: usize) {
         self.drain();
-        let missing = self.ledger.missing();
+        let missing = self.log.missing();
         assert!(missing.len() <= in_dead_hands, "lost: {missing:?}");
         assert_eq!((self.queue.len(), self.queue.is_empty()), (0, true));
     }
@@ -72,97 +74,97 @@ impl Mail {
 
 /// The victim puts, the bystander gets.
 pub struct Putting {
-    mail: Mail,
-    letters: usize,
+    logged: LoggedQueue,
+    messages: usize,
 }
 
 impl Putting {
-    /// Letters that fit a slot, enough of them for several chunks.
-    pub fn small(slate: Slate) -> Putting {
+    /// Messages that fit into a slot, and enough of them for several chunks.
+    pub fn small(cells: SharedCells) -> Putting {
         Putting {
-            mail: Mail::new(slate, 0, 30),
-            letters: 700,
+            logged: LoggedQueue::new(cells, 0, 30),
+            messages: 700,
         }
     }
 
-    /// Letters in a block of their own.
-    pub fn large(slate: Slate) -> Putting {
+    /// Messages in a block of their own.
+    pub fn large(cells: SharedCells) -> Putting {
         Putting {
-            mail: Mail::new(slate, 0, 20_000),
-            letters: 24,
+            logged: LoggedQueue::new(cells, 0, 20_000),
+            messages: 24,
         }
     }
 
-    /// Letters larger than a segment is at first.
-    pub fn huge(slate: Slate) -> Putting {
+    /// Messages larger than the first segment.
+    pub fn huge(cells: SharedCells) -> Putting {
         Putting {
-            mail: Mail::new(slate, 0, 3 << 20),
-            letters: 5,
+            logged: LoggedQueue::new(cells, 0, 3 << 20),
+            messages: 5,
         }
     }
 
-    /// No more than three at a time.
-    pub fn bounded(slate: Slate) -> Putting {
+    /// At most three at a time.
+    pub fn bounded(cells: SharedCells) -> Putting {
         Putting {
-            mail: Mail::new(slate, 3, 30),
-            letters: 60,
+            logged: LoggedQueue::new(cells, 3, 30),
+            messages: 60,
         }
     }
 
-    /// No more than three at a time, in blocks.
-    pub fn bounded_large(slate: Slate) -> Putting {
+    /// At most three at a time, in blocks.
+    pub fn bounded_large(cells: SharedCells) -> Putting {
         Putting {
-            mail: Mail::new(slate, 3, 5_000),
-            letters: 24,
+            logged: LoggedQueue::new(cells, 3, 5_000),
+            messages: 24,
         }
     }
 }
 
-impl Play for Putting {
+impl Scenario for Putting {
     const BYSTANDER: bool = true;
 
-    fn victim(&mut self, _: Slate) {
-        for _ in 0..self.letters {
-            self.mail.put(VICTIM, patiently()).expect("room");
+    fn victim(&mut self, _: SharedCells) {
+        for _ in 0..self.messages {
+            self.logged.put(VICTIM, patiently()).expect("room");
         }
     }
 
-    fn bystander(&mut self, slate: Slate) {
-        while !curtain(slate) {
-            match self.mail.get(briefly()) {
-                Ok(_) => turned(slate),
+    fn bystander(&mut self, cells: SharedCells) {
+        while !is_over(cells) {
+            match self.logged.get(briefly()) {
+                Ok(_) => round_done(cells),
                 Err(GetError::Empty) => {}
                 Err(error) => panic!("{error}"),
             }
-            if self.mail.queue.maxsize() > 0 {
+            if self.logged.queue.maxsize() > 0 {
                 // So that the victim has to wait for room.
                 linger();
             }
         }
     }
 
-    fn while_stopped(&mut self, _: Slate) {
+    fn while_stopped(&mut self, _: SharedCells) {
         for _ in 0..2 {
-            match self.mail.put(STAGE, briefly()) {
+            match self.logged.put(SURVIVOR, briefly()) {
                 Ok(()) | Err(PutError::Full) => {}
                 Err(error) => panic!("{error}"),
             }
         }
     }
 
-    fn survive(&mut self, _: Slate) {
+    fn survive(&mut self, _: SharedCells) {
         let limit = promptly();
         for _ in 0..6 {
-            self.mail
-                .put(STAGE, limit)
+            self.logged
+                .put(SURVIVOR, limit)
                 .expect("room, as the bystander gets");
         }
         while self
-            .mail
-            .ledger
+            .logged
+            .log
             .missing()
             .iter()
-            .any(|letter| letter.writer == STAGE)
+            .any(|message| message.writer == SURVIVOR)
         {
             assert!(
                 !limit.is_past(),
@@ -172,67 +174,67 @@ impl Play for Putting {
         }
     }
 
-    fn verify(&mut self, _: Slate) {
-        self.mail.assert_complete(0);
-        let room = match self.mail.queue.maxsize() {
+    fn verify(&mut self, _: SharedCells) {
+        self.logged.assert_complete(0);
+        let room = match self.logged.queue.maxsize() {
             0 => return,
             room => room,
         };
         for _ in 0..room {
-            self.mail
-                .put(STAGE, Deadline::NOW)
+            self.logged
+                .put(SURVIVOR, Deadline::NOW)
                 .expect("the dead take no room");
         }
         assert!(matches!(
-            self.mail.put(STAGE, Deadline::NOW),
+            self.logged.put(SURVIVOR, Deadline::NOW),
             Err(PutError::Full)
         ));
-        self.mail.drain();
+        self.logged.drain();
     }
 }
 
 /// The victim gets what the bystander puts.
 pub struct Getting {
-    mail: Mail,
-    letters: usize,
+    logged: LoggedQueue,
+    messages: usize,
 }
 
 impl Getting {
-    pub fn small(slate: Slate) -> Getting {
+    pub fn small(cells: SharedCells) -> Getting {
         Getting {
-            mail: Mail::new(slate, 0, 30),
-            letters: 60,
+            logged: LoggedQueue::new(cells, 0, 30),
+            messages: 60,
         }
     }
 
-    pub fn chunks(slate: Slate) -> Getting {
+    pub fn chunks(cells: SharedCells) -> Getting {
         Getting {
-            mail: Mail::new(slate, 0, 30),
-            letters: 600,
+            logged: LoggedQueue::new(cells, 0, 30),
+            messages: 600,
         }
     }
 
-    pub fn large(slate: Slate) -> Getting {
+    pub fn large(cells: SharedCells) -> Getting {
         Getting {
-            mail: Mail::new(slate, 0, 20_000),
-            letters: 24,
+            logged: LoggedQueue::new(cells, 0, 20_000),
+            messages: 24,
         }
     }
 
-    pub fn bounded(slate: Slate) -> Getting {
+    pub fn bounded(cells: SharedCells) -> Getting {
         Getting {
-            mail: Mail::new(slate, 3, 30),
-            letters: 40,
+            logged: LoggedQueue::new(cells, 3, 30),
+            messages: 40,
         }
     }
 }
 
-impl Play for Getting {
+impl Scenario for Getting {
     const BYSTANDER: bool = true;
 
-    fn victim(&mut self, _: Slate) {
-        for _ in 0..self.letters {
-            match self.mail.get(Deadline::after(Duration::from_millis(300))) {
+    fn victim(&mut self, _: SharedCells) {
+        for _ in 0..self.messages {
+            match self.logged.get(Deadline::after(Duration::from_millis(300))) {
                 Ok(_) => {}
                 Err(GetError::Empty) => return,
                 Err(error) => panic!("{error}"),
@@ -240,179 +242,179 @@ impl Play for Getting {
         }
     }
 
-    fn bystander(&mut self, slate: Slate) {
-        while self.mail.next[BYSTANDER] < self.letters && !curtain(slate) {
-            if self.mail.queue.maxsize() > 0 {
-                // So that the victim has to wait for letters.
+    fn bystander(&mut self, cells: SharedCells) {
+        while self.logged.next[BYSTANDER] < self.messages && !is_over(cells) {
+            if self.logged.queue.maxsize() > 0 {
+                // So that the victim has to wait for messages.
                 linger();
             }
-            match self.mail.put(BYSTANDER, briefly()) {
-                Ok(()) => turned(slate),
+            match self.logged.put(BYSTANDER, briefly()) {
+                Ok(()) => round_done(cells),
                 Err(PutError::Full) => {}
                 Err(error) => panic!("{error}"),
             }
         }
     }
 
-    fn while_stopped(&mut self, slate: Slate) {
-        self.survive(slate);
+    fn while_stopped(&mut self, cells: SharedCells) {
+        self.survive(cells);
     }
 
-    fn survive(&mut self, _: Slate) {
+    fn survive(&mut self, _: SharedCells) {
         let limit = promptly();
         for _ in 0..6 {
-            // The bystander puts too: only who gets makes room for itself.
-            while let Err(error) = self.mail.put(STAGE, Deadline::NOW) {
+            // The bystander puts too: this process has to get messages to make room for its own.
+            while let Err(error) = self.logged.put(SURVIVOR, Deadline::NOW) {
                 assert!(matches!(error, PutError::Full), "{error}");
-                self.mail.get(limit).expect("it is full");
+                self.logged.get(limit).expect("it is full");
             }
-            self.mail.get(limit).expect("there is one at least");
+            self.logged.get(limit).expect("there is one at least");
         }
     }
 
-    fn verify(&mut self, _: Slate) {
-        self.mail.assert_complete(1);
+    fn verify(&mut self, _: SharedCells) {
+        self.logged.assert_complete(1);
     }
 }
 
-/// The victim gets, and says that the task is done.
+/// The victim gets tasks, and reports that they are done.
 pub struct Tasks {
-    mail: Mail,
+    logged: LoggedQueue,
 }
 
 impl Tasks {
-    pub fn new(slate: Slate) -> Tasks {
-        let mut mail = Mail::new(slate, 0, 30);
-        mail.queue = Queue::joinable(0).expect("a queue");
+    pub fn new(cells: SharedCells) -> Tasks {
+        let mut logged = LoggedQueue::new(cells, 0, 30);
+        logged.queue = Queue::joinable(0).expect("a queue");
         for _ in 0..TASKS {
-            mail.put(STAGE, Deadline::NOW).expect("no limit");
+            logged.put(SURVIVOR, Deadline::NOW).expect("no limit");
         }
-        Tasks { mail }
+        Tasks { logged }
     }
 }
 
 const TASKS: usize = 12;
 
-impl Play for Tasks {
-    fn victim(&mut self, _: Slate) {
+impl Scenario for Tasks {
+    fn victim(&mut self, _: SharedCells) {
         for _ in 0..TASKS / 2 {
-            self.mail.get(Deadline::NOW).expect("a task");
-            self.mail.queue.task_done().expect("it was got");
+            self.logged.get(Deadline::NOW).expect("a task");
+            self.logged.queue.task_done().expect("it was got");
         }
-        let joined = self.mail.queue.join(briefly());
+        let joined = self.logged.queue.join(briefly());
         assert!(matches!(joined, Ok(_) | Err(WaitError::TimedOut)));
     }
 
-    fn survive(&mut self, _: Slate) {
-        let unfinished = self.mail.queue.unfinished();
+    fn survive(&mut self, _: SharedCells) {
+        let unfinished = self.logged.queue.unfinished();
         assert!(
             (TASKS as u64 / 2..=TASKS as u64).contains(&unfinished),
             "{unfinished} unfinished"
         );
-        self.mail.drain();
+        self.logged.drain();
         for _ in 0..unfinished {
-            self.mail.queue.task_done().expect("it is unfinished");
+            self.logged.queue.task_done().expect("it is unfinished");
         }
-        assert_eq!(self.mail.queue.join(promptly()).expect("all is done"), 0);
-        assert!(self.mail.queue.task_done().is_err());
+        assert_eq!(self.logged.queue.join(promptly()).expect("all is done"), 0);
+        assert!(self.logged.queue.task_done().is_err());
     }
 
-    fn verify(&mut self, _: Slate) {
-        self.mail.assert_complete(1);
+    fn verify(&mut self, _: SharedCells) {
+        self.logged.assert_complete(1);
     }
 }
 
-/// The victim makes, uses and drops queues of its own.
+/// The victim creates, uses and drops queues of its own.
 pub struct Making;
 
 impl Making {
-    pub fn new(_: Slate) -> Making {
+    pub fn new(_: SharedCells) -> Making {
         Making
     }
 
-    fn turn(slate: Slate) {
-        let mut mail = Mail::new(slate, 0, 5_000);
-        let handle = mail.queue.handle();
+    fn round(cells: SharedCells) {
+        let mut logged = LoggedQueue::new(cells, 0, 5_000);
+        let handle = logged.queue.handle();
         for _ in 0..4 {
-            mail.put(STAGE, Deadline::NOW).expect("no limit");
+            logged.put(SURVIVOR, Deadline::NOW).expect("no limit");
         }
         let again = Queue::open(&handle).expect("it is open here");
-        again.get(Deadline::NOW).expect("a letter");
+        again.get(Deadline::NOW).expect("a message");
     }
 }
 
-impl Play for Making {
-    fn victim(&mut self, slate: Slate) {
+impl Scenario for Making {
+    fn victim(&mut self, cells: SharedCells) {
         for _ in 0..6 {
-            Making::turn(slate);
+            Making::round(cells);
         }
     }
 
-    fn while_stopped(&mut self, slate: Slate) {
-        self.survive(slate);
+    fn while_stopped(&mut self, cells: SharedCells) {
+        self.survive(cells);
     }
 
-    fn survive(&mut self, slate: Slate) {
+    fn survive(&mut self, cells: SharedCells) {
         for _ in 0..6 {
-            Making::turn(slate);
+            Making::round(cells);
         }
     }
 }
 
-/// The victim closes the queue the bystander waits on.
+/// The victim closes the queue that the bystander waits at.
 pub struct Closing {
-    mail: Mail,
+    logged: LoggedQueue,
 }
 
 impl Closing {
-    pub fn new(slate: Slate) -> Closing {
+    pub fn new(cells: SharedCells) -> Closing {
         Closing {
-            mail: Mail::new(slate, 0, 30),
+            logged: LoggedQueue::new(cells, 0, 30),
         }
     }
 }
 
-impl Play for Closing {
+impl Scenario for Closing {
     const BYSTANDER: bool = true;
 
-    fn victim(&mut self, _: Slate) {
+    fn victim(&mut self, _: SharedCells) {
         for _ in 0..3 {
-            self.mail.put(VICTIM, patiently()).expect("no limit");
+            self.logged.put(VICTIM, patiently()).expect("no limit");
         }
-        self.mail.queue.close();
+        self.logged.queue.close();
     }
 
-    fn bystander(&mut self, _: Slate) {
-        while self.mail.get(patiently()).is_ok() {}
+    fn bystander(&mut self, _: SharedCells) {
+        while self.logged.get(patiently()).is_ok() {}
     }
 
-    fn survive(&mut self, _: Slate) {
-        self.mail.queue.close();
+    fn survive(&mut self, _: SharedCells) {
+        self.logged.queue.close();
         assert!(matches!(
-            self.mail.put(STAGE, Deadline::NOW),
+            self.logged.put(SURVIVOR, Deadline::NOW),
             Err(PutError::Closed)
         ));
     }
 
-    fn verify(&mut self, _: Slate) {
+    fn verify(&mut self, _: SharedCells) {
         assert!(matches!(
-            self.mail.get(Deadline::NOW),
+            self.logged.get(Deadline::NOW),
             Err(GetError::Closed)
         ));
-        assert!(self.mail.ledger.missing().is_empty());
+        assert!(self.logged.log.missing().is_empty());
     }
 }
 
-/// A queue in which others died before the victim comes: it dies over what they left.
+/// Other processes have died in the queue before the victim comes. It dies while it repairs what they left.
 pub struct Repairing {
-    mail: Mail,
+    logged: LoggedQueue,
 }
 
 impl Repairing {
-    pub fn small(slate: Slate) -> Repairing {
+    pub fn small(cells: SharedCells) -> Repairing {
         Repairing::over(
-            slate,
-            Mail::new(slate, 0, 30),
+            cells,
+            LoggedQueue::new(cells, 0, 30),
             &[
                 "queue.claimed",
                 "queue.written",
@@ -422,74 +424,74 @@ impl Repairing {
         )
     }
 
-    pub fn large(slate: Slate) -> Repairing {
+    pub fn large(cells: SharedCells) -> Repairing {
         let steps = [
             "queue.block_named",
             "queue.block_passed",
             "queue.taken",
             "queue.block_owned",
         ];
-        Repairing::over(slate, Mail::new(slate, 0, 5_000), &steps)
+        Repairing::over(cells, LoggedQueue::new(cells, 0, 5_000), &steps)
     }
 
-    /// Of tasks, which are counted: two were never put.
-    pub fn tasks(slate: Slate) -> Repairing {
-        let mut mail = Mail::new(slate, 0, 30);
-        mail.queue = Queue::joinable(0).expect("a queue");
+    /// A queue of tasks, which are counted. Two of them were never put.
+    pub fn tasks(cells: SharedCells) -> Repairing {
+        let mut logged = LoggedQueue::new(cells, 0, 30);
+        logged.queue = Queue::joinable(0).expect("a queue");
         let steps = ["queue.claimed", "queue.written", "tasks.begun"];
-        Repairing::over(slate, mail, &steps)
+        Repairing::over(cells, logged, &steps)
     }
 
-    fn over(_: Slate, mut mail: Mail, steps: &[&'static str]) -> Repairing {
+    fn over(_: SharedCells, mut logged: LoggedQueue, steps: &[&'static str]) -> Repairing {
         for &step in steps {
-            mail.put(STAGE, Deadline::NOW).expect("no limit");
-            // A number nobody else uses: what it put may arrive or not.
-            mail.next[BYSTANDER] += 1;
+            logged.put(SURVIVOR, Deadline::NOW).expect("no limit");
+            // A number that no other process uses: the message may or may not arrive.
+            logged.next[BYSTANDER] += 1;
             let dead = Child::fork(|| {
                 failpoint::arm(step, 1, Action::Kill);
-                let _ = mail.put(BYSTANDER, Deadline::NOW);
-                let _ = mail.get(Deadline::NOW);
+                let _ = logged.put(BYSTANDER, Deadline::NOW);
+                let _ = logged.get(Deadline::NOW);
             });
             dead.join();
         }
-        Repairing { mail }
+        Repairing { logged }
     }
 }
 
-impl Play for Repairing {
-    fn victim(&mut self, _: Slate) {
-        self.mail.put(VICTIM, Deadline::NOW).expect("no limit");
-        assert!(self.mail.queue.len() < 20);
+impl Scenario for Repairing {
+    fn victim(&mut self, _: SharedCells) {
+        self.logged.put(VICTIM, Deadline::NOW).expect("no limit");
+        assert!(self.logged.queue.len() < 20);
         for _ in 0..4 {
-            let _ = self.mail.get(Deadline::NOW);
+            let _ = self.logged.get(Deadline::NOW);
         }
     }
 
-    fn while_stopped(&mut self, slate: Slate) {
-        self.survive(slate);
+    fn while_stopped(&mut self, cells: SharedCells) {
+        self.survive(cells);
     }
 
-    fn survive(&mut self, _: Slate) {
+    fn survive(&mut self, _: SharedCells) {
         for _ in 0..6 {
-            self.mail.put(STAGE, Deadline::NOW).expect("no limit");
-            self.mail.get(promptly()).expect("a letter");
+            self.logged.put(SURVIVOR, Deadline::NOW).expect("no limit");
+            self.logged.get(promptly()).expect("a message");
         }
     }
 
-    fn verify(&mut self, _: Slate) {
-        // The victim's, and that of the one that died with a block it owned.
-        self.mail.assert_complete(2);
-        if self.mail.queue.is_joinable() {
-            let received = self.mail.ledger.received_count() as u64;
-            let unfinished = self.mail.queue.unfinished();
+    fn verify(&mut self, _: SharedCells) {
+        // The victim's message, and that of the process that died with a block it owned.
+        self.logged.assert_complete(2);
+        if self.logged.queue.is_joinable() {
+            let received = self.logged.log.received_count() as u64;
+            let unfinished = self.logged.queue.unfinished();
             assert!(
                 (received..=received + 2).contains(&unfinished),
                 "{unfinished} unfinished, {received} received"
             );
             for _ in 0..unfinished {
-                self.mail.queue.task_done().expect("it is unfinished");
+                self.logged.queue.task_done().expect("it is unfinished");
             }
-            assert_eq!(self.mail.queue.join(promptly()).expect("all is done"), 0);
+            assert_eq!(self.logged.queue.join(promptly()).expect("all is done"), 0);
         }
     }
 }

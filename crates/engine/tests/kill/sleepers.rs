@@ -1,7 +1,7 @@
-//! Deaths around those that sleep for long, which no nap ends.
+//! Deaths around processes in a long sleep, which no nap timeout ends.
 
-use crate::case::{FREE_CELLS, Play, assert_bystander_goes_on_after, curtain, turned};
-use crate::common::{Child, End, Slate, die, isolated, promptly};
+use crate::case::{FREE_CELLS, Scenario, assert_bystander_goes_on_after, is_over, round_done};
+use crate::common::{Child, End, SharedCells, die, isolated, promptly};
 use procession_engine::Deadline;
 use procession_engine::channel::Queue;
 use procession_engine::error::LockError;
@@ -15,10 +15,10 @@ const RECEIVED: usize = FREE_CELLS;
 /// Longer than a nap.
 const LONG: Duration = Duration::from_millis(900);
 
-/// The words of a long sleep: what is waited for, those that all sleepers have, and a life word at least.
+/// The words of a long sleep: the awaited word, those that all sleepers watch, and at least one liveness word.
 const WORDS: u32 = 5;
 
-/// Waits until a child sleeps on as many words as one does when nothing has happened for long.
+/// Waits until a child sleeps on as many words as a process does when nothing has happened for long.
 fn until_it_sleeps_long(child: &Child) {
     until_it_sleeps_on(WORDS, child);
 }
@@ -41,16 +41,16 @@ fn until_it_sleeps_on(least: u32, child: &Child) {
     }
 }
 
-fn receiving(queue: &Queue, slate: Slate, cell: usize) -> Child {
+fn receiving(queue: &Queue, cells: SharedCells, cell: usize) -> Child {
     let child = Child::fork(|| {
         queue.get(Deadline::NEVER).expect("a message");
-        slate.count(cell);
+        cells.count(cell);
     });
     until_it_sleeps_long(&child);
     child
 }
 
-/// Publishes a message and is killed before it wakes anybody.
+/// Publishes a message and is killed before it wakes any process.
 fn put_and_die(queue: &Queue) {
     let sender = Child::fork(|| {
         failpoint::arm("queue.ready", 1, Action::Kill);
@@ -62,9 +62,9 @@ fn put_and_die(queue: &Queue) {
 #[test]
 fn a_message_whose_sender_woke_nobody_reaches_one_that_sleeps_long() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let queue = Queue::new(0).expect("a queue");
-        let receiver = receiving(&queue, slate, RECEIVED);
+        let receiver = receiving(&queue, cells, RECEIVED);
         put_and_die(&queue);
         receiver.succeed();
     });
@@ -73,42 +73,46 @@ fn a_message_whose_sender_woke_nobody_reaches_one_that_sleeps_long() {
 /// The cell that says whose turn it is.
 const TURN: usize = FREE_CELLS + 2;
 
-/// The cell in which those count themselves that have taken their slots.
+/// The cell that counts the children that have claimed their entries.
 const HERE: usize = FREE_CELLS + 3;
 
-/// Has children fall asleep one after the other, and then lets another one act. All of them were there before, so
-/// that nobody wakes up in between, and those are woken first that slept first.
-pub fn act_after(slate: Slate, act: impl FnOnce(), sleeping: &[&dyn Fn()]) -> (Child, Vec<Child>) {
+/// Makes children fall asleep one after the other, and then lets another one act. All of them exist before, so none
+/// wakes up in between. The kernel wakes those first that slept first.
+pub fn act_after(
+    cells: SharedCells,
+    act: impl FnOnce(),
+    sleeping: &[&dyn Fn()],
+) -> (Child, Vec<Child>) {
     let last = sleeping.len() as u64 + 1;
     let acting = Child::fork(|| {
-        slate.count(HERE);
-        slate.until(TURN, last);
+        cells.count(HERE);
+        cells.until(TURN, last);
         act();
     });
     let mut children = Vec::new();
     for (turn, sleep) in (1..).zip(sleeping) {
         children.push(Child::fork(|| {
-            slate.count(HERE);
-            slate.until(TURN, turn);
+            cells.count(HERE);
+            cells.until(TURN, turn);
             sleep();
         }));
     }
-    slate.until(HERE, last);
+    cells.until(HERE, last);
     for (turn, child) in (1..).zip(&children) {
-        slate.write(TURN, turn);
+        cells.write(TURN, turn);
         until_it_sleeps_long(child);
     }
-    slate.write(TURN, last);
+    cells.write(TURN, last);
     (acting, children)
 }
 
-/// As [`act_after`], of one that publishes a message and dies.
-fn put_and_die_after(slate: Slate, queue: &Queue, receiving: &[&dyn Fn()]) -> Vec<Child> {
+/// As [`act_after`]: the acting child publishes a message and dies.
+fn put_and_die_after(cells: SharedCells, queue: &Queue, receiving: &[&dyn Fn()]) -> Vec<Child> {
     let put = || {
         failpoint::arm("queue.ready", 1, Action::Kill);
         let _ = queue.put(&[b"one"], Deadline::NOW);
     };
-    let (sender, children) = act_after(slate, put, receiving);
+    let (sender, children) = act_after(cells, put, receiving);
     assert_eq!(sender.ended(), End::Killed(libc::SIGKILL));
     children
 }
@@ -116,23 +120,23 @@ fn put_and_die_after(slate: Slate, queue: &Queue, receiving: &[&dyn Fn()]) -> Ve
 #[test]
 fn the_one_that_the_kernel_wakes_tells_the_others() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let (silent, queue) = (
             Queue::new(0).expect("a queue"),
             Queue::new(0).expect("a queue"),
         );
-        let stand_by = || drop(silent.get(Deadline::NEVER).map(|_| slate.count(RECEIVED)));
+        let stand_by = || drop(silent.get(Deadline::NEVER).map(|_| cells.count(RECEIVED)));
         let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));
-        let children = put_and_die_after(slate, &queue, &[&stand_by, &stand_by, &receive]);
+        let children = put_and_die_after(cells, &queue, &[&stand_by, &stand_by, &receive]);
         children[2].succeed();
-        assert_eq!(slate.read(RECEIVED), 0);
+        assert_eq!(cells.read(RECEIVED), 0);
     });
 }
 
 #[test]
 fn one_that_is_killed_as_the_kernel_wakes_it_is_replaced() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let (silent, queue) = (
             Queue::new(0).expect("a queue"),
             Queue::new(0).expect("a queue"),
@@ -142,7 +146,7 @@ fn one_that_is_killed_as_the_kernel_wakes_it_is_replaced() {
             let _ = silent.get(Deadline::NEVER);
         };
         let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));
-        let children = put_and_die_after(slate, &queue, &[&die, &die, &receive]);
+        let children = put_and_die_after(cells, &queue, &[&die, &die, &receive]);
         children[2].succeed();
         assert_eq!(children[0].ended(), End::Killed(libc::SIGKILL));
     });
@@ -152,7 +156,7 @@ fn one_that_is_killed_as_the_kernel_wakes_it_is_replaced() {
 fn one_that_is_killed_while_it_tells_of_a_death_is_replaced() {
     for bystanders in 1..=3 {
         isolated(|| {
-            let slate = Slate::new();
+            let cells = SharedCells::new();
             let (silent, queue) = (
                 Queue::new(0).expect("a queue"),
                 Queue::new(0).expect("a queue"),
@@ -161,33 +165,33 @@ fn one_that_is_killed_while_it_tells_of_a_death_is_replaced() {
                 failpoint::arm("sync.called", 1, Action::Kill);
                 let _ = silent.get(Deadline::NEVER);
             };
-            let stand_by = || drop(silent.get(Deadline::NEVER).map(|_| slate.count(RECEIVED)));
+            let stand_by = || drop(silent.get(Deadline::NEVER).map(|_| cells.count(RECEIVED)));
             let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));
-            let mut plays: Vec<&dyn Fn()> = vec![&die];
-            plays.extend((0..bystanders).map(|_| &stand_by as &dyn Fn()));
-            plays.push(&receive);
-            let children = put_and_die_after(slate, &queue, &plays);
+            let mut sleepers: Vec<&dyn Fn()> = vec![&die];
+            sleepers.extend((0..bystanders).map(|_| &stand_by as &dyn Fn()));
+            sleepers.push(&receive);
+            let children = put_and_die_after(cells, &queue, &sleepers);
             assert_eq!(children[0].ended(), End::Killed(libc::SIGKILL));
             children[bystanders + 1].succeed();
-            assert_eq!(slate.read(RECEIVED), 0);
+            assert_eq!(cells.read(RECEIVED), 0);
         });
     }
 }
 
-/// The words of a nap for a lock: its own, and the holder's life word.
+/// The words of a nap at a lock: the lock's own, and the holder's liveness word.
 const NAP_FOR_A_LOCK: u32 = 2;
 
 /// A child that holds locks until it is killed.
-fn holding(slate: Slate, locks: &[&Lock]) -> Child {
-    slate.write(TURN, 0);
+fn holding(cells: SharedCells, locks: &[&Lock]) -> Child {
+    cells.write(TURN, 0);
     let holder = Child::fork(|| {
         for lock in locks {
             lock.acquire(Deadline::NOW).expect("it is free");
         }
-        slate.write(TURN, 1);
-        slate.until(TURN, u64::MAX);
+        cells.write(TURN, 1);
+        cells.until(TURN, u64::MAX);
     });
-    slate.until(TURN, 1);
+    cells.until(TURN, 1);
     holder
 }
 
@@ -198,25 +202,25 @@ fn acquire_in_vain(lock: &Lock) {
 #[test]
 fn a_death_of_which_the_kernel_tells_one_that_naps_is_told_to_one_that_sleeps_long() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let locks = [(); 2].map(|()| Lock::new().expect("a lock"));
-        let holder = holding(slate, &[&locks[0], &locks[1]]);
+        let holder = holding(cells, &[&locks[0], &locks[1]]);
         let napping = Child::fork(|| {
-            slate.until(TURN, 2);
+            cells.until(TURN, 2);
             acquire_in_vain(&locks[1]);
-            // It has something to do, and does not sleep again.
-            slate.until(TURN, 3);
+            // It is busy, and does not sleep again.
+            cells.until(TURN, 3);
         });
         let sleeping = Child::fork(|| acquire_in_vain(&locks[0]));
         until_it_sleeps_on(NAP_FOR_A_LOCK, &sleeping);
-        // The nap of the one is to last when that of the other one is over, and to have begun before.
+        // The second process's nap must begin before the first one's nap is over, and last longer.
         std::thread::sleep(LONG / 5);
-        slate.write(TURN, 2);
+        cells.write(TURN, 2);
         until_it_sleeps_on(NAP_FOR_A_LOCK, &napping);
         until_it_sleeps_long(&sleeping);
         holder.kill();
         sleeping.succeed();
-        slate.write(TURN, 3);
+        cells.write(TURN, 3);
         napping.succeed();
     });
 }
@@ -224,12 +228,12 @@ fn a_death_of_which_the_kernel_tells_one_that_naps_is_told_to_one_that_sleeps_lo
 #[test]
 fn one_that_naps_hears_of_a_death_at_once_though_others_sleep_long() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let silent = Queue::new(0).expect("a queue");
         let took = || {
             let lock = Lock::new().expect("a lock");
-            let holder = holding(slate, &[&lock]);
-            let _bystander = receiving(&silent, slate, RECEIVED);
+            let holder = holding(cells, &[&lock]);
+            let _bystander = receiving(&silent, cells, RECEIVED);
             let napping = Child::fork(|| acquire_in_vain(&lock));
             until_it_sleeps_on(NAP_FOR_A_LOCK, &napping);
             let killed = std::time::Instant::now();
@@ -237,7 +241,8 @@ fn one_that_naps_hears_of_a_death_at_once_though_others_sleep_long() {
             napping.succeed();
             killed.elapsed()
         };
-        // At its end it would find out by itself. On a machine that stands still now and then, one of five is in time.
+        // It would notice by itself at the nap's end. A machine may stand still now and then: one try of five must
+        // be in time.
         let fastest = [(); 5].map(|()| took()).into_iter().min();
         assert!(fastest < Some(LONG / 6), "{fastest:?}");
     });
@@ -246,30 +251,30 @@ fn one_that_naps_hears_of_a_death_at_once_though_others_sleep_long() {
 #[test]
 fn one_that_came_while_others_slept_long_is_watched_too() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let queue = Queue::new(0).expect("a queue");
-        let receiver = receiving(&queue, slate, RECEIVED);
-        // It is told of the birth, and sleeps long again.
+        let receiver = receiving(&queue, cells, RECEIVED);
+        // It is woken for the new process, and begins another long sleep.
         let late = Child::fork(|| {
-            slate.write(RECEIVED + 1, 1);
-            while slate.read(TURN) == 0 {
+            cells.write(RECEIVED + 1, 1);
+            while cells.read(TURN) == 0 {
                 std::thread::yield_now();
             }
             failpoint::arm("queue.ready", 1, Action::Kill);
             let _ = queue.put(&[b"one"], Deadline::NOW);
         });
-        slate.until(RECEIVED + 1, 1);
+        cells.until(RECEIVED + 1, 1);
         until_it_sleeps_long(&receiver);
-        slate.write(TURN, 1);
+        cells.write(TURN, 1);
         assert_eq!(late.ended(), End::Killed(libc::SIGKILL));
         receiver.succeed();
     });
 }
 
 #[test]
-fn one_that_is_killed_as_another_thread_of_it_takes_its_life_word_over_is_found_dead() {
+fn one_that_is_killed_as_another_thread_of_it_takes_its_liveness_word_over_is_found_dead() {
     isolated(|| {
-        let slate = Slate::new();
+        let cells = SharedCells::new();
         let (silent, lock) = (
             Queue::new(0).expect("a queue"),
             Lock::new().expect("a lock"),
@@ -278,7 +283,7 @@ fn one_that_is_killed_as_another_thread_of_it_takes_its_life_word_over_is_found_
         slot.hold(&lock.handle()).expect("it is held here");
         let slot = slot.keep();
         let holder = Child::fork(|| {
-            // What a thread enters, a thread of the engine's holds the life word of.
+            // If a thread other than the first enters the process, a thread of the engine holds the liveness word.
             std::thread::scope(|scope| {
                 let entering = scope.spawn(|| {
                     process::note_pid(slot, std::process::id());
@@ -287,61 +292,61 @@ fn one_that_is_killed_as_another_thread_of_it_takes_its_life_word_over_is_found_
                 });
                 entering.join().expect("it has a slot");
             });
-            slate.write(TURN, 1);
-            slate.until(TURN, 2);
+            cells.write(TURN, 1);
+            cells.until(TURN, 2);
             failpoint::arm("process.taken_over", 1, Action::Kill);
-            // Before it the first thread takes over.
+            // Before the fork, the first thread takes over.
             Child::fork(failpoint::disarm).succeed();
         });
-        slate.until(TURN, 1);
-        let bystanders = [(); 2].map(|()| receiving(&silent, slate, RECEIVED + 1));
+        cells.until(TURN, 1);
+        let bystanders = [(); 2].map(|()| receiving(&silent, cells, RECEIVED + 1));
         let waiting = Child::fork(|| {
             assert_eq!(lock.acquire(Deadline::NEVER), Err(LockError::OwnerDied));
         });
         until_it_sleeps_long(&waiting);
-        slate.write(TURN, 2);
+        cells.write(TURN, 2);
         assert_eq!(holder.ended(), End::Killed(libc::SIGKILL));
         waiting.succeed();
         drop(bystanders);
     });
 }
 
-/// The victim and the bystander sleep long at an event, and somebody dies meanwhile.
+/// The victim and the bystander are in a long sleep at an event, and another process dies meanwhile.
 pub struct Sleeping {
     event: Event,
 }
 
 impl Sleeping {
-    pub fn new(_: Slate) -> Sleeping {
+    pub fn new(_: SharedCells) -> Sleeping {
         Sleeping {
             event: Event::new().expect("an event"),
         }
     }
 }
 
-impl Play for Sleeping {
+impl Scenario for Sleeping {
     const BYSTANDER: bool = true;
     const VISITS: &[u32] = &[1];
 
-    fn victim(&mut self, _: Slate) {
+    fn victim(&mut self, _: SharedCells) {
         let _ = self.event.wait(Deadline::after(LONG));
     }
 
-    fn bystander(&mut self, slate: Slate) {
+    fn bystander(&mut self, cells: SharedCells) {
         // The kernel wakes those first that slept first: the victim.
         std::thread::sleep(LONG / 9);
         let dying = Child::fork(|| {
             std::thread::sleep(LONG / 2);
             die();
         });
-        while !curtain(slate) {
+        while !is_over(cells) {
             self.event.wait(Deadline::NEVER).expect("it is set");
-            turned(slate);
+            round_done(cells);
         }
         dying.join();
     }
 
-    fn survive(&mut self, slate: Slate) {
-        assert_bystander_goes_on_after(slate, || self.event.set());
+    fn survive(&mut self, cells: SharedCells) {
+        assert_bystander_goes_on_after(cells, || self.event.set());
     }
 }

@@ -1,8 +1,8 @@
-//! A process that is stopped in the middle of putting or getting holds up its own message only, and keeps no memory.
+//! A process that is stopped in the middle of `put` or `get` holds up only its own message, and keeps no memory.
 
-use crate::case::{FREE_CELLS, Play, stopped_at};
-use crate::common::{Child, Footprint, Slate, isolated, patiently, promptly};
-use crate::queues::{BYSTANDER, Mail, STAGE, VICTIM};
+use crate::case::{FREE_CELLS, Scenario, stopped_at};
+use crate::common::{Child, Footprint, SharedCells, isolated, patiently, promptly};
+use crate::queues::{BYSTANDER, LoggedQueue, SURVIVOR, VICTIM};
 use procession_engine::Deadline;
 use procession_engine::channel::Queue;
 use procession_engine::error::PutError;
@@ -10,65 +10,65 @@ use procession_engine::process;
 
 /// A queue whose oldest slot belongs to a writer that was stopped in the middle.
 pub struct SteppingOver {
-    mail: Mail,
+    logged: LoggedQueue,
     writer: Child,
-    letters: usize,
+    messages: usize,
 }
 
 impl SteppingOver {
-    pub fn new(slate: Slate) -> SteppingOver {
-        SteppingOver::over(slate, 4)
+    pub fn new(cells: SharedCells) -> SteppingOver {
+        SteppingOver::over(cells, 4)
     }
 
-    /// So many letters that chunks leave the chain behind the one that stays.
-    pub fn chunks(slate: Slate) -> SteppingOver {
-        SteppingOver::over(slate, 600)
+    /// So many messages that chunks behind the stopped writer's chunk leave the list.
+    pub fn chunks(cells: SharedCells) -> SteppingOver {
+        SteppingOver::over(cells, 600)
     }
 
-    fn over(slate: Slate, letters: usize) -> SteppingOver {
-        let mut mail = Mail::new(slate, 0, 30);
+    fn over(cells: SharedCells, messages: usize) -> SteppingOver {
+        let mut logged = LoggedQueue::new(cells, 0, 30);
         let writer = stopped_at("queue.claimed", 1, || {
-            mail.put(BYSTANDER, Deadline::NOW).expect("no limit");
+            logged.put(BYSTANDER, Deadline::NOW).expect("no limit");
         });
         SteppingOver {
-            mail,
+            logged,
             writer,
-            letters,
+            messages,
         }
     }
 }
 
-impl Play for SteppingOver {
-    fn victim(&mut self, _: Slate) {
-        for _ in 0..self.letters {
-            self.mail.put(VICTIM, Deadline::NOW).expect("no limit");
-            self.mail.get(promptly()).expect("a letter");
+impl Scenario for SteppingOver {
+    fn victim(&mut self, _: SharedCells) {
+        for _ in 0..self.messages {
+            self.logged.put(VICTIM, Deadline::NOW).expect("no limit");
+            self.logged.get(promptly()).expect("a message");
         }
     }
 
-    fn while_stopped(&mut self, slate: Slate) {
-        self.survive(slate);
+    fn while_stopped(&mut self, cells: SharedCells) {
+        self.survive(cells);
     }
 
-    fn survive(&mut self, _: Slate) {
+    fn survive(&mut self, _: SharedCells) {
         for _ in 0..6 {
-            self.mail.put(STAGE, Deadline::NOW).expect("no limit");
-            self.mail.get(promptly()).expect("a letter");
+            self.logged.put(SURVIVOR, Deadline::NOW).expect("no limit");
+            self.logged.get(promptly()).expect("a message");
         }
     }
 
-    fn verify(&mut self, _: Slate) {
-        self.writer.go_on();
+    fn verify(&mut self, _: SharedCells) {
+        self.writer.resume();
         self.writer.succeed();
-        // The victim's.
-        self.mail.assert_complete(1);
+        // The victim's message.
+        self.logged.assert_complete(1);
     }
 }
 
-/// The reader is stopped right behind the slot it stepped over, and finds the second message next.
+/// The reader is stopped right behind the slot it stepped over, and must receive the second message next.
 #[test]
 fn a_message_that_was_stepped_over_comes_before_those_put_after_it() {
-    let slate = Slate::new();
+    let cells = SharedCells::new();
     isolated(|| {
         process::ensure().expect("an arena");
         let queue = Queue::new(0).expect("a queue");
@@ -78,20 +78,20 @@ fn a_message_that_was_stepped_over_comes_before_those_put_after_it() {
         let reader = stopped_at("queue.stepped_over", 1, || {
             for cell in 0..2 {
                 let message = queue.get(patiently()).expect("a message");
-                slate.write(FREE_CELLS + cell, message.bytes()[0].into());
+                cells.write(FREE_CELLS + cell, message.bytes()[0].into());
             }
         });
-        writer.go_on();
+        writer.resume();
         writer.succeed();
         queue.put(&[b"2"], Deadline::NOW).expect("no limit");
-        reader.go_on();
+        reader.resume();
         reader.succeed();
-        let received = [0, 1].map(|cell| slate.read(FREE_CELLS + cell));
+        let received = [0, 1].map(|cell| cells.read(FREE_CELLS + cell));
         assert_eq!(received, [b'1', b'2'].map(u64::from));
     });
 }
 
-/// Each chunk that is over leaves, though the first one stays as long as its writer is stopped.
+/// Each finished chunk is freed, though the first one stays as long as its writer is stopped.
 #[test]
 fn a_stopped_producer_keeps_no_memory_of_what_passes_meanwhile() {
     isolated(|| {
@@ -100,7 +100,7 @@ fn a_stopped_producer_keeps_no_memory_of_what_passes_meanwhile() {
         let writer = stopped_at("queue.claimed", 1, || {
             queue.put(&[b"late"], Deadline::NOW).expect("no limit");
         });
-        let turn = |number: u32| {
+        let round = |number: u32| {
             queue
                 .put(&[&number.to_ne_bytes()], Deadline::NOW)
                 .expect("no limit");
@@ -108,18 +108,18 @@ fn a_stopped_producer_keeps_no_memory_of_what_passes_meanwhile() {
             assert_eq!(message.bytes(), number.to_ne_bytes());
             assert_eq!(queue.len(), 1);
         };
-        (0..600).for_each(turn);
+        (0..600).for_each(round);
         let before = Footprint::take();
-        (0..5_000).for_each(turn);
+        (0..5_000).for_each(round);
         before.assert_about(4);
-        writer.go_on();
+        writer.resume();
         writer.succeed();
         assert_eq!(queue.get(promptly()).expect("a message").bytes(), b"late");
         assert!(queue.is_empty());
     });
 }
 
-/// A bounded queue is no longer than it was while a slot of it stays claimed.
+/// A claimed slot does not make a bounded queue longer.
 #[test]
 fn a_stopped_producer_takes_one_place_of_a_bounded_queue() {
     isolated(|| {
@@ -138,12 +138,12 @@ fn a_stopped_producer_takes_one_place_of_a_bounded_queue() {
             assert_eq!(queue.get(promptly()).expect("a message").bytes(), b"1");
             assert_eq!(queue.get(promptly()).expect("a message").bytes(), b"2");
         }
-        writer.go_on();
+        writer.resume();
         writer.succeed();
     });
 }
 
-/// As a worker of a pool does that stops in the middle of its result.
+/// As a pool's worker that stops in the middle of sending its result.
 #[test]
 fn a_stopped_reader_keeps_no_memory_of_what_passes_meanwhile() {
     isolated(|| {
@@ -156,18 +156,18 @@ fn a_stopped_reader_keeps_no_memory_of_what_passes_meanwhile() {
                 [7; 5_000]
             );
         });
-        let turn = |number: u32| {
+        let round = |number: u32| {
             queue
                 .put(&[&number.to_ne_bytes()], Deadline::NOW)
                 .expect("no limit");
             let message = queue.get(promptly()).expect("a message");
             assert_eq!(message.bytes(), number.to_ne_bytes());
         };
-        (0..600).for_each(turn);
+        (0..600).for_each(round);
         let before = Footprint::take();
-        (0..5_000).for_each(turn);
+        (0..5_000).for_each(round);
         before.assert_about(4);
-        reader.go_on();
+        reader.resume();
         reader.succeed();
     });
 }

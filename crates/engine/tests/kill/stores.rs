@@ -1,47 +1,47 @@
-//! Deaths in the middle of a turn with a store.
+//! Deaths during exclusive access to a store.
 
-use crate::case::{Play, stopped_at};
-use crate::common::{Slate, isolated, promptly};
+use crate::case::{Scenario, stopped_at};
+use crate::common::{SharedCells, isolated, promptly};
 use procession_engine::store::{Access, ExclusiveAccess, Store, StoreError};
 use procession_engine::{Deadline, process};
 
 const STEADY: u8 = 20;
 const FLICKER: &[u8] = b"flicker";
 
-/// A map in which some entries come and go, one that is emptied and filled, and a sequence.
+/// A map with some rows that come and go, a map that is emptied and filled, and a sequence.
 pub struct Storing {
     map: Store,
     emptied: Store,
     sequence: Store,
 }
 
-fn turn(store: &Store, deadline: Deadline) -> ExclusiveAccess<'_> {
-    let entered = store.enter(deadline).expect("the lock is to be had");
-    entered.expect("the keeper lives")
+fn exclusive(store: &Store, deadline: Deadline) -> ExclusiveAccess<'_> {
+    let entered = store.enter(deadline).expect("the lock is available");
+    entered.expect("the owner lives")
 }
 
-/// Does something, after making room if need be.
+/// Makes a change, after making room if needed.
 fn with_room(
-    turn: &mut ExclusiveAccess<'_>,
+    access: &mut ExclusiveAccess<'_>,
     change: impl Fn(&ExclusiveAccess<'_>) -> Result<(), StoreError>,
 ) {
-    match change(turn) {
+    match change(access) {
         Err(StoreError::NoRoom(room)) => {
-            turn.grow(room).expect("memory");
-            change(turn).expect("there is room now");
+            access.grow(room).expect("memory");
+            change(access).expect("there is room now");
         }
         done => done.expect("nothing is damaged"),
     }
 }
 
 impl Storing {
-    pub fn new(_: Slate) -> Storing {
+    pub fn new(_: SharedCells) -> Storing {
         let made = Storing {
             map: Store::new().expect("memory"),
             emptied: Store::new().expect("memory"),
             sequence: Store::new().expect("memory"),
         };
-        let map = turn(&made.map, Deadline::NEVER);
+        let map = exclusive(&made.map, Deadline::NEVER);
         for key in 0..STEADY {
             map.set(&[key], &[key; 5]).expect("room");
         }
@@ -51,19 +51,19 @@ impl Storing {
 
     fn change(&self, deadline: Deadline) {
         for round in 0..3 {
-            let mut map = turn(&self.map, deadline);
+            let mut map = exclusive(&self.map, deadline);
             with_room(&mut map, |map| map.set(FLICKER, &[round; 30]));
             with_room(&mut map, |map| map.set(FLICKER, &[round + 1; 40]));
             map.remove(FLICKER, &mut Vec::new()).expect("whole");
             drop(map);
 
-            let mut emptied = turn(&self.emptied, deadline);
+            let mut emptied = exclusive(&self.emptied, deadline);
             with_room(&mut emptied, |emptied| emptied.set(b"a", b"first"));
             with_room(&mut emptied, |emptied| emptied.set(b"b", b"second"));
             emptied.clear();
             drop(emptied);
 
-            let mut sequence = turn(&self.sequence, deadline);
+            let mut sequence = exclusive(&self.sequence, deadline);
             with_room(&mut sequence, |sequence| sequence.push(&[round; 10]));
             with_room(&mut sequence, |sequence| sequence.push(&[round; 10]));
             sequence.pop(&mut Vec::new()).expect("whole");
@@ -71,7 +71,7 @@ impl Storing {
     }
 
     fn check(&self) {
-        let map = turn(&self.map, promptly());
+        let map = exclusive(&self.map, promptly());
         let mut met = Vec::new();
         map.each(|key, value| met.push((key.to_vec(), value.to_vec())))
             .expect("whole");
@@ -91,7 +91,7 @@ impl Storing {
         assert!(met.len() >= usize::from(STEADY));
         drop(map);
 
-        let emptied = turn(&self.emptied, promptly());
+        let emptied = exclusive(&self.emptied, promptly());
         let mut keys = Vec::new();
         emptied
             .each(|key, _| keys.push(key.to_vec()))
@@ -100,7 +100,7 @@ impl Storing {
         assert_eq!(emptied.len(), keys.len());
         drop(emptied);
 
-        let sequence = turn(&self.sequence, promptly());
+        let sequence = exclusive(&self.sequence, promptly());
         let mut length = 0;
         sequence
             .each(|key, value| {
@@ -113,19 +113,19 @@ impl Storing {
     }
 }
 
-impl Play for Storing {
-    fn victim(&mut self, _: Slate) {
+impl Scenario for Storing {
+    fn victim(&mut self, _: SharedCells) {
         self.change(Deadline::NEVER);
     }
 
-    fn survive(&mut self, _: Slate) {
+    fn survive(&mut self, _: SharedCells) {
         self.check();
         self.change(promptly());
         self.check();
     }
 }
 
-/// Values that are moved without a turn.
+/// Values that are copied without exclusive access.
 const LARGE: usize = 20_000;
 
 /// A map and a sequence of large values.
@@ -134,17 +134,17 @@ pub struct StoringLarge {
     sequence: Store,
 }
 
-/// Does something with a store, after making room if need be.
+/// Makes a change to a store, after making room if needed.
 fn with_access<T>(
     store: &Store,
     deadline: Deadline,
     change: impl Fn(&Access<'_, StoreError>) -> Result<T, StoreError>,
 ) -> T {
-    let enter = || Ok(turn(store, deadline));
+    let enter = || Ok(exclusive(store, deadline));
     let access = Access::new(&enter, std::convert::identity);
     match change(&access) {
         Err(StoreError::NoRoom(room)) => {
-            turn(store, deadline).grow(room).expect("memory");
+            exclusive(store, deadline).grow(room).expect("memory");
             change(&access).expect("there is room now")
         }
         done => done.expect("nothing is damaged"),
@@ -157,7 +157,7 @@ fn assert_uniform(value: &[u8]) {
 }
 
 impl StoringLarge {
-    pub fn new(_: Slate) -> StoringLarge {
+    pub fn new(_: SharedCells) -> StoringLarge {
         let made = StoringLarge {
             map: Store::new().expect("memory"),
             sequence: Store::new().expect("memory"),
@@ -203,19 +203,19 @@ impl StoringLarge {
             all.iter().for_each(|value| assert_uniform(value));
         }
         let mut steady = Vec::new();
-        turn(&self.map, promptly())
+        exclusive(&self.map, promptly())
             .get(b"steady", &mut steady)
             .expect("whole");
         assert_eq!(steady, [1; LARGE]);
     }
 }
 
-impl Play for StoringLarge {
-    fn victim(&mut self, _: Slate) {
+impl Scenario for StoringLarge {
+    fn victim(&mut self, _: SharedCells) {
         self.change(Deadline::NEVER);
     }
 
-    fn survive(&mut self, _: Slate) {
+    fn survive(&mut self, _: SharedCells) {
         self.check();
         self.change(promptly());
         self.check();
@@ -224,15 +224,15 @@ impl Play for StoringLarge {
 
 #[test]
 fn a_client_that_is_stopped_while_it_moves_a_large_value_holds_up_nobody() {
-    let slate = Slate::new();
+    let cells = SharedCells::new();
     for nth in 1..=8 {
         isolated(|| {
             process::ensure().expect("an arena");
-            let stores = StoringLarge::new(slate);
-            let client = stopped_at("store.beside", nth, || stores.change(Deadline::NEVER));
+            let stores = StoringLarge::new(cells);
+            let client = stopped_at("store.unlocked", nth, || stores.change(Deadline::NEVER));
             stores.change(promptly());
             stores.check();
-            client.go_on();
+            client.resume();
             client.succeed();
             stores.check();
         });

@@ -1,7 +1,7 @@
-//! A process that is stopped on the way holds up its own message, and nobody else's.
+//! A process that is stopped in the middle holds up only its own message.
 
 use crate::case::FREE_CELLS;
-use crate::common::{Child, End, Slate, isolated, promptly};
+use crate::common::{Child, End, SharedCells, isolated, promptly};
 use crate::sleepers::act_after;
 use procession_engine::Deadline;
 use procession_engine::channel::Queue;
@@ -11,45 +11,45 @@ use std::time::Duration;
 
 const OVER: usize = FREE_CELLS;
 
-/// Has children fall asleep, and then one stop at a step of what it does for them. What `again` does reaches them all
-/// the same.
+/// Makes children fall asleep, and then makes another one stop at a step of `act`, which should wake them. `again`
+/// must still reach all of them.
 fn stopped_acting(step: &'static str, act: impl Fn(), again: impl Fn(), sleeping: &[&dyn Fn()]) {
     let act = || {
         failpoint::arm(step, 1, Action::Stop);
         act();
     };
-    let (stopped, children) = act_after(Slate::new(), act, sleeping);
+    let (stopped, children) = act_after(SharedCells::new(), act, sleeping);
     assert_eq!(stopped.ended_or_stopped(), End::Stopped(libc::SIGSTOP));
     again();
     children.iter().for_each(Child::succeed);
-    goes_on(&stopped);
+    resume_to_end(&stopped);
 }
 
-fn goes_on(stopped: &Child) {
-    stopped.go_on();
+fn resume_to_end(stopped: &Child) {
+    stopped.resume();
     stopped.succeed();
 }
 
-/// Has two children fall asleep in `sleep`, of which the first one is stopped as it is woken by `act`. The
-/// next time it wakes the other one.
+/// Makes two children fall asleep in `sleep`. The first one is stopped as `act` wakes it. The next `act` must wake the
+/// other one.
 fn stopped_waking_up(act: impl Fn(), sleep: impl Fn()) {
     let stop = || {
-        // The first one is the end of a nap.
+        // The first visit is the end of a nap.
         failpoint::arm("wait.ended", 2, Action::Stop);
         sleep();
     };
-    let slate = Slate::new();
-    // Its end would have all look around.
+    let cells = SharedCells::new();
+    // If this process ended, all sleepers would look around.
     let act_and_stay = || {
         act();
-        slate.until(OVER, 1);
+        cells.until(OVER, 1);
     };
-    let (acting, children) = act_after(slate, act_and_stay, &[&stop, &sleep]);
+    let (acting, children) = act_after(cells, act_and_stay, &[&stop, &sleep]);
     assert_eq!(children[0].ended_or_stopped(), End::Stopped(libc::SIGSTOP));
     act();
     children[1].succeed();
-    goes_on(&children[0]);
-    slate.write(OVER, 1);
+    resume_to_end(&children[0]);
+    cells.write(OVER, 1);
     acting.succeed();
 }
 
@@ -138,7 +138,7 @@ fn a_barrier_turns_all_away_that_is_broken_by_one_and_by_another_that_is_stopped
     });
 }
 
-/// What nobody else can tell of is found by a look around.
+/// What no other process can report is found by looking around.
 fn look_around_soon() {
     failpoint::sleep_at_most(Duration::from_secs(1));
 }
@@ -173,7 +173,7 @@ fn the_message_of_a_dead_sender_is_found_though_the_one_that_was_told_of_the_dea
             failpoint::arm("queue.ready", 1, Action::Kill);
             let _ = queue.put(&[b"one"], Deadline::NOW);
         };
-        let (_sender, children) = act_after(Slate::new(), put_and_die, &[&stop, &receive]);
+        let (_sender, children) = act_after(SharedCells::new(), put_and_die, &[&stop, &receive]);
         assert_eq!(children[0].ended_or_stopped(), End::Stopped(libc::SIGSTOP));
         children[1].succeed();
         children[0].kill();

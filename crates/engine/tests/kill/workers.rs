@@ -1,7 +1,7 @@
-//! Deaths of a pool's worker: every task ends exactly once, and the others do what it left.
+//! Deaths of a pool's worker: every task ends exactly once, and the others do the tasks it left.
 
-use crate::case::{FREE_CELLS, Play, VICTIM_SEAT, curtain};
-use crate::common::{PROMPTLY, Slate, briefly, promptly};
+use crate::case::{FREE_CELLS, Scenario, VICTIM_ID, is_over};
+use crate::common::{PROMPTLY, SharedCells, briefly, promptly};
 use procession_engine::error::GetError;
 use procession_engine::pool::{Event, Task, TaskQueue, WorkerEndpoint, WorkerStatus};
 use procession_engine::{Deadline, ProcId};
@@ -13,7 +13,7 @@ const CLAIMED: usize = FREE_CELLS;
 const LET_GO: usize = FREE_CELLS + 1;
 const JOB: u64 = 7;
 
-/// A task queue with tasks, of which the victim gets the first few and the bystander the rest.
+/// A task queue with tasks. The victim gets the first few, the bystander the rest.
 pub struct Working {
     task_queue: TaskQueue,
     size: usize,
@@ -21,16 +21,16 @@ pub struct Working {
 }
 
 impl Working {
-    pub fn new(slate: Slate) -> Working {
-        Working::with(slate, 20)
+    pub fn new(cells: SharedCells) -> Working {
+        Working::with(cells, 20)
     }
 
-    pub fn large(slate: Slate) -> Working {
-        Working::with(slate, 3_000)
+    pub fn large(cells: SharedCells) -> Working {
+        Working::with(cells, 3_000)
     }
 
-    fn with(_: Slate, size: usize) -> Working {
-        let task_queue = TaskQueue::with_capacity(16).expect("a task_queue");
+    fn with(_: SharedCells, size: usize) -> Working {
+        let task_queue = TaskQueue::with_capacity(16).expect("a task queue");
         for index in 0..TASKS {
             let task = Task {
                 job: JOB,
@@ -49,14 +49,14 @@ impl Working {
         }
     }
 
-    /// Works until nothing came for a moment and `enough` says so.
-    fn work(&self, slate: Slate, enough: impl Fn() -> bool) {
-        let bench =
-            WorkerEndpoint::open(&self.task_queue.handle()).expect("the task_queue is there");
+    /// Works until nothing came for a moment and `enough` returns true.
+    fn work(&self, cells: SharedCells, enough: impl Fn() -> bool) {
+        let endpoint =
+            WorkerEndpoint::open(&self.task_queue.handle()).expect("the task queue is there");
         loop {
-            match bench.claim(briefly()) {
+            match endpoint.claim(briefly()) {
                 Ok(mut claim) => {
-                    slate.count(CLAIMED);
+                    cells.count(CLAIMED);
                     let index = claim.index();
                     assert_eq!(claim.bytes()[..8], index.to_le_bytes(), "torn");
                     assert!(
@@ -106,23 +106,23 @@ impl Working {
     }
 }
 
-impl Play for Working {
+impl Scenario for Working {
     const BYSTANDER: bool = true;
 
-    fn victim(&mut self, slate: Slate) {
-        self.work(slate, || true);
+    fn victim(&mut self, cells: SharedCells) {
+        self.work(cells, || true);
     }
 
-    fn bystander(&mut self, slate: Slate) {
-        // The victim first, or there would be nothing left for it to die over.
-        while slate.read(CLAIMED) < 6 && slate.read(LET_GO) == 0 {
+    fn bystander(&mut self, cells: SharedCells) {
+        // The victim comes first. Otherwise there would be nothing left for it to die over.
+        while cells.read(CLAIMED) < 6 && cells.read(LET_GO) == 0 {
             std::thread::yield_now();
         }
-        self.work(slate, || curtain(slate));
+        self.work(cells, || is_over(cells));
     }
 
-    fn while_stopped(&mut self, slate: Slate) {
-        slate.write(LET_GO, 1);
+    fn while_stopped(&mut self, cells: SharedCells) {
+        cells.write(LET_GO, 1);
         self.collect(&[], Deadline::after(Duration::from_millis(200)));
         let left = TASKS - self.done.len() as u64;
         assert!(
@@ -131,9 +131,9 @@ impl Play for Working {
         );
     }
 
-    fn survive(&mut self, slate: Slate) {
-        slate.write(LET_GO, 1);
-        let victim = ProcId::from_u32(slate.read(VICTIM_SEAT) as u32).expect("it had a slot");
+    fn survive(&mut self, cells: SharedCells) {
+        cells.write(LET_GO, 1);
+        let victim = ProcId::from_u32(cells.read(VICTIM_ID) as u32).expect("it had a slot");
         self.collect(&[victim], promptly());
         assert_eq!(
             self.done.len() as u64,

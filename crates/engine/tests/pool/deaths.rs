@@ -1,4 +1,4 @@
-//! Workers that end in the middle of their tasks, and copies of them.
+//! Workers that end in the middle of their tasks, and forked copies of workers.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
@@ -39,11 +39,11 @@ fn what_a_worker_sent_before_it_died_is_not_lost() {
     for index in 0..4 {
         task_queue.submit(task(1, index), &[b"x"]).unwrap();
     }
-    let victim = Worker::start(&task_queue, |bench| {
+    let victim = Worker::start(&task_queue, |endpoint| {
         for _ in 0..3 {
-            bench.claim(soon()).unwrap().finish(1, &[]).unwrap();
+            endpoint.claim(soon()).unwrap().finish(1, &[]).unwrap();
         }
-        bench.claim(soon()).unwrap().leave_unfinished();
+        endpoint.claim(soon()).unwrap().leave_unfinished();
     });
     for index in 0..3 {
         match next(&task_queue, &[victim.slot]) {
@@ -83,7 +83,7 @@ fn a_lost_task_is_tried_again_as_often_as_allowed() {
     assert_eq!(task_queue.outstanding(), 0);
 }
 
-/// Workers that end at each of their steps, and what becomes of the tasks.
+/// Workers that end at each of their steps, and what happens to the tasks.
 #[cfg(feature = "kill-points")]
 mod kill_matrix {
     use procession_engine::failpoint::{self, Action};
@@ -97,9 +97,9 @@ mod kill_matrix {
         for index in 0..TASKS {
             task_queue.submit(task(1, index), &[b"x"]).unwrap();
         }
-        let victim = Worker::start(&task_queue, |bench| {
+        let victim = Worker::start(&task_queue, |endpoint| {
             failpoint::arm(point, 2, action);
-            work(bench);
+            work(endpoint);
         });
         let mut ended = Vec::new();
         loop {
@@ -158,9 +158,9 @@ fn a_death_is_told_though_others_look_for_results() {
     assert_eq!(lost.len(), 1, "{lost:?}");
 }
 
-/// Forks within a task. The copy tries all that a worker may do, and its exit status says whether it was refused.
-fn fork_within_a_task(bench: &WorkerEndpoint) {
-    let mut claim = bench.claim(soon()).expect("a task");
+/// Forks within a task. The copy tries all that a worker may do. Its exit status says whether everything was refused.
+fn fork_within_a_task(endpoint: &WorkerEndpoint) {
+    let mut claim = endpoint.claim(soon()).expect("a task");
     // SAFETY: as in `Worker::start`.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
@@ -170,12 +170,12 @@ fn fork_within_a_task(bench: &WorkerEndpoint) {
                 Err(PutError::Failed(Error::NotTheWorker))
             ),
             matches!(
-                bench.claim(soon()),
+                endpoint.claim(soon()),
                 Err(GetError::Failed(Error::NotTheWorker))
             ),
-            bench.notify(7, &[b"copy"]).is_err(),
+            endpoint.notify(7, &[b"copy"]).is_err(),
             !claim.note_item(3, true),
-            !bench.is_here(),
+            !endpoint.is_here(),
         ];
         drop(claim);
         // SAFETY: ends the process.
@@ -188,7 +188,7 @@ fn fork_within_a_task(bench: &WorkerEndpoint) {
         claim.finish(1, &[&status.to_le_bytes()]).expect("memory"),
         WorkerStatus::Good
     );
-    work(bench);
+    work(endpoint);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! A task queue and its workers, as several processes see them.
 
+mod cancelling;
 mod deaths;
-mod leaving;
 mod room;
-mod taking_back;
+mod shutdown;
 mod watching;
 
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ fn task(job: u64, index: u64) -> Task {
     }
 }
 
-/// A worker process that runs `body` and then ends without a word.
+/// A worker process that runs `body` and then ends without leaving the tree in order.
 struct Worker {
     pid: libc::pid_t,
     slot: ProcId,
@@ -34,11 +34,11 @@ struct Worker {
 impl Worker {
     fn start(task_queue: &TaskQueue, body: impl FnOnce(&WorkerEndpoint)) -> Worker {
         let handle = task_queue.handle();
-        // SAFETY: the child runs nothing but the engine's code, whose fork handlers see to its locks,
-        // the allocator, whose locks are the C library's, and `_exit`.
+        // SAFETY: the child runs nothing but the engine's code, whose fork handlers take care of its locks, the
+        // allocator, whose locks the C library handles, and `_exit`.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            let run = || body(&WorkerEndpoint::open(&handle).expect("a task_queue"));
+            let run = || body(&WorkerEndpoint::open(&handle).expect("a task queue"));
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
             // SAFETY: ends the process.
             unsafe { libc::_exit(outcome.is_err().into()) }
@@ -64,9 +64,9 @@ impl Drop for Worker {
 }
 
 /// Answers every task with its bytes in reverse.
-fn work(bench: &WorkerEndpoint) {
+fn work(endpoint: &WorkerEndpoint) {
     loop {
-        match bench.claim(soon()) {
+        match endpoint.claim(soon()) {
             Ok(mut claim) => {
                 let answer: Vec<u8> = claim.bytes().iter().rev().copied().collect();
                 if claim.finish(1, &[&answer]).expect("memory") == WorkerStatus::Revoked {
@@ -79,10 +79,10 @@ fn work(bench: &WorkerEndpoint) {
     }
 }
 
-/// Takes a task, says so, and does nothing more.
-fn hold_one(bench: &WorkerEndpoint) {
-    let _claim = bench.claim(soon()).expect("a task");
-    bench.notify(7, &[]).expect("memory");
+/// Claims a task, sends a notice, and does nothing more.
+fn hold_one(endpoint: &WorkerEndpoint) {
+    let _claim = endpoint.claim(soon()).expect("a task");
+    endpoint.notify(7, &[]).expect("memory");
     loop {
         std::thread::park();
     }
@@ -148,24 +148,27 @@ fn every_task_comes_back_once() {
 #[test]
 fn tasks_are_claimed_in_order() {
     let task_queue = TaskQueue::new().unwrap();
-    let bench = WorkerEndpoint::open(&task_queue.handle()).unwrap();
+    let endpoint = WorkerEndpoint::open(&task_queue.handle()).unwrap();
     for index in 0..5 {
         task_queue.submit(task(1, index), &[]).unwrap();
     }
     for index in 0..5 {
-        let mut claim = bench.claim(Deadline::NOW).unwrap();
+        let mut claim = endpoint.claim(Deadline::NOW).unwrap();
         assert_eq!((claim.job(), claim.index(), claim.attempt()), (1, index, 0));
         claim.finish(0, &[]).unwrap();
     }
-    assert!(matches!(bench.claim(Deadline::NOW), Err(GetError::Empty)));
+    assert!(matches!(
+        endpoint.claim(Deadline::NOW),
+        Err(GetError::Empty)
+    ));
 }
 
 #[test]
 fn a_dropped_claim_is_reported() {
     let task_queue = TaskQueue::new().unwrap();
-    let bench = WorkerEndpoint::open(&task_queue.handle()).unwrap();
+    let endpoint = WorkerEndpoint::open(&task_queue.handle()).unwrap();
     task_queue.submit(task(4, 2), &[]).unwrap();
-    drop(bench.claim(Deadline::NOW).unwrap());
+    drop(endpoint.claim(Deadline::NOW).unwrap());
     let event = next(&task_queue, &[]);
     assert!(
         matches!(event, Event::Abandoned { job: 4, index: 2 }),
@@ -176,9 +179,9 @@ fn a_dropped_claim_is_reported() {
 #[test]
 fn a_sleeping_worker_is_woken_for_a_task() {
     let task_queue = TaskQueue::new().unwrap();
-    let _worker = Worker::start(&task_queue, |bench| {
-        bench.notify(1, &[]).expect("memory");
-        work(bench);
+    let _worker = Worker::start(&task_queue, |endpoint| {
+        endpoint.notify(1, &[]).expect("memory");
+        work(endpoint);
     });
     await_notice(&task_queue);
     task_queue.submit(task(0, 0), &[b"ab"]).unwrap();

@@ -1,4 +1,4 @@
-//! How much a submitter that can wait has under way.
+//! How much a submitter that can wait has outstanding.
 
 use procession_engine::Deadline;
 use procession_engine::pool::{Room, Task, TaskQueue, WorkerEndpoint};
@@ -21,16 +21,16 @@ fn has_room(task_queue: &TaskQueue, room: Room) -> bool {
 #[test]
 fn tasks_weigh_until_they_end_however_they_do() {
     let task_queue = TaskQueue::with_capacity(8).unwrap();
-    let bench = WorkerEndpoint::open(&task_queue.handle()).unwrap();
+    let endpoint = WorkerEndpoint::open(&task_queue.handle()).unwrap();
     for index in 0..10 {
         let all = task_queue.submit(heavy(1, index, MIB), &[]).unwrap();
         assert_eq!(all, (index + 1) * MIB);
     }
-    bench.claim(soon()).unwrap().finish(0, &[]).unwrap();
+    endpoint.claim(soon()).unwrap().finish(0, &[]).unwrap();
     assert_eq!(task_queue.weight(), 10 * MIB, "nobody has seen the result");
     result(&task_queue);
     assert_eq!(task_queue.weight(), 9 * MIB);
-    let claim = bench.claim(soon()).unwrap();
+    let claim = endpoint.claim(soon()).unwrap();
     let cancelled = task_queue.cancel(1, Some(9));
     assert_eq!(cancelled.withdrawn, [9], "it waited outside");
     assert_eq!(task_queue.weight(), 8 * MIB);
@@ -55,7 +55,7 @@ fn what_cannot_be_submitted_weighs_nothing() {
 #[test]
 fn a_submitter_waits_until_there_is_room_again() {
     let task_queue = TaskQueue::new().unwrap();
-    let bench = WorkerEndpoint::open(&task_queue.handle()).unwrap();
+    let endpoint = WorkerEndpoint::open(&task_queue.handle()).unwrap();
     let room = Room::for_workers(1);
     let mut submitted = 0;
     while has_room(&task_queue, room) {
@@ -67,7 +67,7 @@ fn a_submitter_waits_until_there_is_room_again() {
     assert_eq!(submitted, 4, "two for the worker, and two");
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| task_queue.wait_for_room(room, soon()));
-        bench.claim(soon()).unwrap().finish(0, &[]).unwrap();
+        endpoint.claim(soon()).unwrap().finish(0, &[]).unwrap();
         result(&task_queue);
         assert!(waits.join().unwrap());
     });

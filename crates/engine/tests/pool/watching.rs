@@ -1,4 +1,5 @@
-//! Whoever looks for results, limits and rings, and sleeps until there is something.
+//! The watcher and the assisting threads: they look for results, time limits and rings, and sleep until there is
+//! something.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -14,11 +15,11 @@ use crate::{Worker, hold_one, next, soon, task, work};
 #[test]
 fn a_task_beyond_its_time_is_reported_with_its_worker() {
     let task_queue = TaskQueue::new().unwrap();
-    let deadline_wake = Task {
+    let limited = Task {
         timeout: Some(Duration::from_millis(1)),
         ..task(6, 1)
     };
-    task_queue.submit(deadline_wake, &[]).unwrap();
+    task_queue.submit(limited, &[]).unwrap();
     let worker = Worker::start(&task_queue, hold_one);
     let overdue = loop {
         match next(&task_queue, &[]) {
@@ -36,7 +37,7 @@ fn a_task_beyond_its_time_is_reported_with_its_worker() {
     assert_eq!(task_queue.outstanding(), 0);
 }
 
-/// Until the thread that sends its number sleeps for good.
+/// Waits until the thread that sends its number sleeps for good.
 fn until_asleep(thread: &std::sync::mpsc::Receiver<i32>) {
     let id = thread.recv().expect("the thread says who it is");
     let mut seen = 0;
@@ -51,16 +52,17 @@ fn until_asleep(thread: &std::sync::mpsc::Receiver<i32>) {
 #[test]
 fn a_watcher_that_sleeps_without_end_hears_of_a_limit() {
     let task_queue = TaskQueue::new().unwrap();
-    let worker = Worker::start(&task_queue, |bench| {
-        let _claim = bench.claim(soon()).expect("a task");
+    let worker = Worker::start(&task_queue, |endpoint| {
+        let _claim = endpoint.claim(soon()).expect("a task");
         loop {
             std::thread::park();
         }
     });
-    let (say, who) = std::sync::mpsc::channel();
+    let (sender, thread) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
-            say.send(rustix::thread::gettid().as_raw_nonzero().get())
+            sender
+                .send(rustix::thread::gettid().as_raw_nonzero().get())
                 .unwrap();
             loop {
                 match task_queue.next_event(Deadline::NEVER, &[]) {
@@ -69,12 +71,12 @@ fn a_watcher_that_sleeps_without_end_hears_of_a_limit() {
                 }
             }
         });
-        until_asleep(&who);
-        let deadline_wake = Task {
+        until_asleep(&thread);
+        let limited = Task {
             timeout: Some(Duration::from_millis(1)),
             ..task(6, 1)
         };
-        task_queue.submit(deadline_wake, &[]).unwrap();
+        task_queue.submit(limited, &[]).unwrap();
         let event = watcher.join().expect("no panic");
         assert!(
             matches!(
@@ -100,10 +102,10 @@ fn ringing_ends_a_wait() {
     });
 }
 
-/// Has tasks done one by one by whoever sees the results first, this thread or the one that watches.
+/// Submits tasks one by one. Whichever thread sees a result first takes it: this one, or the one that watches.
 fn done_by_whoever_looks(task_queue: &TaskQueue, tasks: u64) {
     let seen = Mutex::new(BTreeSet::new());
-    let file = |event: Event| match event {
+    let record = |event: Event| match event {
         Event::Result { index, .. } => {
             assert!(seen.lock().unwrap().insert(index), "twice: {index}")
         }
@@ -114,7 +116,7 @@ fn done_by_whoever_looks(task_queue: &TaskQueue, tasks: u64) {
             loop {
                 match next(task_queue, &[]) {
                     Event::Rung => return,
-                    event => file(event),
+                    event => record(event),
                 }
             }
         });
@@ -122,7 +124,7 @@ fn done_by_whoever_looks(task_queue: &TaskQueue, tasks: u64) {
             task_queue.submit(task(1, index), &[&[1]]).unwrap();
             let is_done = || seen.lock().unwrap().contains(&index);
             while !is_done() {
-                task_queue.assist(is_done, file);
+                task_queue.assist(is_done, record);
             }
         }
         task_queue.ring().unwrap();
@@ -140,12 +142,12 @@ fn whoever_waits_may_look_for_its_result_itself() {
 }
 
 #[test]
-fn what_a_helper_finds_besides_results_reaches_the_watcher() {
+fn what_an_assistant_finds_besides_results_reaches_the_watcher() {
     let task_queue = TaskQueue::new().unwrap();
-    let notes = 200;
-    let _worker = Worker::start(&task_queue, |bench| {
-        (0..notes).for_each(|_| bench.notify(7, &[]).expect("memory"));
-        work(bench);
+    let notices = 200;
+    let _worker = Worker::start(&task_queue, |endpoint| {
+        (0..notices).for_each(|_| endpoint.notify(7, &[]).expect("memory"));
+        work(endpoint);
     });
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -155,7 +157,7 @@ fn what_a_helper_finds_besides_results_reaches_the_watcher() {
             }
         });
         let mut heard = 0;
-        while heard < notes {
+        while heard < notices {
             match next(&task_queue, &[]) {
                 Event::Notice { verdict: 7, .. } => heard += 1,
                 Event::Rung => {}

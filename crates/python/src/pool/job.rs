@@ -575,7 +575,7 @@ impl PoolJob {
     }
 }
 
-/// WaitReason `PoolJob.next` returns instead of a value. Values themselves are returned without a wrapper, which costs nothing.
+/// What `PoolJob.next` returns instead of a value. Values themselves are returned without a wrapper, which costs nothing.
 #[pyclass(frozen, module = "procession._native")]
 #[derive(Debug)]
 pub struct NoValue {

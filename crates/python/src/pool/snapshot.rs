@@ -17,7 +17,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyTuple, PyType};
 /// The largest array with memory of its own, in bytes, that is copied for the comparison.
 const SMALL: usize = 64 * 1024;
 
-/// WaitReason a snapshot knows about the objects of a class.
+/// What a snapshot knows about the objects of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// They cannot change, or are not part of what was sent.

@@ -1,4 +1,4 @@
-//! WaitReason all classes of the module are built with.
+//! What all classes of the module are built with.
 
 pub mod blocking;
 pub mod errors;

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use crate::support::blocking;
 use crate::support::errors::{owner_died, released_too_often};
 
-/// WaitReason `acquire` does if the holder of the lock died.
+/// What `acquire` does if the holder of the lock died.
 #[derive(Debug, Clone, Copy)]
 pub enum OnOwnerDied {
     /// Frees the lock and raises `OwnerDied`.

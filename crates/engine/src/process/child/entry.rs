@@ -1,13 +1,12 @@
 //! The functions of this executable that a child can be told to run.
 //!
-//! The table is made by the assembler and the linker: wherever [`entry_of`] is compiled for a
-//! function, it leaves the address of that function's description in the section
-//! `procession_entries_...`, and the linker joins these into one array. A child reaches a function
-//! by its index there, through a pointer of the right type that the linker wrote. That is why
-//! there is neither a list to maintain by hand nor a number turned into a code address.
+//! The assembler and the linker make the table. Wherever [`entry_of`] is compiled for a function, it leaves the
+//! address of that function's description in the section `procession_entries_...`, and the linker joins these into
+//! one array. A child reaches a function by its index there, through a pointer of the right type that the linker
+//! wrote. So there is neither a list to maintain by hand nor a number turned into a code address.
 //!
-//! Parent and child run the same file and so see the same array; [`fingerprint`] lets the child
-//! check that before it runs anything.
+//! Parent and child run the same file, so they see the same array; [`fingerprint`] lets the child check that before
+//! it runs anything.
 
 use std::any::{TypeId, type_name};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,29 +16,29 @@ use std::sync::OnceLock;
 use crate::id_map::IdMap;
 use crate::process::child::function::sealed::Callable;
 
-/// Turns bytes into the arguments of an `F`, calls it, and turns what it gave into bytes.
+/// Decodes bytes into the arguments of an `F`, calls it, and encodes its result.
 pub trait EntryAdapter<F>: 'static {
     /// Runs `function` on the arguments in `input`.
     fn run(function: F, input: &[u8]) -> Vec<u8>;
 }
 
-/// A function's place in the table.
+/// A function's index in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EntryId(u32);
 
 impl EntryId {
-    /// As a number to send.
+    /// The index as a number to send.
     pub fn as_u32(self) -> u32 {
         self.0
     }
 
-    /// From a number that was sent; checked by [`entry`].
+    /// An index from a received number; [`entry`] checks it.
     pub fn from_u32(index: u32) -> EntryId {
         EntryId(index)
     }
 }
 
-/// What the table says about a function.
+/// The table's description of a function.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
     name: &'static str,
@@ -61,7 +60,7 @@ impl Entry {
         self.name
     }
 
-    /// Runs the function; `None` when it is not one to be called.
+    /// Runs the function; `None` if it is not one to be called.
     pub fn call(&self, input: &[u8]) -> Option<Vec<u8>> {
         match self.role {
             Role::Call { call, .. } => Some(call(input)),
@@ -70,7 +69,7 @@ impl Entry {
     }
 }
 
-/// The value given is no plain function.
+/// The given value is not a plain function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotPlain {
     /// It is a closure.
@@ -78,50 +77,48 @@ pub enum NotPlain {
         "{0} is a closure; only a plain `fn` can run in another process, pass what it captures as arguments"
     )]
     Closure(&'static str),
-    /// It was compiled into a library of its own, beyond the table of the executable.
+    /// It was compiled into a separate library, outside the table of the executable.
     #[error("{0} is not in the table of this executable; was it loaded from a shared library?")]
     Unlisted(&'static str),
 }
 
-/// Finds the place of `function`, and by being compiled puts it into the table.
-///
-/// A value that has a size (a function pointer, a closure with captures) does not compile.
+/// Finds the index of `function`. Compiling this call puts the function into the table.
 pub fn entry_of<F, Shape, G>(_function: F) -> Result<EntryId, NotPlain>
 where
     F: Callable<Shape> + Copy + Send + Sync + 'static,
     Shape: 'static,
     G: EntryAdapter<F>,
 {
-    announce::<Called<F, Shape, G>>();
+    register::<Called<F, Shape, G>>();
     if !is_plain::<F>() {
         return Err(NotPlain::Closure(type_name::<F>()));
     }
-    let found = table().places.get(&TypeId::of::<(F, G)>());
+    let found = table().ids.get(&TypeId::of::<(F, G)>());
     found.copied().ok_or(NotPlain::Unlisted(type_name::<F>()))
 }
 
-/// The function at a place that was sent here.
+/// The function at a received index.
 pub fn entry(id: EntryId) -> Option<&'static Entry> {
     table().entries.get(id.0 as usize)
 }
 
-/// A number that is the same in two processes exactly when their tables are.
+/// A number that is equal in two processes exactly when their tables are equal.
 pub fn fingerprint() -> u64 {
     table().fingerprint
 }
 
-/// Puts a `#[test]` function into the table as the one through which children enter.
+/// Puts a `#[test]` function into the table, as the one through which children start.
 pub fn announce_test<F: Copy + 'static>(_test: F) {
-    announce::<Tested<F>>();
+    register::<Tested<F>>();
 }
 
-/// The path of the `#[test]` function through which children enter, in a test executable.
+/// The path of the `#[test]` function through which children start, in a test executable.
 pub fn test_entry() -> Option<&'static str> {
     table().test
 }
 
-/// Closures may have captured zero-sized values that stand for something true in this process
-/// only, so they must not be made from nothing elsewhere. Plain functions hold nothing.
+/// A closure may have captured zero-sized values that stand for something true in this process only, so it must not
+/// be created from nothing elsewhere. Plain functions capture nothing.
 fn is_plain<F>() -> bool {
     size_of::<F>() == 0 && !type_name::<F>().ends_with("{{closure}}")
 }
@@ -173,20 +170,20 @@ where
         );
     }
     assert!(is_plain::<F>(), "{} is a closure", type_name::<F>());
-    // SAFETY: F has size zero, so reading it touches no memory, and is Copy, so one more of it
-    // is no harm. It is a value that safe code could have made here: a plain `fn` item, which is
-    // valid everywhere in a program and carries nothing. What is zero-sized and `Callable`
-    // (which is sealed) is either that or a closure, and closures were turned away above.
+    // SAFETY: F has size zero, so reading it touches no memory, and it is Copy, so one more of it does no harm. It is
+    // a value that safe code could have made here: a plain `fn` item, which is valid everywhere in a program and
+    // carries nothing. A zero-sized type that is `Callable` (a sealed trait) is either that or a closure, and
+    // closures were rejected above.
     let function = unsafe { std::ptr::NonNull::<F>::dangling().read() };
     G::run(function, input)
 }
 
-/// What the linker's array holds: written by this module's assembly only, so all elements are
-/// either null or a function of this type.
+/// An element of the linker's array. Only this module's assembly writes it, so every element is either null or a
+/// function of this type.
 type Describe = fn() -> Entry;
 
-/// The section's name. It has the version in it, since a program may contain two versions of this
-/// crate, and their entries may differ.
+/// The section's name. It contains the version, since a program may contain two versions of this crate whose entries
+/// differ.
 macro_rules! section {
     () => {
         concat!(
@@ -214,15 +211,15 @@ macro_rules! append {
     };
 }
 
-fn announce<D: Described>() {
-    // SAFETY: no instruction is emitted where control passes; the directives append one aligned,
-    // relocated pointer to a section of our own and return to the section they came from.
+fn register<D: Described>() {
+    // SAFETY: no instruction is emitted in the control flow; the directives append one aligned, relocated pointer to
+    // a section of our own and return to the section they came from.
     unsafe { append!("{describe}", describe = sym D::describe) }
 }
 
 struct Table {
     entries: Vec<Entry>,
-    places: IdMap<TypeId, EntryId>,
+    ids: IdMap<TypeId, EntryId>,
     test: Option<&'static str>,
     fingerprint: u64,
 }
@@ -231,23 +228,23 @@ fn table() -> &'static Table {
     static TABLE: OnceLock<Table> = OnceLock::new();
     TABLE.get_or_init(|| {
         let entries = read_section();
-        let mut places = IdMap::default();
+        let mut ids = IdMap::default();
         let mut test = None;
         let mut hasher = DefaultHasher::new();
         for (index, entry) in entries.iter().enumerate() {
             entry.name.hash(&mut hasher);
             match entry.role {
-                // One function compiled into several units stands there several times, all alike.
+                // A function compiled into several units appears several times, always with the same description.
                 Role::Call { of, .. } => {
                     of.hash(&mut hasher);
-                    places.entry(of).or_insert(EntryId(index as u32));
+                    ids.entry(of).or_insert(EntryId(index as u32));
                 }
                 Role::Test => test = Some(entry.name),
             }
         }
         Table {
             entries,
-            places,
+            ids,
             test,
             fingerprint: hasher.finish(),
         }
@@ -255,20 +252,19 @@ fn table() -> &'static Table {
 }
 
 fn read_section() -> Vec<Entry> {
-    // The linker names the two ends of a section whose name is an identifier.
+    // The linker defines symbols for the two ends of a section whose name is an identifier.
     unsafe extern "C" {
         #[link_name = concat!("__start_", section!())]
         static START: [usize; 0];
         #[link_name = concat!("__stop_", section!())]
         static STOP: [usize; 0];
     }
-    // SAFETY: as in `announce`; the null keeps the section, and so its two ends, in programs
-    // that start no child.
+    // SAFETY: as in `register`. The null keeps the section, and so its two ends, in programs that start no child.
     unsafe { append!("0") }
     let (start, stop) = (&raw const START, &raw const STOP);
     let count = (stop.addr() - start.addr()) / size_of::<Option<Describe>>();
-    // SAFETY: everything between the two ends was put there by this module's assembly: aligned
-    // pointers, each null or the address of a `Describe`, never written after relocation.
+    // SAFETY: this module's assembly wrote everything between the two ends: aligned pointers, each null or the
+    // address of a `Describe`, never written after relocation.
     let pointers = unsafe { std::slice::from_raw_parts(start.cast::<Option<Describe>>(), count) };
     pointers
         .iter()

@@ -1,24 +1,24 @@
-//! Children that are forked: to become this program anew, or to go on as they are.
+//! Children made by a fork, which either exec this program anew or go on as they are.
 //!
-//! **To become this program anew.** `posix_spawn` knows no users, groups or hooks, so [`exec`] does by hand what it
-//! does inside. Three ways to fork were at hand:
+//! **Exec.** `posix_spawn` supports no users, groups or hooks, so [`exec`] does by hand what `posix_spawn` does
+//! inside. There are three ways to fork:
 //!
-//! * a `vfork`-like clone shares its memory with the parent: a hook would write into it, and `setuid` of the C
-//!   library would change the parent's threads;
-//! * `_Fork`, or a raw `clone`, leaves the C library's own locks as other threads held them, and its list of
-//!   threads, to which `setuid` sends signals. Hooks that allocate, as many do, would hang now and then;
-//! * `fork` of the C library puts all that in order, and calls the handlers that others registered for that.
-//!   Ours would reserve a slot, which the child would sit on and leave by exec, and would make the child a holder
-//!   of all that the parent holds. They let this fork pass ([`unseen`]), so nothing is left that had to lapse: the
-//!   child is on the slot it was started for, or nowhere.
+//! * A `vfork`-like clone shares its memory with the parent. A hook would write into it, and `setuid` of the C
+//!   library would change the parent's threads.
+//! * `_Fork`, or a raw `clone`, leaves the C library's own locks as other threads held them, and also its list of
+//!   threads, to which `setuid` sends signals. Hooks that allocate, as many do, would hang now and then.
+//! * `fork` of the C library repairs all that, and calls the registered fork handlers. Our handlers would reserve an
+//!   entry, which the child would claim and then leave by exec, and would make the child a holder of everything that
+//!   the parent holds. They skip this fork ([`without_handlers`]), so there is nothing to undo: the child is in the
+//!   entry that it was started for, or in none.
 //!
-//! It does not matter that the engine's locks may be held by threads the child does not have, since it does nothing
-//! with the engine before its new image begins. Signals are blocked until the child has none of the parent's
+//! The engine's locks may be held by threads that the child does not have. That does no harm, because the child does
+//! nothing with the engine before its new image begins. Signals are blocked until the child has none of the parent's
 //! handlers any more: they would run in a process they do not expect.
 //!
-//! **To go on as they are.** [`Fork`] is a plain `fork`: the handlers reserve the slot, and the child sits on it before
-//! `fork` returns. It never returns into the code of whoever called, and runs neither destructors nor exit
-//! handlers of its parent.
+//! **Going on.** [`Fork`] is a plain `fork`: the handlers reserve the entry, and the child claims it before `fork`
+//! returns. The child never returns into the caller's code, and runs neither destructors nor exit handlers of its
+//! parent.
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
@@ -29,44 +29,44 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use crate::Deadline;
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::process;
 use crate::process::child::Child;
-use crate::process::child::launch::{Image, out_of_the_way, path};
+use crate::process::child::launch::{Image, copy_stdio, path};
 use crate::process::child::pre_exec::Setup;
 use crate::process::child::startup_status;
 use crate::process::child::startup_status::{Failed, Step};
-use crate::process::fork::unseen;
+use crate::process::fork::without_handlers;
 use crate::process::{Reservation, parent_death};
 
-/// The code of a child that could not take a step; seen only by who looks at processes meanwhile.
+/// Exit code of a child that failed at a step. Only visible to tools that list processes meanwhile.
 const NOT_STARTED: i32 = 127;
-/// The code of a child whose panic was not caught, as Rust's runtime has it.
+/// Exit code of a child whose panic was not caught, the same as in Rust's runtime.
 const PANICKED: i32 = 101;
 
-/// Starts an image on `slot`, after the child has changed itself as `setup` says.
+/// Starts an image in the entry `slot`. The child first applies `setup` to itself.
 pub(crate) fn exec(image: &Image, mut setup: Setup, slot: Reservation) -> Result<Child> {
     let (reader, writer) = startup_status::pipe_until_exec()?;
-    let signals = Blocked::all();
-    // SAFETY: the child makes system calls on memory that was prepared before, runs hooks whose makers
-    // vouched for them, and ends or becomes another program.
-    let pid = unseen(|| unsafe { libc::fork() });
+    let signals = BlockedSignals::all();
+    // SAFETY: the child makes system calls on memory that was prepared before, runs hooks whose authors vouched for
+    // them, and ends or becomes another program.
+    let pid = without_handlers(|| unsafe { libc::fork() });
     if pid == 0 {
         let failed = become_image(image, &mut setup);
-        writer.say(&failed);
+        writer.send(&failed);
         exit_now(NOT_STARTED)
     }
-    let forked = forked(pid);
+    let forked = checked_pid(pid);
     drop((signals, writer));
     let pid = forked?;
     slot.note_pid(pid.as_raw_nonzero().get().unsigned_abs());
     let child = Child::started(pid, slot.keep())?;
-    heard(child, |child| reader.wait(child))
+    await_startup(child, |child| reader.wait(child))
 }
 
 fn become_image(image: &Image, setup: &mut Setup) -> Failed {
-    Blocked::none_as_for_a_new_program();
+    BlockedSignals::reset_for_new_program();
     if let Err(failed) = setup.take_steps(&image.passes, image.cwd.as_deref()) {
         return failed;
     }
@@ -78,15 +78,15 @@ fn become_image(image: &Image, setup: &mut Setup) -> Failed {
             image.env.as_ptr().cast(),
         )
     };
-    Failed::last(Step::Program)
+    Failed::last_os_error(Step::Program)
 }
 
-/// The child, once it has taken its steps; one that could not is reaped.
-fn heard(mut child: Child, wait: impl FnOnce(&Child) -> Result<()>) -> Result<Child> {
+/// Waits until the child has taken its steps, and returns it. A child that failed is reaped.
+fn await_startup(mut child: Child, wait: impl FnOnce(&Child) -> Result<()>) -> Result<Child> {
     match wait(&child) {
         Ok(()) => Ok(child),
         Err(error) => {
-            // One that became another user may not be ours to kill, and ends by itself.
+            // A child that became another user may not be ours to kill; it ends by itself.
             let _ = child.signal(libc::SIGKILL);
             let _ = child.wait(Deadline::NEVER);
             Err(error)
@@ -94,7 +94,7 @@ fn heard(mut child: Child, wait: impl FnOnce(&Child) -> Result<()>) -> Result<Ch
     }
 }
 
-fn forked(pid: libc::pid_t) -> Result<Pid> {
+fn checked_pid(pid: libc::pid_t) -> Result<Pid> {
     let pid = if pid > 0 { Pid::from_raw(pid) } else { None };
     pid.ok_or_else(|| Error::Os {
         what: "fork a process",
@@ -110,60 +110,61 @@ impl<F> ForkSafe<F> {
     /// Wraps a closure.
     ///
     /// # Safety
-    /// The closure runs in a copy of this process that has one thread, the one that forked. Where this process has
-    /// others, the closure, all that it calls and all that is dropped by it must get by without them:
+    /// The closure runs in a copy of this process that has one thread, the one that forked. If this process has other
+    /// threads, the closure must not depend on them. Neither may anything that it calls, or that it drops:
     ///
     /// * What another thread was changing stays half changed, and a lock that it held stays locked for ever. That
-    ///   is so for locks of std, of libraries, and of libraries in C. Locks of this crate are shared with the
-    ///   parent: one that the parent holds is held by the parent. Its guard gives nothing back in the child and
-    ///   writes nothing; what it shows of a `Mutex` or `RwLock` is a copy, and that of a `Value` or `Array`
-    ///   panics when it is used.
-    /// * It may allocate, as far as the C library's allocator can do so after a fork; those of glibc and musl can, an
+    ///   applies to locks of std and of libraries, including C libraries. Locks of this crate are shared with the
+    ///   parent: one that the parent holds is held by the parent. In the child, its guard releases nothing and writes
+    ///   nothing. The guard of a `Mutex` or `RwLock` shows a copy there, and that of a `Value` or `Array` panics when
+    ///   it is used.
+    /// * It may allocate, if the C library's allocator can do so after a fork. Those of glibc and musl can; an
     ///   allocator of the program's own may not.
-    /// * It does not use what a thread of the parent serves: a pool of this crate and its tasks, a runtime of async
-    ///   tasks, a pool of threads, a channel whose other end such a thread has.
-    /// * It does not use what exists once and is now in two processes, unless that is meant: a file's position, a
-    ///   connection to a server, memory that was mapped shared, the state of a random number generator.
-    /// * `std::io::stdin` may be locked for ever, when another thread was reading. Standard output and error are
-    ///   not: forking waits for their locks. Panicking may hang, when another thread was taking a backtrace.
+    /// * It does not use anything that a thread of the parent serves: a pool of this crate and its tasks, an async
+    ///   runtime, a thread pool, a channel whose other end such a thread has.
+    /// * It does not use a resource that exists once and is now in two processes, unless that is intended: a file's
+    ///   position, a connection to a server, memory that was mapped shared, the state of a random number generator.
+    /// * `std::io::stdin` may be locked for ever, if another thread was reading. Standard output and error are not:
+    ///   forking waits for their locks. Panicking may hang, if another thread was taking a backtrace.
     ///
-    /// Beyond that nothing has to be feared that is not true of any closure:
+    /// Beyond that, only what holds for any closure has to be considered:
     ///
     /// * The parent's values that the closure did not capture are never dropped in the child, and its exit handlers
     ///   and the destructors of its thread locals do not run there.
-    /// * What the closure captured is in both processes. The parent drops its own when the child was started.
-    /// * Every descriptor is open in the child too: the other side of a pipe or socket sees the end of it
-    ///   when both have closed it.
+    /// * What the closure captured is in both processes. The parent drops its own copy once the child is started.
+    /// * Every descriptor is open in the child too: the other side of a pipe or socket sees its end once both
+    ///   processes have closed it.
     pub unsafe fn new(closure: F) -> ForkSafe<F> {
         ForkSafe(closure)
     }
 }
 
-/// Everything about a child that is to be forked and to go on as it is.
+/// Describes a child that is to be forked and to go on as it is.
 #[derive(Debug, Default)]
 pub struct Fork {
-    /// Where it starts, if not here.
+    /// Its working directory; `None` for this process's.
     pub cwd: Option<PathBuf>,
-    /// Who it is, and what it does first.
+    /// Its credentials, and what it does first.
     pub setup: Setup,
-    /// Its standard input, output and error, where they are not those of this process.
+    /// Its standard input, output and error; `None` for those of this process.
     pub stdio: [Option<OwnedFd>; 3],
     /// Whether it dies when this process does.
     pub tied: bool,
 }
 
 impl Fork {
-    /// Forks a child that ends with what `main` makes of `closure`.
+    /// Forks a child that runs `main` on `closure` and exits with the code that `main` returns.
     ///
-    /// `first` runs in the child before all else, its hooks included: there is the place to give back locks that were
-    /// taken in order that the child finds them in its own hands. Both `first` and `main` are dropped in the parent as
-    /// soon as the child is there. What is true of a [`ForkSafe`] closure has to be true of both.
+    /// `first` runs in the child before everything else, its hooks included. This is the place to release locks that
+    /// were taken so that the child finds itself their holder. The parent drops both `first` and `main` as soon as
+    /// the child exists. The requirements on a [`ForkSafe`] closure apply to both.
     ///
-    /// The parent gets its own copy of `closure` back, to be dropped when the child has an owner: that may panic.
+    /// The parent gets its own copy of `closure` back, to be dropped when the child has an owner, because the drop
+    /// may panic.
     ///
     /// # Errors
-    /// When the system has no room for it, the process table or the shared memory has none, or the system does not
-    /// let it be what it is to be: the step that failed is in the error.
+    /// When the system lacks resources, when the process table or the shared memory is full, or when the system does
+    /// not allow what `setup` asks for: the error names the step that failed.
     pub fn start<F>(
         mut self,
         closure: ForkSafe<F>,
@@ -174,14 +175,14 @@ impl Fork {
         if self.tied {
             parent_death::prepare()?;
         }
-        let stdio = out_of_the_way(&self.stdio)?;
+        let stdio = copy_stdio(&self.stdio)?;
         let cwd = self.cwd.take().map(path).transpose()?;
         let passes: Vec<_> = stdio
             .iter()
             .map(|(fd, number)| (fd.as_raw_fd(), *number))
             .collect();
         let (reader, writer) = startup_status::pipe()?;
-        // SAFETY: the child runs a closure whose maker vouched for it and code that keeps to the same rules, and
+        // SAFETY: the child runs a closure whose author vouched for it, and code that follows the same rules, and
         // ends without returning.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
@@ -189,20 +190,20 @@ impl Fork {
                 first();
                 drop(reader);
                 if let Err(failed) = self.begin(&passes, cwd.as_deref()) {
-                    writer.say(&failed);
-                    // What the closure captured is dropped by the parent alone.
+                    writer.send(&failed);
+                    // Only the parent drops what the closure captured.
                     exit_now(NOT_STARTED);
                 }
                 drop((self, stdio));
-                writer.say_done();
+                writer.send_done();
                 drop(writer);
                 main(closure.0)
             })
         }
-        let forked = forked(pid);
+        let forked = checked_pid(pid);
         drop((first, main, writer));
         let child = match forked {
-            Ok(pid) => joined(pid)?,
+            Ok(pid) => adopt_forked(pid)?,
             Err(error) => {
                 // The handlers reserved it before the fork failed.
                 if let Some(slot) = process::forked_child() {
@@ -211,7 +212,7 @@ impl Fork {
                 return Err(error);
             }
         };
-        let child = heard(child, |child| reader.wait(child))?;
+        let child = await_startup(child, |child| reader.wait(child))?;
         Ok((child, closure))
     }
 
@@ -220,11 +221,11 @@ impl Fork {
         reason = "nothing is allocated before the steps are taken"
     )]
     fn begin(&mut self, passes: &[(RawFd, RawFd)], cwd: Option<&CStr>) -> Result<(), Failed> {
-        process::check_fork().map_err(|error| Failed::in_words(Step::Slot, error))?;
+        process::check_fork().map_err(|error| Failed::with_message(Step::Slot, error))?;
         self.setup.take_steps(passes, cwd)?;
         if self.tied {
             let tied = parent_death::die_with_parent();
-            tied.map_err(|error| Failed::in_words(Step::Lifeline, error))?;
+            tied.map_err(|error| Failed::with_message(Step::Lifeline, error))?;
         } else {
             parent_death::outlive_parents();
         }
@@ -232,8 +233,9 @@ impl Fork {
     }
 }
 
-/// The child that was just forked, on the slot that the handlers gave it, a holder of all that this process holds.
-fn joined(pid: Pid) -> Result<Child> {
+/// Returns the child that was just forked, in the entry that the handlers gave it, as a holder of everything that
+/// this process holds.
+fn adopt_forked(pid: Pid) -> Result<Child> {
     let slot = process::forked_child();
     if let Some(slot) = slot {
         process::note_pid(slot, pid.as_raw_nonzero().get().unsigned_abs());
@@ -241,7 +243,7 @@ fn joined(pid: Pid) -> Result<Child> {
     match (process::check_fork(), slot) {
         (Ok(()), Some(slot)) => Child::started(pid, slot),
         (checked, slot) => {
-            // It noticed, and ends.
+            // The child noticed too, and ends.
             while let Err(Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
             if let Some(slot) = slot {
                 process::reap_collected(slot);
@@ -251,7 +253,7 @@ fn joined(pid: Pid) -> Result<Child> {
     }
 }
 
-/// Runs what a forked child is for. Whatever happens, it goes no further than this.
+/// Runs the main function of a forked child. Whatever happens, control never leaves this function.
 fn run_and_exit(main: impl FnOnce() -> i32) -> ! {
     let code = catch_unwind(AssertUnwindSafe(main)).unwrap_or_else(|payload| {
         // Its drop may panic.
@@ -267,26 +269,27 @@ fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// No signal reaches this thread while it lives.
-struct Blocked(libc::sigset_t);
+/// Blocks all signals to this thread while it exists.
+struct BlockedSignals(libc::sigset_t);
 
-impl Blocked {
-    fn all() -> Blocked {
+impl BlockedSignals {
+    fn all() -> BlockedSignals {
         let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
         // SAFETY: the first call fills the one set and the second the other.
         unsafe {
             libc::sigfillset(all.as_mut_ptr());
             libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-            Blocked(before.assume_init())
+            BlockedSignals(before.assume_init())
         }
     }
 
-    /// As a program finds it that `posix_spawn` starts: no handler, no signal blocked, SIGPIPE as the system has it.
-    fn none_as_for_a_new_program() {
+    /// Sets the signals as `posix_spawn` does for a new program: no handlers, nothing blocked, and the default action
+    /// for SIGPIPE.
+    fn reset_for_new_program() {
         for signal in 1..=libc::SIGRTMAX() {
             let mut action = MaybeUninit::<libc::sigaction>::uninit();
-            // SAFETY: the call fills the place when it returns 0. A signal that the C library keeps for itself is
-            // an error of it.
+            // SAFETY: the call fills the place when it returns 0. For a signal that the C library keeps for itself it
+            // returns an error.
             let known =
                 unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0 };
             // SAFETY: filled, if known.
@@ -305,7 +308,7 @@ impl Blocked {
     }
 }
 
-impl Drop for Blocked {
+impl Drop for BlockedSignals {
     fn drop(&mut self) {
         // SAFETY: the set that was in force before.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };

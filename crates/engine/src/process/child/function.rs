@@ -1,12 +1,12 @@
-//! What counts as a function that another process can run.
+//! The traits of functions that another process can run.
 
 use std::marker::PhantomData;
 
 /// A plain function that takes `Args`.
 ///
-/// `Args` is the one argument of a function of one argument, and a tuple of them otherwise:
-/// `fn()` takes `()`, `fn(A)` takes `A`, `fn(A, B)` takes `(A, B)`. `Shape` is the function
-/// pointer type and only keeps the arities apart; the compiler always infers it.
+/// `Args` is the argument of a function with one argument, and a tuple otherwise: `fn()` takes `()`, `fn(A)` takes
+/// `A`, `fn(A, B)` takes `(A, B)`. `Shape` is the function pointer type. It only keeps the arities apart, and the
+/// compiler always infers it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a function that takes `{Args}`",
     note = "pass a plain `fn`, and its arguments by value: nothing for no argument is `()`, \
@@ -20,10 +20,10 @@ pub trait Function<Args, Shape>: sealed::Callable<Shape> + Copy + Send + Sync + 
     fn call(self, args: Args) -> Self::Output;
 }
 
-/// A plain function that a worker which keeps an `S` can call with `Args`.
+/// A plain function that a worker with a state of type `S` can call with `Args`.
 ///
-/// That is every [`Function`], and every function that takes a `&mut S` before its other arguments.
-/// `Shape` tells these apart; the compiler always infers it.
+/// That is every [`Function`], and every function that takes a `&mut S` before its other arguments. `Shape` tells
+/// these apart; the compiler always infers it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a function that takes `{Args}`, nor one that takes `&mut {S}` and `{Args}`",
     note = "pass a plain `fn`, and its arguments by value: nothing for no argument is `()`, \
@@ -36,19 +36,19 @@ pub trait TaskFunction<S, Args, Shape>:
     /// What the function returns.
     type Output;
 
-    /// Calls the function; one that takes the state asks `state` for it.
+    /// Calls the function. A function that takes the state gets it from `state`.
     fn call<'s>(self, state: impl FnOnce() -> &'s mut S, args: Args) -> Self::Output
     where
         S: 's;
 }
 
-/// The shape of a function that takes a `&mut S` first and is of shape `Rest` otherwise.
+/// The shape of a function that takes a `&mut S` first and otherwise has the shape `Rest`.
 #[derive(Debug)]
 pub struct WithState<S, Rest>(PhantomData<fn(S) -> Rest>);
 
 pub(crate) mod sealed {
-    /// Implemented for what can be called, and for nothing else: so whatever is zero-sized and
-    /// `Callable` is a `fn` item or a closure.
+    /// Implemented for callable types, and for nothing else. So whatever is zero-sized and `Callable` is a `fn` item
+    /// or a closure.
     pub trait Callable<Shape> {}
 }
 

@@ -1,17 +1,16 @@
-//! How a fresh image learns that it is a child, and whose.
+//! How a fresh image learns that it is a child, and of which process.
 //!
-//! One variable of the environment names the engine's version, the arena's descriptor, the file behind it, the slot,
-//! the lifeline, the descriptors passed on, and a note. It is valid only while the named
-//! descriptor is open, *not* close-on-exec and that file. Answering makes all of them
-//! close-on-exec, so what this process starts in turn inherits the variable but no descriptor to
-//! go with it, and a second answer finds nothing to answer. Nothing has to be removed from the
-//! environment, which would not be sound once there are other threads.
+//! One environment variable names the engine's version, the arena's descriptor, the file behind it, the entry, the
+//! lifeline, the descriptors passed on, and a tag. It is valid only while the named descriptor is open, is *not*
+//! close-on-exec, and refers to that file. Answering makes all the descriptors close-on-exec. So a program that this
+//! process starts in turn inherits the variable without its descriptors, and a second answer finds nothing to answer.
+//! Nothing has to be removed from the environment, which would not be sound once there are other threads.
 //!
-//! The child may be another program, built with another version of the engine. Then it takes no
-//! part in anything, and says so through the descriptor that is there for complaints.
+//! The child may be another program, built with another version of the engine. Then it does not join the tree, and
+//! reports that through the error pipe.
 //!
-//! A program with rights beyond its starter's answers nobody: the starter may be anybody.
-//! It ends: as the program that it is without a handshake, it might start itself again.
+//! A program with more rights than the process that started it answers no handshake: anybody may have started it. It
+//! ends. If it ran as it does without a handshake, it might start itself again.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -34,16 +33,16 @@ pub(crate) const VARIABLE: &str = "PROCESSION_CHILD";
 const LAYOUT: &str = "3";
 const ENGINE: &str = env!("CARGO_PKG_VERSION");
 
-/// What the parent had to say.
+/// What the parent sent.
 #[derive(Debug)]
 pub struct Handshake {
-    /// The slot this process now has.
+    /// The entry that this process now has.
     pub slot: ProcId,
-    /// The parent's note.
+    /// The parent's tag.
     pub note: String,
 }
 
-/// Descriptors that came with the handshake and that nobody has claimed yet.
+/// Descriptors that came with the handshake and are not claimed yet.
 static INHERITED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
 pub(crate) fn write(
@@ -51,7 +50,7 @@ pub(crate) fn write(
     slot: ProcId,
     lifeline: Option<&OwnedFd>,
     saved_stdio: Option<&OwnedFd>,
-    complaint: Option<&OwnedFd>,
+    error_pipe: Option<&OwnedFd>,
     keep: &[OwnedFd],
     note: &str,
 ) -> Result<String> {
@@ -72,85 +71,85 @@ pub(crate) fn write(
         slot.as_u32(),
         number(lifeline),
         number(saved_stdio),
-        number(complaint),
+        number(error_pipe),
         keep.join(","),
     ))
 }
 
 /// Whether this process was started by [`crate::process::child::Launch`] and has not answered yet. Cheap.
 pub fn is_child() -> bool {
-    Written::read().is_some_and(|written| written.is_for_us())
+    Request::read().is_some_and(|request| request.is_for_us())
 }
 
-/// Takes the slot that the parent reserved; `None` in a process that was started otherwise.
+/// Claims the entry that the parent reserved; `None` in a process that was started otherwise.
 ///
 /// # Errors
-/// [`Error::Release`] and [`Error::Version`] when the parent has another version of the engine,
-/// [`Error::SeatGone`]. The parent is told. [`Error::Elevated`] in a program that believes nobody.
+/// [`Error::Release`] and [`Error::Version`] when the parent has another version of the engine, [`Error::SeatGone`].
+/// The parent is told. [`Error::Elevated`] in a program that has more rights than its parent.
 pub fn handshake() -> Result<Option<Handshake>> {
-    // One answer at a time: the descriptors are claimed under this lock.
+    // One answer at a time: this lock protects the claiming of the descriptors.
     let _no_fork = crate::process::fork::fork_guard();
     let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(written) = Written::read().filter(Written::is_for_us) else {
+    let Some(request) = Request::read().filter(Request::is_for_us) else {
         return Ok(None);
     };
     if is_elevated() {
         return Err(Error::Elevated);
     }
-    let complaint = written.complaint.map(claim).transpose()?;
-    let answered = answer(written, &mut inherited);
-    if let (Some(complaint), Err(error)) = (complaint, &answered) {
-        // A parent that cannot be told sees how this process ends.
-        let _ = rustix::io::write(complaint, error.to_string().as_bytes());
+    let error_pipe = request.error_pipe.map(claim).transpose()?;
+    let answered = answer(request, &mut inherited);
+    if let (Some(error_pipe), Err(error)) = (error_pipe, &answered) {
+        // If the parent cannot be told, it still sees how this process ends.
+        let _ = rustix::io::write(error_pipe, error.to_string().as_bytes());
     }
     answered.map(Some)
 }
 
-fn answer(written: Written, inherited: &mut Vec<OwnedFd>) -> Result<Handshake> {
-    if written.engine != ENGINE {
+fn answer(request: Request, inherited: &mut Vec<OwnedFd>) -> Result<Handshake> {
+    if request.engine != ENGINE {
         return Err(Error::Release {
-            found: written.engine,
+            found: request.engine,
             ours: ENGINE,
         });
     }
-    let numbers: BTreeSet<RawFd> = written.numbers().collect();
-    if numbers.len() != written.numbers().count() || numbers.first().is_some_and(|&fd| fd < 3) {
+    let numbers: BTreeSet<RawFd> = request.numbers().collect();
+    if numbers.len() != request.numbers().count() || numbers.first().is_some_and(|&fd| fd < 3) {
         return Err(Error::Invalid(
             "the handshake names a descriptor twice".into(),
         ));
     }
-    let arena = claim(written.arena)?;
-    let lifeline = written.lifeline.map(claim).transpose()?;
-    let saved_stdio = written.saved_stdio.map(claim).transpose()?;
-    for fd in written.keep {
+    let arena = claim(request.arena)?;
+    let lifeline = request.lifeline.map(claim).transpose()?;
+    let saved_stdio = request.saved_stdio.map(claim).transpose()?;
+    for fd in request.keep {
         inherited.push(claim(fd)?);
     }
     if let Some(saved_stdio) = saved_stdio {
         rustix::stdio::dup2_stdout(&saved_stdio)
             .map_err(|errno| Error::os("restore standard output", errno))?;
     }
-    bear_the_programs_name();
-    process::enter(arena, written.slot)?;
+    set_process_name();
+    process::enter(arena, request.slot)?;
     if let Some(lifeline) = lifeline {
-        parent_death::hang_on_guarded(lifeline.as_raw_fd())?;
+        parent_death::die_with_guarded(lifeline.as_raw_fd())?;
     }
     Ok(Handshake {
-        slot: written.slot,
-        note: written.note,
+        slot: request.slot,
+        note: request.note,
     })
 }
 
-/// Started through `/proc/self/exe`, a process is called "exe" in lists of processes.
-fn bear_the_programs_name() {
+/// Sets the name shown in process lists, which is "exe" for a process started through `/proc/self/exe`.
+fn set_process_name() {
     let program = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&program).file_name().unwrap_or_default();
-    // The kernel cuts it short by itself; a name is not worth an error.
+    // The kernel truncates it; a failure here is not worth an error.
     if let Ok(name) = CString::new(name.as_bytes()) {
         let _ = rustix::thread::set_name(&name);
     }
 }
 
-/// A descriptor that the parent passed on under this number, once.
+/// Takes a descriptor that the parent passed on under this number. It can be taken once.
 pub fn inherited(number: RawFd) -> Option<OwnedFd> {
     let _no_fork = crate::process::fork::fork_guard();
     let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -158,7 +157,7 @@ pub fn inherited(number: RawFd) -> Option<OwnedFd> {
     Some(inherited.swap_remove(at))
 }
 
-/// Closes what was passed on and nobody claimed.
+/// Closes the descriptors that were passed on and never claimed.
 pub fn close_inherited() {
     let _no_fork = crate::process::fork::fork_guard();
     INHERITED
@@ -167,21 +166,21 @@ pub fn close_inherited() {
         .clear();
 }
 
-struct Written {
+struct Request {
     engine: String,
     arena: RawFd,
     file: FileId,
     slot: ProcId,
     lifeline: Option<RawFd>,
     saved_stdio: Option<RawFd>,
-    complaint: Option<RawFd>,
+    error_pipe: Option<RawFd>,
     keep: Vec<RawFd>,
     note: String,
 }
 
-impl Written {
-    /// A variable of another form means nothing to this version of the engine.
-    fn read() -> Option<Written> {
+impl Request {
+    /// `None` for a variable in another format: this version of the engine ignores it.
+    fn read() -> Option<Request> {
         let text = std::env::var(VARIABLE).ok()?;
         let mut parts = text.split(':');
         let mut part = || parts.next();
@@ -194,20 +193,20 @@ impl Written {
         let slot = ProcId::from_u32(part()?.parse().ok()?)?;
         let lifeline = optional(part()?)?;
         let saved_stdio = optional(part()?)?;
-        let complaint = optional(part()?)?;
+        let error_pipe = optional(part()?)?;
         let keep = part()?.split(',').filter(|number| !number.is_empty());
         let keep = keep
             .map(|number| number.parse().ok())
             .collect::<Option<_>>()?;
         let note = part()?.to_owned();
-        Some(Written {
+        Some(Request {
             engine,
             arena,
             file,
             slot,
             lifeline,
             saved_stdio,
-            complaint,
+            error_pipe,
             keep,
             note,
         })
@@ -222,7 +221,7 @@ impl Written {
             Some(self.arena),
             self.lifeline,
             self.saved_stdio,
-            self.complaint,
+            self.error_pipe,
         ];
         single
             .into_iter()
@@ -238,16 +237,16 @@ fn optional(number: &str) -> Option<Option<RawFd>> {
     }
 }
 
-/// Makes this process's one owner of a descriptor that exec left open for it.
+/// Creates the only owner, in this process, of a descriptor that exec left open for it.
 fn claim(number: RawFd) -> Result<OwnedFd> {
     if !is_passed_on(number) {
         return Err(Error::Invalid(format!(
             "descriptor {number} did not reach this process"
         )));
     }
-    // SAFETY: the descriptor is open and has no owner yet: it came through exec (whatever this
-    // image opened itself is close-on-exec), the handshake lists it once, and it is close-on-exec
-    // from the next line on, so no second answer can claim it.
+    // SAFETY: the descriptor is open and has no owner yet. It came through exec (whatever this image opened itself is
+    // close-on-exec), the handshake lists it once, and it is close-on-exec from the next line on, so no second answer
+    // can claim it.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC)
         .map_err(|errno| Error::os("keep a descriptor to this process", errno))?;
@@ -255,7 +254,7 @@ fn claim(number: RawFd) -> Result<OwnedFd> {
 }
 
 fn is_passed_on(number: RawFd) -> bool {
-    // SAFETY: F_GETFD takes no argument, touches no memory and fails on a number not open.
+    // SAFETY: F_GETFD takes no argument, touches no memory and fails on a number that is not open.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }

@@ -1,6 +1,6 @@
-//! Starting a fresh image of this executable, or of another that has the engine in it.
+//! Starts a fresh image of this executable, or of another one that contains the engine.
 //!
-//! Which can be done in two ways: [`spawn`](crate::process::child::posix_spawn), and for what that cannot do a
+//! There are two ways: [`spawn`](crate::process::child::posix_spawn), and for what that cannot do a
 //! [fork](crate::process::child::fork_exec::exec).
 
 use std::ffi::{CStr, CString, OsString, c_char};
@@ -17,42 +17,43 @@ use crate::process::child::{Child, fork_exec, handshake, posix_spawn};
 use crate::process::parent_death;
 use crate::sys::elevated::is_elevated;
 
-/// This very executable, also when its file was replaced meanwhile.
+/// This executable, even if its file was replaced meanwhile.
 const PROGRAM: &CStr = c"/proc/self/exe";
 
-/// Everything about a child that is to be started.
+/// Describes a child that is to be started.
 #[derive(Debug, Default)]
 pub struct Launch {
-    /// The path of what is run; this executable if it is `None`.
+    /// The path of the program; `None` for this executable.
     pub program: Option<PathBuf>,
     /// The arguments, with the program's name first.
     pub args: Vec<OsString>,
     /// The whole environment.
     pub env: Vec<(OsString, OsString)>,
-    /// Where it starts, if not here.
+    /// Its working directory; `None` for this process's.
     pub cwd: Option<PathBuf>,
-    /// Who it is, and what it does before its program begins.
+    /// Its credentials, and what it does before its program begins.
     pub setup: Setup,
-    /// Its standard input, output and error, where they are not those of this process.
+    /// Its standard input, output and error; `None` for those of this process.
     pub stdio: [Option<OwnedFd>; 3],
-    /// Descriptors it gets under the same numbers, to be claimed by [`crate::process::child::inherited`].
+    /// Descriptors it gets under the same numbers; it claims them with [`crate::process::child::inherited`].
     pub keep: Vec<OwnedFd>,
-    /// Where it writes why it could not answer its handshake.
+    /// Where it writes why its handshake failed.
     pub complaint: Option<OwnedFd>,
     /// Whether it dies when this process does.
     pub tied: bool,
-    /// Whether what it prints before it answers its handshake is thrown away.
+    /// Whether its output is discarded until it has answered its handshake.
     pub hushed: bool,
-    /// A word for the child's front: no colon, no NUL.
+    /// A tag for the layer above in the child. It contains no colon and no NUL.
     pub note: String,
 }
 
 impl Launch {
-    /// Starts the child on `slot`.
+    /// Starts the child in the entry `slot`.
     ///
     /// # Errors
-    /// When the system has no room for it, or does not let it be what it is to be: the step that failed is
-    /// in the error. [`Error::Elevated`] when it would be this program, and takes no orders.
+    /// When the system lacks resources, or does not allow what `setup` asks for: the error names the step that
+    /// failed. [`Error::Elevated`] when the child would be this program, and this program has elevated rights: it
+    /// accepts no handshake.
     pub fn start(self, slot: Reservation) -> Result<Child> {
         if self.program.is_none() && is_elevated() {
             return Err(Error::Elevated);
@@ -63,7 +64,7 @@ impl Launch {
         } else {
             None
         };
-        let mut stdio = out_of_the_way(&self.stdio)?;
+        let mut stdio = copy_stdio(&self.stdio)?;
         let saved_stdio = if self.hushed {
             Some(silence(&mut stdio)?)
         } else {
@@ -106,17 +107,17 @@ impl Launch {
     }
 }
 
-/// A program that is ready to be started: nothing has to be allocated for it any more.
+/// A program that is ready to be started. Starting it allocates nothing.
 pub(crate) struct Image {
     pub(crate) program: CString,
     pub(crate) args: Strings,
     pub(crate) env: Strings,
     pub(crate) cwd: Option<CString>,
-    /// Which descriptors the child gets, and under which numbers.
+    /// The descriptors that the child gets, each with its number there.
     pub(crate) passes: Vec<(RawFd, RawFd)>,
 }
 
-/// Strings as C has them: an array of pointers that ends with null.
+/// Strings for C: a null-terminated array of pointers.
 pub(crate) struct Strings {
     pointers: Vec<*mut c_char>,
     _owned: Vec<CString>,
@@ -149,8 +150,8 @@ fn environment(env: Vec<(OsString, OsString)>, handshake: String) -> Result<Stri
     }))
 }
 
-/// Copies of the standard streams a child is to have, away from the numbers that are about to be replaced.
-pub(crate) fn out_of_the_way(stdio: &[Option<OwnedFd>; 3]) -> Result<Vec<(OwnedFd, RawFd)>> {
+/// Copies of the child's standard streams, moved away from the numbers that are about to be replaced.
+pub(crate) fn copy_stdio(stdio: &[Option<OwnedFd>; 3]) -> Result<Vec<(OwnedFd, RawFd)>> {
     let mut copies = Vec::new();
     for (number, fd) in (0..).zip(stdio) {
         if let Some(fd) = fd {
@@ -160,7 +161,7 @@ pub(crate) fn out_of_the_way(stdio: &[Option<OwnedFd>; 3]) -> Result<Vec<(OwnedF
     Ok(copies)
 }
 
-/// Sends standard output nowhere and returns where it was to go.
+/// Discards standard output, and returns where it was to go.
 fn silence(stdio: &mut Vec<(OwnedFd, RawFd)>) -> Result<OwnedFd> {
     let saved_stdio = match stdio.iter().position(|(_, number)| *number == 1) {
         Some(at) => stdio.remove(at).0,

@@ -1,17 +1,17 @@
-//! Children that are fresh images, mostly of this very executable, or [forks](Fork) of this process.
+//! Child processes: fresh images, mostly of this executable, or [forks](Fork) of this process.
 //!
-//! A fresh image is started with the arena's descriptor, a reserved slot and a note from its parent,
-//! all named by one variable in its environment ([`handshake`]). Which function it runs is said by
-//! its place in a table that the linker made ([`entry`]), so nothing is ever transmuted from a
-//! number: parent and child run the same file (`/proc/self/exe` is the same inode even after an
-//! upgrade replaced it), hence hold the same table, and the fingerprint of the table travels with
-//! the order to prove it. A child that runs another file is told by name what to do, by the fronts.
+//! A fresh image gets the arena's descriptor, a reserved entry and a tag from its parent, all named by one
+//! environment variable (`handshake.rs`). The function that it runs is given as an index into a table
+//! that the linker made (`entry.rs`), so no number is ever transmuted into a code address. Parent and child
+//! run the same file: `/proc/self/exe` is the same inode even after an upgrade replaced the file. So both have the
+//! same table, and the table's fingerprint travels with the request to prove it. A child that runs another file gets
+//! the name of its function from the layers above.
 //!
 //! Invariants kept here:
 //!
-//! * a started child has a pidfd before anybody hears of it, and nothing is done by bare pid;
-//! * the slot of a child is reaped exactly when its exit status was collected;
-//! * a descriptor passed to a child has one owner in it, and is close-on-exec again there.
+//! * A started child has a pidfd before anybody learns of it, and nothing is done by bare PID.
+//! * The entry of a child is reaped exactly when its exit status was collected.
+//! * A descriptor passed to a child has one owner in it, and is close-on-exec again there.
 
 mod entry;
 mod fork_exec;
@@ -28,7 +28,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
-use crate::Deadline;
+use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::process;
 use crate::process::ProcId;
@@ -56,7 +56,7 @@ pub enum Exit {
         /// Whether it left a core file.
         core: bool,
     },
-    /// Its status was collected by somebody else, or `SIGCHLD` is ignored.
+    /// Its status was collected elsewhere, or `SIGCHLD` is ignored.
     Unknown,
 }
 
@@ -81,7 +81,7 @@ impl Child {
                 exit: None,
             }),
             Err(errno) => {
-                // Not reaped yet, so the pid is still its own.
+                // Not reaped yet, so the PID still belongs to it.
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
                 let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
                 process::reap_collected(slot);
@@ -98,18 +98,18 @@ impl Child {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Where the child sits in the process table.
+    /// The child's entry in the process table.
     pub fn slot(&self) -> ProcId {
         self.slot
     }
 
-    /// How it ended, when that is known already.
+    /// How it ended, if that is known already.
     pub fn exit(&self) -> Option<Exit> {
         self.exit
     }
 
-    /// Does something with its pidfd, or with another one where the program closed that: a child whose status nobody
-    /// took keeps its number. `None` when somebody did.
+    /// Calls `then` with its pidfd, or with a new one if the program closed that: the PID of a child stays its own
+    /// until its status is collected. `None` if it was collected elsewhere.
     fn with_pidfd<T>(&self, then: impl FnOnce(BorrowedFd<'_>) -> T) -> Result<Option<T>> {
         if let Some(pidfd) = self.pidfd.get() {
             return Ok(Some(then(pidfd)));
@@ -118,15 +118,15 @@ impl Child {
         match rustix::process::waitid(WaitId::Pid(self.pid), look) {
             Ok(_) => {}
             Err(Errno::CHILD) => return Ok(None),
-            Err(errno) => return Err(Error::os("look at a child", errno)),
+            Err(errno) => return Err(Error::os("check a child", errno)),
         }
         let pidfd = rustix::process::pidfd_open(self.pid, rustix::process::PidfdFlags::empty());
-        let pidfd = pidfd.map_err(|errno| Error::os("look at a child", errno))?;
+        let pidfd = pidfd.map_err(|errno| Error::os("check a child", errno))?;
         Ok(Some(then(pidfd.as_fd())))
     }
 
-    /// Waits until the child has ended, collects its status and gives back all it owned.
-    /// `None` when the deadline passed first.
+    /// Waits until the child has ended, collects its status and releases everything it owned. `None` when the
+    /// deadline passed first.
     pub fn wait(&mut self, deadline: Deadline) -> Result<Option<Exit>> {
         if self.exit.is_some() {
             return Ok(self.exit);
@@ -156,7 +156,7 @@ impl Child {
         Ok(self.exit)
     }
 
-    /// Sends a signal; `false` when the child had ended before.
+    /// Sends a signal. `false` if the child had already ended.
     pub fn signal(&self, number: i32) -> Result<bool> {
         let signal = Signal::from_named_raw(number)
             .ok_or_else(|| Error::Invalid(format!("there is no signal {number}")))?;
@@ -171,7 +171,7 @@ impl Child {
         }
     }
 
-    /// Whether it ended before the deadline; leaves its status to be collected.
+    /// Whether it ended before the deadline. Leaves its status to be collected.
     pub fn has_ended(&self, deadline: Deadline) -> Result<bool> {
         if self.exit.is_some() {
             return Ok(true);

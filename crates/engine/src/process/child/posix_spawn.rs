@@ -1,7 +1,7 @@
-//! A fresh image by `posix_spawn`.
+//! Starts a fresh image with `posix_spawn`.
 //!
-//! It does without copying this process's memory map and without running fork handlers, so its price does
-//! not grow with the parent, and other threads are no danger.
+//! It neither copies this process's memory map nor runs fork handlers. So its cost does not grow with the parent, and
+//! other threads are no danger.
 
 use std::ffi::{CStr, c_int};
 use std::mem::MaybeUninit;
@@ -52,7 +52,7 @@ fn check(what: &'static str, code: c_int) -> Result<()> {
     }
 }
 
-/// What happens to the descriptors and the directory between fork and exec.
+/// The changes to the descriptors and the directory between fork and exec.
 struct Actions(libc::posix_spawn_file_actions_t);
 
 impl Actions {
@@ -68,7 +68,7 @@ impl Actions {
         }
     }
 
-    /// The child gets `fd` as `number`, open across exec even when both are the same.
+    /// Gives the child `fd` under `number`, open across exec even if both are the same.
     fn pass(&mut self, fd: RawFd, number: RawFd) -> Result<()> {
         // SAFETY: the actions are initialised; the numbers are only recorded.
         let code = unsafe { libc::posix_spawn_file_actions_adddup2(&mut self.0, fd, number) };
@@ -90,7 +90,7 @@ impl Drop for Actions {
     }
 }
 
-/// No signal blocked, SIGPIPE as the system has it: as for any program that is started.
+/// No signal blocked and the default action for SIGPIPE, as for any program that is started.
 struct Attributes(libc::posix_spawnattr_t);
 
 impl Attributes {

@@ -1,11 +1,11 @@
-//! What a forked child does to itself before it is what it is to be.
+//! What a forked child does to itself before its program or function begins.
 //!
-//! It has one thread, and may have been forked while others held locks. So all it does here is make system
-//! calls on memory that was prepared before; nothing is allocated, and nothing waits for a lock.
+//! It has one thread, and may have been forked while other threads held locks. So all it does here is make system
+//! calls on memory that was prepared before. Nothing is allocated, and nothing waits for a lock.
 
 #![expect(
     clippy::result_large_err,
-    reason = "what an error has to say cannot be put on the heap here"
+    reason = "the message of an error cannot be put on the heap here"
 )]
 
 use std::ffi::CStr;
@@ -16,16 +16,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::process::child::startup_status::{Failed, Step};
 
-/// Who a child is, and what it does before its program begins.
+/// A child's credentials, and what it does before its program begins.
 #[derive(Debug, Default)]
 pub struct Setup {
-    /// Its supplementary groups, if not those of this process.
+    /// Its supplementary groups; `None` for those of this process.
     pub groups: Option<Vec<u32>>,
-    /// Its group, if not that of this process.
+    /// Its group; `None` for that of this process.
     pub gid: Option<u32>,
-    /// Its user, if not that of this process.
+    /// Its user; `None` for that of this process.
     pub uid: Option<u32>,
-    /// Called last of all, in their order.
+    /// Called last, in this order.
     pub hooks: Vec<PreExec>,
 }
 
@@ -49,25 +49,25 @@ impl Setup {
         for &(fd, number) in passes {
             pass(fd, number)?;
         }
-        self.take_guise()?;
+        self.apply_credentials()?;
         if let Some(cwd) = cwd {
             // SAFETY: a C string.
             check(Step::Directory, unsafe { libc::chdir(cwd.as_ptr()) })?;
         }
         for PreExec(hook) in &mut self.hooks {
             match catch_unwind(AssertUnwindSafe(hook)) {
-                Ok(done) => done.map_err(|error| Failed::because(Step::Hook, &error))?,
+                Ok(done) => done.map_err(|error| Failed::from_io_error(Step::Hook, &error))?,
                 Err(payload) => {
-                    // Its drop is not to be run here.
+                    // Its drop must not run here.
                     std::mem::forget(payload);
-                    return Err(Failed::in_words(Step::Hook, "it panicked"));
+                    return Err(Failed::with_message(Step::Hook, "it panicked"));
                 }
             }
         }
         Ok(())
     }
 
-    fn take_guise(&self) -> Result<(), Failed> {
+    fn apply_credentials(&self) -> Result<(), Failed> {
         if let Some(groups) = &self.groups {
             set_groups(groups)?;
         }
@@ -78,7 +78,7 @@ impl Setup {
         if let Some(uid) = self.uid {
             // SAFETY: calls without preconditions.
             if self.groups.is_none() && unsafe { libc::getuid() } == 0 {
-                // Who ceases to be root does not keep root's groups.
+                // A process that ceases to be root does not keep root's groups.
                 set_groups(&[])?;
             }
             // SAFETY: as for the group.
@@ -88,9 +88,9 @@ impl Setup {
     }
 }
 
-/// The child has `fd` as `number`, open across exec even when both are the same.
+/// Gives the child `fd` under `number`, open across exec even if both are the same.
 fn pass(fd: RawFd, number: RawFd) -> Result<(), Failed> {
-    // SAFETY: neither call touches memory, and a number that is not open is an error of theirs.
+    // SAFETY: neither call touches memory, and both return an error for a number that is not open.
     let done = unsafe {
         match fd == number {
             true => libc::fcntl(fd, libc::F_SETFD, 0),
@@ -101,37 +101,37 @@ fn pass(fd: RawFd, number: RawFd) -> Result<(), Failed> {
 }
 
 fn set_groups(groups: &[u32]) -> Result<(), Failed> {
-    // SAFETY: the pointer leads to so many groups.
+    // SAFETY: the pointer leads to this many groups.
     let done = unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) };
     check(Step::Groups, done)
 }
 
 fn check(step: Step, returned: libc::c_int) -> Result<(), Failed> {
     match returned {
-        -1 => Err(Failed::last(step)),
+        -1 => Err(Failed::last_os_error(step)),
         _ => Ok(()),
     }
 }
 
 /// A closure that a process runs after it was forked and before its program begins.
 ///
-/// For what no setting is there for: a limit, a session, a namespace, a priority.
+/// For settings that have no method of their own: a limit, a session, a namespace, a priority.
 pub struct PreExec(Box<dyn FnMut() -> io::Result<()> + Send + Sync>);
 
 impl PreExec {
-    /// Wraps a closure. An error of its, or a panic, is the error of starting the process.
+    /// Wraps a closure. If it returns an error or panics, starting the process fails with that error.
     ///
     /// # Safety
-    /// The closure runs in a forked child of a process that may have other threads, as a hook of
-    /// `std::os::unix::process::CommandExt::pre_exec` does. Of those threads only the one that starts the process
-    /// exists there, and locks that the others held stay locked for ever. So the closure must
+    /// The closure runs in a forked child of a process that may have other threads, like a hook of
+    /// `std::os::unix::process::CommandExt::pre_exec`. Of those threads, only the one that starts the process exists
+    /// in the child, and locks that the others held stay locked for ever. So the closure must
     ///
-    /// * make system calls that are safe in a signal handler ([signal-safety(7)]), on memory that was prepared
-    ///   before; where it allocates, reads the environment, takes a lock or panics, it may hang or worse;
-    /// * use nothing of this crate: the child has no place in the shared memory before its program begins;
-    /// * leave the descriptors open that it finds: among them are those by which the child finds its parent.
+    /// * make only system calls that are safe in a signal handler ([signal-safety(7)]), on memory that was prepared
+    ///   before. If it allocates, reads the environment, takes a lock or panics, it may hang or worse;
+    /// * use nothing of this crate: the child has no entry in the process table before its program begins;
+    /// * leave open the descriptors that it finds: the child reaches its parent through some of them.
     ///
-    /// What it changes in memory is changed in the child, and gone when the program begins.
+    /// What it changes in memory is changed in the child only, and is gone when the program begins.
     ///
     /// [signal-safety(7)]: https://man7.org/linux/man-pages/man7/signal-safety.7.html
     pub unsafe fn new(hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> PreExec {

@@ -1,14 +1,14 @@
-//! How a forked child tells its parent which step it could not take.
+//! How a forked child tells its parent which step failed.
 //!
 //! ```text
-//! step u8 | errno i32, or 0 | words that say what went wrong, when there is no errno
+//! step u8 | errno i32, or 0 | a message in words, when there is no errno
 //! ```
 //!
-//! A message is written in one piece, into a pipe that is closed when the child's program begins. A child that
-//! does not change its program says [`Step::Done`].
+//! A message is written in one piece, into a pipe that closes when the child's program begins. A child that does not
+//! change its program sends [`Step::Done`].
 //!
-//! A process that is forked by another thread meanwhile closes its copy of the writing end before `fork` returns, or
-//! the parent would wait for that one's end.
+//! A process that another thread forks meanwhile closes its copy of the write end before `fork` returns. Otherwise
+//! the parent would also wait for the end of that process.
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -23,10 +23,10 @@ use crate::process::child::launch::duplicate;
 use crate::process::fork::fork_guard;
 
 const HEADER: usize = 5;
-/// Less than a pipe takes in one piece.
-const LONGEST: usize = 512;
+/// Less than a pipe accepts in one piece.
+const MAX_MESSAGE: usize = 512;
 
-/// What a child does before it is what it is to be.
+/// What a child does before its program or function begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Step {
@@ -58,7 +58,7 @@ impl Step {
 
     fn name(self) -> &'static str {
         match self {
-            Step::Slot => "give a forked process a place in the shared memory",
+            Step::Slot => "register a forked process in the shared memory",
             Step::Descriptors => "pass descriptors to a process",
             Step::Groups => "set the supplementary groups of a process",
             Step::Group => "set the group of a process",
@@ -71,44 +71,44 @@ impl Step {
     }
 }
 
-/// A step that could not be taken, and why. Made without an allocation.
+/// A failed step, and why it failed. Made without allocating.
 pub(crate) struct Failed {
-    bytes: [u8; LONGEST],
+    bytes: [u8; MAX_MESSAGE],
     len: usize,
 }
 
 impl Failed {
     pub(crate) fn with_errno(step: Step, errno: i32) -> Failed {
-        let mut bytes = [0; LONGEST];
+        let mut bytes = [0; MAX_MESSAGE];
         bytes[0] = step as u8;
         bytes[1..HEADER].copy_from_slice(&errno.to_le_bytes());
         Failed { bytes, len: HEADER }
     }
 
     /// The last error of the C library.
-    pub(crate) fn last(step: Step) -> Failed {
+    pub(crate) fn last_os_error(step: Step) -> Failed {
         let errno = std::io::Error::last_os_error().raw_os_error();
         Failed::with_errno(step, errno.unwrap_or(libc::EINVAL))
     }
 
-    pub(crate) fn because(step: Step, error: &std::io::Error) -> Failed {
+    pub(crate) fn from_io_error(step: Step, error: &std::io::Error) -> Failed {
         match error.raw_os_error() {
             Some(errno) => Failed::with_errno(step, errno),
-            None => Failed::in_words(step, error),
+            None => Failed::with_message(step, error),
         }
     }
 
-    pub(crate) fn in_words(step: Step, words: impl std::fmt::Display) -> Failed {
+    pub(crate) fn with_message(step: Step, message: impl std::fmt::Display) -> Failed {
         let mut failed = Failed::with_errno(step, 0);
         let mut room = &mut failed.bytes[HEADER..];
-        // What does not fit is left out.
-        let _ = write!(room, "{words}");
-        failed.len = LONGEST - room.len();
+        // Truncated if it does not fit.
+        let _ = write!(room, "{message}");
+        failed.len = MAX_MESSAGE - room.len();
         failed
     }
 }
 
-/// Where the parent reads, and where the child writes.
+/// The parent's end and the child's end.
 pub(crate) fn pipe() -> Result<(Reader, Writer)> {
     let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
         .map_err(|errno| Error::os("make a pipe", errno))?;
@@ -123,20 +123,20 @@ pub(crate) fn pipe() -> Result<(Reader, Writer)> {
 pub(crate) struct Writer(OwnedFd);
 
 impl Writer {
-    pub(crate) fn say_done(&self) {
-        self.say(&Failed::with_errno(Step::Done, 0));
+    pub(crate) fn send_done(&self) {
+        self.send(&Failed::with_errno(Step::Done, 0));
     }
 
-    /// A parent that cannot be told sees how the child ended.
-    pub(crate) fn say(&self, failed: &Failed) {
+    /// Sends without reporting errors: a parent that cannot be told sees how the child ended.
+    pub(crate) fn send(&self, failed: &Failed) {
         while rustix::io::write(&self.0, &failed.bytes[..failed.len]) == Err(Errno::INTR) {}
     }
 }
 
-/// The end of a child that becomes another program, as its parent has it for a moment.
+/// The write end for a child that becomes another program; the parent has it for a moment.
 pub(crate) struct UntilExec(Option<Writer>);
 
-/// All of those; a forked child has copies and is to close them.
+/// All of these; a forked child has copies, which it must close.
 static UNTIL_EXEC: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
 
 fn until_exec() -> MutexGuard<'static, Vec<RawFd>> {
@@ -152,9 +152,9 @@ pub(crate) fn pipe_until_exec() -> Result<(Reader, UntilExec)> {
 }
 
 impl UntilExec {
-    pub(crate) fn say(&self, failed: &Failed) {
+    pub(crate) fn send(&self, failed: &Failed) {
         if let Some(writer) = &self.0 {
-            writer.say(failed);
+            writer.send(failed);
         }
     }
 }
@@ -168,10 +168,10 @@ impl Drop for UntilExec {
     }
 }
 
-/// In a forked child: ends of pipes that lead from its siblings to their parent are none of its.
+/// Runs in a forked child: closes the ends of pipes between its siblings and their parent.
 pub(crate) fn after_fork() {
     for number in std::mem::take(&mut *until_exec()) {
-        // SAFETY: open, since it is listed; its owner is in a thread that this process does not have.
+        // SAFETY: it is open, since it is listed, and its owner is in a thread that this process does not have.
         drop(unsafe { OwnedFd::from_raw_fd(number) });
     }
 }
@@ -180,7 +180,7 @@ pub(crate) fn after_fork() {
 pub(crate) struct Reader(OwnedFd);
 
 impl Reader {
-    /// Waits until the child has taken every step, or ended; an error if it could not take one.
+    /// Waits until the child has taken every step, or ended. An error if a step failed.
     pub(crate) fn wait(self, child: impl AsFd) -> Result<()> {
         let ended = child.as_fd();
         loop {
@@ -189,7 +189,7 @@ impl Reader {
                 PollFd::from_borrowed_fd(ended, PollFlags::IN),
             ];
             match rustix::event::poll(&mut watched, None) {
-                // What a child that ended had to say is in the pipe.
+                // Whatever a child sent before it ended is in the pipe.
                 Ok(_) if !watched[0].revents().is_empty() => return self.read(),
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(()),
@@ -199,15 +199,15 @@ impl Reader {
     }
 
     fn read(&self) -> Result<()> {
-        let mut bytes = [0; LONGEST];
+        let mut bytes = [0; MAX_MESSAGE];
         let len = loop {
             match rustix::io::read(&self.0, &mut bytes) {
                 Ok(len) => break len,
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(Error::os("hear from a child", errno)),
+                Err(errno) => return Err(Error::os("read the startup status of a child", errno)),
             }
         };
-        let Some((head, words)) = bytes[..len].split_first_chunk::<HEADER>() else {
+        let Some((head, message)) = bytes[..len].split_first_chunk::<HEADER>() else {
             return Ok(());
         };
         let [step, errno @ ..] = *head;
@@ -217,7 +217,7 @@ impl Reader {
             Some(step) => Err(Error::Os {
                 what: step.name(),
                 source: match i32::from_le_bytes(errno) {
-                    0 => std::io::Error::other(String::from_utf8_lossy(words).into_owned()),
+                    0 => std::io::Error::other(String::from_utf8_lossy(message).into_owned()),
                     errno => std::io::Error::from_raw_os_error(errno),
                 },
             }),
@@ -229,16 +229,16 @@ impl Reader {
 mod tests {
     use super::*;
 
-    fn what_arrives(failed: &Failed) -> Result<()> {
+    fn result_of(failed: &Failed) -> Result<()> {
         let (reader, writer) = pipe().unwrap();
-        writer.say(failed);
+        writer.send(failed);
         reader.read()
     }
 
     #[test]
     fn what_a_child_says_arrives() {
         for step in Step::ALL {
-            let arrived = what_arrives(&Failed::with_errno(step, libc::EPERM));
+            let arrived = result_of(&Failed::with_errno(step, libc::EPERM));
             match arrived {
                 Ok(()) => assert_eq!(step, Step::Done),
                 Err(Error::Os { what, source }) => {
@@ -248,10 +248,10 @@ mod tests {
                 Err(other) => panic!("{other}"),
             }
         }
-        let arrived = what_arrives(&Failed::in_words(Step::Hook, "no \u{e9}tude")).unwrap_err();
+        let arrived = result_of(&Failed::with_message(Step::Hook, "no \u{e9}tude")).unwrap_err();
         assert!(arrived.to_string().ends_with("no \u{e9}tude"), "{arrived}");
         let long = "x".repeat(10_000);
-        let arrived = what_arrives(&Failed::in_words(Step::Hook, &long)).unwrap_err();
+        let arrived = result_of(&Failed::with_message(Step::Hook, &long)).unwrap_err();
         assert!(arrived.to_string().ends_with("xxx"), "{arrived}");
     }
 
@@ -265,11 +265,11 @@ mod tests {
     fn a_process_that_is_forked_meanwhile_does_not_keep_the_pipe_open() {
         crate::process::ensure().unwrap();
         let (reader, writer) = pipe_until_exec().unwrap();
-        let (go, say_go) = rustix::pipe::pipe().unwrap();
+        let (go, go_sender) = rustix::pipe::pipe().unwrap();
         // SAFETY: the child closes a descriptor, waits and ends.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            drop(say_go);
+            drop(go_sender);
             let _ = rustix::io::read(&go, &mut [0]);
             // SAFETY: a call without preconditions.
             unsafe { libc::_exit(0) }
@@ -279,7 +279,7 @@ mod tests {
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         let wait = |options| rustix::process::waitpid(Some(pid), options).unwrap();
         let still_there = wait(rustix::process::WaitOptions::NOHANG).is_none();
-        drop(say_go);
+        drop(go_sender);
         let ended = still_there.then(|| wait(rustix::process::WaitOptions::empty()));
         assert!(still_there && ended.is_some());
         if let Some(slot) = crate::process::forked_child() {

@@ -1,12 +1,12 @@
-//! An object changes hands while another process looks whether anybody holds it.
+//! An object changes hands while another process checks whether it still has a holder.
 //!
-//! The holders are a set of cells that cannot be read at once. A process that lets go reads them one
-//! after the other; here, between any two of its instructions, the last holder makes another process a
-//! holder and lets go itself. The object must never be without a holder in anybody's eyes, and must be
-//! there after the reader was killed in the middle.
+//! The holders are a set of cells that cannot be read at once. A process that releases its hold reads them one after
+//! the other. Here, between any two of its instructions, the last holder makes another process a holder and releases
+//! its own hold. No process may ever see the object without a holder. The object must also survive if the reader is
+//! killed in the middle.
 
 use super::tracee::{Mark, Tracee, stay_on_one_processor};
-use crate::common::{Child, Footprint, Slate, isolated_within, note};
+use crate::common::{Child, Footprint, SharedCells, isolated_within, set_context};
 use procession_engine::failpoint::{self, Action};
 use procession_engine::process;
 use procession_engine::value::SharedBytes;
@@ -15,42 +15,42 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(900);
 const FLIP: usize = 8;
 const FLIPPED: usize = 9;
-/// So many instructions after the change, what the reader saw before it has had its effect.
+/// Within this many instructions after the change, what the reader saw before it takes effect.
 const AFTERMATH: usize = 250;
 
 #[test]
 fn an_object_that_changes_hands_is_never_lost() {
-    let slate = Slate::new();
+    let cells = SharedCells::new();
     isolated_within(LIMIT, || {
         stay_on_one_processor();
         failpoint::arm("nowhere", u32::MAX, Action::Kill);
         process::ensure().expect("an arena");
-        change_hands(slate, usize::MAX);
-        let length = change_hands(slate, usize::MAX);
-        // What the reader sees of one cell takes it a few instructions.
+        change_hands(cells, usize::MAX);
+        let length = change_hands(cells, usize::MAX);
+        // The reader takes a few instructions for each cell.
         let stride = if super::is_whole_matrix() { 1 } else { 3 };
         for at in (0..length).step_by(stride) {
-            change_hands(slate, at);
+            change_hands(cells, at);
         }
     });
 }
 
-/// Lets a child let go, and the object change hands after `at` of its instructions. Says how many
-/// there were.
-fn change_hands(slate: Slate, at: usize) -> usize {
-    slate.clear();
+/// Lets a child release its hold, and the object change hands after `at` of its instructions. Returns how many there
+/// were.
+fn change_hands(cells: SharedCells, at: usize) -> usize {
+    cells.clear();
     let before = Footprint::take();
     let object = SharedBytes::new(8).expect("memory");
     let handle = object.handle();
     let me = process::me();
     let mut object = Some(object);
     let holder = Child::fork(|| {
-        slate.until(FLIP, 1);
+        cells.until(FLIP, 1);
         process::hold_for(me, &handle).expect("it is held here");
         object = None;
-        slate.write(FLIPPED, 1);
+        cells.write(FLIPPED, 1);
     });
-    let reader = Tracee::fork(slate, |mark| {
+    let reader = Tracee::fork(cells, |mark| {
         mark(Mark::Begin);
         object = None;
         mark(Mark::End);
@@ -60,10 +60,10 @@ fn change_hands(slate: Slate, at: usize) -> usize {
     while steps < at && reader.step() {
         steps += 1;
     }
-    slate.write(FLIP, 1);
-    slate.until(FLIPPED, 1);
+    cells.write(FLIP, 1);
+    cells.until(FLIPPED, 1);
     holder.succeed();
-    note(&format!(
+    set_context(&format!(
         "handed over after {steps} instructions, at {}",
         reader.place()
     ));

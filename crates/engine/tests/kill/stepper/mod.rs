@@ -1,10 +1,10 @@
 //! The single-stepper: kills a short operation after every k-th *instruction*.
 //!
-//! Named steps are where the authors thought that something might go wrong. Here nobody thinks: a
-//! fresh child is prepared, traced, advanced by k instructions of the operation and killed, for all k
-//! (`PROCESSION_KILL=full`) or every seventh. After each death the survivor does the same operations, and all
-//! that the engine promises is checked. In turn with that, the survivor also goes on while the child
-//! hangs between its two instructions, and the child is killed only then or goes on itself.
+//! Named steps are where the authors expected that something might go wrong. The stepper expects nothing. It prepares
+//! and traces a fresh child, advances it by k instructions of the operation and kills it, for all k
+//! (`PROCESSION_KILL=full`) or every seventh. After each death the survivor does the same operations, and every
+//! promise of the engine is checked. In turn with that, the survivor also goes on while the child hangs between two
+//! instructions. Only then the child is killed, or goes on itself.
 
 mod handover;
 mod operations;
@@ -12,7 +12,7 @@ mod tasks;
 mod tracee;
 
 use crate::case::is_whole_matrix;
-use crate::common::{Footprint, Slate, isolated_within, note};
+use crate::common::{Footprint, SharedCells, isolated_within, set_context};
 use procession_engine::failpoint::{self, Action};
 use procession_engine::{ProcId, process};
 use std::time::Duration;
@@ -20,19 +20,19 @@ use tracee::{Mark, Tracee};
 
 /// A short operation on fresh objects.
 pub trait Operation {
-    /// Makes the objects, in the survivor.
-    fn new(slate: Slate) -> Self;
+    /// Creates the objects, in the survivor.
+    fn new(cells: SharedCells) -> Self;
 
-    /// In the survivor: which process the child is.
+    /// Tells the survivor the child's id.
     fn forked(&mut self, _child: ProcId) {}
 
-    /// In the child: does once what is done lazily, so that the operation is itself only.
+    /// In the child: does everything that is done lazily, so that only the operation itself is stepped.
     fn prepare(&mut self) {}
 
-    /// The operation that is cut off, in the child.
+    /// In the child: the operation that is cut off.
     fn operate(&mut self);
 
-    /// What the child does after the operation if it is let live.
+    /// What the child does after the operation if it stays alive.
     fn conclude(&mut self) {}
 
     /// What the survivor does while the child hangs in the middle.
@@ -41,40 +41,40 @@ pub trait Operation {
     /// What the survivor does after the death.
     fn survive(&mut self);
 
-    /// What is true after the burial; `done` if the operation had been finished.
+    /// What is true after the child was reaped; `done` if the operation was finished.
     fn verify(&mut self, _done: bool) {}
 }
 
-/// Otherwise: every seventh instruction, but no more of them than that.
+/// In a sample: every seventh instruction, or fewer if there would be more samples than this.
 const STRIDE: usize = 7;
 const SAMPLES: usize = 200;
 const LIMIT: Duration = Duration::from_secs(3600);
 
-/// What happens to the child after so many instructions.
+/// What happens to the child after that many instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cut {
     /// It is killed.
     Killed,
-    /// Others go on beside it, then it is killed.
+    /// Others go on meanwhile, then it is killed.
     Hung,
-    /// Others go on beside it, then it goes on as well.
+    /// Others go on meanwhile, then it goes on as well.
     Stalled,
 }
 
 const CUTS: [Cut; 3] = [Cut::Killed, Cut::Hung, Cut::Stalled];
 
-/// Kills the operation at each k and checks what is left.
+/// Cuts the operation off at each k and checks the result.
 fn sweep<O: Operation>() {
     let full = is_whole_matrix();
-    let slate = Slate::new();
+    let cells = SharedCells::new();
     isolated_within(LIMIT, || {
         tracee::stay_on_one_processor();
-        // Recording the named steps takes more instructions than the operations do.
+        // Recording the named steps would take more instructions than the operations do.
         failpoint::arm("nowhere", u32::MAX, Action::Kill);
         process::ensure().expect("an arena");
-        // The first time round, everything is made that is kept for good.
-        cut_off::<O>(slate, 0, Cut::Stalled);
-        let length = cut_off::<O>(slate, usize::MAX, Cut::Killed);
+        // The first run creates everything that is kept for good.
+        cut_off::<O>(cells, 0, Cut::Stalled);
+        let length = cut_off::<O>(cells, usize::MAX, Cut::Killed);
         let stride = if full {
             1
         } else {
@@ -83,18 +83,18 @@ fn sweep<O: Operation>() {
         for (round, at) in (0..=length).step_by(stride).enumerate() {
             let one = [CUTS[round % CUTS.len()]];
             for &cut in if full { &CUTS[..] } else { &one } {
-                cut_off::<O>(slate, at, cut);
+                cut_off::<O>(cells, at, cut);
             }
         }
     });
 }
 
-/// Plays the operation, cut off after `at` instructions. Says after how many it was.
-fn cut_off<O: Operation>(slate: Slate, at: usize, cut: Cut) -> usize {
-    slate.clear();
+/// Runs the operation, cut off after `at` instructions. Returns after how many it was cut off.
+fn cut_off<O: Operation>(cells: SharedCells, at: usize, cut: Cut) -> usize {
+    cells.clear();
     let before = Footprint::take();
-    let mut operation = O::new(slate);
-    let child = Tracee::fork(slate, |mark| {
+    let mut operation = O::new(cells);
+    let child = Tracee::fork(cells, |mark| {
         operation.prepare();
         mark(Mark::Begin);
         operation.operate();
@@ -108,7 +108,7 @@ fn cut_off<O: Operation>(slate: Slate, at: usize, cut: Cut) -> usize {
         done = !child.step();
         steps += 1;
     }
-    note(&format!(
+    set_context(&format!(
         "{cut:?} after {steps} instructions, at {}",
         child.place()
     ));

@@ -1,7 +1,7 @@
 //! The six short operations: put, get, acquire, release, alloc, free.
 
 use super::Operation;
-use crate::common::{Ledger, Letter, Slate, promptly};
+use crate::common::{DeliveryLog, SharedCells, TestMessage, promptly};
 use procession_engine::Deadline;
 use procession_engine::channel::{Message, Queue};
 use procession_engine::error::{GetError, LockError};
@@ -13,67 +13,67 @@ use std::time::Duration;
 const CHILD: usize = 0;
 const SURVIVOR: usize = 1;
 const EACH: usize = 64;
-const LEDGER: usize = 64;
-/// More than fits a slot, and not more: a copy is as many steps as it has bytes.
+const LOG: usize = 64;
+/// More than fits into a slot, but not much more: a copy takes as many steps as it has bytes.
 const LARGE: usize = 200;
-/// As many letters as fit the first chunk.
-const A_STRIP: usize = 16;
+/// As many messages as fit into the first chunk.
+const FIRST_CHUNK: usize = 16;
 
 fn briefly() -> Deadline {
     Deadline::after(Duration::from_millis(2))
 }
 
-struct Mail<const SIZE: usize> {
+struct LoggedQueue<const SIZE: usize> {
     queue: Queue,
-    ledger: Ledger,
+    log: DeliveryLog,
     next: usize,
 }
 
-impl<const SIZE: usize> Mail<SIZE> {
-    fn new(slate: Slate) -> Self {
-        let ledger = Ledger::on(slate, LEDGER, 2, EACH);
-        Mail {
+impl<const SIZE: usize> LoggedQueue<SIZE> {
+    fn new(cells: SharedCells) -> Self {
+        let log = DeliveryLog::new(cells, LOG, 2, EACH);
+        LoggedQueue {
             queue: Queue::new(0).expect("a queue"),
-            ledger,
+            log,
             next: 0,
         }
     }
 
     fn put(&mut self, count: usize) {
         for _ in 0..count {
-            let letter = Letter::new(SURVIVOR, self.next, SIZE);
-            self.ledger.begin(letter);
+            let message = TestMessage::new(SURVIVOR, self.next, SIZE);
+            self.log.begin(message);
             self.queue
-                .put(&[&letter.bytes()], promptly())
+                .put(&[&message.bytes()], promptly())
                 .expect("no limit");
-            self.ledger.sent(letter);
+            self.log.sent(message);
             self.next += 1;
         }
     }
 
     fn get(&self, count: usize) {
         for _ in 0..count {
-            self.ledger
-                .received(self.queue.get(promptly()).expect("a letter").bytes());
+            self.log
+                .received(self.queue.get(promptly()).expect("a message").bytes());
         }
     }
 
     fn drain(&self) {
         loop {
             match self.queue.get(Deadline::NOW) {
-                Ok(message) => drop(self.ledger.received(message.bytes())),
+                Ok(message) => drop(self.log.received(message.bytes())),
                 Err(GetError::Empty) => return,
                 Err(error) => panic!("{error}"),
             }
         }
     }
 
-    /// Goes on while another process hangs in the middle: gets may find nothing, but must return.
+    /// Goes on while another process hangs in the middle. `get` may find nothing, but must return.
     fn beside(&mut self) {
         self.put(2);
         for _ in 0..2 {
             match self.queue.get(briefly()) {
-                Ok(message) => drop(self.ledger.received(message.bytes())),
+                Ok(message) => drop(self.log.received(message.bytes())),
                 Err(GetError::Empty) => {}
                 Err(error) => panic!("{error}"),
             }
@@ -82,29 +82,29 @@ impl<const SIZE: usize> Mail<SIZE> {
 
     fn assert_complete(&self, in_dead_hands: usize) {
         self.drain();
-        let missing = self.ledger.missing();
+        let missing = self.log.missing();
         assert!(missing.len() <= in_dead_hands, "lost: {missing:?}");
         assert!(self.queue.is_empty());
     }
 }
 
-/// `put` of a message of that size, as the so-manieth of a chunk.
+/// `put` of a message of that size, after `BEFORE` others in the chunk.
 pub struct Put<const SIZE: usize, const BEFORE: usize> {
-    mail: Mail<SIZE>,
-    letter: Letter,
+    logged: LoggedQueue<SIZE>,
+    message: TestMessage,
     bytes: Vec<u8>,
 }
 
 impl<const SIZE: usize, const BEFORE: usize> Operation for Put<SIZE, BEFORE> {
-    fn new(slate: Slate) -> Self {
-        let mut mail = Mail::new(slate);
-        mail.put(BEFORE);
-        let letter = Letter::new(CHILD, 0, SIZE);
-        mail.ledger.begin(letter);
+    fn new(cells: SharedCells) -> Self {
+        let mut logged = LoggedQueue::new(cells);
+        logged.put(BEFORE);
+        let message = TestMessage::new(CHILD, 0, SIZE);
+        logged.log.begin(message);
         Put {
-            mail,
-            letter,
-            bytes: letter.bytes(),
+            logged,
+            message,
+            bytes: message.bytes(),
         }
     }
 
@@ -114,42 +114,42 @@ impl<const SIZE: usize, const BEFORE: usize> Operation for Put<SIZE, BEFORE> {
     }
 
     fn operate(&mut self) {
-        self.mail
+        self.logged
             .queue
             .put(&[&self.bytes], Deadline::NOW)
             .expect("no limit");
     }
 
     fn beside(&mut self) {
-        self.mail.beside();
+        self.logged.beside();
     }
 
     fn survive(&mut self) {
-        self.mail.put(3);
-        self.mail.get(3);
+        self.logged.put(3);
+        self.logged.get(3);
     }
 
     fn verify(&mut self, done: bool) {
         if done {
-            self.mail.ledger.sent(self.letter);
+            self.logged.log.sent(self.message);
         }
-        self.mail.assert_complete(0);
+        self.logged.assert_complete(0);
     }
 }
 
-/// `get` of a message of that size, after so many others.
+/// `get` of a message of that size, after `BEFORE` others.
 pub struct Get<const SIZE: usize, const BEFORE: usize> {
-    mail: Mail<SIZE>,
+    logged: LoggedQueue<SIZE>,
     got: ManuallyDrop<Option<Message>>,
 }
 
 impl<const SIZE: usize, const BEFORE: usize> Operation for Get<SIZE, BEFORE> {
-    fn new(slate: Slate) -> Self {
-        let mut mail = Mail::new(slate);
-        mail.put(BEFORE + 3);
-        mail.get(BEFORE);
+    fn new(cells: SharedCells) -> Self {
+        let mut logged = LoggedQueue::new(cells);
+        logged.put(BEFORE + 3);
+        logged.get(BEFORE);
         Get {
-            mail,
+            logged,
             got: ManuallyDrop::new(None),
         }
     }
@@ -159,35 +159,35 @@ impl<const SIZE: usize, const BEFORE: usize> Operation for Get<SIZE, BEFORE> {
         other
             .put(&[&vec![0; SIZE]], Deadline::NOW)
             .expect("no limit");
-        other.get(Deadline::NOW).expect("a letter");
+        other.get(Deadline::NOW).expect("a message");
     }
 
     fn operate(&mut self) {
-        *self.got = Some(self.mail.queue.get(Deadline::NOW).expect("a letter"));
+        *self.got = Some(self.logged.queue.get(Deadline::NOW).expect("a message"));
     }
 
     fn beside(&mut self) {
-        self.mail.beside();
+        self.logged.beside();
     }
 
     fn survive(&mut self) {
-        self.mail.put(3);
-        self.mail.get(3);
+        self.logged.put(3);
+        self.logged.get(3);
     }
 
     fn verify(&mut self, _: bool) {
-        self.mail.assert_complete(1);
+        self.logged.assert_complete(1);
     }
 }
 
 pub type PutSmall = Put<40, 3>;
 pub type PutLarge = Put<LARGE, 3>;
-pub type PutOver = Put<40, A_STRIP>;
+pub type PutOver = Put<40, FIRST_CHUNK>;
 pub type GetSmall = Get<40, 3>;
 pub type GetLarge = Get<LARGE, 3>;
-pub type GetOver = Get<40, A_STRIP>;
+pub type GetOver = Get<40, FIRST_CHUNK>;
 
-/// Takes the lock, whoever died with it, and looks whether all is well again.
+/// Acquires the lock, even from a dead holder, and checks that it is clean afterwards.
 fn repair(lock: &Lock) {
     lock.acquire_for_repair(promptly()).expect("the lock");
     lock.release().expect("it is held");
@@ -210,7 +210,7 @@ pub struct Acquire {
 }
 
 impl Operation for Acquire {
-    fn new(_: Slate) -> Self {
+    fn new(_: SharedCells) -> Self {
         Acquire {
             lock: Lock::new().expect("a lock"),
         }
@@ -248,7 +248,7 @@ pub struct Release {
 }
 
 impl Operation for Release {
-    fn new(_: Slate) -> Self {
+    fn new(_: SharedCells) -> Self {
         Release {
             lock: Lock::new().expect("a lock"),
         }
@@ -277,7 +277,7 @@ impl Operation for Release {
     }
 }
 
-/// As small as it may be: to zero it takes as many steps as it has bytes.
+/// As small as possible: zeroing takes as many steps as there are bytes.
 const BLOCK: usize = 200;
 
 fn use_memory(count: usize) {
@@ -303,13 +303,13 @@ fn use_memory(count: usize) {
     }
 }
 
-/// Taking memory.
+/// Allocating memory.
 pub struct Alloc {
     taken: ManuallyDrop<Option<SharedBytes>>,
 }
 
 impl Operation for Alloc {
-    fn new(_: Slate) -> Self {
+    fn new(_: SharedCells) -> Self {
         Alloc {
             taken: ManuallyDrop::new(None),
         }
@@ -332,13 +332,13 @@ impl Operation for Alloc {
     }
 }
 
-/// Giving memory back.
+/// Freeing memory.
 pub struct Free {
     taken: Option<SharedBytes>,
 }
 
 impl Operation for Free {
-    fn new(_: Slate) -> Self {
+    fn new(_: SharedCells) -> Self {
         Free { taken: None }
     }
 

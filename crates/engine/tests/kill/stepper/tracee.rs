@@ -1,40 +1,40 @@
 //! A forked child under ptrace that is advanced one instruction at a time.
 
-use crate::common::{Child, End, Slate};
+use crate::common::{Child, End, SharedCells};
 use procession_engine::ProcId;
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering::SeqCst;
 
-/// The cell in which the child says that the operation begins (1) and has ended (2).
+/// The cell in which the child says that the operation has begun (1) and has ended (2).
 pub const PHASE: usize = 0;
 
 /// Where the operation begins and ends.
 pub enum Mark {
     /// Stops for the tracer.
     Begin,
-    /// All that follows is not part of it.
+    /// What follows is not part of the operation.
     End,
 }
 
 /// A child whose operation can be cut off between any two instructions.
 pub struct Tracee {
     child: Child,
-    slate: Slate,
+    cells: SharedCells,
 }
 
 impl Tracee {
-    /// Forks a child that prepares, and stops it before the first instruction of `operation`.
-    pub fn fork(slate: Slate, run: impl FnOnce(&dyn Fn(Mark))) -> Tracee {
+    /// Forks a child that prepares, and stops it before the first instruction of the operation.
+    pub fn fork(cells: SharedCells, run: impl FnOnce(&dyn Fn(Mark))) -> Tracee {
         let child = Child::fork(|| {
             run(&|mark| match mark {
                 Mark::Begin => {
                     halt_for_tracer();
-                    slate.cell(PHASE).store(1, SeqCst);
+                    cells.cell(PHASE).store(1, SeqCst);
                 }
-                Mark::End => slate.cell(PHASE).store(2, SeqCst),
+                Mark::End => cells.cell(PHASE).store(2, SeqCst),
             });
         });
-        let tracee = Tracee { child, slate };
+        let tracee = Tracee { child, cells };
         let status = tracee.wait();
         assert!(
             libc::WIFSTOPPED(status),
@@ -46,9 +46,9 @@ impl Tracee {
         tracee
     }
 
-    /// One instruction, a system call counting as one. False once the operation has ended.
+    /// Executes one instruction; a system call counts as one. False once the operation has ended.
     pub fn step(&self) -> bool {
-        // SAFETY: the child is ours, traced and stopped: the request touches nothing of this process.
+        // SAFETY: the child is ours, traced and stopped; the request touches no memory of this process.
         let refused = unsafe {
             libc::ptrace(
                 libc::PTRACE_SINGLESTEP,
@@ -64,14 +64,14 @@ impl Tracee {
             std::io::Error::last_os_error()
         );
         let status = self.wait();
-        libc::WIFSTOPPED(status) && self.slate.read(PHASE) < 2
+        libc::WIFSTOPPED(status) && self.cells.read(PHASE) < 2
     }
 
-    /// Where the child stands, as an offset in the test program, for `addr2line`.
+    /// The child's position, as an offset in the test program, for `addr2line`.
     pub fn place(&self) -> String {
         // SAFETY: an all-zero register set is a valid value of that plain C struct.
         let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
-        // SAFETY: the child is ours, traced and stopped, and `registers` is what the request fills.
+        // SAFETY: the child is ours, traced and stopped, and the request fills `registers`.
         let refused = unsafe {
             libc::ptrace(
                 libc::PTRACE_GETREGS,
@@ -89,7 +89,7 @@ impl Tracee {
         locate(self.pid(), registers.rip)
     }
 
-    /// SIGKILL, here and now. The child stays a zombie.
+    /// Kills it with SIGKILL where it stands. It stays a zombie.
     pub fn kill(&self) {
         self.child.kill();
         assert_eq!(self.child.ended(), End::Killed(libc::SIGKILL));
@@ -115,18 +115,18 @@ impl Tracee {
         self.child.succeed();
     }
 
-    /// The slot it has in the engine.
+    /// Its entry in the engine's process table.
     pub fn slot(&self) -> ProcId {
         self.child.slot().expect("a forked child has a slot")
     }
 
-    /// Reaps it and reaps it.
+    /// Reaps it in the kernel and in the engine.
     pub fn reap(&self) {
         self.child.join();
     }
 
     fn begun(&self) -> bool {
-        self.slate.read(PHASE) > 0
+        self.cells.read(PHASE) > 0
     }
 
     fn pid(&self) -> i32 {
@@ -136,7 +136,7 @@ impl Tracee {
     fn wait(&self) -> i32 {
         let mut status = 0;
         loop {
-            // SAFETY: `status` is a valid place for the answer.
+            // SAFETY: `status` is a valid place for the result.
             let pid = unsafe { libc::waitpid(self.pid(), &raw mut status, libc::__WALL) };
             if pid == self.pid() {
                 return status;
@@ -147,9 +147,9 @@ impl Tracee {
     }
 }
 
-/// Stops here until the tracer goes on, by the shortest way there is.
+/// Stops here until the tracer resumes it, with as few instructions as possible.
 fn halt_for_tracer() {
-    // SAFETY: system calls without pointers; the parent is the stage, which waits for the stop.
+    // SAFETY: system calls without pointers; the parent is the sandbox, which waits for the stop.
     unsafe {
         assert_eq!(
             libc::ptrace(libc::PTRACE_TRACEME),
@@ -182,8 +182,8 @@ fn locate(pid: i32, address: u64) -> String {
     format!("{address:#x}")
 }
 
-/// Keeps this process and its children on one processor: a step is two switches between the two,
-/// which cost several times as much across processors.
+/// Keeps this process and its children on one processor. A step is two switches between the two, which cost several
+/// times as much across processors.
 pub fn stay_on_one_processor() {
     let mut set = rustix::thread::CpuSet::new();
     set.set(rustix::thread::sched_getcpu());

@@ -1,4 +1,4 @@
-//! Workers that are sent home.
+//! Workers that are dismissed, and task queues that are closed.
 
 use procession_engine::error::GetError;
 use procession_engine::pool::{TaskQueue, WorkerEndpoint, WorkerStatus};
@@ -7,46 +7,49 @@ use procession_engine::{Deadline, process};
 use crate::{Worker, await_death, result, soon, task, work};
 
 #[test]
-fn a_closed_board_gives_out_what_it_has_and_then_sends_workers_home() {
+fn a_closed_task_queue_gives_out_what_it_has_and_then_lets_workers_exit() {
     let task_queue = TaskQueue::new().unwrap();
-    let bench = WorkerEndpoint::open(&task_queue.handle()).unwrap();
+    let endpoint = WorkerEndpoint::open(&task_queue.handle()).unwrap();
     task_queue.submit(task(0, 0), &[b"last"]).unwrap();
     task_queue.close();
     assert!(task_queue.submit(task(0, 1), &[]).is_err());
-    assert_eq!(bench.claim(soon()).unwrap().bytes(), b"last");
-    assert!(matches!(bench.claim(soon()), Err(GetError::Closed)));
+    assert_eq!(endpoint.claim(soon()).unwrap().bytes(), b"last");
+    assert!(matches!(endpoint.claim(soon()), Err(GetError::Closed)));
 }
 
 #[test]
-fn a_closed_board_keeps_its_workers_while_tasks_wait_for_room() {
+fn a_closed_task_queue_keeps_its_workers_while_tasks_wait_for_room() {
     let task_queue = TaskQueue::with_capacity(8).unwrap();
-    let bench = WorkerEndpoint::open(&task_queue.handle()).unwrap();
+    let endpoint = WorkerEndpoint::open(&task_queue.handle()).unwrap();
     for index in 0..9 {
         task_queue.submit(task(1, index), &[b"x"]).unwrap();
     }
     task_queue.close();
-    let finish_one = || bench.claim(soon()).unwrap().finish(0, &[b"y"]).unwrap();
+    let finish_one = || endpoint.claim(soon()).unwrap().finish(0, &[b"y"]).unwrap();
     for _ in 0..8 {
         finish_one();
     }
-    // The ninth gets room only when the submitter has seen a result.
-    assert!(matches!(bench.claim(Deadline::NOW), Err(GetError::Empty)));
+    // The ninth task is queued only after the submitter has seen a result.
+    assert!(matches!(
+        endpoint.claim(Deadline::NOW),
+        Err(GetError::Empty)
+    ));
     assert_eq!(result(&task_queue), (1, 0, b"y".to_vec()));
     finish_one();
-    assert!(matches!(bench.claim(soon()), Err(GetError::Closed)));
+    assert!(matches!(endpoint.claim(soon()), Err(GetError::Closed)));
 }
 
 #[test]
 fn a_dismissed_worker_finishes_its_task_and_claims_no_other() {
     let task_queue = TaskQueue::new().unwrap();
-    let bench = WorkerEndpoint::open(&task_queue.handle()).unwrap();
+    let endpoint = WorkerEndpoint::open(&task_queue.handle()).unwrap();
     for index in 0..2 {
         task_queue.submit(task(1, index), &[]).unwrap();
     }
-    let mut claim = bench.claim(soon()).unwrap();
+    let mut claim = endpoint.claim(soon()).unwrap();
     task_queue.dismiss(process::me());
     assert_eq!(claim.finish(0, &[]).unwrap(), WorkerStatus::Good);
-    assert!(matches!(bench.claim(soon()), Err(GetError::Closed)));
+    assert!(matches!(endpoint.claim(soon()), Err(GetError::Closed)));
     assert_eq!(task_queue.outstanding(), 2);
 }
 

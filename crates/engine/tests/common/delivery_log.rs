@@ -1,35 +1,34 @@
-//! Messages that show whether they arrived whole, and a ledger that shows whether each arrived
-//! once. The ledger lives on a slate, so that what a killed process had noted is not lost.
+//! Messages that show whether they arrived whole, and a log that shows whether each arrived once. The log lies in
+//! shared cells, so the entries of a killed process are not lost.
 
-use super::Slate;
+use super::SharedCells;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 const HEADER: usize = 24;
 const MAGIC: u64 = 0x5ea1_ed1e_77e5_0001;
 
-/// One message: who wrote it, the how-manieth of its writer, and that many bytes of body derived
-/// from both.
+/// One message: its writer, its number, and a body derived from both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Letter {
+pub struct TestMessage {
     /// Which writer.
     pub writer: usize,
-    /// The how-manieth of that writer, from 0.
+    /// The message's number among those of its writer, from 0.
     pub number: usize,
     /// Length of the whole message.
     pub len: usize,
 }
 
-impl Letter {
-    /// A letter of at least `len` bytes.
-    pub fn new(writer: usize, number: usize, len: usize) -> Letter {
-        Letter {
+impl TestMessage {
+    /// A message of at least `len` bytes.
+    pub fn new(writer: usize, number: usize, len: usize) -> TestMessage {
+        TestMessage {
             writer,
             number,
             len: len.max(HEADER),
         }
     }
 
-    /// The message.
+    /// The bytes to send.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.len);
         bytes.extend_from_slice(&MAGIC.to_le_bytes());
@@ -46,29 +45,29 @@ impl Letter {
 
     /// Reads a message; panics if it is torn.
     #[track_caller]
-    pub fn read(bytes: &[u8]) -> Letter {
+    pub fn read(bytes: &[u8]) -> TestMessage {
         assert!(
             bytes.len() >= HEADER,
-            "torn: {} bytes are no letter",
+            "torn: {} bytes are no message",
             bytes.len()
         );
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-        assert_eq!(word(0), MAGIC, "torn: no letter begins like this");
-        let letter = Letter {
+        assert_eq!(word(0), MAGIC, "torn: no message begins like this");
+        let message = TestMessage {
             writer: (word(8) >> 32) as usize,
             number: (word(8) & 0xffff_ffff) as usize,
             len: word(16) as usize,
         };
         assert_eq!(
-            letter.len,
+            message.len,
             bytes.len(),
-            "torn: {letter:?} has another length"
+            "torn: {message:?} has another length"
         );
         assert!(
-            letter.bytes() == bytes,
-            "torn: the body of {letter:?} is not its own"
+            message.bytes() == bytes,
+            "torn: the body of {message:?} is not its own"
         );
-        letter
+        message
     }
 
     fn seed(&self) -> u64 {
@@ -76,9 +75,9 @@ impl Letter {
     }
 }
 
-/// Sent and received letters of a few writers.
+/// Sent and received messages of a few writers.
 #[derive(Clone, Copy)]
-pub struct Ledger {
+pub struct DeliveryLog {
     cells: &'static [AtomicU64],
     each: usize,
 }
@@ -87,42 +86,41 @@ const BEGUN: u64 = 1 << 32;
 const SENT: u64 = 1 << 33;
 const COUNT: u64 = BEGUN - 1;
 
-impl Ledger {
-    /// Keeps the books of `writers` writers with up to `each` letters on the slate, from cell
-    /// `from` on.
-    pub fn on(slate: Slate, from: usize, writers: usize, each: usize) -> Ledger {
-        Ledger {
-            cells: slate.cells(from, writers * each),
+impl DeliveryLog {
+    /// A log of `writers` writers with up to `each` messages each, in the shared cells from number `from` on.
+    pub fn new(cells: SharedCells, from: usize, writers: usize, each: usize) -> DeliveryLog {
+        DeliveryLog {
+            cells: cells.range(from, writers * each),
             each,
         }
     }
 
-    /// A writer is about to send it.
-    pub fn begin(&self, letter: Letter) {
-        self.cell(letter).fetch_or(BEGUN, SeqCst);
+    /// Notes that a writer is about to send the message.
+    pub fn begin(&self, message: TestMessage) {
+        self.cell(message).fetch_or(BEGUN, SeqCst);
     }
 
-    /// `put` or `send` returned.
-    pub fn sent(&self, letter: Letter) {
-        self.cell(letter).fetch_or(SENT, SeqCst);
+    /// Notes that `put` or `send` returned.
+    pub fn sent(&self, message: TestMessage) {
+        self.cell(message).fetch_or(SENT, SeqCst);
     }
 
-    /// A reader has it.
+    /// Notes that a reader has received the message.
     #[track_caller]
-    pub fn received(&self, bytes: &[u8]) -> Letter {
-        let letter = Letter::read(bytes);
-        let before = self.cell(letter).fetch_add(1, SeqCst);
-        assert_ne!(before & BEGUN, 0, "{letter:?} was never sent");
-        assert_eq!(before & COUNT, 0, "{letter:?} came twice");
-        letter
+    pub fn received(&self, bytes: &[u8]) -> TestMessage {
+        let message = TestMessage::read(bytes);
+        let before = self.cell(message).fetch_add(1, SeqCst);
+        assert_ne!(before & BEGUN, 0, "{message:?} was never sent");
+        assert_eq!(before & COUNT, 0, "{message:?} came twice");
+        message
     }
 
-    /// How many letters were sent for sure and have not been received.
-    pub fn missing(&self) -> Vec<Letter> {
+    /// The messages that were certainly sent and have not been received.
+    pub fn missing(&self) -> Vec<TestMessage> {
         let found = |(at, cell): (usize, &AtomicU64)| {
             let value = cell.load(SeqCst);
             let missing = value & SENT != 0 && value & COUNT == 0;
-            missing.then(|| Letter {
+            missing.then(|| TestMessage {
                 writer: at / self.each,
                 number: at % self.each,
                 len: 0,
@@ -131,7 +129,7 @@ impl Ledger {
         self.cells.iter().enumerate().filter_map(found).collect()
     }
 
-    /// How many letters were received.
+    /// How many messages were received.
     pub fn received_count(&self) -> usize {
         self.cells
             .iter()
@@ -139,11 +137,11 @@ impl Ledger {
             .count()
     }
 
-    fn cell(&self, letter: Letter) -> &AtomicU64 {
+    fn cell(&self, message: TestMessage) -> &AtomicU64 {
         assert!(
-            letter.number < self.each,
-            "the ledger has no line for {letter:?}"
+            message.number < self.each,
+            "the log has no line for {message:?}"
         );
-        &self.cells[letter.writer * self.each + letter.number]
+        &self.cells[message.writer * self.each + message.number]
     }
 }

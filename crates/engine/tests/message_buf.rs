@@ -1,4 +1,4 @@
-//! Messages written where they lie, as their users see them.
+//! Messages that are written in place, as their users see them.
 
 mod common;
 
@@ -8,14 +8,14 @@ use procession_engine::value::SharedBytes;
 use procession_engine::{Deadline, ObjectRef, process};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-fn draft_of(bytes: &[u8]) -> MessageBuf {
-    let mut draft = MessageBuf::new(bytes.len(), &[]).unwrap();
-    draft.bytes_mut().copy_from_slice(bytes);
-    draft
+fn buf_of(bytes: &[u8]) -> MessageBuf {
+    let mut buf = MessageBuf::new(bytes.len(), &[]).unwrap();
+    buf.bytes_mut().copy_from_slice(bytes);
+    buf
 }
 
-fn put(queue: &Queue, draft: MessageBuf) {
-    queue.put_draft(&mut Some(draft), Deadline::NOW).unwrap();
+fn put(queue: &Queue, buf: MessageBuf) {
+    queue.put_draft(&mut Some(buf), Deadline::NOW).unwrap();
 }
 
 #[test]
@@ -23,9 +23,9 @@ fn it_arrives_where_it_was_written_and_aligned_whatever_its_size() {
     isolated(|| {
         let queue = Queue::new(0).unwrap();
         for size in (0..300).chain([1000, 4096, 4097, 5000, 100_000, 1 << 20]) {
-            let draft = draft_of(&vec![7; size]);
-            let written = draft.bytes().as_ptr();
-            put(&queue, draft);
+            let buf = buf_of(&vec![7; size]);
+            let written = buf.bytes().as_ptr();
+            put(&queue, buf);
             let message = queue.get(Deadline::NOW).unwrap();
             assert_eq!(message.bytes(), vec![7; size]);
             assert_eq!(message.bytes().as_ptr(), written);
@@ -42,14 +42,14 @@ fn it_goes_through_several_processes_where_it_lies() {
         let (ours, theirs) = pipe(true).unwrap();
         let child = Child::fork(|| {
             let message = theirs.recv(promptly()).unwrap();
-            let mut draft = message.into_draft().unwrap();
-            draft.bytes_mut().reverse();
-            draft.truncate(2);
-            theirs.send_draft(&mut Some(draft), promptly()).unwrap();
+            let mut buf = message.into_draft().unwrap();
+            buf.bytes_mut().reverse();
+            buf.truncate(2);
+            theirs.send_draft(&mut Some(buf), promptly()).unwrap();
         });
-        let draft = draft_of(&[1, 2, 3]);
-        let written = draft.bytes().as_ptr();
-        ours.send_draft(&mut Some(draft), promptly()).unwrap();
+        let buf = buf_of(&[1, 2, 3]);
+        let written = buf.bytes().as_ptr();
+        ours.send_draft(&mut Some(buf), promptly()).unwrap();
         let back = ours.recv(promptly()).unwrap();
         assert_eq!(back.bytes(), [3, 2]);
         assert_eq!(back.bytes().as_ptr(), written);
@@ -60,7 +60,7 @@ fn it_goes_through_several_processes_where_it_lies() {
 }
 
 #[test]
-fn what_lies_in_a_slot_or_keeps_objects_becomes_no_draft() {
+fn what_lies_in_a_slot_or_keeps_objects_becomes_no_message_buf() {
     isolated(|| {
         let queue = Queue::new(0).unwrap();
         let object = SharedBytes::new(8).unwrap();
@@ -82,8 +82,8 @@ fn dropped_unsent_it_is_gone() {
     isolated(|| {
         process::ensure().unwrap();
         let before = Footprint::take();
-        drop(draft_of(&[1; 10]));
-        drop(draft_of(&[1; 100_000]));
+        drop(buf_of(&[1; 10]));
+        drop(buf_of(&[1; 100_000]));
         before.assert_unchanged();
     });
 }
@@ -93,10 +93,10 @@ fn what_its_process_forgot_or_died_with_comes_back() {
     isolated(|| {
         process::ensure().unwrap();
         let before = Footprint::take();
-        Child::fork(|| std::mem::forget(draft_of(&[1; 100_000]))).succeed();
+        Child::fork(|| std::mem::forget(buf_of(&[1; 100_000]))).succeed();
         before.assert_unchanged();
         let killed = Child::fork(|| {
-            std::mem::forget(draft_of(&[1; 100_000]));
+            std::mem::forget(buf_of(&[1; 100_000]));
             die();
         });
         killed.join();
@@ -105,21 +105,21 @@ fn what_its_process_forgot_or_died_with_comes_back() {
 }
 
 #[test]
-fn a_forked_child_neither_writes_nor_sends_nor_frees_its_parents_draft() {
+fn a_forked_child_neither_writes_nor_sends_nor_frees_its_parents_message_buf() {
     isolated(|| {
         let queue = Queue::new(0).unwrap();
-        let mut draft = Some(draft_of(&[1; 5000]));
+        let mut buf = Some(buf_of(&[1; 5000]));
         let child = Child::fork(|| {
             let written = catch_unwind(AssertUnwindSafe(|| {
-                draft.as_ref().map(|draft| draft.bytes().len())
+                buf.as_ref().map(|buf| buf.bytes().len())
             }));
             assert!(written.is_err());
-            assert!(queue.put_draft(&mut draft, Deadline::NOW).is_err());
-            drop(draft.take());
+            assert!(queue.put_draft(&mut buf, Deadline::NOW).is_err());
+            drop(buf.take());
         });
         child.succeed();
-        let other = draft_of(&[2; 5000]);
-        put(&queue, draft.unwrap());
+        let other = buf_of(&[2; 5000]);
+        put(&queue, buf.unwrap());
         drop(other);
         assert_eq!(queue.get(Deadline::NOW).unwrap().bytes(), [1; 5000]);
     });
@@ -129,7 +129,7 @@ fn a_forked_child_neither_writes_nor_sends_nor_frees_its_parents_draft() {
 fn a_message_is_not_its_readers_forked_childs() {
     isolated(|| {
         let queue = Queue::new(0).unwrap();
-        put(&queue, draft_of(&[1; 5000]));
+        put(&queue, buf_of(&[1; 5000]));
         let message = queue.get(Deadline::NOW).unwrap();
         assert!(message.is_mine());
         let mut kept = Some(message);
@@ -139,7 +139,7 @@ fn a_message_is_not_its_readers_forked_childs() {
             assert!(parents.into_draft().is_err());
         })
         .succeed();
-        let other = draft_of(&[2; 5000]);
+        let other = buf_of(&[2; 5000]);
         assert_eq!(kept.unwrap().bytes(), [1; 5000]);
         drop(other);
     });

@@ -1,9 +1,9 @@
-//! A process of its own for each test body, with a limit, and with what its processes were doing
-//! in the failure message when the limit ends it.
+//! A process of its own for each test body, with a time limit. If the limit ends it, the failure message says what
+//! its processes were doing.
 
 use super::child::{die_with_parent, exit_now};
+use super::failure_log::FailureLog;
 use super::footprint::assert_no_children;
-use super::words::Words;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, waitid,
@@ -21,39 +21,39 @@ thread_local! {
     static STALLED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// How long the machine kept this thread from running while its last stage played. A promise of
-/// seconds that was not kept meanwhile says nothing about the engine.
+/// How long the machine kept this thread from running during its last sandbox. If the engine did not keep a promise
+/// of seconds meanwhile, that says nothing about the engine.
 pub fn stalled() -> Duration {
     STALLED.get()
 }
 
-/// ObjectRef while a stage is forked and while a test thread panics: a stage that was forked in the middle of
-/// another thread's panic would wait for the panic hook for ever.
+/// Locked while a sandbox is forked and while a test thread panics. A sandbox that was forked in the middle of another
+/// thread's panic would wait for the panic hook forever.
 static FORK_OR_PANIC: Mutex<()> = Mutex::new(());
 
 fn undisturbed() -> MutexGuard<'static, ()> {
     FORK_OR_PANIC.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `body` in a process of its own and fails as it fails, or after a minute.
+/// Runs `body` in a process of its own. Fails if it fails, or after a minute.
 #[track_caller]
 pub fn isolated(body: impl FnOnce()) {
     isolated_within(LIMIT, body);
 }
 
-/// Runs `body` in a process of its own and fails as it fails, or when the limit is over.
+/// Runs `body` in a process of its own. Fails if it fails, or when `limit` is over.
 #[track_caller]
 pub fn isolated_within(limit: Duration, body: impl FnOnce()) {
-    let mut words = Words::new();
+    let mut log = FailureLog::new();
     let forking = undisturbed();
-    // SAFETY: the test process has other threads, so the child is as restricted as a signal
-    // handler in theory; glibc makes malloc usable after fork, and the body avoids the standard
-    // streams, whose locks another test thread might have held.
+    // SAFETY: the test process has other threads, so in theory the child is as restricted as a signal handler. glibc
+    // makes malloc usable after fork, and the body avoids the standard streams, whose locks another test thread might
+    // have held.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
     if pid == 0 {
-        words.adopt();
-        exit_now(play(body));
+        log.adopt();
+        exit_now(run(body));
     }
     drop(forking);
     let pid = Pid::from_raw(pid).expect("a child's pid is positive");
@@ -65,7 +65,7 @@ pub fn isolated_within(limit: Duration, body: impl FnOnce()) {
         for member in session(pid) {
             let _ = writeln!(report, "  {}", describe(member));
         }
-        // The stage last: with it, its children die and say nothing.
+        // The sandbox comes last: its end kills its children before they can log anything.
         let mut members = session(pid);
         members.sort_by_key(|&member| member == pid);
         for member in members {
@@ -84,28 +84,28 @@ pub fn isolated_within(limit: Duration, body: impl FnOnce()) {
     if !ended_within(pid, Duration::ZERO) {
         let _ = kill_process(pid, Signal::KILL);
     }
-    let status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED).expect("the stage is our child");
+    let status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED).expect("the sandbox is our child");
     let good = status.is_some_and(|status| status.exit_status() == Some(0));
     if !good || !report.is_empty() {
         let stalled = stalled();
         let _panicking = undisturbed();
         panic!(
             "{}{report}{status:?}; the machine stood still for {stalled:?}",
-            words.read()
+            log.read()
         );
     }
 }
 
-fn play(body: impl FnOnce()) -> i32 {
+fn run(body: impl FnOnce()) -> i32 {
     die_with_parent();
     rustix::process::setsid().expect("a forked process leads no group");
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .expect("PR_SET_CHILD_SUBREAPER");
-    let played = catch_unwind(AssertUnwindSafe(|| {
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
         body();
         assert_no_children();
     }));
-    if played.is_ok() { 0 } else { 101 }
+    if outcome.is_ok() { 0 } else { 101 }
 }
 
 fn ended_within(pid: Pid, limit: Duration) -> bool {
@@ -134,8 +134,7 @@ fn ended_within(pid: Pid, limit: Duration) -> bool {
     }
 }
 
-/// Every process of the stage's session: a session survives the death of a parent, so orphans are
-/// found too.
+/// Every process of the sandbox's session. A session survives the death of a parent, so this finds orphans too.
 fn session(leader: Pid) -> Vec<Pid> {
     let all = std::fs::read_dir("/proc").expect("/proc is mounted");
     let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());

@@ -1,22 +1,22 @@
-//! A shared anonymous page of counters: how the processes of a test tell each other how far they
-//! are, independent of the engine under test.
+//! A shared anonymous mapping of counters. With it the processes of a test tell each other how far they are,
+//! independently of the engine under test.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 const CELLS: usize = 4096;
 const BYTES: usize = CELLS * 8;
 
-/// Zeroed at first; shared with every process forked later.
+/// Initially zero; shared with every process forked later.
 #[derive(Clone, Copy)]
-pub struct Slate {
+pub struct SharedCells {
     cells: &'static [AtomicU64; CELLS],
 }
 
-impl Slate {
-    /// A new one. It is never unmapped: stages are short-lived processes.
-    pub fn new() -> Slate {
-        // SAFETY: a fresh anonymous mapping, chosen by the kernel, page-aligned and zeroed: valid
-        // as an array of atomics, never unmapped, and touched by atomic operations only.
+impl SharedCells {
+    /// Maps new cells. They are never unmapped: sandboxes are short-lived processes.
+    pub fn new() -> SharedCells {
+        // SAFETY: a fresh anonymous mapping, chosen by the kernel, page-aligned and zeroed: valid as an array of
+        // atomics, never unmapped, and accessed by atomic operations only.
         let cells = unsafe {
             let at = libc::mmap(
                 std::ptr::null_mut(),
@@ -29,7 +29,7 @@ impl Slate {
             assert_ne!(at, libc::MAP_FAILED, "mmap of {BYTES} bytes");
             &*at.cast::<[AtomicU64; CELLS]>()
         };
-        Slate { cells }
+        SharedCells { cells }
     }
 
     /// The cell with that number.
@@ -37,27 +37,27 @@ impl Slate {
         &self.cells[at]
     }
 
-    /// A run of cells.
-    pub fn cells(&self, from: usize, len: usize) -> &'static [AtomicU64] {
+    /// `len` cells, beginning with number `from`.
+    pub fn range(&self, from: usize, len: usize) -> &'static [AtomicU64] {
         &self.cells[from..from + len]
     }
 
-    /// Zeroes all cells.
+    /// Sets all cells to zero.
     pub fn clear(&self) {
         self.cells.iter().for_each(|cell| cell.store(0, SeqCst));
     }
 
-    /// Adds one; says how many it was before.
+    /// Adds one; returns the value before.
     pub fn count(&self, at: usize) -> u64 {
         self.cells[at].fetch_add(1, SeqCst)
     }
 
-    /// Takes one off.
+    /// Subtracts one.
     pub fn uncount(&self, at: usize) {
         self.cells[at].fetch_sub(1, SeqCst);
     }
 
-    /// What the cell holds.
+    /// Reads the cell.
     pub fn read(&self, at: usize) -> u64 {
         self.cells[at].load(SeqCst)
     }
@@ -67,7 +67,7 @@ impl Slate {
         self.cells[at].store(value, SeqCst);
     }
 
-    /// Gives way until the cell holds at least `least`. The stage's limit ends a wait in vain.
+    /// Yields until the cell holds at least `least`. The sandbox's time limit ends a wait in vain.
     pub fn until(&self, at: usize, least: u64) {
         while self.read(at) < least {
             std::thread::yield_now();
