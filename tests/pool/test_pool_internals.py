@@ -302,8 +302,9 @@ def _is_refused(use: Callable[..., Any], *arguments: Any) -> bool:
 
 
 @pytest.fixture
-def logged() -> Iterator[list[str]]:
-    """The messages of multiprocessing's logger at WARNING and above."""
+def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The messages of multiprocessing's logger at WARNING and above, which other tests go without."""
+    monkeypatch.setattr(util, "_logger", None)
     records: list[str] = []
 
     class Recorder(logging.Handler):

@@ -41,7 +41,7 @@ pub enum Error {
     },
     /// The program closed the descriptor of its shared memory, and the engine could not recover it.
     #[error(
-        "this process closed the descriptor of its shared memory (number {number}), and no other process of its tree has it to give it back; existing objects keep working, here and in processes that it forks, but no other program can join it: keep that descriptor open, or make the first queue, lock or value after closing the others"
+        "this process closed the descriptor of its shared memory (number {number}), and no other process of its tree has it to give it back; existing objects keep working, here and in processes that it forks, but no other program can join it: leave that descriptor open, or make the first queue, lock or value after closing the others"
     )]
     MemoryClosed {
         /// The number that the descriptor had.
@@ -86,7 +86,7 @@ pub enum Error {
     },
     /// The process that started this one uses another version of the engine.
     #[error(
-        "this process was started by version {found} of Procession and uses version {ours}; use one version of Procession in all processes of a tree"
+        "this process was started by version {found} of Procession and has version {ours} in it; use one version of Procession in all processes of a tree"
     )]
     Release {
         /// The version of the process that started this one.

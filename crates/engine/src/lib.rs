@@ -1,8 +1,7 @@
 //! The engine of Procession: shared memory, locks, channels and processes that survive each other.
 //!
 //! It knows bytes and processes, but no types and no language. The layers, from the top. Each uses those below it, with
-//! these exceptions: `process`, `objects` and `memory` use each other, `process` uses parts of `channel` and `sync`, and
-//! `channel` uses the `EventKey` of `select`.
+//! these exceptions: `process`, `objects` and `memory` use each other, and `process` uses parts of `channel` and `sync`.
 //!
 //! ```text
 //! pool        tasks, claims, deadlines, retries, results
