@@ -48,7 +48,7 @@ pub struct Waiting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessReport {
     /// Its slot in the process table, and the slot's epoch.
-    pub slot: ProcId,
+    pub proc_id: ProcId,
     /// Its process number, in its own PID namespace.
     pub pid: u32,
     /// The name it [gave itself](name_process).
@@ -123,15 +123,15 @@ pub fn process_reports() -> Vec<ProcessReport> {
     }
     let alive = arena.occupied().filter(|owner| !arena.is_dead(*owner));
     alive
-        .filter_map(|slot| {
-            let number = arena.number_of(slot)?;
+        .filter_map(|proc_id| {
+            let number = arena.number_of(proc_id)?;
             Some(ProcessReport {
-                slot,
+                proc_id,
                 pid: number.pid(),
-                name: names.remove(&slot.as_u32()),
+                name: names.remove(&proc_id.as_u32()),
                 threads: number.here().map_or(1, threads_of),
-                holds: held.remove(&slot.as_u32()).unwrap_or_default(),
-                waits: waits_of(arena, slot),
+                holds: held.remove(&proc_id.as_u32()).unwrap_or_default(),
+                waits: waits_of(arena, proc_id),
             })
         })
         .collect()
@@ -179,8 +179,8 @@ fn threads_of(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/task")).map_or(1, Iterator::count)
 }
 
-fn waits_of(arena: &Arena, slot: ProcId) -> Vec<Waiting> {
-    let seen = arena.waits_of(slot).into_iter();
+fn waits_of(arena: &Arena, proc_id: ProcId) -> Vec<Waiting> {
+    let seen = arena.waits_of(proc_id).into_iter();
     seen.map(|wait_registry::WaitRecord { what, block, since }| Waiting {
         at: Object {
             number: block.0,
@@ -204,7 +204,11 @@ fn kind_of(arena: &Arena, block: BlockId) -> &'static str {
 /// The result is a guess where a process has several threads, as one thread may free what another waits for.
 pub fn findings(process_reports: &[ProcessReport], asker: ProcId) -> Vec<Finding> {
     let mut found = circles(process_reports);
-    let others = || process_reports.iter().filter(|member| member.slot != asker);
+    let others = || {
+        process_reports
+            .iter()
+            .filter(|member| member.proc_id != asker)
+    };
     if others().all(|member| !member.waits.is_empty()) {
         let waits: Vec<&Waiting> = others().flat_map(|member| &member.waits).collect();
         for wait in &waits {
@@ -281,7 +285,7 @@ mod tests {
 
     fn member(pid: u32, holds: &[u32], waits: &[(u32, WaitReason)]) -> ProcessReport {
         ProcessReport {
-            slot: ProcId::new(pid, 1),
+            proc_id: ProcId::new(pid, 1),
             pid,
             name: None,
             threads: 1,

@@ -18,7 +18,7 @@ fn a_child_is_alive_until_it_ends_and_how_it_ended_is_known() {
             cells.write(1, 1);
             cells.until(0, 1);
         });
-        let slot = child.slot().unwrap();
+        let slot = child.proc_id().unwrap();
         assert_eq!(process::exit_state(slot), ExitState::Alive);
         cells.until(1, 1);
         assert_eq!(
@@ -42,7 +42,10 @@ fn killed_exited_and_replaced_processes_died() {
         for death in deaths {
             let child = Child::fork(|| death());
             child.ended();
-            assert_eq!(process::exit_state(child.slot().unwrap()), ExitState::Died);
+            assert_eq!(
+                process::exit_state(child.proc_id().unwrap()),
+                ExitState::Died
+            );
             assert_eq!(child.join().1, Some(ExitState::Died));
             before.assert_unchanged();
         }
@@ -192,7 +195,10 @@ fn a_stopped_process_is_alive() {
         let cells = SharedCells::new();
         let child = Child::fork(|| cells.until(0, 1));
         child.stop();
-        assert_eq!(process::exit_state(child.slot().unwrap()), ExitState::Alive);
+        assert_eq!(
+            process::exit_state(child.proc_id().unwrap()),
+            ExitState::Alive
+        );
         assert_eq!(process::sweep(), 0);
         cells.write(0, 1);
         child.resume();
@@ -251,7 +257,7 @@ fn a_reserved_entry_keeps_objects_alive_for_a_child_that_is_yet_to_come() {
         });
         drop(shared);
         assert_eq!(child.reap(), End::Exited(0));
-        process::reap(child.slot().unwrap());
+        process::reap(child.proc_id().unwrap());
         assert_eq!(process::exit_state(slot), ExitState::Left);
         process::reap(slot);
         assert!(SharedBytes::open(&handle).is_err());
@@ -283,7 +289,7 @@ fn entries_are_used_again_and_former_occupants_stay_dead() {
             .map(|_| {
                 let child = Child::fork(|| die());
                 child.join();
-                child.slot().unwrap()
+                child.proc_id().unwrap()
             })
             .collect();
         assert_eq!(process::memory_stats().processes, 1);
@@ -293,7 +299,7 @@ fn entries_are_used_again_and_former_occupants_stay_dead() {
                 .iter()
                 .all(|&slot| process::exit_state(slot) != ExitState::Alive)
         );
-        assert!(!former.contains(&child.slot().unwrap()));
+        assert!(!former.contains(&child.proc_id().unwrap()));
         child.succeed();
     });
 }

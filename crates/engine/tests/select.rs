@@ -12,7 +12,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use std::os::fd::{AsFd, OwnedFd};
 
 fn pidfd(child: &Child) -> (OwnedFd, ProcId) {
-    let slot = child.slot().expect("forked with the engine");
+    let slot = child.proc_id().expect("forked with the engine");
     (pidfd_open(child.pid(), PidfdFlags::empty()).unwrap(), slot)
 }
 

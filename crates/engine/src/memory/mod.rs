@@ -73,22 +73,22 @@ fn join_or_create(reserved: Option<(OwnedFd, ProcId)>) -> Result<&'static Arena>
     if let Some(arena) = home_if_any() {
         return match reserved {
             None => Ok(arena),
-            Some((fd, slot)) => arena.move_to(fd, slot),
+            Some((fd, proc_id)) => arena.move_to(fd, proc_id),
         };
     }
     fork::prepare()?;
-    let (arena, slot) = match reserved {
+    let (arena, proc_id) = match reserved {
         None => {
             let arena = Arena::create()?;
-            let slot = arena.reserve(None)?;
-            (arena, slot)
+            let proc_id = arena.reserve(None)?;
+            (arena, proc_id)
         }
-        Some((fd, slot)) => (Arena::attach(fd)?, slot),
+        Some((fd, proc_id)) => (Arena::attach(fd)?, proc_id),
     };
-    arena.claim_entry(slot)?;
+    arena.claim_entry(proc_id)?;
     let arena = Box::leak(arena);
     // Before `HOME` is set: a thread that finds the arena asks at once which process it is.
-    fork::become_owner(slot, true);
+    fork::become_owner(proc_id, true);
     HOME.store(arena, Ordering::Release);
     memory_limit::init();
     crate::sys::cpu::available();
@@ -147,32 +147,32 @@ impl Arena {
     }
 
     /// For a process that already has an arena and is told to take another entry of the same one.
-    fn move_to(&'static self, fd: OwnedFd, slot: ProcId) -> Result<&'static Arena> {
+    fn move_to(&'static self, fd: OwnedFd, proc_id: ProcId) -> Result<&'static Arena> {
         let other = Arena::attach(fd)?;
         if other.id() != self.id() {
             return Err(Error::Invalid(
                 "this process uses shared memory of its own already; let it enter its parent's before it makes a queue, lock or value".into(),
             ));
         }
-        self.move_to_entry(slot)?;
+        self.move_to_entry(proc_id)?;
         Ok(self)
     }
 
     /// Moves this process from the entry that a fork gave it to the one that was reserved for it.
-    pub(crate) fn move_to_entry(&self, slot: ProcId) -> Result<()> {
+    pub(crate) fn move_to_entry(&self, proc_id: ProcId) -> Result<()> {
         let former = self.me();
-        if former == slot {
+        if former == proc_id {
             return Ok(());
         }
         // The trimmer thread is known by the former entry.
         drop(trimmer::stop());
         let local = self.lock_local();
-        self.log_for(slot, local.open.keys().copied());
+        self.log_for(proc_id, local.open.keys().copied());
         for block in local.open.keys() {
-            self.add_hold(*block, slot)?;
+            self.add_hold(*block, proc_id)?;
         }
-        self.claim_entry(slot)?;
-        fork::become_owner(slot, local.invalid.is_empty());
+        self.claim_entry(proc_id)?;
+        fork::become_owner(proc_id, local.invalid.is_empty());
         drop(local);
         self.release_former(former);
         Ok(())

@@ -32,20 +32,20 @@ impl Arena {
     #[cold]
     pub(crate) fn claim_new_entry(&self) -> Result<ProcId> {
         liveness_thread::lock_holders().forget();
-        let slot = self.reserve(None)?;
-        self.claim_entry(slot)?;
+        let proc_id = self.reserve(None)?;
+        self.claim_entry(proc_id)?;
         // From here on this process has an id that its actions can be recorded under.
-        fork::become_owner(slot, false);
+        fork::become_owner(proc_id, false);
         let mut local = self.lock_local();
         let mut lost = Vec::new();
         for (block, (generation, _)) in &local.open {
-            if self.add_checked_hold(*block, *generation, slot).is_err() {
+            if self.add_checked_hold(*block, *generation, proc_id).is_err() {
                 lost.push(*block);
             }
         }
         make_invalid(&mut local, &lost);
-        fork::become_owner(slot, local.invalid.is_empty());
-        Ok(slot)
+        fork::become_owner(proc_id, local.invalid.is_empty());
+        Ok(proc_id)
     }
 
     /// Makes a child that is about to be forked a holder of everything that this process has open. Returns the
@@ -58,10 +58,10 @@ impl Arena {
     }
 
     /// Runs in the child, which became a holder of every object except those in `lost`.
-    pub(crate) fn begin_as_child(&self, slot: ProcId, lost: &[BlockId]) {
+    pub(crate) fn begin_as_child(&self, proc_id: ProcId, lost: &[BlockId]) {
         let mut local = self.lock_local();
         make_invalid(&mut local, lost);
-        fork::become_owner(slot, local.invalid.is_empty());
+        fork::become_owner(proc_id, local.invalid.is_empty());
     }
 
     /// See [`ObjectRef::check`](crate::objects::object_ref::ObjectRef::check).

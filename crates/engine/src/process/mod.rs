@@ -73,16 +73,16 @@ pub fn me() -> ProcId {
 /// # Errors
 /// [`Error::SeatGone`] when the entry was released meanwhile, [`Error::Version`] when another version laid out the
 /// memory, [`Error::Invalid`] when this process already uses memory of its own.
-pub fn enter(fd: OwnedFd, slot: ProcId) -> Result<()> {
-    memory::enter(fd, slot)
+pub fn enter(fd: OwnedFd, proc_id: ProcId) -> Result<()> {
+    memory::enter(fd, proc_id)
 }
 
 /// Moves this forked process to an entry that another process reserved for it.
 ///
 /// # Errors
 /// [`Error::SeatGone`] when the entry was released meanwhile.
-pub fn move_to_entry(slot: ProcId) -> Result<()> {
-    home()?.move_to_entry(slot)
+pub fn move_to_entry(proc_id: ProcId) -> Result<()> {
+    home()?.move_to_entry(proc_id)
 }
 
 /// The id of the child of this thread's last `fork`. Returned once, in the parent.
@@ -196,24 +196,24 @@ impl Drop for Reservation {
 ///
 /// # Errors
 /// As [`Reservation::hold`].
-pub fn hold_for(slot: ProcId, handle: &Handle) -> Result<()> {
+pub fn hold_for(proc_id: ProcId, handle: &Handle) -> Result<()> {
     let arena = home()?;
     if handle.arena() != arena.id() {
         return Err(Error::ForeignHandle);
     }
     let block = BlockId::new(handle.block()).ok_or(Error::BadHandle)?;
-    arena.add_checked_hold(block, handle.generation(), slot)?;
+    arena.add_checked_hold(block, handle.generation(), proc_id)?;
     // A sweep over a child that died meanwhile may have passed this object already.
-    if arena.is_dead(slot) {
-        arena.drop_hold(block, slot);
+    if arena.is_dead(proc_id) {
+        arena.drop_hold(block, proc_id);
     }
     Ok(())
 }
 
 /// As [`Reservation::note_pid`], for an entry known by its id.
-pub fn note_pid(slot: ProcId, pid: u32) {
+pub fn note_pid(proc_id: ProcId, pid: u32) {
     if let Some(arena) = home_if_any() {
-        arena.note_pid(slot, pid);
+        arena.note_pid(proc_id, pid);
     }
 }
 
@@ -224,9 +224,9 @@ pub fn number_space() -> u32 {
 }
 
 /// Releases a reserved entry whose process was never started.
-pub fn release_entry(slot: ProcId) {
+pub fn release_entry(proc_id: ProcId) {
     if let Some(arena) = home_if_any() {
-        arena.release(slot);
+        arena.release(proc_id);
     }
 }
 

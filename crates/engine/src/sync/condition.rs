@@ -427,27 +427,19 @@ impl Condition {
     fn first(&self) -> Option<(&WaitCell, u32)> {
         let arena = self.shared.arena();
         let (mut first, mut lowest) = (None, u64::MAX);
-        let (mut base, used) = (0, self.shared.used.load(Ordering::SeqCst) as usize);
-        for place in self.places() {
-            let taken = &place[..place.len().min(used - base)];
-            for (index, cell) in taken.iter().enumerate() {
-                let seen = cell.state.load(Ordering::SeqCst);
-                if seen == 0 || seen & NOTIFIED != 0 {
-                    continue;
-                }
-                let turn = cell.turn.load(Ordering::SeqCst);
-                if turn >= lowest {
-                    continue;
-                }
-                if ProcId::from_u32(seen).is_some_and(|owner| arena.is_dead(owner)) {
-                    self.free_cell(base + index, cell, seen);
-                } else {
-                    (first, lowest) = (Some((cell, seen)), turn);
-                }
+        for (index, cell) in self.cells() {
+            let seen = cell.state.load(Ordering::SeqCst);
+            if seen == 0 || seen & NOTIFIED != 0 {
+                continue;
             }
-            base += taken.len();
-            if base == used {
-                break;
+            let turn = cell.turn.load(Ordering::SeqCst);
+            if turn >= lowest {
+                continue;
+            }
+            if ProcId::from_u32(seen).is_some_and(|owner| arena.is_dead(owner)) {
+                self.free_cell(index, cell, seen);
+            } else {
+                (first, lowest) = (Some((cell, seen)), turn);
             }
         }
         first

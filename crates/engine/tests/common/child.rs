@@ -73,7 +73,7 @@ impl Child {
     }
 
     /// Its entry in the process table, if there was an arena when it was forked.
-    pub fn slot(&self) -> Option<ProcId> {
+    pub fn proc_id(&self) -> Option<ProcId> {
         self.slot
     }
 

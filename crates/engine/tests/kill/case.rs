@@ -128,7 +128,7 @@ pub fn stopped_at(step: &'static str, nth: u32, body: impl FnOnce()) -> Child {
 }
 
 fn id_of(child: &Child) -> u64 {
-    child.slot().map_or(0, |slot| slot.as_u32().into())
+    child.proc_id().map_or(0, |slot| slot.as_u32().into())
 }
 
 /// Runs it. Runs it again if it failed while the machine stood still: no process could be prompt then.

@@ -399,7 +399,7 @@ impl Reaping {
 
 impl Scenario for Reaping {
     fn victim(&mut self, cells: SharedCells) {
-        let dead = self.dead.as_ref().and_then(Child::slot);
+        let dead = self.dead.as_ref().and_then(Child::proc_id);
         let slot = dead.expect("it had a slot");
         cells.write(DIE, 1);
         while process::exit_state(slot) == ExitState::Alive {

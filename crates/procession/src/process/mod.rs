@@ -444,11 +444,11 @@ impl<R> Process<R> {
     }
 
     pub(crate) fn exit_source(&self) -> Source<'_> {
-        Source::Exit(self.child().as_fd(), self.child().slot())
+        Source::Exit(self.child().as_fd(), self.child().proc_id())
     }
 
     pub(crate) fn proc_id(&self) -> ProcId {
-        self.child().slot()
+        self.child().proc_id()
     }
 
     fn child(&self) -> &child::Child {

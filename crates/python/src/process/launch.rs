@@ -31,7 +31,7 @@ pub fn launch(
     die_with_parent: bool,
     tag: String,
 ) -> PyResult<u32> {
-    let slot = ProcId::from_u32(proc_id)
+    let reservation = ProcId::from_u32(proc_id)
         .map(Reservation::from_id)
         .ok_or_else(|| {
             PyValueError::new_err(format!("{proc_id} is not the id of a process-table entry"))
@@ -51,7 +51,7 @@ pub fn launch(
         note: tag,
         ..Launch::default()
     };
-    Ok(launch.start(slot).map_err(raise)?.id())
+    Ok(launch.start(reservation).map_err(raise)?.id())
 }
 
 /// Takes ownership of the descriptor behind a number. Closes it also on failure.

@@ -46,7 +46,7 @@ const NOT_STARTED: i32 = 127;
 const PANICKED: i32 = 101;
 
 /// Starts an image in the entry `slot`. The child first applies `setup` to itself.
-pub(crate) fn exec(image: &Image, mut setup: Setup, slot: Reservation) -> Result<Child> {
+pub(crate) fn exec(image: &Image, mut setup: Setup, reservation: Reservation) -> Result<Child> {
     let (reader, writer) = startup_status::pipe_until_exec()?;
     let signals = BlockedSignals::all();
     // SAFETY: the child makes system calls on memory that was prepared before, runs hooks whose authors vouched for
@@ -60,8 +60,8 @@ pub(crate) fn exec(image: &Image, mut setup: Setup, slot: Reservation) -> Result
     let forked = checked_pid(pid);
     drop((signals, writer));
     let pid = forked?;
-    slot.note_pid(pid.as_raw_nonzero().get().unsigned_abs());
-    let child = Child::started(pid, slot.keep())?;
+    reservation.note_pid(pid.as_raw_nonzero().get().unsigned_abs());
+    let child = Child::started(pid, reservation.keep())?;
     await_startup(child, |child| reader.wait(child))
 }
 
@@ -206,8 +206,8 @@ impl Fork {
             Ok(pid) => adopt_forked(pid)?,
             Err(error) => {
                 // The handlers reserved it before the fork failed.
-                if let Some(slot) = process::forked_child() {
-                    process::release_entry(slot);
+                if let Some(proc_id) = process::forked_child() {
+                    process::release_entry(proc_id);
                 }
                 return Err(error);
             }
@@ -236,17 +236,17 @@ impl Fork {
 /// Returns the child that was just forked, in the entry that the handlers gave it, as a holder of everything that
 /// this process holds.
 fn adopt_forked(pid: Pid) -> Result<Child> {
-    let slot = process::forked_child();
-    if let Some(slot) = slot {
-        process::note_pid(slot, pid.as_raw_nonzero().get().unsigned_abs());
+    let proc_id = process::forked_child();
+    if let Some(proc_id) = proc_id {
+        process::note_pid(proc_id, pid.as_raw_nonzero().get().unsigned_abs());
     }
-    match (process::check_fork(), slot) {
-        (Ok(()), Some(slot)) => Child::started(pid, slot),
-        (checked, slot) => {
+    match (process::check_fork(), proc_id) {
+        (Ok(()), Some(proc_id)) => Child::started(pid, proc_id),
+        (checked, proc_id) => {
             // The child noticed too, and ends.
             while let Err(Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
-            if let Some(slot) = slot {
-                process::reap_collected(slot);
+            if let Some(proc_id) = proc_id {
+                process::reap_collected(proc_id);
             }
             Err(checked.err().unwrap_or(Error::SeatGone))
         }

@@ -37,7 +37,7 @@ const ENGINE: &str = env!("CARGO_PKG_VERSION");
 #[derive(Debug)]
 pub struct Handshake {
     /// The entry that this process now has.
-    pub slot: ProcId,
+    pub proc_id: ProcId,
     /// The parent's tag.
     pub note: String,
 }
@@ -47,7 +47,7 @@ static INHERITED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
 pub(crate) fn write(
     arena: &OwnedFd,
-    slot: ProcId,
+    proc_id: ProcId,
     lifeline: Option<&OwnedFd>,
     saved_stdio: Option<&OwnedFd>,
     error_pipe: Option<&OwnedFd>,
@@ -68,7 +68,7 @@ pub(crate) fn write(
         arena.as_raw_fd(),
         file.device(),
         file.inode(),
-        slot.as_u32(),
+        proc_id.as_u32(),
         number(lifeline),
         number(saved_stdio),
         number(error_pipe),
@@ -129,12 +129,12 @@ fn answer(request: Request, inherited: &mut Vec<OwnedFd>) -> Result<Handshake> {
             .map_err(|errno| Error::os("restore standard output", errno))?;
     }
     set_process_name();
-    process::enter(arena, request.slot)?;
+    process::enter(arena, request.proc_id)?;
     if let Some(lifeline) = lifeline {
         parent_death::die_with_guarded(lifeline.as_raw_fd())?;
     }
     Ok(Handshake {
-        slot: request.slot,
+        proc_id: request.proc_id,
         note: request.note,
     })
 }
@@ -170,7 +170,7 @@ struct Request {
     engine: String,
     arena: RawFd,
     file: FileId,
-    slot: ProcId,
+    proc_id: ProcId,
     lifeline: Option<RawFd>,
     saved_stdio: Option<RawFd>,
     error_pipe: Option<RawFd>,
@@ -190,7 +190,7 @@ impl Request {
         let engine = part()?.to_owned();
         let arena = part()?.parse().ok()?;
         let file = FileId::new(part()?.parse().ok()?, part()?.parse().ok()?);
-        let slot = ProcId::from_u32(part()?.parse().ok()?)?;
+        let proc_id = ProcId::from_u32(part()?.parse().ok()?)?;
         let lifeline = optional(part()?)?;
         let saved_stdio = optional(part()?)?;
         let error_pipe = optional(part()?)?;
@@ -203,7 +203,7 @@ impl Request {
             engine,
             arena,
             file,
-            slot,
+            proc_id,
             lifeline,
             saved_stdio,
             error_pipe,

@@ -54,7 +54,7 @@ impl Launch {
     /// When the system lacks resources, or does not allow what `setup` asks for: the error names the step that
     /// failed. [`Error::Elevated`] when the child would be this program, and this program has elevated rights: it
     /// accepts no handshake.
-    pub fn start(self, slot: Reservation) -> Result<Child> {
+    pub fn start(self, reservation: Reservation) -> Result<Child> {
         if self.program.is_none() && is_elevated() {
             return Err(Error::Elevated);
         }
@@ -72,7 +72,7 @@ impl Launch {
         };
         let handshake = handshake::write(
             &arena,
-            slot.id(),
+            reservation.id(),
             lifeline.as_ref(),
             saved_stdio.as_ref(),
             self.complaint.as_ref(),
@@ -99,10 +99,10 @@ impl Launch {
         };
         if self.setup.is_empty() {
             let pid = posix_spawn::spawn(&image)?;
-            slot.note_pid(pid.as_raw_nonzero().get().unsigned_abs());
-            Child::started(pid, slot.keep())
+            reservation.note_pid(pid.as_raw_nonzero().get().unsigned_abs());
+            Child::started(pid, reservation.keep())
         } else {
-            fork_exec::exec(&image, self.setup, slot)
+            fork_exec::exec(&image, self.setup, reservation)
         }
     }
 }

@@ -67,24 +67,24 @@ pub enum Exit {
 pub struct Child {
     pid: Pid,
     pidfd: KnownFd,
-    slot: ProcId,
+    proc_id: ProcId,
     exit: Option<Exit>,
 }
 
 impl Child {
-    fn started(pid: Pid, slot: ProcId) -> Result<Child> {
+    fn started(pid: Pid, proc_id: ProcId) -> Result<Child> {
         match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
             Ok(pidfd) => Ok(Child {
                 pid,
                 pidfd: KnownFd::new(pidfd)?,
-                slot,
+                proc_id,
                 exit: None,
             }),
             Err(errno) => {
                 // Not reaped yet, so the PID still belongs to it.
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
                 let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
-                process::reap_collected(slot);
+                process::reap_collected(proc_id);
                 Err(Error::MissingCall {
                     call: "pidfd_open",
                     errno: errno.raw_os_error(),
@@ -99,8 +99,8 @@ impl Child {
     }
 
     /// The child's entry in the process table.
-    pub fn slot(&self) -> ProcId {
-        self.slot
+    pub fn proc_id(&self) -> ProcId {
+        self.proc_id
     }
 
     /// How it ended, if that is known already.
@@ -152,7 +152,7 @@ impl Child {
             Err(errno) => return Err(Error::os("collect the status of a child", errno)),
         };
         self.exit = Some(exit);
-        process::reap_collected(self.slot);
+        process::reap_collected(self.proc_id);
         Ok(self.exit)
     }
 

@@ -282,8 +282,8 @@ mod tests {
         drop(go_sender);
         let ended = still_there.then(|| wait(rustix::process::WaitOptions::empty()));
         assert!(still_there && ended.is_some());
-        if let Some(slot) = crate::process::forked_child() {
-            crate::process::reap(slot);
+        if let Some(proc_id) = crate::process::forked_child() {
+            crate::process::reap(proc_id);
         }
     }
 }

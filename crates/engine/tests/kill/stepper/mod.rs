@@ -101,7 +101,7 @@ fn cut_off<O: Operation>(cells: SharedCells, at: usize, cut: Cut) -> usize {
         mark(Mark::End);
         operation.conclude();
     });
-    operation.forked(child.slot());
+    operation.forked(child.proc_id());
     let mut steps = 0;
     let mut done = false;
     while steps < at && !done {

@@ -116,8 +116,8 @@ impl Tracee {
     }
 
     /// Its entry in the engine's process table.
-    pub fn slot(&self) -> ProcId {
-        self.child.slot().expect("a forked child has a slot")
+    pub fn proc_id(&self) -> ProcId {
+        self.child.proc_id().expect("a forked child has a slot")
     }
 
     /// Reaps it in the kernel and in the engine.
