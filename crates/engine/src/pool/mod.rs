@@ -2,7 +2,8 @@
 //!
 //! The process that has tasks creates a [`TaskQueue`]. Each worker opens a [`WorkerEndpoint`]. Tasks are records in
 //! shared memory; a worker claims one by a single compare-and-swap. Results come back through a queue.
-//! `README.md` beside this file describes the protocol.
+//! A [`supervisor`] decides when workers are started, stopped and replaced. `README.md` beside this file describes the
+//! protocol.
 //!
 //! Invariant: every submitted task ends exactly once, by one of: a result, an abandonment, a refusal, an overdue
 //! report, a cancellation, or [`TaskQueue::lost_by`] naming it as not repeated.
@@ -15,6 +16,7 @@ mod record;
 mod ring;
 mod room;
 mod scheduler;
+pub mod supervisor;
 mod task_queue;
 mod waiting;
 mod worker;

@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use super::local::Local;
 use super::shared::{Limits, PoolShared};
 use super::worker::Initializer;
-use super::worker_set::{WorkerConfig, WorkerSet};
-use super::{Pool, PoolInner, watcher};
+use super::workers::WorkerConfig;
+use super::{Pool, PoolInner};
 use crate::error::Error;
 use crate::transfer::call;
 use crate::transfer::function::Function;
@@ -291,16 +291,16 @@ impl<S: 'static> PoolBuilder<S> {
         };
         procession_engine::process::ensure()?;
         let task_queue = TaskQueue::new()?;
-        let mut worker_set = WorkerSet::new(workers, config);
-        worker_set.fill(&task_queue)?;
-        let shared = Arc::new(PoolShared::new(task_queue, worker_set, self.max_pending));
+        let shared = PoolShared::new(task_queue, workers, config, self.max_pending);
+        shared.start_missing()?;
+        let shared = Arc::new(shared);
         let watched = Arc::clone(&shared);
-        let watcher = thread
-            .spawn(move || watcher::watch(&watched))
-            .map_err(|source| procession_engine::Error::Os {
+        let watcher = thread.spawn(move || watched.watch()).map_err(|source| {
+            procession_engine::Error::Os {
                 what: "start a thread",
                 source,
-            })?;
+            }
+        })?;
         Ok(Pool {
             inner: Local::new(PoolInner {
                 shared,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use procession_engine::Deadline;
+use procession_engine::pool::supervisor::deliver;
 
 use super::job::{Job, Outcome};
 use super::local::Local;
@@ -66,7 +67,7 @@ impl JobHandle {
         {
             shared
                 .task_queue
-                .assist(|| job.is_ready(), |event| shared.deliver_event(event));
+                .assist(|| job.is_ready(), |event| drop(deliver(&*shared, event)));
         }
         job.take(deadline)
     }

@@ -17,7 +17,7 @@ mod task;
 mod unordered;
 mod watcher;
 mod worker;
-mod worker_set;
+mod workers;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -129,7 +129,7 @@ impl<S> Pool<S> {
     /// # Panics
     /// Panics in a forked copy of the process that created the pool.
     pub fn workers(&self) -> usize {
-        self.shared().workers().wanted
+        self.shared().supervisor().wanted()
     }
 
     /// Changes the number of workers.
@@ -156,11 +156,7 @@ impl<S> Pool<S> {
     /// ```
     pub fn resize(&self, workers: usize) -> Result<(), Error> {
         let workers = builder::at_least_one(workers)?;
-        let shared = &self.inner.get()?.shared;
-        let resized = shared.workers().resize(workers, &shared.task_queue);
-        // Make the watcher thread watch the new workers.
-        let _ = shared.task_queue.ring();
-        resized
+        self.inner.get()?.shared.resize(workers)
     }
 
     /// Returns the process ids of the current workers, without those that [`resize`](Pool::resize) is
@@ -169,7 +165,7 @@ impl<S> Pool<S> {
     /// # Panics
     /// Panics in a forked copy of the process that created the pool.
     pub fn worker_ids(&self) -> Vec<u32> {
-        self.shared().workers().ids()
+        self.shared().worker_ids()
     }
 
     /// Rejects new tasks. Tasks already submitted are still done.
@@ -275,7 +271,7 @@ impl<S> fmt::Debug for Pool<S> {
         let mut shown = f.debug_struct("Pool");
         match self.inner.get() {
             Ok(PoolInner { shared, .. }) => shown
-                .field("workers", &shared.workers().ids())
+                .field("workers", &shared.worker_ids())
                 .field("outstanding", &shared.task_queue.outstanding())
                 .finish(),
             Err(_) => shown.finish_non_exhaustive(),

@@ -177,7 +177,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
         match self.limits.timeout {
             // The time limit applies to a task, so each item needs a task of its own.
             Some(_) => even(items, 1),
-            None => guided(items, shared.workers().wanted).collect(),
+            None => guided(items, shared.supervisor().wanted()).collect(),
         }
     }
 
