@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use procession_engine::Deadline;
 use procession_engine::IdMap;
 use procession_engine::pool as engine;
-use procession_engine::pool::supervisor::{Front, Policy, Supervisor};
+use procession_engine::pool::supervisor::{Front, Policy, Results, Supervisor};
 use procession_engine::pool::{Room, WorkerMessage};
 
 use super::job::{Job, Outcome, Response};
@@ -299,11 +299,7 @@ impl PoolShared {
     }
 }
 
-impl Front for PoolShared {
-    fn supervisor(&self) -> impl DerefMut<Target = Supervisor> {
-        PoolShared::supervisor(self)
-    }
-
+impl Results for PoolShared {
     fn deliver(&self, job: u64, index: u64, verdict: u8, reply: WorkerMessage) {
         let outcome = match verdict {
             FAILURE => {
@@ -313,6 +309,16 @@ impl Front for PoolShared {
             _ => Ok(Response::Shared(reply)),
         };
         PoolShared::deliver(self, job, index, outcome);
+    }
+}
+
+impl Front for PoolShared {
+    fn supervisor(&self) -> impl DerefMut<Target = Supervisor> {
+        PoolShared::supervisor(self)
+    }
+
+    fn results(&self) -> &impl Results {
+        self
     }
 
     fn unfinished(&self) -> usize {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use procession_engine::IdMap;
-use procession_engine::pool::{Event, TaskQueue};
+use procession_engine::pool::supervisor::{Results, deliver};
+use procession_engine::pool::{TaskQueue, WorkerMessage};
 use procession_engine::{ProcId, process};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
@@ -82,27 +83,10 @@ impl Jobs {
         let _ = self.queue.set(Arc::downgrade(queue));
     }
 
-    /// Stores the result in an event. Returns any other event.
-    pub(super) fn handle_result(&self, event: Event) -> Option<Event> {
-        match event {
-            Event::Result {
-                job,
-                index,
-                verdict,
-                reply,
-            } => {
-                let result = TaskResult::from_reply(ResultKind::from_byte(verdict), reply);
-                self.set_result(job, index, result);
-                None
-            }
-            other => Some(other),
-        }
-    }
-
     /// Receives results for a moment, until `is_done`.
     pub(super) fn assist(&self, is_done: impl Fn() -> bool) {
         if let Some(queue) = self.queue.get().and_then(Weak::upgrade) {
-            queue.assist(is_done, |event| drop(self.handle_result(event)));
+            queue.assist(is_done, |event| drop(deliver(self, event)));
         }
     }
 
@@ -184,12 +168,19 @@ impl Jobs {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        lock(&self.open).is_empty()
+    pub(super) fn len(&self) -> usize {
+        lock(&self.open).len()
     }
 
     pub(super) fn has_finished(&self) -> bool {
         !lock(&self.finished).is_empty()
+    }
+}
+
+impl Results for Jobs {
+    fn deliver(&self, job: u64, index: u64, verdict: u8, reply: WorkerMessage) {
+        let result = TaskResult::from_reply(ResultKind::from_byte(verdict), reply);
+        self.set_result(job, index, result);
     }
 }
 
@@ -349,7 +340,7 @@ impl PoolJobs {
 
     /// Returns the number of open jobs.
     fn __len__(&self) -> usize {
-        lock(&self.0.open).len()
+        self.0.len()
     }
 
     /// Removes the jobs that finished since the last call from the dict of results, and the references to the pool from

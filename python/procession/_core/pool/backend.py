@@ -45,7 +45,6 @@ class PoolBackend(ABC):
         # For arguments that exist already and wait for memory.
         self.deferred = Feeder(self, self.jobs, self.job_ended, "PoolArguments")
         self.pid = os.getpid()
-        self.replaces = True
         self._handlers: dict[str, Handler] = {}
         self._callback_thread = LazyThread("PoolCallbacks", self._deliver)
 
@@ -124,7 +123,6 @@ class PoolBackend(ABC):
 
     def stop_replacing(self) -> None:
         """Start no more workers: the program is about to end them itself."""
-        self.replaces = False
 
     def wait_until_done(self, timeout: float | None) -> None:
         """Wait until a closed pool has finished its tasks, for at most `timeout` seconds."""

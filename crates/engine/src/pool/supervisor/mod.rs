@@ -26,7 +26,7 @@ use crate::memory::owner::ProcId;
 pub use oom::{OomHint, OomKills};
 use policy::{CHECK_INTERVAL, EXIT_TIMEOUT, FailedStarts};
 pub use policy::{FailedStart, Policy, StartFailure};
-pub use step::{Front, Step, TaskFailure, deliver, next_step};
+pub use step::{Front, Results, Step, TaskFailure, deliver, next_step};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -212,7 +212,7 @@ impl Supervisor {
 
     /// A worker was started.
     pub fn started(&mut self, id: ProcId, now: Instant) {
-        self.starts -= 1;
+        self.not_started();
         self.workers.push(Worker {
             id,
             stage: Stage::Starting,
@@ -227,12 +227,12 @@ impl Supervisor {
 
     /// A worker could not be started, for a reason that does not count.
     pub fn not_started(&mut self) {
-        self.starts -= 1;
+        self.starts = self.starts.saturating_sub(1);
     }
 
     /// A worker could not be started.
     pub fn start_failed(&mut self, now: Instant) -> FailedStart {
-        self.starts -= 1;
+        self.not_started();
         self.count_failed_start(StartFailure::NotStarted, now)
     }
 
@@ -372,8 +372,10 @@ impl Supervisor {
             return Action::End;
         }
         let start = missing.then_some(self.failed_starts.next_start);
+        // A start that another thread has begun is reported without an event.
+        let report = (is_over && self.starts > 0).then_some(now + CHECK_INTERVAL);
         let workers = self.workers.iter().filter_map(Worker::next_change);
-        Action::Wait(workers.chain(start).min())
+        Action::Wait(workers.chain(start).chain(report).min())
     }
 
     /// The workers to watch.

@@ -73,13 +73,19 @@ pub enum Step {
     Woken,
 }
 
+/// Where the results of a pool go.
+pub trait Results {
+    /// Takes the result of a task.
+    fn deliver(&self, job: u64, index: u64, verdict: u8, reply: WorkerMessage);
+}
+
 /// The pool that a supervisor belongs to.
 pub trait Front {
     /// Locks the supervisor.
     fn supervisor(&self) -> impl DerefMut<Target = Supervisor>;
 
-    /// Takes the result of a task.
-    fn deliver(&self, job: u64, index: u64, verdict: u8, reply: WorkerMessage);
+    /// Where its results go.
+    fn results(&self) -> &impl Results;
 
     /// The number of unfinished tasks; at least one while a closed pool may submit more.
     fn unfinished(&self) -> usize;
@@ -165,7 +171,7 @@ fn next_event(
     }
     loop {
         let event = queue.next_event(until.min(front.next_chore()), &watched)?;
-        if let Some(other) = deliver(front, event) {
+        if let Some(other) = deliver(front.results(), event) {
             return Ok(Some(other));
         }
         let is_last = depends_on_tasks && front.unfinished() == 0;
@@ -177,7 +183,7 @@ fn next_event(
 
 /// Passes the result of a task on. Returns any other event.
 #[inline]
-pub fn deliver(front: &impl Front, event: Event) -> Option<Event> {
+pub fn deliver(results: &impl Results, event: Event) -> Option<Event> {
     let Event::Result {
         job,
         index,
@@ -187,7 +193,7 @@ pub fn deliver(front: &impl Front, event: Event) -> Option<Event> {
     else {
         return Some(event);
     };
-    front.deliver(job, index, verdict, reply);
+    results.deliver(job, index, verdict, reply);
     None
 }
 
