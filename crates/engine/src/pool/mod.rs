@@ -10,6 +10,7 @@
 
 mod assist;
 mod chunking;
+mod collector;
 mod layout;
 mod message;
 mod record;
@@ -22,6 +23,7 @@ mod waiting;
 mod worker;
 
 pub use chunking::guided;
+pub use collector::{Collector, Order};
 pub use message::{HEADER as RESULT_HEAD, WorkerMessage};
 pub use room::Room;
 pub use task_queue::{Cancelled, Event, Lost, Task, TaskQueue};

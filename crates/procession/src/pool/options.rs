@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use procession_engine::Deadline;
-use procession_engine::pool::guided;
+use procession_engine::pool::{Order, guided};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -135,7 +135,14 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
         Shape: 'static,
     {
         let wait = |weight| shared.wait_for_memory(weight);
-        let results = self.submit_ranges(shared, function, items, chunks, Job::in_order(), wait)?;
+        let results = self.submit_ranges(
+            shared,
+            function,
+            items,
+            chunks,
+            Job::taken(Order::Tasks),
+            wait,
+        )?;
         results.wait_until(chunks.len());
         let mut outputs = Vec::with_capacity(items.len());
         for chunk in chunks {
@@ -167,7 +174,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
         let shared = self.shared()?;
         let items: Vec<Args> = items.into_iter().collect();
         let chunks = self.ranges(shared, items.len());
-        let job = Job::by_arrival();
+        let job = Job::taken(Order::Completion);
         let results = self.submit_ranges(shared, function, &items, &chunks, job, |_| Ok(()))?;
         Ok(MapUnordered::new(results, chunks))
     }
@@ -232,7 +239,11 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
         I: IntoIterator<Item = Args>,
         I::IntoIter: 'a,
     {
-        Ok(Imap::new(self.feed(function, items, Job::in_order())?))
+        Ok(Imap::new(self.feed(
+            function,
+            items,
+            Job::taken(Order::Tasks),
+        )?))
     }
 
     /// See [`Pool::imap_unordered`](crate::Pool::imap_unordered).
@@ -252,7 +263,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
         I: IntoIterator<Item = Args>,
         I::IntoIter: 'a,
     {
-        let feed = self.feed(function, items, Job::by_arrival())?;
+        let feed = self.feed(function, items, Job::taken(Order::Completion))?;
         Ok(ImapUnordered::new(feed))
     }
 
@@ -382,7 +393,7 @@ impl<'a, S: 'static> TaskOptions<'a, S> {
     {
         let shared = self.shared()?;
         let request = function.request_for(std::slice::from_ref(args))?;
-        let results = shared.open_job(Job::in_order());
+        let results = shared.open_job(Job::taken(Order::Tasks));
         let task = self.limits.task(results.id(), 0);
         let submitted = shared.submit(task, &request, deadline)?;
         Ok(submitted.map(|_| results))

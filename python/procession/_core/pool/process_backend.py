@@ -58,7 +58,11 @@ class ProcessBackend(PoolBackend):
         try:
             self.repopulate()
         except BaseException:
-            self._end_workers()
+            for worker in self.workers:
+                if worker.exitcode is None:
+                    worker.terminate()
+            for worker in self.workers:
+                worker.join()
             raise
         self._watcher = threading.Thread(target=self._watch, name="PoolWatcher", daemon=True)
         self._watcher.start()
@@ -145,7 +149,10 @@ class ProcessBackend(PoolBackend):
         try:
             worker.start()
             self.workers.append(worker)
-            self._supervisor.started(_proc_id(worker))
+            proc_id = _proc_id(worker)
+            # A process of another kind can do no task. It stays as one that is being started.
+            if proc_id is not None:
+                self._supervisor.started(proc_id)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         util.debug("added worker")
@@ -217,7 +224,7 @@ class ProcessBackend(PoolBackend):
 
     def _reap(self, proc_id: int, seconds: float | None) -> None:
         worker = self._worker(proc_id)
-        if worker is not None and worker.exitcode is None:
+        if worker is not None:
             worker.join(seconds)
             if worker.exitcode is None:
                 self._supervisor.still_alive(proc_id)
@@ -278,7 +285,8 @@ class ProcessBackend(PoolBackend):
 
     def _end_workers(self) -> None:
         """Ask all workers to stop, and kill those that do not."""
-        self._supervisor.terminate()
+        with self._populating:
+            self._supervisor.terminate()
         while (step := self._supervisor.next_step()) is not None:
             self._carry_out(*step)
         self._supervisor.no_more_workers()
@@ -302,6 +310,6 @@ class ProcessBackend(PoolBackend):
         return ended
 
 
-def _proc_id(worker: Any) -> int:
+def _proc_id(worker: Any) -> int | None:
     """Return the number of a worker's entry in the engine's table of processes."""
-    return worker._popen.proc_id  # type: ignore[no-any-return]
+    return getattr(getattr(worker, "_popen", None), "proc_id", None)

@@ -166,7 +166,8 @@ impl Supervisor {
         }
     }
 
-    /// Ends all workers: requests it of all, and kills those that do not exit within the grace time.
+    /// Ends all workers: requests it of all, and kills those that do not exit within the grace time. All starts must have
+    /// been reported.
     pub fn terminate(&mut self, now: Instant) {
         self.phase = Phase::Terminated;
         self.stop_all(now);
@@ -368,12 +369,13 @@ impl Supervisor {
             Phase::Closed => tasks == 0 || self.has_given_up_for_good(),
             Phase::Open => self.has_given_up_for_good(),
         };
-        if is_over && self.workers.is_empty() && self.starts == 0 {
+        // A start that another thread has begun is reported without an event. Nobody terminates a pool meanwhile.
+        let has_starts = self.starts > 0 && !self.is_terminated();
+        if is_over && self.workers.is_empty() && !has_starts {
             return Action::End;
         }
         let start = missing.then_some(self.failed_starts.next_start);
-        // A start that another thread has begun is reported without an event.
-        let report = (is_over && self.starts > 0).then_some(now + CHECK_INTERVAL);
+        let report = (is_over && has_starts).then_some(now + CHECK_INTERVAL);
         let workers = self.workers.iter().filter_map(Worker::next_change);
         Action::Wait(workers.chain(start).chain(report).min())
     }

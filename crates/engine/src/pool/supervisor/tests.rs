@@ -331,14 +331,22 @@ fn a_terminated_pool_asks_all_lets_them_leave_and_kills_the_rest() {
 }
 
 #[test]
-fn a_worker_that_was_being_started_ends_with_the_terminated_pool() {
+fn a_terminated_pool_starts_nothing() {
+    let mut pool = Pool::patient(1);
+    pool.supervisor.terminate(pool.now);
+    assert!(!pool.supervisor.begin_start());
+    assert_eq!(pool.next(), Action::End);
+}
+
+#[test]
+fn a_closed_pool_waits_for_the_worker_that_is_being_started() {
     let mut pool = Pool::patient(1);
     assert_eq!(pool.next(), Action::Start);
-    pool.supervisor.terminate(pool.now);
+    pool.supervisor.close();
+    pool.tasks = 0;
     assert!(matches!(pool.next(), Action::Wait(Some(_))));
-    let worker = pool.start_asked();
-    assert_eq!(pool.next(), Action::Terminate(worker));
-    assert!(!pool.supervisor.begin_start());
+    pool.supervisor.not_started();
+    assert_eq!(pool.next(), Action::End);
 }
 
 #[test]
