@@ -36,6 +36,7 @@ from ._core.pool.stdlib_attributes import (
     PendingResults,
     PendingTasks,
     TaskQueue,
+    help_stuff_finish,
     map_one,
 )
 from ._core.pool.thread_backend import ThreadBackend
@@ -92,7 +93,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         if overrides_any(cls, POOL_INTERNALS):
             use_stdlib_methods(cls, Pool, _std.Pool)
             if cls._help_stuff_finish is _std.Pool._help_stuff_finish:
-                cls._help_stuff_finish = staticmethod(_help_stuff_finish)
+                cls._help_stuff_finish = staticmethod(help_stuff_finish)
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
@@ -256,7 +257,8 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         try:
             self._backend.call(result, picklable(func), args, kwds, task_timeout, retries)
         except BaseException as error:
-            self._backend.fail_job(result._job, error)
+            if result._handle is not None:
+                self._backend.fail_job(result._job, error)
             raise
         return result
 
@@ -391,16 +393,16 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         except Exception as error:
             if not hasattr(iterable, "__len__"):
                 raise
-            failed: MapResult = MapResult.of(self, func, callback, error_callback, 1)
+            failed: MapResult = MapResult.of(self, func, callback, error_callback)
+            failed._create(1, failed.is_delivered())
             failed._begin()
             failed._set(0, (False, error))
             return failed
         if chunksize is not None:
             chunksize = max(1, chunksize)
+        result: MapResult = MapResult.of(self, func, callback, error_callback)
         parts = self._backend.chunks(len(items), chunksize)
-        result: MapResult = MapResult.of(self, func, callback, error_callback, parts)
-        if fail_fast:
-            result._handle.fail_fast()
+        result._create(parts, result.is_delivered(), fail_fast)
         result._measure(len(items), chunksize or -(-len(items) // (4 * self._processes)))
         self._spread(result, func, star, items, chunksize, task_timeout, retries)
         return result
@@ -504,14 +506,11 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be at least 1")
         if buffersize is None and isinstance(iterable, (list, tuple)) and len(iterable) <= MAX_DIRECT_ITEMS:
-            result: IMapIterator = kind.of(self, func, self._backend.chunks(len(iterable), chunksize))
-            if fail_fast:
-                result._handle.fail_fast()
+            parts = self._backend.chunks(len(iterable), chunksize)
+            result: IMapIterator = kind.of(self, func, parts, fail_fast)
             self._spread(result, func, False, iterable, chunksize, task_timeout, retries)
             return result
-        result = kind.of(self, func, None)
-        if fail_fast:
-            result._handle.fail_fast()
+        result = kind.of(self, func, None, fail_fast)
         if not self._prepare(result, func, False, task_timeout, retries):
             return result
         try:
@@ -588,12 +587,6 @@ def _awaited(result: Any) -> Any:
         if isinstance(result, ApplyResult):
             result._backend.abandon(result)
         raise
-
-
-def _help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:
-    """Make room in `inqueue` for the thread that fills it; this package's queues always have some."""
-    if getattr(inqueue, "_rlock", None) is not None:
-        _std.Pool._help_stuff_finish(inqueue, task_handler, size)
 
 
 def _usable_processors() -> int:

@@ -4,7 +4,7 @@
 //! thread that takes them out.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use procession_engine::pool::{Collector, Order};
@@ -38,8 +38,9 @@ struct State {
     results: Collector<TaskResult>,
     /// The values of chunks, already unpacked.
     unpacked: VecDeque<Py<PyAny>>,
-    /// Whether the results were taken out all at once.
+    /// Whether a thread has begun to decode all results at once, and whether it has ended.
     collected: bool,
+    decoded: bool,
     /// Set when the results are complete and the callbacks have run.
     announced: bool,
     /// Set at the next change. Created by the first thread that has to wait.
@@ -75,6 +76,7 @@ impl Job {
             results: Collector::new(order, expected),
             unpacked: VecDeque::new(),
             collected: false,
+            decoded: false,
             announced: false,
             changed: None,
             waiting: false,
@@ -217,6 +219,21 @@ impl State {
 pub struct PoolJob(pub(super) Arc<Job>, pub(super) Arc<Jobs>);
 
 impl PoolJob {
+    /// Creates a job. Its `begin` opens it.
+    pub(super) fn create(
+        jobs: &Arc<Jobs>,
+        shape: Shape,
+        expected: Option<usize>,
+        has_callbacks: bool,
+    ) -> PyResult<PoolJob> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+        jobs.check_here()?;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let job = Arc::new(Job::new(number, shape, expected, has_callbacks));
+        Ok(PoolJob(job, jobs.clone()))
+    }
+
     /// Waits until `check` returns something. Returns `None` if the timeout passed first.
     fn wait_until<T>(
         &self,
@@ -269,14 +286,10 @@ impl PoolJob {
     }
 
     fn collect<'py>(&self, py: Python<'py>) -> (bool, Py<PyAny>) {
-        let (mut results, collected) = {
-            let mut state = self.0.state();
-            let left = Collector::new(Order::Tasks, Some(0));
-            let taken = std::mem::replace(&mut state.results, left);
-            (taken, std::mem::replace(&mut state.collected, true))
-        };
+        let left = Collector::new(Order::Tasks, Some(0));
+        let mut results = std::mem::replace(&mut self.0.state().results, left);
         let decoded = match results.take_failure() {
-            _ if collected || self.0.streams() => Err(lost(py)),
+            _ if self.0.streams() => Err(lost(py)),
             Some(failure) => failure.decode(py),
             None if self.0.shape == Shape::List => join_results(py, results),
             None => match results.take() {
@@ -369,13 +382,38 @@ impl PoolJob {
         self.0.announce();
     }
 
+    /// Waits until `ready`, and sets the outcome. Returns False if the timeout passed first.
+    #[pyo3(signature = (result, timeout=None))]
+    fn get(
+        &self,
+        py: Python<'_>,
+        result: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
+        let is_ready = self.wait(py, timeout)?;
+        if is_ready {
+            self.set_outcome(py, result)?;
+        }
+        Ok(is_ready)
+    }
+
     /// Moves the results to the attribute `_outcome` of `result`: whether the job succeeded, and its value or exception.
+    /// The first thread decodes them, and the others wait for it.
     ///
     /// The job must be complete. This is one native call, so that no exception of a signal handler can lose the results.
     /// They do not stay here, because an exception refers to its frames, and these refer to the job. Such a cycle must be
     /// in Python objects, where the collector can find it.
     fn set_outcome(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()> {
-        result.setattr(intern!(py, "_outcome"), self.collect(py))
+        let is_first = !std::mem::replace(&mut self.0.state().collected, true);
+        if is_first {
+            let set = result.setattr(intern!(py, "_outcome"), self.collect(py));
+            let mut state = self.0.state();
+            state.decoded = true;
+            state.notify_waiter();
+            return set;
+        }
+        self.wait_until(py, None, |state| state.decoded.then_some(()))
+            .map(drop)
     }
 
     /// Returns the next result of an iterator, or a [`NoValue`].

@@ -1,7 +1,7 @@
 //! The jobs of a pool: which are open, which have finished, and whose callbacks are due.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -243,7 +243,6 @@ impl PoolJobs {
         expected: Option<usize>,
         has_callbacks: bool,
     ) -> PyResult<PoolJob> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let shape = match shape {
             "single" => Shape::Single,
             "list" => Shape::List,
@@ -255,10 +254,7 @@ impl PoolJobs {
                 )));
             }
         };
-        self.0.check_here()?;
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let job = Arc::new(Job::new(number, shape, expected, has_callbacks));
-        Ok(PoolJob(job, self.0.clone()))
+        PoolJob::create(&self.0, shape, expected, has_callbacks)
     }
 
     /// Stores a result that is an object of this process.

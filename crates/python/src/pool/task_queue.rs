@@ -7,12 +7,13 @@ use std::time::Duration;
 use procession_engine::pool::{Room, Task, TaskQueue};
 use procession_engine::{Deadline, ObjectRef};
 use pyo3::exceptions::PyException;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator};
 
 use super::chunks::{Chunks, PoolRemainder, are_small, have_common_parts, next_chunk};
 use super::functions;
-use super::job::PoolJob;
+use super::job::{PoolJob, Shape};
 use super::jobs::{Jobs, PoolJobs};
 use super::payload::{self, EncodedFunction, HEAVY, Kind, PoolFunction, TaskPolicy, Weight};
 use super::result::{ResultKind, TaskResult};
@@ -185,24 +186,21 @@ impl PoolTaskQueue {
             .collect()
     }
 
-    /// Submits `function(*args, **kwds)` as the only task of a job.
+    /// Submits `function(*args, **kwds)` as the only task of a new job, which becomes the attribute `_handle` of `result`.
     ///
-    /// Returns False, and does not open the job, if there is no room. Submit the call with `submit_next` then.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what one call of apply is made of"
-    )]
+    /// `policy` is the time limit, the retries, and whether the job has callbacks. Returns False, and creates no job, if
+    /// there is no room. Submit the call with `submit_next` then.
     fn submit_call(
         &self,
-        result: (Bound<'_, PyAny>, Bound<'_, PyDict>),
-        job: &PoolJob,
+        result: Bound<'_, PyAny>,
+        results: Bound<'_, PyDict>,
         function: &Bound<'_, PyAny>,
         args: &Bound<'_, PyAny>,
         kwds: &Bound<'_, PyAny>,
-        timeout: Option<f64>,
-        retries: u32,
+        policy: (Option<f64>, u32, bool),
     ) -> PyResult<bool> {
         let py = function.py();
+        let (timeout, retries, has_callbacks) = policy;
         let policy = TaskPolicy::new(timeout, retries)?;
         let mut payload = Vec::with_capacity(160);
         let mut attachments = Vec::new();
@@ -211,7 +209,11 @@ impl PoolTaskQueue {
         if !fits {
             return Ok(false);
         }
-        self.with_job(py, &result, job, || {
+        let job = PoolJob::create(&self.jobs, Shape::Single, Some(1), has_callbacks)?;
+        let job = Bound::new(py, job)?;
+        result.setattr(intern!(py, "_handle"), &job)?;
+        let job = job.get();
+        self.with_job(py, &(result, results), job, || {
             let encoded = if is_function {
                 self.begin_call(function, &mut payload)
                     .and_then(|function_attachments| {

@@ -56,7 +56,7 @@ class PoolBackend(ABC):
     def call(
         self, result: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
     ) -> None:
-        """Open the job of a result and submit its single task."""
+        """Create and open the job of a result, and submit its single task."""
 
     @abstractmethod
     def chunks(self, items: int, chunksize: int | None) -> int:
@@ -121,6 +121,7 @@ class PoolBackend(ABC):
     def job_ended(self) -> None:
         """Called when a job has ended in one of the pool's own threads."""
 
+    @abstractmethod
     def stop_replacing(self) -> None:
         """Start no more workers: the program is about to end them itself."""
 

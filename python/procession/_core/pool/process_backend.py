@@ -1,9 +1,9 @@
 """The backend of a `Pool`: worker processes, and the thread that watches them.
 
-The engine's supervisor decides when workers are started, stopped, killed and replaced, and when to give up. The
-watcher carries that out. It sleeps in the engine, without the interpreter lock and with all signals blocked.
-It does not handle results: the engine files them as they arrive. It runs no user code except what starting a
-process runs.
+The engine's supervisor decides when workers are started, stopped, killed and replaced, and when to give up.
+The watcher carries that out. It sleeps in the engine, without the interpreter lock and with all signals
+blocked. It does not handle results: the engine files them as they arrive. It runs no user code except what
+starting a process runs.
 """
 
 from __future__ import annotations
@@ -78,9 +78,11 @@ class ProcessBackend(PoolBackend):
         self, result: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
     ) -> None:
         # Calls keep their order: this one comes after those whose arguments wait.
+        policy = timeout, retries, result.is_delivered()
         if self.deferred.sources or not self.task_queue.submit_call(
-            (result, self.cache), result._handle, function, args, kwds, timeout, retries
+            result, self.cache, function, args, kwds, policy
         ):
+            result._create(1, result.is_delivered())
             items = iter([(function, args, kwds)])
             source = TaskSource(result._handle, _native.PoolFunction.of_calls(timeout, retries), items)
             self.deferred.add(result, source)

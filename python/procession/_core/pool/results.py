@@ -29,8 +29,6 @@ if TYPE_CHECKING:
         _backend: PoolBackend
 
 
-_Lock = threading.Lock
-
 __all__ = ["ApplyResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "report_failed_callback"]
 
 
@@ -38,24 +36,35 @@ class _Job:
     """A job of a pool: what all kinds of results share."""
 
     _pool: Pool | None
+    # The job, from its creation on. A call's job is created when it is submitted.
+    _handle: Any = None
     # Kept alive as long as there may be tasks that need it.
     _function: Any = None
 
+    # What the job yields: one value, a list, or values one by one.
+    _shape: str
     # Whether the function is called for each item of an iterable, or once.
     has_items = True
 
-    def _prepare(
-        self, pool: Pool, func: Callable[..., Any] | None, shape: str, expected: int | None, delivered: bool
-    ) -> None:
+    def _prepare(self, pool: Pool, func: Callable[..., Any] | None) -> None:
         self._pool = pool
-        self._backend = backend = pool._backend
+        self._backend = pool._backend
         self.name = getattr(func, "__qualname__", None) or repr(func)
+
+    def _create(self, expected: int | None, delivered: bool = False, fail_fast: bool = False) -> None:
+        """Create the job of so many tasks. With `delivered`, its callbacks run when it is done."""
         # As in the stdlib, an empty job calls no callback.
-        self._handle = backend.jobs.create(shape, expected, delivered and expected != 0)
-        self._job: int = self._handle.number
+        self._handle = self._backend.jobs.create(self._shape, expected, delivered and expected != 0)
+        if fail_fast:
+            self._handle.fail_fast()
 
     def _begin(self) -> None:
         self._handle.begin(self, self._backend.cache)
+
+    @property
+    def _job(self) -> int:
+        """The number of the job."""
+        return self._handle.number
 
     @property
     def _cache(self) -> dict[int, Any]:
@@ -92,7 +101,8 @@ class ApplyResult(_Job):
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> None:
-        self._set_up(pool, None, callback, error_callback, 1)
+        self._set_up(pool, None, callback, error_callback)
+        self._create(1, self.is_delivered())
         self._begin()
 
     @classmethod
@@ -102,11 +112,10 @@ class ApplyResult(_Job):
         func: Callable[..., Any],
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
-        expected: int = 1,
     ) -> Any:
-        """Make the result of `expected` tasks that are about to be submitted."""
+        """Make the result of a job that is about to be created and submitted."""
         result = cls.__new__(cls)
-        result._set_up(pool, func, callback, error_callback, expected)
+        result._set_up(pool, func, callback, error_callback)
         return result
 
     def _set_up(
@@ -115,16 +124,16 @@ class ApplyResult(_Job):
         func: Callable[..., Any] | None,
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
-        expected: int,
     ) -> None:
-        self._decoding = _Lock()
-        if callback is None and error_callback is None:
-            self._prepare(pool, func, self._shape, expected, False)
-            return
-        self._callback = callback
-        self._error_callback = error_callback
-        self._prepare(pool, func, self._shape, expected, True)
-        self._backend.start_callback_thread()
+        self._prepare(pool, func)
+        if callback is not None or error_callback is not None:
+            self._callback = callback
+            self._error_callback = error_callback
+            self._backend.start_callback_thread()
+
+    def is_delivered(self) -> bool:
+        """Return whether it has callbacks."""
+        return self._callback is not None or self._error_callback is not None
 
     def ready(self) -> bool:
         """Return whether the call is done and its callback has run."""
@@ -146,7 +155,7 @@ class ApplyResult(_Job):
         Raises TimeoutError if it is not done within `timeout` seconds, WorkerDied if its worker died, and
         `concurrent.futures.CancelledError` if it was cancelled.
         """
-        if not self._handle.wait(timeout):
+        if not self._handle.get(self, timeout):
             raise TimeoutError
         success, value = self._decoded()
         if success:
@@ -158,10 +167,9 @@ class ApplyResult(_Job):
             del value
 
     def _decoded(self) -> tuple[bool, Any]:
-        with self._decoding:
-            if self._outcome is None:
-                self._handle.set_outcome(self)
-            return self._outcome  # type: ignore[return-value]
+        if self._outcome is None:
+            self._handle.set_outcome(self)
+        return self._outcome  # type: ignore[return-value]
 
     @property
     def _event(self) -> _Done:
@@ -231,7 +239,8 @@ class MapResult(ApplyResult):
     ) -> None:
         self._measure(length, chunksize)
         self._is_of_lists = True
-        self._set_up(pool, None, callback, error_callback, -(-length // chunksize) if chunksize > 0 else 0)
+        self._set_up(pool, None, callback, error_callback)
+        self._create(-(-length // chunksize) if chunksize > 0 else 0, self.is_delivered())
         self._begin()
 
     def _measure(self, length: int, chunksize: int) -> None:
@@ -271,14 +280,16 @@ class IMapIterator(_Job):
     _abandon_guard: _AbandonGuard | None = None
 
     def __init__(self, pool: Pool) -> None:
-        self._prepare(pool, None, self._shape, None, False)
+        self._prepare(pool, None)
+        self._create(None)
         self._begin()
 
     @classmethod
-    def of(cls, pool: Pool, func: Callable[..., Any], expected: int | None) -> Any:
+    def of(cls, pool: Pool, func: Callable[..., Any], expected: int | None, fail_fast: bool) -> Any:
         """Make the iterator over the results of tasks that are about to be submitted."""
         iterator = cls.__new__(cls)
-        iterator._prepare(pool, func, cls._shape, expected, False)
+        iterator._prepare(pool, func)
+        iterator._create(expected, fail_fast=fail_fast)
         return iterator
 
     def _set_length(self, length: int) -> None:
