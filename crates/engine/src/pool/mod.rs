@@ -26,5 +26,5 @@ pub use chunking::guided;
 pub use collector::{Collector, Order};
 pub use message::{HEADER as RESULT_HEAD, WorkerMessage};
 pub use room::Room;
-pub use task_queue::{Cancelled, Event, Lost, Task, TaskQueue};
+pub use task_queue::{Cancelled, Event, Lost, Results, Task, TaskQueue};
 pub use worker::{Claim, WorkerEndpoint, WorkerStatus};

@@ -108,6 +108,28 @@ pub enum Event {
     Rung,
 }
 
+/// Where the results of tasks go.
+pub trait Results {
+    /// Delivers the result of a task.
+    fn deliver(&self, job: u64, index: u64, verdict: u8, reply: WorkerMessage);
+
+    /// Delivers the result in an event. Returns any other event.
+    #[inline]
+    fn take(&self, event: Event) -> Option<Event> {
+        let Event::Result {
+            job,
+            index,
+            verdict,
+            reply,
+        } = event
+        else {
+            return Some(event);
+        };
+        self.deliver(job, index, verdict, reply);
+        None
+    }
+}
+
 /// A task that was lost with its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
@@ -299,19 +321,16 @@ impl TaskQueue {
         }
     }
 
-    /// Looks for results for a moment, until `is_done`, and passes them to `report` as `next_event` would report them.
-    /// Any number of threads may do so. False if `is_done` did not become true within that moment.
-    pub fn assist(&self, is_done: impl Fn() -> bool, mut report: impl FnMut(Event)) -> bool {
+    /// Looks for results for a moment, until `is_done`, and delivers them. Any number of threads may do so. False if
+    /// `is_done` did not become true within that moment.
+    pub fn assist(&self, is_done: impl Fn() -> bool, results: &impl Results) -> bool {
         let mut passed_on = false;
         self.assistants.enter();
         let done = self.assistants.spin.until(|| {
             while let Some(event) = self.take_event() {
-                match event {
-                    Event::Result { .. } => report(event),
-                    other => {
-                        self.scheduler().events.push_back(other);
-                        passed_on = true;
-                    }
+                if let Some(other) = results.take(event) {
+                    self.scheduler().events.push_back(other);
+                    passed_on = true;
                 }
             }
             is_done().then_some(())

@@ -5,7 +5,6 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use procession_engine::Deadline;
-use procession_engine::pool::supervisor::deliver;
 
 use super::job::{Job, Outcome};
 use super::local::Local;
@@ -65,9 +64,7 @@ impl JobHandle {
             && !deadline.is_past()
             && let Some(shared) = shared.upgrade()
         {
-            shared
-                .task_queue
-                .assist(|| job.is_ready(), |event| drop(deliver(&*shared, event)));
+            shared.task_queue.assist(|| job.is_ready(), &*shared);
         }
         job.take(deadline)
     }

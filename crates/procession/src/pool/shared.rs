@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use procession_engine::Deadline;
 use procession_engine::IdMap;
 use procession_engine::pool as engine;
-use procession_engine::pool::supervisor::{Front, Policy, Results, Supervisor};
-use procession_engine::pool::{Room, WorkerMessage};
+use procession_engine::pool::supervisor::{Front, Policy, Supervisor};
+use procession_engine::pool::{Results, Room, WorkerMessage};
 
 use super::job::{Job, Outcome, Response};
 use super::job_handle::JobHandle;

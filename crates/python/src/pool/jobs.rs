@@ -6,8 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use procession_engine::IdMap;
-use procession_engine::pool::supervisor::{Results, deliver};
-use procession_engine::pool::{TaskQueue, WorkerMessage};
+use procession_engine::pool::{Results, TaskQueue, WorkerMessage};
 use procession_engine::{ProcId, process};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
@@ -86,7 +85,7 @@ impl Jobs {
     /// Receives results for a moment, until `is_done`.
     pub(super) fn assist(&self, is_done: impl Fn() -> bool) {
         if let Some(queue) = self.queue.get().and_then(Weak::upgrade) {
-            queue.assist(is_done, |event| drop(deliver(self, event)));
+            queue.assist(is_done, self);
         }
     }
 

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use procession_engine::error::GetError;
-use procession_engine::pool::TaskQueue;
 use procession_engine::pool::supervisor::{
-    self, FailedStart, Front, OomHint, OomKills, Policy, Results, Step, Supervisor, TaskFailure,
+    self, FailedStart, Front, OomHint, OomKills, Policy, Step, Supervisor, TaskFailure,
 };
+use procession_engine::pool::{Results, TaskQueue};
 use procession_engine::{Deadline, Error, ProcId};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;

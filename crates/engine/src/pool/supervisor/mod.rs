@@ -26,7 +26,7 @@ use crate::memory::owner::ProcId;
 pub use oom::{OomHint, OomKills};
 use policy::{CHECK_INTERVAL, EXIT_TIMEOUT, FailedStarts};
 pub use policy::{FailedStart, Policy, StartFailure};
-pub use step::{Front, Results, Step, TaskFailure, deliver, next_step};
+pub use step::{Front, Step, TaskFailure, next_step};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {

@@ -4,7 +4,7 @@ use std::ops::DerefMut;
 use std::time::{Duration, Instant};
 
 use super::super::message::{INITIALIZER_FAILED, READY, WorkerMessage};
-use super::super::task_queue::{Event, Lost, TaskQueue};
+use super::super::task_queue::{Event, Lost, Results, TaskQueue};
 use super::{Action, FailedStart, Supervisor};
 use crate::deadline::Deadline;
 use crate::error::{Error, GetError};
@@ -71,12 +71,6 @@ pub enum Step {
     },
     /// [`TaskQueue::ring`] was called, or the time of [`Front::next_chore`] has come.
     Woken,
-}
-
-/// Where the results of a pool go.
-pub trait Results {
-    /// Takes the result of a task.
-    fn deliver(&self, job: u64, index: u64, verdict: u8, reply: WorkerMessage);
 }
 
 /// The pool that a supervisor belongs to.
@@ -171,7 +165,7 @@ fn next_event(
     }
     loop {
         let event = queue.next_event(until.min(front.next_chore()), &watched)?;
-        if let Some(other) = deliver(front.results(), event) {
+        if let Some(other) = front.results().take(event) {
             return Ok(Some(other));
         }
         let is_last = depends_on_tasks && front.unfinished() == 0;
@@ -179,22 +173,6 @@ fn next_event(
             return Ok(None);
         }
     }
-}
-
-/// Passes the result of a task on. Returns any other event.
-#[inline]
-pub fn deliver(results: &impl Results, event: Event) -> Option<Event> {
-    let Event::Result {
-        job,
-        index,
-        verdict,
-        reply,
-    } = event
-    else {
-        return Some(event);
-    };
-    results.deliver(job, index, verdict, reply);
-    None
 }
 
 fn deadline(at: Option<Instant>) -> Deadline {
