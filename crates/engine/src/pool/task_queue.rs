@@ -161,7 +161,7 @@ pub struct TaskQueue {
     results: Queue,
     submitter: ProcId,
     scheduler: Mutex<Scheduler>,
-    /// Signalled when there is room again for a submitter that waits for it.
+    /// Signalled when there is room again for a submitter that waits for it, or never will be.
     room: Condvar,
     /// Watched workers that are gone, while what they sent is still being reported.
     gone: Mutex<VecDeque<ProcId>>,
@@ -228,7 +228,40 @@ impl TaskQueue {
     /// # Errors
     /// As [`TaskQueue::submit`].
     pub fn submit_with(&self, task: Task, parts: &[&[u8]], objects: Vec<ObjectRef>) -> Result<u64> {
+        self.accept(self.scheduler(), task, parts, objects)
+    }
+
+    /// As [`TaskQueue::submit`], but waits while `most` tasks have not ended. `None` at `deadline`.
+    ///
+    /// # Errors
+    /// As [`TaskQueue::submit`], also if the task queue is closed meanwhile.
+    pub fn submit_within(
+        &self,
+        most: usize,
+        task: Task,
+        parts: &[&[u8]],
+        deadline: Deadline,
+    ) -> Result<Option<u64>> {
         let mut scheduler = self.scheduler();
+        while !scheduler.closing && scheduler.outstanding() >= most {
+            if deadline.is_past() {
+                return Ok(None);
+            }
+            scheduler.end_awaited = true;
+            scheduler = self.sleep_for_room(scheduler, deadline);
+        }
+        let weight = self.accept(scheduler, task, parts, Vec::new())?;
+        Ok(Some(weight))
+    }
+
+    #[inline]
+    fn accept(
+        &self,
+        mut scheduler: MutexGuard<'_, Scheduler>,
+        task: Task,
+        parts: &[&[u8]],
+        objects: Vec<ObjectRef>,
+    ) -> Result<u64> {
         if scheduler.closing {
             return Err(Error::Invalid("the task queue is closed".into()));
         }
@@ -239,6 +272,19 @@ impl TaskQueue {
         self.wake(sleepers);
         self.wake_for_deadline(deadline_wake);
         Ok(weight)
+    }
+
+    /// Sleeps until there may be room.
+    fn sleep_for_room<'a>(
+        &self,
+        scheduler: MutexGuard<'a, Scheduler>,
+        deadline: Deadline,
+    ) -> MutexGuard<'a, Scheduler> {
+        let nap = deadline.remaining().unwrap_or(futex::NAP).min(futex::NAP);
+        match self.room.wait_timeout(scheduler, nap) {
+            Ok((scheduler, _)) => scheduler,
+            Err(poisoned) => poisoned.into_inner().0,
+        }
     }
 
     /// The number of tasks that have not ended.
@@ -261,11 +307,7 @@ impl TaskQueue {
                 return false;
             }
             scheduler.awaited = Some(room.or(scheduler.awaited));
-            let nap = deadline.remaining().unwrap_or(futex::NAP).min(futex::NAP);
-            scheduler = match self.room.wait_timeout(scheduler, nap) {
-                Ok((scheduler, _)) => scheduler,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
+            scheduler = self.sleep_for_room(scheduler, deadline);
             has_room = room.is_worth_waking(scheduler.load());
         }
         true
@@ -532,6 +574,8 @@ impl TaskQueue {
         if last {
             self.shut_down_workers();
         }
+        // For those who wait for room there will be none.
+        self.room.notify_all();
     }
 
     /// Says that there are no workers any more, and that none will follow. Returns the memory that they left free to

@@ -2,7 +2,7 @@
 
 use std::ops::DerefMut;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use procession_engine::Deadline;
@@ -32,9 +32,6 @@ pub(super) struct PoolShared {
     supervisor: Mutex<Supervisor>,
     /// Why the pool has no workers, if it has given up.
     broken: OnceLock<TaskError>,
-    /// Signalled when a task ends, if the number of pending tasks is bounded. Used with the lock of
-    /// `supervisor`.
-    room: Condvar,
     max_pending: Option<usize>,
     jobs: Mutex<IdMap<u64, Arc<Job>>>,
     last_job: AtomicU64,
@@ -73,7 +70,6 @@ impl PoolShared {
             workers: Workers::new(config),
             supervisor: Mutex::new(Supervisor::new(POLICY, wanted, Instant::now())),
             broken: OnceLock::new(),
-            room: Condvar::new(),
             max_pending,
             jobs: Mutex::default(),
             last_job: AtomicU64::new(0),
@@ -91,10 +87,10 @@ impl PoolShared {
         self.broken.get()
     }
 
-    fn check_open(&self, supervisor: &Supervisor) -> Result<(), Error> {
+    fn check_open(&self) -> Result<(), Error> {
         match self.broken() {
             Some(error) => Err(error.clone().into()),
-            None if supervisor.is_closed() => Err(Error::PoolClosed),
+            None if self.supervisor().is_closed() => Err(Error::PoolClosed),
             None => Ok(()),
         }
     }
@@ -119,10 +115,8 @@ impl PoolShared {
 
     /// Changes the number of workers. When the system cannot start so many, keeps those that did start.
     pub(super) fn resize(&self, wanted: usize) -> Result<(), Error> {
-        let mut supervisor = self.supervisor();
-        self.check_open(&supervisor)?;
-        supervisor.resize(wanted, &self.task_queue.busy());
-        drop(supervisor);
+        self.check_open()?;
+        self.supervisor().resize(wanted, &self.task_queue.busy());
         let resized = self.start_missing();
         if resized.is_err() {
             self.supervisor().settle_for_less();
@@ -155,29 +149,13 @@ impl PoolShared {
         request: &[u8],
         deadline: Deadline,
     ) -> Result<Option<u64>, Error> {
-        // Hold the lock of the supervisor, so that no task is queued after the pool has ended.
-        let mut supervisor = self.supervisor();
-        loop {
-            self.check_open(&supervisor)?;
-            if self.has_room() {
-                let weight = request.len() as u64;
-                let weight = self
-                    .task_queue
-                    .submit(engine::Task { weight, ..task }, &[request])?;
-                return Ok(Some(weight));
-            }
-            supervisor = match deadline.remaining() {
-                None => self
-                    .room
-                    .wait(supervisor)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return Ok(None),
-                Some(left) => {
-                    let waited = self.room.wait_timeout(supervisor, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
+        let weight = request.len() as u64;
+        let task = engine::Task { weight, ..task };
+        let most = self.max_pending.unwrap_or(usize::MAX);
+        let submitted = self
+            .task_queue
+            .submit_within(most, task, &[request], deadline);
+        submitted.map_err(|error| self.check_open().err().unwrap_or(error.into()))
     }
 
     /// Returns whether there is memory for another task when all tasks together have this weight.
@@ -194,7 +172,7 @@ impl PoolShared {
             .task_queue
             .wait_for_room(self.memory(), Deadline::after(CHECK_INTERVAL))
         {
-            self.check_open(&self.supervisor())?;
+            self.check_open()?;
         }
         Ok(())
     }
@@ -208,15 +186,6 @@ impl PoolShared {
             .is_none_or(|most| self.task_queue.outstanding() < most)
     }
 
-    /// Wakes the threads that wait for room: there may be some, or there will never be any.
-    pub(super) fn notify_room(&self) {
-        if self.max_pending.is_some() {
-            // A thread that checked before we got this lock is asleep by now.
-            drop(self.supervisor());
-            self.room.notify_all();
-        }
-    }
-
     pub(super) fn deliver(&self, job: u64, index: u64, outcome: Outcome) {
         let job = self.jobs().get(&job).cloned();
         // The job may have been dropped.
@@ -226,7 +195,6 @@ impl PoolShared {
                 job.detach();
             }
         }
-        self.notify_room();
     }
 
     /// Ends the tasks of a job that have not started.
@@ -254,15 +222,15 @@ impl PoolShared {
     }
 
     pub(super) fn close(&self) {
-        self.supervisor().close();
+        // In this order, so that the pool does not end before a task that was still accepted.
         self.task_queue.close();
-        self.notify_room();
+        self.supervisor().close();
         self.ring();
     }
 
     pub(super) fn terminate(&self) {
-        self.supervisor().terminate(Instant::now());
         self.task_queue.close();
+        self.supervisor().terminate(Instant::now());
         self.fail_all(&TaskError::PoolGone);
         self.ring();
     }
@@ -271,6 +239,7 @@ impl PoolShared {
     pub(super) fn give_up(&self, why: String) {
         self.supervisor().give_up(Instant::now());
         let error = self.broken.get_or_init(|| TaskError::NoWorkers(why));
+        self.task_queue.close();
         self.fail_all(error);
     }
 
@@ -287,7 +256,6 @@ impl PoolShared {
         for job in jobs {
             job.fail(error.clone());
         }
-        self.notify_room();
     }
 
     /// Copies the remaining results out of shared memory, after the last one has arrived.

@@ -58,8 +58,6 @@ impl PoolShared {
                 for task in lost.into_iter().filter(|task| !task.repeated) {
                     self.deliver(task.job, task.index, Err(error.clone()));
                 }
-                // Tasks cancelled or timed out by killing the worker have ended only now.
-                self.notify_room();
             }
             Step::InitializerFailed { reason, failed } => {
                 if failed.gives_up {
