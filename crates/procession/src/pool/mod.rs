@@ -165,7 +165,7 @@ impl<S> Pool<S> {
     /// # Panics
     /// Panics in a forked copy of the process that created the pool.
     pub fn worker_ids(&self) -> Vec<u32> {
-        self.shared().worker_ids()
+        self.shared().workers.ids()
     }
 
     /// Rejects new tasks. Tasks already submitted are still done.
@@ -271,7 +271,7 @@ impl<S> fmt::Debug for Pool<S> {
         let mut shown = f.debug_struct("Pool");
         match self.inner.get() {
             Ok(PoolInner { shared, .. }) => shown
-                .field("workers", &shared.worker_ids())
+                .field("workers", &shared.workers.ids())
                 .field("outstanding", &shared.task_queue.outstanding())
                 .finish(),
             Err(_) => shown.finish_non_exhaustive(),

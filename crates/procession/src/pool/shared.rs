@@ -95,20 +95,11 @@ impl PoolShared {
         }
     }
 
-    /// Returns the process ids of the workers that stay.
-    pub(super) fn worker_ids(&self) -> Vec<u32> {
-        let active: Vec<_> = self.supervisor().active().collect();
-        let pids = active.into_iter().map(|worker| self.workers.pid(worker));
-        pids.flatten().collect()
-    }
-
     /// Starts the workers that are missing.
     pub(super) fn start_missing(&self) -> Result<(), Error> {
-        while self.supervisor().begin_start() {
-            if let Err(error) = self.start_worker() {
-                self.supervisor().not_started();
-                return Err(error);
-            }
+        let _whole = self.workers.change();
+        while self.supervisor().is_short() {
+            self.start_worker()?;
         }
         Ok(())
     }
@@ -116,12 +107,16 @@ impl PoolShared {
     /// Changes the number of workers. When the system cannot start so many, keeps those that did start.
     pub(super) fn resize(&self, wanted: usize) -> Result<(), Error> {
         self.check_open()?;
-        self.supervisor().resize(wanted, &self.task_queue.busy());
+        let whole = self.workers.change();
+        let leaving = self.supervisor().resize(wanted, &self.task_queue.busy());
+        self.workers.note_leaving(&leaving);
+        self.task_queue.dismiss_all(&leaving);
+        drop(whole);
         let resized = self.start_missing();
         if resized.is_err() {
             self.supervisor().settle_for_less();
         }
-        // Make the watcher thread watch the new workers, and let the surplus leave.
+        // Make the watcher thread watch the new workers.
         self.ring();
         resized
     }

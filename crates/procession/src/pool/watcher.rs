@@ -1,6 +1,7 @@
 //! The thread of a pool that carries out what the engine's supervisor decides.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::MutexGuard;
 use std::time::Instant;
 
 use procession_engine::pool::supervisor::{Step, TaskFailure, next_step};
@@ -27,7 +28,10 @@ impl PoolShared {
 
     fn carry_out(&self, step: Step) {
         match step {
-            Step::Start => self.start_asked(),
+            Step::Start => {
+                let whole = self.workers.change();
+                self.start_if_wanted(whole);
+            }
             Step::Terminate(worker) | Step::Kill(worker) => self.workers.kill(worker),
             Step::Reap { worker, until } => match self.workers.reap(worker, until) {
                 Some(by_kill) => self.supervisor().exited(worker, by_kill),
@@ -38,23 +42,24 @@ impl PoolShared {
                 lost,
                 failed,
             } => {
-                let Some(mut error) = self.workers.remove(worker) else {
-                    return;
-                };
-                if let (Some(failed), TaskError::WorkerDied { how, .. }) = (failed, &error)
-                    && failed.gives_up
-                {
+                let died = self.workers.died(worker);
+                if let Some(failed) = failed.filter(|failed| failed.gives_up) {
                     let count = failed.count;
+                    let how = &died.1;
                     self.give_up(format!(
                         "{count} ended before they were ready; the last: {how}"
                     ));
                 }
-                if self.supervisor().is_terminated() {
-                    error = TaskError::PoolGone;
-                } else if let Some(broken) = self.broken() {
+                self.replace(worker);
+                let error = match self.broken() {
+                    _ if self.supervisor().is_terminated() => TaskError::PoolGone,
                     // It was killed with all the others.
-                    error = broken.clone();
-                }
+                    Some(broken) => broken.clone(),
+                    None => TaskError::WorkerDied {
+                        pid: died.0,
+                        how: died.1,
+                    },
+                };
                 for task in lost.into_iter().filter(|task| !task.repeated) {
                     self.deliver(task.job, task.index, Err(error.clone()));
                 }
@@ -87,9 +92,22 @@ impl PoolShared {
         started
     }
 
-    fn start_asked(&self) {
+    /// Removes a worker. Its successor takes its place at once, if there is to be one now.
+    fn replace(&self, worker: ProcId) {
+        let whole = self.workers.change();
+        self.workers.remove(worker);
+        self.start_if_wanted(whole);
+    }
+
+    fn start_if_wanted(&self, whole: MutexGuard<'_, ()>) {
+        let tasks = self.task_queue.outstanding();
+        if !self.supervisor().wants_start(tasks, Instant::now()) {
+            return;
+        }
         // This runs code of the user: it serialises the initializer's arguments. That may panic.
-        match catch_unwind(AssertUnwindSafe(|| self.start_worker())) {
+        let started = catch_unwind(AssertUnwindSafe(|| self.start_worker()));
+        drop(whole);
+        match started {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
                 let failed = self.supervisor().start_failed(Instant::now());
@@ -97,10 +115,7 @@ impl PoolShared {
                     self.give_up(error.to_string());
                 }
             }
-            Err(_) => {
-                self.supervisor().not_started();
-                self.give_up("its watcher panicked, see standard error".to_owned());
-            }
+            Err(_) => self.give_up("its watcher panicked, see standard error".to_owned()),
         }
     }
 }

@@ -9,7 +9,7 @@ use procession_engine::pool::supervisor::{OomHint, OomKills};
 use procession_engine::process::ProcId;
 
 use super::worker::{self, Initializer, TaskQueueRef, WorkerRequest};
-use crate::error::{Error, JoinError, TaskError, signal_name};
+use crate::error::{Error, JoinError, signal_name};
 use crate::process::Process;
 use crate::transfer::call::Failure;
 
@@ -22,7 +22,12 @@ pub(super) struct WorkerConfig {
 }
 
 struct Worker {
-    process: Process<Result<(), Failure>>,
+    id: ProcId,
+    pid: u32,
+    /// `None` while a thread waits for its exit.
+    process: Option<Process<Result<(), Failure>>>,
+    /// It leaves after its current task, and no longer counts.
+    leaves: bool,
     /// How it ended.
     how: String,
 }
@@ -31,6 +36,8 @@ pub(super) struct Workers {
     config: WorkerConfig,
     started: AtomicU64,
     list: Mutex<Vec<Worker>>,
+    /// Held while workers are replaced or started.
+    changing: Mutex<()>,
     oom_kills: Mutex<OomKills>,
 }
 
@@ -40,6 +47,7 @@ impl Workers {
             config,
             started: AtomicU64::new(0),
             list: Mutex::default(),
+            changing: Mutex::default(),
             oom_kills: Mutex::new(OomKills::now()),
         }
     }
@@ -60,67 +68,78 @@ impl Workers {
             .daemon(true)
             .kill_on_drop(true)
             .spawn(worker::work, request)?;
-        let id = process.proc_id();
-        let how = String::new();
-        self.list().push(Worker { process, how });
+        let (id, pid) = (process.proc_id(), process.id());
+        self.list().push(Worker {
+            id,
+            pid,
+            process: Some(process),
+            leaves: false,
+            how: String::new(),
+        });
         Ok(id)
     }
 
-    /// Returns the process id of a worker.
-    pub(super) fn pid(&self, id: ProcId) -> Option<u32> {
+    /// Locks the workers for a change that others see as a whole.
+    pub(super) fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the process ids of the workers that stay.
+    pub(super) fn ids(&self) -> Vec<u32> {
+        let _whole = self.change();
         let list = self.list();
-        let worker = list.iter().find(|worker| worker.process.proc_id() == id);
-        worker.map(|worker| worker.process.id())
+        let staying = list.iter().filter(|worker| !worker.leaves);
+        staying.map(|worker| worker.pid).collect()
+    }
+
+    pub(super) fn note_leaving(&self, leaving: &[ProcId]) {
+        for worker in self.list().iter_mut() {
+            worker.leaves |= leaving.contains(&worker.id);
+        }
+    }
+
+    /// Calls `with` with a worker.
+    fn with<T>(&self, id: ProcId, with: impl FnOnce(&mut Worker) -> T) -> Option<T> {
+        let mut list = self.list();
+        let worker = list.iter_mut().find(|worker| worker.id == id);
+        worker.map(with)
     }
 
     pub(super) fn kill(&self, id: ProcId) {
-        let list = self.list();
-        let meant = list.iter().filter(|worker| worker.process.proc_id() == id);
         // This fails only if the system forbids it, and the worker is our child.
-        meant.for_each(|worker| drop(worker.process.kill()));
-    }
-
-    fn take(&self, id: ProcId) -> Option<Worker> {
-        let mut list = self.list();
-        let at = list
-            .iter()
-            .position(|worker| worker.process.proc_id() == id)?;
-        Some(list.swap_remove(at))
+        let kill = |worker: &mut Worker| worker.process.as_ref().map(Process::kill);
+        let _ = self.with(id, kill);
     }
 
     /// Waits for the exit of a worker. Returns `None` if it is still alive, otherwise whether SIGKILL ended it.
     pub(super) fn reap(&self, id: ProcId, until: Deadline) -> Option<bool> {
-        let of = |worker: &&mut Worker| worker.process.proc_id() == id;
-        // One that may live on stays in the list.
-        let mut ended = match self.list().iter_mut().find(of) {
-            Some(worker) => worker.process.join_until(Deadline::NOW),
-            None => return Some(false),
+        let process = self.with(id, |worker| worker.process.take());
+        let Some(mut process) = process.flatten() else {
+            return Some(false);
         };
-        if matches!(ended, Ok(None)) {
-            if until.is_past() {
-                return None;
-            }
-            let mut worker = self.take(id)?;
-            ended = worker.process.join_until(until);
-            self.list().push(worker);
-        }
+        let ended = process.join_until(until);
         let exit = match &ended {
-            Ok(None) => return None,
-            Err(JoinError::Killed { signal: 9, .. }) => true,
-            _ => false,
+            Ok(None) => None,
+            Err(JoinError::Killed { signal: 9, .. }) => Some(true),
+            _ => Some(false),
         };
-        let how = self.describe_exit(ended);
-        if let Some(worker) = self.list().iter_mut().find(of) {
-            worker.how = how;
-        }
-        Some(exit)
+        let how = exit.map(|_| self.describe_exit(ended));
+        self.with(id, |worker| {
+            worker.process = Some(process);
+            worker.how = how.unwrap_or_default();
+        });
+        exit
     }
 
-    /// Removes a worker that has exited. Returns the error for the tasks it held.
-    pub(super) fn remove(&self, id: ProcId) -> Option<TaskError> {
-        let Worker { process, how } = self.take(id)?;
-        let pid = process.id();
-        Some(TaskError::WorkerDied { pid, how })
+    /// Returns the process id of a worker that has exited, and how it ended.
+    pub(super) fn died(&self, id: ProcId) -> (u32, String) {
+        let died = |worker: &mut Worker| (worker.pid, std::mem::take(&mut worker.how));
+        self.with(id, died).unwrap_or_default()
+    }
+
+    /// Removes a worker that has exited.
+    pub(super) fn remove(&self, id: ProcId) {
+        self.list().retain(|worker| worker.id != id);
     }
 
     fn describe_exit(&self, ended: Result<Option<Result<(), Failure>>, JoinError>) -> String {

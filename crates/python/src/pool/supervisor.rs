@@ -143,19 +143,24 @@ impl PoolSupervisor {
         }
     }
 
-    /// Returns whether a worker is missing. If so, start it now.
-    fn begin_start(&self) -> bool {
-        self.lock().begin_start()
+    /// Returns whether there are fewer workers than wanted.
+    fn is_short(&self) -> bool {
+        self.lock().is_short()
     }
 
-    fn started(&self, worker: u32) -> PyResult<()> {
-        self.lock().started(proc_id(worker)?, Instant::now());
+    /// Returns whether to start a worker now. Only one thread at a time may ask, start and report.
+    fn wants_start(&self) -> bool {
+        let tasks = self.unfinished();
+        self.lock().wants_start(tasks, Instant::now())
+    }
+
+    /// A worker was started. Without an entry in the table of processes, it cannot be watched.
+    fn started(&self, worker: Option<u32>) -> PyResult<()> {
+        match worker {
+            Some(worker) => self.lock().started(proc_id(worker)?, Instant::now()),
+            None => self.lock().started_unwatched(),
+        }
         Ok(())
-    }
-
-    /// A worker could not be started, for a reason that does not count.
-    fn not_started(&self) {
-        self.lock().not_started();
     }
 
     /// A worker could not be started. Returns how many starts failed in a row, and whether the pool gives up.

@@ -135,12 +135,8 @@ class ProcessBackend(PoolBackend):
 
     def repopulate(self) -> None:
         with self._populating:
-            while self._supervisor.begin_start():
-                try:
-                    self._start_worker()
-                except BaseException:
-                    self._supervisor.not_started()
-                    raise
+            while self._supervisor.is_short():
+                self._start_worker()
 
     def _start_worker(self) -> None:
         worker = self._make_process(self._ctx, target=serve, args=self._worker_args)
@@ -151,10 +147,7 @@ class ProcessBackend(PoolBackend):
         try:
             worker.start()
             self.workers.append(worker)
-            proc_id = _proc_id(worker)
-            # A process of another kind can do no task. It stays as one that is being started.
-            if proc_id is not None:
-                self._supervisor.started(proc_id)
+            self._supervisor.started(_proc_id(worker))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         util.debug("added worker")
@@ -217,12 +210,10 @@ class ProcessBackend(PoolBackend):
     def _replace(self) -> None:
         try:
             with self._populating:
-                self._start_worker()
+                if self._supervisor.wants_start():
+                    self._start_worker()
         except Exception as error:
             self._on_failed_start(error, "it could not be started", *self._supervisor.start_failed())
-        except BaseException:
-            self._supervisor.not_started()
-            raise
 
     def _reap(self, proc_id: int, seconds: float | None) -> None:
         worker = self._worker(proc_id)

@@ -82,7 +82,6 @@ enum Phase {
 /// What a supervisor wants next.
 #[derive(Debug, PartialEq, Eq)]
 enum Action {
-    /// A start. It counts until [`Supervisor::started`] or [`Supervisor::not_started`].
     Start,
     Terminate(ProcId),
     Kill(ProcId),
@@ -102,8 +101,8 @@ pub struct Supervisor {
     policy: Policy,
     wanted: usize,
     workers: Vec<Worker>,
-    /// Starts that were asked for and have not been reported.
-    starts: usize,
+    /// Workers that were started and cannot be watched: they count, and no more.
+    unwatched: usize,
     failed_starts: FailedStarts,
     phase: Phase,
     replaces: bool,
@@ -117,7 +116,7 @@ impl Supervisor {
             policy,
             wanted,
             workers: Vec::new(),
-            starts: 0,
+            unwatched: 0,
             failed_starts: FailedStarts::new(now),
             phase: Phase::Open,
             replaces: true,
@@ -130,10 +129,10 @@ impl Supervisor {
         self.wanted
     }
 
-    /// The workers that stay, oldest first.
-    pub fn active(&self) -> impl Iterator<Item = ProcId> {
-        let stays = |worker: &&Worker| !worker.retires;
-        self.workers.iter().filter(stays).map(|worker| worker.id)
+    /// The number of workers that stay.
+    fn active(&self) -> usize {
+        let staying = self.workers.iter().filter(|worker| !worker.retires);
+        staying.count() + self.unwatched
     }
 
     /// Whether the pool was closed or terminated.
@@ -186,34 +185,43 @@ impl Supervisor {
     }
 
     /// Changes the number of workers. Surplus workers leave after their current tasks: idle ones first, and among those
-    /// the newest.
-    pub fn resize(&mut self, wanted: usize, busy: &[ProcId]) {
+    /// the newest. The caller dismisses those that are returned, and starts those that are missing.
+    pub fn resize(&mut self, wanted: usize, busy: &[ProcId]) -> Vec<ProcId> {
         self.wanted = wanted;
         let active = self.workers.iter_mut().rev();
         let mut active: Vec<&mut Worker> = active.filter(|worker| !worker.retires).collect();
         let surplus = active.len().saturating_sub(wanted);
         active.sort_by_key(|worker| busy.contains(&worker.id));
-        for worker in active.into_iter().take(surplus) {
+        let leaving = active.into_iter().take(surplus);
+        let retire = |worker: &mut Worker| {
             worker.retires = true;
-            self.to_dismiss.push(worker.id);
-        }
+            worker.id
+        };
+        leaving.map(retire).collect()
     }
 
     /// Wants no more workers than there are.
     pub fn settle_for_less(&mut self) {
-        self.wanted = self.active().count().max(1);
+        self.wanted = self.active().max(1);
     }
 
-    /// Whether a worker is missing. If so, the caller starts it now, whatever happened before.
-    pub fn begin_start(&mut self) -> bool {
-        let missing = !self.is_terminated() && self.active().count() + self.starts < self.wanted;
-        self.starts += usize::from(missing);
-        missing
+    /// Whether there are fewer workers than wanted. A program that asks for them starts them now, whatever happened
+    /// before.
+    pub fn is_short(&self) -> bool {
+        !self.is_terminated() && self.active() < self.wanted
+    }
+
+    /// Whether to start a worker now, with so many unfinished tasks. One thread at a time may ask, start and report.
+    pub fn wants_start(&self, tasks: usize, now: Instant) -> bool {
+        self.is_missing(tasks) && now >= self.failed_starts.next_start
+    }
+
+    fn is_missing(&self, tasks: usize) -> bool {
+        self.active() < self.needed(tasks)
     }
 
     /// A worker was started.
     pub fn started(&mut self, id: ProcId, now: Instant) {
-        self.not_started();
         self.workers.push(Worker {
             id,
             stage: Stage::Starting,
@@ -226,14 +234,13 @@ impl Supervisor {
         });
     }
 
-    /// A worker could not be started, for a reason that does not count.
-    pub fn not_started(&mut self) {
-        self.starts = self.starts.saturating_sub(1);
+    /// A worker was started that cannot be watched, as it is no process of this tree.
+    pub fn started_unwatched(&mut self) {
+        self.unwatched += 1;
     }
 
     /// A worker could not be started.
     pub fn start_failed(&mut self, now: Instant) -> FailedStart {
-        self.not_started();
         self.count_failed_start(StartFailure::NotStarted, now)
     }
 
@@ -359,9 +366,7 @@ impl Supervisor {
         if let Some(reap) = workers.find_map(|worker| worker.reap(waits, now)) {
             return reap;
         }
-        let missing = self.active().count() + self.starts < self.needed(tasks);
-        if missing && now >= self.failed_starts.next_start {
-            self.starts += 1;
+        if self.wants_start(tasks, now) {
             return Action::Start;
         }
         let is_over = match self.phase {
@@ -369,15 +374,13 @@ impl Supervisor {
             Phase::Closed => tasks == 0 || self.has_given_up_for_good(),
             Phase::Open => self.has_given_up_for_good(),
         };
-        // A start that another thread has begun is reported without an event. Nobody terminates a pool meanwhile.
-        let has_starts = self.starts > 0 && !self.is_terminated();
-        if is_over && self.workers.is_empty() && !has_starts {
+        if is_over && self.workers.is_empty() {
             return Action::End;
         }
+        let missing = self.is_missing(tasks);
         let start = missing.then_some(self.failed_starts.next_start);
-        let report = (is_over && has_starts).then_some(now + CHECK_INTERVAL);
         let workers = self.workers.iter().filter_map(Worker::next_change);
-        Action::Wait(workers.chain(start).chain(report).min())
+        Action::Wait(workers.chain(start).min())
     }
 
     /// The workers to watch.

@@ -31,7 +31,8 @@ pub enum TaskFailure {
 /// What a front does next.
 #[derive(Debug)]
 pub enum Step {
-    /// Start a worker, and report [`Supervisor::started`] or [`Supervisor::start_failed`].
+    /// Start a worker if [`Supervisor::wants_start`], and report [`Supervisor::started`] or
+    /// [`Supervisor::start_failed`].
     Start,
     /// Ask a worker to stop.
     Terminate(ProcId),

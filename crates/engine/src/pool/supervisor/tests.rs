@@ -96,7 +96,9 @@ impl Pool {
     }
 
     fn active(&self) -> Vec<ProcId> {
-        self.supervisor.active().collect()
+        let staying = self.supervisor.workers.iter();
+        let staying = staying.filter(|worker| !worker.retires);
+        staying.map(|worker| worker.id).collect()
     }
 }
 
@@ -113,12 +115,11 @@ fn as_many_workers_are_started_as_are_wanted() {
 }
 
 #[test]
-fn a_start_counts_until_it_is_reported() {
+fn a_worker_that_cannot_be_watched_counts() {
     let mut pool = Pool::patient(1);
     assert_eq!(pool.next(), Action::Start);
+    pool.supervisor.started_unwatched();
     assert_eq!(pool.next(), Action::Wait(None));
-    pool.supervisor.not_started();
-    assert_eq!(pool.next(), Action::Start);
 }
 
 #[test]
@@ -283,12 +284,12 @@ fn a_worker_killed_for_its_task_is_no_failed_start() {
 fn idle_workers_leave_first_and_of_these_the_newest() {
     let mut pool = Pool::patient(4).ready();
     let workers = pool.active();
-    pool.supervisor.resize(2, &[workers[3]]);
+    let leaving = pool.supervisor.resize(2, &[workers[3]]);
+    assert_eq!(leaving, [workers[2], workers[1]]);
     assert_eq!(pool.active(), [workers[0], workers[3]]);
-    assert_eq!(pool.next(), Action::Dismiss(vec![workers[2], workers[1]]));
     assert_eq!(pool.exit(workers[1], false), None);
     assert_eq!(pool.next(), Action::Wait(None), "it is not replaced");
-    pool.supervisor.resize(3, &[]);
+    assert!(pool.supervisor.resize(3, &[]).is_empty());
     assert_eq!(pool.next(), Action::Start);
 }
 
@@ -334,18 +335,7 @@ fn a_terminated_pool_asks_all_lets_them_leave_and_kills_the_rest() {
 fn a_terminated_pool_starts_nothing() {
     let mut pool = Pool::patient(1);
     pool.supervisor.terminate(pool.now);
-    assert!(!pool.supervisor.begin_start());
-    assert_eq!(pool.next(), Action::End);
-}
-
-#[test]
-fn a_closed_pool_waits_for_the_worker_that_is_being_started() {
-    let mut pool = Pool::patient(1);
-    assert_eq!(pool.next(), Action::Start);
-    pool.supervisor.close();
-    pool.tasks = 0;
-    assert!(matches!(pool.next(), Action::Wait(Some(_))));
-    pool.supervisor.not_started();
+    assert!(!pool.supervisor.is_short());
     assert_eq!(pool.next(), Action::End);
 }
 
@@ -356,5 +346,5 @@ fn a_program_that_ends_the_workers_itself_gets_no_others() {
     let worker = pool.active()[0];
     pool.exit(worker, true);
     assert_eq!(pool.next(), Action::Wait(None));
-    assert!(pool.supervisor.begin_start(), "unless it asks for them");
+    assert!(pool.supervisor.is_short(), "unless it asks for them");
 }
