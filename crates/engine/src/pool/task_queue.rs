@@ -510,18 +510,12 @@ impl TaskQueue {
         withdrawn
     }
 
-    /// Dismisses a worker: it finishes the task that it has claimed, and then finds the task queue closed.
-    pub fn dismiss(&self, worker: ProcId) {
-        self.shared.dismiss(worker);
-        // Wakes all: no other process can tell which of the sleepers it is.
-        self.wake(u32::MAX);
-    }
-
-    /// Dismisses several workers; see [`TaskQueue::dismiss`].
+    /// Dismisses workers: each finishes the task that it has claimed, and then finds the task queue closed.
     pub fn dismiss_all(&self, workers: &[ProcId]) {
         for &worker in workers {
             self.shared.dismiss(worker);
         }
+        // Wakes all: no other process can tell which of the sleepers it is.
         self.wake(u32::MAX);
     }
 
