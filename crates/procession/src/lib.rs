@@ -96,10 +96,12 @@
 //!
 //! # Pools
 //!
-//! A [`Pool`] keeps worker processes and gives them tasks. [`Pool::map`] returns all results in order,
-//! [`Pool::imap`] and [`Pool::imap_unordered`] yield results while others are computed, and [`Pool::submit`]
-//! returns a [`Task`] to wait for later. Workers may keep [state](PoolBuilder::state) of any type, and tasks of
-//! a [scope](Pool::scope) may borrow their arguments. When a worker dies, its task fails with
+//! A [`Pool`] keeps worker processes and gives them tasks. [`Pool::map`](PoolHandle::map) returns all results in
+//! order, [`Pool::imap`](PoolHandle::imap) and [`Pool::imap_unordered`](PoolHandle::imap_unordered) yield results
+//! while others are computed, and [`Pool::submit`](PoolHandle::submit) returns a [`Task`] to wait for later.
+//! [`Pool::with_timeout`](PoolHandle::with_timeout) and [`Pool::with_retries`](PoolHandle::with_retries) set options
+//! for some of the tasks. Workers may keep [state](PoolBuilder::state) of any type, and tasks of a
+//! [scope](PoolHandle::scope) may borrow their arguments. When a worker dies, its task fails with
 //! [`TaskError::WorkerDied`] and the worker is replaced; other tasks are not affected.
 //!
 //! ```
@@ -248,8 +250,8 @@ pub use init::enter_test;
 pub use init::init;
 pub use memory::{MemoryUsage, memory_usage, set_memory_limit, trim_memory};
 pub use pool::{
-    Imap, ImapUnordered, MapUnordered, Pool, PoolBuilder, Scope, ScopedTask, SendAs, Task,
-    TaskOptions,
+    Imap, ImapUnordered, MapUnordered, Pool, PoolBuilder, PoolHandle, Scope, ScopedTask, SendAs,
+    Task,
 };
 pub use process::{Builder, Process, Stdio, name as process_name};
 pub use procession_engine::process::child::{ForkSafe, PreExec};

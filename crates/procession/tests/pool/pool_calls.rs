@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use procession::{Error, Event, Pool, Queue, Task, TaskError};
+use procession::{Error, Event, Pool, PutError, Queue, Task, TaskError};
 
 procession::test_support!();
 
@@ -209,6 +209,42 @@ fn imap_over_a_pool_that_was_closed_ends() {
     pool.close();
     let last = results.last().unwrap();
     assert!(matches!(last, Err(TaskError::PoolGone)), "{last:?}");
+}
+
+#[test]
+fn a_handle_that_outlives_its_pool_reports_that_the_pool_is_closed() {
+    let pool = Pool::new(1).unwrap();
+    let (same, limited) = (pool.clone(), pool.with_retries(1));
+    assert_eq!(same.apply(square, 3).unwrap(), 9);
+    let task = limited.submit(square, 4).unwrap();
+    drop(pool);
+    assert_eq!(task.join().unwrap(), 16);
+    for handle in [same, limited] {
+        assert!(matches!(handle.apply(square, 3), Err(Error::PoolClosed)));
+        assert!(matches!(handle.map(square, [3]), Err(Error::PoolClosed)));
+        let refused = handle.try_submit(square, 3);
+        assert!(matches!(refused, Err(PutError::Closed(3))));
+        let mut results = handle.imap(square, 0..).unwrap();
+        let first = results.next().unwrap();
+        assert!(matches!(first, Err(TaskError::PoolGone)), "{first:?}");
+        assert!(results.next().is_none());
+    }
+}
+
+#[test]
+fn options_set_one_after_the_other_all_hold() {
+    let pool = Pool::new(1).unwrap();
+    let limited = pool.with_retries(3).with_timeout(Duration::from_millis(30));
+    let shown = format!("{limited:?}");
+    assert!(
+        shown.contains("30ms") && shown.contains("retries: 3"),
+        "{shown}"
+    );
+    let plain = format!("{:?}", pool.clone());
+    assert!(
+        plain.contains("timeout: None") && plain.contains("retries: 0"),
+        "{plain}"
+    );
 }
 
 fn forever(_: u64) -> u64 {
