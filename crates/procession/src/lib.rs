@@ -213,9 +213,11 @@
 
 #![forbid(unsafe_code)]
 
-// From the bottom up: error; transfer; sync; data and reactor; channel and process; select, pool and python; init. A
-// module uses only modules below it, and `tests/floors.rs` checks that.
+// From the bottom up: error; transfer; sync; data and reactor; channel and process; select, pool, python and codec;
+// init and aliases. A module uses only modules below it, and `tests/floors.rs` checks that.
+mod aliases;
 mod channel;
+pub mod codec;
 mod data;
 mod error;
 mod init;
@@ -230,11 +232,12 @@ mod select;
 mod sync;
 mod transfer;
 
+pub use aliases::Queue;
 pub use bytemuck;
 pub use channel::joinable::JoinableQueue;
 pub use channel::loan::{Loan, Received};
 pub use channel::pipe::{Connection, Receiver, Sender, channel, pipe};
-pub use channel::queue::{Iter, Queue};
+pub use channel::queue::Iter;
 pub use data::array::{Array, ArrayGuard, ArraySlice};
 pub use data::atomic::{AtomicFlag, AtomicPrimitive};
 pub use data::plain::Plain;

@@ -12,6 +12,7 @@ use crate::channel::pipe::{Connection, Receiver, Sender};
 use crate::channel::queue::Queue;
 use crate::error::{GetError, within};
 use crate::process::Process;
+use crate::transfer::codec::Codec;
 
 /// An endpoint from which messages can be received.
 ///
@@ -198,35 +199,53 @@ impl<'a> Select<'a> {
     }
 }
 
-macro_rules! queues {
-    ($($queue:ident)+) => {$(
-        impl<T> SelectRecv for $queue<T> {}
+impl<T, C> SelectRecv for Queue<T, C> {}
 
-        impl<T> sealed::Receive for $queue<T> {
-            fn arrival(&self) -> Source<'_> {
-                Source::Message(self.engine())
-            }
-        }
-
-        impl<T: DeserializeOwned> sealed::Take for $queue<T> {
-            type Item = T;
-
-            fn take(&self) -> Result<T, GetError> {
-                self.try_get()
-            }
-        }
-
-        impl<T> SelectSend for $queue<T> {}
-
-        impl<T> sealed::Send for $queue<T> {
-            fn departure(&self) -> Source<'_> {
-                Source::Room(self.engine())
-            }
-        }
-    )+};
+impl<T, C> sealed::Receive for Queue<T, C> {
+    fn arrival(&self) -> Source<'_> {
+        Source::Message(self.engine())
+    }
 }
 
-queues!(Queue JoinableQueue);
+impl<T: DeserializeOwned, C: Codec> sealed::Take for Queue<T, C> {
+    type Item = T;
+
+    fn take(&self) -> Result<T, GetError> {
+        self.try_get()
+    }
+}
+
+impl<T, C> SelectSend for Queue<T, C> {}
+
+impl<T, C> sealed::Send for Queue<T, C> {
+    fn departure(&self) -> Source<'_> {
+        Source::Room(self.engine())
+    }
+}
+
+impl<T> SelectRecv for JoinableQueue<T> {}
+
+impl<T> sealed::Receive for JoinableQueue<T> {
+    fn arrival(&self) -> Source<'_> {
+        Source::Message(self.engine())
+    }
+}
+
+impl<T: DeserializeOwned> sealed::Take for JoinableQueue<T> {
+    type Item = T;
+
+    fn take(&self) -> Result<T, GetError> {
+        self.try_get()
+    }
+}
+
+impl<T> SelectSend for JoinableQueue<T> {}
+
+impl<T> sealed::Send for JoinableQueue<T> {
+    fn departure(&self) -> Source<'_> {
+        Source::Room(self.engine())
+    }
+}
 
 impl<S, R> SelectRecv for Connection<S, R> {}
 

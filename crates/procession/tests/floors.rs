@@ -22,8 +22,8 @@ const CRATE: House = House {
         &["sync"],
         &["data", "reactor"],
         &["channel", "process"],
-        &["select", "pool", "python"],
-        &["init"],
+        &["select", "pool", "python", "codec"],
+        &["init", "aliases"],
     ],
 };
 

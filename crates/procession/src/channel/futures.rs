@@ -15,6 +15,7 @@ use super::pipe::{Connection, Receiver, Sender};
 use super::queue::Queue;
 use crate::error::{Error, GetError, PutError};
 use crate::reactor::{Interest, ready};
+use crate::transfer::codec::Codec;
 use crate::transfer::shared::Shared;
 
 /// An endpoint through which messages are sent or received.
@@ -84,7 +85,7 @@ pub(crate) async fn get<M>(
     }
 }
 
-impl<T: Serialize> Queue<T> {
+impl<T: Serialize, C: Codec> Queue<T, C> {
     /// Like [`put`](Queue::put), as a future.
     ///
     /// # Cancellation
@@ -97,7 +98,7 @@ impl<T: Serialize> Queue<T> {
     }
 }
 
-impl<T: DeserializeOwned> Queue<T> {
+impl<T: DeserializeOwned, C: Codec> Queue<T, C> {
     /// Like [`get`](Queue::get), as a future.
     ///
     /// # Cancellation

@@ -6,50 +6,27 @@ use std::time::Duration;
 
 use procession_engine::{self as engine, Deadline, ObjectRef, channel};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, GetError, PutError, within};
-use crate::transfer::codec;
+use crate::transfer::codec::{Codec, RustCodec};
 use crate::transfer::shared::Shared;
 
-/// A first-in, first-out queue with many producers and many consumers.
+/// A queue whose messages `C` encodes.
 ///
-/// When [`put`](Queue::put) returns, the message is in shared memory and survives its producer. When a consumer
-/// dies while it takes a message, another consumer gets the message.
-///
-/// Clones refer to the same queue. A queue lives as long as a process or a waiting message holds it. A message
-/// that refers to the queue in which it waits keeps both until the tree of processes ends.
-///
-/// # Examples
-/// ```
-/// use procession::{Process, Queue};
-///
-/// fn produce(queue: Queue<String>) {
-///     queue.put("Hello from producer!".to_owned()).unwrap();
-/// }
-///
-/// fn main() -> procession::Result<()> {
-///     procession::init();
-///     let queue = Queue::new()?;
-///     let producer = Process::spawn(produce, queue.clone())?;
-///     assert_eq!(queue.get()?, "Hello from producer!");
-///     producer.join()?;
-///     Ok(())
-/// }
-/// ```
-#[derive(Serialize, Deserialize)]
-#[serde(transparent, bound = "")]
-pub struct Queue<T> {
+/// Programs use it as [`procession::Queue`](crate::Queue) and, with the feature `python`, as
+/// `procession::python::Queue`, which say how a queue behaves.
+pub struct Queue<T, C = RustCodec> {
     inner: Shared<channel::Queue>,
-    _items: PhantomData<fn(T) -> T>,
+    _items: PhantomData<fn(T) -> (T, C)>,
 }
 
-impl<T> Queue<T> {
+impl<T, C> Queue<T, C> {
     /// Creates an unbounded queue: putting never waits.
     ///
     /// # Errors
     /// Returns an error when there is no shared memory left.
-    pub fn new() -> Result<Queue<T>, Error> {
+    pub fn new() -> Result<Queue<T, C>, Error> {
         Ok(Queue::over(channel::Queue::new(0)?))
     }
 
@@ -70,12 +47,12 @@ impl<T> Queue<T> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn bounded(capacity: usize) -> Result<Queue<T>, Error> {
+    pub fn bounded(capacity: usize) -> Result<Queue<T, C>, Error> {
         assert!(capacity > 0, "a queue needs a capacity of at least one");
         Ok(Queue::over(channel::Queue::new(capacity)?))
     }
 
-    pub(crate) fn over(queue: channel::Queue) -> Queue<T> {
+    pub(crate) fn over(queue: channel::Queue) -> Queue<T, C> {
         Queue {
             inner: Shared::new(queue),
             _items: PhantomData,
@@ -135,7 +112,7 @@ impl<T> Queue<T> {
     }
 }
 
-impl<T: Serialize> Queue<T> {
+impl<T: Serialize, C: Codec> Queue<T, C> {
     /// Puts a message. A bounded queue that is full makes it wait for room.
     ///
     /// # Errors
@@ -201,13 +178,13 @@ impl<T: Serialize> Queue<T> {
         if deadline == Deadline::NOW && self.inner.would_refuse() {
             return Err(PutError::Full(message));
         }
-        put_encoded(message, |bytes, held| {
+        put_encoded::<C, T>(message, |bytes, held| {
             self.inner.put_with(&[bytes], held, deadline)
         })
     }
 }
 
-impl<T: DeserializeOwned> Queue<T> {
+impl<T: DeserializeOwned, C: Codec> Queue<T, C> {
     /// Gets the oldest message, waiting until there is one.
     ///
     /// # Errors
@@ -283,22 +260,22 @@ impl<T: DeserializeOwned> Queue<T> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn iter(&self) -> Iter<'_, T> {
+    pub fn iter(&self) -> Iter<'_, T, C> {
         Iter { queue: self }
     }
 
     fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
-        get_decoded(|message| self.inner.get_into(message, deadline))
+        get_decoded::<C, T>(|message| self.inner.get_into(message, deadline))
     }
 }
 
 /// Encodes a message and puts it with the objects it refers to. Retries after signals.
-pub(crate) fn put_encoded<T: Serialize>(
+pub(crate) fn put_encoded<C: Codec, T: Serialize>(
     message: T,
     mut put: impl FnMut(&[u8], &[ObjectRef]) -> Result<(), engine::error::PutError>,
 ) -> Result<(), PutError<T>> {
     let put = |bytes: &[u8], held: &[ObjectRef]| put_retrying(|| put(bytes, held));
-    match codec::with_message(&message, put) {
+    match C::with_message(&message, put) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(refused(message, error)),
         Err(error) => Err(PutError::Failed(message, Box::new(error))),
@@ -329,12 +306,12 @@ pub(crate) fn refused<T>(message: T, error: engine::error::PutError) -> PutError
 }
 
 /// Gets a message and decodes it. Retries after signals.
-pub(crate) fn get_decoded<T: DeserializeOwned>(
+pub(crate) fn get_decoded<C: Codec, T: DeserializeOwned>(
     get: impl FnMut(&mut channel::Message) -> Result<(), engine::error::GetError>,
 ) -> Result<T, GetError> {
     let mut message = channel::Message::default();
     get_retrying(&mut message, get)?;
-    Ok(codec::decode(message.bytes())?)
+    Ok(C::decode(message.bytes())?)
 }
 
 #[inline]
@@ -353,8 +330,8 @@ pub(crate) fn get_retrying(
     }
 }
 
-impl<T> Clone for Queue<T> {
-    fn clone(&self) -> Queue<T> {
+impl<T, C> Clone for Queue<T, C> {
+    fn clone(&self) -> Queue<T, C> {
         Queue {
             inner: self.inner.clone(),
             _items: PhantomData,
@@ -362,7 +339,7 @@ impl<T> Clone for Queue<T> {
     }
 }
 
-impl<T> fmt::Debug for Queue<T> {
+impl<T, C> fmt::Debug for Queue<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
             .field("len", &self.len())
@@ -371,13 +348,28 @@ impl<T> fmt::Debug for Queue<T> {
     }
 }
 
-/// An iterator over the messages of a [`Queue`].
-#[derive(Debug)]
-pub struct Iter<'a, T> {
-    queue: &'a Queue<T>,
+impl<T, C: Codec> Serialize for Queue<T, C> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_as(C::QUEUE, serializer)
+    }
 }
 
-impl<T: DeserializeOwned> Iterator for Iter<'_, T> {
+impl<'de, T, C: Codec> Deserialize<'de> for Queue<T, C> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Queue<T, C>, D::Error> {
+        Ok(Queue {
+            inner: Shared::deserialize_as(C::QUEUE, deserializer)?,
+            _items: PhantomData,
+        })
+    }
+}
+
+/// An iterator over the messages of a [`Queue`](crate::Queue).
+#[derive(Debug)]
+pub struct Iter<'a, T, C = RustCodec> {
+    queue: &'a Queue<T, C>,
+}
+
+impl<T: DeserializeOwned, C: Codec> Iterator for Iter<'_, T, C> {
     type Item = Result<T, GetError>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -54,10 +54,10 @@
 
 mod builder;
 mod bytes;
+mod codec;
 mod export;
 mod message;
 mod process;
-mod queue;
 mod wire;
 
 #[doc(inline)]
@@ -65,7 +65,35 @@ pub use crate::__export_to_python as export;
 pub use crate::error::Exception;
 pub use builder::Builder;
 pub use bytes::Bytes;
+pub use codec::PythonCodec;
 pub use export::export;
 pub(crate) use export::serve;
 pub use process::Process;
-pub use queue::{Iter, Queue};
+
+use crate::channel::queue;
+
+/// Like [`procession::Queue`](crate::Queue), for messages of plain data that Python reads and writes too.
+///
+/// In Python it is a `procession.Queue`. Pass it as an argument to [`Process::spawn`], to an [exported](export!)
+/// function, or to processes of this program. A queue that is [closed](Queue::close) and empty raises `EOFError`
+/// in Python.
+///
+/// A message that does not decode as a `T` is an error for its receiver, and is removed; the queue continues.
+/// That includes pickles, which Python sends for instances of classes.
+///
+/// # Examples
+/// ```no_run
+/// use procession::python;
+///
+/// # fn main() -> procession::Result<()> {
+/// let results: python::Queue<Vec<f64>> = python::Queue::new()?;
+/// let worker = python::Process::<()>::spawn("worker", "main", (results.clone(),))?;
+/// println!("{:?}", results.get()?);
+/// worker.join()?;
+/// # Ok(())
+/// # }
+/// ```
+pub type Queue<T> = queue::Queue<T, PythonCodec>;
+
+/// An iterator over the messages of a [`Queue`].
+pub type Iter<'a, T> = queue::Iter<'a, T, PythonCodec>;

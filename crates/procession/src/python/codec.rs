@@ -1,0 +1,32 @@
+//! The codec between Rust and Python.
+
+use procession_engine::ObjectRef;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::wire;
+use crate::error::Error;
+use crate::transfer::codec::{Codec, sealed};
+
+/// The codec between Rust and Python: [plain data](crate::python#what-travels) that both read and write.
+///
+/// Messages refer to no shared objects. Arguments of a process may.
+#[derive(Debug)]
+pub enum PythonCodec {}
+
+impl Codec for PythonCodec {}
+
+impl sealed::Codec for PythonCodec {
+    const QUEUE: &'static str = wire::QUEUE;
+
+    fn with_message<T: Serialize, R>(
+        message: &T,
+        with: impl FnOnce(&[u8], &[ObjectRef]) -> R,
+    ) -> Result<R, Error> {
+        Ok(with(&wire::encode(message)?, &[]))
+    }
+
+    fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<T, Error> {
+        wire::decode(message)
+    }
+}
