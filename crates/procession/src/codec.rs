@@ -5,8 +5,10 @@
 //! | generic over the codec | between Rust processes | between Rust and Python (feature `python`) |
 //! |---|---|---|
 //! | [`Queue<T, C>`] | [`procession::Queue<T>`](crate::Queue) | `procession::python::Queue<T>` |
+//! | [`Process<R, C>`] | [`procession::Process<R>`](crate::Process) | `procession::python::Process<R>` |
+//! | [`Builder<C>`] | [`procession::Builder`](crate::Builder) | `procession::python::Builder` |
 //!
-//! A function that works with both takes the generic type:
+//! The codecs are [`RustCodec`] and `procession::python::PythonCodec`. A function for both takes the generic type:
 //!
 //! ```
 //! use procession::PutError;
@@ -25,4 +27,6 @@
 //! ```
 
 pub use crate::channel::queue::Queue;
+pub use crate::process::builder::Builder;
+pub use crate::process::handle::Process;
 pub use crate::transfer::codec::{Codec, RustCodec};

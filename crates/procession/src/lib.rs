@@ -214,8 +214,7 @@
 #![forbid(unsafe_code)]
 
 // From the bottom up: error; transfer; sync; data and reactor; channel and process; select, pool, python and codec;
-// init and aliases. A module uses only modules below it, and `tests/floors.rs` checks that.
-mod aliases;
+// init. A module uses only modules below it, and `tests/floors.rs` checks that.
 mod channel;
 pub mod codec;
 mod data;
@@ -232,8 +231,8 @@ mod select;
 mod sync;
 mod transfer;
 
-pub use aliases::Queue;
 pub use bytemuck;
+pub use channel::Queue;
 pub use channel::joinable::JoinableQueue;
 pub use channel::loan::{Loan, Received};
 pub use channel::pipe::{Connection, Receiver, Sender, channel, pipe};

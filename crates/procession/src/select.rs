@@ -11,7 +11,7 @@ use crate::channel::joinable::JoinableQueue;
 use crate::channel::pipe::{Connection, Receiver, Sender};
 use crate::channel::queue::Queue;
 use crate::error::{GetError, within};
-use crate::process::Process;
+use crate::process::handle::Process;
 use crate::transfer::codec::Codec;
 
 /// An endpoint from which messages can be received.
@@ -111,7 +111,7 @@ impl<'a> Select<'a> {
     }
 
     /// Adds a process, to learn of its end. Returns its index.
-    pub fn join<R>(&mut self, process: &'a Process<R>) -> usize {
+    pub fn join<R, C>(&mut self, process: &'a Process<R, C>) -> usize {
         self.add(process.exit_source())
     }
 

@@ -23,7 +23,7 @@ const CRATE: House = House {
         &["data", "reactor"],
         &["channel", "process"],
         &["select", "pool", "python", "codec"],
-        &["init", "aliases"],
+        &["init"],
     ],
 };
 

@@ -11,8 +11,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::builder::Builder;
+use super::handle::{Process, reap_unjoined, unjoined};
 use super::serve::{self, NameLock};
-use super::{Process, reap_unjoined, stdio, unjoined};
+use super::stdio;
 use crate::error::Error;
 #[cfg(feature = "async")]
 use crate::reactor::{self, Reactors};

@@ -11,7 +11,8 @@ use procession_engine::{ObjectRef, channel};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::Error;
+use crate::error::{Error, JoinError};
+use crate::transfer::call;
 use crate::transfer::context::{self, Serialising};
 use crate::transfer::shared::Object;
 
@@ -21,13 +22,18 @@ use crate::transfer::shared::Object;
 pub trait Codec: sealed::Codec {}
 
 pub(crate) mod sealed {
+    use std::fmt::Debug;
+
     use procession_engine::ObjectRef;
     use serde::Serialize;
     use serde::de::DeserializeOwned;
 
-    use crate::error::Error;
+    use crate::error::{Error, JoinError};
 
     pub trait Codec: 'static {
+        /// The settings of a process that only this codec has.
+        type Settings: Debug + Default;
+
         /// The newtype name of a queue's handle in serde's data model.
         const QUEUE: &'static str;
 
@@ -38,6 +44,10 @@ pub(crate) mod sealed {
         ) -> Result<R, Error>;
 
         fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<T, Error>;
+
+        /// Reads the result of the process `pid` from a message on its control queue. Returns `None` when it is
+        /// another message.
+        fn result<R: DeserializeOwned>(pid: u32, message: &[u8]) -> Option<Result<R, JoinError>>;
     }
 }
 
@@ -50,6 +60,8 @@ pub enum RustCodec {}
 impl Codec for RustCodec {}
 
 impl sealed::Codec for RustCodec {
+    type Settings = ();
+
     const QUEUE: &'static str = channel::Queue::MARK;
 
     #[inline]
@@ -63,6 +75,10 @@ impl sealed::Codec for RustCodec {
     #[inline]
     fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<T, Error> {
         decode(message)
+    }
+
+    fn result<R: DeserializeOwned>(pid: u32, message: &[u8]) -> Option<Result<R, JoinError>> {
+        call::process_result(pid, message)
     }
 }
 
