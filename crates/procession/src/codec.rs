@@ -5,6 +5,7 @@
 //! | generic over the codec | between Rust processes | between Rust and Python (feature `python`) |
 //! |---|---|---|
 //! | [`Queue<T, C>`] | [`procession::Queue<T>`](crate::Queue) | `procession::python::Queue<T>` |
+//! | [`Queue<T, C, Joinable>`](Queue) | [`procession::JoinableQueue<T>`](crate::JoinableQueue) | |
 //! | [`Process<R, C>`] | [`procession::Process<R>`](crate::Process) | `procession::python::Process<R>` |
 //! | [`Builder<C>`] | [`procession::Builder`](crate::Builder) | `procession::python::Builder` |
 //!
@@ -26,6 +27,7 @@
 //! # }
 //! ```
 
+pub use crate::channel::joinable::{Joinable, NotJoinable, QueueKind};
 pub use crate::channel::queue::Queue;
 pub use crate::process::builder::Builder;
 pub use crate::process::handle::Process;

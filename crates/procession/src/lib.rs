@@ -232,11 +232,10 @@ mod sync;
 mod transfer;
 
 pub use bytemuck;
-pub use channel::Queue;
-pub use channel::joinable::JoinableQueue;
 pub use channel::loan::{Loan, Received};
 pub use channel::pipe::{Connection, Receiver, Sender, channel, pipe};
 pub use channel::queue::Iter;
+pub use channel::{JoinableQueue, Queue};
 pub use data::array::{Array, ArrayGuard, ArraySlice};
 pub use data::atomic::{AtomicFlag, AtomicPrimitive};
 pub use data::plain::Plain;

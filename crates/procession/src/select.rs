@@ -7,7 +7,6 @@ use procession_engine::error::WaitError;
 use procession_engine::select::{self as engine, Source};
 use serde::de::DeserializeOwned;
 
-use crate::channel::joinable::JoinableQueue;
 use crate::channel::pipe::{Connection, Receiver, Sender};
 use crate::channel::queue::Queue;
 use crate::error::{GetError, within};
@@ -83,13 +82,13 @@ impl<'a> Select<'a> {
         Select::default()
     }
 
-    /// Adds a [`Queue`], [`JoinableQueue`], [`Receiver`] or [`Connection`] to receive from. Returns its
+    /// Adds a [`Queue`], [`JoinableQueue`](crate::JoinableQueue), [`Receiver`] or [`Connection`] to receive from. Returns its
     /// index.
     pub fn recv(&mut self, from: &'a impl SelectRecv) -> usize {
         self.add(from.arrival())
     }
 
-    /// Adds a [`Queue`], [`JoinableQueue`], [`Sender`] or [`Connection`] to send a small message to.
+    /// Adds a [`Queue`], [`JoinableQueue`](crate::JoinableQueue), [`Sender`] or [`Connection`] to send a small message to.
     /// Returns its index.
     ///
     /// # Examples
@@ -199,15 +198,15 @@ impl<'a> Select<'a> {
     }
 }
 
-impl<T, C> SelectRecv for Queue<T, C> {}
+impl<T, C, K> SelectRecv for Queue<T, C, K> {}
 
-impl<T, C> sealed::Receive for Queue<T, C> {
+impl<T, C, K> sealed::Receive for Queue<T, C, K> {
     fn arrival(&self) -> Source<'_> {
         Source::Message(self.engine())
     }
 }
 
-impl<T: DeserializeOwned, C: Codec> sealed::Take for Queue<T, C> {
+impl<T: DeserializeOwned, C: Codec, K> sealed::Take for Queue<T, C, K> {
     type Item = T;
 
     fn take(&self) -> Result<T, GetError> {
@@ -215,33 +214,9 @@ impl<T: DeserializeOwned, C: Codec> sealed::Take for Queue<T, C> {
     }
 }
 
-impl<T, C> SelectSend for Queue<T, C> {}
+impl<T, C, K> SelectSend for Queue<T, C, K> {}
 
-impl<T, C> sealed::Send for Queue<T, C> {
-    fn departure(&self) -> Source<'_> {
-        Source::Room(self.engine())
-    }
-}
-
-impl<T> SelectRecv for JoinableQueue<T> {}
-
-impl<T> sealed::Receive for JoinableQueue<T> {
-    fn arrival(&self) -> Source<'_> {
-        Source::Message(self.engine())
-    }
-}
-
-impl<T: DeserializeOwned> sealed::Take for JoinableQueue<T> {
-    type Item = T;
-
-    fn take(&self) -> Result<T, GetError> {
-        self.try_get()
-    }
-}
-
-impl<T> SelectSend for JoinableQueue<T> {}
-
-impl<T> sealed::Send for JoinableQueue<T> {
+impl<T, C, K> sealed::Send for Queue<T, C, K> {
     fn departure(&self) -> Source<'_> {
         Source::Room(self.engine())
     }
@@ -297,7 +272,7 @@ impl<T> sealed::Send for Sender<T> {
 
 /// Waits for the first of several operations, and runs its arm.
 ///
-/// Arms: `recv(from) -> got => ..`, with a [`Queue`], [`JoinableQueue`], [`Receiver`] or [`Connection`] and the
+/// Arms: `recv(from) -> got => ..`, with a [`Queue`], [`JoinableQueue`](crate::JoinableQueue), [`Receiver`] or [`Connection`] and the
 /// `Result` of receiving from it; `join(process) => ..`, run when the process has ended; and, as the last arm,
 /// `default => ..` when nothing is ready or `default(timeout) => ..` when nothing became ready in time. The
 /// macro's value is that of the arm.

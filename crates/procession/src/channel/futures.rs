@@ -10,7 +10,6 @@ use procession_engine::select::EventKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::joinable::JoinableQueue;
 use super::pipe::{Connection, Receiver, Sender};
 use super::queue::Queue;
 use crate::error::{Error, GetError, PutError};
@@ -85,7 +84,7 @@ pub(crate) async fn get<M>(
     }
 }
 
-impl<T: Serialize, C: Codec> Queue<T, C> {
+impl<T: Serialize, C: Codec, K> Queue<T, C, K> {
     /// Like [`put`](Queue::put), as a future.
     ///
     /// # Cancellation
@@ -98,7 +97,7 @@ impl<T: Serialize, C: Codec> Queue<T, C> {
     }
 }
 
-impl<T: DeserializeOwned, C: Codec> Queue<T, C> {
+impl<T: DeserializeOwned, C: Codec, K> Queue<T, C, K> {
     /// Like [`get`](Queue::get), as a future.
     ///
     /// # Cancellation
@@ -131,32 +130,6 @@ impl<T: DeserializeOwned, C: Codec> Queue<T, C> {
     /// ```
     pub async fn get_async(&self) -> Result<T, GetError> {
         get(self.engine(), || self.try_get()).await
-    }
-}
-
-impl<T: Serialize> JoinableQueue<T> {
-    /// Like [`put`](JoinableQueue::put), as a future.
-    ///
-    /// # Cancellation
-    /// Dropping the future before it resolves puts nothing, and drops the message.
-    ///
-    /// # Errors
-    /// The same as for [`put`](JoinableQueue::put).
-    pub async fn put_async(&self, message: T) -> Result<(), PutError<T>> {
-        self.queue().put_async(message).await
-    }
-}
-
-impl<T: DeserializeOwned> JoinableQueue<T> {
-    /// Like [`get`](JoinableQueue::get), as a future.
-    ///
-    /// # Cancellation
-    /// Dropping the future before it resolves receives nothing: the message stays in the queue.
-    ///
-    /// # Errors
-    /// The same as for [`get`](JoinableQueue::get).
-    pub async fn get_async(&self) -> Result<T, GetError> {
-        self.queue().get_async().await
     }
 }
 

@@ -37,3 +37,31 @@ use crate::transfer::codec::RustCodec;
 /// }
 /// ```
 pub type Queue<T> = queue::Queue<T, RustCodec>;
+
+/// A [`Queue`] whose consumers report when they have processed a message.
+///
+/// # Examples
+/// ```
+/// use procession::{JoinableQueue, Process};
+///
+/// fn consume(queue: JoinableQueue<u32>) {
+///     for message in queue.iter() {
+///         println!("{}", message.unwrap());
+///         queue.task_done().unwrap();
+///     }
+/// }
+///
+/// fn main() -> procession::Result<()> {
+///     procession::init();
+///     let queue = JoinableQueue::new()?;
+///     let consumer = Process::spawn(consume, queue.clone())?;
+///     queue.put(1)?;
+///     queue.put(2)?;
+///     queue.join()?;
+///     assert_eq!(queue.unfinished(), 0);
+///     queue.close();
+///     consumer.join()?;
+///     Ok(())
+/// }
+/// ```
+pub type JoinableQueue<T> = queue::Queue<T, RustCodec, joinable::Joinable>;

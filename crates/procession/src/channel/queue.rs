@@ -8,26 +8,27 @@ use procession_engine::{self as engine, Deadline, ObjectRef, channel};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::joinable::{NotJoinable, QueueKind};
 use crate::error::{Error, GetError, PutError, within};
 use crate::transfer::codec::{Codec, RustCodec};
 use crate::transfer::shared::Shared;
 
-/// A queue whose messages `C` encodes.
+/// A queue whose messages `C` encodes, and that can be joined if `K` is [`Joinable`](super::joinable::Joinable).
 ///
-/// Programs use it as [`procession::Queue`](crate::Queue) and, with the feature `python`, as
-/// `procession::python::Queue`, which say how a queue behaves.
-pub struct Queue<T, C = RustCodec> {
+/// Programs use it as [`procession::Queue`](crate::Queue), as [`procession::JoinableQueue`](crate::JoinableQueue)
+/// and, with the feature `python`, as `procession::python::Queue`, which say how a queue behaves.
+pub struct Queue<T, C = RustCodec, K = NotJoinable> {
     inner: Shared<channel::Queue>,
-    _items: PhantomData<fn(T) -> (T, C)>,
+    _items: PhantomData<fn(T) -> (T, C, K)>,
 }
 
-impl<T, C> Queue<T, C> {
+impl<T, C, K: QueueKind> Queue<T, C, K> {
     /// Creates an unbounded queue: putting never waits.
     ///
     /// # Errors
     /// Returns an error when there is no shared memory left.
-    pub fn new() -> Result<Queue<T, C>, Error> {
-        Ok(Queue::over(channel::Queue::new(0)?))
+    pub fn new() -> Result<Queue<T, C, K>, Error> {
+        Queue::create(0)
     }
 
     /// Creates a queue of at most `capacity` messages: putting waits for room.
@@ -47,18 +48,20 @@ impl<T, C> Queue<T, C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn bounded(capacity: usize) -> Result<Queue<T, C>, Error> {
+    pub fn bounded(capacity: usize) -> Result<Queue<T, C, K>, Error> {
         assert!(capacity > 0, "a queue needs a capacity of at least one");
-        Ok(Queue::over(channel::Queue::new(capacity)?))
+        Queue::create(capacity)
     }
 
-    pub(crate) fn over(queue: channel::Queue) -> Queue<T, C> {
-        Queue {
-            inner: Shared::new(queue),
+    fn create(capacity: usize) -> Result<Queue<T, C, K>, Error> {
+        Ok(Queue {
+            inner: Shared::new(K::create(capacity)?),
             _items: PhantomData,
-        }
+        })
     }
+}
 
+impl<T, C, K> Queue<T, C, K> {
     /// Returns the number of waiting messages.
     pub fn len(&self) -> usize {
         self.inner.len()
@@ -112,7 +115,7 @@ impl<T, C> Queue<T, C> {
     }
 }
 
-impl<T: Serialize, C: Codec> Queue<T, C> {
+impl<T: Serialize, C: Codec, K> Queue<T, C, K> {
     /// Puts a message. A bounded queue that is full makes it wait for room.
     ///
     /// # Errors
@@ -184,7 +187,7 @@ impl<T: Serialize, C: Codec> Queue<T, C> {
     }
 }
 
-impl<T: DeserializeOwned, C: Codec> Queue<T, C> {
+impl<T: DeserializeOwned, C: Codec, K> Queue<T, C, K> {
     /// Gets the oldest message, waiting until there is one.
     ///
     /// # Errors
@@ -260,7 +263,7 @@ impl<T: DeserializeOwned, C: Codec> Queue<T, C> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn iter(&self) -> Iter<'_, T, C> {
+    pub fn iter(&self) -> Iter<'_, T, C, K> {
         Iter { queue: self }
     }
 
@@ -330,8 +333,8 @@ pub(crate) fn get_retrying(
     }
 }
 
-impl<T, C> Clone for Queue<T, C> {
-    fn clone(&self) -> Queue<T, C> {
+impl<T, C, K> Clone for Queue<T, C, K> {
+    fn clone(&self) -> Queue<T, C, K> {
         Queue {
             inner: self.inner.clone(),
             _items: PhantomData,
@@ -339,23 +342,23 @@ impl<T, C> Clone for Queue<T, C> {
     }
 }
 
-impl<T, C> fmt::Debug for Queue<T, C> {
+impl<T, C, K: QueueKind> fmt::Debug for Queue<T, C, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue")
+        f.debug_struct(K::NAME)
             .field("len", &self.len())
             .field("capacity", &self.capacity())
             .finish_non_exhaustive()
     }
 }
 
-impl<T, C: Codec> Serialize for Queue<T, C> {
+impl<T, C: Codec, K> Serialize for Queue<T, C, K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.inner.serialize_as(C::QUEUE, serializer)
     }
 }
 
-impl<'de, T, C: Codec> Deserialize<'de> for Queue<T, C> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Queue<T, C>, D::Error> {
+impl<'de, T, C: Codec, K> Deserialize<'de> for Queue<T, C, K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Queue<T, C, K>, D::Error> {
         Ok(Queue {
             inner: Shared::deserialize_as(C::QUEUE, deserializer)?,
             _items: PhantomData,
@@ -363,13 +366,18 @@ impl<'de, T, C: Codec> Deserialize<'de> for Queue<T, C> {
     }
 }
 
-/// An iterator over the messages of a [`Queue`](crate::Queue).
-#[derive(Debug)]
-pub struct Iter<'a, T, C = RustCodec> {
-    queue: &'a Queue<T, C>,
+/// An iterator over the messages of a [`Queue`](crate::Queue) or [`JoinableQueue`](crate::JoinableQueue).
+pub struct Iter<'a, T, C = RustCodec, K = NotJoinable> {
+    queue: &'a Queue<T, C, K>,
 }
 
-impl<T: DeserializeOwned, C: Codec> Iterator for Iter<'_, T, C> {
+impl<T, C, K: QueueKind> fmt::Debug for Iter<'_, T, C, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").field("queue", self.queue).finish()
+    }
+}
+
+impl<T: DeserializeOwned, C: Codec, K> Iterator for Iter<'_, T, C, K> {
     type Item = Result<T, GetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
