@@ -27,7 +27,7 @@ pub(crate) mod sealed {
     use super::{GetError, Source};
 
     pub trait Receive {
-        fn arrival(&self) -> Source<'_>;
+        fn recv_source(&self) -> Source<'_>;
     }
 
     pub trait Take: Receive {
@@ -36,7 +36,7 @@ pub(crate) mod sealed {
     }
 
     pub trait Send {
-        fn departure(&self) -> Source<'_>;
+        fn send_source(&self) -> Source<'_>;
     }
 }
 
@@ -85,7 +85,7 @@ impl<'a> Select<'a> {
     /// Adds a [`Queue`], [`JoinableQueue`](crate::JoinableQueue), [`Receiver`] or [`Connection`] to receive from. Returns its
     /// index.
     pub fn recv(&mut self, from: &'a impl SelectRecv) -> usize {
-        self.add(from.arrival())
+        self.add(from.recv_source())
     }
 
     /// Adds a [`Queue`], [`JoinableQueue`](crate::JoinableQueue), [`Sender`] or [`Connection`] to send a small message to.
@@ -106,7 +106,7 @@ impl<'a> Select<'a> {
     /// # }
     /// ```
     pub fn send(&mut self, to: &'a impl SelectSend) -> usize {
-        self.add(to.departure())
+        self.add(to.send_source())
     }
 
     /// Adds a process, to learn of its end. Returns its index.
@@ -201,7 +201,7 @@ impl<'a> Select<'a> {
 impl<T, C, K> SelectRecv for Queue<T, C, K> {}
 
 impl<T, C, K> sealed::Receive for Queue<T, C, K> {
-    fn arrival(&self) -> Source<'_> {
+    fn recv_source(&self) -> Source<'_> {
         Source::Message(self.engine())
     }
 }
@@ -217,7 +217,7 @@ impl<T: DeserializeOwned, C: Codec, K> sealed::Take for Queue<T, C, K> {
 impl<T, C, K> SelectSend for Queue<T, C, K> {}
 
 impl<T, C, K> sealed::Send for Queue<T, C, K> {
-    fn departure(&self) -> Source<'_> {
+    fn send_source(&self) -> Source<'_> {
         Source::Room(self.engine())
     }
 }
@@ -225,7 +225,7 @@ impl<T, C, K> sealed::Send for Queue<T, C, K> {
 impl<S, R> SelectRecv for Connection<S, R> {}
 
 impl<S, R> sealed::Receive for Connection<S, R> {
-    fn arrival(&self) -> Source<'_> {
+    fn recv_source(&self) -> Source<'_> {
         Source::Arrival(self.engine())
     }
 }
@@ -241,7 +241,7 @@ impl<S, R: DeserializeOwned> sealed::Take for Connection<S, R> {
 impl<S, R> SelectSend for Connection<S, R> {}
 
 impl<S, R> sealed::Send for Connection<S, R> {
-    fn departure(&self) -> Source<'_> {
+    fn send_source(&self) -> Source<'_> {
         Source::Departure(self.engine())
     }
 }
@@ -249,7 +249,7 @@ impl<S, R> sealed::Send for Connection<S, R> {
 impl<T> SelectRecv for Receiver<T> {}
 
 impl<T> sealed::Receive for Receiver<T> {
-    fn arrival(&self) -> Source<'_> {
+    fn recv_source(&self) -> Source<'_> {
         Source::Arrival(self.engine())
     }
 }
@@ -265,7 +265,7 @@ impl<T: DeserializeOwned> sealed::Take for Receiver<T> {
 impl<T> SelectSend for Sender<T> {}
 
 impl<T> sealed::Send for Sender<T> {
-    fn departure(&self) -> Source<'_> {
+    fn send_source(&self) -> Source<'_> {
         Source::Departure(self.engine())
     }
 }

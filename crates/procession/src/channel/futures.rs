@@ -26,29 +26,29 @@ pub(crate) trait MessageEndpoint {
 
 impl MessageEndpoint for Shared<channel::Queue> {
     fn event_key(&self) -> EventKey {
-        channel::Queue::moment(self)
+        channel::Queue::event_key(self)
     }
 
     fn room(&self, since: EventKey) -> Interest {
-        Interest::Room(self.clone(), since)
+        Interest::QueueRoom(self.clone(), since)
     }
 
     fn message(&self) -> Interest {
-        Interest::Message(self.clone())
+        Interest::QueueMessage(self.clone())
     }
 }
 
 impl MessageEndpoint for Arc<End> {
     fn event_key(&self) -> EventKey {
-        End::moment(self)
+        End::event_key(self)
     }
 
     fn room(&self, since: EventKey) -> Interest {
-        Interest::Departure(Arc::clone(self), since)
+        Interest::PipeRoom(Arc::clone(self), since)
     }
 
     fn message(&self) -> Interest {
-        Interest::Arrival(Arc::clone(self))
+        Interest::PipeMessage(Arc::clone(self))
     }
 }
 

@@ -335,8 +335,8 @@ impl<S, R> Serialize for Connection<S, R> {
             let number = context::attach_fd(self.copy_for_child()?);
             Ok((handle.to_bytes(), number))
         };
-        let way = attach().map_err(context::fail_ser)?;
-        serializer.serialize_newtype_struct("procession::Connection", &way)
+        let parts = attach().map_err(context::fail_ser)?;
+        serializer.serialize_newtype_struct("procession::Connection", &parts)
     }
 }
 

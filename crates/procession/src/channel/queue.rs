@@ -19,7 +19,8 @@ use crate::transfer::shared::Shared;
 /// and, with the feature `python`, as `procession::python::Queue`, which say how a queue behaves.
 pub struct Queue<T, C = RustCodec, K = NotJoinable> {
     inner: Shared<channel::Queue>,
-    _items: PhantomData<fn(T) -> (T, C, K)>,
+    _items: PhantomData<fn(T) -> T>,
+    _kind: PhantomData<fn() -> (C, K)>,
 }
 
 impl<T, C, K: QueueKind> Queue<T, C, K> {
@@ -54,14 +55,19 @@ impl<T, C, K: QueueKind> Queue<T, C, K> {
     }
 
     fn create(capacity: usize) -> Result<Queue<T, C, K>, Error> {
-        Ok(Queue {
-            inner: Shared::new(K::create(capacity)?),
-            _items: PhantomData,
-        })
+        Ok(Queue::over(Shared::new(K::create(capacity)?)))
     }
 }
 
 impl<T, C, K> Queue<T, C, K> {
+    fn over(inner: Shared<channel::Queue>) -> Queue<T, C, K> {
+        Queue {
+            inner,
+            _items: PhantomData,
+            _kind: PhantomData,
+        }
+    }
+
     /// Returns the number of waiting messages.
     pub fn len(&self) -> usize {
         self.inner.len()
@@ -335,10 +341,7 @@ pub(crate) fn get_retrying(
 
 impl<T, C, K> Clone for Queue<T, C, K> {
     fn clone(&self) -> Queue<T, C, K> {
-        Queue {
-            inner: self.inner.clone(),
-            _items: PhantomData,
-        }
+        Queue::over(self.inner.clone())
     }
 }
 
@@ -359,10 +362,7 @@ impl<T, C: Codec, K> Serialize for Queue<T, C, K> {
 
 impl<'de, T, C: Codec, K> Deserialize<'de> for Queue<T, C, K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Queue<T, C, K>, D::Error> {
-        Ok(Queue {
-            inner: Shared::deserialize_as(C::QUEUE, deserializer)?,
-            _items: PhantomData,
-        })
+        Shared::deserialize_as(C::QUEUE, deserializer).map(Queue::over)
     }
 }
 

@@ -256,11 +256,11 @@ fn forever(_: u64) -> u64 {
 #[test]
 fn a_time_limit_can_be_set_for_some_tasks() {
     let pool = Pool::new(1).unwrap();
-    let hasty = pool.with_timeout(Duration::from_millis(30));
+    let limited = pool.with_timeout(Duration::from_millis(30));
     let is_late = |error: &Error| matches!(error, Error::Task(TaskError::TimedOut));
-    assert!(is_late(&hasty.apply(forever, 0).unwrap_err()));
-    assert!(is_late(&hasty.map(forever, [0]).unwrap_err()));
-    let results: Vec<_> = hasty.imap(forever, [0, 1]).unwrap().collect();
+    assert!(is_late(&limited.apply(forever, 0).unwrap_err()));
+    assert!(is_late(&limited.map(forever, [0]).unwrap_err()));
+    let results: Vec<_> = limited.imap(forever, [0, 1]).unwrap().collect();
     assert!(matches!(
         results[..],
         [Err(TaskError::TimedOut), Err(TaskError::TimedOut)]
@@ -282,8 +282,8 @@ fn retries_can_be_set_for_some_tasks() {
     std::fs::create_dir(&directory).unwrap();
     let name = directory.display().to_string();
     let pool = Pool::builder().workers(1).retries(1).build().unwrap();
-    let persistent = pool.with_retries(2);
-    let done = persistent.apply(die_until, (name.clone(), 2));
+    let retried = pool.with_retries(2);
+    let done = retried.apply(die_until, (name.clone(), 2));
     // Three more marks are too many for one retry.
     let undone = pool.map(die_until, [(name, 5)]);
     std::fs::remove_dir_all(&directory).unwrap();
