@@ -79,6 +79,18 @@ impl<T, C> Queue<T, C, Joinable> {
     /// # Errors
     /// Returns [`Error::Unfinished`] when all unprocessed messages were received by processes that are
     /// gone. After handling them, call [`task_done`](Queue::task_done) for each.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::JoinableQueue::new()?;
+    /// queue.put(1)?;
+    /// queue.get()?;
+    /// queue.task_done()?;
+    /// queue.join()?; // returns at once
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn join(&self) -> Result<(), Error> {
         self.join_until(Deadline::NEVER).map(drop)
     }

@@ -64,6 +64,23 @@ impl<S: 'static> PoolHandle<S> {
     ///
     /// # Panics
     /// Panics when `chunk` is zero.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Pool;
+    ///
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::new(2)?;
+    /// // Four tasks, of three items and of one.
+    /// assert_eq!(pool.map_chunked(square, 0..10, 3)?.len(), 10);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn map_chunked<F, Args, Shape>(
         &self,
         function: F,
@@ -319,6 +336,26 @@ impl<S: 'static> PoolHandle<S> {
     ///
     /// # Errors
     /// The same as for [`try_submit`](PoolHandle::try_submit).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Pool, PutError};
+    /// use std::time::Duration;
+    ///
+    /// fn sleep(time: Duration) {
+    ///     std::thread::sleep(time);
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::builder().workers(1).max_pending(1).build()?;
+    /// let task = pool.submit(sleep, Duration::from_secs(60))?;
+    /// let result = pool.submit_timeout(sleep, Duration::ZERO, Duration::from_millis(10));
+    /// assert!(matches!(result, Err(PutError::Full(_))));
+    /// task.cancel();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn submit_timeout<F, Args, Shape>(
         &self,
         function: F,

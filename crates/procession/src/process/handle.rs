@@ -138,6 +138,25 @@ impl<R: DeserializeOwned, C: Codec> Process<R, C> {
     /// raised an exception. Returns [`JoinError::Undelivered`] when the function could not be called, or when its
     /// result cannot be sent or is something other than an `R`. Returns [`JoinError::Killed`],
     /// [`JoinError::Exited`] or [`JoinError::Vanished`] when the process ended before the function returned.
+    /// Returns [`JoinError::NotOurs`] in a process that did not start it, and [`JoinError::System`] when waiting
+    /// failed.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{JoinError, Process};
+    ///
+    /// fn first(words: Vec<String>) -> String {
+    ///     words[0].clone()
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// assert_eq!(Process::spawn(first, vec!["one".to_owned()])?.join()?, "one");
+    /// let failed = Process::spawn(first, Vec::new())?.join();
+    /// assert!(matches!(failed, Err(JoinError::Panicked(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn join(mut self) -> Result<R, JoinError> {
         self.stdin = None;
         match self.join_until(Deadline::NEVER)? {
@@ -298,6 +317,24 @@ impl<R, C> Process<R, C> {
     ///
     /// # Errors
     /// The same as for [`wait`](Process::wait).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    /// use std::time::Duration;
+    ///
+    /// fn sleep() {
+    ///     std::thread::sleep(Duration::from_secs(60));
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let mut process = Process::spawn(sleep, ())?;
+    /// assert_eq!(process.wait_timeout(Duration::from_millis(10))?, None);
+    /// process.kill()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<ExitStatus>, JoinError> {
         self.status(within(timeout))
     }
@@ -389,6 +426,25 @@ impl<R, C> Process<R, C> {
     /// # Errors
     /// Returns an error when there is no such signal, or when the system does not allow this process to
     /// send it.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn wait() {
+    ///     loop {
+    ///         std::thread::park();
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::spawn(wait, ())?;
+    /// assert!(process.signal(10)?); // SIGUSR1 ends a process that does not handle it
+    /// assert_eq!(process.join().unwrap_err().signal(), Some(10));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn signal(&self, number: i32) -> Result<bool, Error> {
         Ok(self.child().signal(number)?)
     }
