@@ -82,14 +82,14 @@ impl<'a> Select<'a> {
         Select::default()
     }
 
-    /// Adds a [`Queue`], [`JoinableQueue`](crate::JoinableQueue), [`Receiver`] or [`Connection`] to receive from. Returns its
-    /// index.
+    /// Adds a [`Queue`](crate::Queue), [`JoinableQueue`](crate::JoinableQueue), [`Receiver`] or [`Connection`] to
+    /// receive from. Returns its index.
     pub fn recv(&mut self, from: &'a impl SelectRecv) -> usize {
         self.add(from.recv_source())
     }
 
-    /// Adds a [`Queue`], [`JoinableQueue`](crate::JoinableQueue), [`Sender`] or [`Connection`] to send a small message to.
-    /// Returns its index.
+    /// Adds a [`Queue`](crate::Queue), [`JoinableQueue`](crate::JoinableQueue), [`Sender`] or [`Connection`] to send
+    /// a small message to. Returns its index.
     ///
     /// # Examples
     /// ```
@@ -272,10 +272,10 @@ impl<T> sealed::Send for Sender<T> {
 
 /// Waits for the first of several operations, and runs its arm.
 ///
-/// Arms: `recv(from) -> got => ..`, with a [`Queue`], [`JoinableQueue`](crate::JoinableQueue), [`Receiver`] or [`Connection`] and the
-/// `Result` of receiving from it; `join(process) => ..`, run when the process has ended; and, as the last arm,
-/// `default => ..` when nothing is ready or `default(timeout) => ..` when nothing became ready in time. The
-/// macro's value is that of the arm.
+/// Arms: `recv(from) -> got => ..`, with a [`Queue`](crate::Queue), [`JoinableQueue`](crate::JoinableQueue),
+/// [`Receiver`] or [`Connection`] and the `Result` of receiving from it; `join(process) => ..`, run when the process
+/// has ended; and, as the last arm, `default => ..` when nothing is ready or `default(timeout) => ..` when nothing
+/// became ready in time. The macro's value is that of the arm.
 ///
 /// # Examples
 /// ```

@@ -5,8 +5,8 @@
 //!
 //! # Python from Rust
 //!
-//! [`Process::spawn`](Process#method.spawn) starts an interpreter that calls a function of a module. The package `procession` must be
-//! installed there, in the same version as this crate.
+//! [`Process::spawn`](Process#method.spawn) starts an interpreter that calls a function of a module. The package
+//! `procession` must be installed there, in the same version as this crate.
 //!
 //! ```no_run
 //! use procession::python;
@@ -118,9 +118,9 @@ pub type Builder = process_builder::Builder<PythonCodec>;
 
 /// Like [`procession::Queue`](crate::Queue), for messages of plain data that Python reads and writes too.
 ///
-/// In Python it is a `procession.Queue`. Pass it as an argument to
-/// [`Process::spawn`](Process#method.spawn), to an [exported](export!) function, or to processes of this program. A queue that is [closed](Queue::close) and empty raises `EOFError`
-/// in Python.
+/// In Python it is a `procession.Queue`. Pass it as an argument to [`Process::spawn`](Process#method.spawn), to an
+/// [exported](export!) function, or to processes of this program. A queue that is [closed](Queue::close) and empty
+/// raises `EOFError` in Python.
 ///
 /// A message that does not decode as a `T` is an error for its receiver, and is removed; the queue continues.
 /// That includes pickles, which Python sends for instances of classes.
