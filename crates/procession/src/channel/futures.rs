@@ -92,6 +92,19 @@ impl<T: Serialize, C: Codec, K> Queue<T, C, K> {
     ///
     /// # Errors
     /// The same as for [`put`](Queue::put).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Queue;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> procession::Result<()> {
+    /// let queue = Queue::bounded(1)?;
+    /// queue.put_async("first".to_owned()).await?;
+    /// assert_eq!(queue.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn put_async(&self, message: T) -> Result<(), PutError<T>> {
         put(self.engine(), message, |message| self.try_put(message)).await
     }
@@ -154,6 +167,17 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     ///
     /// # Errors
     /// The same as for [`recv`](Connection::recv).
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> procession::Result<()> {
+    /// let (ours, theirs) = procession::pipe::<u32, u32>()?;
+    /// ours.send_async(1).await?;
+    /// assert_eq!(theirs.recv_async().await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn recv_async(&self) -> Result<R, GetError> {
         get(self.engine(), || self.try_recv()).await
     }

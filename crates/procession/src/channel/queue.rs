@@ -69,6 +69,17 @@ impl<T, C, K> Queue<T, C, K> {
     }
 
     /// Returns the number of waiting messages.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::new()?;
+    /// queue.put('a')?;
+    /// queue.put('b')?;
+    /// assert_eq!(queue.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn len(&self) -> usize {
         self.inner.len()
     }

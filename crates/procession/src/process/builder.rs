@@ -105,6 +105,22 @@ impl<C: Codec> Builder<C> {
     }
 
     /// Removes an environment variable.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn home() -> Option<String> {
+    ///     std::env::var("HOME").ok()
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::builder().env_remove("HOME").spawn(home, ())?;
+    /// assert_eq!(process.join()?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn env_remove(mut self, key: impl Into<OsString>) -> Builder<C> {
         self.env.insert(key.into(), None);
@@ -147,6 +163,20 @@ impl<C: Codec> Builder<C> {
     /// When root starts a process as another user, the process also drops root's supplementary groups,
     /// unless [`groups`](Builder::groups) sets others. That user must be allowed to execute the program's
     /// file. Shared objects work as usual.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use procession::Process;
+    ///
+    /// fn serve() {}
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::builder().uid(65534).gid(65534).spawn(serve, ())?;
+    /// process.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn uid(mut self, uid: u32) -> Builder<C> {
         self.setup.uid = Some(uid);
@@ -201,6 +231,24 @@ impl<C: Codec> Builder<C> {
     }
 
     /// Sets standard input.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::Write;
+    /// use procession::{Process, Stdio};
+    ///
+    /// fn count() -> usize {
+    ///     std::io::stdin().lines().count()
+    /// }
+    ///
+    /// fn main() -> procession::Result<()> {
+    ///     procession::init();
+    ///     let mut process = Process::builder().stdin(Stdio::piped()).spawn(count, ())?;
+    ///     process.stdin.as_mut().unwrap().write_all(b"one\ntwo\n").unwrap();
+    ///     assert_eq!(process.join()?, 2); // joining closes the stream
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
     pub fn stdin(mut self, stream: impl Into<Stdio>) -> Builder<C> {
         self.stdio[0] = stream.into();
@@ -268,6 +316,24 @@ impl<C: Codec> Builder<C> {
     }
 
     /// Sets whether dropping the [`Process`] kills the process.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn wait() {
+    ///     loop {
+    ///         std::thread::park();
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::builder().kill_on_drop(true).spawn(wait, ())?;
+    /// drop(process); // returns when the process has ended
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn kill_on_drop(mut self, kill: bool) -> Builder<C> {
         self.kill_on_drop = kill;

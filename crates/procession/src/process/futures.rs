@@ -25,6 +25,27 @@ impl<R: DeserializeOwned, C: Codec> Process<R, C> {
     ///
     /// # Errors
     /// The same as for [`join_timeout`](Process::join_timeout).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// fn main() -> procession::Result<()> {
+    ///     procession::init();
+    ///     run()
+    /// }
+    ///
+    /// #[tokio::main]
+    /// async fn run() -> procession::Result<()> {
+    ///     let mut process = Process::spawn(square, 12)?;
+    ///     assert_eq!(process.join_async().await?, 144);
+    ///     Ok(())
+    /// }
+    /// ```
     pub async fn join_async(&mut self) -> Result<R, JoinError> {
         loop {
             if let Some(result) = self.try_join()? {

@@ -343,6 +343,24 @@ impl<R, C> Process<R, C> {
     ///
     /// # Errors
     /// The same as for [`wait`](Process::wait).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn sleep() {
+    ///     std::thread::sleep(std::time::Duration::from_secs(60));
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let mut process = Process::spawn(sleep, ())?;
+    /// assert_eq!(process.try_wait()?, None);
+    /// process.kill()?;
+    /// assert!(!process.wait()?.success());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, JoinError> {
         self.status(Deadline::NOW)
     }
@@ -373,6 +391,19 @@ impl<R, C> Process<R, C> {
     }
 
     /// Returns the process id.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::spawn(std::process::id, ())?;
+    /// let id = process.id();
+    /// assert_eq!(process.join()?, id);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn id(&self) -> u32 {
         self.child().id()
     }
@@ -417,6 +448,26 @@ impl<R, C> Process<R, C> {
     ///
     /// # Errors
     /// The same as for [`kill`](Process::kill).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn wait() {
+    ///     loop {
+    ///         std::thread::park();
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::spawn(wait, ())?;
+    /// assert!(process.is_alive());
+    /// assert!(process.terminate()?);
+    /// assert_eq!(process.join().unwrap_err().signal(), Some(15));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn terminate(&self) -> Result<bool, Error> {
         self.signal(15)
     }

@@ -42,6 +42,17 @@ impl<R: DeserializeOwned> Process<R, PythonCodec> {
     /// Returns an error when the arguments have another form or cannot be expressed in Python,
     /// [`Error::NoInterpreter`] when the interpreter does not exist, and an error when the system cannot
     /// start a process.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use procession::python;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let process = python::Process::<String>::spawn("json", "dumps", ([1, 2],))?;
+    /// assert_eq!(process.join()?, "[1, 2]");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn spawn<Args: Serialize>(
         module: &str,
         function: &str,
@@ -53,6 +64,18 @@ impl<R: DeserializeOwned> Process<R, PythonCodec> {
 
 impl Builder<PythonCodec> {
     /// Sets the interpreter: a path, or a name to find in `PATH`. The default is `python3`.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use procession::python;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let builder = python::Process::builder().interpreter("venv/bin/python");
+    /// let process: python::Process<i64> = builder.spawn("operator", "add", (2, 3))?;
+    /// assert_eq!(process.join()?, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn interpreter(mut self, interpreter: impl Into<PathBuf>) -> Builder<PythonCodec> {
         self.own = Interpreter(interpreter.into());
