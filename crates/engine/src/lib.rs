@@ -34,6 +34,8 @@ pub(crate) mod failpoint;
 #[cfg(not(loom))]
 mod id_map;
 #[cfg(not(loom))]
+pub mod in_place;
+#[cfg(not(loom))]
 pub(crate) mod memory;
 #[cfg(not(loom))]
 pub(crate) mod objects;
@@ -61,6 +63,8 @@ pub use deadline::Deadline;
 pub use error::{Error, Result};
 #[cfg(not(loom))]
 pub use id_map::{IdMap, IdSet};
+#[cfg(not(loom))]
+pub use in_place::InPlace;
 #[cfg(not(loom))]
 pub use memory::owner::ProcId;
 #[cfg(not(loom))]

@@ -131,7 +131,7 @@
 //! | pass messages between two sides | [`pipe()`], [`channel()`] |
 //! | pass large arrays without a copy | [`Loan`], through any of these |
 //! | wait for the first of several | [`Select`], [`select!`] |
-//! | share numbers, and [plain structs](plain!) | [`Value`], [`Array`] |
+//! | share numbers, and [plain structs](Plain) | [`Value`], [`Array`] |
 //! | share a value of any type | [`Mutex`], [`RwLock`], [`OnceLock`] |
 //! | do something once | [`Once`] |
 //! | take turns | [`Lock`], [`RLock`], [`Semaphore`] |
@@ -175,7 +175,7 @@
 //!
 //! ## Values
 //!
-//! A [`Value`] or [`Array`] of numbers or [plain structs](plain!) lies in shared memory as it is. Processes
+//! A [`Value`] or [`Array`] of numbers or [plain structs](Plain) lies in shared memory as it is. Processes
 //! read and write it in place, under its lock or [atomically](Value::atomic). A value with pointers goes into a
 //! [`Mutex`], which keeps it serialised. Each change is one step, so a process that dies while holding the lock
 //! leaves the old value.
@@ -228,16 +228,15 @@ mod select;
 mod sync;
 mod transfer;
 
-pub use bytemuck;
 pub use channel::joinable::JoinableQueue;
 pub use channel::loan::{Loan, Received};
 pub use channel::pipe::{Connection, Receiver, Sender, channel, pipe};
 pub use channel::queue::{Iter, Queue};
 pub use data::array::{Array, ArrayGuard, ArraySlice};
 pub use data::atomic::{AtomicFlag, AtomicPrimitive};
-pub use data::plain::Plain;
 #[doc(hidden)]
-pub use data::plain_macro::{Fields, FieldsMut};
+pub use data::derive as __derive;
+pub use data::plain::Plain;
 pub use data::value::{Value, ValueGuard};
 pub use error::{
     BarrierError, Error, GetError, JoinError, LockError, Panic, PutError, Result, TaskError,
@@ -252,6 +251,8 @@ pub use pool::{
     TaskOptions,
 };
 pub use process::{Builder, Process, Stdio, name as process_name};
+#[doc(inline)]
+pub use procession_engine::InPlace;
 pub use procession_engine::process::child::{ForkSafe, PreExec};
 #[doc(hidden)]
 pub use select::take_if_ready;

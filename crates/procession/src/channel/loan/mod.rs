@@ -10,9 +10,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-use bytemuck::Pod;
 use procession_engine as engine;
 use procession_engine::channel::{Message, MessageBuf};
+use procession_engine::in_place::{self, InPlace};
 
 use crate::channel::queue::{get_retrying, put_retrying, refused};
 use crate::error::{Error, GetError, PutError};
@@ -28,8 +28,9 @@ const ALIGNMENT: usize = 64;
 /// it in place. It may turn it back into a loan, to change it and pass it on. Sending a loan of 1 MiB costs the
 /// same as one of 1 byte.
 ///
-/// `T` is any [`bytemuck::Pod`]: a number, or a `#[repr(C)]` struct of numbers without padding. Every byte
-/// pattern is a valid value, so no process can send what another cannot read. For messages that describe their
+/// `T` is any type that is [`InPlace`](crate::InPlace): a number, an array of numbers, or a `#[repr(C)]` struct of such
+/// fields without padding that derives [`Plain`](crate::Plain). Every byte pattern is a valid value, so no process can
+/// send what another cannot read. For messages that describe their
 /// own type, [`cast`](Received::cast) converts the items. The items are aligned as `T` requires, up to 64
 /// bytes.
 ///
@@ -42,6 +43,24 @@ const ALIGNMENT: usize = 64;
 /// queue.put(queue.loan(8)?)?; // put_loan
 /// # Ok(())
 /// # }
+/// ```
+///
+/// So is none with items that some bytes are no value of, or that have padding: the receiver would read, or the sender
+/// send, what is no value.
+///
+/// ```compile_fail
+/// let flags = procession::Loan::<bool>::new(8);
+/// ```
+/// ```compile_fail
+/// #[derive(Clone, Copy, procession::Plain)]
+/// #[repr(C)]
+/// struct Sample { at: u64, value: f32 } // 4 bytes of padding
+/// let samples = procession::Loan::<Sample>::new(8);
+/// ```
+/// ```compile_fail
+/// #[derive(Clone, Copy, procession::Plain)] // no `#[repr(C)]`
+/// struct Sample { at: u64, value: f64 }
+/// let samples = procession::Loan::<Sample>::new(8);
 /// ```
 ///
 /// # Whose the memory is
@@ -75,12 +94,32 @@ const ALIGNMENT: usize = 64;
 ///     Ok(())
 /// }
 /// ```
-pub struct Loan<T> {
+/// Items of a type of one's own:
+/// ```
+/// #![forbid(unsafe_code)]
+/// use procession::{Loan, Plain, Queue};
+///
+/// #[derive(Debug, Clone, Copy, PartialEq, Plain)]
+/// #[repr(C)]
+/// struct Sample {
+///     at: u64,
+///     values: [f32; 2],
+/// }
+///
+/// # fn main() -> procession::Result<()> {
+/// let queue = Queue::new()?;
+/// let sample = Sample { at: 1, values: [0.5, -0.5] };
+/// queue.put_loan(Loan::from_slice(&[sample; 3])?)?;
+/// assert_eq!(*queue.get_loan()?, [sample; 3]);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Loan<T: InPlace> {
     draft: MessageBuf,
     _items: PhantomData<T>,
 }
 
-impl<T: Pod> Loan<T> {
+impl<T: InPlace> Loan<T> {
     /// Allocates `len` items. Their initial values are unspecified: they are what the memory held before.
     ///
     /// A zero-sized `T`, or one with an alignment over 64 bytes, does not compile.
@@ -128,7 +167,7 @@ impl<T: Pod> Loan<T> {
     /// ```
     pub fn zeroed(len: usize) -> Result<Loan<T>, Error> {
         let mut loan = Loan::new(len)?;
-        loan.fill(T::zeroed());
+        loan.draft.bytes_mut().fill(0);
         Ok(loan)
     }
 
@@ -175,40 +214,40 @@ impl<T: Pod> Loan<T> {
     }
 }
 
-impl<T: Pod> Deref for Loan<T> {
+impl<T: InPlace> Deref for Loan<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        bytemuck::cast_slice(self.draft.bytes())
+        in_place::items(self.draft.bytes())
     }
 }
 
-impl<T: Pod> DerefMut for Loan<T> {
+impl<T: InPlace> DerefMut for Loan<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        bytemuck::cast_slice_mut(self.draft.bytes_mut())
+        in_place::items_mut(self.draft.bytes_mut())
     }
 }
 
-impl<T: Pod> AsRef<[T]> for Loan<T> {
+impl<T: InPlace> AsRef<[T]> for Loan<T> {
     fn as_ref(&self) -> &[T] {
         self
     }
 }
 
-impl<T: Pod> AsMut<[T]> for Loan<T> {
+impl<T: InPlace> AsMut<[T]> for Loan<T> {
     fn as_mut(&mut self) -> &mut [T] {
         self
     }
 }
 
-impl<T> fmt::Debug for Loan<T> {
+impl<T: InPlace> fmt::Debug for Loan<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Loan").field(&self.draft).finish()
     }
 }
 
 /// Puts a loan, or returns it in the error. Retries after signals.
-fn send<T: Pod>(
+fn send<T: InPlace>(
     loan: Loan<T>,
     mut put: impl FnMut(&mut Option<MessageBuf>) -> Result<(), engine::error::PutError>,
 ) -> Result<(), PutError<Loan<T>>> {
@@ -221,7 +260,7 @@ fn send<T: Pod>(
 }
 
 /// Receives a loan. Retries after signals.
-fn receive<T: Pod>(
+fn receive<T: InPlace>(
     get: impl FnMut(&mut Message) -> Result<(), engine::error::GetError>,
 ) -> Result<Received<T>, GetError> {
     let mut message = Message::default();

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use bytemuck::Pod;
-use procession_engine::Deadline;
+use procession_engine::{Deadline, InPlace};
 
 use super::{Loan, Received, receive, send};
 use crate::channel::joinable::JoinableQueue;
@@ -11,7 +10,7 @@ use crate::channel::queue::Queue;
 use crate::error::{Error, GetError, PutError, within};
 
 /// Messages written and read in place: see [`Loan`].
-impl<T: Pod> Queue<Loan<T>> {
+impl<T: InPlace> Queue<Loan<T>> {
     /// Allocates a message of `len` items, to fill and [put](Queue::put_loan). The same as [`Loan::new`].
     ///
     /// # Errors
@@ -131,7 +130,7 @@ impl<T: Pod> Queue<Loan<T>> {
 }
 
 /// Messages written and read in place: see [`Loan`].
-impl<T: Pod> JoinableQueue<Loan<T>> {
+impl<T: InPlace> JoinableQueue<Loan<T>> {
     /// See [`Queue::loan`].
     ///
     /// # Errors

@@ -5,8 +5,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-use bytemuck::Pod;
 use procession_engine::channel::Message;
+use procession_engine::in_place::{self, InPlace};
 
 use super::Loan;
 use crate::error::Error;
@@ -41,12 +41,12 @@ use crate::error::Error;
 ///     Ok(())
 /// }
 /// ```
-pub struct Received<T> {
+pub struct Received<T: InPlace> {
     message: Message,
     _items: PhantomData<T>,
 }
 
-impl<T: Pod> Received<T> {
+impl<T: InPlace> Received<T> {
     /// Wraps a message that was put as a loan of `T`. This fails only if a type's serde implementation is
     /// wrong.
     pub(super) fn over(message: Message) -> Result<Received<T>, Error> {
@@ -98,7 +98,7 @@ impl<T: Pod> Received<T> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn cast<U: Pod>(self) -> Result<Received<U>, Received<T>> {
+    pub fn cast<U: InPlace>(self) -> Result<Received<U>, Received<T>> {
         const {
             assert!(
                 size_of::<U>() > 0,
@@ -118,22 +118,22 @@ impl<T: Pod> Received<T> {
 
 const NOT_THE_CHILDS: &str = "a forked child cannot use a message that its parent received";
 
-impl<T: Pod> Deref for Received<T> {
+impl<T: InPlace> Deref for Received<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
         assert!(self.message.is_mine(), "{NOT_THE_CHILDS}");
-        bytemuck::cast_slice(self.message.bytes())
+        in_place::items(self.message.bytes())
     }
 }
 
-impl<T: Pod> AsRef<[T]> for Received<T> {
+impl<T: InPlace> AsRef<[T]> for Received<T> {
     fn as_ref(&self) -> &[T] {
         self
     }
 }
 
-impl<T> fmt::Debug for Received<T> {
+impl<T: InPlace> fmt::Debug for Received<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Received").field(&self.message).finish()
     }
