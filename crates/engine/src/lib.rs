@@ -74,7 +74,7 @@ pub use objects::handle::Handle;
 #[cfg(not(loom))]
 pub use objects::object_ref::{ObjectRef, Opened};
 #[cfg(not(loom))]
-pub use objects::private_mapping::{BorrowedBuffer, BufferView};
+pub use objects::private_mapping::BorrowedBuffer;
 #[cfg(not(loom))]
 pub use sys::{signals, stack};
 

@@ -3,7 +3,7 @@
 //! A process that only starts others, or is being started, needs none of them. To create all takes longer than to load
 //! the library.
 
-use procession_pyffi::{BufferProxy, SharedBuffer};
+use procession_pyffi::{BorrowedBuffer, BufferProxy};
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -42,6 +42,7 @@ macro_rules! classes {
 classes! {
     Barrier,
     Block,
+    BorrowedBuffer,
     BufferProxy,
     Channel,
     DictStore,
@@ -62,7 +63,6 @@ classes! {
     Queue,
     RLock after fastcall::rlock,
     Semaphore after fastcall::semaphore,
-    SharedBuffer,
     Waiters,
 }
 

@@ -115,7 +115,7 @@ const ALIGNMENT: usize = 64;
 /// # }
 /// ```
 pub struct Loan<T: InPlace> {
-    draft: MessageBuf,
+    buf: MessageBuf,
     _items: PhantomData<T>,
 }
 
@@ -167,7 +167,7 @@ impl<T: InPlace> Loan<T> {
     /// ```
     pub fn zeroed(len: usize) -> Result<Loan<T>, Error> {
         let mut loan = Loan::new(len)?;
-        loan.draft.bytes_mut().fill(0);
+        loan.buf.bytes_mut().fill(0);
         Ok(loan)
     }
 
@@ -203,12 +203,12 @@ impl<T: InPlace> Loan<T> {
     /// # }
     /// ```
     pub fn truncate(&mut self, len: usize) {
-        self.draft.truncate(len.saturating_mul(size_of::<T>()));
+        self.buf.truncate(len.saturating_mul(size_of::<T>()));
     }
 
-    fn over(draft: MessageBuf) -> Loan<T> {
+    fn over(buf: MessageBuf) -> Loan<T> {
         Loan {
-            draft,
+            buf,
             _items: PhantomData,
         }
     }
@@ -218,13 +218,13 @@ impl<T: InPlace> Deref for Loan<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        in_place::items(self.draft.bytes())
+        in_place::items(self.buf.bytes())
     }
 }
 
 impl<T: InPlace> DerefMut for Loan<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        in_place::items_mut(self.draft.bytes_mut())
+        in_place::items_mut(self.buf.bytes_mut())
     }
 }
 
@@ -242,7 +242,7 @@ impl<T: InPlace> AsMut<[T]> for Loan<T> {
 
 impl<T: InPlace> fmt::Debug for Loan<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Loan").field(&self.draft).finish()
+        f.debug_tuple("Loan").field(&self.buf).finish()
     }
 }
 
@@ -251,11 +251,11 @@ fn send<T: InPlace>(
     loan: Loan<T>,
     mut put: impl FnMut(&mut Option<MessageBuf>) -> Result<(), engine::error::PutError>,
 ) -> Result<(), PutError<Loan<T>>> {
-    let mut draft = Some(loan.draft);
-    put_retrying(|| put(&mut draft)).map_err(|error| {
+    let mut buf = Some(loan.buf);
+    put_retrying(|| put(&mut buf)).map_err(|error| {
         // The memory is gone only if other processes took this one for dead.
-        let draft = draft.expect("other processes took this one for dead and freed its loan");
-        refused(Loan::over(draft), error)
+        let buf = buf.expect("other processes took this one for dead and freed its loan");
+        refused(Loan::over(buf), error)
     })
 }
 

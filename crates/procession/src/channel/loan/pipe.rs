@@ -49,7 +49,7 @@ impl<T: InPlace, R> Connection<Loan<T>, R> {
     }
 
     fn send_loan_until(&self, loan: Loan<T>, deadline: Deadline) -> Result<(), PutError<Loan<T>>> {
-        send(loan, |draft| self.engine().send_draft(draft, deadline))
+        send(loan, |buf| self.engine().send_buf(buf, deadline))
     }
 }
 

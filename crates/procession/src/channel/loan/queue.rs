@@ -121,7 +121,7 @@ impl<T: InPlace> Queue<Loan<T>> {
     }
 
     fn put_loan_until(&self, loan: Loan<T>, deadline: Deadline) -> Result<(), PutError<Loan<T>>> {
-        send(loan, |draft| self.engine().put_draft(draft, deadline))
+        send(loan, |buf| self.engine().put_buf(buf, deadline))
     }
 
     fn get_loan_until(&self, deadline: Deadline) -> Result<Received<T>, GetError> {

@@ -51,7 +51,7 @@ impl<T: InPlace> Received<T> {
     /// wrong.
     pub(super) fn over(message: Message) -> Result<Received<T>, Error> {
         let kind = type_name::<Loan<T>>();
-        if !message.is_draft() {
+        if !message.is_buf() {
             let reason = "it was not put as a loan".to_owned();
             return Err(Error::Decode { kind, reason });
         }
@@ -74,8 +74,8 @@ impl<T: InPlace> Received<T> {
     /// # Panics
     /// Panics in a child forked after it was received.
     pub fn into_loan(self) -> Loan<T> {
-        let draft = self.message.into_draft();
-        Loan::over(draft.unwrap_or_else(|_| panic!("{NOT_THE_CHILDS}")))
+        let buf = self.message.into_buf();
+        Loan::over(buf.unwrap_or_else(|_| panic!("{NOT_THE_CHILDS}")))
     }
 
     /// Returns the same memory as items of another type, for messages that describe their own type.
