@@ -204,10 +204,15 @@
 //! a word count, and a Monte Carlo simulation with a progress bar. With the feature `python`, Rust and Python
 //! programs run each other's functions and share queues.
 //!
+//! How the crate compares with others, why it is as it is, and what has changed: see
+//! [comparison](_documentation::comparison), [design](_documentation::design) and
+//! [changelog](_documentation::changelog).
+//!
 //! # Where it runs
 //!
 //! Linux 5.4 or newer, with Rust 1.90 or newer. All processes of a tree must use the same version of this
-//! crate; a process with another version is refused.
+//! crate; a process with another version is refused. [Platforms and limits](_documentation::platforms) has the
+//! details.
 
 #![forbid(unsafe_code)]
 
@@ -273,3 +278,27 @@ pub use transfer::function::{Function, TaskFunction};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
+
+/// Longer pages: how the crate compares, why it is as it is, where it runs, and what has changed.
+///
+/// They are files in the folder of the crate. This module is in the documentation alone.
+// The first definition of a link counts: what is defined here stands in for the name of a file.
+#[cfg(doc)]
+pub mod _documentation {
+    /// [Unreleased]: #unreleased
+    #[doc = include_str!("../CHANGELOG.md")]
+    pub mod changelog {}
+
+    #[doc = include_str!("../COMPARE.md")]
+    pub mod comparison {}
+
+    /// [GLOSSARY.md]: crate::_documentation::glossary
+    #[doc = include_str!("../DESIGN.md")]
+    pub mod design {}
+
+    #[doc = include_str!("../GLOSSARY.md")]
+    pub mod glossary {}
+
+    #[doc = include_str!("../PLATFORMS.md")]
+    pub mod platforms {}
+}
