@@ -21,6 +21,18 @@ pub use received::Received;
 /// The alignment in bytes of every message that is written in place.
 const ALIGNMENT: usize = 64;
 
+/// Fails to compile for items that no message can have.
+const fn check_items<T: InPlace>() {
+    assert!(
+        size_of::<T>() > 0,
+        "a loan needs items of at least one byte"
+    );
+    assert!(
+        align_of::<T>() <= ALIGNMENT,
+        "loans are aligned to 64 bytes at most"
+    );
+}
+
 /// A message of `[T]` in shared memory, filled in place and sent without a copy.
 ///
 /// Only this process sees the loan until it is put into a [`Queue`](crate::Queue) or sent through a pipe of
@@ -137,16 +149,7 @@ impl<T: InPlace> Loan<T> {
     /// # }
     /// ```
     pub fn new(len: usize) -> Result<Loan<T>, Error> {
-        const {
-            assert!(
-                size_of::<T>() > 0,
-                "a loan needs items of at least one byte"
-            );
-            assert!(
-                align_of::<T>() <= ALIGNMENT,
-                "loans are aligned to 64 bytes at most"
-            );
-        }
+        const { check_items::<T>() };
         // A size that overflows is larger than any block.
         let size = len.saturating_mul(size_of::<T>());
         Ok(Loan::over(MessageBuf::new(size, &[])?))

@@ -99,16 +99,7 @@ impl<T: InPlace> Received<T> {
     /// # }
     /// ```
     pub fn cast<U: InPlace>(self) -> Result<Received<U>, Received<T>> {
-        const {
-            assert!(
-                size_of::<U>() > 0,
-                "a loan needs items of at least one byte"
-            );
-            assert!(
-                align_of::<U>() <= super::ALIGNMENT,
-                "loans are aligned to 64 bytes at most"
-            );
-        }
+        const { super::check_items::<U>() };
         match self.message.len().is_multiple_of(size_of::<U>()) {
             true => Ok(Received::of(self.message)),
             false => Err(self),
