@@ -41,10 +41,9 @@ const fn check_items<T: InPlace>() {
 /// same as one of 1 byte.
 ///
 /// `T` is any type that is [`InPlace`](crate::InPlace): a number, an array of numbers, or a `#[repr(C)]` struct of such
-/// fields without padding that derives [`Plain`](crate::Plain). Every byte pattern is a valid value, so no process can
-/// send what another cannot read. For messages that describe their
-/// own type, [`cast`](Received::cast) converts the items. The items are aligned as `T` requires, up to 64
-/// bytes.
+/// fields without padding that derives [`Plain`](crate::Plain). Every byte pattern is a valid value, so no process
+/// can send what another cannot read. For messages that describe their own type, [`cast`](Received::cast) converts
+/// the items. The items are aligned as `T` requires, up to 64 bytes.
 ///
 /// A queue of loans carries only loans. [`put`](crate::Queue::put) and [`get`](crate::Queue::get) are for types
 /// that serde can carry, and a loan is not one.
@@ -57,8 +56,8 @@ const fn check_items<T: InPlace>() {
 /// # }
 /// ```
 ///
-/// So is none with items that some bytes are no value of, or that have padding: the receiver would read, or the sender
-/// send, what is no value.
+/// Items that not every byte pattern is a value of, that have padding, or whose fields are in no known order do not
+/// compile:
 ///
 /// ```compile_fail
 /// let flags = procession::Loan::<bool>::new(8);
