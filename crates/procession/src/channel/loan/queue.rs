@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use bytemuck::Pod;
-use procession_engine::Deadline;
+use procession_engine::{Deadline, InPlace};
 
 use super::{Loan, Received, receive, send};
 use crate::channel::queue::Queue;
@@ -11,7 +10,7 @@ use crate::error::{Error, GetError, PutError, within};
 use crate::transfer::codec::RustCodec;
 
 /// Messages written and read in place: see [`Loan`].
-impl<T: Pod, K> Queue<Loan<T>, RustCodec, K> {
+impl<T: InPlace, K> Queue<Loan<T>, RustCodec, K> {
     /// Allocates a message of `len` items, to fill and [put](Queue::put_loan). The same as [`Loan::new`].
     ///
     /// # Errors
@@ -122,7 +121,7 @@ impl<T: Pod, K> Queue<Loan<T>, RustCodec, K> {
     }
 
     fn put_loan_until(&self, loan: Loan<T>, deadline: Deadline) -> Result<(), PutError<Loan<T>>> {
-        send(loan, |draft| self.engine().put_draft(draft, deadline))
+        send(loan, |buf| self.engine().put_buf(buf, deadline))
     }
 
     fn get_loan_until(&self, deadline: Deadline) -> Result<Received<T>, GetError> {
