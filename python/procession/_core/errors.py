@@ -9,8 +9,12 @@ from __future__ import annotations
 import builtins
 import signal as _signal
 
-from ._typing import Any
-from .stdlib import context
+from ._typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import multiprocessing.context as context
+else:
+    from .stdlib import context
 
 __all__ = ["OwnerDied", "TimeoutError", "WorkerDied"]
 

@@ -5,6 +5,9 @@ to a store in shared memory, which proxies use without the server. An operation 
 not support moves them back to the local object for good. From then on they are served as in the stdlib.
 """
 
+# What comes out of a store may be anything.
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 import threading

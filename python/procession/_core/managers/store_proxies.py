@@ -6,7 +6,7 @@ process tree, a manager of the stdlib, values that are not plain data) it works 
 
 from __future__ import annotations
 
-from .._typing import Any
+from .._typing import TYPE_CHECKING, Any, TypeVar, Unsubscripted
 from ..compat import proxies as compat_proxies
 from ..stdlib import load
 from .store_methods import DictMethods, ListMethods
@@ -15,8 +15,27 @@ _std = load("managers")
 
 __all__ = ["DictProxy", "ListProxy"]
 
-_BaseDict: Any = compat_proxies.complete("DictProxy")
-_BaseList: Any = compat_proxies.complete("ListProxy")
+_T = TypeVar("_T")
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Self
+
+    from ..compat.proxies import DictProxy as _BaseDict
+    from ..compat.proxies import ListProxy as _BaseList
+
+    # What they define has more exact types in the base classes.
+    class _DictMethods: ...
+
+    class _ListMethods: ...
+
+else:
+    Self = object
+    _DictMethods, _ListMethods = DictMethods, ListMethods
+    _BaseDict = Unsubscripted(compat_proxies.complete("DictProxy"))
+    _BaseList = Unsubscripted(compat_proxies.complete("ListProxy"))
 
 
 class _StoreProxy:
@@ -56,18 +75,18 @@ class _StoreProxy:
         return True
 
 
-class DictProxy(_StoreProxy, DictMethods, _BaseDict):
+class DictProxy(_StoreProxy, _DictMethods, _BaseDict[_K, _V]):
     """A dict in a manager."""
 
-    _exposed_ = (*_BaseDict._exposed_, "_grow", "_share")
+    _exposed_ = (*_BaseDict[_K, _V]._exposed_, "_grow", "_share")
 
 
-class ListProxy(_StoreProxy, ListMethods, _BaseList):
+class ListProxy(_StoreProxy, _ListMethods, _BaseList[_T]):
     """A list in a manager."""
 
-    _exposed_ = (*_BaseList._exposed_, "_grow", "_share")
+    _exposed_ = (*_BaseList[_T]._exposed_, "_grow", "_share")
 
-    def __iadd__(self, values: Any) -> Any:
+    def __iadd__(self, values: Iterable[_T], /) -> Self:  # type: ignore[override]
         self.extend(values)
         return self
 

@@ -46,7 +46,7 @@ class TaskSource:
         """Return the number of the first task that has to wait for the consumer; None for no limit."""
         if self.buffersize is None:
             return None
-        return self.job.consumed() + max(1, self.buffersize // self.chunksize)
+        return self.job.consumed() + max(1, self.buffersize // self.chunksize)  # type: ignore[no-any-return]
 
 
 if TYPE_CHECKING:

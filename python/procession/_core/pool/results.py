@@ -17,10 +17,12 @@ from types import GenericAlias
 
 from procession._native import NoValue
 
-from .._typing import TYPE_CHECKING, Any, Protocol
+from .._typing import TYPE_CHECKING, Any, BaseIterator, Generic, Protocol, TypeVar
 from ..errors import TimeoutError
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from .backend import PoolBackend
 
     class Pool(Protocol):
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 
 _Lock = threading.Lock
+_T = TypeVar("_T")
 
 __all__ = ["ApplyResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "report_failed_callback"]
 
@@ -77,7 +80,7 @@ class _Job:
         return self._backend.cancel(self._job)
 
 
-class ApplyResult(_Job):
+class ApplyResult(_Job, Generic[_T]):
     """The result of one call that a worker runs, as `apply_async` returns it."""
 
     _shape = "single"
@@ -140,7 +143,7 @@ class ApplyResult(_Job):
         """Wait until the call is done, for at most `timeout` seconds."""
         self._handle.wait(timeout)
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> _T:
         """Wait for the call; return what it returned, or raise what it raised.
 
         Raises TimeoutError if it is not done within `timeout` seconds, WorkerDied if its worker died, and
@@ -150,7 +153,7 @@ class ApplyResult(_Job):
             raise TimeoutError
         success, value = self._decoded()
         if success:
-            return value
+            return value  # type: ignore[no-any-return]
         try:
             raise value
         finally:
@@ -188,13 +191,14 @@ class ApplyResult(_Job):
             self._backend.jobs.mark_finished(self._job)
             self._handle.announce()
 
-    __class_getitem__: Any = classmethod(GenericAlias)
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
 
 
 class _Done:
     """Whether a result is ready, with the methods of an event."""
 
-    def __init__(self, result: ApplyResult) -> None:
+    def __init__(self, result: ApplyResult[Any]) -> None:
         self._result = result
 
     def is_set(self) -> bool:
@@ -207,7 +211,7 @@ class _Done:
         return self.is_set()
 
 
-class MapResult(ApplyResult):
+class MapResult(ApplyResult[list[_T]]):
     """The results of a whole map, as one list."""
 
     _shape = "list"
@@ -261,7 +265,7 @@ class MapResult(ApplyResult):
         return max(1, round(chunks * (expected - done) / expected))
 
 
-class IMapIterator(_Job):
+class IMapIterator(_Job, BaseIterator[_T]):
     """An iterator over results, in the order of the arguments."""
 
     _shape = "ordered"
@@ -295,10 +299,10 @@ class IMapIterator(_Job):
         """How many results were taken out."""
         return self._handle.consumed()
 
-    def __iter__(self) -> IMapIterator:
+    def __iter__(self) -> Self:
         return self
 
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: float | None = None) -> _T:
         """Return the next result, or raise what its task raised.
 
         Raises TimeoutError if it is not there within `timeout` seconds, and StopIteration after the last. A
@@ -314,7 +318,7 @@ class IMapIterator(_Job):
         if self._source is not None:
             self._backend.feeder.result_taken(self._source)
         if type(item) is not NoValue:
-            return item
+            return item  # type: ignore[no-any-return]
         if item.ended:
             raise StopIteration
         raised = item.error
@@ -345,11 +349,14 @@ class IMapIterator(_Job):
 
     __next__ = next
 
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
+
 
 class _AbandonGuard:
     """Part of an iterator whose loop ended by an exception: cancels the job when it is collected."""
 
-    def __init__(self, iterator: IMapIterator) -> None:
+    def __init__(self, iterator: IMapIterator[Any]) -> None:
         self.is_abandoned = True
         self._backend = iterator._backend
         self._job = iterator._job
@@ -368,7 +375,7 @@ class _AbandonedJob:
         self.name = name
 
 
-class IMapUnorderedIterator(IMapIterator):
+class IMapUnorderedIterator(IMapIterator[_T]):
     """An iterator over results, in the order in which they become ready."""
 
     _shape = "unordered"

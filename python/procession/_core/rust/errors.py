@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from .._typing import Any
-from ..stdlib import context
+from .._typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import multiprocessing.context as context
+else:
+    from ..stdlib import context
 
 __all__ = ["Panic", "RustError"]
 

@@ -53,7 +53,7 @@ class ChildProcess:
         util._flush_std_streams()
         sync_main_modules()
         self.returncode: int | None = None
-        self.finalizer: util.Finalize | None = None
+        self.finalizer: Any = None
         self.proc_id: int | None = None
         # The threads that wait for the child's end; the kernel tells one of them. No condition variable: a
         # start pays for every object it makes.

@@ -78,7 +78,7 @@ class KnownFd:
         """Return whether the number still refers to the same file."""
         if self._file is None:
             return False
-        now = identity_of(self.number)
+        now: tuple[int, ...] | None = identity_of(self.number)
         # The pidfd of a reaped process has no pid any more.
         return now == self._file or now == (*self._file[:2], reaped)
 
