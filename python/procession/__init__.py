@@ -12,7 +12,7 @@ from ._core.fallback.choice import choose as _choose
 _choose()
 
 from . import context
-from ._core._typing import TYPE_CHECKING as _TYPE_CHECKING
+from ._core import TYPE_CHECKING as _TYPE_CHECKING
 from ._core._typing import Any as _Any
 from ._core.errors import OwnerDied, WorkerDied
 from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable
 from types import GenericAlias
 
 from . import _native
-from ._core._typing import TYPE_CHECKING, Any, Generic, TypeVar
+from ._core import TYPE_CHECKING
+from ._core._typing import Any, Generic, TypeVar
 from ._core.private_names import register_private_methods
 from ._core.queues.readiness import wait_for_readable
 from ._core.stdlib import context, forward_other_names, load, reduction
@@ -25,6 +26,7 @@ from ._core.system.temp_dir import keep_socket_paths_short
 from ._core.transfer import pipe_transit
 from ._core.transfer.handle_passing import duplicate, patch_reduction
 
+_std = load("connection")
 if TYPE_CHECKING:
     from multiprocessing.connection import Listener as _StdListener
     from typing import Self
@@ -32,9 +34,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 else:
     Buffer = Self = object
-
-_std = load("connection")
-if not TYPE_CHECKING:
     _StdListener = _std.Listener
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]

@@ -13,24 +13,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 
-from ._core._typing import TYPE_CHECKING, Any, TypeVar
+from ._core import TYPE_CHECKING
+from ._core._typing import Any, TypeVar
 from ._core.fallback import choice
 from ._core.start.main_module import sync_main_modules
 from ._core.stdlib import context as _std
 from ._core.stdlib import forward_other_names, process
-
-if TYPE_CHECKING:
-    import ctypes
-    from _ctypes import _CData, _SimpleCData
-    from typing import ClassVar, Literal, TypeAlias, overload
-
-    from . import connection, managers, pool, queues, sharedctypes, synchronize
-    from .sharedctypes import Synchronized, SynchronizedArray, SynchronizedBase, SynchronizedString
-    from .synchronize import LockLike
-
-    _T = TypeVar("_T")
-    _Data = TypeVar("_Data", bound=_CData)
-    ForkServerMain: TypeAlias = Literal["warm", "cold"] | None
 
 __all__ = [
     "AuthenticationError",
@@ -102,7 +90,19 @@ class _Part:
         return getattr(_part(self._name), name)
 
 
-if not TYPE_CHECKING:
+if TYPE_CHECKING:
+    import ctypes
+    from _ctypes import _CData, _SimpleCData
+    from typing import ClassVar, Literal, TypeAlias, overload
+
+    from . import connection, managers, pool, queues, sharedctypes, synchronize
+    from .sharedctypes import Synchronized, SynchronizedArray, SynchronizedBase, SynchronizedString
+    from .synchronize import LockLike
+
+    _T = TypeVar("_T")
+    _Data = TypeVar("_Data", bound=_CData)
+    ForkServerMain: TypeAlias = Literal["warm", "cold"] | None
+else:
     connection, managers, pool = _Part("connection"), _Part("managers"), _Part("pool")
     queues, sharedctypes, synchronize = _Part("queues"), _Part("sharedctypes"), _Part("synchronize")
     LockLike = object
@@ -488,7 +488,7 @@ class BaseContext(_StdContext):
             self, method: str | None, *, forkserver_main: ForkServerMain = None
         ) -> BaseContext: ...
 
-    def get_context(self, method: str | None = None, *, forkserver_main: str | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def get_context(self, method: str | None = None, *, forkserver_main: str | None = None) -> BaseContext:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the context of a start method; without `method`, this one.
 
         `forkserver_main` chooses, for this whole process, how the fork server's children get the main
@@ -530,7 +530,7 @@ class DefaultContext(BaseContext):
     # For type checkers, the base class's, which has one signature for each start method.
     if not TYPE_CHECKING:
 
-        def get_context(self, method: str | None = None, *, forkserver_main: str | None = None) -> Any:
+        def get_context(self, method: str | None = None, *, forkserver_main: str | None = None) -> BaseContext:
             """Return the context of a start method, by default the current one, which is then fixed."""
             if method is None:
                 _choose_forkserver_main(forkserver_main)
@@ -628,7 +628,8 @@ _concrete_contexts = _Contexts(
         if kind._name in _std._concrete_contexts
     }
 )
-choice.default_context = _default_context = DefaultContext()
+_default_context = DefaultContext()
+choice.default_context = _default_context
 
 if choice.reason is None:
     from ._core.start.exit_mark import mark_at_interpreter_exit

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from . import connection as connection  # teaches how connections are pickled: the server's start needs it
 from . import context, pool
 from . import shared_memory as shared_memory
-from ._core._typing import TYPE_CHECKING, Any, TypeVar
+from ._core import TYPE_CHECKING
+from ._core._typing import Any, TypeVar
 from ._core.compat import proxies as compat_proxies
 from ._core.compat import shared_memory as compat_memory
 from ._core.managers import proxy_types
@@ -22,6 +23,11 @@ from ._core.managers import server_store as server_store
 from ._core.managers import store_proxies as store_proxies
 from ._core.start import parent_death as parent_death
 from ._core.stdlib import forward_other_names, load
+
+_std = load("managers")
+
+__all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
+
 
 if TYPE_CHECKING:
     import builtins
@@ -51,17 +57,7 @@ if TYPE_CHECKING:
 
         def keys(self) -> Iterable[_K]: ...
         def __getitem__(self, key: _K, /) -> _V_co: ...
-
-
-_std = load("managers")
-
-__all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
-
-
-DictProxy = store_proxies.DictProxy
-ListProxy = store_proxies.ListProxy
-
-if not TYPE_CHECKING:
+else:
     BaseProxy = _std.BaseProxy
     Token = _std.Token
     AcquirerProxy = compat_proxies.complete("AcquirerProxy")
@@ -69,6 +65,9 @@ if not TYPE_CHECKING:
     SetProxy = compat_proxies.complete("SetProxy")
     _StdBaseManager, _StdSyncManager = _std.BaseManager, _std.SyncManager
     _StdSharedMemoryManager = _std.SharedMemoryManager
+
+DictProxy = store_proxies.DictProxy
+ListProxy = store_proxies.ListProxy
 
 
 class BaseManager(_StdBaseManager):

@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 
-from ._core._typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from ._core import TYPE_CHECKING
+from ._core._typing import Any, NoReturn, TypeVar
 from ._core.arguments import check_call, check_callable, check_iterable, check_task, whole_number
 from ._core.pool import results as pool_results
 from ._core.pool.backend import CLOSE, INIT, RUN, TERMINATE, PoolBackend
@@ -46,13 +47,12 @@ from ._core.stdlib import load, util
 from ._core.stdlib_subclasses import POOL_INTERNALS, overrides_any, use_stdlib_methods
 from .context import _default_context, allow_daemons_children
 
+_std = load("pool")
 if TYPE_CHECKING:
     from multiprocessing.pool import Pool as _StdPool
     from multiprocessing.pool import ThreadPool as _StdThreadPool
     from typing import Self
-
-_std = load("pool")
-if not TYPE_CHECKING:
+else:
     _StdPool, _StdThreadPool, Self = _std.Pool, _std.ThreadPool, object
 register_private_methods()
 

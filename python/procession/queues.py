@@ -17,7 +17,8 @@ from queue import Full as Full
 # concurrent.futures finds `multiprocessing.util` because the stdlib's queues import it.
 from . import _native
 from . import util as util
-from ._core._typing import TYPE_CHECKING, Any, Generic, TypeVar, Unsubscripted
+from ._core import TYPE_CHECKING
+from ._core._typing import Any, Generic, TypeVar, plain
 from ._core.arguments import whole_number
 from ._core.errors import WorkerDied
 from ._core.queues.ends import QueueReader, QueueWriter
@@ -53,7 +54,7 @@ def __getattr__(name: str) -> Any:
 if TYPE_CHECKING:
     from ._native import Queue as _Messages
 else:
-    _Messages = Unsubscripted(_native.Queue)
+    _Messages = plain(_native.Queue)
 
 _T = TypeVar("_T")
 

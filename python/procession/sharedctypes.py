@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from types import GenericAlias
 
 from . import _native, heap
-from ._core._typing import TYPE_CHECKING, Any, Generic, TypeVar, Unsubscripted
+from ._core import TYPE_CHECKING
+from ._core._typing import Any, Generic, TypeVar, plain
 from ._core.stdlib import reduction
 from ._core.transfer.handing import assert_handing
 from .synchronize import Lock, LockLike, RLock
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 else:
     _CData = object
-    _SimpleCData = Unsubscripted(object)
-    _ArrayBase = Unsubscripted(_native.SynchronizedArrayBase)
-    _ValueBase = Unsubscripted(_native.SynchronizedValueBase)
+    _SimpleCData = plain(object)
+    _ArrayBase = plain(_native.SynchronizedArrayBase)
+    _ValueBase = plain(_native.SynchronizedValueBase)
 
 _T = TypeVar("_T")
 _Data = TypeVar("_Data", bound=_CData)

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 
 from . import _native
-from ._core._typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from ._core import TYPE_CHECKING
+from ._core._typing import Any, Protocol, TypeVar
 from ._core.arguments import check_callable, seconds
 from ._core.stdlib import process
 from ._core.transfer.handing import hand_over

@@ -1,10 +1,12 @@
 """The names of `typing` that annotations use, without importing it: that takes half as long as the package.
 
-The package never evaluates its annotations.
+The package never evaluates its annotations. Type parameters are for type checkers only: at run time, a
+generic base class with parameters is the plain class.
 """
 
 from __future__ import annotations
 
+# Not written as False, so that jedi looks into both branches of an `if`.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
@@ -15,25 +17,19 @@ if TYPE_CHECKING:
     from typing import Protocol as Protocol
 
     from typing_extensions import TypeVar as TypeVar
+
+    def plain(kind: Any) -> Any: ...
+
 else:
     Any = NoReturn = Protocol = object
-
-
-class Unsubscripted:
-    """A class whose type parameters are for type checkers only: subscripted, it is the plain class."""
-
-    def __init__(self, plain: type) -> None:
-        self._plain = plain
-
-    def __getitem__(self, parameters: object) -> type:
-        return self._plain
-
-
-if not TYPE_CHECKING:
-    Generic = BaseIterator = Unsubscripted(object)
 
     def TypeVar(name, *constraints, **options):
         return object
 
+    def plain(kind):
+        """Return what is `kind`, subscripted with one or two type variables."""
+        return {object: kind, (object, object): kind}
 
-__all__ = ["TYPE_CHECKING", "Any", "BaseIterator", "Generic", "NoReturn", "Protocol", "TypeVar"]
+    Generic = BaseIterator = plain(object)
+
+__all__ = ["Any", "BaseIterator", "Generic", "NoReturn", "Protocol", "TypeVar", "plain"]

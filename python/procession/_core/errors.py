@@ -9,7 +9,8 @@ from __future__ import annotations
 import builtins
 import signal as _signal
 
-from ._typing import TYPE_CHECKING, Any
+from . import TYPE_CHECKING
+from ._typing import Any
 
 if TYPE_CHECKING:
     import multiprocessing.context as context

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence, MutableSet, Set
 from types import GenericAlias
 
-from .._typing import TYPE_CHECKING, Any, TypeVar, Unsubscripted
+from .. import TYPE_CHECKING
+from .._typing import Any, TypeVar, plain
 from ..stdlib import load
 
 _std = load("managers")
@@ -84,7 +85,18 @@ if TYPE_CHECKING:
 else:
     Self = object
     _StdAcquirerProxy, _StdConditionProxy = _std.AcquirerProxy, _std.ConditionProxy
-    _StdListProxy, _StdDictProxy = Unsubscripted(_std.ListProxy), Unsubscripted(_std.DictProxy)
+    _StdListProxy, _StdDictProxy = plain(_std.ListProxy), plain(_std.DictProxy)
+    _SetMethods = _std.MakeProxyType(
+        "_SetMethods",
+        [
+            *("__contains__", "__iter__", "__len__", "__ge__", "__gt__", "__le__", "__lt__"),
+            *("__and__", "__or__", "__sub__", "__xor__", "__rand__", "__ror__", "__rsub__", "__rxor__"),
+            *("add", "clear", "copy", "discard", "pop", "remove", "isdisjoint", "issubset", "issuperset"),
+            *("difference", "intersection", "symmetric_difference", "union"),
+            *("difference_update", "intersection_update", "symmetric_difference_update", "update"),
+        ],
+    )
+    _SetMethods = plain(_SetMethods)
 
 
 class AcquirerProxy(_StdAcquirerProxy):
@@ -145,20 +157,6 @@ class DictProxy(_StdDictProxy[_K, _V]):
 
     if not TYPE_CHECKING:
         __class_getitem__ = classmethod(GenericAlias)
-
-
-if not TYPE_CHECKING:
-    _SetMethods = _std.MakeProxyType(
-        "_SetMethods",
-        [
-            *("__contains__", "__iter__", "__len__", "__ge__", "__gt__", "__le__", "__lt__"),
-            *("__and__", "__or__", "__sub__", "__xor__", "__rand__", "__ror__", "__rsub__", "__rxor__"),
-            *("add", "clear", "copy", "discard", "pop", "remove", "isdisjoint", "issubset", "issuperset"),
-            *("difference", "intersection", "symmetric_difference", "union"),
-            *("difference_update", "intersection_update", "symmetric_difference_update", "update"),
-        ],
-    )
-    _SetMethods = Unsubscripted(_SetMethods)
 
 
 class SetProxy(_SetMethods[_T]):

@@ -10,17 +10,17 @@ import functools
 from collections.abc import Callable, Iterable
 from types import FunctionType
 
-from .._typing import TYPE_CHECKING, Any, TypeVar, Unsubscripted
+from .. import TYPE_CHECKING
+from .._typing import Any, TypeVar, plain
 from ..stdlib import load
 
+_std = load("shared_memory")
 if TYPE_CHECKING:
     from multiprocessing.shared_memory import ShareableList as _StdShareableList
     from multiprocessing.shared_memory import SharedMemory as _StdSharedMemory
     from typing import overload
-
-_std = load("shared_memory")
-if not TYPE_CHECKING:
-    _StdSharedMemory, _StdShareableList = _std.SharedMemory, Unsubscripted(_std.ShareableList)
+else:
+    _StdSharedMemory, _StdShareableList = _std.SharedMemory, plain(_std.ShareableList)
 
 _T = TypeVar("_T", int, float, bool, str, bytes, None)
 

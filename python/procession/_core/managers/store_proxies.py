@@ -6,7 +6,8 @@ process tree, a manager of the stdlib, values that are not plain data) it works 
 
 from __future__ import annotations
 
-from .._typing import TYPE_CHECKING, Any, TypeVar, Unsubscripted
+from .. import TYPE_CHECKING
+from .._typing import Any, TypeVar, plain
 from ..compat import proxies as compat_proxies
 from ..stdlib import load
 from .store_methods import DictMethods, ListMethods
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 else:
     Self = object
     _DictMethods, _ListMethods = DictMethods, ListMethods
-    _BaseDict = Unsubscripted(compat_proxies.complete("DictProxy"))
-    _BaseList = Unsubscripted(compat_proxies.complete("ListProxy"))
+    _BaseDict = plain(compat_proxies.complete("DictProxy"))
+    _BaseList = plain(compat_proxies.complete("ListProxy"))
 
 
 class _StoreProxy:

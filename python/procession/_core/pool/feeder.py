@@ -17,7 +17,8 @@ import queue
 from contextvars import copy_context
 from functools import partial
 
-from .._typing import TYPE_CHECKING, Any, Protocol
+from .. import TYPE_CHECKING
+from .._typing import Any, Protocol
 from .lazy_thread import LazyThread
 
 __all__ = ["TaskSource", "Feeder"]

@@ -17,7 +17,8 @@ from types import GenericAlias
 
 from procession._native import NoValue
 
-from .._typing import TYPE_CHECKING, Any, BaseIterator, Generic, Protocol, TypeVar
+from .. import TYPE_CHECKING
+from .._typing import Any, BaseIterator, Generic, Protocol, TypeVar
 from ..errors import TimeoutError
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import threading
 import weakref
 from collections import deque
 
-from .._typing import TYPE_CHECKING, Any
+from .. import TYPE_CHECKING
+from .._typing import Any
 
 if TYPE_CHECKING:
     from ..._native import Queue

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .._typing import TYPE_CHECKING, Any
+from .. import TYPE_CHECKING
+from .._typing import Any
 
 if TYPE_CHECKING:
     import multiprocessing.context as context
