@@ -29,6 +29,8 @@ from ._core.transfer.handle_passing import duplicate, patch_reduction
 _std = load("connection")
 if TYPE_CHECKING:
     from multiprocessing.connection import Listener as _StdListener
+    from multiprocessing.connection import answer_challenge as answer_challenge
+    from multiprocessing.connection import deliver_challenge as deliver_challenge
     from typing import Self
 
     from typing_extensions import Buffer

@@ -93,7 +93,7 @@ class _Part:
 if TYPE_CHECKING:
     import ctypes
     from _ctypes import _CData, _SimpleCData
-    from typing import ClassVar, Literal, TypeAlias, overload
+    from typing import Literal, TypeAlias, overload
 
     from . import connection, managers, pool, queues, sharedctypes, synchronize
     from .sharedctypes import Synchronized, SynchronizedArray, SynchronizedBase, SynchronizedString
@@ -244,9 +244,8 @@ class BaseContext(_StdContext):
 
     # What the factories return is not of the stdlib's classes: type checkers complain at each of them.
 
-    if TYPE_CHECKING:
-        # The process class of the start method.
-        Process: ClassVar[type[_StartableProcess]]
+    # The class of the processes that it starts.
+    Process: type[_StartableProcess]
 
     def Manager(self) -> managers.SyncManager:
         """Start a manager's server process and return the manager: a `SyncManager`.
@@ -500,7 +499,7 @@ class BaseContext(_StdContext):
             return self
         if method not in _concrete_contexts:
             raise ValueError(f"cannot find context for {method!r}")
-        context = _concrete_contexts[method]
+        context: BaseContext = _concrete_contexts[method]
         context._check_available()
         return context
 
@@ -530,7 +529,9 @@ class DefaultContext(BaseContext):
     # For type checkers, the base class's, which has one signature for each start method.
     if not TYPE_CHECKING:
 
-        def get_context(self, method: str | None = None, *, forkserver_main: str | None = None) -> BaseContext:
+        def get_context(
+            self, method: str | None = None, *, forkserver_main: str | None = None
+        ) -> BaseContext:
             """Return the context of a start method, by default the current one, which is then fixed."""
             if method is None:
                 _choose_forkserver_main(forkserver_main)
@@ -570,21 +571,21 @@ class ForkContext(BaseContext):
     """Children begin as copies of the process that starts them."""
 
     _name = "fork"
-    Process = ForkProcess
+    Process: type[ForkProcess] = ForkProcess  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class SpawnContext(BaseContext):
     """Children begin as fresh interpreters."""
 
     _name = "spawn"
-    Process = SpawnProcess
+    Process: type[SpawnProcess] = SpawnProcess  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class ForkServerContext(BaseContext):
     """Children begin as copies of a small server process."""
 
     _name = "forkserver"
-    Process = ForkServerProcess
+    Process: type[ForkServerProcess] = ForkServerProcess  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def _check_available(self) -> None:
         _std._concrete_contexts[self._name]._check_available()

@@ -31,6 +31,7 @@ __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "To
 
 if TYPE_CHECKING:
     import builtins
+    from multiprocessing.managers import BaseListProxy as BaseListProxy
     from multiprocessing.managers import BaseManager as _StdBaseManager
     from multiprocessing.managers import BaseProxy as BaseProxy
     from multiprocessing.managers import Namespace as Namespace
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     _K = TypeVar("_K")
     _V = TypeVar("_V")
     _V_co = TypeVar("_V_co", covariant=True)
+    _Item = TypeVar("_Item", int, float, bool, str, bytes, None)
 
     class _Mapping(Protocol[_K, _V_co]):
         """What `dict` takes for a mapping."""
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
         def keys(self) -> Iterable[_K]: ...
         def __getitem__(self, key: _K, /) -> _V_co: ...
 else:
+    _Item = object
     BaseProxy = _std.BaseProxy
     Token = _std.Token
     AcquirerProxy = compat_proxies.complete("AcquirerProxy")
@@ -158,13 +161,17 @@ class SharedMemoryManager(BaseManager, _StdSharedMemoryManager):
 
     if sys.version_info < (3, 13):
 
-        def SharedMemory(self, size: int) -> Any:
+        def SharedMemory(self, size: int) -> compat_memory.SharedMemory:
             """Return new memory of `size` bytes."""
-            return compat_memory.as_compat(super().SharedMemory(size))
+            made: Any = super().SharedMemory(size)
+            return compat_memory.as_compat(made)  # type: ignore[no-any-return]
 
-        def ShareableList(self, sequence: Any) -> Any:
+        def ShareableList(self, sequence: Iterable[_Item] | None) -> compat_memory.ShareableList[_Item]:
             """Return a new list in shared memory, with the items of `sequence`."""
-            return compat_memory.as_compat(super().ShareableList(sequence))
+            made: compat_memory.ShareableList[_Item] = compat_memory.as_compat(
+                super().ShareableList(sequence)
+            )
+            return made
 
 
 SyncManager.register("Pool", pool.Pool, _std.PoolProxy)

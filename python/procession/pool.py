@@ -24,7 +24,11 @@ from ._core import TYPE_CHECKING
 from ._core._typing import Any, NoReturn, TypeVar
 from ._core.arguments import check_call, check_callable, check_iterable, check_task, whole_number
 from ._core.pool import results as pool_results
-from ._core.pool.backend import CLOSE, INIT, RUN, TERMINATE, PoolBackend
+from ._core.pool.backend import CLOSE as CLOSE
+from ._core.pool.backend import INIT as INIT
+from ._core.pool.backend import RUN as RUN
+from ._core.pool.backend import TERMINATE as TERMINATE
+from ._core.pool.backend import PoolBackend
 from ._core.pool.feeder import TaskSource
 from ._core.pool.process_backend import ProcessBackend
 from ._core.pool.results import ApplyResult as ApplyResult

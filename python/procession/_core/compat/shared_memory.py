@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 else:
     _StdSharedMemory, _StdShareableList = _std.SharedMemory, plain(_std.ShareableList)
 
-_T = TypeVar("_T", int, float, bool, str, bytes, None)
+_Item = TypeVar("_Item", int, float, bool, str, bytes, None)
 
 __all__ = ["ShareableList", "SharedMemory", "as_compat"]
 
@@ -71,7 +71,7 @@ class SharedMemory(_StdSharedMemory):
         return opener, (self.name, False, self.size)
 
 
-class ShareableList(_StdShareableList[_T]):
+class ShareableList(_StdShareableList[_Item]):
     """A list of fixed length in shared memory."""
 
     __module__ = _HOME
@@ -81,7 +81,7 @@ class ShareableList(_StdShareableList[_T]):
         @overload
         def __init__(self, sequence: None = None, *, name: str | None = None) -> None: ...
         @overload
-        def __init__(self, sequence: Iterable[_T], *, name: str | None = None) -> None: ...
+        def __init__(self, sequence: Iterable[_Item], *, name: str | None = None) -> None: ...
 
     def __init__(self, sequence: Any = None, *, name: str | None = None) -> None:
         super().__init__(sequence, name=name)

@@ -175,11 +175,14 @@ class ApplyResult(_Job, Generic[_T]):
     def _success(self) -> bool:
         return not self.ready() or self._decoded()[0]
 
-    def __getattr__(self, name: str) -> Any:
-        # Not a property: the server of a manager reads every attribute that `dir` lists, ready or not.
-        if name == "_value" and self.ready():
-            return self._decoded()[1]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    # Type checkers would accept every name.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # Not a property: the server of a manager reads every attribute that `dir` lists, ready or not.
+            if name == "_value" and self.ready():
+                return self._decoded()[1]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _deliver(self) -> None:
         """Run the callback; called once, by the callback thread."""
