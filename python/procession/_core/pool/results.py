@@ -53,7 +53,7 @@ class _Job:
     ) -> None:
         self._pool = pool
         self._backend = backend = pool._backend
-        self.name = getattr(func, "__qualname__", None) or repr(func)
+        self.name: str = getattr(func, "__qualname__", None) or repr(func)
         # As in the stdlib, an empty job calls no callback.
         self._handle = backend.jobs.create(shape, expected, delivered and expected != 0)
         self._job: int = self._handle.number
@@ -351,9 +351,12 @@ class IMapIterator(_Job, BaseIterator[_T]):
             if self._backend.jobs.is_open(self._job):
                 self._backend.cache[self._job] = self
 
-    __next__ = next
+    if TYPE_CHECKING:
 
-    if not TYPE_CHECKING:
+        def __next__(self) -> _T: ...
+
+    else:
+        __next__ = next
         __class_getitem__ = classmethod(GenericAlias)
 
 
