@@ -13,11 +13,18 @@ import sys
 import _procession_alias
 
 from . import _native
+from ._core import TYPE_CHECKING
 from ._core._typing import Any
 from ._core.start.payload import unpack
 from ._core.start.running import run_bootstrap
 from ._core.start.tracker import adopt_tracker
 from ._core.stdlib import forward_other_names, load
+
+if TYPE_CHECKING:
+    from multiprocessing.spawn import get_executable as get_executable
+    from multiprocessing.spawn import get_preparation_data as get_preparation_data
+    from multiprocessing.spawn import import_main_path as import_main_path
+    from multiprocessing.spawn import set_executable as set_executable
 
 _std = load("spawn")
 
