@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use rustix::event::{self, PollFd, PollFlags};
 
+use crate::arena::home_if_any;
+use crate::arena::owner::ProcId;
 use crate::channel::{End, Queue};
 use crate::deadline::Deadline;
 use crate::error::WaitError;
-use crate::memory::home_if_any;
-use crate::memory::owner::ProcId;
-use crate::process::wait_registry;
-use crate::sync::eventcount::EventCount;
-pub use crate::sync::eventcount::EventKey;
+use crate::eventcount::EventCount;
+pub use crate::eventcount::EventKey;
+use crate::process_table::wait_registry;
 use crate::sync::spin::Spin;
 use crate::sys::futex::{self, NAP, Slept};
 

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::done_marks::DoneMarks;
 use super::link::{Link, LinkWord};
 use super::slot::{INC_MASK, SlotWord};
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::size_class;
+use crate::arena::size_class::{CHUNK_HEADER, LONG_CHUNK, SHORT_CHUNK, SizeClass, WIDE_CHUNK};
 use crate::error::{Error, Result};
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
-use crate::memory::size_class;
-use crate::memory::size_class::{CHUNK_HEADER, LONG_CHUNK, SHORT_CHUNK, SizeClass, WIDE_CHUNK};
 use crate::sys::cpu;
 
 /// The size of the smallest slots.
@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn after_the_last_number_a_chunk_lives_on() {
-        let arena = crate::memory::home().expect("an arena");
+        let arena = crate::process_table::home().expect("an arena");
         let chunk = a_chunk(arena);
         let block = chunk.link.block().expect("a block");
         chunk.header.inc.store(INC_MASK, Ordering::SeqCst);
@@ -430,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_chunk_whose_memory_was_given_back_gets_a_life_it_never_had() {
-        let arena = crate::memory::home().expect("an arena");
+        let arena = crate::process_table::home().expect("an arena");
         let block = a_chunk(arena).link.block().expect("a block");
         let mut generations = Vec::new();
         for round in 0..6 {

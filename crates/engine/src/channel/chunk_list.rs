@@ -20,15 +20,17 @@ use super::chunk::{Chunk, next_class};
 use super::link::{Link, LinkWord};
 use super::skipped::SkippedCount;
 use super::slot::View;
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::kind::Kind;
+use crate::arena::owner::Owner;
+use crate::arena::size_class::SizeClass;
+use crate::arena::upcalls::KindOps;
+use crate::channel::retire;
 use crate::error::{Error, Result};
+use crate::eventcount::EventCount;
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
-use crate::memory::owner::Owner;
-use crate::memory::size_class::SizeClass;
-use crate::objects::object::Kind;
 use crate::retries::Retries;
-use crate::sync::eventcount::EventCount;
 
 /// The words of one queue. All zero, except `limit` and `flags`, until there is a first chunk.
 #[repr(C, align(64))]
@@ -460,8 +462,15 @@ pub(super) fn chain_of<'a>(arena: &'a Arena, chunk: &Chunk<'a>) -> Option<ListCu
     })
 }
 
+pub(crate) const CHUNK: KindOps = KindOps::of_block(|arena, block, from| match from {
+    Owner::Retiring { .. } => retire::finish_retiring(arena, block, from),
+    Owner::Making { .. } => finish_linking(arena, block, from),
+    // Its owner had not begun to link it, or had already taken it out.
+    _ => free_unlinked(arena, block, from),
+});
+
 /// Keeps a chunk whose maker died if it was linked, and frees it otherwise.
-pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
+fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
     let Owner::Making { inc, .. } = from else {
         return;
     };
@@ -492,7 +501,7 @@ pub(crate) fn finish_linking(arena: &Arena, block: BlockId, from: Owner) {
 }
 
 /// Frees a chunk that a dead process had not linked. No slot of it was touched in this generation.
-pub(crate) fn free_unlinked(arena: &Arena, block: BlockId, from: Owner) {
+fn free_unlinked(arena: &Arena, block: BlockId, from: Owner) {
     let mine = arena.mine();
     if arena
         .cell(block)

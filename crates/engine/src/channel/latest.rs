@@ -11,8 +11,8 @@ use super::chunk_list::ListCursor;
 use super::message_count::Step;
 use super::recovery;
 use super::slot::{Phase, View};
+use crate::arena::cell::BlockId;
 use crate::error::{Error, Result};
-use crate::memory::block::BlockId;
 
 impl<'a> ListCursor<'a> {
     /// Copies the newest message into `out`. Returns false if there is none.

@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
-use crate::memory::owner::Owner;
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::owner::Owner;
 use crate::objects::private_mapping::{BorrowedBuffer, PrivateBlock};
 
 use super::chunk::{BODY, Chunk};

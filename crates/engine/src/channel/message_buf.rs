@@ -3,14 +3,15 @@
 use std::ops::Range;
 use std::ptr::NonNull;
 
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::owner::Owner;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::memory::block::BlockId;
-use crate::memory::owner::Owner;
-use crate::memory::{Arena, home};
 use crate::objects::attachments;
 use crate::objects::cow_buffer::CowBuffer;
 use crate::objects::object_ref::ObjectRef;
+use crate::process_table::home;
 
 /// A large message before it is sent: a block that this process owns and fills in place.
 ///

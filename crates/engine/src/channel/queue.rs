@@ -11,15 +11,18 @@ use super::receive::Watched;
 use super::send::{Sending, Wait};
 use super::task_done::TAKERS;
 use super::tasks_in_hand::Taker;
+use crate::arena::kind::Kind;
+use crate::arena::owner::ProcId;
+use crate::arena::upcalls::KindOps;
+use crate::channel::chunk_list;
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError, Result, TooMany, WaitError};
-use crate::memory::owner::ProcId;
+use crate::eventcount::EventKey;
 use crate::objects::handle::Handle;
-use crate::objects::object::{Kind, Layout, ObjectHead};
+use crate::objects::object::{Layout, OBJECT, ObjectHead};
 use crate::objects::object_ref::{ObjectRef, TypedRef, opened};
-use crate::process::wait_registry;
-use crate::process::wait_registry::WaitReason;
-use crate::sync::eventcount::EventKey;
+use crate::process_table::wait_registry;
+use crate::process_table::wait_registry::WaitReason;
 use crate::sync::spin::Spin;
 use crate::sys::futex::Slept;
 
@@ -342,3 +345,8 @@ impl Queue {
         self.at().has(CLOSED)
     }
 }
+
+pub(crate) const QUEUE: KindOps = KindOps {
+    take_apart: |arena, block| chunk_list::dismantle_all(arena, Kind::Queue, block),
+    ..OBJECT
+};

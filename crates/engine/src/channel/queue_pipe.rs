@@ -15,9 +15,9 @@ use rustix::fs::FileType;
 use rustix::pipe::PipeFlags;
 
 use super::readiness::{Bytes, CHUNK};
+use crate::arena::owner::ProcId;
 use crate::error::{Error, Result};
-use crate::memory::owner::ProcId;
-use crate::process::fork::fork_guard;
+use crate::process_table::identity::fork_guard;
 use crate::sys::known_fd::{FdMatch, KnownFd, reopen};
 use crate::sys::thread;
 

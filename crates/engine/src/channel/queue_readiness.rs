@@ -38,9 +38,9 @@ use super::message::Message;
 use super::queue::Queue;
 use super::queue_pipe::{OpenPipe, PipeId, notify_without_descriptor};
 use super::readiness::{Bytes, MAX_NAPS, NOTIFY_NAP, Readiness, await_announced};
+use crate::arena::owner::ProcId;
 use crate::error::{Error, GetError, Result};
 use crate::failpoint;
-use crate::memory::owner::ProcId;
 use crate::sys::known_fd::{find_in_descriptors_of, reopen};
 
 /// In shared memory, behind the queue's chunk list.

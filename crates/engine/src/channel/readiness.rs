@@ -32,7 +32,7 @@
 //! looks once more. A process that dies before it is done leaves at most some bytes; the next one
 //! that looks takes them out.
 
-use crate::memory::owner::ProcId;
+use crate::arena::owner::ProcId;
 use crate::sys::atomic::{AtomicU32, Ordering, total_order};
 
 /// A process has a descriptor, so receivers clear after they took the last message. Never reset.

@@ -15,8 +15,8 @@ use super::chunk::Chunk;
 use super::chunk_list::{JOINABLE, ListCursor};
 use super::send::slot_owner;
 use super::slot::{Phase, View};
+use crate::arena::cell::BlockId;
 use crate::failpoint;
-use crate::memory::block::BlockId;
 
 /// The state of a slot, after a dead process's part in it was settled.
 #[inline]

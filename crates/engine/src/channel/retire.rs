@@ -3,11 +3,11 @@
 use super::chunk::Chunk;
 use super::chunk_list::{JOINABLE, ListCursor, chain_of, free, free_messages};
 use super::link::{Link, LinkWord};
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::owner::Owner;
 use crate::error::Result;
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
-use crate::memory::owner::Owner;
 use crate::retries::Retries;
 
 impl<'a> ListCursor<'a> {

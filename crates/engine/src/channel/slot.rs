@@ -14,7 +14,7 @@
 //! slot is used once per generation. A slot is EMPTY in generation `n` exactly when its word still
 //! says `n - 1`: a chunk is reused only after every slot says `n - 1`.
 
-use crate::memory::owner::ProcId;
+use crate::arena::owner::ProcId;
 use crate::sys::atomic::{AtomicU64, Ordering};
 
 const INC_BITS: u32 = 30;

@@ -16,10 +16,10 @@ use super::chunk_list::{ListCursor, Next};
 use super::queue::QueueObject;
 use super::slot::{Phase, View};
 use super::tasks_in_hand::Taker;
+use crate::arena::cell::BlockId;
+use crate::arena::layout::MAX_PROCESSES;
 use crate::error::{Error, Result, TooMany};
 use crate::failpoint;
-use crate::memory::block::BlockId;
-use crate::memory::layout::MAX_PROCESSES;
 use crate::objects::object::{EXTENSION, Layout};
 use crate::retries::Retries;
 

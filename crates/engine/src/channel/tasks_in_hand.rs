@@ -5,7 +5,7 @@
 //! processes may report a taken task done, but not this one. A number that reached its maximum
 //! stays there, and the process counts as busy for as long as it lives.
 
-use crate::memory::owner::ProcId;
+use crate::arena::owner::ProcId;
 use crate::sys::atomic::{AtomicU64, Ordering};
 
 const OWNER: u32 = 33;

@@ -6,8 +6,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::memory::Arena;
-use crate::memory::owner::ProcId;
+use crate::arena::Arena;
+use crate::arena::owner::ProcId;
 use crate::sys::robust_mutex::LivenessWord;
 
 /// See [`Arena::begin_page_release`].
@@ -70,7 +70,7 @@ pub(crate) mod tests {
 
     #[test]
     fn threads_release_pages_one_after_the_other_whatever_was_written_to_the_lock() {
-        let arena = crate::memory::home().expect("an arena");
+        let arena = crate::process_table::home().expect("an arena");
         // As if a thread that does not exist held it.
         let word = arena.entry(arena.me()).giving_back.word();
         word.store(0x3fff_ffff, Ordering::Release);
@@ -164,7 +164,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_process_is_not_dead_while_a_thread_of_it_releases_pages() {
-        let arena = crate::memory::home().expect("an arena");
+        let arena = crate::process_table::home().expect("an arena");
         let child = ReleasesLater::start(arena);
         child.lose_first_thread(arena);
         child.release_pages(arena);

@@ -6,7 +6,7 @@ use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
 use super::process;
-use crate::memory::owner::{Owner, OwnerCell};
+use crate::arena::owner::{Owner, OwnerCell};
 
 const SENT: u32 = 1;
 const ADDED: u32 = 2;

@@ -6,9 +6,9 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
+use crate::eventcount::EventCount;
 use crate::pool::record::{self, Closing, Stage};
 use crate::pool::ring::{self, RingMemory, RingSlot};
-use crate::sync::eventcount::EventCount;
 use crate::sys::atomic::AtomicU64;
 
 const CAPACITY: usize = 2;

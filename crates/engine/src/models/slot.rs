@@ -5,8 +5,8 @@ use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
 use super::{Deaths, process};
+use crate::arena::owner::ProcId;
 use crate::channel::slot::{Phase, SlotWord, View};
-use crate::memory::owner::ProcId;
 
 const INC: u32 = 1;
 

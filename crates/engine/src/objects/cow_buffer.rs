@@ -8,12 +8,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::kind::Kind;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
 use crate::objects::handle::Handle;
-use crate::objects::object::{EXTENSION, Kind, Layout, ObjectHead};
+use crate::objects::object::{EXTENSION, Layout, ObjectHead};
 use crate::objects::object_ref::{ObjectRef, TypedRef};
 use crate::objects::private_mapping::{BorrowedBuffer, PrivateBlock};
 

@@ -9,7 +9,7 @@
 //! sequentially consistent fence between their two steps. So one of them sees the other.
 
 use super::record;
-use crate::sync::eventcount::EventCount;
+use crate::eventcount::EventCount;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 #[cfg(loom)]
 use loom::sync::atomic::fence;

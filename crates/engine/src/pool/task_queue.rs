@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::arena::owner::ProcId;
 use crate::channel::{Message, Queue, Watched};
 use crate::deadline::{Deadline, monotonic_ns};
 use crate::error::{Error, GetError, PutError, Result};
-use crate::memory::owner::ProcId;
 use crate::objects::handle::Handle;
 use crate::objects::object_ref::ObjectRef;
 use crate::process;

@@ -24,10 +24,10 @@ use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::segment::Mapped;
 use crate::error::Result;
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
-use crate::memory::segment::Mapped;
 use crate::objects::private_mapping::{Place, Places};
 use crate::sys::memfd::Sharing;
 
@@ -122,7 +122,7 @@ impl Arena {
 
     /// From now on the engine uses a segment at another address than before.
     fn move_engine_view(&self, all: &Places, number: u32, mapped: &Mapped) -> Result<()> {
-        let mut views = crate::memory::lock(&VIEWS);
+        let mut views = crate::sys::thread::lock(&VIEWS);
         let length = mapped.payload_length();
         let spare = views.iter().position(|view| {
             view.segment == number

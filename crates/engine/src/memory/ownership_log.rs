@@ -18,17 +18,16 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::arena::Arena;
+use crate::arena::cell::{BlockId, Cell};
+use crate::arena::entry_state::Stage;
+use crate::arena::owner::{Owner, ProcId};
+use crate::arena::segment::GROUP;
+use crate::arena::size_class::OWNERSHIP_LOG;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::block::{BlockId, Cell};
-use crate::memory::owner::{Owner, ProcId};
-use crate::memory::size_class::OWNERSHIP_LOG;
-use crate::process::entry_state::Stage;
 use crate::retries::Retries;
 
-/// How many blocks of a segment share a record.
-pub(crate) const GROUP: u32 = 64;
 const RECORDS: usize = 126;
 
 /// In an entry's word: not everything could be recorded.
@@ -324,7 +323,7 @@ impl Arena {
 #[cfg(all(test, not(loom), not(miri)))]
 mod tests {
     use super::*;
-    use crate::memory::home;
+    use crate::process_table::home;
     use crate::value::SharedBytes;
 
     #[test]

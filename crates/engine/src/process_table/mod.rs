@@ -17,18 +17,26 @@
 //! PID decides as long as no thread holds the word, and where the kernel would not mark the holder's death. Only
 //! processes in the same namespaces can check a PID (`sys/pid.rs`).
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+pub(crate) mod death_watch;
+pub(crate) mod identity;
+pub(crate) mod liveness_thread;
+pub(crate) mod successors;
+pub(crate) mod wait_registry;
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::arena::Arena;
+use crate::arena::entry_state::{Stage, State};
+use crate::arena::layout::MAX_PROCESSES;
+use crate::arena::owner::{EPOCH_MASK, ProcId};
+use crate::arena::process_entry::{LivenessSource, ProcessEntry};
 use crate::deadline::monotonic_ns;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::layout::MAX_PROCESSES;
-use crate::memory::owner::{EPOCH_MASK, ProcId};
-use crate::process::entry_state::{Stage, State};
-use crate::process::wait_registry::MAX_RECORDS;
 use crate::sys::pid::Number;
-use crate::sys::robust_mutex::{self, LivenessWord};
+use crate::sys::robust_mutex;
+
+pub(crate) use crate::process_table::identity::home;
 
 /// How long an entry reserved by a fork may wait for its child, which claims it before `fork` returns.
 const CLAIM_TIMEOUT_NS: u64 = match cfg!(feature = "kill-points") {
@@ -36,45 +44,6 @@ const CLAIM_TIMEOUT_NS: u64 = match cfg!(feature = "kill-points") {
     // The kill matrix waits this long at each of its deaths.
     true => 1_000_000_000,
 };
-
-#[repr(C, align(128))]
-pub(crate) struct ProcessEntry {
-    /// The [`Stage`] (bits 60-63), the epoch (bits 41-59), and a process: the reserver of a RESERVED entry, or from
-    /// AWAITED on the [`Number`] of the entry's process (bits 0-40).
-    state: AtomicU64,
-    /// Start time of that process, in clock ticks since boot (bits 0-44), and the epoch it is valid for (bits 45-63).
-    start: AtomicU64,
-    /// When the entry was reserved.
-    since: AtomicU64,
-    /// What [reports](LivenessSource) the end of the process (bits 0-1), and the epoch it is valid for (bits 2-20).
-    liveness_source: AtomicU32,
-    /// The epoch whose end was announced to sleepers (bits 0-18). With [`NOT_ANNOUNCED`], the epoch of an occupant of
-    /// whom nothing had been announced when it claimed the entry. See `death_watch.rs`.
-    pub(crate) announced: AtomicU32,
-    /// One of them is held for as long as the process lives.
-    pub(crate) liveness: [LivenessWord; 2],
-    /// Held by a thread that is returning pages to the system. It can run on for a moment after the thread that held
-    /// the liveness word has ended.
-    pub(crate) giving_back: LivenessWord,
-    /// See `wait_registry.rs`.
-    pub(crate) waits: [AtomicU64; MAX_RECORDS],
-    /// See `successors.rs`.
-    pub(crate) lifeline: AtomicU64,
-    pub(crate) successor_of: [AtomicU32; crate::process::successors::GENERATIONS],
-}
-
-const _: () = assert!(size_of::<ProcessEntry>() == 256);
-
-/// What reports that the process of an entry is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LivenessSource {
-    /// Its liveness word with this index; the first one by default.
-    Word(usize),
-    /// Its PID and start time, because it has no thread whose end the kernel would mark.
-    Pid,
-}
-
-const START_BITS: u32 = 45;
 
 /// See [`ProcessEntry::announced`].
 const NOT_ANNOUNCED: u32 = 1 << 31;
@@ -91,96 +60,9 @@ pub enum ExitState {
     Died,
 }
 
-impl ProcessEntry {
-    pub(crate) fn state(&self) -> State {
-        State::from_word(self.state.load(Ordering::SeqCst))
-    }
-
-    fn change(&self, from: State, to: State) -> bool {
-        self.state
-            .compare_exchange(from.word(), to.word(), Ordering::SeqCst, Ordering::Acquire)
-            .is_ok()
-    }
-
-    /// Records the start time of the process that has the entry in this epoch.
-    fn record_start(&self, epoch: u32, number: Number) {
-        let start = number.start_time() & ((1 << START_BITS) - 1);
-        let word = u64::from(epoch) << START_BITS | start;
-        self.start.store(word, Ordering::SeqCst);
-    }
-
-    /// Whether the process of `state` runs, judged by its PID and start time.
-    fn runs(&self, state: State) -> bool {
-        let start = self.start.load(Ordering::SeqCst);
-        let start = match (start >> START_BITS) as u32 == state.epoch {
-            true => start & ((1 << START_BITS) - 1),
-            false => 0,
-        };
-        state.number().runs(start)
-    }
-
-    pub(crate) fn liveness_source(&self, epoch: u32) -> LivenessSource {
-        let word = self.liveness_source.load(Ordering::SeqCst);
-        match (word >> 2 == epoch, word & 3) {
-            (true, 1) => LivenessSource::Word(1),
-            (true, 2) => LivenessSource::Pid,
-            _ => LivenessSource::Word(0),
-        }
-    }
-
-    fn store_liveness_source(&self, epoch: u32, source: LivenessSource) {
-        let bits = match source {
-            LivenessSource::Word(word) => word as u32 & 1,
-            LivenessSource::Pid => 2,
-        };
-        self.liveness_source
-            .store(epoch << 2 | bits, Ordering::SeqCst);
-    }
-
-    /// Whether the holder of the current liveness word has died.
-    ///
-    /// SYNC: another word becomes current before the former one is released. So a caller that finds a word's holder
-    /// dead must read again which word is current.
-    pub(crate) fn liveness_ended(&self, epoch: u32) -> bool {
-        loop {
-            let source = self.liveness_source(epoch);
-            let LivenessSource::Word(word) = source else {
-                return false;
-            };
-            if !self.liveness[word].holder_died() {
-                return false;
-            }
-            if self.liveness_source(epoch) == source {
-                return true;
-            }
-        }
-    }
-
-    fn returns_pages(&self) -> bool {
-        std::sync::atomic::fence(Ordering::SeqCst);
-        self.giving_back.is_held()
-    }
-
-    pub(crate) fn is_tracked_by_pid(&self, epoch: u32) -> bool {
-        self.liveness_source(epoch) == LivenessSource::Pid
-    }
-}
-
 impl Arena {
-    pub(crate) fn entry(&self, owner: ProcId) -> &ProcessEntry {
-        &self.root().processes[owner.slot() as usize]
-    }
-
-    /// Reserves an entry for a process that `by` is about to start.
-    pub(crate) fn reserve(&self, by: Option<ProcId>) -> Result<ProcId> {
-        self.find_free_entry(by).or_else(|_| {
-            self.sweep();
-            self.find_free_entry(by)
-        })
-    }
-
-    fn find_free_entry(&self, by: Option<ProcId>) -> Result<ProcId> {
-        self.reap_some();
+    /// Reserves a free entry for a process that `by` is about to start.
+    pub(crate) fn find_free_entry(&self, by: Option<ProcId>) -> Result<ProcId> {
         let root = self.root();
         let first = root.process_hint.fetch_add(1, Ordering::Relaxed) as usize;
         for step in 0..MAX_PROCESSES - 1 {
@@ -226,25 +108,6 @@ impl Arena {
         Err(Error::TableFull(
             "place for a further process (a tree has 4095)",
         ))
-    }
-
-    /// Reaps the dead among a few entries, different ones at each call, so that what they owned is released long
-    /// before the table is full.
-    fn reap_some(&self) {
-        let root = self.root();
-        let used = root
-            .processes_used
-            .load(Ordering::Relaxed)
-            .clamp(2, MAX_PROCESSES as u32);
-        for _ in 0..4 {
-            let cursor = root.reap_cursor.fetch_add(1, Ordering::Relaxed);
-            let number = 1 + cursor % (used - 1);
-            let state = root.processes[number as usize].state();
-            let owner = ProcId::new(number, state.epoch);
-            if state.stage != Stage::Free && self.is_dead(owner) {
-                self.reap(owner);
-            }
-        }
     }
 
     /// Makes the calling process the occupant of a reserved entry.
@@ -328,31 +191,10 @@ impl Arena {
         }
     }
 
-    /// Releases an entry that this process reserved for a child that will not start.
-    pub(crate) fn release(&self, owner: ProcId) {
-        let entry = self.entry(owner);
-        let state = entry.state();
-        let ours = match state.stage {
-            Stage::Reserved => state.who == u64::from(self.me().as_u32()),
-            Stage::Awaited => true,
-            _ => false,
-        };
-        if ours && state.epoch == owner.epoch() && entry.change(state, state.at(Stage::Reaping)) {
-            self.clear(owner);
-        }
-    }
-
     /// Whether the entry is reserved and its process has not claimed it yet.
     pub(crate) fn is_expected(&self, owner: ProcId) -> bool {
         let state = self.entry(owner).state();
         state.epoch == owner.epoch() && matches!(state.stage, Stage::Reserved | Stage::Awaited)
-    }
-
-    /// The PID of the entry's occupant.
-    pub(crate) fn number_of(&self, owner: ProcId) -> Option<Number> {
-        let state = self.entry(owner).state();
-        let is_occupied = matches!(state.stage, Stage::Claimed | Stage::Live | Stage::Leaving);
-        (is_occupied && state.epoch == owner.epoch()).then(|| state.number())
     }
 
     /// Whether the occupant is gone for good.
@@ -435,121 +277,10 @@ impl Arena {
         }
     }
 
-    /// Releases everything that a dead process owned, then its entry.
-    pub(crate) fn reap(&self, owner: ProcId) -> ExitState {
-        let exit_state = self.exit_state(owner);
-        if exit_state != ExitState::Alive {
-            self.finish_reaping(owner);
-        }
-        exit_state
-    }
-
-    /// As [`Arena::reap`], for a child of this process whose status was collected.
-    ///
-    /// The liveness word may say for ever that the process lives: a thread other than the first one takes over the
-    /// first thread's id when it calls `exec`, and the kernel then no longer recognises the word as its own.
-    pub(crate) fn reap_collected(&self, owner: ProcId) -> ExitState {
-        let exit_state = self.reap(owner);
-        let entry = self.entry(owner);
-        let state = entry.state();
-        let is_occupied = matches!(state.stage, Stage::Claimed | Stage::Live | Stage::Leaving);
-        // A process that the child started may occupy the entry, and lives on.
-        if exit_state != ExitState::Alive
-            || !is_occupied
-            || state.epoch != owner.epoch()
-            || entry.runs(state)
-        {
-            return exit_state;
-        }
-        self.finish_reaping(owner);
-        match state.stage {
-            Stage::Leaving => ExitState::Left,
-            _ => ExitState::Died,
-        }
-    }
-
-    /// Releases everything that a process owned that is known to be gone, then its entry.
-    fn finish_reaping(&self, owner: ProcId) {
-        let entry = self.entry(owner);
-        let state = entry.state();
-        if state.epoch != owner.epoch() || state.stage == Stage::Free {
-            return;
-        }
-        self.announce_death(owner);
-        let marked = match state.stage {
-            Stage::Leaving => state.at(Stage::Clearing),
-            Stage::Clearing => state,
-            _ => state.at(Stage::Reaping),
-        };
-        if state == marked || entry.change(state, marked) {
-            // If the liveness word is not marked, watchers could not see earlier that the process is gone.
-            self.wake_watchers(entry);
-            self.clear(owner);
-        }
-        // The process may have freed memory that no other process knows about, or died before returning it to the
-        // system.
-        if marked.stage == Stage::Reaping {
-            self.make_scan_due();
-        }
-        self.start_trimmer_if_due();
-    }
-
-    /// Releases the entry that this process had before it moved to another. If the former id still owns something,
-    /// the entry stays until the process ends.
-    pub(crate) fn release_former(&self, former: ProcId) {
-        if self.owns_blocks(former) {
-            return;
-        }
-        let entry = self.entry(former);
-        let state = entry.state();
-        // This thread cannot release another thread's liveness word; the entry then also stays until the end.
-        if state.epoch == former.epoch()
-            && self.release_liveness(former)
-            && entry.change(state, state.at(Stage::Clearing))
-        {
-            self.announce_death(former);
-            self.clear(former);
-        }
-    }
-
-    fn clear(&self, owner: ProcId) {
-        failpoint::hit("process.reaping");
-        if !self.reclaim_all_of(owner) {
-            // A process that can map all of the memory finishes it.
-            return;
-        }
-        failpoint::hit("process.swept");
-        self.drop_ownership_log(owner);
-        let entry = self.entry(owner);
-        let state = entry.state();
-        if state.epoch == owner.epoch() && matches!(state.stage, Stage::Reaping | Stage::Clearing) {
-            entry.change(state, state.at(Stage::Free));
-        }
-    }
-
     /// The kernel wakes one sleeper when a holder dies; whoever notices the death wakes the others.
     pub(crate) fn wake_watchers(&self, entry: &ProcessEntry) {
         for liveness in &entry.liveness {
             crate::sys::futex::wake(liveness.word(), u32::MAX);
         }
-    }
-
-    /// Reaps every dead process. Returns their number.
-    pub(crate) fn sweep(&self) -> usize {
-        let dead: Vec<ProcId> = self.occupied().filter(|o| self.is_dead(*o)).collect();
-        for owner in &dead {
-            self.reap(*owner);
-        }
-        dead.len()
-    }
-
-    /// Every entry that is not free.
-    pub(crate) fn occupied(&self) -> impl Iterator<Item = ProcId> + '_ {
-        let used = self.root().processes_used.load(Ordering::SeqCst) as usize;
-        let slots = self.root().processes.iter().enumerate().take(used).skip(1);
-        slots.filter_map(|(number, entry)| {
-            let state = entry.state();
-            (state.stage != Stage::Free).then(|| ProcId::new(number as u32, state.epoch))
-        })
     }
 }

@@ -1,4 +1,4 @@
-//! Growing the arena, and finding an address in this process.
+//! Segments: how one is described, and where it is mapped in this process.
 //!
 //! A segment is described by ONE word, set by one compare-and-swap from zero:
 //!
@@ -15,23 +15,19 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::arena::Arena;
+use crate::arena::cell::{BLOCKS_PER_SEGMENT, BlockId, Cell};
+use crate::arena::layout::SEGMENTS;
+use crate::arena::size_class::{CLASSES, SizeClass};
 use crate::error::{Error, Result};
-use crate::failpoint;
-use crate::memory::block::{BLOCKS_PER_SEGMENT, BlockId, Cell};
-use crate::memory::layout::{ROOT_BYTES, SEGMENTS};
-use crate::memory::size_class::{CLASSES, OWNERSHIP_LOG, SizeClass};
-use crate::memory::{Arena, memory_limit};
-use crate::process::ownership_log::GROUP;
-use crate::retries::Retries;
 use crate::sys::memfd;
 
 /// The unit of a segment's position in the file.
 const UNIT: u64 = 4096;
 const VALID: u64 = 1 << 63;
 
-/// The payload bytes of a class's first segment, and of its largest ones.
-const FIRST_PAYLOAD: u64 = 256 << 10;
-const LAST_PAYLOAD: u64 = 64 << 20;
+/// How many blocks of a segment share a record in the ownership log: see `memory/ownership_log.rs`.
+pub(crate) const GROUP: u32 = 64;
 
 /// What a segment's word says.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +43,7 @@ pub(crate) struct Segment {
 pub(crate) struct Mapped {
     pub(crate) class: SizeClass,
     count: u32,
-    /// The process that last logged each group of blocks: see `ownership_log.rs`.
+    /// The process that last logged each group of blocks: see `memory/ownership_log.rs`.
     logged_by: &'static [AtomicU32],
     /// The size of a block.
     pub(crate) size: u64,
@@ -125,7 +121,7 @@ impl Mapped {
 }
 
 impl Segment {
-    fn from_word(word: u64) -> Option<Segment> {
+    pub(crate) fn from_word(word: u64) -> Option<Segment> {
         let class = (word >> 48) as usize & 0xff;
         let order = (word >> 40) as u32 & 0xff;
         // Reject impossible values: the word may have been overwritten.
@@ -138,7 +134,7 @@ impl Segment {
         })
     }
 
-    fn word(class: SizeClass, order: u32, start: u64) -> u64 {
+    pub(crate) fn word(class: SizeClass, order: u32, start: u64) -> u64 {
         VALID | (class.index() as u64) << 48 | u64::from(order) << 40 | (start / UNIT)
     }
 
@@ -147,7 +143,7 @@ impl Segment {
         (u64::from(self.count) * size_of::<Cell>() as u64).next_multiple_of(memfd::LARGEST_PAGE)
     }
 
-    fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         let payload = u64::from(self.count) * self.class.size();
         self.payload_offset() + payload.next_multiple_of(memfd::LARGEST_PAGE)
     }
@@ -168,57 +164,10 @@ impl Arena {
         (1..SEGMENTS as u32).map_while(|number| Some((number, self.segment(number)?)))
     }
 
-    /// Checks that this process can map every segment of a class. If it cannot, another segment would only be one more
-    /// that it cannot map.
-    pub(crate) fn check_mapped(&self, class: SizeClass) -> Result<()> {
-        self.segments()
-            .filter(|(_, segment)| segment.class == class)
-            .try_for_each(|(number, _)| self.mapped(number).map(drop))
-    }
-
     /// Whether this process can map every segment. It may not if its address space is limited.
     pub(crate) fn can_map_all(&self) -> bool {
         self.segments()
             .all(|(number, _)| self.mapped(number).is_ok())
-    }
-
-    /// Adds a segment of `class`, and makes it the one that new blocks are taken from.
-    pub(crate) fn grow(&self, class: SizeClass) -> Result<()> {
-        let mut end = ROOT_BYTES;
-        let mut siblings = 0;
-        let mut number = 1;
-        let mut retries = Retries::default();
-        loop {
-            while let Some(segment) = self.segment(number) {
-                siblings += u32::from(segment.class == class);
-                end = segment.start + segment.length();
-                number += 1;
-            }
-            if number as usize >= SEGMENTS {
-                return Err(Error::TableFull("segment"));
-            }
-            let order = order_of(class, siblings);
-            let word = Segment::word(class, order, end);
-            let segment = Segment::from_word(word).expect("just made");
-            // Only the cells take memory at once; payload is charged when it is taken.
-            if class != OWNERSHIP_LOG {
-                memory_limit::check(self, segment.payload_offset())?;
-            }
-            self.ensure_length(end + segment.length())?;
-            failpoint::hit("arena.grow");
-            let entry = &self.root().segments[number as usize];
-            if entry
-                .compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok()
-            {
-                failpoint::hit("arena.grown");
-                self.root().classes[class.index()]
-                    .open
-                    .store(number, Ordering::Release);
-                return Ok(());
-            }
-            retries.again()?;
-        }
     }
 
     /// A segment as this process sees it; maps it at the first use.
@@ -234,7 +183,7 @@ impl Arena {
 
     #[cold]
     fn map_segment(&self, number: u32) -> Result<&Mapped> {
-        let _one_at_a_time = crate::memory::lock(&self.mapping);
+        let _one_at_a_time = crate::sys::thread::lock(&self.mapping);
         let segment = self.segment(number).ok_or(Error::BadHandle)?;
         let place = &self.mapped[number as usize];
         if let Some(mapped) = NonNull::new(place.load(Ordering::Acquire)) {
@@ -259,10 +208,10 @@ impl Arena {
         payload: NonNull<u8>,
     ) -> Result<()> {
         let mapped = self.mapped(number)?;
-        let _one_at_a_time = crate::memory::lock(&self.mapping);
+        let _one_at_a_time = crate::sys::thread::lock(&self.mapping);
         // SAFETY: the caller's promise.
         let mapped = Box::leak(Box::new(unsafe { mapped.with_payload_at(payload) }));
-        // SYNC: see `views.rs`.
+        // SYNC: see `objects/views.rs`.
         self.mapped[number as usize].store(mapped, Ordering::SeqCst);
         Ok(())
     }
@@ -307,11 +256,4 @@ impl Arena {
         let start = mapped.file_offset + u64::from(block.index()) * mapped.size;
         (block.index() < mapped.count).then_some((start, mapped.size))
     }
-}
-
-/// Each further segment of a class is twice as large as the last, so that few are needed and little is wasted.
-fn order_of(class: SizeClass, siblings: u32) -> u32 {
-    let payload = (FIRST_PAYLOAD << siblings.min(16)).min(LAST_PAYLOAD);
-    let count = (payload / class.size()).clamp(1, u64::from(BLOCKS_PER_SEGMENT));
-    count.ilog2()
 }

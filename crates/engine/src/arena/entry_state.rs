@@ -1,6 +1,6 @@
-//! The state word of an entry: its stage, its epoch, and its process. `table.rs` shows the transitions.
+//! The state word of an entry: its stage, its epoch, and its process. `process_table/mod.rs` shows the transitions.
 
-use crate::memory::owner::{EPOCH_BITS, EPOCH_MASK};
+use crate::arena::owner::{EPOCH_BITS, EPOCH_MASK};
 use crate::sys::pid::Number;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

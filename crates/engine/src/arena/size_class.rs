@@ -3,7 +3,7 @@
 //! Powers of two up to a page, then four steps per doubling, so that a large block wastes at most a fifth of its
 //! addresses (and no memory: untouched pages take none).
 
-use crate::memory::layout::MAX_PROCESSES;
+use crate::arena::layout::MAX_PROCESSES;
 
 /// A size class: an index into the class heads of the arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +30,10 @@ pub(crate) const LARGE_PART: SizeClass = SizeClass(2 * SIZES + 3);
 /// Slots for messages of up to a kilobyte.
 pub(crate) const WIDE_CHUNK: SizeClass = SizeClass(2 * SIZES + 4);
 
-/// Pages of the ownership log: see `ownership_log.rs`.
+/// Pages of the ownership log: see `memory/ownership_log.rs`.
 pub(crate) const OWNERSHIP_LOG: SizeClass = SizeClass(2 * SIZES + 7);
 
-/// Pages that list the attachments an object is in: see `attachment_index.rs`.
+/// Pages that list the attachments an object is in: see `objects/attachment_index.rs`.
 pub(crate) const ATTACHMENT_INDEX: SizeClass = SizeClass(2 * SIZES + 8);
 
 /// The bytes of a chunk's header; its slots follow.

@@ -20,9 +20,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
+use crate::arena::Arena;
+use crate::arena::layout::ROOT_BYTES;
 use crate::error::{Error, Result};
-use crate::memory::Arena;
-use crate::memory::layout::ROOT_BYTES;
 use crate::sys::known_fd::{FdMatch, FileId, find_in_descriptors_of, move_to_high_number, reopen};
 use crate::sys::memfd::{self, Sharing};
 

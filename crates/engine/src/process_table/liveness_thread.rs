@@ -17,10 +17,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::arena::owner::ProcId;
+use crate::arena::process_entry::{LivenessSource, ProcessEntry};
+use crate::arena::{Arena, home_if_any};
 use crate::failpoint;
-use crate::memory::owner::ProcId;
-use crate::memory::{Arena, home_if_any, lock};
-use crate::process::table::{LivenessSource, ProcessEntry};
+use crate::sys::thread::lock;
 use crate::sys::thread::{at_end, is_first, is_left_alone, is_only, spawn_without_signals};
 
 /// How often a holder checks whether it is the last thread of the process; the process then ends.
@@ -90,7 +91,7 @@ fn hand_over() {
     // The last thread ends with its process, and the kernel marks the word at once.
     let arena = home_if_any().filter(|_| !is_only());
     // In the child of a raw `clone`, the words belong to its parent.
-    if let Some(arena) = arena.filter(|_| crate::process::fork::current().is_some()) {
+    if let Some(arena) = arena.filter(|_| crate::process_table::identity::current().is_some()) {
         for owner in HELD.with(|held| held.take()) {
             arena.holder_ends(owner);
         }

@@ -5,9 +5,9 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use crate::memory::size_class::CLASSES;
-use crate::process::death_watch::LongSleep;
-use crate::process::table::ProcessEntry;
+use crate::arena::process_entry::ProcessEntry;
+use crate::arena::size_class::CLASSES;
+use crate::eventcount::EventCount;
 
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"procesn1");
 pub(crate) const VERSION: u32 = 4;
@@ -38,15 +38,15 @@ pub(crate) struct Root {
     /// Where the next few entries are checked, and how many were ever used.
     pub(crate) reap_cursor: AtomicU32,
     pub(crate) processes_used: AtomicU32,
-    /// The highest generation of a block whose cell was released: see `cell_release.rs`.
+    /// The highest generation of a block whose cell was released: see `memory/cell_release.rs`.
     pub(crate) object_generations: AtomicU32,
-    /// About how many bytes were freed since the last scan for idle memory began: see `trim.rs`.
+    /// About how many bytes were freed since the last scan for idle memory began: see `memory/trim.rs`.
     pub(crate) freed: AtomicU64,
-    /// Bytes of memory that the file may take; zero for no limit: see `memory_limit.rs`.
+    /// Bytes of memory that the file may take; zero for no limit: see `memory/memory_limit.rs`.
     pub(crate) memory_limit: AtomicU64,
     /// How many attachment lists were ever completed: each has a number of its own.
     pub(crate) stamps: AtomicU32,
-    /// See `death_watch.rs`.
+    /// See `process_table/death_watch.rs`.
     pub(crate) long_sleep: LongSleep,
     _pad3: [AtomicU32; 7],
     pub(crate) classes: [ClassHead; CLASSES],
@@ -54,9 +54,9 @@ pub(crate) struct Root {
     pub(crate) segments: [AtomicU64; SEGMENTS],
     /// How many blocks of each segment were ever taken, since its cells were last released.
     pub(crate) bump: [AtomicU32; SEGMENTS],
-    /// Which process has closed a segment: see `cell_release.rs`.
+    /// Which process has closed a segment: see `memory/cell_release.rs`.
     pub(crate) closed: [AtomicU64; SEGMENTS],
-    /// Where the process of each entry logs what it may own: see `ownership_log.rs`.
+    /// Where the process of each entry logs what it may own: see `memory/ownership_log.rs`.
     pub(crate) ownership_logs: [AtomicU64; MAX_PROCESSES],
     pub(crate) processes: [ProcessEntry; MAX_PROCESSES],
 }
@@ -71,4 +71,13 @@ pub(crate) struct ClassHead {
     pub(crate) free: AtomicU64,
     /// The segment that new blocks are taken from.
     pub(crate) open: AtomicU32,
+}
+
+/// The words for long sleeps, see `process_table/death_watch.rs`.
+#[repr(C)]
+pub(crate) struct LongSleep {
+    pub(crate) deaths: EventCount,
+    pub(crate) changes: EventCount,
+    pub(crate) sleeper_death: AtomicU32,
+    _pad: AtomicU32,
 }

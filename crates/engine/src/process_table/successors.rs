@@ -2,18 +2,16 @@
 //!
 //! A program that becomes a daemon forks, and its first process ends. The forked process is its successor: it has
 //! everything that the first one had, and needs the processes whose lifeline was tied to that one
-//! (`process/parent_death.rs`). Each entry lists the last [`GENERATIONS`] processes that its process was forked from,
-//! and the lifeline by which others are tied to it. A process that was started for a purpose of its own is nobody's
-//! successor.
+//! (`process/parent_death.rs`). Each entry lists the last [`GENERATIONS`](crate::arena::process_entry::GENERATIONS)
+//! processes that its process was forked from, and the lifeline by which others are tied to it. A process that was
+//! started for a purpose of its own is nobody's successor.
 
 use std::sync::atomic::Ordering;
 
-use crate::memory::Arena;
-use crate::memory::owner::ProcId;
-use crate::process::entry_state::Stage;
-use crate::process::table::{LivenessSource, ProcessEntry};
-
-pub(crate) const GENERATIONS: usize = 4;
+use crate::arena::Arena;
+use crate::arena::entry_state::Stage;
+use crate::arena::owner::ProcId;
+use crate::arena::process_entry::{LivenessSource, ProcessEntry};
 
 /// Whether a process, or a successor of it, still runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,16 +9,13 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::arena::cell::BlockId;
+use crate::arena::owner::ProcId;
+use crate::arena::{Arena, home_if_any};
 use crate::deadline::{Deadline, monotonic_ns};
 use crate::failpoint;
-use crate::memory::block::BlockId;
-use crate::memory::owner::ProcId;
-use crate::memory::{Arena, home_if_any};
 use crate::sys::futex::{self, Slept};
 use crate::sys::robust_mutex;
-
-/// How many threads of a process can have records at a time.
-pub(crate) const MAX_RECORDS: usize = 6;
 
 /// What a thread waits for at an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +138,7 @@ impl Drop for Call {
             ..
         }) = CALL.replace(before)
             // In a child that was forked meanwhile, the record belongs to the parent.
-            && crate::process::fork::current() == Some(of)
+            && crate::process_table::identity::current() == Some(of)
         {
             place.store(0, Ordering::Relaxed);
         }

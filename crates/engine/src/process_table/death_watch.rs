@@ -28,24 +28,14 @@
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::arena::Arena;
+use crate::arena::entry_state::Stage;
+use crate::arena::owner::ProcId;
+use crate::arena::process_entry::ProcessEntry;
 use crate::deadline::Deadline;
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::owner::ProcId;
-use crate::process::entry_state::Stage;
-use crate::process::table::ProcessEntry;
-use crate::sync::eventcount::EventCount;
 use crate::sys::futex::{self, NAP, SHORT_NAP, Slept};
 use crate::sys::robust_mutex::{self, LivenessWord};
-
-/// The words for long sleeps, in the arena's root.
-#[repr(C)]
-pub(crate) struct LongSleep {
-    deaths: EventCount,
-    changes: EventCount,
-    sleeper_death: AtomicU32,
-    _pad: AtomicU32,
-}
 
 /// The words that a sleep needs besides the caller's and the liveness words.
 const OWN_WORDS: usize = 4;
@@ -172,8 +162,8 @@ impl Arena {
 #[cfg(all(test, not(loom), not(miri)))]
 mod tests {
     use super::*;
-    use crate::memory::home;
     use crate::memory::page_release::tests::ReleasesLater;
+    use crate::process_table::home;
     use std::thread::Scope;
 
     /// Starts a long sleep in a thread, which returns the deadline of the sleep.
@@ -207,7 +197,7 @@ mod tests {
 
     /// Runs one of the tests here in a process of its own.
     fn run_in_own_process(test: &str) {
-        let name = format!("process::death_watch::tests::{test}");
+        let name = format!("process_table::death_watch::tests::{test}");
         let ran = std::process::Command::new(std::env::current_exe().expect("a path"))
             .args(["--exact", &name, "--ignored"])
             .output()
