@@ -8,14 +8,15 @@
 //!
 //! The four accesses of publisher and sleeper are in one total order. So either the publisher sees
 //! the sleeper announced, or the sleeper sees what was published. Release and acquire alone would
-//! let both miss the other (store buffering). If nobody sleeps, publishing costs one load.
+//! let both miss the other (store buffering). If nobody sleeps, publishing costs one load. What is
+//! published by weaker accesses needs a fence on both sides: the functions that end in `fenced`.
 //!
 //! The process that calls, and the one that is woken, may be stopped or killed at any step. So the
 //! announcement stays until a call finds nobody asleep; until then every publisher calls. A process
 //! that falls asleep after a call was counted announced itself after that, and the last step of the
 //! call sees it.
 
-use crate::sys::atomic::{AtomicU32, Ordering, total_order};
+use crate::sys::atomic::{AtomicU32, Ordering, fence, total_order};
 
 const SLEEPERS: u32 = 1;
 const FRESH: u32 = 2;
@@ -24,6 +25,7 @@ const CALL: u32 = 4;
 /// Bit 0: a process may be asleep. Bit 1: a process announced itself after the last call. Bits
 /// 2-31: how often sleepers were called.
 #[repr(transparent)]
+#[cfg_attr(not(loom), derive(Debug, Default))]
 pub(crate) struct EventCount(AtomicU32);
 
 impl EventCount {
@@ -47,6 +49,14 @@ impl EventCount {
         announced
     }
 
+    /// As [`EventCount::announce`], before a look at words that were published by weaker accesses
+    /// than `SeqCst`.
+    pub(crate) fn announce_fenced(&self) -> u32 {
+        let announced = self.announce();
+        fence(Ordering::SeqCst);
+        announced
+    }
+
     /// The word to sleep on.
     pub(crate) fn word(&self) -> &AtomicU32 {
         &self.0
@@ -57,6 +67,13 @@ impl EventCount {
     pub(crate) fn is_awaited(&self) -> bool {
         total_order();
         self.0.load(Ordering::SeqCst) & SLEEPERS != 0
+    }
+
+    /// As [`EventCount::is_awaited`], after publishing by weaker accesses than `SeqCst`.
+    #[inline]
+    pub(crate) fn is_awaited_fenced(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.is_awaited()
     }
 
     /// Keeps everybody who announced before this call from falling asleep, and wakes some of the
@@ -86,6 +103,15 @@ impl EventCount {
         }
     }
 
+    /// As [`EventCount::notify`], after publishing by weaker accesses than `SeqCst`.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn notify_fenced(&self, count: u32) {
+        if self.is_awaited_fenced() {
+            self.wake(count);
+        }
+    }
+
     /// A process that slept calls this before it goes on. `more`: something is left for another
     /// one.
     #[cfg(not(loom))]
@@ -105,26 +131,26 @@ impl EventCount {
     }
 }
 
-/// A point in time at which there may have been no room. After a failed try, another is worthwhile once a message was
-/// received after this point.
+/// A point in time, before a look at what an event count announces: whether a queue has room, for example. If there was
+/// none, another look is worthwhile once something was announced after this point.
 #[cfg(not(loom))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventKey(pub(crate) u32);
 
 #[cfg(not(loom))]
 impl EventKey {
-    pub(crate) fn now(senders: &EventCount) -> EventKey {
-        EventKey(senders.announce())
+    pub(crate) fn now(events: &EventCount) -> EventKey {
+        EventKey(events.announce())
     }
 
-    pub(crate) fn is_over(self, senders: &EventCount) -> bool {
-        senders.word().load(Ordering::SeqCst) != self.0
+    pub(crate) fn is_over(self, events: &EventCount) -> bool {
+        events.word().load(Ordering::SeqCst) != self.0
     }
 
     /// Passing on a wake-up that never came would itself be one.
-    pub(crate) fn pass_on(self, senders: &EventCount) {
-        if self.is_over(senders) {
-            senders.woke(|| true);
+    pub(crate) fn pass_on(self, events: &EventCount) {
+        if self.is_over(events) {
+            events.woke(|| true);
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::eventcount::EventCount;
 pub use crate::eventcount::EventKey;
 use crate::process_table::wait_registry;
 use crate::sync::spin::Spin;
-use crate::sys::futex::{self, NAP, Slept};
+use crate::sys::futex::{NAP, Slept};
 
 /// The nap between checks of sources that no word reports on.
 const BLIND_NAP: Duration = Duration::from_millis(20);
@@ -45,8 +45,8 @@ pub enum Source<'a> {
     DepartureSince(&'a End, EventKey),
     /// A child that ended: its pidfd, and its id in the process table.
     Exit(BorrowedFd<'a>, ProcId),
-    /// A wake handle that rang after it had [this count](WakeHandle::count).
-    WakeHandle(&'a WakeHandle, u32),
+    /// A wake handle that rang after [this key](WakeHandle::moment).
+    WakeHandle(&'a WakeHandle, EventKey),
 }
 
 impl Source<'_> {
@@ -74,7 +74,7 @@ impl Source<'_> {
             Source::Departure(end) => end.outgoing().has_room_for_one(),
             Source::DepartureSince(end, key) => key.is_over(&end.outgoing().chain.space),
             Source::Exit(..) => false,
-            Source::WakeHandle(handle, count) => handle.count() != *count,
+            Source::WakeHandle(handle, key) => key.is_over(&handle.0),
         }
     }
 
@@ -106,7 +106,7 @@ impl Source<'_> {
                 let joined = home_if_any().is_some_and(|a| a.watch_closely(*slot).is_some());
                 return if joined { NO_NAP } else { BLIND_NAP };
             }
-            Source::WakeHandle(handle, count) => words.push((&handle.0, *count)),
+            Source::WakeHandle(handle, key) => words.push((handle.0.word(), key.0)),
         }
         NO_NAP
     }
@@ -156,20 +156,19 @@ fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
     )
 }
 
-/// A word of this process alone, by which one thread wakes another that also waits for other things.
+/// An event count of this process alone, by which one thread wakes another that also waits for other things.
 #[derive(Debug, Default)]
-pub struct WakeHandle(AtomicU32);
+pub struct WakeHandle(EventCount);
 
 impl WakeHandle {
-    /// How often it rang.
-    pub fn count(&self) -> u32 {
-        self.0.load(Ordering::SeqCst)
+    /// The key for a wait that ends once it rings. Take it before the last look at what the ring announces.
+    pub fn moment(&self) -> EventKey {
+        EventKey::now(&self.0)
     }
 
     /// Wakes the threads that wait for it.
     pub fn ring(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        futex::wake(&self.0, u32::MAX);
+        self.0.notify(u32::MAX);
     }
 }
 

@@ -142,12 +142,12 @@ fn the_end_of_a_process_ends_the_wait() {
 }
 
 #[test]
-fn an_alarm_reaches_a_thread_that_waits_for_other_things() {
+fn a_wake_handle_reaches_a_thread_that_waits_for_other_things() {
     isolated(|| {
         let (quiet, wake_handle) = (Queue::new(0).unwrap(), WakeHandle::default());
         let sources = [
             Source::Message(&quiet),
-            Source::WakeHandle(&wake_handle, wake_handle.count()),
+            Source::WakeHandle(&wake_handle, wake_handle.moment()),
         ];
         std::thread::scope(|scope| {
             scope.spawn(|| wake_handle.ring());

@@ -181,13 +181,13 @@ impl Reactor {
     fn run(&self) {
         let select = Select::default();
         loop {
-            let count = self.waker_source.count();
+            let key = self.waker_source.moment();
             let interest: Vec<(u64, Interest)> = self
                 .entries()
                 .iter()
                 .map(|(number, entry)| (*number, entry.interest.clone()))
                 .collect();
-            let waker_source = [Source::WakeHandle(&self.waker_source, count)];
+            let waker_source = [Source::WakeHandle(&self.waker_source, key)];
             let sources = interest.iter().map(|(_, interest)| interest.source());
             let sources: Vec<Source<'_>> = waker_source.into_iter().chain(sources).collect();
             if select.wait(&sources, Deadline::NEVER).is_err() {

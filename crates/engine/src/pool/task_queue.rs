@@ -17,7 +17,7 @@ use crate::sys::futex;
 use super::assist::Assistants;
 use super::layout::SharedState;
 use super::message::{self, MessageKind, WorkerMessage};
-use super::ring::{self, RingSlot};
+use super::ring::{RingMemory, RingSlot};
 use super::room::Room;
 use super::scheduler::Scheduler;
 
@@ -191,7 +191,7 @@ impl TaskQueue {
 
     fn wake(&self, sleepers: u32) {
         if sleepers > 0 {
-            ring::ring(&self.shared, |doorbell| futex::wake(doorbell, sleepers));
+            self.shared.doorbell().notify_fenced(sleepers);
         }
     }
 

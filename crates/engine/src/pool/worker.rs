@@ -89,7 +89,7 @@ impl WorkerEndpoint {
             {
                 continue;
             }
-            let seen = ring::announce_sleep(&self.shared);
+            let seen = self.shared.doorbell().announce_fenced();
             if self.shared.is_dismissed(self.me) {
                 continue;
             }
