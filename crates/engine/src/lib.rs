@@ -122,11 +122,15 @@ mod arena {
 #[cfg(loom)]
 #[allow(dead_code)]
 mod channel {
-    pub(crate) mod link;
+    pub(crate) mod chunk_list {
+        pub(crate) mod link;
+        pub(crate) mod skipped;
+        pub(crate) mod slot;
+    }
+    pub(crate) mod counting {
+        pub(crate) mod tasks_in_hand;
+    }
     pub(crate) mod readiness;
-    pub(crate) mod skipped;
-    pub(crate) mod slot;
-    pub(crate) mod tasks_in_hand;
 }
 #[cfg(loom)]
 #[allow(dead_code)]

@@ -6,12 +6,12 @@
 
 use std::sync::atomic::Ordering;
 
-use super::chunk::Chunk;
-use super::chunk_list::ListCursor;
-use super::message_count::Step;
-use super::recovery;
-use super::slot::{Phase, View};
 use crate::arena::cell::BlockId;
+use crate::channel::chunk_list::ListCursor;
+use crate::channel::chunk_list::chunk::Chunk;
+use crate::channel::chunk_list::slot::{Phase, View};
+use crate::channel::counting::message_count::Step;
+use crate::channel::recovery;
 use crate::error::{Error, Result};
 
 impl<'a> ListCursor<'a> {

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::chunk_list::{ChunkList, ListCursor};
-use super::message::Message;
-use super::message_buf::MessageBuf;
-use super::readiness::{self, NOTIFY_NAP, Readiness};
-use super::send::{Sending, Wait};
 use crate::arena::Arena;
 use crate::arena::cell::BlockId;
 use crate::arena::kind::Kind;
 use crate::arena::upcalls::KindOps;
 use crate::channel::chunk_list;
+use crate::channel::chunk_list::{ChunkList, ListCursor};
+use crate::channel::message::Message;
+use crate::channel::message::message_buf::MessageBuf;
+use crate::channel::readiness::{self, NOTIFY_NAP, Readiness};
+use crate::channel::send::{Sending, Wait};
 use crate::deadline::{Deadline, coarse_ns};
 use crate::error::{Error, GetError, PutError, Result, WaitError};
 use crate::eventcount::EventKey;

@@ -2,19 +2,19 @@
 
 use std::sync::atomic::Ordering;
 
-use super::chunk_list::{CLOSED, ChunkList, JOINABLE, ListCursor};
-use super::message::Message;
-use super::message_buf::MessageBuf;
-use super::queue_pipe::PipeCache;
-use super::queue_readiness::QueueReadiness;
-use super::receive::Watched;
-use super::send::{Sending, Wait};
-use super::task_done::TAKERS;
-use super::tasks_in_hand::Taker;
 use crate::arena::kind::Kind;
 use crate::arena::owner::ProcId;
 use crate::arena::upcalls::KindOps;
 use crate::channel::chunk_list;
+use crate::channel::chunk_list::{CLOSED, ChunkList, JOINABLE, ListCursor};
+use crate::channel::counting::task_done::TAKERS;
+use crate::channel::counting::tasks_in_hand::Taker;
+use crate::channel::message::Message;
+use crate::channel::message::message_buf::MessageBuf;
+use crate::channel::readiness::queue_pipe::PipeCache;
+use crate::channel::readiness::queue_readiness::QueueReadiness;
+use crate::channel::receive::Watched;
+use crate::channel::send::{Sending, Wait};
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError, Result, TooMany, WaitError};
 use crate::eventcount::EventKey;

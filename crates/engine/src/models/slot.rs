@@ -6,7 +6,7 @@ use loom::thread;
 
 use super::{Deaths, process};
 use crate::arena::owner::ProcId;
-use crate::channel::slot::{Phase, SlotWord, View};
+use crate::channel::chunk_list::slot::{Phase, SlotWord, View};
 
 const INC: u32 = 1;
 

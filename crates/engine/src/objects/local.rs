@@ -18,7 +18,7 @@ const GONE: &str = "this process came from a clone that the engine did not see, 
 pub(crate) struct Local {
     /// The ones it holds: the generation of the block, and how often the object is open.
     pub(crate) open: IdMap<BlockId, (u32, usize)>,
-    /// The ones it does not hold, although handles to them were copied into it: see `inherit.rs`.
+    /// The ones it does not hold, although handles to them were copied into it: see `process/inherit.rs`.
     pub(crate) invalid: Vec<InvalidHandles>,
 }
 

@@ -18,7 +18,7 @@ use crate::sys::memfd;
 struct Identity {
     /// The id of this process, while it holds everything that it has handles to. Zero if the slow path has to decide.
     id: AtomicU32,
-    /// The id where the kernel wipes no pages, or where some handles are invalid (`inherit.rs`).
+    /// The id where the kernel wipes no pages, or where some handles are invalid (`process/inherit.rs`).
     slow_id: AtomicU32,
     /// The PID of the process that `slow_id` belongs to.
     pid: AtomicU32,

@@ -2,7 +2,7 @@
 //!
 //! It is made when a process first asks for it. A word in shared memory tells all processes that
 //! hold the queue. From then on, every process that puts a message or takes the last one out keeps
-//! the pipe in line with the queue, by the protocol of [`readiness`](super::readiness). Every
+//! the pipe in line with the queue, by the protocol of [`readiness`](crate::channel::readiness). Every
 //! process opens the same pipe, through its number in a process that has it open. The inode
 //! identifies the pipe; a number alone does not.
 //!
@@ -34,11 +34,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
-use super::message::Message;
-use super::queue::Queue;
-use super::queue_pipe::{OpenPipe, PipeId, notify_without_descriptor};
-use super::readiness::{Bytes, MAX_NAPS, NOTIFY_NAP, Readiness, await_announced};
 use crate::arena::owner::ProcId;
+use crate::channel::message::Message;
+use crate::channel::queue::Queue;
+use crate::channel::readiness::queue_pipe::{OpenPipe, PipeId, notify_without_descriptor};
+use crate::channel::readiness::{Bytes, MAX_NAPS, NOTIFY_NAP, Readiness, await_announced};
 use crate::error::{Error, GetError, Result};
 use crate::failpoint;
 use crate::sys::known_fd::{find_in_descriptors_of, reopen};
@@ -104,7 +104,7 @@ impl Queue {
     /// Makes the descriptor readable, if there is one and it is not readable yet. Call it before a
     /// message is published.
     #[inline]
-    pub(super) fn notify(&self) {
+    pub(crate) fn notify(&self) {
         let readiness = &self.words().readiness;
         if readiness.is_watched() && readiness.needs_byte() {
             self.notify_now();
@@ -167,7 +167,7 @@ impl Queue {
 
     /// Receives a message that the descriptor announces but that is still being written: a sender
     /// notifies first. Gives up if the sender was stopped in between.
-    pub(super) fn get_announced(&self, message: &mut Message) -> Result<Option<ProcId>, GetError> {
+    pub(crate) fn get_announced(&self, message: &mut Message) -> Result<Option<ProcId>, GetError> {
         let take = || self.at().take(message).map(|taken| taken.then_some(()));
         let taken = await_announced(&self.words().readiness, || self.is_announced(), take)?;
         taken.map(|()| None).ok_or(GetError::Empty)

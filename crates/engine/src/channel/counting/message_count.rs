@@ -7,11 +7,11 @@
 //! every message waits, and the positions say how many there are. This counts a message there whose
 //! writer died, until a process reaches it.
 
-use super::chunk::Chunk;
-use super::chunk_list::{ListCursor, Next, finished_prefix};
-use super::link::Link;
-use super::recovery;
-use super::slot::{Phase, View};
+use crate::channel::chunk_list::chunk::Chunk;
+use crate::channel::chunk_list::link::Link;
+use crate::channel::chunk_list::slot::{Phase, View};
+use crate::channel::chunk_list::{ListCursor, Next, finished_prefix};
+use crate::channel::recovery;
 use crate::error::Result;
 use crate::retries::Retries;
 
@@ -19,7 +19,7 @@ use crate::retries::Retries;
 const EXACT: u64 = 1024;
 
 /// Where a walk over the slots goes on.
-pub(super) enum Step {
+pub(crate) enum Step {
     NextSlot,
     NextChunk,
     Done,
@@ -29,7 +29,7 @@ pub(super) enum Step {
 
 impl<'a> ListCursor<'a> {
     /// The number of messages that wait to be received.
-    pub(super) fn len(&self) -> Result<u64> {
+    pub(crate) fn len(&self) -> Result<u64> {
         self.waiting(None, |phase| {
             matches!(phase, Phase::Ready | Phase::Reserved(_))
         })
@@ -37,7 +37,7 @@ impl<'a> ListCursor<'a> {
 
     /// Whether a message is there, is being written, or may be delivered again if its reader
     /// dies.
-    pub(super) fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         let due = self.first_to_receive().and_then(|first| {
             self.walk(first, |chunk, index, due| {
                 match recovery::look(self, chunk, index) {
@@ -56,7 +56,7 @@ impl<'a> ListCursor<'a> {
 
     /// How much of the limit is taken by the messages that `counts` selects, before position `end`.
     /// The default for `end` is where the next message is put.
-    pub(super) fn waiting(&self, end: Option<u64>, counts: impl Fn(Phase) -> bool) -> Result<u64> {
+    pub(crate) fn waiting(&self, end: Option<u64>, counts: impl Fn(Phase) -> bool) -> Result<u64> {
         let mut last_seen = Link::NONE;
         self.walk(self.first_to_receive()?, |chunk, index, sum| {
             let is_new = std::mem::replace(&mut last_seen, chunk.link) != chunk.link;
@@ -87,7 +87,7 @@ impl<'a> ListCursor<'a> {
 
     /// Roughly how many bytes the messages before `end` take, if that is at most `most`. If it is
     /// more, returns some number above `most`.
-    pub(super) fn bytes_waiting(&self, end: u64, max_bytes: u64) -> Result<u64> {
+    pub(crate) fn bytes_waiting(&self, end: u64, max_bytes: u64) -> Result<u64> {
         let mut last_seen = Link::NONE;
         self.walk(self.first_to_receive()?, |chunk, index, sum| {
             if *sum > max_bytes || self.position(chunk, index) >= end {
@@ -132,7 +132,7 @@ impl<'a> ListCursor<'a> {
 
     /// Walks over the slots from `first` on, except those known to be finished. If a chunk is taken
     /// out on the way, the walk starts again with a new sum.
-    pub(super) fn walk(
+    pub(crate) fn walk(
         &self,
         first: Option<Chunk<'a>>,
         mut visit: impl FnMut(&Chunk<'a>, u32, &mut u64) -> Step,

@@ -15,7 +15,7 @@
 
 use crate::sys::atomic::{AtomicU64, Ordering};
 
-use super::slot::INC_MASK;
+use crate::channel::chunk_list::slot::INC_MASK;
 
 /// A chunk in one of its generations, as a word that leads to it holds it. Zero: no chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,13 +7,13 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::done_marks::DoneMarks;
-use super::link::{Link, LinkWord};
-use super::slot::{INC_MASK, SlotWord};
 use crate::arena::Arena;
 use crate::arena::cell::BlockId;
 use crate::arena::size_class;
 use crate::arena::size_class::{CHUNK_HEADER, LONG_CHUNK, SHORT_CHUNK, SizeClass, WIDE_CHUNK};
+use crate::channel::chunk_list::done_marks::DoneMarks;
+use crate::channel::chunk_list::link::{Link, LinkWord};
+use crate::channel::chunk_list::slot::{INC_MASK, SlotWord};
 use crate::error::{Error, Result};
 use crate::sys::cpu;
 
@@ -392,7 +392,7 @@ fn write_words(body: &[AtomicU64], bytes: &[u8]) {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::channel::slot::View;
+    use crate::channel::chunk_list::slot::View;
 
     /// A chunk owned by this process.
     fn a_chunk(arena: &Arena) -> Chunk<'_> {

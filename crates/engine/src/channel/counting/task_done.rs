@@ -1,7 +1,7 @@
 //! Counts the tasks of a queue that are not done yet.
 //!
 //! The number of unfinished tasks is the number put minus the number reported done: the position of
-//! the next message, minus the slots that hold no message (`skipped.rs`), minus a count that
+//! the next message, minus the slots that hold no message (`chunk_list/skipped.rs`), minus a count that
 //! [`ListCursor::task_done`] advances by one swap. This costs the same however many tasks there
 //! are, and keeps nothing about a received message.
 //!
@@ -11,13 +11,13 @@
 
 use std::sync::atomic::Ordering;
 
-use super::chunk::Chunk;
-use super::chunk_list::{ListCursor, Next};
-use super::queue::QueueObject;
-use super::slot::{Phase, View};
-use super::tasks_in_hand::Taker;
 use crate::arena::cell::BlockId;
 use crate::arena::layout::MAX_PROCESSES;
+use crate::channel::chunk_list::chunk::Chunk;
+use crate::channel::chunk_list::slot::{Phase, View};
+use crate::channel::chunk_list::{ListCursor, Next};
+use crate::channel::counting::tasks_in_hand::Taker;
+use crate::channel::queue::QueueObject;
 use crate::error::{Error, Result, TooMany};
 use crate::failpoint;
 use crate::objects::object::{EXTENSION, Layout};
@@ -25,14 +25,14 @@ use crate::retries::Retries;
 
 /// The words in the queue object for processes with tasks in hand. When they run out, each entry of
 /// the process table gets one.
-pub(super) const TAKERS: usize = 8;
+pub(crate) const TAKERS: usize = 8;
 
 /// The size of the part with one word for each entry.
 const PART: u64 = (MAX_PROCESSES * size_of::<Taker>()) as u64;
 
 impl<'a> ListCursor<'a> {
     /// The number of messages put and not yet reported done.
-    pub(super) fn unfinished(&self) -> Result<u64> {
+    pub(crate) fn unfinished(&self) -> Result<u64> {
         let [put, reported] = self.put_and_reported()?;
         Ok(put.saturating_sub(reported))
     }
@@ -45,7 +45,7 @@ impl<'a> ListCursor<'a> {
     }
 
     /// Reports one task done: one of this process's if it has any, otherwise any process's.
-    pub(super) fn task_done(&self) -> Result<Result<(), TooMany>> {
+    pub(crate) fn task_done(&self) -> Result<Result<(), TooMany>> {
         let mut retries = Retries::default();
         loop {
             let [put, reported] = self.put_and_reported()?;
@@ -73,7 +73,7 @@ impl<'a> ListCursor<'a> {
 
     /// The number of messages that were received by processes that are gone and never reported
     /// done, if no other message is unfinished. Nobody will report those.
-    pub(super) fn lost(&self) -> Result<u64> {
+    pub(crate) fn lost(&self) -> Result<u64> {
         let before = self.put_and_reported()?;
         if self.is_due() || self.is_somebody_busy()? {
             return Ok(0);
@@ -99,7 +99,7 @@ impl<'a> ListCursor<'a> {
     /// Records that this process is about to take a task. It does so before it owns the message, so
     /// that at every instant some process has the task.
     #[inline(never)]
-    pub(super) fn begin_task(&self) -> Result<()> {
+    pub(crate) fn begin_task(&self) -> Result<()> {
         let me = self.arena.me();
         let mut retries = Retries::default();
         loop {
@@ -127,7 +127,7 @@ impl<'a> ListCursor<'a> {
 
     /// Records whether this process took the task that it was about to take.
     #[inline(never)]
-    pub(super) fn end_task(&self, took: bool) -> Result<()> {
+    pub(crate) fn end_task(&self, took: bool) -> Result<()> {
         let me = self.arena.me();
         let (inline, part) = self.takers()?;
         let own = part.map(|part| &part[me.slot() as usize]);
@@ -189,7 +189,7 @@ impl<'a> ListCursor<'a> {
     }
 
     /// Stops counting a slot whose writer died as a message that was put.
-    pub(super) fn discount(&self, chunk: &Chunk<'a>, index: u32) -> Result<()> {
+    pub(crate) fn discount(&self, chunk: &Chunk<'a>, index: u32) -> Result<()> {
         let Some(block) = chunk.link.block() else {
             return Ok(());
         };
@@ -208,7 +208,7 @@ impl<'a> ListCursor<'a> {
     }
 
     /// Finishes counting the slot that the word names, if it names one.
-    pub(super) fn settle_skipped(&self) -> Result<()> {
+    pub(crate) fn settle_skipped(&self) -> Result<()> {
         let mut retries = Retries::default();
         loop {
             let seen = self.chain.skipped.get();
@@ -233,7 +233,7 @@ impl<'a> ListCursor<'a> {
     }
 
     /// The position of the next message.
-    pub(super) fn end(&self) -> Result<u64> {
+    pub(crate) fn end(&self) -> Result<u64> {
         let mut next = self.last()?;
         let mut retries = Retries::default();
         while let Some(chunk) = next {

@@ -14,19 +14,25 @@
 //! So a chunk stays linked only while something may still happen in it. A slot that a stopped
 //! process claimed keeps its own chunk, and none of those behind it.
 
+pub(crate) mod chunk;
+mod done_marks;
+pub(crate) mod link;
+mod retire;
+pub(crate) mod skipped;
+pub(crate) mod slot;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::chunk::{Chunk, next_class};
-use super::link::{Link, LinkWord};
-use super::skipped::SkippedCount;
-use super::slot::View;
 use crate::arena::Arena;
 use crate::arena::cell::BlockId;
 use crate::arena::kind::Kind;
 use crate::arena::owner::Owner;
 use crate::arena::size_class::SizeClass;
 use crate::arena::upcalls::KindOps;
-use crate::channel::retire;
+use crate::channel::chunk_list::chunk::{Chunk, next_class};
+use crate::channel::chunk_list::link::{Link, LinkWord};
+use crate::channel::chunk_list::skipped::SkippedCount;
+use crate::channel::chunk_list::slot::View;
 use crate::error::{Error, Result};
 use crate::eventcount::EventCount;
 use crate::failpoint;
@@ -43,15 +49,15 @@ pub(crate) struct ChunkList {
     pub(crate) flags: AtomicU32,
     _pad: [AtomicU32; 11],
     /// The chunk in which slots are claimed.
-    pub(super) tail: LinkWord,
+    pub(crate) tail: LinkWord,
     /// Roughly how many messages put since that chunk was linked would have needed a wide slot.
     pub(crate) medium: AtomicU32,
     _pad2: [AtomicU32; 13],
     /// The oldest chunk.
-    pub(super) head: LinkWord,
+    pub(crate) head: LinkWord,
     /// The oldest chunk from which something may be received. A hint: it is never behind that
     /// chunk.
-    pub(super) received: LinkWord,
+    pub(crate) received: LinkWord,
     _pad3: [AtomicU64; 6],
     /// Consumers sleep here.
     pub(crate) items: EventCount,
@@ -61,7 +67,7 @@ pub(crate) struct ChunkList {
     /// Processes that wait for all tasks to be done sleep here.
     pub(crate) finished: EventCount,
     /// The number of tasks reported done, and the number of slots that hold no message
-    /// (`task_done.rs`).
+    /// (`channel/counting/task_done.rs`).
     pub(crate) reported: AtomicU64,
     pub(crate) skipped: SkippedCount,
     _pad5: [AtomicU64; 5],
@@ -98,7 +104,7 @@ impl<'a> ListCursor<'a> {
         self.chain.flags.load(Ordering::SeqCst) & flag != 0
     }
 
-    pub(super) fn linked(&self, inc: u32) -> Owner {
+    pub(crate) fn linked(&self, inc: u32) -> Owner {
         Owner::Linked {
             queue: self.home.0,
             inc,
@@ -122,7 +128,7 @@ impl<'a> ListCursor<'a> {
 
     /// The chunk that one of the list's words names; `None` before there is a first chunk.
     #[inline(always)]
-    pub(super) fn chunk_at(&self, word: &LinkWord) -> Result<Option<Chunk<'a>>> {
+    pub(crate) fn chunk_at(&self, word: &LinkWord) -> Result<Option<Chunk<'a>>> {
         let link = word.get();
         if link == Link::NONE {
             return Ok(None);
@@ -302,7 +308,7 @@ impl<'a> ListCursor<'a> {
     }
 
     /// Makes a linked chunk the list's own if its maker did not get to it.
-    pub(super) fn adopt(&self, block: BlockId, inc: u32) -> Result<()> {
+    pub(crate) fn adopt(&self, block: BlockId, inc: u32) -> Result<()> {
         let owner = &self.arena.cell(block)?.owner;
         let maker = owner.get();
         if let Owner::Making { by, .. } = maker
@@ -316,7 +322,7 @@ impl<'a> ListCursor<'a> {
     /// Makes sure that none of the list's words names `chunk` any more. Moves the head last.
     ///
     /// A chunk without a successor is taken out only when the whole list is dismantled.
-    pub(super) fn move_off(&self, chunk: &Chunk<'a>) {
+    pub(crate) fn move_off(&self, chunk: &Chunk<'a>) {
         let next = match chunk.next().thawed() {
             next if next.block().is_some() => next,
             _ => Link::NONE,
@@ -387,14 +393,14 @@ pub(crate) fn empty(arena: &Arena, block: BlockId) {
 }
 
 /// Frees a chunk that is between two generations.
-pub(super) fn free(arena: &Arena, block: BlockId, from: Owner) {
+pub(crate) fn free(arena: &Arena, block: BlockId, from: Owner) {
     let Ok(cell) = arena.cell(block) else { return };
     cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
     arena.free(block, from);
 }
 
 /// Frees the blocks of the messages in a chunk that nobody will receive.
-pub(super) fn free_messages(arena: &Arena, chunk: &Chunk<'_>) {
+pub(crate) fn free_messages(arena: &Arena, chunk: &Chunk<'_>) {
     let Some(own) = chunk.link.block() else {
         return;
     };
@@ -446,7 +452,7 @@ pub(crate) fn dismantle_all(arena: &Arena, kind: Kind, block: BlockId) {
 }
 
 /// The list that a chunk says it belongs to, if the object is still the same.
-pub(super) fn chain_of<'a>(arena: &'a Arena, chunk: &Chunk<'a>) -> Option<ListCursor<'a>> {
+pub(crate) fn chain_of<'a>(arena: &'a Arena, chunk: &Chunk<'a>) -> Option<ListCursor<'a>> {
     let home = BlockId::new(chunk.header.queue.load(Ordering::SeqCst))?;
     let cell = arena.cell(home).ok()?;
     let kind = Kind::from_u32(cell.kind.load(Ordering::SeqCst));

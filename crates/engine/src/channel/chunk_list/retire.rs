@@ -1,11 +1,11 @@
 //! Takes a chunk out of its list, wherever it is: `link.rs` has the protocol.
 
-use super::chunk::Chunk;
-use super::chunk_list::{JOINABLE, ListCursor, chain_of, free, free_messages};
-use super::link::{Link, LinkWord};
 use crate::arena::Arena;
 use crate::arena::cell::BlockId;
 use crate::arena::owner::Owner;
+use crate::channel::chunk_list::chunk::Chunk;
+use crate::channel::chunk_list::link::{Link, LinkWord};
+use crate::channel::chunk_list::{JOINABLE, ListCursor, chain_of, free, free_messages};
 use crate::error::Result;
 use crate::failpoint;
 use crate::retries::Retries;

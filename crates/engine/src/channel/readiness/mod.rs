@@ -32,6 +32,11 @@
 //! looks once more. A process that dies before it is done leaves at most some bytes; the next one
 //! that looks takes them out.
 
+#[cfg(not(loom))]
+pub(crate) mod queue_pipe;
+#[cfg(not(loom))]
+pub(crate) mod queue_readiness;
+
 use crate::arena::owner::ProcId;
 use crate::sys::atomic::{AtomicU32, Ordering, total_order};
 
@@ -43,20 +48,20 @@ const SIGNALLED: u32 = 2;
 const AGAIN: u32 = 4;
 
 /// The most bytes that one call takes out.
-pub(super) const CHUNK: usize = 64;
+pub(crate) const CHUNK: usize = 64;
 
 /// How long a receiver that was notified in vain waits before it looks again.
 #[cfg(not(loom))]
-pub(super) const NOTIFY_NAP: std::time::Duration = std::time::Duration::from_micros(50);
+pub(crate) const NOTIFY_NAP: std::time::Duration = std::time::Duration::from_micros(50);
 
 /// How often a receiver naps while it waits for an announced message.
 #[cfg(not(loom))]
-pub(super) const MAX_NAPS: usize = 200;
+pub(crate) const MAX_NAPS: usize = 200;
 
 /// Waits for a message whose byte is there but that is still being written, as long as it
 /// `is_announced`, and returns what `look` finds. Gives up if the sender was stopped in between.
 #[cfg(not(loom))]
-pub(super) fn await_announced<T>(
+pub(crate) fn await_announced<T>(
     readiness: &Readiness,
     is_announced: impl Fn() -> bool,
     mut look: impl FnMut() -> crate::error::Result<Option<T>>,
@@ -195,7 +200,7 @@ impl Readiness {
 }
 
 #[cfg(not(loom))]
-pub(super) use socket::{has_bytes, notify, peer_is_gone, sleep};
+pub(crate) use socket::{has_bytes, notify, peer_is_gone, sleep};
 
 /// The socket behind an end.
 #[cfg(not(loom))]
@@ -222,12 +227,12 @@ mod socket {
     }
 
     /// Writes a byte into the other end's socket. Returns false if it is full or closed.
-    pub(in crate::channel) fn notify(socket: BorrowedFd<'_>) -> bool {
+    pub(crate) fn notify(socket: BorrowedFd<'_>) -> bool {
         net::send(socket, b"!", SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok()
     }
 
     /// Whether every copy of the other end is closed.
-    pub(in crate::channel) fn peer_is_gone(socket: BorrowedFd<'_>) -> bool {
+    pub(crate) fn peer_is_gone(socket: BorrowedFd<'_>) -> bool {
         let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
         let gone = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
         matches!(
@@ -236,14 +241,14 @@ mod socket {
         ) && fds[0].revents().intersects(gone)
     }
 
-    pub(in crate::channel) fn has_bytes(socket: BorrowedFd<'_>) -> bool {
+    pub(crate) fn has_bytes(socket: BorrowedFd<'_>) -> bool {
         socket.count() > 0
     }
 
     /// Sleeps until a byte is there or the peer is gone. Returns false if a signal came. A signal
     /// that another thread handles does not end the sleep, so where that can happen it sleeps in
     /// naps.
-    pub(in crate::channel) fn sleep(socket: BorrowedFd<'_>, deadline: Deadline) -> bool {
+    pub(crate) fn sleep(socket: BorrowedFd<'_>, deadline: Deadline) -> bool {
         let deadline = match signals::may_go_elsewhere() {
             true => deadline.min(Deadline::after(NAP)),
             false => deadline,

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use rustix::fs::FileType;
 use rustix::pipe::PipeFlags;
 
-use super::readiness::{Bytes, CHUNK};
 use crate::arena::owner::ProcId;
+use crate::channel::readiness::{Bytes, CHUNK};
 use crate::error::{Error, Result};
 use crate::process_table::identity::fork_guard;
 use crate::sys::known_fd::{FdMatch, KnownFd, reopen};
@@ -23,7 +23,7 @@ use crate::sys::thread;
 
 /// A pipe, named by its inode. Linux gives pipes inode numbers of 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct PipeId(pub(super) u32);
+pub(crate) struct PipeId(pub(crate) u32);
 
 impl PipeId {
     fn of(fd: BorrowedFd<'_>) -> Option<PipeId> {
@@ -44,7 +44,7 @@ impl FdMatch for PipeId {
 }
 
 /// A pipe that this process has open.
-pub(super) struct OpenPipe {
+pub(crate) struct OpenPipe {
     id: PipeId,
     read: KnownFd,
     /// A separate descriptor for writing. Only the process that made the pipe has one.
@@ -63,14 +63,14 @@ fn open_pipes() -> MutexGuard<'static, BTreeMap<PipeId, Weak<OpenPipe>>> {
 
 impl OpenPipe {
     /// Makes a new pipe.
-    pub(super) fn make() -> Result<Arc<OpenPipe>> {
+    pub(crate) fn make() -> Result<Arc<OpenPipe>> {
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(|errno| Error::os("make a pipe", errno))?;
         OpenPipe::keep(read, Some(write))
     }
 
     /// Keeps a pipe that this process opened. If another thread was faster, returns that thread's.
-    pub(super) fn keep(read: OwnedFd, write: Option<OwnedFd>) -> Result<Arc<OpenPipe>> {
+    pub(crate) fn keep(read: OwnedFd, write: Option<OwnedFd>) -> Result<Arc<OpenPipe>> {
         let id = PipeId::of(read.as_fd()).ok_or(Error::BadHandle)?;
         // Declared before the locks, so that it is dropped after them: dropping the last one takes
         // the locks.
@@ -97,7 +97,7 @@ impl OpenPipe {
     }
 
     /// The pipe, if this process has it open.
-    pub(super) fn find_open(id: PipeId) -> Option<Arc<OpenPipe>> {
+    pub(crate) fn find_open(id: PipeId) -> Option<Arc<OpenPipe>> {
         let known = {
             let _no_fork = fork_guard();
             open_pipes().get(&id).and_then(Weak::upgrade)
@@ -105,16 +105,16 @@ impl OpenPipe {
         known.filter(|known| known.is_open())
     }
 
-    pub(super) fn id(&self) -> PipeId {
+    pub(crate) fn id(&self) -> PipeId {
         self.id
     }
 
-    pub(super) fn number(&self) -> RawFd {
+    pub(crate) fn number(&self) -> RawFd {
         self.read.number()
     }
 
     /// Whether the program has left it open.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.read.get().is_some()
             && self
                 .write
@@ -123,13 +123,13 @@ impl OpenPipe {
     }
 
     /// Writes a byte. Returns false if it cannot, for example because the pipe is full.
-    pub(super) fn notify(&self) -> bool {
+    pub(crate) fn notify(&self) -> bool {
         let write = self.write.as_ref().unwrap_or(&self.read).get();
         write.is_some_and(|write| rustix::io::write(write, b"!").is_ok())
     }
 
     /// Whether `me` has yet to register the pipe. True only once.
-    pub(super) fn must_register(&self, me: ProcId) -> bool {
+    pub(crate) fn must_register(&self, me: ProcId) -> bool {
         self.registered_by.load(Ordering::Relaxed) != me.as_u32()
             && self.registered_by.swap(me.as_u32(), Ordering::Relaxed) != me.as_u32()
     }
@@ -166,11 +166,11 @@ impl Drop for OpenPipe {
 
 /// What one handle knows about its queue's pipe.
 #[derive(Default)]
-pub(super) struct PipeCache {
+pub(crate) struct PipeCache {
     opened: AtomicPtr<Node>,
     /// The queue's word when no process had the pipe open, and when the pipe could not be opened.
-    pub(super) nobody: AtomicU64,
-    pub(super) refused: AtomicU64,
+    pub(crate) nobody: AtomicU64,
+    pub(crate) refused: AtomicU64,
 }
 
 struct Node {
@@ -189,14 +189,14 @@ impl fmt::Debug for PipeCache {
 }
 
 impl PipeCache {
-    pub(super) fn get(&self) -> Option<&OpenPipe> {
+    pub(crate) fn get(&self) -> Option<&OpenPipe> {
         // SAFETY: `set` made it from a box, and it is freed only when this is dropped, which needs
         // all borrows to end.
         unsafe { self.opened.load(Ordering::Acquire).as_ref() }.map(|node| &*node.opened)
     }
 
     /// Keeps a pipe that other handles of this process may have as well.
-    pub(super) fn set(&self, opened: Arc<OpenPipe>) -> &OpenPipe {
+    pub(crate) fn set(&self, opened: Arc<OpenPipe>) -> &OpenPipe {
         let node = Box::into_raw(Box::new(Node {
             opened,
             previous: ptr::null_mut(),
@@ -231,7 +231,7 @@ impl Drop for PipeCache {
 /// Writes a byte into a pipe from a process that has no descriptor left. A thread with a descriptor
 /// table of its own does it: in that table a number can be freed. Returns false if that is refused,
 /// or if no path leads to the pipe.
-pub(super) fn notify_without_descriptor(id: PipeId, paths: Vec<String>) -> bool {
+pub(crate) fn notify_without_descriptor(id: PipeId, paths: Vec<String>) -> bool {
     let notify = move || {
         // SAFETY: the thread uses only descriptors that it opens below.
         if !unsafe { thread::take_own_descriptors() } {

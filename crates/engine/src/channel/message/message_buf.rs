@@ -18,7 +18,7 @@ use crate::process_table::home;
 /// Dropping it unsent frees the block.
 pub struct MessageBuf {
     arena: &'static Arena,
-    pub(super) block: BlockId,
+    pub(crate) block: BlockId,
     owner: Owner,
     /// Where the message's bytes lie in the block, behind the list of objects.
     range: Range<usize>,
@@ -53,7 +53,7 @@ impl MessageBuf {
     }
 
     /// A buffer with the parts, one after the other.
-    pub(super) fn from_parts(parts: &[&[u8]], objects: &[ObjectRef]) -> Result<MessageBuf> {
+    pub(crate) fn from_parts(parts: &[&[u8]], objects: &[ObjectRef]) -> Result<MessageBuf> {
         let mut buf = MessageBuf::new(parts.iter().map(|part| part.len()).sum(), objects)?;
         let mut rest = buf.bytes_mut();
         for part in parts {
@@ -65,7 +65,7 @@ impl MessageBuf {
     }
 
     /// The buffer of a message that this process owns and that starts where its block does.
-    pub(super) fn from_block(
+    pub(crate) fn from_block(
         arena: &'static Arena,
         block: BlockId,
         owner: Owner,
@@ -123,7 +123,7 @@ impl MessageBuf {
     }
 
     /// The bytes of the block that are in use. Fails in a child forked after the buffer was made.
-    pub(super) fn size(&self) -> Result<u64> {
+    pub(crate) fn size(&self) -> Result<u64> {
         match self.is_mine() {
             true => Ok(self.range.end as u64),
             false => Err(Error::Invalid(
@@ -145,7 +145,7 @@ impl MessageBuf {
     }
 
     /// Forgets the block: it has another owner now.
-    pub(super) fn disarm(self) {
+    pub(crate) fn disarm(self) {
         std::mem::forget(self);
     }
 }

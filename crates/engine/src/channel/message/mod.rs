@@ -1,5 +1,7 @@
 //! A received message.
 
+pub(crate) mod message_buf;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,8 +10,8 @@ use crate::arena::cell::BlockId;
 use crate::arena::owner::Owner;
 use crate::objects::private_mapping::{BorrowedBuffer, PrivateBlock};
 
-use super::chunk::{BODY, Chunk};
-use super::message_buf::MessageBuf;
+use crate::channel::chunk_list::chunk::{BODY, Chunk};
+use crate::channel::message::message_buf::MessageBuf;
 
 /// The bytes of a message. Dropping it frees its memory.
 pub struct Message(Inner);
@@ -31,7 +33,7 @@ impl Message {
     /// Fills this message with a copy of a slot's body. It is filled in place instead of returned:
     /// small messages come by the million, and every move costs a copy.
     #[inline]
-    pub(super) fn copy_from(&mut self, chunk: &Chunk<'_>, index: u32, length: u64) {
+    pub(crate) fn copy_from(&mut self, chunk: &Chunk<'_>, index: u32, length: u64) {
         let length = (length as usize).min(chunk.body_size());
         chunk.prefetch_after(index, length);
         if length > BODY {
@@ -51,7 +53,7 @@ impl Message {
 
     /// The message in a block that `owner`, this process, has taken over. The block must contain
     /// the range.
-    pub(super) fn long(
+    pub(crate) fn long(
         arena: &'static Arena,
         block: BlockId,
         owner: Owner,

@@ -6,7 +6,7 @@
 //!               |            ^  \--> RECEIVING(me) --large--> DONE
 //!    owner dies |            +----------+ owner dies
 //!               +--> SKIPPED +-- (a large message that was complete)
-//!               +--> LOST --> SKIPPED   where tasks are counted: see `task_done.rs`
+//!               +--> LOST --> SKIPPED   where tasks are counted: see `channel/counting/task_done.rs`
 //! ```
 //!
 //! The word carries the chunk's generation (`inc` in the code, because `generation` there is that of
