@@ -36,8 +36,7 @@ from ._core.start.payload import unpack
 from ._core.start.process_attributes import ProcessAttributes, apply_changes, become_user
 from ._core.start.tracker import adopt_tracker
 from ._core.stdlib import load, util
-from ._core.system.fd import anonymous_file, identity_of
-from ._core.system.standard_io import fill_standard
+from ._core.system.fd import anonymous_file
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
@@ -168,7 +167,7 @@ class ForkServer:
         key = preload.Key.of_now(self._mode())
         if self._control is not None:
             assert self._server_attributes is not None
-            if identity_of(self._control) != self._control_identity:
+            if _native.identity_of(self._control) != self._control_identity:
                 # The program has closed the descriptor: the number no longer refers to this server.
                 self._detach_server()
             elif _is_abandoned(self._control):
@@ -191,7 +190,7 @@ class ForkServer:
 
     def _hold(self, control: int) -> None:
         self._control = control
-        self._control_identity = identity_of(control)
+        self._control_identity = _native.identity_of(control)
 
     def _start(self, control: int, mode: str, now: ProcessAttributes) -> None:
         modules = [name for name in self._preload_modules if mode == "warm" or name != "__main__"]
@@ -307,7 +306,7 @@ def main(control: int, arena: int, proc_id: int, config_fd: int) -> None:
     """The main function of the fork server."""
     for fd in (control, arena):
         os.set_inheritable(fd, False)
-    fill_standard()
+    _native.fill_standard_numbers()
     with os.fdopen(config_fd, "rb") as file:
         config = ServerConfig(*pickle.load(file))
     _native.enter(arena, proc_id)

@@ -16,7 +16,7 @@ from ._core.start.payload import pack
 from ._core.start.tracker import passed_tracker
 from ._core.stdlib import util
 from ._core.system import sentinels
-from ._core.system.standard_io import STANDARD_NUMBERS
+from ._core.system.fd import STANDARD_NUMBERS
 
 __all__ = ["Popen"]
 

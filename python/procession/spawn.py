@@ -18,7 +18,6 @@ from ._core.start.payload import unpack
 from ._core.start.running import run_bootstrap
 from ._core.start.tracker import adopt_tracker
 from ._core.stdlib import forward_other_names, load
-from ._core.system.standard_io import fill_standard
 
 _std = load("spawn")
 
@@ -107,7 +106,7 @@ def spawn_main(
     tracker = [fd for fd in (tracker_fd, tracker_read, tracker_token) if fd is not None]
     for fd in (arena, parent, *tracker):
         os.set_inheritable(fd, False)
-    fill_standard()
+    _native.fill_standard_numbers()
     freeze_gc()
     _native.enter(arena, proc_id)
     if end is not None:

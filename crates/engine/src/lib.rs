@@ -78,6 +78,10 @@ pub use objects::object_ref::{ObjectRef, Opened};
 #[cfg(not(loom))]
 pub use objects::private_mapping::{BorrowedBuffer, BufferView};
 #[cfg(not(loom))]
+pub use sys::known_fd::FileId;
+#[cfg(not(loom))]
+pub use sys::poll::PollSet;
+#[cfg(not(loom))]
 pub use sys::{signals, stack};
 
 /// What lower layers ask of upper ones. Here, because only the root knows all layers.
