@@ -19,7 +19,7 @@
 use crate::sys::atomic::{AtomicU32, Ordering, fence, total_order};
 
 const SLEEPERS: u32 = 1;
-const FRESH: u32 = 2;
+const ANNOUNCED: u32 = 2;
 const CALL: u32 = 4;
 
 /// Bit 0: a process may be asleep. Bit 1: a process announced itself after the last call. Bits
@@ -43,7 +43,7 @@ impl EventCount {
 
     /// Announces a sleeper. Returns the value that the word must still have when it falls asleep.
     pub(crate) fn announce(&self) -> u32 {
-        let announced = SLEEPERS | FRESH;
+        let announced = SLEEPERS | ANNOUNCED;
         let announced = self.0.fetch_or(announced, Ordering::SeqCst) | announced;
         total_order();
         announced
@@ -79,7 +79,7 @@ impl EventCount {
     /// Keeps everybody who announced before this call from falling asleep, and wakes some of the
     /// sleepers. `wake` wakes them and returns how many there were.
     pub(crate) fn call(&self, wake: impl FnOnce(&AtomicU32) -> usize) {
-        let counted = |word: u32| Some(word.wrapping_add(CALL) & !FRESH);
+        let counted = |word: u32| Some(word.wrapping_add(CALL) & !ANNOUNCED);
         let previous = self
             .0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, counted);

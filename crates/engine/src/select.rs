@@ -34,18 +34,18 @@ pub enum Source<'a> {
     Message(&'a Queue),
     /// A queue that has room, or is closed.
     Room(&'a Queue),
-    /// A queue from which a message was received after [this key](Queue::moment), or that is closed.
+    /// A queue from which a message was received after [this key](Queue::event_key), or that is closed.
     RoomSince(&'a Queue, EventKey),
     /// An end of a pipe that has a message, or the end of the stream.
     Arrival(&'a End),
     /// An end of a pipe that has room for a small message, or whose peer is gone.
     Departure(&'a End),
-    /// An end of a pipe from whose other end a message was received after [this key](End::moment), or whose peer is
+    /// An end of a pipe from whose other end a message was received after [this key](End::event_key), or whose peer is
     /// gone.
     DepartureSince(&'a End, EventKey),
     /// A child that ended: its pidfd, and its id in the process table.
     Exit(BorrowedFd<'a>, ProcId),
-    /// A wake handle that rang after [this key](WakeHandle::moment).
+    /// A wake handle that was notified after [this key](WakeHandle::event_key).
     WakeHandle(&'a WakeHandle, EventKey),
 }
 
@@ -99,9 +99,11 @@ impl Source<'_> {
                 return watch(end.watch_others(), words);
             }
             Source::Exit(_, slot) => {
-                let life = home_if_any().and_then(|arena| arena.watch_liveness(*slot));
-                let Some(life) = life else { return LAST_NAP };
-                words.push(life);
+                let liveness = home_if_any().and_then(|arena| arena.watch_liveness(*slot));
+                let Some(liveness) = liveness else {
+                    return LAST_NAP;
+                };
+                words.push(liveness);
                 // A process that has not claimed its entry yet changes nothing there when it dies.
                 let joined = home_if_any().is_some_and(|a| a.watch_closely(*slot).is_some());
                 return if joined { NO_NAP } else { BLIND_NAP };
@@ -161,13 +163,13 @@ fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
 pub struct WakeHandle(EventCount);
 
 impl WakeHandle {
-    /// The key for a wait that ends once it rings. Take it before the last look at what the ring announces.
-    pub fn moment(&self) -> EventKey {
+    /// The key for a wait that ends once it is notified. Take it before the last look at what is announced.
+    pub fn event_key(&self) -> EventKey {
         EventKey::now(&self.0)
     }
 
     /// Wakes the threads that wait for it.
-    pub fn ring(&self) {
+    pub fn notify(&self) {
         self.0.notify(u32::MAX);
     }
 }

@@ -233,9 +233,9 @@ fn messages_of_all_sizes_come_whole_and_in_order() {
     for number in 0..40 {
         assert_eq!(queue.get(Deadline::NOW).unwrap().bytes(), [number; 20]);
     }
-    let mut newest = Vec::new();
-    assert!(queue.newest(&mut newest).unwrap());
-    assert_eq!(newest, [59; 20]);
+    let mut latest = Vec::new();
+    assert!(queue.latest(&mut latest).unwrap());
+    assert_eq!(latest, [59; 20]);
     queue.put(&[&[1; 5_000]], Deadline::NOW).unwrap();
     queue.close();
     assert!(queue.put(&[], Deadline::NOW).is_err());

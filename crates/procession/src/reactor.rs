@@ -149,7 +149,7 @@ impl Drop for Registration {
         let removed = self.reactor.entries().remove(&self.number);
         if removed.is_some() {
             // Make the thread drop what it waited for.
-            self.reactor.waker_source.ring();
+            self.reactor.waker_source.notify();
         }
     }
 }
@@ -166,7 +166,7 @@ impl Reactor {
         }
         entries.insert(number, entry);
         drop(entries);
-        self.waker_source.ring();
+        self.waker_source.notify();
         Ok(())
     }
 
@@ -181,7 +181,7 @@ impl Reactor {
     fn run(&self) {
         let select = Select::default();
         loop {
-            let key = self.waker_source.moment();
+            let key = self.waker_source.event_key();
             let interest: Vec<(u64, Interest)> = self
                 .entries()
                 .iter()

@@ -552,7 +552,7 @@ impl End {
 
     /// Read this before an attempt to send that fails; see
     /// [`Source::DepartureSince`](crate::select::Source::DepartureSince).
-    pub fn moment(&self) -> EventKey {
+    pub fn event_key(&self) -> EventKey {
         EventKey::now(&self.outgoing().chain.space)
     }
 

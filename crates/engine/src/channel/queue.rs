@@ -243,19 +243,19 @@ impl Queue {
         Ok(gone.map_or(Watched::Message(message), Watched::Gone))
     }
 
-    /// Copies the newest waiting message into `out` and leaves it in the queue. Returns false if
+    /// Copies the latest waiting message into `out` and leaves it in the queue. Returns false if
     /// there is none. For a queue under a lock that holds one value: no other process may put or
     /// receive meanwhile.
     ///
     /// # Errors
     /// When the message cannot be read.
-    pub fn newest(&self, out: &mut Vec<u8>) -> Result<bool> {
-        self.at().newest(out)
+    pub fn latest(&self, out: &mut Vec<u8>) -> Result<bool> {
+        self.at().latest(out)
     }
 
     /// Read this before an attempt to put that fails; see
     /// [`Source::RoomSince`](crate::select::Source::RoomSince).
-    pub fn moment(&self) -> EventKey {
+    pub fn event_key(&self) -> EventKey {
         EventKey::now(&self.at().chain.space)
     }
 

@@ -66,7 +66,7 @@ pub(crate) mod tests {
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TIMEOUT: Duration = Duration::from_secs(20);
 
     #[test]
     fn threads_release_pages_one_after_the_other_whatever_was_written_to_the_lock() {
@@ -80,19 +80,19 @@ pub(crate) mod tests {
             let tell = tell.clone();
             std::thread::spawn(move || {
                 let guard = arena.begin_page_release();
-                tell.send("first").expect("a listener");
-                let _: Result<(), _> = said.recv_timeout(PATIENCE);
+                tell.send("first").expect("a receiver");
+                let _: Result<(), _> = said.recv_timeout(TIMEOUT);
                 drop(guard);
             })
         };
-        assert_eq!(told.recv_timeout(PATIENCE), Ok("first"));
+        assert_eq!(told.recv_timeout(TIMEOUT), Ok("first"));
         let second = std::thread::spawn(move || {
             assert!(arena.begin_page_release().is_some());
-            tell.send("second").expect("a listener");
+            tell.send("second").expect("a receiver");
         });
         assert!(told.try_recv().is_err(), "the first one is at it");
-        say.send(()).expect("a listener");
-        assert_eq!(told.recv_timeout(PATIENCE), Ok("second"));
+        say.send(()).expect("a receiver");
+        assert_eq!(told.recv_timeout(TIMEOUT), Ok("second"));
         first.join().expect("its end");
         second.join().expect("its end");
     }

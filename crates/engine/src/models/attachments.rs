@@ -138,7 +138,7 @@ fn a_sweep_frees_nothing_that_travels() {
 }
 
 #[test]
-fn an_object_goes_with_the_last_envelope() {
+fn an_object_goes_with_the_last_attachment_list() {
     bounded(|| {
         let object = SentObject::new();
         object.send();

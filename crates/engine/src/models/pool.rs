@@ -185,7 +185,7 @@ fn a_task_is_withdrawn_or_run_but_not_both() {
 }
 
 #[test]
-fn a_worker_learns_that_its_task_was_doomed_before_it_may_claim_again() {
+fn a_worker_learns_that_its_task_was_revoked_before_it_may_claim_again() {
     loom::model(|| {
         let task_queue = TaskQueue::new();
         task_queue.submit(FIRST);

@@ -80,7 +80,7 @@ impl Arena {
         if indexed.is_err() {
             cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
         }
-        failpoint::hit("attachments.sealed");
+        failpoint::hit("attachments.indexed");
         indexed
     }
 

@@ -58,7 +58,7 @@ impl CowBuffer {
     }
 
     fn over(arena: &Arena, cow_buffer: TypedRef<CowBufferObject>, block: BlockId) -> CowBuffer {
-        failpoint::hit("private_mapping.leasing");
+        failpoint::hit("cow_buffer.adopting");
         arena.make_part(block, cow_buffer.block(), &cow_buffer.head, EXTENSION);
         CowBuffer(cow_buffer, None)
     }

@@ -77,7 +77,7 @@ impl Arena {
             (true, false) => NAP,
             (false, _) => SHORT_NAP,
         };
-        failpoint::hit("deaths.asleep");
+        failpoint::hit("death_watch.asleep");
         let slept = futex::wait_long(&all, deadline, longest);
         if slept.is_some() {
             self.check_processes(None);
@@ -132,9 +132,9 @@ impl Arena {
         let entry = self.entry(owner);
         let seen = entry.announced.load(Ordering::SeqCst);
         if seen != owner.epoch() {
-            failpoint::hit("deaths.found");
+            failpoint::hit("death_watch.found");
             self.root().long_sleep.deaths.notify(u32::MAX);
-            failpoint::hit("deaths.told");
+            failpoint::hit("death_watch.announced");
             self.wake_watchers(entry);
             // Not if a later occupant has claimed the entry by now.
             let (before, after) = (Ordering::SeqCst, Ordering::SeqCst);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_died_on_the_way_to_its_seat_keeps_nobody_from_sleeping_long() {
+    fn one_that_died_on_the_way_to_its_entry_keeps_nobody_from_sleeping_long() {
         run_in_own_process("the_end_of_one_that_died_on_the_way_is_told");
     }
 

@@ -225,7 +225,7 @@ impl Arena {
         let source = entry.liveness_source(owner.epoch());
         // If the process is killed after the release, others find it dead by its PID.
         self.track_by_pid(owner);
-        failpoint::hit("process.vacating");
+        failpoint::hit("process.releasing");
         if lock_holders().end(owner) {
             return true;
         }

@@ -26,7 +26,7 @@ pub(crate) trait MessageEndpoint {
 
 impl MessageEndpoint for Shared<channel::Queue> {
     fn event_key(&self) -> EventKey {
-        channel::Queue::moment(self)
+        channel::Queue::event_key(self)
     }
 
     fn room(&self, since: EventKey) -> Interest {
@@ -40,7 +40,7 @@ impl MessageEndpoint for Shared<channel::Queue> {
 
 impl MessageEndpoint for Arc<End> {
     fn event_key(&self) -> EventKey {
-        End::moment(self)
+        End::event_key(self)
     }
 
     fn room(&self, since: EventKey) -> Interest {

@@ -294,7 +294,7 @@ impl Queue {
     /// The pipe, at any process that holds the queue.
     #[cold]
     fn open_at_holder(&self, pipe: PipeId) -> Result<Option<OwnedFd>, Errno> {
-        failpoint::hit("queue.bell_sought");
+        failpoint::hit("queue.readiness_sought");
         let arena = self.at().arena;
         let (mut naps, mut is_refused) = (0, false);
         let mut look = |owner: ProcId| {
@@ -328,7 +328,7 @@ impl Queue {
     /// Counts an opening, so that a process that looked for the pipe in vain meanwhile looks again.
     /// Returns `None` if another pipe took its place.
     fn count_opening(&self, opened: Arc<OpenPipe>) -> Option<&OpenPipe> {
-        failpoint::hit("queue.bell_opened");
+        failpoint::hit("queue.readiness_opened");
         let is_same =
             |word| (pipe_in(word) == Some(opened.id())).then(|| word.wrapping_add(OPENING));
         let words = self.words();
@@ -363,14 +363,14 @@ impl Queue {
             if made.must_register(self.at().arena.me()) {
                 self.register(made.number());
             }
-            failpoint::hit("queue.bell_made");
+            failpoint::hit("queue.readiness_made");
             let seen = self.cached.nobody.load(Ordering::Relaxed);
             let named = u64::from(made.id().0) | (seen & !(OPENING - 1)).wrapping_add(OPENING);
             let swap = words
                 .pipe
                 .compare_exchange(seen, named, Ordering::SeqCst, Ordering::SeqCst);
             if swap.is_ok() {
-                failpoint::hit("queue.bell_named");
+                failpoint::hit("queue.readiness_named");
                 return Ok(self.cached.set(made));
             }
         }
