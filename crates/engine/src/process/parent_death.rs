@@ -11,8 +11,8 @@
 //! ```
 //!
 //! A process that is forked from the parent, and is no child of this package, keeps its copy of the write end, and is
-//! registered as a successor (`successors.rs`). A child of this package gives up both before it does anything else;
-//! otherwise it would keep its siblings alive.
+//! registered as a successor (`process_table/successors.rs`). A child of this package gives up both before it does
+//! anything else; otherwise it would keep its siblings alive.
 //!
 //! Unlike `PR_SET_PDEATHSIG` this follows the process, not the thread that started the child. It can also be set up
 //! for a process that is not the parent, but the parent's server. A child whose lifeline was cut while it was needed
@@ -33,11 +33,11 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::getpid;
 
+use crate::arena::home_if_any;
 use crate::error::{Error, Result};
-use crate::memory::home_if_any;
 use crate::process::ProcId;
-use crate::process::fork::fork_guard;
-use crate::process::successors::Need;
+use crate::process_table::identity::fork_guard;
+use crate::process_table::successors::Need;
 use crate::sys::known_fd::{FileId, KnownFd, move_to_high_number};
 
 /// `F_SETSIG` of asm-generic/fcntl.h, which libc does not name everywhere.

@@ -88,7 +88,7 @@ pub fn is_child() -> bool {
 /// The parent is told. [`Error::Elevated`] in a program that has more rights than its parent.
 pub fn handshake() -> Result<Option<Handshake>> {
     // One answer at a time: this lock protects the claiming of the descriptors.
-    let _no_fork = crate::process::fork::fork_guard();
+    let _no_fork = crate::process_table::identity::fork_guard();
     let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(request) = Request::read().filter(Request::is_for_us) else {
         return Ok(None);
@@ -151,7 +151,7 @@ fn set_process_name() {
 
 /// Takes a descriptor that the parent passed on under this number. It can be taken once.
 pub fn inherited(number: RawFd) -> Option<OwnedFd> {
-    let _no_fork = crate::process::fork::fork_guard();
+    let _no_fork = crate::process_table::identity::fork_guard();
     let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
     let at = inherited.iter().position(|fd| fd.as_raw_fd() == number)?;
     Some(inherited.swap_remove(at))
@@ -159,7 +159,7 @@ pub fn inherited(number: RawFd) -> Option<OwnedFd> {
 
 /// Closes the descriptors that were passed on and never claimed.
 pub fn close_inherited() {
-    let _no_fork = crate::process::fork::fork_guard();
+    let _no_fork = crate::process_table::identity::fork_guard();
     INHERITED
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

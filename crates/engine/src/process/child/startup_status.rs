@@ -20,7 +20,7 @@ use rustix::pipe::PipeFlags;
 
 use crate::error::{Error, Result};
 use crate::process::child::launch::duplicate;
-use crate::process::fork::fork_guard;
+use crate::process_table::identity::fork_guard;
 
 const HEADER: usize = 5;
 /// Less than a pipe accepts in one piece.
