@@ -36,7 +36,9 @@ mod _native {
     #[pymodule_export]
     use crate::process::diagnostics::{has_arena, report_tree, set_origin, set_process_name};
     #[pymodule_export]
-    use crate::process::launch::{complete_handshake, environment_of_same_hashes, launch};
+    use crate::process::launch::{
+        answer_handshake, environment_of_same_hashes, launch, offer_handshake,
+    };
     #[pymodule_export]
     use crate::process::{
         arena_fd, check_fork, claim_entry, die_with_parent, drop_parent_links, ensure_registered,

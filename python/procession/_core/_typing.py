@@ -8,11 +8,12 @@ from __future__ import annotations
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from typing import IO as IO
     from typing import Any as Any
     from typing import NoReturn as NoReturn
     from typing import Protocol as Protocol
     from typing import TypeVar as TypeVar
 else:
-    Any = NoReturn = Protocol = TypeVar = object
+    IO = Any = NoReturn = Protocol = TypeVar = object
 
-__all__ = ["TYPE_CHECKING", "Any", "NoReturn", "Protocol", "TypeVar"]
+__all__ = ["IO", "TYPE_CHECKING", "Any", "NoReturn", "Protocol", "TypeVar"]

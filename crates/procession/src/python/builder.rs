@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use super::message::PythonRequest;
 use super::process::Process;
 use super::wire;
 use crate::error::{Error, os};
-use crate::process::init::{ChildEntry, Program};
+use crate::process::init::{ChildEntry, Interpreter};
 use crate::process::{self, Stdio, put_message, reserve};
 use crate::transfer::context;
 
@@ -150,10 +150,10 @@ impl Builder {
             .map_err(os("duplicate a descriptor"))?;
         let path = located(&self.interpreter)
             .map_err(|source| no_interpreter(&self.interpreter, source))?;
-        let entry = ChildEntry::Program(Program {
+        let entry = ChildEntry::Interpreter(Interpreter {
             path: path.clone(),
-            args: vec!["-c".to_owned(), program(&error_pipe)],
             error_pipe,
+            code,
         });
         let process = self
             .setup
@@ -208,8 +208,8 @@ fn is_executable(path: &Path) -> bool {
 }
 
 /// Returns the Python code that the interpreter runs. If that cannot start, it reports why on the pipe.
-fn program(error_pipe: &OwnedFd) -> String {
-    let (error_pipe, version) = (error_pipe.as_raw_fd(), env!("CARGO_PKG_VERSION"));
+fn code(error_pipe: RawFd, handshake: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
     format!(
         "import os, sys
 try:
@@ -219,7 +219,7 @@ except Exception as error:
 ({{type(error).__name__}}: {{error}}); install it: {{sys.executable}} -m pip install \
 procession=={version}'.encode(errors='replace'))
     sys.exit(1)
-main({error_pipe})
+main({error_pipe}, '{handshake}')
 "
     )
 }
