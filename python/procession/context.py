@@ -17,7 +17,7 @@ from ._core._typing import TYPE_CHECKING, Any
 from ._core.fallback import choice
 from ._core.start.main_module import sync_main_modules
 from ._core.stdlib import context as _std
-from ._core.stdlib import forward_other_names, process
+from ._core.stdlib import forward_other_names, process, unpatched
 
 if TYPE_CHECKING:
     from . import connection, managers, pool, queues, synchronize
@@ -92,6 +92,8 @@ def _starter(popen_module: str) -> Any:
     """Make the `_Popen` of a process class: static, because the stdlib calls it on classes and objects."""
 
     def start(process_obj: BaseProcess) -> Any:
+        if choice.reason is not None:
+            _process._cleanup()
         return (_parts.get(popen_module) or _part(popen_module)).Popen(process_obj)
 
     return staticmethod(start)
@@ -110,13 +112,24 @@ def _choose_forkserver_main(mode: str | None) -> None:
 
 def _current_kind() -> Any:
     """Return the process class of the current start method."""
-    return _counterpart(_std._default_context.get_context()).Process
+    # Each start comes here, and pays for each object that it touches: after a fork its memory is copied.
+    chosen = _counterparts.get(_std._default_context._actual_context)
+    return (chosen or _counterpart(_std._default_context.get_context())).Process
+
+
+_start = unpatched(process, "BaseProcess.start")
 
 
 class _StartableProcess(BaseProcess):
     """The methods of processes on every Python version, including the newest ones."""
 
     _popen: Any
+    _Popen: Any
+    _sentinel: int
+    _parent_pid: int
+    _target: Any
+    _args: Any
+    _kwargs: Any
     _check_closed: Callable[[], None]
 
     def __init__(
@@ -139,6 +152,25 @@ class _StartableProcess(BaseProcess):
             raise TypeError(f"kwargs must be a mapping of names to arguments or None, not {kwargs!r}")
         super().__init__(group, target, name, args, {} if kwargs is None else kwargs, daemon=daemon)
 
+    def start(self) -> None:
+        """Start the child, which calls `run`; once for each object, by the process that made it."""
+        if BaseProcess.start is not _start and not _may_daemons_start:
+            super().start()
+            return
+        # As the base class does, except that the `Popen` looks for children that have ended: only it
+        # can do that without asking each one.
+        self._check_closed()
+        assert self._popen is None, "cannot start a process twice"
+        assert self._parent_pid == os.getpid(), "can only start a process object created by current process"
+        assert _may_daemons_start or not _process._current_process._config.get("daemon"), (
+            "daemonic processes are not allowed to have children"
+        )
+        self._popen = self._Popen(self)
+        self._sentinel = self._popen.sentinel
+        # The target may refer to this object.
+        del self._target, self._args, self._kwargs
+        _process._children.add(self)
+
     def interrupt(self) -> None:
         """Send SIGINT to the process, as Ctrl-C does."""
         self._check_closed()
@@ -149,16 +181,7 @@ class _StartableProcess(BaseProcess):
             self._popen._send_signal(signal.SIGINT)
 
 
-def _start_from_a_daemon(self: Any) -> None:
-    """Start the process like the base class, but without its refusal in daemons."""
-    self._check_closed()
-    assert self._popen is None, "cannot start a process twice"
-    assert self._parent_pid == os.getpid(), "can only start a process object created by current process"
-    _process._cleanup()
-    self._popen = self._Popen(self)
-    self._sentinel = self._popen.sentinel
-    del self._target, self._args, self._kwargs
-    _process._children.add(self)
+_may_daemons_start = False
 
 
 def allow_daemons_children() -> None:
@@ -166,7 +189,8 @@ def allow_daemons_children() -> None:
 
     The stdlib forbids it because they would be left behind when the daemon is killed. Here they are not.
     """
-    _StartableProcess.start = _start_from_a_daemon  # type: ignore[method-assign]
+    global _may_daemons_start
+    _may_daemons_start = True
 
 
 class Process(_StartableProcess):
@@ -472,7 +496,7 @@ class _Contexts(dict[str, Any]):
 def _counterpart(context: Any) -> Any:
     """Return this package's context for one of the stdlib's; others are returned unchanged."""
     if type(context).__module__ == _std.__name__:
-        # dict.get sees this package's contexts only, and is fast: each start of a process comes here.
+        # dict.get sees this package's contexts only.
         return dict.get(_concrete_contexts, context._name, context)
     return context
 
@@ -488,6 +512,9 @@ _concrete_contexts = _Contexts(
         if kind._name in _std._concrete_contexts
     }
 )
+_counterparts = {
+    context: dict.get(_concrete_contexts, name) for name, context in dict.items(_std._concrete_contexts)
+}
 choice.default_context = _default_context = DefaultContext()
 
 if choice.reason is None:

@@ -37,8 +37,7 @@ from ._core.start.payload import unpack
 from ._core.start.process_attributes import ProcessAttributes, apply_changes, become_user
 from ._core.start.tracker import adopt_tracker
 from ._core.stdlib import load, util
-from ._core.system.fd import anonymous_file, identity_of
-from ._core.system.standard_io import fill_standard
+from ._core.system.fd import anonymous_file
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
@@ -169,7 +168,7 @@ class ForkServer:
         key = preload.Key.of_now(self._mode())
         if self._control is not None:
             assert self._server_attributes is not None
-            if identity_of(self._control) != self._control_identity:
+            if _native.identity_of(self._control) != self._control_identity:
                 # The program has closed the descriptor: the number no longer refers to this server.
                 self._detach_server()
             elif _is_abandoned(self._control):
@@ -192,7 +191,7 @@ class ForkServer:
 
     def _hold(self, control: int) -> None:
         self._control = control
-        self._control_identity = identity_of(control)
+        self._control_identity = _native.identity_of(control)
 
     def _start(self, control: int, mode: str, now: ProcessAttributes) -> None:
         modules = [name for name in self._preload_modules if mode == "warm" or name != "__main__"]
@@ -306,7 +305,7 @@ def _command(control: int, config_fd: int, handshake: str) -> list[str]:
 def main(control: int, config_fd: int, handshake: str) -> None:
     """The main function of the fork server."""
     os.set_inheritable(control, False)
-    fill_standard()
+    _native.fill_standard_numbers()
     with os.fdopen(config_fd, "rb") as file:
         config = ServerConfig(*pickle.load(file))
     spawn.join_tree(handshake)

@@ -19,8 +19,8 @@ from ._core.start.parent_death import dies_with_parent
 from ._core.start.payload import pack
 from ._core.start.tracker import passed_tracker
 from ._core.system import sentinels
-from ._core.system.fd import KnownFd
 from ._core.system.sentinels import is_readable
+from ._native import KnownFd
 
 __all__ = ["Popen"]
 
@@ -62,13 +62,12 @@ class Popen(LaunchedChild, popen_fork.Popen):
         self.pid = report.pid
         self._reports = KnownFd(reports)
         if report.pidfd is not None:
-            self._own(report.pidfd, reports)
+            self._own(KnownFd(report.pidfd), self._reports)
         else:
             # The server's report becomes readable when the child ends, like a pidfd.
-            self._own(reports)
+            self._own(self._reports)
             if report.kind == forkserver_loop.ENDED:
-                self.returncode = report.value
-                self._reap_entry()
+                self._set_returncode(report.value)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, None while the child runs; wait for it if `flag` is 0."""

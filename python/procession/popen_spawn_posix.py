@@ -12,7 +12,7 @@ from ._core.start.parent_death import dies_with_parent
 from ._core.start.payload import pack
 from ._core.start.tracker import passed_tracker
 from ._core.system import sentinels
-from ._core.system.standard_io import STANDARD_NUMBERS
+from ._core.system.fd import STANDARD_NUMBERS
 
 __all__ = ["Popen"]
 

@@ -18,7 +18,6 @@ from ._core.start.payload import unpack
 from ._core.start.running import run_bootstrap
 from ._core.start.tracker import adopt_tracker
 from ._core.stdlib import forward_other_names, load
-from ._core.system.standard_io import fill_standard
 
 _std = load("spawn")
 
@@ -110,7 +109,7 @@ def spawn_main(
         _std.spawn_main(pipe_handle, parent_pid, tracker_fd)
         return
     assert is_forking(sys.argv), "Not forking"
-    fill_standard()
+    _native.fill_standard_numbers()
     freeze_gc()
     join_tree(handshake)
     tracker = [fd for fd in (tracker_fd, tracker_read, tracker_token) if fd is not None]

@@ -306,6 +306,44 @@ def test_a_resource_tracker_that_nobody_needed_ended_well(run_script: Any, metho
     assert (done.stdout, done.stderr) == ("0 0\n", "")
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_resource_tracker_started_by_its_modules_function_is_that_of_the_children(
+    run_script: Any, method: str
+) -> None:
+    """`resource_tracker.ensure_running()` starts the one that children have, and leaves no descriptor."""
+    done = run_script(
+        """
+        import os
+        import sys
+        import procession
+
+        def tell(go_on, told):
+            go_on.wait()
+            from multiprocessing import resource_tracker
+            resource_tracker.ensure_running()
+            told.put(os.fstat(resource_tracker._resource_tracker._fd).st_ino)
+
+        if __name__ == "__main__":
+            context = procession.get_context(sys.argv[1])
+            go_on, told = context.Event(), context.Queue()
+            process = context.Process(target=tell, args=(go_on, told))
+            process.start()
+            from multiprocessing import resource_tracker
+            def open_pipes():
+                links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+                return sum(os.path.exists(link) and "pipe:" in os.readlink(link) for link in links)
+            before = open_pipes()
+            resource_tracker.ensure_running()
+            started = os.fstat(resource_tracker._resource_tracker._fd).st_ino
+            go_on.set()
+            print(told.get(timeout=30) == started, before - open_pipes())
+            process.join()
+        """,
+        method,
+    )
+    assert (done.stdout, done.stderr) == ("True 2\n", "")
+
+
 def test_a_missing_executable_is_an_exit_status_and_not_a_hang(pickling_ctx: Any) -> None:
     """The start fails in the child or in start, and promptly."""
     forkserver._forkserver._stop()

@@ -72,6 +72,10 @@ pub use objects::object_ref::{ObjectRef, Opened};
 #[cfg(not(loom))]
 pub use objects::private_mapping::{BorrowedBuffer, BufferView};
 #[cfg(not(loom))]
+pub use sys::known_fd::FileId;
+#[cfg(not(loom))]
+pub use sys::poll::PollSet;
+#[cfg(not(loom))]
 pub use sys::{signals, stack};
 
 // The models compile only the words of the protocols, over loom's atomics.

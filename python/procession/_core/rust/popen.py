@@ -13,6 +13,7 @@ import shutil
 from queue import Empty
 
 from procession import _native
+from procession._native import KnownFd
 
 from .._typing import Any
 from ..errors import WorkerDied
@@ -78,8 +79,8 @@ class Popen(LaunchedChild):
             os.close(self._error_file)
             raise
 
-    def _own(self, sentinel: int, *others: int) -> None:
-        super()._own(sentinel, self._error_file, *others)
+    def _own(self, sentinel: KnownFd, *others: KnownFd) -> None:
+        super()._own(sentinel, KnownFd(self._error_file), *others)
 
     def _request(self, process_obj: Any, proc_id: int) -> bytes:
         args = tuple(process_obj._args)
