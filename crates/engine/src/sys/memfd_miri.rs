@@ -151,10 +151,6 @@ pub(crate) fn punch(_fd: impl AsFd, _offset: u64, _length: u64) -> bool {
     false
 }
 
-pub(crate) fn punch(_fd: impl AsFd, _offset: u64, _length: usize) -> bool {
-    false
-}
-
 /// # Safety
 /// No condition.
 pub(crate) unsafe fn punch_from(_anchor: NonNull<u8>, _skip: usize, _length: usize) -> bool {
