@@ -14,22 +14,27 @@ that have not begun are withdrawn; those that run finish their chunk, and their 
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 
-from ._core._typing import Any, NoReturn
+from ._core import TYPE_CHECKING
+from ._core._typing import Any, NoReturn, TypeVar
 from ._core.arguments import check_call, check_callable, check_iterable, check_task, whole_number
 from ._core.pool import results as pool_results
-from ._core.pool.backend import CLOSE, INIT, RUN, TERMINATE, PoolBackend
+from ._core.pool.backend import CLOSE as CLOSE
+from ._core.pool.backend import INIT as INIT
+from ._core.pool.backend import RUN as RUN
+from ._core.pool.backend import TERMINATE as TERMINATE
+from ._core.pool.backend import PoolBackend, usable_processors
 from ._core.pool.feeder import TaskSource
 from ._core.pool.process_backend import ProcessBackend
 from ._core.pool.results import ApplyResult as ApplyResult
 from ._core.pool.results import IMapIterator as IMapIterator
 from ._core.pool.results import IMapUnorderedIterator as IMapUnorderedIterator
 from ._core.pool.results import MapResult as MapResult
+from ._core.pool.results import awaited
 from ._core.pool.stdlib_attributes import (
     Handler,
     Notifier,
@@ -48,6 +53,12 @@ from ._core.stdlib_subclasses import POOL_INTERNALS, overrides_any, use_stdlib_m
 from .context import _default_context, allow_daemons_children
 
 _std = load("pool")
+if TYPE_CHECKING:
+    from multiprocessing.pool import Pool as _StdPool
+    from multiprocessing.pool import ThreadPool as _StdThreadPool
+    from typing import Self
+else:
+    _StdPool, _StdThreadPool, Self = _std.Pool, _std.ThreadPool, object
 register_private_methods()
 
 __all__ = ["Pool", "ThreadPool"]
@@ -64,14 +75,15 @@ rebuild_exc = _std.rebuild_exc
 starmapstar = _std.starmapstar
 worker = _std.worker
 
-Callback = Callable[[Any], object] | None
+_T = TypeVar("_T")
+_Item = TypeVar("_Item")
 ErrorCallback = Callable[[BaseException], object] | None
 
 # The caller of `imap` submits sequences up to this length itself, without a thread of the pool.
 MAX_DIRECT_ITEMS = 10_000
 
 
-class Pool(_std.Pool):  # type: ignore[name-defined]
+class Pool(_StdPool):
     """Worker processes that run functions for this process.
 
     `processes` is their number, by default one per usable processor. Each worker calls
@@ -86,6 +98,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
     _wrap_exception = True
     # True for subclasses that override the stdlib's internals.
     _uses_stdlib_methods = False
+    _help_stuff_finish: Any
     _backend: PoolBackend
 
     def __init_subclass__(cls, **kwds: Any) -> None:
@@ -118,7 +131,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         self._initargs = initargs
         self._maxtasksperchild = maxtasksperchild
         if processes is None:
-            processes = _usable_processors()
+            processes = usable_processors()
         processes = whole_number("processes", processes)
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
@@ -156,7 +169,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
     def __reduce__(self) -> NoReturn:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         self._check_running()
         return self
 
@@ -215,31 +228,31 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
 
     def apply(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         args: Iterable[Any] = (),
         kwds: Mapping[str, Any] = {},
         *,
         task_timeout: float | None = None,
         retries: int = 0,
-    ) -> Any:
+    ) -> _T:
         """Call `func(*args, **kwds)` in a worker and return its result.
 
         Raises what the function raises, WorkerDied if the worker died, and TimeoutError after `task_timeout`
         seconds.
         """
-        return _awaited(self.apply_async(func, args, kwds, task_timeout=task_timeout, retries=retries))
+        return awaited(self.apply_async(func, args, kwds, task_timeout=task_timeout, retries=retries))
 
-    def apply_async(
+    def apply_async(  # type: ignore[override]
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         args: Iterable[Any] = (),
         kwds: Mapping[str, Any] = {},
-        callback: Callback = None,
+        callback: Callable[[_T], object] | None = None,
         error_callback: ErrorCallback = None,
         *,
         task_timeout: float | None = None,
         retries: int = 0,
-    ) -> ApplyResult:
+    ) -> ApplyResult[_T]:
         """Call `func(*args, **kwds)` in a worker; return an `ApplyResult` at once.
 
         A thread of this process calls `callback(value)` or `error_callback(exception)` when the call is done.
@@ -253,7 +266,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             check_callable("error_callback", error_callback)
         if self._state != RUN:
             self._check_running()
-        result: ApplyResult = ApplyResult.of(self, func, callback, error_callback)
+        result: ApplyResult[_T] = ApplyResult.of(self, func, callback, error_callback)
         try:
             self._backend.call(result, picklable(func), args, kwds, task_timeout, retries)
         except BaseException as error:
@@ -264,19 +277,19 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
 
     def map(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[_Item], _T],
+        iterable: Iterable[_Item],
         chunksize: int | None = None,
         *,
         task_timeout: float | None = None,
         retries: int = 0,
         fail_fast: bool = False,
-    ) -> list[Any]:
+    ) -> list[_T]:
         """Call `func(item)` for each item in the workers; return the list of results.
 
         A task calls the function for `chunksize` items. Raises what the first failed task raised.
         """
-        return _awaited(
+        return awaited(
             self._map_async(
                 func,
                 iterable,
@@ -288,18 +301,18 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             )
         )
 
-    def map_async(
+    def map_async(  # type: ignore[override]
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[_Item], _T],
+        iterable: Iterable[_Item],
         chunksize: int | None = None,
-        callback: Callback = None,
+        callback: Callable[[list[_T]], object] | None = None,
         error_callback: ErrorCallback = None,
         *,
         task_timeout: float | None = None,
         retries: int = 0,
         fail_fast: bool = False,
-    ) -> MapResult:
+    ) -> MapResult[_T]:
         """Call `func(item)` for each item in the workers; return a `MapResult` at once."""
         return self._map_async(
             func,
@@ -315,16 +328,16 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
 
     def starmap(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
         *,
         task_timeout: float | None = None,
         retries: int = 0,
         fail_fast: bool = False,
-    ) -> list[Any]:
+    ) -> list[_T]:
         """Like `map`, but each item is a tuple of arguments: calls `func(*item)`."""
-        return _awaited(
+        return awaited(
             self._map_async(
                 func,
                 iterable,
@@ -336,18 +349,18 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             )
         )
 
-    def starmap_async(
+    def starmap_async(  # type: ignore[override]
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-        callback: Callback = None,
+        callback: Callable[[list[_T]], object] | None = None,
         error_callback: ErrorCallback = None,
         *,
         task_timeout: float | None = None,
         retries: int = 0,
         fail_fast: bool = False,
-    ) -> MapResult:
+    ) -> MapResult[_T]:
         """Like `map_async`, but each item is a tuple of arguments: calls `func(*item)`."""
         return self._map_async(
             func,
@@ -363,17 +376,17 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
 
     def _map_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         iterable: Iterable[Any],
         mapper: Callable[[Any], Any],
         chunksize: int | None = None,
-        callback: Callback = None,
+        callback: Callable[[list[_T]], object] | None = None,
         error_callback: ErrorCallback = None,
         *,
         task_timeout: float | None = None,
         retries: int = 0,
         fail_fast: bool = False,
-    ) -> MapResult:
+    ) -> MapResult[_T]:
         if not callable(func):
             raise TypeError(f"func must be callable, not {func!r}")
         check_task(task_timeout, retries)
@@ -393,14 +406,14 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         except Exception as error:
             if not hasattr(iterable, "__len__"):
                 raise
-            failed: MapResult = MapResult.of(self, func, callback, error_callback)
+            failed: MapResult[_T] = MapResult.of(self, func, callback, error_callback)
             failed._create(1, failed.is_delivered())
             failed._begin()
             failed._set(0, (False, error))
             return failed
         if chunksize is not None:
             chunksize = max(1, chunksize)
-        result: MapResult = MapResult.of(self, func, callback, error_callback)
+        result: MapResult[_T] = MapResult.of(self, func, callback, error_callback)
         parts = self._backend.chunks(len(items), chunksize)
         result._create(parts, result.is_delivered(), fail_fast)
         result._measure(len(items), chunksize or -(-len(items) // (4 * self._processes)))
@@ -409,7 +422,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
 
     def _spread(
         self,
-        result: MapResult | IMapIterator,
+        result: MapResult[Any] | IMapIterator[Any],
         func: Callable[..., Any],
         star: bool,
         items: Sequence[Any],
@@ -428,7 +441,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
 
     def _prepare(
         self,
-        result: MapResult | IMapIterator,
+        result: MapResult[Any] | IMapIterator[Any],
         func: Callable[..., Any],
         star: bool,
         task_timeout: float | None,
@@ -442,22 +455,22 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             return False
         return True
 
-    def _fail(self, result: MapResult | IMapIterator, error: BaseException) -> None:
+    def _fail(self, result: MapResult[Any] | IMapIterator[Any], error: BaseException) -> None:
         """Fail a job that has no tasks yet."""
         result._begin()
         self._backend.fail_job(result._job, error)
 
-    def imap(
+    def imap(  # type: ignore[override]
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[_Item], _T],
+        iterable: Iterable[_Item],
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
         task_timeout: float | None = None,
         retries: int = 0,
         fail_fast: bool = False,
-    ) -> IMapIterator:
+    ) -> IMapIterator[_T]:
         """Return an iterator over the results of `func(item)`, in the order of the items.
 
         The iterable is consumed as fast as workers take tasks; with `buffersize`, at most that many items
@@ -467,17 +480,17 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             IMapIterator, func, iterable, chunksize, buffersize, task_timeout, retries, fail_fast
         )
 
-    def imap_unordered(
+    def imap_unordered(  # type: ignore[override]
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[_Item], _T],
+        iterable: Iterable[_Item],
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
         task_timeout: float | None = None,
         retries: int = 0,
         fail_fast: bool = False,
-    ) -> IMapIterator:
+    ) -> IMapIterator[_T]:
         """Like `imap`, with results in the order in which they become ready."""
         return self._imap(
             IMapUnorderedIterator, func, iterable, chunksize, buffersize, task_timeout, retries, fail_fast
@@ -485,15 +498,15 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
 
     def _imap(
         self,
-        kind: type[IMapIterator],
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        kind: type[IMapIterator[_T]],
+        func: Callable[[_Item], _T],
+        iterable: Iterable[_Item],
         chunksize: int,
         buffersize: int | None,
         task_timeout: float | None,
         retries: int,
         fail_fast: bool,
-    ) -> IMapIterator:
+    ) -> IMapIterator[_T]:
         if not callable(func):
             raise TypeError(f"func must be callable, not {func!r}")
         check_task(task_timeout, retries)
@@ -507,7 +520,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             raise ValueError("buffersize must be at least 1")
         if buffersize is None and isinstance(iterable, (list, tuple)) and len(iterable) <= MAX_DIRECT_ITEMS:
             parts = self._backend.chunks(len(iterable), chunksize)
-            result: IMapIterator = kind.of(self, func, parts, fail_fast)
+            result: IMapIterator[_T] = kind.of(self, func, parts, fail_fast)
             self._spread(result, func, False, iterable, chunksize, task_timeout, retries)
             return result
         result = kind.of(self, func, None, fail_fast)
@@ -555,7 +568,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         self._backend.join(timeout)
 
 
-class ThreadPool(Pool, _std.ThreadPool):  # type: ignore[name-defined]
+class ThreadPool(Pool, _StdThreadPool):  # pyright: ignore[reportIncompatibleMethodOverride]
     """Worker threads that run functions for this process. Takes no `task_timeout`."""
 
     _wrap_exception = False
@@ -579,20 +592,5 @@ class ThreadPool(Pool, _std.ThreadPool):  # type: ignore[name-defined]
         return ThreadBackend(self._ctx, self.Process, self._processes, self._initializer, self._initargs)
 
 
-def _awaited(result: Any) -> Any:
-    """Wait for a result that no one else can read: an exception that ends the wait cancels the job."""
-    try:
-        return result.get()
-    except BaseException:
-        if isinstance(result, ApplyResult):
-            result._backend.abandon(result)
-        raise
-
-
-def _usable_processors() -> int:
-    count = getattr(os, "process_cpu_count", os.cpu_count)
-    return count() or 1
-
-
 # Annotations of the results name `Pool`; tools that evaluate them look it up there.
-vars(pool_results)["Pool"] = Pool
+pool_results.__dict__["Pool"] = Pool

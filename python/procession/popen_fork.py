@@ -9,7 +9,7 @@ import os
 
 from . import _native
 from ._core._typing import Any
-from ._core.start.bootstrap import check_forked_child, release_forked_entry, run_forked_child
+from ._core.start.bootstrap import clean_up_failed_fork, run_forked_child
 from ._core.start.child import UNKNOWN_STATUS as UNKNOWN_STATUS
 from ._core.start.child import ChildProcess
 from ._core.start.parent_death import dies_with_parent
@@ -25,22 +25,28 @@ class Popen(ChildProcess):
     method = "fork"
 
     def _launch(self, process_obj: Any) -> None:
-        _native.ensure_registered()
-        if dies_with_parent(process_obj):
-            _native.prepare_lifeline()
-        parent = sentinels.of_this_process()
-        pipe = None
+        parent = _native.prepare_fork()
+        pid, pipe = 0, None
         try:
-            pipe = sentinels.pipe_if_needed()
+            if dies_with_parent(process_obj):
+                _native.prepare_lifeline()
+            if parent is None:
+                parent = sentinels.of_this_process()
+                pipe = sentinels.pipe_if_needed()
             pid = fork()
             if pid == 0:
                 run_forked_child(process_obj, parent)
-            self.proc_id = check_forked_child(pid)
-        except BaseException:
-            release_forked_entry()
+            self.proc_id, sentinel = _native.confirm_fork(pid)
+        except BaseException as error:
+            clean_up_failed_fork(pid, error)
             if pipe is not None:
                 pipe.failed()
             raise
         finally:
-            os.close(parent)
-        self._watch(pid, pipe)
+            if parent is not None:
+                os.close(parent)
+        if sentinel is None:
+            self._watch(pid, pipe)
+        else:
+            self.pid = pid
+            self._own(sentinel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import signal
 from collections.abc import Iterator
@@ -24,6 +25,15 @@ def manager() -> Iterator[Any]:
 def is_in_memory(proxy: Any) -> bool:
     """Whether the proxy reads its values without the server."""
     return proxy._store.is_attached
+
+
+def reads_until_it_moves(shared: Any, key: int = 0) -> int:
+    """Read until the values are in shared memory; return how often that was."""
+    reads = 0
+    while not is_in_memory(shared):
+        assert shared[key] == key
+        reads += 1
+    return reads
 
 
 class Odd:
@@ -173,6 +183,8 @@ def test_what_is_sought_in_a_list_is_found_as_lists_find_it(manager: Any, length
     theirs = SOUGHT + choose.choices(SOUGHT, k=length - len(SOUGHT))
     choose.shuffle(theirs)
     ours = manager.list(theirs)
+    while not is_in_memory(ours):
+        assert len(ours) == length
     bounds = [0, 1, -1, 7, -7, length, -length, length + 1, 2**70, -(2**70)]
     for value in [*SOUGHT, "not there", 3, 2.5, float("nan"), Odd(1), [2]]:
         same(lambda x, value: value in x, ours, theirs, value)
@@ -191,6 +203,8 @@ def test_a_part_of_a_list_is_what_a_slice_of_it_is(manager: Any, length: int) ->
     """Forwards, backwards, beyond the ends."""
     theirs = list(range(length))
     ours = manager.list(theirs)
+    while not is_in_memory(ours):
+        assert len(ours) == length
     bounds = [None, 0, 1, 3, -1, -3, length, -length, length + 2, -length - 2, 2**70, -(2**70), True]
     for start in bounds:
         for stop in bounds:
@@ -396,3 +410,29 @@ def test_without_memory_for_it_the_server_keeps_it() -> None:
     assert kept._local == {"a": 1}
     kept["b"] = 2
     assert kept.copy() == {"a": 1, "b": 2}
+
+
+def test_many_values_move_when_they_are_used_often(manager: Any) -> None:
+    """Few values move at once. To move thousands for one read would cost more than the read."""
+    assert reads_until_it_moves(manager.dict({1: 1}), 1) == 1
+    values = range(2000)
+    assert reads_until_it_moves(manager.dict({n: n for n in values}), 7) == 200
+    assert reads_until_it_moves(manager.list(values), 7) == 200
+
+
+def test_all_proxies_together_use_the_values_often(manager: Any) -> None:
+    """Each proxy counts its own calls, and the server the calls of all."""
+    first = manager.dict({n: n for n in range(1000)})
+    second = pickle.loads(pickle.dumps(first))
+    for _ in range(99):
+        assert first[1] == second[1] == 1
+    assert second.get(1001, "missing") == "missing"
+    assert is_in_memory(first) or is_in_memory(second)
+    assert first.copy() == {n: n for n in range(1000)}
+
+
+def test_a_large_dict_is_iterated_in_order_before_and_after_it_moves(manager: Any) -> None:
+    shared = manager.dict({n: n for n in range(500)})
+    assert list(shared) == list(range(500)) and not is_in_memory(shared)
+    reads_until_it_moves(shared, 3)
+    assert list(shared) == list(range(500))

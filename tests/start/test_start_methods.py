@@ -163,6 +163,43 @@ def test_other_libraries_start_children_in_the_stdlibs_way() -> None:
     assert child.returncode == 7
 
 
+def start_again_as_a_child(connection: Any) -> None:
+    """Start this interpreter once more, with the same command line and whatever is inheritable."""
+    command = [sys.executable, *sys.orig_argv[1:]]
+    done = subprocess.run(command, close_fds=False, capture_output=True, text=True, timeout=60)
+    connection.send((done.returncode, done.stderr))
+
+
+def test_a_handshake_is_answered_once() -> None:
+    """A program with a child's command line, which it may have from `ps`, does not join the tree."""
+    here, there = procession.Pipe(duplex=False)
+    process = procession.get_context("spawn").Process(target=start_again_as_a_child, args=(there,))
+    process.start()
+    there.close()
+    code, errors = here.recv()
+    process.join()
+    assert code == 1
+    assert "does not understand how it was started" in errors
+
+
+def test_a_child_of_another_version_says_so() -> None:
+    """The package was replaced while the program ran."""
+    proc_id = _native.reserve_entry()
+    text, descriptors = _native.offer_handshake(proc_id, False)
+    form, _version, rest = text.split(":", 2)
+    try:
+        payload, parent = os.memfd_create("payload"), os.memfd_create("parent")
+        descriptors += payload, parent
+        command = spawn.get_command_line(pipe_handle=payload, handshake=f"{form}:0.0.1:{rest}", parent=parent)
+        child = subprocess.run(command, pass_fds=descriptors, capture_output=True, text=True, timeout=60)
+    finally:
+        _native.release_entry(proc_id)
+        for fd in descriptors:
+            os.close(fd)
+    assert child.returncode == 1
+    assert "started by version 0.0.1 of Procession and has version" in child.stderr
+
+
 def test_tools_replace_what_runs_a_child_that_is_started_in_the_stdlibs_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -267,6 +304,44 @@ def test_a_resource_tracker_that_nobody_needed_ended_well(run_script: Any, metho
         method,
     )
     assert (done.stdout, done.stderr) == ("0 0\n", "")
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_resource_tracker_started_by_its_modules_function_is_that_of_the_children(
+    run_script: Any, method: str
+) -> None:
+    """`resource_tracker.ensure_running()` starts the one that children have, and leaves no descriptor."""
+    done = run_script(
+        """
+        import os
+        import sys
+        import procession
+
+        def tell(go_on, told):
+            go_on.wait()
+            from multiprocessing import resource_tracker
+            resource_tracker.ensure_running()
+            told.put(os.fstat(resource_tracker._resource_tracker._fd).st_ino)
+
+        if __name__ == "__main__":
+            context = procession.get_context(sys.argv[1])
+            go_on, told = context.Event(), context.Queue()
+            process = context.Process(target=tell, args=(go_on, told))
+            process.start()
+            from multiprocessing import resource_tracker
+            def open_pipes():
+                links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+                return sum(os.path.exists(link) and "pipe:" in os.readlink(link) for link in links)
+            before = open_pipes()
+            resource_tracker.ensure_running()
+            started = os.fstat(resource_tracker._resource_tracker._fd).st_ino
+            go_on.set()
+            print(told.get(timeout=30) == started, before - open_pipes())
+            process.join()
+        """,
+        method,
+    )
+    assert (done.stdout, done.stderr) == ("True 2\n", "")
 
 
 def test_a_missing_executable_is_an_exit_status_and_not_a_hang(pickling_ctx: Any) -> None:

@@ -316,11 +316,11 @@ fn the_newest_message_is_read_without_being_received() {
     isolated(|| {
         let queue = Queue::new(0).unwrap();
         let mut seen = Vec::new();
-        assert!(!queue.newest(&mut seen).unwrap());
+        assert!(!queue.latest(&mut seen).unwrap());
         for size in [3, 700, 200_000, 0, 5_000, 8] {
             let message = vec![size as u8; size];
             queue.put(&[&message], Deadline::NOW).unwrap();
-            assert!(queue.newest(&mut seen).unwrap());
+            assert!(queue.latest(&mut seen).unwrap());
             assert_eq!(seen, message);
             if queue.len() > 2 {
                 queue.get(Deadline::NOW).unwrap();
@@ -363,7 +363,7 @@ fn what_one_user_of_a_cow_buffer_writes_is_not_seen_by_the_next() {
             .unwrap()
             .lend()
             .unwrap();
-        let view = first.region(0..LENGTH).unwrap();
+        let view = first.slice(0..LENGTH).unwrap();
         // SAFETY: the view is this process's own memory, and no other thread accesses it.
         unsafe { view.as_ptr().write_bytes(2, LENGTH) };
         let second = CowBuffer::open(&cow_buffer.handle())

@@ -36,13 +36,21 @@ mod _native {
     #[pymodule_export]
     use crate::process::diagnostics::{has_arena, report_tree, set_origin, set_process_name};
     #[pymodule_export]
-    use crate::process::launch::{complete_handshake, environment_of_same_hashes, launch};
+    use crate::process::fork::{check_fork, confirm_fork, forked_child, prepare_fork};
+    #[pymodule_export]
+    use crate::process::known_fd::{KnownFd, fill_standard_numbers, identity_of};
+    #[pymodule_export]
+    use crate::process::launch::{
+        answer_handshake, environment_of_same_hashes, launch, offer_handshake,
+    };
+    #[pymodule_export]
+    use crate::process::sentinels::{add_sentinel, are_all_alive, discard_sentinel};
     #[pymodule_export]
     use crate::process::{
-        arena_fd, check_fork, claim_entry, die_with_parent, drop_parent_links, ensure_registered,
-        enter, exit_state, forked_child, hold_for, lifeline_fd, mark_exit, memory_stats,
-        memory_usage, namespace_id, prepare_lifeline, proc_id, reap, reap_all, release_entry,
-        reserve_entry, set_pid, trim, unavailable_reason,
+        arena_fd, claim_entry, die_with_parent, drop_parent_links, ensure_registered, enter,
+        exit_state, hold_for, lifeline_fd, mark_exit, memory_stats, memory_usage, namespace_id,
+        prepare_lifeline, proc_id, reap, reap_all, release_entry, reserve_entry, set_pid, trim,
+        unavailable_reason,
     };
     #[pymodule_export]
     use crate::wire::message::{dumps, dumps_plain, loads};

@@ -5,15 +5,15 @@
 //! (`private_mapping.rs`).
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::kind::Kind;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
 use crate::objects::handle::Handle;
-use crate::objects::object::{EXTENSION, Kind, Layout, ObjectHead};
+use crate::objects::object::{EXTENSION, Layout, ObjectHead};
 use crate::objects::object_ref::{ObjectRef, TypedRef};
 use crate::objects::private_mapping::{BorrowedBuffer, PrivateBlock};
 
@@ -57,7 +57,7 @@ impl CowBuffer {
     }
 
     fn over(arena: &Arena, cow_buffer: TypedRef<CowBufferObject>, block: BlockId) -> CowBuffer {
-        failpoint::hit("private_mapping.leasing");
+        failpoint::hit("cow_buffer.adopting");
         arena.make_part(block, cow_buffer.block(), &cow_buffer.head, EXTENSION);
         CowBuffer(cow_buffer, None)
     }
@@ -134,8 +134,8 @@ impl CowBuffer {
         let Some((block, range)) = self.place() else {
             return Err(self);
         };
-        match PrivateBlock::of_cow_buffer(self.0, block, range.clone()) {
-            Ok(private) => Ok(BorrowedBuffer::of(Arc::new(private))),
+        match PrivateBlock::of_cow_buffer(self.0, block) {
+            Ok(memory) => Ok(BorrowedBuffer::new(memory, range)),
             Err(cow_buffer) => {
                 let copy = cow_buffer.arena().read_file(block, range).ok();
                 Err(CowBuffer(cow_buffer, copy))

@@ -5,26 +5,26 @@
 //! that was recorded: the engine never touches a file that is not its own.
 
 use std::mem::{ManuallyDrop, MaybeUninit};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 
 /// Identifies a file, as long as somebody has it open. Files, memory files, pipes and sockets have identities of their
-/// own. To the kernel all event counters are one file, and so are all pidfds before Linux 6.9, so the process number is
-/// recorded for those.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FileId {
+/// own. To the kernel all event counters are one file, and so are all pidfds before Linux 6.9, so the number of the
+/// counter or of the process is recorded for those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
     device: u64,
     inode: u64,
-    /// The process number behind a pidfd, if all pidfds share one file.
-    process: i64,
+    /// Which one it is of those that share one file.
+    number: i64,
 }
 
 impl FileId {
-    /// The file behind a number; `None` when the number is not open.
-    pub(crate) fn of(number: RawFd) -> Option<FileId> {
+    /// The file behind a descriptor; `None` when the number is not open.
+    pub fn of(number: RawFd) -> Option<FileId> {
         FileId::with_memory(number).map(|(id, _)| id)
     }
 
@@ -35,7 +35,7 @@ impl FileId {
             let id = FileId {
                 device: 0,
                 inode: 0,
-                process: 0,
+                number: 0,
             };
             return Some((id, 0));
         }
@@ -46,8 +46,8 @@ impl FileId {
         let id = FileId {
             device: stat.st_dev,
             inode: stat.st_ino,
-            process: match stat.st_mode & libc::S_IFMT {
-                0 => process_behind(number),
+            number: match stat.st_mode & libc::S_IFMT {
+                0 => number_in_shared_file(number),
                 _ => 0,
             },
         };
@@ -59,7 +59,25 @@ impl FileId {
         FileId {
             device,
             inode,
-            process: 0,
+            number: 0,
+        }
+    }
+
+    /// The device, the inode, and the number of an event counter or process that shares its file with others.
+    pub fn numbers(self) -> (u64, u64, i64) {
+        (self.device, self.inode, self.number)
+    }
+
+    /// Whether this file is behind the descriptor `number`.
+    pub fn is_behind(self, number: RawFd) -> bool {
+        self.behind(number).is_some()
+    }
+
+    /// Closes the descriptor `number`, if this file is behind it.
+    pub fn close(self, number: RawFd) {
+        if self.is_behind(number) {
+            // SAFETY: the number is open on the recorded file, whose owner asks for this; see `behind`.
+            drop(unsafe { OwnedFd::from_raw_fd(number) });
         }
     }
 
@@ -77,7 +95,7 @@ impl FileId {
         let same = found == self
             || found
                 == FileId {
-                    process: REAPED,
+                    number: REAPED,
                     ..self
                 };
         // SAFETY: the number is open on the same file that this process opened and closes nowhere else. Code that
@@ -90,11 +108,17 @@ impl FileId {
 /// the same file.
 const REAPED: i64 = -1;
 
-/// The number that `/proc` shows for the process behind a pidfd; zero for other descriptors, and without `/proc`.
-fn process_behind(number: RawFd) -> i64 {
-    let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
-    let pid = told.lines().find_map(|line| line.strip_prefix("Pid:"));
-    pid.and_then(|pid| pid.trim().parse().ok()).unwrap_or(0)
+/// The number that `/proc` shows for the process behind a pidfd, or for an event counter; zero for other descriptors,
+/// and without `/proc`.
+fn number_in_shared_file(fd: RawFd) -> i64 {
+    let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    let number = told.lines().find_map(|line| {
+        line.strip_prefix("Pid:")
+            .or_else(|| line.strip_prefix("eventfd-id:"))
+    });
+    number
+        .and_then(|number| number.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 /// A descriptor that this process owns, unless the program closed it.
@@ -157,6 +181,9 @@ impl Drop for KnownFd {
 /// Moves a descriptor away from the numbers that programs close or reuse by habit: the standard three (a program may be
 /// started without them), and the low ones that `closerange` loops cover.
 pub(crate) fn move_to_high_number(fd: OwnedFd) -> Result<OwnedFd> {
+    if cfg!(miri) {
+        return Ok(fd);
+    }
     let soft = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let floor = soft.map_or(HIGH, |soft| (soft / 2).min(HIGH as u64) as RawFd);
     if fd.as_raw_fd() >= floor.max(3) {
@@ -250,10 +277,30 @@ fn paths_in(folder: &str) -> Result<Vec<String>, Errno> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::os::fd::FromRawFd;
-
     use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
     use rustix::pipe::pipe;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "event counters")]
+    fn two_event_counters_are_two_files() {
+        let [one, two] = [0; 2].map(|count| eventfd(count, EventfdFlags::CLOEXEC).unwrap());
+        let file = FileId::of(one.as_raw_fd()).unwrap();
+        assert!(file.is_behind(one.as_raw_fd()));
+        assert!(!file.is_behind(two.as_raw_fd()));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "pipes")]
+    fn a_number_is_closed_only_while_it_is_the_recorded_file() {
+        let (read, _write) = pipe().unwrap();
+        let (number, file) = (read.as_raw_fd(), FileId::of(read.as_raw_fd()).unwrap());
+        let (other, _end) = pipe().unwrap();
+        FileId::of(other.as_raw_fd()).unwrap().close(number);
+        assert!(file.is_behind(number));
+        file.close(read.into_raw_fd());
+        assert!(!file.is_behind(number));
+    }
 
     #[test]
     #[cfg_attr(miri, ignore = "pipes")]

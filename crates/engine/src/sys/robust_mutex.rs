@@ -48,7 +48,7 @@ impl LivenessWord {
     ///
     /// The caller owns the process entry that the word belongs to, so nobody else initialises or locks the mutex.
     pub(crate) fn hold(&self) -> bool {
-        self.init() && is_list_known() && self.lock()
+        self.init() && (cfg!(miri) || is_list_known()) && self.lock()
     }
 
     /// Initialises it as a lock for the threads of the process that owns the entry.
@@ -116,7 +116,8 @@ impl LivenessWord {
     /// Prepares a sleep on the word: the value to expect, or `None` when the holder is already gone.
     pub(crate) fn watch(&self) -> Option<u32> {
         let word = self.word();
-        // SeqCst: in one total order with the record of the sleep, as are the writers of this word (`death_watch.rs`).
+        // SeqCst: in one total order with the record of the sleep, as are the writers of this word
+        // (`process_table/death_watch.rs`).
         let mut seen = word.load(Ordering::SeqCst);
         loop {
             if seen & DIED != 0 {

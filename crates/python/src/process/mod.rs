@@ -4,7 +4,10 @@
 //! number of an entry in the process table, with its generation.
 
 pub mod diagnostics;
+pub mod fork;
+pub mod known_fd;
 pub mod launch;
+pub mod sentinels;
 
 use std::os::fd::{IntoRawFd, RawFd};
 
@@ -109,20 +112,6 @@ pub fn claim_entry(proc_id: u32) -> PyResult<()> {
     process::move_to_entry(parse_id(proc_id)?).map_err(raise)
 }
 
-/// Returns, in the parent and after a fork in this thread, the id of the child.
-#[pyfunction]
-pub fn forked_child() -> Option<u32> {
-    process::forked_child().map(ProcId::as_u32)
-}
-
-/// Raises `MemoryError` or `OSError` if the child of the last fork could not share all that its parent holds.
-///
-/// Works in the child and in the parent, in the thread that forked.
-#[pyfunction]
-pub fn check_fork() -> PyResult<()> {
-    process::check_fork().map_err(raise)
-}
-
 /// Prepares a fork, so that the child can call `die_with_parent`.
 #[pyfunction]
 pub fn prepare_lifeline() -> PyResult<()> {
@@ -135,7 +124,7 @@ pub fn lifeline_fd() -> PyResult<RawFd> {
     Ok(parent_death::reading_end().map_err(raise)?.into_raw_fd())
 }
 
-/// Ties this process to its parent: it is killed when the parent dies.
+/// Makes this process die with its parent: it is killed when the parent dies.
 ///
 /// The parent is the process that passed `fd`, or without `fd` the one that forked this process.
 #[pyfunction]

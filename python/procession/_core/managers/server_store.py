@@ -1,9 +1,13 @@
 """The server's side of a manager's dict and list: it owns the values, in its own memory or in a shared store.
 
-The values start in a plain local object. When the first proxy asks, and all values are plain data, they move
-to a store in shared memory, which proxies use without the server. An operation or value that the store does
-not support moves them back to the local object for good. From then on they are served as in the stdlib.
+The values start in a plain local object. When proxies have called often enough to make it worth while, and
+all values are plain data, they move to a store in shared memory, which proxies use without the server. An
+operation or value that the store does not support moves them back to the local object for good. From then on
+they are served as in the stdlib.
 """
+
+# What comes out of a store may be anything.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 
@@ -15,6 +19,10 @@ from .._typing import Any
 from .store_methods import UNABLE, DictMethods, ListMethods
 
 __all__ = ["ServerDict", "ServerList"]
+
+# The values move when there are at most so many for each call so far. To move this many takes a tenth of the
+# time of a call, so that a program which never calls again has lost no more than a tenth of its time.
+_VALUES_PER_CALL = 10
 
 
 class _ServerStore:
@@ -34,22 +42,37 @@ class _ServerStore:
         # Held only briefly: a local call may call other objects of the server, or this one again.
         self._moving = threading.Lock()
         self._local_calls = 0
+        self._calls = 0
 
-    def _share(self) -> bytes | bool | None:
-        """Return the handle of the store; None if there will never be one, False if it is busy now."""
+    def _share_or_call(self, calls: int, method: str, args: tuple[Any, ...]) -> tuple[bytes | int, Any]:
+        """Return the handle of the store, or what a method of the local object returns.
+
+        `calls` counts the proxy's calls since it asked last. With the method's value comes the number of
+        calls after which to ask again; 0 means never.
+        """
+        answer = self._share(calls)
+        if isinstance(answer, bytes):
+            return answer, None
+        return answer, getattr(self, method)(*args)
+
+    def _share(self, calls: int = 1) -> bytes | int:
+        """Return the handle of the store, or after how many calls to ask again; 0 means never."""
         with self._moving:
             if self._local is None:
                 return self._store.handle
+            self._calls += calls
             if self._local_calls:
-                return False
+                return 1
             if not self._may_move:
-                return None
+                return 0
+            if (worth := len(self._local) // _VALUES_PER_CALL) > self._calls:
+                return worth - self._calls
             self._may_move = False
             try:
                 store = self._store_kind()
                 self._fill(store)
             except (*UNABLE, MemoryError, OSError, RuntimeError, ValueError):
-                return None
+                return 0
             self._store, self._local = store, None
             return store.handle
 

@@ -21,7 +21,17 @@ from .lazy_thread import LazyThread
 from .results import report_failed_callback
 from .stdlib_attributes import Handler
 
-__all__ = ["CLOSE", "INIT", "RUN", "TERMINATE", "PoolBackend", "cancelled", "remaining", "warn"]
+__all__ = [
+    "CLOSE",
+    "INIT",
+    "RUN",
+    "TERMINATE",
+    "PoolBackend",
+    "cancelled",
+    "remaining",
+    "usable_processors",
+    "warn",
+]
 
 INIT = "INIT"
 RUN = "RUN"
@@ -67,7 +77,7 @@ class PoolBackend(ABC):
         """Open the job of a result and submit the items of a sequence as its tasks."""
 
     @abstractmethod
-    def feed(self, feed: TaskSource) -> tuple[int, bool]:
+    def feed(self, source: TaskSource) -> tuple[int, bool]:
         """Submit tasks of a source until it ends or enough tasks wait.
 
         Returns the index of the next task, and whether the source ended.
@@ -221,3 +231,9 @@ def cancelled() -> BaseException:
     from concurrent.futures import CancelledError
 
     return CancelledError("this task was cancelled")
+
+
+def usable_processors() -> int:
+    """Return the number of processors that this process may use, as far as Python knows it."""
+    count = getattr(os, "process_cpu_count", os.cpu_count)
+    return count() or 1

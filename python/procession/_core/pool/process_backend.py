@@ -172,7 +172,7 @@ class ProcessBackend(PoolBackend):
         finally:
             util.debug("pool watcher exiting")
 
-    def _carry_out(self, kind: str, *details: Any) -> None:
+    def _carry_out(self, kind: Any, *details: Any) -> None:
         """Carry out a step of the supervisor."""
         match kind:
             case "start":

@@ -17,10 +17,15 @@ from types import GenericAlias
 
 from procession._native import NoValue
 
-from .._typing import TYPE_CHECKING, Any, Protocol
+from .. import TYPE_CHECKING
+from .._typing import Any, BaseIterator, Generic, Protocol, TypeVar
 from ..errors import TimeoutError
 
 if TYPE_CHECKING:
+    from typing import Self
+
+    from procession._native import PoolJob
+
     from .backend import PoolBackend
 
     class Pool(Protocol):
@@ -29,7 +34,16 @@ if TYPE_CHECKING:
         _backend: PoolBackend
 
 
-__all__ = ["ApplyResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "report_failed_callback"]
+_T = TypeVar("_T")
+
+__all__ = [
+    "ApplyResult",
+    "IMapIterator",
+    "IMapUnorderedIterator",
+    "MapResult",
+    "awaited",
+    "report_failed_callback",
+]
 
 
 class _Job:
@@ -37,7 +51,7 @@ class _Job:
 
     _pool: Pool | None
     # The job, from its creation on. A call's job is created when it is submitted.
-    _handle: Any = None
+    _handle: PoolJob = None  # type: ignore[assignment]
     # Kept alive as long as there may be tasks that need it.
     _function: Any = None
 
@@ -49,7 +63,7 @@ class _Job:
     def _prepare(self, pool: Pool, func: Callable[..., Any] | None) -> None:
         self._pool = pool
         self._backend = pool._backend
-        self.name = getattr(func, "__qualname__", None) or repr(func)
+        self.name: str = getattr(func, "__qualname__", None) or repr(func)
 
     def _create(self, expected: int | None, delivered: bool = False, fail_fast: bool = False) -> None:
         """Create the job of so many tasks. With `delivered`, its callbacks run when it is done."""
@@ -86,7 +100,7 @@ class _Job:
         return self._backend.cancel(self._job)
 
 
-class ApplyResult(_Job):
+class ApplyResult(_Job, Generic[_T]):
     """The result of one call that a worker runs, as `apply_async` returns it."""
 
     _shape = "single"
@@ -149,7 +163,7 @@ class ApplyResult(_Job):
         """Wait until the call is done, for at most `timeout` seconds."""
         self._handle.wait(timeout)
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> _T:
         """Wait for the call; return what it returned, or raise what it raised.
 
         Raises TimeoutError if it is not done within `timeout` seconds, WorkerDied if its worker died, and
@@ -159,7 +173,7 @@ class ApplyResult(_Job):
             raise TimeoutError
         success, value = self._decoded()
         if success:
-            return value
+            return value  # type: ignore[no-any-return]
         try:
             raise value
         finally:
@@ -179,11 +193,14 @@ class ApplyResult(_Job):
     def _success(self) -> bool:
         return not self.ready() or self._decoded()[0]
 
-    def __getattr__(self, name: str) -> Any:
-        # Not a property: the server of a manager reads every attribute that `dir` lists, ready or not.
-        if name == "_value" and self.ready():
-            return self._decoded()[1]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    # Type checkers would accept every name.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # Not a property: the server of a manager reads every attribute that `dir` lists, ready or not.
+            if name == "_value" and self.ready():
+                return self._decoded()[1]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _deliver(self) -> None:
         """Run the callback; called once, by the callback thread."""
@@ -196,13 +213,14 @@ class ApplyResult(_Job):
             self._backend.jobs.mark_finished(self._job)
             self._handle.announce()
 
-    __class_getitem__: Any = classmethod(GenericAlias)
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
 
 
 class _Done:
     """Whether a result is ready, with the methods of an event."""
 
-    def __init__(self, result: ApplyResult) -> None:
+    def __init__(self, result: ApplyResult[Any]) -> None:
         self._result = result
 
     def is_set(self) -> bool:
@@ -215,7 +233,7 @@ class _Done:
         return self.is_set()
 
 
-class MapResult(ApplyResult):
+class MapResult(ApplyResult[list[_T]]):
     """The results of a whole map, as one list."""
 
     _shape = "list"
@@ -270,7 +288,7 @@ class MapResult(ApplyResult):
         return max(1, round(chunks * (expected - done) / expected))
 
 
-class IMapIterator(_Job):
+class IMapIterator(_Job, BaseIterator[_T]):
     """An iterator over results, in the order of the arguments."""
 
     _shape = "ordered"
@@ -306,10 +324,10 @@ class IMapIterator(_Job):
         """How many results were taken out."""
         return self._handle.consumed()
 
-    def __iter__(self) -> IMapIterator:
+    def __iter__(self) -> Self:
         return self
 
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: float | None = None) -> _T:
         """Return the next result, or raise what its task raised.
 
         Raises TimeoutError if it is not there within `timeout` seconds, and StopIteration after the last. A
@@ -325,7 +343,7 @@ class IMapIterator(_Job):
         if self._source is not None:
             self._backend.feeder.result_taken(self._source)
         if type(item) is not NoValue:
-            return item
+            return item  # type: ignore[no-any-return]
         if item.ended:
             raise StopIteration
         raised = item.error
@@ -354,13 +372,19 @@ class IMapIterator(_Job):
             if self._backend.jobs.is_open(self._job):
                 self._backend.cache[self._job] = self
 
-    __next__ = next
+    if TYPE_CHECKING:
+
+        def __next__(self) -> _T: ...
+
+    else:
+        __next__ = next
+        __class_getitem__ = classmethod(GenericAlias)
 
 
 class _AbandonGuard:
     """Part of an iterator whose loop ended by an exception: cancels the job when it is collected."""
 
-    def __init__(self, iterator: IMapIterator) -> None:
+    def __init__(self, iterator: IMapIterator[Any]) -> None:
         self.is_abandoned = True
         self._backend = iterator._backend
         self._job = iterator._job
@@ -379,7 +403,7 @@ class _AbandonedJob:
         self.name = name
 
 
-class IMapUnorderedIterator(IMapIterator):
+class IMapUnorderedIterator(IMapIterator[_T]):
     """An iterator over results, in the order in which they become ready."""
 
     _shape = "unordered"
@@ -389,3 +413,13 @@ def report_failed_callback() -> None:
     """Report the current exception, which a callback raised, through `threading.excepthook`."""
     args = threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
     threading.excepthook(args)
+
+
+def awaited(result: ApplyResult[_T]) -> _T:
+    """Wait for a result that no one else can read: an exception that ends the wait cancels the job."""
+    try:
+        return result.get()
+    except BaseException:
+        if isinstance(result, ApplyResult):
+            result._backend.abandon(result)
+        raise

@@ -25,7 +25,7 @@ from .exit_mark import exit_function
 from .parent_death import dies_with_parent
 from .running import exit_code, report_error, run_bootstrap
 
-__all__ = ["check_forked_child", "release_forked_entry", "run_forked_child"]
+__all__ = ["clean_up_failed_fork", "run_forked_child"]
 
 _thread: Any = threading
 _exit_handlers: Any = atexit
@@ -42,10 +42,17 @@ _IS_KNOWN = sys.version_info < (3, 16)
 Role = tuple[Any, int]
 
 
-def release_forked_entry() -> None:
-    """Release the process-table entry that was reserved for a child whose fork failed."""
+def clean_up_failed_fork(pid: int, error: BaseException) -> None:
+    """Release what was reserved for a child that did not start; `pid` is 0 then.
+
+    Or reap a child that could not take over what its parent holds: such a child exits at once.
+    """
+    if pid and not isinstance(error, (MemoryError, OSError, RuntimeError)):
+        return  # An interrupt: the child runs.
+    if pid:
+        os.waitpid(pid, 0)
     if (proc_id := _native.forked_child()) is not None:
-        _native.release_entry(proc_id)
+        (_native.reap if pid else _native.release_entry)(proc_id)
 
 
 def _is_whole() -> bool:
@@ -55,22 +62,6 @@ def _is_whole() -> bool:
     except (MemoryError, OSError, RuntimeError):
         return False
     return True
-
-
-def check_forked_child(pid: int) -> int | None:
-    """Return the process-table entry of the child just forked; None if this process has no arena.
-
-    Raises the error of a child that could not take over what its parent holds, after that child has exited.
-    """
-    proc_id = _native.forked_child()
-    try:
-        _native.check_fork()
-    except BaseException:
-        os.waitpid(pid, 0)
-        if proc_id is not None:
-            _native.reap(proc_id)
-        raise
-    return proc_id
 
 
 def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role] | None = None) -> NoReturn:
@@ -95,7 +86,7 @@ def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role
         else:
             code = run_bootstrap(process_obj, parent)
     except Exception:
-        sys.excepthook(*sys.exc_info())
+        sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType]
         sys.stderr.flush()
     finally:
         try:

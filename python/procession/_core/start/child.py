@@ -14,12 +14,11 @@ import threading
 import time
 
 from procession import _native
+from procession._native import KnownFd
 
 from .._typing import Any
-from ..stdlib import util
+from ..stdlib import process, util
 from ..system import sentinels
-from ..system.fd import KnownFd
-from ..system.standard_io import StandardNumbersTaken
 from .main_module import sync_main_modules
 
 __all__ = ["UNKNOWN_STATUS", "ChildProcess"]
@@ -36,9 +35,7 @@ _PEEK = os.WEXITED | os.WNOWAIT | os.WNOHANG
 UNKNOWN_STATUS = 255
 
 
-def _close(*fds: KnownFd) -> None:
-    for fd in fds:
-        fd.close()
+_process: Any = process
 
 
 class ChildProcess:
@@ -50,16 +47,23 @@ class ChildProcess:
     sentinel: int
 
     def __init__(self, process_obj: Any) -> None:
+        if not _native.are_all_alive(len(_process._children)):
+            # It asks each child.
+            _process._cleanup()
         util._flush_std_streams()
-        sync_main_modules()
+        sync_main_modules(own_callers=3)
         self.returncode: int | None = None
-        self.finalizer: util.Finalize | None = None
         self.proc_id: int | None = None
         # The threads that wait for the child's end; the kernel tells one of them. No condition variable: a
         # start pays for every object it makes.
         self._reapers: list[int] = []
-        with StandardNumbersTaken():
+        # A forked child keeps them.
+        taken = _native.fill_standard_numbers()
+        try:
             self._launch(process_obj)
+        finally:
+            for fd in taken:
+                os.close(fd)
 
     def duplicate_for_child(self, fd: int) -> int:
         """Make a descriptor of this process exist in the child; a forked child inherits it."""
@@ -111,6 +115,7 @@ class ChildProcess:
     def _set_returncode(self, code: int) -> None:
         if self.returncode is None:
             self.returncode = code
+            _native.discard_sentinel(self.sentinel)
             self._reap_entry()
 
     def terminate(self) -> None:
@@ -127,8 +132,8 @@ class ChildProcess:
 
     def close(self) -> None:
         """Close the sentinel."""
-        if self.finalizer is not None:
-            self.finalizer()
+        for fd in self._owned:
+            fd.close()
 
     def _launch(self, process_obj: Any) -> None:
         """Start the child and take charge of it, by `_watch` or `_own`."""
@@ -144,7 +149,7 @@ class ChildProcess:
             # Where SIGCHLD is ignored the child may have ended already, and its status is lost.
             sentinel, write = os.pipe()
             os.close(write)
-            self._own(sentinel)
+            self._own(KnownFd(sentinel))
             self._set_returncode(UNKNOWN_STATUS)
             return
         except OSError:
@@ -152,14 +157,13 @@ class ChildProcess:
             self._collect_status()
             self._reap_entry()
             raise
-        self._own(sentinel)
+        self._own(KnownFd(sentinel))
 
-    def _own(self, sentinel: int, *others: int) -> None:
-        self.sentinel = sentinel
-        # The program may close it, and another process may get its number.
-        self._sentinel = KnownFd(sentinel)
-        fds = [self._sentinel, *map(KnownFd, others)]
-        self.finalizer = util.Finalize(self, _close, fds)
+    def _own(self, sentinel: KnownFd, *others: KnownFd) -> None:
+        self.sentinel = sentinel.number
+        self._sentinel = sentinel
+        self._owned = (sentinel, *others)
+        _native.add_sentinel(self.sentinel)
 
     def _collect_status(self) -> int | None:
         """Wait for the child's end and reap it; None if something else did."""

@@ -16,14 +16,33 @@ from .._typing import Any
 __all__ = ["LaunchedMain", "innermost_frame", "sync_main_modules"]
 
 
-def sync_main_modules() -> None:
-    """Make both names stand for the program that runs; called before children or objects for them exist."""
+def sync_main_modules(own_callers: int = 0) -> None:
+    """Make both names stand for the program that runs; called before children or objects for them exist.
+
+    `own_callers` counts the callers that are no code of the program.
+    """
     main = sys.modules.get("__main__")
     if not isinstance(main, ModuleType):
         return
-    main = _executed_in(main)
+    if not own_callers or not _is_called_by(main, own_callers + 2):
+        main = _executed_in(main)
     if sys.modules.get("__mp_main__") is not main:
         sys.modules["__main__"] = sys.modules["__mp_main__"] = main
+
+
+def _is_called_by(main: ModuleType, depth: int) -> bool:
+    """Return whether code of the main module calls the package, so that nothing needs to be searched.
+
+    The search makes objects of all frames, and the next fork copies their memory.
+    """
+    try:
+        frame = sys._getframe(depth)
+    except ValueError:
+        return False
+    if frame.f_globals is main.__dict__:
+        return True
+    # The process class of the current start method calls that of the method itself.
+    return frame.f_back is not None and frame.f_back.f_globals is main.__dict__
 
 
 def _executed_in(main: ModuleType) -> ModuleType:

@@ -16,8 +16,7 @@ from typing import NamedTuple
 from procession import _native
 
 from .._typing import Any
-from ..system.fd import identity_of
-from ..system.standard_io import STANDARD_NUMBERS
+from ..system.fd import STANDARD_NUMBERS
 
 __all__ = ["ProcessAttributes", "become_user", "apply_changes"]
 
@@ -62,7 +61,7 @@ class ProcessAttributes(NamedTuple):
             signal.pthread_sigmask(signal.SIG_BLOCK, ()),
             _ignored(status),
             (os.getresuid(), os.getresgid(), tuple(os.getgroups())),
-            tuple([identity_of(fd) for fd in STANDARD_NUMBERS]),
+            tuple([_native.identity_of(fd) for fd in STANDARD_NUMBERS]),
             _between(status, *_PRIVILEGES),
             (os.getpgid(0), os.getsid(0)),
             _native.namespace_id(),
@@ -165,7 +164,7 @@ def _set_standard(identities: tuple[Any, ...], given: list[int]) -> None:
         if identity is not None:
             os.dup2(fd := given.pop(0), number)
             os.close(fd)
-        elif identity_of(number) is not None:
+        elif _native.identity_of(number) is not None:
             os.close(number)
 
 

@@ -12,9 +12,10 @@ import signal
 import sys
 import threading
 
+from procession import _native
+
 from .._typing import Any
 from ..stdlib import load, loaded, util
-from ..system.fd import identity_of
 
 __all__ = ["adopt_tracker", "fork", "passed_tracker"]
 
@@ -44,19 +45,23 @@ class _Pending:
 
     def __init__(self, fds: list[int], *, is_first: bool) -> None:
         self.fds = fds
-        self._identities = [identity_of(fd) for fd in fds]
+        self._identities = [_native.identity_of(fd) for fd in fds]
         # Only the first process waits for the tracker at its exit: by then all others have ended.
         self._is_first = is_first
         self._lock = threading.Lock()
-        self._tracker: Any = load("resource_tracker")._resource_tracker
+        self._module: Any = load("resource_tracker")
+        self._tracker: Any = self._module._resource_tracker
         for name in self._HOOKS:
             setattr(self._tracker, name, self._after_start(getattr(self._tracker, name)))
+        # The module has its own name for the method.
+        self._ensure_running = self._module.ensure_running
+        self._module.ensure_running = self._after_start(self._ensure_running)
         self._tracker._stop = self._stopping(self._tracker._stop)
         os.register_at_fork(after_in_child=self._after_fork)
 
     def is_whole(self) -> bool:
         """Return whether the descriptors are unchanged: a program may have closed them."""
-        return self._identities == [identity_of(fd) for fd in self.fds]
+        return self._identities == [_native.identity_of(fd) for fd in self.fds]
 
     def drop(self) -> None:
         """Restore the stdlib's tracker object."""
@@ -64,6 +69,7 @@ class _Pending:
         _pending = None
         for name in (*self._HOOKS, "_stop"):
             vars(self._tracker).pop(name, None)
+        self._module.ensure_running = self._ensure_running
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
@@ -123,7 +129,8 @@ def _start_tracker(read: int) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         command = [executable, *util._args_from_interpreter_flags(), "-c", program]
-        return util.spawnv_passfds(executable, command, passed)
+        pid: int = util.spawnv_passfds(executable, command, passed)
+        return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -18,9 +18,10 @@ import time
 from collections.abc import Callable
 
 from procession import _native
+from procession._native import KnownFd
 
 from ..arguments import seconds
-from .fd import REFUSALS, KnownFd
+from .fd import REFUSALS
 
 __all__ = [
     "LivenessPipe",

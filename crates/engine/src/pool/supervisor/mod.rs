@@ -21,7 +21,7 @@ mod tests;
 
 use std::time::Instant;
 
-use crate::memory::owner::ProcId;
+use crate::arena::owner::ProcId;
 
 pub use oom::{OomHint, OomKills};
 use policy::{CHECK_INTERVAL, EXIT_TIMEOUT, FailedStarts};

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::super::message::{INITIALIZER_FAILED, READY, WorkerMessage};
 use super::super::task_queue::{Event, Lost, Results, TaskQueue};
 use super::{Action, FailedStart, Supervisor};
+use crate::arena::owner::ProcId;
 use crate::deadline::Deadline;
 use crate::error::{Error, GetError};
-use crate::memory::owner::ProcId;
 
 /// Why a task ended without a result of its worker, which is alive.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Action, FailedStart, Policy, Supervisor};
-use crate::memory::owner::ProcId;
+use crate::arena::owner::ProcId;
 
 const GRACE: Duration = Duration::from_millis(500);
 
