@@ -240,7 +240,8 @@ class Pool(_StdPool):
         Raises what the function raises, WorkerDied if the worker died, and TimeoutError after `task_timeout`
         seconds.
         """
-        return awaited(self.apply_async(func, args, kwds, task_timeout=task_timeout, retries=retries))
+        value: _T = awaited(self.apply_async, func, args, kwds, task_timeout=task_timeout, retries=retries)
+        return value
 
     def apply_async(  # type: ignore[override]
         self,
@@ -290,15 +291,14 @@ class Pool(_StdPool):
         A task calls the function for `chunksize` items. Raises what the first failed task raised.
         """
         return awaited(
-            self._map_async(
-                func,
-                iterable,
-                mapstar,
-                chunksize,
-                task_timeout=task_timeout,
-                retries=retries,
-                fail_fast=fail_fast,
-            )
+            self._map_async,
+            func,
+            iterable,
+            mapstar,
+            chunksize,
+            task_timeout=task_timeout,
+            retries=retries,
+            fail_fast=fail_fast,
         )
 
     def map_async(  # type: ignore[override]
@@ -338,15 +338,14 @@ class Pool(_StdPool):
     ) -> list[_T]:
         """Like `map`, but each item is a tuple of arguments: calls `func(*item)`."""
         return awaited(
-            self._map_async(
-                func,
-                iterable,
-                starmapstar,
-                chunksize,
-                task_timeout=task_timeout,
-                retries=retries,
-                fail_fast=fail_fast,
-            )
+            self._map_async,
+            func,
+            iterable,
+            starmapstar,
+            chunksize,
+            task_timeout=task_timeout,
+            retries=retries,
+            fail_fast=fail_fast,
         )
 
     def starmap_async(  # type: ignore[override]

@@ -415,8 +415,12 @@ def report_failed_callback() -> None:
     threading.excepthook(args)
 
 
-def awaited(result: ApplyResult[_T]) -> _T:
-    """Wait for a result that no one else can read: an exception that ends the wait cancels the job."""
+def awaited(submit: Callable[..., ApplyResult[_T]], *args: Any, **kwds: Any) -> _T:
+    """Submit, and wait for a result that no one else can read; an exception that ends the wait cancels it.
+
+    No signal handler runs between the two: handlers run where a Python function begins, not where it returns.
+    """
+    result = submit(*args, **kwds)
     try:
         return result.get()
     except BaseException:
