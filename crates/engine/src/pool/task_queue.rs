@@ -559,6 +559,11 @@ impl TaskQueue {
         rung
     }
 
+    /// Whether it accepts no more tasks.
+    pub fn is_closing(&self) -> bool {
+        self.scheduler().closing
+    }
+
     /// Accepts no more tasks, and lets the workers exit once all tasks are claimed.
     pub fn close(&self) {
         let mut scheduler = self.scheduler();

@@ -90,7 +90,7 @@ impl PoolShared {
     fn check_open(&self) -> Result<(), Error> {
         match self.broken() {
             Some(error) => Err(error.clone().into()),
-            None if self.supervisor().is_closed() => Err(Error::PoolClosed),
+            None if self.task_queue.is_closing() => Err(Error::PoolClosed),
             None => Ok(()),
         }
     }
@@ -150,7 +150,11 @@ impl PoolShared {
         let submitted = self
             .task_queue
             .submit_within(most, task, &[request], deadline);
-        submitted.map_err(|error| self.check_open().err().unwrap_or(error.into()))
+        submitted.map_err(|error| match self.broken() {
+            Some(broken) => broken.clone().into(),
+            None if self.task_queue.is_closing() => Error::PoolClosed,
+            None => error.into(),
+        })
     }
 
     /// Returns whether there is memory for another task when all tasks together have this weight.

@@ -135,11 +135,6 @@ impl Supervisor {
         staying.count() + self.unwatched
     }
 
-    /// Whether the pool was closed or terminated.
-    pub fn is_closed(&self) -> bool {
-        self.phase != Phase::Open
-    }
-
     /// Whether the pool was terminated.
     pub fn is_terminated(&self) -> bool {
         self.phase == Phase::Terminated
@@ -151,7 +146,7 @@ impl Supervisor {
     }
 
     fn is_ending(&self) -> bool {
-        self.is_closed() || self.has_given_up_for_good()
+        self.phase != Phase::Open || self.has_given_up_for_good()
     }
 
     fn has_given_up_for_good(&self) -> bool {
