@@ -90,7 +90,7 @@ tsan: ## the engine's tests under the thread sanitizer (needs a nightly toolchai
 # are left out: they fork, or register themselves with inline assembly.
 miri: ## what one process does, under Miri (needs a nightly toolchain with miri and rust-src)
 	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance" CARGO_TARGET_DIR=$(TARGET)/miri \
-		$(CARGO) +nightly miri test --locked --package procession-engine --package procession-wire --lib -- --skip process::child
+		$(CARGO) +nightly miri test --locked --package procession-engine --package procession-wire --lib --test miri -- --skip process::child
 
 # As the manifest says.
 OLDEST_RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)

@@ -139,15 +139,15 @@ fn the_end_of_a_process_ends_the_wait() {
 }
 
 #[test]
-fn an_alarm_reaches_a_thread_that_waits_for_other_things() {
+fn a_wake_handle_reaches_a_thread_that_waits_for_other_things() {
     isolated(|| {
         let (quiet, wake_handle) = (Queue::new(0).unwrap(), WakeHandle::default());
         let sources = [
             Source::Message(&quiet),
-            Source::WakeHandle(&wake_handle, wake_handle.count()),
+            Source::WakeHandle(&wake_handle, wake_handle.event_key()),
         ];
         std::thread::scope(|scope| {
-            scope.spawn(|| wake_handle.ring());
+            scope.spawn(|| wake_handle.notify());
             assert_eq!(Select::default().wait(&sources, promptly()), Ok(1));
         });
     });

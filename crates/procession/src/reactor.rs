@@ -149,7 +149,7 @@ impl Drop for Registration {
         let removed = self.reactor.entries().remove(&self.number);
         if removed.is_some() {
             // Make the thread drop what it waited for.
-            self.reactor.waker_source.ring();
+            self.reactor.waker_source.notify();
         }
     }
 }
@@ -166,7 +166,7 @@ impl Reactor {
         }
         entries.insert(number, entry);
         drop(entries);
-        self.waker_source.ring();
+        self.waker_source.notify();
         Ok(())
     }
 
@@ -181,13 +181,13 @@ impl Reactor {
     fn run(&self) {
         let select = Select::default();
         loop {
-            let count = self.waker_source.count();
+            let key = self.waker_source.event_key();
             let interest: Vec<(u64, Interest)> = self
                 .entries()
                 .iter()
                 .map(|(number, entry)| (*number, entry.interest.clone()))
                 .collect();
-            let waker_source = [Source::WakeHandle(&self.waker_source, count)];
+            let waker_source = [Source::WakeHandle(&self.waker_source, key)];
             let sources = interest.iter().map(|(_, interest)| interest.source());
             let sources: Vec<Source<'_>> = waker_source.into_iter().chain(sources).collect();
             if select.wait(&sources, Deadline::NEVER).is_err() {

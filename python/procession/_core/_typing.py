@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Iterator as BaseIterator
+    from typing import IO as IO
     from typing import Any as Any
     from typing import Generic as Generic
     from typing import NoReturn as NoReturn
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     def plain(kind: Any) -> Any: ...
 
 else:
-    Any = NoReturn = Protocol = object
+    IO = Any = NoReturn = Protocol = object
 
     def TypeVar(name, *constraints, **options):
         return object
@@ -32,4 +33,14 @@ else:
 
     Generic = BaseIterator = plain(object)
 
-__all__ = ["Any", "BaseIterator", "Generic", "NoReturn", "Protocol", "TypeVar", "plain"]
+__all__ = [
+    "IO",
+    "TYPE_CHECKING",
+    "Any",
+    "BaseIterator",
+    "Generic",
+    "NoReturn",
+    "Protocol",
+    "TypeVar",
+    "plain",
+]

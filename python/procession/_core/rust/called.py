@@ -26,10 +26,10 @@ class _Refused(Exception):
     """The function cannot be called."""
 
 
-def main(error_fd: int) -> NoReturn:
+def main(error_fd: int, handshake: str) -> NoReturn:
     """Join the process tree, run the request that waits in the queue, put the response and exit."""
     try:
-        queue = _enter(error_fd)
+        queue = _enter(error_fd, handshake)
     except RuntimeError:
         # The engine has told the parent.
         sys.exit(1)
@@ -43,8 +43,8 @@ def main(error_fd: int) -> NoReturn:
     sys.exit("returned" not in response)
 
 
-def _enter(error_fd: int) -> _native.Queue[Any]:
-    tag = _native.complete_handshake()
+def _enter(error_fd: int, handshake: str) -> _native.Queue[Any]:
+    tag = _native.answer_handshake(handshake)
     if tag is None:
         text = (
             f"the package procession of {sys.executable} does not understand how it was started; "
