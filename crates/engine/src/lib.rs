@@ -34,6 +34,8 @@ pub(crate) mod failpoint;
 #[cfg(not(loom))]
 mod id_map;
 #[cfg(not(loom))]
+pub mod in_place;
+#[cfg(not(loom))]
 pub(crate) mod memory;
 #[cfg(not(loom))]
 pub(crate) mod objects;
@@ -62,6 +64,8 @@ pub use error::{Error, Result};
 #[cfg(not(loom))]
 pub use id_map::{IdMap, IdSet};
 #[cfg(not(loom))]
+pub use in_place::InPlace;
+#[cfg(not(loom))]
 pub use memory::owner::ProcId;
 #[cfg(not(loom))]
 pub use objects::cow_buffer::CowBuffer;
@@ -70,7 +74,7 @@ pub use objects::handle::Handle;
 #[cfg(not(loom))]
 pub use objects::object_ref::{ObjectRef, Opened};
 #[cfg(not(loom))]
-pub use objects::private_mapping::{BorrowedBuffer, BufferView};
+pub use objects::private_mapping::BorrowedBuffer;
 #[cfg(not(loom))]
 pub use sys::known_fd::FileId;
 #[cfg(not(loom))]

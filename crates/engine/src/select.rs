@@ -34,13 +34,13 @@ pub enum Source<'a> {
     Message(&'a Queue),
     /// A queue that has room, or is closed.
     Room(&'a Queue),
-    /// A queue from which a message was received after [this key](Queue::moment), or that is closed.
+    /// A queue from which a message was received after [this key](Queue::event_key), or that is closed.
     RoomSince(&'a Queue, EventKey),
     /// An end of a pipe that has a message, or the end of the stream.
     Arrival(&'a End),
     /// An end of a pipe that has room for a small message, or whose peer is gone.
     Departure(&'a End),
-    /// An end of a pipe from whose other end a message was received after [this key](End::moment), or whose peer is
+    /// An end of a pipe from whose other end a message was received after [this key](End::event_key), or whose peer is
     /// gone.
     DepartureSince(&'a End, EventKey),
     /// A child that ended: its pidfd, and its id in the process table.

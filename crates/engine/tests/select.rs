@@ -82,12 +82,9 @@ fn room_in_a_full_queue_or_pipe_ends_the_wait() {
         let (reader, writer) = pipe(false).unwrap();
         let large = vec![1; 600_000];
         writer.send(&[&large], Deadline::NOW).unwrap();
-        let moment = writer.moment();
+        let key = writer.event_key();
         assert!(writer.send(&[&large], Deadline::NOW).is_err());
-        let sources = [
-            Source::Room(&queue),
-            Source::DepartureSince(&writer, moment),
-        ];
+        let sources = [Source::Room(&queue), Source::DepartureSince(&writer, key)];
         let select = Select::default();
         assert_eq!(select.wait(&sources, briefly()), Err(WaitError::TimedOut));
         // A small message would fit.

@@ -22,7 +22,7 @@ const CRATE: House = House {
         &["sync"],
         &["data", "reactor"],
         &["channel", "process"],
-        &["select", "pool", "python"],
+        &["select", "pool", "python", "codec"],
         &["init"],
     ],
 };
@@ -43,7 +43,7 @@ const ENGINE: House = House {
         ("process/death_watch.rs", "sync"),
     ],
     floors: &[
-        &["error", "failpoint", "id_map", "deadline"],
+        &["error", "failpoint", "id_map", "deadline", "in_place"],
         &["retries", "sys"],
         &["memory", "process", "objects"],
         &["sync", "value"],

@@ -244,7 +244,7 @@ impl End {
     ///
     /// # Errors
     /// Like [`End::send`].
-    pub fn send_draft(
+    pub fn send_buf(
         &self,
         buf: &mut Option<MessageBuf>,
         deadline: Deadline,
@@ -549,7 +549,7 @@ impl End {
 
     /// Read this before an attempt to send that fails; see
     /// [`Source::DepartureSince`](crate::select::Source::DepartureSince).
-    pub fn moment(&self) -> EventKey {
+    pub fn event_key(&self) -> EventKey {
         EventKey::now(&self.outgoing().chain.space)
     }
 

@@ -161,7 +161,7 @@ impl Queue {
     ///
     /// # Errors
     /// Like [`Queue::put`].
-    pub fn put_draft(
+    pub fn put_buf(
         &self,
         buf: &mut Option<MessageBuf>,
         deadline: Deadline,
@@ -252,7 +252,7 @@ impl Queue {
 
     /// Read this before an attempt to put that fails; see
     /// [`Source::RoomSince`](crate::select::Source::RoomSince).
-    pub fn moment(&self) -> EventKey {
+    pub fn event_key(&self) -> EventKey {
         EventKey::now(&self.at().chain.space)
     }
 

@@ -13,6 +13,7 @@ use super::chunk::Chunk;
 use super::chunk_list::{CLOSED, JOINABLE, ListCursor, Next};
 use super::link::Link;
 use super::message::Message;
+use super::message_buf::MessageBuf;
 use super::recovery;
 use super::send::slot_owner;
 use super::slot::{Phase, View};
@@ -314,7 +315,8 @@ where
             arena.free(block, mine);
             return Err(Error::BadHandle);
         }
-        Ok(Message::long(arena, block, mine, start..length as usize))
+        let buf = MessageBuf::received(arena, block, mine, start..length as usize);
+        Ok(Message::long(buf))
     }
 }
 
