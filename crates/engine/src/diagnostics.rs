@@ -7,16 +7,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::arena::cell::BlockId;
+use crate::arena::kind::Kind;
+use crate::arena::{Arena, home_if_any};
 use crate::error::{Error, Result};
-use crate::memory::block::BlockId;
-use crate::memory::{self, Arena, home_if_any};
 use crate::objects::handle::Handle;
-use crate::objects::object::Kind;
 use crate::process::ProcId;
-use crate::process::wait_registry;
+use crate::process_table::home;
+use crate::process_table::wait_registry;
 use crate::sync;
 
-pub use crate::process::wait_registry::{Call, WaitReason};
+pub use crate::process_table::wait_registry::{Call, WaitReason};
 
 /// A lock, queue or other shared object. Its number is the same in every process of the tree, as long as it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -147,7 +148,7 @@ pub fn is_member() -> bool {
 /// # Errors
 /// [`Error::OutOfMemory`].
 pub fn name_process(name: &str) -> Result<()> {
-    memory::home()?.label((0, 0), name)
+    home()?.label((0, 0), name)
 }
 
 /// Records where an object was made, for the reports of every process of the tree, for as long as both this process and
@@ -156,7 +157,7 @@ pub fn name_process(name: &str) -> Result<()> {
 /// # Errors
 /// [`Error::ForeignHandle`], [`Error::OutOfMemory`].
 pub fn note_origin(handle: &Handle, place: &str) -> Result<()> {
-    let arena = memory::home()?;
+    let arena = home()?;
     if handle.arena() != arena.id() {
         return Err(Error::ForeignHandle);
     }

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use rustix::event::{self, PollFd, PollFlags};
 
+use crate::arena::home_if_any;
+use crate::arena::owner::ProcId;
 use crate::channel::{End, Queue};
 use crate::deadline::Deadline;
 use crate::error::WaitError;
-use crate::memory::home_if_any;
-use crate::memory::owner::ProcId;
-use crate::process::wait_registry;
-use crate::sync::eventcount::EventCount;
-pub use crate::sync::eventcount::EventKey;
+use crate::eventcount::EventCount;
+pub use crate::eventcount::EventKey;
+use crate::process_table::wait_registry;
 use crate::sync::spin::Spin;
-use crate::sys::futex::{self, NAP, Slept};
+use crate::sys::futex::{NAP, Slept};
 
 /// The nap between checks of sources that no word reports on.
 const BLIND_NAP: Duration = Duration::from_millis(20);
@@ -34,19 +34,19 @@ pub enum Source<'a> {
     Message(&'a Queue),
     /// A queue that has room, or is closed.
     Room(&'a Queue),
-    /// A queue from which a message was received after [this key](Queue::moment), or that is closed.
+    /// A queue from which a message was received after [this key](Queue::event_key), or that is closed.
     RoomSince(&'a Queue, EventKey),
     /// An end of a pipe that has a message, or the end of the stream.
     Arrival(&'a End),
     /// An end of a pipe that has room for a small message, or whose peer is gone.
     Departure(&'a End),
-    /// An end of a pipe from whose other end a message was received after [this key](End::moment), or whose peer is
+    /// An end of a pipe from whose other end a message was received after [this key](End::event_key), or whose peer is
     /// gone.
     DepartureSince(&'a End, EventKey),
     /// A child that ended: its pidfd, and its id in the process table.
     Exit(BorrowedFd<'a>, ProcId),
-    /// A wake handle that rang after it had [this count](WakeHandle::count).
-    WakeHandle(&'a WakeHandle, u32),
+    /// A wake handle that was notified after [this key](WakeHandle::event_key).
+    WakeHandle(&'a WakeHandle, EventKey),
 }
 
 impl Source<'_> {
@@ -74,7 +74,7 @@ impl Source<'_> {
             Source::Departure(end) => end.outgoing().has_room_for_one(),
             Source::DepartureSince(end, key) => key.is_over(&end.outgoing().chain.space),
             Source::Exit(..) => false,
-            Source::WakeHandle(handle, count) => handle.count() != *count,
+            Source::WakeHandle(handle, key) => key.is_over(&handle.0),
         }
     }
 
@@ -99,14 +99,16 @@ impl Source<'_> {
                 return watch(end.watch_others(), words);
             }
             Source::Exit(_, slot) => {
-                let life = home_if_any().and_then(|arena| arena.watch_liveness(*slot));
-                let Some(life) = life else { return LAST_NAP };
-                words.push(life);
+                let liveness = home_if_any().and_then(|arena| arena.watch_liveness(*slot));
+                let Some(liveness) = liveness else {
+                    return LAST_NAP;
+                };
+                words.push(liveness);
                 // A process that has not claimed its entry yet changes nothing there when it dies.
                 let joined = home_if_any().is_some_and(|a| a.watch_closely(*slot).is_some());
                 return if joined { NO_NAP } else { BLIND_NAP };
             }
-            Source::WakeHandle(handle, count) => words.push((&handle.0, *count)),
+            Source::WakeHandle(handle, key) => words.push((handle.0.word(), key.0)),
         }
         NO_NAP
     }
@@ -156,20 +158,19 @@ fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
     )
 }
 
-/// A word of this process alone, by which one thread wakes another that also waits for other things.
+/// An event count of this process alone, by which one thread wakes another that also waits for other things.
 #[derive(Debug, Default)]
-pub struct WakeHandle(AtomicU32);
+pub struct WakeHandle(EventCount);
 
 impl WakeHandle {
-    /// How often it rang.
-    pub fn count(&self) -> u32 {
-        self.0.load(Ordering::SeqCst)
+    /// The key for a wait that ends once it is notified. Take it before the last look at what is announced.
+    pub fn event_key(&self) -> EventKey {
+        EventKey::now(&self.0)
     }
 
     /// Wakes the threads that wait for it.
-    pub fn ring(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        futex::wake(&self.0, u32::MAX);
+    pub fn notify(&self) {
+        self.0.notify(u32::MAX);
     }
 }
 

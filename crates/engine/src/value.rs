@@ -5,9 +5,10 @@ use std::sync::atomic::{
     AtomicU64, AtomicUsize, Ordering,
 };
 
+use crate::arena::kind::Kind;
 use crate::error::{Error, Result};
 use crate::objects::handle::Handle;
-use crate::objects::object::{Kind, Layout, ObjectHead};
+use crate::objects::object::{Layout, ObjectHead};
 use crate::objects::object_ref::{TypedRef, opened};
 
 #[repr(C)]
@@ -252,3 +253,17 @@ macro_rules! atomics {
 }
 
 atomics!(AtomicU8 AtomicU16 AtomicU32 AtomicU64 AtomicUsize AtomicI8 AtomicI16 AtomicI32 AtomicI64 AtomicIsize);
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_compared_in_place() {
+        let bytes = SharedBytes::new(16).unwrap();
+        bytes.write_at(4, b"value");
+        assert!(bytes.holds_at(4, b"value"));
+        assert!(bytes.holds_at(16, b""));
+        assert!(!bytes.holds_at(4, b"valve"));
+    }
+}

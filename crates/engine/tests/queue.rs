@@ -316,11 +316,11 @@ fn the_newest_message_is_read_without_being_received() {
     isolated(|| {
         let queue = Queue::new(0).unwrap();
         let mut seen = Vec::new();
-        assert!(!queue.newest(&mut seen).unwrap());
+        assert!(!queue.latest(&mut seen).unwrap());
         for size in [3, 700, 200_000, 0, 5_000, 8] {
             let message = vec![size as u8; size];
             queue.put(&[&message], Deadline::NOW).unwrap();
-            assert!(queue.newest(&mut seen).unwrap());
+            assert!(queue.latest(&mut seen).unwrap());
             assert_eq!(seen, message);
             if queue.len() > 2 {
                 queue.get(Deadline::NOW).unwrap();

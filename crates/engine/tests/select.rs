@@ -82,12 +82,9 @@ fn room_in_a_full_queue_or_pipe_ends_the_wait() {
         let (reader, writer) = pipe(false).unwrap();
         let large = vec![1; 600_000];
         writer.send(&[&large], Deadline::NOW).unwrap();
-        let moment = writer.moment();
+        let key = writer.event_key();
         assert!(writer.send(&[&large], Deadline::NOW).is_err());
-        let sources = [
-            Source::Room(&queue),
-            Source::DepartureSince(&writer, moment),
-        ];
+        let sources = [Source::Room(&queue), Source::DepartureSince(&writer, key)];
         let select = Select::default();
         assert_eq!(select.wait(&sources, briefly()), Err(WaitError::TimedOut));
         // A small message would fit.
@@ -142,15 +139,15 @@ fn the_end_of_a_process_ends_the_wait() {
 }
 
 #[test]
-fn an_alarm_reaches_a_thread_that_waits_for_other_things() {
+fn a_wake_handle_reaches_a_thread_that_waits_for_other_things() {
     isolated(|| {
         let (quiet, wake_handle) = (Queue::new(0).unwrap(), WakeHandle::default());
         let sources = [
             Source::Message(&quiet),
-            Source::WakeHandle(&wake_handle, wake_handle.count()),
+            Source::WakeHandle(&wake_handle, wake_handle.event_key()),
         ];
         std::thread::scope(|scope| {
-            scope.spawn(|| wake_handle.ring());
+            scope.spawn(|| wake_handle.notify());
             assert_eq!(Select::default().wait(&sources, promptly()), Ok(1));
         });
     });

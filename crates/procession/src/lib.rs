@@ -96,10 +96,12 @@
 //!
 //! # Pools
 //!
-//! A [`Pool`] keeps worker processes and gives them tasks. [`Pool::map`] returns all results in order,
-//! [`Pool::imap`] and [`Pool::imap_unordered`] yield results while others are computed, and [`Pool::submit`]
-//! returns a [`Task`] to wait for later. Workers may keep [state](PoolBuilder::state) of any type, and tasks of
-//! a [scope](Pool::scope) may borrow their arguments. When a worker dies, its task fails with
+//! A [`Pool`] keeps worker processes and gives them tasks. [`Pool::map`](PoolHandle::map) returns all results in
+//! order, [`Pool::imap`](PoolHandle::imap) and [`Pool::imap_unordered`](PoolHandle::imap_unordered) yield results
+//! while others are computed, and [`Pool::submit`](PoolHandle::submit) returns a [`Task`] to wait for later.
+//! [`Pool::with_timeout`](PoolHandle::with_timeout) and [`Pool::with_retries`](PoolHandle::with_retries) set options
+//! for some of the tasks. Workers may keep [state](PoolBuilder::state) of any type, and tasks of a
+//! [scope](PoolHandle::scope) may borrow their arguments. When a worker dies, its task fails with
 //! [`TaskError::WorkerDied`] and the worker is replaced; other tasks are not affected.
 //!
 //! ```
@@ -216,9 +218,10 @@
 
 #![forbid(unsafe_code)]
 
-// From the bottom up: error; transfer; sync; data and reactor; channel and process; select, pool and python; init. A
-// module uses only modules below it, and `tests/floors.rs` checks that.
+// From the bottom up: error; transfer; sync; data and reactor; channel and process; select, pool, python and codec;
+// init. A module uses only modules below it, and `tests/floors.rs` checks that.
 mod channel;
+pub mod codec;
 mod data;
 mod error;
 mod init;
@@ -233,10 +236,10 @@ mod select;
 mod sync;
 mod transfer;
 
-pub use channel::joinable::JoinableQueue;
 pub use channel::loan::{Loan, Received};
 pub use channel::pipe::{Connection, Receiver, Sender, channel, pipe};
-pub use channel::queue::{Iter, Queue};
+pub use channel::queue::Iter;
+pub use channel::{JoinableQueue, Queue};
 pub use data::array::{Array, ArrayGuard, ArraySlice};
 pub use data::atomic::{AtomicFlag, AtomicPrimitive};
 #[doc(hidden)]
@@ -252,8 +255,8 @@ pub use init::enter_test;
 pub use init::init;
 pub use memory::{MemoryUsage, memory_usage, set_memory_limit, trim_memory};
 pub use pool::{
-    Imap, ImapUnordered, MapUnordered, Pool, PoolBuilder, Scope, ScopedTask, SendAs, Task,
-    TaskOptions,
+    Imap, ImapUnordered, MapUnordered, Pool, PoolBuilder, PoolHandle, Scope, ScopedTask, SendAs,
+    Task,
 };
 pub use process::{Builder, Process, Stdio, name as process_name};
 #[doc(inline)]

@@ -25,10 +25,10 @@ const MAX_INTERESTS: usize = 40;
 /// What a future waits for.
 #[derive(Clone)]
 pub(crate) enum Interest {
-    Message(Shared<Queue>),
-    Room(Shared<Queue>, select::EventKey),
-    Arrival(Arc<End>),
-    Departure(Arc<End>, select::EventKey),
+    QueueMessage(Shared<Queue>),
+    QueueRoom(Shared<Queue>, select::EventKey),
+    PipeMessage(Arc<End>),
+    PipeRoom(Arc<End>, select::EventKey),
     /// The end of a child: its pidfd and process entry.
     Exit(Arc<OwnedFd>, ProcId),
 }
@@ -36,10 +36,10 @@ pub(crate) enum Interest {
 impl Interest {
     fn source(&self) -> Source<'_> {
         match self {
-            Interest::Message(queue) => Source::Message(queue),
-            Interest::Room(queue, key) => Source::RoomSince(queue, *key),
-            Interest::Arrival(end) => Source::Arrival(end),
-            Interest::Departure(end, key) => Source::DepartureSince(end, *key),
+            Interest::QueueMessage(queue) => Source::Message(queue),
+            Interest::QueueRoom(queue, key) => Source::RoomSince(queue, *key),
+            Interest::PipeMessage(end) => Source::Arrival(end),
+            Interest::PipeRoom(end, key) => Source::DepartureSince(end, *key),
             Interest::Exit(pidfd, proc_id) => Source::Exit(pidfd.as_fd(), *proc_id),
         }
     }
@@ -149,7 +149,7 @@ impl Drop for Registration {
         let removed = self.reactor.entries().remove(&self.number);
         if removed.is_some() {
             // Make the thread drop what it waited for.
-            self.reactor.waker_source.ring();
+            self.reactor.waker_source.notify();
         }
     }
 }
@@ -166,7 +166,7 @@ impl Reactor {
         }
         entries.insert(number, entry);
         drop(entries);
-        self.waker_source.ring();
+        self.waker_source.notify();
         Ok(())
     }
 
@@ -181,13 +181,13 @@ impl Reactor {
     fn run(&self) {
         let select = Select::default();
         loop {
-            let count = self.waker_source.count();
+            let key = self.waker_source.event_key();
             let interest: Vec<(u64, Interest)> = self
                 .entries()
                 .iter()
                 .map(|(number, entry)| (*number, entry.interest.clone()))
                 .collect();
-            let waker_source = [Source::WakeHandle(&self.waker_source, count)];
+            let waker_source = [Source::WakeHandle(&self.waker_source, key)];
             let sources = interest.iter().map(|(_, interest)| interest.source());
             let sources: Vec<Source<'_>> = waker_source.into_iter().chain(sources).collect();
             if select.wait(&sources, Deadline::NEVER).is_err() {

@@ -1,22 +1,22 @@
-//! A queue that holds one value: its newest message, read without being received.
+//! A queue that holds one value: its latest message, read without being received.
 //!
 //! A process that replaces the value puts the new message and then receives the older ones. If it
-//! is killed in between, both stay, and the newest is still the value. No other process may use the
+//! is killed in between, both stay, and the latest is still the value. No other process may use the
 //! queue meanwhile: a lock protects it.
 
 use std::sync::atomic::Ordering;
 
-use super::chunk::Chunk;
-use super::chunk_list::ListCursor;
-use super::message_count::Step;
-use super::recovery;
-use super::slot::{Phase, View};
+use crate::arena::cell::BlockId;
+use crate::channel::chunk_list::ListCursor;
+use crate::channel::chunk_list::chunk::Chunk;
+use crate::channel::chunk_list::slot::{Phase, View};
+use crate::channel::counting::message_count::Step;
+use crate::channel::recovery;
 use crate::error::{Error, Result};
-use crate::memory::block::BlockId;
 
 impl<'a> ListCursor<'a> {
-    /// Copies the newest message into `out`. Returns false if there is none.
-    pub(super) fn newest(&self, out: &mut Vec<u8>) -> Result<bool> {
+    /// Copies the latest message into `out`. Returns false if there is none.
+    pub(super) fn latest(&self, out: &mut Vec<u8>) -> Result<bool> {
         let mut copied = Ok(false);
         let first = self.first_to_receive()?;
         self.walk(first, |chunk, index, _| {

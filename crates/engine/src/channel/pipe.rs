@@ -9,22 +9,25 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::chunk_list::{ChunkList, ListCursor};
-use super::message::Message;
-use super::message_buf::MessageBuf;
-use super::readiness::{self, NOTIFY_NAP, Readiness};
-use super::send::{Sending, Wait};
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::kind::Kind;
+use crate::arena::upcalls::KindOps;
+use crate::channel::chunk_list;
+use crate::channel::chunk_list::{ChunkList, ListCursor};
+use crate::channel::message::Message;
+use crate::channel::message::message_buf::MessageBuf;
+use crate::channel::readiness::{self, NOTIFY_NAP, Readiness};
+use crate::channel::send::{Sending, Wait};
 use crate::deadline::{Deadline, coarse_ns};
 use crate::error::{Error, GetError, PutError, Result, WaitError};
+use crate::eventcount::EventKey;
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
 use crate::objects::handle::Handle;
-use crate::objects::object::{Kind, Layout, ObjectHead};
+use crate::objects::object::{Layout, OBJECT, ObjectHead};
 use crate::objects::object_ref::{ObjectRef, TypedRef, opened};
-use crate::process::wait_registry;
-use crate::process::wait_registry::WaitReason;
-use crate::sync::eventcount::EventKey;
+use crate::process_table::wait_registry;
+use crate::process_table::wait_registry::WaitReason;
 use crate::sync::spin::Spin;
 use crate::sys::futex::Slept;
 use crate::sys::known_fd::KnownFd;
@@ -549,7 +552,7 @@ impl End {
 
     /// Read this before an attempt to send that fails; see
     /// [`Source::DepartureSince`](crate::select::Source::DepartureSince).
-    pub fn moment(&self) -> EventKey {
+    pub fn event_key(&self) -> EventKey {
         EventKey::now(&self.outgoing().chain.space)
     }
 
@@ -577,9 +580,15 @@ impl PipeObject {
     }
 }
 
+pub(crate) const PIPE: KindOps = KindOps {
+    take_apart: |arena, block| chunk_list::dismantle_all(arena, Kind::Pipe, block),
+    holder_died: holder_is_gone,
+    ..OBJECT
+};
+
 /// Records that a process that held the pipe in `block` is gone, and its copies of the ends with
 /// it.
-pub(crate) fn holder_is_gone(arena: &Arena, block: BlockId) {
+fn holder_is_gone(arena: &Arena, block: BlockId) {
     if let Ok(payload) = arena.payload(block) {
         // SAFETY: an object's block that says it is a pipe; all atomics, never unmapped.
         let pipe = unsafe { payload.cast::<PipeObject>().as_ref() };

@@ -2,24 +2,27 @@
 
 use std::sync::atomic::Ordering;
 
-use super::chunk_list::{CLOSED, ChunkList, JOINABLE, ListCursor};
-use super::message::Message;
-use super::message_buf::MessageBuf;
-use super::queue_pipe::PipeCache;
-use super::queue_readiness::QueueReadiness;
-use super::receive::Watched;
-use super::send::{Sending, Wait};
-use super::task_done::TAKERS;
-use super::tasks_in_hand::Taker;
+use crate::arena::kind::Kind;
+use crate::arena::owner::ProcId;
+use crate::arena::upcalls::KindOps;
+use crate::channel::chunk_list;
+use crate::channel::chunk_list::{CLOSED, ChunkList, JOINABLE, ListCursor};
+use crate::channel::counting::task_done::TAKERS;
+use crate::channel::counting::tasks_in_hand::Taker;
+use crate::channel::message::Message;
+use crate::channel::message::message_buf::MessageBuf;
+use crate::channel::readiness::queue_pipe::PipeCache;
+use crate::channel::readiness::queue_readiness::QueueReadiness;
+use crate::channel::receive::Watched;
+use crate::channel::send::{Sending, Wait};
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError, Result, TooMany, WaitError};
-use crate::memory::owner::ProcId;
+use crate::eventcount::EventKey;
 use crate::objects::handle::Handle;
-use crate::objects::object::{Kind, Layout, ObjectHead};
+use crate::objects::object::{Layout, OBJECT, ObjectHead};
 use crate::objects::object_ref::{ObjectRef, TypedRef, opened};
-use crate::process::wait_registry;
-use crate::process::wait_registry::WaitReason;
-use crate::sync::eventcount::EventKey;
+use crate::process_table::wait_registry;
+use crate::process_table::wait_registry::WaitReason;
 use crate::sync::spin::Spin;
 use crate::sys::futex::Slept;
 
@@ -240,19 +243,19 @@ impl Queue {
         Ok(gone.map_or(Watched::Message(message), Watched::Gone))
     }
 
-    /// Copies the newest waiting message into `out` and leaves it in the queue. Returns false if
+    /// Copies the latest waiting message into `out` and leaves it in the queue. Returns false if
     /// there is none. For a queue under a lock that holds one value: no other process may put or
     /// receive meanwhile.
     ///
     /// # Errors
     /// When the message cannot be read.
-    pub fn newest(&self, out: &mut Vec<u8>) -> Result<bool> {
-        self.at().newest(out)
+    pub fn latest(&self, out: &mut Vec<u8>) -> Result<bool> {
+        self.at().latest(out)
     }
 
     /// Read this before an attempt to put that fails; see
     /// [`Source::RoomSince`](crate::select::Source::RoomSince).
-    pub fn moment(&self) -> EventKey {
+    pub fn event_key(&self) -> EventKey {
         EventKey::now(&self.at().chain.space)
     }
 
@@ -342,3 +345,8 @@ impl Queue {
         self.at().has(CLOSED)
     }
 }
+
+pub(crate) const QUEUE: KindOps = KindOps {
+    take_apart: |arena, block| chunk_list::dismantle_all(arena, Kind::Queue, block),
+    ..OBJECT
+};

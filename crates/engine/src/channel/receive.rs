@@ -9,22 +9,22 @@
 
 use std::sync::atomic::Ordering;
 
-use super::chunk::Chunk;
-use super::chunk_list::{CLOSED, JOINABLE, ListCursor, Next};
-use super::link::Link;
-use super::message::Message;
-use super::message_buf::MessageBuf;
-use super::recovery;
-use super::send::slot_owner;
-use super::slot::{Phase, View};
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::owner::ProcId;
+use crate::channel::chunk_list::chunk::Chunk;
+use crate::channel::chunk_list::link::Link;
+use crate::channel::chunk_list::slot::{Phase, View};
+use crate::channel::chunk_list::{CLOSED, JOINABLE, ListCursor, Next};
+use crate::channel::message::Message;
+use crate::channel::message::message_buf::MessageBuf;
+use crate::channel::recovery;
+use crate::channel::send::slot_owner;
 use crate::deadline::Deadline;
 use crate::error::{Error, GetError, Result};
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
-use crate::memory::owner::ProcId;
-use crate::process::wait_registry;
-use crate::process::wait_registry::WaitReason;
+use crate::process_table::wait_registry;
+use crate::process_table::wait_registry::WaitReason;
 use crate::retries::Retries;
 use crate::sync::spin::Spin;
 use crate::sys::futex::Slept;

@@ -11,12 +11,12 @@
 
 use std::sync::atomic::Ordering;
 
-use super::chunk::Chunk;
-use super::chunk_list::{JOINABLE, ListCursor};
-use super::send::slot_owner;
-use super::slot::{Phase, View};
+use crate::arena::cell::BlockId;
+use crate::channel::chunk_list::chunk::Chunk;
+use crate::channel::chunk_list::slot::{Phase, View};
+use crate::channel::chunk_list::{JOINABLE, ListCursor};
+use crate::channel::send::slot_owner;
 use crate::failpoint;
-use crate::memory::block::BlockId;
 
 /// The state of a slot, after a dead process's part in it was settled.
 #[inline]

@@ -7,17 +7,17 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::chunk::{BODY, Chunk, Slot, WIDE_BODY};
-use super::chunk_list::{CLOSED, ListCursor, finished_prefix};
-use super::message_buf::MessageBuf;
-use super::slot::{Phase, View};
+use crate::arena::owner::Owner;
+use crate::channel::chunk_list::chunk::{BODY, Chunk, Slot, WIDE_BODY};
+use crate::channel::chunk_list::slot::{Phase, View};
+use crate::channel::chunk_list::{CLOSED, ListCursor, finished_prefix};
+use crate::channel::message::message_buf::MessageBuf;
 use crate::deadline::Deadline;
 use crate::error::{Error, PutError, Result};
 use crate::failpoint;
-use crate::memory::owner::Owner;
 use crate::objects::object_ref::ObjectRef;
-use crate::process::wait_registry;
-use crate::process::wait_registry::WaitReason;
+use crate::process_table::wait_registry;
+use crate::process_table::wait_registry::WaitReason;
 use crate::retries::Retries;
 use crate::sync::spin::Spin;
 use crate::sys::futex::Slept;

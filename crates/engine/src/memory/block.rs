@@ -8,20 +8,19 @@
 //! keeps a block from being pushed twice in one generation of the stack. A search may take a block that is still
 //! listed; whoever pops it later sees that its owner changed and drops the hint.
 
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
+use crate::arena::Arena;
+use crate::arena::cell::{BlockId, Cell, IDLE};
+use crate::arena::kind::Kind;
+use crate::arena::owner::Owner;
+use crate::arena::size_class::{CLASSES, OWNERSHIP_LOG, SizeClass};
+use crate::arena::upcalls::{KindOps, upcalls};
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::memory::owner::{Owner, OwnerCell};
-use crate::memory::size_class::{CLASSES, OWNERSHIP_LOG, SizeClass};
-use crate::memory::{Arena, memory_limit};
-use crate::objects::object::Kind;
+use crate::memory::memory_limit;
 use crate::retries::Retries;
 use crate::sys::memfd;
-
-const INDEX_BITS: u32 = 20;
-pub(crate) const BLOCKS_PER_SEGMENT: u32 = 1 << INDEX_BITS;
 
 /// How many times to look for memory before reporting that there is none.
 const LAST_TRIES: u32 = 8;
@@ -30,46 +29,6 @@ const LAST_TRIES: u32 = 8;
 const MAX_GROWS_PER_BLOCK: u32 = 16;
 /// Blocks of at least this size are populated by one call before they are written.
 const POPULATE_FROM: u64 = 16 << 10;
-
-/// A block of the arena: its segment, and its number in that segment. Never zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct BlockId(pub(crate) u32);
-
-impl BlockId {
-    pub(crate) fn new(raw: u32) -> Option<BlockId> {
-        (raw >> INDEX_BITS != 0).then_some(BlockId(raw))
-    }
-
-    pub(crate) fn at(segment: u32, index: u32) -> BlockId {
-        BlockId(segment << INDEX_BITS | index)
-    }
-
-    pub(crate) fn segment(self) -> u32 {
-        self.0 >> INDEX_BITS
-    }
-
-    pub(crate) fn index(self) -> u32 {
-        self.0 & (BLOCKS_PER_SEGMENT - 1)
-    }
-}
-
-/// The state of a block, apart from its payload (whose pages may have been returned to the system).
-#[repr(C)]
-pub(crate) struct Cell {
-    pub(crate) owner: OwnerCell,
-    /// The block below on the stack of freed blocks.
-    next: AtomicU32,
-    /// The generation of the stack, plus one, while the block is on it.
-    listed: AtomicU32,
-    /// How many bytes from the start were touched and not returned since; and the [`IDLE`] bit.
-    committed: AtomicU64,
-    /// Grows when the block becomes an object, so that old handles are recognised as stale.
-    pub(crate) generation: AtomicU32,
-    /// What the block contains ([`crate::objects::object::Kind`]); zero whenever the block is free.
-    pub(crate) kind: AtomicU32,
-}
-
-const _: () = assert!(size_of::<Cell>() == 32);
 
 const GENERATION_MASK: u32 = 0xff;
 
@@ -84,50 +43,17 @@ fn next_top(top: u64, block: u32) -> u64 {
     count | u64::from(generation_of(top)) << 32 | u64::from(block)
 }
 
-/// The block was free at the last look for idle memory, and has not been taken since: see `trim.rs`.
-const IDLE: u64 = 1 << 63;
-
-impl Cell {
-    /// About how many bytes of the block are backed by memory.
-    pub(crate) fn committed(&self) -> u64 {
-        self.committed.load(Ordering::Relaxed) & !IDLE
-    }
-
-    pub(crate) fn is_idle(&self) -> bool {
-        self.committed.load(Ordering::Relaxed) & IDLE != 0
-    }
-
-    /// Marks a free block that has memory as idle; false if it has none, or was marked already. Another process may
-    /// take the block meanwhile. Then the mark stays until the block is taken again, and its pages may be returned a
-    /// little early.
-    pub(crate) fn mark_idle(&self) -> bool {
-        let word = self.committed.load(Ordering::Relaxed);
-        let marked = word | IDLE;
-        word != 0
-            && word != marked
-            && self
-                .committed
-                .compare_exchange(word, marked, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-    }
-
-    /// Records how many bytes of a block of this process are touched.
-    pub(crate) fn set_committed(&self, bytes: u64) {
-        self.committed.store(bytes, Ordering::Relaxed);
-    }
-
-    /// Records that the memory of a block of this process was returned; returns how many bytes it had.
-    pub(crate) fn take_committed(&self) -> u64 {
-        self.committed.swap(0, Ordering::Relaxed) & !IDLE
-    }
-}
+/// Plain bytes, and bytes with attachments.
+pub(crate) const BYTES: KindOps = KindOps::of_block(|arena, block, from| {
+    arena.free(block, from);
+});
 
 impl Arena {
     /// Takes a block of at least `size` bytes for this process.
     pub(crate) fn alloc(&self, size: u64) -> Result<BlockId> {
         let class = SizeClass::holding(size).ok_or_else(|| Error::OutOfMemory {
             asked: size,
-            left: crate::memory::size_class::LARGEST,
+            left: crate::arena::size_class::LARGEST,
             limit: "the largest block there is".into(),
         })?;
         self.alloc_class(class, size)
@@ -147,7 +73,7 @@ impl Arena {
     fn alloc_after_reclaim(&self, class: SizeClass, size: u64) -> Result<BlockId> {
         let mut tries = 0;
         loop {
-            self.sweep();
+            (upcalls().reap_dead)(self);
             self.release_free_pages();
             let taken = self.try_alloc(class, size);
             tries += 1;
@@ -168,7 +94,7 @@ impl Arena {
             if let Some(block) = self.search(class) {
                 break block;
             }
-            if !std::mem::replace(&mut swept, true) && self.sweep() > 0 {
+            if !std::mem::replace(&mut swept, true) && (upcalls().reap_dead)(self) > 0 {
                 continue;
             }
             self.check_mapped(class)?;
@@ -198,7 +124,7 @@ impl Arena {
             return false;
         };
         if cell.kind.load(Ordering::Acquire) == Kind::Attachments as u32 {
-            return self.free_attachments(block, cell, from);
+            return (upcalls().free_attachments)(self, block, cell, from);
         }
         let committed = cell.committed();
         failpoint::hit("arena.freeing");
@@ -388,60 +314,47 @@ impl Arena {
         }
         is_open
     }
-
-    fn class_of(&self, block: BlockId) -> Option<SizeClass> {
-        Some(self.mapped(block.segment()).ok()?.class)
-    }
-
-    /// Every block that was taken since cells were last released.
-    pub(crate) fn blocks(&self) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
-        self.segments()
-            .flat_map(move |(number, _)| self.blocks_of(number))
-    }
-
-    /// Every block of a segment that was taken since its cells were last released.
-    pub(crate) fn blocks_of(&self, number: u32) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
-        self.blocks_in(number, 0..BLOCKS_PER_SEGMENT)
-    }
-
-    /// As [`Arena::blocks_of`], for a part of them.
-    pub(crate) fn blocks_in(
-        &self,
-        number: u32,
-        part: std::ops::Range<u32>,
-    ) -> impl Iterator<Item = (BlockId, &Cell)> + '_ {
-        let bump = self.root().bump.get(number as usize);
-        let end = bump.map_or(0, |bump| bump.load(Ordering::Acquire));
-        (part.start..part.end.min(end))
-            .map(move |index| BlockId::at(number, index))
-            .map_while(|block| Some((block, self.cell(block).ok()?)))
-    }
-
-    /// The cell of a block. The id may come from another process, so bounds are checked.
-    #[inline]
-    pub(crate) fn cell(&self, block: BlockId) -> Result<&Cell> {
-        let cell = self.mapped(block.segment())?.cell(block.index());
-        cell.ok_or_else(bad_handle)
-    }
-
-    /// The address of a block's payload in this process.
-    #[inline]
-    pub(crate) fn payload(&self, block: BlockId) -> Result<NonNull<u8>> {
-        let payload = self.mapped(block.segment())?.payload(block.index());
-        payload.ok_or_else(bad_handle)
-    }
-
-    /// The number of bytes a block can hold.
-    pub(crate) fn capacity(&self, block: BlockId) -> u64 {
-        self.mapped(block.segment())
-            .map_or(0, |segment| segment.size)
-    }
-}
-
-/// Out of line, so that the success path does not pay for building an error.
-#[cold]
-fn bad_handle() -> Error {
-    Error::BadHandle
 }
 
 const _: () = assert!(CLASSES <= 256);
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::process_table::home;
+    use std::thread;
+
+    /// Enough rounds for two threads to interleave. Miri is slow.
+    const ROUNDS: usize = if cfg!(miri) { 6 } else { 500 };
+
+    #[test]
+    fn blocks_of_every_size_are_taken_written_given_back_and_taken_again() {
+        let arena = home().unwrap();
+        let work = || {
+            let mut sizes: Vec<u64> = (0..18).step_by(3).map(|shift| 1 << shift).collect();
+            sizes.extend([4_097, 9_000]);
+            let fill = |size: u64| {
+                let block = arena.alloc(size).unwrap();
+                let start = arena.payload(block).unwrap();
+                // SAFETY: the block is this thread's until it is freed, and as long.
+                unsafe {
+                    start.write_bytes(1, size.min(10_000) as usize);
+                    start.add(size as usize - 1).write(2);
+                }
+                block
+            };
+            let taken: Vec<_> = sizes.iter().copied().map(fill).collect();
+            for block in taken {
+                assert!(arena.free(block, arena.mine()));
+                assert!(!arena.free(block, Owner::Shared));
+            }
+            for _ in 0..ROUNDS {
+                arena.free(fill(100), arena.mine());
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(work);
+            work();
+        });
+    }
+}

@@ -21,12 +21,12 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::arena::Arena;
+use crate::arena::cell::Cell;
+use crate::arena::owner::{Owner, ProcId};
+use crate::arena::segment::Segment;
+use crate::arena::size_class::SizeClass;
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::block::Cell;
-use crate::memory::owner::{Owner, ProcId};
-use crate::memory::segment::Segment;
-use crate::memory::size_class::SizeClass;
 use crate::sys::memfd;
 
 /// Releasing this many bytes of cells is worth listing the free blocks again.
@@ -245,7 +245,7 @@ impl Arena {
                 if let Some(cell) = mapped.cell(index)
                     && cell.owner.is(Owner::Free)
                 {
-                    self.push(crate::memory::block::BlockId::at(number, index), cell);
+                    self.push(crate::arena::cell::BlockId::at(number, index), cell);
                 }
             }
         }
@@ -255,7 +255,7 @@ impl Arena {
 #[cfg(all(test, not(loom), not(miri)))]
 mod tests {
     use super::*;
-    use crate::memory::home;
+    use crate::process_table::home;
     use crate::value::SharedBytes;
 
     /// No other test of this process has objects of this size.
@@ -279,7 +279,7 @@ mod tests {
         kept.write_at(0, b"kept");
         let class = arena
             .mapped(
-                crate::memory::block::BlockId::new(kept.handle().block())
+                crate::arena::cell::BlockId::new(kept.handle().block())
                     .expect("a block")
                     .segment(),
             )
@@ -335,7 +335,7 @@ mod tests {
     fn what_the_dead_closed_is_opened() {
         let arena = home().expect("an arena");
         let bytes = SharedBytes::new(SIZE * 2).expect("memory");
-        let block = crate::memory::block::BlockId::new(bytes.handle().block()).expect("a block");
+        let block = crate::arena::cell::BlockId::new(bytes.handle().block()).expect("a block");
         let number = block.segment();
         let class = arena.mapped(number).expect("a segment").class;
         let dead = crate::process::Reservation::reserve().expect("a slot");

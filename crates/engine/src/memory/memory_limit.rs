@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use crate::arena::Arena;
 use crate::error::{Error, Result};
-use crate::memory::Arena;
 use crate::sys::elevated::variable;
 use crate::sys::memory_left::Kernel;
 

@@ -6,8 +6,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::memory::Arena;
-use crate::memory::owner::ProcId;
+use crate::arena::Arena;
+use crate::arena::owner::ProcId;
 use crate::sys::robust_mutex::LivenessWord;
 
 /// See [`Arena::begin_page_release`].
@@ -66,11 +66,11 @@ pub(crate) mod tests {
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TIMEOUT: Duration = Duration::from_secs(20);
 
     #[test]
     fn threads_release_pages_one_after_the_other_whatever_was_written_to_the_lock() {
-        let arena = crate::memory::home().expect("an arena");
+        let arena = crate::process_table::home().expect("an arena");
         // As if a thread that does not exist held it.
         let word = arena.entry(arena.me()).giving_back.word();
         word.store(0x3fff_ffff, Ordering::Release);
@@ -80,19 +80,19 @@ pub(crate) mod tests {
             let tell = tell.clone();
             std::thread::spawn(move || {
                 let guard = arena.begin_page_release();
-                tell.send("first").expect("a listener");
-                let _: Result<(), _> = said.recv_timeout(PATIENCE);
+                tell.send("first").expect("a receiver");
+                let _: Result<(), _> = said.recv_timeout(TIMEOUT);
                 drop(guard);
             })
         };
-        assert_eq!(told.recv_timeout(PATIENCE), Ok("first"));
+        assert_eq!(told.recv_timeout(TIMEOUT), Ok("first"));
         let second = std::thread::spawn(move || {
             assert!(arena.begin_page_release().is_some());
-            tell.send("second").expect("a listener");
+            tell.send("second").expect("a receiver");
         });
         assert!(told.try_recv().is_err(), "the first one is at it");
-        say.send(()).expect("a listener");
-        assert_eq!(told.recv_timeout(PATIENCE), Ok("second"));
+        say.send(()).expect("a receiver");
+        assert_eq!(told.recv_timeout(TIMEOUT), Ok("second"));
         first.join().expect("its end");
         second.join().expect("its end");
     }
@@ -164,7 +164,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_process_is_not_dead_while_a_thread_of_it_releases_pages() {
-        let arena = crate::memory::home().expect("an arena");
+        let arena = crate::process_table::home().expect("an arena");
         let child = ReleasesLater::start(arena);
         child.lose_first_thread(arena);
         child.release_pages(arena);

@@ -17,23 +17,25 @@
 //! that may be freed before the next scan.
 //!
 //! A block is taken like any other while its pages are returned, so nobody else takes it. A chunk begins a new
-//! generation when it is used again (`reclaim::empty_chunk`), because returning its pages erases the number of its last
-//! one.
+//! generation when it is used again ([`empty_chunk`](crate::arena::upcalls::Upcalls)), because returning its pages
+//! erases the number of its last one.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::arena::Arena;
+use crate::arena::cell::{BlockId, Cell};
+use crate::arena::kind::Kind;
+use crate::arena::owner::Owner;
+use crate::arena::segment::Segment;
+use crate::arena::size_class::{OWNERSHIP_LOG, SizeClass};
+use crate::arena::upcalls::upcalls;
 use crate::deadline::monotonic_ns;
 use crate::failpoint;
-use crate::memory::block::{BlockId, Cell};
-use crate::memory::owner::Owner;
-use crate::memory::segment::Segment;
-use crate::memory::size_class::{OWNERSHIP_LOG, SizeClass};
+use crate::memory::memory_limit;
 use crate::memory::trimmer;
 use crate::memory::trimmer::Request;
-use crate::memory::{Arena, memory_limit};
-use crate::objects::object::Kind;
 use crate::sys::memfd;
 
 /// What a process tree may keep while it has a queue or a pipe, used or not.
@@ -93,7 +95,7 @@ impl Arena {
         if cfg!(miri) || REFUSED.load(Ordering::Relaxed) {
             return;
         }
-        let waiting = crate::objects::cow_collapse::is_waiting();
+        let waiting = trimmer::is_waiting();
         if waiting && trimmer::runs_in(self) {
             trimmer::ask_for(Request::Scan);
         }
@@ -375,7 +377,7 @@ impl Arena {
         let mut had = Vec::with_capacity(count as usize);
         for block in blocks.clone() {
             if class.is_of_chunks() {
-                crate::process::reclaim::empty_chunk(self, block);
+                (upcalls().empty_chunk)(self, block);
             }
             had.push(self.cell(block).map_or(0, Cell::take_committed));
         }

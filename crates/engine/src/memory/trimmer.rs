@@ -1,18 +1,18 @@
 //! The thread that returns idle memory (`trim.rs`), and moves pages out of the file that only one process still uses
-//! (`cow_collapse.rs`).
+//! (`objects/cow_collapse.rs`).
 //!
 //! It ends before every fork, so that no fork runs beside it, and is started again when more is freed. After a fork
 //! that made much memory copy-on-write it is started again shortly.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::memory::owner::ProcId;
+use crate::arena::owner::ProcId;
+use crate::arena::upcalls::upcalls;
+use crate::arena::{Arena, home_if_any};
 use crate::memory::trim::{INTERVAL, Which};
-use crate::memory::{Arena, home_if_any};
-use crate::objects::cow_collapse;
 use crate::sys::thread;
 
 /// How soon after a fork the thread first checks whether the child is gone, and the longest time between two checks.
@@ -33,6 +33,26 @@ pub(crate) enum Request {
     End,
 }
 
+/// Fewer bytes are not worth a thread.
+const MIN_UNSHARED: u64 = 1 << 20;
+/// Roughly how many bytes of the file only this process will use once the children of its forks are gone.
+static TO_COLLAPSE: AtomicU64 = AtomicU64::new(0);
+
+/// Adds bytes that became copy-on-write by a fork.
+pub(crate) fn add_to_collapse(bytes: u64) {
+    TO_COLLAPSE.fetch_add(bytes, Ordering::Relaxed);
+}
+
+/// Sets how many bytes are left to collapse.
+pub(crate) fn set_to_collapse(bytes: u64) {
+    TO_COLLAPSE.store(bytes, Ordering::Relaxed);
+}
+
+/// Whether there are enough bytes to be worth waiting for the other holders' end.
+pub(crate) fn is_waiting() -> bool {
+    TO_COLLAPSE.load(Ordering::Relaxed) >= MIN_UNSHARED
+}
+
 static REQUEST: Mutex<Request> = Mutex::new(Request::Wait);
 static REQUESTED: Condvar = Condvar::new();
 static TRIMMER: Mutex<Trimmer> = Mutex::new(Trimmer(None));
@@ -43,7 +63,7 @@ pub(crate) struct Trimmer(Option<(ProcId, JoinHandle<()>)>);
 impl Trimmer {
     /// False if no thread could be started.
     fn start(&mut self, arena: &Arena) -> bool {
-        *crate::memory::lock(&REQUEST) = Request::Wait;
+        *crate::sys::thread::lock(&REQUEST) = Request::Wait;
         let me = arena.me();
         RUNS_IN.store(me.as_u32(), Ordering::Relaxed);
         let started = thread::spawn_without_signals("procession-trim", trim_until_done).ok();
@@ -58,12 +78,12 @@ impl Trimmer {
         let Some((owner, thread)) = self.0.take() else {
             return;
         };
-        if crate::process::fork::current() != Some(owner) {
+        if crate::process_table::identity::current() != Some(owner) {
             // The thread belongs to another process: joining it would never end.
             std::mem::forget(thread);
             return;
         }
-        *crate::memory::lock(&REQUEST) = Request::End;
+        *crate::sys::thread::lock(&REQUEST) = Request::End;
         REQUESTED.notify_all();
         // It does not panic, and if it did it has ended as well.
         let _ = thread.join();
@@ -92,12 +112,12 @@ pub(crate) fn start(arena: &Arena) -> bool {
 
 /// Whether the thread has been told to end.
 pub(crate) fn must_stop() -> bool {
-    *crate::memory::lock(&REQUEST) == Request::End
+    *crate::sys::thread::lock(&REQUEST) == Request::End
 }
 
 /// Makes the thread scan at once, unless it has been told to end.
 pub(crate) fn ask_for(what: Request) {
-    let mut request = crate::memory::lock(&REQUEST);
+    let mut request = crate::sys::thread::lock(&REQUEST);
     if matches!(*request, Request::Wait | Request::Scan) {
         *request = what;
         REQUESTED.notify_all();
@@ -107,12 +127,12 @@ pub(crate) fn ask_for(what: Request) {
 fn trim_until_done() {
     let Some(arena) = home_if_any() else { return };
     // Children that do little have ended by then.
-    let mut wait = match cow_collapse::is_waiting() {
+    let mut wait = match is_waiting() {
         true => SOON,
         false => INTERVAL,
     };
     loop {
-        let request = crate::memory::lock(&REQUEST);
+        let request = crate::sys::thread::lock(&REQUEST);
         let waited =
             REQUESTED.wait_timeout_while(request, wait, |request| *request == Request::Wait);
         let mut request = waited.unwrap_or_else(|e| e.into_inner()).0;
@@ -124,9 +144,9 @@ fn trim_until_done() {
         };
         *request = Request::Wait;
         drop(request);
-        arena.collapse_unshared(must_stop);
+        (upcalls().collapse_unshared)(arena, must_stop);
         let found_idle = arena.scan(which);
-        if !found_idle && !cow_collapse::is_waiting() {
+        if !found_idle && !is_waiting() {
             break;
         }
         wait = match found_idle || asked != Request::Wait {
@@ -151,7 +171,7 @@ pub(crate) fn start_threads_by(start_soon: StartSoon) {
 
 /// Starts the thread again after a fork that made much memory copy-on-write.
 pub(crate) fn start_after_fork() {
-    if cow_collapse::is_waiting() {
+    if is_waiting() {
         match START_SOON.get() {
             Some(start_soon) => start_soon(start_if_waiting),
             None => start_if_waiting(),
@@ -161,8 +181,8 @@ pub(crate) fn start_after_fork() {
 
 fn start_if_waiting() {
     if let Some(arena) = home_if_any()
-        && crate::process::fork::current().is_some()
-        && cow_collapse::is_waiting()
+        && crate::process_table::identity::current().is_some()
+        && is_waiting()
     {
         arena.start_trimmer_if_due();
     }
@@ -172,7 +192,7 @@ fn start_if_waiting() {
 ///
 /// Must be called without holding a lock of the engine. A thread that holds one only tries for this lock.
 pub(crate) fn stop() -> MutexGuard<'static, Trimmer> {
-    let mut trimmer = crate::memory::lock(&TRIMMER);
+    let mut trimmer = crate::sys::thread::lock(&TRIMMER);
     trimmer.end();
     trimmer
 }
@@ -195,7 +215,7 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "forks")]
     fn a_child_of_a_raw_clone_does_not_wait_for_its_parents_thread() {
-        let arena = crate::memory::home().expect("an arena");
+        let arena = crate::process_table::home().expect("an arena");
         let mut trimmer = stop();
         trimmer.start(arena);
         // SAFETY: a fork that no handler hears of; the child makes system calls and ends.
@@ -216,10 +236,10 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "threads")]
     fn a_process_that_leaves_releases_no_pages_afterwards() {
-        let arena = crate::memory::home().expect("an arena");
+        let arena = crate::process_table::home().expect("an arena");
         stop().start(arena);
         stop_for_good(arena);
-        let trimmer = crate::memory::lock(&TRIMMER);
+        let trimmer = crate::sys::thread::lock(&TRIMMER);
         assert!(trimmer.0.is_none());
         RUNS_IN.store(0, Ordering::Relaxed);
     }

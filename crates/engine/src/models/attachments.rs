@@ -6,7 +6,7 @@ use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
 use super::process;
-use crate::memory::owner::{Owner, OwnerCell};
+use crate::arena::owner::{Owner, OwnerCell};
 
 const SENT: u32 = 1;
 const ADDED: u32 = 2;
@@ -138,7 +138,7 @@ fn a_sweep_frees_nothing_that_travels() {
 }
 
 #[test]
-fn an_object_goes_with_the_last_envelope() {
+fn an_object_goes_with_the_last_attachment_list() {
     bounded(|| {
         let object = SentObject::new();
         object.send();

@@ -3,7 +3,7 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::channel::link::{Link, LinkWord};
+use crate::channel::chunk_list::link::{Link, LinkWord};
 
 const INC: u32 = 1;
 const CHUNKS: usize = 4;
@@ -33,7 +33,7 @@ impl ChunkList {
         })
     }
 
-    /// The rule of `channel/retire.rs`. Dies after `steps` steps.
+    /// The rule of `channel/chunk_list/retire.rs`. Dies after `steps` steps.
     fn retire(&self, gone: usize, steps: u32) {
         self.freeze(gone);
         if steps == 1 {

@@ -6,7 +6,7 @@ use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
 use super::Futex;
-use crate::sync::eventcount::EventCount;
+use crate::eventcount::EventCount;
 
 struct Place {
     events: EventCount,

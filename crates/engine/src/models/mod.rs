@@ -19,7 +19,7 @@ mod rwlock;
 mod slot;
 mod task_done;
 
-use crate::memory::owner::ProcId;
+use crate::arena::owner::ProcId;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 

@@ -5,7 +5,7 @@ use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
 use super::process;
-use crate::channel::slot::{Phase, Seen, SlotWord, View};
+use crate::channel::chunk_list::slot::{Phase, Seen, SlotWord, View};
 
 const INC: u32 = 1;
 const SLOTS: usize = 2;

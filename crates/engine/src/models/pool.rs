@@ -6,9 +6,9 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
+use crate::eventcount::EventCount;
 use crate::pool::record::{self, Closing, Stage};
 use crate::pool::ring::{self, RingMemory, RingSlot};
-use crate::sync::eventcount::EventCount;
 use crate::sys::atomic::AtomicU64;
 
 const CAPACITY: usize = 2;
@@ -47,10 +47,12 @@ impl TaskQueue {
     fn submit(&self, ring_slot: RingSlot) {
         record::publish(self.state(ring_slot.number), ring_slot.generation);
         assert!(ring::offer(self, ring_slot));
-        ring::ring(self, |_| {
-            self.woken.store(true, Ordering::SeqCst);
-            1
-        });
+        if self.doorbell.is_awaited_fenced() {
+            self.doorbell.call(|_| {
+                self.woken.store(true, Ordering::SeqCst);
+                1
+            });
+        }
     }
 
     fn take(&self, me: u32) -> Option<RingSlot> {
@@ -159,7 +161,7 @@ fn a_worker_that_goes_to_sleep_is_woken_for_a_task_it_missed() {
         let task_queue = TaskQueue::new();
         let sleeper = Arc::clone(&task_queue);
         let asleep = thread::spawn(move || {
-            let seen = ring::announce_sleep(&*sleeper);
+            let seen = sleeper.doorbell.announce_fenced();
             // The kernel compares the word again before it puts a thread to sleep.
             sleeper.take(1).is_none() && sleeper.doorbell.word().load(Ordering::SeqCst) == seen
         });
@@ -183,7 +185,7 @@ fn a_task_is_withdrawn_or_run_but_not_both() {
 }
 
 #[test]
-fn a_worker_learns_that_its_task_was_doomed_before_it_may_claim_again() {
+fn a_worker_learns_that_its_task_was_revoked_before_it_may_claim_again() {
     loom::model(|| {
         let task_queue = TaskQueue::new();
         task_queue.submit(FIRST);

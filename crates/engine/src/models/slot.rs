@@ -5,8 +5,8 @@ use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
 use super::{Deaths, process};
-use crate::channel::slot::{Phase, SlotWord, View};
-use crate::memory::owner::ProcId;
+use crate::arena::owner::ProcId;
+use crate::channel::chunk_list::slot::{Phase, SlotWord, View};
 
 const INC: u32 = 1;
 

@@ -6,9 +6,9 @@ use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use loom::thread;
 
 use super::process;
-use crate::channel::skipped::SkippedCount;
-use crate::channel::slot::{Phase, SlotWord, View};
-use crate::channel::tasks_in_hand::Taker;
+use crate::channel::chunk_list::skipped::SkippedCount;
+use crate::channel::chunk_list::slot::{Phase, SlotWord, View};
+use crate::channel::counting::tasks_in_hand::Taker;
 
 const INC: u32 = 1;
 const BLOCK: u32 = 7;
@@ -32,7 +32,7 @@ impl Slots {
         })
     }
 
-    /// The rule of `channel/task_done.rs`. Stops after `steps` steps.
+    /// The rule of `channel/counting/task_done.rs`. Stops after `steps` steps.
     fn discount(&self, index: usize, mut steps: u32) {
         loop {
             let seen = self.skipped.get();

@@ -17,11 +17,11 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::size_class::ATTACHMENT_INDEX;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
-use crate::memory::size_class::ATTACHMENT_INDEX;
 use crate::objects::object::{ATTACHED_TO, ObjectHead};
 use crate::retries::Retries;
 
@@ -235,7 +235,7 @@ mod tests {
     use crate::{Deadline, Handle, ObjectRef};
 
     fn pages(handle: &Handle) -> usize {
-        let arena = crate::memory::home().expect("an arena");
+        let arena = crate::process_table::home().expect("an arena");
         let object = BlockId::new(handle.block()).expect("a block");
         let head = arena.head(object).expect("an object");
         let mut next = arena.linked_part(head, ATTACHED_TO);

@@ -27,12 +27,12 @@
 use std::cell::{Cell as Local, RefCell};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::arena::Arena;
+use crate::arena::cell::{BlockId, Cell};
+use crate::arena::kind::Kind;
+use crate::arena::owner::Owner;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::block::{BlockId, Cell};
-use crate::memory::owner::Owner;
-use crate::objects::object::Kind;
 use crate::objects::object_ref::ObjectRef;
 
 const HEADER: usize = 8;
@@ -80,7 +80,7 @@ impl Arena {
         if indexed.is_err() {
             cell.kind.store(Kind::Bytes as u32, Ordering::SeqCst);
         }
-        failpoint::hit("attachments.sealed");
+        failpoint::hit("attachments.indexed");
         indexed
     }
 

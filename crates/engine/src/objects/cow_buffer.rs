@@ -7,12 +7,13 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::kind::Kind;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
 use crate::objects::handle::Handle;
-use crate::objects::object::{EXTENSION, Kind, Layout, ObjectHead};
+use crate::objects::object::{EXTENSION, Layout, ObjectHead};
 use crate::objects::object_ref::{ObjectRef, TypedRef};
 use crate::objects::private_mapping::{BorrowedBuffer, PrivateBlock};
 
@@ -56,7 +57,7 @@ impl CowBuffer {
     }
 
     fn over(arena: &Arena, cow_buffer: TypedRef<CowBufferObject>, block: BlockId) -> CowBuffer {
-        failpoint::hit("private_mapping.leasing");
+        failpoint::hit("cow_buffer.adopting");
         arena.make_part(block, cow_buffer.block(), &cow_buffer.head, EXTENSION);
         CowBuffer(cow_buffer, None)
     }

@@ -8,34 +8,20 @@
 //! The thread that returns memory to the system (`memory/trimmer.rs`) does this. It begins a moment after a fork, and
 //! checks less and less often for as long as the others live. Reaping a process makes it check sooner.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
+use crate::memory::trimmer;
 use crate::objects::object::{Layout, SENT};
 use crate::objects::private_mapping;
 use crate::objects::private_mapping::{Hold, Place};
-use crate::process::fork::fork_guard;
+use crate::process_table::identity::fork_guard;
 use crate::sys::memfd;
 
-/// Fewer bytes are not worth a thread.
-const MIN_BYTES: u64 = 1 << 20;
 /// How many bytes are copied at a time. In between, blocks can be mapped and dropped.
 const PIECE: usize = 1 << 20;
-
-/// Roughly how many bytes became copy-on-write by forks and were not copied since.
-static COW_BYTES: AtomicU64 = AtomicU64::new(0);
-
-/// Adds bytes that became copy-on-write by a fork.
-pub(crate) fn add_cow_bytes(bytes: u64) {
-    COW_BYTES.fetch_add(bytes, Ordering::Relaxed);
-}
-
-/// Whether there are enough bytes to be worth waiting for the other holders' end.
-pub(crate) fn is_waiting() -> bool {
-    COW_BYTES.load(Ordering::Relaxed) >= MIN_BYTES
-}
 
 impl Arena {
     /// Takes the blocks that only this process still holds out of the file, until `must_stop`.
@@ -46,7 +32,7 @@ impl Arena {
             let _no_fork = fork_guard();
             let mut all = private_mapping::all();
             let Some((&number, place)) = all.range_mut(next..).next() else {
-                COW_BYTES.store(left, Ordering::Relaxed);
+                trimmer::set_to_collapse(left);
                 return;
             };
             let block = BlockId(number);

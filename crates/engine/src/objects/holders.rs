@@ -8,12 +8,12 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::owner::ProcId;
+use crate::arena::size_class::{ALL_HOLDERS, FEW_HOLDERS, MANY_HOLDERS, SizeClass};
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
-use crate::memory::owner::ProcId;
-use crate::memory::size_class::{ALL_HOLDERS, FEW_HOLDERS, MANY_HOLDERS, SizeClass};
 use crate::objects::object::{ADDED, ObjectHead, SENT};
 use crate::retries::Retries;
 

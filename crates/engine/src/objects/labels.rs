@@ -7,12 +7,13 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use crate::arena::Arena;
+use crate::arena::cell::{BlockId, Cell};
+use crate::arena::kind::Kind;
+use crate::arena::owner::{Owner, ProcId};
+use crate::arena::upcalls::KindOps;
 use crate::error::{Error, Result};
-use crate::memory::Arena;
-use crate::memory::block::{BlockId, Cell};
-use crate::memory::owner::{Owner, ProcId};
-use crate::objects::object::Kind;
-use crate::process::fork::fork_guard;
+use crate::process_table::identity::fork_guard;
 
 /// Object, generation and length, before the text.
 const HEADER: usize = 12;
@@ -39,11 +40,14 @@ static WRITTEN: Mutex<Written> = Mutex::new(Written {
     next_look: FIRST_LOOK,
 });
 
+/// A label dies with its writer.
+pub(crate) const LABEL: KindOps = KindOps::of_block(Arena::free_label);
+
 impl Arena {
     /// Records where an object was made, or what this process is called (`about` is zero then).
     pub(crate) fn label(&self, about: About, text: &str) -> Result<()> {
         let _no_fork = fork_guard();
-        let mut written = crate::memory::lock(&WRITTEN);
+        let mut written = crate::sys::thread::lock(&WRITTEN);
         if written.by != Some(self.me()) {
             *written = Written {
                 by: Some(self.me()),
@@ -115,7 +119,7 @@ impl Arena {
     }
 
     /// Frees a label that `from` owns: this process or a dead one.
-    pub(crate) fn free_label(&self, label: BlockId, from: Owner) {
+    fn free_label(&self, label: BlockId, from: Owner) {
         let Ok(cell) = self.cell(label) else { return };
         if from != self.mine() && !self.claim(label, cell, from, self.mine()) {
             return;

@@ -8,6 +8,8 @@ pub(crate) mod cow_collapse;
 pub(crate) mod handle;
 mod holders;
 pub(crate) mod labels;
+pub(crate) mod local;
 pub(crate) mod object;
 pub(crate) mod object_ref;
 pub(crate) mod private_mapping;
+mod views;

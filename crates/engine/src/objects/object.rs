@@ -11,18 +11,19 @@
 //! ```
 //!
 //! All four steps are sequentially consistent, so a leaver and an opener can't both succeed. Within a process,
-//! handles are counted in [`Arena::local`]; the cell stands for all of them.
+//! handles are counted in [`local`](crate::objects::local); the cell stands for all of them.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::kind::Kind;
+use crate::arena::owner::{Owner, ProcId};
+use crate::arena::size_class::{ATTACHMENT_INDEX, LARGE_PART, SizeClass};
+use crate::arena::upcalls::{KindOps, ops_of};
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::id_map::IdMap;
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
-use crate::memory::owner::{Owner, ProcId};
-use crate::memory::size_class::{ATTACHMENT_INDEX, LARGE_PART, SizeClass};
 use crate::objects::holders;
 use crate::objects::holders::{INLINE, TABLES};
 
@@ -34,85 +35,6 @@ pub(crate) const EXTENSION: usize = TABLES;
 pub(crate) const ATTACHED_TO: usize = TABLES + 1;
 /// How many further parts a condition's extension can name, in the words at its start.
 pub(crate) const FURTHER: usize = 1024;
-
-/// What lies in a block. Every free block has the kind zero, plain bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub(crate) enum Kind {
-    Bytes = 0,
-    Chunk = 1,
-    Part = 2,
-    Queue = 3,
-    Pipe = 4,
-    Lock = 5,
-    RLock = 6,
-    Semaphore = 7,
-    Condition = 8,
-    Event = 9,
-    Barrier = 10,
-    Value = 11,
-    /// Bytes with attachments, which hold objects: see [`crate::objects::attachments`].
-    Attachments = 12,
-    /// Holds a block that several processes map privately: see [`crate::objects::private_mapping`].
-    CowBuffer = 13,
-    RwLock = 14,
-    /// See [`crate::objects::labels`].
-    Label = 15,
-}
-
-impl Kind {
-    pub(crate) fn from_u32(raw: u32) -> Kind {
-        use Kind::*;
-        let all = [
-            Bytes,
-            Chunk,
-            Part,
-            Queue,
-            Pipe,
-            Lock,
-            RLock,
-            Semaphore,
-            Condition,
-            Event,
-            Barrier,
-            Value,
-            Attachments,
-            CowBuffer,
-            RwLock,
-            Label,
-        ];
-        all.get(raw as usize).copied().unwrap_or(Bytes)
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Kind::Bytes | Kind::Chunk | Kind::Part | Kind::Attachments | Kind::Label => "block",
-            Kind::Queue => "queue",
-            Kind::Pipe => "pipe",
-            Kind::Lock => "lock",
-            Kind::RLock => "recursive lock",
-            Kind::Semaphore => "semaphore",
-            Kind::Condition => "condition",
-            Kind::Event => "event",
-            Kind::Barrier => "barrier",
-            Kind::Value => "shared value",
-            Kind::CowBuffer => "copy-on-write buffer",
-            Kind::RwLock => "readers-writer lock",
-        }
-    }
-
-    pub(crate) fn is_channel(self) -> bool {
-        matches!(self, Kind::Queue | Kind::Pipe)
-    }
-
-    /// Whether blocks of this kind start with an [`ObjectHead`].
-    fn is_object(self) -> bool {
-        !matches!(
-            self,
-            Kind::Bytes | Kind::Chunk | Kind::Part | Kind::Attachments | Kind::Label
-        )
-    }
-}
 
 /// What every object starts with.
 #[repr(C, align(64))]
@@ -145,93 +67,15 @@ pub(crate) unsafe trait Layout: Sync + 'static {
     fn head(&self) -> &ObjectHead;
 }
 
-/// The objects open in this process.
-#[derive(Default)]
-pub(crate) struct Local {
-    /// The ones it holds: the generation of the block, and how often the object is open.
-    pub(crate) open: IdMap<BlockId, (u32, usize)>,
-    /// The ones it does not hold, although handles to them were copied into it: see `inherit.rs`.
-    pub(crate) invalid: Vec<InvalidHandles>,
-}
-
-/// An object that a process has handles to but does not hold.
-pub(crate) struct InvalidHandles {
-    pub(crate) block: BlockId,
-    pub(crate) generation: u32,
-    pub(crate) handles: usize,
-}
-
-impl Local {
-    /// The index of the entry for invalid handles to an object, if there are any.
-    pub(crate) fn find_invalid(&self, block: BlockId, generation: u32) -> Option<usize> {
-        let is_it =
-            |invalid: &InvalidHandles| invalid.block == block && invalid.generation == generation;
-        self.invalid.iter().position(is_it)
-    }
-
-    /// Counts down when an invalid handle is dropped; false if there is none to that object.
-    fn drop_invalid(&mut self, block: BlockId, generation: u32) -> bool {
-        let Some(at) = self.find_invalid(block, generation) else {
-            return false;
-        };
-        self.invalid[at].handles -= 1;
-        if self.invalid[at].handles == 0 {
-            self.invalid.swap_remove(at);
-        }
-        true
-    }
-
-    /// Makes invalid handles valid: the object is now held, and open in this process.
-    pub(crate) fn revalidate(&mut self, block: BlockId, generation: u32) {
-        if let Some(at) = self.find_invalid(block, generation)
-            && let Some((_, count)) = self.open.get_mut(&block)
-        {
-            *count += self.invalid.swap_remove(at).handles;
-        }
-    }
-}
-
 pub(crate) fn too_large(asked: u64) -> Error {
     Error::OutOfMemory {
         asked,
-        left: crate::memory::size_class::LARGEST,
+        left: crate::arena::size_class::LARGEST,
         limit: "the largest object there is".into(),
     }
 }
 
 impl Arena {
-    pub(crate) fn enter_local(&self, block: BlockId, generation: u32) {
-        let mut local = self.lock_local();
-        let entry = local.open.entry(block).or_insert((generation, 0));
-        *entry = (generation, entry.1 + 1);
-    }
-
-    pub(crate) fn leave_local(&self, block: BlockId, generation: u32) {
-        // Before the lock: a child that no handler gave an entry claims one here, under the same lock. A child that
-        // finds no entry holds nothing.
-        let Ok(me) = self.joined() else { return };
-        let mut local = self.lock_local();
-        let is_open = local
-            .open
-            .get(&block)
-            .is_some_and(|open| open.0 == generation);
-        if !is_open && local.drop_invalid(block, generation) {
-            return;
-        }
-        let Some((_, count)) = local.open.get_mut(&block) else {
-            return;
-        };
-        *count -= 1;
-        if *count > 0 {
-            return;
-        }
-        local.open.remove(&block);
-        // Still under the lock: a fork must see the object either held here or not at all.
-        self.drop_hold(block, me);
-        drop(local);
-        self.free_if_unheld(block);
-    }
-
     /// Whether the block is an object in this generation.
     pub(crate) fn is_object(&self, block: BlockId, generation: u32) -> bool {
         self.cell(block).is_ok_and(|cell| {
@@ -388,7 +232,7 @@ impl Arena {
     }
 
     /// Whether `part` is linked to `object`.
-    pub(crate) fn has_part(&self, object: BlockId, part: BlockId) -> bool {
+    fn has_part(&self, object: BlockId, part: BlockId) -> bool {
         let is_object = self.cell(object).is_ok_and(|cell| {
             let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
             kind.is_object()
@@ -443,7 +287,7 @@ impl Arena {
     }
 
     /// Frees an object that this process took over, unless it turns out to be held.
-    pub(crate) fn dismantle_unless_held(&self, block: BlockId) {
+    fn dismantle_unless_held(&self, block: BlockId) {
         let (Ok(head), Ok(cell)) = (self.head(block), self.cell(block)) else {
             return;
         };
@@ -460,7 +304,7 @@ impl Arena {
     fn dismantle(&self, block: BlockId) {
         let Ok(cell) = self.cell(block) else { return };
         let kind = Kind::from_u32(cell.kind.load(Ordering::Acquire));
-        crate::process::reclaim::contents(self, kind, block);
+        (ops_of(kind).take_apart)(self, block);
         if kind.is_object()
             && let Ok(head) = self.head(block)
         {
@@ -501,5 +345,32 @@ impl Arena {
             }
         }
         link.store(next, Ordering::Release);
+    }
+}
+
+/// An object that owns nothing but its block and its parts.
+pub(crate) const OBJECT: KindOps = KindOps::of_block(finish_freeing);
+/// A part of an object.
+pub(crate) const PART: KindOps = KindOps::of_block(reclaim_part);
+
+/// Finishes freeing an object: its owner died while it made or freed it.
+fn finish_freeing(arena: &Arena, block: BlockId, from: Owner) {
+    let Ok(cell) = arena.cell(block) else { return };
+    if arena.claim(block, cell, from, arena.mine()) {
+        failpoint::hit("recovery.taken");
+        arena.dismantle_unless_held(block);
+    }
+}
+
+/// Keeps the part of a dead maker if it is linked to its object, and frees it otherwise.
+fn reclaim_part(arena: &Arena, part: BlockId, from: Owner) {
+    let Ok(cell) = arena.cell(part) else { return };
+    let object = BlockId(cell.generation.load(Ordering::Acquire));
+    if arena.has_part(object, part) {
+        cell.owner.pass(from, Owner::Part(object.0));
+    } else if arena.claim(part, cell, from, arena.mine()) {
+        cell.generation.store(0, Ordering::Release);
+        cell.kind.store(Kind::Bytes as u32, Ordering::Release);
+        arena.free(part, arena.mine());
     }
 }

@@ -4,15 +4,18 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::kind::Kind;
+use crate::arena::owner::{Owner, ProcId};
+use crate::arena::size_class::SizeClass;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::memory::block::BlockId;
-use crate::memory::owner::{Owner, ProcId};
-use crate::memory::size_class::SizeClass;
-use crate::memory::{Arena, home};
 use crate::objects::handle::Handle;
-use crate::objects::object::{Kind, Layout, too_large};
-use crate::process::fork;
+use crate::objects::local;
+use crate::objects::object::{Layout, too_large};
+use crate::process_table::home;
+use crate::process_table::identity;
 
 /// An object in shared memory that a process has open.
 pub trait Opened {
@@ -76,8 +79,8 @@ impl ObjectRef {
         // From here on dropping the reference is right, whatever happens next.
         let held = ObjectRef::registered(arena, block, generation);
         arena.add_checked_hold(block, generation, arena.joined()?)?;
-        if !fork::holds_all() {
-            arena.lock_local().revalidate(block, generation);
+        if !identity::holds_all() {
+            local::lock().revalidate(block, generation);
         }
         Ok(held)
     }
@@ -102,7 +105,7 @@ impl ObjectRef {
     /// See [`Opened::check`].
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        match fork::holds_all() {
+        match identity::holds_all() {
             true => Ok(()),
             false => self.arena.check_hold(self.block, self.generation),
         }

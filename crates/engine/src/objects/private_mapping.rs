@@ -14,7 +14,7 @@
 //! end of the last holder frees the block, whoever died meanwhile. Nobody writes to the file's pages while the
 //! copy-on-write buffer exists, so both processes still see the bytes as they were. If no copy-on-write buffer can be
 //! made, the bytes are moved out of the file at once, into private memory that a fork copies like any other. If not
-//! even that is possible, there is no child: see `fork.rs`.
+//! even that is possible, there is no child: see `process/fork.rs`.
 //!
 //! Once the other processes are gone, nobody needs what is left of the file's pages: they are copied to private pages
 //! and returned to the system (`cow_collapse.rs`).
@@ -26,14 +26,14 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::owner::Owner;
 use crate::error::{Error, Result};
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
-use crate::memory::owner::Owner;
-use crate::memory::views;
 use crate::objects::cow_buffer::{CowBuffer, CowBufferObject};
 use crate::objects::object_ref::{ObjectRef, TypedRef};
-use crate::process::fork::fork_guard;
+use crate::objects::views;
+use crate::process_table::identity::fork_guard;
 use crate::sys::{memfd, pagemap};
 
 /// Who owns a private block.
@@ -74,7 +74,7 @@ pub(crate) type Places = BTreeMap<u32, Place>;
 static PRIVATE_BLOCKS: Mutex<Places> = Mutex::new(BTreeMap::new());
 
 pub(crate) fn all() -> MutexGuard<'static, Places> {
-    crate::memory::lock(&PRIVATE_BLOCKS)
+    crate::sys::thread::lock(&PRIVATE_BLOCKS)
 }
 
 /// A block in use as this process's private memory; freed when dropped.
@@ -294,7 +294,7 @@ pub(crate) fn share_all(arena: &'static Arena) -> Result<()> {
             _ => {}
         }
     }
-    crate::objects::cow_collapse::add_cow_bytes(cow);
+    crate::memory::trimmer::add_to_collapse(cow);
     views::make_private(arena, &mut all, &wanted)
 }
 

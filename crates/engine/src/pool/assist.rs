@@ -7,11 +7,12 @@
 //! gives up ends the nap.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::deadline::monotonic_ns;
+use crate::deadline::{Deadline, monotonic_ns};
+use crate::eventcount::EventCount;
 use crate::sync::spin::Spin;
+use crate::sys::futex;
 
 /// The longest nap. A death is noticed later by at most this time.
 const NAP: Duration = Duration::from_millis(1);
@@ -22,8 +23,8 @@ pub(super) struct Assistants {
     /// When a thread last found its result, in nanoseconds; zero when the last thread to leave gave up.
     last_success: AtomicU64,
     pub(super) spin: Spin,
-    napping: Mutex<()>,
-    nap_over: Condvar,
+    /// Announces that a thread gave up.
+    given_up: EventCount,
 }
 
 impl Assistants {
@@ -38,9 +39,7 @@ impl Assistants {
         self.last_success.store(now, Ordering::SeqCst);
         self.active.fetch_sub(1, Ordering::SeqCst);
         if !successful {
-            // Under the lock: a thread that is about to nap either saw this store or is notified.
-            let _napping = self.napping.lock().unwrap_or_else(PoisonError::into_inner);
-            self.nap_over.notify_all();
+            self.given_up.notify(u32::MAX);
         }
     }
 
@@ -52,11 +51,11 @@ impl Assistants {
 
     /// Naps once if other threads look for results; false if none does.
     pub(super) fn nap(&self) -> bool {
-        let napping = self.napping.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = self.given_up.announce();
         if !self.is_needed() {
             return false;
         }
-        let _ = self.nap_over.wait_timeout(napping, NAP);
+        futex::wait(self.given_up.word(), key, Deadline::after(NAP));
         true
     }
 }

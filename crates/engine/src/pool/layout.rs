@@ -12,11 +12,11 @@
 //! bytes | position u32 | 4 unused | payload of up to 168 bytes`. A longer payload lies in an object of its own. The
 //! submitting process keeps that object alive until the task is done.
 
+use crate::arena::layout::MAX_PROCESSES;
+use crate::arena::owner::ProcId;
 use crate::error::{Error, Result};
-use crate::memory::layout::MAX_PROCESSES;
-use crate::memory::owner::ProcId;
+use crate::eventcount::EventCount;
 use crate::objects::handle::Handle;
-use crate::sync::eventcount::EventCount;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::value::SharedBytes;
 

@@ -1,7 +1,7 @@
 //! The messages in the results queue: results, notices, and the submitting process's own wake-up.
 
+use crate::arena::owner::ProcId;
 use crate::channel::Message;
-use crate::memory::owner::ProcId;
 
 use super::layout::{u32_at, u64_at};
 use super::ring::RingSlot;

@@ -4,17 +4,12 @@
 //! ([`record::claim`]). A worker that dies anywhere in here leaves nothing behind but a head that the next worker moves
 //! on. Nothing is ever taken out of the ring and then lost; this is why tasks are not messages of a queue.
 //!
-//! The doorbell is an event count. A worker announces itself, checks once more and sleeps; a submitter publishes, then
-//! checks for sleepers. The words published here are not sequentially consistent themselves, so both sides have a
-//! sequentially consistent fence between their two steps. So one of them sees the other.
+//! Workers sleep on the doorbell, an [event count](EventCount). The words that are published here are not sequentially
+//! consistent themselves, so both sides use its functions with a fence.
 
 use super::record;
-use crate::sync::eventcount::EventCount;
-use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
-#[cfg(loom)]
-use loom::sync::atomic::fence;
-#[cfg(not(loom))]
-use std::sync::atomic::fence;
+use crate::eventcount::EventCount;
+use crate::sys::atomic::{AtomicU64, Ordering};
 
 /// Where the words of a task queue lie: in shared memory, or in a loom model.
 pub(crate) trait RingMemory {
@@ -136,19 +131,4 @@ pub(crate) fn take(words: &impl RingMemory, me: u32, claimed: impl Fn()) -> Opti
 /// Whether it is worth trying to take a task.
 pub(crate) fn has_tasks(words: &impl RingMemory) -> bool {
     words.head().load(Ordering::Relaxed) < words.tail().load(Ordering::Relaxed)
-}
-
-/// Announces that the caller is about to sleep. Returns the value to sleep on. The caller checks once more first.
-pub(crate) fn announce_sleep(words: &impl RingMemory) -> u32 {
-    let seen = words.doorbell().announce();
-    fence(Ordering::SeqCst);
-    seen
-}
-
-/// Wakes workers if any may sleep. `wake` makes the system call and returns how many woke.
-pub(crate) fn ring(words: &impl RingMemory, wake: impl FnOnce(&AtomicU32) -> usize) {
-    fence(Ordering::SeqCst);
-    if words.doorbell().is_awaited() {
-        words.doorbell().call(wake);
-    }
 }

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::arena::owner::ProcId;
 use crate::deadline::{Deadline, monotonic_ns};
 use crate::error::{Error, Result};
-use crate::memory::owner::ProcId;
 use crate::objects::object_ref::ObjectRef;
 use crate::sys::atomic::Ordering;
 use crate::value::SharedBytes;

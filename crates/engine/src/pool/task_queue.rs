@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::arena::owner::ProcId;
 use crate::channel::{Message, Queue, Watched};
 use crate::deadline::{Deadline, monotonic_ns};
 use crate::error::{Error, GetError, PutError, Result};
-use crate::memory::owner::ProcId;
 use crate::objects::handle::Handle;
 use crate::objects::object_ref::ObjectRef;
 use crate::process;
@@ -17,7 +17,7 @@ use crate::sys::futex;
 use super::assist::Assistants;
 use super::layout::SharedState;
 use super::message::{self, MessageKind, WorkerMessage};
-use super::ring::{self, RingSlot};
+use super::ring::{RingMemory, RingSlot};
 use super::room::Room;
 use super::scheduler::Scheduler;
 
@@ -191,7 +191,7 @@ impl TaskQueue {
 
     fn wake(&self, sleepers: u32) {
         if sleepers > 0 {
-            ring::ring(&self.shared, |doorbell| futex::wake(doorbell, sleepers));
+            self.shared.doorbell().notify_fenced(sleepers);
         }
     }
 

@@ -1,15 +1,15 @@
 //! The worker's side of a task queue.
 
+use crate::arena::owner::ProcId;
 use crate::channel::{MessageBuf, Queue};
 use crate::deadline::{Deadline, monotonic_ns};
 use crate::error::{Error, GetError, PutError, Result};
 use crate::failpoint;
-use crate::memory::owner::ProcId;
 use crate::objects::handle::Handle;
 use crate::objects::object_ref::ObjectRef;
 use crate::process;
-use crate::process::wait_registry;
-use crate::process::wait_registry::WaitReason;
+use crate::process_table::wait_registry;
+use crate::process_table::wait_registry::WaitReason;
 use crate::sync::spin::Spin;
 use crate::sys::atomic::Ordering;
 use crate::sys::futex::Slept;
@@ -89,7 +89,7 @@ impl WorkerEndpoint {
             {
                 continue;
             }
-            let seen = ring::announce_sleep(&self.shared);
+            let seen = self.shared.doorbell().announce_fenced();
             if self.shared.is_dismissed(self.me) {
                 continue;
             }

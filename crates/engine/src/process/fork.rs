@@ -1,84 +1,31 @@
-//! The identity of this process, and what happens to it on a fork.
+//! What happens on a fork.
 //!
 //! Before every `fork` of the C library, a handler reserves an entry for the child and makes the child a holder of
 //! everything that the parent holds. So the child is never alive without being registered. The child claims its entry
 //! before `fork` returns.
 //!
-//! A child made by a raw `clone` runs no handler. It is recognised because the kernel wiped the page with the id; the
-//! child then claims an entry of its own. Where the kernel cannot wipe pages, the page holds the PID beside the id,
-//! and every reader compares the two.
+//! A child made by a raw `clone` runs no handler: see `process_table/identity.rs`.
 //!
 //! A child that is about to become another program does not belong to the tree before it
-//! [enters](crate::memory::enter): its fork [skips the handlers](without_handlers).
+//! [enters](crate::process::enter): its fork [skips the handlers](without_handlers).
 
 use std::cell::{Cell, RefCell};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
-use std::sync::{MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{MutexGuard, RwLockWriteGuard};
 
+use crate::arena::cell::BlockId;
+use crate::arena::owner::ProcId;
+use crate::arena::{Arena, home_if_any};
 use crate::error::{Error, Result};
-use crate::memory::block::BlockId;
-use crate::memory::owner::ProcId;
 use crate::memory::trimmer::Trimmer;
-use crate::memory::{Arena, home_if_any};
-use crate::objects::object::Local;
+use crate::objects::local;
+use crate::objects::local::Local;
 use crate::objects::private_mapping;
-use crate::process::liveness_thread;
-use crate::process::liveness_thread::Holders;
-use crate::sys::memfd;
-
-/// The identity of this process, in a page that forked children find zeroed where the kernel supports that.
-#[repr(C)]
-struct Identity {
-    /// The id of this process, while it holds everything that it has handles to. Zero if the slow path has to decide.
-    id: AtomicU32,
-    /// The id where the kernel wipes no pages, or where some handles are invalid (`inherit.rs`).
-    slow_id: AtomicU32,
-    /// The PID of the process that `slow_id` belongs to.
-    pid: AtomicU32,
-}
-
-/// Used until there is a page.
-static NO_IDENTITY: Identity = Identity::empty();
-static IDENTITY: AtomicPtr<Identity> = AtomicPtr::new((&raw const NO_IDENTITY).cast_mut());
-/// Whether the kernel wipes the page on a fork.
-static KERNEL_WIPES: AtomicBool = AtomicBool::new(false);
-
-impl Identity {
-    const fn empty() -> Identity {
-        Identity {
-            id: AtomicU32::new(0),
-            slow_id: AtomicU32::new(0),
-            pid: AtomicU32::new(0),
-        }
-    }
-
-    #[inline]
-    fn get(&self) -> Option<ProcId> {
-        ProcId::from_u32(self.id.load(Ordering::Relaxed)).or_else(|| self.slow_get())
-    }
-
-    #[cold]
-    fn slow_get(&self) -> Option<ProcId> {
-        let id = ProcId::from_u32(self.slow_id.load(Ordering::Acquire))?;
-        (self.pid.load(Ordering::Relaxed) == std::process::id()).then_some(id)
-    }
-
-    fn set(&self, owner: ProcId, holds_all: bool) {
-        self.clear();
-        if holds_all && KERNEL_WIPES.load(Ordering::Relaxed) {
-            self.id.store(owner.as_u32(), Ordering::Release);
-            return;
-        }
-        self.pid.store(std::process::id(), Ordering::SeqCst);
-        self.slow_id.store(owner.as_u32(), Ordering::Release);
-    }
-
-    fn clear(&self) {
-        // The PID of this process never stands beside the id of another.
-        self.slow_id.store(0, Ordering::SeqCst);
-        self.id.store(0, Ordering::SeqCst);
-    }
-}
+use crate::process::join;
+use crate::process_table::identity;
+use crate::process_table::identity::current;
+use crate::process_table::liveness_thread;
+use crate::process_table::liveness_thread::Holders;
+use crate::sys::thread::lock;
 
 thread_local! {
     /// Held from before a fork until after it, so that the child finds everything in a consistent state.
@@ -100,63 +47,19 @@ type Locks = (
     MutexGuard<'static, Trimmer>,
     RwLockWriteGuard<'static, ()>,
     MutexGuard<'static, ()>,
-    Option<(MutexGuard<'static, Local>, MutexGuard<'static, ()>)>,
+    MutexGuard<'static, Local>,
+    Option<MutexGuard<'static, ()>>,
     MutexGuard<'static, Holders>,
 );
 
-/// Keeps all threads out of the locks of the upper layers while one thread forks.
-static FORK_LOCK: RwLock<()> = RwLock::new(());
-
-/// Hold this around every other process-local lock, so that a forked child never finds one locked by a thread that it
-/// does not have.
-pub(crate) fn fork_guard() -> RwLockReadGuard<'static, ()> {
-    FORK_LOCK.read().unwrap_or_else(|e| e.into_inner())
-}
-
-#[inline]
-fn identity() -> &'static Identity {
-    let page = IDENTITY.load(Ordering::Acquire);
-    // SAFETY: a static, or a mapped page that is never unmapped: aligned atomics.
-    unsafe { &*page }
-}
-
-/// The id in the identity page; `None` if there is none yet, or a fork wiped it.
-#[inline]
-pub(crate) fn current() -> Option<ProcId> {
-    identity().get()
-}
-
-/// Whether this process has an entry and holds every object that it has a handle to. Also false where only the slow
-/// path can tell.
-#[inline]
-pub(crate) fn holds_all() -> bool {
-    identity().id.load(Ordering::Relaxed) != 0
-}
-
 /// Prepares the identity page and the fork handlers; once per process image.
 pub(crate) fn prepare() -> Result<()> {
-    let no_identity = (&raw const NO_IDENTITY).cast_mut();
-    if IDENTITY.load(Ordering::Acquire) != no_identity {
-        return Ok(());
-    }
-    let (page, wiped) = memfd::fork_wiped_page()?;
-    let page = page.cast::<Identity>().as_ptr();
-    if IDENTITY
-        .compare_exchange(no_identity, page, Ordering::AcqRel, Ordering::Acquire)
-        .is_ok()
-        // Miri does not fork.
-        && !cfg!(miri)
-    {
-        KERNEL_WIPES.store(wiped, Ordering::Relaxed);
+    // Miri does not fork.
+    if identity::prepare()? && !cfg!(miri) {
         // SAFETY: the three functions are `extern "C"`, never unloaded, and do not unwind.
         unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
     }
     Ok(())
-}
-
-/// Gives the calling process this id. `holds_all` says whether it holds everything that it has handles to.
-pub(crate) fn become_owner(owner: ProcId, holds_all: bool) {
-    identity().set(owner, holds_all);
 }
 
 /// Why the child of this thread's last fork lacks something. The child and its parent can each ask once.
@@ -190,7 +93,7 @@ extern "C" fn before() {
     EXPOSED.set(false);
     LOST_HOLDS.set(Vec::new());
     let trimmer = crate::memory::trimmer::stop();
-    let fork_lock = FORK_LOCK.write().unwrap_or_else(|e| e.into_inner());
+    let fork_lock = identity::lock_for_fork();
     if let Some(arena) = home_if_any()
         && current().is_some()
         && let Err(error) = private_mapping::share_all(arena)
@@ -198,21 +101,19 @@ extern "C" fn before() {
         EXPOSED.set(true);
         FORK_ERROR.set(Some(error));
     }
-    let settling = crate::memory::lock(&crate::memory::HOME_INIT);
-    let inner = home_if_any().map(|arena| {
-        let local = arena.lock_local();
-        if let Some(me) = current() {
-            reserve_for_child(arena, me, &local);
-        }
-        (local, crate::memory::lock(&arena.mapping))
-    });
+    let settling = join::lock();
+    let local = local::lock();
+    if let (Some(arena), Some(me)) = (home_if_any(), current()) {
+        reserve_for_child(arena, me, &local);
+    }
+    let mapping = home_if_any().map(|arena| lock(&arena.mapping));
     let mut holders = liveness_thread::lock_holders();
     if let Some(arena) = home_if_any()
         && current().is_some()
     {
         holders.hand_to_first_thread(arena);
     }
-    let locks = (trimmer, fork_lock, settling, inner, holders);
+    let locks = (trimmer, fork_lock, settling, local, mapping, holders);
     FORKING.with(|forking| *forking.borrow_mut() = Some(locks));
 }
 
@@ -269,7 +170,7 @@ extern "C" fn in_child() {
     }
     let slot = CHILD.take();
     // Done already where the kernel wiped the page.
-    identity().clear();
+    identity::forget();
     drop(locks);
     if let (Some(arena), Some(slot)) = (home_if_any(), slot) {
         match arena.claim_entry(slot) {
@@ -304,23 +205,10 @@ mod tests {
     }
 
     #[test]
-    fn where_a_fork_wipes_no_page_the_number_of_the_process_tells() {
-        let id = ProcId::new(3, 1);
-        let page = Identity::empty();
-        page.set(id, false);
-        assert_eq!(page.get(), Some(id));
-        // As the child of a raw clone finds it.
-        page.pid.store(std::process::id() + 1, Ordering::Relaxed);
-        assert_eq!(page.get(), None);
-        page.set(id, false);
-        assert_eq!(page.get(), Some(id));
-    }
-
-    #[test]
     #[cfg_attr(miri, ignore = "forks")]
     fn a_child_that_was_let_pass_may_fork_while_its_parents_locks_are_held() {
         crate::process::ensure().unwrap();
-        let _held_by_parent = fork_guard();
+        let _held_by_parent = identity::fork_guard();
         let ended = exit_code_of(
             || without_handlers(fork),
             || {

@@ -11,20 +11,16 @@
 //!
 //! Then the handle is *invalid*: every use is refused, and dropping it releases nothing. Opening the object by a
 //! handle that was sent makes the copies valid again. The check costs nothing where there are no such handles: the
-//! fast word of the identity stays zero in a process that has some ([`fork::holds_all`]).
+//! fast word of the identity stays zero in a process that has some ([`identity::holds_all`]).
 
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::owner::ProcId;
 use crate::error::{Error, Result};
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
-use crate::memory::owner::ProcId;
-use crate::objects::object::{InvalidHandles, Local};
-use crate::process::fork;
-use crate::process::liveness_thread;
-
-const NO_ROOM: &str = "this process could not be registered as a holder, since its parent had no shared memory left; \
-     free some before forking, raise the limit, or start the process with Process, which reports such a failure";
-const GONE: &str = "this process came from a clone that the engine did not see, and the object was gone when it first \
-     used the engine; keep it open in the parent until then, or fork with the C library's fork";
+use crate::objects::local;
+use crate::objects::local::{Local, make_invalid};
+use crate::process_table::identity;
+use crate::process_table::liveness_thread;
 
 impl Arena {
     /// Claims an entry for a child that no handler gave one, and makes the child a holder of everything that its
@@ -35,8 +31,8 @@ impl Arena {
         let proc_id = self.reserve(None)?;
         self.claim_entry(proc_id)?;
         // From here on this process has an id that its actions can be recorded under.
-        fork::become_owner(proc_id, false);
-        let mut local = self.lock_local();
+        identity::become_owner(proc_id, false);
+        let mut local = local::lock();
         let mut lost = Vec::new();
         for (block, (generation, _)) in &local.open {
             if self.add_checked_hold(*block, *generation, proc_id).is_err() {
@@ -44,7 +40,7 @@ impl Arena {
             }
         }
         make_invalid(&mut local, &lost);
-        fork::become_owner(proc_id, local.invalid.is_empty());
+        identity::become_owner(proc_id, local.invalid.is_empty());
         Ok(proc_id)
     }
 
@@ -59,36 +55,8 @@ impl Arena {
 
     /// Runs in the child, which became a holder of every object except those in `lost`.
     pub(crate) fn begin_as_child(&self, proc_id: ProcId, lost: &[BlockId]) {
-        let mut local = self.lock_local();
+        let mut local = local::lock();
         make_invalid(&mut local, lost);
-        fork::become_owner(proc_id, local.invalid.is_empty());
-    }
-
-    /// See [`ObjectRef::check`](crate::objects::object_ref::ObjectRef::check).
-    #[cold]
-    pub(crate) fn check_hold(&self, block: BlockId, generation: u32) -> Result<()> {
-        self.joined()?;
-        let local = self.lock_local();
-        if local.find_invalid(block, generation).is_none() {
-            return Ok(());
-        }
-        Err(Error::NotInherited(
-            match self.is_object(block, generation) {
-                true => NO_ROOM,
-                false => GONE,
-            },
-        ))
-    }
-}
-
-fn make_invalid(local: &mut Local, lost: &[BlockId]) {
-    for block in lost {
-        if let Some((generation, handles)) = local.open.remove(block) {
-            local.invalid.push(InvalidHandles {
-                block: *block,
-                generation,
-                handles,
-            });
-        }
+        identity::become_owner(proc_id, local.invalid.is_empty());
     }
 }

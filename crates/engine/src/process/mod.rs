@@ -2,32 +2,26 @@
 
 use std::os::fd::{OwnedFd, RawFd};
 
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::home_if_any;
+use crate::arena::owner::Owner;
+use crate::arena::upcalls::ops_of;
 use crate::error::{Error, Result};
-use crate::memory;
-use crate::memory::block::BlockId;
-use crate::memory::owner::Owner;
-use crate::memory::{home, home_if_any, memory_limit, trimmer};
+use crate::memory::{memory_limit, trimmer};
 use crate::objects::handle::Handle;
-use crate::objects::object::Kind;
 use crate::objects::private_mapping;
-use crate::sync;
+use crate::process_table::home;
 
 pub mod child;
-pub(crate) mod death_watch;
-mod entry_state;
 pub(crate) mod fork;
 mod inherit;
-mod liveness_thread;
-pub(crate) mod ownership_log;
+pub(crate) mod join;
 pub mod parent_death;
-pub(crate) mod reclaim;
 mod recovery;
-mod successors;
-pub(crate) mod table;
-pub(crate) mod wait_registry;
 
-pub use crate::memory::owner::ProcId;
-pub use crate::process::table::ExitState;
+pub use crate::arena::owner::ProcId;
+pub use crate::process_table::ExitState;
 
 /// Makes sure that this process has shared memory and an entry in its process table.
 ///
@@ -74,7 +68,7 @@ pub fn me() -> ProcId {
 /// [`Error::SeatGone`] when the entry was released meanwhile, [`Error::Version`] when another version laid out the
 /// memory, [`Error::Invalid`] when this process already uses memory of its own.
 pub fn enter(fd: OwnedFd, proc_id: ProcId) -> Result<()> {
-    memory::enter(fd, proc_id)
+    join::enter(fd, proc_id)
 }
 
 /// Moves this forked process to an entry that another process reserved for it.
@@ -120,11 +114,9 @@ pub fn leave() {
     if let Some(arena) = home_if_any() {
         trimmer::stop_for_good(arena);
         let me = arena.me();
-        for kind in [Kind::Lock, Kind::RLock] {
-            // Not only the open ones: this process may hold a lock whose last handle here was dropped.
-            for block in arena.held_objects_of(kind) {
-                sync::keep_held(arena, block, me);
-            }
+        // Not only the open ones: this process may hold a lock whose last handle here was dropped.
+        for (kind, block) in arena.held_objects() {
+            (ops_of(kind).holder_leaves)(arena, block, me);
         }
         private_mapping::withdraw_all(arena);
         arena.leave(me);
@@ -305,7 +297,7 @@ pub fn memory_so_far() -> Memory {
     )
 }
 
-fn memory_of(arena: &'static memory::Arena) -> Memory {
+fn memory_of(arena: &'static Arena) -> Memory {
     Memory {
         in_use: arena.in_use(),
         resident: arena.resident(),

@@ -15,12 +15,12 @@ mod table;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::arena::owner::ProcId;
 use crate::deadline::Deadline;
 use crate::error::{Error, LockError, Result};
-use crate::memory::home;
-use crate::memory::owner::ProcId;
 use crate::objects::handle::Handle;
 use crate::objects::object_ref::opened;
+use crate::process_table::home;
 use crate::sync::{Acquired, Lock};
 use crate::value::SharedBytes;
 use table::{Size, Table, Value};

@@ -14,15 +14,16 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::arena::kind::Kind;
+use crate::arena::owner::ProcId;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::memory::owner::ProcId;
 use crate::objects::handle::Handle;
-use crate::objects::object::{Kind, Layout, ObjectHead};
+use crate::objects::object::{Layout, ObjectHead};
 use crate::objects::object_ref::{TypedRef, opened};
-use crate::process::wait_registry;
-use crate::process::wait_registry::WaitReason;
+use crate::process_table::wait_registry;
+use crate::process_table::wait_registry::WaitReason;
 use crate::sys::futex::{self, Slept};
 
 const SLEEPERS: u64 = 1;

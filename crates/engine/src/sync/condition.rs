@@ -17,16 +17,17 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::lock_state::LockState;
 use super::robust_lock;
 use super::{Lock, RLock};
+use crate::arena::cell::BlockId;
+use crate::arena::kind::Kind;
+use crate::arena::owner::ProcId;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, WaitError};
 use crate::failpoint;
-use crate::memory::block::BlockId;
-use crate::memory::owner::ProcId;
 use crate::objects::handle::Handle;
-use crate::objects::object::{EXTENSION, FURTHER, Kind, Layout, ObjectHead};
+use crate::objects::object::{EXTENSION, FURTHER, Layout, ObjectHead};
 use crate::objects::object_ref::{ObjectRef, TypedRef, opened};
-use crate::process::wait_registry;
-use crate::process::wait_registry::WaitReason;
+use crate::process_table::wait_registry;
+use crate::process_table::wait_registry::WaitReason;
 use crate::sys::futex::{self, Slept};
 
 const NOTIFIED: u32 = 1 << 31;
@@ -489,7 +490,7 @@ struct RequeueBatch {
 }
 
 impl RequeueBatch {
-    fn of(arena: &'static crate::memory::Arena, block: BlockId) -> Option<RequeueBatch> {
+    fn of(arena: &'static crate::arena::Arena, block: BlockId) -> Option<RequeueBatch> {
         let (held, word) = robust_lock::lock_in(arena, block)?;
         Some(RequeueBatch {
             block,

@@ -3,12 +3,12 @@
 use super::lock_state::LockState;
 use super::robust_lock::{self, AfterDeath, RobustLock};
 use super::spin::Spin;
+use crate::arena::cell::BlockId;
+use crate::arena::kind::Kind;
+use crate::arena::owner::ProcId;
 use crate::deadline::Deadline;
 use crate::error::{LockError, NotHeld, Result};
-use crate::memory::block::BlockId;
-use crate::memory::owner::ProcId;
 use crate::objects::handle::Handle;
-use crate::objects::object::Kind;
 use crate::objects::object_ref::{TypedRef, opened};
 
 /// A lock that any process of the tree may hold, and that survives its holder's death.

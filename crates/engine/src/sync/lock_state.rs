@@ -14,7 +14,7 @@
 //! others find the lock free after the longest sleep (`sys/futex.rs`). If the bit stayed in the
 //! free word, each release in a tight loop would wake another one in vain.
 
-use crate::memory::owner::ProcId;
+use crate::arena::owner::ProcId;
 use crate::sys::atomic::{AtomicU64, Ordering};
 
 const SLEEPERS: u64 = 1 << 31;

@@ -9,11 +9,10 @@
 mod barrier;
 mod condition;
 mod event;
-pub(crate) mod eventcount;
 mod lock;
 pub(crate) mod lock_state;
 mod rlock;
-mod robust_lock;
+pub(crate) mod robust_lock;
 mod rwlock;
 mod semaphore;
 pub(crate) mod spin;
@@ -27,4 +26,4 @@ pub use rlock::RLock;
 pub use rwlock::{ReadHold, RwLock};
 pub use semaphore::Semaphore;
 
-pub(crate) use robust_lock::{holder_of, keep_held};
+pub(crate) use robust_lock::holder_of;

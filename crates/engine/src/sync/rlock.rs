@@ -6,12 +6,12 @@ use super::lock_state::LockState;
 use super::robust_lock::{self, AfterDeath, RobustLock};
 use super::spin::Spin;
 use super::{Acquired, thread};
+use crate::arena::cell::BlockId;
+use crate::arena::kind::Kind;
+use crate::arena::owner::ProcId;
 use crate::deadline::Deadline;
 use crate::error::{LockError, NotOwner, Result};
-use crate::memory::block::BlockId;
-use crate::memory::owner::ProcId;
 use crate::objects::handle::Handle;
-use crate::objects::object::Kind;
 use crate::objects::object_ref::{TypedRef, opened};
 
 /// A lock for one thread of one process, which must release it as often as it acquired it.

@@ -5,16 +5,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::lock_state::{LockState, Seen};
 use super::spin::Spin;
 use super::thread;
+use crate::arena::Arena;
+use crate::arena::cell::BlockId;
+use crate::arena::kind::Kind;
+use crate::arena::owner::ProcId;
+use crate::arena::upcalls::KindOps;
 use crate::deadline::Deadline;
 use crate::error::LockError;
 use crate::failpoint;
-use crate::memory::Arena;
-use crate::memory::block::BlockId;
-use crate::memory::owner::ProcId;
-use crate::objects::object::{Kind, Layout, ObjectHead};
+use crate::objects::object::{Layout, OBJECT, ObjectHead};
 use crate::objects::object_ref::ObjectRef;
-use crate::process::wait_registry;
-use crate::process::wait_registry::WaitReason;
+use crate::process_table::wait_registry;
+use crate::process_table::wait_registry::WaitReason;
 use crate::sys::futex::{self, Slept};
 
 /// A lock in shared memory.
@@ -184,8 +186,14 @@ pub(crate) fn holder_of(arena: &Arena, block: BlockId) -> Option<ProcId> {
     robust_lock_in(arena, block)?.word.look().holder()
 }
 
+/// Locks and recursive locks.
+pub(crate) const LOCK: KindOps = KindOps {
+    holder_leaves: keep_held,
+    ..OBJECT
+};
+
 /// If this process holds the lock in `block` when it exits, leaves the lock held for good.
-pub(crate) fn keep_held(arena: &'static Arena, block: BlockId, me: ProcId) {
+fn keep_held(arena: &'static Arena, block: BlockId, me: ProcId) {
     let Some(robust) = robust_lock_in(arena, block) else {
         return;
     };

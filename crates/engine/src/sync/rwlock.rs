@@ -21,11 +21,12 @@ use super::lock_state::LockState;
 use super::robust_lock::{self, AfterDeath, OwnerDied};
 use super::spin::Spin;
 use super::thread;
+use crate::arena::kind::Kind;
 use crate::deadline::Deadline;
 use crate::error::{LockError, Result};
 use crate::failpoint;
 use crate::objects::handle::Handle;
-use crate::objects::object::{Kind, Layout, ObjectHead};
+use crate::objects::object::{Layout, ObjectHead};
 use crate::objects::object_ref::{TypedRef, opened};
 use crate::sync::Acquired;
 

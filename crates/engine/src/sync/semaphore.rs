@@ -3,14 +3,15 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::spin::Spin;
+use crate::arena::kind::Kind;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, TooMany, WaitError};
 use crate::failpoint;
 use crate::objects::handle::Handle;
-use crate::objects::object::{Kind, Layout, ObjectHead};
+use crate::objects::object::{Layout, ObjectHead};
 use crate::objects::object_ref::{TypedRef, opened};
-use crate::process::wait_registry;
-use crate::process::wait_registry::WaitReason;
+use crate::process_table::wait_registry;
+use crate::process_table::wait_registry::WaitReason;
 use crate::sys::futex::{self, Slept};
 
 const SLEEPERS: u32 = 1 << 31;

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::memory::owner::ProcId;
+use crate::arena::owner::ProcId;
 
 /// The thread's number, unique within its process. The system is asked once per thread. A forked
 /// child notices from its new process id that the number it remembers is its parent's.

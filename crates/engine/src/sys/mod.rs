@@ -13,7 +13,7 @@ pub(crate) mod futex;
 #[cfg(not(loom))]
 pub(crate) mod known_fd;
 #[cfg(not(loom))]
-#[cfg_attr(miri, path = "memfd_miri.rs")]
+#[cfg_attr(miri, path = "memfd/miri.rs")]
 pub(crate) mod memfd;
 #[cfg(not(loom))]
 pub(crate) mod memory_left;

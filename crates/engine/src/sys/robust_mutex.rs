@@ -116,7 +116,8 @@ impl LivenessWord {
     /// Prepares a sleep on the word: the value to expect, or `None` when the holder is already gone.
     pub(crate) fn watch(&self) -> Option<u32> {
         let word = self.word();
-        // SeqCst: in one total order with the record of the sleep, as are the writers of this word (`death_watch.rs`).
+        // SeqCst: in one total order with the record of the sleep, as are the writers of this word
+        // (`process_table/death_watch.rs`).
         let mut seen = word.load(Ordering::SeqCst);
         loop {
             if seen & DIED != 0 {

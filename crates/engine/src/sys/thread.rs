@@ -2,8 +2,14 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::thread::{Builder, JoinHandle};
+
+/// Locks a mutex of this process's own. Ignores poisoning: every change is one step, so a panicking thread leaves valid
+/// data.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
 
 /// Starts a thread that blocks all signals: signals are for the program's own threads, whose calls they interrupt.
 pub(crate) fn spawn_without_signals(

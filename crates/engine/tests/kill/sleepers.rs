@@ -142,7 +142,7 @@ fn one_that_is_killed_as_the_kernel_wakes_it_is_replaced() {
             Queue::new(0).expect("a queue"),
         );
         let die = || {
-            failpoint::arm("deaths.found", 1, Action::Kill);
+            failpoint::arm("death_watch.found", 1, Action::Kill);
             let _ = silent.get(Deadline::NEVER);
         };
         let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));

@@ -165,7 +165,7 @@ fn the_message_of_a_dead_sender_is_found_though_the_one_that_was_told_of_the_dea
         let silent = Queue::new(0).expect("a queue");
         let queue = Queue::new(0).expect("a queue");
         let stop = || {
-            failpoint::arm("deaths.found", 1, Action::Stop);
+            failpoint::arm("death_watch.found", 1, Action::Stop);
             let _ = silent.get(Deadline::NEVER);
         };
         let receive = || drop(queue.get(Deadline::NEVER).expect("a message"));

@@ -5,14 +5,15 @@ use std::sync::{Arc, MutexGuard};
 use std::thread;
 
 use procession_engine::channel::Queue;
-use procession_engine::process::child::{Child, Fork, ForkSafe, fingerprint};
+use procession_engine::process::child::{Child, ForkSafe, Launch, fingerprint};
 use procession_engine::{self as engine};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::builder::Builder;
+use super::handle::{Process, reap_unjoined, unjoined};
 use super::serve::{self, NameLock};
-use super::{Process, reap_unjoined, stdio, unjoined};
+use super::stdio;
 use crate::error::Error;
 #[cfg(feature = "async")]
 use crate::reactor::{self, Reactors};
@@ -25,6 +26,21 @@ impl Builder {
     /// # Errors
     /// The same as for [`Process::fork`], and an error when [`args`](Builder::args) or a variable was set:
     /// a forked process has those of its parent.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{ForkSafe, Process};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let number = 6;
+    /// let double = || 2 * number;
+    /// // SAFETY: this program has no other threads.
+    /// let double = unsafe { ForkSafe::new(double) };
+    /// let process = Process::builder().name("double").fork(double)?;
+    /// assert_eq!(process.join()?, 12);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fork<F, R>(self, closure: ForkSafe<F>) -> Result<Process<R>, Error>
     where
         F: FnOnce() -> R,
@@ -35,16 +51,15 @@ impl Builder {
         engine::process::ensure()?;
         let control = Arc::new(Queue::new(0)?);
         let (stdio, mut ends) = stdio::open(self.stdio)?;
-        let fork = Fork {
+        let launch = Launch {
             cwd: self.cwd,
             setup: self.setup,
             stdio,
-            tied: self.daemon,
         };
         let name = self.name.unwrap_or_else(super::builder::next_name);
         let locks = ForkLocks::acquire();
         let begin = || locks.release_in_child(name.clone(), &control);
-        let (child, closure) = fork.start(closure, begin, |closure| {
+        let (child, closure) = launch.fork(closure, self.daemon, begin, |closure| {
             // Close the parent's ends here, or the streams would never end.
             drop(std::mem::take(&mut ends));
             let response = call::local_response(closure);

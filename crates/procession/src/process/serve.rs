@@ -7,9 +7,8 @@ use procession_engine::channel::{Message, Queue};
 use procession_engine::process::child;
 use procession_engine::{self as engine, Deadline, Handle, error::GetError};
 
-use super::tag;
 use crate::error::{Panic, Result};
-use crate::transfer::call;
+use crate::transfer::call::{self, tag};
 use crate::transfer::codec;
 use crate::transfer::panic;
 
@@ -106,8 +105,8 @@ pub(super) fn deliver(control: &Queue, response: &[u8]) -> i32 {
 }
 
 fn connect() -> Result<Queue> {
-    let summons = child::handshake()?.ok_or(engine::Error::SeatGone)?;
-    let handle = unhex(&summons.note).ok_or(engine::Error::BadHandle)?;
+    let handshake = child::answer_variable()?.ok_or(engine::Error::SeatGone)?;
+    let handle = unhex(&handshake.tag).ok_or(engine::Error::BadHandle)?;
     Ok(Queue::open(&Handle::from_bytes(&handle)?)?)
 }
 

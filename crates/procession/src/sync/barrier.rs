@@ -78,7 +78,7 @@ impl Barrier {
     fn wait_until(&self, deadline: Deadline) -> Result<BarrierWaitResult, BarrierError> {
         loop {
             return match self.inner.arrive(deadline) {
-                Ok(sync::WaitOutcome::Last(turnstile)) => match turnstile.open() {
+                Ok(sync::WaitOutcome::Last(guard)) => match guard.open() {
                     Ok(index) => Ok(BarrierWaitResult {
                         index,
                         leader: true,

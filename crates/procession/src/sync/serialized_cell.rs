@@ -43,7 +43,7 @@ impl<T: Serialize + DeserializeOwned> SerializedCell<T> {
 
     pub(crate) fn read(&self) -> Result<(T, CellState), Error> {
         let mut bytes = Vec::new();
-        self.queue.newest(&mut bytes)?;
+        self.queue.latest(&mut bytes)?;
         let (&state, value) = bytes.split_first().ok_or(engine::Error::Damaged)?;
         let state = match state {
             0 => CellState::Consistent,

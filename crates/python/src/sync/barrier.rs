@@ -71,12 +71,12 @@ impl Barrier {
         };
         match arrival {
             WaitOutcome::Passed { index } => Ok(index),
-            WaitOutcome::Last(turnstile) => {
+            WaitOutcome::Last(guard) => {
                 // If the action raises, the guard is dropped unopened, which breaks the barrier.
                 if let Some(action) = action {
                     action.call0()?;
                 }
-                turnstile.open().map_err(|_| broken(py))
+                guard.open().map_err(|_| broken(py))
             }
         }
     }

@@ -7,8 +7,9 @@ use crate::channel::futures::{get, put};
 use crate::channel::pipe::{Connection, Receiver, Sender};
 use crate::channel::queue::Queue;
 use crate::error::{GetError, PutError};
+use crate::transfer::codec::RustCodec;
 
-impl<T: InPlace> Queue<Loan<T>> {
+impl<T: InPlace, K> Queue<Loan<T>, RustCodec, K> {
     /// Like [`put_loan`](Queue::put_loan), as a future.
     ///
     /// # Cancellation
