@@ -147,7 +147,7 @@ impl Arena {
         state.stage == Stage::Live && state.epoch == owner.epoch()
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(miri)))]
     pub(crate) fn has_lost_its_thread(&self, owner: ProcId) -> bool {
         self.entry(owner).liveness_ended(owner.epoch())
     }
